@@ -49,7 +49,7 @@ def test_the_webhook_of_a_rule_answers_with_an_error(tmp_path, receiver):
         receiver.answer = lambda message: (204, {}, b"")
         node.bash(told)
         node.over("told")
-        assert "its condition was true for 1" in node.why("told")["sentence"]
+        assert "its condition was true for 1 of them" in node.why("told")["sentence"]
 
 
 def test_the_webhook_of_a_rule_refuses_a_message(tmp_path, receiver):

@@ -99,6 +99,7 @@ causes! {
     OtherSession = "other-session", "Messages wait for it in a session of the same user that has another Client Identifier.";
     NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
     NoRetained = "no-retained", "It gets no retained message: the message was cleared or has expired, or its subscription brings none.";
+    RetainedAgain = "retained-again", "A retained message of a topic for commands is sent to it again at each subscribe.";
     NoLocal = "no-local", "It published the messages itself, and its subscription has No Local.";
     WillNotSent = "will-not-sent", "A Will was not published: its client sent DISCONNECT, or its Will Delay Interval is not over.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
@@ -116,7 +117,7 @@ causes! {
     IntegrationPaused = "integration-paused", "An integration that takes its messages is paused.";
     RuleOff = "rule-off", "A rule about messages is off, or not in force.";
     RuleUnmatched = "rule-unmatched", "A rule about messages has looked at no message, or its condition was true for none.";
-    AlarmSilent = "alarm-silent", "The alarm of a rule is shelved, or active already, so nothing more is told of it.";
+    AlarmSilent = "alarm-silent", "The alarm of a rule is shelved, or active already, so nothing more is told of it; or another alarm inhibits it.";
     RuleFailing = "rule-failing", "A rule about messages fails.";
     RolloutPaused = "rollout-paused", "A rollout of firmware is paused, or has not been started.";
     RolloutWaits = "rollout-waits", "A rollout of firmware waits for the device.";
@@ -125,6 +126,8 @@ causes! {
     CommandWaits = "command-waits", "A command waits for its device: the device does not receive it, or does not answer.";
     CommandFailed = "command-failed", "A device could not carry a command out, did not acknowledge it in time, or its answer is not understood.";
     ConfigurationNotReported = "configuration-not-reported", "The device has not reported the configuration that it should have, or its report was not applied.";
+    ConfigurationHidden = "configuration-hidden", "A value that a group should give the device is hidden by the device's own desired value, or by that of another group.";
+    TimeWrong = "time-wrong", "Telemetry of the device is stored at the times that it gives, and these are years off.";
     TelemetryNotStored = "telemetry-not-stored", "Telemetry that it published is not stored.";
     Other = "other", "Something else: see the sentence.";
 }

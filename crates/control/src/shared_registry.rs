@@ -15,6 +15,7 @@ mod last_heard;
 mod notes;
 mod presence;
 mod recall;
+mod recall_keys;
 mod recall_log;
 mod without_rights;
 

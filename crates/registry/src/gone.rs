@@ -10,7 +10,7 @@ use crate::{AccountKind, COMMON_TENANT, Registry, RegistryError};
 pub struct Gone {
     /// Since when, milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// As what it can be restored; none: it is gone for good.
+    /// As what it can be restored; none: it cannot be restored.
     pub known: Option<AccountKind>,
     /// Its team is deleted too.
     pub team: Option<GoneTeam>,

@@ -45,7 +45,8 @@ mod tests;
 mod value;
 
 pub use alarm::{
-    Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, WatchState,
+    Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, InhibitedAlarm,
+    WatchState,
 };
 pub use alarm_input::AlarmInput;
 pub use definition::{

@@ -26,7 +26,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use martlet_broker::TenantId;
 pub use martlet_registry::{AlarmFilter, AlarmRow, AlarmsKept};
 use martlet_registry::{Page, PageRequest};
-use martlet_rules::{AlarmChange, AlarmInput, AlarmKey, AlarmMachine, MessageRules};
+use martlet_rules::{
+    AlarmChange, AlarmInput, AlarmKey, AlarmMachine, InhibitedAlarm, MessageRules,
+};
 pub use martlet_rules::{AlarmError, AlarmState, Severity};
 use tokio::sync::Notify;
 
@@ -190,6 +192,18 @@ impl Alarms {
             .tables
             .read(move |registry| Box::pin(async move { registry.alarms(&filter, &page).await }));
         read.await
+    }
+
+    /// What is told of an alarm of this tenant that is due and that another one silences; none:
+    /// there is no such alarm of that name.
+    pub(crate) fn inhibited<T>(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        tell: impl FnOnce(InhibitedAlarm<'_>) -> T,
+    ) -> Option<T> {
+        let machine = lock(&self.machine);
+        machine.inhibited(tenant.0, name).map(tell)
     }
 
     /// Does something with an alarm of a tenant; none: of any. Returns it as it is then.

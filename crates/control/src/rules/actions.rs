@@ -155,7 +155,7 @@ impl<'a> Doer<'a> {
         };
         match done {
             Ok(()) => counts.actions += 1,
-            Err(why) => counts.failed(why),
+            Err(why) => counts.action_failed(kind, why),
         }
     }
 

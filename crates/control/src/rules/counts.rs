@@ -5,6 +5,7 @@ use std::time::Duration;
 use martlet_rules::{Action, HOPS_MAX, RuleResult};
 use serde::Serialize;
 
+use super::action_counts::ActionKind;
 use crate::rfc3339;
 use crate::wall_clock::now_ms;
 
@@ -39,6 +40,9 @@ pub struct RuleCounts {
     /// The last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// The kind of the action that it is of; none: of the condition or a template.
+    #[serde(skip)]
+    pub failed_action: Option<&'static str>,
     /// Time of the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -59,6 +63,7 @@ pub(super) struct Counts {
     pub(super) loops: u64,
     pub(super) time: Duration,
     last_error: Option<(u64, String)>,
+    failed_action: Option<&'static str>,
 }
 
 impl Counts {
@@ -70,6 +75,13 @@ impl Counts {
             .find(|at| why.is_char_boundary(*at));
         why.truncate(end.unwrap_or_default());
         self.last_error = Some((now_ms(), why));
+        self.failed_action = None;
+    }
+
+    /// An action of this kind has failed.
+    pub(super) fn action_failed(&mut self, kind: ActionKind, why: &str) {
+        self.failed(why);
+        self.failed_action = Some(kind.word());
     }
 
     /// Counts a message that an earlier rule has stopped.
@@ -133,6 +145,7 @@ impl Counts {
             loops: self.loops,
             micros_per_message: micros.checked_div(self.messages).unwrap_or(0),
             last_error: self.last_error.as_ref().map(|(_, why)| why.clone()),
+            failed_action: self.failed_action,
             last_error_at: self.last_error.as_ref().map(|(at, _)| rfc3339::text(*at)),
         }
     }

@@ -1,15 +1,15 @@
 //! What is known of a rule that is asked about why it does nothing.
 
-use martlet_broker::EventKind;
+use martlet_broker::{EventKind, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_registry::{AlarmFilter, PageRequest, Visibility};
-use martlet_rules::{ActionDefinition, AlarmState, own_webhook};
+use martlet_rules::{ActionDefinition, AlarmState, InhibitedAlarm, own_webhook};
 
 use super::{Definition, RuleSeen, Rules, webhooks};
 use crate::lock::lock;
 use crate::text::typed;
 use crate::wall_clock::unsigned;
-use crate::why::facts::{Facts, Integration, RuleAlarm, RuleAsked};
+use crate::why::facts::{Facts, InhibitedRuleAlarm, Integration, RuleAlarm, RuleAsked};
 
 /// Alarms of a rule that are looked at.
 const ALARMS_MAX: usize = 20;
@@ -32,15 +32,21 @@ impl Rules {
         let Ok(all) = self.seen(Visibility::of(team)).await else {
             return;
         };
-        let mut named = all.into_iter().filter(|rule| rule.name == *name);
-        let found = named.next();
+        // An alarm that a rule raises may have another name.
+        let mut named = all.iter().filter(|rule| rule.name == *name);
+        let mut raising = all
+            .iter()
+            .filter(|rule| raised(rule).any(|one| one == name));
+        let found = named.next().or_else(|| raising.next()).cloned();
         if let Some(rule) = found {
+            let inhibited = self.inhibited(&rule);
             let webhooks = self.webhooks_of(&rule).await;
             let alarms = self.alarms_of(&rule).await;
             let takers = self.takers_of(&rule).await;
             facts.rule_asked = Some(RuleAsked {
                 webhooks,
                 alarms,
+                inhibited,
                 takers,
                 ..self.asked_about(rule)
             });
@@ -66,14 +72,35 @@ impl Rules {
         found
     }
 
-    /// The alarms that a rule has raised and that are not cleared.
-    async fn alarms_of(&self, rule: &RuleSeen) -> Vec<RuleAlarm> {
-        let mut found = Vec::new();
+    /// The alarm that a rule keeps, if it would be raised and another one silences it.
+    fn inhibited(&self, rule: &RuleSeen) -> Option<InhibitedRuleAlarm> {
+        rule.definition.alarm.as_ref()?;
+        let told = |one: InhibitedAlarm<'_>| InhibitedRuleAlarm {
+            subject: one.key.subject.clone(),
+            since_ms: unsigned(one.since_ms),
+            by: one.by.key.name.clone(),
+            by_since_ms: unsigned(one.by.raised_ms),
+            command: self
+                .control
+                .command_with_options("alarm clear", &one.by.id.to_string()),
+        };
+        self.alarms
+            .inhibited(self.tenant_of_alarms(rule), &rule.name, told)
+    }
+
+    /// The tenant of the alarms of a rule.
+    fn tenant_of_alarms(&self, rule: &RuleSeen) -> TenantId {
         // Alarms of the node have another tenant, or name.
         let policy = self.control.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         let of_team = tables.and_then(|tables| tables.tenant_of_team(&rule.team));
-        let tenant = of_team.unwrap_or_default();
+        TenantId(of_team.unwrap_or_default())
+    }
+
+    /// The alarms that a rule has raised and that are not cleared.
+    async fn alarms_of(&self, rule: &RuleSeen) -> Vec<RuleAlarm> {
+        let mut found = Vec::new();
+        let tenant = self.tenant_of_alarms(rule).0;
         for name in raised(rule) {
             let open = AlarmState::ALL
                 .iter()
@@ -145,13 +172,8 @@ impl Rules {
 
     fn asked_about(&self, rule: RuleSeen) -> RuleAsked {
         let command = |action: &str| {
-            let of = match &*rule.team {
-                "" => String::new(),
-                team => format!("--team {} ", typed(team)),
-            };
-            let words = format!("{of}{}", typed(&rule.name));
             self.control
-                .command_with_options(&format!("rule {action}"), &words)
+                .command_of_team(&format!("rule {action}"), &rule.team, &typed(&rule.name))
         };
         let counts = rule.counts.clone().unwrap_or_default();
         RuleAsked {
@@ -169,7 +191,9 @@ impl Rules {
             webhooks: Vec::new(),
             takers: Vec::new(),
             alarms: Vec::new(),
+            inhibited: None,
             last_error: counts.last_error,
+            failed_action: counts.failed_action,
             switch_on: command("on"),
             show: command("show"),
             topics: rule.definition.topics,

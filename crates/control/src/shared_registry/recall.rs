@@ -29,7 +29,10 @@ impl SharedRegistry {
         let visibility = Visibility::of(team);
         match facts.known_as.as_deref() {
             Some(DEVICE) => self.recall_changes(&visibility, facts).await,
-            None if facts.is_unseen() => self.recall_removed(&visibility, facts).await,
+            None if facts.is_unseen() => {
+                self.recall_removed(&visibility, facts).await;
+                self.recall_api_key(&visibility, facts).await;
+            }
             _ => {}
         }
         self.recall_rights(facts).await;

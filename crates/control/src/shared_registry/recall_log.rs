@@ -1,5 +1,6 @@
-//! What the audit log knows of a name of which is asked why it does not work: that what had it was
-//! removed, that the type of the device was changed, and which groups it joined or left.
+//! What the audit log says about the name that `martlet why` is asked about: that what had the
+//! name was removed, that the type of the device was changed, and which groups the device joined
+//! or left.
 
 use martlet_broker::TenantId;
 use martlet_registry::{AuditEntry, AuditFilter, PageRequest, Visibility};

@@ -12,6 +12,7 @@
 //! * `copy`: a copy for a backup
 //! * `latency`: how old values are when they come, when they are synced, and when subscribers have
 //!   them (`subscribers`)
+//! * `off_times`: devices whose values are stored at times that are years off
 //! * `metrics`: of the Prometheus page
 
 mod copy;
@@ -20,6 +21,7 @@ pub(crate) mod followed;
 mod kept;
 mod latency;
 mod metrics;
+mod off_times;
 mod past;
 mod rejected;
 mod retention;

@@ -138,7 +138,8 @@ impl Telemetry {
                 Ok(decoded) => {
                     retimed += decoded.retimed;
                     if let Some(time) = newest_own_time(&decoded) {
-                        timed.push((Arc::clone(&device.device_type), time, received));
+                        let name = one.device.clone();
+                        timed.push((Arc::clone(&device.device_type), name, time, received));
                     }
                     let origin = message.id() as i64;
                     let key = |key: &str| one.rule.key.key(key, &one.names);
@@ -149,9 +150,12 @@ impl Telemetry {
             }
         }
         let refused = self.write(points).await?;
-        for (device_type, time, received) in timed {
-            self.ages.note(&device_type, time, received);
+        for (device_type, _, time, received) in &timed {
+            self.ages.note(device_type, *time, *received);
         }
+        let timed = timed.into_iter();
+        self.off_times
+            .note(timed.map(|(_, device, time, received)| (device, time, received)));
         self.note_heard(heard);
         self.count_retimed(retimed);
         let mut rejected: HashSet<*const SinkMessage> = HashSet::new();

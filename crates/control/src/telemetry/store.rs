@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::devices::{DeviceNames, TelemetryDevice};
 use super::kept::TelemetryKept;
 use super::latency::{Ages, newest_own_time};
+use super::off_times::{OffTime, OffTimes};
 use super::rejected::{Rejected, Rejections, TOO_MANY_KEYS, TOO_MANY_SERIES};
 use super::rule::TelemetryRule;
 use super::tail::{Tail, Tails};
@@ -56,6 +57,7 @@ pub struct Telemetry {
     settings: TelemetrySettings,
     names: DeviceNames,
     rejections: Rejections,
+    pub(super) off_times: OffTimes,
     tails: Tails,
     /// Keys whose values are published for the rules.
     pub(super) followed: RwLock<BTreeSet<String>>,
@@ -189,6 +191,7 @@ impl Telemetry {
             tables,
             settings,
             rejections: Rejections::default(),
+            off_times: OffTimes::default(),
             tails: Tails::default(),
             followed: RwLock::default(),
             activity,
@@ -281,6 +284,7 @@ impl Telemetry {
         self.storage_bytes.load(Ordering::Relaxed)
             + self.names.memory_bytes()
             + self.rejections.memory_bytes()
+            + self.off_times.memory_bytes()
             + self.tails.memory_bytes()
     }
 
@@ -288,6 +292,11 @@ impl Telemetry {
     /// which is not known.
     pub fn rejected_about(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
         self.rejections.about_client(tenant, client_id)
+    }
+
+    /// The last values of a device are stored at times that are years off.
+    pub(crate) fn off_time(&self, tenant: u32, device: &str) -> Option<OffTime> {
+        self.off_times.of(&(tenant, device.to_owned()))
     }
 
     /// Payloads of all tenants that were not stored, the newest first.
@@ -353,6 +362,8 @@ impl Telemetry {
         self.write_whole(points.collect()).await?;
         if let Some(time) = newest {
             self.ages.note(&device.device_type, time, received);
+            let name = (device.tenant, device.id.to_string());
+            self.off_times.note([(name, time, received)]);
         }
         self.count_retimed(retimed);
         self.note_heard(BTreeSet::from([(device.tenant, device.id.to_string())]));

@@ -1,14 +1,15 @@
 //! What is known of the configuration of a device that is asked about why it does not work.
 
 use martlet_broker::TenantId;
-use martlet_registry::{Twin, Visibility};
+use martlet_registry::{GroupTwin, Twin, Values, Visibility};
+use serde_json::{Value, json};
 
 use super::Twins;
 use super::message::topics_of;
 use crate::control::Control;
 use crate::text::typed;
 use crate::wall_clock::unsigned;
-use crate::why::facts::{DeviceTwin, Facts};
+use crate::why::facts::{DeviceTwin, Facts, HiddenValue, Mistyped};
 
 /// Values that are named.
 const NAMED: usize = 5;
@@ -22,25 +23,150 @@ impl Twins {
         // A device is named within a team, or in the common tenant.
         let visibility = Visibility::of(team.or(of_tenant.as_deref()));
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.twin(&visibility, (&*device).into()).await })
+            Box::pin(async move {
+                let twin = registry.twin(&visibility, (&*device).into()).await?;
+                let groups = registry.group_twins_of(&twin).await?;
+                Ok((twin, groups))
+            })
         });
-        let twin = read.await.ok().filter(|twin| twin.tenant == tenant.0);
-        facts.twin = twin.map(|twin| self.recalled(control, &twin));
+        let found = read.await.ok();
+        let found = found.filter(|(twin, _)| twin.tenant == tenant.0);
+        facts.twin = found.map(|(twin, groups)| self.recalled(control, &twin, &groups));
     }
 
-    fn recalled(&self, control: &Control, twin: &Twin) -> DeviceTwin {
+    fn recalled(&self, control: &Control, twin: &Twin, groups: &[GroupTwin]) -> DeviceTwin {
         let (topic, reports) = topics_of(&self.catalogue, &twin.device_type, &twin.device);
         let device = typed(&twin.device);
         let missing = twin.difference();
+        // Those of its groups are among what it is to have.
+        let of_groups = groups.iter().map(|group| group.desired.updated_ms);
+        let desired_ms = of_groups.fold(twin.desired.updated_ms, i64::max);
         DeviceTwin {
             version: twin.desired.version,
-            desired_ms: unsigned(twin.desired.updated_ms),
+            desired_ms: unsigned(desired_ms),
             reported_ms: unsigned(twin.reported.updated_ms),
             missing: missing.keys().take(NAMED).cloned().collect(),
+            mistyped: mistyped(&twin.wanted(), &twin.reported.values, &mut Vec::new()),
+            hidden: hidden(control, twin, groups),
             misread: self.misread.of((twin.tenant, &twin.device)),
             topic,
             reports,
             show: control.command_of_tenant("device twin", TenantId(twin.tenant), &device),
         }
     }
+}
+
+/// Names of objects, each in the one before it, and of a value in the last one.
+type Names = Vec<String>;
+
+/// The first value that is reported with the same characters, and as a value of another type.
+fn mistyped(wanted: &Values, reported: &Values, names: &mut Names) -> Option<Mistyped> {
+    wanted.iter().find_map(|(name, value)| {
+        names.push(name.clone());
+        let found = match (value, reported.get(name)) {
+            (Value::Object(value), Some(Value::Object(has))) => mistyped(value, has, names),
+            (value, Some(has)) if are_of_other_types(value, has) => Some(Mistyped {
+                name: names.join("."),
+                wanted: type_of(value),
+                reported: type_of(has),
+            }),
+            _ => None,
+        };
+        names.pop();
+        found
+    })
+}
+
+/// One is text, and says what the other one is.
+fn are_of_other_types(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::String(text), value) | (value, Value::String(text)) => match value {
+            Value::Number(number) => {
+                let said = text.trim().parse::<f64>();
+                said.is_ok_and(|said| number.as_f64() == Some(said))
+            }
+            Value::Bool(value) => text.trim() == value.to_string(),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "Boolean value",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// A value of a group that the device is not told, because its own one, or that of a later group,
+/// is laid over it.
+fn hidden(control: &Control, twin: &Twin, groups: &[GroupTwin]) -> Option<HiddenValue> {
+    let tenant = TenantId(twin.tenant);
+    let of_group = |at: usize, by_group: bool| {
+        let group: &GroupTwin = groups.get(at)?;
+        let all = leaves(&group.desired.values, Vec::new());
+        all.into_iter().find_map(|(names, value)| {
+            let later = groups.get(at + 1..).unwrap_or_default().iter();
+            let others = later.map(|other| (Some(&other.name), &other.desired.values));
+            let own = std::iter::once((None, &twin.desired.values)).filter(|_| !by_group);
+            let mut over = own.chain(others.filter(|_| by_group));
+            let (by, depth) = over.find_map(|(by, values)| {
+                let (depth, over) = laid_over(values, &names)?;
+                (over != value).then_some((by, depth))
+            })?;
+            let command = match by {
+                Some(other) => control.command_of_tenant("group desired", tenant, &typed(other)),
+                None => {
+                    let removed = names.iter().take(depth).rev();
+                    let patch = removed.fold(Value::Null, |inner, name| json!({ name: inner }));
+                    let patch = typed(&patch.to_string());
+                    let arguments = format!("--set {patch} {}", typed(&twin.device));
+                    control.command_of_tenant("device twin", tenant, &arguments)
+                }
+            };
+            Some(HiddenValue {
+                name: names.join("."),
+                group: group.name.clone(),
+                group_ms: unsigned(group.desired.updated_ms),
+                by_group: by.cloned(),
+                command,
+            })
+        })
+    };
+    let mut all = [false, true].into_iter().flat_map(|by_group| {
+        let places = 0..groups.len();
+        places.map(move |at| (at, by_group))
+    });
+    all.find_map(|(at, by_group)| of_group(at, by_group))
+}
+
+/// The values that are no objects, with the names that lead to them.
+fn leaves(values: &Values, before: Names) -> Vec<(Names, &Value)> {
+    let all = values.iter().flat_map(|(name, value)| {
+        let mut names = before.clone();
+        names.push(name.clone());
+        match value {
+            Value::Object(inner) => leaves(inner, names),
+            value => vec![(names, value)],
+        }
+    });
+    all.collect()
+}
+
+/// What these values have in place of the value of these names, and how many of the names lead to
+/// it.
+fn laid_over<'v>(values: &'v Values, names: &[String]) -> Option<(usize, &'v Value)> {
+    let mut values = values;
+    for (at, name) in names.iter().enumerate() {
+        match values.get(name)? {
+            Value::Object(inner) if at + 1 < names.len() => values = inner,
+            found => return Some((at + 1, found)),
+        }
+    }
+    None
 }

@@ -5,7 +5,9 @@ use martlet_registry::CommandState;
 
 use super::Finding;
 use super::facts::{CommandAsked, DeviceCommand, Facts};
-use super::found::{ENDED_RECENTLY_MS, Found, Weight, is_connected, uncapitalized};
+use super::found::{
+    ENDED_RECENTLY_MS, Found, Weight, devices as devices_in_words, is_connected, uncapitalized,
+};
 use super::near::{matches, nearest_in_words};
 use super::side::{asks_for_one_of, was_refused};
 use crate::cause::Cause;
@@ -85,7 +87,8 @@ fn of_many(id: &str, name: &str, states: &[(CommandState, u64)], show: &str) -> 
         .collect();
     let is_any = |wanted: fn(CommandState) -> bool| states.iter().any(|(state, _)| wanted(*state));
     let sentence = format!(
-        "the command {name} ({id}) was sent to {devices} devices: {}",
+        "the command {name} ({id}) was sent to {}: {}",
+        devices_in_words(devices),
         words.join(", ")
     );
     let cause = if is_any(|state| state.is_final() && state != CommandState::Succeeded) {

@@ -37,8 +37,7 @@ fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Weight, Findin
     let mut finding = Finding::new(Cause::NoCredentials, sentence).remedy("give it a credential");
     finding.command.clone_from(&none.command);
     if let Some(run) = refused {
-        (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
-        finding.last_ms = Some(run.last.at_ms);
+        finding = finding.when(run);
     }
     Some((Weight::Barred, finding))
 }
@@ -51,11 +50,10 @@ pub(super) fn no_api_role(facts: &Facts) -> Option<(Weight, Finding)> {
          has no role there (api_role is none, and none in a team)",
         facts.question.name
     );
-    let mut finding = Finding::new(Cause::ApiRefused, sentence)
-        .since(none.refused_ms)
+    let finding = Finding::new(Cause::ApiRefused, sentence)
+        .at(none.refused_ms)
         .remedy("give it a role: viewer, operator or administrator")
         .command(&none.command);
-    finding.last_ms = Some(none.refused_ms);
     let weight = match facts.now_ms.saturating_sub(none.refused_ms) <= RECENT_MS {
         true => Weight::Trouble,
         false => Weight::Remark,
@@ -91,10 +89,9 @@ fn token_shown_by_another(facts: &Facts) -> Option<(Weight, Finding)> {
     let sentence = format!(
         "the client {other} was refused, because its token is for the Client Identifier {own}"
     );
-    let mut finding = Finding::new(Cause::TokenBad, sentence);
+    let mut finding = Finding::new(Cause::TokenBad, sentence).last(last.at_ms);
     finding.count = Some(of_other.clone().count() as u64);
     finding.since_ms = of_other.map(|entry| entry.at_ms).min();
-    finding.last_ms = Some(last.at_ms);
     let remedy = format!(
         "if {other} is this client, set its Client Identifier to {own}; else give {other} a token of \
          its own"

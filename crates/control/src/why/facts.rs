@@ -43,6 +43,10 @@ pub struct Facts {
     pub no_credential: Option<NoCredential>,
     /// Something else of that name was removed.
     pub removed: Option<Removed>,
+    /// The key of the API that was asked about.
+    pub api_key_asked: Option<ApiKeyAsked>,
+    /// The part of the program that was asked about.
+    pub part_asked: Option<PartAsked>,
     /// The type of the device was changed.
     pub type_change: Option<TypeChange>,
     /// Groups that the device joined recently.
@@ -162,6 +166,8 @@ pub struct Facts {
     pub rule_asked: Option<RuleAsked>,
     /// Payloads that it published and that are not stored as telemetry, the latest first.
     pub not_stored: Vec<NotStored>,
+    /// The times of its last telemetry are years off.
+    pub clock_off: Option<ClockOff>,
     /// Integrations of its tenant that do not deliver, or the one that was asked about.
     pub integrations: Vec<Integration>,
     /// The name is a user's who has several clients: the facts of each of them.
@@ -231,6 +237,10 @@ pub struct DeviceTwin {
     pub reported_ms: u64,
     /// Names of the values that the device has not reported.
     pub missing: Vec<String>,
+    /// The first of them that it has reported as a value of another type, with the same characters.
+    pub mistyped: Option<Mistyped>,
+    /// A value of a group that is not in force.
+    pub hidden: Option<HiddenValue>,
     /// The last report that was not applied.
     pub misread: Option<Misread>,
     /// The topic on which the device is told.
@@ -526,6 +536,8 @@ pub enum Retained {
         topic: String,
         /// When it was published, milliseconds since the Unix epoch.
         at_ms: u64,
+        /// The command that deletes it.
+        remove: String,
     },
     /// It was taken away.
     Ended(RetainedEnded),

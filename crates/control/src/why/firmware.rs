@@ -25,8 +25,7 @@ pub(super) fn asked_for(facts: &Facts) -> Option<(Weight, Finding)> {
             "have it ask for firmware that there is; to list it, run",
         ),
     };
-    let mut finding = Finding::new(Cause::FirmwareRefused, sentence).since(asked.at_ms);
-    finding.last_ms = Some(asked.at_ms);
+    let finding = Finding::new(Cause::FirmwareRefused, sentence).at(asked.at_ms);
     let is_recent = facts.now_ms.saturating_sub(asked.at_ms) <= RECENT_MS;
     let weight = match (&facts.question.topic, is_recent) {
         (Some(_), _) => Weight::Aside,

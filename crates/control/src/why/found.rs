@@ -60,6 +60,20 @@ pub(super) fn messages(count: u64) -> String {
     }
 }
 
+pub(super) fn messages_wait(count: usize) -> String {
+    match count {
+        1 => "1 message waits".to_owned(),
+        count => format!("{count} messages wait"),
+    }
+}
+
+pub(super) fn devices(count: u64) -> String {
+    match count {
+        1 => "1 device".to_owned(),
+        count => format!("{count} devices"),
+    }
+}
+
 /// The times of the end of a connection, of a session and of a message are not of one clock.
 pub(super) const CLOCKS_DIFFER_MS: u64 = 1_000;
 

@@ -331,8 +331,11 @@ fn letters_finding(one: &Integration) -> Option<Finding> {
 fn queue_finding(one: &Integration) -> Option<Finding> {
     let (name, queue) = (&one.name, one.queue.as_ref()?);
     let sentence = format!("the integration {name} falls behind: {queue}");
-    let finding = Finding::new(Cause::IntegrationFailing, sentence)
-        .remedy("repair the target, or raise `max_bytes` of the integration and restart the node");
+    let finding = Finding::new(Cause::IntegrationFailing, sentence).remedy(
+        "see why the server that the integration sends to is down or slow, or raise \
+             `max_bytes` of the integration and restart the node; to test whether the server \
+             answers, run",
+    );
     Some(finding.command(&one.command))
 }
 

@@ -38,7 +38,8 @@ pub fn judge(facts: &Facts) -> Diagnosis {
     found.extend(credential::no_api_role(facts));
     // A client has the name too.
     let wrong = named.into_iter();
-    let wrong = wrong.filter(|finding| finding.cause != Cause::NothingWrong);
+    let wrong =
+        wrong.filter(|finding| !matches!(finding.cause, Cause::NothingWrong | Cause::NobodyKnown));
     found.extend(wrong.map(|finding| (Weight::Aside, finding)));
     found.sort_by_key(|(weight, finding)| (*weight, Reverse(finding.last_ms.or(finding.since_ms))));
     let is_well = found

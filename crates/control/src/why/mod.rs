@@ -20,9 +20,10 @@
 //!   which firmware it asked for and did not get (`firmware`), that messages wait in another
 //!   session of its user (`other_session`), what other tenants have of the topic (`elsewhere`),
 //!   which configuration it has not reported (`twin`), and the rules, rollouts and commands that
-//!   were named (`named`)
+//!   were named (`named`; `api_key` if it is a key of the API)
 
 mod anonymous;
+mod api_key;
 mod arrival;
 mod command;
 mod credential;
@@ -122,7 +123,8 @@ pub enum State {
     Refused,
     /// Nothing was ever seen of it.
     NeverSeen,
-    /// It is no client: the name is that of a rule, a rollout or a command.
+    /// It is no client: the name is that of a rule, a rollout, a command, an API key or a part of
+    /// the program.
     NoClient,
 }
 
@@ -240,6 +242,24 @@ impl Finding {
         self.last_ms = self.last_ms.max(other.last_ms);
         let counts = [self.count, other.count];
         self.count = counts.into_iter().flatten().reduce(|one, more| one + more);
+    }
+
+    /// When it was last so.
+    fn last(mut self, at_ms: u64) -> Self {
+        self.last_ms = Some(at_ms);
+        self
+    }
+
+    /// It happened once, at this time.
+    fn at(self, at_ms: u64) -> Self {
+        self.since(at_ms).last(at_ms)
+    }
+
+    /// It happened when, and as often as, these events.
+    fn when(self, run: &Run) -> Self {
+        self.since(run.since_ms)
+            .last(run.last.at_ms)
+            .of_many(run.count)
     }
 
     /// It happened this often.

@@ -1,10 +1,13 @@
 //! Rules about messages, rollouts of firmware and commands that were asked about by name.
 
 use super::Finding;
-use super::facts::{Facts, Removed, RolloutAsked, RolloutStanding, RuleAlarm, RuleAsked};
+use super::facts::{
+    Facts, InhibitedRuleAlarm, PartAsked, Removed, RolloutAsked, RolloutStanding, RuleAlarm,
+    RuleAsked,
+};
 use super::found::{messages, times, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
-use super::{command, integration};
+use super::{api_key, command, integration};
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -17,10 +20,46 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     let command = facts.command_asked.iter();
     let command = command.map(command::of_asked);
     let mut found: Vec<Finding> = rule.chain(rollout).chain(command).collect();
+    let key = facts.api_key_asked.as_ref();
+    let is_revoked = key.is_some_and(|key| key.revoked_ms.is_some());
     if found.is_empty() {
-        found.extend(facts.removed.as_ref().map(|one| of_removed(facts, one)));
+        found.extend(match (&facts.removed, key) {
+            (Some(removed), Some(key)) if is_revoked => {
+                let finding = of_removed(facts, removed);
+                let sentence = format!("{} ({})", finding.sentence, api_key::about(key));
+                Some(Finding {
+                    sentence,
+                    ..finding
+                })
+            }
+            (_, Some(key)) => Some(api_key::of_asked(facts.now_ms, key)),
+            (Some(removed), None) => Some(of_removed(facts, removed)),
+            (None, None) => None,
+        });
+    }
+    // A name that is spelt nearly so is likelier to be meant.
+    if found.is_empty() && facts.namesakes.near.is_empty() {
+        found.extend(facts.part_asked.as_ref().map(|one| of_part(facts, one)));
     }
     found
+}
+
+/// A word for a part of the program.
+fn of_part(facts: &Facts, part: &PartAsked) -> Finding {
+    let name = &facts.question.name;
+    let sentence = format!(
+        "nobody is called {name}: no client, device or user has that name, which is a word for a \
+         part of Martlet; martlet why is asked about a client, device or user, an integration, a \
+         rule, a rollout or a command"
+    );
+    let own = part.own_command.map_or_else(String::new, |command| {
+        format!("{command} --help says what can be done with it; ")
+    });
+    let remedy = match part.is_health {
+        true => format!("{own}to see what the node warns about, run"),
+        false => format!("{own}to list what there is, and ask about one of them, run"),
+    };
+    advised(Cause::NobodyKnown, sentence, &remedy, &part.command)
 }
 
 /// What had the name was removed.
@@ -105,11 +144,10 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
         return finding;
     }
     if let Some(error) = rule.last_error.as_ref().filter(|_| rule.errors > 0) {
-        let times = times(rule.errors);
-        let sentence = format!("the rule {name} has failed {times}: {error}");
-        let remedy = "correct the rule, or what it acts on";
-        let failing = advised(Cause::RuleFailing, sentence, remedy, &rule.show);
-        return failing.of_many(rule.errors);
+        return failing(rule, error);
+    }
+    if let Some(alarm) = &rule.inhibited {
+        return of_inhibited(rule, alarm);
     }
     if rule.messages == 0 {
         return stopped(rule).unwrap_or_else(|| no_message(facts, rule));
@@ -148,12 +186,46 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
     if let Some(alarm) = silent_alarm(rule) {
         return of_alarm(rule, alarm);
     }
-    let (messages, matched) = (rule.messages, rule.matched);
+    let messages = match rule.messages {
+        1 => "the 1 message".to_owned(),
+        count => format!("{count} messages"),
+    };
+    let matched = match rule.matched {
+        1 => "1 of them".to_owned(),
+        count => format!("{count} of them"),
+    };
     let sentence = format!(
-        "the rule {name} is on: of {messages} messages since the node was started, its condition \
-         was true for {matched}"
+        "the rule {name} is on: it has looked at {messages} since the node was started, and its \
+         condition was true for {matched}"
     );
     Finding::new(Cause::NothingWrong, sentence)
+}
+
+/// It has failed, and which of its actions has.
+fn failing(rule: &RuleAsked, error: &str) -> Finding {
+    let name = &rule.name;
+    let times = times(rule.errors);
+    let (whose, remedy) = match rule.failed_action {
+        Some(action) => (
+            format!("the action {action} of the rule {name}"),
+            format!("correct that action ({action}) of the rule, or what the error names"),
+        ),
+        None => (
+            format!("the rule {name}"),
+            "correct the condition (when) or a template of the rule, or what is published"
+                .to_owned(),
+        ),
+    };
+    let sentence = match rule.failed_action {
+        // Other actions, or the condition, may have failed before.
+        Some(_) if rule.errors > 1 => {
+            format!("the rule {name} has failed {times}, the last time {whose}: {error}")
+        }
+        _ => format!("{whose} has failed {times}: {error}"),
+    };
+    let remedy = format!("{remedy}; to see the rule, run");
+    let failing = advised(Cause::RuleFailing, sentence, &remedy, &rule.show);
+    failing.of_many(rule.errors)
 }
 
 /// The alarm of which nothing more is told: one that is shelved, else one that is active, if the
@@ -195,6 +267,25 @@ fn of_alarm(rule: &RuleAsked, alarm: &RuleAlarm) -> Finding {
         }
     };
     finding.since(alarm.raised_ms)
+}
+
+/// Its alarm would be raised, and another one silences it.
+fn of_inhibited(rule: &RuleAsked, alarm: &InhibitedRuleAlarm) -> Finding {
+    let InhibitedRuleAlarm { subject, by, .. } = alarm;
+    let sentence = format!(
+        "the alarm {}, about {subject}, is not raised, though its condition is true since {}: the \
+         alarm {by} is active since {} and inhibits it (inhibited_by of the rule {})",
+        rule.name,
+        rfc3339::in_words(alarm.since_ms),
+        rfc3339::in_words(alarm.by_since_ms),
+        rule.name
+    );
+    let remedy = format!(
+        "end what {by} is about, and the alarm {} is raised if its condition is still true; or \
+         take {by} out of inhibited_by of the rule; to clear the alarm {by}, run",
+        rule.name
+    );
+    advised(Cause::AlarmSilent, sentence, &remedy, &alarm.command).since(alarm.since_ms)
 }
 
 /// A Topic Name was asked about that none of its filters matches.

@@ -3,7 +3,7 @@
 
 use super::Finding;
 use super::facts::{Facts, OtherSession, Session};
-use super::found::{CLOCKS_DIFFER_MS, Weight};
+use super::found::{CLOCKS_DIFFER_MS, Weight, messages_wait};
 use super::near::matches;
 use crate::cause::Cause;
 
@@ -15,21 +15,18 @@ pub(super) fn other_session(facts: &Facts) -> Option<(Weight, Finding)> {
     let OtherSession {
         client_id, queued, ..
     } = other;
-    let wait = match queued {
-        1 => "1 message waits".to_owned(),
-        count => format!("{count} messages wait"),
-    };
+    let wait = messages_wait(*queued);
     let sentence = format!(
         "{wait} in the session {client_id} of the same user, which is not connected: the Client \
          Identifier of this client is {}",
         facts.client_id
     );
-    let mut finding = Finding::new(Cause::OtherSession, sentence).remedy(format!(
+    let mut finding = Finding::new(Cause::OtherSession, sentence).last(facts.now_ms);
+    finding.since_ms = other.left_ms;
+    let finding = finding.remedy(format!(
         "have the client connect with the Client Identifier {client_id}, and with the same one each \
          time"
     ));
-    finding.since_ms = other.left_ms;
-    finding.last_ms = Some(facts.now_ms);
     let weight = match facts.question.topic {
         Some(_) => Weight::Topic,
         None => Weight::Trouble,

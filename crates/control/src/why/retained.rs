@@ -13,6 +13,12 @@ use crate::rfc3339;
 /// Time for which the end of a retained message is why a client gets none.
 const ENDED_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// Levels of topics for commands, as is usual.
+const COMMANDS: [&str; 13] = [
+    "action", "actions", "cmd", "cmds", "cmnd", "command", "commands", "control", "do", "request",
+    "requests", "rpc", "set",
+];
+
 /// What there is to find of the retained messages of the topic, or Topic Filter, that was asked
 /// about.
 pub(super) fn retained(facts: &Facts, found: &mut Found) {
@@ -30,25 +36,66 @@ pub(super) fn retained(facts: &Facts, found: &mut Found) {
     // What came later was sent to it as it came.
     let is_before = |at_ms: u64| session.since_ms.is_some_and(|since_ms| at_ms < since_ms);
     match retained {
-        Retained::Kept { topic, at_ms } if is_before(*at_ms) => {
-            let finding = not_sent(session, topic, &own);
-            found.extend(finding.map(|finding| (Weight::Topic, finding)));
-        }
+        Retained::Kept {
+            topic,
+            at_ms,
+            remove,
+        } => match not_sent(session, topic, &own) {
+            Some(finding) if is_before(*at_ms) => found.push((Weight::Topic, finding)),
+            Some(_) => {}
+            None if facts.question.is_about_filter() => {}
+            None => {
+                let weight = match is_for_commands(topic) {
+                    true => Weight::Topic,
+                    false => Weight::Aside,
+                };
+                found.push((weight, sent_again(topic, *at_ms, remove)));
+            }
+        },
         Retained::Ended(one) if is_before(one.at_ms) => {
             let is_recent = facts.now_ms.saturating_sub(one.at_ms) <= ENDED_MS;
-            let weight = match is_recent {
+            // A command is deleted on purpose, so that it is not sent again.
+            let weight = match is_recent && !is_for_commands(&one.topic) {
                 true => Weight::Topic,
                 false => Weight::Aside,
             };
             found.push((weight, taken_away(one)));
         }
-        Retained::Kept { .. } | Retained::Ended(_) => {}
+        Retained::Ended(_) => {}
     }
+}
+
+fn is_shared(filter: &str) -> bool {
+    filter.starts_with("$share/")
+}
+
+/// What a message of the topic says is to be done, once.
+fn is_for_commands(topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    levels.any(|level| {
+        let level = level.to_ascii_lowercase();
+        COMMANDS.contains(&&*level)
+    })
+}
+
+/// The retained message is sent at each subscribe, also if the client has had it.
+fn sent_again(topic: &str, at_ms: u64, remove: &str) -> Finding {
+    let sentence = format!(
+        "{topic} has a retained message, kept since {}: it is sent to the client at each \
+         subscribe, so after each reconnect",
+        rfc3339::in_words(at_ms)
+    );
+    Finding::new(Cause::RetainedAgain, sentence)
+        .since(at_ms)
+        .remedy(
+            "if it is to have an effect once, publish such messages without RETAIN, and delete \
+             this one; to delete it, run",
+        )
+        .command(remove)
 }
 
 /// The retained message was not sent for any of its subscriptions.
 fn not_sent(session: &Session, topic: &str, own: &[&str]) -> Option<Finding> {
-    let is_shared = |filter: &str| filter.starts_with("$share/");
     let plain = own.iter().find(|filter| !is_shared(filter));
     let Some(plain) = plain else {
         let filter = own.first()?;

@@ -6,8 +6,8 @@ use super::Finding;
 use super::door::{is_by_another, is_of_packets, not_added, tried_by_another, was_there_then};
 use super::facts::{Facts, Meant, Session};
 use super::found::{
-    ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged, times,
-    uncapitalized,
+    ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged,
+    messages_wait, times, uncapitalized,
 };
 use super::near::{matches, nearly_same};
 use super::side::{Side, is_subscribed, of_topic, side};
@@ -93,10 +93,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
         lost_by_group(facts, session, group, found);
     }
     if !session.connected && session.queued > 0 {
-        let sentence = match session.queued {
-            1 => "1 message waits for it".to_owned(),
-            count => format!("{count} messages wait for it"),
-        };
+        let sentence = format!("{} for it", messages_wait(session.queued));
         found.push((Weight::Remark, Finding::new(Cause::Away, sentence)));
     }
 }

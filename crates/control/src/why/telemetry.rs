@@ -1,7 +1,7 @@
 //! Why telemetry of a client was not stored.
 
 use super::Finding;
-use super::facts::{Facts, NotStored};
+use super::facts::{ClockOff, Facts, NotStored};
 use super::found::{Found, RECENT_MS, Weight};
 use super::near::matches;
 use crate::cause::Cause;
@@ -10,6 +10,13 @@ use crate::cause::Cause;
 const NAMED: usize = 3;
 
 pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
+    // Of which topic the values were is not known.
+    let weight_of_times = match facts.question.topic {
+        Some(_) => Weight::Aside,
+        None => Weight::Trouble,
+    };
+    let off = facts.clock_off.as_ref();
+    found.extend(off.map(|off| (weight_of_times, of_times(off))));
     let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
     let recent = facts.not_stored.iter().filter(|one| is_recent(one.at_ms));
     for one in recent.take(NAMED) {
@@ -43,6 +50,37 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
             }
         });
     }
+}
+
+/// The clock of the device is years off.
+fn of_times(off: &ClockOff) -> Finding {
+    let side = match off.days_behind > 0 {
+        true => "behind",
+        false => "ahead of",
+    };
+    let by = match off.days_behind.unsigned_abs() / 365 {
+        1 => "a year".to_owned(),
+        years => format!("{years} years"),
+    };
+    let payloads = match off.count {
+        1 => "the values of its last payload are stored at".to_owned(),
+        count => format!("the values of its last {count} payloads are stored at times such as"),
+    };
+    let sentence = format!(
+        "{payloads} {}, {by} {side} the time of receipt: the device gives these times, so its clock \
+         is wrong, or its times have another unit",
+        off.time
+    );
+    Finding::new(Cause::TimeWrong, sentence)
+        .since(off.since_ms)
+        .last(off.last_ms)
+        .of_many(off.count)
+        .remedy(
+            "set the clock of the device, or have it send no time; with \
+             telemetry.skew_behind_secs and telemetry.skew_ahead_secs the node takes the time of \
+             receipt instead of one that is further off; to see the last values, run",
+        )
+        .command(&off.command)
 }
 
 /// Payloads of another topic than the one that was asked about are told beside the answer.

@@ -20,6 +20,9 @@ use crate::explain::{Explained, Outcome};
 use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
 use crate::text::typed;
 
+/// Other members of a share group that are named, at most.
+const MEMBERS_NAMED: usize = 4;
+
 /// What the rules say of the topic that is told.
 fn decisive<'a>(facts: &Facts, rules: &'a TopicRules) -> &'a Explained {
     match side(facts) {
@@ -41,13 +44,12 @@ pub(super) fn is_by_rules(facts: &Facts, run: &Run) -> bool {
 }
 
 /// With since when and how often that was so.
-fn refused_before(facts: &Facts, mut finding: Finding) -> Finding {
+fn refused_before(facts: &Facts, finding: Finding) -> Finding {
     let mut runs = facts.runs.iter().rev();
-    if let Some(run) = runs.find(|run| is_by_rules(facts, run)) {
-        (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
-        finding.last_ms = Some(run.last.at_ms);
+    match runs.find(|run| is_by_rules(facts, run)) {
+        Some(run) => finding.when(run),
+        None => finding,
     }
-    finding
 }
 
 /// A topic was asked about, and this happened to another one.
@@ -359,11 +361,13 @@ pub(super) fn is_well(facts: &Facts, topic: &str) -> String {
     }
     if let Some((filter, qos)) = own.iter().max_by_key(|(_, qos)| *qos) {
         let subscribers = facts.subscribers.iter().flatten();
-        let members = subscribers.filter(|one| one.filter == *filter).count();
-        if filter.starts_with("$share/") && members > 1 {
+        let members: Vec<_> = subscribers.filter(|one| one.filter == *filter).collect();
+        if filter.starts_with("$share/") && members.len() > 1 {
             return format!(
                 "it is subscribed to {topic} (by {filter} with QoS {qos}) and may read it; each \
-                 message goes to one of the {members} members of that share group"
+                 message goes to one of the {} members of that share group{}",
+                members.len(),
+                others_in_words(facts, &members)
             );
         }
         return match *filter == topic {
@@ -383,6 +387,31 @@ pub(super) fn is_well(facts: &Facts, topic: &str) -> String {
             format!("it may publish to {topic}, to which {count} clients are subscribed")
         }
         _ => format!("it may use {topic}"),
+    }
+}
+
+/// The other members of a share group, those that are connected first.
+fn others_in_words(facts: &Facts, members: &[&Subscriber]) -> String {
+    let mut others: Vec<_> = members
+        .iter()
+        .filter(|one| one.client_id != facts.client_id)
+        .collect();
+    others.sort_by_key(|one| !one.connected);
+    let words = others.iter().take(MEMBERS_NAMED).map(|one| {
+        let absent = match one.connected {
+            true => "",
+            false => " (not connected)",
+        };
+        format!("{}{absent}", one.client_id)
+    });
+    let words: Vec<String> = words.collect();
+    let more = match others.len().saturating_sub(MEMBERS_NAMED) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    match words.is_empty() {
+        true => String::new(),
+        false => format!("; the others are {}{more}", words.join(", ")),
     }
 }
 

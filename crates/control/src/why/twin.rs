@@ -3,8 +3,8 @@
 use martlet_broker::EventKind;
 
 use super::Finding;
-use super::facts::{DeviceTwin, Facts};
-use super::found::{Found, Weight, is_connected};
+use super::facts::{DeviceTwin, Facts, HiddenValue, Mistyped};
+use super::found::{Found, RECENT_MS, Weight, is_connected};
 use super::near::{matches, nearest_in_words};
 use super::side::{asks_for_one_of, was_refused};
 use crate::cause::Cause;
@@ -28,14 +28,46 @@ pub(super) fn twin(facts: &Facts, found: &mut Found) {
              has reported, run",
             twin.reports
         );
-        let mut finding = finding(twin, sentence, remedy).since(misread.at_ms);
-        finding.last_ms = Some(misread.at_ms);
+        let finding = finding(twin, sentence, remedy).at(misread.at_ms);
         found.push((Weight::Trouble, finding));
         return;
+    }
+    if let Some(hidden) = &twin.hidden {
+        found.push(of_hidden(facts, hidden));
     }
     if !twin.missing.is_empty() {
         found.push(not_reported(facts, twin));
     }
+}
+
+/// A value of a group is not what the device is told.
+fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Weight, Finding) {
+    let HiddenValue { name, group, .. } = hidden;
+    let (by, remedy) = match &hidden.by_group {
+        Some(other) => (
+            format!("the group {other} has another value, and comes later by its name"),
+            format!(
+                "set the value in {other}, or remove it there, or take the device out of one of \
+                 the groups; to see the values of {other}, run"
+            ),
+        ),
+        None => (
+            "the device has a desired value of its own, which hides that of the group".to_owned(),
+            format!("if the value of the group {group} is to hold, remove the device's own one"),
+        ),
+    };
+    let sentence = format!("the value {name} of the group {group} is not sent to the device: {by}");
+    let finding = Finding::new(Cause::ConfigurationHidden, sentence)
+        .since(hidden.group_ms)
+        .remedy(remedy)
+        .command(&hidden.command);
+    // It may be so by intent, unless somebody asks, or has just changed the value.
+    let is_recent = facts.now_ms.saturating_sub(hidden.group_ms) <= RECENT_MS;
+    let weight = match facts.question.topic.is_some() || is_recent {
+        true => Weight::Trouble,
+        false => Weight::Aside,
+    };
+    (weight, finding)
 }
 
 /// It is about the topics of the configuration, if a topic was asked about.
@@ -81,6 +113,19 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
         return (weight, finding(twin, sentence, remedy));
     }
     let is_refused = was_refused(facts, EventKind::PublishRefused, reports);
+    if let Some(Mistyped {
+        name,
+        wanted,
+        reported,
+    }) = &twin.mistyped
+    {
+        let sentence = format!(
+            "{what}: {name} should be a {wanted}, and the device reports a {reported} with the \
+             same characters"
+        );
+        let remedy = format!("have the device report {name} as a {wanted}; {shows}");
+        return (Weight::Trouble, finding(twin, sentence, remedy));
+    }
     if twin.reported_ms > twin.desired_ms {
         let sentence = format!(
             "{what}: what it reported last, on {}, has other values",

@@ -604,10 +604,7 @@ impl Core {
                 // It may repeat what it got.
                 let text = reason_string.map(|text| format!(" ({})", self.mask.mask_text(&text)));
                 let text = text.unwrap_or_default();
-                let reason = reason.name();
-                return Err(format!(
-                    "the other broker ended the connection: {reason}{text}"
-                ));
+                return Err(ended(reason, &self.settings.client_id) + &text);
             }
             Event::Connected(_) | Event::Refused { .. } | Event::Traced(_) => {}
         }
@@ -778,5 +775,17 @@ impl Core {
     fn tell_trouble(&self, why: String) {
         let is_outage = false;
         self.tell_status(Some(Trouble { why, is_outage }));
+    }
+}
+
+/// Why the other broker has ended the connection.
+fn ended(reason: ReasonCode, client_id: &str) -> String {
+    match reason {
+        ReasonCode::SessionTakenOver => format!(
+            "another client connected to the other broker with the Client Identifier of this \
+             bridge, {client_id}, and took its session over: give each bridge a `client_id` of \
+             its own"
+        ),
+        reason => format!("the other broker ended the connection: {}", reason.name()),
     }
 }

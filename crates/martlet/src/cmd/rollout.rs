@@ -194,14 +194,21 @@ fn start(options: &StartOptions) -> anyhow::Result<String> {
     }
     let added: Value = serde_json::from_str(&answer)?;
     let id = text_of(&added["id"]);
-    let (devices, state) = (&added["devices"], text_of(&added["state"]));
+    let state = text_of(&added["state"]);
+    let devices = devices_text(&added["devices"]);
     let next = match options.plan {
         true => format!("martlet rollout resume {id} starts it."),
         false => format!("martlet rollout watch {id} follows it."),
     };
-    Ok(format!(
-        "Rollout {id} of {devices} devices is {state}.\n{next}\n"
-    ))
+    Ok(format!("Rollout {id} of {devices} is {state}.\n{next}\n"))
+}
+
+/// `1 device`, `8 devices`.
+fn devices_text(count: &Value) -> String {
+    match count.as_u64() {
+        Some(1) => "1 device".to_owned(),
+        _ => format!("{count} devices"),
+    }
 }
 
 /// `succeeded 7, failed 1`.
@@ -291,7 +298,7 @@ fn show(named: &Named) -> anyhow::Result<String> {
             false => " (not begun)",
         };
         let states = states_text(&wave["states"]);
-        let line = format!("{} devices: {states}{begun}", wave["devices"]);
+        let line = format!("{}: {states}{begun}", devices_text(&wave["devices"]));
         text.push_str(&format!("{:<12} {line}\n", format!("wave {}", at + 1)));
     }
     Ok(text)

@@ -41,6 +41,33 @@ impl Registry {
         reading.end(read.map(|(twin, _)| twin)).await
     }
 
+    /// The desired values of the groups of a device, in the order in which they are laid over each
+    /// other: the last one decides.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn group_twins_of(&mut self, twin: &Twin) -> Result<Vec<GroupTwin>, RegistryError> {
+        let place = self.place().to_owned();
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let sql = "SELECT t.desired, t.version, t.updated_ms, g.id, g.name FROM group_twins t \
+                       JOIN group_devices m ON m.group_id = t.group_id JOIN device_groups g ON \
+                       g.id = t.group_id WHERE m.device = $1 ORDER BY g.name, g.id";
+            let rows = sqlx::query(sql).bind(twin.number).fetch_all(on).await?;
+            let twins = rows.iter().map(|row| {
+                Ok(GroupTwin {
+                    group: row.try_get(3)?,
+                    name: row.try_get(4)?,
+                    desired: read_values(row, 0, &place)?,
+                })
+            });
+            twins.collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
     /// Changes the desired values of a group. `expected`: the version that they must have. Returns
     /// its devices too, by tenant and id.
     ///

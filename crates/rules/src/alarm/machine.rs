@@ -214,6 +214,17 @@ impl MonitoredAlarm {
     }
 }
 
+/// An alarm that would be raised, and that another one silences.
+#[derive(Clone, Copy, Debug)]
+pub struct InhibitedAlarm<'a> {
+    /// Its name and what it is about.
+    pub key: &'a AlarmKey,
+    /// Since when its condition holds, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// The alarm that silences it.
+    pub by: &'a Alarm,
+}
+
 /// The alarms of a node.
 #[derive(Debug, Default)]
 pub struct AlarmMachine {
@@ -378,21 +389,41 @@ impl AlarmMachine {
         }
     }
 
+    /// The alarm of this name and tenant that is due for longest and is not raised, because
+    /// another one silences it.
+    pub fn inhibited(&self, tenant: u32, name: &str) -> Option<InhibitedAlarm<'_>> {
+        let due = self.entries.iter().filter_map(|(key, entry)| {
+            let since_ms = entry.holds_since?;
+            if key.tenant != tenant || key.name != name || entry.alarm.is_some() {
+                return None;
+            }
+            Some(InhibitedAlarm {
+                key,
+                since_ms,
+                by: self.inhibiting(key)?,
+            })
+        });
+        due.min_by_key(|one| one.since_ms)
+    }
+
     /// Whether an alarm that silences this one is not cleared.
     fn is_inhibited(&self, key: &AlarmKey) -> bool {
-        let Some(entry) = self.entries.get(key) else {
-            return false;
-        };
-        entry.about.inhibited_by.iter().any(|name| {
+        self.inhibiting(key).is_some()
+    }
+
+    /// The alarm that silences this one, and is not cleared.
+    fn inhibiting(&self, key: &AlarmKey) -> Option<&Alarm> {
+        let about = &self.entries.get(key)?.about;
+        about.inhibited_by.iter().find_map(|name| {
             // On the same device, or on the node as a whole.
-            [key.subject.as_str(), ""].into_iter().any(|subject| {
+            [key.subject.as_str(), ""].into_iter().find_map(|subject| {
                 let other = AlarmKey {
                     tenant: key.tenant,
                     name: name.clone(),
                     subject: subject.to_owned(),
                 };
-                let found = self.entries.get(&other);
-                other != *key && found.is_some_and(|entry| entry.alarm.is_some())
+                let found = self.entries.get(&other).filter(|_| other != *key);
+                found.and_then(|entry| entry.alarm.as_ref())
             })
         })
     }

@@ -21,8 +21,8 @@ mod tests;
 pub use kept::WatchState;
 pub(crate) use machine::About;
 pub use machine::{
-    Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, Observation,
-    Restored,
+    Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, InhibitedAlarm,
+    Observation, Restored,
 };
 
 /// On which side of a limit a value is bad.

@@ -119,6 +119,21 @@ pub struct RuleAlarm {
     pub command: String,
 }
 
+/// An alarm that would be raised, and that another one silences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InhibitedRuleAlarm {
+    /// What it is about.
+    pub subject: String,
+    /// Since when its condition is true, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Name of the alarm that silences it.
+    pub by: String,
+    /// Since when that one is active, likewise.
+    pub by_since_ms: u64,
+    /// The command that clears that one.
+    pub command: String,
+}
+
 /// A rule about messages that was asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleAsked {
@@ -150,12 +165,16 @@ pub struct RuleAsked {
     pub errors: u64,
     /// The last error.
     pub last_error: Option<String>,
+    /// The kind of the action that it is of; none: of the condition or a template.
+    pub failed_action: Option<&'static str>,
     /// The webhooks that it acts on, those of its own and others.
     pub webhooks: Vec<Integration>,
     /// Integrations that take what it publishes, or the alarms that it raises.
     pub takers: Vec<Integration>,
     /// Alarms that it has raised and that are not cleared.
     pub alarms: Vec<RuleAlarm>,
+    /// Its own alarm, if another one silences it.
+    pub inhibited: Option<InhibitedRuleAlarm>,
     /// The command that switches it on.
     pub switch_on: String,
     /// The command that shows it.

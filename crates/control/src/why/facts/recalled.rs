@@ -2,14 +2,14 @@
 
 use crate::journal::WordedRemedy;
 
-/// Somebody who is not in the tables any more.
+/// A user or device that was removed from the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
     /// The user of the client, if it has another name than was asked about.
     pub user: Option<String>,
     /// Since when, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// The command that brings it back, or its team; none: it is gone for good.
+    /// The command that brings it back, or its team; none: it cannot be restored.
     pub command: Option<String>,
     /// Its team was deleted too, and is restored first.
     pub team: Option<GoneTeam>,
@@ -119,6 +119,79 @@ pub struct TypeChange {
     pub by: String,
     /// The command that gives it the former type.
     pub command: Option<String>,
+}
+
+/// A desired value that is reported as a value of another type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mistyped {
+    /// Name of the value; of one in an object, with the names of the objects before it.
+    pub name: String,
+    /// Its type: `number`.
+    pub wanted: &'static str,
+    /// The type that was reported.
+    pub reported: &'static str,
+}
+
+/// A desired value of a group of a device that another one hides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HiddenValue {
+    /// Name of the value; of one in an object, with the names of the objects before it.
+    pub name: String,
+    /// Name of the group.
+    pub group: String,
+    /// When the values of the group were last changed, milliseconds since the Unix epoch.
+    pub group_ms: u64,
+    /// Name of the other group whose value hides it; none: the device's own value does.
+    pub by_group: Option<String>,
+    /// The command that removes the device's own value, or shows those of the other group.
+    pub command: String,
+}
+
+/// The last values of a device are stored at times that it has given and that are years off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClockOff {
+    /// The time that it has given last, in words.
+    pub time: String,
+    /// By how many days that is before the time of receipt; negative: after it.
+    pub days_behind: i64,
+    /// When the first such payload was received, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// When the last one was, likewise.
+    pub last_ms: u64,
+    /// How many there were.
+    pub count: u64,
+    /// The command that shows the last values.
+    pub command: String,
+}
+
+/// A key of the API that was asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiKeyAsked {
+    /// Its name.
+    pub name: String,
+    /// What it is good for.
+    pub scopes: Vec<String>,
+    /// When it ends or has ended, milliseconds since the Unix epoch; none: never.
+    pub expires_ms: Option<u64>,
+    /// When it was revoked, likewise; none: it was not.
+    pub revoked_ms: Option<u64>,
+    /// When it was last used, likewise; none: never.
+    pub last_used_ms: Option<u64>,
+    /// How often.
+    pub uses: u64,
+    /// The command that adds another one like it.
+    pub renew: String,
+}
+
+/// A part of the program that was asked about, which no client is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartAsked {
+    /// The command that it has of its own, if it is not the one that shows it.
+    pub own_command: Option<&'static str>,
+    /// It is shown with what the node warns about.
+    pub is_health: bool,
+    /// The command that shows it.
+    pub command: String,
 }
 
 /// A group that a device joined recently.

@@ -16,13 +16,15 @@ use crate::why::integration::{is_slow, published_in_vain};
 use crate::why::near::is_nearly_matched;
 
 /// What to do if the target fails. The command tests it.
-const REPAIR_TARGET: &str =
-    "repair the target, and they are delivered; to test whether it answers, run";
+const REPAIR_TARGET: &str = "do what the error says on the server that the integration sends to, \
+                             or correct the integration, and they are delivered; to test whether \
+                             the server answers, run";
 
 /// The same where messages that wait for too long are dropped.
-const REPAIR_TARGET_IN_TIME: &str = "repair the target, and those that are not too old by then are \
-                                     delivered, or raise its max_age_secs; to test whether it \
-                                     answers, run";
+const REPAIR_TARGET_IN_TIME: &str = "do what the error says on the server that the integration \
+                                     sends to, or correct the integration, and those that are \
+                                     not too old by then are delivered, or raise its \
+                                     max_age_secs; to test whether the server answers, run";
 
 /// The question about an integration that is named by kind and name, `file/audit`, or by the
 /// Client Identifier of its part or of one of its lanes, as one about its part.
@@ -226,12 +228,8 @@ impl Control {
     fn secret_remedy(&self, trouble: &SecretTrouble) -> (&'static str, Option<String>) {
         match trouble {
             SecretTrouble::Missing { names, team, .. } => {
-                let team = match &**team {
-                    "" => String::new(),
-                    team => format!("--team {} ", typed(team)),
-                };
                 let name = names.first().map_or("", |name| name);
-                let command = self.command_with_options("secret set", &format!("{team}{name}"));
+                let command = self.command_of_team("secret set", team, name);
                 ("set the secret; it asks for the value", Some(command))
             }
             SecretTrouble::NotRead => ("wait until the tables answer", None),
@@ -259,8 +257,16 @@ impl Control {
         tenant: TenantId,
         arguments: &str,
     ) -> String {
-        let team = self.team_of_tenant(tenant);
-        let team = team.map_or_else(String::new, |team| format!("--team {} ", typed(&team)));
+        let team = self.team_of_tenant(tenant).unwrap_or_default();
+        self.command_of_team(command, &team, arguments)
+    }
+
+    /// The same about an object of a team; empty: of none.
+    pub(crate) fn command_of_team(&self, command: &str, team: &str, arguments: &str) -> String {
+        let team = match team {
+            "" => String::new(),
+            team => format!("--team {} ", typed(team)),
+        };
         self.command_with_options(command, &format!("{team}{arguments}"))
     }
 }

@@ -5,6 +5,7 @@
 //! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `meant`: whom a name means
 //! * `named_in_topic`: other clients that a topic names
+//! * `part`: words for parts of the program
 //! * `session`: the session of a client
 //! * `topic`: the permissions, subscribers and retained message of a topic
 //! * `will`: Wills of clients that are gone
@@ -14,6 +15,7 @@ mod identity;
 mod integrations;
 mod meant;
 mod named_in_topic;
+mod part;
 mod session;
 mod topic;
 mod will;
@@ -27,16 +29,16 @@ use martlet_broker::{
 
 use super::Question;
 use super::door::{is_one_too_many, was_there_then};
-use super::facts::{Banned, Facts, Lockout, NotStored, Presence, StoreTrouble};
+use super::facts::{Banned, ClockOff, Facts, Lockout, NotStored, Presence, StoreTrouble};
 use crate::authentication::Policy;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError, OwnTopics};
 use crate::integrations::Integrations;
 use crate::journal::{AclPlace, Entry, Run, host, remedy_of_limit};
 use crate::store::StoreState;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, time_text};
 use crate::text::typed;
-use crate::wall_clock::{now_ms, now_signed_ms};
+use crate::wall_clock::{now_ms, now_signed_ms, unsigned};
 use identity::Identified;
 use integrations::integration_meant;
 use session::session_of;
@@ -284,6 +286,8 @@ impl Control {
             replaced_ms: None,
             no_credential: None,
             removed: None,
+            api_key_asked: None,
+            part_asked: self.part_named(&question.name),
             type_change: None,
             joined: Vec::new(),
             firmware_asked: None,
@@ -298,6 +302,7 @@ impl Control {
             not_stored: telemetry.map_or_else(Vec::new, |telemetry| {
                 not_stored_of(telemetry, question, client_id)
             }),
+            clock_off: telemetry.and_then(|telemetry| self.clock_off(telemetry, tenant, client_id)),
             banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),
             locked_out: self.lockout_of(tenant, (&proved, client_id), at),
             standing,
@@ -349,6 +354,23 @@ impl Control {
             rule_asked: None,
             integrations: Vec::new(),
             clients: Vec::new(),
+        })
+    }
+
+    /// The times of the last telemetry of a device, if they are years off.
+    fn clock_off(&self, telemetry: &Telemetry, tenant: TenantId, device: &str) -> Option<ClockOff> {
+        let off = telemetry.off_time(tenant.0, device)?;
+        let ms = |secs: i64| unsigned(secs.saturating_mul(1_000));
+        let words = |secs: i64| time_text(secs.saturating_mul(1_000_000));
+        let (from, to) = (words(off.time_secs), words(off.time_secs.saturating_add(1)));
+        let arguments = format!("--table --from {from} --to {to} {}", typed(device));
+        Some(ClockOff {
+            days_behind: off.received_secs.saturating_sub(off.time_secs) / (24 * 60 * 60),
+            since_ms: ms(off.since_secs),
+            last_ms: ms(off.received_secs),
+            count: off.count,
+            command: self.command_of_tenant("telemetry query", tenant, &arguments),
+            time: from,
         })
     }
 

@@ -13,6 +13,7 @@ use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Explained};
 use crate::journal::{AclPlace, Entry, Lacking, Run, WordedRemedy};
+use crate::text::typed;
 use crate::why::Question;
 use crate::why::facts::{GroupMissing, Meant, NearSubscriber, Retained, Subscriber, TopicRules};
 
@@ -104,6 +105,7 @@ impl Control {
         };
         if let Some(first) = self.retained(&query).await?.messages.into_iter().next() {
             return Ok(Some(Retained::Kept {
+                remove: self.command_of_tenant("retained rm", tenant, &typed(&first.topic)),
                 topic: first.topic.into_string(),
                 at_ms: first.received_wall_ms,
             }));

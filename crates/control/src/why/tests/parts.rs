@@ -93,7 +93,7 @@ fn a_rule_is_told_by_its_name() {
             rule(3, 1),
             None,
             Cause::NothingWrong,
-            "its condition was true for 1",
+            "its condition was true for 1 of them",
         ),
     ] {
         let diagnosis = judge(&asked(rule, topic));

@@ -315,6 +315,7 @@ fn kept(ago_ms: u64) -> Option<Retained> {
     Some(Retained::Kept {
         topic: "state/1".to_owned(),
         at_ms: NOW - ago_ms,
+        remove: "martlet retained rm state/1".to_owned(),
     })
 }
 

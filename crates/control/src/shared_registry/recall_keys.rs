@@ -1,0 +1,54 @@
+//! What the tables have of a key of the API that `martlet why` is asked about.
+
+use martlet_registry::{ApiKey, Visibility};
+
+use super::SharedRegistry;
+use crate::text::typed;
+use crate::wall_clock::{now_signed_ms, unsigned};
+use crate::why::facts::{ApiKeyAsked, Facts};
+
+impl SharedRegistry {
+    /// Adds the key that has the name, or the id, that was asked about: one that is good before
+    /// others, and of these the newest.
+    pub(super) async fn recall_api_key(&self, visibility: &Visibility, facts: &mut Facts) {
+        let seen = visibility.clone();
+        let read =
+            self.read(move |registry| Box::pin(async move { registry.api_keys(&seen).await }));
+        let Ok(all) = read.await else { return };
+        let name = &facts.question.name;
+        let named = all
+            .into_iter()
+            .filter(|key| key.name == *name || key.id == *name);
+        // They come newest first.
+        let now_ms = now_signed_ms();
+        let found = named.min_by_key(|key| !is_good(key, now_ms));
+        facts.api_key_asked = found.map(|key| self.asked_about(key));
+    }
+
+    fn asked_about(&self, key: ApiKey) -> ApiKeyAsked {
+        let known = |ms: i64| Some(unsigned(ms)).filter(|ms| *ms > 0);
+        let mut arguments: String = key
+            .scopes
+            .iter()
+            .map(|scope| format!("--scope {} ", typed(scope)))
+            .collect();
+        if !key.team.is_empty() {
+            arguments.push_str(&format!("--team {} ", typed(&key.team)));
+        }
+        arguments.push_str(&typed(&key.name));
+        ApiKeyAsked {
+            expires_ms: known(key.expires_ms),
+            revoked_ms: known(key.revoked_ms),
+            last_used_ms: known(key.last_used_ms),
+            uses: unsigned(key.uses),
+            renew: self.control.command_with_options("key add", &arguments),
+            name: key.name,
+            scopes: key.scopes,
+        }
+    }
+}
+
+/// It has neither expired, nor was it revoked.
+fn is_good(key: &ApiKey, now_ms: i64) -> bool {
+    key.revoked_ms == 0 && (key.expires_ms == 0 || key.expires_ms > now_ms)
+}

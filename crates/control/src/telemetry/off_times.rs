@@ -1,0 +1,89 @@
+//! Devices whose last values are stored at times that are years off, by the devices' own clocks.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::remembered::Name;
+
+/// From so far on it is the clock that is wrong: values of the past may come late.
+const OFF_BY_SECS: i64 = 365 * 24 * 60 * 60;
+/// Devices that are remembered, at most.
+const DEVICES_MAX: usize = 500;
+/// Bytes of memory that one takes, about.
+const BYTES: usize = 200;
+
+/// Payloads of a device whose values are stored at times that are years off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OffTime {
+    /// The newest time in the last one, seconds since the Unix epoch.
+    pub(crate) time_secs: i64,
+    /// When it was received, likewise.
+    pub(crate) received_secs: i64,
+    /// When the first one was, likewise.
+    pub(crate) since_secs: i64,
+    /// How many there were without one between them that is not off.
+    pub(crate) count: u64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct OffTimes(Mutex<HashMap<Name, OffTime>>);
+
+impl OffTimes {
+    /// Notes payloads that are stored: the device, the newest time that it has given, and when the
+    /// payload was received, µs since the Unix epoch.
+    pub(super) fn note(&self, payloads: impl IntoIterator<Item = (Name, i64, i64)>) {
+        let mut all = self.lock();
+        for (device, time, received) in payloads {
+            let (time_secs, received_secs) = (time / 1_000_000, received / 1_000_000);
+            let off_secs = time_secs.saturating_sub(received_secs).saturating_abs();
+            if off_secs < OFF_BY_SECS {
+                all.remove(&device);
+                continue;
+            }
+            if all.len() >= DEVICES_MAX && !all.contains_key(&device) {
+                continue;
+            }
+            let one = all.entry(device).or_insert(OffTime {
+                time_secs,
+                received_secs,
+                since_secs: received_secs,
+                count: 0,
+            });
+            (one.time_secs, one.received_secs) = (time_secs, received_secs);
+            one.count += 1;
+        }
+    }
+
+    pub(super) fn of(&self, device: &Name) -> Option<OffTime> {
+        self.lock().get(device).cloned()
+    }
+
+    /// Bytes of memory that they take, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.lock().len() * BYTES
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, OffTime>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_remembered_until_its_times_are_right() {
+        const NOW: i64 = 1_780_000_000_000_000;
+        let (device, all) = ((0, "d1".to_owned()), OffTimes::default());
+        all.note([(device.clone(), 5_000_000, NOW)]);
+        all.note([(device.clone(), 6_000_000, NOW + 1_000_000)]);
+        let off = all.of(&device).unwrap();
+        assert_eq!((off.time_secs, off.count), (6, 2));
+        assert_eq!(off.since_secs + 1, off.received_secs);
+        // A day late is no wonder.
+        all.note([(device.clone(), NOW - 86_400_000_000, NOW)]);
+        assert_eq!(all.of(&device), None);
+    }
+}

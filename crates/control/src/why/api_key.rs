@@ -1,0 +1,61 @@
+//! A key of the API that was asked about by name.
+
+use super::Finding;
+use super::facts::ApiKeyAsked;
+use super::found::times;
+use crate::cause::Cause;
+use crate::rfc3339;
+
+/// How a key is that was not revoked.
+pub(super) fn of_asked(now_ms: u64, key: &ApiKeyAsked) -> Finding {
+    let name = &key.name;
+    let about = about(key);
+    let what = format!("{name} is an API key, which is for HTTP, and no client");
+    if let Some(at_ms) = key.revoked_ms {
+        let sentence = format!(
+            "{what}; it was revoked on {} ({about})",
+            rfc3339::in_words(at_ms)
+        );
+        return ended(key, sentence, at_ms);
+    }
+    match key.expires_ms.filter(|at_ms| *at_ms <= now_ms) {
+        Some(at_ms) => {
+            let sentence = format!(
+                "{what}; it expired on {} ({about})",
+                rfc3339::in_words(at_ms)
+            );
+            ended(key, sentence, at_ms)
+        }
+        None => {
+            let until = match key.expires_ms {
+                Some(at_ms) => format!("valid until {}", rfc3339::in_words(at_ms)),
+                None => "valid, without an end".to_owned(),
+            };
+            let sentence = format!("{what}; it is {until} ({about})");
+            Finding::new(Cause::NothingWrong, sentence)
+        }
+    }
+}
+
+fn ended(key: &ApiKeyAsked, sentence: String, at_ms: u64) -> Finding {
+    Finding::new(Cause::CredentialExpired, sentence)
+        .since(at_ms)
+        .remedy("add another key, and give it to the program that calls the API")
+        .command(&key.renew)
+}
+
+/// Its scopes, and when it was used.
+pub(super) fn about(key: &ApiKeyAsked) -> String {
+    let scopes = match &*key.scopes {
+        [one] => format!("its scope is {one}"),
+        all => format!("its scopes are {}", all.join(", ")),
+    };
+    match key.last_used_ms {
+        Some(at_ms) => format!(
+            "{scopes}; it was used {}, last on {}",
+            times(key.uses.max(1)),
+            rfc3339::in_words(at_ms)
+        ),
+        None => format!("{scopes}; it was never used"),
+    }
+}
