@@ -267,7 +267,8 @@ fn ended_before(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
     let session = keeping_session(facts)?;
     let went_ms = ends(facts).filter(|at_ms| *at_ms < one.last_ms).max()?;
     let ended_ms = went_ms.saturating_add(u64::from(session.session_expiry_secs) * 1_000);
-    let came_later = session.connected && session.since_ms? > one.last_ms;
+    let came_ms = session.since_ms?.saturating_add(CLOCKS_DIFFER_MS);
+    let came_later = session.connected && came_ms > one.last_ms;
     if !came_later || ended_ms > one.last_ms.saturating_add(CLOCKS_DIFFER_MS) {
         return None;
     }
