@@ -199,6 +199,11 @@ of them `martlet_shard_memory_bytes`. |
 | `http_bodies` | Bodies of requests that are being read. |
 | `http_output` | Answers that are being sent. |
 
+**Not counted yet:** records that wait to be written to the disk. As a rule they take 32 MiB at \
+most: publishes and subscriptions that need the disk wait from 16 MiB on. CONNECT packets do not \
+wait: clients that connect by thousands a second with long Wills made a node take 240 MB with a \
+limit of 48 MB.
+
 A name of more than 256 bytes is kept and shown as its beginning, its end, its length and a \
 digest: `abcd…wxyz (31,000 bytes, sha256 0123456789abcdef)`.
 ";
