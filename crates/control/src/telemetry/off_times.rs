@@ -35,12 +35,11 @@ impl OffTimes {
     pub(super) fn note(&self, payloads: impl IntoIterator<Item = (Name, i64, i64)>) {
         let mut all = self.lock();
         for (device, time, received) in payloads {
-            let (time_secs, received_secs) = (time / 1_000_000, received / 1_000_000);
-            let off_secs = time_secs.saturating_sub(received_secs).saturating_abs();
-            if off_secs < OFF_BY_SECS {
+            if !is_off(time, received) {
                 all.remove(&device);
                 continue;
             }
+            let (time_secs, received_secs) = (time / 1_000_000, received / 1_000_000);
             if all.len() >= DEVICES_MAX && !all.contains_key(&device) {
                 continue;
             }
@@ -55,6 +54,11 @@ impl OffTimes {
         }
     }
 
+    /// Whether any device is remembered: without one, only a time that is off needs to be noted.
+    pub(super) fn holds_any(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     pub(super) fn of(&self, device: &Name) -> Option<OffTime> {
         self.lock().get(device).cloned()
     }
@@ -67,6 +71,12 @@ impl OffTimes {
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, OffTime>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a time is years off, beside the time of receipt; both in µs since the Unix epoch.
+pub(super) fn is_off(time: i64, received: i64) -> bool {
+    let off_secs = (time / 1_000_000).saturating_sub(received / 1_000_000);
+    off_secs.saturating_abs() >= OFF_BY_SECS
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use martlet_integrate::{
 use martlet_telemetry::Point;
 
 use super::latency::newest_own_time;
+use super::off_times::is_off;
 use super::rejected::{NO_DEVICE, UNKNOWN_DEVICE};
 use super::rule::{DEVICE, TelemetryRule, TopicVariables};
 use super::store::{StoreError, Telemetry, points_of};
@@ -118,6 +119,8 @@ impl Telemetry {
         let (mut points, mut heard, mut retimed) = (Vec::<Point>::new(), BTreeSet::new(), 0);
         // The message of each point; type of the device, its time and that of receipt, by payload.
         let (mut sources, mut timed) = (Vec::new(), Vec::new());
+        // As a rule no clock is off, and no name is copied.
+        let (is_any_off, mut off) = (self.off_times.holds_any(), Vec::new());
         for one in taken {
             let message = one.message;
             let Some(device) = devices.get(&one.device) else {
@@ -138,8 +141,10 @@ impl Telemetry {
                 Ok(decoded) => {
                     retimed += decoded.retimed;
                     if let Some(time) = newest_own_time(&decoded) {
-                        let name = one.device.clone();
-                        timed.push((Arc::clone(&device.device_type), name, time, received));
+                        timed.push((Arc::clone(&device.device_type), time, received));
+                        if is_any_off || is_off(time, received) {
+                            off.push((one.device.clone(), time, received));
+                        }
                     }
                     let origin = message.id() as i64;
                     let key = |key: &str| one.rule.key.key(key, &one.names);
@@ -150,12 +155,10 @@ impl Telemetry {
             }
         }
         let refused = self.write(points).await?;
-        for (device_type, _, time, received) in &timed {
-            self.ages.note(device_type, *time, *received);
+        for (device_type, time, received) in timed {
+            self.ages.note(&device_type, time, received);
         }
-        let timed = timed.into_iter();
-        self.off_times
-            .note(timed.map(|(_, device, time, received)| (device, time, received)));
+        self.off_times.note(off);
         self.note_heard(heard);
         self.count_retimed(retimed);
         let mut rejected: HashSet<*const SinkMessage> = HashSet::new();

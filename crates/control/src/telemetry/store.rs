@@ -360,13 +360,13 @@ impl Telemetry {
         let newest = newest_own_time(&decoded);
         let points = points_of(decoded, device.number, origin, str::to_owned);
         self.write_whole(points.collect()).await?;
+        let name = (device.tenant, device.id.to_string());
         if let Some(time) = newest {
             self.ages.note(&device.device_type, time, received);
-            let name = (device.tenant, device.id.to_string());
-            self.off_times.note([(name, time, received)]);
+            self.off_times.note([(name.clone(), time, received)]);
         }
         self.count_retimed(retimed);
-        self.note_heard(BTreeSet::from([(device.tenant, device.id.to_string())]));
+        self.note_heard(BTreeSet::from([name]));
         Ok(StoredNow {
             values,
             retimed,

@@ -10,7 +10,7 @@ use crate::cause::Cause;
 const NAMED: usize = 3;
 
 pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
-    // Of which topic the values were is not known.
+    // The topic of the values is not known.
     let weight_of_times = match facts.question.topic {
         Some(_) => Weight::Aside,
         None => Weight::Trouble,
