@@ -193,16 +193,16 @@ of them `martlet_shard_memory_bytes`. |
 | `event_streams` | Events that wait for the readers of streams. |
 | `presence` | Clients that are not connected and are remembered. |
 | `log` | The last lines of the log, for `GET /api/v1/logs`. |
+| `store` | Records that wait to be written to the disk, and buffers for them. |
 | `audit` | Lines of the audit log that wait to be written. |
 | `http_answers` | Answers kept for `Idempotency-Key`. |
 | `http_callers` | Sessions of people, rates of callers, positions in lists. |
 | `http_bodies` | Bodies of requests that are being read. |
 | `http_output` | Answers that are being sent. |
 
-**Not counted yet:** records that wait to be written to the disk. As a rule they take 32 MiB at \
-most: publishes and subscriptions that need the disk wait from 16 MiB on. CONNECT packets do not \
-wait: clients that connect by thousands a second with long Wills made a node take 240 MB with a \
-limit of 48 MB.
+What waits to be written to the disk is bounded before that: from 16 MiB on, or a sixteenth of \
+`limits.memory_bytes`, publishes, subscriptions and long Wills wait; from 32 MiB on, or a quarter, \
+the store counts as stuck, and a CONNECT that needs it is refused.
 
 A name of more than 256 bytes is kept and shown as its beginning, its end, its length and a \
 digest: `abcd…wxyz (31,000 bytes, sha256 0123456789abcdef)`.

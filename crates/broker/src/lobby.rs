@@ -430,6 +430,24 @@ impl Shard {
         self.refuse_as(cx, index, said, reason, why.into());
     }
 
+    /// The CONNECT of this connection has waited for the store for too long.
+    pub(crate) fn refuse_held<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let id_bytes = usize::from(self.settings.limits.client_id_bytes);
+        let limit = self.store.limit();
+        let input = self.connections.at(index).input.as_ref();
+        let connect = input.and_then(|input| connect_at(&input.bytes));
+        let said = RefusedClient {
+            version: connect.as_ref().map(|connect| connect.version),
+            client: None,
+            client_id: connect
+                .as_ref()
+                .filter(|connect| connect.user_name.is_none())
+                .and_then(|connect| claimed_id(connect.client_id, id_bytes)),
+            claims: connect.and_then(|connect| claim(connect.user_name)),
+        };
+        self.refuse_as(cx, index, said, ReasonCode::ServerUnavailable, limit.into());
+    }
+
     /// The same, of a client that has said who it is.
     pub(crate) fn refuse_client<N: Node>(
         &mut self,
@@ -617,6 +635,13 @@ pub fn is_assigned_client_id(client_id: &str) -> bool {
         32 => random.bytes().all(is_digit),
         _ => false,
     }
+}
+
+/// The CONNECT that this input begins with, if it is a whole one.
+fn connect_at(input: &[u8]) -> Option<Connect<'_>> {
+    let header = martlet_codec::decode_fixed_header(input).ok()??;
+    let body = input.get(usize::from(header.header_len)..header.packet_len())?;
+    Connect::decode(header.flags, body).ok()
 }
 
 /// The protocol version of a CONNECT whose beginning is there, to answer it in its own style.

@@ -43,7 +43,8 @@ pub use start::{Running, StartError, start};
 pub use stats::ReactorStats;
 pub use store::{
     DelayedStore, DiskStore, Durability, Durable, MemoryStore, PinnedFiles, Restored, Storage,
-    Store, StoreFailure, StoreHealth, StoreNotice, StoreOpenError, StoreStatus, Writer, open_store,
+    Store, StoreFailure, StoreHealth, StoreNotice, StoreOpenError, StoreRoom, StoreStatus, Writer,
+    open_store,
 };
 pub use sys::port_owner;
 pub use tls::TlsSettings;

@@ -382,6 +382,11 @@ impl Running {
         self.node.addresses_bytes()
     }
 
+    /// Bytes of memory that are held for records that wait to be written.
+    pub fn store_held_bytes(&self) -> usize {
+        self.store_health().map_or(0, |health| health.held_bytes())
+    }
+
     /// Borrows bytes of it for use outside of the shards; false if they are not available.
     pub fn borrow_memory(&self, bytes: usize) -> bool {
         self.node.borrow_memory(bytes)

@@ -47,27 +47,35 @@ pub enum Durability {
     Memory,
 }
 
-/// Opens the store in a directory, or one that keeps nothing, as `durability` says. Its files take
-/// about `bytes_max` at most; with 0 all space there is. With `power_loss` what has not been synced
-/// is in memory alone, for crash tests.
+/// What a store may take, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreRoom {
+    /// What its files may take, about; 0: all space there is.
+    pub disk: u64,
+    /// The node's memory: what waits to be written takes a part of it.
+    pub memory: usize,
+}
+
+/// Opens the store in a directory, or one that keeps nothing, as `durability` says. With
+/// `power_loss` what has not been synced is in memory alone, for crash tests.
 ///
 /// # Errors
 /// The directory cannot be used, another process uses it, or what is in it cannot be read.
 pub fn open_store(
     directory: &Path,
     durability: Durability,
-    bytes_max: u64,
+    room: StoreRoom,
     power_loss: bool,
 ) -> Result<Box<dyn Store>, StoreOpenError> {
     if durability == Durability::Memory {
         return Ok(Box::new(MemoryStore));
     }
     Ok(match power_loss {
-        false => Box::new(DiskStore::open(directory, durability, bytes_max, |disk| {
-            LimitedDisk::new(disk, bytes_max)
+        false => Box::new(DiskStore::open(directory, durability, room, |disk| {
+            LimitedDisk::new(disk, room.disk)
         })?),
-        true => Box::new(DiskStore::open(directory, durability, bytes_max, |disk| {
-            LimitedDisk::new(PowerLossDisk::new(disk), bytes_max)
+        true => Box::new(DiskStore::open(directory, durability, room, |disk| {
+            LimitedDisk::new(PowerLossDisk::new(disk), room.disk)
         })?),
     })
 }

@@ -22,7 +22,7 @@ fn on_sim(disk: &SimDisk, threads: usize, durability: Durability) -> Node {
         segment_bytes: 8 << 20,
         ..Options::default()
     };
-    config.store = Box::new(DiskStore::on(disk.clone(), options, durability).unwrap());
+    config.store = Box::new(DiskStore::on(disk.clone(), options, durability, ROOM.memory).unwrap());
     run(config)
 }
 
@@ -95,7 +95,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
         let _ = std::fs::remove_dir_all(&directory.0);
         let open = |threads| {
             let mut config = config(threads, Settings::default());
-            config.store = open_store(&directory.0, durability, 0, false).unwrap();
+            config.store = open_store(&directory.0, durability, ROOM, false).unwrap();
             run(config)
         };
         let node = open(2);
@@ -159,15 +159,15 @@ fn the_time_of_records_goes_on_across_restarts_though_the_clock_is_set_back() {
 #[test]
 fn a_store_in_use_is_refused_and_a_memory_store_brings_nothing_back() {
     let directory = Directory::new("in-use");
-    let first = DiskStore::open(&directory.0, Durability::Sync, 0, |disk| disk).unwrap();
-    let second = DiskStore::open(&directory.0, Durability::Sync, 0, |disk| disk);
+    let first = DiskStore::open(&directory.0, Durability::Sync, ROOM, |disk| disk).unwrap();
+    let second = DiskStore::open(&directory.0, Durability::Sync, ROOM, |disk| disk);
     assert!(
         matches!(second, Err(StoreOpenError::InUse(_))),
         "{second:?}"
     );
     drop(first);
     let mut config = config(1, Settings::default());
-    config.store = open_store(&directory.0, Durability::Memory, 0, false).unwrap();
+    config.store = open_store(&directory.0, Durability::Memory, ROOM, false).unwrap();
     let node = run(config);
     assert!(node.running.restored().is_none());
     assert!(node.running.store_health().is_none());
@@ -178,7 +178,13 @@ fn nothing_listens_while_the_store_cannot_be_restored() {
     let disk = SimDisk::new(1);
     drop(on_sim(&disk, 1, Durability::Sync));
     let mut config = config(1, Settings::default());
-    let store = DiskStore::on(disk.clone(), Options::default(), Durability::Sync).unwrap();
+    let store = DiskStore::on(
+        disk.clone(),
+        Options::default(),
+        Durability::Sync,
+        ROOM.memory,
+    )
+    .unwrap();
     disk.inject(fault(Some(Call::Sync), Failure::Io));
     config.store = Box::new(store);
     let error = start(config).unwrap_err();
@@ -377,7 +383,8 @@ fn a_full_disk_holds_publishers_back_until_a_reader_has_made_room() {
         tail_bytes: 2 << 20,
         ..Options::default()
     };
-    config.store = Box::new(DiskStore::on(disk.clone(), options, Durability::Sync).unwrap());
+    config.store =
+        Box::new(DiskStore::on(disk.clone(), options, Durability::Sync, ROOM.memory).unwrap());
     let node = run(config);
     keeper(&node, "t");
     disk.set_capacity(Some(8 << 20));
@@ -408,7 +415,8 @@ fn a_full_disk_holds_publishers_back_until_a_reader_has_made_room() {
 /// A node on a disk of 8 MiB that is full of what waits for the keeper, and who published it.
 fn filled(disk: &SimDisk, prepare: impl FnOnce(&Node)) -> (Node, Client) {
     let mut config = config(2, Settings::default());
-    config.store = Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync).unwrap());
+    config.store =
+        Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM.memory).unwrap());
     let node = run(config);
     keeper(&node, "t");
     prepare(&node);
@@ -489,7 +497,8 @@ fn what_a_full_disk_holds_can_be_taken_though_others_bring_more() {
 fn a_store_that_gets_no_file_for_another_reason_does_not_say_that_the_disk_is_full() {
     let disk = SimDisk::new(14);
     let mut config = config(1, Settings::default());
-    config.store = Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync).unwrap());
+    config.store =
+        Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM.memory).unwrap());
     let node = run(config);
     let health = node.running.store_health().unwrap();
     let notices = health.notices();
@@ -523,7 +532,8 @@ fn a_node_killed_on_a_full_disk_starts_and_goes_on_when_there_is_room() {
     disk.set_capacity(Some(0));
     let open = || {
         let mut config = config(2, Settings::default());
-        config.store = Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync).unwrap());
+        config.store =
+            Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM.memory).unwrap());
         run(config)
     };
     // What is preallocated has room for a few such starts.

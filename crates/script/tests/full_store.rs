@@ -147,7 +147,7 @@ fn a_full_store_lets_in_who_takes_what_it_holds_and_nobody_who_brings_more() {
         node.end(link, TransportEnd::EndOfStream);
     }
     node.set_store_state(StoreState::Behind);
-    assert_eq!(answer(&mut node, "early", WILL, 9000), b"\x20\x02\0\0");
+    assert_eq!(answer(&mut node, "early", WILL, 900), b"\x20\x02\0\0");
     node.set_store_state(StoreState::Full);
     assert_eq!(answer(&mut node, "new", 0, 0), SERVER_UNAVAILABLE);
     assert_eq!(
@@ -167,6 +167,59 @@ fn a_full_store_lets_in_who_takes_what_it_holds_and_nobody_who_brings_more() {
     node.set_store_state(StoreState::KeepsUp);
     assert_eq!(answer(&mut node, "known", 0, 0), b"\x20\x02\x01\0");
     assert_eq!(answer(&mut node, "new", WILL, 9000), b"\x20\x02\0\0");
+}
+
+#[test]
+fn a_connect_with_a_long_will_waits_while_the_store_is_behind() {
+    let mut node = node(Limits::default(), Wiring::default());
+    node.set_store_state(StoreState::Behind);
+    let waiting = node.open();
+    // What comes behind it waits too.
+    node.send(
+        waiting,
+        &[&connect("waiting", WILL, 9000), &PING[..]].concat(),
+    );
+    let gone = node.open();
+    node.send(gone, &connect("gone", WILL, 9000));
+    node.end(gone, TransportEnd::EndOfStream);
+    assert_eq!(node.take(waiting), b"");
+    // Nothing of this one is recorded.
+    assert_eq!(answer(&mut node, "passing", CLEAN, 0), b"\x20\x02\0\0");
+    // Longer than a client may take to send its CONNECT.
+    node.elapse(29_000);
+    assert_eq!(node.take(waiting), b"");
+    node.set_store_state(StoreState::KeepsUp);
+    assert_eq!(node.take(waiting), [b"\x20\x02\0\0", &PONG[..]].concat());
+    // As if it had not come.
+    assert_eq!(answer(&mut node, "gone", 0, 0), b"\x20\x02\0\0");
+}
+
+#[test]
+fn a_connect_that_waits_for_the_store_is_answered() {
+    let mut node = node(Limits::default(), Wiring::default());
+    node.set_store_state(StoreState::Behind);
+    let late = node.open();
+    node.send(late, &connect("late", WILL, 9000));
+    node.elapse(31_000);
+    assert_eq!(node.take(late), SERVER_UNAVAILABLE, "store_stalled_secs");
+    assert!(node.is_closed(late));
+    let early = node.open();
+    node.send(early, &connect("early", WILL, 9000));
+    node.set_store_state(StoreState::Full);
+    assert_eq!(node.take(early), SERVER_UNAVAILABLE, "no room");
+}
+
+#[test]
+fn those_who_go_while_they_wait_for_the_store_are_forgotten() {
+    let mut node = node(Limits::default(), Wiring::default());
+    node.set_store_state(StoreState::Behind);
+    for number in 0..5000 {
+        let link = node.open();
+        node.send(link, &connect(&format!("c{number}"), WILL, 2000));
+        node.end(link, TransportEnd::EndOfStream);
+    }
+    let memory = node.counters().memory_bytes;
+    assert!(memory < 1 << 20, "{memory} bytes");
 }
 
 /// [MQTT-3.2.2-7]

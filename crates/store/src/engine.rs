@@ -630,6 +630,12 @@ impl<D: Disk> Engine<D> {
         self.staged.len() - GROUP_BYTES
     }
 
+    /// Bytes of memory of what waits to be written or synced, and of the buffers for it.
+    pub fn buffer_bytes(&self) -> usize {
+        let unsynced = self.unsynced.iter().map(|group| group.bytes.capacity());
+        self.staged.capacity() + self.pool.capacity() + unsynced.sum::<usize>()
+    }
+
     /// Records that wait to be written.
     pub fn staged_records(&self) -> u64 {
         self.staged_count

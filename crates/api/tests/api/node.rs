@@ -126,6 +126,10 @@ impl Shards for Lone {
         0
     }
 
+    fn store_held_bytes(&self) -> usize {
+        0
+    }
+
     fn count(&self) -> u16 {
         1
     }

@@ -14,9 +14,24 @@ pub(crate) struct HeldBack {
     pub(crate) waiting: VecDeque<ConnectionId>,
     /// They may go on.
     pub(crate) released: VecDeque<ConnectionId>,
+    /// Length of the list at which it is looked through again.
+    looks_at: usize,
 }
 
+/// Connections in the list from which on it is looked through for those that have gone.
+const LOOKED_THROUGH: usize = 1024;
+
 impl HeldBack {
+    /// This one waits. Those that have gone leave the list when it has become twice as long as it
+    /// was after the last look: clients may come and go for as long as the store does not write.
+    pub(crate) fn note(&mut self, id: ConnectionId, is_there: impl Fn(&ConnectionId) -> bool) {
+        self.waiting.push_back(id);
+        if self.waiting.len() >= self.looks_at.max(LOOKED_THROUGH) {
+            self.waiting.retain(is_there);
+            self.looks_at = self.waiting.len() * 2;
+        }
+    }
+
     /// Another shard's mailbox is full, or has room again.
     pub(crate) fn set_congested(&mut self, on: bool) {
         let was = core::mem::replace(&mut self.congested, on);

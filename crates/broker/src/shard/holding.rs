@@ -1,16 +1,17 @@
 //! Holding back: which packets wait, and what is refused, while others do not keep up: the store,
 //! another shard, or the gate.
 //!
-//! What makes the store grow waits for it. What makes room (acknowledgements, the ends of sessions,
-//! and the clients who come to take what is queued for them) goes on: it is what the store's
-//! reserve is for.
+//! What makes the store grow waits for it, a CONNECT with a long Will too. What makes room
+//! (acknowledgements, the ends of sessions, and the clients who come to take what is queued for
+//! them) goes on: it is what the store's reserve is for.
 
 use std::collections::VecDeque;
 
-use martlet_codec::{FixedHeader, PacketType, Subscribe};
+use martlet_codec::{Connect, FixedHeader, PacketType, Subscribe};
 use martlet_permission::{Limit, RefusalCause};
 
 use crate::connect_request::ConnectingClient;
+use crate::connection::Since;
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
@@ -33,7 +34,7 @@ pub(super) enum PacketHandling {
 const PUBLISH_STORED: u8 = 0b0111;
 
 /// Longest Will, in bytes, that may use the reserve of the store and of the memory, if its session
-/// exists.
+/// exists. While the store is behind, no CONNECT waits that brings less.
 pub(crate) const RESERVE_WILL_BYTES: usize = 1024;
 
 /// Part of a turn in which input is queued that was held back, as a divisor.
@@ -45,16 +46,50 @@ impl Shard {
     pub fn store_is(&mut self, state: StoreState) {
         let was = core::mem::replace(&mut self.store.state, state);
         let keeps_up_again = was != state && state == StoreState::KeepsUp;
-        self.waiting.held_back.release_if(keeps_up_again);
+        // A CONNECT waits for a store that is behind. In a worse state it is refused.
+        let is_worse = was == StoreState::Behind && state > was;
+        self.waiting
+            .held_back
+            .release_if(keeps_up_again || is_worse);
     }
 
     /// What a connection has sent waits for the store or another shard.
     pub(super) fn note_held(&mut self, id: ConnectionId) {
         let connection = self.connections.at(id.index);
-        if !connection.flags.in_held_list() {
-            connection.flags.set_in_held_list(true);
-            self.waiting.held_back.waiting.push_back(id);
+        if connection.flags.in_held_list() {
+            return;
         }
+        connection.flags.set_in_held_list(true);
+        let connections = &self.connections;
+        let is_there = |id: &ConnectionId| connections.get(*id).is_some();
+        self.waiting.held_back.note(id, is_there);
+    }
+
+    /// Whether a CONNECT waits for the store: while that is behind, one that brings more than a
+    /// few bytes to be recorded. Its client may go meanwhile; then it is as if it had not come.
+    pub(super) fn holds_connect<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        id: ConnectionId,
+        flags: u8,
+        body: &[u8],
+    ) -> bool {
+        let waits = self.store.state == StoreState::Behind
+            && body.len() > RESERVE_WILL_BYTES
+            && Connect::decode(flags, body)
+                .is_ok_and(|connect| recorded_bytes(&connect) > RESERVE_WILL_BYTES);
+        let connection = self.connections.at(id.index);
+        if !waits {
+            connection.held_for_store_since = Since::NONE;
+            return false;
+        }
+        connection.flags.set_input_held(true);
+        if connection.held_for_store_since == Since::NONE {
+            connection.held_for_store_since = Since::at_ms(cx.now.mono_ms);
+            self.watch_stalled(cx, id);
+        }
+        self.note_held(id);
+        true
     }
 
     /// Connections in the lists of those that are or were held back.
@@ -219,5 +254,21 @@ impl Shard {
             StoreState::AtLimit => Some(Limit::StoreBytes.into()),
             _ => Some(RefusalCause::StoreFailing),
         }
+    }
+}
+
+/// Bytes of a CONNECT that go into the record of its session, if there is one.
+fn recorded_bytes(connect: &Connect<'_>) -> usize {
+    let will = connect.will.as_ref();
+    let will_bytes = will.map_or(0, |will| will.topic.len() + will.payload.len());
+    let is_recorded = will.is_some()
+        || match connect.version.is_v5() {
+            true => connect.properties.session_expiry_secs.unwrap_or(0) > 0,
+            false => !connect.clean_start,
+        };
+    let names = connect.client_id.len() + connect.user_name.map_or(0, str::len);
+    match is_recorded {
+        true => will_bytes + names,
+        false => 0,
     }
 }

@@ -124,8 +124,9 @@ impl Shard {
     ) {
         self.work.begin_input(self.settings.work.share);
         let mut held = HeldInput::of(input);
+        // Nothing passes a CONNECT that waits.
         while let Some(connection) = self.connections.get(id)
-            && connection.phase != Phase::Closing
+            && connection.phase == Phase::Accepted
         {
             if self.work.is_share_over() {
                 self.work.share_used = true;
@@ -314,8 +315,11 @@ impl Shard {
         if bytes.len() < length {
             return Ok(Progress::NeedMore);
         }
-        self.counters.packets_received += 1;
         let body = &bytes[usize::from(header.header_len)..length];
+        if self.holds_connect(cx, id, header.flags, body) {
+            return Ok(Progress::NeedMore);
+        }
+        self.counters.packets_received += 1;
         match self.connect_received(cx, id.index, header.flags, body, &bytes[length..]) {
             crate::lobby::Admission::Here => Ok(Progress::Packet(length)),
             crate::lobby::Admission::Moved => Ok(Progress::Gone),

@@ -3,7 +3,7 @@
 use martlet_codec::ReasonCode;
 use martlet_permission::{Limit, RefusalCause};
 
-use crate::connection::{Phase, keep_alive_ms};
+use crate::connection::{Phase, Since, keep_alive_ms};
 use crate::effect::{ConnectionEffect, QueueOwner};
 use crate::id::{ConnectionId, ShardId};
 use crate::node::{Cx, Node};
@@ -22,6 +22,10 @@ impl Shard {
                     return;
                 };
                 connection.deadline = None;
+                if connection.held_for_store_since != Since::NONE {
+                    // Its CONNECT came in time and waits for the store.
+                    return;
+                }
                 let why = match connection.phase {
                     Phase::Lobby => Limit::ConnectTimeout,
                     Phase::Authenticating | Phase::Challenged => Limit::AuthenticateTimeout,
@@ -201,12 +205,17 @@ impl Shard {
         let gated_since_ms = connection.gated_since.ms(now_ms);
         let store = gated_since_ms.filter(|_| store_ms > 0 && connection.answers_gated > 0);
         let store = store.map(|since_ms| since_ms + store_ms);
+        let patience_ms = u64::from(self.settings.limits.store_patience_secs()) * 1000;
+        let held_ms = match connection.phase {
+            // A CONNECT is answered in any case.
+            Phase::Lobby => patience_ms,
+            _ => store_ms,
+        };
         let held_since_ms = connection.held_for_store_since.ms(now_ms);
-        let held_since_ms = held_since_ms.filter(|_| store_ms > 0);
-        let held = held_since_ms.map(|since_ms| since_ms + store_ms);
+        let held_since_ms = held_since_ms.filter(|_| held_ms > 0);
+        let held = held_since_ms.map(|since_ms| since_ms + held_ms);
         let waits_for_connack = connection.session().is_some() && !connection.flags.admitted();
         let connack = gated_since_ms.filter(|_| waits_for_connack);
-        let patience_ms = u64::from(self.settings.limits.store_patience_secs()) * 1000;
         let connack = connack.map(|since_ms| since_ms + patience_ms);
         let due = output.into_iter().chain(store).chain(held).chain(connack);
         due.min()
@@ -227,6 +236,9 @@ impl Shard {
             Some(_) => {}
         }
         let connection = self.connections.at(id.index);
+        if connection.phase == Phase::Lobby {
+            return self.refuse_held(cx, id.index);
+        }
         // One that was refused has had its CONNACK [MQTT-3.2.0-2].
         if connection.session().is_some() && !connection.flags.admitted() {
             return self.refuse_unrecorded(cx, id.index);

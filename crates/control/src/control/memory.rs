@@ -81,6 +81,7 @@ impl Control {
             ),
             ("presence", self.presence.memory_bytes()),
             ("log", lines),
+            ("store", self.shards.store_held_bytes()),
         ];
         let mut borrowed = vec![("addresses", self.shards.addresses_bytes())];
         for other in &*self.outside.others() {

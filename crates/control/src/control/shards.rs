@@ -49,6 +49,8 @@ pub trait Shards: Send + Sync + 'static {
     fn addresses_bytes(&self) -> usize;
     /// Bytes of events that wait to be taken.
     fn events_bytes(&self) -> usize;
+    /// Bytes of memory that are held for records that wait to be written.
+    fn store_held_bytes(&self) -> usize;
     /// What the node's memory is used for.
     fn memory_use(&self) -> MemoryUse;
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.

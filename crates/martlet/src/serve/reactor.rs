@@ -8,7 +8,7 @@ use martlet_broker::RuleBook;
 use martlet_control::backup::STORE;
 use martlet_control::feed::PublishedKinds;
 use martlet_control::{NodeInfo, OwnTopics};
-use martlet_reactor::{Descriptors, Durability, ReactorConfig, Running};
+use martlet_reactor::{Descriptors, Durability, ReactorConfig, Running, StoreRoom};
 use tracing::warn;
 
 use super::authentication::Doorkeeper;
@@ -42,8 +42,11 @@ pub(super) fn start_reactor(node: &NodeConfig, doorkeeper: &Doorkeeper) -> anyho
         .clone()
         .map(|policy| policy as Arc<dyn RuleBook>);
     let (store, power_loss) = (node.data_dir.join(STORE), node.simulate_power_loss);
-    let bytes_max = node.settings.limits.store_bytes;
-    config.store = martlet_reactor::open_store(&store, node.durability, bytes_max, power_loss)?;
+    let room = StoreRoom {
+        disk: node.settings.limits.store_bytes,
+        memory: node.memory_bytes,
+    };
+    config.store = martlet_reactor::open_store(&store, node.durability, room, power_loss)?;
     Ok(martlet_reactor::start(config)?)
 }
 

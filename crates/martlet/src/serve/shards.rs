@@ -116,6 +116,10 @@ impl Shards for ReactorShards {
         self.running.events().memory_bytes()
     }
 
+    fn store_held_bytes(&self) -> usize {
+        self.running.store_held_bytes()
+    }
+
     fn memory_use(&self) -> MemoryUse {
         self.running.memory_use()
     }

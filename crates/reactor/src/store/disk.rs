@@ -16,11 +16,13 @@ use martlet_broker::{
 use martlet_persistence::{DamageWords, RestoreError, Shards, encode, restore};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
 
-use super::inbox::{Inbox, PageRead, StoreQuestion};
+use super::inbox::{BacklogLimits, Inbox, PageRead, StoreQuestion};
 use super::reading::read_pages;
 use super::syncing::syncing;
 use super::writing::{WriterSettings, Writing};
-use super::{Durability, Durable, PinnedFiles, Restored, Storage, Store, StoreHealth, Writer};
+use super::{
+    Durability, Durable, PinnedFiles, Restored, Storage, Store, StoreHealth, StoreRoom, Writer,
+};
 use crate::node::SharedNode;
 use crate::sys::Entropy;
 
@@ -31,8 +33,13 @@ const STATS_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest groups that fit into one of the longest segments; eight of them fit into a short
 /// one.
 const GROUPS_PER_SEGMENT: usize = 32;
-/// Divisor of the longest segment: the backlog at which publishers are held back.
+/// Divisors of the longest segment and of the node's memory: the backlog at which publishers are
+/// held back is the smaller part.
 const BEHIND_PART: usize = 4;
+const BEHIND_PART_OF_MEMORY: usize = 16;
+/// The same for the backlog at which the store counts as stuck.
+const STUCK_PART: usize = 2;
+const STUCK_PART_OF_MEMORY: usize = 4;
 
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -77,15 +84,15 @@ pub struct DiskStore<D: Disk = RealDisk> {
 
 impl<D: Disk> DiskStore<D> {
     /// Opens the store in a directory, which is made if it is not there, and locks it. `through` is
-    /// what lies between the engine and the directory, and gives it `bytes_max` bytes at most, or
-    /// with 0 all that there is.
+    /// what lies between the engine and the directory, and gives it `room.disk` bytes at most, or
+    /// with 0 all that there is. What waits to be written takes a part of `room.memory`.
     ///
     /// # Errors
     /// The directory cannot be used, another process uses it, or what is in it cannot be read.
     pub fn open(
         directory: &Path,
         durability: Durability,
-        bytes_max: u64,
+        room: StoreRoom,
         through: impl FnOnce(RealDisk) -> D,
     ) -> Result<Self, StoreOpenError> {
         let path = || directory.to_owned();
@@ -102,21 +109,26 @@ impl<D: Disk> DiskStore<D> {
                 path: path(),
                 source,
             })?),
-            disk_bytes_max: bytes_max,
+            disk_bytes_max: room.disk,
             ..Options::default()
         };
-        let opened = Self::on(through(disk), options, durability);
+        let opened = Self::on(through(disk), options, durability, room.memory);
         opened.map_err(|source| StoreOpenError::Contents {
             path: path(),
             source,
         })
     }
 
-    /// Opens the store on a disk.
+    /// Opens the store on a disk, for a node with so much memory, in bytes.
     ///
     /// # Errors
     /// What is on it cannot be read.
-    pub fn on(disk: D, options: Options, durability: Durability) -> Result<Self, OpenError> {
+    pub fn on(
+        disk: D,
+        options: Options,
+        durability: Durability,
+        memory: usize,
+    ) -> Result<Self, OpenError> {
         let opening = Instant::now();
         // When the last spare segment is taken the shards are told to hold back; what waits then,
         // and what ends messages later, has to fit into that segment, be it a short one, and into
@@ -124,11 +136,17 @@ impl<D: Disk> DiskStore<D> {
         let segment_bytes = options.segment_bytes as usize;
         let group_bytes = segment_bytes / GROUPS_PER_SEGMENT;
         let (engine, opened) = Engine::open(disk, options)?;
-        let inbox = Arc::new(Inbox::new(segment_bytes / BEHIND_PART));
+        let inbox = Arc::new(Inbox::new(BacklogLimits {
+            behind: (segment_bytes / BEHIND_PART).min(memory / BEHIND_PART_OF_MEMORY),
+            stuck: (segment_bytes / STUCK_PART).min(memory / STUCK_PART_OF_MEMORY),
+        }));
         Ok(Self {
             durability,
             group_bytes,
-            health: Arc::new(StoreHealth::new(inbox.shown_state())),
+            health: Arc::new(StoreHealth::new(
+                inbox.shown_state(),
+                inbox.shown_held_bytes(),
+            )),
             inbox,
             answers: Vec::new(),
             listeners: Arc::default(),

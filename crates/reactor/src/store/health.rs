@@ -1,7 +1,7 @@
 //! How the store is doing, for those who operate the node: a state to look at, and notices to log.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ pub struct StoreHealth {
     state: Mutex<State>,
     /// A [`StoreState`], the inbox's own: one told by two threads could stay on what is over.
     store_state: Arc<AtomicU8>,
+    /// Bytes of memory of what waits to be written.
+    held_bytes: Arc<AtomicUsize>,
     notices: Sender<StoreNotice>,
     taken: Receiver<StoreNotice>,
 }
@@ -102,14 +104,20 @@ pub enum StoreNotice {
 }
 
 impl StoreHealth {
-    pub(super) fn new(store_state: Arc<AtomicU8>) -> Self {
+    pub(super) fn new(store_state: Arc<AtomicU8>, held_bytes: Arc<AtomicUsize>) -> Self {
         let (notices, taken) = bounded(NOTICES_MAX);
         Self {
             state: Mutex::default(),
             store_state,
+            held_bytes,
             notices,
             taken,
         }
+    }
+
+    /// Bytes of memory that are held for what waits to be written.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
     }
 
     /// How it is doing now.

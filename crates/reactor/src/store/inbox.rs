@@ -14,8 +14,9 @@ use martlet_store::{RecordBuffer, Stats};
 
 use super::PinnedFiles;
 
-/// Emptied buffers kept to be filled again.
+/// Emptied buffers kept to be filled again, and bytes that all of them may take.
 const SPARES_MAX: usize = 16;
+const SPARES_BYTES_MAX: usize = 4 << 20;
 
 /// Longest buffer that is kept, in bytes.
 const SPARE_BYTES_MAX: usize = 1 << 20;
@@ -62,16 +63,25 @@ pub(super) struct PageRead {
     pub(super) gauge: Arc<MemoryGauge>,
 }
 
+/// How much may wait to be written, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BacklogLimits {
+    /// Above this, what makes the store grow is held back.
+    pub(super) behind: usize,
+    /// Above this the store counts as stuck.
+    pub(super) stuck: usize,
+}
+
 /// Shared by all shards and the thread that writes.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// Backlog in bytes above which what makes the store grow is held back. Above twice that number
-    /// the store counts as stuck.
-    behind_bytes: usize,
+    limits: BacklogLimits,
     state: Mutex<State>,
     arrived: Condvar,
     /// Bytes taken by the thread and not written yet.
     staged_bytes: AtomicUsize,
+    /// Bytes of memory of what waits, of what the thread has taken, and of emptied buffers.
+    held_bytes: Arc<AtomicUsize>,
     /// A [`StoreState`].
     store_state: Arc<AtomicU8>,
 }
@@ -80,6 +90,8 @@ pub(super) struct Inbox {
 struct State {
     parts: Vec<StoreInput>,
     spares: Vec<RecordBuffer>,
+    /// Bytes of memory of the spare buffers.
+    spare_bytes: usize,
     bytes: usize,
     /// Records among the parts; at least one for each tick.
     records: usize,
@@ -114,12 +126,13 @@ pub(super) struct Given {
 }
 
 impl Inbox {
-    pub(super) fn new(behind_bytes: usize) -> Self {
+    pub(super) fn new(limits: BacklogLimits) -> Self {
         Self {
-            behind_bytes,
+            limits,
             state: Mutex::default(),
             arrived: Condvar::new(),
             staged_bytes: AtomicUsize::new(0),
+            held_bytes: Arc::default(),
             store_state: Arc::new(AtomicU8::new(StoreState::KeepsUp as u8)),
         }
     }
@@ -127,6 +140,17 @@ impl Inbox {
     /// Where others may look what the store can take: a [`StoreState`].
     pub(super) fn shown_state(&self) -> Arc<AtomicU8> {
         Arc::clone(&self.store_state)
+    }
+
+    /// Where others may look how many bytes of memory are held for what waits to be written.
+    pub(super) fn shown_held_bytes(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.held_bytes)
+    }
+
+    /// What waits to be written takes `bytes` of memory more, and `before` less.
+    pub(super) fn count_held(&self, bytes: usize, before: usize) {
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.held_bytes.fetch_sub(before, Ordering::Relaxed);
     }
 
     /// Hands records over.
@@ -144,6 +168,8 @@ impl Inbox {
         let waiting = state.bytes + self.staged_bytes.load(Ordering::Relaxed);
         let is_worse = self.makes_worse(waiting);
         let spare = state.spares.pop().unwrap_or_default();
+        state.spare_bytes -= spare.memory_bytes();
+        self.count_held(records.memory_bytes(), spare.memory_bytes());
         state.parts.push(StoreInput::Records {
             shard,
             records,
@@ -270,13 +296,18 @@ impl Inbox {
 
     /// Gives a buffer back to be filled again.
     pub(super) fn give_back(&self, mut buffer: RecordBuffer) {
-        if buffer.bytes() <= SPARE_BYTES_MAX {
+        let bytes = buffer.memory_bytes();
+        if bytes <= SPARE_BYTES_MAX {
             buffer.clear();
             let mut state = self.lock();
-            if state.spares.len() < SPARES_MAX {
+            let has_room = state.spare_bytes + bytes <= SPARES_BYTES_MAX;
+            if has_room && state.spares.len() < SPARES_MAX {
+                state.spare_bytes += bytes;
                 state.spares.push(buffer);
+                return;
             }
         }
+        self.count_held(0, bytes);
     }
 
     /// Sets the number of bytes that are taken and not written; `low`: there should be no more, and
@@ -286,10 +317,10 @@ impl Inbox {
         self.staged_bytes.store(bytes, Ordering::Relaxed);
         let waiting = bytes + state.bytes;
         let was = self.store_state();
-        let limit = self.behind_bytes;
-        let is_stuck = waiting > 2 * limit || was == StoreState::Stuck && waiting > limit;
+        let BacklogLimits { behind, stuck } = self.limits;
+        let is_stuck = waiting > stuck || was == StoreState::Stuck && waiting > stuck / 2;
         let was_behind = was != StoreState::KeepsUp;
-        let is_behind = waiting > limit || was_behind && waiting > limit / 2;
+        let is_behind = waiting > behind || was_behind && waiting > behind / 2;
         let is = match (is_stuck, low, is_behind) {
             (true, ..) => StoreState::Stuck,
             (_, Some(low), _) => low,
@@ -304,8 +335,8 @@ impl Inbox {
     /// worse.
     fn makes_worse(&self, waiting: usize) -> bool {
         let least = match waiting {
-            _ if waiting > 2 * self.behind_bytes => StoreState::Stuck,
-            _ if waiting > self.behind_bytes => StoreState::Behind,
+            _ if waiting > self.limits.stuck => StoreState::Stuck,
+            _ if waiting > self.limits.behind => StoreState::Behind,
             _ => return false,
         };
         self.store_state.fetch_max(least as u8, Ordering::Relaxed) < least as u8

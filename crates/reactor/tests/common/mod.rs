@@ -9,12 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::Settings;
-use martlet_reactor::{ListenAddress, ListenerConfig, ReactorConfig, Running, Transport, start};
+use martlet_reactor::{
+    ListenAddress, ListenerConfig, ReactorConfig, Running, StoreRoom, Transport, start,
+};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
 /// Longer than anything that is awaited takes, so that only a failure meets it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// All the disk there is, and memory for as long a backlog as the store may have.
+pub const ROOM: StoreRoom = StoreRoom {
+    disk: 0,
+    memory: 1 << 30,
+};
 
 pub struct Node {
     pub running: Running,

@@ -40,6 +40,11 @@ impl RecordBuffer {
         self.bytes.len()
     }
 
+    /// Bytes of memory that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// How many records there are.
     pub fn count(&self) -> usize {
         self.count
