@@ -51,13 +51,13 @@ def packet(first, body):
             return bytes([first]) + digits + body
 
 
-def connect(client_id, will=None, expiry=3600):
-    """A CONNECT of MQTT 5 whose session lasts."""
-    flags = 0x04 if will else 0
+def connect(client_id, will=None, expiry=3600, will_delay=3600, will_topic="will"):
+    """A CONNECT of MQTT 5 whose session lasts; its Will is retained unless it is due late."""
+    flags = (0x04 if will_delay else 0x24) if will else 0
     body = text("MQTT") + bytes([5, flags]) + struct.pack(">H", 0)
     body += bytes([5, 0x11]) + struct.pack(">I", expiry) + text(client_id)
     if will:
-        body += bytes([5, 0x18]) + struct.pack(">I", 3600) + text("will") + text(will)
+        body += bytes([5, 0x18]) + struct.pack(">I", will_delay) + text(will_topic) + text(will)
     return packet(0x10, body)
 
 
@@ -116,6 +116,15 @@ def wills(node, number):
     with opened(node) as sock:
         sock.sendall(connect(f"will-{number}", will=b"w" * 31_000))
         connack(sock)
+
+
+def hasty_wills(node, number):
+    """Clients with a Will of 31 KB that do not wait for an answer; it is due, and retained, when they have gone."""
+    with contextlib.ExitStack() as socks:
+        for part in range(300):
+            sock = socks.enter_context(opened(node))
+            name, topic = f"hasty-{number}-{part}", f"wills/{part % 100}"
+            sock.sendall(connect(name, will=b"w" * 31_000, will_delay=0, will_topic=topic))
 
 
 def comers(node, number):
@@ -198,10 +207,10 @@ def outputs(node, number):
 
 
 # Of each kind that takes memory, something, with the bytes that it adds; 0: few bytes, many times.
-ADDED = [(sessions, 0), (comers, 0), (filters, 2_160_000), (wills, 31_000), (outputs, 80_000), (bodies, 360_000),
-         (long_bodies, MB), (messages, 2_000_000), (retained, 600_000)]
+ADDED = [(sessions, 0), (comers, 0), (filters, 2_160_000), (wills, 31_000), (hasty_wills, 9_300_000), (outputs, 80_000),
+         (bodies, 360_000), (long_bodies, MB), (messages, 2_000_000), (retained, 600_000)]
 # And without a store, where all of it is in memory.
-IN_MEMORY = [(filters, 2_160_000), (wills, 31_000), (messages, 2_000_000), (retained, 600_000)]
+IN_MEMORY = [(filters, 2_160_000), (wills, 31_000), (hasty_wills, 9_300_000), (messages, 2_000_000), (retained, 600_000)]
 CASES = [("sync", *case) for case in ADDED] + [("memory", *case) for case in IN_MEMORY]
 
 
@@ -219,7 +228,7 @@ def test_what_is_added_without_end_stays_within_the_limit(durability, add, size)
             add(node, number)
             # Each message goes to all that have come so far.
             added += size * (number + 1 if add is outputs else 1)
-            if number % 10 == 0:
+            if number % 10 == 0 or add is hasty_wills:
                 most = max(most, resident(node))
                 took = time.monotonic() - begun_at
                 enough = took > SECS or len(node.held) >= HELD

@@ -9,11 +9,13 @@
 //! Large blocks are mappings of their own (`large.rs`), so that a large table grows without being
 //! copied.
 //!
-//! A program can give back the memory of code that it does not run any more (`code.rs`).
+//! A program can say when freed memory goes back to the system (`freed.rs`), and give back the
+//! memory of code that it does not run any more (`code.rs`).
 //!
 //! This is the one crate with `unsafe`: a global allocator cannot be written without it.
 
 mod code;
+mod freed;
 mod large;
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -25,6 +27,7 @@ use libmimalloc_sys::{
 };
 
 pub use code::release_code;
+pub use freed::give_back_after;
 use large::{is_large, is_large_layout};
 
 /// Alignment of each block of at least so many bytes (`MI_MAX_ALIGN_SIZE` in mimalloc's `types.h`,

@@ -28,8 +28,16 @@ const CHANGES_TOGETHER_MAX: usize = 256;
 /// Puts all records into a buffer for the store, in order. `now` is the time of the tick, against
 /// which expiry is put on the wall clock.
 pub fn encode(records: &[Record], now: Now, into: &mut RecordBuffer) {
+    encode_up_to(usize::MAX, records, now, into);
+}
+
+/// Puts records into a buffer for the store, in order, until it has this number of bytes or all are
+/// in it. Returns how many were put.
+pub fn encode_up_to(bytes: usize, records: &[Record], now: Now, into: &mut RecordBuffer) -> usize {
     let mut rest = records;
-    while let [first, ..] = rest {
+    while let [first, ..] = rest
+        && into.bytes() < bytes
+    {
         let mut builder = into.record();
         match (first, routed_at(rest)) {
             (Record::Message(message), Some(routed_at)) => {
@@ -56,6 +64,7 @@ pub fn encode(records: &[Record], now: Now, into: &mut RecordBuffer) {
             }
         }
     }
+    records.len() - rest.len()
 }
 
 /// How many of the first records share one of the store: those that change or end something, a page

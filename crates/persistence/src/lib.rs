@@ -25,7 +25,7 @@ mod state;
 pub use body::{StoredBody, StoredPublisher, decode_body};
 pub use bytes::DecodeError;
 pub use damage::DamageWords;
-pub use encode::encode;
+pub use encode::{encode, encode_up_to};
 pub use entry::decode_entry;
 pub use fetch::{FetchedPage, LocatedPage, Making, PageFound, locate, read_located};
 pub use restore::{Damaged, RestoreError, RestoreReport, Shards, restore};

@@ -148,6 +148,7 @@ impl Core {
         bound: &Bound,
     ) -> anyhow::Result<Self> {
         let doorkeeper = &bound.doorkeeper;
+        memory::set_delay(node.memory_bytes);
         let running = Arc::new(start_reactor(node, doorkeeper)?);
         let opened_by = Instant::now() + OPENED_WITHIN;
         let has_sinks = !node.sinks.sinks.is_empty() || !node.rules.rules.is_empty();

@@ -13,7 +13,7 @@ use martlet_broker::{
     ListenerPolicy, LostMessage, MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId,
     StoreState,
 };
-use martlet_persistence::{DamageWords, RestoreError, Shards, encode, restore};
+use martlet_persistence::{DamageWords, RestoreError, Shards, encode_up_to, restore};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
 
 use super::inbox::{BacklogLimits, Inbox, PageRead, StoreQuestion};
@@ -33,6 +33,9 @@ const STATS_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest groups that fit into one of the longest segments; eight of them fit into a short
 /// one.
 const GROUPS_PER_SEGMENT: usize = 32;
+/// Bytes of records that are handed over together, about: buffers stay small enough to be used
+/// again, whatever the records of a tick take.
+const PART_BYTES: usize = 256 << 10;
 /// Divisors of the longest segment and of the node's memory: the backlog at which publishers are
 /// held back is the smaller part.
 const BEHIND_PART: usize = 4;
@@ -294,6 +297,16 @@ struct DiskWriter {
     durable: Durable,
 }
 
+impl DiskWriter {
+    fn give(&mut self, records: RecordBuffer, last: RecordNumber, awaited: bool) {
+        let given = self.inbox.give_records(self.shard, records, last, awaited);
+        self.buffer = given.spare;
+        if given.is_worse {
+            self.durable.state_changed();
+        }
+    }
+}
+
 impl Storage for DiskWriter {
     fn append(
         &mut self,
@@ -302,14 +315,18 @@ impl Storage for DiskWriter {
         now: Now,
         awaited: bool,
     ) -> Option<RecordNumber> {
-        encode(records, now, &mut self.buffer);
-        let full = std::mem::take(&mut self.buffer);
-        let given = self.inbox.give_records(self.shard, full, last, awaited);
-        self.buffer = given.spare;
-        if given.is_worse {
-            self.durable.state_changed();
+        let mut rest = records;
+        loop {
+            let count = encode_up_to(PART_BYTES, rest, now, &mut self.buffer);
+            rest = &rest[count..];
+            let full = std::mem::take(&mut self.buffer);
+            if rest.is_empty() {
+                self.give(full, last, awaited);
+                return None;
+            }
+            let up_to = RecordNumber(last.0 - rest.len() as u64);
+            self.give(full, up_to, awaited);
         }
-        None
     }
 
     fn read_back(&mut self, reads: &mut Vec<QueueRead>, now: Now, gauge: Arc<MemoryGauge>) {
