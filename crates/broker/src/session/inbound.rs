@@ -624,15 +624,26 @@ impl Shard {
         {
             return;
         }
-        let explained = reason.is_error().then(|| reason.name());
-        let explained =
-            explained.filter(|name| self.may_explain(index, name.len() + ANSWER_OVERHEAD));
+        let explained = match reason.is_error() {
+            true => self.explanation(index, reason),
+            false => None,
+        };
         let ack = PlainAck {
             kind,
             packet_id,
             reason,
         };
         self.send_ack(cx, index, ack, explained, record);
+    }
+
+    /// The Reason String of an acknowledgement that says an error, if it may have one.
+    fn explanation(&mut self, index: u32, reason: ReasonCode) -> Option<&'static str> {
+        if !self.connections.at(index).version.is_v5() {
+            return None;
+        }
+        let name = reason.name();
+        let may = self.may_explain(index, name.len() + ANSWER_OVERHEAD);
+        may.then_some(name)
     }
 
     /// A Reason String may be sent: the client wants problem information [MQTT-3.1.2-29] and takes
