@@ -146,3 +146,12 @@ impl SessionEpoch {
 
 /// Subscription Identifiers that go with a message; nearly always none or one.
 pub type SubscriptionIds = SmallVec<[u32; 2]>;
+
+/// The same identifiers again. As a rule there are none, and `clone` looks for them one by one.
+#[inline]
+pub(crate) fn same_subscription_ids(ids: &SubscriptionIds) -> SubscriptionIds {
+    match ids.is_empty() {
+        true => SmallVec::new(),
+        false => SmallVec::from_slice(ids),
+    }
+}

@@ -8,7 +8,7 @@
 
 use martlet_codec::{PacketId, QoS};
 
-use crate::id::{MessageId, RecordNumber, SessionEpoch, SubscriptionIds};
+use crate::id::{MessageId, RecordNumber, SessionEpoch, SubscriptionIds, same_subscription_ids};
 use crate::message::Message;
 use crate::record::{EnqueuedAs, EntryRecord};
 use crate::report::{DeliveryState, InFlightMessage};
@@ -123,7 +123,7 @@ impl SentEntry {
             packet_id: None,
             bytes: 0,
             expires_wall_secs: 0,
-            subscription_ids: self.subscription_ids.clone(),
+            subscription_ids: same_subscription_ids(&self.subscription_ids),
             group: self.ticket.as_ref().map(|ticket| ticket.epoch),
         }
     }

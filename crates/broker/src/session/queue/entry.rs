@@ -3,14 +3,14 @@
 use martlet_codec::{PacketId, QoS};
 
 use crate::fault::{self, Fault};
-use crate::id::{MessageId, SessionEpoch, SubscriptionIds};
+use crate::id::{MessageId, SessionEpoch, SubscriptionIds, same_subscription_ids};
 use crate::message::Message;
 use crate::record::{EnqueuedAs, EntryRecord};
 use crate::share::ticket::ShareTicket;
 use crate::time::Now;
 
 /// A message in a queue or in flight.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) message: Message,
     pub(crate) subscription_ids: SubscriptionIds,
@@ -23,6 +23,20 @@ pub(crate) struct Entry {
     pub(crate) recorded: bool,
     /// A share group waits for the outcome.
     pub(crate) ticket: Option<Box<ShareTicket>>,
+}
+
+impl Clone for Entry {
+    fn clone(&self) -> Self {
+        Self {
+            message: self.message.clone(),
+            subscription_ids: same_subscription_ids(&self.subscription_ids),
+            qos: self.qos,
+            retain: self.retain,
+            why: self.why,
+            recorded: self.recorded,
+            ticket: self.ticket.clone(),
+        }
+    }
 }
 
 /// What is remembered of a message that was sent and is never sent again. It has no record.
@@ -76,7 +90,7 @@ impl Entry {
             packet_id: None,
             bytes: self.message.bytes() as u32,
             expires_wall_secs: wall_secs(now, self.message.expires_at_ms()),
-            subscription_ids: self.subscription_ids.clone(),
+            subscription_ids: same_subscription_ids(&self.subscription_ids),
             group: self.ticket.as_ref().map(|ticket| ticket.epoch),
         }
     }
@@ -134,7 +148,7 @@ impl StoredEntry {
             packet_id: None,
             bytes: self.bytes,
             expires_wall_secs: wall_secs(now, self.expires_at_ms),
-            subscription_ids: self.apart.subscription_ids.clone(),
+            subscription_ids: same_subscription_ids(&self.apart.subscription_ids),
             group: self.apart.ticket.as_ref().map(|ticket| ticket.epoch),
         }
     }
