@@ -171,6 +171,26 @@ def test_a_certificate_names_a_device_that_is_not_there(strict, authority):
     strict.over("c1")
 
 
+def test_a_certificate_comes_with_another_client_identifier(strict, authority):
+    """A refusal by TLS before that is of somebody else, who gave no name. Most clients send no User Name then."""
+    certificate = authority.sign("c2", usage="clientAuth")
+    strict.device("c2", "--no-secret")
+    strict.device("c3", "--no-secret")
+    assert not tls(strict, "--cafile", authority.certificate)
+    for other, options in (("pump-2", ()), ("c3", ()), ("pump-2", ("-u", "c2"))):
+        done = subprocess.run(
+            [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(strict.node.port("mqtts")), "-i", other,
+             "-t", "d/c2/x", "-m", "x", "-q", "1", "--cafile", authority.certificate, "--cert", certificate[0], "--key",
+             certificate[1], *options], capture_output=True, timeout=20)
+        assert done.returncode != 0
+        for asked in ("c2", other):
+            told = strict.headline("wrong-client-id", f"the Client Identifier of the device c2 must be c2, since its topics are "
+                                   f"named after it; it is \"{other}\"", asked)
+            assert told["state"] == "refused" and "set the Client Identifier (client id) of the client to c2" in told["remedy"]
+    assert by_certificate(strict, authority, certificate, "c2")
+    strict.over("c2")
+
+
 def test_a_token_is_not_good(tmp_path):
     signer = Signer(tmp_path, "HS256")
     with Faults(settings=[f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=HS256"]) as node:
