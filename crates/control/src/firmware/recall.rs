@@ -30,7 +30,8 @@ impl FirmwareStore {
         };
         facts.firmware_asked = Some(FirmwareAsked {
             at_ms: refused.at_ms,
-            firmware: format!("{} {}", refused.name, refused.version),
+            name: refused.name.clone(),
+            version: refused.version.clone(),
             of_type,
             command,
         });

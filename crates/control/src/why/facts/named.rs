@@ -93,8 +93,10 @@ pub enum RolloutStanding {
 pub struct FirmwareAsked {
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Its name and version.
-    pub firmware: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
     /// The type of devices that it is for; none: there is no such firmware, or the caller does not
     /// see it.
     pub of_type: Option<String>,
