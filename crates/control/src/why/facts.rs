@@ -113,7 +113,8 @@ pub struct Facts {
     pub subscribers: Option<Vec<Subscriber>>,
     /// The share groups among them.
     pub subscriber_groups: Vec<GroupDetail>,
-    /// Clients whose subscriptions nearly match the topic, while nobody is subscribed to it.
+    /// Clients, connected or not, whose subscriptions nearly match the topic, while nobody is
+    /// subscribed to it.
     pub near: Vec<NearSubscriber>,
     /// Topics to which messages were published recently while nobody was subscribed, the latest
     /// last.
@@ -693,6 +694,8 @@ pub struct Unreadable {
 pub struct NearSubscriber {
     /// Client Identifier.
     pub client_id: String,
+    /// It is connected now.
+    pub connected: bool,
     /// Its Topic Filter.
     pub filter: String,
     /// What differs, in words.

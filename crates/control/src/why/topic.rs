@@ -85,15 +85,15 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
             let finding = not_subscribed(facts, topic, sentence, remedy);
             found.push((Weight::Topic, finding));
         }
+        found.extend(missed_while_away(facts, topic));
         return;
+    }
+    if side == Side::Either && may_read(facts) {
+        found.extend(missed_while_away(facts, topic));
     }
     let absent = subscribers(facts, topic);
     let is_absent = matches!(&absent, Some((Weight::Topic, _)));
-    let may_read = facts
-        .rules
-        .as_ref()
-        .is_some_and(|rules| rules.receive.outcome == Outcome::Permitted);
-    if is_connected && may_read {
+    if is_connected && may_read(facts) {
         let sentence = format!("it has no subscription that {topic} matches");
         let remedy = format!("if it should receive, have it subscribe to {topic}");
         let finding = not_subscribed(facts, topic, sentence, remedy);
@@ -117,6 +117,32 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     found.extend(lost_by_subscribers(facts, topic));
     found.extend(lost_by_groups(facts, topic));
     found.extend(not_acknowledged(facts, topic));
+}
+
+/// The rules are known, and permit reading the topic.
+fn may_read(facts: &Facts) -> bool {
+    let rules = facts.rules.as_ref();
+    rules.is_some_and(|rules| rules.receive.outcome == Outcome::Permitted)
+}
+
+/// It is not connected, and the session that is kept for it misses the topic, so it would get
+/// nothing of it if it came again.
+fn missed_while_away(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
+    let is_away = facts
+        .session
+        .as_ref()
+        .is_some_and(|session| !session.connected);
+    let is_near = || own_near_miss(facts, topic).is_some_and(|(_, near)| near.is_likely);
+    if !is_away || !is_near() {
+        return None;
+    }
+    let sentence =
+        format!("it is not connected, and its session has no subscription that {topic} matches");
+    let remedy = format!("have the client subscribe to {topic}");
+    Some((
+        Weight::Topic,
+        not_subscribed(facts, topic, sentence, remedy),
+    ))
 }
 
 /// Its subscription to the topic was refused recently, which is told of it, and would be again.

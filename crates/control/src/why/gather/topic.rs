@@ -70,7 +70,10 @@ impl Control {
             }
         };
         let near = match subscribers.as_ref().is_some_and(Vec::is_empty) {
-            true => self.near_subscribers_of(question, topic).await?,
+            true => {
+                let near = self.near_subscribers_of(question, who.client_id, topic);
+                near.await?
+            }
             false => Vec::new(),
         };
         Ok(TopicFacts {
