@@ -107,6 +107,35 @@ def test_messages_of_a_webhook_are_dropped_when_they_are_too_old(tmp_path, recei
         node.over("webhook/crm")
 
 
+@pytest.mark.parametrize("status, said", [(401, "refused the credentials (HTTP 401)"),
+                                          (403, "does not permit requests with these credentials (HTTP 403)")])
+def test_the_target_of_a_webhook_refuses_the_credentials(tmp_path, receiver, status, said):
+    receiver.answer = lambda message: (status, {}, b"who are you")
+    text = f'[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "{receiver.url}"\n'
+    with configured(tmp_path, text) as node:
+        for name in ("1", "2"):
+            publish(node, f"crm/{name}")
+        for asked in (["webhook/crm"], ["pump-1", "crm/1"]):
+            told = node.headline("integration-failing", f"the target of the integration webhook/crm {said}; 2 messages are "
+                                 "dead letters", *asked)
+            assert told["since"] and told["count"] == 2, told
+            assert str(status) in node.bash(told)
+        receiver.answer = lambda message: (204, {}, b"")
+        again = told["remedy"].split("(martlet ", 1)[1].split(")")[0]
+        node.bash({"command": f"martlet {again}"})
+        until(lambda: not node.why("webhook/crm")["wrong"], "they are sent")
+        answer = node.why("pump-1", "crm/1")
+        assert "HTTP" not in str(answer), answer
+
+
+def test_the_webhook_of_a_rule_refuses_the_credentials(tmp_path, receiver):
+    receiver.answer = lambda message: (401, {}, b"")
+    with configured(tmp_path, of_rule("told", f'webhook = {{ url = "{receiver.url}" }}')) as node:
+        publish(node, "told")
+        told = node.headline("integration-failing", "refused the credentials (HTTP 401); 1 message is a dead letter", "told")
+        assert "401" in node.bash(told)
+
+
 # Packets
 
 

@@ -7,6 +7,7 @@ use martlet_broker::{
     DropReason, GroupDetail, LossTimes, ReachedLimit, RetainedAtSubscribe, RetainedEnded,
     UnmatchedTopic, WillNotice,
 };
+use martlet_integrate::AccessRefused;
 use martlet_registry::CommandState;
 
 use crate::authentication::Standing;
@@ -378,10 +379,15 @@ pub struct Integration {
     pub holds: bool,
     /// The command that tests whether its target can be reached.
     pub command: String,
-    /// Its dead letters that are stored; 0 unless it was asked about.
+    /// Its target refuses the credentials of the integration.
+    pub access_refused: Option<AccessRefused>,
+    /// Its dead letters that are stored; 0 unless it was asked about, or its target has refused
+    /// messages since the start.
     pub dead_letters: u64,
     /// The command that lists them.
     pub letters_command: String,
+    /// The command that sends them again.
+    pub send_again_command: String,
     /// Messages that its target has taken since the start.
     pub delivered: u64,
     /// How long a message may wait, seconds; 0: for ever.

@@ -32,7 +32,8 @@ pub(super) fn dropped_for_integrations(facts: &Facts, topic: &str) -> Vec<(Weigh
         };
         for (reason, count, at) in &subscriber.drops {
             let is_old = facts.now_ms.saturating_sub(at.last_ms) > RECENT_MS;
-            if reason.is_expected() || is_old {
+            // What its target refused is told as dead letters.
+            if reason.is_expected() || is_old || *reason == DropReason::RefusedByReceiver {
                 continue;
             }
             // Its lanes are told as one.
