@@ -16,6 +16,7 @@ use crate::explain::Explained;
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::misread::Misread;
 use crate::presence::ClientPresence;
+use crate::restore_note::RestoreNote;
 use crate::why::Question;
 pub use named::*;
 pub use recalled::*;
@@ -36,6 +37,8 @@ pub struct Facts {
     pub namesakes: Namesakes,
     /// It shows the key of a team token, or that key was asked about.
     pub by_team_token: bool,
+    /// The backup of users and devices that the node goes on from was restored recently.
+    pub restored: Option<RestoreNote>,
     /// It was removed from the tables.
     pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.

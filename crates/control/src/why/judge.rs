@@ -12,8 +12,8 @@ use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
     Diagnosis, Evidence, Finding, State, anonymous, arrival, command, credential, door, elsewhere,
-    firmware, inactive, integration, joined, memory, named, other_session, own_topics, retained,
-    rollout, session, silence, telemetry, topic, twice, twin, type_change, will,
+    firmware, inactive, integration, joined, memory, named, other_session, own_topics, restored,
+    retained, rollout, session, silence, telemetry, topic, twice, twin, type_change, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -58,6 +58,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
         false => found.next(),
     };
     let first = first.unwrap_or_else(|| nothing(&clients, was_ill, is_other_refused));
+    let first = restored::with_restore(facts, first);
     let mut also: Vec<Finding> = Vec::new();
     for mut finding in found {
         let is_told = |told: &Finding| {

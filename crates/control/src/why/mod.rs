@@ -12,8 +12,9 @@
 //!   (`silence`), what the node itself does not publish (`own_topics`), that its connections end
 //!   again and again (`unstable`), which retained message it did not get (`retained`), which Wills
 //!   were published or discarded (`will`), which messages wait for an integration (`integration`)
-//!   or were dropped for it (`overflow`), which are no telemetry (`telemetry`), and which a start
-//!   of the node has made it forget (`memory`); that a client of a user was refused before its
+//!   or were dropped for it (`overflow`), which are no telemetry (`telemetry`), which a start of the
+//!   node has made it forget (`memory`), and that a backup was restored which may lack the name
+//!   (`restored`); that a client of a user was refused before its
 //!   Client Identifier was known (`anonymous`), that a device is inactive (`inactive`), which
 //!   rollouts wait for it (`rollout`), which commands to it have failed or wait (`command`), which
 //!   are from before it joined the group (`joined`), that its type was changed (`type_change`),
@@ -44,6 +45,7 @@ mod near;
 mod other_session;
 mod overflow;
 mod own_topics;
+mod restored;
 mod retained;
 mod rollout;
 mod server_certificate;

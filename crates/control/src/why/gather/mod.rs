@@ -35,6 +35,7 @@ use crate::cause::Cause;
 use crate::control::{Control, ControlError, OwnTopics};
 use crate::integrations::Integrations;
 use crate::journal::{AclPlace, Entry, Run, host, remedy_of_limit};
+use crate::restore_note::RestoreNote;
 use crate::store::StoreState;
 use crate::telemetry::{Telemetry, time_text};
 use crate::text::typed;
@@ -49,6 +50,9 @@ const SUBSCRIPTIONS_MAX: usize = 1_000;
 
 /// The durability of a node that keeps messages in memory only.
 const MEMORY: &str = "memory";
+
+/// Time after a restore in which what it lacks is still missed.
+const RESTORED_RECENTLY_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Clients of a user that are looked at.
 const CLIENTS_MAX: usize = 16;
@@ -281,6 +285,7 @@ impl Control {
             user: user.clone(),
             namesakes,
             by_team_token,
+            restored: self.restored_recently(),
             deleted: None,
             spent: None,
             replaced_ms: None,
@@ -372,6 +377,13 @@ impl Control {
             command: self.command_of_tenant("telemetry query", tenant, &arguments),
             time: from,
         })
+    }
+
+    /// The restore of users and devices from a backup, if it was a while ago at most.
+    fn restored_recently(&self) -> Option<RestoreNote> {
+        let restored = self.info.restored.filter(|note| note.has_tables)?;
+        let ago_ms = now_ms().saturating_sub(restored.restored_ms);
+        (ago_ms <= RESTORED_RECENTLY_MS).then_some(restored)
     }
 
     /// Files with certificates of listeners, and when they end.
