@@ -93,10 +93,17 @@ def test_a_client_speaks_plain_mqtt_to_a_port_of_tls(node):
 def test_a_client_speaks_tls_to_a_port_of_plain_mqtt(node):
     secret = node.device("t3")
     sends(node, "mqtt", bytes.fromhex("16030100c8010000c40303") + bytes(190))
-    told = nameless(node, "t3", "wrong-transport", "the first packet is not CONNECT")
-    assert "TLS" in told["remedy"]
+    told = nameless(node, "t3", "wrong-transport", "TLS came to a port of plain MQTT")
+    assert "the port of a listener with TLS" in told["remedy"]
     assert node.comes("t3", secret)
     node.over("t3")
+
+
+def test_a_client_sends_something_else_to_a_port_of_plain_mqtt(node):
+    node.device("t4")
+    sends(node, "mqtt", b"GET / HTTP/1.1\r\n\r\n")
+    told = nameless(node, "t4", "wrong-transport", "the first packet is not CONNECT")
+    assert "HTTP" in told["remedy"]
 
 
 # What is asked for, the cause, words of the headline, and a word of how it is mended.
