@@ -8,6 +8,7 @@ use martlet_codec::{TopicFilter, TopicName};
 use super::facts::{Facts, NearSubscriber, Session, Unreadable};
 use super::found::{CLOCKS_DIFFER_MS, Found, RECENT_MS, Weight};
 use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest, nearly_same};
+use super::publish_as::part_in_words;
 use super::side::{Side, side};
 use super::{Finding, Question};
 use crate::cause::Cause;
@@ -410,7 +411,7 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
         }
         let publisher = match &*entry.client_id {
             "" => "a client".to_owned(),
-            client_id => client_id.to_owned(),
+            client_id => part_in_words(client_id).unwrap_or_else(|| client_id.to_owned()),
         };
         let why = entry.why.as_deref().unwrap_or_default();
         let sentence = match entry.what {

@@ -98,6 +98,9 @@ pub struct Facts {
     pub is_of_another: bool,
     /// What became of it recently, the latest last.
     pub runs: Vec<Run>,
+    /// What was refused to parts of the node that publish as it, such as rules with `publish_as`,
+    /// the latest last.
+    pub runs_of_parts: Vec<Run>,
     /// Groups that it is not in, and whose rules permit what it lacks.
     pub groups_missing: Vec<GroupMissing>,
     /// Numbers of the last entries of those runs that a rule forbade, and none would now.
@@ -156,7 +159,7 @@ pub struct Facts {
     /// Rollouts of firmware for the device that have not ended, the latest first.
     pub rollouts: Vec<DeviceRollout>,
     /// Firmware that the device asked for last and did not get.
-    pub firmware_asked: Option<FirmwareAsked>,
+    pub firmware_refused: Option<RefusedFirmware>,
     /// The user has no rights in the API: how it is given some.
     pub no_api_role: Option<NoApiRole>,
     /// Commands to the device that have not ended, or have ended recently, the latest first.
@@ -651,8 +654,8 @@ pub struct TopicRules {
 /// A rule that permits the same topic of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meant {
-    /// Where the rule stands.
-    pub place: String,
+    /// The rule, as operators know it, such as `device type sensor rule 1`.
+    pub rule: String,
     /// Its Topic Filter with the client's own name.
     pub filter: String,
     /// What stands in the topic instead of that.

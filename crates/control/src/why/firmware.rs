@@ -6,8 +6,8 @@ use super::found::{RECENT_MS, Weight};
 use crate::cause::Cause;
 
 /// What there is to find.
-pub(super) fn asked_for(facts: &Facts) -> Option<(Weight, Finding)> {
-    let asked = facts.firmware_asked.as_ref()?;
+pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
+    let asked = facts.firmware_refused.as_ref()?;
     let (name, version) = (&asked.name, &asked.version);
     let (sentence, remedy) = match &asked.of_type {
         Some(of_type) => (

@@ -19,7 +19,8 @@
 //!   rollouts wait for it (`rollout`), which commands to it have failed or wait (`command`), which
 //!   are from before it joined the group (`joined`), that its type was changed (`type_change`),
 //!   which firmware it asked for and did not get (`firmware`), that messages wait in another
-//!   session of its user (`other_session`), what other tenants have of the topic (`elsewhere`),
+//!   session of its user (`other_session`), what rules and integrations may not publish as it
+//!   (`publish_as`), what other tenants have of the topic (`elsewhere`),
 //!   which configuration it has not reported (`twin`), and the rules, rollouts and commands that
 //!   were named (`named`; `api_key` if it is a key of the API)
 
@@ -45,6 +46,7 @@ mod near;
 mod other_session;
 mod overflow;
 mod own_topics;
+mod publish_as;
 mod restored;
 mod retained;
 mod rollout;

@@ -444,14 +444,14 @@ fn others_in_words(facts: &Facts, members: &[&Subscriber]) -> String {
 /// `does` is what the client does with the topic: `publish to` or `read`.
 fn wrong_topic(does: &str, meant: &Meant, topic: &str) -> Finding {
     let Meant {
-        place,
+        rule,
         filter,
         instead,
     } = meant;
     Finding::new(
         Cause::WrongTopic,
         format!(
-            "it may not {does} {topic}: {place} permits {filter}, with its own name instead of \
+            "it may not {does} {topic}: {rule} permits {filter}, with its own name instead of \
              {instead:?}"
         ),
     )

@@ -88,9 +88,9 @@ pub enum RolloutStanding {
     Ended(&'static str),
 }
 
-/// Firmware that a device asked for by MQTT.
+/// Firmware that a device asked for by MQTT and did not get.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FirmwareAsked {
+pub struct RefusedFirmware {
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// Its name.

@@ -313,9 +313,9 @@ fn as_one(lanes: impl IntoIterator<Item = Session>) -> Option<Session> {
         for ((reason, count), at) in lane.drops.into_iter().zip(lane.dropped_at) {
             let known = all.drops.iter().position(|(known, _)| *known == reason);
             match known {
-                Some(place) => {
-                    all.drops[place].1 += count;
-                    all.dropped_at[place] = both(all.dropped_at[place], at);
+                Some(index) => {
+                    all.drops[index].1 += count;
+                    all.dropped_at[index] = both(all.dropped_at[index], at);
                 }
                 None => {
                     all.drops.push((reason, count));
