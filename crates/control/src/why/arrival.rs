@@ -8,7 +8,7 @@ use martlet_codec::{TopicFilter, TopicName};
 use super::facts::{Facts, NearSubscriber, Session, Unreadable};
 use super::found::{CLOCKS_DIFFER_MS, Found, RECENT_MS, Weight};
 use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest, nearly_same};
-use super::publish_as::part_in_words;
+use super::part_in_words::part_in_words;
 use super::side::{Side, side};
 use super::{Finding, Question};
 use crate::cause::Cause;

@@ -5,11 +5,10 @@ use martlet_broker::EventKind;
 use super::Finding;
 use super::facts::{Facts, Meant};
 use super::found::{Found, Weight, is_recent};
-use super::overflow::integration_of;
+use super::part_in_words::part_in_words;
 use super::side::of_topic;
 use crate::cause::Cause;
 use crate::journal::Run;
-use crate::rules::publish::BY_RULE;
 
 /// What there is to find: of each part and topic the last refusal.
 pub(super) fn refused(facts: &Facts, found: &mut Found) {
@@ -28,13 +27,6 @@ pub(super) fn refused(facts: &Facts, found: &mut Found) {
         };
         found.push((weight, finding(facts, run, is_over)));
     }
-}
-
-/// The rule or integration whose part has that Client Identifier, in words.
-pub(super) fn part_in_words(client_id: &str) -> Option<String> {
-    let rule = client_id.strip_prefix(BY_RULE);
-    let rule = rule.map(|rule| format!("the rule {rule}"));
-    rule.or_else(|| integration_of(client_id).map(|name| format!("the integration {name}")))
 }
 
 fn finding(facts: &Facts, run: &Run, is_over: bool) -> Finding {

@@ -11,7 +11,8 @@ use super::facts::{Backlog, Facts, Meant, Subscriber, TopicRules};
 use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_recent, is_unacknowledged, uncapitalized,
 };
-use super::overflow::{dropped_for_integrations, integration_of};
+use super::overflow::dropped_for_integrations;
+use super::part_in_words::integration_of;
 use super::side::{Side, matching, of_topic, side, subscribes};
 use super::twice::comes_twice;
 use crate::cause::Cause;

@@ -109,8 +109,8 @@ impl Target {
         })
     }
 
-    /// Sends messages in one request, and notes what the answer says of the credentials. The outcome
-    /// is that of all of them.
+    /// Sends messages in one request, and notes what the answer says of the credentials. The
+    /// outcome is that of all of them.
     pub(super) async fn send(&self, messages: &[SinkMessage], access: &Access) -> Outcome {
         let body = match self.format.body(messages, self.is_list) {
             Ok(body) => body,
