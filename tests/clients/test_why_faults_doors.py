@@ -93,10 +93,17 @@ def test_a_client_speaks_plain_mqtt_to_a_port_of_tls(node):
 def test_a_client_speaks_tls_to_a_port_of_plain_mqtt(node):
     secret = node.device("t3")
     sends(node, "mqtt", bytes.fromhex("16030100c8010000c40303") + bytes(190))
-    told = nameless(node, "t3", "wrong-transport", "the first packet is not CONNECT")
-    assert "TLS" in told["remedy"]
+    told = nameless(node, "t3", "wrong-transport", "TLS came to a port of plain MQTT")
+    assert "the port of a listener with TLS" in told["remedy"]
     assert node.comes("t3", secret)
     node.over("t3")
+
+
+def test_a_client_sends_something_else_to_a_port_of_plain_mqtt(node):
+    node.device("t4")
+    sends(node, "mqtt", b"GET / HTTP/1.1\r\n\r\n")
+    told = nameless(node, "t4", "wrong-transport", "the first packet is not CONNECT")
+    assert "HTTP" in told["remedy"]
 
 
 # What is asked for, the cause, words of the headline, and a word of how it is mended.
@@ -169,6 +176,26 @@ def test_a_certificate_names_a_device_that_is_not_there(strict, authority):
     strict.bash(told)
     assert by_certificate(strict, authority, certificate, "c1")
     strict.over("c1")
+
+
+def test_a_certificate_comes_with_another_client_identifier(strict, authority):
+    """A refusal by TLS before that is of somebody else, who gave no name. Most clients send no User Name then."""
+    certificate = authority.sign("c2", usage="clientAuth")
+    strict.device("c2", "--no-secret")
+    strict.device("c3", "--no-secret")
+    assert not tls(strict, "--cafile", authority.certificate)
+    for other, options in (("pump-2", ()), ("c3", ()), ("pump-2", ("-u", "c2"))):
+        done = subprocess.run(
+            [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(strict.node.port("mqtts")), "-i", other,
+             "-t", "d/c2/x", "-m", "x", "-q", "1", "--cafile", authority.certificate, "--cert", certificate[0], "--key",
+             certificate[1], *options], capture_output=True, timeout=20)
+        assert done.returncode != 0
+        for asked in ("c2", other):
+            told = strict.headline("wrong-client-id", f"the Client Identifier of the device c2 must be c2, since its topics are "
+                                   f"named after it; it is \"{other}\"", asked)
+            assert told["state"] == "refused" and "set the Client Identifier (client id) of the client to c2" in told["remedy"]
+    assert by_certificate(strict, authority, certificate, "c2")
+    strict.over("c2")
 
 
 def test_a_token_is_not_good(tmp_path):

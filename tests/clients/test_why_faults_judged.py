@@ -9,16 +9,7 @@ import pytest
 
 from test_access import until
 from test_why_faults_more import alarms, configured
-from why_faults import Faults, boss, published  # noqa: F401
-
-
-@pytest.fixture(scope="module")
-def node():
-    faults = Faults()
-    for name in ("boss", "ann", "bob"):
-        faults.user(name, "--role", "administrator")
-    with faults.start():
-        yield faults
+from why_faults import Faults, boss, node, published  # noqa: F401
 
 
 # Retained messages

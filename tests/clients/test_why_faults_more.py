@@ -450,10 +450,10 @@ def test_a_device_asks_for_firmware_of_another_type(node):
             return not device.messages.empty()
 
         until(is_served, "the node serves it")
-        told = node.headline("firmware-refused", "there is none of that name and version", "f1")
+        told = node.headline("firmware-refused", "the firmware pump-fw version 9, which does not exist", "f1")
         assert "pump-fw" in node.bash(told)
-        until(lambda: asks(device, "1") and "pump-fw 1" in node.why("f1")["sentence"], "it asked")
-        told = node.headline("firmware-refused", "pump-fw 1 by MQTT, which is for devices of the type pumps", "f1")
+        until(lambda: asks(device, "1") and "version 1," in node.why("f1")["sentence"], "it asked")
+        told = node.headline("firmware-refused", "pump-fw version 1, which is for devices of the type pumps", "f1")
         node.bash(told)
     with node.client("f1", secret) as device:
         device.subscribe("d/f1/firmware/error", 1)

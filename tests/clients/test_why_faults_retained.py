@@ -1,25 +1,15 @@
 """Faults of retained messages, Wills and sessions that have ended, put to `martlet why`: the headline
 is the fault, and what it advises ends it."""
 
-import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 import martlet_process
 from paho_client import properties
 from test_access import until
-from why_faults import KEPT, Faults, boss, published  # noqa: F401
+from why_faults import KEPT, boss, node, published  # noqa: F401
 
 WITH_WILL = ReasonCode(PacketTypes.DISCONNECT, identifier=0x04)
-
-
-@pytest.fixture(scope="module")
-def node():
-    faults = Faults()
-    for name in ("boss", "ann", "bob"):
-        faults.user(name, "--role", "administrator")
-    with faults.start():
-        yield faults
 
 
 def retain(client, topic, payload="on", **values):

@@ -6,7 +6,7 @@ import pytest
 from paho_client import V311
 from test_access import until
 from test_scram import CONNACK, Scram, Wire, packet, string
-from why_faults import Faults, boss, published  # noqa: F401
+from why_faults import KEPT, Faults, boss, published  # noqa: F401
 
 
 SUBACK = 0x90
@@ -141,6 +141,39 @@ def test_a_topic_filter_nearly_matches(node, boss, nearly):
         app.subscribe(right, 1)
         assert published(boss, topic) and app.receive()
         node.over(name)
+
+
+# The subscription of a session whose client is not connected, what is published, and words of the headline.
+AWAY = {
+    "case": ("Farm/1/temp", "farm/1/temp", "upper and lower case differ"),
+    "levels": ("barn/1", "barn/1/temp", "the topic has more levels, which barn/1/# would match"),
+    "slash": ("silo/1/temp/", "silo/1/temp", "the filter ends with /, and the topic does not"),
+}
+
+
+@pytest.mark.parametrize("nearly", AWAY)
+def test_a_topic_filter_of_a_kept_session_nearly_matches(node, boss, nearly):
+    topic_filter, topic, said = AWAY[nearly]
+    name = f"away-{nearly}"
+    with node.client("ann", client_id=name, **KEPT) as app:
+        app.subscribe(topic_filter, 1)
+    gone(node, name)
+    for count in (0, 1):
+        told = node.headline("not-subscribed", f"it is subscribed to {topic_filter}, which does not match: {said}", name, topic)
+        assert "it is not connected, and its session has no subscription" in told["sentence"], told
+        assert told["state"] == "away" and told.get("count", 0) == count and f"subscribe to {topic}" in told["remedy"], told
+        # The publisher is told the same.
+        told = node.headline("subscriber-absent", f"{name} (not connected) is subscribed to {topic_filter}, which does not "
+                             f"match: {said}", "console", topic)
+        assert published(boss, topic)
+    with node.client("ann", client_id=name, **KEPT) as app:
+        app.subscribe(topic, 1)
+    assert published(boss, topic)
+    told = node.why(name, topic)
+    assert told["cause"] == "away" and not told["wrong"], told
+    with node.client("ann", client_id=name, **KEPT) as app:
+        assert app.receive().topic == topic
+        node.over(name, topic)
 
 
 def connect(client_id, version):

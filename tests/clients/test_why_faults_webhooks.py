@@ -95,6 +95,42 @@ def test_a_rule_may_not_publish(tmp_path):
         assert "$SYS/told" in node.bash(node.headline("rule-failing", "is a topic of the node's own", "told"))
 
 
+@pytest.mark.parametrize("topic", [None, "out/1"])
+def test_a_rule_may_not_publish_as_its_user(tmp_path, topic):
+    text = of_rule("copy", 'publish = { topic = "out/1" }').replace("[[rules]]", '[[rules]]\npublish_as = "bot"')
+    with configured(tmp_path, text) as node:
+        node.run("role", "add", "quiet", "--rule", "topic write other/#")
+        node.user("bot", "--role", "quiet")
+        node.user("ann", "--role", "administrator")
+        with node.client("ann") as publisher:
+            publisher.publish("copy", "x")
+        asked = ["bot"] if topic is None else ["bot", topic]
+        told = node.headline("not-permitted", "the rule copy publishes as bot (publish_as), and its publish to out/1 was refused: "
+                             "no rule permits it", *asked)
+        # It is no client of the user.
+        assert told["state"] == "never-seen" and told["count"] == 1, told
+        told = node.headline("not-permitted", "the rule copy published to out/1, and was refused", "ann", "out/1")
+        node.bash(told)
+        until(lambda: node.why("bot")["cause"] == "never-connected", "it is permitted")
+
+
+def test_a_rule_publishes_as_a_device_whose_rules_have_its_client_identifier(tmp_path):
+    text = of_rule("copy", 'publish = { topic = "d/pump-9/set" }').replace("[[rules]]", '[[rules]]\npublish_as = "pump-9"')
+    with configured(tmp_path, text) as node:
+        secret = node.device("pump-9")
+        node.user("ann", "--role", "administrator")
+        with node.client("ann") as publisher:
+            publisher.publish("copy", "x")
+        for asked in (["pump-9"], ["pump-9", "d/pump-9/set"]):
+            told = node.headline("not-permitted", "the rule copy publishes as pump-9 (publish_as), and its publish to d/pump-9/set "
+                                 "was refused", *asked)
+            assert "%c stands for the Client Identifier of who publishes, which is $rule/copy" in told["sentence"], told
+            assert told["remedy"].startswith("have the rule copy publish as a user whose rules permit it"), told
+        with node.client("pump-9", secret) as device:
+            assert node.why("pump-9")["state"] == "connected"
+            assert device.acknowledged("d/pump-9/set")
+
+
 def test_messages_of_a_webhook_are_dropped_when_they_are_too_old(tmp_path, receiver):
     receiver.answer = lambda message: (500, {}, b"no")
     text = f'[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "{receiver.url}"\nmax_age_secs = 60\n'
@@ -105,6 +141,35 @@ def test_messages_of_a_webhook_are_dropped_when_they_are_too_old(tmp_path, recei
         receiver.answer = lambda message: (204, {}, b"")
         node.bash(told)
         node.over("webhook/crm")
+
+
+@pytest.mark.parametrize("status, said", [(401, "refused the credentials (HTTP 401)"),
+                                          (403, "does not permit requests with these credentials (HTTP 403)")])
+def test_the_target_of_a_webhook_refuses_the_credentials(tmp_path, receiver, status, said):
+    receiver.answer = lambda message: (status, {}, b"who are you")
+    text = f'[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "{receiver.url}"\n'
+    with configured(tmp_path, text) as node:
+        for name in ("1", "2"):
+            publish(node, f"crm/{name}")
+        for asked in (["webhook/crm"], ["pump-1", "crm/1"]):
+            told = node.headline("integration-failing", f"the target of the integration webhook/crm {said}; 2 messages are "
+                                 "dead letters", *asked)
+            assert told["since"] and told["count"] == 2, told
+            assert str(status) in node.bash(told)
+        receiver.answer = lambda message: (204, {}, b"")
+        again = told["remedy"].split("(martlet ", 1)[1].split(")")[0]
+        node.bash({"command": f"martlet {again}"})
+        until(lambda: not node.why("webhook/crm")["wrong"], "they are sent")
+        answer = node.why("pump-1", "crm/1")
+        assert "HTTP" not in str(answer), answer
+
+
+def test_the_webhook_of_a_rule_refuses_the_credentials(tmp_path, receiver):
+    receiver.answer = lambda message: (401, {}, b"")
+    with configured(tmp_path, of_rule("told", f'webhook = {{ url = "{receiver.url}" }}')) as node:
+        publish(node, "told")
+        told = node.headline("integration-failing", "refused the credentials (HTTP 401); 1 message is a dead letter", "told")
+        assert "401" in node.bash(told)
 
 
 # Packets

@@ -126,6 +126,16 @@ class Faults:
         return done.stdout
 
 
+@pytest.fixture(scope="module")
+def node():
+    """A node with three administrators."""
+    faults = Faults()
+    for name in ("boss", "ann", "bob"):
+        faults.user(name, "--role", "administrator")
+    with faults.start():
+        yield faults
+
+
 @pytest.fixture
 def boss(node):
     """A client of an administrator."""

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod restore;
 
+use crate::wall_clock::now_ms;
 pub use restore::{RESTORING, unfinished_restore};
 
 /// The version of the archive's layout.
@@ -39,6 +40,9 @@ struct Manifest {
     format: u32,
     /// The program that made it.
     version: String,
+    /// When it was made, milliseconds since the Unix epoch. Older programs do not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_ms: Option<u64>,
     /// Whether the key file of secrets is among the files. Older programs do not say so.
     #[serde(default)]
     key_file: bool,
@@ -149,6 +153,7 @@ pub fn write_archive(
     let mut manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        made_ms: Some(now_ms()),
         key_file: parts.key_file.is_some(),
         files: Vec::new(),
     };
@@ -284,6 +289,7 @@ pub struct Archive {
     file: File,
     /// Where each file's bytes lie.
     places: BTreeMap<String, ArchiveEntry>,
+    made_ms: Option<u64>,
 }
 
 /// Where a file lies in an archive, and its checksum.
@@ -394,6 +400,7 @@ impl Archive {
             path: path.to_owned(),
             file,
             places,
+            made_ms: manifest.made_ms,
         })
     }
 

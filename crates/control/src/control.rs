@@ -49,6 +49,7 @@ use crate::logging::Logging;
 use crate::memory::{Outside, part_of_memory};
 use crate::presence::{ClientPresence, Presence};
 use crate::request::slots::RequestSlots;
+use crate::restore_note::RestoreNote;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 use waiting::PendingAnswers;
 
@@ -75,6 +76,8 @@ pub struct NodeInfo {
     pub limits: Limits,
     /// What it publishes itself.
     pub own_topics: OwnTopics,
+    /// The restore of a backup that it goes on from.
+    pub restored: Option<RestoreNote>,
 }
 
 /// Messages that the node publishes itself, by its configuration.

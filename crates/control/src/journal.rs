@@ -17,7 +17,7 @@ mod tls;
 mod web;
 mod worded_remedy;
 
-pub(crate) use commands::{AclPlace, TablesNow};
+pub(crate) use commands::{AclFileOfListener, TablesNow};
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as remedy_of_limit;
 pub(crate) use remedy::dropped as remedy_of_drop;
@@ -234,7 +234,7 @@ impl Journal {
         &self,
         tenant: TenantId,
         lacking: &Lacking<'_>,
-        acl_file: Option<&AclPlace>,
+        acl_file: Option<&AclFileOfListener>,
     ) -> WordedRemedy {
         self.commands.permit_in(tenant, lacking, acl_file)
     }

@@ -66,7 +66,7 @@ pub use runner::{
     Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State, ToldCommand,
 };
 pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
-pub use sink::{Attempt, Outcome, Publisher, Sink, SinkMessage, by_publisher};
+pub use sink::{AccessRefused, Attempt, Outcome, Publisher, Sink, SinkMessage, by_publisher};
 pub use sink_state::SinkState;
 pub use source::{MessageSource, SourceAnswer, SourceMessage, What};
 pub use words::{error_words, not_permitted};

@@ -70,6 +70,12 @@ pub trait Sink: Send + 'static {
         None
     }
 
+    /// That the other system refuses the credentials of the sink, where it has said so to the last
+    /// message; none if not. Read after each delivery.
+    fn access_refused(&self) -> Option<AccessRefused> {
+        None
+    }
+
     /// Messages that it did not send although it has taken them, since the other system has them:
     /// they came from there. Read after each delivery.
     fn skipped(&self) -> u64 {
@@ -85,6 +91,15 @@ pub trait Sink: Send + 'static {
     /// An operator has repaired something: a sink that waits until it connects again tries it at
     /// once.
     fn try_again(&mut self) {}
+}
+
+/// The other system refuses the credentials of a sink, so messages become dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessRefused {
+    /// The status of HTTP that it answers.
+    pub status: u16,
+    /// Time of the first such answer without another one since, milliseconds since the Unix epoch.
+    pub since_ms: u64,
 }
 
 /// Result of the delivery of one message.

@@ -1,5 +1,6 @@
 //! The webhook sink: HTTP requests with messages as JSON in their bodies, one message or several.
 
+mod access;
 mod answer;
 mod connections;
 mod format;
@@ -17,8 +18,9 @@ use crate::each::deliver_within;
 use crate::feed::{SinkMessages, deliver_batch};
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretsReceiver, Template};
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::sink::{AccessRefused, Outcome, Sink, SinkMessage};
 use crate::sink_state::SinkState;
+use access::Access;
 use request::Target;
 
 pub use format::Format;
@@ -70,6 +72,7 @@ impl WebhookSettings {
 pub struct WebhookSink {
     settings: WebhookSettings,
     target: SinkState<Arc<Target>>,
+    access: Access,
 }
 
 impl WebhookSink {
@@ -78,6 +81,7 @@ impl WebhookSink {
         Self {
             settings,
             target: SinkState::new(secrets),
+            access: Access::default(),
         }
     }
 
@@ -103,6 +107,10 @@ impl Sink for WebhookSink {
     async fn test(&mut self) -> Result<(), String> {
         self.target().await?.reach().await
     }
+
+    fn access_refused(&self) -> Option<AccessRefused> {
+        self.access.refused()
+    }
 }
 
 impl WebhookSink {
@@ -111,8 +119,8 @@ impl WebhookSink {
             Ok(target) => target,
             Err(why) => return feed.fail(why),
         };
-        let target = &*target;
-        let send = |messages: Vec<SinkMessage>| async move { target.send(&messages).await };
+        let (target, access) = (&*target, &self.access);
+        let send = |messages: Vec<SinkMessage>| async move { target.send(&messages, access).await };
         sending::deliver(feed, &self.settings, send).await;
     }
 }

@@ -87,6 +87,8 @@ causes! {
     PartRefused = "it is not permitted";
     /// The first packet is not CONNECT.
     NotMqtt = "the first packet is not CONNECT [MQTT-3.1.0-1]";
+    /// The first bytes are those of a TLS handshake, and the listener speaks plain MQTT.
+    TlsToMqtt = "TLS came to a port of plain MQTT";
     /// MQTT came to a port of the HTTP server.
     MqttToHttp = "MQTT came to a port of HTTP";
     /// The Client Identifier is empty, and the listener requires one.

@@ -343,6 +343,7 @@ pub(crate) fn control() -> Arc<Control> {
         anonymous_beyond_loopback: false,
         limits: Limits::default(),
         own_topics: OwnTopics::default(),
+        restored: None,
     };
     let shards = Box::new(Lone(Arc::clone(&own)));
     let control = Arc::new(Control::new(ControlParts::new(shards, info, reloads)));

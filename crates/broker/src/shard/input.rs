@@ -288,6 +288,7 @@ impl Shard {
             // Known by its first byte, before a length is looked at.
             let cause = match begins_proxy_header(bytes) {
                 true => RefusalCause::Proxy(ProxyFault::Unexpected),
+                false if begins_tls_handshake(bytes) => RefusalCause::TlsToMqtt,
                 false => RefusalCause::NotMqtt,
             };
             self.refuse(cx, id.index, None, ReasonCode::ProtocolError, cause);
@@ -636,6 +637,11 @@ impl Drop for HeldInput<'_> {
         let done = self.input.done as usize;
         self.input.bytes.drain(done..self.next);
     }
+}
+
+/// The first bytes are those of a TLS record with a handshake: a ClientHello.
+fn begins_tls_handshake(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x16, 0x03])
 }
 
 /// The first bytes are those of a PROXY header, of version 1 or 2.

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Archive, BackupError, FIRMWARE, KEY_FILE, STORE, TABLES, TELEMETRY, error};
+use crate::restore_note::{NOTE, RestoreNote};
+use crate::wall_clock::now_ms;
 
 /// What says, in a data directory, that a restore is under way or was cut off.
 pub const RESTORING: &str = "store.restoring";
@@ -159,6 +161,14 @@ impl Archive {
             }
         }
         self.unpack_firmware(places, plan)?;
+        let note = RestoreNote {
+            backup_ms: self.made_ms,
+            restored_ms: now_ms(),
+            has_tables: plan.tables,
+        };
+        let path = places.restoring.join(NOTE);
+        note.write(&path).map_err(error("writing", &path))?;
+        places.give(&path)?;
         places.give(&store)?;
         sync_directory(&store)?;
         if !in_place {
@@ -168,6 +178,7 @@ impl Archive {
             (plan.tables, TABLES, &places.tables),
             (plan.telemetry, TELEMETRY, &places.telemetry),
             (plan.key_file, KEY_FILE, &places.key_file),
+            (true, NOTE, &places.note),
         ] {
             if is_there {
                 let path = places.restoring.join(name);
@@ -191,6 +202,7 @@ struct DataPaths {
     telemetry: PathBuf,
     key_file: PathBuf,
     firmware: PathBuf,
+    note: PathBuf,
 }
 
 impl DataPaths {
@@ -204,6 +216,7 @@ impl DataPaths {
             telemetry: data_dir.join(TELEMETRY),
             key_file: data_dir.join(KEY_FILE),
             firmware: data_dir.join(FIRMWARE),
+            note: data_dir.join(NOTE),
         }
     }
 
@@ -262,6 +275,7 @@ impl DataPaths {
         let key_file = plan.key_file.then(|| self.key_file.clone());
         let firmware = plan.firmware.iter().map(|name| self.firmware.join(name));
         let all = files.chain(tables).chain(telemetry);
+        let all = all.chain([self.note.clone()]);
         for path in all.chain(key_file).chain(firmware) {
             remove(fs::remove_file(&path)).map_err(error("removing", &path))?;
         }
@@ -283,6 +297,7 @@ impl DataPaths {
             &self.restoring.join(TELEMETRY),
             &self.restoring.join(KEY_FILE),
             &self.restoring.join(FIRMWARE),
+            &self.restoring.join(NOTE),
         ] {
             let is_directory = left.is_dir();
             let removed = match is_directory {

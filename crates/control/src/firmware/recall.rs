@@ -5,7 +5,7 @@ use martlet_registry::Visibility;
 use super::FirmwareStore;
 use crate::control::Control;
 use crate::text::typed;
-use crate::why::facts::{Facts, FirmwareAsked};
+use crate::why::facts::{Facts, RefusedFirmware};
 
 impl FirmwareStore {
     /// Adds it. `team`: the caller sees firmware of this team alone. Where the tables cannot be
@@ -28,9 +28,10 @@ impl FirmwareStore {
                 list.trim_end().to_owned()
             }
         };
-        facts.firmware_asked = Some(FirmwareAsked {
+        facts.firmware_refused = Some(RefusedFirmware {
             at_ms: refused.at_ms,
-            firmware: format!("{} {}", refused.name, refused.version),
+            name: refused.name.clone(),
+            version: refused.version.clone(),
             of_type,
             command,
         });

@@ -39,14 +39,14 @@ pub(super) struct Commands {
 
 /// The ACL file of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AclPlace {
+pub(crate) struct AclFileOfListener {
     /// Its path.
     pub(crate) path: Arc<str>,
     /// The listener that has it for itself; none: it is `auth.acl_file`.
     pub(crate) listener: Option<String>,
 }
 
-impl fmt::Display for AclPlace {
+impl fmt::Display for AclFileOfListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.listener {
             None => write!(f, "{} (auth.acl_file)", self.path),
@@ -293,7 +293,7 @@ impl Commands {
         &self,
         tenant: TenantId,
         lacking: &Lacking<'_>,
-        acl_file: Option<&AclPlace>,
+        acl_file: Option<&AclFileOfListener>,
     ) -> WordedRemedy {
         let of_tenant = Self {
             tenant,
@@ -339,7 +339,11 @@ impl Commands {
         self.permit_at(lacking, None)
     }
 
-    fn permit_at(&self, lacking: &Lacking<'_>, acl_file: Option<&AclPlace>) -> WordedRemedy {
+    fn permit_at(
+        &self,
+        lacking: &Lacking<'_>,
+        acl_file: Option<&AclFileOfListener>,
+    ) -> WordedRemedy {
         if lacking.action == "publish" && !may_publish(lacking.topic) {
             let text = "clients publish to no topic of the server's own ($SYS)";
             return WordedRemedy::words(text).unwrap_or_default();

@@ -181,8 +181,10 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
             "give the client a user name and password (see martlet user add --help), or the \
              listener allow_anonymous = true"
         }
-        RefusalCause::NotMqtt => {
-            "the client speaks TLS, HTTP or something else to a port of plain MQTT"
+        RefusalCause::NotMqtt => "the client speaks HTTP or something else to a port of plain MQTT",
+        RefusalCause::TlsToMqtt => {
+            "have the client connect to the port of a listener with TLS (martlet status lists them), \
+             or without TLS to this one"
         }
         RefusalCause::MqttToHttp => {
             "have the client connect to the port of an MQTT listener: martlet status lists them"

@@ -86,7 +86,8 @@ impl Runs {
     ) {
         let EventNotice { head, event } = &written.told;
         let client_id = &*head.client_id;
-        let user = head.user_name().unwrap_or_default();
+        let user = head.user_name().or_else(|| named_by_certificate(event));
+        let user = user.unwrap_or_default();
         let is_calm =
             cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
@@ -243,6 +244,25 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
     // Most have one or two, and there are many of them.
     runs.reserve_exact(1);
     runs.push(run);
+}
+
+/// Who a refusal is about, if the client may have given no User Name: its certificate has named
+/// that user or device.
+fn named_by_certificate(event: &Event) -> Option<&str> {
+    let Event::Refused { why, .. } = event else {
+        return None;
+    };
+    let is_about_account = matches!(
+        why.cause,
+        RefusalCause::NotItsClientId
+            | RefusalCause::UserDisabled
+            | RefusalCause::DeviceInactive
+            | RefusalCause::DeviceMaintenance
+            | RefusalCause::Deleted
+            | RefusalCause::CertificateNotRegistered
+            | RefusalCause::CertificateNameUnknown
+    );
+    why.subject().filter(|_| is_about_account)
 }
 
 /// The client disconnected with a DISCONNECT of its own, as it wanted to.

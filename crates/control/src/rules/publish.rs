@@ -14,7 +14,7 @@ use martlet_integrate::Part;
 use crate::control::Control;
 
 /// Client Identifiers of the parts of rules begin with this.
-pub(super) const BY_RULE: &str = "$rule/";
+pub(crate) const BY_RULE: &str = "$rule/";
 
 /// User Property of a message that rules have published: its hops, over all nodes. So a loop over
 /// other nodes ends too. Everybody may write it: it keeps rules from publishing, and from nothing

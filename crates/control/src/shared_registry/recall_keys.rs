@@ -27,21 +27,19 @@ impl SharedRegistry {
 
     fn asked_about(&self, key: ApiKey) -> ApiKeyAsked {
         let known = |ms: i64| Some(unsigned(ms)).filter(|ms| *ms > 0);
-        let mut arguments: String = key
-            .scopes
-            .iter()
+        let scopes = key.scopes.iter();
+        let scopes: String = scopes
             .map(|scope| format!("--scope {} ", typed(scope)))
             .collect();
-        if !key.team.is_empty() {
-            arguments.push_str(&format!("--team {} ", typed(&key.team)));
-        }
-        arguments.push_str(&typed(&key.name));
+        let arguments = format!("{scopes}{}", typed(&key.name));
         ApiKeyAsked {
             expires_ms: known(key.expires_ms),
             revoked_ms: known(key.revoked_ms),
             last_used_ms: known(key.last_used_ms),
             uses: unsigned(key.uses),
-            renew: self.control.command_with_options("key add", &arguments),
+            renew: self
+                .control
+                .command_of_team("key add", &key.team, &arguments),
             name: key.name,
             scopes: key.scopes,
         }

@@ -103,46 +103,64 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// A value of a group that the device is not told, because its own one, or that of a later group,
-/// is laid over it.
+/// A value of a group that the device is not told, because its own one, or else that of a later
+/// group, is laid over it.
 fn hidden(control: &Control, twin: &Twin, groups: &[GroupTwin]) -> Option<HiddenValue> {
-    let tenant = TenantId(twin.tenant);
-    let of_group = |at: usize, by_group: bool| {
-        let group: &GroupTwin = groups.get(at)?;
-        let all = leaves(&group.desired.values, Vec::new());
-        all.into_iter().find_map(|(names, value)| {
-            let later = groups.get(at + 1..).unwrap_or_default().iter();
-            let others = later.map(|other| (Some(&other.name), &other.desired.values));
-            let own = std::iter::once((None, &twin.desired.values)).filter(|_| !by_group);
-            let mut over = own.chain(others.filter(|_| by_group));
-            let (by, depth) = over.find_map(|(by, values)| {
-                let (depth, over) = laid_over(values, &names)?;
-                (over != value).then_some((by, depth))
-            })?;
-            let command = match by {
-                Some(other) => control.command_of_tenant("group desired", tenant, &typed(other)),
-                None => {
-                    let removed = names.iter().take(depth).rev();
-                    let patch = removed.fold(Value::Null, |inner, name| json!({ name: inner }));
-                    let patch = typed(&patch.to_string());
-                    let arguments = format!("--set {patch} {}", typed(&twin.device));
-                    control.command_of_tenant("device twin", tenant, &arguments)
-                }
-            };
-            Some(HiddenValue {
-                name: names.join("."),
-                group: group.name.clone(),
-                group_ms: unsigned(group.desired.updated_ms),
-                by_group: by.cloned(),
-                command,
-            })
+    let own = [(None, &twin.desired.values)];
+    let by_own = groups
+        .iter()
+        .find_map(|group| hidden_by(control, twin, group, &own));
+    by_own.or_else(|| {
+        let mut all = groups.iter().enumerate();
+        all.find_map(|(at, group)| {
+            let later = groups.get(at + 1..)?.iter();
+            let later: Vec<Over<'_>> = later
+                .map(|other| (Some(&*other.name), &other.desired.values))
+                .collect();
+            hidden_by(control, twin, group, &later)
         })
+    })
+}
+
+/// Values that are laid over those of a group, and the name of the group that has them; none: the
+/// device has them itself.
+type Over<'a> = (Option<&'a str>, &'a Values);
+
+/// The first value of a group over which another one is laid by these, and the command that ends
+/// that.
+fn hidden_by(
+    control: &Control,
+    twin: &Twin,
+    group: &GroupTwin,
+    all_over: &[Over<'_>],
+) -> Option<HiddenValue> {
+    let tenant = TenantId(twin.tenant);
+    let all = leaves(&group.desired.values, Vec::new());
+    let (names, by, depth) = all.into_iter().find_map(|(names, value)| {
+        let mut all_over = all_over.iter();
+        let (by, depth) = all_over.find_map(|(by, values)| {
+            let (depth, over) = laid_over(values, &names)?;
+            (over != value).then_some((*by, depth))
+        })?;
+        Some((names, by, depth))
+    })?;
+    let command = match by {
+        Some(other) => control.command_of_tenant("group desired", tenant, &typed(other)),
+        None => {
+            let removed = names.iter().take(depth).rev();
+            let patch = removed.fold(Value::Null, |inner, name| json!({ name: inner }));
+            let patch = typed(&patch.to_string());
+            let arguments = format!("--set {patch} {}", typed(&twin.device));
+            control.command_of_tenant("device twin", tenant, &arguments)
+        }
     };
-    let mut all = [false, true].into_iter().flat_map(|by_group| {
-        let places = 0..groups.len();
-        places.map(move |at| (at, by_group))
-    });
-    all.find_map(|(at, by_group)| of_group(at, by_group))
+    Some(HiddenValue {
+        name: names.join("."),
+        group: group.name.clone(),
+        group_ms: unsigned(group.desired.updated_ms),
+        by_group: by.map(str::to_owned),
+        command,
+    })
 }
 
 /// The values that are no objects, with the names that lead to them.

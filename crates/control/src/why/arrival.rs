@@ -2,12 +2,13 @@
 //! published before it subscribed, those of a topic that its subscription misses, and those whose
 //! publish was refused.
 
-use martlet_broker::{Actions, EventKind, TenantId, UnmatchedTopic};
+use martlet_broker::{Actions, EventKind, SubscriptionQuery, TenantId, UnmatchedTopic};
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::facts::{Facts, NearSubscriber, Session, Unreadable};
 use super::found::{CLOCKS_DIFFER_MS, Found, RECENT_MS, Weight};
 use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest, nearly_same};
+use super::part_in_words::part_in_words;
 use super::side::{Side, side};
 use super::{Finding, Question};
 use crate::cause::Cause;
@@ -21,6 +22,9 @@ use crate::wall_clock::now_ms;
 
 /// Subscriptions of a client that are compared with topics.
 const SUBSCRIPTIONS_MAX: usize = 100;
+
+/// Subscriptions of other clients that are compared with a topic: there may be very many.
+const OF_OTHERS_MAX: usize = 1_000;
 
 /// Levels of a topic that are looked up as Client Identifiers.
 pub(super) const LEVELS_MAX: usize = 8;
@@ -407,7 +411,7 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
         }
         let publisher = match &*entry.client_id {
             "" => "a client".to_owned(),
-            client_id => client_id.to_owned(),
+            client_id => part_in_words(client_id).unwrap_or_else(|| client_id.to_owned()),
         };
         let why = entry.why.as_deref().unwrap_or_default();
         let sentence = match entry.what {
@@ -463,23 +467,31 @@ pub(super) fn near_subscribers(near: &[NearSubscriber]) -> Option<String> {
     let all = near.iter().take(TOLD).map(|one| {
         let NearSubscriber {
             client_id,
+            connected,
             filter,
             words,
         } = one;
-        format!("{client_id} is subscribed to {filter}, which does not match: {words}")
+        let absent = match connected {
+            true => "",
+            false => " (not connected)",
+        };
+        format!("{client_id}{absent} is subscribed to {filter}, which does not match: {words}")
     });
     let all: Vec<String> = all.collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 
 impl Control {
-    /// Clients whose names are in the topic, and whose subscriptions nearly match it.
+    /// Clients whose subscriptions nearly match the topic, without the one that was asked about:
+    /// those whose names are in the topic, then those whose filters are likely meant for it. They
+    /// need not be connected.
     pub(super) async fn near_subscribers_of(
         &self,
         question: &Question,
+        client_id: &str,
         topic: &str,
     ) -> Result<Vec<NearSubscriber>, ControlError> {
-        let mut found = Vec::new();
+        let mut found: Vec<NearSubscriber> = Vec::new();
         for level in topic.split('/').take(LEVELS_MAX) {
             if level.is_empty() || *level == *question.name {
                 continue;
@@ -492,11 +504,37 @@ impl Control {
                 let near = near_miss(&one.filter, topic)?;
                 Some(NearSubscriber {
                     client_id: level.to_owned(),
+                    connected: client.as_ref().is_some_and(|client| client.info.connected),
                     filter: one.filter.to_string(),
                     words: near.words,
                 })
             });
             found.extend(near.take(TOLD));
+        }
+        let query = SubscriptionQuery {
+            tenant: Some(question.tenant),
+            // Those of the node itself.
+            without: &["$"],
+            limit: OF_OTHERS_MAX,
+            ..SubscriptionQuery::default()
+        };
+        for one in self.subscriptions(&query).await?.subscriptions {
+            if found.len() >= TOLD {
+                break;
+            }
+            let is_asked = *one.client_id == *question.name || *one.client_id == *client_id;
+            let is_known = found.iter().any(|known| *known.client_id == *one.client_id);
+            let near = near_miss(&one.filter, topic);
+            let Some(near) = near.filter(|near| near.is_likely && !is_asked && !is_known) else {
+                continue;
+            };
+            let client = self.client(one.tenant, &one.client_id, 0).await?;
+            found.push(NearSubscriber {
+                connected: client.is_some_and(|client| client.info.connected),
+                client_id: one.client_id.to_string(),
+                filter: one.filter.into_string(),
+                words: near.words,
+            });
         }
         Ok(found)
     }

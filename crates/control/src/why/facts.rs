@@ -7,6 +7,7 @@ use martlet_broker::{
     DropReason, GroupDetail, LossTimes, ReachedLimit, RetainedAtSubscribe, RetainedEnded,
     UnmatchedTopic, WillNotice,
 };
+use martlet_integrate::AccessRefused;
 use martlet_registry::CommandState;
 
 use crate::authentication::Standing;
@@ -15,6 +16,7 @@ use crate::explain::Explained;
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::misread::Misread;
 use crate::presence::ClientPresence;
+use crate::restore_note::RestoreNote;
 use crate::why::Question;
 pub use named::*;
 pub use recalled::*;
@@ -35,6 +37,8 @@ pub struct Facts {
     pub namesakes: Namesakes,
     /// It shows the key of a team token, or that key was asked about.
     pub by_team_token: bool,
+    /// The backup of users and devices that the node goes on from was restored recently.
+    pub restored: Option<RestoreNote>,
     /// It was removed from the tables.
     pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.
@@ -94,6 +98,9 @@ pub struct Facts {
     pub is_of_another: bool,
     /// What became of it recently, the latest last.
     pub runs: Vec<Run>,
+    /// What was refused to parts of the node that publish as it, such as rules with `publish_as`,
+    /// the latest last.
+    pub runs_of_parts: Vec<Run>,
     /// Groups that it is not in, and whose rules permit what it lacks.
     pub groups_missing: Vec<GroupMissing>,
     /// Numbers of the last entries of those runs that a rule forbade, and none would now.
@@ -113,7 +120,8 @@ pub struct Facts {
     pub subscribers: Option<Vec<Subscriber>>,
     /// The share groups among them.
     pub subscriber_groups: Vec<GroupDetail>,
-    /// Clients whose subscriptions nearly match the topic, while nobody is subscribed to it.
+    /// Clients, connected or not, whose subscriptions nearly match the topic, while nobody is
+    /// subscribed to it.
     pub near: Vec<NearSubscriber>,
     /// Topics to which messages were published recently while nobody was subscribed, the latest
     /// last.
@@ -151,7 +159,7 @@ pub struct Facts {
     /// Rollouts of firmware for the device that have not ended, the latest first.
     pub rollouts: Vec<DeviceRollout>,
     /// Firmware that the device asked for last and did not get.
-    pub firmware_asked: Option<FirmwareAsked>,
+    pub firmware_refused: Option<RefusedFirmware>,
     /// The user has no rights in the API: how it is given some.
     pub no_api_role: Option<NoApiRole>,
     /// Commands to the device that have not ended, or have ended recently, the latest first.
@@ -377,10 +385,15 @@ pub struct Integration {
     pub holds: bool,
     /// The command that tests whether its target can be reached.
     pub command: String,
-    /// Its dead letters that are stored; 0 unless it was asked about.
+    /// Its target refuses the credentials of the integration.
+    pub access_refused: Option<AccessRefused>,
+    /// Its dead letters that are stored; 0 unless it was asked about, or its target has refused
+    /// messages since the start.
     pub dead_letters: u64,
     /// The command that lists them.
     pub letters_command: String,
+    /// The command that sends them again.
+    pub send_again_command: String,
     /// Messages that its target has taken since the start.
     pub delivered: u64,
     /// How long a message may wait, seconds; 0: for ever.
@@ -641,8 +654,8 @@ pub struct TopicRules {
 /// A rule that permits the same topic of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meant {
-    /// Where the rule stands.
-    pub place: String,
+    /// The rule, as operators know it, such as `device type sensor rule 1`.
+    pub rule: String,
     /// Its Topic Filter with the client's own name.
     pub filter: String,
     /// What stands in the topic instead of that.
@@ -693,6 +706,8 @@ pub struct Unreadable {
 pub struct NearSubscriber {
     /// Client Identifier.
     pub client_id: String,
+    /// It is connected now.
+    pub connected: bool,
     /// Its Topic Filter.
     pub filter: String,
     /// What differs, in words.

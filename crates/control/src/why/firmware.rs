@@ -6,23 +6,22 @@ use super::found::{RECENT_MS, Weight};
 use crate::cause::Cause;
 
 /// What there is to find.
-pub(super) fn asked_for(facts: &Facts) -> Option<(Weight, Finding)> {
-    let asked = facts.firmware_asked.as_ref()?;
-    let firmware = &asked.firmware;
+pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
+    let asked = facts.firmware_refused.as_ref()?;
+    let (name, version) = (&asked.name, &asked.version);
     let (sentence, remedy) = match &asked.of_type {
         Some(of_type) => (
             format!(
-                "it asked for the firmware {firmware} by MQTT, which is for devices of the type \
-                 {of_type}, and it is of another type or team"
+                "the device asked for the firmware {name} version {version}, which is for devices \
+                 of the type {of_type}, and it is of another type or team"
             ),
             "have it ask for firmware of its own type, or correct its type",
         ),
         None => (
             format!(
-                "it asked for the firmware {firmware} by MQTT, and there is none of that name and \
-                 version for it"
+                "the device asked for the firmware {name} version {version}, which does not exist"
             ),
-            "have it ask for firmware that there is; to list it, run",
+            "have it ask for firmware that exists, or upload it; to list the firmware, run",
         ),
     };
     let finding = Finding::new(Cause::FirmwareRefused, sentence).at(asked.at_ms);

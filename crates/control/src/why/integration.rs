@@ -1,19 +1,23 @@
 //! Messages that wait for an integration.
 
 use martlet_broker::{DropReason, Limit, LossTimes, UnmatchedTopic};
-use martlet_integrate::{CLIENT_IDS, bridge};
+use martlet_integrate::{AccessRefused, CLIENT_IDS, bridge};
 
 use super::Finding;
 use super::arrival::{is_published_by_itself, with_messages};
 use super::facts::{Facts, Integration, NotDelivering, Session};
 use super::found::{Found, RECENT_MS, Weight, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
+use super::side::{Side, side};
 use crate::cause::Cause;
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};
 
 /// Filters of an integration that are told.
 const FILTERS_TOLD: usize = 5;
+
+/// The status of HTTP for who is known and may not do it.
+const FORBIDDEN: u16 = 403;
 
 /// It was asked about an integration.
 pub(super) fn is_one(facts: &Facts) -> bool {
@@ -33,6 +37,8 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             (false, true) if one.takes_topic => Weight::Topic,
             (false, true) if facts.question.topic.is_none() => Weight::Trouble,
             (false, true) => Weight::Aside,
+            // What is published becomes a dead letter.
+            (false, false) if one.takes_topic && is_lost(facts, one) => Weight::Topic,
             // Its publishers wait.
             (false, false) if one.takes_topic && one.holds => Weight::Topic,
             (false, false) if one.takes_topic => Weight::Aside,
@@ -54,7 +60,12 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             }
             None => {}
         }
-        found.extend(letters_finding(one).map(|finding| (Weight::Trouble, finding)));
+        let of_letters = match one.is_own {
+            true => Weight::Trouble,
+            false if one.takes_topic && is_lost(facts, one) => Weight::Topic,
+            false => Weight::Aside,
+        };
+        found.extend(letters_finding(one).map(|finding| (of_letters, finding)));
         found.extend(queue_finding(one).map(|finding| (weight, finding)));
         found.extend(health_finding(one).map(|finding| (weight, finding)));
         found.extend(slow_finding(facts.now_ms, one).map(|finding| (weight, finding)));
@@ -309,8 +320,45 @@ fn as_asked(one: &Integration) -> Integration {
     }
 }
 
+/// The target refuses messages, and who was asked about is not one that receives the topic.
+fn is_lost(facts: &Facts, one: &Integration) -> bool {
+    let is_refused = one.access_refused.is_some() || one.refused > 0 && one.dead_letters > 0;
+    is_refused && side(facts) != Side::Receiver
+}
+
+/// The target refuses the credentials of the integration.
+fn access_finding(one: &Integration, refused: AccessRefused) -> Finding {
+    let name = &one.name;
+    let status = refused.status;
+    let what = match status {
+        FORBIDDEN => "does not permit requests with these credentials",
+        _ => "refused the credentials",
+    };
+    let letters = match one.dead_letters {
+        0 => String::new(),
+        1 => "; 1 message is a dead letter".to_owned(),
+        count => format!("; {count} messages are dead letters"),
+    };
+    let sentence = format!("the target of the integration {name} {what} (HTTP {status}){letters}");
+    let finding = Finding::new(Cause::IntegrationFailing, sentence).since(refused.since_ms);
+    let finding = match one.dead_letters {
+        0 => finding,
+        count => finding.of_many(count),
+    };
+    finding
+        .remedy(format!(
+            "give the integration credentials that its target accepts (its url, headers, \
+             signing_key or secrets), then send the dead letters again ({}); to list them, run",
+            one.send_again_command
+        ))
+        .command(&one.letters_command)
+}
+
 /// The target has refused messages.
 fn letters_finding(one: &Integration) -> Option<Finding> {
+    if let Some(refused) = one.access_refused {
+        return Some(access_finding(one, refused));
+    }
     let name = &one.name;
     let sentence = match one.dead_letters {
         0 => return None,

@@ -12,8 +12,9 @@ use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
     Diagnosis, Evidence, Finding, State, anonymous, arrival, command, credential, door, elsewhere,
-    firmware, inactive, integration, joined, memory, named, other_session, own_topics, retained,
-    rollout, session, silence, telemetry, topic, twice, twin, type_change, will,
+    firmware, inactive, integration, joined, memory, named, other_session, own_topics, publish_as,
+    restored, retained, rollout, session, silence, telemetry, topic, twice, twin, type_change,
+    will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -36,6 +37,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
     };
     found.extend(anonymous::refused(facts));
     found.extend(credential::no_api_role(facts));
+    publish_as::refused(facts, &mut found);
     // A client has the name too.
     let wrong = named.into_iter();
     let wrong =
@@ -58,6 +60,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
         false => found.next(),
     };
     let first = first.unwrap_or_else(|| nothing(&clients, was_ill, is_other_refused));
+    let first = restored::with_restore(facts, first);
     let mut also: Vec<Finding> = Vec::new();
     for mut finding in found {
         let is_told = |told: &Finding| {
@@ -119,7 +122,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             no_credential: facts.no_credential.clone(),
             type_change: facts.type_change.clone(),
             joined: facts.joined.clone(),
-            firmware_asked: facts.firmware_asked.clone(),
+            firmware_refused: facts.firmware_refused.clone(),
             before_joining: facts.before_joining.clone(),
             by_certificate: facts.by_certificate,
             inactive: facts.inactive.clone(),
@@ -151,7 +154,7 @@ fn looked_at(facts: &Facts) -> Found {
     command::commands(facts, &mut found);
     joined::before_joining(facts, &mut found);
     twin::twin(facts, &mut found);
-    found.extend(firmware::asked_for(facts));
+    found.extend(firmware::refused(facts));
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
         found.extend(other_session::other_session(facts));
@@ -440,7 +443,8 @@ fn evidence(clients: &[Cow<'_, Facts>]) -> Vec<Evidence> {
 }
 
 fn evidence_of(facts: &Facts) -> Vec<Evidence> {
-    let mut all: Vec<Evidence> = facts.runs.iter().map(Evidence::of_run).collect();
+    let runs = facts.runs.iter().chain(&facts.runs_of_parts);
+    let mut all: Vec<Evidence> = runs.map(Evidence::of_run).collect();
     if let Some(presence) = facts.presence.as_ref().filter(|presence| !presence.online) {
         let mut text = "last seen".to_owned();
         for (word, part) in [

@@ -3,6 +3,7 @@
 //!
 //! * [`facts`]: what is known, as plain data
 //! * `gather`: where it comes from
+//! * `part_in_words`: rules and integrations, by the Client Identifiers of their parts
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
 //!   (`door`; `credential` if it has none, or no rights in the API; `server_certificate` if it
@@ -12,15 +13,16 @@
 //!   (`silence`), what the node itself does not publish (`own_topics`), that its connections end
 //!   again and again (`unstable`), which retained message it did not get (`retained`), which Wills
 //!   were published or discarded (`will`), which messages wait for an integration (`integration`)
-//!   or were dropped for it (`overflow`), which are no telemetry (`telemetry`), and which a start
-//!   of the node has made it forget (`memory`); that a client of a user was refused before its
-//!   Client Identifier was known (`anonymous`), that a device is inactive (`inactive`), which
-//!   rollouts wait for it (`rollout`), which commands to it have failed or wait (`command`), which
-//!   are from before it joined the group (`joined`), that its type was changed (`type_change`),
-//!   which firmware it asked for and did not get (`firmware`), that messages wait in another
-//!   session of its user (`other_session`), what other tenants have of the topic (`elsewhere`),
-//!   which configuration it has not reported (`twin`), and the rules, rollouts and commands that
-//!   were named (`named`; `api_key` if it is a key of the API)
+//!   or were dropped for it (`overflow`), which are no telemetry (`telemetry`), which a start of
+//!   the node has made it forget (`memory`), and that a backup was restored which may lack the name
+//!   (`restored`); that a client of a user was refused before its Client Identifier was known
+//!   (`anonymous`), that a device is inactive (`inactive`), which rollouts wait for it (`rollout`),
+//!   which commands to it have failed or wait (`command`), which are from before it joined the
+//!   group (`joined`), that its type was changed (`type_change`), which firmware it asked for and
+//!   did not get (`firmware`), that messages wait in another session of its user (`other_session`),
+//!   what rules and integrations may not publish as it (`publish_as`), what other tenants have of
+//!   the topic (`elsewhere`), which configuration it has not reported (`twin`), and the rules,
+//!   rollouts and commands that were named (`named`; `api_key` if it is a key of the API)
 
 mod anonymous;
 mod api_key;
@@ -44,6 +46,9 @@ mod near;
 mod other_session;
 mod overflow;
 mod own_topics;
+mod part_in_words;
+mod publish_as;
+mod restored;
 mod retained;
 mod rollout;
 mod server_certificate;

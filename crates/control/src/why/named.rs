@@ -186,17 +186,10 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
     if let Some(alarm) = silent_alarm(rule) {
         return of_alarm(rule, alarm);
     }
-    let messages = match rule.messages {
-        1 => "the 1 message".to_owned(),
-        count => format!("{count} messages"),
-    };
-    let matched = match rule.matched {
-        1 => "1 of them".to_owned(),
-        count => format!("{count} of them"),
-    };
+    let (messages, matched) = (messages(rule.messages), rule.matched);
     let sentence = format!(
         "the rule {name} is on: it has looked at {messages} since the node was started, and its \
-         condition was true for {matched}"
+         condition was true for {matched} of them"
     );
     Finding::new(Cause::NothingWrong, sentence)
 }

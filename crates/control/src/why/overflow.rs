@@ -3,24 +3,17 @@
 use std::collections::BTreeMap;
 
 use martlet_broker::{DropReason, LossTimes};
-use martlet_integrate::CLIENT_IDS;
 
 use super::Finding;
 use super::facts::{Facts, Integration, NotDelivering};
 use super::found::{RECENT_MS, Weight};
 use super::integration::{advised, words_of_drop};
+use super::part_in_words::integration_of;
 use crate::cause::Cause;
 use crate::event_words;
-use crate::integrations::part_of;
 
 /// The bound of the queue of an integration, as the end of a clause.
 const FULL: &str = "its queue is full (max_bytes)";
-
-/// A subscriber of that Client Identifier is an integration: its kind and name, such as
-/// `file/audit`.
-pub(super) fn integration_of(client_id: &str) -> Option<&str> {
-    part_of(client_id).strip_prefix(CLIENT_IDS)
-}
 
 /// What was dropped recently for integrations that take the topic. The topics of dropped messages
 /// are not known.
@@ -32,7 +25,8 @@ pub(super) fn dropped_for_integrations(facts: &Facts, topic: &str) -> Vec<(Weigh
         };
         for (reason, count, at) in &subscriber.drops {
             let is_old = facts.now_ms.saturating_sub(at.last_ms) > RECENT_MS;
-            if reason.is_expected() || is_old {
+            // What its target refused is told as dead letters.
+            if reason.is_expected() || is_old || *reason == DropReason::RefusedByReceiver {
                 continue;
             }
             // Its lanes are told as one.

@@ -7,7 +7,7 @@ use crate::rfc3339;
 
 /// Why a client was refused, and the remedy, as they are told.
 pub(super) fn in_words(facts: &Facts, refused: &Entry) -> (String, Option<String>) {
-    match told(facts, refused) {
+    match taken_for_expired(facts, refused) {
         Some((why, remedy)) => (why, Some(remedy)),
         None => (
             refused.why.clone().unwrap_or_default(),
@@ -18,7 +18,7 @@ pub(super) fn in_words(facts: &Facts, refused: &Entry) -> (String, Option<String
 
 /// What a refusal is about in truth, and the remedy, if a client took the certificate of a listener
 /// for expired; none: it is about something else.
-fn told(facts: &Facts, refused: &Entry) -> Option<(String, String)> {
+fn taken_for_expired(facts: &Facts, refused: &Entry) -> Option<(String, String)> {
     if refused.cause != Some(Cause::ServerCertificateExpired) {
         return None;
     }

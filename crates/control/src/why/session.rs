@@ -106,12 +106,12 @@ fn of_rules(facts: &Facts, run: &Run, cause: Cause) -> Finding {
         return finding;
     };
     let Meant {
-        place,
+        rule,
         filter,
         instead,
     } = meant;
     finding.sentence.push_str(&format!(
-        "; {place} permits {filter}, with its own name instead of {instead:?}"
+        "; {rule} permits {filter}, with its own name instead of {instead:?}"
     ));
     let does = match run.last.what {
         EventKind::PublishRefused => "publish to a topic that",
@@ -283,8 +283,8 @@ fn is_asked_about(facts: &Facts, shared: &str) -> bool {
 /// What was meant for it and did not come to it, as its session counts it: what happened long ago,
 /// or is told once for many, is in no journal.
 fn lost(facts: &Facts, session: &Session, found: &mut Found) {
-    for (place, (reason, count)) in session.drops.iter().enumerate() {
-        let at = session.dropped_at.get(place).copied().unwrap_or_default();
+    for (index, (reason, count)) in session.drops.iter().enumerate() {
+        let at = session.dropped_at.get(index).copied().unwrap_or_default();
         let cause = Cause::of_drop(*reason);
         let is_of_course = match reason {
             // A client that is connected now receives new messages.

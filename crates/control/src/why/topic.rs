@@ -11,7 +11,8 @@ use super::facts::{Backlog, Facts, Meant, Subscriber, TopicRules};
 use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_recent, is_unacknowledged, uncapitalized,
 };
-use super::overflow::{dropped_for_integrations, integration_of};
+use super::overflow::dropped_for_integrations;
+use super::part_in_words::integration_of;
 use super::side::{Side, matching, of_topic, side, subscribes};
 use super::twice::comes_twice;
 use crate::cause::Cause;
@@ -85,15 +86,15 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
             let finding = not_subscribed(facts, topic, sentence, remedy);
             found.push((Weight::Topic, finding));
         }
+        found.extend(missed_while_away(facts, topic));
         return;
+    }
+    if side == Side::Either && may_read(facts) {
+        found.extend(missed_while_away(facts, topic));
     }
     let absent = subscribers(facts, topic);
     let is_absent = matches!(&absent, Some((Weight::Topic, _)));
-    let may_read = facts
-        .rules
-        .as_ref()
-        .is_some_and(|rules| rules.receive.outcome == Outcome::Permitted);
-    if is_connected && may_read {
+    if is_connected && may_read(facts) {
         let sentence = format!("it has no subscription that {topic} matches");
         let remedy = format!("if it should receive, have it subscribe to {topic}");
         let finding = not_subscribed(facts, topic, sentence, remedy);
@@ -117,6 +118,32 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     found.extend(lost_by_subscribers(facts, topic));
     found.extend(lost_by_groups(facts, topic));
     found.extend(not_acknowledged(facts, topic));
+}
+
+/// The rules are known, and permit reading the topic.
+fn may_read(facts: &Facts) -> bool {
+    let rules = facts.rules.as_ref();
+    rules.is_some_and(|rules| rules.receive.outcome == Outcome::Permitted)
+}
+
+/// It is not connected, and the session that is kept for it misses the topic, so it would get
+/// nothing of it if it came again.
+fn missed_while_away(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
+    let is_away = facts
+        .session
+        .as_ref()
+        .is_some_and(|session| !session.connected);
+    let is_near = || own_near_miss(facts, topic).is_some_and(|(_, near)| near.is_likely);
+    if !is_away || !is_near() {
+        return None;
+    }
+    let sentence =
+        format!("it is not connected, and its session has no subscription that {topic} matches");
+    let remedy = format!("have the client subscribe to {topic}");
+    Some((
+        Weight::Topic,
+        not_subscribed(facts, topic, sentence, remedy),
+    ))
 }
 
 /// Its subscription to the topic was refused recently, which is told of it, and would be again.
@@ -418,14 +445,14 @@ fn others_in_words(facts: &Facts, members: &[&Subscriber]) -> String {
 /// `does` is what the client does with the topic: `publish to` or `read`.
 fn wrong_topic(does: &str, meant: &Meant, topic: &str) -> Finding {
     let Meant {
-        place,
+        rule,
         filter,
         instead,
     } = meant;
     Finding::new(
         Cause::WrongTopic,
         format!(
-            "it may not {does} {topic}: {place} permits {filter}, with its own name instead of \
+            "it may not {does} {topic}: {rule} permits {filter}, with its own name instead of \
              {instead:?}"
         ),
     )

@@ -14,7 +14,7 @@ use super::attempt::{Broken, attempt};
 use super::clock::{Clock, within};
 use crate::caught::{PanicTold, catch_or_tell};
 use crate::feed::SinkMessages;
-use crate::sink::Sink;
+use crate::sink::{AccessRefused, Sink};
 
 /// Time beyond the time limit of a call after which the sink is taken to block its thread.
 const BLOCKED_AFTER: Duration = match cfg!(test) {
@@ -130,6 +130,8 @@ pub(super) struct SinkSaid {
     pub(super) health: Option<String>,
     /// See [`Sink::outage`].
     pub(super) outage: Option<String>,
+    /// See [`Sink::access_refused`].
+    pub(super) access_refused: Option<AccessRefused>,
     /// See [`Sink::skipped`].
     pub(super) skipped: u64,
 }
@@ -308,6 +310,7 @@ async fn perform<S: Sink>(
     let said = catch_or_tell(Some(&panic), || SinkSaid {
         health: sink.health(),
         outage: sink.outage(),
+        access_refused: sink.access_refused(),
         skipped: sink.skipped(),
     });
     let said = said.unwrap_or_else(|text| SinkSaid {

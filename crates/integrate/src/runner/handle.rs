@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::Settings;
 use crate::incoming::Incoming;
+use crate::sink::AccessRefused;
 
 /// What an integration does now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,6 +144,9 @@ pub struct State {
     pub delivered_ms: Option<u64>,
     /// What the sink itself says although deliveries succeed; none if all is well.
     pub sink_health: Option<String>,
+    /// The target refuses the credentials; none if it has said nothing of the kind to the last
+    /// message.
+    pub access_refused: Option<AccessRefused>,
     /// Clients whose messages it has in hand while it does not deliver, the first of them.
     pub clients_waiting: Vec<String>,
     /// Dead letters that wait to be sent again.

@@ -15,6 +15,7 @@ use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
 use super::WebhookSettings;
+use super::access::Access;
 use super::answer;
 use super::connections::{Connections, NoAnswer, WebhookRequest, WebhookResponse};
 use super::format::Format;
@@ -108,8 +109,9 @@ impl Target {
         })
     }
 
-    /// Sends messages in one request. The outcome is that of all of them.
-    pub(super) async fn send(&self, messages: &[SinkMessage]) -> Outcome {
+    /// Sends messages in one request, and notes what the answer says of the credentials. The
+    /// outcome is that of all of them.
+    pub(super) async fn send(&self, messages: &[SinkMessage], access: &Access) -> Outcome {
         let body = match self.format.body(messages, self.is_list) {
             Ok(body) => body,
             Err(error) => return Outcome::Refused(format!("no JSON of it can be made: {error}")),
@@ -124,7 +126,10 @@ impl Target {
         };
         let request = self.request(self.method.clone(), headers, body);
         match self.connections.send(request).await {
-            Ok(answer) => self.outcome(&answer),
+            Ok(answer) => {
+                access.answered(answer.head.status);
+                self.outcome(&answer)
+            }
             Err(error @ NoAnswer::NotConnected(_)) => Outcome::Failed(self.told(&error)),
             // The target can be reached, and a message may be what ends or stops it.
             Err(error @ NoAnswer::Late) => Outcome::NoAnswer(self.told(&error)),

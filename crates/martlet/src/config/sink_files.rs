@@ -16,6 +16,7 @@ const OWN_NAMES: &[&str] = &[
     "lock",
     "martlet.pid",
     "registry",
+    "restored.json",
     "secrets.key",
     "setup-link",
     "store",

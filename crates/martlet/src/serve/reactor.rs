@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use martlet_broker::RuleBook;
 use martlet_control::backup::STORE;
 use martlet_control::feed::PublishedKinds;
-use martlet_control::{NodeInfo, OwnTopics};
+use martlet_control::{NodeInfo, OwnTopics, RestoreNote};
 use martlet_reactor::{Descriptors, Durability, ReactorConfig, Running, StoreRoom};
 use tracing::warn;
 
@@ -97,6 +97,7 @@ pub(super) fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Ru
             presence: node.presence_topic.clone(),
             publishes_presence: node.presence_topics.is_some(),
         },
+        restored: RestoreNote::read(&node.data_dir),
     }
 }
 

@@ -88,13 +88,15 @@ pub enum RolloutStanding {
     Ended(&'static str),
 }
 
-/// Firmware that a device asked for by MQTT.
+/// Firmware that a device asked for by MQTT and did not get.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FirmwareAsked {
+pub struct RefusedFirmware {
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Its name and version.
-    pub firmware: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
     /// The type of devices that it is for; none: there is no such firmware, or the caller does not
     /// see it.
     pub of_type: Option<String>,

@@ -1,5 +1,7 @@
 //! Integrations, and the sessions and dead letters of one.
 
+use std::collections::HashMap;
+
 use martlet_broker::{LossTimes, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::{CLIENT_IDS, SecretTrouble};
@@ -81,14 +83,28 @@ impl Control {
     }
 
     /// Adds the integrations to the facts of a client, and to those of each client of a user. The
-    /// dead letters of the one that was asked about are counted.
+    /// dead letters of the one that was asked about, and of those whose targets have refused
+    /// messages, are counted.
     pub(super) async fn add_integrations(&self, all: &Integrations, facts: &mut Facts) {
         facts.integrations = self.integrations_of(all, facts);
         for client in &mut facts.clients {
             client.integrations = self.integrations_of(all, client);
         }
-        if let Some(own) = facts.integrations.iter_mut().find(|one| one.is_own) {
-            own.dead_letters = all.letters_stored_of(&own.name).await.unwrap_or(0);
+        let of_clients = facts.clients.iter_mut();
+        let of_clients = of_clients.flat_map(|client| &mut client.integrations);
+        let mut counted = HashMap::new();
+        for one in facts.integrations.iter_mut().chain(of_clients) {
+            if !one.is_own && one.refused == 0 {
+                continue;
+            }
+            one.dead_letters = match counted.get(&one.name) {
+                Some(count) => *count,
+                None => {
+                    let count = all.letters_stored_of(&one.name).await.unwrap_or(0);
+                    counted.insert(one.name.clone(), count);
+                    count
+                }
+            };
         }
     }
 
@@ -115,7 +131,10 @@ impl Control {
                         .any(|one| is_nearly_matched(examined.filters.iter(), &one.topic))
             };
             let is_slow = found_one.oldest_ms.is_some_and(|ms| is_slow(of.now_ms, ms));
-            let is_ill = found_one.why.is_some() || found_one.queue.is_some() || is_slow;
+            let is_ill = found_one.why.is_some()
+                || found_one.queue.is_some()
+                || is_slow
+                || found_one.refused > 0;
             if found_one.is_own || is_ill || is_missed() {
                 found.push(found_one);
             }
@@ -153,8 +172,10 @@ impl Control {
             brings: brings.iter().map(ToString::to_string).collect(),
             show_command: command("show"),
             command: command("test"),
+            access_refused: state.access_refused,
             dead_letters: 0,
             letters_command: command("dead-letter ls"),
+            send_again_command: command("dead-letter send --all"),
             delivered: state.counts.delivered,
             oldest_ms: state.oldest_received_ms,
             refused: state.counts.refused,
@@ -292,9 +313,9 @@ fn as_one(lanes: impl IntoIterator<Item = Session>) -> Option<Session> {
         for ((reason, count), at) in lane.drops.into_iter().zip(lane.dropped_at) {
             let known = all.drops.iter().position(|(known, _)| *known == reason);
             match known {
-                Some(place) => {
-                    all.drops[place].1 += count;
-                    all.dropped_at[place] = both(all.dropped_at[place], at);
+                Some(index) => {
+                    all.drops[index].1 += count;
+                    all.dropped_at[index] = both(all.dropped_at[index], at);
                 }
                 None => {
                     all.drops.push((reason, count));

@@ -34,7 +34,8 @@ use crate::authentication::Policy;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError, OwnTopics};
 use crate::integrations::Integrations;
-use crate::journal::{AclPlace, Entry, Run, host, remedy_of_limit};
+use crate::journal::{AclFileOfListener, Entry, Run, host, remedy_of_limit};
+use crate::restore_note::RestoreNote;
 use crate::store::StoreState;
 use crate::telemetry::{Telemetry, time_text};
 use crate::text::typed;
@@ -49,6 +50,9 @@ const SUBSCRIPTIONS_MAX: usize = 1_000;
 
 /// The durability of a node that keeps messages in memory only.
 const MEMORY: &str = "memory";
+
+/// Time after a restore in which what it lacks is still missed.
+const RESTORED_RECENTLY_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Clients of a user that are looked at.
 const CLIENTS_MAX: usize = 16;
@@ -126,7 +130,9 @@ impl Control {
     ) -> Result<Vec<String>, ControlError> {
         let mut found: Vec<String> = Vec::new();
         let mut add = |client_id: &str| {
-            if !client_id.is_empty() && !found.iter().any(|known| known == client_id) {
+            // A part that publishes as the user is none of its clients.
+            let is_client = !client_id.is_empty() && !is_part(client_id);
+            if is_client && !found.iter().any(|known| known == client_id) {
                 found.push(client_id.to_owned());
             }
         };
@@ -244,7 +250,7 @@ impl Control {
         let who = (tenant, client_id, user.as_deref());
         let acl_file = presence.as_ref().and_then(|presence| {
             let listener = presence.listener.as_deref()?;
-            self.acl_place(policy?, tenant, listener)
+            self.acl_file_of(policy?, tenant, listener)
         });
         let actor = Actor {
             tenant,
@@ -274,6 +280,9 @@ impl Control {
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
         let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
         let permitted_now = self.permitted_now(tenant, forbidden).await?;
+        let runs = runs.into_iter();
+        let (runs_of_parts, runs) =
+            runs.partition(|run| is_part(&run.last.client_id) && !is_part(client_id));
         Ok(Facts {
             question: question.clone(),
             now_ms: now_ms(),
@@ -281,6 +290,7 @@ impl Control {
             user: user.clone(),
             namesakes,
             by_team_token,
+            restored: self.restored_recently(),
             deleted: None,
             spent: None,
             replaced_ms: None,
@@ -290,7 +300,7 @@ impl Control {
             part_asked: self.part_named(&question.name),
             type_change: None,
             joined: Vec::new(),
-            firmware_asked: None,
+            firmware_refused: None,
             no_api_role: None,
             before_joining: Vec::new(),
             by_certificate: policy.is_some_and(|policy| {
@@ -316,6 +326,7 @@ impl Control {
             client_id: client_id.to_owned(),
             groups_missing,
             runs,
+            runs_of_parts,
             permitted_now,
             nameless,
             lifted: policy.map_or_else(Vec::new, |policy| {
@@ -374,6 +385,13 @@ impl Control {
         })
     }
 
+    /// The restore of users and devices from a backup, if it was a while ago at most.
+    fn restored_recently(&self) -> Option<RestoreNote> {
+        let restored = self.info.restored.filter(|note| note.has_tables)?;
+        let ago_ms = now_ms().saturating_sub(restored.restored_ms);
+        (ago_ms <= RESTORED_RECENTLY_MS).then_some(restored)
+    }
+
     /// Files with certificates of listeners, and when they end.
     fn server_certificates(&self) -> Vec<(String, u64)> {
         let facts = self.node_facts();
@@ -385,7 +403,12 @@ impl Control {
     }
 
     /// The ACL file of those who come by a listener; none: there is none.
-    fn acl_place(&self, policy: &Policy, tenant: TenantId, listener: &str) -> Option<AclPlace> {
+    fn acl_file_of(
+        &self,
+        policy: &Policy,
+        tenant: TenantId,
+        listener: &str,
+    ) -> Option<AclFileOfListener> {
         let facts = self.node_facts();
         let found = facts.listeners.iter().find(|one| one.url == listener)?;
         let is_own = found.realm != Realm::COMMON;
@@ -393,7 +416,7 @@ impl Control {
             true => found.realm,
             false => Realm::of_tenant(tenant),
         };
-        Some(AclPlace {
+        Some(AclFileOfListener {
             path: policy.realms.get(&realm)?.acl_file.clone()?,
             listener: is_own.then(|| listener.to_owned()),
         })
@@ -469,6 +492,11 @@ impl Control {
     ) -> Result<Option<ClientDetail>, ControlError> {
         self.client(tenant, client_id, SUBSCRIPTIONS_MAX).await
     }
+}
+
+/// Parts of the node have Client Identifiers that no client is let in with.
+fn is_part(client_id: &str) -> bool {
+    client_id.starts_with('$')
 }
 
 /// A client of that Client Identifier was let in recently.

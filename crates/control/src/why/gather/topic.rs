@@ -12,7 +12,7 @@ use super::session::backlog_of;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Explained};
-use crate::journal::{AclPlace, Entry, Lacking, Run, WordedRemedy};
+use crate::journal::{AclFileOfListener, Entry, Lacking, Run, WordedRemedy};
 use crate::text::typed;
 use crate::why::Question;
 use crate::why::facts::{GroupMissing, Meant, NearSubscriber, Retained, Subscriber, TopicRules};
@@ -47,7 +47,7 @@ pub(super) struct Actor<'a> {
     pub(super) tenant: TenantId,
     pub(super) client_id: &'a str,
     pub(super) user: Option<&'a str>,
-    pub(super) acl_file: Option<&'a AclPlace>,
+    pub(super) acl_file: Option<&'a AclFileOfListener>,
 }
 
 impl Control {
@@ -70,7 +70,10 @@ impl Control {
             }
         };
         let near = match subscribers.as_ref().is_some_and(Vec::is_empty) {
-            true => self.near_subscribers_of(question, topic).await?,
+            true => {
+                let near = self.near_subscribers_of(question, who.client_id, topic);
+                near.await?
+            }
             false => Vec::new(),
         };
         Ok(TopicFacts {
@@ -421,7 +424,7 @@ fn meant(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) -> Optio
             .zip(topic.levels());
         let instead = differing.find(|((rule, own), level)| rule != own && own != level)?;
         Some(Meant {
-            place: rule.source.to_string(),
+            rule: rule.source.to_string(),
             instead: instead.1.to_owned(),
             filter: own,
         })

@@ -24,7 +24,7 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
     );
     if let Some(rules) = &mut facts.rules {
         rules.meant = Some(Meant {
-            place: "device type sensor rule 1".to_owned(),
+            rule: "device type sensor rule 1".to_owned(),
             filter: "d/d1/telemetry".to_owned(),
             instead: "d2".to_owned(),
         });

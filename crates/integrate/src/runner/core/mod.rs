@@ -37,7 +37,7 @@ use super::handle::{
 use crate::feed::Ticket;
 use crate::host::{Host, PartSession, SavedState};
 use crate::lanes::{LaneEvent, Token};
-use crate::sink::SinkMessage;
+use crate::sink::{AccessRefused, SinkMessage};
 
 /// Time that the tables may take to save the state of an integration.
 const SAVED_WITHIN: Duration = Duration::from_secs(5);
@@ -167,6 +167,7 @@ pub(super) struct Core {
     /// Tests that wait for the sink.
     pub(super) tests: Vec<CommandReply>,
     pub(super) sink_health: Option<String>,
+    access_refused: Option<AccessRefused>,
     /// The other system cannot be reached, as the sink says.
     pub(super) outage: Option<Failure>,
     /// What the sink says of itself is to be read.
@@ -230,6 +231,7 @@ impl Core {
             to_node: Retry::default(),
             tests: Vec::new(),
             sink_health: None,
+            access_refused: None,
             outage: None,
             looks_at_sink: false,
             queue: None,
@@ -515,6 +517,7 @@ impl Core {
     /// Takes over what the sink says of itself.
     pub(super) fn sink_said(&mut self, said: &SinkSaid) {
         self.sink_health.clone_from(&said.health);
+        self.access_refused = said.access_refused;
         self.counts.skipped = said.skipped;
         let Some(why) = &said.outage else {
             self.outage = None;
@@ -576,6 +579,7 @@ impl Core {
         state.last_error.clone_from(&self.last_error);
         state.delivered_ms = self.delivered_ms;
         state.sink_health.clone_from(&self.sink_health);
+        state.access_refused = self.access_refused;
         state.sending_again = self.again.len() + self.letters_under_way;
         drop(state);
         self.shared.tell_changed();
