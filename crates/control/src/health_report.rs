@@ -146,9 +146,9 @@ fn queues_warning(full: u64) -> Option<String> {
 fn sessions_warning(sessions: u64, most: u32) -> Option<String> {
     (sessions >= u64::from(most)).then(|| {
         format!(
-            "The node has {sessions} sessions, as many as limits.sessions permits: clients without a \
-             session are refused. `martlet session ls` lists them, `martlet session rm` ends one; or \
-             raise limits.sessions."
+            "The node has {sessions} sessions, as many as limits.sessions permits: clients without \
+             a session are refused. `martlet session ls` lists them, `martlet session rm` ends \
+             one; or raise limits.sessions."
         )
     })
 }

@@ -219,7 +219,8 @@ fn name(partial: &Path, target: &Path) -> anyhow::Result<()> {
     synced.with_context(|| format!("cannot sync {}", parent.display()))
 }
 
-/// Writes the backup, and reads all of it again. Asks the node if it runs, else reads its store here, where perhaps nothing can be written.
+/// Writes the backup, and reads all of it again. Asks the node if it runs, else reads its store
+/// here, where perhaps nothing can be written.
 fn write_new(
     file: &File,
     partial: &Path,

@@ -506,7 +506,8 @@ impl Reading<'_> {
         }
     }
 
-    /// Mosquitto opens port 1883, too, for most of such lines, and no listener of the file has them.
+    /// Mosquitto opens port 1883, too, for most of such lines, and no listener of the file has
+    /// them.
     fn refuse_misplaced(&mut self) {
         for (place, keyword) in self.global.misplaced(self.per_listener) {
             let why = "is before the first listener, so it applies to none; move it below its \
