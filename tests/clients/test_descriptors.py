@@ -1,7 +1,9 @@
 """A node that may open few files: who is connected is served, who is too many waits."""
 
 import re
+import resource
 import socket
+import subprocess
 import time
 import urllib.request
 
@@ -157,3 +159,36 @@ def test_the_tables_open_while_clients_and_idle_http_connections_take_all_they_m
     assert healthy(node)
     assert "cannot be used" not in node.log()
     assert len(held) == 200
+
+
+def test_the_figures_of_open_files_add_up(start_node):
+    for open_files in (64, 400):
+        node = start_node(open_files=open_files, http=True, settings=["node.threads=2"])
+        line = next(line for line in node.announced if line.startswith("at most "))
+        at_most, limit, opened, kept = map(int, re.fullmatch(
+            r"at most (\d+) connections: (\d+) files may be open \(ulimit -n\); the node has opened (\d+) of them, and "
+            r"keeps (\d+) for the store, the tables, HTTP and admin.sock", line).groups())
+        assert limit == open_files and at_most + opened + kept == limit, line
+
+
+def test_where_too_few_files_may_be_open_the_node_says_how_many_it_needs(tmp_path, start_node):
+    for open_files in (16, 24):
+        limit = (open_files, open_files)
+        done = subprocess.run(
+            [martlet_process.binary(), "serve", "--data-dir", str(tmp_path / "data"), "--listen", "mqtt://127.0.0.1:0",
+             "--http", "127.0.0.1:0", "--threads", "2"], env=martlet_process.environment(), cwd=tmp_path,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE_SECS,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit))
+        assert done.returncode == 1, done
+        said = (f"too few file descriptors: this process may have {open_files} files open (ulimit -n), and a node with 2 "
+                "threads needs at least ")
+        assert said in done.stderr and "LimitNOFILE=" in done.stderr and "random" not in done.stderr, done.stderr
+    least = int(done.stderr.partition(said)[2].partition(",")[0])
+    # With one more than that there is room for a client.
+    node = start_node(open_files=least + 1, http=True, settings=["node.threads=2"])
+    client = Client(node, "c")
+    assert client.is_connected() and client.publish()
+    # It starts with fewer, and says that these are too few.
+    node = start_node(open_files=40, http=True, settings=["node.threads=2"])
+    line = next(line for line in node.announced if line.startswith("at most "))
+    assert f"which is too few: a node needs at least {least}" in line, line

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import threading
+import urllib.error
 import urllib.request
 
 import pytest
@@ -181,3 +182,77 @@ def test_what_the_setup_page_says_comes_next_works_as_it_is_printed(start_node, 
     for command in commands:
         done = subprocess.run(["bash", "-c", command], input="a long password\n", env=environment, capture_output=True, text=True)
         assert done.returncode == 0, (command, done)
+
+
+def test_several_keys_of_one_name_are_told_by_their_ids(start_node):
+    node = start_node(http=True)
+    at = ("--data-dir", str(node.data_dir))
+    added = [json.loads(said("key", "add", "app", "--scope", "viewer", "--json", *at)) for _ in range(2)]
+    said("key", "add", "only", "--scope", "viewer", *at)
+    told = said("key", "rm", "app", *at, code=1)
+    assert "2 keys have the name app, with the ids " in told, told
+    assert all(key["id"] in told for key in added), told
+    # Who lacks a scope is told which of them it has shown.
+    request = urllib.request.Request(f"{node.http_url}/api/v1/reload", method="POST", headers={"X-API-Key": added[0]["key"]})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    detail = json.loads(refused.value.read())["detail"]
+    assert refused.value.code == 403 and f"the API key app (key:{added[0]['id']}) lacks the scope node:write" in detail, detail
+    said("key", "rm", added[0]["id"], *at)
+    assert added[1]["id"] in said("key", "rm", "app", *at), "the only good one of the name"
+    said("key", "rm", "only", *at)
+    said("key", "rm", "nobody", *at, code=1)
+
+
+def test_a_backup_without_tables_says_so_and_a_restored_node_is_started_with_its_configuration(tmp_path):
+    config, file = tmp_path / "martlet.toml", tmp_path / "b.backup"
+    config.write_text('[auth]\nregistry = "off"\n')
+    with martlet_process.Node(arguments=["-c", str(config)], http=None, settings=["http.listen=off"]) as node:
+        tables = pathlib.Path(node.data_dir) / "martlet.db"
+        has_tables = tables.exists()
+        told = said("backup", "create", str(file), "--data-dir", str(node.data_dir))
+    assert ("there are no users and devices in it: the node has no tables" in told) != has_tables, told
+    assert ("There are no users and devices in it" in said("backup", "verify", str(file))) != has_tables
+    told = said("backup", "restore", str(file), "--data-dir", str(tmp_path / "new"), "-c", str(config))
+    start = next(line for line in told.splitlines() if line.startswith("Start the node with it: "))
+    assert f"-c {config}" in start, start
+
+
+def test_the_way_to_end_all_lockouts_is_told():
+    told = said("lockout", "rm", code=2)
+    assert "--all" in told, told
+
+
+def test_a_refused_publisher_prints_the_reason_of_the_broker(start_node):
+    node = start_node(settings=["limits.client_id_bytes=3"])
+    done = martlet_process.run("pub", "-p", str(node.port()), "-V", "5", "-i", "too-long", "-t", "t", "-m", "x")
+    assert done.returncode != 0 and "Reason: " in done.stderr and "limits.client_id_bytes" in done.stderr, done.stderr
+
+
+def test_health_says_that_no_new_session_fits_and_what_ends_one(start_node):
+    node = start_node(settings=["limits.sessions=1"])
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=10) as stream:
+        stream.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01p")
+        assert stream.recv(4) == b"\x20\x02\x00\x00"
+        done = martlet_process.run("health", "--data-dir", node.data_dir)
+        assert "as many as limits.sessions permits" in done.stdout and "martlet session rm" in done.stdout, done
+        refused = martlet_process.run("pub", "-p", str(node.port()), "-i", "q", "-t", "t", "-m", "x")
+        assert refused.returncode != 0
+        told = martlet_process.run("why", "q", "--data-dir", node.data_dir).stdout
+        assert "martlet session ls" in told, told
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["config", "show", "--changed"], ["config", "env"]])
+def test_what_comes_from_the_environment_file_is_told_with_its_line(tmp_path, command):
+    file = tmp_path / ".env"
+    file.write_text("# c\nMARTLET_LOG__LEVEL=debug\nMARTLET_LIMITS__SESIONS=5\n")
+    done = subprocess.run([martlet_process.binary(), *command], cwd=tmp_path, capture_output=True, text=True, timeout=20,
+                          env={**martlet_process.environment(), "MARTLET_LIMITS__CONNECTIONS": "7"})
+    told = done.stdout + done.stderr
+    unknown = f"{file} line 3 MARTLET_LIMITS__SESIONS: no such setting; did you mean `MARTLET_LIMITS__SESSIONS`?"
+    if command[1] == "env":
+        assert f"{file} line 3" in told and f"{file} line 2" in told and re.search("CONNECTIONS .* environment$", told, re.M), told
+    else:
+        assert unknown in told, told
+    if command[1] == "show":
+        assert f"# {file} line 2 MARTLET_LOG__LEVEL" in told and "# environment MARTLET_LIMITS__CONNECTIONS" in told, told

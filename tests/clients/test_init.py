@@ -247,3 +247,35 @@ def test_the_lines_to_try_lead_to_the_listener_wherever_it_is(tmp_path, url):
     finally:
         node.send_signal(signal.SIGTERM)
         node.wait(DEADLINE_SECS)
+
+
+def test_the_lines_of_a_clients_certificate_work_as_they_are_printed(tmp_path):
+    more, _ = options()
+    martlet("init", tmp_path / "a node", *more)
+    said = martlet("cert", "client", "dev-7", "--dir", tmp_path / "a node" / "certs")
+    add, start, publish = (line.strip() for line in said.partition("next: ")[2].strip().splitlines())
+
+    def shell(command):
+        return subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd="/",
+                              env=martlet_process.environment(), timeout=DEADLINE_SECS)
+
+    added = shell(add)
+    assert added.returncode == 0, added.stderr
+    node = subprocess.Popen(["bash", "-c", f"exec {start}"], stdout=subprocess.PIPE, text=True, cwd="/",
+                            env=martlet_process.environment())
+    try:
+        for line in node.stdout:
+            if line.startswith("See how it is"):
+                break
+        done = shell(publish + " -V 5 -d")
+        assert done.returncode == 0 and "PUBACK" in done.stdout + done.stderr, (publish, done.stderr)
+        # What is done already is not said again.
+        config = tmp_path / "a node" / "martlet.toml"
+        text = config.read_text().replace('client_certificates = "off"', 'client_certificates = "optional"')
+        config.write_text(text.replace("# certificate_user_name", "certificate_user_name"))
+        again = martlet("cert", "client", "dev-8", "--dir", tmp_path / "a node" / "certs").partition("next: ")[2]
+        lines = again.strip().splitlines()
+        assert len(lines) == 2 and " device add dev-8 " in lines[0] and " pub " in lines[1], again
+    finally:
+        node.send_signal(signal.SIGTERM)
+        node.wait(DEADLINE_SECS)

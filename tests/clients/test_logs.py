@@ -239,7 +239,7 @@ REFUSED_CONNECTS = {
     "connections": (["limits.connections=1"], "limits.connections = 1"),
     "sessions": (["limits.sessions=1"], "limits.sessions = 1"),
     "identifier": (["limits.client_id_bytes=1"], "limits.client_id_bytes = 1"),
-    "packet": (["limits.connect_packet_bytes=10"], "limits.connect_packet_bytes = 10"),
+    "packet": (["limits.connect_packet_bytes=14"], "limits.connect_packet_bytes = 14"),
     "Will": (["limits.will_bytes=1"], "limits.will_bytes = 1"),
     "QoS of the Will": (["mqtt.max_qos=0"], "mqtt.max_qos = 0"),
     "levels of the Will": (["limits.topic_levels=1"], "limits.topic_levels = 1"),

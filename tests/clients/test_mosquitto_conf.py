@@ -673,3 +673,47 @@ def test_an_import_with_errors_reports_the_other_lines_too_and_whose_users_count
     conf.write_text(f"listener 1883\npersistence true\npersistence_location {tmp_path}/\n")
     done = imported(conf, "--json")
     assert done.returncode == 3 and f"those of {tmp_path}/martlet" in json.loads(done.stderr)["items"][-1]["note"]
+
+
+@pytest.mark.parametrize("line", [
+    "max_qos 1", "max_connections 5", "protocol websockets", "socket_domain ipv4", "listener_allow_anonymous true",
+    "enable_proxy_protocol 2", "websockets_origin https://panel.example", "tls_version tlsv1.3", "capath /etc/ssl/certs",
+])
+def test_what_a_listener_would_lack_because_it_stands_before_the_first_one_is_an_error(tmp_path, line):
+    """Mosquitto opens port 1883, too, for most of these, and the listener below does not have them."""
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text(f"{line}\nlistener 1884 127.0.0.1\nallow_anonymous true\n")
+    done = imported(conf, "--json")
+    keyword = line.split()[0]
+    why = "is before the first listener, so it applies to none; move it below its listener"
+    assert done.returncode == 1 and f"mosquitto.conf line 1: {keyword} {why}" in done.stderr, done.stderr
+    report = json.loads(done.stderr[:done.stderr.rindex("}\nmartlet: ") + 1])["items"]
+    assert [entry["outcome"] for entry in report if entry["line"] == line] == ["refused"], report
+
+
+def test_a_line_before_the_first_listener_that_changes_nothing_or_is_that_of_port_is_good(tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    for text in ["max_qos 2\nmax_connections -1\nprotocol mqtt\nlistener 1884 127.0.0.1\nallow_anonymous true\n",
+                 "max_qos 1\nport 1883\nbind_address 127.0.0.1\nlistener 1884 127.0.0.1\nallow_anonymous true\n"]:
+        conf.write_text(text)
+        assert imported(conf).returncode == 0, imported(conf).stderr
+    assert imported(conf).stdout.count("max_qos = 1") == 1
+
+
+@pytest.mark.parametrize("lines, said", [
+    ("max_packet_size 10", "line 2: max_packet_size: expected a whole number from 20 to 268435455"),
+    ("max_packet_size 0", "line 2: max_packet_size: expected a whole number from 20 to 268435455"),
+    ("certfile /nowhere/c.pem", "line 2: certfile: the listener has no keyfile; TLS needs both: add `keyfile PATH`"),
+    ("keyfile /nowhere/k.pem", "line 2: keyfile: the listener has no certfile; TLS needs both: add `certfile PATH`"),
+    ("listener 70000", 'line 2: listener: "70000" is not a port: expected listener PORT [ADDRESS], with a port from 1 to 65535'),
+    ("port 0", "line 2: port: expected a port from 1 to 65535"),
+    ("sys_interval x", 'line 2: sys_interval: "x" is not a whole number; expected 0 or more'),
+    ("connection a\naddress b:99999\ntopic # both", 'line 3: address: "99999" in b:99999 is not a port: expected HOST:PORT'),
+    ("password_file /nowhere/passwd\nport x", "line 2: cannot read /nowhere/passwd: No such file"),
+])
+def test_an_error_of_an_import_names_the_line_and_what_is_expected(tmp_path, lines, said):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text(f"listener 1884 127.0.0.1\n{lines}\n")
+    done = imported(conf)
+    assert done.returncode == 1 and f"mosquitto.conf {said}" in done.stderr, done.stderr
+    assert "no `address`" not in done.stderr, "the error is told once"

@@ -49,6 +49,7 @@ impl ApiKey {
         Principal {
             kind: PrincipalKind::ApiKey {
                 id: self.name.clone(),
+                name: self.name.clone(),
             },
             scopes: self.scopes,
             team: None,

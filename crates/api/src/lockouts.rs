@@ -50,7 +50,8 @@ pub(crate) struct WantedLockouts {
 /// Lockouts
 ///
 /// Names and addresses that are locked out now for too many wrong credentials, over MQTT or at
-/// `POST /session`; `auth.lockout_failures` and `auth.lockout_secs` say when and for how long.
+/// `POST /session`; `auth.lockout_failures` and `auth.lockout_secs` say when and for how long. The
+/// same wrong credentials of an MQTT client again, within `auth.refusal_remember_secs`, count once.
 #[utoipa::path(get, path = "/api/v1/lockouts", tag = "clients", params(WantedLockouts, OfTenant),
     responses((status = 200, description = "The latest first; there are no more pages",
         body = Page<LockoutView>)))]

@@ -153,7 +153,11 @@ impl MessageBody {
     ) -> Result<NewMessage, PublishRefusal> {
         let malformed = ReasonCode::MalformedPacket;
         if self.retain && !principal.scopes.has(Scope::RetainedWrite) {
-            let detail = format!("{principal} lacks the scope {}", Scope::RetainedWrite);
+            let detail = format!(
+                "{} lacks the scope {}",
+                principal.words(),
+                Scope::RetainedWrite
+            );
             return Err(PublishRefusal::of(
                 "/retain",
                 ReasonCode::NotAuthorized,

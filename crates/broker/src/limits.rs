@@ -53,25 +53,32 @@ pub struct LimitRow {
     pub at_limit: &'static str,
 }
 
-/// Limits with which a node serves no client when they are 0, and that 0 does not switch off.
-const AT_LEAST_ONE: &[&str] = &[
-    "packet_bytes",
-    "connect_packet_bytes",
-    "connect_timeout_secs",
-    "authenticate_timeout_secs",
-    "connections",
-    "topic_bytes",
-    "topic_levels",
-    "receive_maximum",
-    "in_flight",
-    "output_bytes",
-    "share_credit",
+/// The lowest values of limits that 0 does not switch off: below them a node serves no client.
+const MINIMA: &[(&str, u64)] = &[
+    ("packet_bytes", 20),
+    // The shortest CONNECT, of a client that leaves its identifier to the node.
+    ("connect_packet_bytes", 14),
+    ("connect_timeout_secs", 1),
+    ("authenticate_timeout_secs", 1),
+    ("connections", 1),
+    ("client_id_bytes", 1),
+    ("topic_bytes", 1),
+    ("topic_levels", 1),
+    ("receive_maximum", 1),
+    ("in_flight", 1),
+    ("output_bytes", 1),
+    ("subscriptions_per_client", 1),
+    ("subscription_bytes", 1),
+    ("discovery_secs", 1),
+    ("sessions", 1),
+    ("share_credit", 1),
 ];
 
 impl LimitRow {
-    /// The lowest value that makes sense: 0 or 1.
+    /// The lowest value that makes sense.
     pub fn min(&self) -> u64 {
-        u64::from(AT_LEAST_ONE.contains(&self.key))
+        let found = MINIMA.iter().find(|(key, _)| *key == self.key);
+        found.map_or(0, |(_, min)| *min)
     }
 }
 
@@ -158,13 +165,13 @@ limits! {
         "Topic Aliases a v5 client may set; announced. 0 refuses all.",
         "DISCONNECT 0x94 [MQTT-3.2.2-18].";
     topic_alias_bytes: u32 = 256 * 1024,
-        "Bytes of all topics that one client's aliases stand for, in each direction.",
+        "Bytes of all topics that one client's aliases stand for, in each direction; 0 permits no alias.",
         "DISCONNECT 0x97; towards a client, further topics are sent in full.";
     topic_alias_outbound: u16 = 32,
         "Topic Aliases used towards a v5 client that permits them; 0 uses none.",
         "Further topics are sent in full.";
     user_properties: u16 = 256,
-        "User Properties in one packet.",
+        "User Properties in one packet; 0 permits none.",
         "CONNECT: CONNACK 0x97; otherwise DISCONNECT 0x97.";
     receive_maximum: u16 = 1024,
         "QoS 1 and 2 messages that a client may have under way towards the node; announced to v5.",
@@ -179,10 +186,10 @@ limits! {
         "QoS 1 and 2 messages under way towards a client; the client's own Receive Maximum applies too.",
         "Further messages wait in the session's queue.";
     queued_messages: u32 = 1_000_000,
-        "Messages waiting in one session's queue.",
+        "Messages waiting in one session's queue; with 0 none wait, and absent clients get nothing.",
         "As `queue_full` says, counted.";
     queued_bytes: u64 = 256 * 1024 * 1024,
-        "Bytes of the messages waiting in one session's queue.",
+        "Bytes of the messages waiting in one session's queue; with 0 none wait.",
         "As `queue_full` says, counted.";
     output_bytes: u32 = 1024 * 1024,
         "Bytes of output that wait for a client to read.",
@@ -215,22 +222,22 @@ limits! {
         "Session Expiry ceiling, seconds; 4294967295 is never. Also for v3 sessions that are not clean.",
         "v5: CONNACK tells the shorter Session Expiry Interval.";
     will_bytes: u32 = 32 * 1024,
-        "Bytes of one client's Will: topic, payload and properties.",
+        "Bytes of one client's Will: topic, payload and properties; 0 permits no Will.",
         "v5: CONNACK 0x97; v3: CONNACK 3 (server unavailable).";
     wills_bytes: u64 = 256 * 1024 * 1024,
         "Bytes of all Wills of this node; each shard has an equal part.",
         "A client with a Will: v5 CONNACK 0x97; v3 CONNACK 3 (server unavailable).";
     will_delay_max_secs: u32 = 86_400,
-        "Will Delay ceiling, seconds.",
+        "Will Delay ceiling, seconds; with 0 Wills are sent at once.",
         "The Will is sent then.";
     will_restart_secs: u32 = 30,
         "Time after a start in which clients that were connected before it may reconnect before their Wills are due, seconds.",
         "The Will is published.";
     retained_messages: u32 = 1_000_000,
-        "Retained messages of this node.",
+        "Retained messages of this node; 0 permits none.",
         "v5: PUBACK/PUBREC 0x97 (QoS 0: DISCONNECT 0x97); v3: routed but not retained, counted.";
     retained_bytes: u64 = 1024 * 1024 * 1024,
-        "Bytes of all retained messages.",
+        "Bytes of all retained messages; 0 permits none.",
         "As for retained_messages.";
     share_credit: u16 = 64,
         "Messages a share group hands to one member before it answers; its Receive Maximum applies too.",
@@ -245,7 +252,7 @@ limits! {
         "Memory for connections with their TLS and WebSockets, sessions, subscriptions, Wills, buffers, queues, retained messages, remembered routes, bodies of HTTP requests, what is remembered about clients, answers kept for `Idempotency-Key`, the last lines of the log, and the tables of users and devices, bytes; 0 is 60 % of what machine or cgroup has. What is remembered about clients takes a quarter of it at most, routes and kept answers take a sixteenth each, and connections that have not logged in an eighth.",
         "Of connections that have not logged in, those that hold most are refused where all of them hold more than their part (v5: CONNACK 0x97). Once what is kept (retained messages, Wills, subscriptions, sessions, tables) takes three quarters, new retained messages and Wills are refused; at seven eighths new subscriptions and sessions too (v5: 0x97; v3: as at their own limits). Of these four, what takes less than a sixteenth may grow up to fifteen sixteenths; then only Wills of up to 1 KiB of clients that have sessions are taken. From seven eighths on, the part of connections that have not logged in is an eighth of what it was. Then the largest holders give back, if clients and share groups with 64 KiB or more hold a sixteenth of the memory together; once less than a sixteenth is left, also if all with 4 KiB or more do. The largest holders are those that together hold an eighth of the memory, or half of what all holders do. What waits in share groups counts for their members: who has many groups holds what all of them hold. A client counts as a sixty-fourth of what all clients of its address (IPv6: one /64) hold beyond 4 KiB each, if that is more than it holds. Share groups and sessions lose their oldest messages: sessions of absent clients whose messages are in memory alone, and queues in the store that are so long that the list of their messages takes much memory; clients lose their QoS 0 output, then their connection (v5: 0x97), the newest first. At the limit new clients are refused (v5: 0x89) unless they have a session, QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted. Bodies of HTTP requests are refused (503), but for 1 MiB of those with credentials.";
     route_cache_entries: u32 = 262_144,
-        "Topics whose route a shard remembers.",
+        "Topics whose route a shard remembers; 0 remembers none.",
         "Routes of further topics are looked up each time; the cache begins anew now and then.";
 }
 

@@ -428,6 +428,11 @@ impl Archive {
         })
     }
 
+    /// Whether it has the tables of users and devices.
+    pub fn has_tables(&self) -> bool {
+        self.places.contains_key(TABLES)
+    }
+
     /// Whether it has the key file that secrets of other systems are sealed with.
     pub fn has_key_file(&self) -> bool {
         self.places.contains_key(KEY_FILE)

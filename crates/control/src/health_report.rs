@@ -55,6 +55,10 @@ impl Control {
         if let Some(warning) = queues_warning(counters.queues_full) {
             report.warnings.push(warning);
         }
+        report.warnings.extend(sessions_warning(
+            counters.sessions,
+            self.info.limits.sessions,
+        ));
         report.warnings.extend(self.certificate_warnings(reader));
         if let Some(integrations) = integrations {
             report.warnings.extend(integrations.warnings(reader));
@@ -136,6 +140,17 @@ fn queues_warning(full: u64) -> Option<String> {
         "{whose}: messages for them are dropped as mqtt.queue_full says; `martlet client ls` shows \
          what is queued."
     ))
+}
+
+/// What operators should know of a node that takes no client without a session.
+fn sessions_warning(sessions: u64, most: u32) -> Option<String> {
+    (sessions >= u64::from(most)).then(|| {
+        format!(
+            "The node has {sessions} sessions, as many as limits.sessions permits: clients without \
+             a session are refused. `martlet session ls` lists them, `martlet session rm` ends \
+             one; or raise limits.sessions."
+        )
+    })
 }
 
 /// What operators should know of guessed passwords.

@@ -263,8 +263,10 @@ pub enum PrincipalKind {
     Socket,
     /// An API key.
     ApiKey {
-        /// The name of the key.
+        /// The id of the key, or the name of one of the configuration.
         id: String,
+        /// Its name, for people: several keys may have the same.
+        name: String,
     },
     /// A user of the panel, by a session.
     User {
@@ -304,6 +306,16 @@ impl Principal {
         }
     }
 
+    /// For messages to people: of a key the name, too.
+    pub fn words(&self) -> String {
+        match &self.kind {
+            PrincipalKind::ApiKey { id, name } if id != name => {
+                format!("the API key {name} (key:{id})")
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// A caller that did not have to authenticate.
     pub fn anonymous(scopes: Scopes) -> Self {
         Self {
@@ -320,7 +332,7 @@ impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             PrincipalKind::Socket => f.write_str("admin.sock"),
-            PrincipalKind::ApiKey { id } => write!(f, "key:{id}"),
+            PrincipalKind::ApiKey { id, .. } => write!(f, "key:{id}"),
             PrincipalKind::User { name } => write!(f, "user:{name}"),
             PrincipalKind::Device { id } => write!(f, "device:{id}"),
             PrincipalKind::Anonymous => f.write_str("anonymous"),

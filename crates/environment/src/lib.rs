@@ -11,7 +11,7 @@ mod parse;
 
 pub use client::{CLIENT_NAMES, ClientEnvironment};
 pub use file::read_file;
-pub use parse::{parse, unclosed_quotes};
+pub use parse::{lines, parse, unclosed_quotes};
 
 /// The variables of the process, over those of the text of a `.env`: the process's are stronger.
 /// Variables that are not UTF-8 are left out.

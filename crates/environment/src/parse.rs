@@ -12,6 +12,19 @@ pub fn parse(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Line and name of each variable that the text sets, in their order.
+pub fn lines(text: &str) -> Vec<(usize, String)> {
+    let lines = without_bom(text).lines().map(str::trim).zip(1..);
+    let lines = lines.filter(|(line, _)| !line.starts_with('#'));
+    lines
+        .filter_map(|(line, number)| {
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            let (name, _) = line.split_once('=')?;
+            Some((number, name.trim().to_owned()))
+        })
+        .collect()
+}
+
 /// Line and name of each variable whose value begins with a quote and has no second one. The value
 /// is taken as it is written, with the quote.
 pub fn unclosed_quotes(text: &str) -> Vec<(usize, String)> {
@@ -68,6 +81,7 @@ mod tests {
         assert_eq!(parse(text)[0], ("A".to_owned(), "\"1".to_owned()));
         assert_eq!(unclosed_quotes(text), [(1, "A".to_owned())]);
         assert_eq!(parse("\u{feff}# c\nA=1").len(), 1);
+        assert_eq!(lines("\u{feff}A=1"), [(1, "A".to_owned())]);
     }
 
     #[test]
@@ -80,6 +94,9 @@ mod tests {
                 .map(|(k, v)| (k.as_str(), v.as_str()))
                 .eq(expected)
         );
+        let found = lines("# c\nA=1\nexport B=\"two words\"\n\nC='x'\n");
+        let found: Vec<_> = found.iter().map(|(line, name)| (*line, &**name)).collect();
+        assert_eq!(found, [(2, "A"), (3, "B"), (5, "C")]);
     }
 
     #[test]

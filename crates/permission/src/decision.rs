@@ -71,7 +71,7 @@ limits_reached! {
     DiscoveryRate = "limits.discovery_rate_per_address", "too many registrations came from the address in one minute";
     KeepAliveMax = "limits.keep_alive_max_secs", "1.5 x Keep Alive without a packet";
     WillBytes = "limits.will_bytes", "the Will is too long";
-    WillsBytes = "limits.wills_bytes", "the Wills of the node have the maximum number of bytes";
+    WillsBytes = "limits.wills_bytes", "the Wills on the client's shard have the maximum number of bytes, an equal part of the node's";
     RetainedMessages = "limits.retained_messages", "the node has the maximum number of retained messages";
     RetainedBytes = "limits.retained_bytes", "the retained messages have the maximum number of bytes";
     StoreBytes = "limits.store_bytes", "the message store is full";

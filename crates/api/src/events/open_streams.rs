@@ -309,7 +309,10 @@ mod tests {
 
     fn key(id: usize, team: Option<&str>, scopes: Scopes) -> Principal {
         Principal {
-            kind: PrincipalKind::ApiKey { id: id.to_string() },
+            kind: PrincipalKind::ApiKey {
+                id: id.to_string(),
+                name: id.to_string(),
+            },
             scopes,
             team: team.map(str::to_owned),
             tenant: TenantId::default(),

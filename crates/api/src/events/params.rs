@@ -136,7 +136,10 @@ impl EventParams {
         }
         if payload > 0 && !principal.scopes.has(Scope::RetainedRead) {
             let scope = Scope::RetainedRead;
-            let detail = format!("{principal} lacks the scope {scope}, so payload must be 0");
+            let detail = format!(
+                "{} lacks the scope {scope}, so payload must be 0",
+                principal.words()
+            );
             return Err(Problem::new(ProblemKind::Forbidden, detail));
         }
         Ok(EventRequest {

@@ -31,6 +31,7 @@ impl InMemory {
         let principal = Principal {
             kind: PrincipalKind::ApiKey {
                 id: name.to_owned(),
+                name: name.to_owned(),
             },
             scopes,
             team: None,

@@ -296,6 +296,7 @@ async fn a_caller_of_a_team_sees_and_changes_what_is_of_its_tenant() {
     let principal = Principal {
         kind: PrincipalKind::ApiKey {
             id: "team".to_owned(),
+            name: "team".to_owned(),
         },
         scopes: Scopes::of_team(TenantId(7)),
         team: Some("north".to_owned()),

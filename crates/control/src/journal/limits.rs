@@ -85,6 +85,14 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
         Limit::Memory | Limit::MemoryOfLogins | Limit::MemoryOfClient => {
             format!("raise {option}, or give the machine more memory")
         }
+        Limit::Sessions => format!(
+            "end the sessions of clients that do not come back (martlet session ls, martlet session \
+             rm CLIENT), let them expire sooner (limits.session_expiry_max_secs), or raise {option}"
+        ),
+        Limit::WillsBytes => format!(
+            "raise {option}, which the shards (node.threads) share in equal parts, or have the \
+             clients set shorter Wills (limits.will_bytes bounds each)"
+        ),
         Limit::MemoryKept => format!(
             "martlet health says what uses the memory: remove some of it, bound it (limits.retained_bytes, \
              limits.wills_bytes, limits.sessions), or raise {option}"

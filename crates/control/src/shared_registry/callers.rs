@@ -56,7 +56,10 @@ impl Callers for Arc<SharedRegistry> {
                 let scopes = scopes.fold(Scopes::NONE, Scopes::or).and(most);
                 let team = (!key.team.is_empty()).then_some(key.team);
                 let principal = Principal {
-                    kind: PrincipalKind::ApiKey { id: key.id },
+                    kind: PrincipalKind::ApiKey {
+                        id: key.id,
+                        name: key.name,
+                    },
                     scopes: match team {
                         Some(_) => scopes.and(Scopes::of_team(tenant)),
                         None => scopes,

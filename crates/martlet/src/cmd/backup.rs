@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use martlet_control::backup::{Archive, BackupParts, KEY_FILE, STORE, Verified, write_archive};
+use martlet_control::backup::{
+    Archive, BackupParts, KEY_FILE, STORE, TABLES, Verified, write_archive,
+};
 use martlet_control::telemetry::{TelemetryCopy, copy_at_rest};
 use martlet_persistence::DamageWords;
 
@@ -117,13 +119,16 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
     };
     let partial = partial_name(target);
     let file = create_new(&partial)?;
-    let made =
-        write_new(&file, &partial, &data_dir, included).and_then(|()| name(&partial, target));
-    if let Err(error) = made {
-        // Half a backup is of no use.
-        let _ = std::fs::remove_file(&partial);
-        return Err(error);
-    }
+    let made = write_new(&file, &partial, &data_dir, included)
+        .and_then(|archive| name(&partial, target).map(|()| archive.has_tables()));
+    let has_tables = match made {
+        Ok(has_tables) => has_tables,
+        Err(error) => {
+            // Half a backup is of no use.
+            let _ = std::fs::remove_file(&partial);
+            return Err(error);
+        }
+    };
     let bytes = std::fs::metadata(target)?.len();
     outln!("{}: {bytes} bytes", target.display());
     outln!(
@@ -143,7 +148,14 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
         }
         (None, _) => {}
     }
-    if let Some(place) = tables_elsewhere(options, &data_dir) {
+    let elsewhere = tables_elsewhere(options, &data_dir);
+    if elsewhere.is_none() && !has_tables {
+        outln!(
+            "there are no users and devices in it: the node has no tables ({} is not there)",
+            data_dir.join(TABLES).display()
+        );
+    }
+    if let Some(place) = elsewhere {
         errln!(
             "martlet: warning: users and devices are NOT in it: they are in {place}; back that \
              database up too, with pg_dump"
@@ -207,13 +219,14 @@ fn name(partial: &Path, target: &Path) -> anyhow::Result<()> {
     synced.with_context(|| format!("cannot sync {}", parent.display()))
 }
 
-/// Asks the node if it runs, else reads its store here, where perhaps nothing can be written.
+/// Writes the backup, and reads all of it again. Asks the node if it runs, else reads its store
+/// here, where perhaps nothing can be written.
 fn write_new(
     file: &File,
     partial: &Path,
     data_dir: &Path,
     key_file: Option<&Path>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Archive> {
     let writing = || format!("writing {}", partial.display());
     if admin::is_running(data_dir) {
         let target = match key_file {
@@ -240,8 +253,7 @@ fn write_new(
     }
     file.sync_all().with_context(writing)?;
     // An answer that was cut off is found here, not on the day it is needed.
-    Archive::open(partial, |_, _| {})?;
-    Ok(())
+    Ok(Archive::open(partial, |_, _| {})?)
 }
 
 fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -251,7 +263,7 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let mut words = DamageWords::default();
     let verified = archive.verify(|engine, damage| words.tell(engine, damage))?;
     if json {
-        outln!("{}", json_of(&verified, archive.has_key_file()));
+        outln!("{}", json_of(&verified, &archive));
     } else {
         let stats = &verified.stats;
         outln!(
@@ -264,6 +276,9 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
             stats.queues,
             stats.states
         );
+        if !archive.has_tables() {
+            outln!("{NO_TABLES}");
+        }
         outln!("{}", key_file_words(&archive));
         for damage in &verified.damage {
             outln!("damaged before the backup was made: {damage}");
@@ -275,7 +290,7 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn json_of(verified: &Verified, has_key_file: bool) -> serde_json::Value {
+fn json_of(verified: &Verified, archive: &Archive) -> serde_json::Value {
     let damage = &verified.damage;
     serde_json::json!({
         "files": verified.files,
@@ -284,7 +299,8 @@ fn json_of(verified: &Verified, has_key_file: bool) -> serde_json::Value {
         "entries": verified.stats.entries,
         "queues": verified.stats.queues,
         "states": verified.stats.states,
-        "key_file": has_key_file,
+        "tables": archive.has_tables(),
+        "key_file": archive.has_key_file(),
         "damage": damage,
     })
 }
@@ -302,6 +318,9 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
         options.file.display(),
         data_dir.display()
     );
+    if !archive.has_tables() {
+        outln!("{NO_TABLES}");
+    }
     match archive.has_key_file() {
         true => {
             let path = data_dir.join(KEY_FILE);
@@ -322,6 +341,10 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     );
     Ok(ExitCode::SUCCESS)
 }
+
+/// Said of a backup without the tables of users and devices.
+const NO_TABLES: &str = "There are no users and devices in it: the node had no tables, or has them in \
+                         PostgreSQL, which pg_dump backs up.";
 
 fn key_file_words(archive: &Archive) -> &'static str {
     match archive.has_key_file() {

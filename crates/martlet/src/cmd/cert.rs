@@ -19,6 +19,7 @@ use crate::cmd::columns::columns;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out};
+use crate::cmd::tables;
 
 /// Arguments of `martlet cert`.
 #[derive(Args, Debug)]
@@ -302,16 +303,28 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
     let authority = opened(&directory.dir)?;
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(name, name, &Purpose::Client, *days, kind, now)?;
-    let ca = directory.dir.join(CA_CERTIFICATE);
-    let next = format!(
-        "martlet pub --cafile {} --cert {} --key {} -t test -m hello\n      (the broker: --set \
-         tls.client_certificates=required --set tls.client_ca={} --set tls.client_crl={})",
-        ca.display(),
-        made.certificate.display(),
-        made.key.display(),
-        ca.display(),
-        directory.dir.join(REVOKED).display()
-    );
+    let list = directory.dir.join(REVOKED);
+    // Beside the configuration that `martlet init` has written.
+    let of_node = readers::beside(&list).and_then(|config| {
+        let node = NodeOptions::of_file(config);
+        tables::lines_of_certificate(&node, name, &made.certificate, &made.key)
+    });
+    let next = match of_node {
+        Some(lines) => lines.join("\n      "),
+        None => {
+            let file = |path: &Path| typed(&path.display().to_string());
+            let ca = file(&directory.dir.join(CA_CERTIFICATE));
+            format!(
+                "martlet pub --cafile {ca} --cert {} --key {} -h localhost -p 8883 -i {} -t test -m \
+                 hello -q 1\n      (the broker: --set tls.client_certificates=required --set \
+                 tls.client_ca={ca} --set tls.client_crl={})",
+                file(&made.certificate),
+                file(&made.key),
+                typed(name),
+                file(&list)
+            )
+        }
+    };
     told(&made, directory.json, &next)
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use martlet_client::{Client, Endpoint, Event, NetError, Session, SessionError};
 use martlet_codec::ReasonCode;
-use martlet_control::text::typed;
+use martlet_control::text::{printable, typed};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
@@ -110,8 +110,16 @@ impl ClientRun {
         loop {
             match self.next().await {
                 Next::Event(Event::Connected(_)) => return Ok(Connected::Accepted),
-                Next::Event(Event::Refused { code, reason, .. }) => {
-                    let failure = Failure::refused(self.target.connect.version, code, reason);
+                Next::Event(Event::Refused {
+                    code,
+                    reason,
+                    reason_string,
+                    ..
+                }) => {
+                    let mut failure = Failure::refused(self.target.connect.version, code, reason);
+                    if let Some(said) = reason_string {
+                        failure = failure.with_line(&format!("Reason: {}", printable(&said)));
+                    }
                     return Ok(Connected::Refused(match self.advice(code) {
                         Some(line) => failure.with_line(&line),
                         None => failure,

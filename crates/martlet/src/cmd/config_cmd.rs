@@ -147,26 +147,30 @@ fn tables<T: TableKeys>(name: &str, tables: &[config::Table<T>]) -> String {
 /// effect.
 fn env(json: bool) -> anyhow::Result<String> {
     let environment = config::environment()?;
-    let of_file = environment.file.map(|file| file.names).unwrap_or_default();
-    let report = config::Variables::new(&environment.variables, &of_file).report();
+    let file = environment.file.as_ref();
+    let report = config::Variables::new(&environment.variables, file).report();
     let rows = report.into_iter().map(|(name, told)| {
         let (state, what) = match told {
             Use::Read(what) => ("read", what),
             Use::Ignored(why) => ("ignored", why),
             Use::Unknown => ("unknown", "no such variable"),
         };
-        (state, name, what)
+        (state, name, what, config::origin_of(file, name))
     });
     if json {
-        let all = rows.map(
-            |(state, name, what)| serde_json::json!({ "name": name, "state": state, "what": what }),
-        );
+        let all = rows.map(|(state, name, what, place)| {
+            serde_json::json!({
+                "name": name, "state": state, "what": what, "place": place,
+            })
+        });
         let all: Vec<serde_json::Value> = all.collect();
         return Ok(format!("{}\n", serde_json::to_string_pretty(&all)?));
     }
-    let rows = rows.map(|(state, name, what)| [state.to_owned(), name.to_owned(), what.to_owned()]);
+    let rows = rows.map(|(state, name, what, place)| {
+        [state.to_owned(), name.to_owned(), what.to_owned(), place]
+    });
     let none = "no variable of the environment or of .env is for a node";
-    Ok(columns(["STATE", "NAME", "WHAT"], rows, none))
+    Ok(columns(["STATE", "NAME", "WHAT", "PLACE"], rows, none))
 }
 
 fn reference() -> String {

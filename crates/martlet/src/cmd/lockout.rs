@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use martlet_api::LockoutView;
 use martlet_control::text::printable;
 use serde::Deserialize;
@@ -24,6 +24,9 @@ pub(crate) struct LockoutCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// List names and addresses that are locked out for wrong credentials
+    ///
+    /// The same wrong credentials of an MQTT client again, within auth.refusal_remember_secs (5 s),
+    /// count as one failure.
     #[command(alias = "list")]
     Ls(ListOptions),
     /// End the lockouts of a user name or of an address
@@ -39,16 +42,17 @@ struct ListOptions {
 }
 
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("whom").required(true).args(["who", "all"])))]
 struct RemoveOptions {
     #[command(flatten)]
     admin: AdminOptions,
     #[command(flatten)]
     of: TeamOption,
-    /// User name or IP address
-    #[arg(value_name = "WHO", required_unless_present = "all")]
+    /// User name or IP address; --all instead of it ends all lockouts
+    #[arg(value_name = "WHO")]
     who: Option<String>,
     /// End all lockouts
-    #[arg(long, conflicts_with = "who")]
+    #[arg(long)]
     all: bool,
 }
 

@@ -37,7 +37,7 @@ pub(crate) enum KeyCommand {
 /// One, by its id.
 #[derive(Args, Debug)]
 pub(crate) struct ById {
-    /// Id of the key
+    /// Id of the key; or its name, if no other key that is good has that name
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -355,11 +355,41 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
             Ok(listed(on, headers, rows, "There are no API keys."))
         }
         KeyCommand::Rm(ById { id, on }) => {
+            let all = tables::run(&on.node, use_cases::ListApiKeys)?;
+            let good = all.iter().filter(|key| key.revoked_ms == 0);
+            let named = named(good.map(|key| (&*key.id, &*key.name)), id, "key")?;
+            let id = named.unwrap_or(id).to_owned();
             tables::run(&on.node, use_cases::RevokeApiKey { id: id.clone() })?;
             let line = format!("Revoked the API key {id}");
             Ok(done(on, &json!({ "revoked": id }), &line, ""))
         }
     }
+}
+
+/// The id of the only one of these keys, ids and names, that has this name; none: no key has it, or
+/// it is an id.
+///
+/// # Errors
+/// Several have it: which one is meant?
+fn named<'a>(
+    keys: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    given: &str,
+    command: &str,
+) -> anyhow::Result<Option<&'a str>> {
+    if keys.clone().any(|(id, _)| id == given) {
+        return Ok(None);
+    }
+    let ids = keys.filter(|(_, name)| *name == given).map(|(id, _)| id);
+    let ids: Vec<&str> = ids.collect();
+    if ids.len() > 1 {
+        anyhow::bail!(
+            "{} keys have the name {given}, with the ids {}: name one by its id (martlet {command} \
+             ls lists them)",
+            ids.len(),
+            ids.join(", ")
+        );
+    }
+    Ok(ids.first().copied())
 }
 
 /// Runs `martlet team`.
@@ -572,10 +602,12 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
             Ok(listed(on, headers, rows, "There are no provisioning keys."))
         }
         ProvisionCommand::Rm(ById { id, on }) => {
-            tables::run(
-                &on.node,
-                use_cases::RevokeProvisioningKey { id: id.clone() },
-            )?;
+            let all = tables::run(&on.node, use_cases::ListProvisioningKeys)?;
+            let good = all.iter().filter(|key| key.revoked_ms == 0);
+            let named = named(good.map(|key| (&*key.id, &*key.name)), id, "provision")?;
+            let id = named.unwrap_or(id).to_owned();
+            let revoke = use_cases::RevokeProvisioningKey { id: id.clone() };
+            tables::run(&on.node, revoke)?;
             let line = format!("Revoked the provisioning key {id}");
             Ok(done(on, &json!({ "revoked": id }), &line, ""))
         }

@@ -32,7 +32,8 @@ pub(crate) struct PubOptions {
     /// Each line of standard input is a message
     #[arg(short = 'l', long)]
     stdin_line: bool,
-    /// QoS of the messages
+    /// QoS of the messages. With MQTT 3.1.1 a broker cannot say that it refuses a message: it
+    /// acknowledges one to a topic that the client may not publish to, and drops it. -V 5 shows it
     #[arg(short = 'q', long, value_name = "QoS", default_value = "0",
           value_parser = mqtt_options::qos)]
     qos: QoS,

@@ -8,11 +8,15 @@ use std::path::Path;
 use anyhow::Context as _;
 use martlet_api::Status;
 use martlet_broker::Actions;
+use martlet_certificates::ClientCertificates;
 use martlet_control::callers::Caller;
+use martlet_control::devices::DeviceName;
 use martlet_control::text::typed;
-use martlet_control::use_cases::{FindRuleSet, FindTeamId, UseCase, UseCaseEffect, UseCaseError};
+use martlet_control::use_cases::{
+    FindDevice, FindRuleSet, FindTeamId, UseCase, UseCaseEffect, UseCaseError,
+};
 use martlet_control::{Reloaded, UserPlaces};
-use martlet_registry::{FILE, Location, Owner, Registry, RegistrySettings};
+use martlet_registry::{DEVICE_TYPE, FILE, Location, Owner, Registry, RegistrySettings};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
@@ -252,7 +256,14 @@ pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
     } = given;
     let way = node.load().map(|effective| way_in(node, &effective));
     let way = way.unwrap_or_default();
-    let (owner, name) = (Owner::DeviceType, (*device_type).to_owned());
+    let (program, name, user) = (program_name(), typed(id), typed(user_name));
+    let topic = typed(&topic_of(node, id, device_type));
+    format!("{program} pub{way} -i {name} -u {user} -P {secret} -t {topic} -m hello -q 1")
+}
+
+/// A topic that a device of this type may publish to.
+fn topic_of(node: &NodeOptions, id: &str, device_type: &str) -> String {
+    let (owner, name) = (Owner::DeviceType, device_type.to_owned());
     let known = run(node, FindRuleSet { owner, name });
     let topic = known.ok().and_then(|known| {
         let rules = known.in_force(Owner::DeviceType)?;
@@ -261,9 +272,58 @@ pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
         let topic = rule.filter.replace("%c", id).replace("%u", id);
         Some(topic.replace(['#', '+'], "test"))
     });
-    let (program, name, user) = (program_name(), typed(id), typed(user_name));
-    let topic = typed(&topic.unwrap_or_else(|| format!("d/{id}/test")));
-    format!("{program} pub{way} -i {name} -u {user} -P {secret} -t {topic} -m hello -q 1")
+    topic.unwrap_or_else(|| format!("d/{id}/test"))
+}
+
+/// The lines by which a device shows its certificate to this node and publishes: what is still to
+/// be done, each with a line of its own, and the last publishes. None: the node cannot be asked, or
+/// has no listener for it.
+pub(crate) fn lines_of_certificate(
+    node: &NodeOptions,
+    id: &str,
+    certificate: &Path,
+    key: &Path,
+) -> Option<Vec<String>> {
+    let effective = node.load().ok()?;
+    let data_dir = node.data_dir().ok()?;
+    let urls = listening(&data_dir).unwrap_or_else(|| configured(&effective));
+    let url = urls.iter().find(|url| url.starts_with("mqtts://"))?;
+    let way = config::way_in(&effective, url);
+    let options = config::command_options(&data_dir, effective.own_file.as_deref());
+    let program = program_name();
+    let device = DeviceName::Id(id.to_owned());
+    let device = run(node, FindDevice { device }).ok();
+    let device_type = device
+        .as_ref()
+        .map_or(DEVICE_TYPE, |device| &device.device_type);
+    let topic = topic_of(node, id, device_type);
+    let mut lines = Vec::new();
+    if device.is_none() {
+        lines.push(format!("{program} device add {} {options}", typed(id)));
+    }
+    let settings = effective.settings();
+    let mut missing = String::new();
+    if settings.tls.client_certificates == ClientCertificates::Off {
+        missing.push_str(" --set tls.client_certificates=optional");
+    }
+    if settings.auth.certificate_user_name.is_none() {
+        missing.push_str(" --set auth.certificate_user_name=common-name");
+    }
+    if !missing.is_empty() {
+        lines.push(format!("{program} serve {options}{missing}"));
+    }
+    let file = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        typed(&path.display().to_string())
+    };
+    lines.push(format!(
+        "{program} pub{way} --cert {} --key {} -i {} -t {} -m hello -q 1",
+        file(certificate),
+        file(key),
+        typed(id),
+        typed(&topic)
+    ));
+    Some(lines)
 }
 
 /// Host and port of the node's first listener for MQTT over TCP without TLS; none: it has none.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use martlet_registry::{Contents, Location, OtherSystem, contents, wait};
 
-use super::load::{ConfigError, DEFAULT_SOURCE, Effective, Sourced};
+use super::load::{ConfigError, DEFAULT_SOURCE, Effective, EnvironmentFile, Sourced, place_of};
 use super::registry::{location_of, noted_place};
 use super::resolve::data_dir;
 use super::schema::{Value, key};
@@ -29,6 +29,7 @@ pub(crate) fn is_about_database(name: &str) -> bool {
 /// says which key to set.
 pub(super) fn adopt(
     environment: &[(String, String)],
+    file: Option<&EnvironmentFile>,
     effective: &mut Effective,
 ) -> Result<(), ConfigError> {
     if effective.source(key!(registry.url)) != DEFAULT_SOURCE {
@@ -43,10 +44,10 @@ pub(super) fn adopt(
         let Some(url) = get(name) else {
             continue;
         };
+        let place = place_of(file, name);
         if !is_understood(url) {
-            let warning = format!(
-                "environment {name}: not used, it begins with neither postgres:// nor sqlite:"
-            );
+            let warning =
+                format!("{place}: not used, it begins with neither postgres:// nor sqlite:");
             effective.warnings.push(warning);
             continue;
         }
@@ -55,18 +56,18 @@ pub(super) fn adopt(
                 .iter()
                 .any(|names| names.iter().all(|name| get(name).is_some()));
         let location = location_of(url, effective)
-            .map_err(|why| ConfigError::Unusable(format!("environment {name}: {why}")))?;
+            .map_err(|why| ConfigError::Unusable(format!("{place}: {why}")))?;
         match decide(&location, effective, is_told)? {
             Decision::Use(notice) => {
                 effective.warnings.extend(notice);
                 let sourced = Sourced {
                     value: Value::Secret(url.to_owned().into()),
-                    source: format!("environment {name}"),
+                    source: place,
                 };
                 effective.set(key!(registry.url), sourced)?;
             }
             Decision::Leave(why) => {
-                let warning = format!("environment {name}: {location} is not used: {why}");
+                let warning = format!("{place}: {location} is not used: {why}");
                 effective.warnings.push(warning);
             }
         }

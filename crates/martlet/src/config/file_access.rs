@@ -67,8 +67,38 @@ pub(crate) fn exposed_files(effective: &Effective) -> Vec<String> {
     told.collect()
 }
 
-/// A sentence for each file that the configuration names and that cannot be read.
-pub(crate) fn unreadable_files(effective: &Effective) -> Vec<String> {
+/// A file that the configuration names and that cannot be read.
+#[derive(Debug)]
+pub(crate) struct UnreadableFile {
+    /// Which file, and what the system said.
+    pub(crate) what: String,
+    /// Where the configuration names it.
+    place: Option<String>,
+}
+
+impl std::fmt::Display for UnreadableFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "{place}: cannot read {}", self.what),
+            None => write!(f, "cannot read {}", self.what),
+        }
+    }
+}
+
+/// Where the configuration names a file.
+fn place_of_file(effective: &Effective, path: &Path) -> Option<String> {
+    let of_listeners = effective.listeners.iter();
+    let of_listeners = of_listeners.flat_map(|table| table.values().values());
+    let mut all = effective.values().values().chain(of_listeners);
+    let named = all.find(|found| match &found.value {
+        Value::Text(text) => Path::new(text) == path,
+        _ => false,
+    });
+    named.map(|found| found.source.clone())
+}
+
+/// The files that the configuration names and that cannot be read.
+pub(crate) fn unreadable_files(effective: &Effective) -> Vec<UnreadableFile> {
     let found = guarded(effective);
     let told = found.keys().filter_map(|path| {
         let error = match path.metadata() {
@@ -76,7 +106,10 @@ pub(crate) fn unreadable_files(effective: &Effective) -> Vec<String> {
             Ok(_) => regular_file::open(path).err()?,
             Err(error) => error,
         };
-        Some(format!("cannot read {}: {error}", path.display()))
+        Some(UnreadableFile {
+            what: format!("{}: {error}", path.display()),
+            place: place_of_file(effective, path),
+        })
     });
     told.collect()
 }
@@ -136,7 +169,7 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
     let own = own.filter(|file| file.path == path);
     let is_of_env = |source: &str| {
         let name = source.strip_prefix("environment ");
-        own.is_some_and(|own| name.is_some_and(|name| own.names.iter().any(|own| own == name)))
+        own.is_some_and(|own| name.is_some_and(|name| own.sets(name)))
     };
     let place = format!("{} line ", path.display());
     let values = effective.values().values();

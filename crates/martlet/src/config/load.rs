@@ -10,7 +10,7 @@ mod file;
 mod table;
 
 pub(crate) use effective::{DEFAULT_SOURCE, Effective, KeyValues, SinkTable, Sourced};
-pub(crate) use environment::{environment, environment_name};
+pub(crate) use environment::{EnvironmentFile, environment, environment_name, origin_of, place_of};
 pub(crate) use table::{HttpListenerTable, ListenerTable, Table, TelemetryRuleTable};
 
 use std::path::{Path, PathBuf};
@@ -34,8 +34,8 @@ pub(crate) struct Overlay {
     pub(crate) listen: Vec<String>,
     /// Further HTTP listeners.
     pub(crate) http: Vec<HttpAddress>,
-    /// Variables that `.env` sets, whether or not the process has them too.
-    pub(crate) names_of_file: Vec<String>,
+    /// The `.env` that some of the variables come from.
+    pub(crate) environment_file: Option<EnvironmentFile>,
 }
 
 /// An HTTP listener that an option or variable of another system asks for.
@@ -133,9 +133,10 @@ pub(crate) fn load(
     if let Some(path) = &overlay.mosquitto {
         mosquitto::read(path, &mut effective)?;
     }
-    let variables = seeds::Variables::new(environment, &overlay.names_of_file);
+    let env_file = overlay.environment_file.as_ref();
+    let variables = seeds::Variables::new(environment, env_file);
     seeds::read(&variables, &mut effective, !overlay.listen.is_empty())?;
-    read_environment(environment, schema, &mut effective)?;
+    read_environment(environment, env_file, schema, &mut effective)?;
     for (path, text, option) in &overlay.values {
         let place = format!("command line {option}");
         let key = known_key(schema, path, &place)?;
@@ -156,7 +157,7 @@ pub(crate) fn load(
     }
     seeds::add_nats(&variables, &mut effective)?;
     seeds::add_http_listeners(&variables, &overlay.http, &mut effective)?;
-    database::adopt(environment, &mut effective)?;
+    database::adopt(environment, env_file, &mut effective)?;
     Ok(effective)
 }
 
@@ -201,8 +202,46 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
             place: place.to_owned(),
             key: key.path.clone(),
             got: format!("{text:?}"),
-            expected: expectation(key.kind),
+            expected: expectation(key.kind) + &unit_hint(&key.path, key.kind, text),
         })
+}
+
+/// For a number with a unit behind it: what the number counts, and how it is written without one.
+fn unit_hint(path: &str, kind: Kind, text: &str) -> String {
+    if !matches!(kind, Kind::Integer { .. } | Kind::NoneOrAtLeast { .. }) {
+        return String::new();
+    }
+    let text = text.trim();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let Ok(number) = number.parse::<u64>() else {
+        return String::new();
+    };
+    let unit = unit.trim().to_ascii_lowercase();
+    let (what, factor): (_, u64) = if path.contains("bytes") {
+        let factor = match unit.trim_end_matches("ib").trim_end_matches('b') {
+            "" if !unit.is_empty() => 1,
+            "k" => 1 << 10,
+            "m" => 1 << 20,
+            "g" => 1 << 30,
+            "t" => 1 << 40,
+            _ => return String::new(),
+        };
+        ("bytes", factor)
+    } else if path.ends_with("_secs") {
+        let factor = match &*unit {
+            "s" | "sec" | "secs" | "second" | "seconds" => 1,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60,
+            "h" | "hour" | "hours" => 3_600,
+            "d" | "day" | "days" => 86_400,
+            _ => return String::new(),
+        };
+        ("seconds", factor)
+    } else {
+        return String::new();
+    };
+    let number = number.saturating_mul(factor);
+    format!("; it is a number of {what}, without a unit: {number}")
 }
 
 /// What a file of Mosquitto's alone says, and what becomes of each line.
@@ -226,7 +265,8 @@ pub(crate) fn import_mosquitto(path: &Path) -> Result<Imported, ConfigError> {
             ConfigError::Several(all) => all,
             error => vec![error.to_string()],
         };
-        all.extend(unreadable_files(&effective));
+        let unreadable = unreadable_files(&effective);
+        all.extend(unreadable.iter().map(ToString::to_string));
         match all.len() {
             1 => ConfigError::Unusable(all.remove(0)),
             _ => ConfigError::Several(all),
@@ -261,7 +301,10 @@ fn checked(
             true => "of another type".to_owned(),
             false => value.to_string(),
         },
-        expected: expectation(kind),
+        expected: match value {
+            Value::Text(text) => expectation(kind) + &unit_hint(key, kind, text),
+            _ => expectation(kind),
+        },
     })
 }
 

@@ -124,6 +124,23 @@ fn what_is_wrong_is_named_as_it_is_written() {
             "[limits]\npacket_bytes = -5\n",
             "`limits.packet_bytes` is -5,",
         ),
+        (
+            "[limits]\nmemory_bytes = \"64MiB\"\n",
+            "line 2: `limits.memory_bytes` is \"64MiB\", expected a whole number of at least 0; it is \
+             a number of bytes, without a unit: 67108864",
+        ),
+        (
+            "[limits]\nconnect_timeout_secs = \"2m\"\n",
+            "; it is a number of seconds, without a unit: 120",
+        ),
+        (
+            "[limits]\nsessions = 0\n",
+            "is 0, expected a whole number from 1 to 4294967295",
+        ),
+        (
+            "[limits]\npacket_bytes = 1\n",
+            "is 1, expected a whole number from 20 to 268435460",
+        ),
         ("[limits]\npacket_bytes = 1.5\n", "is 1.5,"),
         ("[limits]\npacket_bytes = [1, 2]\n", "is [1, 2],"),
         ("[limits]\npacket_bytes = \"x\"\n", "is \"x\","),

@@ -44,7 +44,7 @@ pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::{HttpConnections, HttpListener, iotflow_base};
 pub(crate) use load::{
     ConfigError, Effective, HttpAddress, Imported, Overlay, SinkTable, Table, environment,
-    environment_name, expectation, import_mosquitto, load,
+    environment_name, expectation, import_mosquitto, load, origin_of,
 };
 pub(crate) use made::MadeIntegrations;
 pub(crate) use masking::shown as shown_of_sink;

@@ -330,7 +330,8 @@ fn log_file(effective: &Effective) -> Option<LogFile> {
         path: PathBuf::from(&log.file),
         bytes: log.file_bytes,
         kept: log.files_kept,
-        makes_directory: effective.source(key!(log.file)) == "environment LOG_FILE",
+        makes_directory: effective.log_directory_of.as_deref()
+            == Some(effective.source(key!(log.file))),
     })
 }
 

@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use crate::config::load::{ConfigError, Effective, SinkTable, Sourced, environment_name};
+use crate::config::load::{
+    ConfigError, Effective, EnvironmentFile, SinkTable, Sourced, environment_name, place_of,
+};
 use crate::config::schema::{Value, key, keys};
 
 mod connections;
@@ -220,13 +222,34 @@ fn meaning(name: &str) -> Option<&'static str> {
 #[derive(Debug)]
 pub(crate) struct Variables<'a> {
     all: &'a [(String, String)],
-    /// Those that `.env` sets.
-    of_file: &'a [String],
+    /// The `.env` that some of them come from.
+    file: Option<&'a EnvironmentFile>,
 }
 
 impl<'a> Variables<'a> {
-    pub(crate) fn new(all: &'a [(String, String)], of_file: &'a [String]) -> Self {
-        Self { all, of_file }
+    pub(crate) fn new(all: &'a [(String, String)], file: Option<&'a EnvironmentFile>) -> Self {
+        Self { all, file }
+    }
+
+    /// Where the value of a variable comes from.
+    fn place(&self, name: &str) -> String {
+        place_of(self.file, name)
+    }
+
+    fn unusable(&self, name: &str, why: &str) -> ConfigError {
+        ConfigError::Unusable(format!("{} {why}", self.place(name)))
+    }
+
+    /// Whether the text of a variable is a word for true.
+    fn truth(&self, name: &str, text: &str) -> Result<bool, ConfigError> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(true),
+            "false" | "0" | "no" | "off" => Ok(false),
+            other => {
+                let why = format!("is {other:?}, expected true or false");
+                Err(self.unusable(name, &why))
+            }
+        }
     }
 
     /// Without spaces around it; none: it is empty, or not meant for the node.
@@ -235,7 +258,7 @@ impl<'a> Variables<'a> {
     /// that only one of these systems has.
     fn get(&self, name: &str) -> Option<&'a str> {
         let is_meant = !GENERIC.contains(&name)
-            || self.of_file.iter().any(|known| known == name)
+            || self.file.is_some_and(|file| file.sets(name))
             || self.has_unique();
         self.value(name).filter(|_| is_meant)
     }
@@ -286,7 +309,7 @@ impl<'a> Variables<'a> {
     fn is_about_node(&self, name: &str) -> bool {
         name.starts_with("MARTLET_")
             || name.starts_with("MQTT_")
-            || self.of_file.iter().any(|known| known == name)
+            || self.file.is_some_and(|file| file.sets(name))
     }
 }
 
@@ -379,12 +402,20 @@ impl SettingNames<'_> {
     fn tell_of_unused(&mut self) {
         for name in ["NATS_URL", "WEBHOOK_URL"] {
             if self.variables.value(name).is_some() && self.get(name).is_none() {
+                let place = self.place(name);
                 self.warn(format!(
-                    "environment {name} is not used: {NOT_MEANT}; martlet config env lists what is \
-                     read"
+                    "{place} is not used: {NOT_MEANT}; martlet config env lists what is read"
                 ));
             }
         }
+    }
+
+    fn place(&self, name: &str) -> String {
+        self.variables.place(name)
+    }
+
+    fn unusable(&self, name: &str, why: &str) -> ConfigError {
+        self.variables.unusable(name, why)
     }
 
     fn warn(&mut self, warning: String) {
@@ -423,7 +454,9 @@ impl SettingNames<'_> {
     }
 
     fn switch(&self, name: &str) -> Result<Option<bool>, ConfigError> {
-        self.get(name).map(|text| truth(name, text)).transpose()
+        self.get(name)
+            .map(|text| self.variables.truth(name, text))
+            .transpose()
     }
 
     fn port(&self, name: &str) -> Result<Option<u16>, ConfigError> {
@@ -432,7 +465,7 @@ impl SettingNames<'_> {
         };
         let port = text.parse().ok().filter(|port| *port > 0);
         port.map(Some).ok_or_else(|| {
-            unusable(
+            self.unusable(
                 name,
                 &format!("is {text:?}, expected a port from 1 to 65535"),
             )
@@ -440,7 +473,7 @@ impl SettingNames<'_> {
     }
 
     fn set(&mut self, key: &str, value: Value, name: &str) -> Result<(), ConfigError> {
-        let source = format!("environment {name}");
+        let source = self.place(name);
         self.effective.set(key, Sourced { value, source })
     }
 
@@ -451,9 +484,8 @@ impl SettingNames<'_> {
             return Ok(());
         }
         if is_told || !self.effective.listeners.is_empty() {
-            self.warn(format!(
-                "environment {name}: not used, listeners are configured"
-            ));
+            let place = self.place(name);
+            self.warn(format!("{place}: not used, listeners are configured"));
             return Ok(());
         }
         self.set(key!(mqtt.enabled), Value::Boolean(false), name)
@@ -492,7 +524,7 @@ impl SettingNames<'_> {
                 .ok()
                 .filter(|most| *most <= 1_000_000_000);
             let most = most.ok_or_else(|| {
-                unusable(name, &format!("is {text:?}, expected a number of devices"))
+                self.unusable(name, &format!("is {text:?}, expected a number of devices"))
             })?;
             let key = key!(registry.max_devices_per_user);
             self.set(key, Value::Integer(most), name)?;
@@ -514,8 +546,8 @@ impl SettingNames<'_> {
         let keys = self.get(name).map(str::to_owned);
         if self.switch("API_KEY_ENABLED")? != Some(true) {
             if keys.is_some() {
-                let warning = "environment API_KEYS: not used, API_KEY_ENABLED is not true";
-                self.effective.warnings.push(warning.to_owned());
+                let place = self.place(name);
+                self.warn(format!("{place}: not used, API_KEY_ENABLED is not true"));
             }
             return Ok(());
         }
@@ -525,13 +557,13 @@ impl SettingNames<'_> {
         for (at, key) in keys.enumerate() {
             if key.contains(':') {
                 let why = format!("key {} has a colon in it, which no key here has", at + 1);
-                return Err(unusable(name, &why));
+                return Err(self.unusable(name, &why));
             }
             named.push(format!("api-key-{}:{key}", at + 1));
         }
         if named.is_empty() {
             let why = "is true, and API_KEYS has none: nobody could use the API";
-            return Err(unusable("API_KEY_ENABLED", why));
+            return Err(self.unusable("API_KEY_ENABLED", why));
         }
         let value = Value::Secret(named.join(",").into());
         self.set(key!(http.api_keys), value, name)
@@ -561,7 +593,7 @@ impl SettingNames<'_> {
             None | Some("https") => "wss",
             Some(other) => {
                 let why = format!("is {other:?}, expected http or https");
-                return Err(unusable("REVERB_SCHEME", &why));
+                return Err(self.unusable("REVERB_SCHEME", &why));
             }
         };
         let port = self.port("REVERB_PORT")?.unwrap_or(443);
@@ -572,22 +604,6 @@ impl SettingNames<'_> {
     fn has_own(&self, key: &str) -> bool {
         self.get(&environment_name(key)).is_some()
     }
-}
-
-/// Whether the text of a variable is a word for true.
-fn truth(name: &str, text: &str) -> Result<bool, ConfigError> {
-    match &*text.to_ascii_lowercase() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        other => {
-            let why = format!("is {other:?}, expected true or false");
-            Err(unusable(name, &why))
-        }
-    }
-}
-
-fn unusable(name: &str, why: &str) -> ConfigError {
-    ConfigError::Unusable(format!("environment {name} {why}"))
 }
 
 fn authority(host: &str, port: u16) -> String {

@@ -11,6 +11,7 @@ use martlet_control::text::typed;
 use martlet_reactor::{Descriptors, Durability, ListenerConfig};
 use tracing::{info, warn};
 
+use super::open_files::connections_line;
 use super::setup_link::{OPEN_HERE, SetupLink};
 use super::{data_dir, http, program_name};
 use crate::cmd::print::out;
@@ -52,7 +53,11 @@ pub(super) fn announce(
     for at in http {
         text.push_str(&access_line(at, is_unclaimed));
     }
-    text.push_str(&connections_line(node, control, descriptors));
+    text.push_str(&connections_line(
+        node,
+        control.info.connections_max,
+        descriptors,
+    ));
     text.push_str(&durability_lines(node, control));
     for file in &effective.files {
         text.push_str(&format!("  configuration from {}\n", file.display()));
@@ -99,19 +104,6 @@ pub(super) fn announce(
         connections_max = control.info.connections_max,
         "ready"
     );
-}
-
-/// How many connections there may be, and what bounds them.
-fn connections_line(node: &NodeConfig, control: &Control, descriptors: &Descriptors) -> String {
-    let most = control.info.connections_max;
-    match descriptors.limit {
-        Some(limit) if most < u64::from(node.settings.limits.connections) => format!(
-            "  at most {most} connections: {limit} files may be open (ulimit -n), of which {} are kept \
-             for all else\n",
-            descriptors.reserved
-        ),
-        _ => format!("  at most {most} connections (limits.connections)\n"),
-    }
 }
 
 /// Has health warn of what is unsafe about the files of the configuration: those that other users

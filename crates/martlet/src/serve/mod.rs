@@ -27,6 +27,7 @@ mod log_text;
 mod memory;
 mod microservice;
 mod notify;
+mod open_files;
 mod options;
 mod panel_broker;
 mod presence;
@@ -115,8 +116,10 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         .thread_name("martlet-control")
         .enable_all()
         .build()
-        .context("cannot start the control plane")?;
+        .context("cannot start the control plane")
+        .map_err(|error| open_files::explained(error, node.threads))?;
     let outcome = runtime.block_on(stages::run(&node, &effective, options, &log, &signals));
+    let outcome = outcome.map_err(|error| open_files::explained(error, node.threads));
     // What still runs there waits for clients that are gone.
     runtime.shutdown_background();
     drop(lock);

@@ -100,26 +100,27 @@ impl ConfigOptions {
             values,
             listen,
             http,
-            names_of_file: Vec::new(),
+            environment_file: None,
         })
     }
 
     /// The same as far as it is said in our own words: what devices' programs have in their
     /// environment is no matter of commands that only look for a node, but for its database.
     pub(crate) fn load_own(&self) -> anyhow::Result<config::Effective> {
-        let mut environment = config::environment()?.variables;
+        let mut environment = config::environment()?;
         environment
+            .variables
             .retain(|(name, _)| name.starts_with("MARTLET_") || config::is_about_database(name));
-        Ok(config::load(&self.overlay()?, &environment)?)
+        let mut overlay = self.overlay()?;
+        overlay.environment_file = environment.file;
+        Ok(config::load(&overlay, &environment.variables)?)
     }
 
     /// The configuration in force.
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
         let environment = config::environment()?;
         let mut overlay = self.overlay()?;
-        if let Some(file) = &environment.file {
-            overlay.names_of_file.clone_from(&file.names);
-        }
+        overlay.environment_file.clone_from(&environment.file);
         let mut effective = config::load(&overlay, &environment.variables)?;
         if let Some(file) = &environment.file {
             effective.files.push(file.path.clone());

@@ -74,7 +74,7 @@ pub(super) fn of(list: &Path, node: &NodeOptions) -> Reading {
 }
 
 /// The configuration that `martlet init` writes beside the directory of its authority.
-fn beside(list: &Path) -> Option<PathBuf> {
+pub(super) fn beside(list: &Path) -> Option<PathBuf> {
     let directory = std::path::absolute(list.parent()?).ok()?;
     let file = directory.parent()?.join("martlet.toml");
     file.is_file().then_some(file)

@@ -153,7 +153,8 @@ fn problems(effective: &Effective) -> Vec<String> {
         }
         Err(first) => first,
     };
-    let mut all = config::unreadable_files(effective);
+    let unreadable = config::unreadable_files(effective);
+    let mut all: Vec<String> = unreadable.iter().map(ToString::to_string).collect();
     let alone = effective.listeners.iter().filter_map(|table| {
         let mut alone = effective.clone();
         alone.listeners = vec![table.clone()];
@@ -166,9 +167,8 @@ fn problems(effective: &Effective) -> Vec<String> {
         .collect();
     for problem in told {
         // A file that is missing is named already.
-        if !all.iter().any(|known| {
-            problem.contains(known.trim_start_matches("cannot read ")) || *known == problem
-        }) {
+        let is_of_file = unreadable.iter().any(|file| problem.contains(&file.what));
+        if !is_of_file && !all.contains(&problem) {
             all.push(problem);
         }
     }

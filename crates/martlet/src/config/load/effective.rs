@@ -23,7 +23,8 @@ pub(crate) const DEFAULT_SOURCE: &str = "default";
 #[derive(Clone, Debug)]
 pub(crate) struct Sourced {
     pub(crate) value: Value,
-    /// `default`, `martlet.toml line 3`, `environment MARTLET_…`, `command line`.
+    /// `default`, `martlet.toml line 3`, `.env line 3 MARTLET_…`, `environment MARTLET_…`,
+    /// `command line`.
     pub(crate) source: String,
 }
 
@@ -78,6 +79,9 @@ pub(crate) struct Effective {
     pub(crate) files: Vec<PathBuf>,
     /// The `.env` among them.
     pub(crate) environment_file: Option<EnvironmentFile>,
+    /// The place of a `log.file` whose directory is made, as that other system does: it counts
+    /// while the value is the one of this place.
+    pub(crate) log_directory_of: Option<String>,
     /// Files that hold one secret each, as `MARTLET_…_FILE` names them.
     pub(crate) secret_files: Vec<PathBuf>,
     /// The one that is ours.
@@ -107,6 +111,7 @@ impl Effective {
             notes: Vec::new(),
             files: Vec::new(),
             environment_file: None,
+            log_directory_of: None,
             secret_files: Vec::new(),
             own_file: None,
         }

@@ -22,6 +22,8 @@ pub(super) struct Bridge {
     address_place: String,
     topics: Vec<String>,
     is_tls: bool,
+    /// Some line of it is not understood.
+    is_broken: bool,
 }
 
 type Read = Result<(Outcome, String), String>;
@@ -39,6 +41,7 @@ impl Bridge {
             address_place: place.to_owned(),
             topics: Vec::new(),
             is_tls: false,
+            is_broken: false,
         };
         bridge.set("name", Value::Text(name.to_owned()), place);
         // Mosquitto's default.
@@ -57,8 +60,19 @@ impl Bridge {
         note
     }
 
+    /// A line of it is not understood, so what seems to be missing may be in that line.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     /// A line of the section.
     pub(super) fn read(&mut self, keyword: &str, value: &str, place: &str) -> Read {
+        let read = self.read_line(keyword, value, place);
+        self.is_broken |= read.is_err();
+        read
+    }
+
+    fn read_line(&mut self, keyword: &str, value: &str, place: &str) -> Read {
         let text = |key| Some((key, Value::Text(value.to_owned())));
         let mapped = match keyword {
             "address" | "addresses" => return self.read_addresses(value, place),
@@ -118,10 +132,14 @@ impl Bridge {
             let (host, port) = match word.rsplit_once(':') {
                 // An address of IPv6 without a port has several colons.
                 Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                    let port = port
-                        .parse()
-                        .map_err(|_| format!("{word} has no usable port"))?;
-                    (host, port)
+                    let number = port.parse().ok().filter(|port| *port > 0);
+                    let number = number.ok_or_else(|| {
+                        format!(
+                            "{port:?} in {word} is not a port: expected HOST:PORT, with a port \
+                                 from 1 to 65535"
+                        )
+                    })?;
+                    (host, number)
                 }
                 _ => (word, PORT),
             };

@@ -376,13 +376,17 @@ pub(super) const LONGEST: u64 = 268_435_455;
 /// The largest packet where a file says nothing of it, as in Mosquitto 2.1; 2.0 has no such limit.
 pub(super) const PACKET_BYTES: u64 = 2_000_000;
 
+/// The least that Mosquitto takes.
+const PACKET_BYTES_MIN: u64 = 20;
+
 fn packet_size(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let number = reading.number(line)?;
-    let bytes = if number == 0 {
-        LONGEST
-    } else {
-        number.min(LONGEST)
-    };
+    if number < PACKET_BYTES_MIN {
+        return Err(line.error(&format!(
+            "expected a whole number from {PACKET_BYTES_MIN} to {LONGEST}, as in Mosquitto"
+        )));
+    }
+    let bytes = number.min(LONGEST);
     reading.set(line, key!(limits.packet_bytes), Value::Integer(bytes))
 }
 

@@ -23,6 +23,9 @@ pub(super) struct Listener {
 
 const MQTT_PORT: u16 = 1883;
 
+const A_PORT: &str = "expected a port from 1 to 65535";
+const LISTENER: &str = "expected listener PORT [ADDRESS], with a port from 1 to 65535";
+
 /// Mosquitto knows no list of proxies.
 const ANY_PROXY: &str = "0.0.0.0/0, ::/0";
 
@@ -59,10 +62,14 @@ impl Listener {
                 ..Self::default()
             });
         }
-        let port = port.parse().ok().filter(|port| *port > 0);
+        let number = port.parse().ok().filter(|port| *port > 0);
+        let not_valid = || match port {
+            "" => LISTENER.to_owned(),
+            port => format!("{port:?} is not a port: {LISTENER}"),
+        };
         Ok(Self {
             place: place.to_owned(),
-            port: Some(port.ok_or("expected: listener PORT [ADDRESS]")?),
+            port: Some(number.ok_or_else(not_valid)?),
             host,
             ..Self::default()
         })
@@ -84,21 +91,21 @@ impl Listener {
         self.path.is_some() || self.port.is_some() || self.host.is_some()
     }
 
-    /// A line that protects a listener and stands before the first one, so that it is followed for
-    /// none: its place and keyword.
-    pub(super) fn misplaced(&self, per_listener: bool) -> Option<(&str, &str)> {
-        let found = self
-            .said
-            .iter()
-            .find(|(keyword, (value, _))| match keyword.as_str() {
-                "password_file" | "acl_file" => per_listener,
-                "certfile" | "keyfile" | "cafile" | "crlfile" => true,
-                "require_certificate" | "use_identity_as_username" | "use_subject_as_username" => {
-                    value == "true"
-                }
-                _ => false,
-            });
-        found.map(|(keyword, (_, place))| (place.as_str(), keyword.as_str()))
+    /// Lines about one listener that stand before the first one, so that they are followed for
+    /// none: their places and keywords, in the order of the file's keywords.
+    pub(super) fn misplaced(&self, per_listener: bool) -> Vec<(&str, &str)> {
+        let is_lost = |keyword: &str, value: &str| match keyword {
+            "password_file" | "acl_file" => per_listener,
+            // Without `per_listener_settings` they are everybody's; with it these values are what
+            // a listener without the line has.
+            "allow_anonymous" => per_listener && value == "true",
+            "allow_zero_length_clientid" => per_listener && value == "false",
+            _ => !DEFAULTS.contains(&(keyword, value)),
+        };
+        let said = self.said.iter();
+        let lost = said.filter(|(keyword, (value, _))| is_lost(keyword, value));
+        lost.map(|(keyword, (_, place))| (place.as_str(), keyword.as_str()))
+            .collect()
     }
 
     /// One of its lines.
@@ -119,7 +126,7 @@ impl Listener {
         let note = match keyword {
             "port" => {
                 let port = value.parse().ok().filter(|port| *port > 0);
-                self.port = Some(port.ok_or_else(|| error("expected a port"))?);
+                self.port = Some(port.ok_or_else(|| error(A_PORT))?);
                 self.place = place.to_owned();
                 "a [[listeners]] table".to_owned()
             }
@@ -218,10 +225,26 @@ impl Listener {
         }
         let keyword = match keyword {
             "maximum_qos" => "max_qos",
-            _ => keyword.strip_prefix("listener_").unwrap_or(keyword),
+            _ => keyword,
         };
         self.said.insert(keyword.to_owned(), said);
         Ok((outcome, note))
+    }
+
+    /// A certificate is of no use without its key, and the other way round.
+    fn check_pair(&self) -> Result<(), ConfigError> {
+        for (there, missing) in [("certfile", "keyfile"), ("keyfile", "certfile")] {
+            if let Some((_, place)) = self.said.get(there)
+                && !self.said.contains_key(missing)
+            {
+                let text = format!(
+                    "{place}: {there}: the listener has no {missing}; TLS needs both: add \
+                     `{missing} PATH` below this line"
+                );
+                return Err(ConfigError::Unusable(text));
+            }
+        }
+        Ok(())
     }
 
     fn is(&self, keyword: &str) -> bool {
@@ -281,6 +304,7 @@ impl Listener {
             ("crlfile", "client_crl"),
         ];
         let is_secure = self.said.contains_key("certfile") || self.said.contains_key("keyfile");
+        self.check_pair()?;
         for (keyword, key) in files {
             if let Some((value, place)) = self.said.get(keyword) {
                 if !is_secure {
@@ -365,7 +389,8 @@ impl Listener {
             put("max_qos", Value::Integer(qos), place)?;
         }
         let security = if per_listener { self } else { global };
-        let own = self.said.get("allow_anonymous");
+        let own = self.said.get("listener_allow_anonymous");
+        let own = own.or_else(|| self.said.get("allow_anonymous"));
         let anonymous = own.or_else(|| security.said.get("allow_anonymous"));
         let (allowed, place) = match anonymous {
             Some((value, place)) => (value == "true", place.as_str()),

@@ -283,7 +283,12 @@ impl Reading<'_> {
 
     fn number(&self, line: &ConfigLine) -> Result<u64, ConfigError> {
         let number = line.value.parse();
-        number.map_err(|_| line.error("expected a whole number"))
+        number.map_err(|_| {
+            line.error(&format!(
+                "{:?} is not a whole number; expected 0 or more",
+                line.value
+            ))
+        })
     }
 
     fn switch(&self, line: &ConfigLine) -> Result<bool, ConfigError> {
@@ -469,8 +474,10 @@ impl Reading<'_> {
                     ),
                 });
             }
+            let is_broken = bridge.is_broken();
             match bridge.table() {
                 Ok(table) => self.effective.sinks.push(table),
+                Err(_) if is_broken => continue,
                 Err(why) => {
                     let text = format!("{place}: connection: {why}");
                     self.problems.push(ConfigError::Unusable(text));
@@ -499,18 +506,28 @@ impl Reading<'_> {
         }
     }
 
+    /// Mosquitto opens port 1883, too, for most of such lines, and no listener of the file has
+    /// them.
+    fn refuse_misplaced(&mut self) {
+        for (place, keyword) in self.global.misplaced(self.per_listener) {
+            let why = "is before the first listener, so it applies to none; move it below its \
+                       listener, or add `port 1883` if Mosquitto's listener at that port is meant";
+            let text = format!("{place}: {keyword} {why}");
+            self.problems.push(ConfigError::Unusable(text));
+            let told = self.report.iter_mut();
+            for line in told.filter(|line| line.place == place) {
+                line.outcome = Outcome::Refused;
+                line.note = format!("it {why}");
+            }
+        }
+    }
+
     fn finish_listeners(&mut self) {
         if self.global.has_address() {
             let global = self.global.clone();
             self.listeners.insert(0, global);
-        } else if !self.listeners.is_empty()
-            && let Some((place, keyword)) = self.global.misplaced(self.per_listener)
-        {
-            let text = format!(
-                "{place}: {keyword} is before the first listener, so it applies to none; move it \
-                 below its listener"
-            );
-            self.problems.push(ConfigError::Unusable(text));
+        } else if !self.listeners.is_empty() {
+            self.refuse_misplaced();
         }
         let is_local_only = self.listeners.is_empty();
         if is_local_only {

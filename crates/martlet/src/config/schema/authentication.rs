@@ -86,7 +86,8 @@ section! {
         /// Time for which a password that was right is not hashed again for the same client. An
         /// answer of the hook with Cache-Control: max-age is remembered no longer than that says.
         remember_secs: u64 = 300, in 0..=86_400;
-        /// Time for which a password that was wrong is not hashed again.
+        /// Time for which a password that was wrong is not hashed again, and not counted again for
+        /// a lockout.
         refusal_remember_secs: u64 = 5, in 0..=3_600;
         /// MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their
         /// password, instead of sending it; users of `auth.credentials` can. Names and passwords
@@ -100,7 +101,8 @@ section! {
         /// limit of its address, so a device with an old password does not lock out the other
         /// devices at that address. A name that logged in from an address within the last day,
         /// since the node started, is locked out there only for its own wrong credentials from
-        /// there. Certificates without a password are not counted. 0 is no limit.
+        /// there. The same wrong credentials of an MQTT client again, within refusal_remember_secs,
+        /// count once. Certificates without a password are not counted. 0 is no limit.
         lockout_failures: u32 = 30, in 0..=1_000_000;
         /// Duration of such a lockout.
         lockout_secs: u64 = 60, in 1..=86_400;

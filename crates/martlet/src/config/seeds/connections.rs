@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{NAMES, SettingNames, unusable};
+use super::{NAMES, SettingNames};
 use crate::config::load::ConfigError;
 use crate::config::schema::{Value, key};
 use crate::config::sinks::BRIDGE;
@@ -116,11 +116,11 @@ impl SettingNames<'_> {
             );
         }
         if common.is_secure && !common.verifies {
-            self.warn(
-                "environment MQTT_TLS_VERIFY_PEER is not true: the certificates of other brokers \
-                 are not checked, so who is in between can read and change what is sent"
-                    .to_owned(),
-            );
+            let place = self.place("MQTT_TLS_VERIFY_PEER");
+            self.warn(format!(
+                "{place} is not true: the certificates of other brokers are not checked, so who is \
+                 in between can read and change what is sent"
+            ));
         }
         self.default_connection()
     }
@@ -135,7 +135,8 @@ impl SettingNames<'_> {
                 .filter(|(end, _)| ![HOST, "_PORT"].contains(end));
             let name = names.find_map(|(end, _)| name_of(variable, end))?;
             (!hosts.contains_key(name)).then(|| {
-                format!("environment {variable}: not used, {BEGIN}{name}{HOST} is not given")
+                let place = self.place(variable);
+                format!("{place}: not used, {BEGIN}{name}{HOST} is not given")
             })
         });
         let others: Vec<String> = others.collect();
@@ -154,7 +155,7 @@ impl SettingNames<'_> {
     fn connection(&mut self, upper: &str, host: &str, common: &Common) -> Result<(), ConfigError> {
         let variable = |end: &str| format!("{BEGIN}{upper}{end}");
         let name = upper.to_lowercase();
-        let source = format!("environment {}", variable(HOST));
+        let source = self.place(&variable(HOST));
         if name == "internal" {
             self.warn(format!("{source}: not used, `internal` is the node itself"));
             return Ok(());
@@ -168,7 +169,7 @@ impl SettingNames<'_> {
         }
         if host.contains(['/', '@', ',', ' ']) {
             let why = "is not a valid host name or address; the port is in _PORT";
-            return Err(unusable(&variable(HOST), why));
+            return Err(self.unusable(&variable(HOST), why));
         }
         let port = self.port_of(&variable("_PORT"))?;
         let port = port.unwrap_or(if common.is_secure { 8883 } else { 1883 });
@@ -213,14 +214,14 @@ impl SettingNames<'_> {
         let port = text.parse().ok().filter(|port| *port > 0);
         port.map(Some).ok_or_else(|| {
             let why = format!("is {text:?}, expected a port from 1 to 65535");
-            unusable(variable, &why)
+            self.unusable(variable, &why)
         })
     }
 
     fn truth_of(&self, variable: &str) -> Result<Option<bool>, ConfigError> {
         self.variables
             .value(variable)
-            .map(|text| super::truth(variable, text))
+            .map(|text| self.variables.truth(variable, text))
             .transpose()
     }
 

@@ -1,6 +1,6 @@
 //! What is served by HTTP, and the log, by the names of other programs.
 
-use super::{GENERIC, SettingNames, Variables, authority, unusable};
+use super::{GENERIC, SettingNames, Variables, authority};
 use crate::config::load::{ConfigError, Effective, HttpAddress, HttpListenerTable, Sourced};
 use crate::config::schema::{Value, key};
 
@@ -27,12 +27,12 @@ pub(crate) fn add_http_listeners(
         };
         let host = variables.get("HOST").filter(|_| *name == "PORT");
         let address = with_host(text, host).ok_or_else(|| {
-            unusable(
+            variables.unusable(
                 name,
                 &format!("is {text:?}, expected a port, :PORT or HOST:PORT"),
             )
         })?;
-        let source = format!("environment {name}");
+        let source = variables.place(name);
         all.push(HttpAddress {
             system,
             address,
@@ -102,6 +102,7 @@ impl SettingNames<'_> {
         }
         if let Some(file) = self.get("LOG_FILE").map(str::to_owned) {
             self.set(key!(log.file), Value::Text(file), "LOG_FILE")?;
+            self.effective.log_directory_of = Some(self.place("LOG_FILE"));
         }
         let name = "MQTT_BROKER_LOGGING_ENABLED";
         if let Some(is_on) = self.switch(name)? {
@@ -143,8 +144,9 @@ impl SettingNames<'_> {
         match value {
             Some(value) => self.set(key, value, name),
             None => {
+                let place = self.place(name);
                 self.warn(format!(
-                    "environment {name}: not used, its value is not valid for {key}"
+                    "{place}: not used, its value is not valid for {key}"
                 ));
                 Ok(())
             }

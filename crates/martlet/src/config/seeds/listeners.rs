@@ -2,7 +2,7 @@
 
 use std::net::{ToSocketAddrs as _, UdpSocket};
 
-use super::{SettingNames, authority, unusable};
+use super::{SettingNames, authority};
 use crate::config::load::{ConfigError, ListenerTable, Sourced};
 use crate::config::schema::{Value, key};
 
@@ -47,7 +47,8 @@ impl SettingNames<'_> {
             return Ok(());
         };
         if !self.effective.listeners.is_empty() {
-            let warning = format!("environment {name}: not used, [[listeners]] are configured");
+            let place = self.place(name);
+            let warning = format!("{place}: not used, [[listeners]] are configured");
             self.warn(warning);
             return Ok(());
         }
@@ -66,16 +67,16 @@ impl SettingNames<'_> {
                 listeners.add("mqtts", &authority(&host, port), "", tls.name);
             }
             if let Some(port) = port {
+                let place = self.place(tls.name);
                 self.warn(format!(
-                    "environment {}: {host}:{port} stays open without TLS, as this name has it, \
-                     and passwords can be read on their way there; for TLS alone name listeners: \
-                     --listen mqtts://HOST:8883, or [[listeners]]",
-                    tls.name
+                    "{place}: {host}:{port} stays open without TLS, as this name has it, and \
+                     passwords can be read on their way there; for TLS alone name listeners: \
+                     --listen mqtts://HOST:8883, or [[listeners]]"
                 ));
             }
         }
         let urls = listeners.urls.iter();
-        let listeners = urls.map(|(url, name)| listener(url, name));
+        let listeners = urls.map(|(url, name)| listener(url, self.place(name)));
         self.effective.listeners = listeners.collect::<Result<_, _>>()?;
         Ok(())
     }
@@ -96,8 +97,9 @@ impl SettingNames<'_> {
         if is_of_this_machine(&host) {
             return host;
         }
+        let place = self.place(name);
         self.warn(format!(
-            "environment {name}: {host} is not an address of this machine, so it is taken for a \
+            "{place}: {host} is not an address of this machine, so it is taken for a \
              setting of clients; the node listens on {HERE}"
         ));
         HERE.to_owned()
@@ -147,8 +149,9 @@ impl SettingNames<'_> {
                 }
                 _ => String::new(),
             };
+            let place = self.place("MQTT_USE_TLS");
             self.warn(format!(
-                "environment MQTT_USE_TLS: it is taken as a setting of clients, since the \
+                "{place}: it is taken as a setting of clients, since the \
                  environment has no certificate of a server; the node ignores it{ports}. For TLS \
                  set tls.certificate and tls.key, or MQTT_CERT_FILE_PATH and MQTT_KEY_FILE_PATH"
             ));
@@ -189,7 +192,7 @@ impl SettingNames<'_> {
                 None if !is_empty || self.has_own(key) => {}
                 None => {
                     let why = format!("is true, and {name} names no file");
-                    return Err(unusable(switch, &why));
+                    return Err(self.unusable(switch, &why));
                 }
             }
         }
@@ -204,10 +207,10 @@ fn is_of_this_machine(host: &str) -> bool {
     { addresses.into_iter().flatten() }.any(|address| UdpSocket::bind(address).is_ok())
 }
 
-fn listener(url: &str, name: &str) -> Result<ListenerTable, ConfigError> {
+fn listener(url: &str, source: String) -> Result<ListenerTable, ConfigError> {
     let url = Sourced {
         value: Value::Text(url.to_owned()),
-        source: format!("environment {name}"),
+        source,
     };
     ListenerTable::of([("url".to_owned(), url)])
 }

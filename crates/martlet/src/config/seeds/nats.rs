@@ -1,6 +1,6 @@
 //! Forwarding to NATS by the names of another program: a sink `nats/service-mqtt`.
 
-use super::{SettingNames, Variables, unusable};
+use super::{SettingNames, Variables};
 use crate::config::load::{ConfigError, Effective};
 use crate::config::schema::Value;
 
@@ -36,7 +36,7 @@ impl SettingNames<'_> {
             (None, _) => return Ok(()),
         };
         let timeout_secs = self.publish_timeout_secs()?;
-        let source = format!("environment {source}");
+        let source = self.place(source);
         if self.has_sink_of("nats", SINK) {
             self.warn(format!(
                 "{source}: not used, the configuration has [[sinks.nats]] with the name {SINK:?}"
@@ -86,7 +86,7 @@ impl SettingNames<'_> {
         let secs = secs.filter(|secs| (1..=TIMEOUT_SECS_MAX).contains(secs));
         secs.map(Some).ok_or_else(|| {
             let why = format!("is {text:?}, expected seconds from 1 to {TIMEOUT_SECS_MAX}");
-            unusable(name, &why)
+            self.unusable(name, &why)
         })
     }
 }

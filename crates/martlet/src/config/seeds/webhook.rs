@@ -3,7 +3,7 @@
 
 use martlet_integrate::webhook::METHODS;
 
-use super::{SettingNames, unusable};
+use super::SettingNames;
 use crate::config::load::ConfigError;
 use crate::config::schema::Value;
 
@@ -23,12 +23,9 @@ impl SettingNames<'_> {
         if self.switch("WEBHOOK_ENABLED")? != Some(true) {
             return Ok(());
         }
-        let source = "environment WEBHOOK_URL".to_owned();
+        let source = self.place("WEBHOOK_URL");
         let Some(url) = self.get("WEBHOOK_URL").map(str::to_owned) else {
-            return Err(unusable(
-                "WEBHOOK_URL",
-                "is missing, and WEBHOOK_ENABLED is true",
-            ));
+            return Err(self.unusable("WEBHOOK_URL", "is missing, and WEBHOOK_ENABLED is true"));
         };
         if self.has_sink_of("webhook", NAME) {
             self.warn(format!(
@@ -39,7 +36,7 @@ impl SettingNames<'_> {
         let method = self.get("WEBHOOK_METHOD").unwrap_or("POST").to_uppercase();
         if !METHODS.contains(&&*method) {
             let why = format!("is {method:?}, expected one of {}", METHODS.join(", "));
-            return Err(unusable("WEBHOOK_METHOD", &why));
+            return Err(self.unusable("WEBHOOK_METHOD", &why));
         }
         let timeout = self.number("WEBHOOK_TIMEOUT", 10, 1..=SECS_MAX)?;
         let retries = self.number("WEBHOOK_RETRY_COUNT", 3, 0..=RETRIES_MAX)?;
@@ -74,7 +71,7 @@ impl SettingNames<'_> {
         number.ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
             let why = format!("is {text:?}, expected a number from {least} to {most}");
-            unusable(name, &why)
+            self.unusable(name, &why)
         })
     }
 }
