@@ -1,10 +1,13 @@
 """Backups and restores: nobody else's file is written to, and a restore is whole or nothing."""
 
+import http.client
 import json
 import os
 import shutil
 import stat
 import subprocess
+import time
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -194,3 +197,32 @@ def test_what_root_restores_belongs_to_the_owner_of_the_directory(source, tmp_pa
     run("store", "repair", data_dir=data)
     owners = {str(path): path.stat().st_uid for path in paths if path.exists()}
     assert set(owners.values()) == {4321}, owners
+
+
+def test_backups_that_nobody_reads_are_few():
+    """Each takes memory until it is read."""
+    key = "0123456789abcdef0123456789abcdef"
+    with martlet_process.Node(http=True, variables={"MARTLET_HTTP__API_KEYS": f"all:{key}"}) as node:
+        # More than the system takes for a connection that is not read.
+        with Client(node, "publisher", V5) as client:
+            for number in range(40):
+                client.publish(f"t/{number}", b"x" * 500_000, qos=1, retain=True)
+        place = urlsplit(node.http_url)
+
+        def begin():
+            wire = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+            wire.request("GET", "/api/v1/backup", headers={"X-API-Key": key})
+            return wire, wire.getresponse()
+
+        unread = [begin() for _ in range(4)]
+        assert [answer.status for _, answer in unread] == [200] * 4
+        wire, refused = begin()
+        assert refused.status == 503 and b"4 backups are being read" in refused.read()
+        wire.close()
+        unread[0][1].read()
+        deadline = time.monotonic() + 20
+        while (status := begin()[1].status) == 503 and time.monotonic() < deadline:
+            pass
+        assert status == 200, "one was read to its end"
+        for wire, _ in unread:
+            wire.close()

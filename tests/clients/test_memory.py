@@ -13,6 +13,7 @@ import pathlib
 import re
 import select
 import socket
+import ssl
 import struct
 import time
 from urllib.parse import urlsplit
@@ -286,6 +287,27 @@ def test_who_does_not_log_in_takes_no_memory_from_those_who_do(scheme, make, cou
                     other.sendall(connect("other", expiry=0))
                     assert connack(other) == 0, f"refused after {number}"
         assert most < bound, f"{most / MB:.0f} MB of {bound / MB:.0f}"
+
+
+def test_those_who_shake_hands_and_wait_do_not_keep_new_clients_out(authority):
+    """More TLS connections than the memory of those who have not logged in has room for."""
+    certificate, key = authority.sign("server")
+    settings = [f"limits.memory_bytes={LIMIT}", "limits.connect_timeout_secs=120"]
+    settings += [f"tls.certificate={certificate}", f"tls.key={key}"]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with Node(settings, listen=("mqtts://127.0.0.1:0",)) as node, contextlib.ExitStack() as ends:
+
+        def shaken():
+            sock = socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=10)
+            return context.wrap_socket(sock)
+
+        for _ in range(1500):
+            ends.enter_context(shaken())
+        for number in range(20):
+            with shaken() as client:
+                client.sendall(connect(f"client-{number}", expiry=0))
+                assert connack(client) == 0, f"client {number}"
 
 
 def test_names_of_messages_that_were_dropped_are_not_remembered_whole():

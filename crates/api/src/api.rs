@@ -19,6 +19,7 @@ use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
 use martlet_control::use_cases::UseCase;
+use tokio::sync::Semaphore;
 
 use crate::body::large::LargeBodies;
 use crate::body::room::Bodies;
@@ -35,6 +36,9 @@ use crate::rate::Rates;
 use crate::session::open::Sessions;
 use crate::settings::{RouteSettings, Settings};
 use crate::setup::token::{Setup, UNCLAIMED};
+
+/// Backups that are sent at once, at most: each takes up to 2 MB while its reader is slow.
+pub(crate) const BACKUPS_AT_ONCE: usize = 4;
 
 /// The state of all routes, as the routes of one listener see it.
 #[derive(Clone)]
@@ -64,6 +68,8 @@ pub struct Inner {
     pub(crate) large_bodies: LargeBodies,
     pub(crate) output: Output,
     pub(crate) streams: Arc<Streams>,
+    /// Backups that may be sent beside those that are.
+    pub(crate) backups: Arc<Semaphore>,
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) internal_use: InternalUse,
     pub(crate) document: OnceLock<Document>,
@@ -129,6 +135,7 @@ impl Api {
             large_bodies: LargeBodies::default(),
             output: Output::default(),
             streams: Arc::default(),
+            backups: Arc::new(Semaphore::new(BACKUPS_AT_ONCE)),
             cursors: Arc::new(Cursors::new()?),
             internal_use: InternalUse::default(),
             document: OnceLock::new(),

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use utoipa::IntoParams;
 
-use crate::api::Api;
+use crate::api::{Api, BACKUPS_AT_ONCE};
 use crate::extract::QueryOf;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 
@@ -43,6 +43,8 @@ pub(crate) struct BackupParams {
         body = Vec<u8>,
         headers(("Martlet-Left-Out" = String, description = "What is not in it, if anything"))),
         (status = 409, description = "There is no key file to include", body = ProblemView,
+            content_type = "application/problem+json"),
+        (status = 503, description = "Four backups are being read already", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn backup(
     State(api): State<Api>,
@@ -51,6 +53,11 @@ pub(crate) async fn backup(
     let key_file = match wanted.with_key_file {
         Some(true) => Some(key_file(&api)?),
         _ => None,
+    };
+    let Ok(turn) = Arc::clone(&api.backups).try_acquire_owned() else {
+        return Err(Problem::unavailable(format!(
+            "{BACKUPS_AT_ONCE} backups are being read, which is as many as may be: wait for the end of one"
+        )));
     };
     let left_out = left_out(&api);
     let control = Arc::clone(&api.control);
@@ -76,7 +83,11 @@ pub(crate) async fn backup(
         };
         make(&pinned, parts, sender);
     });
-    let pieces = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    let pieces = futures_util::stream::poll_fn(move |cx| {
+        // Until the last piece is sent, or the connection ends.
+        let _turn = &turn;
+        receiver.poll_recv(cx)
+    });
     let content_type = [(header::CONTENT_TYPE, "application/x-tar")];
     Ok((content_type, left_out, Body::from_stream(pieces)).into_response())
 }

@@ -17,6 +17,9 @@ const PART_WHEN_SHORT: usize = 8;
 /// Bytes that a shard's lobby may hold in any case, however small the node's memory is.
 const BYTES_MIN: usize = 64 * 1024;
 
+/// A class of sizes goes from 4 KiB to 64 KiB, the next one to 1 MiB.
+const LOG2_PER_CLASS: u32 = 4;
+
 /// What one connection of the lobby holds, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LobbyHolding {
@@ -37,10 +40,13 @@ impl LobbyHolding {
             .saturating_add(self.request)
     }
 
-    /// Its place among those that hold something: those with most are last, and of those with about
-    /// the same, who came first. Who means to log in does not stay long.
+    /// Its place among those that hold something: those with most are last, and of those of one
+    /// class of sizes, who came first. Who means to log in does not stay long. A class is wide: a
+    /// TLS handshake holds more than what comes after it, and else those who have shaken hands
+    /// and wait would stay, and each newcomer would go.
     fn rank(self, index: u32) -> Rank {
-        (self.sum().ilog2(), Reverse(self.generation), index)
+        let class = self.sum().ilog2() / LOG2_PER_CLASS;
+        (class, Reverse(self.generation), index)
     }
 }
 
