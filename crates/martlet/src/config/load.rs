@@ -301,10 +301,7 @@ fn checked(
             true => "of another type".to_owned(),
             false => value.to_string(),
         },
-        expected: match value {
-            Value::Text(text) => expectation(kind) + &unit_hint(key, kind, text),
-            _ => expectation(kind),
-        },
+        expected: expectation(kind) + &unit_hint(key, kind, value.to_string().trim_matches('"')),
     })
 }
 
