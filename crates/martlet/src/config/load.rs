@@ -301,7 +301,7 @@ fn checked(
             true => "of another type".to_owned(),
             false => value.to_string(),
         },
-        expected: expectation(kind) + &unit_hint(key, kind, value.to_string().trim_matches('"')),
+        expected: expectation(kind),
     })
 }
 

@@ -6,7 +6,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::effective::{Effective, KeyValues, SinkTable, Sourced};
 use super::table::{HttpListenerTable, ListenerTable, Table};
-use super::{ConfigError, expectation, fits, known_key, nearest_of};
+use super::{ConfigError, expectation, fits, known_key, nearest_of, unit_hint};
 use crate::config::bridges::topic_line;
 use crate::config::rules::{RuleTable, keys_of};
 use crate::config::schema::{
@@ -253,13 +253,14 @@ impl File<'_> {
             None if !is_secret => shortened(written),
             _ => "of another type".to_owned(),
         };
+        let hint = unit_hint(key, kind, got.trim_matches('"'));
         parsed
             .filter(|value| fits(kind, value))
             .ok_or_else(|| ConfigError::Value {
                 place: place.to_owned(),
                 key: key.to_owned(),
                 got,
-                expected: expectation(kind),
+                expected: expectation(kind) + &hint,
             })
     }
 }
