@@ -188,7 +188,7 @@ async fn admit(
     let of_team = of_team.filter(|scope| is_of_team && caller.principal.scopes.has(*scope));
     if !caller.principal.scopes.has(scope) && of_team.is_none() {
         let why = why_lacking(&caller.principal, scope);
-        let detail = format!("{} lacks the scope {scope}{why}", caller.principal.words());
+        let detail = caller.principal.lacks(scope) + why;
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     Ok(caller)

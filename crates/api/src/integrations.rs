@@ -504,11 +504,7 @@ pub(crate) async fn letter(
     PathOf((kind, name, id)): PathOf<(String, String, u64)>,
 ) -> Result<Json<WholeDeadLetterView>, Problem> {
     if !principal.scopes.has(Scope::MessagesRead) {
-        let detail = format!(
-            "{} lacks the scope {}",
-            principal.words(),
-            Scope::MessagesRead
-        );
+        let detail = principal.lacks(Scope::MessagesRead);
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     let operator = operator(&api, tenant)?;

@@ -153,11 +153,7 @@ impl MessageBody {
     ) -> Result<NewMessage, PublishRefusal> {
         let malformed = ReasonCode::MalformedPacket;
         if self.retain && !principal.scopes.has(Scope::RetainedWrite) {
-            let detail = format!(
-                "{} lacks the scope {}",
-                principal.words(),
-                Scope::RetainedWrite
-            );
+            let detail = principal.lacks(Scope::RetainedWrite);
             return Err(PublishRefusal::of(
                 "/retain",
                 ReasonCode::NotAuthorized,

@@ -216,11 +216,7 @@ pub(crate) async fn request(
     JsonBody(body): JsonBody<RequestBody>,
 ) -> Result<(Extension<About>, axum::Json<RequestOutcome>), Problem> {
     if !principal.scopes.has(Scope::MessagesRead) {
-        let detail = format!(
-            "{} lacks the scope {}",
-            principal.words(),
-            Scope::MessagesRead
-        );
+        let detail = principal.lacks(Scope::MessagesRead);
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     body.check()?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_codec::ProtocolVersion;
+use martlet_codec::{Connect, ProtocolVersion};
 use martlet_permission::TenantId;
 
 use crate::authentication::Asker;
@@ -143,5 +143,15 @@ impl ConnectingClient {
             Some(_) => UserName::Proved(name),
             None => UserName::Claimed(name),
         })
+    }
+}
+
+/// The Session Expiry Interval that a CONNECT asks for, seconds; before MQTT 5 a session that is
+/// not clean does not expire.
+pub(crate) fn asked_expiry_secs(connect: &Connect<'_>) -> u32 {
+    match (connect.version.is_v5(), connect.clean_start) {
+        (true, _) => connect.properties.session_expiry_secs.unwrap_or(0),
+        (false, true) => 0,
+        (false, false) => u32::MAX,
     }
 }

@@ -14,7 +14,7 @@ use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
 use martlet_permission::{IS_NODE, Limit, Refusal, RefusalCause, TenantId};
 
 use crate::authentication::{Password, Step};
-use crate::connect_request::{ConnectRequest, ConnectingClient, Login};
+use crate::connect_request::{ConnectRequest, ConnectingClient, Login, asked_expiry_secs};
 use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
 use crate::effect::ConnectionEffect;
@@ -342,7 +342,6 @@ impl Shard {
         connect: &Connect<'_>,
         remaining_bytes: usize,
     ) -> Result<ConnectRequest, (ReasonCode, RefusalCause)> {
-        let v5 = connect.version.is_v5();
         let assigned = connect.client_id.is_empty();
         if assigned {
             match connect.version {
@@ -370,11 +369,6 @@ impl Shard {
             true => assigned_client_id(&self.entropy_of(index)).into(),
             false => connect.client_id.into(),
         };
-        let session_expiry_secs = match (v5, connect.clean_start) {
-            (true, _) => connect.properties.session_expiry_secs.unwrap_or(0),
-            (false, true) => 0,
-            (false, false) => u32::MAX,
-        };
         let delay_max_secs = self.settings.limits.will_delay_max_secs;
         let properties = &connect.properties;
         Ok(ConnectRequest {
@@ -390,7 +384,7 @@ impl Shard {
                 .will
                 .as_ref()
                 .map(|will| Arc::new(StoredWill::new(will, delay_max_secs))),
-            session_expiry_secs,
+            session_expiry_secs: asked_expiry_secs(connect),
             receive_maximum: properties
                 .receive_maximum
                 .map_or(u16::MAX, |maximum| maximum.get()),

@@ -316,6 +316,11 @@ impl Principal {
         }
     }
 
+    /// That it lacks a scope, in words.
+    pub fn lacks(&self, scope: Scope) -> String {
+        format!("{} lacks the scope {scope}", self.words())
+    }
+
     /// A caller that did not have to authenticate.
     pub fn anonymous(scopes: Scopes) -> Self {
         Self {

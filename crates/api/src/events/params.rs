@@ -135,11 +135,8 @@ impl EventParams {
             ));
         }
         if payload > 0 && !principal.scopes.has(Scope::RetainedRead) {
-            let scope = Scope::RetainedRead;
-            let detail = format!(
-                "{} lacks the scope {scope}, so payload must be 0",
-                principal.words()
-            );
+            let lacks = principal.lacks(Scope::RetainedRead);
+            let detail = format!("{lacks}, so payload must be 0");
             return Err(Problem::new(ProblemKind::Forbidden, detail));
         }
         Ok(EventRequest {

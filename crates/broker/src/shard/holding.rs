@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use martlet_codec::{Connect, FixedHeader, PacketType, Subscribe};
 use martlet_permission::{Limit, RefusalCause};
 
-use crate::connect_request::ConnectingClient;
+use crate::connect_request::{ConnectingClient, asked_expiry_secs};
 use crate::connection::Since;
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
@@ -260,15 +260,9 @@ impl Shard {
 /// Bytes of a CONNECT that go into the record of its session, if there is one.
 fn recorded_bytes(connect: &Connect<'_>) -> usize {
     let will = connect.will.as_ref();
-    let will_bytes = will.map_or(0, |will| will.topic.len() + will.payload.len());
-    let is_recorded = will.is_some()
-        || match connect.version.is_v5() {
-            true => connect.properties.session_expiry_secs.unwrap_or(0) > 0,
-            false => !connect.clean_start,
-        };
-    let names = connect.client_id.len() + connect.user_name.map_or(0, str::len);
-    match is_recorded {
-        true => will_bytes + names,
-        false => 0,
+    if will.is_none() && asked_expiry_secs(connect) == 0 {
+        return 0;
     }
+    let will_bytes = will.map_or(0, |will| will.topic.len() + will.payload.len());
+    will_bytes + connect.client_id.len() + connect.user_name.map_or(0, str::len)
 }

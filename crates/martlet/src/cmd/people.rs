@@ -357,8 +357,7 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
         KeyCommand::Rm(ById { id, on }) => {
             let all = tables::run(&on.node, use_cases::ListApiKeys)?;
             let good = all.iter().filter(|key| key.revoked_ms == 0);
-            let named = named(good.map(|key| (&*key.id, &*key.name)), id, "key")?;
-            let id = named.unwrap_or(id).to_owned();
+            let id = id_of(good.map(|key| (&*key.id, &*key.name)), id, "key")?;
             tables::run(&on.node, use_cases::RevokeApiKey { id: id.clone() })?;
             let line = format!("Revoked the API key {id}");
             Ok(done(on, &json!({ "revoked": id }), &line, ""))
@@ -366,18 +365,18 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
     }
 }
 
-/// The id of the only one of these keys, ids and names, that has this name; none: no key has it, or
-/// it is an id.
+/// The id of the only one of these keys, ids and names, that has this name; else what is given, as
+/// an id.
 ///
 /// # Errors
 /// Several have it: which one is meant?
-fn named<'a>(
+fn id_of<'a>(
     keys: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     given: &str,
     command: &str,
-) -> anyhow::Result<Option<&'a str>> {
+) -> anyhow::Result<String> {
     if keys.clone().any(|(id, _)| id == given) {
-        return Ok(None);
+        return Ok(given.to_owned());
     }
     let ids = keys.filter(|(_, name)| *name == given).map(|(id, _)| id);
     let ids: Vec<&str> = ids.collect();
@@ -389,7 +388,7 @@ fn named<'a>(
             ids.join(", ")
         );
     }
-    Ok(ids.first().copied())
+    Ok((*ids.first().unwrap_or(&given)).to_owned())
 }
 
 /// Runs `martlet team`.
@@ -604,8 +603,7 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
         ProvisionCommand::Rm(ById { id, on }) => {
             let all = tables::run(&on.node, use_cases::ListProvisioningKeys)?;
             let good = all.iter().filter(|key| key.revoked_ms == 0);
-            let named = named(good.map(|key| (&*key.id, &*key.name)), id, "provision")?;
-            let id = named.unwrap_or(id).to_owned();
+            let id = id_of(good.map(|key| (&*key.id, &*key.name)), id, "provision")?;
             let revoke = use_cases::RevokeProvisioningKey { id: id.clone() };
             tables::run(&on.node, revoke)?;
             let line = format!("Revoked the provisioning key {id}");

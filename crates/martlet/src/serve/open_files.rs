@@ -44,7 +44,7 @@ pub(super) fn explained(error: anyhow::Error, threads: usize) -> anyhow::Error {
     }
     let limit = getrlimit(Resource::Nofile).current;
     anyhow::Error::new(TooFewOpenFiles {
-        limit: limit.map_or_else(|| "only so many".to_owned(), |limit| limit.to_string()),
+        limit: limit.map_or_else(|| "few".to_owned(), |limit| limit.to_string()),
         threads,
         least: least(threads),
     })

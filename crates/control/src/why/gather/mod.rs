@@ -130,7 +130,7 @@ impl Control {
     ) -> Result<Vec<String>, ControlError> {
         let mut found: Vec<String> = Vec::new();
         let mut add = |client_id: &str| {
-            // A part that publishes as the user is none of its clients.
+            // A part that publishes as the user is not one of the user's clients.
             let is_client = !client_id.is_empty() && !is_part(client_id);
             if is_client && !found.iter().any(|known| known == client_id) {
                 found.push(client_id.to_owned());
