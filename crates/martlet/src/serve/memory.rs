@@ -11,8 +11,8 @@ use tokio::time::{MissedTickBehavior, interval};
 /// How often both are seen to.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// With a limit below this, freed memory goes back to the system at once: what waits to be used again
-/// is as much as comes and goes meanwhile, and would be more than the limit.
+/// With a limit below this, freed memory goes back to the system at once: what waits to be used
+/// again is as much as comes and goes meanwhile, and would be more than the limit.
 const SMALL_LIMIT_BYTES: usize = 512 << 20;
 const SOON: Duration = Duration::ZERO;
 
