@@ -52,6 +52,12 @@ def leave(wire):
     assert wire.recv(64) == b"", "it has gone"
 
 
+def is_served(wire):
+    """What the node records from here on is later than all that came before."""
+    wire.sendall(b"\xc0\x00")
+    assert wire.recv(64) == b"\xd0\x00"
+
+
 def come_and_go(node, name):
     with held(node, name, name) as (wire, connack):
         assert connack[3] == LET_IN
@@ -126,6 +132,7 @@ def test_a_lockout_of_where_a_stranger_is_does_not_keep_a_device_out(start_node,
     with held(node, "known", "known") as (wire, _):
         assert [come(node, "known", f"guess {number}", "192.0.2.9") for number in range(3)] == [WRONG] * 3
         assert come(node, "known", "known", "192.0.2.9") == LOCKED_OUT
+        is_served(wire)
         leave(wire)
     answer = expect_of(lambda: call(node, "GET", "/api/v1/why?name=known"), "away", "sent DISCONNECT")
     assert "cannot log in" not in json.dumps(answer), answer

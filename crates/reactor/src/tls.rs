@@ -114,9 +114,19 @@ struct Records {
     left: u16,
 }
 
+/// What bytes that came are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// Records that began.
+    pub(crate) records: usize,
+    /// Bytes.
+    pub(crate) bytes: usize,
+}
+
 impl Records {
-    /// These bytes have come.
-    fn take(&mut self, mut bytes: &[u8]) {
+    /// These bytes have come. Answers how many records began.
+    fn take(&mut self, mut bytes: &[u8]) -> usize {
+        let mut begun = 0;
         while let Some((first, behind)) = bytes.split_first() {
             if self.left > 0 {
                 let count = bytes.len().min(usize::from(self.left));
@@ -135,8 +145,10 @@ impl Records {
             if usize::from(self.header_len) == self.header.len() {
                 let [.., high, low] = self.header;
                 (self.header_len, self.left) = (0, u16::from_be_bytes([high, low]));
+                begun += 1;
             }
         }
+        begun
     }
 
     /// Bytes of it that have come.
@@ -178,6 +190,8 @@ impl fmt::Debug for Stage {
 pub(crate) struct Decrypted {
     /// The handshake ended with it.
     pub(crate) opened: bool,
+    /// What there was to be decrypted.
+    pub(crate) arrived: Arrived,
     /// The connection is over; what was decrypted before it counts.
     pub(crate) end: Option<TlsEnd>,
 }
@@ -293,8 +307,13 @@ impl Tls {
 
     /// Decrypts what was read from the socket; it is appended to `plain`.
     pub(crate) fn receive(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Decrypted {
-        let mut decrypted = Decrypted::default();
-        self.records.take(bytes);
+        let mut decrypted = Decrypted {
+            arrived: Arrived {
+                records: self.records.take(bytes),
+                bytes: bytes.len(),
+            },
+            ..Decrypted::default()
+        };
         if !self.is_open {
             self.handshake_bytes += bytes.len();
         }

@@ -32,6 +32,11 @@ pub(crate) const READING_LAST_MAX: Duration = Duration::from_micros(300);
 /// those that come last, in any case.
 const READING_LAST_PART: u32 = 2;
 
+/// Units of work of its layers from which on a socket has brought much: what comes next is read
+/// after all others. A client may send thousands of tiny WebSocket frames, or TLS records, in which
+/// there is no MQTT.
+pub(crate) const LAYERS_WORK_MAX: u64 = 512;
+
 /// Sockets that are read before what they brought is processed, at most.
 pub(crate) const GROUP: usize = 128;
 
@@ -360,7 +365,12 @@ impl<S: Stream> Driver<S> {
             certificate,
             data,
             end,
+            work,
         } = received;
+        self.shard.layers_have_done(work);
+        if work > LAYERS_WORK_MAX && let Some(socket) = self.sockets.get_mut(key) {
+            socket.read_last_from_now_on();
+        }
         if let Some(source) = source {
             let address = (source.ip().to_canonical(), source.port());
             self.shard.comes_from(id, address);

@@ -148,6 +148,8 @@ pub struct Received<'a> {
     pub data: &'a [u8],
     /// The connection is over after these bytes.
     pub end: Option<TransportEnd>,
+    /// What the layers have done for it, in units of work of a shard.
+    pub work: u64,
 }
 
 /// A connection that has just been accepted.

@@ -10,7 +10,7 @@ use martlet_broker::{
 
 use super::*;
 use crate::LocalNode;
-use crate::input::{GROUP, READS_PER_LOOK};
+use crate::input::{GROUP, LAYERS_WORK_MAX, READS_PER_LOOK};
 use crate::local::{Link, Parts, Wire, World};
 use crate::outside::Mail as _;
 
@@ -109,6 +109,14 @@ impl Node {
 
     /// Connections that have sent nothing, in the lobby of the first shard.
     fn newcomers(&mut self, count: usize) -> Vec<Link> {
+        self.newcomers_by(count, World::open)
+    }
+
+    fn newcomers_by(
+        &mut self,
+        count: usize,
+        open: fn(&mut World<Nothing>, usize, Peer) -> Link,
+    ) -> Vec<Link> {
         let newcomers = (0..count).map(|number| {
             let mut entropy = [0; 16];
             entropy[8..].copy_from_slice(&(number as u64).to_be_bytes());
@@ -117,7 +125,7 @@ impl Node {
                 listener: Arc::<ListenerPolicy>::default(),
                 entropy,
             };
-            self.0.open(0, peer)
+            open(&mut self.0, 0, peer)
         });
         let newcomers: Vec<Link> = newcomers.collect();
         let mut opened = 0;
@@ -307,6 +315,35 @@ fn a_client_has_its_turn_beside_clients_that_always_send() {
     // Each tick reads from a part of the senders.
     (0..3 * READS_PER_LOOK).for_each(|_| go_on(&mut node));
     assert!(node.has(quiet, 2));
+}
+
+/// Clients whose bytes take their layers long to take apart, in tiny frames for example, do not keep
+/// another one waiting.
+#[test]
+fn what_takes_the_layers_long_is_read_after_others() {
+    let mut node = Node::usual();
+    let senders = node.newcomers_by(4 * GROUP, World::open_layered);
+    for (number, sender) in senders.iter().enumerate() {
+        node.send(*sender, &connect(&format!("s{number:04}")));
+    }
+    node.tick_until(|node| node.have_all(&senders, 4));
+    let quiet = node.clients("q", 1, None).pop().unwrap();
+    let pings = PINGREQ.repeat(LAYERS_WORK_MAX as usize);
+    let flood = |node: &mut Node| {
+        for sender in &senders {
+            node.0.take(*sender);
+            node.send(*sender, &pings);
+        }
+    };
+    flood(&mut node);
+    node.tick_until(|node| node.have_all(&senders, pings.len()));
+    node.first().times.reading = Duration::ZERO;
+    flood(&mut node);
+    node.send(quiet, &PINGREQ);
+    node.tick();
+    assert!(node.has(quiet, 2), "it does not wait for the senders");
+    assert!(!node.have_all(&senders, 2));
+    node.tick_until(|node| node.have_all(&senders, pings.len()));
 }
 
 /// Thousands that answer a message for many do not keep another one waiting.

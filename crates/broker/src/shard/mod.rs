@@ -353,6 +353,12 @@ impl Shard {
         self.work.begin_turn(self.settings.work.turn);
     }
 
+    /// What lies below MQTT has done this number of units of work, of about 50 ns, for a client. It
+    /// belongs to the turn as what the shard itself does for clients.
+    pub fn layers_have_done(&mut self, units: u64) {
+        self.work.add(units);
+    }
+
     /// Whether the turn's budget of work is used up, so that the rest should wait for the next
     /// turn: a small packet may go to thousands of receivers.
     pub fn has_done_enough(&self) -> bool {

@@ -31,7 +31,7 @@ use crate::proxy::ProxyHeader;
 use crate::stats::{Counters, SocketCount};
 use crate::store::Writer;
 use crate::sys::Entropy;
-use crate::tls::{Tls, TlsEnd};
+use crate::tls::{Arrived, Tls, TlsEnd};
 use crate::websocket::{WebSocket, WebSocketEnd};
 
 /// What one reactor reads from, writes to, sends to and stores in.
@@ -163,6 +163,7 @@ impl Transport for Outside {
         if let Some(tls) = &mut layers.tls {
             let decrypted = tls.receive(data, plain);
             data = plain;
+            received.work += work_of_tls(decrypted.arrived);
             if decrypted.opened {
                 let settings = self.entrance(listener()).and_then(|at| at.tls.as_ref());
                 let settings = settings.filter(|settings| tls.needs_recheck(settings));
@@ -183,6 +184,7 @@ impl Transport for Outside {
             return received;
         };
         let frames = web.receive(data);
+        received.work += work_of_frames(data.len(), frames.frames);
         received.data = &data[..frames.data_len];
         match frames.end {
             None => {}
@@ -486,4 +488,21 @@ impl Outside {
             },
         }
     }
+}
+
+/// Bytes that are decrypted in one unit of work.
+const TLS_BYTES_PER_UNIT: usize = 64;
+/// Units of work of a TLS record beside its bytes.
+const TLS_RECORD: usize = 8;
+/// Bytes that are unmasked, or moved, in one unit of work.
+const WEBSOCKET_BYTES_PER_UNIT: usize = 1024;
+/// Units of work of a WebSocket frame beside its bytes.
+const WEBSOCKET_FRAME: usize = 1;
+
+fn work_of_tls(arrived: Arrived) -> u64 {
+    (arrived.records * TLS_RECORD + arrived.bytes / TLS_BYTES_PER_UNIT) as u64
+}
+
+fn work_of_frames(bytes: usize, frames: usize) -> u64 {
+    (frames * WEBSOCKET_FRAME + bytes / WEBSOCKET_BYTES_PER_UNIT) as u64
 }

@@ -87,6 +87,8 @@ pub(crate) struct Frames {
     /// Payload of the last Ping; earlier ones of the same read need no answer of their own
     /// (RFC 6455 section 5.5.3).
     pub(crate) ping: Option<Vec<u8>>,
+    /// Number of frames that ended.
+    pub(crate) count: usize,
     /// Set when the last frame has been read; the rest of the buffer was left alone.
     pub(crate) end: Option<FramesEnd>,
 }
@@ -141,6 +143,7 @@ impl FrameReader {
         let mut found = Frames {
             data_len: 0,
             ping: None,
+            count: 0,
             end: None,
         };
         let mut at = 0;
@@ -157,6 +160,7 @@ impl FrameReader {
                 }
             }
             if self.frame.as_ref().is_some_and(|frame| frame.left == 0) {
+                found.count += 1;
                 found.end = self.finish_frame(&mut found.ping);
                 if found.end.is_some() {
                     return found;

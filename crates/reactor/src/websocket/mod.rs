@@ -49,8 +49,19 @@ enum Stage {
 pub(crate) struct Received {
     /// Bytes of MQTT at the front of the buffer; they came before `end`.
     pub(crate) data_len: usize,
+    /// Number of frames that ended.
+    pub(crate) frames: usize,
     /// The connection is over.
     pub(crate) end: Option<WebSocketEnd>,
+}
+
+impl Received {
+    /// Neither MQTT nor the end.
+    const NOTHING: Self = Self {
+        data_len: 0,
+        frames: 0,
+        end: None,
+    };
 }
 
 /// How a WebSocket connection ends from the client's side. The answer to it is in `out`.
@@ -82,10 +93,7 @@ impl WebSocket {
         match &mut self.stage {
             Stage::Upgrading { .. } => self.receive_request(bytes),
             Stage::Open { .. } => self.receive_frames(bytes),
-            Stage::Ended => Received {
-                data_len: 0,
-                end: None,
-            },
+            Stage::Ended => Received::NOTHING,
         }
     }
 
@@ -134,10 +142,7 @@ impl WebSocket {
             packet_len_max,
         } = &mut self.stage
         else {
-            return Received {
-                data_len: 0,
-                end: None,
-            };
+            return Received::NOTHING;
         };
         let before = head.len();
         // One byte more than is allowed shows that the head is too long.
@@ -146,16 +151,10 @@ impl WebSocket {
         // Only the end of a line can finish the request; this keeps a byte-by-byte sender from
         // having its request read over and over.
         if before > 0 && head.len() < HEAD_LEN_MAX && !bytes.contains(&b'\n') {
-            return Received {
-                data_len: 0,
-                end: None,
-            };
+            return Received::NOTHING;
         }
         match upgrade::read_request(head, rules) {
-            Ok(None) => Received {
-                data_len: 0,
-                end: None,
-            },
+            Ok(None) => Received::NOTHING,
             Ok(Some(acceptance)) => {
                 acceptance.append_response(&mut self.out);
                 let reader = FrameReader::new(*packet_len_max + FRAME_SLACK);
@@ -169,8 +168,8 @@ impl WebSocket {
                 bad.append_response(&mut self.out);
                 self.stage = Stage::Ended;
                 Received {
-                    data_len: 0,
                     end: Some(WebSocketEnd::Violation(bad.fault)),
+                    ..Received::NOTHING
                 }
             }
         }
@@ -178,10 +177,7 @@ impl WebSocket {
 
     fn receive_frames(&mut self, bytes: &mut [u8]) -> Received {
         let Stage::Open { reader } = &mut self.stage else {
-            return Received {
-                data_len: 0,
-                end: None,
-            };
+            return Received::NOTHING;
         };
         let found = reader.read(bytes);
         if found.ping.is_some() {
@@ -202,6 +198,7 @@ impl WebSocket {
         });
         Received {
             data_len: found.data_len,
+            frames: found.count,
             end,
         }
     }
@@ -251,10 +248,7 @@ mod tests {
         let written = web.out.len();
         assert_eq!(
             web.receive(&mut REQUEST.to_vec()),
-            Received {
-                data_len: 0,
-                end: None
-            }
+            Received::NOTHING
         );
         assert_eq!(web.out.len(), written);
     }

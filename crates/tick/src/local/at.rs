@@ -92,6 +92,8 @@ impl<P: Parts> Transport for At<'_, P> {
         // The byte that breaks the rule is the last one.
         let count = bytes.len() - usize::from(end.is_some());
         Received {
+            // As if each byte came in a frame of its own.
+            work: bytes.len() as u64,
             data: &bytes[..count],
             end,
             ..Received::default()
