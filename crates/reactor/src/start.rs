@@ -382,7 +382,7 @@ impl Running {
         self.node.addresses_bytes()
     }
 
-    /// Bytes of memory that are held for records that wait to be written.
+    /// Bytes of memory that the store holds: for records that wait to be written, and its index.
     pub fn store_held_bytes(&self) -> usize {
         self.store_health().map_or(0, |health| health.held_bytes())
     }

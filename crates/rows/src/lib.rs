@@ -25,7 +25,7 @@ use block::Block;
 use std::collections::VecDeque;
 
 /// Rows of a block.
-const BLOCK_ROWS: usize = 64;
+pub const BLOCK_ROWS: usize = 64;
 
 /// A first-in, first-out queue of rows of `COLUMNS` integers. Column 0 is the key of
 /// [`Rows::find`]; keys need be neither unique nor ordered, but finding is quick when they mostly

@@ -53,6 +53,12 @@ impl<D: Disk> Engine<D> {
             .map(|error| StoreError::new("creating", SPARE, error))
     }
 
+    /// Approximate number of bytes of the index in memory. It costs nothing.
+    pub fn index_bytes(&self) -> usize {
+        let index = &self.index;
+        index.bodies.bytes_about() + index.queues.bytes_about() + index.states.bytes_about()
+    }
+
     /// The numbers of this moment. Walks over the queues: not for every message.
     pub fn stats(&self) -> Stats {
         let segments = self.segments.iter();
@@ -72,7 +78,9 @@ impl<D: Disk> Engine<D> {
             checkpoint_lsn: self.checkpoint.map_or(0, |last| last.lsn),
             checkpoint_bytes,
             staged_bytes: self.staged_bytes(),
-            index_bytes: self.index.bodies.bytes() + self.index.queues.bytes(),
+            index_bytes: self.index.bodies.bytes()
+                + self.index.queues.bytes()
+                + self.index.states.bytes_about(),
             is_low: self.is_low,
         }
     }

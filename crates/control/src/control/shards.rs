@@ -49,7 +49,7 @@ pub trait Shards: Send + Sync + 'static {
     fn addresses_bytes(&self) -> usize;
     /// Bytes of events that wait to be taken.
     fn events_bytes(&self) -> usize;
-    /// Bytes of memory that are held for records that wait to be written.
+    /// Bytes of memory that the store holds: for records that wait to be written, and its index.
     fn store_held_bytes(&self) -> usize;
     /// What the node's memory is used for.
     fn memory_use(&self) -> MemoryUse;

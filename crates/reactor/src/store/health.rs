@@ -18,7 +18,7 @@ pub struct StoreHealth {
     state: Mutex<State>,
     /// A [`StoreState`], the inbox's own: one told by two threads could stay on what is over.
     store_state: Arc<AtomicU8>,
-    /// Bytes of memory of what waits to be written.
+    /// Bytes of memory of what waits to be written, and of the index.
     held_bytes: Arc<AtomicUsize>,
     notices: Sender<StoreNotice>,
     taken: Receiver<StoreNotice>,
@@ -115,7 +115,8 @@ impl StoreHealth {
         }
     }
 
-    /// Bytes of memory that are held for what waits to be written.
+    /// Bytes of memory that are held for what waits to be written, and for the index of what is
+    /// stored.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
     }

@@ -142,7 +142,8 @@ impl Inbox {
         Arc::clone(&self.store_state)
     }
 
-    /// Where others may look how many bytes of memory are held for what waits to be written.
+    /// Where others may look how many bytes of memory the store holds: what waits to be written,
+    /// and its index.
     pub(super) fn shown_held_bytes(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.held_bytes)
     }

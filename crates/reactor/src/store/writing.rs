@@ -81,8 +81,8 @@ pub(super) struct Writing<D: Disk> {
     /// Taken from the inbox and not yet part of a group.
     parts: VecDeque<StoreInput>,
     parts_bytes: usize,
-    /// Bytes of memory of the engine's buffers, as the inbox counts them.
-    buffer_bytes: usize,
+    /// Bytes of memory of the engine's buffers and its index, as the inbox counts them.
+    held_bytes: usize,
     /// Emptied, to be filled again.
     spare_parts: Vec<StoreInput>,
     /// Wishes that wait for what was appended before them to be written.
@@ -142,7 +142,7 @@ where
             shards: shards.collect(),
             parts: VecDeque::new(),
             parts_bytes: 0,
-            buffer_bytes: 0,
+            held_bytes: 0,
             spare_parts: Vec::new(),
             reads: Vec::new(),
             questions: Vec::new(),
@@ -198,8 +198,9 @@ where
         if self.inbox.staged(unwritten, low) {
             self.tell_state();
         }
-        let before = std::mem::replace(&mut self.buffer_bytes, self.engine.buffer_bytes());
-        self.inbox.count_held(self.buffer_bytes, before);
+        let held_bytes = self.engine.buffer_bytes() + self.engine.index_bytes();
+        let before = std::mem::replace(&mut self.held_bytes, held_bytes);
+        self.inbox.count_held(held_bytes, before);
         if came > 0 && !ended && self.parts.is_empty() {
             self.wait_for_more(came, began);
         }

@@ -142,6 +142,12 @@ impl Bodies {
         self.count
     }
 
+    /// Approximate number of bytes on the heap, without a walk over the bodies.
+    pub(crate) fn bytes_about(&self) -> usize {
+        let chunks = self.chunks.capacity() * size_of::<Option<Chunk>>();
+        self.count * size_of::<Packed>() + chunks + self.by_key.capacity() * 17
+    }
+
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().flatten();

@@ -5,7 +5,7 @@
 
 use super::NumberMap;
 use crate::record::{BodyId, EntryKey, QueueId};
-use martlet_rows::{Alike, RowPosition, Rows, put_varint, take_varint};
+use martlet_rows::{Alike, BLOCK_ROWS, RowPosition, Rows, put_varint, take_varint};
 
 type Row = [u64; 4];
 
@@ -160,6 +160,11 @@ struct Capture {
     long: Option<(Queue, usize)>,
 }
 
+/// Rows of a long queue that are not packed yet, on average.
+const UNPACKED_ROWS: usize = BLOCK_ROWS / 2;
+/// Bytes of a packed row, on average.
+const PACKED_ROW_BYTES: usize = 6;
+
 /// Number of idle queues above which the empty ones among them are dropped.
 const IDLE_MAX: usize = 1024;
 
@@ -175,6 +180,18 @@ impl Queues {
             .flatten()
             .filter(|q| !q.is_empty())
             .count()
+    }
+
+    /// Approximate number of bytes on the heap, without a walk over the queues.
+    pub(crate) fn bytes_about(&self) -> usize {
+        let queues = self.by_id.len();
+        let unpacked = self.entries.min(queues * UNPACKED_ROWS);
+        let packed = self.entries - unpacked;
+        queues * size_of::<Queue>()
+            + unpacked * size_of::<Row>()
+            + packed * PACKED_ROW_BYTES
+            + self.queues.capacity() * 8
+            + self.by_id.capacity() * 17
     }
 
     /// Bytes on the heap.

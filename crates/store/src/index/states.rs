@@ -61,6 +61,11 @@ impl States {
         self.states.len()
     }
 
+    /// Approximate number of bytes on the heap: nodes of the map are two thirds full.
+    pub(crate) fn bytes_about(&self) -> usize {
+        self.states.len() * size_of::<(StateKey, State)>() * 3 / 2
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (StateKey, State)> + '_ {
         self.states.iter().map(|(key, state)| (*key, *state))
     }

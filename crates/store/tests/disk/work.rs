@@ -1,7 +1,8 @@
 //! Calls and memory that the work of a store takes.
 
 use martlet_store::{
-    BodyId, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer, SimDisk, read_located,
+    BodyId, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer, SimDisk, StateKey,
+    read_located,
 };
 
 use crate::common::{Generator, Model, Random, record};
@@ -98,6 +99,32 @@ fn a_message_costs_at_most_twenty_bytes_of_memory() {
     assert_eq!(stats.entries as u64, MESSAGES);
     let bytes = stats.index_bytes as u64 / MESSAGES;
     assert!(bytes <= 20, "{bytes}");
+    is_near(&engine);
+}
+
+/// What the store says of its index without a walk over it is not far from what a walk finds.
+fn is_near(engine: &Engine<SimDisk>) {
+    let (about, walked) = (engine.index_bytes(), engine.stats().index_bytes);
+    assert!(about * 10 > walked * 7, "{about} of {walked}");
+    assert!(walked * 2 > about, "{about} for {walked}");
+}
+
+#[test]
+fn what_the_index_takes_is_known_for_short_queues_and_states_too() {
+    let (mut engine, _) = Engine::open(SimDisk::new(1), Options::default()).unwrap();
+    let mut buffer = RecordBuffer::new();
+    for id in 1..=20_000 {
+        let mut record = buffer.record();
+        // Of what was retained, neighbours are gone.
+        record.body(BodyId(id * 16), Holds::NONE, &[b"payload"]);
+        record.enqueue(QueueId(id / 2), BodyId(id * 16), 0, [1, 0], b"");
+        let (kind, number) = (1, id as u32);
+        let owner = 1;
+        record.state(StateKey { owner, kind, number }, &[b"state"]);
+    }
+    engine.append(&buffer);
+    engine.write().unwrap();
+    is_near(&engine);
 }
 
 #[test]
