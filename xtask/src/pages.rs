@@ -193,7 +193,8 @@ of them `martlet_shard_memory_bytes`. |
 | `event_streams` | Events that wait for the readers of streams. |
 | `presence` | Clients that are not connected and are remembered. |
 | `log` | The last lines of the log, for `GET /api/v1/logs`. |
-| `store` | Records that wait to be written to the disk, buffers for them, and the index of what is stored. |
+| `store` | Records that wait to be written to the disk, buffers for them, and the index of what \
+is stored. |
 | `audit` | Lines of the audit log that wait to be written. |
 | `http_answers` | Answers kept for `Idempotency-Key`. |
 | `http_callers` | Sessions of people, rates of callers, positions in lists. |

@@ -14,7 +14,7 @@ use martlet_registry::Activity;
 use tracing::warn;
 
 use crate::api::Api;
-use crate::compat;
+use crate::compat::paths::takes_admin_scheme;
 use crate::connection::{HttpConnection, ListenerKind};
 use crate::forwarded;
 use crate::keys;
@@ -46,7 +46,7 @@ pub(crate) async fn identify(
     if connection.listener == ListenerKind::Socket {
         return Ok(IdentifiedCaller::known(Principal::socket()));
     }
-    if compat::takes_admin_scheme(&api.routes.compat, parts.uri.path())
+    if takes_admin_scheme(&api.routes.compat, parts.uri.path())
         && let Some(key) = keys::shown_as_admin(&parts.headers)
     {
         return by_key(api, &key).await.map_err(not_an_administrator);

@@ -20,9 +20,9 @@ use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionRecord, SubscriptionRecord};
 use crate::run::Run;
 use crate::session::Session;
-use crate::session::inbound::Inbound;
 use crate::session::permit::Permit;
 use crate::session::queue::{Apart, StoredEntry};
+use crate::session::receipts::Receipts;
 use crate::shard::Shard;
 use crate::share::ticket::GroupAddress;
 use crate::timer::Timer;
@@ -63,7 +63,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         record: &SessionRecord,
-        receipts: impl Iterator<Item = PacketId>,
+        receipt_ids: impl Iterator<Item = PacketId>,
     ) -> Option<SessionAddress> {
         if let Some(other) = self.sessions.find(record.tenant, &record.client_id) {
             if self.sessions.at(other).epoch.age() >= record.epoch.age() {
@@ -73,9 +73,10 @@ impl Shard {
             self.discard_will(other);
             self.end_session(cx, other, RefusalCause::NewerSession);
         }
-        let mut inbound = Inbound::default();
+        let mut receipts = Receipts::default();
         if !fault::is(Fault::ReceiptsNotRestored) {
-            receipts.for_each(|id| inbound.insert_receipt(id, RecordNumber(0), &self.memory.gauge));
+            receipt_ids
+                .for_each(|id| receipts.insert_receipt(id, RecordNumber(0), &self.memory.gauge));
         }
         let ends_soon = record.expiry_secs == 0;
         let client_id = Arc::clone(&record.client_id);
@@ -92,7 +93,7 @@ impl Shard {
         let keeps_qos0 = record.part.is_some_and(|part| part.keeps_qos0);
         let keeps_qos0 = keeps_qos0 && !fault::is(Fault::KeepsQos0NotRestored);
         state.flags.set_keeps_qos0(keeps_qos0);
-        state.inbound = inbound;
+        state.receipts = receipts;
         let owner = record.owner.as_ref();
         state.permit = owner.map(|owner| Box::new(Permit::restored(owner, record.tenant)));
         let session = self.sessions.insert(state);

@@ -368,7 +368,9 @@ impl<S: Stream> Driver<S> {
             work,
         } = received;
         self.shard.layers_have_done(work);
-        if work > LAYERS_WORK_MAX && let Some(socket) = self.sockets.get_mut(key) {
+        if work > LAYERS_WORK_MAX
+            && let Some(socket) = self.sockets.get_mut(key)
+        {
             socket.read_last_from_now_on();
         }
         if let Some(source) = source {

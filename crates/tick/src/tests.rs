@@ -317,8 +317,8 @@ fn a_client_has_its_turn_beside_clients_that_always_send() {
     assert!(node.has(quiet, 2));
 }
 
-/// Clients whose bytes take their layers long to take apart, in tiny frames for example, do not keep
-/// another one waiting.
+/// Clients whose bytes take their layers long to take apart, in tiny frames for example, do not
+/// keep another one waiting.
 #[test]
 fn what_takes_the_layers_long_is_read_after_others() {
     let mut node = Node::usual();

@@ -1,8 +1,8 @@
 //! Modules of a crate that import each other in a cycle. A crate may not have more of them than it
 //! had, and not more than its number in [`MAY`] says.
 //!
-//! A module and one inside it that import each other are counted apart: what both need belongs into
-//! a file of its own beside the inner one.
+//! A module and one inside it that import each other are counted apart too: what both need belongs
+//! into a file of its own beside the inner one.
 
 mod imports;
 
@@ -20,12 +20,29 @@ struct May {
     with_child: usize,
 }
 
-/// Crates that are looked at.
+/// Crates that are looked at. The first four are those that have no cycle; the others may only get
+/// fewer.
 const MAY: &[May] = &[
     may("broker", 0, 0),
     may("registry", 0, 0),
     may("control", 0, 0),
     may("api", 0, 0),
+    may("integrate", 60, 13),
+    may("martlet", 67, 17),
+    may("reactor", 9, 2),
+    may("codec", 11, 8),
+    may("access", 4, 0),
+    may("store", 12, 3),
+    may("tick", 8, 1),
+    may("rules", 7, 1),
+    may("persistence", 0, 0),
+    may("client", 7, 5),
+    may("telemetry", 6, 2),
+    may("certificates", 4, 3),
+    may("rollout", 0, 0),
+    may("agent", 0, 0),
+    may("permission", 3, 0),
+    may("lockout", 0, 0),
 ];
 
 const fn may(crate_name: &'static str, in_cycles: usize, with_child: usize) -> May {
@@ -166,15 +183,13 @@ impl Modules {
         cycles
     }
 
-    /// The modules that one imports, and what these import. Imports of modules inside it are left
-    /// out: [`Modules::with_child`] looks at these.
+    /// The modules that one imports, and what these import.
     fn reached<'m>(&'m self, from: &'m str) -> BTreeSet<&'m str> {
         let mut reached = BTreeSet::new();
         let mut next = vec![from];
         while let Some(module) = next.pop() {
             let imported = self.imports.get(module).into_iter().flatten();
             let imported = imported.map(String::as_str);
-            let imported = imported.filter(|one| !is_inside(one, module));
             next.extend(imported.filter(|one| reached.insert(*one)));
         }
         reached
@@ -243,8 +258,18 @@ mod tests {
             // It imports the module, which does not import it.
             ("a/upper.rs", "use super::Y;\n"),
         ]);
-        assert!(modules.cycles().is_empty());
         assert_eq!(modules.with_child(), [("a", "a::inner")]);
+    }
+
+    #[test]
+    fn a_cycle_may_lead_through_a_module_inside_another() {
+        let modules = modules(&[
+            ("a/mod.rs", "struct Y(inner::X);\n"),
+            ("a/inner.rs", "use crate::b::Z;\n"),
+            ("b.rs", "use crate::a::Y;\n"),
+        ]);
+        let expected: Vec<BTreeSet<&str>> = vec![["a", "a::inner", "b"].into()];
+        assert_eq!(modules.cycles(), expected);
     }
 
     #[test]

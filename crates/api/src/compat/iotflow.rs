@@ -44,36 +44,6 @@ use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
 use limits::Limit;
 
-/// Words after `/api/v1/devices/` that are routes of their own.
-const OF_DEVICES: [&str; 8] = [
-    "register",
-    "status",
-    "statuses",
-    "telemetry",
-    "config",
-    "heartbeat",
-    "credentials",
-    "mqtt-credentials",
-];
-
-/// Words after `/api/v1/devices/{id}/` that are routes of this system.
-const OF_ONE_DEVICE: [&str; 3] = ["status", "summary", "control"];
-
-/// Whether a path is one of these routes.
-pub(super) fn has(path: &str) -> bool {
-    let Some(path) = path.strip_prefix("/api/v1/") else {
-        return ["/health", "/status"].contains(&path);
-    };
-    let mut parts = path.split('/');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("telemetry"), Some("tail" | "rejected"), None) => false,
-        (Some("mqtt" | "admin" | "telemetry"), ..) => true,
-        (Some("devices"), Some(word), None) => OF_DEVICES.contains(&word),
-        (Some("devices"), Some(_), Some(word)) => OF_ONE_DEVICE.contains(&word),
-        _ => false,
-    }
-}
-
 pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let routes = add_devices(routes, api);
     let routes = add_mqtt(routes, api);
@@ -330,44 +300,5 @@ fn heading(problem: &Problem, path: &str) -> &'static str {
         ProblemKind::Internal => "Internal Server Error",
         ProblemKind::Unavailable => "Service Unavailable",
         ProblemKind::NoAnswer | ProblemKind::NoResponse => "Gateway Timeout",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn its_paths_are_told_from_those_of_the_native_api() {
-        for own in [
-            "/health",
-            "/status",
-            "/api/v1/devices/register",
-            "/api/v1/devices/mqtt-credentials",
-            "/api/v1/devices/7/status",
-            "/api/v1/devices/7/control/3/status",
-            "/api/v1/mqtt/status",
-            "/api/v1/admin/devices/7",
-            "/api/v1/telemetry",
-            "/api/v1/telemetry/7/latest",
-        ] {
-            assert!(has(own), "{own}");
-        }
-        for other in [
-            "/",
-            "/healthz",
-            "/health/live",
-            "/api/v1/devices",
-            "/api/v1/devices/7",
-            "/api/v1/devices/summary",
-            "/api/v1/devices/7/credentials",
-            "/api/v1/devices/7/configuration",
-            "/api/v1/devices/7/telemetry",
-            "/api/v1/telemetry/tail",
-            "/api/v1/status",
-            "/api/v1/administrators",
-        ] {
-            assert!(!has(other), "{other}");
-        }
     }
 }

@@ -32,23 +32,6 @@ use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::InTenant;
 
-/// Whether a path is one of these routes.
-pub(super) fn has(path: &str) -> bool {
-    let is_below = |parent: &str| {
-        path.strip_prefix(parent)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let exact = [
-        "/publish",
-        "/subscribe",
-        "/unsubscribe",
-        "/status",
-        "/broker/status",
-        "/logs",
-    ];
-    exact.contains(&path) || is_below("/messages") || is_below("/webhooks")
-}
-
 pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
     let messages = Scoped(Scope::MessagesWrite);

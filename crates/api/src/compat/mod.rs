@@ -9,6 +9,7 @@ mod device_service;
 pub(crate) mod iotflow;
 pub(crate) mod microservice;
 mod panel_broker;
+pub(crate) mod paths;
 mod routes;
 pub(crate) mod system;
 
@@ -16,6 +17,7 @@ use axum::Router;
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, get};
 
+use self::paths::owner;
 use self::routes::CompatRoutes;
 use self::system::CompatApi;
 use crate::api::Api;
@@ -23,17 +25,6 @@ use crate::docs;
 use crate::problem::{CONTENT_TYPE, Problem};
 
 impl CompatApi {
-    /// Whether it has routes with this path, for errors in its form.
-    fn has(self, path: &str) -> bool {
-        match self {
-            Self::Microservice => microservice::has(path),
-            // `/` takes every request.
-            Self::PanelBroker => panel_broker::has(path),
-            Self::IotFlow => iotflow::has(path),
-            Self::DeviceService => device_service::has(path),
-        }
-    }
-
     /// In which form it tells errors.
     fn error_form(self) -> ErrorForm {
         match self {
@@ -62,16 +53,6 @@ impl CompatApi {
             Self::IotFlow => Some(panel_broker::for_programs(get(iotflow::root))),
         }
     }
-}
-
-/// The system whose route a path is: the first of those that have it.
-fn owner(compat: &[CompatApi], path: &str) -> Option<CompatApi> {
-    compat.iter().copied().find(|system| system.has(path))
-}
-
-/// Whether requests with this path may show a key as `Authorization: admin KEY`.
-pub(crate) fn takes_admin_scheme(compat: &[CompatApi], path: &str) -> bool {
-    owner(compat, path) == Some(CompatApi::IotFlow)
 }
 
 /// In which form an error is told.

@@ -23,14 +23,6 @@ use crate::guard::guarded;
 use crate::problem::Problem;
 use crate::time::Moment;
 
-/// Where brokers ask.
-const AUTH: &str = "/api/mqtt/auth";
-
-/// Whether a path is one of these routes, but for `/`.
-pub(super) fn has(path: &str) -> bool {
-    path == AUTH
-}
-
 pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let access = ScopedOrLocal(Scope::AuthCheck);
     let authenticate = post(authentication::authenticate);

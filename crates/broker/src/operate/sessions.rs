@@ -190,7 +190,7 @@ impl Shard {
             queued_bytes: outbound.queue().bytes(),
             queue: outbound.queue().head(limit, DETAIL_BYTES),
             in_flight: outbound.messages_in_flight(limit, DETAIL_BYTES, now_ms),
-            receipts: session.inbound.receipt_count(),
+            receipts: session.receipts.receipt_count(),
             dropped_at,
             expired_at: losses.map_or_else(LossTimes::default, Losses::expired_at),
             drops,

@@ -64,7 +64,7 @@ impl Shard {
                     Some(AckKind::PubRel)
                 }
                 AckKind::PubRel
-                    if answers_at_once && session.inbound.release_unrecorded(packet_id) =>
+                    if answers_at_once && session.receipts.release_unrecorded(packet_id) =>
                 {
                     Some(AckKind::PubComp)
                 }
@@ -87,7 +87,7 @@ impl Shard {
         }
         connection.received(cx.now.mono_ms);
         connection.held_for_store_since = Since::NONE;
-        session.inbound.rest();
+        session.receipts.rest();
         session.accounting.delivered += delivered;
         self.counters.delivered += delivered;
         self.counters.packets_received += (consumed / SHORT_ACK_LEN) as u64;

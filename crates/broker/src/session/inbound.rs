@@ -1,5 +1,5 @@
-//! QoS 2 messages a client has sent and not yet released, and the answers to its PUBLISH and
-//! PUBREL packets (MQTT 5 section 4.3.3).
+//! The answers to PUBLISH and PUBREL packets of a client (MQTT 5 section 4.3). What is between both
+//! is in `receipts.rs`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,97 +14,17 @@ use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
-use crate::gauge::MemoryGauge;
 use crate::id::{RecordNumber, SessionId};
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::record::Record;
 use crate::retained::RetainedChange;
 use crate::routing::{Origin, expires_at};
-use crate::session::packet_ids::PacketIdRing;
 use crate::shard::{PacketError, PlainAck, Shard};
 use crate::shortened::shortened;
 use crate::subscribe::ANSWER_OVERHEAD;
 use crate::tell::telling::TOLD_OF_PUBLISHED;
 use crate::work::{BYTES_PER_UNIT, RETAINED_CHANGE};
-
-/// What a session remembers of what its client publishes.
-/// Not there while it has never published at QoS 2, which is nearly always.
-#[derive(Debug, Default)]
-pub(crate) struct Inbound(Option<Box<Exchanges>>);
-
-/// Exchanges of QoS 2.
-#[derive(Debug, Default)]
-struct Exchanges {
-    /// Packet Identifiers of messages between PUBLISH and PUBREL, with the record that their
-    /// PUBREC waits for.
-    receipts: PacketIdRing<RecordNumber>,
-    /// The record of the last release: a PUBREL that comes again waits for it too.
-    released: RecordNumber,
-}
-
-impl Inbound {
-    /// QoS 2 messages between PUBLISH and PUBREL.
-    #[inline]
-    pub(crate) fn receipt_count(&self) -> usize {
-        self.0.as_ref().map_or(0, |found| found.receipts.len())
-    }
-
-    /// The record that the PUBREC of a message waits for, if it is between PUBLISH and PUBREL.
-    #[inline]
-    fn receipt(&self, packet_id: PacketId) -> Option<RecordNumber> {
-        self.0.as_ref()?.receipts.get(packet_id).copied()
-    }
-
-    /// A message is between PUBLISH and PUBREL from now on.
-    pub(crate) fn insert_receipt(
-        &mut self,
-        packet_id: PacketId,
-        record: RecordNumber,
-        gauge: &Arc<MemoryGauge>,
-    ) {
-        let exchanges = self.0.get_or_insert_default();
-        exchanges.receipts.count_by(gauge);
-        exchanges.receipts.insert(packet_id, record);
-    }
-
-    /// The record of the last release.
-    #[inline]
-    fn released(&self) -> RecordNumber {
-        self.0
-            .as_ref()
-            .map_or(RecordNumber(0), |exchanges| exchanges.released)
-    }
-
-    /// PUBREL has come in a session that has no records; false if nothing is known of the message,
-    /// or if it was known to an earlier run of the session that had records.
-    #[inline]
-    pub(super) fn release_unrecorded(&mut self, packet_id: PacketId) -> bool {
-        let Some(exchanges) = &mut self.0 else {
-            return false;
-        };
-        exchanges.released == RecordNumber(0) && exchanges.receipts.remove(packet_id).is_some()
-    }
-
-    /// Gives memory back if nothing is between PUBLISH and PUBREL.
-    #[inline]
-    pub(super) fn rest(&mut self) {
-        if let Some(exchanges) = &mut self.0 {
-            exchanges.receipts.rest();
-        }
-    }
-
-    /// PUBREL has come; false if nothing is known of the message.
-    #[inline]
-    fn release(&mut self, packet_id: PacketId) -> bool {
-        let Some(exchanges) = &mut self.0 else {
-            return false;
-        };
-        let known = exchanges.receipts.remove(packet_id).is_some();
-        exchanges.receipts.rest();
-        known
-    }
-}
 
 /// How a PUBLISH is answered.
 pub(crate) struct PublishAnswer {
@@ -175,7 +95,7 @@ impl Shard {
                 self.accept_publish(cx, index, session, topic, publish, None)?;
             }
             (QoS::AtLeastOnce, Some(packet_id)) => {
-                let receipts = self.sessions.at(session).inbound.receipt_count();
+                let receipts = self.sessions.at(session).receipts.receipt_count();
                 self.check_receive_maximum(index, receipts)?;
                 let answer = self.accept_publish(cx, index, session, topic, publish, None)?;
                 self.acknowledge(cx, index, AckKind::PubAck, packet_id, answer);
@@ -204,8 +124,8 @@ impl Shard {
         publish: &Publish<'_>,
         packet_id: PacketId,
     ) -> Result<(), PacketError> {
-        let inbound = &mut self.sessions.at(session).inbound;
-        if let Some(record) = inbound.receipt(packet_id)
+        let receipts = &mut self.sessions.at(session).receipts;
+        if let Some(record) = receipts.receipt(packet_id)
             && !fault::is(Fault::ReceiptForgotten)
         {
             // Answers that wait for the store are bounded, those to repetitions too.
@@ -217,12 +137,12 @@ impl Shard {
             self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
             return Ok(());
         }
-        let receipts = self.sessions.at(session).inbound.receipt_count();
+        let receipts = self.sessions.at(session).receipts.receipt_count();
         self.check_receive_maximum(index, receipts)?;
         let answer = self.accept_publish(cx, index, session, topic, publish, Some(packet_id))?;
         if !answer.reason.is_error() {
-            let inbound = &mut self.sessions.at(session).inbound;
-            inbound.insert_receipt(packet_id, answer.record, &self.memory.gauge);
+            let receipts = &mut self.sessions.at(session).receipts;
+            receipts.insert_receipt(packet_id, answer.record, &self.memory.gauge);
         }
         self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
         Ok(())
@@ -237,15 +157,13 @@ impl Shard {
         packet_id: PacketId,
     ) {
         let session = self.sessions.at(id.index);
-        let known = session.inbound.release(packet_id);
-        let mut record = session.inbound.released();
+        let known = session.receipts.release(packet_id);
+        let mut record = session.receipts.released();
         if known && session.durable && !fault::is(Fault::ReleaseNotRecorded) {
             let epoch = session.epoch;
             record = self.append(cx, Record::Released { epoch, packet_id });
-            let inbound = &mut self.sessions.at(id.index).inbound;
-            if let Some(exchanges) = &mut inbound.0 {
-                exchanges.released = record;
-            }
+            let receipts = &mut self.sessions.at(id.index).receipts;
+            receipts.set_released(record);
         }
         let reason = if known {
             ReasonCode::Success
@@ -352,8 +270,8 @@ impl Shard {
 
     /// Whether a message of this Packet Identifier is between PUBLISH and PUBREL.
     pub(crate) fn has_receipt(&mut self, session: u32, packet_id: PacketId) -> bool {
-        let inbound = &self.sessions.at(session).inbound;
-        inbound.receipt(packet_id).is_some()
+        let receipts = &self.sessions.at(session).receipts;
+        receipts.receipt(packet_id).is_some()
     }
 
     /// Where the client of a session is, if it is connected.

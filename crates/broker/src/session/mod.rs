@@ -12,6 +12,7 @@ pub(crate) mod packet_ids;
 pub(crate) mod permit;
 mod pump;
 pub(crate) mod queue;
+pub(crate) mod receipts;
 pub(crate) mod sending;
 pub(crate) mod to_send;
 
@@ -61,7 +62,7 @@ pub(crate) struct Session {
     pub(crate) permit: Option<Box<permit::Permit>>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) outbound: outbound::Outbound,
-    pub(crate) inbound: inbound::Inbound,
+    pub(crate) receipts: receipts::Receipts,
     pub(crate) will: Option<Arc<StoredWill>>,
     /// While the client is away.
     pub(crate) expiry_timer: Option<TimerKey>,
@@ -157,7 +158,7 @@ impl Session {
             permit: None,
             subscriptions: Subscriptions::default(),
             outbound: outbound::Outbound::default(),
-            inbound: inbound::Inbound::default(),
+            receipts: receipts::Receipts::default(),
             will: None,
             expiry_timer: None,
             will_timer: None,

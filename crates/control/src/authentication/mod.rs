@@ -52,9 +52,8 @@ pub use logins::{Locked, LoginInSlot};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
 pub use policy::{
     Chain, CredentialSource, Knowledge, Looking, LookupResult, Policy, Pretending, Refreshing,
-    SourceKind, Standing,
+    ScramUser, SourceKind, Standing,
 };
-pub use proving::ScramUser;
 pub use provisioning_key::{CheckKey, KeyFault};
 pub use slots::SlotRequest;
 

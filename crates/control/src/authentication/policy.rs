@@ -8,7 +8,7 @@ mod finding;
 mod renew;
 mod source;
 
-pub use finding::{Looking, LookupResult, Pretending, Refreshing};
+pub use finding::{Looking, LookupResult, Pretending, Refreshing, ScramUser};
 pub use source::{CredentialSource, Knowledge, SourceKind};
 
 use std::borrow::Cow;

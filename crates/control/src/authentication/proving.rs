@@ -19,24 +19,12 @@ use martlet_lockout::{LoginAttempt, refused_for};
 
 use super::policy::{is_named_as_device, unknown_to};
 use super::{
-    AnswerLogin, AuthenticationChain, Inner, Policy, SlotRequest, claim_of, room, too_many_wait,
+    AnswerLogin, AuthenticationChain, Inner, Policy, ScramUser, SlotRequest, claim_of, room,
+    too_many_wait,
 };
 
 /// Longest first message of a client, in bytes: what is in it is kept until the last one comes.
 const FIRST_BYTES_MAX: usize = 4096;
-
-/// What a source keeps of a user's password for SCRAM-SHA-256.
-#[derive(Clone, Debug)]
-pub enum ScramUser {
-    /// It does not know the name, or has no verifiers; the next source may.
-    Unknown,
-    /// It knows the name, and has no verifier.
-    WithoutVerifier,
-    /// It knows the name, and refuses it; why.
-    Barred(Refusal),
-    /// The verifier, and who it is that has the password.
-    Known(Verifier, Identity),
-}
 
 /// An exchange after its first step.
 struct Proving {

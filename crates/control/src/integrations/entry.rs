@@ -7,7 +7,7 @@ use martlet_integrate::{Handle, NamedConnection, Settings, State};
 use tracing::warn;
 
 use super::following::Following;
-use super::secrets::OwnSecrets;
+use super::own_secrets::OwnSecrets;
 
 /// Topics below this carry messages from rules to webhooks.
 pub(crate) const TO_WEBHOOKS: &str = "$events/webhook/";

@@ -24,6 +24,7 @@ mod letters;
 mod maker;
 mod metrics;
 mod operate;
+mod own_secrets;
 mod secrets;
 mod sending;
 mod start;

@@ -7,8 +7,8 @@ use martlet_integrate::{ConfiguredSink, webhook};
 use super::Integrations;
 use super::entry::{RunningIntegration, TO_WEBHOOKS};
 use super::host::NodeHost;
-use super::secrets::{self, OwnSecrets};
-use super::{sending, teams};
+use super::own_secrets::OwnSecrets;
+use super::{secrets, sending, teams};
 
 /// A webhook takes what rules have for it, too.
 fn with_rules(sink: &ConfiguredSink) -> ConfiguredSink {

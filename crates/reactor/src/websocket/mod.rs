@@ -246,10 +246,7 @@ mod tests {
         assert!(matches!(received.end, Some(WebSocketEnd::Violation(_))));
         assert!(web.out.starts_with(b"HTTP/1.1 404 "));
         let written = web.out.len();
-        assert_eq!(
-            web.receive(&mut REQUEST.to_vec()),
-            Received::NOTHING
-        );
+        assert_eq!(web.receive(&mut REQUEST.to_vec()), Received::NOTHING);
         assert_eq!(web.out.len(), written);
     }
 

@@ -120,7 +120,14 @@ fn what_the_index_takes_is_known_for_short_queues_and_states_too() {
         record.enqueue(QueueId(id / 2), BodyId(id * 16), 0, [1, 0], b"");
         let (kind, number) = (1, id as u32);
         let owner = 1;
-        record.state(StateKey { owner, kind, number }, &[b"state"]);
+        record.state(
+            StateKey {
+                owner,
+                kind,
+                number,
+            },
+            &[b"state"],
+        );
     }
     engine.append(&buffer);
     engine.write().unwrap();

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use martlet_access::scram::Verifier;
 use martlet_broker::{Identity, Refusal, RevokedClients};
 
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
@@ -41,4 +42,17 @@ impl LookupResult {
             found => (found, None),
         }
     }
+}
+
+/// What a source keeps of a user's password for SCRAM-SHA-256.
+#[derive(Clone, Debug)]
+pub enum ScramUser {
+    /// It does not know the name, or has no verifiers; the next source may.
+    Unknown,
+    /// It knows the name, and has no verifier.
+    WithoutVerifier,
+    /// It knows the name, and refuses it; why.
+    Barred(Refusal),
+    /// The verifier, and who it is that has the password.
+    Known(Verifier, Identity),
 }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use martlet_broker::{Authentication, Refusal, RevokedClients, Rules};
 use martlet_registry::Snapshot;
 
-use super::finding::{Looking, Pretending, Refreshing};
-use crate::authentication::proving::ScramUser;
+use super::finding::{Looking, Pretending, Refreshing, ScramUser};
 use crate::authentication::slots::SlotRequest;
 use crate::authentication::sources::Hashing;
 
