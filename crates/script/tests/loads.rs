@@ -228,13 +228,13 @@ fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
 
     node.set_reading(deaf, false);
     for _ in 0..3 {
-        let small = publish("small", QoS::AtMostOnce, 0, false, b"now");
+        let small = publish("small", QoS::AtMostOnce, 0, false, &[b'x'; 1100]);
         node.send(quick, &small);
     }
     assert_eq!(publishes(&node.take(quick)), 3);
     node.set_reading(deaf, true);
     let came = publishes(&node.take(deaf));
-    assert_eq!(came, 1, "nothing waits behind what was not read");
+    assert_eq!(came, 1, "no more waits behind what was not read");
     let dropped = node.counters().dropped[DropReason::MemoryFull as usize];
     assert_eq!(dropped, 2);
 

@@ -292,22 +292,52 @@ fn kept_data_of_all_kinds_together_never_fills_the_memory() {
     site.is_served();
 }
 
+/// Uses all memory; how many messages are retained then.
+fn use_up(node: &mut Harness, filler: Link) -> usize {
+    let count = fill_with_retained(node, filler);
+    // Each of them holds so little that it is not asked to give back.
+    let is_refused = (0..2000).any(|number| {
+        let away = connect(node, &format!("away-{number}"), None);
+        let topic = format!("away/{number}");
+        subscribe(node, away, std::slice::from_ref(&topic));
+        node.end(away, martlet_broker::TransportEnd::EndOfStream);
+        publish(node, filler, &topic, &[b'x'; 3_500]).is_error()
+    });
+    assert!(is_refused);
+    count
+}
+
+/// A client for which little waits gets its QoS 0 messages while others hold all memory.
+#[test]
+fn a_few_qos_0_messages_wait_for_a_client_while_the_memory_is_used_up() {
+    let mut site = site(1);
+    let node = &mut site.node;
+    let (filler, quiet) = (connect(node, "filler", None), connect(node, "quiet", None));
+    subscribe(node, quiet, &["quiet".to_owned()]);
+    use_up(node, filler);
+    node.take(quiet);
+    node.set_reading(quiet, false);
+    let packet = wire::publish(V5, "quiet", (QoS::AtMostOnce, 0), false, &[b'x'; 100]);
+    let sent = 200_u64;
+    for _ in 0..sent {
+        node.send(site.publisher, &packet);
+    }
+    node.set_reading(quiet, true);
+    let mut arrived = 0;
+    wire::packets(V5, &node.take(quiet), |packet| {
+        arrived += u64::from(matches!(packet, Packet::Publish(_)));
+    });
+    assert!((5..20).contains(&arrived), "{arrived}");
+    let dropped = node.counters().dropped[DropReason::MemoryFull as usize];
+    assert_eq!(dropped + arrived, sent);
+}
+
 /// What frees memory is done however little is left.
 #[test]
 fn retained_messages_can_be_taken_away_while_the_memory_is_used_up() {
     let mut site = site(1);
     let filler = connect(&mut site.node, "filler", None);
-    let count = fill_with_retained(&mut site.node, filler);
-    // Each of them holds so little that it is not asked to give back.
-    let is_refused = (0..2000).any(|number| {
-        let away = connect(&mut site.node, &format!("away-{number}"), None);
-        let topic = format!("away/{number}");
-        subscribe(&mut site.node, away, std::slice::from_ref(&topic));
-        site.node
-            .end(away, martlet_broker::TransportEnd::EndOfStream);
-        publish(&mut site.node, filler, &topic, &[b'x'; 3_500]).is_error()
-    });
-    assert!(is_refused);
+    let count = use_up(&mut site.node, filler);
     assert!(!retain(&mut site.node, filler, "r/0", b"").is_error());
     let (request, filter) = (1, "r/#".into());
     let tenant = TenantId(0);

@@ -43,6 +43,10 @@ pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
     }
 }
 
+/// Output of a client, in bytes, to which QoS 0 messages are added though memory is used up: else
+/// whoever uses it up would cost all others their messages.
+const SMALL_OUTPUT_BYTES: usize = 1024;
+
 impl Shard {
     /// A message is for this session: send it now, queue it, or drop it with a reason.
     /// With the lower of the published and the granted QoS [MQTT-3.8.4-8]; a client that is away
@@ -285,7 +289,7 @@ impl Shard {
                 routing.publication.topic,
             );
         }
-        if waiting > 0 && self.memory.is_spent() {
+        if waiting > SMALL_OUTPUT_BYTES && self.memory.is_spent() {
             return self.drop_message(
                 cx,
                 index,
