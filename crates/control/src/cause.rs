@@ -307,7 +307,7 @@ impl Cause {
 
     fn of_tls(fault: TlsFault) -> Self {
         match fault {
-            TlsFault::NotTls => Self::WrongTransport,
+            TlsFault::NotTls | TlsFault::PlainMqtt => Self::WrongTransport,
             TlsFault::CertificateMissing => Self::CertificateMissing,
             TlsFault::CertificateExpired => Self::CertificateExpired,
             TlsFault::CertificateNotYetValid => Self::ClockWrong,
