@@ -65,6 +65,7 @@ mod payload;
 pub mod problem;
 mod publish;
 mod rate;
+mod refused_requests;
 mod registry;
 mod remedies;
 mod request;

@@ -109,11 +109,13 @@ pub(crate) async fn store(
         Ok(decoded) if of.past => telemetry.store_past(&device, (decoded, received)).await,
         Ok(decoded) => telemetry.store(&device, (decoded, received)).await,
     };
-    let stored = stored.inspect_err(|error: &StoreError| {
-        if let Some(reason) = error.reason() {
+    let stored = stored.map_err(|error: StoreError| match error.reason() {
+        Some(reason) => {
             let path = format!("POST /api/v1/devices/{id}/telemetry");
             telemetry.reject(device.tenant, &path, Some(&id), (reason, error.told()));
+            Problem::from(error).recorded()
         }
+        None => error.into(),
     })?;
     let view = StoredView {
         stored: stored.values,

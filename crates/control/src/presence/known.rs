@@ -282,6 +282,7 @@ impl Known {
             Event::Authenticated { .. }
             | Event::Refused { .. }
             | Event::ProvisioningRefused { .. }
+            | Event::RequestRefused { .. }
             | Event::QueueFull { .. } => None,
             _ => {
                 let index = self.find(head.tenant, &head.client_id)?;

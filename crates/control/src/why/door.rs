@@ -540,6 +540,13 @@ fn gone(facts: &Facts, found: &mut Found) {
     } else if facts.session.is_some() {
         let sentence = "it is not connected; its session is kept for it";
         found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
+    } else if let (Some(_), Some(seen_ms), false) =
+        (&facts.known_as, facts.last_seen_ms, has_tried(facts))
+    {
+        let at = rfc3339::in_words(seen_ms);
+        let sentence = format!("it is not connected by MQTT; the device was last heard of on {at}");
+        let finding = Finding::new(Cause::Away, sentence).since(seen_ms);
+        found.push((Weight::Gone, finding));
     } else if facts.known_as.is_some() && !has_tried(facts) {
         let what = facts.known_as.as_deref().unwrap_or_default();
         let sentence = format!(
@@ -608,10 +615,15 @@ fn refused_by_tls(facts: &Facts) -> Option<&Entry> {
     (uses_tls && is_recent && is_by_tls && is_newer(facts, last)).then_some(last)
 }
 
-/// It has tried to connect. Asking to be added is not that.
+/// It has tried to connect. An HTTP request is not that.
 fn has_tried(facts: &Facts) -> bool {
-    let mut runs = facts.runs.iter();
-    runs.any(|run| run.last.what != EventKind::ProvisioningRefused)
+    let is_request = |what: EventKind| {
+        matches!(
+            what,
+            EventKind::ProvisioningRefused | EventKind::RequestRefused
+        )
+    };
+    facts.runs.iter().any(|run| !is_request(run.last.what))
 }
 
 /// Adds the last refusal of a client without a name: a client that is refused by TLS, by WebSocket

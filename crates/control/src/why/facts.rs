@@ -84,6 +84,8 @@ pub struct Facts {
     /// When the device sent its last message, as far as the tables have it: some seconds late.
     /// Milliseconds since the Unix epoch.
     pub last_message_ms: Option<u64>,
+    /// When the device was last heard of at all, likewise.
+    pub last_seen_ms: Option<u64>,
     /// Other clients that the topic names.
     pub named_in_topic: Vec<NamedInTopic>,
     /// What the node publishes itself.

@@ -43,6 +43,10 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             EventKind::ProvisioningRefused => {
                 found.push((Weight::Before, before(run, cause, OVER)));
             }
+            EventKind::RequestRefused if heard_since(facts, run) => {
+                let over = "the device was heard of again since";
+                found.push((Weight::Before, before(run, cause, over)));
+            }
             EventKind::Disconnected if is_connected => {
                 found.extend(again_and_again(facts, run, cause));
             }
@@ -150,6 +154,11 @@ fn subscribed_since(facts: &Facts, run: &Run) -> bool {
                 .is_some_and(|since_ms| since_ms > run.last.at_ms)
     };
     session.is_some_and(is_since) && !of_topic(facts, run)
+}
+
+/// The tables have a later time of the device: of a login, a request or a message.
+fn heard_since(facts: &Facts, run: &Run) -> bool {
+    facts.last_seen_ms.is_some_and(|ms| ms > run.last.at_ms)
 }
 
 /// Time after which publishes that waited for a rate have come through: they are told of again

@@ -307,6 +307,7 @@ impl Control {
                 policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
             }),
             last_message_ms: None,
+            last_seen_ms: None,
             named_in_topic: Vec::new(),
             own_topics: OwnTopics::default(),
             not_stored: telemetry.map_or_else(Vec::new, |telemetry| {
