@@ -79,7 +79,7 @@ async fn check(
     let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
     parts.extensions.insert(connection);
     parts.extensions.insert(match connection.listener {
-        ListenerKind::Socket => BodyReader::without_places(),
+        ListenerKind::Socket => BodyReader::without_slots(),
         ListenerKind::Tcp { .. } => api.large_bodies.reader(&name),
     });
     parts.extensions.insert(caller.principal);

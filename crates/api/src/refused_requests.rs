@@ -110,8 +110,8 @@ fn head_of(device: &Device) -> EventHead {
     head.with_user(Some(UserName::Proved(device.user_name.as_str().into())))
 }
 
-/// Whose request it is, only its path says. Ids are unique in a tenant alone: it is taken for one of
-/// the common tenant.
+/// Only the path names the device. Ids are unique within a tenant: the device is taken to be of the
+/// common one.
 fn report_unproved(api: &Api, request: &RequestName, why: (RefusalCause, String)) {
     if let Some(device) = &request.device {
         let head = EventHead::new(TenantId::default(), device.as_str());
@@ -136,7 +136,10 @@ mod tests {
     fn the_device_is_the_one_of_the_path() {
         let route = "/api/v1/devices/{id}/telemetry";
         let device = |path| device_in(route, path);
-        assert_eq!(device("/api/v1/devices/d1/telemetry").as_deref(), Some("d1"));
+        assert_eq!(
+            device("/api/v1/devices/d1/telemetry").as_deref(),
+            Some("d1")
+        );
         assert_eq!(device("/api/v1/devices/a%20b/telemetry"), None);
         assert_eq!(device_in("/api/v1/publish", "/api/v1/publish"), None);
     }

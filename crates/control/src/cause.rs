@@ -397,8 +397,8 @@ impl Cause {
         )
     }
 
-    /// It is about coming in.
-    pub fn is_at_door(self) -> bool {
+    /// A connection is refused for it.
+    pub fn is_of_admission(self) -> bool {
         matches!(
             self,
             Self::WrongPassword

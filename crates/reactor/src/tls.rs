@@ -625,7 +625,9 @@ mod tests {
             pieces.iter().for_each(|piece| first.add(piece));
             first.begin_connect()
         };
-        assert!(is_connect(&[b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"]));
+        assert!(is_connect(&[
+            b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
+        ]));
         assert!(is_connect(&[b"\x10\xff\xff\xff\x01\x00\x06MQIsdp\x03"]));
         assert!(is_connect(&[b"\x10", b"\x80\x01\x00", b"\x04"]));
         assert!(!is_connect(&[b"\x10\x0c\x00\x04M", &[0; 64]]));

@@ -1,4 +1,4 @@
-//! Devices, and others for them, send values.
+//! Telemetry that devices send by HTTP, or other callers for them.
 
 use std::io::Read as _;
 
@@ -167,11 +167,10 @@ pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
     .contains(&essence(headers).as_str())
 }
 
-/// Reads a body, which is unpacked first if it is compressed. A large one has to wait for a place.
+/// Reads a body, and unpacks it first if it is compressed. A large one waits for a slot.
 ///
 /// # Errors
-/// It is compressed in a way that is not known, damaged, too long when it is unpacked, or found no
-/// place.
+/// Its compression is unknown, it is damaged, too long when it is unpacked, or found no slot.
 pub(crate) async fn read_payload<T: Send + 'static>(
     api: &Api,
     request: Request,
