@@ -405,7 +405,7 @@ def test_who_is_removed_by_command_is_gone_at_once(guarded):
         with client:
             done = martlet_process.run("user", "rm", user, "--file", str(passwords), "--data-dir", node.data_dir)
             ended = time.monotonic()
-            assert "The running node has read it." in done.stdout, done.stderr
+            assert "Applied to the running node." in done.stdout, done.stderr
             client.wait_for_end()
             late.append(time.monotonic() - ended)
     assert sorted(late)[len(late) // 2] < 0.05, late

@@ -58,7 +58,7 @@ def test_openssl_finds_them_good(authority):
 def test_nothing_is_written_over(authority):
     before = {path.name: path.read_bytes() for path in authority.iterdir()}
     for arguments in [["ca"], ["server", "other"], ["client", "device-7"]]:
-        assert "already exists and is not written over" in cert(*arguments, "--dir", authority, code=1)
+        assert "already exists and is not overwritten" in cert(*arguments, "--dir", authority, code=1)
     assert before == {path.name: path.read_bytes() for path in authority.iterdir()}
     assert "not a valid name for files" in cert("client", "../evil", "--dir", authority, code=1)
 
@@ -308,7 +308,7 @@ def test_one_certificate_is_revoked_by_its_file_or_its_serial_number(authority):
     cert("renew", "device-7", "--dir", authority)
     said = cert("revoke", first, "--dir", authority)
     assert not is_good(authority, first) and is_good(authority, second)
-    assert f"another certificate of device-7 is still good: serial {serial(second)}" in said
+    assert f"another certificate of device-7 is still valid: serial {serial(second)}" in said
     colons = ":".join(serial(second)[at:at + 2] for at in range(0, 32, 2)).upper()
     said = cert("revoke", "--serial", colons, "--dir", authority)
     assert not is_good(authority, second) and is_good(authority, authority / "device-7.crt")
@@ -411,7 +411,7 @@ def test_a_server_that_requires_a_certificate_is_said_to(authority, start_node):
     node = start_node(settings=settings, listen=("mqtts://127.0.0.1:0", "mqtt://127.0.0.1:0"))
     server = f"127.0.0.1:{node.port('mqtts')}"
     said = cert("check", server, "--cafile", authority / "ca.crt", code=1)
-    assert "trusted, and for 127.0.0.1, but this client is refused: the server requires a certificate" in said
+    assert "trusted and valid for 127.0.0.1, but the server refuses this client: the server requires a certificate" in said
     told = json.loads(cert("check", server, "--cafile", authority / "ca.crt", "--json", code=1))
     assert told["trusted"] and not told["accepted"]
     own = ["--cert", authority / "device-7.crt", "--key", authority / "device-7.key"]

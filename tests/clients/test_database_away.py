@@ -142,7 +142,7 @@ def test_commands_find_the_tables_of_a_node_from_wherever_they_are_called(tmp_pa
         for number, (data_dir, where) in enumerate(((tmp_path / "data", "/"), ("data", tmp_path),
                                                     (tmp_path / "link", "/"), (".", tmp_path / "data"))):
             said, code = command("device", "add", f"d{number}", "--data-dir", data_dir, where=where, **other)
-            assert code == 0 and "The running node has read it." in said, said
+            assert code == 0 and "Applied to the running node." in said, said
             said, code = command("device", "ls", "--data-dir", data_dir, where=where)
             assert code == 1 and "other.db" in said, said
     finally:

@@ -152,7 +152,7 @@ def test_the_tables_open_while_clients_and_idle_http_connections_take_all_they_m
     # The tables are opened now, for the first time: to be read again, and for a request.
     added = martlet_process.run("device", "add", "press-7", "--data-dir", node.data_dir)
     assert added.returncode == 0, added.stderr
-    assert "The running node has read it." in added.stdout, added.stdout
+    assert "Applied to the running node." in added.stdout, added.stdout
     for _ in range(3):
         answer = devices_by_admin_sock(node)
         assert answer.startswith("HTTP/1.1 200 ") and "press-7" in answer, answer

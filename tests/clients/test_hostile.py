@@ -38,7 +38,7 @@ UPGRADE = (b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConn
 # 2 ** 28 - 1, the longest that can be said.
 LONGEST = b"\xff\xff\xff\x7f"
 # Listener, and the layers that are made properly before the hostile bytes.
-DOORS = [("mqtt", ()), ("ws", ()), ("ws", ("frames",)), ("mqtts", ()), ("mqtts", ("tls",)), ("wss", ()),
+LISTENERS = [("mqtt", ()), ("ws", ()), ("ws", ("frames",)), ("mqtts", ()), ("mqtts", ("tls",)), ("wss", ()),
          ("wss", ("tls",)), ("wss", ("tls", "frames"))]
 
 
@@ -301,7 +301,7 @@ def all_end(friend, work, inputs, limit_secs):
     return lasted
 
 
-@pytest.mark.parametrize("scheme, layers", DOORS, ids=["-".join([scheme, *layers]) for scheme, layers in DOORS])
+@pytest.mark.parametrize("scheme, layers", LISTENERS, ids=["-".join([scheme, *layers]) for scheme, layers in LISTENERS])
 def test_what_is_no_connect_ends_by_its_deadline(besieged, friend, scheme, layers):
     limit = CONNECT_TIMEOUT_SECS + MARGIN_SECS
 

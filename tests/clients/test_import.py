@@ -396,7 +396,7 @@ def test_a_node_takes_over_its_database_from_service_mqtt(postgres, start_node, 
     node = start_node(data_dir=tmp_path / "data", variables=variables, http=True)
     assert "martlet import seed4" in node.log()
     told = command((tmp_path / "data", {}), "import", "seed4", variables=variables)
-    assert "devices: 1 imported" in told and "The running node has read it." in told
+    assert "devices: 1 imported" in told and "Applied to the running node." in told
     assert publishes(node, "MZXW6YTBOJTG633C", "abcdefghijklmnop", "raw.MZXW6YTBOJTG633C")
     assert not publishes(node, "MZXW6YTBOJTG633C", "abcdefghijklmnox", "raw.MZXW6YTBOJTG633C")
     assert postgres.sql(url, "SELECT * FROM public.devices") == rows

@@ -31,7 +31,7 @@ def test_the_printed_commands_start_it_and_show_that_it_works(tmp_path):
     said = martlet("init", tmp_path / "a node", "--name", "broker.example", *more)
     lines = said.splitlines()
     start = lines[lines.index("Start it:") + 1].strip()
-    prove = lines[lines.index("See that it works, in another terminal:") + 1].strip()
+    prove = lines[lines.index("Test it in another terminal:") + 1].strip()
     add = lines[lines.index("Then add a device:") + 1].strip()
 
     def shell(command):
@@ -128,7 +128,7 @@ def test_what_the_page_sets_up_by_another_user_runs_as_that_user(tmp_path):
         assert any(line.startswith("See how it is") for line in node.stdout)
         assert os.stat(home / "data").st_uid == os.stat(home).st_uid != 0
         run(["sh", "-c", told["commands"][1]])
-        assert "The running node has read it." in run(theirs(add))
+        assert "Applied to the running node." in run(theirs(add))
     finally:
         node.send_signal(signal.SIGTERM)
         node.wait(DEADLINE_SECS)
@@ -199,7 +199,7 @@ def test_who_revokes_is_told_if_the_node_does_not_read_the_list(tmp_path, start_
     said = revoke("a", "--data-dir", node.data_dir)
     assert "does not read this list" in said and f'tls.client_crl = "{certs}/crl.pem"' in said, said
     node = start_node(settings=[*settings, "tls.client_certificates=off"], listen=("mqtts://127.0.0.1:0",))
-    assert "asks no client for a certificate" in revoke("b", "--data-dir", node.data_dir)
+    assert "requests no client certificates" in revoke("b", "--data-dir", node.data_dir)
     said = json.loads(revoke("c", "--data-dir", str(tmp_path / "nobody"), "--json"))
     assert said["is_read_by_node"] is not True
 

@@ -11,7 +11,7 @@ import urllib.request
 
 import martlet_process
 from test_access import mosquitto_passwd
-from test_doors import configured
+from test_listeners import configured
 from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_operation import get

@@ -201,7 +201,7 @@ topic # out 1
     assert "session_expiry_max_secs = 5184000" in written and "queued_messages = 1000" in written
     assert 'listen = "off"' in written and "no HTTP" in {entry["line"] for entry in json.loads(done.stdout)["items"]}
     again = imported(conf, "--out", str(tmp_path / "martlet.toml"))
-    assert again.returncode == 1 and "is not written over: name another with --out, or remove it" in again.stderr
+    assert again.returncode == 1 and "is not overwritten: name another with --out, or remove it" in again.stderr
 
 
 @pytest.mark.parametrize("line, why", [

@@ -90,7 +90,7 @@ def test_stop_says_for_whom_it_waits(start_node, name):
     with client_that_reads_nothing(node, name):
         done = martlet_process.run("stop", "--timeout", "3", "--data-dir", node.data_dir)
         assert done.returncode == 2
-        assert "waiting for 1 client to take its last output" in done.stderr
+        assert "waiting for 1 client to receive its last output" in done.stderr
         node.process.kill()
 
 

@@ -18,7 +18,7 @@ def test_user_says_where_it_has_put_somebody(start, place):
     said = place.user("alice")
     assert f"in {place.path}/martlet.db" in said and f"No node runs with the data directory {place.path} now" in said
     node = start()
-    assert "The running node has read it." in place.user("bob")
+    assert "Applied to the running node." in place.user("bob")
     assert publish(node, "t", "-u", "bob", "-P", "secret")[0] == 0
 
 
@@ -37,7 +37,7 @@ def test_user_changes_the_password_file_of_the_node_that_runs(start_node, tmp_pa
         options = {"arguments": ["--mosquitto-conf", str(configuration)]}
     node = start_node(**options)
     said = martlet("user", "add", "bob", "--weak", "--data-dir", node.data_dir, given="word\n")
-    assert f"in {passwords}" in said and "The running node has read it." in said
+    assert f"in {passwords}" in said and "Applied to the running node." in said
     assert martlet("user", "ls", "--data-dir", node.data_dir, "--json").count('"role"') == 0, "no table has them"
     assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
     assert martlet("user", "ls", "--data-dir", node.data_dir) == "USER\nalice\nbob\n"
@@ -53,7 +53,7 @@ def test_password_files_of_listeners_are_named_to_who_adds_a_user(start_node, tm
     node = start_node(arguments=["--config", str(configuration)], listen=())
     said = martlet("user", "add", "bob", "--weak", "--data-dir", node.data_dir, given="word\n", code=1)
     assert f"password files of their own; name one: --file {passwords}" in said
-    assert "The running node has read it." in martlet(
+    assert "Applied to the running node." in martlet(
         "user", "add", "bob", "--weak", "--file", passwords, "--data-dir", node.data_dir, given="word\n")
     assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
 

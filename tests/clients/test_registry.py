@@ -405,7 +405,7 @@ def test_an_order_that_leaves_the_tables_out_is_told_and_opens_nothing(start, pl
     assert "leaves registry out" not in place.run("config", "check", "--set", *order, "--set", "auth.registry=off")
     node = start(settings=order)
     assert publish(node, "t", "-u", "alice", "-P", "secret")[0] != 0
-    assert publish(node, "t")[0] != 0, "the door was closed, and stays so"
+    assert publish(node, "t")[0] != 0, "anonymous clients were refused, and still are"
     assert "But the node does not use the tables for logins: auth.order leaves registry out" in place.user("bob")
 
 

@@ -162,7 +162,7 @@ def late_of_a_round(node, passwords, command, devices, pulse):
         began = time.time_ns()
         done = martlet_process.run("user", *command, device.user, "--file", str(passwords), "--data-dir", node.data_dir)
         answered = time.time_ns()
-        assert "The running node has read it." in done.stdout, done.stdout + done.stderr
+        assert "Applied to the running node." in done.stdout, done.stdout + done.stderr
         ended = device.wait_for_end()
         # A rename sets the time of change of what it renames, by a clock of a few ms, which is behind.
         replaced = os.stat(passwords).st_ctime_ns
@@ -187,7 +187,7 @@ def test_who_is_being_asked_about_meanwhile_is_not_let_in(guarded):
         device = Device(node, "alice", expected=None)
         until(lambda: hook.asked, "the hook is asked")
         done = martlet_process.run("user", "rm", "alice", "--file", str(passwords), "--data-dir", node.data_dir)
-        assert "has read it" in done.stdout, done.stderr
+        assert "Applied to the running node" in done.stdout, done.stderr
         assert device.is_connected() and device.got == b"", "the answer was there before"
         device.wait_for_end()
         assert device.got[:1] == b"\x20" and device.got[3] >= 0x80, device.got.hex()
@@ -208,7 +208,7 @@ def test_whose_password_is_being_checked_meanwhile_is_not_let_in(guarded, comman
     device = Device(node, "alice", expected=None)
     until(lambda: cpu_ticks() > before + 10, "the password is being checked")
     done = martlet_process.run("user", *command, "alice", "--file", str(passwords), "--data-dir", node.data_dir)
-    assert "has read it" in done.stdout, done.stderr
+    assert "Applied to the running node" in done.stdout, done.stderr
     assert device.is_connected() and device.got == b"", "the answer was there before"
     device.wait_for_end()
     assert device.got[:1] == b"\x20" and device.got[3] >= 0x80, device.got.hex()
@@ -256,7 +256,7 @@ def test_among_a_hundred_thousand_devices_one_that_is_disabled_is_ended_as_soon(
     for device in devices:
         pulse.beat()
         began = time.time_ns()
-        assert "The running node has read it." in martlet("device", "set", device.user, "--status", "inactive")
+        assert "Applied to the running node." in martlet("device", "set", device.user, "--status", "inactive")
         ended = device.wait_for_end()
         # The node holds the tables open, so that what is written stands in the log beside them.
         written = max(os.stat(file).st_mtime_ns for file in data.glob("martlet.db*") if file.suffix != ".db-shm")
@@ -316,7 +316,7 @@ def test_who_is_taken_back_by_a_command_is_out_when_it_has_ended(start_node, tmp
             pulse.beat()
             said = martlet(*(word.format(name) for word in command))
             answered = time.time_ns()
-            assert "The running node has read it." in said, said
+            assert "Applied to the running node." in said, said
             took.setdefault(way, []).append((device.wait_for_end() - answered) / 1e6)
             again = Device(node, name, expected=None, password=secret)
             again.ended.wait(DEADLINE_SECS)

@@ -174,12 +174,12 @@ def test_a_client_certificate_is_required_and_has_to_be_good(secure, authority, 
     assert 'claimed_user_name="wrong-purpose"' in refused, refused
 
 
-def test_mqtt_without_tls_on_the_port_is_told_in_the_log(secure):
+def test_plain_mqtt_to_a_port_of_tls_is_logged(secure):
     node, port, _ = secure()
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECS) as plain:
         plain.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01a")
         plain.recv(100)
-    node.wait_for_log("not TLS")
+    node.wait_for_log("the client speaks plain MQTT to the listener mqtts://")
 
 
 def martlet(*arguments, variables=()):

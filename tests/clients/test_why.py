@@ -526,7 +526,7 @@ def test_when_it_was_last_seen_and_why_it_went_is_known_after_restarts(start_nod
     went = expect(node, "away", "it is not connected", "d1")
     node.terminate()
     node.wait()
-    # On the same port: else the door that it came by is not there any more.
+    # On the same port: else the listener that it used is closed.
     node = start_node(data_dir=place.path, listen=(node.url("mqtt"),))
     answer = expect(node, "away", "it is not connected", "d1")
     assert answer["since"][:16] == went["since"][:16]

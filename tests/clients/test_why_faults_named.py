@@ -16,7 +16,7 @@ from test_access import until
 from test_jwt import Signer
 from test_tls import Authority
 from test_why import expired
-from test_why_faults_doors import HERE, tls
+from test_why_faults_admission import HERE, tls
 from why_faults import Faults, published, reason_of
 
 CONFIG = """

@@ -141,12 +141,12 @@ pub fn nonce() -> Result<String, Problem> {
 /// The form of a user name in which it is compared (RFC 5802 section 2.2).
 ///
 /// # Errors
-/// It has none.
+/// The name has no such form.
 pub fn prepared_name(name: &str) -> Result<Cow<'_, str>, Problem> {
     let prepared = stringprep::saslprep(name)
         .map_err(|_| "the user name has characters or directions of text that SASLprep forbids")?;
     match prepared.is_empty() {
-        true => Err("nothing is left of the user name by SASLprep"),
+        true => Err("the user name is empty after SASLprep"),
         false => Ok(prepared),
     }
 }

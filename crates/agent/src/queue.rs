@@ -227,8 +227,8 @@ impl<D: Disk> Queue<D> {
         self.messages > self.limits.messages || self.bytes > self.limits.bytes
     }
 
-    /// Hands out the oldest messages that are not handed out, in order: at most this number, and
-    /// no more once they have this number of bytes. One that is damaged is removed and counted.
+    /// Hands out the oldest messages that are not handed out, in order: at most `messages_max`, and
+    /// none after the one that reaches `bytes_max`. Damaged messages are removed and counted.
     pub(crate) fn take(&mut self, messages_max: usize, bytes_max: u64) -> Vec<Queued> {
         let mut bytes = 0;
         let entries = self.engine.entries(QUEUE);

@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::http::header::{self, HeaderName};
 use axum::http::request::Parts;
 use martlet_broker::TenantId;
+use martlet_control::authentication::Locked;
 use martlet_control::callers::CallersError;
 use martlet_control::devices::KeyRefusal;
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
@@ -20,6 +21,7 @@ use crate::forwarded;
 use crate::keys;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
+use crate::refused_requests::{self, RequestName};
 use crate::secret::digest_of;
 use crate::session::cookie_of;
 use crate::time::Moment;
@@ -111,12 +113,24 @@ pub(crate) async fn identify_device(
     let devices = api.devices()?;
     let chain = api.control.authentication_chain();
     let attempt = chain.map(|chain| chain.begin_key(&digest_of(key.as_bytes()), connection.peer));
-    let attempt = attempt.transpose()?;
+    let request = RequestName::of(connection, parts);
+    let locked_out = |locked: Locked| {
+        refused_requests::report_lockout(api, &request);
+        Problem::from(locked)
+    };
+    let attempt = attempt.transpose().map_err(locked_out)?;
     let found = devices.by_secret(key.as_bytes()).await;
-    if let (Some(attempt), Ok(_) | Err(KeyRefusal::Unknown)) = (attempt, &found) {
-        attempt.finish(found.is_ok()).await?;
+    let is_decided = !matches!(
+        found,
+        Err(KeyRefusal::Inactive(_) | KeyRefusal::Unavailable(_))
+    );
+    if let Some(attempt) = attempt.filter(|_| is_decided) {
+        attempt.finish(found.is_ok()).await.map_err(locked_out)?;
     }
-    let device = found.map_err(refused)?;
+    let device = found.map_err(|refusal| {
+        refused_requests::report_login(api, &request, &refusal);
+        refused(refusal)
+    })?;
     let now_ms = Moment::now().as_ms();
     if device.last_seen_ms.saturating_add(SEEN_EVERY_MS) < now_ms {
         let noted = devices.note_activity(device.number, Activity::Request, now_ms);
@@ -141,11 +155,11 @@ pub(crate) async fn identify_device(
 
 fn refused(refusal: KeyRefusal) -> Problem {
     match refusal {
-        KeyRefusal::Unknown => {
+        KeyRefusal::Unknown | KeyRefusal::Ended(_) => {
             unknown("The provided API key is not valid").with_heading("Invalid API key")
         }
-        KeyRefusal::Inactive(status) => {
-            let detail = format!("Device is currently {status}");
+        KeyRefusal::Inactive(device) => {
+            let detail = format!("Device is currently {}", device.status);
             Problem::new(ProblemKind::Forbidden, detail).with_heading("Device inactive")
         }
         KeyRefusal::Unavailable(error) => error.into(),

@@ -189,7 +189,7 @@ pub(crate) async fn show(
     QueryOf(limits): QueryOf<DetailLimits>,
 ) -> Result<axum::Json<ClientDetailView>, Problem> {
     let limit = page::limit(limits.limit)?;
-    let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
+    let (tenant, client_id) = api.control.resolve_client(tenant, client_id).await?;
     let found = api.control.client(tenant, &client_id, limit).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;
     Ok(axum::Json(found.into()))
@@ -214,7 +214,7 @@ pub(crate) async fn kick(
     InTenants(tenant): InTenants,
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
+    let (tenant, client_id) = api.control.resolve_client(tenant, client_id).await?;
     expect_no_integration(&api, &client_id, Instead::Pause)?;
     match api.control.disconnect(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),

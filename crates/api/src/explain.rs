@@ -48,7 +48,7 @@ pub(crate) async fn explain(
     let (tenant, user) = match asked.user {
         None => (tenant.unwrap_or_default(), None),
         Some(user) => {
-            let (tenant, user) = control.user_meant(tenant, user);
+            let (tenant, user) = control.resolve_user(tenant, user);
             (tenant, Some(user))
         }
     };

@@ -47,7 +47,7 @@ pub(crate) fn reader_of(request: &Request) -> Option<BodyReader> {
     request.extensions().get().cloned()
 }
 
-/// Reads a body; a large one has to wait for a place.
+/// Reads a body; a large one waits for a slot.
 pub(crate) async fn read_with<T: Send + 'static>(
     reader: Option<BodyReader>,
     body: Bytes,

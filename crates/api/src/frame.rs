@@ -138,9 +138,9 @@ pub fn is_probe(path: &str) -> bool {
     is_health || ["/healthz", "/livez", "/readyz", METRICS].contains(&path)
 }
 
-/// The answer to a request for which there is no place, with the limits of connections from one
+/// The answer to a request for which there is no slot, with the limits of connections from one
 /// address and of all.
-pub fn no_place(of_address: usize, all: usize) -> Response {
+pub fn no_slot(of_address: usize, all: usize) -> Response {
     let detail = format!(
         "too many HTTP connections are open: http.connections_per_address is {of_address}, \
          http.connections is {all}"
@@ -242,13 +242,13 @@ fn write(line: &RequestLine, answer: &Response) {
         };
     }
     match answer.status() {
-        // That a device does not answer is no fault of the node's either.
+        // A device that does not answer is no fault of the node.
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => line!(debug),
         status if status.is_server_error() => line!(warn),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
             line!(info)
         }
-        // What changes something has its line from the audit.
+        // The audit has written a line about a change.
         _ => line!(debug),
     }
 }

@@ -26,6 +26,7 @@ use crate::keys::KEY_HEADER;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::{self, RateAnswer};
+use crate::refused_requests::{self, RequestName};
 use crate::session::open::CSRF_HEADER;
 use crate::streamed;
 use crate::time::Moment;
@@ -61,15 +62,24 @@ async fn check(
         ListenerKind::Tcp { .. } if access == Access::Open => None,
         ListenerKind::Tcp { .. } => api.rates.take(&name, Instant::now()),
     };
-    if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
-        return finish(problem.into_response(), taken, name);
-    }
     let is_write = !origin::is_safe(&parts.method);
+    // Devices ask again and again for what may not be there.
+    let device = caller.device.as_ref().filter(|_| is_write);
+    let own_request = device.map(|device| (device.clone(), RequestName::of(connection, &parts)));
+    let finish = |answer: Response, name: String| {
+        if let Some((device, request)) = &own_request {
+            refused_requests::report_answer(&api, request, device, &answer);
+        }
+        finish(answer, taken, name)
+    };
+    if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
+        return finish(problem.into_response(), name);
+    }
     let action = format!("{} {}", parts.method, parts.uri.path());
     let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
     parts.extensions.insert(connection);
     parts.extensions.insert(match connection.listener {
-        ListenerKind::Socket => BodyReader::without_places(),
+        ListenerKind::Socket => BodyReader::without_slots(),
         ListenerKind::Tcp { .. } => api.large_bodies.reader(&name),
     });
     parts.extensions.insert(caller.principal);
@@ -87,7 +97,7 @@ async fn check(
         true => (request, None),
         false => match body::read(&api, request, is_nobody).await {
             Ok((request, held)) => (request, Some(held)),
-            Err(problem) => return finish(problem.into_response(), taken, name),
+            Err(problem) => return finish(problem.into_response(), name),
         },
     };
     let answer = match is_write && access != Access::Open && !is_streamed {
@@ -125,7 +135,7 @@ async fn check(
         let is_there = is_in_tables || is_unchanged;
         write_down(&api, entry, is_there).await;
     }
-    finish(answer, taken, name)
+    finish(answer, name)
 }
 
 fn finish(mut answer: Response, taken: Option<RateAnswer>, name: String) -> Response {

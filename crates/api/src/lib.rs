@@ -1,8 +1,8 @@
 //! HTTP. A handler is: parse, one call into `control`, answer.
 //!
-//! Two doors to the same routes: listeners on TCP, where a caller presents a key or a session, and
-//! `admin.sock`, whose file mode (0600) is its lock. The crate knows no SQL and nothing of the
-//! broker's inside, and opens no socket: the server that does gives each request its
+//! Two kinds of listener serve the same routes: listeners on TCP, where a caller presents a key or a
+//! session, and `admin.sock`, which its file mode (0600) protects. The crate knows no SQL and nothing
+//! of the broker's inside, and opens no socket: the server that does gives each request its
 //! [`HttpConnection`].
 //!
 //! # The way of a request
@@ -65,6 +65,7 @@ mod payload;
 pub mod problem;
 mod publish;
 mod rate;
+mod refused_requests;
 mod registry;
 mod remedies;
 mod request;
@@ -98,7 +99,7 @@ pub use clients::{
 pub use compat::microservice::webhooks::{MicroserviceIntegration, microservice_webhook};
 pub use compat::system::CompatApi;
 pub use connection::{HttpConnection, ListenerKind};
-pub use frame::{is_probe, no_place};
+pub use frame::{is_probe, no_slot};
 pub use history::{HistoryView, SeriesView};
 pub use integrations::{
     DeadLetterView, DroppedLetters, FailureView, IntegrationTested, IntegrationView, LastErrorView,

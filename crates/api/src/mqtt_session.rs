@@ -120,7 +120,7 @@ pub(crate) async fn show(
     InTenants(tenant): InTenants,
     PathOf(client_id): PathOf<String>,
 ) -> Result<axum::Json<MqttSession>, Problem> {
-    let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
+    let (tenant, client_id) = api.control.resolve_client(tenant, client_id).await?;
     let found = api.control.client(tenant, &client_id, 0).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;
     Ok(axum::Json(found.into()))
@@ -145,7 +145,7 @@ pub(crate) async fn end(
     InTenants(tenant): InTenants,
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
+    let (tenant, client_id) = api.control.resolve_client(tenant, client_id).await?;
     let instead = Instead::Configure(
         "it ends when the integration is removed from the configuration and the node is started \
          again",

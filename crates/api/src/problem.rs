@@ -159,6 +159,8 @@ pub struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What forms of other systems have beside the rest.
     extra: Box<Extra>,
+    /// The journal or another list has recorded it.
+    is_recorded: bool,
 }
 
 impl Problem {
@@ -171,7 +173,20 @@ impl Problem {
             errors: Vec::new(),
             headers: Vec::new(),
             extra: Box::default(),
+            is_recorded: false,
         }
+    }
+
+    /// It needs no event: another list has recorded it.
+    #[must_use]
+    pub(crate) fn recorded(mut self) -> Self {
+        self.is_recorded = true;
+        self
+    }
+
+    /// Another list has recorded it.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.is_recorded
     }
 
     /// A problem of this kind, for an error that may know what helps.

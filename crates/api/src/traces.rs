@@ -115,7 +115,7 @@ impl Named {
                 empty("topic", "a Topic Filter, such as devices/7/#")
             }
             (Some(client_id), None, None) => {
-                let (tenant, client_id) = control.client_meant(tenant, client_id).await?;
+                let (tenant, client_id) = control.resolve_client(tenant, client_id).await?;
                 Ok(Subject::Client(tenant, client_id.into()))
             }
             (None, Some(address), None) => Ok(Subject::Address(address.to_canonical())),

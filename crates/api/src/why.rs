@@ -43,7 +43,7 @@ pub(crate) async fn why(
     let WhyParams { name, topic } = asked;
     let (tenant, name) = match &asked_in {
         InTenantsOrGone::There(Some(tenant)) => (*tenant, api.control.own_name(*tenant, name)),
-        InTenantsOrGone::There(None) => api.control.whom(&name).await?,
+        InTenantsOrGone::There(None) => api.control.resolve_name(&name).await?,
         // A deleted team's device came by that name.
         InTenantsOrGone::Gone(team) => (TenantId::default(), format!("{name}@{team}")),
     };

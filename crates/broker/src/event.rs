@@ -61,6 +61,11 @@ pub enum Event {
         /// The key that it has shown; none: that is none.
         key: Option<Box<ShownKey>>,
     },
+    /// A request of a device by HTTP was refused. Told by the node, not by a shard.
+    RequestRefused {
+        /// Why, with the method and path of the request.
+        why: Refusal,
+    },
     /// An accepted connection ended.
     Disconnected {
         /// Reason code, sent or received or implied.
@@ -318,6 +323,7 @@ impl Event {
             Self::Refused { why, .. }
             | Self::ReauthenticationRefused { why, .. }
             | Self::ProvisioningRefused { why, .. }
+            | Self::RequestRefused { why }
             | Self::Disconnected { why, .. }
             | Self::PublishRefused { why, .. }
             | Self::SubscribeRefused { why, .. } => Some(why),
@@ -331,6 +337,7 @@ impl Event {
             Self::Refused { why, .. }
             | Self::ReauthenticationRefused { why, .. }
             | Self::ProvisioningRefused { why, .. }
+            | Self::RequestRefused { why }
             | Self::Disconnected { why, .. }
             | Self::PublishRefused { why, .. }
             | Self::SubscribeRefused { why, .. } => Some(why),

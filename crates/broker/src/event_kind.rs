@@ -47,6 +47,7 @@ kinds! {
     Refused = "refused", Some("connect refused"), Connection, "A CONNECT was refused.";
     ReauthenticationRefused = "reauthentication_refused", Some("re-authentication refused"), Connection, "A client did not prove anew who it is.";
     ProvisioningRefused = "provisioning_refused", Some("provisioning refused"), Connection, "A device was not added by the provisioning key that it has shown.";
+    RequestRefused = "request_refused", Some("request refused"), Connection, "An HTTP request of a device was refused.";
     TakenOver = "taken_over", None, Connection, "A connection ends because its client has come again.";
     Disconnected = "disconnected", Some("disconnected"), Connection, "A connection ended.";
     SessionEnded = "session_ended", None, Connection, "A session ended.";
@@ -94,6 +95,7 @@ impl Event {
             Self::Refused { .. } => EventKind::Refused,
             Self::ReauthenticationRefused { .. } => EventKind::ReauthenticationRefused,
             Self::ProvisioningRefused { .. } => EventKind::ProvisioningRefused,
+            Self::RequestRefused { .. } => EventKind::RequestRefused,
             Self::TakenOver { .. } => EventKind::TakenOver,
             Self::Disconnected { .. } => EventKind::Disconnected,
             Self::SessionEnded { .. } => EventKind::SessionEnded,

@@ -81,7 +81,9 @@ impl EventNotice {
                 *head = EventHead::of_client(head.tenant, client);
                 return;
             }
-            Event::Refused { .. } | Event::ProvisioningRefused { .. } => head.shorten_client_id(),
+            Event::Refused { .. }
+            | Event::ProvisioningRefused { .. }
+            | Event::RequestRefused { .. } => head.shorten_client_id(),
             _ => {}
         }
         shorten_user(&mut head.user);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::connect_request::ConnectingClient;
 use crate::limits::ListenerPolicy;
 
-/// Where a connection came from and by which door.
+/// The address of a connection, and its listener.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The peer's address; none on a Unix socket.

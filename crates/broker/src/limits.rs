@@ -323,9 +323,9 @@ pub struct ListenerPolicy {
     pub subscription_ids_available: bool,
     /// `$share/…`, on 3.1.1 too.
     pub shared_subscription_available: bool,
-    /// The node's own door, to clients of this tenant that are parts of the node: their Client
-    /// Identifiers begin with `$`, limits of connections and of their rate do not hold for them,
-    /// and that they come and go is not told. None for everybody else's.
+    /// For the node's own clients of this tenant: their Client Identifiers begin with `$`, limits
+    /// of connections and of their rate do not apply to them, and their connections are no events.
+    /// None for all listeners.
     pub own: Option<TenantId>,
     /// Clients without credentials of their own may register as devices; none: they may not.
     pub discovery: Option<Arc<Discovery>>,
@@ -388,7 +388,7 @@ impl ListenerPolicy {
         }
     }
 
-    /// The node's own door to this tenant. It is none of the node's listeners.
+    /// The policy for the node's own clients of this tenant. No listener has it.
     pub fn own(tenant: TenantId) -> Self {
         Self {
             name: "the node's own".to_owned(),

@@ -90,7 +90,7 @@ pub struct Issued {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// It is there already.
-    #[error("{} already exists and is not written over", .0.display())]
+    #[error("{} already exists and is not overwritten", .0.display())]
     Exists(PathBuf),
     /// There is no authority in the directory.
     #[error("there is no certificate authority: {} is missing", .0.display())]

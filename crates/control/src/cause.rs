@@ -170,7 +170,7 @@ impl Cause {
             | Event::ReauthenticationRefused { reason, why, .. } => {
                 Self::of_refusal(*reason, why.cause)
             }
-            Event::ProvisioningRefused { why, .. } => {
+            Event::ProvisioningRefused { why, .. } | Event::RequestRefused { why } => {
                 Self::of_refusal(ReasonCode::NotAuthorized, why.cause)
             }
             Event::Disconnected { reason, why, .. } => return Self::of_end(*reason, why.cause),
@@ -256,6 +256,7 @@ impl Cause {
             Is::HookRefused => Self::HookRefused,
             Is::HookDown => Self::HookDown,
             Is::TokenKeysDown => Self::TokenKeysDown,
+            Is::TooManyRequests => Self::TooFast,
             Is::LoginsWait | Is::SharedSubscriptionsFull => Self::LimitReached,
             Is::Forbidden
             | Is::ServerTopic
@@ -274,6 +275,7 @@ impl Cause {
             | Is::NameOfDevice
             | Is::RegistrationPayload
             | Is::PayloadKeyUnreadable
+            | Is::RequestInvalid
             | Is::LoginFailed => Self::Other,
             Is::Packet(_)
             | Is::ByReasonCode
@@ -307,7 +309,7 @@ impl Cause {
 
     fn of_tls(fault: TlsFault) -> Self {
         match fault {
-            TlsFault::NotTls => Self::WrongTransport,
+            TlsFault::NotTls | TlsFault::PlainMqtt => Self::WrongTransport,
             TlsFault::CertificateMissing => Self::CertificateMissing,
             TlsFault::CertificateExpired => Self::CertificateExpired,
             TlsFault::CertificateNotYetValid => Self::ClockWrong,
@@ -395,8 +397,8 @@ impl Cause {
         )
     }
 
-    /// It is about coming in.
-    pub fn is_at_door(self) -> bool {
+    /// A connection is refused for it.
+    pub fn is_of_admission(self) -> bool {
         matches!(
             self,
             Self::WrongPassword

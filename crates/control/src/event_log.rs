@@ -147,6 +147,7 @@ pub(crate) fn write(
         Event::Refused { .. }
         | Event::ReauthenticationRefused { .. }
         | Event::ProvisioningRefused { .. }
+        | Event::RequestRefused { .. }
         | Event::Disconnected { .. }
         | Event::Dropped { .. }
         | Event::MessagesLost { .. }
@@ -240,6 +241,7 @@ fn has_address(event: &Event) -> bool {
         event,
         Event::Refused { .. }
             | Event::ProvisioningRefused { .. }
+            | Event::RequestRefused { .. }
             | Event::PublishesDelayed { .. }
             | Event::RateExceeded { .. }
             | Event::SubscribeRefused { .. }
@@ -253,6 +255,7 @@ fn has_remedy(event: &Event) -> bool {
         event,
         Event::Refused { .. }
             | Event::ProvisioningRefused { .. }
+            | Event::RequestRefused { .. }
             | Event::MessagesLost { .. }
             | Event::PublishesDelayed { .. }
             | Event::RateExceeded { .. }

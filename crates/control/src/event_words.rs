@@ -26,6 +26,7 @@ pub(crate) fn headline(told: &EventNotice) -> &'static str {
         Event::Refused { .. } => "connection refused",
         Event::ReauthenticationRefused { .. } => "re-authentication refused",
         Event::ProvisioningRefused { .. } => "device not added by a provisioning key",
+        Event::RequestRefused { .. } => "HTTP request of a device refused",
         Event::Disconnected { .. } => "client disconnected",
         Event::Dropped { .. } => "message dropped",
         Event::QueueFull { limit, .. } if limit.limit == Limit::PartQueue => {
@@ -107,6 +108,7 @@ pub(crate) fn of_client(kind: EventKind, topic: Option<&str>) -> Option<String> 
         (EventKind::Refused, _) => return None,
         (EventKind::ReauthenticationRefused, _) => "it was refused when it authenticated again",
         (EventKind::ProvisioningRefused, _) => "it was not added by a provisioning key",
+        (EventKind::RequestRefused, _) => "its HTTP request was refused",
         (EventKind::Disconnected, _) => "its connection was ended",
         (EventKind::PublishRefused, Some(topic)) => {
             return Some(format!("its publish to {topic} was refused"));

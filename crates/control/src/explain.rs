@@ -147,8 +147,10 @@ impl PermissionQuestion {
                 self.by(&rules, Some(user), asked.to_owned()).with(&note)
             }
         };
-        let is_door = |realm: &&Realm| realm.tenant() == TenantId::default();
-        if policy.realms.keys().filter(is_door).count() > 1 && self.tenant == TenantId::default() {
+        let is_of_listener = |realm: &&Realm| realm.tenant() == TenantId::default();
+        if policy.realms.keys().filter(is_of_listener).count() > 1
+            && self.tenant == TenantId::default()
+        {
             let note = "listeners that have credentials of their own may decide otherwise";
             explained.notes.push(note.to_owned());
         }

@@ -21,7 +21,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Nothing is shown yet; nothing ever will be if standard error is no terminal.
+    /// Shows nothing yet, and never does if standard error is no terminal.
     pub(super) fn new(options: &Options) -> Self {
         let enabled = !options.json && std::io::stderr().is_terminal();
         Self {

@@ -216,7 +216,7 @@ impl Traffic {
         }
     }
 
-    /// Sends what may be sent now: within the window, or due.
+    /// Sends the messages that are due, or that the window permits.
     pub(super) fn publish(&mut self, driver: &mut Driver, now: Instant) {
         if self.stopped {
             return self.credited.clear();

@@ -85,11 +85,11 @@ const NAMED_MAX: usize = 5;
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Suspect {
-    /// A name, or none, of the credentials of a door, from an address.
+    /// A name, or none, of the credentials of a realm, from an address.
     NameFrom(Home),
-    /// At whichever door.
+    /// In any realm.
     Address(IpAddr),
-    /// A name of the credentials of a door.
+    /// A name of the credentials of a realm.
     Name(Realm, Arc<str>),
 }
 
@@ -127,7 +127,7 @@ pub struct Failures {
 /// A login: the parts of it that are counted.
 #[derive(Clone, Debug, Default)]
 pub struct LoginAttempt {
-    /// The realm of the names: those of another door are other people's.
+    /// The realm of the names: those of another realm are of other clients.
     pub realm: Realm,
     /// Where it comes from.
     pub address: Option<IpAddr>,
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_at_one_door_is_not_that_of_another() {
+    fn a_name_in_one_realm_is_not_that_of_another() {
         let (mut failures, now) = (failures(), Instant::now());
         let guest = |address| LoginAttempt {
             realm: Realm(7),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{Rules, TenantId};
 
 /// Which of a node's sets of rules an identity belongs to: names of users mean different people at
-/// doors with credentials of their own.
+/// listeners with credentials of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Realm(pub u32);
 

@@ -197,6 +197,10 @@ causes! {
     PayloadKeyUnreadable = "the payload is not a JSON object";
     /// A rule forbids the topic of the Will, or no rule permits it.
     WillForbidden = "the Will is not permitted";
+    /// The request of a device by HTTP is not valid.
+    RequestInvalid = "the HTTP request is not valid";
+    /// A device sends HTTP requests faster than it may.
+    TooManyRequests = "too many HTTP requests";
     /// The topic of the Will is one of the server's own.
     WillOnServerTopic = "Will Topic is one of the server's own";
     /// The disk of the message store has no room.

@@ -27,7 +27,8 @@ macro_rules! faults {
 faults! {
     /// Why a TLS handshake or connection fails.
     TlsFault {
-        NotTls = "what came is not TLS: this listener speaks mqtts or wss";
+        NotTls = "what came is not TLS: this listener expects TLS (mqtts or wss)";
+        PlainMqtt = "plain MQTT came to a port of TLS";
         NoVersion = "no TLS version in common: the client's is older than the listener accepts";
         NoCipherSuite = "no TLS cipher suite in common";
         NoKeyExchange = "no TLS key exchange group in common";

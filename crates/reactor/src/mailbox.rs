@@ -57,7 +57,7 @@ pub(crate) enum Control {
     /// From the authenticator: the answer for the screened message of that connection.
     Screened(ConnectionId, Box<Screened>),
     /// Accept connections from now on.
-    OpenDoor,
+    AcceptConnections,
     /// Look at the certificates of clients again.
     RecheckCertificates,
     /// End the thread.

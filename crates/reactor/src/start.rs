@@ -241,7 +241,8 @@ impl Running {
     /// From now on connections are accepted, if the node was to do that later
     /// ([`ReactorConfig::opens_later`]).
     pub fn open_listeners(&self) {
-        self.mailboxes.control(ShardId(0), Control::OpenDoor);
+        self.mailboxes
+            .control(ShardId(0), Control::AcceptConnections);
     }
 
     /// Tells one shard something; unknown shards are told nothing.

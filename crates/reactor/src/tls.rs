@@ -157,19 +157,54 @@ impl Records {
     }
 }
 
+/// The first bytes of a connection, as many as tell a CONNECT packet from other protocols.
+#[derive(Clone, Copy, Debug, Default)]
+struct FirstBytes {
+    bytes: [u8; 13],
+    len: usize,
+}
+
+impl FirstBytes {
+    /// Appends received bytes, as far as there is room.
+    fn add(&mut self, received: &[u8]) {
+        let room = &mut self.bytes[self.len..];
+        let count = room.len().min(received.len());
+        room[..count].copy_from_slice(&received[..count]);
+        self.len += count;
+    }
+
+    /// Whether they are those of a CONNECT packet, as far as they have been received: its type, the
+    /// Remaining Length and the Protocol Name.
+    fn begin_connect(&self) -> bool {
+        const CONNECT: u8 = 0x10;
+        const PROTOCOL_NAMES: [&[u8]; 2] = [b"\x00\x04MQTT", b"\x00\x06MQIsdp"];
+        let [CONNECT, behind @ ..] = &self.bytes[..self.len] else {
+            return false;
+        };
+        // All bytes of the Remaining Length but the last have the highest bit.
+        let Some(last) = behind.iter().take(4).position(|byte| *byte < 0x80) else {
+            return false;
+        };
+        let name = &behind[last + 1..];
+        let mut known = PROTOCOL_NAMES.iter();
+        name.len() >= 2 && known.any(|known| name.starts_with(known) || known.starts_with(name))
+    }
+}
+
 /// Bytes that a TLS connection takes beside what waits in it: its keys, and what it is to remember.
 const CONNECTION_BYTES: usize = 8 * 1024;
 /// The same before anything has come.
 const ACCEPTOR_BYTES: usize = 1024;
 
 enum Stage {
-    /// Nothing was said yet, or not all of a ClientHello.
+    /// No ClientHello has been received, or not all of it.
     Hello {
         acceptor: Acceptor,
         settings: TlsSettings,
+        first: FirstBytes,
     },
-    /// What was said is no ClientHello that can be answered: an alert says so, of which this is
-    /// left to be written.
+    /// What was received is no ClientHello that can be answered. Holds the bytes of the alert that
+    /// are still to be written.
     Refused(Vec<u8>),
     /// The handshake, and all after it.
     Answered(ServerConnection),
@@ -211,6 +246,7 @@ impl Tls {
         let stage = Stage::Hello {
             acceptor: Acceptor::default(),
             settings: settings.clone(),
+            first: FirstBytes::default(),
         };
         Self {
             stage,
@@ -337,9 +373,15 @@ impl Tls {
 
     /// Takes a part of the bytes of a ClientHello, and answers when that is complete.
     fn receive_hello(&mut self, bytes: &mut &[u8], plain: &mut Vec<u8>) -> Result<bool, TlsFault> {
-        let Stage::Hello { acceptor, settings } = &mut self.stage else {
+        let Stage::Hello {
+            acceptor,
+            settings,
+            first,
+        } = &mut self.stage
+        else {
             return Ok(false);
         };
+        first.add(bytes);
         let taken = acceptor.read_tls(bytes);
         if !taken.is_ok_and(|taken| taken > 0) {
             return Err(TlsFault::RecordTooLong);
@@ -362,11 +404,15 @@ impl Tls {
                 closed
             }
             Err((error, mut alert)) => {
+                let fault = match fault_of(&error, true) {
+                    TlsFault::NotTls if first.begin_connect() => TlsFault::PlainMqtt,
+                    fault => fault,
+                };
                 let mut unsent = Vec::new();
                 // Nothing that is written to a vector fails.
                 let _ = alert.write_all(&mut unsent);
                 self.stage = Stage::Refused(unsent);
-                Err(fault_of(&error, true))
+                Err(fault)
             }
         }
     }
@@ -590,6 +636,33 @@ fn incompatible(why: &PeerIncompatible) -> TlsFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_bytes_of_a_connect_packet_are_known() {
+        let is_connect = |pieces: &[&[u8]]| {
+            let mut first = FirstBytes::default();
+            pieces.iter().for_each(|piece| first.add(piece));
+            first.begin_connect()
+        };
+        assert!(is_connect(&[
+            b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
+        ]));
+        assert!(is_connect(&[b"\x10\xff\xff\xff\x01\x00\x06MQIsdp\x03"]));
+        assert!(is_connect(&[b"\x10", b"\x80\x01\x00", b"\x04"]));
+        assert!(!is_connect(&[b"\x10\x0c\x00\x04M", &[0; 64]]));
+        for other in [
+            &b""[..],
+            b"\x10",
+            b"\x10\x0c\x00",
+            b"\x10\x0c\x00\x05MQTT",
+            b"\x30\x0c\x00\x04MQTT",
+            b"\x10\xff\xff\xff\xff\x00\x04MQTT",
+            b"GET / HTTP/1.1\r\n",
+            b"\x16\x03\x01\x02\x00\x01",
+        ] {
+            assert!(!is_connect(&[other]), "{other:?}");
+        }
+    }
 
     #[test]
     fn of_records_that_come_in_pieces_what_is_unfinished_is_known() {

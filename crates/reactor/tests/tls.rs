@@ -190,7 +190,7 @@ fn a_client_that_reads_nothing_is_bounded_and_then_gets_all() {
 }
 
 #[test]
-fn what_is_not_tls_is_told_apart_and_said() {
+fn plain_mqtt_at_a_tls_listener_is_recognised_and_logged() {
     let authority = Authority::new();
     let settings = Settings {
         events: martlet_broker::EventInterest {
@@ -212,7 +212,8 @@ fn what_is_not_tls_is_told_apart_and_said() {
     let Event::Refused { why, .. } = event else {
         panic!("{event:?}");
     };
-    assert_eq!(why.cause, RefusalCause::Tls(TlsFault::NotTls));
+    assert_eq!(why.cause, RefusalCause::Tls(TlsFault::PlainMqtt));
+    assert!(why.detail().contains("expects TLS"), "{}", why.detail());
     secure.node.await_connections(0);
 }
 

@@ -476,7 +476,7 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
     let visibility = work.actor.visibility.clone();
     let named = new.team.as_deref().or(visibility.team());
     let is_name = new.kind != BanKind::Address;
-    // `NAME@TEAM` is a name of that team's tenant, as at the door.
+    // `NAME@TEAM` is a name of that team's tenant, as in a login.
     let qualified = new.value.rsplit_once('@').filter(|_| is_name);
     let Some(named) = named else {
         if let Some((name, team)) = qualified

@@ -298,7 +298,7 @@ impl Registry {
         })
     }
 
-    /// Begins reading. All statements see what is there at one moment.
+    /// Begins a read transaction. All its statements see the same state.
     pub(crate) async fn consistent_reading(&mut self) -> Result<Reading<'_>, RegistryError> {
         let (engine, place) = (self.engine(), Arc::clone(&self.place));
         let connection = self.connected().await?;
@@ -404,7 +404,7 @@ impl Work<'_> {
     }
 
     /// From now on clients have to say who they are, also after the last user and the last device
-    /// are removed: a node does not open its doors by that.
+    /// are removed: a node does not accept clients without credentials for that.
     pub(crate) async fn set_in_use(&mut self) -> Result<(), sqlx::Error> {
         let sql = "INSERT INTO settings (name, value) VALUES ('in_use', 'yes') \
                    ON CONFLICT DO NOTHING";

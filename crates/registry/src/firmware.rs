@@ -331,7 +331,7 @@ async fn add(work: &mut Work<'_>, new: NewFirmware) -> Result<Firmware, Fault> {
     new.check()?;
     let (engine, visibility) = (work.engine, work.actor.visibility.clone());
     let team = visibility.team().unwrap_or_default().to_owned();
-    // Its topics do not matter here: in any tenant but the common one they are not looked at.
+    // Its topics do not matter here: they are checked for the common tenant alone.
     expect_type(work, i64::MAX, &new.device_type).await?;
     let mut sql = work.sql("SELECT COUNT(*) FROM firmware WHERE team = ");
     sql.bind(team.clone());

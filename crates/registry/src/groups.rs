@@ -49,7 +49,7 @@ impl Registry {
     /// Adds a group.
     ///
     /// # Errors
-    /// The team has one of that name, or there is no such team.
+    /// The team has a group of that name, or the team does not exist.
     pub async fn add_group(
         &mut self,
         actor: &Actor,

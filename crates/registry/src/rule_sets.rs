@@ -111,7 +111,7 @@ impl Registry {
     /// Adds a role or a type.
     ///
     /// # Errors
-    /// It is there, or the name is none.
+    /// It exists already, or the name is not valid.
     pub async fn add_rule_set(
         &mut self,
         owner: Owner,
@@ -475,7 +475,7 @@ async fn change(
 
 async fn remove(work: &mut Work<'_>, owner: Owner, name: &str) -> Result<(), Fault> {
     expect_all(work)?;
-    let (used, gone) = match owner {
+    let (used, deletion) = match owner {
         Owner::Role => (
             "SELECT name, deleted_ms FROM users WHERE role = $1 ORDER BY deleted_ms LIMIT 1",
             "DELETE FROM roles WHERE name = $1",
@@ -502,8 +502,8 @@ async fn remove(work: &mut Work<'_>, owner: Owner, name: &str) -> Result<(), Fau
     let rules = sqlx::query("DELETE FROM rules WHERE owner_kind = $1 AND owner = $2");
     let rules = rules.bind(owner.kind()).bind(name.to_owned());
     rules.execute(&mut *work.all).await?;
-    let gone = sqlx::query(gone).bind(name.to_owned());
-    gone.execute(&mut *work.all).await?;
+    let deletion = sqlx::query(deletion).bind(name.to_owned());
+    deletion.execute(&mut *work.all).await?;
     let action = format!("{}.remove", owner.kind());
     work.audit(&action, (owner.kind(), name), "", json!({}))
         .await

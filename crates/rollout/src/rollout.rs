@@ -208,7 +208,7 @@ impl Rollout {
         vec![RolloutEffect::Changed]
     }
 
-    /// Why the gate has the rollout pause, if it does.
+    /// The reason for which the wave gate pauses the rollout; none: it does not.
     fn beyond_gate(&self, plan: &Plan, wave: &WaveCounts) -> Option<PauseReason> {
         let devices = wave.taking_part();
         let failed = wave.failed.saturating_sub(self.accepted_failed);

@@ -213,7 +213,7 @@ fn revoking_ends_connections_and_those_on_their_way_in() {
 }
 
 #[test]
-fn a_user_of_that_name_at_another_door_is_not_revoked() {
+fn a_user_of_that_name_in_another_realm_is_not_revoked() {
     for shards in [1, 3] {
         let mut node = node(shards);
         let open = Arc::new(Rules::open());

@@ -88,8 +88,8 @@ pub struct Located<F> {
     bytes: u64,
 }
 
-/// Reads many bodies in the order in which they lie, neighbours with one call, and hands each over
-/// with what it came with. Who reads for many queues at once finds that they were filled together.
+/// Reads many bodies in the order of the files, neighbours with one call, and calls `each` with the
+/// value that was given beside each. Bodies of queues that were filled together are neighbours.
 pub fn read_located<D: Disk, T: Copy>(
     disk: &D,
     located: &[(&Located<D::File>, T)],

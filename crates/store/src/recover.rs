@@ -486,7 +486,7 @@ impl<D: Disk> Engine<D> {
         })
     }
 
-    /// What the index places in segments that are not there is lost.
+    /// Records the loss of bodies and states whose segments are missing.
     fn lose_missing(&mut self, gaps: &Gaps, report: &mut Report) {
         let segments = &self.segments;
         let is_lost = |location: Location| segments.get(location.slot).is_none();

@@ -131,10 +131,10 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Reads on where the queue says.
+    /// Continues at the positions that the queue has stored.
     ///
     /// # Errors
-    /// It is no directory, or cannot be read: a line for the user.
+    /// The path is no directory, or cannot be read; as a line for the user.
     pub(crate) fn open<D: Disk>(
         path: &Path,
         line_bytes_max: usize,

@@ -14,26 +14,26 @@ use crate::problem::{Problem, ProblemKind};
 /// Bytes of a body, unpacked, up to which it is read at once.
 pub(crate) const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// Large bodies that are read at once, at most: half as many as there are processors.
-const PLACES_MAX: usize = 4;
+const SLOTS_MAX: usize = 4;
 /// Those of one caller.
-const PLACES_OF_CALLER_MAX: usize = 1;
-/// Time that a large body waits for its place.
+const SLOTS_OF_CALLER_MAX: usize = 1;
+/// Time that a large body waits for its slot.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Places of large bodies, by caller.
+/// Slots of large bodies, by caller.
 #[derive(Clone, Debug)]
 pub(crate) struct LargeBodies(Arc<SharedSlots<String>>);
 
 impl Default for LargeBodies {
     fn default() -> Self {
         let processors = available_parallelism().map_or(1, NonZero::get);
-        Self::with_places((processors / 2).clamp(1, PLACES_MAX))
+        Self::with_slots((processors / 2).clamp(1, SLOTS_MAX))
     }
 }
 
 impl LargeBodies {
-    fn with_places(places: usize) -> Self {
-        Self(Arc::new(SharedSlots::new(places, PLACES_OF_CALLER_MAX)))
+    fn with_slots(slots: usize) -> Self {
+        Self(Arc::new(SharedSlots::new(slots, SLOTS_OF_CALLER_MAX)))
     }
 
     /// Reads the bodies of this caller.
@@ -48,14 +48,14 @@ impl LargeBodies {
 /// Reads the bodies of one caller.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyReader {
-    /// None: the caller needs no places.
+    /// None: the caller needs no slots.
     large: Option<LargeBodies>,
     caller: String,
 }
 
 impl BodyReader {
     /// Reads the bodies of an operator at `admin.sock`.
-    pub(crate) fn without_places() -> Self {
+    pub(crate) fn without_slots() -> Self {
         Self {
             large: None,
             caller: String::new(),
@@ -65,7 +65,7 @@ impl BodyReader {
     /// Does the work of reading a body of that many bytes, or more when it is unpacked.
     ///
     /// # Errors
-    /// It is large, and found no place in time.
+    /// It is large, and found no slot in time.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -74,17 +74,17 @@ impl BodyReader {
         if bytes <= SMALL_BYTES_MAX {
             return Ok(work());
         }
-        let place = match &self.large {
+        let slot = match &self.large {
             None => None,
-            Some(LargeBodies(places)) => {
-                let place = places.take(&self.caller, WAIT_MAX).await;
-                Some(place.ok_or_else(no_place)?)
+            Some(LargeBodies(slots)) => {
+                let slot = slots.take(&self.caller, WAIT_MAX).await;
+                Some(slot.ok_or_else(no_slot)?)
             }
         };
-        // Where the caller has gone, the place is taken until the work is done.
+        // Where the caller has gone, the slot is taken until the work is done.
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(place);
+            drop(slot);
             done
         });
         done.await.map_err(|error| {
@@ -94,10 +94,10 @@ impl BodyReader {
     }
 }
 
-fn no_place() -> Problem {
+fn no_slot() -> Problem {
     let secs = WAIT_MAX.as_secs();
     let detail = format!(
-        "the node reads other large bodies, and had no place for this one in {secs} s: ask again \
+        "the node reads other large bodies, and had no slot for this one in {secs} s: ask again \
          later"
     );
     Problem::unavailable(detail)
@@ -115,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_has_one_place_and_small_bodies_need_none() {
-        let bodies = LargeBodies::with_places(2);
+        let bodies = LargeBodies::with_slots(2);
         let large = SMALL_BYTES_MAX + 1;
         let (go_on, wait) = mpsc::channel::<()>();
         let one = bodies.reader("device:1");

@@ -83,7 +83,7 @@ impl Shaper {
         let mut frames = Vec::new();
         for gone in gone.into_iter().flatten() {
             self.panel.flush(&mut frames);
-            out.push(told(&gone));
+            out.push(gap_frame(&gone));
             out.extend(frames.drain(..).map(|frame| framed(reader, frame)));
         }
         match self.format {
@@ -98,7 +98,7 @@ impl Shaper {
                 for entry in batch.entries() {
                     self.panel.put(&entry, self.payload_max, &mut frames);
                     if let Some(lost) = entry.lost() {
-                        out.push(told(&Gone::lost(lost)));
+                        out.push(gap_frame(&Gone::lost(lost)));
                     }
                     out.extend(frames.drain(..).map(|frame| framed(reader, frame)));
                 }
@@ -120,7 +120,7 @@ fn panel(filter: &Filter) -> Panel {
     Panel::new(filter, usize::MAX)
 }
 
-fn told(gone: &Gone) -> Piece {
+fn gap_frame(gone: &Gone) -> Piece {
     Piece::Own {
         id: None,
         is_gone: true,

@@ -1,4 +1,4 @@
-//! Devices, and others for them, send values.
+//! Telemetry that devices send by HTTP, or other callers for them.
 
 use std::io::Read as _;
 
@@ -109,11 +109,13 @@ pub(crate) async fn store(
         Ok(decoded) if of.past => telemetry.store_past(&device, (decoded, received)).await,
         Ok(decoded) => telemetry.store(&device, (decoded, received)).await,
     };
-    let stored = stored.inspect_err(|error: &StoreError| {
-        if let Some(reason) = error.reason() {
+    let stored = stored.map_err(|error: StoreError| match error.reason() {
+        Some(reason) => {
             let path = format!("POST /api/v1/devices/{id}/telemetry");
             telemetry.reject(device.tenant, &path, Some(&id), (reason, error.told()));
+            Problem::from(error).recorded()
         }
+        None => error.into(),
     })?;
     let view = StoredView {
         stored: stored.values,
@@ -165,11 +167,10 @@ pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
     .contains(&essence(headers).as_str())
 }
 
-/// Reads a body, which is unpacked first if it is compressed. A large one has to wait for a place.
+/// Reads a body, and unpacks it first if it is compressed. A large one waits for a slot.
 ///
 /// # Errors
-/// It is compressed in a way that is not known, damaged, too long when it is unpacked, or found no
-/// place.
+/// Its compression is unknown, it is damaged, too long when it is unpacked, or found no slot.
 pub(crate) async fn read_payload<T: Send + 'static>(
     api: &Api,
     request: Request,

@@ -174,7 +174,7 @@ impl Shard {
         Some(all.collect())
     }
 
-    /// How the lanes of this shard want a topic of messages that it receives.
+    /// The interest of the lanes of this shard in a topic of messages that the shard receives.
     #[cold]
     pub(crate) fn wanted_by_lanes(&mut self, tenant: TenantId, topic: &str) -> InterestClass {
         let mut class = InterestClass::NONE;

@@ -299,7 +299,7 @@ impl Outbound {
         }
     }
 
-    /// The client has left: what was sent and can be read back needs no memory.
+    /// Frees the memory of sent messages that the store can read back: the client has disconnected.
     pub(super) fn put_away(&mut self) {
         for message in self.in_flight.values_mut() {
             if message.sent_before

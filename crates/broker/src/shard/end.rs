@@ -37,6 +37,17 @@ impl TransportEnd {
             Self::BadCertificate { fault, .. } => (*fault).into(),
         }
     }
+
+    /// Why a connection was refused, with the listener where a client may have the wrong port.
+    pub(super) fn refusal(&self, listener: &str) -> Refusal {
+        let cause = self.cause();
+        match cause {
+            RefusalCause::Tls(TlsFault::PlainMqtt) => Refusal::from(cause).with_detail(format!(
+                "the client speaks plain MQTT to the listener {listener}, which expects TLS"
+            )),
+            _ => cause.into(),
+        }
+    }
 }
 
 /// How an accepted connection is ended.

@@ -63,9 +63,10 @@ impl Shard {
             Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(cause)),
             Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
                 let address = connection.address();
+                let why = end.refusal(&connection.listener().name);
                 self.leave_lobby(id.index);
                 self.counters.connects_refused += 1;
-                // Who only goes again is not worth a line.
+                // A client that only closes its connection is not worth a line.
                 if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
                     let claims = match end {
                         TransportEnd::BadCertificate { claims, .. } => claims,
@@ -78,7 +79,7 @@ impl Shard {
                         Event::Refused {
                             will_topic: None,
                             reason: ReasonCode::ProtocolError,
-                            why: cause.into(),
+                            why,
                         },
                     );
                 }

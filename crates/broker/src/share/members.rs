@@ -262,7 +262,7 @@ impl Members {
         }
     }
 
-    /// Begins a delivery: members that were full and whose waiting time is over are asked again.
+    /// Begins a delivery: full members whose waiting time is over may get messages again.
     pub(super) fn begin_delivery(&mut self, delivery: u64) {
         while let Some((until, place)) = self
             .full_until

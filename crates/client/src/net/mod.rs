@@ -148,11 +148,10 @@ impl Client {
         Ok(())
     }
 
-    /// Sends CONNECT over a Unix socket that is connected already and does not block; an open
-    /// connection is dropped first.
+    /// Sends CONNECT over a connected, non-blocking Unix socket; drops an open connection first.
     ///
     /// # Errors
-    /// The runtime does not take the socket.
+    /// The runtime rejects the socket.
     pub fn connect_over(
         &mut self,
         socket: std::os::unix::net::UnixStream,

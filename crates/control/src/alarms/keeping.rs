@@ -117,7 +117,7 @@ impl Alarms {
         }
     }
 
-    /// Writes what has changed.
+    /// Writes the alarms that have changed.
     pub(super) async fn save(&self) -> Result<(), SharedRegistryError> {
         loop {
             let rows: Vec<AlarmRow> = lock(&self.unsaved).values().take(ROWS).cloned().collect();

@@ -79,7 +79,7 @@ impl Policy {
             || discovery.is_some_and(|discovery| discovery.key_in_payload)
     }
 
-    /// An applicant, that may have shown the provisioning key with this id.
+    /// An applicant, with the id of the provisioning key that it has shown, if any.
     pub(super) fn applicant(
         &self,
         asked: &Authentication,

@@ -116,10 +116,10 @@ impl AuthenticationChain {
     /// the number of answers that were remembered.
     pub fn forget(&self, tenant: Option<TenantId>, user_name: &str, client_id: &str) -> usize {
         let policy = self.policy();
-        let doors = policy.realms.keys().chain([&Realm::COMMON]);
+        let realms = policy.realms.keys().chain([&Realm::COMMON]);
         let is_seen = |realm: &Realm| tenant.is_none_or(|tenant| realm.tenant() == tenant);
-        let mut clients: Vec<_> = { doors }
-            .flat_map(|door| [(*door, user_name), policy.tenant_of(*door, user_name)])
+        let mut clients: Vec<_> = { realms }
+            .flat_map(|realm| [(*realm, user_name), policy.tenant_of(*realm, user_name)])
             .filter(|(realm, _)| is_seen(realm))
             .map(|(realm, name)| self.client_mark(realm, Some(name), client_id))
             .collect();

@@ -377,9 +377,9 @@ impl AuthenticationChain {
         state.policy = Arc::new(state.policy.with_idle_tables(tables));
     }
 
-    /// From now on these are the tables, which differ in what these users and devices are. As
-    /// [`AuthenticationChain::set_policy`], which takes longer the more of them there are; with the
-    /// policy.
+    /// Replaces the tables by newer ones, which differ in these users and devices. Does the same as
+    /// [`AuthenticationChain::set_policy`], which takes longer the more users there are. Returns the
+    /// policy too.
     pub fn set_tables(
         &self,
         tables: &Arc<Snapshot>,

@@ -55,7 +55,7 @@ pub(super) enum SourceSelection {
 /// What the sources say, and how long it is remembered at most if that is said.
 pub(super) type Decided = (Authenticated, Option<Duration>);
 
-/// Authentication and rights at the doors of one realm.
+/// Authentication and rights at the listeners of one realm.
 #[derive(Debug)]
 pub struct Chain {
     /// Asked in this order.
@@ -402,9 +402,9 @@ impl Policy {
         sources.into_iter().flatten().any(takes)
     }
 
-    /// Whose names count for a client that comes by a door of `realm`, and which of them is its
+    /// Whose names count for a client that connects to a listener of `realm`, and which of them is its
     /// own, of the name that it comes with: `name@team` is one in the team's tenant, a user of the
-    /// tables is where they are, and all others are the door's.
+    /// tables is where they are, and all others are the realm's.
     pub fn tenant_of<'n>(&self, realm: Realm, name: &'n str) -> (Realm, &'n str) {
         let Some(tables) = self.tables_at(realm) else {
             return (realm, name);
@@ -446,7 +446,7 @@ impl Policy {
         is_elsewhere.then(|| name.into())
     }
 
-    /// The tables that clients are looked for in who come by a door of this realm.
+    /// The tables in which clients of the listeners of this realm are looked up.
     pub(super) fn tables_at(&self, realm: Realm) -> Option<&Arc<Snapshot>> {
         tables_of(self.realms.get(&realm)?)
     }

@@ -56,13 +56,16 @@ impl Digester {
     pub(super) fn of(&self, asked: &Authentication) -> Digest {
         let mut context = hmac::Context::with_key(&self.0);
         let password = asked.password.as_ref().map(Password::bytes);
-        // Of the door, all that an answer depends on.
-        let door = &asked.listener;
-        context.update(&door.realm.0.to_be_bytes());
+        // All of the listener that an answer depends on.
+        let listener = &asked.listener;
+        context.update(&listener.realm.0.to_be_bytes());
         context.update(&asked.realm.0.to_be_bytes());
-        context.update(&[u8::from(door.allow_anonymous), u8::from(door.authenticate)]);
+        context.update(&[
+            u8::from(listener.allow_anonymous),
+            u8::from(listener.authenticate),
+        ]);
         let parts = [
-            Some(door.name.as_bytes()),
+            Some(listener.name.as_bytes()),
             Some(asked.client_id.as_bytes()),
             asked.user_name.as_ref().map(|name| name.as_bytes()),
             password,

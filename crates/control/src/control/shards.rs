@@ -30,10 +30,10 @@ pub trait Shards: Send + Sync + 'static {
     fn latencies(&self) -> Vec<Latencies>;
     /// How the message store is; none if all is kept in memory.
     fn store_state(&self) -> Option<StoreState>;
-    /// What the message store holds and takes; none if it does not say so within a second.
+    /// The size of the message store; none if it does not answer within a second.
     fn store_size(&self) -> Option<StoreSize>;
-    /// Attaches a part of the node: `outlet` is told whether it is attached, and then what there
-    /// is for it. Its number in `spec` is set there.
+    /// Attaches a part of the node: `outlet` gets the result, and then the messages for the part.
+    /// The shard sets its number in `spec`.
     fn attach(&self, spec: PartSpec, outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine>;
     /// Disconnects clients whose certificates are no longer valid.
     fn recheck_certificates(&self);
@@ -43,7 +43,7 @@ pub trait Shards: Send + Sync + 'static {
     /// Gives back what was borrowed.
     fn return_memory(&self, bytes: usize);
     /// Sets the number of bytes that are in use outside of the shards, beside what was borrowed.
-    /// Answers whether memory is short.
+    /// Returns whether memory is short.
     fn set_memory_outside(&self, bytes: usize) -> bool;
     /// How many of the bytes in use are for the addresses that clients connect from.
     fn addresses_bytes(&self) -> usize;

@@ -9,12 +9,15 @@ use crate::wall_clock::now_signed_ms;
 /// Why a secret is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyRefusal {
-    /// No device has it, or it is revoked or expired.
-    #[error("the key is not that of a device, or it has been revoked or has expired")]
+    /// No device has it.
+    #[error("the key is not that of a device")]
     Unknown,
-    /// Its device is not active.
-    #[error("the device is {0}")]
-    Inactive(Status),
+    /// The credential of this device has expired or is revoked.
+    #[error("the key has expired or is revoked")]
+    Ended(Box<Device>),
+    /// This device is not active.
+    #[error("the device is {}", .0.status)]
+    Inactive(Box<Device>),
     /// That cannot be looked up now.
     #[error(transparent)]
     Unavailable(#[from] DeviceError),
@@ -37,11 +40,11 @@ impl Devices {
             return Err(KeyRefusal::Unknown);
         };
         if !credential.is_good(now_signed_ms()) {
-            return Err(KeyRefusal::Unknown);
+            return Err(KeyRefusal::Ended(Box::new(device)));
         }
         match device.status {
             Status::Active => Ok(device),
-            status => Err(KeyRefusal::Inactive(status)),
+            Status::Inactive | Status::Maintenance => Err(KeyRefusal::Inactive(Box::new(device))),
         }
     }
 }

@@ -138,6 +138,7 @@ fn of_clients() -> Vec<Event> {
             why: why(),
             key: None,
         },
+        Event::RequestRefused { why: why() },
         Event::TakenOver {
             by: Some(([10, 0, 0, 1].into(), 80)),
         },

@@ -186,6 +186,11 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
             "have the client connect to the port of a listener with TLS (martlet status lists them), \
              or without TLS to this one"
         }
+        RefusalCause::RequestInvalid => "correct the request that the device sends",
+        RefusalCause::TooManyRequests => {
+            "have the device send fewer requests, each with several values, or raise http.rate \
+             and http.burst"
+        }
         RefusalCause::MqttToHttp => {
             "have the client connect to the port of an MQTT listener: martlet status lists them"
         }

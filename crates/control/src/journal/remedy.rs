@@ -33,6 +33,10 @@ fn remedy_of_event(told: &EventNotice, commands: &Commands) -> Option<WordedReme
         Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
             refused::connect(commands, told, why)
         }
+        Event::RequestRefused { why } if why.cause == RefusalCause::Forbidden => {
+            WordedRemedy::words("have the device send requests about itself alone")
+        }
+        Event::RequestRefused { why } => refused::connect(commands, told, why),
         Event::ProvisioningRefused { why, key } => {
             refused::provisioning(commands, why, key.as_deref())
         }

@@ -78,7 +78,12 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
              server's certificate, or does not trust its CA: martlet cert check HOST:PORT shows both"
         }
         TlsFault::NotTls => {
-            "the client speaks without TLS: switch it on there, or use another port"
+            "have the client connect with TLS, or to the port of a listener for its protocol \
+             (martlet status lists them)"
+        }
+        TlsFault::PlainMqtt => {
+            "turn on TLS in the client (a URL with mqtts://, --cafile), or have it connect to the \
+             port of a listener without TLS (martlet status lists them)"
         }
         TlsFault::RecordTooLong | TlsFault::Undecryptable => {
             "what came is broken TLS: look at the client's TLS library, and at what is between \

@@ -231,25 +231,25 @@ impl Known {
         gone.will.as_deref().cloned()
     }
 
-    /// How a client came and went, as far as it did in this run.
+    /// When a client connected and disconnected since the node was started.
     pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<QuietClient> {
         let client = &self.clients[self.find(tenant, client_id)?];
         let who = client.who.as_ref()?;
-        let told = |times: Times| (times.first_ms, u64::from(times.count), times.last_ms);
+        let triple = |times: Times| (times.first_ms, u64::from(times.count), times.last_ms);
         let gone = client.gone.as_deref();
         let mut came = gone.map_or(Times::default(), |gone| gone.came);
         if client.online {
             came.note(client.since_ms);
         }
         let went = gone.filter(|gone| gone.went.count > 0).and_then(|gone| {
-            let (first_ms, count, last_ms) = told(gone.went);
+            let (first_ms, count, last_ms) = triple(gone.went);
             match gone.why {
                 Going::Wished(reason, cause) => Some((first_ms, count, last_ms, reason, cause)),
                 Going::Otherwise(_) | Going::Before(..) => None,
             }
         });
         Some(QuietClient {
-            came: told(came),
+            came: triple(came),
             went,
             online: client.online,
             client: SharedClient::clone(who),
@@ -282,6 +282,7 @@ impl Known {
             Event::Authenticated { .. }
             | Event::Refused { .. }
             | Event::ProvisioningRefused { .. }
+            | Event::RequestRefused { .. }
             | Event::QueueFull { .. } => None,
             _ => {
                 let index = self.find(head.tenant, &head.client_id)?;

@@ -94,10 +94,10 @@ impl Sink for RuleSink {
     }
 }
 
-/// Hands a message to the rules, and does what follows.
+/// Evaluates the rules for a message, and runs the actions of those that match.
 ///
 /// # Errors
-/// Something cannot be done now, and is to be tried again.
+/// An action cannot be run now, and is to be tried again.
 async fn look_at(
     rules: &Rules,
     in_force: &InForce,

@@ -13,6 +13,7 @@ impl SharedRegistry {
         let own = facts.user.as_ref().unwrap_or(&facts.question.name);
         let own = self.last_heard(tenant, own).await;
         facts.last_message_ms = own.and_then(|heard| known(heard.message_ms));
+        facts.last_seen_ms = own.and_then(|heard| known(heard.seen_ms));
         for one in &mut facts.named_in_topic {
             if !one.is_device {
                 continue;

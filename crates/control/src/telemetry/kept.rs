@@ -43,7 +43,7 @@ impl TelemetryKept {
         all.any(|limits| limits != (None, None))
     }
 
-    /// The retention, where the types of these devices are known. Class 0 is of all others.
+    /// The retention, with the types of these devices. Class 0 is for all other devices.
     pub(super) fn retention(&self, types: Vec<(i64, String)>) -> Retention {
         let own = self.types.iter().map(|one| limits(one.age_ms, one.bytes));
         let classes = [limits(self.age_ms, self.bytes)].into_iter().chain(own);

@@ -168,7 +168,7 @@ impl Memory {
         forgotten == most
     }
 
-    /// The tenant that holds most loses the topic whose last message is oldest.
+    /// Drops topics of the tenant that uses most memory, the one with the oldest last message first.
     fn make_room(&mut self) {
         while self.bytes > self.limits.bytes {
             let most = self.tenants.values_mut().max_by_key(|tenant| tenant.bytes);

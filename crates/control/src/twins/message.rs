@@ -30,7 +30,7 @@ pub(super) enum TwinMessage {
     Asks,
 }
 
-/// The device that a message is of, and what it says; none if the topic belongs to no twin.
+/// The device of a message, and its content; none: the topic belongs to no twin.
 pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Option<(String, TwinMessage)> {
     let topic = message.topic();
     let of_iotflow = catalogue.path_of(topic);
@@ -38,12 +38,12 @@ pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Option<(String, 
     let native = topic.strip_prefix(NATIVE);
     let native = native.and_then(|rest| rest.strip_prefix('/'));
     let (device, rest) = of_iotflow.or(native)?.split_once('/')?;
-    let said = match rest {
+    let content = match rest {
         "twin/reported" | "status/config" => TwinMessage::Reports(values_of(message.payload())),
         "twin/get" | "status/config/get" => TwinMessage::Asks,
         _ => return None,
     };
-    Some((device.to_owned(), said))
+    Some((device.to_owned(), content))
 }
 
 fn values_of(payload: &[u8]) -> Result<Values, String> {

@@ -63,7 +63,7 @@ pub struct Facts {
     pub token_shown_by: Vec<Entry>,
     /// By the number of an entry that says what rules forbade: the rule that permits the same with
     /// the client's own name.
-    pub meant: Vec<(u64, Meant)>,
+    pub own_name_rules: Vec<(u64, OwnNameRule)>,
     /// It has a valid credential, and another one of it has ended: when, milliseconds since the
     /// Unix epoch.
     pub replaced_ms: Option<u64>,
@@ -84,6 +84,8 @@ pub struct Facts {
     /// When the device sent its last message, as far as the tables have it: some seconds late.
     /// Milliseconds since the Unix epoch.
     pub last_message_ms: Option<u64>,
+    /// When the device was last heard of at all, likewise.
+    pub last_seen_ms: Option<u64>,
     /// Other clients that the topic names.
     pub named_in_topic: Vec<NamedInTopic>,
     /// What the node publishes itself.
@@ -638,9 +640,9 @@ pub struct TopicRules {
     /// Receive what is published to it.
     pub receive: Explained,
     /// A rule that permits publishing to it with the client's own name where it has another name.
-    pub meant: Option<Meant>,
+    pub own_name_publish: Option<OwnNameRule>,
     /// Likewise, of reading it.
-    pub meant_receive: Option<Meant>,
+    pub own_name_receive: Option<OwnNameRule>,
     /// Some of what it may publish to.
     pub permitted: Vec<String>,
     /// Some of what it may read.
@@ -651,15 +653,15 @@ pub struct TopicRules {
     pub remedy_receive: WordedRemedy,
 }
 
-/// A rule that permits the same topic of another.
+/// A rule that permits the same topic with the client's own name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meant {
+pub struct OwnNameRule {
     /// The rule, as operators know it, such as `device type sensor rule 1`.
     pub rule: String,
     /// Its Topic Filter with the client's own name.
     pub filter: String,
-    /// What stands in the topic instead of that.
-    pub instead: String,
+    /// The name in the topic in its place.
+    pub other_name: String,
 }
 
 /// A subscriber of a topic.

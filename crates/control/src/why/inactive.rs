@@ -1,7 +1,7 @@
 //! A device that has published nothing for longer than its type permits.
 
 use super::Finding;
-use super::door::was_cut_off;
+use super::admission::was_cut_off;
 use super::facts::{Facts, Inactive};
 use super::found::{Weight, is_connected};
 use crate::cause::Cause;

@@ -11,10 +11,10 @@ use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
-    Diagnosis, Evidence, Finding, State, anonymous, arrival, command, credential, door, elsewhere,
-    firmware, inactive, integration, joined, memory, named, other_session, own_topics, publish_as,
-    restored, retained, rollout, session, silence, telemetry, topic, twice, twin, type_change,
-    will,
+    Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, command, credential,
+    elsewhere, firmware, inactive, integration, joined, memory, named, other_session, own_topics,
+    publish_as, restored, retained, rollout, session, silence, telemetry, topic, twice, twin,
+    type_change, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -50,10 +50,10 @@ pub fn judge(facts: &Facts) -> Diagnosis {
     let was_ill = found.iter().any(|(weight, _)| *weight == Weight::Before);
     let is_other_refused = clients.len() > 1
         && found.iter().any(|(weight, finding)| {
-            *weight == Weight::Aside && finding.cause.is_at_door() && !finding.is_guess
+            *weight == Weight::Aside && finding.cause.is_of_admission() && !finding.is_guess
         });
     let left = matches!(found.first(), Some((Weight::Gone, _)))
-        && !clients.iter().any(|client| door::was_cut_off(client));
+        && !clients.iter().any(|client| admission::was_cut_off(client));
     let mut found = found.into_iter().map(|(_, finding)| finding);
     let first = match is_well {
         true => None,
@@ -66,7 +66,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
         let is_told = |told: &Finding| {
             told.cause == finding.cause
                 && (told.sentence == finding.sentence
-                    || finding.cause.is_at_door() && clients.len() == 1 && !finding.is_guess)
+                    || finding.cause.is_of_admission() && clients.len() == 1 && !finding.is_guess)
         };
         if is_told(&first) || also.iter().any(is_told) {
             continue;
@@ -137,16 +137,16 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
 /// What there is to find of one client.
 fn looked_at(facts: &Facts) -> Found {
     let mut found = Vec::new();
-    door::from_address(facts, &mut found);
+    admission::from_address(facts, &mut found);
     found.extend(store(facts));
     integration::integrations(facts, &mut found);
     if integration::is_one(facts) {
-        // It comes in by no door, and has no rules of a client.
+        // It uses no listener, and has no rules of a client.
         telemetry::telemetry(facts, &mut found);
         found.extend(memory::forgotten(facts));
         return found;
     }
-    door::door(facts, &mut found);
+    admission::admission(facts, &mut found);
     session::session(facts, &mut found);
     telemetry::telemetry(facts, &mut found);
     rollout::rollouts(facts, &mut found);
@@ -307,15 +307,15 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
 /// A client of a device was refused recently because the device has as many sessions as its type
 /// permits.
 fn is_one_too_many(client: &Facts) -> bool {
-    let run = door::is_refused_now(client);
-    run.is_some_and(|run| door::is_one_too_many(run) && is_recent(client, run))
+    let run = admission::is_refused_now(client);
+    run.is_some_and(|run| admission::is_one_too_many(run) && is_recent(client, run))
 }
 
 /// A client of a user was refused for its Client Identifier, and the user came with another one
 /// later.
 fn has_other_name_now(clients: &[Cow<'_, Facts>], refused: &Facts, finding: &Finding) -> bool {
     let is_of_name = matches!(finding.cause, Cause::WrongClientId | Cause::ClientIdTaken);
-    let refused_ms = door::is_refused_now(refused).map(|run| run.last.at_ms);
+    let refused_ms = admission::is_refused_now(refused).map(|run| run.last.at_ms);
     let came_later = |client: &Facts| {
         let mut runs = client.runs.iter();
         runs.any(|run| run.last.what == EventKind::Connected && Some(run.last.at_ms) >= refused_ms)
@@ -334,7 +334,8 @@ fn state_of(clients: &[Cow<'_, Facts>]) -> State {
 }
 
 fn state(facts: &Facts) -> State {
-    let is_refused = door::is_refused_now(facts).is_some() || door::not_added(facts).is_some();
+    let is_refused =
+        admission::is_refused_now(facts).is_some() || admission::not_added(facts).is_some();
     match &facts.session {
         Some(session) if session.connected => State::Connected,
         _ if is_refused => State::Refused,
@@ -469,7 +470,7 @@ fn evidence_of(facts: &Facts) -> Vec<Evidence> {
 fn perhaps_seen(facts: &Facts) -> Vec<Evidence> {
     let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
     let nameless = facts.nameless.iter().rev().filter(|entry| {
-        !is_connected(facts) && is_recent(entry.at_ms) && door::is_newer(facts, entry)
+        !is_connected(facts) && is_recent(entry.at_ms) && admission::is_newer(facts, entry)
     });
     let perhaps = nameless.take(3).map(|entry| Evidence {
         at_ms: entry.at_ms,

@@ -6,7 +6,7 @@
 //! * `part_in_words`: rules and integrations, by the Client Identifiers of their parts
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
-//!   (`door`; `credential` if it has none, or no rights in the API; `server_certificate` if it
+//!   (`admission`; `credential` if it has none, or no rights in the API; `server_certificate` if it
 //!   takes a listener's certificate for expired), which of its messages were refused or lost
 //!   (`session`), who publishes and receives a topic (`topic`, `twice`), which messages did not
 //!   come to it though it is subscribed, or nearly so (`arrival`, `near`), who publishes nothing
@@ -24,12 +24,12 @@
 //!   the topic (`elsewhere`), which configuration it has not reported (`twin`), and the rules,
 //!   rollouts and commands that were named (`named`; `api_key` if it is a key of the API)
 
+mod admission;
 mod anonymous;
 mod api_key;
 mod arrival;
 mod command;
 mod credential;
-mod door;
 mod elsewhere;
 pub mod facts;
 mod firmware;

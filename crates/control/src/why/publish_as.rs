@@ -3,7 +3,7 @@
 use martlet_broker::EventKind;
 
 use super::Finding;
-use super::facts::{Facts, Meant};
+use super::facts::{Facts, OwnNameRule};
 use super::found::{Found, Weight, is_recent};
 use super::part_in_words::part_in_words;
 use super::side::of_topic;
@@ -38,11 +38,11 @@ fn finding(facts: &Facts, run: &Run, is_over: bool) -> Finding {
     let mut sentence = format!(
         "{who} publishes as {name} (publish_as), and its publish to {topic} was refused: {why}"
     );
-    let mut meant = facts.meant.iter();
+    let mut rules = facts.own_name_rules.iter();
     if is_over {
         sentence.push_str("; the rules permit it now");
-    } else if let Some((_, meant)) = meant.find(|(seq, _)| *seq == run.last.seq) {
-        let Meant { rule, filter, .. } = meant;
+    } else if let Some((_, rule)) = rules.find(|(seq, _)| *seq == run.last.seq) {
+        let OwnNameRule { rule, filter, .. } = rule;
         sentence.push_str(&format!(
             "; {rule} permits {filter}: %c stands for the Client Identifier of who publishes, which \
              is {part}"

@@ -3,8 +3,8 @@
 use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
 
 use super::Finding;
-use super::door::{is_by_another, is_of_packets, not_added, tried_by_another, was_there_then};
-use super::facts::{Facts, Meant, Session};
+use super::admission::{is_by_another, is_of_packets, not_added, tried_by_another, was_there_then};
+use super::facts::{Facts, OwnNameRule, Session};
 use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged,
     messages_wait, times, uncapitalized,
@@ -37,11 +37,15 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             EventKind::Refused if was_there_then(&facts.runs, run) => {
                 found.push((Weight::Remark, tried_by_another(run, cause, "had")));
             }
-            // A client that is refused is refused for that reason, which `door` has given.
+            // `admission` has reported that reason.
             EventKind::Refused => {}
             EventKind::ProvisioningRefused if not_added(facts) == Some(run) => {}
             EventKind::ProvisioningRefused => {
                 found.push((Weight::Before, before(run, cause, OVER)));
+            }
+            EventKind::RequestRefused if heard_since(facts, run) => {
+                let over = "the device was heard of again since";
+                found.push((Weight::Before, before(run, cause, over)));
             }
             EventKind::Disconnected if is_connected => {
                 found.extend(again_and_again(facts, run, cause));
@@ -101,17 +105,17 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
 /// What happened, with the rule that permits the same topic with the client's own name.
 fn of_rules(facts: &Facts, run: &Run, cause: Cause) -> Finding {
     let mut finding = Finding::of_run(run, cause);
-    let mut all = facts.meant.iter();
-    let Some((_, meant)) = all.find(|(seq, _)| *seq == run.last.seq) else {
+    let mut all = facts.own_name_rules.iter();
+    let Some((_, own_name_rule)) = all.find(|(seq, _)| *seq == run.last.seq) else {
         return finding;
     };
-    let Meant {
+    let OwnNameRule {
         rule,
         filter,
-        instead,
-    } = meant;
+        other_name,
+    } = own_name_rule;
     finding.sentence.push_str(&format!(
-        "; {rule} permits {filter}, with its own name instead of {instead:?}"
+        "; {rule} permits {filter}, with its own name instead of {other_name:?}"
     ));
     let does = match run.last.what {
         EventKind::PublishRefused => "publish to a topic that",
@@ -122,7 +126,7 @@ fn of_rules(facts: &Facts, run: &Run, cause: Cause) -> Finding {
     finding.remedy(format!("have the client {does} {filter} matches{other}"))
 }
 
-/// What happened to another topic than was asked about; that topic may be the one that is meant.
+/// What happened to another topic than the question names; the client may mean that one.
 fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
     let mut finding = Finding::of_run(run, cause);
     let topics = facts
@@ -134,8 +138,8 @@ fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
     let Some((asked, words)) = words else {
         return (Weight::Aside, finding);
     };
-    let meant = format!("; {asked} is likely meant: {words}");
-    finding.sentence.push_str(&meant);
+    let likely = format!("; {asked} is likely meant: {words}");
+    finding.sentence.push_str(&likely);
     (Weight::Topic, finding)
 }
 
@@ -150,6 +154,11 @@ fn subscribed_since(facts: &Facts, run: &Run) -> bool {
                 .is_some_and(|since_ms| since_ms > run.last.at_ms)
     };
     session.is_some_and(is_since) && !of_topic(facts, run)
+}
+
+/// The tables have a later time of the device: of a login, a request or a message.
+fn heard_since(facts: &Facts, run: &Run) -> bool {
+    facts.last_seen_ms.is_some_and(|ms| ms > run.last.at_ms)
 }
 
 /// Time after which publishes that waited for a rate have come through: they are told of again
@@ -280,8 +289,8 @@ fn is_asked_about(facts: &Facts, shared: &str) -> bool {
     topic.is_none_or(|topic| matches(shared, topic))
 }
 
-/// What was meant for it and did not come to it, as its session counts it: what happened long ago,
-/// or is told once for many, is in no journal.
+/// Messages for it that were dropped, as its session counts them. The journal has no drops of long
+/// ago, and one entry for many drops.
 fn lost(facts: &Facts, session: &Session, found: &mut Found) {
     for (index, (reason, count)) in session.drops.iter().enumerate() {
         let at = session.dropped_at.get(index).copied().unwrap_or_default();

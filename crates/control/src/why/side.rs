@@ -43,7 +43,8 @@ pub(super) fn side(facts: &Facts) -> Side {
         (false, true) => Side::Receiver,
         (true, true) => Side::Either,
         (false, false)
-            if rules.meant.is_some() && !(rules.meant_receive.is_some() && subscribes(facts)) =>
+            if rules.own_name_publish.is_some()
+                && !(rules.own_name_receive.is_some() && subscribes(facts)) =>
         {
             Side::Publisher
         }

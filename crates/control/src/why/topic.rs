@@ -7,7 +7,7 @@ use super::arrival::{
     is_of_same_user, near_subscribers, own_near_miss, with_messages, with_no_local,
 };
 use super::elsewhere::subscribers_elsewhere;
-use super::facts::{Backlog, Facts, Meant, Subscriber, TopicRules};
+use super::facts::{Backlog, Facts, OwnNameRule, Subscriber, TopicRules};
 use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_recent, is_unacknowledged, uncapitalized,
 };
@@ -283,10 +283,12 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
     let side = side(facts);
     let may_not_read = rules.receive.outcome == Outcome::Refused;
     let may_not_publish = rules.publish.outcome == Outcome::Refused;
-    let finding = match (side, &rules.meant) {
-        (Side::Publisher | Side::Either, Some(meant)) => wrong_topic("publish to", meant, topic),
-        (Side::Receiver, _) => match &rules.meant_receive {
-            Some(meant) if own.is_empty() => wrong_topic("read", meant, topic),
+    let finding = match (side, &rules.own_name_publish) {
+        (Side::Publisher | Side::Either, Some(own_name)) => {
+            wrong_topic("publish to", own_name, topic)
+        }
+        (Side::Receiver, _) => match &rules.own_name_receive {
+            Some(own_name) if own.is_empty() => wrong_topic("read", own_name, topic),
             _ => may_not(Side::Receiver, topic, own, rules),
         },
         (Side::Either, _) if may_not_read => may_not(Side::Either, topic, own, rules),
@@ -302,7 +304,7 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
             other.sentence = format!("nor may it publish to {topic}: {}", rules.publish.why);
             found.push((Weight::Remark, other));
         }
-        Side::Either if may_not_read && rules.meant.is_none() => {
+        Side::Either if may_not_read && rules.own_name_publish.is_none() => {
             let mut other = may_not(Side::Receiver, topic, own, rules);
             other.sentence = format!("if it should receive: it may not read {topic}");
             found.push((Weight::Remark, other));
@@ -443,17 +445,17 @@ fn others_in_words(facts: &Facts, members: &[&Subscriber]) -> String {
 }
 
 /// `does` is what the client does with the topic: `publish to` or `read`.
-fn wrong_topic(does: &str, meant: &Meant, topic: &str) -> Finding {
-    let Meant {
+fn wrong_topic(does: &str, own_name: &OwnNameRule, topic: &str) -> Finding {
+    let OwnNameRule {
         rule,
         filter,
-        instead,
-    } = meant;
+        other_name,
+    } = own_name;
     Finding::new(
         Cause::WrongTopic,
         format!(
             "it may not {does} {topic}: {rule} permits {filter}, with its own name instead of \
-             {instead:?}"
+             {other_name:?}"
         ),
     )
     .remedy(format!(

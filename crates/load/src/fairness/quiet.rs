@@ -60,7 +60,7 @@ impl Quiet {
         })
     }
 
-    /// Ends them and puts together what they have seen.
+    /// Ends the clients and merges their latencies.
     pub(super) fn stop(self) -> anyhow::Result<QuietLatencies> {
         self.stop.store(true, Ordering::Relaxed);
         let (pings, ping_count) = gather(self.pings)?;

@@ -197,7 +197,7 @@ fn explain_by_file(
         rule: found.rule,
         why: found.why,
         asked: format!("the file {} alone", path.display()),
-        notes: vec!["whether the client is let in was not looked at".to_owned()],
+        notes: vec!["whether the client can log in was not checked".to_owned()],
     })
 }
 

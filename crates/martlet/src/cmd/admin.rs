@@ -415,8 +415,8 @@ fn answer(
             .await
             .with_context(|| {
                 format!(
-                    "the node at {} took the question and has not answered for {} s: is it stopped, \
-                     or its disk stuck?",
+                    "the node at {} has accepted the request and not answered for {} s: it may be \
+                     suspended, or its disk may hang",
                     data_dir.join(admin_socket::FILE_NAME).display(),
                     patience.as_secs()
                 )
@@ -427,7 +427,7 @@ fn answer(
 /// Whether a node runs there cannot be told.
 fn denied(socket: &Path, error: std::io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(format!(
-        "cannot ask the node at {}: only root and the user who runs it may",
+        "permission denied for the node at {}: only root and the user that runs it can connect",
         socket.display()
     ))
 }
@@ -440,7 +440,7 @@ async fn connect(data_dir: &Path) -> anyhow::Result<(UnixStream, u32)> {
         ErrorKind::PermissionDenied => denied(&socket, error),
         _ => anyhow::Error::new(error).context(format!(
             "no node answers at {}: start one (martlet serve), or name the data directory of the \
-             one that runs with --data-dir DIR or -c FILE",
+             running node with --data-dir DIR or -c FILE",
             socket.display()
         )),
     })?;
@@ -455,15 +455,15 @@ pub(crate) fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::
     runtime.enable_all().build()?.block_on(work)
 }
 
-/// The answer is trusted, so the peer must not be any user who could create a socket there.
+/// Checks the user of the peer: its answer is trusted, and other users may create a socket there.
 fn expect_trusted(data_dir: &Path, peer: u32) -> anyhow::Result<()> {
     let own = rustix::process::geteuid().as_raw();
     let owner = data_dir.metadata()?.uid();
     match peer == 0 || peer == own || peer == owner {
         true => Ok(()),
         false => anyhow::bail!(
-            "who answers at {} is the user {peer}, but the data directory belongs to the user \
-             {owner}: it is not believed",
+            "the process at {} has the user id {peer}, but the data directory belongs to the user \
+             id {owner}: it is not trusted",
             data_dir.join(admin_socket::FILE_NAME).display()
         ),
     }

@@ -81,8 +81,8 @@ fn of_mqtt(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
         Some("sub" | "subscribe") => "sub",
         _ => {
             return Err(
-                "Error: mqtt has the commands pub and sub here; all others are those of \
-                        martlet: martlet --help"
+                "Error: this mqtt has only the commands pub and sub; for all others see martlet \
+                 --help"
                     .to_owned(),
             );
         }

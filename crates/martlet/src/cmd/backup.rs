@@ -132,8 +132,8 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
     let bytes = std::fs::metadata(target)?.len();
     outln!("{}: {bytes} bytes", target.display());
     outln!(
-        "the configuration and the files that it names, such as certificates, are not in it: keep \
-         copies of them"
+        "the configuration and the files that it names, such as certificates, are not in the \
+         backup: keep copies of them"
     );
     match (&key_file, with_key_file) {
         (Some(path), false) => {
@@ -144,7 +144,7 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
             );
         }
         (Some(_), true) => {
-            outln!("the key file of secrets is in it: keep it as secret as they are");
+            outln!("the key file of secrets is in it: keep the backup as secret as the secrets");
         }
         (None, _) => {}
     }
@@ -195,8 +195,8 @@ fn partial_name(target: &Path) -> PathBuf {
 fn create_new(partial: &Path) -> anyhow::Result<File> {
     private_file::create_new(partial).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => anyhow::anyhow!(
-            "{} exists already: if no other backup is being made there, it is left of an \
-             interrupted backup, or another user's; remove it or choose another name",
+            "{} exists already: unless another backup is being written there, it is from an \
+             interrupted backup or another user; remove it or choose another name",
             partial.display()
         ),
         _ => anyhow::Error::new(error).context(format!("cannot write {}", partial.display())),

@@ -263,7 +263,7 @@ fn ca(options: &CaOptions) -> anyhow::Result<String> {
         waits,
     )?;
     let dir = directory.dir.display();
-    told(
+    report(
         &made,
         directory.json,
         &format!("martlet cert server --dir {dir} localhost 127.0.0.1"),
@@ -290,7 +290,7 @@ fn server(options: &ServerOptions) -> anyhow::Result<String> {
         ca.display(),
         names[0]
     );
-    told(&made, directory.json, &next)
+    report(&made, directory.json, &next)
 }
 
 fn client(options: &ClientOptions) -> anyhow::Result<String> {
@@ -325,17 +325,17 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
             )
         }
     };
-    told(&made, directory.json, &next)
+    report(&made, directory.json, &next)
 }
 
 fn renew(options: &RenewOptions) -> anyhow::Result<String> {
     let NamedOptions { name, directory } = &options.named;
     let authority = opened(&directory.dir)?;
     let made = authority.renew(name, options.days, now_secs())?;
-    told(
+    report(
         &made,
         directory.json,
-        "a running node reads it by itself; martlet reload tells it to at once",
+        "a running node reads it by itself; martlet reload does it at once",
     )
 }
 
@@ -374,7 +374,7 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
     }
     for other in &revoked.others {
         text.push_str(&format!(
-            "note: another certificate of {} is still good: serial {}\n",
+            "note: another certificate of {} is still valid: serial {}\n",
             other.name, other.serial
         ));
     }
@@ -490,7 +490,7 @@ fn script() -> anyhow::Result<String> {
     Ok(SCRIPT_DONE.replace("config/certs", &place))
 }
 
-fn told(made: &Issued, is_json: bool, next: &str) -> anyhow::Result<String> {
+fn report(made: &Issued, is_json: bool, next: &str) -> anyhow::Result<String> {
     if is_json {
         let mut value = json(&made.certificate, &made.facts);
         value["key"] = made.key.display().to_string().into();

@@ -305,8 +305,8 @@ fn subscriptions(options: &SubscriptionOptions) -> anyhow::Result<String> {
     if let Some(topic) = &options.topic {
         anyhow::ensure!(
             TopicName::new(topic).is_ok(),
-            "--topic {topic}: expected a topic that messages have, without + and #: those whose \
-             filter matches it are listed"
+            "--topic {topic}: expected a Topic Name, without + and #: clients with a subscription \
+             that matches it are listed"
         );
     }
     let data_dir = options.admin.node.data_dir()?;

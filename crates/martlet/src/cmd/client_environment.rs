@@ -15,7 +15,10 @@ pub(crate) fn of_process() -> Result<ClientEnvironment, String> {
     let variables = match config::environment() {
         Ok(environment) => environment.variables,
         Err(error) => {
-            errln!("martlet: {}; it is not read", printable(&error.to_string()));
+            errln!(
+                "martlet: {}; the environment is ignored",
+                printable(&error.to_string())
+            );
             return ClientEnvironment::read(|name| std::env::var(name).ok());
         }
     };

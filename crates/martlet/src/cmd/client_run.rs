@@ -100,12 +100,12 @@ impl ClientRun {
 
     /// Connects and waits for CONNACK.
     pub(crate) async fn connect(&mut self) -> Result<Connected, NetError> {
-        let told = stop_requested(self.deadline, &mut self.interrupt, &mut self.terminate);
+        let stopped = stop_requested(self.deadline, &mut self.interrupt, &mut self.terminate);
         let target = &self.target;
         tokio::select! {
             biased;
             result = self.client.connect(&target.endpoint, &target.connect) => result?,
-            ended = told => return Ok(ended.into()),
+            ended = stopped => return Ok(ended.into()),
         }
         loop {
             match self.next().await {
@@ -117,8 +117,8 @@ impl ClientRun {
                     ..
                 }) => {
                     let mut failure = Failure::refused(self.target.connect.version, code, reason);
-                    if let Some(said) = reason_string {
-                        failure = failure.with_line(&format!("Reason: {}", printable(&said)));
+                    if let Some(text) = reason_string {
+                        failure = failure.with_line(&format!("Reason: {}", printable(&text)));
                     }
                     return Ok(Connected::Refused(match self.advice(code) {
                         Some(line) => failure.with_line(&line),
@@ -182,7 +182,7 @@ impl ClientRun {
                 format!("Unable to connect to {} (Lookup error.).", place(endpoint))
             }
             NetError::Io(_) | NetError::Closed => format!(
-                "Error: {} has ended the connection before it answered the CONNECT.",
+                "Error: {} has closed the connection without a CONNACK.",
                 place(endpoint)
             ),
             _ => failure.text,

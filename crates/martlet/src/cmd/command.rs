@@ -200,8 +200,8 @@ fn send(options: &SendOptions) -> ExitCode {
         if options.admin.json {
             outln!("{body}");
         }
-        let why = "the command was sent to no device: none that is active matches and has room for \
-                   a further command";
+        let why = "the command was sent to no device: no active device matches, or each has too \
+                   many commands";
         return failed(options.admin.json, anyhow::anyhow!(why));
     }
     let to = match sent["devices"].as_u64() {
@@ -488,11 +488,11 @@ fn watch(
 ) -> anyhow::Result<Progress> {
     let mut known = None;
     loop {
-        let (told, line, progress) = look(admin, id, of)?;
+        let (command, line, progress) = look(admin, id, of)?;
         let mut is_read = true;
         if known.as_ref() != Some(&line) {
             is_read = match (prints, admin.json) {
-                (true, true) => outln!("{told}"),
+                (true, true) => outln!("{command}"),
                 (true, false) => outln!("{}", printable(&line)),
                 (false, _) => true,
             };
@@ -513,27 +513,27 @@ fn watch(
 /// What the node says of a command now, the same as a line, and how far it is.
 fn look(admin: &AdminOptions, id: &str, of: &Target) -> anyhow::Result<(Value, String, Progress)> {
     if of.device.is_some() {
-        let told: Value = serde_json::from_str(&read(admin, id, of)?)?;
+        let command: Value = serde_json::from_str(&read(admin, id, of)?)?;
         let line = format!(
             "{}: {} {}",
-            text_of(&told["device"]),
-            state_of(&told),
-            text_of(&told["result"])
+            text_of(&command["device"]),
+            state_of(&command),
+            text_of(&command["result"])
         );
-        let state = text_of(&told["state"]);
+        let state = text_of(&command["state"]);
         let progress = Progress::of(std::iter::once(&*state));
-        return Ok((told, line.trim_end().to_owned(), progress));
+        return Ok((command, line.trim_end().to_owned(), progress));
     }
     let target = format!("{}{}", of.path(), of.query(&[("id", Some(id))]));
     let body = ask(&admin.node.data_dir()?, "GET", &target)?;
     let answer: Value = serde_json::from_str(&body)?;
-    let Some(told) = items_of(&answer).first() else {
+    let Some(command) = items_of(&answer).first() else {
         anyhow::bail!("no command {id} was sent there: martlet command ls lists them");
     };
-    let states = told["states"].as_object();
+    let states = command["states"].as_object();
     let states = states.into_iter().flatten().map(|(state, _)| &**state);
     let progress = Progress::of(states);
-    Ok((told.clone(), sums(&told["states"]), progress))
+    Ok((command.clone(), sums(&command["states"]), progress))
 }
 
 #[cfg(test)]

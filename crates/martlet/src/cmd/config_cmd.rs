@@ -149,8 +149,8 @@ fn env(json: bool) -> anyhow::Result<String> {
     let environment = config::environment()?;
     let file = environment.file.as_ref();
     let report = config::Variables::new(&environment.variables, file).report();
-    let rows = report.into_iter().map(|(name, told)| {
-        let (state, what) = match told {
+    let rows = report.into_iter().map(|(name, used)| {
+        let (state, what) = match used {
             Use::Read(what) => ("read", what),
             Use::Ignored(why) => ("ignored", why),
             Use::Unknown => ("unknown", "no such variable"),
@@ -169,7 +169,7 @@ fn env(json: bool) -> anyhow::Result<String> {
     let rows = rows.map(|(state, name, what, place)| {
         [state.to_owned(), name.to_owned(), what.to_owned(), place]
     });
-    let none = "no variable of the environment or of .env is for a node";
+    let none = "no variable of the environment or of .env configures a node";
     Ok(columns(["STATE", "NAME", "WHAT", "PLACE"], rows, none))
 }
 
@@ -238,7 +238,10 @@ fn reference() -> String {
     for (end, what) in config::ENDS_OF_CONNECTIONS {
         text.push_str(&format!("| `MQTT_<NAME>{end}` | {what} |\n"));
     }
-    text.push_str("\n`martlet pub`, `sub`, `rr` and `bench` read these; options are stronger:\n\n");
+    text.push_str(
+        "\n`martlet pub`, `sub`, `rr` and `bench` read these; options override \
+                   them:\n\n",
+    );
     text.push_str("| Variable | What it means |\n|---|---|\n");
     for (name, what) in CLIENT_NAMES {
         text.push_str(&format!("| `{name}` | {what} |\n"));
@@ -276,7 +279,7 @@ file of the configuration, and each that it names, that other users of the machi
 `martlet reload`, and SIGHUP, read the configuration again, and the files that it names: of what
 has changed `auth.*`, `tls.*` and `http.tls_*` hold at once; what else has changed is listed, and
 needs a restart. A node reads a file of `auth.*` or `tls.*` by itself within a second of its last
-change; `martlet.toml` and the environment it reads only when it is told to.
+change; `martlet.toml` and the environment it reads only when it is used to.
 
 A path that does not begin with `/` begins at the working directory of the process, wherever it
 stands: in a file (TOML or mosquitto.conf, with its `include_dir`), in the environment or on the
@@ -315,20 +318,20 @@ next start.\n
 ";
 
 const OTHERS_HEAD: &str = "\n## Variables of other programs\n
-A node understands these as the programs did that they are of. They lie over the file and below the
-environment's own names; what names listeners (host, ports, TLS) counts only where nothing else
-names any. A switch is `true` or `false` (also 1 and 0, yes and no, on and off). `HOST`, `PORT`,
+A node reads these variables as their programs did. They override the file, and Martlet's own
+variables override them. Those that name listeners (host, ports, TLS) apply only if nothing else
+names a listener. A switch is `true` or `false` (also 1 and 0, yes and no, on and off). `HOST`, `PORT`,
 `LOG_LEVEL`, `LOG_FORMAT`, `LOG_FILE`, `ALLOWED_ORIGINS` and `RATE_LIMIT_…` are generic names, which
-many programs have: they count in a `.env`, or beside a name that only one of these systems has,
-such as `HTTP_SERVER_PORT` or `IOTFLOW_ADMIN_TOKEN`. `martlet config env` says what becomes of each
-variable.\n
+many programs have: they apply in a `.env`, or beside a name that only one of these systems has,
+such as `HTTP_SERVER_PORT` or `IOTFLOW_ADMIN_TOKEN`. `martlet config env` shows how each variable is
+used.\n
 | Variable | What it means |
 |---|---|
 ";
 
 const OTHERS_END: &str = "
-They read a `.env` in the working directory too, below the environment. Others of theirs have no
-effect; `martlet config env` says why.
+A node also reads a `.env` in the working directory; the environment overrides it. Other variables
+of these programs have no effect; `martlet config env` shows why.
 ";
 
 fn check(options: &ConfigOptions) -> anyhow::Result<String> {

@@ -347,7 +347,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
         kind_is_type: false,
     };
     let (added, secret) = tables::run(&on.node, add)?;
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     let (id, user_name) = (&added.id, &added.user_name);
     let Some(secret) = secret.as_ref().map(Secret::text) else {
         return Ok(match on.json {
@@ -358,7 +358,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
                 format!("{answer}\n")
             }
             false => format!(
-                "Added device {id} of the type {device_type}{}, without a credential\n{told}",
+                "Added device {id} of the type {device_type}{}, without a credential\n{reload_note}",
                 comes_as(id, user_name)
             ),
         });
@@ -380,7 +380,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
         }
         false => format!(
             "Added device {id} of the type {device_type}{}\nIts credential, shown this once: \
-             {secret}\n{told}Try it: {line}\n",
+             {secret}\n{reload_note}Try it: {line}\n",
             comes_as(id, user_name)
         ),
     })
@@ -408,7 +408,7 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
         };
         Ok((open.run(renew).await?, device))
     })?;
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     // As it is called, however it was named.
     let id = &device.id;
     let given = tables::Given {
@@ -431,7 +431,7 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
             format!("{answer}\n")
         }
         false => format!(
-            "The credential of device {id}, shown this once: {}\n{old}\n{told}Try it: {line}\n",
+            "The credential of device {id}, shown this once: {}\n{old}\n{reload_note}Try it: {line}\n",
             secret.text()
         ),
     })
@@ -465,7 +465,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         };
         open.run(change).await
     })?;
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     // In a team with a tenant of its own it comes by another name.
     let user_name = changes.to_team.as_ref().map(|_| &changed.user_name);
     Ok(match (on.json, user_name) {
@@ -474,9 +474,9 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
             let answer = serde_json::json!({ "changed": id, "user_name": user_name });
             format!("{answer}\n")
         }
-        (false, None) => format!("Changed device {id}\n{told}"),
+        (false, None) => format!("Changed device {id}\n{reload_note}"),
         (false, Some(user_name)) => format!(
-            "Changed device {id}: its User Name is {} now\n{told}",
+            "Changed device {id}: its User Name is {} now\n{reload_note}",
             printable(user_name)
         ),
     })
@@ -543,18 +543,18 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
             tables::run_in(&on.node, team, delete)?;
         }
     }
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     let view = serde_json::json!({ "removed": id, "can_be_restored": !options.purge });
     Ok(match (on.json, options.purge) {
         (true, _) => format!("{view}\n"),
-        (false, true) => format!("Removed device {id} permanently\n{told}"),
+        (false, true) => format!("Removed device {id} permanently\n{reload_note}"),
         (false, false) => {
             let back = match &of.team {
                 Some(team) => format!("--team={} {}", typed(team), typed(id)),
                 None => typed(id),
             };
             format!(
-                "Deleted device {id}\n{told}Its id stays taken. To bring it back: martlet device \
+                "Deleted device {id}\n{reload_note}Its id stays taken. To bring it back: martlet device \
                  restore {back}; to remove it permanently: martlet device rm --purge {back}\n"
             )
         }
@@ -567,10 +567,10 @@ fn restore(options: &NamedOptions) -> anyhow::Result<String> {
         device: DeviceName::Id(id.clone()),
     };
     let device = tables::run_in(&on.node, of.team.as_deref(), restore)?;
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     Ok(match on.json {
         true => format!("{}\n", json_of_device(device)),
-        false => format!("Restored device {id}\n{told}"),
+        false => format!("Restored device {id}\n{reload_note}"),
     })
 }
 

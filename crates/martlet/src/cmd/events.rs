@@ -314,10 +314,10 @@ mod tests {
             "address": "10.0.0.7:4242", "topic": "a/b", "qos": 1, "retain": false,
             "why": "no rule permits it", "reason": "Not authorized",
         });
-        let said = line(&event, false, false);
+        let printed = line(&event, false, false);
         let rest = ".123 publish_refused   sensor\\u{1b}7 (claims site) 10.0.0.7:4242 a/b qos=1: \
                     no rule permits it\n";
-        assert!(said.ends_with(rest), "{said}");
+        assert!(printed.ends_with(rest), "{printed}");
     }
 
     #[test]

@@ -158,10 +158,13 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
                 expected_revision: None,
             };
             tables::run(&on.node, remove)?;
-            let told = tables::tell_node(&on.node);
+            let reload_note = tables::reload_tables(&on.node);
             Ok(match on.json {
                 true => format!("{}\n", json!({ "removed": found.id })),
-                false => format!("Removed the group {}\n{told}", printable(&found.name)),
+                false => format!(
+                    "Removed the group {}\n{reload_note}",
+                    printable(&found.name)
+                ),
             })
         }
         GroupCommand::Member(MemberCommand::Add(members)) => members.change(true),
@@ -299,11 +302,17 @@ fn change(
     };
     let (found, changed) = tables::run(&on.node, change)?;
     // What a group permits decides from now on.
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     let name = printable(&found.name);
     Ok(match (on.json, is_added) {
         (true, _) => format!("{}\n", json!({ "group": found.id, "changed": changed })),
-        (_, true) => format!("Added {} to the group {name}\n{told}", counted(changed)),
-        (_, false) => format!("Removed {} from the group {name}\n{told}", counted(changed)),
+        (_, true) => format!(
+            "Added {} to the group {name}\n{reload_note}",
+            counted(changed)
+        ),
+        (_, false) => format!(
+            "Removed {} from the group {name}\n{reload_note}",
+            counted(changed)
+        ),
     })
 }

@@ -90,7 +90,7 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
     for path in [&paths.config, &paths.certificates, &paths.data] {
         if path.symlink_metadata().is_ok() {
             bail!(
-                "{} already exists, and nothing is written over: name another directory",
+                "{} already exists and is not overwritten: name another directory",
                 path.display()
             );
         }
@@ -119,7 +119,7 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
     write_new(&paths.config, text.as_bytes())?;
     Ok(match options.json {
         true => format!("{}\n", json(options, &paths, &names, &password)),
-        false => told(options, &paths, &names, &password),
+        false => report(options, &paths, &names, &password),
     })
 }
 
@@ -294,7 +294,7 @@ fn commands(options: &InitOptions, paths: &InitPaths, password: &str) -> [String
     ]
 }
 
-fn told(options: &InitOptions, paths: &InitPaths, names: &[String], password: &str) -> String {
+fn report(options: &InitOptions, paths: &InitPaths, names: &[String], password: &str) -> String {
     let [start, prove] = commands(options, paths, password);
     let config = typed(&paths.config.display().to_string());
     let mut text = String::new();
@@ -313,13 +313,13 @@ fn told(options: &InitOptions, paths: &InitPaths, names: &[String], password: &s
     let program = typed(&program_name());
     let _ = write!(
         text,
-        "\nStart it:\n  {start}\nSee that it works, in another terminal:\n  {prove}\nThen add a \
-         device:\n  {program} device add sensor-1 -c {config}\n"
+        "\nStart it:\n  {start}\nTest it in another terminal:\n  {prove}\nThen add a device:\n  \
+         {program} device add sensor-1 -c {config}\n"
     );
     if rustix::process::geteuid().is_root() {
         text.push_str(
-            "All of it belongs to root, and no other user can read it: a node that is to run as another \
-             user has to be set up by that user, as by runuser -u USER -- martlet init DIR.\n",
+            "All files belong to root, and no other user can read them. To run the node as another \
+             user, run init as that user: runuser -u USER -- martlet init DIR\n",
         );
     }
     text

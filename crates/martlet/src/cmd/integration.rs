@@ -197,10 +197,10 @@ pub(crate) fn run(command: &IntegrationCommand) -> ExitCode {
     match &command.action {
         Action::Ls(options) => finish_as(options.admin.json, list(options)),
         Action::Show(options) => finish_as(options.is_json(), show(options)),
-        Action::Pause(options) => finish_as(options.is_json(), tell(options, "pause")),
-        Action::Resume(options) => finish_as(options.is_json(), tell(options, "resume")),
-        Action::Skip(options) => finish_as(options.is_json(), tell(options, "skip")),
-        Action::Drain(options) => finish_as(options.is_json(), tell(options, "drain")),
+        Action::Pause(options) => finish_as(options.is_json(), act(options, "pause")),
+        Action::Resume(options) => finish_as(options.is_json(), act(options, "resume")),
+        Action::Skip(options) => finish_as(options.is_json(), act(options, "skip")),
+        Action::Drain(options) => finish_as(options.is_json(), act(options, "drain")),
         Action::Test(options) => test(options),
         Action::DeadLetter(action) => match action {
             DeadLetterAction::Ls(options) => finish_as(options.one.is_json(), letters(options)),
@@ -317,7 +317,7 @@ fn one_text(one: &IntegrationView) -> String {
     if one.skipped > 0 {
         line(
             "skipped",
-            format!("{} of them, they came from there", one.skipped),
+            format!("{} messages that came from its target", one.skipped),
         );
     }
     if one.kind == "bridge" {
@@ -343,7 +343,7 @@ fn one_text(one: &IntegrationView) -> String {
     text
 }
 
-fn tell(options: &OneOptions, action: &str) -> anyhow::Result<String> {
+fn act(options: &OneOptions, action: &str) -> anyhow::Result<String> {
     let data_dir = options.admin.node.data_dir()?;
     let before = match (action, options.is_json()) {
         ("resume", false) => Some(ask(&data_dir, "GET", &options.target(""))?),
@@ -363,7 +363,7 @@ fn tell(options: &OneOptions, action: &str) -> anyhow::Result<String> {
             format!("{name} {}", resumed(&before))
         }
         "skip" => format!("{name} is resumed; a message that fails again becomes a dead letter"),
-        _ => format!("{name} delivers what waits now, and pauses then"),
+        _ => format!("{name} delivers the messages that wait now, then pauses"),
     })
 }
 
@@ -372,7 +372,7 @@ fn resumed(before: &IntegrationView) -> String {
     let waiting = match before.lag {
         Some(0) => "no message waits".to_owned(),
         Some(lag) => format!("{} waited", counted(lag, "message")),
-        None => "it is not known how many messages wait".to_owned(),
+        None => "the number of waiting messages is unknown".to_owned(),
     };
     match before.state.as_str() {
         "paused" | "draining" => format!("is resumed; {waiting}"),

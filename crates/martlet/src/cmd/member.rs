@@ -73,14 +73,14 @@ pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
             let Member { team, user, on } = member;
             let view = json!({ "user": user, "team": team, "role": role.word() });
             let line = format!("{user} is {} in the team {team}", role.word());
-            Ok(done(on, &view, &line, &tables::tell_node(&on.node)))
+            Ok(done(on, &view, &line, &tables::reload_tables(&on.node)))
         }
         MemberCommand::Rm(member) => {
             give(member, None)?;
             let Member { team, user, on } = member;
             let view = json!({ "user": user, "team": team, "role": null });
             let line = format!("{user} has no role in the team {team}");
-            Ok(done(on, &view, &line, &tables::tell_node(&on.node)))
+            Ok(done(on, &view, &line, &tables::reload_tables(&on.node)))
         }
     }
 }

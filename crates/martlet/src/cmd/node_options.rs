@@ -106,11 +106,11 @@ impl NodeOptions {
         match known.or_else(|| config::data_dir_in(file)) {
             Some(data_dir) => {
                 let why = printable(&format!("{error:#}"));
-                errln!("martlet: the configuration is broken, a node would not start: {why}");
+                errln!("martlet: the configuration is invalid, a node would not start: {why}");
                 Ok(data_dir)
             }
             None => Err(anyhow::anyhow!(
-                "{error:#}; and it does not say where the node is: --data-dir DIR does"
+                "{error:#}; it names no data directory: use --data-dir DIR"
             )),
         }
     }

@@ -287,10 +287,10 @@ pub(super) fn listed<const N: usize>(
     }
 }
 
-pub(super) fn done(on: &NodeAndForm, view: &Value, line: &str, told: &str) -> String {
+pub(super) fn done(on: &NodeAndForm, view: &Value, line: &str, reload_note: &str) -> String {
     match on.json {
         true => format!("{view}\n"),
-        false => format!("{}\n{told}", printable(line)),
+        false => format!("{}\n{reload_note}", printable(line)),
     }
 }
 
@@ -322,8 +322,8 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
             let (key, secret) = tables::run(&options.on.node, use_cases::AddApiKey { key })?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
             let line = format!("Added the API key {} ({})", key.name, key.id);
-            let told = tables::tell_node(&options.on.node);
-            let shown = format!("The key, shown this once: {}\n{told}", secret.text());
+            let reload_note = tables::reload_tables(&options.on.node);
+            let shown = format!("The key, shown this once: {}\n{reload_note}", secret.text());
             Ok(done(&options.on, &view, &line, &shown))
         }
         KeyCommand::Ls(on) => {
@@ -405,10 +405,10 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
                 owns_tenant: options.own_tenant,
             };
             let team = tables::run(&options.on.node, use_cases::AddTeam { team: new })?;
-            let told = tables::tell_node(&options.on.node);
+            let reload_note = tables::reload_tables(&options.on.node);
             let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
             let line = format!("Added the team {} ({})", team.name, team.id);
-            Ok(done(&options.on, &view, &line, &told))
+            Ok(done(&options.on, &view, &line, &reload_note))
         }
         TeamCommand::Ls(ListTeams { deleted, on }) => {
             let all = tables::run(&on.node, use_cases::ListTeams { deleted: *deleted })?;
@@ -435,22 +435,22 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
                 open.run(delete).await?;
                 Ok(id)
             })?;
-            let told = tables::tell_node(&on.node);
+            let reload_note = tables::reload_tables(&on.node);
             let line = format!(
                 "Deleted the team {team}; martlet team restore {id} brings it back, martlet team rm \
                  --purge {id} removes it for good"
             );
-            Ok(done(on, &json!({ "removed": id }), &line, &told))
+            Ok(done(on, &json!({ "removed": id }), &line, &reload_note))
         }
         TeamCommand::Member(command) => member::run(command),
         TeamCommand::Token(command) => team_token::run(command),
         TeamCommand::Restore(NamedTeam { team, on }) => {
             let team = team.clone();
             let team = tables::run(&on.node, use_cases::RestoreTeam { team })?;
-            let told = tables::tell_node(&on.node);
+            let reload_note = tables::reload_tables(&on.node);
             let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
             let line = format!("Restored the team {}", team.name);
-            Ok(done(on, &view, &line, &told))
+            Ok(done(on, &view, &line, &reload_note))
         }
     }
 }
@@ -475,7 +475,7 @@ fn purge_team(options: &RemoveTeam) -> anyhow::Result<String> {
     };
     let gone = tables::run(&on.node, purge)?;
     user::warn_of_none(&on.node, before)?;
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     let view = json!({
         "removed": gone.id, "can_be_restored": false, "devices": gone.devices,
         "users": gone.users, "groups": gone.groups, "keys": gone.keys,
@@ -484,7 +484,7 @@ fn purge_team(options: &RemoveTeam) -> anyhow::Result<String> {
         "Removed the team {} permanently; devices: {}, users: {}, groups: {}, keys: {}",
         gone.name, gone.devices, gone.users, gone.groups, gone.keys
     );
-    Ok(done(on, &view, &line, &told))
+    Ok(done(on, &view, &line, &reload_note))
 }
 
 /// Runs `martlet ban`.
@@ -507,11 +507,11 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
                 users: Vec::new(),
             };
             let ban = tables::run(&options.on.node, add)?;
-            let told = tables::tell_node(&options.on.node);
+            let reload_note = tables::reload_tables(&options.on.node);
             let view =
                 json!({ "id": ban.id, "value": ban.value, "until": listing::time(ban.until_ms) });
-            let line = format!("{} is kept out ({})", ban.value, ban.id);
-            Ok(done(&options.on, &view, &line, &told))
+            let line = format!("{} is banned ({})", ban.value, ban.id);
+            Ok(done(&options.on, &view, &line, &reload_note))
         }
         BanCommand::Ls(on) => {
             let all = tables::run(&on.node, use_cases::ListBans)?;
@@ -537,9 +537,9 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
                 open.run(use_cases::RemoveBan { id: id.clone() }).await?;
                 Ok(id)
             })?;
-            let told = tables::tell_node(&on.node);
+            let reload_note = tables::reload_tables(&on.node);
             let line = format!("Removed the ban {id}");
-            Ok(done(on, &json!({ "removed": id }), &line, &told))
+            Ok(done(on, &json!({ "removed": id }), &line, &reload_note))
         }
     }
 }
@@ -580,8 +580,8 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
             let (key, secret) = tables::run(&options.on.node, add)?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
             let line = format!("Added the provisioning key {} ({})", key.name, key.id);
-            let told = tables::tell_node(&options.on.node);
-            let shown = format!("The key, shown this once: {}\n{told}", secret.text());
+            let reload_note = tables::reload_tables(&options.on.node);
+            let shown = format!("The key, shown this once: {}\n{reload_note}", secret.text());
             Ok(done(&options.on, &view, &line, &shown))
         }
         ProvisionCommand::Ls(on) => {

@@ -270,7 +270,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes what ends with an end of line; `false` when the command is to end.
+    /// Publishes the complete lines; `false`: the command is to end.
     async fn publish_complete_lines(&mut self, pending: &mut Vec<u8>) -> Result<bool, Failure> {
         let mut start = 0;
         while let Some(len) = pending[start..].iter().position(|byte| *byte == b'\n') {

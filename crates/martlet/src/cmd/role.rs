@@ -179,10 +179,10 @@ impl OneRule {
         })?;
         match change {
             Change::Allow if !rule.allows => {
-                bail!("rule {:?} forbids: deny adds such a rule", self.rule)
+                bail!("rule {:?} denies: add it with deny", self.rule)
             }
             Change::Deny if rule.allows && rule.actions != Actions::ALL => bail!(
-                "rule {:?}: a rule forbids to read and to write: leave the word before the topic out",
+                "rule {:?}: a deny rule denies reading and writing: omit the word before the topic",
                 self.rule
             ),
             Change::Deny => rule.allows = false,
@@ -202,8 +202,8 @@ fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<Str
         change: change.of_rules(),
     };
     let (is_changed, set) = tables::run(&on.node, one)?;
-    let told = match (is_changed, change) {
-        (true, _) => tables::tell_node(&on.node),
+    let reload_note = match (is_changed, change) {
+        (true, _) => tables::reload_tables(&on.node),
         (false, Change::Remove) => bail!(
             "the {} {name} has no rule \"{rule}\"; its rules are:\n{}",
             owner.word(),
@@ -213,7 +213,7 @@ fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<Str
     };
     Ok(match on.json {
         true => format!("{}\n", json(owner, &set)),
-        false => format!("{}{told}", text(owner, &set)),
+        false => format!("{}{reload_note}", text(owner, &set)),
     })
 }
 
@@ -272,7 +272,7 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     let Some(rules) = options.given_rules()? else {
         bail!(
             "give the rules: --rule 'topic read a/#' --rule 'pattern write d/%c/#', or --stdin; \
-             what no rule matches is forbidden"
+             everything else is denied"
         );
     };
     let settings = options.settings(owner)?;
@@ -283,7 +283,7 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         settings,
     };
     tables::run(&on.node, add)?;
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     let set = RuleSet {
         name: name.clone(),
         is_builtin: false,
@@ -296,7 +296,7 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     Ok(match on.json {
         true => format!("{}\n", json(owner, &set)),
         false => format!(
-            "Added the {} {name}\n{}{told}",
+            "Added the {} {name}\n{}{reload_note}",
             owner.word(),
             text(owner, &set)
         ),
@@ -310,10 +310,10 @@ fn remove(owner: Owner, options: &NamedOptions) -> anyhow::Result<String> {
         name: name.clone(),
     };
     tables::run(&on.node, delete)?;
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     Ok(match on.json {
         true => format!("{}\n", serde_json::json!({ "removed": name })),
-        false => format!("Deleted the {} {name}\n{told}", owner.word()),
+        false => format!("Deleted the {} {name}\n{reload_note}", owner.word()),
     })
 }
 
@@ -349,7 +349,7 @@ fn find(owner: Owner, named: &NamedOptions) -> anyhow::Result<RuleSet> {
 fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     let NamedOptions { name, on } = &options.named;
     let (rules, settings) = (options.given_rules()?, options.settings(owner)?);
-    let mut told = String::new();
+    let mut reload_note = String::new();
     if rules.is_some() || settings != TypeSettings::default() {
         let replaced = match rules {
             Some(_) => format!(
@@ -366,12 +366,12 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
             expected_revision: None,
         };
         tables::run(&on.node, change)?;
-        told = format!("{replaced}{}", tables::tell_node(&on.node));
+        reload_note = format!("{replaced}{}", tables::reload_tables(&on.node));
     }
     let set = find(owner, &options.named)?;
     Ok(match on.json {
         true => format!("{}\n", json(owner, &set)),
-        false => format!("{}{told}", text(owner, &set)),
+        false => format!("{}{reload_note}", text(owner, &set)),
     })
 }
 

@@ -55,7 +55,7 @@ impl Authentication for Scram {
 
     fn answer(&mut self, data: &[u8]) -> Result<Vec<u8>, String> {
         let Step::First(client) = std::mem::replace(&mut self.step, Step::Idle) else {
-            return Err("the server asks for more than there is".into());
+            return Err("the server has sent one challenge too many".into());
         };
         let (answer, signature) = client.finish(data)?;
         self.step = Step::Last(signature);
@@ -65,7 +65,7 @@ impl Authentication for Scram {
     fn finish(&mut self, data: &[u8]) -> Result<(), String> {
         match std::mem::replace(&mut self.step, Step::Idle) {
             Step::Last(signature) => Ok(signature.check(data)?),
-            Step::Idle | Step::First(_) => Err("the server has asked for no proof".into()),
+            Step::Idle | Step::First(_) => Err("the server has not requested a proof".into()),
         }
     }
 }

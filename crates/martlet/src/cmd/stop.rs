@@ -1,4 +1,4 @@
-//! `martlet stop`: tells a running node to stop, and waits until it has ended.
+//! `martlet stop`: stops a running node, and waits until it has ended.
 //!
 //! A node has ended when its data directory is free: then its store is closed, and another node may
 //! start there. The lock says so across containers too, where process numbers do not.
@@ -14,14 +14,14 @@ use crate::cmd::admin::{self, AdminOptions};
 use crate::cmd::print::{errln, outln};
 use crate::serve::data_dir;
 
-/// The node was told, and has not ended in time.
+/// The node has not ended in time.
 const STILL_RUNNING: u8 = 2;
 
-/// How often is looked whether it has ended.
+/// Interval at which the command checks whether the node has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How often is told that it has not.
-const TELL_EVERY: Duration = Duration::from_secs(2);
+/// Interval at which the command reports that it has not.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// Options of `martlet stop`.
 #[derive(Args, Debug)]
@@ -51,7 +51,7 @@ fn stop(options: &StopOptions) -> anyhow::Result<ExitCode> {
         print(json, "stopping", began);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut told = began;
+    let mut reported = began;
     let runs = || match &claim {
         Some(claim) => data_dir::claimed(&data_dir).as_ref() == Some(claim),
         // A file system without locks: its socket goes when the store is closed.
@@ -62,8 +62,8 @@ fn stop(options: &StopOptions) -> anyhow::Result<ExitCode> {
             print(json, "still stopping", began);
             return Ok(ExitCode::from(STILL_RUNNING));
         }
-        if told.elapsed() >= TELL_EVERY {
-            told = Instant::now();
+        if reported.elapsed() >= REPORT_EVERY {
+            reported = Instant::now();
             errln!("{}", progress(&data_dir, began.elapsed()));
         }
         std::thread::sleep(LOOK_EVERY);
@@ -80,8 +80,8 @@ fn progress(data_dir: &Path, waited: Duration) -> String {
     let what = match status.map_or(0, |status| status.sockets_open) {
         // It answers no more, or nobody is left to wait for.
         0 => "until the store is written and closed".to_owned(),
-        1 => "for 1 client to take its last output".to_owned(),
-        count => format!("for {count} clients to take their last output"),
+        1 => "for 1 client to receive its last output".to_owned(),
+        count => format!("for {count} clients to receive their last output"),
     };
     format!("stopping for {secs} s: waiting {what}")
 }

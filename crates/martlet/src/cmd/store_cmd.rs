@@ -115,7 +115,7 @@ fn opened(options: &StoreOptions, claim: Claim) -> anyhow::Result<RealDisk> {
 
 /// What [`inspect`] says of the places that were damaged and are repaired.
 const REPAIRED: &str =
-    "damaged places taken out; all else that was found is kept, and the store opens clean";
+    "damaged parts removed; everything else is kept, and the store opens without errors";
 
 /// Prints each damaged place that `look` finds, then how many there are and what they `are`; 1 if
 /// there is one.
@@ -196,7 +196,7 @@ fn rows(stats: &Stats) -> [(&'static str, u64, &'static str); 11] {
         (
             "queues",
             stats.queues as u64,
-            "sessions and share groups that are owed something",
+            "sessions and share groups with messages to receive",
         ),
         (
             "states",

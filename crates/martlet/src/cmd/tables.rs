@@ -1,5 +1,5 @@
 //! The tables of a node, as commands use them: commands open them here and run use cases on them,
-//! tell the node that runs, and print the line with which a credential is tried. `cargo xtask tidy`
+//! have the running node reload, and print the line with which a credential is tried. `cargo xtask tidy`
 //! checks that commands do not work on the registry elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
@@ -113,7 +113,7 @@ fn is_same(one: &str, other: &str) -> bool {
     one == other || found(one).is_some_and(|one| found(other) == Some(one))
 }
 
-/// Where the tables of a node are, as people are told.
+/// Where the tables of a node are, for people.
 pub(crate) fn place(node: &NodeOptions) -> anyhow::Result<String> {
     Ok(config::location(&node.load()?)?.to_string())
 }
@@ -181,14 +181,13 @@ pub(crate) fn with_tables_of<T>(
     })
 }
 
-/// A node that runs reads what was changed in the tables at once, not when it next looks. Answers
-/// what came of it, as lines.
-pub(crate) fn tell_node(node: &NodeOptions) -> String {
+/// Has the running node read the changed tables at once. Returns the result, as lines.
+pub(crate) fn reload_tables(node: &NodeOptions) -> String {
     let Ok(data_dir) = node.data_dir() else {
         return String::new();
     };
-    let told = tell(node, "/api/v1/reload?only=tables");
-    if told.is_empty() {
+    let reload_note = request_reload(node, "/api/v1/reload?only=tables");
+    if reload_note.is_empty() {
         let unasked = node.load().ok().as_ref().and_then(config::tables_unasked);
         let unasked =
             unasked.map(|why| format!("This configuration does not use them for logins: {why}.\n"));
@@ -203,25 +202,25 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
     let unasked = places.and_then(|places| places.tables_unasked);
     let unasked =
         unasked.map(|why| format!("But the node does not use the tables for logins: {why}.\n"));
-    format!("{told}{}", unasked.unwrap_or_default())
+    format!("{reload_note}{}", unasked.unwrap_or_default())
 }
 
-/// Where the node that runs has its users; none if none runs.
+/// Where the running node has its users; none if no node runs.
 ///
 /// # Errors
-/// One runs and does not answer: where its users are nobody can tell.
+/// A node runs and does not answer.
 pub(crate) fn user_places(node: &NodeOptions) -> anyhow::Result<Option<UserPlaces>> {
     let status = status(&node.data_dir()?)?;
     Ok(status.map(|status| status.users))
 }
 
-/// A node that runs reads its files again at once. Answers what came of it, as a line; nothing if
-/// none runs.
-pub(crate) fn tell_node_of_file(node: &NodeOptions) -> String {
-    tell(node, "/api/v1/reload")
+/// Has the running node read its files at once. Returns the result, as a line; nothing if no node
+/// runs.
+pub(crate) fn reload_files(node: &NodeOptions) -> String {
+    request_reload(node, "/api/v1/reload")
 }
 
-fn tell(node: &NodeOptions, path: &str) -> String {
+fn request_reload(node: &NodeOptions, path: &str) -> String {
     let Ok(data_dir) = node.data_dir() else {
         return String::new();
     };
@@ -232,8 +231,8 @@ fn tell(node: &NodeOptions, path: &str) -> String {
     };
     let done = answer.and_then(|body| Ok(serde_json::from_str::<Reloaded>(&body)?));
     match done {
-        Ok(_) => "The running node has read it.\n".to_owned(),
-        Err(error) => format!("The running node has NOT read it: {error:#}\n"),
+        Ok(_) => "Applied to the running node.\n".to_owned(),
+        Err(error) => format!("NOT applied to the running node: {error:#}\n"),
     }
 }
 

@@ -72,10 +72,10 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
             let mut view = view(&added.token);
             view["credentials"] = json!({ "key": key, "secret": secret });
             let line = format!("Added the team token {name} ({})", added.token.id);
-            let told = tables::tell_node(&on.node);
+            let reload_note = tables::reload_tables(&on.node);
             let shown = format!(
                 "Devices of the team log in with it, shown this once:\n  user name {key}\n  password  \
-                 {secret}\n{told}"
+                 {secret}\n{reload_note}"
             );
             Ok(done(on, &view, &line, &shown))
         }
@@ -101,7 +101,12 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
                 "Revoked the team token {}; martlet team token restore {team} {id} restores it",
                 token.name
             );
-            Ok(done(on, &view(&token), &line, &tables::tell_node(&on.node)))
+            Ok(done(
+                on,
+                &view(&token),
+                &line,
+                &tables::reload_tables(&on.node),
+            ))
         }
         TokenCommand::Restore(NamedToken { team, id, on }) => {
             let restore = RestoreTeamToken {
@@ -110,7 +115,12 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
             };
             let token = tables::run(&on.node, restore)?;
             let line = format!("Restored the team token {}", token.name);
-            Ok(done(on, &view(&token), &line, &tables::tell_node(&on.node)))
+            Ok(done(
+                on,
+                &view(&token),
+                &line,
+                &tables::reload_tables(&on.node),
+            ))
         }
     }
 }

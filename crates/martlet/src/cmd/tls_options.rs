@@ -108,7 +108,7 @@ fn versions(text: &str) -> Result<Versions, String> {
         "tlsv1.2" => Ok(Versions::Tls12),
         "tlsv1.3" => Ok(Versions::Tls13),
         "tlsv1.1" | "tlsv1" | "tlsv1.0" => Err(format!(
-            "{text} is broken and not spoken here, expected tlsv1.2 or tlsv1.3"
+            "{text} is insecure and not supported, expected tlsv1.2 or tlsv1.3"
         )),
         _ => Err(format!(
             "Invalid TLS version {text}, expected tlsv1.2 or tlsv1.3"

@@ -150,8 +150,8 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
         false => String::new(),
     };
     Ok(format!(
-        "{} is traced until {until}: its lines go to the log of the node\n\
-         To read along: martlet events --{name} {}{team}{node} --type all",
+        "{} is traced until {until}: its lines go to the log of the node\nTo follow it: martlet \
+         events --{name} {}{team}{node} --type all",
         printable(&value),
         typed(read)
     ))

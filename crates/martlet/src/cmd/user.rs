@@ -258,8 +258,8 @@ fn expect_nodes_own(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "the password file {} does not belong to the user {node}, who runs the node: to use it \
-         all the same, name it: --file {}",
+        "the password file {} does not belong to the user {node}, which runs the node: to use it \
+         anyway, name it: --file {}",
         file.display(),
         typed(&file.display().to_string())
     )
@@ -330,21 +330,23 @@ fn change(
     }
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&*password);
-    let told = tables::tell_node_of_file(&file.node);
+    let reload_note = tables::reload_files(&file.node);
     if file.json {
         let answer = serde_json::json!({
             "name": user, "file": path.display().to_string(), "password": shown,
         });
         return Ok(format!("{answer}\n"));
     }
-    Ok(changed_text(&line, shown, &told))
+    Ok(changed_text(&line, shown, &reload_note))
 }
 
-fn changed_text(line: &str, shown: Option<&str>, told: &str) -> String {
+fn changed_text(line: &str, shown: Option<&str>, reload_note: &str) -> String {
     let line = printable(line);
     match shown {
-        Some(password) => format!("{line}\nIts password, shown this once: {password}\n{told}"),
-        None => format!("{line}\n{told}"),
+        Some(password) => {
+            format!("{line}\nIts password, shown this once: {password}\n{reload_note}")
+        }
+        None => format!("{line}\n{reload_note}"),
     }
 }
 
@@ -398,7 +400,7 @@ fn change_in_tables(
         }
     }
     let shown = options.generate.then_some(&*password);
-    let told = tables::tell_node(&file.node);
+    let reload_note = tables::reload_tables(&file.node);
     let place = tables::place(&file.node)?;
     if file.json {
         let mut answer = serde_json::json!({
@@ -424,11 +426,11 @@ fn change_in_tables(
         }
         _ => format!("{line} in {place}"),
     };
-    let told = match (of_tables.role, is_there) {
-        (None, false) => format!("{ALL_TOPICS}\n{told}"),
-        _ => told,
+    let reload_note = match (of_tables.role, is_there) {
+        (None, false) => format!("{ALL_TOPICS}\n{reload_note}"),
+        _ => reload_note,
     };
-    Ok(changed_text(&line, shown, &told))
+    Ok(changed_text(&line, shown, &reload_note))
 }
 
 /// What adds an administrator of the broker, who administers the node too.
@@ -463,7 +465,7 @@ pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
 pub(crate) fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
     if before > 0 && administrators(node)? == 0 {
         errln!(
-            "martlet: warning: no administrator is left that is enabled: martlet user add NAME --role \
+            "martlet: warning: no administrator is left enabled: martlet user add NAME --role \
              {ADMINISTRATOR}"
         );
     }
@@ -491,10 +493,10 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     };
     tables::run(node, change)?;
     warn_of_none(node, before)?;
-    let told = tables::tell_node(node);
+    let reload_note = tables::reload_tables(node);
     Ok(match options.json {
         true => format!("{}\n", serde_json::json!({ "changed": user })),
-        false => format!("Changed user {}\n{told}", printable(user)),
+        false => format!("Changed user {}\n{reload_note}", printable(user)),
     })
 }
 
@@ -524,11 +526,11 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
         return remove_from_tables(options);
     };
     edit::remove_user(&path, user)?;
-    let told = tables::tell_node_of_file(&file.node);
+    let reload_note = tables::reload_files(&file.node);
     Ok(match file.json {
         true => format!("{}\n", serde_json::json!({ "removed": user })),
         false => format!(
-            "Deleted user {} from {}\n{told}",
+            "Deleted user {} from {}\n{reload_note}",
             printable(user),
             path.display()
         ),
@@ -555,7 +557,7 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
         }
     }
     warn_of_none(&file.node, before)?;
-    let told = tables::tell_node(&file.node);
+    let reload_note = tables::reload_tables(&file.node);
     let place = tables::place(&file.node)?;
     let (view, name) = (
         serde_json::json!({ "removed": user, "can_be_restored": !options.purge }),
@@ -563,9 +565,9 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
     );
     Ok(match (file.json, options.purge) {
         (true, _) => format!("{view}\n"),
-        (false, true) => format!("Removed user {shown} from {place} permanently\n{told}"),
+        (false, true) => format!("Removed user {shown} from {place} permanently\n{reload_note}"),
         (false, false) => format!(
-            "Deleted user {shown} from {place}\n{told}The name stays taken. To bring the user \
+            "Deleted user {shown} from {place}\n{reload_note}The name stays taken. To bring the user \
              back: martlet user restore {name}; to remove it permanently: martlet user rm --purge \
              {name}\n"
         ),
@@ -576,10 +578,10 @@ fn restore(options: &RestoreOptions) -> anyhow::Result<String> {
     let RestoreOptions { user, on } = options;
     let name = user.clone();
     tables::run(&on.node, RestoreUser { name })?;
-    let told = tables::tell_node(&on.node);
+    let reload_note = tables::reload_tables(&on.node);
     Ok(match on.json {
         true => format!("{}\n", serde_json::json!({ "restored": user })),
-        false => format!("Restored user {}\n{told}", printable(user)),
+        false => format!("Restored user {}\n{reload_note}", printable(user)),
     })
 }
 

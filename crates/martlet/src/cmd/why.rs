@@ -75,7 +75,7 @@ fn show(options: &WhyOptions) -> anyhow::Result<bool> {
     Ok(diagnosis.wrong)
 }
 
-/// The diagnosis, its remedy, what else is to be known, and what it was read from.
+/// The diagnosis, its remedy, further findings, and the evidence.
 fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
     let (on, off) = match (colours, diagnosis.wrong) {
         (true, false) => ("\x1b[32m", "\x1b[0m"),
@@ -89,7 +89,7 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
         State::NeverSeen => "never seen",
         State::NoClient => "",
     };
-    // The time is that of what is wrong, which is not always how it is.
+    // The time belongs to the finding, which is not always the state.
     let time = since(&diagnosis.finding, now);
     let (of_state, of_finding) = match is_of_state(diagnosis) {
         true => (time, String::new()),
@@ -97,7 +97,7 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
     };
     let sentence = printable(&diagnosis.finding.sentence);
     let mut text = match diagnosis.name.strip_prefix(INTEGRATIONS) {
-        // Its part of the node is always connected: that says nothing of its target.
+        // Its part of the node is always connected, also while its target is down.
         Some(name) => format!("{}: {on}{sentence}{off}{of_finding}\n", printable(name)),
         None if diagnosis.state == State::NoClient => format!(
             "{}: {on}{sentence}{off}{of_finding}\n",
@@ -134,7 +134,7 @@ fn is_of_state(diagnosis: &Diagnosis) -> bool {
         || match diagnosis.state {
             State::Connected => finding.cause == Cause::NothingWrong,
             State::Away => finding.cause == Cause::Away,
-            State::Refused => finding.count.is_some() && finding.cause.is_at_door(),
+            State::Refused => finding.count.is_some() && finding.cause.is_of_admission(),
             State::NeverSeen | State::NoClient => false,
         }
 }
@@ -231,10 +231,10 @@ mod tests {
             command: None,
         };
         let diagnosis = diagnosis("$integration/webhook/crm", State::Connected, finding);
-        let said = text(&diagnosis, &Zoned::now(), false);
+        let printed = text(&diagnosis, &Zoned::now(), false);
         let head =
             "webhook/crm: 1 message waits for the integration webhook/crm: no route (since 19";
-        assert!(said.starts_with(head), "{said}");
+        assert!(printed.starts_with(head), "{printed}");
     }
 
     #[test]
@@ -250,20 +250,26 @@ mod tests {
             command: None,
         };
         let mut diagnosis = diagnosis("d1", State::Connected, finding);
-        let said = text(&diagnosis, &Zoned::now(), false);
-        assert!(said.starts_with("d1: connected: publish refused"), "{said}");
+        let printed = text(&diagnosis, &Zoned::now(), false);
         assert!(
-            said.contains("permits it (since 19") && said.contains("; 3 times)"),
-            "{said}"
+            printed.starts_with("d1: connected: publish refused"),
+            "{printed}"
+        );
+        assert!(
+            printed.contains("permits it (since 19") && printed.contains("; 3 times)"),
+            "{printed}"
         );
         // What is told beside the refusal has a time of its own.
         diagnosis.state = State::Refused;
-        let said = text(&diagnosis, &Zoned::now(), false);
-        assert!(said.starts_with("d1: refused: publish refused"), "{said}");
+        let printed = text(&diagnosis, &Zoned::now(), false);
+        assert!(
+            printed.starts_with("d1: refused: publish refused"),
+            "{printed}"
+        );
         diagnosis.finding.cause = Cause::WrongPassword;
         diagnosis.finding.last_ms = Some(86_400_000);
-        let said = text(&diagnosis, &Zoned::now(), false);
-        assert!(said.starts_with("d1: refused since 19"), "{said}");
-        assert!(said.contains(" (3 times, last 1970-01-0"), "{said}");
+        let printed = text(&diagnosis, &Zoned::now(), false);
+        assert!(printed.starts_with("d1: refused since 19"), "{printed}");
+        assert!(printed.contains(" (3 times, last 1970-01-0"), "{printed}");
     }
 }

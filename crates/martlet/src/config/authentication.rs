@@ -37,7 +37,7 @@ fn has_own_credentials(table: &ListenerTable) -> bool {
 
 /// The authentication policy, while it is being read.
 #[derive(Debug)]
-pub(crate) struct Doors<'a> {
+pub(crate) struct PolicyReader<'a> {
     effective: &'a Effective,
     hashing: Hashing,
     /// The tables, where they are in use.
@@ -111,13 +111,13 @@ pub(crate) enum TablesRead {
     Given(Option<Arc<Snapshot>>),
 }
 
-impl<'a> Doors<'a> {
+impl<'a> PolicyReader<'a> {
     pub(crate) fn new(effective: &'a Effective, tables: TablesRead) -> Result<Self, ConfigError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let hashing = HASHING.get_or_init(|| Hashing::new(cores()));
         let auth = &effective.settings().auth;
         let remembered = Duration::from_secs(auth.remember_secs);
-        let mut doors = Self {
+        let mut reader = Self {
             effective,
             hashing: hashing.remembering(remembered),
             registry: None,
@@ -129,20 +129,20 @@ impl<'a> Doors<'a> {
             weak_passwords: Vec::new(),
             locked_out: Vec::new(),
         };
-        doors.registry = doors.read_registry(tables)?;
-        doors.warn_of_locked_tables();
+        reader.registry = reader.read_registry(tables)?;
+        reader.warn_of_locked_tables();
         if auth.registry == Enabled::Auto
             && let Some(why) = tables_left_out(effective)
-            && doors.registry.take().is_some()
+            && reader.registry.take().is_some()
         {
-            doors.has_unasked = true;
+            reader.has_unasked = true;
             let warning = format!("users and devices of martlet.db are rejected: {why}");
-            doors.warnings.push(warning);
+            reader.warnings.push(warning);
         }
-        if let Some(chain) = doors.chain(None)? {
-            doors.realms.insert(Realm::COMMON, chain);
+        if let Some(chain) = reader.chain(None)? {
+            reader.realms.insert(Realm::COMMON, chain);
         }
-        Ok(doors)
+        Ok(reader)
     }
 
     /// Realm of a listener, with its sources; none: authentication is off.

@@ -119,11 +119,11 @@ fn decide(
         }
     };
     let notice = found.system.map(|system| import_line(location, system));
-    let has_place = match location {
+    let has_slot = match location {
         Location::File(_) => found.is_ours || !found.has_others,
         Location::Url(_) => true,
     };
-    if found.is_ours || is_told && has_place {
+    if found.is_ours || is_told && has_slot {
         return Ok(Decision::Use(notice));
     }
     let why = match is_told {

@@ -741,7 +741,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
-    fn damage_never_opens_a_door(
+    fn damage_never_admits_more_clients(
         site in prop::sample::select(&SITES[..]),
         damages in prop::collection::vec((0_usize..8, Damage::any()), 1..4),
     ) {

@@ -46,7 +46,7 @@ struct Guarded {
 /// all users can read.
 pub(crate) fn exposed_files(effective: &Effective) -> Vec<String> {
     let found = guarded(effective);
-    let told = found.iter().filter_map(|(path, guarded)| {
+    let warnings = found.iter().filter_map(|(path, guarded)| {
         let mode = path.metadata().ok().filter(Metadata::is_file)?.mode() & 0o7777;
         let name = path.display();
         let typed = typed(&path.display().to_string());
@@ -64,7 +64,7 @@ pub(crate) fn exposed_files(effective: &Effective) -> Vec<String> {
             )
         })
     });
-    told.collect()
+    warnings.collect()
 }
 
 /// A file that the configuration names and that cannot be read.
@@ -100,7 +100,7 @@ fn place_of_file(effective: &Effective, path: &Path) -> Option<String> {
 /// The files that the configuration names and that cannot be read.
 pub(crate) fn unreadable_files(effective: &Effective) -> Vec<UnreadableFile> {
     let found = guarded(effective);
-    let told = found.keys().filter_map(|path| {
+    let warnings = found.keys().filter_map(|path| {
         let error = match path.metadata() {
             Ok(found) if found.is_dir() => return None,
             Ok(_) => regular_file::open(path).err()?,
@@ -111,7 +111,7 @@ pub(crate) fn unreadable_files(effective: &Effective) -> Vec<UnreadableFile> {
             place: place_of_file(effective, path),
         })
     });
-    told.collect()
+    warnings.collect()
 }
 
 /// Every file that the configuration is read from, or names.

@@ -26,7 +26,7 @@ use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenerConfig};
 use martlet_registry::Snapshot;
 
-use crate::config::authentication::{Doors, TablesRead, user_places};
+use crate::config::authentication::{PolicyReader, TablesRead, user_places};
 use crate::config::http::{self, HttpConnections, HttpListener};
 use crate::config::load::{ConfigError, Effective};
 use crate::config::schema::{self, LogFormat, StoreDurability, key};
@@ -129,27 +129,27 @@ pub(crate) fn resolve_with(
     tables: TablesRead,
 ) -> Result<NodeConfig, ConfigError> {
     let mut skipped = Vec::new();
-    let mut doors = Doors::new(effective, tables)?;
+    let mut reader = PolicyReader::new(effective, tables)?;
     let mut files = Vec::new();
-    let listeners = listeners(effective, &mut doors, &mut files, &mut skipped)?;
+    let listeners = listeners(effective, &mut reader, &mut files, &mut skipped)?;
     let settings = effective.settings();
     if settings.mqtt.enabled && listeners.iter().all(|listener| listener.tls.is_none()) {
         no_certificates_are_asked_for(effective)?;
     }
-    let api = http::settings(effective, &mut doors.warnings)?;
+    let api = http::settings(effective, &mut reader.warnings)?;
     let http = http::listeners(effective, &api.routes, &mut files)?;
     for listener in &http {
         keep_apart(listener, &listeners)?;
     }
-    files.append(&mut doors.files);
+    files.append(&mut reader.files);
     let anonymous_beyond_loopback = listeners
         .iter()
         .any(|listener| listener.policy.allow_anonymous && !listener.address.is_local());
     let memory_bytes = memory_bytes_of(effective)?;
-    let has_bans = doors.idle_tables().is_some_and(|tables| tables.has_bans());
+    let has_bans = reader.idle_tables().is_some_and(|tables| tables.has_bans());
     let sinks = super::sinks::sinks(effective, &data_dir(effective)?)?;
     let unknown = super::sinks::unknown_default(effective, &sinks);
-    doors.warnings.extend(unknown);
+    reader.warnings.extend(unknown);
     Ok(NodeConfig {
         key_file: match settings.secrets.key_file.as_str() {
             "" => data_dir(effective)?.join(KEY_FILE),
@@ -190,12 +190,12 @@ pub(crate) fn resolve_with(
         shutdown_grace_secs: settings.mqtt.shutdown_grace_secs,
         skipped,
         anonymous_beyond_loopback,
-        warnings: std::mem::take(&mut doors.warnings),
-        weak_passwords: std::mem::take(&mut doors.weak_passwords),
-        locked_out: std::mem::take(&mut doors.locked_out),
-        idle_tables: doors.idle_tables().cloned(),
+        warnings: std::mem::take(&mut reader.warnings),
+        weak_passwords: std::mem::take(&mut reader.weak_passwords),
+        locked_out: std::mem::take(&mut reader.locked_out),
+        idle_tables: reader.idle_tables().cloned(),
         lockout: super::authentication::lockout(effective),
-        policy: doors.policy(),
+        policy: reader.policy(),
         user_places: user_places(effective),
         files,
     })
@@ -537,15 +537,18 @@ mod tests {
             ("off", true),
         ] {
             let found = with_listen(&["ws://127.0.0.1:1884/mqtt"], &[("http.listen", http)]);
-            let told = found
+            let resolved = found
                 .map(|node| node.http.len())
                 .map_err(|error| error.to_string());
-            assert_eq!(told.is_ok(), fits, "{told:?}");
+            assert_eq!(resolved.is_ok(), fits, "{resolved:?}");
             let names_both = |said: &String| {
                 said.contains(&format!("http.listen: {http}"))
                     && said.contains("ws://127.0.0.1:1884")
             };
-            assert!(told.as_ref().err().is_none_or(names_both), "{told:?}");
+            assert!(
+                resolved.as_ref().err().is_none_or(names_both),
+                "{resolved:?}"
+            );
         }
     }
 

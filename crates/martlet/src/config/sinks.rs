@@ -294,7 +294,7 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     })
 }
 
-/// A sentence if the URL of an integration names an address that it may not connect to.
+/// The warning if an integration may not connect to the address of its URL.
 fn refused_url(table: &SinkTable, surroundings: &Surroundings<'_>) -> Option<String> {
     let url = match &table.keys.get("url")?.value {
         Value::Text(url) => url.as_str(),
@@ -311,7 +311,7 @@ fn refused_url(table: &SinkTable, surroundings: &Surroundings<'_>) -> Option<Str
 /// Integrations that could not write or connect now because of their files, one sentence each. They
 /// do not keep a node from starting: it keeps their messages until they can.
 pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut warnings = Vec::new();
     for sink in &config.sinks {
         let name = &sink.settings.name;
         for why in sink
@@ -319,7 +319,7 @@ pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
             .iter()
             .filter_map(|path| check_path(path).err())
         {
-            told.push(format!(
+            warnings.push(format!(
                 "the sink {name:?} could not write now, and its messages would wait: {why}"
             ));
         }
@@ -327,13 +327,13 @@ pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
             // A directory of authorities is opened as a file is.
             if let Err(error) = std::fs::File::open(path) {
                 let path = path.display();
-                told.push(format!(
+                warnings.push(format!(
                     "the integration {name:?} could not connect now: {path} cannot be read: {error}"
                 ));
             }
         }
     }
-    told
+    warnings
 }
 
 /// A sentence if no integration is the default connection of requests.

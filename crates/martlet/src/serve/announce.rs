@@ -74,7 +74,7 @@ pub(super) fn announce(
         text.push_str(&format!("  warning: {warning}\n"));
         control.health.warn(format!("{warning}."));
     }
-    text.push_str(&doors_lines(node));
+    text.push_str(&access_lines(node));
     if let Some(setup) = setup {
         text.push_str(&setup.lines());
     }
@@ -263,7 +263,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
 }
 
 /// Clients that may connect.
-fn doors_lines(node: &NodeConfig) -> String {
+fn access_lines(node: &NodeConfig) -> String {
     if node.listeners.is_empty() {
         return "  no MQTT listeners: mqtt.enabled is false\n".to_owned();
     }

@@ -20,15 +20,15 @@ const AT_ONCE_BYTES: usize = 8 * 1024;
 
 /// A chain that reactors can ask.
 #[derive(Clone, Debug)]
-pub(super) struct Doorkeeper {
+pub(super) struct ChainAuthenticator {
     pub(super) chain: AuthenticationChain,
     /// Registers devices; none before the tables are open.
     discovery: Arc<OnceLock<Arc<Discovery>>>,
     runtime: Handle,
 }
 
-impl Doorkeeper {
-    /// Lets in whom the policy knows, where clients are asked who they are. What is remembered of
+impl ChainAuthenticator {
+    /// Authenticates clients by the policy. What is remembered of
     /// them takes about `bytes_max` at most.
     pub(super) fn new(policy: Arc<Policy>, bytes_max: usize) -> anyhow::Result<Self> {
         let mut key = [0; 32];
@@ -75,7 +75,7 @@ impl Doorkeeper {
     }
 }
 
-impl Authenticator for Doorkeeper {
+impl Authenticator for ChainAuthenticator {
     fn ask(&self, authentication: Authentication, answer: LoginAnswer) {
         self.chain
             .ask(authentication, move |found| answer.give(found));

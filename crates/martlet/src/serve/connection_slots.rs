@@ -189,7 +189,7 @@ impl Seat {
     /// Whether a request of this connection is served: a probe always, any other with a slot, for
     /// which it waits a little.
     pub(crate) async fn enter(&self, is_probe: bool) -> Entered {
-        if self.has_place() {
+        if self.has_slot() {
             return Entered::Slot;
         }
         let waiting = async {
@@ -197,14 +197,14 @@ impl Seat {
                 // Before it is looked, so that none that is freed meanwhile is missed.
                 let mut freed = std::pin::pin!(self.slots.0.freed.notified());
                 freed.as_mut().enable();
-                if self.move_to_place() || is_probe {
+                if self.move_to_slot() || is_probe {
                     return;
                 }
                 freed.await;
             }
         };
         let _ = tokio::time::timeout(PATIENCE, waiting).await;
-        match (self.has_place(), is_probe) {
+        match (self.has_slot(), is_probe) {
             (true, _) => Entered::Slot,
             (false, true) => Entered::Reserve,
             (false, false) => Entered::Full,
@@ -216,11 +216,11 @@ impl Seat {
     }
 
     /// It is not in the reserve (any more).
-    pub(crate) fn has_place(&self) -> bool {
+    pub(crate) fn has_slot(&self) -> bool {
         self.slot().is_some()
     }
 
-    fn move_to_place(&self) -> bool {
+    fn move_to_slot(&self) -> bool {
         let Some(slot) = self.slots.take(self.address) else {
             return false;
         };
@@ -290,28 +290,28 @@ mod tests {
     async fn an_address_has_its_share_and_a_probe_needs_no_place() {
         let slots = slots(4, 2);
         let seats: Vec<_> = (0..3).map(|_| slots.seat(address(1)).0).collect();
-        assert_eq!(seats.iter().filter(|seat| seat.has_place()).count(), 2);
+        assert_eq!(seats.iter().filter(|seat| seat.has_slot()).count(), 2);
         assert_eq!(seats[2].enter(true).await, Entered::Reserve);
         // Another address, and a proxy that has no limit of its own.
         let others: Vec<_> = (0..2).map(|_| slots.seat(address(9)).0).collect();
-        assert!(others.iter().all(Seat::has_place));
+        assert!(others.iter().all(Seat::has_slot));
         let (late, _closed) = slots.seat(address(2));
-        assert!(!late.has_place());
+        assert!(!late.has_slot());
         drop(others);
         assert_eq!(late.enter(false).await, Entered::Slot);
         assert_eq!(slots.0.lock().used, 3);
     }
 
     #[test]
-    fn ten_addresses_that_take_all_they_can_leave_places_for_others() {
+    fn ten_addresses_that_take_all_they_can_leave_slots_for_others() {
         let slots = slots(512, 128);
         let mut held = Vec::new();
         for _ in 0..512 {
             held.extend((10..20).map(|last| slots.seat(address(last)).0));
-            held.retain(Seat::has_place);
+            held.retain(Seat::has_slot);
         }
         let of_other: Vec<_> = (0..20).map(|_| slots.seat(address(20)).0).collect();
-        assert!(of_other.iter().all(Seat::has_place), "{}", held.len());
+        assert!(of_other.iter().all(Seat::has_slot), "{}", held.len());
     }
 
     #[tokio::test(start_paused = true)]
@@ -327,7 +327,7 @@ mod tests {
         });
         assert_eq!(entered, Entered::Slot);
         // It is closed by nobody any more, which the dropped sender must not look like.
-        assert!(second.has_place() && closed.is_some());
+        assert!(second.has_slot() && closed.is_some());
     }
 
     #[tokio::test]

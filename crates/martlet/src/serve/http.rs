@@ -195,7 +195,7 @@ fn mqtt_came(peer: SocketAddr) -> EventNotice {
     )
 }
 
-/// Talks until it ends, or until another connection takes its place in the reserve.
+/// Talks until it ends, or until another connection takes its slot in the reserve.
 async fn unless_closed(
     talking: impl Future<Output = ()>,
     seat: Arc<Seat>,
@@ -209,13 +209,13 @@ async fn unless_closed(
         () = &mut talking => return,
         _ = closed => {}
     }
-    // It has left the reserve for a place, or has to go.
-    if seat.has_place() {
+    // It has a slot now, or is closed.
+    if seat.has_slot() {
         talking.await;
     }
 }
 
-/// Answers a request, if there is a place for its connection or it needs none.
+/// Answers a request, if its connection has a slot or needs none.
 async fn answer(
     routes: Router,
     connection: HttpConnection,
@@ -228,7 +228,7 @@ async fn answer(
     let mut answer = match entered {
         Entered::Full => {
             let limits = seat.limits();
-            martlet_api::no_place(limits.of_address, limits.all)
+            martlet_api::no_slot(limits.of_address, limits.all)
         }
         Entered::Slot | Entered::Reserve => {
             let mut request = request.map(axum::body::Body::new);

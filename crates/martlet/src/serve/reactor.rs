@@ -11,7 +11,7 @@ use martlet_control::{NodeInfo, OwnTopics, RestoreNote};
 use martlet_reactor::{Descriptors, Durability, ReactorConfig, Running, StoreRoom};
 use tracing::warn;
 
-use super::authentication::Doorkeeper;
+use super::authentication::ChainAuthenticator;
 use super::options::ConfigOptions;
 use super::store::check_restored;
 use crate::config::{self, NodeConfig};
@@ -22,7 +22,10 @@ const EVENT_CAPACITY: usize = 65_536;
 /// any case.
 pub(super) const OPENED_WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) fn start_reactor(node: &NodeConfig, doorkeeper: &Doorkeeper) -> anyhow::Result<Running> {
+pub(super) fn start_reactor(
+    node: &NodeConfig,
+    authenticator: &ChainAuthenticator,
+) -> anyhow::Result<Running> {
     if node.durability != Durability::Memory {
         check_restored(&node.data_dir)?;
     }
@@ -33,7 +36,7 @@ pub(super) fn start_reactor(node: &NodeConfig, doorkeeper: &Doorkeeper) -> anyho
     config.listeners = node.listeners.clone();
     config.memory_bytes = node.memory_bytes;
     config.event_capacity = EVENT_CAPACITY;
-    config.authenticator = Arc::new(doorkeeper.clone());
+    config.authenticator = Arc::new(authenticator.clone());
     config.refused_name = martlet_certificates::take_refused_name;
     // What is published before an integration is attached would not reach it.
     config.opens_later = !node.sinks.sinks.is_empty();

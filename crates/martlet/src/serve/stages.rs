@@ -43,7 +43,7 @@ use tracing::{error, info, warn};
 use super::accept_failures::AcceptFailures;
 use super::admin_socket::AdminSocket;
 use super::announce::{HttpAt, announce};
-use super::authentication::Doorkeeper;
+use super::authentication::ChainAuthenticator;
 use super::connection_slots::ConnectionSlots;
 use super::events::{end_streams, pump_events, pump_reports, tell_pauses};
 use super::integrations::{make_integrations, start_integrations};
@@ -93,7 +93,7 @@ struct Bound {
     /// Removes the socket's file when it is dropped.
     admin_file: AdminSocket,
     admin: UnixListener,
-    doorkeeper: Doorkeeper,
+    authenticator: ChainAuthenticator,
 }
 
 impl Bound {
@@ -110,14 +110,14 @@ impl Bound {
             Arc::new(policy)
         };
         let policy = node.policy.clone().unwrap_or_else(nobody);
-        let doorkeeper = Doorkeeper::new(policy, part_of_memory(node.memory_bytes))?;
+        let authenticator = ChainAuthenticator::new(policy, part_of_memory(node.memory_bytes))?;
         let (admin_file, admin) = admin_socket::open(&node.data_dir)?;
         Ok(Self {
             http_at: http.iter().map(HttpAt::of).collect(),
             http,
             admin_file,
             admin,
-            doorkeeper,
+            authenticator,
         })
     }
 
@@ -131,7 +131,7 @@ impl Bound {
 struct Core {
     running: Arc<Running>,
     control: Arc<Control>,
-    doorkeeper: Doorkeeper,
+    authenticator: ChainAuthenticator,
     chain: AuthenticationChain,
     reloads: UnboundedReceiver<ReloadRequest>,
     /// Carries events; ends with the reactors.
@@ -147,16 +147,16 @@ impl Core {
         log: &Log,
         bound: &Bound,
     ) -> anyhow::Result<Self> {
-        let doorkeeper = &bound.doorkeeper;
+        let authenticator = &bound.authenticator;
         memory::set_delay(node.memory_bytes);
-        let running = Arc::new(start_reactor(node, doorkeeper)?);
+        let running = Arc::new(start_reactor(node, authenticator)?);
         let opened_by = Instant::now() + OPENED_WITHIN;
         let has_sinks = !node.sinks.sinks.is_empty() || !node.rules.rules.is_empty();
         let waits = has_sinks || node.telemetry.is_some();
         let opening = waits.then(|| open_listeners_at_last(&running, opened_by));
         let damage = tell_restored(&running);
         let (reloads_to, reloads) = unbounded_channel();
-        let chain = doorkeeper.chain.clone();
+        let chain = authenticator.chain.clone();
         let shards = ReactorShards {
             running: Arc::clone(&running),
             store: node.data_dir.join(STORE),
@@ -190,7 +190,7 @@ impl Core {
         Ok(Self {
             running,
             control,
-            doorkeeper: doorkeeper.clone(),
+            authenticator: authenticator.clone(),
             chain,
             reloads,
             events,
@@ -229,7 +229,7 @@ impl Attached {
             tables.warn_of_renamed().await;
         }
         let alive = Arc::new(Alive::open(&node.data_dir));
-        core.doorkeeper.begin_discovery(node, control, &tables);
+        core.authenticator.begin_discovery(node, control, &tables);
         let presence = keep_presence(node, control, &tables, &alive).await;
         let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);
         let activity = activity::start(control, &tables);

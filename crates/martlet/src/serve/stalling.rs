@@ -1,4 +1,4 @@
-//! A stream that fails when the other end stops reading: such a connection would keep its place for
+//! A stream that fails when the other end stops reading: such a connection would keep its slot for
 //! ever.
 
 use std::future::Future as _;

@@ -257,7 +257,7 @@ impl Mail for Outside {
                 Control::StoreState => To::StoreIs(self.writer.state()),
                 Control::Authenticated(id, answer) => To::Authenticated(id, answer),
                 Control::Screened(id, answer) => To::Screened(id, answer),
-                Control::OpenDoor => {
+                Control::AcceptConnections => {
                     self.listeners.iter_mut().for_each(Listeners::open);
                     continue;
                 }

@@ -34,7 +34,7 @@ impl Registry {
     /// Rollouts, the newest one first. `open`: only those that have not ended.
     ///
     /// # Errors
-    /// The database cannot be read, or the cursor is none.
+    /// The database cannot be read, or the cursor is invalid.
     pub async fn rollouts(
         &mut self,
         visibility: &Visibility,

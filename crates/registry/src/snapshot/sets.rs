@@ -117,8 +117,8 @@ impl Sets {
         Ok(sets)
     }
 
-    /// As they are now, with the same numbers; and groups that have rules and had none: their
-    /// devices go by other numbers.
+    /// Reads the sets anew; they keep their numbers. Returns also the groups that have got their first
+    /// rules: their devices have other sets.
     pub(super) async fn read_again(
         &self,
         on: &mut AnyConnection,
@@ -127,7 +127,7 @@ impl Sets {
     ) -> Result<(Self, Vec<String>), Fault> {
         let mut newer = Self::read(on, place, base).await?;
         for (by, _) in &self.held {
-            // Nobody who is there has a role or type that is not: who goes by it is another now.
+            // No present user or device has a missing role or type, so this one is used by nobody.
             let rules = newer.rules_by(by, place)?;
             newer.hold(
                 by.clone(),

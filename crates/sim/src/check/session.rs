@@ -27,7 +27,7 @@ impl Sessions {
         findings: &mut Findings,
     ) {
         match *fact {
-            // A node that is told to stop ends all connections, whenever their clients hear of it.
+            // A node that stops ends all connections, whenever their clients notice it.
             Fact::Crashed { .. } | Fact::Stopping => {
                 for client in 0..ledger.clients.len() as ClientIndex {
                     self.doubtful_since.entry(client).or_insert(at_us);

@@ -254,7 +254,7 @@ impl Node {
         Ok(restored)
     }
 
-    /// The process ends as it stands. Answers the connections that were there.
+    /// Ends the process without a shutdown. Returns the links that had a connection.
     pub fn crash(&mut self, kind: CrashKind) -> Vec<LinkIndex> {
         self.stopping = false;
         self.drivers.clear();
@@ -383,7 +383,7 @@ impl Node {
         };
         let shard = link as usize % self.drivers.len();
         let mut inbox = self.inbox(shard);
-        // The first shard has the door and deals out.
+        // The first shard accepts connections and deals them out.
         match shard {
             0 => inbox.accepted.push(newcomer),
             _ => inbox.control.push_back(Control::Open(newcomer)),

@@ -273,7 +273,7 @@ impl People {
         sent.filter_map(|(link, version)| Some((self.login(*link)?, *version)))
     }
 
-    /// Whether the user may do this by this version or one that came after it.
+    /// Whether this version, or a later one, permits this to the user.
     pub fn may_since(
         &self,
         version: Version,

@@ -405,7 +405,7 @@ async fn merge_late(
     Ok(())
 }
 
-/// The block of the same day in which an instant is or would be: the last one that begins no later.
+/// The block of a day that has, or would have, this instant: the last one that begins no later.
 async fn block_at(
     on: &mut SqliteConnection,
     series: SeriesId,

@@ -54,17 +54,15 @@ async fn stored(
         Err(rejection) => Err(rejection.into()),
         Ok(decoded) => telemetry.store(&known, (decoded, received)).await,
     };
-    Ok(stored.inspect_err(|error: &StoreError| {
-        if let Some(reason) = error.reason() {
-            let place = format!("POST {path}");
-            telemetry.reject(
-                device.tenant,
-                &place,
-                Some(&device.id),
-                (reason, error.told()),
-            );
+    stored.map_err(|error: StoreError| match error.reason() {
+        Some(reason) => {
+            let request = format!("POST {path}");
+            let why = (reason, error.told());
+            telemetry.reject(device.tenant, &request, Some(&device.id), why);
+            Problem::from(error).recorded()
         }
-    })?)
+        None => error.into(),
+    })
 }
 
 pub(super) async fn send(

@@ -82,7 +82,7 @@ impl Policy {
         all
     }
 
-    /// Clients of the node's doors whose name stands for a user in a team's tenant from now on:
+    /// Clients of the node's listeners whose name stands for a user in a team's tenant from now on:
     /// `NAME@TEAM` of a team that owns a tenant now, and these users if they belong to another
     /// tenant now. The source that accepted them would not be asked any more.
     fn moved_to_tenants<'a>(
@@ -108,10 +108,10 @@ impl Policy {
             .filter(is_moved)
             .map(|name| RevokedClients::User(Arc::clone(name)));
         let moved: Vec<RevokedClients> = teams.chain(users).collect();
-        let doors = self.realms.keys().filter(|realm| {
+        let realms = self.realms.keys().filter(|realm| {
             realm.tenant() == TenantId::default() && next.tables_at(**realm).is_some()
         });
-        doors
+        realms
             .flat_map(|realm| moved.iter().map(|whose| (*realm, whose.clone())))
             .collect()
     }

@@ -30,7 +30,7 @@ const REPAIR_TARGET_IN_TIME: &str = "do what the error says on the server that t
 
 /// The question about an integration that is named by kind and name, `file/audit`, or by the
 /// Client Identifier of its part or of one of its lanes, as one about its part.
-pub(super) fn integration_meant(all: &Integrations, question: &Question) -> Option<Question> {
+pub(super) fn integration_named(all: &Integrations, question: &Question) -> Option<Question> {
     let named = |name: &str| {
         let (kind, name) = name.split_once('/')?;
         all.get(kind, name)

@@ -3,7 +3,7 @@
 //! * `identity`: who a client is
 //! * `elsewhere`: what other tenants have
 //! * `integrations`: integrations, and the sessions and dead letters of one
-//! * `meant`: whom a name means
+//! * `resolve_name`: the tenant and client of a name
 //! * `named_in_topic`: other clients that a topic names
 //! * `part`: words for parts of the program
 //! * `session`: the session of a client
@@ -13,9 +13,9 @@
 mod elsewhere;
 mod identity;
 mod integrations;
-mod meant;
 mod named_in_topic;
 mod part;
+mod resolve_name;
 mod session;
 mod topic;
 mod will;
@@ -28,7 +28,7 @@ use martlet_broker::{
 };
 
 use super::Question;
-use super::door::{is_one_too_many, was_there_then};
+use super::admission::{is_one_too_many, was_there_then};
 use super::facts::{Banned, ClockOff, Facts, Lockout, NotStored, Presence, StoreTrouble};
 use crate::authentication::Policy;
 use crate::cause::Cause;
@@ -41,7 +41,7 @@ use crate::telemetry::{Telemetry, time_text};
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms, unsigned};
 use identity::Identified;
-use integrations::integration_meant;
+use integrations::integration_named;
 use session::session_of;
 use topic::Actor;
 
@@ -71,8 +71,8 @@ impl Control {
         question: &Question,
     ) -> Result<Facts, ControlError> {
         self.settle_events().await;
-        let meant = integrations.and_then(|all| Some((all, integration_meant(all, question)?)));
-        let mut facts = match meant {
+        let named = integrations.and_then(|all| Some((all, integration_named(all, question)?)));
+        let mut facts = match named {
             Some((all, question)) => self.facts_of_integration(all, telemetry, &question).await?,
             None => self.facts_of_client(telemetry, question).await?,
         };
@@ -275,7 +275,7 @@ impl Control {
         let unmatched = self.recently_unmatched(telemetry, tenant).await?;
         let own_publishers = self.publishers_of(tenant, user.as_deref(), &unmatched);
         let elsewhere = self.elsewhere(telemetry, question).await?;
-        let meant = self.meant_by_rules(&actor, &runs).await?;
+        let own_name_rules = self.own_name_rules(&actor, &runs).await?;
         let other_sessions = self.other_sessions(who, session.as_ref()).await?;
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
         let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
@@ -307,6 +307,7 @@ impl Control {
                 policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
             }),
             last_message_ms: None,
+            last_seen_ms: None,
             named_in_topic: Vec::new(),
             own_topics: OwnTopics::default(),
             not_stored: telemetry.map_or_else(Vec::new, |telemetry| {
@@ -337,7 +338,7 @@ impl Control {
             unmatched,
             own_publishers,
             elsewhere,
-            meant,
+            own_name_rules,
             other_sessions,
             token_shown_by: self.journal.token_shown_by(tenant, client_id),
             unreadable,

@@ -15,7 +15,9 @@ use crate::explain::{self, Explained};
 use crate::journal::{AclFileOfListener, Entry, Lacking, Run, WordedRemedy};
 use crate::text::typed;
 use crate::why::Question;
-use crate::why::facts::{GroupMissing, Meant, NearSubscriber, Retained, Subscriber, TopicRules};
+use crate::why::facts::{
+    GroupMissing, NearSubscriber, OwnNameRule, Retained, Subscriber, TopicRules,
+};
 
 const SUBSCRIBERS_MAX: usize = 20;
 
@@ -217,9 +219,9 @@ impl Control {
             let rules = rules.as_deref();
             rules.map_or_else(Vec::new, |rules| permitted(rules, names, action))
         };
-        let meant = |action| {
+        let own_name = |action| {
             let rules = rules.as_deref()?;
-            meant(rules, names, action, topic)
+            own_name_rule(rules, names, action, topic)
         };
         let receiving = match is_filter {
             true => "subscribe",
@@ -230,8 +232,8 @@ impl Control {
         let rules = TopicRules {
             publish,
             receive,
-            meant: meant(Actions::PUBLISH),
-            meant_receive: meant(Actions::RECEIVE),
+            own_name_publish: own_name(Actions::PUBLISH),
+            own_name_receive: own_name(Actions::RECEIVE),
             permitted: all(Actions::PUBLISH),
             readable: all(Actions::RECEIVE),
             remedy_publish,
@@ -329,11 +331,11 @@ impl Control {
 
     /// Rules that permit with the client's own name what rules forbade, by the number of the entry
     /// that says so.
-    pub(super) async fn meant_by_rules(
+    pub(super) async fn own_name_rules(
         &self,
         who: &Actor<'_>,
         runs: &[Run],
-    ) -> Result<Vec<(u64, Meant)>, ControlError> {
+    ) -> Result<Vec<(u64, OwnNameRule)>, ControlError> {
         let mut found = Vec::new();
         for entry in runs.iter().map(|run| &run.last) {
             let Some(action) = action_forbidden(entry) else {
@@ -349,8 +351,8 @@ impl Control {
             };
             let topic = in_place_of_wildcards(entry.topic.as_deref().unwrap_or_default());
             let rules = self.rules_of(who.tenant, session.as_ref(), user);
-            let meant = rules.and_then(|rules| meant(&rules, names, action, &topic));
-            found.extend(meant.map(|meant| (entry.seq, meant)));
+            let rule = rules.and_then(|rules| own_name_rule(&rules, names, action, &topic));
+            found.extend(rule.map(|rule| (entry.seq, rule)));
         }
         Ok(found)
     }
@@ -395,8 +397,13 @@ fn in_place_of_wildcards(filter: &str) -> String {
     levels.collect::<Vec<&str>>().join("/")
 }
 
-/// The rule that permits an action on this topic of another name.
-fn meant(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) -> Option<Meant> {
+/// The rule that permits an action on this topic with the client's own name in it.
+fn own_name_rule(
+    rules: &Rules,
+    names: Names<'_>,
+    action: Actions,
+    topic: &str,
+) -> Option<OwnNameRule> {
     let topic = TopicName::new(topic).ok()?;
     let mut all = rules.rules().iter();
     all.find_map(|rule| {
@@ -423,9 +430,9 @@ fn meant(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) -> Optio
             .zip(own.split('/'))
             .zip(topic.levels());
         let instead = differing.find(|((rule, own), level)| rule != own && own != level)?;
-        Some(Meant {
+        Some(OwnNameRule {
             rule: rule.source.to_string(),
-            instead: instead.1.to_owned(),
+            other_name: instead.1.to_owned(),
             filter: own,
         })
     })

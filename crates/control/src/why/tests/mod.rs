@@ -1,7 +1,7 @@
 //! Verdicts on facts.
 
+mod admission;
 mod commands;
-mod door;
 mod more;
 mod named;
 mod parts;
@@ -138,8 +138,8 @@ fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
     Some(TopicRules {
         publish: explained(publish),
         receive: explained(receive),
-        meant: None,
-        meant_receive: None,
+        own_name_publish: None,
+        own_name_receive: None,
         permitted: vec!["d/d1/telemetry".to_owned()],
         readable: vec!["d/d1/set".to_owned()],
         remedy_publish: worded("write"),

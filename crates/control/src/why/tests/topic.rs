@@ -8,7 +8,9 @@ use martlet_broker::{
 use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, rules, run};
 use crate::cause::Cause;
 use crate::explain::Outcome;
-use crate::why::facts::{Absent, AbsentWill, Facts, Meant, Retained, StoreTrouble, Subscriber};
+use crate::why::facts::{
+    Absent, AbsentWill, Facts, OwnNameRule, Retained, StoreTrouble, Subscriber,
+};
 use crate::why::{State, judge};
 
 #[test]
@@ -23,10 +25,10 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         "d/d1/telemetry",
     );
     if let Some(rules) = &mut facts.rules {
-        rules.meant = Some(Meant {
+        rules.own_name_publish = Some(OwnNameRule {
             rule: "device type sensor rule 1".to_owned(),
             filter: "d/d1/telemetry".to_owned(),
-            instead: "d2".to_owned(),
+            other_name: "d2".to_owned(),
         });
     }
     expect(

@@ -64,7 +64,7 @@ pub(super) fn run(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
         });
     }
     if found.is_empty() && !options.file.json {
-        errln!("Nothing is wrong as far as can be seen.");
+        errln!("No problems found.");
     }
     let text = match options.file.json {
         true => {
@@ -108,8 +108,8 @@ impl Subject {
         }
         if file.is_none() && sets.is_empty() {
             bail!(
-                "no ACL file, and no role or type of devices but those that come with the program: \
-                 name a file, or the node with -c FILE or --data-dir DIR"
+                "no ACL file, and no role or device type except the built-in ones: name a file, or \
+                 the node with -c FILE or --data-dir DIR"
             );
         }
         Ok(Self { file, sets, tables })
@@ -158,15 +158,14 @@ fn seen_text(uses: &[Use<'_>], since: Timestamp, judged: &[Judged]) -> String {
     let clients = counted(uses.iter().map(|found| found.client_id).collect());
     let topics = counted(uses.iter().map(|found| found.topic).collect());
     let mut text = format!(
-        "martlet: seen of the node, which was started {}: {} uses of {topics} topics by {clients} \
-         clients that have a session now (of a topic, its last publisher and those that its \
-         messages go to)\n",
+        "martlet: observed on the node, which was started {}: {} uses of {topics} topics by \
+         {clients} clients that have a session (per topic: its last publisher and its receivers)\n",
         since
             .to_zoned(TimeZone::system())
             .strftime("%Y-%m-%d %H:%M:%S"),
         uses.len(),
     );
-    let mut tell = |what: &str, places: Vec<&String>| {
+    let mut add = |what: &str, places: Vec<&String>| {
         if !places.is_empty() {
             let places: Vec<String> = places.into_iter().map(|place| printable(place)).collect();
             text.push_str(&format!("martlet: {what}: {}\n", places.join(", ")));
@@ -174,14 +173,11 @@ fn seen_text(uses: &[Use<'_>], since: Timestamp, judged: &[Judged]) -> String {
     };
     let seldom = judged.iter().flat_map(|judged| &judged.seldom).collect();
     let unused = judged.iter().flat_map(|judged| &judged.unused).collect();
-    tell(
-        &format!("used less than {USES_MIN} times, which is too little to judge"),
+    add(
+        &format!("used fewer than {USES_MIN} times, too little to judge"),
         seldom,
     );
-    tell(
-        "used by nobody so far, which is too little to judge",
-        unused,
-    );
+    add("not used so far, too little to judge", unused);
     text
 }
 

@@ -91,7 +91,7 @@ fn check(options: &CheckOptions) -> anyhow::Result<bool> {
     match (&why, is_trusted) {
         (None, _) => text.push_str(&format!("trusted, and for {name}\n")),
         (Some(why), true) => text.push_str(&format!(
-            "trusted, and for {name}, but this client is refused: {why}\n"
+            "trusted and valid for {name}, but the server refuses this client: {why}\n"
         )),
         (Some(why), false) => text.push_str(&format!("NOT trusted: {why}\n")),
     }

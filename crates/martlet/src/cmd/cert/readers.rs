@@ -47,7 +47,7 @@ pub(super) fn of(list: &Path, node: &NodeOptions) -> Reading {
             "martlet reload --data-dir {}",
             typed(&data_dir.display().to_string())
         );
-        return told(list, &trust, &place, &then);
+        return report(list, &trust, &place, &then);
     }
     match node.load() {
         Ok(effective) if node.is_named() => {
@@ -55,7 +55,7 @@ pub(super) fn of(list: &Path, node: &NodeOptions) -> Reading {
                 Some(file) => format!("a node that is started with {}", file.display()),
                 None => "a node that is started with this configuration".to_owned(),
             };
-            told(
+            report(
                 list,
                 &of_configuration(&effective),
                 &place,
@@ -80,7 +80,7 @@ pub(super) fn beside(list: &Path) -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
-fn told(list: &Path, trust: &Trust, place: &str, then: &str) -> Reading {
+fn report(list: &Path, trust: &Trust, place: &str, then: &str) -> Reading {
     let found = |path: &Path| path.canonicalize().ok();
     let own = found(list);
     let is_listed = trust
@@ -91,8 +91,8 @@ fn told(list: &Path, trust: &Trust, place: &str, then: &str) -> Reading {
     let text = match (is_listed, trust.asks) {
         (true, true) => format!("{place} reads this list by itself, within a second"),
         (_, false) => format!(
-            "note: {place} asks no client for a certificate (client_certificates is off), so the list \
-             has no effect there"
+            "note: {place} requests no client certificates (client_certificates is off), so the \
+             list has no effect there"
         ),
         (false, true) => format!(
             "WARNING: {place} does not read this list and still accepts these certificates: set \

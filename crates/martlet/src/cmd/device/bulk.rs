@@ -133,7 +133,7 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     );
     if !options.dry_run && !added.is_empty() {
         print_added(&added, options.on.json);
-        err!("{}", tables::tell_node(&options.on.node));
+        err!("{}", tables::reload_tables(&options.on.node));
     }
     Ok(refused.len())
 }

@@ -127,7 +127,7 @@ impl DeviceOptions {
             add(open, &mut report, devices, dry_run).await
         })?;
         if report.has_imported() {
-            report.node = tables::tell_node(&self.database.on.node);
+            report.node = tables::reload_tables(&self.database.on.node);
         }
         Ok(report)
     }

@@ -58,7 +58,7 @@ pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<
         Ok(())
     })?;
     if report.has_imported() {
-        report.node = tables::tell_node(&options.node);
+        report.node = tables::reload_tables(&options.node);
     }
     Ok(report)
 }

@@ -108,7 +108,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
         note: format!("{problem} (users and devices: those of {data_dir})"),
     }));
     let toml = toml_of(&effective, &file.display().to_string());
-    let told = match options.json {
+    let shown = match options.json {
         true => json(&report),
         false => text(&report, &data_dir),
     };
@@ -120,7 +120,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
                 .open(path)
                 .map_err(|error| match error.kind() {
                     ErrorKind::AlreadyExists => anyhow::anyhow!(
-                        "{} already exists and is not written over: name another with --out, or \
+                        "{} already exists and is not overwritten: name another with --out, or \
                          remove it",
                         path.display()
                     ),
@@ -129,7 +129,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
                     }
                 })?;
             file.write_all(toml.as_bytes())?;
-            out!("{told}");
+            out!("{shown}");
             errln!(
                 "written: {0}\nnext: martlet config check -c {0}",
                 path.display()
@@ -137,7 +137,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
         }
         None => {
             out!("{toml}");
-            err!("{told}");
+            err!("{shown}");
         }
     }
     Ok(starts)
@@ -160,12 +160,12 @@ fn problems(effective: &Effective) -> Vec<String> {
         alone.listeners = vec![table.clone()];
         config::resolve(&alone).err()
     });
-    let told: Vec<String> = [first]
+    let problems: Vec<String> = [first]
         .into_iter()
         .chain(alone)
         .map(|error| error.to_string())
         .collect();
-    for problem in told {
+    for problem in problems {
         // A file that is missing is named already.
         let is_of_file = unreadable.iter().any(|file| problem.contains(&file.what));
         if !is_of_file && !all.contains(&problem) {
@@ -273,8 +273,8 @@ fn text(report: &[ReportLine], data_dir: &str) -> String {
         ));
     }
     text.push_str(&format!(
-        "users and devices: those of the data directory {data_dir} count, as for a node that is \
-         started here with this file\n"
+        "users and devices: those of the data directory {data_dir}, as for a node that is started \
+         here with this file\n"
     ));
     let count = |outcome| report.iter().filter(|line| line.outcome == outcome).count();
     text.push_str(&format!(

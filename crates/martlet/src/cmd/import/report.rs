@@ -54,8 +54,8 @@ pub(super) struct Skipped {
 }
 
 impl Skipped {
-    /// Rows that are told each by itself.
-    const TOLD_MAX: usize = 20;
+    /// Rows that are listed one by one, at most.
+    const LISTED_MAX: usize = 20;
 
     pub(super) fn new(table: &'static str) -> Self {
         Self {
@@ -66,10 +66,10 @@ impl Skipped {
     }
 
     /// Counts a row: which one it is, and why it is skipped.
-    pub(super) fn add(&mut self, told: String) {
+    pub(super) fn add(&mut self, row: String) {
         self.count += 1;
-        if self.first.len() < Self::TOLD_MAX {
-            self.first.push(told);
+        if self.first.len() < Self::LISTED_MAX {
+            self.first.push(row);
         }
     }
 

@@ -288,7 +288,7 @@ impl Done {
     fn add_to(self, report: &mut Report, id: &str) {
         if self.records > 0 {
             let note = format!(
-                "{} with {} values; those that were there before are not there twice",
+                "{} with {} values; values that were stored before are not duplicated",
                 records_text(self.records),
                 self.values
             );

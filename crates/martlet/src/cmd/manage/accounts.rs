@@ -62,7 +62,7 @@ pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyh
         };
         open.run(change).await.map(drop)
     })?;
-    let told = tables::tell_node(&node);
+    let reload_note = tables::reload_tables(&node);
     let shown = match password {
         Some(_) => String::new(),
         None => format!("The password, shown this once: {made}\n"),
@@ -74,7 +74,7 @@ pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyh
     };
     let line = format!("./{NAME} test {ADMIN} {tried}");
     Ok(format!(
-        "The user {ADMIN} has the role {ADMINISTRATOR}\n{shown}{told}Test it: {line}\n"
+        "The user {ADMIN} has the role {ADMINISTRATOR}\n{shown}{reload_note}Test it: {line}\n"
     ))
 }
 
@@ -101,11 +101,11 @@ pub(super) fn create_user(
         open.run(AddUser { user, password }).await?;
         Ok(true)
     })?;
-    let told = tables::tell_node(&node);
+    let reload_note = tables::reload_tables(&node);
     let name = printable(name);
     Ok(match is_new {
-        true => format!("Added user {name} with the role {IOTFLOW}\n{told}"),
-        false => format!("Changed the password of user {name}\n{told}"),
+        true => format!("Added user {name} with the role {IOTFLOW}\n{reload_note}"),
+        false => format!("Changed the password of user {name}\n{reload_note}"),
     })
 }
 
@@ -129,8 +129,8 @@ pub(super) fn delete_user(managed: &ManagedNode, name: &str) -> anyhow::Result<S
     };
     tables::run(&node, purge)?;
     user::warn_of_none(&node, before)?;
-    let told = tables::tell_node(&node);
-    Ok(format!("Removed user {}\n{told}", printable(name)))
+    let reload_note = tables::reload_tables(&node);
+    Ok(format!("Removed user {}\n{reload_note}", printable(name)))
 }
 
 /// Adds a device and writes its credentials to a new file. A device that is there already gets
@@ -199,13 +199,13 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all());
     written.with_context(|| format!("cannot write {}", path.display()))?;
-    let told = tables::tell_node(&node);
+    let reload_note = tables::reload_tables(&node);
     let line = match is_new {
         true => format!("Added device {id} of the type {IOTFLOW}"),
         false => format!("Device {id} has another password; the old one is no longer valid"),
     };
     Ok(format!(
-        "{line}\nIts credentials are in {}\n{told}",
+        "{line}\nIts credentials are in {}\n{reload_note}",
         path.display()
     ))
 }

@@ -171,8 +171,8 @@ impl Bridge {
         Ok((Outcome::Mapped, format!("{first}, {longest}")))
     }
 
-    /// Private addresses that it names, as `integrations.allow_private` has them. Link-local ones
-    /// are not among them.
+    /// Private addresses of the bridge, in the form of `integrations.allow_private`, without
+    /// link-local ones.
     pub(super) fn private_hosts(&self) -> Vec<String> {
         let mut hosts = Vec::new();
         for (host, _) in &self.addresses {

@@ -352,7 +352,7 @@ fn per_listener(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), Conf
             "all listeners have the same credentials and rules, the default",
         ),
     };
-    reading.tell(line, outcome, note);
+    reading.report(line, outcome, note);
     Ok(())
 }
 
@@ -364,7 +364,7 @@ fn max_connections(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), C
         .map_err(|_| line.error("expected a whole number, -1 for no limit"))?;
     let Ok(number @ 1..) = u64::try_from(number) else {
         let note = "no limit, the default; limits.connections is 1000000 here";
-        reading.tell(line, Outcome::Default, note);
+        reading.report(line, Outcome::Default, note);
         return Ok(());
     };
     reading.set(line, key!(limits.connections), Value::Integer(number))
@@ -394,9 +394,9 @@ fn message_size(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), Conf
     let number = reading.number(line)?;
     reading.set(line, key!(limits.payload_bytes), Value::Integer(number))?;
     if number >= PACKET_BYTES
-        && let Some(told) = reading.report.last_mut()
+        && let Some(entry) = reading.report.last_mut()
     {
-        told.note += ": packets are limited too, by max_packet_size; without that line, to 2000000 \
+        entry.note += ": packets are limited too, by max_packet_size; without that line, to 2000000 \
                       bytes as in Mosquitto 2.1";
     }
     Ok(())
@@ -406,7 +406,7 @@ fn keyform(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigErr
     if line.value != "pem" {
         return Err(line.error("keys are read from files here, in PEM"));
     }
-    reading.tell(line, Outcome::NotNeeded, "keys are in PEM");
+    reading.report(line, Outcome::NotNeeded, "keys are in PEM");
     Ok(())
 }
 
@@ -417,15 +417,15 @@ fn persistence(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), Confi
     };
     reading.set(line, key!(store.durability), Value::Text(mode.to_owned()))?;
     if mode == "memory"
-        && let Some(told) = reading.report.last_mut()
+        && let Some(entry) = reading.report.last_mut()
     {
-        told.note += ": nothing survives a restart, as in Mosquitto";
+        entry.note += ": nothing survives a restart, as in Mosquitto";
     }
     if mode == "sync"
-        && let Some(told) = reading.report.last_mut()
+        && let Some(entry) = reading.report.last_mut()
     {
-        told.outcome = Outcome::Changed;
-        told.note = "store.durability = \"sync\", the default: synced before it is acknowledged, \
+        entry.outcome = Outcome::Changed;
+        entry.note = "store.durability = \"sync\", the default: synced before it is acknowledged, \
                      not at intervals; mosquitto.db is not read, so sessions and retained messages \
                      begin anew"
             .to_owned();
@@ -438,9 +438,9 @@ fn persistence_location(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<
     let directory = std::path::Path::new(&line.value).join("martlet");
     let directory = Value::Text(directory.display().to_string());
     reading.set(line, key!(node.data_dir), directory)?;
-    if let Some(told) = reading.report.last_mut() {
-        told.outcome = Outcome::Changed;
-        told.note += ", beside mosquitto.db, which is not read";
+    if let Some(entry) = reading.report.last_mut() {
+        entry.outcome = Outcome::Changed;
+        entry.note += ", beside mosquitto.db, which is not read";
     }
     Ok(())
 }
@@ -482,7 +482,7 @@ fn log_type(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigEr
         "subscribe" | "unsubscribe" | "websockets" | "internal" => {
             let note =
                 "it has no level of its own here; log.level = \"debug\" shows it with all else";
-            reading.tell(line, Outcome::NotNeeded, note);
+            reading.report(line, Outcome::NotNeeded, note);
             return Ok(());
         }
         _ => {
@@ -528,6 +528,6 @@ fn log_dest(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigEr
             );
         }
     };
-    reading.tell(line, outcome, note);
+    reading.report(line, outcome, note);
     Ok(())
 }

@@ -18,7 +18,7 @@ pub(super) struct Listener {
     path: Option<String>,
     host: Option<String>,
     /// Keywords with their values and places, as they stand there.
-    said: BTreeMap<String, (String, String)>,
+    settings: BTreeMap<String, (String, String)>,
 }
 
 const MQTT_PORT: u16 = 1883;
@@ -82,7 +82,7 @@ impl Listener {
             port: Some(MQTT_PORT),
             host: Some(host.to_owned()),
             path: None,
-            said: global.said.clone(),
+            settings: global.settings.clone(),
         };
         vec![on("127.0.0.1"), on("::1")]
     }
@@ -102,8 +102,8 @@ impl Listener {
             "allow_zero_length_clientid" => per_listener && value == "false",
             _ => !DEFAULTS.contains(&(keyword, value)),
         };
-        let said = self.said.iter();
-        let lost = said.filter(|(keyword, (value, _))| is_lost(keyword, value));
+        let settings = self.settings.iter();
+        let lost = settings.filter(|(keyword, (value, _))| is_lost(keyword, value));
         lost.map(|(keyword, (_, place))| (place.as_str(), keyword.as_str()))
             .collect()
     }
@@ -143,8 +143,8 @@ impl Listener {
                 "ipv4" | "ipv6" => "in the listener's url".to_owned(),
                 _ => return Err(error("expected ipv4 or ipv6")),
             },
-            "capath" if self.said.contains_key("cafile") => return Err(error(ONE_CA)),
-            "cafile" if self.said.contains_key("capath") => return Err(error(ONE_CA)),
+            "capath" if self.settings.contains_key("cafile") => return Err(error(ONE_CA)),
+            "cafile" if self.settings.contains_key("capath") => return Err(error(ONE_CA)),
             "tls_version" => match value {
                 "tlsv1.2" => "tls_version = \"1.2\": TLS 1.2 and 1.3 are spoken".to_owned(),
                 "tlsv1.3" => "tls_version = \"1.3\"".to_owned(),
@@ -215,27 +215,27 @@ impl Listener {
             }
             false => note,
         };
-        let mut said = (value.to_owned(), place.to_owned());
+        let mut settings = (value.to_owned(), place.to_owned());
         if let Some((before, _)) = self
-            .said
+            .settings
             .get(keyword)
             .filter(|_| keyword == "websockets_origin")
         {
-            said.0 = format!("{before},{value}");
+            settings.0 = format!("{before},{value}");
         }
         let keyword = match keyword {
             "maximum_qos" => "max_qos",
             _ => keyword,
         };
-        self.said.insert(keyword.to_owned(), said);
+        self.settings.insert(keyword.to_owned(), settings);
         Ok((outcome, note))
     }
 
     /// A certificate is of no use without its key, and the other way round.
     fn check_pair(&self) -> Result<(), ConfigError> {
         for (there, missing) in [("certfile", "keyfile"), ("keyfile", "certfile")] {
-            if let Some((_, place)) = self.said.get(there)
-                && !self.said.contains_key(missing)
+            if let Some((_, place)) = self.settings.get(there)
+                && !self.settings.contains_key(missing)
             {
                 let text = format!(
                     "{place}: {there}: the listener has no {missing}; TLS needs both: add \
@@ -248,20 +248,21 @@ impl Listener {
     }
 
     fn is(&self, keyword: &str) -> bool {
-        self.said
+        self.settings
             .get(keyword)
             .is_some_and(|(value, _)| value == "true")
     }
 
     fn text(&self, keyword: &str) -> Option<&str> {
-        self.said.get(keyword).map(|(value, _)| value.as_str())
+        self.settings.get(keyword).map(|(value, _)| value.as_str())
     }
 
     fn url(&self) -> String {
         if let Some(path) = &self.path {
             return format!("unix://{path}");
         }
-        let is_secure = self.said.contains_key("certfile") || self.said.contains_key("keyfile");
+        let is_secure =
+            self.settings.contains_key("certfile") || self.settings.contains_key("keyfile");
         let is_web = self.text("protocol") == Some("websockets");
         let scheme = match (is_web, is_secure) {
             (false, false) => "mqtt",
@@ -303,10 +304,11 @@ impl Listener {
             ("capath", "client_ca"),
             ("crlfile", "client_crl"),
         ];
-        let is_secure = self.said.contains_key("certfile") || self.said.contains_key("keyfile");
+        let is_secure =
+            self.settings.contains_key("certfile") || self.settings.contains_key("keyfile");
         self.check_pair()?;
         for (keyword, key) in files {
-            if let Some((value, place)) = self.said.get(keyword) {
+            if let Some((value, place)) = self.settings.get(keyword) {
                 if !is_secure {
                     let text =
                         format!("{place}: {keyword}: the listener has no certfile and keyfile");
@@ -315,7 +317,11 @@ impl Listener {
                 put(key, Value::Text(value.clone()), place)?;
             }
         }
-        if let Some((_, place)) = self.said.get("require_certificate").filter(|_| !is_secure) {
+        if let Some((_, place)) = self
+            .settings
+            .get("require_certificate")
+            .filter(|_| !is_secure)
+        {
             let text = format!(
                 "{place}: require_certificate: the listener has no certfile and keyfile, so nobody \
                  could show one"
@@ -344,7 +350,7 @@ impl Listener {
                     "subject" => "use_subject_as_username",
                     _ => "use_identity_as_username",
                 };
-                let place = self.said.get(keyword).map_or("", |(_, place)| place);
+                let place = self.settings.get(keyword).map_or("", |(_, place)| place);
                 let text = format!(
                     "{place}: {keyword}: without require_certificate true nobody is asked for a \
                      certificate, so that Mosquitto refuses everybody there; add it, or remove \
@@ -358,52 +364,52 @@ impl Listener {
                 // A listener with one key of these has all of its own.
                 if !per_listener {
                     for key in ["password_file", "acl_file"] {
-                        if let Some((value, place)) = global.said.get(key) {
+                        if let Some((value, place)) = global.settings.get(key) {
                             put(key, Value::Text(value.clone()), place)?;
                         }
                     }
                 }
             }
         }
-        if let Some((version, place)) = self.said.get("tls_version").filter(|_| is_secure) {
+        if let Some((version, place)) = self.settings.get("tls_version").filter(|_| is_secure) {
             let version = if version == "tlsv1.3" { "1.3" } else { "1.2" };
             put("tls_version", Value::Text(version.to_owned()), place)?;
         }
         if self.text("protocol") == Some("websockets") {
-            let (origins, place) = match self.said.get("websockets_origin") {
+            let (origins, place) = match self.settings.get("websockets_origin") {
                 Some((origins, place)) => (origins.as_str(), place.as_str()),
                 None => ("*", "mosquitto's default"),
             };
             put("origins", Value::Text(origins.to_owned()), place)?;
         }
-        if let Some((_, place)) = self.said.get("enable_proxy_protocol") {
+        if let Some((_, place)) = self.settings.get("enable_proxy_protocol") {
             put("proxy_from", Value::Text(ANY_PROXY.to_owned()), place)?;
         }
-        if let Some((places, place)) = self.said.get("max_connections") {
+        if let Some((places, place)) = self.settings.get("max_connections") {
             // -1: no limit of its own.
             let places = places.parse().unwrap_or(0).min(u32::MAX.into());
             put("max_connections", Value::Integer(places), place)?;
         }
-        if let Some((qos, place)) = self.said.get("max_qos") {
+        if let Some((qos, place)) = self.settings.get("max_qos") {
             let qos = qos.parse().unwrap_or(2);
             put("max_qos", Value::Integer(qos), place)?;
         }
         let security = if per_listener { self } else { global };
-        let own = self.said.get("listener_allow_anonymous");
-        let own = own.or_else(|| self.said.get("allow_anonymous"));
-        let anonymous = own.or_else(|| security.said.get("allow_anonymous"));
+        let own = self.settings.get("listener_allow_anonymous");
+        let own = own.or_else(|| self.settings.get("allow_anonymous"));
+        let anonymous = own.or_else(|| security.settings.get("allow_anonymous"));
         let (allowed, place) = match anonymous {
             Some((value, place)) => (value == "true", place.as_str()),
             None => (is_local_only, "mosquitto's default"),
         };
         put("allow_anonymous", Value::Boolean(allowed), place)?;
-        if let Some((value, place)) = security.said.get("allow_zero_length_clientid") {
+        if let Some((value, place)) = security.settings.get("allow_zero_length_clientid") {
             let allowed = Value::Boolean(value == "true");
             put("allow_empty_client_id", allowed, place)?;
         }
         if per_listener {
             for key in ["password_file", "acl_file"] {
-                let (value, place) = match self.said.get(key) {
+                let (value, place) = match self.settings.get(key) {
                     Some((value, place)) => (value.clone(), place.as_str()),
                     // That it has none is its own.
                     None => (String::new(), "mosquitto's default"),
@@ -420,7 +426,7 @@ impl Listener {
             ("password_file", key!(auth.password_file)),
             ("acl_file", key!(auth.acl_file)),
         ] {
-            if let Some((value, source)) = self.said.get(keyword) {
+            if let Some((value, source)) = self.settings.get(keyword) {
                 let sourced = Sourced {
                     value: Value::Text(value.clone()),
                     source: source.clone(),

@@ -2,7 +2,7 @@
 //!
 //! It becomes the same values and listeners that our own file would give, so a node that is started
 //! with it and one that is started with what `martlet import mosquitto` writes are the same. A line
-//! that would leave a door open if it were not followed is an error, not a warning.
+//! that would admit more clients if it were ignored is an error, not a warning.
 
 mod bridge;
 mod keywords;
@@ -104,7 +104,7 @@ pub(crate) fn read_all(
             let why = begins.iter().fold(&*why, |why, begin| {
                 why.strip_prefix(&**begin).unwrap_or(why)
             });
-            reading.tell(&line, Outcome::Refused, why);
+            reading.report(&line, Outcome::Refused, why);
             reading.problems.push(problem);
         }
     }
@@ -193,7 +193,7 @@ impl Reading<'_> {
                         Err(problem) => self.problems.push(problem),
                     }
                 }
-                self.tell(&line, Outcome::Mapped, "its files are read in their order");
+                self.report(&line, Outcome::Mapped, "its files are read in their order");
             } else {
                 all.push(line);
             }
@@ -201,7 +201,7 @@ impl Reading<'_> {
         Ok(all)
     }
 
-    fn tell(&mut self, line: &ConfigLine, outcome: Outcome, note: impl Into<String>) {
+    fn report(&mut self, line: &ConfigLine, outcome: Outcome, note: impl Into<String>) {
         let is_secret = line.keyword.contains("password") && line.keyword != "password_file";
         let value = if is_secret { "***" } else { &line.value };
         self.report.push(ReportLine {
@@ -220,7 +220,7 @@ impl Reading<'_> {
         {
             let read = bridge.read(&line.keyword, &line.value, &line.place);
             let (outcome, note) = read.map_err(|why| line.error(&why))?;
-            self.tell(line, outcome, note);
+            self.report(line, outcome, note);
             return Ok(());
         }
         let Some(meaning) = keywords::find(&line.keyword) else {
@@ -235,33 +235,33 @@ impl Reading<'_> {
             Meaning::RefusedIfTrue(why) => match self.switch(line)? {
                 true => Err(line.error(why)),
                 false => {
-                    self.tell(line, Outcome::NotNeeded, "it is so here");
+                    self.report(line, Outcome::NotNeeded, "it is so here");
                     Ok(())
                 }
             },
             Meaning::UnsupportedIfTrue(why) => match self.switch(line)? {
                 true => {
-                    self.tell(line, Outcome::Unsupported, why);
+                    self.report(line, Outcome::Unsupported, why);
                     Ok(())
                 }
                 false => {
-                    self.tell(line, Outcome::NotNeeded, "it is so here");
+                    self.report(line, Outcome::NotNeeded, "it is so here");
                     Ok(())
                 }
             },
             Meaning::NotNeeded(why) => {
-                self.tell(line, Outcome::NotNeeded, why);
+                self.report(line, Outcome::NotNeeded, why);
                 Ok(())
             }
             Meaning::Unsupported(why) => {
-                self.tell(line, Outcome::Unsupported, why);
+                self.report(line, Outcome::Unsupported, why);
                 Ok(())
             }
             Meaning::Bridge => {
                 let bridge = Bridge::begin(&line.value, &line.place);
                 self.bridges.push(bridge.map_err(|why| line.error(&why))?);
                 self.is_in_bridge = true;
-                self.tell(line, Outcome::Mapped, "a [[bridges]] table");
+                self.report(line, Outcome::Mapped, "a [[bridges]] table");
                 Ok(())
             }
             Meaning::Number { key, zero, factor } => {
@@ -310,9 +310,9 @@ impl Reading<'_> {
         match is_default {
             true => {
                 let note = format!("{note}, the default here: the line changes nothing");
-                self.tell(line, Outcome::Default, note);
+                self.report(line, Outcome::Default, note);
             }
-            false => self.tell(line, Outcome::Mapped, note),
+            false => self.report(line, Outcome::Mapped, note),
         }
         Ok(())
     }
@@ -325,7 +325,7 @@ impl Reading<'_> {
             _ => &mut self.global,
         };
         let (outcome, note) = listener.read(&line.keyword, &line.value, &line.place)?;
-        self.tell(line, outcome, note);
+        self.report(line, outcome, note);
         Ok(())
     }
 
@@ -335,8 +335,8 @@ impl Reading<'_> {
             return Err(line.error("expected the path of a file"));
         }
         self.set(line, key!(log.file), Value::Text(path.to_owned()))?;
-        if let Some(told) = self.report.last_mut() {
-            told.note += "; it is renamed at 10 MB (log.file_bytes), and standard error has the same \
+        if let Some(entry) = self.report.last_mut() {
+            entry.note += "; it is renamed at 10 MB (log.file_bytes), and standard error has the same \
                           lines";
         }
         Ok(())
@@ -419,7 +419,7 @@ impl Reading<'_> {
         self.is_in_bridge = false;
         let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;
         self.listeners.push(listener);
-        self.tell(line, Outcome::Mapped, "a [[listeners]] table");
+        self.report(line, Outcome::Mapped, "a [[listeners]] table");
         Ok(())
     }
 
@@ -514,8 +514,8 @@ impl Reading<'_> {
                        listener, or add `port 1883` if Mosquitto's listener at that port is meant";
             let text = format!("{place}: {keyword} {why}");
             self.problems.push(ConfigError::Unusable(text));
-            let told = self.report.iter_mut();
-            for line in told.filter(|line| line.place == place) {
+            let entry = self.report.iter_mut();
+            for line in entry.filter(|line| line.place == place) {
                 line.outcome = Outcome::Refused;
                 line.note = format!("it {why}");
             }

@@ -12,7 +12,7 @@ use martlet_reactor::{ListenAddress, ListenerConfig, Origins, TlsSettings, Trans
 
 use super::options_of;
 use super::url::{MQTT_PORT, Url, WEBSOCKET_PATH, WEBSOCKET_PORT, listener_url, parse_url};
-use crate::config::authentication::Doors;
+use crate::config::authentication::PolicyReader;
 use crate::config::http::{HttpListener, iotflow_base};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::{DiscoveryMode, ListenerKeys, TlsVersion, key};
@@ -46,7 +46,7 @@ pub(super) fn no_certificates_are_asked_for(effective: &Effective) -> Result<(),
 
 pub(super) fn listeners(
     effective: &Effective,
-    doors: &mut Doors<'_>,
+    reader: &mut PolicyReader<'_>,
     files: &mut Vec<PathBuf>,
     skipped: &mut Vec<String>,
 ) -> Result<Vec<ListenerConfig>, ConfigError> {
@@ -54,11 +54,11 @@ pub(super) fn listeners(
         return Ok(Vec::new());
     }
     if effective.listeners.is_empty() {
-        return default_listeners(effective, doors, skipped);
+        return default_listeners(effective, reader, skipped);
     }
     let mut listeners: Vec<ListenerConfig> = Vec::new();
     for table in &effective.listeners {
-        for listener in configured_listener(effective, table, doors, files)? {
+        for listener in configured_listener(effective, table, reader, files)? {
             let address = &listener.address;
             if let Some(known) = listeners
                 .iter()
@@ -125,7 +125,7 @@ pub(super) fn keep_apart(
 /// Loopback, both families, MQTT and WebSocket. A family that the machine lacks is left out.
 fn default_listeners(
     effective: &Effective,
-    doors: &mut Doors<'_>,
+    reader: &mut PolicyReader<'_>,
     skipped: &mut Vec<String>,
 ) -> Result<Vec<ListenerConfig>, ConfigError> {
     let families = [
@@ -146,7 +146,7 @@ fn default_listeners(
                 skipped.push(name);
                 continue;
             }
-            let realm = doors.realm_of(None, &name)?;
+            let realm = reader.realm_of(None, &name)?;
             let policy = Arc::new(policy(effective, None, name.clone(), true, realm));
             let transport = with_origins(&transport, None, policy.allow_anonymous);
             listeners.push(ListenerConfig {
@@ -189,7 +189,7 @@ fn with_origins(
 fn configured_listener(
     effective: &Effective,
     table: &ListenerTable,
-    doors: &mut Doors<'_>,
+    reader: &mut PolicyReader<'_>,
     files: &mut Vec<PathBuf>,
 ) -> Result<Vec<ListenerConfig>, ConfigError> {
     let Some(text) = &table.url else {
@@ -208,7 +208,7 @@ fn configured_listener(
     let tls = tls_of(effective, table, is_secure, files)
         .map_err(|why| unusable(format!("{text}: {why}")))?;
     let mut listeners = Vec::new();
-    // All addresses of a name are one door.
+    // All addresses of a name have one realm.
     let mut realm = None;
     for address in addresses {
         let name = match &table.name {
@@ -218,7 +218,7 @@ fn configured_listener(
         let loopback = address.is_local();
         let realm = match realm {
             Some(known) => known,
-            None => *realm.insert(doors.realm_of(Some(table), &name)?),
+            None => *realm.insert(reader.realm_of(Some(table), &name)?),
         };
         let policy = policy(effective, Some(table), name.clone(), loopback, realm);
         let policy = with_applicants(effective, table, policy)
@@ -226,7 +226,7 @@ fn configured_listener(
         let takes_applicants = policy.discovery.is_some() || policy.payload_api_key;
         let lets_in = policy.allow_anonymous
             || takes_applicants
-            || realm.is_some_and(|realm| doors.knows_anybody(realm));
+            || realm.is_some_and(|realm| reader.knows_anybody(realm));
         if !loopback && !lets_in {
             return Err(ConfigError::Unusable(format!(
                 "{source}: {} can be reached from other machines, and nobody could connect, since no \
@@ -403,7 +403,8 @@ fn tls_of(
         accepts_version1: table.x509_version1.unwrap_or(general.x509_version1),
         record_bytes: table.tls_record_bytes,
     };
-    // A CA that nobody is checked against: a line that was lost, and a door that is open.
+    // A CA without client_certificates: a line of the file is probably lost, and clients would be
+    // accepted without a certificate.
     let is_said = table.client_certificates.is_some()
         || effective.source(key!(tls.client_certificates)) != DEFAULT_SOURCE;
     if !is_said && (files.client_ca.is_some() || files.revoked.is_some()) {

@@ -1,4 +1,4 @@
-//! Whether a client comes in, and what keeps it out.
+//! Whether a client is admitted, and why not.
 
 use super::Finding;
 use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence};
@@ -13,18 +13,18 @@ use crate::rfc3339;
 use martlet_broker::{EventKind, Limit, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;
 
-/// The last time that it wanted to come in it was refused, and would be now.
+/// Its last CONNECT was refused, and would be now.
 pub(super) fn is_refused_now(facts: &Facts) -> Option<&Run> {
     last_refused(facts).filter(|run| !is_over(facts, run))
 }
 
-/// It was refused when it last came, for something that the tables say otherwise now.
+/// Its last CONNECT was refused for a reason that the tables have removed since.
 fn refused_before(facts: &Facts) -> Option<&Run> {
     last_refused(facts).filter(|run| is_over(facts, run))
 }
 
-/// What it was refused for is over: it was added or restored, activated or enabled, or its ban was
-/// lifted.
+/// The reason of the refusal is over: the client was added or restored, activated or enabled, or its
+/// ban was lifted.
 fn is_over(facts: &Facts, run: &Run) -> bool {
     let is_of_token = facts.by_team_token
         && matches!(
@@ -47,7 +47,7 @@ fn is_over(facts: &Facts, run: &Run) -> bool {
         && facts.deleted.is_none()
 }
 
-/// The last time that it wanted to come in it was refused.
+/// Its last CONNECT was refused.
 fn last_refused(facts: &Facts) -> Option<&Run> {
     let is_its_own = |run: &&Run| match run.last.what {
         EventKind::Connected => true,
@@ -58,8 +58,8 @@ fn last_refused(facts: &Facts) -> Option<&Run> {
     (last.last.what == EventKind::Refused).then_some(last)
 }
 
-/// It was not added by a provisioning key when it last asked for that, and has not connected since.
-/// What a key does not permit is over once the device is known; that its id is taken is not.
+/// The last request to add it by a provisioning key was refused, and it has not connected since. What
+/// a key does not permit is over once the device is known; that its id is taken is not.
 pub(super) fn not_added(facts: &Facts) -> Option<&Run> {
     let is_its_own = |run: &&Run| {
         matches!(
@@ -72,8 +72,8 @@ pub(super) fn not_added(facts: &Facts) -> Option<&Run> {
     (last.last.what == EventKind::ProvisioningRefused && is_so).then_some(last)
 }
 
-/// A client of a device was refused because the device has as many sessions as its type permits. It
-/// has proved that it is the device's.
+/// A client was refused because its device has as many sessions as the type permits. The client has
+/// proved that it is the device's.
 pub(super) fn is_one_too_many(run: &Run) -> bool {
     run.last.what == EventKind::Refused
         && run.last.limit.as_deref() == Some(Limit::UserSessions.option())
@@ -85,8 +85,8 @@ fn provisioning_refused(facts: &Facts) -> Option<(Weight, Finding)> {
     Some((Weight::Out, Finding::of_run(run, cause)))
 }
 
-/// Whether it comes in.
-pub(super) fn door(facts: &Facts, found: &mut Found) {
+/// Whether it is admitted.
+pub(super) fn admission(facts: &Facts, found: &mut Found) {
     if is_connected(facts) {
         return;
     }
@@ -106,7 +106,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     if let Some(lockout) = &facts.locked_out {
         found.push(locked_out(facts, lockout));
     }
-    // A lockout of now is told above.
+    // A present lockout has its finding already.
     if let Some(run) = is_refused_now(facts)
         && !(facts.locked_out.is_some() && is_lockout(&run))
     {
@@ -118,7 +118,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
             finding.sentence.push_str(&may_have);
         }
         finding = with_blanks(run, cause, finding);
-        // What is so now is told, with since when it was refused for that.
+        // The present state is reported, with the time since when it was refused for that.
         let weight = match &facts.standing {
             Some(Standing::Barred(why)) if cause == barred_for(why.cause) => {
                 weight_of_bar(facts, cause)
@@ -129,12 +129,13 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
             // It keeps its name while it is deleted, and has no credentials until it is restored.
             (finding.remedy, finding.command) = (None, None);
         } else {
-            finding = who_is_meant(facts, finding);
+            finding = with_namesakes(facts, finding);
         }
         found.push((weight, finding));
     }
     found.extend(provisioning_refused(facts));
-    // Of a deleted user or device only the deletion is told. Who is to be added is not known yet.
+    // Of a deleted user or device only the deletion is reported. A name that is to be added is unknown
+    // until then.
     if let Some(Standing::Barred(why)) = &facts.standing
         && deleted.is_none()
         && !is_unknown_as_expected(facts, why.cause)
@@ -163,7 +164,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         let worded = facts.standing_remedy.clone().filter(|_| !is_address);
         let finding = Finding::new(cause, sentence).with_remedy(worded.unwrap_or_default());
         if facts.from_address.as_ref().is_none_or(Vec::is_empty) {
-            found.push((weight, who_is_meant(facts, finding)));
+            found.push((weight, with_namesakes(facts, finding)));
         }
     }
     found.extend(closed_listener(facts).map(|finding| (Weight::Out, finding)));
@@ -197,7 +198,7 @@ fn with_blanks(run: &Run, cause: Cause, mut finding: Finding) -> Finding {
     ))
 }
 
-/// No client is let in by a Client Identifier of that length, so nothing is known by that name.
+/// A Client Identifier of that length is refused, so no client has that name.
 fn long_client_id(facts: &Facts) -> Option<Finding> {
     let (bytes, max) = (facts.question.name.len(), facts.client_id_bytes);
     if bytes <= usize::from(max) || max == 0 || facts.known_as.is_some() {
@@ -215,7 +216,7 @@ fn long_client_id(facts: &Facts) -> Option<Finding> {
     Some(finding.remedy("raise limits.client_id_bytes, or give the client a shorter one"))
 }
 
-/// What it was refused for is over, and it has not tried again.
+/// The reason of the refusal is over, and the client has not tried again.
 fn would_be_let_in(run: &Run) -> Finding {
     let why = run.last.why.as_deref().unwrap_or_default();
     let sentence = format!(
@@ -232,7 +233,7 @@ pub(super) fn was_cut_off(facts: &Facts) -> bool {
         return false;
     }
     let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
-    // Who is online by the tables alone was so when a backup was made.
+    // A client that is online in the tables alone was connected when a backup was made.
     let is_gone = |presence: &Presence| presence.online || !presence.said_goodbye;
     match facts.runs.iter().rev().find(is_end) {
         _ if refused_before(facts).is_some() => true,
@@ -264,7 +265,7 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
         (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
         finding.last_ms = Some(run.last.at_ms);
     }
-    // Who is refused does not have that password.
+    // A client that is refused does not have that password.
     let is_let_in = accepted_secs.is_some() && is_refused_now(facts).is_none();
     match is_let_in {
         true => (Weight::Remark, finding),
@@ -286,7 +287,7 @@ fn barred_for(cause: RefusalCause) -> Cause {
 /// Weight of what the tables and files would refuse it for if it came now.
 fn weight_of_bar(facts: &Facts, cause: Cause) -> Weight {
     match is_refused_now(facts) {
-        // That holds whatever it comes with.
+        // It is refused with any credentials.
         _ if cause == Cause::Disabled => Weight::Barred,
         // The password was wrong, and by now there is none.
         Some(run)
@@ -295,7 +296,7 @@ fn weight_of_bar(facts: &Facts, cause: Cause) -> Weight {
         {
             Weight::Barred
         }
-        // What it was told when it last came says more.
+        // The reason of its last refusal says more.
         Some(run) if run.cause != Some(cause) => Weight::Remark,
         _ => Weight::Out,
     }
@@ -311,13 +312,13 @@ pub(super) fn is_newer(facts: &Facts, nameless: &Entry) -> bool {
     !was_seen && !facts.runs.iter().any(|run| is_since(run.last.at_ms))
 }
 
-/// Something is known of the client itself, and so from where it came.
+/// Something is known of the client itself, and so its address.
 fn was_seen(facts: &Facts) -> bool {
     facts.presence.is_some() || facts.session.is_some() || !facts.runs.is_empty()
 }
 
-/// A client that gave no name was refused where this one came from last: that is a guess, never
-/// the diagnosis.
+/// A client without a name was refused at the last address of this one: that is a guess, never the
+/// diagnosis.
 fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     let cause = nameless.cause.unwrap_or(Cause::Other);
     let address = nameless.address.as_deref().and_then(host);
@@ -344,7 +345,7 @@ fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     }
 }
 
-/// It was locked out when it came last, and is not any more.
+/// It was locked out at its last CONNECT, and is not any more.
 fn lockout_before(facts: &Facts) -> Option<Finding> {
     let mut runs = facts.runs.iter().rev();
     let run = runs.find(|run| is_lockout_over(facts, run))?;
@@ -363,7 +364,7 @@ fn is_lockout(run: &&Run) -> bool {
 }
 
 /// An unknown name may be a misspelt name, or one that was used before.
-fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
+fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
     if !matches!(
         finding.cause,
         Cause::UnknownName | Cause::NobodyKnown | Cause::Deleted
@@ -464,7 +465,7 @@ fn removed(deleted: &Deleted) -> Finding {
     finding.since(deleted.at_ms).remedy(remedy)
 }
 
-/// It came in by a door that is not there any more.
+/// The listener by which it connected is closed.
 fn closed_listener(facts: &Facts) -> Option<Finding> {
     let presence = facts.presence.as_ref()?;
     let listener = presence.listener.as_ref()?;
@@ -485,7 +486,7 @@ fn closed_listener(facts: &Facts) -> Option<Finding> {
     ))
 }
 
-/// It is not there, and nothing keeps it out.
+/// It is not connected, and would be admitted.
 fn gone(facts: &Facts, found: &mut Found) {
     let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
     if let Some(run) = facts.runs.iter().rev().find(is_end) {
@@ -503,7 +504,7 @@ fn gone(facts: &Facts, found: &mut Found) {
             _ if ended_for_a_publish(facts, run) => Weight::Topic,
             _ => Weight::Ended,
         };
-        let finding = with_will(facts, who_is_meant(facts, finding));
+        let finding = with_will(facts, with_namesakes(facts, finding));
         return found.push(perhaps_tried(facts, (weight, finding)));
     }
     if let Some(Presence {
@@ -540,6 +541,13 @@ fn gone(facts: &Facts, found: &mut Found) {
     } else if facts.session.is_some() {
         let sentence = "it is not connected; its session is kept for it";
         found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
+    } else if let (Some(_), Some(seen_ms), false) =
+        (&facts.known_as, facts.last_seen_ms, has_tried(facts))
+    {
+        let at = rfc3339::in_words(seen_ms);
+        let sentence = format!("it is not connected by MQTT; the device was last heard of on {at}");
+        let finding = Finding::new(Cause::Away, sentence).since(seen_ms);
+        found.push((Weight::Gone, finding));
     } else if facts.known_as.is_some() && !has_tried(facts) {
         let what = facts.known_as.as_deref().unwrap_or_default();
         let sentence = format!(
@@ -608,10 +616,15 @@ fn refused_by_tls(facts: &Facts) -> Option<&Entry> {
     (uses_tls && is_recent && is_by_tls && is_newer(facts, last)).then_some(last)
 }
 
-/// It has tried to connect. Asking to be added is not that.
+/// It has tried to connect. An HTTP request is not that.
 fn has_tried(facts: &Facts) -> bool {
-    let mut runs = facts.runs.iter();
-    runs.any(|run| run.last.what != EventKind::ProvisioningRefused)
+    let is_request = |what: EventKind| {
+        matches!(
+            what,
+            EventKind::ProvisioningRefused | EventKind::RequestRefused
+        )
+    };
+    facts.runs.iter().any(|run| !is_request(run.last.what))
 }
 
 /// Adds the last refusal of a client without a name: a client that is refused by TLS, by WebSocket

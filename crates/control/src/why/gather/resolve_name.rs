@@ -1,11 +1,11 @@
-//! Whom a name means.
+//! The tenant and the client or user that a name stands for.
 
 use martlet_broker::{Realm, TenantId};
 
 use crate::control::{Control, ControlError};
 
 impl Control {
-    /// The name in a tenant of who is asked about there: `name@team` is one by that name too.
+    /// The name within a tenant: `name@team` stands for `name` there.
     pub fn own_name(&self, tenant: TenantId, name: String) -> String {
         let policy = self.policy();
         let tables = policy.as_ref().and_then(|policy| policy.tables());
@@ -15,9 +15,9 @@ impl Control {
         }
     }
 
-    /// The user or device that is meant by a name of a tenant, or of none that was named:
-    /// `name@team` is one of the team's, as at the door.
-    pub fn user_meant(&self, tenant: Option<TenantId>, name: String) -> (TenantId, String) {
+    /// The user or device of a name, in this tenant or, without one, in any: `name@team` is one of the
+    /// team, as in a login.
+    pub fn resolve_user(&self, tenant: Option<TenantId>, name: String) -> (TenantId, String) {
         let policy = self.policy();
         let tables = policy.as_ref().and_then(|policy| policy.tables());
         let qualified = tables.and_then(|tables| tables.qualified(&name));
@@ -27,13 +27,13 @@ impl Control {
         }
     }
 
-    /// Whom who asks means, who names no team: `name@team` is one in the team's tenant, as at the
-    /// door, and a user of the tables is where they are, unless a client of the common tenant has
-    /// that name.
+    /// The tenant and name of a client or user that was named without a team: `name@team` is one of
+    /// the team's tenant, as in a login; a user of the tables is in its own tenant, unless a client of
+    /// the common tenant has that name.
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub async fn whom(&self, name: &str) -> Result<(TenantId, String), ControlError> {
+    pub async fn resolve_name(&self, name: &str) -> Result<(TenantId, String), ControlError> {
         let common = TenantId::default();
         let Some(policy) = self.policy() else {
             return Ok((common, name.to_owned()));
@@ -47,12 +47,12 @@ impl Control {
         })
     }
 
-    /// The client that is meant by a Client Identifier of a tenant, or of none that was named:
-    /// `id@team` is one of the team's, as at the door, unless a client is called just that.
+    /// The client of a Client Identifier, in this tenant or, without one, in any: `id@team` is one of
+    /// the team, as in a login, unless a client has that very Client Identifier.
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub async fn client_meant(
+    pub async fn resolve_client(
         &self,
         tenant: Option<TenantId>,
         client_id: String,

@@ -84,8 +84,8 @@ def test_a_client_does_not_trust_the_certificate_of_the_server(node, authority, 
 def test_a_client_speaks_plain_mqtt_to_a_port_of_tls(node):
     secret = node.device("t2")
     sends(node, "mqtts", b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
-    told = nameless(node, "t2", "wrong-transport", "not TLS")
-    assert "TLS" in told["remedy"]
+    told = nameless(node, "t2", "wrong-transport", "speaks plain MQTT to the listener mqtts://127.0.0.1:0, which expects TLS")
+    assert "turn on TLS in the client" in told["remedy"] and "the port of a listener without TLS" in told["remedy"]
     assert node.comes("t2", secret)
     node.over("t2")
 

@@ -1,0 +1,146 @@
+//! Requests of devices that are refused: each is an event of its device, as a refused login by MQTT
+//! is, so that `martlet why DEVICE` finds it.
+
+use std::net::IpAddr;
+
+use axum::extract::MatchedPath;
+use axum::http::request::Parts;
+use axum::response::Response;
+use martlet_broker::{
+    Event, EventHead, EventNotice, LockoutScope, Refusal, RefusalCause, TenantId, UserName,
+};
+use martlet_control::devices::KeyRefusal;
+use martlet_registry::{Device, Status, is_device_id};
+
+use crate::api::Api;
+use crate::connection::HttpConnection;
+use crate::problem::{Problem, ProblemKind};
+
+/// Longest part of a path that an event shows, bytes.
+const PATH_MAX: usize = 256;
+
+/// A request, as an event names it.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestName {
+    /// Method and path, without the query: that may hold a key.
+    text: String,
+    /// The device that the path names.
+    device: Option<String>,
+    address: Option<IpAddr>,
+}
+
+impl RequestName {
+    pub(crate) fn of(connection: HttpConnection, parts: &Parts) -> Self {
+        let path = parts.uri.path();
+        let end = path.char_indices().find(|(at, _)| *at >= PATH_MAX);
+        let shown = &path[..end.map_or(path.len(), |(at, _)| at)];
+        let route = parts.extensions.get::<MatchedPath>();
+        Self {
+            text: format!("{} {shown}", parts.method),
+            device: route.and_then(|route| device_in(route.as_str(), path)),
+            address: connection.peer,
+        }
+    }
+}
+
+/// The id of a device in a path; none: the path names no device.
+fn device_in(route: &str, path: &str) -> Option<String> {
+    let mut levels = route.split('/').zip(path.split('/'));
+    let (_, id) = levels.find(|(name, _)| *name == "{id}")?;
+    // Ids need no percent-encoding.
+    is_device_id(id).then(|| id.to_owned())
+}
+
+/// Reports a request without a valid key of a device. Nothing is reported where neither the key nor
+/// the path names a device.
+pub(crate) fn report_login(api: &Api, request: &RequestName, refusal: &KeyRefusal) {
+    let (device, cause, why) = match refusal {
+        KeyRefusal::Unknown => (
+            None,
+            RefusalCause::WrongSecret,
+            "the key that it shows is not valid".to_owned(),
+        ),
+        KeyRefusal::Ended(device) => (
+            Some(device),
+            RefusalCause::CredentialExpired,
+            "the key that it shows has expired or is revoked".to_owned(),
+        ),
+        KeyRefusal::Inactive(device) => {
+            let cause = match device.status {
+                Status::Maintenance => RefusalCause::DeviceMaintenance,
+                Status::Active | Status::Inactive => RefusalCause::DeviceInactive,
+            };
+            let why = format!("device {} is {}", device.id, device.status);
+            (Some(device), cause, why)
+        }
+        KeyRefusal::Unavailable(_) => return,
+    };
+    match device {
+        Some(device) => report(api, request, head_of(device), (cause, why)),
+        None => report_unproved(api, request, (cause, why)),
+    }
+}
+
+/// Reports a request whose key or address is locked out.
+pub(crate) fn report_lockout(api: &Api, request: &RequestName) {
+    let why = "too many keys that are not valid were shown".to_owned();
+    let cause = RefusalCause::LockedOut(LockoutScope::Address);
+    report_unproved(api, request, (cause, why));
+}
+
+/// Reports an answer to a device that is an error of the request. Telemetry that is rejected is
+/// recorded by telemetry itself.
+pub(crate) fn report_answer(api: &Api, request: &RequestName, device: &Device, answer: &Response) {
+    let problem = answer.extensions().get::<Problem>();
+    let Some(problem) = problem.filter(|problem| !problem.is_recorded()) else {
+        return;
+    };
+    let cause = match problem.kind() {
+        kind if !kind.status().is_client_error() => return,
+        ProblemKind::Forbidden => RefusalCause::Forbidden,
+        ProblemKind::RateLimited => RefusalCause::TooManyRequests,
+        _ => RefusalCause::RequestInvalid,
+    };
+    let why = (cause, problem.detail().to_owned());
+    report(api, request, head_of(device), why);
+}
+
+fn head_of(device: &Device) -> EventHead {
+    let head = EventHead::new(TenantId(device.tenant), device.id.as_str());
+    head.with_user(Some(UserName::Proved(device.user_name.as_str().into())))
+}
+
+/// Only the path names the device. Ids are unique within a tenant: the device is taken to be of the
+/// common one.
+fn report_unproved(api: &Api, request: &RequestName, why: (RefusalCause, String)) {
+    if let Some(device) = &request.device {
+        let head = EventHead::new(TenantId::default(), device.as_str());
+        report(api, request, head, why);
+    }
+}
+
+fn report(api: &Api, request: &RequestName, head: EventHead, why: (RefusalCause, String)) {
+    let (cause, why) = why;
+    let refusal = Refusal::untold(cause, format!("{}: {why}", request.text));
+    let why = refusal.about(&*head.client_id);
+    let head = head.with_address(request.address.map(|address| (address, 0)));
+    api.control
+        .tell(EventNotice::new(head, Event::RequestRefused { why }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_is_the_one_of_the_path() {
+        let route = "/api/v1/devices/{id}/telemetry";
+        let device = |path| device_in(route, path);
+        assert_eq!(
+            device("/api/v1/devices/d1/telemetry").as_deref(),
+            Some("d1")
+        );
+        assert_eq!(device("/api/v1/devices/a%20b/telemetry"), None);
+        assert_eq!(device_in("/api/v1/publish", "/api/v1/publish"), None);
+    }
+}
