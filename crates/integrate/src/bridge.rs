@@ -11,6 +11,7 @@
 //! * `worker`: the task that has the connection
 //! * `outgoing`: messages that the worker was given and that have not ended
 //! * `snapshot`: retained messages that the other broker may not have
+//! * `room`: how much of what comes in is held in memory
 //! * `incoming`: messages of the other broker on their way into the node
 //!
 //! What goes out comes from a sink like any other: its queue, dead letters and commands are those
@@ -26,6 +27,7 @@ mod message;
 mod outgoing;
 mod protocol;
 mod retained_transfer;
+mod room;
 mod settings;
 mod status;
 mod topics;

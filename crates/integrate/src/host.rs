@@ -11,6 +11,7 @@ use martlet_broker::{
 };
 
 use crate::dead_letters::DeadLetterStore;
+use crate::input_memory::InputMemory;
 
 /// An answer that is waited for.
 pub type HostFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -106,6 +107,11 @@ pub trait Host: Send + Sync + 'static {
     /// Longest packet that the node accepts, bytes: `limits.packet_bytes`. None: there is no limit.
     fn packet_bytes_max(&self) -> Option<NonZeroU32> {
         None
+    }
+
+    /// Memory that integrations hold of what other systems send.
+    fn input_memory(&self) -> Arc<InputMemory> {
+        Arc::default()
     }
 
     /// Whether a message that came over the bridge or named connection `from` came from a broker

@@ -7,6 +7,7 @@
 //! * `runner`: the task of one sink: batches, retries, dead letters, pause, drain, stop
 //! * `dead_letters`: messages that a sink has refused
 //! * `host`: the node, as a runner sees it
+//! * `input_memory`: memory for what other systems send
 //! * `secret`: secrets of other systems, and settings that refer to them
 //! * `masking`: secrets, replaced in texts that are shown or stored
 //! * `each`: how a sink goes through a batch that waits for each answer
@@ -33,6 +34,7 @@ mod feed;
 pub mod file;
 mod host;
 mod incoming;
+mod input_memory;
 pub mod json;
 mod kind;
 mod lanes;
@@ -56,6 +58,7 @@ pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use each::OneByOne;
 pub use feed::{SinkMessages, Ticket};
 pub use host::{Host, HostFuture, PartSession, RequestTrouble, Response, SavedState};
+pub use input_memory::{InputMemory, MemoryLender};
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, SOURCES, Surroundings, Table, TableValue, Takes};
 pub use lanes::{LaneEvent, Lanes, Token};
 pub use masking::SecretTexts;

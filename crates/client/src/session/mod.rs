@@ -37,6 +37,8 @@ use outbound::Outbound;
 /// Largest packet accepted when the options name no Maximum Packet Size: all that the protocol
 /// can express.
 const PACKET_BYTES_MAX: usize = 268_435_455 + 5;
+/// Bytes of the input's memory that are kept for the next packet.
+const INPUT_KEPT_BYTES: usize = 256 << 10;
 
 /// Where the connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +154,9 @@ impl Session {
             input.extend_from_slice(bytes);
             self.receive_packets(&input, now).map(|used| {
                 input.drain(..used);
+                if input.capacity() > INPUT_KEPT_BYTES && input.len() < INPUT_KEPT_BYTES / 2 {
+                    input.shrink_to(INPUT_KEPT_BYTES / 2);
+                }
                 self.input = input;
             })
         };
@@ -202,6 +207,12 @@ impl Session {
     /// Bytes to send; the caller takes from the front what it has written.
     pub fn output_mut(&mut self) -> &mut Vec<u8> {
         &mut self.output
+    }
+
+    /// Bytes of memory that buffers take: of a packet that has not come in full, and of what is to
+    /// be sent.
+    pub fn buffered_bytes(&self) -> (usize, usize) {
+        (self.input.capacity(), self.output.capacity())
     }
 
     /// Whether CONNACK has accepted the present connection.

@@ -11,8 +11,8 @@ use martlet_broker::{
     RetainedPage, RetainedQuery, Search, TenantId, lane_of, may_publish,
 };
 use martlet_integrate::{
-    ALL_TENANTS, Brokers, DeadLetterStore, Host, HostFuture, PartSession, RequestTrouble, Response,
-    SavedState, Settings, not_permitted,
+    ALL_TENANTS, Brokers, DeadLetterStore, Host, HostFuture, InputMemory, MemoryLender,
+    PartSession, RequestTrouble, Response, SavedState, Settings, not_permitted,
 };
 use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Visibility};
 
@@ -31,6 +31,9 @@ const STOPPED: &str = "stopped";
 
 /// The publisher of requests that come from another system, where no user is named.
 const REQUESTS: &str = "an integration";
+
+/// Integrations may hold this many sixteenths of `limits.memory_bytes` of what other systems send.
+const INPUT_PARTS: usize = 2;
 
 /// Sessions that are looked at in one step.
 const SESSIONS_PER_PAGE: usize = 1_000;
@@ -55,6 +58,7 @@ pub(super) struct NodeHost {
     node: String,
     letters: Letters,
     brokers: Brokers,
+    input: Arc<InputMemory>,
 }
 
 impl NodeHost {
@@ -64,7 +68,15 @@ impl NodeHost {
         node: &str,
         kept: DeadLettersKept,
     ) -> Self {
+        let part = control.memory_part();
+        let most = part.map_or(usize::MAX, |part| part.saturating_mul(INPUT_PARTS));
+        let input = Arc::new(InputMemory::new(most, Lender(Arc::clone(&control))));
+        // The counter does not keep what lends to it.
+        let counted = Arc::downgrade(&input);
+        let count = move || counted.upgrade().map_or(0, |input| input.bytes());
+        control.show_borrowed("integrations", Box::new(count));
         Self {
+            input,
             letters: Letters::new(Arc::clone(&tables), node, kept),
             control,
             tables,
@@ -193,6 +205,19 @@ impl NodeHost {
     }
 }
 
+/// Lends of `limits.memory_bytes`.
+struct Lender(Arc<Control>);
+
+impl MemoryLender for Lender {
+    fn borrow_memory(&self, bytes: usize) -> bool {
+        self.0.borrow_memory(bytes)
+    }
+
+    fn return_memory(&self, bytes: usize) {
+        self.0.return_memory(bytes);
+    }
+}
+
 impl Host for NodeHost {
     fn attach(&self, spec: PartSpec, outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
         self.control.shards.attach(spec, outlet)
@@ -242,6 +267,10 @@ impl Host for NodeHost {
 
     fn packet_bytes_max(&self) -> Option<NonZeroU32> {
         NonZeroU32::new(self.control.info.limits.packet_bytes)
+    }
+
+    fn input_memory(&self) -> Arc<InputMemory> {
+        Arc::clone(&self.input)
     }
 
     fn shards(&self) -> u16 {

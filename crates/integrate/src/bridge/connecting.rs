@@ -190,6 +190,18 @@ pub(super) fn ended(error: &NetError) -> String {
     }
 }
 
+/// Why the other broker has ended the connection.
+pub(super) fn ended_by_broker(reason: ReasonCode, client_id: &str) -> String {
+    match reason {
+        ReasonCode::SessionTakenOver => format!(
+            "another client connected to the other broker with the Client Identifier of this \
+             bridge, {client_id}, and took its session over: give each bridge a `client_id` of \
+             its own"
+        ),
+        reason => format!("the other broker ended the connection: {}", reason.name()),
+    }
+}
+
 /// A random pause before the next attempt, after this number of failures in a row, from 1: never
 /// shorter than the first.
 pub(super) fn pause(

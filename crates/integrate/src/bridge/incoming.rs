@@ -31,6 +31,8 @@ const BYTES_MAX: usize = 16 << 20;
 /// messages, and the node may take these only when the queue of what goes out has room.
 const AWAITING_MESSAGES_MAX: usize = u16::MAX as usize;
 const AWAITING_BYTES_MAX: usize = 64 << 20;
+/// Bytes of messages that the node has and has not answered: it has a copy of each.
+const GIVEN_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a message besides what was sent.
 const OVERHEAD_BYTES: usize = 256;
 /// Pause after the node could not take a message.
@@ -82,6 +84,14 @@ pub(super) struct Inbox {
     waiting: VecDeque<Pending>,
     /// Bytes of both.
     bytes: usize,
+    /// Bytes of those given to the node.
+    given_bytes: usize,
+    /// Bytes that may be held.
+    bytes_max: usize,
+    /// Messages are not taken any more: the other broker sends them again over the next connection.
+    skips: bool,
+    /// Messages that were not taken.
+    skipped: usize,
     /// Until then nothing is given to the node.
     blocked_until: Option<Instant>,
     /// The message that is tried after a pause: the others wait for its answer.
@@ -95,6 +105,7 @@ impl Inbox {
     pub(super) fn new(counts: Arc<Incoming>) -> Self {
         Self {
             counts,
+            bytes_max: BYTES_MAX,
             ..Self::default()
         }
     }
@@ -122,20 +133,47 @@ impl Inbox {
             }
         }
         self.connection += 1;
+        (self.skips, self.skipped) = (false, 0);
+    }
+
+    /// Bytes that messages take, with the copies that the node has.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.given_bytes
+    }
+
+    /// Sets how many bytes messages may take.
+    pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
     }
 
     /// Whether more may be read. `awaits` says that acknowledgements are waited for.
     pub(super) fn has_room(&self, awaits: bool) -> bool {
+        if self.skips {
+            return self.messages() + self.skipped < AWAITING_MESSAGES_MAX;
+        }
         let (messages_max, bytes_max) = match awaits {
             true => (AWAITING_MESSAGES_MAX, AWAITING_BYTES_MAX),
             false => (MESSAGES_MAX, BYTES_MAX),
         };
-        self.messages() < messages_max && self.bytes < bytes_max
+        self.messages() < messages_max && self.bytes() < bytes_max.min(self.bytes_max)
     }
 
     /// Messages of QoS 0 leave room for others: they never stop the reading.
     fn has_room_for_qos0(&self) -> bool {
-        self.messages() < MESSAGES_MAX / 2 && self.bytes < BYTES_MAX / 2
+        let bytes_max = BYTES_MAX.min(self.bytes_max);
+        self.messages() < MESSAGES_MAX / 2 && self.bytes() < bytes_max / 2
+    }
+
+    /// Takes no more messages of this connection, so that acknowledgements behind them are read.
+    /// None of them is acknowledged: they come again, in their order, over the next connection.
+    pub(super) fn skip(&mut self) {
+        self.skips = true;
+    }
+
+    /// Whether a new connection is needed for messages that were not taken, and there is room for
+    /// them.
+    pub(super) fn is_to_fetch_skipped(&self) -> bool {
+        self.skipped > 0 && self.messages() == 0
     }
 
     fn messages(&self) -> usize {
@@ -164,6 +202,14 @@ impl Inbox {
             && message.duplicate
             && self.is_carried(receipt, session)
         {
+            return;
+        }
+        self.skips &= self.skipped > 0 || self.messages() > 0;
+        if self.skips {
+            match receipt {
+                Some(_) => self.skipped += 1,
+                None => self.dropped(settings, "QoS 0, and too many wait for the node"),
+            }
             return;
         }
         match inward(message, settings, route) {
@@ -207,8 +253,7 @@ impl Inbox {
         receipt: Option<PendingAcknowledgement>,
         (settings, part): (&BridgeSettings, Option<&Part>),
     ) {
-        let is_blocked =
-            self.blocked_until.is_some() || self.tried.is_some() || !self.waiting.is_empty();
+        let is_blocked = self.blocked_until.is_some() || self.tried.is_some();
         let part = part.filter(|_| !is_blocked);
         // A QoS 0 message waits for nothing that may take long.
         if part.is_none() && receipt.is_none() && !self.has_room_for_qos0() {
@@ -226,14 +271,20 @@ impl Inbox {
             receipt,
             bytes,
         };
-        match part {
+        match part.filter(|_| self.waiting.is_empty() && self.may_give()) {
             Some(part) => self.give(pending, part),
             None => self.waiting.push_back(pending),
         }
     }
 
+    /// Whether the node is given more before it has answered.
+    fn may_give(&self) -> bool {
+        self.unanswered.len() < MESSAGES_MAX && self.given_bytes < GIVEN_BYTES_MAX
+    }
+
     fn give(&mut self, pending: Pending, part: &Part) {
         part.publish(pending.publish.clone());
+        self.given_bytes += pending.bytes;
         self.unanswered.insert(pending.publish.number, pending);
     }
 
@@ -247,6 +298,7 @@ impl Inbox {
         let Some(pending) = self.unanswered.remove(&number) else {
             return;
         };
+        self.given_bytes -= pending.bytes;
         if self.tried == Some(number) {
             self.tried = None;
         }
@@ -297,7 +349,7 @@ impl Inbox {
             }
             return;
         }
-        while self.unanswered.len() < MESSAGES_MAX
+        while self.may_give()
             && let Some(next) = self.waiting.pop_front()
         {
             self.give(next, part);
@@ -311,6 +363,7 @@ impl Inbox {
         all.sort_by_key(|one| one.publish.number);
         self.waiting = all.into();
         (self.blocked_until, self.tried) = (None, None);
+        self.given_bytes = 0;
     }
 
     fn dropped(&mut self, settings: &BridgeSettings, why: &'static str) {

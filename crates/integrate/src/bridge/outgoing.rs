@@ -19,6 +19,10 @@ use crate::sink::Outcome;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// Ends of messages that nobody has asked for again and that are remembered.
 const ENDS_MAX: usize = 100_000;
+/// Bytes of messages under way, at which no more are sent.
+const BYTES_MAX: usize = 16 << 20;
+/// Bytes of a message besides its topic and payload.
+const OVERHEAD_BYTES: usize = 256;
 
 /// Messages to be sent.
 #[derive(Debug)]
@@ -107,9 +111,11 @@ pub(super) struct Outbox {
     waiting: VecDeque<(usize, Outgoing)>,
     /// Packets of these that are encoded.
     encoded: Vec<u8>,
-    /// Sent and not acknowledged.
-    requests: HashMap<RequestId, u64>,
+    /// Sent and not acknowledged, with their bytes.
+    requests: HashMap<RequestId, (u64, usize)>,
     under_way: HashSet<u64>,
+    /// Bytes of these.
+    bytes: usize,
     /// Ended, and nobody was told.
     ended: HashMap<u64, Outcome>,
     batch: Option<SentBatch>,
@@ -185,6 +191,11 @@ impl Outbox {
         !self.waiting.is_empty() || !self.under_way.is_empty()
     }
 
+    /// Bytes of copies of messages that are kept until they are acknowledged, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.encoded.capacity()
+    }
+
     /// When the batch is answered at the latest; none if there is none.
     pub(super) fn until(&self) -> Option<Instant> {
         self.batch.as_ref().map(|batch| batch.until)
@@ -192,7 +203,9 @@ impl Outbox {
 
     /// Gives to the session, which is connected, what waits.
     pub(super) fn send(&mut self, session: &mut Session, server: Server, now: Duration) {
-        while let Some((place, Outgoing { id, packet })) = self.waiting.pop_front() {
+        while self.bytes < BYTES_MAX
+            && let Some((place, Outgoing { id, packet })) = self.waiting.pop_front()
+        {
             let mut message = match packet {
                 Packet::Message(message) => message,
                 Packet::Encoded(range) => {
@@ -207,9 +220,11 @@ impl Outbox {
             };
             message.qos = message.qos.min(server.qos_max);
             message.retain &= server.takes_retained;
+            let bytes = OVERHEAD_BYTES + message.topic.len() + message.payload.len();
             match session.publish(*message, now) {
                 Ok(request) => {
-                    self.requests.insert(request, id);
+                    self.bytes += bytes;
+                    self.requests.insert(request, (id, bytes));
                     self.under_way.insert(id);
                 }
                 Err(error) => self.end(id, refused(error)),
@@ -219,9 +234,10 @@ impl Outbox {
 
     /// A request of the session has ended.
     pub(super) fn completed(&mut self, request: RequestId, how: Acknowledgement) {
-        let Some(id) = self.requests.remove(&request) else {
+        let Some((id, bytes)) = self.requests.remove(&request) else {
             return;
         };
+        self.bytes -= bytes;
         self.under_way.remove(&id);
         let Acknowledgement::Published {
             reason,
@@ -319,7 +335,7 @@ mod tests {
     }
 
     fn acknowledged(outbox: &mut Outbox, request: u64, id: u64) {
-        outbox.requests.insert(RequestId(request), id);
+        outbox.requests.insert(RequestId(request), (id, 0));
         outbox.under_way.insert(id);
         outbox.waiting.retain(|(_, one)| one.id != id);
         let how = Acknowledgement::Published {
@@ -333,7 +349,7 @@ mod tests {
     fn a_message_that_is_given_again_is_not_sent_again() {
         let mut outbox = Outbox::default();
         drop(given(&mut outbox, &[1, 2, 3]));
-        outbox.requests.insert(RequestId(9), 2);
+        outbox.requests.insert(RequestId(9), (2, 0));
         outbox.under_way.insert(2);
         acknowledged(&mut outbox, 8, 1);
         outbox.answer(Some("lost"));

@@ -27,6 +27,7 @@ use super::incoming::Inbox;
 use super::outgoing::{Messages, Outbox, Server};
 use super::protocol::{OtherNode, is_topic_of_node, topic_of_node};
 use super::retained_transfer::RetainedTransfer;
+use super::room::Room;
 use super::settings::{BridgeSettings, Start};
 use super::status::{Status, Trouble};
 use super::{BridgeOrigin, PUBLISHER};
@@ -45,8 +46,10 @@ const ATTACHED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Time for the last packets when the node stops.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Why what waits is not sent while the bridge changes its version of MQTT.
-const CONNECTS_AGAIN: &str = "the bridge connects again, by another version of MQTT";
+
+/// Why what waits is not sent while the bridge changes its version of MQTT, or fetches messages
+/// again.
+const CONNECTS_AGAIN: &str = "the bridge connects again";
 
 /// What a worker is asked.
 #[derive(Debug)]
@@ -92,6 +95,7 @@ struct Core {
     teller: Arc<OnceLock<Teller>>,
     outbox: Outbox,
     inbox: Inbox,
+    room: Room,
     part: Option<Part>,
     /// When the part is attached again.
     attach_at: Instant,
@@ -163,6 +167,7 @@ impl Worker {
             settings: parts.settings,
             secrets: parts.secrets,
             route: parts.route,
+            room: Room::new(parts.host.input_memory()),
             host: parts.host,
             asks: parts.asks,
             status: parts.status,
@@ -313,10 +318,16 @@ impl Worker {
             if idle_until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());
             }
-            client.set_paused(!core.inbox.has_room(core.outbox.waits()));
+            if core.inbox.is_to_fetch_skipped() {
+                let bridge = &*core.settings.name;
+                info!(bridge, "it connects again, for messages that it had no memory for");
+                core.connects_at_once = true;
+                return Ok(());
+            }
+            let until = core.look_at_room(client).into_iter().chain(idle_until).min();
             tokio::select! {
                 biased;
-                heard = core.hear(idle_until) => core.heard(heard, Some(client.session())),
+                heard = core.hear(until) => core.heard(heard, Some(client.session())),
                 event = client.next_event_or_written() => {
                     let mut event = event.map_err(|error| connecting::ended(&error))?;
                     while let Some(one) = event {
@@ -363,6 +374,7 @@ impl Core {
             let until = due.filter(|_| !may);
             let heard = self.hear(until).await;
             self.heard(heard, None);
+            self.room.count(&self.inbox, &self.outbox, (0, 0));
         }
     }
 
@@ -386,6 +398,15 @@ impl Core {
     fn is_ready(&self) -> bool {
         let connection = self.settings.connection.as_ref();
         connection.is_none_or(|one| one.is_restored())
+    }
+
+    /// Reads no more while there is no room. Returns when that is looked at again.
+    fn look_at_room(&mut self, client: &mut Client) -> Option<Instant> {
+        let keeps_session = !self.settings.clean_session;
+        let bridge = (&mut self.inbox, &self.outbox, client.session());
+        let look_at = self.room.look(bridge, keeps_session);
+        client.set_paused(look_at.is_some());
+        look_at
     }
 
     fn set_connected(&mut self, is_connected: bool) {
@@ -604,7 +625,7 @@ impl Core {
                 // It may repeat what it got.
                 let text = reason_string.map(|text| format!(" ({})", self.mask.mask_text(&text)));
                 let text = text.unwrap_or_default();
-                return Err(ended(reason, &self.settings.client_id) + &text);
+                return Err(connecting::ended_by_broker(reason, &self.settings.client_id) + &text);
             }
             Event::Connected(_) | Event::Refused { .. } | Event::Traced(_) => {}
         }
@@ -685,6 +706,7 @@ impl Core {
         let was_connected = self.is_connected;
         self.set_connected(false);
         self.inbox.disconnected();
+        self.room.disconnected();
         self.subscribing = None;
         self.notify(false);
         let Err(why) = ended else {
@@ -775,17 +797,5 @@ impl Core {
     fn tell_trouble(&self, why: String) {
         let is_outage = false;
         self.tell_status(Some(Trouble { why, is_outage }));
-    }
-}
-
-/// Why the other broker has ended the connection.
-fn ended(reason: ReasonCode, client_id: &str) -> String {
-    match reason {
-        ReasonCode::SessionTakenOver => format!(
-            "another client connected to the other broker with the Client Identifier of this \
-             bridge, {client_id}, and took its session over: give each bridge a `client_id` of \
-             its own"
-        ),
-        reason => format!("the other broker ended the connection: {}", reason.name()),
     }
 }

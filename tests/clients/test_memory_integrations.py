@@ -1,0 +1,180 @@
+"""What other systems send to integrations is bounded, counted and shown.
+
+Each test is another system that sends without end, and looks at the process, as `test_memory` does
+for what clients send. What is not acknowledged comes again: nothing is lost.
+"""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+
+from martlet_process import Node
+from paho_client import Client
+from test_http_api import KEY, KEYS
+from test_http_registry import call
+from test_memory import BESIDE, LIMIT, MB, packet, resident, text
+from test_memory_outside import held
+from test_sinks import until
+
+ALLOWED = '[integrations]\nallow_private = ["127.0.0.0/8"]\n\n'
+
+
+def old_publish(topic, payload, packet_id, flags):
+    """A PUBLISH of MQTT 3.1.1 with QoS 1."""
+    return packet(0x32 | flags, text(topic) + struct.pack(">H", packet_id) + payload)
+
+
+class Peer:
+    """Another system. `serve` has each of its connections, on a thread of its own."""
+
+    def __init__(self, serve):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.port, self.serve = self.listener.getsockname()[1], serve
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                wire, _ = self.listener.accept()
+                threading.Thread(target=self.run, args=(wire,), daemon=True).start()
+
+    def run(self, wire):
+        with contextlib.suppress(OSError), wire:
+            self.serve(wire)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+
+def most_of(node, secs):
+    """The most that the process takes in this time."""
+    most, end = 0, time.monotonic() + secs
+    while time.monotonic() < end:
+        most = max(most, resident(node))
+        time.sleep(0.05)
+    return most
+
+
+def of_file(tmp_path, sinks, **more):
+    (tmp_path / "node.toml").write_text(ALLOWED + sinks)
+    settings = [f"limits.memory_bytes={LIMIT}", "http.rate=0"]
+    return Node(settings, http=True, variables=KEYS, arguments=("-c", str(tmp_path / "node.toml")), **more)
+
+
+def test_bridges_whose_brokers_send_without_end_hold_a_part_of_the_memory(tmp_path):
+    """The node takes no more retained messages at some point; the brokers send on, and acknowledge nothing."""
+    begin = threading.Event()
+
+    def flood(wire):
+        wire.recv(4096)
+        wire.sendall(b"\x20\x02\x00\x00")
+        begin.wait(60)
+        for number in range(1 << 30):
+            wire.sendall(old_publish(f"in/{number % 30_000}", b"z" * 5_000, 1 + number % 60_000, 1))
+
+    with Peer(flood) as peer:
+        bridges = "".join(
+            f'[[bridges]]\nname = "b{number}"\nurl = "mqtt://127.0.0.1:{peer.port}"\nprotocol = "3.1.1"\n'
+            'try_private = false\ntopics = ["s/# out 1", "in/# in 1"]\n' for number in range(4))
+        with of_file(tmp_path, bridges) as node, Client(node, "here") as here:
+            # Acknowledgements are waited for all the time.
+            here.publish("s/1", "out", qos=1)
+            bound = resident(node) + LIMIT + BESIDE
+            begin.set()
+            most = most_of(node, 12)
+            assert most < bound, f"{most / MB:.0f} MB of {bound / MB:.0f}"
+            assert MB < held(node)["integrations"] < LIMIT // 8 + 2 * MB
+            # Clients are served.
+            here.subscribe("own", qos=1)
+            here.publish("own", "x", qos=1)
+            assert here.receive().topic == "own"
+
+
+class Resuming:
+    """A broker of MQTT 3.1.1. It sends all that is not acknowledged, and its acknowledgements behind that."""
+
+    def __init__(self, count, payload):
+        self.left = {number: payload for number in range(1, count + 1)}
+        self.got, self.connections, self.begin = [], 0, threading.Event()
+
+    def serve(self, wire):
+        self.connections += 1
+        lock, is_again = threading.Lock(), self.connections > 1
+        answers = []
+
+        def send():
+            with contextlib.suppress(OSError):
+                self.begin.wait(60)
+                for number, payload in sorted(list(self.left.items())):
+                    with lock:
+                        wire.sendall(old_publish("x/in", b"%05d" % number + payload, number, 8 * is_again))
+                while True:
+                    while answers:
+                        with lock:
+                            wire.sendall(answers.pop(0))
+                    time.sleep(0.01)
+
+        with wire.makefile("rb") as stream:
+            while head := stream.read(1):
+                length, shift = 0, 0
+                while True:
+                    byte = stream.read(1)[0]
+                    length |= (byte & 127) << shift
+                    shift += 7
+                    if byte < 128:
+                        break
+                body = stream.read(length)
+                kind = head[0] >> 4
+                if kind == 1:
+                    wire.sendall(b"\x20\x02\x01\x00" if is_again else b"\x20\x02\x00\x00")
+                elif kind == 8:
+                    wire.sendall(b"\x90\x03" + body[:2] + b"\x01")
+                    threading.Thread(target=send, daemon=True).start()
+                elif kind == 12:
+                    with lock:
+                        wire.sendall(b"\xd0\x00")
+                elif kind == 4:
+                    self.left.pop(int.from_bytes(body[:2], "big"), None)
+                elif kind == 3:
+                    at = 2 + int.from_bytes(body[:2], "big")
+                    self.got.append(body[at + 2:])
+                    answers.append(b"\x40\x02" + body[at:at + 2])
+                if is_again and kind == 1:
+                    # The session has the subscription.
+                    threading.Thread(target=send, daemon=True).start()
+
+
+def test_acknowledgements_are_read_behind_messages_for_which_there_is_no_memory(tmp_path):
+    """The node takes what comes in when the queue of the bridge has room, for which acknowledgements are needed: they
+    stand behind more than the bridge may hold. No message is lost."""
+    there = Resuming(300, b"z" * 100_000)
+    with Peer(there.serve) as peer:
+        bridge = (f'[[bridges]]\nname = "up"\nurl = "mqtt://127.0.0.1:{peer.port}"\nprotocol = "3.1.1"\n'
+                  'try_private = false\nnotifications = false\ntopics = ["x/# both 1"]\nin_flight = 1\n'
+                  'on_full = "hold"\nmax_bytes = 20000\nreconnect_max_secs = 1\n')
+        with of_file(tmp_path, bridge) as node, Client(node, "reader") as reader, Client(node, "here") as here:
+            reader.subscribe("x/in", qos=1)
+            sent = []
+
+            def publish():
+                while not there.begin.is_set():
+                    sent.append(here.client.publish("x/out", bytes(5000), 1))
+                    sent[-1].wait_for_publish(120)
+
+            threading.Thread(target=publish, daemon=True).start()
+            warnings = lambda: call(node, "GET", "/api/v1/health", key=KEY)["warnings"]
+            until(lambda: any("clients that publish for it wait" in one for one in warnings()), node.log)
+            there.begin.set()
+            call(node, "POST", "/api/v1/integrations/bridge/up/resume", key=KEY)
+            told = lambda: [len(there.left), len(there.got), len(sent), there.connections, node.log()[-3000:]]
+            until(lambda: not there.left, told, timeout=90)
+            assert there.connections > 1, told()
+            numbers = [int(reader.receive().payload[:5]) for _ in range(300)]
+            assert sorted(numbers) == list(range(1, 301))
+            until(lambda: all(one.is_published() for one in sent), told, timeout=60)
+            until(lambda: held(node)["integrations"] < MB, lambda: held(node))
