@@ -1,5 +1,6 @@
 //! The start of a node in stages. Each takes what the one before has made, so that nothing is used
-//! before it is complete, and nothing is set later:
+//! before it is complete. One thing is set later: the chain of credentials gets the tables in the
+//! third stage, because the reactors ask it before the tables are open.
 //!
 //! 1. [`Bound`]: sockets of the API are open, and who is let in is known
 //! 2. [`Core`]: the reactors and the control plane run; events are carried on
