@@ -331,6 +331,7 @@ impl Cause {
             | TlsFault::NoApplicationProtocol
             | TlsFault::EndedByClient
             | TlsFault::RecordTooLong
+            | TlsFault::EmptyRecords
             | TlsFault::Undecryptable
             | TlsFault::Failed => Self::TlsFailed,
         }

@@ -189,7 +189,10 @@ mod tests {
         second.set(2 * MB, 0);
         assert!(first.max() < 4 * MB && second.max() == 2 * MB);
         drop(first);
-        assert_eq!((second.max(), bank.0.load(Ordering::Relaxed)), (4 * MB, 98 * MB));
+        assert_eq!(
+            (second.max(), bank.0.load(Ordering::Relaxed)),
+            (4 * MB, 98 * MB)
+        );
         drop(second);
         assert_eq!((all.bytes(), bank.0.load(Ordering::Relaxed)), (0, 100 * MB));
     }
@@ -203,7 +206,10 @@ mod tests {
         share.set(MB + 1, 0);
         assert_eq!((share.max(), bank.0.load(Ordering::Relaxed)), (ALWAYS, 0));
         share.set(1000, 0);
-        assert_eq!((share.max(), bank.0.load(Ordering::Relaxed)), (4 * MB, MB - STEP));
+        assert_eq!(
+            (share.max(), bank.0.load(Ordering::Relaxed)),
+            (4 * MB, MB - STEP)
+        );
     }
 
     #[test]

@@ -50,6 +50,7 @@ faults! {
         ServerExpired = "the client says that the server's certificate has expired";
         EndedByClient = "the client ended the TLS handshake";
         RecordTooLong = "more came than a TLS record holds";
+        EmptyRecords = "too many TLS records without data came in a row, such as key updates";
         Undecryptable = "what came cannot be decrypted";
         Failed = "the TLS connection failed";
     }

@@ -100,12 +100,36 @@ pub(crate) struct Tls {
     /// Bytes of the handshake that have come.
     handshake_bytes: usize,
     records: Records,
+    empty_records: EmptyRecords,
     /// Bytes that were taken and wait to be written.
     unwritten: usize,
 }
 
-/// How far the record has come that is not complete: rustls keeps it until it is.
+/// Records without data: nothing in TLS needs many of them, and some, such as key updates, take as
+/// long as ten others.
 #[derive(Debug, Default)]
+struct EmptyRecords(usize);
+
+impl EmptyRecords {
+    /// In a row, at most.
+    const MAX: usize = 32;
+    /// Records with data that make up for one without.
+    const DATA_FOR_ONE: usize = 16;
+
+    /// After the handshake, this many came without data, and so many with it. Answers whether that
+    /// is too many.
+    fn count(&mut self, empty: usize, with_data: usize) -> bool {
+        self.0 = (self.0 + empty * Self::DATA_FOR_ONE).saturating_sub(with_data);
+        self.0 > Self::MAX * Self::DATA_FOR_ONE
+    }
+}
+
+/// Records of one read from which on each is decrypted by itself, so that those without data are
+/// told from others.
+const RECORDS_TOGETHER: usize = 8;
+
+/// How far the record has come that is not complete: rustls keeps it until it is.
+#[derive(Clone, Copy, Debug, Default)]
 struct Records {
     header: [u8; 5],
     header_len: u8,
@@ -117,38 +141,51 @@ struct Records {
 /// What bytes that came are of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arrived {
-    /// Records that began.
+    /// Records that ended.
     pub(crate) records: usize,
     /// Bytes.
     pub(crate) bytes: usize,
 }
 
 impl Records {
-    /// These bytes have come. Answers how many records began.
+    /// These bytes have come. Answers how many records ended.
     fn take(&mut self, mut bytes: &[u8]) -> usize {
-        let mut begun = 0;
-        while let Some((first, behind)) = bytes.split_first() {
+        let mut ended = 0;
+        while let Some(end) = self.next_end(bytes) {
+            bytes = &bytes[end..];
+            ended += 1;
+        }
+        ended
+    }
+
+    /// Of these bytes, those to the end of the record have come. Answers where that is; none: they
+    /// have come, and it has not ended.
+    fn next_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() {
             if self.left > 0 {
-                let count = bytes.len().min(usize::from(self.left));
-                bytes = &bytes[count..];
+                let count = (bytes.len() - at).min(usize::from(self.left));
+                at += count;
                 self.left -= count as u16;
-                self.come = if self.left > 0 {
-                    self.come + count as u16
-                } else {
-                    0
-                };
-                continue;
+                self.come += count as u16;
+                if self.left > 0 {
+                    return None;
+                }
+                self.come = 0;
+                return Some(at);
             }
-            self.header[usize::from(self.header_len)] = *first;
+            self.header[usize::from(self.header_len)] = bytes[at];
             self.header_len += 1;
-            bytes = behind;
+            at += 1;
             if usize::from(self.header_len) == self.header.len() {
                 let [.., high, low] = self.header;
                 (self.header_len, self.left) = (0, u16::from_be_bytes([high, low]));
-                begun += 1;
+                if self.left == 0 {
+                    return Some(at);
+                }
             }
         }
-        begun
+        None
     }
 
     /// Bytes of it that have come.
@@ -255,6 +292,7 @@ impl Tls {
             is_closed: false,
             handshake_bytes: 0,
             records: Records::default(),
+            empty_records: EmptyRecords::default(),
             unwritten: 0,
         }
     }
@@ -343,6 +381,7 @@ impl Tls {
 
     /// Decrypts what was read from the socket; it is appended to `plain`.
     pub(crate) fn receive(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Decrypted {
+        let mut ends = self.records;
         let mut decrypted = Decrypted {
             arrived: Arrived {
                 records: self.records.take(bytes),
@@ -350,6 +389,7 @@ impl Tls {
             },
             ..Decrypted::default()
         };
+        let records = decrypted.arrived.records;
         if !self.is_open {
             self.handshake_bytes += bytes.len();
         }
@@ -357,7 +397,18 @@ impl Tls {
             let received = match &mut self.stage {
                 Stage::Hello { .. } => self.receive_hello(&mut bytes, plain),
                 Stage::Refused(_) => break,
-                Stage::Answered(connection) => receive_some(connection, &mut bytes, plain),
+                Stage::Answered(connection) if !self.is_open => {
+                    receive_some(connection, &mut bytes, plain)
+                }
+                Stage::Answered(connection) => {
+                    let (end, count) = match records > RECORDS_TOGETHER {
+                        true => (ends.next_end(bytes).unwrap_or(bytes.len()), 1),
+                        false => (bytes.len(), records),
+                    };
+                    let (part, rest) = bytes.split_at(end);
+                    bytes = rest;
+                    receive_part(connection, (part, count), plain, &mut self.empty_records)
+                }
             };
             match received {
                 Ok(false) => {}
@@ -476,6 +527,27 @@ impl Tls {
         }
         flush(connection, transport, &mut wrote)?;
         Ok(wrote)
+    }
+}
+
+/// Takes bytes in which this number of records end; true if the client has said that nothing more
+/// comes.
+fn receive_part(
+    connection: &mut ServerConnection,
+    (mut bytes, records): (&[u8], usize),
+    plain: &mut Vec<u8>,
+    empty_records: &mut EmptyRecords,
+) -> Result<bool, TlsFault> {
+    let before = plain.len();
+    let mut is_closed = false;
+    while !bytes.is_empty() && !is_closed {
+        is_closed = receive_some(connection, &mut bytes, plain)?;
+    }
+    // Each of those with data has a byte at least.
+    let with_data = records.min(plain.len() - before);
+    match empty_records.count(records - with_data, with_data) {
+        true => Err(TlsFault::EmptyRecords),
+        false => Ok(is_closed),
     }
 }
 
@@ -662,6 +734,18 @@ mod tests {
         ] {
             assert!(!is_connect(&[other]), "{other:?}");
         }
+    }
+
+    #[test]
+    fn records_without_data_are_few_in_a_row_and_few_among_others() {
+        let mut empty = EmptyRecords::default();
+        assert!(!empty.count(EmptyRecords::MAX, 0));
+        assert!(empty.count(1, 0));
+        let mut empty = EmptyRecords::default();
+        let few = |empty: &mut EmptyRecords| empty.count(1, EmptyRecords::DATA_FOR_ONE);
+        assert!((0..1000).all(|_| !few(&mut empty)));
+        let many = |empty: &mut EmptyRecords| empty.count(2, EmptyRecords::DATA_FOR_ONE);
+        assert!((0..1000).any(|_| many(&mut empty)));
     }
 
     #[test]

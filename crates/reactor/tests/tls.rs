@@ -145,6 +145,58 @@ fn mqtt_goes_over_tls_and_secure_websocket_between_shards_in_large_and_small_pie
     }
 }
 
+/// A client that is connected, with what it encrypts by.
+fn secure_client(
+    secure: &Secure,
+    authority: &Authority,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let name = "localhost".try_into().unwrap();
+    let config = Arc::new(authority.client());
+    let connection = ClientConnection::new(config, name).unwrap();
+    let mut client = StreamOwned::new(connection, connected(secure.tls));
+    client.write_all(&connect("renews", 2, None)).unwrap();
+    let mut connack = [0; 4];
+    client.read_exact(&mut connack).unwrap();
+    client
+}
+
+fn renew_keys(client: &mut StreamOwned<ClientConnection, TcpStream>) -> std::io::Result<()> {
+    client.conn.refresh_traffic_keys().unwrap();
+    client.flush()
+}
+
+/// A key update takes the node as long as ten records with data, and nothing needs many.
+#[test]
+fn a_client_may_renew_its_keys_and_not_without_end() {
+    let authority = Authority::new();
+    let settings = Settings {
+        events: martlet_broker::EventInterest {
+            connections: true,
+            ..martlet_broker::EventInterest::default()
+        },
+        ..Settings::default()
+    };
+    let secure = secure(1, authority.server(), settings);
+    let mut client = secure_client(&secure, &authority);
+    let mut pingresp = [0; 2];
+    for _ in 0..10 {
+        renew_keys(&mut client).unwrap();
+        client.write_all(&PINGREQ).unwrap();
+        client.read_exact(&mut pingresp).unwrap();
+        assert_eq!(pingresp, PINGRESP);
+    }
+    let ended = (0..100_000).find(|_| renew_keys(&mut client).is_err());
+    assert!(ended.is_some());
+    let events = secure.node.running.events();
+    loop {
+        let told = events.recv_timeout(PATIENCE).unwrap();
+        if let Event::Disconnected { why, .. } = told.event {
+            assert_eq!(why.cause, RefusalCause::Tls(TlsFault::EmptyRecords));
+            break;
+        }
+    }
+}
+
 #[test]
 fn many_clients_at_once_get_through_the_handshake() {
     let authority = Authority::new();

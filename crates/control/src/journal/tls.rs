@@ -85,7 +85,7 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
             "turn on TLS in the client (a URL with mqtts://, --cafile), or have it connect to the \
              port of a listener without TLS (martlet status lists them)"
         }
-        TlsFault::RecordTooLong | TlsFault::Undecryptable => {
+        TlsFault::RecordTooLong | TlsFault::EmptyRecords | TlsFault::Undecryptable => {
             "what came is broken TLS: look at the client's TLS library, and at what is between \
              it and the node (a proxy, a load balancer)"
         }

@@ -46,7 +46,6 @@ const ATTACHED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Time for the last packets when the node stops.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
-
 /// Why what waits is not sent while the bridge changes its version of MQTT, or fetches messages
 /// again.
 const CONNECTS_AGAIN: &str = "the bridge connects again";
@@ -320,11 +319,18 @@ impl Worker {
             }
             if core.inbox.is_to_fetch_skipped() {
                 let bridge = &*core.settings.name;
-                info!(bridge, "it connects again, for messages that it had no memory for");
+                info!(
+                    bridge,
+                    "it connects again, for messages that it had no memory for"
+                );
                 core.connects_at_once = true;
                 return Ok(());
             }
-            let until = core.look_at_room(client).into_iter().chain(idle_until).min();
+            let until = core
+                .look_at_room(client)
+                .into_iter()
+                .chain(idle_until)
+                .min();
             tokio::select! {
                 biased;
                 heard = core.hear(until) => core.heard(heard, Some(client.session())),
