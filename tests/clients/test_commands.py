@@ -381,7 +381,7 @@ def test_who_may_not_ask_the_node_is_told_so(start_node, tmp_path):
         done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", program, *command, "--data-dir", node.data_dir],
                               capture_output=True, text=True, cwd="/")
         assert done.returncode != 0 and "Permission denied" in done.stderr, done
-        assert f"cannot ask the node at {node.data_dir}/admin.sock" in done.stderr and "no node answers" not in done.stderr
+        assert f"permission denied for the node at {node.data_dir}/admin.sock" in done.stderr and "no node answers" not in done.stderr
 
 
 def test_lists_are_had_by_both_words_and_one_is_shown(filled, tmp_path):
