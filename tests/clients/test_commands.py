@@ -522,7 +522,7 @@ def test_messages_say_what_is_expected_and_how_to_go_on(filled, tmp_path):
     assert "required" in said("trace", "stop", *of, code=2)
     good = tmp_path / "acl"
     good.write_text("user alice\ntopic readwrite up/#\n")
-    assert "Nothing is wrong" in said("acl", "lint", str(good), code=0)
+    assert "No problems found." in said("acl", "lint", str(good), code=0)
     said("backup", "create", str(tmp_path / "b"), *of, code=0)
     line = said("backup", "restore", str(tmp_path / "b"), "--data-dir", str(tmp_path / "restored"), code=0).splitlines()[-1]
     node = subprocess.Popen(["sh", "-c", f"exec {line.split(': ', 1)[1]} --listen mqtt://127.0.0.1:0 --http off"],
