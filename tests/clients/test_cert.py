@@ -435,4 +435,4 @@ def test_the_script_of_the_guide(tmp_path):
     assert "Public-Key: (2048 bit)" in said
     assert openssl("verify", "-CAfile", made / "ca.crt", made / "server.crt")[0] == 0
     again = subprocess.run([str(link)], capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_SECS)
-    assert again.returncode != 0 and "not written over" in again.stderr
+    assert again.returncode != 0 and "is not overwritten" in again.stderr

@@ -381,7 +381,7 @@ def test_who_may_not_ask_the_node_is_told_so(start_node, tmp_path):
         done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", program, *command, "--data-dir", node.data_dir],
                               capture_output=True, text=True, cwd="/")
         assert done.returncode != 0 and "Permission denied" in done.stderr, done
-        assert f"cannot ask the node at {node.data_dir}/admin.sock" in done.stderr and "no node answers" not in done.stderr
+        assert f"permission denied for the node at {node.data_dir}/admin.sock" in done.stderr and "no node answers" not in done.stderr
 
 
 def test_lists_are_had_by_both_words_and_one_is_shown(filled, tmp_path):
@@ -522,7 +522,7 @@ def test_messages_say_what_is_expected_and_how_to_go_on(filled, tmp_path):
     assert "required" in said("trace", "stop", *of, code=2)
     good = tmp_path / "acl"
     good.write_text("user alice\ntopic readwrite up/#\n")
-    assert "Nothing is wrong" in said("acl", "lint", str(good), code=0)
+    assert "No problems found." in said("acl", "lint", str(good), code=0)
     said("backup", "create", str(tmp_path / "b"), *of, code=0)
     line = said("backup", "restore", str(tmp_path / "b"), "--data-dir", str(tmp_path / "restored"), code=0).splitlines()[-1]
     node = subprocess.Popen(["sh", "-c", f"exec {line.split(': ', 1)[1]} --listen mqtt://127.0.0.1:0 --http off"],

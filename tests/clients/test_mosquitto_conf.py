@@ -669,7 +669,7 @@ def test_an_import_with_errors_reports_the_other_lines_too_and_whose_users_count
     assert ", 2 refused" in done.stderr and "martlet: 2 errors:" in done.stderr
     conf.write_text(f"listener 1883 127.0.0.1\npersistence true\npersistence_location {tmp_path}/\n")
     done = imported(conf)
-    assert f"those of the data directory {tmp_path}/martlet count" in done.stderr, done.stderr
+    assert f"those of the data directory {tmp_path}/martlet, as for a node" in done.stderr, done.stderr
     conf.write_text(f"listener 1883\npersistence true\npersistence_location {tmp_path}/\n")
     done = imported(conf, "--json")
     assert done.returncode == 3 and f"those of {tmp_path}/martlet" in json.loads(done.stderr)["items"][-1]["note"]

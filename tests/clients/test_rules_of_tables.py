@@ -103,7 +103,7 @@ def test_lint_looks_at_roles_and_says_how_much_it_has_seen(start, place):
         wider, seen = linted()
         assert wider == [] and ": 1 uses of 1 topics by 1 clients" in seen, seen
         assert "too little to judge: role writer rule 1\n" in seen, seen
-        assert "used by nobody so far" in seen and "role writer rule 3, device type meter rule 1\n" in seen, seen
+        assert "not used so far" in seen and "role writer rule 3, device type meter rule 1\n" in seen, seen
         ann.publish("d/ann/b", "x")
         ann.publish("d/ann/c", "x")
         wider, seen = linted()

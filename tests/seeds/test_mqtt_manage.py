@@ -282,4 +282,4 @@ def test_mqtt_has_the_lines_of_the_document(tmp_path):
         for line in ("mqtt shell", "mqtt", "mqtt stop"):
             other = mqtt(line, node)
             _, said = other.communicate(timeout=20)
-            assert other.returncode == 1 and "mqtt has the commands pub and sub" in said
+            assert other.returncode == 1 and "mqtt has only the commands pub and sub" in said

@@ -4,7 +4,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use martlet_control::callers::Caller;
-use martlet_control::integrations::{AddedChange, AddedError, AddedKind, AddedSeen};
+use martlet_control::integrations::{AddedChange, AddedError, AddedKind, VisibleIntegration};
 use martlet_control::text::masked_target;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -48,8 +48,8 @@ pub(crate) struct AddedView {
     changed_by: Option<String>,
 }
 
-impl From<AddedSeen> for AddedView {
-    fn from(of: AddedSeen) -> Self {
+impl From<VisibleIntegration> for AddedView {
+    fn from(of: VisibleIntegration) -> Self {
         let added = of.added;
         Self {
             name: of.name,
@@ -185,7 +185,7 @@ pub(crate) async fn seen(
     caller: &Caller,
     team: Option<&str>,
     kind: AddedKind,
-) -> Result<Vec<AddedSeen>, Problem> {
+) -> Result<Vec<VisibleIntegration>, Problem> {
     let caller = within(api, caller.clone(), team).await?;
     let visibility = caller.visibility();
     let tenant = match visibility.team() {

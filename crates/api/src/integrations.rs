@@ -5,7 +5,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use martlet_broker::TenantId;
 use martlet_control::integrations::{
-    Chosen, CommandError, DeadLetter, DeadLetterHead, Failure, IntegrationError, IntegrationSeen,
+    Chosen, CommandError, DeadLetter, DeadLetterHead, Failure, IntegrationError, IntegrationInfo,
     Integrations, OnReject, Operator, Order,
 };
 use martlet_control::principal::{Principal, Scope};
@@ -136,8 +136,8 @@ impl From<Failure> for FailureView {
     }
 }
 
-impl From<IntegrationSeen> for IntegrationView {
-    fn from(of: IntegrationSeen) -> Self {
+impl From<IntegrationInfo> for IntegrationView {
+    fn from(of: IntegrationInfo) -> Self {
         let state = of.state;
         let counts = state.counts;
         let last_error = state.last_error.map(|(error, at_ms)| LastErrorView {

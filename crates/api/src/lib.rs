@@ -1,8 +1,8 @@
 //! HTTP. A handler is: parse, one call into `control`, answer.
 //!
-//! Two kinds of listener serve the same routes: listeners on TCP, where a caller presents a key or a
-//! session, and `admin.sock`, which its file mode (0600) protects. The crate knows no SQL and nothing
-//! of the broker's inside, and opens no socket: the server that does gives each request its
+//! Two kinds of listener serve the same routes: listeners on TCP, where a caller presents a key or
+//! a session, and `admin.sock`, which its file mode (0600) protects. The crate knows no SQL and
+//! nothing of the broker's inside, and opens no socket: the server that does gives each request its
 //! [`HttpConnection`].
 //!
 //! # The way of a request

@@ -9,10 +9,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
 use martlet_control::callers::Caller;
-use martlet_control::message_log::MessagesWanted;
+use martlet_control::message_log::MessageLogQuery;
 use martlet_control::principal::{Scope, Scopes};
 use martlet_control::rules::{
-    Definition, RuleChange, RuleCounts, RuleError, RuleSeen, Rules, TrialOutcome, TriedMessage,
+    Definition, RuleChange, RuleCounts, RuleError, Rules, TrialOutcome, TriedMessage, VisibleRule,
 };
 use martlet_control::telemetry::StoreError;
 use martlet_registry::{NotFound, ObjectKind};
@@ -87,8 +87,8 @@ pub(crate) struct RuleView {
     changed_by: Option<String>,
 }
 
-impl From<RuleSeen> for RuleView {
-    fn from(of: RuleSeen) -> Self {
+impl From<VisibleRule> for RuleView {
+    fn from(of: VisibleRule) -> Self {
         let stored = of.stored;
         Self {
             name: of.name,
@@ -183,12 +183,12 @@ fn expect_rights(caller: &Caller, definition: &Definition) -> Result<(), Problem
     Ok(caller.check_scopes(needed.collect::<Scopes>())?)
 }
 
-async fn seen(api: &Api, caller: &Caller, of: &OfTeam) -> Result<Vec<RuleSeen>, Problem> {
+async fn seen(api: &Api, caller: &Caller, of: &OfTeam) -> Result<Vec<VisibleRule>, Problem> {
     let caller = within(api, caller.clone(), of.team.as_deref()).await?;
     Ok(rules_of(api)?.seen(caller.visibility()).await?)
 }
 
-async fn one(api: &Api, caller: &Caller, of: &OfTeam, name: &str) -> Result<RuleSeen, Problem> {
+async fn one(api: &Api, caller: &Caller, of: &OfTeam, name: &str) -> Result<VisibleRule, Problem> {
     let mut all = seen(api, caller, of).await?.into_iter();
     all.find(|one| one.name == name).ok_or_else(|| {
         let missing = NotFound::Object(ObjectKind::Rule, name.to_owned());
@@ -569,7 +569,7 @@ async fn past(
     let log = api.message_log()?;
     let mut logged = Vec::new();
     for confirmed in [false, true] {
-        let wanted = MessagesWanted {
+        let wanted = MessageLogQuery {
             confirmed,
             limit: TRIED_MAX as u32 / 2,
             bytes: PAST_BYTES_MAX,

@@ -36,11 +36,11 @@ pub(crate) struct InTenants(pub(crate) Option<TenantId>);
 
 /// The same, but the caller may name a team that is deleted.
 #[derive(Clone, Debug)]
-pub(crate) enum InTenantsOrGone {
-    /// It is there, or none was named.
-    There(Option<TenantId>),
-    /// No such team is there.
-    Gone(String),
+pub(crate) enum TenantsOrDeletedTeam {
+    /// The tenants of the team, or of the caller if no team was named.
+    Tenants(Option<TenantId>),
+    /// There is no such team, or it is deleted.
+    DeletedTeam(String),
 }
 
 impl FromRequestParts<Api> for InTenants {
@@ -48,13 +48,13 @@ impl FromRequestParts<Api> for InTenants {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         match asked_for(parts, api)? {
-            InTenantsOrGone::There(tenant) => Ok(Self(tenant)),
-            InTenantsOrGone::Gone(team) => Err(no_such_team(&team)),
+            TenantsOrDeletedTeam::Tenants(tenant) => Ok(Self(tenant)),
+            TenantsOrDeletedTeam::DeletedTeam(team) => Err(no_such_team(&team)),
         }
     }
 }
 
-impl FromRequestParts<Api> for InTenantsOrGone {
+impl FromRequestParts<Api> for TenantsOrDeletedTeam {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
@@ -76,8 +76,8 @@ impl FromRequestParts<Api> for InTenant {
 }
 
 /// Takes the query's team; none: the caller sees all teams, and names none.
-fn asked_for(parts: &mut Parts, api: &Api) -> Result<InTenantsOrGone, Problem> {
-    use InTenantsOrGone::{Gone, There};
+fn asked_for(parts: &mut Parts, api: &Api) -> Result<TenantsOrDeletedTeam, Problem> {
+    use TenantsOrDeletedTeam::{DeletedTeam, Tenants};
     parts.extensions.insert(TeamTaken);
     let principal = parts.extensions.get::<Principal>();
     let own = principal.and_then(|principal| {
@@ -88,13 +88,13 @@ fn asked_for(parts: &mut Parts, api: &Api) -> Result<InTenantsOrGone, Problem> {
     let asked = form_urlencoded::parse(query.as_bytes())
         .find_map(|(name, value)| (name == TEAM_PARAMETER).then_some(value));
     match (own, asked) {
-        (None, None) => Ok(There(None)),
-        (Some((_, tenant)), None) => Ok(There(Some(tenant))),
-        (Some((team, tenant)), Some(asked)) if team == asked => Ok(There(Some(tenant))),
+        (None, None) => Ok(Tenants(None)),
+        (Some((_, tenant)), None) => Ok(Tenants(Some(tenant))),
+        (Some((team, tenant)), Some(asked)) if team == asked => Ok(Tenants(Some(tenant))),
         (Some((team, _)), Some(_)) => Err(Problem::sees_alone(team)),
         (None, Some(asked)) => Ok(match api.control.tenant_of_team(&asked) {
-            Some(tenant) => There(Some(tenant)),
-            None => Gone(asked.into_owned()),
+            Some(tenant) => Tenants(Some(tenant)),
+            None => DeletedTeam(asked.into_owned()),
         }),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use martlet_control::topic_memory::{PayloadSeen, TopicMemory, TopicQuery, TopicSeen};
+use martlet_control::topic_memory::{RememberedMessage, RememberedTopic, TopicMemory, TopicQuery};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -72,8 +72,8 @@ pub struct PublisherView {
     pub is_device: bool,
 }
 
-impl From<PayloadSeen> for RememberedView {
-    fn from(seen: PayloadSeen) -> Self {
+impl From<RememberedMessage> for RememberedView {
+    fn from(seen: RememberedMessage) -> Self {
         let is_whole = seen.payload.len() == seen.payload_bytes;
         let (payload, payload_encoding) = shown(&seen.payload, is_whole);
         Self {
@@ -94,8 +94,8 @@ impl From<PayloadSeen> for RememberedView {
     }
 }
 
-impl From<TopicSeen> for TopicView {
-    fn from(seen: TopicSeen) -> Self {
+impl From<RememberedTopic> for TopicView {
+    fn from(seen: RememberedTopic) -> Self {
         Self {
             topic: seen.topic.to_string(),
             messages: seen.messages,

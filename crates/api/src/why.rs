@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::problem::Problem;
-use crate::tenant::{InTenantsOrGone, OfTenant, no_such_team};
+use crate::tenant::{OfTenant, TenantsOrDeletedTeam, no_such_team};
 
 /// About whom, and what.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -37,15 +37,17 @@ pub(crate) struct WhyParams {
 pub(crate) async fn why(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
-    asked_in: InTenantsOrGone,
+    asked_in: TenantsOrDeletedTeam,
     QueryOf(asked): QueryOf<WhyParams>,
 ) -> Result<Json<Diagnosis>, Problem> {
     let WhyParams { name, topic } = asked;
     let (tenant, name) = match &asked_in {
-        InTenantsOrGone::There(Some(tenant)) => (*tenant, api.control.own_name(*tenant, name)),
-        InTenantsOrGone::There(None) => api.control.resolve_name(&name).await?,
+        TenantsOrDeletedTeam::Tenants(Some(tenant)) => {
+            (*tenant, api.control.own_name(*tenant, name))
+        }
+        TenantsOrDeletedTeam::Tenants(None) => api.control.resolve_name(&name).await?,
         // A deleted team's device came by that name.
-        InTenantsOrGone::Gone(team) => (TenantId::default(), format!("{name}@{team}")),
+        TenantsOrDeletedTeam::DeletedTeam(team) => (TenantId::default(), format!("{name}@{team}")),
     };
     let question = Question {
         name,
@@ -78,7 +80,9 @@ pub(crate) async fn why(
         twins.complete(&api.control, team, &mut facts).await;
     }
     match asked_in {
-        InTenantsOrGone::Gone(team) if facts.deleted.is_none() => Err(no_such_team(&team)),
+        TenantsOrDeletedTeam::DeletedTeam(team) if facts.deleted.is_none() => {
+            Err(no_such_team(&team))
+        }
         _ => Ok(Json(judge(&facts))),
     }
 }

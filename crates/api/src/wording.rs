@@ -26,7 +26,7 @@ impl Worded {
     }
 }
 
-/// The words for an error of serde's. What is not known is told as it is.
+/// The words for an error of serde's. What is not known is reported as it is.
 pub(crate) fn worded(text: &str) -> Worded {
     let text = without_position(text);
     if let Some((name, rest)) = member_of(text, "unknown field `") {

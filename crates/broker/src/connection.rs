@@ -18,7 +18,7 @@ use martlet_codec::{PacketType, ProtocolVersion, Publish};
 
 use crate::arena::Arena;
 use crate::connected_client::{ConnectedClient, SharedClient};
-use crate::connection::buffer::{Buffer, BufferPool, ToBeTold};
+use crate::connection::buffer::{Buffer, BufferPool, UnreportedDelivery};
 use crate::connection::lobby_state::LobbyState;
 use crate::connection::rare::RareState;
 use crate::connection::topic_aliases::TopicAliases;
@@ -496,7 +496,7 @@ impl Connection {
     }
 
     /// Takes those whose delivery is to be told, out of `count` QoS 0 messages that leave now.
-    pub(crate) fn take_told(&mut self, count: u32) -> Vec<ToBeTold> {
+    pub(crate) fn take_told(&mut self, count: u32) -> Vec<UnreportedDelivery> {
         let Some(output) = &mut self.output else {
             return Vec::new();
         };

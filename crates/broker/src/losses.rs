@@ -59,8 +59,8 @@ impl Shard {
         }
     }
 
-    /// That a queue is full is told otherwise: how many messages it loses is told later, with the
-    /// bound that it is at now.
+    /// That a queue is full is reported elsewhere: how many messages it loses is told later, with
+    /// the bound that it is at now.
     pub(crate) fn tell_queue_losses_later<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,

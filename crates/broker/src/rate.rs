@@ -19,7 +19,7 @@ use crate::timer::Timer;
 /// Time whose drops are reported as one event, in milliseconds.
 const TOLD_MS: u64 = 1_000;
 
-/// Time in which it is told once that messages of a client wait, in milliseconds.
+/// Time in which it is reported once that messages of a client wait, in milliseconds.
 const DELAYS_TOLD_MS: u64 = 60_000;
 
 /// Whether a packet is within the rate.

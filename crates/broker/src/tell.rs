@@ -13,7 +13,7 @@ use martlet_codec::{FixedHeader, PacketType, QoS};
 use martlet_permission::{Proof, RefusalCause, TenantId};
 
 use crate::connected_client::UserName;
-use crate::connection::buffer::ToBeTold;
+use crate::connection::buffer::UnreportedDelivery;
 use crate::event::{DeliveredMessage, Event, PublishedMessage};
 use crate::event_head::EventHead;
 use crate::event_interest::{EventInterest, Wants};
@@ -302,7 +302,7 @@ impl Shard {
                 .at(index)
                 .output_buffer(&mut self.buffers.pool);
             let left = output.qos0;
-            output.to_be_told.push_back(ToBeTold {
+            output.to_be_told.push_back(UnreportedDelivery {
                 left,
                 topic: topic.into(),
                 id: publication.id,
@@ -311,7 +311,12 @@ impl Shard {
         }
     }
 
-    fn tell_written<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, written: Vec<ToBeTold>) {
+    fn tell_written<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        written: Vec<UnreportedDelivery>,
+    ) {
         for told in written {
             let latency_ms = age_ms(told.received_mono_ms, cx.now.mono_ms);
             cx.effects.tell(

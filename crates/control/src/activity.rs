@@ -208,7 +208,7 @@ async fn has_devices(tables: &SharedRegistry, filter: &DeviceFilter) -> bool {
     read.await.is_ok_and(|count| count > 0)
 }
 
-/// Tells that a device which was inactive has sent something.
+/// Reports that an inactive device has sent something.
 pub(crate) fn tell_active(control: &Control, device: &SilentDevice) {
     control.silence(TenantId(device.tenant), &device.id, None);
     let last_message_ms = unsigned(device.last_message_ms);

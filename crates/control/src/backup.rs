@@ -314,7 +314,7 @@ pub struct Verified {
 }
 
 impl Archive {
-    /// Opens an archive, reads all of it and compares it with its manifest. `progress` is told how
+    /// Opens an archive, reads all of it and compares it with its manifest. `progress` gets how
     /// many bytes have been read, of how many.
     ///
     /// # Errors

@@ -123,7 +123,7 @@ pub trait Callers: Send + Sync + 'static {
     fn audit(&self, entry: AuditEntry) -> Looked<'_, ()>;
 }
 
-/// There is none: every look-up says so.
+/// There is none: every look-up returns that.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCallers;
 

@@ -181,7 +181,7 @@ impl Cause {
             Event::MessagesLost {
                 ended: Some(cause), ..
             } if *cause != RefusalCause::EndsWithConnection => Self::SessionEnded,
-            // What ends with a connection is told with that.
+            // The end of a connection has its own event.
             Event::MessagesLost {
                 reason: DropReason::SessionEnded | DropReason::ConnectionLost,
                 ..

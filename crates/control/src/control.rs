@@ -166,8 +166,8 @@ impl ControlParts {
     }
 }
 
-/// Is told of a device that has sent nothing for a number of seconds, or something again.
-pub type SilenceTold = Box<dyn Fn(TenantId, &str, Option<u32>) + Send + Sync>;
+/// Called when a device has sent nothing for a number of seconds, or sends again.
+pub type SilenceObserver = Box<dyn Fn(TenantId, &str, Option<u32>) + Send + Sync>;
 
 /// The control plane of one node.
 pub struct Control {
@@ -190,7 +190,7 @@ pub struct Control {
     pub history: History,
     push: Option<Arc<PushState>>,
     /// The receiver of what falls silent: devices without messages.
-    silence_told: OnceLock<SilenceTold>,
+    silence_told: OnceLock<SilenceObserver>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
@@ -314,8 +314,8 @@ impl Control {
         self.push.as_ref()
     }
 
-    /// Sets who is told of devices that fall silent.
-    pub fn tell_of_silence(&self, told: SilenceTold) {
+    /// Sets the observer of devices that fall silent.
+    pub fn observe_silence(&self, told: SilenceObserver) {
         // It is set once, at the start.
         let _ = self.silence_told.set(told);
     }
@@ -424,12 +424,12 @@ impl Control {
         Part::attach(spec, |spec, outlet| self.shards.attach(spec, outlet))
     }
 
-    /// Tells shard 0 something.
+    /// Sends a command to shard 0.
     pub fn tell_first(&self, command: Command) {
         self.shards.send(ShardId(0), command);
     }
 
-    /// Tells every shard something.
+    /// Sends a command to every shard.
     pub fn tell_all(&self, command: &Command) {
         for shard in 0..self.shards.count() {
             self.shards.send(ShardId(shard), command.clone());

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cause::Cause;
-use crate::presence::{Known, Presence};
+use crate::presence::{ClientTable, Presence};
 use crate::wall_clock::now_ms;
 pub use entry::Entry;
 use entry::NotedEvent;
@@ -305,7 +305,7 @@ impl Journal {
 
     /// Writes one event down, unless it is one of those of which there are too many. `before` is
     /// what presence knew before it.
-    pub(crate) fn write(&self, told: &EventNotice, before: &Known) {
+    pub(crate) fn write(&self, told: &EventNotice, before: &ClientTable) {
         if !Self::keeps(&told.event) {
             return;
         }
@@ -330,7 +330,7 @@ impl Journal {
         }
     }
 
-    /// Tells those who wait of what was written, for many events at once.
+    /// Wakes the readers that wait for entries, once for many events.
     pub(crate) fn announce(&self) {
         let last = self.lock().last;
         self.last

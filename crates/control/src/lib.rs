@@ -15,7 +15,7 @@
 //! * [`twins`]: values that devices are to have, and those that they report
 //! * [`request`]: a message that is published, and its response
 //! * [`rules`]: rules about messages, and what follows from messages
-//! * [`alarms`]: alarms, their states, and who is told of them
+//! * [`alarms`]: alarms, their states, and the reports of them
 //! * [`message_log`]: messages that other programs read and confirm
 //! * `metrics`: the Prometheus page, with what the system says of the `process`
 //! * [`misread`]: messages of devices that the node could not use
@@ -114,7 +114,7 @@ pub mod words;
 
 pub use control::{
     Control, ControlError, ControlParts, NodeInfo, OwnTopics, ReloadOf, ReloadRequest, Reloaded,
-    Shards, SilenceTold, UserPlaces,
+    Shards, SilenceObserver, UserPlaces,
 };
 pub use health::{Health, HealthAudience, HealthReport};
 pub use latencies::Latencies;

@@ -64,7 +64,7 @@ pub struct Logging {
     changed: OnceLock<Changed>,
 }
 
-/// What is told when something else is logged.
+/// Called when something else is logged.
 pub type Changed = Box<dyn Fn(&Logging) + Send + Sync>;
 
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Logging {
         })
     }
 
-    /// From now on this is told when something else is logged than before, and of what is now.
+    /// Sets the function that is called when something else is logged, with what is logged now.
     pub fn on_change(&self, changed: Changed) {
         changed(self);
         // There is one from the start on.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
-pub use martlet_registry::{LoggedMessage, MessagesKept, MessagesWanted};
+pub use martlet_registry::{LoggedMessage, MessageLogQuery, MessagesKept};
 use tracing::warn;
 
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
@@ -82,7 +82,7 @@ impl MessageLog {
     pub async fn list(
         &self,
         tenant: u32,
-        wanted: MessagesWanted,
+        wanted: MessageLogQuery,
     ) -> Result<Vec<LoggedMessage>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.logged_messages(tenant, wanted).await })

@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::authentication::LockedOut;
 use crate::control::{Control, ControlError};
-use crate::feed::PushSeen;
+use crate::feed::PushStatus;
 use crate::latencies::Latencies;
 use crate::memory::MemoryReport;
 use crate::metric::put;
@@ -129,7 +129,7 @@ struct Page {
     latencies: Vec<Latencies>,
     feed_readers: u64,
     /// None where events are not pushed.
-    push: Option<PushSeen>,
+    push: Option<PushStatus>,
     locked_out: LockedOut,
     version: &'static str,
     /// In health.

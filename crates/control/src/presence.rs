@@ -19,7 +19,7 @@ pub use alive::Alive;
 pub use client::ClientPresence;
 pub use keep::Keeper;
 pub use known::ClientSource;
-pub(crate) use known::{Known, QuietClient};
+pub(crate) use known::{ClientTable, QuietClient};
 pub use publish::PresenceTopics;
 
 use std::collections::HashMap;
@@ -108,7 +108,7 @@ impl PresenceStore for PresenceInMemory {
 /// The clients that are connected.
 #[derive(Debug, Default)]
 pub struct Presence {
-    known: Mutex<Known>,
+    known: Mutex<ClientTable>,
     /// Bytes of what is yet to be written to the store.
     unwritten_bytes: AtomicUsize,
 }
@@ -118,7 +118,7 @@ impl Presence {
     /// that are not connected take about `bytes_max` at most; none: a limit of its own.
     pub(crate) fn new(listeners: &[String], bytes_max: Option<usize>) -> Self {
         Self {
-            known: Mutex::new(Known::new(listeners, bytes_max)),
+            known: Mutex::new(ClientTable::new(listeners, bytes_max)),
             unwritten_bytes: AtomicUsize::new(0),
         }
     }
@@ -166,11 +166,11 @@ impl Presence {
         self.unwritten_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn begin(&self) -> MutexGuard<'_, Known> {
+    pub(crate) fn begin(&self) -> MutexGuard<'_, ClientTable> {
         self.lock()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, ClientTable> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

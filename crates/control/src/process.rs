@@ -110,7 +110,7 @@ fn max_fds() -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// The start is told in ticks since the machine's.
+/// The start is given in ticks since the start of the machine.
 fn started_secs() -> Option<f64> {
     let all = std::fs::read_to_string("/proc/stat").ok()?;
     let booted = all.lines().find_map(|line| line.strip_prefix("btime "))?;

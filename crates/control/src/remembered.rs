@@ -13,12 +13,12 @@ pub(crate) type Name = (u32, String);
 /// Devices by name. A name that no device has is remembered too.
 #[derive(Debug)]
 pub(crate) struct Remembered<D> {
-    known: Mutex<Known<D>>,
+    known: Mutex<NamedDevices<D>>,
     names_max: usize,
 }
 
 #[derive(Debug)]
-struct Known<D> {
+struct NamedDevices<D> {
     changes: watch::Receiver<()>,
     by_name: HashMap<Name, Option<D>>,
 }
@@ -26,7 +26,7 @@ struct Known<D> {
 impl<D: Clone> Remembered<D> {
     /// Remembers names of these tables, at most this number.
     pub(crate) fn new(tables: &SharedRegistry, names_max: usize) -> Self {
-        let known = Known {
+        let known = NamedDevices {
             changes: tables.changes(),
             by_name: HashMap::new(),
         };
@@ -77,7 +77,7 @@ impl<D: Clone> Remembered<D> {
         self.lock().by_name.len() * (NAME_BYTES + of_device)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known<D>> {
+    fn lock(&self) -> MutexGuard<'_, NamedDevices<D>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

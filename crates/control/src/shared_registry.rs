@@ -41,7 +41,7 @@ use crate::{Control, ReloadOf};
 use administration::can_be_administered;
 pub use error::SharedRegistryError;
 use error::is_fault;
-use known::Known;
+use known::KnownCallers;
 use notes::Notes;
 use without_rights::WithoutRights;
 
@@ -143,7 +143,7 @@ pub struct SharedRegistry {
     failed_at: std::sync::Mutex<Option<Instant>>,
     /// Told when something was changed, or may have been.
     changes: tokio::sync::watch::Sender<()>,
-    known: Known,
+    known: KnownCallers,
     without_rights: WithoutRights,
     /// Which tables these are, once they were opened.
     identity: OnceLock<String>,
@@ -176,7 +176,7 @@ impl SharedRegistry {
             notes: Notes::default(),
             failed_at: std::sync::Mutex::default(),
             changes: tokio::sync::watch::Sender::default(),
-            known: Known::default(),
+            known: KnownCallers::default(),
             without_rights: WithoutRights::default(),
             identity: OnceLock::new(),
             had_administrator: AtomicBool::new(false),

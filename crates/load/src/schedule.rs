@@ -22,7 +22,7 @@ impl Schedule {
         (number as f64 * 1e9 / self.rate) as u64
     }
 
-    /// The next message that is due at `now`, counted from 0; each is told once.
+    /// The next message that is due at `now`, counted from 0; each is reported once.
     pub(super) fn next_due(&mut self, now: u64) -> Option<u64> {
         let number = self.due_count;
         let is_due = self.due_at(number) <= now;

@@ -320,7 +320,7 @@ pub struct Refusal {
     words: Option<Box<Words>>,
 }
 
-/// What operators are told beside the cause.
+/// What operators are reported beside the cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Words {
     detail: Cow<'static, str>,

@@ -96,7 +96,7 @@ impl Registry {
 
 /// When a device was last heard of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LastHeard {
+pub struct LastActivity {
     /// When it sent its last message, milliseconds since the Unix epoch; 0: none is known.
     pub message_ms: i64,
     /// When it last did anything, likewise.
@@ -112,7 +112,7 @@ impl Registry {
         &mut self,
         tenant: u32,
         id: &str,
-    ) -> Result<Option<LastHeard>, RegistryError> {
+    ) -> Result<Option<LastActivity>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
@@ -121,7 +121,7 @@ impl Registry {
             let query = sqlx::query(sql).bind(i64::from(tenant)).bind(clean(id));
             let row = query.fetch_optional(on).await?;
             row.map(|row| {
-                Ok(LastHeard {
+                Ok(LastActivity {
                     message_ms: row.try_get("last_message_ms")?,
                     seen_ms: row.try_get("last_seen_ms")?,
                 })

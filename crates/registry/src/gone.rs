@@ -5,20 +5,20 @@ use sqlx::{AnyConnection, Row as _};
 use crate::sql::{Fault, clean};
 use crate::{AccountKind, COMMON_TENANT, Registry, RegistryError};
 
-/// A user or device that is not there any more.
+/// A deleted user or device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gone {
-    /// Since when, milliseconds since the Unix epoch.
+pub struct DeletedAccount {
+    /// When it was deleted, milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// As what it can be restored; none: it cannot be restored.
+    /// The kind of account that can be restored; none: it cannot be restored.
     pub known: Option<AccountKind>,
     /// Its team is deleted too.
-    pub team: Option<GoneTeam>,
+    pub team: Option<TeamDeletion>,
 }
 
 /// A team that is deleted, and can be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GoneTeam {
+pub struct TeamDeletion {
     /// Its id.
     pub id: String,
     /// Its name.
@@ -28,13 +28,17 @@ pub struct GoneTeam {
 }
 
 impl Registry {
-    /// What became of the device or user of this name of a tenant, which is not there any more;
-    /// none: nothing is known of one. In the common tenant `ID@TEAM` is also a device of a team
-    /// that was deleted with its tenant, by the team's name or id.
+    /// The deleted device or user of this name of a tenant; none: nothing is known of one. In the
+    /// common tenant `ID@TEAM` is also a device of a team that was deleted with its tenant, by the
+    /// team's name or id.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn gone(&mut self, tenant: u32, name: &str) -> Result<Option<Gone>, RegistryError> {
+    pub async fn gone(
+        &mut self,
+        tenant: u32,
+        name: &str,
+    ) -> Result<Option<DeletedAccount>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let name = clean(name);
@@ -68,7 +72,11 @@ impl Registry {
 /// Devices that are told of at once.
 const NAMESAKES: i64 = 3;
 
-async fn gone_from(on: &mut AnyConnection, tenant: i64, name: &str) -> Result<Option<Gone>, Fault> {
+async fn gone_from(
+    on: &mut AnyConnection,
+    tenant: i64,
+    name: &str,
+) -> Result<Option<DeletedAccount>, Fault> {
     // Numbers as both engines have those of a column.
     let sql = "SELECT deleted_ms, 0 * deleted_ms + 1 AS is_device, team FROM devices WHERE \
                tenant = $1 AND id = $2 UNION ALL SELECT deleted_ms, 0 * deleted_ms AS is_device, \
@@ -83,7 +91,7 @@ async fn gone_from(on: &mut AnyConnection, tenant: i64, name: &str) -> Result<Op
             0 => AccountKind::User,
             _ => AccountKind::Device,
         };
-        return Ok(Some(Gone {
+        return Ok(Some(DeletedAccount {
             at_ms,
             known: Some(known),
             team: gone_team(on, &team, at_ms).await?,
@@ -96,7 +104,7 @@ async fn gone_from(on: &mut AnyConnection, tenant: i64, name: &str) -> Result<Op
                WHERE tenant = $2) OR (team = '' AND $2 = 0)) ORDER BY number DESC LIMIT 1";
     let query = sqlx::query_scalar::<_, i64>(sql).bind(name.to_owned());
     let at_ms = query.bind(tenant).fetch_optional(on).await?;
-    Ok(at_ms.map(|at_ms| Gone {
+    Ok(at_ms.map(|at_ms| DeletedAccount {
         at_ms,
         known: None,
         team: None,
@@ -104,7 +112,10 @@ async fn gone_from(on: &mut AnyConnection, tenant: i64, name: &str) -> Result<Op
 }
 
 /// The same of `ID@TEAM`, where that team owns a tenant and is deleted.
-async fn gone_with_tenant(on: &mut AnyConnection, name: &str) -> Result<Option<Gone>, Fault> {
+async fn gone_with_tenant(
+    on: &mut AnyConnection,
+    name: &str,
+) -> Result<Option<DeletedAccount>, Fault> {
     let Some((id, team)) = name.rsplit_once('@') else {
         return Ok(None);
     };
@@ -122,13 +133,13 @@ async fn gone_team(
     on: &mut AnyConnection,
     id: &str,
     at_ms: i64,
-) -> Result<Option<GoneTeam>, Fault> {
+) -> Result<Option<TeamDeletion>, Fault> {
     let sql = "SELECT id, name, deleted_ms FROM teams WHERE id = $1 AND deleted_ms > 0";
     let query = sqlx::query(sql).bind(id.to_owned());
     let Some(row) = query.fetch_optional(on).await? else {
         return Ok(None);
     };
-    Ok(Some(GoneTeam {
+    Ok(Some(TeamDeletion {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         brings_back: row.try_get::<i64, _>("deleted_ms")? == at_ms,

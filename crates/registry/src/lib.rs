@@ -99,7 +99,7 @@ mod twins;
 mod users;
 mod writing;
 
-pub use activity::{Activity, LastHeard};
+pub use activity::{Activity, LastActivity};
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
 pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
@@ -139,7 +139,7 @@ pub use foreign_rows::UnreadableRow;
 pub use foreign_telemetry::{
     IotFlowPayload, IotFlowRecord, iotflow_record_counts, iotflow_records,
 };
-pub use gone::{Gone, GoneTeam};
+pub use gone::{DeletedAccount, TeamDeletion};
 pub use groups::{Group, GroupChange, NewGroup};
 pub use heard::MessageTimes;
 pub use idempotency::Claim;
@@ -152,7 +152,7 @@ pub use location::Location;
 pub use martlet_database_url::DatabaseUrl;
 pub use martlet_rollout as rollout;
 pub use members::Member;
-pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
+pub use message_log::{LoggedMessage, MessageLogQuery, MessagesKept};
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use other_system::OtherSystem;
 pub use page::{Page, PageRequest};

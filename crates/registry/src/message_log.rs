@@ -55,7 +55,7 @@ impl LoggedMessage {
 
 /// Which messages of a tenant are listed.
 #[derive(Clone, Copy, Debug)]
-pub struct MessagesWanted {
+pub struct MessageLogQuery {
     /// Those that are confirmed, or those that are not.
     pub confirmed: bool,
     /// Messages, at most.
@@ -120,7 +120,7 @@ impl Registry {
     pub async fn logged_messages(
         &mut self,
         tenant: u32,
-        wanted: MessagesWanted,
+        wanted: MessageLogQuery,
     ) -> Result<Vec<LoggedMessage>, RegistryError> {
         let (engine, place) = (self.engine(), self.place().to_owned());
         let mut reading = self.reading().await?;

@@ -81,7 +81,7 @@ impl<S: Send + Sync> FromRequest<S> for AddedDeviceBody {
     }
 }
 
-/// A device that was added, with its credentials, which are told this once.
+/// A device that was added, with its credentials, which are shown this once.
 #[derive(Debug, Serialize)]
 struct Added {
     id: String,

@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use martlet_control::feed::{EventBatch, EventTexts, FeedReader, Filter, Frame, Gone, Panel};
+use martlet_control::feed::{EventBatch, EventGap, EventTexts, FeedReader, Filter, Frame, Panel};
 use martlet_control::principal::{Principal, Scope};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -42,7 +42,7 @@ pub(super) enum Piece {
         /// Event to resume after, for a reader that has received it; none: the position is
         /// unchanged.
         id: Option<String>,
-        /// It is a [`Gone`].
+        /// It is a [`EventGap`].
         is_gone: bool,
         json: String,
     },
@@ -77,8 +77,8 @@ impl Shaper {
     pub(super) fn shape(&mut self, reader: &FeedReader, batch: &EventBatch) -> Vec<Piece> {
         let mut out = Vec::new();
         let gone = [
-            batch.is_new_run.then(Gone::new_run),
-            (batch.gone > 0).then(|| Gone::too_slow(batch.gone)),
+            batch.is_new_run.then(EventGap::new_run),
+            (batch.gone > 0).then(|| EventGap::too_slow(batch.gone)),
         ];
         let mut frames = Vec::new();
         for gone in gone.into_iter().flatten() {
@@ -98,7 +98,7 @@ impl Shaper {
                 for entry in batch.entries() {
                     self.panel.put(&entry, self.payload_max, &mut frames);
                     if let Some(lost) = entry.lost() {
-                        out.push(gap_frame(&Gone::lost(lost)));
+                        out.push(gap_frame(&EventGap::lost(lost)));
                     }
                     out.extend(frames.drain(..).map(|frame| framed(reader, frame)));
                 }
@@ -120,7 +120,7 @@ fn panel(filter: &Filter) -> Panel {
     Panel::new(filter, usize::MAX)
 }
 
-fn gap_frame(gone: &Gone) -> Piece {
+fn gap_frame(gone: &EventGap) -> Piece {
     Piece::Own {
         id: None,
         is_gone: true,
@@ -311,7 +311,7 @@ impl StreamState {
         if std::mem::replace(&mut self.has_ended, true) {
             return None;
         }
-        let gone = Gone::ended();
+        let gone = EventGap::ended();
         let text = match self.is_within_event {
             // What has left of an event is discarded where a stream ends without an empty line.
             true => format!("\n: {}\n", gone.why),

@@ -382,7 +382,7 @@ impl From<(RolloutDevice, Option<Cause>)> for RolloutDeviceView {
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct DevicesWanted {
+pub(crate) struct RolloutDevicesQuery {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -398,7 +398,7 @@ pub(crate) struct DevicesWanted {
 ///
 /// Each with its state, and why it is stuck.
 #[utoipa::path(get, path = "/api/v1/rollouts/{id}/devices", tag = "firmware",
-    params(("id" = String, Path, description = "Its id"), DevicesWanted),
+    params(("id" = String, Path, description = "Its id"), RolloutDevicesQuery),
     responses((status = 200, description = "A page of them, by wave",
             body = Page<RolloutDeviceView>),
         (status = 404, description = "There is no such rollout")))]
@@ -406,7 +406,7 @@ pub(crate) async fn devices(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<DevicesWanted>,
+    QueryOf(wanted): QueryOf<RolloutDevicesQuery>,
 ) -> Result<Json<Page<RolloutDeviceView>>, Problem> {
     let visibility = within(&api, caller, wanted.team.as_deref())
         .await?

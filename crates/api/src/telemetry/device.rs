@@ -163,7 +163,7 @@ pub(crate) async fn range(
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct KeysWanted {
+pub(crate) struct KeysQuery {
     /// Keys with commas between them. Default: all.
     keys: Option<String>,
     /// Only devices of this team, by id or name: needed by a caller that sees all teams, for
@@ -185,7 +185,7 @@ pub(crate) struct LatestView {
 ///
 /// The latest value of each key.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/telemetry/latest", tag = "telemetry",
-    params(("id" = String, Path, description = "Its id"), KeysWanted),
+    params(("id" = String, Path, description = "Its id"), KeysQuery),
     responses((status = 200, description = "Values by key",
         body = BTreeMap<String, LatestView>)))]
 pub(crate) async fn latest(
@@ -193,7 +193,7 @@ pub(crate) async fn latest(
     CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<KeysWanted>,
+    QueryOf(wanted): QueryOf<KeysQuery>,
 ) -> Result<Json<BTreeMap<String, LatestView>>, Problem> {
     let telemetry = telemetry_of(&api)?;
     let caller = within(&api, caller, wanted.team.as_deref()).await?;

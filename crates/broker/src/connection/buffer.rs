@@ -16,7 +16,7 @@ pub(crate) struct Buffer {
     /// QoS 0 messages in output, of which this many are held (idea 6).
     pub(crate) qos0: u32,
     /// Those of them whose delivery has to be told, in order.
-    pub(crate) to_be_told: VecDeque<ToBeTold>,
+    pub(crate) to_be_told: VecDeque<UnreportedDelivery>,
     /// Its capacity when that was last charged.
     pub(crate) charged: u32,
     /// Last time the peer took output, or there was none.
@@ -147,7 +147,7 @@ fn drop_buffer(buffer: Box<Buffer>) {
 
 /// A QoS 0 message in an output whose delivery is to be reported.
 #[derive(Debug)]
-pub(crate) struct ToBeTold {
+pub(crate) struct UnreportedDelivery {
     /// QoS 0 messages of the output up to this one that have not left.
     pub(crate) left: u32,
     pub(crate) topic: Box<str>,
@@ -155,7 +155,7 @@ pub(crate) struct ToBeTold {
     pub(crate) received_mono_ms: u64,
 }
 
-impl ToBeTold {
+impl UnreportedDelivery {
     /// Notes that `count` QoS 0 messages have left; returns whether this message is one of them.
     pub(crate) fn has_left(&mut self, count: u32) -> bool {
         self.left = self.left.saturating_sub(count);

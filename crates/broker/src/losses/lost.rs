@@ -142,7 +142,7 @@ impl LossesToTell {
         first_ms.is_none_or(|first_ms| due_ms < first_ms)
     }
 
-    /// Takes the queue whose losses are told first, if that is due now.
+    /// Takes the queue whose losses are reported first, if that is due now.
     pub(crate) fn take_due(&mut self, now_ms: u64) -> Option<(QueueOwner, DropReason)> {
         self.first_ms().filter(|due_ms| *due_ms <= now_ms)?;
         let Reverse((_, owner, reason)) = self.due.pop()?;

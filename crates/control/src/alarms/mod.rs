@@ -1,4 +1,4 @@
-//! Alarms of the node: their states, kept in the tables; who is told of changes; and what the node
+//! Alarms of the node: their states, kept in the tables; the reports of changes; and what the node
 //! watches itself.
 //!
 //! * `keeping`: the task that keeps them
@@ -7,7 +7,7 @@
 //! * `names`: names of alarms of the node itself
 //! * `notifications`: outcomes of telling changes
 //! * `row`: an alarm as the tables have it
-//! * `told`: messages and events about changes
+//! * `report`: messages and events about changes
 //! * `watch`: certificates, integrations and the storage of telemetry
 
 mod keeping;
@@ -15,8 +15,8 @@ mod kept;
 mod metrics;
 mod names;
 mod notifications;
+mod report;
 mod row;
-mod told;
 mod watch;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -39,8 +39,8 @@ use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::now_signed_ms;
 use notifications::Notifications;
 
-/// Changes that are not told yet, at most. Older ones are dropped; the tables have them.
-const UNTOLD_MAX: usize = 10_000;
+/// Changes that are not reported yet, at most. Older ones are dropped; the tables have them.
+const UNREPORTED_MAX: usize = 10_000;
 /// Longest time for which an alarm is shelved: 30 days.
 pub const SHELVED_MAX_SECS: u32 = 30 * 24 * 60 * 60;
 
@@ -83,8 +83,8 @@ pub struct Alarms {
     machine: Mutex<AlarmMachine>,
     /// Those that are to be written, as they are now.
     unsaved: Mutex<BTreeMap<i64, AlarmRow>>,
-    /// Changes that are to be told.
-    untold: Mutex<VecDeque<AlarmChange>>,
+    /// Changes that are to be reported.
+    unreported: Mutex<VecDeque<AlarmChange>>,
     /// Names that rules have; none before they were read.
     names: Mutex<Option<HashSet<(u32, String)>>>,
     is_restored: AtomicBool,
@@ -109,7 +109,7 @@ impl Alarms {
             settings,
             machine: Mutex::default(),
             unsaved: Mutex::default(),
-            untold: Mutex::default(),
+            unreported: Mutex::default(),
             names: Mutex::default(),
             is_restored: AtomicBool::new(false),
             notifications: Notifications::default(),
@@ -143,17 +143,17 @@ impl Alarms {
             return;
         }
         let mut unsaved = lock(&self.unsaved);
-        let mut untold = lock(&self.untold);
+        let mut unreported = lock(&self.unreported);
         for change in changes {
             let row = row::of_alarm(&self.settings.node, &change.alarm);
             unsaved.insert(change.alarm.id, row);
-            untold.push_back(change);
-            if untold.len() > UNTOLD_MAX {
-                untold.pop_front();
+            unreported.push_back(change);
+            if unreported.len() > UNREPORTED_MAX {
+                unreported.pop_front();
                 self.notifications.dropped();
             }
         }
-        drop((unsaved, untold));
+        drop((unsaved, unreported));
         self.wake.notify_one();
     }
 
@@ -194,8 +194,8 @@ impl Alarms {
         read.await
     }
 
-    /// What is told of an alarm of this tenant that is due and that another one silences; none:
-    /// there is no such alarm of that name.
+    /// What `why` reports of an alarm of this tenant that is due and that another one silences;
+    /// none: there is no such alarm of that name.
     pub(crate) fn inhibited<T>(
         &self,
         tenant: TenantId,

@@ -1,6 +1,6 @@
 //! What the node watches itself: certificates of listeners and devices that expire, integrations
 //! that do not deliver or fall behind, the storage of telemetry, and rollouts that their gates have
-//! paused. `activity` tells of devices that are silent.
+//! paused. `activity` reports devices that are silent.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

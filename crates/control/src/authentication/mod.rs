@@ -378,8 +378,8 @@ impl AuthenticationChain {
     }
 
     /// Replaces the tables by newer ones, which differ in these users and devices. Does the same as
-    /// [`AuthenticationChain::set_policy`], which takes longer the more users there are. Returns the
-    /// policy too.
+    /// [`AuthenticationChain::set_policy`], which takes longer the more users there are. Returns
+    /// the policy too.
     pub fn set_tables(
         &self,
         tables: &Arc<Snapshot>,

@@ -402,9 +402,9 @@ impl Policy {
         sources.into_iter().flatten().any(takes)
     }
 
-    /// Whose names count for a client that connects to a listener of `realm`, and which of them is its
-    /// own, of the name that it comes with: `name@team` is one in the team's tenant, a user of the
-    /// tables is where they are, and all others are the realm's.
+    /// Whose names count for a client that connects to a listener of `realm`, and which of them is
+    /// its own, of the name that it comes with: `name@team` is one in the team's tenant, a user of
+    /// the tables is where they are, and all others are the realm's.
     pub fn tenant_of<'n>(&self, realm: Realm, name: &'n str) -> (Realm, &'n str) {
         let Some(tables) = self.tables_at(realm) else {
             return (realm, name);

@@ -8,7 +8,7 @@
 //! * `task`: publishes commands and takes answers
 //! * `posts`: parts that publish to devices, and messages whose receipts are due
 //! * `fleet`: the states of commands to groups and filters, as messages
-//! * `recall`: what is told of a device, or a command, that is asked about
+//! * `recall`: what `why` reports of a device, or a command
 
 mod fleet;
 mod message;

@@ -10,7 +10,7 @@ use crate::control::Control;
 use crate::journal::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{BeforeJoining, CommandAsked, DeviceCommand, Facts, Reach};
+use crate::why::facts::{BeforeJoining, DeviceCommand, Facts, NamedCommand, Reach};
 
 /// Commands of a device that are looked at.
 const LOOKED_AT: u32 = 20;
@@ -40,7 +40,7 @@ impl Commands {
     }
 
     /// Adds it. `team`: the caller sees commands of this team's devices alone. Where the tables
-    /// cannot be read, health says so, and the rest is told.
+    /// cannot be read, health reports it, and the rest is shown.
     pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
         let (device, tenant) = (facts.question.name.clone(), facts.question.tenant);
         let visibility = Visibility::of(team);
@@ -133,7 +133,7 @@ impl Commands {
         control: &Control,
         visibility: Visibility,
         id: String,
-    ) -> Option<CommandAsked> {
+    ) -> Option<NamedCommand> {
         let (seen, wanted) = (visibility.clone(), id.clone());
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.commands_of_id(&seen, &wanted, 2).await })
@@ -143,7 +143,7 @@ impl Commands {
         if found.len() == 1 || first.fleet.is_empty() {
             let reach = reach_of(control, first).await;
             let one = self.recalled(control, first, &reach);
-            return Some(CommandAsked::One(Box::new(one)));
+            return Some(NamedCommand::One(Box::new(one)));
         }
         let (of_group, report) = match &*first.fleet_group {
             "" => {
@@ -157,7 +157,7 @@ impl Commands {
             }
         };
         let arguments = format!("{of_group}{}", typed(&id));
-        Some(CommandAsked::Many {
+        Some(NamedCommand::Many {
             id,
             name: report.name,
             states: report.states,

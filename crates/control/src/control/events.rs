@@ -12,7 +12,7 @@ use crate::feed::{self};
 use crate::lock::lock;
 use crate::log_limit::LeftOut;
 use crate::logging::Subject;
-use crate::presence::Known;
+use crate::presence::ClientTable;
 
 /// Time that events take to arrive, at most, unless there are more than can be processed.
 const SETTLED_WITHIN: Duration = Duration::from_millis(500);
@@ -58,7 +58,7 @@ impl Control {
         self.events_taken.send_modify(|taken| *taken += count);
     }
 
-    /// Tells an event that no shard tells.
+    /// Reports an event of the control plane itself.
     pub fn tell(&self, told: EventNotice) {
         self.take_events(&mut vec![told], 0, |_| true);
     }
@@ -76,7 +76,7 @@ impl Control {
         let now = Instant::now();
         for (at, told) in events.iter().enumerate() {
             let event = &told.event;
-            // Its CONNECT, and by what it has proved who it is, are told before it.
+            // Its CONNECT and its authentication are events before it.
             for told in events[at..].iter().take(3).filter(|_| has_traces) {
                 if let Event::Connected(_) = &told.event {
                     let who = (told.head.tenant, &*told.head.client_id);
@@ -98,7 +98,7 @@ impl Control {
             }
         }
         drop(log_limit);
-        let journal = |known: &Known, told: &EventNotice| {
+        let journal = |known: &ClientTable, told: &EventNotice| {
             if logs_drops || !matches!(told.event, Event::Dropped { .. }) {
                 self.journal.write(told, known);
             }

@@ -25,7 +25,7 @@ impl ReloadRequest {
         self.of
     }
 
-    /// Tells them.
+    /// Reports them.
     pub fn answer(self, outcome: Result<Reloaded, String>) {
         // They may have given up.
         let _ = self.answer.send(outcome);

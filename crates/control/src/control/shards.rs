@@ -9,7 +9,7 @@ use crate::store::{PinnedStore, StoreSize, StoreState};
 pub trait Shards: Send + Sync + 'static {
     /// How many there are.
     fn count(&self) -> u16;
-    /// Tells one of them something.
+    /// Sends a command to one of them.
     fn send(&self, shard: ShardId, command: Command);
     /// Connections accepted by the listeners since the start.
     fn sockets_accepted(&self) -> u64;

@@ -136,7 +136,7 @@ fn hex_digest(bytes: &[u8]) -> String {
     digits.collect()
 }
 
-/// Why a device was not registered, as it is told.
+/// Why a device was not registered, as the device gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     /// For programs, of a closed list.
@@ -150,7 +150,7 @@ impl Failure {
         Self { error, message }
     }
 
-    /// The payload that says so.
+    /// The payload with this answer.
     pub(super) fn payload(&self, id: &str) -> Box<[u8]> {
         let (error, message) = (self.error, &self.message);
         let told = json!({

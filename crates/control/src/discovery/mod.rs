@@ -52,7 +52,7 @@ impl std::fmt::Debug for Discovery {
     }
 }
 
-/// A registration that was not done: what the device is told, and why.
+/// A refused registration: the answer to the device, and why.
 struct NotDone {
     failure: Failure,
     reason: ReasonCode,

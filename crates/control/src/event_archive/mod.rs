@@ -121,7 +121,7 @@ pub async fn keep(control: Arc<Control>, archive: Arc<EventArchive>) {
                 warn!(%error, "cannot archive events; retrying");
                 let text = format!("Events cannot be archived, and some are lost: {error}.");
                 control.health.warn_as(WARNING, text);
-                // The reader is told how many it has missed by then.
+                // By then the reader has the number of events that it has missed.
                 tokio::time::sleep(RETRY).await;
             }
         }

@@ -246,7 +246,8 @@ impl Serialize for MessageName {
 
 /// Events that a reader does not get.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Gone {
+#[schema(as = Gone)]
+pub struct EventGap {
     /// `gone`
     pub kind: &'static str,
     /// How many; unknown of another run.
@@ -256,7 +257,7 @@ pub struct Gone {
     pub why: &'static str,
 }
 
-impl Gone {
+impl EventGap {
     /// The gap of a reader that was too slow for `count` events.
     pub fn too_slow(count: u64) -> Self {
         Self {
@@ -331,9 +332,9 @@ impl<'a> FeedEntry<'a> {
     }
 
     /// The event in the form for readers, with at most `payload_max` bytes of its payload.
-    pub fn shown(&self, run: &'a str, payload_max: usize) -> Result<FeedEvent<'a>, Gone> {
+    pub fn shown(&self, run: &'a str, payload_max: usize) -> Result<FeedEvent<'a>, EventGap> {
         if let Some(lost) = self.lost() {
-            return Err(Gone::lost(lost));
+            return Err(EventGap::lost(lost));
         }
         let user = self.user();
         let seq = self.seq;

@@ -22,11 +22,11 @@ pub(crate) use entry::Happened;
 use entry::{EntryContent, EventOf};
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kinds, NoKind, Sample};
-pub use line::{FeedEvent, Gone};
+pub use line::{EventGap, FeedEvent};
 pub use lines::EventTexts;
 pub use panel::{Frame, Panel};
 pub use push::{Push, run as push};
-pub use push_state::{PushSeen, PushState};
+pub use push_state::{PushState, PushStatus};
 pub use ring::{Block, BlockPart, Bounds};
 pub(crate) use together::{length, together};
 pub use topics::{NotPublishable, PublishedKinds, publish_events};
@@ -39,7 +39,7 @@ use martlet_broker::{Event, EventInterest, EventNotice, SharedClient, TenantId};
 use martlet_codec::PacketType;
 use tokio::sync::watch;
 
-use crate::presence::{ClientSource, Known, Presence};
+use crate::presence::{ClientSource, ClientTable, Presence};
 use crate::wall_clock::now_ms;
 use interest::Wants;
 use lines::KeptLines;
@@ -151,7 +151,7 @@ impl Feed {
         events: &mut Vec<EventNotice>,
         lost: u64,
         presence: &Presence,
-        mut before: impl FnMut(&Known, &EventNotice),
+        mut before: impl FnMut(&ClientTable, &EventNotice),
     ) {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = now_ms();

@@ -231,7 +231,7 @@ impl PushFrames {
 
 /// What the server says in Pusher's protocol.
 #[derive(Deserialize)]
-struct Heard {
+struct ServerMessage {
     event: String,
     #[serde(default)]
     data: serde_json::Value,
@@ -273,7 +273,7 @@ async fn hear(
     };
     match message {
         Message::Text(text) => {
-            let Ok(heard) = serde_json::from_str::<Heard>(&text) else {
+            let Ok(heard) = serde_json::from_str::<ServerMessage>(&text) else {
                 return Ok(());
             };
             match &*heard.event {

@@ -12,7 +12,7 @@ const WARNING: &str = "events-push";
 
 /// How it is, as of a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PushSeen {
+pub struct PushStatus {
     /// There is a connection.
     pub connected: bool,
     /// Frames sent.
@@ -39,8 +39,8 @@ pub struct PushState {
 
 impl PushState {
     /// As of now.
-    pub fn seen(&self) -> PushSeen {
-        PushSeen {
+    pub fn seen(&self) -> PushStatus {
+        PushStatus {
             connected: self.connected.load(Ordering::Relaxed),
             sent: self.sent.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),

@@ -41,7 +41,7 @@ pub struct Block {
     bytes: usize,
 }
 
-/// An event of a block, whose number is told by its place. There may be ten thousands of them.
+/// An event of a block; its place gives its number. There may be ten thousands of them.
 #[derive(Debug)]
 struct BlockEntry {
     said: EntryContent,

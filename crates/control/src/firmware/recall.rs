@@ -9,7 +9,7 @@ use crate::why::facts::{Facts, RefusedFirmware};
 
 impl FirmwareStore {
     /// Adds it. `team`: the caller sees firmware of this team alone. Where the tables cannot be
-    /// read, health says so, and the rest is told.
+    /// read, health reports it, and the rest is shown.
     pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
         let (tenant, device) = (facts.question.tenant, &*facts.question.name);
         let Some(refused) = self.refused.of((tenant.0, device)) else {

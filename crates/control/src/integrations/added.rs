@@ -55,7 +55,7 @@ pub struct AddedChange {
 
 /// An integration of such a kind as a caller sees it.
 #[derive(Clone, Debug)]
-pub struct AddedSeen {
+pub struct VisibleIntegration {
     /// Name, which no other integration of this kind and node has.
     pub name: String,
     /// Team whose messages it takes; empty: the common tenant.
@@ -77,7 +77,7 @@ impl Integrations {
         kind: AddedKind,
         visibility: Visibility,
         tenant: Option<TenantId>,
-    ) -> Result<Vec<AddedSeen>, AddedError> {
+    ) -> Result<Vec<VisibleIntegration>, AddedError> {
         let added = self.added(visibility).await?.into_iter();
         let added = added.filter(|one| one.kind == kind.name());
         let entries = self.entries();
@@ -88,17 +88,17 @@ impl Integrations {
         let configured = running
             .clone()
             .filter(|entry| !entry.is_added && self.is_of(entry, tenant))
-            .map(|entry| AddedSeen {
+            .map(|entry| VisibleIntegration {
                 name: entry.settings.name.to_string(),
                 team: entry.settings.tenant.to_string(),
                 added: None,
                 state: Some(word(entry)),
             });
-        let mut all: Vec<AddedSeen> = configured.collect();
+        let mut all: Vec<VisibleIntegration> = configured.collect();
         all.extend(added.map(|one| {
             let mut running = running.clone();
             let own = running.find(|entry| entry.is_added && *entry.settings.name == *one.name);
-            AddedSeen {
+            VisibleIntegration {
                 name: one.name.clone(),
                 team: one.team.clone(),
                 state: own.map(word),
@@ -200,7 +200,7 @@ impl Integrations {
         });
         match removed.await {
             Err(SharedRegistryError::Registry(RegistryError::NotFound(why))) => {
-                // The answer tells nothing of the configuration, which the caller may not see.
+                // The answer has nothing of the configuration, which the caller may not see.
                 return Err(AddedError::NotFound(why.to_string()));
             }
             done => done?,

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Integrations;
-use super::operate::IntegrationSeen;
+use super::operate::IntegrationInfo;
 use super::trouble::Lag;
 use crate::wall_clock::now_ms;
 
@@ -67,7 +67,7 @@ const COUNTERS: &[CounterOf] = &[
 /// The integrations at one moment.
 #[derive(Debug)]
 pub struct IntegrationsPage {
-    all: Vec<IntegrationSeen>,
+    all: Vec<IntegrationInfo>,
     now_ms: u64,
 }
 
@@ -88,7 +88,7 @@ impl IntegrationsPage {
         encoder: &mut DescriptorEncoder<'_>,
         (name, help): (&str, &str),
         none: M,
-        value: impl Fn(&IntegrationSeen) -> Option<M>,
+        value: impl Fn(&IntegrationInfo) -> Option<M>,
     ) -> fmt::Result {
         let mut family = encoder.encode_descriptor(name, help, None, none.metric_type())?;
         for one in &self.all {
@@ -104,9 +104,9 @@ impl IntegrationsPage {
         &self,
         encoder: &mut DescriptorEncoder<'_>,
         described: (&str, &str),
-        value: impl Fn(&IntegrationSeen) -> Option<u64>,
+        value: impl Fn(&IntegrationInfo) -> Option<u64>,
     ) -> fmt::Result {
-        let value = |one: &IntegrationSeen| {
+        let value = |one: &IntegrationInfo| {
             let value = value(one)?;
             Some(ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)))
         };
@@ -120,7 +120,7 @@ impl Collector for IntegrationsPage {
             return Ok(());
         }
         for (name, help, value) in COUNTERS {
-            let value = |one: &IntegrationSeen| Some(ConstCounter::new(value(&one.state)));
+            let value = |one: &IntegrationInfo| Some(ConstCounter::new(value(&one.state)));
             let none = ConstCounter::new(0_u64);
             self.family(&mut encoder, (name, help), none, value)?;
         }

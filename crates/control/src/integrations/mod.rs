@@ -40,7 +40,7 @@ use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Command, Handle, Host as _};
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
-pub use added::{AddedChange, AddedError, AddedSeen, ENABLED};
+pub use added::{AddedChange, AddedError, ENABLED, VisibleIntegration};
 pub use connections::{PublishTo, SubscriptionError};
 pub use maker::{AddedKind, IntegrationMaker, Unusable};
 pub use martlet_integrate::AllowedNetworks;
@@ -55,7 +55,7 @@ pub use martlet_registry::DeadLettersKept;
 use martlet_registry::{DeadLetterCount, NotFound};
 pub use metrics::IntegrationsPage;
 pub(crate) use operate::Examined;
-pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
+pub use operate::{Chosen, IntegrationInfo, Operator, Order, SENT_AT_ONCE_MAX, Sending};
 
 use crate::control::{Control, ControlError};
 use crate::health::HealthAudience;

@@ -26,7 +26,7 @@ const TEST_WITHIN: Duration = Duration::from_secs(65);
 
 /// An integration with its state.
 #[derive(Clone, Debug)]
-pub struct IntegrationSeen {
+pub struct IntegrationInfo {
     /// Its handle, which has its names.
     pub handle: Arc<Handle>,
     /// Team whose tenant's messages it takes, as configured; empty is the common tenant.
@@ -129,12 +129,12 @@ impl Integrations {
 
 impl Operator<'_> {
     /// The integrations, in the order of the configuration.
-    pub async fn list(&self) -> Vec<IntegrationSeen> {
+    pub async fn list(&self) -> Vec<IntegrationInfo> {
         let stored = self.all.host.letters_stored().await;
         let stored = stored.as_deref();
         let stored_of = |handle: &Handle| Some(letters_of(stored?, (handle.kind(), handle.name())));
         let own = self.own().into_iter();
-        own.map(|entry| IntegrationSeen {
+        own.map(|entry| IntegrationInfo {
             handle: Arc::clone(&entry.handle),
             team: Arc::clone(&entry.settings.tenant),
             filters: entry.settings.filters.clone(),
@@ -152,8 +152,8 @@ impl Operator<'_> {
     ///
     /// # Errors
     /// There is none.
-    pub async fn one(&self, kind: &str, name: &str) -> Result<IntegrationSeen, IntegrationError> {
-        let is_it = |one: &IntegrationSeen| (one.handle.kind(), one.handle.name()) == (kind, name);
+    pub async fn one(&self, kind: &str, name: &str) -> Result<IntegrationInfo, IntegrationError> {
+        let is_it = |one: &IntegrationInfo| (one.handle.kind(), one.handle.name()) == (kind, name);
         let found = self.list().await.into_iter().find(is_it);
         found.ok_or_else(|| not_found(kind, name))
     }

@@ -1,4 +1,5 @@
-//! Dead letters that were to be sent again when the node stopped: their runners are told again.
+//! Dead letters that were to be sent again when the node stopped: their runners get the command
+//! again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ const TOLD_WITHIN: Duration = Duration::from_secs(10);
 /// Pause after the tables or a runner did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Tells all runners, each once it can be told.
+/// Sends the command to all runners, each once it can take it.
 pub(super) fn go_on(host: Arc<NodeHost>, all: Vec<Arc<Handle>>) -> Following {
     Following(tokio::spawn(async move {
         let all = all.iter().map(|handle| go_on_with(&host, handle));

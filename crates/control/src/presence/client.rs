@@ -19,7 +19,7 @@ pub struct ClientPresence {
     /// Why it is not connected.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub why: String,
-    /// It went with a DISCONNECT of its own. Who is told of it reads why it is not connected.
+    /// It has sent DISCONNECT. Readers of its presence see why it is not connected.
     #[serde(skip)]
     pub said_goodbye: bool,
     /// From where it is, or was.

@@ -70,9 +70,9 @@ impl ClientSource {
     }
 }
 
-/// All of them.
+/// All clients that the node knows of.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct ClientTable {
     clients: Arena<Client>,
     /// Places by tenant and Client Identifier.
     by_name: PlaceTable,
@@ -92,10 +92,10 @@ pub(crate) struct Known {
 
 #[derive(Debug)]
 struct Client {
-    /// As its CONNECT said in this run of the node; none: it is known from the run before.
+    /// As its CONNECT had it in this run of the node; none: it is known from the run before.
     who: Option<SharedClient>,
-    /// How it went; not there while it has not gone.
-    gone: Option<Box<Gone>>,
+    /// How its last connection ended; none: it has had one connection alone, which is open.
+    gone: Option<Box<Departure>>,
     since_ms: u64,
     tenant: TenantId,
     online: bool,
@@ -105,10 +105,10 @@ struct Client {
     is_counted: bool,
 }
 
-/// How a client went, and how often it came and went without anything to be said of it.
+/// How the last connection of a client ended, and how often it connected and disconnected normally.
 #[derive(Debug)]
-struct Gone {
-    /// As the store of presence has it from the run before; none: it has come in this run.
+struct Departure {
+    /// What the store of presence has from the run before; none: it has connected in this run.
     stored: Option<Arc<StoredClient>>,
     /// Why it is not connected, or was not before it came again.
     why: Going,
@@ -180,7 +180,7 @@ pub(crate) struct QuietClient {
     pub(crate) client: SharedClient,
 }
 
-impl Default for Known {
+impl Default for ClientTable {
     fn default() -> Self {
         Self {
             clients: Arena::default(),
@@ -202,7 +202,7 @@ fn hash_of_client(clients: &Arena<Client>, hasher: &FixedState, index: u32) -> u
     hasher.hash_one((client.tenant, client.client_id()))
 }
 
-impl Known {
+impl ClientTable {
     /// Clients that are not connected take about `bytes_max` at most; none:
     /// [`OFFLINE_BYTES_MAX`].
     pub(super) fn new(listeners: &[String], bytes_max: Option<usize>) -> Self {
@@ -304,7 +304,7 @@ impl Known {
                 listener: one.listener.as_str().into(),
                 listener_url: one.listener_url.as_str().into(),
             };
-            let gone = Gone {
+            let gone = Departure {
                 stored: Some(Arc::new(stored)),
                 why: Going::Before(one.why.clone().into(), one.said_goodbye),
                 will: None,
@@ -426,7 +426,7 @@ impl Known {
         tenant: TenantId,
         since_ms: u64,
         who: Option<SharedClient>,
-        gone: Option<Gone>,
+        gone: Option<Departure>,
     ) -> u32 {
         let index = self.clients.insert(Client {
             who,
@@ -576,7 +576,7 @@ impl Client {
     /// It has gone.
     fn go(&mut self, at_ms: u64, why: Going, will: Option<Box<WillNotice>>) {
         let gone = self.gone.get_or_insert_with(|| {
-            Box::new(Gone {
+            Box::new(Departure {
                 stored: None,
                 why: Going::Otherwise("".into()),
                 will: None,

@@ -3,9 +3,9 @@
 //! The rules are those of `martlet-rollout`; the tables keep all of it. So a crash loses nothing
 //! of it.
 //!
-//! * `task`: advances rollouts, and tells when one pauses or ends
+//! * `task`: advances rollouts, and reports when one pauses or ends
 //! * `cause`: why a device is stuck
-//! * `recall`: what is told of a device, or a rollout, that is asked about
+//! * `recall`: what `why` reports of a device, or a rollout
 
 mod cause;
 mod counts;

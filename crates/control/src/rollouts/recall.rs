@@ -11,10 +11,10 @@ use crate::journal::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{
-    BeforeJoining, DeviceRollout, DeviceStuck, Facts, RolloutAsked, RolloutStanding,
+    BeforeJoining, DeviceRollout, DeviceStuck, Facts, NamedRollout, RolloutStanding,
 };
 
-/// Rollouts of a device that are told.
+/// Rollouts of a device that are reported, at most.
 const TOLD: u32 = 3;
 /// How long ago they may have ended, milliseconds.
 const ENDED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
@@ -25,7 +25,7 @@ const SKIPPED_MAX: usize = 100;
 
 impl Rollouts {
     /// Adds it. `team`: the caller sees rollouts of this team alone. Where the tables cannot be
-    /// read, health says so, and the rest is told.
+    /// read, health reports it, and the rest is shown.
     pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
         let (name, tenant) = (facts.question.name.clone(), facts.question.tenant);
         let device = name.clone();
@@ -162,7 +162,7 @@ fn asked_about(
     control: &Control,
     rollout: Rollout,
     skipped: Option<(String, String)>,
-) -> RolloutAsked {
+) -> NamedRollout {
     let states = rollout.states();
     let troubled = [DeviceState::Failed, DeviceState::Silent];
     let troubled = troubled.iter().filter_map(|state| states.get(state)).sum();
@@ -170,7 +170,7 @@ fn asked_about(
         .iter()
         .map(|(state, count)| format!("{count} {}", state.word()))
         .collect();
-    RolloutAsked {
+    NamedRollout {
         firmware: firmware(&rollout),
         standing: match rollout.machine.state {
             RolloutState::Planned => RolloutStanding::Planned,
@@ -206,7 +206,7 @@ fn command(control: &Control, action: &str, id: &str) -> String {
     control.command_with_options(&format!("rollout {action}"), &typed(id))
 }
 
-/// Why a device is stuck, as `why` tells it; none: nothing is to be done for it in this rollout.
+/// Why a device is stuck, as `why` reports it; none: nothing is to be done for it in this rollout.
 fn stuck(kind: CauseKind) -> Option<DeviceStuck> {
     Some(match kind {
         CauseKind::NotStarted => DeviceStuck::NotStarted,

@@ -71,7 +71,7 @@ impl Rollouts {
             let (rollout, looked_until) = self.advance_one(number, look_after).await?;
             looked.extend(looked_until.map(|until| (number, until)));
             let Some(rollout) = rollout else {
-                // There is more to do than fits into a tick: it is told of in the next one.
+                // There is more to do than fits into a tick: it is reported in the next one.
                 unknown.insert(number);
                 continue;
             };

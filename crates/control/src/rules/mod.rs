@@ -10,7 +10,7 @@
 //! * `guarded`: panics of expressions
 //! * `metrics`: metrics of rules
 //! * `publish`: the parts by which rules and alarms publish
-//! * `recall`: what is told of a rule that is asked about
+//! * `recall`: what `why` reports of a rule
 //! * `sink`: the integration
 //! * `action_counts`: counts of actions
 //! * `actions`: what follows from a message is done
@@ -42,7 +42,7 @@ use tracing::warn;
 
 pub use counts::RuleCounts;
 pub(crate) use publish::{PostError, Posted, Publisher};
-pub use stored::{RuleChange, RuleError, RuleSeen};
+pub use stored::{RuleChange, RuleError, VisibleRule};
 pub use trial::{TrialOutcome, TriedMessage};
 
 use crate::alarms::Alarms;

@@ -5,11 +5,11 @@ use martlet_codec::{TopicFilter, TopicName};
 use martlet_registry::{AlarmFilter, PageRequest, Visibility};
 use martlet_rules::{ActionDefinition, AlarmState, InhibitedAlarm, own_webhook};
 
-use super::{Definition, RuleSeen, Rules, webhooks};
+use super::{Definition, Rules, VisibleRule, webhooks};
 use crate::lock::lock;
 use crate::text::typed;
 use crate::wall_clock::unsigned;
-use crate::why::facts::{Facts, InhibitedRuleAlarm, Integration, RuleAlarm, RuleAsked};
+use crate::why::facts::{Facts, InhibitedRuleAlarm, Integration, NamedRule, RuleAlarm};
 
 /// Alarms of a rule that are looked at.
 const ALARMS_MAX: usize = 20;
@@ -19,7 +19,7 @@ const ALARM_EVENTS: &str = "$events/alarm_raised";
 
 impl Rules {
     /// Adds it. `team`: the caller sees rules of this team alone. Where the tables cannot be read,
-    /// health says so, and the rest is told.
+    /// health reports it, and the rest is shown.
     pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
         // Rules have events published that they look at.
         let published = lock(&self.published).clone();
@@ -43,7 +43,7 @@ impl Rules {
             let webhooks = self.webhooks_of(&rule).await;
             let alarms = self.alarms_of(&rule).await;
             let takers = self.takers_of(&rule).await;
-            facts.rule_asked = Some(RuleAsked {
+            facts.rule_asked = Some(NamedRule {
                 webhooks,
                 alarms,
                 inhibited,
@@ -54,7 +54,7 @@ impl Rules {
     }
 
     /// The webhooks that a rule acts on.
-    async fn webhooks_of(&self, rule: &RuleSeen) -> Vec<Integration> {
+    async fn webhooks_of(&self, rule: &VisibleRule) -> Vec<Integration> {
         let mut found = Vec::new();
         for (at, action) in rule.definition.actions.iter().enumerate() {
             let ActionDefinition::Webhook(webhook) = action else {
@@ -73,7 +73,7 @@ impl Rules {
     }
 
     /// The alarm that a rule keeps, if it would be raised and another one silences it.
-    fn inhibited(&self, rule: &RuleSeen) -> Option<InhibitedRuleAlarm> {
+    fn inhibited(&self, rule: &VisibleRule) -> Option<InhibitedRuleAlarm> {
         rule.definition.alarm.as_ref()?;
         let told = |one: InhibitedAlarm<'_>| InhibitedRuleAlarm {
             subject: one.key.subject.clone(),
@@ -89,7 +89,7 @@ impl Rules {
     }
 
     /// The tenant of the alarms of a rule.
-    fn tenant_of_alarms(&self, rule: &RuleSeen) -> TenantId {
+    fn tenant_of_alarms(&self, rule: &VisibleRule) -> TenantId {
         // Alarms of the node have another tenant, or name.
         let policy = self.control.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
@@ -98,7 +98,7 @@ impl Rules {
     }
 
     /// The alarms that a rule has raised and that are not cleared.
-    async fn alarms_of(&self, rule: &RuleSeen) -> Vec<RuleAlarm> {
+    async fn alarms_of(&self, rule: &VisibleRule) -> Vec<RuleAlarm> {
         let mut found = Vec::new();
         let tenant = self.tenant_of_alarms(rule).0;
         for name in raised(rule) {
@@ -137,7 +137,7 @@ impl Rules {
 
     /// The integrations that take the alarms of a rule, or the messages that it publishes, where
     /// their topic is the same for each of them.
-    async fn takers_of(&self, rule: &RuleSeen) -> Vec<Integration> {
+    async fn takers_of(&self, rule: &VisibleRule) -> Vec<Integration> {
         let mut topics: Vec<String> = Vec::new();
         if raised(rule).next().is_some() {
             topics.push(self.alarms.topic());
@@ -170,13 +170,13 @@ impl Rules {
         found
     }
 
-    fn asked_about(&self, rule: RuleSeen) -> RuleAsked {
+    fn asked_about(&self, rule: VisibleRule) -> NamedRule {
         let command = |action: &str| {
             self.control
                 .command_of_team(&format!("rule {action}"), &rule.team, &typed(&rule.name))
         };
         let counts = rule.counts.clone().unwrap_or_default();
-        RuleAsked {
+        NamedRule {
             is_on: rule.definition.is_enabled(),
             is_in_force: rule.counts.is_some(),
             is_configured: rule.stored.is_none(),
@@ -203,7 +203,7 @@ impl Rules {
 }
 
 /// Names of the alarms that a rule raises: one that it keeps has its name.
-fn raised(rule: &RuleSeen) -> impl Iterator<Item = &str> {
+fn raised(rule: &VisibleRule) -> impl Iterator<Item = &str> {
     let kept = rule.definition.alarm.iter().map(|_| &*rule.name);
     let actions = rule.definition.actions.iter();
     kept.chain(actions.filter_map(|action| match action {

@@ -160,7 +160,7 @@ fn hops_here(message: &SinkMessage) -> u8 {
     }
 }
 
-/// Hops that rules of this node and of others have counted, as the message tells.
+/// Hops that rules of this node and of others have counted, as the message states.
 fn told_hops(message: &SinkMessage) -> u8 {
     hops_of_property(message).max(message.hops())
 }
@@ -178,7 +178,7 @@ fn hops_of_property(message: &SinkMessage) -> u8 {
     hops.max().unwrap_or_default()
 }
 
-/// What rules are told of a message: one thing, or one for each value of telemetry.
+/// The facts for the rules about a message: one, or one for each value of telemetry.
 fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> Vec<Facts<'a>> {
     let received_ms = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
     let device = |id: &str| DeviceFacts {

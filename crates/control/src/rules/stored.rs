@@ -57,7 +57,7 @@ pub struct RuleChange {
 
 /// A rule as a caller sees it.
 #[derive(Clone, Debug)]
-pub struct RuleSeen {
+pub struct VisibleRule {
     /// Name, which no other rule has.
     pub name: String,
     /// Id of the team whose messages it looks at; empty: the common tenant.
@@ -210,14 +210,14 @@ impl Rules {
     ///
     /// # Errors
     /// The tables cannot be read.
-    pub async fn seen(&self, visibility: Visibility) -> Result<Vec<RuleSeen>, RuleError> {
+    pub async fn seen(&self, visibility: Visibility) -> Result<Vec<VisibleRule>, RuleError> {
         let sees_team = |team: &str| match team {
             "" => visibility.team().is_none(),
             team => visibility.team().is_none_or(|own| own == team),
         };
         let configured = self.configured.iter().filter(|rule| sees_team(&rule.team));
-        let mut all: Vec<RuleSeen> = configured
-            .map(|rule| RuleSeen {
+        let mut all: Vec<VisibleRule> = configured
+            .map(|rule| VisibleRule {
                 name: rule.name.clone(),
                 team: rule.team.clone(),
                 definition: rule.definition.clone(),
@@ -229,7 +229,7 @@ impl Rules {
             let Ok(definition) = serde_json::from_str(&one.definition) else {
                 continue;
             };
-            all.push(RuleSeen {
+            all.push(VisibleRule {
                 name: one.name.clone(),
                 team: one.team.clone(),
                 definition,

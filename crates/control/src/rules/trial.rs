@@ -1,4 +1,4 @@
-//! Rules that are tried on messages: what would have happened is told, and nothing is done.
+//! Rules that are tried on messages: the result is what would have happened, and nothing is done.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -40,7 +40,7 @@ impl SharedRegistryError {
     }
 }
 
-/// What is told of a database that cannot be used.
+/// Error text for a database that cannot be used.
 const CANNOT: &str =
     "the tables of users and devices cannot be used now: martlet health and the node's log say why";
 

@@ -56,8 +56,8 @@ impl SharedRegistry {
         written.await.unwrap_or_else(|_| lost())
     }
 
-    /// All lines that there are, in one transaction. If that fails, who waits is told, and the
-    /// others are tried again.
+    /// All lines that there are, in one transaction. If that fails, the waiting callers get the
+    /// error, and the others are tried again.
     async fn write_lines(self: &Arc<Self>) {
         let queued = self.notes.lock().take();
         if queued.is_empty() {

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What keys and names stood for.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<State>);
+pub(super) struct KnownCallers(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -73,7 +73,7 @@ fn of_key(key: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
     bytes
 }
 
-impl Known {
+impl KnownCallers {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_key_is_known_until_it_ends_or_is_taken_back() {
-        let known = Known::default();
+        let known = KnownCallers::default();
         let principal = Principal::anonymous(Scopes::all());
         known.tell_key(b"a", Some((principal.clone(), 10)));
         known.tell_key(b"b", Some((principal.clone(), 0)));
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn who_was_asked_about_longest_ago_makes_room() {
-        let known = Known::default();
+        let known = KnownCallers::default();
         let principal = Principal::anonymous(Scopes::NONE);
         for number in 0..=KEPT {
             let key = number.to_string();
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn after_a_failure_those_who_are_kept_do_not_wait() {
-        let (known, now) = (Known::default(), Instant::now());
+        let (known, now) = (KnownCallers::default(), Instant::now());
         assert!(!known.is_pausing(now));
         known.fail(now);
         assert!(known.is_pausing(now) && !known.is_pausing(now + PAUSE));

@@ -1,6 +1,6 @@
 //! When devices were last heard of, for the question why something does not work.
 
-use martlet_registry::LastHeard;
+use martlet_registry::LastActivity;
 
 use super::SharedRegistry;
 use crate::why::facts::{Facts, NamedStanding};
@@ -29,7 +29,7 @@ impl SharedRegistry {
         }
     }
 
-    async fn last_heard(&self, tenant: u32, id: &str) -> Option<LastHeard> {
+    async fn last_heard(&self, tenant: u32, id: &str) -> Option<LastActivity> {
         let id = id.to_owned();
         let read = self
             .read(move |registry| Box::pin(async move { registry.last_heard(tenant, &id).await }));

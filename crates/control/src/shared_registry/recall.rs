@@ -2,7 +2,7 @@
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    AccountKind, Credential, CredentialKind, Gone, InactiveDevice, Presence, Visibility,
+    AccountKind, Credential, CredentialKind, DeletedAccount, InactiveDevice, Presence, Visibility,
 };
 
 use super::SharedRegistry;
@@ -10,7 +10,7 @@ use super::callers::account_named;
 use crate::presence::ClientPresence;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{Deleted, Facts, GoneTeam, Inactive, NoApiRole, NoCredential, Spent};
+use crate::why::facts::{Deleted, Facts, Inactive, NoApiRole, NoCredential, Spent, TeamDeletion};
 
 /// What a device is known as.
 const DEVICE: &str = "device";
@@ -20,7 +20,7 @@ const USER: &str = "user";
 
 impl SharedRegistry {
     /// Adds it. `team`: the caller sees what is of this team alone. Where the tables cannot be
-    /// read, health says so, and the rest is told.
+    /// read, health reports it, and the rest is shown.
     pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
         self.recall_messages(facts).await;
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
@@ -37,7 +37,7 @@ impl SharedRegistry {
         }
         self.recall_rights(facts).await;
         let user = facts.user.clone().filter(|user| *user != name);
-        // A caller that sees one team is told nothing about another.
+        // A caller that sees one team gets nothing about another.
         let sees_node = facts.question.sees_node;
         let found = self.read(move |registry| {
             Box::pin(async move {
@@ -81,7 +81,7 @@ impl SharedRegistry {
                 user: found.of_user,
                 at_ms: unsigned(gone.at_ms),
                 command,
-                team: gone.team.map(|team| GoneTeam {
+                team: gone.team.map(|team| TeamDeletion {
                     name: team.name,
                     brings_back: team.brings_back,
                 }),
@@ -158,7 +158,7 @@ impl SharedRegistry {
     }
 
     /// The command that brings it back, or else its team, which has to be there first.
-    fn bringing_back(&self, gone: &Gone, tenant: TenantId, name: &str) -> Option<String> {
+    fn bringing_back(&self, gone: &DeletedAccount, tenant: TenantId, name: &str) -> Option<String> {
         let journal = &self.control.journal;
         match (&gone.team, gone.known) {
             (Some(team), _) => journal.restoring_team(&team.id),
@@ -170,7 +170,7 @@ impl SharedRegistry {
 
 /// What the tables have of a client.
 struct Recalled {
-    gone: Option<Gone>,
+    gone: Option<DeletedAccount>,
     /// The user name, if the client itself is not gone but its user.
     of_user: Option<String>,
     gone_with_teams: Vec<String>,

@@ -5,7 +5,7 @@ use martlet_registry::{ApiKey, Visibility};
 use super::SharedRegistry;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{ApiKeyAsked, Facts};
+use crate::why::facts::{Facts, NamedApiKey};
 
 impl SharedRegistry {
     /// Adds the key that has the name, or the id, that was asked about: one that is good before
@@ -25,14 +25,14 @@ impl SharedRegistry {
         facts.api_key_asked = found.map(|key| self.asked_about(key));
     }
 
-    fn asked_about(&self, key: ApiKey) -> ApiKeyAsked {
+    fn asked_about(&self, key: ApiKey) -> NamedApiKey {
         let known = |ms: i64| Some(unsigned(ms)).filter(|ms| *ms > 0);
         let scopes = key.scopes.iter();
         let scopes: String = scopes
             .map(|scope| format!("--scope {} ", typed(scope)))
             .collect();
         let arguments = format!("{scopes}{}", typed(&key.name));
-        ApiKeyAsked {
+        NamedApiKey {
             expires_ms: known(key.expires_ms),
             revoked_ms: known(key.revoked_ms),
             last_used_ms: known(key.last_used_ms),

@@ -1,5 +1,5 @@
 //! Users who logged in to the API with the right password and have no rights there, in memory.
-//! Clients are told what those are told whose password is wrong; `why` tells the reason.
+//! Clients get the answer to a wrong password; `why` reports the reason.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;

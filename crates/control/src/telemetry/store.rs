@@ -1,5 +1,5 @@
 //! The storage while the node runs: it is opened when it is needed, and again when it could not be
-//! opened; what it does not take is told to those who ask for it.
+//! opened; callers get an error for what it rejects.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ use crate::wall_clock::now_signed_ms;
 const WARNING: &str = "telemetry";
 /// Time between two attempts to open the storage.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
-/// Time after which health tells of a write that is not answered yet.
+/// Time after which health reports a write that is not answered yet.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 
 /// What telemetry is set up with.

@@ -8,7 +8,7 @@ use martlet_broker::{MessageId, TenantId};
 use martlet_codec::{QoS, TopicName};
 
 use super::rate::Rate;
-use super::seen::{PayloadSeen, PublisherSeen, TopicQuery, TopicSeen, TopicsSeen};
+use super::seen::{MessagePublisher, RememberedMessage, RememberedTopic, TopicPage, TopicQuery};
 
 /// What the topic memory may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ struct Topic {
 #[derive(Debug)]
 struct KeptPayload {
     at_ms: u64,
-    seen: PayloadSeen,
+    seen: RememberedMessage,
     /// What it counts for.
     bytes: usize,
 }
@@ -168,7 +168,8 @@ impl Memory {
         forgotten == most
     }
 
-    /// Drops topics of the tenant that uses most memory, the one with the oldest last message first.
+    /// Drops topics of the tenant that uses most memory, the one with the oldest last message
+    /// first.
     fn make_room(&mut self) {
         while self.bytes > self.limits.bytes {
             let most = self.tenants.values_mut().max_by_key(|tenant| tenant.bytes);
@@ -188,7 +189,7 @@ impl Memory {
         after: Option<&str>,
         most: usize,
         now_ms: u64,
-        seen: &mut TopicsSeen,
+        seen: &mut TopicPage,
     ) -> Option<String> {
         let tenant = self.tenants.get(&query.tenant)?;
         let words = Words::new(query.words);
@@ -225,10 +226,10 @@ impl Memory {
         topic: &str,
         limit: usize,
         now_ms: u64,
-    ) -> Option<Vec<PayloadSeen>> {
+    ) -> Option<Vec<RememberedMessage>> {
         let topic = self.tenants.get(&tenant)?.topics.get(topic)?;
         let young = topic.young(&self.limits, now_ms).rev().take(limit);
-        let all: Vec<PayloadSeen> = young.map(|kept| kept.seen.clone()).collect();
+        let all: Vec<RememberedMessage> = young.map(|kept| kept.seen.clone()).collect();
         (!all.is_empty()).then_some(all)
     }
 }
@@ -301,7 +302,7 @@ impl Topic {
         self.kept.push_back(KeptPayload {
             at_ms: now_ms,
             bytes,
-            seen: PayloadSeen {
+            seen: RememberedMessage {
                 id: arrived.id,
                 received_wall_ms: arrived.received_wall_ms,
                 qos: arrived.qos,
@@ -315,12 +316,12 @@ impl Topic {
 
     /// The publisher of a message and what it counts for; shared with the message before where that
     /// has the same one. It counts for each message, as the one that made it may go first.
-    fn publisher(&self, arrived: &Arrived<'_>) -> (Option<Arc<PublisherSeen>>, usize) {
+    fn publisher(&self, arrived: &Arrived<'_>) -> (Option<Arc<MessagePublisher>>, usize) {
         let Some(client_id) = arrived.client_id else {
             return (None, 0);
         };
         let names = client_id.len() + arrived.user_name.map_or(0, str::len);
-        let is_same = |seen: &PublisherSeen| {
+        let is_same = |seen: &MessagePublisher| {
             *seen.client_id == *client_id
                 && seen.user_name.as_deref() == arrived.user_name
                 && seen.is_device == arrived.is_device
@@ -331,7 +332,7 @@ impl Topic {
             .and_then(|kept| kept.seen.publisher.as_ref());
         let publisher = match before.filter(|seen| is_same(seen)) {
             Some(same) => Arc::clone(same),
-            None => Arc::new(PublisherSeen {
+            None => Arc::new(MessagePublisher {
                 client_id: client_id.into(),
                 user_name: arrived.user_name.map(Into::into),
                 is_device: arrived.is_device,
@@ -351,9 +352,14 @@ impl Topic {
     }
 
     /// As a reader sees it; none if all of it is too old.
-    fn seen(&self, name: &Arc<str>, limits: &TopicMemoryLimits, now_ms: u64) -> Option<TopicSeen> {
+    fn seen(
+        &self,
+        name: &Arc<str>,
+        limits: &TopicMemoryLimits,
+        now_ms: u64,
+    ) -> Option<RememberedTopic> {
         let last = self.young(limits, now_ms).next_back()?;
-        Some(TopicSeen {
+        Some(RememberedTopic {
             topic: Arc::clone(name),
             messages: self.messages,
             payload_bytes: self.payload_bytes,
@@ -460,7 +466,7 @@ mod tests {
             limit: 100,
             count: false,
         };
-        let mut seen = TopicsSeen::default();
+        let mut seen = TopicPage::default();
         assert!(
             memory
                 .look(&query, None, usize::MAX, now_ms, &mut seen)
@@ -578,7 +584,7 @@ mod tests {
             limit: 2,
             count: true,
         };
-        let mut page = TopicsSeen::default();
+        let mut page = TopicPage::default();
         let mut after = None;
         while let Some(last) = memory.look(&query, after.as_deref(), 1, 0, &mut page) {
             after = Some(last);

@@ -24,7 +24,7 @@ use martlet_broker::TenantId;
 use memory::Memory;
 pub use memory::{DroppedTopics, TopicMemoryLimits};
 pub use metrics::TopicMemoryPage;
-pub use seen::{PayloadSeen, PublisherSeen, TopicQuery, TopicSeen, TopicsSeen};
+pub use seen::{MessagePublisher, RememberedMessage, RememberedTopic, TopicPage, TopicQuery};
 pub use take::remember_topics;
 
 /// Topics that a reader looks at before others get their turn; of long ones fewer.
@@ -61,8 +61,8 @@ impl TopicMemory {
     }
 
     /// A page of the topics of a tenant, by their names.
-    pub async fn find(&self, query: &TopicQuery<'_>) -> TopicsSeen {
-        let mut seen = TopicsSeen::default();
+    pub async fn find(&self, query: &TopicQuery<'_>) -> TopicPage {
+        let mut seen = TopicPage::default();
         let mut after = query.after.map(str::to_owned);
         loop {
             let looked_at = self.memory().look(
@@ -85,7 +85,12 @@ impl TopicMemory {
     }
 
     /// What is remembered of a topic: its last payloads, the newest one first, `limit` at most.
-    pub fn history(&self, tenant: TenantId, topic: &str, limit: usize) -> Option<Vec<PayloadSeen>> {
+    pub fn history(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+        limit: usize,
+    ) -> Option<Vec<RememberedMessage>> {
         self.memory().history(tenant, topic, limit, self.now_ms())
     }
 

@@ -25,16 +25,16 @@ pub struct TopicQuery<'a> {
 
 /// A page of topics.
 #[derive(Clone, Debug, Default)]
-pub struct TopicsSeen {
+pub struct TopicPage {
     /// The topics, by their names.
-    pub topics: Vec<TopicSeen>,
+    pub topics: Vec<RememberedTopic>,
     /// There are more.
     pub more: bool,
     /// How many there are on all pages, where the query counts them from the first page on.
     pub count: u64,
 }
 
-impl TopicsSeen {
+impl TopicPage {
     pub(crate) fn is_complete(&self, query: &TopicQuery<'_>) -> bool {
         self.more && !query.count
     }
@@ -42,7 +42,7 @@ impl TopicsSeen {
 
 /// A topic that is remembered.
 #[derive(Clone, Debug)]
-pub struct TopicSeen {
+pub struct RememberedTopic {
     /// Topic Name.
     pub topic: Arc<str>,
     /// Messages since it is remembered.
@@ -54,12 +54,12 @@ pub struct TopicSeen {
     /// Payloads that are kept.
     pub kept: usize,
     /// The last message.
-    pub last: PayloadSeen,
+    pub last: RememberedMessage,
 }
 
 /// A message that is remembered.
 #[derive(Clone, Debug)]
-pub struct PayloadSeen {
+pub struct RememberedMessage {
     /// Its name.
     pub id: MessageId,
     /// When it came in, milliseconds since the Unix epoch.
@@ -69,7 +69,7 @@ pub struct PayloadSeen {
     /// It was published with RETAIN 1.
     pub retain: bool,
     /// The publisher; none where that is not known, or it was the node.
-    pub publisher: Option<Arc<PublisherSeen>>,
+    pub publisher: Option<Arc<MessagePublisher>>,
     /// Its payload, or its beginning.
     pub payload: Arc<[u8]>,
     /// Length of the payload.
@@ -78,7 +78,7 @@ pub struct PayloadSeen {
 
 /// The publisher of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublisherSeen {
+pub struct MessagePublisher {
     /// Client Identifier.
     pub client_id: Box<str>,
     /// User name.

@@ -6,7 +6,7 @@
 //! settles a message once the tables have it.
 //!
 //! * `message`: topics and payloads
-//! * `recall`: what is told of a device that is asked about
+//! * `recall`: what `why` reports of a device
 //! * `task`: publishes desired values and takes reports
 
 mod message;
@@ -186,7 +186,7 @@ impl Twins {
         Ok(twin)
     }
 
-    /// Tells those who watch events that values have changed, as the consequence of a message with
+    /// Reports to readers of events that values have changed, as the consequence of a message with
     /// these hops.
     fn tell(&self, (tenant, device): (u32, &str), (side, version): (&'static str, i64), hops: u8) {
         let head = EventHead::new(TenantId(tenant), device);

@@ -16,7 +16,7 @@ const NAMED: usize = 5;
 
 impl Twins {
     /// Adds it. `team`: the caller sees devices of this team alone. Where the tables cannot be
-    /// read, health says so, and the rest is told.
+    /// read, health reports it, and the rest is shown.
     pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
         let (device, tenant) = (facts.question.name.clone(), facts.question.tenant);
         let of_tenant = control.team_of_tenant(tenant);

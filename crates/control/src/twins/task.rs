@@ -154,7 +154,7 @@ impl Task<'_> {
         }
     }
 
-    /// Takes what the part was told, and what it is told next, as far as that is there.
+    /// Takes this event of the part, and the next ones that are there.
     fn take(&mut self, first: LaneEvent) -> Result<(), &'static str> {
         let mut next = Some(first);
         let mut settled = Vec::new();
@@ -312,7 +312,7 @@ impl Task<'_> {
         Ok(())
     }
 
-    /// Tells devices why their reports are not applied. Nothing depends on that.
+    /// Publishes to devices why their reports are not applied. Nothing depends on that.
     async fn tell_errors(&mut self) {
         for (tenant, answer) in std::mem::take(&mut self.errors) {
             let sent = self.control.publish(PART, tenant, vec![answer]).await;

@@ -40,7 +40,7 @@ impl UseCase for ListApiKeys {
     }
 }
 
-/// Adds a key, which is told this once. The caller needs its scopes and all rights of its owner.
+/// Adds a key, which is shown this once. The caller needs its scopes and all rights of its owner.
 #[derive(Debug)]
 pub struct AddApiKey {
     /// The key. Without an owner it is the caller's, if that is a user.

@@ -31,7 +31,7 @@ impl UseCase for ListCredentials {
     }
 }
 
-/// Adds a credential to those of a device; a secret that is generated is told this once.
+/// Adds a credential to those of a device; a secret that is generated is shown this once.
 #[derive(Debug)]
 pub struct AddCredential {
     /// Which device.
@@ -65,7 +65,7 @@ impl UseCase for AddCredential {
     }
 }
 
-/// Gives a device another secret, which is told this once.
+/// Gives a device another secret, which is shown this once.
 #[derive(Debug)]
 pub struct RotateSecret {
     /// Which device.

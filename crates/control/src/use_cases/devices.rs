@@ -203,7 +203,7 @@ async fn with_type(
     Ok(device)
 }
 
-/// Adds a device; its secret, if one is generated, is told this once.
+/// Adds a device; its secret, if one is generated, is shown this once.
 #[derive(Debug)]
 pub struct AddDevice {
     /// The device.
@@ -228,7 +228,7 @@ impl UseCase for AddDevice {
 }
 
 /// Adds a device whose name no other one has. Its id is its number. Its secret, of 32 letters and
-/// digits, is told this once.
+/// digits, is shown this once.
 #[derive(Debug)]
 pub struct RegisterDevice {
     /// The device.

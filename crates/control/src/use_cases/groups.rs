@@ -31,8 +31,8 @@ impl GroupName {
         Ok(registry.group_named(&of_team, &self.text).await?.id)
     }
 
-    /// The group, and the devices that are added or removed: those of the named team. Without a team,
-    /// the group of the devices' team is chosen among several of one name.
+    /// The group, and the devices that are added or removed: those of the named team. Without a
+    /// team, the group of the devices' team is chosen among several of one name.
     async fn members(
         self,
         registry: &mut Registry,

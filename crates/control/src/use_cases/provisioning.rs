@@ -23,7 +23,7 @@ impl UseCase for ListProvisioningKeys {
     }
 }
 
-/// Adds a provisioning key, which is told this once.
+/// Adds a provisioning key, which is shown this once.
 #[derive(Debug)]
 pub struct AddProvisioningKey {
     /// The key.

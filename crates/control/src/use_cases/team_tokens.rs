@@ -28,7 +28,7 @@ impl UseCase for ListTeamTokens {
     }
 }
 
-/// Adds a token, whose key and secret are told this once.
+/// Adds a token, whose key and secret are shown this once.
 #[derive(Debug)]
 pub struct AddTeamToken {
     /// Id or name of the team.

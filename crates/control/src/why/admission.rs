@@ -1,7 +1,7 @@
 //! Whether a client is admitted, and why not.
 
 use super::Finding;
-use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence};
+use super::facts::{Deleted, Facts, Lockout, Namesakes, Presence, TeamDeletion};
 use super::found::{Found, RECENT_MS, Weight, is_connected, times};
 use super::side::{Side, side};
 use super::will::with_will;
@@ -23,8 +23,8 @@ fn refused_before(facts: &Facts) -> Option<&Run> {
     last_refused(facts).filter(|run| is_over(facts, run))
 }
 
-/// The reason of the refusal is over: the client was added or restored, activated or enabled, or its
-/// ban was lifted.
+/// The reason of the refusal is over: the client was added or restored, activated or enabled, or
+/// its ban was lifted.
 fn is_over(facts: &Facts, run: &Run) -> bool {
     let is_of_token = facts.by_team_token
         && matches!(
@@ -58,8 +58,8 @@ fn last_refused(facts: &Facts) -> Option<&Run> {
     (last.last.what == EventKind::Refused).then_some(last)
 }
 
-/// The last request to add it by a provisioning key was refused, and it has not connected since. What
-/// a key does not permit is over once the device is known; that its id is taken is not.
+/// The last request to add it by a provisioning key was refused, and it has not connected since.
+/// What a key does not permit is over once the device is known; that its id is taken is not.
 pub(super) fn not_added(facts: &Facts) -> Option<&Run> {
     let is_its_own = |run: &&Run| {
         matches!(
@@ -134,8 +134,8 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
         found.push((weight, finding));
     }
     found.extend(provisioning_refused(facts));
-    // Of a deleted user or device only the deletion is reported. A name that is to be added is unknown
-    // until then.
+    // Of a deleted user or device only the deletion is reported. A name that is to be added is
+    // unknown until then.
     if let Some(Standing::Barred(why)) = &facts.standing
         && deleted.is_none()
         && !is_unknown_as_expected(facts, why.cause)
@@ -428,7 +428,7 @@ fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
 fn removed(deleted: &Deleted) -> Finding {
     let (sentence, remedy) = match (&deleted.team, &deleted.command) {
         (
-            Some(GoneTeam {
+            Some(TeamDeletion {
                 name,
                 brings_back: true,
             }),
@@ -438,7 +438,7 @@ fn removed(deleted: &Deleted) -> Finding {
             format!("restore the team {name}: that restores it too"),
         ),
         (
-            Some(GoneTeam {
+            Some(TeamDeletion {
                 name,
                 brings_back: false,
             }),

@@ -1,13 +1,13 @@
 //! A key of the API that was asked about by name.
 
 use super::Finding;
-use super::facts::ApiKeyAsked;
+use super::facts::NamedApiKey;
 use super::found::times;
 use crate::cause::Cause;
 use crate::rfc3339;
 
 /// How a key is that was not revoked.
-pub(super) fn of_asked(now_ms: u64, key: &ApiKeyAsked) -> Finding {
+pub(super) fn of_asked(now_ms: u64, key: &NamedApiKey) -> Finding {
     let name = &key.name;
     let about = about(key);
     let what = format!("{name} is an API key, which is for HTTP, and no client");
@@ -37,7 +37,7 @@ pub(super) fn of_asked(now_ms: u64, key: &ApiKeyAsked) -> Finding {
     }
 }
 
-fn ended(key: &ApiKeyAsked, sentence: String, at_ms: u64) -> Finding {
+fn ended(key: &NamedApiKey, sentence: String, at_ms: u64) -> Finding {
     Finding::new(Cause::CredentialExpired, sentence)
         .since(at_ms)
         .remedy("add another key, and give it to the program that calls the API")
@@ -45,7 +45,7 @@ fn ended(key: &ApiKeyAsked, sentence: String, at_ms: u64) -> Finding {
 }
 
 /// Its scopes, and when it was used.
-pub(super) fn about(key: &ApiKeyAsked) -> String {
+pub(super) fn about(key: &NamedApiKey) -> String {
     let scopes = match &*key.scopes {
         [one] => format!("its scope is {one}"),
         all => format!("its scopes are {}", all.join(", ")),

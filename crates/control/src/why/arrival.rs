@@ -29,7 +29,7 @@ const OF_OTHERS_MAX: usize = 1_000;
 /// Levels of a topic that are looked up as Client Identifiers.
 pub(super) const LEVELS_MAX: usize = 8;
 
-/// Clients that nearly have a subscription, and topics, that are told.
+/// Clients that nearly have a subscription, and topics, that are named, at most.
 const TOLD: usize = 3;
 
 /// Topics for which the rules are asked.
@@ -63,7 +63,7 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
 }
 
 /// What was published is kept in the tables, and is published again once the client subscribes:
-/// that is told by its state.
+/// its state reports that.
 fn is_kept(facts: &Facts, one: &UnmatchedTopic) -> bool {
     let topic = &*one.topic;
     let mut commands = facts.commands.iter();
@@ -403,7 +403,7 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
         let Some((weight, meant)) = is_meant_by(facts, topic) else {
             continue;
         };
-        // What was refused of the user that was asked about is told as that.
+        // What was refused of the user that was asked about is reported as that.
         let is_own = entry.client_id == facts.client_id
             || entry.user_name.as_deref() == Some(&facts.question.name);
         if is_own {

@@ -4,7 +4,7 @@ use martlet_broker::EventKind;
 use martlet_registry::CommandState;
 
 use super::Finding;
-use super::facts::{CommandAsked, DeviceCommand, Facts};
+use super::facts::{DeviceCommand, Facts, NamedCommand};
 use super::found::{
     ENDED_RECENTLY_MS, Found, Weight, devices as devices_in_words, is_connected, uncapitalized,
 };
@@ -13,10 +13,11 @@ use super::side::{asks_for_one_of, was_refused};
 use crate::cause::Cause;
 use crate::rfc3339;
 
-/// Time that a device has to acknowledge a message, or to answer a command, before that is told.
+/// Time that a device has to acknowledge a message, or to answer a command, before that is
+/// reported.
 const ANSWERS_WITHIN_MS: u64 = 30_000;
 
-/// What keeps a command from being carried out. Those of one kind are told together.
+/// What keeps a command from being carried out. Those of one kind are reported together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stuck {
     /// The device is not connected.
@@ -59,9 +60,9 @@ pub(super) fn commands(facts: &Facts, found: &mut Found) {
 }
 
 /// A command that was asked about by its id.
-pub(super) fn of_asked(asked: &CommandAsked) -> Finding {
+pub(super) fn of_asked(asked: &NamedCommand) -> Finding {
     match asked {
-        CommandAsked::One(command) => match stuck_at(command) {
+        NamedCommand::One(command) => match stuck_at(command) {
             Some(Stuck::AtWork) => Finding::new(Cause::NothingWrong, at_work(command)),
             Some(kind) => of_stuck(command, kind, 0),
             None => of_ended(command).unwrap_or_else(|| {
@@ -70,7 +71,7 @@ pub(super) fn of_asked(asked: &CommandAsked) -> Finding {
                 Finding::new(Cause::NothingWrong, sentence)
             }),
         },
-        CommandAsked::Many {
+        NamedCommand::Many {
             id,
             name,
             states,
@@ -151,10 +152,10 @@ fn weight(facts: &Facts, kind: Stuck, command: &DeviceCommand) -> Weight {
         Stuck::NoAnswer => Some((EventKind::PublishRefused, &command.answers)),
         _ => None,
     };
-    // What was refused is the cause, and is told first.
+    // What was refused is the cause, and is reported first.
     let is_refused = of_refusal.is_some_and(|(what, topic)| was_refused(facts, what, topic));
     match kind {
-        // Why it is not connected is told first.
+        // Why it is not connected is reported first.
         Stuck::Absent | Stuck::AtWork => Weight::Aside,
         _ if is_refused => Weight::Aside,
         Stuck::NotUnderstood => Weight::Trouble,

@@ -48,9 +48,9 @@ pub struct Facts {
     /// Something else of that name was removed.
     pub removed: Option<Removed>,
     /// The key of the API that was asked about.
-    pub api_key_asked: Option<ApiKeyAsked>,
+    pub api_key_asked: Option<NamedApiKey>,
     /// The part of the program that was asked about.
-    pub part_asked: Option<PartAsked>,
+    pub part_asked: Option<NamedPart>,
     /// The type of the device was changed.
     pub type_change: Option<TypeChange>,
     /// Groups that the device joined recently.
@@ -167,13 +167,13 @@ pub struct Facts {
     /// Commands to the device that have not ended, or have ended recently, the latest first.
     pub commands: Vec<DeviceCommand>,
     /// The command that was asked about.
-    pub command_asked: Option<CommandAsked>,
+    pub command_asked: Option<NamedCommand>,
     /// The configuration that the device is to have, if it is told one.
     pub twin: Option<DeviceTwin>,
     /// The rollout that was asked about.
-    pub rollout_asked: Option<RolloutAsked>,
+    pub rollout_asked: Option<NamedRollout>,
     /// The rule about messages that was asked about.
-    pub rule_asked: Option<RuleAsked>,
+    pub rule_asked: Option<NamedRule>,
     /// Payloads that it published and that are not stored as telemetry, the latest first.
     pub not_stored: Vec<NotStored>,
     /// The times of its last telemetry are years off.
@@ -272,9 +272,9 @@ pub struct Reach {
     pub subscriptions: Vec<(String, u8)>,
 }
 
-/// A command that was asked about.
+/// A command that the question names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CommandAsked {
+pub enum NamedCommand {
     /// It was sent to one device.
     One(Box<DeviceCommand>),
     /// It was sent to several.

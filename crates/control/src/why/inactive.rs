@@ -8,7 +8,7 @@ use crate::cause::Cause;
 use crate::rfc3339;
 use crate::text::typed;
 
-/// Of a device that is refused or was cut off, that is told first: it cannot publish.
+/// Of a device that is refused or was cut off, that is reported first: it cannot publish.
 pub(super) fn inactive(facts: &Facts) -> Option<(Weight, Finding)> {
     let inactive = facts.inactive.as_ref()?;
     let weight = match is_connected(facts) {

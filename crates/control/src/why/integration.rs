@@ -13,7 +13,7 @@ use crate::cause::Cause;
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};
 
-/// Filters of an integration that are told.
+/// Filters of an integration that are named, at most.
 const FILTERS_TOLD: usize = 5;
 
 /// The status of HTTP for who is known and may not do it.
@@ -153,7 +153,7 @@ fn not_taken(facts: &Facts, one: &Integration) -> Finding {
 }
 
 /// What was dropped for an integration that was asked about, as its session counts it. What its
-/// target refused is told as dead letters.
+/// target refused is reported as dead letters.
 fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
     let whose = format!(" for the integration {}", one.name);
     let drops = session.drops.iter().zip(&session.dropped_at);

@@ -23,7 +23,7 @@ pub(super) fn before_joining(facts: &Facts, found: &mut Found) {
         };
         let is_recent = facts.now_ms.saturating_sub(one.joined_ms) <= ENDED_RECENTLY_MS;
         let weight = match is_recent {
-            // Why it is not connected is told first.
+            // Why it is not connected is reported first.
             true if is_connected(facts) => Weight::Trouble,
             _ => Weight::Aside,
         };

@@ -1,5 +1,5 @@
 //! From facts to a diagnosis: each part looks at one side of the client and says what it finds;
-//! what weighs most is the diagnosis, and the rest is told beside it. Of a user with several
+//! what weighs most is the diagnosis, and the rest is reported beside it. Of a user with several
 //! clients, all of them are looked at.
 
 use std::borrow::Cow;
@@ -71,7 +71,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
         if is_told(&first) || also.iter().any(is_told) {
             continue;
         }
-        // One remedy is told once.
+        // One remedy is reported once.
         let mut told = std::iter::once(&first).chain(&also);
         if told.any(|told| (&told.remedy, &told.command) == (&finding.remedy, &finding.command)) {
             (finding.remedy, finding.command) = (None, None);
@@ -216,7 +216,7 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
             let (weight, sentence) = match waits {
                 true => (Weight::Topic, format!("its publishes wait: {why}")),
                 false => (
-                    // What keeps a client away is told first.
+                    // What keeps a client away is reported first.
                     match is_connected(facts) {
                         true => Weight::Trouble,
                         false => Weight::Remark,

@@ -84,7 +84,7 @@ pub struct Question {
     pub topic: Option<String>,
     /// Among the clients of which tenant.
     pub tenant: TenantId,
-    /// The caller sees the whole node; else nothing is told that may be of another tenant.
+    /// The caller sees the whole node; else nothing is reported that may be of another tenant.
     pub sees_node: bool,
 }
 

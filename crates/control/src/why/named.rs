@@ -2,8 +2,8 @@
 
 use super::Finding;
 use super::facts::{
-    Facts, InhibitedRuleAlarm, PartAsked, Removed, RolloutAsked, RolloutStanding, RuleAlarm,
-    RuleAsked,
+    Facts, InhibitedRuleAlarm, NamedPart, NamedRollout, NamedRule, Removed, RolloutStanding,
+    RuleAlarm,
 };
 use super::found::{messages, times, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
@@ -45,7 +45,7 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
 }
 
 /// A word for a part of the program.
-fn of_part(facts: &Facts, part: &PartAsked) -> Finding {
+fn of_part(facts: &Facts, part: &NamedPart) -> Finding {
     let name = &facts.question.name;
     let sentence = format!(
         "nobody is called {name}: no client, device or user has that name, which is a word for a \
@@ -86,9 +86,9 @@ fn advised(cause: Cause, sentence: String, remedy: &str, command: &str) -> Findi
         .command(command)
 }
 
-/// What is wrong with the webhooks of a rule that is on is told first: the rule itself has done its
-/// work.
-fn with_webhooks(rule: &RuleAsked, of_rule: Finding) -> Vec<Finding> {
+/// What is wrong with the webhooks of a rule that is on is reported first: the rule itself has done
+/// its work.
+fn with_webhooks(rule: &NamedRule, of_rule: Finding) -> Vec<Finding> {
     let name = &rule.name;
     let told = |what: String| {
         move |finding: Finding| Finding {
@@ -112,7 +112,7 @@ fn with_webhooks(rule: &RuleAsked, of_rule: Finding) -> Vec<Finding> {
     }
 }
 
-fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
+fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
     let name = &rule.name;
     if !rule.is_on {
         let sentence = format!("the rule {name} is off, so it looks at no message");
@@ -195,7 +195,7 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
 }
 
 /// It has failed, and which of its actions has.
-fn failing(rule: &RuleAsked, error: &str) -> Finding {
+fn failing(rule: &NamedRule, error: &str) -> Finding {
     let name = &rule.name;
     let times = times(rule.errors);
     let (whose, remedy) = match rule.failed_action {
@@ -223,14 +223,14 @@ fn failing(rule: &RuleAsked, error: &str) -> Finding {
 
 /// The alarm of which nothing more is told: one that is shelved, else one that is active, if the
 /// condition was true again since.
-fn silent_alarm(rule: &RuleAsked) -> Option<&RuleAlarm> {
+fn silent_alarm(rule: &NamedRule) -> Option<&RuleAlarm> {
     let mut all = rule.alarms.iter();
     let shelved = all.find(|alarm| alarm.shelved_until_ms.is_some());
     let is_again = rule.matched > rule.alarms.len() as u64;
     shelved.or_else(|| rule.alarms.first().filter(|_| is_again))
 }
 
-fn of_alarm(rule: &RuleAsked, alarm: &RuleAlarm) -> Finding {
+fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
     let RuleAlarm { name, subject, .. } = alarm;
     let of = format!(
         "the alarm {name} of the rule {}, about {subject},",
@@ -263,7 +263,7 @@ fn of_alarm(rule: &RuleAsked, alarm: &RuleAlarm) -> Finding {
 }
 
 /// Its alarm would be raised, and another one silences it.
-fn of_inhibited(rule: &RuleAsked, alarm: &InhibitedRuleAlarm) -> Finding {
+fn of_inhibited(rule: &NamedRule, alarm: &InhibitedRuleAlarm) -> Finding {
     let InhibitedRuleAlarm { subject, by, .. } = alarm;
     let sentence = format!(
         "the alarm {}, about {subject}, is not raised, though its condition is true since {}: the \
@@ -282,7 +282,7 @@ fn of_inhibited(rule: &RuleAsked, alarm: &InhibitedRuleAlarm) -> Finding {
 }
 
 /// A Topic Name was asked about that none of its filters matches.
-fn topic_missed(facts: &Facts, rule: &RuleAsked) -> Option<Finding> {
+fn topic_missed(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
     let question = &facts.question;
     let topic = question
         .topic
@@ -302,7 +302,7 @@ fn topic_missed(facts: &Facts, rule: &RuleAsked) -> Option<Finding> {
 }
 
 /// An earlier rule has kept all messages from it.
-fn stopped(rule: &RuleAsked) -> Option<Finding> {
+fn stopped(rule: &NamedRule) -> Option<Finding> {
     let earlier = rule.stopped_by.as_ref()?;
     let name = &rule.name;
     let messages = messages(rule.stopped);
@@ -316,7 +316,7 @@ fn stopped(rule: &RuleAsked) -> Option<Finding> {
 }
 
 /// It has looked at no message.
-fn no_message(facts: &Facts, rule: &RuleAsked) -> Finding {
+fn no_message(facts: &Facts, rule: &NamedRule) -> Finding {
     let name = &rule.name;
     let looks_at = match rule.topics.is_empty() {
         true => String::new(),
@@ -342,7 +342,7 @@ fn no_message(facts: &Facts, rule: &RuleAsked) -> Finding {
 /// The integration of all rules.
 const RULES: &str = "rules/main";
 
-fn of_rollout(rollout: &RolloutAsked) -> Finding {
+fn of_rollout(rollout: &NamedRollout) -> Finding {
     let (id, devices) = (&rollout.id, &rollout.devices);
     let what = format!("the rollout {id} of {}", rollout.firmware);
     let goes_well = match rollout.standing {

@@ -1,5 +1,5 @@
 //! Topic Filters that nearly match a topic: a client that is subscribed to `d/7/cmd` gets nothing
-//! of `d/7/command`, and nobody is told so.
+//! of `d/7/command`, and gets no error.
 
 use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 

@@ -25,11 +25,11 @@ pub(super) fn dropped_for_integrations(facts: &Facts, topic: &str) -> Vec<(Weigh
         };
         for (reason, count, at) in &subscriber.drops {
             let is_old = facts.now_ms.saturating_sub(at.last_ms) > RECENT_MS;
-            // What its target refused is told as dead letters.
+            // What its target refused is reported as dead letters.
             if reason.is_expected() || is_old || *reason == DropReason::RefusedByReceiver {
                 continue;
             }
-            // Its lanes are told as one.
+            // Its lanes are reported as one.
             let all = lost.entry((name, reason.name()));
             let (_, sum, of_all) = all.or_insert((*reason, 0, *at));
             *sum += count;

@@ -5,14 +5,14 @@ use super::facts::{DeviceRollout, DeviceStuck, Facts};
 use super::found::{ENDED_RECENTLY_MS, Found, Weight, is_connected, uncapitalized};
 use crate::cause::Cause;
 
-/// Time that a device has to answer before that is told.
+/// Time that a device has to answer before that is reported.
 const ANSWERS_WITHIN_MS: u64 = 30_000;
 
 pub(super) fn rollouts(facts: &Facts, found: &mut Found) {
     found.extend(facts.rollouts.iter().map(|one| of_device(facts, one)));
 }
 
-// Table: what is told of each way to be stuck.
+// Table: what is reported of each way to be stuck.
 fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
     let what = format!("the rollout {} of {}", one.id, one.firmware);
     let why = uncapitalized(&one.why);
@@ -36,7 +36,7 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
             format!("{what} has not ended for the device: {why}"),
             "wait; to see the devices of the rollout, run",
         ),
-        // Why it is not connected is told first.
+        // Why it is not connected is reported first.
         DeviceStuck::Absent => (
             Weight::Aside,
             Cause::RolloutWaits,
@@ -114,7 +114,7 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
         .remedy(remedy)
         .command(&one.command);
     if one.ended_ms == 0 {
-        // What is so now is told before what was lost.
+        // The present state is reported before what was lost.
         finding.last_ms = Some(facts.now_ms);
     }
     (weight, finding)

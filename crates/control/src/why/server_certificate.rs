@@ -5,7 +5,7 @@ use crate::cause::Cause;
 use crate::journal::Entry;
 use crate::rfc3339;
 
-/// Why a client was refused, and the remedy, as they are told.
+/// Why a client was refused, and the remedy, in words.
 pub(super) fn in_words(facts: &Facts, refused: &Entry) -> (String, Option<String>) {
     match taken_for_expired(facts, refused) {
         Some((why, remedy)) => (why, Some(remedy)),

@@ -161,7 +161,7 @@ fn heard_since(facts: &Facts, run: &Run) -> bool {
     facts.last_seen_ms.is_some_and(|ms| ms > run.last.at_ms)
 }
 
-/// Time after which publishes that waited for a rate have come through: they are told of again
+/// Time after which publishes that waited for a rate have come through: they are reported again
 /// while they wait.
 const DELAYED_MS: u64 = 90_000;
 
@@ -169,7 +169,7 @@ fn is_of_now(facts: &Facts, run: &Run) -> bool {
     facts.now_ms.saturating_sub(run.last.at_ms) <= DELAYED_MS
 }
 
-/// What is told of something that is over.
+/// Words for something that is over.
 const OVER: &str = "that is over";
 
 /// Something that is over, for this reason.
@@ -191,7 +191,7 @@ fn before(run: &Run, cause: Cause, over: &str) -> Finding {
     finding
 }
 
-/// Drops for this cause are told by the numbers of the session.
+/// The counters of the session report drops for this cause.
 fn is_counted(facts: &Facts, cause: Cause) -> bool {
     let drops = facts.session.iter().flat_map(|session| &session.drops);
     cause != Cause::NotPermitted
@@ -229,7 +229,7 @@ fn queue(now_ms: u64, session: &Session, found: &mut Found) {
         limit.words()
     );
     let mut finding = Finding::new(Cause::QueueFull, sentence);
-    // What is so now is told before what was lost.
+    // The present state is reported before what was lost.
     finding.last_ms = Some(now_ms);
     finding.remedy = remedy_of_limit(limit.limit).map(|worded| worded.text);
     found.push((Weight::Trouble, finding));
@@ -390,7 +390,7 @@ fn lost_for(
         _ => "",
     };
     let sentence = match session.queue_full {
-        // Why is told with it.
+        // The reason is part of it.
         Some(_) if cause == Cause::QueueFull => {
             let were = event_words::were(count, " for it");
             format!("{were} dropped ({})", reason.name())

@@ -83,7 +83,7 @@ fn of_times(off: &ClockOff) -> Finding {
         .command(&off.command)
 }
 
-/// Payloads of another topic than the one that was asked about are told beside the answer.
+/// Payloads of another topic than the one that was asked about are reported beside the answer.
 fn weight(facts: &Facts, one: &NotStored) -> Weight {
     match &facts.question.topic {
         Some(asked) if *asked != one.topic && !matches(asked, &one.topic) => Weight::Aside,

@@ -24,7 +24,7 @@ use crate::text::typed;
 /// Other members of a share group that are named, at most.
 const MEMBERS_NAMED: usize = 4;
 
-/// What the rules say of the topic that is told.
+/// The decision of the rules about the topic, if it is reported.
 fn decisive<'a>(facts: &Facts, rules: &'a TopicRules) -> &'a Explained {
     match side(facts) {
         Side::Receiver => &rules.receive,
@@ -32,7 +32,7 @@ fn decisive<'a>(facts: &Facts, rules: &'a TopicRules) -> &'a Explained {
     }
 }
 
-/// It was refused for what the rules say of the topic now, and that is told.
+/// It was refused by the present rules of the topic, which are reported.
 pub(super) fn is_by_rules(facts: &Facts, run: &Run) -> bool {
     let is_publish = run.last.what == EventKind::PublishRefused;
     run.cause == Some(Cause::NotPermitted)
@@ -146,7 +146,8 @@ fn missed_while_away(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
     ))
 }
 
-/// Its subscription to the topic was refused recently, which is told of it, and would be again.
+/// Its subscription to the topic was refused recently, which has a finding of its own, and would be
+/// again.
 fn is_subscribe_refused(facts: &Facts) -> bool {
     let mut runs = facts.runs.iter();
     runs.any(|run| {
@@ -177,7 +178,7 @@ fn not_subscribed(facts: &Facts, topic: &str, sentence: String, remedy: String) 
     }
 }
 
-/// The same of share groups: what no member got. That none is connected is told otherwise.
+/// The same of share groups: what no member got. That none is connected is reported elsewhere.
 fn lost_by_groups(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
     let mut found = Vec::new();
     for group in &facts.subscriber_groups {
@@ -295,7 +296,7 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
         _ => may_not(Side::Publisher, topic, own, rules),
     };
     found.push((Weight::Topic, refused_before(facts, finding)));
-    // Nothing says that it is about the other side; it is told all the same.
+    // Perhaps it does not concern this side; it is reported all the same.
     match side {
         Side::Receiver
             if own.is_empty() && may_not_publish && !facts.question.is_about_filter() =>

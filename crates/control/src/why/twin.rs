@@ -10,7 +10,7 @@ use super::side::{asks_for_one_of, was_refused};
 use crate::cause::Cause;
 use crate::rfc3339;
 
-/// Time that a device has to report before that is told.
+/// Time that a device has to report before that is reported.
 const REPORTS_WITHIN_MS: u64 = 30_000;
 
 pub(super) fn twin(facts: &Facts, found: &mut Found) {
@@ -106,7 +106,7 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
         let sentence = format!("{what}: it is not subscribed to {topic}{near}");
         let remedy = format!("have the device subscribe to {topic} with QoS 1; {shows}");
         let weight = match was_refused(facts, EventKind::SubscribeRefused, topic) {
-            // What was refused is the cause, and is told first.
+            // What was refused is the cause, and is reported first.
             true => Weight::Aside,
             false => Weight::Trouble,
         };

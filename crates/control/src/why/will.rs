@@ -40,7 +40,7 @@ pub(super) fn with_will(facts: &Facts, mut finding: Finding) -> Finding {
     finding
 }
 
-/// Its Will was refused: that is told as a publish of its own.
+/// Its Will was refused: that is reported as a publish of its own.
 fn was_refused(facts: &Facts, topic: &str) -> bool {
     facts.runs.iter().any(|run| {
         run.last.what == EventKind::PublishRefused && run.last.topic.as_deref() == Some(topic)

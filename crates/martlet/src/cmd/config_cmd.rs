@@ -320,11 +320,11 @@ next start.\n
 const OTHERS_HEAD: &str = "\n## Variables of other programs\n
 A node reads these variables as their programs did. They override the file, and Martlet's own
 variables override them. Those that name listeners (host, ports, TLS) apply only if nothing else
-names a listener. A switch is `true` or `false` (also 1 and 0, yes and no, on and off). `HOST`, `PORT`,
-`LOG_LEVEL`, `LOG_FORMAT`, `LOG_FILE`, `ALLOWED_ORIGINS` and `RATE_LIMIT_…` are generic names, which
-many programs have: they apply in a `.env`, or beside a name that only one of these systems has,
-such as `HTTP_SERVER_PORT` or `IOTFLOW_ADMIN_TOKEN`. `martlet config env` shows how each variable is
-used.\n
+names a listener. A switch is `true` or `false` (also 1 and 0, yes and no, on and off). `HOST`,
+`PORT`, `LOG_LEVEL`, `LOG_FORMAT`, `LOG_FILE`, `ALLOWED_ORIGINS` and `RATE_LIMIT_…` are generic
+names, which many programs have: they apply in a `.env`, or beside a name that only one of these
+systems has, such as `HTTP_SERVER_PORT` or `IOTFLOW_ADMIN_TOKEN`. `martlet config env` shows how
+each variable is used.\n
 | Variable | What it means |
 |---|---|
 ";

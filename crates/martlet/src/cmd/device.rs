@@ -135,7 +135,7 @@ struct AddOptions {
     #[arg(long, default_value = "active")]
     status: StatusName,
     #[command(flatten)]
-    said: Said,
+    said: DescriptionOptions,
     /// With this tag; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -164,9 +164,9 @@ const OTHER_CHANGES: [&str; 13] = [
     "leaves",
 ];
 
-/// What people say of a device.
+/// Options that describe a device.
 #[derive(Args, Debug)]
-struct Said {
+struct DescriptionOptions {
     /// What it is, in your own words
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
@@ -223,7 +223,7 @@ struct Changes {
     #[arg(long, value_name = "TEAM")]
     to_team: Option<String>,
     #[command(flatten)]
-    said: Said,
+    said: DescriptionOptions,
     /// Add this tag; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,

@@ -1,6 +1,6 @@
 //! The tables of a node, as commands use them: commands open them here and run use cases on them,
-//! have the running node reload, and print the line with which a credential is tried. `cargo xtask tidy`
-//! checks that commands do not work on the registry elsewhere.
+//! have the running node reload, and print the line with which a credential is tried. `cargo xtask
+//! tidy` checks that commands do not work on the registry elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;

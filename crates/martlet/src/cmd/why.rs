@@ -259,7 +259,7 @@ mod tests {
             printed.contains("permits it (since 19") && printed.contains("; 3 times)"),
             "{printed}"
         );
-        // What is told beside the refusal has a time of its own.
+        // What is reported beside the refusal has a time of its own.
         diagnosis.state = State::Refused;
         let printed = text(&diagnosis, &Zoned::now(), false);
         assert!(

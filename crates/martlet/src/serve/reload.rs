@@ -73,12 +73,12 @@ pub(super) struct Reload {
 
 /// Users and devices that were removed from the tables, by tenant and name.
 #[derive(Default)]
-struct Gone {
+struct RemovedAccounts {
     devices: Vec<(u32, Arc<str>)>,
     users: Vec<(u32, Arc<str>)>,
 }
 
-impl Gone {
+impl RemovedAccounts {
     /// What has changed; only of these names, if any are given.
     fn between(older: &Snapshot, newer: &Snapshot, names: Option<&[Arc<str>]>) -> Self {
         Self {
@@ -306,7 +306,7 @@ impl Reload {
         names.sort_unstable();
         let policy = self.chain.policy();
         let older = policy.tables();
-        let gone = older.map(|older| Gone::between(older, &tables, Some(&names)));
+        let gone = older.map(|older| RemovedAccounts::between(older, &tables, Some(&names)));
         let (book, revocations) = self.chain.set_tables(&tables, &names);
         let command = match rules {
             true => Command::SetRules(book),
@@ -323,7 +323,7 @@ impl Reload {
 
     /// Ends the sessions of removed devices and users, so that the next client of the name does not
     /// get them.
-    fn end_sessions(&self, gone: Gone) {
+    fn end_sessions(&self, gone: RemovedAccounts) {
         if gone.devices.is_empty() && gone.users.is_empty() {
             return;
         }
@@ -495,7 +495,7 @@ impl Reload {
         for warning in warn_of_files(&effective, &node, &self.control) {
             warn!("{warning}");
         }
-        // A key that needs a restart is told as that alone.
+        // A key that needs a restart is reported as that alone.
         let needs_restart = self.needs_restart(&effective);
         let keys = self.keys_changed(&effective).into_iter();
         changed.extend(keys.filter(|key| !needs_restart.contains(key)));
@@ -528,7 +528,7 @@ impl Reload {
             let both = policy.tables().zip(self.tables_held());
             let gone = both
                 .as_ref()
-                .map(|(newer, older)| Gone::between(older, newer, None));
+                .map(|(newer, older)| RemovedAccounts::between(older, newer, None));
             let bans = both.map_or_else(Vec::new, |(newer, older)| newer.new_bans(&older));
             let revocations = self.chain.set_policy(Arc::clone(&policy));
             done.revoked = self.tell_shards(&Command::SetRules(policy), revocations);

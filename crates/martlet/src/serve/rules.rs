@@ -41,7 +41,7 @@ pub(super) async fn start(
     let rules = Rules::new(parts, node.rules.rules.clone(), published);
     let rules = Arc::new(rules);
     let told = Arc::clone(&alarms);
-    control.tell_of_silence(Box::new(move |tenant, device, secs| {
+    control.observe_silence(Box::new(move |tenant, device, secs| {
         told.note_inactive(tenant, device, secs);
     }));
     alarms.start().await;

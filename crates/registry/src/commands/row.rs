@@ -192,7 +192,7 @@ impl Command {
             CommandOutcome::Succeeded => CommandState::Succeeded,
             CommandOutcome::Failed => CommandState::Failed,
         };
-        // Progress is told again and again; an end is told once.
+        // Progress is told again and again; an end is reported once.
         let is_repeated = self.state == next;
         if is_repeated && next.is_final() || !is_repeated && !self.enter(next, at_ms) {
             return false;

@@ -117,8 +117,8 @@ impl Sets {
         Ok(sets)
     }
 
-    /// Reads the sets anew; they keep their numbers. Returns also the groups that have got their first
-    /// rules: their devices have other sets.
+    /// Reads the sets anew; they keep their numbers. Returns also the groups that have got their
+    /// first rules: their devices have other sets.
     pub(super) async fn read_again(
         &self,
         on: &mut AnyConnection,

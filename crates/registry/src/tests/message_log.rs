@@ -1,5 +1,5 @@
 use super::both;
-use crate::{LoggedMessage, MessagesKept, MessagesWanted};
+use crate::{LoggedMessage, MessageLogQuery, MessagesKept};
 
 const KEPT: MessagesKept = MessagesKept {
     messages: 5,
@@ -7,7 +7,7 @@ const KEPT: MessagesKept = MessagesKept {
     age_ms: 1_000,
 };
 
-const ALL: MessagesWanted = MessagesWanted {
+const ALL: MessageLogQuery = MessageLogQuery {
     confirmed: false,
     limit: 100,
     bytes: 1 << 20,
@@ -55,7 +55,7 @@ both!(
         assert!(!registry.confirm_message(0, "z").await?);
         assert!(!registry.delete_message(0, "z").await?);
         assert_eq!(ids(&registry.logged_messages(0, ALL).await?), ["y"]);
-        let confirmed = MessagesWanted {
+        let confirmed = MessageLogQuery {
             confirmed: true,
             ..ALL
         };
@@ -70,7 +70,7 @@ both!(
 both!(a_page_has_no_more_bytes_than_asked_for, registry, {
     let all: Vec<_> = (1..=4).map(|n| message(0, &n.to_string(), n)).collect();
     registry.log_messages(&all).await?;
-    let of = |bytes| MessagesWanted { bytes, ..ALL };
+    let of = |bytes| MessageLogQuery { bytes, ..ALL };
     assert_eq!(ids(&registry.logged_messages(0, of(0)).await?), ["4"]);
     let found = registry.logged_messages(0, of(2 * 262)).await?;
     assert_eq!(ids(&found), ["4", "3"]);

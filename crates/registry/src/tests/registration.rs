@@ -197,7 +197,7 @@ both!(
             .device(&Visibility::All, DeviceRef::Number(1))
             .await?;
         assert_eq!((found.inactive_since_ms, found.revision), (62_001, 1));
-        // It is told once.
+        // It is reported once.
         assert_eq!(registry.mark_inactive(check(90_000)).await?, []);
         let active = registry.note_heard(&[heard("a", 95_000)]).await?;
         assert_eq!(active, [silent("a", 1_000, 0)]);

@@ -200,8 +200,8 @@ pub(crate) async fn in_transaction<T, E: From<sqlx::Error>>(
     Err(failed)
 }
 
-/// Copies the database at `place` to a new file, as of this moment. Values in its journal are in the
-/// journal of the copy.
+/// Copies the database at `place` to a new file, as of this moment. Values in its journal are in
+/// the journal of the copy.
 pub(crate) async fn backup(place: &str, to: &Path) -> Result<(), StorageError> {
     let file_error = |error: io::Error| StorageError::File {
         place: to.display().to_string(),

@@ -198,7 +198,7 @@ pub(super) async fn change(
 
 /// A status to be set.
 #[derive(Debug, Deserialize)]
-pub(super) struct StatusWanted {
+pub(super) struct StatusChange {
     status: Option<String>,
 }
 
@@ -206,7 +206,7 @@ pub(super) async fn set_status(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(named): PathOf<String>,
-    Body(body): Body<StatusWanted>,
+    Body(body): Body<StatusChange>,
 ) -> Result<Json<Value>, Problem> {
     expect_members(&[("status", body.status.is_some())])?;
     let status = status_of(body.status.as_deref().unwrap_or_default())?;

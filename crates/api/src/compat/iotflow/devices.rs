@@ -265,7 +265,7 @@ pub(super) async fn mqtt_credentials(
 
 /// Which part of the list of states.
 #[derive(Debug, Deserialize)]
-pub(super) struct StatesWanted {
+pub(super) struct StatesQuery {
     limit: Option<u64>,
     offset: Option<u64>,
 }
@@ -284,7 +284,7 @@ fn state_of(api: &Api, device: &Device) -> Map<String, Value> {
 pub(super) async fn statuses(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<StatesWanted>,
+    QueryOf(wanted): QueryOf<StatesQuery>,
 ) -> Result<Json<Value>, Problem> {
     let limit = wanted.limit.unwrap_or(STATES).min(STATES_MAX);
     let offset = wanted.offset.unwrap_or(0);
@@ -345,7 +345,7 @@ pub(super) async fn status(
 
 /// What a summary has in it.
 #[derive(Debug, Deserialize)]
-pub(super) struct SummaryWanted {
+pub(super) struct SummaryQuery {
     include_config: Option<String>,
     telemetry_limit: Option<usize>,
 }
@@ -355,7 +355,7 @@ pub(super) async fn summary(
     CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
-    QueryOf(wanted): QueryOf<SummaryWanted>,
+    QueryOf(wanted): QueryOf<SummaryQuery>,
 ) -> Result<Json<Value>, Problem> {
     let device = seen_by(&api, &caller, own, &named).await?;
     let include = wanted.include_config.as_deref().unwrap_or("true");

@@ -7,7 +7,7 @@ use axum::routing::{delete, get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use martlet_broker::TenantId;
-use martlet_control::message_log::{LoggedMessage, MessagesWanted};
+use martlet_control::message_log::{LoggedMessage, MessageLogQuery};
 use martlet_control::principal::Scope;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ async fn list(
     QueryOf(wanted): QueryOf<MessageParams>,
 ) -> Result<Json<Value>, Problem> {
     let limit = limit(wanted.limit.as_deref())?;
-    let wanted = MessagesWanted {
+    let wanted = MessageLogQuery {
         // As the microservice has it: whatever is not `true` is false.
         confirmed: wanted.confirmed.as_deref() == Some("true"),
         limit,

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::routing::{delete, get, post, put};
 use martlet_control::callers::Caller;
 use martlet_control::integrations::{
-    AddedChange, AddedError, AddedKind, AddedSeen, SecretValue, WEBHOOK_METHODS,
+    AddedChange, AddedError, AddedKind, SecretValue, VisibleIntegration, WEBHOOK_METHODS,
 };
 use martlet_control::principal::Scope;
 use martlet_control::text::masked_target;
@@ -238,14 +238,14 @@ impl Webhook {
     }
 
     /// That of an integration; none: it was not added by these routes.
-    fn of(seen: &AddedSeen) -> Option<Self> {
+    fn of(seen: &VisibleIntegration) -> Option<Self> {
         let added = seen.added.as_ref()?;
         let settings: Value = serde_json::from_str(&added.settings).ok()?;
         serde_json::from_value(settings.get("notes")?.get(NOTE)?.clone()).ok()
     }
 }
 
-fn view(seen: &AddedSeen, webhook: &Webhook) -> Value {
+fn view(seen: &VisibleIntegration, webhook: &Webhook) -> Value {
     let added = seen.added.as_ref();
     let names = webhook.headers.keys();
     let headers: BTreeMap<&str, &str> = names.map(|name| (&**name, HIDDEN)).collect();
@@ -266,7 +266,7 @@ fn view(seen: &AddedSeen, webhook: &Webhook) -> Value {
 }
 
 /// Webhooks of these routes that the caller sees, the oldest first.
-async fn all(api: &Api, caller: &Caller) -> Result<Vec<(AddedSeen, Webhook)>, Problem> {
+async fn all(api: &Api, caller: &Caller) -> Result<Vec<(VisibleIntegration, Webhook)>, Problem> {
     let all = seen(api, caller, None, KIND).await?.into_iter();
     let own = all.filter_map(|one| {
         let webhook = Webhook::of(&one)?;
@@ -275,7 +275,11 @@ async fn all(api: &Api, caller: &Caller) -> Result<Vec<(AddedSeen, Webhook)>, Pr
     Ok(own.collect())
 }
 
-async fn one(api: &Api, caller: &Caller, id: &str) -> Result<(AddedSeen, Webhook), Problem> {
+async fn one(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+) -> Result<(VisibleIntegration, Webhook), Problem> {
     let mut all = all(api, caller).await?.into_iter();
     all.find(|(seen, _)| seen.name == id)
         .ok_or_else(|| no_webhook(id))

@@ -198,7 +198,7 @@ pub(super) fn refused(refusal: Refusal) -> LookupResult {
 
 impl CredentialSource for RegistrySource {
     fn name(&self) -> String {
-        // Where the tables are is no matter of a team's people, who are told this.
+        // The members of a team, who see this text, need not know where the tables are.
         match self.snapshot.team_of(self.tenant) {
             None => format!("the registry {}", self.snapshot.location()),
             Some(team) => format!("team {team} of the registry"),

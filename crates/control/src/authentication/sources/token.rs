@@ -70,7 +70,7 @@ const LEEWAY_SECS: u64 = 5;
 /// Filters in a token, at most.
 const FILTERS_MAX: usize = 1_000;
 
-/// Characters of a Client Identifier in a token that are told.
+/// Characters of a Client Identifier in a token that are shown, at most.
 const NAMED_CHARS_MAX: usize = 64;
 
 impl Tokens {

@@ -16,7 +16,7 @@ pub(super) struct TokenKey {
     pub(super) id: Option<String>,
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
-    /// What is told of it that makes it this key.
+    /// The members that make it this key.
     pub(super) parts: Vec<u8>,
 }
 

@@ -50,9 +50,9 @@ pub enum DeviceStuck {
     HasVersion,
 }
 
-/// A rollout that was asked about.
+/// A rollout that the question names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RolloutAsked {
+pub struct NamedRollout {
     /// Its id.
     pub id: String,
     /// Name and version of the firmware.
@@ -138,7 +138,7 @@ pub struct InhibitedRuleAlarm {
 
 /// A rule about messages that was asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RuleAsked {
+pub struct NamedRule {
     /// Its name.
     pub name: String,
     /// Its Topic Filters; none: it looks at telemetry or events.

@@ -12,12 +12,12 @@ pub struct Deleted {
     /// The command that brings it back, or its team; none: it cannot be restored.
     pub command: Option<String>,
     /// Its team was deleted too, and is restored first.
-    pub team: Option<GoneTeam>,
+    pub team: Option<TeamDeletion>,
 }
 
 /// A deleted team of a name that is not in the tables any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GoneTeam {
+pub struct TeamDeletion {
     /// Its name.
     pub name: String,
     /// Its members were deleted with it, and come back with it.
@@ -166,7 +166,7 @@ pub struct ClockOff {
 
 /// A key of the API that was asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ApiKeyAsked {
+pub struct NamedApiKey {
     /// Its name.
     pub name: String,
     /// What it is good for.
@@ -185,7 +185,7 @@ pub struct ApiKeyAsked {
 
 /// A part of the program that was asked about, which no client is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PartAsked {
+pub struct NamedPart {
     /// The command that it has of its own, if it is not the one that shows it.
     pub own_command: Option<&'static str>,
     /// It is shown with what the node warns about.

@@ -14,7 +14,7 @@ const LOOKED_AT: usize = 64;
 /// Other tenants that are looked at.
 const TENANTS_MAX: usize = 16;
 
-/// Subscribers in other tenants that are told.
+/// Subscribers in other tenants that are reported, at most.
 const TOLD: usize = 3;
 
 impl Control {

@@ -1,7 +1,7 @@
 //! Words for parts of the program, which are asked about as if they were clients.
 
 use crate::control::Control;
-use crate::why::facts::PartAsked;
+use crate::why::facts::NamedPart;
 
 /// Words, and the command that shows what they mean.
 const PARTS: [(&[&str], &str); 22] = [
@@ -61,12 +61,12 @@ const PARTS: [(&[&str], &str); 22] = [
 
 impl Control {
     /// The part of the program that a name is a word for.
-    pub(super) fn part_named(&self, name: &str) -> Option<PartAsked> {
+    pub(super) fn part_named(&self, name: &str) -> Option<NamedPart> {
         let name = name.to_ascii_lowercase();
         let (_, shows) = PARTS.iter().find(|(words, _)| words.contains(&&*name))?;
         let command = self.command_with_options(shows, "");
         let is_health = *shows == "health";
-        Some(PartAsked {
+        Some(NamedPart {
             own_command: name.starts_with("backup").then_some("martlet backup"),
             is_health,
             command: command.trim_end().to_owned(),

@@ -15,8 +15,8 @@ impl Control {
         }
     }
 
-    /// The user or device of a name, in this tenant or, without one, in any: `name@team` is one of the
-    /// team, as in a login.
+    /// The user or device of a name, in this tenant or, without one, in any: `name@team` is one of
+    /// the team, as in a login.
     pub fn resolve_user(&self, tenant: Option<TenantId>, name: String) -> (TenantId, String) {
         let policy = self.policy();
         let tables = policy.as_ref().and_then(|policy| policy.tables());
@@ -28,8 +28,8 @@ impl Control {
     }
 
     /// The tenant and name of a client or user that was named without a team: `name@team` is one of
-    /// the team's tenant, as in a login; a user of the tables is in its own tenant, unless a client of
-    /// the common tenant has that name.
+    /// the team's tenant, as in a login; a user of the tables is in its own tenant, unless a client
+    /// of the common tenant has that name.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -47,8 +47,8 @@ impl Control {
         })
     }
 
-    /// The client of a Client Identifier, in this tenant or, without one, in any: `id@team` is one of
-    /// the team, as in a login, unless a client has that very Client Identifier.
+    /// The client of a Client Identifier, in this tenant or, without one, in any: `id@team` is one
+    /// of the team, as in a login, unless a client has that very Client Identifier.
     ///
     /// # Errors
     /// If a shard does not answer in time.

@@ -7,7 +7,7 @@ use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, run};
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::{Entry, WordedRemedy};
-use crate::why::facts::{Banned, Deleted, GoneTeam, Lockout, Presence, Spent};
+use crate::why::facts::{Banned, Deleted, Lockout, Presence, Spent, TeamDeletion};
 use crate::why::{Finding, State, judge};
 
 #[test]
@@ -203,7 +203,7 @@ fn who_went_with_a_team_is_told_which_to_restore() {
             user: None,
             at_ms: NOW - 5_000,
             command: command.clone(),
-            team: Some(GoneTeam {
+            team: Some(TeamDeletion {
                 name: "north".to_owned(),
                 brings_back,
             }),

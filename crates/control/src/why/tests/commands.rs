@@ -6,7 +6,7 @@ use martlet_registry::CommandState;
 use super::{NOW, connected, expect, facts, run};
 use crate::cause::Cause;
 use crate::misread::Misread;
-use crate::why::facts::{CommandAsked, DeviceCommand, DeviceTwin, Facts, Reach};
+use crate::why::facts::{DeviceCommand, DeviceTwin, Facts, NamedCommand, Reach};
 use crate::why::{State, judge};
 
 const TOPIC: &str = "d/d1/commands/control";
@@ -115,7 +115,7 @@ fn each_way_to_be_stuck_is_told() {
         let of_device = of(vec![command.clone()]);
         expect(&judge(&of_device), cause, State::Connected, said);
         let by_id = Facts {
-            command_asked: Some(CommandAsked::One(Box::new(command))),
+            command_asked: Some(NamedCommand::One(Box::new(command))),
             ..facts(None)
         };
         expect(&judge(&by_id), cause, State::NoClient, said);
@@ -128,7 +128,7 @@ fn the_latest_command_of_a_name_says_how_it_stands() {
     let later = command("later", Succeeded);
     let facts = of(vec![later, command("c", Failed)]);
     expect(&judge(&facts), Cause::NothingWrong, State::Connected, "");
-    // Those that wait for one reason are told once.
+    // Those that wait for one reason are reported once.
     let waiting = |id: &str| DeviceCommand {
         reach: Reach {
             is_connected: true,

@@ -6,7 +6,7 @@ use super::{NOW, connected, expect, facts, run};
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::why::facts::{
-    Facts, Integration, NoCredential, OtherSession, RuleAlarm, RuleAsked, Session, Subscriber,
+    Facts, Integration, NamedRule, NoCredential, OtherSession, RuleAlarm, Session, Subscriber,
     TypeChange,
 };
 use crate::why::{State, judge};
@@ -145,14 +145,14 @@ fn an_alarm_that_was_raised_once_is_no_fault() {
         ..RuleAlarm::default()
     };
     let mut facts = facts(None);
-    facts.rule_asked = Some(RuleAsked {
+    facts.rule_asked = Some(NamedRule {
         name: "hot".to_owned(),
         is_on: true,
         is_in_force: true,
         messages: 1,
         matched: 1,
         alarms: vec![alarm],
-        ..RuleAsked::default()
+        ..NamedRule::default()
     });
     assert!(!judge(&facts).wrong);
     if let Some(rule) = &mut facts.rule_asked {

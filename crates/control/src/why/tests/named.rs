@@ -1,4 +1,5 @@
-//! Verdicts on telemetry, integrations and names that are told beside a topic that was asked about.
+//! Verdicts on telemetry, integrations and names that are reported beside a topic that was asked
+//! about.
 
 use martlet_broker::{DropReason, LossTimes};
 

@@ -3,14 +3,14 @@
 use super::{NOW, connected, expect, facts, run};
 use crate::cause::Cause;
 use crate::why::facts::{
-    DeviceRollout, DeviceStuck, Facts, GroupMissing, Integration, Presence, RolloutAsked,
-    RolloutStanding, RuleAsked,
+    DeviceRollout, DeviceStuck, Facts, GroupMissing, Integration, NamedRollout, NamedRule,
+    Presence, RolloutStanding,
 };
 use crate::why::{State, judge};
 use martlet_broker::EventKind;
 
-fn rule(messages: u64, matched: u64) -> RuleAsked {
-    RuleAsked {
+fn rule(messages: u64, matched: u64) -> NamedRule {
+    NamedRule {
         name: "hot".to_owned(),
         topics: vec!["plant/+/temperature".to_owned()],
         is_on: true,
@@ -19,11 +19,11 @@ fn rule(messages: u64, matched: u64) -> RuleAsked {
         matched,
         switch_on: "martlet rule on hot".to_owned(),
         show: "martlet rule show hot".to_owned(),
-        ..RuleAsked::default()
+        ..NamedRule::default()
     }
 }
 
-fn asked(rule: RuleAsked, topic: Option<&str>) -> Facts {
+fn asked(rule: NamedRule, topic: Option<&str>) -> Facts {
     Facts {
         rule_asked: Some(rule),
         ..facts(topic)
@@ -32,20 +32,20 @@ fn asked(rule: RuleAsked, topic: Option<&str>) -> Facts {
 
 #[test]
 fn a_rule_is_told_by_its_name() {
-    let off = RuleAsked {
+    let off = NamedRule {
         is_on: false,
         ..rule(0, 0)
     };
-    let failing = RuleAsked {
+    let failing = NamedRule {
         errors: 2,
         last_error: Some("no number".to_owned()),
         ..rule(2, 0)
     };
-    let missing = RuleAsked {
+    let missing = NamedRule {
         missing: 3,
         ..rule(3, 0)
     };
-    let stopped = RuleAsked {
+    let stopped = NamedRule {
         stopped: 2,
         stopped_by: Some("dedupe".to_owned()),
         ..rule(0, 0)
@@ -104,7 +104,7 @@ fn a_rule_is_told_by_its_name() {
 
 #[test]
 fn a_client_with_the_name_of_a_rule_comes_first() {
-    let off = RuleAsked {
+    let off = NamedRule {
         is_on: false,
         ..rule(0, 0)
     };
@@ -162,7 +162,7 @@ fn a_rollout_is_told_by_its_id() {
         ),
     ] {
         let facts = Facts {
-            rollout_asked: Some(RolloutAsked {
+            rollout_asked: Some(NamedRollout {
                 id: "r".to_owned(),
                 firmware: "pump 2".to_owned(),
                 standing,

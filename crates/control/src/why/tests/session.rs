@@ -213,7 +213,7 @@ fn losses_are_told_with_their_own_time() {
     expect(&diagnosis, Cause::SlowReader, State::Connected, said);
     assert_eq!(diagnosis.finding.since_ms, Some(NOW - 4_000));
     assert_eq!(diagnosis.also[0].cause, Cause::QosDowngraded);
-    // Long ago it is told beside.
+    // Long ago it is reported beside.
     if let Some(session) = &mut facts.session {
         session.dropped_at[0].last_ms = NOW - 3_600_000;
     }

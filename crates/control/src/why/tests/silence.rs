@@ -45,7 +45,7 @@ fn a_subscriber_is_told_that_the_device_of_the_topic_is_not_there() {
     facts.named_in_topic.push(named("gw", there));
     let diagnosis = judge(&facts);
     assert!(!diagnosis.wrong, "{diagnosis:?}");
-    // What the client itself lacks is told first.
+    // What the client itself lacks is reported first.
     facts.named_in_topic.pop();
     facts.rules = rules(Outcome::Permitted, Outcome::Refused);
     assert_eq!(judge(&facts).finding.cause, Cause::NotPermitted);

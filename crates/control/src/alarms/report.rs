@@ -1,5 +1,5 @@
-//! Who is told of changes of alarms: subscribers of the topic of alerts, and readers of events.
-//! Other systems are told by integrations that take that topic, with their queues and retries.
+//! Reports of changes of alarms: to subscribers of the topic of alerts, and to readers of events.
+//! Other systems get them by integrations that take that topic, with their queues and retries.
 
 use martlet_broker::{AlarmNotice, Event, EventHead, EventNotice, NewMessage, TenantId};
 use martlet_codec::QoS;
@@ -18,10 +18,10 @@ const PART: &str = "$alarms";
 const ALERTS: &str = "system_alerts";
 
 impl Alarms {
-    /// Publishes the changes of alarms, and tells readers of events of them.
+    /// Publishes the changes of alarms, and reports them to readers of events.
     pub(super) async fn publish_changes(&self, publisher: &mut Publisher) {
         loop {
-            let next = lock(&self.untold).pop_front();
+            let next = lock(&self.unreported).pop_front();
             let Some(change) = next else { return };
             self.tell_readers(&change);
             match self.publish(publisher, &change).await {
