@@ -128,9 +128,13 @@ impl InputShare {
     /// Bytes of input that this connection may hold: as many as it leaves to others. Few if the
     /// node has no memory for what is held already.
     pub(crate) fn max(&self) -> usize {
-        let is_lent = self.borrowed >= self.held();
         let all = self.all.rest().saturating_add(self.input);
-        (all / 2 * usize::from(is_lent)).max(ALWAYS)
+        (all / 2 * usize::from(self.is_lent())).max(ALWAYS)
+    }
+
+    /// Whether the node has memory for what is held.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.borrowed >= self.held()
     }
 }
 
@@ -189,7 +193,10 @@ mod tests {
         second.set(2 * MB, 0);
         assert!(first.max() < 4 * MB && second.max() == 2 * MB);
         drop(first);
-        assert_eq!((second.max(), bank.0.load(Ordering::Relaxed)), (4 * MB, 98 * MB));
+        assert_eq!(
+            (second.max(), bank.0.load(Ordering::Relaxed)),
+            (4 * MB, 98 * MB)
+        );
         drop(second);
         assert_eq!((all.bytes(), bank.0.load(Ordering::Relaxed)), (0, 100 * MB));
     }
@@ -203,7 +210,10 @@ mod tests {
         share.set(MB + 1, 0);
         assert_eq!((share.max(), bank.0.load(Ordering::Relaxed)), (ALWAYS, 0));
         share.set(1000, 0);
-        assert_eq!((share.max(), bank.0.load(Ordering::Relaxed)), (4 * MB, MB - STEP));
+        assert_eq!(
+            (share.max(), bank.0.load(Ordering::Relaxed)),
+            (4 * MB, MB - STEP)
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use martlet_client::{
     Acknowledgement, Client, ConnAckInfo, Event, RequestId, Session, SubscribeRequest,
     UserPropertyList,
 };
-use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+use martlet_codec::{QoS, ReasonCode};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -45,7 +45,6 @@ const LASTED: Duration = Duration::from_secs(10);
 const ATTACHED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Time for the last packets when the node stops.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
-
 
 /// Why what waits is not sent while the bridge changes its version of MQTT, or fetches messages
 /// again.
@@ -320,11 +319,18 @@ impl Worker {
             }
             if core.inbox.is_to_fetch_skipped() {
                 let bridge = &*core.settings.name;
-                info!(bridge, "it connects again, for messages that it had no memory for");
+                info!(
+                    bridge,
+                    "it connects again, for messages that it had no memory for"
+                );
                 core.connects_at_once = true;
                 return Ok(());
             }
-            let until = core.look_at_room(client).into_iter().chain(idle_until).min();
+            let until = core
+                .look_at_room(client)
+                .into_iter()
+                .chain(idle_until)
+                .min();
             tokio::select! {
                 biased;
                 heard = core.hear(until) => core.heard(heard, Some(client.session())),
@@ -651,16 +657,9 @@ impl Core {
         self.is_subscribed = false;
         let names = filters.iter().map(|(filter, _)| filter.clone()).collect();
         let filters = filters.into_iter().map(|(filter, qos)| {
-            let options = SubscriptionOptions {
-                qos,
-                // Who subscribes by name wants all that is published there.
-                no_local: is_v5 && !of_connection.iter().any(|(own, _)| *own == filter),
-                retain_as_published: is_v5,
-                retain_handling: match is_v5 && filter != NODES_WITH_BRIDGES {
-                    true => RetainHandling::SendIfNew,
-                    false => RetainHandling::SendAtSubscribe,
-                },
-            };
+            // Who subscribes by name wants all that is published there.
+            let is_own = of_connection.iter().any(|(own, _)| *own == filter);
+            let options = connecting::subscription((&filter, qos), is_v5, is_own);
             (filter, options)
         });
         let request = SubscribeRequest {
