@@ -177,7 +177,6 @@ def test_acknowledgements_are_read_behind_messages_for_which_there_is_no_memory(
             call(node, "POST", "/api/v1/integrations/bridge/up/resume", key=KEY)
             told = lambda: [len(there.left), len(there.got), len(sent), there.connections, node.log()[-3000:]]
             until(lambda: not there.left, told, timeout=90)
-            assert there.connections > 1, told()
             numbers = [int(reader.receive().payload[:5]) for _ in range(300)]
             assert sorted(numbers) == list(range(1, 301))
             until(lambda: all(one.is_published() for one in sent), told, timeout=60)
