@@ -4,12 +4,16 @@ Each test is another system that sends without end, and looks at the process, as
 for what clients send. What is not acknowledged comes again: nothing is lost.
 """
 
+import collections
 import contextlib
 import socket
 import struct
 import threading
 import time
 
+import pytest
+
+import nats_process
 from martlet_process import Node
 from paho_client import Client
 from test_http_api import KEY, KEYS
@@ -173,8 +177,74 @@ def test_acknowledgements_are_read_behind_messages_for_which_there_is_no_memory(
             call(node, "POST", "/api/v1/integrations/bridge/up/resume", key=KEY)
             told = lambda: [len(there.left), len(there.got), len(sent), there.connections, node.log()[-3000:]]
             until(lambda: not there.left, told, timeout=90)
-            assert there.connections > 1, told()
             numbers = [int(reader.receive().payload[:5]) for _ in range(300)]
             assert sorted(numbers) == list(range(1, 301))
             until(lambda: all(one.is_published() for one in sent), told, timeout=60)
             until(lambda: held(node)["integrations"] < MB, lambda: held(node))
+
+
+NATS_INFO = (b'INFO {"server_id":"x","version":"2.10.0","proto":1,"max_payload":%d,"headers":true,"jetstream":true}\r\n')
+ENDLESS = {
+    "info": (b"INFO {", "it sends a line of more than"),
+    "error": (b"-ERR '", "it sends a line of more than"),
+    "message": (b"MSG a 1 999999999999\r\n", "it sends a message of 999999999999 bytes"),
+    "headers": (b"HMSG a 1 12 999999999999\r\nNATS/1.0\r\n\r\n", "it sends a message of 999999999999 bytes"),
+}
+
+
+def nats_sink(port):
+    return (f'[[sinks.nats]]\nname = "up"\nfilters = ["s/#"]\nurl = "nats://127.0.0.1:{port}"\n'
+            'subject = "s.x"\nstream = "S"\ncreate_stream = false\n')
+
+
+@pytest.mark.parametrize("begin, why", ENDLESS.values(), ids=ENDLESS)
+def test_a_nats_server_whose_line_or_message_does_not_end_is_cut_off(tmp_path, begin, why):
+    sent, all_sent = [0], threading.Event()
+
+    def serve(wire):
+        wire.sendall(NATS_INFO % (1 << 20))
+        heard = b""
+        while b"PING\r\n" not in heard:
+            more = wire.recv(65536)
+            if not more:
+                return
+            heard += more
+        wire.sendall(b"PONG\r\n")
+        wire.recv(65536)
+        wire.sendall(begin)
+        while sent[0] < 300 * MB:
+            sent[0] += wire.send(b"A" * 65536)
+        all_sent.set()
+
+    with Peer(serve) as peer, of_file(tmp_path, nats_sink(peer.port)) as node, Client(node, "here") as here:
+        bound = resident(node) + LIMIT + BESIDE
+        here.publish("s/1", "out", qos=1)
+        told = lambda: call(node, "GET", "/api/v1/integrations/nats/up", key=KEY)
+        until(lambda: why in node.log(), lambda: [sent, told(), node.log()])
+        assert most_of(node, 2) < bound and not all_sent.is_set()
+
+
+def test_a_nats_server_that_permits_too_long_messages_is_not_used(tmp_path):
+    with Peer(lambda wire: (wire.sendall(NATS_INFO % (1 << 30)), wire.recv(65536))) as peer:
+        with of_file(tmp_path, nats_sink(peer.port)) as node, Client(node, "here") as here:
+            here.publish("s/1", "out", qos=1)
+            why = "its max_payload is 1073741824, expected 67108864 at most"
+            until(lambda: why in node.log(), node.log)
+
+
+def test_requests_that_wait_for_responses_hold_a_part_of_the_memory(tmp_path):
+    """Long requests for a client that does not respond. Those for which there is no memory are answered at once."""
+    nats = nats_process.Server()
+    source = f'[[sources.nats-requests]]\nname = "ask"\nurl = "{nats.url}"\ntimeout_secs = 30\nqos = 0\n'
+    with contextlib.closing(nats), of_file(tmp_path, source) as node, Client(node, "pump-7") as client:
+        until(lambda: call(node, "GET", "/api/v1/integrations/nats-requests/ask", key=KEY)["state"] == "running", node.log)
+        client.subscribe("d/pump-7/request", qos=0)
+        bound = resident(node) + LIMIT + BESIDE
+        asks = nats_process.Client(nats)
+        for number in range(100):
+            asks.send(b"PUB martlet.request.pump-7 %s %d\r\n%s\r\n" % (asks.inbox.encode(), 900_000, b"x" * 900_000))
+        codes = collections.Counter(
+            asks.message(b"1")[1].get("Nats-Service-Error", "") for _ in range(90))
+        assert any("too much memory" in why for why in codes), codes
+        assert resident(node) < bound
+        assert held(node)["integrations"] < LIMIT // 8

@@ -200,8 +200,8 @@ is stored. |
 | `http_callers` | Sessions of people, rates of callers, positions in lists. |
 | `http_bodies` | Bodies of requests that are being read. |
 | `http_output` | Answers that are being sent. |
-| `integrations` | What other systems have sent and the node has not taken, and copies of what bridges \
-send. |
+| `integrations` | What other systems have sent and the node has not taken, and copies of what \
+bridges send. |
 
 What waits to be written to the disk is bounded before that: from 16 MiB on, or a sixteenth of \
 `limits.memory_bytes`, publishes, subscriptions and long Wills wait; from 32 MiB on, or a quarter, \

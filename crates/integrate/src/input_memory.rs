@@ -128,9 +128,13 @@ impl InputShare {
     /// Bytes of input that this connection may hold: as many as it leaves to others. Few if the
     /// node has no memory for what is held already.
     pub(crate) fn max(&self) -> usize {
-        let is_lent = self.borrowed >= self.held();
         let all = self.all.rest().saturating_add(self.input);
-        (all / 2 * usize::from(is_lent)).max(ALWAYS)
+        (all / 2 * usize::from(self.is_lent())).max(ALWAYS)
+    }
+
+    /// Whether the node has memory for what is held.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.borrowed >= self.held()
     }
 }
 

@@ -5,6 +5,7 @@ mod bucket;
 mod complaints;
 mod connection;
 mod credentials;
+mod guard;
 mod headers;
 mod lines;
 mod mirror;
@@ -45,6 +46,9 @@ pub use requests::REQUESTS_KIND;
 pub use server::{Credentials, ServerSettings};
 pub use settings::{Bucket, KIND, NatsSettings, NewStream};
 pub use source_settings::SOURCE_KIND;
+
+/// Messages of a subscription that wait, at most: keys of a bucket, which come in smaller batches.
+const CAPACITY: usize = 1_024;
 
 /// A sink that publishes to JetStream.
 #[derive(Debug)]
@@ -116,6 +120,10 @@ impl NatsSink {
         to: &NatsConnection,
         sent: impl Iterator<Item = (&'a SinkMessage, &'a str)>,
     ) -> Option<Culprit> {
+        if to.is_cut_off() {
+            self.suspects.none_was();
+            return None;
+        }
         let under_way = sent.map(|(message, subject)| self.under_way(message, subject));
         let under_way: Vec<UnderWay> = under_way.collect();
         self.suspects.lost(to.limit(), &under_way)
@@ -410,7 +418,7 @@ async fn acknowledged(
 
 /// Connects, and creates the stream or bucket if it is not there.
 async fn open(settings: &NatsSettings, secrets: &SecretValues) -> Result<NatsConnection, String> {
-    let connection = NatsConnection::open(&settings.server, secrets).await?;
+    let connection = NatsConnection::open(&settings.server, secrets, CAPACITY).await?;
     if let Some(new) = &settings.stream {
         let filter = settings.subject.filter();
         let made = stream::create_if_none(&connection.jetstream, new, filter).await;

@@ -106,7 +106,7 @@ pub(crate) struct Tls {
 }
 
 /// Records without data: nothing in TLS needs many of them, and some, such as key updates, take as
-/// long as ten others.
+/// long as ten others. rustls permits 32 key updates for each record with data, which is too many.
 #[derive(Debug, Default)]
 struct EmptyRecords(usize);
 

@@ -3,13 +3,13 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use martlet_broker::IS_NODE;
+use martlet_broker::{IS_NODE, NODES_WITH_BRIDGES};
 use martlet_certificates::{ClientFiles, client_config};
 use martlet_client::{
     Client, ConnAckInfo, ConnectOptions, Endpoint, Event, Message, NetError, Password,
     UserPropertyList, Will,
 };
-use martlet_codec::{QoS, ReasonCode};
+use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 use tokio::time::timeout;
 
 use super::incoming::RECEIVE_MAXIMUM;
@@ -143,6 +143,23 @@ pub(super) fn secret_texts(values: &SecretValues, options: &ConnectOptions) -> S
         texts.add(password);
     }
     texts
+}
+
+/// Options of a subscription to a filter. `wants_own`: with the messages that the bridge sends.
+pub(super) fn subscription(
+    (filter, qos): (&str, QoS),
+    is_v5: bool,
+    wants_own: bool,
+) -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos,
+        no_local: is_v5 && !wants_own,
+        retain_as_published: is_v5,
+        retain_handling: match is_v5 && filter != NODES_WITH_BRIDGES {
+            true => RetainHandling::SendIfNew,
+            false => RetainHandling::SendAtSubscribe,
+        },
+    }
 }
 
 /// A notification: whether the bridge is connected.

@@ -14,7 +14,7 @@ use martlet_client::{
     Acknowledgement, Client, ConnAckInfo, Event, RequestId, Session, SubscribeRequest,
     UserPropertyList,
 };
-use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+use martlet_codec::{QoS, ReasonCode};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -657,16 +657,9 @@ impl Core {
         self.is_subscribed = false;
         let names = filters.iter().map(|(filter, _)| filter.clone()).collect();
         let filters = filters.into_iter().map(|(filter, qos)| {
-            let options = SubscriptionOptions {
-                qos,
-                // Who subscribes by name wants all that is published there.
-                no_local: is_v5 && !of_connection.iter().any(|(own, _)| *own == filter),
-                retain_as_published: is_v5,
-                retain_handling: match is_v5 && filter != NODES_WITH_BRIDGES {
-                    true => RetainHandling::SendIfNew,
-                    false => RetainHandling::SendAtSubscribe,
-                },
-            };
+            // Who subscribes by name wants all that is published there.
+            let is_own = of_connection.iter().any(|(own, _)| *own == filter);
+            let options = connecting::subscription((&filter, qos), is_v5, is_own);
             (filter, options)
         });
         let request = SubscribeRequest {

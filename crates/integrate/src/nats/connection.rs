@@ -2,9 +2,9 @@
 //! and were lost may not come behind newer ones that were sent over a new one.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use super::complaints::{Complaints, Limit};
 use super::credentials::{Shown, filled};
+use super::guard::{Excess, check_max_payload};
 use super::relay::Relay;
 use super::server::ServerSettings;
 use crate::masking::SecretTexts;
@@ -30,6 +31,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// A server that answers no ping for this time is taken to be lost.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const IN_FLIGHT_MAX: usize = 65_535;
+/// Bytes of a batch of messages, and of a message besides its headers and payload.
+const BATCH_BYTES: usize = 4 << 20;
+const BESIDE_PAYLOAD: usize = 64 << 10;
 /// Letters of a text of the server that are shown.
 const LETTERS_MAX: usize = 200;
 
@@ -44,6 +48,8 @@ pub(super) struct NatsConnection {
     /// What the server complained about, such as a missing permission.
     complaints: watch::Receiver<Complaints>,
     secrets: SecretTexts,
+    /// At what the server was cut off; of a connection by a relay.
+    excess: Option<Arc<OnceLock<Excess>>>,
 }
 
 impl std::fmt::Debug for NatsConnection {
@@ -54,10 +60,12 @@ impl std::fmt::Debug for NatsConnection {
 
 impl NatsConnection {
     /// Connects to the first address of the server that answers. The addresses are checked, and the
-    /// client is given no name that it would resolve once more.
+    /// client is given no name that it would resolve once more. `capacity` is how many messages of
+    /// a subscription wait at most; further ones are dropped.
     pub(super) async fn open(
         settings: &ServerSettings,
         values: &SecretValues,
+        capacity: usize,
     ) -> Result<Self, String> {
         let mut secrets = SecretTexts::of(values);
         let url = filled(&settings.url, values)?;
@@ -85,15 +93,24 @@ impl NatsConnection {
         };
         let mut failure = "NATS has no address".to_owned();
         for address in addresses {
-            let connected = match way.names_host() {
-                true => Self::connect_by_name(address, &way, settings.timeout, &secrets).await,
-                false => {
-                    let connected = Self::connect(address, &way, settings.timeout, &secrets);
+            let connected = match relay(address, &way).await {
+                Ok(Some(relay)) => {
+                    Self::connect_by(&relay, &way, (settings, capacity), &secrets).await
+                }
+                Ok(None) => {
+                    let connected = Self::connect(address, &way, (settings, capacity), &secrets);
                     connected.await.map_err(NotConnected::from)
                 }
+                Err(refusal) => Err(refusal),
             };
             let refusal = match connected {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => {
+                    let max_payload = connection.client.server_info().max_payload;
+                    match check_max_payload(max_payload) {
+                        Ok(()) => return Ok(connection),
+                        Err(excess) => NotConnected::of(&excess.to_string()),
+                    }
+                }
                 Err(refusal) => refusal,
             };
             failure = shortened(&secrets.mask_text(&refusal.why));
@@ -104,25 +121,13 @@ impl NatsConnection {
         Err(failure)
     }
 
-    /// Connects with the name of the host in the handshake of TLS.
-    async fn connect_by_name(
-        address: SocketAddr,
+    /// Connects by a relay.
+    async fn connect_by(
+        relay: &Relay,
         way: &Dialing,
-        timeout: Duration,
+        how: (&ServerSettings, usize),
         secrets: &SecretTexts,
     ) -> Result<Self, NotConnected> {
-        let config = way
-            .tls
-            .clone()
-            .ok_or_else(|| NotConnected::of("without TLS"))?;
-        let relay = Relay::open(address, (&way.host, config), CONNECT_WITHIN).await;
-        let relay = relay.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => NotConnected {
-                why: format!("{SILENT}: no TLS within {} s", CONNECT_WITHIN.as_secs()),
-                is_rejected: false,
-            },
-            _ => NotConnected::of(&error_words(&error)),
-        })?;
         let through = Dialing {
             shown: Arc::clone(&way.shown),
             tls: None,
@@ -130,7 +135,11 @@ impl NatsConnection {
             host: way.host.clone(),
             word: Some(relay.word.clone()),
         };
-        let connected = Self::connect(relay.address, &through, timeout, secrets).await;
+        let connected = Self::connect(relay.address, &through, how, secrets).await;
+        let connected = connected.map(|connection| Self {
+            excess: Some(Arc::clone(&relay.excess)),
+            ..connection
+        });
         connected.map_err(|error| {
             let refusal = NotConnected::from(error);
             match relay.trouble().filter(|_| !refusal.is_rejected) {
@@ -143,7 +152,7 @@ impl NatsConnection {
     async fn connect(
         address: SocketAddr,
         way: &Dialing,
-        timeout: Duration,
+        (settings, capacity): (&ServerSettings, usize),
         secrets: &SecretTexts,
     ) -> Result<Self, ConnectError> {
         let was_connected = Arc::<AtomicBool>::default();
@@ -155,6 +164,7 @@ impl NatsConnection {
             .name(way.name())
             .connection_timeout(CONNECT_WITHIN)
             .ping_interval(PING_EVERY)
+            .subscription_capacity(capacity)
             .max_reconnects(1)
             .ignore_discovered_servers()
             .event_callback(move |event| {
@@ -173,18 +183,31 @@ impl NatsConnection {
             });
         let client = options.connect(format!("nats://{address}")).await?;
         was_connected.store(true, Ordering::SeqCst);
-        let jetstream = context(client.clone(), timeout);
+        let jetstream = context(client.clone(), settings.timeout);
         Ok(Self {
             jetstream,
             client,
             lost,
             complaints,
             secrets: secrets.clone(),
+            excess: None,
         })
     }
 
     pub(super) fn is_lost(&self) -> bool {
         *self.lost.borrow()
+    }
+
+    /// Most bytes of a batch of messages. The longest message of the server has room in it.
+    pub(super) fn batch_bytes(&self) -> usize {
+        let longest = self.client.server_info().max_payload;
+        longest.saturating_add(BESIDE_PAYLOAD).max(BATCH_BYTES)
+    }
+
+    /// Whether the server was cut off: it has sent more than it may.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let excess = self.excess.as_ref();
+        excess.is_some_and(|excess| excess.get().is_some())
     }
 
     /// Waits until it is lost.
@@ -227,6 +250,9 @@ impl NatsConnection {
             return outcome;
         };
         let why = self.secrets.mask_text(&why);
+        if let Some(excess) = self.excess.as_ref().and_then(|excess| excess.get()) {
+            return Outcome::Failed(format!("{why}: {excess}"));
+        }
         Outcome::Failed(match self.complaints.borrow().last() {
             Some(complaint) => format!("{why}; the server says: {}", self.masked(complaint)),
             None => why,
@@ -265,6 +291,22 @@ impl NatsConnection {
     pub(super) fn limit(&self) -> Option<Limit> {
         self.complaints.borrow().limit()
     }
+}
+
+/// A relay to a server; none: it asks for TLS, which the client speaks by itself.
+async fn relay(address: SocketAddr, way: &Dialing) -> Result<Option<Relay>, NotConnected> {
+    let tls = (&*way.host, way.tls.as_ref());
+    let relay = Relay::open(address, tls, way.requires_tls, CONNECT_WITHIN).await;
+    relay.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => NotConnected {
+            why: match way.requires_tls {
+                true => format!("{SILENT}: no TLS within {} s", CONNECT_WITHIN.as_secs()),
+                false => format!("{SILENT}: nothing within {} s", CONNECT_WITHIN.as_secs()),
+            },
+            is_rejected: false,
+        },
+        _ => NotConnected::of(&error_words(&error)),
+    })
 }
 
 /// The beginning of a text.
@@ -322,11 +364,6 @@ impl From<ConnectError> for NotConnected {
 }
 
 impl Dialing {
-    /// Whether the handshake of TLS is to have the name of the host. An address is no name.
-    fn names_host(&self) -> bool {
-        self.requires_tls && self.tls.is_some() && self.host.parse::<IpAddr>().is_err()
-    }
-
     /// The name of the client, with the word that a relay wants.
     fn name(&self) -> String {
         const NAME: &str = concat!("martlet/", env!("CARGO_PKG_VERSION"));

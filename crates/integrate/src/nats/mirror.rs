@@ -25,6 +25,7 @@ use super::connection::NatsConnection;
 use super::raw::RawMessage;
 use super::{NatsSettings, bucket, headers, open};
 use crate::host::Host;
+use crate::input_memory::{InputMemory, InputShare};
 use crate::runner::Activity;
 use crate::secret::{SecretValues, SecretsReceiver};
 use crate::words::error_words;
@@ -82,19 +83,66 @@ pub(super) struct Mirror {
     pub(super) expiry: Weak<NextExpiry>,
 }
 
+/// Keys that JetStream sends at once.
+const KEYS_PER_BATCH: usize = 200;
 /// Most connections that a comparison makes because entries have ended one. Behind them entries are
 /// read one by one.
 const CUT_MAX: usize = 10;
 
+/// Bytes that a key takes besides its subject and its message.
+const KEY_BYTES: usize = 128;
+/// Bytes of keys that are counted together.
+const COUNTED_BYTES: usize = 64 << 10;
+
 /// The keys of the bucket that were read.
-#[derive(Default)]
 struct Keys {
+    /// Memory for them. They stop no reading of others: a comparison needs all of them.
+    memory: InputShare,
+    /// Bytes that they take, and those of them that are counted.
+    bytes: usize,
+    counted: usize,
     /// By their subject.
     entries: HashMap<String, BucketKey>,
     /// Number of the last message that was read.
     last: u64,
     /// Entries whose headers the client cannot read: how many, and the subject of the last one.
     unreadable: (usize, String),
+}
+
+impl Keys {
+    /// None yet.
+    fn new(memory: Arc<InputMemory>) -> Self {
+        Self {
+            memory: InputShare::new(memory),
+            bytes: 0,
+            counted: 0,
+            entries: HashMap::new(),
+            last: 0,
+            unreadable: (0, String::new()),
+        }
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    /// The node has no memory for it.
+    fn add(&mut self, subject: String, entry: BucketKey) -> Result<(), String> {
+        let own = entry.own.as_ref().map_or(0, String::len);
+        self.bytes += KEY_BYTES + subject.len() + own;
+        self.entries.insert(subject, entry);
+        if self.bytes < self.counted + COUNTED_BYTES {
+            return Ok(());
+        }
+        self.counted = self.bytes;
+        self.memory.set(0, self.bytes);
+        match self.memory.is_lent() {
+            true => Ok(()),
+            false => Err(format!(
+                "the node has no memory for the {} keys of the bucket that it has read so far",
+                self.entries.len()
+            )),
+        }
+    }
 }
 
 /// A key of the bucket.
@@ -160,8 +208,10 @@ impl Mirror {
         let tenant = tenant.ok_or("its team has no tenant")?;
         let changes = async {
             let mut keys = self.keys(&mut connection, &secrets).await?;
-            let added = self.add(&connection, tenant, &mut keys, expiry).await?;
-            let deleted = self.delete(&connection, tenant, keys).await?;
+            let entries = &mut keys.entries;
+            let added = self.add(&connection, tenant, entries, expiry).await?;
+            let entries = std::mem::take(&mut keys.entries);
+            let deleted = self.delete(&connection, tenant, entries).await?;
             Ok(Changes { added, deleted })
         };
         changes.await.map_err(|why: String| connection.masked(&why))
@@ -173,8 +223,8 @@ impl Mirror {
         &self,
         connection: &mut NatsConnection,
         secrets: &SecretValues,
-    ) -> Result<HashMap<String, BucketKey>, String> {
-        let mut keys = Keys::default();
+    ) -> Result<Keys, String> {
+        let mut keys = Keys::new(self.host.input_memory());
         for cut in 0.. {
             let Err(why) = self.read_on(connection, &mut keys).await else {
                 break;
@@ -196,7 +246,7 @@ impl Mirror {
                 entries, subject, "the node cannot read the headers of entries of the bucket"
             );
         }
-        Ok(keys.entries)
+        Ok(keys)
     }
 
     /// Reads the keys behind the last one that was read.
@@ -224,7 +274,9 @@ impl Mirror {
         if consumer.cached_info().num_pending == 0 {
             return Ok(());
         }
-        let messages = consumer.messages().await;
+        let batch = consumer.stream().max_messages_per_batch(KEYS_PER_BATCH);
+        let batch = batch.max_bytes_per_batch(connection.batch_bytes());
+        let messages = batch.messages().await;
         let mut messages = messages.map_err(|error| unread(&error))?;
         loop {
             let next = tokio::select! {
@@ -243,7 +295,7 @@ impl Mirror {
             let none = HeaderMap::new();
             let headers = message.headers.as_ref().unwrap_or(&none);
             let subject = message.subject.to_string();
-            self.add_key(keys, (subject, revision), Some(headers));
+            self.add_key(keys, (subject, revision), Some(headers))?;
             if is_last {
                 return Ok(());
             }
@@ -270,7 +322,7 @@ impl Mirror {
             if is_unreadable {
                 keys.unreadable = (keys.unreadable.0 + 1, message.subject.clone());
             }
-            self.add_key(keys, (message.subject, message.sequence), headers.as_ref());
+            self.add_key(keys, (message.subject, message.sequence), headers.as_ref())?;
             if is_unreadable && !reads_all {
                 return Ok(false);
             }
@@ -283,7 +335,7 @@ impl Mirror {
         keys: &mut Keys,
         (subject, revision): (String, u64),
         headers: Option<&HeaderMap>,
-    ) {
+    ) -> Result<(), String> {
         let (sink, node) = (&self.settings.name, self.host.node());
         let entry = BucketKey {
             revision,
@@ -291,7 +343,7 @@ impl Mirror {
             is_deleted: headers.is_some_and(|one| one.get(bucket::OPERATION).is_some()),
         };
         keys.last = keys.last.max(revision);
-        keys.entries.insert(subject, entry);
+        keys.add(subject, entry)
     }
 
     /// Adds the retained messages that the bucket does not have. Takes all that are retained out of

@@ -1,22 +1,22 @@
-//! TLS to a server that may choose its certificate by the name of the host (SNI).
+//! A way to a server on which the node speaks TLS, and looks at what the server sends (`guard`).
 //!
-//! The client library names in the handshake what it connects to, and looks a name up by itself. So
-//! it would show no name, or connect to an address that nobody has checked. Therefore the node
-//! speaks TLS, and the client connects to a port of this machine that takes one connection: that
-//! which shows a word that is known in this process alone. Until then nothing is sent to the
-//! server.
+//! A server may choose its certificate by the name of the host (SNI). The client library names in
+//! the handshake what it connects to, and looks a name up by itself. So it would show no name, or
+//! connect to an address that nobody has checked. Therefore the node speaks TLS, and the client
+//! connects to a port of this machine that takes one connection: that which shows a word that is
+//! known in this process alone. Until then nothing is sent to the server.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_nats::rustls::ClientConfig;
 use aws_lc_rs::rand;
 use serde_json::{Map, Value};
 use tokio::io::{
-    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
-    copy_bidirectional_with_sizes,
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+    split,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -24,10 +24,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::guard::{Excess, Guard, LINE_BYTES_MAX};
 use crate::words::error_words;
 
-/// Longest first line of the server or of the client: it may have a JWT.
-const LINE_BYTES_MAX: u64 = 64 << 10;
 /// Time in which the client shows the word.
 const FIRST_LINE_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes that are read at once.
@@ -40,34 +39,68 @@ pub(super) struct Relay {
     /// What the client says besides its name.
     pub(super) word: String,
     trouble: Arc<Mutex<Option<String>>>,
+    /// At what the server was cut off.
+    pub(super) excess: Arc<OnceLock<Excess>>,
 }
 
 impl Relay {
-    /// Connects to a server at this address, whose name is `host`, and waits for the client.
+    /// Connects to a server at this address, and waits for the client. With TLS if that is required
+    /// or the server asks for it: `host` is its name then. None: there is nothing with which TLS
+    /// could be spoken.
     ///
     /// # Errors
     /// There is no connection, or none with TLS.
     pub(super) async fn open(
         to: SocketAddr,
-        (host, config): (&str, ClientConfig),
+        (host, config): (&str, Option<&ClientConfig>),
+        requires_tls: bool,
         within: Duration,
-    ) -> io::Result<Self> {
-        let connected = timeout(within, connected(to, (host, config))).await;
-        let (info, server) = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    ) -> io::Result<Option<Self>> {
+        let connected = async {
+            let (info, stream) = first_line(to).await?;
+            if !requires_tls && !asks_for_tls(&info) {
+                return Ok(Some((info, Way::Plain(stream))));
+            }
+            let Some(config) = config else {
+                return Ok(None);
+            };
+            let (info, stream) = with_tls((info, stream), (host, config.clone())).await?;
+            Ok(Some((info, Way::Tls(stream))))
+        };
+        let connected: io::Result<_> = timeout(within, connected)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let relay = match connected? {
+            Some((info, Way::Plain(stream))) => Self::start((&info, stream), within).await?,
+            Some((info, Way::Tls(stream))) => Self::start((&info, stream), within).await?,
+            None => return Ok(None),
+        };
+        Ok(Some(relay))
+    }
+
+    /// Waits for the client of a server that has sent this first line.
+    async fn start<S>((info, server): (&[u8], S), within: Duration) -> io::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let guard = Guard::of(info).map_err(io::Error::other)?;
+        let info = info.to_vec();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let relay = Self {
             address: listener.local_addr()?,
             word: word()?,
             trouble: Arc::default(),
+            excess: Arc::default(),
         };
         let (word, trouble) = (relay.word.clone(), Arc::clone(&relay.trouble));
+        let excess = Arc::clone(&relay.excess);
         tokio::spawn(async move {
             let client = timeout(within, accepted(&listener, &info, &word)).await;
             drop(listener);
             let Ok(Ok((first, client))) = client else {
                 return;
             };
-            if let Err(error) = carry((first, client), server, &trouble).await {
+            if let Err(error) = carry((first, client), (server, guard), (&trouble, &excess)).await {
                 tracing::debug!(%error, "a connection to NATS has ended");
             }
         });
@@ -88,15 +121,17 @@ fn word() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// A connection to a server.
+enum Way {
+    Plain(BufReader<TcpStream>),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 /// The first line of the server, as the client is to see it, and the connection with TLS.
-async fn connected(
-    to: SocketAddr,
+async fn with_tls(
+    (info, stream): (Vec<u8>, BufReader<TcpStream>),
     (host, config): (&str, ClientConfig),
-) -> io::Result<(Vec<u8>, TlsStream<TcpStream>)> {
-    let stream = TcpStream::connect(to).await?;
-    stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(stream);
-    let info = line(&mut stream).await?;
+) -> io::Result<(Vec<u8>, Box<TlsStream<TcpStream>>)> {
     let info = without_tls(&info).ok_or_else(|| io::Error::other("this is not a NATS server"))?;
     if !stream.buffer().is_empty() {
         return Err(io::Error::other("it does not wait for TLS"));
@@ -105,20 +140,36 @@ async fn connected(
     let name = name.map_err(|_| io::Error::other("the host of `url` is not a valid name"))?;
     let connector = TlsConnector::from(Arc::new(config));
     let server = connector.connect(name, stream.into_inner()).await?;
-    Ok((info, server))
+    Ok((info, Box::new(server)))
 }
 
-/// A line with its end.
+/// The first line of the server, and the connection.
+async fn first_line(to: SocketAddr) -> io::Result<(Vec<u8>, BufReader<TcpStream>)> {
+    let stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    let info = line(&mut stream).await?;
+    Ok((info, stream))
+}
+
+/// A line with its end. That of the client may have a JWT.
 async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     stream
-        .take(LINE_BYTES_MAX)
+        .take(LINE_BYTES_MAX as u64)
         .read_until(b'\n', &mut line)
         .await?;
     match line.last() {
         Some(b'\n') => Ok(line),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
+}
+
+/// Whether INFO asks for TLS.
+fn asks_for_tls(info: &[u8]) -> bool {
+    let json = info.strip_prefix(b"INFO ").unwrap_or_default();
+    let facts: Option<Map<String, Value>> = serde_json::from_slice(json).ok();
+    facts.is_some_and(|facts| facts.get("tls_required").and_then(Value::as_bool) == Some(true))
 }
 
 /// INFO of a server that does not ask for TLS.
@@ -158,15 +209,23 @@ async fn accepted(
 }
 
 /// Carries bytes in both directions until one side ends.
-async fn carry(
-    (first, mut client): (Vec<u8>, BufReader<TcpStream>),
-    mut server: TlsStream<TcpStream>,
-    trouble: &Mutex<Option<String>>,
+async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
+    (first, client): (Vec<u8>, BufReader<TcpStream>),
+    (mut server, mut guard): (S, Guard),
+    (trouble, excess): (&Mutex<Option<String>>, &OnceLock<Excess>),
 ) -> io::Result<()> {
     let carried = async {
         server.write_all(&first).await?;
-        let sizes = (COPIED_BYTES, COPIED_BYTES);
-        copy_bidirectional_with_sizes(&mut client, &mut server, sizes.0, sizes.1).await
+        let (mut from_server, mut to_server) = split(server);
+        let (mut from_client, mut to_client) = split(client);
+        let out = copy(&mut from_client, &mut to_server, |_| Ok(()));
+        let back = copy(&mut from_server, &mut to_client, |bytes| {
+            guard.look(bytes).map_err(|why| {
+                tracing::warn!(%why, "a connection to NATS is ended");
+                io::Error::other(*excess.get_or_init(|| why))
+            })
+        });
+        tokio::try_join!(out, back)
     };
     let carried = carried.await;
     if let Err(error) = &carried {
@@ -174,6 +233,25 @@ async fn carry(
         *told = Some(error_words(error));
     }
     carried.map(drop)
+}
+
+/// Copies what passes `look` until the end.
+async fn copy(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    mut look: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; COPIED_BYTES];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if bytes.is_empty() {
+            return to.shutdown().await;
+        }
+        look(bytes)?;
+        to.write_all(bytes).await?;
+        to.flush().await?;
+    }
 }
 
 #[cfg(test)]

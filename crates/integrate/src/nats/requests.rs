@@ -1,6 +1,7 @@
 //! Requests by NATS to clients: each becomes a request of MQTT 5, and its response the reply.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Subject, Subscriber};
@@ -20,6 +21,7 @@ use super::server::{
 use super::subject::check_filter;
 use super::topic::TopicTemplate;
 use crate::host::{Host, RequestTrouble, Response};
+use crate::input_memory::InputShare;
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::runner::Settings;
 use crate::secret::SecretsReceiver;
@@ -72,6 +74,12 @@ const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// Most requests that wait for their responses at one time.
 const WAITING_MAX: usize = 64;
+/// Most replies that are made at one time, those included that say that it is too much.
+const REPLIES_MAX: usize = 1_024;
+/// Requests that wait to be looked at, at most. The client library drops further ones.
+const CAPACITY: usize = 1_024;
+/// Bytes of a request besides what was sent.
+const REQUEST_BYTES: usize = 2_048;
 /// Shortest time between two connections that are made at once.
 const CONNECTS_EVERY: Duration = Duration::from_millis(100);
 const UNREADABLE: &str = "the node cannot read the headers of a request; it gets no reply, and \
@@ -101,6 +109,10 @@ struct Requests {
     ended_at: Option<String>,
     /// Requests that wait for their responses. Each ends with where it came from.
     waiting: JoinSet<SourceMessage>,
+    /// Memory for them.
+    memory: InputShare,
+    /// Bytes of those that wait for responses.
+    bytes: Arc<AtomicUsize>,
     next_number: u64,
 }
 
@@ -135,6 +147,8 @@ fn make(
         connected_at: None,
         ended_at: None,
         waiting: JoinSet::new(),
+        memory: InputShare::new(host.input_memory()),
+        bytes: Arc::default(),
         next_number: 0,
     });
     Ok(source.with_secrets(names).reading(files))
@@ -143,7 +157,7 @@ fn make(
 impl Requests {
     async fn connect(&self) -> Result<NatsConnection, String> {
         let secrets = self.secrets.borrow().clone()?;
-        NatsConnection::open(&self.settings.server, &secrets).await
+        NatsConnection::open(&self.settings.server, &secrets, CAPACITY).await
     }
 
     async fn subscribe(&self, connection: &NatsConnection) -> Result<Subscriber, String> {
@@ -218,17 +232,32 @@ impl Requests {
         self.next_number += 1;
         let (settings, host) = (Arc::clone(&self.settings), Arc::clone(&self.host));
         let connection = self.connection.subscribe();
-        let is_full = self.waiting.len() >= WAITING_MAX;
+        let bytes = memory_of(&request);
+        let before = self.bytes.load(Ordering::Relaxed);
+        self.memory.set(before + bytes, 0);
+        let too_much = if self.waiting.len() >= WAITING_MAX {
+            Some(format!(
+                "{WAITING_MAX} requests wait for their responses already"
+            ))
+        } else if before > 0 && before + bytes > self.memory.max() {
+            Some("the requests that wait for their responses take too much memory".to_owned())
+        } else {
+            None
+        };
+        let held = too_much.is_none().then(|| Held::of(&self.bytes, bytes));
         self.waiting.spawn(async move {
             let place = format!("{:?}", request.subject.as_str());
             let received_ms = host.now_ms();
-            let response = match is_full {
-                true => Err(RequestTrouble::Busy(format!(
-                    "{WAITING_MAX} requests wait for their responses already"
-                ))),
-                false => answered(&settings, &*host, &request).await,
+            let to = request.reply.clone();
+            let response = match too_much {
+                Some(why) => {
+                    drop(request);
+                    Err(RequestTrouble::Busy(why))
+                }
+                None => answered(&settings, &*host, request).await,
             };
-            if let Some(to) = request.reply {
+            drop(held);
+            if let Some(to) = to {
                 let sent = send_reply(connection, &to, reply_of(response));
                 // If there is no connection for long, nobody waits for it any more.
                 let _ = timeout(settings.timeout, sent).await;
@@ -242,6 +271,27 @@ impl Requests {
             }
         });
     }
+}
+
+/// Bytes of a request that waits for its response.
+struct Held(Arc<AtomicUsize>, usize);
+
+impl Held {
+    fn of(all: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Self(Arc::clone(all), bytes)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+/// Memory of a request, about: what has come, and what the node publishes.
+fn memory_of(request: &Message) -> usize {
+    REQUEST_BYTES + 2 * request.length
 }
 
 /// Sends a reply over the connection that is there, or over the next one.
@@ -279,7 +329,7 @@ async fn send_reply(
 async fn answered(
     settings: &RequestSettings,
     host: &dyn Host,
-    request: &Message,
+    request: Message,
 ) -> Result<Response, RequestTrouble> {
     let topic = settings.topic.topic(&request.subject, None);
     let topic = topic.map_err(RequestTrouble::Refused)?;
@@ -301,6 +351,7 @@ async fn answered(
         user_properties: Vec::new(),
         hops: 0,
     };
+    drop(request);
     let publisher = (tenant, settings.publish_as.as_deref());
     host.request(publisher, message, settings.timeout).await
 }
@@ -336,15 +387,17 @@ impl MessageSource for Requests {
             else {
                 return Err("there is no connection".to_owned());
             };
+            let may_begin = self.waiting.len() < REPLIES_MAX;
             let request = tokio::select! {
                 biased;
                 Some(done) = self.waiting.join_next(), if !self.waiting.is_empty() => {
+                    self.memory.set(self.bytes.load(Ordering::Relaxed), 0);
                     match done {
                         Ok(done) => return Ok(done),
                         Err(_) => continue,
                     }
                 }
-                request = subscriber.next() => request,
+                request = subscriber.next(), if may_begin => request,
                 () = connection.lost() => None,
             };
             match request {

@@ -19,7 +19,7 @@ use super::raw::RawMessage;
 use super::source_settings::NatsSourceSettings;
 use super::ttl::remaining_secs;
 use crate::host::Host;
-use crate::secret::SecretsReceiver;
+use crate::secret::{SecretValues, SecretsReceiver};
 use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
 use crate::via;
 use crate::words::error_words;
@@ -28,6 +28,8 @@ use crate::words::error_words;
 const LATER: Duration = Duration::from_secs(2);
 /// JetStream says within twice this time that it is there, though no message comes.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Messages of JetStream about batches that may wait.
+const BESIDE_BATCHES: usize = 64;
 /// Most acknowledgements that are kept while there is no connection. Other messages come again.
 const UNSENT_MAX: usize = 100_000;
 
@@ -93,6 +95,12 @@ impl NatsSource {
         }
     }
 
+    /// Connects. Two batches may be under way, with what JetStream says of them.
+    async fn connect(&self, secrets: &SecretValues) -> Result<NatsConnection, String> {
+        let capacity = 2 * self.settings.in_hand + BESIDE_BATCHES;
+        NatsConnection::open(&self.settings.server, secrets, capacity).await
+    }
+
     /// The connection with the stream of messages; made if there is none.
     async fn open(&mut self) -> Result<&mut Open, String> {
         let is_new = self.secrets.has_changed().unwrap_or(false);
@@ -106,7 +114,7 @@ impl NatsSource {
         }
         if self.open.is_none() {
             let secrets = self.secrets.borrow_and_update().clone()?;
-            let connection = NatsConnection::open(&self.settings.server, &secrets).await;
+            let connection = self.connect(&secrets).await;
             // If the server was away, no message was why.
             self.looks &= connection.is_ok();
             let connection = connection?;
@@ -173,6 +181,7 @@ impl NatsSource {
             let stream = consumer.stream();
             let stream = stream
                 .max_messages_per_batch(self.settings.in_hand)
+                .max_bytes_per_batch(open.connection.batch_bytes())
                 .heartbeat(HEARTBEAT);
             let messages = stream.messages().await;
             let messages =
@@ -330,7 +339,7 @@ impl MessageSource for NatsSource {
 
     async fn test(&mut self) -> Result<(), String> {
         let secrets = self.secrets.borrow().clone()?;
-        let connection = NatsConnection::open(&self.settings.server, &secrets).await?;
+        let connection = self.connect(&secrets).await?;
         let consumer = consumer(&connection, &self.settings).await;
         consumer.map(drop).map_err(|why| connection.masked(&why))
     }

@@ -1,0 +1,219 @@
+//! What a server may send: lines and messages of a bounded length.
+//!
+//! The client library reads a line until its end and a message as long as the server says, however
+//! long that is. Here a server that sends longer ones than a NATS server does is cut off before its
+//! bytes are kept. The text is split as the library splits it: a line ends with CR LF, and only
+//! `MSG` and `HMSG` have bytes behind it.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// Longest line of the server: INFO of a cluster with many addresses.
+pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
+/// Longest message that a server may permit (`max_payload`): the most that NATS itself permits.
+const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// A server may send messages of this length whatever `max_payload` it names: answers of its own,
+/// and messages that were stored before it was changed.
+const PAYLOAD_BYTES_ALWAYS: usize = 8 << 20;
+
+/// Why a server is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// `max_payload` of INFO.
+    MaxPayload(usize),
+    /// A line without an end.
+    Line,
+    /// The length of a message; none: it is no number.
+    Message(Option<usize>),
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MaxPayload(bytes) => write!(
+                f,
+                "its max_payload is {bytes}, expected {PAYLOAD_BYTES_MAX} at most"
+            ),
+            Self::Line => write!(f, "it sends a line of more than {LINE_BYTES_MAX} bytes"),
+            Self::Message(Some(bytes)) => {
+                write!(
+                    f,
+                    "it sends a message of {bytes} bytes, more than it may have"
+                )
+            }
+            Self::Message(None) => f.write_str("it sends a message without a length"),
+        }
+    }
+}
+
+impl std::error::Error for Excess {}
+
+/// What INFO says of the length of messages.
+#[derive(Deserialize)]
+struct Info {
+    #[serde(default)]
+    max_payload: usize,
+}
+
+/// Checks that a server may permit messages of this length.
+///
+/// # Errors
+/// They may be too long.
+pub(super) fn check_max_payload(bytes: usize) -> Result<(), Excess> {
+    match bytes > PAYLOAD_BYTES_MAX {
+        true => Err(Excess::MaxPayload(bytes)),
+        false => Ok(()),
+    }
+}
+
+/// Looks at what a server sends behind its first INFO.
+#[derive(Debug)]
+pub(super) struct Guard {
+    payload_max: usize,
+    /// The beginning of a line whose end has not come.
+    line: Vec<u8>,
+    /// Bytes of the present message that have not come, with the end of its line.
+    left: usize,
+}
+
+impl Guard {
+    /// Of a server that has sent this first line.
+    ///
+    /// # Errors
+    /// Its messages may be too long.
+    pub(super) fn of(info: &[u8]) -> Result<Self, Excess> {
+        let json = info.strip_prefix(b"INFO ").unwrap_or_default();
+        // One that is no INFO is rejected by the client.
+        let info: Option<Info> = serde_json::from_slice(json).ok();
+        let named = info.map_or(0, |info| info.max_payload);
+        check_max_payload(named)?;
+        let twice = named.saturating_mul(2);
+        Ok(Self {
+            payload_max: twice.clamp(PAYLOAD_BYTES_ALWAYS, PAYLOAD_BYTES_MAX),
+            line: Vec::new(),
+            left: 0,
+        })
+    }
+
+    /// Looks at what comes next.
+    ///
+    /// # Errors
+    /// It begins a line or a message that is too long.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
+        while !bytes.is_empty() {
+            let passed = self.left.min(bytes.len());
+            self.left -= passed;
+            bytes = bytes.get(passed..).unwrap_or_default();
+            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+                self.line.extend_from_slice(bytes);
+                return match self.line.len() > LINE_BYTES_MAX {
+                    true => Err(Excess::Line),
+                    false => Ok(()),
+                };
+            };
+            let (piece, rest) = bytes.split_at(end + 1);
+            bytes = rest;
+            if self.line.is_empty() && piece.ends_with(b"\r\n") {
+                self.left = self.behind(piece)?;
+                continue;
+            }
+            self.line.extend_from_slice(piece);
+            if self.line.len() > LINE_BYTES_MAX {
+                return Err(Excess::Line);
+            }
+            if self.line.ends_with(b"\r\n") {
+                self.left = self.behind(&self.line)?;
+                self.line.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that stand behind a line.
+    fn behind(&self, line: &[u8]) -> Result<usize, Excess> {
+        if line.len() > LINE_BYTES_MAX {
+            return Err(Excess::Line);
+        }
+        if !line.starts_with(b"MSG ") && !line.starts_with(b"HMSG ") {
+            return Ok(0);
+        }
+        let text = std::str::from_utf8(line).map_err(|_| Excess::Message(None))?;
+        let length = text.split_whitespace().next_back();
+        let length = length.and_then(|length| length.parse::<usize>().ok());
+        let length = length.ok_or(Excess::Message(None))?;
+        match length > self.payload_max {
+            true => Err(Excess::Message(Some(length))),
+            false => Ok(length + 2),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: &[u8] = b"INFO {\"server_id\":\"a\",\"max_payload\":1048576}\r\n";
+
+    /// Looks at a text in pieces of this length.
+    fn look(text: &[u8], piece: usize) -> Result<usize, Excess> {
+        let mut guard = Guard::of(INFO)?;
+        let mut pieces = text.chunks(piece);
+        pieces.try_for_each(|bytes| guard.look(bytes))?;
+        Ok(guard.left + guard.line.len())
+    }
+
+    #[test]
+    fn what_a_server_sends_passes_however_it_is_cut() {
+        let text = b"+OK\r\nPING\r\nMSG a.b 1 5\r\nx\r\nyz\r\nHMSG a 12 _r 12 13\r\n\
+                     NATS/1.0\r\n\r\nx\r\n-ERR 'no\nline'\r\nINFO {}\r\nMSG a 1 0\r\n\r\nPONG\r\n";
+        for piece in 1..=text.len() {
+            assert_eq!(look(text, piece), Ok(0), "{piece}");
+        }
+        let mut long = b"MSG a 1 2000000\r\n".to_vec();
+        long.extend(vec![b'x'; 2_000_000]);
+        long.extend(b"\r\nPING\r\n");
+        assert_eq!(look(&long, 65_536), Ok(0));
+    }
+
+    #[test]
+    fn a_line_or_a_message_without_an_end_is_cut_off() {
+        for begin in [&b"INFO {"[..], b"-ERR '", b"MSG a", b"x\n"] {
+            let mut text = begin.to_vec();
+            text.extend(vec![b'A'; LINE_BYTES_MAX]);
+            assert_eq!(look(&text, 1_000), Err(Excess::Line));
+            // The client takes CR LF for the end of a line, and nothing else.
+            let text = [begin, &b"y\n".repeat(LINE_BYTES_MAX)].concat();
+            assert_eq!(look(&text, 1_000), Err(Excess::Line));
+        }
+        let message = |length: &str| look(format!("MSG a 1 {length}\r\n").as_bytes(), 7);
+        assert_eq!(
+            message("999999999999"),
+            Err(Excess::Message(Some(999_999_999_999)))
+        );
+        for no_number in ["18446744073709551616", "-1", "x", ""] {
+            let expected = match no_number {
+                // The number before it is that of the subscription.
+                "" => Ok(1 + 2),
+                _ => Err(Excess::Message(None)),
+            };
+            assert_eq!(message(no_number), expected, "{no_number}");
+        }
+        let headers = look(b"HMSG a 1 10 18446744073709551615\r\n", 100);
+        assert_eq!(headers, Err(Excess::Message(Some(usize::MAX))));
+    }
+
+    #[test]
+    fn the_longest_message_is_what_the_server_names_within_bounds() {
+        let of = |bytes: usize| {
+            let info = format!("INFO {{\"max_payload\":{bytes}}}\r\n");
+            Guard::of(info.as_bytes()).map(|guard| guard.payload_max)
+        };
+        assert_eq!(of(1 << 20), Ok(8 << 20));
+        assert_eq!(of(16 << 20), Ok(32 << 20));
+        assert_eq!(of(64 << 20), Ok(64 << 20));
+        let excess = Excess::MaxPayload((64 << 20) + 1);
+        assert_eq!(of((64 << 20) + 1), Err(excess));
+        assert!(excess.to_string().contains("67108864 at most"));
+    }
+}
