@@ -387,9 +387,9 @@ impl Control {
 
     /// The restore of users and devices from a backup, if it was a while ago at most.
     fn restored_recently(&self) -> Option<RestoreNote> {
-        let restored = self.info.restored.filter(|note| note.has_tables)?;
+        let restored = self.info.restored.clone()?;
         let ago_ms = now_ms().saturating_sub(restored.restored_ms);
-        (ago_ms <= RESTORED_RECENTLY_MS).then_some(restored)
+        (restored.has_tables && ago_ms <= RESTORED_RECENTLY_MS).then_some(restored)
     }
 
     /// Files with certificates of listeners, and when they end.
