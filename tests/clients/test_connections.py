@@ -304,7 +304,7 @@ def test_a_bridge_that_was_added_is_in_a_node_that_goes_on_from_a_backup(start_n
     node.process.kill()
     node.wait()
     node = start_node(**{**options(tmp_path), "data_dir": data})
-    until_connected(node, 2)
+    until_connected(node, 2 if with_key_file else 1)
 
 
 @pytest.mark.parametrize("more, says", [

@@ -75,10 +75,7 @@ fn read(data_dir: &Path) -> (Option<(u64, bool)>, Option<String>) {
     let restored = RestoreNote::read(data_dir);
     let restored = restored.filter(|note| own.is_none() || at_ms <= Some(note.restored_ms));
     let taken_over = restored.and_then(|note| note.node);
-    (
-        at_ms.map(|at_ms| (at_ms, is_stopped)),
-        taken_over.or(own),
-    )
+    (at_ms.map(|at_ms| (at_ms, is_stopped)), taken_over.or(own))
 }
 
 /// The node that a data directory is of; none: none has run in it yet.

@@ -124,6 +124,6 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
 fn is_of_rollout(stuck: DeviceStuck) -> bool {
     matches!(
         stuck,
-        DeviceStuck::Paused | DeviceStuck::WrongType | DeviceStuck::Cancelled
+        DeviceStuck::Paused | DeviceStuck::Failed | DeviceStuck::WrongType | DeviceStuck::Cancelled
     )
 }

@@ -641,7 +641,11 @@ impl Snapshot {
                 Status::Inactive => RefusalCause::DeviceInactive,
                 Status::Maintenance => RefusalCause::DeviceMaintenance,
             };
-            return refused(cause, format!("device {name} is {}", device.status), name);
+            return refused(
+                cause,
+                format!("device {name} has the status {}", device.status),
+                name,
+            );
         }
         if let Some(admitted) = self.admits_token(tenant, name, client_id) {
             return admitted;
