@@ -5,6 +5,7 @@ use martlet_broker::Limit;
 use super::worded_remedy::WordedRemedy;
 
 /// What to do about a limit that was reached.
+// Table: the remedy of each limit.
 pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
     let option = limit.option();
     let raise = match limit {
@@ -15,8 +16,8 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
     };
     WordedRemedy::words(match limit {
         Limit::ListenerConnections => {
-            "raise max_connections of the listener and restart the node, or find the clients that use the most \
-             connections (martlet client ls)"
+            "raise max_connections of the listener and restart the node, or find the clients \
+             that use the most connections (martlet client ls)"
                 .to_owned()
         }
         Limit::MaximumQos => format!(
@@ -28,7 +29,8 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
         | Limit::SubscriptionIdentifiers => {
             let key = option.rsplit('.').next().unwrap_or_default();
             format!(
-                "have the client do without, or set {option} = true and restart the node ({key}, if its listener sets it)"
+                "have the client do without, or set {option} = true and restart the node ({key}, \
+                 if its listener sets it)"
             )
         }
         Limit::PacketBytes | Limit::ConnectPacketBytes | Limit::PayloadBytes | Limit::WillBytes => {
@@ -55,8 +57,10 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
         }
         Limit::QueuedMessages | Limit::QueuedBytes | Limit::MemoryShare => of_queue(option),
         Limit::PartQueue => {
-            format!("see why the integration takes its messages too late, or raise its \
-                 {option} (and restart the node, if the configuration has it)")
+            format!(
+                "see why the integration takes its messages too late, or raise its \
+                 {option} (and restart the node, if the configuration has it)"
+            )
         }
         Limit::UserSessions => format!(
             "have the device connect with the same Client Identifier each time, so that it resumes its \

@@ -165,7 +165,8 @@ pub(crate) fn dropped(reason: DropReason) -> Option<String> {
             "see why the integration takes its messages too late, or raise its max_age_secs"
         }
         DropReason::StoreFull => {
-            "make room on the disk of the message store, or raise limits.store_bytes and restart the node"
+            "make room on the disk of the message store, or raise limits.store_bytes and \
+             restart the node"
         }
         DropReason::StoreStalled => "see in martlet health why the message store writes slowly",
         DropReason::StoreDamaged => {

@@ -1,4 +1,5 @@
-//! What the tables have of a key, of the API or for provisioning, that `martlet why` is asked about.
+//! What the tables have of a key, of the API or for provisioning, that `martlet why` is asked
+//! about.
 
 use martlet_registry::{ApiKey, ProvisioningKey, Visibility};
 

@@ -15,7 +15,10 @@ pub(super) fn of_asked(now_ms: u64, key: &ProvisioningKeyAsked) -> Finding {
     let ended = |sentence: String, at_ms: u64| {
         Finding::new(Cause::ProvisioningKeyEnded, sentence)
             .since(at_ms)
-            .remedy("add another key (martlet provision add), and give it to the devices; to list those that there are, run")
+            .remedy(
+                "add another key (martlet provision add), and give it to the devices; \
+                 to list those that there are, run",
+            )
             .command(&key.list)
     };
     if let Some(at_ms) = key.revoked_ms {

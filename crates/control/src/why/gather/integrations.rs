@@ -129,7 +129,7 @@ impl Control {
         Some(IntegrationMissing {
             near: near.len(),
             there: near.into_iter().chain(others).collect(),
-            has_configuration: self.has_configuration(),
+            has_configuration: !question.sees_node || self.has_configuration(),
             list: self
                 .command_with_options("integration ls", "")
                 .trim_end()

@@ -302,7 +302,7 @@ impl Control {
             api_key_asked: None,
             provisioning_key_asked: None,
             integration_missing: None,
-            has_no_configuration: !self.has_configuration(),
+            has_no_configuration: question.sees_node && !self.has_configuration(),
             part_asked: self.part_named(&question.name),
             type_change: None,
             joined: Vec::new(),
