@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from martlet_process import run
 from mosquitto_process import Mosquitto
 from paho_client import V5, Client
 from server_process import free_port
@@ -273,6 +274,37 @@ def test_a_bridge_that_was_added_has_its_queue_after_a_restart(start_node, tmp_p
     node = start_node(**options(tmp_path))
     mosquitto.start()
     until(lambda: "'a/1'" in mosquitto.log(), node.log)
+
+
+@pytest.mark.parametrize("with_key_file", [True, False])
+def test_a_bridge_that_was_added_is_in_a_node_that_goes_on_from_a_backup(start_node, tmp_path, mosquitto, with_key_file):
+    node = start_node(**options(tmp_path))
+    call(node, "PUT", "/api/v1/secrets/up", {"value": "right"}, key=KEY)
+    secret = {"user": "u", "password": "${secret:up}"}
+    assert ask(node, "PUT", BRIDGE, settings(mosquitto.port))[0] == 201
+    assert ask(node, "PUT", BRIDGE + "-2", settings(mosquitto.port, client_id="up-2", **secret))[0] == 201
+    until_connected(node)
+    backup, data = tmp_path / "node.backup", tmp_path / "restored"
+    key_file = ["--with-key-file"] if with_key_file else []
+    made = run("backup", "create", str(backup), "--data-dir", str(tmp_path / "data"), *key_file)
+    assert made.returncode == 0, made.stderr
+    node.process.kill()
+    node.wait()
+    assert run("backup", "restore", str(backup), "--data-dir", str(data)).returncode == 0
+    node = start_node(**{**options(tmp_path), "data_dir": data})
+    until_connected(node)
+    assert [one["name"] for one in ask(node, "GET", "/api/v1/bridges")[1]["items"]] == ["up", "up-2"]
+    if with_key_file:
+        until(lambda: ask(node, "GET", "/api/v1/bridges/up-2")[1]["state"] == "running", node.log)
+    else:
+        told = lambda: run("why", "bridge/up-2", "--data-dir", str(data)).stdout
+        until(lambda: "key file" in told(), told)
+    # It is the same node after a restart, too.
+    assert run("backup", "create", str(tmp_path / "again"), "--data-dir", str(data)).returncode == 0
+    node.process.kill()
+    node.wait()
+    node = start_node(**{**options(tmp_path), "data_dir": data})
+    until_connected(node, 2 if with_key_file else 1)
 
 
 @pytest.mark.parametrize("more, says", [

@@ -66,7 +66,7 @@ def test_a_sink_that_fails_is_shown_tested_and_recovers(failing):
     listed = json.loads(command(node, "ls", "--json"))["items"]
     assert [(one["name"], one["state"], one["lag"]) for one in listed] == [("audit", "retrying", 3)]
     shown = command(node, "show", NAME)
-    assert "failing" in shown and "3 messages, 3 of them in hand" in shown and "Not a directory" in shown
+    assert "failing" in shown and "3 messages, 3 of them being sent" in shown and "Not a directory" in shown
     assert "cannot reach its target" in command(node, "test", NAME, code=1)
     assert json.loads(martlet_process.run(
         "integration", "test", NAME, "--json", "--data-dir", str(node.data_dir)).stdout)["ok"] is False

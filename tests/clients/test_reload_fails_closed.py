@@ -180,6 +180,20 @@ def test_what_waits_for_a_restart_is_told_until_it_does_not(start_node, tmp_path
     assert "before a restart" not in warnings()
 
 
+def test_tables_of_integrations_that_wait_for_a_restart_are_named(start_node, tmp_path):
+    config = tmp_path / "martlet.toml"
+    sink = f'[[sinks.file]]\nname = "audit"\nfilters = ["a/#"]\npath = "{tmp_path}/audit"\n'
+    bridge = '[[bridges]]\nname = "up"\nurl = "mqtt://broker.example.com"\ntopics = ["a/# {} 1"]\n'
+    config.write_text(sink + bridge.format("out"))
+    node = start_node(arguments=["--config", str(config)])
+    config.write_text(sink + bridge.format("both"))
+    told = martlet_process.run("reload", "--data-dir", node.data_dir)
+    assert "[[bridges]]" in told.stdout and "[[sinks" not in told.stdout, told
+    config.write_text(sink.replace("a/#", "b/#") + bridge.format("out"))
+    told = martlet_process.run("reload", "--data-dir", node.data_dir)
+    assert "[[sinks.file]]" in told.stdout and "[[bridges]]" not in told.stdout, told
+
+
 def test_listeners_that_wait_for_a_restart_are_named(start_node, tmp_path):
     path = tmp_path / "martlet.toml"
     first = '[[listeners]]\nname = "first"\nurl = "mqtt://127.0.0.1:0"\n'

@@ -118,7 +118,7 @@ def test_what_the_tables_know_of_a_name_is_told_in_its_tenant(node, teams):
         one.close()
     call(node, "PATCH", "/api/v1/devices/pump", {"status": "maintenance"}, key=keys["north"])
     call(node, "DELETE", "/api/v1/devices/reader", key=keys["north"])
-    expect_why(node, keys["north"], "disabled", "device pump is maintenance")
+    expect_why(node, keys["north"], "disabled", "device pump has the status maintenance")
     expect_why(node, keys["north"], "deleted", "removed from the registry", "name=reader")
     expect_why(node, keys["south"], "away", "it is not connected")
     expect_why(node, keys["south"], "never-connected", "", "name=reader")

@@ -95,10 +95,10 @@ def test_a_wrong_password_is_told_with_when_it_began_and_how_often(node, place):
 
 def test_a_device_that_is_not_active_is_told_so_whether_it_has_tried_or_not(node, place):
     place.run("device", "set", "d1", "--status", "maintenance")
-    answer = expect(node, "disabled", "device d1 is maintenance", "d1")
+    answer = expect(node, "disabled", "device d1 has the status maintenance", "d1")
     assert answer["command"].startswith("martlet device set ") and answer["command"].endswith(" d1"), answer
     assert come(node, "d1", place.secret) != 0
-    answer = expect(node, "disabled", "device d1 is maintenance", "d1")
+    answer = expect(node, "disabled", "device d1 has the status maintenance", "d1")
     assert answer["state"] == "refused" and "--status=active" in answer["command"]
 
 

@@ -235,6 +235,20 @@ def test_a_rollout_was_aborted(node, firmware):
         node.over("r1")
 
 
+def test_a_rollout_has_failed_for_a_device_that_is_away(node, firmware):
+    secret = node.device("r9", "--tag", "failed")
+    with node.client("r9", secret) as device:
+        device.subscribe("d/r9/commands/firmware", 1)
+        rollout = firmware("failed")
+        command = json.loads(device.receive().payload)["id"]
+        answer(device, "r9", {"command_id": command, "status": "failed", "result": "checksum mismatch"})
+        node.headline("rollout-failed", "checksum mismatch", "r9")
+    until(lambda: node.why("r9")["state"] == "away", "it is away")
+    told = node.headline("rollout-failed", f"the rollout {rollout} of pump 2.0 has failed for the device", "r9")
+    assert "checksum mismatch" in told["sentence"] and "r9" in node.bash(told)
+    assert any("it is not connected" in one["sentence"] for one in told["also"]), told
+
+
 def test_a_rollout_skips_a_device_of_another_type(node, firmware):
     node.run("device", "type", "add", "meter", "--rule", "pattern readwrite d/%c/#")
     secret = node.device("r2", "--tag", "types", "--type", "meter")

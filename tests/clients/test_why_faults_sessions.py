@@ -173,7 +173,7 @@ def test_a_device_publishes_nothing(node):
     # What keeps it out is told first.
     node.run("device", "set", "meter-1", "--status", "maintenance")
     assert not node.comes("meter-1", secret)
-    told = node.headline("disabled", "device meter-1 is maintenance", "meter-1")
+    told = node.headline("disabled", "device meter-1 has the status maintenance", "meter-1")
     assert any(one["cause"] == "inactive" for one in told["also"]), told
     node.bash(told)
     with node.client("meter-1", secret) as meter:

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod restore;
 
+use crate::presence::node_of;
 use crate::wall_clock::now_ms;
 pub use restore::{RESTORING, unfinished_restore};
 
@@ -46,6 +47,10 @@ struct Manifest {
     /// Whether the key file of secrets is among the files. Older programs do not say so.
     #[serde(default)]
     key_file: bool,
+    /// The name of the node among those with the same tables, which have some of their rows by it.
+    /// Older programs do not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     files: Vec<FileEntry>,
 }
 
@@ -155,6 +160,7 @@ pub fn write_archive(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         made_ms: Some(now_ms()),
         key_file: parts.key_file.is_some(),
+        node: store.parent().and_then(node_of),
         files: Vec::new(),
     };
     for (name, bytes) in files {
@@ -290,6 +296,7 @@ pub struct Archive {
     /// Where each file's bytes lie.
     places: BTreeMap<String, ArchiveEntry>,
     made_ms: Option<u64>,
+    node: Option<String>,
 }
 
 /// Where a file lies in an archive, and its checksum.
@@ -401,6 +408,7 @@ impl Archive {
             file,
             places,
             made_ms: manifest.made_ms,
+            node: manifest.node,
         })
     }
 

@@ -2,7 +2,7 @@
 //! escaped by the subscriber, never part of the message, and cut if they are long.
 
 use std::fmt::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use martlet_broker::{Event, EventInterest, EventNotice, Limit, TenantId};
 use tracing::{Level, debug, enabled, info, trace, warn};
@@ -287,7 +287,7 @@ impl AddressText {
         // There is room for every address.
         let _ = match address {
             None => text.write_str("unix"),
-            Some((IpAddr::V4(ip), port)) => {
+            Some((IpAddr::V4(ip), port)) if port > 0 => {
                 for (number, after) in ip.octets().into_iter().zip([b'.', b'.', b'.', b':']) {
                     text.put_number(number.into());
                     text.put(&[after]);
@@ -295,7 +295,7 @@ impl AddressText {
                 text.put_number(port);
                 Ok(())
             }
-            Some((ip, port)) => write!(text, "{}", SocketAddr::new(ip, port)),
+            Some(address) => text.write_str(&crate::text::address(address)),
         };
         text
     }
@@ -338,6 +338,8 @@ impl std::ops::Deref for AddressText {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -354,5 +356,10 @@ mod tests {
             assert_eq!(&*text, address);
         }
         assert_eq!(&*AddressText::of(None), "unix");
+        // A request has an address without a port.
+        for (ip, said) in [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")] {
+            let ip = ip.parse().unwrap();
+            assert_eq!(&*AddressText::of(Some((ip, 0))), said);
+        }
     }
 }

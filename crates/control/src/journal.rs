@@ -459,6 +459,17 @@ impl Journal {
         })
     }
 
+    /// The last device that was not added by a provisioning key of a team.
+    pub(crate) fn refused_by_key(&self, team: &str, name: &str) -> Option<Entry> {
+        let refused = self.refused_for(|written| match &written.told.event {
+            Event::ProvisioningRefused { key: Some(key), .. } => {
+                *key.name == *name && *key.team == *team
+            }
+            _ => false,
+        });
+        refused.into_iter().next_back()
+    }
+
     fn refused_connections(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         self.refused_for(|written| is_wanted(&written.bare_entry()))
     }
@@ -494,9 +505,12 @@ impl Journal {
     }
 }
 
-/// The host of an address with a port.
+/// The host of an address, which may have a port.
 pub(crate) fn host(address: &str) -> Option<&str> {
-    address.rsplit_once(':').map(|(host, _)| host)
+    match address.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(host),
+        _ => Some(address),
+    }
 }
 
 /// The client came from that host.

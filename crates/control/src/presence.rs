@@ -16,6 +16,7 @@ mod known;
 mod publish;
 
 pub use alive::Alive;
+pub(crate) use alive::node_of;
 pub use client::ClientPresence;
 pub use keep::Keeper;
 pub use known::ClientSource;

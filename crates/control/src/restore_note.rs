@@ -1,5 +1,5 @@
 //! What a restore leaves in the data directory for who asks what is missing since: from when the
-//! backup was, and when it was restored.
+//! backup was, when it was restored, and which node it was of.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const NOTE: &str = "restored.json";
 
 /// A restore of this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreNote {
     /// When the backup was made, milliseconds since the Unix epoch; none: it does not say so.
     pub backup_ms: Option<u64>,
@@ -19,6 +19,10 @@ pub struct RestoreNote {
     pub restored_ms: u64,
     /// Users and devices were restored with it.
     pub has_tables: bool,
+    /// The name among those with the same tables of the node that the backup is of; none: the
+    /// backup does not say so.
+    #[serde(default)]
+    pub node: Option<String>,
 }
 
 impl RestoreNote {

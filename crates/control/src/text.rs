@@ -1,6 +1,8 @@
 //! Text from outside, such as Client Identifiers and topics, as it is shown to people: on a
 //! terminal, and in a command that they may paste into a shell.
 
+use std::net::{IpAddr, SocketAddr};
+
 /// Text that does nothing to a terminal: what controls it, turns the direction of writing or is not
 /// to be seen stands there escaped.
 pub fn printable(text: &str) -> String {
@@ -41,6 +43,15 @@ pub fn typed(text: &str) -> String {
     }
     word.push('\'');
     word
+}
+
+/// An address of a connection; with port 0, as of who came by a proxy, the host alone.
+pub(crate) fn address((ip, port): (IpAddr, u16)) -> String {
+    match (ip, port) {
+        (IpAddr::V6(ip), 0) => format!("[{ip}]"),
+        (ip, 0) => ip.to_string(),
+        (ip, port) => SocketAddr::new(ip, port).to_string(),
+    }
 }
 
 /// A URL without what is secret in it: user and password, parameters that are called like secrets,

@@ -55,7 +55,7 @@ pub use brokers::{BrokerAddresses, Brokers};
 pub use connection::{ConnectionError, NamedConnection};
 pub use protocol::Protocol;
 pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS, check_addresses};
-pub use topics::{Direction, TopicRule, Topics};
+pub use topics::{BroughtTopics, Direction, TopicRule, Topics};
 
 /// Client Identifiers of the parts by which bridges publish begin with this.
 pub(crate) const PUBLISHER: &str = "$bridge/";

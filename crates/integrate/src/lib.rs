@@ -52,7 +52,7 @@ mod via;
 pub mod webhook;
 mod words;
 
-pub use bridge::{BrokerAddresses, Brokers, ConnectionError, NamedConnection};
+pub use bridge::{BrokerAddresses, Brokers, BroughtTopics, ConnectionError, NamedConnection};
 pub use caught::{apart, catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use each::OneByOne;

@@ -2,6 +2,7 @@
 //! and never inside each other, and inside of one only the element is there, so that nothing is
 //! multiplied. What it costs is counted (`fuel`): it ends if that is too much.
 
+mod blame;
 mod check;
 
 use std::fmt;
@@ -29,6 +30,9 @@ const TOKENS_MAX: usize = 512;
 const SIGNS_MAX: usize = 1_000;
 /// Bytes of an error that are shown.
 const SHOWN_MAX: usize = 300;
+
+/// Why an expression has no value where a value is of another type.
+const OTHER_TYPE: &str = "a value has another type than the expression expects";
 
 /// Why an expression is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +137,22 @@ fn resolve<'e, 'v>(
     let value = charged.and_then(|()| Value::resolve_val(&expression.tree, scope));
     // `x || true` has a value even if `x` is too much work.
     fuel::check()?;
-    value.map_err(problem_of)
+    value.map_err(|error| match problem_of(error) {
+        Problem::Failed(why) if why == OTHER_TYPE => of_other_type(expression, scope),
+        problem => problem,
+    })
+}
+
+/// With the value that has another type, if it can be found.
+fn of_other_type(expression: &Expression, scope: &Context<'_, '_>) -> Problem {
+    let paid = fuel::charge(expression.units).is_ok();
+    let found = paid.then(|| blame::in_words(&expression.tree, scope));
+    // What it found out with too much work is not told.
+    let found = found.flatten().filter(|_| fuel::check().is_ok());
+    Problem::Failed(match found {
+        Some(words) => shortened(&format!("{OTHER_TYPE}: {words}")),
+        None => OTHER_TYPE.to_owned(),
+    })
 }
 
 fn copied(value: &CowVal<'_, '_>) -> Result<Value, Problem> {
@@ -182,9 +201,7 @@ fn problem_of(error: ExecutionError) -> Problem {
         | ExecutionError::UnsupportedTargetType { .. }
         | ExecutionError::NotSupportedAsMethod { .. }
         | ExecutionError::UnsupportedIndex(..)
-        | ExecutionError::UnsupportedKeyType(..) => {
-            failed("a value has another type than the expression expects")
-        }
+        | ExecutionError::UnsupportedKeyType(..) => failed(OTHER_TYPE),
         other => Problem::Failed(shortened(&other.to_string())),
     }
 }

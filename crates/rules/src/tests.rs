@@ -70,6 +70,41 @@ fn is_true(when: &str, payload: &str) -> bool {
 }
 
 #[test]
+fn the_value_of_another_type_is_named() {
+    let begin = "a value has another type than the expression expects: ";
+    for (when, payload, said) in [
+        (
+            "payload > 80",
+            "12 cm",
+            "payload is the text \"12 cm\", and is compared with a number",
+        ),
+        (
+            "payload.a.level * 2 > 10",
+            r#"{"a":{"level":"high"}}"#,
+            "payload.a.level is the text \"high\", and is combined with a number",
+        ),
+        (
+            "payload.name == 'x' || payload.temp > 1",
+            r#"{"name":"y","temp":true}"#,
+            "payload.temp is true, and is compared with a number",
+        ),
+        (
+            "payload.password > 1",
+            r#"{"password":"known"}"#,
+            "payload.password is a text, and is compared with a number",
+        ),
+    ] {
+        let expected = RuleResult::Failed(format!("{begin}{said}"));
+        assert_eq!(verdict(when, payload), expected, "{when}");
+    }
+    let long = "x".repeat(1_000);
+    let RuleResult::Failed(why) = verdict("payload > 80", &long) else {
+        panic!("it has not failed");
+    };
+    assert!(why.len() < 200, "{why}");
+}
+
+#[test]
 fn conditions_look_at_topic_and_payload() {
     for when in [
         "payload.temp > 80",

@@ -34,7 +34,7 @@ const MAY: &[May] = &[
     may("access", 4, 0),
     may("store", 12, 3),
     may("tick", 8, 1),
-    may("rules", 7, 1),
+    may("rules", 8, 1),
     may("persistence", 0, 0),
     may("client", 7, 5),
     may("telemetry", 6, 2),

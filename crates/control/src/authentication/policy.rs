@@ -64,6 +64,8 @@ pub struct Chain {
     pub anonymous: Arc<Rules>,
     /// Path of the ACL file; none: there is none.
     pub acl_file: Option<Arc<str>>,
+    /// Users who have lines of their own in it.
+    pub acl_users: Arc<[Box<str>]>,
 }
 
 /// Authentication policy of the node.
@@ -484,6 +486,7 @@ fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTre
                 .collect(),
             anonymous: Arc::clone(nobody),
             acl_file: chain.acl_file.clone(),
+            acl_users: Arc::clone(&chain.acl_users),
         };
         (Realm::of_tenant(TenantId(tenant)), chain)
     };

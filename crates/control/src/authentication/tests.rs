@@ -167,6 +167,7 @@ fn policy(sources: Vec<Arc<dyn CredentialSource>>) -> Arc<Policy> {
         sources,
         anonymous: Arc::new(Rules::open()),
         acl_file: None,
+        acl_users: Arc::default(),
     };
     let mut policy = Policy::new([(Realm::COMMON, chain)].into());
     policy.refusal_remembered = Duration::from_secs(60);
@@ -559,6 +560,7 @@ fn who_guessed_too_often_meanwhile_is_not_looked_for_any_more() {
                 sources: vec![Arc::new(source)],
                 anonymous: Arc::new(Rules::open()),
                 acl_file: None,
+                acl_users: Arc::default(),
             },
         )]
         .into(),

@@ -165,6 +165,7 @@ impl Archive {
             backup_ms: self.made_ms,
             restored_ms: now_ms(),
             has_tables: plan.tables,
+            node: self.node.clone(),
         };
         let path = places.restoring.join(NOTE);
         note.write(&path).map_err(error("writing", &path))?;

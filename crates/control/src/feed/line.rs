@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -431,5 +431,5 @@ pub(super) fn payload(
 }
 
 pub(super) fn text((ip, port): (IpAddr, u16)) -> String {
-    SocketAddr::new(ip, port).to_string()
+    crate::text::address((ip, port))
 }

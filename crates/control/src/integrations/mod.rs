@@ -75,6 +75,10 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 /// Time that is waited for the node to keep messages for an integration.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Dead letters whose reasons are looked at, and the time for that.
+const LETTERS_LOOKED_AT: usize = 100;
+const LETTERS_WITHIN: Duration = Duration::from_secs(1);
+
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
 pub enum IntegrationError {
@@ -197,6 +201,21 @@ impl Integrations {
         let of = integration.split_once('/')?;
         let stored = self.host.letters_stored().await?;
         Some(letters_of(&stored, of))
+    }
+
+    /// Why the target has refused the last of the first dead letters of an integration,
+    /// `KIND/NAME`; none: there is none, or the tables do not answer in time.
+    pub(crate) async fn letter_reason_of(&self, integration: &str) -> Option<String> {
+        let of = integration.split_once('/')?;
+        let read = self.host.letters().list(of, None, LETTERS_LOOKED_AT);
+        let page = tokio::time::timeout(LETTERS_WITHIN, read)
+            .await
+            .ok()?
+            .ok()?;
+        page.items
+            .into_iter()
+            .next_back()
+            .map(|letter| letter.reason)
     }
 
     /// Client Identifiers of the sessions that a part has as lanes in a tenant, or has left.

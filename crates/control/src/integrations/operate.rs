@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    Command, CommandError, DeadLetter, DeadLetterHead, Handle, Host as _, OnReject, SecretTrouble,
-    State,
+    BroughtTopics, Command, CommandError, DeadLetter, DeadLetterHead, Handle, Host as _, OnReject,
+    SecretTrouble, State,
 };
 use martlet_registry::{NotFound, ObjectKind};
 
@@ -92,8 +92,8 @@ pub(crate) struct Examined {
     pub(crate) state: State,
     /// Its Topic Filters.
     pub(crate) filters: Vec<Box<str>>,
-    /// Those of messages that it brings from elsewhere.
-    pub(crate) brings: Vec<Box<str>>,
+    /// Topics of messages that it brings from elsewhere.
+    pub(crate) brings: Vec<BroughtTopics>,
     /// What is wrong with its secrets, if something is.
     pub(crate) secret_trouble: Option<SecretTrouble>,
     /// How long a message may wait, seconds; 0: for ever.

@@ -44,6 +44,25 @@ pub(crate) struct AclFileOfListener {
     pub(crate) path: Arc<str>,
     /// The listener that has it for itself; none: it is `auth.acl_file`.
     pub(crate) listener: Option<String>,
+    /// Users who have lines of their own in it.
+    pub(crate) users: Arc<[Box<str>]>,
+}
+
+impl AclFileOfListener {
+    /// Its user whose name differs in case alone, if it has none of this name: what follows the
+    /// name of the file in words.
+    fn nearly(&self, user: Option<&str>) -> String {
+        let Some(user) = user.filter(|user| !self.users.iter().any(|one| **one == **user)) else {
+            return String::new();
+        };
+        let is_it = |one: &&Box<str>| one.to_lowercase() == user.to_lowercase();
+        self.users.iter().find(is_it).map_or_else(String::new, |other| {
+            format!(
+                ", which has rules for the user {other} and none for {user}: upper and lower case \
+                 differ"
+            )
+        })
+    }
 }
 
 impl fmt::Display for AclFileOfListener {
@@ -361,9 +380,10 @@ impl Commands {
                 }
                 false => "",
             };
+            let nearly = acl_file.map_or_else(String::new, |file| file.nearly(user));
             let place = acl_file.map_or_else(|| "(auth.acl_file)".to_owned(), ToString::to_string);
             return WordedRemedy {
-                text: format!("permit it in the ACL file {place}{others}"),
+                text: format!("permit it in the ACL file {place}{nearly}{others}"),
                 command: None,
             };
         };
@@ -373,15 +393,17 @@ impl Commands {
         }
         let text = match (owner, place.is_builtin()) {
             (Owner::Role, true) => format!(
-                "the role {name} is the program's and stays as it is: give {user} another role \
-                 (martlet role add NAME --rule …, martlet user set {} --role NAME)",
+                "the role {name} is the program's and stays as it is: give {user} another role, \
+                 with the rules of {name} that it needs (martlet role rules {name} lists them; \
+                 martlet role add NAME --rule … --rule …, martlet user set {} --role NAME)",
                 typed(user)
             ),
             (Owner::Role, false) => format!("permit it in the rules of the role {name}"),
             (_, true) => format!(
                 "the device type {name} is the program's and stays as it is: permit it in a type \
-                 of your own (martlet device type add NAME --rule …, martlet device set {} --type \
-                 NAME), or in the rules of a group that the device is in",
+                 of your own that has the rules of {name} too (martlet device type rules {name} \
+                 lists them; martlet device type add NAME --rule … --rule …, martlet device set {} \
+                 --type NAME), or in the rules of a group that the device is in",
                 typed(user)
             ),
             (_, false) => format!(

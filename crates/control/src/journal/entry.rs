@@ -1,7 +1,6 @@
 //! An entry of the journal: as it is written, and as it is read.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 
 use martlet_broker::{DropReason, Event, EventKind, EventNotice, RefusalCause};
 use martlet_codec::ReasonCode;
@@ -12,6 +11,7 @@ use super::{kind, remedy};
 use crate::cause::Cause;
 use crate::event_fields::EventFields;
 use crate::event_words;
+use crate::text;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -164,9 +164,7 @@ impl NotedEvent {
             client_id: head.client_id.to_string(),
             user_name: user.map(|user| user.name.to_owned()),
             claimed: user.is_some_and(|user| !user.is_proved),
-            address: head
-                .address
-                .map(|(ip, port)| SocketAddr::new(ip, port).to_string()),
+            address: head.address.map(text::address),
             topic: said.topic.or(said.filter).map(str::to_owned),
             reason: reason_of(event, said.reason).map(str::to_owned),
             count: said.count.and_then(|count| u32::try_from(count).ok()),

@@ -5,16 +5,23 @@ use martlet_broker::Limit;
 use super::worded_remedy::WordedRemedy;
 
 /// What to do about a limit that was reached.
+// Table: the remedy of each limit.
 pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
     let option = limit.option();
+    let raise = match limit {
+        // Of the tables, and of none but integrations.
+        Limit::UserSessions | Limit::PartQueue => format!("raise {option}"),
+        _ if option.starts_with("auth.") => format!("raise {option} (martlet reload reads it)"),
+        _ => format!("raise {option} and restart the node"),
+    };
     WordedRemedy::words(match limit {
         Limit::ListenerConnections => {
-            "raise max_connections of the listener, or find the clients that use the most \
-             connections (martlet client ls)"
+            "raise max_connections of the listener and restart the node, or find the clients \
+             that use the most connections (martlet client ls)"
                 .to_owned()
         }
         Limit::MaximumQos => format!(
-            "have the client use a lower QoS, or raise {option} (max_qos, if its listener sets it)"
+            "have the client use a lower QoS, or {raise} (max_qos, if its listener sets it)"
         ),
         Limit::RetainAvailable
         | Limit::WildcardSubscriptions
@@ -22,14 +29,15 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
         | Limit::SubscriptionIdentifiers => {
             let key = option.rsplit('.').next().unwrap_or_default();
             format!(
-                "have the client do without, or set {option} = true ({key}, if its listener sets it)"
+                "have the client do without, or set {option} = true and restart the node ({key}, \
+                 if its listener sets it)"
             )
         }
         Limit::PacketBytes | Limit::ConnectPacketBytes | Limit::PayloadBytes | Limit::WillBytes => {
-            format!("raise {option}, or have the client send less at once")
+            format!("{raise}, or have the client send less at once")
         }
         Limit::ClientIdBytes | Limit::TopicBytes | Limit::TopicLevels => {
-            format!("raise {option}, or give the client a shorter one")
+            format!("{raise}, or give the client a shorter one")
         }
         Limit::TopicAliasMaximum | Limit::ReceiveMaximum => format!(
             "have the client keep to what CONNACK permits: look at its MQTT library; or raise \
@@ -38,40 +46,43 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
         Limit::ConnectTimeout => format!(
             "find out what connects from that address: an MQTT client sends CONNECT immediately; a \
              port scanner, a health check or a program that speaks TLS or another protocol does \
-             not; on a slow network, raise {option} (connect_timeout_secs, if its listener sets it)"
+             not; on a slow network, {raise} (connect_timeout_secs, if its listener sets it)"
         ),
         Limit::AuthenticateTimeout => format!(
             "find out what delays the login: the program behind auth.hook_url, the server with the \
-             keys of tokens, or a client that does not answer; or raise {option}"
+             keys of tokens, or a client that does not answer; or {raise}"
         ),
         Limit::PublishRate | Limit::PublishBytesRate => {
-            format!("have the client publish less, or raise {option}")
+            format!("have the client publish less, or {raise}")
         }
         Limit::QueuedMessages | Limit::QueuedBytes | Limit::MemoryShare => of_queue(option),
         Limit::PartQueue => {
-            format!("see why the integration takes its messages too late, or raise its {option}")
+            format!(
+                "see why the integration takes its messages too late, or raise its \
+                 {option} (and restart the node, if the configuration has it)"
+            )
         }
         Limit::UserSessions => format!(
             "have the device connect with the same Client Identifier each time, so that it resumes its \
-             session, let its sessions expire sooner, or raise {option} of its device type"
+             session, let its sessions expire sooner, or {raise} of its device type"
         ),
         Limit::DiscoverySecs => format!(
             "have the device register as soon as it is connected, and connect again with its \
-             secret; or raise {option}"
+             secret; or {raise}"
         ),
         Limit::OutputBytes => format!(
             "have the client read faster, or subscribe with QoS 1, so that messages wait in its \
-             queue; or raise {option}"
+             queue; or {raise}"
         ),
         Limit::OutputStalled => {
-            format!("look at the client and the network to it: it takes nothing; or raise {option}")
+            format!("look at the client and the network to it: it takes nothing; or {raise}")
         }
         Limit::KeepAliveMax => format!(
             "the client, or the network to it, is silent for too long: have it ping more often, or \
-             raise {option}"
+             {raise}"
         ),
         Limit::StoreBytes => format!(
-            "raise {option}, or make room: have the clients connect whose messages are queued, or \
+            "{raise}, or make room: have the clients connect whose messages are queued, or \
              end their sessions (martlet session ls); martlet health says when there is room again"
         ),
         Limit::DiskFull => {
@@ -83,21 +94,21 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
             "check the disk of the message store; for details, run martlet status".to_owned()
         }
         Limit::Memory | Limit::MemoryOfLogins | Limit::MemoryOfClient => {
-            format!("raise {option}, or give the machine more memory")
+            format!("{raise}, or give the machine more memory")
         }
         Limit::Sessions => format!(
             "end the sessions of clients that do not come back (martlet session ls, martlet session \
-             rm CLIENT), let them expire sooner (limits.session_expiry_max_secs), or raise {option}"
+             rm CLIENT), let them expire sooner (limits.session_expiry_max_secs), or {raise}"
         ),
         Limit::WillsBytes => format!(
-            "raise {option}, which the shards (node.threads) share in equal parts, or have the \
+            "{raise}, which the shards (node.threads) share in equal parts, or have the \
              clients set shorter Wills (limits.will_bytes bounds each)"
         ),
         Limit::MemoryKept => format!(
             "martlet health says what uses the memory: remove some of it, bound it (limits.retained_bytes, \
-             limits.wills_bytes, limits.sessions), or raise {option}"
+             limits.wills_bytes, limits.sessions), or {raise}"
         ),
-        _ => format!("raise {option}, or find the clients that use the most"),
+        _ => format!("{raise}, or find the clients that use the most"),
     })
 }
 
@@ -105,7 +116,7 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
 pub(super) fn of_queue(options: &str) -> String {
     format!(
         "have the client connect more often or read faster, let the session of a client that does \
-         not come back expire sooner, or raise {options}"
+         not come back expire sooner, or raise {options} and restart the node"
     )
 }
 

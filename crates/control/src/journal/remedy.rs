@@ -59,7 +59,8 @@ fn remedy_of_event(told: &EventNotice, commands: &Commands) -> Option<WordedReme
             lost(told, *reason, commands)
         }
         Event::RateExceeded { limit, .. } => WordedRemedy::words(format!(
-            "have the client publish less, raise {}, or set mqtt.rate_exceeded = \"delay\"",
+            "have the client publish less; or raise {}, or set mqtt.rate_exceeded = \"delay\", and \
+             restart the node",
             limit.limit.option()
         )),
         Event::PublishesDelayed { limit, .. } | Event::QueueFull { limit, .. } => {
@@ -168,7 +169,8 @@ pub(crate) fn dropped(reason: DropReason) -> Option<String> {
             "see why the integration takes its messages too late, or raise its max_age_secs"
         }
         DropReason::StoreFull => {
-            "make room on the disk of the message store, or raise limits.store_bytes"
+            "make room on the disk of the message store, or raise limits.store_bytes and \
+             restart the node"
         }
         DropReason::StoreStalled => "see in martlet health why the message store writes slowly",
         DropReason::StoreDamaged => {

@@ -41,7 +41,8 @@ pub(super) fn remedy_of(fault: Fault) -> &'static str {
             "have the client send binary frames: libraries for MQTT do it by themselves"
         }
         Fault::FrameTooLong => {
-            "raise limits.packet_bytes, or have the client send less in one WebSocket frame"
+            "raise limits.packet_bytes and restart the node, or have the client send less in \
+             one WebSocket frame"
         }
         Fault::ReservedBits
         | Fault::ReservedOpcode

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::restore_note::RestoreNote;
 use crate::wall_clock::now_ms;
 
 /// Its name.
@@ -20,15 +21,11 @@ pub struct Alive {
 impl Alive {
     /// In this directory.
     pub fn open(data_dir: &Path) -> Self {
-        let path = data_dir.join(FILE);
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let mut words = text.split_whitespace();
-        let at_ms = words.next().and_then(|word| word.parse().ok());
-        let is_stopped = words.next() == Some("stopped");
+        let (before, node) = read(data_dir);
         Self {
-            path,
-            before: at_ms.map(|at_ms| (at_ms, is_stopped)),
-            node: words.next().map_or_else(new_name, str::to_owned),
+            path: data_dir.join(FILE),
+            before,
+            node: node.unwrap_or_else(new_name),
         }
     }
 
@@ -41,7 +38,8 @@ impl Alive {
         })
     }
 
-    /// The node among others that have the same tables: the same as long as its data directory is.
+    /// The node among others that have the same tables: the same as long as its data directory is,
+    /// and after a restore of its backup.
     pub fn node(&self) -> &str {
         &self.node
     }
@@ -63,6 +61,26 @@ impl Alive {
         file.sync_all()?;
         std::fs::rename(&new, &self.path)
     }
+}
+
+/// When the node of a data directory was last alive, whether it was stopped then, and which one it
+/// is.
+fn read(data_dir: &Path) -> (Option<(u64, bool)>, Option<String>) {
+    let text = std::fs::read_to_string(data_dir.join(FILE)).unwrap_or_default();
+    let mut words = text.split_whitespace();
+    let at_ms: Option<u64> = words.next().and_then(|word| word.parse().ok());
+    let is_stopped = words.next() == Some("stopped");
+    let own = words.next().map(str::to_owned);
+    // Its rows in the tables are under the name of the node that the backup is of.
+    let restored = RestoreNote::read(data_dir);
+    let restored = restored.filter(|note| own.is_none() || at_ms <= Some(note.restored_ms));
+    let taken_over = restored.and_then(|note| note.node);
+    (at_ms.map(|at_ms| (at_ms, is_stopped)), taken_over.or(own))
+}
+
+/// The node that a data directory is of; none: none has run in it yet.
+pub(crate) fn node_of(data_dir: &Path) -> Option<String> {
+    read(data_dir).1
 }
 
 /// Without a source of randomness it is the node that there is alone.

@@ -176,6 +176,20 @@ fn the_node_knows_when_it_was_last_alive_and_how_it_ended() {
         Alive::open(&directory).before(),
         Some((9, "the node was stopped"))
     );
+    let own = alive.node().to_owned();
+    let note = |restored_ms| crate::RestoreNote {
+        backup_ms: None,
+        restored_ms,
+        has_tables: true,
+        node: Some("other".to_owned()),
+    };
+    // A backup of another node was restored after that run, and that node goes on.
+    let path = directory.join("restored.json");
+    note(10).write(&path).unwrap();
+    assert_eq!(Alive::open(&directory).node(), "other");
+    std::fs::remove_file(&path).unwrap();
+    note(8).write(&path).unwrap();
+    assert_eq!(Alive::open(&directory).node(), own);
     std::fs::remove_dir_all(&directory).unwrap();
 }
 

@@ -9,6 +9,9 @@ use super::action_counts::ActionKind;
 use crate::rfc3339;
 use crate::wall_clock::now_ms;
 
+/// Bytes of a payload in which a member was missing that is kept.
+const PAYLOAD_BYTES_MAX: usize = 2_048;
+
 /// Bytes of an error that is kept.
 const ERROR_BYTES_MAX: usize = 500;
 
@@ -40,6 +43,18 @@ pub struct RuleCounts {
     /// The last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// When that was, milliseconds since the Unix epoch.
+    #[serde(skip)]
+    pub last_error_ms: Option<u64>,
+    /// The topic of the message that it is of, unless it is of an action.
+    #[serde(skip)]
+    pub failed_topic: Option<String>,
+    /// A later message of that topic did not fail.
+    #[serde(skip)]
+    pub is_over: bool,
+    /// The member that was missing last.
+    #[serde(skip)]
+    pub missing_member: Option<MissingMember>,
     /// The kind of the action that it is of; none: of the condition or a template.
     #[serde(skip)]
     pub failed_action: Option<&'static str>,
@@ -47,6 +62,17 @@ pub struct RuleCounts {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_error_at: Option<String>,
+}
+
+/// A member that a condition names and a message does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MissingMember {
+    /// Its name.
+    pub name: String,
+    /// The topic of the message.
+    pub topic: String,
+    /// Members that its payload has.
+    pub others: Vec<String>,
 }
 
 /// The same while it is counted.
@@ -64,6 +90,12 @@ pub(super) struct Counts {
     pub(super) time: Duration,
     last_error: Option<(u64, String)>,
     failed_action: Option<&'static str>,
+    failed_topic: Option<String>,
+    is_over: bool,
+    /// Name of the member that was missing last, and the topic of the message.
+    missing_member: (String, String),
+    /// The payload of that message; empty: it is long.
+    missing_payload: Vec<u8>,
 }
 
 impl Counts {
@@ -76,6 +108,8 @@ impl Counts {
         why.truncate(end.unwrap_or_default());
         self.last_error = Some((now_ms(), why));
         self.failed_action = None;
+        self.failed_topic = None;
+        self.is_over = false;
     }
 
     /// An action of this kind has failed.
@@ -97,11 +131,14 @@ impl Counts {
     pub(super) fn note(
         &mut self,
         verdict: RuleResult,
-        topic: &str,
+        (topic, payload): (&str, &[u8]),
         time: Duration,
     ) -> Option<Vec<Action>> {
         self.messages += 1;
         self.time += time;
+        if matches!(verdict, RuleResult::Matched(_) | RuleResult::Unmatched) {
+            self.is_over |= self.failed_topic.as_deref() == Some(topic);
+        }
         match verdict {
             RuleResult::Matched(actions) => {
                 self.matched += 1;
@@ -118,8 +155,11 @@ impl Counts {
             }
             RuleResult::Unmatched | RuleResult::Stopped(_) => {}
             RuleResult::OtherDevice => self.other_device += 1,
-            RuleResult::Missing(_) => self.missing += 1,
-            RuleResult::Failed(why) => self.failed(&why),
+            RuleResult::Missing(name) => self.note_missing(name, topic, payload),
+            RuleResult::Failed(why) => {
+                self.failed(&why);
+                self.failed_topic = Some(topic.to_owned());
+            }
             RuleResult::Loop => {
                 self.loops += 1;
                 self.failed(&format!(
@@ -129,6 +169,36 @@ impl Counts {
             }
         }
         None
+    }
+
+    fn note_missing(&mut self, name: String, topic: &str, payload: &[u8]) {
+        self.missing += 1;
+        let (of_name, of_topic) = &mut self.missing_member;
+        *of_name = name;
+        if of_topic != topic {
+            topic.clone_into(of_topic);
+        }
+        self.missing_payload.clear();
+        if payload.len() <= PAYLOAD_BYTES_MAX {
+            self.missing_payload.extend_from_slice(payload);
+        }
+    }
+
+    /// What was missing last; none: nothing was.
+    fn missing_member(&self) -> Option<MissingMember> {
+        let (name, topic) = &self.missing_member;
+        let payload = serde_json::from_slice(&self.missing_payload);
+        let others = match payload {
+            Ok(serde_json::Value::Object(members)) => {
+                members.into_iter().map(|one| one.0).collect()
+            }
+            _ => Vec::new(),
+        };
+        (self.missing > 0).then(|| MissingMember {
+            name: name.clone(),
+            topic: topic.clone(),
+            others,
+        })
     }
 
     pub(super) fn seen(&self) -> RuleCounts {
@@ -145,6 +215,10 @@ impl Counts {
             loops: self.loops,
             micros_per_message: micros.checked_div(self.messages).unwrap_or(0),
             last_error: self.last_error.as_ref().map(|(_, why)| why.clone()),
+            last_error_ms: self.last_error.as_ref().map(|(at_ms, _)| *at_ms),
+            failed_topic: self.failed_topic.clone(),
+            is_over: self.is_over,
+            missing_member: self.missing_member(),
             failed_action: self.failed_action,
             last_error_at: self.last_error.as_ref().map(|(at, _)| rfc3339::text(*at)),
         }

@@ -40,7 +40,7 @@ use martlet_rules::{Evaluator, MessageRule, MessageRules};
 use serde_json::{Map, Value};
 use tracing::warn;
 
-pub use counts::RuleCounts;
+pub use counts::{MissingMember, RuleCounts};
 pub(crate) use publish::{PostError, Posted, Publisher};
 pub use stored::{RuleChange, RuleError, VisibleRule};
 pub use trial::{TrialOutcome, TriedMessage};

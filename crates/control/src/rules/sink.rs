@@ -131,7 +131,8 @@ async fn look_at(
                 }
                 continue;
             }
-            if let Some(actions) = counts.note(outcome.verdict, facts.topic, each) {
+            if let Some(actions) = counts.note(outcome.verdict, (facts.topic, facts.payload), each)
+            {
                 matched.push((outcome.rule, actions));
             }
         }

@@ -32,6 +32,7 @@ impl SharedRegistry {
             None if facts.is_unseen() => {
                 self.recall_removed(&visibility, facts).await;
                 self.recall_api_key(&visibility, facts).await;
+                self.recall_provisioning_key(&visibility, facts).await;
             }
             _ => {}
         }

@@ -1,11 +1,12 @@
-//! What the tables have of a key of the API that `martlet why` is asked about.
+//! What the tables have of a key, of the API or for provisioning, that `martlet why` is asked
+//! about.
 
-use martlet_registry::{ApiKey, Visibility};
+use martlet_registry::{ApiKey, ProvisioningKey, Visibility};
 
 use super::SharedRegistry;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{Facts, NamedApiKey};
+use crate::why::facts::{Facts, NamedApiKey, NamedProvisioningKey};
 
 impl SharedRegistry {
     /// Adds the key that has the name, or the id, that was asked about: one that is good before
@@ -23,6 +24,39 @@ impl SharedRegistry {
         let now_ms = now_signed_ms();
         let found = named.min_by_key(|key| !is_good(key, now_ms));
         facts.api_key_asked = found.map(|key| self.asked_about(key));
+    }
+
+    /// The same of a provisioning key, with what was last refused with it.
+    pub(super) async fn recall_provisioning_key(&self, visibility: &Visibility, facts: &mut Facts) {
+        let seen = visibility.clone();
+        let read = self
+            .read(move |registry| Box::pin(async move { registry.provisioning_keys(&seen).await }));
+        let Ok(all) = read.await else { return };
+        let name = &facts.question.name;
+        let named = all
+            .into_iter()
+            .filter(|key| key.name == *name || key.id == *name);
+        let now_ms = now_signed_ms();
+        let is_good = |key: &ProvisioningKey| {
+            key.revoked_ms == 0 && (key.expires_ms == 0 || key.expires_ms > now_ms)
+        };
+        let found = named.min_by_key(|key| !is_good(key));
+        let known = |ms: i64| Some(unsigned(ms)).filter(|ms| *ms > 0);
+        facts.provisioning_key_asked = found.map(|key| NamedProvisioningKey {
+            devices_max: unsigned(key.devices_max),
+            devices_made: unsigned(key.devices_made),
+            expires_ms: known(key.expires_ms),
+            revoked_ms: known(key.revoked_ms),
+            refused: self.control.journal.refused_by_key(&key.team, &key.name),
+            list: self
+                .control
+                .command_with_options("provision ls", "")
+                .trim_end()
+                .to_owned(),
+            name: key.name,
+            device_type: key.device_type,
+            id_pattern: key.id_pattern,
+        });
     }
 
     fn asked_about(&self, key: ApiKey) -> NamedApiKey {

@@ -58,6 +58,15 @@ struct Inner {
     counts: BTreeMap<&'static str, u64>,
 }
 
+/// Two names differ in case or in what separates their parts alone.
+fn is_nearly(name: &str, other: &str) -> bool {
+    let letters = |text: &str| -> String {
+        let letters = text.chars().filter(|letter| letter.is_alphanumeric());
+        letters.flat_map(char::to_lowercase).collect()
+    };
+    name != other && !name.is_empty() && letters(name) == letters(other)
+}
+
 impl Rejections {
     /// Notes a payload that is not stored.
     pub(crate) fn note(
@@ -124,6 +133,20 @@ impl Rejections {
             one.tenant == tenant && (one.client_id.as_deref() == Some(client_id) || names(one))
         };
         all.filter(is_about).cloned().collect()
+    }
+
+    /// The last ones of devices that are not known and whose ids are nearly this one, the newest
+    /// first, with those ids.
+    pub(crate) fn nearly_about(&self, tenant: u32, device: &str) -> Vec<(Rejected, String)> {
+        let inner = self.inner();
+        let all = inner.last.iter().rev();
+        let all = all.filter(|one| one.tenant == tenant && one.reason == UNKNOWN_DEVICE);
+        let near = all.filter_map(|one| {
+            let mut levels = one.topic.split('/');
+            let near = levels.find(|level| is_nearly(level, device))?;
+            Some((one.clone(), near.to_owned()))
+        });
+        near.collect()
     }
 
     /// Bytes of memory that they take, about.

@@ -294,6 +294,16 @@ impl Telemetry {
         self.rejections.about_client(tenant, client_id)
     }
 
+    /// Payloads that were not stored, since their devices are not known, with the ids of these,
+    /// which are nearly this one.
+    pub(crate) fn rejected_nearly_about(
+        &self,
+        tenant: u32,
+        device: &str,
+    ) -> Vec<(Rejected, String)> {
+        self.rejections.nearly_about(tenant, device)
+    }
+
     /// The last values of a device are stored at times that are years off.
     pub(crate) fn off_time(&self, tenant: u32, device: &str) -> Option<OffTime> {
         self.off_times.of(&(tenant, device.to_owned()))

@@ -164,7 +164,8 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
         let worded = facts.standing_remedy.clone().filter(|_| !is_address);
         let finding = Finding::new(cause, sentence).with_remedy(worded.unwrap_or_default());
         if facts.from_address.as_ref().is_none_or(Vec::is_empty) {
-            found.push((weight, with_namesakes(facts, finding)));
+            let finding = or_of_configuration(facts, with_namesakes(facts, finding));
+            found.push((weight, finding));
         }
     }
     found.extend(closed_listener(facts).map(|finding| (Weight::Out, finding)));
@@ -181,6 +182,22 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
         Some(run) => found.push((Weight::Out, would_be_let_in(run))),
         None => gone(facts, found),
     }
+}
+
+/// Nobody has the name, and it may be that of a rule of a configuration file that the node was not
+/// started with.
+fn or_of_configuration(facts: &Facts, mut finding: Finding) -> Finding {
+    let is_of_nobody = finding.cause == Cause::NobodyKnown && facts.namesakes.near.is_empty();
+    if let Some(remedy) = &mut finding.remedy
+        && is_of_nobody
+        && facts.has_no_configuration
+    {
+        remedy.push_str(
+            "; if it is a rule of a configuration file, start the node with that file (martlet \
+             serve -c FILE)",
+        );
+    }
+    finding
 }
 
 /// The user name that is unknown has blanks around it.
@@ -213,7 +230,9 @@ fn long_client_id(facts: &Facts) -> Option<Finding> {
         limit.words()
     );
     let finding = Finding::new(Cause::LimitReached, sentence);
-    Some(finding.remedy("raise limits.client_id_bytes, or give the client a shorter one"))
+    Some(finding.remedy(
+        "raise limits.client_id_bytes and restart the node, or give the client a shorter one",
+    ))
 }
 
 /// The reason of the refusal is over, and the client has not tried again.

@@ -281,7 +281,7 @@ fn ended_before(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
     let (most, longer) = match is_expiry_bounded(facts, session) {
         true => (
             " (limits.session_expiry_max_secs, the most that the node grants)",
-            "raise limits.session_expiry_max_secs",
+            "raise limits.session_expiry_max_secs and restart the node",
         ),
         false => ("", "have the client set a longer Session Expiry Interval"),
     };

@@ -7,7 +7,7 @@ use martlet_broker::{
     DropReason, GroupDetail, LossTimes, ReachedLimit, RetainedAtSubscribe, RetainedEnded,
     UnmatchedTopic, WillNotice,
 };
-use martlet_integrate::AccessRefused;
+use martlet_integrate::{AccessRefused, BroughtTopics};
 use martlet_registry::CommandState;
 
 use crate::authentication::Standing;
@@ -49,6 +49,12 @@ pub struct Facts {
     pub removed: Option<Removed>,
     /// The key of the API that was asked about.
     pub api_key_asked: Option<NamedApiKey>,
+    /// The provisioning key that was asked about.
+    pub provisioning_key_asked: Option<NamedProvisioningKey>,
+    /// The node was started without a configuration file, in which rules and integrations may be.
+    pub has_no_configuration: bool,
+    /// An integration was asked about that is not there.
+    pub integration_missing: Option<IntegrationMissing>,
     /// The part of the program that was asked about.
     pub part_asked: Option<NamedPart>,
     /// The type of the device was changed.
@@ -338,6 +344,9 @@ pub struct NotStored {
     pub is_over: bool,
     /// Client Identifier of who published the last one, if that is another client.
     pub by: Option<String>,
+    /// They are of a device that is not known, whose id is nearly that of the one that was asked
+    /// about: this one.
+    pub near_id: Option<String>,
 }
 
 /// Why the message store takes no more messages.
@@ -367,8 +376,10 @@ pub struct Integration {
     pub takes_topic: bool,
     /// The Topic Filters whose messages it takes.
     pub filters: Vec<String>,
-    /// Those of messages that it brings from elsewhere, as a bridge.
-    pub brings: Vec<String>,
+    /// Topics of messages that it brings from elsewhere, as a bridge.
+    pub brings: Vec<BroughtTopics>,
+    /// Messages that it has brought since the start.
+    pub brought: u64,
     /// The command that shows it.
     pub show_command: String,
     /// It has messages of this client in hand.
@@ -392,6 +403,8 @@ pub struct Integration {
     /// Its dead letters that are stored; 0 unless it was asked about, or its target has refused
     /// messages since the start.
     pub dead_letters: u64,
+    /// Why its target has refused one of these; empty: that is not known.
+    pub letter_reason: String,
     /// The command that lists them.
     pub letters_command: String,
     /// The command that sends them again.
@@ -665,7 +678,7 @@ pub struct OwnNameRule {
 }
 
 /// A subscriber of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscriber {
     /// Client Identifier.
     pub client_id: String,
@@ -679,6 +692,8 @@ pub struct Subscriber {
     pub drops: Vec<(DropReason, u64, LossTimes)>,
     /// Messages wait because it does not acknowledge those that were sent to it.
     pub backlog: Option<Backlog>,
+    /// The command that ends its session.
+    pub end_session: String,
 }
 
 /// Messages that wait until a client acknowledges those that were sent to it.

@@ -7,7 +7,7 @@ use super::Finding;
 use super::arrival::{is_published_by_itself, with_messages};
 use super::facts::{Facts, Integration, NotDelivering, Session};
 use super::found::{Found, RECENT_MS, Weight, uncapitalized};
-use super::near::{is_nearly_matched, matches, nearest_in_words};
+use super::near::{is_nearly_matched, nearest_in_words};
 use super::side::{Side, side};
 use crate::cause::Cause;
 use crate::event_words;
@@ -55,7 +55,7 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
         found.extend(finding(one).map(|finding| (weight, finding)));
         match wrong_direction(facts, one) {
             Some(finding) => found.push((Weight::Topic, finding)),
-            None if one.is_own && misses_topic(facts, one) => {
+            None if one.is_own && misses_topic(facts, one) && brought(facts, one).is_none() => {
                 found.push((Weight::Topic, not_taken(facts, one)));
             }
             None => {}
@@ -91,21 +91,24 @@ fn wrong_direction(facts: &Facts, one: &Integration) -> Option<Finding> {
         return None;
     }
     let name = &one.name;
-    let brings = one.brings.iter().any(|filter| matches(filter, topic));
+    let there = one.brings.iter().find_map(|topics| topics.there(topic));
     let waits_here = || {
         let mut subscribers = facts.subscribers.iter().flatten();
         subscribers.any(|other| !other.client_id.starts_with(CLIENT_IDS))
     };
-    let (sentence, direction) = match (one.takes_topic, brings) {
-        (false, true) => (
+    let (sentence, direction) = match (one.takes_topic, there) {
+        // Somebody here waits for what it brings.
+        (false, Some(_)) if waits_here() => return None,
+        (false, Some(there)) => (
             format!(
-                "the integration {name} brings messages of {topic} from the other broker (direction \
-                 in), and sends none there"
+                "the integration {name} brings messages of {topic} from {} (direction in), and \
+                 sends none there",
+                other_topic(topic, &there)
             ),
             "out",
         ),
         // Somebody here waits for them, and nobody here publishes them.
-        (true, false) if is_bridge(name) && one.delivered == 0 && waits_here() => (
+        (true, None) if is_bridge(name) && one.delivered == 0 && waits_here() => (
             format!(
                 "the integration {name} sends messages of {topic} to the other broker (direction \
                  out), and brings none from there"
@@ -120,6 +123,47 @@ fn wrong_direction(facts: &Facts, one: &Integration) -> Option<Finding> {
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(remedy);
     Some(finding.command(&one.show_command))
+}
+
+/// The topic at the other broker, in words.
+fn other_topic(here: &str, there: &str) -> String {
+    match here == there {
+        true => "the other broker".to_owned(),
+        false => format!("the topic {there} of the other broker"),
+    }
+}
+
+/// What an integration brings of the topic that was asked about, which may be its name at the other
+/// broker, in words.
+fn brought(facts: &Facts, one: &Integration) -> Option<String> {
+    let question = &facts.question;
+    let topic = question.topic.as_deref()?;
+    if question.is_about_filter() {
+        return None;
+    }
+    let of_here = one.brings.iter().find_map(|topics| topics.there(topic));
+    let of_here = of_here.map(|there| format!("{topic} from {}", other_topic(topic, &there)));
+    let of_there = || {
+        let here = one.brings.iter().find_map(|topics| topics.here(topic))?;
+        Some(format!("{topic} of the other broker as {here}"))
+    };
+    let what = of_here.or_else(of_there)?;
+    let have = match one.brought {
+        1 => "1 message has".to_owned(),
+        count => format!("{count} messages have"),
+    };
+    let name = &one.name;
+    Some(format!(
+        "the integration {name} brings {what}; {have} come in by it since the start"
+    ))
+}
+
+/// The bridge that brings the topic that was asked about, and has brought nothing yet: as the end
+/// of a sentence about a subscriber.
+pub(super) fn nothing_brought(facts: &Facts) -> String {
+    let mut idle = facts.integrations.iter().filter(|one| one.brought == 0);
+    let words = idle.find_map(|one| brought(facts, one));
+    words.map_or_else(String::new, |words| format!("; {words}"))
 }
 
 fn is_bridge(name: &str) -> bool {
@@ -220,6 +264,10 @@ pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
         0 => String::new(),
         count => format!(", {count} refused"),
     };
+    // What comes in is no matter of what it delivers.
+    if let Some(words) = brought(facts, one).filter(|_| !one.takes_topic) {
+        return Some(Finding::new(Cause::NothingWrong, words));
+    }
     let sentence = format!(
         "the integration {name} delivers: {delivered} {messages} since the start{refused}, \
          {waiting}"
@@ -369,7 +417,12 @@ fn letters_finding(one: &Integration) -> Option<Finding> {
             )
         }
     };
-    let finding = Finding::new(Cause::IntegrationFailing, sentence)
+    let reason = match (&*one.letter_reason, one.dead_letters) {
+        ("", _) => String::new(),
+        (reason, 1) => format!("; its reason: {reason}"),
+        (reason, _) => format!("; the reason of one of them: {reason}"),
+    };
+    let finding = Finding::new(Cause::IntegrationFailing, sentence + &reason)
         .of_many(one.dead_letters)
         .remedy("look at their reasons, correct the target, and send them again or drop them");
     Some(finding.command(&one.letters_command))
@@ -380,9 +433,8 @@ fn queue_finding(one: &Integration) -> Option<Finding> {
     let (name, queue) = (&one.name, one.queue.as_ref()?);
     let sentence = format!("the integration {name} falls behind: {queue}");
     let finding = Finding::new(Cause::IntegrationFailing, sentence).remedy(
-        "see why the server that the integration sends to is down or slow, or raise \
-             `max_bytes` of the integration and restart the node; to test whether the server \
-             answers, run",
+        "see why the target of the integration is down or slow, or raise `max_bytes` of the \
+         integration and restart the node; to test whether it reaches its target, run",
     );
     Some(finding.command(&one.command))
 }
@@ -401,8 +453,9 @@ fn health_finding(one: &Integration) -> Option<Finding> {
 
 fn finding(one: &Integration) -> Option<Finding> {
     let name = &one.name;
+    let is_bare = one.is_own && one.waiting == Some(0);
     let what = match (one.is_own, one.has_messages, one.waiting) {
-        (true, _, Some(0)) => format!("messages will wait for the integration {name}"),
+        (true, _, Some(0)) => format!("the integration {name}"),
         (true, _, Some(1)) => format!("1 message waits for the integration {name}"),
         (true, _, Some(count)) => format!("{count} messages wait for the integration {name}"),
         (true, _, None) => format!("the messages wait for the integration {name}"),
@@ -414,6 +467,11 @@ fn finding(one: &Integration) -> Option<Finding> {
     };
     let why = one.why.as_ref()?;
     let sentence = match why {
+        // None waits.
+        NotDelivering::Failing { error, .. } if is_bare => format!("{what} fails: {error}"),
+        NotDelivering::Stopped { why, .. } if is_bare => format!("{what} has stopped: {why}"),
+        NotDelivering::Paused { .. } if is_bare => format!("{what} is paused"),
+        NotDelivering::Starting if is_bare => format!("{what} is starting"),
         NotDelivering::Failing { error, .. } => format!("{what}: {error}{}", too_old(one)),
         NotDelivering::Stopped { why, .. } => format!("{what}, which has stopped: {why}"),
         NotDelivering::Paused { .. } => format!("{what}, which is paused"),

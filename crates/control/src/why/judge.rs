@@ -398,8 +398,12 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         Some(topic) if was_ill => format!("{who}, {}, and nothing is wrong now", uses(topic)),
         None if was_ill => format!("{who} and nothing is wrong now"),
         Some(topic) => format!(
-            "{who}, {}, and nothing of that topic was refused or lost recently",
-            uses(topic)
+            "{who}, {}, and nothing of that topic was refused or lost recently{}",
+            uses(topic),
+            match connected.as_slice() {
+                [one] if is_subscribed(one) => integration::nothing_brought(one),
+                _ => String::new(),
+            }
         ),
         None if is_other_refused => {
             format!("{who}, and nothing of those was refused or lost recently; another was refused")

@@ -22,7 +22,8 @@
 //!   did not get (`firmware`), that messages wait in another session of its user (`other_session`),
 //!   what rules and integrations may not publish as it (`publish_as`), what other tenants have of
 //!   the topic (`elsewhere`), which configuration it has not reported (`twin`), and the rules,
-//!   rollouts and commands that were named (`named`; `api_key` if it is a key of the API)
+//!   rollouts and commands that were named (`named`; `api_key` and `provisioning_key` if it is a
+//!   key, `missing` if it is an integration that is not there)
 
 mod admission;
 mod anonymous;
@@ -40,6 +41,7 @@ mod integration;
 mod joined;
 mod judge;
 mod memory;
+mod missing;
 mod named;
 mod namesakes;
 mod near;
@@ -47,6 +49,7 @@ mod other_session;
 mod overflow;
 mod own_topics;
 mod part_in_words;
+mod provisioning_key;
 mod publish_as;
 mod restored;
 mod retained;
@@ -128,8 +131,8 @@ pub enum State {
     Refused,
     /// Nothing was ever seen of it.
     NeverSeen,
-    /// It is no client: the name is that of a rule, a rollout, a command, an API key or a part of
-    /// the program.
+    /// It is no client: the name is that of a rule, a rollout, a command, a key, a part of the
+    /// program, or of an integration that is not there.
     NoClient,
 }
 

@@ -7,15 +7,22 @@ use super::facts::{
 };
 use super::found::{messages, times, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
-use super::{api_key, command, integration};
+use super::{api_key, command, integration, missing, provisioning_key};
 use crate::cause::Cause;
 use crate::rfc3339;
+use crate::rules::MissingMember;
+use crate::text::printable;
 
 /// What there is to tell of the rule, the rollout and the command of the name that was asked
 /// about.
 pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     let rule = facts.rule_asked.iter();
-    let rule = rule.flat_map(|rule| with_webhooks(rule, of_rule(facts, rule)));
+    let rule = rule.flat_map(|rule| {
+        let mut found = with_webhooks(rule, of_rule(facts, rule));
+        let over = failing(rule).filter(|_| rule.is_over && rule.is_on && rule.is_in_force);
+        found.extend(over);
+        found
+    });
     let rollout = facts.rollout_asked.iter().map(of_rollout);
     let command = facts.command_asked.iter();
     let command = command.map(command::of_asked);
@@ -33,9 +40,17 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
                 })
             }
             (_, Some(key)) => Some(api_key::of_asked(facts.now_ms, key)),
-            (Some(removed), None) => Some(of_removed(facts, removed)),
-            (None, None) => None,
+            (removed, None) => {
+                let key = facts.provisioning_key_asked.as_ref();
+                let key = key.filter(|key| removed.is_none() || key.revoked_ms.is_none());
+                let of_key = key.map(|key| provisioning_key::of_asked(facts.now_ms, key));
+                of_key.or_else(|| removed.as_ref().map(|removed| of_removed(facts, removed)))
+            }
         });
+    }
+    if found.is_empty() {
+        let missing = facts.integration_missing.as_ref();
+        found.extend(missing.map(|one| missing::finding(facts, one)));
     }
     // A name that is spelt nearly so is likelier to be meant.
     if found.is_empty() && facts.namesakes.near.is_empty() {
@@ -143,8 +158,8 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
     if let Some(finding) = waiting.and_then(integration::of_rules) {
         return finding;
     }
-    if let Some(error) = rule.last_error.as_ref().filter(|_| rule.errors > 0) {
-        return failing(rule, error);
+    if let Some(failing) = failing(rule).filter(|_| !rule.is_over) {
+        return failing;
     }
     if let Some(alarm) = &rule.inhibited {
         return of_inhibited(rule, alarm);
@@ -154,13 +169,7 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
     }
     if rule.matched == 0 {
         let messages = messages(rule.messages);
-        let missing = match rule.missing {
-            0 => String::new(),
-            count if count == rule.messages => {
-                "; in all of them a member is missing that it names".to_owned()
-            }
-            count => format!("; in {count} of them a member is missing that it names"),
-        };
+        let missing = missing_member(rule);
         if let Some(devices) = rule
             .devices
             .as_ref()
@@ -195,9 +204,13 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
 }
 
 /// It has failed, and which of its actions has.
-fn failing(rule: &NamedRule, error: &str) -> Finding {
-    let name = &rule.name;
-    let times = times(rule.errors);
+fn failing(rule: &NamedRule) -> Option<Finding> {
+    let error = rule.last_error.as_ref().filter(|_| rule.errors > 0)?;
+    let (name, times) = (&rule.name, times(rule.errors));
+    let error = match &rule.failed_topic {
+        Some(topic) => format!("{topic}: {error}"),
+        None => error.clone(),
+    };
     let (whose, remedy) = match rule.failed_action {
         Some(action) => (
             format!("the action {action} of the rule {name}"),
@@ -217,8 +230,56 @@ fn failing(rule: &NamedRule, error: &str) -> Finding {
         _ => format!("{whose} has failed {times}: {error}"),
     };
     let remedy = format!("{remedy}; to see the rule, run");
-    let failing = advised(Cause::RuleFailing, sentence, &remedy, &rule.show);
-    failing.of_many(rule.errors)
+    let mut failing = advised(Cause::RuleFailing, sentence, &remedy, &rule.show);
+    failing.last_ms = rule.last_error_ms;
+    if rule.is_over {
+        failing
+            .sentence
+            .push_str("; a later message of that topic did not fail");
+        (failing.remedy, failing.command) = (None, None);
+    }
+    Some(failing.of_many(rule.errors))
+}
+
+/// How often a member was missing that the condition names, and which one.
+fn missing_member(rule: &NamedRule) -> String {
+    let Some(missing) = rule.missing_member.as_ref().filter(|_| rule.missing > 0) else {
+        return String::new();
+    };
+    let MissingMember {
+        name,
+        topic,
+        others,
+    } = missing;
+    let count = match rule.missing {
+        count if count == rule.messages => "all of them".to_owned(),
+        count => format!("{count} of them"),
+    };
+    // What is no member of the payload has a name of its own, such as previous.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let mut near = others
+        .iter()
+        .map(|other| {
+            (
+                strsim::osa_distance(&last.to_lowercase(), &other.to_lowercase()),
+                other,
+            )
+        })
+        .filter(|(distance, _)| *distance <= 2);
+    let has = match (near.by_ref().min(), &**others) {
+        (Some((_, other)), _) => format!("; the payload has {}", printable(other)),
+        (None, []) => String::new(),
+        (None, others) => {
+            let told: Vec<String> = others.iter().take(4).map(|one| printable(one)).collect();
+            let more = if others.len() > told.len() {
+                ", …"
+            } else {
+                ""
+            };
+            format!("; the payload has {}{more}", told.join(", "))
+        }
+    };
+    format!("; in {count} the field {name} is missing that it names, last on {topic}{has}")
 }
 
 /// The alarm of which nothing more is told: one that is shelved, else one that is active, if the
@@ -243,7 +304,7 @@ fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
                 by => format!(" by {by}"),
             };
             let sentence = format!(
-                "{of} is shelved until {}{by}, so nothing is told of it",
+                "{of} is shelved until {}{by}, so nobody is notified",
                 rfc3339::in_words(until_ms)
             );
             let remedy = "wait, or end its silence";
@@ -251,7 +312,7 @@ fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
         }
         None => {
             let sentence = format!(
-                "{of} is active since {}, so nothing new is told while its condition stays true",
+                "{of} is active since {}, so nobody is notified again while its condition stays true",
                 rfc3339::in_words(alarm.raised_ms)
             );
             let remedy = "clear it once that is over, or have the rule or another one clear it; \

@@ -8,7 +8,8 @@ use crate::rfc3339;
 /// Adds to a name that is unknown, or a password that is wrong, that the backup which was restored
 /// may be older.
 pub(super) fn with_restore(facts: &Facts, mut finding: Finding) -> Finding {
-    let Some(restored) = facts.restored.filter(|_| facts.from_address.is_none()) else {
+    let is_of_name = facts.from_address.is_none();
+    let Some(restored) = facts.restored.as_ref().filter(|_| is_of_name) else {
         return finding;
     };
     let missing = match finding.cause {

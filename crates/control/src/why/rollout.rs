@@ -105,6 +105,12 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
     let is_over = one.ended_ms > 0 && facts.now_ms.saturating_sub(one.ended_ms) > ENDED_RECENTLY_MS;
     let weight = match weight {
         Weight::Trouble if is_over => Weight::Before,
+        // It is told before what was refused or lost since.
+        Weight::Trouble
+            if one.ended_ms > 0 && is_of_rollout(one.stuck) && facts.question.topic.is_none() =>
+        {
+            Weight::Topic
+        }
         // While the device is away, that is the cause.
         Weight::Trouble if !is_connected(facts) && !is_of_rollout(one.stuck) => Weight::Remark,
         weight => weight,
@@ -124,6 +130,6 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
 fn is_of_rollout(stuck: DeviceStuck) -> bool {
     matches!(
         stuck,
-        DeviceStuck::Paused | DeviceStuck::WrongType | DeviceStuck::Cancelled
+        DeviceStuck::Paused | DeviceStuck::Failed | DeviceStuck::WrongType | DeviceStuck::Cancelled
     )
 }

@@ -235,6 +235,19 @@ fn queue(now_ms: u64, session: &Session, found: &mut Found) {
     found.push((Weight::Trouble, finding));
 }
 
+/// Messages were sent to it that it has not acknowledged yet, as is usual for a moment.
+fn in_flight(session: &Session, found: &mut Found) {
+    let sentence = match session.in_flight {
+        0 => return,
+        1 => "1 message that was sent to it waits for its acknowledgement".to_owned(),
+        count => format!("{count} messages that were sent to it wait for its acknowledgement"),
+    };
+    if session.connected {
+        let finding = Finding::new(Cause::NothingWrong, sentence);
+        found.push((Weight::Aside, finding));
+    }
+}
+
 /// It does not acknowledge what it gets, and more waits behind that or goes to other members of its
 /// share group.
 fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
@@ -260,7 +273,7 @@ fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
         }
         None => {
             let Some((since_ms, group)) = of_group() else {
-                return;
+                return in_flight(session, found);
             };
             let filter = &group.filter;
             let waiting = match group.queued {

@@ -18,7 +18,9 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
     let off = facts.clock_off.as_ref();
     found.extend(off.map(|off| (weight_of_times, of_times(off))));
     let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
+    let is_meant = |one: &&NotStored| one.near_id.is_none() || facts.known_as.is_some();
     let recent = facts.not_stored.iter().filter(|one| is_recent(one.at_ms));
+    let recent = recent.filter(is_meant);
     for one in recent.take(NAMED) {
         let payloads = match one.count {
             1 => "a payload was".to_owned(),
@@ -28,12 +30,17 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
             Some(by) => format!(", published by {by}"),
             None => String::new(),
         };
+        let meant = one.near_id.as_ref().map_or_else(String::new, |id| {
+            let name = &facts.question.name;
+            format!("; {name} may be meant by {id}: upper and lower case, - and _ differ")
+        });
         let sentence = format!(
-            "{payloads} not stored as telemetry ({}), the last one of {}{by}: {}",
+            "{payloads} not stored as telemetry ({}), the last one of {}{by}: {}{meant}",
             one.reason, one.topic, one.detail
         );
         let mut finding = Finding::new(Cause::TelemetryNotStored, sentence).of_many(one.count);
         finding.last_ms = Some(one.at_ms);
+        finding.is_guess = one.near_id.is_some();
         found.push(match one.is_over {
             true => {
                 finding
@@ -86,6 +93,8 @@ fn of_times(off: &ClockOff) -> Finding {
 /// Payloads of another topic than the one that was asked about are reported beside the answer.
 fn weight(facts: &Facts, one: &NotStored) -> Weight {
     match &facts.question.topic {
+        // It is not known whether it is about this device.
+        _ if one.near_id.is_some() => Weight::Remark,
         Some(asked) if *asked != one.topic && !matches(asked, &one.topic) => Weight::Aside,
         // Nothing else is known of it.
         _ if is_unknown_device(facts, one) => Weight::Out,

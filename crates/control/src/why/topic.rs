@@ -76,6 +76,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     }
     if !own.is_empty() {
         no_local(facts, topic, found);
+        found.extend(odd_member(facts, &own).map(|finding| (Weight::Aside, finding)));
         return downgraded(topic, &own, found);
     }
     let is_connected = session.is_some_and(|session| session.connected);
@@ -418,6 +419,36 @@ pub(super) fn is_well(facts: &Facts, topic: &str) -> String {
         }
         _ => format!("it may use {topic}"),
     }
+}
+
+/// A member of the same share group that is of another kind than the client, as by its Client
+/// Identifier: it may be one that was forgotten, and takes messages.
+fn odd_member(facts: &Facts, own: &[(&str, u8)]) -> Option<Finding> {
+    let kind = |client_id: &str| -> String {
+        let letters = client_id.chars().filter(|letter| letter.is_alphabetic());
+        letters.flat_map(char::to_lowercase).collect()
+    };
+    let own_kind = kind(&facts.client_id);
+    let is_shared =
+        |filter: &str| filter.starts_with("$share/") && own.iter().any(|(of, _)| *of == filter);
+    let mut others = facts.subscribers.iter().flatten();
+    let other = others.find(|one| is_shared(&one.filter) && kind(&one.client_id) != own_kind)?;
+    let Subscriber {
+        client_id, filter, ..
+    } = other;
+    let absent = match other.connected {
+        true => "",
+        false => ", which is not connected,",
+    };
+    let sentence = format!(
+        "{client_id}{absent} is a member of the share group {filter} too, and takes a part of its \
+         messages"
+    );
+    let finding = Finding::new(Cause::NothingWrong, sentence).remedy(
+        "if it should get none of them, stop that client, and end its session so that it is no \
+         member any more",
+    );
+    Some(finding.command(&other.end_session))
 }
 
 /// The other members of a share group, those that are connected first.

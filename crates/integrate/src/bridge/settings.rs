@@ -482,7 +482,7 @@ fn make(
     filters.extend(bridge.connection.as_ref().map(|one| one.filter()));
     let settings = Settings {
         filters,
-        brings: bridge.topics.brought_filters(),
+        brings: bridge.topics.brought(),
         // Else a retained message of QoS 0, or its deletion, would be lost while the other broker
         // cannot be reached.
         keeps_qos0: table.flag("keep_qos0", true),

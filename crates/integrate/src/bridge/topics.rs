@@ -162,6 +162,36 @@ fn words(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
+/// Topics of messages that come in, as this node and the other broker call them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BroughtTopics {
+    /// Topic Filter without the prefixes; empty: the prefixes are one topic each.
+    pub filter: Box<str>,
+    /// What stands before the filter at this node.
+    pub local_prefix: Box<str>,
+    /// What stands before it at the other broker.
+    pub remote_prefix: Box<str>,
+}
+
+impl BroughtTopics {
+    /// What the other broker calls a topic of this node; none: it is not one of these.
+    pub fn there(&self, topic: &str) -> Option<String> {
+        self.renamed(topic, &self.local_prefix, &self.remote_prefix)
+    }
+
+    /// What this node calls a topic of the other broker; none: it is not one of these.
+    pub fn here(&self, topic: &str) -> Option<String> {
+        self.renamed(topic, &self.remote_prefix, &self.local_prefix)
+    }
+
+    fn renamed(&self, topic: &str, from: &str, to: &str) -> Option<String> {
+        let filter = format!("{from}{}", self.filter);
+        let is_one = matches(&filter, TopicName::new(topic).ok()?);
+        let rest = topic.strip_prefix(from).filter(|_| is_one)?;
+        Some(format!("{to}{rest}"))
+    }
+}
+
 /// All topics of a bridge. Where several lines match a topic the first one counts.
 #[derive(Clone, Debug, Default)]
 pub struct Topics(Vec<Prepared>);
@@ -214,10 +244,16 @@ impl Topics {
         filters
     }
 
-    /// Topic Filters of this node of what comes in.
-    pub fn brought_filters(&self) -> Vec<Box<str>> {
+    /// What comes in.
+    pub fn brought(&self) -> Vec<BroughtTopics> {
         let coming = self.0.iter().filter(|one| one.rule.direction.comes_in());
-        coming.map(|one| one.local_filter.clone()).collect()
+        coming
+            .map(|one| BroughtTopics {
+                filter: one.rule.filter.clone(),
+                local_prefix: one.rule.local_prefix.clone(),
+                remote_prefix: one.rule.remote_prefix.clone(),
+            })
+            .collect()
     }
 
     /// Topic Filters of the other broker that come in, each once with its highest QoS.
@@ -285,6 +321,10 @@ mod tests {
         assert_eq!(outward("one/topic"), named("other/topic", one));
         assert_eq!(outward("plain"), named("plain", none));
         assert_eq!(all.inward("in/x"), named("in/x", one));
+        let brought = all.brought();
+        assert_eq!(brought[0].there("local/a").as_deref(), Some("remote/a"));
+        assert_eq!(brought[0].here("remote/a").as_deref(), Some("local/a"));
+        assert_eq!((brought[0].there("a"), brought.len()), (None, 2));
         for (out, within) in [
             ("other", "local/a"),
             ("in/x", "plain"),

@@ -45,6 +45,7 @@ use self::clock::RuntimeClock;
 use self::core::{Core, RunnerMessage};
 use self::handle::Shared;
 pub(crate) use self::source::SourceRunner;
+use crate::bridge::BroughtTopics;
 use crate::feed::{Feeder, Ticket};
 use crate::host::Host;
 use crate::sink::{Sink, SinkMessage};
@@ -80,8 +81,8 @@ pub struct Settings {
     pub publish_as: Option<Arc<str>>,
     /// Topic Filters, without `$share`.
     pub filters: Vec<Box<str>>,
-    /// Topic Filters of this node, of messages that it brings from elsewhere as a bridge.
-    pub brings: Vec<Box<str>>,
+    /// Topics of messages that it brings from elsewhere as a bridge.
+    pub brings: Vec<BroughtTopics>,
     /// Whether QoS 0 messages are kept in the queue too.
     pub keeps_qos0: bool,
     /// Bounds of the queue.

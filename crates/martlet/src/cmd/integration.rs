@@ -306,14 +306,18 @@ fn one_text(one: &IntegrationView) -> String {
     let lag = one
         .lag
         .map_or_else(|| "unknown".to_owned(), |lag| counted(lag, "message"));
-    line("waiting", format!("{lag}, {} of them in hand", one.in_hand));
+    line(
+        "waiting",
+        format!("{lag}, {} of them being sent", one.in_hand),
+    );
     if let Some(oldest) = &one.oldest_received_at {
         line("oldest", to_seconds(oldest));
     }
-    line(
-        "delivered",
-        format!("{}, {} of them repeated", one.delivered, one.repeated),
-    );
+    let repeated = match one.repeated {
+        0 => String::new(),
+        count => format!(", {count} of them perhaps twice"),
+    };
+    line("delivered", format!("{}{repeated}", one.delivered));
     if one.skipped > 0 {
         line(
             "skipped",
@@ -324,7 +328,7 @@ fn one_text(one: &IntegrationView) -> String {
         let (incoming, dropped) = (one.incoming, one.incoming_dropped);
         line(
             "incoming",
-            format!("{incoming} from there, {dropped} others dropped"),
+            format!("{incoming} from there, {dropped} dropped"),
         );
     }
     if let Some(at) = &one.delivered_at {

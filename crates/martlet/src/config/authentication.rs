@@ -223,8 +223,8 @@ impl<'a> PolicyReader<'a> {
             users.others |= source.is_some() && !is_listed && kind != Kind::Registry;
             sources.extend(source);
         }
-        if let Some(acl) = acl {
-            self.warn_of_locked_out(&acl, &users);
+        if let Some(acl) = &acl {
+            self.warn_of_locked_out(acl, &users);
         }
         let has_acl = !self.acl_path(table).is_empty();
         // A listener with keys of its own is never open because they are empty; nor is one because
@@ -239,6 +239,11 @@ impl<'a> PolicyReader<'a> {
             sources,
             anonymous,
             acl_file: (!path.is_empty()).then(|| path.into()),
+            acl_users: acl
+                .iter()
+                .flat_map(|acl| acl.users())
+                .map(Into::into)
+                .collect(),
         }))
     }
 

@@ -320,7 +320,7 @@ pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
             .filter_map(|path| check_path(path).err())
         {
             warnings.push(format!(
-                "the sink {name:?} could not write now, and its messages would wait: {why}"
+                "the sink {name:?} could not write now, so its messages wait until it can: {why}"
             ));
         }
         for path in sink.read_files() {

@@ -632,9 +632,7 @@ impl Reload {
         if effective.http_listeners_differ(&self.started_with) {
             all.push("[[http_listeners]]".to_owned());
         }
-        if effective.sinks_differ(&self.started_with) {
-            all.push("[[sinks]]".to_owned());
-        }
+        all.extend(effective.changed_integrations(&self.started_with));
         if effective.telemetry_differs(&self.started_with) {
             all.push("[[telemetry.rules]], [[telemetry.retention]]".to_owned());
         }

@@ -626,7 +626,7 @@ impl Snapshot {
         let refused =
             |cause, detail: String, about: &str| Err(Refusal::untold(cause, detail).about(about));
         if let Some(device) = self.device(tenant, name) {
-            let cause = match device.status {
+            let (cause, what) = match device.status {
                 Status::Active if client_id == name => return Ok(()),
                 Status::Active if self.sets.client_ids(device.rules) != ClientIds::Id => {
                     return self.expect_of_no_device(tenant, client_id);
@@ -638,10 +638,13 @@ impl Snapshot {
                     );
                     return refused(RefusalCause::NotItsClientId, detail, name);
                 }
-                Status::Inactive => RefusalCause::DeviceInactive,
-                Status::Maintenance => RefusalCause::DeviceMaintenance,
+                Status::Inactive => (RefusalCause::DeviceInactive, "is inactive"),
+                Status::Maintenance => (
+                    RefusalCause::DeviceMaintenance,
+                    "has the status maintenance",
+                ),
             };
-            return refused(cause, format!("device {name} is {}", device.status), name);
+            return refused(cause, format!("device {name} {what}"), name);
         }
         if let Some(admitted) = self.admits_token(tenant, name, client_id) {
             return admitted;

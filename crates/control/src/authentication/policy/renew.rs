@@ -41,6 +41,7 @@ impl Policy {
                 sources: chain.sources.iter().map(with).collect(),
                 anonymous: Arc::clone(&chain.anonymous),
                 acl_file: chain.acl_file.clone(),
+                acl_users: Arc::clone(&chain.acl_users),
             };
             (*realm, chain)
         });

@@ -83,6 +83,7 @@ fn bench(scram: bool) -> Bench {
         sources: vec![Arc::new(Registry(verifier))],
         anonymous: Arc::new(Rules::open()),
         acl_file: None,
+        acl_users: Arc::default(),
     };
     let mut policy = Policy::new([(Realm(7), chain)].into());
     policy.scram = scram;

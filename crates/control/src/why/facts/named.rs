@@ -1,6 +1,20 @@
 //! Rollouts, rules about messages and firmware.
 
 use super::Integration;
+use crate::rules::MissingMember;
+
+/// An integration that was asked about by kind and name, and that is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IntegrationMissing {
+    /// Kind and name of those that the caller sees, those with a similar name first.
+    pub there: Vec<String>,
+    /// How many of these have a similar name.
+    pub near: usize,
+    /// The node was started with a configuration file.
+    pub has_configuration: bool,
+    /// The command that lists those that there are.
+    pub list: String,
+}
 
 /// A rollout of firmware, as far as it concerns a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +181,14 @@ pub struct NamedRule {
     pub errors: u64,
     /// The last error.
     pub last_error: Option<String>,
+    /// When that was, milliseconds since the Unix epoch.
+    pub last_error_ms: Option<u64>,
+    /// The topic of the message that it is of, unless it is of an action.
+    pub failed_topic: Option<String>,
+    /// A later message of that topic did not fail.
+    pub is_over: bool,
+    /// The member that was missing last.
+    pub missing_member: Option<MissingMember>,
     /// The kind of the action that it is of; none: of the condition or a template.
     pub failed_action: Option<&'static str>,
     /// The webhooks that it acts on, those of its own and others.

@@ -1,6 +1,6 @@
 //! What the tables and their audit log have of a client, device or other name.
 
-use crate::journal::WordedRemedy;
+use crate::journal::{Entry, WordedRemedy};
 
 /// A user or device that was removed from the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,6 +181,29 @@ pub struct NamedApiKey {
     pub uses: u64,
     /// The command that adds another one like it.
     pub renew: String,
+}
+
+/// A provisioning key that was asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedProvisioningKey {
+    /// Its name.
+    pub name: String,
+    /// The type of the devices that it adds.
+    pub device_type: String,
+    /// What their ids look like, with one `*` for anything; empty: any id.
+    pub id_pattern: String,
+    /// Devices that it may add, at most; 0: as many as come.
+    pub devices_max: u64,
+    /// Devices that it has added.
+    pub devices_made: u64,
+    /// When it ends or has ended, milliseconds since the Unix epoch; none: never.
+    pub expires_ms: Option<u64>,
+    /// When it was revoked, likewise; none: it was not.
+    pub revoked_ms: Option<u64>,
+    /// The last device that was not added by it.
+    pub refused: Option<Entry>,
+    /// The command that lists the keys.
+    pub list: String,
 }
 
 /// A part of the program that was asked about, which no client is.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use martlet_broker::{LossTimes, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
-use martlet_integrate::{CLIENT_IDS, SecretTrouble};
+use martlet_integrate::{CLIENT_IDS, KINDS, Kind, SOURCES, SecretTrouble, bridge};
 
 use super::session::session_of;
 use crate::control::{Control, ControlError};
@@ -13,20 +13,23 @@ use crate::journal::Run;
 use crate::telemetry::Telemetry;
 use crate::text::typed;
 use crate::why::Question;
-use crate::why::facts::{Facts, Integration, NotDelivering, Session};
+use crate::why::facts::{Facts, Integration, IntegrationMissing, NotDelivering, Session};
 use crate::why::integration::{is_slow, published_in_vain};
 use crate::why::near::is_nearly_matched;
 
 /// What to do if the target fails. The command tests it.
-const REPAIR_TARGET: &str = "do what the error says on the server that the integration sends to, \
-                             or correct the integration, and they are delivered; to test whether \
-                             the server answers, run";
+const REPAIR_TARGET: &str = "remove the cause that the error names, or correct the \
+                             integration, and it delivers; to test whether it reaches its \
+                             target, run";
 
 /// The same where messages that wait for too long are dropped.
-const REPAIR_TARGET_IN_TIME: &str = "do what the error says on the server that the integration \
-                                     sends to, or correct the integration, and those that are \
-                                     not too old by then are delivered, or raise its \
-                                     max_age_secs; to test whether the server answers, run";
+const REPAIR_TARGET_IN_TIME: &str = "remove the cause that the error names, or correct the \
+                                     integration, and those that are not too old by then are \
+                                     delivered; or raise its max_age_secs; to test whether it \
+                                     reaches its target, run";
+
+/// Kinds of integrations that nobody configures or adds: they are not told as examples.
+const OF_THE_NODE: [&str; 3] = ["log", "rules", "telemetry"];
 
 /// The question about an integration that is named by kind and name, `file/audit`, or by the
 /// Client Identifier of its part or of one of its lanes, as one about its part.
@@ -82,6 +85,63 @@ impl Control {
         })
     }
 
+    /// What there is instead of the integration that was asked about by its kind and name, if no
+    /// integration has them.
+    pub(super) fn integration_missing(
+        &self,
+        all: &Integrations,
+        question: &Question,
+    ) -> Option<IntegrationMissing> {
+        let (kind, own) = question.name.split_once('/')?;
+        let is_kind = |one: &Kind| one.name == kind;
+        let is_known = KINDS.iter().any(is_kind)
+            || SOURCES.iter().any(|(_, one)| is_kind(one))
+            || kind == bridge::KIND.name;
+        if !is_known || own.is_empty() || integration_named(all, question).is_some() {
+            return None;
+        }
+        let mut there: Vec<(usize, String)> = Vec::new();
+        for one in all.examined() {
+            let (handle, tenant) = (&one.handle, one.state.tenant);
+            let is_seen = match all.takes_all_tenants(handle.kind(), handle.name()) {
+                true => question.sees_node,
+                false => tenant == Some(question.tenant),
+            };
+            if is_seen && !OF_THE_NODE.contains(&handle.kind()) {
+                let name = format!("{}/{}", handle.kind(), handle.name());
+                there.push((strsim::osa_distance(&question.name, &name), name));
+            }
+        }
+        there.sort();
+        let is_near = |(distance, name): &&(usize, String)| {
+            let same_name = name.split_once('/').is_some_and(|(_, of)| of == own);
+            *distance <= 2 || same_name
+        };
+        let near: Vec<String> = there
+            .iter()
+            .filter(is_near)
+            .map(|one| one.1.clone())
+            .collect();
+        let others = there.into_iter().map(|(_, name)| name);
+        let others = others
+            .filter(|name| !near.contains(name))
+            .collect::<Vec<_>>();
+        Some(IntegrationMissing {
+            near: near.len(),
+            there: near.into_iter().chain(others).collect(),
+            has_configuration: !question.sees_node || self.has_configuration(),
+            list: self
+                .command_with_options("integration ls", "")
+                .trim_end()
+                .to_owned(),
+        })
+    }
+
+    /// The node was started with a configuration file.
+    pub(super) fn has_configuration(&self) -> bool {
+        self.info.command_options.contains(" -c ")
+    }
+
     /// Adds the integrations to the facts of a client, and to those of each client of a user. The
     /// dead letters of the one that was asked about, and of those whose targets have refused
     /// messages, are counted.
@@ -97,14 +157,12 @@ impl Control {
             if !one.is_own && one.refused == 0 {
                 continue;
             }
-            one.dead_letters = match counted.get(&one.name) {
-                Some(count) => *count,
-                None => {
-                    let count = all.letters_stored_of(&one.name).await.unwrap_or(0);
-                    counted.insert(one.name.clone(), count);
-                    count
-                }
-            };
+            if !counted.contains_key(&one.name) {
+                counted.insert(one.name.clone(), letters_of(all, &one.name).await);
+            }
+            if let Some((count, reason)) = counted.get(&one.name) {
+                (one.dead_letters, one.letter_reason) = (*count, reason.clone());
+            }
         }
     }
 
@@ -135,7 +193,13 @@ impl Control {
                 || found_one.queue.is_some()
                 || is_slow
                 || found_one.refused > 0;
-            if found_one.is_own || is_ill || is_missed() {
+            let topic = topic.map_or("", |topic| topic.as_str());
+            let is_idle_bridge = found_one.brought == 0
+                && found_one
+                    .brings
+                    .iter()
+                    .any(|one| one.there(topic).is_some());
+            if found_one.is_own || is_ill || is_idle_bridge || is_missed() {
                 found.push(found_one);
             }
         }
@@ -169,11 +233,13 @@ impl Control {
             has_messages: state.clients_waiting.iter().any(|one| one == client_id),
             waiting: state.lag,
             filters: filters.iter().map(ToString::to_string).collect(),
-            brings: brings.iter().map(ToString::to_string).collect(),
+            brings: brings.clone(),
+            brought: state.counts.incoming,
             show_command: command("show"),
             command: command("test"),
             access_refused: state.access_refused,
             dead_letters: 0,
+            letter_reason: String::new(),
             letters_command: command("dead-letter ls"),
             send_again_command: command("dead-letter send --all"),
             delivered: state.counts.delivered,
@@ -238,9 +304,10 @@ impl Control {
             examined.filter(|one| name == format!("{}/{}", one.handle.kind(), one.handle.name()));
         let examined = examined.next()?;
         let client_id = examined.handle.client_id();
-        let dead_letters = all.letters_stored_of(name).await.unwrap_or(0);
+        let (dead_letters, letter_reason) = letters_of(all, name).await;
         Some(Integration {
             dead_letters,
+            letter_reason,
             ..self.integration(&examined, client_id, None)
         })
     }
@@ -254,7 +321,7 @@ impl Control {
                 ("set the secret; it asks for the value", Some(command))
             }
             SecretTrouble::NotRead => ("wait until the tables answer", None),
-            _ => ("do what the error says", None),
+            _ => ("remove the cause that the error names", None),
         }
     }
 
@@ -290,6 +357,16 @@ impl Control {
         };
         self.command_with_options(command, &format!("{team}{arguments}"))
     }
+}
+
+/// The number of dead letters of an integration, and why its target has refused one of them.
+async fn letters_of(all: &Integrations, name: &str) -> (u64, String) {
+    let count = all.letters_stored_of(name).await.unwrap_or(0);
+    let reason = match count {
+        0 => None,
+        _ => all.letter_reason_of(name).await,
+    };
+    (count, reason.unwrap_or_default())
 }
 
 /// The sessions of all lanes of an integration as one; none if it has none.

@@ -76,6 +76,9 @@ impl Control {
             Some((all, question)) => self.facts_of_integration(all, telemetry, &question).await?,
             None => self.facts_of_client(telemetry, question).await?,
         };
+        facts.integration_missing = integrations
+            .filter(|_| facts.known_as.is_none())
+            .and_then(|all| self.integration_missing(all, question));
         facts.named_in_topic = self.named_in_topic(&facts).await?;
         facts.own_topics = self.info.own_topics.clone();
         if let Some(all) = integrations {
@@ -297,6 +300,9 @@ impl Control {
             no_credential: None,
             removed: None,
             api_key_asked: None,
+            provisioning_key_asked: None,
+            integration_missing: None,
+            has_no_configuration: question.sees_node && !self.has_configuration(),
             part_asked: self.part_named(&question.name),
             type_change: None,
             joined: Vec::new(),
@@ -388,9 +394,9 @@ impl Control {
 
     /// The restore of users and devices from a backup, if it was a while ago at most.
     fn restored_recently(&self) -> Option<RestoreNote> {
-        let restored = self.info.restored.filter(|note| note.has_tables)?;
+        let restored = self.info.restored.clone()?;
         let ago_ms = now_ms().saturating_sub(restored.restored_ms);
-        (ago_ms <= RESTORED_RECENTLY_MS).then_some(restored)
+        (restored.has_tables && ago_ms <= RESTORED_RECENTLY_MS).then_some(restored)
     }
 
     /// Files with certificates of listeners, and when they end.
@@ -419,6 +425,7 @@ impl Control {
         };
         Some(AclFileOfListener {
             path: policy.realms.get(&realm)?.acl_file.clone()?,
+            users: Arc::clone(&policy.realms.get(&realm)?.acl_users),
             listener: is_own.then(|| listener.to_owned()),
         })
     }
@@ -530,8 +537,12 @@ fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) ->
         true => telemetry.all_rejected(),
         false => telemetry.rejected_about(question.tenant.0, client_id),
     };
-    let rejected = rejected.into_iter();
-    let not_stored = rejected.map(|one| NotStored {
+    // Those are told of a device that is known by this id.
+    let near = telemetry.rejected_nearly_about(question.tenant.0, client_id);
+    let near = near.into_iter().map(|(one, id)| (one, Some(id)));
+    let rejected = rejected.into_iter().map(|one| (one, None)).chain(near);
+    let not_stored = rejected.map(|(one, near_id)| NotStored {
+        near_id,
         at_ms: one.at_ms,
         topic: one.topic,
         reason: one.reason,
@@ -540,7 +551,17 @@ fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) ->
         is_over: one.stored_ms.is_some(),
         by: one.client_id.filter(|by| by != client_id),
     });
-    not_stored.collect()
+    let mut all: Vec<NotStored> = not_stored.collect();
+    // One that it published itself is told once.
+    let mut told: Vec<(String, &str)> = Vec::new();
+    all.retain(|one| {
+        let is_new = !told
+            .iter()
+            .any(|(topic, reason)| (&**topic, *reason) == (&*one.topic, one.reason));
+        told.push((one.topic.clone(), one.reason));
+        is_new
+    });
+    all
 }
 
 /// Where a client comes from, as far as known: where it was refused last, if that was after it was

@@ -144,6 +144,11 @@ impl Control {
                 backlog: session
                     .as_ref()
                     .and_then(|session| backlog_of(session, &one.filter, &groups)),
+                end_session: self.command_of_tenant(
+                    "session rm",
+                    one.tenant,
+                    &typed(&one.client_id),
+                ),
                 filter: one.filter.into_string(),
                 qos: one.qos as u8,
                 connected: session

@@ -52,7 +52,7 @@ fn who_would_not_be_let_in_is_told_so_before_it_comes() {
     facts.known_as = Some("device".to_owned());
     facts.standing = Some(barred(
         RefusalCause::DeviceMaintenance,
-        "device d1 is maintenance",
+        "device d1 has the status maintenance",
     ));
     expect(
         &judge(&facts),

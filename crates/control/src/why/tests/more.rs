@@ -1,6 +1,7 @@
 //! Other sessions of a user, changes of types, devices without a credential, bridges and alarms.
 
 use martlet_broker::{EventKind, RefusalCause};
+use martlet_integrate::BroughtTopics;
 
 use super::{NOW, connected, expect, facts, run};
 use crate::authentication::Standing;
@@ -92,13 +93,20 @@ fn a_device_without_a_credential_may_come_by_other_ways() {
     }
 }
 
+fn brought(filter: &str) -> BroughtTopics {
+    BroughtTopics {
+        filter: filter.into(),
+        ..BroughtTopics::default()
+    }
+}
+
 fn bridge(takes_topic: bool, brings: &[&str]) -> Facts {
     Facts {
         integrations: vec![Integration {
             name: "bridge/up".to_owned(),
             is_own: true,
             takes_topic,
-            brings: brings.iter().map(ToString::to_string).collect(),
+            brings: brings.iter().map(|filter| brought(filter)).collect(),
             ..Integration::default()
         }],
         subscribers: Some(Vec::new()),
@@ -124,6 +132,7 @@ fn a_bridge_carries_a_topic_the_other_way() {
         qos: 1,
         connected: true,
         drops: Vec::new(),
+        end_session: String::new(),
         backlog: None,
     }]);
     assert!(
@@ -132,7 +141,7 @@ fn a_bridge_carries_a_topic_the_other_way() {
             .sentence
             .contains("(direction out), and brings none")
     );
-    out.integrations[0].brings = vec!["up/#".to_owned()];
+    out.integrations[0].brings = vec![brought("up/#")];
     assert_eq!(judge(&out).finding.cause, Cause::NothingWrong);
 }
 

@@ -10,6 +10,7 @@ use crate::why::{State, judge};
 
 fn of_topic(topic: &str, asked: Option<&str>) -> Facts {
     let not_stored = NotStored {
+        near_id: None,
         at_ms: NOW - 1_000,
         topic: topic.to_owned(),
         reason: "unknown_device",
@@ -52,6 +53,7 @@ fn what_is_dropped_for_the_lanes_of_an_integration_is_told_by_its_name() {
         filter: "drop/#".to_owned(),
         qos: 1,
         connected: true,
+        end_session: String::new(),
         backlog: None,
         drops: vec![(DropReason::QueueFull, 80, at)],
     };

@@ -2,6 +2,7 @@
 
 use super::{NOW, connected, expect, facts, run};
 use crate::cause::Cause;
+use crate::rules::MissingMember;
 use crate::why::facts::{
     DeviceRollout, DeviceStuck, Facts, GroupMissing, Integration, NamedRollout, NamedRule,
     Presence, RolloutStanding,
@@ -43,6 +44,11 @@ fn a_rule_is_told_by_its_name() {
     };
     let missing = NamedRule {
         missing: 3,
+        missing_member: Some(MissingMember {
+            name: "temp".to_owned(),
+            topic: "plant/7/temperature".to_owned(),
+            others: vec!["Temp".to_owned(), "unit".to_owned()],
+        }),
         ..rule(3, 0)
     };
     let stopped = NamedRule {
@@ -81,7 +87,8 @@ fn a_rule_is_told_by_its_name() {
             missing,
             None,
             Cause::RuleUnmatched,
-            "in all of them a member is missing",
+            "in all of them the field temp is missing that it names, last on plant/7/temperature; the \
+             payload has Temp",
         ),
         (
             failing,

@@ -50,6 +50,7 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         filter: "d/#".to_owned(),
         qos: 0,
         connected,
+        end_session: String::new(),
         backlog: None,
         drops: Vec::new(),
     };

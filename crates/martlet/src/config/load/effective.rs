@@ -1,6 +1,6 @@
 //! The configuration in force: each value with the place that it comes from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use martlet_certificates::ClientCertificates;
@@ -149,14 +149,18 @@ impl Effective {
         differ(&self.http_listeners, &other.http_listeners)
     }
 
-    /// Whether other sinks are configured there, or in another way.
-    pub(crate) fn sinks_differ(&self, other: &Self) -> bool {
-        let values = |sink: &SinkTable| (sink.kind.clone(), values_of(&sink.keys));
-        !self
-            .sinks
-            .iter()
-            .map(values)
-            .eq(other.sinks.iter().map(values))
+    /// Tables of sinks, sources and bridges that differ from those there, such as `[[bridges]]`.
+    pub(crate) fn changed_integrations(&self, other: &Self) -> BTreeSet<String> {
+        let of = |sinks: &[SinkTable], section: &str| -> Vec<Vec<(String, Value)>> {
+            let own = sinks.iter().filter(|sink| sink.section() == section);
+            own.map(|sink| values_of(&sink.keys)).collect()
+        };
+        let all = self.sinks.iter().chain(&other.sinks);
+        let sections: BTreeSet<String> = all.map(SinkTable::section).collect();
+        let differing = sections
+            .into_iter()
+            .filter(|section| of(&self.sinks, section) != of(&other.sinks, section));
+        differing.map(|section| format!("[[{section}]]")).collect()
     }
 
     /// Whether telemetry has other rules or another retention there.
