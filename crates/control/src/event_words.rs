@@ -78,7 +78,7 @@ pub(crate) fn why(told: &EventNotice) -> Option<Cow<'_, str>> {
             ended: Some(cause), ..
         } => format!("the session ended: {}", cause.text()).into(),
         Event::Dropped { reason, limit, .. } | Event::MessagesLost { reason, limit, .. } => {
-            why_dropped(*reason, *limit)
+            why_dropped(&told.head.client_id, *reason, *limit)
         }
         event => event.reached()?.words().into(),
     })
@@ -167,9 +167,51 @@ fn why_refused(client_id: &str, code: ReasonCode) -> &'static str {
 }
 
 /// Why messages were dropped: the limit, or else what the reason means.
-fn why_dropped(reason: DropReason, limit: Option<ReachedLimit>) -> Cow<'static, str> {
+fn why_dropped(
+    client_id: &str,
+    reason: DropReason,
+    limit: Option<ReachedLimit>,
+) -> Cow<'static, str> {
     match limit {
         Some(limit) => limit.words().into(),
+        // Of a reason that has two meanings only the one is told.
+        None if reason == DropReason::RefusedByReceiver => {
+            match client_id.starts_with(CLIENT_IDS) {
+                true => "the target of the integration refused the message".into(),
+                false => "the client answered with a reason code of 0x80 or above".into(),
+            }
+        }
         None => reason.meaning().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_broker::{EventHead, TenantId};
+
+    use super::*;
+
+    #[test]
+    fn who_has_refused_messages_is_told_alone() {
+        for (client_id, said) in [
+            (
+                "$integration/webhook/crm",
+                "the target of the integration refused the message",
+            ),
+            (
+                "pump-7",
+                "the client answered with a reason code of 0x80 or above",
+            ),
+        ] {
+            let event = Event::MessagesLost {
+                topic: "a/b".into(),
+                reason: DropReason::RefusedByReceiver,
+                count: 3,
+                limit: None,
+                ended: None,
+            };
+            let told = EventNotice::new(EventHead::new(TenantId(0), client_id), event);
+            assert_eq!(why(&told).as_deref(), Some(said));
+        }
     }
 }

@@ -55,8 +55,9 @@ impl AclFileOfListener {
         let Some(user) = user.filter(|user| !self.users.iter().any(|one| **one == **user)) else {
             return String::new();
         };
-        let is_it = |one: &&Box<str>| one.to_lowercase() == user.to_lowercase();
-        self.users.iter().find(is_it).map_or_else(String::new, |other| {
+        let mut all = self.users.iter();
+        let other = all.find(|one| one.to_lowercase() == user.to_lowercase());
+        other.map_or_else(String::new, |other| {
             format!(
                 ", which has rules for the user {other} and none for {user}: upper and lower case \
                  differ"
