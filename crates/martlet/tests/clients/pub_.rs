@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 
+use rustix::process::Signal;
+
 use crate::support::{Broker, CREDENTIALS_ADVICE, FAMILIES, Family, WHY_ADVICE, send_signal, wait};
 
 /// All of a message but its expiry, which counts down.
@@ -397,7 +399,7 @@ fn lines_go_on_where_they_were_after_the_broker_was_killed() {
         let end = ["", "received PUBACK", "received PUBCOMP"][qos.parse::<usize>().unwrap()];
         writeln!(stdin, "one").expect("it reads");
         wait_for(end);
-        send_signal(broker.pid(), "STOP");
+        send_signal(broker.pid(), Signal::STOP);
         writeln!(stdin, "two").expect("it reads");
         wait_for("sending PUBLISH");
         broker.restart();

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 
+use rustix::process::Signal;
+
 use crate::support::{Broker, FAMILIES, Family, send_signal, wait};
 
 /// A broker with some retained messages.
@@ -276,7 +278,7 @@ fn sigterm_ends_a_subscriber_in_order() {
     let mut child = broker.spawn(Family::Martlet, "sub", &["-t", "a", "-d"]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     while !lines.next().unwrap().unwrap().starts_with("Subscribed") {}
-    send_signal(child.id(), "TERM");
+    send_signal(child.id(), Signal::TERM);
     assert!(
         lines
             .next()
@@ -300,7 +302,7 @@ fn sigterm_ends_a_client_that_waits_for_its_connection() {
         let (mut stream, _) = listener.accept().expect("it connects");
         // The handshake of WebSocket is under way and gets no answer.
         stream.read_exact(&mut [0; 4]).expect("it asks");
-        send_signal(child.id(), "TERM");
+        send_signal(child.id(), Signal::TERM);
         assert_eq!(wait(child, command).status.code(), Some(0));
     }
 }

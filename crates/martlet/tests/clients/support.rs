@@ -7,6 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Longer than any case takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -281,11 +283,10 @@ fn normalise(line: &str, command: &str) -> String {
     line
 }
 
-/// Sends a process the signal of this name.
-pub(crate) fn send_signal(pid: u32, name: &str) {
-    let mut kill = Command::new("kill");
-    let status = kill.args(["-s", name, &pid.to_string()]).status();
-    assert!(status.expect("kill runs").success());
+/// Sends a process a signal.
+pub(crate) fn send_signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid as i32).expect("the number of a process");
+    kill_process(pid, signal).expect("the process is there");
 }
 
 /// Waits for a child, but not forever.

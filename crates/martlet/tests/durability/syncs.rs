@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use martlet_codec::QoS;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::node::{Directory, Node, block_on, lasting};
 
@@ -31,8 +32,8 @@ fn puback_is_sent_after_write_and_sync_and_not_before() {
             .publish("a", "traced payload", QoS::AtLeastOnce, false)
             .await;
         // Detached by SIGTERM, so that its file is complete.
-        let term = Command::new("kill").arg(strace.id().to_string()).status();
-        assert!(term.expect("kill runs").success());
+        let pid = Pid::from_raw(strace.id() as i32).expect("the number of a process");
+        kill_process(pid, Signal::TERM).expect("strace runs");
         strace.wait().expect("strace ends");
     });
     let text = std::fs::read_to_string(&trace).expect("the trace was written");
