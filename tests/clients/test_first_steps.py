@@ -64,7 +64,7 @@ def test_a_user_without_a_role_is_told_what_it_may_do(tmp_path):
 def test_a_backup_says_what_is_not_in_it(start_node, tmp_path):
     node = start_node()
     told = said("backup", "create", str(tmp_path / "one.backup"), "--data-dir", str(node.data_dir))
-    assert "the configuration and the files that it names, such as certificates, are not in it" in told
+    assert "the configuration and the files that it names, such as certificates, are not in the backup" in told
 
 
 def test_a_reload_tells_a_key_that_needs_a_restart_once(start_node, tmp_path):

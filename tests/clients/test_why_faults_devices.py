@@ -54,12 +54,12 @@ def test_a_device_has_never_connected(node):
     node.over("p2")
 
 
-@pytest.mark.parametrize("status", ["inactive", "maintenance"])
-def test_a_device_is_not_active(node, status):
+@pytest.mark.parametrize("status, words", [("inactive", "is inactive"), ("maintenance", "has the status maintenance")])
+def test_a_device_is_not_active(node, status, words):
     name = f"p3-{status}"
     secret = node.device(name, "--status", status)
     assert not node.comes(name, secret)
-    told = node.headline("disabled", f"device {name} is {status}", name)
+    told = node.headline("disabled", f"device {name} {words}", name)
     node.bash(told)
     assert node.comes(name, secret)
     node.over(name)
