@@ -597,6 +597,19 @@ def test_what_waits_for_the_node_is_bounded_and_the_connection_stays(start_node,
         flood.close()
 
 
+def packets(stream):
+    """The packets of a connection, each as its type and what is behind its fixed header."""
+    while head := stream.read(1):
+        length, shift = 0, 0
+        while True:
+            byte = stream.read(1)[0]
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        yield head[0] >> 4, stream.read(length)
+
+
 class Slow:
     """Accepts a bridge of MQTT 3.1.1. It acknowledges what it gets only behind all that it sends."""
 
@@ -611,16 +624,7 @@ class Slow:
             wire, _ = self.flood.listener.accept()
             with wire, wire.makefile("rb") as stream:
                 writer = None
-                while head := stream.read(1):
-                    length, shift = 0, 0
-                    while True:
-                        byte = stream.read(1)[0]
-                        length |= (byte & 127) << shift
-                        shift += 7
-                        if byte < 128:
-                            break
-                    body = stream.read(length)
-                    kind = head[0] >> 4
+                for kind, body in packets(stream):
                     if kind == 1:
                         wire.sendall(b"\x20\x02\x00\x00")
                     elif kind == 8:

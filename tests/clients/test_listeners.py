@@ -178,7 +178,7 @@ def reason(port, address, password):
         return client.recv(64)[3]
 
 
-def test_guesses_at_one_door_lock_nobody_out_at_the_other(start_node, tmp_path):
+def test_guesses_at_one_listener_lock_nobody_out_at_the_other(start_node, tmp_path):
     """By a proxy's word from other addresses, so that it is the name that is counted."""
     paths = {name: mosquitto_passwd(tmp_path / name, ("alice", name)) for name in ("main", "guests")}
     node = start_node(listen=(), arguments=configured(tmp_path, f"""

@@ -16,6 +16,7 @@ import pytest
 import nats_process
 from martlet_process import Node
 from paho_client import Client
+from test_bridges import packets
 from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_memory import BESIDE, LIMIT, MB, packet, resident, text
@@ -124,16 +125,7 @@ class Resuming:
                     time.sleep(0.01)
 
         with wire.makefile("rb") as stream:
-            while head := stream.read(1):
-                length, shift = 0, 0
-                while True:
-                    byte = stream.read(1)[0]
-                    length |= (byte & 127) << shift
-                    shift += 7
-                    if byte < 128:
-                        break
-                body = stream.read(length)
-                kind = head[0] >> 4
+            for kind, body in packets(stream):
                 if kind == 1:
                     wire.sendall(b"\x20\x02\x01\x00" if is_again else b"\x20\x02\x00\x00")
                 elif kind == 8:

@@ -9,7 +9,7 @@ import pytest
 
 from test_access import until
 from test_why_faults_more import alarms, configured
-from why_faults import Faults, boss, node, published  # noqa: F401
+from why_faults import TELEMETRY, Faults, boss, node, published  # noqa: F401
 
 
 # Retained messages
@@ -101,15 +101,6 @@ def test_a_value_is_reported_as_text(node):
 
 
 # Telemetry
-
-TELEMETRY = """
-[telemetry]
-enabled = true
-[[telemetry.rules]]
-topic = "d/{device}/telemetry"
-key = "{key}"
-"""
-
 
 def test_the_clock_of_a_device_stands_in_1970(tmp_path):
     with configured(tmp_path, TELEMETRY) as node:

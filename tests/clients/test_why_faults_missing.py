@@ -11,7 +11,7 @@ from test_access import until
 from test_http_registry import call
 from test_registry import martlet
 from test_why_faults_more import configured
-from why_faults import Faults, printed_secret, published
+from why_faults import TELEMETRY, Faults, printed_secret, published
 
 SINK = """
 [[sinks.file]]
@@ -142,15 +142,6 @@ def test_the_other_broker_does_not_permit_what_a_bridge_publishes(tmp_path):
 
 
 # Telemetry
-
-TELEMETRY = """
-[telemetry]
-enabled = true
-[[telemetry.rules]]
-topic = "d/{device}/telemetry"
-key = "{key}"
-"""
-
 
 def test_telemetry_is_of_nearly_this_device(tmp_path):
     with configured(tmp_path, TELEMETRY) as node:

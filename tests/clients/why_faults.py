@@ -20,6 +20,14 @@ WRONG = 3
 # A session that outlives its connection.
 KEPT = {"clean": False, "properties": properties("CONNECT", SessionExpiryInterval=600)}
 
+TELEMETRY = """
+[telemetry]
+enabled = true
+[[telemetry.rules]]
+topic = "d/{device}/telemetry"
+key = "{key}"
+"""
+
 
 class Commands:
     """Each command that a headline has printed in a test was run in it, as it is printed: an advice that nobody follows may

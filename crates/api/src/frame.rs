@@ -242,7 +242,7 @@ fn write(line: &RequestLine, answer: &Response) {
         };
     }
     match answer.status() {
-        // A device that does not answer is no fault of the node.
+        // If a device does not answer, the node is not at fault.
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => line!(debug),
         status if status.is_server_error() => line!(warn),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {

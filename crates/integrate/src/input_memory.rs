@@ -107,7 +107,7 @@ impl InputShare {
         }
     }
 
-    /// So many bytes are held now: what came in, and copies of what goes out.
+    /// Sets the number of bytes that are held now: of input, and of copies of output.
     pub(crate) fn set(&mut self, input: usize, output: usize) {
         replace(&self.all.input, self.input, input);
         replace(&self.all.output, self.output, output);
@@ -155,7 +155,7 @@ fn replace(sum: &AtomicUsize, before: usize, now: usize) {
 mod tests {
     use super::*;
 
-    /// Has so many bytes.
+    /// Lends up to this number of bytes.
     #[derive(Clone, Default)]
     struct Bank(Arc<AtomicUsize>);
 

@@ -116,8 +116,8 @@ impl EmptyRecords {
     /// Records with data that make up for one without.
     const DATA_FOR_ONE: usize = 16;
 
-    /// After the handshake, this many came without data, and so many with it. Answers whether that
-    /// is too many.
+    /// Counts records that came after the handshake, without data and with data. Returns whether
+    /// too many came without.
     fn count(&mut self, empty: usize, with_data: usize) -> bool {
         self.0 = (self.0 + empty * Self::DATA_FOR_ONE).saturating_sub(with_data);
         self.0 > Self::MAX * Self::DATA_FOR_ONE

@@ -43,8 +43,8 @@ pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
     }
 }
 
-/// Output of a client, in bytes, to which QoS 0 messages are added though memory is used up: else
-/// whoever uses it up would cost all others their messages.
+/// Longest output of a client, in bytes, to which QoS 0 messages are added while memory is used up.
+/// Without it, one client that uses up the memory would make all others lose messages.
 const SMALL_OUTPUT_BYTES: usize = 1024;
 
 impl Shard {

@@ -1,7 +1,7 @@
 //! What the tables have of a key, of the API or for provisioning, that `martlet why` is asked
 //! about.
 
-use martlet_registry::{ApiKey, ProvisioningKey, Visibility};
+use martlet_registry::{ApiKey, Visibility};
 
 use super::SharedRegistry;
 use crate::text::typed;
@@ -16,13 +16,12 @@ impl SharedRegistry {
         let read =
             self.read(move |registry| Box::pin(async move { registry.api_keys(&seen).await }));
         let Ok(all) = read.await else { return };
-        let name = &facts.question.name;
-        let named = all
-            .into_iter()
-            .filter(|key| key.name == *name || key.id == *name);
-        // They come newest first.
-        let now_ms = now_signed_ms();
-        let found = named.min_by_key(|key| !is_good(key, now_ms));
+        let found = best_named(all, &facts.question.name, |key| KeyHead {
+            name: &key.name,
+            id: &key.id,
+            expires_ms: key.expires_ms,
+            revoked_ms: key.revoked_ms,
+        });
         facts.api_key_asked = found.map(|key| self.asked_about(key));
     }
 
@@ -32,16 +31,12 @@ impl SharedRegistry {
         let read = self
             .read(move |registry| Box::pin(async move { registry.provisioning_keys(&seen).await }));
         let Ok(all) = read.await else { return };
-        let name = &facts.question.name;
-        let named = all
-            .into_iter()
-            .filter(|key| key.name == *name || key.id == *name);
-        let now_ms = now_signed_ms();
-        let is_good = |key: &ProvisioningKey| {
-            key.revoked_ms == 0 && (key.expires_ms == 0 || key.expires_ms > now_ms)
-        };
-        let found = named.min_by_key(|key| !is_good(key));
-        let known = |ms: i64| Some(unsigned(ms)).filter(|ms| *ms > 0);
+        let found = best_named(all, &facts.question.name, |key| KeyHead {
+            name: &key.name,
+            id: &key.id,
+            expires_ms: key.expires_ms,
+            revoked_ms: key.revoked_ms,
+        });
         facts.provisioning_key_asked = found.map(|key| NamedProvisioningKey {
             devices_max: unsigned(key.devices_max),
             devices_made: unsigned(key.devices_made),
@@ -60,7 +55,6 @@ impl SharedRegistry {
     }
 
     fn asked_about(&self, key: ApiKey) -> NamedApiKey {
-        let known = |ms: i64| Some(unsigned(ms)).filter(|ms| *ms > 0);
         let scopes = key.scopes.iter();
         let scopes: String = scopes
             .map(|scope| format!("--scope {} ", typed(scope)))
@@ -80,7 +74,32 @@ impl SharedRegistry {
     }
 }
 
-/// It has neither expired, nor was it revoked.
-fn is_good(key: &ApiKey, now_ms: i64) -> bool {
-    key.revoked_ms == 0 && (key.expires_ms == 0 || key.expires_ms > now_ms)
+/// What keys of both kinds have.
+struct KeyHead<'a> {
+    name: &'a str,
+    id: &'a str,
+    expires_ms: i64,
+    revoked_ms: i64,
+}
+
+/// Of the keys, which come newest first, the newest one with this name or id; one that is good
+/// before others.
+fn best_named<T>(keys: Vec<T>, name: &str, head: impl Fn(&T) -> KeyHead<'_>) -> Option<T> {
+    let now_ms = now_signed_ms();
+    let is_named = |key: &T| head(key).name == name || head(key).id == name;
+    let is_good = |key: &T| {
+        let KeyHead {
+            expires_ms,
+            revoked_ms,
+            ..
+        } = head(key);
+        revoked_ms == 0 && (expires_ms == 0 || expires_ms > now_ms)
+    };
+    let named = keys.into_iter().filter(|key| is_named(key));
+    named.min_by_key(|key| !is_good(key))
+}
+
+/// A time of the tables, milliseconds since the Unix epoch; 0 is none.
+fn known(ms: i64) -> Option<u64> {
+    Some(unsigned(ms)).filter(|ms| *ms > 0)
 }

@@ -264,7 +264,7 @@ pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
         0 => String::new(),
         count => format!(", {count} refused"),
     };
-    // What comes in is no matter of what it delivers.
+    // The topic is one of those that the bridge brings in, not one that it delivers.
     if let Some(words) = brought(facts, one).filter(|_| !one.takes_topic) {
         return Some(Finding::new(Cause::NothingWrong, words));
     }

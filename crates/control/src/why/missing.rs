@@ -8,7 +8,7 @@ use crate::cause::Cause;
 /// Integrations that are named, at most.
 const NAMED: usize = 8;
 
-/// That there is none of that name, and which there are.
+/// No integration has that name; the finding lists those that exist.
 pub(super) fn finding(facts: &Facts, missing: &IntegrationMissing) -> Finding {
     let name = &facts.question.name;
     let mut sentence = format!("this node has no integration {name}");

@@ -255,7 +255,7 @@ fn missing_member(rule: &NamedRule) -> String {
         count if count == rule.messages => "all of them".to_owned(),
         count => format!("{count} of them"),
     };
-    // What is no member of the payload has a name of its own, such as previous.
+    // The member `temp` of `payload.temp`, or the whole name of a value such as `previous`.
     let last = name.rsplit('.').next().unwrap_or(name);
     let mut near = others
         .iter()

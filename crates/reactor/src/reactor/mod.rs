@@ -155,7 +155,7 @@ impl Reactor {
     }
 
     /// This reactor accepts connections for all: from now on if `is_open`, else from
-    /// [`Control::AcceptConnections`](crate::mailbox::Control::OpenListeners) on.
+    /// [`Control::AcceptConnections`](crate::mailbox::Control::AcceptConnections) on.
     pub(crate) fn open_listeners(
         &mut self,
         listeners: Vec<(Listener, u32)>,

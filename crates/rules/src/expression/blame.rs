@@ -97,7 +97,7 @@ fn shown(name: &str, value: &Value) -> Option<String> {
     })
 }
 
-/// What the expression calls a value of the message; none: it is none of the message.
+/// The name that the expression has for a value of the message; none: it is no such value.
 fn name(part: &IdedExpr) -> Option<String> {
     match &part.expr {
         Expr::Ident(name) => Some(name.clone()),

@@ -115,7 +115,7 @@ fn what_the_index_takes_is_known_for_short_queues_and_states_too() {
     let mut buffer = RecordBuffer::new();
     for id in 1..=20_000 {
         let mut record = buffer.record();
-        // Of what was retained, neighbours are gone.
+        // Of 16 neighbouring ids one is left, as of retained messages.
         record.body(BodyId(id * 16), Holds::NONE, &[b"payload"]);
         record.enqueue(QueueId(id / 2), BodyId(id * 16), 0, [1, 0], b"");
         let (kind, number) = (1, id as u32);
