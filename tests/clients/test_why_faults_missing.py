@@ -90,6 +90,19 @@ topics = [{{ filter = "cmd/#", direction = "in", remote_prefix = "site/1/" }}]
 """
 
 
+def test_a_key_or_a_rule_has_nearly_that_name(tmp_path):
+    rule = tmp_path / "rule.json"
+    rule.write_text(json.dumps({"topics": ["tank/#"], "actions": [{"publish": {"topic": "alarms/tank"}}]}))
+    with Faults() as node:
+        node.run("provision", "add", "line-one")
+        node.run("key", "add", "--scope", "viewer", "reporting")
+        node.run("rule", "add", "hot-tank", str(rule))
+        for asked, meant in (("line-oen", "the provisioning key line-one"), ("reprting", "the API key reporting"),
+                             ("hot-tnak", "the rule hot-tank")):
+            told = node.headline("nobody-known", asked, asked)
+            assert f"did you mean {meant}?" in told["remedy"], told
+
+
 def test_a_bridge_brings_a_topic_under_another_name(tmp_path):
     with Faults() as other:
         with configured(tmp_path, BRIDGE.format(port=other.node.port())) as node:

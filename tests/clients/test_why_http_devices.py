@@ -37,6 +37,16 @@ def test_a_device_has_a_wrong_secret(node):
     assert any("the device was heard of again since" in sentence for sentence in before(node, "h1"))
 
 
+def test_a_device_of_a_team_with_a_tenant_has_a_wrong_secret(node):
+    node.run("team", "add", "wards", "--own-tenant")
+    secret = node.device("h1t", "--team", "wards")
+    assert sends(node, "h1t", secret + "x") == 401
+    told = node.headline("wrong-password", "its HTTP request was refused: POST /api/v1/devices/h1t/telemetry", "h1t@wards")
+    new = printed_secret(node.bash(told))
+    assert sends(node, "h1t", new) == 201
+    node.over("h1t@wards")
+
+
 def test_the_credential_of_a_device_has_ended(node):
     old = node.device("h2")
     new = json.loads(node.run("device", "rotate", "h2", "--now", "--json"))["secret"]

@@ -110,12 +110,24 @@ fn head_of(device: &Device) -> EventHead {
     head.with_user(Some(UserName::Proved(device.user_name.as_str().into())))
 }
 
-/// Only the path names the device. Ids are unique within a tenant: the device is taken to be of the
-/// common one.
+/// Only the path names the device. Several tenants may have a device of that id: the event is of
+/// the common tenant if that has one, else of the only tenant that has one.
 fn report_unproved(api: &Api, request: &RequestName, why: (RefusalCause, String)) {
     if let Some(device) = &request.device {
-        let head = EventHead::new(TenantId::default(), device.as_str());
+        let head = EventHead::new(tenant_of(api, device), device.as_str());
         report(api, request, head, why);
+    }
+}
+
+fn tenant_of(api: &Api, device: &str) -> TenantId {
+    let policy = api.control.policy();
+    let tables = policy.as_deref().and_then(|policy| policy.tables());
+    let mut tenants = tables
+        .into_iter()
+        .flat_map(|tables| tables.tenants_of_device(device));
+    match (tenants.next(), tenants.next()) {
+        (Some(0), _) | (None, _) | (Some(_), Some(_)) => TenantId::default(),
+        (Some(only), None) => TenantId(only),
     }
 }
 

@@ -38,6 +38,10 @@ impl Rules {
             .iter()
             .filter(|rule| raised(rule).any(|one| one == name));
         let found = named.next().or_else(|| raising.next()).cloned();
+        if found.is_none() && facts.is_unseen() {
+            let names = all.iter().map(|rule| rule.name.as_str());
+            facts.namesakes.add_nearest(name, "rule", names);
+        }
         if let Some(rule) = found {
             let inhibited = self.inhibited(&rule);
             let webhooks = self.webhooks_of(&rule).await;

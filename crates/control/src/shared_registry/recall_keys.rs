@@ -16,7 +16,10 @@ impl SharedRegistry {
         let read =
             self.read(move |registry| Box::pin(async move { registry.api_keys(&seen).await }));
         let Ok(all) = read.await else { return };
-        let found = best_named(all, &facts.question.name, |key| KeyHead {
+        let names = all.iter().map(|key| key.name.as_str());
+        let name = &facts.question.name;
+        facts.namesakes.add_nearest(name, "API key", names);
+        let found = best_named(all, name, |key| KeyHead {
             name: &key.name,
             id: &key.id,
             expires_ms: key.expires_ms,
@@ -31,7 +34,10 @@ impl SharedRegistry {
         let read = self
             .read(move |registry| Box::pin(async move { registry.provisioning_keys(&seen).await }));
         let Ok(all) = read.await else { return };
-        let found = best_named(all, &facts.question.name, |key| KeyHead {
+        let names = all.iter().map(|key| key.name.as_str());
+        let name = &facts.question.name;
+        facts.namesakes.add_nearest(name, "provisioning key", names);
+        let found = best_named(all, name, |key| KeyHead {
             name: &key.name,
             id: &key.id,
             expires_ms: key.expires_ms,

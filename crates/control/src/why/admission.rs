@@ -187,7 +187,7 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
 /// Nobody has the name, and it may be that of a rule of a configuration file that the node was not
 /// started with.
 fn or_of_configuration(facts: &Facts, mut finding: Finding) -> Finding {
-    let is_of_nobody = finding.cause == Cause::NobodyKnown && facts.namesakes.near.is_empty();
+    let is_of_nobody = finding.cause == Cause::NobodyKnown && !facts.namesakes.has_suggestions();
     if let Some(remedy) = &mut finding.remedy
         && is_of_nobody
         && facts.has_no_configuration
@@ -383,7 +383,7 @@ fn is_lockout(run: &&Run) -> bool {
 }
 
 /// An unknown name may be a misspelt name, or one that was used before.
-fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
+pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
     if !matches!(
         finding.cause,
         Cause::UnknownName | Cause::NobodyKnown | Cause::Deleted
@@ -393,9 +393,10 @@ fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
     let Namesakes {
         elsewhere,
         gone,
-        near,
         client_elsewhere,
         add,
+        near: _,
+        near_of_kind: _,
     } = &facts.namesakes;
     let name = &facts.question.name;
     if let Some(command) = client_elsewhere {
@@ -435,6 +436,7 @@ fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
         finding.remedy = Some(add.text.clone());
         finding.command.clone_from(&add.command);
     }
+    let near: Vec<&str> = facts.namesakes.suggestions().collect();
     if !near.is_empty() {
         let remedy = finding.remedy.take();
         let other = remedy.map_or_else(String::new, |remedy| format!(" Else {remedy}"));

@@ -605,6 +605,8 @@ pub struct Namesakes {
     pub gone: Vec<String>,
     /// Names of the same tenant that are spelt nearly so.
     pub near: Vec<String>,
+    /// Rules and keys that are spelt nearly so, each with its kind: "the rule hot-tank".
+    pub near_of_kind: Vec<String>,
     /// The command that asks about a client of another tenant with that Client Identifier.
     pub client_elsewhere: Option<String>,
     /// How it is added, if it is none of them.

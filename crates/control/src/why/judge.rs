@@ -364,7 +364,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         return finding;
     }
     let Some(first) = connected.first() else {
-        return Finding::new(
+        let finding = Finding::new(
             Cause::NobodyKnown,
             format!(
                 "{} is unknown: it is not a device or user, has no session, and has not tried to \
@@ -376,6 +376,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
             "check the name: martlet device ls, martlet user ls, martlet client ls, martlet \
              integration ls, martlet rule ls, martlet rollout ls, martlet command ls",
         );
+        return admission::with_namesakes(&clients[0], finding);
     };
     let (who, lost) = match clients.len() {
         1 => ("it is connected".to_owned(), "of it"),

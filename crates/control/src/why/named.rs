@@ -53,7 +53,7 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
         found.extend(missing.map(|one| missing::finding(facts, one)));
     }
     // A name that is spelt nearly so is likelier to be meant.
-    if found.is_empty() && facts.namesakes.near.is_empty() {
+    if found.is_empty() && !facts.namesakes.has_suggestions() {
         found.extend(facts.part_asked.as_ref().map(|one| of_part(facts, one)));
     }
     found

@@ -1,5 +1,5 @@
-//! Names that may be meant by an unknown name: a device that was moved to a team, or one with a
-//! similar name.
+//! Names that may be meant by an unknown name: a device that was moved to a team, or a device, user,
+//! rule or key with a similar name.
 
 use martlet_registry::Snapshot;
 
@@ -20,7 +20,8 @@ impl Namesakes {
             return Self {
                 gone: Vec::new(),
                 elsewhere: tables.devices_elsewhere(tenant, name).take(TOLD).collect(),
-                near: near(name, tables.names(tenant)),
+                near: nearest(name, tables.names(tenant)),
+                near_of_kind: Vec::new(),
                 client_elsewhere: None,
                 add: None,
             };
@@ -31,16 +32,41 @@ impl Namesakes {
             // In the common tenant are names of other teams.
             near: match tenant {
                 0 => Vec::new(),
-                tenant => near(name, tables.names(tenant)),
+                tenant => nearest(name, tables.names(tenant)),
             },
+            near_of_kind: Vec::new(),
             client_elsewhere: None,
             add: None,
         }
     }
+
+    /// Adds those of these names that are spelt nearly like `name`; each is a `kind`, such as a
+    /// rule.
+    pub(crate) fn add_nearest<'a>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        all: impl Iterator<Item = &'a str>,
+    ) {
+        let found = nearest(name, all.filter(|other| *other != name));
+        let found = found.iter().map(|near| format!("the {kind} {near}"));
+        self.near_of_kind.extend(found);
+    }
+
+    /// All names that may be meant, in words.
+    pub(super) fn suggestions(&self) -> impl Iterator<Item = &str> {
+        let all = self.near.iter().chain(&self.near_of_kind);
+        all.map(String::as_str)
+    }
+
+    /// Some name may be meant.
+    pub(super) fn has_suggestions(&self) -> bool {
+        self.suggestions().next().is_some()
+    }
 }
 
 /// The nearest of these names, in order, if they are few and near enough.
-fn near<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<String> {
+fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<String> {
     // In a short name one letter is much.
     let mut distance = match name.chars().count() {
         0..=2 => return Vec::new(),
@@ -75,12 +101,12 @@ mod tests {
     #[test]
     fn the_nearest_are_named_if_they_are_few() {
         let all = ["pump-7", "pump-71", "valve-1", "valve-2", "valve-3", "v"];
-        let of = |name| near(name, all.into_iter());
+        let of = |name| nearest(name, all.into_iter());
         assert_eq!(of("pmup-7"), ["pump-7"]);
         assert_eq!(of("pump-72"), ["pump-7", "pump-71"]);
         assert_eq!(of("valve-9"), ["valve-1", "valve-2", "valve-3"]);
         assert!(of("x").is_empty() && of("boiler").is_empty());
         let fleet: Vec<String> = (0..9).map(|number| format!("sensor-{number}")).collect();
-        assert!(near("sensor-x", fleet.iter().map(String::as_str)).is_empty());
+        assert!(nearest("sensor-x", fleet.iter().map(String::as_str)).is_empty());
     }
 }

@@ -246,6 +246,12 @@ impl Snapshot {
             .map(|(_, name)| name)
     }
 
+    /// Tenants that have a device of this id; the common one first.
+    pub fn tenants_of_device(&self, id: &str) -> impl Iterator<Item = u32> {
+        let all = std::iter::once(0).chain(self.tenants.by_name.values().copied());
+        all.filter(move |tenant| self.is_device(*tenant, id))
+    }
+
     /// The tenant in which a user is; none: there is no such user.
     pub fn tenant_of(&self, user: &str) -> Option<u32> {
         self.users.get(user).map(|user| user.tenant)
