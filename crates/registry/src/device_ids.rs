@@ -42,9 +42,14 @@ pub struct RenamedDevice {
     pub new_id: String,
 }
 
+/// Whether no new device may have this id.
+pub fn is_reserved_id(id: &str) -> bool {
+    RESERVED.contains(&id)
+}
+
 /// Rejects a reserved word as the id of a new device.
 pub(crate) fn expect_not_reserved(id: &str) -> Result<(), RegistryError> {
-    match RESERVED.contains(&id) {
+    match is_reserved_id(id) {
         true => Err(Refused::ReservedId(id.to_owned()).into()),
         false => Ok(()),
     }

@@ -118,7 +118,7 @@ pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, RegistrySettings, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
-pub use device_ids::RenamedDevice;
+pub use device_ids::{RenamedDevice, is_reserved_id};
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};
 pub use device_numbers::NumberedDevice;
 pub use devices::{

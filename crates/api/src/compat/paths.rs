@@ -70,7 +70,19 @@ fn iotflow(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use martlet_registry::is_reserved_id;
+
     use super::*;
+
+    #[test]
+    fn no_device_has_the_name_of_a_route() {
+        for word in OF_DEVICES {
+            assert!(
+                is_reserved_id(word),
+                "{word} is a route, and a device may have it as its id"
+            );
+        }
+    }
 
     #[test]
     fn paths_of_iotflow_are_not_those_of_the_native_api() {

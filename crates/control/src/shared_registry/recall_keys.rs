@@ -1,7 +1,7 @@
 //! What the tables have of a key, of the API or for provisioning, that `martlet why` is asked
 //! about.
 
-use martlet_registry::{ApiKey, Visibility};
+use martlet_registry::{ApiKey, ProvisioningKey, Visibility};
 
 use super::SharedRegistry;
 use crate::text::typed;
@@ -19,12 +19,7 @@ impl SharedRegistry {
         let names = all.iter().map(|key| key.name.as_str());
         let name = &facts.question.name;
         facts.namesakes.add_nearest(name, "API key", names);
-        let found = best_named(all, name, |key| KeyHead {
-            name: &key.name,
-            id: &key.id,
-            expires_ms: key.expires_ms,
-            revoked_ms: key.revoked_ms,
-        });
+        let found = best_named(all, name);
         facts.api_key_asked = found.map(|key| self.asked_about(key));
     }
 
@@ -37,12 +32,7 @@ impl SharedRegistry {
         let names = all.iter().map(|key| key.name.as_str());
         let name = &facts.question.name;
         facts.namesakes.add_nearest(name, "provisioning key", names);
-        let found = best_named(all, name, |key| KeyHead {
-            name: &key.name,
-            id: &key.id,
-            expires_ms: key.expires_ms,
-            revoked_ms: key.revoked_ms,
-        });
+        let found = best_named(all, name);
         facts.provisioning_key_asked = found.map(|key| NamedProvisioningKey {
             devices_max: unsigned(key.devices_max),
             devices_made: unsigned(key.devices_made),
@@ -88,21 +78,50 @@ struct KeyHead<'a> {
     revoked_ms: i64,
 }
 
-/// Of the keys, which come newest first, the newest one with this name or id; one that is good
-/// before others.
-fn best_named<T>(keys: Vec<T>, name: &str, head: impl Fn(&T) -> KeyHead<'_>) -> Option<T> {
+impl<'a> From<&'a ApiKey> for KeyHead<'a> {
+    fn from(key: &'a ApiKey) -> Self {
+        Self {
+            name: &key.name,
+            id: &key.id,
+            expires_ms: key.expires_ms,
+            revoked_ms: key.revoked_ms,
+        }
+    }
+}
+
+impl<'a> From<&'a ProvisioningKey> for KeyHead<'a> {
+    fn from(key: &'a ProvisioningKey) -> Self {
+        Self {
+            name: &key.name,
+            id: &key.id,
+            expires_ms: key.expires_ms,
+            revoked_ms: key.revoked_ms,
+        }
+    }
+}
+
+impl KeyHead<'_> {
+    fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.id == name
+    }
+
+    fn is_good(&self, now_ms: i64) -> bool {
+        self.revoked_ms == 0 && (self.expires_ms == 0 || self.expires_ms > now_ms)
+    }
+}
+
+/// The newest key with this name or id; one that is good is preferred. `keys` begin with the
+/// newest.
+fn best_named<T>(keys: Vec<T>, name: &str) -> Option<T>
+where
+    for<'a> KeyHead<'a>: From<&'a T>,
+{
     let now_ms = now_signed_ms();
-    let is_named = |key: &T| head(key).name == name || head(key).id == name;
-    let is_good = |key: &T| {
-        let KeyHead {
-            expires_ms,
-            revoked_ms,
-            ..
-        } = head(key);
-        revoked_ms == 0 && (expires_ms == 0 || expires_ms > now_ms)
-    };
-    let named = keys.into_iter().filter(|key| is_named(key));
-    named.min_by_key(|key| !is_good(key))
+    let mut named = keys;
+    named.retain(|key| KeyHead::from(key).is_named(name));
+    named
+        .into_iter()
+        .min_by_key(|key| !KeyHead::from(key).is_good(now_ms))
 }
 
 /// A time of the tables, milliseconds since the Unix epoch; 0 is none.
