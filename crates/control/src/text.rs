@@ -170,8 +170,8 @@ fn is_made_up(part: &str) -> bool {
         && part.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
-/// Names of parameters that hold secrets; one that is written in escapes may be any.
-fn is_called_secret(name: &str) -> bool {
+/// Whether parameters of this name hold secrets; one that is written in escapes may be any.
+pub(crate) fn is_called_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let parts = [
         "pass", "pwd", "secret", "token", "key", "auth", "cred", "sig", "jwt", "code", "%",

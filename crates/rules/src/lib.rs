@@ -46,7 +46,7 @@ mod value;
 
 pub use alarm::{
     Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, InhibitedAlarm,
-    WatchState,
+    WaitingAlarm, WatchState,
 };
 pub use alarm_input::AlarmInput;
 pub use definition::{

@@ -27,7 +27,7 @@ use martlet_broker::TenantId;
 pub use martlet_registry::{AlarmFilter, AlarmRow, AlarmsKept};
 use martlet_registry::{Page, PageRequest};
 use martlet_rules::{
-    AlarmChange, AlarmInput, AlarmKey, AlarmMachine, InhibitedAlarm, MessageRules,
+    AlarmChange, AlarmInput, AlarmKey, AlarmMachine, InhibitedAlarm, MessageRules, WaitingAlarm,
 };
 pub use martlet_rules::{AlarmError, AlarmState, Severity};
 use tokio::sync::Notify;
@@ -204,6 +204,17 @@ impl Alarms {
     ) -> Option<T> {
         let machine = lock(&self.machine);
         machine.inhibited(tenant.0, name).map(tell)
+    }
+
+    /// The alarm of this tenant and name whose condition is, or was, not true for long enough.
+    pub(crate) fn waiting(&self, tenant: TenantId, name: &str) -> Option<WaitingAlarm> {
+        lock(&self.machine).waiting(tenant.0, name)
+    }
+
+    /// Why the last change of the alarm of this name could not be published, and when, milliseconds
+    /// since the Unix epoch; none: it was published.
+    pub(crate) fn unpublished(&self, tenant: TenantId, name: &str) -> Option<(u64, String)> {
+        self.notifications.last_failure(tenant, name)
     }
 
     /// Does something with an alarm of a tenant; none: of any. Returns it as it is then.

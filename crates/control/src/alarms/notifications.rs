@@ -1,6 +1,12 @@
-//! Outcomes of telling changes of alarms.
+//! Outcomes of publishing changes of alarms.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use martlet_broker::TenantId;
+
+use crate::lock::lock;
+use crate::wall_clock::now_ms;
 
 /// Outcomes of publishing changes of alarms on the alerts topic.
 #[derive(Debug, Default)]
@@ -8,15 +14,41 @@ pub(super) struct Notifications {
     published: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
+    /// The last failure, unless a later change was published.
+    failure: Mutex<Option<Failure>>,
+}
+
+/// A change that could not be published.
+#[derive(Debug)]
+struct Failure {
+    tenant: TenantId,
+    alarm: String,
+    at_ms: u64,
+    why: String,
 }
 
 impl Notifications {
     pub(super) fn published(&self) {
         self.published.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.failure) = None;
     }
 
-    pub(super) fn failed(&self) {
+    pub(super) fn failed(&self, tenant: TenantId, alarm: &str, why: &str) {
         self.failed.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.failure) = Some(Failure {
+            tenant,
+            alarm: alarm.to_owned(),
+            at_ms: now_ms(),
+            why: why.to_owned(),
+        });
+    }
+
+    /// When and why the last change could not be published, if it is of this alarm.
+    pub(super) fn last_failure(&self, tenant: TenantId, alarm: &str) -> Option<(u64, String)> {
+        let failure = lock(&self.failure);
+        let failure = failure.as_ref()?;
+        let is_it = failure.tenant == tenant && failure.alarm == alarm;
+        is_it.then(|| (failure.at_ms, failure.why.clone()))
     }
 
     pub(super) fn dropped(&self) {

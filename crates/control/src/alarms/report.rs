@@ -2,7 +2,7 @@
 //! Other systems get them by integrations that take that topic, with their queues and retries.
 
 use martlet_broker::{AlarmNotice, Event, EventHead, EventNotice, NewMessage, TenantId};
-use martlet_codec::QoS;
+use martlet_codec::{QoS, ReasonCode};
 use martlet_rules::{Alarm, AlarmChange, ChangeKind, hops_after};
 use serde_json::{Value, json};
 use tracing::warn;
@@ -16,6 +16,9 @@ use crate::wall_clock::unsigned;
 const PART: &str = "$alarms";
 /// Name of the topic in the catalogue.
 const ALERTS: &str = "system_alerts";
+/// Names of what health reports.
+const UNPUBLISHED: &str = "alarms_unpublished";
+const UNRETAINED: &str = "alarms_unretained";
 
 impl Alarms {
     /// Publishes the changes of alarms, and reports them to readers of events.
@@ -25,17 +28,28 @@ impl Alarms {
             let Some(change) = next else { return };
             self.tell_readers(&change);
             match self.publish(publisher, &change).await {
-                Ok(()) => self.notifications.published(),
-                Err(why) => {
-                    self.notifications.failed();
-                    let alarm = &*change.alarm.key.name;
-                    warn!(
-                        alarm,
-                        why, "could not publish an alarm; GET /api/v1/alarms has it"
-                    );
+                Ok(()) => {
+                    self.notifications.published();
+                    self.control.health.withdraw(UNPUBLISHED);
                 }
+                Err(why) => self.unpublished_change(&change, &why),
             }
         }
+    }
+
+    fn unpublished_change(&self, change: &AlarmChange, why: &str) {
+        let key = &change.alarm.key;
+        self.notifications
+            .failed(TenantId(key.tenant), &key.name, why);
+        let alarm = &*key.name;
+        warn!(
+            alarm,
+            why, "could not publish an alarm; GET /api/v1/alarms has it"
+        );
+        self.control.health.warn_as(
+            UNPUBLISHED,
+            format!("the alarm {alarm} could not be published: {why}; martlet alarm ls shows it"),
+        );
     }
 
     fn tell_readers(&self, change: &AlarmChange) {
@@ -82,17 +96,66 @@ impl Alarms {
             hops: hops_after(change.hops, 1),
             ..NewMessage::default()
         };
-        let by = (TenantId(change.alarm.key.tenant), PART);
-        let posted = publisher.post(by, None, message);
-        let posted = posted.await.map_err(|error| match error {
-            PostError::Refused(why) | PostError::Failed(why) => why,
+        let tenant = TenantId(change.alarm.key.tenant);
+        if !message.retain {
+            return self
+                .post(publisher, tenant, message)
+                .await
+                .map_err(|error| error.to_string());
+        }
+        let unretained = NewMessage {
+            retain: false,
+            ..message.clone()
+        };
+        match self.post(publisher, tenant, message).await {
+            // An alarm reaches its subscribers though no more retained messages are permitted.
+            Err(Unpublished::Rejected(ReasonCode::QuotaExceeded)) => {
+                let posted = self.post(publisher, tenant, unretained).await;
+                posted.map_err(|error| error.to_string())?;
+                self.control.health.warn_as(
+                    UNRETAINED,
+                    "the last alarm was published without the Retain flag: limits.retained_messages, \
+                     limits.retained_bytes or limits.memory_bytes is reached"
+                        .to_owned(),
+                );
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+            Ok(()) => {
+                self.control.health.withdraw(UNRETAINED);
+                Ok(())
+            }
+        }
+    }
+
+    async fn post(
+        &self,
+        publisher: &mut Publisher,
+        tenant: TenantId,
+        message: NewMessage,
+    ) -> Result<(), Unpublished> {
+        let posted = publisher.post((tenant, PART), None, message).await;
+        let posted = posted.map_err(|error| match error {
+            PostError::Refused(why) | PostError::Failed(why) => Unpublished::NotPosted(why),
         })?;
-        let outcome = publisher.answer(&posted).await?;
+        let outcome = publisher.answer(&posted).await;
+        let outcome = outcome.map_err(Unpublished::NotPosted)?;
         match outcome.reason.is_error() || outcome.is_held {
-            true => Err(format!("the node rejects it: {}", outcome.reason.name())),
+            true => Err(Unpublished::Rejected(outcome.reason)),
             false => Ok(()),
         }
     }
+}
+
+/// Why a change is not published.
+#[derive(Debug, thiserror::Error)]
+enum Unpublished {
+    /// The node did not take it, or did not answer; the reason in words.
+    #[error("{0}")]
+    NotPosted(String),
+    /// The node rejects it.
+    #[error("the node rejects it: {}", .0.name())]
+    Rejected(ReasonCode),
 }
 
 /// A change as a message.

@@ -6,6 +6,7 @@ use martlet_rules::{Action, HOPS_MAX, RuleResult};
 use serde::Serialize;
 
 use super::action_counts::ActionKind;
+use super::on_topics::{LastOnTopic, OnTopics, TopicResult};
 use crate::rfc3339;
 use crate::wall_clock::now_ms;
 
@@ -75,6 +76,18 @@ pub struct MissingMember {
     pub others: Vec<String>,
 }
 
+/// What is remembered of a message; none: the rule did not look at it.
+fn result_of(verdict: &RuleResult) -> Option<TopicResult> {
+    Some(match verdict {
+        RuleResult::Matched(_) => TopicResult::Matched,
+        RuleResult::Unmatched => TopicResult::Unmatched,
+        RuleResult::OtherDevice => TopicResult::OtherDevice,
+        RuleResult::Missing(name) => TopicResult::Missing(name.clone()),
+        RuleResult::Withheld(_) | RuleResult::Failed(_) | RuleResult::Loop => TopicResult::Failed,
+        RuleResult::Stopped(_) => return None,
+    })
+}
+
 /// The same while it is counted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
@@ -96,9 +109,15 @@ pub(super) struct Counts {
     missing_member: (String, String),
     /// The payload of that message; empty: it is long.
     missing_payload: Vec<u8>,
+    on_topics: OnTopics,
 }
 
 impl Counts {
+    /// What the rule has made of the last message of this topic; none: that is not remembered.
+    pub(super) fn on_topic(&self, topic: &str) -> Option<LastOnTopic> {
+        self.on_topics.of(topic).cloned()
+    }
+
     pub(super) fn failed(&mut self, why: &str) {
         self.errors += 1;
         let mut why = why.to_owned();
@@ -138,6 +157,9 @@ impl Counts {
         self.time += time;
         if matches!(verdict, RuleResult::Matched(_) | RuleResult::Unmatched) {
             self.is_over |= self.failed_topic.as_deref() == Some(topic);
+        }
+        if let Some(result) = result_of(&verdict) {
+            self.on_topics.note(topic, payload, result);
         }
         match verdict {
             RuleResult::Matched(actions) => {

@@ -9,6 +9,7 @@
 //! * `devices`: types and tags of devices
 //! * `guarded`: panics of expressions
 //! * `metrics`: metrics of rules
+//! * `on_topics`: what a rule has made of the last message of each topic
 //! * `publish`: the parts by which rules and alarms publish
 //! * `recall`: what `why` reports of a rule
 //! * `sink`: the integration
@@ -24,6 +25,7 @@ mod counts;
 mod devices;
 mod guarded;
 mod metrics;
+mod on_topics;
 pub(crate) mod publish;
 mod recall;
 mod sink;
@@ -41,6 +43,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 pub use counts::{MissingMember, RuleCounts};
+pub use on_topics::{LastOnTopic, TopicResult};
 pub(crate) use publish::{PostError, Posted, Publisher};
 pub use stored::{RuleChange, RuleError, VisibleRule};
 pub use trial::{TrialOutcome, TriedMessage};

@@ -44,6 +44,16 @@ impl Rules {
         }
         if let Some(rule) = found {
             let inhibited = self.inhibited(&rule);
+            let tenant = self.tenant_of_alarms(&rule);
+            let waiting = self.alarms.waiting(tenant, &rule.name);
+            let mut raised = raised(&rule);
+            let unpublished = raised.find_map(|name| self.alarms.unpublished(tenant, name));
+            drop(raised);
+            let topic = facts.question.topic.as_deref();
+            let on_topic = topic.and_then(|topic| {
+                let counts = lock(&self.counts);
+                counts.get(&rule.name)?.on_topic(topic)
+            });
             let webhooks = self.webhooks_of(&rule).await;
             let alarms = self.alarms_of(&rule).await;
             let takers = self.takers_of(&rule).await;
@@ -52,6 +62,9 @@ impl Rules {
                 alarms,
                 inhibited,
                 takers,
+                waiting,
+                unpublished,
+                on_topic,
                 ..self.asked_about(rule)
             });
         }
@@ -196,6 +209,11 @@ impl Rules {
             takers: Vec::new(),
             alarms: Vec::new(),
             inhibited: None,
+            waiting: None,
+            unpublished: None,
+            on_topic: None,
+            keeps_alarm: rule.definition.alarm.is_some(),
+            condition: rule.definition.when,
             last_error: counts.last_error,
             last_error_ms: counts.last_error_ms,
             failed_topic: counts.failed_topic,

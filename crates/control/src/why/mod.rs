@@ -22,8 +22,9 @@
 //!   did not get (`firmware`), that messages wait in another session of its user (`other_session`),
 //!   what rules and integrations may not publish as it (`publish_as`), what other tenants have of
 //!   the topic (`elsewhere`), which configuration it has not reported (`twin`), and the rules,
-//!   rollouts and commands that were named (`named`; `api_key` and `provisioning_key` if it is a
-//!   key, `missing` if it is an integration that is not there)
+//!   rollouts and commands that were named (`named`; `rule_on_topic` what a rule has made of the
+//!   last message on the topic, `rule_alarm` why its alarm is not raised; `api_key` and
+//!   `provisioning_key` if it is a key, `missing` if it is an integration that is not there)
 
 mod admission;
 mod anonymous;
@@ -54,6 +55,8 @@ mod publish_as;
 mod restored;
 mod retained;
 mod rollout;
+mod rule_alarm;
+mod rule_on_topic;
 mod server_certificate;
 mod session;
 mod side;

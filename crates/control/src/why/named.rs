@@ -1,17 +1,14 @@
 //! Rules about messages, rollouts of firmware and commands that were asked about by name.
 
 use super::Finding;
-use super::facts::{
-    Facts, InhibitedRuleAlarm, NamedPart, NamedRollout, NamedRule, Removed, RolloutStanding,
-    RuleAlarm,
-};
+use super::facts::{Facts, NamedPart, NamedRollout, NamedRule, Removed, RolloutStanding};
 use super::found::{messages, times, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
-use super::{api_key, command, integration, missing, provisioning_key};
+use super::rule_on_topic::{failed_elsewhere, on_topic, payload_has};
+use super::{api_key, command, integration, missing, provisioning_key, rule_alarm};
 use crate::cause::Cause;
 use crate::rfc3339;
 use crate::rules::MissingMember;
-use crate::text::printable;
 
 /// What there is to tell of the rule, the rollout and the command of the name that was asked
 /// about.
@@ -158,11 +155,18 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
     if let Some(finding) = waiting.and_then(integration::of_rules) {
         return finding;
     }
-    if let Some(failing) = failing(rule).filter(|_| !rule.is_over) {
+    if let Some(finding) = on_topic(facts, rule) {
+        return finding;
+    }
+    if let Some(failing) = failing(rule).filter(|_| !rule.is_over && !failed_elsewhere(facts, rule))
+    {
         return failing;
     }
-    if let Some(alarm) = &rule.inhibited {
-        return of_inhibited(rule, alarm);
+    if let Some(finding) = rule_alarm::unpublished(rule) {
+        return finding;
+    }
+    if let Some(finding) = rule_alarm::inhibited(facts, rule) {
+        return finding;
     }
     if rule.messages == 0 {
         return stopped(rule).unwrap_or_else(|| no_message(facts, rule));
@@ -192,10 +196,22 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
                       it on messages; to see the rule, run";
         return advised(Cause::RuleUnmatched, sentence, remedy, &rule.show);
     }
-    if let Some(alarm) = silent_alarm(rule) {
-        return of_alarm(rule, alarm);
+    if let Some(finding) =
+        rule_alarm::silent(facts, rule).or_else(|| rule_alarm::waiting(facts, rule))
+    {
+        return finding;
     }
     let (messages, matched) = (messages(rule.messages), rule.matched);
+    if rule.keeps_alarm && rule.condition.is_none() {
+        let alarms = match rule.alarms.is_empty() {
+            true => "; its alarm is not active",
+            false => "",
+        };
+        let sentence = format!(
+            "the rule {name} is on: it has looked at {messages} since the node was started{alarms}"
+        );
+        return Finding::new(Cause::NothingWrong, sentence);
+    }
     let sentence = format!(
         "the rule {name} is on: it has looked at {messages} since the node was started, and its \
          condition was true for {matched} of them"
@@ -255,91 +271,8 @@ fn missing_member(rule: &NamedRule) -> String {
         count if count == rule.messages => "all of them".to_owned(),
         count => format!("{count} of them"),
     };
-    // The member `temp` of `payload.temp`, or the whole name of a value such as `previous`.
-    let last = name.rsplit('.').next().unwrap_or(name);
-    let mut near = others
-        .iter()
-        .map(|other| {
-            (
-                strsim::osa_distance(&last.to_lowercase(), &other.to_lowercase()),
-                other,
-            )
-        })
-        .filter(|(distance, _)| *distance <= 2);
-    let has = match (near.by_ref().min(), &**others) {
-        (Some((_, other)), _) => format!("; the payload has {}", printable(other)),
-        (None, []) => String::new(),
-        (None, others) => {
-            let told: Vec<String> = others.iter().take(4).map(|one| printable(one)).collect();
-            let more = if others.len() > told.len() {
-                ", …"
-            } else {
-                ""
-            };
-            format!("; the payload has {}{more}", told.join(", "))
-        }
-    };
+    let has = payload_has(name, others);
     format!("; in {count} the field {name} is missing that it names, last on {topic}{has}")
-}
-
-/// The alarm of which nothing more is told: one that is shelved, else one that is active, if the
-/// condition was true again since.
-fn silent_alarm(rule: &NamedRule) -> Option<&RuleAlarm> {
-    let mut all = rule.alarms.iter();
-    let shelved = all.find(|alarm| alarm.shelved_until_ms.is_some());
-    let is_again = rule.matched > rule.alarms.len() as u64;
-    shelved.or_else(|| rule.alarms.first().filter(|_| is_again))
-}
-
-fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
-    let RuleAlarm { name, subject, .. } = alarm;
-    let of = format!(
-        "the alarm {name} of the rule {}, about {subject},",
-        rule.name
-    );
-    let finding = match alarm.shelved_until_ms {
-        Some(until_ms) => {
-            let by = match &*alarm.by {
-                "" => String::new(),
-                by => format!(" by {by}"),
-            };
-            let sentence = format!(
-                "{of} is shelved until {}{by}, so nobody is notified",
-                rfc3339::in_words(until_ms)
-            );
-            let remedy = "wait, or end its silence";
-            advised(Cause::AlarmSilent, sentence, remedy, &alarm.command)
-        }
-        None => {
-            let sentence = format!(
-                "{of} is active since {}, so nobody is notified again while its condition stays true",
-                rfc3339::in_words(alarm.raised_ms)
-            );
-            let remedy = "clear it once that is over, or have the rule or another one clear it; \
-                          the next message for which the condition is true raises it again";
-            advised(Cause::AlarmSilent, sentence, remedy, &alarm.command)
-        }
-    };
-    finding.since(alarm.raised_ms)
-}
-
-/// Its alarm would be raised, and another one silences it.
-fn of_inhibited(rule: &NamedRule, alarm: &InhibitedRuleAlarm) -> Finding {
-    let InhibitedRuleAlarm { subject, by, .. } = alarm;
-    let sentence = format!(
-        "the alarm {}, about {subject}, is not raised, though its condition is true since {}: the \
-         alarm {by} is active since {} and inhibits it (inhibited_by of the rule {})",
-        rule.name,
-        rfc3339::in_words(alarm.since_ms),
-        rfc3339::in_words(alarm.by_since_ms),
-        rule.name
-    );
-    let remedy = format!(
-        "end what {by} is about, and the alarm {} is raised if its condition is still true; or \
-         take {by} out of inhibited_by of the rule; to clear the alarm {by}, run",
-        rule.name
-    );
-    advised(Cause::AlarmSilent, sentence, &remedy, &alarm.command).since(alarm.since_ms)
 }
 
 /// A Topic Name was asked about that none of its filters matches.

@@ -225,6 +225,19 @@ pub struct InhibitedAlarm<'a> {
     pub by: &'a Alarm,
 }
 
+/// An alarm that is not raised, because its condition has not been true for long enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingAlarm {
+    /// What it is about.
+    pub subject: String,
+    /// When its condition became true, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// When its condition became false again, likewise; none: it is true.
+    pub until_ms: Option<i64>,
+    /// Time for which its condition must be true, milliseconds.
+    pub for_ms: i64,
+}
+
 /// The alarms of a node.
 #[derive(Debug, Default)]
 pub struct AlarmMachine {
@@ -232,6 +245,8 @@ pub struct AlarmMachine {
     /// Entries that are there no more, and of which something is kept.
     pub(super) removed: HashSet<AlarmKey>,
     by_id: HashMap<i64, AlarmKey>,
+    /// Of each tenant and name, the last alarm whose condition was not true for long enough.
+    too_short: HashMap<(u32, String), WaitingAlarm>,
     last_id: i64,
     /// Observations that were dropped since there were too many entries.
     dropped: u64,
@@ -294,6 +309,13 @@ impl AlarmMachine {
             changes.extend(self.clear_key(&key, now_ms, ""));
             self.remove(&key);
         }
+        self.too_short.retain(|(tenant, name), one| {
+            is_there(&AlarmKey {
+                tenant: *tenant,
+                name: name.clone(),
+                subject: one.subject.clone(),
+            })
+        });
         changes
     }
 
@@ -406,6 +428,23 @@ impl AlarmMachine {
         due.min_by_key(|one| one.since_ms)
     }
 
+    /// The alarm of this name and tenant whose condition is true, but not yet for long enough; else
+    /// the last one whose condition became false before that.
+    pub fn waiting(&self, tenant: u32, name: &str) -> Option<WaitingAlarm> {
+        let waiting = self.entries.iter().filter_map(|(key, entry)| {
+            let since_ms = entry.holds_since?;
+            let is_it = key.tenant == tenant && key.name == name && entry.alarm.is_none();
+            is_it.then(|| WaitingAlarm {
+                subject: key.subject.clone(),
+                since_ms,
+                until_ms: None,
+                for_ms: entry.about.for_ms,
+            })
+        });
+        let waiting = waiting.min_by_key(|one| one.since_ms);
+        waiting.or_else(|| self.too_short.get(&(tenant, name.to_owned())).cloned())
+    }
+
     /// Whether an alarm that silences this one is not cleared.
     fn is_inhibited(&self, key: &AlarmKey) -> bool {
         self.inhibiting(key).is_some()
@@ -432,6 +471,7 @@ impl AlarmMachine {
         // Numbers of alarms grow with the time, so that those of an earlier run are smaller.
         self.last_id = now_ms.saturating_mul(1_000).max(self.last_id + 1);
         let id = self.last_id;
+        self.too_short.remove(&(key.tenant, key.name.clone()));
         let entry = self.entries.get_mut(key)?;
         entry.holds_since = None;
         let alarm = Alarm {
@@ -459,7 +499,17 @@ impl AlarmMachine {
 
     fn clear_key(&mut self, key: &AlarmKey, now_ms: i64, by: &str) -> Option<AlarmChange> {
         let entry = self.entries.get_mut(key)?;
-        entry.holds_since = None;
+        let held = entry.holds_since.take();
+        if let Some(since_ms) = held.filter(|since| now_ms - since < entry.about.for_ms) {
+            let too_short = WaitingAlarm {
+                subject: key.subject.clone(),
+                since_ms,
+                until_ms: Some(now_ms),
+                for_ms: entry.about.for_ms,
+            };
+            let of = (key.tenant, key.name.clone());
+            self.too_short.insert(of, too_short);
+        }
         let mut alarm = entry.alarm.take()?;
         self.by_id.remove(&alarm.id);
         alarm.state = AlarmState::Cleared;

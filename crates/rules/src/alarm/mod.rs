@@ -22,7 +22,7 @@ pub use kept::WatchState;
 pub(crate) use machine::About;
 pub use machine::{
     Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, InhibitedAlarm,
-    Observation, Restored,
+    Observation, Restored, WaitingAlarm,
 };
 
 /// On which side of a limit a value is bad.

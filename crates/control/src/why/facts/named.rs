@@ -1,7 +1,9 @@
 //! Rollouts, rules about messages and firmware.
 
+use martlet_rules::WaitingAlarm;
+
 use super::Integration;
-use crate::rules::MissingMember;
+use crate::rules::{LastOnTopic, MissingMember};
 
 /// An integration that was asked about by kind and name, and that is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -199,6 +201,17 @@ pub struct NamedRule {
     pub alarms: Vec<RuleAlarm>,
     /// Its own alarm, if another one silences it.
     pub inhibited: Option<InhibitedRuleAlarm>,
+    /// Its own alarm, if its condition was not true for long enough.
+    pub waiting: Option<WaitingAlarm>,
+    /// When and why the last change of its alarm could not be published, milliseconds since the
+    /// Unix epoch.
+    pub unpublished: Option<(u64, String)>,
+    /// Its condition; none: it has none.
+    pub condition: Option<String>,
+    /// It keeps an alarm.
+    pub keeps_alarm: bool,
+    /// What it has made of the last message on the topic that was asked about.
+    pub on_topic: Option<LastOnTopic>,
     /// The command that switches it on.
     pub switch_on: String,
     /// The command that shows it.

@@ -1,0 +1,140 @@
+//! Why the alarm of a rule is not raised, or nobody is notified of it.
+
+use martlet_rules::WaitingAlarm;
+
+use super::Finding;
+use super::facts::{Facts, InhibitedRuleAlarm, NamedRule, RuleAlarm};
+use crate::cause::Cause;
+use crate::rfc3339;
+use crate::wall_clock::unsigned;
+
+/// The last change of its alarm could not be published.
+pub(super) fn unpublished(rule: &NamedRule) -> Option<Finding> {
+    let (at_ms, why) = rule.unpublished.as_ref()?;
+    let sentence = format!(
+        "the alarm of the rule {} was not published, so nobody was notified: {why}",
+        rule.name
+    );
+    let remedy = "correct what the error names; the next change of an alarm is published again";
+    let finding = Finding::new(Cause::AlarmSilent, sentence).since(*at_ms);
+    Some(finding.remedy(remedy))
+}
+
+/// Its condition was not true for long enough.
+pub(super) fn waiting(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
+    let waiting = rule.waiting.as_ref();
+    let waiting = waiting.filter(|alarm| may_be_of_topic(facts, &alarm.subject));
+    let WaitingAlarm {
+        subject,
+        since_ms,
+        until_ms,
+        for_ms,
+    } = waiting?;
+    let since = rfc3339::in_words(unsigned(*since_ms));
+    let held = match until_ms {
+        None => format!("is not raised yet: its condition is true since {since}"),
+        Some(until_ms) => format!(
+            "was not raised: its condition was true for {} from {since}, and then false",
+            seconds(until_ms - since_ms)
+        ),
+    };
+    let sentence = format!(
+        "the alarm of the rule {}, about {subject}, {held}; it must be true for {} (for_secs)",
+        rule.name,
+        seconds(*for_ms)
+    );
+    let remedy = match until_ms {
+        None => "wait, or set a lower for_secs in the rule; to see the rule, run",
+        Some(_) => {
+            "publish values more often, or set a lower for_secs in the rule; to see the rule, run"
+        }
+    };
+    let finding = Finding::new(Cause::AlarmSilent, sentence).since(unsigned(*since_ms));
+    Some(finding.remedy(remedy).command(&rule.show))
+}
+
+/// An alarm about this subject may follow from the topic that was asked about. A subject is the id
+/// of a device, or a topic.
+fn may_be_of_topic(facts: &Facts, subject: &str) -> bool {
+    let topic = facts.question.topic.as_deref();
+    topic.is_none_or(|topic| !subject.contains('/') || subject == topic)
+}
+
+fn seconds(ms: i64) -> String {
+    match ms {
+        ..1_000 => "less than 1 s".to_owned(),
+        ms => format!("{} s", ms / 1_000),
+    }
+}
+
+/// Nobody is notified of an alarm: of one that is shelved, else of one that is active, if the
+/// condition was true again since.
+pub(super) fn silent(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
+    let is_it = |alarm: &&RuleAlarm| may_be_of_topic(facts, &alarm.subject);
+    let mut all = rule.alarms.iter().filter(is_it);
+    let first = all.clone().next();
+    let shelved = all.find(|alarm| alarm.shelved_until_ms.is_some());
+    let is_again = rule.matched > rule.alarms.len() as u64;
+    let silent = shelved.or_else(|| first.filter(|_| is_again));
+    silent.map(|alarm| of_alarm(rule, alarm))
+}
+
+fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
+    let RuleAlarm { name, subject, .. } = alarm;
+    let of = format!(
+        "the alarm {name} of the rule {}, about {subject},",
+        rule.name
+    );
+    let finding = match alarm.shelved_until_ms {
+        Some(until_ms) => {
+            let by = match &*alarm.by {
+                "" => String::new(),
+                by => format!(" by {by}"),
+            };
+            let sentence = format!(
+                "{of} is shelved until {}{by}, so nobody is notified",
+                rfc3339::in_words(until_ms)
+            );
+            let remedy = "wait, or end its silence";
+            Finding::new(Cause::AlarmSilent, sentence)
+                .remedy(remedy)
+                .command(&alarm.command)
+        }
+        None => {
+            let sentence = format!(
+                "{of} is active since {}, so nobody is notified again while its condition stays true",
+                rfc3339::in_words(alarm.raised_ms)
+            );
+            let remedy = "clear it once that is over, or have the rule or another one clear it; \
+                          the next message for which the condition is true raises it again";
+            Finding::new(Cause::AlarmSilent, sentence)
+                .remedy(remedy)
+                .command(&alarm.command)
+        }
+    };
+    finding.since(alarm.raised_ms)
+}
+
+/// Its alarm would be raised, and another one silences it.
+pub(super) fn inhibited(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
+    let alarm = rule.inhibited.as_ref()?;
+    if !may_be_of_topic(facts, &alarm.subject) {
+        return None;
+    }
+    let InhibitedRuleAlarm { subject, by, .. } = alarm;
+    let sentence = format!(
+        "the alarm {}, about {subject}, is not raised, though its condition is true since {}: the \
+         alarm {by} is active since {} and inhibits it (inhibited_by of the rule {})",
+        rule.name,
+        rfc3339::in_words(alarm.since_ms),
+        rfc3339::in_words(alarm.by_since_ms),
+        rule.name
+    );
+    let remedy = format!(
+        "end what {by} is about, and the alarm {} is raised if its condition is still true; or \
+         take {by} out of inhibited_by of the rule; to clear the alarm {by}, run",
+        rule.name
+    );
+    let finding = Finding::new(Cause::AlarmSilent, sentence).since(alarm.since_ms);
+    Some(finding.remedy(remedy).command(&alarm.command))
+}

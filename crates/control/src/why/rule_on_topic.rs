@@ -1,0 +1,148 @@
+//! What a rule has made of the last message on the topic that was asked about.
+
+use serde_json::Value;
+
+use super::Finding;
+use super::facts::{Facts, NamedRule};
+use crate::cause::Cause;
+use crate::rfc3339;
+use crate::rules::{LastOnTopic, TopicResult};
+use crate::text::{is_called_secret, printable};
+
+/// Letters of a value that are shown.
+const VALUE_MAX: usize = 40;
+/// Members of a payload that are shown.
+const MEMBERS_MAX: usize = 4;
+
+/// Why the rule did nothing for the last message on that topic; none: it did something, or no
+/// message of the topic is remembered.
+pub(super) fn on_topic(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
+    let topic = facts.question.topic.as_deref()?;
+    let last = rule.on_topic.as_ref()?;
+    let name = &rule.name;
+    let message = format!(
+        "the last message on {topic} ({})",
+        rfc3339::in_words(last.at_ms)
+    );
+    let (sentence, remedy) = match &last.result {
+        TopicResult::Matched | TopicResult::Failed => return None,
+        TopicResult::Unmatched => {
+            let condition = rule.condition.as_deref().unwrap_or_default();
+            let values = values_in_words(condition, last);
+            (
+                format!(
+                    "the condition of the rule {name} was false for {message}{values}; the \
+                     condition is {}",
+                    printable(condition)
+                ),
+                "correct the condition (when), or what is published; to see the rule, run",
+            )
+        }
+        TopicResult::Missing(field) => (
+            format!(
+                "{message} lacks the field {field}, which the rule {name} names{}",
+                payload_has(field, &members_of(&last.payload))
+            ),
+            "correct the rule, or what is published; to see the rule, run",
+        ),
+        TopicResult::OtherDevice => {
+            let devices = rule.devices.as_deref().unwrap_or("other devices");
+            (
+                format!("{message} is not of {devices}, and the rule {name} looks at no others"),
+                "correct the rule, or the type or tags of the device; a message is of the device \
+                 that publishes it, unless the rule says otherwise (device); to see the rule, run",
+            )
+        }
+    };
+    let finding = Finding::new(Cause::RuleUnmatched, sentence).since(last.at_ms);
+    Some(finding.remedy(remedy).command(&rule.show))
+}
+
+/// A failure of the rule is not of the topic that was asked about.
+pub(super) fn failed_elsewhere(facts: &Facts, rule: &NamedRule) -> bool {
+    let topic = facts.question.topic.as_deref();
+    topic.is_some() && rule.on_topic.is_some() && rule.failed_topic.as_deref() != topic
+}
+
+/// Names of the members of a payload; none if it is no object.
+fn members_of(payload: &[u8]) -> Vec<String> {
+    match serde_json::from_slice(payload) {
+        Ok(Value::Object(members)) => members.into_iter().map(|(name, _)| name).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The values of a payload that a condition names, as the end of a sentence.
+fn values_in_words(condition: &str, last: &LastOnTopic) -> String {
+    let Ok(payload) = serde_json::from_slice::<Value>(&last.payload) else {
+        return String::new();
+    };
+    let words: Vec<&str> = condition
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .collect();
+    let named = match payload {
+        Value::Object(members) => {
+            let members = members.into_iter();
+            let named = members.filter(|(name, _)| words.contains(&&**name));
+            named
+                .filter_map(|(name, value)| value_in_words(&name, &value))
+                .take(MEMBERS_MAX)
+                .collect()
+        }
+        payload => Vec::from_iter(value_in_words("the payload", &payload)),
+    };
+    match named.is_empty() {
+        true => String::new(),
+        false => format!(": {}", named.join(", ")),
+    }
+}
+
+fn value_in_words(name: &str, value: &Value) -> Option<String> {
+    if value.is_object() || value.is_array() {
+        return None;
+    }
+    let value = match is_called_secret(name) {
+        true => "***".to_owned(),
+        false => value.to_string(),
+    };
+    let shown: String = value.chars().take(VALUE_MAX).collect();
+    let more = if shown.len() < value.len() { "…" } else { "" };
+    Some(format!(
+        "{} is {}{more}",
+        printable(name),
+        printable(&shown)
+    ))
+}
+
+/// The member of a payload whose name is nearly that of a missing one, else some of them, as the
+/// end of a sentence.
+pub(super) fn payload_has(missing: &str, others: &[String]) -> String {
+    // The member `temp` of `payload.temp`, or the whole name of a value such as `previous`.
+    let last = missing.rsplit('.').next().unwrap_or(missing).to_lowercase();
+    let is_near = |other: &String| {
+        let other = other.to_lowercase();
+        let distance = strsim::osa_distance(&last, &other);
+        let is_longer = last.len() >= 3 && other.starts_with(&last);
+        (distance <= 2 || is_longer).then_some(distance)
+    };
+    let near = others
+        .iter()
+        .filter_map(|other| Some((is_near(other)?, other)));
+    match (near.min(), others) {
+        (Some((_, other)), _) => format!("; the payload has {}", printable(other)),
+        (None, []) => String::new(),
+        (None, others) => {
+            let shown: Vec<String> = others
+                .iter()
+                .take(MEMBERS_MAX)
+                .map(|one| printable(one))
+                .collect();
+            let more = if others.len() > shown.len() {
+                ", …"
+            } else {
+                ""
+            };
+            format!("; the payload has {}{more}", shown.join(", "))
+        }
+    }
+}
