@@ -96,8 +96,8 @@ impl Shard {
             return end_part(cx, spec.id, ReasonCode::NotAuthorized, why);
         }
         if self.lobby.stopping {
-            let why = "the server is shutting down";
-            return end_part(cx, spec.id, ReasonCode::ServerUnavailable, why);
+            let why = RefusalCause::ServerStopping.text();
+            return end_part(cx, spec.id, ReasonCode::ServerShuttingDown, why);
         }
         let peer = Peer {
             address: None,

@@ -61,7 +61,7 @@ impl Observer {
                         settled.push((token, PartOutcome::Done));
                     }
                     LaneEvent::Attached(_) | LaneEvent::Queue(_) => {}
-                    LaneEvent::Ended(why) => return Err(why),
+                    LaneEvent::Ended { why, .. } => return Err(why),
                 }
                 next = self.lanes.next_now();
             }

@@ -34,8 +34,13 @@ pub enum LaneEvent {
     Delivery(Token, Delivery),
     /// How its queues are, together.
     Queue(PartQueueState),
-    /// It is not attached any more, for this reason. It is told nothing more.
-    Ended(&'static str),
+    /// It is not attached any more, and gets nothing more.
+    Ended {
+        /// As a client would get it.
+        reason: ReasonCode,
+        /// In words.
+        why: &'static str,
+    },
 }
 
 /// A part whose lanes are attached, or about to be. Dropping it detaches them.
@@ -261,9 +266,9 @@ impl Lanes {
             }
             // It publishes nothing.
             PartEvent::Published { .. } | PartEvent::Receipt(_) | PartEvent::Receivers { .. } => {}
-            PartEvent::Ended { why, .. } if lane.line.is_some() => {
+            PartEvent::Ended { reason, why } if lane.line.is_some() => {
                 self.has_ended = true;
-                return Some(LaneEvent::Ended(why));
+                return Some(LaneEvent::Ended { reason, why });
             }
             PartEvent::Ended { .. } => {}
         }

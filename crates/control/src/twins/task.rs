@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use martlet_broker::{
     ClientQuery, Delivery, Event, EventKind, NewMessage, PartId, PartOutcome, PartQueueLimits,
-    PartReach, PartSpec, PartSubscription, RefusalCause, Search, TenantId,
+    PartReach, PartSpec, PartSubscription, Search, TenantId,
 };
-use martlet_codec::RetainHandling;
+use martlet_codec::{ReasonCode, RetainHandling};
 use martlet_integrate::{LaneEvent, Lanes, Token};
 use martlet_registry::{DeviceFilter, Twin, TwinReport};
 use martlet_rules::hops_after;
@@ -67,9 +67,6 @@ pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
         let Some(why) = task.run(&mut reader).await else {
             return;
         };
-        if why == RefusalCause::ServerStopping.text() {
-            return;
-        }
         warn!(why, "cannot receive reports of devices; retrying");
         tokio::time::sleep(AGAIN).await;
     }
@@ -133,13 +130,13 @@ struct Task<'n> {
 }
 
 impl Task<'_> {
-    /// Works until the part has ended, and says why; none: the node stops.
+    /// Works until the part has ended, and returns why; none: the node stops.
     async fn run(&mut self, reader: &mut FeedReader) -> Option<&'static str> {
         loop {
             tokio::select! {
                 told = self.lanes.next() => {
-                    if let Err(why) = self.take(told?) {
-                        return Some(why);
+                    if let Err((reason, why)) = self.take(told?) {
+                        return (reason != ReasonCode::ServerShuttingDown).then_some(why);
                     }
                 }
                 batch = reader.next() => self.happened(&batch?),
@@ -155,7 +152,7 @@ impl Task<'_> {
     }
 
     /// Takes this event of the part, and the next ones that are there.
-    fn take(&mut self, first: LaneEvent) -> Result<(), &'static str> {
+    fn take(&mut self, first: LaneEvent) -> Result<(), (ReasonCode, &'static str)> {
         let mut next = Some(first);
         let mut settled = Vec::new();
         while let Some(told) = next {
@@ -164,7 +161,7 @@ impl Task<'_> {
                     settled.extend(self.deliver(token, &delivery))
                 }
                 LaneEvent::Attached(_) | LaneEvent::Queue(_) => {}
-                LaneEvent::Ended(why) => return Err(why),
+                LaneEvent::Ended { reason, why } => return Err((reason, why)),
             }
             let has_room = self.reports.len() + self.errors.len() < usize::from(CREDIT);
             next = has_room.then(|| self.lanes.next_now()).flatten();

@@ -674,6 +674,8 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
     let Some(refused) = &facts.from_address else {
         return;
     };
+    // Refusals of one client for one reason are one finding, at this place in `found`.
+    let mut groups = Vec::new();
     for entry in refused.iter().rev() {
         let who = match (&*entry.client_id, entry.user_name.as_deref()) {
             ("", None) => "a client without a name".to_owned(),
@@ -686,14 +688,14 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             true => Cause::Away,
             false => entry.cause.unwrap_or(Cause::Other),
         };
-        let is_same = |told: &&mut (Weight, Finding)| {
-            told.1.cause == cause && told.1.sentence.starts_with(&who)
-        };
-        if let Some((_, told)) = found.iter_mut().find(is_same) {
-            told.since_ms = Some(entry.at_ms);
-            told.count = told.count.map(|count| count + 1);
+        let is_same = |(same, _): &&mut (_, usize)| *same == (cause, who.clone(), why.clone());
+        if let Some((_, place)) = groups.iter_mut().find(is_same) {
+            let (_, finding) = &mut found[*place];
+            finding.since_ms = Some(entry.at_ms);
+            finding.count = finding.count.map(|count| count + 1);
             continue;
         }
+        groups.push(((cause, who.clone(), why.clone()), found.len()));
         let mut finding = Finding::new(cause, format!("{who} was refused: {why}"));
         (finding.since_ms, finding.last_ms) = (Some(entry.at_ms), Some(entry.at_ms));
         finding.count = Some(1);

@@ -1,5 +1,6 @@
 //! A connection to the other broker: where it may go, and what CONNECT says.
 
+use std::io::ErrorKind;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::secret::SecretValues;
 
 /// Time limit of a network connection to one address with its handshake.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Connections in a row that failed or were lost at once, from which on another client is suspected.
+const CLOSED_AGAIN: u32 = 2;
 /// Session Expiry Interval: never.
 const FOR_EVER: u32 = u32::MAX;
 
@@ -37,7 +40,7 @@ pub(super) async fn open(
     let reaching = async {
         let endpoint = endpoint(address, settings).await?;
         let connected = client.connect(&endpoint, options).await;
-        connected.map_err(|error| ended(&error))
+        connected.map_err(|error| not_connected(&error, address.tls))
     };
     let reached = timeout(CONNECT_WITHIN, reaching).await;
     let late = || format!("no answer within {} s", CONNECT_WITHIN.as_secs());
@@ -192,6 +195,37 @@ fn rejected(code: u8, reason: ReasonCode, text: Option<&str>, is_v5: bool) -> St
         "the other broker rejects the connection, code {code}, {}{text}{more}",
         reason.name()
     )
+}
+
+/// Why no connection came about.
+fn not_connected(error: &NetError, tls: bool) -> String {
+    let is_cut = match error {
+        NetError::Closed => true,
+        NetError::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe
+        ),
+        _ => false,
+    };
+    match is_cut && tls {
+        true => "the other broker closed the connection in the TLS handshake: check that this is \
+                 its TLS port"
+            .to_owned(),
+        false => ended(error),
+    }
+}
+
+/// Why a connection was lost. `failures`: connections in a row before it that failed or were lost
+/// at once.
+pub(super) fn lost(error: &NetError, failures: u32, client_id: &str) -> String {
+    match error {
+        NetError::Closed if failures >= CLOSED_AGAIN => format!(
+            "the other broker accepts the connection and closes it after a moment, {failures} \
+             times in a row: perhaps another client connects with the Client Identifier of this \
+             bridge, {client_id}; give each bridge a `client_id` of its own"
+        ),
+        error => ended(error),
+    }
 }
 
 /// Why a connection failed or ended.

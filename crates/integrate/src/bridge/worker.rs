@@ -11,7 +11,7 @@ use martlet_broker::{
     PartSpec,
 };
 use martlet_client::{
-    Acknowledgement, Client, ConnAckInfo, Event, RequestId, Session, SubscribeRequest,
+    Acknowledgement, Client, ConnAckInfo, Event, NetError, RequestId, Session, SubscribeRequest,
     UserPropertyList,
 };
 use martlet_codec::{QoS, ReasonCode};
@@ -335,7 +335,7 @@ impl Worker {
                 biased;
                 heard = core.hear(until) => core.heard(heard, Some(client.session())),
                 event = client.next_event_or_written() => {
-                    let mut event = event.map_err(|error| connecting::ended(&error))?;
+                    let mut event = event.map_err(|error| core.lost(&error))?;
                     while let Some(one) = event {
                         core.event(one, client.session())?;
                         event = client.session().poll_event();
@@ -734,6 +734,10 @@ impl Core {
         let is_outage = true;
         self.tell_status(Some(Trouble { why, is_outage }));
         (!is_once).then(|| Instant::now() + pause)
+    }
+
+    fn lost(&self, error: &NetError) -> String {
+        connecting::lost(error, self.failures, &self.settings.client_id)
     }
 
     /// Publishes here whether the bridge is connected.

@@ -171,7 +171,10 @@ impl Decoder {
     /// # Errors
     /// The payload is invalid, or the policy rejects it: nothing of it may be stored.
     pub fn decode(&self, payload: &[u8], received: i64) -> Result<Decoded, Rejection> {
-        let text = std::str::from_utf8(payload).map_err(|_| Rejection::NotText)?;
+        let text = std::str::from_utf8(payload).map_err(|_| match payload {
+            [0x1f, 0x8b, ..] => Rejection::Gzip,
+            _ => Rejection::NotText,
+        })?;
         let mut out = Collected {
             decoder: self,
             received,

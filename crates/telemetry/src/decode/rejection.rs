@@ -23,6 +23,12 @@ pub enum Rejection {
     /// It is no UTF-8.
     #[error("the payload is not UTF-8 text")]
     NotText,
+    /// It is compressed, and nothing said so.
+    #[error(
+        "the payload is compressed with gzip: over HTTP, send the header Content-Encoding: gzip; \
+         over MQTT, send it without compression"
+    )]
+    Gzip,
     /// It is no JSON.
     #[error("the payload is not JSON: {0}")]
     NotJson(String),
@@ -113,7 +119,7 @@ impl Rejection {
     /// Its word in metrics, one of [`REASONS`].
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NotText => "not_text",
+            Self::NotText | Self::Gzip => "not_text",
             Self::NotJson(_) => "not_json",
             Self::NotLine { .. } => "not_line",
             Self::NotObject(_) => "not_object",

@@ -279,6 +279,8 @@ fn what_is_invalid_is_rejected_with_its_reason() {
     }
     let no_text = decoder.decode(b"\xff", RECEIVED).unwrap_err();
     assert_eq!(no_text, Rejection::NotText);
+    let gzip = decoder.decode(b"\x1f\x8b\x08\0", RECEIVED).unwrap_err();
+    assert_eq!(gzip, Rejection::Gzip);
 }
 
 proptest! {

@@ -146,7 +146,7 @@ impl Core {
                 ticket: Ticket(0),
             }),
             Some(LaneEvent::Queue(queue)) => self.queue = Some(queue),
-            Some(LaneEvent::Ended(why)) => self.detached(why),
+            Some(LaneEvent::Ended { why, .. }) => self.detached(why),
             None => self.detached("the node stops"),
         }
     }
