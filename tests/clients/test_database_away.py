@@ -30,6 +30,9 @@ def test_a_database_that_is_away_keeps_nobody_out_and_takes_no_change(start_node
         Device(node, "pump", password=made["secret"])
         status, _, answer = ask(node, "/api/v1/status", headers={"X-API-Key": KEY})
         assert "tables of users and devices" in answer.decode(), answer
+        asked = call(node, "GET", "/api/v1/why?name=pump", key=KEY)
+        [told] = [one for one in [asked, *asked["also"]] if one["cause"] == "tables-failing"]
+        assert "the tables of users and devices cannot be used" in told["sentence"], told
         server.start()
         call(node, "POST", "/api/v1/devices", {"id": "valve"})
         status, _, answer = ask(node, "/api/v1/status", headers={"X-API-Key": KEY})

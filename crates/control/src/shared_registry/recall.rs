@@ -69,6 +69,7 @@ impl SharedRegistry {
             })
         });
         let Ok(found) = found.await else {
+            facts.tables_fail = sees_node;
             return;
         };
         facts.inactive = found.inactive.map(Inactive::from);

@@ -59,6 +59,8 @@ pub struct Facts {
     pub part_asked: Option<NamedPart>,
     /// The type of the device was changed.
     pub type_change: Option<TypeChange>,
+    /// The tables of users and devices cannot be used now.
+    pub tables_fail: bool,
     /// Groups that the device joined recently.
     pub joined: Vec<Joined>,
     /// Commands and rollouts for groups, from before the device joined them.

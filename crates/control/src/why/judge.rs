@@ -121,6 +121,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             replaced_ms: facts.replaced_ms,
             no_credential: facts.no_credential.clone(),
             type_change: facts.type_change.clone(),
+            tables_fail: facts.tables_fail,
             joined: facts.joined.clone(),
             firmware_refused: facts.firmware_refused.clone(),
             before_joining: facts.before_joining.clone(),
@@ -139,6 +140,7 @@ fn looked_at(facts: &Facts) -> Found {
     let mut found = Vec::new();
     admission::from_address(facts, &mut found);
     found.extend(store(facts));
+    found.extend(tables(facts));
     integration::integrations(facts, &mut found);
     if integration::is_one(facts) {
         // It uses no listener, and has no rules of a client.
@@ -238,6 +240,15 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
         }
         StoreTrouble::Slow => None,
     }
+}
+
+/// The tables cannot be used: clients of before come in, and nothing that is to be written goes on.
+fn tables(facts: &Facts) -> Option<(Weight, Finding)> {
+    let sentence = "the tables of users and devices cannot be used: commands, changes and telemetry \
+                    in them fail or wait, and logins use the copy in memory";
+    let finding = Finding::new(Cause::TablesFailing, sentence)
+        .remedy("correct what the database reports; the log of the node has its error");
+    facts.tables_fail.then_some((Weight::Aside, finding))
 }
 
 /// What there is to find of the clients of one user. What is so for all of them is said once;

@@ -18,15 +18,15 @@ use crate::why::integration::{is_slow, published_in_vain};
 use crate::why::near::is_nearly_matched;
 
 /// What to do if the target fails. The command tests it.
-const REPAIR_TARGET: &str = "remove the cause that the error names, or correct the \
-                             integration, and it delivers; to test whether it reaches its \
-                             target, run";
+const REPAIR_TARGET: &str = "correct what the error names, at the target or in the settings \
+                             of the integration: it tries again by itself; to test whether it \
+                             reaches its target, run";
 
 /// The same where messages that wait for too long are dropped.
-const REPAIR_TARGET_IN_TIME: &str = "remove the cause that the error names, or correct the \
-                                     integration, and those that are not too old by then are \
-                                     delivered; or raise its max_age_secs; to test whether it \
-                                     reaches its target, run";
+const REPAIR_TARGET_IN_TIME: &str = "correct what the error names, at the target or in the \
+                                     settings of the integration: messages that are not too old \
+                                     by then are delivered; or raise its max_age_secs; to test \
+                                     whether it reaches its target, run";
 
 /// Kinds of integrations that nobody configures or adds: they are not told as examples.
 const OF_THE_NODE: [&str; 3] = ["log", "rules", "telemetry"];
@@ -321,7 +321,7 @@ impl Control {
                 ("set the secret; it asks for the value", Some(command))
             }
             SecretTrouble::NotRead => ("wait until the tables answer", None),
-            _ => ("remove the cause that the error names", None),
+            _ => ("correct what the error names", None),
         }
     }
 

@@ -305,6 +305,7 @@ impl Control {
             has_no_configuration: question.sees_node && !self.has_configuration(),
             part_asked: self.part_named(&question.name),
             type_change: None,
+            tables_fail: false,
             joined: Vec::new(),
             firmware_refused: None,
             no_api_role: None,
