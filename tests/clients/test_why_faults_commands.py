@@ -284,3 +284,22 @@ def test_a_rollout_skips_a_device_that_was_disabled(node, firmware):
     with node.client("r6", secret):
         told = node.headline("rollout-failed", "the device was disabled", "r6")
         assert "r6" in node.bash(told) and "activate the device" in told["remedy"]
+
+
+def test_a_command_to_a_group_is_not_for_a_device_in_maintenance(node):
+    secret = node.device("gm1")
+    node.device("gm2")
+    node.run("group", "add", "hall-m")
+    node.run("group", "member", "add", "hall-m", "gm1", "gm2")
+    node.run("device", "set", "gm1", "--status", "maintenance")
+    sent = json.loads(node.run("command", "send", "flush", "--group", "hall-m", "--json"))
+    assert sent["left_out"] == 1, sent
+    node.run("device", "set", "gm1", "--status", "active")
+    with node.client("gm1", secret) as device:
+        device.subscribe("d/gm1/commands/+", 1)
+        told = node.headline("command-waits", f"the command flush ({sent['id']}), made on", "gm1")
+        assert "was not sent to the device: it had the status maintenance" in told["sentence"], told
+        node.bash(told)
+        command = json.loads(device.receive().payload)["id"]
+        answer(device, "gm1", {"command_id": command, "status": "success"})
+        node.over("gm1")

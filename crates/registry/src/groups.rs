@@ -6,7 +6,7 @@ pub(crate) mod find;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::devices::{find_device, write_places};
@@ -106,6 +106,39 @@ impl Registry {
             }
             sql.push(" ORDER BY name, id");
             sql.all(on).await?.iter().map(read_group).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// Ids and names of the groups that a device of a tenant is in.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn groups_of_device(
+        &mut self,
+        visibility: &Visibility,
+        (tenant, device): (u32, &str),
+    ) -> Result<Vec<(String, String)>, RegistryError> {
+        let engine = self.engine();
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let mut sql = Sql::new(
+                engine,
+                "SELECT g.id, g.name FROM devices d JOIN group_devices m ON m.device = d.number \
+                 JOIN device_groups g ON g.id = m.group_id WHERE d.deleted_ms = 0 AND d.tenant = ",
+            );
+            sql.bind(i64::from(tenant)).push(" AND d.id = ");
+            sql.bind(device.to_owned());
+            if let Some(team) = visibility.team() {
+                sql.push(" AND d.team = ").bind(team.to_owned());
+            }
+            sql.push(" ORDER BY g.name, g.id");
+            let rows = sql.all(on).await?;
+            rows.iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .collect()
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await

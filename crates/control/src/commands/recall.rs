@@ -10,12 +10,14 @@ use crate::control::Control;
 use crate::journal::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{BeforeJoining, DeviceCommand, Facts, NamedCommand, Reach};
+use crate::why::facts::{DeviceCommand, Facts, NamedCommand, NotForDevice, Reach};
 
 /// Commands of a device that are looked at.
 const LOOKED_AT: u32 = 20;
 /// How long ago a command may have ended, milliseconds.
 const ENDED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
+/// Groups of a device whose last command is looked at.
+const GROUPS_MAX: usize = 10;
 /// Subscriptions of a device that are looked at.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
 
@@ -61,7 +63,7 @@ impl Commands {
             let all = all.map(|command| self.recalled(control, command, &reach));
             facts.commands = all.collect();
         }
-        self.before_joining(control, &visibility, facts).await;
+        self.not_for_device(control, &visibility, facts).await;
         // All commands are looked through: only if nothing else has the name.
         let is_other = facts.known_as.is_some()
             || facts.session.is_some()
@@ -77,11 +79,17 @@ impl Commands {
         }
     }
 
-    /// Adds the last command to each group that the device joined recently, if it is from before.
-    async fn before_joining(&self, control: &Control, visibility: &Visibility, facts: &mut Facts) {
+    /// Adds the last command to each group of the device, if it is recent and not for the device.
+    async fn not_for_device(&self, control: &Control, visibility: &Visibility, facts: &mut Facts) {
+        let (tenant, device) = (facts.question.tenant, facts.question.name.clone());
+        let seen = visibility.clone();
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.groups_of_device(&seen, (tenant.0, &device)).await })
+        });
+        let groups = read.await.unwrap_or_default();
         let since_ms = unsigned(now_signed_ms() - ENDED_SINCE_MS);
-        for joined in &facts.joined {
-            let reports = self.of_group(visibility.clone(), joined.id.clone(), None, 1);
+        for (group, name) in groups.into_iter().take(GROUPS_MAX) {
+            let reports = self.of_group(visibility.clone(), group.clone(), None, 1);
             let Ok((_, reports)) = reports.await else {
                 continue;
             };
@@ -92,9 +100,14 @@ impl Commands {
             // The same was sent to the device itself.
             let mut own = facts.commands.iter();
             let is_sent = own.any(|one| one.name == last.name && one.created_ms >= made_ms);
-            if made_ms < since_ms || made_ms > joined.at_ms || is_sent {
+            // Of many commands, that one may be no longer among those that are looked at.
+            let is_unknown = facts.commands.len() >= LOOKED_AT as usize
+                && facts.commands.iter().all(|one| one.created_ms > made_ms);
+            if made_ms < since_ms || is_sent || is_unknown {
                 continue;
             }
+            let mut joined = facts.joined.iter();
+            let joined = joined.find(|joined| joined.id == group);
             let (seen, id) = (visibility.clone(), last.id.clone());
             let read = self.tables.read(move |registry| {
                 Box::pin(async move { registry.commands_of_id(&seen, &id, 1).await })
@@ -113,12 +126,14 @@ impl Commands {
                 );
                 control.command_of_tenant("command send", facts.question.tenant, &arguments)
             });
-            facts.before_joining.push(BeforeJoining {
+            facts.not_for_device.push(NotForDevice {
                 what: format!("the command {} ({})", last.name, last.id),
                 is_rollout: false,
-                group: joined.name.clone(),
+                group: name,
                 made_ms,
-                joined_ms: joined.at_ms,
+                joined_ms: joined
+                    .map(|joined| joined.at_ms)
+                    .filter(|at_ms| *at_ms >= made_ms),
                 worded: WordedRemedy {
                     text: "send it to the device too".to_owned(),
                     command: again,

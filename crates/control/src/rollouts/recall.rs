@@ -11,7 +11,7 @@ use crate::journal::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{
-    BeforeJoining, DeviceRollout, DeviceStuck, Facts, NamedRollout, RolloutStanding,
+    DeviceRollout, DeviceStuck, Facts, NamedRollout, NotForDevice, RolloutStanding,
 };
 
 /// Rollouts of a device that are reported, at most.
@@ -111,12 +111,12 @@ impl Rollouts {
                     command: Some(control.command_with_options("rollout start", &arguments)),
                 },
             };
-            facts.before_joining.push(BeforeJoining {
+            facts.not_for_device.push(NotForDevice {
                 what: format!("the rollout {} of {}", rollout.id, firmware(rollout)),
                 is_rollout: true,
                 group: joined.name.clone(),
                 made_ms,
-                joined_ms: joined.at_ms,
+                joined_ms: Some(joined.at_ms),
                 worded,
             });
         }

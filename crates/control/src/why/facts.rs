@@ -63,8 +63,8 @@ pub struct Facts {
     pub tables_fail: bool,
     /// Groups that the device joined recently.
     pub joined: Vec<Joined>,
-    /// Commands and rollouts for groups, from before the device joined them.
-    pub before_joining: Vec<BeforeJoining>,
+    /// Commands and rollouts for groups of the device that are not for it.
+    pub not_for_device: Vec<NotForDevice>,
     /// Other sessions of its user that are not connected, in which messages wait.
     pub other_sessions: Vec<OtherSession>,
     /// Clients that were refused because their token names this one, the latest last.

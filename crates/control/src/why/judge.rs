@@ -12,9 +12,9 @@ use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
     Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, command, credential,
-    elsewhere, firmware, inactive, integration, joined, memory, named, other_session, own_topics,
-    publish_as, restored, retained, rollout, session, silence, telemetry, topic, twice, twin,
-    type_change, will,
+    elsewhere, firmware, inactive, integration, memory, named, not_for_device, other_session,
+    own_topics, publish_as, restored, retained, rollout, session, silence, telemetry, topic, twice,
+    twin, type_change, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -124,7 +124,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             tables_fail: facts.tables_fail,
             joined: facts.joined.clone(),
             firmware_refused: facts.firmware_refused.clone(),
-            before_joining: facts.before_joining.clone(),
+            not_for_device: facts.not_for_device.clone(),
             by_certificate: facts.by_certificate,
             inactive: facts.inactive.clone(),
             named_in_topic: facts.named_in_topic.clone(),
@@ -154,7 +154,7 @@ fn looked_at(facts: &Facts) -> Found {
     rollout::rollouts(facts, &mut found);
     found.extend(inactive::inactive(facts));
     command::commands(facts, &mut found);
-    joined::before_joining(facts, &mut found);
+    not_for_device::not_for_device(facts, &mut found);
     twin::twin(facts, &mut found);
     found.extend(firmware::refused(facts));
     // Where anonymous clients are accepted, any name would have the rules of those.

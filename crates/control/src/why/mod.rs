@@ -17,8 +17,8 @@
 //!   the node has made it forget (`memory`), and that a backup was restored which may lack the name
 //!   (`restored`); that a client of a user was refused before its Client Identifier was known
 //!   (`anonymous`), that a device is inactive (`inactive`), which rollouts wait for it (`rollout`),
-//!   which commands to it have failed or wait (`command`), which are from before it joined the
-//!   group (`joined`), that its type was changed (`type_change`), which firmware it asked for and
+//!   which commands to it have failed or wait (`command`), which of its groups are not for it
+//!   (`not_for_device`), that its type was changed (`type_change`), which firmware it asked for and
 //!   did not get (`firmware`), that messages wait in another session of its user (`other_session`),
 //!   what rules and integrations may not publish as it (`publish_as`), what other tenants have of
 //!   the topic (`elsewhere`), which configuration it has not reported (`twin`), and the rules,
@@ -39,13 +39,14 @@ mod found;
 mod gather;
 mod inactive;
 mod integration;
-mod joined;
+
 mod judge;
 mod memory;
 mod missing;
 mod named;
 mod namesakes;
 mod near;
+mod not_for_device;
 mod other_session;
 mod overflow;
 mod own_topics;

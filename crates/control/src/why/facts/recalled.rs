@@ -228,9 +228,9 @@ pub struct Joined {
     pub at_ms: u64,
 }
 
-/// A command or rollout for the devices of a group, from before a device joined that group.
+/// A command or rollout for the devices of a group that is not for one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BeforeJoining {
+pub struct NotForDevice {
     /// What it is, in words.
     pub what: String,
     /// It is a rollout, else a command.
@@ -239,8 +239,9 @@ pub struct BeforeJoining {
     pub group: String,
     /// When it was made, milliseconds since the Unix epoch.
     pub made_ms: u64,
-    /// When the device joined the group, likewise.
-    pub joined_ms: u64,
+    /// When the device joined the group, likewise, which was later; none: it was a member, and not
+    /// active or full of commands.
+    pub joined_ms: Option<u64>,
     /// What to do about it.
     pub worded: WordedRemedy,
 }

@@ -309,7 +309,7 @@ impl Control {
             joined: Vec::new(),
             firmware_refused: None,
             no_api_role: None,
-            before_joining: Vec::new(),
+            not_for_device: Vec::new(),
             by_certificate: policy.is_some_and(|policy| {
                 policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
             }),
