@@ -30,7 +30,7 @@ const MAY: &[May] = &[
     may("integrate", 61, 13),
     may("martlet", 67, 17),
     may("reactor", 9, 2),
-    may("codec", 11, 8),
+    may("codec", 0, 0),
     may("access", 4, 0),
     may("store", 12, 3),
     may("tick", 8, 1),
