@@ -36,7 +36,7 @@ const MAY: &[May] = &[
     may("tick", 8, 1),
     may("rules", 8, 1),
     may("persistence", 0, 0),
-    may("client", 7, 5),
+    may("client", 0, 0),
     may("telemetry", 6, 2),
     may("certificates", 4, 3),
     may("rollout", 0, 0),
