@@ -38,7 +38,7 @@ const MAY: &[May] = &[
     may("persistence", 0, 0),
     may("client", 0, 0),
     may("telemetry", 6, 2),
-    may("certificates", 4, 3),
+    may("certificates", 0, 0),
     may("rollout", 0, 0),
     may("agent", 0, 0),
     may("permission", 3, 0),
