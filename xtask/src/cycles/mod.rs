@@ -41,7 +41,7 @@ const MAY: &[May] = &[
     may("certificates", 0, 0),
     may("rollout", 0, 0),
     may("agent", 0, 0),
-    may("permission", 3, 0),
+    may("permission", 0, 0),
     may("lockout", 0, 0),
 ];
 
