@@ -31,7 +31,7 @@ const MAY: &[May] = &[
     may("martlet", 67, 17),
     may("reactor", 9, 2),
     may("codec", 0, 0),
-    may("access", 4, 0),
+    may("access", 0, 0),
     may("store", 12, 3),
     may("tick", 8, 1),
     may("rules", 8, 1),
