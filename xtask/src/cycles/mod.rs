@@ -34,7 +34,7 @@ const MAY: &[May] = &[
     may("access", 0, 0),
     may("store", 12, 3),
     may("tick", 8, 1),
-    may("rules", 8, 1),
+    may("rules", 0, 0),
     may("persistence", 0, 0),
     may("client", 0, 0),
     may("telemetry", 6, 2),
