@@ -37,7 +37,7 @@ const MAY: &[May] = &[
     may("rules", 0, 0),
     may("persistence", 0, 0),
     may("client", 0, 0),
-    may("telemetry", 6, 2),
+    may("telemetry", 0, 0),
     may("certificates", 0, 0),
     may("rollout", 0, 0),
     may("agent", 0, 0),
