@@ -32,7 +32,7 @@ const MAY: &[May] = &[
     may("reactor", 9, 2),
     may("codec", 0, 0),
     may("access", 0, 0),
-    may("store", 12, 3),
+    may("store", 0, 0),
     may("tick", 8, 1),
     may("rules", 0, 0),
     may("persistence", 0, 0),
