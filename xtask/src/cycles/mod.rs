@@ -33,7 +33,7 @@ const MAY: &[May] = &[
     may("codec", 0, 0),
     may("access", 0, 0),
     may("store", 0, 0),
-    may("tick", 8, 1),
+    may("tick", 0, 0),
     may("rules", 0, 0),
     may("persistence", 0, 0),
     may("client", 0, 0),
