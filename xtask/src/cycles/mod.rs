@@ -29,7 +29,7 @@ const MAY: &[May] = &[
     may("api", 0, 0),
     may("integrate", 61, 13),
     may("martlet", 67, 17),
-    may("reactor", 9, 2),
+    may("reactor", 0, 0),
     may("codec", 0, 0),
     may("access", 0, 0),
     may("store", 0, 0),
