@@ -26,6 +26,7 @@ mod incoming;
 mod message;
 mod outgoing;
 mod protocol;
+mod publisher;
 mod retained_transfer;
 mod room;
 mod settings;
@@ -40,12 +41,14 @@ use martlet_codec::QoS;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::configured_sink::ConfiguredSink;
 use crate::host::Host;
 use crate::incoming::Incoming;
-use crate::kind::ConfiguredSink;
+use crate::outcome::Outcome;
 use crate::runner::{Command, Runner, Settings, Teller};
 use crate::secret::SecretsReceiver;
-use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
+use crate::sink::Sink;
+use crate::sink_message::{SinkMessage, sent_at_once};
 use message::Outward;
 use outgoing::Messages;
 use status::Status;
@@ -54,11 +57,9 @@ use worker::{Ask, WorkerParts};
 pub use brokers::{BrokerAddresses, Brokers};
 pub use connection::{ConnectionError, NamedConnection};
 pub use protocol::Protocol;
+pub(crate) use publisher::PUBLISHER;
 pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS, check_addresses};
 pub use topics::{BroughtTopics, Direction, TopicRule, Topics};
-
-/// Client Identifiers of the parts by which bridges publish begin with this.
-pub(crate) const PUBLISHER: &str = "$bridge/";
 
 /// Where a bridge begins.
 #[derive(Clone)]

@@ -11,7 +11,9 @@ use tokio::task::spawn_blocking;
 
 use crate::caught::catch;
 use crate::json;
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::outcome::Outcome;
+use crate::sink::Sink;
+use crate::sink_message::SinkMessage;
 
 pub use rotated::RotatedFile;
 pub use settings::KIND;

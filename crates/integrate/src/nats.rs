@@ -33,8 +33,10 @@ use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use futures_util::FutureExt as _;
 
 use crate::feed::{SinkMessages, Ticket, deliver_batch};
+use crate::outcome::Outcome;
 use crate::secret::{SecretValues, SecretsReceiver};
-use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
+use crate::sink::Sink;
+use crate::sink_message::{SinkMessage, sent_at_once};
 use crate::sink_state::SinkState;
 use crate::words::error_words;
 use connection::NatsConnection;

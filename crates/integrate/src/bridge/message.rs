@@ -12,7 +12,7 @@ use super::BridgeOrigin;
 use super::connection::FROM;
 use super::protocol::is_topic_of_node;
 use super::settings::BridgeSettings;
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 use crate::via::PROPERTY as VIA;
 
 /// What the bridge does with a message of this node.

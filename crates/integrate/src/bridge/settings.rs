@@ -11,10 +11,12 @@ use super::brokers::BrokerAddresses;
 use super::connection::NamedConnection;
 use super::protocol::Protocol;
 use super::topics::{TopicRule, Topics};
-use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::configured_sink::ConfiguredSink;
+use crate::kind::{Key, Kind, Surroundings, Takes};
 use crate::networks::AllowedNetworks;
 use crate::runner::{ALL_TENANTS, Backoff, OnReject, Settings};
 use crate::secret::Template;
+use crate::table::Table;
 
 /// The kind of the integrations that are bridges.
 pub const KIND: Kind = Kind {

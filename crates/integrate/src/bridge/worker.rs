@@ -20,24 +20,25 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
+use super::BridgeOrigin;
 use super::changes::Changes;
 use super::connecting;
 use super::connection::Change;
 use super::incoming::Inbox;
 use super::outgoing::{Messages, Outbox, Server};
 use super::protocol::{OtherNode, is_topic_of_node, topic_of_node};
+use super::publisher::PUBLISHER;
 use super::retained_transfer::RetainedTransfer;
 use super::room::Room;
 use super::settings::{BridgeSettings, Start};
 use super::status::{Status, Trouble};
-use super::{BridgeOrigin, PUBLISHER};
 use crate::host::Host;
 use crate::incoming::Incoming;
 use crate::masking::SecretTexts;
+use crate::outcome::Outcome;
 use crate::part::Part;
 use crate::runner::{Command, Teller};
 use crate::secret::SecretsReceiver;
-use crate::sink::Outcome;
 
 /// After a connection that lasted this long, the next pause is the shortest again.
 const LASTED: Duration = Duration::from_secs(10);

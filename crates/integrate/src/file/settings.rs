@@ -3,8 +3,10 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::{FileSettings, FileSink};
-use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::configured_sink::ConfiguredSink;
+use crate::kind::{Key, Kind, Surroundings, Takes};
 use crate::runner::Settings;
+use crate::table::Table;
 
 /// The kind `file`.
 pub const KIND: Kind = Kind {
@@ -77,7 +79,7 @@ fn whole_path(data_dir: &Path, path: &str) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kind::TableValue;
+    use crate::table::TableValue;
 
     #[test]
     fn keys_that_are_missing_have_their_defaults() {

@@ -5,7 +5,7 @@ use martlet_broker::RetainedInfo;
 use martlet_codec::PublishProperties;
 
 use super::NatsSettings;
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 use crate::via;
 
 /// Header with the nodes that a message has passed.

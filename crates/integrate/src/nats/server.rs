@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::credentials::key_pair;
-use crate::kind::{Key, Surroundings, Table, Takes};
+use crate::kind::{Key, Surroundings, Takes};
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretValues, Template};
+use crate::table::Table;
 
 pub(super) const URL: Key = Key::new(
     "url",

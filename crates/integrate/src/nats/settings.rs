@@ -11,10 +11,12 @@ use super::server::{
 use super::stream::check_name;
 use super::subject::SubjectTemplate;
 use super::{BEYOND_ACK, NatsSink, bucket};
+use crate::configured_sink::ConfiguredSink;
 use crate::host::Host;
-use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::kind::{Key, Kind, Surroundings, Takes};
 use crate::runner::{ALL_TENANTS, Handle, OnReject, Runner, Settings};
 use crate::secret::SecretsReceiver;
+use crate::table::Table;
 
 /// The kind `nats`.
 pub const KIND: Kind = Kind {

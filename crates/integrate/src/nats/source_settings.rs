@@ -13,8 +13,10 @@ use super::source::NatsSource;
 use super::stream::check_name;
 use super::subject::check_filter;
 use super::topic::TopicTemplate;
-use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::configured_sink::ConfiguredSink;
+use crate::kind::{Key, Kind, Surroundings, Takes};
 use crate::runner::{Backoff, Settings};
+use crate::table::Table;
 
 /// The kind of source `nats`.
 pub const SOURCE_KIND: Kind = Kind {

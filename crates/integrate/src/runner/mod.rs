@@ -46,9 +46,11 @@ use self::core::{Core, RunnerMessage};
 use self::handle::Shared;
 pub(crate) use self::source::SourceRunner;
 use crate::bridge::BroughtTopics;
+use crate::dead_letters::DeadLetter;
 use crate::feed::{Feeder, Ticket};
 use crate::host::Host;
-use crate::sink::{Sink, SinkMessage};
+use crate::sink::Sink;
+use crate::sink_message::SinkMessage;
 
 /// As [`Settings::max_attempts`], unless the configuration says otherwise. With the pauses between
 /// them they take some minutes.
@@ -378,7 +380,7 @@ impl<S: Sink> Runner<S> {
         let Some(letters) = self.core.load_letters().await else {
             return;
         };
-        let batch = letters.iter().map(SinkMessage::of_letter);
+        let batch = letters.iter().map(DeadLetter::message);
         let batch: Vec<SinkMessage> = batch.map(|one| self.core.with_team(one)).collect();
         if batch.is_empty() {
             return;

@@ -21,8 +21,9 @@ use super::connections::{Connections, NoAnswer, WebhookRequest, WebhookResponse}
 use super::format::Format;
 use super::secrets;
 use crate::masking::SecretTexts;
+use crate::outcome::Outcome;
 use crate::secret::{SecretValue, SecretValues};
-use crate::sink::{Outcome, SinkMessage};
+use crate::sink_message::SinkMessage;
 
 /// Headers of Standard Webhooks.
 const ID: HeaderName = HeaderName::from_static("webhook-id");

@@ -5,9 +5,11 @@ use std::time::Duration;
 use hyper::header::HeaderName;
 
 use super::{Format, WebhookSettings, WebhookSink, check};
-use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::configured_sink::ConfiguredSink;
+use crate::kind::{Key, Kind, Surroundings, Takes};
 use crate::runner::{OnReject, Settings};
 use crate::secret::Template;
+use crate::table::Table;
 
 /// The kind `webhook`.
 pub const KIND: Kind = Kind {

@@ -14,7 +14,7 @@ use super::retry::{Retry, RetryTarget};
 use super::{Core, SAVED_WITHIN, UnsettledMessage};
 use crate::feed::Ticket;
 use crate::lanes::{LaneEvent, Lanes, Token};
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 
 /// Time between two looks whether the team still has the same tenant.
 const TENANT_LOOKS_EVERY: Duration = Duration::from_secs(2);

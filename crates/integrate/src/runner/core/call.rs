@@ -14,7 +14,7 @@ use super::super::attempt::Broken;
 use super::retry::RetryTarget;
 use super::{Core, Mode, Refused, UnsettledMessage};
 use crate::feed::{Feeder, SinkMessages, Ticket};
-use crate::sink::Outcome;
+use crate::outcome::Outcome;
 
 /// Time in which messages are handed over in one call. Then the runner does what waits for the end
 /// of a call, such as storing dead letters.

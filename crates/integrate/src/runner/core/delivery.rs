@@ -12,7 +12,8 @@ use super::super::OnReject;
 use super::super::attempt::Broken;
 use super::retry::RetryTarget;
 use super::{Attachment, Call, Core, Mode, UnsettledMessage};
-use crate::sink::{Outcome, SinkMessage};
+use crate::outcome::Outcome;
+use crate::sink_message::SinkMessage;
 
 /// Panics of the sink on one message, handed over alone, after which the message is refused.
 const PANICS_MAX: u32 = 3;

@@ -37,7 +37,8 @@ use super::handle::{
 use crate::feed::Ticket;
 use crate::host::{Host, PartSession, SavedState};
 use crate::lanes::{LaneEvent, Token};
-use crate::sink::{AccessRefused, SinkMessage};
+use crate::sink::AccessRefused;
+use crate::sink_message::SinkMessage;
 
 /// Time that the tables may take to save the state of an integration.
 const SAVED_WITHIN: Duration = Duration::from_secs(5);
