@@ -8,10 +8,13 @@ use martlet_codec::QoS;
 use martlet_fault::{self as fault, Fault};
 use tracing::{error, warn};
 
-use super::super::OnReject;
 use super::super::attempt::Broken;
+use super::super::settings::OnReject;
+use super::super::unsettled_message::UnsettledMessage;
+use super::attachment::Attachment;
+use super::call::Call;
 use super::retry::RetryTarget;
-use super::{Attachment, Call, Core, Mode, UnsettledMessage};
+use super::{Core, Mode};
 use crate::outcome::Outcome;
 use crate::sink_message::SinkMessage;
 
