@@ -7,14 +7,17 @@ mod connection;
 mod credentials;
 mod guard;
 mod headers;
+mod kind;
 mod lines;
 mod mirror;
+mod next_expiry;
 mod raw;
 mod relay;
 mod requests;
 mod server;
 mod settings;
 mod source;
+mod source_kind;
 mod source_settings;
 mod stream;
 mod subject;
@@ -41,13 +44,15 @@ use crate::sink_state::SinkState;
 use crate::words::error_words;
 use connection::NatsConnection;
 use lines::LogLines;
-use mirror::NextExpiry;
+use next_expiry::NextExpiry;
 use suspects::{Culprit, Suspects, UnderWay};
 
+pub use credentials::Credentials;
+pub use kind::KIND;
 pub use requests::REQUESTS_KIND;
-pub use server::{Credentials, ServerSettings};
-pub use settings::{Bucket, KIND, NatsSettings, NewStream};
-pub use source_settings::SOURCE_KIND;
+pub use server::ServerSettings;
+pub use settings::{Bucket, NatsSettings, NewStream};
+pub use source_kind::SOURCE_KIND;
 
 /// Messages of a subscription that wait, at most: keys of a bucket, which come in smaller batches.
 const CAPACITY: usize = 1_024;

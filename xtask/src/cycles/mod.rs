@@ -27,7 +27,7 @@ const MAY: &[May] = &[
     may("registry", 0, 0),
     may("control", 0, 0),
     may("api", 0, 0),
-    may("integrate", 26, 8),
+    may("integrate", 0, 0),
     may("martlet", 67, 17),
     may("reactor", 0, 0),
     may("codec", 0, 0),

@@ -12,8 +12,9 @@ use martlet_client::{
 use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 use tokio::time::timeout;
 
+use super::address::Address;
 use super::incoming::RECEIVE_MAXIMUM;
-use super::settings::{Address, BridgeSettings};
+use super::settings::BridgeSettings;
 use crate::masking::SecretTexts;
 use crate::runner::Backoff;
 use crate::secret::SecretValues;

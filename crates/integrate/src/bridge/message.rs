@@ -8,8 +8,8 @@ use martlet_codec::{
     OutgoingPublish, ProtocolVersion, PublishProperties, QoS, encode_user_property,
 };
 
-use super::BridgeOrigin;
 use super::connection::FROM;
+use super::origin::BridgeOrigin;
 use super::protocol::is_topic_of_node;
 use super::settings::BridgeSettings;
 use crate::sink_message::SinkMessage;

@@ -4,7 +4,7 @@ use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use martlet_broker::RetainedInfo;
 use martlet_codec::PublishProperties;
 
-use super::NatsSettings;
+use super::settings::NatsSettings;
 use crate::sink_message::SinkMessage;
 use crate::via;
 

@@ -11,7 +11,7 @@ use std::future::Future;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use super::WebhookSettings;
+use super::settings::WebhookSettings;
 use crate::each::Call;
 use crate::feed::{SinkMessages, Ticket};
 use crate::outcome::Outcome;
