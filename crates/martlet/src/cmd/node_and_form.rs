@@ -1,0 +1,15 @@
+//! Which node a command is about, and in which form it answers.
+
+use clap::Args;
+
+use crate::cmd::node_options::NodeOptions;
+
+/// Which node, and in which form.
+#[derive(Args, Debug)]
+pub(crate) struct NodeAndForm {
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
