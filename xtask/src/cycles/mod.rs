@@ -28,7 +28,7 @@ const MAY: &[May] = &[
     may("control", 0, 0),
     may("api", 0, 0),
     may("integrate", 0, 0),
-    may("martlet", 9, 1),
+    may("martlet", 0, 0),
     may("reactor", 0, 0),
     may("codec", 0, 0),
     may("access", 0, 0),
