@@ -8,15 +8,17 @@ use crate::secret::{SecretValue, Template};
 /// A value of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableValue {
-    /// Value of [`Takes::Text`](crate::Takes::Text) and [`Takes::Word`](crate::Takes::Word).
+    /// Value of [`Text`](crate::Takes::Text) and [`Word`](crate::Takes::Word).
     Text(String),
-    /// Value of [`Takes::Texts`](crate::Takes::Texts), [`Takes::Topics`](crate::Takes::Topics) and [`Takes::Headers`](crate::Takes::Headers).
+    /// Value of [`Texts`](crate::Takes::Texts), [`Topics`](crate::Takes::Topics) and
+    /// [`Headers`](crate::Takes::Headers).
     Texts(Vec<String>),
-    /// Value of [`Takes::Secret`](crate::Takes::Secret).
+    /// Value of [`Secret`](crate::Takes::Secret).
     Secret(SecretValue),
-    /// Value of [`Takes::Boolean`](crate::Takes::Boolean).
+    /// Value of [`Boolean`](crate::Takes::Boolean).
     Flag(bool),
-    /// Value of [`Takes::Integer`](crate::Takes::Integer) and [`Takes::NoneOrAtLeast`](crate::Takes::NoneOrAtLeast).
+    /// Value of [`Integer`](crate::Takes::Integer) and
+    /// [`NoneOrAtLeast`](crate::Takes::NoneOrAtLeast).
     Number(u64),
 }
 

@@ -14,7 +14,8 @@ use super::error::AuthorityError;
 pub const CA_CERTIFICATE: &str = "ca.crt";
 /// Its private key.
 pub const CA_KEY: &str = "ca.key";
-/// What it has issued, with what `renew` has replaced: see [`IssuedCertificate`](super::IssuedCertificate).
+/// What it has issued, with what `renew` has replaced: see
+/// [`IssuedCertificate`](super::IssuedCertificate).
 pub const INDEX: &str = "issued.txt";
 /// What it has revoked.
 pub const REVOKED: &str = "crl.pem";

@@ -4,7 +4,6 @@ use clap::Args;
 
 use crate::cmd::node_options::NodeOptions;
 
-/// Which node, and in which form.
 #[derive(Args, Debug)]
 pub(crate) struct NodeAndForm {
     #[command(flatten)]

@@ -1,14 +1,20 @@
 //! One configuration: default < file (TOML) < environment < command line.
 //!
-//! `schema` declares every key, with its type, default and range; `load` lays the sources over each
-//! other and remembers where each value came from, `seeds` the names of other programs and
-//! `mosquitto` that broker's file among them; `resolve` turns the result into each layer's own
-//! settings, `authentication` into who is let in, `http` into what is served by HTTP and to whom,
-//! `registry` into where the tables are, `database` whether another program's variables say so,
-//! `sinks` into integrations, whose kinds are in `table_kinds`, `message_log` into what is kept of messages, `topic_memory` into what
-//! is remembered of topics, `telemetry` into what is stored of what devices measure, `way_in` how
-//! clients reach it, `file_access` which files other users could change or read; `regular_file`
-//! reads files.
+//! `schema` declares every key, with its type, default and range, and `key` names one; `load` lays
+//! the sources over each other and remembers where each value came from, `seeds` the names of other
+//! programs and `mosquitto` that broker's file among them.
+//!
+//! `resolve` turns the result into each layer's own settings, `authentication` into who is let in,
+//! `http` into what is served by HTTP and to whom, `registry` into where the tables are, `database`
+//! whether another program's variables say so, `sinks` into integrations, whose kinds are in
+//! `table_kinds`, `rules` into rules about messages, which `rule_table` has as they are written,
+//! `message_log` into what is kept of messages, `topic_memory` into what is remembered of topics,
+//! `telemetry` into what is stored of what devices measure, `data_dir` and `memory` into where the
+//! data are and how much memory there is, `way_in` how clients reach it, `file_access` which files
+//! other users could change or read.
+//!
+//! `error` says why a configuration is not accepted, and `nearest` which name was meant;
+//! `addresses` reads networks, `regular_file` reads files.
 
 mod addresses;
 mod authentication;

@@ -10,8 +10,8 @@ use martlet_tick::Storage;
 use super::durable::Durable;
 use super::interface::{Store, Writer};
 
-/// As [`MemoryStore`](super::MemoryStore), but each answer comes later, by a delay, from another thread: for tests of
-/// what waits for a store.
+/// As [`MemoryStore`](super::MemoryStore), but each answer comes later, by a delay, from another
+/// thread: for tests of what waits for a store.
 #[derive(Clone, Copy, Debug)]
 pub struct DelayedStore {
     /// Time until a record is durable.

@@ -65,7 +65,8 @@ impl Value {
         }
     }
 
-    /// To be shown as a value of a sink: what may be secret is masked, references to secrets are not.
+    /// To be shown as a value of a sink: what may be secret is masked, references to secrets are
+    /// not.
     pub(crate) fn shown_of_sink(&self) -> Self {
         match self {
             Self::Secret(text) if masking::refers_alone(text.text()) => {
