@@ -2,8 +2,8 @@
 //!
 //! Responsible for the course: quiet clients ping and exchange messages all the time, and beside
 //! them each load runs by itself. The result is a table: how long the quiet clients waited. Loads
-//! are in `loads`, what they leave in the broker in `left_behind`, how that is taken away in `left`,
-//! the quiet clients in `quiet`, a blocking client for all of them in `peer`.
+//! are in `loads`, what they leave in the broker in `left_behind`, how that is taken away in
+//! `left`, the quiet clients in `quiet`, a blocking client for all of them in `peer`.
 
 mod left;
 mod left_behind;
