@@ -9,32 +9,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use martlet_codec::TopicFilter;
 use martlet_permission::{Actions, Rule, Rules};
 
+use crate::acl_line::{Access, AclLine, LineSubject, Statement, fits_patterns, statement};
 use crate::by_owner::LinesByOwner;
+use crate::subscribing::Subscribing;
 use crate::{FileProblem, RuleLine};
-
-/// How subscriptions are permitted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Subscribing {
-    /// Everybody to everything: each message is looked at when it is delivered.
-    #[default]
-    AtDelivery,
-    /// The node refuses a SUBSCRIBE at once unless the client may read all that the filter covers.
-    /// Each message is looked at all the same.
-    Refuse,
-}
-
-impl Subscribing {
-    /// What may be done where no line decides.
-    fn default_actions(self) -> Actions {
-        match self {
-            Self::AtDelivery => Actions::SUBSCRIBE,
-            Self::Refuse => Actions::NONE,
-        }
-    }
-}
 
 /// The rights of users.
 #[derive(Clone, Debug)]
@@ -48,56 +28,6 @@ pub struct AclFile {
     others: Arc<Rules>,
     /// Rules of such a user whose name fits into no pattern.
     nobody: Arc<Rules>,
-}
-
-/// A line that permits or forbids.
-#[derive(Clone, Debug)]
-pub(crate) struct AclLine {
-    /// From 1.
-    pub(crate) number: usize,
-    pub(crate) of: LineSubject,
-    pub(crate) access: Access,
-    pub(crate) filter: Box<str>,
-}
-
-/// Users that a line is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum LineSubject {
-    Anonymous,
-    User(Box<str>),
-    /// A pattern is everybody's.
-    Everybody,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    Write,
-    ReadWrite,
-    Deny,
-}
-
-impl Access {
-    pub(crate) fn actions(self, subscribing: Subscribing) -> Actions {
-        let read = match subscribing {
-            Subscribing::AtDelivery => Actions::RECEIVE,
-            Subscribing::Refuse => Actions::RECEIVE.and(Actions::SUBSCRIBE),
-        };
-        match self {
-            Self::Read => read,
-            Self::Write => Actions::PUBLISH,
-            Self::ReadWrite | Self::Deny => Actions::PUBLISH.and(read),
-        }
-    }
-
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::ReadWrite => "readwrite",
-            Self::Deny => "deny",
-        }
-    }
 }
 
 impl AclFile {
@@ -248,67 +178,11 @@ impl AclFile {
     }
 }
 
-/// A name that stands for one level of a topic, and for itself alone.
-pub(crate) fn fits_patterns(name: &str) -> bool {
-    !name.contains(['+', '#', '/'])
-}
-
 /// Lines of an owner, those that deny first.
 fn ordered<'a>(lines: &[&'a AclLine]) -> Vec<&'a AclLine> {
     let denying = lines.iter().filter(|line| line.access == Access::Deny);
     let permitting = lines.iter().filter(|line| line.access != Access::Deny);
     denying.chain(permitting).copied().collect()
-}
-
-pub(crate) enum Statement<'a> {
-    Nothing,
-    User(&'a str),
-    Rule {
-        is_pattern: bool,
-        access: Access,
-        filter: &'a str,
-    },
-}
-
-pub(crate) fn statement(line: &str) -> Result<Statement<'_>, String> {
-    if line.starts_with('#') || line.trim().is_empty() {
-        return Ok(Statement::Nothing);
-    }
-    let line = line.trim();
-    let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let rest = rest.trim();
-    match keyword {
-        "user" if rest.is_empty() => Err("`user` names nobody, expected: user NAME".to_owned()),
-        "user" => Ok(Statement::User(rest)),
-        "topic" | "pattern" => {
-            let (access, filter) = access_and_filter(rest)?;
-            TopicFilter::new(filter)
-                .map_err(|why| format!("{filter:?} is not a valid Topic Filter: {why}"))?;
-            Ok(Statement::Rule {
-                is_pattern: keyword == "pattern",
-                access,
-                filter,
-            })
-        }
-        other => Err(format!(
-            "{other:?} is not one of `user`, `topic` and `pattern`, with which a line begins"
-        )),
-    }
-}
-
-/// The access may be left out where the filter has no space.
-fn access_and_filter(rest: &str) -> Result<(Access, &str), String> {
-    let form = "expected: topic [read|write|readwrite|deny] FILTER";
-    if rest.is_empty() {
-        return Err(format!("no topic, {form}"));
-    }
-    let Some((word, filter)) = rest.split_once(' ') else {
-        return Ok((Access::ReadWrite, rest));
-    };
-    let all = [Access::Read, Access::Write, Access::ReadWrite, Access::Deny];
-    let access = all.into_iter().find(|access| access.word() == word);
-    let access = access.ok_or_else(|| format!("{word:?} is not a valid access, {form}"))?;
-    Ok((access, filter.trim()))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::acl_file::{Access, AclLine, LineSubject, fits_patterns};
-use crate::lint::covers;
+use crate::acl_line::{Access, AclLine, LineSubject, fits_patterns};
+use crate::coverage::covers;
 
 /// Lines by owner, each list in the order of the file.
 #[derive(Default)]

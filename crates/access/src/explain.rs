@@ -5,7 +5,7 @@ use std::fmt;
 use martlet_permission::{Actions, Names, RuleDecision, Rules, may_publish};
 
 use crate::AclFile;
-use crate::acl_file::AclLine;
+use crate::acl_line::AclLine;
 
 /// What decides about one action of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]

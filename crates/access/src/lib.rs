@@ -19,7 +19,9 @@
 #![forbid(unsafe_code)]
 
 mod acl_file;
+mod acl_line;
 mod by_owner;
+mod coverage;
 mod defaults;
 pub mod edit;
 mod environment;
@@ -30,11 +32,12 @@ mod password;
 mod password_file;
 mod rule_line;
 pub mod scram;
+mod subscribing;
 mod traffic;
 
 use std::fmt;
 
-pub use acl_file::{AclFile, Subscribing};
+pub use acl_file::AclFile;
 
 pub use by_owner::Permitted;
 pub use defaults::{
@@ -47,6 +50,7 @@ pub use lint::{Lint, lint_rules};
 pub use password::{PASSWORD_MIN, check_password, is_short};
 pub use password_file::{Check, PasswordFile, Plain};
 pub use rule_line::RuleLine;
+pub use subscribing::Subscribing;
 pub use traffic::{Judged, Needs, USES_MIN, Use, judge_rules_by};
 
 /// Why a file is not used: where, and what was expected there.

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use crate::acl_file::{Access, AclLine, LineSubject, Subscribing};
+use crate::acl_line::{Access, AclLine, LineSubject};
 use crate::by_owner::{LinesByOwner, Permitted};
+use crate::coverage::{covers, is_all};
+use crate::subscribing::Subscribing;
 use crate::{AclFile, RuleLine};
 
 /// Something odd.
@@ -20,26 +22,6 @@ pub struct Lint {
 impl fmt::Display for Lint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.why)
-    }
-}
-
-impl AclLine {
-    /// As it could be written.
-    pub(crate) fn text(&self) -> String {
-        let keyword = match self.of {
-            LineSubject::Everybody => "pattern",
-            LineSubject::Anonymous | LineSubject::User(_) => "topic",
-        };
-        format!("{keyword} {} {}", self.access.word(), self.filter)
-    }
-
-    /// For people.
-    pub(crate) fn place(&self) -> String {
-        format!("line {}", self.number)
-    }
-
-    fn has_names(&self) -> bool {
-        self.filter.contains("%c") || self.filter.contains("%u")
     }
 }
 
@@ -175,28 +157,6 @@ pub fn lint_rules(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Vec<Li
         }
     }
     found
-}
-
-/// Every topic, but those that begin with `$`.
-pub(crate) fn is_all(filter: &str) -> bool {
-    matches!(filter, "#" | "+/#")
-}
-
-/// Each topic that `inner` matches, `outer` does.
-pub(crate) fn covers(outer: &str, inner: &str) -> bool {
-    if inner.starts_with('$') && !outer.starts_with('$') {
-        return false;
-    }
-    let (mut outer, mut inner) = (outer.split('/'), inner.split('/'));
-    loop {
-        match (outer.next(), inner.next()) {
-            (Some("#"), _) => return true,
-            (None, None) => return true,
-            (Some("+"), Some(level)) if level != "#" => {}
-            (Some(outer), Some(inner)) if outer == inner => {}
-            _ => return false,
-        }
-    }
 }
 
 #[cfg(test)]

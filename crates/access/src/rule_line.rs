@@ -7,7 +7,7 @@ use std::fmt;
 
 use martlet_permission::Actions;
 
-use crate::acl_file::{Access, Statement, statement};
+use crate::acl_line::{Access, Statement, statement};
 
 /// A rule: `topic read a/#`, `topic deny a/secret`, `pattern write d/%c/#`.
 #[derive(Clone, Debug, PartialEq, Eq)]

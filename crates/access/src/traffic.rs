@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use martlet_permission::{Actions, Names, Rules};
 
-use crate::acl_file::{Access, AclLine, LineSubject};
-use crate::lint::{Lint, covers, is_all};
+use crate::acl_line::{Access, AclLine, LineSubject};
+use crate::coverage::{covers, is_all};
+use crate::lint::Lint;
 use crate::{AclFile, RuleLine};
 
 /// What a client does with a topic.

@@ -12,9 +12,11 @@
 //! What is revoked stands in both of its files: who removes the list, or copies an old one there,
 //! does not make anybody good again.
 
+mod error;
 mod files;
 mod index;
 mod revocation;
+mod revoked;
 
 use std::fs;
 use std::io;
@@ -28,30 +30,16 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use self::files::{Lock, file_error, replace, write_new};
+pub use self::error::AuthorityError;
+pub use self::files::{CA_CERTIFICATE, CA_KEY, INDEX, REGISTER, REVOKED};
+use self::files::{CERTIFICATE_MODE, KEY_MODE, Lock, file_error, replace, write_new};
 use self::index::Index;
 pub use self::index::IssuedCertificate;
 pub use self::revocation::Revoked;
-use self::revocation::revoked;
+use self::revoked::revoked;
 use crate::facts::Facts;
-use crate::pem::{self, FileError};
+use crate::pem;
 use crate::version1;
-
-/// Certificate and key of the authority.
-pub const CA_CERTIFICATE: &str = "ca.crt";
-/// Its private key.
-pub const CA_KEY: &str = "ca.key";
-/// What it has issued, with what `renew` has replaced: see [`IssuedCertificate`].
-pub const INDEX: &str = "issued.txt";
-/// What it has revoked.
-pub const REVOKED: &str = "crl.pem";
-
-/// The same as text, which a new list is made of: a line with the last list's number, and one with
-/// serial number and time, seconds since the Unix epoch, for each certificate.
-pub const REGISTER: &str = "revoked.txt";
-
-const KEY_MODE: u32 = 0o600;
-const CERTIFICATE_MODE: u32 = 0o644;
 
 /// Difference by which the clock of a device may be behind.
 const BACKDATED: Duration = Duration::hours(1);
@@ -84,37 +72,6 @@ pub struct Issued {
     pub key: PathBuf,
     /// What it says.
     pub facts: Facts,
-}
-
-/// Why nothing was written.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
-    /// It is there already.
-    #[error("{} already exists and is not overwritten", .0.display())]
-    Exists(PathBuf),
-    /// There is no authority in the directory.
-    #[error("there is no certificate authority: {} is missing", .0.display())]
-    Missing(PathBuf),
-    /// The system does not read or write it.
-    #[error("{}: {error}", path.display())]
-    File {
-        /// Path of the file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// What is in a file is not what it should be.
-    #[error(transparent)]
-    Content(#[from] FileError),
-    /// What was asked for cannot be.
-    #[error("{0}")]
-    Unusable(String),
-}
-
-impl From<rcgen::Error> for AuthorityError {
-    fn from(error: rcgen::Error) -> Self {
-        Self::Unusable(format!("no certificate could be made: {error}"))
-    }
 }
 
 /// An authority that is there, and that nobody else changes meanwhile.

@@ -1,14 +1,17 @@
 //! Bridges: messages go to another broker and come from there, over one connection.
 //!
-//! * `settings`: `[[bridges]]` of the configuration
+//! * `kind`: `[[bridges]]` of the configuration
+//! * `settings`: what it says
+//! * `address`: where the other broker is
+//! * `origin`: where a bridge begins
 //! * `topics`: which topics it carries, and their names at the other side
 //! * `message`: a message of one side as the other gets it
 //! * `brokers`: which bridges connect to the same broker
-//! * `changes`: changes of its subscriptions that are under way
+//! * `change`, `changes`: changes of its subscriptions, and those that are under way
 //! * `protocol`: which version of MQTT it speaks
 //! * `connection`: a named connection, whose subscriptions change while it runs
 //! * `connecting`: a connection to the other broker
-//! * `worker`: the task that has the connection
+//! * `worker`, `ask`: the task that has the connection, and what it is asked
 //! * `outgoing`: messages that the worker was given and that have not ended
 //! * `snapshot`: retained messages that the other broker may not have
 //! * `room`: how much of what comes in is held in memory
@@ -18,14 +21,20 @@
 //! of the runner. The sink gives its batches to the worker, which also takes what comes in. Both
 //! run on one thread: to wake another one for each batch would cost more than to send it.
 
+mod address;
+mod ask;
 mod brokers;
+mod change;
 mod changes;
 mod connecting;
 mod connection;
 mod incoming;
+mod kind;
 mod message;
+mod origin;
 mod outgoing;
 mod protocol;
+mod publisher;
 mod retained_transfer;
 mod room;
 mod settings;
@@ -33,46 +42,36 @@ mod status;
 mod topics;
 mod worker;
 
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use martlet_codec::QoS;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::configured_sink::ConfiguredSink;
 use crate::host::Host;
 use crate::incoming::Incoming;
-use crate::kind::ConfiguredSink;
+use crate::outcome::Outcome;
 use crate::runner::{Command, Runner, Settings, Teller};
 use crate::secret::SecretsReceiver;
-use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
+use crate::sink::Sink;
+use crate::sink_message::{SinkMessage, sent_at_once};
+use ask::Ask;
 use message::Outward;
+use origin::BridgeOrigin;
 use outgoing::Messages;
 use status::Status;
-use worker::{Ask, WorkerParts};
+use worker::WorkerParts;
 
+pub use address::{Address, check_addresses};
 pub use brokers::{BrokerAddresses, Brokers};
-pub use connection::{ConnectionError, NamedConnection};
+pub use change::ConnectionError;
+pub use connection::NamedConnection;
+pub use kind::{KIND, TOPICS};
 pub use protocol::Protocol;
-pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS, check_addresses};
-pub use topics::{BroughtTopics, Direction, TopicRule, Topics};
-
-/// Client Identifiers of the parts by which bridges publish begin with this.
-pub(crate) const PUBLISHER: &str = "$bridge/";
-
-/// Where a bridge begins.
-#[derive(Clone)]
-struct BridgeOrigin {
-    /// Name of the node.
-    node: Arc<str>,
-    host: Arc<dyn Host>,
-}
-
-impl fmt::Debug for BridgeOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Route").field(&self.node).finish()
-    }
-}
+pub(crate) use publisher::PUBLISHER;
+pub use settings::{BridgeSettings, Start};
+pub use topics::{BroughtTopics, DEFAULT_QOS, Direction, TopicRule, Topics};
 
 /// The sink of a bridge: it gives messages to the worker.
 #[derive(Debug)]

@@ -1,10 +1,12 @@
 //! Dead letters: messages that a sink has refused. One store has those of all sinks. It is bounded:
 //! when it is full, the oldest are dropped and counted.
 
+use martlet_broker::{MessageId, Publication, TenantId};
 use martlet_codec::QoS;
 
-use crate::host::HostFuture;
-use crate::sink::{Publisher, SinkMessage};
+use crate::host_future::HostFuture;
+use crate::publisher::Publisher;
+use crate::sink_message::{SinkMessage, publication};
 
 /// A dead letter without its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,21 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// The message, to be sent again.
+    pub(crate) fn message(&self) -> SinkMessage {
+        let head = &self.head;
+        let publication = Publication {
+            id: MessageId(head.message_id),
+            tenant: TenantId(head.tenant),
+            forwarded: &self.properties,
+            qos: head.qos,
+            retain: head.retain,
+            received_wall_ms: head.received_ms,
+            ..publication(&head.topic, &self.payload)
+        };
+        SinkMessage::sent_again(&publication, self.publisher.clone(), head.retained)
+    }
+
     /// A message that was refused now, not stored yet.
     pub(crate) fn new(
         (kind, name): (&str, &str),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use crate::sink::{Outcome, Sink, SinkMessage, by_publisher};
+use crate::outcome::Outcome;
+use crate::sink::Sink;
+use crate::sink_message::{SinkMessage, by_publisher};
 
 /// Time in which a call begins with new messages. What is left comes again with the next call, so
 /// that messages that were delivered are settled soon.
@@ -144,7 +146,7 @@ impl Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::Publisher;
+    use crate::publisher::Publisher;
 
     /// Messages whose payload is the name of their publisher and a number.
     fn batch(names: &[&str]) -> Vec<SinkMessage> {

@@ -11,14 +11,17 @@ use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsPar
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use tokio::net::TcpStream;
 
+use crate::configured_sink::ConfiguredSink;
 use crate::each::OneByOne;
-use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::kind::{Key, Kind, Surroundings, Takes};
 use crate::networks::AllowedNetworks;
 use crate::notice::Notice;
+use crate::outcome::Outcome;
 use crate::runner::Settings;
 use crate::secret::{SecretValues, Template};
-use crate::sink::{Outcome, SinkMessage};
+use crate::sink_message::SinkMessage;
 use crate::sink_state::SinkState;
+use crate::table::Table;
 use crate::words::error_words;
 
 /// Time limit of a command of SMTP.
@@ -350,7 +353,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::kind::TableValue;
+    use crate::table::TableValue;
 
     fn made(more: &[(&str, &str)]) -> Result<EmailSettings, String> {
         let mut all = vec![

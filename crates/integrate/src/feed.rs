@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::sink::{Outcome, SinkMessage};
+use crate::outcome::Outcome;
+use crate::sink_message::SinkMessage;
 
 /// Names a message within one call of a sink. Later messages have higher numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,31 +1,24 @@
 //! The file sink: one line of JSON for each message, appended to a file. The smallest complete
 //! sink, to begin others with.
 
+mod kind;
 mod rotated;
 mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::spawn_blocking;
 
 use crate::caught::catch;
 use crate::json;
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::outcome::Outcome;
+use crate::sink::Sink;
+use crate::sink_message::SinkMessage;
 
+pub use kind::KIND;
 pub use rotated::RotatedFile;
-pub use settings::KIND;
-
-/// Settings of a file sink.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileSettings {
-    /// Path of the file; its directory has to exist.
-    pub path: PathBuf,
-    /// Size at which the file is renamed to `PATH.1`, bytes; 0: never.
-    pub file_bytes: u64,
-    /// Number of renamed files that are kept, 1 or more.
-    pub files_kept: u32,
-}
+pub use settings::FileSettings;
 
 /// A sink that appends to a file.
 #[derive(Debug)]

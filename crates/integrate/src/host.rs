@@ -1,8 +1,6 @@
 //! The node, as a runner sees it. The control plane implements it; tests script it.
 
-use std::future::Future;
 use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +9,8 @@ use martlet_broker::{
 };
 
 use crate::dead_letters::DeadLetterStore;
+use crate::host_future::HostFuture;
 use crate::input_memory::InputMemory;
-
-/// An answer that is waited for.
-pub type HostFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// State of an integration that survives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 
 /// Times to the millisecond.
 const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));

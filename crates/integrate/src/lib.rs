@@ -2,11 +2,14 @@
 //!
 //! * `part`: a part of the node as a task sees it
 //! * `source`: the interface of another system that messages come from
-//! * `sink`: the interface of another system, and the messages that it gets
+//! * `sink`: the interface of another system that takes messages
+//! * `sink_message`, `publisher`: a message as a sink gets it, and whose it is
+//! * `outcome`: what became of it
+//! * `feed`: the messages of one call of a sink
 //! * `caught`: panics of sinks
 //! * `runner`: the task of one sink: batches, retries, dead letters, pause, drain, stop
 //! * `dead_letters`: messages that a sink has refused
-//! * `host`: the node, as a runner sees it
+//! * `host`, `host_future`: the node, as a runner sees it, and answers that are waited for
 //! * `input_memory`: memory for what other systems send
 //! * `secret`: secrets of other systems, and settings that refer to them
 //! * `masking`: secrets, replaced in texts that are shown or stored
@@ -15,7 +18,9 @@
 //! * `networks`: addresses that integrations may connect to
 //! * `via`: which nodes a message has passed
 //! * `words`: errors of other crates in words
-//! * `kind`: kinds of sinks, with their keys in the configuration
+//! * `kind`, `kinds`: what a kind of sinks is, with its keys in the configuration; all kinds
+//! * `table`: a table of the configuration
+//! * `configured_sink`: what a sink of the configuration is started from
 //! * `json`: a message as JSON
 //! * `notice`: a message as people read it
 //! * `file`: a sink that appends to a file
@@ -27,49 +32,63 @@
 
 pub mod bridge;
 mod caught;
+mod configured_sink;
 mod dead_letters;
 mod each;
 pub mod email;
 mod feed;
 pub mod file;
 mod host;
+mod host_future;
 mod incoming;
 mod input_memory;
 pub mod json;
 mod kind;
+mod kinds;
 mod lanes;
 mod masking;
 pub mod nats;
 mod networks;
 mod notice;
+mod outcome;
 mod part;
+mod publisher;
 mod runner;
 mod secret;
 mod sink;
+mod sink_message;
 mod sink_state;
 mod source;
+mod table;
 mod via;
 pub mod webhook;
 mod words;
 
 pub use bridge::{BrokerAddresses, Brokers, BroughtTopics, ConnectionError, NamedConnection};
 pub use caught::{apart, catch, end_thread, is_caught};
+pub use configured_sink::ConfiguredSink;
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use each::OneByOne;
 pub use feed::{SinkMessages, Ticket};
-pub use host::{Host, HostFuture, PartSession, RequestTrouble, Response, SavedState};
+pub use host::{Host, PartSession, RequestTrouble, Response, SavedState};
+pub use host_future::HostFuture;
 pub use input_memory::{InputMemory, MemoryLender};
-pub use kind::{ConfiguredSink, KINDS, Key, Kind, SOURCES, Surroundings, Table, TableValue, Takes};
+pub use kind::{Key, Kind, Surroundings, Takes};
+pub use kinds::{KINDS, SOURCES};
 pub use lanes::{LaneEvent, Lanes, Token};
 pub use masking::SecretTexts;
 pub use networks::AllowedNetworks;
+pub use outcome::{Attempt, Outcome};
 pub use part::Part;
+pub use publisher::Publisher;
 pub use runner::{
     ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Clock, Command, CommandError, Counts, Failure,
     Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State, ToldCommand,
 };
 pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
-pub use sink::{AccessRefused, Attempt, Outcome, Publisher, Sink, SinkMessage, by_publisher};
+pub use sink::{AccessRefused, Sink};
+pub use sink_message::{SinkMessage, by_publisher};
 pub use sink_state::SinkState;
 pub use source::{MessageSource, SourceAnswer, SourceMessage, What};
+pub use table::{Table, TableValue};
 pub use words::{error_words, not_permitted};

@@ -7,14 +7,17 @@ mod connection;
 mod credentials;
 mod guard;
 mod headers;
+mod kind;
 mod lines;
 mod mirror;
+mod next_expiry;
 mod raw;
 mod relay;
 mod requests;
 mod server;
 mod settings;
 mod source;
+mod source_kind;
 mod source_settings;
 mod stream;
 mod subject;
@@ -33,19 +36,23 @@ use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use futures_util::FutureExt as _;
 
 use crate::feed::{SinkMessages, Ticket, deliver_batch};
+use crate::outcome::Outcome;
 use crate::secret::{SecretValues, SecretsReceiver};
-use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
+use crate::sink::Sink;
+use crate::sink_message::{SinkMessage, sent_at_once};
 use crate::sink_state::SinkState;
 use crate::words::error_words;
 use connection::NatsConnection;
 use lines::LogLines;
-use mirror::NextExpiry;
+use next_expiry::NextExpiry;
 use suspects::{Culprit, Suspects, UnderWay};
 
+pub use credentials::Credentials;
+pub use kind::KIND;
 pub use requests::REQUESTS_KIND;
-pub use server::{Credentials, ServerSettings};
-pub use settings::{Bucket, KIND, NatsSettings, NewStream};
-pub use source_settings::SOURCE_KIND;
+pub use server::ServerSettings;
+pub use settings::{Bucket, NatsSettings, NewStream};
+pub use source_kind::SOURCE_KIND;
 
 /// Messages of a subscription that wait, at most: keys of a bucket, which come in smaller batches.
 const CAPACITY: usize = 1_024;

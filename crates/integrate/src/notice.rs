@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 
 /// Bytes of a text, at most.
 const TEXT_BYTES_MAX: usize = 4_000;

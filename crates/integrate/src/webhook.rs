@@ -4,68 +4,29 @@ mod access;
 mod answer;
 mod connections;
 mod format;
+mod kind;
 mod request;
 mod secrets;
 mod sending;
 mod settings;
+mod signing_key;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use url::Url;
 
-use crate::each::deliver_within;
 use crate::feed::{SinkMessages, deliver_batch};
-use crate::networks::AllowedNetworks;
-use crate::secret::{SecretsReceiver, Template};
-use crate::sink::{AccessRefused, Outcome, Sink, SinkMessage};
+use crate::outcome::Outcome;
+use crate::secret::SecretsReceiver;
+use crate::sink::{AccessRefused, Sink};
+use crate::sink_message::SinkMessage;
 use crate::sink_state::SinkState;
 use access::Access;
 use request::Target;
 
 pub use format::Format;
-pub use settings::{KIND, METHODS};
-
-/// Settings of a webhook.
-#[derive(Clone, Debug)]
-pub struct WebhookSettings {
-    /// Where requests go: http:// or https://.
-    pub url: Template,
-    /// Method, such as `POST`.
-    pub method: String,
-    /// Names and values of headers.
-    pub headers: Vec<(String, Template)>,
-    /// Time limit of a request, from the connection to the end of the answer.
-    pub timeout: Duration,
-    /// Requests at once, 1 or more.
-    pub in_flight: usize,
-    /// Form of the bodies.
-    pub format: Format,
-    /// Messages of one request, at most; 1: the body is a message, else a list of messages.
-    pub batch_messages: usize,
-    /// Whether messages of one publisher are sent one after the other.
-    pub keeps_order: bool,
-    /// Key that requests are signed with; none: they are not signed.
-    pub signing_key: Option<Template>,
-    /// Whether nothing is sent after a message that was refused: `on_reject` is `stop`.
-    pub stops_at_refusal: bool,
-    /// Private networks that requests may go to.
-    pub allowed: AllowedNetworks,
-}
-
-impl WebhookSettings {
-    /// Names of the secrets that the settings refer to.
-    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
-        let headers = self.headers.iter().map(|(_, value)| value);
-        let all = headers.chain(self.signing_key.as_ref()).chain([&self.url]);
-        all.flat_map(Template::names)
-    }
-
-    /// Longest time of one call of [`Sink::deliver`].
-    pub fn deliver_within(&self) -> Duration {
-        deliver_within(self.timeout)
-    }
-}
+pub use kind::{KIND, METHODS};
+pub use settings::WebhookSettings;
 
 /// A sink that sends HTTP requests.
 #[derive(Debug)]

@@ -17,8 +17,9 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{Connection, Phase, ReadEnd, Received};
-use super::options::{Options, Target};
+use super::options::Options;
 use super::progress::Progress;
+use super::target::Target;
 use super::wire::Wire;
 
 /// Longer than any run, so that no ping is owed; not 0, which some brokers refuse.

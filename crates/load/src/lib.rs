@@ -28,6 +28,7 @@ mod random;
 mod report;
 mod schedule;
 mod sequence;
+mod target;
 mod traffic;
 mod wire;
 
@@ -36,12 +37,13 @@ use std::time::{Duration, Instant};
 use connections::Silence;
 use course::{Course, STALL};
 use driver::{Driver, Purpose, SessionLife};
+pub use options::Options;
 use options::Scenario;
-pub use options::{Options, Target};
 use plan::Plan;
 use process::Usage;
 use progress::Progress;
 use report::{Messages, Report, Usages};
+pub use target::Target;
 use traffic::Traffic;
 
 /// The result of a measurement.

@@ -3,13 +3,13 @@
 //! Responsible for the options, each scenario's defaults, and which options go together. It
 //! measures nothing.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use martlet_codec::{ProtocolVersion, QoS};
-use rustls::ClientConfig;
+
+use super::fairness::names as names_of_loads;
+use super::target::Target;
 
 /// Bytes at the front of each payload that the load generator uses itself.
 pub(super) const STAMP_BYTES: usize = 20;
@@ -89,7 +89,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub(super) scale: f64,
     /// Only this load of fairness; repeatable
-    #[arg(long = "load", value_name = "LOAD", value_parser = super::fairness::names())]
+    #[arg(long = "load", value_name = "LOAD", value_parser = names_of_loads())]
     pub(super) loads: Vec<String>,
     /// Process id of the broker, to measure its CPU time and memory
     #[arg(long)]
@@ -97,43 +97,6 @@ pub struct Options {
     /// Print one line of JSON
     #[arg(long)]
     pub(super) json: bool,
-}
-
-/// Where the load goes.
-#[derive(Clone)]
-pub struct Target {
-    /// The broker's host.
-    pub host: String,
-    /// The broker's port.
-    pub port: u16,
-    /// With what connections are encrypted, if they are.
-    pub tls: Option<Arc<ClientConfig>>,
-    /// User name of all connections.
-    pub username: Option<String>,
-    /// Password of all connections.
-    pub password: Option<Vec<u8>>,
-}
-
-impl Default for Target {
-    fn default() -> Self {
-        Self {
-            host: "localhost".to_owned(),
-            port: 1883,
-            tls: None,
-            username: None,
-            password: None,
-        }
-    }
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the password.
-        f.debug_struct("Target")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .finish_non_exhaustive()
-    }
 }
 
 /// A kind of load.

@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::options::Target;
+use super::target::Target;
 
 /// Bytes in and out, without blocking.
 pub(super) enum Wire {

@@ -6,7 +6,8 @@
 //! the first that matches decides, and where none does, the default of the source. A rule may
 //! name the client by `%c` and its user by `%u`, so that one set serves a whole fleet.
 //!
-//! * `rules`: what is allowed; `actions`: what a client wants; `own`: topics of the node
+//! * `rules`: what is allowed; `actions`: what a client wants; `own`: topics of the node;
+//!   `names`: what `%c` and `%u` stand for
 //! * `identity`: who a client is, and by which credential; `tenant`, `book`: whose rules apply
 //! * `refusal`: why something is refused or ended; `decision`: limits that decide;
 //!   `transport_fault`: what goes wrong below MQTT
@@ -17,6 +18,7 @@ mod actions;
 mod book;
 mod decision;
 mod identity;
+mod names;
 mod own;
 mod refusal;
 mod revocation;
@@ -27,7 +29,8 @@ mod transport_fault;
 pub use actions::Actions;
 pub use book::{Realm, RuleBook};
 pub use decision::{Limit, ReachedLimit};
-pub use identity::{CredentialMark, Identity, Names, Proof, Screens, Voucher};
+pub use identity::{CredentialMark, Identity, Proof, Screens, Voucher};
+pub use names::Names;
 pub use own::{
     EVENTS, IS_NODE, NODES_WITH_BRIDGES, TO_BRIDGES, may_publish, node_may_publish,
     part_may_publish,

@@ -7,8 +7,8 @@ use std::fmt;
 use martlet_codec::TopicFilter;
 use smallvec::SmallVec;
 
-use crate::identity::is_template;
-use crate::{Actions, Names};
+use crate::Actions;
+use crate::names::{Names, is_template};
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,6 +27,7 @@ mod poll;
 mod proxy;
 mod reactor;
 mod start;
+mod start_error;
 mod stats;
 mod store;
 mod sys;
@@ -39,7 +40,8 @@ pub use descriptors::Descriptors;
 pub use events::Events;
 pub use latency::{LATENCY_BOUNDS_US, LatencyHistogram};
 pub use node::SharedNode;
-pub use start::{Running, StartError, start};
+pub use start::{Running, start};
+pub use start_error::StartError;
 pub use stats::ReactorStats;
 pub use store::{
     DelayedStore, DiskStore, Durability, Durable, MemoryStore, PinnedFiles, Restored, Storage,

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::{ListenAddress, ListenerConfig};
 use crate::poll::{Listener, SocketFile};
-use crate::start::StartError;
+use crate::start_error::StartError;
 use crate::sys;
 
 /// Connections that wait to be accepted.

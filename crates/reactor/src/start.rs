@@ -13,7 +13,7 @@ use martlet_broker::{
     Command, ListenerPolicy, MemoryUse, Node as _, Now, PartId, PartLine, PartOutlet, PartSpec,
     Report, Run, SHARDS_MAX, Settings, ShardId, owner,
 };
-use martlet_persistence::{RestoreError, Shards};
+use martlet_persistence::Shards;
 
 use crate::clock::Clock;
 use crate::config::{ListenAddress, ReactorConfig};
@@ -26,6 +26,7 @@ use crate::node::SharedNode;
 use crate::part::AttachedPart;
 use crate::poll::{Poller, Stream};
 use crate::reactor::{Common, Entrance, Reactor};
+use crate::start_error::StartError;
 use crate::stats::{Counters, ReactorStats, SocketCount};
 use crate::store::{PinnedFiles, Restored, Store, StoreHealth};
 use crate::sys::{self, Entropy};
@@ -35,42 +36,6 @@ const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
 
 /// Sockets accepted beyond the limit of connections, however low that is.
 const LOBBY_ROOM: u64 = 64;
-
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The number of threads is not in 1 to 64.
-    #[error("{0} threads; a node has 1 to {SHARDS_MAX}")]
-    Threads(usize),
-    /// Another process listens there.
-    #[error(
-        "listener {listener:?}: address {address} is in use{owner}; stop that process or choose another port"
-    )]
-    AddressInUse {
-        /// The listener's name.
-        listener: String,
-        /// The address.
-        address: ListenAddress,
-        /// The process that has it, as far as the system tells, as " by name (pid 123)".
-        owner: String,
-    },
-    /// A listener's socket could not be opened.
-    #[error("listener {listener:?}: cannot listen on {address}")]
-    Bind {
-        /// The listener's name.
-        listener: String,
-        /// The address.
-        address: ListenAddress,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// What was stored before does not come back.
-    #[error("the store cannot be restored")]
-    Restore(#[from] RestoreError),
-    /// The system lacks something that every reactor needs.
-    #[error("cannot start a reactor")]
-    System(#[from] io::Error),
-}
 
 /// Starts a node: brings back what was stored, opens all listeners, then starts the threads
 /// `martlet-0`, `martlet-1` and so on. Raises the soft limit of open files to the hard one.

@@ -4,6 +4,7 @@
 
 mod blame;
 mod check;
+mod error;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use cel::{Context, ExecutionError, IdedExpr, Program, Value};
 use crate::fuel;
 use crate::functions;
 use crate::pattern::{PatternHandle, Patterns};
+use crate::problem::Problem;
 
+pub use check::ELEMENTS_MAX;
 pub(crate) use check::Variables;
+pub use error::ExpressionError;
 
 /// Bytes of an expression, at most.
 pub const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
-/// Elements of a list that a macro goes over, at most.
-pub const ELEMENTS_MAX: usize = 1_000;
 /// Brackets inside each other, at most; conditions `? :` too.
 const NESTED_MAX: usize = 24;
 /// Names, numbers, texts and signs of an expression, at most.
@@ -33,29 +35,6 @@ const SHOWN_MAX: usize = 300;
 
 /// Why an expression has no value where a value is of another type.
 const OTHER_TYPE: &str = "a value has another type than the expression expects";
-
-/// Why an expression is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ExpressionError(pub String);
-
-/// Why an expression has no value for a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// A member or variable is missing: the message is none that the rule is about.
-    Missing(String),
-    /// An error of the rule.
-    Failed(String),
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(name) => write!(f, "{name} is missing"),
-            Self::Failed(why) => f.write_str(why),
-        }
-    }
-}
 
 /// An expression that is checked.
 #[derive(Clone, Debug)]

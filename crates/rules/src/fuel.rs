@@ -9,7 +9,7 @@ use std::cell::Cell;
 use cel::ExecutionError;
 use cel::common::value::{BuiltinRef, Val};
 
-use crate::expression::Problem;
+use crate::problem::Problem;
 
 /// Units that a rule may use for a message. A release build does them in less than 100 ms.
 pub const UNITS_MAX: u64 = 20_000_000;

@@ -4,6 +4,7 @@
 //! carries them out.
 //!
 //! * `expression`: an expression of CEL that is checked and bounded
+//! * `problem`: why it has no value for a message
 //! * `fuel`: what expressions may cost
 //! * `pattern`: patterns of `matches`
 //! * `functions`: the functions that expressions have
@@ -37,6 +38,7 @@ mod guard;
 mod hops;
 mod memory;
 mod pattern;
+mod problem;
 mod rule;
 mod set;
 mod template;
@@ -53,13 +55,14 @@ pub use definition::{
     ActionDefinition, AlarmAction, AlarmDefinition, AlarmKind, CommandAction, Definition,
     DefinitionError, PublishAction, Severity, TelemetryAction, WebhookAction,
 };
-pub use expression::{ELEMENTS_MAX, EXPRESSION_BYTES_MAX, Evaluator, ExpressionError, Problem};
+pub use expression::{ELEMENTS_MAX, EXPRESSION_BYTES_MAX, Evaluator, ExpressionError};
 pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, RuleInput};
 pub use fuel::UNITS_MAX;
 pub use guard::Guard;
 pub use hops::{HOPS_MAX, hops_after, hops_of_siblings};
 pub use memory::Memory;
 pub use pattern::PATTERN_BYTES_MAX;
+pub use problem::Problem;
 pub use rule::{MessageRule, RuleSource, own_webhook};
 pub use set::{Action, MessageRules, Outcome, RuleResult, TaggedRule};
 pub use value::{json_text, text_of};

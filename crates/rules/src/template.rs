@@ -2,8 +2,9 @@
 
 use cel::Context;
 
-use crate::expression::{Evaluator, Expression, ExpressionError, Problem, Variables, evaluate};
+use crate::expression::{Evaluator, Expression, ExpressionError, Variables, evaluate};
 use crate::fuel;
+use crate::problem::Problem;
 use crate::value::text_of;
 
 /// Bytes of a template, at most.

@@ -6,12 +6,12 @@
 //! records are written anew, with their numbers, into another segment, and what the old one holds
 //! from there on no longer counts.
 
-use crate::checkpoint::Checkpointing;
+use crate::checkpoint::{Checkpointed, Checkpointing};
 use crate::disk::Disk;
 use crate::error::{StoreError, is_full};
 use crate::index::{Index, Location};
 use crate::mark::Mark;
-use crate::reclaim::Reclaiming;
+use crate::reclaiming::Reclaiming;
 use crate::record::{
     FileKey, GROUP_BYTES, GroupHeader, LENGTH_UNIT, Lsn, RecordBuffer, length_of, ops_of,
 };
@@ -184,16 +184,6 @@ impl<F> SyncWork<F> {
         }
         Ok(())
     }
-}
-
-/// The last complete checkpoint.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Checkpointed {
-    pub(crate) number: u64,
-    /// It is the image of the moment after this record.
-    pub(crate) lsn: Lsn,
-    /// Bytes of one copy.
-    pub(crate) bytes: u64,
 }
 
 impl<D: Disk> Engine<D> {

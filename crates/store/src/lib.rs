@@ -9,11 +9,14 @@
 
 mod check;
 mod checkpoint;
+mod contents;
 mod disk;
 mod engine;
 mod error;
+mod gaps;
 mod identity;
 mod index;
+mod keep_mark;
 mod limited_disk;
 mod mark;
 mod pace;
@@ -21,6 +24,7 @@ mod power_loss_disk;
 mod read;
 mod real_disk;
 mod reclaim;
+mod reclaiming;
 mod record;
 mod recover;
 mod repair;
@@ -33,6 +37,7 @@ mod space;
 mod stats;
 
 pub use check::{ReadOnly, check, check_with, repair, repair_with, stats};
+pub use contents::{EntryView, Pending};
 pub use disk::Disk;
 pub use engine::{Engine, Options, SyncWork};
 pub use error::{OpenError, StoreError};
@@ -40,7 +45,7 @@ pub use identity::FORMAT_VERSION;
 pub use limited_disk::LimitedDisk;
 pub use pace::Pace;
 pub use power_loss_disk::{PowerLossDisk, PowerLossFile};
-pub use read::{EntryView, Located, Missing, Pending, read_located};
+pub use read::{Located, Missing, read_located};
 pub use real_disk::{RealDisk, make_directory};
 pub use reclaim::Work;
 pub use record::{

@@ -9,7 +9,6 @@
 //! damaged.
 
 use crate::disk::Disk;
-use crate::engine::Engine;
 use crate::record::{Lsn, read_u64};
 use crate::report::{Damage, Lost};
 use std::io;
@@ -119,64 +118,35 @@ fn encode(mark: Mark, salt: u64) -> [u8; MARK_BYTES] {
     bytes
 }
 
-impl<D: Disk> Engine<D> {
-    /// Sets the mark when a new segment has something that was synced, and when there is rest.
-    pub(crate) fn keep_mark(&mut self) {
-        let Some(segment) = self.active.and_then(|slot| self.segments.get(slot)) else {
-            return;
-        };
-        let is_next = segment.number() != self.marked.segment && segment.first <= self.durable;
-        if is_next || self.at_rest && self.marked.lsn < self.durable {
-            let mark = Mark {
-                segment: segment.number(),
-                lsn: self.durable,
-            };
-            // If it fails, the next one is tried. Nothing that is promised needs it.
-            let _ = self.put_mark(mark);
-            self.marked = mark;
-        }
+/// Writes a mark over the older one, or both of its places anew.
+///
+/// # Errors
+/// The disk does not write it.
+pub(crate) fn put<D: Disk>(disk: &D, salt: u64, mark: Mark) -> io::Result<()> {
+    let bytes = encode(mark, salt);
+    let Ok(file) = disk.open(NAME) else {
+        return put_first(disk, &bytes);
+    };
+    let found = read_places(disk, &file, salt);
+    let [first, second] = found.marks.map(|mark| mark.map(|mark| mark.lsn));
+    // One that says more is of what was lost since, which has been told.
+    let says_more = first.max(second) > Some(mark.lsn);
+    if first.is_none() && second.is_none() || says_more || found.error.is_some() {
+        return put_first(disk, &bytes);
     }
+    // Over the older one.
+    let place = PLACES[usize::from(first >= second)];
+    disk.write_at(&file, place, &bytes)?;
+    disk.sync(&file)
+}
 
-    fn put_mark(&self, mark: Mark) -> io::Result<()> {
-        let bytes = encode(mark, self.salt);
-        let Ok(file) = self.disk.open(NAME) else {
-            return self.put_first_mark(&bytes);
-        };
-        let found = read_places(&self.disk, &file, self.salt);
-        let [first, second] = found.marks.map(|mark| mark.map(|mark| mark.lsn));
-        // One that says more is of what was lost since, which has been told.
-        let says_more = first.max(second) > Some(mark.lsn);
-        if first.is_none() && second.is_none() || says_more || found.error.is_some() {
-            return self.put_first_mark(&bytes);
-        }
-        // Over the older one.
-        let place = PLACES[usize::from(first >= second)];
-        self.disk.write_at(&file, place, &bytes)?;
-        self.disk.sync(&file)
+fn put_first<D: Disk>(disk: &D, bytes: &[u8]) -> io::Result<()> {
+    let file = disk.create(NEW_NAME, 0)?;
+    for place in PLACES {
+        // Both, so that on a full disk it does not have to grow.
+        disk.write_at(&file, place, bytes)?;
     }
-
-    fn put_first_mark(&self, bytes: &[u8]) -> io::Result<()> {
-        let file = self.disk.create(NEW_NAME, 0)?;
-        for place in PLACES {
-            // Both, so that on a full disk it does not have to grow.
-            self.disk.write_at(&file, place, bytes)?;
-        }
-        self.disk.sync(&file)?;
-        self.disk.rename(NEW_NAME, NAME)?;
-        self.disk.sync_dir()
-    }
-
-    /// A mark of what is on the disk for certain now: instead of one that does not check, and
-    /// before a checkpoint, so that without that it is known how far the log went.
-    pub(crate) fn renew_mark(&mut self) {
-        let active = self.active.and_then(|slot| self.segments.get(slot));
-        let mark = Mark {
-            segment: active.map_or(self.next_number - 1, |segment| segment.number()),
-            lsn: self.durable,
-        };
-        // If it fails, the next one is tried.
-        if self.put_mark(mark).is_ok() {
-            self.marked = mark;
-        }
-    }
+    disk.sync(&file)?;
+    disk.rename(NEW_NAME, NAME)?;
+    disk.sync_dir()
 }

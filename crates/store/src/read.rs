@@ -1,13 +1,9 @@
-//! The reading side: bodies and states from the disk, verified; and what is in memory.
+//! Reads records from the disk, verified.
 //!
 //! Nothing is served whose checksum does not agree, or that is another body's.
 
 use crate::disk::Disk;
-use crate::engine::Engine;
-use crate::index::Location;
-use crate::record::{
-    BodyId, GroupHeader, Holds, Lsn, Op, Ops, QueueId, StateKey, length_of, ops_of, read_u64,
-};
+use crate::record::{BodyId, GroupHeader, Lsn, Op, Ops, StateKey, length_of, ops_of, read_u64};
 use crate::segment::SegmentFile;
 use martlet_fault::{self as fault, Fault};
 use std::fmt;
@@ -16,9 +12,6 @@ use std::sync::Arc;
 /// Bodies so close together are read with one call: bytes between them, and in all.
 pub(crate) const NEIGHBOUR_BYTES: u64 = 4096;
 const READ_BYTES_MAX: u64 = 256 * 1024;
-/// States that are looked up at a time: states that were written together have keys close together.
-const STATES_AT_ONCE: usize = 4096;
-
 /// Reason why a body or state cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -53,39 +46,15 @@ impl fmt::Display for Missing {
     }
 }
 
-/// An entry of a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryView<'a> {
-    /// The body it refers to.
-    pub body: BodyId,
-    /// Its lane.
-    pub lane: u8,
-    /// Its note.
-    pub note: [u64; 2],
-    /// What else came with it; nearly always empty.
-    pub extra: &'a [u8],
-}
-
-/// A body that is still routed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending {
-    /// Its name.
-    pub id: BodyId,
-    /// The record it came with.
-    pub lsn: Lsn,
-    /// The queues that have or had an entry of it in lane 0.
-    pub had: Vec<QueueId>,
-}
-
 /// Where a body lies: for reading it without the engine. While this lives, the place is not used
 /// again.
 #[derive(Clone, Debug)]
 pub struct Located<F> {
-    id: BodyId,
-    file: Arc<SegmentFile<F>>,
-    offset: u64,
+    pub(crate) id: BodyId,
+    pub(crate) file: Arc<SegmentFile<F>>,
+    pub(crate) offset: u64,
     /// Bytes of its record, more or less.
-    bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Reads many bodies in the order of the files, neighbours with one call, and calls `each` with the
@@ -119,7 +88,7 @@ impl<F> Spot<'_, F> {
         crate::segment::name(self.file.number)
     }
 
-    fn damaged(&self) -> Missing {
+    pub(crate) fn damaged(&self) -> Missing {
         Missing::Damaged {
             file: self.name(),
             offset: self.offset,
@@ -167,11 +136,18 @@ impl<F> Spot<'_, F> {
             false => Err(self.damaged()),
         }
     }
+
+    /// The number of the record that something first came with.
+    pub(crate) fn lsn(&self, record: &[u8], first: Option<Lsn>) -> Lsn {
+        let own = read_u64(&record[8..]).unwrap_or(0) ^ self.file.key.mask;
+        debug_assert!(GroupHeader::take(ops_of(record)).is_none());
+        first.unwrap_or(own)
+    }
 }
 
 /// The body in a verified record and the number of the record it first came with, masked if it is
 /// this one.
-fn body_of(record: &[u8], id: BodyId) -> Option<(Option<Lsn>, &[u8])> {
+pub(crate) fn body_of(record: &[u8], id: BodyId) -> Option<(Option<Lsn>, &[u8])> {
     Ops::new(ops_of(record)).find_map(|op| match op {
         Op::Body(other, _, bytes) if other == id => Some((None, bytes)),
         Op::MovedBody(other, first, _, bytes) if other == id => Some((Some(first), bytes)),
@@ -179,7 +155,7 @@ fn body_of(record: &[u8], id: BodyId) -> Option<(Option<Lsn>, &[u8])> {
     })
 }
 
-fn state_of(record: &[u8], key: StateKey) -> Option<&[u8]> {
+pub(crate) fn state_of(record: &[u8], key: StateKey) -> Option<&[u8]> {
     // The last one counts.
     let states = Ops::new(ops_of(record)).filter_map(|op| match op {
         Op::State(other, bytes) | Op::MovedState(other, bytes) if other == key => Some(bytes),
@@ -192,7 +168,7 @@ fn state_of(record: &[u8], key: StateKey) -> Option<&[u8]> {
 pub(crate) type Read<'a, 'b, F> = Result<(&'b Spot<'a, F>, &'b [u8]), Missing>;
 
 /// The body `id` from the record that was read for it.
-fn body_in<'b, F>(found: Read<'_, 'b, F>, id: BodyId) -> Result<&'b [u8], Missing> {
+pub(crate) fn body_in<'b, F>(found: Read<'_, 'b, F>, id: BodyId) -> Result<&'b [u8], Missing> {
     let (spot, record) = found?;
     let body = body_of(record, id).ok_or_else(|| spot.damaged())?;
     Ok(body.1)
@@ -254,178 +230,4 @@ fn neighbours<F, T>(
     });
     let count = run.count();
     (begin, end, count)
-}
-
-impl<D: Disk> Engine<D> {
-    /// Reads bodies and hands each over, in the order in which they lie on the disk; neighbours are
-    /// read with one call. One asked for twice is handed over twice.
-    pub fn read_bodies(
-        &self,
-        ids: &[BodyId],
-        mut each: impl FnMut(BodyId, Result<&[u8], Missing>),
-    ) {
-        let mut wanted = Vec::with_capacity(ids.len());
-        for id in ids {
-            match self.wanted_body(*id) {
-                Some(wanted_one) => wanted.push(wanted_one),
-                None => each(*id, Err(Missing::Unknown)),
-            }
-        }
-        read_all(&self.disk, wanted, |id, found| each(id, body_in(found, id)));
-    }
-
-    /// Where a body lies, for a reader of its own; `None`: there is none, or it was not written
-    /// yet.
-    pub fn locate(&self, id: BodyId) -> Option<Located<D::File>> {
-        let (location, bytes) = self.index.bodies.locate(id)?;
-        let segment = self.segments.get(location.slot)?;
-        Some(Located {
-            id,
-            file: Arc::clone(&segment.file),
-            offset: location.offset(),
-            bytes,
-        })
-    }
-
-    /// Hands over all states with the number of the record in which their key first appeared, in an
-    /// order that is quick to read.
-    pub fn states(&self, each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>)) {
-        self.states_of(|_| true, each);
-    }
-
-    /// The keys of all states, in their order.
-    pub fn state_keys(&self) -> impl Iterator<Item = StateKey> + '_ {
-        self.index.states.iter().map(|(key, _)| key)
-    }
-
-    /// As [`Engine::states`], but only those that are wanted: with a million of them a part takes a
-    /// part of the memory.
-    pub fn states_of(
-        &self,
-        is_wanted: impl Fn(StateKey) -> bool,
-        mut each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>),
-    ) {
-        let mut states = self.index.states.iter().filter(|(key, _)| is_wanted(*key));
-        loop {
-            let some: Vec<_> = states.by_ref().take(STATES_AT_ONCE).collect();
-            if some.is_empty() {
-                return;
-            }
-            let mut wanted = Vec::with_capacity(some.len());
-            for (key, state) in some {
-                match self.wanted((key, state.since), state.location(), state.bytes()) {
-                    Some(state) => wanted.push(state),
-                    None => each(key, state.since, Err(Missing::Unknown)),
-                }
-            }
-            read_all(&self.disk, wanted, |(key, since), found| {
-                let found = found
-                    .and_then(|(spot, record)| state_of(record, key).ok_or_else(|| spot.damaged()));
-                each(key, since, found);
-            });
-        }
-    }
-
-    /// Hands over all bodies with any of these holds, with the number of the record that they came
-    /// with, in an order that is quick to read. 0: it is damaged, so the number is not known.
-    pub fn held(&self, holds: Holds, mut each: impl FnMut(BodyId, Lsn, Result<&[u8], Missing>)) {
-        let wanted = self.wanted_bodies(self.index.bodies.held(holds));
-        read_all(&self.disk, wanted, |id, found| match found {
-            Ok((spot, record)) => match body_of(record, id) {
-                Some((first, bytes)) => each(id, spot.lsn(record, first), Ok(bytes)),
-                None => each(id, 0, Err(spot.damaged())),
-            },
-            Err(missing) => each(id, 0, Err(missing)),
-        });
-    }
-
-    /// Bodies with [`Holds::ROUTING`] in the order of their records. One whose record is damaged is
-    /// not among them.
-    pub fn pending(&self) -> Vec<Pending> {
-        let wanted = self.wanted_bodies(self.index.routing());
-        let mut pending = Vec::with_capacity(wanted.len());
-        read_all(&self.disk, wanted, |id, found| {
-            if let Ok((spot, record)) = found
-                && let Some((first, _)) = body_of(record, id)
-            {
-                pending.push((id, spot.lsn(record, first)));
-            }
-        });
-        pending.sort_unstable_by_key(|(id, lsn)| (*lsn, *id));
-        let bodies = &self.index.bodies;
-        pending
-            .into_iter()
-            .map(|(id, lsn)| Pending {
-                id,
-                lsn,
-                had: bodies.had(id),
-            })
-            .collect()
-    }
-
-    /// Queues that are not empty, in order.
-    pub fn queues(&self) -> Vec<QueueId> {
-        self.index.queues.ids()
-    }
-
-    /// The entries of a queue, oldest first.
-    pub fn entries(&self, queue: QueueId) -> impl Iterator<Item = EntryView<'_>> + '_ {
-        let entries = self.index.queues.entries(queue);
-        entries.map(|(body, lane, note, extra)| EntryView {
-            body,
-            lane,
-            note,
-            extra,
-        })
-    }
-
-    /// The tokens of a queue with their notes, by token.
-    pub fn tokens(&self, queue: QueueId) -> &[(u32, u32)] {
-        self.index.queues.tokens(queue)
-    }
-
-    /// The holds of a body; none if there is no such body.
-    pub fn holds(&self, id: BodyId) -> Holds {
-        self.index.bodies.holds(id)
-    }
-
-    /// For each value of the upper six bits of an id the highest id that was ever seen, dead or
-    /// alive: none up to it is to be used again.
-    pub fn highest_body_seen(&self) -> Vec<BodyId> {
-        self.index.bodies.highest().collect()
-    }
-
-    fn wanted<T>(
-        &self,
-        what: T,
-        location: Location,
-        bytes: u64,
-    ) -> Option<RecordRead<'_, D::File, T>> {
-        let file = &self.segments.get(location.slot)?.file;
-        let offset = location.offset();
-        let spot = Spot { file, offset };
-        Some(RecordRead { what, spot, bytes })
-    }
-
-    fn wanted_body(&self, id: BodyId) -> Option<RecordRead<'_, D::File, BodyId>> {
-        let (location, bytes) = self.index.bodies.locate(id)?;
-        self.wanted(id, location, bytes)
-    }
-
-    fn wanted_bodies(
-        &self,
-        bodies: Vec<(BodyId, Location)>,
-    ) -> Vec<RecordRead<'_, D::File, BodyId>> {
-        let wanted = bodies.into_iter();
-        wanted.filter_map(|(id, _)| self.wanted_body(id)).collect()
-    }
-}
-
-impl<F> Spot<'_, F> {
-    /// The number of the record that something first came with.
-    pub(crate) fn lsn(&self, record: &[u8], first: Option<Lsn>) -> Lsn {
-        let own = read_u64(&record[8..]).unwrap_or(0) ^ self.file.key.mask;
-        debug_assert!(GroupHeader::take(ops_of(record)).is_none());
-        first.unwrap_or(own)
-    }
 }

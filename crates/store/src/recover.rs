@@ -25,37 +25,14 @@ use crate::checkpoint::{self, ReplayFrom};
 use crate::disk::Disk;
 use crate::engine::{BALLAST, Engine, Options, SPARE};
 use crate::error::{OpenError, StoreError};
+use crate::gaps::{Gaps, Short};
 use crate::identity;
 use crate::index::{Index, Location};
 use crate::mark;
-use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn, QueueId};
-use crate::repair::Lacks;
+use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
 use crate::report::{self, Damage, Lost, NO_SUCH_FILE, Report};
 use crate::scan::{ScanItem, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
-
-/// Segments that are not as the checkpoint and their own headers say.
-#[derive(Default)]
-pub(crate) struct Gaps {
-    /// Slot and name of those that are not there.
-    pub(crate) missing: Vec<(u16, String)>,
-    pub(crate) short: Vec<Short>,
-    /// What lost blocks of the checkpoint may have held.
-    pub(crate) lacks: Lacks,
-    /// How many entries each queue had in the checkpoint.
-    pub(crate) counts: Vec<(QueueId, u64)>,
-    /// Numbers of checkpoints that were to be loaded first, and cannot be.
-    pub(crate) unusable: Vec<u64>,
-    /// Why not, of the first of them.
-    pub(crate) refusal: Option<OpenError>,
-}
-
-/// A segment whose file is shorter than it was made.
-pub(crate) struct Short {
-    pub(crate) slot: u16,
-    /// The checkpoint knows it.
-    pub(crate) is_listed: bool,
-}
 
 /// A segment to replay.
 struct Tail {

@@ -7,19 +7,12 @@
 
 use crate::disk::Disk;
 use crate::engine::Engine;
+use crate::gaps::Lacks;
 use crate::index::{Index, Location};
 use crate::record::{BodyId, GROUP_BYTES, Holds, Lsn, Op, Ops};
 use crate::scan::{ScanItem, Window};
 use crate::segment::Segments;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What lost blocks of a checkpoint may have held.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Lacks {
-    pub(crate) bodies: bool,
-    pub(crate) queues: bool,
-    pub(crate) states: bool,
-}
 
 impl<D: Disk> Engine<D> {
     /// Before the records behind the checkpoint are replayed: finds what it lacks in those before.

@@ -6,83 +6,12 @@ use std::sync::Arc;
 
 use crate::StorageError;
 use crate::bucket::Bucket;
+use crate::function::Function;
 use crate::query::{Row, Selection, SeriesOf, SeriesPages};
 use crate::reader::DatabaseReader;
 use crate::spans::{Piece, Spans};
 use crate::tally::Tally;
 use crate::value::{Time, Value};
-
-/// What is answered about the values of a bucket. Numbers are integers, numbers and bools (1 or 0).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Function {
-    /// Mean of the numbers.
-    Avg,
-    /// Smallest number.
-    Min,
-    /// Largest number.
-    Max,
-    /// Sum of the numbers.
-    Sum,
-    /// How many values there are, texts included.
-    Count,
-    /// The first value, whatever its type is.
-    First,
-    /// The last value, whatever its type is.
-    Last,
-    /// The median. Between two numbers it is interpolated, as PostgreSQL's `percentile_cont` does.
-    P50,
-    /// The number below which 95 % of the numbers are, interpolated too.
-    P95,
-    /// How much the last number is above the last one before the bucket. If there is none before
-    /// it: above the first number of the bucket. So the sum over all buckets is the change over all
-    /// of the time. A counter that begins anew at 0 gives a negative number.
-    Delta,
-    /// `Delta` per second between these two numbers.
-    Rate,
-}
-
-impl Function {
-    /// All functions with their names.
-    pub const ALL: [(Self, &str); 11] = [
-        (Self::Avg, "avg"),
-        (Self::Min, "min"),
-        (Self::Max, "max"),
-        (Self::Sum, "sum"),
-        (Self::Count, "count"),
-        (Self::First, "first"),
-        (Self::Last, "last"),
-        (Self::P50, "p50"),
-        (Self::P95, "p95"),
-        (Self::Delta, "delta"),
-        (Self::Rate, "rate"),
-    ];
-
-    /// The name of the function.
-    pub fn name(self) -> &'static str {
-        let found = Self::ALL.iter().find(|(function, _)| *function == self);
-        found.map_or("", |(_, name)| name)
-    }
-
-    fn needs_all(self) -> bool {
-        matches!(self, Self::P50 | Self::P95)
-    }
-
-    fn needs_previous(self) -> bool {
-        matches!(self, Self::Delta | Self::Rate)
-    }
-}
-
-impl FromStr for Function {
-    type Err = StorageError;
-
-    fn from_str(text: &str) -> Result<Self, StorageError> {
-        let found = Self::ALL.iter().find(|(_, name)| *name == text);
-        found.map(|(function, _)| *function).ok_or_else(|| {
-            let names = Self::ALL.map(|(_, name)| name).join(", ");
-            StorageError::Query(format!("{text}: not a function; use one of {names}"))
-        })
-    }
-}
 
 /// What is answered for buckets without values. A count is 0 there, in all of these but `Omit`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -242,7 +171,7 @@ impl DatabaseReader {
             output.previous = self.last_number_before(series, from).await?;
         }
         let keeps_all = of.functions.iter().any(|function| function.needs_all());
-        let mut spans = Spans::new(self, of, series.id, from, !keeps_all).await?;
+        let mut spans = Spans::new(self, &of.bucket, series.id, from..of.until, !keeps_all).await?;
         let mut bucket = (Time::MIN, Time::MIN);
         let mut tally = Tally::new(keeps_all);
         'all: while let Some(pieces) = spans.next().await? {

@@ -1,10 +1,10 @@
 //! Reads a series for sums: roll-ups where they are valid and fit, values elsewhere.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::StorageError;
-use crate::aggregate::Aggregate;
-use crate::bucket::{Level, level_of};
+use crate::bucket::{Bucket, Level, level_of};
 use crate::query::PAGE;
 use crate::reader::DatabaseReader;
 use crate::rollup::{NumberKind, SpanSums, decode};
@@ -35,9 +35,10 @@ impl Piece {
 #[derive(Debug)]
 pub(crate) struct Spans<'a> {
     reader: &'a DatabaseReader,
-    of: &'a Aggregate,
+    bucket: &'a Bucket,
     series: SeriesId,
     from: Time,
+    until: Time,
     /// Up to here all was read.
     at: Instant,
     /// Days that have roll-ups, in order, from the one of `at`.
@@ -51,22 +52,23 @@ pub(crate) struct Spans<'a> {
 impl<'a> Spans<'a> {
     pub(crate) async fn new(
         reader: &'a DatabaseReader,
-        of: &'a Aggregate,
+        bucket: &'a Bucket,
         series: SeriesId,
-        from: Time,
+        times: Range<Time>,
         uses_rollups: bool,
     ) -> Result<Self, StorageError> {
-        let from = from.max(TIME_MIN);
-        let days = day_of(from)..day_of(of.until.min(TIME_END)) + 1;
+        let (from, until) = (times.start.max(TIME_MIN), times.end);
+        let days = day_of(from)..day_of(until.min(TIME_END)) + 1;
         let bounds = match uses_rollups {
             true => reader.rolled_bounds(series, days).await?,
             false => None,
         };
         Ok(Self {
             reader,
-            of,
+            bucket,
             series,
             from,
+            until,
             at: Instant::first_of(from),
             rolled: VecDeque::new(),
             looked_up: bounds.map_or(i64::MAX, |(first, _)| first),
@@ -77,7 +79,7 @@ impl<'a> Spans<'a> {
     /// The next pieces; none: these were all.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Piece>>, StorageError> {
         loop {
-            if self.at.time >= self.of.until {
+            if self.at.time >= self.until {
                 return Ok(None);
             }
             self.look_up().await?;
@@ -132,8 +134,8 @@ impl<'a> Spans<'a> {
 
     /// The entries of a day, of the longest level that is not cut; none: there are no such ones.
     async fn entries(&self, day: i64) -> Result<Option<Vec<Piece>>, StorageError> {
-        let (from, until) = (self.from, self.of.until);
-        let Some(level) = level_of(&self.of.bucket, day, from, until)? else {
+        let (from, until) = (self.from, self.until);
+        let Some(level) = level_of(self.bucket, day, from, until)? else {
             return Ok(None);
         };
         let found = self
@@ -156,7 +158,7 @@ impl<'a> Spans<'a> {
 
     /// A page of values before a time.
     async fn values(&mut self, until: Time) -> Result<Vec<Piece>, StorageError> {
-        let until = Instant::first_of(until.min(self.of.until));
+        let until = Instant::first_of(until.min(self.until));
         let scan = Scan {
             series: self.series,
             from: self.at,
@@ -178,9 +180,8 @@ impl<'a> Spans<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::Selection;
     use crate::value::{HOUR, Point, SECOND, Value};
-    use crate::{Bucket, Fill, Function, Location, Settings, Storage};
+    use crate::{Location, Settings, Storage};
 
     /// One value per second for two hours of a day.
     fn points(day: i64) -> Vec<Point> {
@@ -195,19 +196,9 @@ mod tests {
     }
 
     async fn pieces(storage: &Storage, bucket: Bucket) -> (usize, usize) {
-        let of = Aggregate {
-            selection: Selection::device(1),
-            from: Time::MIN,
-            until: Time::MAX,
-            bucket,
-            functions: vec![Function::Avg],
-            fill: Fill::Omit,
-            limit: 10,
-            after: None,
-        };
         let reader = storage.reader();
         let series = reader.series(&[1]).await.unwrap()[0].2;
-        let mut spans = Spans::new(reader, &of, series, of.from, true)
+        let mut spans = Spans::new(reader, &bucket, series, Time::MIN..Time::MAX, true)
             .await
             .unwrap();
         let (mut samples, mut entries) = (0, 0);

@@ -1,7 +1,7 @@
 //! What the values of one bucket come to.
 
 use crate::StorageError;
-use crate::aggregate::Function;
+use crate::function::Function;
 use crate::rollup::{NumberKind, SpanSums};
 use crate::value::{SECOND, Sample, Time, Value};
 

@@ -11,12 +11,13 @@ use martlet_broker::{
     ConnectionEffect, ConnectionId, Cx, Effects, Now, Shard, ShardId, TransportEnd,
 };
 
-use crate::ending::Deadline;
-use crate::input::{READING_LAST_MAX, READING_MAX, ReadSockets};
+use crate::deadline::Deadline;
 use crate::outbox::Outbox;
-use crate::output::{WRITING_LAST_MAX, WRITING_LAST_PART, WRITING_MAX};
 use crate::outside::{Arrival, Control, Layers, Newcomer, Outside, Stream};
-use crate::socket::{SocketKey, Sockets};
+use crate::read_sockets::ReadSockets;
+use crate::socket::Sockets;
+use crate::socket_key::SocketKey;
+use crate::time_limits::TimeLimits;
 
 /// Certificates of connected clients that are checked again in one tick, at most.
 const RECHECKS_PER_TICK: usize = 32;
@@ -29,33 +30,6 @@ pub(crate) const BATCHES_PER_TICK: usize = 256;
 
 /// How soon a full mailbox of another shard is tried again, milliseconds.
 const CONGESTED_RETRY_MS: u64 = 1;
-
-/// How long a tick may do what takes time by the number of clients.
-#[derive(Clone, Copy, Debug)]
-pub struct TimeLimits {
-    /// Reading.
-    pub reading: Duration,
-    /// Reading answers to messages for many.
-    pub reading_last: Duration,
-    /// Writing.
-    pub writing: Duration,
-    /// Writing what messages for many have left.
-    pub writing_last: Duration,
-    /// The same as part of the time that other effects have taken: a divisor.
-    pub writing_last_part: u32,
-}
-
-impl Default for TimeLimits {
-    fn default() -> Self {
-        Self {
-            reading: READING_MAX,
-            reading_last: READING_LAST_MAX,
-            writing: WRITING_MAX,
-            writing_last: WRITING_LAST_MAX,
-            writing_last_part: WRITING_LAST_PART,
-        }
-    }
-}
 
 /// One shard with its connections.
 pub struct Driver<S: Stream> {

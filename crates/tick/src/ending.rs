@@ -4,11 +4,13 @@
 
 use std::cmp::Reverse;
 
-use martlet_broker::{ConnectionId, TransportEnd};
+use martlet_broker::TransportEnd;
 
+use crate::deadline::Deadline;
 use crate::driver::Driver;
 use crate::outside::{Layers as _, Outside, Read, Stream};
-use crate::socket::{Socket, SocketKey, State};
+use crate::socket::{Socket, State};
+use crate::socket_key::SocketKey;
 
 /// How long a peer may take to accept the rest of the output of a connection that is closed,
 /// milliseconds.
@@ -22,16 +24,6 @@ const DISCARDED_BYTES_MAX: u32 = 1024 * 1024;
 
 /// Sockets that are broken, and sockets whose time is over, that are dropped in one tick, at most.
 const ENDED_PER_TICK: usize = 128;
-
-/// When a socket is dropped, whatever its peer does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Deadline {
-    /// Monotonic time.
-    pub(crate) due_ms: u64,
-    key: SocketKey,
-    /// The connection of the socket that is meant: its place may have another by then.
-    id: ConnectionId,
-}
 
 impl<S: Stream> Driver<S> {
     /// The shard wants the connection ended once its output has been written.

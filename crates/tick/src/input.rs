@@ -6,27 +6,19 @@
 
 use std::time::Duration;
 
-use martlet_broker::{ConnectionId, TransportEnd};
+use martlet_broker::TransportEnd;
 
 use crate::driver::Driver;
 use crate::outside::{Layers as _, Outside, Read, Received, Stream};
-use crate::socket::{Socket, SocketKey, State};
-
-/// A tick reads at most this number of bytes from one socket.
-pub(crate) const READ_LEN: usize = 64 * 1024;
+use crate::read_sockets::{Brought, READ_LEN, ReadSockets};
+use crate::socket::{Socket, State};
+use crate::socket_key::SocketKey;
 
 /// Reads of TLS connections whose handshake is not over, in one tick at most.
 const HANDSHAKES_PER_TICK: usize = 8;
 
 /// Reads of connections without a client after the shard's turn is over, in one tick at most.
 const NEWCOMERS_PER_TICK: usize = 16;
-
-/// How long a tick reads, at most.
-pub(crate) const READING_MAX: Duration = Duration::from_millis(2);
-
-/// Time that a tick reads from sockets that come last, at most, while thousands are served, unless
-/// it has read others for longer.
-pub(crate) const READING_LAST_MAX: Duration = Duration::from_micros(300);
 
 /// Part of the time for which a tick has read others, as a divisor, for which it then reads from
 /// those that come last, in any case.
@@ -36,9 +28,6 @@ const READING_LAST_PART: u32 = 2;
 /// after all others. A client may send thousands of tiny WebSocket frames, or TLS records, in which
 /// there is no MQTT.
 pub(crate) const LAYERS_WORK_MAX: u64 = 512;
-
-/// Sockets that are read before what they brought is processed, at most.
-pub(crate) const GROUP: usize = 128;
 
 /// Reads between two readings of the clock, unless they are of one group.
 pub(crate) const READS_PER_LOOK: usize = 16;
@@ -75,45 +64,6 @@ impl ReadingTime {
             (self.looked_at, self.bytes) = (self.sockets, 0);
         }
         looks && outside.moment() - self.began > limit
-    }
-}
-
-/// Sockets that have been read, and what they brought.
-#[derive(Debug)]
-pub(crate) struct ReadSockets {
-    sockets: Vec<Brought>,
-    /// The bytes of one socket after those of the other.
-    buffer: Box<[u8]>,
-    /// Number of these bytes.
-    used: usize,
-}
-
-/// What a socket of a group has brought.
-#[derive(Debug)]
-struct Brought {
-    key: SocketKey,
-    id: ConnectionId,
-    read: Read,
-}
-
-impl ReadSockets {
-    /// A group without sockets that takes the bytes of one that has much, or of many that have
-    /// little.
-    pub(crate) fn new() -> Self {
-        Self {
-            sockets: Vec::new(),
-            buffer: vec![0; 2 * READ_LEN].into_boxed_slice(),
-            used: 0,
-        }
-    }
-
-    /// Where the next socket may put its bytes.
-    fn room(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.used..self.used + READ_LEN]
-    }
-
-    fn is_full(&self) -> bool {
-        self.sockets.len() == GROUP || self.buffer.len() - self.used < READ_LEN
     }
 }
 

@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod deadline;
 mod driver;
 mod ending;
 mod input;
@@ -24,12 +25,16 @@ mod local_node;
 mod outbox;
 mod output;
 mod outside;
+mod read_sockets;
 mod socket;
+mod socket_key;
+mod time_limits;
 
-pub use driver::{CROWD, Driver, TimeLimits};
+pub use driver::{CROWD, Driver};
 pub use local_node::LocalNode;
 pub use outside::{
     Arrival, Batch, Control, Layers, Mail, Newcomer, NoLayers, Notice, Outside, Read, Received,
     SocketWrite, Storage, Stream, Transport,
 };
-pub use socket::SocketKey;
+pub use socket_key::SocketKey;
+pub use time_limits::TimeLimits;

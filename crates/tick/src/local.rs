@@ -6,18 +6,19 @@
 
 mod at;
 mod net;
+mod parts;
 
 use std::sync::Arc;
 
 use martlet_broker::{
-    Authentication, Counters, Cx, Effects, EventNotice, ListenerPolicy, LostMessage, Node, Now,
-    PartEvent, PartId, Peer, QueueRead, Record, RecordNumber, Report, Screening, Shard, ShardId,
-    ShardMessage, TransportEnd,
+    Authentication, Counters, Cx, Effects, EventNotice, ListenerPolicy, Now, PartEvent, PartId,
+    Peer, RecordNumber, Report, Screening, Shard, ShardId, ShardMessage, TransportEnd,
 };
 
 use self::at::At;
 use self::net::{Inbox, LocalConnection, Net};
 pub use self::net::{Layer, Link, Wire};
+pub use self::parts::Parts;
 use crate::Driver;
 use crate::outside::{Batch, Control, Newcomer, Notice, Outside as _};
 
@@ -26,56 +27,6 @@ const TICKS_MAX: u32 = 10_000_000;
 
 /// Messages of a batch, at most.
 const BATCH_MESSAGES: usize = 1024;
-
-/// What is special to one kind of node in memory.
-pub trait Parts {
-    /// What its shards share.
-    type Node: Node;
-
-    /// What its shards share.
-    fn node(&self) -> &Self::Node;
-
-    /// Makes a call into a shard: see [`Outside::call`](crate::Outside::call).
-    #[inline(always)]
-    fn call<T>(
-        &mut self,
-        shard: &mut Shard,
-        effects: &mut Effects,
-        now: Now,
-        call: impl FnOnce(&mut Shard, &mut Cx<'_, Self::Node>) -> T,
-    ) -> T {
-        let node = self.node();
-        let result = call(shard, &mut Cx { now, node, effects });
-        self.called(shard);
-        result
-    }
-
-    /// Looks at a shard after each call into it.
-    #[inline(always)]
-    fn called(&mut self, shard: &Shard) {
-        let _ = shard;
-    }
-
-    /// Takes records of a shard: see [`Storage::append`](crate::Storage::append).
-    fn append(
-        &mut self,
-        shard: ShardId,
-        records: &[Record],
-        last: RecordNumber,
-        now: Now,
-    ) -> Option<RecordNumber>;
-
-    /// Takes all `reads` of a shard: see [`Storage::read_back`](crate::Storage::read_back).
-    fn read_back(&mut self, shard: ShardId, reads: &mut Vec<QueueRead>) {
-        let _ = shard;
-        assert!(reads.is_empty(), "nothing is read back from this store");
-    }
-
-    /// Takes all of `lost`.
-    fn lost(&mut self, lost: &mut Vec<LostMessage>) {
-        lost.clear();
-    }
-}
 
 /// The time at which most tests begin.
 pub const START: Now = Now {

@@ -7,7 +7,8 @@ use martlet_broker::{ConnectionEffect, Guest, RecordNumber, ShardId, TransportEn
 
 use crate::driver::Driver;
 use crate::outside::{Arrival, Layers as _, Outside, SocketWrite, Stream};
-use crate::socket::{Socket, SocketKey};
+use crate::socket::Socket;
+use crate::socket_key::SocketKey;
 
 /// Rounds in one tick, at most, in which effects of effects are carried out; the rest is carried
 /// out after other inputs.
@@ -29,18 +30,6 @@ const LONG_OUTPUT_BYTES: usize = 16 * 1024;
 
 /// Time, in milliseconds, after which output is written without its turn.
 const TURN_MAX_MS: u64 = 5;
-
-/// Longest time that a tick writes, since answers for thousands of clients may leave the shard at
-/// once. The sockets that wait come first in the next tick.
-pub(crate) const WRITING_MAX: Duration = Duration::from_micros(4000);
-
-/// Time that a tick spends on the output of messages with many receivers, at most, unless other
-/// effects have taken longer.
-pub(crate) const WRITING_LAST_MAX: Duration = Duration::from_micros(300);
-
-/// Part of the time that other effects of a tick have taken, as a divisor, for which such output is
-/// written in any case: so it goes out however much others have to do.
-pub(crate) const WRITING_LAST_PART: u32 = 2;
 
 /// Writes between two looks at the clock.
 const WRITES_PER_LOOK: usize = 8;

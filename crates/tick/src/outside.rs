@@ -17,7 +17,7 @@ use martlet_broker::{
     TlsFault, TransportEnd,
 };
 
-use crate::SocketKey;
+use crate::socket_key::SocketKey;
 
 /// What carries the bytes of one connection.
 pub trait Stream {

@@ -9,9 +9,7 @@ use std::collections::VecDeque;
 use martlet_broker::{Arena, ConnectionId};
 
 use crate::outside::{Layers as _, Notice, Stream};
-
-/// Place of a socket in the table of its loop. It may be used again as soon as the socket is gone.
-pub type SocketKey = u32;
+use crate::socket_key::SocketKey;
 
 const NONE: SocketKey = SocketKey::MAX;
 

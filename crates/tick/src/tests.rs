@@ -10,9 +10,11 @@ use martlet_broker::{
 
 use super::*;
 use crate::LocalNode;
-use crate::input::{GROUP, LAYERS_WORK_MAX, READS_PER_LOOK};
+use crate::input::{LAYERS_WORK_MAX, READS_PER_LOOK};
 use crate::local::{Link, Parts, Wire, World};
 use crate::outside::Mail as _;
+use crate::read_sockets::GROUP;
+use crate::time_limits::WRITING_LAST_PART;
 
 /// Ticks in which a node finishes what a test has it do.
 const TICKS_MAX: usize = 2_000;

@@ -1,8 +1,7 @@
-//! Modules of a crate that import each other in a cycle. A crate may not have more of them than it
-//! had, and not more than its number in [`MAY`] says.
+//! Modules of a crate import each other in no cycle.
 //!
-//! A module and one inside it that import each other are counted apart too: what both need belongs
-//! into a file of its own beside the inner one.
+//! What two modules need belongs into a file of its own, and so does what a module needs and one
+//! inside it.
 
 mod imports;
 
@@ -11,47 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::sources::SourceFile;
 use imports::imports_of;
 
-/// What a crate may have. The aim is 0.
-struct May {
-    crate_name: &'static str,
-    /// Modules in cycles.
-    in_cycles: usize,
-    /// Pairs of a module and one inside it that import each other.
-    with_child: usize,
-}
-
-/// Crates that are looked at. The first four are those that have no cycle; the others may only get
-/// fewer.
-const MAY: &[May] = &[
-    may("broker", 0, 0),
-    may("registry", 0, 0),
-    may("control", 0, 0),
-    may("api", 0, 0),
-    may("integrate", 61, 13),
-    may("martlet", 67, 17),
-    may("reactor", 9, 2),
-    may("codec", 11, 8),
-    may("access", 4, 0),
-    may("store", 12, 3),
-    may("tick", 8, 1),
-    may("rules", 8, 1),
-    may("persistence", 0, 0),
-    may("client", 7, 5),
-    may("telemetry", 6, 2),
-    may("certificates", 4, 3),
-    may("rollout", 0, 0),
-    may("agent", 0, 0),
-    may("permission", 3, 0),
-    may("lockout", 0, 0),
-];
-
-const fn may(crate_name: &'static str, in_cycles: usize, with_child: usize) -> May {
-    May {
-        crate_name,
-        in_cycles,
-        with_child,
-    }
-}
+/// Crates whose modules still do, and that are not looked at.
+const EXCEPT: &[&str] = &["sim"];
 
 /// Modules of the broker that are the words of its interface, and what these are made of: they
 /// import nothing else of it.
@@ -94,54 +54,29 @@ const VOCABULARY: (&str, &[&str]) = (
 
 /// What breaks these rules, one line each.
 pub(crate) fn check(files: &[SourceFile], problems: &mut Vec<String>) {
-    for may in MAY {
-        let name = may.crate_name;
+    for name in crates(files) {
         let modules = Modules::of(name, files);
-        if modules.imports.is_empty() {
-            continue;
-        }
         let folder = format!("crates/{name}/src");
-        let cycles = modules.cycles();
-        let count: usize = cycles.iter().map(BTreeSet::len).sum();
-        let cycles = cycles.iter().map(|cycle| {
-            let names: Vec<&str> = cycle.iter().copied().collect();
-            names.join(" ")
-        });
-        let what = "modules import each other in cycles";
-        problems.extend(compare(&folder, what, (count, may.in_cycles), cycles));
-        let pairs = modules.with_child();
-        let what = "modules and modules inside them import each other";
-        let told = pairs
-            .iter()
-            .map(|(outer, inner)| format!("{outer} {inner}"));
-        problems.extend(compare(&folder, what, (pairs.len(), may.with_child), told));
+        for cycle in modules.cycles() {
+            let names: Vec<&str> = cycle.into_iter().collect();
+            problems.push(format!(
+                "{folder}: modules import each other in a cycle: {}",
+                names.join(" ")
+            ));
+        }
         if name == VOCABULARY.0 {
             modules.check_vocabulary(VOCABULARY.1, &folder, problems);
         }
     }
 }
 
-/// What is to be said of a number that may only fall; none: it is as it was.
-fn compare(
-    folder: &str,
-    what: &str,
-    (count, may): (usize, usize),
-    names: impl Iterator<Item = String>,
-) -> Option<String> {
-    if count == may {
-        return None;
-    }
-    Some(match count > may {
-        true => {
-            let names: Vec<String> = names.collect();
-            let names = names.join("; ");
-            format!("{folder}: {count} {what}, {may} may: {names}")
-        }
-        false => format!(
-            "{folder}: {count} {what}: set the number in xtask/src/cycles/mod.rs, which is {may}, \
-             so that they do not become more again"
-        ),
-    })
+/// The names of the crates that are looked at.
+fn crates(files: &[SourceFile]) -> BTreeSet<&str> {
+    let named = files.iter().filter_map(|file| {
+        let (name, path) = file.path.strip_prefix("crates/")?.split_once('/')?;
+        (path.starts_with("src/") && !EXCEPT.contains(&name)).then_some(name)
+    });
+    named.collect()
 }
 
 /// The modules of a crate by their paths, such as `session::queue`, and what each imports.
@@ -153,16 +88,6 @@ impl Modules {
     fn of(name: &str, files: &[SourceFile]) -> Self {
         let imports = imports_of(name, files);
         Self { imports }
-    }
-
-    /// Modules that import one inside them which imports them, and that one.
-    fn with_child(&self) -> Vec<(&str, &str)> {
-        let all = self.imports.iter().flat_map(|(module, imported)| {
-            let inside = imported.iter().filter(|one| is_inside(one, module));
-            let mutual = inside.filter(|one| self.imports[*one].contains(module));
-            mutual.map(|one| (module.as_str(), one.as_str()))
-        });
-        all.collect()
     }
 
     /// The modules that reach each other by imports, in groups of two or more.
@@ -211,12 +136,6 @@ impl Modules {
     }
 }
 
-/// Whether a module is in the folder of another.
-fn is_inside(module: &str, of: &str) -> bool {
-    let rest = module.strip_prefix(of);
-    rest.is_some_and(|rest| rest.starts_with("::"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_and_one_inside_it_that_import_each_other_are_a_pair() {
+    fn a_module_and_one_inside_it_that_import_each_other_are_a_cycle() {
         let modules = modules(&[
             ("a/mod.rs", "use inner::X;\nstruct Y(X, lower::Z);\n"),
             ("a/inner.rs", "use super::Y;\n"),
@@ -258,7 +177,8 @@ mod tests {
             // It imports the module, which does not import it.
             ("a/upper.rs", "use super::Y;\n"),
         ]);
-        assert_eq!(modules.with_child(), [("a", "a::inner")]);
+        let expected: Vec<BTreeSet<&str>> = vec![["a", "a::inner"].into()];
+        assert_eq!(modules.cycles(), expected);
     }
 
     #[test]
@@ -273,19 +193,26 @@ mod tests {
     }
 
     #[test]
-    fn numbers_may_only_fall() {
-        let told = |count| {
-            let names = ["a b".to_owned(), "c d".to_owned()];
-            compare("crates/x/src", "are", (count, 2), names.into_iter())
+    fn cycles_are_told_of_each_crate_but_those_that_are_left_out() {
+        let file = |path: &str, text: &str| SourceFile {
+            path: path.to_owned(),
+            text: text.to_owned(),
         };
-        let more = told(3);
-        assert_eq!(
-            more.as_deref(),
-            Some("crates/x/src: 3 are, 2 may: a b; c d")
-        );
-        assert_eq!(told(2), None);
-        let fewer = told(1);
-        assert!(fewer.is_some_and(|told| told.contains("set the number in xtask/src/cycles")));
+        let mut files = Vec::new();
+        for name in ["x", "sim"] {
+            files.push(file(
+                &format!("crates/{name}/src/a.rs"),
+                "use crate::b::X;\n",
+            ));
+            files.push(file(
+                &format!("crates/{name}/src/b.rs"),
+                "use crate::a::Y;\n",
+            ));
+        }
+        let mut problems = Vec::new();
+        check(&files, &mut problems);
+        let told = "crates/x/src: modules import each other in a cycle: a b";
+        assert_eq!(problems, [told]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! How an authority's files are written: one command after the other, and each file as a whole.
+//! The names of an authority's files, and how they are written: one command after the other, and
+//! each file as a whole.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -7,7 +8,24 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::AuthorityError;
+use super::error::AuthorityError;
+
+/// Certificate and key of the authority.
+pub const CA_CERTIFICATE: &str = "ca.crt";
+/// Its private key.
+pub const CA_KEY: &str = "ca.key";
+/// What it has issued, with what `renew` has replaced: see
+/// [`IssuedCertificate`](super::IssuedCertificate).
+pub const INDEX: &str = "issued.txt";
+/// What it has revoked.
+pub const REVOKED: &str = "crl.pem";
+
+/// The same as text, which a new list is made of: a line with the last list's number, and one with
+/// serial number and time, seconds since the Unix epoch, for each certificate.
+pub const REGISTER: &str = "revoked.txt";
+
+pub(super) const KEY_MODE: u32 = 0o600;
+pub(super) const CERTIFICATE_MODE: u32 = 0o644;
 
 /// Time to wait before the user is told about the wait.
 const PATIENCE: Duration = Duration::from_secs(1);

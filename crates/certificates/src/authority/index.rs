@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::files::{file_error, replace_for_owner};
-use super::{AuthorityError, INDEX};
+use super::error::AuthorityError;
+use super::files::{INDEX, file_error, replace_for_owner};
 use crate::facts::Facts;
 
 /// Nobody else may read which devices there are.

@@ -1,24 +1,16 @@
-//! What an authority has revoked, and how it comes to that.
+//! How an authority revokes certificates.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use time::Duration;
-use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
-use super::files::{file_error, replace};
+use super::error::AuthorityError;
+use super::files::{CA_CERTIFICATE, CERTIFICATE_MODE, INDEX, REGISTER, REVOKED, replace};
 use super::index::{Index, IssuedCertificate};
-use super::{
-    Authority, AuthorityError, BACKDATED, CA_CERTIFICATE, CERTIFICATE_MODE, INDEX, REGISTER,
-    REVOKED, date,
-};
+use super::revoked::{NUMBER, read_serial, revoked};
+use super::{Authority, BACKDATED, date};
 use crate::facts::Facts;
-use crate::pem;
-
-/// Begins the line with the number.
-const NUMBER: &str = "list";
 
 /// Days that a revocation list is valid: brokers refuse clients by an expired list.
 const LIST_DAYS: i64 = 365;
@@ -210,89 +202,6 @@ impl Authority {
     }
 }
 
-/// As people and OpenSSL write it, in the form that certificates have: whole bytes in small
-/// letters, with no zero byte before them but that which makes it positive.
-fn read_serial(text: &str) -> Option<String> {
-    let digits = text.trim().to_ascii_lowercase().replace(':', "");
-    let digits = digits.strip_prefix("0x").unwrap_or(&digits);
-    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    is_number.then_some(())?;
-    let digits = digits.trim_start_matches('0');
-    let mut serial = match digits.len() % 2 {
-        0 => digits.to_owned(),
-        _ => format!("0{digits}"),
-    };
-    if serial.as_bytes().first().is_none_or(|first| *first >= b'8') {
-        serial.insert_str(0, "00");
-    }
-    Some(serial)
-}
-
-/// Number of the last list, serial numbers that are revoked and when each was.
-pub(super) fn revoked(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
-    let (in_list, mut all) = listed(directory)?;
-    let (in_register, registered) = registered(directory)?;
-    for (serial, secs) in registered {
-        if !all.iter().any(|(known, _)| *known == serial) {
-            all.push((serial, secs));
-        }
-    }
-    Ok((in_list.max(in_register), all))
-}
-
-/// What the register has; nothing if it is not there, as before the first list.
-fn registered(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
-    let path = directory.join(REGISTER);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Vec::new())),
-        Err(error) => return Err(file_error(&path)(error)),
-    };
-    let (mut number, mut all) = (0, Vec::new());
-    for (at, line) in text.lines().enumerate() {
-        let understood = line.split_once(' ').and_then(|(name, value)| {
-            if name == NUMBER {
-                number = value.parse().ok()?;
-            } else {
-                all.push((read_serial(name)?, value.parse().ok()?));
-            }
-            Some(())
-        });
-        understood.ok_or_else(|| {
-            let (path, line) = (path.display(), at + 1);
-            AuthorityError::Unusable(format!(
-                "{path} line {line}: neither `{NUMBER} NUMBER` nor a serial number and a time"
-            ))
-        })?;
-    }
-    Ok((number, all))
-}
-
-/// What the list has.
-fn listed(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
-    let path = directory.join(REVOKED);
-    if !path.exists() {
-        return Ok((0, Vec::new()));
-    }
-    let lists = pem::revocation_lists(&path)?;
-    let unreadable = || AuthorityError::Unusable(format!("{}: it cannot be read", path.display()));
-    let der = lists.first().ok_or_else(unreadable)?;
-    let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| unreadable())?;
-    let number = list.crl_number().map_or(0, |number| {
-        let digits = number.to_u64_digits();
-        digits.first().copied().unwrap_or(0)
-    });
-    let revoked = list.iter_revoked_certificates().map(|entry| {
-        let serial = entry
-            .raw_serial()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        (serial, entry.revocation_date.timestamp())
-    });
-    Ok((number, revoked.collect()))
-}
-
 fn bytes_of(hexadecimal: &str) -> Vec<u8> {
     let digits: Vec<u8> = hexadecimal
         .chars()
@@ -303,28 +212,4 @@ fn bytes_of(hexadecimal: &str) -> Vec<u8> {
         .chunks(2)
         .map(|pair| pair.iter().fold(0, |all, digit| all << 4 | digit))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::read_serial;
-
-    #[test]
-    fn serial_numbers_are_read_in_every_form() {
-        for (text, read) in [
-            ("4a00ff", Some("4a00ff")),
-            ("4A:00:FF", Some("4a00ff")),
-            ("0x4A00FF", Some("4a00ff")),
-            ("004a00ff", Some("4a00ff")),
-            ("8f", Some("008f")),
-            ("008F", Some("008f")),
-            ("123", Some("0123")),
-            ("0", Some("00")),
-            ("", None),
-            ("0x", None),
-            ("device-7", None),
-        ] {
-            assert_eq!(read_serial(text).as_deref(), read, "{text}");
-        }
-    }
 }

@@ -11,7 +11,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::{Endpoint, NetError};
+use super::endpoint::Endpoint;
+use super::error::NetError;
 
 /// A connection as bytes.
 pub(super) enum Carrier {

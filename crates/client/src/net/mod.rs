@@ -4,103 +4,27 @@
 //! session the time. It does not know packets, and it never connects again by itself.
 
 mod carrier;
+mod endpoint;
+mod error;
 mod stream;
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
-use tokio_rustls::rustls::ClientConfig;
 
 use crate::options::ConnectOptions;
 use crate::session::{Event, Session, SessionError};
 use carrier::Carrier;
+pub use endpoint::{Endpoint, Transport};
+pub use error::NetError;
 use stream::Stream;
-
-/// How the Network Connection carries packets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// Directly over TCP.
-    Tcp,
-    /// In binary WebSocket frames, subprotocol `mqtt`. MQTT 5.0 §6.
-    WebSocket {
-        /// The path of the request, beginning with `/`.
-        path: String,
-    },
-}
-
-/// Where and how to connect.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Addresses that `host` was resolved to, tried in turn; none: it is resolved. For callers that
-    /// decide which addresses may be connected to.
-    pub resolved: Option<Vec<SocketAddr>>,
-    /// Connect to this Unix socket instead; host and port are names then, no more.
-    pub unix: Option<PathBuf>,
-    /// What is spoken over TCP.
-    pub transport: Transport,
-    /// The local address to connect from.
-    pub bind: Option<IpAddr>,
-    /// Whether to disable Nagle's algorithm.
-    pub no_delay: bool,
-    /// Settings of TLS; none: the connection is not encrypted.
-    pub tls: Option<Arc<ClientConfig>>,
-}
-
-impl Endpoint {
-    /// An endpoint over TCP without further wishes, with small packets sent at once.
-    pub fn tcp(host: impl Into<String>, port: u16) -> Self {
-        let (transport, bind) = (Transport::Tcp, None);
-        Self {
-            host: host.into(),
-            port,
-            resolved: None,
-            unix: None,
-            transport,
-            bind,
-            no_delay: true,
-            tls: None,
-        }
-    }
-}
-
-/// Why a network connection failed or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum NetError {
-    /// The host name has no address.
-    #[error("{0}: no such host")]
-    Lookup(String),
-    /// The system refused: no connection, reset, and so on.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// No encrypted connection came about, or what came cannot be decrypted.
-    #[error("TLS: {0}")]
-    Tls(tokio_rustls::rustls::Error),
-    /// The WebSocket handshake failed, or a frame was not valid.
-    #[error("WebSocket: {0}")]
-    WebSocket(String),
-    /// The server closed the connection.
-    #[error("the server closed the connection")]
-    Closed,
-    /// The session asked to close the connection.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// There is no connection.
-    #[error("not connected")]
-    NotConnected,
-}
 
 /// A session with at most one network connection at a time.
 pub struct Client {

@@ -14,7 +14,8 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::carrier::{Carrier, io_error};
-use super::{Endpoint, NetError};
+use super::endpoint::Endpoint;
+use super::error::NetError;
 
 /// Bytes read or framed at a time.
 const CHUNK_BYTES: usize = 64 * 1024;

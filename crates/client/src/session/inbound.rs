@@ -1,21 +1,12 @@
-//! Packets from the server.
+//! What is known of incoming messages: their Topic Aliases, and receipts.
 //!
-//! Responsible for what each received packet means for the session: the answer to CONNECT,
-//! messages with their Topic Aliases and QoS 2 receipts, ends of requests. Outgoing messages and
-//! their acknowledgements are `outbound`'s. MQTT 5.0 §3.2, §3.3, §4.3.
+//! MQTT 5.0 §3.3, §4.3.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use martlet_codec::{
-    Ack, AckKind, ConnAck, DecodeError, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode,
-};
+use martlet_codec::{DecodeError, PacketId, ProtocolVersion, Publish, QoS, ReasonCode};
 
-use super::{
-    ConnAckInfo, Direction, Event, Message, MessageProperties, PacketSummary, Session,
-    SessionError, State,
-};
-use crate::message::UserPropertyList;
+use super::event::SessionError;
 use crate::options::ConnectOptions;
 
 /// What is known of incoming messages.
@@ -27,14 +18,14 @@ pub(super) struct Inbound {
     alias_maximum: u16,
     receive_maximum: u16,
     /// QoS 1 messages delivered and not acknowledged, which only manual acknowledgement leaves.
-    qos1_count: u32,
+    pub(super) qos1_count: u32,
     /// QoS 2 messages received and not released [MQTT-4.3.3-9]. Part of the Session State.
-    unreleased: HashMap<PacketId, Qos2Progress>,
+    pub(super) unreleased: HashMap<PacketId, Qos2Progress>,
 }
 
 /// How far a QoS 2 message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Qos2Progress {
+pub(super) enum Qos2Progress {
     /// Delivered; PUBREC waits for the user.
     Delivered,
     /// PUBREC was sent.
@@ -59,232 +50,49 @@ impl Inbound {
         self.unreleased
             .retain(|_, receipt| *receipt == Qos2Progress::Acknowledged);
     }
-}
-
-impl Session {
-    /// Acknowledges a message of QoS 1 (PUBACK) or QoS 2 (PUBREC); only with manual
-    /// acknowledgement. A `reason` of 128 or above refuses it, which MQTT 5.0 alone can say.
-    /// Nothing happens if the message is of an earlier connection: it comes again.
-    pub fn acknowledge(&mut self, qos: QoS, packet_id: PacketId, reason: ReasonCode) {
-        if self.state != State::Connected {
-            return;
-        }
-        match qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => {
-                self.inbound.qos1_count = self.inbound.qos1_count.saturating_sub(1);
-                self.send_ack(AckKind::PubAck, packet_id, reason);
-            }
-            QoS::ExactlyOnce => {
-                if let Some(receipt) = self.inbound.unreleased.get_mut(&packet_id) {
-                    *receipt = Qos2Progress::Acknowledged;
-                    if reason.is_error() && self.version.is_v5() {
-                        self.inbound.unreleased.remove(&packet_id);
-                    }
-                    self.send_ack(AckKind::PubRec, packet_id, reason);
-                }
-            }
-        }
-    }
-
-    /// Takes one packet.
-    pub(super) fn receive_packet(
-        &mut self,
-        packet: Packet<'_>,
-        now: Duration,
-    ) -> Result<(), SessionError> {
-        match (self.state, packet) {
-            (State::Connecting, Packet::ConnAck(packet)) => self.receive_connack(&packet, now),
-            (State::Connecting, Packet::Auth(packet)) => self.receive_auth(&packet, now),
-            (State::Connected, Packet::Publish(packet)) => self.receive_publish(&packet, now),
-            (State::Connected, Packet::PubAck(ack)) => self.receive_puback(&ack, now),
-            (State::Connected, Packet::PubRec(ack)) => self.receive_pubrec(&ack, now),
-            (State::Connected, Packet::PubRel(ack)) => self.receive_pubrel(&ack, now),
-            (State::Connected, Packet::PubComp(ack)) => self.receive_pubcomp(&ack, now),
-            (State::Connected, Packet::SubAck(packet)) => self.receive_suback(&packet),
-            (State::Connected, Packet::UnsubAck(packet)) => self.receive_unsuback(&packet),
-            (State::Connected, Packet::PingResp) => {
-                self.trace(Direction::Received, || PacketSummary::PingResp);
-                Ok(())
-            }
-            (State::Connected, Packet::Disconnect(packet)) if self.version.is_v5() => {
-                self.receive_disconnect(&packet);
-                Ok(())
-            }
-            _ => Err(DecodeError::protocol("a packet that is not allowed here", "").into()),
-        }
-    }
-
-    fn receive_connack(&mut self, packet: &ConnAck<'_>, now: Duration) -> Result<(), SessionError> {
-        let code = match self.version.is_v5() {
-            true => packet.reason.code(),
-            false => packet.reason.connect_return_code(),
-        };
-        self.trace(Direction::Received, || PacketSummary::ConnAck { code });
-        let properties = &packet.properties;
-        if packet.reason.is_error() {
-            self.state = State::Disconnected;
-            let reason_string = properties.reason_string.map(str::to_owned);
-            self.events.push_back(Event::Refused {
-                code,
-                reason: packet.reason,
-                reason_string,
-            });
-            return Ok(());
-        }
-        if self.clean_start && packet.session_present {
-            // [MQTT-3.2.2-4] We said that there is none.
-            let what = "Session Present after Clean Start";
-            return Err(DecodeError::protocol(what, "MQTT-3.2.2-2").into());
-        }
-        self.check_server(packet)?;
-        if let Some(client_id) = properties.assigned_client_id {
-            client_id.clone_into(&mut self.client_id);
-        }
-        if let Some(secs) = properties.server_keep_alive_secs {
-            self.keep_alive.set_interval(secs);
-        }
-        self.server = ConnAckInfo {
-            session_present: packet.session_present,
-            client_id: self.client_id.clone(),
-            keep_alive_secs: self.keep_alive.secs(),
-            session_expiry_secs: properties.session_expiry_secs,
-            receive_maximum: properties.receive_maximum,
-            maximum_qos: properties.maximum_qos,
-            retain_available: properties.retain_available,
-            maximum_packet_size: properties.maximum_packet_size,
-            topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
-            response_information: properties.response_information.map(str::to_owned),
-            user_properties: UserPropertyList::from_packet(&properties.user_properties),
-        };
-        self.state = State::Connected;
-        self.events
-            .push_back(Event::Connected(Box::new(self.server.clone())));
-        if !packet.session_present {
-            self.inbound.unreleased.clear();
-        }
-        self.resume(packet.session_present, now);
-        Ok(())
-    }
-
-    fn receive_publish(&mut self, packet: &Publish<'_>, now: Duration) -> Result<(), SessionError> {
-        let topic = self.resolve_topic(packet)?;
-        self.trace(Direction::Received, || PacketSummary::Publish {
-            duplicate: packet.dup,
-            qos: packet.qos,
-            retain: packet.retain,
-            packet_id: packet.packet_id,
-            topic: topic.clone(),
-            payload_len: packet.payload.len(),
-        });
-        if let (QoS::ExactlyOnce, Some(packet_id)) = (packet.qos, packet.packet_id)
-            && let Some(receipt) = self.inbound.unreleased.get(&packet_id)
-        {
-            // [MQTT-4.3.3-10] The same message again: acknowledged again, not delivered again.
-            if *receipt == Qos2Progress::Acknowledged {
-                self.send_ack(AckKind::PubRec, packet_id, ReasonCode::Success);
-            }
-            return Ok(());
-        }
-        self.count_receipt(packet)?;
-        self.events.push_back(Event::Message(Box::new(Message {
-            topic,
-            payload: packet.payload.to_vec(),
-            qos: packet.qos,
-            retain: packet.retain,
-            duplicate: packet.dup,
-            packet_id: packet.packet_id,
-            properties: MessageProperties::from_packet(&packet.properties),
-        })));
-        if let Some(packet_id) = packet.packet_id
-            && !self.inbound.manual_acknowledgement
-        {
-            self.acknowledge(packet.qos, packet_id, ReasonCode::Success);
-            self.keep_alive.sent(now);
-        }
-        Ok(())
-    }
 
     /// Counts a QoS 1 or 2 message against our Receive Maximum.
-    fn count_receipt(&mut self, packet: &Publish<'_>) -> Result<(), SessionError> {
-        let inbound = &mut self.inbound;
+    pub(super) fn count_receipt(
+        &mut self,
+        packet: &Publish<'_>,
+        version: ProtocolVersion,
+    ) -> Result<(), SessionError> {
         let Some(packet_id) = packet.packet_id else {
             return Ok(());
         };
-        let under_way = inbound.qos1_count as usize + inbound.unreleased.len();
-        if self.version.is_v5() && under_way >= usize::from(inbound.receive_maximum) {
+        let under_way = self.qos1_count as usize + self.unreleased.len();
+        if version.is_v5() && under_way >= usize::from(self.receive_maximum) {
             let reason = ReasonCode::ReceiveMaximumExceeded;
             let what = "more messages than our Receive Maximum";
             return Err(DecodeError::of(reason, what, "MQTT-3.3.4-9").into());
         }
         match packet.qos {
-            QoS::ExactlyOnce => {
-                _ = inbound
-                    .unreleased
-                    .insert(packet_id, Qos2Progress::Delivered)
-            }
-            _ => inbound.qos1_count += 1,
+            QoS::ExactlyOnce => _ = self.unreleased.insert(packet_id, Qos2Progress::Delivered),
+            _ => self.qos1_count += 1,
         }
         Ok(())
     }
 
     /// The topic of a PUBLISH, remembered under its Topic Alias or found by it.
-    fn resolve_topic(&mut self, packet: &Publish<'_>) -> Result<String, SessionError> {
+    pub(super) fn resolve_topic(&mut self, packet: &Publish<'_>) -> Result<String, SessionError> {
         let invalid = |what| DecodeError::of(ReasonCode::TopicAliasInvalid, what, "MQTT-3.1.2-26");
-        let inbound = &mut self.inbound;
         let topic = packet.topic.map(|topic| topic.as_str().to_owned());
         let Some(alias) = packet.properties.topic_alias else {
             // The codec lets no PUBLISH through that has neither.
             return topic.ok_or_else(|| DecodeError::protocol("no topic", "").into());
         };
-        if alias.get() > inbound.alias_maximum {
+        if alias.get() > self.alias_maximum {
             return Err(invalid("Topic Alias above our maximum").into());
         }
         let index = usize::from(alias.get()) - 1;
         let Some(topic) = topic else {
-            let known = inbound.aliases.get(index).cloned().flatten();
+            let known = self.aliases.get(index).cloned().flatten();
             return known.ok_or_else(|| DecodeError::protocol("unknown Topic Alias", "").into());
         };
-        if inbound.aliases.len() <= index {
-            inbound.aliases.resize(index + 1, None);
+        if self.aliases.len() <= index {
+            self.aliases.resize(index + 1, None);
         }
-        inbound.aliases[index] = Some(topic.clone());
+        self.aliases[index] = Some(topic.clone());
         Ok(topic)
-    }
-
-    fn receive_pubrel(&mut self, ack: &Ack<'_>, now: Duration) -> Result<(), SessionError> {
-        let packet_id = ack.packet_id;
-        self.trace(Direction::Received, || PacketSummary::PubRel { packet_id });
-        let known = self.inbound.unreleased.remove(&packet_id).is_some();
-        // [MQTT-4.3.3-11] PUBCOMP answers every PUBREL.
-        let reason = match known {
-            true => ReasonCode::Success,
-            false => ReasonCode::PacketIdentifierNotFound,
-        };
-        self.send_ack(AckKind::PubComp, packet_id, reason);
-        self.keep_alive.sent(now);
-        Ok(())
-    }
-
-    fn receive_disconnect(&mut self, packet: &Disconnect<'_>) {
-        let reason = packet.reason;
-        self.trace(Direction::Received, || PacketSummary::Disconnect { reason });
-        self.state = State::Disconnected;
-        self.events.push_back(Event::Disconnected {
-            reason,
-            reason_string: packet.reason_string.map(str::to_owned),
-            server_reference: packet.server_reference.map(str::to_owned),
-        });
-    }
-
-    /// Appends an acknowledgement. A reason code that the version does not have is left out.
-    pub(super) fn send_ack(&mut self, kind: AckKind, packet_id: PacketId, reason: ReasonCode) {
-        Ack::new(packet_id, reason).encode(kind, self.version, &mut self.output);
-        self.trace(Direction::Sent, || match kind {
-            AckKind::PubAck => PacketSummary::PubAck { packet_id, reason },
-            AckKind::PubRec => PacketSummary::PubRec { packet_id, reason },
-            AckKind::PubRel => PacketSummary::PubRel { packet_id },
-            AckKind::PubComp => PacketSummary::PubComp { packet_id, reason },
-        });
     }
 }

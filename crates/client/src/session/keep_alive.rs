@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::SessionError;
+use super::event::SessionError;
 
 /// How long the server may take to answer CONNECT.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(30);

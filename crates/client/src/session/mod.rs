@@ -6,12 +6,16 @@
 //! and events. It knows no sockets, reads no clock, and does not decide when to connect again.
 //! MQTT 5.0 §3, §4.
 
+mod authenticate;
 mod authentication;
 mod event;
 mod in_flight;
 mod inbound;
 mod keep_alive;
 mod outbound;
+mod receive;
+mod requests;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -19,11 +23,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use martlet_codec::{
-    Connect, ConnectProperties, DecodeError, Disconnect, Packet, PacketId, ProtocolVersion,
-    ReasonCode, Will as WillPacket, decode_fixed_header,
+    Connect, ConnectProperties, DecodeError, Disconnect, Packet, ProtocolVersion, ReasonCode,
+    Will as WillPacket, decode_fixed_header,
 };
 
-use crate::message::{Message, MessageProperties, UserPropertyList};
+use crate::message::UserPropertyList;
 use crate::options::{ConnectOptions, Will};
 pub use authentication::Authentication;
 pub use event::{
@@ -33,23 +37,13 @@ pub use event::{
 use inbound::Inbound;
 use keep_alive::KeepAlive;
 use outbound::Outbound;
+use state::State;
 
 /// Largest packet accepted when the options name no Maximum Packet Size: all that the protocol
 /// can express.
 const PACKET_BYTES_MAX: usize = 268_435_455 + 5;
 /// Bytes of the input's memory that are kept for the next packet.
 const INPUT_KEPT_BYTES: usize = 256 << 10;
-
-/// Where the connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// No connection, or one that is being closed.
-    Disconnected,
-    /// CONNECT was sent.
-    Connecting,
-    /// CONNACK accepted us.
-    Connected,
-}
 
 /// An MQTT client session.
 pub struct Session {
@@ -103,6 +97,12 @@ impl Session {
     /// Chooses whether messages of QoS 1 and 2 wait for [`Self::acknowledge`].
     pub fn set_manual_acknowledgement(&mut self, manual: bool) {
         self.inbound.manual_acknowledgement = manual;
+    }
+
+    /// Chooses by which method the client proves who it is, from the next connection on; MQTT 5.0
+    /// alone has one. It takes the place of what the options name.
+    pub fn set_authentication(&mut self, authentication: Box<dyn Authentication + Send>) {
+        self.authentication = Some(authentication);
     }
 
     /// Chooses whether packets are reported as [`Event::Traced`].

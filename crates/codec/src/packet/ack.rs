@@ -3,7 +3,7 @@
 //! Knows the layout and which reason codes belong to which; not which acknowledgement is expected.
 //! MQTT 5.0 §3.4 to §3.7.
 
-use super::decode_reason;
+use super::layout::decode_reason;
 use crate::error::DecodeError;
 use crate::packet_id::PacketId;
 use crate::packet_type::PacketType;

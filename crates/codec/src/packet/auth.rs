@@ -3,7 +3,7 @@
 //! Knows the layout; whose turn it is and which method is used is the connection's business.
 //! MQTT 5.0 §3.15, §4.12.
 
-use super::{decode_reason, put_packet};
+use super::layout::{decode_reason, put_packet};
 use crate::error::DecodeError;
 use crate::packet_type::PacketType;
 use crate::primitive::{self, Reader};

@@ -3,7 +3,7 @@
 //! Knows the layout, and the return codes that stand for reason codes before 5.0; not when a
 //! connection is accepted. MQTT 5.0 §3.2, MQTT 3.1.1 §3.2.
 
-use super::{decode_reason, put_packet};
+use super::layout::{decode_reason, put_packet};
 use crate::error::DecodeError;
 use crate::packet_type::PacketType;
 use crate::primitive::{self, Reader};

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::put_packet;
+use super::layout::put_packet;
 use crate::error::DecodeError;
 use crate::packet_type::PacketType;
 use crate::primitive::{self, Reader};

@@ -3,7 +3,7 @@
 //! Knows the layout; which side may send which reason code, and what becomes of the Will, is the
 //! connection's business. MQTT 5.0 §3.14.
 
-use super::{decode_reason, empty_body, put_packet};
+use super::layout::{decode_reason, empty_body, put_packet};
 use crate::error::DecodeError;
 use crate::packet_type::PacketType;
 use crate::primitive::{self, Reader};

@@ -8,6 +8,7 @@ mod auth;
 mod connack;
 mod connect;
 mod disconnect;
+mod layout;
 mod publish;
 mod suback;
 mod subscribe;
@@ -28,9 +29,8 @@ pub use unsubscribe::{Unsubscribe, UnsubscribeFilters};
 use crate::error::DecodeError;
 use crate::header::{FixedHeader, decode_fixed_header};
 use crate::packet_type::PacketType;
-use crate::primitive;
-use crate::reason::ReasonCode;
 use crate::version::ProtocolVersion;
+use layout::empty_body;
 
 /// Any Control Packet.
 // A packet lives on the stack of the one who decodes it; boxing the large ones would allocate.
@@ -183,35 +183,4 @@ pub fn encode_pingreq(out: &mut Vec<u8>) {
 #[inline]
 pub fn encode_pingresp(out: &mut Vec<u8>) {
     out.extend_from_slice(&[PacketType::PingResp.first_byte(0), 0]);
-}
-
-/// Appends a packet with its reserved flags; `body` writes what follows the Fixed Header.
-fn put_packet(out: &mut Vec<u8>, packet_type: PacketType, body: impl FnOnce(&mut Vec<u8>)) {
-    out.push(packet_type.first_byte(packet_type.reserved_flags()));
-    primitive::put_with_length(out, body);
-}
-
-/// A reason code of a packet on 5.0.
-fn decode_reason(
-    value: u8,
-    packet_type: PacketType,
-    statement: &'static str,
-) -> Result<ReasonCode, DecodeError> {
-    match ReasonCode::from_u8(value) {
-        Some(reason) if reason.allowed_in(packet_type) => Ok(reason),
-        _ => Err(DecodeError::protocol(
-            "reason code is not one of this packet",
-            statement,
-        )),
-    }
-}
-
-fn empty_body(body: &[u8]) -> Result<(), DecodeError> {
-    if body.is_empty() {
-        return Ok(());
-    }
-    Err(DecodeError::malformed(
-        "a packet without fields has a Remaining Length above 0",
-        "",
-    ))
 }

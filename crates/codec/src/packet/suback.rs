@@ -2,7 +2,7 @@
 //!
 //! Knows the layout; what each code answers is a session's business. MQTT 5.0 §3.9, §3.11.
 
-use super::put_packet;
+use super::layout::put_packet;
 use crate::error::DecodeError;
 use crate::packet_id::PacketId;
 use crate::packet_type::PacketType;

@@ -3,7 +3,7 @@
 //! The filters are validated in one pass when decoding and read again when asked. That a filter is
 //! well formed is not checked here: a server answers that per filter. MQTT 5.0 §3.8.
 
-use super::put_packet;
+use super::layout::put_packet;
 use crate::error::DecodeError;
 use crate::packet_id::PacketId;
 use crate::packet_type::PacketType;

@@ -3,7 +3,7 @@
 //! The filters are validated in one pass when decoding and read again when asked. Whether there is
 //! such a subscription is a session's business. MQTT 5.0 §3.10.
 
-use super::put_packet;
+use super::layout::put_packet;
 use super::subscribe::FiltersLeft;
 use crate::error::DecodeError;
 use crate::packet_id::PacketId;

@@ -4,7 +4,7 @@
 //! MQTT 5.0 §2.2.2.
 
 use super::id::{Owner, PropertyId};
-use super::user::{UserProperties, encode_user_property};
+use super::user::UserProperties;
 use crate::error::DecodeError;
 use crate::primitive::{self, Reader};
 
@@ -107,42 +107,6 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Passes over the value of a property.
-pub(crate) fn skip_value(reader: &mut Reader<'_>, id: PropertyId) -> Result<(), DecodeError> {
-    use PropertyId as P;
-    match id {
-        P::PayloadFormatIndicator
-        | P::RequestProblemInformation
-        | P::RequestResponseInformation
-        | P::MaximumQoS
-        | P::RetainAvailable
-        | P::WildcardSubscriptionAvailable
-        | P::SubscriptionIdentifierAvailable
-        | P::SharedSubscriptionAvailable => reader.u8().map(drop),
-        P::ServerKeepAlive | P::ReceiveMaximum | P::TopicAliasMaximum | P::TopicAlias => {
-            reader.u16().map(drop)
-        }
-        P::MessageExpiryInterval
-        | P::SessionExpiryInterval
-        | P::WillDelayInterval
-        | P::MaximumPacketSize => reader.u32().map(drop),
-        P::SubscriptionIdentifier => reader.varint().map(drop),
-        P::ContentType
-        | P::ResponseTopic
-        | P::CorrelationData
-        | P::AssignedClientIdentifier
-        | P::AuthenticationMethod
-        | P::AuthenticationData
-        | P::ResponseInformation
-        | P::ServerReference
-        | P::ReasonString => reader.binary().map(drop),
-        P::UserProperty => {
-            reader.binary()?;
-            reader.binary().map(drop)
-        }
-    }
-}
-
 /// Reads the properties of a packet that has only a Reason String and User Properties.
 pub(crate) fn decode_reason_properties<'a>(
     body: &mut Reader<'a>,
@@ -207,12 +171,5 @@ pub(crate) fn put_binary_property(out: &mut Vec<u8>, id: PropertyId, value: Opti
     if let Some(value) = value {
         out.push(id.value());
         primitive::put_binary(out, value);
-    }
-}
-
-/// Appends each pair.
-pub(crate) fn put_user_properties(out: &mut Vec<u8>, user_properties: UserProperties<'_>) {
-    for (key, value) in user_properties.iter() {
-        encode_user_property(out, key, value);
     }
 }

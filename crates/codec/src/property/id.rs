@@ -1,7 +1,10 @@
-//! Property identifiers and where each is allowed.
+//! Property identifiers, where each is allowed, and of which type its value is.
 //!
 //! Knows table 2-4 of the specification; values are read in the modules beside it.
 //! MQTT 5.0 §2.2.2.2.
+
+use crate::error::DecodeError;
+use crate::primitive::Reader;
 
 /// The identifier of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -198,6 +201,42 @@ impl PropertyId {
             }
             Self::TopicAlias => Owner::PUBLISH,
             Self::UserProperty => Owner::ALL,
+        }
+    }
+
+    /// Passes over its value.
+    pub(crate) fn skip_value(self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        match self {
+            Self::PayloadFormatIndicator
+            | Self::RequestProblemInformation
+            | Self::RequestResponseInformation
+            | Self::MaximumQoS
+            | Self::RetainAvailable
+            | Self::WildcardSubscriptionAvailable
+            | Self::SubscriptionIdentifierAvailable
+            | Self::SharedSubscriptionAvailable => reader.u8().map(drop),
+            Self::ServerKeepAlive
+            | Self::ReceiveMaximum
+            | Self::TopicAliasMaximum
+            | Self::TopicAlias => reader.u16().map(drop),
+            Self::MessageExpiryInterval
+            | Self::SessionExpiryInterval
+            | Self::WillDelayInterval
+            | Self::MaximumPacketSize => reader.u32().map(drop),
+            Self::SubscriptionIdentifier => reader.varint().map(drop),
+            Self::ContentType
+            | Self::ResponseTopic
+            | Self::CorrelationData
+            | Self::AssignedClientIdentifier
+            | Self::AuthenticationMethod
+            | Self::AuthenticationData
+            | Self::ResponseInformation
+            | Self::ServerReference
+            | Self::ReasonString => reader.binary().map(drop),
+            Self::UserProperty => {
+                reader.binary()?;
+                reader.binary().map(drop)
+            }
         }
     }
 }

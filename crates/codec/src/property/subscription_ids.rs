@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use super::block::skip_value;
 use super::id::PropertyId;
 use crate::error::DecodeError;
 use crate::primitive::Reader;
@@ -99,7 +98,7 @@ impl Iterator for SubscriptionIdsIter<'_> {
                 self.left -= 1;
                 return self.reader.varint().ok();
             }
-            skip_value(&mut self.reader, id).ok()?;
+            id.skip_value(&mut self.reader).ok()?;
         }
     }
 }

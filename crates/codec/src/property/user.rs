@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use super::block::{put_user_properties, skip_value};
 use super::id::PropertyId;
 use crate::error::DecodeError;
 use crate::primitive::{self, Reader};
@@ -66,7 +65,9 @@ impl<'a> UserProperties<'a> {
 
     /// Appends the User Properties, each with its identifier, without a length in front.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
-        put_user_properties(out, *self);
+        for (key, value) in self.iter() {
+            encode_user_property(out, key, value);
+        }
     }
 }
 
@@ -116,7 +117,7 @@ impl<'a> Iterator for UserPropertiesIter<'a> {
                 let value = primitive::utf8(self.reader.binary().ok()?).ok()?;
                 return Some((key, value));
             }
-            skip_value(&mut self.reader, id).ok()?;
+            id.skip_value(&mut self.reader).ok()?;
         }
     }
 

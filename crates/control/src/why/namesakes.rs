@@ -1,5 +1,5 @@
-//! Names that may be meant by an unknown name: a device that was moved to a team, or a device, user,
-//! rule or key with a similar name.
+//! Names that may be meant by an unknown name: a device that was moved to a team, or a device,
+//! user, rule or key with a similar name.
 
 use martlet_registry::Snapshot;
 

@@ -1,5 +1,5 @@
-//! Commands and rollouts for a group that are not for one of its devices: it joined the group later,
-//! or was not active then.
+//! Commands and rollouts for a group that are not for one of its devices: it joined the group
+//! later, or was not active then.
 
 use super::Finding;
 use super::facts::Facts;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::settings::Address;
+use super::address::Address;
 
 /// Time limit of looking up a name.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);

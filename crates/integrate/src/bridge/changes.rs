@@ -8,7 +8,8 @@ use martlet_client::{
 };
 use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 
-use super::connection::{Change, ConnectionError, NamedConnection};
+use super::change::{Change, ConnectionError};
+use super::connection::NamedConnection;
 
 /// Changes that wait or are under way.
 #[derive(Debug, Default)]

@@ -13,15 +13,17 @@ use martlet_client::{
 use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 use tokio::time::timeout;
 
+use super::address::Address;
 use super::incoming::RECEIVE_MAXIMUM;
-use super::settings::{Address, BridgeSettings};
+use super::settings::BridgeSettings;
 use crate::masking::SecretTexts;
 use crate::runner::Backoff;
 use crate::secret::SecretValues;
 
 /// Time limit of a network connection to one address with its handshake.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Connections in a row that failed or were lost at once, from which on another client is suspected.
+/// Connections in a row that failed or were lost at once, from which on another client is
+/// suspected.
 const CLOSED_AGAIN: u32 = 2;
 /// Session Expiry Interval: never.
 const FOR_EVER: u32 = u32::MAX;

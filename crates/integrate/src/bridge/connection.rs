@@ -6,7 +6,6 @@
 //! here on the same topic, behind the prefix.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,8 @@ use martlet_broker::TO_BRIDGES;
 use martlet_codec::{QoS, TopicFilter, TopicName};
 use tokio::sync::{mpsc, oneshot};
 
-use super::worker::Ask;
+use super::ask::Ask;
+use super::change::{Change, ConnectionError};
 
 /// Subscriptions of one connection, at most.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
@@ -27,33 +27,6 @@ const NOT_RETAINED: &str = "m";
 
 /// User Property of a message that came in: the name of the connection.
 pub(super) const FROM: &str = "from";
-
-/// Why a subscription is not made or ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConnectionError {
-    /// There is no connection to the other broker, for this reason.
-    NotConnected(String),
-    /// The other broker or the connection rejects it, for this reason.
-    Refused(String),
-}
-
-impl fmt::Display for ConnectionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::NotConnected(why) | Self::Refused(why)) = self;
-        f.write_str(why)
-    }
-}
-
-impl std::error::Error for ConnectionError {}
-
-/// A change of the subscriptions, and who waits for it.
-#[derive(Debug)]
-pub(super) struct Change {
-    pub(super) filter: Box<str>,
-    /// None: the subscription ends.
-    pub(super) qos: Option<QoS>,
-    pub(super) answer: oneshot::Sender<Result<(), ConnectionError>>,
-}
 
 /// A named connection. Everybody who uses it has the same.
 #[derive(Debug)]

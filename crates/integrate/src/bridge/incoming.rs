@@ -15,8 +15,8 @@ use martlet_codec::{PacketId, QoS, ReasonCode};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::BridgeOrigin;
 use super::message::{Inward, inward};
+use super::origin::BridgeOrigin;
 use super::settings::BridgeSettings;
 use crate::incoming::Incoming;
 use crate::part::Part;

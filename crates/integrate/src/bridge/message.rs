@@ -8,11 +8,11 @@ use martlet_codec::{
     OutgoingPublish, ProtocolVersion, PublishProperties, QoS, encode_user_property,
 };
 
-use super::BridgeOrigin;
 use super::connection::FROM;
+use super::origin::BridgeOrigin;
 use super::protocol::is_topic_of_node;
 use super::settings::BridgeSettings;
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 use crate::via::PROPERTY as VIA;
 
 /// What the bridge does with a message of this node.

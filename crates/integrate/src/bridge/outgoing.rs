@@ -13,7 +13,7 @@ use martlet_codec::{ProtocolVersion, QoS, ReasonCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::sink::Outcome;
+use crate::outcome::Outcome;
 
 /// Time after which a batch is answered as far as it has come. Below the time limit of the runner.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);

@@ -11,8 +11,8 @@ use martlet_broker::{RetainedPage, RetainedQuery, TenantId};
 use martlet_client::{RequestId, Session};
 use tracing::warn;
 
-use super::BridgeOrigin;
 use super::message::retained;
+use super::origin::BridgeOrigin;
 use super::settings::BridgeSettings;
 
 /// Messages that are read at once.

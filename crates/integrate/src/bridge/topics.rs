@@ -6,6 +6,9 @@ use std::fmt;
 
 use martlet_codec::{QoS, TopicFilter, TopicName};
 
+/// Highest QoS of topics whose lines name none.
+pub const DEFAULT_QOS: QoS = QoS::AtLeastOnce;
+
 /// Which way messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

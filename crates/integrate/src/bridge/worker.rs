@@ -20,24 +20,24 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
+use super::ask::Ask;
 use super::changes::Changes;
 use super::connecting;
-use super::connection::Change;
 use super::incoming::Inbox;
-use super::outgoing::{Messages, Outbox, Server};
+use super::origin::BridgeOrigin;
+use super::outgoing::{Outbox, Server};
 use super::protocol::{OtherNode, is_topic_of_node, topic_of_node};
+use super::publisher::PUBLISHER;
 use super::retained_transfer::RetainedTransfer;
 use super::room::Room;
 use super::settings::{BridgeSettings, Start};
 use super::status::{Status, Trouble};
-use super::{BridgeOrigin, PUBLISHER};
 use crate::host::Host;
 use crate::incoming::Incoming;
 use crate::masking::SecretTexts;
 use crate::part::Part;
 use crate::runner::{Command, Teller};
 use crate::secret::SecretsReceiver;
-use crate::sink::Outcome;
 
 /// After a connection that lasted this long, the next pause is the shortest again.
 const LASTED: Duration = Duration::from_secs(10);
@@ -49,21 +49,6 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 /// Why what waits is not sent while the bridge changes its version of MQTT, or fetches messages
 /// again.
 const CONNECTS_AGAIN: &str = "the bridge connects again";
-
-/// What a worker is asked.
-#[derive(Debug)]
-pub(super) enum Ask {
-    /// To send these messages.
-    Send(Messages, oneshot::Sender<Vec<Outcome>>),
-    /// To change the subscriptions of a named connection.
-    Change(Change),
-    /// To look whether a named connection is to be connected now.
-    Look,
-    /// To connect at once, if there is no connection.
-    Connect,
-    /// As [`Ask::Connect`], and to say what came of it.
-    Test(oneshot::Sender<Result<(), String>>),
-}
 
 /// Something that came to the worker, but not from the other broker.
 enum WorkerMessage {

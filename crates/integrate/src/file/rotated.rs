@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, OFlags};
 
-use super::FileSettings;
+use super::settings::FileSettings;
 
 /// Payloads are in it, so it is for its owner and group alone.
 const MODE: u32 = 0o640;

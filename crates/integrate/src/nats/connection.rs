@@ -23,8 +23,8 @@ use super::guard::{Excess, check_max_payload};
 use super::relay::Relay;
 use super::server::ServerSettings;
 use crate::masking::SecretTexts;
+use crate::outcome::Outcome;
 use crate::secret::SecretValues;
-use crate::sink::Outcome;
 use crate::words::error_words;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

@@ -1,13 +1,27 @@
 //! What the sink shows a server: a name and a password, a token, an nkey, or a JWT with an nkey.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_nats::{Auth, AuthError, ServerAddr};
 use nkeys::KeyPair;
 
-use super::server::Credentials;
 use crate::masking::SecretTexts;
 use crate::secret::{SecretValue, SecretValues, Template};
+
+/// What the node shows the server.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// File with a JWT and the seed of its nkey.
+    pub file: Option<PathBuf>,
+    /// Seed of an nkey.
+    pub nkey: Option<Template>,
+    /// Token.
+    pub token: Option<Template>,
+    /// User name.
+    pub user: Option<Box<str>>,
+    /// Password.
+    pub password: Option<Template>,
+}
 
 /// Credentials with the values of their secrets.
 #[derive(Default)]

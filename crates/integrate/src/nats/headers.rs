@@ -4,8 +4,8 @@ use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use martlet_broker::RetainedInfo;
 use martlet_codec::PublishProperties;
 
-use super::NatsSettings;
-use crate::sink::SinkMessage;
+use super::settings::NatsSettings;
+use crate::sink_message::SinkMessage;
 use crate::via;
 
 /// Header with the nodes that a message has passed.

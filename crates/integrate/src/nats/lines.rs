@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 
 /// Most lines in a second. One more line counts the messages that have none.
 const LINES_MAX: u32 = 10;

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::future::IntoFuture as _;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_nats::header::HeaderMap;
@@ -22,8 +22,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::connection::NatsConnection;
+use super::next_expiry::NextExpiry;
 use super::raw::RawMessage;
-use super::{NatsSettings, bucket, headers, open};
+use super::settings::NatsSettings;
+use super::{bucket, headers, open};
 use crate::host::Host;
 use crate::input_memory::{InputMemory, InputShare};
 use crate::runner::Activity;
@@ -45,30 +47,6 @@ const KEY_WITHIN: Duration = Duration::from_secs(10);
 const CONSUMER_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// Header by which the server changes a key only if its last revision is this one; 0 is none.
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
-
-/// When the next retained message expires that is in the bucket. The sink and the task share it;
-/// the task ends when the sink is gone.
-#[derive(Debug, Default)]
-pub(super) struct NextExpiry(Mutex<Option<Instant>>);
-
-impl NextExpiry {
-    /// A message is in the bucket that expires after so many seconds.
-    pub(super) fn note(&self, secs: u32) {
-        let at = Instant::now() + Duration::from_secs(secs.into());
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *next = Some(next.map_or(at, |next| next.min(at)));
-    }
-
-    /// Whether one has expired. If so, a comparison finds the next one.
-    fn take_if_passed(&self) -> bool {
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_passed = next.is_some_and(|at| at <= Instant::now());
-        if has_passed {
-            *next = None;
-        }
-        has_passed
-    }
-}
 
 /// The task of a sink with a bucket.
 pub(super) struct Mirror {

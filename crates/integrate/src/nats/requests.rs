@@ -20,12 +20,14 @@ use super::server::{
 };
 use super::subject::check_filter;
 use super::topic::TopicTemplate;
+use crate::configured_sink::ConfiguredSink;
 use crate::host::{Host, RequestTrouble, Response};
 use crate::input_memory::InputShare;
-use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::kind::{Key, Kind, Surroundings, Takes};
 use crate::runner::Settings;
 use crate::secret::SecretsReceiver;
 use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
+use crate::table::Table;
 use crate::words::error_words;
 
 /// The kind of source `nats-requests`.

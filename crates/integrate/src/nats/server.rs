@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::credentials::key_pair;
-use crate::kind::{Key, Surroundings, Table, Takes};
+use super::credentials::{Credentials, key_pair};
+use crate::kind::{Key, Surroundings, Takes};
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretValues, Template};
+use crate::table::Table;
 
 pub(super) const URL: Key = Key::new(
     "url",
@@ -67,21 +68,6 @@ pub struct ServerSettings {
     pub timeout: Duration,
     /// Private networks that it may be in.
     pub allowed: AllowedNetworks,
-}
-
-/// What the node shows the server.
-#[derive(Clone, Debug, Default)]
-pub struct Credentials {
-    /// File with a JWT and the seed of its nkey.
-    pub file: Option<PathBuf>,
-    /// Seed of an nkey.
-    pub nkey: Option<Template>,
-    /// Token.
-    pub token: Option<Template>,
-    /// User name.
-    pub user: Option<Box<str>>,
-    /// Password.
-    pub password: Option<Template>,
 }
 
 impl ServerSettings {

@@ -4,7 +4,7 @@
 
 use martlet_codec::PublishProperties;
 
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 
 /// Bytes of a subject, at most. A server closes a connection whose control line is longer than
 /// 4,096 bytes, in which the subject and the inbox of the answer stand.
@@ -288,7 +288,7 @@ fn mqtt_subject(topic: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::Publisher;
+    use crate::publisher::Publisher;
 
     fn token(name: &str) -> String {
         let mut subject = "raw.".to_owned();

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use super::complaints::Limit;
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 
 /// Most messages that are remembered.
 const SUSPECTS_MAX: usize = 10_000;

@@ -324,8 +324,9 @@ async fn perform<S: Sink>(
 mod tests {
     use super::*;
     use crate::caught::end_thread;
+    use crate::outcome::Outcome;
     use crate::runner::clock::RuntimeClock;
-    use crate::sink::{Outcome, SinkMessage};
+    use crate::sink_message::SinkMessage;
 
     /// Its panics are not unwound, as in the program.
     struct Panics;

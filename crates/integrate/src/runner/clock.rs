@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::host::HostFuture;
+use crate::host_future::HostFuture;
 
 /// Tells a runner the time.
 pub trait Clock: Send + Sync + 'static {

@@ -3,7 +3,7 @@
 //! A target that answers all messages with errors is at fault, and not the messages: after some in
 //! a row that were given up, with none delivered between them, the next one is tried without end.
 
-use crate::sink::Outcome;
+use crate::outcome::Outcome;
 
 /// Messages in a row that are given up.
 const IN_A_ROW_MAX: u32 = 3;

@@ -7,7 +7,7 @@ use martlet_broker::{OnFull, PartQueueState, TenantId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::Settings;
+use super::settings::Settings;
 use crate::incoming::Incoming;
 use crate::sink::AccessRefused;
 

@@ -1,11 +1,13 @@
 //! The task of one sink. It attaches a durable part of the node, hands its messages to the sink in
 //! batches, and settles them when the sink has them.
 //!
+//! * `settings`: how it is run
 //! * `handle`: how others read its state and tell it something
 //! * `core`: what it holds and what it is told; all but the sink
 //! * `clock`: its time
 //! * `giving_up`: when a message at which the sink fails again and again is given up
 //! * `source`: the task of a source
+//! * `unsettled_message`: a message in its hand
 //! * `waiting`: clients whose messages wait for it
 //! * `caller`, `attempt`, `backoff`: the thread of the sink, one call, and the pause before the
 //!   next
@@ -19,11 +21,14 @@ mod backoff;
 mod caller;
 mod clock;
 mod core;
+mod ends_with;
 mod giving_up;
 mod handle;
+mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unsettled_message;
 mod waiting;
 
 use std::future::{Future, pending};
@@ -31,128 +36,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::PartQueueLimits;
 use tokio::sync::mpsc;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub(crate) use handle::Teller;
 pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State, ToldCommand};
+pub use settings::{ALL_TENANTS, CLIENT_IDS, MAX_ATTEMPTS, OnReject, Settings};
 
 use self::attempt::Broken;
 use self::caller::{CallRuntime, CallerAnswer, Request, SinkCaller};
 use self::clock::RuntimeClock;
 use self::core::{Core, RunnerMessage};
+use self::ends_with::EndsWith;
 use self::handle::Shared;
+use self::settings::TEST_WITHIN;
 pub(crate) use self::source::SourceRunner;
-use crate::bridge::BroughtTopics;
+use crate::dead_letters::DeadLetter;
 use crate::feed::{Feeder, Ticket};
 use crate::host::Host;
-use crate::sink::{Sink, SinkMessage};
-
-/// As [`Settings::max_attempts`], unless the configuration says otherwise. With the pauses between
-/// them they take some minutes.
-pub const MAX_ATTEMPTS: u32 = 10;
-
-/// Time limit of a test.
-const TEST_WITHIN: Duration = Duration::from_secs(30);
-
-/// What happens when the sink refuses a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnReject {
-    /// The message becomes a dead letter, and those behind it go on.
-    #[default]
-    DeadLetter,
-    /// The integration stops before that message, until it is resumed.
-    Stop,
-}
-
-/// How a sink is run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Kind of the sink, such as `file`.
-    pub kind: &'static str,
-    /// Name, which no other integration of this kind has.
-    pub name: Box<str>,
-    /// Team whose tenant's messages it takes; empty is the common tenant, [`ALL_TENANTS`] all of
-    /// them.
-    pub tenant: Arc<str>,
-    /// User or device by whose rules a source publishes; none: no rules limit it.
-    pub publish_as: Option<Arc<str>>,
-    /// Topic Filters, without `$share`.
-    pub filters: Vec<Box<str>>,
-    /// Topics of messages that it brings from elsewhere as a bridge.
-    pub brings: Vec<BroughtTopics>,
-    /// Whether QoS 0 messages are kept in the queue too.
-    pub keeps_qos0: bool,
-    /// Bounds of the queue.
-    pub queue: PartQueueLimits,
-    /// What happens to messages that the sink refuses.
-    pub on_reject: OnReject,
-    /// Attempts of one message, as
-    /// [`Outcome::FailedAtMessage`](crate::Outcome::FailedAtMessage) counts them, after which it
-    /// counts as refused; 0: without end.
-    pub max_attempts: u32,
-    /// Messages of a batch, at most, and messages in hand: 1 to 65,535. The node's
-    /// `limits.in_flight` is a bound too.
-    pub batch_messages: u16,
-    /// Longest time between the beginnings of two calls of a few messages. Where messages follow
-    /// each other closely, they are handed over together: the threads that a call wakes cost more
-    /// than a message.
-    pub called_every: Duration,
-    /// Messages that each lane hands over before they are settled, at most, as long as they are
-    /// small: the next batch is there when the sink has taken one. 0: as many as
-    /// [`Self::batch_messages`] and the node's `limits.in_flight` allow.
-    pub in_hand: u16,
-    /// Bytes of a batch, at most; one message may be larger.
-    pub batch_bytes: usize,
-    /// Time limit of one call of the sink.
-    pub deliver_within: Duration,
-    /// Pauses after failures.
-    pub backoff: Backoff,
-}
-
-impl Settings {
-    /// Settings with the defaults: dead letters, ten attempts, batches of 1,000 messages and 1 MiB,
-    /// 30 s.
-    pub fn new(kind: &'static str, name: &str, filters: Vec<Box<str>>) -> Self {
-        Self {
-            kind,
-            name: name.into(),
-            tenant: "".into(),
-            publish_as: None,
-            filters,
-            brings: Vec::new(),
-            keeps_qos0: false,
-            queue: PartQueueLimits::default(),
-            on_reject: OnReject::default(),
-            max_attempts: MAX_ATTEMPTS,
-            batch_messages: 1_000,
-            called_every: Duration::from_millis(1),
-            in_hand: 0,
-            batch_bytes: 1 << 20,
-            deliver_within: Duration::from_secs(30),
-            backoff: Backoff::default(),
-        }
-    }
-
-    /// It takes the messages of the tenant of one team.
-    pub fn is_of_team(&self) -> bool {
-        !self.tenant.is_empty() && *self.tenant != *ALL_TENANTS
-    }
-
-    /// Client Identifier of its part. Its sessions have this name with the number of a lane, see
-    /// [`lane_name`](martlet_broker::lane_name).
-    pub fn client_id(&self) -> String {
-        format!("{CLIENT_IDS}{}/{}", self.kind, self.name)
-    }
-}
-
-/// As [`Settings::tenant`]: messages of all tenants. For integrations of the node itself alone.
-pub const ALL_TENANTS: &str = "*";
-
-/// Client Identifiers of integrations begin with this.
-pub const CLIENT_IDS: &str = "$integration/";
+use crate::sink::Sink;
+use crate::sink_message::SinkMessage;
 
 /// Time within which what comes while the sink is called is to be seen in the state.
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
@@ -378,7 +282,7 @@ impl<S: Sink> Runner<S> {
         let Some(letters) = self.core.load_letters().await else {
             return;
         };
-        let batch = letters.iter().map(SinkMessage::of_letter);
+        let batch = letters.iter().map(DeadLetter::message);
         let batch: Vec<SinkMessage> = batch.map(|one| self.core.with_team(one)).collect();
         if batch.is_empty() {
             return;
@@ -427,18 +331,5 @@ impl CallTimes {
     /// The state has changed.
     fn show_soon(&mut self, now: Duration) {
         self.show_at.get_or_insert(now + SHOWN_WITHIN);
-    }
-}
-
-/// Sets the state to ended when the task ends, however that happens.
-struct EndsWith(Arc<Shared>);
-
-impl Drop for EndsWith {
-    fn drop(&mut self) {
-        {
-            let mut state = self.0.lock();
-            (state.activity, state.is_attached) = (Activity::Ended, false);
-        }
-        self.0.tell_changed();
     }
 }

@@ -14,11 +14,11 @@ use martlet_codec::ReasonCode;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::EndsWith;
-use super::Settings;
+use super::ends_with::EndsWith;
 use super::handle::{
     Activity, Command, CommandError, Counts, Failure, Handle, RunnerCommand, Shared,
 };
+use super::settings::{Settings, TEST_WITHIN};
 use crate::host::{Host, SavedState};
 use crate::part::Part;
 use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
@@ -238,7 +238,7 @@ impl<S: MessageSource> SourceRunner<S> {
             }
             Command::Test => {
                 let tested = self.source.test();
-                let tested = tokio::time::timeout(super::TEST_WITHIN, tested).await;
+                let tested = tokio::time::timeout(TEST_WITHIN, tested).await;
                 tested.unwrap_or_else(|_| Err("no answer in time".to_owned()))
             }
             Command::Look => Ok(()),

@@ -1,7 +1,7 @@
 //! Clients whose messages wait for an integration that does not deliver.
 
-use super::core::UnsettledMessage;
 use super::handle::Activity;
+use super::unsettled_message::UnsettledMessage;
 
 /// Messages in hand of each lane that are looked at.
 const LOOKED_AT: usize = 64;

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use jiff::Timestamp;
 
 use crate::masking::SecretTexts;
-use crate::sink::Outcome;
+use crate::outcome::Outcome;
 
 /// Letters of an answer that a dead letter has.
 const LETTERS_MAX: usize = 200;

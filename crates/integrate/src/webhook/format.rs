@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::json::{self, rfc3339};
 use crate::notice::Notice;
-use crate::sink::SinkMessage;
+use crate::sink_message::SinkMessage;
 
 /// Form of the bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -242,7 +242,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::sink::Publisher;
+    use crate::publisher::Publisher;
 
     fn body(format: Format, message: &SinkMessage) -> Value {
         let body = format

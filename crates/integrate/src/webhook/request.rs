@@ -14,23 +14,22 @@ use hyper::{Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
-use super::WebhookSettings;
 use super::access::Access;
 use super::answer;
 use super::connections::{Connections, NoAnswer, WebhookRequest, WebhookResponse};
 use super::format::Format;
 use super::secrets;
+use super::settings::WebhookSettings;
+use super::signing_key::{key_of, signature};
 use crate::masking::SecretTexts;
-use crate::secret::{SecretValue, SecretValues};
-use crate::sink::{Outcome, SinkMessage};
+use crate::outcome::Outcome;
+use crate::secret::SecretValues;
+use crate::sink_message::SinkMessage;
 
 /// Headers of Standard Webhooks.
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-/// What a key in the form of Standard Webhooks begins with.
-pub(super) const KEY_PREFIX: &str = "whsec_";
-
 /// Where requests go, with the values of all secrets.
 pub(super) struct Target {
     connections: Connections,
@@ -204,43 +203,4 @@ fn credentials_of(url: &Url) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(value).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-fn key_of(text: &SecretValue) -> Result<hmac::Key, String> {
-    let bytes = match text.expose().strip_prefix(KEY_PREFIX) {
-        Some(encoded) => STANDARD
-            .decode(encoded)
-            .map_err(|_| "`signing_key` begins with whsec_, and what follows is not base64")?,
-        None => text.expose().as_bytes().to_vec(),
-    };
-    match bytes.len() {
-        0..16 => Err("`signing_key` has fewer than 16 bytes, which can be guessed".to_owned()),
-        _ => Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
-    }
-}
-
-/// The signature of Standard Webhooks: id, time in seconds and body.
-fn signature(key: &hmac::Key, id: &str, time: u64, body: &[u8]) -> String {
-    let mut context = hmac::Context::with_key(key);
-    context.update(format!("{id}.{time}.").as_bytes());
-    context.update(body);
-    format!("v1,{}", STANDARD.encode(context.sign()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_is_that_of_standard_webhooks() {
-        // The example of the reference implementation.
-        let key = SecretValue::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
-        let key = key_of(&key).expect("a key");
-        let (id, time) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330);
-        assert_eq!(
-            signature(&key, id, time, br#"{"test": 2432232314}"#),
-            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-        );
-        assert!(key_of(&SecretValue::new("short".to_owned())).is_err());
-    }
 }

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
-use super::WebhookSettings;
-use super::request::KEY_PREFIX;
+use super::settings::WebhookSettings;
+use super::signing_key::KEY_PREFIX;
 use crate::masking::SecretTexts;
 use crate::secret::{SecretTrouble, SecretValues, Template};
 
@@ -111,8 +111,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::AllowedNetworks;
     use crate::secret::SecretValue;
-    use crate::webhook::AllowedNetworks;
 
     fn of(url: &str, headers: &[(&str, &str)], key: Option<&str>) -> SecretTexts {
         let template = |text: &str| Template::parse(text).unwrap();

@@ -11,10 +11,11 @@ use std::future::Future;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use super::WebhookSettings;
+use super::settings::WebhookSettings;
 use crate::each::Call;
 use crate::feed::{SinkMessages, Ticket};
-use crate::sink::{Outcome, SinkMessage};
+use crate::outcome::Outcome;
+use crate::sink_message::SinkMessage;
 
 /// Messages of one request.
 type List = Vec<(Ticket, SinkMessage)>;
@@ -284,8 +285,8 @@ mod tests {
     use super::*;
     use crate::feed::deliver_batch;
     use crate::networks::AllowedNetworks;
+    use crate::publisher::Publisher;
     use crate::secret::Template;
-    use crate::sink::Publisher;
 
     fn settings(batch_messages: usize, keeps_order: bool) -> WebhookSettings {
         WebhookSettings {

@@ -1,62 +1,18 @@
-//! What loads leave in the broker, and how it is taken away: at the end of each load, and when the
-//! run is interrupted.
+//! How what loads leave in the broker is taken away: at the end of each load, and when the run is
+//! interrupted.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
 use anyhow::bail;
 use martlet_codec::QoS;
 
+use super::left_behind::Leftover;
 use super::peer::{Broker, Manner, publish};
 
 /// Clients that connect at the same time.
 const CONNECTING: usize = 4;
 /// Messages between two pings.
 const MESSAGES_PER_PING: usize = 1000;
-
-/// Something that outlives the connection that made it.
-#[derive(Clone, Debug)]
-pub(super) enum Leftover {
-    /// The session of this client.
-    Session(&'static str),
-    /// The sessions of so many numbered clients.
-    Sessions(usize),
-    /// So many retained messages below a topic.
-    Retained(String, usize),
-}
-
-/// What is left by now. Its copies are one list.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LeftBehind {
-    all: Arc<Mutex<Vec<Leftover>>>,
-    /// Nothing more may be left. A task holds the lock for reading while it may leave something.
-    pub(super) closed: Arc<RwLock<bool>>,
-}
-
-impl LeftBehind {
-    /// Notes what is about to be left.
-    pub(super) fn note(&self, left: Leftover) {
-        self.lock().push(left);
-    }
-
-    /// It is gone by itself.
-    pub(super) fn forget(&self) {
-        self.lock().clear();
-    }
-
-    /// Waits until nobody is about to leave more, and sees to it that nobody does from now on.
-    pub(super) fn close(&self) {
-        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Leftover>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> Vec<Leftover> {
-        std::mem::take(&mut self.lock())
-    }
-}
 
 /// Client Identifier of a numbered client.
 pub(super) fn numbered(broker: &Broker, number: usize) -> String {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use martlet_codec::{Packet, QoS};
 
-use super::left::{Leftover, numbered, retain};
+use super::left::{numbered, retain};
+use super::left_behind::Leftover;
 use super::peer::{Broker, Manner, Peer, publish, subscribe_packet, unsubscribe_packet};
 
 /// A load.
@@ -105,6 +106,11 @@ pub(super) const LOADS: &[Load] = &[
         prepare: fan_out,
     },
 ];
+
+/// Names of the loads, for the command line.
+pub(in super::super) fn names() -> Vec<&'static str> {
+    LOADS.iter().map(|load| load.name).collect()
+}
 
 /// Levels of the filters that are combined.
 const LEVELS: usize = 13;

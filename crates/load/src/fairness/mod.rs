@@ -2,10 +2,11 @@
 //!
 //! Responsible for the course: quiet clients ping and exchange messages all the time, and beside
 //! them each load runs by itself. The result is a table: how long the quiet clients waited. Loads
-//! are in `loads`, what they leave behind in `left`, the quiet clients in `quiet`, a blocking
-//! client for all of them in `peer`.
+//! are in `loads`, what they leave in the broker in `left_behind`, how that is taken away in
+//! `left`, the quiet clients in `quiet`, a blocking client for all of them in `peer`.
 
 mod left;
+mod left_behind;
 mod loads;
 mod peer;
 mod quiet;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::left::take_away;
+pub(super) use self::loads::names;
 use self::loads::{LOADS, Load};
 use self::peer::Broker;
 use self::quiet::Quiet;
@@ -84,7 +86,7 @@ impl Waits {
 /// Runs all loads, one after the other. Answers the text to print, and whether every p99 is within
 /// its bound. What the loads leave in the broker is taken away, also if the run is interrupted.
 pub(super) fn measure(options: &Options) -> anyhow::Result<(String, bool)> {
-    let broker = Broker::new(options)?;
+    let broker = Broker::new(&options.target)?;
     let (over, ends) = mpsc::channel();
     interrupts(over.clone())?;
     let (of_run, with) = (broker.clone(), options.clone());
@@ -170,11 +172,6 @@ fn run_all(broker: &Broker, options: &Options) -> anyhow::Result<(String, bool)>
         false => text(&table),
     };
     Ok((text, is_good))
-}
-
-/// Names of the loads, for the command line.
-pub(super) fn names() -> Vec<&'static str> {
-    LOADS.iter().map(|load| load.name).collect()
 }
 
 fn run(broker: &Broker, load: &Load, options: &Options) -> anyhow::Result<Row> {

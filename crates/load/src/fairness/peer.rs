@@ -12,9 +12,9 @@ use martlet_codec::{
     UserProperties, Will, decode_fixed_header, decode_packet,
 };
 
-use super::left::LeftBehind;
-use crate::options::Options;
+use super::left_behind::LeftBehind;
 use crate::random;
+use crate::target::Target;
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
@@ -42,8 +42,7 @@ pub(super) struct Manner<'a> {
 }
 
 impl Broker {
-    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
-        let target = options.target.clone();
+    pub(super) fn new(target: &Target) -> anyhow::Result<Self> {
         ensure!(
             target.tls.is_none(),
             "fairness is measured without TLS: leave --cafile out"
@@ -55,8 +54,8 @@ impl Broker {
             .collect();
         Ok(Self {
             addresses,
-            username: target.username,
-            password: target.password,
+            username: target.username.clone(),
+            password: target.password.clone(),
             run: format!("{:08x}", random::number() as u32),
             left: LeftBehind::default(),
         })

@@ -1,21 +1,22 @@
 //! `martlet acl`: why a client may do something, and mistakes in an ACL file.
 
+mod file_options;
 mod lint;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use martlet_access::{AclFile, Subscribing};
 use martlet_broker::Actions;
 use martlet_control::explain::{Explained, Outcome, PermissionQuestion};
 use martlet_control::text::printable;
 
 use crate::cmd::admin;
-use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out};
+use crate::cmd::query::encoded;
 use crate::config;
+use file_options::FileOptions;
 
 /// Arguments of `martlet acl`.
 #[derive(Args, Debug)]
@@ -41,19 +42,6 @@ enum Action {
     /// Exit code 0: there are none. 1: there are some. 2: the file or the tables cannot be read, or
     /// with --traffic the node does not answer.
     Lint(lint::LintOptions),
-}
-
-/// Which ACL file.
-#[derive(Args, Debug)]
-struct FileOptions {
-    /// Check only this ACL file
-    #[arg(long, value_name = "FILE")]
-    acl_file: Option<PathBuf>,
-    #[command(flatten)]
-    node: NodeOptions,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -99,35 +87,6 @@ pub(crate) fn run(command: &AclCommand) -> ExitCode {
             errln!("martlet: {error:#}");
             ExitCode::from(2)
         }
-    }
-}
-
-impl FileOptions {
-    /// The file that was named, else the configured one, if there is any.
-    fn read(&self, named: Option<&Path>) -> anyhow::Result<Option<AclFile>> {
-        let (path, subscribing) = match named.or(self.acl_file.as_deref()) {
-            // A file that is looked at alone needs no configuration that can be used.
-            Some(path) => {
-                let effective = self.node.load();
-                let subscribing = effective.map_or_else(
-                    |_| Subscribing::default(),
-                    |found| config::subscribing(&found),
-                );
-                (path.display().to_string(), subscribing)
-            }
-            None => {
-                let effective = self.node.load()?;
-                (
-                    effective.settings().auth.acl_file.clone(),
-                    config::subscribing(&effective),
-                )
-            }
-        };
-        if path.is_empty() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        Ok(Some(AclFile::parse(&path, &text, subscribing)?))
     }
 }
 
@@ -220,12 +179,12 @@ fn explain_by_node(
     let mut path = format!(
         "/api/v1/acl/explain?action={}&topic={}",
         question.action.names().next().unwrap_or_default(),
-        admin::encoded(&question.topic)
+        encoded(&question.topic)
     );
     let names = [("user", &question.user), ("client_id", &question.client_id)];
     for (key, name) in names {
         if let Some(name) = name {
-            path.push_str(&format!("&{key}={}", admin::encoded(name)));
+            path.push_str(&format!("&{key}={}", encoded(name)));
         }
     }
     Ok(serde_json::from_str(&admin::ask(&data_dir, "GET", &path)?)?)

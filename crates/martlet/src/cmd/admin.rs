@@ -25,6 +25,7 @@ use crate::cmd::columns::{columns, left_out};
 use crate::cmd::errors::{error_text, in_words_of_commands};
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{counted, errln, outln};
+use crate::cmd::query::encoded;
 use crate::serve::admin_socket;
 
 /// Which node to ask, and how to print the answer.
@@ -614,28 +615,4 @@ async fn send(
 async fn text_of(response: hyper::Response<hyper::body::Incoming>) -> anyhow::Result<String> {
     let body = response.into_body().collect().await?.to_bytes();
     Ok(String::from_utf8_lossy(&body).into_owned())
-}
-
-/// As part of a query.
-pub(crate) fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_one_part_of_a_query() {
-        assert_eq!(encoded("a&b=c d/é"), "a%26b%3Dc%20d%2F%C3%A9");
-    }
 }

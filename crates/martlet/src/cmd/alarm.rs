@@ -7,9 +7,10 @@ use clap::{Args, Subcommand};
 use martlet_control::text::printable;
 use serde_json::{Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::query::encoded;
 use crate::cmd::rule::{ask_with_body, secs_of, text};
 
 /// Arguments of `martlet alarm`.

@@ -17,6 +17,9 @@ pub(crate) const PROPERTY_SEPARATOR: char = '\0';
 /// The subcommands whose arguments are mosquitto's.
 const MOSQUITTO_COMMANDS: [&str; 3] = ["pub", "sub", "rr"];
 
+/// The name of the link by which the program is a script of IoTFlow.
+pub(crate) const MANAGE_SCRIPT: &str = "mqtt_manage.sh";
+
 /// Names by which the program may be called, through a link, and what that means.
 const PROGRAM_NAMES: &[(&str, &[&str])] = &[
     ("mosquitto_pub", &["pub"]),
@@ -25,7 +28,7 @@ const PROGRAM_NAMES: &[(&str, &[&str])] = &[
     ("mosquitto_passwd", &["passwd", "--as-mosquitto"]),
     ("generate_certs.sh", &["cert", "script"]),
     ("mqtt-panel-broker", &["serve", "--as-panel-broker"]),
-    (crate::cmd::manage::NAME, &["manage"]),
+    (MANAGE_SCRIPT, &["manage"]),
 ];
 
 /// A client of another maker with the commands `pub` and `sub`.

@@ -2,15 +2,16 @@
 
 mod check;
 mod readers;
+mod shown;
+mod time;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{ArgGroup, Args, Subcommand};
 use martlet_certificates::Facts;
 use martlet_certificates::authority::{
-    Authority, AuthorityError, CA_CERTIFICATE, Issued, IssuedCertificate, KeyKind, Purpose, REVOKED,
+    Authority, AuthorityError, CA_CERTIFICATE, Issued, KeyKind, Purpose, REVOKED,
 };
 use martlet_control::text::typed;
 
@@ -20,6 +21,8 @@ use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out};
 use crate::cmd::tables;
+use shown::{entry_json, facts_text, json};
+use time::now_secs;
 
 /// Arguments of `martlet cert`.
 #[derive(Args, Debug)]
@@ -237,14 +240,6 @@ pub(crate) fn waits(directory: &Path) {
         "martlet: waiting for another command that changes {}",
         directory.display()
     );
-}
-
-/// Seconds since the Unix epoch.
-fn now_secs() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
 }
 
 fn ca(options: &CaOptions) -> anyhow::Result<String> {
@@ -502,55 +497,4 @@ fn report(made: &Issued, is_json: bool, next: &str) -> anyhow::Result<String> {
         made.key.display(),
         facts_text(&made.facts)
     ))
-}
-
-/// What a certificate says, a line each.
-fn facts_text(facts: &Facts) -> String {
-    let names = match facts.names.is_empty() {
-        true => String::new(),
-        false => format!("  names        {}\n", facts.names.join(", ")),
-    };
-    format!(
-        "  subject      {}\n  issuer       {}\n{names}  for          {}\n  valid        {} to {}\n  \
-         serial       {}\n  fingerprint  {}\n",
-        facts.subject,
-        facts.issuer,
-        facts.purposes.join(", "),
-        date(facts.not_before_secs),
-        date(facts.not_after_secs),
-        facts.serial,
-        facts.fingerprint
-    )
-}
-
-fn json(path: &Path, facts: &Facts) -> serde_json::Value {
-    serde_json::json!({
-        "certificate": path.display().to_string(),
-        "subject": facts.subject,
-        "issuer": facts.issuer,
-        "names": facts.names,
-        "purposes": facts.purposes,
-        "not_before": date(facts.not_before_secs),
-        "not_after": date(facts.not_after_secs),
-        "serial": facts.serial,
-        "fingerprint_sha256": facts.fingerprint,
-    })
-}
-
-/// The entry of a certificate without a file.
-fn entry_json(entry: &IssuedCertificate) -> serde_json::Value {
-    serde_json::json!({
-        "certificate": null,
-        "name": entry.name,
-        "not_before": date(entry.not_before_secs),
-        "not_after": date(entry.not_after_secs),
-        "serial": entry.serial,
-        "fingerprint_sha256": entry.fingerprint,
-        "revoked": false,
-    })
-}
-
-/// RFC 3339, in UTC.
-fn date(secs: i64) -> String {
-    jiff::Timestamp::from_second(secs).map_or_else(|_| "never".to_owned(), |time| time.to_string())
 }

@@ -9,10 +9,11 @@ use martlet_codec::TopicName;
 use martlet_control::text::printable;
 use serde::Deserialize;
 
-use crate::cmd::admin::{AdminOptions, ask, clients_text, encoded, finish_as, pages};
+use crate::cmd::admin::{AdminOptions, ask, clients_text, finish_as, pages};
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::query::encoded;
 
 /// Arguments of `martlet client`.
 #[derive(Args, Debug)]

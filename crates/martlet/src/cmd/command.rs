@@ -8,9 +8,10 @@ use clap::{Args, Subcommand};
 use martlet_control::text::printable;
 use serde_json::{Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::{columns, cut};
 use crate::cmd::print::{errln, outln};
+use crate::cmd::query::encoded;
 
 /// Exit code while a command has not ended.
 const NOT_ENDED: u8 = 3;

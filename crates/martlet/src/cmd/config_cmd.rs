@@ -117,7 +117,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     for sink in &effective.sinks {
         text.push_str(&format!("\n[[{}]]\n", sink.section()));
         for (key, sourced) in &sink.keys {
-            let line = format!("{key} = {}", config::shown_of_sink(&sourced.value));
+            let line = format!("{key} = {}", sourced.value.shown_of_sink());
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
         }
     }

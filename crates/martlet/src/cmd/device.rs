@@ -1,6 +1,7 @@
 //! `martlet device`: devices and their credentials, which are made up and shown once.
 
 mod bulk;
+mod list;
 mod twin;
 
 use std::process::ExitCode;
@@ -11,21 +12,24 @@ use martlet_api::json_of_device;
 use martlet_control::devices::DeviceName;
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::{
-    AddDevice, ChangeDevice, DeleteDevice, FindDevice, FindGroup, FindTeam, GroupName,
-    PageOfDevices, PurgeDevice, RestoreDevice, RotateSecret, UseCaseError,
+    AddDevice, ChangeDevice, DeleteDevice, FindDevice, FindGroup, FindTeam, GroupName, PurgeDevice,
+    RestoreDevice, RotateSecret, UseCaseError,
 };
 use martlet_registry::{
-    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, NewDevice,
-    NotFound, Owner, PageRequest, RegistryError, Secret, Status, Visibility,
+    DEVICE_TYPE, Device, DeviceChange, DeviceSecret, NewDevice, NotFound, Owner, RegistryError,
+    Secret, Status, Visibility,
 };
 
 use crate::cmd::admin::finish_as;
 use crate::cmd::columns::columns;
+use crate::cmd::duration::{duration, time};
 use crate::cmd::listing;
+use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::prompt;
-use crate::cmd::role::{self, NodeAndForm};
+use crate::cmd::role;
 use crate::cmd::tables::{self, OpenTables};
+use list::{ListOptions, listed};
 
 /// Arguments of `martlet device`.
 #[derive(Args, Debug)]
@@ -98,21 +102,6 @@ struct RemoveOptions {
     /// Do not ask for confirmation
     #[arg(long, requires = "purge")]
     yes: bool,
-}
-
-#[derive(Args, Debug)]
-struct ListOptions {
-    /// Only devices of this team, by id or name
-    #[arg(long, value_name = "TEAM")]
-    team: Option<String>,
-    /// Only devices of this kind
-    #[arg(long, value_name = "KIND")]
-    kind: Option<String>,
-    /// Only deleted devices
-    #[arg(long)]
-    deleted: bool,
-    #[command(flatten)]
-    on: NodeAndForm,
 }
 
 #[derive(Args, Debug)]
@@ -270,31 +259,6 @@ pub(crate) fn run(command: &DeviceCommand) -> ExitCode {
         Action::Twin(options) => return finish_as(options.admin.json, twin::run(options)),
         Action::Type { action } => role::run_for(Owner::DeviceType, action),
     })
-}
-
-/// A number with a unit, as people write it.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("{text:?} is not a valid time, expected such as 30s, 90m, 24h, 7d");
-    let unit = text.chars().next_back().ok_or_else(expected)?;
-    let secs = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(expected()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| expected())?;
-    let whole = number.checked_mul(secs).filter(|secs| *secs > 0);
-    whole.map(Duration::from_secs).ok_or_else(expected)
-}
-
-/// A time as it is given: `24h`.
-fn time(time: Duration) -> String {
-    let secs = time.as_secs();
-    let units = [(86_400, 'd'), (3_600, 'h'), (60, 'm')];
-    let fits = |(unit, _): &(u64, char)| secs > *unit && secs.is_multiple_of(*unit);
-    let (unit, letter) = units.into_iter().find(fits).unwrap_or((1, 's'));
-    format!("{}{letter}", secs / unit)
 }
 
 /// The device that is named: `ID@TEAM`, as it logs in, is a device of the team, unless a device has
@@ -598,31 +562,6 @@ fn show(options: &NamedOptions) -> anyhow::Result<String> {
     Ok(fields.map(line).collect())
 }
 
-/// The devices that are asked for, by id.
-fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
-    let filter = DeviceFilter {
-        kind: options.kind.clone(),
-        deleted: options.deleted,
-        ..DeviceFilter::default()
-    };
-    tables::read(&options.on.node, async |open| {
-        let (mut all, mut request) = (Vec::new(), PageRequest::first(1_000));
-        loop {
-            let page = PageOfDevices {
-                filter: filter.clone(),
-                order: DeviceOrder::Id,
-                page: request.clone(),
-            };
-            let page = open.run_in(options.team.as_deref(), page).await?;
-            all.extend(page.items);
-            request.cursor = page.next;
-            if request.cursor.is_none() {
-                return Ok(all);
-            }
-        }
-    })
-}
-
 fn list(options: &ListOptions) -> anyhow::Result<String> {
     let all = listed(options)?;
     if options.on.json {
@@ -661,24 +600,4 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         all.iter().map(row),
         "There are no devices.",
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use martlet_registry::ROTATION_GRACE;
-
-    use super::*;
-
-    #[test]
-    fn times_are_written_with_a_unit() {
-        assert_eq!(duration("90m"), Ok(Duration::from_secs(5_400)));
-        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
-        for text in ["1s", "90m", "24h", "7d", "61s"] {
-            assert_eq!(duration(text).map(time), Ok(text.to_owned()));
-        }
-        assert_eq!(duration("24h"), Ok(ROTATION_GRACE), "as it is by HTTP");
-        for text in ["", "7", "d", "-1h", "0s", "1é", "99999999999999999999d"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 }

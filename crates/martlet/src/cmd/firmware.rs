@@ -10,9 +10,10 @@ use clap::{Args, Subcommand};
 use martlet_control::text::printable;
 use serde_json::{Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, ask_with, download, encoded, finish_as, upload};
+use crate::cmd::admin::{AdminOptions, ask, ask_with, download, finish_as, upload};
 use crate::cmd::columns::columns;
 use crate::cmd::print::piped;
+use crate::cmd::query::encoded;
 
 /// Versions that are listed.
 const LIMIT: usize = 1_000;

@@ -10,12 +10,14 @@ use martlet_control::use_cases::{
 use martlet_registry::{Group, NewGroup, RuleLine};
 use serde_json::{Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::desired::DesiredChange;
 use crate::cmd::listing;
+use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
-use crate::cmd::role::{self, NodeAndForm};
+use crate::cmd::query::encoded;
+use crate::cmd::role;
 use crate::cmd::tables;
 
 /// Arguments of `martlet group`.

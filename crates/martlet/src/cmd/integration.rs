@@ -16,11 +16,12 @@ use martlet_api::{
 use martlet_control::text::printable;
 use serde_json::json;
 
-use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::{columns, cut};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::print::counted;
+use crate::cmd::query::encoded;
 
 /// Time that a command or a test may take beyond that of other requests: it waits for a delivery.
 const LONGER: Duration = Duration::from_secs(60);

@@ -10,9 +10,10 @@ use martlet_api::LockoutView;
 use martlet_control::text::printable;
 use serde::Deserialize;
 
-use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::query::encoded;
 
 /// Arguments of `martlet lockout`.
 #[derive(Args, Debug)]

@@ -14,9 +14,10 @@ use martlet_control::text::printable;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cmd::admin::{AdminOptions, ask, encoded};
+use crate::cmd::admin::{AdminOptions, ask};
 use crate::cmd::errors::error_text;
 use crate::cmd::print::{errln, out};
+use crate::cmd::query::encoded;
 
 /// Arguments of `martlet logs`.
 #[derive(Args, Debug)]

@@ -5,12 +5,13 @@
 //! process of its own (`process`).
 
 mod accounts;
+mod managed_node;
 mod process;
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -18,21 +19,13 @@ use clap::{Args, Subcommand};
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::{FindDevice, FindUser};
 
+use crate::cmd::argv::MANAGE_SCRIPT;
 use crate::cmd::errors::error_text;
-use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out, outln};
-use crate::cmd::{argv, tables};
+use crate::cmd::tables;
 use crate::config;
 use crate::private_file;
-
-/// The name of the link.
-pub(crate) const NAME: &str = "mqtt_manage.sh";
-
-/// Directory of the node's data, beside the link.
-const DATA: &str = "data";
-
-/// Configuration file beside the link, if there is one.
-const CONFIGURATION: &str = "martlet.toml";
+use managed_node::{CONFIGURATION, ManagedNode};
 
 /// Directory of backups, beside the link.
 const BACKUPS: &str = "backups";
@@ -114,51 +107,6 @@ Usage: mqtt_manage.sh COMMAND
 The data are in ./data beside this link; martlet.toml and .env beside it are the configuration.
 ";
 
-/// The node of the script.
-#[derive(Debug)]
-struct ManagedNode {
-    /// Directory of the link, from the root; it is the working directory too.
-    directory: PathBuf,
-}
-
-impl ManagedNode {
-    /// The directory of the link becomes the working directory, so that `.env` and relative paths
-    /// of the configuration are found.
-    fn enter() -> anyhow::Result<Self> {
-        let directory = match argv::link_directory(NAME) {
-            Some(directory) => directory,
-            None => PathBuf::from("."),
-        };
-        let directory = std::path::absolute(&directory)?;
-        std::env::set_current_dir(&directory)
-            .with_context(|| format!("cannot enter {}", directory.display()))?;
-        Ok(Self { directory })
-    }
-
-    fn data(&self) -> PathBuf {
-        self.directory.join(DATA)
-    }
-
-    fn configuration(&self) -> Option<PathBuf> {
-        let path = self.directory.join(CONFIGURATION);
-        path.is_file().then_some(path)
-    }
-
-    fn node(&self) -> NodeOptions {
-        NodeOptions::of_script(self.data(), self.configuration())
-    }
-
-    /// Runs a command of Martlet for this node.
-    fn run(&self, words: &[&str]) -> ExitCode {
-        let mut all: Vec<OsString> = words.iter().map(OsString::from).collect();
-        all.extend(["--data-dir".into(), self.data().into()]);
-        if let Some(path) = self.configuration() {
-            all.extend(["-c".into(), path.into()]);
-        }
-        crate::run_words(all)
-    }
-}
-
 /// Runs the script.
 pub(crate) fn run(options: &ManageOptions) -> ExitCode {
     let Some(action) = &options.action else {
@@ -168,7 +116,7 @@ pub(crate) fn run(options: &ManageOptions) -> ExitCode {
     let outcome = ManagedNode::enter().and_then(|managed| act(&managed, action));
     outcome.unwrap_or_else(|error| {
         let error = error_text(&error);
-        errln!("{NAME}: {}", printable(&error));
+        errln!("{MANAGE_SCRIPT}: {}", printable(&error));
         ExitCode::FAILURE
     })
 }
@@ -206,7 +154,7 @@ fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     let started = process::start(managed)?;
     if started == ExitCode::SUCCESS {
         outln!(
-            "Next: ./{NAME} setup-admin makes the administrator; ./{NAME} generate-device ID adds a \
+            "Next: ./{MANAGE_SCRIPT} setup-admin makes the administrator; ./{MANAGE_SCRIPT} generate-device ID adds a \
              device"
         );
     }
@@ -226,7 +174,7 @@ fn test_without_account(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     let done = test(managed, Some((accounts::ADMIN, DOCUMENTED_PASSWORD)))?;
     if done != ExitCode::SUCCESS {
         outln!(
-            "If {} has another password than {DOCUMENTED_PASSWORD}: ./{NAME} test {} PASSWORD",
+            "If {} has another password than {DOCUMENTED_PASSWORD}: ./{MANAGE_SCRIPT} test {} PASSWORD",
             accounts::ADMIN,
             accounts::ADMIN
         );

@@ -5,8 +5,8 @@ use martlet_control::use_cases;
 use martlet_registry::ApiRole;
 use serde_json::json;
 
-use crate::cmd::people::{done, listed};
-use crate::cmd::role::NodeAndForm;
+use crate::cmd::answers::{done, listed};
+use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::tables;
 use crate::cmd::user::api_role;
 

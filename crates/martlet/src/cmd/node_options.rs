@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::Args;
 use martlet_control::text::printable;
 
-use crate::cmd::admin::encoded;
 use crate::cmd::print::errln;
+use crate::cmd::query::encoded;
 use crate::config;
 use crate::serve::ConfigOptions;
 

@@ -13,11 +13,12 @@ use martlet_registry::{
 };
 use serde_json::{Value, json};
 
-use crate::cmd::columns::columns;
-use crate::cmd::device::duration;
+use crate::cmd::answers::{done, listed};
+use crate::cmd::duration::duration;
 use crate::cmd::listing;
 use crate::cmd::member::MemberCommand;
-use crate::cmd::role::{self, NodeAndForm};
+use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::role;
 use crate::cmd::team_token::TokenCommand;
 use crate::cmd::{member, prompt, tables, team_token, user};
 
@@ -272,26 +273,6 @@ fn time(ms: i64) -> String {
         || "-".to_owned(),
         |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
     )
-}
-
-/// A list, as JSON or in columns.
-pub(super) fn listed<const N: usize>(
-    on: &NodeAndForm,
-    headers: [&str; N],
-    rows: Vec<(Value, [String; N])>,
-    none: &str,
-) -> String {
-    match on.json {
-        true => listing::items(rows.into_iter().map(|(view, _)| view)),
-        false => columns(headers, rows.into_iter().map(|(_, row)| row), none),
-    }
-}
-
-pub(super) fn done(on: &NodeAndForm, view: &Value, line: &str, reload_note: &str) -> String {
-    match on.json {
-        true => format!("{view}\n"),
-        false => format!("{}\n{reload_note}", printable(line)),
-    }
 }
 
 /// Runs `martlet key`.

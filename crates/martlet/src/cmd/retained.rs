@@ -9,11 +9,12 @@ use clap::{Args, Subcommand};
 use martlet_api::{Deleted, RetainedView};
 use martlet_control::text::printable;
 
-use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as, pages};
+use crate::cmd::admin::{AdminOptions, ask, finish_as, pages};
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::print::write_out;
+use crate::cmd::query::encoded;
 
 /// Arguments of `martlet retained`.
 #[derive(Args, Debug)]

@@ -15,9 +15,9 @@ use martlet_control::use_cases::{
 use martlet_registry::{ClientIds, Owner, RuleSet, TypeSettings};
 
 use crate::cmd::columns::columns;
-use crate::cmd::device::duration;
+use crate::cmd::duration::duration;
 use crate::cmd::errors::error_text;
-use crate::cmd::node_options::NodeOptions;
+use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::print::{errln, out};
 use crate::cmd::{listing, tables};
 
@@ -47,15 +47,6 @@ pub(crate) enum Action {
     Deny(OneRule),
     /// Remove a rule; all others stay
     Remove(OneRule),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct NodeAndForm {
-    #[command(flatten)]
-    pub(crate) node: NodeOptions,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

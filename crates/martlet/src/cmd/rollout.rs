@@ -8,10 +8,11 @@ use clap::{Args, Subcommand};
 use martlet_control::text::printable;
 use serde_json::{Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::firmware::{text_of, with_query};
 use crate::cmd::print::out;
+use crate::cmd::query::encoded;
 
 /// Time between two looks of `watch`.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

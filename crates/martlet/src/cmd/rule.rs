@@ -10,9 +10,10 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::query::encoded;
 
 /// Time that a request may take beyond others: a rule is attached, or tried on many messages.
 const LONGER: Duration = Duration::from_secs(20);

@@ -13,10 +13,11 @@ use martlet_control::secrets::SECRET_BYTES_MAX;
 use martlet_control::text::printable;
 use serde_json::{Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::prompt;
+use crate::cmd::query::encoded;
 
 /// Time that a change may take beyond that of other requests.
 const LONGER: Duration = Duration::from_secs(10);

@@ -5,8 +5,8 @@ use martlet_control::use_cases::{AddTeamToken, ListTeamTokens, RestoreTeamToken,
 use martlet_registry::TeamToken;
 use serde_json::{Value, json};
 
-use crate::cmd::people::{done, listed};
-use crate::cmd::role::NodeAndForm;
+use crate::cmd::answers::{done, listed};
+use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::{listing, tables};
 
 /// Arguments of `martlet team token`.

@@ -10,12 +10,13 @@ use jiff::tz::TimeZone;
 use martlet_control::text::printable;
 use serde_json::Value;
 
-use crate::cmd::admin::{AdminOptions, ask, download, encoded, finish_as, follow};
+use crate::cmd::admin::{AdminOptions, ask, download, finish_as, follow};
 use crate::cmd::chart::chart;
 use crate::cmd::columns::columns;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out, piped};
+use crate::cmd::query::encoded;
 
 /// Arguments of `martlet telemetry`.
 #[derive(Args, Debug)]

@@ -8,10 +8,11 @@ use clap::{Args, Subcommand};
 use martlet_api::{Items, RememberedView, TopicView};
 use martlet_control::text::printable;
 
-use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as, pages};
+use crate::cmd::admin::{AdminOptions, ask, finish_as, pages};
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::query::encoded;
 
 /// Arguments of `martlet topic`.
 #[derive(Args, Debug)]

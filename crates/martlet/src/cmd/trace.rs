@@ -10,8 +10,9 @@ use martlet_api::{TraceView, TracesView};
 use martlet_control::text::{printable, typed};
 use serde_json::{Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::columns;
+use crate::cmd::query::encoded;
 
 /// Arguments of `martlet trace`.
 #[derive(Args, Debug)]

@@ -21,11 +21,11 @@ use martlet_registry::{ApiRole, NewUser, USER_ROLE, UserChange};
 use crate::cmd::admin;
 use crate::cmd::columns::columns;
 use crate::cmd::errors::error_text;
+use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
-use crate::cmd::role::NodeAndForm;
 use crate::cmd::{listing, passwd, prompt, tables};
 
 /// Arguments of `martlet user`.

@@ -10,9 +10,10 @@ use martlet_control::cause::Cause;
 use martlet_control::text::printable;
 use martlet_control::why::{Diagnosis, Finding, State};
 
-use crate::cmd::admin::{AdminOptions, ask, encoded};
+use crate::cmd::admin::{AdminOptions, ask};
 use crate::cmd::errors::error_text;
 use crate::cmd::print::{errln, out};
+use crate::cmd::query::encoded;
 
 /// Arguments of `martlet why`.
 #[derive(Args, Debug)]

@@ -20,10 +20,12 @@ use martlet_control::authentication::sources::{
 use martlet_control::authentication::{Chain, CredentialSource, Lockout, Policy};
 use martlet_registry::{COMMON_TENANT, Owner, RulesPlace, Snapshot};
 
-use super::load::{ConfigError, Effective, ListenerTable};
+use super::data_dir::options_of;
+use super::error::ConfigError;
+use super::key;
+use super::load::{Effective, ListenerTable};
 use super::regular_file;
-use super::resolve::options_of;
-use super::schema::{Enabled, key};
+use super::schema::Enabled;
 
 /// Name of the warning about a listener at which the tables are not checked.
 pub(crate) const IGNORES_TABLES: &str = "listeners.ignore_tables";

@@ -4,7 +4,8 @@ use martlet_codec::QoS;
 use martlet_integrate::bridge::{DEFAULT_QOS, Direction, TopicRule};
 use toml::de::{DeTable, DeValue};
 
-use super::load::{expectation, nearest, nearest_of};
+use super::load::expectation;
+use super::nearest::{nearest, nearest_of};
 use super::schema::Kind;
 
 /// A topic of a bridge as a line, `FILTER DIRECTION QOS LOCAL_PREFIX REMOTE_PREFIX`.

@@ -5,10 +5,12 @@ use std::sync::Mutex;
 
 use martlet_registry::{Contents, Location, OtherSystem, contents, wait};
 
-use super::load::{ConfigError, DEFAULT_SOURCE, Effective, EnvironmentFile, Sourced, place_of};
+use super::data_dir::data_dir;
+use super::error::ConfigError;
+use super::key;
+use super::load::{DEFAULT_SOURCE, Effective, EnvironmentFile, Sourced, place_of};
 use super::registry::{location_of, noted_place};
-use super::resolve::data_dir;
-use super::schema::{Value, key};
+use super::schema::Value;
 
 /// The variables; the first is stronger.
 pub(crate) const NAMES: [&str; 2] = ["DATABASE_URL", "DATABASE_DSN"];

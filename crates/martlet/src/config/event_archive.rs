@@ -3,9 +3,10 @@
 use martlet_control::event_archive::{ArchiveSettings, DIRECTORY};
 use martlet_control::feed::Kinds;
 
-use super::load::{ConfigError, Effective};
-use super::resolve::data_dir;
-use super::schema::key;
+use super::data_dir::data_dir;
+use super::error::ConfigError;
+use super::key;
+use super::load::Effective;
 
 const KINDS: &str = key!(events.archive_kinds);
 const MS_OF_DAY: u64 = 86_400_000;

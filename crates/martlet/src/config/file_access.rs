@@ -13,7 +13,8 @@ use martlet_control::authentication::sources::Algorithm;
 use martlet_control::text::typed;
 use martlet_environment::read_file;
 
-use super::load::{ConfigError, Effective};
+use super::error::ConfigError;
+use super::load::Effective;
 use super::schema::Value;
 use super::{masking, regular_file};
 

@@ -2,9 +2,10 @@
 
 use martlet_control::firmware::{DIRECTORY, FirmwareSettings, PublicKey};
 
-use super::load::{ConfigError, Effective};
-use super::resolve::data_dir;
-use super::schema::key;
+use super::data_dir::data_dir;
+use super::error::ConfigError;
+use super::key;
+use super::load::Effective;
 
 /// Key of the public keys.
 const PUBLIC_KEYS: &str = key!(firmware.public_keys);

@@ -12,9 +12,11 @@ use martlet_control::iotflow::Catalogue;
 use martlet_control::principal::Scopes;
 use martlet_reactor::{ListenAddress, TlsSettings};
 
-use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, HttpListenerTable};
-use crate::config::resolve::{network, overlap};
-use crate::config::schema::{MetricsForm, TlsVersion, key};
+use crate::config::addresses::{network, overlap};
+use crate::config::error::ConfigError;
+use crate::config::key;
+use crate::config::load::{DEFAULT_SOURCE, Effective, HttpListenerTable};
+use crate::config::schema::{MetricsForm, TlsVersion};
 
 /// A listener of the HTTP server.
 #[derive(Clone, Debug)]

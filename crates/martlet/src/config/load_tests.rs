@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::nearest::nearest_of;
 
 fn from_file(text: &str) -> Result<Effective, ConfigError> {
     let directory = std::env::temp_dir().join(format!("martlet-config-{}", std::process::id()));

@@ -15,10 +15,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::bridges::checked_line;
-use super::load::{expectation, nearest, nearest_of};
+use super::load::expectation;
 use super::masking::refers_alone;
+use super::nearest::{nearest, nearest_of};
 use super::schema::Kind;
-use super::sinks::{sink_of, table_kinds};
+use super::sinks::sink_of;
+use super::table_kinds::table_kinds;
 
 /// Keys that name files of the node. Only callers that see the whole node may set them.
 const FILES: &[&str] = &["ca_file", "ca_directory", "certificate_file", "key_file"];

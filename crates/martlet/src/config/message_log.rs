@@ -2,8 +2,9 @@
 
 use martlet_control::message_log::MessagesKept;
 
-use super::load::{ConfigError, Effective};
-use super::schema::key;
+use super::error::ConfigError;
+use super::key;
+use super::load::Effective;
 use super::topic_memory::filters;
 
 const MS_OF_DAY: u64 = 86_400_000;

@@ -1,65 +1,80 @@
 //! One configuration: default < file (TOML) < environment < command line.
 //!
-//! `schema` declares every key, with its type, default and range; `load` lays the sources over each
-//! other and remembers where each value came from, `seeds` the names of other programs and
-//! `mosquitto` that broker's file among them; `resolve` turns the result into each layer's own
-//! settings, `authentication` into who is let in, `http` into what is served by HTTP and to whom,
-//! `registry` into where the tables are, `database` whether another program's variables say so,
-//! `sinks` into integrations, `message_log` into what is kept of messages, `topic_memory` into what
-//! is remembered of topics, `telemetry` into what is stored of what devices measure, `way_in` how
-//! clients reach it, `file_access` which files other users could change or read; `regular_file`
-//! reads files.
+//! `schema` declares every key, with its type, default and range, and `key` names one; `load` lays
+//! the sources over each other and remembers where each value came from, `seeds` the names of other
+//! programs and `mosquitto` that broker's file among them.
+//!
+//! `resolve` turns the result into each layer's own settings, `authentication` into who is let in,
+//! `http` into what is served by HTTP and to whom, `registry` into where the tables are, `database`
+//! whether another program's variables say so, `sinks` into integrations, whose kinds are in
+//! `table_kinds`, `rules` into rules about messages, which `rule_table` has as they are written,
+//! `message_log` into what is kept of messages, `topic_memory` into what is remembered of topics,
+//! `telemetry` into what is stored of what devices measure, `data_dir` and `memory` into where the
+//! data are and how much memory there is, `way_in` how clients reach it, `file_access` which files
+//! other users could change or read.
+//!
+//! `error` says why a configuration is not accepted, and `nearest` which name was meant;
+//! `addresses` reads networks, `regular_file` reads files.
 
+mod addresses;
 mod authentication;
 mod bridges;
 mod broken;
+mod data_dir;
 mod database;
+mod error;
 mod event_archive;
 #[cfg(test)]
 mod fail_open_tests;
 mod file_access;
 mod firmware;
 mod http;
+mod key;
 mod load;
 mod made;
 mod masking;
+mod memory;
 mod message_log;
 pub(crate) mod mosquitto;
+mod nearest;
 mod registry;
 pub(crate) mod regular_file;
 mod resolve;
+mod rule_table;
 mod rules;
 mod schema;
 mod seeds;
 mod sink_files;
 mod sinks;
+mod table_kinds;
 mod telemetry;
 mod topic_memory;
 mod way_in;
 
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
 pub(crate) use broken::data_dir_in;
+pub(crate) use data_dir::{command_options, data_dir};
 pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database};
+pub(crate) use error::ConfigError;
 pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::{HttpConnections, HttpListener, iotflow_base};
+pub(crate) use key::key;
 pub(crate) use load::{
-    ConfigError, Effective, HttpAddress, Imported, Overlay, SinkTable, Table, environment,
-    environment_name, expectation, import_mosquitto, load, origin_of,
+    Effective, HttpAddress, Imported, Overlay, SinkTable, Table, environment, environment_name,
+    expectation, import_mosquitto, load, origin_of,
 };
 pub(crate) use made::MadeIntegrations;
-pub(crate) use masking::shown as shown_of_sink;
 pub(crate) use message_log::MessageLogConfig;
 pub(crate) use registry::{
     expect_noted as expect_noted_tables, location, note as note_tables, noted as noted_tables,
     settings as tables_settings,
 };
-pub(crate) use resolve::{
-    LogFile, NodeConfig, command_options, data_dir, listener_url, resolve, resolve_with,
-};
+pub(crate) use resolve::{LogFile, NodeConfig, listener_url, resolve, resolve_with};
 pub(crate) use schema::{
-    HttpListenerKeys, ListenerKeys, LogFormat, Settings, TableKeys, Value, key, keys,
+    HttpListenerKeys, ListenerKeys, LogFormat, Settings, TableKeys, Value, keys,
 };
 pub(crate) use seeds::{ENDS_OF_CONNECTIONS, NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
-pub(crate) use sinks::{table_kinds, unusable_files as unusable_files_of_sinks};
+pub(crate) use sinks::unusable_files as unusable_files_of_sinks;
+pub(crate) use table_kinds::table_kinds;
 pub(crate) use telemetry::{of as telemetry_settings, tables as telemetry_tables};
 pub(crate) use way_in::way_in;

@@ -8,9 +8,10 @@ use std::path::Path;
 use martlet_control::shared_registry::TablesSettings;
 use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location, RegistryError};
 
-use super::load::{ConfigError, Effective};
-use super::resolve::data_dir;
-use super::schema::key;
+use super::data_dir::data_dir;
+use super::error::ConfigError;
+use super::key;
+use super::load::Effective;
 
 /// What begins the path of a file, as other programs write it; the longest first.
 const FILE_SCHEMES: &[&str] = &["sqlite://", "sqlite3://", "sqlite:", "file:"];

@@ -5,10 +5,9 @@
 mod listeners;
 mod url;
 
-pub(crate) use listeners::{network, overlap};
 pub(crate) use url::{listener_url, parse_url};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use martlet_broker::{EventInterest, Realm, Settings, WorkLimits};
@@ -22,14 +21,17 @@ use martlet_control::presence::PresenceTopics;
 use martlet_control::secrets::KEY_FILE;
 use martlet_control::shared_registry::TablesSettings;
 use martlet_control::telemetry::TelemetrySettings;
-use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenerConfig};
 use martlet_registry::Snapshot;
 
 use crate::config::authentication::{PolicyReader, TablesRead, user_places};
+use crate::config::data_dir::data_dir;
+use crate::config::error::ConfigError;
 use crate::config::http::{self, HttpConnections, HttpListener};
-use crate::config::load::{ConfigError, Effective};
-use crate::config::schema::{self, LogFormat, StoreDurability, key};
+use crate::config::key;
+use crate::config::load::Effective;
+use crate::config::memory::memory_bytes_of;
+use crate::config::schema::{self, LogFormat, StoreDurability};
 use crate::config::sinks::SinksConfig;
 use listeners::{keep_apart, listeners, no_certificates_are_asked_for};
 
@@ -201,19 +203,6 @@ pub(crate) fn resolve_with(
     })
 }
 
-/// Memory that the node may use, bytes.
-pub(super) fn memory_bytes_of(effective: &Effective) -> Result<usize, ConfigError> {
-    match effective.settings().limits.memory_bytes {
-        0 => Ok(default_memory_bytes()),
-        bytes if bytes < MEMORY_BYTES_MIN => Err(ConfigError::Unusable(format!(
-            "{}: limits.memory_bytes is {bytes}, expected 0 (60 % of the memory) or at least \
-             {MEMORY_BYTES_MIN} bytes; no client could connect with less",
-            effective.source(key!(limits.memory_bytes))
-        ))),
-        bytes => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
-    }
-}
-
 fn threads_of(configured: usize) -> usize {
     match configured {
         0 => std::thread::available_parallelism()
@@ -252,50 +241,6 @@ fn names_of(text: &str) -> Vec<String> {
         .filter(|name| !name.is_empty())
         .map(str::to_owned)
         .collect()
-}
-
-/// Where the data are, without creating anything.
-pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
-    let configured = &effective.settings().node.data_dir;
-    if !configured.is_empty() {
-        return Ok(PathBuf::from(configured));
-    }
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(directory) = variable("STATE_DIRECTORY") {
-        return Ok(PathBuf::from(directory));
-    }
-    if let Some(state) = variable("XDG_STATE_HOME") {
-        return Ok(PathBuf::from(state).join("martlet"));
-    }
-    match variable("HOME") {
-        Some(home) => Ok(PathBuf::from(home).join(".local/state/martlet")),
-        None => Err(ConfigError::Unusable(
-            "no data directory: give --data-dir DIR, or set STATE_DIRECTORY, XDG_STATE_HOME or HOME"
-                .to_owned(),
-        )),
-    }
-}
-
-/// Options by which commands find a node, from wherever they are called.
-pub(crate) fn command_options(data_dir: &Path, config: Option<&Path>) -> String {
-    let typed = |path: &Path| {
-        let absolute = std::path::absolute(path);
-        typed(&absolute.as_deref().unwrap_or(path).display().to_string())
-    };
-    let mut text = format!("--data-dir={}", typed(data_dir));
-    if let Some(file) = config {
-        text.push_str(&format!(" -c {}", typed(file)));
-    }
-    text
-}
-
-/// The same, before words that follow; nothing where no data directory is known.
-pub(super) fn options_of(effective: &Effective) -> String {
-    let options = |directory: PathBuf| {
-        let options = command_options(&directory, effective.own_file.as_deref());
-        format!("{options} ")
-    };
-    data_dir(effective).map(options).unwrap_or_default()
 }
 
 fn durability(effective: &Effective) -> Durability {
@@ -416,30 +361,6 @@ fn log_level(text: &str) -> Result<String, ConfigError> {
         "log.level is {text:?}, expected error, warn, info, debug, trace or off, \
          or a filter such as \"info,martlet_control=warn\""
     )))
-}
-
-/// Least memory of a node. A typing error, or megabytes for bytes, gives less.
-const MEMORY_BYTES_MIN: u64 = 1024 * 1024;
-
-/// 60 % of what the control group or the machine has.
-fn default_memory_bytes() -> usize {
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok());
-    let machine = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-            let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-            Some(kib * 1024)
-        });
-    // Where neither tells, as on macOS, a figure that any developer's machine has.
-    let total = [group, machine]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(8 << 30);
-    usize::try_from(total / 5 * 3).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

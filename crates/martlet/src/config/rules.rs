@@ -3,24 +3,15 @@
 use martlet_control::alarms::AlarmsKept;
 use martlet_control::rules::{ConfiguredRule, Definition};
 use serde_json::{Map, Value};
-use toml::de::{DeArray, DeTable, DeValue};
 
-use super::load::{ConfigError, Effective};
+use super::error::ConfigError;
+use super::load::Effective;
 
 const MS_OF_SECOND: i64 = 1_000;
 const MS_OF_DAY: i64 = 86_400_000;
 /// Keys of a table beside those of the rule itself.
 const NAME: &str = "name";
 const TENANT: &str = "tenant";
-
-/// A table `[[rules]]`, as it is in the file.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RuleTable {
-    /// Where it begins: file and line.
-    pub(crate) place: String,
-    /// Its keys.
-    pub(crate) keys: Map<String, Value>,
-}
 
 /// Settings of rules and alarms.
 #[derive(Clone, Debug)]
@@ -84,34 +75,4 @@ fn rule(keys: &Map<String, Value>) -> Result<ConfiguredRule, String> {
     };
     rule.check().map_err(|error| named(error.to_string()))?;
     Ok(rule)
-}
-
-/// A table of the file as JSON.
-pub(super) fn keys_of(table: &DeTable<'_>) -> Map<String, Value> {
-    let entries = table.iter();
-    entries
-        .map(|(key, value)| (key.get_ref().to_string(), json_of(value.get_ref())))
-        .collect()
-}
-
-fn array_of(array: &DeArray<'_>) -> Value {
-    array.iter().map(|value| json_of(value.get_ref())).collect()
-}
-
-fn json_of(value: &DeValue<'_>) -> Value {
-    match value {
-        DeValue::String(text) => text.to_string().into(),
-        DeValue::Integer(number) => {
-            let parsed = i64::from_str_radix(number.as_str(), number.radix());
-            parsed.map_or_else(|_| number.as_str().into(), Value::from)
-        }
-        DeValue::Float(number) => {
-            let parsed: Result<f64, _> = number.as_str().parse();
-            parsed.map_or_else(|_| number.as_str().into(), Value::from)
-        }
-        DeValue::Boolean(flag) => (*flag).into(),
-        DeValue::Datetime(time) => time.to_string().into(),
-        DeValue::Array(array) => array_of(array),
-        DeValue::Table(table) => Value::Object(keys_of(table)),
-    }
 }

@@ -1,12 +1,13 @@
 //! Every key there is, each declared once: its type, its default, its range, what it means. The
 //! typed configuration and the reference page come from here.
 //!
-//! * `section`: how keys are declared
+//! * `section`, `declaration`: how keys are declared, and what
 //! * `value`, `words`: what values are
 //! * `general`, `authentication`, `http`, `events`, `telemetry`, `firmware`, `rules`, `listeners`:
 //!   the keys
 
 mod authentication;
+mod declaration;
 mod events;
 mod firmware;
 mod general;
@@ -20,10 +21,10 @@ mod tests;
 mod value;
 mod words;
 
+pub(crate) use declaration::{Key, Kind, TableKey};
 pub(crate) use general::Tls;
 pub(crate) use listeners::{HttpListenerKeys, ListenerKeys};
-pub(crate) use martlet_integrate::Takes as Kind;
-pub(crate) use section::{TableKeys, key};
+pub(crate) use section::TableKeys;
 pub(crate) use telemetry::{RetentionKeys, TelemetryRuleKeys};
 pub(crate) use value::Value;
 pub(crate) use words::{
@@ -35,44 +36,6 @@ use std::sync::LazyLock;
 use martlet_broker::Limits;
 
 use section::Section;
-
-/// A key of the configuration.
-#[derive(Clone, Debug)]
-pub(crate) struct Key {
-    /// Path in the TOML file, such as `limits.packet_bytes`.
-    pub(crate) path: String,
-    pub(crate) kind: Kind,
-    pub(crate) default: Value,
-    /// What it means, in a sentence.
-    pub(crate) what: &'static str,
-    /// What happens at it, for limits.
-    pub(crate) at_limit: Option<&'static str>,
-    /// Text with commas between several values: a file may have a list of texts in its place.
-    pub(crate) is_list: bool,
-}
-
-/// A key of a table of a list.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TableKey {
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-    /// What it means, in a sentence.
-    pub(crate) what: &'static str,
-    /// As of [`Key`].
-    pub(crate) is_list: bool,
-}
-
-/// Keys of sinks, sources and bridges have no lists with commas.
-impl From<(&'static str, Kind, &'static str)> for TableKey {
-    fn from((name, kind, what): (&'static str, Kind, &'static str)) -> Self {
-        Self {
-            name,
-            kind,
-            what,
-            is_list: false,
-        }
-    }
-}
 
 macro_rules! settings {
     ($($section:ident: $type:ty,)+) => {

@@ -5,12 +5,12 @@ use martlet_control::telemetry::{
     TelemetryKept, TelemetryRule, TelemetrySettings, TopicTemplate, TypeKept,
 };
 
-use super::load::{ConfigError, Effective, TelemetryRuleTable};
+use super::data_dir::data_dir;
+use super::error::ConfigError;
+use super::key;
+use super::load::{Effective, TelemetryRuleTable};
 use super::registry::location_of;
-use super::resolve::data_dir;
-use super::schema::{
-    PayloadFormat, RetentionKeys, TableKey, TableKeys as _, TelemetryRuleKeys, key,
-};
+use super::schema::{PayloadFormat, RetentionKeys, TableKey, TableKeys as _, TelemetryRuleKeys};
 
 const SECOND: i64 = 1_000_000;
 const MS_OF_DAY: u64 = 86_400_000;

@@ -6,9 +6,10 @@ use martlet_codec::TopicFilter;
 use martlet_control::part_of_memory;
 use martlet_control::topic_memory::{TopicMemory, TopicMemoryLimits};
 
-use super::load::{ConfigError, Effective};
-use super::resolve::memory_bytes_of;
-use super::schema::key;
+use super::error::ConfigError;
+use super::key;
+use super::load::Effective;
+use super::memory::memory_bytes_of;
 
 /// The topic memory; none: nothing is remembered.
 pub(super) fn of(effective: &Effective) -> Result<Option<Arc<TopicMemory>>, ConfigError> {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use martlet_api::RouteSettings;
 use martlet_broker::ListenerPolicy;
 use martlet_control::Control;
 use martlet_control::backup::STORE;
@@ -11,9 +10,11 @@ use martlet_control::text::typed;
 use martlet_reactor::{Descriptors, Durability, ListenerConfig};
 use tracing::{info, warn};
 
+use super::data_dir;
+use super::http_at::HttpAt;
 use super::open_files::connections_line;
+use super::program_name::program_name;
 use super::setup_link::{OPEN_HERE, SetupLink};
-use super::{data_dir, http, program_name};
 use crate::cmd::print::out;
 use crate::config::{self, NodeConfig};
 
@@ -131,23 +132,6 @@ pub(super) fn warn_of_files(
     all.into_iter()
         .flat_map(|(_, warnings)| warnings.clone())
         .collect()
-}
-
-/// An HTTP listener, as far as people are told of it.
-pub(super) struct HttpAt {
-    pub(super) url: String,
-    pub(super) address: std::net::SocketAddr,
-    routes: RouteSettings,
-}
-
-impl HttpAt {
-    pub(super) fn of(open: &http::Open) -> Self {
-        Self {
-            url: open.url(),
-            address: open.address,
-            routes: open.routes.clone(),
-        }
-    }
 }
 
 /// Which requests that other systems document need a key at this listener, and from where.

@@ -13,7 +13,7 @@ use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use tracing::warn;
 
-use super::log::Standard;
+use super::standard::Standard;
 
 /// Time between two reads of events: the shards wake nobody meanwhile, and readers get the events
 /// in few large pieces.

@@ -8,7 +8,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::log::{RotatedFile, Standard};
+use super::rotated_file::RotatedFile;
+use super::standard::Standard;
 
 /// Writes lines to standard error and to a file, and keeps the last ones: each is made once.
 pub(super) struct TextLines {

@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use clap::Args;
 
-use super::panel_broker::Assignment;
+use super::assignment::Assignment;
 use crate::config::{HttpAddress, key, with_host};
 
 /// Its log file where none is named.

@@ -11,6 +11,7 @@ mod accept_failures;
 mod activity;
 pub(crate) mod admin_socket;
 mod announce;
+mod assignment;
 mod authentication;
 mod commands;
 mod connection_slots;
@@ -20,6 +21,7 @@ mod events;
 mod facts;
 mod firmware;
 mod http;
+mod http_at;
 mod integrations;
 mod iotflow;
 mod log;
@@ -31,15 +33,19 @@ mod open_files;
 mod options;
 mod panel_broker;
 mod presence;
+mod program_name;
 mod reactor;
 mod reload;
+mod rotated_file;
 mod rules;
 mod setup_link;
 mod shards;
 mod signals;
 mod stages;
 mod stalling;
+mod standard;
 mod store;
+mod tables_in_use;
 mod telemetry;
 mod topic_memory;
 mod twins;
@@ -47,22 +53,21 @@ mod twins;
 pub(crate) use data_dir::{claim as claim_data_dir, give_files_to_owner_of};
 pub(crate) use log::check_log_file;
 pub(crate) use options::ConfigOptions;
+pub(crate) use program_name::program_name;
 pub(crate) use store::{check_restored, claim_store, claim_store_to_read};
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use martlet_control::Control;
 use martlet_control::backup::STORE;
 use martlet_reactor::Durability;
-use martlet_registry::Location;
 use tracing::warn;
 
 use crate::cmd::errors::error_text;
 use crate::cmd::print::errln;
 use crate::config::{self, NodeConfig};
 use signals::Signals;
+use tables_in_use::identity_of_tables;
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
@@ -133,37 +138,5 @@ fn keep_pages_small() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "huge pages stay on");
-    }
-}
-
-/// As it was called: lines to be typed next must work even if it is not on the path.
-pub(crate) fn program_name() -> String {
-    std::env::args()
-        .next()
-        .unwrap_or_else(|| "martlet".to_owned())
-}
-
-/// The identity of the tables that say who is let in, if any do.
-fn identity_of_tables(node: &NodeConfig) -> Option<String> {
-    let tables = node.policy.as_ref()?.tables()?;
-    Some(tables.identity())
-}
-
-/// For the next start, which is to go by the same.
-fn note_tables(data_dir: &Path, location: &Location, identity: Option<String>) {
-    if let Err(error) = config::note_tables(data_dir, location, identity.as_deref()) {
-        warn!(%error, "cannot note which tables the node uses");
-    }
-}
-
-/// Reports listeners at which the tables are not checked to health.
-fn tell_ignored(control: &Control, warnings: &[String]) {
-    let mut all = warnings.iter();
-    let told = all.find(|warning| warning.starts_with(config::IGNORES_TABLES));
-    match told {
-        Some(warning) => control
-            .health
-            .warn_as(config::IGNORES_TABLES, format!("{warning}.")),
-        None => control.health.withdraw(config::IGNORES_TABLES),
     }
 }

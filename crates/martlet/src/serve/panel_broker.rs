@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 
+use super::assignment::Assignment;
 use super::microservice::further;
 use crate::cmd::print::errln;
 use crate::config::{HttpAddress, key};
@@ -51,9 +52,6 @@ pub(crate) struct PanelBrokerOptions {
     #[arg(long, value_name = "KEY")]
     reverb_app_key: Option<String>,
 }
-
-/// A key, its value, and the option that it comes from.
-pub(super) type Assignment = (String, String, &'static str);
 
 impl PanelBrokerOptions {
     /// URLs to listen on.

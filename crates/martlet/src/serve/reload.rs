@@ -23,7 +23,9 @@ use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
 use tracing::{debug, error, info, warn};
 
 use super::announce::warn_of_files;
-use super::{ConfigOptions, facts, note_tables, tell_ignored};
+use super::facts;
+use super::options::ConfigOptions;
+use super::tables_in_use::{note_tables, tell_ignored};
 use crate::config::{self, ConfigError, Effective, HttpListener, NodeConfig, TablesRead, key};
 
 /// How often is looked whether a file has changed.

@@ -15,7 +15,7 @@ use martlet_control::shared_registry::SharedRegistry;
 use rustix::fs::{FileType, fstat};
 use tracing::{error, warn};
 
-use super::announce::HttpAt;
+use super::http_at::HttpAt;
 use crate::private_file;
 
 /// What health warns of until there is an administrator. The log has a line of its own.

@@ -43,10 +43,11 @@ use tracing::{error, info, warn};
 
 use super::accept_failures::AcceptFailures;
 use super::admin_socket::AdminSocket;
-use super::announce::{HttpAt, announce};
+use super::announce::announce;
 use super::authentication::ChainAuthenticator;
 use super::connection_slots::ConnectionSlots;
 use super::events::{end_streams, pump_events, pump_reports, tell_pauses};
+use super::http_at::HttpAt;
 use super::integrations::{make_integrations, start_integrations};
 use super::log::Log;
 use super::options::ConfigOptions;
@@ -57,10 +58,10 @@ use super::setup_link::SetupLink;
 use super::shards::ReactorShards;
 use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
+use super::tables_in_use::{identity_of_tables, note_tables, tell_ignored};
 use super::{
-    activity, admin_socket, commands, event_archive, facts, firmware, http, identity_of_tables,
-    iotflow, memory, note_tables, notify, rules, setup_link, telemetry, tell_ignored, topic_memory,
-    twins,
+    activity, admin_socket, commands, event_archive, facts, firmware, http, iotflow, memory,
+    notify, rules, setup_link, telemetry, topic_memory, twins,
 };
 use crate::config::{self, NodeConfig};
 

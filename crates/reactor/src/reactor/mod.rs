@@ -4,24 +4,22 @@
 //! `outside.rs` is what the loop reads from, writes to, sends to and stores in; `write.rs` is one
 //! write to a socket. Nothing here knows what a packet is.
 
+mod entrance;
 mod outside;
 #[cfg(test)]
 mod tests;
 mod write;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use ipnet::IpNet;
-use martlet_broker::{Effects, ListenerPolicy, Report, Settings, Shard, ShardId};
+use martlet_broker::{Effects, Report, Settings, Shard, ShardId};
 use martlet_tick::Driver;
 
 use crate::authenticate::Authenticator;
 use crate::clock::Clock;
-use crate::config::{ListenerConfig, Transport};
 use crate::contention::{Contention, REST, time_run};
 use crate::descriptors::Descriptors;
 use crate::events::EventSender;
@@ -34,9 +32,8 @@ use crate::poll::{Listener, Poller, Stream, Wakeup};
 use crate::stats::{Counters, SocketCount};
 use crate::store::{Durable, Store};
 use crate::sys::Entropy;
-use crate::tls::TlsSettings;
-use crate::websocket::UpgradeRules;
 
+pub(crate) use entrance::Entrance;
 use outside::Outside;
 
 /// What all reactors of a node are made from.
@@ -53,45 +50,6 @@ pub(crate) struct Common {
     pub(crate) batch_messages: usize,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) refused_name: fn() -> Option<String>,
-}
-
-/// What connections of one listener begin with.
-#[derive(Debug)]
-pub(crate) struct Entrance {
-    policy: Arc<ListenerPolicy>,
-    /// Proxies that say where connections come from; empty: none.
-    proxies: Vec<IpNet>,
-    /// None without encryption.
-    tls: Option<TlsSettings>,
-    /// None on plain TCP.
-    web: Option<Arc<UpgradeRules>>,
-}
-
-impl Entrance {
-    pub(crate) fn new(config: &ListenerConfig) -> Self {
-        let web = match &config.transport {
-            Transport::Tcp => None,
-            Transport::WebSocket { path, origins } => {
-                let (path, origins) = (path.clone(), origins.clone());
-                Some(Arc::new(UpgradeRules { path, origins }))
-            }
-        };
-        Self {
-            policy: Arc::clone(&config.policy),
-            proxies: config.proxies.clone(),
-            tls: config.tls.clone(),
-            web,
-        }
-    }
-
-    /// The word of who connects from there is taken. Who may write to the file of a Unix socket is
-    /// always believed.
-    fn trusts(&self, address: Option<SocketAddr>) -> bool {
-        address.is_none_or(|address| {
-            let ip = address.ip().to_canonical();
-            self.proxies.iter().any(|proxies| proxies.contains(&ip))
-        })
-    }
 }
 
 /// One reactor with its shard.

@@ -16,7 +16,7 @@ use martlet_tick::{
     Transport,
 };
 
-use super::Entrance;
+use super::entrance::Entrance;
 use super::write::write_output;
 use crate::authenticate::{Authenticator, LoginAnswer, ScreenedAnswer};
 use crate::clock::Clock;

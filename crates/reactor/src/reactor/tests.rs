@@ -4,19 +4,20 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
 use crossbeam_channel::unbounded;
 use martlet_tick::{CROWD, TimeLimits};
 
 use super::*;
-use crate::config::ReactorConfig;
+use crate::config::{ListenerConfig, ReactorConfig, Transport};
 use crate::listen;
 use crate::listeners::ACCEPTS_PER_TICK;
 use crate::mailbox::Control;
 use crate::stats::ReactorStats;
 use crate::store::MemoryStore;
+use crate::tls::TlsSettings;
 
 /// Ticks in which a node finishes what a test has it do.
 const TICKS_MAX: usize = 2_000;

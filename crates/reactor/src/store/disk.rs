@@ -15,14 +15,15 @@ use martlet_broker::{
 };
 use martlet_persistence::{DamageWords, RestoreError, Shards, encode_up_to, restore};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
+use martlet_tick::Storage;
 
+use super::durable::Durable;
+use super::health::StoreHealth;
 use super::inbox::{BacklogLimits, Inbox, PageRead, StoreQuestion};
+use super::interface::{Durability, PinnedFiles, Restored, Store, StoreRoom, Writer};
 use super::reading::read_pages;
 use super::syncing::syncing;
 use super::writing::{WriterSettings, Writing};
-use super::{
-    Durability, Durable, PinnedFiles, Restored, Storage, Store, StoreHealth, StoreRoom, Writer,
-};
 use crate::node::SharedNode;
 use crate::sys::Entropy;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use martlet_broker::{MemoryGauge, Now, QueueRead, RecordNumber, ShardId, StoreState};
 use martlet_store::{RecordBuffer, Stats};
 
-use super::PinnedFiles;
+use super::interface::PinnedFiles;
 
 /// Emptied buffers kept to be filled again, and bytes that all of them may take.
 const SPARES_MAX: usize = 16;

@@ -10,7 +10,7 @@ use martlet_broker::{ListenerPolicy, MemoryGauge, Now, PageOf, QueueOwner, ReadP
 use martlet_persistence::{LocatedPage, Making, PageFound, read_located};
 use martlet_store::Disk;
 
-use super::Durable;
+use super::durable::Durable;
 use super::health::StoreHealth;
 
 /// Time until a page is read again after errors of the disk: at first, and at most.

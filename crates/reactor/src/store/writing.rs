@@ -14,10 +14,12 @@ use martlet_broker::{Now, RecordNumber, StoreState};
 use martlet_persistence::{ClockState, locate, put_clock};
 use martlet_store::{Disk, Engine, Pace, RecordBuffer, StoreError};
 
+use super::durable::Durable;
+use super::health::StoreHealth;
 use super::inbox::{Inbox, PageRead, StoreInput, StoreQuestion};
+use super::interface::{Durability, PinnedFiles};
 use super::reading::Page;
 use super::syncing::Syncing;
-use super::{Durability, Durable, PinnedFiles, StoreHealth};
 
 /// Records that take long enough to apply that waking another thread pays. It does not apply where
 /// a message is to be read: its place is known only after that.

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::machine::{About, AlarmKey, AlarmMachine, MonitoredAlarm};
+use super::row_content::RowContent;
 use crate::definition::Severity;
 
 /// A kept value is written again if it is older than this, milliseconds.
@@ -47,14 +48,6 @@ pub struct WatchState {
     pub seen: Option<(i64, i64)>,
     /// Hops of the message that it waits since.
     pub hops: u8,
-}
-
-/// What the row of an entry says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct RowContent {
-    holds_since: Option<i64>,
-    last_ms: Option<i64>,
-    seen_ms: Option<i64>,
 }
 
 impl MonitoredAlarm {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::kept::RowContent;
+use super::row_content::RowContent;
 use crate::alarm::{Check, Means};
 use crate::definition::Severity;
 

@@ -15,6 +15,7 @@
 
 mod kept;
 mod machine;
+mod row_content;
 #[cfg(test)]
 mod tests;
 

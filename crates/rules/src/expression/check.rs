@@ -8,12 +8,14 @@ use cel::common::types::CelInt;
 use cel::common::value::BuiltinRef;
 use cel::{Context, DeclarationError, ExecutionError, IdedExpr};
 
-use super::{ELEMENTS_MAX, ExpressionError};
+use super::error::ExpressionError;
 use crate::arithmetic::Operator;
 use crate::fuel;
 use crate::functions::{ADD_NUMBERS, FUNCTIONS, Function, MATCHES, PAY, PAY_LIST, PAY_TEXT, first};
 use crate::pattern::{PatternHandle, Patterns};
 
+/// Elements of a list that a macro goes over, at most.
+pub const ELEMENTS_MAX: usize = 1_000;
 /// Name of the function around the list of a macro.
 const BOUNDED: &str = "@bounded";
 /// Levels of a syntax tree, at most.

@@ -5,7 +5,8 @@
 //! whose body was lost.
 
 use super::live::{Live, class_bytes};
-use super::{Location, NumberMap};
+use super::location::Location;
+use super::number_map::NumberMap;
 use crate::record::{BodyId, Holds, QueueId, read_u64};
 use martlet_fault::{self as fault, Fault};
 use martlet_rows::{put_varint, take_varint};

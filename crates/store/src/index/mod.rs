@@ -7,38 +7,19 @@
 
 pub(crate) mod bodies;
 pub(crate) mod live;
+mod location;
+mod number_map;
 pub(crate) mod queues;
 pub(crate) mod states;
 
 use crate::record::{BodyId, EntryKey, Holds, Lsn, Op, Ops, QueueId};
 use bodies::Bodies;
 use live::Live;
+pub(crate) use location::Location;
+use number_map::NumberMap;
 use queues::{Forgotten, Queues};
 use states::States;
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
-
-/// Where a record lies: the segment's slot in the table of segments and the offset in eights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Location {
-    /// 1 and more.
-    pub(crate) slot: u16,
-    /// Offset / 8, below 2^23.
-    pub(crate) at: u32,
-}
-
-impl Location {
-    pub(crate) fn new(slot: u16, offset: u64) -> Self {
-        Location {
-            slot,
-            at: (offset / 8) as u32,
-        }
-    }
-
-    pub(crate) fn offset(self) -> u64 {
-        u64::from(self.at) * 8
-    }
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -368,30 +349,6 @@ pub(crate) fn body_cost(bytes: usize) -> u64 {
 pub(crate) fn state_cost(bytes: usize) -> u64 {
     bytes as u64 + 36
 }
-
-/// Hashes one number by a multiplication. Names are given out by the broker, no client chooses
-/// them.
-#[derive(Debug, Default)]
-pub(crate) struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value) * 0x9e37_79b9_7f4a_7c15;
-        self.0 = (product >> 64) as u64 ^ product as u64;
-    }
-}
-
-pub(crate) type NumberMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<NumberHasher>>;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 //! An entry is a row (body; lane and which extra it has; note, note). Bodies' ids are turned so
 //! that the shard's bits come last: ids of several shards in one queue then lie close together.
 
-use super::NumberMap;
+use super::number_map::NumberMap;
 use crate::record::{BodyId, EntryKey, QueueId};
 use martlet_rows::{Alike, BLOCK_ROWS, RowPosition, Rows, put_varint, take_varint};
 

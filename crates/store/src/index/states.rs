@@ -2,8 +2,8 @@
 //!
 //! Their contents are on disk only.
 
-use super::Location;
 use super::live::{Live, class_bytes};
+use super::location::Location;
 use crate::record::{Lsn, StateKey};
 use martlet_rows::{put_varint, take_varint};
 use std::collections::BTreeMap;

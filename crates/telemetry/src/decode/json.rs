@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::collected::{Collected, Timed};
+use super::decoder::SECRET_MEMBER;
+use super::marks::Marks;
+use super::rejection::Rejection;
 use super::time::{of_integer, of_number, of_text, shown};
-use super::{Collected, Rejection};
 use crate::Value;
 
 /// Members that hold the time of an object, the first one that is there.
@@ -67,50 +70,6 @@ fn end_of_item(json: &[u8]) -> Option<usize> {
         }
         None
     })
-}
-
-/// Values, lists and objects of a text of JSON, about: what begins one is counted.
-pub(super) fn count_parts(json: &[u8]) -> usize {
-    let begins = |(_, mark): &(usize, u8)| matches!(mark, b'[' | b'{' | b',');
-    Marks::of(json).filter(begins).count()
-}
-
-/// Commas, brackets and braces of a text of JSON that are not in a string, with their places.
-struct Marks<'a> {
-    json: std::iter::Enumerate<std::slice::Iter<'a, u8>>,
-}
-
-impl<'a> Marks<'a> {
-    fn of(json: &'a [u8]) -> Self {
-        Self {
-            json: json.iter().enumerate(),
-        }
-    }
-
-    /// Goes to the end of a string, behind its first quote.
-    fn pass_string(&mut self) {
-        while let Some((_, byte)) = self.json.next() {
-            match byte {
-                b'\\' => drop(self.json.next()),
-                b'"' => return,
-                _ => {}
-            }
-        }
-    }
-}
-
-impl Iterator for Marks<'_> {
-    type Item = (usize, u8);
-
-    fn next(&mut self) -> Option<(usize, u8)> {
-        loop {
-            match self.json.next()? {
-                (_, b'"') => self.pass_string(),
-                (at, mark @ (b',' | b'[' | b']' | b'{' | b'}')) => return Some((at, *mark)),
-                _ => {}
-            }
-        }
-    }
 }
 
 fn read_item(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
@@ -229,7 +188,7 @@ fn parts(mut members: Map<String, Json>) -> MemberGroups {
 /// The time of a member, and in how many objects it is.
 #[derive(Clone, Copy, Debug)]
 struct MemberContext {
-    timed: super::Timed,
+    timed: Timed,
     depth: usize,
 }
 
@@ -309,7 +268,7 @@ fn without_secrets(json: Json) -> Json {
     match json {
         Json::Object(members) => {
             let members = members.into_iter();
-            let members = members.filter(|(name, _)| name != super::SECRET_MEMBER);
+            let members = members.filter(|(name, _)| name != SECRET_MEMBER);
             let members = members.map(|(name, json)| (name, without_secrets(json)));
             Json::Object(members.collect())
         }

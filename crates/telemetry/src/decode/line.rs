@@ -4,8 +4,9 @@
 //! the field, with dots between them: `cpu,cpu=cpu0 idle=99` has the key `cpu.cpu0.idle`. So values
 //! that tags tell apart stay apart.
 
+use super::collected::Collected;
+use super::rejection::Rejection;
 use super::time::{TimeUnit, of_integer};
-use super::{Collected, Rejection};
 use crate::Value;
 
 pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {

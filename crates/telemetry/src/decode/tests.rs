@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Value;
 
 /// 2026-03-01T12:00:00Z, µs.
 const RECEIVED: i64 = 1_772_366_400_000_000;

@@ -1,6 +1,6 @@
 //! Times as numbers and texts.
 
-use super::Rejection;
+use super::rejection::Rejection;
 
 /// Unit of times that are numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

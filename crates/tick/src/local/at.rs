@@ -9,8 +9,8 @@ use martlet_broker::{
     QueueRead, Record, RecordNumber, Report, Screening, Shard, ShardId, TransportEnd,
 };
 
-use super::Parts;
 use super::net::{Layer, Net, Wire};
+use super::parts::Parts;
 use crate::SocketKey;
 use crate::outside::{
     Arrival, Batch, Control, Mail, Notice, Outside, Read, Received, SocketWrite, Storage, Transport,

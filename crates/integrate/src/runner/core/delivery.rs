@@ -8,11 +8,15 @@ use martlet_codec::QoS;
 use martlet_fault::{self as fault, Fault};
 use tracing::{error, warn};
 
-use super::super::OnReject;
 use super::super::attempt::Broken;
+use super::super::settings::OnReject;
+use super::super::unsettled_message::UnsettledMessage;
+use super::attachment::Attachment;
+use super::call::Call;
 use super::retry::RetryTarget;
-use super::{Attachment, Call, Core, Mode, UnsettledMessage};
-use crate::sink::{Outcome, SinkMessage};
+use super::{Core, Mode};
+use crate::outcome::Outcome;
+use crate::sink_message::SinkMessage;
 
 /// Panics of the sink on one message, handed over alone, after which the message is refused.
 const PANICS_MAX: u32 = 3;

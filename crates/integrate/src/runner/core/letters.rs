@@ -14,7 +14,7 @@ use super::retry::RetryTarget;
 use super::{Core, SAVED_WITHIN};
 use crate::dead_letters::DeadLetter;
 use crate::feed::Ticket;
-use crate::sink::Outcome;
+use crate::outcome::Outcome;
 
 /// Dead letters that wait to be sent again, at most.
 const AGAIN_MAX: usize = 10_000;

@@ -1,17 +1,20 @@
 //! What a runner holds, and what it is told: all but the sink itself. It reaches the node, the
 //! tables and the time by [`Host`] and [`Clock`] alone, so that tests drive it in virtual time.
 //!
-//! * `attachment`: its part of the node
-//! * `call`: one call of the sink
+//! * `attachment`, `attaching`: its part of the node
+//! * `call`, `calling`: one call of the sink
 //! * `delivery`: batches for the sink, and what becomes of their messages
 //! * `letters`: dead letters
-//! * `retry`: what fails and is tried again
+//! * `retry`, `retrying`: what fails and is tried again
 
+mod attaching;
 mod attachment;
 mod call;
+mod calling;
 mod delivery;
 mod letters;
 mod retry;
+mod retrying;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -27,17 +30,19 @@ use tracing::warn;
 use self::attachment::Attachment;
 use self::call::Call;
 use self::retry::{Retry, RetryTarget};
-use super::Settings;
 use super::caller::SinkSaid;
 use super::clock::{Clock, answered, within};
-use super::giving_up::{Failures, GivingUp};
+use super::giving_up::GivingUp;
 use super::handle::{
     Activity, Command, CommandError, CommandReply, Counts, Failure, RunnerCommand, Shared,
 };
-use crate::feed::Ticket;
+use super::settings::Settings;
+use super::unsettled_message::UnsettledMessage;
+use super::waiting;
 use crate::host::{Host, PartSession, SavedState};
 use crate::lanes::{LaneEvent, Token};
-use crate::sink::{AccessRefused, SinkMessage};
+use crate::sink::AccessRefused;
+use crate::sink_message::SinkMessage;
 
 /// Time that the tables may take to save the state of an integration.
 const SAVED_WITHIN: Duration = Duration::from_secs(5);
@@ -74,36 +79,10 @@ struct Refused {
     at_ms: u64,
 }
 
-/// A message that is not settled.
-#[derive(Debug)]
-pub(super) struct UnsettledMessage {
-    token: Token,
-    pub(super) message: SinkMessage,
-    /// When it is too old to be delivered; none: never.
-    too_old_at: Option<Duration>,
-    /// Times that the sink panicked when it was handed over alone.
-    panics: u32,
-    failures: Failures,
-    /// Ticket by which the sink names it in the call under way.
-    ticket: Ticket,
-}
-
 /// Message to a runner, by its sender.
 pub(super) enum RunnerMessage {
     Operator(RunnerCommand),
     Node(Option<LaneEvent>),
-}
-
-impl UnsettledMessage {
-    /// Number of the lane that it came by.
-    pub(super) fn lane(&self) -> usize {
-        self.token.lane()
-    }
-
-    /// Client Identifier of its publisher; empty if that is not known.
-    fn publisher(&self) -> &str {
-        self.message.client_id().unwrap_or_default()
-    }
 }
 
 /// A runner without its sink.
@@ -574,8 +553,7 @@ impl Core {
         state.lag = self.queue.map(|queue| queue.messages + in_hand);
         state.oldest_received_ms = refused.chain(held).chain(queued).min();
         state.failure = failure;
-        state.clients_waiting =
-            super::waiting::clients(activity, self.handed.iter().chain(&self.held));
+        state.clients_waiting = waiting::clients(activity, self.handed.iter().chain(&self.held));
         state.last_error.clone_from(&self.last_error);
         state.delivered_ms = self.delivered_ms;
         state.sink_health.clone_from(&self.sink_health);

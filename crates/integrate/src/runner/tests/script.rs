@@ -13,10 +13,13 @@ use martlet_broker::{
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
 use crate::dead_letters::{DeadLetter, DeadLetterStore};
-use crate::host::{Host, HostFuture, PartSession, SavedState};
+use crate::host::{Host, PartSession, SavedState};
+use crate::host_future::HostFuture;
+use crate::outcome::Outcome;
 use crate::runner::caller::CallRuntime;
 use crate::runner::{Handle, Runner, Settings, State};
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::sink::Sink;
+use crate::sink_message::SinkMessage;
 
 /// What the sink does at a call.
 #[derive(Clone, Debug, Default)]

@@ -8,9 +8,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::script::{Scripted, Step, state_until};
 use super::{WITHIN, settings};
 use crate::feed::{SinkMessages, Ticket};
+use crate::outcome::Outcome;
 use crate::runner::caller::CallRuntime;
 use crate::runner::{Activity, Command, Handle, OnReject, Runner, Settings};
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::sink::Sink;
+use crate::sink_message::SinkMessage;
 
 /// What the test has the sink do.
 enum Order {

@@ -15,7 +15,7 @@ use martlet_control::text::printable;
 use martlet_control::use_cases::ListRuleSets;
 use martlet_registry::{COMMON_TENANT, FILE, Owner, RuleSet, Snapshot};
 
-use super::FileOptions;
+use super::file_options::FileOptions;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln};

@@ -13,8 +13,8 @@ use martlet_certificates::{ClientFiles, Facts, ServerCheck, client_config, hands
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConnection, StreamOwned};
 
-use super::{facts_text, json, now_secs};
-
+use super::shown::{facts_text, json};
+use super::time::now_secs;
 use crate::cmd::print::{errln, out, outln};
 
 /// How long the server may take.

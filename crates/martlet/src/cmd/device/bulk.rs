@@ -16,12 +16,12 @@ use martlet_control::use_cases::{
 };
 use martlet_registry::{AddedDevice, Import, NewDevice, RowOutcome};
 
-use super::{ListOptions, listed};
+use super::list::{ListOptions, listed};
 use crate::cmd::errors::error_text;
 use crate::cmd::listing;
+use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::print::{err, errln, out};
-use crate::cmd::role::NodeAndForm;
 use crate::cmd::tables::{self, OpenTables};
 
 #[derive(Args, Debug)]

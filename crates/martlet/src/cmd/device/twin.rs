@@ -5,9 +5,10 @@ use clap::Args;
 use martlet_control::text::printable;
 use serde_json::Value;
 
-use crate::cmd::admin::{AdminOptions, ask, encoded};
+use crate::cmd::admin::{AdminOptions, ask};
 use crate::cmd::desired::DesiredChange;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::query::encoded;
 
 #[derive(Args, Debug)]
 pub(super) struct TwinOptions {

@@ -8,8 +8,11 @@ use martlet_control::event_archive::{ArchiveQuery, DIRECTORY, read_files};
 use martlet_control::feed::Kinds;
 use serde_json::Value;
 
-use super::{EventsOptions, Printer, moment};
-use crate::cmd::admin::{ask, encoded, is_running};
+use super::moment::moment;
+use super::options::EventsOptions;
+use super::printer::Printer;
+use crate::cmd::admin::{ask, is_running};
+use crate::cmd::query::encoded;
 
 /// Events of one page.
 const PAGE: usize = 1_000;

@@ -19,7 +19,7 @@ use martlet_registry::{
 
 use super::report::{Outcome, Report};
 use super::telemetry;
-use crate::cmd::role::NodeAndForm;
+use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::tables::{self, OpenTables};
 use crate::config;
 

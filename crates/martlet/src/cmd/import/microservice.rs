@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 
 use super::databases::DatabaseOptions;
 use super::report::{Outcome, Report, Skipped};
-use crate::cmd::admin::{ask, ask_with, encoded};
+use crate::cmd::admin::{ask, ask_with};
 use crate::cmd::errors::error_text;
+use crate::cmd::query::encoded;
 use crate::cmd::tables;
 
 /// Messages that are imported, the last ones: as many as the message log keeps by default.

@@ -16,10 +16,11 @@ use martlet_registry::{
 use serde_json::{Map, Value, json};
 
 use super::report::{Outcome, Report, Skipped};
-use crate::cmd::admin::{self, NodeRefusal, ask, ask_with, encoded};
+use crate::cmd::admin::{self, NodeRefusal, ask, ask_with};
 use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::err;
+use crate::cmd::query::encoded;
 use crate::cmd::tables;
 use crate::config;
 

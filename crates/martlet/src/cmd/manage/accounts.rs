@@ -13,7 +13,8 @@ use martlet_control::use_cases::{
 };
 use martlet_registry::{ApiRole, DeviceSecret, NewDevice, NewUser, UserChange};
 
-use super::{ManagedNode, NAME};
+use super::managed_node::ManagedNode;
+use crate::cmd::argv::MANAGE_SCRIPT;
 use crate::cmd::print::errln;
 use crate::cmd::tables::{self, OpenTables};
 use crate::cmd::user;
@@ -72,7 +73,7 @@ pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyh
         Some(_) => "PASSWORD".to_owned(),
         None => typed(&made),
     };
-    let line = format!("./{NAME} test {ADMIN} {tried}");
+    let line = format!("./{MANAGE_SCRIPT} test {ADMIN} {tried}");
     Ok(format!(
         "The user {ADMIN} has the role {ADMINISTRATOR}\n{shown}{reload_note}Test it: {line}\n"
     ))
@@ -224,7 +225,7 @@ fn expect_tables(managed: &ManagedNode) -> anyhow::Result<()> {
 fn warn_of_weak(password: &str) {
     if password.chars().count() < PASSWORD_CHARACTERS {
         errln!(
-            "{NAME}: warning: the password has fewer than {PASSWORD_CHARACTERS} characters and could \
+            "{MANAGE_SCRIPT}: warning: the password has fewer than {PASSWORD_CHARACTERS} characters and could \
              be guessed"
         );
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::ManagedNode;
+use super::managed_node::{DATA, ManagedNode};
 use crate::cmd::admin;
 use crate::cmd::print::{errln, out, outln};
 use crate::serve::data_dir;
@@ -191,7 +191,7 @@ fn is_unit_of(shown: &str, directory: &Path) -> bool {
         let mut lines = shown.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
     };
-    let data = directory.join(super::DATA).display().to_string();
+    let data = directory.join(DATA).display().to_string();
     property("LoadState") == Some("loaded")
         && (property("WorkingDirectory").is_some_and(|found| Path::new(found) == directory)
             || property("ExecStart").is_some_and(|line| {

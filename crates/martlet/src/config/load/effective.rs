@@ -6,30 +6,17 @@ use std::path::PathBuf;
 use martlet_certificates::ClientCertificates;
 use martlet_control::facts::{Configuration, ConfigurationValue, ConfiguredSink, ListenerValue};
 
-use super::environment::EnvironmentFile;
+use super::check::{checked, known_key};
+use super::environment_file::EnvironmentFile;
+use super::sourced::{DEFAULT_SOURCE, KeyValues, Sourced};
 use super::table::{
     HttpListenerTable, ListenerTable, RetentionTable, Table, TelemetryRuleTable, values_of,
 };
-use super::{ConfigError, checked, known_key};
-use crate::config::masking::shown as shown_of_sink;
-use crate::config::rules::RuleTable;
-use crate::config::schema::{ListenerKeys, Settings, TableKeys, Tls, Value, key, keys};
-use crate::config::sinks::section_of;
-
-/// Source of values that are not set.
-pub(crate) const DEFAULT_SOURCE: &str = "default";
-
-/// A value and where it came from.
-#[derive(Clone, Debug)]
-pub(crate) struct Sourced {
-    pub(crate) value: Value,
-    /// `default`, `martlet.toml line 3`, `.env line 3 MARTLET_…`, `environment MARTLET_…`,
-    /// `command line`.
-    pub(crate) source: String,
-}
-
-/// Keys with their values and places.
-pub(crate) type KeyValues = BTreeMap<String, Sourced>;
+use crate::config::error::ConfigError;
+use crate::config::key;
+use crate::config::rule_table::RuleTable;
+use crate::config::schema::{ListenerKeys, Settings, TableKeys, Tls, Value, keys};
+use crate::config::table_kinds::section_of;
 
 /// A sink, source or bridge as configured.
 #[derive(Clone, Debug)]
@@ -225,7 +212,7 @@ impl Effective {
                         .iter()
                         .map(|(key, sourced)| {
                             let value = ListenerValue {
-                                value: shown_of_sink(&sourced.value).to_json(),
+                                value: sourced.value.shown_of_sink().to_json(),
                                 source: sourced.source.clone(),
                             };
                             (key.clone(), value)

@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use martlet_environment::{lines, unclosed_quotes, variables};
 
-use super::effective::{Effective, Sourced};
-use super::{ConfigError, nearest, nearest_of, parse_text};
+use super::check::parse_text;
+use super::effective::Effective;
+use super::environment_file::{EnvironmentFile, place_of};
+use super::environment_name::environment_name;
+use super::sourced::Sourced;
+use crate::config::error::ConfigError;
 use crate::config::file_access::read_environment_file;
+use crate::config::nearest::{nearest, nearest_of};
 use crate::config::schema::{Key, Kind};
 
 /// Variables that tests and tools use and that configure nothing.
@@ -18,49 +23,6 @@ pub(crate) struct Environment {
     pub(crate) variables: Vec<(String, String)>,
     /// The `.env`; none: there is no such file.
     pub(crate) file: Option<EnvironmentFile>,
-}
-
-/// A `.env` that was read.
-#[derive(Clone, Debug)]
-pub(crate) struct EnvironmentFile {
-    /// From the root.
-    pub(crate) path: PathBuf,
-    /// Variables that it sets, each with its line, in their order.
-    pub(crate) lines: Vec<(usize, String)>,
-    /// Those of them that the process has too: its values count.
-    pub(crate) overridden: Vec<String>,
-    /// Variables whose value begins with a quote that is not closed, each with its line.
-    pub(crate) unclosed: Vec<(usize, String)>,
-}
-
-impl EnvironmentFile {
-    /// Whether it sets this variable, whether or not the process has it too.
-    pub(crate) fn sets(&self, name: &str) -> bool {
-        self.lines.iter().any(|(_, known)| known == name)
-    }
-}
-
-/// Where the value of a variable comes from: `PATH/.env line 3 NAME` or `environment NAME`.
-pub(crate) fn place_of(file: Option<&EnvironmentFile>, name: &str) -> String {
-    format!("{} {name}", origin_of(file, name))
-}
-
-/// The same without the name.
-pub(crate) fn origin_of(file: Option<&EnvironmentFile>, name: &str) -> String {
-    let found = file.and_then(|file| {
-        let is_overridden = file.overridden.iter().any(|known| known == name);
-        // The last line counts.
-        let mut lines = file.lines.iter().rev();
-        let (line, _) = lines.find(|(_, known)| known == name && !is_overridden)?;
-        Some(format!("{} line {line}", file.path.display()))
-    });
-    found.unwrap_or_else(|| "environment".to_owned())
-}
-
-/// `MARTLET_` + the key's path with `__` between its parts, in capitals. Of a secret, the same with
-/// `_FILE` names the file that holds it.
-pub(crate) fn environment_name(path: &str) -> String {
-    format!("MARTLET_{}", path.replace('.', "__").to_uppercase())
 }
 
 pub(super) fn read_environment(

@@ -4,15 +4,18 @@ use std::path::Path;
 
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::effective::{Effective, KeyValues, SinkTable, Sourced};
+use super::check::{expectation, fits, known_key, unit_hint};
+use super::effective::{Effective, SinkTable};
+use super::sourced::{KeyValues, Sourced};
 use super::table::{HttpListenerTable, ListenerTable, Table};
-use super::{ConfigError, expectation, fits, known_key, nearest_of, unit_hint};
 use crate::config::bridges::topic_line;
-use crate::config::rules::{RuleTable, keys_of};
+use crate::config::error::ConfigError;
+use crate::config::nearest::nearest_of;
+use crate::config::rule_table::{RuleTable, keys_of};
 use crate::config::schema::{
     HttpListenerKeys, Key, Kind, ListenerKeys, TableKey, TableKeys, Value,
 };
-use crate::config::sinks::{TableKind, table_kinds};
+use crate::config::table_kinds::{TableKind, table_kinds};
 
 struct File<'a> {
     path: &'a Path,

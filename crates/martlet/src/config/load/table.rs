@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
-use super::effective::{KeyValues, Sourced};
-use super::{ConfigError, checked, nearest_of};
+use super::check::checked;
+use super::sourced::{KeyValues, Sourced};
+use crate::config::error::ConfigError;
+use crate::config::nearest::nearest_of;
 use crate::config::schema::{
     HttpListenerKeys, ListenerKeys, RetentionKeys, TableKeys, TelemetryRuleKeys, Value,
 };

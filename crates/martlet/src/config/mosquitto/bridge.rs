@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use martlet_codec::QoS;
 use martlet_integrate::bridge::{TOPICS, TopicRule};
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::config::load::{KeyValues, SinkTable, Sourced};
 use crate::config::schema::Value;
-use crate::config::sinks::BRIDGE;
+use crate::config::table_kinds::BRIDGE;
 
 /// Port of an address without one.
 const PORT: u16 = 1883;

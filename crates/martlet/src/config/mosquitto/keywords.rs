@@ -1,9 +1,13 @@
 //! Every keyword of Mosquitto 2.0's and 2.1's file, and what it means here.
 
-use crate::config::load::nearest_of;
-use crate::config::schema::key;
+use crate::config::key;
+use crate::config::nearest::nearest_of;
 
-use super::{ConfigError, ConfigLine, Outcome, Reading, Value};
+use super::config_line::ConfigLine;
+use super::outcome::Outcome;
+use super::reading::Reading;
+use crate::config::error::ConfigError;
+use crate::config::schema::Value;
 
 /// What a keyword means.
 pub(super) enum Meaning {

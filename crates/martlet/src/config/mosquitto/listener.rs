@@ -5,9 +5,11 @@ use std::net::IpAddr;
 
 use martlet_reactor::ANY_PATH;
 
-use super::Outcome;
-use crate::config::load::{ConfigError, Effective, ListenerTable, Sourced};
-use crate::config::schema::{Value, key};
+use super::outcome::Outcome;
+use crate::config::error::ConfigError;
+use crate::config::key;
+use crate::config::load::{Effective, ListenerTable, Sourced};
+use crate::config::schema::Value;
 
 /// What has been said of it.
 #[derive(Clone, Debug, Default)]

@@ -5,61 +5,27 @@
 //! that would admit more clients if it were ignored is an error, not a warning.
 
 mod bridge;
+mod config_line;
 mod keywords;
 mod listener;
+mod outcome;
+mod reading;
+mod report_line;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, Sourced, nearest};
-use crate::config::schema::{Value, key};
+use crate::config::error::ConfigError;
+use crate::config::key;
+use crate::config::load::{DEFAULT_SOURCE, Effective};
+use crate::config::nearest::nearest;
+use crate::config::schema::Value;
 use bridge::Bridge;
+use config_line::ConfigLine;
 use keywords::{KeywordScope, LONGEST, Meaning, PACKET_BYTES};
 use listener::Listener;
-
-/// What becomes of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It means the same here.
-    Mapped,
-    /// It means something else; the note says what.
-    Changed,
-    /// It says what is the default without it.
-    Default,
-    /// It is not needed here; the note says why.
-    NotNeeded,
-    /// It is not followed; the note says what to do instead.
-    Unsupported,
-    /// It keeps the file from being used; the note says why.
-    Refused,
-    /// All lines are understood, and no node starts with them; the note says why.
-    DoesNotStart,
-}
-
-impl Outcome {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Mapped => "mapped",
-            Self::Changed => "changed",
-            Self::Default => "default",
-            Self::NotNeeded => "not needed",
-            Self::Unsupported => "unsupported",
-            Self::Refused => "refused",
-            Self::DoesNotStart => "does not start",
-        }
-    }
-}
-
-/// A line of the file, and what becomes of it.
-#[derive(Clone, Debug)]
-pub(crate) struct ReportLine {
-    /// `mosquitto.conf line 3`.
-    pub(crate) place: String,
-    /// Keyword and value; secrets masked.
-    pub(crate) text: String,
-    pub(crate) outcome: Outcome,
-    /// What it becomes, or why it does not.
-    pub(crate) note: String,
-}
+pub(crate) use outcome::Outcome;
+use reading::Reading;
+pub(crate) use report_line::ReportLine;
 
 /// Reads a file, and those that it includes, into values and listeners.
 ///
@@ -109,37 +75,6 @@ pub(crate) fn read_all(
         }
     }
     Ok(reading.finish(has_all_listeners))
-}
-
-struct Reading<'a> {
-    effective: &'a mut Effective,
-    report: Vec<ReportLine>,
-    listeners: Vec<Listener>,
-    /// What holds for listeners that say nothing of it, and for the one by `port`.
-    global: Listener,
-    per_listener: bool,
-    bridges: Vec<Bridge>,
-    /// The lines above are those of the last bridge.
-    is_in_bridge: bool,
-    files: Vec<PathBuf>,
-    /// Lines that keep the file from being used.
-    problems: Vec<ConfigError>,
-    /// What the lines about the log have named until now, by `keywords::LEVELS`.
-    log_level: Option<usize>,
-}
-
-/// A line that is neither empty nor a comment.
-struct ConfigLine {
-    place: String,
-    keyword: String,
-    value: String,
-}
-
-impl ConfigLine {
-    fn error(&self, why: &str) -> ConfigError {
-        let Self { place, keyword, .. } = self;
-        ConfigError::Unusable(format!("{place}: {keyword}: {why}"))
-    }
 }
 
 impl Reading<'_> {
@@ -199,17 +134,6 @@ impl Reading<'_> {
             }
         }
         Ok(all)
-    }
-
-    fn report(&mut self, line: &ConfigLine, outcome: Outcome, note: impl Into<String>) {
-        let is_secret = line.keyword.contains("password") && line.keyword != "password_file";
-        let value = if is_secret { "***" } else { &line.value };
-        self.report.push(ReportLine {
-            place: line.place.clone(),
-            text: format!("{} {value}", line.keyword).trim_end().to_owned(),
-            outcome,
-            note: note.into(),
-        });
     }
 
     fn line(&mut self, line: &ConfigLine) -> Result<(), ConfigError> {
@@ -281,42 +205,6 @@ impl Reading<'_> {
         }
     }
 
-    fn number(&self, line: &ConfigLine) -> Result<u64, ConfigError> {
-        let number = line.value.parse();
-        number.map_err(|_| {
-            line.error(&format!(
-                "{:?} is not a whole number; expected 0 or more",
-                line.value
-            ))
-        })
-    }
-
-    fn switch(&self, line: &ConfigLine) -> Result<bool, ConfigError> {
-        match line.value.as_str() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            other => Err(line.error(&format!("{other:?} is neither true nor false"))),
-        }
-    }
-
-    /// A value of the node.
-    fn set(&mut self, line: &ConfigLine, key: &str, value: Value) -> Result<(), ConfigError> {
-        let before = self.effective.values().get(key);
-        let is_default =
-            before.is_some_and(|before| before.source == DEFAULT_SOURCE && before.value == value);
-        let note = format!("{key} = {value}");
-        let source = line.place.clone();
-        self.effective.set(key, Sourced { value, source })?;
-        match is_default {
-            true => {
-                let note = format!("{note}, the default here: the line changes nothing");
-                self.report(line, Outcome::Default, note);
-            }
-            false => self.report(line, Outcome::Mapped, note),
-        }
-        Ok(())
-    }
-
     /// Something of the listener above, or of all.
     fn of_listener(&mut self, line: &ConfigLine, scope: KeywordScope) -> Result<(), ConfigError> {
         let is_global = scope == KeywordScope::Security && !self.per_listener;
@@ -326,19 +214,6 @@ impl Reading<'_> {
         };
         let (outcome, note) = listener.read(&line.keyword, &line.value, &line.place)?;
         self.report(line, outcome, note);
-        Ok(())
-    }
-
-    /// The same lines as on standard error, in a file.
-    fn log_file(&mut self, line: &ConfigLine, path: &str) -> Result<(), ConfigError> {
-        if path.is_empty() {
-            return Err(line.error("expected the path of a file"));
-        }
-        self.set(line, key!(log.file), Value::Text(path.to_owned()))?;
-        if let Some(entry) = self.report.last_mut() {
-            entry.note += "; it is renamed at 10 MB (log.file_bytes), and standard error has the same \
-                          lines";
-        }
         Ok(())
     }
 
@@ -407,20 +282,6 @@ impl Reading<'_> {
             ),
         });
         self.put(KEY, Value::Text("drop-newest".to_owned()), source);
-    }
-
-    /// Sets what no line says.
-    fn put(&mut self, key: &str, value: Value, source: String) {
-        let set = self.effective.set(key, Sourced { value, source });
-        self.problems.extend(set.err());
-    }
-
-    fn begin_listener(&mut self, line: &ConfigLine) -> Result<(), ConfigError> {
-        self.is_in_bridge = false;
-        let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;
-        self.listeners.push(listener);
-        self.report(line, Outcome::Mapped, "a [[listeners]] table");
-        Ok(())
     }
 
     /// `has_all_listeners`: none is missing because its line was not understood.

@@ -10,12 +10,15 @@ use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_codec::QoS;
 use martlet_reactor::{ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
 
-use super::options_of;
 use super::url::{MQTT_PORT, Url, WEBSOCKET_PATH, WEBSOCKET_PORT, listener_url, parse_url};
+use crate::config::addresses::{network, overlap};
 use crate::config::authentication::PolicyReader;
+use crate::config::data_dir::options_of;
+use crate::config::error::ConfigError;
 use crate::config::http::{HttpListener, iotflow_base};
-use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
-use crate::config::schema::{DiscoveryMode, ListenerKeys, TlsVersion, key};
+use crate::config::key;
+use crate::config::load::{DEFAULT_SOURCE, Effective, ListenerTable};
+use crate::config::schema::{DiscoveryMode, ListenerKeys, TlsVersion};
 
 /// Owner and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -88,21 +91,6 @@ pub(super) fn listeners(
         )));
     }
     Ok(listeners)
-}
-
-/// Whether two listeners would want the same connections: `[::]` is every address of the machine,
-/// `0.0.0.0` every one of IPv4.
-pub(crate) fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
-    let (Some(one), Some(other)) = (one.socket(), other.socket()) else {
-        return one == other;
-    };
-    let is_part = |all: SocketAddr, one: SocketAddr| {
-        all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4())
-    };
-    // Port 0 is one that the system chooses.
-    one.port() == other.port()
-        && one.port() != 0
-        && (one == other || is_part(one, other) || is_part(other, one))
 }
 
 /// Health and metrics have an address of their own.
@@ -435,16 +423,6 @@ fn proxies(table: &ListenerTable) -> Result<Vec<IpNet>, String> {
     let networks = text.split(',').map(network);
     let all: Result<_, String> = networks.collect();
     all.map_err(|why| format!("proxy_from: {why}"))
-}
-
-/// A network, or an address as one.
-pub(crate) fn network(text: &str) -> Result<IpNet, String> {
-    let text = text.trim();
-    let found = text.parse::<IpNet>().ok();
-    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    found
-        .or_else(address)
-        .ok_or_else(|| format!("{text:?} is not a valid address or network such as 10.0.0.0/8"))
 }
 
 /// Mode of the file of a Unix socket.

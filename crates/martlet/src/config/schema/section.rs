@@ -1,8 +1,8 @@
 //! How sections and tables of the configuration are declared: each once, with the type, the
 //! default, the range and the description of each key.
 
+use super::declaration::{Key, Kind, TableKey};
 use super::value::{Secret, Value};
-use super::{Key, Kind, TableKey};
 
 /// A section of the file, such as `[mqtt]`.
 pub(super) trait Section {
@@ -246,17 +246,6 @@ macro_rules! words {
     };
 }
 
-/// The path of a key, such as `key!(mqtt.max_qos)`: the compiler checks that there is one.
-macro_rules! key {
-    ($section:ident.$key:ident) => {{
-        const _: fn(&$crate::config::Settings) = |settings| {
-            let _ = &settings.$section.$key;
-        };
-        concat!(stringify!($section), ".", stringify!($key))
-    }};
-}
-
-pub(crate) use key;
 pub(super) use {kind, name_of, section, table, words};
 
 /// Kind of a number in a range.

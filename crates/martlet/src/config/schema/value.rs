@@ -65,6 +65,18 @@ impl Value {
         }
     }
 
+    /// To be shown as a value of a sink: what may be secret is masked, references to secrets are
+    /// not.
+    pub(crate) fn shown_of_sink(&self) -> Self {
+        match self {
+            Self::Secret(text) if masking::refers_alone(text.text()) => {
+                Self::Text(text.text().to_owned())
+            }
+            // The path of many webhooks is a secret by itself; a reference masks all of that.
+            value => value.shown(),
+        }
+    }
+
     /// To be shown: a URL is without what is secret in it.
     pub(crate) fn shown(&self) -> Self {
         match self {
@@ -85,5 +97,18 @@ impl std::fmt::Display for Value {
             Self::Headers(lines) => write!(f, "{:?}", masking::headers(lines)),
             Self::Secret(value) => write!(f, "\"{value}\""),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_sink_references_to_secrets_are_shown_and_no_others() {
+        let key = Value::Secret("known".to_owned().into());
+        assert!(!key.shown_of_sink().to_string().contains("known"));
+        let key = Value::Secret("${secret:k}".to_owned().into());
+        assert_eq!(key.shown_of_sink(), Value::Text("${secret:k}".to_owned()));
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{NAMES, SettingNames};
-use crate::config::load::ConfigError;
-use crate::config::schema::{Value, key};
-use crate::config::sinks::BRIDGE;
+use super::names::NAMES;
+use super::setting_names::{SettingNames, authority};
+use crate::config::error::ConfigError;
+use crate::config::key;
+use crate::config::schema::Value;
+use crate::config::table_kinds::BRIDGE;
 
 /// What the names of all connections begin with.
 const BEGIN: &str = "MQTT_";
@@ -174,7 +176,7 @@ impl SettingNames<'_> {
         let port = self.port_of(&variable("_PORT"))?;
         let port = port.unwrap_or(if common.is_secure { 8883 } else { 1883 });
         let scheme = if common.is_secure { "mqtts" } else { "mqtt" };
-        let url = format!("{scheme}://{}", super::authority(host, port));
+        let url = format!("{scheme}://{}", authority(host, port));
         let mut keys = vec![
             ("name", Value::Text(name.clone())),
             ("connection", Value::Boolean(true)),

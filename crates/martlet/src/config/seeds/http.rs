@@ -1,8 +1,12 @@
 //! What is served by HTTP, and the log, by the names of other programs.
 
-use super::{GENERIC, SettingNames, Variables, authority};
-use crate::config::load::{ConfigError, Effective, HttpAddress, HttpListenerTable, Sourced};
-use crate::config::schema::{Value, key};
+use super::names::GENERIC;
+use super::setting_names::{SettingNames, authority};
+use super::variables::Variables;
+use crate::config::error::ConfigError;
+use crate::config::key;
+use crate::config::load::{Effective, HttpAddress, HttpListenerTable, Sourced};
+use crate::config::schema::Value;
 
 /// Adds a listener for each variable and option that asks for one, with the routes of its system
 /// first. An option overrides the variable of its system.

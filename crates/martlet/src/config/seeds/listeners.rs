@@ -2,9 +2,11 @@
 
 use std::net::{ToSocketAddrs as _, UdpSocket};
 
-use super::{SettingNames, authority};
-use crate::config::load::{ConfigError, ListenerTable, Sourced};
-use crate::config::schema::{Value, key};
+use super::setting_names::{SettingNames, authority};
+use crate::config::error::ConfigError;
+use crate::config::key;
+use crate::config::load::{ListenerTable, Sourced};
+use crate::config::schema::Value;
 
 const MQTT_PORT: u16 = 1883;
 const MQTTS_PORT: u16 = 8883;

@@ -1,7 +1,9 @@
 //! Forwarding to NATS by the names of another program: a sink `nats/service-mqtt`.
 
-use super::{SettingNames, Variables};
-use crate::config::load::{ConfigError, Effective};
+use super::setting_names::SettingNames;
+use super::variables::Variables;
+use crate::config::error::ConfigError;
+use crate::config::load::Effective;
 use crate::config::schema::Value;
 
 /// Name of the sink.

@@ -3,8 +3,8 @@
 
 use martlet_integrate::webhook::METHODS;
 
-use super::SettingNames;
-use crate::config::load::ConfigError;
+use super::setting_names::SettingNames;
+use crate::config::error::ConfigError;
 use crate::config::schema::Value;
 
 /// Name of the webhook.

@@ -1,0 +1,177 @@
+//! A sink of the configuration, which is started when the node starts.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::bridge::{BrokerAddresses, NamedConnection};
+use crate::each::{self, Each, OneByOne};
+use crate::host::Host;
+use crate::runner::{Handle, Runner, Settings, SourceRunner};
+use crate::secret::{SecretsReceiver, Template};
+use crate::sink::Sink;
+use crate::source::MessageSource;
+
+/// A sink of the configuration.
+#[derive(Clone)]
+pub struct ConfiguredSink {
+    /// How it is run.
+    pub settings: Settings,
+    secrets: Vec<Box<str>>,
+    files: Vec<PathBuf>,
+    read_files: Vec<PathBuf>,
+    connection: Option<Arc<NamedConnection>>,
+    broker: Option<BrokerAddresses>,
+    start: Arc<Start>,
+}
+
+type Start = dyn Fn(Settings, SecretsReceiver, Arc<dyn Host>) -> Handle + Send + Sync;
+
+impl fmt::Debug for ConfiguredSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConfiguredSink")
+            .field(&self.settings)
+            .finish()
+    }
+}
+
+impl ConfiguredSink {
+    /// A sink that `make` makes when the node starts.
+    pub fn new<S: Sink>(
+        settings: Settings,
+        make: impl Fn(SecretsReceiver) -> S + Send + Sync + 'static,
+    ) -> Self {
+        Self::in_node(settings, move |secrets, _| make(secrets))
+    }
+
+    /// A sink that `make` makes when the node starts, and that takes one message at a time.
+    pub fn one_by_one<S: OneByOne>(
+        mut settings: Settings,
+        make: impl Fn(SecretsReceiver) -> S + Send + Sync + 'static,
+    ) -> Self {
+        settings.deliver_within = each::deliver_within(S::WITHIN);
+        Self::new(settings, move |secrets| Each(make(secrets)))
+    }
+
+    /// A sink that `make` makes when the node of this name starts.
+    pub fn in_node<S: Sink>(
+        settings: Settings,
+        make: impl Fn(SecretsReceiver, &str) -> S + Send + Sync + 'static,
+    ) -> Self {
+        let make = Arc::new(make);
+        Self::started_by(settings, move |settings, secrets: SecretsReceiver, host| {
+            let (make, node) = (Arc::clone(&make), host.node().to_owned());
+            Runner::start(settings, move || make(secrets.clone(), &node), host)
+        })
+    }
+
+    /// A source that `make` makes when the node starts.
+    pub fn of_source<S: MessageSource>(
+        settings: Settings,
+        make: impl Fn(SecretsReceiver, &Arc<dyn Host>) -> S + Send + Sync + 'static,
+    ) -> Self {
+        Self::started_by(settings, move |settings, secrets, host| {
+            let source = make(secrets, &host);
+            SourceRunner::start(settings, source, host)
+        })
+    }
+
+    /// An integration that is started by `start`: one with a task of its own.
+    pub(crate) fn started_by(
+        settings: Settings,
+        start: impl Fn(Settings, SecretsReceiver, Arc<dyn Host>) -> Handle + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            settings,
+            secrets: Vec::new(),
+            files: Vec::new(),
+            read_files: Vec::new(),
+            connection: None,
+            broker: None,
+            start: Arc::new(start),
+        }
+    }
+
+    /// It uses the secrets of these names.
+    #[must_use]
+    pub fn with_secrets(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.secrets.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// It uses the secrets that these texts refer to.
+    #[must_use]
+    pub fn with_secrets_of<'a>(self, texts: impl IntoIterator<Item = &'a Template>) -> Self {
+        let names = texts.into_iter().flat_map(Template::names);
+        self.with_secrets(names.map(str::to_owned))
+    }
+
+    /// It is a bridge to this broker.
+    #[must_use]
+    pub(crate) fn with_broker(mut self, broker: BrokerAddresses) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// The broker that it connects to, if it is a bridge.
+    pub fn broker(&self) -> Option<&BrokerAddresses> {
+        self.broker.as_ref()
+    }
+
+    /// It is this named connection.
+    #[must_use]
+    pub(crate) fn with_connection(mut self, connection: Arc<NamedConnection>) -> Self {
+        self.connection = Some(connection);
+        self
+    }
+
+    /// The named connection that it is, if it is one.
+    pub fn connection(&self) -> Option<&Arc<NamedConnection>> {
+        self.connection.as_ref()
+    }
+
+    /// It writes this file, and renames it to `PATH.1`, `PATH.2` and so on.
+    #[must_use]
+    pub fn with_file(mut self, path: PathBuf) -> Self {
+        self.files.push(path);
+        self
+    }
+
+    /// It reads these files when it connects.
+    #[must_use]
+    pub(crate) fn reading(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.read_files.extend(files);
+        self
+    }
+
+    /// Files that it reads when it connects: certificates and credentials.
+    pub fn read_files(&self) -> &[PathBuf] {
+        &self.read_files
+    }
+
+    /// Names of the secrets that it uses.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(|name| &**name)
+    }
+
+    /// Files that it writes.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The sink with at most this number of bytes in its queue, where the configuration does not
+    /// say how many.
+    #[must_use]
+    pub fn bounded(mut self, bytes_max: u64) -> Self {
+        let queue = &mut self.settings.queue;
+        if queue.bytes_max == 0 {
+            queue.bytes_max = bytes_max.max(1);
+        }
+        self
+    }
+
+    /// Starts it. Needs a Tokio runtime.
+    pub fn start(&self, secrets: SecretsReceiver, host: Arc<dyn Host>) -> Handle {
+        (self.start)(self.settings.clone(), secrets, host)
+    }
+}

@@ -1,0 +1,17 @@
+//! All kinds of sinks and sources.
+
+use crate::kind::Kind;
+
+/// All kinds of sinks, as `[[sinks.NAME]]` names them.
+pub const KINDS: &[Kind] = &[
+    crate::file::KIND,
+    crate::webhook::KIND,
+    crate::nats::KIND,
+    crate::email::KIND,
+];
+
+/// All kinds of sources, each with its name in `[[sources.NAME]]`.
+pub const SOURCES: &[(&str, Kind)] = &[
+    ("nats", crate::nats::SOURCE_KIND),
+    ("nats-requests", crate::nats::REQUESTS_KIND),
+];

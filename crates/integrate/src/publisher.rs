@@ -1,0 +1,12 @@
+//! The client that published a message, as sinks know it.
+
+/// The client that published a message. A field is none where the node does not know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publisher {
+    /// Client Identifier.
+    pub client_id: Option<String>,
+    /// User name.
+    pub user: Option<String>,
+    /// Device of the registry.
+    pub device: Option<String>,
+}

@@ -1,0 +1,160 @@
+//! `[[sinks.webhook]]` of the configuration.
+
+use std::time::Duration;
+
+use hyper::header::HeaderName;
+
+use super::format::Format;
+use super::settings::WebhookSettings;
+use super::{WebhookSink, check};
+use crate::configured_sink::ConfiguredSink;
+use crate::kind::{Key, Kind, Surroundings, Takes};
+use crate::runner::{OnReject, Settings};
+use crate::secret::Template;
+use crate::table::Table;
+
+/// The kind `webhook`.
+pub const KIND: Kind = Kind {
+    name: "webhook",
+    keys: KEYS,
+    make,
+};
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "url",
+        Takes::Text,
+        "Address that the requests go to: http:// or https://. May contain ${secret:NAME}, and so may headers and signing_key. Redirects are not followed. Private addresses need integrations.allow_private.",
+    ),
+    Key::new(
+        "method",
+        Takes::Word(METHODS),
+        "Method of the requests. Those other than POST, PUT and PATCH need format = \"microservice\". Default: POST.",
+    ),
+    Key::new(
+        "headers",
+        Takes::Headers,
+        "Headers of the requests: a list of texts \"Name: value\".",
+    ),
+    Key::new(
+        "timeout_secs",
+        Takes::Integer { min: 1, max: 300 },
+        "Time limit of a request, from the connection to the end of the answer, seconds. Default: 10.",
+    ),
+    Key::new(
+        "in_flight",
+        Takes::Integer { min: 1, max: 1_000 },
+        "Requests at once, for messages of different publishers, or of any with order = \"none\". Default: 8.",
+    ),
+    Key::new(
+        "order",
+        Takes::Word(&["publisher", "none"]),
+        "publisher: messages of one publisher are sent one after the other, and one that fails holds up the others of its publisher. none: messages are sent in any order, as many at once as in_flight allows. Default: publisher.",
+    ),
+    Key::new(
+        "batch_messages",
+        Takes::Integer {
+            min: 1,
+            max: BATCH_MAX,
+        },
+        "Messages of one request, at most. From 2 on each body is a list, of one message too. If a list is refused or fails, its messages are sent one by one, in lists of one. Default: 1, and each body is a message.",
+    ),
+    Key::new(
+        "format",
+        Takes::Word(Format::NAMES),
+        "Form of a message. json: all that the node knows of it. cloudevents: CloudEvents 1.0, structured. microservice: that of system 1; as there, a target that answers 400 to 499 is tried again, up to max_attempts. ntfy: text for people with the headers Title, Priority and Tags, as ntfy takes it; for alarms. Default: json.",
+    ),
+    Key::new(
+        "signing_key",
+        Takes::Secret,
+        "Key that requests are signed with, as Standard Webhooks: HMAC-SHA-256 over id, time and body, in the headers webhook-id, webhook-timestamp and webhook-signature. whsec_ and base64, or any text of 16 bytes or more. Default: they are not signed.",
+    ),
+];
+
+const TIMEOUT_SECS: u64 = 10;
+const IN_FLIGHT: u64 = 8;
+/// Messages that a webhook gets at once: what is not settled yet comes twice after a crash.
+const BATCH_MESSAGES: u16 = 200;
+/// Messages of a lane that are there when the webhook has answered others. The more there are, the
+/// more publishers they are of, and the more requests can be under way.
+const IN_HAND: u16 = 1_000;
+/// Methods that requests of the microservice may have.
+pub const METHODS: &[&str] = &["POST", "PUT", "PATCH", "GET", "DELETE", "HEAD", "OPTIONS"];
+/// Those of all others.
+const METHODS_WITH_BODY: &[&str] = &["POST", "PUT", "PATCH"];
+/// Messages of one request, at most.
+const BATCH_MAX: u64 = 1_000;
+/// Headers that the sink itself sets.
+const OWN_HEADERS: &[&str] = &["host", "content-length", "transfer-encoding", "connection"];
+
+fn make(
+    table: &Table,
+    surroundings: &Surroundings<'_>,
+    settings: Settings,
+) -> Result<ConfiguredSink, String> {
+    let stops = settings.on_reject == OnReject::Stop;
+    let webhook = webhook_settings(table, surroundings, stops)?;
+    let settings = Settings {
+        deliver_within: webhook.deliver_within(),
+        batch_messages: BATCH_MESSAGES.max(webhook.batch_messages as u16),
+        in_hand: IN_HAND.max(webhook.batch_messages as u16),
+        ..settings
+    };
+    let names: Vec<String> = webhook.secret_names().map(str::to_owned).collect();
+    let sink = ConfiguredSink::new(settings, move |secrets| {
+        WebhookSink::new(webhook.clone(), secrets)
+    });
+    Ok(sink.with_secrets(names))
+}
+
+fn webhook_settings(
+    table: &Table,
+    surroundings: &Surroundings<'_>,
+    stops_at_refusal: bool,
+) -> Result<WebhookSettings, String> {
+    let mut headers = Vec::new();
+    for (at, line) in table.texts("headers").iter().enumerate() {
+        headers.push(header(line).map_err(|why| format!("line {} of `headers`: {why}", at + 1))?);
+    }
+    let in_flight = table.number("in_flight", IN_FLIGHT);
+    let settings = WebhookSettings {
+        url: table.required_template("url", "http:// or https://")?,
+        method: table.text("method").unwrap_or("POST").to_owned(),
+        headers,
+        timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
+        in_flight: usize::try_from(in_flight).unwrap_or(usize::MAX),
+        format: Format::from_name(table.text("format").unwrap_or_default()),
+        batch_messages: table.number("batch_messages", 1).clamp(1, BATCH_MAX) as usize,
+        keeps_order: table.text("order") != Some("none"),
+        signing_key: table.template("signing_key")?,
+        stops_at_refusal,
+        allowed: surroundings.allowed.clone(),
+    };
+    if settings.format == Format::Ntfy && settings.batch_messages > 1 {
+        return Err("`batch_messages` must be 1 with format = \"ntfy\"".to_owned());
+    }
+    let is_usual = METHODS_WITH_BODY.contains(&&*settings.method);
+    if !is_usual && settings.format != Format::Microservice {
+        return Err(format!(
+            "`method` is {}, expected POST, PUT or PATCH; others need format = \"microservice\"",
+            settings.method
+        ));
+    }
+    check(&settings)?;
+    Ok(settings)
+}
+
+/// `Name: value`.
+fn header(line: &str) -> Result<(String, Template), String> {
+    let (name, value) = line
+        .split_once(':')
+        .ok_or("expected \"Name: value\", such as \"Authorization: Bearer ${secret:token}\"")?;
+    let name = name.trim();
+    if OWN_HEADERS.contains(&&*name.to_ascii_lowercase()) {
+        return Err(format!("{name} is set by the node"));
+    }
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Err(format!("{name:?} is not a valid name of a header"));
+    }
+    Ok((name.to_owned(), Template::parse(value.trim())?))
+}

@@ -1,0 +1,53 @@
+//! The key that requests are signed with, as Standard Webhooks has it.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::secret::SecretValue;
+
+/// What a key in the form of Standard Webhooks begins with.
+pub(super) const KEY_PREFIX: &str = "whsec_";
+
+/// The key that a text is.
+///
+/// # Errors
+/// It is none; the reason in words.
+pub(super) fn key_of(text: &SecretValue) -> Result<hmac::Key, String> {
+    let bytes = match text.expose().strip_prefix(KEY_PREFIX) {
+        Some(encoded) => STANDARD
+            .decode(encoded)
+            .map_err(|_| "`signing_key` begins with whsec_, and what follows is not base64")?,
+        None => text.expose().as_bytes().to_vec(),
+    };
+    match bytes.len() {
+        0..16 => Err("`signing_key` has fewer than 16 bytes, which can be guessed".to_owned()),
+        _ => Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
+    }
+}
+
+/// The signature of Standard Webhooks: id, time in seconds and body.
+pub(super) fn signature(key: &hmac::Key, id: &str, time: u64, body: &[u8]) -> String {
+    let mut context = hmac::Context::with_key(key);
+    context.update(format!("{id}.{time}.").as_bytes());
+    context.update(body);
+    format!("v1,{}", STANDARD.encode(context.sign()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_that_of_standard_webhooks() {
+        // The example of the reference implementation.
+        let key = SecretValue::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
+        let key = key_of(&key).expect("a key");
+        let (id, time) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330);
+        assert_eq!(
+            signature(&key, id, time, br#"{"test": 2432232314}"#),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
+        assert!(key_of(&SecretValue::new("short".to_owned())).is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! Which ACL file a command is about.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use martlet_access::{AclFile, Subscribing};
+
+use crate::cmd::node_options::NodeOptions;
+use crate::config;
+
+/// Which ACL file.
+#[derive(Args, Debug)]
+pub(super) struct FileOptions {
+    /// Check only this ACL file
+    #[arg(long, value_name = "FILE")]
+    pub(super) acl_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) node: NodeOptions,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl FileOptions {
+    /// The file that was named, else the configured one, if there is any.
+    pub(super) fn read(&self, named: Option<&Path>) -> anyhow::Result<Option<AclFile>> {
+        let (path, subscribing) = match named.or(self.acl_file.as_deref()) {
+            // A file that is looked at alone needs no configuration that can be used.
+            Some(path) => {
+                let effective = self.node.load();
+                let subscribing = effective.map_or_else(
+                    |_| Subscribing::default(),
+                    |found| config::subscribing(&found),
+                );
+                (path.display().to_string(), subscribing)
+            }
+            None => {
+                let effective = self.node.load()?;
+                (
+                    effective.settings().auth.acl_file.clone(),
+                    config::subscribing(&effective),
+                )
+            }
+        };
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        Ok(Some(AclFile::parse(&path, &text, subscribing)?))
+    }
+}

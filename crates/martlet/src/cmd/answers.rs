@@ -1,0 +1,29 @@
+//! Answers of commands in the form that was asked for.
+
+use martlet_control::text::printable;
+use serde_json::Value;
+
+use crate::cmd::columns::columns;
+use crate::cmd::listing;
+use crate::cmd::node_and_form::NodeAndForm;
+
+/// A list, as JSON or in columns.
+pub(super) fn listed<const N: usize>(
+    on: &NodeAndForm,
+    headers: [&str; N],
+    rows: Vec<(Value, [String; N])>,
+    none: &str,
+) -> String {
+    match on.json {
+        true => listing::items(rows.into_iter().map(|(view, _)| view)),
+        false => columns(headers, rows.into_iter().map(|(_, row)| row), none),
+    }
+}
+
+/// What was done, as JSON or as a line, with what has to be said behind it.
+pub(super) fn done(on: &NodeAndForm, view: &Value, line: &str, reload_note: &str) -> String {
+    match on.json {
+        true => format!("{view}\n"),
+        false => format!("{}\n{reload_note}", printable(line)),
+    }
+}

@@ -1,0 +1,14 @@
+//! Which node a command is about, and in which form it answers.
+
+use clap::Args;
+
+use crate::cmd::node_options::NodeOptions;
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeAndForm {
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

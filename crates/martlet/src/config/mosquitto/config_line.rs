@@ -1,0 +1,18 @@
+//! A line of the file.
+
+use crate::config::error::ConfigError;
+
+/// A line that is neither empty nor a comment.
+pub(super) struct ConfigLine {
+    pub(super) place: String,
+    pub(super) keyword: String,
+    pub(super) value: String,
+}
+
+impl ConfigLine {
+    /// That something is wrong with it.
+    pub(super) fn error(&self, why: &str) -> ConfigError {
+        let Self { place, keyword, .. } = self;
+        ConfigError::Unusable(format!("{place}: {keyword}: {why}"))
+    }
+}

@@ -1,0 +1,64 @@
+//! What becomes of each variable that a node might read.
+
+use super::names::{NAMES, NOT_MEANT};
+use super::variables::Variables;
+use super::{connections, ignored};
+use crate::config::load::environment_name;
+use crate::config::schema::keys;
+
+/// What becomes of a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It is read, and means this.
+    Read(&'static str),
+    /// It has no effect, for this reason.
+    Ignored(&'static str),
+    /// No such name is known.
+    Unknown,
+}
+
+/// What a name that a node reads means.
+fn meaning(name: &str) -> Option<&'static str> {
+    let found = NAMES.iter().find(|(known, _)| *known == name);
+    let found = found.map(|(_, what)| *what);
+    found.or_else(|| connections::meaning(name))
+}
+
+impl<'a> Variables<'a> {
+    /// What becomes of each variable that a node might read.
+    pub(crate) fn report(&self) -> Vec<(&'a str, Use)> {
+        let own: Vec<String> = keys()
+            .iter()
+            .map(|key| environment_name(&key.path))
+            .collect();
+        let mut all: Vec<(&str, Use)> = Vec::new();
+        for (name, value) in self.all {
+            let name = name.as_str();
+            let is_own = own
+                .iter()
+                .any(|known| known == name.trim_end_matches("_FILE"))
+                || own.iter().any(|known| known == name);
+            let told = match meaning(name) {
+                _ if is_own => Use::Read("a key of the configuration"),
+                Some(_) if value.trim().is_empty() => Use::Ignored("it is empty"),
+                Some(what) if self.get(name).is_some() => Use::Read(what),
+                Some(_) => Use::Ignored(NOT_MEANT),
+                None => match ignored::reason(name) {
+                    Some(why) => Use::Ignored(why),
+                    None if self.is_about_node(name) => Use::Unknown,
+                    None => continue,
+                },
+            };
+            all.push((name, told));
+        }
+        all.sort_unstable_by_key(|(name, _)| *name);
+        all
+    }
+
+    /// Whether a name that nobody knows was meant for the node.
+    fn is_about_node(&self, name: &str) -> bool {
+        name.starts_with("MARTLET_")
+            || name.starts_with("MQTT_")
+            || self.file.is_some_and(|file| file.sets(name))
+    }
+}

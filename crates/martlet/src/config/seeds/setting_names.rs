@@ -1,0 +1,112 @@
+//! The configuration as variables of other programs set it.
+
+use std::net::IpAddr;
+
+use super::names::NAMES;
+use super::variables::Variables;
+use crate::config::error::ConfigError;
+use crate::config::load::{Effective, SinkTable, Sourced, environment_name};
+use crate::config::schema::Value;
+
+/// Variables, and the configuration that they set.
+pub(super) struct SettingNames<'a> {
+    pub(super) variables: &'a Variables<'a>,
+    pub(super) effective: &'a mut Effective,
+}
+
+impl SettingNames<'_> {
+    /// The text of a variable; none: it is empty, or not meant for the node.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        debug_assert!(
+            name.starts_with("MARTLET_") || NAMES.iter().any(|(known, _)| *known == name),
+            "{name} is not in the reference"
+        );
+        self.variables.get(name)
+    }
+
+    /// Where the value of a variable comes from.
+    pub(super) fn place(&self, name: &str) -> String {
+        self.variables.place(name)
+    }
+
+    /// That the value of a variable cannot be used.
+    pub(super) fn unusable(&self, name: &str, why: &str) -> ConfigError {
+        self.variables.unusable(name, why)
+    }
+
+    /// A warning of the start.
+    pub(super) fn warn(&mut self, warning: String) {
+        self.effective.warnings.push(warning);
+    }
+
+    /// Whether the configuration has a sink of this kind and name.
+    pub(super) fn has_sink_of(&self, kind: &str, of: &str) -> bool {
+        let mut sinks = self.effective.sinks.iter();
+        sinks.any(|sink| {
+            let name = sink.keys.get("name").map(|name| &name.value);
+            sink.kind == kind && matches!(name, Some(Value::Text(name)) if name == of)
+        })
+    }
+
+    /// Adds an integration of this kind with these keys, which variables name. It may connect to
+    /// private addresses; `what` says so in the notes of the start.
+    pub(super) fn add_sink(
+        &mut self,
+        kind: &str,
+        source: &str,
+        what: &str,
+        keys: impl IntoIterator<Item = (&'static str, Value)>,
+    ) {
+        self.effective.notes.push(format!("{source}: {what}"));
+        let keys = keys.into_iter().map(|(key, value)| {
+            let source = source.to_owned();
+            (key.to_owned(), Sourced { value, source })
+        });
+        self.effective.sinks.push(SinkTable {
+            kind: kind.to_owned(),
+            place: source.to_owned(),
+            may_be_private: true,
+            keys: keys.collect(),
+        });
+    }
+
+    /// A variable that is true or false.
+    pub(super) fn switch(&self, name: &str) -> Result<Option<bool>, ConfigError> {
+        self.get(name)
+            .map(|text| self.variables.truth(name, text))
+            .transpose()
+    }
+
+    /// A variable that is a port.
+    pub(super) fn port(&self, name: &str) -> Result<Option<u16>, ConfigError> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let port = text.parse().ok().filter(|port| *port > 0);
+        port.map(Some).ok_or_else(|| {
+            self.unusable(
+                name,
+                &format!("is {text:?}, expected a port from 1 to 65535"),
+            )
+        })
+    }
+
+    /// Sets a key to a value that comes from this variable.
+    pub(super) fn set(&mut self, key: &str, value: Value, name: &str) -> Result<(), ConfigError> {
+        let source = self.place(name);
+        self.effective.set(key, Sourced { value, source })
+    }
+
+    /// Whether Martlet's own name of a key is set.
+    pub(super) fn has_own(&self, key: &str) -> bool {
+        self.get(&environment_name(key)).is_some()
+    }
+}
+
+/// `HOST:PORT`, with an address of IPv6 in brackets.
+pub(super) fn authority(host: &str, port: u16) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+        _ => format!("{host}:{port}"),
+    }
+}

@@ -1,0 +1,217 @@
+//! Kinds of integrations as the configuration has them, with the keys that all kinds have; those of
+//! one kind stand with it in `martlet_integrate`.
+
+use martlet_integrate::{KINDS, SOURCES, bridge};
+
+use super::schema::Kind;
+
+/// Name, kind and meaning of a key.
+type KeyOfSink = (&'static str, Kind, &'static str);
+
+/// A kind of integration as the configuration has it.
+pub(crate) struct TableKind {
+    /// `sinks`, `sources` or `bridges`.
+    pub(crate) section: &'static str,
+    /// Name in `[[SECTION.NAME]]`; none: the tables are `[[SECTION]]`.
+    pub(crate) name: Option<&'static str>,
+    /// Name of the kind of integration.
+    pub(crate) kind: &'static str,
+    /// All of its keys.
+    pub(crate) keys: Vec<KeyOfSink>,
+}
+
+impl TableKind {
+    /// Name of its tables, such as `sinks.file`.
+    pub(crate) fn table(&self) -> String {
+        match self.name {
+            Some(name) => format!("{}.{name}", self.section),
+            None => self.section.to_owned(),
+        }
+    }
+}
+
+/// The kinds of sinks, sources and bridges.
+pub(crate) fn table_kinds() -> impl Iterator<Item = TableKind> {
+    let own = |kind: &martlet_integrate::Kind| {
+        let own = kind.keys.iter();
+        let own = own.map(|key| (key.name, key.takes, key.meaning));
+        own.collect::<Vec<KeyOfSink>>()
+    };
+    let sinks = KINDS.iter().map(move |kind| TableKind {
+        section: "sinks",
+        name: Some(kind.name),
+        kind: kind.name,
+        keys: {
+            let all = [NAME_KEY, FILTERS_KEY].into_iter().chain(own(kind));
+            all.chain(COMMON_KEYS).collect()
+        },
+    });
+    let sources = SOURCES.iter().map(move |(name, kind)| TableKind {
+        section: "sources",
+        name: Some(name),
+        kind: kind.name,
+        keys: {
+            let all = [NAME_OF_SOURCE_KEY].into_iter().chain(own(kind));
+            all.chain([TENANT_OF_SOURCE_KEY, PUBLISH_AS_KEY]).collect()
+        },
+    });
+    let bridges = TableKind {
+        section: "bridges",
+        name: None,
+        kind: BRIDGE,
+        keys: {
+            // Its pauses between connections are its own.
+            let common = COMMON_KEYS.into_iter();
+            let common = common.filter(|key| !key.0.starts_with("retry_"));
+            let common = common.map(|key| match key.0 {
+                "keep_qos0" => BRIDGE_KEEP_QOS0_KEY,
+                "tenant" => BRIDGE_TENANT_KEY,
+                _ => key,
+            });
+            let all = [BRIDGE_NAME_KEY].into_iter().chain(own(&bridge::KIND));
+            all.chain(common).collect()
+        },
+    };
+    sinks.chain(sources).chain([bridges])
+}
+
+/// Name of the table of a kind of integration, such as `sinks.file` or `bridges`.
+pub(super) fn section_of(kind: &str) -> String {
+    let found = table_kinds().find(|known| known.kind == kind);
+    found.map_or_else(|| format!("sinks.{kind}"), |known| known.table())
+}
+
+/// Kind of the tables `[[bridges]]`.
+pub(super) const BRIDGE: &str = bridge::KIND.name;
+
+const NAME_OF_SOURCE_KEY: KeyOfSink = (
+    "name",
+    Kind::Text,
+    "Name, which no other source of this kind has on the node: letters, digits, -, _ and ., 64 at most.",
+);
+
+const TENANT_OF_SOURCE_KEY: KeyOfSink = (
+    "tenant",
+    Kind::Text,
+    "Name or id of the team to whose tenant it publishes. A team that does not exist yet is waited for. Default: the common tenant.",
+);
+
+const PUBLISH_AS_KEY: KeyOfSink = (
+    "publish_as",
+    Kind::Text,
+    "Name of a user or device of that tenant, whose rules limit what the source publishes. While there is none of that name who may log in, the source takes nothing. Default: no rules limit it.",
+);
+
+const BRIDGE_NAME_KEY: KeyOfSink = (
+    "name",
+    Kind::Text,
+    "Name, which no other bridge of the node has: letters, digits, -, _ and ., 64 at most. The queue of messages belongs to it: a bridge of another name begins with an empty one.",
+);
+
+const BRIDGE_KEEP_QOS0_KEY: KeyOfSink = (
+    "keep_qos0",
+    Kind::Boolean,
+    "QoS 0 messages are queued and stored as well while the other broker cannot be reached, deletions of retained messages among them. false: they are dropped then, and cost less. Default: true.",
+);
+
+const BRIDGE_TENANT_KEY: KeyOfSink = (
+    "tenant",
+    Kind::Text,
+    "Name or id of the team whose tenant it carries messages of, in both directions. A team that does not exist yet is waited for. Default: the common tenant.",
+);
+
+const NAME_KEY: KeyOfSink = (
+    "name",
+    Kind::Text,
+    "Name, which no other sink of this kind has on the node, not of another team either: letters, digits, -, _ and ., 64 at most. The queue of messages belongs to it: a sink of another name begins with an empty one.",
+);
+
+const FILTERS_KEY: KeyOfSink = (
+    "filters",
+    Kind::Texts,
+    "Topic Filters of the messages that it takes; $share/… is none.",
+);
+
+const KEEP_QOS0_KEY: KeyOfSink = (
+    "keep_qos0",
+    Kind::Boolean,
+    "QoS 0 messages are queued and stored for it as well, so that none is lost while it cannot write; publishers wait for nothing. Default: false, they are dropped then.",
+);
+
+const MAX_BYTES_KEY: KeyOfSink = (
+    "max_bytes",
+    Kind::Integer {
+        min: 1_000,
+        max: u64::MAX >> 1,
+    },
+    "Bytes of the messages that may wait for it in the message store. Default: a tenth of what is free on the disk of the data directory at the start, with what the message store takes.",
+);
+
+const MAX_AGE_SECS_KEY: KeyOfSink = (
+    "max_age_secs",
+    Kind::NoneOrAtLeast { min: 1 },
+    "Time that a message may wait, seconds; what waits longer is dropped and counted as too_old. Default: 0, for ever.",
+);
+
+pub(super) const ON_FULL_KEY: KeyOfSink = (
+    "on_full",
+    Kind::Word(ON_FULL),
+    "What happens at max_bytes. drop-oldest (default): the oldest messages are dropped and counted as queue_full. hold: the clients that publish what the sink takes wait until there is room.",
+);
+
+const TENANT_KEY: KeyOfSink = (
+    "tenant",
+    Kind::Text,
+    "Name or id of the team whose tenant's messages it takes. A team that does not exist yet is waited for. \"*\": messages of all tenants. Default: the common tenant.",
+);
+
+pub(super) const ON_REJECT_KEY: KeyOfSink = (
+    "on_reject",
+    Kind::Word(ON_REJECT),
+    "What happens to a message that the sink refuses. dead-letter (default): it becomes a dead letter, and those behind it go on. stop: the sink stops before it until it is resumed.",
+);
+
+const MAX_ATTEMPTS_KEY: KeyOfSink = (
+    "max_attempts",
+    Kind::Integer {
+        min: 0,
+        max: 1_000_000,
+    },
+    "Attempts of one message at which the target fails, by an error of its own such as status 500, or because it ends the connection without an answer. After that the message counts as refused, see on_reject. Default: 10. 0: without end. A target that cannot be reached or is busy is tried without end in any case.",
+);
+
+const RETRY_FIRST_MS_KEY: KeyOfSink = (
+    "retry_first_ms",
+    Kind::Integer {
+        min: 10,
+        max: RETRY_MAX_MS,
+    },
+    "Pause after the first failed attempt, milliseconds. It doubles with each further one, and up to half of it is random. Default: 500.",
+);
+
+const RETRY_LONGEST_MS_KEY: KeyOfSink = (
+    "retry_longest_ms",
+    Kind::Integer {
+        min: 10,
+        max: RETRY_MAX_MS,
+    },
+    "Longest such pause, milliseconds. If it is that of retry_first_ms, each pause is exactly as long. Default: 60000.",
+);
+
+/// Longest pause between attempts that may be configured: a day.
+const RETRY_MAX_MS: u64 = 86_400_000;
+
+const COMMON_KEYS: [KeyOfSink; 9] = [
+    KEEP_QOS0_KEY,
+    MAX_BYTES_KEY,
+    MAX_AGE_SECS_KEY,
+    ON_FULL_KEY,
+    TENANT_KEY,
+    ON_REJECT_KEY,
+    MAX_ATTEMPTS_KEY,
+    RETRY_FIRST_MS_KEY,
+    RETRY_LONGEST_MS_KEY,
+];
+
+pub(super) const ON_FULL: &[&str] = &["drop-oldest", "hold"];
+pub(super) const ON_REJECT: &[&str] = &["dead-letter", "stop"];

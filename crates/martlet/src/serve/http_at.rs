@@ -1,0 +1,22 @@
+//! An HTTP listener, as far as people are told of it.
+
+use martlet_api::RouteSettings;
+
+use super::http;
+
+/// An HTTP listener, as far as people are told of it.
+pub(super) struct HttpAt {
+    pub(super) url: String,
+    pub(super) address: std::net::SocketAddr,
+    pub(super) routes: RouteSettings,
+}
+
+impl HttpAt {
+    pub(super) fn of(open: &http::Open) -> Self {
+        Self {
+            url: open.url(),
+            address: open.address,
+            routes: open.routes.clone(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The file of the log, which is put aside when it is large.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::cmd::print::errln;
+use crate::config::LogFile;
+
+/// A file that is renamed when it is large: `martlet.log`, `martlet.log.1`, …, of which the highest
+/// number is the oldest, and is removed in the end.
+#[derive(Clone, Debug)]
+pub(super) struct RotatedFile(Arc<Mutex<Rotation>>);
+
+#[derive(Debug)]
+struct Rotation {
+    settings: LogFile,
+    file: File,
+    bytes: u64,
+}
+
+impl RotatedFile {
+    /// Opens the file, and makes it.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(super) fn open(settings: &LogFile) -> anyhow::Result<Self> {
+        let path = &settings.path;
+        if let Some(directory) = settings.path.parent().filter(|_| settings.makes_directory) {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("log.file: cannot make {}", directory.display()))?;
+        }
+        let opened =
+            open(path).with_context(|| format!("log.file: cannot open {}", path.display()));
+        let (file, bytes) = opened?;
+        Ok(Self(Arc::new(Mutex::new(Rotation {
+            settings: settings.clone(),
+            file,
+            bytes,
+        }))))
+    }
+
+    /// Opens it again: it was renamed.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(super) fn reopen(&self) -> io::Result<()> {
+        let mut rotation = self.lock();
+        (rotation.file, rotation.bytes) = open(&rotation.settings.path)?;
+        Ok(())
+    }
+
+    /// Writes a line.
+    pub(super) fn put(&self, line: &[u8]) {
+        if let Err(error) = self.lock().write_line(line) {
+            errln!("martlet: the log file cannot be written: {error}");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rotation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rotation {
+    /// A line is written whole into one file.
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        let len = line.len() as u64;
+        if self.bytes > 0 && self.bytes + len > self.settings.bytes {
+            self.rotate()?;
+        }
+        self.file.write_all(line)?;
+        self.bytes += len;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let path = &self.settings.path;
+        for number in (1..self.settings.kept).rev() {
+            ignore_missing(fs::rename(
+                numbered(path, number),
+                numbered(path, number + 1),
+            ))?;
+        }
+        match self.settings.kept {
+            0 => ignore_missing(fs::remove_file(path))?,
+            _ => ignore_missing(fs::rename(path, numbered(path, 1)))?,
+        }
+        (self.file, self.bytes) = open(path)?;
+        Ok(())
+    }
+}
+
+fn ignore_missing(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+/// Names of clients and topics stand in it, so it is its owner's and group's.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o640).open(path)?;
+    let bytes = file.metadata()?.len();
+    Ok((file, bytes))
+}
+
+/// One line on its way.
+pub(super) struct RotatedLine(RotatedFile);
+
+impl Write for RotatedLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.put(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for RotatedFile {
+    type Writer = RotatedLine;
+
+    fn make_writer(&'w self) -> RotatedLine {
+        RotatedLine(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_large_is_put_aside_and_the_oldest_goes() {
+        let directory = std::env::temp_dir().join(format!("martlet-log-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("martlet.log");
+        let settings = LogFile {
+            path: path.clone(),
+            bytes: 30,
+            kept: 2,
+            makes_directory: false,
+        };
+        let file = RotatedFile::open(&settings).unwrap();
+        for number in 0..10 {
+            let line = format!("line {number} of ten\n");
+            file.make_writer().write_all(line.as_bytes()).unwrap();
+        }
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!(read(&path), "line 8 of ten\nline 9 of ten\n");
+        assert_eq!(read(&numbered(&path, 1)), "line 6 of ten\nline 7 of ten\n");
+        assert!(numbered(&path, 2).exists() && !numbered(&path, 3).exists());
+        // Who moves it away has it written to elsewhere until it is opened anew.
+        fs::rename(&path, directory.join("moved")).unwrap();
+        file.reopen().unwrap();
+        file.make_writer().write_all(b"after\n").unwrap();
+        assert_eq!(read(&path), "after\n");
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

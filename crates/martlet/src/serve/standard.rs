@@ -1,0 +1,121 @@
+//! Standard error, as the log writes to it.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Bytes of lines that are gathered to be written together, at most.
+const GATHERED_BYTES: usize = 16 * 1024;
+
+/// Standard error. Lines of many events at once are written together: each would cost a call of the
+/// system.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standard(Arc<Mutex<Gathered>>);
+
+#[derive(Debug, Default)]
+struct Gathered {
+    is_on: bool,
+    lines: Vec<u8>,
+}
+
+impl Standard {
+    /// Lines of this, and of others meanwhile, are written when it is over; what is worse than
+    /// `info` at once, with all before it.
+    pub(super) fn gather<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.lock().is_on = true;
+        let done = work();
+        let mut gathered = self.lock();
+        gathered.is_on = false;
+        gathered.write();
+        // A line may be long.
+        gathered.lines.shrink_to(GATHERED_BYTES);
+        done
+    }
+
+    /// A line is appended to those that wait. One that is urgent is written at once, with all
+    /// before it.
+    pub(super) fn put(&self, is_urgent: bool, append: impl FnOnce(&mut Vec<u8>)) {
+        let mut gathered = self.lock();
+        append(&mut gathered.lines);
+        let may_wait = gathered.is_on && !is_urgent;
+        if !may_wait || gathered.lines.len() >= GATHERED_BYTES {
+            gathered.write();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gathered {
+    /// Writes what there is. Standard error may be a closed pipe: the node goes on without it.
+    fn write(&mut self) {
+        let _ = io::stderr().lock().write_all(&self.lines);
+        self.lines.clear();
+    }
+}
+
+/// One line on its way to standard error.
+pub(super) struct StandardLine {
+    to: Standard,
+    is_urgent: bool,
+}
+
+impl Write for StandardLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let append = |lines: &mut Vec<u8>| lines.extend_from_slice(bytes);
+        self.to.put(self.is_urgent, append);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Standard {
+    type Writer = StandardLine;
+
+    fn make_writer(&'w self) -> StandardLine {
+        StandardLine {
+            to: self.clone(),
+            is_urgent: true,
+        }
+    }
+
+    fn make_writer_for(&'w self, of: &Metadata<'_>) -> StandardLine {
+        StandardLine {
+            to: self.clone(),
+            is_urgent: *of.level() < Level::INFO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_wait_only_while_others_come_and_none_that_is_grave_does() {
+        let standard = Standard::default();
+        let put = |is_urgent| {
+            let mut line = StandardLine {
+                to: standard.clone(),
+                is_urgent,
+            };
+            line.write_all(b"\n").unwrap();
+            standard.lock().lines.len()
+        };
+        assert_eq!(put(false), 0);
+        standard.gather(|| {
+            assert_eq!(
+                [put(false), put(false), put(true), put(false)],
+                [1, 2, 0, 1]
+            );
+        });
+        assert!(standard.lock().lines.is_empty() && !standard.lock().is_on);
+    }
+}

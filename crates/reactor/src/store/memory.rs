@@ -1,0 +1,34 @@
+//! A store that keeps nothing.
+
+use martlet_broker::{Now, Record, RecordNumber, ShardId};
+use martlet_tick::Storage;
+
+use super::durable::Durable;
+use super::interface::{Store, Writer};
+
+/// Keeps nothing: what the shards hold in memory is all there is, and it is as durable as that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryStore;
+
+impl Store for MemoryStore {
+    fn writer(&mut self, _: ShardId, _: Durable) -> Box<dyn Writer> {
+        Box::new(MemoryWriter)
+    }
+}
+
+#[derive(Debug)]
+struct MemoryWriter;
+
+impl Writer for MemoryWriter {}
+
+impl Storage for MemoryWriter {
+    fn append(
+        &mut self,
+        _: &[Record],
+        last: RecordNumber,
+        _: Now,
+        _: bool,
+    ) -> Option<RecordNumber> {
+        Some(last)
+    }
+}

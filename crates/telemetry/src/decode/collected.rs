@@ -1,0 +1,122 @@
+//! The values of a payload while it is read, and afterwards.
+
+use super::decoder::{Decoder, MissingTime, Skew};
+use super::key::check_key;
+use super::rejection::Rejection;
+use crate::Value;
+use crate::value::{TIME_END, TIME_MIN};
+
+/// A value of a payload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Its key.
+    pub key: String,
+    /// Its time, µs since the Unix epoch.
+    pub time: i64,
+    /// Whether the time is that of the payload. If not, it is the time of receipt, and the payload
+    /// has to be known by something else when it comes again.
+    pub is_own_time: bool,
+    /// The value.
+    pub value: Value,
+}
+
+/// What a payload holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decoded {
+    /// Its values, at least one.
+    pub readings: Vec<Reading>,
+    /// How many of them got the time of receipt in place of a time that was too far off.
+    pub retimed: usize,
+}
+
+/// The time of some values of a payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timed {
+    time: i64,
+    is_own: bool,
+    is_retimed: bool,
+}
+
+/// The values of a payload while it is read.
+pub(super) struct Collected<'a> {
+    pub(super) decoder: &'a Decoder,
+    received: i64,
+    pub(super) decoded: Decoded,
+    /// Number of the object or line in its payload.
+    unit: i64,
+}
+
+impl<'a> Collected<'a> {
+    /// None yet, of a payload that was received at that time.
+    pub(super) fn new(decoder: &'a Decoder, received: i64) -> Self {
+        Self {
+            decoder,
+            received,
+            decoded: Decoded::default(),
+            unit: 0,
+        }
+    }
+
+    /// The time of the values of one object or line, by the policy.
+    pub(super) fn timed(&mut self, own: Option<i64>) -> Result<Timed, Rejection> {
+        let decoder = self.decoder;
+        // Objects of one payload stay apart where none has a time: a microsecond each.
+        let received = self.received.saturating_add(self.unit);
+        self.unit += 1;
+        let given = |is_retimed| Timed {
+            time: received,
+            is_own: false,
+            is_retimed,
+        };
+        let Some(time) = own else {
+            return match decoder.missing_time {
+                MissingTime::Received => Ok(given(false)),
+                MissingTime::Reject => Err(Rejection::NoTime),
+            };
+        };
+        let ahead = time.saturating_sub(self.received);
+        let is_off = decoder.ahead_max.is_some_and(|max| ahead > max)
+            || decoder.behind_max.is_some_and(|max| ahead < -max);
+        match decoder.skew {
+            Skew::Reject if is_off => Err(Rejection::Skewed {
+                ahead_secs: ahead / 1_000_000,
+            }),
+            Skew::Received if is_off => Ok(given(true)),
+            _ if !(TIME_MIN..TIME_END).contains(&time) => Err(Rejection::TimeRange),
+            _ => Ok(Timed {
+                time,
+                is_own: true,
+                is_retimed: false,
+            }),
+        }
+    }
+
+    /// Adds a value.
+    ///
+    /// # Errors
+    /// It is beyond the bounds of a payload.
+    pub(super) fn put(&mut self, key: String, timed: Timed, value: Value) -> Result<(), Rejection> {
+        let limits = &self.decoder.limits;
+        if self.decoded.readings.len() >= limits.values {
+            return Err(Rejection::TooManyValues { max: limits.values });
+        }
+        check_key(&key, limits.key_bytes)?;
+        if let Value::Text(text) | Value::Json(text) = &value
+            && text.len() > limits.text_bytes
+        {
+            return Err(Rejection::TextTooLong {
+                key,
+                bytes: text.len(),
+                max: limits.text_bytes,
+            });
+        }
+        self.decoded.retimed += usize::from(timed.is_retimed);
+        self.decoded.readings.push(Reading {
+            key,
+            time: timed.time,
+            is_own_time: timed.is_own,
+            value,
+        });
+        Ok(())
+    }
+}

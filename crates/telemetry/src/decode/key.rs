@@ -1,0 +1,26 @@
+//! Keys of values.
+
+use super::rejection::Rejection;
+
+/// Whether a text may be a key: queries name several keys with commas between them.
+///
+/// # Errors
+/// It is empty or too long, or has a comma or a control character.
+pub fn check_key(key: &str, bytes_max: usize) -> Result<(), Rejection> {
+    if key.is_empty() {
+        return Err(Rejection::KeyEmpty);
+    }
+    if key.len() > bytes_max {
+        return Err(Rejection::KeyTooLong {
+            bytes: key.len(),
+            max: bytes_max,
+        });
+    }
+    match key.chars().find(|c| *c == ',' || c.is_control()) {
+        Some(character) => Err(Rejection::KeyCharacter {
+            key: key.to_owned(),
+            character,
+        }),
+        None => Ok(()),
+    }
+}
