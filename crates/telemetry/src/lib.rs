@@ -6,8 +6,9 @@
 //! Files: `storage` is the interface, `writer` the thread that groups writes into transactions.
 //! `sqlite/` keeps a journal of what was committed and blocks of packed values, `memory` holds what
 //! is in the journal and not yet in blocks, `codec/` has the bytes of both. `postgres/` keeps plain
-//! rows. `scan` reads one series in pages, whatever the database is; `query`, `aggregate`, `bucket`
-//! and `rollup` build on it. `text` writes rows as CSV, NDJSON and line protocol.
+//! rows. `scan` reads one series in pages, whatever the database is; `query`, `aggregate` with its
+//! `function`s, `bucket` and `rollup` build on it. `text` writes rows as CSV, NDJSON and line
+//! protocol.
 //!
 //! A device is a number here, and a class of devices too: the caller knows what they are.
 

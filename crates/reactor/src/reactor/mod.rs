@@ -1,8 +1,9 @@
 //! One reactor: waits, lets the loop of its shard go round once (`martlet_tick`), and rests where
 //! that serves others.
 //!
-//! `outside.rs` is what the loop reads from, writes to, sends to and stores in; `write.rs` is one
-//! write to a socket. Nothing here knows what a packet is.
+//! `outside.rs` is what the loop reads from, writes to, sends to and stores in; `entrance.rs` is
+//! what the connections of a listener begin with; `write.rs` is one write to a socket. Nothing here
+//! knows what a packet is.
 
 mod entrance;
 mod outside;
