@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use martlet_control::{Control, HealthAudience, ReloadOf, Reloaded, UserPlaces};
+use martlet_control::{Control, HealthAudience, ReloadOf, Reloaded, UserConfiguration};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -35,7 +35,7 @@ pub struct Status {
     pub data_dir: String,
     /// Where users are.
     #[serde(default)]
-    pub users: UserPlaces,
+    pub users: UserConfiguration,
     /// What an acknowledgement promises: `sync`, `interval` or `memory`.
     pub durability: String,
     /// With `interval`: the time between two syncs, milliseconds.
@@ -121,7 +121,7 @@ pub(crate) async fn status(
         uptime_secs: control.uptime().as_secs(),
         listeners: control.info.listeners.clone(),
         data_dir: control.info.data_dir.clone(),
-        users: control.user_places(),
+        users: control.user_configuration(),
         durability: control.info.durability.to_owned(),
         interval_ms: control.info.interval_ms,
         sockets_open: control.sockets_open(),

@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use martlet_broker::{TenantId, is_asked_for};
+use martlet_broker::{TenantId, matches_shown};
 use martlet_control::Control;
 use martlet_control::feed::FeedEvent;
 use martlet_control::journal::{Entry, Page};
@@ -95,8 +95,8 @@ async fn page(
         is_seen
             && client.is_none_or(|client| {
                 let user = entry.user_name.as_deref();
-                is_asked_for(&entry.client_id, client)
-                    || user.is_some_and(|user| is_asked_for(user, client))
+                matches_shown(&entry.client_id, client)
+                    || user.is_some_and(|user| matches_shown(user, client))
             })
             && (wanted.trouble != Some(true) || entry.is_trouble())
     };

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use crate::api::Api;
 use crate::compat::ErrorForm;
 use crate::connection::{HttpConnection, ListenerKind};
-use crate::extensions::{Asker, REQUEST_ID, RequestId};
+use crate::extensions::{LoginWaiter, REQUEST_ID, RequestId};
 use crate::forwarded;
 use crate::origin;
 use crate::output::Class;
@@ -222,8 +222,8 @@ fn protect(out: &mut HeaderMap, connection: HttpConnection) {
 
 fn write(line: &RequestLine, answer: &Response) {
     let status = answer.status().as_u16();
-    let asker = answer.extensions().get::<Asker>();
-    let asker = asker.map_or("-", |asker| asker.0.as_str());
+    let waiter = answer.extensions().get::<LoginWaiter>();
+    let waiter = waiter.map_or("-", |waiter| waiter.0.as_str());
     let peer = line.connection.peer.map(|peer| peer.to_string());
     let ms = line.begun.elapsed().as_millis() as u64;
     macro_rules! line {
@@ -234,7 +234,7 @@ fn write(line: &RequestLine, answer: &Response) {
                 target = line.target,
                 status,
                 ms,
-                principal = asker,
+                principal = waiter,
                 address = peer,
                 request_id = line.id.0,
                 "HTTP"

@@ -20,7 +20,7 @@ use crate::body::large::BodyReader;
 use crate::caller;
 use crate::caller::known::IdentifiedCaller;
 use crate::connection::{HttpConnection, ListenerKind};
-use crate::extensions::{About, AboutTeam, Asker, OwnDevice, RequestId, Unchanged};
+use crate::extensions::{About, AboutTeam, LoginWaiter, OwnDevice, RequestId, Unchanged};
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::origin;
@@ -106,8 +106,8 @@ async fn check(
     };
     let status = answer.status();
     // Who logs in is known only by the answer.
-    let found = answer.extensions().get::<Asker>();
-    let name = found.map_or(name, |asker| asker.0.clone());
+    let found = answer.extensions().get::<LoginWaiter>();
+    let name = found.map_or(name, |waiter| waiter.0.clone());
     // What was refused has changed nothing; what failed may have.
     let is_unchanged = answer.extensions().get::<Unchanged>().is_some();
     // Devices say again and again that they are there.
@@ -143,7 +143,7 @@ fn finish(mut answer: Response, taken: Option<RateAnswer>, name: String) -> Resp
     if let Some(taken) = taken.filter(|_| !rate::is_told(answer.headers())) {
         taken.write(answer.headers_mut());
     }
-    answer.extensions_mut().insert(Asker(name));
+    answer.extensions_mut().insert(LoginWaiter(name));
     answer
 }
 

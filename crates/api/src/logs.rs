@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use martlet_broker::is_asked_for;
+use martlet_broker::matches_shown;
 use martlet_control::Control;
 use martlet_control::log_lines::LogLine;
 use martlet_control::logging::{Change, LEVELS as LEVELS_OF_LOG, Levels, Logging};
@@ -73,7 +73,7 @@ pub(crate) async fn lines(
     let is_about = |line: &LogLine, name: &str| {
         let of = ["client_id", "user_name", "claimed_user_name"].iter();
         of.filter_map(|field| line.fields.get(*field))
-            .any(|value| value.as_str().is_some_and(|kept| is_asked_for(kept, name)))
+            .any(|value| value.as_str().is_some_and(|kept| matches_shown(kept, name)))
     };
     let is_wanted = |line: &LogLine| {
         place(&line.level).is_none_or(|place| place <= least)

@@ -233,7 +233,7 @@ pub(crate) async fn request(
             Ok((about, axum::Json(outcome)))
         }
         Requested::Refused(reason) => Err(publish::refused(&api, reason).into()),
-        Requested::Unheard(_) => {
+        Requested::NoSubscriber(_) => {
             let detail = format!("nobody is subscribed to {topic:?}, so nobody can answer");
             Err(Problem::new(ProblemKind::NoSubscriber, detail))
         }

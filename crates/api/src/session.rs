@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::api::Api;
 use crate::connection::HttpConnection;
-use crate::extensions::Asker;
+use crate::extensions::LoginWaiter;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::name_of;
@@ -157,8 +157,8 @@ pub(crate) async fn begin(
     let principal = crate::caller::known::principal_of(&account);
     let view = SessionView::new(&principal, Some(&session), now);
     let cookie = set_cookie(&cookie, connection.is_secure(), ABSOLUTE);
-    let asker = Extension(Asker(view.principal.clone()));
-    Ok(([(header::SET_COOKIE, cookie)], asker, axum::Json(view)).into_response())
+    let waiter = Extension(LoginWaiter(view.principal.clone()));
+    Ok(([(header::SET_COOKIE, cookie)], waiter, axum::Json(view)).into_response())
 }
 
 /// Who am I

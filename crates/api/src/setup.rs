@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::extensions::Asker;
+use crate::extensions::LoginWaiter;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
 use token::UNCLAIMED;
@@ -59,7 +59,7 @@ const NOTE: &str = "From now on the API and MQTT ask for credentials: clients wi
 pub(crate) async fn make(
     State(api): State<Api>,
     JsonBody(body): JsonBody<SetupBody>,
-) -> Result<(StatusCode, Extension<Asker>, axum::Json<SetupDone>), Problem> {
+) -> Result<(StatusCode, Extension<LoginWaiter>, axum::Json<SetupDone>), Problem> {
     let is_good = api.setup.is_good(&body.token, Instant::now());
     // There may be a key by now, which comes from the command line or the configuration.
     if !api.settings.keys.is_empty() || api.callers.is_claimed().await? {
@@ -84,13 +84,13 @@ pub(crate) async fn make(
             api.control.health.withdraw(UNCLAIMED);
             let role = account.role.name();
             let name = account.name;
-            let asker = Extension(Asker(format!("user:{name}")));
+            let waiter = Extension(LoginWaiter(format!("user:{name}")));
             let done = axum::Json(SetupDone {
                 name,
                 role,
                 note: NOTE,
             });
-            Ok((StatusCode::CREATED, asker, done))
+            Ok((StatusCode::CREATED, waiter, done))
         }
         FirstAdministrator::NotFirst => {
             api.setup.use_up();

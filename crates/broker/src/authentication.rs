@@ -36,16 +36,16 @@ impl fmt::Debug for Password {
 
 /// Whether a connection still waits to be known: whose has ended need not be looked for.
 #[derive(Clone, Debug, Default)]
-pub struct Asker(Option<Weak<()>>);
+pub struct LoginWaiter(Option<Weak<()>>);
 
-impl Asker {
+impl LoginWaiter {
     /// The holder of this waits.
     pub fn of(asks: &Arc<()>) -> Self {
         Self(Some(Arc::downgrade(asks)))
     }
 
     /// It waits no more.
-    pub fn is_gone(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         let asks = self.0.as_ref();
         asks.is_some_and(|asks| asks.strong_count() == 0)
     }
@@ -75,7 +75,7 @@ pub struct Authentication {
     /// The certificate that the client has proved to have, in DER.
     pub certificate: Option<Arc<[u8]>>,
     /// Whether it still waits.
-    pub asker: Asker,
+    pub waiter: LoginWaiter,
     /// The step of a client that proves its identity in several, by the method that it names; it
     /// has no password then, whatever its CONNECT says.
     pub step: Option<Step>,
@@ -134,7 +134,7 @@ pub enum Authenticated {
         identity: Identity,
         /// The number of the last revocation that was known when this was decided: a client that is
         /// revoked later is not accepted by it.
-        known: u64,
+        last_revocation: u64,
         /// The last Authentication Data for a client that proved it in steps.
         data: Option<Box<[u8]>>,
     },

@@ -91,7 +91,7 @@ pub enum Command {
     },
     /// Report which devices have published here since the last such command. From the first one on
     /// they are listed, each once in some seconds.
-    Heard {
+    ActiveDevices {
         /// Repeated in the answer.
         request: u64,
     },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use martlet_codec::{Connect, ProtocolVersion};
 use martlet_permission::TenantId;
 
-use crate::authentication::Asker;
+use crate::authentication::LoginWaiter;
 use crate::connected_client::UserName;
 use crate::part::interface::PartSpec;
 use crate::record::StoredWill;
@@ -34,7 +34,7 @@ pub(crate) struct ConnectRequest {
     pub(crate) topic_alias_maximum: u16,
     pub(crate) response_information: bool,
     /// A bridge asks whether this is a node.
-    pub(crate) asks_for_node: bool,
+    pub(crate) is_bridge: bool,
     pub(crate) problem_information: bool,
     /// Remaining Length of the CONNECT.
     pub(crate) remaining_bytes: u32,
@@ -57,8 +57,8 @@ impl WaitingConnect {
     }
 
     /// Whether it still waits, for the authenticator.
-    pub(crate) fn asker(&self) -> Asker {
-        Asker::of(&self.asks)
+    pub(crate) fn waiter(&self) -> LoginWaiter {
+        LoginWaiter::of(&self.asks)
     }
 
     /// Bytes of memory that it takes.
@@ -148,7 +148,7 @@ impl ConnectingClient {
 
 /// The Session Expiry Interval that a CONNECT asks for, seconds; before MQTT 5 a session that is
 /// not clean does not expire.
-pub(crate) fn asked_expiry_secs(connect: &Connect<'_>) -> u32 {
+pub(crate) fn requested_expiry_secs(connect: &Connect<'_>) -> u32 {
     match (connect.version.is_v5(), connect.clean_start) {
         (true, _) => connect.properties.session_expiry_secs.unwrap_or(0),
         (false, true) => 0,

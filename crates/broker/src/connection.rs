@@ -128,7 +128,7 @@ flags! {
     /// The CONNACK is in the output buffer: the session's packets may follow.
     0 admitted set_admitted;
     /// The transport has ended; what came before is still to be worked off.
-    1 transport_gone set_transport_gone;
+    1 transport_closed set_transport_closed;
     /// A Write effect is out and output has not been empty since.
     2 write_pending set_write_pending;
     /// A PauseReading effect is out.
@@ -496,15 +496,15 @@ impl Connection {
     }
 
     /// Takes those whose delivery is to be told, out of `count` QoS 0 messages that leave now.
-    pub(crate) fn take_told(&mut self, count: u32) -> Vec<UnreportedDelivery> {
+    pub(crate) fn take_unreported_deliveries(&mut self, count: u32) -> Vec<UnreportedDelivery> {
         let Some(output) = &mut self.output else {
             return Vec::new();
         };
-        let gone = output.to_be_told.iter_mut();
+        let gone = output.unreported_deliveries.iter_mut();
         let gone = gone
             .filter_map(|told| told.has_left(count).then_some(()))
             .count();
-        output.to_be_told.drain(..gone).collect()
+        output.unreported_deliveries.drain(..gone).collect()
     }
 
     /// QoS 0 messages that leave with the next `count` bytes of the output.

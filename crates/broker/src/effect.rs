@@ -107,7 +107,7 @@ pub struct LostMessage {
 
 impl Effects {
     /// Something happened. Long names are cut here.
-    pub(crate) fn tell(&mut self, head: EventHead, event: Event) {
+    pub(crate) fn notify(&mut self, head: EventHead, event: Event) {
         self.events.push(EventNotice::new(head, event));
     }
 

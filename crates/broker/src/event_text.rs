@@ -205,7 +205,7 @@ mod tests {
         let event = Event::Refused {
             will_topic: None,
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, detail.to_owned()),
+            why: Refusal::operators_only(RefusalCause::Forbidden, detail.to_owned()),
         };
         told(client_id, UserName::Claimed(client_id.into()), event)
     }
@@ -261,7 +261,7 @@ mod tests {
         let refused = Event::PublishRefused {
             topic: shortened(&long).into_owned(),
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, "no"),
+            why: Refusal::operators_only(RefusalCause::Forbidden, "no"),
         };
         let event = told(&long, UserName::Proved(long.as_str().into()), refused);
         assert_eq!(

@@ -71,9 +71,9 @@ impl Shard {
             self.settle(cx);
             if is_done {
                 self.report_routed(cx, &fan_out.current);
-                if fan_out.current.message.id().asks_for_receipts() {
+                if fan_out.current.message.id().wants_receipts() {
                     let message = fan_out.current.message.publication();
-                    self.tell_receivers(cx, &message, fan_out.receipts);
+                    self.report_receivers(cx, &message, fan_out.receipts);
                 }
                 let Some(next) = self.router.fan_outs.next_of(fan_out.publisher) else {
                     self.hold_publisher(cx, fan_out.publisher, false);

@@ -62,7 +62,7 @@ impl MessageId {
     /// multiple of 256, and those of other messages are not. In the stores of earlier versions
     /// they may be; there the body of the message does not ask for receipts.
     #[inline]
-    pub fn asks_for_receipts(self) -> bool {
+    pub fn wants_receipts(self) -> bool {
         is_kept_for_receipts(self.0)
     }
 }

@@ -177,11 +177,11 @@ impl Interest {
     /// The shards that want a tenant's Topic Name `topic`. Where more filters match than are looked
     /// at, all count as wanting it, durably: a shard that does not finds that out itself.
     pub fn wanted(&self, tenant: TenantId, topic: &str) -> InterestedShards {
-        self.wanted_in_steps(tenant, topic).0
+        self.interested_shards_in_steps(tenant, topic).0
     }
 
     /// The same, and how many nodes of the index were looked at.
-    pub(crate) fn wanted_in_steps(
+    pub(crate) fn interested_shards_in_steps(
         &self,
         tenant: TenantId,
         topic: &str,

@@ -39,9 +39,9 @@
 //! * `operate`: commands that take several turns; `restore`: bringing a shard back
 //! * `screen`: messages that the control plane looks at before they are routed
 //! * `review`: new rules and revocations, applied to all sessions over turns
-//! * `tell`: which events are made, and for which observers
+//! * `notify`: which events are made, and for which observers
 //! * `user_sessions`: how many sessions a user has
-//! * `heard`: which devices have published
+//! * `active_devices`: which devices have published
 //! * `recent_topics`: what is remembered of some topics; `unmatched`: those of messages that nobody
 //!   was subscribed to; `retained_ends`: those whose retained message was taken away
 //! * `rate`, `losses`: messages beyond a rate, and messages lost
@@ -50,6 +50,7 @@
 //! * `arena`, `place_table`, `split_map`: tables; `leftovers`: what is left in a shard, for tests
 #![forbid(unsafe_code)]
 
+mod active_devices;
 mod arena;
 mod authenticate;
 mod authentication;
@@ -72,7 +73,6 @@ mod flags;
 mod gauge;
 mod guest;
 mod hash;
-mod heard;
 mod id;
 mod interest;
 mod lane_name;
@@ -86,6 +86,7 @@ mod memory_account;
 mod memory_use;
 mod message;
 mod node;
+mod notify;
 mod operate;
 mod outgoing;
 mod part;
@@ -110,7 +111,6 @@ mod share;
 mod shortened;
 mod split_map;
 mod subscribe;
-mod tell;
 mod time;
 mod timer;
 mod topic_tree;
@@ -123,7 +123,7 @@ use martlet_fault as fault;
 
 pub use arena::Arena;
 pub use authentication::{
-    Asker, Authenticated, Authentication, Claim, ExchangeState, Password, Step,
+    Authenticated, Authentication, Claim, ExchangeState, LoginWaiter, Password, Step,
 };
 pub use command::{
     ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
@@ -182,8 +182,8 @@ pub use record::{
     SessionOwner, SessionRecord, StoredWill, SubscriptionRecord,
 };
 pub use report::{
-    Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
-    GroupDetail, HeardDevices, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
+    ActiveDevices, Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome,
+    DeliveryState, GroupDetail, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
     RetainedAtSubscribe, RetainedEnd, RetainedEnded, RetainedInfo, RetainedPage, SessionRules,
     SubscriptionInfo, SubscriptionPage, TopicUse, UnmatchedTopic, WillInfo,
 };
@@ -195,7 +195,7 @@ pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::message::{Member, MemberReceipt, Reads, RulesVersion, ShareMessage};
 pub use share::ticket::{GroupAddress, GroupId, ShareOutcome, ShareTicket};
 pub use shortened::{
-    NAME_BYTES_MAX, WHY_BYTES_MAX, is_asked_for, is_of_name, is_shortened, shortened,
+    NAME_BYTES_MAX, WHY_BYTES_MAX, is_of_name, is_shortened, matches_shown, shortened,
 };
 pub use time::Now;
 pub use user_sessions::UserSessions;

@@ -14,7 +14,7 @@ use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
 use martlet_permission::{IS_NODE, Limit, Refusal, RefusalCause, TenantId};
 
 use crate::authentication::{Password, Step};
-use crate::connect_request::{ConnectRequest, ConnectingClient, Login, asked_expiry_secs};
+use crate::connect_request::{ConnectRequest, ConnectingClient, Login, requested_expiry_secs};
 use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
 use crate::effect::ConnectionEffect;
@@ -119,7 +119,7 @@ impl Shard {
         let listener = self.connections.at(index).listener();
         if listener.authenticate || self.lobby.authentications.checks_bans && listener.own.is_none()
         {
-            self.ask_who(cx, index, request, password, step);
+            self.request_authentication(cx, index, request, password, step);
             return Admission::Here;
         }
         let login = self.claimed_login(index, &request);
@@ -384,7 +384,7 @@ impl Shard {
                 .will
                 .as_ref()
                 .map(|will| Arc::new(StoredWill::new(will, delay_max_secs))),
-            session_expiry_secs: asked_expiry_secs(connect),
+            session_expiry_secs: requested_expiry_secs(connect),
             receive_maximum: properties
                 .receive_maximum
                 .map_or(u16::MAX, |maximum| maximum.get()),
@@ -393,7 +393,7 @@ impl Shard {
                 .map_or(u32::MAX, |size| size.get()),
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             response_information: properties.request_response_information.unwrap_or(false),
-            asks_for_node: properties
+            is_bridge: properties
                 .user_properties
                 .iter()
                 .any(|(name, _)| name == IS_NODE),
@@ -541,7 +541,7 @@ impl Shard {
         let claimed = client_id.map(|client_id| (own.unwrap_or(TenantId(0)), client_id));
         let name = client.map(|client| (client.login.tenant, client.client_id()));
         let name = name.or(claimed.as_ref().map(|(tenant, id)| (*tenant, &**id)));
-        if self.tells_of_refused(name, address.map(|(ip, _)| ip)) {
+        if self.is_refusal_observed(name, address.map(|(ip, _)| ip)) {
             let why = match why.limit() {
                 // With its value, unless who refused it has said that.
                 Some(limit) if !why.has_detail() => self.refusal(index, limit.into()),
@@ -552,7 +552,7 @@ impl Shard {
                 && let Some(name) = permit.identity.user_name.clone()
             {
                 let client = (login.tenant, &request.client_id);
-                self.tell_authenticated(cx, index, client, (name, permit.identity.proof));
+                self.notify_authenticated(cx, index, client, (name, permit.identity.proof));
             }
             let head = match client {
                 Some(ConnectingClient { request, login, .. }) => {
@@ -563,7 +563,7 @@ impl Shard {
                 }),
             };
             let user = client.and_then(ConnectingClient::user);
-            cx.effects.tell(
+            cx.effects.notify(
                 head.with_user(user.or(claims.map(UserName::Claimed)))
                     .with_address(address),
                 Event::Refused {

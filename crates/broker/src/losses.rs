@@ -23,26 +23,28 @@ use crate::shortened::{digest_work, shortened};
 use crate::work::LOSS;
 
 /// Losses that are told in one turn.
-const TOLD_PER_TURN: usize = 64;
+const NOTICES_PER_TURN: usize = 64;
 
 impl Shard {
     /// Tells that a session lost messages, unless that was told a short time ago: then more is
     /// told later. They are counted already. `topic` is that of the first of them, or empty.
-    pub(crate) fn tell_losses<N: Node>(
+    pub(crate) fn notify_losses<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
         reason: DropReason,
         topic: &str,
     ) {
-        if LossNotice::of(reason) != LossNotice::AtEnd && self.tells(index, Wants::CONNECTIONS) {
+        if LossNotice::of(reason) != LossNotice::AtEnd
+            && self.is_observed(index, Wants::CONNECTIONS)
+        {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
-            self.tell_losses_of(cx, owner, reason, topic);
+            self.notify_losses_of(cx, owner, reason, topic);
         }
     }
 
     /// The same for a session or a share group.
-    pub(crate) fn tell_losses_of<N: Node>(
+    pub(crate) fn notify_losses_of<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         owner: QueueOwner,
@@ -54,14 +56,14 @@ impl Shard {
         }
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.begin(reason)) {
-            self.tell_untold(cx, owner, (reason, None), topic);
-            self.tell_again(cx.now.mono_ms, owner, reason);
+            self.notify_unreported(cx, owner, (reason, None), topic);
+            self.schedule_next_notice(cx.now.mono_ms, owner, reason);
         }
     }
 
     /// That a queue is full is reported elsewhere: how many messages it loses is told later, with
     /// the bound that it is at now.
-    pub(crate) fn tell_queue_losses_later<N: Node>(
+    pub(crate) fn notify_queue_losses_later<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
         owner: QueueOwner,
@@ -73,28 +75,28 @@ impl Shard {
         };
         losses.queue_limit = Some(limit);
         if losses.begin(reason) {
-            self.tell_again(cx.now.mono_ms, owner, reason);
+            self.schedule_next_notice(cx.now.mono_ms, owner, reason);
         }
     }
 
     /// Messages of a connection that is forgotten were in its output: told at the next turn.
-    pub(crate) fn tell_losses_soon(&mut self, index: u32, reason: DropReason) {
-        if self.tells(index, Wants::CONNECTIONS) {
+    pub(crate) fn notify_losses_soon(&mut self, index: u32, reason: DropReason) {
+        if self.is_observed(index, Wants::CONNECTIONS) {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
             let losses = self.losses_of(owner);
             if losses.is_some_and(|losses| losses.begin(reason)) {
-                self.timers.tell_losses_at(0, owner, reason);
+                self.timers.schedule_loss_notice(0, owner, reason);
             }
         }
     }
 
     /// A client is back: what it has missed is told, if more was lost than was told.
-    pub(crate) fn tell_losses_while_away<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    pub(crate) fn notify_losses_while_away<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let reason = DropReason::ClientAway;
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.has_begun(reason)) {
-            self.tell_untold(cx, owner, (reason, None), "");
+            self.notify_unreported(cx, owner, (reason, None), "");
             if let Some(losses) = self.losses_of(owner) {
                 losses.end(reason);
             }
@@ -103,32 +105,32 @@ impl Shard {
 
     /// A session or a share group is over: what was lost and not told is told now. `ended` says why
     /// the session ended.
-    pub(crate) fn tell_last_losses<N: Node>(
+    pub(crate) fn notify_last_losses<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         owner: QueueOwner,
         ended: Option<RefusalCause>,
     ) {
-        let tells = match owner {
-            QueueOwner::Session(id) => self.tells(id.index, Wants::CONNECTIONS),
-            QueueOwner::Group(_) => self.telling.wants.any(Wants::CONNECTIONS),
+        let is_observed = match owner {
+            QueueOwner::Session(id) => self.is_observed(id.index, Wants::CONNECTIONS),
+            QueueOwner::Group(_) => self.observers.wants.any(Wants::CONNECTIONS),
         };
-        if tells && self.losses_of(owner).is_some() {
+        if is_observed && self.losses_of(owner).is_some() {
             for reason in DropReason::ALL {
                 let ended = ended.filter(|_| *reason == DropReason::SessionEnded);
-                self.tell_untold(cx, owner, (*reason, ended), "");
+                self.notify_unreported(cx, owner, (*reason, ended), "");
             }
         }
     }
 
     /// Tells of those whose time has come.
-    pub(crate) fn tell_due_losses<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        for _ in 0..TOLD_PER_TURN {
+    pub(crate) fn notify_due_losses<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        for _ in 0..NOTICES_PER_TURN {
             let Some((owner, reason)) = self.timers.losses.take_due(cx.now.mono_ms) else {
                 break;
             };
-            match self.tell_untold(cx, owner, (reason, None), "") {
-                true => self.tell_again(cx.now.mono_ms, owner, reason),
+            match self.notify_unreported(cx, owner, (reason, None), "") {
+                true => self.schedule_next_notice(cx.now.mono_ms, owner, reason),
                 false => {
                     if let Some(losses) = self.losses_of(owner) {
                         losses.end(reason);
@@ -158,9 +160,10 @@ impl Shard {
         found.collect()
     }
 
-    fn tell_again(&mut self, now_ms: u64, owner: QueueOwner, reason: DropReason) {
+    fn schedule_next_notice(&mut self, now_ms: u64, owner: QueueOwner, reason: DropReason) {
         if let LossNotice::Every(every_ms) = LossNotice::of(reason) {
-            self.timers.tell_losses_at(now_ms + every_ms, owner, reason);
+            self.timers
+                .schedule_loss_notice(now_ms + every_ms, owner, reason);
         }
     }
 
@@ -175,7 +178,7 @@ impl Shard {
     }
 
     /// Tells of messages that were not told yet; false if there are none.
-    fn tell_untold<N: Node>(
+    fn notify_unreported<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         owner: QueueOwner,
@@ -185,7 +188,7 @@ impl Shard {
         let Some(losses) = self.losses_of(owner) else {
             return false;
         };
-        let count = losses.take_untold(reason);
+        let count = losses.take_unreported(reason);
         if count == 0 {
             return false;
         }
@@ -209,7 +212,7 @@ impl Shard {
             limit: limit.map(|limit| self.reached(limit, None)),
             ended,
         };
-        cx.effects.tell(head, event);
+        cx.effects.notify(head, event);
         true
     }
 }

@@ -12,7 +12,7 @@ use crate::session::queue::Window;
 /// Turns between two counts of what waits to be used again, which changes slowly.
 const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
 /// Interval at which other shards are told that memory is short, milliseconds.
-const TOLD_EVERY_MS: u64 = 100;
+const NOTICE_INTERVAL_MS: u64 = 100;
 /// Turns between two looks at what is kept, while enough memory is left.
 const TURNS_PER_NOTE: u32 = 8;
 /// Change of what is kept, in bytes, at which it is noted anew.
@@ -42,7 +42,7 @@ pub(crate) struct MemoryAccount {
     /// set.
     parts_of: (Option<usize>, bool),
     /// When other shards were told last that memory is short, monotonic milliseconds.
-    told_ms: u64,
+    notified_ms: u64,
     /// Bytes of what is kept, as the node was told last.
     kept_noted: usize,
     /// What may not grow, because what is kept takes too much of the node's memory.
@@ -68,7 +68,7 @@ impl MemoryAccount {
             loan: MemoryLoan::default(),
             turns: 0,
             parts_of: (None, false),
-            told_ms: 0,
+            notified_ms: 0,
             kept_noted: 0,
             growth: Growth::default(),
             client_bytes_max: usize::MAX,
@@ -128,10 +128,10 @@ impl MemoryAccount {
     }
 
     /// Whether other shards are to be told now that memory is short.
-    pub(crate) fn tells_of_shortage(&mut self, now_ms: u64) -> bool {
-        let is_told = now_ms >= self.told_ms + TOLD_EVERY_MS;
+    pub(crate) fn is_shortage_notice_due(&mut self, now_ms: u64) -> bool {
+        let is_told = now_ms >= self.notified_ms + NOTICE_INTERVAL_MS;
         if is_told {
-            self.told_ms = now_ms;
+            self.notified_ms = now_ms;
         }
         is_told
     }

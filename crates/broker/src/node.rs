@@ -76,20 +76,20 @@ pub trait Node {
 
     /// Borrows one of the node's `count_max` places for accepted connections; false when all are
     /// taken.
-    fn borrow_connection(&self, count_max: usize) -> bool;
+    fn borrow_connection_slot(&self, count_max: usize) -> bool;
 
     /// Gives a place back.
-    fn return_connection(&self);
+    fn return_connection_slot(&self);
 
     /// Borrows one of the `count_max` places of this listener; false when all are taken. Where no
     /// listener has a limit nothing is counted.
-    fn borrow_place(&self, listener: u16, count_max: u32) -> bool {
+    fn borrow_listener_slot(&self, listener: u16, count_max: u32) -> bool {
         let _ = (listener, count_max);
         true
     }
 
     /// Gives it back.
-    fn return_place(&self, listener: u16) {
+    fn return_listener_slot(&self, listener: u16) {
         let _ = listener;
     }
 

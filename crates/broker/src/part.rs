@@ -135,7 +135,7 @@ impl Shard {
             packet_bytes_max: 0,
             topic_alias_maximum: 0,
             response_information: false,
-            asks_for_node: false,
+            is_bridge: false,
             problem_information: false,
             remaining_bytes: 0,
         };
@@ -144,7 +144,8 @@ impl Shard {
             login: Login {
                 tenant: spec.tenant,
                 user_name: principal.and_then(|one| one.identity.user_name.clone()),
-                permit: principal.map(|one| Box::new(Permit::new(one.identity.clone(), one.known))),
+                permit: principal
+                    .map(|one| Box::new(Permit::new(one.identity.clone(), one.last_revocation))),
                 data: None,
             },
             part: Some(Box::new(spec.clone())),
@@ -201,7 +202,7 @@ impl Shard {
     }
 
     /// Its session and subscriptions are durable.
-    pub(crate) fn tell_attached<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+    pub(crate) fn notify_attached<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         if let Some(part) = self.parts.at(id) {
             let attached = PartEvent::Attached {
                 session_present: part.session_present,
@@ -211,7 +212,7 @@ impl Shard {
         }
         let session = self.connections.get(id).and_then(Connection::session);
         if let Some(session) = session {
-            self.tell_run(cx, session);
+            self.notify_run(cx, session);
             let session = self.sessions.id_of(session);
             self.tend_queue_of_part(cx, session);
         }
@@ -361,7 +362,7 @@ impl Shard {
         self.pump(cx, session);
         self.sessions.at(session).outbound.rest();
         self.end_hold_if_room(cx, session);
-        self.tell_run(cx, session);
+        self.notify_run(cx, session);
     }
 
     fn put_off_delivery<N: Node>(
@@ -432,7 +433,7 @@ impl Shard {
         if ends && !fault::is(Fault::PartEndForgotten) {
             self.sessions.at(session).expiry_secs = 0;
         }
-        let ending = Ending::told(ReasonCode::Success, RefusalCause::Detached);
+        let ending = Ending::with_disconnect(ReasonCode::Success, RefusalCause::Detached);
         self.end_connection(cx, connection.index, ending);
     }
 

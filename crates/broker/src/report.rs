@@ -46,7 +46,7 @@ pub enum Answer {
     /// Retained messages that were taken away.
     RetainedEnded(Vec<RetainedEnded>),
     /// Devices that have published.
-    Heard(HeardDevices),
+    ActiveDevices(ActiveDevices),
     /// Result of each message, in order.
     Publish(Vec<Published>),
     /// Result of a deletion of retained messages.
@@ -112,7 +112,7 @@ pub struct Published {
     /// The name of the message; none if it was refused.
     pub id: Option<MessageId>,
     /// Sessions and share groups of this shard that it was chosen for.
-    pub matched_here: u64,
+    pub matched_locally: u64,
     /// Lanes of parts among them, such as integrations that take all messages.
     pub lanes: u64,
     /// Number of other shards with receivers.
@@ -128,7 +128,7 @@ impl Published {
     /// Sessions and share groups of this shard, and other shards, that it was chosen for. Lanes are
     /// not counted: they answer no request.
     pub fn subscribers(&self) -> u64 {
-        self.matched_here.saturating_sub(self.lanes) + u64::from(self.other_shards)
+        self.matched_locally.saturating_sub(self.lanes) + u64::from(self.other_shards)
     }
 
     /// A part holds it back.
@@ -144,7 +144,7 @@ impl Published {
         Self {
             reason,
             id: None,
-            matched_here: 0,
+            matched_locally: 0,
             lanes: 0,
             other_shards: 0,
             recorded: false,
@@ -362,7 +362,7 @@ pub enum RetainedEnd {
 
 /// Devices that have published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeardDevices {
+pub struct ActiveDevices {
     /// Their tenants, and their ids there; in no particular order.
     pub devices: Vec<(TenantId, Arc<str>)>,
     /// There was no room for more of them.

@@ -131,7 +131,7 @@ impl Shard {
             matched |= self.deliver_to_lanes(cx, &mut routing);
         }
         if fans_out {
-            return self.fan_out_here(cx, routing, (durable, others), record);
+            return self.fan_out_locally(cx, routing, (durable, others), record);
         }
         let has_receiver = self.deliver_route(cx, place, &mut routing);
         let attention = self.router.cache.routes[place].attention;
@@ -185,7 +185,7 @@ impl Shard {
     /// Fans a message out that this shard received.
     #[cold]
     #[inline(never)]
-    fn fan_out_here<N: Node>(
+    fn fan_out_locally<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         mut routing: Routing<'_>,
@@ -201,7 +201,7 @@ impl Shard {
         if durable {
             self.router.await_shards(delivery.message.id(), 1);
         }
-        if delivery.message.id().asks_for_receipts() {
+        if delivery.message.id().wants_receipts() {
             self.receivers_counted_later(&routing.publication);
         }
         self.buffers.end_routing(routing);
@@ -286,9 +286,9 @@ impl Shard {
         if !has_receiver && self.router.cache.is_forbidden(place) {
             self.note_unmatched(place, &routing);
         }
-        if message.id().asks_for_receipts() {
+        if message.id().wants_receipts() {
             let receivers = self.parts.receipts.receivers() - receivers;
-            self.tell_receivers(cx, &routing.publication, receivers);
+            self.report_receivers(cx, &routing.publication, receivers);
         }
         self.buffers.end_routing(routing);
         if recorded {
@@ -394,13 +394,13 @@ impl Shard {
         route.epoch = epoch;
         let (wanted, steps) = cx
             .node
-            .interest(|interest| interest.wanted_in_steps(tenant, topic));
+            .interest(|interest| interest.interested_shards_in_steps(tenant, topic));
         self.work.add(ROUTE + steps as u64 * NODE);
-        (route.wanted_by, route.wanted_as) = (wanted.shards, wanted.class);
+        (route.interested, route.interest_class) = (wanted.shards, wanted.class);
         if self.parts.lanes.any() {
-            let class = self.wanted_by_lanes(tenant, topic);
+            let class = self.interest_of_lanes(tenant, topic);
             let route = &mut self.router.cache.routes[place];
-            route.wanted_as = route.wanted_as.and(class);
+            route.interest_class = route.interest_class.and(class);
         }
         let route = &mut self.router.cache.routes[place];
         if fault::is(Fault::EpochReadAfterIndex) {
@@ -426,7 +426,7 @@ impl Shard {
             });
         self.work.add((steps + matches.len()) as u64 * NODE);
         route.fans_out = end.is_break();
-        let is_only_all = route.wanted_by != 0 && !route.wanted_as.has(InterestClass::NARROW);
+        let is_only_all = route.interested != 0 && !route.interest_class.has(InterestClass::NARROW);
         route.attention = match is_only_all {
             true => route.attention.only_all(),
             false => Attention::NONE,
@@ -439,8 +439,9 @@ impl Shard {
             self.drop_forbidden_matches(place, topic);
         }
         let route = &self.router.cache.routes[place];
-        let is_wanted =
-            route.wanted_by & !(1 << self.id.0) != 0 || route.fans_out || !route.matches.is_empty();
+        let is_wanted = route.interested & !(1 << self.id.0) != 0
+            || route.fans_out
+            || !route.matches.is_empty();
         if is_wanted && !route.attention.is_only_all() {
             self.noted.unmatched.forget(place, tenant, topic);
         }

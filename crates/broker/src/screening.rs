@@ -71,7 +71,7 @@ pub enum Screened {
         /// The device.
         identity: Box<Identity>,
         /// The number of the last revocation that was known when this was decided.
-        known: u64,
+        last_revocation: u64,
         /// The payload to be routed, without the key.
         payload: Box<[u8]>,
     },
@@ -99,7 +99,7 @@ impl Screened {
         let detail = "the check of the message did not come to an end";
         Self::Refused {
             reason: ReasonCode::ImplementationSpecificError,
-            why: Refusal::untold(RefusalCause::LoginFailed, detail),
+            why: Refusal::operators_only(RefusalCause::LoginFailed, detail),
         }
     }
 }

@@ -83,7 +83,7 @@ pub fn is_of_name(kept: &str, name: &str) -> bool {
 
 /// Whether a name in what is shown is the one that a reader asks for: by the whole name, or by what
 /// was shown of it.
-pub fn is_asked_for(shown: &str, asked: &str) -> bool {
+pub fn matches_shown(shown: &str, asked: &str) -> bool {
     shown == asked || is_of_name(shown, asked)
 }
 
@@ -126,7 +126,7 @@ mod tests {
             is_shortened(&short) && !is_shortened(&whole) && !is_shortened("a…b (31,000 bytes)")
         );
         assert!(is_of_name(&short, &name) && is_of_name("a", "a") && !is_of_name(&short, "a"));
-        assert!(is_asked_for(&short, &name) && is_asked_for(&short, &short));
+        assert!(matches_shown(&short, &name) && matches_shown(&short, &short));
         assert_eq!(
             [1, 999, 1_000, 1_234_567].map(grouped),
             ["1", "999", "1,000", "1,234,567"]

@@ -12,7 +12,7 @@ pub(crate) mod topics;
 
 use std::sync::Arc;
 
-use crate::heard::list;
+use crate::active_devices::list;
 use crate::routing::Routing;
 use crate::shard::Shard;
 use topics::Reach;

@@ -63,18 +63,18 @@ impl DeviceActivity {
 
     /// Asks the shards which devices have published.
     async fn ask(&self, control: &Control) -> Result<(), ControlError> {
-        let answers = control.ask_all(|request| Command::Heard { request });
+        let answers = control.ask_all(|request| Command::ActiveDevices { request });
         let answers = answers.await?;
         let now_ms = now_signed_ms();
         let mut waiting = self.waiting();
         for answer in answers {
-            let Answer::Heard(heard) = answer else {
+            let Answer::ActiveDevices(active) = answer else {
                 continue;
             };
-            for (tenant, id) in &heard.devices {
+            for (tenant, id) in &active.devices {
                 waiting.note(tenant.0, id, now_ms);
             }
-            if heard.is_cut {
+            if active.is_cut {
                 waiting.note_left_out(now_ms);
             }
         }
@@ -88,8 +88,9 @@ impl DeviceActivity {
                 return;
             }
             let written = rows.clone();
-            let noted = tables
-                .note(move |registry| Box::pin(async move { registry.note_heard(&written).await }));
+            let noted = tables.note(move |registry| {
+                Box::pin(async move { registry.note_message_times(&written).await })
+            });
             match noted.await {
                 Ok(active) => {
                     for device in active {
@@ -132,7 +133,7 @@ impl DeviceActivity {
                 last_message_ms: unsigned(device.last_message_ms),
                 after_secs: device.after_secs,
             };
-            tell(control, &device, event);
+            report_event(control, &device, event);
         }
         Ok(())
     }
@@ -212,10 +213,10 @@ async fn has_devices(tables: &SharedRegistry, filter: &DeviceFilter) -> bool {
 pub(crate) fn tell_active(control: &Control, device: &SilentDevice) {
     control.silence(TenantId(device.tenant), &device.id, None);
     let last_message_ms = unsigned(device.last_message_ms);
-    tell(control, device, Event::DeviceActive { last_message_ms });
+    report_event(control, device, Event::DeviceActive { last_message_ms });
 }
 
-fn tell(control: &Control, device: &SilentDevice, event: Event) {
+fn report_event(control: &Control, device: &SilentDevice, event: Event) {
     let head = EventHead::new(TenantId(device.tenant), device.id.as_str());
-    control.tell(EventNotice::new(head, event));
+    control.report_event(EventNotice::new(head, event));
 }

@@ -412,18 +412,18 @@ impl Archive {
         })
     }
 
-    /// Reads the store in it, every record. `tell` puts damage into words.
+    /// Reads the store in it, every record. `describe` puts damage into words.
     ///
     /// # Errors
     /// It does not open.
     pub fn verify(
         &self,
-        mut tell: impl FnMut(&Engine<ReadOnly<ArchiveDisk>>, &Damage) -> String,
+        mut describe: impl FnMut(&Engine<ReadOnly<ArchiveDisk>>, &Damage) -> String,
     ) -> Result<Verified, BackupError> {
         let disk = self.store()?;
         let mut damage = Vec::new();
         let stats = martlet_store::check_with(disk, |engine, found| {
-            damage.push(tell(engine, &found));
+            damage.push(describe(engine, &found));
         });
         Ok(Verified {
             files: self.places.len(),

@@ -564,7 +564,7 @@ pub(crate) mod tests {
     #[test]
     fn names_that_clients_choose_are_no_causes() {
         for name in WORDS_OF_OLD {
-            let will = Refusal::untold(
+            let will = Refusal::operators_only(
                 RefusalCause::WillForbidden,
                 format!("the Will on {name:?} is refused: no rule permits it"),
             );
@@ -578,14 +578,17 @@ pub(crate) mod tests {
             let event = Event::PublishRefused {
                 topic: (*name).to_owned(),
                 reason: ReasonCode::NotAuthorized,
-                why: Refusal::untold(RefusalCause::Forbidden, forbids),
+                why: Refusal::operators_only(RefusalCause::Forbidden, forbids),
             };
             assert_eq!(Cause::of(&event), Some(Cause::NotPermitted), "{name}");
             let unknown = format!("nobody of the name {name} is known to {name}");
             let event = Event::Refused {
                 will_topic: None,
                 reason: ReasonCode::BadUserNameOrPassword,
-                why: Refusal::untold(RefusalCause::UnknownUser(UserSources::default()), unknown),
+                why: Refusal::operators_only(
+                    RefusalCause::UnknownUser(UserSources::default()),
+                    unknown,
+                ),
             };
             assert_eq!(Cause::of(&event), Some(Cause::UnknownName), "{name}");
             let event = Event::Disconnected {

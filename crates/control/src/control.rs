@@ -95,7 +95,7 @@ pub struct OwnTopics {
 
 /// Where users are, by the configuration in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct UserPlaces {
+pub struct UserConfiguration {
     /// The node's password file.
     pub password_file: Option<String>,
     /// Those that listeners have of their own.
@@ -125,7 +125,7 @@ pub struct ControlParts {
     /// How pushing events goes; none: events are not pushed.
     pub push: Option<Arc<PushState>>,
     /// Where users are.
-    pub user_places: UserPlaces,
+    pub user_configuration: UserConfiguration,
     /// Some listener without credentials of its own takes clients without any.
     pub takes_anonymous: bool,
     /// How many events are kept.
@@ -155,7 +155,7 @@ impl ControlParts {
             chain: None,
             logging: None,
             push: None,
-            user_places: UserPlaces::default(),
+            user_configuration: UserConfiguration::default(),
             takes_anonymous: false,
             events_kept: Bounds::default(),
             events: EventInterest::default(),
@@ -194,7 +194,7 @@ pub struct Control {
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
-    users: Mutex<UserPlaces>,
+    users: Mutex<UserConfiguration>,
     facts: Mutex<Arc<NodeFacts>>,
     anonymous: AtomicBool,
     started: Instant,
@@ -221,13 +221,13 @@ impl Control {
         let journal = Journal::of_node(&parts.info.command_options, tables, part);
         let shards: Arc<dyn Shards> = Arc::from(parts.shards);
         let told = Arc::clone(&shards);
-        let tell = move |interest: Arc<EventInterest>| {
+        let set_interest = move |interest: Arc<EventInterest>| {
             for shard in 0..told.count() {
                 let interest = Arc::clone(&interest);
                 told.send(ShardId(shard), Command::SetEvents(interest));
             }
         };
-        let feed = Feed::new(Box::new(tell), parts.events_kept, parts.events);
+        let feed = Feed::new(Box::new(set_interest), parts.events_kept, parts.events);
         let feed = Arc::new(match part {
             Some(bytes) => feed.within(bytes),
             None => feed,
@@ -250,7 +250,7 @@ impl Control {
             journal,
             chain: parts.chain,
             logging: parts.logging,
-            users: Mutex::new(parts.user_places),
+            users: Mutex::new(parts.user_configuration),
             facts: Mutex::new(Arc::new(parts.facts)),
             anonymous: AtomicBool::new(parts.takes_anonymous),
             started: Instant::now(),
@@ -274,12 +274,12 @@ impl Control {
     }
 
     /// Where users are from now on.
-    pub fn set_user_places(&self, places: UserPlaces) {
+    pub fn set_user_configuration(&self, places: UserConfiguration) {
         *lock(&self.users) = places;
     }
 
     /// Where users are.
-    pub fn user_places(&self) -> UserPlaces {
+    pub fn user_configuration(&self) -> UserConfiguration {
         lock(&self.users).clone()
     }
 
@@ -387,7 +387,7 @@ impl Control {
                     revoked,
                     "signing keys were withdrawn by their server: clients with their tokens are disconnected"
                 );
-                self.tell_all(&Command::Revoke(revocations.into()));
+                self.send_to_all_shards(&Command::Revoke(revocations.into()));
             }
         }
     }
@@ -430,7 +430,7 @@ impl Control {
     }
 
     /// Sends a command to every shard.
-    pub fn tell_all(&self, command: &Command) {
+    pub fn send_to_all_shards(&self, command: &Command) {
         for shard in 0..self.shards.count() {
             self.shards.send(ShardId(shard), command.clone());
         }

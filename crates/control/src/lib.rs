@@ -114,7 +114,7 @@ pub mod words;
 
 pub use control::{
     Control, ControlError, ControlParts, NodeInfo, OwnTopics, ReloadOf, ReloadRequest, Reloaded,
-    Shards, SilenceObserver, UserPlaces,
+    Shards, SilenceObserver, UserConfiguration,
 };
 pub use health::{Health, HealthAudience, HealthReport};
 pub use latencies::Latencies;

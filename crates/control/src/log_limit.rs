@@ -162,7 +162,7 @@ mod tests {
         let event = Event::PublishRefused {
             topic: "t".to_owned(),
             reason,
-            why: Refusal::untold(RefusalCause::Forbidden, "no rule permits it"),
+            why: Refusal::operators_only(RefusalCause::Forbidden, "no rule permits it"),
         };
         let head = EventHead::new(TenantId::default(), client_id);
         EventNotice { head, event }

@@ -59,7 +59,7 @@ pub enum Requested {
     /// It is published, and no response came in time.
     Silent(Published, Silence),
     /// It is published, and had no receiver: no response was waited for.
-    Unheard(Published),
+    NoSubscriber(Published),
     /// It is not published.
     Refused(ReasonCode),
 }
@@ -130,7 +130,7 @@ impl Control {
             return Ok(Requested::Refused(published.reason));
         }
         if published.subscribers() == 0 {
-            return Ok(Requested::Unheard(published));
+            return Ok(Requested::NoSubscriber(published));
         }
         let since = Instant::now();
         let waiting = response(&mut part, &correlation, since);

@@ -11,7 +11,7 @@ mod callers;
 mod error;
 mod keep_notes;
 mod known;
-mod last_heard;
+mod last_activity;
 mod notes;
 mod presence;
 mod recall;
@@ -550,7 +550,7 @@ impl SharedRegistry {
                     renewed.is_ok_and(|renewed| !matches!(renewed, Renewed::Same))
                 }
                 None => {
-                    let is_asked = self.control.user_places().tables_unasked.is_none();
+                    let is_asked = self.control.user_configuration().tables_unasked.is_none();
                     is_asked && self.are_in_use().await.unwrap_or(false)
                 }
             };

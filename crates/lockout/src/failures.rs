@@ -246,7 +246,10 @@ impl Failures {
             true => LockoutScope::UserName,
             false => LockoutScope::Address,
         };
-        Some(Refusal::untold(RefusalCause::LockedOut(scope), detail))
+        Some(Refusal::operators_only(
+            RefusalCause::LockedOut(scope),
+            detail,
+        ))
     }
 
     /// The same: for how many seconds, and why.

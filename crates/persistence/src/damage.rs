@@ -23,7 +23,7 @@ pub struct DamageWords {
 
 impl DamageWords {
     /// What was found and what it costs, on one line. `engine` is the store it was found in.
-    pub fn tell<D: Disk>(&mut self, engine: &Engine<D>, damage: &Damage) -> String {
+    pub fn describe<D: Disk>(&mut self, engine: &Engine<D>, damage: &Damage) -> String {
         let place = damage.place();
         match &damage.lost {
             Lost::Body {

@@ -199,19 +199,19 @@ impl Node for SharedNode {
         self.user_sessions().give_back(tenant, user_name);
     }
 
-    fn borrow_connection(&self, count_max: usize) -> bool {
+    fn borrow_connection_slot(&self, count_max: usize) -> bool {
         let take = |count: usize| (count < count_max).then_some(count + 1);
         self.connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
     }
 
-    fn return_connection(&self) {
+    fn return_connection_slot(&self) {
         let count = self.connections.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(count > 0, "only what was borrowed is given back");
     }
 
-    fn borrow_place(&self, listener: u16, count_max: u32) -> bool {
+    fn borrow_listener_slot(&self, listener: u16, count_max: u32) -> bool {
         let Some(places) = self.by_listener.get(usize::from(listener)) else {
             return true;
         };
@@ -221,7 +221,7 @@ impl Node for SharedNode {
             .is_ok()
     }
 
-    fn return_place(&self, listener: u16) {
+    fn return_listener_slot(&self, listener: u16) {
         if let Some(places) = self.by_listener.get(usize::from(listener)) {
             let count = places.fetch_sub(1, Ordering::Relaxed);
             debug_assert!(count > 0, "only what was borrowed is given back");

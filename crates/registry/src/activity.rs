@@ -63,17 +63,17 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn note_heard(
+    pub async fn note_message_times(
         &mut self,
-        heard: &[MessageTimes],
+        times: &[MessageTimes],
     ) -> Result<Vec<SilentDevice>, RegistryError> {
-        if heard.is_empty() {
+        if times.is_empty() {
             return Ok(Vec::new());
         }
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
-            let active = mark_active(&mut work, heard).await?;
-            for one in heard {
+            let active = mark_active(&mut work, times).await?;
+            for one in times {
                 let mut sql = work.sql("UPDATE devices SET ");
                 later(&mut sql, "last_seen_ms", one.message_ms);
                 sql.push(", ");
@@ -108,7 +108,7 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn last_heard(
+    pub async fn last_activity(
         &mut self,
         tenant: u32,
         id: &str,

@@ -30,7 +30,7 @@ pub struct DeviceFilter {
     /// Connected, or not, as far as that is written.
     pub online: Option<bool>,
     /// Connected, or with a heartbeat or telemetry since then: milliseconds since the Unix epoch.
-    pub heard_since_ms: Option<i64>,
+    pub active_since_ms: Option<i64>,
     /// Inactive, or not: see [`Registry::mark_inactive`].
     pub inactive: Option<bool>,
     /// Those that were deleted, and no others.
@@ -45,7 +45,7 @@ pub enum DeviceOrder {
     Id,
     /// Newest first.
     Created,
-    /// First who was heard of last.
+    /// The device that sent something last comes first.
     LastSeen,
     /// The number, oldest first.
     Number,
@@ -468,7 +468,7 @@ fn conditions(
             );
         }
     }
-    if let Some(since_ms) = filter.heard_since_ms {
+    if let Some(since_ms) = filter.active_since_ms {
         sql.push(" AND (last_heartbeat_ms >= ").bind(since_ms);
         sql.push(" OR last_telemetry_ms >= ").bind(since_ms);
         sql.push(

@@ -64,7 +64,6 @@ mod foreign_rows;
 mod foreign_telemetry;
 mod gone;
 mod groups;
-mod heard;
 mod idempotency;
 mod inactivity;
 mod integrations;
@@ -74,6 +73,7 @@ mod location;
 mod members;
 mod membership;
 mod message_log;
+mod message_times;
 mod migrations;
 mod names;
 mod offline_queue;
@@ -141,7 +141,6 @@ pub use foreign_telemetry::{
 };
 pub use gone::{DeletedAccount, TeamDeletion};
 pub use groups::{Group, GroupChange, NewGroup};
-pub use heard::MessageTimes;
 pub use idempotency::Claim;
 pub use inactivity::{
     INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactiveDevice, InactivityCheck, SilentDevice,
@@ -153,6 +152,7 @@ pub use martlet_database_url::DatabaseUrl;
 pub use martlet_rollout as rollout;
 pub use members::Member;
 pub use message_log::{LoggedMessage, MessageLogQuery, MessagesKept};
+pub use message_times::MessageTimes;
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use other_system::OtherSystem;
 pub use page::{Page, PageRequest};

@@ -43,7 +43,7 @@ pub(super) enum Piece {
         /// unchanged.
         id: Option<String>,
         /// It is a [`EventGap`].
-        is_gone: bool,
+        has_ended: bool,
         json: String,
     },
 }
@@ -111,7 +111,7 @@ impl Shaper {
 fn framed(reader: &FeedReader, frame: Frame) -> Piece {
     Piece::Own {
         id: Some(format!("{}-{}", reader.run(), frame.after)),
-        is_gone: false,
+        has_ended: false,
         json: frame.json,
     }
 }
@@ -123,7 +123,7 @@ fn panel(filter: &Filter) -> Panel {
 fn gap_frame(gone: &EventGap) -> Piece {
     Piece::Own {
         id: None,
-        is_gone: true,
+        has_ended: true,
         json: json(gone),
     }
 }
@@ -134,7 +134,7 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// The caller. It is checked again later: a key may be taken away, a session may end.
-pub(super) struct Asker {
+pub(super) struct LoginWaiter {
     api: Api,
     parts: Parts,
     scopes: Vec<Scope>,
@@ -144,10 +144,10 @@ pub(super) struct Asker {
     looked: Instant,
 }
 
-impl Asker {
+impl LoginWaiter {
     pub(super) fn new(api: Api, parts: Parts, filter: &Filter) -> Self {
         let changes = api.tables().ok().map(|tables| tables.changes());
-        let mut asker = Self {
+        let mut waiter = Self {
             api,
             parts,
             scopes: Vec::new(),
@@ -155,8 +155,8 @@ impl Asker {
             has_changed: false,
             looked: Instant::now(),
         };
-        asker.wants(filter);
-        asker
+        waiter.wants(filter);
+        waiter
     }
 
     pub(super) fn wants(&mut self, filter: &Filter) {
@@ -227,7 +227,7 @@ struct StreamState {
     reader: FeedReader,
     place: OpenStream,
     shaper: Shaper,
-    asker: Asker,
+    waiter: LoginWaiter,
     beats: Interval,
     /// The last of what has left was the beginning of an event.
     is_within_event: bool,
@@ -245,7 +245,7 @@ pub(super) fn answer(
     place.keep([Bytes::from_static(b"retry: 1000\n\n")].into());
     let source = StreamState {
         shaper: Shaper::new(format, &reader),
-        asker: Asker::new(api, parts, reader.filter()),
+        waiter: LoginWaiter::new(api, parts, reader.filter()),
         reader,
         place,
         beats: heartbeats(),
@@ -285,20 +285,20 @@ impl StreamState {
             self.place.hold(0);
             let batch = tokio::select! {
                 batch = self.reader.next_with(|| self.place.room()) => batch?,
-                () = self.asker.changed() => {
-                    if !self.asker.still_may().await {
+                () = self.waiter.changed() => {
+                    if !self.waiter.still_may().await {
                         return None;
                     }
                     continue;
                 }
                 _ = self.beats.tick() => {
-                    if !self.asker.still_may().await {
+                    if !self.waiter.still_may().await {
                         return None;
                     }
                     return Some(Bytes::from_static(b":\n\n"));
                 }
             };
-            if !self.asker.may_get().await {
+            if !self.waiter.may_get().await {
                 return None;
             }
             let pieces = self.shaper.shape(&self.reader, &batch);
@@ -338,11 +338,15 @@ fn chunked(pieces: Vec<Piece>) -> VecDeque<Bytes> {
                 }
                 chunks.push_back(text);
             }
-            Piece::Own { id, is_gone, json } => {
+            Piece::Own {
+                id,
+                has_ended,
+                json,
+            } => {
                 if let Some(id) = id {
                     chunk.extend_from_slice(format!("id: {id}\n").as_bytes());
                 }
-                if is_gone {
+                if has_ended {
                     chunk.extend_from_slice(b"event: gone\n");
                 }
                 chunk.extend_from_slice(b"data: ");

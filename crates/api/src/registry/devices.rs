@@ -350,7 +350,7 @@ impl DeviceParams {
             owner: self.owner.clone(),
             text: self.q.clone(),
             online: self.online,
-            heard_since_ms: None,
+            active_since_ms: None,
             inactive: self.inactive,
             deleted: self.deleted == Some(true),
         })

@@ -47,7 +47,7 @@ fn published(messages: &[NewMessage]) -> Said {
                 false => ReasonCode::NoMatchingSubscribers,
             },
             id: (!is_long).then_some(MessageId(number as u64)),
-            matched_here: 0,
+            matched_locally: 0,
             lanes: 0,
             other_shards: 0,
             recorded: false,
@@ -238,7 +238,7 @@ impl Shards for Lone {
     }
 
     fn attach(&self, _: PartSpec, mut outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
-        outlet.tell(PartEvent::Ended {
+        outlet.notify(PartEvent::Ended {
             reason: ReasonCode::ServerUnavailable,
             why: "there is no shard",
         });

@@ -98,8 +98,8 @@ async fn expect_of_user(node: &Node, caller: &(String, Scopes), name: &str, righ
     expect(node, caller, ("PUT", &of("password"), &password), rights).await;
     let change = json!({ "full_name": "Target" });
     expect(node, caller, ("PATCH", &path, &change), rights).await;
-    let is_gone = expect(node, caller, ("DELETE", &path, &Value::Null), rights).await;
-    if !is_gone {
+    let has_ended = expect(node, caller, ("DELETE", &path, &Value::Null), rights).await;
+    if !has_ended {
         administrator(node, "DELETE", &path, &Value::Null).await;
     }
     let restore = of("restore");

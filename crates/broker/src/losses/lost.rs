@@ -13,7 +13,7 @@ use crate::report::LossTimes;
 pub(super) const NO_MEMBER_TOLD_EVERY_MS: u64 = 600_000;
 
 /// Time after which further losses for the same reason are told.
-pub(super) const TOLD_EVERY_MS: u64 = 10_000;
+pub(super) const NOTICE_INTERVAL_MS: u64 = 10_000;
 
 /// When it is told that messages were dropped for a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl LossNotice {
             | DropReason::TooOld
             | DropReason::StoreFull
             | DropReason::StoreStalled
-            | DropReason::StoreDamaged => Self::Every(TOLD_EVERY_MS),
+            | DropReason::StoreDamaged => Self::Every(NOTICE_INTERVAL_MS),
         }
     }
 }
@@ -60,7 +60,7 @@ pub(crate) struct Losses {
     drops: [u64; DROP_REASONS],
     dropped_at: [LossTimes; DROP_REASONS],
     /// Those of them that were not told yet.
-    untold: [u64; DROP_REASONS],
+    unreported: [u64; DROP_REASONS],
     /// Reasons that were told, a bit each: more is told later.
     told: u16,
     /// The bound that the queue was at when it dropped messages last.
@@ -71,7 +71,7 @@ impl Losses {
     /// Counts messages that were dropped; 0 as the time is none.
     pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64, wall_ms: u64) {
         self.drops[reason as usize] += count;
-        self.untold[reason as usize] += count;
+        self.unreported[reason as usize] += count;
         self.dropped_at[reason as usize].note(wall_ms);
     }
 
@@ -123,8 +123,8 @@ impl Losses {
     }
 
     /// Number of messages that are told now.
-    pub(crate) fn take_untold(&mut self, reason: DropReason) -> u64 {
-        core::mem::take(&mut self.untold[reason as usize])
+    pub(crate) fn take_unreported(&mut self, reason: DropReason) -> u64 {
+        core::mem::take(&mut self.unreported[reason as usize])
     }
 }
 

@@ -23,9 +23,9 @@ use crate::command::Command;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
+use crate::notify::observers::TraceScan;
 use crate::report::{Answer, Report};
 use crate::shard::{Gated, Shard, StoreState};
-use crate::tell::telling::TraceScan;
 use crate::timer::{Timer, TimerKey};
 use crate::work::NODE;
 use jobs::clients::ClientScan;
@@ -117,9 +117,9 @@ impl Shard {
                 let found = self.retained_ended(cx, tenant, &filter);
                 report(cx, request, Answer::RetainedEnded(found));
             }
-            Command::Heard { request } => {
-                let heard = self.noted.heard.take();
-                report(cx, request, Answer::Heard(heard));
+            Command::ActiveDevices { request } => {
+                let devices = self.noted.active_devices.take();
+                report(cx, request, Answer::ActiveDevices(devices));
             }
             Command::Disconnect {
                 request,

@@ -35,7 +35,7 @@ impl Shard {
         while scan.next < end && bytes < STEP_BYTES {
             let place = scan.next;
             if let Some(session) = self.sessions.look_at(place) {
-                if self.is_asked_for(session, &scan.query, &mut text) {
+                if self.matches_shown(session, &scan.query, &mut text) {
                     scan.found(session, self.sessions.id_of(place));
                 }
                 if scan.query.search.is_some() {
@@ -72,7 +72,7 @@ impl Shard {
         Step::Done(Answer::Clients(page), RecordNumber(0))
     }
 
-    fn is_asked_for(&self, session: &Session, query: &ClientQuery, text: &mut String) -> bool {
+    fn matches_shown(&self, session: &Session, query: &ClientQuery, text: &mut String) -> bool {
         let is_there = session.connection().is_some();
         let mut without = query.without.iter();
         query.tenant.is_none_or(|tenant| tenant == session.tenant)
@@ -195,7 +195,8 @@ impl Shard {
             expired_at: losses.map_or_else(LossTimes::default, Losses::expired_at),
             drops,
             queue_full: is_full.then(|| self.reached(bound, None)),
-            has_published: permit.and_then(|permit| self.noted.heard.has_published(permit)),
+            has_published: permit
+                .and_then(|permit| self.noted.active_devices.has_published(permit)),
         })
     }
 
@@ -233,16 +234,17 @@ impl Shard {
             let revoked = permit.and_then(|permit| {
                 self.lobby
                     .authentications
-                    .revocation_of(&permit.identity, permit.known)
+                    .revocation_of(&permit.identity, permit.last_revocation)
             });
             // DISCONNECT has no code of its own for a ban.
             let is_banned = reason == ReasonCode::Banned;
             let revoked = revoked.or(is_banned.then_some(RevocationReason::Banned));
             let ending = match revoked {
-                Some(revoked) => {
-                    Ending::told(ReasonCode::NotAuthorized, RefusalCause::Revoked(revoked))
-                }
-                None => Ending::told(reason, RefusalCause::EndedByOperator),
+                Some(revoked) => Ending::with_disconnect(
+                    ReasonCode::NotAuthorized,
+                    RefusalCause::Revoked(revoked),
+                ),
+                None => Ending::with_disconnect(reason, RefusalCause::EndedByOperator),
             };
             self.end_connection(cx, connection, ending);
         }

@@ -29,7 +29,7 @@ impl Shard {
             if let Some(session) = self.sessions.look_at(place)
                 && scan
                     .query
-                    .asks_for_session(session.tenant, &session.client_id)
+                    .matches_session(session.tenant, &session.client_id)
             {
                 let id = self.sessions.id_of(place);
                 // Another session may have the place by now.

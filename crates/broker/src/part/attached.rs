@@ -77,7 +77,7 @@ impl Parts {
     }
 
     /// What a part is told has waited for its record.
-    pub(crate) fn tell<N: Node>(&self, cx: &mut Cx<'_, N>, id: PartId, event: PartEvent) {
+    pub(crate) fn notify<N: Node>(&self, cx: &mut Cx<'_, N>, id: PartId, event: PartEvent) {
         let mut attached = self.attached.iter();
         if attached.any(|part| part.id == id) {
             cx.effects.parts.push((id, event));

@@ -30,7 +30,7 @@ pub(crate) struct PartQueue {
 impl PartQueue {
     /// From how many bytes on the part is to be told at once: it may have room to lend to it. Once
     /// for each bound.
-    pub(super) fn told_from(&self, bytes_max: u64) -> u64 {
+    pub(super) fn notify_from_bytes(&self, bytes_max: u64) -> u64 {
         let near = bytes_max / 4 * 3;
         match self.told.bytes_max == bytes_max && self.told.bytes >= near {
             true => u64::MAX,
@@ -70,5 +70,5 @@ pub(crate) struct QueueBounds {
     /// Publishers wait where messages would be dropped.
     pub(crate) holds: bool,
     /// From this number of bytes on, the part is told at once how its queue is.
-    pub(crate) told_from: u64,
+    pub(crate) notify_from_bytes: u64,
 }

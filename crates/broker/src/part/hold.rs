@@ -43,7 +43,7 @@ impl Shard {
         };
         // A lane takes nothing that other shards receive.
         if !is_lane && !fault::is(Fault::HoldNotTold) {
-            self.tell_others(cx, &ShardMessage::Hold(hold.clone()));
+            self.send_to_other_shards(cx, &ShardMessage::Hold(hold.clone()));
         }
         self.parts.holds.0.push(hold);
     }
@@ -98,7 +98,7 @@ impl Shard {
         queue.held_at = 0;
         let part = self.sessions.at(id.index).epoch;
         if self.parts.lanes.of(id).is_none() && !fault::is(Fault::HoldOverNotTold) {
-            self.tell_others(cx, &ShardMessage::HoldOver(part));
+            self.send_to_other_shards(cx, &ShardMessage::HoldOver(part));
         }
         self.hold_is_over(part);
     }
@@ -136,7 +136,7 @@ impl Shard {
         topic.is_some_and(|topic| self.parts.holds.hold(tenant, topic, publish.qos))
     }
 
-    fn tell_others<N: Node>(&self, cx: &mut Cx<'_, N>, message: &ShardMessage) {
+    fn send_to_other_shards<N: Node>(&self, cx: &mut Cx<'_, N>, message: &ShardMessage) {
         for (shard, batch) in cx.effects.batches.iter_mut().enumerate() {
             if shard != usize::from(self.id.0) {
                 batch.push(message.clone());

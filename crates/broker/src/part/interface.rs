@@ -52,13 +52,16 @@ pub struct PartIdentity {
     /// Its identity.
     pub identity: Identity,
     /// Number of the last revocation that was known when that was decided.
-    pub known: u64,
+    pub last_revocation: u64,
 }
 
 impl From<Identity> for PartIdentity {
     /// Before any revocation.
     fn from(identity: Identity) -> Self {
-        Self { identity, known: 0 }
+        Self {
+            identity,
+            last_revocation: 0,
+        }
     }
 }
 
@@ -302,18 +305,18 @@ pub enum ReceiptOutcome {
 /// The last it is told is [`PartEvent::Ended`], unless the node stops at once.
 pub trait PartOutlet: Send {
     /// Takes the next of what the part is told.
-    fn tell(&mut self, event: PartEvent);
+    fn notify(&mut self, event: PartEvent);
 
     /// Takes all that the part is told in one tick. An outlet that wakes a thread does so once.
-    fn tell_all(&mut self, events: Vec<PartEvent>) {
+    fn notify_all(&mut self, events: Vec<PartEvent>) {
         for event in events {
-            self.tell(event);
+            self.notify(event);
         }
     }
 }
 
 impl<F: FnMut(PartEvent) + Send> PartOutlet for F {
-    fn tell(&mut self, event: PartEvent) {
+    fn notify(&mut self, event: PartEvent) {
         self(event);
     }
 }

@@ -176,7 +176,7 @@ impl Shard {
 
     /// The interest of the lanes of this shard in a topic of messages that the shard receives.
     #[cold]
-    pub(crate) fn wanted_by_lanes(&mut self, tenant: TenantId, topic: &str) -> InterestClass {
+    pub(crate) fn interest_of_lanes(&mut self, tenant: TenantId, topic: &str) -> InterestClass {
         let mut class = InterestClass::NONE;
         let Ok(topic) = TopicName::new(topic) else {
             return class;
@@ -246,7 +246,7 @@ impl Shard {
     }
 
     /// Tells a part of which run its oldest message is, if that is later than it was.
-    pub(super) fn tell_run<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+    pub(super) fn notify_run<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let run = self.run();
         // It is told that it is attached first.
         let connection = self.admitted_connection(session);

@@ -133,7 +133,7 @@ impl Shard {
                 bytes: limits.queued_bytes,
                 policy: self.settings.queue_full,
                 holds: false,
-                told_from: u64::MAX,
+                notify_from_bytes: u64::MAX,
             },
         }
     }
@@ -157,7 +157,7 @@ impl Shard {
                 false => QueueFull::DropOldest,
             },
             holds,
-            told_from: queue.told_from(bytes),
+            notify_from_bytes: queue.notify_from_bytes(bytes),
         }
     }
 
@@ -175,7 +175,7 @@ impl Shard {
         if self.parts.queues.contains_key(&id) {
             let has_more = self.drop_beyond_bound(cx, index, id);
             self.tend_queue_of_part(cx, id);
-            self.tell_run(cx, index);
+            self.notify_run(cx, index);
             let after_ms = match has_more {
                 true => SHRINKS_EVERY_MS,
                 false => LOOKED_AT_EVERY_MS,
@@ -205,7 +205,7 @@ impl Shard {
             self.drop_too_old(cx, index, u64::from(age_max_secs) * 1000);
         }
         self.end_hold_if_room(cx, index);
-        self.tell_queue_of_part(cx, index, id);
+        self.notify_part_queue(cx, index, id);
     }
 
     fn look_at_queue_later<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId, after_ms: u64) {
@@ -229,7 +229,7 @@ impl Shard {
             if self.sessions.at(index).outbound.queue().bytes() <= bounds.bytes {
                 return false;
             }
-            self.tell_if_queue_begins_to_drop(cx, index);
+            self.notify_if_queue_begins_to_drop(cx, index);
             if !self.drop_oldest_of_queue(cx, index) {
                 return false;
             }
@@ -261,7 +261,7 @@ impl Shard {
     }
 
     /// Tells a part how its queue is.
-    fn tell_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
+    fn notify_part_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
         let bytes_max = self.bounds_of_queue(id).bytes;
         // A part is told that it is attached first.
         let connection = self.admitted_connection(index);

@@ -5,7 +5,7 @@
 //! the message counts as matched. It is told when the message counts as delivered, dropped or
 //! expired: receipts follow the accounts.
 //!
-//! The name of a message says that it asks for receipts ([`MessageId::asks_for_receipts`]). So
+//! The name of a message says that it asks for receipts ([`MessageId::wants_receipts`]). So
 //! queues, messages in flight and records need no mark of their own, and other messages cost
 //! nothing. Each shard has a table of the messages with receipts due, with the part of each.
 
@@ -54,7 +54,7 @@ impl Shard {
         (message, why): (MessageId, EnqueuedAs),
         outcome: ReceiptOutcome,
     ) {
-        if message.asks_for_receipts() && is_routed(why) {
+        if message.wants_receipts() && is_routed(why) {
             let receiver = self.sessions.at(index).client_id.clone();
             self.end_receipt_of(cx, message, receiver, outcome);
         }
@@ -104,7 +104,7 @@ impl Shard {
         publication: &Publication<'_>,
         result: Result<(), DropReason>,
     ) {
-        if publication.id.asks_for_receipts() {
+        if publication.id.wants_receipts() {
             let receiver = self.sessions.at(index).client_id.clone();
             self.receipt_at_once(cx, publication, receiver, result);
         }
@@ -155,13 +155,14 @@ impl Shard {
             outcome,
         };
         if fault::is(Fault::PartReceiptTwice) {
-            self.tell_receipt(cx, part, receipt.clone());
+            self.route_receipt(cx, part, receipt.clone());
         }
-        self.tell_receipt(cx, part, receipt);
+        self.route_receipt(cx, part, receipt);
     }
 
-    /// Tells the part, on whichever shard, once it knows the name of the message.
-    fn tell_receipt<N: Node>(
+    /// Sends the receipt to the part, on this shard or another one. Receipts wait until the part
+    /// has the name of the message.
+    fn route_receipt<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         part: SessionAddress,
@@ -171,7 +172,7 @@ impl Shard {
         if let Some(held_back) = &mut self.parts.receipts.held_back {
             held_back.push((part, receipt));
         } else if part.shard == self.id {
-            self.tell_part_of(cx, part.session, PartEvent::Receipt(receipt));
+            self.notify_part_of_session(cx, part.session, PartEvent::Receipt(receipt));
         } else if let Some(batch) = cx.effects.batches.get_mut(usize::from(part.shard.0))
             && !fault::is(Fault::PartReceiptNotSent)
         {
@@ -182,7 +183,7 @@ impl Shard {
 
     /// Tells the part of a session something, if it is attached. It waits for all records up to
     /// now, so it is told behind the answer to what it published.
-    pub(crate) fn tell_part_of<N: Node>(
+    pub(crate) fn notify_part_of_session<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: SessionId,
@@ -205,7 +206,7 @@ impl Shard {
     /// The part has its answer: it is told the receipts that have waited.
     pub(super) fn let_receipts_out<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for (part, receipt) in self.parts.receipts.held_back.take().unwrap_or_default() {
-            self.tell_receipt(cx, part, receipt);
+            self.route_receipt(cx, part, receipt);
         }
     }
 
@@ -249,14 +250,14 @@ impl Shard {
         if missing == 0 {
             self.parts.receipts.counting.remove(&message);
             let counted = PartEvent::Receivers { message, receivers };
-            self.tell_part_of(cx, part, counted);
+            self.notify_part_of_session(cx, part, counted);
         }
     }
 
     /// Tells the shard of its publisher how many receivers a message has here.
     #[cold]
     #[inline(never)]
-    pub(crate) fn tell_receivers<N: Node>(
+    pub(crate) fn report_receivers<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         publication: &Publication<'_>,

@@ -26,8 +26,8 @@ pub(crate) struct Route {
     pub(super) epoch: u64,
     /// The shards that want it, as in [`InterestedShards`], which would leave no room for the
     /// tenant.
-    pub(super) wanted_by: u64,
-    pub(super) wanted_as: InterestClass,
+    pub(super) interested: u64,
+    pub(super) interest_class: InterestClass,
     /// The permit by which it was last published to; 0 is none.
     publisher: PermitToken,
     /// More match than are routed at once, and `matches` has none of them.
@@ -299,8 +299,8 @@ impl Route {
             tenant,
             key: EpochKey::of(tenant, topic),
             epoch: 0,
-            wanted_by: 0,
-            wanted_as: InterestClass::NONE,
+            interested: 0,
+            interest_class: InterestClass::NONE,
             publisher: PermitToken::NONE,
             fans_out: false,
             is_within_limits: false,
@@ -311,8 +311,8 @@ impl Route {
 
     pub(super) fn wanted(&self) -> InterestedShards {
         InterestedShards {
-            shards: self.wanted_by,
-            class: self.wanted_as,
+            shards: self.interested,
+            class: self.interest_class,
         }
     }
 

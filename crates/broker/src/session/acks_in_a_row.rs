@@ -11,10 +11,10 @@ use crate::connection::Since;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
+use crate::notify::observers::NOTIFY_ACKS;
 use crate::session::in_flight::{InFlightState, Released};
 use crate::session::outbound::Outbound;
 use crate::shard::Shard;
-use crate::tell::telling::TOLD_OF_ACKS;
 use crate::work::PACKET;
 
 /// Bytes of an acknowledgement that holds nothing but its Packet Identifier.
@@ -29,7 +29,7 @@ impl Shard {
         index: u32,
         bytes: &[u8],
     ) -> usize {
-        if self.telling.wants.any(TOLD_OF_ACKS) || fault::is(Fault::PacketIdFreedEarly) {
+        if self.observers.wants.any(NOTIFY_ACKS) || fault::is(Fault::PacketIdFreedEarly) {
             return 0;
         }
         let connection = self.connections.at(index);

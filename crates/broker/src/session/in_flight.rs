@@ -141,7 +141,7 @@ impl Unkept {
     /// No share group lent it and it asks for no receipt, so its end is told to nobody else.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
-        self.ticket.is_none() && !self.id.asks_for_receipts()
+        self.ticket.is_none() && !self.id.wants_receipts()
     }
 }
 

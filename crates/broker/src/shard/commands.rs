@@ -35,7 +35,7 @@ impl Shard {
             }
             Command::Revoke(revocations) => self.revoke(cx.now.mono_ms, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
-            Command::Ask(listeners) => self.ask_at(listeners),
+            Command::Ask(listeners) => self.require_authentication_at(listeners),
             Command::CheckBans(on) => self.lobby.authentications.checks_bans = on,
             Command::SetRulesOf { book, users } => {
                 self.new_rule_book(book, Affected::Users(users));
@@ -47,7 +47,7 @@ impl Shard {
             | Command::GroupDetails { .. }
             | Command::Unmatched { .. }
             | Command::RetainedEnded { .. }
-            | Command::Heard { .. }
+            | Command::ActiveDevices { .. }
             | Command::Subscriptions { .. }
             | Command::Retained { .. }
             | Command::Traffic { .. }
@@ -69,7 +69,7 @@ impl Shard {
                 Phase::Accepted => {
                     let ending = Ending {
                         will: WillAtEnd::Kept,
-                        ..Ending::told(ReasonCode::ServerShuttingDown, cause)
+                        ..Ending::with_disconnect(ReasonCode::ServerShuttingDown, cause)
                     };
                     self.end_connection(cx, id.index, ending);
                 }

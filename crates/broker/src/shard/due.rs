@@ -42,7 +42,12 @@ impl Timers {
     }
 
     /// What a queue loses for this reason is told again then.
-    pub(crate) fn tell_losses_at(&mut self, due_ms: u64, owner: QueueOwner, reason: DropReason) {
+    pub(crate) fn schedule_loss_notice(
+        &mut self,
+        due_ms: u64,
+        owner: QueueOwner,
+        reason: DropReason,
+    ) {
         if self.losses.push(due_ms, owner, reason) {
             self.wheel.arm(due_ms, Timer::Losses);
         }

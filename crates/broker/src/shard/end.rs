@@ -56,7 +56,7 @@ pub(crate) struct Ending {
     pub(super) reason: ReasonCode,
     pub(super) cause: RefusalCause,
     /// v5 clients get DISCONNECT; the transport is still there.
-    pub(super) tell: bool,
+    pub(super) notify: bool,
     pub(super) will: WillAtEnd,
     /// What of a packet was wrong, if that is why.
     pub(super) wrong: Option<WrongPacket>,
@@ -83,21 +83,21 @@ pub(super) enum WillAtEnd {
 
 impl Ending {
     /// The server ends it and says why.
-    pub(crate) fn told(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
+    pub(crate) fn with_disconnect(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
             reason,
             cause: cause.into(),
-            tell: true,
+            notify: true,
             will: WillAtEnd::Due,
             wrong: None,
         }
     }
 
     /// The server ends it without a word to the client.
-    pub(crate) fn untold(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
+    pub(crate) fn without_disconnect(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
-            tell: false,
-            ..Self::told(reason, cause)
+            notify: false,
+            ..Self::with_disconnect(reason, cause)
         }
     }
 
@@ -105,7 +105,7 @@ impl Ending {
     pub(crate) fn refused(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
             will: WillAtEnd::Discarded,
-            ..Self::told(reason, cause)
+            ..Self::with_disconnect(reason, cause)
         }
     }
 
@@ -126,7 +126,7 @@ impl Ending {
         };
         Self {
             wrong: is_broken_rule.then_some(wrong),
-            ..Self::told(error.reason, error.cause)
+            ..Self::with_disconnect(error.reason, error.cause)
         }
     }
 
@@ -150,7 +150,7 @@ impl Ending {
         Self {
             reason,
             cause: cause.into(),
-            tell: false,
+            notify: false,
             will: WillAtEnd::Due,
             wrong: None,
         }

@@ -243,7 +243,7 @@ impl Shard {
                     // Not even CONNACK fits [MQTT-3.1.2-24].
                     let rule = "CONNACK exceeds the client's Maximum Packet Size";
                     let cause = RefusalCause::Packet(rule);
-                    let ending = Ending::told(ReasonCode::PacketTooLarge, cause);
+                    let ending = Ending::with_disconnect(ReasonCode::PacketTooLarge, cause);
                     return self.end_connection(cx, id.index, ending);
                 }
                 self.admit(cx, id.index, &connack);
@@ -254,7 +254,7 @@ impl Shard {
                 }
             }
             Gated::Report(number) => self.operation_is_durable(cx, number),
-            Gated::PartEvent(id, event) => self.parts.tell(cx, id, *event),
+            Gated::PartEvent(id, event) => self.parts.notify(cx, id, *event),
         }
     }
 

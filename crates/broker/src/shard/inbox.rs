@@ -62,7 +62,7 @@ impl Shard {
             ShardMessage::HoldPublisher { session, on } => self.publisher_held(session, on),
             ShardMessage::Receipt(part, receipt) => {
                 self.work.add(DELIVERY);
-                self.tell_part_of(cx, part, PartEvent::Receipt(*receipt));
+                self.notify_part_of_session(cx, part, PartEvent::Receipt(*receipt));
             }
             ShardMessage::Receivers(message, count) => self.receivers_counted(cx, message, count),
         }

@@ -14,11 +14,11 @@ use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, SessionId};
 use crate::lobby::version_of_unfinished;
 use crate::node::{Cx, Node};
+use crate::notify::observers::NOTIFY_PACKETS;
 use crate::rate::Pace;
 use crate::session::acks_in_a_row::SHORT_ACK_LEN;
 use crate::shard::holding::PacketHandling;
 use crate::shard::{Ending, PacketError, Shard, TransportEnd};
-use crate::tell::telling::TOLD_OF_PACKETS;
 use crate::work::PACKET;
 
 impl Shard {
@@ -165,8 +165,8 @@ impl Shard {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
             let body = &rest[usize::from(header.header_len)..length];
-            if self.telling.wants.any(TOLD_OF_PACKETS) {
-                self.tell_packet_received(cx, id.index, &header, body);
+            if self.observers.wants.any(NOTIFY_PACKETS) {
+                self.notify_packet_received(cx, id.index, &header, body);
             }
             if let Err(error) = self.packet_received(cx, id.index, &header, body) {
                 return self.packet_refused(cx, id, Some(header.packet_type), error);
@@ -397,8 +397,8 @@ impl Shard {
         if !goes_on {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
-            if self.telling.wants.any(TOLD_OF_PACKETS) {
-                self.tell_packet_received(cx, id.index, &header, body);
+            if self.observers.wants.any(NOTIFY_PACKETS) {
+                self.notify_packet_received(cx, id.index, &header, body);
             }
         }
         self.packet_received(cx, id.index, &header, body)?;
@@ -495,7 +495,7 @@ impl Shard {
         index: u32,
         kind: AckKind,
     ) -> Option<SessionId> {
-        if self.work.is_share_over() || self.telling.wants.any(TOLD_OF_PACKETS) {
+        if self.work.is_share_over() || self.observers.wants.any(NOTIFY_PACKETS) {
             return None;
         }
         let connection = self.connections.at(index);

@@ -38,7 +38,7 @@ impl Shard {
         }
         let relieved = self.lobby.memory.is_over() && self.relieve_lobby(cx);
         if pressure.is_short {
-            self.tell_memory_short(cx);
+            self.notify_memory_short(cx);
             if !relieved {
                 self.relieve(cx, used);
             }
@@ -76,8 +76,8 @@ impl Shard {
     }
 
     /// Wakes the other shards at intervals, so that they search for their largest holders.
-    fn tell_memory_short<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        if !self.memory.tells_of_shortage(cx.now.mono_ms) {
+    fn notify_memory_short<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        if !self.memory.is_shortage_notice_due(cx.now.mono_ms) {
             return;
         }
         for (shard, batch) in cx.effects.batches.iter_mut().enumerate() {

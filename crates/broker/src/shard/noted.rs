@@ -1,6 +1,6 @@
 //! What is noted of messages, for the questions of operators.
 
-use crate::heard::list::HeardList;
+use crate::active_devices::list::ActiveDeviceList;
 use crate::retained_ends::table::RetainedEnds;
 use crate::unmatched::topics::UnmatchedTopics;
 
@@ -12,7 +12,7 @@ pub(crate) struct Noted {
     /// Retained messages that were taken away.
     pub(crate) retained_ends: RetainedEnds,
     /// Devices that have published.
-    pub(crate) heard: HeardList,
+    pub(crate) active_devices: ActiveDeviceList,
 }
 
 impl Noted {

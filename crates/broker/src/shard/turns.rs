@@ -80,7 +80,7 @@ impl Shard {
         };
         connection.flags.set_input_queued(false);
         connection.flags.set_input_held(false);
-        match connection.flags.transport_gone() {
+        match connection.flags.transport_closed() {
             true if connection.flags.admitted() => self.finish_input(cx, id),
             // Its turn comes when it is admitted, or ended.
             true => {}

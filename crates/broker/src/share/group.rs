@@ -293,10 +293,10 @@ impl Group {
     }
 
     /// Where all who are there had no room, all are asked again.
-    pub(super) fn ask_again_if_all_are_full(&mut self) {
+    pub(super) fn retry_if_all_are_full(&mut self) {
         self.members.begin_delivery(self.next_delivery);
         if self.members.are_all_full() {
-            self.members.ask_all_again();
+            self.members.retry_all();
         }
     }
 
@@ -322,7 +322,7 @@ impl Group {
 
     /// What all members may get is known by the newest book. While one is passed round, a right may
     /// be taken from one member before the group hears that another has got it.
-    fn knows_rules_of(&self, own_shard: RulesVersion) -> bool {
+    fn has_rules_version_of(&self, own_shard: RulesVersion) -> bool {
         let versions = self.members.iter().map(|member| member.rules_version);
         let versions = versions.filter(|version| *version != RulesVersion::ANY);
         let newest = versions.clone().fold(own_shard, RulesVersion::max);
@@ -358,7 +358,7 @@ impl Group {
         }
         let mut all = self.members.iter();
         if !all.any(|member| member.may_receive(message)) {
-            return match self.knows_rules_of(rules_version) {
+            return match self.has_rules_version_of(rules_version) {
                 true => Choice::Nobody(DropReason::NotPermitted),
                 false => Choice::Later,
             };

@@ -41,7 +41,7 @@ impl Shard {
         self.count_matched();
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
-        if message.id().asks_for_receipts() {
+        if message.id().wants_receipts() {
             self.parts
                 .receipts
                 .begin(&routing.publication, qos > QoS::AtMostOnce);
@@ -59,8 +59,8 @@ impl Shard {
         let group = &mut self.groups.slab[index as usize];
         let waiting = !group.queue.is_empty();
         match waiting {
-            true => group.members.ask_all_again(),
-            false => group.ask_again_if_all_are_full(),
+            true => group.members.retry_all(),
+            false => group.retry_if_all_are_full(),
         }
         if waiting && qos > QoS::AtMostOnce {
             self.enqueue_for_group(cx, index, entry);
@@ -74,7 +74,7 @@ impl Shard {
         if qos == QoS::AtMostOnce {
             let topic = routing.publication.topic;
             self.drop_in_group(cx, index, DropReason::NoMember, topic);
-            if routing.publication.id.asks_for_receipts() {
+            if routing.publication.id.wants_receipts() {
                 let group = self.groups.receiver(index);
                 let dropped = Err(DropReason::NoMember);
                 self.receipt_at_once(cx, &routing.publication, group, dropped);
@@ -102,7 +102,7 @@ impl Shard {
         let message = MessageRecord {
             message: entry.message.clone(),
             // Of which session does not matter, but to whom receipts are told.
-            publisher: id.asks_for_receipts().then(SessionEpoch::default),
+            publisher: id.wants_receipts().then(SessionEpoch::default),
             receipt: None,
             retained_revision: None,
             replaces: None,
@@ -145,7 +145,7 @@ impl Shard {
     /// Hands out what waits, as far as credit goes, at most [`HANDED_OUT_AT_ONCE`] messages.
     pub(super) fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let group = &mut self.groups.slab[index as usize];
-        group.ask_again_if_all_are_full();
+        group.retry_if_all_are_full();
         if group.queue.is_empty() || group.put_off || !group.has_taker() {
             return;
         }
@@ -248,7 +248,7 @@ impl Shard {
         message: MessageId,
         outcome: ReceiptOutcome,
     ) {
-        if message.asks_for_receipts() {
+        if message.wants_receipts() {
             let receiver = self.groups.receiver(index);
             self.end_receipt_of(cx, message, receiver, outcome);
         }
@@ -296,7 +296,7 @@ impl Shard {
             // It is the member's from here on: matched moves with it.
             group.accounting.matched -= 1;
             self.counters.matched -= 1;
-            if entry.qos > QoS::AtMostOnce && entry.message.id().asks_for_receipts() {
+            if entry.qos > QoS::AtMostOnce && entry.message.id().wants_receipts() {
                 self.parts.receipts.take(entry.message.id());
             }
             self.group_entry_ended(cx, index, &Taken::Held(entry));
@@ -564,10 +564,10 @@ impl Shard {
                 let group = &self.groups.slab[index as usize];
                 let head = EventHead::new(group.tenant, &*group.filter);
                 let limit = self.limit_at(index, is_in_memory);
-                self.tell_queue_full(cx, head, messages, limit);
+                self.notify_queue_full(cx, head, messages, limit);
                 let _ = self.groups.losses_mut(index);
                 let owner = QueueOwner::Group(self.groups.id_of(index));
-                self.tell_queue_losses_later(cx, owner, limit);
+                self.notify_queue_losses_later(cx, owner, limit);
             }
             let queue = &mut self.groups.slab[index as usize].queue;
             let gone = match oldest && fits {
@@ -617,10 +617,10 @@ impl Shard {
         let losses = self.groups.losses_mut(index);
         losses.count_drop(reason, 1, cx.now.wall_ms);
         let owner = QueueOwner::Group(self.groups.id_of(index));
-        if self.telling.wants.any(Wants::CONNECTIONS) {
-            self.tell_losses_of(cx, owner, reason, topic);
+        if self.observers.wants.any(Wants::CONNECTIONS) {
+            self.notify_losses_of(cx, owner, reason, topic);
         }
-        if self.tells_drop_of_group(topic) {
+        if self.is_group_drop_observed(topic) {
             let limit = match reason {
                 DropReason::QueueFull => self.limit_of_group(self.groups.id_of(index)),
                 reason => limit_of(reason),
@@ -629,7 +629,7 @@ impl Shard {
             let group = &self.groups.slab[index as usize];
             self.work
                 .add(digest_work(topic) + digest_work(&group.filter));
-            cx.effects.tell(
+            cx.effects.notify(
                 EventHead::new(group.tenant, &*group.filter),
                 Event::Dropped {
                     topic: shortened(topic).into_owned(),

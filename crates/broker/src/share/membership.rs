@@ -146,7 +146,7 @@ impl Shard {
             losses.count_drop(DropReason::SessionEnded, held, cx.now.wall_ms);
         }
         let owner = QueueOwner::Group(self.groups.id_of(index));
-        self.tell_last_losses(cx, owner, None);
+        self.notify_last_losses(cx, owner, None);
         let group = *self.groups.slab.remove(index as usize);
         self.groups.bytes -= group.charged;
         if group.recorded {

@@ -171,7 +171,7 @@ impl Shard {
         token: usize,
     ) -> Granted {
         let granted = self.grant(cx, terms, session, requested, subscription_id, token);
-        if !granted.reason.is_error() && self.tells(session, Wants::SUBSCRIPTIONS) {
+        if !granted.reason.is_error() && self.is_observed(session, Wants::SUBSCRIPTIONS) {
             let no_local = terms.no_local(requested);
             let state = self.sessions.at(session);
             let info = SubscriptionInfo {
@@ -184,7 +184,7 @@ impl Shard {
                 subscription_id,
                 retained: RetainedAtSubscribe::Sent,
             };
-            self.tell_subscribed(cx, info);
+            self.notify_subscribed(cx, info);
         }
         granted
     }
@@ -225,7 +225,7 @@ impl Shard {
             };
         }
         let shared = parsed.share_name.is_some();
-        let known = self.known_number(session, requested.filter, shared);
+        let known = self.existing_number(session, requested.filter, shared);
         if known.is_none()
             && let Some(limit) = self.no_room_for_subscription(session, requested.filter)
         {
@@ -398,7 +398,7 @@ impl Shard {
         if !is_plain && permit.is_some_and(|permit| permit.identity.is_applicant) {
             let detail = "a client without credentials of its own may use neither wildcards nor \
                           Shared Subscriptions";
-            return Some(Refusal::untold(RefusalCause::Forbidden, detail));
+            return Some(Refusal::operators_only(RefusalCause::Forbidden, detail));
         }
         self.may_subscribe(session, parsed.filter.as_str()).err()
     }
@@ -413,7 +413,7 @@ impl Shard {
         }
     }
 
-    fn tell_subscribe_refused<N: Node>(
+    fn notify_subscribe_refused<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -422,7 +422,8 @@ impl Shard {
     ) {
         let reason = granted.reason;
         let session = self.connections.at(index).session();
-        let Some(session) = session.filter(|session| self.tells(*session, Wants::CONNECTIONS))
+        let Some(session) =
+            session.filter(|session| self.is_observed(*session, Wants::CONNECTIONS))
         else {
             return;
         };
@@ -436,12 +437,14 @@ impl Shard {
             // Its numbers are as many as their packets can name.
             (None, None) if reason == ReasonCode::QuotaExceeded => {
                 let cause = RefusalCause::SharedSubscriptionsFull;
-                Refusal::told(cause).with_detail(format!(
+                Refusal::client_visible(cause).with_detail(format!(
                     "the session has {SHARED_COPIES} Shared Subscriptions, the most that are \
                      possible"
                 ))
             }
-            (None, None) => Refusal::told(RefusalCause::ByReasonCode).with_detail(reason.name()),
+            (None, None) => {
+                Refusal::client_visible(RefusalCause::ByReasonCode).with_detail(reason.name())
+            }
         };
         let address = self.connections.at(index).address();
         let event = Event::SubscribeRefused {
@@ -450,7 +453,7 @@ impl Shard {
             why,
         };
         let head = self.head_with_user(session).with_address(address);
-        cx.effects.tell(head, event);
+        cx.effects.notify(head, event);
     }
 
     /// Only an equal filter [MQTT-3.10.4-1]; new messages stop [MQTT-3.10.4-2], what is in flight
@@ -462,7 +465,7 @@ impl Shard {
         filter: &str,
     ) -> bool {
         let shared = filter.starts_with("$share/");
-        let number = self.known_number(session, filter, shared);
+        let number = self.existing_number(session, filter, shared);
         if shared {
             self.leave_group(cx, session, filter);
         } else if number.is_some()
@@ -482,7 +485,7 @@ impl Shard {
             self.append(cx, Record::Unsubscribed { epoch, number });
         }
         if number.is_some() {
-            self.tell_unsubscribed(cx, session, filter);
+            self.notify_unsubscribed(cx, session, filter);
         }
         number.is_some()
     }

@@ -123,7 +123,7 @@ impl Shard {
             half.why = half.why.or(Some(granted.reason.name()));
             half.refused += 1;
             if half.refused <= REFUSALS_TOLD {
-                self.tell_subscribe_refused(cx, index, requested, &granted);
+                self.notify_subscribe_refused(cx, index, requested, &granted);
             }
         }
         half.codes.push(self.suback_code(index, granted.reason));
@@ -162,8 +162,12 @@ impl Shard {
             }
             Some(token) => {
                 let bytes = asked.bytes();
-                self.subscribing.subacks.asked_more(token, joining);
-                if self.subscribing.subacks.all_asked(token, asked, record) {
+                self.subscribing.subacks.add_expected(token, joining);
+                if self
+                    .subscribing
+                    .subacks
+                    .set_all_requested(token, asked, record)
+                {
                     self.connections.at(index).add_answer_bytes(bytes);
                 }
                 // The packet itself is no more missing.
@@ -177,7 +181,7 @@ impl Shard {
     /// answer.
     fn put_off(&mut self, index: u32, mut half: HalfDone, joining: u32) {
         match half.pending {
-            Some(token) => self.subscribing.subacks.asked_more(token, joining),
+            Some(token) => self.subscribing.subacks.add_expected(token, joining),
             None if joining > 0 => {
                 let pending = PendingSubAck {
                     asked: SubscribeOrigin::Unfinished,

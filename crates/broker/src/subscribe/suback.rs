@@ -30,7 +30,7 @@ impl PendingSubAcks {
     }
 
     /// `joining` more share groups have been asked.
-    pub(crate) fn asked_more(&mut self, token: usize, joining: u32) {
+    pub(crate) fn add_expected(&mut self, token: usize, joining: u32) {
         if let Some(pending) = self.all.get_mut(token) {
             pending.missing += joining;
         }
@@ -38,7 +38,7 @@ impl PendingSubAcks {
 
     /// All filters of the packet have their answer, except for those that share groups are asked
     /// for; false if the answer is not awaited any more.
-    pub(crate) fn all_asked(
+    pub(crate) fn set_all_requested(
         &mut self,
         token: usize,
         asked: SubscribeOrigin,

@@ -132,7 +132,12 @@ impl Shard {
     }
 
     /// The number of a session's subscription to this filter, `$share/…` where it is `shared`.
-    pub(super) fn known_number(&mut self, session: u32, filter: &str, shared: bool) -> Option<u32> {
+    pub(super) fn existing_number(
+        &mut self,
+        session: u32,
+        filter: &str,
+        shared: bool,
+    ) -> Option<u32> {
         if shared {
             let subscriptions = &self.sessions.at(session).subscriptions;
             return subscriptions.shared(filter).map(|found| found.number);

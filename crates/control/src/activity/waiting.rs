@@ -164,7 +164,7 @@ impl UnwrittenActivity {
 mod tests {
     use super::*;
 
-    fn heard(message_ms: i64, heartbeat_ms: i64, telemetry_ms: i64) -> MessageTimes {
+    fn times(message_ms: i64, heartbeat_ms: i64, telemetry_ms: i64) -> MessageTimes {
         MessageTimes {
             tenant: 0,
             id: "a".to_owned(),
@@ -180,14 +180,14 @@ mod tests {
         let begun = Instant::now();
         waiting.note_at_once(0, "a", true, 1_000);
         waiting.note(0, "a", 2_000);
-        assert_eq!(waiting.take_due(begun, 10), [heard(2_000, 0, 1_000)]);
+        assert_eq!(waiting.take_due(begun, 10), [times(2_000, 0, 1_000)]);
         waiting.note(0, "a", 3_000);
         assert_eq!(waiting.take_due(begun + SOON, 10), []);
         waiting.note_at_once(0, "a", false, 4_000);
-        assert_eq!(waiting.take_due(begun + SOON, 10), [heard(4_000, 4_000, 0)]);
+        assert_eq!(waiting.take_due(begun + SOON, 10), [times(4_000, 4_000, 0)]);
         waiting.note(0, "a", 5_000);
         let later = begun + SOON + DEVICE_EVERY;
-        assert_eq!(waiting.take_due(later, 10), [heard(5_000, 0, 0)]);
+        assert_eq!(waiting.take_due(later, 10), [times(5_000, 0, 0)]);
         assert_eq!(waiting.take_due(later + DEVICE_EVERY, 10), []);
         assert!(waiting.devices.is_empty());
         assert_eq!(waiting.id_bytes, 0);
@@ -200,7 +200,7 @@ mod tests {
         waiting.note_at_once(0, "a", true, 1_000);
         let rows = waiting.take_due(now, 10);
         waiting.put_back(rows);
-        assert_eq!(waiting.take_due(now, 10), [heard(1_000, 0, 1_000)]);
+        assert_eq!(waiting.take_due(now, 10), [times(1_000, 0, 1_000)]);
     }
 
     #[test]

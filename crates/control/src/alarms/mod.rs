@@ -200,10 +200,10 @@ impl Alarms {
         &self,
         tenant: TenantId,
         name: &str,
-        tell: impl FnOnce(InhibitedAlarm<'_>) -> T,
+        describe: impl FnOnce(InhibitedAlarm<'_>) -> T,
     ) -> Option<T> {
         let machine = lock(&self.machine);
-        machine.inhibited(tenant.0, name).map(tell)
+        machine.inhibited(tenant.0, name).map(describe)
     }
 
     /// Does something with an alarm of a tenant; none: of any. Returns it as it is then.

@@ -53,7 +53,7 @@ impl Alarms {
             _ => Event::AlarmChanged(Box::new(notice)),
         };
         let head = EventHead::new(TenantId(alarm.key.tenant), alarm.key.subject.as_str());
-        self.control.tell(EventNotice::new(head, event));
+        self.control.report_event(EventNotice::new(head, event));
     }
 
     /// The topic of messages about alarms.

@@ -43,28 +43,28 @@ impl Inner {
         &self,
         asked: &Authentication,
         policy: &Policy,
-        known: u64,
+        last_revocation: u64,
         key: &[u8],
     ) -> Authenticated {
         let failed = |why: &str| {
             let detail = format!("the provisioning key cannot be checked: {why}");
-            Authenticated::failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+            Authenticated::failed(Refusal::operators_only(RefusalCause::LoginFailed, detail))
         };
         let Some(check) = self.provisioning_keys.get() else {
             return failed("the node is starting");
         };
         let Ok(key) = String::from_utf8(key.to_vec()) else {
-            let why = Refusal::untold(
+            let why = Refusal::operators_only(
                 RefusalCause::ProvisioningKey,
                 "the provisioning key is not text",
             );
             return refused_for(ReasonCode::BadUserNameOrPassword, why);
         };
         match check(key).await {
-            Ok(id) => policy.applicant(asked, known, Some(&id)),
+            Ok(id) => policy.applicant(asked, last_revocation, Some(&id)),
             Err(KeyFault::NotValid(cause, why)) => refused_for(
                 ReasonCode::BadUserNameOrPassword,
-                Refusal::untold(cause, why),
+                Refusal::operators_only(cause, why),
             ),
             Err(KeyFault::Unavailable(why)) => failed(&why),
         }
@@ -83,7 +83,7 @@ impl Policy {
     pub(super) fn applicant(
         &self,
         asked: &Authentication,
-        known: u64,
+        last_revocation: u64,
         key: Option<&str>,
     ) -> Authenticated {
         let user_name = match key {
@@ -98,7 +98,7 @@ impl Policy {
         let ends_ms = |discovery: &Discovery| now_ms() + u64::from(discovery.lasts_secs) * 1000;
         if bounds.is_some_and(|discovery| discovery.connections_max == 0) {
             let cause = RefusalCause::Limit(martlet_broker::Limit::DiscoveryConnections);
-            return Authenticated::refused(Refusal::told(cause));
+            return Authenticated::refused(Refusal::client_visible(cause));
         }
         Authenticated::Accepted {
             identity: Identity {
@@ -114,7 +114,7 @@ impl Policy {
                 is_applicant: true,
                 ..Identity::anyone()
             },
-            known,
+            last_revocation,
             data: None,
         }
     }

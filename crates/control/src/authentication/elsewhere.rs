@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use martlet_broker::{
-    Asker, Authenticated, Authentication, ConnectionId, Identity, ListenerPolicy, Realm, Refusal,
-    RefusalCause, TenantId,
+    Authenticated, Authentication, ConnectionId, Identity, ListenerPolicy, LoginWaiter, Realm,
+    Refusal, RefusalCause, TenantId,
 };
 use martlet_codec::{ProtocolVersion, ReasonCode};
 use martlet_lockout::{LoginAttempt, refused_for};
@@ -56,7 +56,7 @@ impl AuthenticationChain {
             user_name: Some(user_name.into()),
             password: Some(password.as_bytes().into()),
             certificate: None,
-            asker: Asker::default(),
+            waiter: LoginWaiter::default(),
             step: None,
         };
         policy.settle_tenant(&mut asked);
@@ -106,7 +106,7 @@ impl AuthenticationChain {
             true => found,
             false => {
                 let detail = "its credentials were changed meanwhile";
-                Authenticated::failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+                Authenticated::failed(Refusal::operators_only(RefusalCause::LoginFailed, detail))
             }
         }
     }

@@ -17,7 +17,7 @@ pub(super) fn named(asked: &Authentication, why: Refusal) -> Refusal {
         return why;
     };
     let detail = format!("the password has the form of {what}: {}", why.detail());
-    let named = Refusal::untold(cause, detail);
+    let named = Refusal::operators_only(cause, detail);
     match (why.cause, why.subject()) {
         (RefusalCause::WrongSecret, Some(device)) => named.about(device),
         _ => named,

@@ -37,8 +37,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Claim, Identity, PartIdentity, Proof, Realm, Refusal,
-    RefusalCause, Revocation, RevocationReason, RevokedClients, TenantId,
+    Authenticated, Authentication, Claim, Identity, LoginWaiter, PartIdentity, Proof, Realm,
+    Refusal, RefusalCause, Revocation, RevocationReason, RevokedClients, TenantId,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Failures, LoginAttempt, refused_for};
@@ -146,7 +146,7 @@ struct Asking {
     client: ClientMark,
     /// Its answer is not remembered.
     is_forgotten: bool,
-    waiting: Vec<(Asker, AnswerLogin)>,
+    waiting: Vec<(LoginWaiter, AnswerLogin)>,
 }
 
 impl fmt::Debug for AuthenticationChain {
@@ -234,18 +234,18 @@ impl AuthenticationChain {
         let mut state = self.0.lock();
         if !asked.listener.authenticate && !state.policy.realms.contains_key(&asked.realm) {
             // Nothing but a ban keeps it out. Its identity is not looked at.
-            let known = state.revoked;
+            let last_revocation = state.revoked;
             drop(state);
             return answer(Authenticated::Accepted {
                 identity: Identity::anyone(),
-                known,
+                last_revocation,
                 data: None,
             });
         }
         if asked.user_name.is_none() && asked.password.is_none() && asked.certificate.is_none() {
-            let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+            let (policy, last_revocation) = (Arc::clone(&state.policy), state.revoked);
             drop(state);
-            return answer(policy.anonymous(&asked, known));
+            return answer(policy.anonymous(&asked, last_revocation));
         }
         let digest = self.0.digester.of(&asked);
         if let Some(verified) = state.verified.get(&digest, Instant::now()) {
@@ -272,7 +272,7 @@ impl AuthenticationChain {
         }
         state.waiting += 1;
         let number = state.asked + 1;
-        let waiter: (Asker, AnswerLogin) = (asked.asker.clone(), Box::new(answer));
+        let waiter: (LoginWaiter, AnswerLogin) = (asked.waiter.clone(), Box::new(answer));
         match state.asking.entry(digest) {
             Entry::Occupied(mut others) => others.get_mut().waiting.push(waiter),
             Entry::Vacant(first) => {
@@ -286,7 +286,7 @@ impl AuthenticationChain {
                 });
                 state.asked = number;
                 state.waiting_bytes += bytes;
-                let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+                let decided_by = (Arc::clone(&state.policy), state.revoked);
                 let slot_request = self.slot_request(&state, &attempt, digest, number);
                 let question = LoginQuestion {
                     inner: Arc::clone(&self.0),
@@ -296,7 +296,7 @@ impl AuthenticationChain {
                     bytes,
                 };
                 drop(state);
-                self.find_out(question, policy, asked, known, attempt, slot_request);
+                self.find_out(question, decided_by, asked, attempt, slot_request);
             }
         }
     }
@@ -330,14 +330,13 @@ impl AuthenticationChain {
     fn find_out(
         &self,
         question: LoginQuestion,
-        policy: Arc<Policy>,
+        (policy, last_revocation): (Arc<Policy>, u64),
         asked: Authentication,
-        known: u64,
         attempt: LoginAttempt,
         slot_request: SlotRequest,
     ) {
         self.0.runtime.spawn(async move {
-            let decided = (SourceSelection::AllSources, known);
+            let decided = (SourceSelection::AllSources, last_revocation);
             let inner = &question.inner;
             let found = inner.find_out(&asked, &policy, decided, &attempt, &slot_request);
             let found = found.await;
@@ -469,12 +468,15 @@ impl AuthenticationChain {
     /// # Errors
     /// No user or device of this name may log in; the reason in words.
     pub fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
-        let (policy, known) = {
+        let (policy, last_revocation) = {
             let state = self.0.lock();
             (Arc::clone(&state.policy), state.revoked)
         };
         let identity = policy.identity_of(Realm::of_tenant(tenant), name)?;
-        Ok(PartIdentity { identity, known })
+        Ok(PartIdentity {
+            identity,
+            last_revocation,
+        })
     }
 
     /// What holds.
@@ -512,7 +514,7 @@ fn is_wrong(found: &Authenticated) -> bool {
 /// Refusal of a client for which there is no place among those that wait.
 fn too_many_wait() -> Refusal {
     let cause = RefusalCause::LoginsWait;
-    Refusal::untold(cause, cause.text())
+    Refusal::operators_only(cause, cause.text())
 }
 
 /// What a client says of itself whose names count in this realm.
@@ -638,7 +640,7 @@ impl Drop for LoginQuestion {
         drop(state);
         for (_, answer) in waiting {
             let detail = "authentication did not come to an end";
-            let why = Refusal::untold(RefusalCause::LoginFailed, detail);
+            let why = Refusal::operators_only(RefusalCause::LoginFailed, detail);
             answer(Authenticated::failed(why));
         }
     }
@@ -671,7 +673,7 @@ impl State {
     }
 
     /// Ends a question, if it is still this one.
-    fn take_waiting(&mut self, digest: &Digest, number: u64) -> Vec<(Asker, AnswerLogin)> {
+    fn take_waiting(&mut self, digest: &Digest, number: u64) -> Vec<(LoginWaiter, AnswerLogin)> {
         match self.asking.get(digest) {
             Some(asking) if asking.number == number => {}
             _ => return Vec::new(),
@@ -683,12 +685,17 @@ impl State {
     }
 
     /// The same, if all who asked it have gone.
-    fn take_gone(&mut self, digest: &Digest, number: u64) -> Option<Vec<(Asker, AnswerLogin)>> {
+    fn take_gone(
+        &mut self,
+        digest: &Digest,
+        number: u64,
+    ) -> Option<Vec<(LoginWaiter, AnswerLogin)>> {
         let asking = self.asking.get(digest);
         let asking = asking.filter(|asking| asking.number == number);
-        let is_wanted = |asking: &Asking| asking.waiting.iter().any(|(asker, _)| !asker.is_gone());
-        let is_gone = !asking.is_some_and(is_wanted);
-        is_gone.then(|| self.take_waiting(digest, number))
+        let is_wanted =
+            |asking: &Asking| asking.waiting.iter().any(|(waiter, _)| !waiter.has_ended());
+        let has_ended = !asking.is_some_and(is_wanted);
+        has_ended.then(|| self.take_waiting(digest, number))
     }
 }
 

@@ -111,7 +111,7 @@ impl Policy {
     }
 
     /// A client without credentials.
-    pub(super) fn anonymous(&self, asked: &Authentication, known: u64) -> Authenticated {
+    pub(super) fn anonymous(&self, asked: &Authentication, last_revocation: u64) -> Authenticated {
         let realm = asked.realm;
         match self.realms.get(&realm) {
             Some(chain) if asked.listener.allow_anonymous => Authenticated::Accepted {
@@ -121,13 +121,13 @@ impl Policy {
                     rules: Arc::clone(&chain.anonymous),
                     ..Identity::anyone()
                 },
-                known,
+                last_revocation,
                 data: None,
             },
-            Some(_) if self.takes_applicants(asked) => self.applicant(asked, known, None),
+            Some(_) if self.takes_applicants(asked) => self.applicant(asked, last_revocation, None),
             _ => {
                 let detail = "it has no credentials, and anonymous clients are rejected";
-                Authenticated::refused(Refusal::untold(RefusalCause::NoCredentials, detail))
+                Authenticated::refused(Refusal::operators_only(RefusalCause::NoCredentials, detail))
             }
         }
     }
@@ -136,7 +136,7 @@ impl Policy {
     pub(super) async fn decide(
         &self,
         asked: &Authentication,
-        (which, known): (SourceSelection, u64),
+        (which, last_revocation): (SourceSelection, u64),
         slot_request: &SlotRequest,
     ) -> Decided {
         let chain = self.realms.get(&asked.realm);
@@ -150,13 +150,13 @@ impl Policy {
         };
         if sources.is_empty() {
             // A name without any proof is none.
-            return (self.anonymous(asked, known), None);
+            return (self.anonymous(asked, last_revocation), None);
         }
         let mut limit = None;
         for source in &*sources {
             let (found, most) = source.look(asked, slot_request).await.with_limit();
             limit = most.or(limit);
-            if let Some(found) = self.judge(asked, known, (&sources, &**source), found) {
+            if let Some(found) = self.judge(asked, last_revocation, (&sources, &**source), found) {
                 return (found, limit);
             }
         }
@@ -167,7 +167,7 @@ impl Policy {
     fn judge(
         &self,
         asked: &Authentication,
-        known: u64,
+        last_revocation: u64,
         (sources, source): (&[Arc<dyn CredentialSource>], &dyn CredentialSource),
         found: LookupResult,
     ) -> Option<Authenticated> {
@@ -203,7 +203,7 @@ impl Policy {
                         sessions_max,
                         ..identity
                     },
-                    known,
+                    last_revocation,
                     data: None,
                 }
             }
@@ -239,7 +239,7 @@ impl Policy {
             None => unknown_user(sources),
             Some(id) => {
                 let detail = format!("wrong credential for device {id}, by its number");
-                Refusal::untold(RefusalCause::WrongSecret, detail).about(&**id)
+                Refusal::operators_only(RefusalCause::WrongSecret, detail).about(&**id)
             }
         };
         bad_credentials(mistaken_key::named(asked, why))
@@ -294,7 +294,7 @@ impl Policy {
             ),
         };
         let detail = format!("the {what} {} is banned{why}{until}", ban.value);
-        Some(Refusal::untold(RefusalCause::Banned, detail))
+        Some(Refusal::operators_only(RefusalCause::Banned, detail))
     }
 
     /// The answer to a client with this name and the proof of it.
@@ -353,8 +353,9 @@ impl Policy {
     }
 
     fn is_in_tables(&self, realm: Realm, name: &str) -> bool {
-        let known = |tables: &Arc<Snapshot>| tables.known(realm.tenant().0, name).is_some();
-        self.tables().is_some_and(known)
+        let is_account =
+            |tables: &Arc<Snapshot>| tables.account_kind(realm.tenant().0, name).is_some();
+        self.tables().is_some_and(is_account)
     }
 
     /// Why credentials that were good are not by this policy.
@@ -509,7 +510,7 @@ pub(super) fn is_named_as_device(
             "{name} is a device of the tables, and nobody else has its name: {} lets it in",
             by.name()
         );
-        Refusal::untold(RefusalCause::NameOfDevice, detail).about(name)
+        Refusal::operators_only(RefusalCause::NameOfDevice, detail).about(name)
     })
 }
 
@@ -550,7 +551,7 @@ pub(super) fn unknown_to(sources: &[Arc<dyn CredentialSource>], detail: String) 
         registry: has(SourceKind::Registry),
         proofs: has(SourceKind::Proofs),
     });
-    let refusal = Refusal::untold(cause, detail);
+    let refusal = Refusal::operators_only(cause, detail);
     match sources.iter().find_map(|source| source.password_file()) {
         Some(path) => refusal.about(path),
         None => refusal,

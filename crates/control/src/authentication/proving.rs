@@ -34,7 +34,7 @@ struct Proving {
     /// The user with the password; else why it is refused.
     whose: Result<Identity, Refusal>,
     /// The last revocation when the verifier was looked for.
-    known: u64,
+    last_revocation: u64,
 }
 
 impl AuthenticationChain {
@@ -84,12 +84,12 @@ impl AuthenticationChain {
         }
         state.waiting += 1;
         let waits = Waits(Arc::clone(&self.0));
-        let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+        let (policy, last_revocation) = (Arc::clone(&state.policy), state.revoked);
         let slot_request = SlotRequest::of(&state.failures, &attempt);
         drop(state);
-        let asker = asked.asker.clone();
+        let waiter = asked.waiter.clone();
         let slot_request = SlotRequest {
-            is_wanted: Some(Arc::new(move || !asker.is_gone())),
+            is_wanted: Some(Arc::new(move || !waiter.has_ended())),
             ..slot_request
         };
         let client_id = Arc::clone(&asked.client_id);
@@ -104,7 +104,7 @@ impl AuthenticationChain {
                     client_id,
                     attempt,
                     whose,
-                    known,
+                    last_revocation,
                 };
                 Ok::<_, Problem>((proving, data))
             });
@@ -132,7 +132,7 @@ impl AuthenticationChain {
                 true => format!("{METHOD} is not switched on (auth.scram)"),
                 false => format!("the authentication method {:?} is not known", step.method),
             };
-            let why = Refusal::untold(RefusalCause::AuthenticationMethod, why);
+            let why = Refusal::operators_only(RefusalCause::AuthenticationMethod, why);
             return Err(refused_for(ReasonCode::BadAuthenticationMethod, why));
         }
         if step.data.len() > FIRST_BYTES_MAX {
@@ -190,7 +190,7 @@ impl Proving {
                         proof: Proof::Scram,
                         ..identity.clone()
                     },
-                    known: self.known,
+                    last_revocation: self.last_revocation,
                     data: Some(shown.into_bytes().into()),
                 };
             }
@@ -200,7 +200,7 @@ impl Proving {
                 let name = identity.user_name.as_deref().unwrap_or_default();
                 // A password file cannot prove names in this way: it is the registry's user.
                 let cause = RefusalCause::WrongPassword(PasswordSource::Registry);
-                Refusal::untold(cause, format!("{METHOD} as {name}: {why}"))
+                Refusal::operators_only(cause, format!("{METHOD} as {name}: {why}"))
             }
         };
         refused_for(ReasonCode::BadUserNameOrPassword, why)
@@ -230,7 +230,7 @@ impl Policy {
                         "no SCRAM verifier is stored for {name}: set the password again while \
                          auth.scram is on"
                     );
-                    let why = Refusal::untold(RefusalCause::NoScramVerifier, why);
+                    let why = Refusal::operators_only(RefusalCause::NoScramVerifier, why);
                     return (made_up, Err(why));
                 }
                 ScramUser::Barred(why) => return (made_up, Err(why)),
@@ -251,7 +251,7 @@ impl Policy {
         }
         let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
         let why = match names.is_empty() {
-            true => Refusal::untold(RefusalCause::NoSource, RefusalCause::NoSource.text()),
+            true => Refusal::operators_only(RefusalCause::NoSource, RefusalCause::NoSource.text()),
             false => {
                 let detail = format!("no SCRAM verifier of {name} is in {}", names.join(", "));
                 unknown_to(sources, detail)
@@ -263,11 +263,14 @@ impl Policy {
 
 /// A first message that is malformed, or names another user than CONNECT.
 fn bad_message(why: impl Into<Cow<'static, str>>) -> Authenticated {
-    Authenticated::refused(Refusal::untold(RefusalCause::AuthenticationMessage, why))
+    Authenticated::refused(Refusal::operators_only(
+        RefusalCause::AuthenticationMessage,
+        why,
+    ))
 }
 
 fn login_failed(why: impl Into<Cow<'static, str>>) -> Refusal {
-    Refusal::untold(RefusalCause::LoginFailed, why)
+    Refusal::operators_only(RefusalCause::LoginFailed, why)
 }
 
 /// A question that is counted while it is under way.

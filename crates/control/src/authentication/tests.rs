@@ -33,7 +33,10 @@ impl CredentialSource for Slow {
                 go_on.recv().is_ok()
             });
             if !told.await.unwrap_or(false) {
-                return LookupResult::Failed(Refusal::untold(RefusalCause::LoginFailed, "gone"));
+                return LookupResult::Failed(Refusal::operators_only(
+                    RefusalCause::LoginFailed,
+                    "gone",
+                ));
             }
             match asked.password.as_ref().map(|password| password.bytes()) {
                 Some(b"right") => LookupResult::Known(Identity {
@@ -41,7 +44,7 @@ impl CredentialSource for Slow {
                     ..Identity::anyone()
                 }),
                 Some(b"panic") => panic!("a source that is broken"),
-                _ => LookupResult::Wrong(Refusal::untold(
+                _ => LookupResult::Wrong(Refusal::operators_only(
                     RefusalCause::WrongPassword(PasswordSource::Other),
                     "the password is wrong",
                 )),
@@ -100,7 +103,7 @@ fn question(user: &str, password: &str) -> Authentication {
         user_name: Some(user.into()),
         password: Some(password.as_bytes().into()),
         certificate: None,
-        asker: Asker::default(),
+        waiter: LoginWaiter::default(),
         step: None,
     }
 }
@@ -217,7 +220,7 @@ impl Bench {
             user_name: user.map(Arc::from),
             password: (!password.is_empty()).then(|| password.as_bytes().into()),
             certificate: None,
-            asker: Asker::default(),
+            waiter: LoginWaiter::default(),
             step: None,
         };
         let answers = self.answers.0.clone();
@@ -288,16 +291,22 @@ fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
     let number = revocations[0].number;
     assert_eq!(revocations[0].whose, RevokedClients::User("alice".into()));
     bench.let_go_on();
-    let Authenticated::Accepted { known, .. } = bench.answer() else {
+    let Authenticated::Accepted {
+        last_revocation, ..
+    } = bench.answer()
+    else {
         panic!("refused");
     };
-    assert!(known < number, "the shards refuse it");
+    assert!(last_revocation < number, "the shards refuse it");
     bench.ask(Some("alice"), "right");
     bench.let_go_on();
-    let Authenticated::Accepted { known, .. } = bench.answer() else {
+    let Authenticated::Accepted {
+        last_revocation, ..
+    } = bench.answer()
+    else {
         panic!("refused");
     };
-    assert_eq!(known, number);
+    assert_eq!(last_revocation, number);
     assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
 }
 
@@ -459,11 +468,14 @@ impl CredentialSource for Counting {
         let work = move || done.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             match self.hashing.work(slot_request, work).await {
-                Some(_) => LookupResult::Wrong(Refusal::untold(
+                Some(_) => LookupResult::Wrong(Refusal::operators_only(
                     RefusalCause::WrongPassword(PasswordSource::Other),
                     "it is always wrong",
                 )),
-                None => LookupResult::Failed(Refusal::untold(RefusalCause::LoginFailed, "no turn")),
+                None => LookupResult::Failed(Refusal::operators_only(
+                    RefusalCause::LoginFailed,
+                    "no turn",
+                )),
             }
         })
     }
@@ -510,7 +522,7 @@ fn whose_connections_have_gone_are_not_looked_for_and_who_asks_the_same_anew_is(
     let (answers, answered) = channel();
     let ask = |user: &str, asks: &Arc<()>| {
         let asked = Authentication {
-            asker: Asker::of(asks),
+            waiter: LoginWaiter::of(asks),
             ..question(user, "wrong")
         };
         let answers = answers.clone();

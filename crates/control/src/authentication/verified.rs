@@ -289,7 +289,7 @@ mod tests {
         for number in 0..80 {
             verified.put(
                 (digest(number), [0; 8]),
-                Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, "no")),
+                Authenticated::refused(Refusal::operators_only(RefusalCause::Forbidden, "no")),
                 now,
                 times,
             );
@@ -299,7 +299,7 @@ mod tests {
         assert!(verified.get(&digest(55), now).is_none());
         assert_eq!(verified.memory_bytes(), 24 * (ANSWER_BYTES + 2));
         let detail = "x".repeat(20 * ANSWER_BYTES);
-        let long = Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, detail));
+        let long = Authenticated::refused(Refusal::operators_only(RefusalCause::Forbidden, detail));
         for number in 0..80 {
             verified.put((digest(number), [0; 8]), long.clone(), now, times);
             assert!(verified.memory_bytes() <= 100 * ANSWER_BYTES);
@@ -310,7 +310,7 @@ mod tests {
         for number in 0..200 {
             verified.put(
                 (digest(number), [0; 8]),
-                Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, "no")),
+                Authenticated::refused(Refusal::operators_only(RefusalCause::Forbidden, "no")),
                 now,
                 times,
             );

@@ -161,11 +161,11 @@ struct Outlet {
 }
 
 impl PartOutlet for Outlet {
-    fn tell(&mut self, event: PartEvent) {
-        self.tell_all(vec![event]);
+    fn notify(&mut self, event: PartEvent) {
+        self.notify_all(vec![event]);
     }
 
-    fn tell_all(&mut self, events: Vec<PartEvent>) {
+    fn notify_all(&mut self, events: Vec<PartEvent>) {
         // After the task has ended nothing is taken.
         let _ = self.to.send((self.tenant, self.attachment, events));
     }

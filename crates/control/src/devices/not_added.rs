@@ -31,10 +31,10 @@ impl Devices {
         let team = key.as_ref().map(|key| key.team.as_str());
         let tenant = team.and_then(|team| control.tenant_of_team(team));
         let head = EventHead::new(tenant.unwrap_or(TenantId(0)), id.unwrap_or_default());
-        control.tell(EventNotice::new(
+        control.report_event(EventNotice::new(
             head.with_address(from.map(|address| (address, 0))),
             Event::ProvisioningRefused {
-                why: Refusal::untold(cause, why),
+                why: Refusal::operators_only(cause, why),
                 key: key.as_ref().map(shown).map(Box::new),
             },
         ));

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use martlet_access::IOTFLOW;
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Limit, Password, ReachedLimit, Refusal, RefusalCause,
-    Screened, Screening,
+    Authenticated, Authentication, Limit, LoginWaiter, Password, ReachedLimit, Refusal,
+    RefusalCause, Screened, Screening,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::{
@@ -96,7 +96,10 @@ impl Discovery {
             let cause = RefusalCause::RegistrationPayload;
             return Screened::Refused {
                 reason: ReasonCode::TopicNameInvalid,
-                why: Refusal::untold(cause, "the topic is not one on which devices register"),
+                why: Refusal::operators_only(
+                    cause,
+                    "the topic is not one on which devices register",
+                ),
             };
         };
         let beginning = &screening.topic[..screening.topic.len() - id.len()];
@@ -128,7 +131,7 @@ impl Discovery {
     async fn added(&self, screening: &Screening, id: &str) -> Result<AddedDevice, NotDone> {
         self.take_rate(screening)?;
         let registration = Registration::read(&screening.payload).map_err(|why| {
-            let refusal = Refusal::untold(RefusalCause::RegistrationPayload, why.clone());
+            let refusal = Refusal::operators_only(RefusalCause::RegistrationPayload, why.clone());
             let reason = ReasonCode::PayloadFormatInvalid;
             NotDone::of(Failure::new("invalid_registration", why), reason, refusal)
         })?;
@@ -177,7 +180,7 @@ impl Discovery {
                 true => "the registration has no provisioning_key",
                 false => "connect with the provisioning key as password",
             };
-            let refusal = Refusal::untold(RefusalCause::ProvisioningKey, told);
+            let refusal = Refusal::operators_only(RefusalCause::ProvisioningKey, told);
             let failure = Failure::new("invalid_key", told.to_owned());
             return Err(NotDone::of(failure, ReasonCode::NotAuthorized, refusal));
         };
@@ -196,7 +199,7 @@ impl Discovery {
             user_name: None,
             password: Some(Password::from(key.as_bytes())),
             certificate: None,
-            asker: Asker::default(),
+            waiter: LoginWaiter::default(),
             step: None,
         };
         let (answer_to, answer) = tokio::sync::oneshot::channel();
@@ -264,7 +267,7 @@ fn not_valid(why: Refusal) -> NotDone {
 fn unavailable(why: String) -> NotDone {
     let told = "the device cannot be registered now: try again later";
     let failure = Failure::new("unavailable", told.to_owned());
-    let refusal = Refusal::untold(RefusalCause::LoginFailed, why);
+    let refusal = Refusal::operators_only(RefusalCause::LoginFailed, why);
     NotDone::of(failure, ReasonCode::ImplementationSpecificError, refusal)
 }
 
@@ -281,6 +284,6 @@ fn of_error(error: DeviceError, id: &str) -> NotDone {
         DeviceError::Unavailable(_) => return unavailable(told),
     };
     let cause = error.refusal_cause().unwrap_or(RefusalCause::NotRegistered);
-    let refusal = Refusal::untold(cause, told.clone()).about(id);
+    let refusal = Refusal::operators_only(cause, told.clone()).about(id);
     NotDone::of(Failure::new(name, told), reason, refusal)
 }

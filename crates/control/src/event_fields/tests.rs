@@ -85,7 +85,7 @@ fn reached(limit: Limit) -> ReachedLimit {
 }
 
 fn why() -> Refusal {
-    Refusal::untold(RefusalCause::Forbidden, "a rule says so")
+    Refusal::operators_only(RefusalCause::Forbidden, "a rule says so")
 }
 
 fn lost(reason: DropReason, limit: Option<ReachedLimit>) -> Event {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use martlet_broker::{Event, EventGroup, EventInterest, EventKind, TenantId, is_asked_for};
+use martlet_broker::{Event, EventGroup, EventInterest, EventKind, TenantId, matches_shown};
 use martlet_codec::{TopicFilter, TopicName};
 
 use crate::feed::BlockPart;
@@ -237,7 +237,7 @@ impl Filter {
             && self.user.as_deref().is_none_or(|user| {
                 entry
                     .user()
-                    .is_some_and(|found| is_asked_for(found.name, user))
+                    .is_some_and(|found| matches_shown(found.name, user))
             })
             && self
                 .address
@@ -261,7 +261,7 @@ impl Filter {
     fn is_of_client(&self, client_id: &str) -> bool {
         self.client
             .as_deref()
-            .is_none_or(|client| is_asked_for(client_id, client))
+            .is_none_or(|client| matches_shown(client_id, client))
             && self
                 .client_prefix
                 .as_deref()
@@ -316,7 +316,7 @@ pub(crate) fn has_topic(event: &Event, filter: &str) -> bool {
     let Some(topic) = event.topic() else {
         return false;
     };
-    is_asked_for(topic, filter)
+    matches_shown(topic, filter)
         || match (TopicFilter::new(filter), TopicName::new(topic)) {
             (Ok(filter), Ok(topic)) => filter.matches(topic),
             _ => false,

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use martlet_broker::EventInterest;
 
 /// Tells the shards.
-pub(crate) type Tell = Box<dyn Fn(Arc<EventInterest>) + Send + Sync>;
+pub(crate) type SetInterest = Box<dyn Fn(Arc<EventInterest>) + Send + Sync>;
 
 pub(super) struct Wants {
-    tell: Tell,
+    set_interest: SetInterest,
     state: Mutex<State>,
 }
 
@@ -33,14 +33,14 @@ impl std::fmt::Debug for Wants {
 
 impl Wants {
     /// `base` is always wanted, and the shards know of it.
-    pub(super) fn new(tell: Tell, base: EventInterest) -> Self {
+    pub(super) fn new(set_interest: SetInterest, base: EventInterest) -> Self {
         let state = State {
             told: base.clone(),
             base,
             ..State::default()
         };
         Self {
-            tell,
+            set_interest,
             state: Mutex::new(state),
         }
     }
@@ -48,7 +48,7 @@ impl Wants {
     pub(super) fn set_logged(&self, interest: EventInterest) {
         let mut state = self.lock();
         state.logged = interest;
-        self.tell(state);
+        self.set_interest(state);
     }
 
     /// Adds a reader's interest. None if there are `max` already.
@@ -63,7 +63,7 @@ impl Wants {
         if each {
             state.each.insert(place);
         }
-        self.tell(state);
+        self.set_interest(state);
         Some(place)
     }
 
@@ -75,14 +75,14 @@ impl Wants {
         } else {
             state.each.remove(&place);
         }
-        self.tell(state);
+        self.set_interest(state);
     }
 
     pub(super) fn remove(&self, place: u64) {
         let mut state = self.lock();
         state.readers.remove(&place);
         state.each.remove(&place);
-        self.tell(state);
+        self.set_interest(state);
     }
 
     /// Some reader wants messages one by one which were dropped together.
@@ -100,14 +100,14 @@ impl Wants {
     }
 
     /// Under the lock, so that the shards hear of changes in their order.
-    fn tell(&self, mut state: MutexGuard<'_, State>) {
+    fn set_interest(&self, mut state: MutexGuard<'_, State>) {
         let mut all = state.base.clone();
         for one in state.readers.values().chain([&state.logged]) {
             add(&mut all, one);
         }
         if all != state.told {
             state.told = all.clone();
-            (self.tell)(Arc::new(all));
+            (self.set_interest)(Arc::new(all));
         }
     }
 

@@ -101,9 +101,13 @@ impl EventBatch {
 pub struct TooMany;
 
 impl Feed {
-    /// A feed that keeps events within `bounds`, and has `tell` tell the shards what is wanted.
-    /// `base` is always wanted, without any reader: the shards know of it already.
-    pub(crate) fn new(tell: interest::Tell, bounds: Bounds, base: EventInterest) -> Self {
+    /// A feed that keeps events within `bounds`, and sets by `set_interest` which events shards
+    /// report. `base` is always among them, without any reader; shards have it from the start.
+    pub(crate) fn new(
+        set_interest: interest::SetInterest,
+        bounds: Bounds,
+        base: EventInterest,
+    ) -> Self {
         // Two runs differ in their first microsecond.
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let micros = since.unwrap_or_default().as_micros() as u64;
@@ -114,7 +118,7 @@ impl Feed {
             lines: KeptLines::default(),
             last: watch::Sender::new(0),
             closed: watch::Sender::new(false),
-            wants: Wants::new(tell, base),
+            wants: Wants::new(set_interest, base),
         }
     }
 

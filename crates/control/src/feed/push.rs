@@ -48,7 +48,7 @@ const PING: Duration = Duration::from_secs(20);
 /// Frames that are written before they count as sent, at most.
 const FRAMES: usize = 64;
 /// Longest message of the server that is read, in bytes.
-const HEARD_MAX: usize = 64 * 1024;
+const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Where to, and what.
 #[derive(Clone, Debug)]
@@ -182,8 +182,8 @@ async fn open(push: &Push) -> Result<Socket, String> {
         }
     };
     let config = WebSocketConfig::default()
-        .max_message_size(Some(HEARD_MAX))
-        .max_frame_size(Some(HEARD_MAX));
+        .max_message_size(Some(INPUT_BYTES_MAX))
+        .max_frame_size(Some(INPUT_BYTES_MAX));
     let opened = tokio_tungstenite::client_async_with_config(request, carrier, Some(config)).await;
     let (socket, _) = opened.map_err(|error| error.to_string())?;
     Ok(socket)
@@ -273,17 +273,17 @@ async fn hear(
     };
     match message {
         Message::Text(text) => {
-            let Ok(heard) = serde_json::from_str::<ServerMessage>(&text) else {
+            let Ok(message) = serde_json::from_str::<ServerMessage>(&text) else {
                 return Ok(());
             };
-            match &*heard.event {
+            match &*message.event {
                 "pusher:ping" => {
                     let pong = Message::text(r#"{"event":"pusher:pong","data":{}}"#);
                     // Where it is full there is one in it already.
                     let _ = answers.try_send(pong);
                 }
                 "pusher:error" => {
-                    let text = crate::text::printable(&heard.data.to_string());
+                    let text = crate::text::printable(&message.data.to_string());
                     return Err(format!("the server says {text}"));
                 }
                 _ => {}

@@ -20,10 +20,10 @@ fn feed_within(bounds: Bounds) -> (Arc<Feed>, Presence, Asked) {
 fn feed_of(bounds: Bounds, base: EventInterest) -> (Arc<Feed>, Presence, Asked) {
     let told = Asked::default();
     let into = Arc::clone(&told);
-    let tell = move |interest: Arc<EventInterest>| {
+    let set_interest = move |interest: Arc<EventInterest>| {
         into.lock().unwrap().push((*interest).clone());
     };
-    let feed = Arc::new(Feed::new(Box::new(tell), bounds, base));
+    let feed = Arc::new(Feed::new(Box::new(set_interest), bounds, base));
     (feed, Presence::default(), told)
 }
 

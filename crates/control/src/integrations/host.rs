@@ -241,7 +241,7 @@ impl Host for NodeHost {
     }
 
     fn why_no_tenant(&self, team: &str) -> String {
-        match self.control.user_places().tables_unasked {
+        match self.control.user_configuration().tables_unasked {
             Some(why) => format!(
                 "the tenant of the team {team:?} is unknown, because the tables of users and \
                  devices are not used: {why}"
@@ -369,7 +369,7 @@ impl Host for NodeHost {
                     content_type: response.content_type,
                 }),
                 Ok(Requested::Silent(..)) => Err(RequestTrouble::Silent),
-                Ok(Requested::Unheard(_)) => Err(RequestTrouble::NobodyThere),
+                Ok(Requested::NoSubscriber(_)) => Err(RequestTrouble::NobodyThere),
                 Ok(Requested::Refused(reason)) => {
                     let why = format!("the node rejects it: {}", reason.name());
                     Err(RequestTrouble::Refused(why))

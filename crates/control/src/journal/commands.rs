@@ -252,7 +252,7 @@ impl Commands {
     /// A client shows a key instead of the password or secret of this name.
     pub(super) fn own_password(&self, shown: RefusalCause, name: &str) -> WordedRemedy {
         let tables = self.tables_now();
-        let known = tables.and_then(|tables| tables.known(self.tenant.0, name));
+        let known = tables.and_then(|tables| tables.account_kind(self.tenant.0, name));
         let (whose, command) = match known {
             Some(AccountKind::Device) => ("the secret of the device", self.rotate(name)),
             Some(AccountKind::User) => {

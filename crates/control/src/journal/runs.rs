@@ -322,7 +322,7 @@ mod tests {
         let event = Event::Refused {
             will_topic: None,
             reason: ReasonCode::BadUserNameOrPassword,
-            why: Refusal::untold(
+            why: Refusal::operators_only(
                 RefusalCause::WrongPassword(PasswordSource::Registry),
                 "wrong password, according to x",
             ),
@@ -459,7 +459,7 @@ mod tests {
             let event = Event::PublishRefused {
                 topic: number.to_string(),
                 reason: ReasonCode::NotAuthorized,
-                why: Refusal::untold(RefusalCause::Forbidden, "x"),
+                why: Refusal::operators_only(RefusalCause::Forbidden, "x"),
             };
             node.note(number, told("c", None, event));
         }

@@ -136,7 +136,7 @@ fn bytes_of_entries_are_bounded_and_the_oldest_go_first() {
         let event = Event::Refused {
             will_topic: None,
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, "w".repeat(500)),
+            why: Refusal::operators_only(RefusalCause::Forbidden, "w".repeat(500)),
         };
         let mut told = told(&format!("{number}-{}", "c".repeat(200)), event);
         told.head.user = Some(UserName::Claimed("u".repeat(200).as_str().into()));

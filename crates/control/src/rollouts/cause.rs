@@ -119,9 +119,9 @@ pub(super) fn cause_of(facts: &Facts<'_>) -> Option<Cause> {
         DeviceState::Failed => failed(facts),
         DeviceState::Skipped => skipped(facts),
         DeviceState::Silent => {
-            let (heard, way) = (time(of.heard_ms), on_its_way(facts));
+            let (at, way) = (time(of.heard_ms), on_its_way(facts));
             let why = way.map(|way| format!(" {}", way.text)).unwrap_or_default();
-            let text = format!("Nothing has been heard from the device since {heard}.{why}");
+            let text = format!("Nothing has been heard from the device since {at}.{why}");
             cause(CauseKind::Silent, text)
         }
         DeviceState::Offered
@@ -238,8 +238,8 @@ fn on_its_way(facts: &Facts<'_>) -> Option<Cause> {
 }
 
 fn no_answer(facts: &Facts<'_>) -> Option<Cause> {
-    let heard = time(facts.device.device.heard_ms);
-    let text = format!("The device received the command at {heard} but has not answered.");
+    let at = time(facts.device.device.heard_ms);
+    let text = format!("The device received the command at {at} but has not answered.");
     cause(CauseKind::NoAnswer, text)
 }
 
@@ -250,9 +250,9 @@ fn not_done(facts: &Facts<'_>) -> Option<Cause> {
         _ => "loads the file",
     };
     let progress = of.progress.map(|percent| format!(" ({percent} %)"));
-    let heard = time(of.heard_ms);
+    let at = time(of.heard_ms);
     let text = format!(
-        "The device {what}{}, as it last said at {heard}.",
+        "The device {what}{}, as it last said at {at}.",
         progress.unwrap_or_default()
     );
     cause(CauseKind::NotDone, text)

@@ -345,7 +345,7 @@ impl<'a> Doer<'a> {
                 one.reason.name()
             ))),
             // A webhook is a lane, which is not counted among subscribers.
-            Some(one) if one.matched_here > 0 || one.other_shards > 0 => Ok(()),
+            Some(one) if one.matched_locally > 0 || one.other_shards > 0 => Ok(()),
             _ if is_own => Err(PostError::Refused(format!(
                 "the webhook {name:?} of the rule does not run: the log says why"
             ))),

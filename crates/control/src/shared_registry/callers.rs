@@ -71,7 +71,7 @@ impl Callers for Arc<SharedRegistry> {
             };
             let asked = async {
                 let found = found.await?.map(principal);
-                self.known.tell_key(key, found.clone());
+                self.known.remember_key(key, found.clone());
                 Ok(found.map(|(principal, _)| principal))
             };
             self.or_kept(kept, asked).await
@@ -114,7 +114,7 @@ impl Callers for Arc<SharedRegistry> {
                 .read(move |registry| Box::pin(async move { account_named(registry, &of).await }));
             let asked = async {
                 let found = found.await?;
-                self.known.tell_account(name, found.clone());
+                self.known.remember_account(name, found.clone());
                 Ok(found)
             };
             self.or_kept(self.known.account(name), asked).await

@@ -116,7 +116,7 @@ impl Telemetry {
         }
         let names: BTreeSet<Name> = taken.iter().map(|one| one.device.clone()).collect();
         let devices = self.devices(names).await?;
-        let (mut points, mut heard, mut retimed) = (Vec::<Point>::new(), BTreeSet::new(), 0);
+        let (mut points, mut active, mut retimed) = (Vec::<Point>::new(), BTreeSet::new(), 0);
         // The message of each point; type of the device, its time and that of receipt, by payload.
         let (mut sources, mut timed) = (Vec::new(), Vec::new());
         // As a rule no clock is off, and no name is copied.
@@ -150,7 +150,7 @@ impl Telemetry {
                     let key = |key: &str| one.rule.key.key(key, &one.names);
                     points.extend(points_of(decoded, device.number, origin, key));
                     sources.resize(points.len(), message);
-                    heard.insert(one.device);
+                    active.insert(one.device);
                 }
             }
         }
@@ -159,7 +159,7 @@ impl Telemetry {
             self.ages.note(&device_type, time, received);
         }
         self.off_times.note(off);
-        self.note_heard(heard);
+        self.note_activity(active);
         self.count_retimed(retimed);
         let mut rejected: HashSet<*const SinkMessage> = HashSet::new();
         for (message, reason, why) in not_stored {

@@ -376,7 +376,7 @@ impl Telemetry {
             self.off_times.note([(name.clone(), time, received)]);
         }
         self.count_retimed(retimed);
-        self.note_heard(BTreeSet::from([name]));
+        self.note_activity(BTreeSet::from([name]));
         Ok(StoredNow {
             values,
             retimed,
@@ -538,7 +538,7 @@ impl Telemetry {
             let is_refused = |index| written.refused.iter().any(|one| one.index == index);
             let stored = points.into_iter().enumerate();
             let stored = stored.filter(|(index, _)| !is_refused(*index));
-            self.tails.tell(stored.map(|(_, point)| point).collect());
+            self.tails.send(stored.map(|(_, point)| point).collect());
         }
         let refused = written.refused.into_iter().filter_map(|one| {
             let key = Arc::clone(keys.get(one.index)?);
@@ -610,7 +610,7 @@ impl Telemetry {
     }
 
     /// Notes that devices have sent telemetry.
-    pub(super) fn note_heard(&self, devices: BTreeSet<Name>) {
+    pub(super) fn note_activity(&self, devices: BTreeSet<Name>) {
         for (tenant, id) in devices {
             self.activity.note(TenantId(tenant), &id, true);
         }

@@ -35,7 +35,7 @@ impl Tails {
         self.0.len() * self.1.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn tell(&self, points: Vec<Point>) {
+    pub(crate) fn send(&self, points: Vec<Point>) {
         let bytes = points.iter().map(Point::bytes).sum();
         self.1.store(bytes, Ordering::Relaxed);
         // The last reader may have left meanwhile.

@@ -295,7 +295,8 @@ impl Task<'_> {
                 Ok(version) => {
                     let device = (report.tenant, &*report.device);
                     self.twins.misread.remove(device);
-                    self.twins.tell(device, ("reported", version), pending.hops);
+                    self.twins
+                        .report_change(device, ("reported", version), pending.hops);
                     continue;
                 }
                 Err(why) => why,

@@ -253,11 +253,11 @@ pub(super) fn was_cut_off(facts: &Facts) -> bool {
     }
     let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
     // A client that is online in the tables alone was connected when a backup was made.
-    let is_gone = |presence: &Presence| presence.online || !presence.said_goodbye;
+    let has_ended = |presence: &Presence| presence.online || !presence.said_goodbye;
     match facts.runs.iter().rev().find(is_end) {
         _ if refused_before(facts).is_some() => true,
         Some(run) => !run.said_goodbye,
-        None => facts.presence.as_ref().is_some_and(is_gone),
+        None => facts.presence.as_ref().is_some_and(has_ended),
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use martlet_broker::{EventInterest, Realm, Settings, WorkLimits};
 use martlet_certificates::{ClientFiles, client_config};
-use martlet_control::UserPlaces;
+use martlet_control::UserConfiguration;
 use martlet_control::authentication::{Lockout, Policy};
 use martlet_control::event_archive::ArchiveSettings;
 use martlet_control::feed::{Bounds, Filter, Kinds, Panel, PublishedKinds, Push};
@@ -26,7 +26,7 @@ use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenerConfig};
 use martlet_registry::Snapshot;
 
-use crate::config::authentication::{PolicyReader, TablesRead, user_places};
+use crate::config::authentication::{PolicyReader, TablesRead, user_configuration};
 use crate::config::http::{self, HttpConnections, HttpListener};
 use crate::config::load::{ConfigError, Effective};
 use crate::config::schema::{self, LogFormat, StoreDurability, key};
@@ -99,7 +99,7 @@ pub(crate) struct NodeConfig {
     /// Integrations.
     pub(crate) sinks: SinksConfig,
     /// Where users are.
-    pub(crate) user_places: UserPlaces,
+    pub(crate) user_configuration: UserConfiguration,
     /// Files that are read again when they change.
     pub(crate) files: Vec<PathBuf>,
     /// What is odd in the files.
@@ -196,7 +196,7 @@ pub(crate) fn resolve_with(
         idle_tables: reader.idle_tables().cloned(),
         lockout: super::authentication::lockout(effective),
         policy: reader.policy(),
-        user_places: user_places(effective),
+        user_configuration: user_configuration(effective),
         files,
     })
 }

@@ -17,7 +17,7 @@ impl<N: Node> Restoring<'_, N> {
     ) -> Option<SessionAddress> {
         let id = entry.message;
         let is_retained = matches!(entry.why, EnqueuedAs::Retained(_));
-        if !id.asks_for_receipts() || is_retained || fault::is(Fault::PartReceiptsNotRestored) {
+        if !id.wants_receipts() || is_retained || fault::is(Fault::PartReceiptsNotRestored) {
             return None;
         }
         if let Some(known) = self.asked_receipts.get(&id) {
@@ -36,7 +36,7 @@ impl<N: Node> Restoring<'_, N> {
     }
 
     fn part_of_body(&mut self, body: &StoredBody<'_>) -> Option<SessionAddress> {
-        let publisher = body.publisher.filter(|found| found.asks_for_receipts)?;
+        let publisher = body.publisher.filter(|found| found.wants_receipts)?;
         let (tenant, count) = (body.message.tenant, self.shards.count());
         let shard = owner(self.shards.settings, tenant, publisher.client_id, count);
         let found = self.shards.call(shard, |shard, _| {

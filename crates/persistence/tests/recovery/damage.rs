@@ -388,7 +388,7 @@ fn told(disk: &SimDisk) -> Vec<String> {
     let mut words = DamageWords::default();
     let mut told = Vec::new();
     check_with(disk.clone(), |engine, damage| {
-        let text = words.tell(engine, &damage);
+        let text = words.describe(engine, &damage);
         let place = damage.place();
         assert!(!place.is_empty(), "{text}");
         told.push(text.strip_prefix(&place).unwrap().to_owned());
@@ -462,7 +462,7 @@ fn a_message_of_which_nothing_is_left_is_told_of_with_its_client() {
     let mut words = DamageWords::default();
     let mut told = Vec::new();
     check_with(disk.clone(), |engine, damage| {
-        told.push(words.tell(engine, &damage))
+        told.push(words.describe(engine, &damage))
     })
     .unwrap();
     let named = told
@@ -571,7 +571,7 @@ fn without_a_checkpoint_nothing_starts_empty_and_repair_brings_back_what_clients
         let mut words = DamageWords::default();
         let mut told = Vec::new();
         repair_with(disk.clone(), small_segments(), |engine, damage| {
-            told.push(words.tell(engine, &damage));
+            told.push(words.describe(engine, &damage));
         })
         .unwrap();
         assert!(

@@ -30,18 +30,18 @@ impl Snapshot {
         let tenants = self.tenants().chain([crate::COMMON_TENANT]);
         let mut gone = Vec::new();
         for tenant in tenants {
-            let is_gone = |id: &&Arc<str>| {
+            let has_ended = |id: &&Arc<str>| {
                 self.device(tenant, id).is_some_and(|old| {
                     let newer = newer.device(tenant, id);
                     newer.is_none_or(|newer| newer.created_ms != old.created_ms)
                 })
             };
             let found: Vec<_> = match (of, self.devices.get(&tenant)) {
-                (Some(names), _) => names.iter().filter(is_gone).cloned().collect(),
+                (Some(names), _) => names.iter().filter(has_ended).cloned().collect(),
                 (None, Some(all)) => all
                     .iter()
                     .map(|(id, _)| id)
-                    .filter(is_gone)
+                    .filter(has_ended)
                     .cloned()
                     .collect(),
                 (None, None) => Vec::new(),
@@ -53,7 +53,7 @@ impl Snapshot {
 
     /// The same of users, by name.
     pub fn users_gone(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
-        let is_gone = |name: &Arc<str>| {
+        let has_ended = |name: &Arc<str>| {
             let old = self.users.get(name)?;
             let now = newer.users.get(name);
             // In another tenant it is another user, as with devices.
@@ -62,11 +62,11 @@ impl Snapshot {
             (!is_there).then(|| (old.tenant, Arc::clone(name)))
         };
         match of {
-            Some(names) => names.iter().filter_map(is_gone).collect(),
+            Some(names) => names.iter().filter_map(has_ended).collect(),
             None => self
                 .users
                 .iter()
-                .filter_map(|(name, _)| is_gone(name))
+                .filter_map(|(name, _)| has_ended(name))
                 .collect(),
         }
     }

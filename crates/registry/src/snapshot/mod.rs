@@ -279,7 +279,7 @@ impl Snapshot {
     }
 
     /// The user or device that has this name in a tenant; none: nobody.
-    pub fn known(&self, tenant: u32, name: &str) -> Option<AccountKind> {
+    pub fn account_kind(&self, tenant: u32, name: &str) -> Option<AccountKind> {
         if self.device(tenant, name).is_some() {
             return Some(AccountKind::Device);
         }
@@ -335,7 +335,7 @@ impl Snapshot {
         }
         let (of, id) = self.numbers.get(name.parse().ok()?)?;
         let is_name =
-            self.known(tenant, name).is_some() || self.deleted.find(tenant, name).is_some();
+            self.account_kind(tenant, name).is_some() || self.deleted.find(tenant, name).is_some();
         (*of == tenant && !is_name).then_some(id)
     }
 
@@ -379,7 +379,7 @@ impl Snapshot {
         if !user.hash.is_of(password) {
             let cause = RefusalCause::WrongPassword(PasswordSource::Registry);
             let detail = "wrong password, according to the registry";
-            return Some(Err(Refusal::untold(cause, detail)));
+            return Some(Err(Refusal::operators_only(cause, detail)));
         }
         Some(
             self.admits(tenant, name, client_id)
@@ -469,7 +469,9 @@ impl Snapshot {
         match checked {
             Some(Ok(_)) if secret.is_empty() => {
                 let cause = RefusalCause::WrongSecret;
-                Some(Err(Refusal::untold(cause, "the secret is empty").about(id)))
+                Some(Err(
+                    Refusal::operators_only(cause, "the secret is empty").about(id)
+                ))
             }
             Some(Err(why)) if why.cause == RefusalCause::WrongSecret => {
                 let trimmed = secret.trim_ascii();
@@ -483,7 +485,7 @@ impl Snapshot {
                         let detail = format!(
                             "the secret for device {id} is right but for the white space around it"
                         );
-                        Refusal::untold(RefusalCause::SecretWithBlanks, detail).about(id)
+                        Refusal::operators_only(RefusalCause::SecretWithBlanks, detail).about(id)
                     }
                     false => why,
                 }))
@@ -535,11 +537,11 @@ impl Snapshot {
             let refusal = match is_certificate {
                 true => {
                     let detail = format!("its certificate is not registered for the device {id}");
-                    Refusal::untold(RefusalCause::CertificateNotRegistered, detail)
+                    Refusal::operators_only(RefusalCause::CertificateNotRegistered, detail)
                 }
                 false => {
                     let detail = format!("wrong credential for device {id}");
-                    Refusal::untold(RefusalCause::WrongSecret, detail)
+                    Refusal::operators_only(RefusalCause::WrongSecret, detail)
                 }
             };
             return Some(Err(refusal.about(id)));
@@ -550,7 +552,7 @@ impl Snapshot {
                 true => RefusalCause::CertificateNotRegistered,
                 false => RefusalCause::CredentialExpired,
             };
-            return Some(Err(Refusal::untold(cause, detail).about(id)));
+            return Some(Err(Refusal::operators_only(cause, detail).about(id)));
         }
         let admitted = self.admits(tenant, id, client_id);
         if admitted.is_ok() {
@@ -623,8 +625,9 @@ impl Snapshot {
     /// # Errors
     /// Why not.
     pub fn admits(&self, tenant: u32, name: &str, client_id: &str) -> Result<(), Refusal> {
-        let refused =
-            |cause, detail: String, about: &str| Err(Refusal::untold(cause, detail).about(about));
+        let refused = |cause, detail: String, about: &str| {
+            Err(Refusal::operators_only(cause, detail).about(about))
+        };
         if let Some(device) = self.device(tenant, name) {
             let (cause, what) = match device.status {
                 Status::Active if client_id == name => return Ok(()),
@@ -674,7 +677,7 @@ impl Snapshot {
             return Ok(());
         }
         let detail = format!("the Client Identifier {client_id} is the device's of that id alone");
-        Err(Refusal::untold(RefusalCause::ClientIdOfDevice, detail).about(client_id))
+        Err(Refusal::operators_only(RefusalCause::ClientIdOfDevice, detail).about(client_id))
     }
 
     /// Sessions that a device may have, if it may use any Client Identifier; 0: it may not.

@@ -453,7 +453,7 @@ fn a_node_stays_closed_when_the_last_user_is_removed() {
         Snapshot::load(&place.db()).await
     });
     let snapshot = snapshot.unwrap().unwrap();
-    assert!(snapshot.is_in_use() && snapshot.known(0, "one").is_none());
+    assert!(snapshot.is_in_use() && snapshot.account_kind(0, "one").is_none());
 }
 
 #[test]

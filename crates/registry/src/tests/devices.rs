@@ -103,7 +103,7 @@ both!(
         assert!(registry.devices().await?.is_empty());
         assert!(registry.device_of_secret(secret.text()).await?.is_none());
         let snapshot = Snapshot::read(registry).await?;
-        assert!(snapshot.known(0, "d").is_none() && snapshot.is_in_use());
+        assert!(snapshot.account_kind(0, "d").is_none() && snapshot.is_in_use());
         let refused = snapshot.admits(0, "d", "d");
         assert!(matches!(refused, Err(why) if why.cause == RefusalCause::Deleted));
         let taken = registry.create_device(&actor, new_device("d")).await;

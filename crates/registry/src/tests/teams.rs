@@ -189,7 +189,7 @@ both!(
         assert!(
             Snapshot::read(registry)
                 .await?
-                .known(team.tenant, "stays")
+                .account_kind(team.tenant, "stays")
                 .is_none()
         );
         let again = registry.add_team(&all(), new_team("one", false)).await;
@@ -214,8 +214,8 @@ both!(
         assert_eq!(registry.gone(0, "stays@two").await?, None);
         registry.restore_team(&all(), &team.id).await?;
         let snapshot = Snapshot::read(registry).await?;
-        assert!(snapshot.known(team.tenant, "stays").is_some());
-        assert!(snapshot.known(team.tenant, "gone before").is_none());
+        assert!(snapshot.account_kind(team.tenant, "stays").is_some());
+        assert!(snapshot.account_kind(team.tenant, "gone before").is_none());
         assert!(registry.gone_with_teams("stays").await?.is_empty());
         registry.delete_team(&all(), &team.id, None).await?;
         assert_eq!(registry.purge_deleted(&all(), i64::MAX).await?, 2 + 1);

@@ -117,7 +117,7 @@ impl PartRules {
                 if let Some(what) = under_way.told(at_us, &told) {
                     findings.add(CHECK, format!("{}: {what}", row.name));
                 }
-                is_asked_for((part, &told), ledger, findings);
+                matches_shown((part, &told), ledger, findings);
             }
             PartFact::Ended
             | PartFact::Hangs(_)
@@ -158,7 +158,7 @@ impl UnderWay {
 }
 
 /// What a part is told of was published there, by the client that is named, and asked for.
-fn is_asked_for(
+fn matches_shown(
     (part, told): (PartIndex, &ToldDelivery),
     ledger: &Ledger,
     findings: &mut Findings,

@@ -496,7 +496,7 @@ impl Node {
     }
 
     /// No shard has to do with this connection any more.
-    pub fn is_gone(&self, link: LinkIndex) -> bool {
+    pub fn has_ended(&self, link: LinkIndex) -> bool {
         !self.sockets.borrow()[link as usize].is_in_use()
     }
 

@@ -54,7 +54,7 @@ impl martlet_broker::Node for Handle<'_> {
         self.0.memory_left.set(left);
     }
 
-    fn borrow_connection(&self, count_max: usize) -> bool {
+    fn borrow_connection_slot(&self, count_max: usize) -> bool {
         let taken = self.0.connections.get();
         self.0
             .connections
@@ -62,7 +62,7 @@ impl martlet_broker::Node for Handle<'_> {
         taken < count_max
     }
 
-    fn return_connection(&self) {
+    fn return_connection_slot(&self) {
         match self.0.connections.get().checked_sub(1) {
             Some(left) => self.0.connections.set(left),
             None => self.0.complain("a place given back twice".to_owned()),

@@ -171,7 +171,7 @@ impl Authenticator {
                 };
                 Authenticated::Accepted {
                     identity,
-                    known: self.revoked,
+                    last_revocation: self.revoked,
                     data: None,
                 }
             }

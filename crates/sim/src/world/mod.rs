@@ -297,7 +297,7 @@ impl World {
                 Arrival::End(end) => {
                     let client = self.network.client(link);
                     // What reaches a connection that is no more was heard by nobody.
-                    let orderly = end == TransportEnd::EndOfStream && !self.node.is_gone(link);
+                    let orderly = end == TransportEnd::EndOfStream && !self.node.has_ended(link);
                     self.observer.fact(&Fact::Heard {
                         client,
                         link,

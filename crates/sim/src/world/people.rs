@@ -150,10 +150,10 @@ impl World {
             tenant,
             client_id: name.into(),
         };
-        self.tell_all(&command);
+        self.send_to_all_shards(&command);
     }
 
-    fn tell_all(&mut self, command: &Command) {
+    fn send_to_all_shards(&mut self, command: &Command) {
         for shard in 0..self.node.shard_count() {
             self.node.command(shard, command.clone());
             self.wake_shard_soon(shard);
@@ -174,10 +174,10 @@ impl World {
             return;
         }
         for command in &commands {
-            self.tell_all(command);
+            self.send_to_all_shards(command);
         }
         let request = FIRST_REQUEST + version as u64;
-        self.tell_all(&Command::Snapshot { request });
+        self.send_to_all_shards(&Command::Snapshot { request });
         let shards = self.node.shard_count();
         if let Some(office) = &mut self.office {
             office.taking.insert(version, shards);

@@ -133,8 +133,8 @@ async fn devices(api: &Api, caller: Caller) -> Result<Value, Problem> {
     Ok(json!({
         "total_devices": statistics.counts.total,
         "active_devices": active,
-        "online_devices": statistics.heard,
-        "offline_devices": active.saturating_sub(statistics.heard),
+        "online_devices": statistics.online,
+        "offline_devices": active.saturating_sub(statistics.online),
         "telemetry_last_hour": last_hour,
         "telemetry_last_day": last_day,
     }))

@@ -159,7 +159,7 @@ impl Receipts {
 
 /// Gives messages that were read back the publisher that a share group's member asks them for.
 pub(super) fn name_part(receipts: &Receipts, (id, read): &mut ReadMessage) {
-    if id.asks_for_receipts()
+    if id.wants_receipts()
         && let Some(part) = receipts.part_of(*id)
         && let Ok(message) = read
     {

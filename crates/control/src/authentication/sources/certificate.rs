@@ -133,13 +133,14 @@ impl CertificateNames {
                     return refused(refusal);
                 }
                 if self.is_strict
-                    && registry.is_none_or(|held| held.known(self.tenant, name).is_none())
+                    && registry.is_none_or(|held| held.account_kind(self.tenant, name).is_none())
                 {
                     let detail = format!(
                         "its certificate is good, and {name} is neither a user nor a device of the \
                          tables"
                     );
-                    let refusal = Refusal::untold(RefusalCause::CertificateNameUnknown, detail);
+                    let refusal =
+                        Refusal::operators_only(RefusalCause::CertificateNameUnknown, detail);
                     return LookupResult::NotNow(refusal.about(name));
                 }
                 let credential_ends =
@@ -169,7 +170,7 @@ impl CertificateNames {
             Err(error) => {
                 let detail = format!("its certificate names nobody: {error}");
                 let cause = RefusalCause::CertificateNamesNobody;
-                LookupResult::Wrong(Refusal::untold(cause, detail))
+                LookupResult::Wrong(Refusal::operators_only(cause, detail))
             }
         }
     }
@@ -243,7 +244,7 @@ impl CredentialSource for CertificateNames {
 
     fn knows(&self, user_name: &str) -> Knowledge {
         let held = self.registry.as_ref();
-        let is_held = held.is_some_and(|held| held.known(self.tenant, user_name).is_some());
+        let is_held = held.is_some_and(|held| held.account_kind(self.tenant, user_name).is_some());
         match self.is_strict && !is_held {
             true => Knowledge::No,
             false => Knowledge::ByProof,

@@ -51,7 +51,7 @@ impl Credentials {
             false => {
                 let cause = RefusalCause::WrongPassword(PasswordSource::Configuration);
                 let detail = "wrong password, according to auth.credentials";
-                LookupResult::Wrong(Refusal::untold(cause, detail))
+                LookupResult::Wrong(Refusal::operators_only(cause, detail))
             }
         }
     }
@@ -92,11 +92,11 @@ impl CredentialSource for Credentials {
 
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next);
-        let is_gone = |user: &&Credential| {
+        let has_ended = |user: &&Credential| {
             let now = newer.and_then(|newer| newer.user(&user.user_name));
             now.is_none_or(|now| !now.is_same(user))
         };
-        let gone = self.users.iter().filter(is_gone);
+        let gone = self.users.iter().filter(has_ended);
         gone.map(|gone| user(&gone.user_name)).collect()
     }
 

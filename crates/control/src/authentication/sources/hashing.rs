@@ -95,7 +95,7 @@ impl Hashing {
         let done = self.work(slot_request, self.measured(work)).await;
         done.unwrap_or_else(|| {
             let detail = "the hash could not be worked out";
-            LookupResult::Failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+            LookupResult::Failed(Refusal::operators_only(RefusalCause::LoginFailed, detail))
         })
     }
 

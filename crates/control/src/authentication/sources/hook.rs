@@ -103,12 +103,15 @@ impl Hook {
         let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
         if password.is_empty() {
             let detail = "it has no password, so the hook is not asked";
-            return LookupResult::Wrong(Refusal::untold(RefusalCause::NoCredentials, detail));
+            return LookupResult::Wrong(Refusal::operators_only(
+                RefusalCause::NoCredentials,
+                detail,
+            ));
         }
         let Ok(password) = std::str::from_utf8(password) else {
             let detail = "its password is not text, so the hook is not asked";
             let cause = RefusalCause::WrongPassword(PasswordSource::Other);
-            return LookupResult::Wrong(Refusal::untold(cause, detail));
+            return LookupResult::Wrong(Refusal::operators_only(cause, detail));
         };
         let body = match self.settings.form {
             HookForm::Panel => json!({
@@ -398,11 +401,11 @@ async fn limited(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
 }
 
 fn hook_refused(detail: String) -> LookupResult {
-    LookupResult::Wrong(Refusal::untold(RefusalCause::HookRefused, detail))
+    LookupResult::Wrong(Refusal::operators_only(RefusalCause::HookRefused, detail))
 }
 
 fn hook_down(detail: impl Into<Cow<'static, str>>) -> LookupResult {
-    LookupResult::Failed(Refusal::untold(RefusalCause::HookDown, detail))
+    LookupResult::Failed(Refusal::operators_only(RefusalCause::HookDown, detail))
 }
 
 impl CredentialSource for Hook {

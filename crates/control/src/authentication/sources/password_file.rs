@@ -74,7 +74,7 @@ impl PasswordFileSource {
                     Check::Wrong => {
                         let cause = RefusalCause::WrongPassword(PasswordSource::File);
                         let detail = format!("wrong password, according to {path}");
-                        LookupResult::Wrong(Refusal::untold(cause, detail).about(path))
+                        LookupResult::Wrong(Refusal::operators_only(cause, detail).about(path))
                     }
                     Check::Unknown => LookupResult::Stranger,
                 }

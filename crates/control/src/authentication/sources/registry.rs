@@ -46,7 +46,7 @@ impl RegistrySource {
         let Some(name) = asked.user_name.clone() else {
             return LookupResult::Stranger;
         };
-        match self.snapshot.known(self.tenant, &name) {
+        match self.snapshot.account_kind(self.tenant, &name) {
             Some(AccountKind::Device) => self.find_device(asked, name),
             Some(AccountKind::User) => self.find_user(asked, name, slot_request).await,
             None => match self.find_by_team_token(asked, &name) {
@@ -303,7 +303,7 @@ impl CredentialSource for RegistrySource {
     }
 
     fn has_user(&self, user_name: &str) -> bool {
-        self.snapshot.known(self.tenant, user_name).is_some()
+        self.snapshot.account_kind(self.tenant, user_name).is_some()
     }
 
     fn admits(&self, user_name: &str, client_id: &str) -> Result<(), Refusal> {
@@ -311,7 +311,7 @@ impl CredentialSource for RegistrySource {
     }
 
     fn has_device(&self, user_name: &str) -> bool {
-        self.snapshot.known(self.tenant, user_name) == Some(AccountKind::Device)
+        self.snapshot.account_kind(self.tenant, user_name) == Some(AccountKind::Device)
     }
 
     fn proves_devices(&self) -> bool {

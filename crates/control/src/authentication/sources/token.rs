@@ -105,7 +105,7 @@ impl Tokens {
             "its token is not good: no key for a token of {:?} with this `kid`",
             header.alg
         );
-        let mut refusal = Refusal::untold(RefusalCause::BadToken, no_key);
+        let mut refusal = Refusal::operators_only(RefusalCause::BadToken, no_key);
         let keys = match self
             .keys
             .get(|keys| keys.0.iter().any(|key| is_meant(&key)))
@@ -113,7 +113,10 @@ impl Tokens {
         {
             Ok(keys) => keys,
             Err(why) => {
-                return LookupResult::Failed(Refusal::untold(RefusalCause::TokenKeysDown, why));
+                return LookupResult::Failed(Refusal::operators_only(
+                    RefusalCause::TokenKeysDown,
+                    why,
+                ));
             }
         };
         for key in keys.0.iter().filter(is_meant) {
@@ -256,7 +259,7 @@ fn refused_for(error: &Error) -> Refusal {
         }
         _ => (RefusalCause::BadToken, error.to_string()),
     };
-    Refusal::untold(cause, format!("its token is not good: {why}"))
+    Refusal::operators_only(cause, format!("its token is not good: {why}"))
 }
 
 /// Why a token whose claim names this client is not for the client that shows it; none: it is.
@@ -269,9 +272,9 @@ fn names_other_client(named: Option<&str>, claim: &str, client_id: &str) -> Opti
                 "its token is for the client {named:?} (claim {claim}), and its Client Identifier \
                  is another"
             );
-            Some(Refusal::untold(RefusalCause::TokenOfOther, detail).about(named))
+            Some(Refusal::operators_only(RefusalCause::TokenOfOther, detail).about(named))
         }
-        None => Some(Refusal::untold(
+        None => Some(Refusal::operators_only(
             RefusalCause::BadToken,
             format!("its token has no claim {claim}, which names its client"),
         )),
@@ -279,7 +282,7 @@ fn names_other_client(named: Option<&str>, claim: &str, client_id: &str) -> Opti
 }
 
 fn bad_token(detail: impl Into<Cow<'static, str>>) -> LookupResult {
-    LookupResult::Wrong(Refusal::untold(RefusalCause::BadToken, detail))
+    LookupResult::Wrong(Refusal::operators_only(RefusalCause::BadToken, detail))
 }
 
 fn compile(permissions: Permissions) -> Result<Rules, String> {

@@ -27,7 +27,7 @@ fn worded(told: &EventNotice) -> WordedRemedy {
 fn about(cause: RefusalCause, subject: &str) -> WordedRemedy {
     worded(&refused(
         "c",
-        Refusal::untold(cause, "any words").about(subject),
+        Refusal::operators_only(cause, "any words").about(subject),
     ))
 }
 
@@ -55,7 +55,7 @@ fn a_command_names_what_the_refusal_is_about() {
 #[test]
 fn a_wrong_password_is_set_again_where_it_is_kept() {
     let of = |source, subject: Option<&str>| {
-        let why = Refusal::untold(RefusalCause::WrongPassword(source), "any words");
+        let why = Refusal::operators_only(RefusalCause::WrongPassword(source), "any words");
         let why = match subject {
             Some(path) => why.about(path),
             None => why,
@@ -81,7 +81,7 @@ fn a_wrong_client_identifier_is_told_what_it_has_to_be() {
 #[test]
 fn a_lockout_is_lifted_for_what_is_locked_out() {
     let of = |scope| {
-        let why = Refusal::untold(RefusalCause::LockedOut(scope), "any words");
+        let why = Refusal::operators_only(RefusalCause::LockedOut(scope), "any words");
         worded(&refused("ann", why)).command.unwrap_or_default()
     };
     assert_eq!(of(LockoutScope::UserName), "martlet lockout rm ann");
@@ -142,18 +142,18 @@ fn names_that_clients_choose_are_no_reason_for_a_remedy() {
         let event = Event::Refused {
             will_topic: Some((*name).into()),
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::WillForbidden, detail),
+            why: Refusal::operators_only(RefusalCause::WillForbidden, detail),
         };
         let claimed = Some(UserName::Claimed((*name).into()));
         let text = worded(&told(name, claimed, event)).text;
         assert!(text.contains("auth.acl_file"), "{name}: {text}");
         let unknown = RefusalCause::UnknownUser(UserSources::default());
-        let text = worded(&refused(name, Refusal::untold(unknown, *name))).text;
+        let text = worded(&refused(name, Refusal::operators_only(unknown, *name))).text;
         assert_eq!(text, "add it", "{name}");
         let event = Event::PublishRefused {
             topic: (*name).to_owned(),
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, *name),
+            why: Refusal::operators_only(RefusalCause::Forbidden, *name),
         };
         let proved = Some(UserName::Proved((*name).into()));
         let text = worded(&told(name, proved, event)).text;

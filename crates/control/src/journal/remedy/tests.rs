@@ -8,7 +8,7 @@ fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
     let event = Event::Refused {
         will_topic: None,
         reason: ReasonCode::BadUserNameOrPassword,
-        why: Refusal::untold(RefusalCause::WrongSecret, "wrong credential for device d1")
+        why: Refusal::operators_only(RefusalCause::WrongSecret, "wrong credential for device d1")
             .about("d1"),
     };
     let told = |tenant| EventNotice {

@@ -95,7 +95,7 @@ impl Control {
         };
         let mut found = Vec::new();
         for level in topic.split('/').take(LEVELS_MAX) {
-            if level.is_empty() || tables.known(own.0, level).is_some() {
+            if level.is_empty() || tables.account_kind(own.0, level).is_some() {
                 continue;
             }
             let tenants = self.other_tenants(own).into_iter();

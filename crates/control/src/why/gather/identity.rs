@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use martlet_broker::{ClientDetail, Realm, is_asked_for};
+use martlet_broker::{ClientDetail, Realm, matches_shown};
 
 use crate::authentication::{Policy, Standing, names_applicant};
 use crate::control::{Control, ControlError};
@@ -44,11 +44,11 @@ impl Control {
         let mut latest = runs
             .iter()
             .rev()
-            .filter(|run| is_asked_for(&run.last.client_id, client_id));
+            .filter(|run| matches_shown(&run.last.client_id, client_id));
         let user = user.or_else(|| latest.find_map(|run| run.last.user_name.clone()));
         let proved = user.clone().unwrap_or_else(|| name.to_owned());
         let tables = policy.as_deref().and_then(|policy| policy.tables());
-        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
         let is_of_another = client_id != name && {
             let whose = self.presence.user_of(tenant, client_id);
             let session = self.session(tenant, client_id).await?;

@@ -24,7 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use martlet_broker::{
-    ClientDetail, ClientQuery, EventKind, GroupDetail, Limit, Realm, TenantId, is_asked_for,
+    ClientDetail, ClientQuery, EventKind, GroupDetail, Limit, Realm, TenantId, matches_shown,
 };
 
 use super::Question;
@@ -156,14 +156,14 @@ impl Control {
         }
         let policy = self.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
-        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
         if matches!(known, Some(martlet_registry::AccountKind::Device)) {
             found.retain(|client_id| {
                 let mut sessions = with_session.iter();
                 sessions.any(|one| **one == **client_id)
                     || was_let_in(runs, client_id)
                     || runs.iter().any(|run| {
-                        is_one_too_many(run) && is_asked_for(&run.last.client_id, client_id)
+                        is_one_too_many(run) && matches_shown(&run.last.client_id, client_id)
                     })
             });
             if found.is_empty() {
@@ -202,13 +202,13 @@ impl Control {
         runs.retain(|run| {
             let user = run.last.user_name.as_deref();
             let of = &*run.last.client_id;
-            user.is_none_or(|user| user == name) && (of.is_empty() || is_asked_for(of, client_id))
+            user.is_none_or(|user| user == name) && (of.is_empty() || matches_shown(of, client_id))
         });
         for run in of_user {
             let is_known = runs
                 .iter()
                 .any(|known| known.last.seq == run.last.seq && known.last.what == run.last.what);
-            if is_asked_for(&run.last.client_id, client_id) && !is_known {
+            if matches_shown(&run.last.client_id, client_id) && !is_known {
                 runs.push(run.clone());
             }
         }
@@ -512,7 +512,7 @@ fn was_let_in(runs: &[Run], client_id: &str) -> bool {
     let mut came = runs
         .iter()
         .filter(|run| run.last.what == EventKind::Connected);
-    came.any(|run| is_asked_for(&run.last.client_id, client_id))
+    came.any(|run| matches_shown(&run.last.client_id, client_id))
 }
 
 /// Numbers of the entries that are for a ban that is over.

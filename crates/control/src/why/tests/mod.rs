@@ -52,7 +52,7 @@ impl From<&str> for Said {
 
 impl From<(RefusalCause, &str)> for Said {
     fn from((cause, words): (RefusalCause, &str)) -> Self {
-        Self(Refusal::untold(cause, words.to_owned()))
+        Self(Refusal::operators_only(cause, words.to_owned()))
     }
 }
 
@@ -155,7 +155,7 @@ const NOBODY: RefusalCause = RefusalCause::UnknownUser(UserSources {
 });
 
 fn barred(cause: RefusalCause, words: &'static str) -> Standing {
-    Standing::Barred(Refusal::untold(cause, words))
+    Standing::Barred(Refusal::operators_only(cause, words))
 }
 
 #[track_caller]

@@ -7,26 +7,26 @@ use crate::event_interest::{EventInterest, Traced, Wants};
 use crate::id::SessionId;
 
 /// For these it is looked at what was written.
-pub(crate) const TOLD_WHEN_WRITTEN: Wants = Wants::PACKETS
+pub(crate) const NOTIFY_WRITTEN: Wants = Wants::PACKETS
     .and(Wants::DELIVERED)
     .and(Wants::CLIENTS)
     .and(Wants::TOPICS);
 
 /// For these a message that is accepted is looked at.
-pub(crate) const TOLD_OF_PUBLISHED: Wants = Wants::PUBLISHED.and(Wants::CLIENTS).and(Wants::TOPICS);
+pub(crate) const NOTIFY_PUBLISHED: Wants = Wants::PUBLISHED.and(Wants::CLIENTS).and(Wants::TOPICS);
 
 /// For these a packet that comes or goes is.
-pub(crate) const TOLD_OF_PACKETS: Wants = Wants::PACKETS.and(Wants::CLIENTS);
+pub(crate) const NOTIFY_PACKETS: Wants = Wants::PACKETS.and(Wants::CLIENTS);
 
 /// For these an acknowledgement that comes is.
-pub(crate) const TOLD_OF_ACKS: Wants = TOLD_OF_PACKETS.and(TOLD_OF_DELIVERED);
+pub(crate) const NOTIFY_ACKS: Wants = NOTIFY_PACKETS.and(NOTIFY_DELIVERED);
 
 /// For these a message that is delivered is.
-pub(crate) const TOLD_OF_DELIVERED: Wants = Wants::DELIVERED.and(Wants::CLIENTS).and(Wants::TOPICS);
+pub(crate) const NOTIFY_DELIVERED: Wants = Wants::DELIVERED.and(Wants::CLIENTS).and(Wants::TOPICS);
 
 /// What is told, and of whom.
 #[derive(Debug, Default)]
-pub(crate) struct Telling {
+pub(crate) struct Observers {
     /// Which events are wanted, by kind.
     pub(crate) wants: Wants,
     pub(crate) interest: Arc<EventInterest>,
@@ -46,7 +46,7 @@ pub(crate) struct TraceScan {
     pub(crate) next: u32,
 }
 
-impl Telling {
+impl Observers {
     pub(crate) fn of(interest: &EventInterest) -> Self {
         Self {
             wants: Wants::of(interest),

@@ -24,7 +24,7 @@ const ATTACH_AGAIN: Duration = Duration::from_secs(1);
 
 /// Notes when devices sent messages, for as long as the node runs. The part is attached once there
 /// is a device of the type [`IOTFLOW`].
-pub async fn note_heard(
+pub async fn note_activity(
     control: Arc<Control>,
     tables: Arc<SharedRegistry>,
     catalogue: Arc<Catalogue>,

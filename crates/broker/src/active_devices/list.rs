@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_permission::TenantId;
 
-use crate::report::HeardDevices;
+use crate::report::ActiveDevices;
 use crate::session::permit::Permit;
 
 /// Devices in the list, at most.
@@ -14,10 +14,10 @@ const UNIT_BITS: u32 = 12;
 
 /// The devices that have published since the shard was last asked.
 #[derive(Debug, Default)]
-pub(crate) struct HeardList {
+pub(crate) struct ActiveDeviceList {
     /// Somebody asks for them.
     is_wanted: bool,
-    listed: HeardDevices,
+    listed: ActiveDevices,
 }
 
 /// The round of a time; never 0, which is the round of a device that has not been listed yet.
@@ -26,7 +26,7 @@ pub(crate) fn round(mono_ms: u64) -> u8 {
     (mono_ms >> UNIT_BITS) as u8 | 1
 }
 
-impl HeardList {
+impl ActiveDeviceList {
     /// Somebody asks for the list.
     #[inline]
     pub(crate) fn is_wanted(&self) -> bool {
@@ -37,7 +37,7 @@ impl HeardList {
     /// the list.
     pub(crate) fn has_published(&self, permit: &Permit) -> Option<bool> {
         let is_listed = self.is_wanted && permit.identity.is_device;
-        is_listed.then_some(permit.heard != 0)
+        is_listed.then_some(permit.listed_in_round != 0)
     }
 
     /// Adds a device; answers whether there was room.
@@ -51,7 +51,7 @@ impl HeardList {
     }
 
     /// Takes the devices out. From the first call on they are listed.
-    pub(crate) fn take(&mut self) -> HeardDevices {
+    pub(crate) fn take(&mut self) -> ActiveDevices {
         self.is_wanted = true;
         core::mem::take(&mut self.listed)
     }
