@@ -46,7 +46,7 @@ pub(crate) async fn identify(
     is_open: bool,
 ) -> Result<IdentifiedCaller, Problem> {
     if connection.listener == ListenerKind::Socket {
-        return Ok(IdentifiedCaller::known(Principal::socket()));
+        return Ok(IdentifiedCaller::of(Principal::socket()));
     }
     if takes_admin_scheme(&api.routes.compat, parts.uri.path())
         && let Some(key) = keys::shown_as_admin(&parts.headers)
@@ -62,10 +62,10 @@ pub(crate) async fn identify(
         return Ok(caller);
     }
     if is_open {
-        return Ok(IdentifiedCaller::known(Principal::anonymous(Scopes::NONE)));
+        return Ok(IdentifiedCaller::of(Principal::anonymous(Scopes::NONE)));
     }
     if is_local(api, connection, parts) && api.is_unclaimed().await {
-        return Ok(IdentifiedCaller::known(Principal::anonymous(Scopes::all())));
+        return Ok(IdentifiedCaller::of(Principal::anonymous(Scopes::all())));
     }
     Err(unknown(
         "show an API key (X-API-Key, Authorization: Bearer or ?api_key=) or log in",
@@ -75,10 +75,10 @@ pub(crate) async fn identify(
 async fn by_key(api: &Api, key: &[u8]) -> Result<IdentifiedCaller, Problem> {
     let digest = digest_of(key);
     if let Some(principal) = keys::holder_of(&api.settings.keys, &digest) {
-        return Ok(IdentifiedCaller::known(principal));
+        return Ok(IdentifiedCaller::of(principal));
     }
     match api.callers.api_key(key).await {
-        Ok(Some(principal)) => Ok(IdentifiedCaller::known(principal)),
+        Ok(Some(principal)) => Ok(IdentifiedCaller::of(principal)),
         Ok(None) | Err(CallersError::None) => Err(unknown("the API key is not valid")),
         Err(error) => Err(error.into()),
     }

@@ -111,16 +111,16 @@ pub(crate) struct ClientParams {
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<ClientParams>,
+    QueryOf(params): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<ClientView>>, Problem> {
-    page_of(&api, tenant, wanted).await.map(axum::Json)
+    page_of(&api, tenant, params).await.map(axum::Json)
 }
 
 /// A page of sessions, each as its line of the list.
 pub(crate) async fn page_of<T: From<ClientInfo>>(
     api: &Api,
     tenant: TenantId,
-    wanted: ClientParams,
+    params: ClientParams,
 ) -> Result<Page<T>, Problem> {
     let ClientParams {
         search,
@@ -129,7 +129,7 @@ pub(crate) async fn page_of<T: From<ClientInfo>>(
         limit,
         cursor,
         total,
-    } = wanted;
+    } = params;
     let list = format!("clients {:?}", (tenant.0, &search, connected, &user));
     let after: Option<(String, u32)> = api.cursors().key(&list, cursor.as_deref())?;
     let query = ClientQuery {

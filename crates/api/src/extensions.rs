@@ -39,7 +39,7 @@ pub(crate) struct OwnDevice(pub(crate) Box<Device>);
 
 /// What the log and the audit say of the caller.
 #[derive(Clone, Debug)]
-pub(crate) struct LoginWaiter(pub(crate) String);
+pub(crate) struct PrincipalName(pub(crate) String);
 
 /// What the audit log has of what a request was about: a JSON object.
 #[derive(Clone, Debug)]

@@ -229,9 +229,9 @@ mod tests {
         assert_eq!(problem.kind(), ProblemKind::Invalid);
         let body = problem.body(None);
         assert!(body.contains(r#""pointer":"/inner/1/limit""#), "{body}");
-        let said = "the body: /inner/1/limit: expected a whole number from 0 on, and found the \
+        let expected = "the body: /inner/1/limit: expected a whole number from 0 on, and found the \
                     text \\\"x\\\"";
-        assert!(body.contains(said), "{body}");
+        assert!(body.contains(expected), "{body}");
     }
 
     #[test]

@@ -23,10 +23,10 @@ pub(crate) fn behind(
         return connection;
     };
     let lines = headers.get_all(FORWARDED_FOR).iter();
-    let said: Vec<&str> = lines
+    let values: Vec<&str> = lines
         .flat_map(|line| line.to_str().unwrap_or_default().split(','))
         .collect();
-    for address in said.into_iter().rev().map(parse) {
+    for address in values.into_iter().rev().map(parse) {
         if !is_proxy(from) {
             break;
         }

@@ -20,7 +20,7 @@ use crate::body::large::BodyReader;
 use crate::caller;
 use crate::caller::known::IdentifiedCaller;
 use crate::connection::{HttpConnection, ListenerKind};
-use crate::extensions::{About, AboutTeam, LoginWaiter, OwnDevice, RequestId, Unchanged};
+use crate::extensions::{About, AboutTeam, OwnDevice, PrincipalName, RequestId, Unchanged};
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::origin;
@@ -106,8 +106,8 @@ async fn check(
     };
     let status = answer.status();
     // Who logs in is known only by the answer.
-    let found = answer.extensions().get::<LoginWaiter>();
-    let name = found.map_or(name, |waiter| waiter.0.clone());
+    let found = answer.extensions().get::<PrincipalName>();
+    let name = found.map_or(name, |principal_name| principal_name.0.clone());
     // What was refused has changed nothing; what failed may have.
     let is_unchanged = answer.extensions().get::<Unchanged>().is_some();
     // Devices say again and again that they are there.
@@ -140,10 +140,10 @@ async fn check(
 
 fn finish(mut answer: Response, taken: Option<RateAnswer>, name: String) -> Response {
     // A limit of the route alone is the nearer one.
-    if let Some(taken) = taken.filter(|_| !rate::is_told(answer.headers())) {
+    if let Some(taken) = taken.filter(|_| !rate::has_limits(answer.headers())) {
         taken.write(answer.headers_mut());
     }
-    answer.extensions_mut().insert(LoginWaiter(name));
+    answer.extensions_mut().insert(PrincipalName(name));
     answer
 }
 

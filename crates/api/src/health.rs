@@ -116,7 +116,7 @@ pub(crate) async fn metrics(
     State(api): State<Api>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if compat_metrics::are_asked_for(&api, &headers) {
+    if compat_metrics::are_requested(&api, &headers) {
         return compat_metrics::metrics(&api).await;
     }
     let format = accepted(&headers);

@@ -276,11 +276,11 @@ mod tests {
             id: &'static str,
             secret: ShownOnce<&'static str>,
         }
-        let made = Made {
+        let created = Made {
             id: "a",
             secret: ShownOnce::new("s3cr3t"),
         };
-        let (answer, kept) = keep(JsonWithSecrets(made).into_response()).await;
+        let (answer, kept) = keep(JsonWithSecrets(created).into_response()).await;
         let given = answer.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(given, r#"{"id":"a","secret":"s3cr3t"}"#);
         let (status, written) = kept.unwrap().written();

@@ -112,7 +112,7 @@ pub(crate) struct PageParams {
 
 impl PageParams {
     /// As pages are asked for.
-    pub(crate) fn asked(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
+    pub(crate) fn paging(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
         (self.limit, self.cursor.as_deref(), self.total)
     }
 }

@@ -75,7 +75,7 @@ pub(crate) async fn lines(
         of.filter_map(|field| line.fields.get(*field))
             .any(|value| value.as_str().is_some_and(|kept| matches_shown(kept, name)))
     };
-    let is_wanted = |line: &LogLine| {
+    let is_match = |line: &LogLine| {
         place(&line.level).is_none_or(|place| place <= least)
             && wanted
                 .client
@@ -89,8 +89,8 @@ pub(crate) async fn lines(
     let limit = page::limit(wanted.limit)?;
     let lines = &logging(&control)?.lines;
     let (items, next) = match wanted.after {
-        Some(after) => lines.after(after, limit, is_wanted),
-        None => lines.last(limit, is_wanted),
+        Some(after) => lines.after(after, limit, is_match),
+        None => lines.last(limit, is_match),
     };
     Ok(Json(LogLinesView { items, next }))
 }

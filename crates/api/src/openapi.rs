@@ -205,13 +205,13 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
             .add("x-scope", scope.name())
             .build();
         operation.extensions.get_or_insert_default().merge(more);
-        let said = operation.description.get_or_insert_default();
-        if !said.is_empty() {
-            said.push_str("\n\n");
+        let description = operation.description.get_or_insert_default();
+        if !description.is_empty() {
+            description.push_str("\n\n");
         }
-        said.push_str(&format!("Scope: `{scope}`."));
+        description.push_str(&format!("Scope: `{scope}`."));
         if let Access::ScopedOrOfTeam(_, of_team) = access {
-            said.push_str(&format!(" Of who sees one team only: `{of_team}`."));
+            description.push_str(&format!(" Of who sees one team only: `{of_team}`."));
         }
     }
     let all = &mut operation.responses.responses;

@@ -131,7 +131,7 @@ impl RateAnswer {
 }
 
 /// Whether an answer has the headers of a limit.
-pub(crate) fn is_told(headers: &HeaderMap) -> bool {
+pub(crate) fn has_limits(headers: &HeaderMap) -> bool {
     headers.contains_key("x-ratelimit-limit")
 }
 

@@ -243,11 +243,11 @@ pub(crate) async fn request(
                 1 => "1 subscriber".to_owned(),
                 count => format!("{count} subscribers"),
             };
-            let asked = format!("the request was for {whom} of {topic:?}, and ");
+            let context = format!("the request was for {whom} of {topic:?}, and ");
             let detail = match &silence.refused {
-                Some(refused) => format!("{asked}{}", refused_text(refused)),
+                Some(refused) => format!("{context}{}", refused_text(refused)),
                 None => format!(
-                    "{asked}no response came on {response_topic:?} within {timeout_ms} ms; GET \
+                    "{context}no response came on {response_topic:?} within {timeout_ms} ms; GET \
                      /api/v1/subscriptions?topic= says who subscribes, GET /api/v1/why?name= \
                      whether one of them is well"
                 ),

@@ -404,9 +404,9 @@ mod tests {
     fn a_deletion_that_is_not_complete_says_why() {
         let of = |outcome| not_deleted(3, outcome);
         assert!(of(DeleteOutcome::Deleted).is_none());
-        let said = |outcome| format!("{:?}", of(outcome));
-        assert!(said(DeleteOutcome::StoreFull).contains("has no room: 3 are deleted"));
-        assert!(said(DeleteOutcome::StoreSilent).contains("did not answer in time"));
+        let words = |outcome| format!("{:?}", of(outcome));
+        assert!(words(DeleteOutcome::StoreFull).contains("has no room: 3 are deleted"));
+        assert!(words(DeleteOutcome::StoreSilent).contains("did not answer in time"));
     }
 
     #[test]

@@ -569,12 +569,12 @@ async fn past(
     let log = api.message_log()?;
     let mut logged = Vec::new();
     for confirmed in [false, true] {
-        let wanted = MessageLogQuery {
+        let query = MessageLogQuery {
             confirmed,
             limit: TRIED_MAX as u32 / 2,
             bytes: PAST_BYTES_MAX,
         };
-        let mut listed = log.list(tenant.0, wanted).await?;
+        let mut listed = log.list(tenant.0, query).await?;
         // The newest comes first there, and those of one millisecond keep their order.
         listed.reverse();
         logged.extend(listed);

@@ -15,7 +15,7 @@ impl Shard {
     /// A client has published: lists it if it is a device.
     #[inline]
     pub(crate) fn note_activity<N: Node>(&mut self, cx: &Cx<'_, N>, session: u32) {
-        if self.noted.active_devices.is_wanted() {
+        if self.noted.active_devices.is_enabled() {
             self.list_active(session, list::round(cx.now.mono_ms));
         }
     }

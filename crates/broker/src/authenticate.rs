@@ -70,7 +70,7 @@ impl Shard {
             step,
         });
         if let Some(method) = &request.authentication_method {
-            let exchange = Exchange::asked(Arc::clone(method));
+            let exchange = Exchange::requested(Arc::clone(method));
             connection.make_rare().exchange = Some(Box::new(exchange));
         }
         let bytes = waiting.bytes();

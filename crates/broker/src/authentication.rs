@@ -168,9 +168,9 @@ pub struct Claim {
 impl Authenticated {
     /// The same, and if it is a refusal, of a client that says this of itself.
     #[must_use]
-    pub fn claimed(mut self, said: Claim) -> Self {
+    pub fn claimed(mut self, claimant: Claim) -> Self {
         if let Self::Refused { claim, .. } = &mut self {
-            *claim = Some(said);
+            *claim = Some(claimant);
         }
         self
     }

@@ -500,11 +500,11 @@ impl Connection {
         let Some(output) = &mut self.output else {
             return Vec::new();
         };
-        let gone = output.unreported_deliveries.iter_mut();
-        let gone = gone
-            .filter_map(|told| told.has_left(count).then_some(()))
+        let written = output.unreported_deliveries.iter_mut();
+        let written = written
+            .filter_map(|delivery| delivery.has_left(count).then_some(()))
             .count();
-        output.unreported_deliveries.drain(..gone).collect()
+        output.unreported_deliveries.drain(..written).collect()
     }
 
     /// QoS 0 messages that leave with the next `count` bytes of the output.

@@ -106,13 +106,13 @@ impl Shard {
         let (request, password, step) = match self.check_connect(cx, index, flags, body) {
             Ok(checked) => checked,
             Err(bad) => {
-                let said = RefusedClient {
+                let refused_client = RefusedClient {
                     version: bad.version,
                     client: None,
                     client_id: bad.client_id,
                     claims: bad.claims,
                 };
-                self.refuse_as(cx, index, said, bad.reason, bad.cause.into());
+                self.refuse_as(cx, index, refused_client, bad.reason, bad.cause.into());
                 return Admission::Here;
             }
         };
@@ -415,13 +415,13 @@ impl Shard {
         reason: ReasonCode,
         why: impl Into<Refusal>,
     ) {
-        let said = RefusedClient {
+        let refused_client = RefusedClient {
             version,
             client: None,
             client_id: None,
             claims: None,
         };
-        self.refuse_as(cx, index, said, reason, why.into());
+        self.refuse_as(cx, index, refused_client, reason, why.into());
     }
 
     /// The CONNECT of this connection has waited for the store for too long.
@@ -430,7 +430,7 @@ impl Shard {
         let limit = self.store.limit();
         let input = self.connections.at(index).input.as_ref();
         let connect = input.and_then(|input| connect_at(&input.bytes));
-        let said = RefusedClient {
+        let refused_client = RefusedClient {
             version: connect.as_ref().map(|connect| connect.version),
             client: None,
             client_id: connect
@@ -439,7 +439,13 @@ impl Shard {
                 .and_then(|connect| claimed_id(connect.client_id, id_bytes)),
             claims: connect.and_then(|connect| claim(connect.user_name)),
         };
-        self.refuse_as(cx, index, said, ReasonCode::ServerUnavailable, limit.into());
+        self.refuse_as(
+            cx,
+            index,
+            refused_client,
+            ReasonCode::ServerUnavailable,
+            limit.into(),
+        );
     }
 
     /// The same, of a client that has said who it is.
@@ -451,13 +457,13 @@ impl Shard {
         reason: ReasonCode,
         why: impl Into<Refusal>,
     ) {
-        let said = RefusedClient {
+        let refused_client = RefusedClient {
             version: Some(client.request.version),
             client: Some(client),
             client_id: None,
             claims: None,
         };
-        self.refuse_as(cx, index, said, reason, why.into());
+        self.refuse_as(cx, index, refused_client, reason, why.into());
     }
 
     /// Writes a CONNACK that refuses the client [MQTT-3.2.2-6], [MQTT-3.2.2-8]; without the Reason
@@ -492,7 +498,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        said: RefusedClient<'_>,
+        refused_client: RefusedClient<'_>,
         reason: ReasonCode,
         why: Refusal,
     ) {
@@ -501,7 +507,7 @@ impl Shard {
             client,
             client_id,
             claims,
-        } = said;
+        } = refused_client;
         self.counters.connects_refused += 1;
         let id = self.connections.id_of(index);
         let address = self.connections.at(index).address();

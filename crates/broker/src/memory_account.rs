@@ -114,11 +114,11 @@ impl MemoryAccount {
 
     /// These bytes are kept. Returns whether the node is to be told so.
     pub(crate) fn notes_kept(&mut self, kept: usize, is_watched: bool) -> bool {
-        let is_told = is_watched || kept.abs_diff(self.kept_noted) >= KEPT_STEP;
-        if is_told {
+        let is_due = is_watched || kept.abs_diff(self.kept_noted) >= KEPT_STEP;
+        if is_due {
             self.kept_noted = kept;
         }
-        is_told
+        is_due
     }
 
     /// Whether parts of the memory are to be set anew.
@@ -129,11 +129,11 @@ impl MemoryAccount {
 
     /// Whether other shards are to be told now that memory is short.
     pub(crate) fn is_shortage_notice_due(&mut self, now_ms: u64) -> bool {
-        let is_told = now_ms >= self.notified_ms + NOTICE_INTERVAL_MS;
-        if is_told {
+        let is_due = now_ms >= self.notified_ms + NOTICE_INTERVAL_MS;
+        if is_due {
             self.notified_ms = now_ms;
         }
-        is_told
+        is_due
     }
 
     /// The same for what is added: with memory spent, what is in the store is not in memory as

@@ -169,9 +169,10 @@ impl Shard {
             }
             return;
         }
-        let wanted = |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
+        let is_subscribed =
+            |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
         for filter in self.filters_of(session) {
-            if !wanted(&filter) && !fault::is(Fault::PartSubscriptionStays) {
+            if !is_subscribed(&filter) && !fault::is(Fault::PartSubscriptionStays) {
                 self.unsubscribe_one(cx, session, &filter);
             }
         }
@@ -445,16 +446,16 @@ impl Shard {
 }
 
 /// Swaps the last two deliveries, if they are for the same part.
-fn swap_last(told: &mut [(PartId, PartEvent)]) {
+fn swap_last(events: &mut [(PartId, PartEvent)]) {
     if let [
         ..,
         (one, PartEvent::Delivery(_)),
         (other, PartEvent::Delivery(_)),
-    ] = told
+    ] = events
         && one == other
     {
-        let last = told.len() - 1;
-        told.swap(last - 1, last);
+        let last = events.len() - 1;
+        events.swap(last - 1, last);
     }
 }
 

@@ -98,13 +98,14 @@ impl Shard {
         let place = self.current_route(cx, publication.tenant, publication.topic);
         let route = &mut self.router.cache.routes[place];
         route.is_within_limits = true;
-        let wanted = route.wanted();
+        let interested_shards = route.interested_shards();
         let fans_out = self.fans_out(place, publication.publisher, publication.payload.len());
         let mut routing = self.buffers.begin_routing(publication, message);
-        let others = wanted.shards & !(1 << self.id.0);
+        let others = interested_shards.shards & !(1 << self.id.0);
         let must_record = retained.is_some() || origin.receipt.is_some();
-        let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
-            || wanted.class.has(InterestClass::KEEPS_QOS0)
+        let durable = interested_shards.class.has(InterestClass::DURABLE)
+            && publication.qos > QoS::AtMostOnce
+            || interested_shards.class.has(InterestClass::KEEPS_QOS0)
                 && self.store.keeps_for_parts(publication.qos, must_record);
         let recorded = durable || must_record;
         routing.recorded = recorded;
@@ -127,7 +128,7 @@ impl Shard {
             self.send_to_shards(cx, others, &mut routing, durable);
         }
         let mut matched = others != 0;
-        if wanted.class.has(InterestClass::LANES) {
+        if interested_shards.class.has(InterestClass::LANES) {
             matched |= self.deliver_to_lanes(cx, &mut routing);
         }
         if fans_out {
@@ -306,7 +307,7 @@ impl Shard {
         had: &[SessionEpoch],
     ) {
         let place = self.current_route(cx, message.tenant(), message.topic());
-        let wanted = self.router.cache.routes[place].wanted();
+        let interested_shards = self.router.cache.routes[place].interested_shards();
         let mut routing = self
             .buffers
             .begin_routing(message.publication(), Some(message.clone()));
@@ -314,7 +315,7 @@ impl Shard {
         if !fault::is(Fault::RoutedAgainToAll) {
             routing.had = had;
         }
-        let others = wanted.shards & !(1 << self.id.0);
+        let others = interested_shards.shards & !(1 << self.id.0);
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, true);
         }
@@ -392,11 +393,12 @@ impl Shard {
         self.counters.routes_walked += 1;
         let route = &mut self.router.cache.routes[place];
         route.epoch = epoch;
-        let (wanted, steps) = cx
+        let (interested_shards, steps) = cx
             .node
             .interest(|interest| interest.interested_shards_in_steps(tenant, topic));
         self.work.add(ROUTE + steps as u64 * NODE);
-        (route.interested, route.interest_class) = (wanted.shards, wanted.class);
+        (route.interested, route.interest_class) =
+            (interested_shards.shards, interested_shards.class);
         if self.parts.lanes.any() {
             let class = self.interest_of_lanes(tenant, topic);
             let route = &mut self.router.cache.routes[place];

@@ -83,8 +83,8 @@ pub fn is_of_name(kept: &str, name: &str) -> bool {
 
 /// Whether a name in what is shown is the one that a reader asks for: by the whole name, or by what
 /// was shown of it.
-pub fn matches_shown(shown: &str, asked: &str) -> bool {
-    shown == asked || is_of_name(shown, asked)
+pub fn matches_shown(shown: &str, name: &str) -> bool {
+    shown == name || is_of_name(shown, name)
 }
 
 /// Digits in groups of three.

@@ -94,7 +94,7 @@ impl DeviceActivity {
             match noted.await {
                 Ok(active) => {
                     for device in active {
-                        tell_active(control, &device);
+                        report_active(control, &device);
                     }
                 }
                 Err(error) => {
@@ -166,20 +166,20 @@ pub async fn keep(
         activity.write(&control, &tables).await;
         if looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
-            if let Err(error) = look_if_wanted(&control, &tables, &activity).await {
+            if let Err(error) = look_if_configured(&control, &tables, &activity).await {
                 warn!(%error, "cannot determine which devices are inactive; retrying");
             }
         }
     }
 }
 
-async fn look_if_wanted(
+async fn look_if_configured(
     control: &Control,
     tables: &Arc<SharedRegistry>,
     activity: &DeviceActivity,
 ) -> Result<(), SharedRegistryError> {
-    let wanted = tables.read(|registry: &mut Registry| Box::pin(registry.has_inactivity()));
-    match wanted.await? {
+    let is_configured = tables.read(|registry: &mut Registry| Box::pin(registry.has_inactivity()));
+    match is_configured.await? {
         true => activity.look(control, tables).await,
         false => Ok(()),
     }
@@ -210,7 +210,7 @@ async fn has_devices(tables: &SharedRegistry, filter: &DeviceFilter) -> bool {
 }
 
 /// Reports that an inactive device has sent something.
-pub(crate) fn tell_active(control: &Control, device: &SilentDevice) {
+pub(crate) fn report_active(control: &Control, device: &SilentDevice) {
     control.silence(TenantId(device.tenant), &device.id, None);
     let last_message_ms = unsigned(device.last_message_ms);
     report_event(control, device, Event::DeviceActive { last_message_ms });

@@ -205,7 +205,7 @@ fn append_firmware(
     for name in names {
         let source = directory.join(&name);
         let file = match File::open(&source) {
-            Err(gone) if gone.kind() == io::ErrorKind::NotFound => continue,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => continue,
             file => file.map_err(error("opening", &source))?,
         };
         let bytes = file.metadata().map_err(error("reading", &source))?.len();

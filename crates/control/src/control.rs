@@ -190,7 +190,7 @@ pub struct Control {
     pub history: History,
     push: Option<Arc<PushState>>,
     /// The receiver of what falls silent: devices without messages.
-    silence_told: OnceLock<SilenceObserver>,
+    silence_observer: OnceLock<SilenceObserver>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
@@ -220,11 +220,11 @@ impl Control {
         });
         let journal = Journal::of_node(&parts.info.command_options, tables, part);
         let shards: Arc<dyn Shards> = Arc::from(parts.shards);
-        let told = Arc::clone(&shards);
+        let observer = Arc::clone(&shards);
         let set_interest = move |interest: Arc<EventInterest>| {
-            for shard in 0..told.count() {
+            for shard in 0..observer.count() {
                 let interest = Arc::clone(&interest);
-                told.send(ShardId(shard), Command::SetEvents(interest));
+                observer.send(ShardId(shard), Command::SetEvents(interest));
             }
         };
         let feed = Feed::new(Box::new(set_interest), parts.events_kept, parts.events);
@@ -243,7 +243,7 @@ impl Control {
             presence: Presence::new(&parts.info.listeners, part),
             history: History::default(),
             push: parts.push,
-            silence_told: OnceLock::new(),
+            silence_observer: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
             health: Health::new(parts.environment_file),
@@ -315,15 +315,15 @@ impl Control {
     }
 
     /// Sets the observer of devices that fall silent.
-    pub fn observe_silence(&self, told: SilenceObserver) {
+    pub fn observe_silence(&self, observer: SilenceObserver) {
         // It is set once, at the start.
-        let _ = self.silence_told.set(told);
+        let _ = self.silence_observer.set(observer);
     }
 
     /// A device has sent nothing for this number of seconds; none: it has sent something again.
     pub(crate) fn silence(&self, tenant: TenantId, device: &str, secs: Option<u32>) {
-        if let Some(told) = self.silence_told.get() {
-            told(tenant, device, secs);
+        if let Some(observer) = self.silence_observer.get() {
+            observer(tenant, device, secs);
         }
     }
 
@@ -425,7 +425,7 @@ impl Control {
     }
 
     /// Sends a command to shard 0.
-    pub fn tell_first(&self, command: Command) {
+    pub fn send_to_first_shard(&self, command: Command) {
         self.shards.send(ShardId(0), command);
     }
 

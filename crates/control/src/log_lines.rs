@@ -87,7 +87,7 @@ const USUAL_BYTES: usize = 64;
 struct Chunk {
     bytes: Vec<u8>,
     /// Bytes of lines that are not kept any more.
-    gone: usize,
+    removed: usize,
     lines: usize,
     /// Microseconds since the Unix epoch, of the first line.
     at_us: u64,
@@ -111,7 +111,7 @@ impl Chunk {
 
     /// Site, time since the first line, and values.
     fn lines(&self) -> impl Iterator<Item = (u32, u64, &[u8])> {
-        let mut rest = &self.bytes[self.gone..];
+        let mut rest = &self.bytes[self.removed..];
         std::iter::from_fn(move || {
             let (length, behind) = rest.split_first_chunk::<4>()?;
             let (site, behind) = behind.split_first_chunk::<4>()?;
@@ -150,7 +150,7 @@ impl LogBuffer {
             None => {
                 let mut chunk = Chunk {
                     bytes: Vec::with_capacity(CHUNK_BYTES.max(length)),
-                    gone: 0,
+                    removed: 0,
                     lines: 0,
                     at_us,
                 };
@@ -187,7 +187,7 @@ impl LogBuffer {
             .next()
             .map(|(.., values)| HEADER_BYTES + values.len());
         let length = length.unwrap_or_default();
-        chunk.gone += length;
+        chunk.removed += length;
         chunk.lines -= 1;
         self.lines -= 1;
         self.bytes -= length;
@@ -220,7 +220,7 @@ impl LogLines {
         &self,
         after: u64,
         limit: usize,
-        is_wanted: impl Fn(&LogLine) -> bool,
+        is_match: impl Fn(&LogLine) -> bool,
     ) -> (Vec<LogLine>, u64) {
         let kept = self.lock();
         let first = kept.last + 1 - kept.lines as u64;
@@ -232,19 +232,19 @@ impl LogLines {
                 break;
             }
             last = number;
-            found.extend(Some(shown(number, line)).filter(&is_wanted));
+            found.extend(Some(shown(number, line)).filter(&is_match));
         }
         (found, last)
     }
 
     /// The last `limit` that are wanted, in order; and the number of the last line.
-    pub fn last(&self, limit: usize, is_wanted: impl Fn(&LogLine) -> bool) -> (Vec<LogLine>, u64) {
+    pub fn last(&self, limit: usize, is_match: impl Fn(&LogLine) -> bool) -> (Vec<LogLine>, u64) {
         let kept = self.lock();
         let numbers = (1..=kept.last).rev();
         let lines: Vec<Logged<'_>> = kept.lines().collect();
         let lines = numbers.zip(lines.into_iter().rev());
         let lines = lines.map(|(number, line)| shown(number, line));
-        let mut found: Vec<LogLine> = lines.filter(&is_wanted).take(limit).collect();
+        let mut found: Vec<LogLine> = lines.filter(&is_match).take(limit).collect();
         found.reverse();
         (found, kept.last)
     }

@@ -179,7 +179,7 @@ impl Logging {
     /// There are too many traces already, or the subject is not a valid Topic Filter; as text.
     pub fn trace(self: &Arc<Self>, subject: Subject, minutes: u32) -> Result<(), String> {
         self.set_trace(subject, Some(now_ms() + u64::from(minutes) * 60_000))?;
-        self.tell_change();
+        self.notify_change();
         self.look_again_in(Duration::from_secs(u64::from(minutes) * 60));
         Ok(())
     }
@@ -192,11 +192,11 @@ impl Logging {
             self.put_traces(&state);
             was_there
         };
-        self.tell_change();
+        self.notify_change();
         was_there
     }
 
-    fn tell_change(&self) {
+    fn notify_change(&self) {
         if let Some(changed) = self.changed.get() {
             changed(self);
         }
@@ -243,7 +243,7 @@ impl Logging {
                 return Err("nothing to change: name a level, an area or a client".to_owned());
             }
         }
-        self.tell_change();
+        self.notify_change();
         if let Some(minutes) = change.minutes {
             self.look_again_in(Duration::from_secs(u64::from(minutes) * 60));
         }
@@ -374,7 +374,7 @@ impl Logging {
         state.end_what_is_over();
         self.put_traces(&state);
         drop(state);
-        self.tell_change();
+        self.notify_change();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

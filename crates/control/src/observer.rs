@@ -54,8 +54,8 @@ impl Observer {
         loop {
             let mut next = Some(self.lanes.next().await.ok_or("the node stops")?);
             let (mut settled, mut deliveries) = (Vec::new(), Vec::new());
-            while let Some(told) = next {
-                match told {
+            while let Some(events) = next {
+                match events {
                     LaneEvent::Delivery(token, delivery) => {
                         deliveries.push(delivery);
                         settled.push((token, PartOutcome::Done));

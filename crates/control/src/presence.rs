@@ -54,7 +54,7 @@ pub struct Noted {
     /// How it is.
     pub client: ClientPresence,
     /// Its status topics say the same, or are not asked for.
-    pub is_told: bool,
+    pub is_reported: bool,
 }
 
 /// Keeps it as long as it lives itself.
@@ -93,12 +93,12 @@ impl PresenceStore for PresenceInMemory {
             client.since_ms = client.last_seen_ms.max(since_ms);
             client.last_seen_ms = client.since_ms;
             why.clone_into(&mut client.why);
-            client.said_goodbye = false;
-            noted.is_told = false;
+            client.sent_disconnect = false;
+            noted.is_reported = false;
         }
-        let untold = all.values().filter(|noted| !noted.is_told);
-        let untold = untold.map(|noted| noted.client.clone()).collect();
-        Box::pin(std::future::ready(Ok(untold)))
+        let unreported = all.values().filter(|noted| !noted.is_reported);
+        let unreported = unreported.map(|noted| noted.client.clone()).collect();
+        Box::pin(std::future::ready(Ok(unreported)))
     }
 
     fn tidy(&self) -> Stored<'_, ()> {

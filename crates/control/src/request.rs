@@ -121,7 +121,7 @@ impl Control {
         let mut part = tokio::time::timeout(SUBSCRIBED_WITHIN, listening)
             .await
             .map_err(|_| RequestError::NotListening("a shard does not answer".to_owned()))??;
-        let told_before = self.journal.last();
+        let last_seq = self.journal.last();
         let outcomes = self.publish(caller, tenant, vec![message]).await?;
         let Some(published) = outcomes.into_iter().next() else {
             return Ok(Requested::Refused(ReasonCode::UnspecifiedError));
@@ -139,7 +139,7 @@ impl Control {
             // Its time is over, or the session was ended.
             Ok(None) | Err(_) => {
                 self.settle_events().await;
-                let refused = self.journal.publish_refused(told_before, tenant, &topic);
+                let refused = self.journal.publish_refused(last_seq, tenant, &topic);
                 let refused = refused.map(Box::new);
                 Requested::Silent(published, Silence { topic, refused })
             }
@@ -210,7 +210,7 @@ async fn response(part: &mut Part, correlation: &[u8], since: Instant) -> Option
         let properties = PublishProperties::from_forwarded(forwarded).ok()?;
         if properties
             .correlation_data
-            .is_none_or(|said| said == correlation)
+            .is_none_or(|data| data == correlation)
         {
             return Some(Response::of(&delivery, &properties, since.elapsed()));
         }

@@ -84,7 +84,7 @@ fn masked_one(text: &str) -> String {
     masked_where(
         text,
         &|name, value| is_called_secret(name) || value.len() >= 12,
-        &is_made_up,
+        &is_generated,
     )
 }
 
@@ -162,7 +162,7 @@ fn masked_path(place: &str, is_secret_part: &dyn Fn(&str) -> bool) -> String {
 }
 
 /// Long, of letters and digits alone, as tokens are.
-fn is_made_up(part: &str) -> bool {
+fn is_generated(part: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     part.len() >= 20
         && part.bytes().all(is_letter)

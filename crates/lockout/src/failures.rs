@@ -474,18 +474,18 @@ mod tests {
             assert!(failures.locked(&attempt(1, "b"), now).is_none(), "{name}");
             failures.failed(&attempt(1, name), LOCKOUT, now);
         }
-        let told = failures.locked(&attempt(1, "b"), now).unwrap();
+        let text = failures.locked(&attempt(1, "b"), now).unwrap();
         assert!(
-            told.contains("from this address, 10.0.0.1, the last for the name y"),
-            "{told}"
+            text.contains("from this address, 10.0.0.1, the last for the name y"),
+            "{text}"
         );
         for address in 2..4 {
             failures.failed(&attempt(address, "a"), LOCKOUT, now);
         }
-        let told = failures.locked(&attempt(9, "a"), now).unwrap();
+        let text = failures.locked(&attempt(9, "a"), now).unwrap();
         assert!(
-            told.contains("for this user name, the last from 10.0.0.3"),
-            "{told}"
+            text.contains("for this user name, the last from 10.0.0.3"),
+            "{text}"
         );
         assert!(failures.locked(&attempt(2, "b"), now).is_none());
         let later = now + LOCKOUT.lasts + Duration::from_secs(1);
@@ -511,8 +511,8 @@ mod tests {
             }
         };
         lock(&mut failures);
-        let told = failures.lockouts(None, now);
-        let shown: Vec<_> = told
+        let lockouts = failures.lockouts(None, now);
+        let shown: Vec<_> = lockouts
             .iter()
             .map(|one| (one.user_name.as_deref(), one.address.as_deref()))
             .collect();
@@ -544,17 +544,17 @@ mod tests {
         for _ in 0..50 {
             failures.failed(&attempt(1, "old"), LOCKOUT, now);
         }
-        let told = failures.locked(&attempt(1, "old"), now).unwrap();
-        assert!(told.contains("from this address, 10.0.0.1"), "{told}");
+        let text = failures.locked(&attempt(1, "old"), now).unwrap();
+        assert!(text.contains("from this address, 10.0.0.1"), "{text}");
         assert!(failures.locked(&attempt(1, "new"), now).is_none());
-        let told = failures.locked_out(now);
+        let locked_out = failures.locked_out(now);
         assert_eq!(
-            (told.now, told.total),
+            (locked_out.now, locked_out.total),
             (2, 2),
             "the name, and it from there"
         );
         assert_eq!(
-            told.some,
+            locked_out.some,
             ["the name old, by 10.0.0.1", "the name old from 10.0.0.1"]
         );
     }
@@ -584,8 +584,8 @@ mod tests {
             realm: Realm(7),
             ..attempt(1, "b")
         };
-        let told = failures.locked(&other, now).unwrap();
-        assert!(told.ends_with("from this address, 10.0.0.1"), "{told}");
+        let text = failures.locked(&other, now).unwrap();
+        assert!(text.ends_with("from this address, 10.0.0.1"), "{text}");
     }
 
     #[test]

@@ -138,7 +138,7 @@ pub fn restore<D: Disk, N: Node>(
         records: RecordBuffer::new(),
         names: EpochNames::default(),
         publishers: Publishers::default(),
-        asked_receipts: HashMap::new(),
+        receipt_requests: HashMap::new(),
         retained_owed: found.retained_owed,
         orphans: Vec::new(),
         error: None,
@@ -326,7 +326,7 @@ struct Restoring<'a, N: Node> {
     names: EpochNames,
     publishers: Publishers,
     /// Sessions of the parts that have asked for receipts of messages.
-    asked_receipts: HashMap<MessageId, Option<SessionAddress>>,
+    receipt_requests: HashMap<MessageId, Option<SessionAddress>>,
     /// As [`RestoreBasis::retained_owed`].
     retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     /// Owners of what belongs to nothing.

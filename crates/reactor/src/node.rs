@@ -337,7 +337,8 @@ mod tests {
         node.set_interest(ShardId(0), TenantId(0), "a/b/#", InterestClass::LIVE);
         assert_ne!(node.interest_epoch(near), before.0);
         assert_eq!(node.interest_epoch(far), before.1);
-        let wanted = |tenant| node.interest(|interest| interest.wanted(tenant, "a/b/c").shards);
+        let wanted =
+            |tenant| node.interest(|interest| interest.interested_shards(tenant, "a/b/c").shards);
         assert_eq!([wanted(TenantId(0)), wanted(TenantId(1))], [1, 0]);
         node.set_interest(ShardId(0), TenantId(0), "#", InterestClass::LIVE);
         assert_ne!(node.interest_epoch(far), before.1);

@@ -532,8 +532,8 @@ async fn remove(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     if tenant.is_some_and(|own| own == 0 || own != i64::from(ban.tenant)) {
         return Err(missing().into());
     }
-    let gone = sqlx::query("DELETE FROM bans WHERE id = $1").bind(id.to_owned());
-    gone.execute(&mut *work.all).await?;
+    let deleted = sqlx::query("DELETE FROM bans WHERE id = $1").bind(id.to_owned());
+    deleted.execute(&mut *work.all).await?;
     let changed = json!({ "kind": ban.kind.word(), "value": ban.value });
     work.audit("ban.remove", ("ban", id), &ban.team, changed)
         .await

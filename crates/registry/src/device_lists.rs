@@ -304,11 +304,11 @@ fn ordered(order: DeviceOrder) -> &'static str {
 async fn count(
     on: &mut AnyConnection,
     engine: Engine,
-    wanted: (&Visibility, &DeviceFilter),
+    selection: (&Visibility, &DeviceFilter),
     online: Online,
 ) -> Result<i64, sqlx::Error> {
     let mut sql = Sql::new(engine, "SELECT COUNT(*) FROM devices WHERE ");
-    conditions(&mut sql, engine, wanted, online);
+    conditions(&mut sql, engine, selection, online);
     sql.count(on).await
 }
 
@@ -350,7 +350,7 @@ async fn read_list(
         sql.push(", ").bind(cursor.number).push(")");
     }
     sql.push(ordered(order)).push(" LIMIT ");
-    sql.bind(page.rows_wanted());
+    sql.bind(page.rows_to_read());
     let rows = sql.all(on).await?;
     let devices: Result<Vec<_>, _> = rows.iter().map(read_device).collect();
     let mut page = page_of(page, devices?, total, |device| Cursor {
@@ -397,11 +397,11 @@ async fn online(on: &mut AnyConnection, filter: &DeviceFilter) -> Result<Online,
 pub(crate) async fn named_by(
     on: &mut AnyConnection,
     engine: Engine,
-    wanted: (&Visibility, &DeviceFilter),
+    selection: (&Visibility, &DeviceFilter),
     limit: i64,
 ) -> Result<Vec<(i64, String, i64)>, Fault> {
     let mut sql = Sql::new(engine, "SELECT number, id, tenant FROM devices WHERE ");
-    conditions(&mut sql, engine, wanted, Online::Many);
+    conditions(&mut sql, engine, selection, Online::Many);
     sql.push(" ORDER BY number LIMIT ").bind(limit);
     let rows = sql.all(on).await?;
     let read = |row: &AnyRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));

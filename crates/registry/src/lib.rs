@@ -52,6 +52,7 @@ mod credentials;
 mod database;
 mod dead_letters;
 mod deleted;
+mod deletions;
 mod device_ids;
 mod device_lists;
 mod device_numbers;
@@ -62,7 +63,6 @@ mod foreign;
 mod foreign_microservice;
 mod foreign_rows;
 mod foreign_telemetry;
-mod gone;
 mod groups;
 mod idempotency;
 mod inactivity;
@@ -118,6 +118,7 @@ pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, RegistrySettings, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
+pub use deletions::{DeletedAccount, TeamDeletion};
 pub use device_ids::RenamedDevice;
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};
 pub use device_numbers::NumberedDevice;
@@ -139,7 +140,6 @@ pub use foreign_rows::UnreadableRow;
 pub use foreign_telemetry::{
     IotFlowPayload, IotFlowRecord, iotflow_record_counts, iotflow_records,
 };
-pub use gone::{DeletedAccount, TeamDeletion};
 pub use groups::{Group, GroupChange, NewGroup};
 pub use idempotency::Claim;
 pub use inactivity::{

@@ -212,7 +212,7 @@ pub(crate) fn first_checksum(engine: Engine) -> Vec<u8> {
 }
 
 /// Versions of all steps.
-pub(crate) fn known() -> impl Iterator<Item = i64> + Clone {
+pub(crate) fn known_versions() -> impl Iterator<Item = i64> + Clone {
     MIGRATIONS.iter().map(|step| step.version)
 }
 
@@ -282,7 +282,7 @@ async fn is_of_this_version(engine: Engine, connection: &mut AnyConnection) -> b
             Err(error) => Err(error),
         },
     };
-    found.is_ok_and(|found| found.into_iter().eq(known()))
+    found.is_ok_and(|found| found.into_iter().eq(known_versions()))
 }
 
 /// The migrations that have been run.

@@ -39,7 +39,7 @@ impl PageRequest {
     }
 
     /// One more, to know whether there is another page.
-    pub(crate) fn rows_wanted(&self) -> i64 {
+    pub(crate) fn rows_to_read(&self) -> i64 {
         self.limit() as i64 + 1
     }
 }
@@ -121,7 +121,7 @@ impl<T> Listed<T> {
             sql.bind(cursor.text);
         }
         sql.push(" ORDER BY ").push(self.key).push(" LIMIT ");
-        sql.bind(page.rows_wanted());
+        sql.bind(page.rows_to_read());
         let rows = sql.all(on).await?;
         let items: Result<Vec<T>, Fault> = rows.iter().map(self.read).collect();
         Ok(page_of(page, items?, total, |item| Cursor {

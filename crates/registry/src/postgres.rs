@@ -143,8 +143,8 @@ pub(crate) async fn prepare_schema(
     }
     look_elsewhere(on).await?;
     let old = old_tables(on, first_checksum).await?;
-    let here = "SET LOCAL search_path = martlet, pg_temp";
-    sqlx::raw_sql(here).execute(&mut *on).await?;
+    let search_path = "SET LOCAL search_path = martlet, pg_temp";
+    sqlx::raw_sql(search_path).execute(&mut *on).await?;
     if !has_schema(on).await? {
         make_schema(on).await?;
     }
@@ -226,17 +226,17 @@ async fn make_schema(on: &mut AnyConnection) -> Result<(), Fault> {
 }
 
 async fn move_from(on: &mut AnyConnection, schema: &str, version: i64) -> Result<(), Fault> {
-    let made = |by: &[(i64, &'static [&'static str])]| {
-        let made = by.iter().filter(|(since, _)| *since <= version);
-        let names = made.flat_map(|(_, names)| names.iter().copied());
+    let statements = |by: &[(i64, &'static [&'static str])]| {
+        let statements = by.iter().filter(|(since, _)| *since <= version);
+        let names = statements.flat_map(|(_, names)| names.iter().copied());
         names.collect::<Vec<_>>()
     };
     let mut sql = String::new();
     let old = quoted(schema);
-    for table in made(MADE_BY).into_iter().chain(["_sqlx_migrations"]) {
+    for table in statements(MADE_BY).into_iter().chain(["_sqlx_migrations"]) {
         sql.push_str(&format!("ALTER TABLE {old}.{table} SET SCHEMA {SCHEMA}; "));
     }
-    for function in made(FUNCTIONS) {
+    for function in statements(FUNCTIONS) {
         sql.push_str(&format!(
             "ALTER FUNCTION {old}.{function} SET SCHEMA {SCHEMA}; "
         ));

@@ -26,13 +26,13 @@ pub struct Presence {
     /// Why it is not connected.
     pub why_offline: String,
     /// It went with a DISCONNECT of its own.
-    pub said_goodbye: bool,
+    pub sent_disconnect: bool,
     /// From where it is, or was.
     pub address: String,
     /// The URL of the listener that it came by.
     pub listener: String,
     /// Its status topics say the same, or are not asked for.
-    pub is_told: bool,
+    pub is_reported: bool,
 }
 
 impl Registry {
@@ -169,10 +169,10 @@ fn read_presence(row: &AnyRow) -> Result<Presence, Fault> {
         since_ms: row.try_get("since_ms")?,
         last_seen_ms: row.try_get("last_seen_ms")?,
         why_offline: row.try_get("why_offline")?,
-        said_goodbye: row.try_get::<i64, _>("said_goodbye")? != 0,
+        sent_disconnect: row.try_get::<i64, _>("said_goodbye")? != 0,
         address: row.try_get("address")?,
         listener: row.try_get("listener")?,
-        is_told: row.try_get::<i64, _>("is_told")? != 0,
+        is_reported: row.try_get::<i64, _>("is_told")? != 0,
     })
 }
 
@@ -196,10 +196,10 @@ async fn write(work: &mut Work<'_>, node: &str, clients: &[Presence]) -> Result<
             sql.push(", ").bind(client.since_ms);
             sql.push(", ").bind(client.last_seen_ms);
             sql.push(", ").bind(clean(&client.why_offline));
-            sql.push(", ").bind(i64::from(client.said_goodbye));
+            sql.push(", ").bind(i64::from(client.sent_disconnect));
             sql.push(", ").bind(clean(&client.address));
             sql.push(", ").bind(clean(&client.listener));
-            sql.push(", ").bind(i64::from(client.is_told));
+            sql.push(", ").bind(i64::from(client.is_reported));
             sql.push(", ").bind(clean(node));
             sql.push(", (SELECT COUNT(*) FROM devices WHERE tenant = ");
             sql.bind(i64::from(client.tenant)).push(" AND id = ");

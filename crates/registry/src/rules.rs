@@ -136,9 +136,9 @@ impl Registry {
     /// The database cannot be read.
     pub async fn rule_devices(
         &mut self,
-        wanted: &[(u32, String)],
+        names: &[(u32, String)],
     ) -> Result<Vec<RuleDevice>, RegistryError> {
-        let named = by_tenant(wanted);
+        let named = by_tenant(names);
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();

@@ -27,15 +27,17 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     pub(crate) fn new() -> Result<Self, RegistryError> {
-        let made = made_up_password();
-        made.map(Self)
+        let password = made_up_password();
+        password
+            .map(Self)
             .map_err(|why| RegistryError::System(why.to_owned()))
     }
 
     /// Letters and digits at random, so many; 16 are the fewest that cannot be guessed.
     pub(crate) fn of_length(length: usize) -> Result<Self, RegistryError> {
-        let made = random_password(length.max(16));
-        made.map(Self)
+        let password = random_password(length.max(16));
+        password
+            .map(Self)
             .map_err(|why| RegistryError::System(why.to_owned()))
     }
 

@@ -259,7 +259,11 @@ pub(super) fn status_of(kind: ProblemKind) -> StatusCode {
 }
 
 /// An error as IoTFlow tells it, with its Content-Type.
-pub(super) fn told(problem: &Problem, request_id: &str, path: &str) -> (HeaderValue, String) {
+pub(super) fn error_answer(
+    problem: &Problem,
+    request_id: &str,
+    path: &str,
+) -> (HeaderValue, String) {
     let extra = problem.extra();
     let heading = extra.heading.unwrap_or_else(|| heading(problem, path));
     let mut body = Map::new();

@@ -87,17 +87,17 @@ impl ErrorForm {
     }
 
     /// Content-Type and body, with the number and the path of the request where the form has them.
-    pub(crate) fn told(
+    pub(crate) fn error_answer(
         self,
         problem: &Problem,
         (request_id, path): (&str, &str),
     ) -> (HeaderValue, String) {
         match self {
             Self::Problem => (CONTENT_TYPE, problem.body(Some(request_id))),
-            Self::Microservice => microservice::told(problem),
-            Self::PanelBroker => panel_broker::told(problem),
-            Self::IotFlow => iotflow::told(problem, request_id, path),
-            Self::DeviceService => device_service::told(problem),
+            Self::Microservice => microservice::error_answer(problem),
+            Self::PanelBroker => panel_broker::error_answer(problem),
+            Self::IotFlow => iotflow::error_answer(problem, request_id, path),
+            Self::DeviceService => device_service::error_answer(problem),
         }
     }
 }

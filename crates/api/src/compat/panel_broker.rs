@@ -12,7 +12,7 @@ use axum::routing::{MethodRouter, get, post};
 use martlet_control::principal::Scope;
 use serde::Serialize;
 
-pub(super) use authentication::told;
+pub(super) use authentication::error_answer;
 
 use super::routes::CompatRoutes;
 use crate::access::Access::{Scoped, ScopedOrLocal};

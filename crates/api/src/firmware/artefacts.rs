@@ -231,18 +231,18 @@ pub(crate) struct ArtefactParams {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<ArtefactParams>,
+    QueryOf(params): QueryOf<ArtefactParams>,
 ) -> Result<Json<Page<FirmwareView>>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
     let filter = FirmwareFilter {
-        name: wanted.name,
-        device_type: wanted.device_type,
+        name: params.name,
+        device_type: params.device_type,
     };
     let of = format!("firmware {visibility:?} {filter:?}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(&api, &of, paging)?;
     let page = firmware_of(&api)?.list(visibility, filter, request).await?;
     Ok(Json(page_of(&api, &of, page, FirmwareView::from)))
 }

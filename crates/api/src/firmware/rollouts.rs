@@ -298,15 +298,15 @@ pub(crate) struct RolloutParams {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<RolloutParams>,
+    QueryOf(params): QueryOf<RolloutParams>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
-    let open = wanted.open == Some(true);
+    let open = params.open == Some(true);
     let of = format!("rollouts {visibility:?} {open}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(&api, &of, paging)?;
     let page = rollouts_of(&api)?.list(visibility, open, request).await?;
     Ok(Json(page_of(&api, &of, page, RolloutView::from)))
 }
@@ -406,18 +406,18 @@ pub(crate) async fn devices(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<RolloutDevicesQuery>,
+    QueryOf(params): QueryOf<RolloutDevicesQuery>,
 ) -> Result<Json<Page<RolloutDeviceView>>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
     let known: Vec<&str> = DeviceState::ALL.iter().map(|one| one.word()).collect();
-    let state = wanted.state.as_deref();
+    let state = params.state.as_deref();
     let state = state.map(|text| word_of_query("state", text, DeviceState::from_word, &known));
     let state = state.transpose()?;
     let of = format!("rollout devices {visibility:?} {id} {state:?}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(&api, &of, paging)?;
     let rollouts = rollouts_of(&api)?;
     let page = rollouts.devices(&api.control, (visibility, id), state, request);
     let page = page.await?;

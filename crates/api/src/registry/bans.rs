@@ -82,12 +82,12 @@ pub(crate) struct WantedBans {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<WantedBans>,
+    QueryOf(params): QueryOf<WantedBans>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
-    let caller = within(&api, caller, wanted.team.as_deref()).await?;
+    let caller = within(&api, caller, params.team.as_deref()).await?;
     let of = format!("bans {:?}", caller.visibility());
-    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let page = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), params.total);
+    let page = page_request(&api, &of, paging)?;
     let page = api.run(caller, PageOfBans { page }).await?;
     Ok(axum::Json(page_of(&api, &of, page, BanView::from)))
 }

@@ -191,15 +191,15 @@ pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<CommandParams>,
+    QueryOf(params): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
-    let filter = wanted.filter()?;
+    let filter = params.filter()?;
     let of = format!("commands {visibility:?} {id} {filter:?}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(&api, &of, paging)?;
     let commands = api.commands()?;
     let page = commands
         .list(visibility, id.into(), filter, request)
@@ -390,14 +390,14 @@ pub(crate) async fn of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<WantedReports>,
+    QueryOf(params): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
     let found = api
         .commands()?
-        .of_group(visibility, id, wanted.id, FLEET_LIMIT);
+        .of_group(visibility, id, params.id, FLEET_LIMIT);
     let (_, reports) = found.await?;
     let items = reports.into_iter().map(FleetReportView::from).collect();
     Ok(axum::Json(FleetReports { items }))
@@ -416,24 +416,24 @@ pub(crate) async fn devices_of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf((id, command)): PathOf<(String, String)>,
-    QueryOf(wanted): QueryOf<CommandParams>,
+    QueryOf(params): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    page_of_fleet(&api, caller, (Some(id), command), wanted).await
+    page_of_fleet(&api, caller, (Some(id), command), params).await
 }
 
 async fn page_of_fleet(
     api: &Api,
     caller: Caller,
     (group, id): (Option<String>, String),
-    wanted: CommandParams,
+    params: CommandParams,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    let visibility = within(api, caller, wanted.team.as_deref())
+    let visibility = within(api, caller, params.team.as_deref())
         .await?
         .visibility();
-    let filter = wanted.filter()?;
+    let filter = params.filter()?;
     let of = format!("commands of many {visibility:?} {group:?} {id} {filter:?}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(api, &of, paging)?;
     let commands = api.commands()?;
     let page = commands.of_fleet(visibility, (group, id), filter, request);
     let view = |command| CommandView::new(commands, command);
@@ -527,14 +527,14 @@ pub(crate) struct WantedReports {
 pub(crate) async fn to_many(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<WantedReports>,
+    QueryOf(params): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
     let found = api
         .commands()?
-        .of_filters(visibility, wanted.id, FLEET_LIMIT);
+        .of_filters(visibility, params.id, FLEET_LIMIT);
     let items = found
         .await?
         .into_iter()
@@ -555,7 +555,7 @@ pub(crate) async fn devices_of_many(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(command): PathOf<String>,
-    QueryOf(wanted): QueryOf<CommandParams>,
+    QueryOf(params): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    page_of_fleet(&api, caller, (None, command), wanted).await
+    page_of_fleet(&api, caller, (None, command), params).await
 }

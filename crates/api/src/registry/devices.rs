@@ -371,13 +371,13 @@ impl DeviceParams {
 
     /// What the list is, for its cursors.
     fn list(&self, scope: &martlet_registry::Visibility) -> String {
-        let asked = Self {
+        let paging = Self {
             limit: None,
             cursor: None,
             total: None,
             ..self.clone()
         };
-        format!("devices {scope:?} {asked:?}")
+        format!("devices {scope:?} {paging:?}")
     }
 }
 
@@ -567,14 +567,14 @@ impl DeviceChangeBody {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<DeviceParams>,
+    QueryOf(params): QueryOf<DeviceParams>,
 ) -> Result<axum::Json<Page<DeviceView>>, Problem> {
-    wanted.check_list()?;
-    let filter = wanted.filter(&api, &caller).await?;
-    let order = wanted.order()?;
-    let of = wanted.list(&caller.visibility());
-    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let request = page_request(&api, &of, asked)?;
+    params.check_list()?;
+    let filter = params.filter(&api, &caller).await?;
+    let order = params.order()?;
+    let of = params.list(&caller.visibility());
+    let paging = (params.limit, params.cursor.as_deref(), params.total);
+    let request = page_request(&api, &of, paging)?;
     let page = PageOfDevices {
         filter,
         order,

@@ -77,7 +77,7 @@ impl From<ApiKey> for KeyView {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<PageParams>,
+    QueryOf(params): QueryOf<PageParams>,
 ) -> Result<axum::Json<Page<KeyView>>, Problem> {
     let mut all = Vec::new();
     if caller.sees_all() {
@@ -106,7 +106,7 @@ pub(crate) async fn list(
         let found = tables.run(caller, ListApiKeys).await?;
         all.extend(found.into_iter().map(KeyView::from));
     }
-    let page = page_of_all(&api, "keys", all, |key| &key.id, wanted.asked())?;
+    let page = page_of_all(&api, "keys", all, |key| &key.id, params.paging())?;
     Ok(axum::Json(page))
 }
 

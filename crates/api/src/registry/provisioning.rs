@@ -85,12 +85,12 @@ impl From<ProvisioningKey> for ProvisioningKeyView {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<PageParams>,
+    QueryOf(params): QueryOf<PageParams>,
 ) -> Result<axum::Json<Page<ProvisioningKeyView>>, Problem> {
     let found = api.run(caller, ListProvisioningKeys).await?;
     let all = found.into_iter().map(ProvisioningKeyView::from);
-    let (all, asked) = (all.collect(), wanted.asked());
-    let page = page_of_all(&api, "provisioning keys", all, |key| &key.id, asked)?;
+    let (all, paging) = (all.collect(), params.paging());
+    let page = page_of_all(&api, "provisioning keys", all, |key| &key.id, paging)?;
     Ok(axum::Json(page))
 }
 

@@ -71,13 +71,13 @@ fn answer(status: StatusCode, team: Team) -> Response {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<WantedUsers>,
+    QueryOf(params): QueryOf<WantedUsers>,
 ) -> Result<axum::Json<Page<TeamView>>, Problem> {
-    let deleted = wanted.is_deleted();
+    let deleted = params.is_deleted();
     let found = api.run(caller, ListTeams { deleted }).await?;
     let all: Vec<TeamView> = found.into_iter().map(TeamView::from).collect();
     let of = format!("teams {deleted}");
-    let page = page_of_all(&api, &of, all, |team| &team.id, wanted.asked())?;
+    let page = page_of_all(&api, &of, all, |team| &team.id, params.paging())?;
     Ok(axum::Json(page))
 }
 
@@ -126,7 +126,7 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let found = api.run(caller, FindTeam { team: id }).await?;
     let version = version(found.revision);
-    Ok(version.unless_known(&headers, axum::Json(TeamView::from(found))))
+    Ok(version.unless_unchanged(&headers, axum::Json(TeamView::from(found))))
 }
 
 /// What is to be different; what is not named stays.

@@ -112,7 +112,12 @@ pub(crate) async fn store(
     let stored = stored.map_err(|error: StoreError| match error.reason() {
         Some(reason) => {
             let path = format!("POST /api/v1/devices/{id}/telemetry");
-            telemetry.reject(device.tenant, &path, Some(&id), (reason, error.told()));
+            telemetry.reject(
+                device.tenant,
+                &path,
+                Some(&id),
+                (reason, error.caller_text()),
+            );
             Problem::from(error).recorded()
         }
         None => error.into(),

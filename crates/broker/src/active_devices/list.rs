@@ -16,7 +16,7 @@ const UNIT_BITS: u32 = 12;
 #[derive(Debug, Default)]
 pub(crate) struct ActiveDeviceList {
     /// Somebody asks for them.
-    is_wanted: bool,
+    is_enabled: bool,
     listed: ActiveDevices,
 }
 
@@ -29,14 +29,14 @@ pub(crate) fn round(mono_ms: u64) -> u8 {
 impl ActiveDeviceList {
     /// Somebody asks for the list.
     #[inline]
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.is_wanted
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.is_enabled
     }
 
     /// Whether a device has published since it logged in; none: it is no device, or nobody asks for
     /// the list.
     pub(crate) fn has_published(&self, permit: &Permit) -> Option<bool> {
-        let is_listed = self.is_wanted && permit.identity.is_device;
+        let is_listed = self.is_enabled && permit.identity.is_device;
         is_listed.then_some(permit.listed_in_round != 0)
     }
 
@@ -52,7 +52,7 @@ impl ActiveDeviceList {
 
     /// Takes the devices out. From the first call on they are listed.
     pub(crate) fn take(&mut self) -> ActiveDevices {
-        self.is_wanted = true;
+        self.is_enabled = true;
         core::mem::take(&mut self.listed)
     }
 }

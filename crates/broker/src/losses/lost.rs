@@ -48,7 +48,7 @@ impl LossNotice {
     }
 }
 
-/// [`Losses::told`] has a bit for each.
+/// [`Losses::reported`] has a bit for each.
 const _: () = assert!(DROP_REASONS <= u16::BITS as usize);
 
 /// What a session or a share group did not get. Most have none of this.
@@ -62,7 +62,7 @@ pub(crate) struct Losses {
     /// Those of them that were not told yet.
     unreported: [u64; DROP_REASONS],
     /// Reasons that were told, a bit each: more is told later.
-    told: u16,
+    reported: u16,
     /// The bound that the queue was at when it dropped messages last.
     pub(crate) queue_limit: Option<Limit>,
 }
@@ -107,19 +107,19 @@ impl Losses {
     /// From now on more for this reason is told later; false if it was so before.
     pub(crate) fn begin(&mut self, reason: DropReason) -> bool {
         let bit = 1 << reason as u16;
-        let begins = self.told & bit == 0;
-        self.told |= bit;
+        let begins = self.reported & bit == 0;
+        self.reported |= bit;
         begins
     }
 
     /// Whether more for this reason is told later.
     pub(crate) fn has_begun(&self, reason: DropReason) -> bool {
-        self.told & 1 << reason as u16 != 0
+        self.reported & 1 << reason as u16 != 0
     }
 
     /// What is dropped for this reason next is told at once.
     pub(crate) fn end(&mut self, reason: DropReason) {
-        self.told &= !(1 << reason as u16);
+        self.reported &= !(1 << reason as u16);
     }
 
     /// Number of messages that are told now.

@@ -35,7 +35,7 @@ impl Shard {
         while scan.next < end && bytes < STEP_BYTES {
             let place = scan.next;
             if let Some(session) = self.sessions.look_at(place) {
-                if self.matches_shown(session, &scan.query, &mut text) {
+                if self.matches_query(session, &scan.query, &mut text) {
                     scan.found(session, self.sessions.id_of(place));
                 }
                 if scan.query.search.is_some() {
@@ -72,7 +72,7 @@ impl Shard {
         Step::Done(Answer::Clients(page), RecordNumber(0))
     }
 
-    fn matches_shown(&self, session: &Session, query: &ClientQuery, text: &mut String) -> bool {
+    fn matches_query(&self, session: &Session, query: &ClientQuery, text: &mut String) -> bool {
         let is_there = session.connection().is_some();
         let mut without = query.without.iter();
         query.tenant.is_none_or(|tenant| tenant == session.tenant)

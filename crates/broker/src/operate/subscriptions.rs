@@ -96,7 +96,7 @@ impl Shard {
             return self.answer_operator(cx, request, answer, record);
         }
         let pending = PendingSubAck {
-            asked: SubscribeOrigin::Operator { request, codes },
+            origin: SubscribeOrigin::Operator { request, codes },
             record,
             missing,
         };

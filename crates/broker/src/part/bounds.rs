@@ -24,7 +24,7 @@ pub(crate) struct PartQueue {
     /// It was not attached by then.
     pub(super) is_given_up: bool,
     /// What the part has been told last.
-    pub(super) told: PartQueueState,
+    pub(super) reported: PartQueueState,
 }
 
 impl PartQueue {
@@ -32,7 +32,7 @@ impl PartQueue {
     /// for each bound.
     pub(super) fn notify_from_bytes(&self, bytes_max: u64) -> u64 {
         let near = bytes_max / 4 * 3;
-        match self.told.bytes_max == bytes_max && self.told.bytes >= near {
+        match self.reported.bytes_max == bytes_max && self.reported.bytes >= near {
             true => u64::MAX,
             false => near,
         }

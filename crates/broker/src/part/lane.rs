@@ -71,19 +71,20 @@ impl Shard {
         for filter in self.filters_of(session) {
             self.unsubscribe_one(cx, session, &filter);
         }
-        let wanted = |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
+        let is_subscribed =
+            |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
         let mut given_up = Vec::new();
         if let Some(lane) = self.parts.lanes.of_mut(id) {
-            let gone = lane
+            let removed = lane
                 .subscriptions
-                .extract_if(.., |one| !wanted(&one.filter));
-            given_up.extend(gone.map(|one| one.number));
+                .extract_if(.., |one| !is_subscribed(&one.filter));
+            given_up.extend(removed.map(|one| one.number));
         }
         for number in given_up {
             self.append_of_lane(cx, session, |epoch| Record::Unsubscribed { epoch, number });
         }
-        let asked = spec.subscriptions.iter();
-        let granted = asked.map(|one| {
+        let requested = spec.subscriptions.iter();
+        let granted = requested.map(|one| {
             let is_possible = one.retain_handling == RetainHandling::DoNotSend;
             let parsed = SubscriptionFilter::parse(&one.filter);
             let is_possible = is_possible && parsed.is_ok_and(|found| found.share_name.is_none());
@@ -112,10 +113,10 @@ impl Shard {
         let Some(lane) = self.parts.lanes.of_mut(id) else {
             return;
         };
-        let mut known = lane.subscriptions.iter();
-        let known = known.find(|one| *one.filter == *filter);
-        let before = known.map(|one| (one.number, one.identifier));
-        if before.is_some_and(|(_, known)| known == identifier) {
+        let mut existing = lane.subscriptions.iter();
+        let existing = existing.find(|one| *one.filter == *filter);
+        let before = existing.map(|one| (one.number, one.identifier));
+        if before.is_some_and(|(_, existing)| existing == identifier) {
             return;
         }
         let state = self.sessions.at(session);
@@ -269,11 +270,11 @@ impl Shard {
             && Some(oldest) > part.run
         {
             part.run = Some(oldest);
-            let told = PartEvent::Run {
+            let event = PartEvent::Run {
                 oldest,
                 is_present: oldest == run,
             };
-            cx.effects.parts.push((part.id, told));
+            cx.effects.parts.push((part.id, event));
         }
     }
 }

@@ -54,7 +54,7 @@ impl Shard {
             holds_for_memory: false,
             attach_by_ms: None,
             is_given_up: false,
-            told: PartQueueState::default(),
+            reported: PartQueueState::default(),
         };
         if self.parts.queues.insert(id, queue).is_none() {
             self.look_at_queue_later(cx, id, LOOKED_AT_EVERY_MS);
@@ -285,7 +285,7 @@ impl Shard {
         };
         state.holds = queue.holds;
         if let Some(part) = attached
-            && core::mem::replace(&mut queue.told, state) != state
+            && core::mem::replace(&mut queue.reported, state) != state
         {
             cx.effects.parts.push((part, PartEvent::Queue(state)));
         }

@@ -309,7 +309,7 @@ impl Route {
         }
     }
 
-    pub(super) fn wanted(&self) -> InterestedShards {
+    pub(super) fn interested_shards(&self) -> InterestedShards {
         InterestedShards {
             shards: self.interested,
             class: self.interest_class,

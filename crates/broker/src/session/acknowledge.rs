@@ -408,8 +408,8 @@ impl Shard {
 
     fn end_record_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
         // What a share group lent and was not taken has its record there.
-        let here = entry.ticket().is_none_or(|ticket| ticket.taken);
-        if here && entry.recorded() {
+        let has_own_record = entry.ticket().is_none_or(|ticket| ticket.taken);
+        if has_own_record && entry.recorded() {
             self.entry_ended(cx, index, entry.id(), entry.why());
         }
     }

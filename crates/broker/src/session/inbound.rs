@@ -157,15 +157,15 @@ impl Shard {
         packet_id: PacketId,
     ) {
         let session = self.sessions.at(id.index);
-        let known = session.receipts.release(packet_id);
+        let was_held = session.receipts.release(packet_id);
         let mut record = session.receipts.released();
-        if known && session.durable && !fault::is(Fault::ReleaseNotRecorded) {
+        if was_held && session.durable && !fault::is(Fault::ReleaseNotRecorded) {
             let epoch = session.epoch;
             record = self.append(cx, Record::Released { epoch, packet_id });
             let receipts = &mut self.sessions.at(id.index).receipts;
             receipts.set_released(record);
         }
-        let reason = if known {
+        let reason = if was_held {
             ReasonCode::Success
         } else {
             ReasonCode::PacketIdentifierNotFound
@@ -460,7 +460,7 @@ impl Shard {
         self.work.add(RETAINED_CHANGE);
         if publication.payload.is_empty() {
             let (tenant, topic) = (publication.tenant, publication.topic);
-            if !cx.node.retained(|store| store.knows(tenant, topic)) {
+            if !cx.node.retained(|store| store.has_topic(tenant, topic)) {
                 return RetainedChange::Absent;
             }
             let held = self.copy(publication);
@@ -634,8 +634,8 @@ impl Shard {
         let seed = self.seed.clone();
         let connection = self.connections.at(index);
         let Some(topic) = publish.topic else {
-            let known = connection.topic_of_alias(publish);
-            return known.map(Some).ok_or(PacketError::protocol(
+            let topic = connection.topic_of_alias(publish);
+            return topic.map(Some).ok_or(PacketError::protocol(
                 "Topic Alias not set before",
                 "MQTT-3.3.2-7",
             ));

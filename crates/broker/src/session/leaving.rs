@@ -72,8 +72,13 @@ impl Shard {
         for entry in queue.take_shared() {
             self.abandon(cx, index, entry, false, Fault::ShareReturnLostUnsent);
         }
-        let is_told = self.is_drop_observed(index, "") || self.observers.wants.any(Wants::TOPICS);
-        let one_by_one = if is_told { DROPS_NOTIFIED_AT_END } else { 0 };
+        let is_observed_drop =
+            self.is_drop_observed(index, "") || self.observers.wants.any(Wants::TOPICS);
+        let one_by_one = if is_observed_drop {
+            DROPS_NOTIFIED_AT_END
+        } else {
+            0
+        };
         for entry in queue.take_all().take(one_by_one) {
             self.abandon(cx, index, entry, false, Fault::ShareReturnLostUnsent);
         }

@@ -209,14 +209,14 @@ impl Permit {
             return Err(RefusalCause::ServerTopic.into());
         }
         let rules = &self.identity.rules;
-        self.told(rules.topic(action, topic, names))
+        self.check(rules.topic(action, topic, names))
     }
 
     pub(crate) fn may_subscribe(&self, filter: &str, names: Names<'_>) -> Result<(), Refusal> {
-        self.told(self.identity.rules.filter(filter, names))
+        self.check(self.identity.rules.filter(filter, names))
     }
 
-    fn told(&self, decision: RuleDecision) -> Result<(), Refusal> {
+    fn check(&self, decision: RuleDecision) -> Result<(), Refusal> {
         if decision.allowed {
             return Ok(());
         }

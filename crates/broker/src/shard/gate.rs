@@ -167,9 +167,9 @@ impl Shard {
     pub(super) fn answers_balance(&self) -> bool {
         let gated = self.store.gate.iter().filter_map(Gated::answer);
         let pending = self.subscribing.subacks.iter();
-        let pending = pending.filter_map(|pending| match &pending.asked {
+        let pending = pending.filter_map(|pending| match &pending.origin {
             SubscribeOrigin::Client { connection, .. } => {
-                Some((*connection, pending.asked.bytes()))
+                Some((*connection, pending.origin.bytes()))
             }
             _ => None,
         });

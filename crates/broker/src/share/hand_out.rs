@@ -570,14 +570,14 @@ impl Shard {
                 self.notify_queue_losses_later(cx, owner, limit);
             }
             let queue = &mut self.groups.slab[index as usize].queue;
-            let gone = match oldest && fits {
+            let oldest_entry = match oldest && fits {
                 true => queue.take_oldest(),
                 false => None,
             };
-            let Some(gone) = gone else {
+            let Some(oldest_entry) = oldest_entry else {
                 return self.drop_taken(cx, index, &Taken::Held(entry), DropReason::QueueFull);
             };
-            self.drop_taken(cx, index, &gone, DropReason::QueueFull);
+            self.drop_taken(cx, index, &oldest_entry, DropReason::QueueFull);
         }
         let group = &mut self.groups.slab[index as usize];
         group.queue.push_back(entry, window);

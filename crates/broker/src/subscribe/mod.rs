@@ -88,16 +88,16 @@ impl Granted {
 impl Shard {
     /// A share group knows its member now; the last answer sends the SUBACK.
     pub(crate) fn joined<N: Node>(&mut self, cx: &mut Cx<'_, N>, token: usize) {
-        let Some(PendingSubAck { asked, record, .. }) = self.subscribing.subacks.joined(token)
+        let Some(PendingSubAck { origin, record, .. }) = self.subscribing.subacks.joined(token)
         else {
             return;
         };
-        if let SubscribeOrigin::Client { connection, .. } = &asked
+        if let SubscribeOrigin::Client { connection, .. } = &origin
             && let Some(connection) = self.connections.get_mut(*connection)
         {
-            connection.remove_answer_bytes(asked.bytes());
+            connection.remove_answer_bytes(origin.bytes());
         }
-        match asked {
+        match origin {
             SubscribeOrigin::Client {
                 connection,
                 packet_id,
@@ -225,13 +225,13 @@ impl Shard {
             };
         }
         let shared = parsed.share_name.is_some();
-        let known = self.existing_number(session, requested.filter, shared);
-        if known.is_none()
+        let existing = self.existing_number(session, requested.filter, shared);
+        if existing.is_none()
             && let Some(limit) = self.no_room_for_subscription(session, requested.filter)
         {
             return Granted::beyond(ReasonCode::QuotaExceeded, limit);
         }
-        let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
+        let wants_retained = !shared && wants_retained(v5, requested, existing.is_none());
         let bridge = terms.bridge;
         let options = &requested.options;
         let no_local = terms.no_local(requested);
@@ -241,7 +241,7 @@ impl Shard {
             true => all.next_shared_number(),
             false => Some(all.next_number()),
         };
-        let Some(number) = known.or_else(|| next(&mut state.subscriptions)) else {
+        let Some(number) = existing.or_else(|| next(&mut state.subscriptions)) else {
             return Granted::refused(ReasonCode::QuotaExceeded);
         };
         // What an older one of the same filter is still owed comes all the same.
@@ -281,7 +281,7 @@ impl Shard {
         }
         let owed = wants_retained.then_some(is_owed);
         self.enter_granted(cx, session, &subscription, owed);
-        self.note_retain_handling(session, v5, requested, known.is_none());
+        self.note_retain_handling(session, v5, requested, existing.is_none());
         Granted {
             reason,
             limit: None,

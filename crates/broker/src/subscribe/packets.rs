@@ -144,7 +144,7 @@ impl Shard {
             return self.answer_subscribe(cx, index, packet_id, &half.codes, half.why, record);
         }
         let connection = self.connections.id_of(index);
-        let asked = SubscribeOrigin::Client {
+        let origin = SubscribeOrigin::Client {
             connection,
             packet_id,
             codes: half.codes,
@@ -154,19 +154,19 @@ impl Shard {
             None => {
                 let missing = joining;
                 let pending = PendingSubAck {
-                    asked,
+                    origin,
                     record,
                     missing,
                 };
                 self.insert_pending_suback(pending);
             }
             Some(token) => {
-                let bytes = asked.bytes();
+                let bytes = origin.bytes();
                 self.subscribing.subacks.add_expected(token, joining);
                 if self
                     .subscribing
                     .subacks
-                    .set_all_requested(token, asked, record)
+                    .set_all_requested(token, origin, record)
                 {
                     self.connections.at(index).add_answer_bytes(bytes);
                 }
@@ -184,7 +184,7 @@ impl Shard {
             Some(token) => self.subscribing.subacks.add_expected(token, joining),
             None if joining > 0 => {
                 let pending = PendingSubAck {
-                    asked: SubscribeOrigin::Unfinished,
+                    origin: SubscribeOrigin::Unfinished,
                     record: RecordNumber(0),
                     missing: joining + 1,
                 };
@@ -198,10 +198,10 @@ impl Shard {
 
     /// Keeps an answer that waits for share groups.
     pub(crate) fn insert_pending_suback(&mut self, pending: PendingSubAck) -> usize {
-        if let SubscribeOrigin::Client { connection, .. } = &pending.asked
+        if let SubscribeOrigin::Client { connection, .. } = &pending.origin
             && let Some(connection) = self.connections.get_mut(*connection)
         {
-            connection.add_answer_bytes(pending.asked.bytes());
+            connection.add_answer_bytes(pending.origin.bytes());
         }
         self.subscribing.subacks.insert(pending)
     }

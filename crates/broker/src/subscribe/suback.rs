@@ -25,7 +25,7 @@ impl PendingSubAcks {
 
     /// Keeps an answer; its token.
     pub(crate) fn insert(&mut self, pending: PendingSubAck) -> usize {
-        self.bytes += pending.asked.bytes();
+        self.bytes += pending.origin.bytes();
         self.all.insert(pending)
     }
 
@@ -41,14 +41,14 @@ impl PendingSubAcks {
     pub(crate) fn set_all_requested(
         &mut self,
         token: usize,
-        asked: SubscribeOrigin,
+        origin: SubscribeOrigin,
         record: RecordNumber,
     ) -> bool {
         let Some(pending) = self.all.get_mut(token) else {
             return false;
         };
-        self.bytes += asked.bytes();
-        (pending.asked, pending.record) = (asked, record);
+        self.bytes += origin.bytes();
+        (pending.origin, pending.record) = (origin, record);
         true
     }
 
@@ -60,7 +60,7 @@ impl PendingSubAcks {
             return None;
         }
         let pending = self.all.remove(token);
-        self.bytes -= pending.asked.bytes();
+        self.bytes -= pending.origin.bytes();
         Some(pending)
     }
 
@@ -103,7 +103,7 @@ impl PendingSubAcks {
 /// An answer to SUBSCRIBE that waits for share groups.
 #[derive(Debug)]
 pub(crate) struct PendingSubAck {
-    pub(crate) asked: SubscribeOrigin,
+    pub(crate) origin: SubscribeOrigin,
     pub(crate) record: RecordNumber,
     pub(crate) missing: u32,
 }

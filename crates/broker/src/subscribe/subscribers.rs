@@ -186,8 +186,8 @@ impl Subscribers {
             Self::Nobody => {}
             Self::One(_) => *self = Self::Nobody,
             Self::More(crowd) => {
-                let gone = crowd.list.swap_remove(slot as usize);
-                crowd.uncount(&gone);
+                let removed = crowd.list.swap_remove(slot as usize);
+                crowd.uncount(&removed);
                 if let [last] = crowd.list.as_slice() {
                     *self = Self::One(*last);
                 }

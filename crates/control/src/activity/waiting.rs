@@ -120,7 +120,7 @@ impl UnwrittenActivity {
     /// Takes out up to `most` that may be written now.
     pub(super) fn take_due(&mut self, now: Instant, most: usize) -> Vec<MessageTimes> {
         let mut due = Vec::new();
-        let mut gone_bytes = 0;
+        let mut freed_bytes = 0;
         self.devices.retain(|(tenant, id), noted| {
             if due.len() < most && noted.is_due(now) {
                 due.push(MessageTimes {
@@ -136,10 +136,10 @@ impl UnwrittenActivity {
                 };
             }
             let is_done = noted.is_done(now);
-            gone_bytes += if is_done { id.len() } else { 0 };
+            freed_bytes += if is_done { id.len() } else { 0 };
             !is_done
         });
-        self.id_bytes -= gone_bytes;
+        self.id_bytes -= freed_bytes;
         due
     }
 

@@ -128,11 +128,12 @@ impl Alarms {
         &self,
         key: AlarmKey,
         device: Option<String>,
-        told: (Severity, String),
+        message: (Severity, String),
         (is_bad, for_ms): (bool, i64),
     ) {
         if self.settings.watches_node {
-            let input = AlarmInput::of_node(key, device, told, (is_bad, for_ms), now_signed_ms());
+            let input =
+                AlarmInput::of_node(key, device, message, (is_bad, for_ms), now_signed_ms());
             self.observe(input);
         }
     }

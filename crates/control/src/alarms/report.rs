@@ -23,7 +23,7 @@ impl Alarms {
         loop {
             let next = lock(&self.unreported).pop_front();
             let Some(change) = next else { return };
-            self.tell_readers(&change);
+            self.notify_readers(&change);
             match self.publish(publisher, &change).await {
                 Ok(()) => self.notifications.published(),
                 Err(why) => {
@@ -38,7 +38,7 @@ impl Alarms {
         }
     }
 
-    fn tell_readers(&self, change: &AlarmChange) {
+    fn notify_readers(&self, change: &AlarmChange) {
         let alarm = &change.alarm;
         let notice = AlarmNotice {
             id: alarm.id,

@@ -41,7 +41,7 @@ impl Inner {
     /// A client that shows a provisioning key as its password.
     pub(super) async fn applicant_by_key(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         policy: &Policy,
         last_revocation: u64,
         key: &[u8],
@@ -61,7 +61,7 @@ impl Inner {
             return refused_for(ReasonCode::BadUserNameOrPassword, why);
         };
         match check(key).await {
-            Ok(id) => policy.applicant(asked, last_revocation, Some(&id)),
+            Ok(id) => policy.applicant(request, last_revocation, Some(&id)),
             Err(KeyFault::NotValid(cause, why)) => refused_for(
                 ReasonCode::BadUserNameOrPassword,
                 Refusal::operators_only(cause, why),
@@ -73,16 +73,16 @@ impl Inner {
 
 impl Policy {
     /// Whether a client without any credentials is accepted as an applicant.
-    pub(super) fn takes_applicants(&self, asked: &Authentication) -> bool {
-        let discovery = asked.listener.discovery.as_ref();
-        asked.listener.payload_api_key
+    pub(super) fn takes_applicants(&self, request: &Authentication) -> bool {
+        let discovery = request.listener.discovery.as_ref();
+        request.listener.payload_api_key
             || discovery.is_some_and(|discovery| discovery.key_in_payload)
     }
 
     /// An applicant, with the id of the provisioning key that it has shown, if any.
     pub(super) fn applicant(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         last_revocation: u64,
         key: Option<&str>,
     ) -> Authenticated {
@@ -90,7 +90,7 @@ impl Policy {
             None => APPLICANT.to_owned(),
             Some(id) => format!("{APPLICANT}/{id}"),
         };
-        let listener = &asked.listener;
+        let listener = &request.listener;
         let discovery = listener.discovery.as_deref();
         // Old firmware, which shows its key in each message, stays connected.
         let bounds = discovery.filter(|_| key.is_some() || !listener.payload_api_key);
@@ -102,7 +102,7 @@ impl Policy {
         }
         Authenticated::Accepted {
             identity: Identity {
-                tenant: asked.realm.tenant(),
+                tenant: request.realm.tenant(),
                 user_name: Some(user_name.into()),
                 realm: Realm::OWN_RULES,
                 rules: discovery.filter(may_register).map_or_else(

@@ -38,7 +38,7 @@ impl AuthenticationChain {
         password: &str,
     ) -> Elsewhere {
         let policy = self.policy();
-        let mut asked = Authentication {
+        let mut request = Authentication {
             connection: ConnectionId {
                 index: 0,
                 generation: 0,
@@ -59,11 +59,11 @@ impl AuthenticationChain {
             waiter: LoginWaiter::default(),
             step: None,
         };
-        policy.settle_tenant(&mut asked);
-        let found = self.settle_elsewhere(&asked, &policy).await;
+        policy.settle_tenant(&mut request);
+        let found = self.settle_elsewhere(&request, &policy).await;
         match found {
             Authenticated::Accepted { identity, .. } => {
-                Elsewhere::Accepted(numbers_of(&policy, &asked, &identity))
+                Elsewhere::Accepted(numbers_of(&policy, &request, &identity))
             }
             Authenticated::Refused {
                 reason: ReasonCode::ServerUnavailable,
@@ -76,17 +76,17 @@ impl AuthenticationChain {
 
     async fn settle_elsewhere(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         policy: &Arc<Policy>,
     ) -> Authenticated {
-        let name = asked.user_name.as_deref();
-        if let Some(why) = policy.banned(asked.realm.tenant(), &asked.client_id, name, None) {
+        let name = request.user_name.as_deref();
+        if let Some(why) = policy.banned(request.realm.tenant(), &request.client_id, name, None) {
             return refused_for(ReasonCode::Banned, why);
         }
         let attempt = LoginAttempt {
-            realm: asked.realm,
+            realm: request.realm,
             address: None,
-            user_name: asked.user_name.clone(),
+            user_name: request.user_name.clone(),
             is_proved: false,
         };
         let (known, slot_request) = {
@@ -99,7 +99,7 @@ impl AuthenticationChain {
         let decided = (SourceSelection::OwnSources, known);
         let (found, _) = self
             .0
-            .find_out(asked, policy, decided, &attempt, &slot_request)
+            .find_out(request, policy, decided, &attempt, &slot_request)
             .await;
         // Revoked while it was looked for.
         match Arc::ptr_eq(policy, &self.policy()) || self.0.lock().revoked == known {
@@ -134,8 +134,8 @@ impl AuthenticationChain {
 }
 
 /// Numbers of who was let in.
-fn numbers_of(policy: &Policy, asked: &Authentication, identity: &Identity) -> LoginNumbers {
-    let shown = asked.user_name.as_deref().unwrap_or_default();
+fn numbers_of(policy: &Policy, request: &Authentication, identity: &Identity) -> LoginNumbers {
+    let shown = request.user_name.as_deref().unwrap_or_default();
     let name = identity.user_name.as_deref().unwrap_or_default();
     let tables = policy.tables();
     tables.map_or_else(LoginNumbers::default, |tables| {

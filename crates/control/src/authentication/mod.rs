@@ -99,7 +99,7 @@ struct Inner {
     state: Mutex<State>,
     digester: Digester,
     /// For verifiers of unknown names.
-    made_up_key: [u8; 32],
+    fake_verifier_key: [u8; 32],
     /// Where verifiers are looked for.
     hashing: Hashing,
     /// For one login to the panel after the other.
@@ -118,7 +118,7 @@ struct State {
     /// Questions under way, with all who wait for the answer.
     asking: HashMap<Digest, Asking>,
     /// Counter of the questions.
-    asked: u64,
+    last_number: u64,
     waiting: usize,
     /// Bytes of the questions under way.
     waiting_bytes: usize,
@@ -176,7 +176,7 @@ impl AuthenticationChain {
         let digester = Digester::new(key);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Inner {
-            made_up_key: digester.key_for(b"made-up verifiers"),
+            fake_verifier_key: digester.key_for(b"made-up verifiers"),
             hashing: Hashing::new(cores),
             logins: Slots::new(1),
             uses: OnceLock::new(),
@@ -186,7 +186,7 @@ impl AuthenticationChain {
                 verified,
                 failures,
                 asking: HashMap::new(),
-                asked: 0,
+                last_number: 0,
                 waiting: 0,
                 waiting_bytes: 0,
                 waiting_bytes_max,
@@ -206,33 +206,33 @@ impl AuthenticationChain {
     /// Asks who a client is. Does not block: what is known is answered at once, on this thread.
     pub fn ask(
         &self,
-        mut asked: Authentication,
+        mut request: Authentication,
         answer: impl FnOnce(Authenticated) + Send + 'static,
     ) {
-        let address = asked.address.map(|(address, _)| address);
+        let address = request.address.map(|(address, _)| address);
         let policy = self.policy();
-        let is_applicant = provisioning_key::shown_key(&asked).is_some();
+        let is_applicant = provisioning_key::shown_key(&request).is_some();
         if is_applicant {
             // Wrong keys count for the address: the name is nobody's yet.
-            asked.user_name = None;
+            request.user_name = None;
         }
-        let shown = match asked.step {
-            None if !is_applicant => policy.settle_tenant(&mut asked),
+        let shown = match request.step {
+            None if !is_applicant => policy.settle_tenant(&mut request),
             _ => None,
         };
         // Whose a client is that proves it in steps is known when it has named itself.
-        if let Some(step) = &asked.step {
-            return self.prove(&asked, step, Box::new(answer));
+        if let Some(step) = &request.step {
+            return self.prove(&request, step, Box::new(answer));
         }
-        let name = asked.user_name.as_deref();
-        let tenant = asked.realm.tenant();
-        let claim = claim_of(asked.realm, shown.as_ref().or(asked.user_name.as_ref()));
+        let name = request.user_name.as_deref();
+        let tenant = request.realm.tenant();
+        let claim = claim_of(request.realm, shown.as_ref().or(request.user_name.as_ref()));
         let answer = move |found: Authenticated| answer(found.claimed(claim));
-        if let Some(why) = policy.banned(tenant, &asked.client_id, name, address) {
+        if let Some(why) = policy.banned(tenant, &request.client_id, name, address) {
             return answer(refused_for(ReasonCode::Banned, why));
         }
         let mut state = self.0.lock();
-        if !asked.listener.authenticate && !state.policy.realms.contains_key(&asked.realm) {
+        if !request.listener.authenticate && !state.policy.realms.contains_key(&request.realm) {
             // Nothing but a ban keeps it out. Its identity is not looked at.
             let last_revocation = state.revoked;
             drop(state);
@@ -242,28 +242,31 @@ impl AuthenticationChain {
                 data: None,
             });
         }
-        if asked.user_name.is_none() && asked.password.is_none() && asked.certificate.is_none() {
+        if request.user_name.is_none()
+            && request.password.is_none()
+            && request.certificate.is_none()
+        {
             let (policy, last_revocation) = (Arc::clone(&state.policy), state.revoked);
             drop(state);
-            return answer(policy.anonymous(&asked, last_revocation));
+            return answer(policy.anonymous(&request, last_revocation));
         }
-        let digest = self.0.digester.of(&asked);
+        let digest = self.0.digester.of(&request);
         if let Some(verified) = state.verified.get(&digest, Instant::now()) {
             drop(state);
             return answer(verified);
         }
         let attempt = LoginAttempt {
-            realm: asked.realm,
+            realm: request.realm,
             address,
-            user_name: asked.user_name.clone(),
+            user_name: request.user_name.clone(),
             // TLS has seen to it that the certificate is the client's: there is nothing to guess.
-            is_proved: asked.certificate.is_some() && asked.password.is_none(),
+            is_proved: request.certificate.is_some() && request.password.is_none(),
         };
         if let Some(why) = state.failures.refusal(&attempt, Instant::now()) {
             drop(state);
             return answer(refused_for(ReasonCode::ConnectionRateExceeded, why));
         }
-        let bytes = bytes_of(&asked);
+        let bytes = bytes_of(&request);
         let is_known = state.failures.is_at_home(&attempt, Instant::now());
         let (waiting_max, bytes_max) = room(is_known, state.waiting_bytes_max);
         if state.waiting >= waiting_max || state.waiting_bytes + bytes > bytes_max {
@@ -271,20 +274,19 @@ impl AuthenticationChain {
             return answer(Authenticated::failed(too_many_wait()));
         }
         state.waiting += 1;
-        let number = state.asked + 1;
-        let waiter: (LoginWaiter, AnswerLogin) = (asked.waiter.clone(), Box::new(answer));
+        let number = state.last_number + 1;
+        let waiter: (LoginWaiter, AnswerLogin) = (request.waiter.clone(), Box::new(answer));
         match state.asking.entry(digest) {
             Entry::Occupied(mut others) => others.get_mut().waiting.push(waiter),
             Entry::Vacant(first) => {
-                let client =
-                    self.client_mark(asked.realm, asked.user_name.as_deref(), &asked.client_id);
+                let client = self.client_mark(request.realm, name, &request.client_id);
                 first.insert(Asking {
                     number,
                     client,
                     is_forgotten: false,
                     waiting: vec![waiter],
                 });
-                state.asked = number;
+                state.last_number = number;
                 state.waiting_bytes += bytes;
                 let decided_by = (Arc::clone(&state.policy), state.revoked);
                 let slot_request = self.slot_request(&state, &attempt, digest, number);
@@ -296,7 +298,7 @@ impl AuthenticationChain {
                     bytes,
                 };
                 drop(state);
-                self.find_out(question, decided_by, asked, attempt, slot_request);
+                self.find_out(question, decided_by, request, attempt, slot_request);
             }
         }
     }
@@ -317,9 +319,9 @@ impl AuthenticationChain {
             };
             let mut state = inner.lock();
             let is_locked = state.failures.locked(&asks, Instant::now()).is_some();
-            let gone = state.take_gone(&digest, number);
+            let removed = state.take_abandoned(&digest, number);
             drop(state);
-            gone.is_none() && !is_locked
+            removed.is_none() && !is_locked
         };
         SlotRequest {
             is_wanted: Some(Arc::new(is_wanted)),
@@ -331,14 +333,14 @@ impl AuthenticationChain {
         &self,
         question: LoginQuestion,
         (policy, last_revocation): (Arc<Policy>, u64),
-        asked: Authentication,
+        request: Authentication,
         attempt: LoginAttempt,
         slot_request: SlotRequest,
     ) {
         self.0.runtime.spawn(async move {
             let decided = (SourceSelection::AllSources, last_revocation);
             let inner = &question.inner;
-            let found = inner.find_out(&asked, &policy, decided, &attempt, &slot_request);
+            let found = inner.find_out(&request, &policy, decided, &attempt, &slot_request);
             let found = found.await;
             question.answer(found, &policy);
         });
@@ -351,23 +353,23 @@ impl AuthenticationChain {
         // Without the lock: there may be a hundred thousand users.
         let old = self.policy();
         policy.inherit(&old);
-        let gone = old.no_longer_valid(&policy);
-        self.put_policy(policy, gone)
+        let removed = old.no_longer_valid(&policy);
+        self.put_policy(policy, removed)
     }
 
     fn put_policy(
         &self,
         policy: Arc<Policy>,
-        gone: Vec<(Realm, RevokedClients)>,
+        removed: Vec<(Realm, RevokedClients)>,
     ) -> Vec<Revocation> {
-        let gone = gone.into_iter().map(|(realm, whose)| {
+        let removed = removed.into_iter().map(|(realm, whose)| {
             let reason = policy.revoked_for(realm, &whose);
             (realm, whose, reason)
         });
-        let gone = gone.collect();
+        let removed = removed.collect();
         let mut state = self.0.lock();
         state.policy = policy;
-        state.revoke(gone)
+        state.revoke(removed)
     }
 
     /// From now on the bans and teams of these tables apply, against which no login is checked.
@@ -386,31 +388,31 @@ impl AuthenticationChain {
     ) -> (Arc<Policy>, Vec<Revocation>) {
         let old = self.policy();
         let policy = Arc::new(old.with_tables(tables));
-        let gone = old.gone_from_tables(&policy, names);
-        (Arc::clone(&policy), self.put_policy(policy, gone))
+        let removed = old.removed_from_tables(&policy, names);
+        (Arc::clone(&policy), self.put_policy(policy, removed))
     }
 
     /// Refreshes what changes elsewhere, such as the keys of a server. Returns the revocations for
     /// all shards.
     pub async fn refresh(&self) -> Vec<Revocation> {
         let policy = self.policy();
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         for (realm, chain) in &policy.realms {
             for source in &chain.sources {
                 let Some(refreshing) = source.refresh() else {
                     continue;
                 };
                 let whose = refreshing.await.into_iter();
-                gone.extend(whose.map(|whose| (*realm, whose)));
+                removed.extend(whose.map(|whose| (*realm, whose)));
             }
         }
-        match gone.is_empty() {
+        match removed.is_empty() {
             true => Vec::new(),
             false => {
                 let reason = RevocationReason::Credentials;
-                let gone = gone.into_iter();
-                let gone = gone.map(|(realm, whose)| (realm, whose, reason));
-                self.0.lock().revoke(gone.collect())
+                let removed = removed.into_iter();
+                let removed = removed.map(|(realm, whose)| (realm, whose, reason));
+                self.0.lock().revoke(removed.collect())
             }
         }
     }
@@ -501,7 +503,7 @@ fn refusal_step(hash_time: Duration) -> Duration {
 }
 
 /// How long an answer waits until the step has ended.
-fn until_told(step: Duration, past: Duration) -> Duration {
+fn until_answered(step: Duration, past: Duration) -> Duration {
     let past = past.as_micros() % step.as_micros();
     step - Duration::from_micros(past as u64)
 }
@@ -526,41 +528,41 @@ fn claim_of(realm: Realm, user_name: Option<&Arc<str>>) -> Claim {
 }
 
 /// Bytes that a question takes while it waits.
-fn bytes_of(asked: &Authentication) -> usize {
-    let password = asked
+fn bytes_of(request: &Authentication) -> usize {
+    let password = request
         .password
         .as_ref()
         .map_or(0, |password| password.bytes().len());
-    let name = asked.user_name.as_ref().map_or(0, |name| name.len());
-    let certificate = asked.certificate.as_ref().map_or(0, |found| found.len());
-    512 + asked.client_id.len() + name + password + certificate
+    let name = request.user_name.as_ref().map_or(0, |name| name.len());
+    let certificate = request.certificate.as_ref().map_or(0, |found| found.len());
+    512 + request.client_id.len() + name + password + certificate
 }
 
 impl Inner {
     /// Asks the sources. What is wrong counts, and is answered later.
     async fn find_out(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         policy: &Policy,
         decided: (SourceSelection, u64),
         attempt: &LoginAttempt,
         slot_request: &SlotRequest,
     ) -> Decided {
         let begun = Instant::now();
-        let (found, limit) = match provisioning_key::shown_key(asked) {
+        let (found, limit) = match provisioning_key::shown_key(request) {
             Some(key) => (
-                self.applicant_by_key(asked, policy, decided.1, key).await,
+                self.applicant_by_key(request, policy, decided.1, key).await,
                 // It may be revoked at any time, and is shown once.
                 Some(Duration::ZERO),
             ),
-            None => policy.decide(asked, decided, slot_request).await,
+            None => policy.decide(request, decided, slot_request).await,
         };
-        self.write_first_use(asked, &found, policy).await;
+        self.write_first_use(request, &found, policy).await;
         let (found, wait) = self.lock().judge(found, attempt, policy);
         let wait = match is_wrong(&found) {
             true => {
-                let step = refusal_step(policy.hash_time(asked, slot_request).await);
-                wait.max(until_told(step, begun.elapsed()))
+                let step = refusal_step(policy.hash_time(request, slot_request).await);
+                wait.max(until_answered(step, begun.elapsed()))
             }
             false => wait,
         };
@@ -572,7 +574,7 @@ impl Inner {
     /// added the device and asks again is not given another secret after that.
     async fn write_first_use(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         found: &Authenticated,
         policy: &Policy,
     ) {
@@ -582,7 +584,7 @@ impl Inner {
         let (Proof::DeviceToken, Some(name), Some(secret), Some(tables), Some(write)) = (
             identity.proof,
             &identity.user_name,
-            &asked.password,
+            &request.password,
             policy.tables(),
             self.uses.get(),
         ) else {
@@ -648,9 +650,12 @@ impl Drop for LoginQuestion {
 
 impl State {
     /// Forgets what was verified. Returns the revocations for all shards.
-    fn revoke(&mut self, gone: Vec<(Realm, RevokedClients, RevocationReason)>) -> Vec<Revocation> {
+    fn revoke(
+        &mut self,
+        removed: Vec<(Realm, RevokedClients, RevocationReason)>,
+    ) -> Vec<Revocation> {
         self.verified.clear();
-        self.revoked += u64::from(!gone.is_empty());
+        self.revoked += u64::from(!removed.is_empty());
         let number = self.revoked;
         let revocation = |(realm, whose, reason)| Revocation {
             realm,
@@ -658,7 +663,7 @@ impl State {
             number,
             reason,
         };
-        gone.into_iter().map(revocation).collect()
+        removed.into_iter().map(revocation).collect()
     }
 
     /// What is answered, which counts, and how long that is to wait.
@@ -685,7 +690,7 @@ impl State {
     }
 
     /// The same, if all who asked it have gone.
-    fn take_gone(
+    fn take_abandoned(
         &mut self,
         digest: &Digest,
         number: u64,
@@ -694,8 +699,8 @@ impl State {
         let asking = asking.filter(|asking| asking.number == number);
         let is_wanted =
             |asking: &Asking| asking.waiting.iter().any(|(waiter, _)| !waiter.has_ended());
-        let has_ended = !asking.is_some_and(is_wanted);
-        has_ended.then(|| self.take_waiting(digest, number))
+        let is_abandoned = !asking.is_some_and(is_wanted);
+        is_abandoned.then(|| self.take_waiting(digest, number))
     }
 }
 

@@ -83,7 +83,7 @@ pub struct Policy {
     pub scram: bool,
     /// What salts of names that nobody has are made of, if they are to be the same after a restart,
     /// as those of others are.
-    pub made_up_key: Option<[u8; 32]>,
+    pub fake_verifier_key: Option<[u8; 32]>,
     /// The tables, if no login is checked against them: their bans and teams apply all the same.
     pub idle_tables: Option<Arc<Snapshot>>,
     /// The rights of an unknown client: none.
@@ -104,17 +104,21 @@ impl Policy {
                 lasts: Duration::from_secs(60),
             },
             scram: false,
-            made_up_key: None,
+            fake_verifier_key: None,
             idle_tables: None,
             nobody,
         }
     }
 
     /// A client without credentials.
-    pub(super) fn anonymous(&self, asked: &Authentication, last_revocation: u64) -> Authenticated {
-        let realm = asked.realm;
+    pub(super) fn anonymous(
+        &self,
+        request: &Authentication,
+        last_revocation: u64,
+    ) -> Authenticated {
+        let realm = request.realm;
         match self.realms.get(&realm) {
-            Some(chain) if asked.listener.allow_anonymous => Authenticated::Accepted {
+            Some(chain) if request.listener.allow_anonymous => Authenticated::Accepted {
                 identity: Identity {
                     tenant: realm.tenant(),
                     realm,
@@ -124,7 +128,9 @@ impl Policy {
                 last_revocation,
                 data: None,
             },
-            Some(_) if self.takes_applicants(asked) => self.applicant(asked, last_revocation, None),
+            Some(_) if self.takes_applicants(request) => {
+                self.applicant(request, last_revocation, None)
+            }
             _ => {
                 let detail = "it has no credentials, and anonymous clients are rejected";
                 Authenticated::refused(Refusal::operators_only(RefusalCause::NoCredentials, detail))
@@ -135,11 +141,11 @@ impl Policy {
     /// Asks one after the other.
     pub(super) async fn decide(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         (which, last_revocation): (SourceSelection, u64),
         slot_request: &SlotRequest,
     ) -> Decided {
-        let chain = self.realms.get(&asked.realm);
+        let chain = self.realms.get(&request.realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
         let sources = match which {
             SourceSelection::AllSources => Cow::Borrowed(sources),
@@ -150,35 +156,36 @@ impl Policy {
         };
         if sources.is_empty() {
             // A name without any proof is none.
-            return (self.anonymous(asked, last_revocation), None);
+            return (self.anonymous(request, last_revocation), None);
         }
         let mut limit = None;
         for source in &*sources {
-            let (found, most) = source.look(asked, slot_request).await.with_limit();
+            let (found, most) = source.look(request, slot_request).await.with_limit();
             limit = most.or(limit);
-            if let Some(found) = self.judge(asked, last_revocation, (&sources, &**source), found) {
+            if let Some(found) = self.judge(request, last_revocation, (&sources, &**source), found)
+            {
                 return (found, limit);
             }
         }
-        (self.stranger(asked, slot_request, &sources).await, limit)
+        (self.stranger(request, slot_request, &sources).await, limit)
     }
 
     /// What a finding of a source comes to; none: the next source is asked.
     fn judge(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         last_revocation: u64,
         (sources, source): (&[Arc<dyn CredentialSource>], &dyn CredentialSource),
         found: LookupResult,
     ) -> Option<Authenticated> {
-        let realm = self.realms.get(&asked.realm);
-        let banned = |name| self.banned(asked.realm.tenant(), &asked.client_id, name, None);
+        let realm = self.realms.get(&request.realm);
+        let banned = |name| self.banned(request.realm.tenant(), &request.client_id, name, None);
         Some(match found {
             LookupResult::Known(identity) => {
                 let name = identity.user_name.as_deref().unwrap_or_default();
                 let mut all = sources.iter();
                 let admits =
-                    |source: &Arc<dyn CredentialSource>| source.admits(name, &asked.client_id);
+                    |source: &Arc<dyn CredentialSource>| source.admits(name, &request.client_id);
                 if let Some(why) = all.find_map(|source| admits(source).err()) {
                     return Some(Authenticated::refused(why));
                 }
@@ -190,10 +197,10 @@ impl Policy {
                     return Some(Authenticated::refused(why));
                 }
                 let tables = realm.and_then(tables_of);
-                let tenant = asked.realm.tenant().0;
+                let tenant = request.realm.tenant().0;
                 let holder = tables.map_or(0, |tables| tables.holder(tenant, name));
                 let is_device = tables.is_some_and(|tables| tables.is_device(tenant, name));
-                let owns_client_id = is_device && *asked.client_id == *name;
+                let owns_client_id = is_device && *request.client_id == *name;
                 let sessions_max = tables.map_or(0, |tables| tables.sessions_max(tenant, name));
                 Authenticated::Accepted {
                     identity: Identity {
@@ -207,7 +214,7 @@ impl Policy {
                     data: None,
                 }
             }
-            LookupResult::Wrong(why) => bad_credentials(mistaken_key::named(asked, why)),
+            LookupResult::Wrong(why) => bad_credentials(mistaken_key::named(request, why)),
             LookupResult::NotNow(why) => Authenticated::refused(why),
             LookupResult::Failed(why) => {
                 let detail = format!("{}: {}", source.name(), why.detail());
@@ -220,20 +227,20 @@ impl Policy {
     /// The answer to a client that no source knows.
     async fn stranger(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         slot_request: &SlotRequest,
         sources: &[Arc<dyn CredentialSource>],
     ) -> Authenticated {
         let mut all = sources.iter();
-        if asked.user_name.is_some()
-            && !could_be_device(sources, asked)
-            && let Some(pretending) = all.find_map(|source| source.pretend(asked, slot_request))
+        if request.user_name.is_some()
+            && !could_be_device(sources, request)
+            && let Some(pretending) = all.find_map(|source| source.pretend(request, slot_request))
         {
             pretending.await;
         }
-        let tables = self.tables_at(asked.realm);
-        let named = tables.zip(asked.user_name.as_deref());
-        let tenant = asked.realm.tenant().0;
+        let tables = self.tables_at(request.realm);
+        let named = tables.zip(request.user_name.as_deref());
+        let tenant = request.realm.tenant().0;
         let numbered = named.and_then(|(tables, name)| tables.device_numbered(tenant, name));
         let why = match numbered {
             None => unknown_user(sources),
@@ -242,24 +249,24 @@ impl Policy {
                 Refusal::operators_only(RefusalCause::WrongSecret, detail).about(&**id)
             }
         };
-        bad_credentials(mistaken_key::named(asked, why))
+        bad_credentials(mistaken_key::named(request, why))
     }
 
     /// How long a hash of a password takes at present; zero if none is worked out in this realm.
     /// The first call works one out.
     pub(super) async fn hash_time(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         slot_request: &SlotRequest,
     ) -> Duration {
-        let chain = self.realms.get(&asked.realm);
+        let chain = self.realms.get(&request.realm);
         let mut sources = chain.into_iter().flat_map(|chain| &chain.sources);
         let found = sources.find_map(|source| Some((source, source.hashing()?)));
         let Some((source, hashing)) = found else {
             return Duration::ZERO;
         };
         if hashing.lately().is_none()
-            && let Some(pretending) = source.pretend(asked, slot_request)
+            && let Some(pretending) = source.pretend(request, slot_request)
         {
             pretending.await;
         }
@@ -426,26 +433,26 @@ impl Policy {
 
     /// As [`Policy::tenant_of`], by everything that a client shows; the answer is its name in the
     /// tenant, where something else than its CONNECT says it.
-    pub(super) fn settle_tenant(&self, asked: &mut Authentication) -> Option<Arc<str>> {
+    pub(super) fn settle_tenant(&self, request: &mut Authentication) -> Option<Arc<str>> {
         if self
-            .tables_at(asked.realm)
+            .tables_at(request.realm)
             .is_none_or(|tables| tables.tenants().next().is_none())
         {
             return None;
         }
-        if let Some(name) = asked.user_name.clone() {
-            let (realm, name) = self.tenant_of(asked.realm, &name);
-            if realm != asked.realm {
-                (asked.realm, asked.user_name) = (realm, Some(name.into()));
+        if let Some(name) = request.user_name.clone() {
+            let (realm, name) = self.tenant_of(request.realm, &name);
+            if realm != request.realm {
+                (request.realm, request.user_name) = (realm, Some(name.into()));
                 return None;
             }
         }
-        let chain = self.realms.get(&asked.realm);
+        let chain = self.realms.get(&request.realm);
         let mut sources = chain.into_iter().flat_map(|chain| &chain.sources);
-        let shown = sources.find_map(|source| source.name_shown(asked))?;
-        let (realm, name) = self.tenant_of(asked.realm, &shown);
-        let is_elsewhere = realm != asked.realm;
-        asked.realm = realm;
+        let shown = sources.find_map(|source| source.name_shown(request))?;
+        let (realm, name) = self.tenant_of(request.realm, &shown);
+        let is_elsewhere = realm != request.realm;
+        request.realm = realm;
         is_elsewhere.then(|| name.into())
     }
 
@@ -516,8 +523,8 @@ pub(super) fn is_named_as_device(
 
 /// Whether a client logs in like a device, with an unknown name: it costs the same as a wrong
 /// secret of a device, so that neither time nor load tells which ids exist.
-fn could_be_device(sources: &[Arc<dyn CredentialSource>], asked: &Authentication) -> bool {
-    let is_named_so = asked.user_name.as_deref() == Some(&*asked.client_id);
+fn could_be_device(sources: &[Arc<dyn CredentialSource>], request: &Authentication) -> bool {
+    let is_named_so = request.user_name.as_deref() == Some(&*request.client_id);
     is_named_so && sources.iter().any(|source| source.tables().is_some())
 }
 

@@ -94,18 +94,18 @@ impl Slots {
         if !slot_request.is_wanted() {
             return None;
         }
-        let told = {
+        let granted = {
             let mut lines = self.lock();
             if lines.free > 0 {
                 lines.free -= 1;
                 return Some(Slot(Some(self.clone())));
             }
-            let (go, told) = oneshot::channel();
+            let (go, granted) = oneshot::channel();
             let slot_request = slot_request.clone();
             lines.push(Waiter { slot_request, go });
-            told
+            granted
         };
-        told.await.ok()
+        granted.await.ok()
     }
 
     /// A turn has ended.
@@ -247,11 +247,11 @@ mod tests {
     #[tokio::test]
     async fn who_has_gone_is_left_out() {
         let is_there = Arc::new(AtomicBool::new(false));
-        let gone = SlotRequest {
+        let abandoned = SlotRequest {
             is_wanted: Some(Arc::new(move || is_there.load(Ordering::SeqCst))),
             ..slot_request(1, false)
         };
-        let all = [("gone", gone), ("there", slot_request(1, false))];
+        let all = [("gone", abandoned), ("there", slot_request(1, false))];
         assert_eq!(order(&all).await, ["there"]);
         // Nor does a turn get lost with who waits for it.
         let turns = Slots::new(1);

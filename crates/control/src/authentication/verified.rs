@@ -53,23 +53,23 @@ impl Digester {
 
     /// Makes the digest of everything that an answer may depend on, each with its length. So no two
     /// sets of credentials have the same input.
-    pub(super) fn of(&self, asked: &Authentication) -> Digest {
+    pub(super) fn of(&self, request: &Authentication) -> Digest {
         let mut context = hmac::Context::with_key(&self.0);
-        let password = asked.password.as_ref().map(Password::bytes);
+        let password = request.password.as_ref().map(Password::bytes);
         // All of the listener that an answer depends on.
-        let listener = &asked.listener;
+        let listener = &request.listener;
         context.update(&listener.realm.0.to_be_bytes());
-        context.update(&asked.realm.0.to_be_bytes());
+        context.update(&request.realm.0.to_be_bytes());
         context.update(&[
             u8::from(listener.allow_anonymous),
             u8::from(listener.authenticate),
         ]);
         let parts = [
             Some(listener.name.as_bytes()),
-            Some(asked.client_id.as_bytes()),
-            asked.user_name.as_ref().map(|name| name.as_bytes()),
+            Some(request.client_id.as_bytes()),
+            request.user_name.as_ref().map(|name| name.as_bytes()),
             password,
-            asked.certificate.as_deref(),
+            request.certificate.as_deref(),
         ];
         for part in parts {
             let len = part.map_or(u64::MAX, |part| part.len() as u64);

@@ -217,8 +217,8 @@ fn answer_of(body: &Value) -> Result<CommandAnswer, &'static str> {
             Some(percent.ok_or("progress is not a number from 0 to 100")? as u8)
         }
     };
-    let said = ["result", "message", "error"].map(|name| body.get(name));
-    let result = match said.into_iter().flatten().next() {
+    let members = ["result", "message", "error"].map(|name| body.get(name));
+    let result = match members.into_iter().flatten().next() {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),

@@ -39,8 +39,8 @@ pub(crate) struct Posts {
     client_id: &'static str,
     session_expiry_secs: u32,
     filters: Vec<String>,
-    told_to: UnboundedSender<PartEvents>,
-    told: UnboundedReceiver<PartEvents>,
+    sender: UnboundedSender<PartEvents>,
+    receiver: UnboundedReceiver<PartEvents>,
 }
 
 impl Posts {
@@ -51,15 +51,15 @@ impl Posts {
         session_expiry_secs: u32,
         filters: Vec<String>,
     ) -> Self {
-        let (told_to, told) = unbounded_channel();
+        let (sender, receiver) = unbounded_channel();
         Self {
             lines: HashMap::new(),
             last: 0,
             client_id,
             session_expiry_secs,
             filters,
-            told_to,
-            told,
+            sender,
+            receiver,
         }
     }
 
@@ -89,7 +89,7 @@ impl Posts {
         let outlet = Outlet {
             tenant,
             attachment: self.last,
-            to: self.told_to.clone(),
+            to: self.sender.clone(),
         };
         let line = control.shards.attach(spec, Box::new(outlet));
         let line = AnswerPart {
@@ -145,12 +145,12 @@ impl Posts {
 
     /// What a part is told next. Nothing is lost if the future is dropped.
     pub(crate) async fn next(&mut self) -> Option<PartEvents> {
-        self.told.recv().await
+        self.receiver.recv().await
     }
 
     /// What is there already.
     pub(crate) fn next_now(&mut self) -> Option<PartEvents> {
-        self.told.try_recv().ok()
+        self.receiver.try_recv().ok()
     }
 }
 

@@ -64,7 +64,7 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
         Err(error) => return warn!(%error, "cannot publish commands"),
     };
     // From here on shards tell of each subscription. What was subscribed before gets what is due.
-    control.all_told().await;
+    control.wait_until_all_reported().await;
     let bytes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&bytes);
     control.count_also(
@@ -155,9 +155,9 @@ impl Task {
         let commands = Arc::clone(&self.commands);
         loop {
             tokio::select! {
-                told = self.posts.next() => {
-                    let Some(told) = told else { return };
-                    self.told_all(told);
+                events = self.posts.next() => {
+                    let Some(events) = events else { return };
+                    self.take_events(events);
                 }
                 batch = reader.next() => {
                     let Some(batch) = batch else { return };
@@ -189,13 +189,13 @@ impl Task {
         Ok(())
     }
 
-    fn told_all(&mut self, first: super::posts::PartEvents) {
+    fn take_events(&mut self, first: super::posts::PartEvents) {
         let mut next = Some(first);
         let mut count = 0;
         while let Some((tenant, attachment, events)) = next {
             count += events.len();
             for event in events {
-                self.told(tenant, attachment, event);
+                self.take_event(tenant, attachment, event);
             }
             next = match count < EVENTS {
                 true => self.posts.next_now(),
@@ -204,7 +204,7 @@ impl Task {
         }
     }
 
-    fn told(&mut self, tenant: u32, attachment: u64, event: PartEvent) {
+    fn take_event(&mut self, tenant: u32, attachment: u64, event: PartEvent) {
         match event {
             PartEvent::Published { number, outcome } => {
                 self.published(number.cast_signed(), &outcome);
@@ -356,7 +356,7 @@ impl Task {
 
     /// Devices have connected and subscribed.
     fn happened(&mut self, batch: &EventBatch) {
-        if batch.gone > 0 || batch.is_new_run {
+        if batch.missed > 0 || batch.is_new_run {
             self.is_all_due = true;
         }
         let look_at = Instant::now() + QUEUED_TIME;
@@ -433,7 +433,7 @@ impl Task {
                 .map(|((tenant, device), hops)| (*tenant, device.clone(), *hops))
                 .collect();
             let asked = tables.note(move |registry| {
-                Box::pin(async move { registry.commands_asked_for(&devices).await })
+                Box::pin(async move { registry.commands_in_doubt(&devices).await })
             });
             asked.await?;
             self.asking.clear();

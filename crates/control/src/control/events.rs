@@ -132,8 +132,8 @@ impl Control {
     /// milliseconds later. Who cannot wait any longer goes by what is there.
     pub async fn settle_events(&self) {
         // A shard that answers has told of what it did before.
-        self.all_told().await;
-        let notice = self.shards.events_told();
+        self.wait_until_all_reported().await;
+        let notice = self.shards.events_reported();
         let mut taken = self.events_taken.subscribe();
         let waiting = taken.wait_for(|taken| *taken >= notice);
         let _ = tokio::time::timeout(SETTLED_WITHIN, waiting).await;

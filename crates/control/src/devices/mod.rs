@@ -22,7 +22,7 @@ use martlet_registry::{
     Visibility,
 };
 
-use crate::activity::tell_active;
+use crate::activity::report_active;
 use crate::shared_registry::SharedRegistry;
 
 /// Fingerprint and end of the first certificate of a text in PEM: what is kept of the certificate
@@ -73,13 +73,13 @@ impl Devices {
             // Whether the device has used what it was given.
             self.tables.write_uses().await?;
         }
-        let made = self.tables.change(move |registry| {
+        let created = self.tables.change(move |registry| {
             Box::pin(async move {
                 let request = request.as_ref();
                 registry.provision(&actor, key, new, request).await
             })
         });
-        Ok(made.await?)
+        Ok(created.await?)
     }
 
     /// Checks a provisioning key, and answers its id.
@@ -113,7 +113,7 @@ impl Devices {
             Box::pin(async move { registry.note_activity(number, activity, at_ms).await })
         });
         if let Some(active) = noted.await? {
-            tell_active(self.tables.control(), &active);
+            report_active(self.tables.control(), &active);
         }
         Ok(())
     }

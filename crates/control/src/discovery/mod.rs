@@ -176,12 +176,12 @@ impl Discovery {
         let discovery = screening.listener.discovery.as_ref();
         let is_taken = discovery.is_some_and(|discovery| discovery.key_in_payload);
         let Some(key) = key.filter(|_| is_taken) else {
-            let told = match is_taken {
+            let text = match is_taken {
                 true => "the registration has no provisioning_key",
                 false => "connect with the provisioning key as password",
             };
-            let refusal = Refusal::operators_only(RefusalCause::ProvisioningKey, told);
-            let failure = Failure::new("invalid_key", told.to_owned());
+            let refusal = Refusal::operators_only(RefusalCause::ProvisioningKey, text);
+            let failure = Failure::new("invalid_key", text.to_owned());
             return Err(NotDone::of(failure, ReasonCode::NotAuthorized, refusal));
         };
         // Other texts are not shown to sources of passwords, and count as wrong keys all the same.
@@ -218,8 +218,8 @@ impl Discovery {
             Ok(Authenticated::Refused { reason, why, .. }) => Err(match reason {
                 ReasonCode::ServerUnavailable => unavailable(why.detail().to_owned()),
                 ReasonCode::ConnectionRateExceeded => {
-                    let told = "too many wrong keys were tried from this address: try again later";
-                    let failure = Failure::new("too_many_requests", told.to_owned());
+                    let text = "too many wrong keys were tried from this address: try again later";
+                    let failure = Failure::new("too_many_requests", text.to_owned());
                     NotDone::of(failure, ReasonCode::QuotaExceeded, why)
                 }
                 _ => not_valid(why),
@@ -239,8 +239,8 @@ impl Discovery {
         }
         let (limit, value) = (Limit::DiscoveryRate, self.per_minute.into());
         let why = ReachedLimit { limit, value }.refusal();
-        let told = "too many registrations came from this address: try again in a minute";
-        let failure = Failure::new("too_many_requests", told.to_owned());
+        let text = "too many registrations came from this address: try again in a minute";
+        let failure = Failure::new("too_many_requests", text.to_owned());
         Err(NotDone::of(failure, ReasonCode::QuotaExceeded, why))
     }
 
@@ -259,20 +259,20 @@ impl Discovery {
 }
 
 fn not_valid(why: Refusal) -> NotDone {
-    let told = "the provisioning key is not valid";
-    let failure = Failure::new("invalid_key", told.to_owned());
+    let text = "the provisioning key is not valid";
+    let failure = Failure::new("invalid_key", text.to_owned());
     NotDone::of(failure, ReasonCode::NotAuthorized, why)
 }
 
 fn unavailable(why: String) -> NotDone {
-    let told = "the device cannot be registered now: try again later";
-    let failure = Failure::new("unavailable", told.to_owned());
+    let text = "the device cannot be registered now: try again later";
+    let failure = Failure::new("unavailable", text.to_owned());
     let refusal = Refusal::operators_only(RefusalCause::LoginFailed, why);
     NotDone::of(failure, ReasonCode::ImplementationSpecificError, refusal)
 }
 
 fn of_error(error: DeviceError, id: &str) -> NotDone {
-    let told = error.to_string();
+    let text = error.to_string();
     let (name, reason) = match &error {
         // The key was valid a moment ago.
         DeviceError::NotFound(_) => return not_valid(RefusalCause::ProvisioningKey.into()),
@@ -281,9 +281,9 @@ fn of_error(error: DeviceError, id: &str) -> NotDone {
         DeviceError::Refused(_) | DeviceError::Stale(_) => {
             ("not_permitted", ReasonCode::NotAuthorized)
         }
-        DeviceError::Unavailable(_) => return unavailable(told),
+        DeviceError::Unavailable(_) => return unavailable(text),
     };
     let cause = error.refusal_cause().unwrap_or(RefusalCause::NotRegistered);
-    let refusal = Refusal::operators_only(cause, told.clone()).about(id);
-    NotDone::of(Failure::new(name, told), reason, refusal)
+    let refusal = Refusal::operators_only(cause, text.clone()).about(id);
+    NotDone::of(Failure::new(name, text), reason, refusal)
 }

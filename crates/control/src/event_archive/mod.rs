@@ -98,7 +98,7 @@ pub async fn keep(control: Arc<Control>, archive: Arc<EventArchive>) {
         let lines = tokio::select! {
             batch = reader.next() => {
                 let Some(batch) = batch else { return };
-                archive.note_lost(batch.gone);
+                archive.note_lost(batch.missed);
                 lines_of(&batch, control.feed.run())
             }
             _ = ticks.tick() => Vec::new(),

@@ -223,7 +223,7 @@ impl Filter {
     fn passes(&mut self, entry: &FeedEntry<'_>) -> bool {
         let event = match entry.what() {
             Happened::Connected(_) => None,
-            Happened::Event(told) => Some(&told.event),
+            Happened::Event(notice) => Some(&notice.event),
             Happened::Lost => return true,
         };
         let is_of_kind = match (entry.kind, &self.topic) {

@@ -22,7 +22,7 @@ struct State {
     each: BTreeSet<u64>,
     last_place: u64,
     /// What the shards know.
-    told: EventInterest,
+    reported: EventInterest,
 }
 
 impl std::fmt::Debug for Wants {
@@ -35,7 +35,7 @@ impl Wants {
     /// `base` is always wanted, and the shards know of it.
     pub(super) fn new(set_interest: SetInterest, base: EventInterest) -> Self {
         let state = State {
-            told: base.clone(),
+            reported: base.clone(),
             base,
             ..State::default()
         };
@@ -105,8 +105,8 @@ impl Wants {
         for one in state.readers.values().chain([&state.logged]) {
             add(&mut all, one);
         }
-        if all != state.told {
-            state.told = all.clone();
+        if all != state.reported {
+            state.reported = all.clone();
             (self.set_interest)(Arc::new(all));
         }
     }

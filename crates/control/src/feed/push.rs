@@ -210,8 +210,8 @@ impl PushFrames {
             return false;
         };
         let mut frames = Vec::new();
-        if batch.gone > 0 {
-            self.state.lost.fetch_add(batch.gone, Ordering::Relaxed);
+        if batch.missed > 0 {
+            self.state.lost.fetch_add(batch.missed, Ordering::Relaxed);
             self.panel.flush(&mut frames);
         }
         for entry in batch.entries() {

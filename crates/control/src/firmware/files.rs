@@ -47,15 +47,15 @@ impl Files {
     /// Makes a file for an upload; the directory too.
     pub(super) async fn new_part(&self, name: u64) -> Result<(PathBuf, File), FirmwareError> {
         let directory = self.directory.clone();
-        let made = tokio::task::spawn_blocking(move || {
+        let created = tokio::task::spawn_blocking(move || {
             use std::os::unix::fs::DirBuilderExt as _;
             let mut builder = std::fs::DirBuilder::new();
             builder.recursive(true).mode(0o700).create(directory)
         });
-        let made = made
+        let created = created
             .await
             .unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        made.map_err(failed("written"))?;
+        created.map_err(failed("written"))?;
         let path = self.directory.join(format!("{name}.{PART}"));
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);

@@ -219,7 +219,7 @@ fn error_message(body: &Value) -> NewMessage {
 mod tests {
     use super::*;
 
-    fn asked(topic: &str, payload: &str, response: Option<&str>) -> Result<ChunkRequest, String> {
+    fn request(topic: &str, payload: &str, response: Option<&str>) -> Result<ChunkRequest, String> {
         let catalogue = Catalogue::default();
         let (response, qos) = (response.map(str::to_owned), QoS::ExactlyOnce);
         let read = read_parts(
@@ -236,7 +236,7 @@ mod tests {
     fn a_piece_is_named_by_its_offset_or_its_number() {
         let topic = "d/pump/firmware/get";
         let body = r#"{"name": "pump", "version": "1.2", "offset": 100, "length": 50}"#;
-        let found = asked(topic, body, None).unwrap();
+        let found = request(topic, body, None).unwrap();
         assert_eq!(
             (&*found.device, found.offset, found.length),
             ("pump", 100, 50)
@@ -248,7 +248,7 @@ mod tests {
         let body = r#"{"name": "pump", "version": "1.2", "chunk": 3, "size": 4096}"#;
         let topic = "iotflow/devices/pump/status/firmware/get";
         let own = "iotflow/devices/pump/status/x";
-        let found = asked(topic, body, Some(own)).unwrap();
+        let found = request(topic, body, Some(own)).unwrap();
         assert_eq!((found.offset, found.length), (12_288, 4_096));
         assert_eq!(&*found.answer(1, Vec::new()).topic, own);
     }
@@ -257,21 +257,21 @@ mod tests {
     fn wrong_requests_say_what_was_expected() {
         let topic = "d/pump/firmware/get";
         let with = |rest: &str| format!(r#"{{"name": "pump", "version": "1.2"{rest}}}"#);
-        assert!(asked("d/pump/firmware/set", "{}", None).is_err());
-        assert!(asked(topic, "x", None).unwrap_err().contains("JSON"));
+        assert!(request("d/pump/firmware/set", "{}", None).is_err());
+        assert!(request(topic, "x", None).unwrap_err().contains("JSON"));
         assert!(
-            asked(topic, "{}", None)
+            request(topic, "{}", None)
                 .unwrap_err()
                 .contains("name and version")
         );
-        let long = asked(topic, &with(r#", "length": 65537"#), None);
+        let long = request(topic, &with(r#", "length": 65537"#), None);
         assert!(long.unwrap_err().contains("65536"));
-        let both = asked(topic, &with(r#", "offset": 1, "chunk": 1"#), None);
+        let both = request(topic, &with(r#", "offset": 1, "chunk": 1"#), None);
         assert!(both.unwrap_err().contains("not both"));
-        let negative = asked(topic, &with(r#", "offset": -1"#), None);
+        let negative = request(topic, &with(r#", "offset": -1"#), None);
         assert!(negative.unwrap_err().contains("numbers from 0"));
         for others in ["d/valve/x", "d/pump", "d/pumps/x", "d/pump/#"] {
-            let elsewhere = asked(topic, &with(""), Some(others));
+            let elsewhere = request(topic, &with(""), Some(others));
             assert!(
                 elsewhere.unwrap_err().contains("Response Topic"),
                 "{others}"

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::connections::restore;
 use super::entry::RunningIntegration;
 use super::maker::{AddedKind, Unusable};
-use super::{ATTACHED_WITHIN, Integrations, STOPPED_WITHIN, end_queue, tell_ended};
+use super::{ATTACHED_WITHIN, Integrations, STOPPED_WITHIN, end_queue, log_ended};
 use crate::shared_registry::SharedRegistryError;
 
 /// Pause after the tables did not answer.
@@ -248,7 +248,7 @@ impl Integrations {
         for session in sessions {
             messages += end_queue(&self.host, &session).await.unwrap_or_default();
         }
-        tell_ended(&integration, "the integration was removed", messages);
+        log_ended(&integration, "the integration was removed", messages);
     }
 
     fn expect_not_configured(&self, kind: AddedKind, name: &str) -> Result<(), AddedError> {

@@ -165,7 +165,7 @@ impl NodeHost {
                 Ok(teams)
             })
         });
-        let teams = read.await.map_err(|error| error.told())?;
+        let teams = read.await.map_err(|error| error.caller_text())?;
         Ok(teams.iter().map(|team| TenantId(team.tenant)).collect())
     }
 
@@ -201,7 +201,7 @@ impl NodeHost {
         let done = self.tables.note(move |registry| {
             Box::pin(async move { registry.forget_integration_states(&node, &kept).await })
         });
-        done.await.map_err(|error| error.told())
+        done.await.map_err(|error| error.caller_text())
     }
 }
 
@@ -306,7 +306,7 @@ impl Host for NodeHost {
             let read = self.tables.read(move |registry| {
                 Box::pin(async move { registry.integration_state(&node, &kind, &name).await })
             });
-            let found = read.await.map_err(|error| error.told())?;
+            let found = read.await.map_err(|error| error.caller_text())?;
             Ok(match found {
                 Some(found) if found.state == PAUSED => SavedState::Paused(found.since_ms),
                 Some(found) if found.state == STOPPED => SavedState::Stopped(found.reason),
@@ -339,7 +339,7 @@ impl Host for NodeHost {
                     registry.write_integration_state(&node, of, &state).await
                 })
             });
-            written.await.map_err(|error| error.told())
+            written.await.map_err(|error| error.caller_text())
         })
     }
 

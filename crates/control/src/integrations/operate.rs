@@ -117,7 +117,7 @@ impl Integrations {
 
     /// Whether an integration is of this tenant; none: the caller sees the whole node.
     pub(super) fn is_of(&self, entry: &RunningIntegration, tenant: Option<TenantId>) -> bool {
-        let is_it = |asked| self.host.tenant(&entry.settings.tenant) == Some(asked);
+        let is_it = |of| self.host.tenant(&entry.settings.tenant) == Some(of);
         tenant.is_none_or(is_it)
     }
 

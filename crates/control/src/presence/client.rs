@@ -21,7 +21,7 @@ pub struct ClientPresence {
     pub why: String,
     /// It has sent DISCONNECT. Readers of its presence see why it is not connected.
     #[serde(skip)]
-    pub said_goodbye: bool,
+    pub sent_disconnect: bool,
     /// From where it is, or was.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub address: String,

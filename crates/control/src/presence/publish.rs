@@ -90,7 +90,7 @@ pub(super) async fn publish(
     topics: &PresenceTopics,
     changed: &[ClientPresence],
 ) -> Vec<ClientPresence> {
-    let mut untold = Vec::new();
+    let mut unreported = Vec::new();
     let mut changed: Vec<&ClientPresence> = changed.iter().collect();
     changed.sort_by_key(|client| client.tenant);
     let of_tenants = changed.chunk_by(|one, other| one.tenant == other.tenant);
@@ -106,8 +106,8 @@ pub(super) async fn publish(
         };
         if let Err(error) = control.ask_shard(ShardId(0), PATIENCE, command).await {
             warn!(%error, "could not publish presence in time; retrying");
-            untold.extend(some.iter().map(|client| (*client).clone()));
+            unreported.extend(some.iter().map(|client| (*client).clone()));
         }
     }
-    untold
+    unreported
 }

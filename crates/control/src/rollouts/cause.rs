@@ -189,7 +189,7 @@ fn on_its_way(facts: &Facts<'_>) -> Option<Cause> {
     let (device, topic) = (facts.device, facts.topic);
     let is_active = device.status == Some(Status::Active);
     if !is_active {
-        return gone(facts);
+        return deleted_device(facts);
     }
     match device.device.state {
         DeviceState::Downloading | DeviceState::Installing => return not_done(facts),
@@ -303,7 +303,7 @@ fn skipped(facts: &Facts<'_>) -> Option<Cause> {
             );
             cause(CauseKind::WrongType, text)
         }
-        DeviceReason::Disabled | DeviceReason::Deleted => gone(facts),
+        DeviceReason::Disabled | DeviceReason::Deleted => deleted_device(facts),
         DeviceReason::Cancelled => cause(
             CauseKind::Cancelled,
             match facts.rollout.machine.state {
@@ -320,7 +320,7 @@ fn skipped(facts: &Facts<'_>) -> Option<Cause> {
     }
 }
 
-fn gone(facts: &Facts<'_>) -> Option<Cause> {
+fn deleted_device(facts: &Facts<'_>) -> Option<Cause> {
     match facts.device.status {
         None => cause(CauseKind::Deleted, "The device was deleted."),
         Some(_) => cause(

@@ -270,9 +270,9 @@ impl<'a> Doer<'a> {
             match stored {
                 Ok(()) => self.note((rule, ActionKind::Telemetry), Ok(())),
                 Err(error @ (StoreError::Rejected(_) | StoreError::Refused { .. })) => {
-                    self.note((rule, ActionKind::Telemetry), Err(&error.told()));
+                    self.note((rule, ActionKind::Telemetry), Err(&error.caller_text()));
                 }
-                Err(error) => self.fail(at, ActionKind::Telemetry, error.told()),
+                Err(error) => self.fail(at, ActionKind::Telemetry, error.caller_text()),
             }
         }
     }
@@ -375,8 +375,8 @@ impl<'a> Doer<'a> {
             Ok(_) => Ok(()),
             // The message has come again.
             Err(SharedRegistryError::Registry(RegistryError::Exists(_))) => Ok(()),
-            Err(error) if error.is_fault() => Err(PostError::Failed(error.told())),
-            Err(error) => Err(PostError::Refused(error.told())),
+            Err(error) if error.is_fault() => Err(PostError::Failed(error.caller_text())),
+            Err(error) => Err(PostError::Refused(error.caller_text())),
         }
     }
 }

@@ -158,8 +158,8 @@ mod tests {
         let guard = PanicGuard::new(2);
         for _ in 0..PANICS_MAX {
             let failed = guard.run(0, &mut panics_at_7);
-            let told = "the expression cannot be evaluated: at 7".to_owned();
-            assert_eq!(failed, Err(told));
+            let reason = "the expression cannot be evaluated: at 7".to_owned();
+            assert_eq!(failed, Err(reason));
         }
         let mut is_run = false;
         let barred = guard.run(0, &mut || is_run = true);
@@ -265,7 +265,7 @@ mod tests {
 
         assert!(matches!(
             results,
-            [Matched(_), Failed(told), Matched(_)] if told.contains(why)
+            [Matched(_), Failed(reason), Matched(_)] if reason.contains(why)
         ));
     }
 

@@ -31,7 +31,7 @@ impl SharedRegistryError {
     }
 
     /// Text for callers, without remedies: the message of the database is in the log.
-    pub fn told(&self) -> String {
+    pub fn caller_text(&self) -> String {
         match self {
             Self::Registry(error) if is_fault(error) => CANNOT.to_owned(),
             Self::Late(..) => CANNOT.to_owned(),

@@ -12,17 +12,17 @@ impl SharedRegistry {
         let tenant = facts.question.tenant.0;
         let own = facts.user.as_ref().unwrap_or(&facts.question.name);
         let own = self.last_activity(tenant, own).await;
-        facts.last_message_ms = own.and_then(|active| known(active.message_ms));
-        facts.last_seen_ms = own.and_then(|active| known(active.seen_ms));
+        facts.last_message_ms = own.and_then(|active| nonzero(active.message_ms));
+        facts.last_seen_ms = own.and_then(|active| nonzero(active.seen_ms));
         for one in &mut facts.named_in_topic {
             if !one.is_device {
                 continue;
             }
             let active = self.last_activity(tenant, &one.client_id).await;
             let Some(active) = active else { continue };
-            one.last_message_ms = known(active.message_ms);
+            one.last_message_ms = nonzero(active.message_ms);
             if let (NamedStanding::NeverConnected, Some(seen_ms)) =
-                (one.standing, known(active.seen_ms))
+                (one.standing, nonzero(active.seen_ms))
             {
                 one.standing = NamedStanding::Away(Some(seen_ms));
             }
@@ -38,6 +38,6 @@ impl SharedRegistry {
     }
 }
 
-fn known(ms: i64) -> Option<u64> {
+fn nonzero(ms: i64) -> Option<u64> {
     u64::try_from(ms).ok().filter(|ms| *ms > 0)
 }

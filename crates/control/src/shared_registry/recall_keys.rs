@@ -22,7 +22,7 @@ impl SharedRegistry {
             expires_ms: key.expires_ms,
             revoked_ms: key.revoked_ms,
         });
-        facts.api_key_asked = found.map(|key| self.asked_about(key));
+        facts.named_api_key = found.map(|key| self.named_key(key));
     }
 
     /// The same of a provisioning key, with what was last refused with it.
@@ -37,11 +37,11 @@ impl SharedRegistry {
             expires_ms: key.expires_ms,
             revoked_ms: key.revoked_ms,
         });
-        facts.provisioning_key_asked = found.map(|key| NamedProvisioningKey {
+        facts.named_provisioning_key = found.map(|key| NamedProvisioningKey {
             devices_max: unsigned(key.devices_max),
             devices_made: unsigned(key.devices_made),
-            expires_ms: known(key.expires_ms),
-            revoked_ms: known(key.revoked_ms),
+            expires_ms: nonzero(key.expires_ms),
+            revoked_ms: nonzero(key.revoked_ms),
             refused: self.control.journal.refused_by_key(&key.team, &key.name),
             list: self
                 .control
@@ -54,16 +54,16 @@ impl SharedRegistry {
         });
     }
 
-    fn asked_about(&self, key: ApiKey) -> NamedApiKey {
+    fn named_key(&self, key: ApiKey) -> NamedApiKey {
         let scopes = key.scopes.iter();
         let scopes: String = scopes
             .map(|scope| format!("--scope {} ", typed(scope)))
             .collect();
         let arguments = format!("{scopes}{}", typed(&key.name));
         NamedApiKey {
-            expires_ms: known(key.expires_ms),
-            revoked_ms: known(key.revoked_ms),
-            last_used_ms: known(key.last_used_ms),
+            expires_ms: nonzero(key.expires_ms),
+            revoked_ms: nonzero(key.revoked_ms),
+            last_used_ms: nonzero(key.last_used_ms),
             uses: unsigned(key.uses),
             renew: self
                 .control
@@ -100,6 +100,6 @@ fn best_named<T>(keys: Vec<T>, name: &str, head: impl Fn(&T) -> KeyHead<'_>) -> 
 }
 
 /// A time of the tables, milliseconds since the Unix epoch; 0 is none.
-fn known(ms: i64) -> Option<u64> {
+fn nonzero(ms: i64) -> Option<u64> {
     Some(unsigned(ms)).filter(|ms| *ms > 0)
 }

@@ -114,9 +114,9 @@ impl SharedRegistry {
             if is_known || !names_device(&entry, &device) {
                 continue;
             }
-            let (seen, wanted) = (visibility.clone(), id.clone());
+            let (seen, device_id) = (visibility.clone(), id.clone());
             let read = self.read(move |registry| {
-                Box::pin(async move { registry.group_named(&seen, &wanted).await })
+                Box::pin(async move { registry.group_named(&seen, &device_id).await })
             });
             let Ok(group) = read.await else { continue };
             facts.joined.push(Joined {

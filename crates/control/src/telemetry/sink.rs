@@ -45,13 +45,13 @@ impl Sink for TelemetrySink {
         // All of a batch is written at once: what comes again after a failure overwrites itself.
         let outcome = match self.0.take(batch).await {
             Ok(()) => Outcome::Done,
-            Err(error) => Outcome::Failed(error.told()),
+            Err(error) => Outcome::Failed(error.caller_text()),
         };
         vec![outcome; batch.len()]
     }
 
     async fn test(&mut self) -> Result<(), String> {
-        self.0.test().await.map_err(|error| error.told())
+        self.0.test().await.map_err(|error| error.caller_text())
     }
 }
 

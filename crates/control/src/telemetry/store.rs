@@ -137,9 +137,9 @@ impl StoreError {
     }
 
     /// Text for operators and callers.
-    pub fn told(&self) -> String {
+    pub fn caller_text(&self) -> String {
         match self {
-            Self::SharedRegistry(error) => error.told(),
+            Self::SharedRegistry(error) => error.caller_text(),
             error => error.to_string(),
         }
     }

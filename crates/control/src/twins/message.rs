@@ -103,7 +103,7 @@ pub(super) fn takes_desired(catalogue: &Catalogue, device: &str, filter: &str) -
 pub(super) fn desired_message(catalogue: &Catalogue, twin: &Twin, now_ms: u64) -> NewMessage {
     let payload = json!({
         "version": twin.desired.version,
-        "desired": twin.wanted(),
+        "desired": twin.merged_desired(),
         "difference": twin.difference(),
         "reported_version": twin.reported.version,
         "timestamp": rfc3339::text(now_ms),

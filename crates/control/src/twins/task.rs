@@ -50,7 +50,7 @@ pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
         Err(error) => return warn!(%error, "cannot publish desired values to devices"),
     };
     // From here on shards tell of each subscription. Who subscribed before gets the values now.
-    control.all_told().await;
+    control.wait_until_all_reported().await;
     twins.make_all_due();
     let bytes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&bytes);
@@ -137,8 +137,8 @@ impl Task<'_> {
     async fn run(&mut self, reader: &mut FeedReader) -> Option<&'static str> {
         loop {
             tokio::select! {
-                told = self.lanes.next() => {
-                    if let Err(why) = self.take(told?) {
+                events = self.lanes.next() => {
+                    if let Err(why) = self.take(events?) {
                         return Some(why);
                     }
                 }
@@ -158,8 +158,8 @@ impl Task<'_> {
     fn take(&mut self, first: LaneEvent) -> Result<(), &'static str> {
         let mut next = Some(first);
         let mut settled = Vec::new();
-        while let Some(told) = next {
-            match told {
+        while let Some(events) = next {
+            match events {
                 LaneEvent::Delivery(token, delivery) => {
                     settled.extend(self.deliver(token, &delivery))
                 }
@@ -212,7 +212,7 @@ impl Task<'_> {
 
     /// Devices have connected and subscribed.
     fn happened(&self, batch: &EventBatch) {
-        if batch.gone > 0 || batch.is_new_run {
+        if batch.missed > 0 || batch.is_new_run {
             self.twins.make_all_due();
         }
         let mut devices = HashSet::new();
@@ -221,9 +221,9 @@ impl Task<'_> {
                 // Without its session it subscribes next.
                 Happened::Connected(client) if !client.flags.session_present() => continue,
                 Happened::Connected(client) => &client.client_id,
-                Happened::Event(told) => {
-                    let client = &told.head.client_id;
-                    match &told.event {
+                Happened::Event(events) => {
+                    let client = &events.head.client_id;
+                    match &events.event {
                         Event::Subscribed { filter, .. }
                             if takes_desired(&self.twins.catalogue, client, filter) =>
                         {
@@ -247,7 +247,7 @@ impl Task<'_> {
     /// Writes what was reported, and publishes what is due.
     async fn work(&mut self) -> Result<(), SharedRegistryError> {
         self.write().await?;
-        self.tell_errors().await;
+        self.report_errors().await;
         let is_all = std::mem::take(&mut self.twins.due().all);
         if is_all && let Err(error) = self.publish_to_connected().await {
             self.twins.make_all_due();
@@ -314,7 +314,7 @@ impl Task<'_> {
     }
 
     /// Publishes to devices why their reports are not applied. Nothing depends on that.
-    async fn tell_errors(&mut self) {
+    async fn report_errors(&mut self) {
         for (tenant, answer) in std::mem::take(&mut self.errors) {
             let sent = self.control.publish(PART, tenant, vec![answer]).await;
             if let Err(error) = sent {

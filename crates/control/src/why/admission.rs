@@ -68,7 +68,7 @@ pub(super) fn not_added(facts: &Facts) -> Option<&Run> {
         )
     };
     let last = facts.runs.iter().rev().find(is_its_own)?;
-    let is_so = facts.known_as.is_none() || last.cause == Some(Cause::NotPermitted);
+    let is_so = facts.registered_as.is_none() || last.cause == Some(Cause::NotPermitted);
     (last.last.what == EventKind::ProvisioningRefused && is_so).then_some(last)
 }
 
@@ -180,7 +180,7 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
     }
     match refused_before(facts) {
         Some(run) => found.push((Weight::Out, would_be_let_in(run))),
-        None => gone(facts, found),
+        None => deleted_account(facts, found),
     }
 }
 
@@ -218,7 +218,7 @@ fn with_blanks(run: &Run, cause: Cause, mut finding: Finding) -> Finding {
 /// A Client Identifier of that length is refused, so no client has that name.
 fn long_client_id(facts: &Facts) -> Option<Finding> {
     let (bytes, max) = (facts.question.name.len(), facts.client_id_bytes);
-    if bytes <= usize::from(max) || max == 0 || facts.known_as.is_some() {
+    if bytes <= usize::from(max) || max == 0 || facts.registered_as.is_some() {
         return None;
     }
     let limit = ReachedLimit {
@@ -253,11 +253,11 @@ pub(super) fn was_cut_off(facts: &Facts) -> bool {
     }
     let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
     // A client that is online in the tables alone was connected when a backup was made.
-    let has_ended = |presence: &Presence| presence.online || !presence.said_goodbye;
+    let is_unclean = |presence: &Presence| presence.online || !presence.sent_disconnect;
     match facts.runs.iter().rev().find(is_end) {
         _ if refused_before(facts).is_some() => true,
-        Some(run) => !run.said_goodbye,
-        None => facts.presence.as_ref().is_some_and(has_ended),
+        Some(run) => !run.sent_disconnect,
+        None => facts.presence.as_ref().is_some_and(is_unclean),
     }
 }
 
@@ -392,7 +392,7 @@ fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
     }
     let Namesakes {
         elsewhere,
-        gone,
+        deleted,
         near,
         client_elsewhere,
         add,
@@ -418,12 +418,12 @@ fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
         );
         return finding.remedy(remedy);
     }
-    if !gone.is_empty() {
+    if !deleted.is_empty() {
         finding.command = None;
         let remedy = format!(
             "a device {name} belonged to a deleted team: ask why {} does not work, and restore the \
              team",
-            gone.join(" or ")
+            deleted.join(" or ")
         );
         return finding.remedy(remedy);
     }
@@ -506,7 +506,7 @@ fn closed_listener(facts: &Facts) -> Option<Finding> {
 }
 
 /// It is not connected, and would be admitted.
-fn gone(facts: &Facts, found: &mut Found) {
+fn deleted_account(facts: &Facts, found: &mut Found) {
     let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
     if let Some(run) = facts.runs.iter().rev().find(is_end) {
         let cause = run.cause.unwrap_or(Cause::Away);
@@ -561,14 +561,14 @@ fn gone(facts: &Facts, found: &mut Found) {
         let sentence = "it is not connected; its session is kept for it";
         found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
     } else if let (Some(_), Some(seen_ms), false) =
-        (&facts.known_as, facts.last_seen_ms, has_tried(facts))
+        (&facts.registered_as, facts.last_seen_ms, has_tried(facts))
     {
         let at = rfc3339::in_words(seen_ms);
         let sentence = format!("it is not connected by MQTT; the device was last heard of on {at}");
         let finding = Finding::new(Cause::Away, sentence).since(seen_ms);
         found.push((Weight::Gone, finding));
-    } else if facts.known_as.is_some() && !has_tried(facts) {
-        let what = facts.known_as.as_deref().unwrap_or_default();
+    } else if facts.registered_as.is_some() && !has_tried(facts) {
+        let what = facts.registered_as.as_deref().unwrap_or_default();
         let sentence = format!(
             "the {what} {} exists, and has neither connected nor tried to",
             facts.question.name
@@ -684,12 +684,12 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             true => Cause::Away,
             false => entry.cause.unwrap_or(Cause::Other),
         };
-        let is_same = |told: &&mut (Weight, Finding)| {
-            told.1.cause == cause && told.1.sentence.starts_with(&who)
+        let is_same = |finding: &&mut (Weight, Finding)| {
+            finding.1.cause == cause && finding.1.sentence.starts_with(&who)
         };
-        if let Some((_, told)) = found.iter_mut().find(is_same) {
-            told.since_ms = Some(entry.at_ms);
-            told.count = told.count.map(|count| count + 1);
+        if let Some((_, finding)) = found.iter_mut().find(is_same) {
+            finding.since_ms = Some(entry.at_ms);
+            finding.count = finding.count.map(|count| count + 1);
             continue;
         }
         let mut finding = Finding::new(cause, format!("{who} was refused: {why}"));

@@ -25,7 +25,7 @@ pub(super) fn elsewhere(facts: &Facts, found: &mut Found) {
 fn published_elsewhere(facts: &Facts) -> Option<Finding> {
     let is_meant = |topic: &str| {
         let is_asked = match &facts.question.topic {
-            Some(asked) => topic == asked,
+            Some(expected) => topic == expected,
             None => names_client(facts, topic) || own_filters(facts).any(|filter| filter == topic),
         };
         is_asked && own_filters(facts).any(|filter| matches(filter, topic))

@@ -32,7 +32,7 @@ pub struct Facts {
     pub client_id: String,
     /// What has the name in the tables or files: `device`, `user`,
     /// `team token`; none: nothing.
-    pub known_as: Option<String>,
+    pub registered_as: Option<String>,
     /// The name is unknown: which known name may be meant.
     pub namesakes: Namesakes,
     /// It shows the key of a team token, or that key was asked about.
@@ -48,15 +48,15 @@ pub struct Facts {
     /// Something else of that name was removed.
     pub removed: Option<Removed>,
     /// The key of the API that was asked about.
-    pub api_key_asked: Option<NamedApiKey>,
+    pub named_api_key: Option<NamedApiKey>,
     /// The provisioning key that was asked about.
-    pub provisioning_key_asked: Option<NamedProvisioningKey>,
+    pub named_provisioning_key: Option<NamedProvisioningKey>,
     /// The node was started without a configuration file, in which rules and integrations may be.
     pub has_no_configuration: bool,
     /// An integration was asked about that is not there.
     pub integration_missing: Option<IntegrationMissing>,
     /// The part of the program that was asked about.
-    pub part_asked: Option<NamedPart>,
+    pub named_part: Option<NamedPart>,
     /// The type of the device was changed.
     pub type_change: Option<TypeChange>,
     /// Groups that the device joined recently.
@@ -173,13 +173,13 @@ pub struct Facts {
     /// Commands to the device that have not ended, or have ended recently, the latest first.
     pub commands: Vec<DeviceCommand>,
     /// The command that was asked about.
-    pub command_asked: Option<NamedCommand>,
+    pub named_command: Option<NamedCommand>,
     /// The configuration that the device is to have, if it is told one.
     pub twin: Option<DeviceTwin>,
     /// The rollout that was asked about.
-    pub rollout_asked: Option<NamedRollout>,
+    pub named_rollout: Option<NamedRollout>,
     /// The rule about messages that was asked about.
-    pub rule_asked: Option<NamedRule>,
+    pub named_rule: Option<NamedRule>,
     /// Payloads that it published and that are not stored as telemetry, the latest first.
     pub not_stored: Vec<NotStored>,
     /// The times of its last telemetry are years off.
@@ -602,7 +602,7 @@ pub struct Namesakes {
     /// Devices of that id in other tenants, as the User Names that they come with.
     pub elsewhere: Vec<String>,
     /// Likewise, of teams that are deleted.
-    pub gone: Vec<String>,
+    pub deleted: Vec<String>,
     /// Names of the same tenant that are spelt nearly so.
     pub near: Vec<String>,
     /// The command that asks about a client of another tenant with that Client Identifier.
@@ -627,7 +627,7 @@ pub struct Presence {
     /// Why it went.
     pub why: Option<String>,
     /// It went with a DISCONNECT of its own.
-    pub said_goodbye: bool,
+    pub sent_disconnect: bool,
 }
 
 impl From<ClientPresence> for Presence {
@@ -640,7 +640,7 @@ impl From<ClientPresence> for Presence {
             address: known(of.address),
             listener: known(of.listener_url),
             why: known(of.why),
-            said_goodbye: of.said_goodbye,
+            sent_disconnect: of.sent_disconnect,
         }
     }
 }

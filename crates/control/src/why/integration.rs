@@ -175,7 +175,7 @@ fn is_bridge(name: &str) -> bool {
 fn not_taken(facts: &Facts, one: &Integration) -> Finding {
     let topic = facts.question.topic.as_deref().unwrap_or_default();
     let (name, more) = (&one.name, one.filters.len().saturating_sub(FILTERS_TOLD));
-    let told = one.filters.get(..FILTERS_TOLD).unwrap_or(&one.filters);
+    let shown = one.filters.get(..FILTERS_TOLD).unwrap_or(&one.filters);
     let more = match more {
         0 => String::new(),
         count => format!(" and {count} more"),
@@ -187,7 +187,7 @@ fn not_taken(facts: &Facts, one: &Integration) -> Finding {
     let near = nearest_in_words(&one.filters, topic);
     let sentence = format!(
         "the integration {name} does not take messages of {topic}: {what} {}{more}{near}",
-        told.join(", ")
+        shown.join(", ")
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(
         "publish to a topic that its filters match, or add the topic to the filters of the \
@@ -331,9 +331,9 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
     if one.is_own {
         return None;
     }
-    let asked = facts.question.topic.as_deref();
-    let is_meant = |topic: &str| match asked {
-        Some(asked) => one.takes_topic && is_nearly_matched([asked], topic),
+    let expected = facts.question.topic.as_deref();
+    let is_meant = |topic: &str| match expected {
+        Some(expected) => one.takes_topic && is_nearly_matched([expected], topic),
         None => true,
     };
     let mut latest = published_in_vain(facts).rev();
@@ -348,7 +348,7 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
     let finding = Finding::new(Cause::SubscriberAbsent, sentence)
         .remedy("have the client publish to a topic that the filters of the integration match")
         .command(&one.show_command);
-    let weight = match asked {
+    let weight = match expected {
         Some(_) => Weight::Topic,
         None => Weight::Trouble,
     };
@@ -357,11 +357,11 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
 
 /// Why the integration that hands messages to all rules does not; none: it does.
 pub(super) fn of_rules(one: &Integration) -> Option<Finding> {
-    finding(&as_asked(one))
+    finding(&with_topic(one))
 }
 
 /// An integration, as one that was asked about.
-fn as_asked(one: &Integration) -> Integration {
+fn with_topic(one: &Integration) -> Integration {
     Integration {
         is_own: true,
         ..one.clone()
@@ -522,11 +522,11 @@ fn too_old(one: &Integration) -> String {
 
 /// What is wrong with the webhooks of a rule that was asked about.
 pub(super) fn of_webhook(one: &Integration) -> Vec<Finding> {
-    let asked = as_asked(one);
+    let named = with_topic(one);
     let all = [
-        finding(&asked),
-        queue_finding(&asked),
-        letters_finding(&asked),
+        finding(&named),
+        queue_finding(&named),
+        letters_finding(&named),
     ];
     all.into_iter().flatten().collect()
 }
@@ -568,14 +568,14 @@ mod tests {
         };
         let mut found = Vec::new();
         integrations(&facts, &mut found);
-        let told = found.iter().find(|(_, one)| one.cause == Cause::QueueFull);
-        let (weight, told) = told.unwrap();
+        let full = found.iter().find(|(_, one)| one.cause == Cause::QueueFull);
+        let (weight, full) = full.unwrap();
         assert_eq!(*weight, Weight::Trouble);
-        assert_eq!((told.since_ms, told.last_ms), (Some(400), Some(900)));
+        assert_eq!((full.since_ms, full.last_ms), (Some(400), Some(900)));
         assert!(
-            told.sentence
+            full.sentence
                 .starts_with("7 messages for the integration file/audit were dropped: "),
-            "{told:?}"
+            "{full:?}"
         );
     }
 

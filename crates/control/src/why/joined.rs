@@ -14,7 +14,7 @@ pub(super) fn before_joining(facts: &Facts, found: &mut Found) {
         let sentence = format!(
             "{what} is not for the device: it was made on {} for the members that the group {group} \
              had then, and the device joined the group on {}",
-            rfc3339::in_words(one.made_ms),
+            rfc3339::in_words(one.created_ms),
             rfc3339::in_words(one.joined_ms)
         );
         let cause = match one.is_rollout {
@@ -27,7 +27,7 @@ pub(super) fn before_joining(facts: &Facts, found: &mut Found) {
             true if is_connected(facts) => Weight::Trouble,
             _ => Weight::Aside,
         };
-        let finding = Finding::new(cause, sentence).since(one.made_ms);
+        let finding = Finding::new(cause, sentence).since(one.created_ms);
         found.push((weight, finding.with_remedy(one.worded.clone())));
     }
 }

@@ -63,17 +63,18 @@ pub fn judge(facts: &Facts) -> Diagnosis {
     let first = restored::with_restore(facts, first);
     let mut also: Vec<Finding> = Vec::new();
     for mut finding in found {
-        let is_told = |told: &Finding| {
-            told.cause == finding.cause
-                && (told.sentence == finding.sentence
+        let is_reported = |other: &Finding| {
+            other.cause == finding.cause
+                && (other.sentence == finding.sentence
                     || finding.cause.is_of_admission() && clients.len() == 1 && !finding.is_guess)
         };
-        if is_told(&first) || also.iter().any(is_told) {
+        if is_reported(&first) || also.iter().any(is_reported) {
             continue;
         }
         // One remedy is reported once.
-        let mut told = std::iter::once(&first).chain(&also);
-        if told.any(|told| (&told.remedy, &told.command) == (&finding.remedy, &finding.command)) {
+        let mut other = std::iter::once(&first).chain(&also);
+        if other.any(|other| (&other.remedy, &other.command) == (&finding.remedy, &finding.command))
+        {
             (finding.remedy, finding.command) = (None, None);
         }
         also.push(finding);
@@ -193,7 +194,7 @@ fn with_group(facts: &Facts, finding: &mut Finding) {
 
 /// Neither the tables nor the files nor any session or event have the name: it may be misspelt.
 fn is_unknown(facts: &Facts) -> bool {
-    facts.known_as.is_none()
+    facts.registered_as.is_none()
         && facts.deleted.is_none()
         && facts.session.is_none()
         && facts.presence.is_none()
@@ -261,12 +262,12 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
                 }
                 weight => weight,
             };
-            let is_same = |(_, told, _): &&mut (Weight, Finding, Vec<&str>)| {
-                told.cause == finding.cause && told.sentence == finding.sentence
+            let is_same = |(_, other, _): &&mut (Weight, Finding, Vec<&str>)| {
+                other.cause == finding.cause && other.sentence == finding.sentence
             };
             match all.iter_mut().find(is_same) {
-                Some((told, known, names)) => {
-                    *told = weight.min(*told);
+                Some((other, known, names)) => {
+                    *other = weight.min(*other);
                     known.add(&finding);
                     names.push(&client.client_id);
                 }

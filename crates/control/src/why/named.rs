@@ -16,18 +16,18 @@ use crate::text::printable;
 /// What there is to tell of the rule, the rollout and the command of the name that was asked
 /// about.
 pub(super) fn named(facts: &Facts) -> Vec<Finding> {
-    let rule = facts.rule_asked.iter();
+    let rule = facts.named_rule.iter();
     let rule = rule.flat_map(|rule| {
         let mut found = with_webhooks(rule, of_rule(facts, rule));
         let over = failing(rule).filter(|_| rule.is_over && rule.is_on && rule.is_in_force);
         found.extend(over);
         found
     });
-    let rollout = facts.rollout_asked.iter().map(of_rollout);
-    let command = facts.command_asked.iter();
-    let command = command.map(command::of_asked);
+    let rollout = facts.named_rollout.iter().map(of_rollout);
+    let command = facts.named_command.iter();
+    let command = command.map(command::of_named);
     let mut found: Vec<Finding> = rule.chain(rollout).chain(command).collect();
-    let key = facts.api_key_asked.as_ref();
+    let key = facts.named_api_key.as_ref();
     let is_revoked = key.is_some_and(|key| key.revoked_ms.is_some());
     if found.is_empty() {
         found.extend(match (&facts.removed, key) {
@@ -39,11 +39,11 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
                     ..finding
                 })
             }
-            (_, Some(key)) => Some(api_key::of_asked(facts.now_ms, key)),
+            (_, Some(key)) => Some(api_key::of_named(facts.now_ms, key)),
             (removed, None) => {
-                let key = facts.provisioning_key_asked.as_ref();
+                let key = facts.named_provisioning_key.as_ref();
                 let key = key.filter(|key| removed.is_none() || key.revoked_ms.is_none());
-                let of_key = key.map(|key| provisioning_key::of_asked(facts.now_ms, key));
+                let of_key = key.map(|key| provisioning_key::of_named(facts.now_ms, key));
                 of_key.or_else(|| removed.as_ref().map(|removed| of_removed(facts, removed)))
             }
         });
@@ -54,7 +54,7 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     }
     // A name that is spelt nearly so is likelier to be meant.
     if found.is_empty() && facts.namesakes.near.is_empty() {
-        found.extend(facts.part_asked.as_ref().map(|one| of_part(facts, one)));
+        found.extend(facts.named_part.as_ref().map(|one| of_part(facts, one)));
     }
     found
 }
@@ -105,7 +105,7 @@ fn advised(cause: Cause, sentence: String, remedy: &str, command: &str) -> Findi
 /// its work.
 fn with_webhooks(rule: &NamedRule, of_rule: Finding) -> Vec<Finding> {
     let name = &rule.name;
-    let told = |what: String| {
+    let sentence = |what: String| {
         move |finding: Finding| Finding {
             sentence: format!("{what}: {}", finding.sentence),
             ..finding
@@ -118,7 +118,9 @@ fn with_webhooks(rule: &NamedRule, of_rule: Finding) -> Vec<Finding> {
         "the rule {name} has done its work, and an integration that takes what it says does not \
          work"
     );
-    let webhooks = webhooks.map(told(has)).chain(takers.map(told(takes)));
+    let webhooks = webhooks
+        .map(sentence(has))
+        .chain(takers.map(sentence(takes)));
     let webhooks: Vec<Finding> = webhooks.collect();
     match of_rule.cause {
         Cause::NothingWrong if !webhooks.is_empty() => webhooks,
@@ -270,13 +272,13 @@ fn missing_member(rule: &NamedRule) -> String {
         (Some((_, other)), _) => format!("; the payload has {}", printable(other)),
         (None, []) => String::new(),
         (None, others) => {
-            let told: Vec<String> = others.iter().take(4).map(|one| printable(one)).collect();
-            let more = if others.len() > told.len() {
+            let names: Vec<String> = others.iter().take(4).map(|one| printable(one)).collect();
+            let more = if others.len() > names.len() {
                 ", …"
             } else {
                 ""
             };
-            format!("; the payload has {}{more}", told.join(", "))
+            format!("; the payload has {}{more}", names.join(", "))
         }
     };
     format!("; in {count} the field {name} is missing that it names, last on {topic}{has}")

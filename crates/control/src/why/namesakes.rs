@@ -18,7 +18,7 @@ impl Namesakes {
         let (tenant, name) = (question.tenant.0, &*question.name);
         if question.sees_node {
             return Self {
-                gone: Vec::new(),
+                deleted: Vec::new(),
                 elsewhere: tables.devices_elsewhere(tenant, name).take(TOLD).collect(),
                 near: near(name, tables.names(tenant)),
                 client_elsewhere: None,
@@ -27,7 +27,7 @@ impl Namesakes {
         }
         Self {
             elsewhere: Vec::new(),
-            gone: Vec::new(),
+            deleted: Vec::new(),
             // In the common tenant are names of other teams.
             near: match tenant {
                 0 => Vec::new(),

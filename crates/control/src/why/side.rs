@@ -81,10 +81,10 @@ pub(super) fn of_topic(facts: &Facts, run: &Run) -> bool {
 }
 
 /// No topic was asked about, or one of these.
-pub(super) fn asks_for_one_of(facts: &Facts, topics: [&str; 2]) -> bool {
-    facts.question.topic.as_deref().is_none_or(|asked| {
+pub(super) fn concerns_one_of(facts: &Facts, topics: [&str; 2]) -> bool {
+    facts.question.topic.as_deref().is_none_or(|named| {
         let mut topics = topics.into_iter();
-        topics.any(|topic| topic == asked || matches(asked, topic))
+        topics.any(|topic| topic == named || matches(named, topic))
     })
 }
 

@@ -317,9 +317,9 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
 
 /// It does not get its own messages of the topic.
 fn no_local(facts: &Facts, topic: &str, found: &mut Found) {
-    let is_told = |(_, finding): &(Weight, Finding)| finding.cause == Cause::NoLocal;
+    let is_reported = |(_, finding): &(Weight, Finding)| finding.cause == Cause::NoLocal;
     if let Some(filter) = with_no_local(facts, topic)
-        && !found.iter().any(is_told)
+        && !found.iter().any(is_reported)
     {
         let sentence = format!(
             "its subscription to {filter} has No Local: it does not receive messages of {topic} \

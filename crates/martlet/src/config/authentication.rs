@@ -187,7 +187,7 @@ impl<'a> PolicyReader<'a> {
         let mut policy = Policy::new(self.realms);
         policy.remembered = Duration::from_secs(auth.remember_secs);
         policy.refusal_remembered = Duration::from_secs(auth.refusal_remember_secs);
-        policy.made_up_key = self
+        policy.fake_verifier_key = self
             .registry
             .map(|tables| tables.key_for(b"made-up verifiers"));
         policy.idle_tables = self.idle_tables;

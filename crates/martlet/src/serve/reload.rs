@@ -82,8 +82,8 @@ impl RemovedAccounts {
     /// What has changed; only of these names, if any are given.
     fn between(older: &Snapshot, newer: &Snapshot, names: Option<&[Arc<str>]>) -> Self {
         Self {
-            devices: older.devices_gone(newer, names),
-            users: older.users_gone(newer, names),
+            devices: older.removed_devices(newer, names),
+            users: older.removed_users(newer, names),
         }
     }
 }
@@ -241,9 +241,9 @@ impl Reload {
             }
         };
         // Keys and people of the API are not among what the chain goes by.
-        self.tables.tell_changed();
+        self.tables.notify_changed();
         // Once this is answered, nothing reaches a client that may not have it.
-        self.control.all_told().await;
+        self.control.wait_until_all_reported().await;
         done
     }
 
@@ -436,7 +436,7 @@ impl Reload {
         }
         match self.tables.read_all().await {
             Ok(tables) => Ok(TablesRead::Given(Some(Arc::new(tables)))),
-            Err(error) if of == ReloadOf::SharedRegistry => Err(error.told()),
+            Err(error) if of == ReloadOf::SharedRegistry => Err(error.caller_text()),
             Err(_) => Ok(TablesRead::Given(self.tables_held())),
         }
     }

@@ -20,7 +20,7 @@ impl<N: Node> Restoring<'_, N> {
         if !id.wants_receipts() || is_retained || fault::is(Fault::PartReceiptsNotRestored) {
             return None;
         }
-        if let Some(known) = self.asked_receipts.get(&id) {
+        if let Some(known) = self.receipt_requests.get(&id) {
             return *known;
         }
         let mut part = None;
@@ -31,7 +31,7 @@ impl<N: Node> Restoring<'_, N> {
                 part = self.part_of_body(&body);
             }
         });
-        self.asked_receipts.insert(id, part);
+        self.receipt_requests.insert(id, part);
         part
     }
 

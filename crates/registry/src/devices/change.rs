@@ -177,8 +177,8 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
     columns::update(&mut sql, new);
     sql.execute(&mut work.all).await?;
     if old.tags != new.tags {
-        let gone = sqlx::query("DELETE FROM device_tags WHERE device = $1").bind(new.number);
-        gone.execute(&mut *work.all).await?;
+        let removed = sqlx::query("DELETE FROM device_tags WHERE device = $1").bind(new.number);
+        removed.execute(&mut *work.all).await?;
         let tags: Vec<_> = new
             .tags
             .iter()
@@ -186,20 +186,21 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
             .collect();
         write_tags(work, &tags).await?;
     }
-    let changed = columns::told_of_change(old, new);
+    let changed = columns::details_of_change(old, new);
     // Who had it sees that it has gone, and who has it that it has come; of two tenants neither is
     // told what it was, or is, in the other.
-    let (mut gone, mut come) = (changed.clone(), changed);
+    let (mut removed, mut added) = (changed.clone(), changed);
     if old.tenant != new.tenant {
-        gone = Map::from_iter([("team".to_owned(), json!([old.team, null]))]);
-        for (_, pair) in come.iter_mut() {
+        removed = Map::from_iter([("team".to_owned(), json!([old.team, null]))]);
+        for (_, pair) in added.iter_mut() {
             pair[0] = Value::Null;
         }
     }
-    let (device, gone) = (("device", &*new.id), Value::Object(gone));
+    let (device, removed) = (("device", &*new.id), Value::Object(removed));
     if old.team != new.team {
-        work.audit("device.change", device, &old.team, gone).await?;
+        work.audit("device.change", device, &old.team, removed)
+            .await?;
     }
-    let come = Value::Object(come);
-    work.audit("device.change", device, &new.team, come).await
+    let added = Value::Object(added);
+    work.audit("device.change", device, &new.team, added).await
 }

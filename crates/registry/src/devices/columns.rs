@@ -46,9 +46,9 @@ enum Use {
 }
 
 impl Column {
-    fn is(&self, wanted: Use) -> bool {
-        let implied = matches!(wanted, Use::Changed | Use::Exported);
-        self.uses.contains(&wanted) || implied && self.is_set_by_operators
+    fn is(&self, column_use: Use) -> bool {
+        let implied = matches!(column_use, Use::Changed | Use::Exported);
+        self.uses.contains(&column_use) || implied && self.is_set_by_operators
     }
 
     fn text<'d>(&self, device: &'d Device) -> Cow<'d, str> {
@@ -357,22 +357,22 @@ fn search_text(device: &Device) -> String {
 }
 
 /// What the audit log says of a new device.
-pub(super) fn told_of_new(device: &Device) -> Map<String, Value> {
-    let told = COLUMNS
+pub(super) fn details_of_new(device: &Device) -> Map<String, Value> {
+    let details = COLUMNS
         .iter()
         .filter(|column| column.is(Use::ToldWhenAdded));
-    let told = told.map(|column| (column.name.to_owned(), column.text(device)));
-    let told = told.filter(|(_, text)| !text.is_empty());
-    let mut told: Map<_, _> = told.map(|(name, text)| (name, json!(text))).collect();
+    let details = details.map(|column| (column.name.to_owned(), column.text(device)));
+    let details = details.filter(|(_, text)| !text.is_empty());
+    let mut details: Map<_, _> = details.map(|(name, text)| (name, json!(text))).collect();
     if device.name == device.id {
         // No name was given.
-        told.remove("name");
+        details.remove("name");
     }
-    told
+    details
 }
 
 /// What the audit log says of a change: for each column `[before, after]`.
-pub(super) fn told_of_change(old: &Device, new: &Device) -> Map<String, Value> {
+pub(super) fn details_of_change(old: &Device, new: &Device) -> Map<String, Value> {
     let mut changed = Map::new();
     for column in COLUMNS.iter().filter(|column| column.is_set_by_operators) {
         let (before, after) = (column.text(old), column.text(new));

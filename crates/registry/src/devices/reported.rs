@@ -65,9 +65,9 @@ pub(crate) async fn note_version(
     version: &str,
 ) -> Result<bool, Fault> {
     let sql = "SELECT firmware_version FROM devices WHERE number = $1 AND deleted_ms = 0";
-    let known = sqlx::query_scalar::<_, String>(sql).bind(number);
-    let known = known.fetch_optional(&mut *work.all).await?;
-    if version.is_empty() || known.is_none_or(|known| known == clean(version)) {
+    let stored = sqlx::query_scalar::<_, String>(sql).bind(number);
+    let stored = stored.fetch_optional(&mut *work.all).await?;
+    if version.is_empty() || stored.is_none_or(|stored| stored == clean(version)) {
         return Ok(false);
     }
     let change = DeviceChange {

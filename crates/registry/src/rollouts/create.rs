@@ -147,8 +147,8 @@ async fn devices(
         true => visibility,
         false => Visibility::Team(of.team.clone()),
     };
-    let wanted = (&visibility, &filter);
-    let found = named_by(&mut work.all, engine, wanted, ROLLOUT_DEVICES_MAX + 1).await?;
+    let selection = (&visibility, &filter);
+    let found = named_by(&mut work.all, engine, selection, ROLLOUT_DEVICES_MAX + 1).await?;
     if found.is_empty() {
         return Err(Refused::EmptyTarget.into());
     }

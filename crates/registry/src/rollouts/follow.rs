@@ -58,11 +58,11 @@ pub(super) fn event_of(command: &Command) -> Option<DeviceEvent> {
         CommandState::Pending | CommandState::Sent => return None,
         CommandState::Delivered => DeviceEvent::Delivered,
         CommandState::Acknowledged => {
-            let said = command.result.to_ascii_lowercase();
+            let result_text = command.result.to_ascii_lowercase();
             let is_loaded = command.progress == Some(100);
-            if said.contains(INSTALLING) || is_loaded {
+            if result_text.contains(INSTALLING) || is_loaded {
                 DeviceEvent::Installing(command.progress)
-            } else if command.progress.is_some() || said.contains("download") {
+            } else if command.progress.is_some() || result_text.contains("download") {
                 DeviceEvent::Downloading(command.progress)
             } else {
                 DeviceEvent::Delivered

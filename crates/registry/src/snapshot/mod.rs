@@ -1,9 +1,9 @@
 //! The tables as they were when they were read: who is let in and what they may do, answered from
 //! memory. Rules are shared by all who have the role or the type.
 
-mod gone;
 mod numbers;
 mod read;
+mod removed;
 pub(crate) mod renew;
 mod sets;
 mod team_tokens;
@@ -308,13 +308,13 @@ impl Snapshot {
         &self,
         tenant: u32,
         device: &str,
-        asked: (Names<'_>, Actions, &str),
+        question: (Names<'_>, Actions, &str),
     ) -> Option<GroupName> {
         let device = self.device(tenant, device)?;
         let is_of_its_team =
             |team: &str| team.is_empty() || self.tokens.number_of(team) == device.team;
         self.sets
-            .group_that_permits(device.rules, is_of_its_team, asked)
+            .group_that_permits(device.rules, is_of_its_team, question)
     }
 
     /// Which of those who had this name one after the other it is of now; 0: nobody.
@@ -600,12 +600,12 @@ impl Snapshot {
     pub fn take_uses(&self) -> Vec<CredentialUse> {
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let uses = std::mem::take(&mut *uses).into_iter();
-        let told = |(digest, (at_ms, uses)): (Digest, _)| CredentialUse {
+        let use_of = |(digest, (at_ms, uses)): (Digest, _)| CredentialUse {
             id: digest_text(&digest),
             at_ms,
             uses,
         };
-        uses.map(told).collect()
+        uses.map(use_of).collect()
     }
 
     /// The users and devices that were deleted and can be restored.

@@ -125,14 +125,14 @@ impl Snapshot {
 
     /// The team tokens of a tenant that these tables have and newer ones have not, as
     /// [`TeamTokenLogin::token`]; all of them if there are no newer ones.
-    pub fn team_tokens_gone(&self, tenant: u32, newer: Option<&Self>) -> Vec<[u8; 32]> {
+    pub fn removed_team_tokens(&self, tenant: u32, newer: Option<&Self>) -> Vec<[u8; 32]> {
         let of_tenant = self.tokens.by_key.iter();
         let of_tenant = of_tenant.filter(|(_, token)| token.tenant == tenant && !token.is_revoked);
-        let has_ended = |(key, _): &(&Digest, &Token)| {
+        let is_removed = |(key, _): &(&Digest, &Token)| {
             let newer = newer.and_then(|newer| newer.tokens.by_key.get(*key));
             newer.is_none_or(|token| token.is_revoked)
         };
-        of_tenant.filter(has_ended).map(|(key, _)| *key).collect()
+        of_tenant.filter(is_removed).map(|(key, _)| *key).collect()
     }
 
     /// The marks of the tokens of a team in

@@ -75,12 +75,12 @@ both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
         let found = registry
             .device(&Visibility::All, DeviceRef::Number(1))
             .await?;
-        let told = (
+        let read_back = (
             found.last_seen_ms,
             found.last_message_ms,
             found.last_telemetry_ms,
         );
-        assert_eq!(told, expected, "{activity:?}");
+        assert_eq!(read_back, expected, "{activity:?}");
     }
     let active = |since_ms| DeviceFilter {
         active_since_ms: Some(since_ms),
@@ -124,12 +124,12 @@ both!(devices_that_sent_messages_are_noted_at_once, registry, {
         let found = registry
             .device(&Visibility::All, DeviceRef::Number(number))
             .await?;
-        let told = (
+        let read_back = (
             found.last_seen_ms,
             found.last_message_ms,
             found.last_telemetry_ms,
         );
-        assert_eq!(told, expected, "{number}");
+        assert_eq!(read_back, expected, "{number}");
     }
     let other_tenant = MessageTimes {
         tenant: 7,

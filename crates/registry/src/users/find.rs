@@ -219,7 +219,7 @@ pub(super) async fn find_own(
         return Ok(user);
     };
     let is_own = user.team == team && user.api_role == ApiRole::None;
-    match is_own && !has_a_say_elsewhere(on, name, team).await? {
+    match is_own && !has_role_elsewhere(on, name, team).await? {
         true => Ok(user),
         false => Err(Refused::UserOfAll(name.to_owned()).into()),
     }
@@ -252,7 +252,7 @@ pub(crate) async fn expect_user(
 }
 
 /// Whether a user has a role in another team than this one.
-pub(crate) async fn has_a_say_elsewhere(
+pub(crate) async fn has_role_elsewhere(
     on: &mut AnyConnection,
     user: &str,
     team: &str,

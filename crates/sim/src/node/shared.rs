@@ -38,20 +38,20 @@ impl martlet_broker::Node for Handle<'_> {
     }
 
     fn borrow_memory(&self, bytes: usize) -> bool {
-        let left = self.0.memory_left.get().checked_sub(bytes);
+        let left = self.0.free_memory.get().checked_sub(bytes);
         if let Some(left) = left {
-            self.0.memory_left.set(left);
+            self.0.free_memory.set(left);
         }
         left.is_some()
     }
 
     fn return_memory(&self, bytes: usize) {
-        let left = self.0.memory_left.get() + bytes;
+        let left = self.0.free_memory.get() + bytes;
         if left > self.0.memory_max {
             self.0
                 .complain("more memory given back than lent".to_owned());
         }
-        self.0.memory_left.set(left);
+        self.0.free_memory.set(left);
     }
 
     fn borrow_connection_slot(&self, count_max: usize) -> bool {

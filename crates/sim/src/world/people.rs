@@ -213,18 +213,18 @@ impl World {
         }
         office.taking.remove(&version);
         let links = self.clients.iter().filter_map(|client| client.link());
-        let marks = links.map(|link| (link, self.node.made(link)));
+        let marks = links.map(|link| (link, self.node.connects(link)));
         people.answered(version, marks.collect());
         self.observer.fact(&Fact::InForce { version });
     }
 
     /// A shard asks who a client is.
-    pub(super) fn ask_who(&mut self, shard: usize, asked: &Authentication) {
+    pub(super) fn request_authentication(&mut self, shard: usize, request: &Authentication) {
         let ledger = &self.observer.ledger;
         let (Some(office), Some(people)) = (&mut self.office, &ledger.people) else {
             return;
         };
-        let Some((_, port)) = asked.address else {
+        let Some((_, port)) = request.address else {
             return;
         };
         let link = self.node.link_from(port);
@@ -232,7 +232,7 @@ impl World {
         let at_us =
             office
                 .authenticator
-                .ask(now_us, (shard, link), asked, (people, &ledger.topics));
+                .ask(now_us, (shard, link), request, (people, &ledger.topics));
         self.agenda.enter(at_us, Due::Authenticator);
     }
 

@@ -15,7 +15,7 @@ use crate::time::Moment;
 
 /// Whether a request gets this page: the microservice's routes are served, and the request or the
 /// listener asks for JSON.
-pub(crate) fn are_asked_for(api: &Api, headers: &HeaderMap) -> bool {
+pub(crate) fn are_requested(api: &Api, headers: &HeaderMap) -> bool {
     let is_served = api.routes.compat.contains(&CompatApi::Microservice);
     let accepts = |kinds: &[&str]| {
         let values = headers.get_all(header::ACCEPT).iter();

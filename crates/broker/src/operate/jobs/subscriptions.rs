@@ -92,12 +92,12 @@ impl SubscriptionQuery {
 
     /// Subscriptions of this session are asked for.
     pub(crate) fn matches_session(&self, tenant: TenantId, client_id: &str) -> bool {
-        let is_it = |asked: &str| asked == client_id;
+        let is_it = |expected: &str| expected == client_id;
         let mut without = self.without.iter();
         if without.any(|beginning| client_id.starts_with(beginning)) {
             return false;
         }
-        self.tenant.is_none_or(|asked| asked == tenant)
+        self.tenant.is_none_or(|expected| expected == tenant)
             && self.client_id.as_deref().is_none_or(is_it)
     }
 }

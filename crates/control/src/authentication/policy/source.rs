@@ -26,17 +26,21 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
     }
 
     /// Looks up these credentials. What is worked out waits by its `slot_request`.
-    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a>;
+    fn look<'a>(
+        &'a self,
+        request: &'a Authentication,
+        slot_request: &'a SlotRequest,
+    ) -> Looking<'a>;
 
     /// Takes as long as [`CredentialSource::look`] does for a name that it knows and a wrong
     /// password. Asked where nobody knows the name, so that the time it takes does not tell that.
     /// None: it takes no time, or it knows nobody.
     fn pretend<'a>(
         &'a self,
-        asked: &'a Authentication,
+        request: &'a Authentication,
         slot_request: &'a SlotRequest,
     ) -> Option<Pretending<'a>> {
-        let _ = (asked, slot_request);
+        let _ = (request, slot_request);
         None
     }
 
@@ -80,8 +84,8 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
     }
 
     /// The name of who brings a proof of it beside the User Name.
-    fn name_shown(&self, asked: &Authentication) -> Option<String> {
-        let _ = asked;
+    fn name_shown(&self, request: &Authentication) -> Option<String> {
+        let _ = request;
         None
     }
 
@@ -91,7 +95,7 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
     }
 
     /// Whom of these users it may have let in, by the tables, and would not by newer ones.
-    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
+    fn removed_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
         let _ = (newer, names);
         Vec::new()
     }

@@ -110,7 +110,7 @@ impl Bench {
         data: &[u8],
         state: Option<ExchangeState>,
     ) -> Receiver<Authenticated> {
-        let asked = Authentication {
+        let request = Authentication {
             connection: ConnectionId {
                 index: 0,
                 generation: 0,
@@ -134,7 +134,7 @@ impl Bench {
             }),
         };
         let (answers, answered) = channel();
-        self.chain.ask(asked, move |answer| {
+        self.chain.ask(request, move |answer| {
             // The test may be over.
             let _ = answers.send(answer);
         });

@@ -77,7 +77,7 @@ impl CertificateNames {
     /// What the name that a certificate shows is in this tenant; none: it is nobody's there. Who
     /// signs certificates for all tenants says with the name for which one it is; only users have
     /// names that are no other tenant's.
-    fn name_here<'n>(&self, shown: &'n str) -> Option<&'n str> {
+    fn name_in_tenant<'n>(&self, shown: &'n str) -> Option<&'n str> {
         if self.tenant == COMMON_TENANT {
             return Some(shown);
         }
@@ -94,15 +94,15 @@ impl CertificateNames {
         &self,
         registry: &Snapshot,
         name: &str,
-        asked: &Authentication,
+        request: &Authentication,
     ) -> Result<i64, Refusal> {
-        let Some(certificate) = &asked.certificate else {
+        let Some(certificate) = &request.certificate else {
             return Ok(0);
         };
         if !registry.has_certificates(self.tenant, name) {
             return Ok(0);
         }
-        let (id, shown) = (&*asked.client_id, fingerprint(certificate));
+        let (id, shown) = (&*request.client_id, fingerprint(certificate));
         let found = registry.check_certificate(self.tenant, name, id, &shown, now_signed_ms());
         found.unwrap_or(Ok(0))
     }
@@ -117,18 +117,18 @@ impl CertificateNames {
         rules.map_or_else(|| self.people.rules_of(Some(name)), Arc::clone)
     }
 
-    fn find(&self, asked: &Authentication) -> LookupResult {
-        let Some(certificate) = &asked.certificate else {
+    fn find(&self, request: &Authentication) -> LookupResult {
+        let Some(certificate) = &request.certificate else {
             return LookupResult::Stranger;
         };
         match user_name(certificate, self.field) {
             Ok(shown) => {
                 let registry = self.registry.as_ref();
-                let Some(name) = self.name_here(&shown) else {
+                let Some(name) = self.name_in_tenant(&shown) else {
                     return LookupResult::Stranger;
                 };
                 let admitted =
-                    registry.map(|known| known.admits(self.tenant, name, &asked.client_id));
+                    registry.map(|known| known.admits(self.tenant, name, &request.client_id));
                 if let Some(Err(refusal)) = admitted {
                     return refused(refusal);
                 }
@@ -144,13 +144,13 @@ impl CertificateNames {
                     return LookupResult::NotNow(refusal.about(name));
                 }
                 let credential_ends =
-                    match registry.map(|known| self.registered(known, name, asked)) {
+                    match registry.map(|known| self.registered(known, name, request)) {
                         Some(Err(refusal)) => return refused(refusal),
                         Some(Ok(ends_ms)) => ends_ms,
                         None => 0,
                     };
                 let rules = self.rules(name);
-                let LookupResult::Known(identity) = known(asked, name.into(), rules) else {
+                let LookupResult::Known(identity) = known(request, name.into(), rules) else {
                     return LookupResult::Stranger;
                 };
                 // As long as the certificate.
@@ -187,8 +187,8 @@ impl CredentialSource for CertificateNames {
         "client certificates".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(std::future::ready(self.find(asked)))
+    fn look<'a>(&'a self, request: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
+        Box::pin(std::future::ready(self.find(request)))
     }
 
     fn proves_devices(&self) -> bool {
@@ -198,26 +198,26 @@ impl CredentialSource for CertificateNames {
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next);
         let voucher = newer.map(Self::voucher);
-        let mut gone = vouchers::gone(&[self.voucher()], voucher.as_slice());
+        let mut removed = vouchers::removed(&[self.voucher()], voucher.as_slice());
         let registries = (self.own_registry(), newer.and_then(Self::own_registry));
         if let (Some(older), Some(newer)) = registries {
-            gone.extend(older.no_longer_valid(self.tenant, newer));
+            removed.extend(older.no_longer_valid(self.tenant, newer));
         }
-        gone
+        removed
     }
 
     fn tables(&self) -> Option<&Arc<Snapshot>> {
         self.own_registry()
     }
 
-    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
-        let gone = |older: &Arc<Snapshot>| -> Vec<RevokedClients> {
+    fn removed_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
+        let removed = |older: &Arc<Snapshot>| -> Vec<RevokedClients> {
             let names = names.iter();
             names
-                .flat_map(|name| older.gone(self.tenant, newer, name))
+                .flat_map(|name| older.removed(self.tenant, newer, name))
                 .collect()
         };
-        self.own_registry().map_or_else(Vec::new, gone)
+        self.own_registry().map_or_else(Vec::new, removed)
     }
 
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn CredentialSource>> {
@@ -233,8 +233,8 @@ impl CredentialSource for CertificateNames {
         Some(Arc::new(of_tenant.alone(false)))
     }
 
-    fn name_shown(&self, asked: &Authentication) -> Option<String> {
-        user_name(asked.certificate.as_ref()?, self.field).ok()
+    fn name_shown(&self, request: &Authentication) -> Option<String> {
+        user_name(request.certificate.as_ref()?, self.field).ok()
     }
 
     /// Anybody may have a certificate of that name.

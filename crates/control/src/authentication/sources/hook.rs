@@ -96,11 +96,11 @@ impl Hook {
         })
     }
 
-    async fn ask(&self, asked: &Authentication, slot_request: &SlotRequest) -> LookupResult {
-        let Some(name) = &asked.user_name else {
+    async fn ask(&self, request: &Authentication, slot_request: &SlotRequest) -> LookupResult {
+        let Some(name) = &request.user_name else {
             return LookupResult::Stranger;
         };
-        let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let password = request.password.as_ref().map_or(&[][..], Password::bytes);
         if password.is_empty() {
             let detail = "it has no password, so the hook is not asked";
             return LookupResult::Wrong(Refusal::operators_only(
@@ -115,10 +115,10 @@ impl Hook {
         };
         let body = match self.settings.form {
             HookForm::Panel => json!({
-                "client_id": &*asked.client_id, "api_key": &**name, "api_secret": password,
+                "client_id": &*request.client_id, "api_key": &**name, "api_secret": password,
             }),
             HookForm::Status | HookForm::GoAuth | HookForm::Result => json!({
-                "username": &**name, "password": password, "clientid": &*asked.client_id,
+                "username": &**name, "password": password, "clientid": &*request.client_id,
             }),
         };
         // No longer than an answer may take: so a client is answered within twice that time,
@@ -135,9 +135,9 @@ impl Hook {
                 ));
             }
         };
-        let request = self.client.post(&self.settings.url).json(&body);
-        let request = request.header(reqwest::header::ACCEPT, "application/json");
-        let response = match request.send().await {
+        let http_request = self.client.post(&self.settings.url).json(&body);
+        let http_request = http_request.header(reqwest::header::ACCEPT, "application/json");
+        let response = match http_request.send().await {
             Ok(response) => response,
             Err(error) if error.is_timeout() => {
                 let millis = self.settings.timeout.as_millis();
@@ -149,7 +149,7 @@ impl Hook {
             Err(error) => return hook_down(error.without_url().to_string()),
         };
         let (status, most) = (response.status(), freshness(response.headers()));
-        let found = self.found(asked, name, status, self.permits(response).await);
+        let found = self.found(request, name, status, self.permits(response).await);
         match most {
             Some(most) => LookupResult::Within(Box::new(found), most),
             None => found,
@@ -159,7 +159,7 @@ impl Hook {
     /// What a verdict comes to.
     fn found(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         name: &Arc<str>,
         status: StatusCode,
         verdict: Result<HookDecision, String>,
@@ -167,7 +167,7 @@ impl Hook {
         match verdict {
             Ok(HookDecision::Permits(terms)) => {
                 let rules = || self.people.rules_of(Some(name));
-                terms.of(known(asked, Arc::clone(name), rules()), self.voucher)
+                terms.of(known(request, Arc::clone(name), rules()), self.voucher)
             }
             Ok(HookDecision::Refuses) => hook_refused(format!("the hook answered {status}")),
             Ok(HookDecision::NamesNothing) => hook_refused(format!(
@@ -417,13 +417,17 @@ impl CredentialSource for Hook {
         SourceKind::Proofs
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(self.ask(asked, slot_request))
+    fn look<'a>(
+        &'a self,
+        request: &'a Authentication,
+        slot_request: &'a SlotRequest,
+    ) -> Looking<'a> {
+        Box::pin(self.ask(request, slot_request))
     }
 
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(|next| next.voucher);
-        vouchers::gone(&[self.voucher], next.as_slice())
+        vouchers::removed(&[self.voucher], next.as_slice())
     }
 
     /// It may know anybody.

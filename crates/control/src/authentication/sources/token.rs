@@ -83,8 +83,8 @@ impl Tokens {
         }
     }
 
-    async fn find(&self, asked: &Authentication) -> LookupResult {
-        let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
+    async fn find(&self, request: &Authentication) -> LookupResult {
+        let password = request.password.as_ref().map_or(&[][..], Password::bytes);
         let token = std::str::from_utf8(password).unwrap_or_default();
         // Anything else is a password.
         let Ok(header) = decode_header(token) else {
@@ -121,7 +121,7 @@ impl Tokens {
         };
         for key in keys.0.iter().filter(is_meant) {
             match self.claims(token, key) {
-                Ok(claims) => return self.identity(asked, claims, self.voucher(key)),
+                Ok(claims) => return self.identity(request, claims, self.voucher(key)),
                 Err(error) => refusal = refused_for(&error),
             }
         }
@@ -130,14 +130,14 @@ impl Tokens {
 
     /// A key, with what is asked of its tokens, and the server that it is of.
     fn voucher(&self, key: &TokenKey) -> Voucher {
-        let asked = format!("{:?}", self.settings);
+        let request = format!("{:?}", self.settings);
         let server = match &self.keys {
             KeySource::Read(_) => "",
             KeySource::Fetched(fetched) => fetched.url(),
         };
         let kind = format!("{:?} {:?}", key.algorithm, key.id);
         let parts = [
-            asked.as_bytes(),
+            request.as_bytes(),
             server.as_bytes(),
             kind.as_bytes(),
             &key.parts,
@@ -159,7 +159,7 @@ impl Tokens {
     }
 
     /// Clients that came by keys that the server does not have any more.
-    async fn gone_from_server(&self) -> Vec<RevokedClients> {
+    async fn removed_from_server(&self) -> Vec<RevokedClients> {
         let KeySource::Fetched(fetched) = &self.keys else {
             return Vec::new();
         };
@@ -169,7 +169,7 @@ impl Tokens {
             .iter()
             .flat_map(|keys| self.vouchers_of(keys))
             .collect();
-        vouchers::gone(&old, &now)
+        vouchers::removed(&old, &now)
     }
 
     fn claims(&self, token: &str, key: &TokenKey) -> Result<Claims, Error> {
@@ -192,7 +192,7 @@ impl Tokens {
         decoded.map(|decoded| decoded.claims)
     }
 
-    fn identity(&self, asked: &Authentication, claims: Claims, voucher: Voucher) -> LookupResult {
+    fn identity(&self, request: &Authentication, claims: Claims, voucher: Voucher) -> LookupResult {
         let text = |claim: &str| claims.others.get(claim).and_then(Value::as_str);
         let Some(user_name) = text(&self.settings.user_claim) else {
             return bad_token(format!(
@@ -204,12 +204,12 @@ impl Tokens {
             return bad_token("the name in its token is not valid");
         }
         if let Some(claim) = &self.settings.client_claim
-            && let Some(why) = names_other_client(text(claim), claim, &asked.client_id)
+            && let Some(why) = names_other_client(text(claim), claim, &request.client_id)
         {
             return LookupResult::Wrong(why);
         }
         let found = known(
-            asked,
+            request,
             user_name.into(),
             self.people.rules_of(Some(user_name)),
         );
@@ -314,12 +314,12 @@ impl CredentialSource for Tokens {
         SourceKind::Proofs
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(self.find(asked))
+    fn look<'a>(&'a self, request: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
+        Box::pin(self.find(request))
     }
 
     fn refresh(&self) -> Option<Refreshing<'_>> {
-        Some(Box::pin(self.gone_from_server()))
+        Some(Box::pin(self.removed_from_server()))
     }
 
     fn inherit(&self, older: &[Arc<dyn CredentialSource>]) {
@@ -330,7 +330,7 @@ impl CredentialSource for Tokens {
 
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(Self::vouchers);
-        vouchers::gone(&self.vouchers(), &next.unwrap_or_default())
+        vouchers::removed(&self.vouchers(), &next.unwrap_or_default())
     }
 
     /// The holder of the key may name any user.

@@ -10,18 +10,18 @@ fn refused(user: &str, why: Refusal) -> EventNotice {
         reason: ReasonCode::NotAuthorized,
         why,
     };
-    told(user, Some(UserName::Claimed(user.into())), event)
+    notice(user, Some(UserName::Claimed(user.into())), event)
 }
 
-fn told(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
+fn notice(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
     let address = Some((IpAddr::from([192, 0, 2, 1]), 1));
     let head = EventHead::new(TenantId(0), client_id);
     let head = head.with_user(user).with_address(address);
     EventNotice { head, event }
 }
 
-fn worded(told: &EventNotice) -> WordedRemedy {
-    remedy::worded(told, &Commands::default()).unwrap_or_default()
+fn worded(notice: &EventNotice) -> WordedRemedy {
+    remedy::worded(notice, &Commands::default()).unwrap_or_default()
 }
 
 fn about(cause: RefusalCause, subject: &str) -> WordedRemedy {
@@ -92,7 +92,7 @@ fn a_lockout_is_lifted_for_what_is_locked_out() {
 fn a_packet_that_breaks_a_rule_is_to_be_traced() {
     let ended = |reason, cause: RefusalCause| {
         let why = cause.into();
-        worded(&told(
+        worded(&notice(
             "-x",
             None,
             Event::Disconnected {
@@ -145,7 +145,7 @@ fn names_that_clients_choose_are_no_reason_for_a_remedy() {
             why: Refusal::operators_only(RefusalCause::WillForbidden, detail),
         };
         let claimed = Some(UserName::Claimed((*name).into()));
-        let text = worded(&told(name, claimed, event)).text;
+        let text = worded(&notice(name, claimed, event)).text;
         assert!(text.contains("auth.acl_file"), "{name}: {text}");
         let unknown = RefusalCause::UnknownUser(UserSources::default());
         let text = worded(&refused(name, Refusal::operators_only(unknown, *name))).text;
@@ -156,7 +156,7 @@ fn names_that_clients_choose_are_no_reason_for_a_remedy() {
             why: Refusal::operators_only(RefusalCause::Forbidden, *name),
         };
         let proved = Some(UserName::Proved((*name).into()));
-        let text = worded(&told(name, proved, event)).text;
+        let text = worded(&notice(name, proved, event)).text;
         assert!(text.contains("auth.acl_file"), "{name}: {text}");
     }
 }

@@ -127,7 +127,7 @@ pub struct Mistyped {
     /// Name of the value; of one in an object, with the names of the objects before it.
     pub name: String,
     /// Its type: `number`.
-    pub wanted: &'static str,
+    pub expected: &'static str,
     /// The type that was reported.
     pub reported: &'static str,
 }
@@ -238,7 +238,7 @@ pub struct BeforeJoining {
     /// Name of the group.
     pub group: String,
     /// When it was made, milliseconds since the Unix epoch.
-    pub made_ms: u64,
+    pub created_ms: u64,
     /// When the device joined the group, likewise.
     pub joined_ms: u64,
     /// What to do about it.

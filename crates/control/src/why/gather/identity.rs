@@ -19,7 +19,7 @@ pub(super) struct Identified {
     pub(super) user: Option<String>,
     /// The name that it proves, or would.
     pub(super) proved: String,
-    pub(super) known_as: Option<&'static str>,
+    pub(super) registered_as: Option<&'static str>,
     pub(super) by_team_token: bool,
     pub(super) namesakes: Namesakes,
     pub(super) standing: Option<Standing>,
@@ -82,7 +82,7 @@ impl Control {
             namesakes.add = self.journal.adding(tenant, why, name);
             standing_remedy = self.journal.way_in(tenant, client_id, &proved, why);
         }
-        let known_as = match known {
+        let registered_as = match known {
             Some(martlet_registry::AccountKind::User) => Some("user"),
             Some(martlet_registry::AccountKind::Device) => Some("device"),
             None if token(name).is_some() => Some("team token"),
@@ -96,7 +96,7 @@ impl Control {
             policy,
             user,
             proved,
-            known_as,
+            registered_as,
             by_team_token,
             namesakes,
             standing,

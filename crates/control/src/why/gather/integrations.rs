@@ -294,7 +294,7 @@ impl Control {
     }
 
     /// The integration of this name with its dead letters, as one that was asked about.
-    pub(crate) async fn integration_asked_about(
+    pub(crate) async fn named_integration(
         &self,
         all: &Integrations,
         name: &str,

@@ -77,7 +77,7 @@ impl Control {
             None => self.facts_of_client(telemetry, question).await?,
         };
         facts.integration_missing = integrations
-            .filter(|_| facts.known_as.is_none())
+            .filter(|_| facts.registered_as.is_none())
             .and_then(|all| self.integration_missing(all, question));
         facts.named_in_topic = self.named_in_topic(&facts).await?;
         facts.own_topics = self.info.own_topics.clone();
@@ -233,7 +233,7 @@ impl Control {
             policy,
             user,
             proved,
-            known_as,
+            registered_as,
             by_team_token,
             mut namesakes,
             standing,
@@ -242,7 +242,7 @@ impl Control {
             is_of_another,
             from_address,
         } = identified;
-        if known_as.is_none()
+        if registered_as.is_none()
             && session
                 .as_ref()
                 .is_none_or(|session| !session.info.connected)
@@ -262,7 +262,7 @@ impl Control {
             acl_file: acl_file.as_ref(),
         };
         let mut groups_missing = self.reword_forbidden(&actor, &mut runs);
-        let topic = self.topic_asked_about(question, &actor).await?;
+        let topic = self.topic_facts(question, &actor).await?;
         groups_missing.extend(topic.groups_missing);
         let groups = self.groups_of(tenant, session.as_ref()).await?;
         let address = address_of(&runs, presence.as_ref());
@@ -289,7 +289,7 @@ impl Control {
         Ok(Facts {
             question: question.clone(),
             now_ms: now_ms(),
-            known_as: known_as.map(str::to_owned),
+            registered_as: registered_as.map(str::to_owned),
             user: user.clone(),
             namesakes,
             by_team_token,
@@ -299,11 +299,11 @@ impl Control {
             replaced_ms: None,
             no_credential: None,
             removed: None,
-            api_key_asked: None,
-            provisioning_key_asked: None,
+            named_api_key: None,
+            named_provisioning_key: None,
             integration_missing: None,
             has_no_configuration: question.sees_node && !self.has_configuration(),
-            part_asked: self.part_named(&question.name),
+            named_part: self.part_named(&question.name),
             type_change: None,
             joined: Vec::new(),
             firmware_refused: None,
@@ -366,10 +366,10 @@ impl Control {
             session_expiry_max_secs: self.info.limits.session_expiry_max_secs,
             rollouts: Vec::new(),
             commands: Vec::new(),
-            command_asked: None,
+            named_command: None,
             twin: None,
-            rollout_asked: None,
-            rule_asked: None,
+            named_rollout: None,
+            named_rule: None,
             integrations: Vec::new(),
             clients: Vec::new(),
         })
@@ -553,12 +553,12 @@ fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) ->
     });
     let mut all: Vec<NotStored> = not_stored.collect();
     // One that it published itself is told once.
-    let mut told: Vec<(String, &str)> = Vec::new();
+    let mut listed: Vec<(String, &str)> = Vec::new();
     all.retain(|one| {
-        let is_new = !told
+        let is_new = !listed
             .iter()
             .any(|(topic, reason)| (&**topic, *reason) == (&*one.topic, one.reason));
-        told.push((one.topic.clone(), one.reason));
+        listed.push((one.topic.clone(), one.reason));
         is_new
     });
     all
@@ -582,12 +582,12 @@ fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a
 
 /// What is wrong with the message store, told to who sees the whole node or to who does not.
 fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
-    let told = |why: String| match sees_node {
+    let shown = |why: String| match sees_node {
         true => why,
         false => "the operator of the node knows more".to_owned(),
     };
     if let Some((_, error)) = state.failing {
-        return Some(StoreTrouble::Failing(told(error)));
+        return Some(StoreTrouble::Failing(shown(error)));
     }
     if let Some(why) = state.low {
         let limit = match state.is_at_limit {

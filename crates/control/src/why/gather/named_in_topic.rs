@@ -27,8 +27,8 @@ impl Control {
         };
         let mut found: Vec<NamedInTopic> = Vec::new();
         for level in topic.split('/').take(LEVELS_MAX) {
-            let is_told = found.iter().any(|one| one.client_id == level);
-            if !level.is_empty() && !is_own(level) && !is_told {
+            let is_reported = found.iter().any(|one| one.client_id == level);
+            if !level.is_empty() && !is_own(level) && !is_reported {
                 found.extend(self.named(question.tenant, level).await?);
             }
         }

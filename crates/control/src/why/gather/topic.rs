@@ -54,7 +54,7 @@ pub(super) struct Actor<'a> {
 
 impl Control {
     /// Gathers the facts about the topic of a question, if it has one.
-    pub(super) async fn topic_asked_about(
+    pub(super) async fn topic_facts(
         &self,
         question: &Question,
         who: &Actor<'_>,
@@ -445,8 +445,8 @@ fn own_name_rule(
 
 /// Filters with which rules permit that action.
 fn permitted(rules: &Rules, names: Names<'_>, action: Actions) -> Vec<String> {
-    let is_wanted = |rule: &&martlet_broker::Rule| rule.allows && rule.actions.has(action);
-    let filters = rules.rules().iter().filter(is_wanted);
+    let is_permit = |rule: &&martlet_broker::Rule| rule.allows && rule.actions.has(action);
+    let filters = rules.rules().iter().filter(is_permit);
     let filters = filters.map(|rule| substituted(&rule.filter, names));
     filters.take(PERMITTED_MAX).collect()
 }
