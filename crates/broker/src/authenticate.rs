@@ -32,7 +32,7 @@ use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 
 impl Shard {
-    /// The client has to be known before its CONNECT is accepted: asks.
+    /// Requests the authentication of a client before its CONNECT is accepted.
     pub(crate) fn request_authentication<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -125,7 +125,7 @@ impl Shard {
                 data,
             } => {
                 if !self.connections.at(id.index).listener().authenticate {
-                    // It was asked for because it may be banned. What it says of itself stands.
+                    // It was checked because it may be banned. Its claims remain.
                     let login = self.claimed_login(id.index, &request);
                     return self.go_on(cx, id, ConnectingClient::new(request, login));
                 }
@@ -333,14 +333,14 @@ impl Shard {
         self.settle(cx);
     }
 
-    /// At these listeners clients are asked who they are from now on.
+    /// Sets the listeners that require authentication now.
     pub(crate) fn require_authentication_at(&mut self, listeners: Arc<[Arc<ListenerPolicy>]>) {
         self.lobby.authentications.authenticating = listeners;
         self.begin_review(None);
     }
 
-    /// The client of a connection that is accepted has to say who it is, if its listener asks now:
-    /// the connection ends. Answers whether it does.
+    /// Ends the connection of an accepted client if its listener requires authentication now.
+    /// Returns whether it does.
     pub(crate) fn review_listener(&mut self, index: u32) -> bool {
         let is_requested = self.renew_listener(index) && !self.stays_anonymous(index);
         if is_requested {
@@ -353,8 +353,8 @@ impl Shard {
         is_requested
     }
 
-    /// A client that has named no user stays where its listener lets anonymous clients in: with
-    /// their rules from now on. Answers whether it does.
+    /// Whether a client that has named no user stays, since its listener accepts anonymous clients.
+    /// It gets their rules.
     fn stays_anonymous(&mut self, index: u32) -> bool {
         let connection = self.connections.at(index);
         let listener = Arc::clone(connection.listener());
@@ -395,8 +395,8 @@ impl Shard {
         self.new_rule_book(book, Affected::All);
     }
 
-    /// Sets a book whose rules may differ from those of the book before; all share groups are told,
-    /// also of members who may get the same as before: they wait for all of them.
+    /// Sets a book whose rules may differ from those of the book before; all share groups are
+    /// notified, also of members that may get the same as before: they wait for all of them.
     pub(crate) fn new_rule_book(&mut self, book: Arc<dyn RuleBook>, affected: Affected) {
         self.permits.set_book(book);
         self.begin_review(Some(affected));
@@ -502,7 +502,7 @@ impl Permit {
     }
 }
 
-/// The policy by which clients are asked at this listener, if they were not when it was read.
+/// The policy of this listener that requires authentication, if the policy in use does not.
 fn policy_with_authentication(
     authenticating: &[Arc<ListenerPolicy>],
     listener: &ListenerPolicy,

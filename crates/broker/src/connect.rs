@@ -26,7 +26,8 @@ use crate::shard::{Ending, Gated, Shard};
 use crate::timer::Timer;
 use crate::work::COMING_OR_GOING;
 
-/// Longest CONNACK with a User Property, about: it is left out for who takes less [MQTT-3.2.2-20].
+/// Approximate length of the longest CONNACK with a User Property. It is left out for clients that
+/// take less [MQTT-3.2.2-20].
 const MARKED_CONNACK_BYTES: u32 = 1_024;
 
 impl Shard {
@@ -155,7 +156,7 @@ impl Shard {
     /// the session that its client has.
     ///
     /// # Errors
-    /// It may not; what its client is told.
+    /// The connection is refused, with this reason code for the client.
     fn check_client(
         &mut self,
         index: u32,
@@ -238,8 +239,8 @@ impl Shard {
         }
     }
 
-    /// The record that the CONNACK waits for does not become durable: the client is told so, and
-    /// its connection ends. What of its session was recorded stays.
+    /// The record that the CONNACK waits for does not become durable: the client gets the reason,
+    /// and its connection ends. What of its session was recorded stays.
     pub(crate) fn refuse_unrecorded<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let limit = self.store.limit();
         let reason = ReasonCode::ServerUnavailable;
@@ -273,10 +274,10 @@ impl Shard {
             .is_some_and(|(owner, permit)| owner.gives_way_to(&permit.identity))
     }
 
-    /// One of the places for connections of the node and of the listener.
+    /// Takes a slot for a connection, of the listener and of the node.
     fn take_place<N: Node>(&mut self, cx: &Cx<'_, N>, index: u32) -> Result<(), Limit> {
         let listener = self.connections.at(index).listener();
-        // Counted without a limit too, for those who want to know how many there are.
+        // Counted without a limit too, for statistics.
         let (number, places) = match (listener.number, listener.connections_max) {
             (number, 0) => (number, u32::MAX),
             limited => limited,
@@ -295,8 +296,8 @@ impl Shard {
         Err(Limit::Connections)
     }
 
-    /// The CONNACK may go out: from here on the client is there.
-    /// One CONNACK per connection [MQTT-3.2.0-2], of success [MQTT-3.1.4-5].
+    /// Sends CONNACK: from here on the client is connected. One CONNACK per connection
+    /// [MQTT-3.2.0-2], of success [MQTT-3.1.4-5].
     pub(crate) fn admit<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, connack: &[u8]) {
         let Some(session) = self.connections.at(index).session() else {
             return;
@@ -324,8 +325,8 @@ impl Shard {
         }
     }
 
-    /// What a client sent before it closed its old connection comes before the new one
-    /// [MQTT-3.14.4-3]: what of it still waits for its turn has it now.
+    /// Finishes what a client sent before it closed its old connection, before the new connection
+    /// is accepted [MQTT-3.14.4-3].
     fn finish_old_connection<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

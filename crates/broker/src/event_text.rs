@@ -64,7 +64,7 @@ impl EventHead {
 }
 
 impl EventNotice {
-    /// An event as shards tell it. User Names, reasons and the Client Identifier of a refused
+    /// An event as shards report it. User Names, reasons and the Client Identifier of a refused
     /// client are cut. Other Client Identifiers stay whole, up to their limit: readers tell clients
     /// apart by them. Topics of refusals and drops were cut before.
     pub fn new(head: EventHead, event: Event) -> Self {
@@ -104,7 +104,7 @@ impl EventNotice {
         Cow::Owned(notice)
     }
 
-    /// The names that are not cut when an event is told.
+    /// The names that are not cut when an event is reported.
     fn whole_names(&self) -> [Option<&str>; 2] {
         let other = match &self.event {
             Event::Connected(_) => self.head.proved(),
@@ -141,7 +141,7 @@ impl EventNotice {
 }
 
 impl Event {
-    /// The topic, where it is not cut when the event is told.
+    /// The topic, where it is not cut when the event is reported.
     fn whole_topic(&self) -> Option<&str> {
         match self {
             Self::Subscribed { .. }

@@ -1,5 +1,5 @@
-//! Enhanced authentication: a client proves in several steps who it is, when it connects and again
-//! whenever it likes (MQTT 5 section 4.12).
+//! Enhanced authentication: a client proves its identity in several steps, when it connects and
+//! again whenever it likes (MQTT 5 section 4.12).
 //!
 //! The broker knows whose turn it is; the data mean something only to the authenticator. Its state
 //! between two steps is kept with the connection, so that it ends with it, and there is at most
@@ -223,7 +223,8 @@ impl Shard {
         Ok(())
     }
 
-    /// The answer to a step of a re-authentication. Until it succeeds the client is who it was.
+    /// The answer to a step of a re-authentication. Until it succeeds the client keeps its
+    /// identity.
     pub(crate) fn reauthenticated<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -335,7 +336,7 @@ impl Shard {
         }
     }
 
-    /// The client has begun to prove anew who it is, and has not come to an end.
+    /// The client has begun a re-authentication and not finished it in time.
     pub(crate) fn check_reauthentication<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.get_mut(id);
         let Some(exchange) = connection.and_then(exchange_of) else {

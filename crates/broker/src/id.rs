@@ -85,7 +85,7 @@ impl fmt::Display for MessageId {
 }
 
 /// Where a shard's counters begin in run number `start` of the node. There is room for 2^36 names
-/// before those of the next run begin; who counts runs takes that into account.
+/// before those of the next run begin; code that counts runs takes that into account.
 pub fn first_number(start: u32) -> u64 {
     u64::from(start) << START_SHIFT
 }

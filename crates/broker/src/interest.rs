@@ -137,7 +137,7 @@ impl Interest {
         }
     }
 
-    /// `shard` wants a tenant's `filter` as strongly as `class` says, from now on; with
+    /// Sets how strongly `shard` wants a tenant's `filter`: by this `class`; with
     /// [`InterestClass::NONE`] no longer. Answers the epoch it raised and its new value.
     pub fn set(
         &mut self,
@@ -222,7 +222,7 @@ impl Interest {
 /// Buckets of epochs per level; a power of two.
 pub const EPOCH_BUCKETS: usize = 512;
 
-/// Counters that say which part of an index has changed.
+/// Counters of changes, one for each part of an index.
 #[derive(Debug)]
 pub struct Epochs {
     /// Epoch of the common tenant's filters that begin with a wildcard.

@@ -12,13 +12,13 @@
 //! * `effect`, `command`, `event`: the three closed lists: requests to the reactor, orders of
 //!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
 //! * `message`: the Application Message; `connect_request`, `guest`: a client on its way in;
-//!   `authentication`: the question who a client is
+//!   `authentication`: requests to authenticate clients
 //! * `screening`: a request to check a message before it is routed, and the answer
-//! * `part::interface`, `share::message`, `share::ticket`: what parts and share groups are told
+//! * `part::interface`, `share::message`, `share::ticket`: events for parts and share groups
 //! * `counted_address`: an address as limits count it
 //! * `connected_client`: a client as its connection, messages and events know it
-//! * `event_head`: who an event is about; `event_kind`: the closed list of kinds; `event_interest`:
-//!   which are wanted; `event_text`: their names, cut; `shortened`: names cut
+//! * `event_head`: the client of an event; `event_kind`: the closed list of kinds;
+//!   `event_interest`: which are wanted; `event_text`: their names, cut; `shortened`: names cut
 //! * the crate `permission`: who a client is, what it may do, why it was refused
 //! * `limits`, `counters`, `timer`, `work`: what bounds, counts and times it all
 //! * `id`, `lane_name`, `hash`, `time`, `gauge`, `flags`: names, times and bytes that are counted
@@ -33,17 +33,17 @@
 //! * `session`: Session State: `inbound` (what a client publishes), `outbound`, `in_flight`,
 //!   `sending`, `acknowledge` (what it is sent), `queue`, `packet_ids`
 //! * `part`: what consumes messages inside the process, a session without a Network Connection
-//! * `subscribe`, `topic_tree`, `interest`, `route`, `routing`: who wants a topic; `outgoing`: its
-//!   packets; `fan_out`: a message for more receivers than one turn can serve
+//! * `subscribe`, `topic_tree`, `interest`, `route`, `routing`: subscribers of a topic; `outgoing`:
+//!   its packets; `fan_out`: a message for more receivers than one turn can serve
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `operate`: commands that take several turns; `restore`: bringing a shard back
 //! * `screen`: messages that the control plane looks at before they are routed
 //! * `review`: new rules and revocations, applied to all sessions over turns
-//! * `notify`: which events are made, and for which observers
+//! * `notify`: which events are reported, and to which observers
 //! * `user_sessions`: how many sessions a user has
 //! * `active_devices`: which devices have published
-//! * `recent_topics`: what is remembered of some topics; `unmatched`: those of messages that nobody
-//!   was subscribed to; `retained_ends`: those whose retained message was taken away
+//! * `recent_topics`: what is remembered of some topics; `unmatched`: topics of messages that
+//!   nobody was subscribed to; `retained_ends`: those whose retained message was taken away
 //! * `rate`, `losses`: messages beyond a rate, and messages lost
 //! * `memory`, `memory_account`, `memory_use`, `pressure`: what memory is used for, and relief when
 //!   it is short

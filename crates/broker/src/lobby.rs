@@ -35,7 +35,7 @@ struct BadConnect {
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
     cause: RefusalCause,
-    /// The Client Identifier and the User Name that it came with, as far as they can be told.
+    /// The Client Identifier and the User Name of the CONNECT, as far as they can be read.
     client_id: Option<Arc<str>>,
     claims: Option<Arc<str>>,
 }
@@ -45,7 +45,7 @@ struct RefusedClient<'a> {
     version: Option<ProtocolVersion>,
     /// The client, if nothing is wrong with its CONNECT.
     client: Option<&'a ConnectingClient>,
-    /// Else the Client Identifier and the User Name in it, as far as they can be told.
+    /// Else the Client Identifier and the User Name in it, as far as they can be read.
     client_id: Option<Arc<str>>,
     claims: Option<Arc<str>>,
 }
@@ -82,7 +82,7 @@ impl Shard {
         found.is_some_and(|found| found.phase == Phase::Lobby)
     }
 
-    /// A proxy says where a connection in the lobby comes from.
+    /// A proxy has sent the address of the client of a connection in the lobby.
     pub fn comes_from(&mut self, id: ConnectionId, address: (IpAddr, u16)) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.phase == Phase::Lobby
@@ -132,7 +132,7 @@ impl Shard {
         Login::claimed(tenant.unwrap_or(TenantId(0)), request.user_name.clone())
     }
 
-    /// Nothing is known against the client: it goes to the shard that owns its session.
+    /// Admits the client: it goes to the shard that owns its session.
     pub(crate) fn let_in<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -172,7 +172,7 @@ impl Shard {
         state.map_or([0; 16], |state| state.entropy)
     }
 
-    /// What fails here ends the connection [MQTT-3.1.4-2], [MQTT-3.1.3-8].
+    /// Checks a CONNECT. An error ends the connection [MQTT-3.1.4-2], [MQTT-3.1.3-8].
     fn check_connect<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -197,7 +197,7 @@ impl Shard {
             version: Some(version),
             reason,
             cause,
-            // The User Name says in which tenant the Client Identifier is.
+            // The User Name decides in which tenant the Client Identifier is.
             client_id: match connect.user_name {
                 None => claimed_id(connect.client_id, id_bytes),
                 Some(_) => None,
@@ -448,7 +448,7 @@ impl Shard {
         );
     }
 
-    /// The same, of a client that has said who it is.
+    /// The same, of a client that has named its user.
     pub(crate) fn refuse_client<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -549,7 +549,7 @@ impl Shard {
         let name = name.or(claimed.as_ref().map(|(tenant, id)| (*tenant, &**id)));
         if self.is_refusal_observed(name, address.map(|(ip, _)| ip)) {
             let why = match why.limit() {
-                // With its value, unless who refused it has said that.
+                // With its value, unless the refusal has it already.
                 Some(limit) if !why.has_detail() => self.refusal(index, limit.into()),
                 _ => why,
             };

@@ -1,10 +1,10 @@
-//! Messages that sessions and share groups did not get: what is counted of each of them, and the
-//! events that tell operators of it.
+//! Messages that sessions and share groups did not get: the counters of each of them, and the
+//! events for operators.
 //!
-//! An operator learns of each client that lost messages, and why, without switching anything on,
-//! and however many are lost: [`Event::MessagesLost`] is told of a client and reason at once, and
-//! then every 10 seconds with the number of messages that were dropped meanwhile. Events of single
-//! drops are for those who ask for them.
+//! Operators see each client that lost messages, and why, without switching anything on, and
+//! however many are lost. [`Event::MessagesLost`] is reported for a client and reason at once, and
+//! then every 10 seconds with the number of messages dropped since. Events of single drops are
+//! reported only on request.
 
 pub(crate) mod lost;
 
@@ -22,12 +22,13 @@ use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
 use crate::work::LOSS;
 
-/// Losses that are told in one turn.
+/// Loss events that are reported in one turn.
 const NOTICES_PER_TURN: usize = 64;
 
 impl Shard {
-    /// Tells that a session lost messages, unless that was told a short time ago: then more is
-    /// told later. They are counted already. `topic` is that of the first of them, or empty.
+    /// Reports that a session lost messages. If that was reported a short time ago, further losses
+    /// are reported later. The messages are counted already. `topic` is that of the first of them,
+    /// or empty.
     pub(crate) fn notify_losses<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -61,8 +62,8 @@ impl Shard {
         }
     }
 
-    /// That a queue is full is reported elsewhere: how many messages it loses is told later, with
-    /// the bound that it is at now.
+    /// Schedules the report of how many messages a full queue loses, with the bound that it is at
+    /// now. Another event reports that the queue is full.
     pub(crate) fn notify_queue_losses_later<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -79,7 +80,8 @@ impl Shard {
         }
     }
 
-    /// Messages of a connection that is forgotten were in its output: told at the next turn.
+    /// Schedules the report of messages that were in the output of a closed connection, for the
+    /// next turn.
     pub(crate) fn notify_losses_soon(&mut self, index: u32, reason: DropReason) {
         if self.is_observed(index, Wants::CONNECTIONS) {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
@@ -90,7 +92,8 @@ impl Shard {
         }
     }
 
-    /// A client is back: what it has missed is told, if more was lost than was told.
+    /// A client has reconnected: reports the messages that it missed and that were not reported
+    /// yet.
     pub(crate) fn notify_losses_while_away<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let reason = DropReason::ClientAway;
         let owner = QueueOwner::Session(self.sessions.id_of(index));
@@ -103,8 +106,8 @@ impl Shard {
         }
     }
 
-    /// A session or a share group is over: what was lost and not told is told now. `ended` says why
-    /// the session ended.
+    /// A session or a share group has ended: reports all losses that were not reported yet. `ended`
+    /// is the reason for which the session ended.
     pub(crate) fn notify_last_losses<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -123,7 +126,7 @@ impl Shard {
         }
     }
 
-    /// Tells of those whose time has come.
+    /// Reports the losses that are due.
     pub(crate) fn notify_due_losses<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for _ in 0..NOTICES_PER_TURN {
             let Some((owner, reason)) = self.timers.losses.take_due(cx.now.mono_ms) else {
@@ -141,7 +144,7 @@ impl Shard {
         self.timers.await_losses();
     }
 
-    /// The share groups of this shard, of those with these Topic Filters.
+    /// Details of the share groups with these Topic Filters that are on this shard.
     pub(crate) fn group_details(&self, tenant: TenantId, filters: &[Box<str>]) -> Vec<GroupDetail> {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
@@ -177,7 +180,7 @@ impl Shard {
         }
     }
 
-    /// Tells of messages that were not told yet; false if there are none.
+    /// Reports lost messages that were not reported yet; false if there are none.
     fn notify_unreported<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -217,7 +220,7 @@ impl Shard {
     }
 }
 
-/// The limit that messages are dropped at for a reason; that of a queue depends on the queue.
+/// The limit at which messages are dropped for a reason. The limit of a queue depends on the queue.
 pub(crate) fn limit_of(reason: DropReason) -> Option<Limit> {
     match reason {
         DropReason::OutputFull => Some(Limit::OutputBytes),

@@ -1,7 +1,8 @@
-//! What becomes an event: for everybody by kind, or for the few that are traced.
+//! Which events shards report: by kind for all clients, or all events of the few that are traced.
 //!
-//! All events of a client come from the shard that owns its session, in order; the lobby of another
-//! one tells only of refused clients. While nothing is wanted, the way of a message asks one word.
+//! All events of a client come from the shard that owns its session, in order. The lobby of another
+//! shard reports only refused clients. While no observer wants events, a message costs one
+//! comparison of a word.
 
 pub(crate) mod observers;
 
@@ -24,12 +25,12 @@ use crate::notify::observers::TraceScan;
 use crate::report::SubscriptionInfo;
 use crate::shard::Shard;
 
-/// Places of connections, or sessions, that a step looks at.
+/// Number of connections or sessions that one step examines.
 const PLACES_PER_STEP: u32 = 512;
 
 impl Shard {
-    /// From now on these events are wanted. Clients that are traced by name are from this call on,
-    /// those that are traced by address when the search comes to them.
+    /// Sets which events observers want. Clients that are traced by name are traced at once,
+    /// clients that are traced by address when the scan reaches them.
     pub(crate) fn set_events<N: Node>(&mut self, cx: &mut Cx<'_, N>, interest: Arc<EventInterest>) {
         self.observers.wants = Wants::of(&interest);
         for (tenant, client_id) in &interest.traced.clients {
@@ -44,7 +45,7 @@ impl Shard {
         }
     }
 
-    /// Goes on looking for sessions that are traced, or are no more; answers whether there is more
+    /// Continues the scan for sessions to trace, or to trace no more. Returns whether there is more
     /// to do.
     pub(crate) fn scan_traced(&mut self, scan: &mut TraceScan) -> bool {
         if !scan.has_sessions {
@@ -92,7 +93,7 @@ impl Shard {
         }
     }
 
-    /// Whether all events of this session are wanted.
+    /// Whether observers want all events of this session.
     fn is_traced(&mut self, session: u32) -> bool {
         let state = self.sessions.at(session);
         let (tenant, client_id) = (state.tenant, Arc::clone(&state.client_id));
@@ -103,7 +104,7 @@ impl Shard {
             && self.observers.traced().has(tenant, &client_id, address)
     }
 
-    /// A session has a connection: it is looked whether it is traced.
+    /// Decides whether a session that has a connection now is traced.
     pub(crate) fn begin_trace(&mut self, session: u32) {
         let traced = self.is_traced(session);
         if traced != self.sessions.at(session).flags.traced() {
@@ -111,15 +112,15 @@ impl Shard {
         }
     }
 
-    /// Events of a kind are told of a session.
+    /// Whether observers want events of this kind of a session.
     #[inline]
     pub(crate) fn is_observed(&mut self, session: u32, kind: Wants) -> bool {
         self.observers.wants.any(kind.and(Wants::CLIENTS))
             && (self.observers.wants.any(kind) || self.sessions.at(session).flags.traced())
     }
 
-    /// That a client comes or goes is told; of parts of the node it is not, unless
-    /// they are traced.
+    /// Whether observers want to know when a client connects or disconnects. Parts of the node are
+    /// reported only if they are traced.
     pub(crate) fn is_presence_observed(&mut self, session: u32) -> bool {
         self.is_observed(session, Wants::CONNECTIONS) && {
             let found = self.sessions.at(session);
@@ -127,7 +128,7 @@ impl Shard {
         }
     }
 
-    /// Refused clients are told of.
+    /// Whether observers want events of refused clients.
     pub(crate) fn is_refusal_observed(
         &self,
         client: Option<(TenantId, &str)>,
@@ -139,7 +140,8 @@ impl Shard {
                 && self.observers.traced().has(tenant, client_id, address)
     }
 
-    /// What becomes of a message for a session may have to be told, so it is kept until then.
+    /// Whether observers may want the outcome of a message for a session. The message is kept until
+    /// then.
     #[inline]
     pub(crate) fn is_outcome_observed(&mut self, session: u32) -> bool {
         const KINDS: Wants = Wants::DROPS.and(Wants::DELIVERED).and(Wants::TOPICS);
@@ -151,12 +153,12 @@ impl Shard {
             || self.observers.wants.any(Wants::TOPICS) && self.observers.traced().has_topic(topic)
     }
 
-    /// A drop of a message is told.
+    /// Whether observers want the drop of a message for a session.
     pub(crate) fn is_drop_observed(&mut self, session: u32, topic: &str) -> bool {
         self.is_topic_observed(session, Wants::DROPS, topic)
     }
 
-    /// The same where it is no session's.
+    /// The same for a message of a share group.
     pub(crate) fn is_group_drop_observed(&self, topic: &str) -> bool {
         self.observers.wants.any(Wants::DROPS)
             || self.observers.wants.any(Wants::TOPICS) && self.observers.traced().has_topic(topic)
@@ -249,7 +251,7 @@ impl Shard {
         }
     }
 
-    /// A message of an operator was.
+    /// A message of an operator was accepted.
     pub(crate) fn notify_published_by<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -289,7 +291,7 @@ impl Shard {
         );
     }
 
-    /// A QoS 0 message is in the output: when it leaves, that is to be told.
+    /// A QoS 0 message is in the output: reports it as delivered when it has been written.
     #[cold]
     pub(crate) fn notify_when_written(&mut self, index: u32, publication: &Publication<'_>) {
         let topic = publication.topic;
@@ -358,7 +360,7 @@ impl Shard {
         );
     }
 
-    /// A packet of an accepted client has come.
+    /// A packet of an accepted client was received.
     #[cold]
     pub(crate) fn notify_packet_received<N: Node>(
         &mut self,

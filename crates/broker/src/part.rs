@@ -56,7 +56,7 @@ pub(crate) use recent::RecentEntries;
 pub use refusal::PartRefusal;
 
 impl Shard {
-    /// A part has something to say.
+    /// Handles a call of a part.
     pub fn part_call<N: Node>(&mut self, cx: &mut Cx<'_, N>, call: PartCall) {
         match call {
             PartCall::Attach(spec) => self.attach(cx, &spec),
@@ -290,7 +290,7 @@ impl Shard {
     #[inline(never)]
     pub(crate) fn part_entry_queued(&mut self, session: u32) {
         let Some(connection) = self.sessions.at(session).connection() else {
-            // All that is in its queue is durable when it is told that it is attached.
+            // All that is in its queue is durable when it gets `Attached`.
             return;
         };
         let id = self.connections.id_of(connection);
@@ -300,7 +300,7 @@ impl Shard {
         }
     }
 
-    /// Whether a part may be told of the first entry of its queue at once.
+    /// Whether the first entry of the queue of a part may be delivered at once.
     #[cold]
     #[inline(never)]
     pub(crate) fn is_next_of_part_durable(&mut self, session: u32) -> bool {

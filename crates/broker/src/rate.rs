@@ -81,7 +81,7 @@ impl Shard {
         }
     }
 
-    /// A message waits: that is counted, and told once in a while.
+    /// A message waits: counts that, and reports it once in a while.
     #[cold]
     fn notify_delay<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         self.counters.publishes_delayed += 1;
@@ -140,7 +140,7 @@ impl Shard {
             return Ok(true);
         }
         self.check_publish_allowed(index, publish)?;
-        // What it says of aliases holds.
+        // Its Topic Alias is applied.
         let aliased = self.resolve_alias(index, publish)?;
         self.counters.publishes_received += 1;
         self.counters.publishes_refused += 1;
@@ -164,7 +164,7 @@ impl Shard {
         Ok(false)
     }
 
-    /// Tells how many messages of a connection were dropped since that was last told.
+    /// Reports how many messages of a connection were dropped since the last report.
     pub(crate) fn notify_rate_drops<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let connection = self.connections.at(index);
         let (session, address) = (connection.session(), connection.address());

@@ -102,7 +102,7 @@ impl Shard {
             self.bound_restored_queue(cx, session, terms.queue);
         }
         self.replace_will(session, record.will.clone());
-        // What there was is there again, whatever the limit is now.
+        // What was stored is restored, even beyond the limit in force now.
         cx.node.borrow_session(usize::MAX);
         if let Some(owner) = owner.filter(|owner| owner.is_counted)
             && let Some(user_name) = &owner.user_name

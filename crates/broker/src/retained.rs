@@ -311,7 +311,7 @@ impl Retained {
         Some(before.id())
     }
 
-    /// The topic has a retained message, or had one not long ago.
+    /// Whether the topic has a retained message, or had one a short time ago.
     pub fn has_topic(&self, tenant: TenantId, topic: &str) -> bool {
         let topics = self.tenants.get(&tenant);
         topics.is_some_and(|topics| topics.contains(topic.as_bytes()))
@@ -605,7 +605,7 @@ enum Step {
     End,
 }
 
-/// Compares a topic with a filter and tells where the next candidate is.
+/// Compares a topic with a filter, and returns where the next candidate is.
 fn compare(filter: &str, topic: &str) -> Step {
     let mut filter_levels = filter.split('/');
     // Offset in `topic` of the level that comes next; past the end when all are used up.

@@ -1,4 +1,4 @@
-//! From a Topic Name to those who get the message.
+//! From a Topic Name to the receivers of the message.
 //!
 //! Topics repeat, so each shard remembers a topic's route: which shards want it, and its own
 //! subscribers. Epochs of the node's and of its own index tell whether a route still holds.
@@ -485,7 +485,7 @@ impl Shard {
         // Delivering never routes another message, so the matches are not needed meanwhile.
         let matches = core::mem::take(&mut self.router.cache.routes[place].matches);
         // A write takes some 100 units of work, and is none: thousands of receivers are written to
-        // after those who wait for something of their own.
+        // after clients that wait for messages of their own.
         let was_fanning_out = cx.effects.is_fanning_out;
         cx.effects.is_fanning_out |= matches.len() > FEW_RECEIVERS;
         let mut matched = false;

@@ -27,7 +27,7 @@ use crate::session::inbound::{PublishAnswer, ScreenedPublish};
 use crate::session::permit::Permit;
 use crate::shard::{PacketError, Shard};
 
-/// Flags of PUBLISH that say nothing of the message: DUP.
+/// Flags of PUBLISH that do not describe the message: DUP.
 const DUP: u8 = 0b1000;
 
 impl Shard {
@@ -314,8 +314,8 @@ impl Shard {
         permit.may(Actions::PUBLISH, topic, names).err()
     }
 
-    /// Sends a message to the client of a session that nobody else gets: at the QoS of its
-    /// subscription, or at QoS 0.
+    /// Sends a message only to the client of a session: at the QoS of its subscription, or at QoS
+    /// 0.
     fn send_screening_answer<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -105,7 +105,7 @@ impl Shard {
         })
     }
 
-    /// The Will is not needed any more: the client has said goodbye, or is back in time.
+    /// The Will is not needed any more: the client has sent DISCONNECT, or has reconnected in time.
     /// [MQTT-3.14.4-3]
     pub(crate) fn discard_will(&mut self, index: u32) {
         self.replace_will(index, None);
@@ -126,8 +126,8 @@ impl Shard {
         }
     }
 
-    /// Publishes the Will of a session, if one is left.
-    /// Retained or not as its CONNECT said [MQTT-3.1.2-14], [MQTT-3.1.2-15].
+    /// Publishes the Will of a session, if one is left. Retained or not as in its CONNECT
+    /// [MQTT-3.1.2-14], [MQTT-3.1.2-15].
     pub(crate) fn send_will<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let Some(will) = self.replace_will(index, None) else {
             return;

@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How far a note may be behind what a device does: the round in which a shard lists a device once,
 /// and the time until the shard is asked.
 const BEHIND_MS: i64 = 10_000;
-/// Devices of one transaction. Others who write to the tables wait for its end.
+/// Devices of one transaction. Other writers of the tables wait for its end.
 const ROWS: usize = 500;
 /// Transactions at a time: the tables are others' too.
 const TIMES: usize = 4;

@@ -1,5 +1,5 @@
-//! What went wrong, as the API names it: what `martlet why` answers, and by what entries of the
-//! journal are told apart.
+//! What went wrong, as the API names it. `martlet why` answers with it, and it distinguishes
+//! entries of the journal.
 //!
 //! A refusal or an end has the cause that the broker or an authenticator gave it
 //! ([`RefusalCause`]); here is the table from those to the names of the API. Words are not read.
@@ -209,8 +209,8 @@ impl Cause {
         }
     }
 
-    /// The cause of a refusal or an end, whatever the reason code says; none: the client wanted it
-    /// so, or the reason code says more. This is a table.
+    /// The cause of a refusal or an end, without regard to the reason code; none: the client wanted
+    /// it so, or the reason code is more exact. This is a table.
     fn of_decision(cause: RefusalCause) -> Option<Self> {
         use RefusalCause as Is;
         Some(match cause {

@@ -2,12 +2,12 @@
 //!
 //! * `shards`: the shards, as the control plane reaches them
 //! * `ask`: questions to shards and their answers
-//! * `events`: what becomes of the events of shards
+//! * `events`: events of shards to log, journal and feed
 //! * `bans`: ending the connections of banned clients
 //! * `memory`: what the memory of the node is held for
 //! * `reload`, `reloads`: reading files again, and requests to do so
-//! * `traces`: what is told of what is traced
-//! * `waiting`: who waits for answers
+//! * `traces`: what shards report of traced clients
+//! * `waiting`: requests that wait for answers
 
 mod ask;
 mod bans;
@@ -294,7 +294,7 @@ impl Control {
     }
 
     /// The most clients that were connected when the counters were read: at the interval of `$SYS`,
-    /// and whenever somebody asks for them.
+    /// and on each request for them.
     pub fn clients_maximum(&self) -> u64 {
         self.clients_maximum.load(Ordering::Relaxed)
     }
@@ -362,7 +362,7 @@ impl Control {
         found.or_else(|| tables.tenant_named(team)).map(TenantId)
     }
 
-    /// The id of the team that owns a tenant; none: nobody, as the common one.
+    /// The id of the team that owns a tenant; none: no team, as for the common one.
     pub fn team_of_tenant(&self, tenant: TenantId) -> Option<String> {
         let policy = self.policy()?;
         let tables = policy.tables()?;

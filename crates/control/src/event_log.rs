@@ -187,7 +187,7 @@ fn write_end(
     let address = has_address(event).then(|| AddressText::of(head.address));
     let fields = EventFields::of(notice);
     let why = match event {
-        // The reason says it.
+        // The reason contains it.
         Event::Dropped {
             limit: None,
             refused: None,
@@ -235,7 +235,7 @@ fn write_end(
     }
 }
 
-/// The event says where its client is, or that it is on a Unix socket.
+/// The event has the address of its client, or that it is on a Unix socket.
 fn has_address(event: &Event) -> bool {
     matches!(
         event,

@@ -84,7 +84,7 @@ pub(crate) fn why(notice: &EventNotice) -> Option<Cow<'_, str>> {
     })
 }
 
-/// The same with how many messages it is about, where a single sentence says both.
+/// The same with the number of messages that it is about, where one sentence has both.
 pub(crate) fn sentence(notice: &EventNotice) -> Option<Cow<'_, str>> {
     let why = why(notice)?;
     Some(match &notice.event {
@@ -101,8 +101,8 @@ pub(crate) fn name(kind: EventKind) -> &'static str {
     kind.journal_name().unwrap_or_else(|| kind.name())
 }
 
-/// What happened to a client, as [`why`](crate::why) tells it of the client, with the Topic Name or
-/// Topic Filter; none: the reason alone says it.
+/// What happened to a client, in the words of [`why`](crate::why), with the Topic Name or Topic
+/// Filter; none: the reason is enough.
 pub(crate) fn of_client(kind: EventKind, topic: Option<&str>) -> Option<String> {
     let notice = match (kind, topic) {
         (EventKind::Refused, _) => return None,
@@ -139,12 +139,12 @@ pub(crate) fn of_client(kind: EventKind, topic: Option<&str>) -> Option<String> 
     Some(notice.to_owned())
 }
 
-/// Messages for somebody that were dropped, for this reason; `why` is the reason in words.
+/// Words for dropped messages; `why` is the reason in words.
 pub(crate) fn dropped(count: u64, whose: &str, why: &str, reason: DropReason) -> String {
     format!("{} dropped: {why} ({})", were(count, whose), reason.name())
 }
 
-/// Messages for somebody that have expired.
+/// Words for expired messages.
 pub(crate) fn expired(count: u64, whose: &str) -> String {
     let were = were(count, whose);
     format!("{were} not delivered before the Message Expiry Interval ran out")
@@ -174,7 +174,7 @@ fn why_dropped(
 ) -> Cow<'static, str> {
     match limit {
         Some(limit) => limit.words().into(),
-        // Of a reason that has two meanings only the one is told.
+        // Of a reason with two meanings only one is shown.
         None if reason == DropReason::RefusedByReceiver => {
             match client_id.starts_with(CLIENT_IDS) {
                 true => "the target of the integration refused the message".into(),

@@ -3,7 +3,7 @@
 //!
 //! They are full after their time and never larger: 15 numbers of 4 bytes and a time, 300 times
 //! every second, 8,640 times every ten seconds and 1,008 times every ten minutes, are 0.7 MB. A
-//! restart loses them; who wants more has a Prometheus read `/metrics`.
+//! restart loses them. For more, let Prometheus read `/metrics`.
 //!
 //! * `task`: taking the numbers
 
@@ -73,7 +73,7 @@ impl Series {
             .find(|finite| finite.name() == name)
     }
 
-    /// Whether the highest of several values counts: nobody wants an average of the slowest.
+    /// Whether the highest of several values counts: an average of the slowest is of no use.
     fn is_highest(self) -> bool {
         matches!(self, Self::LatencyP99)
     }

@@ -1,9 +1,9 @@
 //! What happened recently to clients, kept in memory, each with a remedy where there is one.
 //!
-//! Bounded by number and by bytes, what was refused or lost for itself, so that clients who come
-//! and go do not push it out; what became of each name last is kept for longer (`runs`). Events are
-//! kept as they came, but for long names, which are cut, and put into words for readers. The data
-//! plane never waits for it.
+//! Bounded by number and by bytes. Refusals and losses have a list of their own, so that clients
+//! that connect and disconnect often do not push them out. The last outcome of each name is kept
+//! for longer (`runs`). Events are kept as they came, but for long names, which are cut, and put
+//! into words for readers. The data plane never waits for it.
 
 mod commands;
 mod entry;
@@ -78,7 +78,7 @@ pub struct Journal {
     /// For what is to be typed.
     commands: commands::Commands,
     kept: Mutex<JournalEntries>,
-    /// The number of the last entry that was told of.
+    /// The number of the last entry, for those that wait for new ones.
     last: watch::Sender<u64>,
 }
 
@@ -189,9 +189,9 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// A journal of the node to which these options lead commands, as they are typed. `tables` say
-    /// which team owns a tenant, and where the rules of a name stand; none: nobody knows.
-    /// `bytes_max` bounds what is kept, if that is less than what it takes anyhow.
+    /// A journal of the node to which these options lead commands, as they are typed. `tables` have
+    /// which team owns a tenant, and where the rules of a name are; none: not known. `bytes_max`
+    /// bounds what is kept, if that is less than what it takes anyhow.
     pub(crate) fn of_node(
         options: &str,
         tables: Option<TablesNow>,
@@ -297,8 +297,8 @@ impl Journal {
         self.commands.why_in(tenant, name)
     }
 
-    /// It is about who came and went, and what was refused or lost: of other events there are too
-    /// many.
+    /// Whether the journal keeps it: connects, disconnects, refusals and losses. There are too many
+    /// other events.
     pub fn keeps(event: &Event) -> bool {
         event.kind().journal_name().is_some()
     }
@@ -427,13 +427,13 @@ impl Journal {
     /// What became of a name of a tenant recently, the latest last.
     pub(crate) fn runs_of(&self, tenant: TenantId, name: &str, presence: &Presence) -> Vec<Run> {
         let entry = |written: &NotedEvent| written.entry(&self.commands);
-        // Before the lock: who writes has that of presence first.
+        // Before the lock: writers take the lock of presence first.
         let calm = presence.calm(tenant, name);
         self.lock().runs.of(tenant, name, calm, entry)
     }
 
-    /// The last refusals of connections that name nobody, in order: from an address, or from any.
-    /// Nobody knows the tenants of those clients.
+    /// The last refusals of connections without a name, in order: from an address, or from any. The
+    /// tenants of those clients are not known.
     pub fn nameless_from(&self, host: Option<&str>) -> Vec<Entry> {
         self.refused_connections(|entry| {
             let is_nameless = entry.client_id.is_empty() && entry.user_name.is_none();

@@ -1,7 +1,7 @@
 //! A limit for log lines about refusals, so that one client cannot fill the disk of the log.
 //!
-//! Each client has [`AT_ONCE`] lines of each cause, and one more each second. The next line says
-//! how many were left out. Counters, journal and feed are not limited.
+//! Each client has [`AT_ONCE`] lines of each cause, and one more each second. The next line has the
+//! number of lines that were left out. Counters, journal and feed are not limited.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -124,8 +124,8 @@ impl LogLimit {
         entry.take(now)
     }
 
-    /// Removes entries that decide as a new one would. One that has lines left out stays until it
-    /// has told of them, but for no longer than a minute: its client may be gone.
+    /// Removes entries that decide as a new one would. An entry with left-out lines stays until
+    /// their number is logged, but no longer than a minute, since its client may not come back.
     fn sweep(&mut self, now: Instant) {
         let is_due = |swept| now.saturating_duration_since(swept) >= SWEEP_EVERY;
         if !self.swept.is_none_or(is_due) {

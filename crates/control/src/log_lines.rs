@@ -19,8 +19,8 @@ use crate::rfc3339;
 const LINES: usize = 2_000;
 const BYTES: usize = 2 << 20;
 
-/// What stands before a secret that the log shows, for who starts a node: the link by which the
-/// first administrator is made.
+/// The text before a secret that the log shows to the operator that starts a node: the link that
+/// creates the first administrator.
 const SECRET: &str = "/setup#";
 
 /// A line of the log.
@@ -37,7 +37,7 @@ pub struct LogLine {
     pub area: String,
     /// What it says.
     pub text: String,
-    /// What it says it of, by name.
+    /// Its fields, by name.
     #[schema(value_type = Object)]
     pub fields: Map<String, Value>,
 }
@@ -78,7 +78,7 @@ struct Site {
     usual: Box<[u8]>,
 }
 
-/// Messages that are longer are not usual ones: they say something else each time.
+/// Longer messages are not constant: they differ each time.
 const USUAL_BYTES: usize = 64;
 
 /// Lines one behind the other, so that none has an allocation of its own: of each the length of its
@@ -314,11 +314,11 @@ fn shown(seq: u64, line: Logged<'_>) -> LogLine {
 
 /// The target of all that libraries log which use another interface,
 const LIBRARY: &str = "log";
-/// and the name by which they say which part they are.
+/// and the name of the part of the program.
 const LOG_TARGET: &str = "log.target";
 
-/// What fields say, one behind the other: the number of the field, what its value is, the length of
-/// that, and the value as text.
+/// The fields, one after the other: the number of the field, the type of its value, its length, and
+/// the value as text.
 #[derive(Default)]
 struct Values {
     bytes: Vec<u8>,
@@ -438,7 +438,7 @@ impl<'a> Logged<'a> {
         *self.metadata.level()
     }
 
-    /// What it says, by the names of the fields, in order: text that is nearly always UTF-8.
+    /// The values by the names of the fields, in order: text that is nearly always UTF-8.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, Kind, &'a [u8])> {
         let all = self.metadata.fields();
         let (mut names, mut rest) = (all.iter().enumerate(), self.values);
@@ -459,7 +459,7 @@ impl<'a> Logged<'a> {
         })
     }
 
-    /// It is not for those who read the log elsewhere than where it is written.
+    /// It is not for readers of the log in other places than where it is written.
     fn is_secret(&self) -> bool {
         let mut parts = self.values.split(|byte| *byte == b'#').peekable();
         while let Some(part) = parts.next() {

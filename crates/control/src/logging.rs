@@ -17,7 +17,7 @@ use martlet_codec::TopicFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Parts of the node whose lines are told apart, each with the modules that write them.
+/// Areas of the log, each with the modules that write its lines.
 pub const AREAS: &[(&str, &str)] = &[
     ("clients", "martlet_control::event_log"),
     ("authentication", "martlet_control::authentication"),
@@ -60,7 +60,7 @@ pub struct Logging {
     state: Mutex<State>,
     /// There are traces; looked at for each event.
     traces: AtomicBool,
-    /// Told when something else is logged than before.
+    /// Notified when the logged clients or levels change.
     changed: OnceLock<Changed>,
 }
 
@@ -104,7 +104,7 @@ pub struct Levels {
     pub level: String,
     /// Areas with a level of their own.
     pub areas: Vec<AreaLevel>,
-    /// Clients of whom everything is logged.
+    /// Traced clients.
     pub clients: Vec<TracedClient>,
 }
 
@@ -122,7 +122,7 @@ pub struct AreaLevel {
     pub until_ms: Option<u64>,
 }
 
-/// A client of whom everything is logged.
+/// A traced client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TracedClient {
     /// Client Identifier.
@@ -184,7 +184,7 @@ impl Logging {
         Ok(())
     }
 
-    /// Ends a trace; says whether there was one.
+    /// Ends a trace. Returns whether there was one.
     pub fn end_trace(&self, subject: &Subject) -> bool {
         let was_there = {
             let mut state = self.lock();

@@ -24,7 +24,7 @@ impl Observer {
         let subscription = |filter: &F| PartSubscription {
             filter: filter.as_ref().into(),
             identifier: 0,
-            // What was there before says nothing of now.
+            // Events of an earlier attachment are out of date.
             retain_handling: RetainHandling::DoNotSend,
         };
         let spec = PartSpec {

@@ -1,8 +1,8 @@
 //! A request and its response (MQTT 5 section 4.10): a message is published, and the first that
 //! answers it is waited for, by a part of the node.
 //!
-//! The request itself goes the way of every message that an operator publishes, so that it is known
-//! whether anybody got it.
+//! The request is published like every message of an operator, so it is known whether it had a
+//! receiver.
 
 pub(crate) mod slots;
 
@@ -51,7 +51,7 @@ pub struct Response {
     pub after: Duration,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug)]
 pub enum Requested {
     /// It is answered.
@@ -64,10 +64,10 @@ pub enum Requested {
     Refused(ReasonCode),
 }
 
-/// How it was that no response came.
+/// A request without a response.
 #[derive(Clone, Debug)]
 pub struct Silence {
-    /// Where it was waited for.
+    /// The response topic.
     pub topic: Box<str>,
     /// The last message to there that was refused meanwhile, which may have been one.
     pub refused: Option<Box<Entry>>,

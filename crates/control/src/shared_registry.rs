@@ -141,7 +141,7 @@ pub struct SharedRegistry {
     notes: Notes,
     /// When they failed last, unless they have answered since then.
     failed_at: std::sync::Mutex<Option<Instant>>,
-    /// Told when something was changed, or may have been.
+    /// Notified when something was changed, or may have been.
     changes: tokio::sync::watch::Sender<()>,
     known: KnownCallers,
     without_rights: WithoutRights,
@@ -466,8 +466,8 @@ impl SharedRegistry {
         }
     }
 
-    /// Those who wait for their turn while a database does not answer are answered when it has
-    /// failed for the first of them: each would wait for it as long, one after the other.
+    /// While a database does not answer, all waiting calls fail when the first one fails. Otherwise
+    /// each would wait for it as long, one after the other.
     fn check_answers_since(&self, started_at: Instant) -> Result<(), SharedRegistryError> {
         let failed_at = *self
             .failed_at
@@ -533,8 +533,8 @@ impl SharedRegistry {
         }
     }
 
-    /// Looks again and again whether another node has changed the tables of a database that they
-    /// share. Files are watched by who watches all of them.
+    /// Polls whether another node has changed the tables of a shared database. Files are watched
+    /// elsewhere.
     pub async fn watch(&self) {
         if self.settings.location.file().is_some() {
             return;
@@ -543,7 +543,7 @@ impl SharedRegistry {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            // What is wrong is in health, and what came of reading in the log.
+            // Errors are in health, and the result of reading is in the log.
             let has_changed = match self.held() {
                 Some(seen) => {
                     let renewed = self.renew(&seen).await;

@@ -45,7 +45,7 @@ pub fn typed(text: &str) -> String {
     word
 }
 
-/// An address of a connection; with port 0, as of who came by a proxy, the host alone.
+/// An address of a connection. With port 0, as behind a proxy, only the host.
 pub(crate) fn address((ip, port): (IpAddr, u16)) -> String {
     match (ip, port) {
         (IpAddr::V6(ip), 0) => format!("[{ip}]"),
@@ -122,7 +122,7 @@ fn masked_where(
         }
         return format!("{scheme}://***");
     }
-    // What is behind # is sent nowhere: nobody misses it here.
+    // The part after # is never sent, so it is left out.
     let (rest, fragment) = match rest.split_once('#') {
         Some((rest, _)) => (rest, "#***"),
         None => (rest, ""),

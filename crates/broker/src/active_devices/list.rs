@@ -12,10 +12,10 @@ const DEVICES_MAX: usize = 65_536;
 /// Logarithm of a unit of time, milliseconds. A round has two of them: about 8 seconds.
 const UNIT_BITS: u32 = 12;
 
-/// The devices that have published since the shard was last asked.
+/// The devices that have published since the last request of the list.
 #[derive(Debug, Default)]
 pub(crate) struct ActiveDeviceList {
-    /// Somebody asks for them.
+    /// The list is requested.
     is_enabled: bool,
     listed: ActiveDevices,
 }
@@ -27,14 +27,14 @@ pub(crate) fn round(mono_ms: u64) -> u8 {
 }
 
 impl ActiveDeviceList {
-    /// Somebody asks for the list.
+    /// Whether the list is requested.
     #[inline]
     pub(crate) fn is_enabled(&self) -> bool {
         self.is_enabled
     }
 
-    /// Whether a device has published since it logged in; none: it is no device, or nobody asks for
-    /// the list.
+    /// Whether a device has published since it logged in; none: it is no device, or the list is not
+    /// requested.
     pub(crate) fn has_published(&self, permit: &Permit) -> Option<bool> {
         let is_listed = self.is_enabled && permit.identity.is_device;
         is_listed.then_some(permit.listed_in_round != 0)

@@ -108,7 +108,7 @@ impl Authentications {
         }
     }
 
-    /// A client has been accepted by this method, and may prove anew who it is.
+    /// A client has been accepted by this method, and may re-authenticate.
     pub(crate) fn accepted(&mut self, method: &Arc<str>) -> Exchange {
         let last = self.method.as_ref().filter(|last| *last == method);
         let method = Arc::clone(last.unwrap_or(method));

@@ -15,7 +15,7 @@ pub(crate) struct Buffer {
     pub(crate) done: u32,
     /// QoS 0 messages in output, of which this many are held (idea 6).
     pub(crate) qos0: u32,
-    /// Those of them whose delivery has to be told, in order.
+    /// The QoS 0 messages whose delivery has to be reported, in order.
     pub(crate) unreported_deliveries: VecDeque<UnreportedDelivery>,
     /// Its capacity when that was last charged.
     pub(crate) charged: u32,

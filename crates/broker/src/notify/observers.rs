@@ -1,4 +1,4 @@
-//! What is told, and of whom.
+//! Which events observers want, and of which clients.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,25 +6,25 @@ use std::sync::Arc;
 use crate::event_interest::{EventInterest, Traced, Wants};
 use crate::id::SessionId;
 
-/// For these it is looked at what was written.
+/// Events for which written output is examined.
 pub(crate) const NOTIFY_WRITTEN: Wants = Wants::PACKETS
     .and(Wants::DELIVERED)
     .and(Wants::CLIENTS)
     .and(Wants::TOPICS);
 
-/// For these a message that is accepted is looked at.
+/// Events for which accepted messages are examined.
 pub(crate) const NOTIFY_PUBLISHED: Wants = Wants::PUBLISHED.and(Wants::CLIENTS).and(Wants::TOPICS);
 
-/// For these a packet that comes or goes is.
+/// Events for which received and written packets are examined.
 pub(crate) const NOTIFY_PACKETS: Wants = Wants::PACKETS.and(Wants::CLIENTS);
 
-/// For these an acknowledgement that comes is.
+/// Events for which received acknowledgements are examined.
 pub(crate) const NOTIFY_ACKS: Wants = NOTIFY_PACKETS.and(NOTIFY_DELIVERED);
 
-/// For these a message that is delivered is.
+/// Events for which delivered messages are examined.
 pub(crate) const NOTIFY_DELIVERED: Wants = Wants::DELIVERED.and(Wants::CLIENTS).and(Wants::TOPICS);
 
-/// What is told, and of whom.
+/// Which events observers want, and which sessions are traced.
 #[derive(Debug, Default)]
 pub(crate) struct Observers {
     /// Which events are wanted, by kind.
@@ -34,15 +34,15 @@ pub(crate) struct Observers {
     pub(crate) traced: BTreeSet<SessionId>,
 }
 
-/// Looks for the sessions that are traced since other events are wanted: there may be as many as
-/// connections, all from the address of a proxy.
+/// State of the scan for the sessions to trace, after the wanted events have changed. There may be
+/// as many as connections, all from the address of a proxy.
 #[derive(Debug, Default)]
 pub(crate) struct TraceScan {
-    /// The last session that was looked at, of those that were traced before.
+    /// The last session that was examined, among the sessions that were traced before.
     pub(crate) after: Option<SessionId>,
-    /// All of those have been looked at.
+    /// All of those have been examined.
     pub(crate) has_sessions: bool,
-    /// The place of the connection that is looked at next.
+    /// The place of the connection to examine next.
     pub(crate) next: u32,
 }
 

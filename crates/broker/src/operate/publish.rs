@@ -132,8 +132,8 @@ impl Shard {
         })
     }
 
-    /// Checks and routes a message that is not a client's; `notify` is told of it, and whether it
-    /// matched a subscription.
+    /// Checks and routes a message that is not a client's; `notify` gets it, and whether it matched
+    /// a subscription.
     pub(crate) fn publish_new<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

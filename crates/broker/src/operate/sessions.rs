@@ -19,7 +19,7 @@ use crate::shard::{Ending, Shard};
 
 /// Places of sessions that a step looks at.
 const PLACES_PER_STEP: u32 = 1024;
-/// Bytes of the texts in one list of what is told of a client, about.
+/// Approximate bytes of the texts in one list about a client.
 const DETAIL_BYTES: usize = 64 * 1024;
 
 fn end_at((client_id, tenant): &(Arc<str>, TenantId)) -> (Box<str>, TenantId) {
@@ -90,7 +90,7 @@ impl Shard {
                 .is_none_or(|search| self.finds_session(session, search, text))
     }
 
-    /// The proved identity counts, whatever the CONNECT says.
+    /// The proved identity counts, not the User Name of the CONNECT.
     fn is_of_user(&self, session: &Session, user: &str) -> bool {
         if let Some(name) = session
             .permit
@@ -230,7 +230,7 @@ impl Shard {
         let connection = session.and_then(|session| self.sessions.at(session).connection());
         if let Some(connection) = connection {
             let permit = session.and_then(|session| self.sessions.at(session).permit.as_deref());
-            // What the tables say of it comes before it is reviewed.
+            // Revocations of the tables are checked before its rules.
             let revoked = permit.and_then(|permit| {
                 self.lobby
                     .authentications

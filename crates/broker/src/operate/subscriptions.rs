@@ -150,7 +150,7 @@ impl Shard {
 }
 
 impl NewSubscription {
-    /// To this Topic Filter, at this QoS at most, and no more said.
+    /// A subscription to this Topic Filter with this maximum QoS and no other options.
     pub fn new(filter: &str, qos: martlet_codec::QoS) -> Self {
         Self {
             filter: filter.into(),

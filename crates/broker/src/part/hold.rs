@@ -49,7 +49,7 @@ impl Shard {
     }
 
     /// Memory is short, and what the part has lies on the disk: its publishers wait until it is
-    /// not. False: it holds nobody.
+    /// not. False: it holds no publisher back.
     pub(crate) fn hold_for_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) -> bool {
         let is_stored = self.store.reads_back
             && self.sessions.get(id).is_some_and(|session| session.durable)
@@ -103,7 +103,7 @@ impl Shard {
         self.hold_is_over(part);
     }
 
-    /// A part holds publishers back no more: those who wait go on in their turns.
+    /// A part holds publishers back no more: waiting publishers continue in their turns.
     pub(crate) fn hold_is_over(&mut self, part: SessionEpoch) {
         self.parts.holds.0.retain(|hold| hold.part != part);
         self.operations.release_held();

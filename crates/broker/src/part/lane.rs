@@ -5,7 +5,7 @@
 //!
 //! The messages of a publisher come in by one shard for as long as the node runs, so a lane has
 //! them in order. After a restart publishers are with other shards: what a lane has from an earlier
-//! run of the node comes before what any lane has from a later one. The shard tells each lane of
+//! run of the node comes before what any lane has from a later one. The shard notifies each lane of
 //! which run its oldest message is ([`PartEvent::Run`]); who attached the lanes keeps that order,
 //! by [`LaneOrder`](super::LaneOrder).
 
@@ -246,10 +246,10 @@ impl Shard {
         matched
     }
 
-    /// Tells a part of which run its oldest message is, if that is later than it was.
+    /// Reports to a part from which run its oldest message is, if that run is later than before.
     pub(super) fn notify_run<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let run = self.run();
-        // It is told that it is attached first.
+        // A part gets `Attached` first.
         let connection = self.admitted_connection(session);
         let Some(connection) = connection.map(|index| self.connections.id_of(index)) else {
             return;

@@ -29,7 +29,7 @@ const SHRINKS_EVERY_MS: u64 = 10;
 const DROPPED_AT_ONCE: usize = 1024;
 
 /// Time after a start within which a part is attached again, milliseconds. For one that is not, its
-/// sink was removed perhaps, nobody waits any more.
+/// sink was removed perhaps, no publisher waits any more.
 const ATTACHED_WITHIN_MS: u64 = 60_000;
 
 impl Shard {
@@ -184,7 +184,7 @@ impl Shard {
         }
     }
 
-    /// Drops what is too old in the queue of a part, ends a hold if there is room, and tells the
+    /// Drops what is too old in the queue of a part, ends a hold if there is room, and notifies the
     /// part how its queue is.
     pub(crate) fn tend_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
         let Some(index) = self.sessions.live(id) else {
@@ -260,10 +260,10 @@ impl Shard {
         self.read_queue(cx, index);
     }
 
-    /// Tells a part how its queue is.
+    /// Reports the state of its queue to a part.
     fn notify_part_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
         let bytes_max = self.bounds_of_queue(id).bytes;
-        // A part is told that it is attached first.
+        // A part gets `Attached` first.
         let connection = self.admitted_connection(index);
         let session = self.sessions.at(index);
         let accounting = &session.accounting;

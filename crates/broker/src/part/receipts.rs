@@ -1,11 +1,11 @@
 //! Receipts: a part may ask for one from each receiver of a message that it publishes. A receipt
-//! says whether the message was acknowledged, refused, dropped or expired.
+//! has the outcome: acknowledged, refused, dropped or expired.
 //!
 //! A receiver is a session or a share group that a message is routed to. Its receipt is due when
-//! the message counts as matched. It is told when the message counts as delivered, dropped or
+//! the message counts as matched. It is sent when the message counts as delivered, dropped or
 //! expired: receipts follow the accounts.
 //!
-//! The name of a message says that it asks for receipts ([`MessageId::wants_receipts`]). So
+//! The name of a message contains whether it asks for receipts ([`MessageId::wants_receipts`]). So
 //! queues, messages in flight and records need no mark of their own, and other messages cost
 //! nothing. Each shard has a table of the messages with receipts due, with the part of each.
 
@@ -33,7 +33,8 @@ use crate::share::ticket::{GroupId, ShareOutcome};
 use crate::work::DELIVERY;
 
 impl Shard {
-    /// The session of this Client Identifier, if it is a part's: for what a store says of receipts.
+    /// The session of this Client Identifier, if it is a part's. For receipts that a store
+    /// restores.
     pub fn session_for_receipts(
         &mut self,
         tenant: TenantId,
@@ -45,7 +46,7 @@ impl Shard {
         is_part.then(|| (epoch, self.address_of(index)))
     }
 
-    /// An entry of a session has come to its end, as its accounts say.
+    /// An entry of a session has ended and is counted in its accounts.
     #[inline]
     pub(crate) fn end_receipt<N: Node>(
         &mut self,
@@ -75,7 +76,7 @@ impl Shard {
         }
     }
 
-    /// As [`Shard::deliver_qos0`], and the receipt says how that ended.
+    /// As [`Shard::deliver_qos0`], with a receipt of the outcome.
     // Apart from it, so that other messages pay for one look at their name.
     #[cold]
     #[inline(never)]
@@ -181,8 +182,8 @@ impl Shard {
         }
     }
 
-    /// Tells the part of a session something, if it is attached. It waits for all records up to
-    /// now, so it is told behind the answer to what it published.
+    /// Sends an event to the part of a session, if it is attached. The event waits for all records
+    /// up to now, so it follows the answer to what the part published.
     pub(crate) fn notify_part_of_session<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -197,13 +198,13 @@ impl Shard {
 
     fn part_of_session(&mut self, session: SessionId) -> Option<PartId> {
         let index = self.sessions.live(session)?;
-        // Until the part knows that it is attached it is told nothing else.
+        // A part gets no event before `Attached`.
         let connection = self.admitted_connection(index)?;
         let connection = self.connections.id_of(connection);
         Some(self.parts.at(connection)?.id)
     }
 
-    /// The part has its answer: it is told the receipts that have waited.
+    /// The part has its answer: sends the receipts that waited for it.
     pub(super) fn let_receipts_out<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for (part, receipt) in self.parts.receipts.held_back.take().unwrap_or_default() {
             self.route_receipt(cx, part, receipt);
@@ -254,7 +255,7 @@ impl Shard {
         }
     }
 
-    /// Tells the shard of its publisher how many receivers a message has here.
+    /// Reports to the shard of the publisher how many receivers a message has on this shard.
     #[cold]
     #[inline(never)]
     pub(crate) fn report_receivers<N: Node>(

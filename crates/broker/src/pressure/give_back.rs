@@ -1,4 +1,4 @@
-//! How those who hold most give back.
+//! How the largest holders give back memory.
 
 use martlet_codec::ReasonCode;
 use martlet_permission::Limit;
@@ -193,7 +193,7 @@ impl Shard {
             if self.connections.at(index).output_len() == 0 {
                 return self.end_connection(cx, index, Ending::with_disconnect(reason, limit));
             }
-            // It does not read, so there is no use in telling it, and its output goes at once.
+            // It does not read, so a DISCONNECT would not reach it. Its output is dropped at once.
             self.end_connection(cx, index, Ending::without_disconnect(reason, limit));
             self.forget_connection(id);
             self.work.add(CLOSING);

@@ -1,5 +1,5 @@
-//! The search for those who hold most, step by step: no step is longer because a share group has
-//! many members.
+//! The search for the clients and groups that hold most, step by step: no step is longer because a
+//! share group has many members.
 
 use super::{Holder, Noted, Stage};
 use crate::connection::Phase;

@@ -51,7 +51,7 @@ impl Attention {
     /// Sessions are subscribed to the topic that may not receive it; they are not among the
     /// matches.
     pub(super) const FORBIDDEN: Self = Self(1);
-    /// Only who is subscribed to all topics gets it.
+    /// Only subscribers to all topics get it.
     const ONLY_ALL: u8 = 2;
 
     #[inline]
@@ -59,13 +59,13 @@ impl Attention {
         self == Self::FORBIDDEN
     }
 
-    /// Only who is subscribed to all topics gets it.
+    /// Only subscribers to all topics get it.
     #[inline]
     pub(super) fn is_only_all(self) -> bool {
         self.0 >= Self::ONLY_ALL
     }
 
-    /// Only who is subscribed to all topics gets it, from now on or still.
+    /// Marks that only subscribers to all topics get it.
     pub(super) fn only_all(self) -> Self {
         Self(self.0.max(Self::ONLY_ALL))
     }
@@ -272,8 +272,8 @@ impl Routes {
         self.routes[place].attention.is_forbidden()
     }
 
-    /// Whether messages of the topic of this place that only those get who are subscribed to all
-    /// topics have not been noted yet in this round.
+    /// Whether messages of the topic of this place that only get the subscribers to all topics have
+    /// not been noted yet in this round.
     pub(crate) fn begins(&mut self, place: usize, round: u8) -> bool {
         self.routes[place].attention.begins(round)
     }

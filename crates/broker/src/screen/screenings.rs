@@ -12,7 +12,7 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How far the screening of a client's message is.
 #[derive(Debug)]
 enum Stage {
-    /// The control plane is asked about it.
+    /// The control plane is looking at it.
     Asked,
     /// It waits until others are answered.
     Queued,
@@ -31,28 +31,28 @@ pub(crate) struct PendingScreening {
 }
 
 impl PendingScreening {
-    /// Its answer is not there.
+    /// Whether its answer is still missing.
     #[inline]
     pub(crate) fn waits(&self) -> bool {
         !matches!(self.stage, Stage::Answered(_))
     }
 
-    /// The control plane is asked about it.
+    /// Whether the control plane is looking at it.
     pub(super) fn is_requested(&self) -> bool {
         matches!(self.stage, Stage::Asked)
     }
 
-    /// It waits until others are answered.
+    /// Whether it waits until others are answered.
     pub(super) fn is_queued(&self) -> bool {
         matches!(self.stage, Stage::Queued)
     }
 
-    /// It is the screening of this packet.
+    /// Whether it is the screening of this packet.
     pub(super) fn is_of(&self, packet: u64) -> bool {
         self.packet == packet
     }
 
-    /// The answer is there; false if nothing was asked.
+    /// Stores the answer; false if none was requested.
     pub(super) fn answer(&mut self, answer: Screened) -> bool {
         let is_requested = self.is_requested();
         if is_requested {

@@ -250,7 +250,7 @@ impl Shard {
         self.counters.delivered += 1;
     }
 
-    /// The same, where a share group or a part is to be told.
+    /// The same, where a share group or a part has to be notified.
     #[inline(never)]
     fn count_delivered_and_notify<N: Node>(
         &mut self,
@@ -319,7 +319,7 @@ impl Shard {
             return;
         };
         let ticket = entry.ticket.as_deref().copied();
-        // What a share group lent and was not taken has its record there.
+        // The record of a message that a share group lent and that was not taken is at the group.
         let is_lent = ticket.is_some_and(|ticket| !ticket.taken);
         let released = Released {
             message: entry.message.id(),
@@ -387,8 +387,8 @@ impl Shard {
         }
     }
 
-    /// Tells a share group what became of a message it handed over; true if the group held it.
-    /// `answer`: the member's session and the message.
+    /// Reports to a share group the outcome of a message that it handed over; true if the group
+    /// held it. `answer`: the member's session and the message.
     fn notify_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -407,7 +407,7 @@ impl Shard {
     }
 
     fn end_record_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
-        // What a share group lent and was not taken has its record there.
+        // The record of a message that a share group lent and that was not taken is at the group.
         let has_own_record = entry.ticket().is_none_or(|ticket| ticket.taken);
         if has_own_record && entry.recorded() {
             self.entry_ended(cx, index, entry.id(), entry.why());
@@ -433,7 +433,7 @@ impl Shard {
         self.append(cx, record);
     }
 
-    /// Counts messages dropped for a session, and tells those who want to know.
+    /// Counts messages dropped for a session, and notifies observers.
     // Out of the way of what is delivered.
     #[inline(never)]
     pub(crate) fn drop_message<N: Node>(

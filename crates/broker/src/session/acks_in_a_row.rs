@@ -3,7 +3,7 @@
 //! At QoS 2 three of four packets are acknowledgements, and a read brings many of them. Those of a
 //! session that ends with its connection take a line or two each, so what they have in common is
 //! looked up once for all. What needs a record, a share group, an event or an error is left to
-//! `acknowledge.rs` and `inbound.rs`, which say what each packet means.
+//! `acknowledge.rs` and `inbound.rs`, which define what each packet means.
 
 use martlet_codec::{Ack, AckKind, PacketId, QoS};
 

@@ -334,8 +334,8 @@ impl Shard {
     }
 
     /// Puts an entry in flight and sends it, at once if it need not wait for its record; the output
-    /// has room and the send quota too.
-    /// First sent with DUP 0, whatever DUP it came with [MQTT-3.3.1-3], [MQTT-4.3.3-2].
+    /// has room and the send quota too. First sent with DUP 0, even if it came with DUP 1
+    /// [MQTT-3.3.1-3], [MQTT-4.3.3-2].
     fn send_entry<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -607,7 +607,7 @@ impl Shard {
         queue.is_full_for(bytes, u32::MAX, bytes_max)
     }
 
-    /// From now on a queue loses messages: who operates the node is to know.
+    /// A queue loses messages from now on: reports that to operators.
     pub(crate) fn notify_queue_full<N: Node>(
         &self,
         cx: &mut Cx<'_, N>,

@@ -387,7 +387,7 @@ impl Shard {
         self.notify_publish_refused(cx, session, topic, reason, why);
     }
 
-    /// A PUBLISH beyond a limit ends its connection: its topic is told before that.
+    /// A PUBLISH beyond a limit ends its connection. Its topic is reported before that.
     #[cold]
     fn publish_exceeds<N: Node>(
         &mut self,
@@ -689,8 +689,8 @@ impl Shard {
     }
 
     /// A client may not have more under way than it was told [MQTT-3.3.4-7], [MQTT-3.3.4-9]. v3
-    /// clients cannot be told: those that never release QoS 2 messages are closed.
-    /// `receipts` are its QoS 2 messages not yet released.
+    /// clients cannot get it: those that never release QoS 2 messages are closed. `receipts` are
+    /// its QoS 2 messages not yet released.
     fn check_receive_maximum(&mut self, index: u32, receipts: usize) -> Result<(), PacketError> {
         let connection = self.connections.at(index);
         let maximum = usize::from(self.settings.limits.receive_maximum);

@@ -14,8 +14,8 @@ use crate::session::queue::{Queue, Taken};
 use crate::shard::Shard;
 use crate::work::{ENDS, FREED_MESSAGE};
 
-/// Messages in the queue of a session that ends whose drop is told one by one, where anybody wants
-/// to be told; what is behind them is counted.
+/// Number of messages in the queue of an ending session whose drops are reported one by one, if an
+/// observer wants that. Further ones are only counted.
 const DROPS_NOTIFIED_AT_END: usize = 1024;
 
 /// Messages whose memory is given back at once when their session ends.

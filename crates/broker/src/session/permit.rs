@@ -1,5 +1,5 @@
-//! What a session's client has proved to be, and what follows from it. Clients who need not say who
-//! they are have none.
+//! What a session's client has proved to be, and what follows from it. Clients that need not prove
+//! who they are have none.
 
 use core::hash::BuildHasher;
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Commands of those who operate the node.
+//! Commands of operators and of the control plane.
 
 use martlet_codec::{QoS, ReasonCode};
 use martlet_permission::{RefusalCause, TenantId};
@@ -15,7 +15,7 @@ use crate::shard::end::{Ending, WillAtEnd};
 use crate::work::COMMAND;
 
 impl Shard {
-    /// A command of those who operate the node.
+    /// Runs a command.
     pub fn command<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
         self.work.add(COMMAND);
         match command {

@@ -22,7 +22,7 @@ pub enum TransportEnd {
     BadCertificate {
         /// Why not.
         fault: TlsFault,
-        /// Whom it says to be about, as far as that is a name.
+        /// The client that it names, as far as that is a name.
         claims: Option<Arc<str>>,
     },
 }
@@ -73,7 +73,7 @@ pub(super) struct WrongPacket {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WillAtEnd {
-    /// The client said goodbye [MQTT-3.1.2-10].
+    /// The client sent DISCONNECT [MQTT-3.1.2-10].
     Discarded,
     /// The connection is lost, or was ended by the server [MQTT-3.1.2-8].
     Due,
@@ -82,7 +82,7 @@ pub(super) enum WillAtEnd {
 }
 
 impl Ending {
-    /// The server ends it and says why.
+    /// The server ends it, and sends the reason to the client.
     pub(crate) fn with_disconnect(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
             reason,
@@ -93,7 +93,7 @@ impl Ending {
         }
     }
 
-    /// The server ends it without a word to the client.
+    /// The server ends it without a packet to the client.
     pub(crate) fn without_disconnect(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
             notify: false,
@@ -130,7 +130,7 @@ impl Ending {
         }
     }
 
-    /// As operators are told: with which packet, and by which statement.
+    /// The detail for operators: which packet, and which statement it broke.
     pub(super) fn in_full(&self, refusal: Refusal) -> Refusal {
         let Some(wrong) = &self.wrong else {
             return refusal;

@@ -1,4 +1,4 @@
-//! Endings: of a connection, of a session, and what is said and sent at each.
+//! Endings: of a connection and of a session, and what is reported and sent at each.
 
 use core::hash::BuildHasher;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl Shard {
         self.settle(cx);
     }
 
-    /// Takes a connection out of the tables, whatever state it is in.
+    /// Takes a connection out of the tables, in any state.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
         self.end_screening(connection.take_rare(|rare| rare.screening.take()));
@@ -171,7 +171,8 @@ impl Shard {
         }
         self.leave_session(cx, session, ending.will);
         if transport_closed || is_part {
-            // The driver has told of its end already, and will not again; or knows nothing of it.
+            // The driver has reported its end already and will not do so again, or does not have
+            // it.
             self.forget_connection(id);
         }
     }

@@ -63,8 +63,8 @@ impl Shard {
         true
     }
 
-    /// As [`Shard::answer`], for PUBACK, PUBREC, PUBREL and PUBCOMP. One that says no more than its
-    /// reason is encoded when it is sent.
+    /// As [`Shard::answer`], for PUBACK, PUBREC, PUBREL and PUBCOMP. One that contains no more than
+    /// its reason is encoded when it is sent.
     pub(crate) fn send_ack<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -99,8 +99,7 @@ impl Shard {
         self.watch_stalled(cx, connection);
     }
 
-    /// Counts an answer that has to wait, and tells for whom and for which record; none if it need
-    /// not.
+    /// Counts an answer that has to wait. Returns its connection and record; none if it need not.
     fn hold_answer<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,

@@ -2,8 +2,8 @@
 //! another shard, or the gate.
 //!
 //! What makes the store grow waits for it, a CONNECT with a long Will too. What makes room
-//! (acknowledgements, the ends of sessions, and the clients who come to take what is queued for
-//! them) goes on: it is what the store's reserve is for.
+//! (acknowledgements, the ends of sessions, and clients that come to take what is queued for them)
+//! goes on: it is what the store's reserve is for.
 
 use std::collections::VecDeque;
 

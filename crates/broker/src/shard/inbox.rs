@@ -27,7 +27,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with what other shards have told.
+    /// Continues with the messages of other shards.
     pub(super) fn work_off_inbox<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         while let Some((from, message)) = self.waiting.inbox.pop_front() {
             self.shard_message_received(cx, from, message);

@@ -1,4 +1,4 @@
-//! Input: from bytes to packets, and each packet to the one who knows it.
+//! Input: from bytes to packets, and each packet to its handler.
 //!
 //! Reads end anywhere, so an unfinished packet stays with its connection. So does one that has to
 //! wait ([`PacketHandling::Later`]), while acknowledgements and pings behind it pass.
@@ -23,7 +23,7 @@ use crate::work::PACKET;
 
 impl Shard {
     /// The transport is gone: what came before its end is worked off, then the connection is lost
-    /// unless its client said goodbye.
+    /// unless its client sent DISCONNECT.
     pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
         connection.flags.set_input_held(false);
@@ -414,7 +414,7 @@ impl Shard {
     }
 
     /// A packet of a client that has gone is not worked off. The Topic Alias that it sets holds for
-    /// what the client sent behind it. A QoS 0 message, which nobody sends again, is counted.
+    /// what the client sent behind it. A QoS 0 message, which is never sent again, is counted.
     #[cold]
     fn pass_over(
         &mut self,
@@ -508,7 +508,7 @@ impl Shard {
         connection.owner()
     }
 
-    /// An acknowledgement with a reason code or properties, or one that has to be told.
+    /// An acknowledgement with a reason code or properties, or one that has to be reported.
     #[inline(never)]
     fn long_ack_received<N: Node>(
         &mut self,
@@ -574,7 +574,7 @@ impl Shard {
 /// Bytes held back for a client that is too fast before its socket is not read any more.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
-/// As the first byte of a packet says.
+/// As in the first byte of a packet.
 fn type_of(bytes: &[u8]) -> Option<PacketType> {
     PacketType::from_u8(bytes.first()? >> 4)
 }

@@ -58,7 +58,7 @@ impl Shard {
     /// Frees some routes that were forgotten.
     ///
     /// Tells the node what this shard uses memory for, and asks what may grow. While enough memory
-    /// is left, it is told what is kept, so that it is known when the shard has nothing to do.
+    /// is left, it gets what is kept, so that it is up to date when the shard has nothing to do.
     #[cold]
     fn note_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>, is_watched: bool) {
         if self.router.cache.has_forgotten() {

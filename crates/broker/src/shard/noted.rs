@@ -7,7 +7,7 @@ use crate::unmatched::topics::UnmatchedTopics;
 /// What is noted of messages, for the questions of operators.
 #[derive(Debug, Default)]
 pub(crate) struct Noted {
-    /// Messages that nobody was subscribed to.
+    /// Messages without subscribers.
     pub(crate) unmatched: UnmatchedTopics,
     /// Retained messages that were taken away.
     pub(crate) retained_ends: RetainedEnds,

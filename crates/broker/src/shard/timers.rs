@@ -252,7 +252,7 @@ impl Shard {
             let ending = Ending::with_disconnect(ReasonCode::QuotaExceeded, self.store.limit());
             return self.end_connection(cx, id.index, ending);
         }
-        // It reads nothing, so there is no use in telling it.
+        // It reads nothing, so a DISCONNECT would not reach it.
         self.end_connection(cx, id.index, Ending::lost(Limit::OutputStalled));
         self.forget_connection(id);
         self.work.add(CLOSING);

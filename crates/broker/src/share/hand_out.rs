@@ -93,15 +93,15 @@ impl Shard {
         }
     }
 
-    /// A message that came when no member outlived its connection goes to one who does: it gets its
-    /// record now. Else its Packet Identifier would be given again after a restart, while the
+    /// A message that came when no member had a durable session goes to a durable member: it gets
+    /// its record now. Else its Packet Identifier would be given again after a restart, while the
     /// client still knows it.
     fn record_late<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &mut Entry) {
         entry.recorded = true;
         let id = entry.message.id();
         let message = MessageRecord {
             message: entry.message.clone(),
-            // Of which session does not matter, but to whom receipts are told.
+            // The session matters only for the receiver of receipts.
             publisher: id.wants_receipts().then(SessionEpoch::default),
             receipt: None,
             retained_revision: None,
@@ -254,9 +254,8 @@ impl Shard {
         }
     }
 
-    /// Gives a message to the member whose turn it is, or drops what nobody may have; gives it back
-    /// if nobody can take it now.
-    /// With the QoS granted to that member [MQTT-4.8.2-3].
+    /// Gives a message to the member whose turn it is, or drops it if no member may have it. Gives
+    /// it back if no member can take it now. With the QoS granted to that member [MQTT-4.8.2-3].
     pub(super) fn hand_out<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -502,7 +501,7 @@ impl Shard {
         }
     }
 
-    /// A message that a member had taken comes back; its record says so already.
+    /// A message that a member had taken comes back. That is recorded already.
     pub(super) fn given_back(&mut self, index: u32, entry: StoredEntry, message: Option<Message>) {
         let window = self.group_window(index);
         self.count_matched();
@@ -604,7 +603,7 @@ impl Shard {
         }
     }
 
-    /// Counts a message that a group did not get, and tells those who want to know.
+    /// Counts a message that a group did not get, and notifies observers.
     fn drop_in_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

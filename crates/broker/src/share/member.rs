@@ -147,7 +147,7 @@ impl Shard {
             return;
         }
         if self.permits.reviews.is_under_way() {
-            // What it may get is said by the book of this version.
+            // Version of the rule book that decides what it may receive.
             self.review(session);
         }
         let reads = self.reads_of(session);

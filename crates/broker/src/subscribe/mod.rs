@@ -128,8 +128,9 @@ impl Shard {
         }
     }
 
-    /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1]. No
-    /// User Properties are sent [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2].
+    /// SUBACK; v5 clients that asked for Reason Strings get the reason for which a filter was
+    /// refused [MQTT-3.9.2-1]. No User Properties are sent [MQTT-3.9.2-2], [MQTT-3.11.2-1],
+    /// [MQTT-3.11.2-2].
     fn answer_subscribe<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -15,10 +15,11 @@ use crate::shard::{PacketError, Shard};
 use crate::subscribe::half_done::HalfDone;
 use crate::work::{FILTER, FILTER_BYTES_PER_UNIT, NEW_FILTER_BYTES_PER_UNIT, NODE};
 
-/// Refused filters of one packet that are told, each by an event; more are answered alone.
+/// Number of refused filters of one packet that are reported, each by an event. Further ones are
+/// only answered.
 const REFUSALS_TOLD: usize = 16;
 
-/// Filters that are decoded, but for looking at what they say, in one unit of work.
+/// Number of filters that are decoded in one unit of work, without checking them.
 const DECODED_PER_UNIT: usize = 2;
 
 impl Shard {
@@ -332,9 +333,8 @@ fn has_all_available(listener: &ListenerPolicy) -> bool {
     listener.wildcard_subscription_available && listener.shared_subscription_available
 }
 
-/// What CONNACK said is not available is a Protocol Error on 5 (MQTT 5 sections 3.2.2.3.11 and
-/// 3.2.2.3.13).
-/// [MQTT-3.1.1/3.8.3-2]
+/// A feature that CONNACK named as unavailable is a Protocol Error on 5 (MQTT 5 sections 3.2.2.3.11
+/// and 3.2.2.3.13). [MQTT-3.1.1/3.8.3-2]
 fn check_available(listener: &ListenerPolicy, filter: &str) -> Result<(), PacketError> {
     let Ok(parsed) = SubscriptionFilter::parse(filter) else {
         return Ok(());

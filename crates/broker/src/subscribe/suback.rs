@@ -29,15 +29,15 @@ impl PendingSubAcks {
         self.all.insert(pending)
     }
 
-    /// `joining` more share groups have been asked.
+    /// Adds the answers of `joining` more share groups to those that are awaited.
     pub(crate) fn add_expected(&mut self, token: usize, joining: u32) {
         if let Some(pending) = self.all.get_mut(token) {
             pending.missing += joining;
         }
     }
 
-    /// All filters of the packet have their answer, except for those that share groups are asked
-    /// for; false if the answer is not awaited any more.
+    /// All filters of the packet have their answer, except for those of share groups. Returns false
+    /// if the answer is not awaited any more.
     pub(crate) fn set_all_requested(
         &mut self,
         token: usize,
@@ -52,7 +52,7 @@ impl PendingSubAcks {
         true
     }
 
-    /// A share group has answered; the whole answer, if it was the last.
+    /// A share group has answered. Returns the whole answer if it was the last.
     pub(crate) fn joined(&mut self, token: usize) -> Option<PendingSubAck> {
         let pending = self.all.get_mut(token)?;
         pending.missing -= 1;

@@ -214,7 +214,7 @@ impl Shard {
         self.interest_changed(cx, (tenant, &filter), before, class);
     }
 
-    /// The index has changed: routes are computed anew, and the node is told if it has to know.
+    /// The index has changed: invalidates routes, and updates the node's index if necessary.
     fn interest_changed<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -11,7 +11,7 @@ const DEVICES_MAX: usize = 200_000;
 const DEVICE_EVERY: Duration = Duration::from_secs(30);
 /// The same of devices whose messages have to be known at once.
 const SOON: Duration = Duration::from_secs(5);
-/// Time after which what waits is late: the tables say something else of some devices.
+/// Time after which waiting times are late: the tables are out of date for some devices.
 const LATE: Duration = Duration::from_secs(90);
 /// Bytes of an entry without its id, about.
 const ENTRY_BYTES: usize = 96;

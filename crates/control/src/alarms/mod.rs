@@ -5,7 +5,7 @@
 //! * `kept`: what alarms that are not raised wait for, over a restart
 //! * `metrics`: metrics of alarms
 //! * `names`: names of alarms of the node itself
-//! * `notifications`: outcomes of telling changes
+//! * `notifications`: outcomes of notifications
 //! * `row`: an alarm as the tables have it
 //! * `report`: messages and events about changes
 //! * `watch`: certificates, integrations and the storage of telemetry

@@ -1,4 +1,4 @@
-//! Outcomes of telling changes of alarms.
+//! Outcomes of notifications about alarms.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,5 +1,5 @@
-//! Clients of other brokers, who are asked about by HTTP: the same chain says who they are, but for
-//! the hook, which may be a program that asks here. And what the chain is to forget.
+//! Authentication of clients of other brokers, by HTTP. It uses the same chain without the hook,
+//! since the hook may be the program that asks. Also what the chain is to forget.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +23,7 @@ pub enum Elsewhere {
     Accepted(LoginNumbers),
     /// It is not.
     Refused,
-    /// It cannot be said now.
+    /// It cannot be decided now.
     Failed(String),
 }
 
@@ -133,7 +133,7 @@ impl AuthenticationChain {
     }
 }
 
-/// Numbers of who was let in.
+/// The numbers of an accepted client.
 fn numbers_of(policy: &Policy, request: &Authentication, identity: &Identity) -> LoginNumbers {
     let shown = request.user_name.as_deref().unwrap_or_default();
     let name = identity.user_name.as_deref().unwrap_or_default();

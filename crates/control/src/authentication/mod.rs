@@ -1,5 +1,5 @@
-//! Who a client is: sources of credentials, asked in the order of the configuration, away from the
-//! data plane.
+//! Authentication of clients: sources of credentials are asked in the order of the configuration,
+//! outside the data plane.
 //!
 //! What was verified is remembered for a while under a keyed digest of *all* credentials, so that a
 //! thousand clients that come back at once are not a thousand hashes of passwords, and so that part
@@ -9,11 +9,11 @@
 //! * `applicants`: clients without credentials of their own, which register as devices
 //! * `payload_key`: messages that name their device by `api_key`
 //! * `elsewhere`: clients of other brokers, and what is to be forgotten
-//! * `logins`: who logs in to the panel, which counts as well
+//! * `logins`: logins to the panel, which count too
 //! * `proving`: passwords that are proved in steps and not sent
-//! * `policy`: the chain of a realm, and what becomes of clients without a name
+//! * `policy`: the chain of a realm, and the rights of clients without a name
 //! * [`sources`]: where credentials are kept
-//! * `slots`: which password is checked next
+//! * `slots`: the order in which passwords are checked
 //! * `verified`: what is remembered
 
 mod applicants;
@@ -63,7 +63,7 @@ use slots::Slots;
 use sources::Hashing;
 use verified::{ClientMark, Digest, Digester, Times, Verified};
 
-/// Questions that wait, at most: beyond that, clients are told to try again.
+/// Maximum number of waiting requests. Beyond it clients get an error and may try again.
 const WAITING_MAX: usize = 100_000;
 
 /// Bytes of the names and credentials in them, at most.
@@ -84,8 +84,8 @@ fn room(is_known: bool, bytes_max: usize) -> (usize, usize) {
 /// Writes which credentials were used; whether they stand in the tables then.
 pub type WriteUses = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
-/// A client waits no longer until its first use of a secret is written. Who has it already comes in
-/// while the tables cannot be written.
+/// A client waits no longer until its first use of a secret is written. Then it is accepted, even
+/// if the tables cannot be written.
 const FIRST_USE_MAX: Duration = Duration::from_secs(2);
 
 /// What an answer is given to.
@@ -115,9 +115,9 @@ struct State {
     policy: Arc<Policy>,
     verified: Verified,
     failures: Failures,
-    /// Questions under way, with all who wait for the answer.
+    /// Requests in progress, with all that wait for the answer.
     asking: HashMap<Digest, Asking>,
-    /// Counter of the questions.
+    /// Number of the last request.
     last_number: u64,
     waiting: usize,
     /// Bytes of the questions under way.
@@ -203,7 +203,7 @@ impl AuthenticationChain {
         let _ = self.0.uses.set(write);
     }
 
-    /// Asks who a client is. Does not block: what is known is answered at once, on this thread.
+    /// Authenticates a client. Does not block: cached answers are given at once, on this thread.
     pub fn ask(
         &self,
         mut request: Authentication,
@@ -220,7 +220,7 @@ impl AuthenticationChain {
             None if !is_applicant => policy.settle_tenant(&mut request),
             _ => None,
         };
-        // Whose a client is that proves it in steps is known when it has named itself.
+        // The tenant of a client that authenticates in steps is known once it has named itself.
         if let Some(step) = &request.step {
             return self.prove(&request, step, Box::new(answer));
         }
@@ -303,8 +303,8 @@ impl AuthenticationChain {
         }
     }
 
-    /// Among those that wait for a core. Whose connections have gone, or who may not try any more
-    /// since it was asked, need not be looked for.
+    /// A request for a slot. It is dropped when all its connections have ended, or the client is
+    /// locked out meanwhile.
     fn slot_request(
         &self,
         state: &State,
@@ -487,9 +487,9 @@ impl AuthenticationChain {
     }
 }
 
-/// Wrong credentials are answered at the end of such a step of time since they were asked about,
-/// so that the time of an answer does not tell whether the name is a user's, a device's or
-/// nobody's: their credentials are looked for in different ways.
+/// Wrong credentials are answered at the end of such a step of time after the request. So the time
+/// of an answer does not show whether the name is a user's, a device's or unknown, which are looked
+/// up in different ways.
 const REFUSAL_STEP: Duration = Duration::from_millis(50);
 
 /// However long a hash takes, a step is not longer.
@@ -519,7 +519,7 @@ fn too_many_wait() -> Refusal {
     Refusal::operators_only(cause, cause.text())
 }
 
-/// What a client says of itself whose names count in this realm.
+/// The claims of a client in this realm.
 fn claim_of(realm: Realm, user_name: Option<&Arc<str>>) -> Claim {
     Claim {
         tenant: realm.tenant(),
@@ -570,8 +570,8 @@ impl Inner {
         (found, limit)
     }
 
-    /// The first use of a device's secret is written before the client knows that it is in: who
-    /// added the device and asks again is not given another secret after that.
+    /// The first use of a device's secret is written before the client is accepted. After that, a
+    /// repeated request to add the device gives no new secret.
     async fn write_first_use(
         &self,
         request: &Authentication,
@@ -605,8 +605,8 @@ impl Inner {
     }
 }
 
-/// A question under way. Who waits for it gets an answer, whatever becomes of it; who asks the same
-/// after that asks another question.
+/// A request in progress. All that wait for it get an answer, even if it fails. A later request
+/// with the same credentials is a new one.
 struct LoginQuestion {
     inner: Arc<Inner>,
     digest: Digest,
@@ -689,7 +689,7 @@ impl State {
         waiting
     }
 
-    /// The same, if all who asked it have gone.
+    /// The same, if all its connections have ended.
     fn take_abandoned(
         &mut self,
         digest: &Digest,

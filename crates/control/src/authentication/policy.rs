@@ -35,7 +35,7 @@ use crate::wall_clock::now_signed_ms;
 pub enum Standing {
     /// The client is accepted.
     Known,
-    /// These sources will say.
+    /// These sources decide.
     ByProof(String),
     /// The client is refused.
     Barred(Refusal),
@@ -52,7 +52,7 @@ pub(super) enum SourceSelection {
     OwnSources,
 }
 
-/// What the sources say, and how long it is remembered at most if that is said.
+/// The result of the sources, and how long it may be cached, if a source limits that.
 pub(super) type Decided = (Authenticated, Option<Duration>);
 
 /// Authentication and rights at the listeners of one realm.
@@ -64,7 +64,7 @@ pub struct Chain {
     pub anonymous: Arc<Rules>,
     /// Path of the ACL file; none: there is none.
     pub acl_file: Option<Arc<str>>,
-    /// Users who have lines of their own in it.
+    /// Users with lines of their own in it.
     pub acl_users: Arc<[Box<str>]>,
 }
 
@@ -81,8 +81,8 @@ pub struct Policy {
     pub lockout: Lockout,
     /// Clients may prove by SCRAM-SHA-256 that they have a password.
     pub scram: bool,
-    /// What salts of names that nobody has are made of, if they are to be the same after a restart,
-    /// as those of others are.
+    /// Key from which salts of unknown names are derived, so that they are the same after a
+    /// restart, like those of known names.
     pub fake_verifier_key: Option<[u8; 32]>,
     /// The tables, if no login is checked against them: their bans and teams apply all the same.
     pub idle_tables: Option<Arc<Snapshot>>,
@@ -170,7 +170,7 @@ impl Policy {
         (self.stranger(request, slot_request, &sources).await, limit)
     }
 
-    /// What a finding of a source comes to; none: the next source is asked.
+    /// Judges the finding of a source; none: the next source is asked.
     fn judge(
         &self,
         request: &Authentication,
@@ -365,7 +365,7 @@ impl Policy {
         self.tables().is_some_and(is_account)
     }
 
-    /// Why credentials that were good are not by this policy.
+    /// Why credentials that were valid are not valid by this policy.
     pub(super) fn revoked_for(&self, realm: Realm, whose: &RevokedClients) -> RevocationReason {
         let name = match whose {
             RevokedClients::User(name) => name,
@@ -431,8 +431,8 @@ impl Policy {
         }
     }
 
-    /// As [`Policy::tenant_of`], by everything that a client shows; the answer is its name in the
-    /// tenant, where something else than its CONNECT says it.
+    /// As [`Policy::tenant_of`], by everything that a client shows. Returns its name in the tenant,
+    /// if that is not from its CONNECT.
     pub(super) fn settle_tenant(&self, request: &mut Authentication) -> Option<Arc<str>> {
         if self
             .tables_at(request.realm)
@@ -478,8 +478,8 @@ fn tables_of(chain: &Chain) -> Option<&Arc<Snapshot>> {
     chain.sources.iter().find_map(|source| source.tables())
 }
 
-/// The realms with those of all tenants of the tables: what is asked for the node's clients is
-/// asked for theirs as far as it knows of tenants. Nobody is anonymous there.
+/// The realms, with those of all tenants of the tables: their clients are checked by the same
+/// sources as the node's, as far as these support tenants. There are no anonymous clients there.
 fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTreeMap<Realm, Chain> {
     let common = realms.get(&Realm::COMMON).into_iter();
     let with_tables = |chain| Some((chain, tables_of(chain)?));
@@ -521,8 +521,8 @@ pub(super) fn is_named_as_device(
     })
 }
 
-/// Whether a client logs in like a device, with an unknown name: it costs the same as a wrong
-/// secret of a device, so that neither time nor load tells which ids exist.
+/// Whether a client logs in like a device, with an unknown name. It costs the same as a wrong
+/// secret of a device, so that neither time nor load shows which ids exist.
 fn could_be_device(sources: &[Arc<dyn CredentialSource>], request: &Authentication) -> bool {
     let is_named_so = request.user_name.as_deref() == Some(&*request.client_id);
     is_named_so && sources.iter().any(|source| source.tables().is_some())
@@ -573,7 +573,7 @@ pub(super) fn of_kind<T: CredentialSource + 'static>(
     found.find_map(|source| source.downcast_ref())
 }
 
-/// Whether it was the name or the password the client is not told.
+/// The client does not learn whether the name or the password was wrong.
 fn bad_credentials(why: Refusal) -> Authenticated {
     refused_for(ReasonCode::BadUserNameOrPassword, why)
 }

@@ -1,8 +1,8 @@
 //! Passwords that are proved and not sent: SCRAM-SHA-256 as enhanced authentication.
 //!
-//! What has to be remembered from one step to the next goes with the answer and comes back with the
-//! next step, so nothing is kept here of clients who never come back. Who names a user that there
-//! is not gets the same steps as anybody, and is refused at the last.
+//! The state between two steps goes with the answer and comes back with the next step, so nothing
+//! is kept here for clients that never continue. A client with an unknown user name gets the same
+//! steps as any other and is refused at the last one.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -218,7 +218,7 @@ impl Policy {
     ) -> (Verifier, Result<Identity, Refusal>) {
         let chain = self.realms.get(&realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
-        // For every name, so that the time it takes tells nothing.
+        // For every name, so that the time does not show which names exist.
         let fake_verifier_key = self.fake_verifier_key.as_ref().unwrap_or(fake_verifier_key);
         let fake_verifier = Verifier::made_up(fake_verifier_key, name);
         for source in sources {

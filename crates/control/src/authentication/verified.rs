@@ -197,8 +197,8 @@ impl Verified {
         answers.filter(is_its_own).map(|answer| answer.until).max()
     }
 
-    /// Remembers an answer, for a time that differs a little from one to the next, so that those
-    /// who came together are not asked for together again.
+    /// Caches an answer. Its time differs a little from one to the next, so that clients that came
+    /// together are not checked together again.
     pub(super) fn put(
         &mut self,
         (digest, client): (Digest, ClientMark),

@@ -19,9 +19,9 @@ use super::{Archive, BackupError, FIRMWARE, KEY_FILE, STORE, TABLES, TELEMETRY, 
 use crate::restore_note::{NOTE, RestoreNote};
 use crate::wall_clock::now_ms;
 
-/// What says, in a data directory, that a restore is under way or was cut off.
+/// The file in a data directory that marks a restore as in progress or interrupted.
 pub const RESTORING: &str = "store.restoring";
-/// The same before it says so, and when it does no more.
+/// The same before it is in force, and after it.
 const OVER: &str = "store.restored";
 const PLAN: &str = "PLAN.json";
 /// What a file system has in its root directory.
@@ -289,7 +289,7 @@ impl DataPaths {
         sync_directory(&self.data_dir)
     }
 
-    /// Says what is about to come, and that it is not there yet.
+    /// Writes the mark of a restore in progress.
     fn begin(&self, plan: &Plan) -> Result<(), BackupError> {
         for leftover in [
             &self.over,

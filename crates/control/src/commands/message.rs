@@ -121,7 +121,7 @@ pub fn fleet_topic(catalogue: &Catalogue, group: &str) -> String {
     catalogue.topic(&format!("fleet/commands/{group}"))
 }
 
-/// Topic Filters of what devices say about commands.
+/// Topic Filters of reports of devices about commands.
 pub(super) fn filters(catalogue: &Catalogue) -> [String; 3] {
     [
         format!("{NATIVE}/+/{ANSWER}/#"),
@@ -130,7 +130,7 @@ pub(super) fn filters(catalogue: &Catalogue) -> [String; 3] {
     ]
 }
 
-/// What a device says about its commands.
+/// A report of a device about its commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CommandMessage {
     /// It answers the command of this id.
@@ -142,7 +142,7 @@ pub(super) enum CommandMessage {
         /// What it answers, or what was expected.
         answer: Result<CommandAnswer, &'static str>,
     },
-    /// It answers, and the answer does not say which command.
+    /// An answer that does not name its command.
     Nameless {
         /// The device.
         device: String,
@@ -156,7 +156,7 @@ pub(super) enum CommandMessage {
     },
 }
 
-/// Reads what a device says.
+/// Reads a report of a device.
 ///
 /// # Errors
 /// What was expected.

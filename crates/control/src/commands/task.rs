@@ -63,7 +63,8 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
         Ok(reader) => reader,
         Err(error) => return warn!(%error, "cannot publish commands"),
     };
-    // From here on shards tell of each subscription. What was subscribed before gets what is due.
+    // From here on shards report each subscription. Devices that subscribed before get the commands
+    // that are due.
     control.wait_until_all_reported().await;
     let bytes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&bytes);
@@ -213,7 +214,7 @@ impl Task {
                 self.receivers(message.0, receivers);
             }
             PartEvent::Receipt(receipt) => {
-                // A device may acknowledge a message before it is stored, and that is told then.
+                // A device may acknowledge a message before it is stored. The receipt comes then.
                 let is_early = self.messages.number(receipt.message.0).is_none();
                 match is_early && !self.in_hand.is_empty() && self.early.len() < EARLY_MAX {
                     true => self

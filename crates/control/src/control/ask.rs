@@ -39,7 +39,7 @@ impl Control {
     /// A report came from a shard.
     pub fn report_received(&self, report: Report) {
         if let Some(expected) = lock(&self.waiting).remove(&report.request) {
-            // The one who asked may have given up.
+            // The caller may have given up.
             let _ = expected.send(report.answer);
         }
     }
@@ -122,8 +122,7 @@ impl Control {
         Ok(groups.flatten().collect())
     }
 
-    /// Topics of a tenant to which messages were published while nobody was subscribed, the latest
-    /// last.
+    /// Topics of a tenant with messages that had no subscriber, the latest last.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -173,7 +172,7 @@ impl Control {
         Ok(ended)
     }
 
-    /// Which topics are in use, and by whom: `limit` uses of each shard at most.
+    /// The topics in use and their users: `limit` uses of each shard at most.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -208,7 +207,7 @@ impl Control {
         }))
     }
 
-    /// Waits until every shard has done what it was told before, 5 s at most.
+    /// Waits until every shard has done its earlier commands, 5 s at most.
     pub async fn wait_until_all_reported(&self) {
         // What they answer does not matter: they take one command after the other.
         let _ = self.session_rules(TenantId::default(), "").await;

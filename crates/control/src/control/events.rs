@@ -44,8 +44,8 @@ impl Control {
         })
     }
 
-    /// Takes events of the shards: into the log, the journal and the feed. `is_logged` says which
-    /// have a line at the level of the log.
+    /// Takes events of the shards: into the log, the journal and the feed. `is_logged` decides
+    /// which have a line at the level of the log.
     pub fn events_received(
         &self,
         events: &mut Vec<EventNotice>,
@@ -86,9 +86,9 @@ impl Control {
                 }
             }
             let is_traced = has_traces && self.is_traced(notice, &arrived);
-            // The shards tell of drops for other readers, too: the log does not depend on them.
+            // Shards report drops for other readers too. The log does not depend on those readers.
             let is_for_log = logs_drops || !matches!(event, Event::Dropped { .. });
-            // What somebody traces is wanted as a whole.
+            // Of traced clients all events are wanted.
             let left_out = match is_traced {
                 true => Some(LeftOut::default()),
                 false if is_for_log && is_logged(event) => log_limit.take(notice, now),
@@ -129,9 +129,9 @@ impl Control {
     }
 
     /// Waits until what has happened up to now is in the journal and the feed, where it comes a few
-    /// milliseconds later. Who cannot wait any longer goes by what is there.
+    /// milliseconds later. After that time it returns anyway.
     pub async fn settle_events(&self) {
-        // A shard that answers has told of what it did before.
+        // A shard that answers has reported its earlier events.
         self.wait_until_all_reported().await;
         let notice = self.shards.events_reported();
         let mut taken = self.events_taken.subscribe();

@@ -55,9 +55,8 @@ impl Devices {
         Self { tables }
     }
 
-    /// Adds a device by a provisioning key, which says of which type, team and groups it is. With a
-    /// request that came before, the device gets another secret as long as it has not used the
-    /// first one.
+    /// Adds a device by a provisioning key, which has its type, team and groups. With a request
+    /// that came before, the device gets another secret as long as it has not used the first one.
     ///
     /// # Errors
     /// The key is not valid, has added all of its devices or does not permit the id, the device

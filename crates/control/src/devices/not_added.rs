@@ -1,5 +1,5 @@
-//! Devices that were not added by a provisioning key: the journal says why, so that who asks about
-//! the device is told.
+//! Devices that were not added by a provisioning key: the journal has the reason, for questions
+//! about the device.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What registrations and their answers say.
+//! Registrations and their answers as JSON.
 
 use std::fmt;
 
@@ -193,8 +193,8 @@ pub(super) fn success(
     json.to_string().into_bytes().into()
 }
 
-/// A listener of the node, as a device is told: the host is left out where the listener has every
-/// address, since the device knows by which it has come.
+/// A listener of the node, for devices. The host is left out if the listener has every address,
+/// since the device knows which one it has used.
 fn endpoint(url: &str) -> Option<Value> {
     let (scheme, rest) = url.split_once("://")?;
     if scheme == "unix" {

@@ -1,8 +1,9 @@
 //! Devices that register by MQTT. A client publishes `…/discovery/register/ID` with a provisioning
 //! key, and is answered on `…/discovery/response/ID`; the device is added by the use case that
-//! `POST /api/v1/provision` has. Neither message is routed: nobody else sees the keys in them.
+//! `POST /api/v1/provision` has. Neither message is routed, so no other client sees the keys in
+//! them.
 //!
-//! * `message`: what registrations and answers say
+//! * `message`: registrations and answers as JSON
 //! * `rate`: how many registrations may come from an address
 
 mod message;
@@ -29,7 +30,7 @@ use crate::shared_registry::SharedRegistry;
 use message::{Failure, Registration};
 use rate::Rates;
 
-/// A provisioning key that nobody has.
+/// A provisioning key that does not exist.
 const NO_KEY: &str = "mp_";
 
 /// Time that the tables may take to add a device.

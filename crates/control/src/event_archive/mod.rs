@@ -1,5 +1,5 @@
-//! Events in files, for as long as the configuration says: what happened to clients, and packets
-//! and messages too if they are wanted. A crash may lose the events of its last second.
+//! Events in files, for the configured time: events of clients, and packets and messages too if
+//! configured. A crash may lose the events of its last second.
 //!
 //! * `files`: segments, one after the other; the oldest ones are deleted
 //! * `read`: events of a time, page by page

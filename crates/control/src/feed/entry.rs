@@ -20,10 +20,10 @@ pub struct FeedEntry<'a> {
     pub(super) content: &'a EntryContent,
 }
 
-/// What an entry says, in little room: of those that are kept long, most say who came.
+/// The content of an entry, in little memory: of the entries that are kept long, most are connects.
 #[derive(Debug)]
 pub(super) enum EntryContent {
-    /// A client has connected: it shares what its CONNECT said with presence.
+    /// A client has connected: shares the contents of its CONNECT with presence.
     Connected(SharedClient),
     /// Any other event.
     Event(Box<EventOf>),
@@ -35,14 +35,14 @@ pub(super) enum EntryContent {
     Lost(u64),
 }
 
-/// An event and whose it is, as far as that is known and the event does not say it.
+/// An event and its client, as far as that is known and not in the event.
 #[derive(Debug)]
 pub(super) struct EventOf {
     pub(super) notice: EventNotice,
     pub(super) who: Option<ClientSource>,
 }
 
-/// What an entry says, to be looked at.
+/// The content of an entry, to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Happened<'a> {
     /// A client has connected.
@@ -86,7 +86,7 @@ impl<'a> FeedEntry<'a> {
         }
     }
 
-    /// The client that it is about, as far as that is known and the event does not say it.
+    /// The client that it is about, as far as that is known and not in the event.
     pub(super) fn who(&self) -> Option<&'a ClientSource> {
         match self.content {
             EntryContent::Event(content) | EntryContent::Each(content) => content.who.as_ref(),

@@ -151,7 +151,7 @@ impl Filter {
         TopicFilter::new(text).is_ok()
     }
 
-    /// What the shards have to tell for it.
+    /// The events that shards have to report for it.
     pub fn interest(&self) -> EventInterest {
         let mut interest = EventInterest {
             payload_bytes_max: match self.kinds.has(EventKind::Published) && !self.trouble {
@@ -281,7 +281,7 @@ impl Filter {
     }
 }
 
-/// The shards tell of single messages or packets.
+/// Whether shards report single messages or packets.
 fn is_of_messages(group: EventGroup) -> bool {
     group == EventGroup::Dropped
         || matches!(
@@ -336,7 +336,7 @@ mod tests {
         filter.interest()
     }
 
-    /// The shards tell of them with who came and went, see the group of each kind.
+    /// Shards report them with connects and disconnects, see the group of each kind.
     #[test]
     fn messages_of_a_publisher_that_is_too_fast_are_wanted_without_each_drop() {
         let connections = EventInterest {

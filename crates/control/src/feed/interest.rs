@@ -1,11 +1,11 @@
-//! What all want together, of which the shards are told when it changes.
+//! What all readers want together. Shards get it when it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::EventInterest;
 
-/// Tells the shards.
+/// Sends the interest to the shards if it has changed.
 pub(crate) type SetInterest = Box<dyn Fn(Arc<EventInterest>) + Send + Sync>;
 
 pub(super) struct Wants {
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Wants {
 }
 
 impl Wants {
-    /// `base` is always wanted, and the shards know of it.
+    /// `base` is always wanted, and shards have it from the start.
     pub(super) fn new(set_interest: SetInterest, base: EventInterest) -> Self {
         let state = State {
             reported: base.clone(),
@@ -99,7 +99,7 @@ impl Wants {
         self.lock().readers.len()
     }
 
-    /// Under the lock, so that the shards hear of changes in their order.
+    /// Under the lock, so that shards get changes in their order.
     fn set_interest(&self, mut state: MutexGuard<'_, State>) {
         let mut all = state.base.clone();
         for one in state.readers.values().chain([&state.logged]) {

@@ -69,7 +69,7 @@ pub struct FeedEvent<'a> {
     /// User Name, as far as known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_name: Option<&'a str>,
-    /// The client only says that this is its User Name.
+    /// The client only claims this User Name.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub claimed: bool,
     /// Where the client is, as far as known.
@@ -112,7 +112,7 @@ pub struct FeedEvent<'a> {
     /// Whether there was a subscriber.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matched: Option<bool>,
-    /// The message's name in this node, by which what became of it is found.
+    /// The message's name in this node, to find other events of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "68719476737")]
     pub message_id: Option<MessageName>,

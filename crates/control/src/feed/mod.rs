@@ -1,8 +1,8 @@
 //! Live events for readers: one ring of the latest events, and a cursor for each reader.
 //!
-//! Readers are not waited for. A reader that is too slow loses the oldest events and is told their
+//! Readers are not waited for. A reader that is too slow loses the oldest events and gets their
 //! number. Events without a reader cost nothing, because only wanted events are built (`interest`).
-//! Numbers never repeat while the node runs, and the name of the run tells them apart after a
+//! Numbers never repeat while the node runs. The name of the run distinguishes them after a
 //! restart.
 
 mod entry;
@@ -370,7 +370,7 @@ impl Drop for FeedReader {
     }
 }
 
-/// The client of a CONNECT, which is told before the client is known to be connected.
+/// The client of a CONNECT, which is reported before the client counts as connected.
 fn who_comes(notice: &EventNotice, next: &[EventNotice]) -> Option<ClientSource> {
     let Event::Packet {
         packet_type: PacketType::Connect,
@@ -379,7 +379,7 @@ fn who_comes(notice: &EventNotice, next: &[EventNotice]) -> Option<ClientSource>
     else {
         return None;
     };
-    // By what it has proved who it is stands between.
+    // The event of its authentication is between the two.
     let (tenant, client_id) = (notice.head.tenant, &notice.head.client_id);
     let mut of_client = next
         .iter()

@@ -1,8 +1,8 @@
 //! Events as the MQTT Panel takes them: six names, in the order of its sequence diagrams.
 //!
-//! A shard tells of a client, a subscription or a message when it takes it, before the answer has
-//! left; the panel's diagrams have the answer's packet first. So where packets are told, what is
-//! answered for waits for its CONNACK, SUBACK, UNSUBACK, PUBACK or PUBREC.
+//! A shard reports a client, a subscription or a message when it accepts it, before the answer is
+//! sent. The panel's diagrams have the packet of the answer first. So if packets are reported,
+//! these events wait for their CONNACK, SUBACK, UNSUBACK, PUBACK or PUBREC.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};

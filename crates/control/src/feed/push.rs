@@ -38,8 +38,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const TEAM_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time for an attempt to connect, and for a write while the server reads nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Time to wait for the greeting: a server of Pusher's protocol says at once whether it knows the
-/// key; other servers send nothing.
+/// Time to wait for the greeting: a server of Pusher's protocol answers at once whether the key is
+/// valid; other servers send nothing.
 const GREETING: Duration = Duration::from_secs(1);
 /// Time after which a connection counts as successful: the next attempt comes soon.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ type Socket = WebSocketStream<Box<dyn Carry>>;
 /// Pushes for as long as the node runs.
 pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
     let filter = Filter {
-        // The panel knows of no tenants, so it is told of one.
+        // The panel has no tenants, so it gets the events of one.
         tenant: Some(tenant(&control, &push, &state).await),
         kinds: push.kinds,
         topics: push.topics.clone(),
@@ -229,7 +229,7 @@ impl PushFrames {
     }
 }
 
-/// What the server says in Pusher's protocol.
+/// A message of the server in Pusher's protocol.
 #[derive(Deserialize)]
 struct ServerMessage {
     event: String,

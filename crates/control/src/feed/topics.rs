@@ -12,7 +12,7 @@ use super::entry::{FeedEntry, Happened};
 use super::{Filter, From, Kinds};
 use crate::control::Control;
 
-/// As events show who publishes.
+/// The publisher that events show.
 const PUBLISHER: &str = "$events";
 /// Messages of one command.
 const MESSAGES: usize = 128;

@@ -2,7 +2,8 @@
 //!
 //! A file that is being uploaded is `….part`. When it is whole it is `SHA256.ready`, until the
 //! tables have it. A file that is to be deleted becomes `SHA256.ready` again, until the tables have
-//! forgotten it. So after a crash the tables say of each `.ready` whether it belongs in its place.
+//! forgotten it. So after a crash the tables decide for each `.ready` whether it belongs in its
+//! place.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;

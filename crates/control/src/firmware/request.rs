@@ -12,10 +12,10 @@ const NATIVE: &str = "d";
 /// Behind a device's topics: where it asks, by kind of topics.
 const ASK_NATIVE: &str = "firmware/get";
 const ASK_IOTFLOW: &str = "status/firmware/get";
-/// Where the pieces and errors are published, if the device does not say.
+/// The topic for pieces and errors, if the device names none.
 const CHUNK: &str = "firmware/chunk";
 const ERROR: &str = "firmware/error";
-/// Bytes of a piece, at most, and where nothing is said.
+/// Bytes of a piece: the maximum, and the default.
 pub(super) const CHUNK_MAX: u64 = 64 * 1024;
 const CHUNK_USUAL: u64 = 4 * 1024;
 
@@ -40,7 +40,7 @@ pub(super) struct ChunkRequest {
     correlation: Option<Vec<u8>>,
 }
 
-/// A request that is wrong: who sent it, and where the answer goes, also if it is an error.
+/// A wrong request: its sender, and where the answer goes, also if it is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WrongRequest {
     pub(super) device: String,
@@ -138,7 +138,7 @@ fn read_parts(
         offset,
         length,
         hops,
-        // An answer of QoS 2 would cost more and say no more.
+        // An answer with QoS 2 would cost more without a use.
         qos: qos.min(QoS::AtLeastOnce),
         response_topic,
         correlation,
@@ -176,7 +176,7 @@ impl ChunkRequest {
         }
     }
 
-    /// The answer that says why there is no piece.
+    /// The answer with the reason why there is no piece.
     pub(super) fn error(&self, why: &str) -> NewMessage {
         let usual = || format!("{}/{ERROR}", self.topics);
         let body = json!({

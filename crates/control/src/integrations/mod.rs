@@ -145,7 +145,7 @@ impl Integrations {
         }
     }
 
-    /// Starts the configured sinks. Their queues are bounded as the maker says, unless they have
+    /// Starts the configured sinks. Their queues have the bounds of the maker, unless they have
     /// bounds of their own. Needs a Tokio runtime.
     pub fn start(&self, sinks: Vec<ConfiguredSink>) {
         let bytes_max = self.maker.queue_bytes();
@@ -178,7 +178,7 @@ impl Integrations {
         }
     }
 
-    /// Has all integrations that fail try again at once: somebody may have repaired something.
+    /// Lets all failing integrations retry at once: the fault may be repaired.
     pub async fn retry(&self) {
         let all = self.entries();
         let outcomes = all.iter();
@@ -420,7 +420,7 @@ async fn end_removed(host: Arc<NodeHost>, configured: Vec<Settings>) {
 }
 
 /// Ends a session of an integration. Returns how many messages waited in it; none: it could not be
-/// ended, the log says why.
+/// ended, the log has the reason.
 async fn end_queue(host: &NodeHost, session: &IntegrationSession) -> Option<u64> {
     let (tenant, integration) = (session.tenant, &*session.client_id);
     match host.control().end_session(tenant, integration).await {

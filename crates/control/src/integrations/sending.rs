@@ -10,7 +10,7 @@ use tracing::info;
 use super::following::Following;
 use super::host::NodeHost;
 
-/// Time that a runner may take to be told.
+/// Maximum time to notify a runner.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 /// Pause after the tables or a runner did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ async fn go_on_with(host: &NodeHost, handle: &Handle) {
     }
 }
 
-/// Whether there is nothing more to tell the runner.
+/// Whether there is nothing more to send to the runner.
 async fn has_continued(host: &NodeHost, handle: &Handle) -> bool {
     let Ok(ids) = host.letters().to_send(handle.kind(), handle.name()).await else {
         return false;

@@ -6,7 +6,7 @@ use martlet_integrate::{Activity, State};
 /// Part of its bound, in percent, at which a queue is near it.
 const NEAR_PERCENT: u64 = 80;
 
-/// How an integration is doing, for those who watch it.
+/// The state of an integration, for health and alarms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Condition {
     /// Its kind and name: `webhook/crm`.
@@ -60,7 +60,7 @@ pub(super) fn trouble(state: &State, on_full: OnFull) -> Option<String> {
     }
 }
 
-/// That an operator has paused it, as a predicate; none if nobody has.
+/// That an operator has paused it, as a predicate; none if it is not paused.
 pub(super) fn pause(state: &State) -> Option<String> {
     let since_ms = state.paused_since_ms?;
     Some(format!(

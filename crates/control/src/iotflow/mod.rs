@@ -3,7 +3,7 @@
 //! * `catalogue`: which there are, with which QoS, and whether they are retained
 //! * `heartbeats`: when devices sent heartbeats and telemetry
 //! * `versions`: which firmware heartbeats name
-//! * `published`: what the node says of itself
+//! * `published`: the state of the node
 
 mod catalogue;
 mod heartbeats;

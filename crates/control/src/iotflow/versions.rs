@@ -1,4 +1,4 @@
-//! Which firmware devices run, as their heartbeats say: `{"firmware_version": "2.0"}`.
+//! Which firmware devices run, from their heartbeats: `{"firmware_version": "2.0"}`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -40,7 +40,7 @@ pub struct Entry {
     /// User Name, as far as known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user_name: Option<String>,
-    /// The client only says that this is its User Name.
+    /// The client only claims this User Name.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub claimed: bool,
     /// Where from; none on a Unix socket, or where it is not known.
@@ -52,7 +52,7 @@ pub struct Entry {
     /// Name of the reason code.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
-    /// How many messages it is about, where they are told of together.
+    /// Number of messages that it is about, if they are reported together.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub count: Option<u32>,
     /// What decided it: a rule, a limit, a statement of the specification.
@@ -68,7 +68,7 @@ pub struct Entry {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remedy: Option<String>,
-    /// The command for it, which works as it stands in a shell on the node's machine.
+    /// The command for it, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
 }

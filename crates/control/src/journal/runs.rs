@@ -14,7 +14,7 @@ use super::entry::{Entry, NotedEvent};
 use crate::cause::Cause;
 use crate::presence::QuietClient;
 
-/// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
+/// Number of remembered names. Beyond it, the names with the oldest last event are removed.
 const NAMES: usize = 50_000;
 
 /// Approximate bytes of all runs, at most; above that runs are dropped, too.
@@ -75,8 +75,7 @@ impl Equivalent<(u32, Arc<str>)> for Name<'_> {
 }
 
 impl Runs {
-    /// Takes in what was written down of this client, for the cause that it has. `before` tells
-    /// what presence knew of the client.
+    /// Adds an entry of this client under its cause. `before` has what presence knew of the client.
     pub(super) fn note(
         &mut self,
         written: &Arc<NotedEvent>,
@@ -246,8 +245,8 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
     runs.push(run);
 }
 
-/// Who a refusal is about, if the client may have given no User Name: its certificate has named
-/// that user or device.
+/// The user or device that a refusal is about, named by the certificate, if the client may have
+/// given no User Name.
 fn named_by_certificate(event: &Event) -> Option<&str> {
     let Event::Refused { why, .. } = event else {
         return None;

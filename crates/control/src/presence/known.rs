@@ -1,5 +1,5 @@
-//! The clients that are known, one small row each: there may be a million of them. A row shares
-//! what the event of its CONNECT says with the feed, and is found by a table of numbers.
+//! The clients that are known, one small row each: there may be a million of them. A row shares the
+//! contents of its CONNECT event with the feed, and is found by a table of numbers.
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
@@ -25,7 +25,8 @@ pub(super) const OFFLINE_MAX: usize = 100_000;
 const OFFLINE_BYTES: usize = 400;
 const OFFLINE_BYTES_MAX: usize = 64 << 20;
 
-/// Clients that have gone first and of whom one is forgotten: one without changes, if there is any.
+/// Number of the oldest disconnected clients among which one is removed: one without changes, if
+/// there is any.
 const CHANGED_LEFT: usize = 16;
 
 /// Changes for which room is kept, at least.
@@ -34,7 +35,7 @@ const CHANGES_KEPT: usize = 1_024;
 /// A client's identity and address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientSource {
-    /// As its CONNECT said in this run of the node.
+    /// From its CONNECT in this run of the node.
     Connected(SharedClient),
     /// As the store of presence has it from the run before.
     Stored(Arc<StoredClient>),
@@ -70,7 +71,7 @@ impl ClientSource {
     }
 }
 
-/// All clients that the node knows of.
+/// All known clients.
 #[derive(Debug)]
 pub(crate) struct ClientTable {
     clients: Arena<Client>,
@@ -99,7 +100,7 @@ struct Client {
     since_ms: u64,
     tenant: TenantId,
     online: bool,
-    /// It stands in `changed`.
+    /// It is in `changed`.
     is_changed: bool,
     /// It counts among those that are not connected.
     is_counted: bool,
@@ -114,7 +115,7 @@ struct Departure {
     why: Going,
     /// The Will that it had then.
     will: Option<Box<WillNotice>>,
-    /// When it was last heard of.
+    /// When its last event was.
     last_seen_ms: u64,
     came: Times,
     went: Times,
@@ -167,7 +168,7 @@ impl Times {
     }
 }
 
-/// A client that came, and perhaps went, when it wished to: nothing else is to be said of it.
+/// A client that connected, and perhaps disconnected, by itself: nothing else is reported of it.
 #[derive(Debug)]
 pub(crate) struct QuietClient {
     /// When it came first, how often, and when it did last.
@@ -258,7 +259,7 @@ impl ClientTable {
         })
     }
 
-    /// Takes an event in; the answer is who it is about, unless the event says all of that.
+    /// Applies an event. Returns the client that it is about, unless the event has all of that.
     pub(crate) fn note(&mut self, notice: &EventNotice, at_ms: u64) -> Option<ClientSource> {
         let EventNotice { head, event } = notice;
         match event {
@@ -321,8 +322,8 @@ impl ClientTable {
         }
     }
 
-    /// Approximate number of bytes of clients that are not connected, and of what is to be said of
-    /// changes: connected clients are counted with their connections.
+    /// Approximate number of bytes of disconnected clients and of pending changes. Connected
+    /// clients are counted with their connections.
     pub(super) fn memory_bytes(&self) -> usize {
         let changed = self.changed.as_ref().map_or(0, Vec::capacity);
         let places = changed * size_of::<u32>() + self.offline.capacity() * size_of::<(u32, u64)>();
@@ -340,7 +341,7 @@ impl ClientTable {
         all.into_iter().for_each(|index| self.change(index));
     }
 
-    /// These have to be told once more.
+    /// These have to be reported once more.
     pub(super) fn change_again(&mut self, clients: &[ClientPresence]) {
         for client in clients {
             if let Some(index) = self.find(TenantId(client.tenant), &client.client_id) {
@@ -461,7 +462,7 @@ impl ClientTable {
         if std::mem::replace(&mut self.clients[index].is_changed, true) {
             return;
         }
-        // Some may have been forgotten before anybody took them.
+        // Some may have been removed before they were taken.
         if changed.len() > 2 * self.by_name.len() + CHANGES_KEPT {
             let mut seen = HashSet::new();
             let clients = &self.clients;

@@ -41,9 +41,9 @@ pub enum CauseKind {
     SubscribedWithQos0,
     /// The device has the command and has not answered.
     NoAnswer,
-    /// The device has begun and has not said that it is done.
+    /// The device has begun and not reported that it is done.
     NotDone,
-    /// Nothing was heard of the device for as long as the gate says.
+    /// The device has sent nothing for the time of the gate.
     Silent,
     /// The device has answered that it failed, or refused the message.
     DeviceFailed,

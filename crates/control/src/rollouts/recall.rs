@@ -1,4 +1,4 @@
-//! What rollouts know of a device, or of the rollout, that is asked about why it does not work.
+//! Facts of rollouts about a device, or about a rollout, for `why`.
 
 use martlet_broker::TenantId;
 use martlet_registry::rollout::{DeviceState, PauseReason, RolloutState};

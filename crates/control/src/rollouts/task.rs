@@ -149,7 +149,7 @@ fn log(advanced: &AdvancedRollout) {
 /// What was seen of rollouts before.
 #[derive(Default)]
 struct LastLook {
-    /// Those that were told of as paused.
+    /// Rollouts that were reported as paused.
     alarmed: Paused,
     /// The device up to which those with many devices were looked at.
     looked: BTreeMap<i64, i64>,
@@ -193,7 +193,7 @@ fn raise_alarms(
     });
 }
 
-/// Health says which rollouts their gates have paused, until they go on.
+/// Health shows which rollouts their gates have paused, until they continue.
 fn warn_of(control: &Control, paused: &[Rollout]) {
     if paused.is_empty() {
         return control.health.withdraw(WARNING);

@@ -152,8 +152,7 @@ async fn look_at(
     Ok(())
 }
 
-/// Hops that were counted in this node. Those of a message that came over a bridge are what it
-/// tells.
+/// Hops that were counted in this node. Messages of a bridge have their hops in a property.
 fn hops_in_node(message: &SinkMessage) -> u8 {
     match message.bridge() {
         None => message.hops(),

@@ -25,7 +25,7 @@ pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 /// Why a secret is not read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The tables say so, or cannot be used.
+    /// The tables refuse it, or cannot be used.
     #[error(transparent)]
     SharedRegistry(#[from] SharedRegistryError),
     /// The key file cannot be used.
@@ -57,7 +57,7 @@ pub struct SecretStore {
     key_file: PathBuf,
     /// Options by which a command finds the node.
     options: String,
-    /// Told when a secret was changed here.
+    /// Notified when a secret was changed here.
     changes: watch::Sender<()>,
     /// Held while a key file may be made.
     making: Mutex<()>,

@@ -1,4 +1,4 @@
-//! Who callers of the API are, as the tables say.
+//! Authentication of API callers by the tables.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -257,8 +257,8 @@ async fn account(registry: &mut Registry, user: User) -> Result<Option<Account>,
     }))
 }
 
-/// What the owner of a key may do: by a role for everybody, or by theirs in the key's team. Who has
-/// neither has no use of a key.
+/// Rights of the owner of a key: by a role for all teams, or by the role in the key's team. Without
+/// either a key has no rights.
 async fn scopes_of(
     registry: &mut Registry,
     owner: &str,
@@ -329,7 +329,7 @@ async fn make_first(
     let created = registry.create_user(&actor, user, password).await;
     let created = match created {
         Err(RegistryError::Exists(why)) => {
-            // A user of MQTT, whom the holder of the link cannot take over.
+            // A user of MQTT. The holder of the link cannot take it over.
             return Ok(FirstAdministrator::Refused(format!(
                 "{why}: choose another name"
             )));

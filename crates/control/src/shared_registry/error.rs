@@ -7,7 +7,7 @@ use martlet_registry::{Location, RegistryError};
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
 pub enum SharedRegistryError {
-    /// The tables say so, or cannot be used.
+    /// The tables refuse it, or cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The database has not answered in time.

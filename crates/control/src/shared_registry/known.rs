@@ -78,7 +78,7 @@ impl KnownCallers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tables have just failed, so those who are kept need not wait for that again.
+    /// The tables have just failed, so cached callers need not wait for that again.
     pub(super) fn is_pausing(&self, now: Instant) -> bool {
         let failed = self.lock().failed;
         failed.is_some_and(|at| now.saturating_duration_since(at) < PAUSE)
@@ -95,27 +95,27 @@ impl KnownCallers {
         state.accounts = LastUsed::default();
     }
 
-    /// What the tables said of a key.
+    /// The last result of the tables for a key.
     pub(super) fn remember_key(&self, key: &[u8], found: Option<(Principal, i64)>) {
         let mut state = self.lock();
         state.failed = None;
         state.keys.remember(of_key(key), found);
     }
 
-    /// What they said last; none: nothing, or it has ended since.
+    /// The last result; none: none, or the key has expired since.
     pub(super) fn key(&self, key: &[u8], now_ms: i64) -> Option<Principal> {
         let (principal, expires_ms) = self.lock().keys.get(&of_key(key))?;
         (expires_ms == 0 || expires_ms > now_ms).then_some(principal)
     }
 
-    /// What the tables said of a user.
+    /// The last result of the tables for a user.
     pub(super) fn remember_account(&self, name: &str, found: Option<Account>) {
         let mut state = self.lock();
         state.failed = None;
         state.accounts.remember(name.to_owned(), found);
     }
 
-    /// What they said last.
+    /// The last result.
     pub(super) fn account(&self, name: &str) -> Option<Account> {
         self.lock().accounts.get(&name.to_owned())
     }

@@ -1,4 +1,4 @@
-//! When devices were last heard of, for the question why something does not work.
+//! When devices were last active, for `why`.
 
 use martlet_registry::LastActivity;
 

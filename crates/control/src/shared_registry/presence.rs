@@ -1,4 +1,4 @@
-//! Who is connected, in the tables.
+//! Presence of clients in the tables.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the tables know of a client of whom is asked why it does not work.
+//! Facts of the tables about a client, for `why`.
 
 use martlet_broker::TenantId;
 use martlet_registry::{
@@ -137,7 +137,7 @@ impl SharedRegistry {
         read.await.unwrap_or(false)
     }
 
-    /// Adds that the API has refused a user, who has no rights there.
+    /// Adds that the API has refused a user without rights there.
     async fn recall_rights(&self, facts: &mut Facts) {
         let name = &facts.question.name;
         let is_user = facts.registered_as.as_deref() == Some(USER);

@@ -1,4 +1,4 @@
-//! Values as they are stored, for readers who follow them.
+//! Values as they are stored, for readers that follow them.
 
 use std::collections::HashSet;
 use std::sync::Arc;

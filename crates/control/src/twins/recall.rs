@@ -81,7 +81,7 @@ fn mistyped(expected: &Values, reported: &Values, names: &mut Names) -> Option<M
     })
 }
 
-/// One is text, and says what the other one is.
+/// One is text, with the value of the other one.
 fn are_of_other_types(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::String(text), value) | (value, Value::String(text)) => match value {
@@ -107,8 +107,8 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// A value of a group that the device is not told, because its own one, or else that of a later
-/// group, is laid over it.
+/// A value of a group that the device does not get, because its own value, or that of a later
+/// group, overrides it.
 fn hidden(control: &Control, twin: &Twin, groups: &[GroupTwin]) -> Option<HiddenValue> {
     let own = [(None, &twin.desired.values)];
     let by_own = groups

@@ -49,7 +49,8 @@ pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
         Ok(reader) => reader,
         Err(error) => return warn!(%error, "cannot publish desired values to devices"),
     };
-    // From here on shards tell of each subscription. Who subscribed before gets the values now.
+    // From here on shards report each subscription. Devices that subscribed before get the values
+    // now.
     control.wait_until_all_reported().await;
     twins.make_all_due();
     let bytes = Arc::new(AtomicUsize::new(0));
@@ -127,13 +128,13 @@ struct Task<'n> {
     control: &'n Control,
     twins: &'n Twins,
     reports: Vec<Pending>,
-    /// Messages that tell devices why a report is not applied, with their tenants.
+    /// Messages to devices with the reason why a report is not applied, with their tenants.
     errors: Vec<(TenantId, NewMessage)>,
     bytes: &'n AtomicUsize,
 }
 
 impl Task<'_> {
-    /// Works until the part has ended, and says why; none: the node stops.
+    /// Works until the part has ended. Returns the reason; none: the node stops.
     async fn run(&mut self, reader: &mut FeedReader) -> Option<&'static str> {
         loop {
             tokio::select! {

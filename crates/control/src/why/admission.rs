@@ -184,7 +184,7 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// Nobody has the name, and it may be that of a rule of a configuration file that the node was not
+/// The name is unknown. It may be that of a rule in a configuration file that the node was not
 /// started with.
 fn or_of_configuration(facts: &Facts, mut finding: Finding) -> Finding {
     let is_of_nobody = finding.cause == Cause::NobodyKnown && facts.namesakes.near.is_empty();
@@ -292,7 +292,7 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
     }
 }
 
-/// Its name is unknown, and it was refused by the provisioning key by which it is to be added.
+/// Its name is unknown, and the provisioning key that should add it refused it.
 fn is_unknown_as_expected(facts: &Facts, bar: RefusalCause) -> bool {
     let is_of_key = |run: &Run| run.cause.is_some_and(Cause::is_of_provisioning_key);
     barred_for(bar) == Cause::UnknownName && is_refused_now(facts).is_some_and(is_of_key)
@@ -315,7 +315,7 @@ fn weight_of_bar(facts: &Facts, cause: Cause) -> Weight {
         {
             Weight::Barred
         }
-        // The reason of its last refusal says more.
+        // The reason of its last refusal is more exact.
         Some(run) if run.cause != Some(cause) => Weight::Remark,
         _ => Weight::Out,
     }
@@ -519,7 +519,7 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
         };
         let weight = match cause {
             Cause::Away => Weight::Gone,
-            // What it has published is the cause, not who would get it.
+            // The cause is what it has published, not the receivers.
             _ if ended_for_a_publish(facts, run) => Weight::Topic,
             _ => Weight::Ended,
         };
@@ -548,7 +548,7 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
         && !is_connected(facts)
         && !has_tried(facts)
     {
-        // The tables of a node that goes on say that nobody is connected since its start.
+        // The tables of a restarted node show no client as connected since its start.
         let sentence = "it was connected when the backup was made that the node was restored from, \
                         and has not connected since";
         let finding = Finding::new(Cause::Away, sentence).since(*last_seen_ms);
@@ -600,8 +600,8 @@ pub(super) fn is_of_packets(run: &Run) -> bool {
     )
 }
 
-/// A client that used TLS and is away is perhaps that which was refused by TLS since: there it says
-/// no name.
+/// A disconnected client that used TLS may be the one that TLS refused since then: a refusal by TLS
+/// has no name.
 fn perhaps_tried(facts: &Facts, (weight, mut finding): (Weight, Finding)) -> (Weight, Finding) {
     if refused_by_tls(facts).is_none() {
         return (weight, finding);
@@ -647,7 +647,7 @@ fn has_tried(facts: &Facts) -> bool {
 }
 
 /// Adds the last refusal of a client without a name: a client that is refused by TLS, by WebSocket
-/// or for its first bytes has not said its name yet.
+/// or for its first bytes has not sent its name yet.
 fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
     let mut recent = facts.nameless.iter().rev();
     let is_recent = |entry: &&Entry| facts.now_ms.saturating_sub(entry.at_ms) <= RECENT_MS;

@@ -52,7 +52,7 @@ pub(super) fn commands(facts: &Facts, found: &mut Found) {
                 Some((_, _, more)) => *more += 1,
                 None => stuck.push((kind, command, 0)),
             },
-            // The latest command of a name says how it stands.
+            // The latest command of a name shows its state.
             None if is_latest => found.extend(ended(facts.now_ms, command)),
             None => {}
         }

@@ -67,8 +67,8 @@ pub struct Facts {
     pub other_sessions: Vec<OtherSession>,
     /// Clients that were refused because their token names this one, the latest last.
     pub token_shown_by: Vec<Entry>,
-    /// By the number of an entry that says what rules forbade: the rule that permits the same with
-    /// the client's own name.
+    /// The rule that permits the same with the client's own name, by the number of the entry about
+    /// what rules forbade.
     pub own_name_rules: Vec<(u64, OwnNameRule)>,
     /// It has a valid credential, and another one of it has ended: when, milliseconds since the
     /// Unix epoch.
@@ -90,7 +90,7 @@ pub struct Facts {
     /// When the device sent its last message, as far as the tables have it: some seconds late.
     /// Milliseconds since the Unix epoch.
     pub last_message_ms: Option<u64>,
-    /// When the device was last heard of at all, likewise.
+    /// When the device was last active in any way, likewise.
     pub last_seen_ms: Option<u64>,
     /// Other clients that the topic names.
     pub named_in_topic: Vec<NamedInTopic>,
@@ -128,18 +128,17 @@ pub struct Facts {
     pub subscribers: Option<Vec<Subscriber>>,
     /// The share groups among them.
     pub subscriber_groups: Vec<GroupDetail>,
-    /// Clients, connected or not, whose subscriptions nearly match the topic, while nobody is
-    /// subscribed to it.
+    /// Clients, connected or not, whose subscriptions nearly match the topic, while it has no
+    /// subscriber.
     pub near: Vec<NearSubscriber>,
-    /// Topics to which messages were published recently while nobody was subscribed, the latest
-    /// last.
+    /// Topics with recent messages that had no subscriber, the latest last.
     pub unmatched: Vec<UnmatchedTopic>,
     /// Client Identifiers of those publishers that come as the same user.
     pub own_publishers: Vec<String>,
     /// What other tenants have of it.
     pub elsewhere: Elsewhere,
-    /// Those of the topics that nobody is subscribed to that it may not read by the rules, though
-    /// it is subscribed, or nearly so, or they have its name in them.
+    /// Of the topics without subscribers, those that its rules do not let it read, though it is
+    /// subscribed, or nearly so, or they have its name in them.
     pub unreadable: Vec<Unreadable>,
     /// The retained message of the topic, or of the first topic that the filter matches; else the
     /// end of the last one.
@@ -174,7 +173,7 @@ pub struct Facts {
     pub commands: Vec<DeviceCommand>,
     /// The command that was asked about.
     pub named_command: Option<NamedCommand>,
-    /// The configuration that the device is to have, if it is told one.
+    /// The configuration that the device is to have, if it gets one.
     pub twin: Option<DeviceTwin>,
     /// The rollout that was asked about.
     pub named_rollout: Option<NamedRollout>,
@@ -186,7 +185,7 @@ pub struct Facts {
     pub clock_off: Option<ClockOff>,
     /// Integrations of its tenant that do not deliver, or the one that was asked about.
     pub integrations: Vec<Integration>,
-    /// The name is a user's who has several clients: the facts of each of them.
+    /// The facts of each client, if the name is a user's with several clients.
     pub clients: Vec<Facts>,
 }
 
@@ -224,7 +223,7 @@ pub struct DeviceCommand {
     pub created_ms: u64,
     /// Until when the device must have acknowledged it, likewise.
     pub expires_ms: u64,
-    /// When it was last published for somebody; 0: never.
+    /// When it was last published with a receiver; 0: never.
     pub sent_ms: u64,
     /// When the device acknowledged the message; 0: never.
     pub delivered_ms: u64,
@@ -259,7 +258,7 @@ pub struct DeviceTwin {
     pub hidden: Option<HiddenValue>,
     /// The last report that was not applied.
     pub misread: Option<Misread>,
-    /// The topic on which the device is told.
+    /// The topic for the device.
     pub topic: String,
     /// The topic on which it reports.
     pub reports: String,
@@ -342,7 +341,7 @@ pub struct NotStored {
     pub count: u64,
     /// A later payload of that topic is stored.
     pub is_over: bool,
-    /// Client Identifier of who published the last one, if that is another client.
+    /// Client Identifier of the last publisher, if that is another client.
     pub by: Option<String>,
     /// They are of a device that is not known, whose id is nearly that of the one that was asked
     /// about: this one.
@@ -466,8 +465,8 @@ pub struct Lockout {
 pub struct Elsewhere {
     /// The own tenant, in words.
     pub own: String,
-    /// Other tenants, in words, and topics to which messages were published there recently while
-    /// nobody was subscribed, the latest last.
+    /// Other tenants, in words, and their topics with recent messages that had no subscriber, the
+    /// latest last.
     pub unmatched: Vec<(String, Vec<UnmatchedTopic>)>,
     /// Subscribers of the topic.
     pub subscribers: Vec<SubscriberElsewhere>,
@@ -618,7 +617,7 @@ pub struct Presence {
     pub online: bool,
     /// Milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// When it was last heard of, likewise.
+    /// When it was last active, likewise.
     pub last_seen_ms: u64,
     /// Address of the client.
     pub address: Option<String>,

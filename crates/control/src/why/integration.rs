@@ -16,7 +16,7 @@ use crate::journal::{remedy_of_drop, remedy_of_limit};
 /// Filters of an integration that are named, at most.
 const FILTERS_TOLD: usize = 5;
 
-/// The status of HTTP for who is known and may not do it.
+/// The HTTP status for a known caller without the right.
 const FORBIDDEN: u16 = 403;
 
 /// It was asked about an integration.
@@ -29,7 +29,7 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
     for one in &facts.integrations {
         found.extend(missed_by(facts, one));
         let weight = match (one.is_own, one.has_messages) {
-            // The message that is asked about never comes to it.
+            // The message in the question never comes to it.
             (true, _) if wrong_direction(facts, one).is_some() => Weight::Aside,
             (true, _) if misses_topic(facts, one) => Weight::Aside,
             (true, _) => Weight::Topic,
@@ -107,7 +107,7 @@ fn wrong_direction(facts: &Facts, one: &Integration) -> Option<Finding> {
             ),
             "out",
         ),
-        // Somebody here waits for them, and nobody here publishes them.
+        // There are subscribers here, and no publishers.
         (true, None) if is_bridge(name) && one.delivered == 0 && waits_here() => (
             format!(
                 "the integration {name} sends messages of {topic} to the other broker (direction \
@@ -319,14 +319,14 @@ fn oldest(now_ms: u64, one: &Integration) -> String {
     }
 }
 
-/// Messages of a client that reached nobody.
+/// Messages of a client without receivers.
 pub(super) fn published_in_vain(facts: &Facts) -> impl DoubleEndedIterator<Item = &UnmatchedTopic> {
     let unmatched = facts.unmatched.iter();
     unmatched.filter(|one| is_published_by_itself(facts, one))
 }
 
-/// Messages of the client that reached nobody, and that an integration nearly takes: those of the
-/// topic that is nearly the one that was asked about, if one was.
+/// Messages of the client without receivers that an integration nearly takes: those of the topic
+/// that is nearly the one in the question, if there is one.
 fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
     if one.is_own {
         return None;
@@ -368,7 +368,7 @@ fn with_topic(one: &Integration) -> Integration {
     }
 }
 
-/// The target refuses messages, and who was asked about is not one that receives the topic.
+/// The target refuses messages, and the client in the question does not receive the topic.
 fn is_lost(facts: &Facts, one: &Integration) -> bool {
     let is_refused = one.access_refused.is_some() || one.refused > 0 && one.dead_letters > 0;
     is_refused && side(facts) != Side::Receiver

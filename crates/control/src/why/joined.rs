@@ -1,5 +1,5 @@
-//! Commands and rollouts for a group, from before the device joined it: they are for those who were
-//! members then.
+//! Commands and rollouts for a group, from before the device joined it: they are for the members at
+//! that time.
 
 use super::Finding;
 use super::facts::Facts;

@@ -1,6 +1,6 @@
-//! From facts to a diagnosis: each part looks at one side of the client and says what it finds;
-//! what weighs most is the diagnosis, and the rest is reported beside it. Of a user with several
-//! clients, all of them are looked at.
+//! From facts to a diagnosis: each part examines one side of the client and returns findings. The
+//! finding with the most weight is the diagnosis, and the rest is reported beside it. For a user
+//! with several clients all of them are examined.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -115,7 +115,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
     }
     let clients = facts.clients.iter();
     let completed = clients.map(|client| {
-        // What the tables say of the user is said of it alone.
+        // Findings of the tables about the user are reported once.
         Cow::Owned(Facts {
             deleted: facts.deleted.clone(),
             spent: facts.spent.clone(),
@@ -201,7 +201,7 @@ fn is_unknown(facts: &Facts) -> bool {
         && facts.runs.is_empty()
 }
 
-/// What is wrong with the message store: all who publish with QoS 1 or 2 wait for it.
+/// Faults of the message store: all publishers with QoS 1 or 2 wait for it.
 fn store(facts: &Facts) -> Option<(Weight, Finding)> {
     let session = facts.session.as_ref();
     let waits = session.is_some_and(|session| session.waits_for_store);
@@ -241,8 +241,8 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
     }
 }
 
-/// What there is to find of the clients of one user. What is so for all of them is said once;
-/// everything else names its client.
+/// The findings about the clients of one user. A finding about all of them is reported once; all
+/// others name their client.
 fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
     let is_any_connected = clients.iter().any(|client| is_connected(client));
     let is_any_subscribed = clients.iter().any(|client| is_subscribed(client));
@@ -438,7 +438,7 @@ fn evidence(clients: &[Cow<'_, Facts>]) -> Vec<Evidence> {
             }
             add(one);
         }
-        // Who gave no name may be any of them.
+        // A client without a name may be any of them.
         perhaps_seen(client).into_iter().for_each(&mut add);
     }
     all.sort_by_key(|evidence| evidence.at_ms);
@@ -470,8 +470,8 @@ fn evidence_of(facts: &Facts) -> Vec<Evidence> {
     all
 }
 
-/// Refusals of clients that gave no name, where this one came from last, and since it was last
-/// heard of. Of a client that is connected nothing is to be guessed.
+/// Refusals of clients without a name, from the last address of this one, since its last event.
+/// Nothing is guessed about a connected client.
 fn perhaps_seen(facts: &Facts) -> Vec<Evidence> {
     let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
     let nameless = facts.nameless.iter().rev().filter(|entry| {

@@ -13,8 +13,7 @@ use crate::rfc3339;
 use crate::rules::MissingMember;
 use crate::text::printable;
 
-/// What there is to tell of the rule, the rollout and the command of the name that was asked
-/// about.
+/// Findings about the rule, the rollout and the command of the name in the question.
 pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     let rule = facts.named_rule.iter();
     let rule = rule.flat_map(|rule| {
@@ -284,8 +283,8 @@ fn missing_member(rule: &NamedRule) -> String {
     format!("; in {count} the field {name} is missing that it names, last on {topic}{has}")
 }
 
-/// The alarm of which nothing more is told: one that is shelved, else one that is active, if the
-/// condition was true again since.
+/// The alarm without further notifications: a shelved one, else an active one, if the condition was
+/// true again since.
 fn silent_alarm(rule: &NamedRule) -> Option<&RuleAlarm> {
     let mut all = rule.alarms.iter();
     let shelved = all.find(|alarm| alarm.shelved_until_ms.is_some());

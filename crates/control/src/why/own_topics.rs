@@ -23,7 +23,7 @@ pub(super) fn own_topics(facts: &Facts, found: &mut Found) {
     found.extend(off.map(|finding| (Weight::Trouble, finding)));
 }
 
-/// What says so of a Topic Name or Topic Filter.
+/// The finding for a Topic Name or Topic Filter.
 fn switched_off(facts: &Facts, filter: &str) -> Option<Finding> {
     let own = &facts.own_topics;
     if filter.starts_with(STATISTICS) && !own.publishes_statistics {

@@ -78,7 +78,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             EventKind::PublishesDelayed if !is_connected || !is_of_now(facts, run) => {
                 found.push((Weight::Before, before(run, cause, OVER)));
             }
-            // The rules say so themselves.
+            // The rules have it themselves.
             _ if is_by_rules(facts, run) => {}
             _ if of_topic(facts, run) => found.push((Weight::Topic, of_rules(facts, run, cause))),
             _ if of_another_topic(facts, run) => {
@@ -143,8 +143,8 @@ fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
     (Weight::Topic, finding)
 }
 
-/// A subscription was refused, and the client has connected again since and is subscribed. Of the
-/// topic that was asked about, the rules say it.
+/// A subscription was refused, and the client has connected again since and is subscribed. For the
+/// topic in the question, the rules show it.
 fn subscribed_since(facts: &Facts, run: &Run) -> bool {
     let session = facts.session.as_ref().filter(|session| session.connected);
     let is_since = |session: &Session| {
@@ -464,7 +464,7 @@ fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Weight, Fi
     };
     let is_asked = facts.question.topic.is_some() && side(facts) != Side::Receiver;
     let weight = match run.count >= REPEATED {
-        // What it has published is the cause, not who would get it.
+        // The cause is what it has published, not the receivers.
         true if is_asked && is_of_packets(run) => Weight::Topic,
         true => Weight::Trouble,
         false => Weight::Remark,

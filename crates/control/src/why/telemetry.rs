@@ -102,7 +102,7 @@ fn weight(facts: &Facts, one: &NotStored) -> Weight {
     }
 }
 
-/// Others published for a device of that name, and nobody has it.
+/// Other clients published for a device of that name, which does not exist.
 fn is_unknown_device(facts: &Facts, one: &NotStored) -> bool {
     one.by.is_some()
         && facts.registered_as.is_none()

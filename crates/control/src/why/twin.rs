@@ -44,7 +44,7 @@ pub(super) fn twin(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// A value of a group is not what the device is told.
+/// A value of a group is not what the device gets.
 fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Weight, Finding) {
     let HiddenValue { name, group, .. } = hidden;
     let (by, remedy) = match &hidden.by_group {
@@ -65,7 +65,7 @@ fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Weight, Finding) {
         .since(hidden.group_ms)
         .remedy(remedy)
         .command(&hidden.command);
-    // It may be so by intent, unless somebody asks, or has just changed the value.
+    // It may be intended, unless it is in question or the value has just changed.
     let is_recent = facts.now_ms.saturating_sub(hidden.group_ms) <= RECENT_MS;
     let weight = match facts.question.topic.is_some() || is_recent {
         true => Weight::Trouble,

@@ -90,7 +90,7 @@ impl SubscriptionQuery {
             && self.topic.as_deref().is_none_or(matches)
     }
 
-    /// Subscriptions of this session are asked for.
+    /// Whether the query includes subscriptions of this session.
     pub(crate) fn matches_session(&self, tenant: TenantId, client_id: &str) -> bool {
         let is_it = |expected: &str| expected == client_id;
         let mut without = self.without.iter();

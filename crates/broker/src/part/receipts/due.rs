@@ -23,7 +23,7 @@ pub(crate) struct Receipts {
     answers: BTreeMap<(GroupId, u64), MemberReceipt>,
     /// Receivers of messages that ask for receipts, so far.
     pub(crate) receivers: u64,
-    /// Receipts that wait until their part has been told the message's name.
+    /// Receipts that wait until their part has the name of the message.
     pub(crate) held_back: Option<Vec<(SessionAddress, Receipt)>>,
 }
 

@@ -128,14 +128,14 @@ impl Policy {
         }
     }
 
-    /// When a source has to be read again though nobody changes it: wall clock in milliseconds.
+    /// When a source has to be read again without a change: wall clock in milliseconds.
     pub fn changes_at_ms(&self) -> Option<i64> {
         let sources = self.realms.values().flat_map(|chain| &chain.sources);
         sources.filter_map(|source| source.changes_at_ms()).min()
     }
 
-    /// Users who may be connected by the credentials of this policy and would not be by those of
-    /// the next.
+    /// Users that may be connected by credentials of this policy and that the next one would
+    /// refuse.
     pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, RevokedClients)> {
         let mut all = Vec::new();
         for (realm, chain) in &self.realms {
@@ -155,7 +155,7 @@ impl Policy {
     }
 }
 
-/// Users whom another source than before decides about, since it comes first now.
+/// Users for which another source decides now, since it comes first.
 fn reviewed_elsewhere(
     old: &[Arc<dyn CredentialSource>],
     next: &[Arc<dyn CredentialSource>],
@@ -194,15 +194,15 @@ fn is_barred_by_name(
             .collect::<Vec<_>>()
     };
     let (before, now) = (by_proof(old), by_proof(next));
-    // Those who came by a source that is gone are ended for that.
+    // Clients of a removed source are ended for that reason.
     let is_there = |kind: &TypeId| next.iter().any(|source| source.as_any().type_id() == *kind);
     before
         .iter()
         .any(|kind| !now.contains(kind) && is_there(kind))
 }
 
-/// Whether another source than before is the first that knows this user. Who is known to nobody is
-/// named by the source that knew them.
+/// Whether another source than before is the first with this user. A user without any source is
+/// named by its former source.
 fn is_reviewed_elsewhere(
     old: &[Arc<dyn CredentialSource>],
     next: &[Arc<dyn CredentialSource>],

@@ -17,7 +17,7 @@ use crate::authentication::policy::of_kind;
 use crate::authentication::{CredentialSource, Knowledge, Looking, LookupResult, SlotRequest};
 use crate::wall_clock::now_signed_ms;
 
-/// A field of the client's certificate is its user name, whatever its CONNECT says.
+/// A field of the client's certificate is its user name. The User Name of the CONNECT is ignored.
 #[derive(Debug)]
 pub struct CertificateNames {
     field: NameFrom,
@@ -45,7 +45,7 @@ impl CertificateNames {
         }
     }
 
-    /// Whether only those are let in whom the registry holds. At first all are.
+    /// Whether only users and devices of the registry are accepted. By default all are.
     #[must_use]
     pub fn of_registry_alone(self, is_strict: bool) -> Self {
         Self { is_strict, ..self }
@@ -74,9 +74,8 @@ impl CertificateNames {
         }
     }
 
-    /// What the name that a certificate shows is in this tenant; none: it is nobody's there. Who
-    /// signs certificates for all tenants says with the name for which one it is; only users have
-    /// names that are no other tenant's.
+    /// The name of a certificate in this tenant; none: it is unknown there. An authority for all
+    /// tenants puts the tenant into the name. Only names of users are unique among tenants.
     fn name_in_tenant<'n>(&self, shown: &'n str) -> Option<&'n str> {
         if self.tenant == COMMON_TENANT {
             return Some(shown);
@@ -226,7 +225,7 @@ impl CredentialSource for CertificateNames {
     }
 
     fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn CredentialSource>> {
-        // Of a tenant only those are let in whom it has.
+        // Only users and devices of the tenant are accepted.
         let registry = self.registry.as_ref()?;
         let of_tenant = self.with(registry, tenant).of_registry_alone(true);
         // There the registry is a source, too.

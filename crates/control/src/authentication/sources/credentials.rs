@@ -18,8 +18,8 @@ use crate::authentication::{CredentialSource, Looking, LookupResult, ScramUser, 
 #[derive(Debug)]
 pub struct Credentials {
     users: Vec<Credential>,
-    /// Verifiers of all users' passwords, some milliseconds each. They are made when the first is
-    /// needed, so that the time tells no names.
+    /// Verifiers of all users' passwords, some milliseconds each. They are computed when the first
+    /// one is needed, so that the time does not show which names exist.
     verifiers: OnceLock<Vec<Option<Verifier>>>,
     people: People,
 }

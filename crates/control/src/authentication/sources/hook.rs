@@ -1,7 +1,7 @@
 //! An external program that authenticates clients, asked by HTTP.
 //!
-//! What it does not clearly permit is refused. Where it does not answer, or says that it cannot,
-//! nobody gets in, and clients may come again; who was verified recently is let in meanwhile.
+//! Logins that it does not clearly permit are refused. If it does not answer or reports an error,
+//! clients are refused and may try again; recently verified clients are accepted meanwhile.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -49,7 +49,7 @@ pub enum HookForm {
 pub struct HookSettings {
     /// Where it listens: `https://panel.example/api/mqtt/auth`.
     pub url: String,
-    /// What is said.
+    /// The body of the answer.
     pub form: HookForm,
     /// How long an answer may take.
     pub timeout: Duration,
@@ -156,7 +156,7 @@ impl Hook {
         }
     }
 
-    /// What a verdict comes to.
+    /// The result of a verdict.
     fn found(
         &self,
         request: &Authentication,
@@ -199,7 +199,7 @@ impl Hook {
             HookForm::GoAuth if status.is_success() => {
                 let body = limited(response).await?;
                 match body.trim_ascii() {
-                    // Without a body the status alone says it.
+                    // Without a body the status decides.
                     b"" | b"ok" => true,
                     body => json(body)?.get("Ok") == Some(&Value::Bool(true)),
                 }
@@ -216,8 +216,8 @@ impl Hook {
     }
 }
 
-/// How long an answer may be remembered: `max-age` of `Cache-Control`; not at all with `no-store`
-/// or `no-cache`. None: it does not say.
+/// How long an answer may be cached: `max-age` of `Cache-Control`; not at all with `no-store` or
+/// `no-cache`. None: not limited.
 fn freshness(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(CACHE_CONTROL).iter();
     let texts = values.filter_map(|value| value.to_str().ok());
@@ -237,7 +237,7 @@ fn freshness(headers: &HeaderMap) -> Option<Duration> {
     most.min()
 }
 
-/// What an answer comes to.
+/// The verdict of an answer.
 enum HookDecision {
     Permits(Terms),
     Refuses,
@@ -250,7 +250,7 @@ enum HookDecision {
 /// On which terms a client is let in.
 #[derive(Default)]
 struct Terms {
-    /// What it may do, if the answer says so.
+    /// The rules of the client, if the answer has some.
     rules: Option<Arc<Rules>>,
     /// When that ends, milliseconds since the Unix epoch; 0 is never.
     expires_wall_ms: u64,
@@ -430,7 +430,7 @@ impl CredentialSource for Hook {
         vouchers::removed(&[self.voucher], next.as_slice())
     }
 
-    /// It may know anybody.
+    /// It may have any name.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.people.rules_of(Some(user_name)))
     }

@@ -48,7 +48,7 @@ pub struct Fetched {
 struct CachedKeys {
     /// With the time they came.
     keys: Option<(Arc<TokenKeys>, Instant)>,
-    /// Sets that others took the place of since it was last asked who is gone.
+    /// Sets that were replaced since revoked clients were last requested.
     replaced: Vec<Arc<TokenKeys>>,
     /// They came before the files were read again: the server is asked when a token comes.
     is_due: bool,
@@ -59,8 +59,8 @@ struct CachedKeys {
 }
 
 impl KeySource {
-    /// Keys of a server, which is asked again after `refresh`. Asked for the first time when a
-    /// token comes. `algorithm` is of keys that do not say theirs.
+    /// Keys of a server, which are fetched again after `refresh`. They are first fetched when a
+    /// token comes. `algorithm` applies to keys without one.
     ///
     /// # Errors
     /// The URL is none, or its answer could be anybody's.

@@ -56,8 +56,8 @@ impl RegistrySource {
         }
     }
 
-    /// A device may name itself by its number. To others, its number is the name of nobody: the
-    /// next source may know it.
+    /// A device may name itself by its number. For other sources a number is an unknown name: the
+    /// next source may have it.
     fn find_by_number(&self, request: &Authentication, name: &str) -> LookupResult {
         let Some(id) = self.snapshot.device_numbered(self.tenant, name) else {
             return LookupResult::Stranger;
@@ -202,7 +202,7 @@ pub(super) fn refused(refusal: Refusal) -> LookupResult {
 
 impl CredentialSource for RegistrySource {
     fn name(&self) -> String {
-        // The members of a team, who see this text, need not know where the tables are.
+        // Members of a team see this text and need not know where the tables are.
         match self.snapshot.team_of(self.tenant) {
             None => format!("the registry {}", self.snapshot.location()),
             Some(team) => format!("team {team} of the registry"),

@@ -1,5 +1,5 @@
-//! Signed tokens (JWT, RFC 7519) as passwords: the holder of the key says who a client is, until
-//! when, and optionally what the client may do.
+//! Signed tokens (JWT, RFC 7519) as passwords: the holder of the key sets the name of a client,
+//! until when it is valid, and optionally its rules.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -74,7 +74,7 @@ const FILTERS_MAX: usize = 1_000;
 const NAMED_CHARS_MAX: usize = 64;
 
 impl Tokens {
-    /// Tokens signed with one of these keys. What those may do that do not say so, `people` says.
+    /// Tokens signed with one of these keys. `people` has the rules for tokens without rules.
     pub fn new(keys: KeySource, settings: TokenSettings, people: People) -> Self {
         Self {
             keys,

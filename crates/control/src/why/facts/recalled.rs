@@ -71,7 +71,7 @@ pub struct GroupMissing {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// The command that adds the device to it: that of the finding which it is about.
+    /// The command that adds the device to it, for the finding about it.
     pub command: Option<String>,
     /// When the device left the group, milliseconds since the Unix epoch; none: that is not known.
     pub left_ms: Option<u64>,

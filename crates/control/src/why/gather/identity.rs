@@ -1,4 +1,4 @@
-//! Who a client is.
+//! The identity of a client.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::why::facts::{Namesakes, Presence};
 
 /// The identity of a client.
 pub(super) struct Identified {
-    /// The policy that says so.
+    /// The policy that decides it.
     pub(super) policy: Option<Arc<Policy>>,
     /// The user that it comes as.
     pub(super) user: Option<String>,
@@ -64,7 +64,7 @@ impl Control {
         };
         let token = |key: &str| tables.and_then(|tables| tables.team_token_named(tenant.0, key));
         let by_team_token = token(&proved).is_some();
-        // Of the key alone nothing is said about a client.
+        // Nothing about a client is shown for the key alone.
         let is_key_alone = client_id == name && token(name).is_some_and(|token| !token.is_revoked);
         let standing = policy.as_deref().map(|policy| match is_anonymous {
             true => Standing::Unproved,

@@ -28,7 +28,8 @@ const REPAIR_TARGET_IN_TIME: &str = "remove the cause that the error names, or c
                                      delivered; or raise its max_age_secs; to test whether it \
                                      reaches its target, run";
 
-/// Kinds of integrations that nobody configures or adds: they are not told as examples.
+/// Kinds of integrations that are not configured or added by operators. They are not listed as
+/// examples.
 const OF_THE_NODE: [&str; 3] = ["log", "rules", "telemetry"];
 
 /// The question about an integration that is named by kind and name, `file/audit`, or by the

@@ -1,6 +1,6 @@
 //! Where the facts come from.
 //!
-//! * `identity`: who a client is
+//! * `identity`: the identity of a client
 //! * `elsewhere`: what other tenants have
 //! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `resolve_name`: the tenant and client of a name
@@ -198,7 +198,7 @@ impl Control {
         of_user: &[Run],
     ) -> Vec<Run> {
         let mut runs = self.journal.runs_of(tenant, client_id, &self.presence);
-        // If the client has the name of its user, those of the others are told of it too.
+        // If the client has the name of its user, the facts of its other clients are added.
         runs.retain(|run| {
             let user = run.last.user_name.as_deref();
             let of = &*run.last.client_id;
@@ -409,7 +409,7 @@ impl Control {
             .collect()
     }
 
-    /// The ACL file of those who come by a listener; none: there is none.
+    /// The ACL file of a listener's clients; none: there is none.
     fn acl_file_of(
         &self,
         policy: &Policy,
@@ -537,7 +537,7 @@ fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) ->
         true => telemetry.all_rejected(),
         false => telemetry.rejected_about(question.tenant.0, client_id),
     };
-    // Those are told of a device that is known by this id.
+    // Only for a device that is known by this id.
     let near = telemetry.rejected_nearly_about(question.tenant.0, client_id);
     let near = near.into_iter().map(|(one, id)| (one, Some(id)));
     let rejected = rejected.into_iter().map(|one| (one, None)).chain(near);
@@ -552,7 +552,7 @@ fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) ->
         by: one.client_id.filter(|by| by != client_id),
     });
     let mut all: Vec<NotStored> = not_stored.collect();
-    // One that it published itself is told once.
+    // A message that it published itself is listed once.
     let mut listed: Vec<(String, &str)> = Vec::new();
     all.retain(|one| {
         let is_new = !listed
@@ -580,7 +580,7 @@ fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a
     })
 }
 
-/// What is wrong with the message store, told to who sees the whole node or to who does not.
+/// Faults of the message store, in the words for callers that see the whole node or not.
 fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
     let shown = |why: String| match sees_node {
         true => why,
