@@ -170,7 +170,7 @@ pub(crate) async fn version(State(control): State<Arc<Control>>) -> Json<Version
 
 /// Topics in use
 ///
-/// Which topics are in use, and by whom: as many of each shard as were asked for.
+/// The topics in use and their users: the requested number of each shard.
 #[utoipa::path(get, path = "/api/v1/traffic", tag = "clients", params(Listing),
     responses((status = 200, description = "Each use", body = Items<UseView>)))]
 pub(crate) async fn traffic(
@@ -239,7 +239,7 @@ pub(crate) struct Stopping {
 
 /// Stop the node
 ///
-/// In order: clients are told, and what they are owed is stored.
+/// In order: clients get DISCONNECT, and what they are owed is stored.
 #[utoipa::path(post, path = "/api/v1/shutdown", tag = "node",
     responses((status = 202, description = "It stops", body = Stopping)))]
 pub(crate) async fn shutdown(State(control): State<Arc<Control>>) -> (StatusCode, Json<Stopping>) {

@@ -38,7 +38,7 @@ fn unknown(detail: &str) -> Problem {
 /// Identifies the caller. Presented credentials decide: if they are wrong, nothing else is checked.
 ///
 /// # Errors
-/// They are wrong, or needed and not there; or it cannot be said now.
+/// They are wrong, or needed and missing; or they cannot be checked now.
 pub(crate) async fn identify(
     api: &Api,
     connection: HttpConnection,
@@ -100,7 +100,7 @@ fn not_an_administrator(problem: Problem) -> Problem {
 ///
 /// # Errors
 /// No secret is shown, it is not valid, or its device is not active; too many were wrong; or it
-/// cannot be said now.
+/// cannot be checked now.
 pub(crate) async fn identify_device(
     api: &Api,
     connection: HttpConnection,
@@ -185,8 +185,7 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<IdentifiedCaller>
 
 /// The request comes from this machine, whatever the address of the listener: by the address of its
 /// sender, and by its Host, so that no page of another site may send it (DNS rebinding); and no
-/// proxy sent it for somebody else. While nobody can administer the node, such a request may do
-/// everything.
+/// proxy forwarded it. While the node has no administrator, such a request may do everything.
 pub(crate) fn is_local(api: &Api, connection: HttpConnection, parts: &Parts) -> bool {
     connection.comes_from_loopback()
         && !is_forwarded(parts)

@@ -48,10 +48,10 @@ impl Version {
         }
     }
 
-    /// Whether this version may be changed by who says by `If-Match` what they know.
+    /// Checks that the version in `If-Match` is this one.
     ///
     /// # Errors
-    /// They say nothing (428), or know another (412).
+    /// There is no `If-Match` (428), or another version (412).
     pub fn check_write(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let mut conditions = headers.get_all(header::IF_MATCH).iter().peekable();
         if conditions.peek().is_none() {

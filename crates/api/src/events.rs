@@ -40,9 +40,9 @@ const WAIT_MAX_SECS: u64 = 5;
 ///
 /// With `Accept: text/event-stream` it is a stream of what happens from now on, with more kinds and
 /// filters: each event's `data` is a FeedEvent, its id is `run-seq`, and a stream that asks with
-/// that id as Last-Event-ID goes on behind it. An event `gone` says that some are not there any
-/// more. As a WebSocket (`Upgrade: websocket`) the same are text frames; a text frame from the
-/// client with parameters of this query as a JSON object puts another filter in place.
+/// that id as Last-Event-ID goes on behind it. An event `gone` means that some are no longer kept.
+/// As a WebSocket (`Upgrade: websocket`) the same are text frames; a text frame from the client
+/// with parameters of this query as a JSON object puts another filter in place.
 #[utoipa::path(get, path = "/api/v1/events", tag = "clients",
     params(EventParams, OfTenant),
     responses((status = 200, description = "A page of them, in order, or a stream",

@@ -13,8 +13,8 @@ use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{TEAM_PARAMETER, TeamTaken};
 use crate::wording::{Worded, worded};
 
-/// A body that is a JSON object. A `POST` without one has `{}`, whatever kind it is said to be:
-/// where members are needed, they are missing.
+/// A body that is a JSON object. A `POST` without one has `{}`, with any Content-Type: required
+/// members are then missing.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 

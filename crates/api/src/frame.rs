@@ -28,7 +28,7 @@ const TARGET_MAX: usize = 8 * 1024;
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADER_FIELDS_MAX: usize = 64;
 
-/// What the log says of a request.
+/// The log line of a request.
 struct RequestLine {
     method: Method,
     target: String,
@@ -113,7 +113,7 @@ fn check(api: &Api, connection: HttpConnection, request: &Request) -> Result<(),
             format!("a header has {HEADER_FIELDS_MAX} fields and {HEADER_BYTES_MAX} bytes at most");
         return Err(Problem::new(ProblemKind::HeadersTooLarge, detail));
     }
-    // Probes are told how the node is, by whatever name they know it.
+    // Probes get the state of the node under any Host.
     let is_metrics = request.uri().path() == METRICS;
     if is_probe(request.uri().path()) && !is_metrics {
         return Ok(());
@@ -122,15 +122,15 @@ fn check(api: &Api, connection: HttpConnection, request: &Request) -> Result<(),
     if connection.listener == ListenerKind::Socket {
         return Ok(());
     }
-    // Who reads the metrics is not kept from them by others of the address.
+    // Other clients of the address do not keep readers from the metrics.
     let what = if is_metrics { "metrics for " } else { "" };
     let who = format!("{what}address {}", name_of(connection.peer));
     let taken = api.rates.take(&who, Instant::now());
     taken.and_then(|taken| taken.refusal()).map_or(Ok(()), Err)
 }
 
-/// Whether a path says how the node is: a probe of health, or the metrics. Such a request needs no
-/// place among the connections.
+/// Whether a path is a probe of health, or the metrics. Such a request needs no slot of the
+/// connections.
 pub fn is_probe(path: &str) -> bool {
     let is_health = path
         .strip_prefix("/health/")
@@ -195,7 +195,7 @@ fn as_problem(answer: Response, (id, path): (&RequestId, &str), form: ErrorForm)
     Response::from_parts(parts, Body::from(body))
 }
 
-/// What browsers are told, unless the route has said it otherwise.
+/// Headers for browsers, unless the route has set them.
 fn protect(out: &mut HeaderMap, connection: HttpConnection) {
     const HEADERS: [(HeaderName, &str); 6] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -58,7 +58,7 @@ impl ApiKey {
     }
 }
 
-/// Finds the principal of a key. All keys are compared, each in a time that does not say where it
+/// Finds the principal of a key. All keys are compared, each in a time that does not show where it
 /// differs.
 pub(crate) fn holder_of(keys: &[ApiKey], digest: &KeyDigest) -> Option<Principal> {
     let mut found = None;

@@ -97,8 +97,7 @@ pub(crate) async fn lines(
 
 /// Levels of the log
 ///
-/// What is logged now: the level of everything, areas with a level of their own, clients of whom
-/// everything is logged.
+/// What is logged now: the level of everything, areas with a level of their own, traced clients.
 #[utoipa::path(get, path = "/api/v1/logs/levels", tag = "node",
     responses((status = 200, description = "What holds now", body = Levels)))]
 pub(crate) async fn levels(State(control): State<Arc<Control>>) -> Result<Json<Levels>, Problem> {

@@ -192,7 +192,7 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
     } else {
         operation.security = Some(Vec::new());
     }
-    // Where nobody has said who they are, keys of theirs are nobody's.
+    // Without authentication there is no caller whose keys these are.
     if is_write && access != Access::Open {
         let parameters = operation.parameters.get_or_insert_default();
         parameters.push(idempotency_key().into());
@@ -215,7 +215,7 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
         }
     }
     let all = &mut operation.responses.responses;
-    // What a route says of its own errors, they are problems too.
+    // The errors that a route declares are problems too.
     for (status, response) in all.iter_mut() {
         if let RefOr::T(response) = response
             && status.starts_with('4')

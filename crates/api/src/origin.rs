@@ -89,7 +89,7 @@ fn is_same(connection: HttpConnection, headers: &HeaderMap, origin: &str) -> boo
     let Some((scheme, place)) = origin.split_once("://") else {
         return false;
     };
-    // A proxy before a plain listener may speak TLS.
+    // A proxy before a plain listener may use TLS.
     let is_scheme = scheme == "https" || (scheme == "http" && !connection.is_secure());
     is_scheme && host.is_some_and(|host| host.eq_ignore_ascii_case(place))
 }

@@ -27,7 +27,7 @@ pub(crate) struct Rates {
     buckets: Mutex<HashMap<String, TokenBucket>>,
 }
 
-/// What a bucket says to who takes from it.
+/// The answer of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RateAnswer {
     pub(crate) limit: u64,

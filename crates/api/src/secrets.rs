@@ -1,4 +1,5 @@
-//! Secrets of other systems: their names, and who changed them. Values go in and never out.
+//! Secrets of other systems: their names, and the callers that changed them. Values go in and never
+//! out.
 
 use axum::Json;
 use axum::extract::State;

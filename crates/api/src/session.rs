@@ -127,8 +127,8 @@ pub(crate) async fn begin(
         let detail = format!("user and password have {TEXT_MAX} bytes at most");
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
-    // Wrong credentials are counted by name and by address, as those of clients are. Who logged in
-    // from their usual address is kept out by nobody else.
+    // Wrong credentials are counted by name and by address, as those of clients are. Failures of
+    // others do not lock out a user at an address of an earlier login.
     let attempt = match api.control.authentication_chain() {
         Some(chain) => Some(chain.begin_login(&login.user, connection.peer).await?),
         None => {

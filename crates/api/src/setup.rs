@@ -43,7 +43,7 @@ pub(crate) struct SetupDone {
     note: &'static str,
 }
 
-/// What the first user changes, as the page says before it.
+/// What the first user changes, as the page shows before.
 const NOTE: &str = "From now on the API and MQTT ask for credentials: clients without them \
                     are refused, and those that are connected so are disconnected, unless \
                     mqtt.allow_anonymous permits them. Add devices and users for them.";

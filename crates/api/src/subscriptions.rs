@@ -50,7 +50,7 @@ impl From<SubscriptionInfo> for SubscriptionView {
     }
 }
 
-/// Which subscriptions: all that is said must hold.
+/// Which subscriptions: all given conditions must be true.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

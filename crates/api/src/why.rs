@@ -13,7 +13,7 @@ use crate::extract::QueryOf;
 use crate::problem::Problem;
 use crate::tenant::{OfTenant, TenantsOrDeletedTeam, no_such_team};
 
-/// About whom, and what.
+/// The name, and the topic.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -1,16 +1,16 @@
-//! The body of a message in the store: everything the message is, and who published it. Its id is
-//! the name that the store knows the body by.
+//! The body of a message in the store: the whole message and its publisher. Its id is the name of
+//! the body in the store.
 //!
-//! Layout: version; flags; tenant; arrival; where the flags say so arrival in the time of records,
-//! expiry, retained revision, the publisher (flags, epoch, the mark of its listener, the length of
-//! its Client Identifier), the length of its user name; lengths of the topic and of the forwarded
+//! Layout: version; flags; tenant; arrival; by the flags arrival in the time of records, expiry,
+//! retained revision, the publisher (flags, epoch, the mark of its listener, the length of its
+//! Client Identifier), the length of its user name; lengths of the topic and of the forwarded
 //! properties; then those texts in this order, and the payload to the end. Version 1 has no flags
 //! and no listener of the publisher. Version 3 is written where a part has asked for receipts, and
-//! version 4 where the wall clock was set so that it tells another time than records: of both,
-//! programs before know nothing.
+//! version 4 where the wall clock was set and differs from the time of records. Older programs read
+//! neither.
 //!
 //! The publisher's names stand in each body, not in a record of their own to which bodies refer: so
-//! a damaged record costs only itself, and no count says when the names are not needed any more.
+//! a damaged record costs only itself, and no counter is needed for when names are no longer used.
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ pub struct Making<'a> {
     pub now: Now,
     /// That of the shard which gets the message.
     pub gauge: &'a Arc<MemoryGauge>,
-    /// The node's listeners, if it matters who published the message.
+    /// The node's listeners, if the publisher of the message is needed.
     pub publishers: Option<&'a [Arc<ListenerPolicy>]>,
 }
 

@@ -113,7 +113,7 @@ pub enum RestoreError {
     Read {
         /// Which record, by name.
         what: String,
-        /// Where, and what the system said.
+        /// Where, and the error of the system.
         why: Missing,
     },
     /// The disk does not write.
@@ -162,7 +162,7 @@ struct RestoreBasis {
     clock: Option<ClockState>,
     groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
-    /// Which subscriptions are owed retained messages, by the key of what says so, and behind which
+    /// Which subscriptions are owed retained messages, by the key of that state, and after which
     /// topic.
     retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     report: RestoreReport,

@@ -94,7 +94,7 @@ impl Registry {
     }
 }
 
-/// When a device was last heard of.
+/// When a device was last active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastActivity {
     /// When it sent its last message, milliseconds since the Unix epoch; 0: none is known.
@@ -104,7 +104,7 @@ pub struct LastActivity {
 }
 
 impl Registry {
-    /// When a device of a tenant was last heard of; none: there is no such device.
+    /// When a device of a tenant was last active; none: there is no such device.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -26,7 +26,7 @@ pub struct AlarmRow {
     pub severity: String,
     /// State, as a word.
     pub state: String,
-    /// What it says.
+    /// Its text.
     pub message: String,
     /// The value that has raised it.
     pub value: Option<f64>,

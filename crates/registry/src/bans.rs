@@ -60,7 +60,7 @@ pub struct Ban {
     pub id: String,
     /// In this tenant; of addresses 0 means all.
     pub tenant: u32,
-    /// The id of the team that owns it; empty: nobody does.
+    /// The id of the team that owns it; empty: none.
     pub team: String,
     /// What the ban names.
     pub kind: BanKind,
@@ -88,11 +88,11 @@ impl Ban {
 pub struct NewBan {
     /// What the ban names.
     pub kind: BanKind,
-    /// Whom. Who sees all teams and names none means a device or user of a team's tenant by
-    /// `NAME@TEAM`, as it connects.
+    /// The banned name or address. A caller that sees all teams and names none writes a device or
+    /// user of a team's tenant as `NAME@TEAM`, as it connects.
     pub value: String,
-    /// In the tenant of this team, by id or name. None: in that of who sees one team only, else in
-    /// the common one, or wherever an address comes to.
+    /// In the tenant of this team, by id or name. None: for a caller that sees one team, in its
+    /// tenant, else in the common one; an address is banned in all.
     pub team: Option<String>,
     /// For people.
     pub why: String,
@@ -237,7 +237,7 @@ impl Bans {
                 *self.lengths.entry(length).or_default() += 1;
                 put(&mut self.networks, network, &ban);
             }
-            // Nobody comes from there.
+            // Not a banned client.
             (BanKind::Address, None) => {}
         }
         self.by_id.insert(ban.id.as_str().into(), ban);

@@ -268,8 +268,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// The same of devices' credentials that [`Snapshot::take_uses`](crate::Snapshot::take_uses)
-    /// tells of.
+    /// The same of devices' credentials from [`Snapshot::take_uses`](crate::Snapshot::take_uses).
     ///
     /// # Errors
     /// The database cannot be changed.

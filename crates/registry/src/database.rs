@@ -55,7 +55,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// A change under way: all of it is done, or nothing; nobody else writes meanwhile.
+/// A write transaction: all of it is done, or nothing. There is no other writer meanwhile.
 pub(crate) struct Work<'a> {
     pub(crate) all: Transaction<'a, Any>,
     pub(crate) engine: Engine,
@@ -176,7 +176,7 @@ impl Registry {
         })
     }
 
-    /// Tables as they are before anybody was added, in memory.
+    /// Empty tables in memory.
     ///
     /// # Errors
     /// There is no memory.
@@ -241,7 +241,7 @@ impl Registry {
         &self.place
     }
 
-    /// Tells these tables from all others, wherever they stand: a copy of them has it too.
+    /// Identifies these tables at any place. A copy of them has it too.
     ///
     /// # Errors
     /// They cannot be read.
@@ -378,7 +378,7 @@ impl Work<'_> {
         query.execute(&mut *self.all).await.map(drop)
     }
 
-    /// Writes who did this; `changed` is a JSON object without secrets.
+    /// Writes the audit log; `changed` is a JSON object without secrets.
     pub(crate) async fn audit(
         &mut self,
         action: &str,
@@ -403,8 +403,8 @@ impl Work<'_> {
         Ok(entry::write(&mut self.all, new, &self.actor, entries).await?)
     }
 
-    /// From now on clients have to say who they are, also after the last user and the last device
-    /// are removed: a node does not accept clients without credentials for that.
+    /// Requires credentials of clients from now on, also after the last user and the last device
+    /// are removed: that does not open the node.
     pub(crate) async fn set_in_use(&mut self) -> Result<(), sqlx::Error> {
         let sql = "INSERT INTO settings (name, value) VALUES ('in_use', 'yes') \
                    ON CONFLICT DO NOTHING";
@@ -473,9 +473,9 @@ fn needs_a_writable_file(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| matches!(code & 0xff, 8 | 14))
 }
 
-/// Why a file cannot be written to. SQLite says only that it cannot open it, or that it is
-/// read-only; this is what the system says of the file, or of its directory, in which SQLite makes
-/// others. None if both can be written to.
+/// Why a file cannot be written to. SQLite reports only that it cannot open it, or that it is
+/// read-only. This is the system's error for the file, or for its directory, in which SQLite
+/// creates others. None if both can be written to.
 fn why_not_writable(path: &Path) -> Option<RegistryError> {
     let open = OpenOptions::new().read(true).write(true).open(path);
     let created = match open {
@@ -503,7 +503,7 @@ pub(crate) fn file_of(path: &Path) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
-/// There is such a file. That its directory is none is for others to say.
+/// Whether there is such a file. Other code reports a missing directory.
 pub(crate) fn is_there(path: &Path) -> Result<bool, RegistryError> {
     match path.try_exists() {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
@@ -544,7 +544,7 @@ pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
     opened.map(Some).map_err(file_error(path))
 }
 
-/// A new file that is nobody else's.
+/// A new file that only this user may read.
 fn make_copy(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let created = options.write(true).create_new(true).mode(MODE).open(path);

@@ -69,7 +69,7 @@ impl Registry {
     }
 }
 
-/// Devices that are told of at once.
+/// Maximum number of devices in a result.
 const NAMESAKES: i64 = 3;
 
 async fn deletion_in(
@@ -97,8 +97,8 @@ async fn deletion_in(
             team: deletion_of_team(on, &team, at_ms).await?,
         }));
     }
-    // The audit log says of which team it was; one that is no more had its own tenant, or not: of
-    // those nothing is told.
+    // The audit log has its team. If the team is removed, it is not known whether it had its own
+    // tenant, so nothing is returned.
     let sql = "SELECT at_ms FROM audit WHERE object_kind IN ('device', 'user') AND object_id = $1 \
                AND action IN ('device.remove', 'user.remove') AND (team IN (SELECT id FROM teams \
                WHERE tenant = $2) OR (team = '' AND $2 = 0)) ORDER BY number DESC LIMIT 1";

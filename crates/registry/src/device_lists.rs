@@ -71,7 +71,7 @@ pub struct DeviceCounts {
 /// How many devices are of a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KindCount {
-    /// The kind; empty where none is said.
+    /// The kind; empty if there is none.
     pub kind: String,
     /// How many.
     pub count: u64,
@@ -375,7 +375,7 @@ enum Online {
 
 const ONLINE_FEW: i64 = 5_000;
 
-/// In the words of the index of them, so that nobody else is looked at.
+/// In the form of their index, so that other rows are not read.
 const IS_ONLINE: &str = "(online = 1 OR is_told = 0) AND online = 1";
 
 async fn online(on: &mut AnyConnection, filter: &DeviceFilter) -> Result<Online, sqlx::Error> {
@@ -393,7 +393,7 @@ async fn online(on: &mut AnyConnection, filter: &DeviceFilter) -> Result<Online,
     })
 }
 
-/// The devices that a filter names, but for what it says of connections: number, id and tenant.
+/// The devices of a filter, without its conditions on connections: number, id and tenant.
 pub(crate) async fn named_by(
     on: &mut AnyConnection,
     engine: Engine,

@@ -1,4 +1,4 @@
-//! Devices by tenant and id, many at once: for what goes by names in topics.
+//! Devices by tenant and id, many at once, for names in topics.
 
 use std::collections::{BTreeMap, HashSet};
 

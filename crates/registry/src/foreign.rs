@@ -47,7 +47,7 @@ pub struct IotFlowDevice {
     pub firmware_version: String,
     /// What it is built as.
     pub hardware_version: String,
-    /// User name of its owner; empty: nobody's.
+    /// User name of its owner; empty: none.
     pub owner: String,
     /// Its configuration.
     pub settings: Vec<ForeignSetting>,
@@ -224,7 +224,7 @@ async fn is_ours(on: &mut AnyConnection, engine: Engine) -> Result<bool, Fault> 
     Ok(found.is_some_and(|found| found == first_checksum(Engine::Sqlite)))
 }
 
-/// The columns of the tables by which systems are told apart.
+/// The columns of the tables by which systems are recognised.
 pub(crate) struct Tables {
     columns: HashMap<&'static str, HashSet<String>>,
     /// There are tables.

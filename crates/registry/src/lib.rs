@@ -1,8 +1,8 @@
 //! Users, teams, devices, their credentials, types and roles, in tables.
 //!
-//! The data plane never reads them: [`Snapshot`] is all of what decides who is let in and what they
-//! may do, in memory, and is read anew when something has changed. SQL is written so that SQLite
-//! and PostgreSQL understand it; where they differ, `sql` and `database` know.
+//! The data plane never reads them. [`Snapshot`] has all that decides logins and rules, in memory,
+//! and is read again when something has changed. SQL is written so that SQLite and PostgreSQL
+//! understand it; where they differ, `sql` and `database` know.
 //!
 //! * `location`, `database`, `migrations`, `postgres`: where the tables are, transactions, bringing
 //!   them to this version, the schema in PostgreSQL, and waiting for them where nothing is
@@ -10,9 +10,9 @@
 //! * `sql`, `page`, `writing`, `lines`: statements that are put together, lists by page,
 //!   transactions that write, and rows as text
 //! * `error`: why the tables are not read or changed, and what helps
-//! * `names`, `known`: which names objects may have, and whose a name is
-//! * `teams`, `members`, `membership`: teams, and who is in them
-//! * `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
+//! * `names`, `known`: which names objects may have, and the kind of account of a name
+//! * `teams`, `members`, `membership`: teams and their members
+//! * `users`, `api_keys`, `rule_sets`: users, their keys and rights
 //! * `team_tokens`: what all devices of a team log in with
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `registration`: devices that register by a name, with their number as id
@@ -26,7 +26,7 @@
 //!   subscriptions at other brokers
 //! * `secrets`: sealed secrets of other systems
 //! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
-//! * `audit`: who changed what, and whose objects they see
+//! * `audit`: the audit log, and which objects a caller sees
 //! * `other_system`, `foreign`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`:
 //!   databases of other systems, and the devices, webhooks, messages and telemetry in them
 //! * `offline_queue`: queues that devices keep in SQLite
@@ -184,7 +184,7 @@ pub use users::{ApiRole, NewUser, User, UserChange};
 
 pub use martlet_access::{IOTFLOW, RuleLine, SERVICE_MQTT, check_password};
 
-/// The tenant of all who are in no team that owns one.
+/// The tenant of all users and devices that are in no team with a tenant.
 pub const COMMON_TENANT: u32 = 0;
 
 /// Text of several lines that databases can keep.

@@ -1,4 +1,4 @@
-//! Members of teams: who may do what with the objects of a team.
+//! Members of teams: their rights on the objects of a team.
 
 use serde_json::json;
 use sqlx::Row as _;

@@ -43,7 +43,7 @@ pub struct LoggedMessage {
     pub retain: bool,
     /// When it was received, milliseconds since the Unix epoch.
     pub received_ms: u64,
-    /// Somebody has confirmed it.
+    /// It is confirmed.
     pub confirmed: bool,
 }
 

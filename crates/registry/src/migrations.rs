@@ -204,8 +204,8 @@ impl Step {
     }
 }
 
-/// Checksum of the first step, by which our tables are told from those of another program that
-/// keeps its migrations in the same way.
+/// Checksum of the first step. It distinguishes our tables from those of another program that keeps
+/// its migrations in the same way.
 pub(crate) fn first_checksum(engine: Engine) -> Vec<u8> {
     let first = MIGRATIONS.first();
     first.map_or_else(Vec::new, |step| step.migration(engine).checksum.to_vec())

@@ -1,5 +1,5 @@
-//! Lists by page. A cursor says where the last page ended, by what the list is ordered by: rows
-//! that come and go elsewhere neither repeat nor hide others.
+//! Lists by page. A cursor has the end of the last page, in the columns of the order: rows that are
+//! added or removed elsewhere neither repeat nor hide others.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

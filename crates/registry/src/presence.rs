@@ -21,7 +21,7 @@ pub struct Presence {
     pub online: bool,
     /// Since when it is, or is not: milliseconds since the Unix epoch.
     pub since_ms: i64,
-    /// When it was last heard of.
+    /// When it was last active.
     pub last_seen_ms: i64,
     /// Why it is not connected.
     pub why_offline: String,
@@ -31,7 +31,7 @@ pub struct Presence {
     pub address: String,
     /// The URL of the listener that it came by.
     pub listener: String,
-    /// Its status topics say the same, or are not asked for.
+    /// Its status topics have the same state, or are not configured.
     pub is_reported: bool,
 }
 
@@ -78,7 +78,7 @@ impl Registry {
 
     /// Marks all clients of this node as disconnected at the time when it was last alive, as when
     /// it starts after it was killed; clients that were seen later, at that time. Returns these
-    /// clients, whose status topics may say otherwise.
+    /// clients, whose status topics may have another state.
     ///
     /// # Errors
     /// The database cannot be changed.
@@ -128,8 +128,8 @@ impl Registry {
     }
 }
 
-/// Forgets a client that is none of anybody's any more, or leaves it to
-/// [`Registry::forget_passing`] where it has not been heard to the end.
+/// Removes the presence of a client without a user or device, or leaves it to
+/// [`Registry::forget_passing`] while its end is not reported.
 pub(crate) async fn forget(
     work: &mut Work<'_>,
     tenant: u32,
@@ -177,7 +177,7 @@ fn read_presence(row: &AnyRow) -> Result<Presence, Fault> {
 }
 
 async fn write(work: &mut Work<'_>, node: &str, clients: &[Presence]) -> Result<(), Fault> {
-    // The last that is said of a client holds; no statement may say two things of one.
+    // The last state of a client counts, since a statement may have only one row for each.
     let mut last = BTreeMap::new();
     for client in clients {
         last.insert((client.tenant, &*client.client_id), client);

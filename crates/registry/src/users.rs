@@ -48,7 +48,7 @@ pub struct NewUser {
 }
 
 impl NewUser {
-    /// One of this name, of whom nothing else is known.
+    /// A user of this name without other data.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -248,7 +248,7 @@ impl Registry {
     }
 }
 
-/// Checks that a user who sees one team gives nobody more than that: no role of all teams, and
+/// Checks that a caller that sees one team gives no more than that: no role for all teams, and
 /// without a tenant no topics of others.
 async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
     let Some(team) = work.actor.visibility.team() else {

@@ -48,7 +48,7 @@ pub(super) fn status_of(kind: ProblemKind) -> StatusCode {
     }
 }
 
-/// An error as Service-MQTT tells it, with its Content-Type.
+/// An error in the form of Service-MQTT, with its Content-Type.
 pub(super) fn error_answer(problem: &Problem) -> (HeaderValue, String) {
     let body = json!({ "error": problem.detail() });
     let content_type = HeaderValue::from_static("text/plain; charset=utf-8");

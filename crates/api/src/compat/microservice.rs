@@ -61,7 +61,7 @@ pub(super) fn status_of(kind: ProblemKind) -> StatusCode {
     }
 }
 
-/// An error as the microservice tells it, with its Content-Type.
+/// An error in the form of the microservice, with its Content-Type.
 pub(super) fn error_answer(problem: &Problem) -> (HeaderValue, String) {
     match problem.kind() {
         ProblemKind::Unauthenticated => (

@@ -1,8 +1,8 @@
 //! Routes of systems that Martlet replaces, with the paths, bodies and answers that their clients
 //! know. What they do is what routes of `/api/v1` do, by the same calls and with the same scopes.
 //!
-//! `http.compat`, or `compat` of a listener, says which are served. Where two systems have a path,
-//! it is served as the one has it that is named first ([`CompatRoutes`]).
+//! `http.compat`, or `compat` of a listener, selects which are served. Where two systems have a
+//! path, it is served as the one has it that is named first ([`CompatRoutes`]).
 
 mod body;
 mod device_service;
@@ -25,7 +25,7 @@ use crate::docs;
 use crate::problem::{CONTENT_TYPE, Problem};
 
 impl CompatApi {
-    /// In which form it tells errors.
+    /// The form of its errors.
     fn error_form(self) -> ErrorForm {
         match self {
             Self::Microservice => ErrorForm::Microservice,
@@ -55,7 +55,7 @@ impl CompatApi {
     }
 }
 
-/// In which form an error is told.
+/// The form of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorForm {
     /// Problem details (RFC 9457).

@@ -1,5 +1,5 @@
 //! The routes of the MQTT panel and its broker: the statistics at `GET /`, with the names of its
-//! library, Mochi, and `POST /api/mqtt/auth`, where a broker asks who a client is.
+//! library, Mochi, and `POST /api/mqtt/auth`, where a broker checks the credentials of a client.
 
 mod authentication;
 

@@ -138,7 +138,7 @@ pub(super) struct StreamCaller {
     api: Api,
     parts: Parts,
     scopes: Vec<Scope>,
-    /// Tells of changes to keys and people, among others.
+    /// Notifies of changes to keys and users, among others.
     changes: Option<watch::Receiver<()>>,
     has_changed: bool,
     looked: Instant,
@@ -231,7 +231,7 @@ struct StreamState {
     beats: Interval,
     /// The last of what has left was the beginning of an event.
     is_within_event: bool,
-    /// The reader was told that its stream ends.
+    /// The reader got the end of its stream.
     has_ended: bool,
 }
 
@@ -306,7 +306,7 @@ impl StreamState {
         }
     }
 
-    /// Tells the reader why its stream ends.
+    /// The last event, with the reason why the stream ends.
     fn end(&mut self) -> Option<Bytes> {
         if std::mem::replace(&mut self.has_ended, true) {
             return None;

@@ -114,9 +114,9 @@ pub(crate) struct ReferenceBody {
 
 /// Add a version of firmware
 ///
-/// The body is the file, of any Content-Type but JSON; the query says what it is. It is stored when
-/// it is answered. An `Idempotency-Key` has no effect: a second request with the same name and
-/// version is answered with 409.
+/// The body is the file, of any Content-Type but JSON; the query has its name, version and type. It
+/// is stored when it is answered. An `Idempotency-Key` has no effect: a second request with the
+/// same name and version is answered with 409.
 ///
 /// A JSON body names a file that is elsewhere.
 #[utoipa::path(post, path = "/api/v1/firmware", tag = "firmware", params(AddQuery),

@@ -22,7 +22,7 @@ pub(super) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> RangeAnswer
     if text(header::IF_NONE_MATCH).is_some_and(|list| is_in(list, etag)) {
         return RangeAnswer::NotModified;
     }
-    // A date says too little of a file that is named by its digest.
+    // A date is too inexact for a file that is named by its digest.
     if text(header::IF_RANGE).is_some_and(|known| known.trim() != etag) {
         return RangeAnswer::Whole;
     }

@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::registry::{CalledBy, OfTeam, moment, page_of, page_request, within, word_of_query};
 use crate::time::Moment;
 
-/// Time of a rollout if nothing is said: a week, seconds.
+/// Default time of a rollout: a week, seconds.
 const TIMEOUT_SECS: u32 = 7 * 24 * 60 * 60;
 
 /// Number of devices by state.
@@ -339,7 +339,7 @@ pub(crate) struct RolloutDeviceView {
     state: &'static str,
     /// Why it failed, is silent or was skipped; empty: it did not.
     reason: &'static str,
-    /// Percent, as the device last said.
+    /// Percent, as last reported by the device.
     progress: Option<u8>,
     /// Why it is stuck, as a word; empty: it has the firmware.
     cause: &'static str,
@@ -354,7 +354,7 @@ pub(crate) struct RolloutDeviceView {
     /// When its state changed last.
     #[schema(value_type = Option<String>, format = DateTime)]
     since: Option<Moment>,
-    /// When something was last heard of it about the rollout.
+    /// When the device last reported something about the rollout.
     #[schema(value_type = Option<String>, format = DateTime)]
     heard_at: Option<Moment>,
 }

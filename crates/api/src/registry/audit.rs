@@ -63,7 +63,7 @@ impl From<AuditEntry> for AuditView {
     }
 }
 
-/// Which lines; what is not said is any.
+/// Which lines; missing conditions match any.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

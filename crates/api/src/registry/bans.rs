@@ -28,7 +28,7 @@ pub(crate) struct BanView {
     value: String,
     /// The id of the team in whose tenant; null: in the common one, and of an address in all.
     team: Option<String>,
-    /// For people; clients are told it too.
+    /// Text for people; clients get it too.
     why: String,
     /// Caller that has added it.
     made_by: String,
@@ -116,10 +116,10 @@ pub(crate) struct BanBody {
     /// the team that asks, else among the clients of all teams that have none, and addresses for
     /// all.
     team: Option<String>,
-    /// For people; clients are told it too.
+    /// Text for people; clients get it too.
     #[serde(default)]
     why: String,
-    /// When it ends; never, if nothing is said.
+    /// When it ends; default: never.
     #[schema(format = DateTime)]
     until: Option<String>,
 }

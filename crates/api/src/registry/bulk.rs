@@ -46,8 +46,8 @@ pub(crate) struct How {
 /// Devices to be added: those of an export too, which is a list without more around it.
 #[derive(Debug, ToSchema)]
 pub(crate) struct Many {
-    /// The devices. What a node knows of a device itself, as its number and whether it is online,
-    /// is passed over.
+    /// The devices. Fields that the node sets itself, such as the number and whether it is online,
+    /// are ignored.
     #[schema(max_items = 10_000)]
     devices: Vec<NewDeviceBody>,
     /// Where they stand in the body.

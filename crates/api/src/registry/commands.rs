@@ -22,7 +22,7 @@ use crate::page::Page;
 use crate::problem::Problem;
 use crate::time::Moment;
 
-/// Time that a command has if nothing is said, seconds: a day.
+/// Default time of a command, seconds: a day.
 pub(crate) const TIME_SECS: u32 = 24 * 60 * 60;
 /// Commands to a group that a list shows.
 const FLEET_LIMIT: u32 = 100;
@@ -49,7 +49,7 @@ pub(crate) struct CommandView {
     /// `pending`, `sent`, `delivered`, `acknowledged`, `succeeded`, `failed`, `expired` or
     /// `cancelled`.
     state: &'static str,
-    /// How often it was published for somebody.
+    /// How often it was published with a receiver.
     attempts: i64,
     /// Percent, as the device last answered.
     progress: Option<u8>,
@@ -63,7 +63,7 @@ pub(crate) struct CommandView {
     /// Until when the device must have acknowledged it.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Moment>,
-    /// When it was last published for somebody.
+    /// When it was last published with a receiver.
     #[schema(value_type = Option<String>, format = DateTime)]
     sent_at: Option<Moment>,
     /// When the device acknowledged the message.
@@ -118,7 +118,7 @@ pub(crate) struct CommandBody {
     /// Any JSON, up to 64 KiB.
     #[serde(default)]
     parameters: Value,
-    /// QoS of its message; 2 for devices of the type `iotflow` and else 1, if nothing is said.
+    /// QoS of its message. Default: 2 for devices of the type `iotflow`, else 1.
     #[schema(minimum = 0, maximum = 2)]
     qos: Option<u8>,
     /// How long the device has to acknowledge it, seconds.
@@ -440,7 +440,7 @@ async fn page_of_fleet(
     Ok(axum::Json(page_of(api, &of, page.await?, view)))
 }
 
-/// Which devices a command is sent to: all that is said must hold.
+/// Which devices a command is sent to: all given conditions must be true.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

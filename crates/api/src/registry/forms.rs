@@ -41,7 +41,7 @@ pub(crate) fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     }
 }
 
-/// As [`expected`], where it need not be said.
+/// As [`expected`], for an optional value.
 pub(crate) fn expected_if_any(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     match headers.contains_key(axum::http::header::IF_MATCH) {
         true => expected(headers),

@@ -1,4 +1,4 @@
-//! Groups of devices, who is in them, and what those may do besides what their type permits.
+//! Groups of devices, their members, and what members may do besides the rules of their type.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};

@@ -125,7 +125,7 @@ pub(crate) struct NewKeyBody {
     /// User who owns it: it is valid as long as the user is enabled.
     #[serde(default)]
     owner: String,
-    /// When it ends; never, if nothing is said.
+    /// When it ends; default: never.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
 }

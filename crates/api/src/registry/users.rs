@@ -135,11 +135,10 @@ pub(crate) struct NewUserBody {
     /// The password, of 10 characters or more.
     #[schema(format = Password, min_length = 10, max_length = 1024)]
     password: String,
-    /// What they may do as a client of MQTT. If nothing is said: `user`, and `none` for whom a team
-    /// without a tenant adds and for viewers.
+    /// Role as a client of MQTT. Default: `user`; `none` for viewers, and for users that a team
+    /// without a tenant adds.
     role: Option<String>,
-    /// What they may do with the API and the panel: `administrator`, `operator`, `viewer` or
-    /// `none`, which it is if nothing is said.
+    /// Role for the API and the panel: `administrator`, `operator`, `viewer` or `none` (default).
     #[schema(schema_with = words::api_roles, required = false)]
     api_role: Option<String>,
     /// May be empty.

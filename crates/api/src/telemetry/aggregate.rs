@@ -87,7 +87,7 @@ fn fill_of(text: Option<&str>) -> Result<Fill, Problem> {
     }
 }
 
-/// What a query says of buckets, as it is written there.
+/// The parameters of buckets, as given in a query.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Buckets {
     pub(super) keys: Option<String>,

@@ -1,4 +1,4 @@
-//! Which part has asked for receipts of a message: its body says who published it.
+//! Which part has asked for receipts of a message: its body has the publisher.
 
 use martlet_broker::{EnqueuedAs, EntryRecord, MessageId, Node, SessionAddress, owner};
 use martlet_fault::{self as fault, Fault};
@@ -8,7 +8,7 @@ use super::Restoring;
 use crate::body::{StoredBody, decode_body};
 
 impl<N: Node> Restoring<'_, N> {
-    /// The session of the part that is to be told how an entry ends; nearly always none, and then
+    /// The session of the part that gets the outcome of an entry; nearly always none, and then
     /// nothing is read.
     pub(super) fn part_for_receipt<D: Disk>(
         &mut self,

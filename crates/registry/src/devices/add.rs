@@ -19,7 +19,7 @@ use crate::teams::{Home, expect_unqualified, home_if_any, name_of};
 use crate::users::is_user;
 use crate::{Actor, Conflict, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError};
 
-/// Devices added at once after which PostgreSQL is told to update its statistics.
+/// Number of devices added at once after which PostgreSQL updates its statistics.
 const MANY: usize = 1_000;
 
 /// Devices in one statement.
@@ -28,7 +28,8 @@ const CHUNK: usize = 200;
 /// Devices in one transaction, of those that are added each by itself.
 const CHUNKS_MAX: usize = 5;
 
-/// Devices that are added all or none, at most: nobody else can write in that time.
+/// Maximum number of devices that are added all or none, since there are no other writers in that
+/// time.
 const ALL_OR_NONE_MAX: usize = 10_000;
 
 impl Registry {
@@ -47,8 +48,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Adds many devices, and says of each what has become of it, in their order. All or none are
-    /// up to 10,000.
+    /// Adds many devices. Returns the outcome of each, in order. All or none: up to 10,000.
     ///
     /// # Errors
     /// There are too many, or the database cannot be changed; of those that are added each by
@@ -66,7 +66,7 @@ impl Registry {
         let mut outcomes = Vec::with_capacity(devices.len());
         let mut left = devices.into_iter().peekable();
         while left.peek().is_some() {
-            // Nobody else writes meanwhile, which is not to be long.
+            // There are no other writers meanwhile, so it has to be short.
             let many = match import {
                 Import::AllOrNone => usize::MAX,
                 Import::EachByItself => CHUNK * CHUNKS_MAX,
@@ -110,7 +110,7 @@ impl Registry {
         let place = self.place().to_owned();
         let mut work = self.begin(actor).await?;
         let done = insert_many(&mut work, &key, devices).await;
-        // Undone before anybody else waits for it.
+        // Rolled back before others wait for it.
         let undone = work.all.rollback().await.map_err(Fault::Sql);
         let done = done.and_then(|done| undone.map(|()| done));
         done.map_err(|fault| fault.at(&place))
@@ -302,7 +302,7 @@ async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String
     for row in sql.all(&mut work.all).await? {
         let name: String = row.try_get("name")?;
         let why = Exists::UserOfDeviceId(name.clone());
-        // Names of users are nobody else's in the common tenant either, wherever they are.
+        // Names of users are unique in the common tenant too, for users of all tenants.
         taken.insert((0, name.clone()), why.clone());
         taken.insert((row.try_get("tenant")?, name), why);
     }

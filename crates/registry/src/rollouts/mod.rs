@@ -7,7 +7,7 @@
 //! * `row`: a rollout and a device in it, as the tables have them
 //! * `create`: a rollout begins with all of its devices, in waves
 //! * `advance`: what is to be done next
-//! * `follow`: what commands say of devices
+//! * `follow`: states of commands
 //! * `order`: what operators do
 
 mod advance;

@@ -1,5 +1,5 @@
-//! The tables as they were when they were read: who is let in and what they may do, answered from
-//! memory. Rules are shared by all who have the role or the type.
+//! The tables as they were when they were read: decides logins and rights from memory. Rules are
+//! shared by all holders of the role or type.
 
 mod numbers;
 mod read;
@@ -59,16 +59,16 @@ pub struct Snapshot {
     /// Devices by tenant and id.
     devices: Devices,
     numbers: Numbers,
-    /// Users and devices that can be restored: until then, or until they are removed for good, the
-    /// name is nobody's.
+    /// Users and devices that can be restored. Until then, or until they are removed for good,
+    /// their names cannot be used.
     deleted: Deleted,
     /// The tenants of the teams that own one.
     tenants: Arc<Tenants>,
     tokens: Arc<TeamTokens>,
     bans: Bans,
-    /// What nobody has who is not let in.
+    /// Never the number of a client that is not accepted.
     closed: Arc<Rules>,
-    /// Checked for names that nobody has, so that these take as long as known ones.
+    /// Checked for unknown names, so that these take as long as known ones.
     stranger: Option<PasswordHash>,
     uses: Arc<Uses>,
 }
@@ -133,7 +133,7 @@ struct DeviceEntry {
 struct Credential {
     kind: CredentialKind,
     digest: Digest,
-    /// A use of it stands in the tables.
+    /// A use of it is in the tables.
     used: Used,
     /// 0 is never.
     expires_ms: i64,
@@ -182,7 +182,7 @@ impl Snapshot {
         &self.location
     }
 
-    /// When what it says is not so any more, by itself: a credential ends. Milliseconds since the
+    /// When it becomes out of date by itself, since a credential expires. Milliseconds since the
     /// Unix epoch.
     pub fn changes_at_ms(&self) -> Option<i64> {
         (self.changes_ms < i64::MAX).then_some(self.changes_ms)
@@ -198,7 +198,7 @@ impl Snapshot {
         self.tenants.by_id.get(id).copied()
     }
 
-    /// The id of the team that owns a tenant; none: nobody, as the common one.
+    /// The id of the team that owns a tenant; none: no team, as for the common one.
     pub fn team_id_of(&self, tenant: u32) -> Option<&str> {
         let mut teams = self.tenants.by_id.iter();
         teams.find_map(|(id, of)| (*of == tenant).then_some(&**id))
@@ -222,7 +222,7 @@ impl Snapshot {
         users.map(|(name, _)| name)
     }
 
-    /// The team that owns a tenant; none: nobody, as the common one.
+    /// The team that owns a tenant; none: no team, as for the common one.
     pub fn team_of(&self, tenant: u32) -> Option<&str> {
         self.tenants.names.get(&tenant).map(|team| &**team)
     }
@@ -257,7 +257,7 @@ impl Snapshot {
         new.cloned().collect()
     }
 
-    /// The ban that keeps a client out, by what it says of itself and where it comes from.
+    /// The ban that refuses a client, by its names and address.
     pub fn ban_of(
         &self,
         tenant: u32,
@@ -278,7 +278,7 @@ impl Snapshot {
         self.users.get(name).filter(|user| user.tenant == tenant)
     }
 
-    /// The user or device that has this name in a tenant; none: nobody.
+    /// The user or device that has this name in a tenant; none: there is none.
     pub fn account_kind(&self, tenant: u32, name: &str) -> Option<AccountKind> {
         if self.device(tenant, name).is_some() {
             return Some(AccountKind::Device);
@@ -286,7 +286,7 @@ impl Snapshot {
         self.user(tenant, name).map(|_| AccountKind::User)
     }
 
-    /// Where the rules of this user or device stand; none: nobody has that name.
+    /// Where the rules of this user or device are; none: the name is unknown.
     pub fn rules_place(&self, tenant: u32, name: &str) -> Option<RulesPlace> {
         let number = match self.device(tenant, name) {
             Some(device) => device.rules,
@@ -317,7 +317,7 @@ impl Snapshot {
             .group_that_permits(device.rules, is_of_its_team, question)
     }
 
-    /// Which of those who had this name one after the other it is of now; 0: nobody.
+    /// Number of the present holder of this name among all holders so far; 0: none.
     pub fn holder(&self, tenant: u32, name: &str) -> u64 {
         let number = match self.device(tenant, name) {
             Some(device) => Some(device.created_ms),
@@ -475,7 +475,7 @@ impl Snapshot {
             }
             Some(Err(why)) if why.cause == RefusalCause::WrongSecret => {
                 let trimmed = secret.trim_ascii();
-                // Looked up whatever the secret is: the time of the answer tells nothing.
+                // Looked up for every secret, so that the time of the answer shows nothing.
                 let digest = self.key.digest(trimmed);
                 let shown = (CredentialKind::Secret, &digest);
                 let without = self.check_credential(tenant, id, client_id, shown, now_ms);
@@ -564,13 +564,13 @@ impl Snapshot {
     }
 
     /// This secret of a device has been used for the first time, as far as the tables know. Until
-    /// that is written, who was given it is given another on asking again.
+    /// that is written, a repeated request gets another secret.
     pub fn is_first_use(&self, tenant: u32, id: &str, secret: &[u8]) -> bool {
         let credential = self.secret_of(tenant, id, secret);
         credential.is_some_and(|credential| !credential.used.0.load(Ordering::Relaxed))
     }
 
-    /// The use of this secret stands in the tables.
+    /// Marks the use of this secret as written.
     pub fn use_is_written(&self, tenant: u32, id: &str, secret: &[u8]) {
         if let Some(credential) = self.secret_of(tenant, id, secret) {
             credential.used.0.store(true, Ordering::Relaxed);
@@ -585,7 +585,7 @@ impl Snapshot {
         })
     }
 
-    /// What was used by older ones of the same tables is told by these too.
+    /// Takes over the uses that older snapshots of the same tables have noted.
     #[must_use]
     pub fn with_uses_of(mut self, older: &Self) -> Self {
         if self.is_of_same_tables(older) {
@@ -696,7 +696,7 @@ impl Snapshot {
         CredentialMark::of_digest(&self.key.digest(secret))
     }
 
-    /// Tells the tables from all others: a copy of them has it too.
+    /// Identifies the tables. A copy of them has it too.
     pub fn identity(&self) -> String {
         self.key.identity()
     }

@@ -65,7 +65,7 @@ impl Snapshot {
         let Token {
             name, team_name, ..
         } = token;
-        // Who does not have the secret is not told that the token is revoked.
+        // Clients without the secret do not learn that the token is revoked.
         if !is_same(&token.secret, &self.key.digest(secret)) {
             let detail = format!("wrong secret of the team token {name} of the team {team_name}");
             return Some(Err(Refusal::operators_only(

@@ -52,7 +52,7 @@ impl Registry {
     }
 
     /// Removes a team for good, whether it was deleted before or not: with its devices, groups and
-    /// keys, its bans, and deleted users who belonged to it. Its present users and devices are
+    /// keys, its bans, and deleted users that belonged to it. Its present users and devices are
     /// removed only `with_members`.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ async fn restore_one(work: &mut Work<'_>, id: &str) -> Result<Team, Fault> {
     Ok(team)
 }
 
-/// None of those who own devices of a team has more than anybody may, now that these are back.
+/// Checks that no owner has more devices than permitted, now that those of the team are restored.
 async fn expect_room_for_all(work: &mut Work<'_>, team: &str) -> Result<(), Fault> {
     let Some(most) = work.devices_per_user_max else {
         return Ok(());
@@ -256,7 +256,7 @@ async fn purge(work: &mut Work<'_>, before_ms: i64) -> Result<u64, Fault> {
     Ok(deleted)
 }
 
-/// A name that is used again belongs to a new user, who must not own anything yet.
+/// A name that is used again belongs to a new user, which must not own anything yet.
 pub(crate) async fn forget_owner(work: &mut Work<'_>, user: &str) -> Result<(), sqlx::Error> {
     for sql in [
         "UPDATE devices SET owner = '', revision = revision + 1 WHERE owner = $1",

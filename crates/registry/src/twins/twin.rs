@@ -39,7 +39,7 @@ pub struct Twin {
     pub desired: TwinValues,
     /// What the device has reported.
     pub reported: TwinValues,
-    /// What its groups say that it is to have; its own desired values are laid over them.
+    /// The desired values of its groups; its own desired values override them.
     pub of_groups: Values,
     /// Number of the device.
     pub(super) number: i64,

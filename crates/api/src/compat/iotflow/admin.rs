@@ -24,7 +24,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::registry::{CalledBy, moment};
 use crate::time::Moment;
 
-/// Devices of a page, at most, and where nothing is said.
+/// Devices of a page: the maximum and the default.
 const PAGE_MAX: u64 = 100;
 const PAGE: u64 = 50;
 /// Last records of telemetry that a device is shown with.

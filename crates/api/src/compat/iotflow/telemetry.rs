@@ -84,8 +84,8 @@ pub(super) async fn send(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// Publishes the message by MQTT, as the path says. So subscribers get it too, and the rules of
-/// telemetry store it.
+/// Publishes the message by MQTT, on the topic of the path. So subscribers get it too, and the
+/// rules of telemetry store it.
 pub(super) async fn publish(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -241,7 +241,7 @@ pub(super) async fn page_of_device(
     }
     let number = device.number;
     let views = views_of(found, number);
-    // How many there are in all is known on the last page alone: others say that there are more.
+    // The total is known on the last page only: other pages have that there are more.
     let total = selection.offset + views.len() + usize::from(truncated);
     Ok(Json(json!({
         "success": true,

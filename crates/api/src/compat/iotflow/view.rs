@@ -114,7 +114,7 @@ fn active_since_ms(api: &Api) -> i64 {
     Moment::now().as_ms().saturating_sub(timeout_ms)
 }
 
-/// What the node knows of its connection, which is newer than what is written.
+/// The connection as the node knows it, which is newer than the tables.
 fn presence_of(api: &Api, device: &Device) -> Option<ClientPresence> {
     let known = api.control.presence(TenantId(device.tenant), &device.id);
     let known = known.filter(|client| {

@@ -1,5 +1,5 @@
 //! The message log of the microservice: messages that were published by `/publish` or that the
-//! configuration keeps, until somebody confirms and deletes them.
+//! configuration keeps, until they are confirmed and deleted.
 
 use axum::Json;
 use axum::extract::State;

@@ -55,7 +55,8 @@ pub(crate) async fn metrics(api: &Api) -> Result<Response, Problem> {
         "api": { "requests": requests, "errors": errors },
         "latency": {
             "publish": go_duration(mean(&api.control.latencies())),
-            // A subscription is in force when its SUBACK is sent: nobody waits for another broker.
+            // A subscription is in force when its SUBACK is sent: there is no wait for another
+            // broker.
             "subscribe": go_duration(Duration::ZERO),
         },
         "last_updated": Moment::now(),

@@ -41,7 +41,7 @@ const RETRIES_MAX: u32 = 1_000;
 const NAME_MAX: usize = 256;
 const URL_MAX: usize = 8_192;
 const HEADERS_MAX: usize = 50;
-/// What stands in answers for a value of a header, and in a change for the value that it has.
+/// Placeholder in answers for a value of a header, and in a change for its present value.
 const HIDDEN: &str = "***";
 
 pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
@@ -127,7 +127,7 @@ pub fn microservice_webhook(id: &str, body: Value) -> Result<MicroserviceIntegra
 }
 
 impl Webhook {
-    /// The webhook with what a request says, and the secrets that this makes.
+    /// The webhook with the changes of a request, and the new secrets.
     fn changed(mut self, id: &str, body: WebhookBody) -> Result<(Self, NewSecrets), Problem> {
         let set = |field: &mut String, value: Option<String>| {
             if let Some(value) = value {

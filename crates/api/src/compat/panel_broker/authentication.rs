@@ -1,4 +1,4 @@
-//! `POST /api/mqtt/auth`, where another broker asks who a client is, as it asks the panel.
+//! `POST /api/mqtt/auth`, where another broker checks the credentials of a client, as at the panel.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -34,7 +34,7 @@ pub(super) async fn authenticate(
     let [client_id, key, secret] = texts_of(&members)?;
     let found = match api.control.authentication_chain() {
         Some(chain) => chain.check_elsewhere(client_id, key, secret).await,
-        // Nobody is asked for credentials here, so that nobody's are right.
+        // No credentials are required here, so none are valid.
         None => Elsewhere::Refused,
     };
     match found {
@@ -87,7 +87,7 @@ fn texts_of(members: &Map<String, Value>) -> Result<[&str; 3], Problem> {
     Err(problem.with_member("errors", of_members))
 }
 
-/// An error as the panel tells it, with its Content-Type.
+/// An error in the form of the panel, with its Content-Type.
 pub(in crate::compat) fn error_answer(problem: &Problem) -> (HeaderValue, String) {
     let mut body = Map::new();
     body.insert("message".to_owned(), problem.detail().into());
