@@ -160,7 +160,7 @@ impl Node {
             };
             let answer = Authenticated::Accepted {
                 identity,
-                known: 0,
+                last_revocation: 0,
                 data: None,
             };
             let answer = Control::Authenticated(asked.connection, Box::new(answer));

@@ -35,7 +35,7 @@ pub(crate) struct AddedView {
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
     /// What it does now: `starting`, `running`, `retrying`, …; null: it does not run, the node's
-    /// log says why.
+    /// log has the reason.
     #[schema(example = "running")]
     state: Option<&'static str>,
     /// Time of its creation.

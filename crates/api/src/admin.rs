@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use martlet_control::{Control, HealthAudience, ReloadOf, Reloaded, UserPlaces};
+use martlet_control::{Control, HealthAudience, ReloadOf, Reloaded, UserConfiguration};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -35,7 +35,7 @@ pub struct Status {
     pub data_dir: String,
     /// Where users are.
     #[serde(default)]
-    pub users: UserPlaces,
+    pub users: UserConfiguration,
     /// What an acknowledgement promises: `sync`, `interval` or `memory`.
     pub durability: String,
     /// With `interval`: the time between two syncs, milliseconds.
@@ -121,7 +121,7 @@ pub(crate) async fn status(
         uptime_secs: control.uptime().as_secs(),
         listeners: control.info.listeners.clone(),
         data_dir: control.info.data_dir.clone(),
-        users: control.user_places(),
+        users: control.user_configuration(),
         durability: control.info.durability.to_owned(),
         interval_ms: control.info.interval_ms,
         sockets_open: control.sockets_open(),
@@ -170,7 +170,7 @@ pub(crate) async fn version(State(control): State<Arc<Control>>) -> Json<Version
 
 /// Topics in use
 ///
-/// Which topics are in use, and by whom: as many of each shard as were asked for.
+/// The topics in use and their users: the requested number of each shard.
 #[utoipa::path(get, path = "/api/v1/traffic", tag = "clients", params(Listing),
     responses((status = 200, description = "Each use", body = Items<UseView>)))]
 pub(crate) async fn traffic(
@@ -239,7 +239,7 @@ pub(crate) struct Stopping {
 
 /// Stop the node
 ///
-/// In order: clients are told, and what they are owed is stored.
+/// In order: clients get DISCONNECT, and what they are owed is stored.
 #[utoipa::path(post, path = "/api/v1/shutdown", tag = "node",
     responses((status = 202, description = "It stops", body = Stopping)))]
 pub(crate) async fn shutdown(State(control): State<Arc<Control>>) -> (StatusCode, Json<Stopping>) {

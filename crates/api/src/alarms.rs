@@ -51,7 +51,7 @@ pub(crate) struct AlarmView {
     state: String,
     /// `info`, `warning`, `minor`, `major` or `critical`.
     severity: String,
-    /// What it says.
+    /// Its text.
     message: String,
     /// The device that it is about.
     device: Option<String>,
@@ -242,7 +242,7 @@ fn order(
 
 /// Acknowledge an alarm
 ///
-/// Somebody takes care of it. It stays until its condition is over.
+/// Marks it as acknowledged. It stays until its condition is over.
 #[utoipa::path(post, path = "/api/v1/alarms/{id}/acknowledge", tag = "alarms",
     params(OfTenant, ("id" = String, Path, description = "Number")),
     responses(

@@ -73,7 +73,7 @@ pub struct Inner {
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) internal_use: InternalUse,
     pub(crate) document: OnceLock<Document>,
-    /// Makes it, from all routes; set by who has them.
+    /// Builds it from all routes.
     pub(crate) make_document: OnceLock<fn(&Api) -> Document>,
     parts: NodeParts,
 }
@@ -112,7 +112,7 @@ const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
 
 impl Api {
-    /// The API of a node with these parts. `callers` says who callers are. None if this machine
+    /// The API of a node with these parts. `callers` authenticates callers. None if this machine
     /// has no source of randomness.
     pub fn new(
         control: Arc<Control>,
@@ -252,7 +252,7 @@ impl Api {
     }
 
     /// The token by which the first administrator can be made: once, and for an hour. None if there
-    /// is an administrator, or nobody who would know.
+    /// is an administrator, or no tables.
     pub async fn setup_token(&self) -> Option<String> {
         match self.callers.has_administrator().await {
             Ok(false) => self.setup.make(),
@@ -278,8 +278,8 @@ impl Api {
         self.settings.keys.is_empty() && matches!(self.callers.is_claimed().await, Ok(false))
     }
 
-    /// Whether the node had an administrator, and nobody can administer it any more by the API.
-    /// None: that is not known now.
+    /// Whether the node had an administrator and has none any more for the API. None: that is not
+    /// known now.
     pub async fn lacks_administrator(&self) -> Option<bool> {
         if !self.settings.keys.is_empty() {
             return Some(false);

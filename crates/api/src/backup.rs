@@ -28,8 +28,8 @@ const PIECES: usize = 4;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct BackupParams {
-    /// Also the key file that secrets of other systems are sealed with: who has the backup can then
-    /// read them. Default: false.
+    /// Also the key file that secrets of other systems are sealed with: with it the backup shows
+    /// them to its reader. Default: false.
     with_key_file: Option<bool>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct BackupParams {
 ///
 /// Everything that the node holds, as of one moment, as an archive. One that breaks off is one
 /// without its manifest, which its reader notices. Users, devices and telemetry in PostgreSQL are
-/// not in it: then `Martlet-Left-Out` says so, and `pg_dump` has a copy of those.
+/// not in it. Then the answer has the header `Martlet-Left-Out`; copy them with `pg_dump`.
 #[utoipa::path(get, path = "/api/v1/backup", tag = "node", params(BackupParams),
     responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
         body = Vec<u8>,
@@ -139,8 +139,8 @@ struct Pieces(mpsc::Sender<io::Result<Bytes>>);
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = Bytes::copy_from_slice(bytes);
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        self.0.blocking_send(Ok(piece)).map_err(gone)?;
+        let closed = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        self.0.blocking_send(Ok(piece)).map_err(closed)?;
         Ok(bytes.len())
     }
 

@@ -46,7 +46,7 @@ pub(crate) async fn list(
 
 /// A bridge
 ///
-/// Its settings, and who changed it last.
+/// Its settings, and the caller that changed it last.
 #[utoipa::path(get, path = "/api/v1/bridges/{name}", tag = "integrations",
     params(OfTeam, ("name" = String, Path, description = "Name")),
     responses(
@@ -66,7 +66,7 @@ pub(crate) async fn show(
 ///
 /// It begins at once, and goes on after restarts of this node. All settings of one that is there
 /// are replaced; messages that wait in its queue stay. The connection to the other broker is made
-/// afterwards: its state says how that goes.
+/// afterwards: its state shows the result.
 #[utoipa::path(put, path = "/api/v1/bridges/{name}", tag = "integrations",
     request_body = BridgeBody,
     params(OfTeam, ("name" = String, Path, description = "Name: letters, digits, -, _ and .")),

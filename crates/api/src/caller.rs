@@ -38,7 +38,7 @@ fn unknown(detail: &str) -> Problem {
 /// Identifies the caller. Presented credentials decide: if they are wrong, nothing else is checked.
 ///
 /// # Errors
-/// They are wrong, or needed and not there; or it cannot be said now.
+/// They are wrong, or needed and missing; or they cannot be checked now.
 pub(crate) async fn identify(
     api: &Api,
     connection: HttpConnection,
@@ -46,7 +46,7 @@ pub(crate) async fn identify(
     is_open: bool,
 ) -> Result<IdentifiedCaller, Problem> {
     if connection.listener == ListenerKind::Socket {
-        return Ok(IdentifiedCaller::known(Principal::socket()));
+        return Ok(IdentifiedCaller::of(Principal::socket()));
     }
     if takes_admin_scheme(&api.routes.compat, parts.uri.path())
         && let Some(key) = keys::shown_as_admin(&parts.headers)
@@ -62,10 +62,10 @@ pub(crate) async fn identify(
         return Ok(caller);
     }
     if is_open {
-        return Ok(IdentifiedCaller::known(Principal::anonymous(Scopes::NONE)));
+        return Ok(IdentifiedCaller::of(Principal::anonymous(Scopes::NONE)));
     }
     if is_local(api, connection, parts) && api.is_unclaimed().await {
-        return Ok(IdentifiedCaller::known(Principal::anonymous(Scopes::all())));
+        return Ok(IdentifiedCaller::of(Principal::anonymous(Scopes::all())));
     }
     Err(unknown(
         "show an API key (X-API-Key, Authorization: Bearer or ?api_key=) or log in",
@@ -75,10 +75,10 @@ pub(crate) async fn identify(
 async fn by_key(api: &Api, key: &[u8]) -> Result<IdentifiedCaller, Problem> {
     let digest = digest_of(key);
     if let Some(principal) = keys::holder_of(&api.settings.keys, &digest) {
-        return Ok(IdentifiedCaller::known(principal));
+        return Ok(IdentifiedCaller::of(principal));
     }
     match api.callers.api_key(key).await {
-        Ok(Some(principal)) => Ok(IdentifiedCaller::known(principal)),
+        Ok(Some(principal)) => Ok(IdentifiedCaller::of(principal)),
         Ok(None) | Err(CallersError::None) => Err(unknown("the API key is not valid")),
         Err(error) => Err(error.into()),
     }
@@ -100,7 +100,7 @@ fn not_an_administrator(problem: Problem) -> Problem {
 ///
 /// # Errors
 /// No secret is shown, it is not valid, or its device is not active; too many were wrong; or it
-/// cannot be said now.
+/// cannot be checked now.
 pub(crate) async fn identify_device(
     api: &Api,
     connection: HttpConnection,
@@ -185,8 +185,7 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<IdentifiedCaller>
 
 /// The request comes from this machine, whatever the address of the listener: by the address of its
 /// sender, and by its Host, so that no page of another site may send it (DNS rebinding); and no
-/// proxy sent it for somebody else. While nobody can administer the node, such a request may do
-/// everything.
+/// proxy forwarded it. While the node has no administrator, such a request may do everything.
 pub(crate) fn is_local(api: &Api, connection: HttpConnection, parts: &Parts) -> bool {
     connection.comes_from_loopback()
         && !is_forwarded(parts)

@@ -2,8 +2,8 @@
 
 use crate::problem::{Problem, ProblemKind};
 
-/// Beginnings of the Client Identifiers of parts that the node has for itself and that nobody has
-/// configured: lists leave them out.
+/// Beginnings of the Client Identifiers of the node's own parts, which are not configured: lists
+/// leave them out.
 const OWN_PARTS: &[&str] = &[
     "$alarms",
     "$commands",
@@ -21,7 +21,7 @@ pub(crate) fn without_own_parts(name: Option<&str>) -> &'static [&'static str] {
     }
 }
 
-/// What is told of a client that has no session.
+/// The detail of the error about a client without a session.
 pub(crate) fn no_session(client_id: &str) -> Problem {
     let detail = format!("there is no session of the client {client_id:?}");
     Problem::new(ProblemKind::NotFound, detail).of_parameter("client_id", "no such session")

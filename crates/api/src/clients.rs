@@ -81,7 +81,7 @@ impl From<ClientInfo> for ClientView {
     }
 }
 
-/// Which clients: all that is said must hold.
+/// Which clients: all given conditions must be true.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -111,16 +111,16 @@ pub(crate) struct ClientParams {
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<ClientParams>,
+    QueryOf(params): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<ClientView>>, Problem> {
-    page_of(&api, tenant, wanted).await.map(axum::Json)
+    page_of(&api, tenant, params).await.map(axum::Json)
 }
 
 /// A page of sessions, each as its line of the list.
 pub(crate) async fn page_of<T: From<ClientInfo>>(
     api: &Api,
     tenant: TenantId,
-    wanted: ClientParams,
+    params: ClientParams,
 ) -> Result<Page<T>, Problem> {
     let ClientParams {
         search,
@@ -129,7 +129,7 @@ pub(crate) async fn page_of<T: From<ClientInfo>>(
         limit,
         cursor,
         total,
-    } = wanted;
+    } = params;
     let list = format!("clients {:?}", (tenant.0, &search, connected, &user));
     let after: Option<(String, u32)> = api.cursors().key(&list, cursor.as_deref())?;
     let query = ClientQuery {
@@ -197,8 +197,8 @@ pub(crate) async fn show(
 
 /// End a connection
 ///
-/// The client is told so (0x98, Administrative action) and its Will is sent. Its session stays, and
-/// it may come again.
+/// The client gets DISCONNECT (0x98, Administrative action) and its Will is sent. Its session
+/// stays, and it may connect again.
 #[utoipa::path(delete, path = "/api/v1/clients/{client_id}", tag = "clients",
     params(("client_id" = String, Path,
             description = "Client Identifier, percent-encoded; `ID@TEAM` as it connects, too"),
@@ -226,7 +226,7 @@ pub(crate) async fn kick(
     }
 }
 
-/// All that is known of a client, but for what its messages say.
+/// All details of a client, without the contents of its messages.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ClientDetailView {
     /// As in the list.

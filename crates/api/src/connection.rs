@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-/// How a request came in. Who accepts connections puts it into the request's extensions; a request
-/// without one is trusted in nothing.
+/// How a request came in. The listener puts it into the request's extensions. A request without one
+/// is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpConnection {
     /// The listener that it came by.
@@ -21,7 +21,7 @@ pub enum ListenerKind {
     Tcp {
         /// It can be reached from this machine alone.
         is_loopback: bool,
-        /// It speaks TLS.
+        /// It uses TLS.
         is_secure: bool,
     },
 }

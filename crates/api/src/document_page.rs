@@ -19,10 +19,10 @@ pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Response
     if let (None, Some(make)) = (api.document.get(), api.make_document.get().copied()) {
         let of = api.clone();
         // It takes too long for a thread that serves others too.
-        let made = tokio::task::spawn_blocking(move || {
+        let page = tokio::task::spawn_blocking(move || {
             of.document.get_or_init(|| make(&of));
         });
-        if let Err(error) = made.await {
+        if let Err(error) = page.await {
             return Problem::unavailable(error.to_string()).into_response();
         }
     }
@@ -40,5 +40,5 @@ pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Response
         ],
         text,
     );
-    document.version.unless_known(&headers, answer)
+    document.version.unless_unchanged(&headers, answer)
 }

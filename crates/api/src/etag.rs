@@ -38,27 +38,27 @@ impl Version {
     }
 
     /// 304 where the reader has this version already.
-    pub fn unless_known(&self, headers: &HeaderMap, answer: impl IntoResponse) -> Response {
-        let asked = headers.get_all(header::IF_NONE_MATCH);
+    pub fn unless_unchanged(&self, headers: &HeaderMap, answer: impl IntoResponse) -> Response {
+        let conditions = headers.get_all(header::IF_NONE_MATCH);
         // By the weak comparison: W/ may stand before.
-        let is_known = asked.iter().any(|list| self.is_in(list, true));
-        match is_known {
+        let is_unchanged = conditions.iter().any(|list| self.is_in(list, true));
+        match is_unchanged {
             true => (StatusCode::NOT_MODIFIED, [self.header()]).into_response(),
             false => ([self.header()], answer).into_response(),
         }
     }
 
-    /// Whether this version may be changed by who says by `If-Match` what they know.
+    /// Checks that the version in `If-Match` is this one.
     ///
     /// # Errors
-    /// They say nothing (428), or know another (412).
+    /// There is no `If-Match` (428), or another version (412).
     pub fn check_write(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let mut asked = headers.get_all(header::IF_MATCH).iter().peekable();
-        if asked.peek().is_none() {
+        let mut conditions = headers.get_all(header::IF_MATCH).iter().peekable();
+        if conditions.peek().is_none() {
             let detail = "say by If-Match which version is to be changed: its ETag, or *";
             return Err(Problem::new(ProblemKind::PreconditionRequired, detail));
         }
-        if asked.any(|list| self.is_in(list, false)) {
+        if conditions.any(|list| self.is_in(list, false)) {
             return Ok(());
         }
         let detail = "it has been changed since it was read: read it again";
@@ -107,8 +107,8 @@ mod tests {
         let version = Version::of_bytes(b"x");
         let (_, tag) = version.header();
         let known = HeaderMap::from_iter([(header::IF_NONE_MATCH, tag)]);
-        assert_eq!(version.unless_known(&known, "x").status(), 304);
+        assert_eq!(version.unless_unchanged(&known, "x").status(), 304);
         let other = headers(header::IF_NONE_MATCH, "\"1\"");
-        assert_eq!(version.unless_known(&other, "x").status(), 200);
+        assert_eq!(version.unless_unchanged(&other, "x").status(), 200);
     }
 }

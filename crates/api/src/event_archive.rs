@@ -52,8 +52,8 @@ pub(crate) struct ArchivedEvents {
 
 /// Archived events
 ///
-/// Events that are kept in files, as `events.archive_kinds`, `events.archive_days` and
-/// `events.archive_bytes` say. An event is there within a second.
+/// Events that are kept in files, by `events.archive_kinds`, `events.archive_days` and
+/// `events.archive_bytes`. An event is there within a second.
 #[utoipa::path(get, path = "/api/v1/events/archive", tag = "clients", params(ArchiveParams, OfTenant),
     responses((status = 200, description = "A page of them", body = ArchivedEvents),
         (status = 409, description = "No events are archived")))]

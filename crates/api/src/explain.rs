@@ -14,7 +14,7 @@ use crate::extract::QueryOf;
 use crate::problem::Problem;
 use crate::tenant::{InTenants, OfTenant};
 
-/// Who, and what.
+/// The client and the action.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -33,7 +33,7 @@ pub(crate) struct ExplainParams {
 
 /// What decides
 ///
-/// Whether a client may publish, subscribe or receive, and which rule says so.
+/// Whether a client may publish, subscribe or receive, and which rule decides it.
 #[utoipa::path(get, path = "/api/v1/acl/explain", tag = "clients", params(ExplainParams, OfTenant),
     responses((status = 200, description = "What comes of it, and why", body = Explained)))]
 pub(crate) async fn explain(

@@ -1,4 +1,4 @@
-//! What the parts around a route tell each other of a request and its answer, in their extensions.
+//! Extensions of requests and answers, by which the layers around a route share facts.
 
 use axum::http::{HeaderMap, HeaderName};
 use martlet_registry::Device;
@@ -37,9 +37,9 @@ impl RequestId {
 #[derive(Clone, Debug)]
 pub(crate) struct OwnDevice(pub(crate) Box<Device>);
 
-/// What the log and the audit say of the caller.
+/// The name of the caller in log and audit log.
 #[derive(Clone, Debug)]
-pub(crate) struct Asker(pub(crate) String);
+pub(crate) struct PrincipalName(pub(crate) String);
 
 /// What the audit log has of what a request was about: a JSON object.
 #[derive(Clone, Debug)]
@@ -50,6 +50,6 @@ pub(crate) struct About(pub(crate) serde_json::Value);
 #[derive(Clone, Debug)]
 pub(crate) struct AboutTeam(pub(crate) String);
 
-/// Says of an answer that its request has changed nothing, so that the audit log has no entry.
+/// Marks the answer of a request that has changed nothing, so that the audit log has no entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unchanged;

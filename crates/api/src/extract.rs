@@ -13,8 +13,8 @@ use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{TEAM_PARAMETER, TeamTaken};
 use crate::wording::{Worded, worded};
 
-/// A body that is a JSON object. A `POST` without one has `{}`, whatever kind it is said to be:
-/// where members are needed, they are missing.
+/// A body that is a JSON object. A `POST` without one has `{}`, with any Content-Type: required
+/// members are then missing.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
@@ -229,9 +229,9 @@ mod tests {
         assert_eq!(problem.kind(), ProblemKind::Invalid);
         let body = problem.body(None);
         assert!(body.contains(r#""pointer":"/inner/1/limit""#), "{body}");
-        let said = "the body: /inner/1/limit: expected a whole number from 0 on, and found the \
+        let expected = "the body: /inner/1/limit: expected a whole number from 0 on, and found the \
                     text \\\"x\\\"";
-        assert!(body.contains(said), "{body}");
+        assert!(body.contains(expected), "{body}");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::connection::{HttpConnection, ListenerKind};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The connection as it was before trusted proxies: of the addresses that they say, the last that
-/// is none of theirs. What stands before that one anybody may have written.
+/// The connection as it was before trusted proxies: the last address in their headers that is not
+/// their own. Addresses before that one may be forged.
 pub(crate) fn behind(
     proxies: &[IpNet],
     connection: HttpConnection,
@@ -23,10 +23,10 @@ pub(crate) fn behind(
         return connection;
     };
     let lines = headers.get_all(FORWARDED_FOR).iter();
-    let said: Vec<&str> = lines
+    let values: Vec<&str> = lines
         .flat_map(|line| line.to_str().unwrap_or_default().split(','))
         .collect();
-    for address in said.into_iter().rev().map(parse) {
+    for address in values.into_iter().rev().map(parse) {
         if !is_proxy(from) {
             break;
         }
@@ -36,7 +36,7 @@ pub(crate) fn behind(
         };
         from = address;
     }
-    // Who came from elsewhere is no neighbour because the proxy is one.
+    // A client from elsewhere does not count as local because the proxy is.
     let is_loopback = connection.is_loopback() && from.is_loopback();
     HttpConnection {
         listener: ListenerKind::Tcp {

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use crate::api::Api;
 use crate::compat::ErrorForm;
 use crate::connection::{HttpConnection, ListenerKind};
-use crate::extensions::{Asker, REQUEST_ID, RequestId};
+use crate::extensions::{PrincipalName, REQUEST_ID, RequestId};
 use crate::forwarded;
 use crate::origin;
 use crate::output::Class;
@@ -28,7 +28,7 @@ const TARGET_MAX: usize = 8 * 1024;
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADER_FIELDS_MAX: usize = 64;
 
-/// What the log says of a request.
+/// The log line of a request.
 struct RequestLine {
     method: Method,
     target: String,
@@ -56,8 +56,8 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     let is_probe = is_probe(request.uri().path());
     let path = request.uri().path().to_owned();
     let form = ErrorForm::of(&api.routes.compat, &path);
-    let asked = request.headers().clone();
-    let preflight = origin::preflight(request.method(), &asked);
+    let request_headers = request.headers().clone();
+    let preflight = origin::preflight(request.method(), &request_headers);
     let is_preflight = preflight.is_some();
     let answer = match check(&api, connection, &request) {
         Err(problem) => problem.into_response(),
@@ -72,7 +72,7 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     let mut answer = as_problem(answer, (&line.id, &path), form);
     let out = answer.headers_mut();
     if connection.listener != ListenerKind::Socket {
-        origin::write(&api.settings, &asked, is_preflight, out);
+        origin::write(&api.settings, &request_headers, is_preflight, out);
     }
     protect(out, connection);
     if let Ok(id) = HeaderValue::from_str(&line.id.0) {
@@ -113,7 +113,7 @@ fn check(api: &Api, connection: HttpConnection, request: &Request) -> Result<(),
             format!("a header has {HEADER_FIELDS_MAX} fields and {HEADER_BYTES_MAX} bytes at most");
         return Err(Problem::new(ProblemKind::HeadersTooLarge, detail));
     }
-    // Probes are told how the node is, by whatever name they know it.
+    // Probes get the state of the node under any Host.
     let is_metrics = request.uri().path() == METRICS;
     if is_probe(request.uri().path()) && !is_metrics {
         return Ok(());
@@ -122,15 +122,15 @@ fn check(api: &Api, connection: HttpConnection, request: &Request) -> Result<(),
     if connection.listener == ListenerKind::Socket {
         return Ok(());
     }
-    // Who reads the metrics is not kept from them by others of the address.
+    // Other clients of the address do not keep readers from the metrics.
     let what = if is_metrics { "metrics for " } else { "" };
     let who = format!("{what}address {}", name_of(connection.peer));
     let taken = api.rates.take(&who, Instant::now());
     taken.and_then(|taken| taken.refusal()).map_or(Ok(()), Err)
 }
 
-/// Whether a path says how the node is: a probe of health, or the metrics. Such a request needs no
-/// place among the connections.
+/// Whether a path is a probe of health, or the metrics. Such a request needs no slot of the
+/// connections.
 pub fn is_probe(path: &str) -> bool {
     let is_health = path
         .strip_prefix("/health/")
@@ -175,27 +175,27 @@ fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
 fn as_problem(answer: Response, (id, path): (&RequestId, &str), form: ErrorForm) -> Response {
     let status = answer.status();
     let problem = answer.extensions().get::<Problem>().cloned();
-    let is_told = answer
+    let is_set = answer
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|content_type| {
             content_type == CONTENT_TYPE || content_type == "application/json"
         });
     let is_error = status.is_client_error() || status.is_server_error();
-    if problem.is_none() && (!is_error || is_told) {
+    if problem.is_none() && (!is_error || is_set) {
         return answer;
     }
     let kind = ProblemKind::of_status(status);
     let problem = problem.unwrap_or_else(|| Problem::new(kind, kind.what()));
     let (mut parts, _) = answer.into_parts();
-    let (content_type, body) = form.told(&problem, (&id.0, path));
+    let (content_type, body) = form.error_answer(&problem, (&id.0, path));
     parts.status = form.status(&problem, status);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, content_type);
     Response::from_parts(parts, Body::from(body))
 }
 
-/// What browsers are told, unless the route has said it otherwise.
+/// Headers for browsers, unless the route has set them.
 fn protect(out: &mut HeaderMap, connection: HttpConnection) {
     const HEADERS: [(HeaderName, &str); 6] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -222,8 +222,8 @@ fn protect(out: &mut HeaderMap, connection: HttpConnection) {
 
 fn write(line: &RequestLine, answer: &Response) {
     let status = answer.status().as_u16();
-    let asker = answer.extensions().get::<Asker>();
-    let asker = asker.map_or("-", |asker| asker.0.as_str());
+    let principal_name = answer.extensions().get::<PrincipalName>();
+    let principal_name = principal_name.map_or("-", |principal_name| principal_name.0.as_str());
     let peer = line.connection.peer.map(|peer| peer.to_string());
     let ms = line.begun.elapsed().as_millis() as u64;
     macro_rules! line {
@@ -234,7 +234,7 @@ fn write(line: &RequestLine, answer: &Response) {
                 target = line.target,
                 status,
                 ms,
-                principal = asker,
+                principal = principal_name,
                 address = peer,
                 request_id = line.id.0,
                 "HTTP"

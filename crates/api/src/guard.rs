@@ -1,5 +1,4 @@
-//! What stands before each route: who asks, whether they may, how often; and what is written down
-//! of what they changed.
+//! The checks before each route: the caller, its rights and its rate; and the audit log of changes.
 
 use std::time::Instant;
 
@@ -20,7 +19,7 @@ use crate::body::large::BodyReader;
 use crate::caller;
 use crate::caller::known::IdentifiedCaller;
 use crate::connection::{HttpConnection, ListenerKind};
-use crate::extensions::{About, AboutTeam, Asker, OwnDevice, RequestId, Unchanged};
+use crate::extensions::{About, AboutTeam, OwnDevice, PrincipalName, RequestId, Unchanged};
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::origin;
@@ -91,7 +90,7 @@ async fn check(
         parts.extensions.insert(OwnDevice(device));
     }
     let request = Request::from_parts(parts, body);
-    // Who is not let in has been answered; the body counts until the answer is there.
+    // A refused request has been answered. The body counts until the answer is there.
     let is_streamed = streamed::is_streamed(&request);
     let (request, _held) = match is_streamed {
         true => (request, None),
@@ -105,12 +104,12 @@ async fn check(
         false => next.run(request).await,
     };
     let status = answer.status();
-    // Who logs in is known only by the answer.
-    let found = answer.extensions().get::<Asker>();
-    let name = found.map_or(name, |asker| asker.0.clone());
+    // The name of a login is known only from the answer.
+    let found = answer.extensions().get::<PrincipalName>();
+    let name = found.map_or(name, |principal_name| principal_name.0.clone());
     // What was refused has changed nothing; what failed may have.
     let is_unchanged = answer.extensions().get::<Unchanged>().is_some();
-    // Devices say again and again that they are there.
+    // Heartbeats of devices are frequent.
     let is_worth_a_line = !(is_device && is_unchanged) && audited != Audited::Nowhere;
     if is_write && !status.is_client_error() && is_worth_a_line {
         let entry = AuditEntry {
@@ -128,7 +127,7 @@ async fn check(
             },
             status: status.as_u16(),
             request_id: request_id.unwrap_or_default(),
-            // What has failed may have failed for the tables: nobody waits for them once more.
+            // The request may have failed because of the tables, so they are not waited for again.
             is_soon: audited == Audited::Soon || status.is_server_error(),
         };
         let is_in_tables = audited == Audited::InTables && status.is_success();
@@ -140,10 +139,10 @@ async fn check(
 
 fn finish(mut answer: Response, taken: Option<RateAnswer>, name: String) -> Response {
     // A limit of the route alone is the nearer one.
-    if let Some(taken) = taken.filter(|_| !rate::is_told(answer.headers())) {
+    if let Some(taken) = taken.filter(|_| !rate::has_limits(answer.headers())) {
         taken.write(answer.headers_mut());
     }
-    answer.extensions_mut().insert(Asker(name));
+    answer.extensions_mut().insert(PrincipalName(name));
     answer
 }
 
@@ -154,7 +153,7 @@ async fn admit(
     parts: &Parts,
 ) -> Result<IdentifiedCaller, Problem> {
     if access == Access::Open {
-        // Nobody is asked; but a page of another site may not use it either.
+        // No credentials are needed. But a page of another site may not use it either.
         let caller = IdentifiedCaller::anonymous(Scopes::NONE);
         origin::check_origin(&api.settings, connection, parts, &caller)?;
         return Ok(caller);

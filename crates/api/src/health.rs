@@ -78,8 +78,8 @@ pub(crate) async fn readyz(api: State<Api>) -> Response {
 
 /// How the node is
 ///
-/// As the probe says it, among the rest of the API: whether clients may be sent here, and what is
-/// to be known; here with the addresses and names that are locked out.
+/// The same as the probe, in the API: whether the node accepts clients, and warnings; with the
+/// addresses and names that are locked out.
 #[utoipa::path(get, path = "/api/v1/health", tag = "health",
     responses(
         (status = 200, description = "It is ready", body = HealthReport),
@@ -106,9 +106,9 @@ pub(crate) async fn startup(State(api): State<Api>) -> Response {
 
 /// Metrics
 ///
-/// Prometheus' page: OpenMetrics text for who accepts that at least as gladly as plain text, else
-/// the text format of Prometheus, version 0.0.4. Where the microservice's routes are served, a
-/// request that accepts JSON gets the page of the microservice.
+/// Prometheus' page: OpenMetrics text if the request prefers it to plain text or accepts both
+/// alike, else the text format of Prometheus, version 0.0.4. Where the microservice's routes are
+/// served, a request that accepts JSON gets the page of the microservice.
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "The page",
         content((String = "text/plain"), (String = "application/openmetrics-text")))))]
@@ -116,7 +116,7 @@ pub(crate) async fn metrics(
     State(api): State<Api>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if compat_metrics::are_asked_for(&api, &headers) {
+    if compat_metrics::are_requested(&api, &headers) {
         return compat_metrics::metrics(&api).await;
     }
     let format = accepted(&headers);
@@ -157,7 +157,7 @@ pub(crate) async fn metrics(
     Ok((headers, page).into_response())
 }
 
-/// The form that is asked for (RFC 9110, section 12.5.1). Who accepts neither gets plain text.
+/// The requested form (RFC 9110, section 12.5.1). A request that accepts neither gets plain text.
 fn accepted(headers: &HeaderMap) -> MetricsFormat {
     let (mut open, mut plain) = (0.0, [0.0; 3]);
     let values = headers.get_all(header::ACCEPT).iter();

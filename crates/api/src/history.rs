@@ -13,7 +13,7 @@ use crate::extract::QueryOf;
 use crate::problem::Problem;
 use crate::time::Moment;
 
-/// Unless it is said: the last five minutes, which are kept for every second.
+/// Default: the last five minutes, which are kept for every second.
 const RANGE_MS: u64 = 300_000;
 
 /// The series that are asked for, and the time that they are from.

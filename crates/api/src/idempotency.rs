@@ -1,5 +1,5 @@
-//! `Idempotency-Key`: who sends a request again, because no answer came, gets the first answer and
-//! changes nothing twice.
+//! `Idempotency-Key`: a request that is sent again because no answer came gets the first answer,
+//! and changes nothing twice.
 //!
 //! Answers are kept in memory and, where there are tables, in them too, so that they survive a
 //! restart. In memory the oldest make room; that their requests were answered is known for longer,
@@ -28,7 +28,7 @@ use crate::shown_once::WithoutSecrets;
 use memory::{Digest, KeyState, StoredAnswer, header_of};
 
 const HEADER: &str = "idempotency-key";
-/// Says that an answer is one that was given before.
+/// Marks an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Names what is left out of such an answer, because it is shown once.
 const LEFT_OUT: HeaderName = HeaderName::from_static("idempotency-left-out");
@@ -37,7 +37,7 @@ pub(crate) const KEY_MAX: usize = 255;
 /// and how many an answer may have.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A request's key: who asked, and both as a digest.
+/// A request's key: its caller, and both as a digest.
 #[derive(Clone, Debug)]
 struct Key {
     caller: String,
@@ -247,7 +247,7 @@ async fn keep(answer: Response) -> (Response, Option<StoredAnswer>) {
     (Response::from_parts(parts, Body::from(body)), Some(kept))
 }
 
-/// Says that the request was answered before.
+/// Marks that the request was answered before.
 pub(crate) fn replayed_header() -> (HeaderName, HeaderValue) {
     (REPLAYED, HeaderValue::from_static("true"))
 }
@@ -276,11 +276,11 @@ mod tests {
             id: &'static str,
             secret: ShownOnce<&'static str>,
         }
-        let made = Made {
+        let created = Made {
             id: "a",
             secret: ShownOnce::new("s3cr3t"),
         };
-        let (answer, kept) = keep(JsonWithSecrets(made).into_response()).await;
+        let (answer, kept) = keep(JsonWithSecrets(created).into_response()).await;
         let given = answer.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(given, r#"{"id":"a","secret":"s3cr3t"}"#);
         let (status, written) = kept.unwrap().written();

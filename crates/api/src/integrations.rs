@@ -66,7 +66,7 @@ pub struct IntegrationView {
     pub secret_trouble: Option<String>,
     /// Last error, also after recovery.
     pub last_error: Option<LastErrorView>,
-    /// What the target itself says although deliveries succeed; null if all is well.
+    /// A warning of the target although deliveries succeed; null if there is none.
     pub warning: Option<String>,
     /// Messages that wait for it, in its queue and in hand; null if unknown.
     pub lag: Option<u64>,
@@ -317,7 +317,7 @@ pub(crate) async fn skip(
 
 /// Drain an integration
 ///
-/// It delivers the messages that wait now, and pauses then. Its `state` says when it is `paused`.
+/// It delivers the messages that wait now, and pauses then. Its `state` is `paused` after that.
 #[utoipa::path(
     post,
     path = "/api/v1/integrations/{kind}/{name}/drain",
@@ -534,7 +534,7 @@ pub struct SendingAgain {
 /// Send dead letters again
 ///
 /// Those that the target takes are removed; those that it refuses stay, with the new reason. They
-/// are sent while the integration is paused, too. `sending_again` of the integration says how many
+/// are sent while the integration is paused, too. `sending_again` of the integration has how many
 /// wait.
 #[utoipa::path(post, path = "/api/v1/integrations/{kind}/{name}/dead-letters/send-again",
     tag = "integrations",
@@ -666,7 +666,7 @@ pub(crate) fn started(api: &Api) -> Result<&Integrations, Problem> {
 pub(crate) enum Instead {
     /// The integration can be paused.
     Pause,
-    /// The configuration decides, as this says.
+    /// Whether the configuration decides.
     Configure(&'static str),
 }
 

@@ -58,7 +58,7 @@ impl ApiKey {
     }
 }
 
-/// Finds the principal of a key. All keys are compared, each in a time that does not say where it
+/// Finds the principal of a key. All keys are compared, each in a time that does not show where it
 /// differs.
 pub(crate) fn holder_of(keys: &[ApiKey], digest: &KeyDigest) -> Option<Principal> {
     let mut found = None;
@@ -112,7 +112,7 @@ pub(crate) struct PageParams {
 
 impl PageParams {
     /// As pages are asked for.
-    pub(crate) fn asked(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
+    pub(crate) fn paging(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
         (self.limit, self.cursor.as_deref(), self.total)
     }
 }

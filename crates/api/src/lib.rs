@@ -7,13 +7,13 @@
 //!
 //! # The way of a request
 //!
-//! `frame` (its number, bounds, the Host) → `guard` of its route (`caller`: who asks; `origin`;
-//! the scope; `rate`; `idempotency`) → the handler → `guard` (audit) → `frame` (problems, headers,
-//! the log).
+//! `frame` (its number, bounds, the Host) → `guard` of its route (`caller`: authentication;
+//! `origin`; the scope; `rate`; `idempotency`) → the handler → `guard` (audit) → `frame` (problems,
+//! headers, the log).
 //!
 //! Beside the handlers: `remedies` words what helps against errors of the registry. `extract`,
-//! [`page`], [`etag`] and [`time`] are for what handlers take and give; `extensions` for what the
-//! parts around them tell each other of a request. What is kept between requests is in `api`, which
+//! [`page`], [`etag`] and [`time`] are for what handlers take and give; `extensions` for facts of a
+//! request that the layers around them share. What is kept between requests is in `api`, which
 //! imports no route.
 #![forbid(unsafe_code)]
 #![allow(

@@ -21,11 +21,11 @@ use crate::time::Moment;
 /// A lockout: of an address, of a user name, or of a user name from an address.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LockoutView {
-    /// The user name; null: all who come from the address.
+    /// The user name; null: all clients of the address.
     #[schema(example = "pump-7")]
     pub user_name: Option<String>,
-    /// The address, or the IPv6 network of 64 bits; null: from anywhere, but for who logged in from
-    /// where they are within a day.
+    /// The address, or the IPv6 network of 64 bits; null: from any address, except clients that
+    /// have logged in from theirs within a day.
     #[schema(example = "192.0.2.7")]
     pub address: Option<String>,
     /// The team in whose tenant the name is; null: in the common one.
@@ -50,7 +50,7 @@ pub(crate) struct WantedLockouts {
 /// Lockouts
 ///
 /// Names and addresses that are locked out now for too many wrong credentials, over MQTT or at
-/// `POST /session`; `auth.lockout_failures` and `auth.lockout_secs` say when and for how long. The
+/// `POST /session`; `auth.lockout_failures` and `auth.lockout_secs` set when and for how long. The
 /// same wrong credentials of an MQTT client again, within `auth.refusal_remember_secs`, count once.
 #[utoipa::path(get, path = "/api/v1/lockouts", tag = "clients", params(WantedLockouts, OfTenant),
     responses((status = 200, description = "The latest first; there are no more pages",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use martlet_broker::is_asked_for;
+use martlet_broker::matches_shown;
 use martlet_control::Control;
 use martlet_control::log_lines::LogLine;
 use martlet_control::logging::{Change, LEVELS as LEVELS_OF_LOG, Levels, Logging};
@@ -73,9 +73,9 @@ pub(crate) async fn lines(
     let is_about = |line: &LogLine, name: &str| {
         let of = ["client_id", "user_name", "claimed_user_name"].iter();
         of.filter_map(|field| line.fields.get(*field))
-            .any(|value| value.as_str().is_some_and(|kept| is_asked_for(kept, name)))
+            .any(|value| value.as_str().is_some_and(|kept| matches_shown(kept, name)))
     };
-    let is_wanted = |line: &LogLine| {
+    let is_match = |line: &LogLine| {
         place(&line.level).is_none_or(|place| place <= least)
             && wanted
                 .client
@@ -89,16 +89,15 @@ pub(crate) async fn lines(
     let limit = page::limit(wanted.limit)?;
     let lines = &logging(&control)?.lines;
     let (items, next) = match wanted.after {
-        Some(after) => lines.after(after, limit, is_wanted),
-        None => lines.last(limit, is_wanted),
+        Some(after) => lines.after(after, limit, is_match),
+        None => lines.last(limit, is_match),
     };
     Ok(Json(LogLinesView { items, next }))
 }
 
 /// Levels of the log
 ///
-/// What is logged now: the level of everything, areas with a level of their own, clients of whom
-/// everything is logged.
+/// What is logged now: the level of everything, areas with a level of their own, traced clients.
 #[utoipa::path(get, path = "/api/v1/logs/levels", tag = "node",
     responses((status = 200, description = "What holds now", body = Levels)))]
 pub(crate) async fn levels(State(control): State<Arc<Control>>) -> Result<Json<Levels>, Problem> {

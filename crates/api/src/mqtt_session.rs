@@ -99,9 +99,9 @@ impl From<ClientInfo> for SessionLine {
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<ClientParams>,
+    QueryOf(params): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<SessionLine>>, Problem> {
-    page_of(&api, tenant, wanted).await.map(axum::Json)
+    page_of(&api, tenant, params).await.map(axum::Json)
 }
 
 /// A session

@@ -91,9 +91,9 @@ pub(crate) async fn certificates(
 
 /// Configuration
 ///
-/// Every value that was last read without fault, and where it came from, as `martlet config show
-/// --json` prints it. What is secret is not shown. What waits for a restart stands in the warnings
-/// of the state.
+/// Every value that was last read without an error, and its source, as `martlet config show --json`
+/// prints it. Secrets are not shown. Changes that wait for a restart are in the warnings of the
+/// state.
 #[utoipa::path(get, path = "/api/v1/config", tag = "node",
     responses((status = 200, description = "All of it", body = Configuration)))]
 pub(crate) async fn configuration(State(control): State<Arc<Control>>) -> Json<Configuration> {

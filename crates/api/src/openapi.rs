@@ -192,7 +192,7 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
     } else {
         operation.security = Some(Vec::new());
     }
-    // Where nobody has said who they are, keys of theirs are nobody's.
+    // Without authentication there is no caller whose keys these are.
     if is_write && access != Access::Open {
         let parameters = operation.parameters.get_or_insert_default();
         parameters.push(idempotency_key().into());
@@ -205,17 +205,17 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
             .add("x-scope", scope.name())
             .build();
         operation.extensions.get_or_insert_default().merge(more);
-        let said = operation.description.get_or_insert_default();
-        if !said.is_empty() {
-            said.push_str("\n\n");
+        let description = operation.description.get_or_insert_default();
+        if !description.is_empty() {
+            description.push_str("\n\n");
         }
-        said.push_str(&format!("Scope: `{scope}`."));
+        description.push_str(&format!("Scope: `{scope}`."));
         if let Access::ScopedOrOfTeam(_, of_team) = access {
-            said.push_str(&format!(" Of who sees one team only: `{of_team}`."));
+            description.push_str(&format!(" Of who sees one team only: `{of_team}`."));
         }
     }
     let all = &mut operation.responses.responses;
-    // What a route says of its own errors, they are problems too.
+    // The errors that a route declares are problems too.
     for (status, response) in all.iter_mut() {
         if let RefOr::T(response) = response
             && status.starts_with('4')

@@ -25,11 +25,11 @@ pub(crate) fn is_safe(method: &Method) -> bool {
 
 /// The request asks for a WebSocket.
 pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
-    let has = |name, wanted: &str| {
+    let has = |name, expected: &str| {
         let mut all = headers.get_all(name).iter();
         all.any(|value| {
             let words = value.to_str().unwrap_or_default().split(',');
-            { words }.any(|word| word.trim().eq_ignore_ascii_case(wanted))
+            { words }.any(|word| word.trim().eq_ignore_ascii_case(expected))
         })
     };
     has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade")
@@ -89,7 +89,7 @@ fn is_same(connection: HttpConnection, headers: &HeaderMap, origin: &str) -> boo
     let Some((scheme, place)) = origin.split_once("://") else {
         return false;
     };
-    // A proxy before a plain listener may speak TLS.
+    // A proxy before a plain listener may use TLS.
     let is_scheme = scheme == "https" || (scheme == "http" && !connection.is_secure());
     is_scheme && host.is_some_and(|host| host.eq_ignore_ascii_case(place))
 }
@@ -143,7 +143,7 @@ pub(crate) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response
 /// Lets pages of origins that are listed read the answer.
 pub(crate) fn write(
     settings: &Settings,
-    asked: &HeaderMap,
+    request_headers: &HeaderMap,
     is_preflight: bool,
     out: &mut HeaderMap,
 ) {
@@ -151,7 +151,7 @@ pub(crate) fn write(
         return;
     }
     out.append(header::VARY, HeaderValue::from_static("Origin"));
-    let Some(origin) = origin_of(asked) else {
+    let Some(origin) = origin_of(request_headers) else {
         return;
     };
     if is_listed(settings, origin)

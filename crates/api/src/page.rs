@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::problem::Problem;
 
-/// Items of a page unless the caller says otherwise, and at most.
+/// Items of a page: the default and the maximum.
 pub const LIMIT_DEFAULT: usize = 100;
 /// At most.
 pub const LIMIT_MAX: usize = 1_000;
@@ -20,8 +20,8 @@ pub const LIMIT_MAX: usize = 1_000;
 /// Bytes of the signature of a cursor.
 const SIGNATURE_BYTES: usize = 16;
 
-/// A page of a list. It may have fewer items than were asked for and still not be the last one:
-/// `next` says so.
+/// A page of a list. It may have fewer items than requested and still not be the last one: then
+/// `next` is set.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     /// In order.

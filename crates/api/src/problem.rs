@@ -116,10 +116,10 @@ pub(crate) struct ProblemView {
     status: u16,
     /// What happened, and what to do about it.
     detail: String,
-    /// What happened, if `detail` also says which field is at fault or what to do about it.
+    /// What happened, if `detail` also has the field at fault or what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// What to do about it, the best first; `detail` says it in words.
+    /// What to do about it, the best first; `detail` has it in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remedies: Vec<RemedyView>,
     /// Fields at fault.
@@ -153,7 +153,7 @@ struct DetailParts {
 pub struct Problem {
     kind: ProblemKind,
     detail: String,
-    /// What the detail consists of, if it says more than what happened.
+    /// The parts of the detail, if it has more than what happened.
     parts: Option<Box<DetailParts>>,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -164,7 +164,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of this kind. `detail` says what happened.
+    /// A problem of this kind. `detail` is what happened.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {
             kind,

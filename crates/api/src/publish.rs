@@ -373,7 +373,7 @@ impl From<&Published> for PublishOutcome {
     fn from(published: &Published) -> Self {
         Self {
             message_id: published.id.map(|id| id.to_string()),
-            matched: published.matched_here + u64::from(published.other_shards),
+            matched: published.matched_locally + u64::from(published.other_shards),
             reason_code: published.reason as u8,
             reason: published.reason.name(),
             pointer: None,

@@ -27,7 +27,7 @@ pub(crate) struct Rates {
     buckets: Mutex<HashMap<String, TokenBucket>>,
 }
 
-/// What a bucket says to who takes from it.
+/// The answer of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RateAnswer {
     pub(crate) limit: u64,
@@ -131,7 +131,7 @@ impl RateAnswer {
 }
 
 /// Whether an answer has the headers of a limit.
-pub(crate) fn is_told(headers: &HeaderMap) -> bool {
+pub(crate) fn has_limits(headers: &HeaderMap) -> bool {
     headers.contains_key("x-ratelimit-limit")
 }
 

@@ -133,11 +133,11 @@ fn tenant_of(api: &Api, device: &str) -> TenantId {
 
 fn report(api: &Api, request: &RequestName, head: EventHead, why: (RefusalCause, String)) {
     let (cause, why) = why;
-    let refusal = Refusal::untold(cause, format!("{}: {why}", request.text));
+    let refusal = Refusal::operators_only(cause, format!("{}: {why}", request.text));
     let why = refusal.about(&*head.client_id);
     let head = head.with_address(request.address.map(|address| (address, 0)));
     api.control
-        .tell(EventNotice::new(head, Event::RequestRefused { why }));
+        .report_event(EventNotice::new(head, Event::RequestRefused { why }));
 }
 
 #[cfg(test)]

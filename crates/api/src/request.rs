@@ -22,7 +22,7 @@ use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::publish::{self, MessageBody, PublishRefusal, UserProperty};
 use crate::tenant::{InTenant, OfTenant};
 
-/// How long a response is waited for, milliseconds: unless it is said, and at most.
+/// Time to wait for a response, milliseconds: the default and the maximum.
 const TIMEOUT_MS: u64 = 10_000;
 const TIMEOUT_MS_MAX: u64 = 60_000;
 
@@ -53,14 +53,14 @@ pub(crate) struct RequestBody {
     payload_is_utf8: Option<bool>,
     /// Content Type.
     content_type: Option<String>,
-    /// Response Topic. Clients before MQTT 5 are not told it, so for them it is where they answer
-    /// anyway. Unless it is said, the node chooses one: `response/api/` and 32 random digits.
+    /// Response Topic. Clients before MQTT 5 do not get it, so for them it must be where they
+    /// answer anyway. By default the node chooses one: `response/api/` and 32 random digits.
     /// Devices of the built-in type may publish there; a type or role of one's own needs the rule
     /// `topic write response/api/+`.
     #[schema(example = "devices/7/command/response")]
     response_topic: Option<String>,
-    /// Correlation Data, in Base64; random unless they are said. A message with other Correlation
-    /// Data is not the response; one with none is.
+    /// Correlation Data, in Base64; random by default. A message with other Correlation Data is not
+    /// the response; one with none is.
     correlation_data_base64: Option<String>,
     /// User Properties, in order.
     #[serde(default)]
@@ -174,7 +174,7 @@ impl RequestOutcome {
     }
 }
 
-/// Words for an answer to a command that nobody permitted its sender to give.
+/// Words for an answer to a command that its sender was not permitted to give.
 fn refused_text(refused: &Entry) -> String {
     let (topic, why) = (&refused.topic, refused.why.as_deref());
     let mut text = format!(
@@ -200,7 +200,7 @@ impl From<RequestError> for Problem {
 /// The answer is the first message on the Response Topic, on which the node listens before it
 /// publishes the request. It needs the scope `messages:read` too. At most 64 requests wait at once.
 /// The client that answers needs the right to publish to the Response Topic; if it lacks that
-/// right, the error says which client, and why.
+/// right, the error names the client and the reason.
 #[utoipa::path(post, path = "/api/v1/request", tag = "messages",
     params(OfTenant), request_body = RequestBody,
     responses(
@@ -233,7 +233,7 @@ pub(crate) async fn request(
             Ok((about, axum::Json(outcome)))
         }
         Requested::Refused(reason) => Err(publish::refused(&api, reason).into()),
-        Requested::Unheard(_) => {
+        Requested::NoSubscriber(_) => {
             let detail = format!("nobody is subscribed to {topic:?}, so nobody can answer");
             Err(Problem::new(ProblemKind::NoSubscriber, detail))
         }
@@ -243,11 +243,11 @@ pub(crate) async fn request(
                 1 => "1 subscriber".to_owned(),
                 count => format!("{count} subscribers"),
             };
-            let asked = format!("the request was for {whom} of {topic:?}, and ");
+            let context = format!("the request was for {whom} of {topic:?}, and ");
             let detail = match &silence.refused {
-                Some(refused) => format!("{asked}{}", refused_text(refused)),
+                Some(refused) => format!("{context}{}", refused_text(refused)),
                 None => format!(
-                    "{asked}no response came on {response_topic:?} within {timeout_ms} ms; GET \
+                    "{context}no response came on {response_topic:?} within {timeout_ms} ms; GET \
                      /api/v1/subscriptions?topic= says who subscribes, GET /api/v1/why?name= \
                      whether one of them is well"
                 ),

@@ -84,13 +84,12 @@ impl RetainedView {
     }
 }
 
-/// Which retained messages: all that is said must hold.
+/// Which retained messages: all given conditions must be true.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct RetainedParams {
-    /// Topic Filter that they match; `#` unless it is said, which topics that begin with `$` do not
-    /// match.
+    /// Topic Filter that they match; default `#`, which topics that begin with `$` do not match.
     #[param(example = "devices/+/state")]
     filter: Option<String>,
     /// Text that is in the topic.
@@ -273,7 +272,7 @@ pub(crate) struct Doomed {
     /// Topic Filter that they match.
     #[param(example = "devices/7/#")]
     filter: String,
-    /// Change nothing: say which would go.
+    /// Change nothing: return which would be deleted.
     preview: Option<bool>,
 }
 
@@ -292,9 +291,8 @@ pub struct Deleted {
 
 /// Delete retained messages
 ///
-/// All that match a Topic Filter; `preview=true` says first which those are. Who subscribes is sent
-/// nothing by it that an empty retained message of a client would not send. Answered when that is
-/// durable.
+/// Deletes all that match a Topic Filter; with `preview=true` it only returns which those are.
+/// Subscribers get the same as when a client clears the message. Answered when that is durable.
 #[utoipa::path(delete, path = "/api/v1/retained", tag = "messages",
     params(Doomed, OfTenant),
     responses((status = 200, description = "They are deleted, or would be", body = Deleted)))]
@@ -404,9 +402,9 @@ mod tests {
     fn a_deletion_that_is_not_complete_says_why() {
         let of = |outcome| not_deleted(3, outcome);
         assert!(of(DeleteOutcome::Deleted).is_none());
-        let said = |outcome| format!("{:?}", of(outcome));
-        assert!(said(DeleteOutcome::StoreFull).contains("has no room: 3 are deleted"));
-        assert!(said(DeleteOutcome::StoreSilent).contains("did not answer in time"));
+        let words = |outcome| format!("{:?}", of(outcome));
+        assert!(words(DeleteOutcome::StoreFull).contains("has no room: 3 are deleted"));
+        assert!(words(DeleteOutcome::StoreSilent).contains("did not answer in time"));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::{
     subscriptions, telemetry, topics, traces, webhooks, why,
 };
 
-/// The routes of a node. Who accepts connections says by
-/// [`HttpConnection`](crate::HttpConnection) in the extensions of each request how it came in.
+/// The routes of a node. The listener puts [`HttpConnection`](crate::HttpConnection) into the
+/// extensions of each request: how it came in.
 pub fn router(api: Api) -> Router {
     // Routes are the same for all listeners of a node.
     let _ = api.make_document.set(document);

@@ -73,7 +73,7 @@ pub(crate) struct RuleView {
     #[schema(value_type = Object)]
     definition: Definition,
     /// What was counted of it since the start of the node; null: it is not in force, the node's log
-    /// says why.
+    /// has the reason.
     counts: Option<RuleCounts>,
     /// Counts its changes.
     revision: Option<i64>,
@@ -108,7 +108,7 @@ impl From<VisibleRule> for RuleView {
     }
 }
 
-/// What a rule says; see rules.md.
+/// The definition of a rule; see rules.md.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(value_type = Object, example = json!({
     "topics": ["plant/+/temperature"],
@@ -216,7 +216,7 @@ pub(crate) async fn list(
 
 /// A rule
 ///
-/// What it says, and what was counted of it.
+/// Its definition and its counters.
 #[utoipa::path(get, path = "/api/v1/rules/{name}", tag = "rules",
     params(OfTeam, ("name" = String, Path, description = "Name")),
     responses(
@@ -407,7 +407,7 @@ pub(crate) struct TrialBody {
     /// Name of a rule that is there; not with `definition`.
     #[serde(default)]
     name: Option<String>,
-    /// What the rule says; not with `name`.
+    /// The definition of the rule; not with `name`.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     definition: Option<Map<String, Value>>,
@@ -471,7 +471,7 @@ impl TrialView {
 
 /// Try a rule
 ///
-/// Tells what a rule would make of messages. Nothing is done.
+/// Returns what a rule would do with messages. Nothing is done.
 #[utoipa::path(post, path = "/api/v1/rules/test", tag = "rules", request_body = TrialBody,
     params(OfTeam),
     responses((status = 200, description = "One item for each message",
@@ -569,12 +569,12 @@ async fn past(
     let log = api.message_log()?;
     let mut logged = Vec::new();
     for confirmed in [false, true] {
-        let wanted = MessageLogQuery {
+        let query = MessageLogQuery {
             confirmed,
             limit: TRIED_MAX as u32 / 2,
             bytes: PAST_BYTES_MAX,
         };
-        let mut listed = log.list(tenant.0, wanted).await?;
+        let mut listed = log.list(tenant.0, query).await?;
         // The newest comes first there, and those of one millisecond keep their order.
         listed.reverse();
         logged.extend(listed);

@@ -12,7 +12,7 @@ pub(crate) fn digest_of(text: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// Whether two are the same, in a time that does not say where they differ.
+/// Whether two are the same, in a time that does not show where they differ.
 pub(crate) fn are_equal(one: &[u8], other: &[u8]) -> bool {
     verify_slices_are_equal(one, other).is_ok()
 }

@@ -1,4 +1,5 @@
-//! Secrets of other systems: their names, and who changed them. Values go in and never out.
+//! Secrets of other systems: their names, and the callers that changed them. Values go in and never
+//! out.
 
 use axum::Json;
 use axum::extract::State;
@@ -132,13 +133,13 @@ pub(crate) async fn set(
 ) -> Result<(StatusCode, Json<SecretView>), Problem> {
     let value = SecretValue::new(body.value);
     let team = owner(&api, &caller, of.team.as_deref()).await?;
-    let made = store(&api)?.set(caller.actor, team, name, value).await?;
+    let set = store(&api)?.set(caller.actor, team, name, value).await?;
     in_force(&api).await;
-    let status = match made.is_new {
+    let status = match set.is_new {
         true => StatusCode::CREATED,
         false => StatusCode::OK,
     };
-    Ok((status, Json(view(&api, made.head))))
+    Ok((status, Json(view(&api, set.head))))
 }
 
 /// Remove a secret

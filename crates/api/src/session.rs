@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::api::Api;
 use crate::connection::HttpConnection;
-use crate::extensions::Asker;
+use crate::extensions::PrincipalName;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::name_of;
@@ -27,11 +27,11 @@ const COOKIE: &str = "martlet";
 
 /// The cookie of a request. Over TLS only the one that cannot have been set on the way.
 pub(crate) fn cookie_of(headers: &HeaderMap, is_secure: bool) -> Option<Vec<u8>> {
-    let wanted = if is_secure { SECURE_COOKIE } else { COOKIE };
+    let cookie_name = if is_secure { SECURE_COOKIE } else { COOKIE };
     let all = headers.get_all(header::COOKIE).iter();
     let mut pairs = all.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
     pairs.find_map(|pair| {
-        let value = pair.trim_ascii().strip_prefix(wanted.as_bytes())?;
+        let value = pair.trim_ascii().strip_prefix(cookie_name.as_bytes())?;
         Some(value.strip_prefix(b"=")?.to_vec())
     })
 }
@@ -127,8 +127,8 @@ pub(crate) async fn begin(
         let detail = format!("user and password have {TEXT_MAX} bytes at most");
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
-    // Wrong credentials are counted by name and by address, as those of clients are. Who logged in
-    // from their usual address is kept out by nobody else.
+    // Wrong credentials are counted by name and by address, as those of clients are. Failures of
+    // others do not lock out a user at an address of an earlier login.
     let attempt = match api.control.authentication_chain() {
         Some(chain) => Some(chain.begin_login(&login.user, connection.peer).await?),
         None => {
@@ -157,8 +157,13 @@ pub(crate) async fn begin(
     let principal = crate::caller::known::principal_of(&account);
     let view = SessionView::new(&principal, Some(&session), now);
     let cookie = set_cookie(&cookie, connection.is_secure(), ABSOLUTE);
-    let asker = Extension(Asker(view.principal.clone()));
-    Ok(([(header::SET_COOKIE, cookie)], asker, axum::Json(view)).into_response())
+    let principal_name = Extension(PrincipalName(view.principal.clone()));
+    Ok((
+        [(header::SET_COOKIE, cookie)],
+        principal_name,
+        axum::Json(view),
+    )
+        .into_response())
 }
 
 /// Who am I

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::extensions::Asker;
+use crate::extensions::PrincipalName;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
 use token::UNCLAIMED;
@@ -43,7 +43,7 @@ pub(crate) struct SetupDone {
     note: &'static str,
 }
 
-/// What the first user changes, as the page says before it.
+/// What the first user changes, as the page shows before.
 const NOTE: &str = "From now on the API and MQTT ask for credentials: clients without them \
                     are refused, and those that are connected so are disconnected, unless \
                     mqtt.allow_anonymous permits them. Add devices and users for them.";
@@ -59,7 +59,7 @@ const NOTE: &str = "From now on the API and MQTT ask for credentials: clients wi
 pub(crate) async fn make(
     State(api): State<Api>,
     JsonBody(body): JsonBody<SetupBody>,
-) -> Result<(StatusCode, Extension<Asker>, axum::Json<SetupDone>), Problem> {
+) -> Result<(StatusCode, Extension<PrincipalName>, axum::Json<SetupDone>), Problem> {
     let is_good = api.setup.is_good(&body.token, Instant::now());
     // There may be a key by now, which comes from the command line or the configuration.
     if !api.settings.keys.is_empty() || api.callers.is_claimed().await? {
@@ -75,22 +75,22 @@ pub(crate) async fn make(
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     NewPassword::chosen(body.password.clone())?;
-    let made = api
+    let created = api
         .callers
         .make_first_administrator(&body.name, &body.password);
-    match made.await? {
+    match created.await? {
         FirstAdministrator::Made(account) => {
             api.setup.use_up();
             api.control.health.withdraw(UNCLAIMED);
             let role = account.role.name();
             let name = account.name;
-            let asker = Extension(Asker(format!("user:{name}")));
+            let principal_name = Extension(PrincipalName(format!("user:{name}")));
             let done = axum::Json(SetupDone {
                 name,
                 role,
                 note: NOTE,
             });
-            Ok((StatusCode::CREATED, asker, done))
+            Ok((StatusCode::CREATED, principal_name, done))
         }
         FirstAdministrator::NotFirst => {
             api.setup.use_up();

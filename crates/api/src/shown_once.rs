@@ -40,7 +40,7 @@ impl<T> fmt::Debug for ShownOnce<T> {
 /// In which form secrets are being written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// In none: who writes them does not know that they are secrets.
+    /// In none: the code that writes them does not treat them as secrets.
     Refused,
     /// As they are, for the caller.
     Shown { is_any: bool },
@@ -90,7 +90,7 @@ impl Drop for Writing {
 /// A JSON answer that may have secrets in it.
 pub(crate) struct JsonWithSecrets<T>(pub(crate) T);
 
-/// The same answer without its secrets, for whoever keeps answers.
+/// The same answer without its secrets, to keep.
 #[derive(Clone, Debug)]
 pub(crate) struct WithoutSecrets {
     /// JSON, with `null` instead of each secret.

@@ -12,7 +12,7 @@ pub(crate) fn is_streamed(request: &Request) -> bool {
     request.method() == Method::POST && request.uri().path() == FIRMWARE && !is_json(request)
 }
 
-/// Whether the body of a request is said to be JSON.
+/// Whether the Content-Type of a request is JSON.
 pub(crate) fn is_json(request: &Request) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());

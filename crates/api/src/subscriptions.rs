@@ -50,7 +50,7 @@ impl From<SubscriptionInfo> for SubscriptionView {
     }
 }
 
-/// Which subscriptions: all that is said must hold.
+/// Which subscriptions: all given conditions must be true.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -84,9 +84,9 @@ pub(crate) struct SubscriptionParams {
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<SubscriptionParams>,
+    QueryOf(params): QueryOf<SubscriptionParams>,
 ) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
-    page_of(&api, tenant, wanted).await
+    page_of(&api, tenant, params).await
 }
 
 /// How many of them.
@@ -117,27 +117,27 @@ pub(crate) async fn of_client(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
-    QueryOf(wanted): QueryOf<WantedOfClient>,
+    QueryOf(params): QueryOf<WantedOfClient>,
 ) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
     if api.control.client(tenant, &client_id, 0).await?.is_none() {
         return Err(no_session(&client_id));
     }
-    let wanted = SubscriptionParams {
+    let params = SubscriptionParams {
         client_id: Some(client_id),
         filter: None,
         share_name: None,
         topic: None,
-        limit: wanted.limit,
-        cursor: wanted.cursor,
-        total: wanted.total,
+        limit: params.limit,
+        cursor: params.cursor,
+        total: params.total,
     };
-    page_of(&api, tenant, wanted).await
+    page_of(&api, tenant, params).await
 }
 
 async fn page_of(
     api: &Api,
     tenant: TenantId,
-    wanted: SubscriptionParams,
+    params: SubscriptionParams,
 ) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
     let SubscriptionParams {
         client_id,
@@ -147,7 +147,7 @@ async fn page_of(
         limit,
         cursor,
         total,
-    } = wanted;
+    } = params;
     if topic
         .as_deref()
         .is_some_and(|topic| TopicName::new(topic).is_err())

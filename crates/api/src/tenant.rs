@@ -47,7 +47,7 @@ impl FromRequestParts<Api> for InTenants {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        match asked_for(parts, api)? {
+        match requested(parts, api)? {
             TenantsOrDeletedTeam::Tenants(tenant) => Ok(Self(tenant)),
             TenantsOrDeletedTeam::DeletedTeam(team) => Err(no_such_team(&team)),
         }
@@ -58,7 +58,7 @@ impl FromRequestParts<Api> for TenantsOrDeletedTeam {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        asked_for(parts, api)
+        requested(parts, api)
     }
 }
 
@@ -70,13 +70,13 @@ impl FromRequestParts<Api> for InTenant {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let InTenants(asked) = InTenants::from_request_parts(parts, api).await?;
-        Ok(Self(asked.unwrap_or_default()))
+        let InTenants(named) = InTenants::from_request_parts(parts, api).await?;
+        Ok(Self(named.unwrap_or_default()))
     }
 }
 
 /// Takes the query's team; none: the caller sees all teams, and names none.
-fn asked_for(parts: &mut Parts, api: &Api) -> Result<TenantsOrDeletedTeam, Problem> {
+fn requested(parts: &mut Parts, api: &Api) -> Result<TenantsOrDeletedTeam, Problem> {
     use TenantsOrDeletedTeam::{DeletedTeam, Tenants};
     parts.extensions.insert(TeamTaken);
     let principal = parts.extensions.get::<Principal>();
@@ -85,16 +85,16 @@ fn asked_for(parts: &mut Parts, api: &Api) -> Result<TenantsOrDeletedTeam, Probl
         team.map(|team| (team, principal.tenant))
     });
     let query = parts.uri.query().unwrap_or_default();
-    let asked = form_urlencoded::parse(query.as_bytes())
+    let named = form_urlencoded::parse(query.as_bytes())
         .find_map(|(name, value)| (name == TEAM_PARAMETER).then_some(value));
-    match (own, asked) {
+    match (own, named) {
         (None, None) => Ok(Tenants(None)),
         (Some((_, tenant)), None) => Ok(Tenants(Some(tenant))),
-        (Some((team, tenant)), Some(asked)) if team == asked => Ok(Tenants(Some(tenant))),
+        (Some((team, tenant)), Some(named)) if team == named => Ok(Tenants(Some(tenant))),
         (Some((team, _)), Some(_)) => Err(Problem::sees_alone(team)),
-        (None, Some(asked)) => Ok(match api.control.tenant_of_team(&asked) {
+        (None, Some(named)) => Ok(match api.control.tenant_of_team(&named) {
             Some(tenant) => Tenants(Some(tenant)),
-            None => DeletedTeam(asked.into_owned()),
+            None => DeletedTeam(named.into_owned()),
         }),
     }
 }

@@ -100,7 +100,7 @@ impl From<RememberedTopic> for TopicView {
             topic: seen.topic.to_string(),
             messages: seen.messages,
             payload_bytes: seen.payload_bytes,
-            // Digits beyond these say nothing.
+            // Digits beyond these are noise.
             rate: (seen.rate * 1_000.0).round() / 1_000.0,
             remembered: seen.kept,
             last: seen.last.into(),
@@ -108,13 +108,12 @@ impl From<RememberedTopic> for TopicView {
     }
 }
 
-/// Which topics: all that is said must hold.
+/// Which topics: all given conditions must be true.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct TopicParams {
-    /// Topic Filter that they match; `#` unless it is said, which topics that begin with `$` do not
-    /// match.
+    /// Topic Filter that they match; default `#`, which topics that begin with `$` do not match.
     #[param(example = "devices/+/state")]
     filter: Option<String>,
     /// Words with blanks between them that are all in the topic, in any order and in letters of any
@@ -200,8 +199,8 @@ pub(crate) struct HistoryLimits {
 
 /// Last messages of a topic
 ///
-/// What the node remembers of a topic, the newest message first: as many payloads and as much of
-/// each as `topic_memory` in the configuration says.
+/// What the node remembers of a topic, the newest message first: `topic_memory` in the
+/// configuration sets the number of payloads and their length.
 #[utoipa::path(get, path = "/api/v1/topics/{topic}/history", tag = "messages",
     params(("topic" = String, Path,
         description = "Topic Name, percent-encoded: / is %2F"), HistoryLimits, OfTenant),

@@ -18,7 +18,7 @@ use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::tenant::{InTenants, OfTenant};
 use crate::time::at;
 
-/// Minutes, unless they are said.
+/// Default number of minutes.
 const MINUTES: u32 = 10;
 
 /// A trace that is to begin: of a client, an address or a topic.
@@ -148,9 +148,9 @@ pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Tra
 
 /// Begin a trace
 ///
-/// What it finds is written to the log, at level info whatever the log's level is; payloads are
-/// not. Who reads `/api/v1/events` with `kinds=all` sees it too. There are 100 traces at most. One
-/// that is there already lasts as long as is said now.
+/// What it finds is written to the log, at level info for every level of the log; payloads are not.
+/// Readers of `/api/v1/events` with `kinds=all` see it too. There are 100 traces at most. A new
+/// request for an existing trace sets its time again.
 #[utoipa::path(post, path = "/api/v1/traces", tag = "node",
     params(OfTenant), request_body = TraceBody,
     responses((status = 201, description = "It has begun", body = TraceView)))]

@@ -20,7 +20,7 @@ const KIND: AddedKind = AddedKind::Webhook;
 
 /// Settings of a webhook: the keys of a table `[[sinks.webhook]]` in the configuration but `name`
 /// and `tenant`; `enabled`; and `notes`, which the node keeps and does not read. `signing_key`, and
-/// values of headers whose names tell that they are secret, refer to secrets, `${secret:NAME}`.
+/// values of headers with the name of a secret, refer to secrets, `${secret:NAME}`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(value_type = Object, example = json!({
     "url": "https://example.com/martlet",
@@ -44,7 +44,7 @@ pub(crate) async fn list(
 
 /// A webhook
 ///
-/// Its settings, and who changed it last.
+/// Its settings, and the caller that changed it last.
 #[utoipa::path(get, path = "/api/v1/webhooks/{name}", tag = "integrations",
     params(OfTeam, ("name" = String, Path, description = "Name")),
     responses(

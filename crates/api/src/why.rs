@@ -13,7 +13,7 @@ use crate::extract::QueryOf;
 use crate::problem::Problem;
 use crate::tenant::{OfTenant, TenantsOrDeletedTeam, no_such_team};
 
-/// About whom, and what.
+/// The name, and the topic.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -37,11 +37,11 @@ pub(crate) struct WhyParams {
 pub(crate) async fn why(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
-    asked_in: TenantsOrDeletedTeam,
+    tenants: TenantsOrDeletedTeam,
     QueryOf(asked): QueryOf<WhyParams>,
 ) -> Result<Json<Diagnosis>, Problem> {
     let WhyParams { name, topic } = asked;
-    let (tenant, name) = match &asked_in {
+    let (tenant, name) = match &tenants {
         TenantsOrDeletedTeam::Tenants(Some(tenant)) => {
             (*tenant, api.control.own_name(*tenant, name))
         }
@@ -79,7 +79,7 @@ pub(crate) async fn why(
     if let Ok(twins) = api.twins() {
         twins.complete(&api.control, team, &mut facts).await;
     }
-    match asked_in {
+    match tenants {
         TenantsOrDeletedTeam::DeletedTeam(team) if facts.deleted.is_none() => {
             Err(no_such_team(&team))
         }

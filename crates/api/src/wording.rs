@@ -51,22 +51,26 @@ pub(crate) fn worded(text: &str) -> Worded {
     }
     let of_value = ["invalid type: ", "invalid value: "].into_iter();
     let of_value = of_value.filter_map(|begin| text.strip_prefix(begin));
-    if let Some((came, wanted)) = of_value
+    if let Some((came, expected_kind)) = of_value
         .filter_map(|rest| rest.rsplit_once(", expected "))
         .next()
     {
-        let detail = format!("expected {}, and found {}", expected(wanted), found(came));
+        let detail = format!(
+            "expected {}, and found {}",
+            expected(expected_kind),
+            found(came)
+        );
         return Worded::of_value(detail);
     }
-    if let Some((length, wanted)) = text
+    if let Some((length, expected_kind)) = text
         .strip_prefix("invalid length ")
         .and_then(|rest| rest.split_once(", expected "))
     {
-        let wanted = expected(wanted);
-        let detail = match wanted.starts_with("an object") {
+        let expected_kind = expected(expected_kind);
+        let detail = match expected_kind.starts_with("an object") {
             // The members of an object may stand in an array, for all that its reader knows.
-            true => format!("expected {wanted}, and found an array"),
-            false => format!("expected {wanted}, and found {length} of them"),
+            true => format!("expected {expected_kind}, and found an array"),
+            false => format!("expected {expected_kind}, and found {length} of them"),
         };
         return Worded::of_value(detail);
     }
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_was_expected_and_what_came_is_told_without_positions() {
-        for (text, said) in [
+        for (text, expected) in [
             (
                 "invalid type: integer `7`, expected a string at line 1 column 20",
                 "expected a string, and found the number 7",
@@ -179,13 +183,13 @@ mod tests {
             ("invalid digit found in string", "expected a whole number"),
             ("something else", "something else"),
         ] {
-            assert_eq!(worded(text), Worded::of_value(said), "{text}");
+            assert_eq!(worded(text), Worded::of_value(expected), "{text}");
         }
     }
 
     #[test]
     fn a_member_is_named() {
-        for (text, member, said) in [
+        for (text, member, expected) in [
             (
                 "unknown field `a`b`, expected `id` or `name` at line 1 column 5",
                 "a`b",
@@ -207,7 +211,7 @@ mod tests {
                 "the field is there more than once",
             ),
         ] {
-            assert_eq!(worded(text), Worded::of_member(member, said), "{text}");
+            assert_eq!(worded(text), Worded::of_member(member, expected), "{text}");
         }
     }
 }

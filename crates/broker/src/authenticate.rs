@@ -32,8 +32,8 @@ use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 
 impl Shard {
-    /// The client has to be known before its CONNECT is accepted: asks.
-    pub(crate) fn ask_who<N: Node>(
+    /// Requests the authentication of a client before its CONNECT is accepted.
+    pub(crate) fn request_authentication<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -66,11 +66,11 @@ impl Shard {
             user_name: request.user_name.clone(),
             password,
             certificate,
-            asker: waiting.asker(),
+            waiter: waiting.waiter(),
             step,
         });
         if let Some(method) = &request.authentication_method {
-            let exchange = Exchange::asked(Arc::clone(method));
+            let exchange = Exchange::requested(Arc::clone(method));
             connection.make_rare().exchange = Some(Box::new(exchange));
         }
         let bytes = waiting.bytes();
@@ -121,16 +121,16 @@ impl Shard {
         match answer {
             Authenticated::Accepted {
                 identity,
-                known,
+                last_revocation,
                 data,
             } => {
                 if !self.connections.at(id.index).listener().authenticate {
-                    // It was asked for because it may be banned. What it says of itself stands.
+                    // It was checked because it may be banned. Its claims remain.
                     let login = self.claimed_login(id.index, &request);
                     return self.go_on(cx, id, ConnectingClient::new(request, login));
                 }
                 let data = data.filter(|_| request.authentication_method.is_some());
-                self.identified(cx, id, request, (identity, known, data));
+                self.identified(cx, id, request, (identity, last_revocation, data));
             }
             Authenticated::Refused { reason, why, claim } => {
                 let login = match claim {
@@ -159,7 +159,7 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
         request: ConnectRequest,
-        (mut identity, known, data): (Identity, u64, Option<Box<[u8]>>),
+        (mut identity, last_revocation, data): (Identity, u64, Option<Box<[u8]>>),
     ) {
         let ends_wall_ms = identity.expires_wall_ms;
         if ends_wall_ms > 0 && ends_wall_ms <= cx.now.wall_ms {
@@ -175,17 +175,20 @@ impl Shard {
         };
         let permit = self
             .permits
-            .in_force(Box::new(Permit::new(identity, known)));
+            .in_force(Box::new(Permit::new(identity, last_revocation)));
         let names = permit.names(&request.client_id);
         let will_refused = request.will.as_ref().and_then(|will| {
             if permit.identity.screens.payload_keys && may_have_key(&will.payload) {
                 let detail = "a Will cannot show the key of a device: leave api_key out of it";
-                return Some(Refusal::untold(RefusalCause::PayloadKeyUnreadable, detail));
+                return Some(Refusal::operators_only(
+                    RefusalCause::PayloadKeyUnreadable,
+                    detail,
+                ));
             }
             let refused = permit.may(Actions::PUBLISH, &will.topic, names).err()?;
             let (topic, why) = (&will.topic, refused.detail());
             let detail = format!("the Will on {topic:?} is refused: {why}");
-            Some(Refusal::untold(RefusalCause::WillForbidden, detail))
+            Some(Refusal::operators_only(RefusalCause::WillForbidden, detail))
         });
         let client = ConnectingClient::new(request, Login::proved(permit, data));
         if let Some(why) = will_refused {
@@ -236,7 +239,9 @@ impl Shard {
     ) -> Option<Refusal> {
         let listener = self.connections.at(index).listener();
         // It was on its way from another shard when that changed.
-        if asking_instead(&self.lobby.authentications.asking, listener).is_some() {
+        if policy_with_authentication(&self.lobby.authentications.authenticating, listener)
+            .is_some()
+        {
             return Some(RefusalCause::CredentialsRequired.into());
         }
         let ConnectingClient { request, login, .. } = client;
@@ -245,7 +250,7 @@ impl Shard {
             && let Some(reason) = self
                 .lobby
                 .authentications
-                .revocation_of(&permit.identity, permit.known)
+                .revocation_of(&permit.identity, permit.last_revocation)
                 .filter(|_| !fault::is(Fault::RevokedWhileWaiting))
         {
             return Some(RefusalCause::Revoked(reason).into());
@@ -257,7 +262,7 @@ impl Shard {
         });
         (owner.identity.bound && !is_theirs).then(|| {
             let detail = "the session of this Client Identifier is another user's";
-            Refusal::untold(RefusalCause::ClientIdTaken, detail)
+            Refusal::operators_only(RefusalCause::ClientIdTaken, detail)
         })
     }
 
@@ -281,7 +286,7 @@ impl Shard {
                 let session = self.connections.at(id.index).session();
                 let cause = session.map(|session| self.cause_of_identity_end(session));
                 let cause = cause.unwrap_or(RefusalCause::CredentialsEnded);
-                let ending = Ending::told(ReasonCode::NotAuthorized, cause);
+                let ending = Ending::with_disconnect(ReasonCode::NotAuthorized, cause);
                 self.end_connection(cx, id.index, ending);
             }
         }
@@ -317,7 +322,7 @@ impl Shard {
         };
         match connection.phase {
             Phase::Accepted => {
-                let ending = Ending::told(ReasonCode::NotAuthorized, cause);
+                let ending = Ending::with_disconnect(ReasonCode::NotAuthorized, cause);
                 self.end_connection(cx, id.index, ending);
             }
             Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
@@ -328,25 +333,28 @@ impl Shard {
         self.settle(cx);
     }
 
-    /// At these listeners clients are asked who they are from now on.
-    pub(crate) fn ask_at(&mut self, listeners: Arc<[Arc<ListenerPolicy>]>) {
-        self.lobby.authentications.asking = listeners;
+    /// Sets the listeners that require authentication now.
+    pub(crate) fn require_authentication_at(&mut self, listeners: Arc<[Arc<ListenerPolicy>]>) {
+        self.lobby.authentications.authenticating = listeners;
         self.begin_review(None);
     }
 
-    /// The client of a connection that is accepted has to say who it is, if its listener asks now:
-    /// the connection ends. Answers whether it does.
+    /// Ends the connection of an accepted client if its listener requires authentication now.
+    /// Returns whether it does.
     pub(crate) fn review_listener(&mut self, index: u32) -> bool {
-        let is_asked = self.renew_listener(index) && !self.stays_anonymous(index);
-        if is_asked {
-            let ending = Ending::told(ReasonCode::NotAuthorized, RefusalCause::CredentialsRequired);
+        let is_requested = self.renew_listener(index) && !self.stays_anonymous(index);
+        if is_requested {
+            let ending = Ending::with_disconnect(
+                ReasonCode::NotAuthorized,
+                RefusalCause::CredentialsRequired,
+            );
             self.stop_obeying(index, ending);
         }
-        is_asked
+        is_requested
     }
 
-    /// A client that has named no user stays where its listener lets anonymous clients in: with
-    /// their rules from now on. Answers whether it does.
+    /// Whether a client that has named no user stays, since its listener accepts anonymous clients.
+    /// It gets their rules.
     fn stays_anonymous(&mut self, index: u32) -> bool {
         let connection = self.connections.at(index);
         let listener = Arc::clone(connection.listener());
@@ -369,11 +377,13 @@ impl Shard {
 
     /// Gives a connection the present policy of its listener, if that asks now and did not before.
     pub(crate) fn renew_listener(&mut self, index: u32) -> bool {
-        if self.lobby.authentications.asking.is_empty() {
+        if self.lobby.authentications.authenticating.is_empty() {
             return false;
         }
         let listener = self.connections.at(index).listener();
-        let Some(now) = asking_instead(&self.lobby.authentications.asking, listener) else {
+        let Some(now) =
+            policy_with_authentication(&self.lobby.authentications.authenticating, listener)
+        else {
             return false;
         };
         self.connections.at(index).client_mut().listener = now;
@@ -385,8 +395,8 @@ impl Shard {
         self.new_rule_book(book, Affected::All);
     }
 
-    /// Sets a book whose rules may differ from those of the book before; all share groups are told,
-    /// also of members who may get the same as before: they wait for all of them.
+    /// Sets a book whose rules may differ from those of the book before; all share groups are
+    /// notified, also of members that may get the same as before: they wait for all of them.
     pub(crate) fn new_rule_book(&mut self, book: Arc<dyn RuleBook>, affected: Affected) {
         self.permits.set_book(book);
         self.begin_review(Some(affected));
@@ -462,12 +472,12 @@ impl Shard {
                 let detail = "a client without credentials of its own may register as a device, or \
                               name its device by api_key in the payload, where its listener \
                               permits that, and nothing else";
-                return Some(Refusal::untold(RefusalCause::Forbidden, detail));
+                return Some(Refusal::operators_only(RefusalCause::Forbidden, detail));
             }
             let names = permit.names(&session.client_id);
             permit.may(action, topic, names).err()
         });
-        refused.unwrap_or_else(|| Refusal::untold(RefusalCause::Forbidden, ""))
+        refused.unwrap_or_else(|| Refusal::operators_only(RefusalCause::Forbidden, ""))
     }
 
     /// Whether a session may subscribe to this Topic Filter; else what forbids it.
@@ -492,13 +502,15 @@ impl Permit {
     }
 }
 
-/// The policy by which clients are asked at this listener, if they were not when it was read.
-fn asking_instead(
-    asking: &[Arc<ListenerPolicy>],
+/// The policy of this listener that requires authentication, if the policy in use does not.
+fn policy_with_authentication(
+    authenticating: &[Arc<ListenerPolicy>],
     listener: &ListenerPolicy,
 ) -> Option<Arc<ListenerPolicy>> {
-    let mut asking = asking
+    let mut authenticating = authenticating
         .iter()
         .filter(|now| now.authenticate && !listener.authenticate);
-    asking.find(|now| now.number == listener.number).cloned()
+    authenticating
+        .find(|now| now.number == listener.number)
+        .cloned()
 }

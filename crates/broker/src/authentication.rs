@@ -1,4 +1,4 @@
-//! The question who a client is, and its answer.
+//! Requests to authenticate a client, and their answers.
 
 use std::any::Any;
 use std::fmt;
@@ -11,12 +11,12 @@ use martlet_permission::{Identity, Realm, Refusal, TenantId};
 use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
 
-/// A password: not printed, whatever prints what it is part of.
+/// A password. `Debug` never prints it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Box<[u8]>);
 
 impl Password {
-    /// Its bytes; MQTT says nothing of their meaning.
+    /// Its bytes. MQTT does not define their meaning.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -34,31 +34,32 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Whether a connection still waits to be known: whose has ended need not be looked for.
+/// Whether a connection still waits for its authentication. If it has ended, nothing need be looked
+/// up.
 #[derive(Clone, Debug, Default)]
-pub struct Asker(Option<Weak<()>>);
+pub struct LoginWaiter(Option<Weak<()>>);
 
-impl Asker {
-    /// The holder of this waits.
+impl LoginWaiter {
+    /// The connection waits as long as this is held.
     pub fn of(asks: &Arc<()>) -> Self {
         Self(Some(Arc::downgrade(asks)))
     }
 
-    /// It waits no more.
-    pub fn is_gone(&self) -> bool {
+    /// Whether the connection has ended.
+    pub fn has_ended(&self) -> bool {
         let asks = self.0.as_ref();
         asks.is_some_and(|asks| asks.strong_count() == 0)
     }
 }
 
-/// The question who a client is. Answered with
+/// A request to authenticate a client. Answered with
 /// [`Shard::authenticated`](crate::Shard::authenticated), or never: then the connection ends at its
 /// deadline.
 #[derive(Clone, Debug)]
 pub struct Authentication {
     /// To be named by the answer.
     pub connection: ConnectionId,
-    /// The listener that it came by.
+    /// The listener that accepted the connection.
     pub listener: Arc<ListenerPolicy>,
     /// The realm of its names: the listener's, until the client's own is known.
     pub realm: Realm,
@@ -74,10 +75,10 @@ pub struct Authentication {
     pub password: Option<Password>,
     /// The certificate that the client has proved to have, in DER.
     pub certificate: Option<Arc<[u8]>>,
-    /// Whether it still waits.
-    pub asker: Asker,
+    /// Whether the connection still waits.
+    pub waiter: LoginWaiter,
     /// The step of a client that proves its identity in several, by the method that it names; it
-    /// has no password then, whatever its CONNECT says.
+    /// has no password then, whatever its CONNECT contains.
     pub step: Option<Step>,
 }
 
@@ -103,7 +104,7 @@ impl fmt::Debug for ExchangeState {
     }
 }
 
-/// A step of a client that proves who it is.
+/// A step of an enhanced authentication.
 #[derive(Clone)]
 pub struct Step {
     /// Authentication Method.
@@ -128,13 +129,13 @@ impl fmt::Debug for Step {
 /// The answer.
 #[derive(Clone, Debug)]
 pub enum Authenticated {
-    /// It is who it says, or need not say it.
+    /// The client is accepted: its identity is proved, or none is required.
     Accepted {
         /// Its identity.
         identity: Identity,
         /// The number of the last revocation that was known when this was decided: a client that is
         /// revoked later is not accepted by it.
-        known: u64,
+        last_revocation: u64,
         /// The last Authentication Data for a client that proved it in steps.
         data: Option<Box<[u8]>>,
     },
@@ -147,7 +148,7 @@ pub enum Authenticated {
     },
     /// The client is refused.
     Refused {
-        /// What it is told: 0x86, 0x87, 0x88 or another reason code of CONNACK.
+        /// The reason code of CONNACK: 0x86, 0x87, 0x88 or another one.
         reason: ReasonCode,
         /// Why.
         why: Refusal,
@@ -166,16 +167,16 @@ pub struct Claim {
 }
 
 impl Authenticated {
-    /// The same, and if it is a refusal, of a client that says this of itself.
+    /// The same. A refusal gets the claims of the client.
     #[must_use]
-    pub fn claimed(mut self, said: Claim) -> Self {
+    pub fn claimed(mut self, claimant: Claim) -> Self {
         if let Self::Refused { claim, .. } = &mut self {
-            *claim = Some(said);
+            *claim = Some(claimant);
         }
         self
     }
 
-    /// The client is not who it says, or may not come: 0x87, and "not authorized" before MQTT 5.
+    /// The client is not authorized: 0x87, and "not authorized" before MQTT 5.
     pub fn refused(why: Refusal) -> Self {
         Self::Refused {
             reason: ReasonCode::NotAuthorized,

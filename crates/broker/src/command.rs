@@ -1,4 +1,4 @@
-//! What a shard can be told by those who operate the node.
+//! Commands of operators and of the control plane to a shard.
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ pub enum Command {
         /// Their Topic Filters, as they were asked for: `$share/…`.
         filters: Arc<[Box<str>]>,
     },
-    /// Report topics of this shard's messages that nobody was subscribed to.
+    /// Report topics of this shard's messages without subscribers.
     Unmatched {
         /// Repeated in the answer.
         request: u64,
@@ -91,7 +91,7 @@ pub enum Command {
     },
     /// Report which devices have published here since the last such command. From the first one on
     /// they are listed, each once in some seconds.
-    Heard {
+    ActiveDevices {
         /// Repeated in the answer.
         request: u64,
     },
@@ -127,7 +127,7 @@ pub enum Command {
         tenant: TenantId,
         /// Client Identifier.
         client_id: String,
-        /// What v5 clients are told; of a ban, "not authorized" and the ban.
+        /// The reason code for v5 clients; for a ban, "not authorized" and the ban.
         reason: ReasonCode,
     },
     /// End a session, connected or not, if it lives here. Its Will is sent, as at every end of a
@@ -166,18 +166,18 @@ pub enum Command {
     /// Revokes credentials: all connections by them end with 0x87, and clients that are being
     /// authenticated by them are refused.
     Revoke(Arc<[Revocation]>),
-    /// From now on rules are looked up here, for all sessions and all who connect, but those whose
-    /// rules are their own.
+    /// Sets where rules are looked up, for all sessions and new clients, except those whose rules
+    /// are their own.
     SetRules(Arc<dyn RuleBook>),
-    /// The same with a book that says something else than the one before of these users alone.
+    /// The same with a book that differs from the one before only for these users.
     SetRulesOf {
-        /// What it says now.
+        /// Its rules now.
         book: Arc<dyn RuleBook>,
         /// Users whose rules are looked up again; sorted.
         users: Arc<[Arc<str>]>,
     },
-    /// At these listeners clients have to say who they are from now on: those that came by them and
-    /// were not asked end with 0x87, and so do those that are on the way in.
+    /// These listeners require authentication from now on. Their clients that have not
+    /// authenticated end with 0x87, connecting clients too.
     Ask(Arc<[Arc<ListenerPolicy>]>),
     /// From now on clients that need no credentials are asked for too, or not: some may be banned.
     CheckBans(bool),
@@ -195,7 +195,7 @@ pub struct ClientQuery {
     pub tenant: Option<TenantId>,
     /// What is searched for in Client Identifier, User Name and address.
     pub search: Option<Search>,
-    /// Exactly this user name: as proved, or as the CONNECT says where no proof is asked for.
+    /// Exactly this user name: as proved, or as in the CONNECT where no proof is required.
     pub user: Option<Box<str>>,
     /// With a connection, or without.
     pub connected: Option<bool>,
@@ -227,7 +227,7 @@ impl Search {
     }
 }
 
-/// Which subscriptions: all that is said must hold.
+/// A filter of subscriptions. All given conditions must be true.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubscriptionQuery {
     /// Tenant; none is all.

@@ -26,7 +26,8 @@ use crate::shard::{Ending, Gated, Shard};
 use crate::timer::Timer;
 use crate::work::COMING_OR_GOING;
 
-/// Longest CONNACK with a User Property, about: it is left out for who takes less [MQTT-3.2.2-20].
+/// Approximate length of the longest CONNACK with a User Property. It is left out for clients that
+/// take less [MQTT-3.2.2-20].
 const MARKED_CONNACK_BYTES: u32 = 1_024;
 
 impl Shard {
@@ -93,7 +94,7 @@ impl Shard {
         } = login;
         let of_part = part.as_deref();
         self.resume_session(cx, (index, session), &request, permit, of_part, expiry_secs);
-        self.tell_losses_while_away(cx, session);
+        self.notify_losses_while_away(cx, session);
         // Nor may a session of this client that has ended come back after a crash: it would take
         // new messages for old ones by their Packet Identifiers.
         if let Some(part) = &part {
@@ -112,9 +113,9 @@ impl Shard {
             None => {
                 let granted = (session_present, expiry_secs);
                 let connack = self.encode_connack(index, &request, data.as_deref(), granted);
-                if self.telling.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
+                if self.observers.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
                     let connect = (PacketType::Connect, None, request.remaining_bytes);
-                    self.tell_packet(cx, index, connect, false);
+                    self.notify_packet(cx, index, connect, false);
                 }
                 (record, connack)
             }
@@ -135,14 +136,14 @@ impl Shard {
         index: u32,
         (tenant, client_id): (TenantId, &str),
     ) {
-        self.hear_out(cx, tenant, client_id);
+        self.finish_old_connection(cx, tenant, client_id);
         if let Some(old) = self.sessions.find(tenant, client_id)
             && let Some(connection) = self.sessions.at(old).connection()
         {
             self.counters.sessions_taken_over += 1;
-            self.tell_taken_over(cx, old, (connection, index));
+            self.notify_taken_over(cx, old, (connection, index));
             let cause = RefusalCause::TakenOver;
-            let ending = Ending::told(ReasonCode::SessionTakenOver, cause);
+            let ending = Ending::with_disconnect(ReasonCode::SessionTakenOver, cause);
             self.end_connection(cx, connection, ending);
         }
         // What the end of its connection has left for later comes before the new one.
@@ -155,7 +156,7 @@ impl Shard {
     /// the session that its client has.
     ///
     /// # Errors
-    /// It may not; what its client is told.
+    /// The connection is refused, with this reason code for the client.
     fn check_client(
         &mut self,
         index: u32,
@@ -238,8 +239,8 @@ impl Shard {
         }
     }
 
-    /// The record that the CONNACK waits for does not become durable: the client is told so, and
-    /// its connection ends. What of its session was recorded stays.
+    /// The record that the CONNACK waits for does not become durable: the client gets the reason,
+    /// and its connection ends. What of its session was recorded stays.
     pub(crate) fn refuse_unrecorded<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let limit = self.store.limit();
         let reason = ReasonCode::ServerUnavailable;
@@ -273,30 +274,30 @@ impl Shard {
             .is_some_and(|(owner, permit)| owner.gives_way_to(&permit.identity))
     }
 
-    /// One of the places for connections of the node and of the listener.
+    /// Takes a slot for a connection, of the listener and of the node.
     fn take_place<N: Node>(&mut self, cx: &Cx<'_, N>, index: u32) -> Result<(), Limit> {
         let listener = self.connections.at(index).listener();
-        // Counted without a limit too, for those who want to know how many there are.
+        // Counted without a limit too, for statistics.
         let (number, places) = match (listener.number, listener.connections_max) {
             (number, 0) => (number, u32::MAX),
             limited => limited,
         };
-        if !cx.node.borrow_place(number, places) {
+        if !cx.node.borrow_listener_slot(number, places) {
             return Err(Limit::ListenerConnections);
         }
         let connections_max = match listener.own {
             Some(_) => usize::MAX,
             None => self.settings.limits.connections as usize,
         };
-        if cx.node.borrow_connection(connections_max) {
+        if cx.node.borrow_connection_slot(connections_max) {
             return Ok(());
         }
-        cx.node.return_place(number);
+        cx.node.return_listener_slot(number);
         Err(Limit::Connections)
     }
 
-    /// The CONNACK may go out: from here on the client is there.
-    /// One CONNACK per connection [MQTT-3.2.0-2], of success [MQTT-3.1.4-5].
+    /// Sends CONNACK: from here on the client is connected. One CONNACK per connection
+    /// [MQTT-3.2.0-2], of success [MQTT-3.1.4-5].
     pub(crate) fn admit<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, connack: &[u8]) {
         let Some(session) = self.connections.at(index).session() else {
             return;
@@ -305,7 +306,7 @@ impl Shard {
         connection.flags.set_admitted(true);
         if connection.flags.part() {
             let id = self.connections.id_of(index);
-            self.tell_attached(cx, id);
+            self.notify_attached(cx, id);
         } else {
             connection
                 .output_mut(&mut self.buffers.pool)
@@ -316,7 +317,7 @@ impl Shard {
         self.send_presence(cx, session, true);
         self.pump(cx, session);
         self.queue_retained(session);
-        if self.connections.at(index).flags.transport_gone() {
+        if self.connections.at(index).flags.transport_closed() {
             let id = self.connections.id_of(index);
             self.finish_input(cx, id);
         } else {
@@ -324,16 +325,21 @@ impl Shard {
         }
     }
 
-    /// What a client sent before it closed its old connection comes before the new one
-    /// [MQTT-3.14.4-3]: what of it still waits for its turn has it now.
-    fn hear_out<N: Node>(&mut self, cx: &mut Cx<'_, N>, tenant: TenantId, client_id: &str) {
+    /// Finishes what a client sent before it closed its old connection, before the new connection
+    /// is accepted [MQTT-3.14.4-3].
+    fn finish_old_connection<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        client_id: &str,
+    ) {
         let old = self.sessions.find(tenant, client_id);
         let old = old.and_then(|old| self.sessions.at(old).connection());
         let Some(old) = old else {
             return;
         };
         let connection = self.connections.at(old);
-        if connection.flags.transport_gone() && connection.flags.admitted() {
+        if connection.flags.transport_closed() && connection.flags.admitted() {
             let id = self.connections.id_of(old);
             while self.connections.get(id).is_some() {
                 match self.connections.at(id.index).waits_for_screening() {
@@ -485,7 +491,7 @@ impl Shard {
             _ => None,
         };
         let mut is_node = Vec::new();
-        if request.asks_for_node && request.packet_bytes_max >= MARKED_CONNACK_BYTES {
+        if request.is_bridge && request.packet_bytes_max >= MARKED_CONNACK_BYTES {
             encode_user_property(&mut is_node, IS_NODE, "");
         }
         // Absent means available, unlimited, or as asked for: only what differs is sent.
@@ -526,7 +532,7 @@ impl Shard {
     }
 
     fn report_connected<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, session: u32) {
-        if self.tells_presence(session) {
+        if self.is_presence_observed(session) {
             let state = self.sessions.at(session);
             let client_id = Arc::clone(&state.client_id);
             let permit = state.permit.as_ref();
@@ -534,11 +540,11 @@ impl Shard {
                 permit.map(|permit| (permit.identity.user_name.clone(), permit.identity.proof));
             if let Some((Some(name), proof)) = proved {
                 let client = (self.sessions.at(session).tenant, &client_id);
-                self.tell_authenticated(cx, index, client, (name, proof));
+                self.notify_authenticated(cx, index, client, (name, proof));
             }
             let client = SharedClient::clone(self.connections.at(index).client());
             let head = EventHead::of_client(self.sessions.at(session).tenant, &client);
-            cx.effects.tell(head, Event::Connected(client));
+            cx.effects.notify(head, Event::Connected(client));
         }
     }
 

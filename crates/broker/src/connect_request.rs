@@ -1,11 +1,11 @@
-//! A CONNECT, and who its client is.
+//! A CONNECT, and the identity of its client.
 
 use std::sync::Arc;
 
 use martlet_codec::{Connect, ProtocolVersion};
 use martlet_permission::TenantId;
 
-use crate::authentication::Asker;
+use crate::authentication::LoginWaiter;
 use crate::connected_client::UserName;
 use crate::part::interface::PartSpec;
 use crate::record::StoredWill;
@@ -21,7 +21,7 @@ pub(crate) struct ConnectRequest {
     pub(crate) client_id: Arc<str>,
     /// The identifier was given by us [MQTT-3.1.3-6].
     pub(crate) assigned: bool,
-    /// What the client says, which is not proved.
+    /// The User Name of the CONNECT, which is not proved.
     pub(crate) user_name: Option<Arc<str>>,
     /// The method by which it proves its identity in steps.
     pub(crate) authentication_method: Option<Arc<str>>,
@@ -33,18 +33,18 @@ pub(crate) struct ConnectRequest {
     pub(crate) packet_bytes_max: u32,
     pub(crate) topic_alias_maximum: u16,
     pub(crate) response_information: bool,
-    /// A bridge asks whether this is a node.
-    pub(crate) asks_for_node: bool,
+    /// A bridge of Martlet, which asks whether this is a node of Martlet too.
+    pub(crate) is_bridge: bool,
     pub(crate) problem_information: bool,
     /// Remaining Length of the CONNECT.
     pub(crate) remaining_bytes: u32,
 }
 
-/// A CONNECT whose client is not known yet: the authenticator is asked.
+/// A CONNECT that waits for the authenticator.
 #[derive(Debug)]
 pub(crate) struct WaitingConnect {
     pub(crate) request: ConnectRequest,
-    /// There as long as it waits.
+    /// Held as long as it waits.
     asks: Arc<()>,
 }
 
@@ -57,8 +57,8 @@ impl WaitingConnect {
     }
 
     /// Whether it still waits, for the authenticator.
-    pub(crate) fn asker(&self) -> Asker {
-        Asker::of(&self.asks)
+    pub(crate) fn waiter(&self) -> LoginWaiter {
+        LoginWaiter::of(&self.asks)
     }
 
     /// Bytes of memory that it takes.
@@ -75,7 +75,7 @@ pub(crate) struct Login {
     pub(crate) user_name: Option<Arc<str>>,
     /// Its identity; none where no credentials are asked for.
     pub(crate) permit: Option<Box<Permit>>,
-    /// What the last step of the authenticator says to the client.
+    /// The data of the authenticator's last step, for the client.
     pub(crate) data: Option<Box<[u8]>>,
 }
 
@@ -90,7 +90,7 @@ impl Login {
         }
     }
 
-    /// A client that has proved to be this one, whatever it said.
+    /// A client that has proved to be this one, whatever it claimed.
     pub(crate) fn proved(permit: Box<Permit>, data: Option<Box<[u8]>>) -> Self {
         Self {
             tenant: permit.identity.tenant,
@@ -107,8 +107,8 @@ impl Login {
     }
 }
 
-/// A client whose CONNECT may be accepted: what it asks for, and who it is. It goes to the shard
-/// that owns its session.
+/// A client whose CONNECT may be accepted: its request and its identity. It goes to the shard that
+/// owns its session.
 #[derive(Debug)]
 pub struct ConnectingClient {
     pub(crate) request: ConnectRequest,
@@ -136,7 +136,7 @@ impl ConnectingClient {
         self.request.clean_start || self.login.is_applicant()
     }
 
-    /// Its user; until it has proved it, that is what it says.
+    /// Its user; until it is proved, the claimed one.
     pub(crate) fn user(&self) -> Option<UserName> {
         let name = self.login.user_name.clone()?;
         Some(match self.login.permit {
@@ -148,7 +148,7 @@ impl ConnectingClient {
 
 /// The Session Expiry Interval that a CONNECT asks for, seconds; before MQTT 5 a session that is
 /// not clean does not expire.
-pub(crate) fn asked_expiry_secs(connect: &Connect<'_>) -> u32 {
+pub(crate) fn requested_expiry_secs(connect: &Connect<'_>) -> u32 {
     match (connect.version.is_v5(), connect.clean_start) {
         (true, _) => connect.properties.session_expiry_secs.unwrap_or(0),
         (false, true) => 0,

@@ -15,7 +15,7 @@ use crate::limits::ListenerPolicy;
 pub enum UserName {
     /// The client has proved to be that user.
     Proved(Arc<str>),
-    /// The client says so: no proof was asked for, or its proof was wrong.
+    /// Claimed by the client: no proof was required, or its proof was wrong.
     Claimed(Arc<str>),
 }
 
@@ -40,8 +40,8 @@ impl UserName {
     }
 }
 
-/// See [`Event::Connected`](crate::Event::Connected). One for all who keep it: the connection,
-/// and its messages.
+/// See [`Event::Connected`](crate::Event::Connected). Shared by all holders: the connection, and
+/// its messages.
 #[derive(Debug)]
 pub struct ConnectedClient {
     /// Its Client Identifier.

@@ -38,7 +38,7 @@ use crate::timer::TimerKey;
 pub(crate) enum Phase {
     /// No CONNECT yet.
     Lobby,
-    /// It waits to be known who its client is.
+    /// It waits for the authentication of its client.
     Authenticating,
     /// It waits for its client's next step of authentication.
     Challenged,
@@ -49,7 +49,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// No CONNACK has been said.
+    /// No CONNACK was sent.
     pub(crate) fn is_lobby(self) -> bool {
         matches!(self, Self::Lobby | Self::Authenticating | Self::Challenged)
     }
@@ -128,7 +128,7 @@ flags! {
     /// The CONNACK is in the output buffer: the session's packets may follow.
     0 admitted set_admitted;
     /// The transport has ended; what came before is still to be worked off.
-    1 transport_gone set_transport_gone;
+    1 transport_closed set_transport_closed;
     /// A Write effect is out and output has not been empty since.
     2 write_pending set_write_pending;
     /// A PauseReading effect is out.
@@ -324,7 +324,7 @@ impl Connection {
         &self.client
     }
 
-    /// The same, to change it. Events that were told before keep the former one.
+    /// The same, to change it. Events that were reported before keep the former one.
     pub(crate) fn client_mut(&mut self) -> &mut ConnectedClient {
         SharedClient::make_mut(&mut self.client)
     }
@@ -378,7 +378,7 @@ impl Connection {
         bytes(&self.output) + bytes(&self.input) + self.rare().map_or(0, RareState::bytes)
     }
 
-    /// Bytes of the user name that its client has told, proved or not.
+    /// Bytes of the user name of its client, proved or not.
     pub(crate) fn name_bytes(&self) -> usize {
         self.user_name().map_or(0, |name| name.len())
     }
@@ -495,16 +495,16 @@ impl Connection {
         delivered
     }
 
-    /// Takes those whose delivery is to be told, out of `count` QoS 0 messages that leave now.
-    pub(crate) fn take_told(&mut self, count: u32) -> Vec<UnreportedDelivery> {
+    /// Takes the deliveries that are to be reported, out of `count` QoS 0 messages that leave now.
+    pub(crate) fn take_unreported_deliveries(&mut self, count: u32) -> Vec<UnreportedDelivery> {
         let Some(output) = &mut self.output else {
             return Vec::new();
         };
-        let gone = output.to_be_told.iter_mut();
-        let gone = gone
-            .filter_map(|told| told.has_left(count).then_some(()))
+        let written = output.unreported_deliveries.iter_mut();
+        let written = written
+            .filter_map(|delivery| delivery.has_left(count).then_some(()))
             .count();
-        output.to_be_told.drain(..gone).collect()
+        output.unreported_deliveries.drain(..written).collect()
     }
 
     /// QoS 0 messages that leave with the next `count` bytes of the output.

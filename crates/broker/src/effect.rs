@@ -1,4 +1,4 @@
-//! What a shard asks of the one who drives it.
+//! Effects: what a shard asks of its driver.
 //!
 //! Effects are gathered during a tick and carried out at its end in this order: records go to the
 //! writer, batches to the other shards, then output is written. So no record stands before one
@@ -25,11 +25,11 @@ pub struct Effects {
     /// To be appended to the store in this order; the first has the number after the last one of
     /// the tick before. The shard counts along.
     pub records: Vec<Record>,
-    /// For each other shard what it is to be told, in order; indexed by shard number.
+    /// The batch for each other shard, in order; indexed by shard number.
     pub batches: Vec<Vec<ShardMessage>>,
     /// What the driver has to do with connections, in order.
     pub connections: Vec<ConnectionEffect>,
-    /// Clients who want to be let in, and who have to be known first.
+    /// Clients whose CONNECT needs an authentication first.
     pub authentications: Vec<Authentication>,
     /// Messages that the control plane looks at before they are routed.
     pub screenings: Vec<Screening>,
@@ -39,9 +39,10 @@ pub struct Effects {
     pub reports: Vec<Report>,
     /// Messages of queues that lie in the store and are wanted now.
     pub reads: Vec<QueueRead>,
-    /// Messages that were wanted and that the store could not read back, to be told to operators.
+    /// Messages that were requested and that the store could not read back, to be reported to
+    /// operators.
     pub lost: Vec<LostMessage>,
-    /// What parts are told, in order.
+    /// Events for parts, in order.
     pub parts: Vec<(PartId, PartEvent)>,
     /// Output that is added now is that of a message with many receivers.
     pub(crate) is_fanning_out: bool,
@@ -57,20 +58,20 @@ pub enum QueueOwner {
 }
 
 /// Messages that lie in the store are wanted in memory. Answered with
-/// [`Shard::messages_read`](crate::Shard::messages_read), whatever becomes of it.
+/// [`Shard::messages_read`](crate::Shard::messages_read), even if they cannot be read.
 #[derive(Debug, Clone)]
 pub struct QueueRead {
     /// The owner of the queue.
     pub owner: QueueOwner,
-    /// What of it they are.
+    /// Which messages of the queue they are.
     pub of: PageOf,
     /// Which messages, in the order in which they are to be sent.
     pub messages: Vec<MessageId>,
-    /// It matters who published them.
+    /// Whether the answer needs their publishers.
     pub with_publishers: bool,
 }
 
-/// What messages that lie in the store are to whom they are for.
+/// Which messages of the store are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageOf {
     /// The next ones of a queue.
@@ -85,7 +86,7 @@ pub enum PageOf {
 pub struct ReadPage {
     /// The owner of the queue.
     pub owner: QueueOwner,
-    /// As it was asked.
+    /// As in the request.
     pub of: PageOf,
     /// The messages.
     pub messages: Vec<ReadMessage>,
@@ -106,8 +107,8 @@ pub struct LostMessage {
 }
 
 impl Effects {
-    /// Something happened. Long names are cut here.
-    pub(crate) fn tell(&mut self, head: EventHead, event: Event) {
+    /// Reports an event. Long names are cut here.
+    pub(crate) fn notify(&mut self, head: EventHead, event: Event) {
         self.events.push(EventNotice::new(head, event));
     }
 
@@ -120,7 +121,7 @@ impl Effects {
         }
     }
 
-    /// Nothing is asked.
+    /// Whether there are no effects.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
             && self.batches.iter().all(Vec::is_empty)
@@ -141,15 +142,15 @@ pub enum ConnectionEffect {
     /// [`Shard::output`](crate::Shard::output) has bytes to write. At most once per connection
     /// and tick; after a partial write the driver goes on by itself when the socket is writable.
     Write(ConnectionId),
-    /// The same, of a message with more than a few receivers: after all who wait for something of
-    /// their own.
+    /// The same, of a message with more than a few receivers: after all clients that wait for
+    /// messages of their own.
     WriteInTurn(ConnectionId),
-    /// Read no more from this connection until told otherwise.
+    /// Stop reading from this connection until `Resume`.
     PauseReading(ConnectionId),
     /// Read again.
     ResumeReading(ConnectionId),
-    /// Write what is left, end the sending side, then tell
-    /// [`Shard::closed`](crate::Shard::closed). What still arrives is thrown away.
+    /// Write what is left, end the sending side, then call [`Shard::closed`](crate::Shard::closed).
+    /// What still arrives is thrown away.
     Close(ConnectionId),
     /// Drop the connection now; the shard has forgotten it already.
     Abort(ConnectionId),
@@ -181,7 +182,7 @@ impl ConnectionEffect {
     }
 }
 
-/// What one shard tells another.
+/// A message from one shard to another.
 #[derive(Debug, Clone)]
 pub enum ShardMessage {
     /// Memory is short: a client that holds much may be on a shard that has nothing to do.

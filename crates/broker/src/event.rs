@@ -1,7 +1,7 @@
-//! What a shard tells of by itself: events, for logs and feeds.
+//! Events that a shard reports by itself, for logs and feeds.
 //!
-//! Each refusal, disconnect, takeover and drop is an event that names what decided it.
-//! Client identifiers and topics are text from outside: those who print them escape them.
+//! Each refusal, disconnect, takeover and drop is an event that names what decided it. Client
+//! Identifiers and topics are text from outside: programs that print them must escape them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::event_head::EventHead;
 use crate::id::MessageId;
 use crate::limits::{ListenerPolicy, QueueFull};
 
-/// An event: who it is about, and what happened.
+/// An event: the client that it is about, and what happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventNotice {
     /// The client that it is about.
@@ -24,11 +24,11 @@ pub struct EventNotice {
     pub event: Event,
 }
 
-/// What happened. Who it is about stands in the [`EventHead`].
+/// What happened. The [`EventHead`] has the client that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A client has proved who it is. Whether its CONNECT is accepted or refused is told next,
-    /// unless it is connected already and has proved it anew.
+    /// A client has proved its identity. The next event is that its CONNECT was accepted or
+    /// refused, unless it is connected already and has authenticated again.
     Authenticated {
         /// The proof of its identity.
         proof: Proof,
@@ -46,22 +46,22 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
-    /// A client that was let in did not prove anew who it is; its connection ends.
+    /// A client that was accepted failed to re-authenticate; its connection ends.
     ReauthenticationRefused {
         /// With which reason code, as far as it was for its credentials.
         reason: ReasonCode,
         /// Why.
         why: Refusal,
     },
-    /// A device asked to be added by a provisioning key, by HTTP, and was not. Told by the node,
-    /// not by a shard. The Client Identifier is the id that it asked for.
+    /// A device asked to be added by a provisioning key, by HTTP, and was not. Reported by the
+    /// node, not by a shard. The Client Identifier is the id that it asked for.
     ProvisioningRefused {
         /// Why.
         why: Refusal,
-        /// The key that it has shown; none: that is none.
+        /// The key that it has shown; none: it is no valid key.
         key: Option<Box<ShownKey>>,
     },
-    /// A request of a device by HTTP was refused. Told by the node, not by a shard.
+    /// A request of a device by HTTP was refused. Reported by the node, not by a shard.
     RequestRefused {
         /// Why, with the method and path of the request.
         why: Refusal,
@@ -89,7 +89,8 @@ pub enum Event {
         /// [`PartRefusal::of`](crate::PartRefusal::of) for a part.
         refused: Option<ReasonCode>,
     },
-    /// A queue is at its bound: from now on messages are dropped. Told once until it was empty.
+    /// A queue is at its bound: from now on messages are dropped. Reported once until the queue was
+    /// empty.
     QueueFull {
         /// Messages that wait in it.
         messages: usize,
@@ -98,21 +99,21 @@ pub enum Event {
         /// The bound that it is at.
         limit: ReachedLimit,
     },
-    /// Messages for a client or a share group were dropped. Told of each reason at once, and again
-    /// every 10 seconds in which there are more.
+    /// Messages for a client or a share group were dropped. Reported for each reason at once, and
+    /// again every 10 seconds in which there are more.
     MessagesLost {
         /// The topic of the first of them; empty if that is not known.
         topic: Box<str>,
         /// Why.
         reason: DropReason,
-        /// How many they are since that was last told.
+        /// Number of messages since the last report.
         count: u64,
         /// The limit that they were dropped for, if it was one.
         limit: Option<ReachedLimit>,
         /// Why the session ended, of messages that were dropped with their session.
         ended: Option<RefusalCause>,
     },
-    /// A PUBLISH was refused; before MQTT 5 its client is not told.
+    /// A PUBLISH was refused. Clients before MQTT 5 get no error.
     PublishRefused {
         /// To which topic.
         topic: String,
@@ -121,8 +122,8 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
-    /// A client published faster than it may, and what was beyond that was dropped: QoS 0. Told of
-    /// a client once a second at most.
+    /// A client published faster than it may, and messages of QoS 0 beyond that were dropped.
+    /// Reported once a second per client at most.
     RateExceeded {
         /// To which topic the first of them was.
         topic: Box<str>,
@@ -131,15 +132,15 @@ pub enum Event {
         /// The rate that is permitted.
         limit: ReachedLimit,
     },
-    /// A client publishes faster than it may, and its messages wait. Told of a client at once, and
-    /// again each minute in which that is so.
+    /// A client publishes faster than it may, and its messages wait. Reported at once, and again
+    /// each minute in which that is so.
     PublishesDelayed {
-        /// How often a message has waited since that was last told.
+        /// How often a message has waited since the last report.
         count: u32,
         /// The rate that is permitted.
         limit: ReachedLimit,
     },
-    /// A connection is ended because its client has come again. Its end is told next.
+    /// A connection is ended because its client has connected again. The next event is its end.
     TakenOver {
         /// Where the new one is from.
         by: Option<(IpAddr, u16)>,
@@ -171,7 +172,7 @@ pub enum Event {
     Published(Box<PublishedMessage>),
     /// A message was delivered: QoS 0 written, PUBACK or PUBREC received.
     Delivered(Box<DeliveredMessage>),
-    /// A packet came or was written.
+    /// A packet was received or written.
     Packet {
         /// It was written to the client.
         is_out: bool,
@@ -184,7 +185,7 @@ pub enum Event {
         /// When, milliseconds since the Unix epoch.
         at_ms: u64,
     },
-    /// A device has sent nothing for longer than its type permits. Told by the node, not by a
+    /// A device has sent nothing for longer than its type permits. Reported by the node, not by a
     /// shard.
     DeviceInactive {
         /// When it sent its last message, milliseconds since the Unix epoch.
@@ -192,16 +193,16 @@ pub enum Event {
         /// After how many seconds without a message it is inactive.
         after_secs: u32,
     },
-    /// A device that was inactive has sent something. Told by the node, not by a shard.
+    /// A device that was inactive has sent something. Reported by the node, not by a shard.
     DeviceActive {
         /// When it sent its last message before that, milliseconds since the Unix epoch.
         last_message_ms: u64,
     },
-    /// An alarm was raised. Told by the node, not by a shard.
+    /// An alarm was raised. Reported by the node, not by a shard.
     AlarmRaised(Box<AlarmNotice>),
-    /// An alarm was acknowledged, shelved or cleared. Told by the node, not by a shard.
+    /// An alarm was acknowledged, shelved or cleared. Reported by the node, not by a shard.
     AlarmChanged(Box<AlarmNotice>),
-    /// Values of the twin of a device have changed. Told by the node, not by a shard.
+    /// Values of the twin of a device have changed. Reported by the node, not by a shard.
     TwinChanged {
         /// Which ones: `desired` or `reported`.
         side: &'static str,
@@ -255,7 +256,7 @@ pub struct PublishedMessage {
     pub at_ms: u64,
 }
 
-/// See [`Event::AlarmRaised`]. What it is about stands in the [`EventHead`].
+/// See [`Event::AlarmRaised`]. The [`EventHead`] has what it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlarmNotice {
     /// Number of the alarm.
@@ -266,7 +267,7 @@ pub struct AlarmNotice {
     pub severity: &'static str,
     /// Its state, as a word.
     pub state: &'static str,
-    /// What it says.
+    /// Its text.
     pub message: Box<str>,
     /// Hops of the event, as messages have them.
     pub hops: u8,

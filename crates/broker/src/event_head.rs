@@ -14,7 +14,7 @@ use crate::shortened::is_of_name;
 pub struct UserRef<'a> {
     /// The name.
     pub name: &'a str,
-    /// The client has proved to be that user; else it says so.
+    /// The client has proved to be that user. Otherwise it only claims so.
     pub is_proved: bool,
 }
 
@@ -44,16 +44,16 @@ pub struct EventHead {
     pub tenant: TenantId,
     /// Client Identifier, or the Topic Filter of a share group. Empty if that is not known.
     pub client_id: Arc<str>,
-    /// User; none: anonymous, or the event does not say it.
+    /// User; none: anonymous, or not in this event.
     pub user: Option<UserName>,
-    /// Address of the client; none on a Unix socket, or where the event does not say it.
+    /// Address of the client; none on a Unix socket, or where the event has none.
     pub address: Option<(IpAddr, u16)>,
     /// The Client Identifier was long, and is cut.
     pub(crate) is_cut: bool,
 }
 
 impl EventHead {
-    /// Head of an event that says no more than this.
+    /// Head of an event with no more than this.
     pub fn new(tenant: TenantId, client_id: impl Into<Arc<str>>) -> Self {
         Self {
             tenant,
@@ -104,7 +104,7 @@ impl EventHead {
         user.map(UserName::as_str)
     }
 
-    /// The user name, where the client only says so.
+    /// The user name, where the client only claims it.
     pub fn claimed(&self) -> Option<&str> {
         let user = self.user.as_ref().filter(|user| !user.is_proved());
         user.map(UserName::as_str)

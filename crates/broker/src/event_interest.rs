@@ -43,7 +43,7 @@ pub enum EventGroup {
     Delivered,
     /// Packets.
     Packet,
-    /// Lost events: no shard tells of them.
+    /// Lost events: no shard reports them.
     Gap,
 }
 

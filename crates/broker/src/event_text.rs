@@ -64,13 +64,13 @@ impl EventHead {
 }
 
 impl EventNotice {
-    /// An event as shards tell it. User Names, reasons and the Client Identifier of a refused
+    /// An event as shards report it. User Names, reasons and the Client Identifier of a refused
     /// client are cut. Other Client Identifiers stay whole, up to their limit: readers tell clients
     /// apart by them. Topics of refusals and drops were cut before.
     pub fn new(head: EventHead, event: Event) -> Self {
-        let mut told = Self { head, event };
-        told.shorten();
-        told
+        let mut notice = Self { head, event };
+        notice.shorten();
+        notice
     }
 
     fn shorten(&mut self) {
@@ -99,12 +99,12 @@ impl EventNotice {
         if !whole.into_iter().flatten().any(is_cut) {
             return Cow::Borrowed(self);
         }
-        let mut told = self.clone();
-        told.shorten_whole();
-        Cow::Owned(told)
+        let mut notice = self.clone();
+        notice.shorten_whole();
+        Cow::Owned(notice)
     }
 
-    /// The names that are not cut when an event is told.
+    /// The names that are not cut when an event is reported.
     fn whole_names(&self) -> [Option<&str>; 2] {
         let other = match &self.event {
             Event::Connected(_) => self.head.proved(),
@@ -141,7 +141,7 @@ impl EventNotice {
 }
 
 impl Event {
-    /// The topic, where it is not cut when the event is told.
+    /// The topic, where it is not cut when the event is reported.
     fn whole_topic(&self) -> Option<&str> {
         match self {
             Self::Subscribed { .. }
@@ -196,7 +196,7 @@ mod tests {
     use martlet_codec::ReasonCode;
     use martlet_permission::{RefusalCause, TenantId};
 
-    fn told(client_id: &str, user: UserName, event: Event) -> EventNotice {
+    fn notice(client_id: &str, user: UserName, event: Event) -> EventNotice {
         let head = EventHead::new(TenantId(0), client_id).with_user(Some(user));
         EventNotice::new(head, event)
     }
@@ -205,9 +205,9 @@ mod tests {
         let event = Event::Refused {
             will_topic: None,
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, detail.to_owned()),
+            why: Refusal::operators_only(RefusalCause::Forbidden, detail.to_owned()),
         };
-        told(client_id, UserName::Claimed(client_id.into()), event)
+        notice(client_id, UserName::Claimed(client_id.into()), event)
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
             why: RefusalCause::Goodbye.into(),
             will: None,
         };
-        let event = told(&forged, UserName::Proved(forged.as_str().into()), ended);
+        let event = notice(&forged, UserName::Proved(forged.as_str().into()), ended);
         assert!(event.head.is_of_client(&forged) && !event.head.is_of_client(&long));
         assert_eq!(event.head.whole_client_id(), Some(&*forged));
         let shown = event.shown().into_owned().head;
@@ -261,9 +261,9 @@ mod tests {
         let refused = Event::PublishRefused {
             topic: shortened(&long).into_owned(),
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, "no"),
+            why: Refusal::operators_only(RefusalCause::Forbidden, "no"),
         };
-        let event = told(&long, UserName::Proved(long.as_str().into()), refused);
+        let event = notice(&long, UserName::Proved(long.as_str().into()), refused);
         assert_eq!(
             *event.head.client_id, long,
             "other events of the client are told apart by it"

@@ -1,5 +1,5 @@
-//! Enhanced authentication: a client proves in several steps who it is, when it connects and again
-//! whenever it likes (MQTT 5 section 4.12).
+//! Enhanced authentication: a client proves its identity in several steps, when it connects and
+//! again whenever it likes (MQTT 5 section 4.12).
 //!
 //! The broker knows whose turn it is; the data mean something only to the authenticator. Its state
 //! between two steps is kept with the connection, so that it ends with it, and there is at most
@@ -14,7 +14,7 @@ use martlet_codec::{
 };
 use martlet_permission::{Identity, Limit, Refusal, RefusalCause};
 
-use crate::authentication::{Asker, Authenticated, Authentication, ExchangeState, Step};
+use crate::authentication::{Authenticated, Authentication, ExchangeState, LoginWaiter, Step};
 use crate::connect_request::ConnectingClient;
 use crate::connection::{Connection, Phase};
 use crate::event::Event;
@@ -110,22 +110,22 @@ impl Shard {
             let timer = Timer::ReauthenticationDeadline(id);
             exchange.deadline = Some(self.timers.wheel.arm(cx.now.mono_ms + timeout_ms, timer));
         }
-        self.ask_step(cx, index, step);
+        self.request_step(cx, index, step);
         Ok(())
     }
 
-    fn ask_step<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, step: Step) {
+    fn request_step<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, step: Step) {
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
         if connection.phase == Phase::Challenged {
             connection.phase = Phase::Authenticating;
         }
         let (listener, address) = (Arc::clone(connection.listener()), connection.address());
-        let (client_id, user_name, asker) = match connection.session() {
+        let (client_id, user_name, waiter) = match connection.session() {
             Some(session) => {
                 let user_name = connection.user_name().cloned();
                 let client_id = Arc::clone(&self.sessions.at(session).client_id);
-                (client_id, user_name, Asker::default())
+                (client_id, user_name, LoginWaiter::default())
             }
             None => {
                 let waiting = connection.lobby().and_then(|state| state.waiting.as_ref());
@@ -134,7 +134,7 @@ impl Shard {
                 };
                 let request = &waiting.request;
                 let client_id = Arc::clone(&request.client_id);
-                (client_id, request.user_name.clone(), waiting.asker())
+                (client_id, request.user_name.clone(), waiting.waiter())
             }
         };
         cx.effects.authentications.push(Authentication {
@@ -147,7 +147,7 @@ impl Shard {
             user_name,
             password: None,
             certificate: None,
-            asker,
+            waiter,
             step: Some(step),
         });
     }
@@ -223,7 +223,8 @@ impl Shard {
         Ok(())
     }
 
-    /// The answer to a step of a re-authentication. Until it succeeds the client is who it was.
+    /// The answer to a step of a re-authentication. Until it succeeds the client keeps its
+    /// identity.
     pub(crate) fn reauthenticated<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -244,9 +245,9 @@ impl Shard {
             }
             Authenticated::Accepted {
                 identity,
-                known,
+                last_revocation,
                 data,
-            } => self.proved_again(cx, id, identity, known, data.as_deref()),
+            } => self.proved_again(cx, id, identity, last_revocation, data.as_deref()),
             Authenticated::Refused { reason, why, .. } => {
                 self.report_not_proved(cx, id.index, reason, why);
                 // DISCONNECT has fewer reason codes than CONNACK [MQTT-3.14.2-1].
@@ -263,7 +264,7 @@ impl Shard {
         };
         if let Err(error) = result {
             // [MQTT-4.12.1-2]
-            let ending = Ending::told(error.reason, error.cause);
+            let ending = Ending::with_disconnect(error.reason, error.cause);
             self.end_connection(cx, id.index, ending);
         }
     }
@@ -273,7 +274,7 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
         identity: Identity,
-        known: u64,
+        last_revocation: u64,
         data: Option<&[u8]>,
     ) -> Result<(), PacketError> {
         let refused = |cause: RefusalCause| PacketError::of(ReasonCode::NotAuthorized, cause);
@@ -292,23 +293,27 @@ impl Shard {
         if !is_same || state.tenant != identity.tenant {
             return Err(refused(RefusalCause::ReauthenticatedAsOther));
         }
-        if let Some(reason) = self.lobby.authentications.revocation_of(&identity, known) {
+        if let Some(reason) = self
+            .lobby
+            .authentications
+            .revocation_of(&identity, last_revocation)
+        {
             return Err(refused(RefusalCause::Revoked(reason)));
         }
         let proved = (identity.user_name.clone(), identity.proof);
         let ended_wall_ms = end_of(self.sessions.at(session).permit.as_deref());
-        self.change_permit(session, Box::new(Permit::new(identity, known)));
+        self.change_permit(session, Box::new(Permit::new(identity, last_revocation)));
         let ends_wall_ms = end_of(self.sessions.at(session).permit.as_deref());
         if ends_wall_ms < ended_wall_ms {
             // Else a timer that is armed already looks at it.
             self.arm_identity_end(cx, id);
         }
-        if self.tells(session, Wants::CONNECTIONS)
+        if self.is_observed(session, Wants::CONNECTIONS)
             && let (Some(name), proof) = proved
         {
             let client_id = Arc::clone(&self.sessions.at(session).client_id);
             let client = (self.sessions.at(session).tenant, &client_id);
-            self.tell_authenticated(cx, id.index, client, (name, proof));
+            self.notify_authenticated(cx, id.index, client, (name, proof));
         }
         self.send_auth(cx, id.index, ReasonCode::Success, data)
     }
@@ -321,24 +326,24 @@ impl Shard {
         why: Refusal,
     ) {
         if self
-            .telling
+            .observers
             .wants
             .any(Wants::CONNECTIONS.and(Wants::CLIENTS))
             && let Some(session) = self.connections.at(index).session()
         {
             let event = Event::ReauthenticationRefused { reason, why };
-            cx.effects.tell(self.head_with_user(session), event);
+            cx.effects.notify(self.head_with_user(session), event);
         }
     }
 
-    /// The client has begun to prove anew who it is, and has not come to an end.
+    /// The client has begun a re-authentication and not finished it in time.
     pub(crate) fn check_reauthentication<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.get_mut(id);
         let Some(exchange) = connection.and_then(exchange_of) else {
             return;
         };
         exchange.deadline = None;
-        let ending = Ending::told(ReasonCode::NotAuthorized, Limit::AuthenticateTimeout);
+        let ending = Ending::with_disconnect(ReasonCode::NotAuthorized, Limit::AuthenticateTimeout);
         self.end_connection(cx, id.index, ending);
     }
 }

@@ -4,7 +4,7 @@
 //! [`WorkLimits::matches`](crate::WorkLimits) is *fanned out*: its receivers are gathered and
 //! served over several turns, in shares, while other clients go on. Its publisher waits meanwhile:
 //! of one publisher a message is routed here only when the one before it has reached everybody, so
-//! that the order of its messages is kept [MQTT-4.6.0-6]. A publisher of another shard is told to
+//! that the order of its messages is kept [MQTT-4.6.0-6]. A publisher of another shard is asked to
 //! wait.
 //!
 //! Between two turns anything may happen to the receivers. The walk over the topic index goes on at
@@ -71,9 +71,9 @@ impl Shard {
             self.settle(cx);
             if is_done {
                 self.report_routed(cx, &fan_out.current);
-                if fan_out.current.message.id().asks_for_receipts() {
+                if fan_out.current.message.id().wants_receipts() {
                     let message = fan_out.current.message.publication();
-                    self.tell_receivers(cx, &message, fan_out.receipts);
+                    self.report_receivers(cx, &message, fan_out.receipts);
                 }
                 let Some(next) = self.router.fan_outs.next_of(fan_out.publisher) else {
                     self.hold_publisher(cx, fan_out.publisher, false);
@@ -200,7 +200,7 @@ impl Shard {
             if left == 0 {
                 return ControlFlow::Break(());
             }
-            // From the end: who comes meanwhile is behind those, who takes the place of one that
+            // From the end: new subscribers are behind those; one that takes the place of one that
             // goes comes from there.
             let begin = list.len().saturating_sub(left);
             for subscriber in &list[begin..] {

@@ -62,7 +62,7 @@ impl MessageId {
     /// multiple of 256, and those of other messages are not. In the stores of earlier versions
     /// they may be; there the body of the message does not ask for receipts.
     #[inline]
-    pub fn asks_for_receipts(self) -> bool {
+    pub fn wants_receipts(self) -> bool {
         is_kept_for_receipts(self.0)
     }
 }
@@ -85,7 +85,7 @@ impl fmt::Display for MessageId {
 }
 
 /// Where a shard's counters begin in run number `start` of the node. There is room for 2^36 names
-/// before those of the next run begin; who counts runs takes that into account.
+/// before those of the next run begin; code that counts runs takes that into account.
 pub fn first_number(start: u32) -> u64 {
     u64::from(start) << START_SHIFT
 }

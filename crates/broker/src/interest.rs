@@ -137,7 +137,7 @@ impl Interest {
         }
     }
 
-    /// `shard` wants a tenant's `filter` as strongly as `class` says, from now on; with
+    /// Sets how strongly `shard` wants a tenant's `filter`: by this `class`; with
     /// [`InterestClass::NONE`] no longer. Answers the epoch it raised and its new value.
     pub fn set(
         &mut self,
@@ -176,36 +176,36 @@ impl Interest {
 
     /// The shards that want a tenant's Topic Name `topic`. Where more filters match than are looked
     /// at, all count as wanting it, durably: a shard that does not finds that out itself.
-    pub fn wanted(&self, tenant: TenantId, topic: &str) -> InterestedShards {
-        self.wanted_in_steps(tenant, topic).0
+    pub fn interested_shards(&self, tenant: TenantId, topic: &str) -> InterestedShards {
+        self.interested_shards_in_steps(tenant, topic).0
     }
 
     /// The same, and how many nodes of the index were looked at.
-    pub(crate) fn wanted_in_steps(
+    pub(crate) fn interested_shards_in_steps(
         &self,
         tenant: TenantId,
         topic: &str,
     ) -> (InterestedShards, usize) {
-        let mut wanted = InterestedShards::default();
+        let mut interested_shards = InterestedShards::default();
         let (steps, end) =
             self.tree
                 .matches_shared(tenant, topic, FILTERS_LOOKED_AT, |_, wants| {
                     for &(shard, class) in wants.list() {
-                        wanted.shards |= 1 << shard.0;
-                        wanted.class = wanted.class.and(class);
+                        interested_shards.shards |= 1 << shard.0;
+                        interested_shards.class = interested_shards.class.and(class);
                     }
                     ControlFlow::Continue(())
                 });
         if end.is_break() {
-            wanted.shards |= self.shards;
-            wanted.class = wanted.class.and(InterestClass::LIVE);
-            wanted.class = wanted.class.and(InterestClass::DURABLE);
-            wanted.class = wanted.class.and(InterestClass::NARROW);
+            interested_shards.shards |= self.shards;
+            interested_shards.class = interested_shards.class.and(InterestClass::LIVE);
+            interested_shards.class = interested_shards.class.and(InterestClass::DURABLE);
+            interested_shards.class = interested_shards.class.and(InterestClass::NARROW);
             if self.keeps_qos0 {
-                wanted.class = wanted.class.and(InterestClass::KEEPS_QOS0);
+                interested_shards.class = interested_shards.class.and(InterestClass::KEEPS_QOS0);
             }
         }
-        (wanted, steps)
+        (interested_shards, steps)
     }
 
     /// The epochs, for an implementation of [`Node`](crate::Node) that publishes them.
@@ -222,7 +222,7 @@ impl Interest {
 /// Buckets of epochs per level; a power of two.
 pub const EPOCH_BUCKETS: usize = 512;
 
-/// Counters that say which part of an index has changed.
+/// Counters of changes, one for each part of an index.
 #[derive(Debug)]
 pub struct Epochs {
     /// Epoch of the common tenant's filters that begin with a wildcard.
@@ -348,16 +348,19 @@ mod tests {
     fn a_change_raises_only_the_epochs_of_topics_it_can_match() {
         let mut epochs = Epochs::default();
         let of = |tenant, topic| EpochKey::of(TenantId(tenant), topic);
-        let (here, there) = (of(0, "devices/1/up"), of(0, "devices/2/up"));
+        let (at_first, at_second) = (of(0, "devices/1/up"), of(0, "devices/2/up"));
         let elsewhere = of(4, "devices/1/up");
-        assert_ne!(here, there);
-        let before = [here, there, elsewhere].map(|key| epochs.at(key));
+        assert_ne!(at_first, at_second);
+        let before = [at_first, at_second, elsewhere].map(|key| epochs.at(key));
         epochs.raise(TenantId(0), "devices/1/+");
-        assert_ne!(epochs.at(here), before[0]);
-        assert_eq!([there, elsewhere].map(|key| epochs.at(key)), before[1..]);
-        let before = [here, there, elsewhere].map(|key| epochs.at(key));
+        assert_ne!(epochs.at(at_first), before[0]);
+        assert_eq!(
+            [at_second, elsewhere].map(|key| epochs.at(key)),
+            before[1..]
+        );
+        let before = [at_first, at_second, elsewhere].map(|key| epochs.at(key));
         epochs.raise(TenantId(4), "#");
-        assert_eq!([here, there].map(|key| epochs.at(key)), before[..2]);
+        assert_eq!([at_first, at_second].map(|key| epochs.at(key)), before[..2]);
         assert_ne!(epochs.at(elsewhere), before[2]);
     }
 
@@ -365,8 +368,11 @@ mod tests {
     fn who_wants_all_topics_is_told_from_who_wants_some() {
         let mut interest = Interest::new(7);
         let is_narrow = |interest: &Interest| {
-            let wanted = interest.wanted(TenantId(0), "a/b");
-            (wanted.shards, wanted.class.has(InterestClass::NARROW))
+            let interested_shards = interest.interested_shards(TenantId(0), "a/b");
+            (
+                interested_shards.shards,
+                interested_shards.class.has(InterestClass::NARROW),
+            )
         };
         let mut set = |shard, filter, class| {
             interest.set(ShardId(shard), TenantId(0), filter, class);

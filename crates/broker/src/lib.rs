@@ -12,13 +12,13 @@
 //! * `effect`, `command`, `event`: the three closed lists: requests to the reactor, orders of
 //!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
 //! * `message`: the Application Message; `connect_request`, `guest`: a client on its way in;
-//!   `authentication`: the question who a client is
+//!   `authentication`: requests to authenticate clients
 //! * `screening`: a request to check a message before it is routed, and the answer
-//! * `part::interface`, `share::message`, `share::ticket`: what parts and share groups are told
+//! * `part::interface`, `share::message`, `share::ticket`: events for parts and share groups
 //! * `counted_address`: an address as limits count it
 //! * `connected_client`: a client as its connection, messages and events know it
-//! * `event_head`: who an event is about; `event_kind`: the closed list of kinds; `event_interest`:
-//!   which are wanted; `event_text`: their names, cut; `shortened`: names cut
+//! * `event_head`: the client of an event; `event_kind`: the closed list of kinds;
+//!   `event_interest`: which are wanted; `event_text`: their names, cut; `shortened`: names cut
 //! * the crate `permission`: who a client is, what it may do, why it was refused
 //! * `limits`, `counters`, `timer`, `work`: what bounds, counts and times it all
 //! * `id`, `lane_name`, `hash`, `time`, `gauge`, `flags`: names, times and bytes that are counted
@@ -33,23 +33,24 @@
 //! * `session`: Session State: `inbound` (what a client publishes), `outbound`, `in_flight`,
 //!   `sending`, `acknowledge` (what it is sent), `queue`, `packet_ids`
 //! * `part`: what consumes messages inside the process, a session without a Network Connection
-//! * `subscribe`, `topic_tree`, `interest`, `route`, `routing`: who wants a topic; `outgoing`: its
-//!   packets; `fan_out`: a message for more receivers than one turn can serve
+//! * `subscribe`, `topic_tree`, `interest`, `route`, `routing`: subscribers of a topic; `outgoing`:
+//!   its packets; `fan_out`: a message for more receivers than one turn can serve
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `operate`: commands that take several turns; `restore`: bringing a shard back
 //! * `screen`: messages that the control plane looks at before they are routed
 //! * `review`: new rules and revocations, applied to all sessions over turns
-//! * `tell`: which events are made, and for which observers
+//! * `notify`: which events are reported, and to which observers
 //! * `user_sessions`: how many sessions a user has
-//! * `heard`: which devices have published
-//! * `recent_topics`: what is remembered of some topics; `unmatched`: those of messages that nobody
-//!   was subscribed to; `retained_ends`: those whose retained message was taken away
+//! * `active_devices`: which devices have published
+//! * `recent_topics`: what is remembered of some topics; `unmatched`: topics of messages that
+//!   nobody was subscribed to; `retained_ends`: those whose retained message was taken away
 //! * `rate`, `losses`: messages beyond a rate, and messages lost
 //! * `memory`, `memory_account`, `memory_use`, `pressure`: what memory is used for, and relief when
 //!   it is short
 //! * `arena`, `place_table`, `split_map`: tables; `leftovers`: what is left in a shard, for tests
 #![forbid(unsafe_code)]
 
+mod active_devices;
 mod arena;
 mod authenticate;
 mod authentication;
@@ -72,7 +73,6 @@ mod flags;
 mod gauge;
 mod guest;
 mod hash;
-mod heard;
 mod id;
 mod interest;
 mod lane_name;
@@ -86,6 +86,7 @@ mod memory_account;
 mod memory_use;
 mod message;
 mod node;
+mod notify;
 mod operate;
 mod outgoing;
 mod part;
@@ -110,7 +111,6 @@ mod share;
 mod shortened;
 mod split_map;
 mod subscribe;
-mod tell;
 mod time;
 mod timer;
 mod topic_tree;
@@ -123,7 +123,7 @@ use martlet_fault as fault;
 
 pub use arena::Arena;
 pub use authentication::{
-    Asker, Authenticated, Authentication, Claim, ExchangeState, Password, Step,
+    Authenticated, Authentication, Claim, ExchangeState, LoginWaiter, Password, Step,
 };
 pub use command::{
     ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
@@ -182,8 +182,8 @@ pub use record::{
     SessionOwner, SessionRecord, StoredWill, SubscriptionRecord,
 };
 pub use report::{
-    Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
-    GroupDetail, HeardDevices, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
+    ActiveDevices, Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome,
+    DeliveryState, GroupDetail, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
     RetainedAtSubscribe, RetainedEnd, RetainedEnded, RetainedInfo, RetainedPage, SessionRules,
     SubscriptionInfo, SubscriptionPage, TopicUse, UnmatchedTopic, WillInfo,
 };
@@ -195,7 +195,7 @@ pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::message::{Member, MemberReceipt, Reads, RulesVersion, ShareMessage};
 pub use share::ticket::{GroupAddress, GroupId, ShareOutcome, ShareTicket};
 pub use shortened::{
-    NAME_BYTES_MAX, WHY_BYTES_MAX, is_asked_for, is_of_name, is_shortened, shortened,
+    NAME_BYTES_MAX, WHY_BYTES_MAX, is_of_name, is_shortened, matches_shown, shortened,
 };
 pub use time::Now;
 pub use user_sessions::UserSessions;

@@ -264,8 +264,8 @@ impl Limits {
     }
 
     /// The Keep Alive in force for a client that asks for this one, seconds.
-    // The ceiling also holds for clients that want none or, before v5, cannot be told.
-    // Without a ceiling it is the client's own [MQTT-3.2.2-22].
+    // The ceiling also applies to clients that ask for none, and to clients before v5, which cannot
+    // get it. Without a ceiling it is the client's own [MQTT-3.2.2-22].
     pub(crate) fn keep_alive_in_force(&self, requested_secs: u16) -> u16 {
         match self.keep_alive_max_secs {
             0 => requested_secs,

@@ -14,7 +14,7 @@ use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
 use martlet_permission::{IS_NODE, Limit, Refusal, RefusalCause, TenantId};
 
 use crate::authentication::{Password, Step};
-use crate::connect_request::{ConnectRequest, ConnectingClient, Login, asked_expiry_secs};
+use crate::connect_request::{ConnectRequest, ConnectingClient, Login, requested_expiry_secs};
 use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
 use crate::effect::ConnectionEffect;
@@ -35,7 +35,7 @@ struct BadConnect {
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
     cause: RefusalCause,
-    /// The Client Identifier and the User Name that it came with, as far as they can be told.
+    /// The Client Identifier and the User Name of the CONNECT, as far as they can be read.
     client_id: Option<Arc<str>>,
     claims: Option<Arc<str>>,
 }
@@ -45,7 +45,7 @@ struct RefusedClient<'a> {
     version: Option<ProtocolVersion>,
     /// The client, if nothing is wrong with its CONNECT.
     client: Option<&'a ConnectingClient>,
-    /// Else the Client Identifier and the User Name in it, as far as they can be told.
+    /// Else the Client Identifier and the User Name in it, as far as they can be read.
     client_id: Option<Arc<str>>,
     claims: Option<Arc<str>>,
 }
@@ -82,7 +82,7 @@ impl Shard {
         found.is_some_and(|found| found.phase == Phase::Lobby)
     }
 
-    /// A proxy says where a connection in the lobby comes from.
+    /// A proxy has sent the address of the client of a connection in the lobby.
     pub fn comes_from(&mut self, id: ConnectionId, address: (IpAddr, u16)) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.phase == Phase::Lobby
@@ -106,20 +106,20 @@ impl Shard {
         let (request, password, step) = match self.check_connect(cx, index, flags, body) {
             Ok(checked) => checked,
             Err(bad) => {
-                let said = RefusedClient {
+                let refused_client = RefusedClient {
                     version: bad.version,
                     client: None,
                     client_id: bad.client_id,
                     claims: bad.claims,
                 };
-                self.refuse_as(cx, index, said, bad.reason, bad.cause.into());
+                self.refuse_as(cx, index, refused_client, bad.reason, bad.cause.into());
                 return Admission::Here;
             }
         };
         let listener = self.connections.at(index).listener();
         if listener.authenticate || self.lobby.authentications.checks_bans && listener.own.is_none()
         {
-            self.ask_who(cx, index, request, password, step);
+            self.request_authentication(cx, index, request, password, step);
             return Admission::Here;
         }
         let login = self.claimed_login(index, &request);
@@ -132,7 +132,7 @@ impl Shard {
         Login::claimed(tenant.unwrap_or(TenantId(0)), request.user_name.clone())
     }
 
-    /// Nothing is known against the client: it goes to the shard that owns its session.
+    /// Admits the client: it goes to the shard that owns its session.
     pub(crate) fn let_in<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -172,7 +172,7 @@ impl Shard {
         state.map_or([0; 16], |state| state.entropy)
     }
 
-    /// What fails here ends the connection [MQTT-3.1.4-2], [MQTT-3.1.3-8].
+    /// Checks a CONNECT. An error ends the connection [MQTT-3.1.4-2], [MQTT-3.1.3-8].
     fn check_connect<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -197,7 +197,7 @@ impl Shard {
             version: Some(version),
             reason,
             cause,
-            // The User Name says in which tenant the Client Identifier is.
+            // The User Name decides in which tenant the Client Identifier is.
             client_id: match connect.user_name {
                 None => claimed_id(connect.client_id, id_bytes),
                 Some(_) => None,
@@ -384,7 +384,7 @@ impl Shard {
                 .will
                 .as_ref()
                 .map(|will| Arc::new(StoredWill::new(will, delay_max_secs))),
-            session_expiry_secs: asked_expiry_secs(connect),
+            session_expiry_secs: requested_expiry_secs(connect),
             receive_maximum: properties
                 .receive_maximum
                 .map_or(u16::MAX, |maximum| maximum.get()),
@@ -393,7 +393,7 @@ impl Shard {
                 .map_or(u32::MAX, |size| size.get()),
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             response_information: properties.request_response_information.unwrap_or(false),
-            asks_for_node: properties
+            is_bridge: properties
                 .user_properties
                 .iter()
                 .any(|(name, _)| name == IS_NODE),
@@ -415,13 +415,13 @@ impl Shard {
         reason: ReasonCode,
         why: impl Into<Refusal>,
     ) {
-        let said = RefusedClient {
+        let refused_client = RefusedClient {
             version,
             client: None,
             client_id: None,
             claims: None,
         };
-        self.refuse_as(cx, index, said, reason, why.into());
+        self.refuse_as(cx, index, refused_client, reason, why.into());
     }
 
     /// The CONNECT of this connection has waited for the store for too long.
@@ -430,7 +430,7 @@ impl Shard {
         let limit = self.store.limit();
         let input = self.connections.at(index).input.as_ref();
         let connect = input.and_then(|input| connect_at(&input.bytes));
-        let said = RefusedClient {
+        let refused_client = RefusedClient {
             version: connect.as_ref().map(|connect| connect.version),
             client: None,
             client_id: connect
@@ -439,10 +439,16 @@ impl Shard {
                 .and_then(|connect| claimed_id(connect.client_id, id_bytes)),
             claims: connect.and_then(|connect| claim(connect.user_name)),
         };
-        self.refuse_as(cx, index, said, ReasonCode::ServerUnavailable, limit.into());
+        self.refuse_as(
+            cx,
+            index,
+            refused_client,
+            ReasonCode::ServerUnavailable,
+            limit.into(),
+        );
     }
 
-    /// The same, of a client that has said who it is.
+    /// The same, of a client that has named its user.
     pub(crate) fn refuse_client<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -451,13 +457,13 @@ impl Shard {
         reason: ReasonCode,
         why: impl Into<Refusal>,
     ) {
-        let said = RefusedClient {
+        let refused_client = RefusedClient {
             version: Some(client.request.version),
             client: Some(client),
             client_id: None,
             claims: None,
         };
-        self.refuse_as(cx, index, said, reason, why.into());
+        self.refuse_as(cx, index, refused_client, reason, why.into());
     }
 
     /// Writes a CONNACK that refuses the client [MQTT-3.2.2-6], [MQTT-3.2.2-8]; without the Reason
@@ -492,7 +498,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        said: RefusedClient<'_>,
+        refused_client: RefusedClient<'_>,
         reason: ReasonCode,
         why: Refusal,
     ) {
@@ -501,7 +507,7 @@ impl Shard {
             client,
             client_id,
             claims,
-        } = said;
+        } = refused_client;
         self.counters.connects_refused += 1;
         let id = self.connections.id_of(index);
         let address = self.connections.at(index).address();
@@ -541,9 +547,9 @@ impl Shard {
         let claimed = client_id.map(|client_id| (own.unwrap_or(TenantId(0)), client_id));
         let name = client.map(|client| (client.login.tenant, client.client_id()));
         let name = name.or(claimed.as_ref().map(|(tenant, id)| (*tenant, &**id)));
-        if self.tells_of_refused(name, address.map(|(ip, _)| ip)) {
+        if self.is_refusal_observed(name, address.map(|(ip, _)| ip)) {
             let why = match why.limit() {
-                // With its value, unless who refused it has said that.
+                // With its value, unless the refusal has it already.
                 Some(limit) if !why.has_detail() => self.refusal(index, limit.into()),
                 _ => why,
             };
@@ -552,7 +558,7 @@ impl Shard {
                 && let Some(name) = permit.identity.user_name.clone()
             {
                 let client = (login.tenant, &request.client_id);
-                self.tell_authenticated(cx, index, client, (name, permit.identity.proof));
+                self.notify_authenticated(cx, index, client, (name, permit.identity.proof));
             }
             let head = match client {
                 Some(ConnectingClient { request, login, .. }) => {
@@ -563,7 +569,7 @@ impl Shard {
                 }),
             };
             let user = client.and_then(ConnectingClient::user);
-            cx.effects.tell(
+            cx.effects.notify(
                 head.with_user(user.or(claims.map(UserName::Claimed)))
                     .with_address(address),
                 Event::Refused {

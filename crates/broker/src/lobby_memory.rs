@@ -68,8 +68,8 @@ impl Shard {
         self.memory.layers -= bytes as usize;
     }
 
-    /// Refuses those who hold most while the lobby holds more than its part: one at least, and more
-    /// while the turn lasts. Answers whether there were any.
+    /// Refuses the clients that hold most while the lobby holds more than its part: one at least,
+    /// and more while the turn lasts. Answers whether there were any.
     pub(crate) fn relieve_lobby<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> bool {
         let mut any = false;
         while self.lobby.memory.is_over()

@@ -1,10 +1,10 @@
-//! Messages that sessions and share groups did not get: what is counted of each of them, and the
-//! events that tell operators of it.
+//! Messages that sessions and share groups did not get: the counters of each of them, and the
+//! events for operators.
 //!
-//! An operator learns of each client that lost messages, and why, without switching anything on,
-//! and however many are lost: [`Event::MessagesLost`] is told of a client and reason at once, and
-//! then every 10 seconds with the number of messages that were dropped meanwhile. Events of single
-//! drops are for those who ask for them.
+//! Operators see each client that lost messages, and why, without switching anything on, and
+//! however many are lost. [`Event::MessagesLost`] is reported for a client and reason at once, and
+//! then every 10 seconds with the number of messages dropped since. Events of single drops are
+//! reported only on request.
 
 pub(crate) mod lost;
 
@@ -22,27 +22,30 @@ use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
 use crate::work::LOSS;
 
-/// Losses that are told in one turn.
-const TOLD_PER_TURN: usize = 64;
+/// Loss events that are reported in one turn.
+const NOTICES_PER_TURN: usize = 64;
 
 impl Shard {
-    /// Tells that a session lost messages, unless that was told a short time ago: then more is
-    /// told later. They are counted already. `topic` is that of the first of them, or empty.
-    pub(crate) fn tell_losses<N: Node>(
+    /// Reports that a session lost messages. If that was reported a short time ago, further losses
+    /// are reported later. The messages are counted already. `topic` is that of the first of them,
+    /// or empty.
+    pub(crate) fn notify_losses<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
         reason: DropReason,
         topic: &str,
     ) {
-        if LossNotice::of(reason) != LossNotice::AtEnd && self.tells(index, Wants::CONNECTIONS) {
+        if LossNotice::of(reason) != LossNotice::AtEnd
+            && self.is_observed(index, Wants::CONNECTIONS)
+        {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
-            self.tell_losses_of(cx, owner, reason, topic);
+            self.notify_losses_of(cx, owner, reason, topic);
         }
     }
 
     /// The same for a session or a share group.
-    pub(crate) fn tell_losses_of<N: Node>(
+    pub(crate) fn notify_losses_of<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         owner: QueueOwner,
@@ -54,14 +57,14 @@ impl Shard {
         }
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.begin(reason)) {
-            self.tell_untold(cx, owner, (reason, None), topic);
-            self.tell_again(cx.now.mono_ms, owner, reason);
+            self.notify_unreported(cx, owner, (reason, None), topic);
+            self.schedule_next_notice(cx.now.mono_ms, owner, reason);
         }
     }
 
-    /// That a queue is full is reported elsewhere: how many messages it loses is told later, with
-    /// the bound that it is at now.
-    pub(crate) fn tell_queue_losses_later<N: Node>(
+    /// Schedules the report of how many messages a full queue loses, with the bound that it is at
+    /// now. Another event reports that the queue is full.
+    pub(crate) fn notify_queue_losses_later<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
         owner: QueueOwner,
@@ -73,62 +76,64 @@ impl Shard {
         };
         losses.queue_limit = Some(limit);
         if losses.begin(reason) {
-            self.tell_again(cx.now.mono_ms, owner, reason);
+            self.schedule_next_notice(cx.now.mono_ms, owner, reason);
         }
     }
 
-    /// Messages of a connection that is forgotten were in its output: told at the next turn.
-    pub(crate) fn tell_losses_soon(&mut self, index: u32, reason: DropReason) {
-        if self.tells(index, Wants::CONNECTIONS) {
+    /// Schedules the report of messages that were in the output of a closed connection, for the
+    /// next turn.
+    pub(crate) fn notify_losses_soon(&mut self, index: u32, reason: DropReason) {
+        if self.is_observed(index, Wants::CONNECTIONS) {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
             let losses = self.losses_of(owner);
             if losses.is_some_and(|losses| losses.begin(reason)) {
-                self.timers.tell_losses_at(0, owner, reason);
+                self.timers.schedule_loss_notice(0, owner, reason);
             }
         }
     }
 
-    /// A client is back: what it has missed is told, if more was lost than was told.
-    pub(crate) fn tell_losses_while_away<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    /// A client has reconnected: reports the messages that it missed and that were not reported
+    /// yet.
+    pub(crate) fn notify_losses_while_away<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let reason = DropReason::ClientAway;
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.has_begun(reason)) {
-            self.tell_untold(cx, owner, (reason, None), "");
+            self.notify_unreported(cx, owner, (reason, None), "");
             if let Some(losses) = self.losses_of(owner) {
                 losses.end(reason);
             }
         }
     }
 
-    /// A session or a share group is over: what was lost and not told is told now. `ended` says why
-    /// the session ended.
-    pub(crate) fn tell_last_losses<N: Node>(
+    /// A session or a share group has ended: reports all losses that were not reported yet. `ended`
+    /// is the reason for which the session ended.
+    pub(crate) fn notify_last_losses<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         owner: QueueOwner,
         ended: Option<RefusalCause>,
     ) {
-        let tells = match owner {
-            QueueOwner::Session(id) => self.tells(id.index, Wants::CONNECTIONS),
-            QueueOwner::Group(_) => self.telling.wants.any(Wants::CONNECTIONS),
+        let is_observed = match owner {
+            QueueOwner::Session(id) => self.is_observed(id.index, Wants::CONNECTIONS),
+            QueueOwner::Group(_) => self.observers.wants.any(Wants::CONNECTIONS),
         };
-        if tells && self.losses_of(owner).is_some() {
+        if is_observed && self.losses_of(owner).is_some() {
             for reason in DropReason::ALL {
                 let ended = ended.filter(|_| *reason == DropReason::SessionEnded);
-                self.tell_untold(cx, owner, (*reason, ended), "");
+                self.notify_unreported(cx, owner, (*reason, ended), "");
             }
         }
     }
 
-    /// Tells of those whose time has come.
-    pub(crate) fn tell_due_losses<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        for _ in 0..TOLD_PER_TURN {
+    /// Reports the losses that are due.
+    pub(crate) fn notify_due_losses<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        for _ in 0..NOTICES_PER_TURN {
             let Some((owner, reason)) = self.timers.losses.take_due(cx.now.mono_ms) else {
                 break;
             };
-            match self.tell_untold(cx, owner, (reason, None), "") {
-                true => self.tell_again(cx.now.mono_ms, owner, reason),
+            match self.notify_unreported(cx, owner, (reason, None), "") {
+                true => self.schedule_next_notice(cx.now.mono_ms, owner, reason),
                 false => {
                     if let Some(losses) = self.losses_of(owner) {
                         losses.end(reason);
@@ -139,7 +144,7 @@ impl Shard {
         self.timers.await_losses();
     }
 
-    /// The share groups of this shard, of those with these Topic Filters.
+    /// Details of the share groups with these Topic Filters that are on this shard.
     pub(crate) fn group_details(&self, tenant: TenantId, filters: &[Box<str>]) -> Vec<GroupDetail> {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
@@ -158,9 +163,10 @@ impl Shard {
         found.collect()
     }
 
-    fn tell_again(&mut self, now_ms: u64, owner: QueueOwner, reason: DropReason) {
+    fn schedule_next_notice(&mut self, now_ms: u64, owner: QueueOwner, reason: DropReason) {
         if let LossNotice::Every(every_ms) = LossNotice::of(reason) {
-            self.timers.tell_losses_at(now_ms + every_ms, owner, reason);
+            self.timers
+                .schedule_loss_notice(now_ms + every_ms, owner, reason);
         }
     }
 
@@ -174,8 +180,8 @@ impl Shard {
         }
     }
 
-    /// Tells of messages that were not told yet; false if there are none.
-    fn tell_untold<N: Node>(
+    /// Reports lost messages that were not reported yet; false if there are none.
+    fn notify_unreported<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         owner: QueueOwner,
@@ -185,7 +191,7 @@ impl Shard {
         let Some(losses) = self.losses_of(owner) else {
             return false;
         };
-        let count = losses.take_untold(reason);
+        let count = losses.take_unreported(reason);
         if count == 0 {
             return false;
         }
@@ -209,12 +215,12 @@ impl Shard {
             limit: limit.map(|limit| self.reached(limit, None)),
             ended,
         };
-        cx.effects.tell(head, event);
+        cx.effects.notify(head, event);
         true
     }
 }
 
-/// The limit that messages are dropped at for a reason; that of a queue depends on the queue.
+/// The limit at which messages are dropped for a reason. The limit of a queue depends on the queue.
 pub(crate) fn limit_of(reason: DropReason) -> Option<Limit> {
     match reason {
         DropReason::OutputFull => Some(Limit::OutputBytes),

@@ -93,11 +93,11 @@ mod tests {
             self.left.set(self.left.get() + bytes);
         }
 
-        fn borrow_connection(&self, _: usize) -> bool {
+        fn borrow_connection_slot(&self, _: usize) -> bool {
             true
         }
 
-        fn return_connection(&self) {}
+        fn return_connection_slot(&self) {}
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::session::queue::Window;
 
 /// Turns between two counts of what waits to be used again, which changes slowly.
 const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
-/// Interval at which other shards are told that memory is short, milliseconds.
-const TOLD_EVERY_MS: u64 = 100;
+/// Interval at which other shards are notified that memory is short, milliseconds.
+const NOTICE_INTERVAL_MS: u64 = 100;
 /// Turns between two looks at what is kept, while enough memory is left.
 const TURNS_PER_NOTE: u32 = 8;
 /// Change of what is kept, in bytes, at which it is noted anew.
@@ -41,9 +41,9 @@ pub(crate) struct MemoryAccount {
     /// The node's memory, and whether it is short, for which the parts of lobby and routes were
     /// set.
     parts_of: (Option<usize>, bool),
-    /// When other shards were told last that memory is short, monotonic milliseconds.
-    told_ms: u64,
-    /// Bytes of what is kept, as the node was told last.
+    /// When other shards were last notified that memory is short, monotonic milliseconds.
+    notified_ms: u64,
+    /// Bytes of what is kept, as last reported to the node.
     kept_noted: usize,
     /// What may not grow, because what is kept takes too much of the node's memory.
     pub(crate) growth: Growth,
@@ -68,7 +68,7 @@ impl MemoryAccount {
             loan: MemoryLoan::default(),
             turns: 0,
             parts_of: (None, false),
-            told_ms: 0,
+            notified_ms: 0,
             kept_noted: 0,
             growth: Growth::default(),
             client_bytes_max: usize::MAX,
@@ -107,18 +107,18 @@ impl MemoryAccount {
         self.loan.settle(node, used + self.pools, keeps_no_spare);
     }
 
-    /// The node is to be told in this turn what is kept, if that has changed much.
+    /// Whether to report in this turn what is kept, if that has changed much.
     pub(crate) fn looks_at_kept(&self, is_watched: bool) -> bool {
         is_watched || self.turns.is_multiple_of(TURNS_PER_NOTE)
     }
 
-    /// These bytes are kept. Returns whether the node is to be told so.
+    /// Sets the bytes that are kept. Returns whether to report them to the node.
     pub(crate) fn notes_kept(&mut self, kept: usize, is_watched: bool) -> bool {
-        let is_told = is_watched || kept.abs_diff(self.kept_noted) >= KEPT_STEP;
-        if is_told {
+        let is_due = is_watched || kept.abs_diff(self.kept_noted) >= KEPT_STEP;
+        if is_due {
             self.kept_noted = kept;
         }
-        is_told
+        is_due
     }
 
     /// Whether parts of the memory are to be set anew.
@@ -127,13 +127,13 @@ impl MemoryAccount {
         core::mem::replace(&mut self.parts_of, parts_of) != parts_of
     }
 
-    /// Whether other shards are to be told now that memory is short.
-    pub(crate) fn tells_of_shortage(&mut self, now_ms: u64) -> bool {
-        let is_told = now_ms >= self.told_ms + TOLD_EVERY_MS;
-        if is_told {
-            self.told_ms = now_ms;
+    /// Whether to notify other shards now that memory is short.
+    pub(crate) fn is_shortage_notice_due(&mut self, now_ms: u64) -> bool {
+        let is_due = now_ms >= self.notified_ms + NOTICE_INTERVAL_MS;
+        if is_due {
+            self.notified_ms = now_ms;
         }
-        is_told
+        is_due
     }
 
     /// The same for what is added: with memory spent, what is in the store is not in memory as

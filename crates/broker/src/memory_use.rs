@@ -22,8 +22,8 @@ const CLIENTS_PARTS: usize = 28;
 const ALL_PARTS: usize = 30;
 /// The same for short Wills of clients that have sessions.
 const RESERVE_PARTS: usize = 31;
-/// Parts of the limit that are in use while it is nearly used up: also those who hold little give
-/// back then.
+/// Parts of the limit that are in use while it is nearly used up: clients that hold little also
+/// give back then.
 const NEARLY_USED_PARTS: usize = 30;
 /// A kind that takes less than this part of the limit, as a divisor, is small.
 const SMALL_KIND: usize = 16;
@@ -40,7 +40,7 @@ pub(crate) fn is_short(used: usize, limit: usize) -> bool {
     used > limit / 8 * SHORT_EIGHTHS
 }
 
-/// Less than a sixteenth is left: also those who hold little give back.
+/// Less than a sixteenth is left: clients that hold little also give back.
 pub(crate) fn is_nearly_used(used: usize, limit: usize) -> bool {
     used > limit / PARTS * NEARLY_USED_PARTS
 }

@@ -61,7 +61,7 @@ impl Publication<'_> {
         self.topic.len() + self.forwarded.len() + self.payload.len()
     }
 
-    /// Replaces what is in `text` by what it says.
+    /// Replaces `text` by the contents of the message.
     fn put_text(&self, text: &mut Vec<u8>) {
         text.clear();
         text.extend_from_slice(self.topic.as_bytes());
@@ -99,7 +99,7 @@ pub struct StoredMessage<'a> {
     pub hops: u8,
 }
 
-/// What a message says: Topic Name, forwarded properties and payload, one after the other.
+/// The contents of a message: Topic Name, forwarded properties and payload, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contents<'a> {
     text: &'a [u8],
@@ -390,7 +390,7 @@ impl Message {
         }
     }
 
-    /// Names the session that published it, as long as nobody else holds it.
+    /// Sets the session that published it, while the message has no other holder.
     pub(crate) fn set_publisher(&mut self, publisher: SessionAddress) {
         self.0.with_arc_mut(|arc| {
             if let Some(body) = PlainArc::get_mut(arc) {
@@ -410,7 +410,7 @@ impl Message {
     }
 }
 
-/// Makes the messages of a shard. Those that are not held any more are used again, so that in the
+/// Allocates the messages of a shard. Messages without a holder are used again, so that in the
 /// steady state no message is allocated.
 #[derive(Debug, Default)]
 pub(crate) struct Messages {

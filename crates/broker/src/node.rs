@@ -21,7 +21,7 @@ pub trait Node {
     /// Reads the node's interest index.
     fn interest<T>(&self, read: impl FnOnce(&Interest) -> T) -> T;
 
-    /// Changes the node's interest index: `shard` wants a tenant's `filter` as `class` says. The
+    /// Changes the node's interest index: `shard` wants a tenant's `filter` with this `class`. The
     /// implementation publishes the epoch that [`Interest::set`] raised before it lets others read.
     fn set_interest(&self, shard: ShardId, tenant: TenantId, filter: &str, class: InterestClass);
 
@@ -74,27 +74,27 @@ pub trait Node {
         let _ = (tenant, user_name);
     }
 
-    /// Borrows one of the node's `count_max` places for accepted connections; false when all are
-    /// taken.
-    fn borrow_connection(&self, count_max: usize) -> bool;
+    /// Borrows one of the node's `count_max` slots for accepted connections; false when all are in
+    /// use.
+    fn borrow_connection_slot(&self, count_max: usize) -> bool;
 
-    /// Gives a place back.
-    fn return_connection(&self);
+    /// Returns a slot.
+    fn return_connection_slot(&self);
 
-    /// Borrows one of the `count_max` places of this listener; false when all are taken. Where no
-    /// listener has a limit nothing is counted.
-    fn borrow_place(&self, listener: u16, count_max: u32) -> bool {
+    /// Borrows one of the `count_max` slots of this listener; false when all are in use. Without a
+    /// limit of any listener nothing is counted.
+    fn borrow_listener_slot(&self, listener: u16, count_max: u32) -> bool {
         let _ = (listener, count_max);
         true
     }
 
-    /// Gives it back.
-    fn return_place(&self, listener: u16) {
+    /// Returns it.
+    fn return_listener_slot(&self, listener: u16) {
         let _ = listener;
     }
 
-    /// Counts a CONNECT from there; false when it is beyond `count_max` in this minute. Where
-    /// addresses have no limit nothing is counted.
+    /// Counts a CONNECT from this address; false when it is beyond `count_max` in this minute.
+    /// Without a limit of addresses nothing is counted.
     fn counts_connect(&self, address: IpAddr, now_ms: u64, count_max: u32) -> bool {
         let _ = (address, now_ms, count_max);
         true
@@ -106,7 +106,7 @@ pub trait Node {
 pub struct MemoryPressure {
     /// Little is left: clients that hold much give back.
     pub is_short: bool,
-    /// Next to nothing is left: also those who hold little give back.
+    /// Memory is nearly used up: clients that hold little give back too.
     pub is_nearly_used: bool,
     /// Enough is used that shards note what uses it.
     pub is_watched: bool,

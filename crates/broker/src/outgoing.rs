@@ -16,7 +16,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) packet_id: Option<PacketId>,
     pub(crate) topic_alias: Option<NonZeroU16>,
     /// The alias is known to the receiver: the topic itself is left out.
-    pub(crate) topic_known: bool,
+    pub(crate) has_topic_alias: bool,
     pub(crate) subscription_ids: &'a [u32],
     pub(crate) expiry_secs: Option<u32>,
 }
@@ -55,7 +55,11 @@ impl<'a> Outgoing<'a> {
             dup: self.dup,
             qos: self.qos,
             retain: self.retain,
-            topic: if self.topic_known { b"" } else { parts.topic },
+            topic: if self.has_topic_alias {
+                b""
+            } else {
+                parts.topic
+            },
             packet_id: self.packet_id,
             topic_alias: self.topic_alias,
             message_expiry_secs: self.expiry_secs,

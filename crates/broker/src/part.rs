@@ -56,7 +56,7 @@ pub(crate) use recent::RecentEntries;
 pub use refusal::PartRefusal;
 
 impl Shard {
-    /// A part has something to say.
+    /// Handles a call of a part.
     pub fn part_call<N: Node>(&mut self, cx: &mut Cx<'_, N>, call: PartCall) {
         match call {
             PartCall::Attach(spec) => self.attach(cx, &spec),
@@ -135,7 +135,7 @@ impl Shard {
             packet_bytes_max: 0,
             topic_alias_maximum: 0,
             response_information: false,
-            asks_for_node: false,
+            is_bridge: false,
             problem_information: false,
             remaining_bytes: 0,
         };
@@ -144,7 +144,8 @@ impl Shard {
             login: Login {
                 tenant: spec.tenant,
                 user_name: principal.and_then(|one| one.identity.user_name.clone()),
-                permit: principal.map(|one| Box::new(Permit::new(one.identity.clone(), one.known))),
+                permit: principal
+                    .map(|one| Box::new(Permit::new(one.identity.clone(), one.last_revocation))),
                 data: None,
             },
             part: Some(Box::new(spec.clone())),
@@ -168,9 +169,10 @@ impl Shard {
             }
             return;
         }
-        let wanted = |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
+        let is_subscribed =
+            |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
         for filter in self.filters_of(session) {
-            if !wanted(&filter) && !fault::is(Fault::PartSubscriptionStays) {
+            if !is_subscribed(&filter) && !fault::is(Fault::PartSubscriptionStays) {
                 self.unsubscribe_one(cx, session, &filter);
             }
         }
@@ -201,7 +203,7 @@ impl Shard {
     }
 
     /// Its session and subscriptions are durable.
-    pub(crate) fn tell_attached<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+    pub(crate) fn notify_attached<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         if let Some(part) = self.parts.at(id) {
             let attached = PartEvent::Attached {
                 session_present: part.session_present,
@@ -211,7 +213,7 @@ impl Shard {
         }
         let session = self.connections.get(id).and_then(Connection::session);
         if let Some(session) = session {
-            self.tell_run(cx, session);
+            self.notify_run(cx, session);
             let session = self.sessions.id_of(session);
             self.tend_queue_of_part(cx, session);
         }
@@ -288,7 +290,7 @@ impl Shard {
     #[inline(never)]
     pub(crate) fn part_entry_queued(&mut self, session: u32) {
         let Some(connection) = self.sessions.at(session).connection() else {
-            // All that is in its queue is durable when it is told that it is attached.
+            // All that is in its queue is durable when it gets `Attached`.
             return;
         };
         let id = self.connections.id_of(connection);
@@ -298,7 +300,7 @@ impl Shard {
         }
     }
 
-    /// Whether a part may be told of the first entry of its queue at once.
+    /// Whether the first entry of the queue of a part may be delivered at once.
     #[cold]
     #[inline(never)]
     pub(crate) fn is_next_of_part_durable(&mut self, session: u32) -> bool {
@@ -361,7 +363,7 @@ impl Shard {
         self.pump(cx, session);
         self.sessions.at(session).outbound.rest();
         self.end_hold_if_room(cx, session);
-        self.tell_run(cx, session);
+        self.notify_run(cx, session);
     }
 
     fn put_off_delivery<N: Node>(
@@ -432,7 +434,7 @@ impl Shard {
         if ends && !fault::is(Fault::PartEndForgotten) {
             self.sessions.at(session).expiry_secs = 0;
         }
-        let ending = Ending::told(ReasonCode::Success, RefusalCause::Detached);
+        let ending = Ending::with_disconnect(ReasonCode::Success, RefusalCause::Detached);
         self.end_connection(cx, connection.index, ending);
     }
 
@@ -444,16 +446,16 @@ impl Shard {
 }
 
 /// Swaps the last two deliveries, if they are for the same part.
-fn swap_last(told: &mut [(PartId, PartEvent)]) {
+fn swap_last(events: &mut [(PartId, PartEvent)]) {
     if let [
         ..,
         (one, PartEvent::Delivery(_)),
         (other, PartEvent::Delivery(_)),
-    ] = told
+    ] = events
         && one == other
     {
-        let last = told.len() - 1;
-        told.swap(last - 1, last);
+        let last = events.len() - 1;
+        events.swap(last - 1, last);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::timer::Timer;
 const TOLD_MS: u64 = 1_000;
 
 /// Time in which it is reported once that messages of a client wait, in milliseconds.
-const DELAYS_TOLD_MS: u64 = 60_000;
+const DELAY_NOTICE_INTERVAL_MS: u64 = 60_000;
 
 /// Whether a packet is within the rate.
 pub(crate) enum Pace {
@@ -55,7 +55,7 @@ impl Shard {
     ) -> Result<Pace, PacketError> {
         let exceeded = self.settings.rate_exceeded;
         let connection = self.connections.at(id.index);
-        if connection.flags.transport_gone() {
+        if connection.flags.transport_closed() {
             // What is left is not waited for: what is beyond the rate is dropped.
             return Ok(Pace::Within);
         }
@@ -74,16 +74,16 @@ impl Shard {
             RateExceeded::Delay | RateExceeded::DropQos0 => {
                 if !core::mem::replace(&mut spent.is_awaited, true) {
                     self.timers.wheel.arm(due_ms, Timer::RateOver(id));
-                    self.tell_delay(cx, id.index);
+                    self.notify_delay(cx, id.index);
                 }
                 Ok(Pace::Later)
             }
         }
     }
 
-    /// A message waits: that is counted, and told once in a while.
+    /// A message waits: counts that, and reports it once in a while.
     #[cold]
-    fn tell_delay<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    fn notify_delay<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         self.counters.publishes_delayed += 1;
         let connection = self.connections.at(index);
         let (session, address) = (connection.session(), connection.address());
@@ -92,19 +92,19 @@ impl Shard {
             return;
         };
         spent.delayed += 1;
-        let told_ms = spent.delays_told_ms;
-        if told_ms.is_some_and(|told_ms| now_ms < told_ms + DELAYS_TOLD_MS) {
+        let notified_ms = spent.delays_notified_ms;
+        if notified_ms.is_some_and(|notified_ms| now_ms < notified_ms + DELAY_NOTICE_INTERVAL_MS) {
             return;
         }
-        spent.delays_told_ms = Some(now_ms);
+        spent.delays_notified_ms = Some(now_ms);
         let (count, limit) = (core::mem::take(&mut spent.delayed), spent.limit());
-        if self.tells(session, Wants::CONNECTIONS) {
+        if self.is_observed(session, Wants::CONNECTIONS) {
             let event = Event::PublishesDelayed {
                 count,
                 limit: self.reached(limit, None),
             };
             let head = self.head_with_user(session).with_address(address);
-            cx.effects.tell(head, event);
+            cx.effects.notify(head, event);
         }
     }
 
@@ -131,7 +131,7 @@ impl Shard {
         publish: &Publish<'_>,
     ) -> Result<bool, PacketError> {
         let connection = self.connections.at(index);
-        let is_leaving = connection.flags.transport_gone();
+        let is_leaving = connection.flags.transport_closed();
         let spent = connection.make_spent();
         let is_beyond = spent.due_ms(cx.now.mono_ms).is_some();
         if !is_beyond || publish.qos > QoS::AtMostOnce && !is_leaving {
@@ -140,13 +140,13 @@ impl Shard {
             return Ok(true);
         }
         self.check_publish_allowed(index, publish)?;
-        // What it says of aliases holds.
+        // Its Topic Alias is applied.
         let aliased = self.resolve_alias(index, publish)?;
         self.counters.publishes_received += 1;
         self.counters.publishes_refused += 1;
         self.counters.publishes_dropped += 1;
         if self
-            .telling
+            .observers
             .wants
             .any(Wants::CONNECTIONS.and(Wants::CLIENTS))
         {
@@ -164,8 +164,8 @@ impl Shard {
         Ok(false)
     }
 
-    /// Tells how many messages of a connection were dropped since that was last told.
-    pub(crate) fn tell_rate_drops<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    /// Reports how many messages of a connection were dropped since the last report.
+    pub(crate) fn notify_rate_drops<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let connection = self.connections.at(index);
         let (session, address) = (connection.session(), connection.address());
         let Some(spent) = connection.spent() else {
@@ -175,9 +175,9 @@ impl Shard {
         let limit = spent.limit();
         spent.dropped = 0;
         if let (1.., Some(session)) = (count, session)
-            && self.tells(session, Wants::CONNECTIONS)
+            && self.is_observed(session, Wants::CONNECTIONS)
         {
-            cx.effects.tell(
+            cx.effects.notify(
                 self.head_with_user(session).with_address(address),
                 Event::RateExceeded {
                     topic,

@@ -44,7 +44,7 @@ pub struct SessionOwner {
     pub realm: Realm,
     /// Its name; none is anonymous.
     pub user_name: Option<Arc<str>>,
-    /// Which of those who had the name; 0 is not known.
+    /// Which of the users that had the name; 0: not known.
     pub holder: u64,
     /// No other user may take the session over.
     pub bound: bool,

@@ -1,6 +1,6 @@
 //! What a shard answers to commands; each answer carries the command's `request`.
 //!
-//! Client identifiers and topics are text from outside: those who print them escape them.
+//! Client Identifiers and topics are text from outside: programs that print them must escape them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::message::MessageHead;
 pub struct Report {
     /// The command's.
     pub request: u64,
-    /// What it says.
+    /// Its contents.
     pub answer: Answer,
 }
 
-/// What an answer says; named like the [`Command`](crate::Command) that it answers.
+/// The contents of an answer, named like the [`Command`](crate::Command) that it answers.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// Counters and gauges of the shard.
@@ -41,12 +41,12 @@ pub enum Answer {
     SessionRules(Option<SessionRules>),
     /// Those of the share groups that are on this shard.
     GroupDetails(Vec<GroupDetail>),
-    /// Topics of messages that nobody was subscribed to.
+    /// Topics of messages without subscribers.
     Unmatched(Vec<UnmatchedTopic>),
     /// Retained messages that were taken away.
     RetainedEnded(Vec<RetainedEnded>),
     /// Devices that have published.
-    Heard(HeardDevices),
+    ActiveDevices(ActiveDevices),
     /// Result of each message, in order.
     Publish(Vec<Published>),
     /// Result of a deletion of retained messages.
@@ -107,12 +107,12 @@ pub enum DeleteOutcome {
 /// What came of a message that operators publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// As PUBACK would say; 0x10 for QoS 0 too.
+    /// The reason code of a PUBACK; 0x10 for QoS 0 too.
     pub reason: ReasonCode,
     /// The name of the message; none if it was refused.
     pub id: Option<MessageId>,
     /// Sessions and share groups of this shard that it was chosen for.
-    pub matched_here: u64,
+    pub matched_locally: u64,
     /// Lanes of parts among them, such as integrations that take all messages.
     pub lanes: u64,
     /// Number of other shards with receivers.
@@ -128,7 +128,7 @@ impl Published {
     /// Sessions and share groups of this shard, and other shards, that it was chosen for. Lanes are
     /// not counted: they answer no request.
     pub fn subscribers(&self) -> u64 {
-        self.matched_here.saturating_sub(self.lanes) + u64::from(self.other_shards)
+        self.matched_locally.saturating_sub(self.lanes) + u64::from(self.other_shards)
     }
 
     /// A part holds it back.
@@ -144,7 +144,7 @@ impl Published {
         Self {
             reason,
             id: None,
-            matched_here: 0,
+            matched_locally: 0,
             lanes: 0,
             other_shards: 0,
             recorded: false,
@@ -262,7 +262,7 @@ pub struct RetainedInfo {
     pub expires_in_secs: Option<u32>,
 }
 
-/// All that the shard knows of a session, but for what its messages say.
+/// All details of a session, without the contents of its messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientDetail {
     /// As in a page of clients.
@@ -302,8 +302,8 @@ pub struct ClientDetail {
     pub has_published: Option<bool>,
 }
 
-/// A topic to which messages were published that were not retained, while nobody was subscribed to
-/// it but who is subscribed to all topics, or on a shard none whom the rules permit to read it.
+/// A topic of messages that were not retained and had no receiver: only clients with a subscription
+/// to all topics were subscribed, or the rules forbade the subscribers of a shard to read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnmatchedTopic {
     /// Topic Name.
@@ -346,8 +346,8 @@ pub struct RetainedEnded {
     pub end: RetainedEnd,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Client Identifier of who cleared it, or had published what expired; none: an operator, or
-    /// it is not known.
+    /// Client Identifier of the client that cleared it, or that had published what expired; none:
+    /// an operator, or it is not known.
     pub client_id: Option<Arc<str>>,
 }
 
@@ -362,7 +362,7 @@ pub enum RetainedEnd {
 
 /// Devices that have published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeardDevices {
+pub struct ActiveDevices {
     /// Their tenants, and their ids there; in no particular order.
     pub devices: Vec<(TenantId, Arc<str>)>,
     /// There was no room for more of them.
@@ -436,7 +436,7 @@ pub struct QueuedMessage {
     pub retain: bool,
     /// What it counts for in limits: topic, properties, payload and overhead.
     pub bytes: usize,
-    /// What it says of itself; none if it lies in the store alone.
+    /// Its contents; none if it lies in the store alone.
     pub head: Option<MessageHead>,
 }
 
@@ -451,7 +451,7 @@ pub struct InFlightMessage {
     pub state: DeliveryState,
     /// QoS of the PUBLISH.
     pub qos: QoS,
-    /// What it says of itself; none if it is not in memory any more.
+    /// Its contents; none if it is not in memory any more.
     pub head: Option<MessageHead>,
     /// How long ago it was sent on this connection, milliseconds, to about a second; none: it was
     /// not. After 18 hours it begins anew.

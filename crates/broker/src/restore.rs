@@ -102,7 +102,7 @@ impl Shard {
             self.bound_restored_queue(cx, session, terms.queue);
         }
         self.replace_will(session, record.will.clone());
-        // What there was is there again, whatever the limit is now.
+        // What was stored is restored, even beyond the limit in force now.
         cx.node.borrow_session(usize::MAX);
         if let Some(owner) = owner.filter(|owner| owner.is_counted)
             && let Some(user_name) = &owner.user_name
@@ -118,12 +118,12 @@ impl Shard {
     fn arm_restored<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, record: &SessionRecord) {
         let id = self.sessions.id_of(session);
         let now = cx.now;
-        let gone_ms = record
+        let elapsed_ms = record
             .left_wall_ms
             .map_or(0, |left_ms| now.record_ms.saturating_sub(left_ms));
         let expiry_ms = u64::from(record.expiry_secs) * 1000;
         if !matches!(record.expiry_secs, 0 | u32::MAX) {
-            let mut left_ms = expiry_ms.saturating_sub(gone_ms);
+            let mut left_ms = expiry_ms.saturating_sub(elapsed_ms);
             let soonest_ms = expiry_ms.min(EXPIRY_AFTER_START_MS);
             let state = self.sessions.at(session);
             if left_ms < soonest_ms && !record.put_off {
@@ -141,7 +141,7 @@ impl Shard {
         if let Some(will) = &record.will {
             let grace_ms = u64::from(self.settings.limits.will_restart_secs) * 1000;
             let delay_ms = u64::from(will.delay_secs) * 1000;
-            let left_ms = delay_ms.min(expiry_ms).saturating_sub(gone_ms);
+            let left_ms = delay_ms.min(expiry_ms).saturating_sub(elapsed_ms);
             let due_ms = now.mono_ms + left_ms.max(grace_ms);
             let timer = self.timers.wheel.arm(due_ms, Timer::WillDelay(id));
             self.sessions.at(session).will_timer = Some(timer);

@@ -311,8 +311,8 @@ impl Retained {
         Some(before.id())
     }
 
-    /// The topic has a retained message, or had one not long ago.
-    pub fn knows(&self, tenant: TenantId, topic: &str) -> bool {
+    /// Whether the topic has a retained message, or had one a short time ago.
+    pub fn has_topic(&self, tenant: TenantId, topic: &str) -> bool {
         let topics = self.tenants.get(&tenant);
         topics.is_some_and(|topics| topics.contains(topic.as_bytes()))
     }
@@ -465,22 +465,22 @@ impl Retained {
             _ => Bound::Unbounded,
         };
         let mut last = None;
-        let mut gone = Vec::new();
+        let mut expired_messages = Vec::new();
         for entry in topics
             .range::<[u8], _>((from, Bound::Unbounded))
             .take(steps)
         {
             if entry.message.expired(now_ms) && !entry.is_cleared() {
-                gone.push(entry.message.clone());
+                expired_messages.push(entry.message.clone());
             }
             self.expiring.seen |= entry.message.expires_at_ms() != u64::MAX;
             last = Some(&entry.message);
-            if gone.len() >= EXPIRED_PER_SWEEP {
+            if expired_messages.len() >= EXPIRED_PER_SWEEP {
                 break;
             }
         }
         let last = last.map(|message| message.topic().into());
-        for message in gone {
+        for message in expired_messages {
             if let Some(entry) = topics.take(message.topic_bytes()) {
                 self.totals = self.totals.without(&entry.message);
                 ended.push(entry.message);
@@ -605,14 +605,14 @@ enum Step {
     End,
 }
 
-/// Compares a topic with a filter and tells where the next candidate is.
+/// Compares a topic with a filter, and returns where the next candidate is.
 fn compare(filter: &str, topic: &str) -> Step {
-    let mut wanted = filter.split('/');
+    let mut filter_levels = filter.split('/');
     // Offset in `topic` of the level that comes next; past the end when all are used up.
     let mut offset = 0;
     let mut seen_wildcard = false;
     loop {
-        let Some(level) = wanted.next() else {
+        let Some(level) = filter_levels.next() else {
             // The filter is used up: the topic has to be as well.
             return if offset > topic.len() {
                 Step::Matches

@@ -81,12 +81,12 @@ fn a_clearing_stands_until_no_older_record_can_follow() {
     assert_eq!(retained.clear(clearing(), 0), RetainedChange::Absent);
     retained.store(message("a", u64::MAX), None, 10, 1 << 20);
     retained.clear(clearing(), 0);
-    assert!(retained.knows(TenantId(0), "a"));
+    assert!(retained.has_topic(TenantId(0), "a"));
     let mut ended = Vec::new();
     retained.sweep_cleared(10, CLEARED_MS - 1, &mut ended);
-    assert!(ended.is_empty() && retained.knows(TenantId(0), "a"));
+    assert!(ended.is_empty() && retained.has_topic(TenantId(0), "a"));
     retained.sweep_cleared(10, CLEARED_MS, &mut ended);
-    assert!(ended.len() == 1 && !retained.knows(TenantId(0), "a"));
+    assert!(ended.len() == 1 && !retained.has_topic(TenantId(0), "a"));
 }
 
 #[test]
@@ -138,15 +138,15 @@ fn restoring_keeps_the_highest_revision_whatever_comes_first() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
         let mut retained = Retained::new();
         let all = [(&old, 1), (&cleared, 2), (&new, 3)];
-        let mut gone: Vec<_> = order
+        let mut removed: Vec<_> = order
             .iter()
             .filter_map(|&place: &usize| {
                 let (message, revision) = all[place];
                 retained.restore(message.clone(), None, revision, 0)
             })
             .collect();
-        gone.sort();
-        assert_eq!(gone, [old.id(), cleared.id()]);
+        removed.sort();
+        assert_eq!(removed, [old.id(), cleared.id()]);
         assert_eq!(read_all(&retained, "a", 1), ["a"]);
         assert_eq!(retained.len(), 1);
         assert_eq!(retained.revision(TenantId(0), "a"), Some(3));
@@ -207,7 +207,7 @@ fn sweeping_removes_what_has_expired_and_only_that() {
         }
     }
     assert_eq!(ended.len(), 2);
-    let known = ["a", "b", "c"].map(|topic| retained.knows(TenantId(0), topic));
+    let known = ["a", "b", "c"].map(|topic| retained.has_topic(TenantId(0), topic));
     assert_eq!(known, [false, true, false]);
     assert_eq!(retained.len(), 1);
 }

@@ -62,11 +62,12 @@ impl Shard {
             return false;
         }
         let Some(permit) = &mut state.permit else {
-            let is_asked = connection.is_some_and(|connection| self.review_listener(connection));
-            if is_asked && has_groups {
+            let is_requested =
+                connection.is_some_and(|connection| self.review_listener(connection));
+            if is_requested && has_groups {
                 self.groups.reads_changed.push(self.sessions.id_of(session));
             }
-            return is_asked;
+            return is_requested;
         };
         let since = core::mem::replace(&mut permit.reviewed, last);
         if since == last {
@@ -80,7 +81,7 @@ impl Shard {
         let revoked = self
             .lobby
             .authentications
-            .revocation_of(&permit.identity, permit.known)
+            .revocation_of(&permit.identity, permit.last_revocation)
             .filter(|_| !fault::is(Fault::RevokedStays));
         let is_revoked = revoked.is_some();
         // Groups wait for the rules of all of their members, also of those whose are the same.
@@ -93,7 +94,10 @@ impl Shard {
                 .revoked
                 .push(self.sessions.id_of(session));
             if let Some(connection) = connection {
-                let ending = Ending::told(ReasonCode::NotAuthorized, RefusalCause::Revoked(reason));
+                let ending = Ending::with_disconnect(
+                    ReasonCode::NotAuthorized,
+                    RefusalCause::Revoked(reason),
+                );
                 self.stop_obeying(connection, ending);
             }
         }

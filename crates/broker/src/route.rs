@@ -1,4 +1,4 @@
-//! From a Topic Name to those who get the message.
+//! From a Topic Name to the receivers of the message.
 //!
 //! Topics repeat, so each shard remembers a topic's route: which shards want it, and its own
 //! subscribers. Epochs of the node's and of its own index tell whether a route still holds.
@@ -98,13 +98,14 @@ impl Shard {
         let place = self.current_route(cx, publication.tenant, publication.topic);
         let route = &mut self.router.cache.routes[place];
         route.is_within_limits = true;
-        let wanted = route.wanted();
+        let interested_shards = route.interested_shards();
         let fans_out = self.fans_out(place, publication.publisher, publication.payload.len());
         let mut routing = self.buffers.begin_routing(publication, message);
-        let others = wanted.shards & !(1 << self.id.0);
+        let others = interested_shards.shards & !(1 << self.id.0);
         let must_record = retained.is_some() || origin.receipt.is_some();
-        let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
-            || wanted.class.has(InterestClass::KEEPS_QOS0)
+        let durable = interested_shards.class.has(InterestClass::DURABLE)
+            && publication.qos > QoS::AtMostOnce
+            || interested_shards.class.has(InterestClass::KEEPS_QOS0)
                 && self.store.keeps_for_parts(publication.qos, must_record);
         let recorded = durable || must_record;
         routing.recorded = recorded;
@@ -127,11 +128,11 @@ impl Shard {
             self.send_to_shards(cx, others, &mut routing, durable);
         }
         let mut matched = others != 0;
-        if wanted.class.has(InterestClass::LANES) {
+        if interested_shards.class.has(InterestClass::LANES) {
             matched |= self.deliver_to_lanes(cx, &mut routing);
         }
         if fans_out {
-            return self.fan_out_here(cx, routing, (durable, others), record);
+            return self.fan_out_locally(cx, routing, (durable, others), record);
         }
         let has_receiver = self.deliver_route(cx, place, &mut routing);
         let attention = self.router.cache.routes[place].attention;
@@ -185,7 +186,7 @@ impl Shard {
     /// Fans a message out that this shard received.
     #[cold]
     #[inline(never)]
-    fn fan_out_here<N: Node>(
+    fn fan_out_locally<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         mut routing: Routing<'_>,
@@ -201,7 +202,7 @@ impl Shard {
         if durable {
             self.router.await_shards(delivery.message.id(), 1);
         }
-        if delivery.message.id().asks_for_receipts() {
+        if delivery.message.id().wants_receipts() {
             self.receivers_counted_later(&routing.publication);
         }
         self.buffers.end_routing(routing);
@@ -286,9 +287,9 @@ impl Shard {
         if !has_receiver && self.router.cache.is_forbidden(place) {
             self.note_unmatched(place, &routing);
         }
-        if message.id().asks_for_receipts() {
+        if message.id().wants_receipts() {
             let receivers = self.parts.receipts.receivers() - receivers;
-            self.tell_receivers(cx, &routing.publication, receivers);
+            self.report_receivers(cx, &routing.publication, receivers);
         }
         self.buffers.end_routing(routing);
         if recorded {
@@ -306,7 +307,7 @@ impl Shard {
         had: &[SessionEpoch],
     ) {
         let place = self.current_route(cx, message.tenant(), message.topic());
-        let wanted = self.router.cache.routes[place].wanted();
+        let interested_shards = self.router.cache.routes[place].interested_shards();
         let mut routing = self
             .buffers
             .begin_routing(message.publication(), Some(message.clone()));
@@ -314,7 +315,7 @@ impl Shard {
         if !fault::is(Fault::RoutedAgainToAll) {
             routing.had = had;
         }
-        let others = wanted.shards & !(1 << self.id.0);
+        let others = interested_shards.shards & !(1 << self.id.0);
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, true);
         }
@@ -392,15 +393,16 @@ impl Shard {
         self.counters.routes_walked += 1;
         let route = &mut self.router.cache.routes[place];
         route.epoch = epoch;
-        let (wanted, steps) = cx
+        let (interested_shards, steps) = cx
             .node
-            .interest(|interest| interest.wanted_in_steps(tenant, topic));
+            .interest(|interest| interest.interested_shards_in_steps(tenant, topic));
         self.work.add(ROUTE + steps as u64 * NODE);
-        (route.wanted_by, route.wanted_as) = (wanted.shards, wanted.class);
+        (route.interested, route.interest_class) =
+            (interested_shards.shards, interested_shards.class);
         if self.parts.lanes.any() {
-            let class = self.wanted_by_lanes(tenant, topic);
+            let class = self.interest_of_lanes(tenant, topic);
             let route = &mut self.router.cache.routes[place];
-            route.wanted_as = route.wanted_as.and(class);
+            route.interest_class = route.interest_class.and(class);
         }
         let route = &mut self.router.cache.routes[place];
         if fault::is(Fault::EpochReadAfterIndex) {
@@ -426,7 +428,7 @@ impl Shard {
             });
         self.work.add((steps + matches.len()) as u64 * NODE);
         route.fans_out = end.is_break();
-        let is_only_all = route.wanted_by != 0 && !route.wanted_as.has(InterestClass::NARROW);
+        let is_only_all = route.interested != 0 && !route.interest_class.has(InterestClass::NARROW);
         route.attention = match is_only_all {
             true => route.attention.only_all(),
             false => Attention::NONE,
@@ -439,8 +441,9 @@ impl Shard {
             self.drop_forbidden_matches(place, topic);
         }
         let route = &self.router.cache.routes[place];
-        let is_wanted =
-            route.wanted_by & !(1 << self.id.0) != 0 || route.fans_out || !route.matches.is_empty();
+        let is_wanted = route.interested & !(1 << self.id.0) != 0
+            || route.fans_out
+            || !route.matches.is_empty();
         if is_wanted && !route.attention.is_only_all() {
             self.noted.unmatched.forget(place, tenant, topic);
         }
@@ -482,7 +485,7 @@ impl Shard {
         // Delivering never routes another message, so the matches are not needed meanwhile.
         let matches = core::mem::take(&mut self.router.cache.routes[place].matches);
         // A write takes some 100 units of work, and is none: thousands of receivers are written to
-        // after those who wait for something of their own.
+        // after clients that wait for messages of their own.
         let was_fanning_out = cx.effects.is_fanning_out;
         cx.effects.is_fanning_out |= matches.len() > FEW_RECEIVERS;
         let mut matched = false;

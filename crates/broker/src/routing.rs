@@ -47,14 +47,14 @@ pub(crate) struct Match {
     pub(crate) retain_as_published: bool,
 }
 
-/// What a message's record says beside the message.
+/// What a message's record has beside the message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Origin {
     /// The publisher's session and the Packet Identifier of a QoS 2 receipt.
     pub(crate) receipt: Option<(SessionEpoch, martlet_codec::PacketId)>,
     /// It is the Will of this session.
     pub(crate) will_of: Option<SessionEpoch>,
-    /// Its publisher can be told that the retained store is full: then it is not routed either.
+    /// Its publisher gets an error if the retained store is full. Then it is not routed either.
     pub(crate) refusable: bool,
 }
 

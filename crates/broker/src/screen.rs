@@ -27,7 +27,7 @@ use crate::session::inbound::{PublishAnswer, ScreenedPublish};
 use crate::session::permit::Permit;
 use crate::shard::{PacketError, Shard};
 
-/// Flags of PUBLISH that say nothing of the message: DUP.
+/// Flags of PUBLISH that do not describe the message: DUP.
 const DUP: u8 = 0b1000;
 
 impl Shard {
@@ -91,9 +91,9 @@ impl Shard {
         }
         let id = self.connections.id_of(index);
         let pending = self.screenings.begin(id, packet, body.len());
-        let is_asked = pending.is_asked();
+        let is_requested = pending.is_requested();
         self.connections.at(index).make_rare().screening = Some(Box::new(pending));
-        if is_asked {
+        if is_requested {
             let screening = self.screening(index, session, kind, topic, publish.payload);
             cx.effects.screenings.push(screening);
         }
@@ -217,7 +217,7 @@ impl Shard {
             }
             Some(Screened::OfDevice {
                 identity,
-                known,
+                last_revocation,
                 payload,
             }) => {
                 let publish = Publish {
@@ -225,7 +225,7 @@ impl Shard {
                     ..*publish
                 };
                 let of = (index, session);
-                self.publish_of_device(cx, of, topic, &publish, qos2, (*identity, known))?
+                self.publish_of_device(cx, of, topic, &publish, qos2, (*identity, last_revocation))?
             }
         };
         Ok(ScreenedPublish::Done(done))
@@ -255,7 +255,7 @@ impl Shard {
         why: Refusal,
     ) -> PublishAnswer {
         self.counters.publishes_refused += 1;
-        self.tell_publish(cx, session, topic, reason, why);
+        self.notify_publish_refused(cx, session, topic, reason, why);
         self.refused(index, reason)
     }
 
@@ -267,10 +267,10 @@ impl Shard {
         topic: &str,
         publish: &Publish<'_>,
         qos2: Option<PacketId>,
-        (identity, known): (Identity, u64),
+        (identity, last_revocation): (Identity, u64),
     ) -> Result<PublishAnswer, PacketError> {
         let tenant = self.sessions.at(session).tenant;
-        let permit = Box::new(Permit::new(identity, known));
+        let permit = Box::new(Permit::new(identity, last_revocation));
         if let Some(why) = self.why_not_of_device(tenant, topic, &permit) {
             let reason = ReasonCode::NotAuthorized;
             return Ok(self.refuse_screened(cx, (index, session), topic, reason, why));
@@ -297,12 +297,12 @@ impl Shard {
     fn why_not_of_device(&self, tenant: TenantId, topic: &str, permit: &Permit) -> Option<Refusal> {
         if permit.identity.tenant != tenant {
             let detail = "the device is in another tenant than its client";
-            return Some(Refusal::untold(RefusalCause::Forbidden, detail));
+            return Some(Refusal::operators_only(RefusalCause::Forbidden, detail));
         }
         if let Some(reason) = self
             .lobby
             .authentications
-            .revocation_of(&permit.identity, permit.known)
+            .revocation_of(&permit.identity, permit.last_revocation)
         {
             return Some(RefusalCause::Revoked(reason).into());
         }
@@ -314,8 +314,8 @@ impl Shard {
         permit.may(Actions::PUBLISH, topic, names).err()
     }
 
-    /// Sends a message to the client of a session that nobody else gets: at the QoS of its
-    /// subscription, or at QoS 0.
+    /// Sends a message only to the client of a session: at the QoS of its subscription, or at QoS
+    /// 0.
     fn send_screening_answer<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -71,11 +71,11 @@ pub enum Screened {
         /// The device.
         identity: Box<Identity>,
         /// The number of the last revocation that was known when this was decided.
-        known: u64,
+        last_revocation: u64,
         /// The payload to be routed, without the key.
         payload: Box<[u8]>,
     },
-    /// It is not routed. Its client gets a message, which nobody else does.
+    /// It is not routed. Only its client gets a message.
     Answered {
         /// Topic Name of that message.
         topic: Box<str>,
@@ -86,7 +86,7 @@ pub enum Screened {
     },
     /// It is not routed.
     Refused {
-        /// What clients of MQTT 5 are told.
+        /// The reason code for clients of MQTT 5.
         reason: ReasonCode,
         /// Why.
         why: Refusal,
@@ -94,12 +94,12 @@ pub enum Screened {
 }
 
 impl Screened {
-    /// Nobody came to an answer: the message is not routed.
+    /// There is no answer: the message is not routed.
     pub fn failed() -> Self {
         let detail = "the check of the message did not come to an end";
         Self::Refused {
             reason: ReasonCode::ImplementationSpecificError,
-            why: Refusal::untold(RefusalCause::LoginFailed, detail),
+            why: Refusal::operators_only(RefusalCause::LoginFailed, detail),
         }
     }
 }

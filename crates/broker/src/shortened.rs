@@ -16,10 +16,10 @@ use sha2::{Digest as _, Sha256};
 /// Longest name that is kept and shown whole, in bytes.
 pub const NAME_BYTES_MAX: usize = 256;
 
-/// Longest text that says why something was refused, in bytes.
+/// Longest text of the reason of a refusal, in bytes.
 pub const WHY_BYTES_MAX: usize = 1024;
 
-/// Bytes of the end of a name that are shown: names are often told apart by it.
+/// Bytes of the end of a name that are shown: names often differ there.
 const END_BYTES: usize = 32;
 /// Bytes of the SHA-256 of the whole name that are shown, in hexadecimal digits.
 const DIGEST_BYTES: usize = 8;
@@ -83,8 +83,8 @@ pub fn is_of_name(kept: &str, name: &str) -> bool {
 
 /// Whether a name in what is shown is the one that a reader asks for: by the whole name, or by what
 /// was shown of it.
-pub fn is_asked_for(shown: &str, asked: &str) -> bool {
-    shown == asked || is_of_name(shown, asked)
+pub fn matches_shown(shown: &str, name: &str) -> bool {
+    shown == name || is_of_name(shown, name)
 }
 
 /// Digits in groups of three.
@@ -126,7 +126,7 @@ mod tests {
             is_shortened(&short) && !is_shortened(&whole) && !is_shortened("a…b (31,000 bytes)")
         );
         assert!(is_of_name(&short, &name) && is_of_name("a", "a") && !is_of_name(&short, "a"));
-        assert!(is_asked_for(&short, &name) && is_asked_for(&short, &short));
+        assert!(matches_shown(&short, &name) && matches_shown(&short, &short));
         assert_eq!(
             [1, 999, 1_000, 1_234_567].map(grouped),
             ["1", "999", "1,000", "1,234,567"]
@@ -140,7 +140,7 @@ mod tests {
         let short = shortened(&one);
         assert_ne!(short, shortened(&other));
         assert!(is_of_name(&short, &one) && !is_of_name(&short, &other));
-        // As `sha256sum` says of it.
+        // Computed by `sha256sum`.
         let abc = cut_to("abc", 2);
         assert!(
             abc.ends_with(" (3 bytes, sha256 ba7816bf8f01cfea)"),

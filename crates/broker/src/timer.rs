@@ -15,7 +15,7 @@ pub(crate) const SWEEP_INTERVAL_MS: u64 = 1000;
 pub(crate) enum Timer {
     /// The connection must have been accepted by now, however slowly its bytes drip.
     ConnectDeadline(ConnectionId),
-    /// The client must have proved by now, anew, who it is.
+    /// Deadline of a re-authentication.
     ReauthenticationDeadline(ConnectionId),
     /// The credentials that the client came with end.
     IdentityEnd(ConnectionId),
@@ -25,7 +25,7 @@ pub(crate) enum Timer {
     Stalled(ConnectionId),
     /// A publisher that was too fast may go on.
     RateOver(ConnectionId),
-    /// What was dropped of a publisher that was too fast is to be told.
+    /// Drops of a publisher that was too fast are to be reported.
     RateDrops(ConnectionId),
     /// The session of a client that is away ends [MQTT-3.1.2-23].
     SessionExpiry(SessionId),
@@ -33,7 +33,7 @@ pub(crate) enum Timer {
     WillDelay(SessionId),
     /// Messages in the queue of a disconnected client may have expired [MQTT-3.3.2-5].
     QueueExpiry,
-    /// Messages that were dropped are to be told.
+    /// Dropped messages are to be reported.
     Losses,
     /// A delivery that a part has put off is to be made again.
     PartLater(ConnectionId),

@@ -185,7 +185,7 @@ impl<V> Tree<V> {
         outcome
     }
 
-    /// As [`Tree::matches`], for readers who have no exclusive access.
+    /// As [`Tree::matches`], for readers without exclusive access.
     pub(crate) fn matches_shared(
         &self,
         tenant: TenantId,

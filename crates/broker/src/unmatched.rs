@@ -1,24 +1,24 @@
-//! Topics that messages were published to while nobody was subscribed: for the question why a
-//! message did not arrive.
+//! Topics of messages that were published without a subscriber: for the question why a message did
+//! not arrive.
 //!
 //! A shard remembers the last of the topics that it received messages of, and of those that other
 //! shards sent it for subscribers whom the rules forbid to read them. Integrations that take
-//! messages by lanes are no subscribers here, and who is subscribed to all topics, by `#` or `+/#`,
-//! is none either: nearly every site has one, and it says nothing about whom a message is for. Of a
-//! topic that only such clients get, a message is noted once in some seconds. A retained message is
-//! not noted: who subscribes later gets it. A topic that has receivers again is forgotten.
+//! messages by lanes are no subscribers here, and clients subscribed to all topics, by `#` or
+//! `+/#`, is none either: nearly every site has one, and it does not show for whom a message is. Of
+//! a topic that only such clients get, a message is noted once in some seconds. A retained message
+//! is not noted: later subscribers get it. A topic that has receivers again is forgotten.
 
 pub(crate) mod topics;
 
 use std::sync::Arc;
 
-use crate::heard::list;
+use crate::active_devices::list;
 use crate::routing::Routing;
 use crate::shard::Shard;
 use topics::Reach;
 
 impl Shard {
-    /// Notes a message that nobody here was sent; `place` is that of its route.
+    /// Notes a message that no client of this shard got; `place` is that of its route.
     #[cold]
     #[inline(never)]
     pub(crate) fn note_unmatched(&mut self, place: usize, routing: &Routing<'_>) {
@@ -29,8 +29,8 @@ impl Shard {
         self.note_reach(place, routing, reach);
     }
 
-    /// Notes a message that only those get who are subscribed to all topics, if none of the topic
-    /// was noted in the last seconds.
+    /// Notes a message that only subscribers to all topics get, if none of the topic was noted in
+    /// the last seconds.
     #[cold]
     #[inline(never)]
     pub(crate) fn note_only_all(&mut self, place: usize, routing: &Routing<'_>) {

@@ -38,7 +38,7 @@ impl UserSessions {
 
 impl Shard {
     /// Counts the session that a client is about to have. The session of its Client Identifier, if
-    /// it is the same user's, hands its place on: nobody else can get it in between.
+    /// it is the same user's, hands its slot on: no other session can get it in between.
     pub(crate) fn take_user_session<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,

@@ -9,10 +9,10 @@ use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::Publication;
 use crate::node::{Cx, Node};
+use crate::notify::observers::NOTIFY_PUBLISHED;
 use crate::record::StoredWill;
 use crate::routing::Origin;
 use crate::shard::{RESERVE_WILL_BYTES, Shard};
-use crate::tell::telling::TOLD_OF_PUBLISHED;
 use crate::timer::Timer;
 
 /// What a Will takes beside its text, in bytes: two reference counts, fields, three allocations.
@@ -105,7 +105,7 @@ impl Shard {
         })
     }
 
-    /// The Will is not needed any more: the client has said goodbye, or is back in time.
+    /// The Will is not needed any more: the client has sent DISCONNECT, or has reconnected in time.
     /// [MQTT-3.14.4-3]
     pub(crate) fn discard_will(&mut self, index: u32) {
         self.replace_will(index, None);
@@ -119,15 +119,15 @@ impl Shard {
     /// sends it.
     fn will_refused<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, topic: &str) {
         self.counters.publishes_refused += 1;
-        self.tell_will_refused(cx, index, topic);
+        self.notify_will_forbidden(cx, index, topic);
         if self.sessions.at(index).recorded {
             let record = self.session_record(index);
             self.append(cx, record);
         }
     }
 
-    /// Publishes the Will of a session, if one is left.
-    /// Retained or not as its CONNECT said [MQTT-3.1.2-14], [MQTT-3.1.2-15].
+    /// Publishes the Will of a session, if one is left. Retained or not as in its CONNECT
+    /// [MQTT-3.1.2-14], [MQTT-3.1.2-15].
     pub(crate) fn send_will<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let Some(will) = self.replace_will(index, None) else {
             return;
@@ -170,8 +170,8 @@ impl Shard {
         };
         // A full retained store drops the retaining, not the Will.
         let routed = self.route(cx, publication, origin);
-        if self.telling.wants.any(TOLD_OF_PUBLISHED) {
-            self.tell_published(cx, index, &publication, routed.matched);
+        if self.observers.wants.any(NOTIFY_PUBLISHED) {
+            self.notify_published(cx, index, &publication, routed.matched);
         }
         if will_of.is_some() && routed.record == RecordNumber(0) {
             // It needed not be kept, but recovery must not send it again.

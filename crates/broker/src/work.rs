@@ -81,7 +81,7 @@ pub(crate) const FILTER_BYTES_PER_UNIT: usize = 32;
 pub(crate) const MEMBER_RULES: u64 = 1;
 /// Units of an entry of a queue that is looked at because it may have expired.
 pub(crate) const EXPIRY: u64 = 2;
-/// Units of telling that a client lost messages.
+/// Units of work of an event about lost messages.
 pub(crate) const LOSS: u64 = 20;
 /// Units of a message whose memory is given back.
 pub(crate) const FREED_MESSAGE: u64 = 1;
@@ -109,7 +109,7 @@ pub(crate) const FAN_OUTS: Eighths = Eighths(3);
 pub(crate) const ENDS: Eighths = Eighths(4);
 /// Packets that were held back only because a turn was over.
 pub(crate) const QUICK_INPUT: Eighths = Eighths(5);
-/// Packets of clients who have used up a whole share.
+/// Packets of clients that have used up a whole share.
 pub(crate) const INPUT: Eighths = Eighths(6);
 /// Retained messages for new subscriptions.
 pub(crate) const RETAINED: Eighths = Eighths(7);

@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How far a note may be behind what a device does: the round in which a shard lists a device once,
 /// and the time until the shard is asked.
 const BEHIND_MS: i64 = 10_000;
-/// Devices of one transaction. Others who write to the tables wait for its end.
+/// Devices of one transaction. Other writers of the tables wait for its end.
 const ROWS: usize = 500;
 /// Transactions at a time: the tables are others' too.
 const TIMES: usize = 4;
@@ -63,18 +63,18 @@ impl DeviceActivity {
 
     /// Asks the shards which devices have published.
     async fn ask(&self, control: &Control) -> Result<(), ControlError> {
-        let answers = control.ask_all(|request| Command::Heard { request });
+        let answers = control.ask_all(|request| Command::ActiveDevices { request });
         let answers = answers.await?;
         let now_ms = now_signed_ms();
         let mut waiting = self.waiting();
         for answer in answers {
-            let Answer::Heard(heard) = answer else {
+            let Answer::ActiveDevices(active) = answer else {
                 continue;
             };
-            for (tenant, id) in &heard.devices {
+            for (tenant, id) in &active.devices {
                 waiting.note(tenant.0, id, now_ms);
             }
-            if heard.is_cut {
+            if active.is_cut {
                 waiting.note_left_out(now_ms);
             }
         }
@@ -88,12 +88,13 @@ impl DeviceActivity {
                 return;
             }
             let written = rows.clone();
-            let noted = tables
-                .note(move |registry| Box::pin(async move { registry.note_heard(&written).await }));
+            let noted = tables.note(move |registry| {
+                Box::pin(async move { registry.note_message_times(&written).await })
+            });
             match noted.await {
                 Ok(active) => {
                     for device in active {
-                        tell_active(control, &device);
+                        report_active(control, &device);
                     }
                 }
                 Err(error) => {
@@ -132,7 +133,7 @@ impl DeviceActivity {
                 last_message_ms: unsigned(device.last_message_ms),
                 after_secs: device.after_secs,
             };
-            tell(control, &device, event);
+            report_event(control, &device, event);
         }
         Ok(())
     }
@@ -165,20 +166,20 @@ pub async fn keep(
         activity.write(&control, &tables).await;
         if looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
-            if let Err(error) = look_if_wanted(&control, &tables, &activity).await {
+            if let Err(error) = look_if_configured(&control, &tables, &activity).await {
                 warn!(%error, "cannot determine which devices are inactive; retrying");
             }
         }
     }
 }
 
-async fn look_if_wanted(
+async fn look_if_configured(
     control: &Control,
     tables: &Arc<SharedRegistry>,
     activity: &DeviceActivity,
 ) -> Result<(), SharedRegistryError> {
-    let wanted = tables.read(|registry: &mut Registry| Box::pin(registry.has_inactivity()));
-    match wanted.await? {
+    let is_configured = tables.read(|registry: &mut Registry| Box::pin(registry.has_inactivity()));
+    match is_configured.await? {
         true => activity.look(control, tables).await,
         false => Ok(()),
     }
@@ -209,13 +210,13 @@ async fn has_devices(tables: &SharedRegistry, filter: &DeviceFilter) -> bool {
 }
 
 /// Reports that an inactive device has sent something.
-pub(crate) fn tell_active(control: &Control, device: &SilentDevice) {
+pub(crate) fn report_active(control: &Control, device: &SilentDevice) {
     control.silence(TenantId(device.tenant), &device.id, None);
     let last_message_ms = unsigned(device.last_message_ms);
-    tell(control, device, Event::DeviceActive { last_message_ms });
+    report_event(control, device, Event::DeviceActive { last_message_ms });
 }
 
-fn tell(control: &Control, device: &SilentDevice, event: Event) {
+fn report_event(control: &Control, device: &SilentDevice, event: Event) {
     let head = EventHead::new(TenantId(device.tenant), device.id.as_str());
-    control.tell(EventNotice::new(head, event));
+    control.report_event(EventNotice::new(head, event));
 }

@@ -35,20 +35,22 @@ pub const FIRMWARE: &str = crate::firmware::DIRECTORY;
 pub const KEY_FILE: &str = crate::secrets::KEY_FILE;
 const CHUNK: usize = 256 * 1024;
 
-/// What an archive says about itself.
+/// Metadata of an archive.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     format: u32,
     /// The program that made it.
     version: String,
-    /// When it was made, milliseconds since the Unix epoch. Older programs do not say so.
+    /// When it was made, milliseconds since the Unix epoch. Archives of older programs do not have
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     made_ms: Option<u64>,
-    /// Whether the key file of secrets is among the files. Older programs do not say so.
+    /// Whether the key file of secrets is among the files. Archives of older programs do not have
+    /// it.
     #[serde(default)]
     key_file: bool,
     /// The name of the node among those with the same tables, which have some of their rows by it.
-    /// Older programs do not say so.
+    /// Archives of older programs do not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     node: Option<String>,
     files: Vec<FileEntry>,
@@ -139,7 +141,7 @@ fn error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Ba
 pub struct BackupParts<'a> {
     /// The key file of secrets.
     pub key_file: Option<&'a Path>,
-    /// A copy of telemetry that nobody writes to.
+    /// A copy of telemetry that does not change.
     pub telemetry: Option<&'a Path>,
 }
 
@@ -205,7 +207,7 @@ fn append_firmware(
     for name in names {
         let source = directory.join(&name);
         let file = match File::open(&source) {
-            Err(gone) if gone.kind() == io::ErrorKind::NotFound => continue,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => continue,
             file => file.map_err(error("opening", &source))?,
         };
         let bytes = file.metadata().map_err(error("reading", &source))?.len();
@@ -412,18 +414,18 @@ impl Archive {
         })
     }
 
-    /// Reads the store in it, every record. `tell` puts damage into words.
+    /// Reads the store in it, every record. `describe` puts damage into words.
     ///
     /// # Errors
     /// It does not open.
     pub fn verify(
         &self,
-        mut tell: impl FnMut(&Engine<ReadOnly<ArchiveDisk>>, &Damage) -> String,
+        mut describe: impl FnMut(&Engine<ReadOnly<ArchiveDisk>>, &Damage) -> String,
     ) -> Result<Verified, BackupError> {
         let disk = self.store()?;
         let mut damage = Vec::new();
         let stats = martlet_store::check_with(disk, |engine, found| {
-            damage.push(tell(engine, &found));
+            damage.push(describe(engine, &found));
         });
         Ok(Verified {
             files: self.places.len(),
@@ -532,7 +534,7 @@ fn other_format(file: &File) -> io::Result<Option<&'static str>> {
     })
 }
 
-/// What stands in the header of a tar archive, and where.
+/// Fields of the header of a tar archive, and their positions.
 const TAR_MAGIC: &[u8] = b"ustar";
 const TAR_MAGIC_AT: usize = 257;
 

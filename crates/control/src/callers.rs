@@ -1,5 +1,5 @@
-//! Who callers of the API are: API keys, users and administrators; and the audit log. The tables
-//! implement it.
+//! Authentication of callers of the API (API keys, users, administrators), and the audit log. The
+//! tables implement it.
 //!
 //! * `caller`: a caller, with the objects that it sees and its rights
 //! * `rights`: rights that a caller needs to grant, change or end something
@@ -66,12 +66,12 @@ pub enum FirstAdministrator {
     Refused(String),
 }
 
-/// An entry of the audit log: who changed what, by which request.
+/// An entry of the audit log: the caller, the change and the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// Milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// Who, as [`Principal`] is written.
+    /// The caller, as text of its [`Principal`].
     pub principal: String,
     /// Where from; none by `admin.sock`.
     pub address: Option<String>,
@@ -119,7 +119,7 @@ pub trait Callers: Send + Sync + 'static {
         password: &'a str,
     ) -> Looked<'a, FirstAdministrator>;
 
-    /// Writes down who changed what.
+    /// Writes an entry of the audit log.
     fn audit(&self, entry: AuditEntry) -> Looked<'_, ()>;
 }
 

@@ -1,5 +1,5 @@
-//! What went wrong, as the API names it: what `martlet why` answers, and by what entries of the
-//! journal are told apart.
+//! What went wrong, as the API names it. `martlet why` answers with it, and it distinguishes
+//! entries of the journal.
 //!
 //! A refusal or an end has the cause that the broker or an authenticator gave it
 //! ([`RefusalCause`]); here is the table from those to the names of the API. Words are not read.
@@ -210,8 +210,8 @@ impl Cause {
         }
     }
 
-    /// The cause of a refusal or an end, whatever the reason code says; none: the client wanted it
-    /// so, or the reason code says more. This is a table.
+    /// The cause of a refusal or an end, without regard to the reason code; none: the client wanted
+    /// it so, or the reason code is more exact. This is a table.
     fn of_decision(cause: RefusalCause) -> Option<Self> {
         use RefusalCause as Is;
         Some(match cause {
@@ -565,7 +565,7 @@ pub(crate) mod tests {
     #[test]
     fn names_that_clients_choose_are_no_causes() {
         for name in WORDS_OF_OLD {
-            let will = Refusal::untold(
+            let will = Refusal::operators_only(
                 RefusalCause::WillForbidden,
                 format!("the Will on {name:?} is refused: no rule permits it"),
             );
@@ -579,14 +579,17 @@ pub(crate) mod tests {
             let event = Event::PublishRefused {
                 topic: (*name).to_owned(),
                 reason: ReasonCode::NotAuthorized,
-                why: Refusal::untold(RefusalCause::Forbidden, forbids),
+                why: Refusal::operators_only(RefusalCause::Forbidden, forbids),
             };
             assert_eq!(Cause::of(&event), Some(Cause::NotPermitted), "{name}");
             let unknown = format!("nobody of the name {name} is known to {name}");
             let event = Event::Refused {
                 will_topic: None,
                 reason: ReasonCode::BadUserNameOrPassword,
-                why: Refusal::untold(RefusalCause::UnknownUser(UserSources::default()), unknown),
+                why: Refusal::operators_only(
+                    RefusalCause::UnknownUser(UserSources::default()),
+                    unknown,
+                ),
             };
             assert_eq!(Cause::of(&event), Some(Cause::UnknownName), "{name}");
             let event = Event::Disconnected {

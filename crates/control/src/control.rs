@@ -2,12 +2,12 @@
 //!
 //! * `shards`: the shards, as the control plane reaches them
 //! * `ask`: questions to shards and their answers
-//! * `events`: what becomes of the events of shards
+//! * `events`: events of shards to log, journal and feed
 //! * `bans`: ending the connections of banned clients
 //! * `memory`: what the memory of the node is held for
 //! * `reload`, `reloads`: reading files again, and requests to do so
-//! * `traces`: what is told of what is traced
-//! * `waiting`: who waits for answers
+//! * `traces`: what shards report of traced clients
+//! * `waiting`: requests that wait for answers
 
 mod ask;
 mod bans;
@@ -95,7 +95,7 @@ pub struct OwnTopics {
 
 /// Where users are, by the configuration in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct UserPlaces {
+pub struct UserConfiguration {
     /// The node's password file.
     pub password_file: Option<String>,
     /// Those that listeners have of their own.
@@ -125,7 +125,7 @@ pub struct ControlParts {
     /// How pushing events goes; none: events are not pushed.
     pub push: Option<Arc<PushState>>,
     /// Where users are.
-    pub user_places: UserPlaces,
+    pub user_configuration: UserConfiguration,
     /// Some listener without credentials of its own takes clients without any.
     pub takes_anonymous: bool,
     /// How many events are kept.
@@ -155,7 +155,7 @@ impl ControlParts {
             chain: None,
             logging: None,
             push: None,
-            user_places: UserPlaces::default(),
+            user_configuration: UserConfiguration::default(),
             takes_anonymous: false,
             events_kept: Bounds::default(),
             events: EventInterest::default(),
@@ -190,11 +190,11 @@ pub struct Control {
     pub history: History,
     push: Option<Arc<PushState>>,
     /// The receiver of what falls silent: devices without messages.
-    silence_told: OnceLock<SilenceObserver>,
+    silence_observer: OnceLock<SilenceObserver>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
-    users: Mutex<UserPlaces>,
+    users: Mutex<UserConfiguration>,
     facts: Mutex<Arc<NodeFacts>>,
     anonymous: AtomicBool,
     started: Instant,
@@ -220,14 +220,14 @@ impl Control {
         });
         let journal = Journal::of_node(&parts.info.command_options, tables, part);
         let shards: Arc<dyn Shards> = Arc::from(parts.shards);
-        let told = Arc::clone(&shards);
-        let tell = move |interest: Arc<EventInterest>| {
-            for shard in 0..told.count() {
+        let observer = Arc::clone(&shards);
+        let set_interest = move |interest: Arc<EventInterest>| {
+            for shard in 0..observer.count() {
                 let interest = Arc::clone(&interest);
-                told.send(ShardId(shard), Command::SetEvents(interest));
+                observer.send(ShardId(shard), Command::SetEvents(interest));
             }
         };
-        let feed = Feed::new(Box::new(tell), parts.events_kept, parts.events);
+        let feed = Feed::new(Box::new(set_interest), parts.events_kept, parts.events);
         let feed = Arc::new(match part {
             Some(bytes) => feed.within(bytes),
             None => feed,
@@ -243,14 +243,14 @@ impl Control {
             presence: Presence::new(&parts.info.listeners, part),
             history: History::default(),
             push: parts.push,
-            silence_told: OnceLock::new(),
+            silence_observer: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
             health: Health::new(parts.environment_file),
             journal,
             chain: parts.chain,
             logging: parts.logging,
-            users: Mutex::new(parts.user_places),
+            users: Mutex::new(parts.user_configuration),
             facts: Mutex::new(Arc::new(parts.facts)),
             anonymous: AtomicBool::new(parts.takes_anonymous),
             started: Instant::now(),
@@ -274,12 +274,12 @@ impl Control {
     }
 
     /// Where users are from now on.
-    pub fn set_user_places(&self, places: UserPlaces) {
+    pub fn set_user_configuration(&self, places: UserConfiguration) {
         *lock(&self.users) = places;
     }
 
     /// Where users are.
-    pub fn user_places(&self) -> UserPlaces {
+    pub fn user_configuration(&self) -> UserConfiguration {
         lock(&self.users).clone()
     }
 
@@ -294,7 +294,7 @@ impl Control {
     }
 
     /// The most clients that were connected when the counters were read: at the interval of `$SYS`,
-    /// and whenever somebody asks for them.
+    /// and on each request for them.
     pub fn clients_maximum(&self) -> u64 {
         self.clients_maximum.load(Ordering::Relaxed)
     }
@@ -315,15 +315,15 @@ impl Control {
     }
 
     /// Sets the observer of devices that fall silent.
-    pub fn observe_silence(&self, told: SilenceObserver) {
+    pub fn observe_silence(&self, observer: SilenceObserver) {
         // It is set once, at the start.
-        let _ = self.silence_told.set(told);
+        let _ = self.silence_observer.set(observer);
     }
 
     /// A device has sent nothing for this number of seconds; none: it has sent something again.
     pub(crate) fn silence(&self, tenant: TenantId, device: &str, secs: Option<u32>) {
-        if let Some(told) = self.silence_told.get() {
-            told(tenant, device, secs);
+        if let Some(observer) = self.silence_observer.get() {
+            observer(tenant, device, secs);
         }
     }
 
@@ -362,7 +362,7 @@ impl Control {
         found.or_else(|| tables.tenant_named(team)).map(TenantId)
     }
 
-    /// The id of the team that owns a tenant; none: nobody, as the common one.
+    /// The id of the team that owns a tenant; none: no team, as for the common one.
     pub fn team_of_tenant(&self, tenant: TenantId) -> Option<String> {
         let policy = self.policy()?;
         let tables = policy.tables()?;
@@ -387,7 +387,7 @@ impl Control {
                     revoked,
                     "signing keys were withdrawn by their server: clients with their tokens are disconnected"
                 );
-                self.tell_all(&Command::Revoke(revocations.into()));
+                self.send_to_all_shards(&Command::Revoke(revocations.into()));
             }
         }
     }
@@ -425,12 +425,12 @@ impl Control {
     }
 
     /// Sends a command to shard 0.
-    pub fn tell_first(&self, command: Command) {
+    pub fn send_to_first_shard(&self, command: Command) {
         self.shards.send(ShardId(0), command);
     }
 
     /// Sends a command to every shard.
-    pub fn tell_all(&self, command: &Command) {
+    pub fn send_to_all_shards(&self, command: &Command) {
         for shard in 0..self.shards.count() {
             self.shards.send(ShardId(shard), command.clone());
         }

@@ -1,5 +1,5 @@
-//! What an event says, field by field: one list, from which the log and readers of events take what
-//! they show, each under names of its own. In words it is put by `event_words`.
+//! The fields of an event: one list, from which the log and readers of events take what they show,
+//! each under its own names. `event_words` puts events into words.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +13,7 @@ use martlet_codec::PacketType;
 
 use crate::event_words;
 
-/// What an event says beside its client: of these fields those that it has.
+/// The fields of an event beside its client. Each event has some of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct EventFields<'a> {
     /// The client that has connected.
@@ -66,7 +66,7 @@ pub(crate) struct EventFields<'a> {
     pub(crate) policy: Option<&'static str>,
     /// Name of the reason code, or why messages were dropped.
     pub(crate) reason: Option<&'static str>,
-    /// The same, or a policy or limit where that says more.
+    /// The same, or a policy or limit where that is more exact.
     pub(crate) reason_or_limit: Option<&'static str>,
     /// The limit for which messages were lost.
     pub(crate) limit: Option<Limit>,
@@ -77,7 +77,7 @@ pub(crate) struct EventFields<'a> {
 }
 
 impl<'a> EventFields<'a> {
-    /// What an event says.
+    /// The fields of an event.
     pub(crate) fn of(told: &'a EventNotice) -> Self {
         let event = &told.event;
         let topic = event.topic().filter(|topic| !topic.is_empty());
@@ -141,7 +141,7 @@ impl<'a> EventFields<'a> {
         }
     }
 
-    /// With what subscriptions, messages and packets say.
+    /// Adds the fields of subscriptions, messages and packets.
     fn of_traffic(self, event: &'a Event) -> Self {
         match event {
             Event::Subscribed { qos, .. } => Self {
@@ -181,7 +181,7 @@ impl<'a> EventFields<'a> {
         }
     }
 
-    /// With what the node tells of devices.
+    /// Adds the fields of events of devices.
     fn of_devices(self, event: &'a Event) -> Self {
         match event {
             Event::DeviceInactive {

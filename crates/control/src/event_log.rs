@@ -32,22 +32,22 @@ pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 /// `left_out` are lines of the same client and cause that were not written.
 // Table: a line for each kind of event.
 pub(crate) fn write(
-    told: &EventNotice,
+    notice: &EventNotice,
     worded: Option<&WordedRemedy>,
     is_traced: bool,
     left_out: LeftOut,
 ) {
-    if !is_traced && !is_written(&told.event) {
+    if !is_traced && !is_written(&notice.event) {
         return;
     }
-    let told = &*told.shown();
-    let EventNotice { head, event } = told;
-    let (text, client_id) = (headline(told), &*head.client_id);
+    let notice = &*notice.shown();
+    let EventNotice { head, event } = notice;
+    let (text, client_id) = (headline(notice), &*head.client_id);
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = || AddressText::of(head.address);
-    let said = EventFields::of(told);
-    let topic = said.topic.unwrap_or_default();
-    let filter = said.filter.unwrap_or_default();
+    let fields = EventFields::of(notice);
+    let topic = fields.topic.unwrap_or_default();
+    let filter = fields.filter.unwrap_or_default();
     // Lines of what is frequent are of `info` where it is traced.
     macro_rules! line {
         (debug, $($field:tt)*) => { line!(debug or info, $($field)*) };
@@ -66,7 +66,7 @@ pub(crate) fn write(
             debug,
             client_id,
             user_name = head.proved(),
-            method = said.method,
+            method = fields.method,
             address = &*address()
         ),
         Event::Connected(client) => line!(
@@ -82,24 +82,24 @@ pub(crate) fn write(
         Event::QueueFull { .. } => line!(
             warn,
             owner = client_id,
-            messages = said.messages,
-            policy = said.policy,
-            why = why(told).as_deref(),
+            messages = fields.messages,
+            policy = fields.policy,
+            why = why(notice).as_deref(),
             remedy = worded.map(WordedRemedy::to_string).as_deref()
         ),
         Event::TakenOver { .. } => line!(
             debug,
             client_id,
             address = &*address(),
-            by = &*AddressText::of(said.by)
+            by = &*AddressText::of(fields.by)
         ),
-        Event::SessionEnded { .. } => line!(debug, client_id, why = said.decision),
+        Event::SessionEnded { .. } => line!(debug, client_id, why = fields.decision),
         Event::DeviceInactive { .. } | Event::DeviceActive { .. } => line!(
             info,
             client_id,
             tenant,
-            last_message_ms = said.last_message_ms,
-            after_secs = said.inactive_after_secs
+            last_message_ms = fields.last_message_ms,
+            after_secs = fields.inactive_after_secs
         ),
         Event::AlarmRaised(alarm) | Event::AlarmChanged(alarm) => line!(
             info,
@@ -112,37 +112,37 @@ pub(crate) fn write(
             message = &*alarm.message
         ),
         Event::TwinChanged { .. } => {
-            let (side, version) = said.twin.unzip();
+            let (side, version) = fields.twin.unzip();
             line!(debug, client_id, side, version);
         }
-        Event::Subscribed { .. } => line!(debug, client_id, filter, qos = said.qos),
+        Event::Subscribed { .. } => line!(debug, client_id, filter, qos = fields.qos),
         Event::Unsubscribed { .. } => line!(debug, client_id, filter),
         Event::Published(_) => line!(
             debug,
             client_id,
             topic,
-            message_id = said.message_id.map(tracing::field::display),
-            qos = said.qos,
-            retain = said.retain,
-            bytes = said.payload_bytes,
-            matched = said.matched
+            message_id = fields.message_id.map(tracing::field::display),
+            qos = fields.qos,
+            retain = fields.retain,
+            bytes = fields.payload_bytes,
+            matched = fields.matched
         ),
         Event::Delivered(_) => line!(
             debug,
             client_id,
             topic,
-            message_id = said.message_id.map(tracing::field::display),
-            qos = said.qos,
-            latency_ms = said.latency_ms
+            message_id = fields.message_id.map(tracing::field::display),
+            qos = fields.qos,
+            latency_ms = fields.latency_ms
         ),
         Event::Packet { .. } => line!(
             trace,
             client_id,
-            direction = said.direction,
-            packet = said.packet,
-            packet_id = said.packet_id,
-            remaining_bytes = said.remaining_bytes,
-            at_ms = said.at_ms
+            direction = fields.direction,
+            packet = fields.packet,
+            packet_id = fields.packet_id,
+            remaining_bytes = fields.remaining_bytes,
+            at_ms = fields.at_ms
         ),
         Event::Refused { .. }
         | Event::ReauthenticationRefused { .. }
@@ -154,7 +154,7 @@ pub(crate) fn write(
         | Event::PublishesDelayed { .. }
         | Event::RateExceeded { .. }
         | Event::SubscribeRefused { .. }
-        | Event::PublishRefused { .. } => write_end(told, worded, is_traced, left_out),
+        | Event::PublishRefused { .. } => write_end(notice, worded, is_traced, left_out),
     }
 }
 
@@ -177,44 +177,44 @@ fn is_written(event: &Event) -> bool {
 
 /// Writes that something was refused, ended, dropped or delayed.
 fn write_end(
-    told: &EventNotice,
+    notice: &EventNotice,
     worded: Option<&WordedRemedy>,
     is_traced: bool,
     left_out: LeftOut,
 ) {
-    let EventNotice { head, event } = told;
+    let EventNotice { head, event } = notice;
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = has_address(event).then(|| AddressText::of(head.address));
-    let said = EventFields::of(told);
+    let fields = EventFields::of(notice);
     let why = match event {
-        // The reason says it.
+        // The reason contains it.
         Event::Dropped {
             limit: None,
             refused: None,
             ..
         } => None,
-        _ => why(told),
+        _ => why(notice),
     };
     let remedy = worded
         .filter(|_| has_remedy(event))
         .map(WordedRemedy::to_string);
     let left_out = (left_out.count > 0).then(|| left_out.to_string());
-    let text = headline(told);
+    let text = headline(notice);
     macro_rules! line {
         ($level:ident, $($target:tt)*) => {
             $level!(
                 $($target)*
-                client_id = known(&head.client_id),
+                client_id = nonempty(&head.client_id),
                 tenant,
                 user_name = head.proved(),
                 claimed_user_name = head.claimed(),
                 address = address.as_deref(),
-                topic = said.topic,
-                filter = said.filter,
-                message_id = said.message_id.map(|id| id.to_string()),
-                count = said.count,
-                reason = said.reason,
-                limit = said.limit.map(Limit::option),
+                topic = fields.topic,
+                filter = fields.filter,
+                message_id = fields.message_id.map(|id| id.to_string()),
+                count = fields.count,
+                reason = fields.reason,
+                limit = fields.limit.map(Limit::option),
                 why = why.as_deref(),
                 remedy,
                 left_out,
@@ -235,7 +235,7 @@ fn write_end(
     }
 }
 
-/// The event says where its client is, or that it is on a Unix socket.
+/// The event has the address of its client, or that it is on a Unix socket.
 fn has_address(event: &Event) -> bool {
     matches!(
         event,
@@ -265,7 +265,7 @@ fn has_remedy(event: &Event) -> bool {
 }
 
 /// What is not known has no field.
-fn known(text: &str) -> Option<&str> {
+fn nonempty(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
@@ -357,9 +357,9 @@ mod tests {
         }
         assert_eq!(&*AddressText::of(None), "unix");
         // A request has an address without a port.
-        for (ip, said) in [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")] {
+        for (ip, fields) in [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")] {
             let ip = ip.parse().unwrap();
-            assert_eq!(&*AddressText::of(Some((ip, 0))), said);
+            assert_eq!(&*AddressText::of(Some((ip, 0))), fields);
         }
     }
 }

@@ -13,12 +13,12 @@ use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
 
 /// What happened.
-pub(crate) fn headline(told: &EventNotice) -> &'static str {
-    match &told.event {
+pub(crate) fn headline(notice: &EventNotice) -> &'static str {
+    match &notice.event {
         Event::MessagesLost {
             reason: DropReason::RefusedByReceiver,
             ..
-        } if told.head.client_id.starts_with(CLIENT_IDS) => {
+        } if notice.head.client_id.starts_with(CLIENT_IDS) => {
             "messages refused by the target of an integration: they are dead letters"
         }
         Event::Authenticated { .. } => "client authenticated",
@@ -56,38 +56,38 @@ pub(crate) fn headline(told: &EventNotice) -> &'static str {
 }
 
 /// Why something was refused or ended.
-pub(crate) fn decision(told: &EventNotice) -> Option<&str> {
-    match &told.event {
+pub(crate) fn decision(notice: &EventNotice) -> Option<&str> {
+    match &notice.event {
         Event::SessionEnded { cause, .. } => Some(cause.text()),
         Event::Dropped {
             refused: Some(code),
             ..
-        } => Some(why_refused(&told.head.client_id, *code)),
+        } => Some(why_refused(&notice.head.client_id, *code)),
         event => event.refusal().map(Refusal::detail),
     }
 }
 
 /// The same, and why messages were dropped or delayed: the limit with its value, or what the reason
 /// of a drop means.
-pub(crate) fn why(told: &EventNotice) -> Option<Cow<'_, str>> {
-    if let Some(why) = decision(told) {
+pub(crate) fn why(notice: &EventNotice) -> Option<Cow<'_, str>> {
+    if let Some(why) = decision(notice) {
         return Some(why.into());
     }
-    Some(match &told.event {
+    Some(match &notice.event {
         Event::MessagesLost {
             ended: Some(cause), ..
         } => format!("the session ended: {}", cause.text()).into(),
         Event::Dropped { reason, limit, .. } | Event::MessagesLost { reason, limit, .. } => {
-            why_dropped(&told.head.client_id, *reason, *limit)
+            why_dropped(&notice.head.client_id, *reason, *limit)
         }
         event => event.reached()?.words().into(),
     })
 }
 
-/// The same with how many messages it is about, where a single sentence says both.
-pub(crate) fn sentence(told: &EventNotice) -> Option<Cow<'_, str>> {
-    let why = why(told)?;
-    Some(match &told.event {
+/// The same with the number of messages that it is about, where one sentence has both.
+pub(crate) fn sentence(notice: &EventNotice) -> Option<Cow<'_, str>> {
+    let why = why(notice)?;
+    Some(match &notice.event {
         Event::QueueFull { messages, .. } => format!("{messages} messages wait: {why}").into(),
         Event::RateExceeded { count, .. } => {
             format!("{count} with QoS 0 in a second: {why}").into()
@@ -101,10 +101,10 @@ pub(crate) fn name(kind: EventKind) -> &'static str {
     kind.journal_name().unwrap_or_else(|| kind.name())
 }
 
-/// What happened to a client, as [`why`](crate::why) tells it of the client, with the Topic Name or
-/// Topic Filter; none: the reason alone says it.
+/// What happened to a client, in the words of [`why`](crate::why), with the Topic Name or Topic
+/// Filter; none: the reason is enough.
 pub(crate) fn of_client(kind: EventKind, topic: Option<&str>) -> Option<String> {
-    let told = match (kind, topic) {
+    let notice = match (kind, topic) {
         (EventKind::Refused, _) => return None,
         (EventKind::ReauthenticationRefused, _) => "it was refused when it authenticated again",
         (EventKind::ProvisioningRefused, _) => "it was not added by a provisioning key",
@@ -136,15 +136,15 @@ pub(crate) fn of_client(kind: EventKind, topic: Option<&str>) -> Option<String> 
             });
         }
     };
-    Some(told.to_owned())
+    Some(notice.to_owned())
 }
 
-/// Messages for somebody that were dropped, for this reason; `why` is the reason in words.
+/// Words for dropped messages; `why` is the reason in words.
 pub(crate) fn dropped(count: u64, whose: &str, why: &str, reason: DropReason) -> String {
     format!("{} dropped: {why} ({})", were(count, whose), reason.name())
 }
 
-/// Messages for somebody that have expired.
+/// Words for expired messages.
 pub(crate) fn expired(count: u64, whose: &str) -> String {
     let were = were(count, whose);
     format!("{were} not delivered before the Message Expiry Interval ran out")
@@ -174,7 +174,7 @@ fn why_dropped(
 ) -> Cow<'static, str> {
     match limit {
         Some(limit) => limit.words().into(),
-        // Of a reason that has two meanings only the one is told.
+        // Of a reason with two meanings only one is shown.
         None if reason == DropReason::RefusedByReceiver => {
             match client_id.starts_with(CLIENT_IDS) {
                 true => "the target of the integration refused the message".into(),
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn who_has_refused_messages_is_told_alone() {
-        for (client_id, said) in [
+        for (client_id, expected) in [
             (
                 "$integration/webhook/crm",
                 "the target of the integration refused the message",
@@ -210,8 +210,8 @@ mod tests {
                 limit: None,
                 ended: None,
             };
-            let told = EventNotice::new(EventHead::new(TenantId(0), client_id), event);
-            assert_eq!(why(&told).as_deref(), Some(said));
+            let notice = EventNotice::new(EventHead::new(TenantId(0), client_id), event);
+            assert_eq!(why(&notice).as_deref(), Some(expected));
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 pub struct NodeFacts {
     /// Where it listens.
     pub listeners: Vec<ListenerFacts>,
-    /// With which certificates, and whom it believes.
+    /// Its certificates, and the authorities that it trusts.
     pub certificates: Vec<CertificateFacts>,
     /// The values of the configuration.
     pub configuration: Configuration,
@@ -27,7 +27,7 @@ pub struct ListenerFacts {
     pub protocol: &'static str,
     /// It is encrypted.
     pub is_secure: bool,
-    /// Clients have to say who they are there.
+    /// Clients must authenticate there.
     pub needs_credentials: bool,
     /// Clients that are connected by it now; none where it is not for MQTT.
     pub connections: Option<u32>,
@@ -44,7 +44,7 @@ pub struct CertificateFacts {
     pub file: String,
     /// What it is for: `server`, or `client_ca`, by which certificates of clients are good.
     pub used_as: &'static str,
-    /// Whom it is about.
+    /// The client that it is about.
     pub subject: String,
     /// Its issuer.
     pub issuer: String,

@@ -26,7 +26,7 @@ struct State {
     named: BTreeMap<&'static str, String>,
 }
 
-/// Whom a report is for.
+/// The readers of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthAudience {
     /// A caller without credentials: names and addresses are left out.
@@ -80,17 +80,17 @@ impl Health {
         self.state().warnings.push(sentence);
     }
 
-    /// The same, until it is withdrawn or said anew by that name.
+    /// The same, until it is withdrawn or replaced under that name.
     pub fn warn_as(&self, name: &'static str, sentence: String) {
         self.state().named.insert(name, sentence);
     }
 
-    /// Something is said by that name.
+    /// Whether there is a report under that name.
     pub fn says(&self, name: &str) -> bool {
         self.state().named.contains_key(name)
     }
 
-    /// What was said by that name is over.
+    /// Withdraws the report under that name.
     pub fn withdraw(&self, name: &str) {
         self.state().named.remove(name);
     }

@@ -17,8 +17,8 @@ const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
 
 impl Control {
     /// Alive, ready, and what operators should know, of the store, the queues and the integrations
-    /// too. Shards that do not answer at once are not waited for: nothing is said of their queues
-    /// then.
+    /// too. Shards that do not answer at once are not waited for: the report has nothing about
+    /// their queues then.
     pub async fn health_report(
         &self,
         integrations: Option<&Integrations>,

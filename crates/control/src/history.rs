@@ -3,7 +3,7 @@
 //!
 //! They are full after their time and never larger: 15 numbers of 4 bytes and a time, 300 times
 //! every second, 8,640 times every ten seconds and 1,008 times every ten minutes, are 0.7 MB. A
-//! restart loses them; who wants more has a Prometheus read `/metrics`.
+//! restart loses them. For more, let Prometheus read `/metrics`.
 //!
 //! * `task`: taking the numbers
 
@@ -67,10 +67,13 @@ const SERIES: usize = Series::ALL.len();
 impl Series {
     /// Finds a series by its name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|known| known.name() == name)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|finite| finite.name() == name)
     }
 
-    /// Whether the highest of several values counts: nobody wants an average of the slowest.
+    /// Whether the highest of several values counts: an average of the slowest is of no use.
     fn is_highest(self) -> bool {
         matches!(self, Self::LatencyP99)
     }
@@ -255,12 +258,12 @@ fn gathered<'a>(
 /// What these samples are together.
 fn point(series: Series, samples: &[&Sample]) -> Option<f32> {
     let values = samples.iter().map(|sample| sample.values[series as usize]);
-    let known: Vec<f32> = values.filter(|value| value.is_finite()).collect();
-    if known.is_empty() {
+    let finite: Vec<f32> = values.filter(|value| value.is_finite()).collect();
+    if finite.is_empty() {
         return None;
     }
-    let highest = known.iter().copied().fold(f32::MIN, f32::max);
-    let mean = known.iter().sum::<f32>() / known.len() as f32;
+    let highest = finite.iter().copied().fold(f32::MIN, f32::max);
+    let mean = finite.iter().sum::<f32>() / finite.len() as f32;
     Some(if series.is_highest() { highest } else { mean })
 }
 
@@ -318,8 +321,8 @@ mod tests {
                 if second < now - day { 1.0 } else { 10.0 },
             );
         }
-        let asked = [Series::MessagesIn];
-        let found = history.find(&asked, range(now - 7 * day, now, Some(3_600)));
+        let requested = [Series::MessagesIn];
+        let found = history.find(&requested, range(now - 7 * day, now, Some(3_600)));
         let found = found.unwrap();
         assert!(
             (167..=169).contains(&found.at_ms.len()),
@@ -330,7 +333,7 @@ mod tests {
         let expected = (6 * day + 10 * day) as f32;
         assert!((count / expected - 1.0).abs() < 0.001, "{count} {expected}");
         let found = history
-            .find(&asked, range(now - 2 * day, now, None))
+            .find(&requested, range(now - 2 * day, now, None))
             .unwrap();
         assert_eq!(found.step_secs, 600);
     }

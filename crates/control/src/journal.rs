@@ -1,9 +1,9 @@
 //! What happened recently to clients, kept in memory, each with a remedy where there is one.
 //!
-//! Bounded by number and by bytes, what was refused or lost for itself, so that clients who come
-//! and go do not push it out; what became of each name last is kept for longer (`runs`). Events are
-//! kept as they came, but for long names, which are cut, and put into words for readers. The data
-//! plane never waits for it.
+//! Bounded by number and by bytes. Refusals and losses have a list of their own, so that clients
+//! that connect and disconnect often do not push them out. The last outcome of each name is kept
+//! for longer (`runs`). Events are kept as they came, but for long names, which are cut, and put
+//! into words for readers. The data plane never waits for it.
 
 mod commands;
 mod entry;
@@ -78,7 +78,7 @@ pub struct Journal {
     /// For what is to be typed.
     commands: commands::Commands,
     kept: Mutex<JournalEntries>,
-    /// The number of the last entry that was told of.
+    /// The number of the last entry, for those that wait for new ones.
     last: watch::Sender<u64>,
 }
 
@@ -89,7 +89,7 @@ struct JournalEntries {
     runs: Runs,
     last: u64,
     /// Number of the last trouble that is no longer kept.
-    gone: u64,
+    removed: u64,
 }
 
 impl Default for JournalEntries {
@@ -99,7 +99,7 @@ impl Default for JournalEntries {
             comings: Entries::new(COMINGS),
             runs: Runs::default(),
             last: 0,
-            gone: 0,
+            removed: 0,
         };
         kept.set_bytes_max(BYTES_MAX);
         kept
@@ -174,7 +174,7 @@ impl JournalEntries {
         self.comings.bytes_max = bytes / 4;
         self.troubles.bytes_max = bytes - self.comings.bytes_max;
         self.comings.make_room();
-        self.gone = self.troubles.make_room().unwrap_or(self.gone);
+        self.removed = self.troubles.make_room().unwrap_or(self.removed);
     }
 }
 
@@ -189,9 +189,9 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// A journal of the node to which these options lead commands, as they are typed. `tables` say
-    /// which team owns a tenant, and where the rules of a name stand; none: nobody knows.
-    /// `bytes_max` bounds what is kept, if that is less than what it takes anyhow.
+    /// A journal of the node to which these options lead commands, as they are typed. `tables` have
+    /// which team owns a tenant, and where the rules of a name are; none: not known. `bytes_max`
+    /// bounds what is kept, if that is less than what it takes anyhow.
     pub(crate) fn of_node(
         options: &str,
         tables: Option<TablesNow>,
@@ -209,8 +209,8 @@ impl Journal {
     }
 
     /// What to do about an event, if anything is known to help.
-    pub fn worded_remedy(&self, told: &EventNotice) -> Option<WordedRemedy> {
-        remedy::worded(told, &self.commands)
+    pub fn worded_remedy(&self, notice: &EventNotice) -> Option<WordedRemedy> {
+        remedy::worded(notice, &self.commands)
     }
 
     /// The command that brings a deleted device or user of a tenant back.
@@ -297,34 +297,34 @@ impl Journal {
         self.commands.why_in(tenant, name)
     }
 
-    /// It is about who came and went, and what was refused or lost: of other events there are too
-    /// many.
+    /// Whether the journal keeps it: connects, disconnects, refusals and losses. There are too many
+    /// other events.
     pub fn keeps(event: &Event) -> bool {
         event.kind().journal_name().is_some()
     }
 
     /// Writes one event down, unless it is one of those of which there are too many. `before` is
     /// what presence knew before it.
-    pub(crate) fn write(&self, told: &EventNotice, before: &ClientTable) {
-        if !Self::keeps(&told.event) {
+    pub(crate) fn write(&self, notice: &EventNotice, before: &ClientTable) {
+        if !Self::keeps(&notice.event) {
             return;
         }
-        let cause = Cause::of(&told.event);
+        let cause = Cause::of(&notice.event);
         let at_ms = now_ms();
-        let is_trouble = is_trouble(&told.event);
+        let is_trouble = is_trouble(&notice.event);
         let mut kept = self.lock();
         kept.last += 1;
         let seq = kept.last;
         let written = Arc::new(NotedEvent {
             seq,
             at_ms,
-            told: told.shown().into_owned(),
+            notice: notice.shown().into_owned(),
         });
-        let calm = |name: &str| before.calm(told.head.tenant, name);
+        let calm = |name: &str| before.calm(notice.head.tenant, name);
         kept.runs
-            .note(&written, cause, told.head.whole_client_id(), calm);
+            .note(&written, cause, notice.head.whole_client_id(), calm);
         if is_trouble {
-            kept.gone = kept.troubles.push(written).unwrap_or(kept.gone);
+            kept.removed = kept.troubles.push(written).unwrap_or(kept.removed);
         } else {
             kept.comings.push(written);
         }
@@ -334,16 +334,16 @@ impl Journal {
     pub(crate) fn announce(&self) {
         let last = self.lock().last;
         self.last
-            .send_if_modified(|told| std::mem::replace(told, last) != last);
+            .send_if_modified(|number| std::mem::replace(number, last) != last);
     }
 
-    /// Entries from number `from` on, `limit` at most, of those that `is_wanted`.
-    pub fn page(&self, from: u64, limit: usize, is_wanted: impl Fn(&Entry) -> bool) -> Page {
+    /// Entries from number `from` on, `limit` at most, of those that `is_match`.
+    pub fn page(&self, from: u64, limit: usize, is_match: impl Fn(&Entry) -> bool) -> Page {
         let kept = self.lock();
         let from = from.max(1);
         let mut page = Page {
             next: kept.last + 1,
-            gone: (kept.gone + 1).saturating_sub(from),
+            gone: (kept.removed + 1).saturating_sub(from),
             ..Page::default()
         };
         for written in kept.from(from) {
@@ -352,7 +352,7 @@ impl Journal {
                 break;
             }
             let entry = written.entry(&self.commands);
-            if is_wanted(&entry) {
+            if is_match(&entry) {
                 page.items.push(entry);
             }
         }
@@ -360,11 +360,11 @@ impl Journal {
     }
 
     /// The number of the first of the last `count` entries that are wanted.
-    pub fn tail(&self, count: usize, is_wanted: impl Fn(&Entry) -> bool) -> u64 {
+    pub fn tail(&self, count: usize, is_match: impl Fn(&Entry) -> bool) -> u64 {
         let kept = self.lock();
         let wanted = kept
             .latest_first()
-            .filter(|written| is_wanted(&written.entry(&self.commands)));
+            .filter(|written| is_match(&written.entry(&self.commands)));
         let first = wanted.take(count).last();
         first.map_or(kept.last + 1, |written| written.seq)
     }
@@ -391,9 +391,9 @@ impl Journal {
     /// The last refusal of a message to this topic, behind an entry of this number.
     pub fn publish_refused(&self, behind: u64, tenant: TenantId, topic: &str) -> Option<Entry> {
         let kept = self.lock();
-        let is_it = |written: &&Arc<NotedEvent>| match &written.told.event {
+        let is_it = |written: &&Arc<NotedEvent>| match &written.notice.event {
             Event::PublishRefused { topic: to, .. } => {
-                written.told.head.tenant == tenant && is_of_name(to, topic)
+                written.notice.head.tenant == tenant && is_of_name(to, topic)
             }
             _ => false,
         };
@@ -409,12 +409,12 @@ impl Journal {
         &self,
         tenant: TenantId,
         since_ms: u64,
-        is_wanted: impl Fn(&str) -> bool,
+        is_match: impl Fn(&str) -> bool,
     ) -> Vec<Entry> {
         let kept = self.lock();
-        let is_it = |written: &&Arc<NotedEvent>| match &written.told.event {
+        let is_it = |written: &&Arc<NotedEvent>| match &written.notice.event {
             event @ (Event::PublishRefused { .. } | Event::RateExceeded { .. }) => {
-                written.told.head.tenant == tenant && event.topic().is_some_and(&is_wanted)
+                written.notice.head.tenant == tenant && event.topic().is_some_and(&is_match)
             }
             _ => false,
         };
@@ -427,13 +427,13 @@ impl Journal {
     /// What became of a name of a tenant recently, the latest last.
     pub(crate) fn runs_of(&self, tenant: TenantId, name: &str, presence: &Presence) -> Vec<Run> {
         let entry = |written: &NotedEvent| written.entry(&self.commands);
-        // Before the lock: who writes has that of presence first.
+        // Before the lock: writers take the lock of presence first.
         let calm = presence.calm(tenant, name);
         self.lock().runs.of(tenant, name, calm, entry)
     }
 
-    /// The last refusals of connections that name nobody, in order: from an address, or from any.
-    /// Nobody knows the tenants of those clients.
+    /// The last refusals of connections without a name, in order: from an address, or from any. The
+    /// tenants of those clients are not known.
     pub fn nameless_from(&self, host: Option<&str>) -> Vec<Entry> {
         self.refused_connections(|entry| {
             let is_nameless = entry.client_id.is_empty() && entry.user_name.is_none();
@@ -449,9 +449,9 @@ impl Journal {
     /// The last refusals of clients of a tenant whose token names another client, this one, in
     /// order.
     pub(crate) fn token_shown_by(&self, tenant: TenantId, client_id: &str) -> Vec<Entry> {
-        self.refused_for(|written| match &written.told.event {
+        self.refused_for(|written| match &written.notice.event {
             Event::Refused { why, .. } => {
-                written.told.head.tenant == tenant
+                written.notice.head.tenant == tenant
                     && why.cause == RefusalCause::TokenOfOther
                     && why.subject() == Some(client_id)
             }
@@ -461,7 +461,7 @@ impl Journal {
 
     /// The last device that was not added by a provisioning key of a team.
     pub(crate) fn refused_by_key(&self, team: &str, name: &str) -> Option<Entry> {
-        let refused = self.refused_for(|written| match &written.told.event {
+        let refused = self.refused_for(|written| match &written.notice.event {
             Event::ProvisioningRefused { key: Some(key), .. } => {
                 *key.name == *name && *key.team == *team
             }
@@ -470,21 +470,21 @@ impl Journal {
         refused.into_iter().next_back()
     }
 
-    fn refused_connections(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
-        self.refused_for(|written| is_wanted(&written.bare_entry()))
+    fn refused_connections(&self, is_match: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        self.refused_for(|written| is_match(&written.bare_entry()))
     }
 
-    fn refused_for(&self, is_wanted: impl Fn(&NotedEvent) -> bool) -> Vec<Entry> {
+    fn refused_for(&self, is_match: impl Fn(&NotedEvent) -> bool) -> Vec<Entry> {
         let kept = self.lock();
         let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
         let refused = troubles.filter(|written| {
             matches!(
-                written.told.event.kind(),
+                written.notice.event.kind(),
                 EventKind::Refused | EventKind::ProvisioningRefused
             )
         });
-        let wanted = refused.filter(|written| is_wanted(written));
-        let mut found: Vec<Entry> = wanted
+        let matching = refused.filter(|written| is_match(written));
+        let mut found: Vec<Entry> = matching
             .take(CONNECTS)
             .map(|written| written.entry(&self.commands))
             .collect();

@@ -17,16 +17,16 @@
 //! * [`rules`]: rules about messages, and what follows from messages
 //! * [`alarms`]: alarms, their states, and the reports of them
 //! * [`message_log`]: messages that other programs read and confirm
-//! * `metrics`: the Prometheus page, with what the system says of the `process`
+//! * `metrics`: the Prometheus page, with the metrics of the `process`
 //! * [`misread`]: messages of devices that the node could not use
 //! * [`history`]: the main numbers of the last day
-//! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
+//! * `statistics`: the `$SYS/broker/…` topics under Mosquitto's names
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
-//! * [`authentication`]: who a client is, by the sources of credentials in their order
+//! * [`authentication`]: checks clients against the sources of credentials in their order
 //! * [`csv`]: tables as text
 //! * `store`: whether the message store keeps up
 //! * [`feed`]: live events, for readers, and pushed to a panel
-//! * [`presence`]: which clients are connected, since when, and why others left
+//! * [`presence`]: which clients are connected, since when, and why others disconnected
 //! * [`event_archive`]: events in files, for as long as is configured
 //! * `event_log`: events as log lines
 //! * [`activity`]: when devices sent something, and which are inactive
@@ -114,7 +114,7 @@ pub mod words;
 
 pub use control::{
     Control, ControlError, ControlParts, NodeInfo, OwnTopics, ReloadOf, ReloadRequest, Reloaded,
-    Shards, SilenceObserver, UserPlaces,
+    Shards, SilenceObserver, UserConfiguration,
 };
 pub use health::{Health, HealthAudience, HealthReport};
 pub use latencies::Latencies;

@@ -1,7 +1,7 @@
 //! A limit for log lines about refusals, so that one client cannot fill the disk of the log.
 //!
-//! Each client has [`AT_ONCE`] lines of each cause, and one more each second. The next line says
-//! how many were left out. Counters, journal and feed are not limited.
+//! Each client has [`AT_ONCE`] lines of each cause, and one more each second. The next line has the
+//! number of lines that were left out. Counters, journal and feed are not limited.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -101,14 +101,14 @@ impl KindOfLine {
 
 impl LogLimit {
     /// None: the line of this event is left out. Else what was left out before it.
-    pub(crate) fn take(&mut self, told: &EventNotice, now: Instant) -> Option<LeftOut> {
-        let Some((kind, reason)) = cause(&told.event) else {
+    pub(crate) fn take(&mut self, notice: &EventNotice, now: Instant) -> Option<LeftOut> {
+        let Some((kind, reason)) = cause(&notice.event) else {
             return Some(LeftOut::default());
         };
         self.sweep(now);
         let key = Key {
-            tenant: told.head.tenant,
-            client: self.hasher.hash_one(&*told.head.client_id),
+            tenant: notice.head.tenant,
+            client: self.hasher.hash_one(&*notice.head.client_id),
             kind,
             reason,
         };
@@ -124,8 +124,8 @@ impl LogLimit {
         entry.take(now)
     }
 
-    /// Removes entries that decide as a new one would. One that has lines left out stays until it
-    /// has told of them, but for no longer than a minute: its client may be gone.
+    /// Removes entries that decide as a new one would. An entry with left-out lines stays until
+    /// their number is logged, but no longer than a minute, since its client may not come back.
     fn sweep(&mut self, now: Instant) {
         let is_due = |swept| now.saturating_duration_since(swept) >= SWEEP_EVERY;
         if !self.swept.is_none_or(is_due) {
@@ -135,8 +135,8 @@ impl LogLimit {
         self.entries.retain(|_, entry| {
             entry.refill(now);
             let age = now.saturating_duration_since(entry.written);
-            let is_told = entry.left_out.count == 0 || age >= Duration::from_secs(60);
-            entry.lines < AT_ONCE || !is_told
+            let is_written = entry.left_out.count == 0 || age >= Duration::from_secs(60);
+            entry.lines < AT_ONCE || !is_written
         });
     }
 }
@@ -162,30 +162,30 @@ mod tests {
         let event = Event::PublishRefused {
             topic: "t".to_owned(),
             reason,
-            why: Refusal::untold(RefusalCause::Forbidden, "no rule permits it"),
+            why: Refusal::operators_only(RefusalCause::Forbidden, "no rule permits it"),
         };
         let head = EventHead::new(TenantId::default(), client_id);
         EventNotice { head, event }
     }
 
-    fn written(limit: &mut LogLimit, told: &EventNotice, times: usize, now: Instant) -> usize {
-        (0..times).filter_map(|_| limit.take(told, now)).count()
+    fn written(limit: &mut LogLimit, notice: &EventNotice, times: usize, now: Instant) -> usize {
+        (0..times).filter_map(|_| limit.take(notice, now)).count()
     }
 
     #[test]
     fn a_client_has_ten_lines_at_once_then_one_a_second_which_says_how_many_were_left_out() {
         let (mut limit, start) = (LogLimit::default(), Instant::now());
-        let told = refused("c", ReasonCode::NotAuthorized);
-        assert_eq!(written(&mut limit, &told, 1_000, start), 10);
+        let notice = refused("c", ReasonCode::NotAuthorized);
+        assert_eq!(written(&mut limit, &notice, 1_000, start), 10);
         let later = start + EVERY;
-        let left_out = limit.take(&told, later);
+        let left_out = limit.take(&notice, later);
         let expected = LeftOut {
             count: 990,
             secs: 1,
         };
         assert_eq!(left_out, Some(expected));
         assert_eq!(expected.to_string(), "990 more in the last 1 s");
-        assert_eq!(limit.take(&told, later), None);
+        assert_eq!(limit.take(&notice, later), None);
         let others = [
             refused("c", ReasonCode::QuotaExceeded),
             refused("d", ReasonCode::NotAuthorized),
@@ -193,7 +193,7 @@ mod tests {
         for other in others {
             assert_eq!(limit.take(&other, later), Some(LeftOut::default()));
         }
-        assert_eq!(written(&mut limit, &told, 1_000, later + 100 * EVERY), 10);
+        assert_eq!(written(&mut limit, &notice, 1_000, later + 100 * EVERY), 10);
     }
 
     #[test]
@@ -201,8 +201,8 @@ mod tests {
         let (mut limit, start) = (LogLimit::default(), Instant::now());
         let mut lines = 0;
         for number in 0..100_000 {
-            let told = refused(&number.to_string(), ReasonCode::NotAuthorized);
-            lines += usize::from(limit.take(&told, start).is_some());
+            let notice = refused(&number.to_string(), ReasonCode::NotAuthorized);
+            lines += usize::from(limit.take(&notice, start).is_some());
         }
         assert_eq!(lines, MOST + AT_ONCE as usize);
         assert!(limit.entries.len() <= MOST);

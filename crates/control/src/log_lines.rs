@@ -19,8 +19,8 @@ use crate::rfc3339;
 const LINES: usize = 2_000;
 const BYTES: usize = 2 << 20;
 
-/// What stands before a secret that the log shows, for who starts a node: the link by which the
-/// first administrator is made.
+/// The text before a secret that the log shows to the operator that starts a node: the link that
+/// creates the first administrator.
 const SECRET: &str = "/setup#";
 
 /// A line of the log.
@@ -37,7 +37,7 @@ pub struct LogLine {
     pub area: String,
     /// What it says.
     pub text: String,
-    /// What it says it of, by name.
+    /// Its fields, by name.
     #[schema(value_type = Object)]
     pub fields: Map<String, Value>,
 }
@@ -78,7 +78,7 @@ struct Site {
     usual: Box<[u8]>,
 }
 
-/// Messages that are longer are not usual ones: they say something else each time.
+/// Longer messages are not constant: they differ each time.
 const USUAL_BYTES: usize = 64;
 
 /// Lines one behind the other, so that none has an allocation of its own: of each the length of its
@@ -87,7 +87,7 @@ const USUAL_BYTES: usize = 64;
 struct Chunk {
     bytes: Vec<u8>,
     /// Bytes of lines that are not kept any more.
-    gone: usize,
+    removed: usize,
     lines: usize,
     /// Microseconds since the Unix epoch, of the first line.
     at_us: u64,
@@ -111,7 +111,7 @@ impl Chunk {
 
     /// Site, time since the first line, and values.
     fn lines(&self) -> impl Iterator<Item = (u32, u64, &[u8])> {
-        let mut rest = &self.bytes[self.gone..];
+        let mut rest = &self.bytes[self.removed..];
         std::iter::from_fn(move || {
             let (length, behind) = rest.split_first_chunk::<4>()?;
             let (site, behind) = behind.split_first_chunk::<4>()?;
@@ -150,7 +150,7 @@ impl LogBuffer {
             None => {
                 let mut chunk = Chunk {
                     bytes: Vec::with_capacity(CHUNK_BYTES.max(length)),
-                    gone: 0,
+                    removed: 0,
                     lines: 0,
                     at_us,
                 };
@@ -187,7 +187,7 @@ impl LogBuffer {
             .next()
             .map(|(.., values)| HEADER_BYTES + values.len());
         let length = length.unwrap_or_default();
-        chunk.gone += length;
+        chunk.removed += length;
         chunk.lines -= 1;
         self.lines -= 1;
         self.bytes -= length;
@@ -220,7 +220,7 @@ impl LogLines {
         &self,
         after: u64,
         limit: usize,
-        is_wanted: impl Fn(&LogLine) -> bool,
+        is_match: impl Fn(&LogLine) -> bool,
     ) -> (Vec<LogLine>, u64) {
         let kept = self.lock();
         let first = kept.last + 1 - kept.lines as u64;
@@ -232,19 +232,19 @@ impl LogLines {
                 break;
             }
             last = number;
-            found.extend(Some(shown(number, line)).filter(&is_wanted));
+            found.extend(Some(shown(number, line)).filter(&is_match));
         }
         (found, last)
     }
 
     /// The last `limit` that are wanted, in order; and the number of the last line.
-    pub fn last(&self, limit: usize, is_wanted: impl Fn(&LogLine) -> bool) -> (Vec<LogLine>, u64) {
+    pub fn last(&self, limit: usize, is_match: impl Fn(&LogLine) -> bool) -> (Vec<LogLine>, u64) {
         let kept = self.lock();
         let numbers = (1..=kept.last).rev();
         let lines: Vec<Logged<'_>> = kept.lines().collect();
         let lines = numbers.zip(lines.into_iter().rev());
         let lines = lines.map(|(number, line)| shown(number, line));
-        let mut found: Vec<LogLine> = lines.filter(&is_wanted).take(limit).collect();
+        let mut found: Vec<LogLine> = lines.filter(&is_match).take(limit).collect();
         found.reverse();
         (found, kept.last)
     }
@@ -314,11 +314,11 @@ fn shown(seq: u64, line: Logged<'_>) -> LogLine {
 
 /// The target of all that libraries log which use another interface,
 const LIBRARY: &str = "log";
-/// and the name by which they say which part they are.
+/// and the name of the part of the program.
 const LOG_TARGET: &str = "log.target";
 
-/// What fields say, one behind the other: the number of the field, what its value is, the length of
-/// that, and the value as text.
+/// The fields, one after the other: the number of the field, the type of its value, its length, and
+/// the value as text.
 #[derive(Default)]
 struct Values {
     bytes: Vec<u8>,
@@ -438,7 +438,7 @@ impl<'a> Logged<'a> {
         *self.metadata.level()
     }
 
-    /// What it says, by the names of the fields, in order: text that is nearly always UTF-8.
+    /// The values by the names of the fields, in order: text that is nearly always UTF-8.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, Kind, &'a [u8])> {
         let all = self.metadata.fields();
         let (mut names, mut rest) = (all.iter().enumerate(), self.values);
@@ -459,7 +459,7 @@ impl<'a> Logged<'a> {
         })
     }
 
-    /// It is not for those who read the log elsewhere than where it is written.
+    /// It is not for readers of the log in other places than where it is written.
     fn is_secret(&self) -> bool {
         let mut parts = self.values.split(|byte| *byte == b'#').peekable();
         while let Some(part) = parts.next() {

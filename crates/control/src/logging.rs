@@ -17,7 +17,7 @@ use martlet_codec::TopicFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Parts of the node whose lines are told apart, each with the modules that write them.
+/// Areas of the log, each with the modules that write its lines.
 pub const AREAS: &[(&str, &str)] = &[
     ("clients", "martlet_control::event_log"),
     ("authentication", "martlet_control::authentication"),
@@ -60,7 +60,7 @@ pub struct Logging {
     state: Mutex<State>,
     /// There are traces; looked at for each event.
     traces: AtomicBool,
-    /// Told when something else is logged than before.
+    /// Notified when the logged clients or levels change.
     changed: OnceLock<Changed>,
 }
 
@@ -104,7 +104,7 @@ pub struct Levels {
     pub level: String,
     /// Areas with a level of their own.
     pub areas: Vec<AreaLevel>,
-    /// Clients of whom everything is logged.
+    /// Traced clients.
     pub clients: Vec<TracedClient>,
 }
 
@@ -122,7 +122,7 @@ pub struct AreaLevel {
     pub until_ms: Option<u64>,
 }
 
-/// A client of whom everything is logged.
+/// A traced client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TracedClient {
     /// Client Identifier.
@@ -179,12 +179,12 @@ impl Logging {
     /// There are too many traces already, or the subject is not a valid Topic Filter; as text.
     pub fn trace(self: &Arc<Self>, subject: Subject, minutes: u32) -> Result<(), String> {
         self.set_trace(subject, Some(now_ms() + u64::from(minutes) * 60_000))?;
-        self.tell_change();
+        self.notify_change();
         self.look_again_in(Duration::from_secs(u64::from(minutes) * 60));
         Ok(())
     }
 
-    /// Ends a trace; says whether there was one.
+    /// Ends a trace. Returns whether there was one.
     pub fn end_trace(&self, subject: &Subject) -> bool {
         let was_there = {
             let mut state = self.lock();
@@ -192,11 +192,11 @@ impl Logging {
             self.put_traces(&state);
             was_there
         };
-        self.tell_change();
+        self.notify_change();
         was_there
     }
 
-    fn tell_change(&self) {
+    fn notify_change(&self) {
         if let Some(changed) = self.changed.get() {
             changed(self);
         }
@@ -243,7 +243,7 @@ impl Logging {
                 return Err("nothing to change: name a level, an area or a client".to_owned());
             }
         }
-        self.tell_change();
+        self.notify_change();
         if let Some(minutes) = change.minutes {
             self.look_again_in(Duration::from_secs(u64::from(minutes) * 60));
         }
@@ -374,7 +374,7 @@ impl Logging {
         state.end_what_is_over();
         self.put_traces(&state);
         drop(state);
-        self.tell_change();
+        self.notify_change();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -82,10 +82,10 @@ impl MessageLog {
     pub async fn list(
         &self,
         tenant: u32,
-        wanted: MessageLogQuery,
+        query: MessageLogQuery,
     ) -> Result<Vec<LoggedMessage>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.logged_messages(tenant, wanted).await })
+            Box::pin(async move { registry.logged_messages(tenant, query).await })
         });
         read.await
     }
@@ -190,14 +190,14 @@ impl Sink for LogSink {
         };
         let outcome = match done.await {
             Ok(_) => Outcome::Done,
-            Err(error) => Outcome::Failed(error.told()),
+            Err(error) => Outcome::Failed(error.caller_text()),
         };
         vec![outcome; batch.len()]
     }
 
     async fn test(&mut self) -> Result<(), String> {
         let read = self.0.get(0, "").await;
-        read.map(|_| ()).map_err(|error| error.told())
+        read.map(|_| ()).map_err(|error| error.caller_text())
     }
 }
 

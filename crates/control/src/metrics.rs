@@ -65,7 +65,7 @@ impl Control {
     }
 }
 
-/// Name of the gauge that tells what memory is held for.
+/// Name of the gauge of memory by purpose.
 const MEMORY: &str = "memory_bytes";
 
 /// How the page is written.
@@ -407,7 +407,7 @@ impl Page {
             let count = ConstCounter::new(self.counters.dropped[*reason as usize]);
             count.encode(family.encode_family(&[("reason", reason.name())])?)?;
         }
-        // Before it was known for whom they are.
+        // Before their receivers were known.
         let count = ConstCounter::new(self.counters.publishes_dropped);
         count.encode(family.encode_family(&[("reason", "rate_exceeded")])?)
     }

@@ -1,5 +1,5 @@
-//! Messages of devices that the node could not use: of each device the last one, in memory. `why`
-//! tells of them.
+//! Messages of devices that the node could not use: the last one of each device, in memory. `why`
+//! shows them.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;

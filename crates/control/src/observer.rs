@@ -24,7 +24,7 @@ impl Observer {
         let subscription = |filter: &F| PartSubscription {
             filter: filter.as_ref().into(),
             identifier: 0,
-            // What was there before says nothing of now.
+            // Events of an earlier attachment are out of date.
             retain_handling: RetainHandling::DoNotSend,
         };
         let spec = PartSpec {
@@ -54,8 +54,8 @@ impl Observer {
         loop {
             let mut next = Some(self.lanes.next().await.ok_or("the node stops")?);
             let (mut settled, mut deliveries) = (Vec::new(), Vec::new());
-            while let Some(told) = next {
-                match told {
+            while let Some(events) = next {
+                match events {
                     LaneEvent::Delivery(token, delivery) => {
                         deliveries.push(delivery);
                         settled.push((token, PartOutcome::Done));

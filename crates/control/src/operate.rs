@@ -1,5 +1,5 @@
-//! What operators do with sessions, subscriptions and messages: each is one question to the shards,
-//! and what came of it.
+//! Operations on sessions, subscriptions and messages: each is one request to the shards, and its
+//! result.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -113,8 +113,8 @@ impl Control {
         }
     }
 
-    /// Takes away all retained messages that match a Topic Filter; says how many, and why the
-    /// others stay if the reason is an error. Answered once that is durable.
+    /// Deletes all retained messages that match a Topic Filter. Returns how many, and why the
+    /// others stay if the reason is an error. Returns once that is durable.
     ///
     /// # Errors
     /// If the shard does not answer in time.
@@ -162,7 +162,7 @@ impl Control {
         }
     }
 
-    /// Ends the connection of a client; says whether there was one.
+    /// Ends the connection of a client. Returns whether there was one.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -183,7 +183,7 @@ impl Control {
             .any(|one| matches!(one, Answer::Disconnect(true))))
     }
 
-    /// Ends a session; says whether there was one. Answered once that is durable.
+    /// Ends a session. Returns whether there was one, once that is durable.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -203,7 +203,7 @@ impl Control {
             .any(|one| matches!(one, Answer::EndSession(true))))
     }
 
-    /// Ends all sessions of a user; says how many those were.
+    /// Ends all sessions of a user. Returns their number.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -227,8 +227,8 @@ impl Control {
         }
     }
 
-    /// Subscribes for a client, as if it had asked; says what came of it when its SUBACK would
-    /// come.
+    /// Subscribes for a client, as if it had sent SUBSCRIBE. Returns the result when its SUBACK
+    /// would be sent.
     ///
     /// # Errors
     /// If a shard does not answer in time.

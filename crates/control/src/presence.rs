@@ -1,8 +1,9 @@
-//! Who is connected, since when, and why not any more: from the sessions themselves.
+//! Which clients are connected, since when, and why others disconnected: from events of the
+//! sessions.
 //!
-//! It is kept in memory for all who are connected and for the last who were, written to a
-//! [`PresenceStore`] in batches, and published where that is asked for. After a restart nobody is
-//! online who has not come again: who was is offline since the node was last alive.
+//! It is kept in memory for all connected clients and the last disconnected ones, written to a
+//! [`PresenceStore`] in batches, and published if that is configured. After a restart clients are
+//! offline until they connect again, since the time when the node was last alive.
 //!
 //! * `alive`: when that was
 //! * `keep`: what has changed is carried to the store and the topics
@@ -39,10 +40,10 @@ pub type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send +
 pub trait PresenceStore: Send + Sync + 'static {
     /// It is there, or is made when something is written. Until then nothing is.
     fn is_there(&self) -> bool;
-    /// Writes what has become of clients; the last that is said of one holds.
+    /// Writes states of clients. The last state of a client counts.
     fn write<'a>(&'a self, clients: &'a [Noted]) -> Stored<'a, ()>;
-    /// All who are online by what was written are offline since then, and why; they are the answer,
-    /// with those whose status topics may say otherwise.
+    /// Sets all clients that were written as online to offline since then, with this reason.
+    /// Returns them, and those whose status topics may have another state.
     fn all_offline<'a>(&'a self, since_ms: u64, why: &'a str) -> Stored<'a, Vec<ClientPresence>>;
     /// Makes room, as far as that is needed.
     fn tidy(&self) -> Stored<'_, ()>;
@@ -53,8 +54,8 @@ pub trait PresenceStore: Send + Sync + 'static {
 pub struct Noted {
     /// How it is.
     pub client: ClientPresence,
-    /// Its status topics say the same, or are not asked for.
-    pub is_told: bool,
+    /// Its status topics have the same state, or are not configured.
+    pub is_reported: bool,
 }
 
 /// Keeps it as long as it lives itself.
@@ -93,12 +94,12 @@ impl PresenceStore for PresenceInMemory {
             client.since_ms = client.last_seen_ms.max(since_ms);
             client.last_seen_ms = client.since_ms;
             why.clone_into(&mut client.why);
-            client.said_goodbye = false;
-            noted.is_told = false;
+            client.sent_disconnect = false;
+            noted.is_reported = false;
         }
-        let untold = all.values().filter(|noted| !noted.is_told);
-        let untold = untold.map(|noted| noted.client.clone()).collect();
-        Box::pin(std::future::ready(Ok(untold)))
+        let unreported = all.values().filter(|noted| !noted.is_reported);
+        let unreported = unreported.map(|noted| noted.client.clone()).collect();
+        Box::pin(std::future::ready(Ok(unreported)))
     }
 
     fn tidy(&self) -> Stored<'_, ()> {

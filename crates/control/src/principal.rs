@@ -106,8 +106,8 @@ impl Scopes {
         Self(self.0 | other.0)
     }
 
-    /// Those whose routes know teams: who sees one team only has no others, by which they would see
-    /// everybody's. Clients and topics are a team's where it owns a tenant.
+    /// Scopes whose routes distinguish teams. Callers that see one team have no other scopes, by
+    /// which they would see all teams. Clients and topics belong to a team if it owns a tenant.
     pub fn of_team(tenant: TenantId) -> Self {
         let of_tables = [
             Scope::DevicesRead,
@@ -196,8 +196,8 @@ fn bit(scope: Scope) -> u32 {
 pub enum Role {
     /// May do everything.
     Administrator,
-    /// Runs the node day by day: sees everything but who has which key, and changes neither users
-    /// nor rules nor the configuration.
+    /// Operates the node: sees everything except who has which key, and changes neither users nor
+    /// rules nor the configuration.
     Operator,
     /// Sees how the node is, and changes nothing.
     Viewer,
@@ -223,7 +223,8 @@ impl Role {
 
     /// What it permits.
     pub fn scopes(self) -> Scopes {
-        // What only an administrator sees: who came in by what, and copies of everything.
+        // What only an administrator sees: who logged in by which credentials, and copies of
+        // everything.
         let is_close = |scope: &Scope| matches!(scope, Scope::BackupRead | Scope::KeysRead);
         let reads = |scope: &Scope| scope.is_read() && !is_close(scope);
         let all = Scope::ALL.iter().copied();

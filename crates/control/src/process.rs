@@ -1,5 +1,5 @@
-//! What the system says of this process, under the names that Prometheus' client libraries have
-//! for it: `process_…`. Nothing where the system does not say, as beside Linux.
+//! Metrics of this process from the operating system, under the names of Prometheus' client
+//! libraries: `process_…`. Only on Linux.
 
 use std::fmt::Error;
 
@@ -80,13 +80,13 @@ fn field(place: usize) -> Option<u64> {
     rest.split_ascii_whitespace().nth(place)?.parse().ok()
 }
 
-/// CPU time of this process; none where the system does not say.
+/// CPU time of this process; none where the system does not have it.
 pub(crate) fn cpu_secs() -> Option<f64> {
     let ticks = field(USER_TIME)?.checked_add(field(SYSTEM_TIME)?)?;
     Some(ticks as f64 / TICKS_PER_SEC)
 }
 
-/// Resident memory of this process; none where the system does not say.
+/// Resident memory of this process; none where the system does not have it.
 pub(crate) fn memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status

@@ -1,8 +1,8 @@
 //! A request and its response (MQTT 5 section 4.10): a message is published, and the first that
 //! answers it is waited for, by a part of the node.
 //!
-//! The request itself goes the way of every message that an operator publishes, so that it is known
-//! whether anybody got it.
+//! The request is published like every message of an operator, so it is known whether it had a
+//! receiver.
 
 pub(crate) mod slots;
 
@@ -51,7 +51,7 @@ pub struct Response {
     pub after: Duration,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug)]
 pub enum Requested {
     /// It is answered.
@@ -59,15 +59,15 @@ pub enum Requested {
     /// It is published, and no response came in time.
     Silent(Published, Silence),
     /// It is published, and had no receiver: no response was waited for.
-    Unheard(Published),
+    NoSubscriber(Published),
     /// It is not published.
     Refused(ReasonCode),
 }
 
-/// How it was that no response came.
+/// A request without a response.
 #[derive(Clone, Debug)]
 pub struct Silence {
-    /// Where it was waited for.
+    /// The response topic.
     pub topic: Box<str>,
     /// The last message to there that was refused meanwhile, which may have been one.
     pub refused: Option<Box<Entry>>,
@@ -121,7 +121,7 @@ impl Control {
         let mut part = tokio::time::timeout(SUBSCRIBED_WITHIN, listening)
             .await
             .map_err(|_| RequestError::NotListening("a shard does not answer".to_owned()))??;
-        let told_before = self.journal.last();
+        let last_seq = self.journal.last();
         let outcomes = self.publish(caller, tenant, vec![message]).await?;
         let Some(published) = outcomes.into_iter().next() else {
             return Ok(Requested::Refused(ReasonCode::UnspecifiedError));
@@ -130,7 +130,7 @@ impl Control {
             return Ok(Requested::Refused(published.reason));
         }
         if published.subscribers() == 0 {
-            return Ok(Requested::Unheard(published));
+            return Ok(Requested::NoSubscriber(published));
         }
         let since = Instant::now();
         let waiting = response(&mut part, &correlation, since);
@@ -139,7 +139,7 @@ impl Control {
             // Its time is over, or the session was ended.
             Ok(None) | Err(_) => {
                 self.settle_events().await;
-                let refused = self.journal.publish_refused(told_before, tenant, &topic);
+                let refused = self.journal.publish_refused(last_seq, tenant, &topic);
                 let refused = refused.map(Box::new);
                 Requested::Silent(published, Silence { topic, refused })
             }
@@ -210,7 +210,7 @@ async fn response(part: &mut Part, correlation: &[u8], since: Instant) -> Option
         let properties = PublishProperties::from_forwarded(forwarded).ok()?;
         if properties
             .correlation_data
-            .is_none_or(|said| said == correlation)
+            .is_none_or(|data| data == correlation)
         {
             return Some(Response::of(&delivery, &properties, since.elapsed()));
         }

@@ -1,5 +1,5 @@
-//! What a restore leaves in the data directory for who asks what is missing since: from when the
-//! backup was, when it was restored, and which node it was of.
+//! A note that a restore leaves in the data directory, for later questions about missing data: when
+//! the backup was made, when it was restored, and of which node it was.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -13,14 +13,14 @@ pub(crate) const NOTE: &str = "restored.json";
 /// A restore of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreNote {
-    /// When the backup was made, milliseconds since the Unix epoch; none: it does not say so.
+    /// When the backup was made, milliseconds since the Unix epoch; none: not in the backup.
     pub backup_ms: Option<u64>,
     /// When it was restored, likewise.
     pub restored_ms: u64,
     /// Users and devices were restored with it.
     pub has_tables: bool,
-    /// The name among those with the same tables of the node that the backup is of; none: the
-    /// backup does not say so.
+    /// The name among those with the same tables of the node that the backup is of; none: not in
+    /// the backup.
     #[serde(default)]
     pub node: Option<String>,
 }

@@ -11,7 +11,7 @@ mod callers;
 mod error;
 mod keep_notes;
 mod known;
-mod last_heard;
+mod last_activity;
 mod notes;
 mod presence;
 mod recall;
@@ -141,7 +141,7 @@ pub struct SharedRegistry {
     notes: Notes,
     /// When they failed last, unless they have answered since then.
     failed_at: std::sync::Mutex<Option<Instant>>,
-    /// Told when something was changed, or may have been.
+    /// Notified when something was changed, or may have been.
     changes: tokio::sync::watch::Sender<()>,
     known: KnownCallers,
     without_rights: WithoutRights,
@@ -217,9 +217,9 @@ impl SharedRegistry {
         by: &Mutex<Opened>,
         work: impl for<'r> FnOnce(&'r mut Registry) -> WorkOf<'r, T, E> + Send,
     ) -> Result<T, E> {
-        let asked = Instant::now();
+        let started_at = Instant::now();
         let mut opened = by.lock().await;
-        self.check_answers_since(asked)?;
+        self.check_answers_since(started_at)?;
         let done = match self.open_to_read(&mut opened).await {
             Ok(registry) => work(registry).await,
             Err(error) => Err(SharedRegistryError::from(error).into()),
@@ -227,7 +227,7 @@ impl SharedRegistry {
         let error = registry_error(&done);
         forget_broken(&mut opened, error);
         // Before the next one has its turn.
-        self.tell_health(error);
+        self.report_health(error);
         drop(opened);
         done
     }
@@ -236,12 +236,12 @@ impl SharedRegistry {
     async fn or_kept<T>(
         &self,
         kept: Option<T>,
-        asked: impl Future<Output = Result<Option<T>, SharedRegistryError>> + Send,
+        started_at: impl Future<Output = Result<Option<T>, SharedRegistryError>> + Send,
     ) -> Result<Option<T>, CallersError> {
         if kept.is_some() && self.known.is_pausing(Instant::now()) {
             return Ok(kept);
         }
-        match asked.await {
+        match started_at.await {
             Err(error) if error.is_fault() && kept.is_some() => {
                 self.known.fail(Instant::now());
                 Ok(kept)
@@ -251,13 +251,13 @@ impl SharedRegistry {
     }
 
     /// A key or a user was changed: neither is known any more by what was true before.
-    pub fn forget_known(&self) {
+    pub fn forget_callers(&self) {
         self.known.forget();
-        self.tell_changed();
+        self.notify_changed();
     }
 
     /// Something was changed, here or by another process.
-    pub fn tell_changed(&self) {
+    pub fn notify_changed(&self) {
         self.changes.send_replace(());
     }
 
@@ -373,20 +373,20 @@ impl SharedRegistry {
         let (own, runtime) = (Arc::clone(self), Handle::current());
         // On a thread of its own: a password's hash takes long. And the caller may disconnect.
         let done = tokio::task::spawn_blocking(move || {
-            runtime.block_on(own.write_here(is_taken_over, work))
+            runtime.block_on(own.write_locked(is_taken_over, work))
         });
         done.await
             .unwrap_or_else(|_| Err(SharedRegistryError::BrokenOff.into()))
     }
 
-    async fn write_here<T, E: WorkError>(
+    async fn write_locked<T, E: WorkError>(
         &self,
         is_taken_over: bool,
         work: impl for<'r> FnOnce(&'r mut Registry) -> WorkOf<'r, T, E>,
     ) -> Result<T, E> {
-        let asked = Instant::now();
+        let started_at = Instant::now();
         let mut writer = self.writer.lock().await;
-        self.check_answers_since(asked)?;
+        self.check_answers_since(started_at)?;
         let done = match self.open_to_write(&mut writer).await {
             Ok(registry) => work(registry).await,
             Err(error) => Err(SharedRegistryError::from(error).into()),
@@ -395,10 +395,10 @@ impl SharedRegistry {
         let is_broken = error.is_some_and(is_fault);
         forget_broken(&mut writer, error);
         // Before the next one has its turn.
-        self.tell_health(error);
+        self.report_health(error);
         drop(writer);
         if is_taken_over && done.is_ok() {
-            self.forget_known();
+            self.forget_callers();
         }
         // What failed in the middle may have changed something.
         if is_taken_over && (done.is_ok() || is_broken) {
@@ -466,24 +466,24 @@ impl SharedRegistry {
         }
     }
 
-    /// Those who wait for their turn while a database does not answer are answered when it has
-    /// failed for the first of them: each would wait for it as long, one after the other.
-    fn check_answers_since(&self, asked: Instant) -> Result<(), SharedRegistryError> {
+    /// While a database does not answer, all waiting calls fail when the first one fails. Otherwise
+    /// each would wait for it as long, one after the other.
+    fn check_answers_since(&self, started_at: Instant) -> Result<(), SharedRegistryError> {
         let failed_at = *self
             .failed_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let is_elsewhere = matches!(self.settings.location, Location::Url(_));
-        match failed_at.filter(|failed_at| is_elsewhere && *failed_at > asked) {
+        match failed_at.filter(|failed_at| is_elsewhere && *failed_at > started_at) {
             None => Ok(()),
             Some(_) => Err(SharedRegistryError::Late(
                 self.settings.location.clone(),
-                asked.elapsed(),
+                started_at.elapsed(),
             )),
         }
     }
 
-    fn tell_health(&self, error: Option<&RegistryError>) {
+    fn report_health(&self, error: Option<&RegistryError>) {
         let error = error.filter(|error| is_fault(error));
         let failed_at = error.is_some().then(Instant::now);
         *self
@@ -533,8 +533,8 @@ impl SharedRegistry {
         }
     }
 
-    /// Looks again and again whether another node has changed the tables of a database that they
-    /// share. Files are watched by who watches all of them.
+    /// Polls whether another node has changed the tables of a shared database. Files are watched
+    /// elsewhere.
     pub async fn watch(&self) {
         if self.settings.location.file().is_some() {
             return;
@@ -543,14 +543,14 @@ impl SharedRegistry {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            // What is wrong is in health, and what came of reading in the log.
+            // Errors are in health, and the result of reading is in the log.
             let has_changed = match self.held() {
                 Some(seen) => {
                     let renewed = self.renew(&seen).await;
                     renewed.is_ok_and(|renewed| !matches!(renewed, Renewed::Same))
                 }
                 None => {
-                    let is_asked = self.control.user_places().tables_unasked.is_none();
+                    let is_asked = self.control.user_configuration().tables_unasked.is_none();
                     is_asked && self.are_in_use().await.unwrap_or(false)
                 }
             };

@@ -52,7 +52,7 @@ impl<K: Clone + Eq + Hash> SharedSlots<K> {
         })
     }
 
-    /// Waits for a place; none: none was free within that time. Who waits for a place of its own
+    /// Waits for a slot; none: no slot was free within that time. A waiter for a slot of its own
     /// takes none of the others.
     pub async fn take(&self, caller: &K, within: Duration) -> Option<SharedSlot> {
         let own = self.own_of(caller);
@@ -68,7 +68,7 @@ impl<K: Clone + Eq + Hash> SharedSlots<K> {
 
     fn own_of(&self, caller: &K) -> Arc<Semaphore> {
         let mut known = lock(&self.own);
-        // What nobody uses is made again when it is needed.
+        // Unused entries are dropped and created again when they are needed.
         known.retain(|_, own| Arc::strong_count(own) > 1);
         let new = || Arc::new(Semaphore::new(self.own_max));
         Arc::clone(known.entry(caller.clone()).or_insert_with(new))

@@ -54,7 +54,7 @@ impl SysStatistics {
             })
             .map(|(topic, payload)| SysTopic { topic, payload })
             .collect();
-        control.tell_first(Command::PublishSys(changed));
+        control.send_to_first_shard(Command::PublishSys(changed));
         Ok(())
     }
 

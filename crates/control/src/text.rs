@@ -45,7 +45,7 @@ pub fn typed(text: &str) -> String {
     word
 }
 
-/// An address of a connection; with port 0, as of who came by a proxy, the host alone.
+/// An address of a connection. With port 0, as behind a proxy, only the host.
 pub(crate) fn address((ip, port): (IpAddr, u16)) -> String {
     match (ip, port) {
         (IpAddr::V6(ip), 0) => format!("[{ip}]"),
@@ -84,7 +84,7 @@ fn masked_one(text: &str) -> String {
     masked_where(
         text,
         &|name, value| is_called_secret(name) || value.len() >= 12,
-        &is_made_up,
+        &is_generated,
     )
 }
 
@@ -122,7 +122,7 @@ fn masked_where(
         }
         return format!("{scheme}://***");
     }
-    // What is behind # is sent nowhere: nobody misses it here.
+    // The part after # is never sent, so it is left out.
     let (rest, fragment) = match rest.split_once('#') {
         Some((rest, _)) => (rest, "#***"),
         None => (rest, ""),
@@ -162,7 +162,7 @@ fn masked_path(place: &str, is_secret_part: &dyn Fn(&str) -> bool) -> String {
 }
 
 /// Long, of letters and digits alone, as tokens are.
-fn is_made_up(part: &str) -> bool {
+fn is_generated(part: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     part.len() >= 20
         && part.bytes().all(is_letter)

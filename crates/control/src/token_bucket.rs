@@ -44,7 +44,7 @@ impl TokenBucket {
         Duration::from_secs_f64(missing / self.per_second)
     }
 
-    /// Whether it is full now: as one that nobody has taken from.
+    /// Whether it is full now, as a new one.
     pub fn is_full(&self, now: Instant) -> bool {
         self.tokens(now) >= self.most
     }

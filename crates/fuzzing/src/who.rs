@@ -17,7 +17,7 @@ pub(crate) fn accept(asked: &Authentication) -> Authenticated {
             user_name: asked.user_name.clone(),
             ..Identity::anyone()
         },
-        known: 0,
+        last_revocation: 0,
         data: None,
     }
 }
@@ -38,7 +38,7 @@ pub(crate) fn answer(asked: &Authentication, choices: &mut Choices<'_>) -> Authe
                 ReasonCode::BadAuthenticationMethod,
                 ReasonCode::ConnectionRateExceeded,
             ]),
-            why: Refusal::untold(RefusalCause::LoginFailed, "so it was chosen"),
+            why: Refusal::operators_only(RefusalCause::LoginFailed, "so it was chosen"),
             claim: choices.one_of(2).then(|| Claim {
                 tenant: TenantId(choices.below(3) as u32),
                 user_name: choices.one_of(2).then(|| "claimed".into()),
@@ -46,7 +46,7 @@ pub(crate) fn answer(asked: &Authentication, choices: &mut Choices<'_>) -> Authe
         },
         _ => Authenticated::Accepted {
             identity: identity(asked, choices),
-            known: 0,
+            last_revocation: 0,
             data: choices.one_of(2).then(|| choices.bytes(10).into()),
         },
     }

@@ -85,11 +85,11 @@ struct LaneOutlet {
 }
 
 impl PartOutlet for LaneOutlet {
-    fn tell(&mut self, event: PartEvent) {
-        self.tell_all(vec![event]);
+    fn notify(&mut self, event: PartEvent) {
+        self.notify_all(vec![event]);
     }
 
-    fn tell_all(&mut self, events: Vec<PartEvent>) {
+    fn notify_all(&mut self, events: Vec<PartEvent>) {
         let _ = self.told.send((self.place, events));
     }
 }

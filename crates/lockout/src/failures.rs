@@ -1,10 +1,12 @@
-//! Who tries passwords: slowed down at first, then not asked for at all for a while.
+//! Protection against guessed passwords: answers are delayed at first, then logins are refused for
+//! a while.
 //!
 //! Counted for a name from an address, for the name, and for the address, so that neither one
 //! machine with many names nor many machines with one name get far. A client that has logged in
 //! recently from an address is locked out only for wrong credentials of its own name from there:
-//! neither a stranger nor a device with an old password beside it can lock it out. Unknown names
-//! count as any other, so that a lockout tells nothing. It knows no clock.
+//! neither another client nor a device with an old password beside it can lock it out. Unknown
+//! names count as any other, so that a lockout does not show which names exist. Times are
+//! arguments.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,7 +75,7 @@ const SLOWED_BY: Duration = Duration::from_millis(20);
 const SLOWED_MAX: Duration = Duration::from_secs(2);
 
 /// Divisor of the failures that are tolerated from an address, for one name: a device with an old
-/// password locks out nobody else who is new there.
+/// password does not lock out a new client there.
 const SHARE_OF_ONE_NAME: u32 = 3;
 
 /// Longest name that is remembered, in bytes.
@@ -113,7 +115,7 @@ type Home = (Realm, Option<Arc<str>>, IpAddr);
 /// Recent failures, and names that were right.
 #[derive(Debug)]
 pub struct Failures {
-    /// How a name is written for those who operate the node.
+    /// Writes a name for operators.
     write_name: fn(&str) -> String,
     counts: Aging<Suspect, Count>,
     locks: Aging<Suspect, Lock>,
@@ -188,7 +190,7 @@ impl Suspect {
 }
 
 impl LoginAttempt {
-    /// Its name; none, if it is too long to be anybody's, and would be kept for a day.
+    /// Its name; none if it is too long to exist. It would be kept for a day.
     fn name(&self) -> Option<Arc<str>> {
         let name = self.user_name.clone();
         name.filter(|name| name.len() <= NAME_MAX)
@@ -220,7 +222,7 @@ impl LoginAttempt {
 }
 
 impl Failures {
-    /// None so far. `write_name` writes names for those who operate the node.
+    /// No failures so far. `write_name` writes names for operators.
     pub fn new(write_name: fn(&str) -> String) -> Self {
         Self {
             write_name,
@@ -232,7 +234,7 @@ impl Failures {
         }
     }
 
-    /// Why it is not even looked who this is; none: it may try. Names of another realm than the
+    /// Why the login is refused without a check; none: it may try. Names of another realm than the
     /// caller's are not in it.
     pub fn locked(&self, attempt: &LoginAttempt, now: Instant) -> Option<String> {
         let (left, why) = self.locked_for(attempt, now)?;
@@ -246,7 +248,10 @@ impl Failures {
             true => LockoutScope::UserName,
             false => LockoutScope::Address,
         };
-        Some(Refusal::untold(RefusalCause::LockedOut(scope), detail))
+        Some(Refusal::operators_only(
+            RefusalCause::LockedOut(scope),
+            detail,
+        ))
     }
 
     /// The same: for how many seconds, and why.
@@ -302,8 +307,8 @@ impl Failures {
         Some((left, format!("too many wrong credentials {whose}")))
     }
 
-    /// The lockouts of now, the latest first; of names of one tenant alone if one is given, without
-    /// addresses, which are nobody's.
+    /// The lockouts in force, the latest first. With a tenant, only those of its names, without
+    /// addresses, which belong to no tenant.
     pub fn lockouts(&mut self, tenant: Option<TenantId>, now: Instant) -> Vec<LockoutEntry> {
         self.tidy(now);
         let entry = |(suspect, lock): (&Suspect, &Lock)| LockoutEntry {
@@ -471,18 +476,18 @@ mod tests {
             assert!(failures.locked(&attempt(1, "b"), now).is_none(), "{name}");
             failures.failed(&attempt(1, name), LOCKOUT, now);
         }
-        let told = failures.locked(&attempt(1, "b"), now).unwrap();
+        let text = failures.locked(&attempt(1, "b"), now).unwrap();
         assert!(
-            told.contains("from this address, 10.0.0.1, the last for the name y"),
-            "{told}"
+            text.contains("from this address, 10.0.0.1, the last for the name y"),
+            "{text}"
         );
         for address in 2..4 {
             failures.failed(&attempt(address, "a"), LOCKOUT, now);
         }
-        let told = failures.locked(&attempt(9, "a"), now).unwrap();
+        let text = failures.locked(&attempt(9, "a"), now).unwrap();
         assert!(
-            told.contains("for this user name, the last from 10.0.0.3"),
-            "{told}"
+            text.contains("for this user name, the last from 10.0.0.3"),
+            "{text}"
         );
         assert!(failures.locked(&attempt(2, "b"), now).is_none());
         let later = now + LOCKOUT.lasts + Duration::from_secs(1);
@@ -508,8 +513,8 @@ mod tests {
             }
         };
         lock(&mut failures);
-        let told = failures.lockouts(None, now);
-        let shown: Vec<_> = told
+        let lockouts = failures.lockouts(None, now);
+        let shown: Vec<_> = lockouts
             .iter()
             .map(|one| (one.user_name.as_deref(), one.address.as_deref()))
             .collect();
@@ -519,7 +524,7 @@ mod tests {
             (Some("a"), Some("10.0.0.1")),
         ];
         assert_eq!(shown, expected);
-        // Who sees one tenant does not see the addresses of all, nor names of others.
+        // A caller that sees one tenant sees neither the addresses of all nor names of others.
         assert_eq!(failures.lockouts(Some(TenantId(7)), now), []);
         let a = Whom::Name("a".to_owned());
         assert_eq!(failures.lift(Some(TenantId(7)), &a, now), 0);
@@ -541,17 +546,17 @@ mod tests {
         for _ in 0..50 {
             failures.failed(&attempt(1, "old"), LOCKOUT, now);
         }
-        let told = failures.locked(&attempt(1, "old"), now).unwrap();
-        assert!(told.contains("from this address, 10.0.0.1"), "{told}");
+        let text = failures.locked(&attempt(1, "old"), now).unwrap();
+        assert!(text.contains("from this address, 10.0.0.1"), "{text}");
         assert!(failures.locked(&attempt(1, "new"), now).is_none());
-        let told = failures.locked_out(now);
+        let locked_out = failures.locked_out(now);
         assert_eq!(
-            (told.now, told.total),
+            (locked_out.now, locked_out.total),
             (2, 2),
             "the name, and it from there"
         );
         assert_eq!(
-            told.some,
+            locked_out.some,
             ["the name old, by 10.0.0.1", "the name old from 10.0.0.1"]
         );
     }
@@ -581,8 +586,8 @@ mod tests {
             realm: Realm(7),
             ..attempt(1, "b")
         };
-        let told = failures.locked(&other, now).unwrap();
-        assert!(told.ends_with("from this address, 10.0.0.1"), "{told}");
+        let text = failures.locked(&other, now).unwrap();
+        assert!(text.ends_with("from this address, 10.0.0.1"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What failed logins do to an answer: wrong credentials count and are answered later, and who is
-//! locked out by then is refused, whatever was found.
+//! The effect of failed logins on an answer: wrong credentials count and are answered later. A
+//! client that is locked out by then is refused in any case.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ pub fn refused_for(reason: ReasonCode, why: Refusal) -> Authenticated {
 }
 
 impl Failures {
-    /// What is answered to a client of whom this was found, which counts, and how long that is to
-    /// wait.
+    /// The answer to a client for this result, which is counted, and how long the answer is
+    /// delayed.
     pub fn judge(
         &mut self,
         found: Authenticated,
@@ -33,9 +33,9 @@ impl Failures {
         (found, wait)
     }
 
-    /// What was found, unless others asked from there or for that name meanwhile and were wrong too
-    /// often: then it is one of many guesses that were made at once, and whether it was right is
-    /// not told.
+    /// The result, unless too many other attempts from the address or for the name failed
+    /// meanwhile. Then it is one of many guesses at once, and the answer does not show whether it
+    /// was right.
     fn unless_locked(
         &self,
         found: Authenticated,

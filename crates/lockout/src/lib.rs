@@ -1,4 +1,4 @@
-//! Who tries passwords: failed logins are counted, slowed down and at last locked out.
+//! Protection against guessed passwords: failed logins are counted, delayed and at last locked out.
 //!
 //! It knows no clock, no thread and no source of credentials: the moment comes in with every call,
 //! and so does what a source has found. So the gate of a node and the simulator use the same.

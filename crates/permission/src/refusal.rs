@@ -329,8 +329,8 @@ struct Words {
 }
 
 impl Refusal {
-    /// A refusal that the client is told of: MQTT decided it, a limit, or the client's own state.
-    pub fn told(cause: RefusalCause) -> Self {
+    /// A refusal whose cause the client sees: MQTT decided it, a limit, or the client's own state.
+    pub fn client_visible(cause: RefusalCause) -> Self {
         Self {
             cause,
             audience: Audience::Client,
@@ -338,11 +338,11 @@ impl Refusal {
         }
     }
 
-    /// A refusal by rules and credentials: the client is told the reason code alone.
-    pub fn untold(cause: RefusalCause, detail: impl Into<Cow<'static, str>>) -> Self {
+    /// A refusal by rules and credentials. The client sees the reason code alone.
+    pub fn operators_only(cause: RefusalCause, detail: impl Into<Cow<'static, str>>) -> Self {
         let refusal = Self {
             audience: Audience::Operators,
-            ..Self::told(cause)
+            ..Self::client_visible(cause)
         };
         refusal.with_detail(detail)
     }
@@ -428,13 +428,13 @@ impl Refusal {
 
 impl From<RefusalCause> for Refusal {
     fn from(cause: RefusalCause) -> Self {
-        Self::told(cause)
+        Self::client_visible(cause)
     }
 }
 
 impl From<Limit> for Refusal {
     fn from(limit: Limit) -> Self {
-        Self::told(limit.into())
+        Self::client_visible(limit.into())
     }
 }
 
@@ -452,9 +452,11 @@ mod tests {
     fn a_client_is_told_no_detail() {
         let detail = "user ann of team acme, from 192.0.2.7 (limits.sessions = 7)";
         for cause in RefusalCause::PLAIN {
-            let untold = Refusal::untold(*cause, detail);
-            assert_eq!(untold.for_client(), None);
-            let told = Refusal::told(*cause).with_detail(detail).about("ann");
+            let operators_only = Refusal::operators_only(*cause, detail);
+            assert_eq!(operators_only.for_client(), None);
+            let told = Refusal::client_visible(*cause)
+                .with_detail(detail)
+                .about("ann");
             assert_eq!(told.for_client(), Some(cause.text()));
         }
         let limit = ReachedLimit {

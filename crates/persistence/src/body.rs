@@ -1,16 +1,16 @@
-//! The body of a message in the store: everything the message is, and who published it. Its id is
-//! the name that the store knows the body by.
+//! The body of a message in the store: the whole message and its publisher. Its id is the name of
+//! the body in the store.
 //!
-//! Layout: version; flags; tenant; arrival; where the flags say so arrival in the time of records,
-//! expiry, retained revision, the publisher (flags, epoch, the mark of its listener, the length of
-//! its Client Identifier), the length of its user name; lengths of the topic and of the forwarded
+//! Layout: version; flags; tenant; arrival; by the flags arrival in the time of records, expiry,
+//! retained revision, the publisher (flags, epoch, the mark of its listener, the length of its
+//! Client Identifier), the length of its user name; lengths of the topic and of the forwarded
 //! properties; then those texts in this order, and the payload to the end. Version 1 has no flags
 //! and no listener of the publisher. Version 3 is written where a part has asked for receipts, and
-//! version 4 where the wall clock was set so that it tells another time than records: of both,
-//! programs before know nothing.
+//! version 4 where the wall clock was set and differs from the time of records. Older programs read
+//! neither.
 //!
 //! The publisher's names stand in each body, not in a record of their own to which bodies refer: so
-//! a damaged record costs only itself, and no count says when the names are not needed any more.
+//! a damaged record costs only itself, and no counter is needed for when names are no longer used.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ const IS_DEVICE: u8 = 1 << 1;
 const HOPS_SHIFT: u8 = 2;
 const HOPS_STORED_MAX: u8 = 31;
 /// The publisher is a part that has asked for receipts.
-const ASKS_FOR_RECEIPTS: u8 = 1 << 7;
+const WANTS_RECEIPTS: u8 = 1 << 7;
 
 /// A message as the store has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct StoredPublisher<'a> {
     /// [Mark](ListenerPolicy::mark_of) of the listener that it came by; 0 is unknown.
     pub listener_mark: u32,
     /// It is a part that has asked for receipts.
-    pub asks_for_receipts: bool,
+    pub wants_receipts: bool,
 }
 
 /// Puts the body of a message into a record.
@@ -113,11 +113,11 @@ fn head(record: &MessageRecord, now: Now) -> Head {
     let publisher = publisher(record);
     let user_name = publisher.and_then(|(_, client)| client.user_name.as_deref());
     let expires_wall_ms = now.record_ms_of(message.expires_at_ms());
-    let asks_for_receipts = message.id().asks_for_receipts() && publisher.is_some();
+    let wants_receipts = message.id().wants_receipts() && publisher.is_some();
     let received_wall_ms = message.received_wall_ms();
     let received_record_ms = message.received_record_ms(now);
     let is_apart = received_record_ms.abs_diff(received_wall_ms) >= CLOCK_APART_MS;
-    let mut head = Head::new(match (is_apart, asks_for_receipts) {
+    let mut head = Head::new(match (is_apart, wants_receipts) {
         (true, _) => VERSION_WITH_RECORD_TIME,
         (_, true) => VERSION_WITH_RECEIPTS,
         _ => VERSION,
@@ -147,7 +147,7 @@ fn head(record: &MessageRecord, now: Now) -> Head {
             flag(USER_IS_PROVED, client.flags.user_is_proved())
                 | flag(IS_DEVICE, client.flags.is_device())
                 | message.hops().min(HOPS_STORED_MAX) << HOPS_SHIFT
-                | flag(ASKS_FOR_RECEIPTS, asks_for_receipts),
+                | flag(WANTS_RECEIPTS, wants_receipts),
         );
         head.put_name(epoch.0);
         head.put_mark(client.listener.mark);
@@ -210,7 +210,7 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
             user_is_proved: head.flags & USER_IS_PROVED != 0,
             is_device: head.flags & IS_DEVICE != 0,
             listener_mark: head.listener_mark,
-            asks_for_receipts: head.flags & ASKS_FOR_RECEIPTS != 0,
+            wants_receipts: head.flags & WANTS_RECEIPTS != 0,
         }),
     };
     let contents = Contents::new(reader.rest(), topic_len, forwarded_len);
@@ -251,7 +251,7 @@ impl PublisherHead {
             true => 0,
             false => reader.byte()?,
         };
-        if flags & ASKS_FOR_RECEIPTS != 0 && version < VERSION_WITH_RECEIPTS {
+        if flags & WANTS_RECEIPTS != 0 && version < VERSION_WITH_RECEIPTS {
             return Err(DecodeError::Malformed("flags of a publisher"));
         }
         Ok(Self {
@@ -458,7 +458,7 @@ mod tests {
             user_is_proved: true,
             is_device: false,
             listener_mark: 0,
-            asks_for_receipts: false,
+            wants_receipts: false,
         };
         let gauge = Arc::default();
         let mut publishers = Publishers::default();
@@ -528,7 +528,7 @@ mod tests {
             assert_eq!(bytes[0], version);
             let body = decode_body(record.message.id(), &bytes).unwrap();
             let publisher = body.publisher.unwrap();
-            assert_eq!(publisher.asks_for_receipts, version == 3);
+            assert_eq!(publisher.wants_receipts, version == 3);
             bytes[0] = 2;
             let read = decode_body(record.message.id(), &bytes);
             assert_eq!(read.is_ok(), version == 2, "{read:?}");

@@ -11,10 +11,10 @@ use martlet_store::{BodyId, Damage, Disk, Engine, Holds, Lost, QueueId, StateKey
 use crate::body::decode_body;
 use crate::state::{decode_group, decode_session, kind};
 
-/// Longest list of clients that is told in full.
+/// Longest list of clients that is written in full.
 const NAMED_MAX: usize = 10;
 
-/// Tells of damage found in one store.
+/// Describes damage found in one store.
 #[derive(Debug, Default)]
 pub struct DamageWords {
     /// Sessions and share groups by epoch; read when they are needed first.
@@ -23,7 +23,7 @@ pub struct DamageWords {
 
 impl DamageWords {
     /// What was found and what it costs, on one line. `engine` is the store it was found in.
-    pub fn tell<D: Disk>(&mut self, engine: &Engine<D>, damage: &Damage) -> String {
+    pub fn describe<D: Disk>(&mut self, engine: &Engine<D>, damage: &Damage) -> String {
         let place = damage.place();
         match &damage.lost {
             Lost::Body {

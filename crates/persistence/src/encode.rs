@@ -2,11 +2,11 @@
 //!
 //! One of the broker's is never torn: it is in a record of the store as a whole or not at all. What
 //! brings something to be kept has a record of the store for itself, so that damage to one costs
-//! one message; a page of retained messages is one, and comes again. A message that nobody has to
-//! be waited for is written together with its entries: then no ROUTING hold and no release are
-//! needed. What only changes or ends something shares a record with its neighbours: it is most of
-//! what there is, alone hardly longer than a record's header, and losing it to damage costs a
-//! message that comes again, never one that does not come.
+//! one message; a page of retained messages is one, and comes again. A message that needs no wait
+//! is written together with its entries: then no ROUTING hold and no release are needed. What only
+//! changes or ends something shares a record with its neighbours: it is most of what there is,
+//! alone hardly longer than a record's header, and losing it to damage costs a message that comes
+//! again, never one that does not come.
 
 use martlet_broker::{EnqueuedAs, MessageId, MessageRecord, Now, Record, SessionEpoch};
 use martlet_fault::{self as fault, Fault};
@@ -108,8 +108,8 @@ fn retained_page(records: &[Record]) -> Option<usize> {
     }
 }
 
-/// Where the record stands that says that the message, whose record is the first, has been routed
-/// to all; none unless only entries stand before it.
+/// The position of the record that the message, whose record is the first, has been routed to all;
+/// none unless only entries are before it.
 fn routed_at(records: &[Record]) -> Option<usize> {
     let [Record::Message(message), following @ ..] = records else {
         return None;
@@ -182,13 +182,13 @@ fn put(record: &Record, now: Now, into: &mut RecordBuilder<'_>) {
     }
 }
 
-/// Says in a record of its own that nothing holds a message for these reasons any more.
+/// Writes a record that releases these holds of a message.
 pub(crate) fn put_released(id: MessageId, holds: Holds, into: &mut RecordBuffer) {
     into.record().release(BodyId(id.0), holds);
 }
 
-/// A message with `routing` as a hold or none, and what its record says beside it. `entries` follow
-/// in the same record.
+/// A message with `routing` as a hold or none, and the rest of its record. `entries` follow in the
+/// same record.
 fn put_message(
     message: &MessageRecord,
     routing: Holds,

@@ -24,7 +24,7 @@ pub struct Making<'a> {
     pub now: Now,
     /// That of the shard which gets the message.
     pub gauge: &'a Arc<MemoryGauge>,
-    /// The node's listeners, if it matters who published the message.
+    /// The node's listeners, if the publisher of the message is needed.
     pub publishers: Option<&'a [Arc<ListenerPolicy>]>,
 }
 
@@ -76,18 +76,18 @@ pub fn read_located<D: Disk>(
         unread: None,
     };
     let mut read: Vec<PageFound> = pages.iter().map(empty).collect();
-    let mut wanted = Vec::new();
+    let mut requested = Vec::new();
     let mut publishers = Publishers::default();
     for (number, (page, _)) in pages.iter().enumerate() {
         for (place, (_, located)) in page.0.iter().enumerate() {
             let is_lost = place == 0 && fault::is(Fault::PageFirstUnread)
                 || place + 1 == page.0.len() && fault::is(Fault::PageLastUnread);
             if let Some(located) = located.as_ref().filter(|_| !is_lost) {
-                wanted.push((located, (number, place)));
+                requested.push((located, (number, place)));
             }
         }
     }
-    martlet_store::read_located(disk, &wanted, |(number, place), bytes| {
+    martlet_store::read_located(disk, &requested, |(number, place), bytes| {
         let PageFound { messages, unread } = &mut read[number];
         let (id, message) = &mut messages[place];
         if matches!(bytes, Err(Missing::Disk { .. })) {

@@ -113,7 +113,7 @@ pub enum RestoreError {
     Read {
         /// Which record, by name.
         what: String,
-        /// Where, and what the system said.
+        /// Where, and the error of the system.
         why: Missing,
     },
     /// The disk does not write.
@@ -138,7 +138,7 @@ pub fn restore<D: Disk, N: Node>(
         records: RecordBuffer::new(),
         names: EpochNames::default(),
         publishers: Publishers::default(),
-        asked_receipts: HashMap::new(),
+        receipt_requests: HashMap::new(),
         retained_owed: found.retained_owed,
         orphans: Vec::new(),
         error: None,
@@ -162,7 +162,7 @@ struct RestoreBasis {
     clock: Option<ClockState>,
     groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
-    /// Which subscriptions are owed retained messages, by the key of what says so, and behind which
+    /// Which subscriptions are owed retained messages, by the key of that state, and after which
     /// topic.
     retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     report: RestoreReport,
@@ -326,7 +326,7 @@ struct Restoring<'a, N: Node> {
     names: EpochNames,
     publishers: Publishers,
     /// Sessions of the parts that have asked for receipts of messages.
-    asked_receipts: HashMap<MessageId, Option<SessionAddress>>,
+    receipt_requests: HashMap<MessageId, Option<SessionAddress>>,
     /// As [`RestoreBasis::retained_owed`].
     retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     /// Owners of what belongs to nothing.

@@ -15,7 +15,7 @@ use martlet_store::{RecordBuffer, RecordBuilder, StateKey};
 
 use crate::bytes::{DecodeError, Reader, Scratch, flag, put_number, qos_of, versioned};
 
-/// Kinds of states, as the store tells them apart.
+/// Kinds of states in the store.
 pub(crate) mod kind {
     /// The number of the node's last run.
     pub(crate) const START: u8 = 0;
@@ -23,7 +23,7 @@ pub(crate) mod kind {
     pub(crate) const WILL: u8 = 2;
     pub(crate) const GROUP: u8 = 3;
     pub(crate) const SUBSCRIPTION: u8 = 4;
-    /// The time of records, and what the wall clock said then.
+    /// The time of records, and the wall clock then.
     pub(crate) const CLOCK: u8 = 5;
     /// A subscription is owed retained messages; beside it, so that their end is a small record.
     pub(crate) const RETAINED_OWED: u8 = 6;
@@ -94,7 +94,7 @@ pub(crate) fn retained_owed_key(epoch: SessionEpoch, number: u32) -> StateKey {
     }
 }
 
-/// Whether a state says that a subscription is owed retained messages.
+/// Whether a state is about a subscription that is owed retained messages.
 pub fn is_retained_owed(key: StateKey) -> bool {
     key.kind == kind::RETAINED_OWED
 }
@@ -118,8 +118,8 @@ pub fn decode_start(bytes: &[u8]) -> Result<u32, DecodeError> {
     Ok(start)
 }
 
-/// The time of records at one moment, and what the wall clock said then. Only the difference of two
-/// readings of the wall clock counts, and only for the time between two runs.
+/// The time of records at one moment, and the wall clock then. Only the difference of two readings
+/// of the wall clock counts, and only for the time between two runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockState {
     /// The time of records, milliseconds.
@@ -137,8 +137,8 @@ impl ClockState {
         Self { record_ms, wall_ms }
     }
 
-    /// What the time of records is when the wall clock says `wall_ms` at the next start: a clock
-    /// that was set back counts as one that stood still.
+    /// The time of records when the wall clock is `wall_ms` at the next start: a clock that was set
+    /// back counts as one that stood still.
     pub fn record_ms_at(&self, wall_ms: u64) -> u64 {
         self.record_ms + wall_ms.saturating_sub(self.wall_ms)
     }

@@ -61,7 +61,7 @@ impl LoginAnswer {
 impl Drop for LoginAnswer {
     fn drop(&mut self) {
         let detail = "authentication did not come to an end";
-        self.send(Authenticated::failed(Refusal::untold(
+        self.send(Authenticated::failed(Refusal::operators_only(
             RefusalCause::LoginFailed,
             detail,
         )));
@@ -112,6 +112,9 @@ pub struct NoAuthenticator;
 impl Authenticator for NoAuthenticator {
     fn ask(&self, _: Authentication, answer: LoginAnswer) {
         let cause = RefusalCause::NoSource;
-        answer.give(Authenticated::refused(Refusal::untold(cause, cause.text())));
+        answer.give(Authenticated::refused(Refusal::operators_only(
+            cause,
+            cause.text(),
+        )));
     }
 }

@@ -199,19 +199,19 @@ impl Node for SharedNode {
         self.user_sessions().give_back(tenant, user_name);
     }
 
-    fn borrow_connection(&self, count_max: usize) -> bool {
+    fn borrow_connection_slot(&self, count_max: usize) -> bool {
         let take = |count: usize| (count < count_max).then_some(count + 1);
         self.connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
     }
 
-    fn return_connection(&self) {
+    fn return_connection_slot(&self) {
         let count = self.connections.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(count > 0, "only what was borrowed is given back");
     }
 
-    fn borrow_place(&self, listener: u16, count_max: u32) -> bool {
+    fn borrow_listener_slot(&self, listener: u16, count_max: u32) -> bool {
         let Some(places) = self.by_listener.get(usize::from(listener)) else {
             return true;
         };
@@ -221,7 +221,7 @@ impl Node for SharedNode {
             .is_ok()
     }
 
-    fn return_place(&self, listener: u16) {
+    fn return_listener_slot(&self, listener: u16) {
         if let Some(places) = self.by_listener.get(usize::from(listener)) {
             let count = places.fetch_sub(1, Ordering::Relaxed);
             debug_assert!(count > 0, "only what was borrowed is given back");
@@ -337,7 +337,8 @@ mod tests {
         node.set_interest(ShardId(0), TenantId(0), "a/b/#", InterestClass::LIVE);
         assert_ne!(node.interest_epoch(near), before.0);
         assert_eq!(node.interest_epoch(far), before.1);
-        let wanted = |tenant| node.interest(|interest| interest.wanted(tenant, "a/b/c").shards);
+        let wanted =
+            |tenant| node.interest(|interest| interest.interested_shards(tenant, "a/b/c").shards);
         assert_eq!([wanted(TenantId(0)), wanted(TenantId(1))], [1, 0]);
         node.set_interest(ShardId(0), TenantId(0), "#", InterestClass::LIVE);
         assert_ne!(node.interest_epoch(far), before.1);

@@ -50,7 +50,7 @@ impl Outlets {
             };
             let events = std::mem::take(&mut outlet.events);
             let is_over = matches!(events.last(), Some(PartEvent::Ended { .. }));
-            outlet.outlet.tell_all(events);
+            outlet.outlet.notify_all(events);
             if is_over {
                 self.outlets.remove(&id);
             }

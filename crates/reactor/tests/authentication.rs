@@ -41,7 +41,7 @@ fn everybody_of_a_crowd_is_let_in_whichever_shard_they_move_to() {
         while let Ok(answer) = asked.recv() {
             answer.give(Authenticated::Accepted {
                 identity: Identity::anyone(),
-                known: 0,
+                last_revocation: 0,
                 data: None,
             });
         }

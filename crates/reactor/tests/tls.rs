@@ -339,7 +339,7 @@ impl Authenticator for Witness {
             let identity = Identity::anyone();
             answer.give(Authenticated::Accepted {
                 identity,
-                known: 0,
+                last_revocation: 0,
                 data: None,
             });
         });

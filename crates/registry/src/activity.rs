@@ -63,17 +63,17 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn note_heard(
+    pub async fn note_message_times(
         &mut self,
-        heard: &[MessageTimes],
+        times: &[MessageTimes],
     ) -> Result<Vec<SilentDevice>, RegistryError> {
-        if heard.is_empty() {
+        if times.is_empty() {
             return Ok(Vec::new());
         }
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
-            let active = mark_active(&mut work, heard).await?;
-            for one in heard {
+            let active = mark_active(&mut work, times).await?;
+            for one in times {
                 let mut sql = work.sql("UPDATE devices SET ");
                 later(&mut sql, "last_seen_ms", one.message_ms);
                 sql.push(", ");
@@ -94,7 +94,7 @@ impl Registry {
     }
 }
 
-/// When a device was last heard of.
+/// When a device was last active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastActivity {
     /// When it sent its last message, milliseconds since the Unix epoch; 0: none is known.
@@ -104,11 +104,11 @@ pub struct LastActivity {
 }
 
 impl Registry {
-    /// When a device of a tenant was last heard of; none: there is no such device.
+    /// When a device of a tenant was last active; none: there is no such device.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn last_heard(
+    pub async fn last_activity(
         &mut self,
         tenant: u32,
         id: &str,

@@ -1,4 +1,4 @@
-//! What a node knows of alarms that are not raised: kept, so that a restart changes nothing.
+//! The states of alarms that are not raised, kept over a restart.
 
 use sqlx::Row as _;
 

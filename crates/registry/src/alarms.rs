@@ -26,7 +26,7 @@ pub struct AlarmRow {
     pub severity: String,
     /// State, as a word.
     pub state: String,
-    /// What it says.
+    /// Its text.
     pub message: String,
     /// The value that has raised it.
     pub value: Option<f64>,
@@ -177,7 +177,7 @@ impl Registry {
                 sql.push(" AND id < ").bind(cursor.number);
             }
             sql.push(" ORDER BY id DESC LIMIT ");
-            sql.bind(page.rows_wanted());
+            sql.bind(page.rows_to_read());
             let rows = sql.all(on).await?;
             let items: Result<Vec<AlarmRow>, Fault> = rows.iter().map(read_alarm).collect();
             Ok(page_of(page, items?, None, |alarm| Cursor {

@@ -1,5 +1,4 @@
-//! Keys of the API: shown once, kept as a digest, and good for what their scopes say until they
-//! end.
+//! Keys of the API: shown once, kept as a digest, and valid for their scopes until they expire.
 
 use serde_json::json;
 use sqlx::any::AnyRow;
@@ -38,7 +37,7 @@ pub struct ApiKey {
     pub scopes: Vec<String>,
     /// The id of the team whose objects it sees; empty: everybody's.
     pub team: String,
-    /// The user whose it is; empty is nobody's.
+    /// The user that owns it; empty: none.
     pub owner: String,
     /// Raised with every change.
     pub revision: i64,
@@ -61,9 +60,9 @@ pub struct NewApiKey {
     pub name: String,
     /// What it is good for; words without spaces.
     pub scopes: Vec<String>,
-    /// The team whose objects it sees, by id or name; none: that of who adds it.
+    /// The team whose objects it sees, by id or name; none: that of the caller.
     pub team: Option<String>,
-    /// The user whose it is; empty is nobody's.
+    /// The user that owns it; empty: none.
     pub owner: String,
     /// When it ends; 0: never.
     pub expires_ms: i64,

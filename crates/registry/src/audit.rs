@@ -203,7 +203,7 @@ async fn read_log(
         sql.push(" AND number < ").bind(cursor.number);
     }
     sql.push(" ORDER BY number DESC LIMIT ");
-    sql.bind(page.rows_wanted());
+    sql.bind(page.rows_to_read());
     let rows = sql.all(on).await?;
     let entries: Result<Vec<_>, _> = rows.iter().map(entry).collect();
     Ok(page_of(page, entries?, total, |entry| Cursor {

@@ -60,7 +60,7 @@ pub struct Ban {
     pub id: String,
     /// In this tenant; of addresses 0 means all.
     pub tenant: u32,
-    /// The id of the team that owns it; empty: nobody does.
+    /// The id of the team that owns it; empty: none.
     pub team: String,
     /// What the ban names.
     pub kind: BanKind,
@@ -88,11 +88,11 @@ impl Ban {
 pub struct NewBan {
     /// What the ban names.
     pub kind: BanKind,
-    /// Whom. Who sees all teams and names none means a device or user of a team's tenant by
-    /// `NAME@TEAM`, as it connects.
+    /// The banned name or address. A caller that sees all teams and names none writes a device or
+    /// user of a team's tenant as `NAME@TEAM`, as it connects.
     pub value: String,
-    /// In the tenant of this team, by id or name. None: in that of who sees one team only, else in
-    /// the common one, or wherever an address comes to.
+    /// In the tenant of this team, by id or name. None: for a caller that sees one team, in its
+    /// tenant, else in the common one; an address is banned in all.
     pub team: Option<String>,
     /// For people.
     pub why: String,
@@ -237,7 +237,7 @@ impl Bans {
                 *self.lengths.entry(length).or_default() += 1;
                 put(&mut self.networks, network, &ban);
             }
-            // Nobody comes from there.
+            // Not a banned client.
             (BanKind::Address, None) => {}
         }
         self.by_id.insert(ban.id.as_str().into(), ban);
@@ -532,8 +532,8 @@ async fn remove(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     if tenant.is_some_and(|own| own == 0 || own != i64::from(ban.tenant)) {
         return Err(missing().into());
     }
-    let gone = sqlx::query("DELETE FROM bans WHERE id = $1").bind(id.to_owned());
-    gone.execute(&mut *work.all).await?;
+    let deleted = sqlx::query("DELETE FROM bans WHERE id = $1").bind(id.to_owned());
+    deleted.execute(&mut *work.all).await?;
     let changed = json!({ "kind": ban.kind.word(), "value": ban.value });
     work.audit("ban.remove", ("ban", id), &ban.team, changed)
         .await

@@ -1,4 +1,4 @@
-//! What a device is told about itself: keys with values of a type.
+//! Configuration for a device: keys with values of a type.
 
 use std::collections::HashMap;
 

@@ -268,8 +268,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// The same of devices' credentials that [`Snapshot::take_uses`](crate::Snapshot::take_uses)
-    /// tells of.
+    /// The same of devices' credentials from [`Snapshot::take_uses`](crate::Snapshot::take_uses).
     ///
     /// # Errors
     /// The database cannot be changed.
@@ -439,8 +438,8 @@ pub(crate) async fn rotate_one(
     let (number, now) = (found.number, work.now_ms);
     let sql = "DELETE FROM device_credentials WHERE device = $1 AND kind = 'secret' AND \
                (revoked_ms > 0 OR (expires_ms > 0 AND expires_ms <= $2))";
-    let gone = sqlx::query(sql).bind(number).bind(now);
-    gone.execute(&mut *work.all).await?;
+    let deleted = sqlx::query(sql).bind(number).bind(now);
+    deleted.execute(&mut *work.all).await?;
     let grace_ms = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
     let ended = match grace_ms {
         0 => sqlx::query(

@@ -55,7 +55,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// A change under way: all of it is done, or nothing; nobody else writes meanwhile.
+/// A write transaction: all of it is done, or nothing. There is no other writer meanwhile.
 pub(crate) struct Work<'a> {
     pub(crate) all: Transaction<'a, Any>,
     pub(crate) engine: Engine,
@@ -155,7 +155,7 @@ impl Registry {
             .await
             .map_err(|error| Fault::Sql(error).at(&place))?
             .into_iter();
-        let expected = migrations::known();
+        let expected = migrations::known_versions();
         if let Some(version) = versions
             .clone()
             .find(|found| expected.clone().all(|known| known != *found))
@@ -176,7 +176,7 @@ impl Registry {
         })
     }
 
-    /// Tables as they are before anybody was added, in memory.
+    /// Empty tables in memory.
     ///
     /// # Errors
     /// There is no memory.
@@ -241,7 +241,7 @@ impl Registry {
         &self.place
     }
 
-    /// Tells these tables from all others, wherever they stand: a copy of them has it too.
+    /// Identifies these tables at any place. A copy of them has it too.
     ///
     /// # Errors
     /// They cannot be read.
@@ -378,7 +378,7 @@ impl Work<'_> {
         query.execute(&mut *self.all).await.map(drop)
     }
 
-    /// Writes who did this; `changed` is a JSON object without secrets.
+    /// Writes the audit log; `changed` is a JSON object without secrets.
     pub(crate) async fn audit(
         &mut self,
         action: &str,
@@ -403,8 +403,8 @@ impl Work<'_> {
         Ok(entry::write(&mut self.all, new, &self.actor, entries).await?)
     }
 
-    /// From now on clients have to say who they are, also after the last user and the last device
-    /// are removed: a node does not accept clients without credentials for that.
+    /// Requires credentials of clients from now on, also after the last user and the last device
+    /// are removed: that does not open the node.
     pub(crate) async fn set_in_use(&mut self) -> Result<(), sqlx::Error> {
         let sql = "INSERT INTO settings (name, value) VALUES ('in_use', 'yes') \
                    ON CONFLICT DO NOTHING";
@@ -428,8 +428,8 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> RegistryError {
 
 fn make_file(path: &Path) -> Result<(), RegistryError> {
     let mut options = OpenOptions::new();
-    let made = options.write(true).create_new(true).mode(MODE).open(path);
-    match made {
+    let created = options.write(true).create_new(true).mode(MODE).open(path);
+    match created {
         Ok(file) => give_to_owner_of_directory(&file, path).map_err(file_error(path)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(file_error(path)(error)),
@@ -457,8 +457,8 @@ impl Fault {
                 let of_file = needs_a_writable_file(&error).then_some(Path::new(place));
                 let of_file = of_file.filter(|path| path.is_file());
                 let place = place.to_owned();
-                let told = of_file.and_then(why_not_writable);
-                told.unwrap_or(RegistryError::Database { place, error })
+                let why = of_file.and_then(why_not_writable);
+                why.unwrap_or(RegistryError::Database { place, error })
             }
         }
     }
@@ -473,19 +473,19 @@ fn needs_a_writable_file(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| matches!(code & 0xff, 8 | 14))
 }
 
-/// Why a file cannot be written to. SQLite says only that it cannot open it, or that it is
-/// read-only; this is what the system says of the file, or of its directory, in which SQLite makes
-/// others. None if both can be written to.
+/// Why a file cannot be written to. SQLite reports only that it cannot open it, or that it is
+/// read-only. This is the system's error for the file, or for its directory, in which SQLite
+/// creates others. None if both can be written to.
 fn why_not_writable(path: &Path) -> Option<RegistryError> {
     let open = OpenOptions::new().read(true).write(true).open(path);
-    let made = match open {
+    let created = match open {
         Ok(_) => {
             let trial = with_end(path, &format!(".trial-{}", std::process::id()));
             make_copy(&trial).inspect(|()| drop(fs::remove_file(&trial)))
         }
         Err(error) => Err(error),
     };
-    let error = made.err()?;
+    let error = created.err()?;
     let what_to_do = match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => "mount its file system for writing",
         io::ErrorKind::PermissionDenied => {
@@ -503,7 +503,7 @@ pub(crate) fn file_of(path: &Path) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
-/// There is such a file. That its directory is none is for others to say.
+/// Whether there is such a file. Other code reports a missing directory.
 pub(crate) fn is_there(path: &Path) -> Result<bool, RegistryError> {
     match path.try_exists() {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
@@ -523,8 +523,8 @@ pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
     let beside = with_end(path, &format!(".copy-{}", std::process::id()));
     // What a process of this number left that was killed.
     let _ = fs::remove_file(&beside);
-    let made = make_copy(&beside).map(|()| beside);
-    let copy = match made {
+    let created = make_copy(&beside).map(|()| beside);
+    let copy = match created {
         Err(error) if is_unwritable(&error) && !has_log(path) => {
             return File::open(path).map(Some).map_err(file_error(path));
         }
@@ -535,20 +535,20 @@ pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
             make_copy(&elsewhere).map_err(file_error(&elsewhere))?;
             elsewhere
         }
-        made => made.map_err(file_error(path))?,
+        created => created.map_err(file_error(path))?,
     };
-    let made = write_copy(path, &copy).await;
+    let created = write_copy(path, &copy).await;
     let opened = File::open(&copy);
     let _ = fs::remove_file(&copy);
-    made?;
+    created?;
     opened.map(Some).map_err(file_error(path))
 }
 
-/// A new file that is nobody else's.
+/// A new file that only this user may read.
 fn make_copy(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let made = options.write(true).create_new(true).mode(MODE).open(path);
-    made.map(drop)
+    let created = options.write(true).create_new(true).mode(MODE).open(path);
+    created.map(drop)
 }
 
 fn with_end(path: &Path, end: &str) -> PathBuf {
@@ -573,11 +573,11 @@ fn is_unwritable(error: &io::Error) -> bool {
 /// Nothing can be made beside the file. What is tried leaves nothing.
 fn is_unchangeable(path: &Path) -> bool {
     let trial = with_end(path, &format!(".trial-{}", std::process::id()));
-    let made = make_copy(&trial);
-    if made.is_ok() {
+    let created = make_copy(&trial);
+    if created.is_ok() {
         let _ = fs::remove_file(&trial);
     }
-    made.is_err_and(|error| is_unwritable(&error))
+    created.is_err_and(|error| is_unwritable(&error))
 }
 
 async fn write_copy(path: &Path, copy: &Path) -> Result<(), RegistryError> {
@@ -615,8 +615,8 @@ pub(crate) async fn digest_key_text(on: &mut AnyConnection) -> Result<String, Fa
         return Ok(text);
     }
     let sql = "INSERT INTO settings (name, value) VALUES ('digest_key', $1) ON CONFLICT DO NOTHING";
-    let made = sqlx::query(sql).bind(DigestKey::new_text()?);
-    made.execute(&mut *on).await?;
+    let created = sqlx::query(sql).bind(DigestKey::new_text()?);
+    created.execute(&mut *on).await?;
     // Another process may have been first.
     Ok(sqlx::query_scalar(select).fetch_one(on).await?)
 }
@@ -695,10 +695,10 @@ mod tests {
             registry.close().await?;
             Registry::open(&place.db()).await
         });
-        let told = opened.map(drop).unwrap_err();
+        let why = opened.map(drop).unwrap_err();
         assert!(
-            matches!(told, RegistryError::Newer { version: 900, .. }),
-            "{told}"
+            matches!(why, RegistryError::Newer { version: 900, .. }),
+            "{why}"
         );
     }
 
@@ -725,7 +725,7 @@ mod tests {
             "this is a text, and long enough to be looked at",
         )
         .unwrap();
-        let told = wait(Registry::open(&place.db())).map(drop).unwrap_err();
-        assert!(told.to_string().contains("martlet.db"), "{told}");
+        let why = wait(Registry::open(&place.db())).map(drop).unwrap_err();
+        assert!(why.to_string().contains("martlet.db"), "{why}");
     }
 }

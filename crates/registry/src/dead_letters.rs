@@ -439,9 +439,9 @@ fn weight_of_tenant(shares: &[Share], tenant: i64, beyond: &LetterTotals) -> i64
 /// The share from which letters are dropped: of the tenant that has most, the integration that has
 /// most; none if no letters are left.
 fn greatest(shares: &[Share], beyond: &LetterTotals) -> Option<usize> {
-    let left = shares.iter().enumerate();
-    let left = left.filter(|(_, share)| share.older > 0);
-    let most = left.max_by_key(|(_, share)| {
+    let remaining = shares.iter().enumerate();
+    let remaining = remaining.filter(|(_, share)| share.older > 0);
+    let most = remaining.max_by_key(|(_, share)| {
         let of_tenant = weight_of_tenant(shares, share.tenant, beyond);
         (of_tenant, share.tenant, share.held.weight(beyond))
     });

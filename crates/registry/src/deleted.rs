@@ -1,5 +1,5 @@
-//! Whose names are kept for those who were deleted and can be restored: nobody is let in by one,
-//! whatever else vouches for it.
+//! Names of deleted users and devices that can be restored. No client is accepted under such a
+//! name, by any source.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ impl Deleted {
         self.devices.insert(tenant, of_tenant);
     }
 
-    /// The user or device that had this name in a tenant; none: nobody who can be restored.
+    /// The user or device that had this name in a tenant; none: none that can be restored.
     pub(crate) fn find(&self, tenant: u32, name: &str) -> Option<AccountKind> {
         if self
             .devices

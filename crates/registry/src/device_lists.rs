@@ -30,7 +30,7 @@ pub struct DeviceFilter {
     /// Connected, or not, as far as that is written.
     pub online: Option<bool>,
     /// Connected, or with a heartbeat or telemetry since then: milliseconds since the Unix epoch.
-    pub heard_since_ms: Option<i64>,
+    pub active_since_ms: Option<i64>,
     /// Inactive, or not: see [`Registry::mark_inactive`].
     pub inactive: Option<bool>,
     /// Those that were deleted, and no others.
@@ -45,7 +45,7 @@ pub enum DeviceOrder {
     Id,
     /// Newest first.
     Created,
-    /// First who was heard of last.
+    /// The device that sent something last comes first.
     LastSeen,
     /// The number, oldest first.
     Number,
@@ -71,7 +71,7 @@ pub struct DeviceCounts {
 /// How many devices are of a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KindCount {
-    /// The kind; empty where none is said.
+    /// The kind; empty if there is none.
     pub kind: String,
     /// How many.
     pub count: u64,
@@ -304,11 +304,11 @@ fn ordered(order: DeviceOrder) -> &'static str {
 async fn count(
     on: &mut AnyConnection,
     engine: Engine,
-    wanted: (&Visibility, &DeviceFilter),
+    selection: (&Visibility, &DeviceFilter),
     online: Online,
 ) -> Result<i64, sqlx::Error> {
     let mut sql = Sql::new(engine, "SELECT COUNT(*) FROM devices WHERE ");
-    conditions(&mut sql, engine, wanted, online);
+    conditions(&mut sql, engine, selection, online);
     sql.count(on).await
 }
 
@@ -350,7 +350,7 @@ async fn read_list(
         sql.push(", ").bind(cursor.number).push(")");
     }
     sql.push(ordered(order)).push(" LIMIT ");
-    sql.bind(page.rows_wanted());
+    sql.bind(page.rows_to_read());
     let rows = sql.all(on).await?;
     let devices: Result<Vec<_>, _> = rows.iter().map(read_device).collect();
     let mut page = page_of(page, devices?, total, |device| Cursor {
@@ -375,7 +375,7 @@ enum Online {
 
 const ONLINE_FEW: i64 = 5_000;
 
-/// In the words of the index of them, so that nobody else is looked at.
+/// In the form of their index, so that other rows are not read.
 const IS_ONLINE: &str = "(online = 1 OR is_told = 0) AND online = 1";
 
 async fn online(on: &mut AnyConnection, filter: &DeviceFilter) -> Result<Online, sqlx::Error> {
@@ -393,15 +393,15 @@ async fn online(on: &mut AnyConnection, filter: &DeviceFilter) -> Result<Online,
     })
 }
 
-/// The devices that a filter names, but for what it says of connections: number, id and tenant.
+/// The devices of a filter, without its conditions on connections: number, id and tenant.
 pub(crate) async fn named_by(
     on: &mut AnyConnection,
     engine: Engine,
-    wanted: (&Visibility, &DeviceFilter),
+    selection: (&Visibility, &DeviceFilter),
     limit: i64,
 ) -> Result<Vec<(i64, String, i64)>, Fault> {
     let mut sql = Sql::new(engine, "SELECT number, id, tenant FROM devices WHERE ");
-    conditions(&mut sql, engine, wanted, Online::Many);
+    conditions(&mut sql, engine, selection, Online::Many);
     sql.push(" ORDER BY number LIMIT ").bind(limit);
     let rows = sql.all(on).await?;
     let read = |row: &AnyRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
@@ -468,7 +468,7 @@ fn conditions(
             );
         }
     }
-    if let Some(since_ms) = filter.heard_since_ms {
+    if let Some(since_ms) = filter.active_since_ms {
         sql.push(" AND (last_heartbeat_ms >= ").bind(since_ms);
         sql.push(" OR last_telemetry_ms >= ").bind(since_ms);
         sql.push(

@@ -1,4 +1,4 @@
-//! Devices by tenant and id, many at once: for what goes by names in topics.
+//! Devices by tenant and id, many at once, for names in topics.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -40,9 +40,9 @@ impl Registry {
     /// The database cannot be read.
     pub async fn numbered_devices(
         &mut self,
-        wanted: &[(u32, String)],
+        names: &[(u32, String)],
     ) -> Result<Vec<NumberedDevice>, RegistryError> {
-        let named = by_tenant(wanted);
+        let named = by_tenant(names);
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
@@ -104,7 +104,10 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn known_numbers(&mut self, numbers: &[i64]) -> Result<HashSet<i64>, RegistryError> {
+    pub async fn existing_numbers(
+        &mut self,
+        numbers: &[i64],
+    ) -> Result<HashSet<i64>, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();

@@ -170,7 +170,7 @@ impl Registry {
                 sql.push(" AND number < ").bind(cursor.number).push("))");
             }
             sql.push(" ORDER BY name, number DESC LIMIT ");
-            sql.bind(page.rows_wanted());
+            sql.bind(page.rows_to_read());
             let rows = sql.all(on).await?;
             let items: Result<Vec<Firmware>, Fault> = rows.iter().map(read_row).collect();
             Ok(page_of(page, items?, None, |one| Cursor {

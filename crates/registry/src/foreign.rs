@@ -47,7 +47,7 @@ pub struct IotFlowDevice {
     pub firmware_version: String,
     /// What it is built as.
     pub hardware_version: String,
-    /// User name of its owner; empty: nobody's.
+    /// User name of its owner; empty: none.
     pub owner: String,
     /// Its configuration.
     pub settings: Vec<ForeignSetting>,
@@ -86,7 +86,7 @@ pub struct ForeignTables<D> {
     /// Rows that cannot be read.
     pub unreadable: Vec<UnreadableRow>,
     /// Tables whose rows are not read, with the number of rows; only those that have some.
-    pub left: Vec<(&'static str, i64)>,
+    pub left_out: Vec<(&'static str, i64)>,
 }
 
 /// Finds out whose tables a database has. Nothing is made or changed.
@@ -162,7 +162,7 @@ pub async fn service_mqtt_devices(
                 device,
             )?,
             unreadable,
-            left: Vec::new(),
+            left_out: Vec::new(),
         })
     })
     .await
@@ -224,7 +224,7 @@ async fn is_ours(on: &mut AnyConnection, engine: Engine) -> Result<bool, Fault> 
     Ok(found.is_some_and(|found| found == first_checksum(Engine::Sqlite)))
 }
 
-/// The columns of the tables by which systems are told apart.
+/// The columns of the tables by which systems are recognised.
 pub(crate) struct Tables {
     columns: HashMap<&'static str, HashSet<String>>,
     /// There are tables.
@@ -302,20 +302,20 @@ impl Tables {
     }
 
     /// Those of these tables that have rows.
-    async fn left(
+    async fn left_out(
         &self,
         on: &mut AnyConnection,
         tables: &[&'static str],
     ) -> Result<Vec<(&'static str, i64)>, Fault> {
-        let mut left = Vec::new();
+        let mut left_out = Vec::new();
         for table in tables.iter().filter(|table| self.has(table, &[])) {
             let sql = AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
             let rows: i64 = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
             if rows > 0 {
-                left.push((*table, rows));
+                left_out.push((*table, rows));
             }
         }
-        Ok(left)
+        Ok(left_out)
     }
 }
 
@@ -352,7 +352,7 @@ async fn read_iotflow(
     let mut found = ForeignTables {
         devices,
         unreadable,
-        left: Vec::new(),
+        left_out: Vec::new(),
     };
     if tables.has("devices", &["user_id"]) && tables.has("users", &["username"]) {
         read_owners((&mut *on, engine), &places, &mut found).await?;
@@ -360,11 +360,11 @@ async fn read_iotflow(
     if tables.has("device_configurations", &["config_key"]) {
         read_settings((&mut *on, engine), &places, &mut found).await?;
     }
-    let mut left = vec!["users"];
+    let mut left_out = vec!["users"];
     if !tables.has(TELEMETRY, &TELEMETRY_COLUMNS) {
-        left.push(TELEMETRY);
+        left_out.push(TELEMETRY);
     }
-    found.left = tables.left(on, &left).await?;
+    found.left_out = tables.left_out(on, &left_out).await?;
     Ok(found)
 }
 

@@ -30,7 +30,7 @@ pub struct NewGroup {
     pub description: String,
     /// For people.
     pub colour: String,
-    /// Its team; none: that of who adds it.
+    /// Its team; none: that of the caller.
     pub team: Option<String>,
 }
 
@@ -240,7 +240,7 @@ async fn find_with(
         let mut teams = BTreeSet::new();
         for device in devices {
             let found = find_device(on, engine, visibility, *device, false).await;
-            // Which device is not there is told by who looks for it in the group's team.
+            // The look-up in the group's team reports which device is missing.
             teams.extend(found.ok().map(|found| found.team));
         }
         if teams.len() == 1 {

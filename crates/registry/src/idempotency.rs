@@ -90,12 +90,12 @@ impl Registry {
             let sql = "DELETE FROM idempotency_keys WHERE created_ms < (SELECT created_ms FROM \
                        idempotency_keys ORDER BY created_ms DESC LIMIT 1 OFFSET $1)";
             let query = sqlx::query(sql).bind(i64::from(keys));
-            let gone = query.execute(&mut *work.all).await?.rows_affected();
+            let deleted = query.execute(&mut *work.all).await?.rows_affected();
             let sql = "UPDATE idempotency_keys SET answer = '' WHERE answer <> '' AND created_ms < \
                        (SELECT created_ms FROM idempotency_keys ORDER BY created_ms DESC LIMIT 1 \
                        OFFSET $1)";
             let query = sqlx::query(sql).bind(i64::from(answers));
-            Ok(gone + query.execute(&mut *work.all).await?.rows_affected())
+            Ok(deleted + query.execute(&mut *work.all).await?.rows_affected())
         };
         let done = done.await;
         work.end(done).await

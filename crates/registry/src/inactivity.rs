@@ -182,13 +182,13 @@ async fn mark_inactive(
 /// Which of these devices were inactive; they are active from now on.
 pub(crate) async fn mark_active(
     work: &mut Work<'_>,
-    heard: &[MessageTimes],
+    times: &[MessageTimes],
 ) -> Result<Vec<SilentDevice>, Fault> {
     let mut sql = work.sql(
         "UPDATE devices SET inactive_since_ms = 0 WHERE inactive_since_ms > 0 AND \
          deleted_ms = 0 AND (tenant, id) IN (VALUES ",
     );
-    for (at, one) in heard.iter().enumerate() {
+    for (at, one) in times.iter().enumerate() {
         sql.push(if at == 0 { "(" } else { ", (" });
         sql.bind(i64::from(one.tenant));
         sql.push(", ").bind(clean(&one.id)).push(")");

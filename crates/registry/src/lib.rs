@@ -1,8 +1,8 @@
 //! Users, teams, devices, their credentials, types and roles, in tables.
 //!
-//! The data plane never reads them: [`Snapshot`] is all of what decides who is let in and what they
-//! may do, in memory, and is read anew when something has changed. SQL is written so that SQLite
-//! and PostgreSQL understand it; where they differ, `sql` and `database` know.
+//! The data plane never reads them. [`Snapshot`] has all that decides logins and rules, in memory,
+//! and is read again when something has changed. SQL is written so that SQLite and PostgreSQL
+//! understand it; where they differ, `sql` and `database` know.
 //!
 //! * `location`, `database`, `migrations`, `postgres`: where the tables are, transactions, bringing
 //!   them to this version, the schema in PostgreSQL, and waiting for them where nothing is
@@ -10,9 +10,9 @@
 //! * `sql`, `page`, `writing`, `lines`: statements that are put together, lists by page,
 //!   transactions that write, and rows as text
 //! * `error`: why the tables are not read or changed, and what helps
-//! * `names`, `known`: which names objects may have, and whose a name is
-//! * `teams`, `members`, `membership`: teams, and who is in them
-//! * `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
+//! * `names`, `known`: which names objects may have, and the kind of account of a name
+//! * `teams`, `members`, `membership`: teams and their members
+//! * `users`, `api_keys`, `rule_sets`: users, their keys and rights
 //! * `team_tokens`: what all devices of a team log in with
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `registration`: devices that register by a name, with their number as id
@@ -26,7 +26,7 @@
 //!   subscriptions at other brokers
 //! * `secrets`: sealed secrets of other systems
 //! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
-//! * `audit`: who changed what, and whose objects they see
+//! * `audit`: the audit log, and which objects a caller sees
 //! * `other_system`, `foreign`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`:
 //!   databases of other systems, and the devices, webhooks, messages and telemetry in them
 //! * `offline_queue`: queues that devices keep in SQLite
@@ -52,6 +52,7 @@ mod credentials;
 mod database;
 mod dead_letters;
 mod deleted;
+mod deletions;
 mod device_ids;
 mod device_lists;
 mod device_numbers;
@@ -62,9 +63,7 @@ mod foreign;
 mod foreign_microservice;
 mod foreign_rows;
 mod foreign_telemetry;
-mod gone;
 mod groups;
-mod heard;
 mod idempotency;
 mod inactivity;
 mod integrations;
@@ -74,6 +73,7 @@ mod location;
 mod members;
 mod membership;
 mod message_log;
+mod message_times;
 mod migrations;
 mod names;
 mod offline_queue;
@@ -118,6 +118,7 @@ pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, RegistrySettings, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
+pub use deletions::{DeletedAccount, TeamDeletion};
 pub use device_ids::{RenamedDevice, is_reserved_id};
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};
 pub use device_numbers::NumberedDevice;
@@ -139,9 +140,7 @@ pub use foreign_rows::UnreadableRow;
 pub use foreign_telemetry::{
     IotFlowPayload, IotFlowRecord, iotflow_record_counts, iotflow_records,
 };
-pub use gone::{DeletedAccount, TeamDeletion};
 pub use groups::{Group, GroupChange, NewGroup};
-pub use heard::MessageTimes;
 pub use idempotency::Claim;
 pub use inactivity::{
     INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactiveDevice, InactivityCheck, SilentDevice,
@@ -153,6 +152,7 @@ pub use martlet_database_url::DatabaseUrl;
 pub use martlet_rollout as rollout;
 pub use members::Member;
 pub use message_log::{LoggedMessage, MessageLogQuery, MessagesKept};
+pub use message_times::MessageTimes;
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use other_system::OtherSystem;
 pub use page::{Page, PageRequest};
@@ -184,7 +184,7 @@ pub use users::{ApiRole, NewUser, User, UserChange};
 
 pub use martlet_access::{IOTFLOW, RuleLine, SERVICE_MQTT, check_password};
 
-/// The tenant of all who are in no team that owns one.
+/// The tenant of all users and devices that are in no team with a tenant.
 pub const COMMON_TENANT: u32 = 0;
 
 /// Text of several lines that databases can keep.

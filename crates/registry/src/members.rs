@@ -1,4 +1,4 @@
-//! Members of teams: who may do what with the objects of a team.
+//! Members of teams: their rights on the objects of a team.
 
 use serde_json::json;
 use sqlx::Row as _;
@@ -8,7 +8,7 @@ use crate::database::Work;
 use crate::membership::insert_member;
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;
-use crate::users::{expect_user, has_a_say_elsewhere};
+use crate::users::{expect_user, has_role_elsewhere};
 use crate::{Actor, ApiRole, Refused, Registry, RegistryError, Team, Visibility};
 
 /// A member of a team.
@@ -132,13 +132,13 @@ async fn set_one_member(
             .bind(own.clone())
             .fetch_optional(&mut *work.all)
             .await?;
-        if at_home.is_none() || has_a_say_elsewhere(&mut work.all, user, &own).await? {
+        if at_home.is_none() || has_role_elsewhere(&mut work.all, user, &own).await? {
             return Err(Refused::MemberOfAll(user.to_owned()).into());
         }
     }
-    let gone = sqlx::query("DELETE FROM team_members WHERE team = $1 AND user_name = $2");
-    let gone = gone.bind(team.to_owned()).bind(user.to_owned());
-    gone.execute(&mut *work.all).await?;
+    let deleted = sqlx::query("DELETE FROM team_members WHERE team = $1 AND user_name = $2");
+    let deleted = deleted.bind(team.to_owned()).bind(user.to_owned());
+    deleted.execute(&mut *work.all).await?;
     if let Some(role) = role {
         insert_member(work, team, user, role).await?;
     }

@@ -1,10 +1,10 @@
-//! Rows of the tables that say which user is in which team.
+//! Rows of the tables for the users of teams.
 
 use crate::ApiRole;
 use crate::database::Work;
 use crate::sql::Fault;
 
-/// Makes a user, who is in no such team yet, a member of the team of this id.
+/// Makes a user a member of the team of this id. It must not be one yet.
 pub(crate) async fn insert_member(
     work: &mut Work<'_>,
     team: &str,

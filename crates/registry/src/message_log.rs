@@ -43,7 +43,7 @@ pub struct LoggedMessage {
     pub retain: bool,
     /// When it was received, milliseconds since the Unix epoch.
     pub received_ms: u64,
-    /// Somebody has confirmed it.
+    /// It is confirmed.
     pub confirmed: bool,
 }
 
@@ -120,7 +120,7 @@ impl Registry {
     pub async fn logged_messages(
         &mut self,
         tenant: u32,
-        wanted: MessageLogQuery,
+        selection: MessageLogQuery,
     ) -> Result<Vec<LoggedMessage>, RegistryError> {
         let (engine, place) = (self.engine(), self.place().to_owned());
         let mut reading = self.reading().await?;
@@ -132,13 +132,13 @@ impl Registry {
                 "SELECT number, bytes FROM message_log WHERE tenant = ",
             );
             sql.bind(i64::from(tenant)).push(" AND confirmed = ");
-            sql.bind(i64::from(wanted.confirmed));
+            sql.bind(i64::from(selection.confirmed));
             sql.push(" ORDER BY number DESC LIMIT ");
-            sql.bind(i64::from(wanted.limit));
+            sql.bind(i64::from(selection.limit));
             let (mut numbers, mut bytes) = (Vec::new(), 0);
             for row in sql.all(on).await? {
                 bytes += unsigned(row.try_get(1)?);
-                if bytes > wanted.bytes && !numbers.is_empty() {
+                if bytes > selection.bytes && !numbers.is_empty() {
                     break;
                 }
                 numbers.push(row.try_get::<i64, _>(0)?);
@@ -149,7 +149,7 @@ impl Registry {
             let sql = "SELECT * FROM message_log WHERE tenant = $1 AND confirmed = $2 AND \
                        number >= $3 ORDER BY number DESC LIMIT $4";
             let query = sqlx::query(sql).bind(i64::from(tenant));
-            let query = query.bind(i64::from(wanted.confirmed)).bind(*oldest);
+            let query = query.bind(i64::from(selection.confirmed)).bind(*oldest);
             let query = query.bind(numbers.len() as i64);
             let rows = query.fetch_all(on).await?;
             rows.iter().map(|row| read_row(row, &place)).collect()

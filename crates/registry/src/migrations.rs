@@ -204,15 +204,15 @@ impl Step {
     }
 }
 
-/// Checksum of the first step, by which our tables are told from those of another program that
-/// keeps its migrations in the same way.
+/// Checksum of the first step. It distinguishes our tables from those of another program that keeps
+/// its migrations in the same way.
 pub(crate) fn first_checksum(engine: Engine) -> Vec<u8> {
     let first = MIGRATIONS.first();
     first.map_or_else(Vec::new, |step| step.migration(engine).checksum.to_vec())
 }
 
 /// Versions of all steps.
-pub(crate) fn known() -> impl Iterator<Item = i64> + Clone {
+pub(crate) fn known_versions() -> impl Iterator<Item = i64> + Clone {
     MIGRATIONS.iter().map(|step| step.version)
 }
 
@@ -282,7 +282,7 @@ async fn is_of_this_version(engine: Engine, connection: &mut AnyConnection) -> b
             Err(error) => Err(error),
         },
     };
-    found.is_ok_and(|found| found.into_iter().eq(known()))
+    found.is_ok_and(|found| found.into_iter().eq(known_versions()))
 }
 
 /// The migrations that have been run.

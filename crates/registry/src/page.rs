@@ -1,5 +1,5 @@
-//! Lists by page. A cursor says where the last page ended, by what the list is ordered by: rows
-//! that come and go elsewhere neither repeat nor hide others.
+//! Lists by page. A cursor has the end of the last page, in the columns of the order: rows that are
+//! added or removed elsewhere neither repeat nor hide others.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -39,7 +39,7 @@ impl PageRequest {
     }
 
     /// One more, to know whether there is another page.
-    pub(crate) fn rows_wanted(&self) -> i64 {
+    pub(crate) fn rows_to_read(&self) -> i64 {
         self.limit() as i64 + 1
     }
 }
@@ -121,7 +121,7 @@ impl<T> Listed<T> {
             sql.bind(cursor.text);
         }
         sql.push(" ORDER BY ").push(self.key).push(" LIMIT ");
-        sql.bind(page.rows_wanted());
+        sql.bind(page.rows_to_read());
         let rows = sql.all(on).await?;
         let items: Result<Vec<T>, Fault> = rows.iter().map(self.read).collect();
         Ok(page_of(page, items?, total, |item| Cursor {

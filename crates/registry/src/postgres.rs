@@ -25,9 +25,9 @@ pub(crate) const SCHEMA: &str = "martlet";
 /// Lock that one writer holds until the end of its transaction, as in SQLite.
 const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(7235126411286897002)";
 
-/// Settings of a transaction. Who vanishes in the middle of one must not keep the others from
-/// writing, a plan from when there were few rows must not be kept, and no statement here is worth
-/// being compiled: triggers, which do without sequential scans, were.
+/// Settings of a transaction. A client that vanishes in the middle must not keep others from
+/// writing. A plan from when there were few rows must not be kept. No statement here is worth being
+/// compiled: triggers, which do without sequential scans, were.
 macro_rules! settings {
     () => {
         "SET LOCAL search_path = martlet, pg_temp; SET LOCAL client_min_messages = warning; \
@@ -43,8 +43,8 @@ const BEGIN_SNAPSHOT: &str = concat!(
     settings!()
 );
 
-/// Our tables and functions by the migration that makes them: earlier versions made them where
-/// unqualified names lead, which is `public` if nobody has changed that.
+/// Our tables and functions by the migration that makes them: earlier versions created them in the
+/// first schema of the search path, which is `public` by default.
 const MADE_BY: &[(i64, &[&str])] = &[
     (
         1,
@@ -123,7 +123,7 @@ pub(crate) async fn begin_snapshot(
     connection.begin_with(BEGIN_SNAPSHOT).await
 }
 
-/// Begins a transaction in which nobody else writes.
+/// Begins a transaction without other writers.
 pub(crate) async fn begin_writing(
     connection: &mut AnyConnection,
 ) -> Result<Transaction<'_, Any>, sqlx::Error> {
@@ -143,8 +143,8 @@ pub(crate) async fn prepare_schema(
     }
     look_elsewhere(on).await?;
     let old = old_tables(on, first_checksum).await?;
-    let here = "SET LOCAL search_path = martlet, pg_temp";
-    sqlx::raw_sql(here).execute(&mut *on).await?;
+    let search_path = "SET LOCAL search_path = martlet, pg_temp";
+    sqlx::raw_sql(search_path).execute(&mut *on).await?;
     if !has_schema(on).await? {
         make_schema(on).await?;
     }
@@ -178,8 +178,8 @@ async fn has_tables(on: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(sql).fetch_one(on).await
 }
 
-/// Schema in which an earlier version made our tables, and the version of them. It is one to which
-/// unqualified names lead, and not our own. Our tables are told by the checksum of their first
+/// Schema in which an earlier version made our tables, and the version of them. It is one of the
+/// search path, and not our own. Our tables are recognised by the checksum of their first
 /// migration.
 pub(crate) async fn old_tables(
     on: &mut AnyConnection,
@@ -226,17 +226,17 @@ async fn make_schema(on: &mut AnyConnection) -> Result<(), Fault> {
 }
 
 async fn move_from(on: &mut AnyConnection, schema: &str, version: i64) -> Result<(), Fault> {
-    let made = |by: &[(i64, &'static [&'static str])]| {
-        let made = by.iter().filter(|(since, _)| *since <= version);
-        let names = made.flat_map(|(_, names)| names.iter().copied());
+    let statements = |by: &[(i64, &'static [&'static str])]| {
+        let statements = by.iter().filter(|(since, _)| *since <= version);
+        let names = statements.flat_map(|(_, names)| names.iter().copied());
         names.collect::<Vec<_>>()
     };
     let mut sql = String::new();
     let old = quoted(schema);
-    for table in made(MADE_BY).into_iter().chain(["_sqlx_migrations"]) {
+    for table in statements(MADE_BY).into_iter().chain(["_sqlx_migrations"]) {
         sql.push_str(&format!("ALTER TABLE {old}.{table} SET SCHEMA {SCHEMA}; "));
     }
-    for function in made(FUNCTIONS) {
+    for function in statements(FUNCTIONS) {
         sql.push_str(&format!(
             "ALTER FUNCTION {old}.{function} SET SCHEMA {SCHEMA}; "
         ));
@@ -245,7 +245,7 @@ async fn move_from(on: &mut AnyConnection, schema: &str, version: i64) -> Result
     Ok(())
 }
 
-/// Functions of triggers find the tables, whoever changes a row and whatever their search path is.
+/// Functions of triggers find the tables for every user and search path.
 pub(crate) async fn bind_functions(on: &mut AnyConnection) -> Result<(), Fault> {
     let sql = "DO $$ DECLARE found RECORD; BEGIN \
                FOR found IN SELECT oid::regprocedure AS name FROM pg_catalog.pg_proc \
@@ -257,7 +257,7 @@ pub(crate) async fn bind_functions(on: &mut AnyConnection) -> Result<(), Fault> 
     Ok(())
 }
 
-/// A name as it stands in a statement.
+/// A name, quoted for a statement.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -21,18 +21,18 @@ pub struct Presence {
     pub online: bool,
     /// Since when it is, or is not: milliseconds since the Unix epoch.
     pub since_ms: i64,
-    /// When it was last heard of.
+    /// When it was last active.
     pub last_seen_ms: i64,
     /// Why it is not connected.
     pub why_offline: String,
     /// It went with a DISCONNECT of its own.
-    pub said_goodbye: bool,
+    pub sent_disconnect: bool,
     /// From where it is, or was.
     pub address: String,
     /// The URL of the listener that it came by.
     pub listener: String,
-    /// Its status topics say the same, or are not asked for.
-    pub is_told: bool,
+    /// Its status topics have the same state, or are not configured.
+    pub is_reported: bool,
 }
 
 impl Registry {
@@ -78,7 +78,7 @@ impl Registry {
 
     /// Marks all clients of this node as disconnected at the time when it was last alive, as when
     /// it starts after it was killed; clients that were seen later, at that time. Returns these
-    /// clients, whose status topics may say otherwise.
+    /// clients, whose status topics may have another state.
     ///
     /// # Errors
     /// The database cannot be changed.
@@ -128,8 +128,8 @@ impl Registry {
     }
 }
 
-/// Forgets a client that is none of anybody's any more, or leaves it to
-/// [`Registry::forget_passing`] where it has not been heard to the end.
+/// Removes the presence of a client without a user or device, or leaves it to
+/// [`Registry::forget_passing`] while its end is not reported.
 pub(crate) async fn forget(
     work: &mut Work<'_>,
     tenant: u32,
@@ -169,15 +169,15 @@ fn read_presence(row: &AnyRow) -> Result<Presence, Fault> {
         since_ms: row.try_get("since_ms")?,
         last_seen_ms: row.try_get("last_seen_ms")?,
         why_offline: row.try_get("why_offline")?,
-        said_goodbye: row.try_get::<i64, _>("said_goodbye")? != 0,
+        sent_disconnect: row.try_get::<i64, _>("said_goodbye")? != 0,
         address: row.try_get("address")?,
         listener: row.try_get("listener")?,
-        is_told: row.try_get::<i64, _>("is_told")? != 0,
+        is_reported: row.try_get::<i64, _>("is_told")? != 0,
     })
 }
 
 async fn write(work: &mut Work<'_>, node: &str, clients: &[Presence]) -> Result<(), Fault> {
-    // The last that is said of a client holds; no statement may say two things of one.
+    // The last state of a client counts, since a statement may have only one row for each.
     let mut last = BTreeMap::new();
     for client in clients {
         last.insert((client.tenant, &*client.client_id), client);
@@ -196,10 +196,10 @@ async fn write(work: &mut Work<'_>, node: &str, clients: &[Presence]) -> Result<
             sql.push(", ").bind(client.since_ms);
             sql.push(", ").bind(client.last_seen_ms);
             sql.push(", ").bind(clean(&client.why_offline));
-            sql.push(", ").bind(i64::from(client.said_goodbye));
+            sql.push(", ").bind(i64::from(client.sent_disconnect));
             sql.push(", ").bind(clean(&client.address));
             sql.push(", ").bind(clean(&client.listener));
-            sql.push(", ").bind(i64::from(client.is_told));
+            sql.push(", ").bind(i64::from(client.is_reported));
             sql.push(", ").bind(clean(node));
             sql.push(", (SELECT COUNT(*) FROM devices WHERE tenant = ");
             sql.bind(i64::from(client.tenant)).push(" AND id = ");

@@ -35,7 +35,7 @@ pub fn may_be_provisioning_key(text: &[u8]) -> bool {
 pub enum ProvisioningKeyRef {
     /// Its text, which is a secret.
     Secret(String),
-    /// Its id: who has shown the key has proved it before.
+    /// Its id. The key was checked before.
     Id(String),
 }
 
@@ -90,7 +90,7 @@ pub struct NewProvisioningKey {
     pub name: String,
     /// The type of devices.
     pub device_type: String,
-    /// Their team, by id or name; none: that of who adds the key.
+    /// Their team, by id or name; none: that of the caller.
     pub team: Option<String>,
     /// Their groups, by id or name.
     pub groups: Vec<String>,
@@ -206,9 +206,9 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Adds a device by a key: it has the key's type, team and groups, whatever else is requested.
-    /// `actor` says from where; the audit log names the key. A device that asks again, because no
-    /// answer came, gets another secret as long as the first was not used.
+    /// Adds a device by a key. It gets the key's type, team and groups, even if others are
+    /// requested. `actor` has the address; the audit log names the key. A device that asks again,
+    /// because no answer came, gets another secret as long as the first was not used.
     ///
     /// # Errors
     /// It is no key that is good, its devices are all made, or something about the device cannot

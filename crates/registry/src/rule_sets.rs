@@ -41,7 +41,7 @@ pub struct RuleSet {
     /// The first that matches decides; what none matches is forbidden. Those of built-in ones are
     /// the program's, which [`RuleSet::in_force`] knows.
     pub rules: Vec<RuleLine>,
-    /// Which Client Identifiers the devices of a type may use; of others it says nothing.
+    /// Which Client Identifiers the devices of a type may use; not used for other rule sets.
     pub client_ids: ClientIds,
     /// After how many seconds without a message the devices of a type are inactive; 0: never.
     pub inactive_after_secs: u32,
@@ -52,8 +52,8 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
-    /// The rules that hold, in their order: those of the program too. None: all that a client may
-    /// do is permitted, topics that begin with `$` too, which no list of rules says.
+    /// The rules in force, in order, those of the program too. None: everything is permitted,
+    /// topics that begin with `$` too, which no list of rules can permit.
     pub fn in_force(&self, owner: Owner) -> Option<Vec<RuleLine>> {
         if self.is_builtin && owner == Owner::Role && self.name == ADMINISTRATOR_ROLE {
             return None;
@@ -74,9 +74,9 @@ impl RuleSet {
         }
     }
 
-    /// A Topic Filter that it permits and that others have too who have it: it does not name its
-    /// holder. None: all that it permits is the holder's own. A Client Identifier is a device's
-    /// own, and whatever a user likes.
+    /// A permitted Topic Filter without the name of its holder, so that all holders share it. None:
+    /// it permits only topics of the holder's own. A Client Identifier is fixed for a device, and
+    /// free for a user.
     pub fn beyond_own(&self, owner: Owner) -> Option<&str> {
         match (owner, &*self.name, self.is_builtin) {
             (Owner::Role, ADMINISTRATOR_ROLE | USER_ROLE, true) => return Some("#"),

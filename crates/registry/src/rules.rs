@@ -1,4 +1,4 @@
-//! Rules that were added by the API, and what rules need to know of devices.
+//! Rules that were added by the API, and the facts about devices that rules need.
 
 use serde_json::json;
 use sqlx::any::AnyRow;
@@ -37,7 +37,7 @@ pub struct StoredRule {
     pub changed_by: String,
 }
 
-/// What rules know of a device.
+/// The facts about a device for rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleDevice {
     /// Number of its tenant.
@@ -129,16 +129,15 @@ impl Registry {
         work.end(done).await
     }
 
-    /// What rules know of the devices of these tenants and ids. Ids that no device has are left
-    /// out.
+    /// The facts about the devices of these tenants and ids. Unknown ids are left out.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn rule_devices(
         &mut self,
-        wanted: &[(u32, String)],
+        names: &[(u32, String)],
     ) -> Result<Vec<RuleDevice>, RegistryError> {
-        let named = by_tenant(wanted);
+        let named = by_tenant(names);
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();

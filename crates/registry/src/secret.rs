@@ -1,5 +1,5 @@
-//! Credentials that nobody chose: long and random, so a quick digest with a key is enough to keep.
-//! A reader of the tables can neither log in with them nor try guesses without the key's row.
+//! Generated credentials: long and random, so a quick digest with a key is enough. A reader of the
+//! tables can neither log in with them nor try guesses without the key's row.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{hmac, rand};
@@ -27,15 +27,17 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     pub(crate) fn new() -> Result<Self, RegistryError> {
-        let made = made_up_password();
-        made.map(Self)
+        let password = made_up_password();
+        password
+            .map(Self)
             .map_err(|why| RegistryError::System(why.to_owned()))
     }
 
     /// Letters and digits at random, so many; 16 are the fewest that cannot be guessed.
     pub(crate) fn of_length(length: usize) -> Result<Self, RegistryError> {
-        let made = random_password(length.max(16));
-        made.map(Self)
+        let password = random_password(length.max(16));
+        password
+            .map(Self)
             .map_err(|why| RegistryError::System(why.to_owned()))
     }
 
@@ -79,7 +81,7 @@ impl DigestKey {
         Ok(STANDARD_NO_PAD.encode(random::<LEN>()?))
     }
 
-    /// Tells it from all others, and does not tell it.
+    /// Identifies it without disclosing it.
     pub(crate) fn identity(&self) -> String {
         digest_text(&self.digest(b"the identity of the tables"))
     }

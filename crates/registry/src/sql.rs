@@ -59,7 +59,7 @@ pub(crate) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// A statement that grows; nothing from outside stands in its text.
+/// A statement that is built in steps. Nothing from outside is in its text.
 pub(crate) struct Sql {
     text: String,
     arguments: AnyArguments,

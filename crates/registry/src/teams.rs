@@ -1,7 +1,7 @@
 //! Teams: they decide which objects a user sees. A team may own a tenant: then its topics and
 //! Client Identifiers are its own.
 //!
-//! * `delete`: what becomes of a team that is deleted
+//! * `delete`: deleting, restoring and removing a team
 
 mod delete;
 
@@ -203,7 +203,7 @@ pub(crate) async fn find_named(
         .ok_or_else(missing)?)
 }
 
-/// To whom something is given.
+/// The receiver of something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Home {
     /// The team's id; empty is none.
@@ -304,8 +304,8 @@ async fn insert(work: &mut Work<'_>, new: NewTeam) -> Result<Team, Fault> {
     Ok(team)
 }
 
-/// A number that nobody has: at random, so that it is nobody's who came after a backup that was put
-/// back either, whose messages the store still has.
+/// An unused number. It is random, so that after restoring a backup it is not the number of a later
+/// team, whose messages the store may still have.
 async fn free_tenant(work: &mut Work<'_>) -> Result<i64, Fault> {
     loop {
         let number = secret::random_number()? & TENANT_MAX;
@@ -317,8 +317,8 @@ async fn free_tenant(work: &mut Work<'_>) -> Result<i64, Fault> {
     }
 }
 
-/// A team that is about to own a tenant: `NAME@TEAM` is a name in it from then on, which nobody
-/// may have in the common one.
+/// A team that is about to own a tenant: from then on `NAME@TEAM` is a name in it, which must not
+/// exist in the common one.
 async fn expect_no_names_of(work: &mut Work<'_>, team: &str) -> Result<(), Fault> {
     if team.contains('@') {
         return Err(Refused::TeamNameWithAt.into());

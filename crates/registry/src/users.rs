@@ -7,7 +7,7 @@ mod find;
 mod passwords;
 mod user;
 
-pub(crate) use find::{UserRow, expect_user, has_a_say_elsewhere, is_user, user_row, user_rows};
+pub(crate) use find::{UserRow, expect_user, has_role_elsewhere, is_user, user_row, user_rows};
 
 use martlet_access::hash::PasswordHash;
 use serde_json::{Map, Value, json};
@@ -48,7 +48,7 @@ pub struct NewUser {
 }
 
 impl NewUser {
-    /// One of this name, of whom nothing else is known.
+    /// A user of this name without other data.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -99,8 +99,8 @@ impl Registry {
             },
             ..NewUser::new(name)
         };
-        let made = self.create_user(&Actor::local(), user, password).await;
-        made.map(drop)
+        let created = self.create_user(&Actor::local(), user, password).await;
+        created.map(drop)
     }
 
     /// As [`Registry::add_user`], for a caller. A caller that sees one team only adds the user to
@@ -238,8 +238,8 @@ impl Registry {
                 found => found?,
             };
             forget_owner(&mut work, name).await?;
-            let gone = sqlx::query("DELETE FROM users WHERE name = $1").bind(name.to_owned());
-            gone.execute(&mut *work.all).await?;
+            let deleted = sqlx::query("DELETE FROM users WHERE name = $1").bind(name.to_owned());
+            deleted.execute(&mut *work.all).await?;
             work.audit("user.remove", ("user", name), &user.team, json!({}))
                 .await
         };
@@ -248,7 +248,7 @@ impl Registry {
     }
 }
 
-/// Checks that a user who sees one team gives nobody more than that: no role of all teams, and
+/// Checks that a caller that sees one team gives no more than that: no role for all teams, and
 /// without a tenant no topics of others.
 async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
     let Some(team) = work.actor.visibility.team() else {

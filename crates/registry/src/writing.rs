@@ -1,11 +1,11 @@
-//! Transactions in which nobody else writes.
+//! Transactions without other writers.
 
 use sqlx::{Any, AnyConnection, Connection as _, Transaction};
 
 use crate::postgres;
 use crate::sql::Engine;
 
-/// Begins a transaction in which nobody else writes.
+/// Begins a transaction without other writers.
 pub(crate) async fn begin_writing(
     connection: &mut AnyConnection,
     engine: Engine,

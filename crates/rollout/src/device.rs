@@ -6,8 +6,8 @@
 //!    └──► skipped
 //! ```
 //!
-//! A device may skip states, and never goes back. A silent device that says something goes on. Only
-//! a retry makes a failed or silent device wait again.
+//! A device may skip states, and never goes back. A silent device that reports something continues.
+//! Only a retry makes a failed or silent device wait again.
 
 /// The state of a device in a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +26,7 @@ pub enum DeviceState {
     Succeeded,
     /// The device has not installed the firmware.
     Failed,
-    /// Nothing was heard of the device for too long.
+    /// The device has sent nothing for too long.
     Silent,
     /// The device is left out.
     Skipped,
@@ -43,7 +43,7 @@ pub enum DeviceReason {
     TooManyCommands,
     /// The time of the rollout was over.
     TimedOut,
-    /// Nothing was heard of the device for as long as the gate says.
+    /// The device has sent nothing for the time of the gate.
     NoAnswer,
     /// The device has reported this version before.
     HasVersion,
@@ -62,11 +62,11 @@ pub enum DeviceReason {
 pub enum DeviceEvent {
     /// Its command was added.
     Offered,
-    /// It has acknowledged the command's message, or said that it accepts the command.
+    /// It has acknowledged the command's message, or reported that it accepts the command.
     Delivered,
-    /// It loads the file: percent, if it said so.
+    /// It downloads the file: percent, if reported.
     Downloading(Option<u8>),
-    /// It installs the firmware: percent, if it said so.
+    /// It installs the firmware: percent, if reported.
     Installing(Option<u8>),
     /// It has answered that it is done.
     Succeeded,
@@ -74,7 +74,7 @@ pub enum DeviceEvent {
     Failed(DeviceReason, String),
     /// It reports that it runs the version.
     Reported,
-    /// Nothing was heard of it for too long.
+    /// It has sent nothing for too long.
     Silence,
     /// It is left out.
     Skipped(DeviceReason),
@@ -89,13 +89,13 @@ pub struct Device {
     pub state: DeviceState,
     /// Why.
     pub reason: DeviceReason,
-    /// What the device said, as text.
+    /// The text that the device reported.
     pub detail: String,
-    /// Percent, as the device last said.
+    /// Percent, as last reported by the device.
     pub progress: Option<u8>,
     /// When its state changed last.
     pub since_ms: i64,
-    /// When something was last heard of it, or it was offered the firmware.
+    /// When it last reported something, or was offered the firmware.
     pub heard_ms: i64,
 }
 
@@ -218,7 +218,7 @@ impl Device {
                 self.detail.clear();
                 self.enter(Succeeded, DeviceReason::None, now_ms);
             }
-            // It runs the version, whatever it said of the way there.
+            // It runs the version, whatever it reported before.
             DeviceEvent::Reported => {
                 if !self.state.is_open() && !matches!(self.state, Silent | Failed) {
                     return false;
@@ -262,7 +262,7 @@ impl Device {
         true
     }
 
-    /// The device has said how far it is.
+    /// The device has reported its progress.
     fn hear(&mut self, next: DeviceState, percent: Option<u8>, now_ms: i64) -> bool {
         let is_forward = self.state.is_open() && next >= self.state;
         if !is_forward && self.state != DeviceState::Silent {

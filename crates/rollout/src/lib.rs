@@ -1,7 +1,7 @@
 //! Rollouts of firmware: which devices are next, when a rollout pauses, and how it ends.
 //!
 //! Everything here is pure. Times are arguments, in milliseconds since the Unix epoch. What has to
-//! be done is returned. Who calls it keeps the states and carries the effects out.
+//! be done is returned. The caller keeps the states and carries the effects out.
 //!
 //! * `plan`: waves, and the gate between them
 //! * `device`: the states of a device, and what leads from one to the next

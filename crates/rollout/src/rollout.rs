@@ -14,7 +14,7 @@ use crate::plan::Plan;
 /// Why a rollout pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PauseReason {
-    /// Somebody paused it.
+    /// Paused by an operator.
     ByHand,
     /// More devices of the wave have failed than the gate permits.
     GateFailures,
@@ -35,7 +35,7 @@ pub enum RolloutState {
     Succeeded,
     /// Its time was over, or no device has the firmware.
     Failed,
-    /// Somebody ended it.
+    /// Ended by an operator.
     Aborted,
 }
 
@@ -67,7 +67,7 @@ pub struct Rollout {
     pub wave_since_ms: i64,
     /// When the rollout has failed if it has not ended.
     pub deadline_ms: i64,
-    /// Failed devices of the wave that somebody has accepted by resuming the rollout.
+    /// Failed devices of the wave that an operator has accepted by resuming the rollout.
     pub accepted_failed: u64,
     /// The same of silent devices.
     pub accepted_silent: u64,
@@ -285,8 +285,8 @@ impl Rollout {
         Ok(vec![RolloutEffect::Close, RolloutEffect::Changed])
     }
 
-    /// Offers the firmware again to devices that failed or are silent, in the current wave: who
-    /// calls this moves them there. A rollout that has ended runs again, with all of its time.
+    /// Offers the firmware again to devices that failed or are silent, in the current wave: the
+    /// caller moves them there. A rollout that has ended runs again, with all of its time.
     ///
     /// # Errors
     /// It has not been started, or was aborted.

@@ -322,8 +322,8 @@ impl Harness {
     }
 
     /// Accepts all clients that wait to be authenticated, each as the user that it names, with all
-    /// rights; `known` is the number of the last revocation that was known.
-    pub fn accept_waiting(&mut self, known: u64) {
+    /// rights; `last_revocation` is the number of the last revocation that was known.
+    pub fn accept_waiting(&mut self, last_revocation: u64) {
         for (shard, asked) in self.take_authentications() {
             let identity = Identity {
                 user_name: asked.user_name.clone(),
@@ -332,7 +332,7 @@ impl Harness {
             };
             let answer = Authenticated::Accepted {
                 identity,
-                known,
+                last_revocation,
                 data: None,
             };
             self.authenticated(shard, asked.connection, answer);

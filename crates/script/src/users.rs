@@ -32,7 +32,7 @@ impl Users {
             return self.answer_step(step);
         }
         let Some(name) = &asked.user_name else {
-            return Authenticated::refused(Refusal::untold(
+            return Authenticated::refused(Refusal::operators_only(
                 RefusalCause::NoCredentials,
                 "it has no name",
             ));
@@ -46,7 +46,7 @@ impl Users {
         if &*step.method != "steps" {
             return Authenticated::Refused {
                 reason: ReasonCode::BadAuthenticationMethod,
-                why: Refusal::untold(
+                why: Refusal::operators_only(
                     RefusalCause::AuthenticationMethod,
                     "scripts know the method `steps` alone",
                 ),
@@ -75,7 +75,7 @@ impl Users {
         let Some((_, rules)) = found.filter(|(user, _)| is_theirs(user)) else {
             return Authenticated::Refused {
                 reason: ReasonCode::BadUserNameOrPassword,
-                why: Refusal::untold(
+                why: Refusal::operators_only(
                     RefusalCause::WrongPassword(PasswordSource::Other),
                     "not its password",
                 ),
@@ -90,7 +90,7 @@ impl Users {
         };
         Authenticated::Accepted {
             identity,
-            known: 0,
+            last_revocation: 0,
             data,
         }
     }

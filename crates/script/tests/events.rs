@@ -287,7 +287,7 @@ fn prove(node: &mut Harness, client_id: &str, user: &str, is_good: bool) -> Link
         let answer = match is_good {
             true => Authenticated::Accepted {
                 identity,
-                known: 0,
+                last_revocation: 0,
                 data: None,
             },
             false => Authenticated::refused(RefusalCause::BadToken.into()),

@@ -137,10 +137,10 @@ fn user(name: &str) -> Identity {
     }
 }
 
-fn accepted(identity: Identity, known: u64) -> Authenticated {
+fn accepted(identity: Identity, last_revocation: u64) -> Authenticated {
     Authenticated::Accepted {
         identity,
-        known,
+        last_revocation,
         data: Some((*b"welcome").into()),
     }
 }
@@ -276,7 +276,7 @@ fn credentials_that_end_are_prolonged_by_another_proof() {
 fn what_becomes_of_a_client_when_who_keeps_the_credentials_fails() {
     let mut bench = Bench::accepted(user("alice"));
     bench.auth(ReasonCode::ReAuthenticate);
-    bench.answer(Authenticated::failed(Refusal::untold(
+    bench.answer(Authenticated::failed(Refusal::operators_only(
         RefusalCause::LoginFailed,
         "the source is away",
     )));

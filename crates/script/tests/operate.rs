@@ -245,7 +245,7 @@ fn operators_publish_as_clients_do() {
             ReasonCode::TopicNameInvalid,
         ]
     );
-    let here = outcomes[0].matched_here;
+    let here = outcomes[0].matched_locally;
     assert!(
         here <= 6 && outcomes[0].other_shards > 0,
         "{:?}",
@@ -752,11 +752,11 @@ fn devices_that_publish_are_listed_once_in_some_seconds() {
         ..ListenerPolicy::default()
     };
     let mut node = Harness::new(Settings::default(), listener, Wiring::default());
-    let heard = |node: &mut Harness| {
-        node.command(0, Command::Heard { request: 1 });
+    let active = |node: &mut Harness| {
+        node.command(0, Command::ActiveDevices { request: 1 });
         let answers = node.take_reports().into_iter().map(|report| report.answer);
         let listed = answers.flat_map(|answer| match answer {
-            Answer::Heard(heard) => heard.devices,
+            Answer::ActiveDevices(active) => active.devices,
             other => panic!("{other:?} is not an answer to this"),
         });
         let ids = listed.map(|(_, id)| id.to_string());
@@ -773,7 +773,7 @@ fn devices_that_publish_are_listed_once_in_some_seconds() {
                     is_device,
                     ..Identity::anyone()
                 },
-                known: 0,
+                last_revocation: 0,
                 data: None,
             };
             node.authenticated(shard, asked.connection, answer);
@@ -787,13 +787,13 @@ fn devices_that_publish_are_listed_once_in_some_seconds() {
     };
     // Nobody has asked yet.
     publish(&mut node);
-    assert_eq!(heard(&mut node), Vec::<String>::new());
+    assert_eq!(active(&mut node), Vec::<String>::new());
     publish(&mut node);
     publish(&mut node);
-    assert_eq!(heard(&mut node), ["sensor"]);
+    assert_eq!(active(&mut node), ["sensor"]);
     publish(&mut node);
-    assert_eq!(heard(&mut node), Vec::<String>::new());
+    assert_eq!(active(&mut node), Vec::<String>::new());
     node.elapse(20_000);
     publish(&mut node);
-    assert_eq!(heard(&mut node), ["sensor"]);
+    assert_eq!(active(&mut node), ["sensor"]);
 }

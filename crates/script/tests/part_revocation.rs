@@ -12,8 +12,8 @@ use martlet_script::{Harness, Wiring};
 const NAME: &str = "$test/part";
 const PART: PartId = PartId(7);
 
-/// Attaches a part as a user. `known` is the last revocation that was known then.
-fn attach(node: &mut Harness, known: u64) -> Vec<(PartId, PartEvent)> {
+/// Attaches a part as a user. `last_revocation` is the last revocation that was known then.
+fn attach(node: &mut Harness, last_revocation: u64) -> Vec<(PartId, PartEvent)> {
     let identity = Identity {
         user_name: Some("alice".into()),
         ..Identity::anyone()
@@ -22,7 +22,10 @@ fn attach(node: &mut Harness, known: u64) -> Vec<(PartId, PartEvent)> {
         id: PART,
         tenant: identity.tenant,
         client_id: NAME.into(),
-        identity: Some(PartIdentity { identity, known }),
+        identity: Some(PartIdentity {
+            identity,
+            last_revocation,
+        }),
         subscriptions: Vec::new(),
         credit: 1,
         session_expiry_secs: 0,

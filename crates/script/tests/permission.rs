@@ -92,7 +92,7 @@ impl RuleBook for Book {
     }
 }
 
-fn accepted(asked: &Authentication, rules: Arc<Rules>, known: u64) -> Authenticated {
+fn accepted(asked: &Authentication, rules: Arc<Rules>, last_revocation: u64) -> Authenticated {
     let identity = Identity {
         user_name: asked.user_name.clone(),
         rules,
@@ -100,7 +100,7 @@ fn accepted(asked: &Authentication, rules: Arc<Rules>, known: u64) -> Authentica
     };
     Authenticated::Accepted {
         identity,
-        known,
+        last_revocation,
         data: None,
     }
 }
@@ -236,13 +236,13 @@ fn a_user_of_that_name_in_another_realm_is_not_revoked() {
 
 #[test]
 fn whom_a_voucher_let_in_goes_with_it_and_nobody_else() {
-    let by = |voucher: u32, known: u64| Authenticated::Accepted {
+    let by = |voucher: u32, last_revocation: u64| Authenticated::Accepted {
         identity: Identity {
             user_name: Some("alice".into()),
             voucher: Voucher(voucher),
             ..Identity::anyone()
         },
-        known,
+        last_revocation,
         data: None,
     };
     for shards in [1, 3] {
@@ -277,23 +277,23 @@ fn whom_a_voucher_let_in_goes_with_it_and_nobody_else() {
 #[test]
 fn one_credential_of_a_user_is_revoked_and_who_came_by_another_stays() {
     let rules = Arc::new(Rules::open());
-    let by = |mark, known| Authenticated::Accepted {
+    let by = |mark, last_revocation| Authenticated::Accepted {
         identity: Identity {
             user_name: Some("alice".into()),
             rules: Arc::clone(&rules),
             credential: CredentialMark(mark),
             ..Identity::anyone()
         },
-        known,
+        last_revocation,
         data: None,
     };
     for shards in [1, 3] {
         let mut node = node(shards);
-        let come = |node: &mut Harness, client_id: &str, mark, known| {
+        let come = |node: &mut Harness, client_id: &str, mark, last_revocation| {
             let link = node.open();
             node.send(link, &connect(client_id, CLEAN, "alice"));
             let (shard, asked) = asked(node);
-            node.authenticated(shard, asked.connection, by(mark, known));
+            node.authenticated(shard, asked.connection, by(mark, last_revocation));
             link
         };
         let stays = come(&mut node, "new", 2, 4);

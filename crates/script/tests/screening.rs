@@ -86,7 +86,7 @@ fn come(node: &mut Harness, client_id: &str, identity: Identity) -> Link {
     for (shard, asked) in node.take_authentications() {
         let answer = Authenticated::Accepted {
             identity: identity.clone(),
-            known: 0,
+            last_revocation: 0,
             data: None,
         };
         node.authenticated(shard, asked.connection, answer);
@@ -147,7 +147,7 @@ fn come_with_will(node: &mut Harness, payload: &[u8]) -> (Link, bool) {
         };
         let answer = Authenticated::Accepted {
             identity,
-            known: 0,
+            last_revocation: 0,
             data: None,
         };
         node.authenticated(shard, asked.connection, answer);
@@ -177,7 +177,7 @@ fn a_will_is_sent_by_the_rules_of_its_client_and_shows_no_key() {
 fn of_device(payload: &str) -> Screened {
     Screened::OfDevice {
         identity: Box::new(device("x/%c/#")),
-        known: 0,
+        last_revocation: 0,
         payload: payload.as_bytes().into(),
     }
 }
@@ -185,7 +185,7 @@ fn of_device(payload: &str) -> Screened {
 fn refused() -> Screened {
     Screened::Refused {
         reason: NotAuthorized,
-        why: Refusal::untold(RefusalCause::WrongSecret, "wrong"),
+        why: Refusal::operators_only(RefusalCause::WrongSecret, "wrong"),
     }
 }
 
@@ -252,7 +252,7 @@ fn an_applicant_may_do_nothing_else_and_leaves_nothing() {
     for (shard, asked) in node.take_authentications() {
         let answer = Authenticated::Accepted {
             identity: applicant(),
-            known: 0,
+            last_revocation: 0,
             data: None,
         };
         node.authenticated(shard, asked.connection, answer);

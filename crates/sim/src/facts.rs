@@ -34,7 +34,7 @@ pub enum Loss {
     /// The connection ended under it.
     Ended,
     /// The broker said DISCONNECT with this reason code.
-    Told(u8),
+    ByDisconnect(u8),
 }
 
 /// Something that happened at a client, or that a client can be told of.
@@ -85,7 +85,7 @@ pub enum Fact {
         how: Loss,
     },
     /// The end of a client's connection has reached the node.
-    Heard {
+    EndSeen {
         /// Who.
         client: ClientIndex,
         /// Which connection.
@@ -309,7 +309,7 @@ impl Fact {
             | Self::Connected { client, .. }
             | Self::Refused { client, .. }
             | Self::Lost { client, .. }
-            | Self::Heard { client, .. }
+            | Self::EndSeen { client, .. }
             | Self::Published { client, .. }
             | Self::Acknowledged { client, .. }
             | Self::Completed { client, .. }
@@ -373,7 +373,7 @@ impl Fact {
             Self::Connected { present, .. } => format!("<- CONNACK, session present: {present}"),
             Self::Refused { reason, .. } => format!("<- CONNACK refused, 0x{reason:02x}"),
             Self::Lost { how, .. } => format!("   connection over: {how:?}"),
-            Self::Heard { link, .. } => format!("   the node has heard the end of link {link}"),
+            Self::EndSeen { link, .. } => format!("   the node has heard the end of link {link}"),
             Self::Published { message, again, .. } => {
                 let dup = if again { " DUP" } else { "" };
                 format!("-> PUBLISH{dup} {}", ledger.describe(message))

@@ -180,9 +180,9 @@ impl Store {
 
     /// The sync is done, or has failed: which shards are to be told what.
     pub fn synced(&mut self, now_us: u64) -> Vec<(usize, RecordNumber)> {
-        let mut told = Vec::new();
+        let mut damage = Vec::new();
         let (Some((_, up_to)), Some(engine)) = (self.syncing.take(), &mut self.engine) else {
-            return told;
+            return damage;
         };
         self.disk.lift();
         if self.profile.fail_one_in > 0 && self.random.below(self.profile.fail_one_in) == 0 {
@@ -198,7 +198,7 @@ impl Store {
         if engine.write().and_then(|()| engine.sync()).is_err() {
             self.syncing = Some((now_us + RETRY_US, up_to));
             self.failed = true;
-            return told;
+            return damage;
         }
         self.durable = up_to;
         if self.appended == self.durable {
@@ -209,13 +209,13 @@ impl Store {
         for (shard, [_, syncing, durable]) in self.shards.iter_mut().enumerate() {
             if syncing > durable {
                 *durable = *syncing;
-                told.push((shard, RecordNumber(*durable)));
+                damage.push((shard, RecordNumber(*durable)));
             }
         }
         if self.appended > self.durable {
             self.begin_group(now_us);
         }
-        told
+        damage
     }
 
     /// A write or sync has failed since the last call.

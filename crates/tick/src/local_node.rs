@@ -135,14 +135,14 @@ impl Node for LocalNode {
         self.user_sessions.borrow_mut().give_back(tenant, user_name);
     }
 
-    fn borrow_connection(&self, count_max: usize) -> bool {
+    fn borrow_connection_slot(&self, count_max: usize) -> bool {
         let room = self.connections.get() < count_max;
         self.connections
             .set(self.connections.get() + usize::from(room));
         room
     }
 
-    fn return_connection(&self) {
+    fn return_connection_slot(&self) {
         self.connections.set(self.connections.get() - 1);
     }
 }

@@ -69,8 +69,8 @@ impl BudgetShare {
 
     /// Takes from the budget until it holds `bytes`. False if there was no room: nothing was taken.
     fn grow_to(&mut self, bytes: usize) -> bool {
-        let wanted = bytes.div_ceil(STEP).saturating_mul(STEP).min(self.max);
-        let more = wanted.max(bytes).saturating_sub(self.bytes);
+        let bytes_wanted = bytes.div_ceil(STEP).saturating_mul(STEP).min(self.max);
+        let more = bytes_wanted.max(bytes).saturating_sub(self.bytes);
         for at in 0..self.of.len() {
             let (used, max) = &self.of[at];
             let before = used.fetch_add(more, Ordering::Relaxed);
@@ -136,13 +136,13 @@ pub(super) async fn collect(
         let length = all.len() + chunk.len();
         if length > all.capacity() {
             // Twice as much each time, so that few bytes are copied again.
-            let wanted = length
+            let bytes_wanted = length
                 .max(all.capacity() * 2)
                 .clamp(STEP.min(held.max), held.max);
-            if !held.grow_to(wanted.max(length)) {
+            if !held.grow_to(bytes_wanted.max(length)) {
                 return Err(Unread::NoRoom);
             }
-            all.reserve_exact(wanted.max(length) - all.len());
+            all.reserve_exact(bytes_wanted.max(length) - all.len());
         }
         all.extend_from_slice(&chunk);
     }

@@ -20,7 +20,7 @@ pub(crate) struct IdentifiedCaller {
 }
 
 impl IdentifiedCaller {
-    pub(super) fn known(principal: Principal) -> Self {
+    pub(super) fn of(principal: Principal) -> Self {
         Self {
             principal,
             session: None,
@@ -30,7 +30,7 @@ impl IdentifiedCaller {
 
     /// A caller that did not have to authenticate.
     pub(crate) fn anonymous(scopes: Scopes) -> Self {
-        Self::known(Principal::anonymous(scopes))
+        Self::of(Principal::anonymous(scopes))
     }
 }
 

@@ -48,8 +48,8 @@ pub(super) fn status_of(kind: ProblemKind) -> StatusCode {
     }
 }
 
-/// An error as Service-MQTT tells it, with its Content-Type.
-pub(super) fn told(problem: &Problem) -> (HeaderValue, String) {
+/// An error in the form of Service-MQTT, with its Content-Type.
+pub(super) fn error_answer(problem: &Problem) -> (HeaderValue, String) {
     let body = json!({ "error": problem.detail() });
     let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
     (content_type, format!("{body}\n"))
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn errors_are_told_as_plain_text() {
-        let (content_type, body) = told(&Problem::bad_request(EXPECTED));
+        let (content_type, body) = error_answer(&Problem::bad_request(EXPECTED));
         assert_eq!(content_type, "text/plain; charset=utf-8");
         let expected = "{\"error\":\"body must be {\\\"type\\\":\\\"<deviceType>\\\"}\"}\n";
         assert_eq!(body, expected);

@@ -1,4 +1,4 @@
-//! The routes of IoTFlow: devices register by HTTP and tell how they are, administrators see and
+//! The routes of IoTFlow: devices register and report their state by HTTP, administrators see and
 //! change them, programs publish to topics below `iotflow/`.
 //!
 //! Its answers are `{"status": "success", …}`, its errors `{"error": …, "message": …}`. A device
@@ -258,8 +258,12 @@ pub(super) fn status_of(kind: ProblemKind) -> StatusCode {
     }
 }
 
-/// An error as IoTFlow tells it, with its Content-Type.
-pub(super) fn told(problem: &Problem, request_id: &str, path: &str) -> (HeaderValue, String) {
+/// An error in the form of IoTFlow, with its Content-Type.
+pub(super) fn error_answer(
+    problem: &Problem,
+    request_id: &str,
+    path: &str,
+) -> (HeaderValue, String) {
     let extra = problem.extra();
     let heading = extra.heading.unwrap_or_else(|| heading(problem, path));
     let mut body = Map::new();
@@ -276,7 +280,7 @@ pub(super) fn told(problem: &Problem, request_id: &str, path: &str) -> (HeaderVa
     (content_type, Value::Object(body).to_string())
 }
 
-/// What is wrong, in the words of the system, where nothing more exact is said.
+/// What is wrong, in the words of the system, where there is nothing more exact.
 fn heading(problem: &Problem, path: &str) -> &'static str {
     match problem.kind() {
         ProblemKind::BadRequest => "Bad Request",

@@ -61,8 +61,8 @@ pub(super) fn status_of(kind: ProblemKind) -> StatusCode {
     }
 }
 
-/// An error as the microservice tells it, with its Content-Type.
-pub(super) fn told(problem: &Problem) -> (HeaderValue, String) {
+/// An error in the form of the microservice, with its Content-Type.
+pub(super) fn error_answer(problem: &Problem) -> (HeaderValue, String) {
     match problem.kind() {
         ProblemKind::Unauthenticated => (
             HeaderValue::from_static("text/plain; charset=utf-8"),

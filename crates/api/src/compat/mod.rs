@@ -1,8 +1,8 @@
 //! Routes of systems that Martlet replaces, with the paths, bodies and answers that their clients
 //! know. What they do is what routes of `/api/v1` do, by the same calls and with the same scopes.
 //!
-//! `http.compat`, or `compat` of a listener, says which are served. Where two systems have a path,
-//! it is served as the one has it that is named first ([`CompatRoutes`]).
+//! `http.compat`, or `compat` of a listener, selects which are served. Where two systems have a
+//! path, it is served as the one has it that is named first ([`CompatRoutes`]).
 
 mod body;
 mod device_service;
@@ -25,7 +25,7 @@ use crate::docs;
 use crate::problem::{CONTENT_TYPE, Problem};
 
 impl CompatApi {
-    /// In which form it tells errors.
+    /// The form of its errors.
     fn error_form(self) -> ErrorForm {
         match self {
             Self::Microservice => ErrorForm::Microservice,
@@ -55,7 +55,7 @@ impl CompatApi {
     }
 }
 
-/// In which form an error is told.
+/// The form of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorForm {
     /// Problem details (RFC 9457).
@@ -87,17 +87,17 @@ impl ErrorForm {
     }
 
     /// Content-Type and body, with the number and the path of the request where the form has them.
-    pub(crate) fn told(
+    pub(crate) fn error_answer(
         self,
         problem: &Problem,
         (request_id, path): (&str, &str),
     ) -> (HeaderValue, String) {
         match self {
             Self::Problem => (CONTENT_TYPE, problem.body(Some(request_id))),
-            Self::Microservice => microservice::told(problem),
-            Self::PanelBroker => panel_broker::told(problem),
-            Self::IotFlow => iotflow::told(problem, request_id, path),
-            Self::DeviceService => device_service::told(problem),
+            Self::Microservice => microservice::error_answer(problem),
+            Self::PanelBroker => panel_broker::error_answer(problem),
+            Self::IotFlow => iotflow::error_answer(problem, request_id, path),
+            Self::DeviceService => device_service::error_answer(problem),
         }
     }
 }

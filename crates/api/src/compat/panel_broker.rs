@@ -1,5 +1,5 @@
 //! The routes of the MQTT panel and its broker: the statistics at `GET /`, with the names of its
-//! library, Mochi, and `POST /api/mqtt/auth`, where a broker asks who a client is.
+//! library, Mochi, and `POST /api/mqtt/auth`, where a broker checks the credentials of a client.
 
 mod authentication;
 
@@ -12,7 +12,7 @@ use axum::routing::{MethodRouter, get, post};
 use martlet_control::principal::Scope;
 use serde::Serialize;
 
-pub(super) use authentication::told;
+pub(super) use authentication::error_answer;
 
 use super::routes::CompatRoutes;
 use crate::access::Access::{Scoped, ScopedOrLocal};

@@ -7,7 +7,7 @@ pub enum CompatApi {
     Microservice,
     /// The broker of the MQTT panel: its statistics at `/`, and `/api/mqtt/auth`.
     PanelBroker,
-    /// IoTFlow: devices register and tell how they are, administrators see and change them.
+    /// IoTFlow: devices register and report their state, administrators see and change them.
     IotFlow,
     /// Service-MQTT: `POST /devices`, and what describes it below `/docs/`.
     DeviceService,

@@ -63,7 +63,7 @@ struct StreamBacklog {
     slot: Arc<StreamSlot>,
 }
 
-/// What a stream shares with who may end it.
+/// What a stream shares with the code that may end it.
 #[derive(Debug, Default)]
 struct StreamSlot {
     /// What leaves next, of a stream of server-sent events.

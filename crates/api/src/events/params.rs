@@ -82,7 +82,7 @@ pub(super) struct EventRequest {
 
 impl EventParams {
     /// As what a stream passes.
-    pub(super) fn asked(
+    pub(super) fn request(
         &self,
         principal: &Principal,
         tenant: Option<TenantId>,

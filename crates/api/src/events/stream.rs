@@ -43,7 +43,7 @@ pub(super) enum Piece {
         /// unchanged.
         id: Option<String>,
         /// It is a [`EventGap`].
-        is_gone: bool,
+        has_ended: bool,
         json: String,
     },
 }
@@ -76,14 +76,14 @@ impl Shaper {
 
     pub(super) fn shape(&mut self, reader: &FeedReader, batch: &EventBatch) -> Vec<Piece> {
         let mut out = Vec::new();
-        let gone = [
+        let gap_list = [
             batch.is_new_run.then(EventGap::new_run),
-            (batch.gone > 0).then(|| EventGap::too_slow(batch.gone)),
+            (batch.missed > 0).then(|| EventGap::too_slow(batch.missed)),
         ];
         let mut frames = Vec::new();
-        for gone in gone.into_iter().flatten() {
+        for gap in gap_list.into_iter().flatten() {
             self.panel.flush(&mut frames);
-            out.push(gap_frame(&gone));
+            out.push(gap_frame(&gap));
             out.extend(frames.drain(..).map(|frame| framed(reader, frame)));
         }
         match self.format {
@@ -111,7 +111,7 @@ impl Shaper {
 fn framed(reader: &FeedReader, frame: Frame) -> Piece {
     Piece::Own {
         id: Some(format!("{}-{}", reader.run(), frame.after)),
-        is_gone: false,
+        has_ended: false,
         json: frame.json,
     }
 }
@@ -120,11 +120,11 @@ fn panel(filter: &Filter) -> Panel {
     Panel::new(filter, usize::MAX)
 }
 
-fn gap_frame(gone: &EventGap) -> Piece {
+fn gap_frame(gap: &EventGap) -> Piece {
     Piece::Own {
         id: None,
-        is_gone: true,
-        json: json(gone),
+        has_ended: true,
+        json: json(gap),
     }
 }
 
@@ -134,20 +134,20 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// The caller. It is checked again later: a key may be taken away, a session may end.
-pub(super) struct Asker {
+pub(super) struct StreamCaller {
     api: Api,
     parts: Parts,
     scopes: Vec<Scope>,
-    /// Tells of changes to keys and people, among others.
+    /// Notifies of changes to keys and users, among others.
     changes: Option<watch::Receiver<()>>,
     has_changed: bool,
     looked: Instant,
 }
 
-impl Asker {
+impl StreamCaller {
     pub(super) fn new(api: Api, parts: Parts, filter: &Filter) -> Self {
         let changes = api.tables().ok().map(|tables| tables.changes());
-        let mut asker = Self {
+        let mut stream_caller = Self {
             api,
             parts,
             scopes: Vec::new(),
@@ -155,8 +155,8 @@ impl Asker {
             has_changed: false,
             looked: Instant::now(),
         };
-        asker.wants(filter);
-        asker
+        stream_caller.wants(filter);
+        stream_caller
     }
 
     pub(super) fn wants(&mut self, filter: &Filter) {
@@ -227,11 +227,11 @@ struct StreamState {
     reader: FeedReader,
     place: OpenStream,
     shaper: Shaper,
-    asker: Asker,
+    stream_caller: StreamCaller,
     beats: Interval,
     /// The last of what has left was the beginning of an event.
     is_within_event: bool,
-    /// The reader was told that its stream ends.
+    /// The reader got the end of its stream.
     has_ended: bool,
 }
 
@@ -245,7 +245,7 @@ pub(super) fn answer(
     place.keep([Bytes::from_static(b"retry: 1000\n\n")].into());
     let source = StreamState {
         shaper: Shaper::new(format, &reader),
-        asker: Asker::new(api, parts, reader.filter()),
+        stream_caller: StreamCaller::new(api, parts, reader.filter()),
         reader,
         place,
         beats: heartbeats(),
@@ -285,20 +285,20 @@ impl StreamState {
             self.place.hold(0);
             let batch = tokio::select! {
                 batch = self.reader.next_with(|| self.place.room()) => batch?,
-                () = self.asker.changed() => {
-                    if !self.asker.still_may().await {
+                () = self.stream_caller.changed() => {
+                    if !self.stream_caller.still_may().await {
                         return None;
                     }
                     continue;
                 }
                 _ = self.beats.tick() => {
-                    if !self.asker.still_may().await {
+                    if !self.stream_caller.still_may().await {
                         return None;
                     }
                     return Some(Bytes::from_static(b":\n\n"));
                 }
             };
-            if !self.asker.may_get().await {
+            if !self.stream_caller.may_get().await {
                 return None;
             }
             let pieces = self.shaper.shape(&self.reader, &batch);
@@ -306,16 +306,16 @@ impl StreamState {
         }
     }
 
-    /// Tells the reader why its stream ends.
+    /// The last event, with the reason why the stream ends.
     fn end(&mut self) -> Option<Bytes> {
         if std::mem::replace(&mut self.has_ended, true) {
             return None;
         }
-        let gone = EventGap::ended();
+        let gap = EventGap::ended();
         let text = match self.is_within_event {
             // What has left of an event is discarded where a stream ends without an empty line.
-            true => format!("\n: {}\n", gone.why),
-            false => format!("event: gone\ndata: {}\n\n", json(&gone)),
+            true => format!("\n: {}\n", gap.why),
+            false => format!("event: gone\ndata: {}\n\n", json(&gap)),
         };
         Some(text.into())
     }
@@ -338,11 +338,15 @@ fn chunked(pieces: Vec<Piece>) -> VecDeque<Bytes> {
                 }
                 chunks.push_back(text);
             }
-            Piece::Own { id, is_gone, json } => {
+            Piece::Own {
+                id,
+                has_ended,
+                json,
+            } => {
                 if let Some(id) = id {
                     chunk.extend_from_slice(format!("id: {id}\n").as_bytes());
                 }
-                if is_gone {
+                if has_ended {
                     chunk.extend_from_slice(b"event: gone\n");
                 }
                 chunk.extend_from_slice(b"data: ");

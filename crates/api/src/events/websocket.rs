@@ -21,12 +21,12 @@ use tracing::debug;
 
 use super::open_streams::OpenStream;
 use super::params::{EventParams, Format};
-use super::stream::{Asker, PIECE, Piece, Shaper, heartbeats};
+use super::stream::{PIECE, Piece, Shaper, StreamCaller, heartbeats};
 use crate::api::Api;
 use crate::problem::Problem;
 
 /// Longest message of a reader, bytes.
-const HEARD_MAX: usize = 64 * 1024;
+const INPUT_BYTES_MAX: usize = 64 * 1024;
 /// Heartbeats without any message after which a reader counts as gone.
 const SILENT_BEATS: u32 = 4;
 /// Bytes that are gathered before they are written, and
@@ -67,7 +67,7 @@ pub(super) fn answer(
     let upgrade = upgrade.ok_or_else(|| Problem::bad_request("this is not HTTP/1.1"))?;
     let talk = Talk {
         shaper: Shaper::new(format, &reader),
-        asker: Asker::new(api, parts, reader.filter()),
+        stream_caller: StreamCaller::new(api, parts, reader.filter()),
         reader,
         place,
         format,
@@ -79,8 +79,8 @@ pub(super) fn answer(
             Err(error) => return debug!(%error, "no WebSocket after all"),
         };
         let config = WebSocketConfig::default()
-            .max_message_size(Some(HEARD_MAX))
-            .max_frame_size(Some(HEARD_MAX))
+            .max_message_size(Some(INPUT_BYTES_MAX))
+            .max_frame_size(Some(INPUT_BYTES_MAX))
             .write_buffer_size(BUFFER);
         let io = TokioIo::new(upgraded);
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
@@ -147,7 +147,7 @@ struct Talk {
     reader: FeedReader,
     place: OpenStream,
     shaper: Shaper,
-    asker: Asker,
+    stream_caller: StreamCaller,
     format: Format,
     tenant: Option<TenantId>,
 }
@@ -180,7 +180,7 @@ impl Talk {
                     let Some(batch) = batch else {
                         return Ok((CloseCode::Away, "the node stops"));
                     };
-                    if !self.asker.may_get().await {
+                    if !self.stream_caller.may_get().await {
                         return Ok(REVOKED);
                     }
                     let pieces = self.shaper.shape(&self.reader, &batch);
@@ -193,9 +193,9 @@ impl Talk {
                     }
                     self.place.hold(0);
                 }
-                heard = socket.next() => {
+                received = socket.next() => {
                     silent = 0;
-                    match heard {
+                    match received {
                         None | Some(Ok(Message::Close(_))) => {
                             return Ok((CloseCode::Normal, ""));
                         }
@@ -212,8 +212,8 @@ impl Talk {
                         Some(Err(error)) => return Err(error),
                     }
                 }
-                () = self.asker.changed() => {
-                    if !self.asker.still_may().await {
+                () = self.stream_caller.changed() => {
+                    if !self.stream_caller.still_may().await {
                         return Ok(REVOKED);
                     }
                 }
@@ -222,7 +222,7 @@ impl Talk {
                     if silent > SILENT_BEATS {
                         return Ok((CloseCode::Away, "no sign of life"));
                     }
-                    if !self.asker.still_may().await {
+                    if !self.stream_caller.still_may().await {
                         return Ok(REVOKED);
                     }
                     socket.send(Message::Ping(Bytes::new())).await?;
@@ -234,18 +234,18 @@ impl Talk {
     /// Sets another filter, if the rights that apply now permit it; returns the answer. None: the
     /// reader may read no events any more.
     async fn change(&mut self, text: &str) -> Option<String> {
-        let principal = self.asker.now().await?;
-        let wanted = serde_json::from_str::<EventParams>(text);
-        let wanted = wanted.map_err(|error| error.to_string());
-        let asked = wanted.and_then(|wanted| {
-            let asked = wanted.asked(&principal, self.tenant);
-            asked.map_err(|problem| problem.detail().to_owned())
+        let principal = self.stream_caller.now().await?;
+        let params = serde_json::from_str::<EventParams>(text);
+        let params = params.map_err(|error| error.to_string());
+        let request = params.and_then(|params| {
+            let request = params.request(&principal, self.tenant);
+            request.map_err(|problem| problem.detail().to_owned())
         });
-        Some(match asked {
-            Ok(asked) => {
-                self.format = asked.format;
-                self.asker.wants(&asked.filter);
-                self.reader.set_filter(asked.filter);
+        Some(match request {
+            Ok(request) => {
+                self.format = request.format;
+                self.stream_caller.wants(&request.filter);
+                self.reader.set_filter(request.filter);
                 self.shaper = Shaper::new(self.format, &self.reader);
                 r#"{"kind":"filter"}"#.to_owned()
             }

@@ -114,9 +114,9 @@ pub(crate) struct ReferenceBody {
 
 /// Add a version of firmware
 ///
-/// The body is the file, of any Content-Type but JSON; the query says what it is. It is stored when
-/// it is answered. An `Idempotency-Key` has no effect: a second request with the same name and
-/// version is answered with 409.
+/// The body is the file, of any Content-Type but JSON; the query has its name, version and type. It
+/// is stored when it is answered. An `Idempotency-Key` has no effect: a second request with the
+/// same name and version is answered with 409.
 ///
 /// A JSON body names a file that is elsewhere.
 #[utoipa::path(post, path = "/api/v1/firmware", tag = "firmware", params(AddQuery),
@@ -231,18 +231,18 @@ pub(crate) struct ArtefactParams {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<ArtefactParams>,
+    QueryOf(params): QueryOf<ArtefactParams>,
 ) -> Result<Json<Page<FirmwareView>>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
     let filter = FirmwareFilter {
-        name: wanted.name,
-        device_type: wanted.device_type,
+        name: params.name,
+        device_type: params.device_type,
     };
     let of = format!("firmware {visibility:?} {filter:?}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(&api, &of, paging)?;
     let page = firmware_of(&api)?.list(visibility, filter, request).await?;
     Ok(Json(page_of(&api, &of, page, FirmwareView::from)))
 }

@@ -113,7 +113,7 @@ fn pieces(
                 let left = left - piece.len() as u64;
                 Some((Ok(Bytes::from(piece)), (file, left)))
             }
-            // The answer has begun: it ends without its end, so that nobody takes it for whole.
+            // The answer has begun: it is cut off, so that no client takes it for complete.
             Err(error) => {
                 tracing::warn!(%error, "a file of firmware is broken off");
                 Some((Err(error), (file, 0)))

@@ -22,7 +22,7 @@ pub(super) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> RangeAnswer
     if text(header::IF_NONE_MATCH).is_some_and(|list| is_in(list, etag)) {
         return RangeAnswer::NotModified;
     }
-    // A date says too little of a file that is named by its digest.
+    // A date is too inexact for a file that is named by its digest.
     if text(header::IF_RANGE).is_some_and(|known| known.trim() != etag) {
         return RangeAnswer::Whole;
     }
@@ -71,7 +71,7 @@ mod tests {
 
     const ETAG: &str = "\"abc\"";
 
-    fn asked(range: &str, more: &[(&'static str, &str)]) -> RangeAnswer {
+    fn range_answer(range: &str, more: &[(&'static str, &str)]) -> RangeAnswer {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, range.parse().unwrap());
         for (name, value) in more {
@@ -83,13 +83,16 @@ mod tests {
     #[test]
     fn a_range_is_cut_at_the_end_of_the_file() {
         assert_eq!(part_of(&HeaderMap::new(), 100, ETAG), RangeAnswer::Whole);
-        assert_eq!(asked("bytes=0-9", &[]), RangeAnswer::Range(0, 9));
-        assert_eq!(asked("bytes=90-200", &[]), RangeAnswer::Range(90, 99));
-        assert_eq!(asked("bytes=99-", &[]), RangeAnswer::Range(99, 99));
-        assert_eq!(asked("bytes=-10", &[]), RangeAnswer::Range(90, 99));
-        assert_eq!(asked("bytes=-1000", &[]), RangeAnswer::Range(0, 99));
-        assert_eq!(asked("bytes=100-", &[]), RangeAnswer::Unsatisfiable);
-        assert_eq!(asked("bytes=-0", &[]), RangeAnswer::Unsatisfiable);
+        assert_eq!(range_answer("bytes=0-9", &[]), RangeAnswer::Range(0, 9));
+        assert_eq!(
+            range_answer("bytes=90-200", &[]),
+            RangeAnswer::Range(90, 99)
+        );
+        assert_eq!(range_answer("bytes=99-", &[]), RangeAnswer::Range(99, 99));
+        assert_eq!(range_answer("bytes=-10", &[]), RangeAnswer::Range(90, 99));
+        assert_eq!(range_answer("bytes=-1000", &[]), RangeAnswer::Range(0, 99));
+        assert_eq!(range_answer("bytes=100-", &[]), RangeAnswer::Unsatisfiable);
+        assert_eq!(range_answer("bytes=-0", &[]), RangeAnswer::Unsatisfiable);
     }
 
     #[test]
@@ -102,26 +105,26 @@ mod tests {
             "lines=1-2",
             "bytes=0-1,5-6",
         ] {
-            assert_eq!(asked(wrong, &[]), RangeAnswer::Whole, "{wrong}");
+            assert_eq!(range_answer(wrong, &[]), RangeAnswer::Whole, "{wrong}");
         }
     }
 
     #[test]
     fn conditions_come_before_the_range() {
         assert_eq!(
-            asked("bytes=0-9", &[("if-range", ETAG)]),
+            range_answer("bytes=0-9", &[("if-range", ETAG)]),
             RangeAnswer::Range(0, 9)
         );
         assert_eq!(
-            asked("bytes=0-9", &[("if-range", "\"other\"")]),
+            range_answer("bytes=0-9", &[("if-range", "\"other\"")]),
             RangeAnswer::Whole
         );
         assert_eq!(
-            asked("bytes=0-9", &[("if-none-match", "\"x\", W/\"abc\"")]),
+            range_answer("bytes=0-9", &[("if-none-match", "\"x\", W/\"abc\"")]),
             RangeAnswer::NotModified
         );
         assert_eq!(
-            asked("bytes=0-9", &[("if-none-match", "\"x\"")]),
+            range_answer("bytes=0-9", &[("if-none-match", "\"x\"")]),
             RangeAnswer::Range(0, 9)
         );
     }

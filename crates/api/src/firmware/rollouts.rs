@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::registry::{CalledBy, OfTeam, moment, page_of, page_request, within, word_of_query};
 use crate::time::Moment;
 
-/// Time of a rollout if nothing is said: a week, seconds.
+/// Default time of a rollout: a week, seconds.
 const TIMEOUT_SECS: u32 = 7 * 24 * 60 * 60;
 
 /// Number of devices by state.
@@ -298,15 +298,15 @@ pub(crate) struct RolloutParams {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<RolloutParams>,
+    QueryOf(params): QueryOf<RolloutParams>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
-    let open = wanted.open == Some(true);
+    let open = params.open == Some(true);
     let of = format!("rollouts {visibility:?} {open}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(&api, &of, paging)?;
     let page = rollouts_of(&api)?.list(visibility, open, request).await?;
     Ok(Json(page_of(&api, &of, page, RolloutView::from)))
 }
@@ -339,7 +339,7 @@ pub(crate) struct RolloutDeviceView {
     state: &'static str,
     /// Why it failed, is silent or was skipped; empty: it did not.
     reason: &'static str,
-    /// Percent, as the device last said.
+    /// Percent, as last reported by the device.
     progress: Option<u8>,
     /// Why it is stuck, as a word; empty: it has the firmware.
     cause: &'static str,
@@ -354,7 +354,7 @@ pub(crate) struct RolloutDeviceView {
     /// When its state changed last.
     #[schema(value_type = Option<String>, format = DateTime)]
     since: Option<Moment>,
-    /// When something was last heard of it about the rollout.
+    /// When the device last reported something about the rollout.
     #[schema(value_type = Option<String>, format = DateTime)]
     heard_at: Option<Moment>,
 }
@@ -406,18 +406,18 @@ pub(crate) async fn devices(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<RolloutDevicesQuery>,
+    QueryOf(params): QueryOf<RolloutDevicesQuery>,
 ) -> Result<Json<Page<RolloutDeviceView>>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
     let known: Vec<&str> = DeviceState::ALL.iter().map(|one| one.word()).collect();
-    let state = wanted.state.as_deref();
+    let state = params.state.as_deref();
     let state = state.map(|text| word_of_query("state", text, DeviceState::from_word, &known));
     let state = state.transpose()?;
     let of = format!("rollout devices {visibility:?} {id} {state:?}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(&api, &of, paging)?;
     let rollouts = rollouts_of(&api)?;
     let page = rollouts.devices(&api.control, (visibility, id), state, request);
     let page = page.await?;

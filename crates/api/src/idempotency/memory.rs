@@ -32,7 +32,7 @@ pub(super) struct StoredAnswer {
     pub(super) left_out: Option<HeaderValue>,
 }
 
-/// As it stands in the tables, beside its status.
+/// As in the tables, beside its status.
 #[derive(Debug, Serialize, Deserialize)]
 struct AnswerRow {
     headers: Vec<(String, String)>,
@@ -141,7 +141,7 @@ impl Table {
         self.make_room(Some(&caller));
     }
 
-    /// The oldest answers go: those of a caller who has more than half, then those of anybody.
+    /// The oldest answers go: those of a caller with more than half, then those of all.
     fn make_room(&mut self, caller: Option<&Arc<str>>) {
         let own = |table: &Self| caller.and_then(|caller| table.of_caller.get(caller).copied());
         while own(self).is_some_and(|own| own > self.bytes_max / 2) {

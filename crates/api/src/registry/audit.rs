@@ -63,7 +63,7 @@ impl From<AuditEntry> for AuditView {
     }
 }
 
-/// Which lines; what is not said is any.
+/// Which lines; missing conditions match any.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -96,7 +96,7 @@ pub(crate) struct WantedLines {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<WantedLines>,
+    QueryOf(params): QueryOf<WantedLines>,
 ) -> Result<axum::Json<Page<AuditView>>, Problem> {
     let visibility = caller.visibility();
     let at = |name: &str, text: &Option<String>| -> Result<Option<i64>, Problem> {
@@ -110,16 +110,16 @@ pub(crate) async fn list(
         }
     };
     let filter = AuditFilter {
-        who: wanted.who.clone(),
-        action: wanted.action.clone(),
-        object_kind: wanted.object_kind.clone(),
-        object_id: wanted.object_id.clone(),
-        from_ms: at("from", &wanted.from)?,
-        before_ms: at("before", &wanted.before)?,
+        who: params.who.clone(),
+        action: params.action.clone(),
+        object_kind: params.object_kind.clone(),
+        object_id: params.object_id.clone(),
+        from_ms: at("from", &params.from)?,
+        before_ms: at("before", &params.before)?,
     };
     let of = format!("audit {visibility:?} {filter:?}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let page = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), params.total);
+    let page = page_request(&api, &of, paging)?;
     let page = api.run(caller, ReadAuditLog { filter, page }).await?;
     Ok(axum::Json(page_of(&api, &of, page, AuditView::from)))
 }

@@ -28,7 +28,7 @@ pub(crate) struct BanView {
     value: String,
     /// The id of the team in whose tenant; null: in the common one, and of an address in all.
     team: Option<String>,
-    /// For people; clients are told it too.
+    /// Text for people; clients get it too.
     why: String,
     /// Caller that has added it.
     made_by: String,
@@ -82,12 +82,12 @@ pub(crate) struct WantedBans {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<WantedBans>,
+    QueryOf(params): QueryOf<WantedBans>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
-    let caller = within(&api, caller, wanted.team.as_deref()).await?;
+    let caller = within(&api, caller, params.team.as_deref()).await?;
     let of = format!("bans {:?}", caller.visibility());
-    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let page = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), params.total);
+    let page = page_request(&api, &of, paging)?;
     let page = api.run(caller, PageOfBans { page }).await?;
     Ok(axum::Json(page_of(&api, &of, page, BanView::from)))
 }
@@ -116,10 +116,10 @@ pub(crate) struct BanBody {
     /// the team that asks, else among the clients of all teams that have none, and addresses for
     /// all.
     team: Option<String>,
-    /// For people; clients are told it too.
+    /// Text for people; clients get it too.
     #[serde(default)]
     why: String,
-    /// When it ends; never, if nothing is said.
+    /// When it ends; default: never.
     #[schema(format = DateTime)]
     until: Option<String>,
 }

@@ -46,8 +46,8 @@ pub(crate) struct How {
 /// Devices to be added: those of an export too, which is a list without more around it.
 #[derive(Debug, ToSchema)]
 pub(crate) struct Many {
-    /// The devices. What a node knows of a device itself, as its number and whether it is online,
-    /// is passed over.
+    /// The devices. Fields that the node sets itself, such as the number and whether it is online,
+    /// are ignored.
     #[schema(max_items = 10_000)]
     devices: Vec<NewDeviceBody>,
     /// Where they stand in the body.
@@ -454,10 +454,10 @@ pub fn json_of_device(device: Device) -> Value {
 pub(crate) async fn export(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<DeviceParams>,
+    QueryOf(params): QueryOf<DeviceParams>,
 ) -> Result<Response, Problem> {
-    wanted.check_export()?;
-    let is_json = match wanted.format.as_deref() {
+    params.check_export()?;
+    let is_json = match params.format.as_deref() {
         None | Some("csv") => false,
         Some("json") => true,
         Some(other) => {
@@ -465,7 +465,7 @@ pub(crate) async fn export(
             return Err(Problem::of_query("format", detail));
         }
     };
-    let filter = wanted.filter(&api, &caller).await?;
+    let filter = params.filter(&api, &caller).await?;
     let names = api.run(caller.clone(), ReadExportNames).await?;
     let mut all: Vec<Device> = Vec::new();
     let mut cursor = None;

@@ -22,7 +22,7 @@ use crate::page::Page;
 use crate::problem::Problem;
 use crate::time::Moment;
 
-/// Time that a command has if nothing is said, seconds: a day.
+/// Default time of a command, seconds: a day.
 pub(crate) const TIME_SECS: u32 = 24 * 60 * 60;
 /// Commands to a group that a list shows.
 const FLEET_LIMIT: u32 = 100;
@@ -49,7 +49,7 @@ pub(crate) struct CommandView {
     /// `pending`, `sent`, `delivered`, `acknowledged`, `succeeded`, `failed`, `expired` or
     /// `cancelled`.
     state: &'static str,
-    /// How often it was published for somebody.
+    /// How often it was published with a receiver.
     attempts: i64,
     /// Percent, as the device last answered.
     progress: Option<u8>,
@@ -63,7 +63,7 @@ pub(crate) struct CommandView {
     /// Until when the device must have acknowledged it.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Moment>,
-    /// When it was last published for somebody.
+    /// When it was last published with a receiver.
     #[schema(value_type = Option<String>, format = DateTime)]
     sent_at: Option<Moment>,
     /// When the device acknowledged the message.
@@ -118,7 +118,7 @@ pub(crate) struct CommandBody {
     /// Any JSON, up to 64 KiB.
     #[serde(default)]
     parameters: Value,
-    /// QoS of its message; 2 for devices of the type `iotflow` and else 1, if nothing is said.
+    /// QoS of its message. Default: 2 for devices of the type `iotflow`, else 1.
     #[schema(minimum = 0, maximum = 2)]
     qos: Option<u8>,
     /// How long the device has to acknowledge it, seconds.
@@ -191,15 +191,15 @@ pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<CommandParams>,
+    QueryOf(params): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
-    let filter = wanted.filter()?;
+    let filter = params.filter()?;
     let of = format!("commands {visibility:?} {id} {filter:?}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(&api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(&api, &of, paging)?;
     let commands = api.commands()?;
     let page = commands
         .list(visibility, id.into(), filter, request)
@@ -390,14 +390,14 @@ pub(crate) async fn of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<WantedReports>,
+    QueryOf(params): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
     let found = api
         .commands()?
-        .of_group(visibility, id, wanted.id, FLEET_LIMIT);
+        .of_group(visibility, id, params.id, FLEET_LIMIT);
     let (_, reports) = found.await?;
     let items = reports.into_iter().map(FleetReportView::from).collect();
     Ok(axum::Json(FleetReports { items }))
@@ -416,31 +416,31 @@ pub(crate) async fn devices_of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf((id, command)): PathOf<(String, String)>,
-    QueryOf(wanted): QueryOf<CommandParams>,
+    QueryOf(params): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    page_of_fleet(&api, caller, (Some(id), command), wanted).await
+    page_of_fleet(&api, caller, (Some(id), command), params).await
 }
 
 async fn page_of_fleet(
     api: &Api,
     caller: Caller,
     (group, id): (Option<String>, String),
-    wanted: CommandParams,
+    params: CommandParams,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    let visibility = within(api, caller, wanted.team.as_deref())
+    let visibility = within(api, caller, params.team.as_deref())
         .await?
         .visibility();
-    let filter = wanted.filter()?;
+    let filter = params.filter()?;
     let of = format!("commands of many {visibility:?} {group:?} {id} {filter:?}");
-    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
-    let request = page_request(api, &of, asked)?;
+    let paging = (params.limit, params.cursor.as_deref(), None);
+    let request = page_request(api, &of, paging)?;
     let commands = api.commands()?;
     let page = commands.of_fleet(visibility, (group, id), filter, request);
     let view = |command| CommandView::new(commands, command);
     Ok(axum::Json(page_of(api, &of, page.await?, view)))
 }
 
-/// Which devices a command is sent to: all that is said must hold.
+/// Which devices a command is sent to: all given conditions must be true.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -527,14 +527,14 @@ pub(crate) struct WantedReports {
 pub(crate) async fn to_many(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<WantedReports>,
+    QueryOf(params): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let visibility = within(&api, caller, wanted.team.as_deref())
+    let visibility = within(&api, caller, params.team.as_deref())
         .await?
         .visibility();
     let found = api
         .commands()?
-        .of_filters(visibility, wanted.id, FLEET_LIMIT);
+        .of_filters(visibility, params.id, FLEET_LIMIT);
     let items = found
         .await?
         .into_iter()
@@ -555,7 +555,7 @@ pub(crate) async fn devices_of_many(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(command): PathOf<String>,
-    QueryOf(wanted): QueryOf<CommandParams>,
+    QueryOf(params): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    page_of_fleet(&api, caller, (None, command), wanted).await
+    page_of_fleet(&api, caller, (None, command), params).await
 }

@@ -78,9 +78,9 @@ pub(crate) async fn list(
 pub(crate) struct SettingBody {
     /// As text.
     value: String,
-    /// What the text is: the first of the list if nothing is said.
+    /// Type of the text; default: the first of the list.
     data_type: Option<String>,
-    /// It holds; it does, if nothing is said.
+    /// Whether it is active; default: true.
     is_active: Option<bool>,
 }
 

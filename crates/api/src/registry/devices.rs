@@ -46,7 +46,7 @@ pub(crate) struct DeviceView {
     pub(super) number: i64,
     /// For people.
     pub(super) name: String,
-    /// Its device type, which says what topics it may use.
+    /// Its device type, which decides what topics it may use.
     #[serde(rename = "type")]
     pub(super) device_type: String,
     /// What it is, in the words of its owner.
@@ -179,7 +179,7 @@ impl From<Device> for DeviceView {
 }
 
 impl DeviceView {
-    /// With what the node knows of its connection, which is newer than what is written.
+    /// With its connection as the node knows it, which is newer than the tables.
     pub(super) fn now(api: &Api, device: Device) -> Self {
         let tenant = TenantId(device.tenant);
         let known = api.control.presence(tenant, &device.id);
@@ -212,7 +212,7 @@ pub(super) fn answer(api: &Api, status: StatusCode, device: Device) -> Response 
     (status, [tag], axum::Json(DeviceView::now(api, device))).into_response()
 }
 
-/// Which devices; what is not said is any.
+/// Which devices; missing conditions match any.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -224,7 +224,7 @@ pub(crate) struct DeviceParams {
     cursor: Option<String>,
     /// Say how many there are on all pages.
     total: Option<bool>,
-    /// `csv`, which it is if nothing is said, or `json`.
+    /// `csv` (default) or `json`.
     #[param(schema_with = words::export_formats, required = false)]
     pub(super) format: Option<String>,
     /// Only devices of this type.
@@ -296,7 +296,7 @@ impl IntoParams for OfExport {
 
 impl DeviceParams {
     /// # Errors
-    /// Something is said that is of exports alone.
+    /// A parameter is for exports only.
     fn check_list(&self) -> Result<(), Problem> {
         match &self.format {
             None => Ok(()),
@@ -305,7 +305,7 @@ impl DeviceParams {
     }
 
     /// # Errors
-    /// Something is said that is of lists alone: an export is one page, by id.
+    /// A parameter is for lists only: an export is one page, by id.
     pub(super) fn check_export(&self) -> Result<(), Problem> {
         let is_there = [
             self.limit.is_some(),
@@ -350,7 +350,7 @@ impl DeviceParams {
             owner: self.owner.clone(),
             text: self.q.clone(),
             online: self.online,
-            heard_since_ms: None,
+            active_since_ms: None,
             inactive: self.inactive,
             deleted: self.deleted == Some(true),
         })
@@ -371,13 +371,13 @@ impl DeviceParams {
 
     /// What the list is, for its cursors.
     fn list(&self, scope: &martlet_registry::Visibility) -> String {
-        let asked = Self {
+        let paging = Self {
             limit: None,
             cursor: None,
             total: None,
             ..self.clone()
         };
-        format!("devices {scope:?} {asked:?}")
+        format!("devices {scope:?} {paging:?}")
     }
 }
 
@@ -424,7 +424,7 @@ pub(crate) struct NewDeviceBody {
     #[serde(default)]
     #[schema(max_length = 256)]
     pub(super) kind: String,
-    /// `active` if nothing else is said.
+    /// Default: `active`.
     #[schema(schema_with = words::statuses, required = false)]
     pub(super) status: Option<String>,
     /// For people.
@@ -561,20 +561,20 @@ impl DeviceChangeBody {
 
 /// Devices
 ///
-/// The devices, sorted by id unless `sort` says otherwise.
+/// The devices, sorted by id, or by `sort`.
 #[utoipa::path(get, path = "/api/v1/devices", tag = "devices", params(OfList),
     responses((status = 200, description = "A page of them", body = Page<DeviceView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<DeviceParams>,
+    QueryOf(params): QueryOf<DeviceParams>,
 ) -> Result<axum::Json<Page<DeviceView>>, Problem> {
-    wanted.check_list()?;
-    let filter = wanted.filter(&api, &caller).await?;
-    let order = wanted.order()?;
-    let of = wanted.list(&caller.visibility());
-    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let request = page_request(&api, &of, asked)?;
+    params.check_list()?;
+    let filter = params.filter(&api, &caller).await?;
+    let order = params.order()?;
+    let of = params.list(&caller.visibility());
+    let paging = (params.limit, params.cursor.as_deref(), params.total);
+    let request = page_request(&api, &of, paging)?;
     let page = PageOfDevices {
         filter,
         order,
@@ -678,8 +678,8 @@ pub(crate) async fn show(
 
 /// Change a device
 ///
-/// What is not named stays. When the answer is there the node goes by it: a device that is not
-/// active has no connection any more.
+/// Fields that are not named stay. The change is in force when the answer comes: a device that is
+/// not active has no connection any more.
 #[utoipa::path(patch, path = "/api/v1/devices/{id}", tag = "devices",
     params(("id" = String, Path, description = "Its id"), OfTeam,
         ("If-Match" = String, Header, description = "The version that is changed, or *")),

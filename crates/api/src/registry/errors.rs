@@ -68,7 +68,7 @@ impl From<SharedRegistryError> for Problem {
             SharedRegistryError::Registry(refused) if !error.is_fault() => {
                 Self::of_error(kind, refused)
             }
-            error => Self::new(kind, error.told()),
+            error => Self::new(kind, error.caller_text()),
         }
     }
 }

@@ -20,15 +20,16 @@ pub(crate) fn version(revision: i64) -> Version {
 /// # Errors
 /// It names none (428), or what no revision is (412).
 pub(crate) fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let asked = headers.get(axum::http::header::IF_MATCH);
-    let Some(asked) = asked.map(|asked| asked.to_str().unwrap_or_default().trim()) else {
+    let if_match = headers.get(axum::http::header::IF_MATCH);
+    let Some(if_match) = if_match.map(|if_match| if_match.to_str().unwrap_or_default().trim())
+    else {
         let detail = "say by If-Match which version is to be changed: its ETag, or *";
         return Err(Problem::new(ProblemKind::PreconditionRequired, detail));
     };
-    if asked == "*" {
+    if if_match == "*" {
         return Ok(None);
     }
-    let tag = asked
+    let tag = if_match
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));
     match tag.and_then(|tag| tag.parse().ok()) {
@@ -40,7 +41,7 @@ pub(crate) fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     }
 }
 
-/// As [`expected`], where it need not be said.
+/// As [`expected`], for an optional value.
 pub(crate) fn expected_if_any(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     match headers.contains_key(axum::http::header::IF_MATCH) {
         true => expected(headers),
@@ -57,9 +58,9 @@ pub(crate) fn moment(ms: i64) -> Option<Moment> {
 pub(crate) fn page_request(
     api: &Api,
     of: &str,
-    wanted: (Option<usize>, Option<&str>, Option<bool>),
+    params: (Option<usize>, Option<&str>, Option<bool>),
 ) -> Result<PageRequest, Problem> {
-    let (limit, cursor, total) = wanted;
+    let (limit, cursor, total) = params;
     let cursor = cursor.map(|cursor| api.cursors().position(of, cursor));
     Ok(PageRequest {
         limit: page::limit(limit)?,
@@ -89,9 +90,9 @@ pub(crate) fn page_of_all<V: Serialize>(
     of: &str,
     mut all: Vec<V>,
     key: impl Fn(&V) -> &str,
-    wanted: (Option<usize>, Option<&str>, Option<bool>),
+    params: (Option<usize>, Option<&str>, Option<bool>),
 ) -> Result<Page<V>, Problem> {
-    let request = page_request(api, of, wanted)?;
+    let request = page_request(api, of, params)?;
     let total = request.with_total.then_some(all.len() as u64);
     all.sort_by(|one, other| key(one).cmp(key(other)));
     if let Some(after) = request.cursor {

@@ -1,4 +1,4 @@
-//! Groups of devices, who is in them, and what those may do besides what their type permits.
+//! Groups of devices, their members, and what members may do besides the rules of their type.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -109,14 +109,14 @@ impl OfTeam {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<GroupParams>,
+    QueryOf(params): QueryOf<GroupParams>,
 ) -> Result<axum::Json<Page<GroupView>>, Problem> {
-    let caller = within(&api, caller, wanted.team.as_deref()).await?;
-    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
+    let caller = within(&api, caller, params.team.as_deref()).await?;
+    let paging = (params.limit, params.cursor.as_deref(), params.total);
     let of = format!("groups {:?}", caller.visibility());
     let found = api.run(caller, ListGroups).await?;
     let all: Vec<GroupView> = found.into_iter().map(GroupView::from).collect();
-    let page = page_of_all(&api, &of, all, |group| &group.id, asked)?;
+    let page = page_of_all(&api, &of, all, |group| &group.id, paging)?;
     Ok(axum::Json(page))
 }
 
@@ -169,7 +169,7 @@ pub(crate) async fn show(
     let group = of.group(id);
     let found = api.run(caller, FindGroup { group }).await?;
     let version = version(found.revision);
-    Ok(version.unless_known(&headers, axum::Json(GroupView::from(found))))
+    Ok(version.unless_unchanged(&headers, axum::Json(GroupView::from(found))))
 }
 
 /// What is to be different; what is not named stays.

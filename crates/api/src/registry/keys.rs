@@ -77,7 +77,7 @@ impl From<ApiKey> for KeyView {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<PageParams>,
+    QueryOf(params): QueryOf<PageParams>,
 ) -> Result<axum::Json<Page<KeyView>>, Problem> {
     let mut all = Vec::new();
     if caller.sees_all() {
@@ -106,7 +106,7 @@ pub(crate) async fn list(
         let found = tables.run(caller, ListApiKeys).await?;
         all.extend(found.into_iter().map(KeyView::from));
     }
-    let page = page_of_all(&api, "keys", all, |key| &key.id, wanted.asked())?;
+    let page = page_of_all(&api, "keys", all, |key| &key.id, params.paging())?;
     Ok(axum::Json(page))
 }
 
@@ -125,7 +125,7 @@ pub(crate) struct NewKeyBody {
     /// User who owns it: it is valid as long as the user is enabled.
     #[serde(default)]
     owner: String,
-    /// When it ends; never, if nothing is said.
+    /// When it ends; default: never.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
 }

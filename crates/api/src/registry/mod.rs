@@ -7,9 +7,9 @@
 //! * `devices`, `bulk`, `credentials`, `configuration`, `groups`, `provisioning`: devices
 //! * `commands`: commands to devices and groups
 //! * `twin`: values that a device is to have, and those that it reports
-//! * `rule_sets`: types of devices, roles of users, and what they may do
-//! * `users`, `teams`, `keys`: people, and what they come with
-//! * `bans`, `audit`: who is kept out, and who changed what
+//! * `rule_sets`: types of devices, roles of users, and their rules
+//! * `users`, `teams`, `keys`: users, teams and keys
+//! * `bans`, `audit`: bans and the audit log
 //! * `forms`: what requests and answers have in common
 //! * `called_by`, `errors`: the caller of a request, and errors of use cases as problems
 //!

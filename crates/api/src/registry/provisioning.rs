@@ -85,12 +85,12 @@ impl From<ProvisioningKey> for ProvisioningKeyView {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<PageParams>,
+    QueryOf(params): QueryOf<PageParams>,
 ) -> Result<axum::Json<Page<ProvisioningKeyView>>, Problem> {
     let found = api.run(caller, ListProvisioningKeys).await?;
     let all = found.into_iter().map(ProvisioningKeyView::from);
-    let (all, asked) = (all.collect(), wanted.asked());
-    let page = page_of_all(&api, "provisioning keys", all, |key| &key.id, asked)?;
+    let (all, paging) = (all.collect(), params.paging());
+    let page = page_of_all(&api, "provisioning keys", all, |key| &key.id, paging)?;
     Ok(axum::Json(page))
 }
 
@@ -131,7 +131,7 @@ pub(crate) struct MadeProvisioningKey {
 
 /// Add a provisioning key
 ///
-/// It adds devices, so who makes it may add them too: `devices:write`.
+/// It adds devices, so its creator must have that right too: `devices:write`.
 #[utoipa::path(post, path = "/api/v1/provisioning-keys", tag = "devices",
     request_body = NewProvisioningKeyBody,
     responses((status = 201, description = "It is good", body = MadeProvisioningKey),
@@ -160,8 +160,7 @@ pub(crate) async fn create(
 
 /// Revoke a provisioning key
 ///
-/// Devices that it has made stay. It adds devices, so who ends it may add them too:
-/// `devices:write`.
+/// Devices that it has added stay. Ending it needs the right to add devices too: `devices:write`.
 #[utoipa::path(delete, path = "/api/v1/provisioning-keys/{id}", tag = "devices",
     params(("id" = String, Path, description = "Its id")),
     responses((status = 204, description = "It is no longer valid"),
@@ -241,9 +240,9 @@ pub(crate) struct Provisioned {
 
 /// Add a device by a provisioning key
 ///
-/// The key says of which type, team and groups it is. It may connect when the answer is there. Who
-/// asks again with the same `Idempotency-Key`, because no answer came, is given another secret, as
-/// long as none was used; the answer then says `Idempotency-Replayed: true`.
+/// The device gets the type, team and groups of the key. It may connect when the answer is there. A
+/// repeated request with the same `Idempotency-Key`, because no answer came, gets another secret,
+/// as long as none was used; the answer then has `Idempotency-Replayed: true`.
 #[utoipa::path(post, path = "/api/v1/provision", tag = "devices", request_body = ProvisionBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Made up by who asks")),
     responses((status = 201, description = "It is there", body = Provisioned)))]

@@ -154,11 +154,11 @@ async fn list_of(
     api: &Api,
     caller: Caller,
     owner: Owner,
-    wanted: &PageParams,
+    params: &PageParams,
 ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
     let shown = api.run(caller, ListRuleSets { owner }).await?.into_iter();
     let all: Vec<RuleSetView> = shown.map(|set| RuleSetView::of(owner, set)).collect();
-    let page = page_of_all(api, owner.word(), all, |set| &set.name, wanted.asked())?;
+    let page = page_of_all(api, owner.word(), all, |set| &set.name, params.paging())?;
     Ok(axum::Json(page))
 }
 
@@ -232,9 +232,9 @@ macro_rules! routes_of {
         pub(crate) async fn $list(
             State(api): State<Api>,
             CalledBy(caller): CalledBy,
-            QueryOf(wanted): QueryOf<PageParams>,
+            QueryOf(params): QueryOf<PageParams>,
         ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
-            list_of(&api, caller, $owner, &wanted).await
+            list_of(&api, caller, $owner, &params).await
         }
 
         #[doc = $create_title]

@@ -71,13 +71,13 @@ fn answer(status: StatusCode, team: Team) -> Response {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<WantedUsers>,
+    QueryOf(params): QueryOf<WantedUsers>,
 ) -> Result<axum::Json<Page<TeamView>>, Problem> {
-    let deleted = wanted.is_deleted();
+    let deleted = params.is_deleted();
     let found = api.run(caller, ListTeams { deleted }).await?;
     let all: Vec<TeamView> = found.into_iter().map(TeamView::from).collect();
     let of = format!("teams {deleted}");
-    let page = page_of_all(&api, &of, all, |team| &team.id, wanted.asked())?;
+    let page = page_of_all(&api, &of, all, |team| &team.id, params.paging())?;
     Ok(axum::Json(page))
 }
 
@@ -126,7 +126,7 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let found = api.run(caller, FindTeam { team: id }).await?;
     let version = version(found.revision);
-    Ok(version.unless_known(&headers, axum::Json(TeamView::from(found))))
+    Ok(version.unless_unchanged(&headers, axum::Json(TeamView::from(found))))
 }
 
 /// What is to be different; what is not named stays.
@@ -213,7 +213,7 @@ pub(crate) async fn restore(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Purge {
-    /// Remove its devices and the users who belong to it, too: the caller needs all rights for
+    /// Remove its devices and the users that belong to it, too: the caller needs all rights for
     /// that. Without it a team that has any is not removed.
     with_members: Option<bool>,
 }
@@ -227,7 +227,7 @@ pub(crate) struct Purged {
     name: String,
     /// Devices, deleted ones among them.
     devices: i64,
-    /// Users who belonged to it, including deleted ones.
+    /// Users that belonged to it, including deleted ones.
     users: i64,
     /// Groups, with their rules.
     groups: i64,
@@ -238,7 +238,7 @@ pub(crate) struct Purged {
 /// Remove a team for good
 ///
 /// Removes the team, whether it was deleted before or not, with its devices, groups, keys and bans,
-/// and with deleted users who belonged to it. If it still has devices or users, nothing is removed
+/// and with deleted users that belonged to it. If it still has devices or users, nothing is removed
 /// without `with_members`.
 #[utoipa::path(post, path = "/api/v1/teams/{id}/purge", tag = "people",
     params(("id" = String, Path, description = "Its id or name"), Purge),
@@ -279,7 +279,7 @@ pub(crate) struct MemberView {
     since: Option<Moment>,
 }
 
-/// All who are in a team.
+/// All users in a team.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MemberList {
     /// The members, in the order of their names.

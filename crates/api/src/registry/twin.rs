@@ -51,7 +51,7 @@ pub(crate) struct TwinView {
     device: String,
     /// What the device is to have. The `ETag` is made of its version.
     desired: TwinValuesView,
-    /// What its groups say that the device is to have. Its own desired values are laid over these.
+    /// The desired values of its groups. Its own desired values override these.
     #[schema(value_type = Object)]
     of_groups: Values,
     /// What the device has reported.

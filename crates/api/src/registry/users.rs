@@ -97,7 +97,7 @@ pub(crate) struct WantedUsers {
 }
 
 impl WantedUsers {
-    pub(super) fn asked(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
+    pub(super) fn paging(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
         (self.limit, self.cursor.as_deref(), self.total)
     }
 
@@ -112,11 +112,11 @@ impl WantedUsers {
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(wanted): QueryOf<WantedUsers>,
+    QueryOf(params): QueryOf<WantedUsers>,
 ) -> Result<axum::Json<Page<UserView>>, Problem> {
-    let (visibility, deleted) = (caller.visibility(), wanted.is_deleted());
+    let (visibility, deleted) = (caller.visibility(), params.is_deleted());
     let of = format!("users {visibility:?} {deleted}");
-    let request = page_request(&api, &of, wanted.asked())?;
+    let request = page_request(&api, &of, params.paging())?;
     let page = PageOfUsers {
         deleted,
         page: request,
@@ -135,11 +135,10 @@ pub(crate) struct NewUserBody {
     /// The password, of 10 characters or more.
     #[schema(format = Password, min_length = 10, max_length = 1024)]
     password: String,
-    /// What they may do as a client of MQTT. If nothing is said: `user`, and `none` for whom a team
-    /// without a tenant adds and for viewers.
+    /// Role as a client of MQTT. Default: `user`; `none` for viewers, and for users that a team
+    /// without a tenant adds.
     role: Option<String>,
-    /// What they may do with the API and the panel: `administrator`, `operator`, `viewer` or
-    /// `none`, which it is if nothing is said.
+    /// Role for the API and the panel: `administrator`, `operator`, `viewer` or `none` (default).
     #[schema(schema_with = words::api_roles, required = false)]
     api_role: Option<String>,
     /// May be empty.
@@ -188,7 +187,7 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let found = api.run(caller, FindUser { name }).await?;
     let version = version(found.revision);
-    Ok(version.unless_known(&headers, axum::Json(UserView::from(found))))
+    Ok(version.unless_unchanged(&headers, axum::Json(UserView::from(found))))
 }
 
 /// What is to be different; what is not named stays.

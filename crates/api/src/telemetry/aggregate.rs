@@ -87,7 +87,7 @@ fn fill_of(text: Option<&str>) -> Result<Fill, Problem> {
     }
 }
 
-/// What a query says of buckets, as it is written there.
+/// The parameters of buckets, as given in a query.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Buckets {
     pub(super) keys: Option<String>,
@@ -107,42 +107,42 @@ pub(super) struct Buckets {
 /// The query means nothing, or the values cannot be read.
 pub(super) async fn answer(
     api: &Api,
-    wanted: Buckets,
+    query: Buckets,
     ids: HashMap<i64, String>,
     (from, until): (i64, i64),
 ) -> Result<Response, Problem> {
     let mut devices: Vec<i64> = ids.keys().copied().collect();
     devices.sort_unstable();
-    if wanted.order.is_some() {
+    if query.order.is_some() {
         let detail = "buckets are always in the order of device, key and time";
         return Err(Problem::of_query("order", detail));
     }
-    let format = format_of(wanted.format.as_deref())?;
-    let bucket = wanted.bucket.as_str();
+    let format = format_of(query.format.as_deref())?;
+    let bucket = query.bucket.as_str();
     let list = format!(
         "buckets {devices:?} {:?}",
         (
-            &wanted.keys,
+            &query.keys,
             bucket,
-            &wanted.zone,
-            &wanted.functions,
-            &wanted.fill,
+            &query.zone,
+            &query.functions,
+            &query.fill,
             from
         )
     );
-    let after: Option<(i64, String, i64)> = api.cursors().key(&list, wanted.cursor.as_deref())?;
+    let after: Option<(i64, String, i64)> = api.cursors().key(&list, query.cursor.as_deref())?;
     let question = Aggregate {
         selection: Selection {
             devices,
-            keys: keys_of(wanted.keys.as_deref())?,
+            keys: keys_of(query.keys.as_deref())?,
         },
         from,
         until,
-        bucket: bucket_of(bucket, wanted.zone.as_deref())?,
-        functions: functions_of(wanted.functions.as_deref())?,
-        fill: fill_of(wanted.fill.as_deref())?,
+        bucket: bucket_of(bucket, query.zone.as_deref())?,
+        functions: functions_of(query.functions.as_deref())?,
+        fill: fill_of(query.fill.as_deref())?,
         limit: match format {
-            None => limit_of(wanted.limit)?,
+            None => limit_of(query.limit)?,
             Some(_) => EXPORT_MAX,
         },
         after: after.map(|(device, key, start)| AggregatePosition {

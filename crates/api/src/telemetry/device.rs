@@ -20,7 +20,7 @@ use crate::page::Items;
 use crate::problem::Problem;
 use crate::registry::{CalledBy, OfTeam, within, word_of_query};
 
-/// Values of an answer, at most, and where nothing is said.
+/// Values of an answer: the maximum and the default.
 pub(super) const LIMIT_MAX: usize = 10_000;
 const LIMIT: usize = 1_000;
 /// Keys of a query, at most.
@@ -242,10 +242,10 @@ pub(crate) async fn keys(
 pub(crate) struct ToDelete {
     /// Keys with commas between them. Default: all.
     keys: Option<String>,
-    /// The first time, as in queries; `*` is the beginning. It has to be said.
+    /// The first time, as in queries; `*` is the beginning. Required.
     #[param(required = true, example = "2026-11-21T14:00:00Z")]
     from: Option<String>,
-    /// The first time that is kept again, as in queries; `*` is the end. It has to be said.
+    /// The first time that is kept again, as in queries; `*` is the end. Required.
     #[param(required = true, example = "2026-11-21T15:00:00Z")]
     to: Option<String>,
     /// Only devices of this team, by id or name: needed by a caller that sees all teams, for
@@ -262,7 +262,7 @@ pub(crate) struct DeletedView {
 
 /// Delete telemetry of a device
 ///
-/// Deletes the values of a span of time. The audit log says who did it.
+/// Deletes the values of a span of time. The audit log has the caller.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
     params(("id" = String, Path, description = "Its id"), ToDelete),
     responses((status = 200, description = "They are deleted", body = DeletedView)))]

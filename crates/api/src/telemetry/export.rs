@@ -48,7 +48,7 @@ impl ExportState {
         let found = match self.storage.range(&self.range).await {
             Ok(found) => found,
             Err(error) => {
-                // The answer has begun: it ends without its end, so that nobody takes it for whole.
+                // The answer has begun: it is cut off, so that no client takes it for complete.
                 self.has_more = false;
                 tracing::warn!(%error, "an export of telemetry is broken off");
                 return Some(Err(std::io::Error::other("telemetry cannot be read")));

@@ -31,7 +31,7 @@ pub(crate) struct Sending {
     team: Option<String>,
     /// They are values of the past, such as those of another system: each needs a time, which it
     /// keeps however old it is, rules and alarms do not see them, and the device does not count as
-    /// heard. Not for the secret of a device.
+    /// active. Not for the secret of a device.
     #[serde(default)]
     past: bool,
 }
@@ -112,7 +112,12 @@ pub(crate) async fn store(
     let stored = stored.map_err(|error: StoreError| match error.reason() {
         Some(reason) => {
             let path = format!("POST /api/v1/devices/{id}/telemetry");
-            telemetry.reject(device.tenant, &path, Some(&id), (reason, error.told()));
+            telemetry.reject(
+                device.tenant,
+                &path,
+                Some(&id),
+                (reason, error.caller_text()),
+            );
             Problem::from(error).recorded()
         }
         None => error.into(),
@@ -157,7 +162,7 @@ fn essence(headers: &HeaderMap) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
-/// Whether the Content-Type says that the body is lines of JSON.
+/// Whether the body is lines of JSON by its Content-Type.
 pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
     [
         "application/x-ndjson",
@@ -214,7 +219,7 @@ fn small(body: &[u8], bytes_max: usize) -> Result<Option<Bytes>, Problem> {
 fn unpacked(body: &[u8], bytes_max: usize) -> Result<Bytes, Problem> {
     let most = u64::try_from(bytes_max).unwrap_or(u64::MAX);
     let mut out = Vec::new();
-    // One byte more says that there is more.
+    // One byte more shows that there is more.
     let mut reader = MultiGzDecoder::new(body).take(most.saturating_add(1));
     let read = reader.read_to_end(&mut out);
     read.map_err(|error| Problem::bad_request(format!("the body is not gzip: {error}")))?;

@@ -71,7 +71,7 @@ impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Query(why) => Self::bad_request(why),
-            // What the database says may have its address in it: the log has that.
+            // The error of the database may have its address in it, so it is only logged.
             error => {
                 tracing::warn!(%error, "telemetry cannot be stored or read");
                 let detail = "telemetry cannot be stored or read now: martlet health and the \

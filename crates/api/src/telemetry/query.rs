@@ -28,7 +28,7 @@ use crate::registry::{CalledBy, expect_type, group_id, within};
 /// Devices of a query, at most.
 const DEVICES_MAX: u64 = 10_000;
 
-/// Which devices: all that is said must hold.
+/// Which devices: all given conditions must be true.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Devices {
     pub(super) device: Option<String>,

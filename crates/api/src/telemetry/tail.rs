@@ -173,7 +173,7 @@ impl TailState {
                 points = self.tail.next() => match points {
                     Ok(points) => return Some(self.events(&points)),
                     Err(TailEnd::Behind) => {
-                        return Some(gone("too slow: values are missing here"));
+                        return Some(gap_line("too slow: values are missing here"));
                     }
                     Err(TailEnd::Stopped) => return None,
                 }
@@ -196,7 +196,7 @@ impl TailState {
             },
         };
         self.is_over = true;
-        Some(gone(why))
+        Some(gap_line(why))
     }
 
     fn events(&self, points: &[Point]) -> Bytes {
@@ -216,7 +216,7 @@ impl TailState {
     }
 }
 
-fn gone(why: &str) -> Bytes {
+fn gap_line(why: &str) -> Bytes {
     let json = serde_json::json!({ "why": why });
     format!("event: gone\ndata: {json}\n\n").into()
 }

@@ -11,7 +11,7 @@ use crate::problem::Problem;
 const FIRST: i64 = martlet_control::telemetry::TIME_MIN;
 const END: i64 = martlet_control::telemetry::TIME_END;
 
-/// Which time: all that is said must hold.
+/// The time: all given conditions must be true.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Span {
@@ -41,7 +41,7 @@ impl Span {
         }
     }
 
-    /// The same, where both have to be said: `*` is no limit.
+    /// The same, where both are required: `*` is no limit.
     ///
     /// # Errors
     /// One is missing or cannot be read, or there is nothing between them.

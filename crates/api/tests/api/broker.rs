@@ -65,8 +65,8 @@ async fn who_may_only_look_changes_nothing() {
         ("POST", "/api/v1/publish/bulk"),
         ("POST", "/api/v1/request"),
     ] {
-        let asked = request(method, target).header("x-api-key", VIEWER);
-        let answer = node.send(asked.body(Body::empty()).unwrap()).await;
+        let builder = request(method, target).header("x-api-key", VIEWER);
+        let answer = node.send(builder.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.problem(), "forbidden", "{method} {target}");
     }
     for target in [
@@ -74,8 +74,8 @@ async fn who_may_only_look_changes_nothing() {
         "/api/v1/subscriptions",
         "/api/v1/retained",
     ] {
-        let asked = request("GET", target).header("x-api-key", VIEWER);
-        let answer = node.send(asked.body(Body::empty()).unwrap()).await;
+        let builder = request("GET", target).header("x-api-key", VIEWER);
+        let answer = node.send(builder.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.status, StatusCode::OK, "{target}");
     }
 }
@@ -139,10 +139,10 @@ async fn a_retained_message_is_json_or_bytes() {
         assert_eq!(message["payload_encoding"], "text");
         assert_eq!(message["received_at"], "2023-11-14T22:13:20.000Z");
     }
-    let asked = request("GET", &format!("/api/v1/retained/{topic}"))
+    let builder = request("GET", &format!("/api/v1/retained/{topic}"))
         .header("x-api-key", VIEWER)
         .header("accept", "text/html");
-    let answer = node.send(asked.body(Body::empty()).unwrap()).await;
+    let answer = node.send(builder.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.body, payload);
     assert_eq!(answer.header("content-type"), "text/html");
     // What a device publishes does not run as a page of the node.
@@ -177,12 +177,12 @@ async fn retained_messages_go_after_a_look() {
         (&json!(true), &json!(1))
     );
     assert_eq!(seen["topics"], json!([RETAINED.0]));
-    let gone = node
+    let removed = node
         .ask("DELETE", "/api/v1/retained?filter=room/%23")
         .await
         .json();
     assert_eq!(
-        (&gone["preview"], &gone["count"]),
+        (&removed["preview"], &removed["count"]),
         (&json!(false), &json!(1))
     );
     let one = format!("/api/v1/retained/{}", RETAINED.0);
@@ -284,11 +284,11 @@ async fn retaining_needs_its_own_scope() {
         .add_key("publisher", key, Scopes::parse("messages:write").unwrap());
     for (retain, status) in [(false, StatusCode::OK), (true, StatusCode::FORBIDDEN)] {
         let body = json!({ "topic": "t", "retain": retain });
-        let mut asked = with_json("POST", "/api/v1/publish", &body);
-        asked
+        let mut builder = with_json("POST", "/api/v1/publish", &body);
+        builder
             .headers_mut()
             .insert("x-api-key", key.parse().unwrap());
-        assert_eq!(node.send(asked).await.status, status);
+        assert_eq!(node.send(builder).await.status, status);
     }
 }
 
@@ -303,11 +303,11 @@ async fn a_request_needs_the_scope_of_whoever_reads_its_response() {
         let key = format!("0123456789abcdef-{name}");
         node.directory
             .add_key(name, &key, Scopes::parse(scopes).unwrap());
-        let mut asked = with_json("POST", "/api/v1/request", &json!({ "topic": "t" }));
-        asked
+        let mut builder = with_json("POST", "/api/v1/request", &json!({ "topic": "t" }));
+        builder
             .headers_mut()
             .insert("x-api-key", key.parse().unwrap());
-        assert_eq!(node.send(asked).await.problem(), problem, "{name}");
+        assert_eq!(node.send(builder).await.problem(), problem, "{name}");
     }
 }
 
@@ -374,21 +374,21 @@ async fn each_message_of_many_has_its_outcome() {
     // All that may be sent is answered, and the answer is kept for its key.
     let many = json!({ "messages": vec![json!({ "topic": "#" }); 10_000] });
     for replayed in ["", "true"] {
-        let mut asked = with_json("POST", path, &many);
-        asked
+        let mut builder = with_json("POST", path, &many);
+        builder
             .headers_mut()
             .insert("x-api-key", crate::node::KEY.parse().unwrap());
-        asked
+        builder
             .headers_mut()
             .insert("idempotency-key", "many".parse().unwrap());
-        let answer = node.send(asked).await;
+        let answer = node.send(builder).await;
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(answer.json()["refused"], 10_000);
         assert_eq!(answer.header("idempotency-replayed"), replayed);
     }
     // Nobody who is not known has their body read.
     let endless = Body::from_stream(futures_util::stream::pending::<std::io::Result<Vec<u8>>>());
-    let asked = request("POST", path).header("content-type", "application/json");
-    let answer = node.send(asked.body(endless).unwrap()).await;
+    let builder = request("POST", path).header("content-type", "application/json");
+    let answer = node.send(builder.body(endless).unwrap()).await;
     assert_eq!(answer.problem(), "unauthenticated");
 }

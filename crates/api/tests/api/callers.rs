@@ -12,8 +12,8 @@ async fn a_key_may_be_in_a_header_a_bearer_or_the_query() {
     let node = Node::new(with_keys());
     let bearer = format!("Bearer {KEY}");
     for (name, value) in [("x-api-key", KEY), ("authorization", bearer.as_str())] {
-        let asked = request("GET", "/api/v1/status").header(name, value);
-        let answer = node.send(asked.body(Body::empty()).unwrap()).await;
+        let builder = request("GET", "/api/v1/status").header(name, value);
+        let answer = node.send(builder.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.status, StatusCode::OK, "{name}");
     }
     let by_query = node
@@ -43,8 +43,8 @@ async fn without_credentials_or_with_wrong_ones_nothing_is_told() {
 #[tokio::test]
 async fn who_is_known_and_may_not_is_told_which_scope_is_missing() {
     let node = Node::new(with_keys());
-    let asked = request("POST", "/api/v1/shutdown").header("x-api-key", VIEWER);
-    let answer = node.send(asked.body(Body::empty()).unwrap()).await;
+    let builder = request("POST", "/api/v1/shutdown").header("x-api-key", VIEWER);
+    let answer = node.send(builder.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.problem(), "forbidden");
     let body = answer.json();
     assert_eq!(body["detail"], "key:viewer lacks the scope node:write");
@@ -99,8 +99,8 @@ async fn a_listener_on_all_interfaces_is_open_to_this_machine_alone() {
         let node = node.from(here.parse().unwrap());
         assert_eq!(node.get("/api/v1/status").await.status, StatusCode::OK);
         let with = |name: &'static str, value: &'static str| {
-            let asked = request("GET", "/api/v1/status").header(name, value);
-            node.send(asked.body(Body::empty()).unwrap())
+            let builder = request("GET", "/api/v1/status").header(name, value);
+            node.send(builder.body(Body::empty()).unwrap())
         };
         let good = with("host", "127.0.0.1:8080").await;
         assert_eq!(good.status, StatusCode::OK);
@@ -153,10 +153,10 @@ async fn the_socket_may_everything() {
 async fn on_loopback_a_name_that_others_made_is_not_served() {
     let node = Node::new(with_keys()).at(NEAR);
     let with_host = |host: &str, target: &str| {
-        let asked = request("GET", target)
+        let builder = request("GET", target)
             .header("host", host)
             .header("x-api-key", KEY);
-        node.send(asked.body(Body::empty()).unwrap())
+        node.send(builder.body(Body::empty()).unwrap())
     };
     assert_eq!(
         with_host("rebound.example", "/api/v1/status")
@@ -182,8 +182,8 @@ async fn pages_of_other_sites_change_nothing() {
     };
     let node = Node::new(settings).at(NEAR);
     let from = |origin: &str, method: &str, target: &str| {
-        let asked = request(method, target).header("origin", origin);
-        node.send(asked.body(Body::empty()).unwrap())
+        let builder = request(method, target).header("origin", origin);
+        node.send(builder.body(Body::empty()).unwrap())
     };
     let reload = "/api/v1/reload";
     for (origin, status) in [
@@ -215,17 +215,17 @@ async fn every_origin_is_permitted_without_credentials_of_the_browser() {
         ..with_keys()
     };
     let node = Node::new(settings);
-    let asked = request("OPTIONS", "/api/v1/reload")
+    let builder = request("OPTIONS", "/api/v1/reload")
         .header("origin", "https://a.example")
         .header("access-control-request-method", "POST");
-    let answer = node.send(asked.body(Body::empty()).unwrap()).await;
+    let answer = node.send(builder.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
     assert_eq!(answer.header("access-control-allow-origin"), "*");
     assert_eq!(answer.header("access-control-allow-credentials"), "");
-    let asked = request("POST", "/api/v1/reload")
+    let builder = request("POST", "/api/v1/reload")
         .header("origin", "https://a.example")
         .header("x-api-key", KEY);
-    let answer = node.send(asked.body(Body::empty()).unwrap()).await;
+    let answer = node.send(builder.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.status, StatusCode::OK);
 }
 
@@ -253,8 +253,8 @@ async fn who_asks_too_often_waits() {
 async fn what_was_changed_is_written_down_with_who_did_it() {
     let node = Node::new(with_keys());
     let target = format!("/api/v1/reload?api_key={KEY}");
-    let asked = request("POST", &target).header("x-request-id", "r-1");
-    node.send(asked.body(Body::empty()).unwrap()).await;
+    let builder = request("POST", &target).header("x-request-id", "r-1");
+    node.send(builder.body(Body::empty()).unwrap()).await;
     node.ask("GET", "/api/v1/status").await;
     let audit = node.directory.audit.lock().unwrap();
     let [entry] = audit.as_slice() else {

@@ -174,12 +174,12 @@ async fn every_status_that_comes_is_in_the_document() {
                     ("application/json", "{"),
                     ("text/plain", "x"),
                 ] {
-                    let mut asked = request(&method, &format!("{path}{query}"));
-                    asked = asked.header("content-type", content_type);
+                    let mut builder = request(&method, &format!("{path}{query}"));
+                    builder = builder.header("content-type", content_type);
                     if let Some(key) = key {
-                        asked = asked.header("x-api-key", key);
+                        builder = builder.header("x-api-key", key);
                     }
-                    let answer = node.send(asked.body(Body::from(body)).unwrap()).await;
+                    let answer = node.send(builder.body(Body::from(body)).unwrap()).await;
                     let status = answer.status.as_u16().to_string();
                     let place = format!("{method} {path}{query} {key:?} {body}");
                     let declared = &operation["responses"][&status];
@@ -201,9 +201,9 @@ async fn every_status_that_comes_is_in_the_document() {
 async fn who_has_the_document_is_not_sent_it_again() {
     let node = Node::new(with_keys());
     let answer = node.get("/api/v1/openapi.json").await;
-    let asked =
+    let builder =
         request("GET", "/api/v1/openapi.json").header("if-none-match", answer.header("etag"));
-    let again = node.send(asked.body(Body::empty()).unwrap()).await;
+    let again = node.send(builder.body(Body::empty()).unwrap()).await;
     assert_eq!(
         (again.status, again.body.len()),
         (StatusCode::NOT_MODIFIED, 0)

@@ -105,8 +105,8 @@ async fn node(place: &TemporaryDirectory, letters: Vec<DeadLetterRow>) -> Node {
 }
 
 async fn by(node: &Node, key: &str, method: &str, target: &str) -> Answer {
-    let asked = request(method, target).header("x-api-key", key);
-    node.send(asked.body(Body::empty()).unwrap()).await
+    let builder = request(method, target).header("x-api-key", key);
+    node.send(builder.body(Body::empty()).unwrap()).await
 }
 
 /// The integration when it is as wanted.
@@ -205,15 +205,15 @@ async fn dead_letters_are_listed_shown_sent_and_dropped() {
         (&json!("too large"), &json!("pump"))
     );
 
-    let gone = node.ask("DELETE", &format!("{LETTERS}/2")).await;
-    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    let removed = node.ask("DELETE", &format!("{LETTERS}/2")).await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
     assert_eq!(
         node.ask("DELETE", &format!("{LETTERS}/2")).await.problem(),
         "not-found"
     );
     let send_again = format!("{LETTERS}/send-again");
-    let gone = json!({ "ids": [2] });
-    let unknown = node.ask_with("POST", &send_again, &gone).await;
+    let removed = json!({ "ids": [2] });
+    let unknown = node.ask_with("POST", &send_again, &removed).await;
     assert_eq!(unknown.problem(), "not-found");
 
     std::fs::create_dir(place.0.join("out")).unwrap();

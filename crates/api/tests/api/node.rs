@@ -47,7 +47,7 @@ fn published(messages: &[NewMessage]) -> Said {
                 false => ReasonCode::NoMatchingSubscribers,
             },
             id: (!is_long).then_some(MessageId(number as u64)),
-            matched_here: 0,
+            matched_locally: 0,
             lanes: 0,
             other_shards: 0,
             recorded: false,
@@ -217,7 +217,7 @@ impl Shards for Lone {
         Vec::new()
     }
 
-    fn events_told(&self) -> u64 {
+    fn events_reported(&self) -> u64 {
         0
     }
 
@@ -238,7 +238,7 @@ impl Shards for Lone {
     }
 
     fn attach(&self, _: PartSpec, mut outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
-        outlet.tell(PartEvent::Ended {
+        outlet.notify(PartEvent::Ended {
             reason: ReasonCode::ServerUnavailable,
             why: "there is no shard",
         });
@@ -323,10 +323,10 @@ pub(crate) const NEAR: ListenerKind = ListenerKind::Tcp {
 /// A control plane whose only shard is [`Lone`].
 pub(crate) fn control() -> Arc<Control> {
     let own = Arc::new(OnceLock::new());
-    let (reloads, mut asked) = unbounded_channel::<ReloadRequest>();
+    let (reloads, mut builder) = unbounded_channel::<ReloadRequest>();
     tokio::spawn(async move {
-        while let Some(asked) = asked.recv().await {
-            asked.answer(Ok(Reloaded {
+        while let Some(builder) = builder.recv().await {
+            builder.answer(Ok(Reloaded {
                 changed: vec!["acl".to_owned()],
                 ..Reloaded::default()
             }));
@@ -385,11 +385,11 @@ impl Node {
     /// With this control plane and these parts.
     pub(crate) fn with_parts(settings: Settings, control: Arc<Control>, parts: NodeParts) -> Self {
         let directory = Arc::new(InMemory::default());
-        let asked: Arc<dyn Callers> = match &parts.tables {
+        let builder: Arc<dyn Callers> = match &parts.tables {
             Some(tables) => Arc::new(Arc::clone(tables)),
             None => directory.clone(),
         };
-        let api = Api::new(Arc::clone(&control), asked, parts, settings).unwrap();
+        let api = Api::new(Arc::clone(&control), builder, parts, settings).unwrap();
         Self {
             routes: router(api.clone()),
             api,

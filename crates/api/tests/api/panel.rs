@@ -34,11 +34,11 @@ async fn by_cookie(
     target: &str,
     csrf: Option<&Value>,
 ) -> Answer {
-    let mut asked = request(method, target).header("cookie", cookie);
+    let mut builder = request(method, target).header("cookie", cookie);
     if let Some(csrf) = csrf {
-        asked = asked.header("x-csrf-token", csrf.as_str().unwrap());
+        builder = builder.header("x-csrf-token", csrf.as_str().unwrap());
     }
-    node.send(asked.body(Body::empty()).unwrap()).await
+    node.send(builder.body(Body::empty()).unwrap()).await
 }
 
 #[tokio::test]
@@ -60,8 +60,8 @@ async fn a_session_reads_by_its_cookie_and_writes_with_its_token() {
     assert_eq!(forged.problem(), "forbidden");
     let meant = by_cookie(&node, &cookie, "POST", "/api/v1/reload", Some(&csrf)).await;
     assert_eq!(meant.status, StatusCode::OK);
-    let gone = by_cookie(&node, &cookie, "DELETE", "/api/v1/session", Some(&csrf)).await;
-    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    let removed = by_cookie(&node, &cookie, "DELETE", "/api/v1/session", Some(&csrf)).await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
     let after = by_cookie(&node, &cookie, "GET", "/api/v1/status", None).await;
     assert_eq!(after.problem(), "unauthenticated");
 }
@@ -142,11 +142,11 @@ async fn the_link_makes_the_first_administrator_once() {
     // What the directory refuses does not use the link up.
     let short = node.post("/api/v1/setup", &body(&token, "short")).await;
     assert_eq!(short.problem(), "invalid");
-    let made = node
+    let created = node
         .post("/api/v1/setup", &body(&token, "correct horse"))
         .await;
-    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
-    assert_eq!(made.json()["role"], "administrator");
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    assert_eq!(created.json()["role"], "administrator");
     // With and without the token: there is an administrator, who logs in.
     for token in [&*token, "wrong"] {
         let again = node

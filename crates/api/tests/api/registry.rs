@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use martlet_api::Settings;
 use serde_json::{Value, json};
 
-use crate::node::{Answer, KEY, NEAR, Node, json as asked, request, with_keys};
+use crate::node::{Answer, KEY, NEAR, Node, json as builder, request, with_keys};
 
 /// A directory that goes with the test.
 pub(crate) struct TemporaryDirectory(pub(crate) PathBuf);
@@ -37,7 +37,7 @@ pub(crate) async fn send(
     target: &str,
     body: &Value,
 ) -> Answer {
-    let mut request = asked(method, target, body);
+    let mut request = builder(method, target, body);
     let headers = request.headers_mut();
     headers.insert("x-api-key", key.parse().unwrap());
     headers.insert("if-match", "*".parse().unwrap());
@@ -77,7 +77,7 @@ async fn looking_makes_no_tables_and_the_first_device_does() {
         json!({ "items": [], "next": null, "total": 0 })
     );
     assert!(!place.0.join("martlet.db").exists());
-    let made = done(
+    let created = done(
         &node,
         KEY,
         "POST",
@@ -85,10 +85,14 @@ async fn looking_makes_no_tables_and_the_first_device_does() {
         &json!({ "id": "pump-7" }),
     )
     .await;
-    assert!(made["secret"].as_str().unwrap().len() >= 20, "{made}");
+    assert!(created["secret"].as_str().unwrap().len() >= 20, "{created}");
     let list = node.ask("GET", "/api/v1/devices").await.json();
     assert_eq!(ids(&list), ["pump-7"]);
-    assert!(!list.to_string().contains(made["secret"].as_str().unwrap()));
+    assert!(
+        !list
+            .to_string()
+            .contains(created["secret"].as_str().unwrap())
+    );
 }
 
 #[tokio::test]
@@ -96,12 +100,12 @@ async fn a_device_is_changed_by_who_knows_its_version() {
     let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let body = json!({ "id": "pump-7", "tags": ["a"], "location": "roof" });
-    let made = send(&node, KEY, "POST", "/api/v1/devices", &body).await;
-    assert_eq!(made.status, StatusCode::CREATED);
-    assert_eq!(made.header("location"), "/api/v1/devices/pump-7");
-    let tag = made.header("etag").to_owned();
+    let created = send(&node, KEY, "POST", "/api/v1/devices", &body).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    assert_eq!(created.header("location"), "/api/v1/devices/pump-7");
+    let tag = created.header("etag").to_owned();
     let change = |tag: Option<&str>| {
-        let mut request = asked(
+        let mut request = builder(
             "PATCH",
             "/api/v1/devices/pump-7",
             &json!({ "status": "inactive" }),
@@ -131,7 +135,7 @@ async fn a_device_is_changed_by_who_knows_its_version() {
 
 /// Sends a request with an `Idempotency-Key`: its own path.
 async fn send_again(node: &Node, target: &str, body: &Value) -> Answer {
-    let mut request = asked("POST", target, body);
+    let mut request = builder("POST", target, body);
     let headers = request.headers_mut();
     headers.insert("x-api-key", KEY.parse().unwrap());
     headers.insert("idempotency-key", target.parse().unwrap());
@@ -143,7 +147,7 @@ async fn what_is_shown_once_is_not_in_the_answer_to_who_asks_again() {
     let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     done(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
-    let asked = [
+    let builder = [
         ("/api/v1/devices", json!({ "id": "a" })),
         (
             "/api/v1/devices/bulk",
@@ -170,7 +174,7 @@ async fn what_is_shown_once_is_not_in_the_answer_to_who_asks_again() {
             .is_success()
     );
     let mut secrets = Vec::new();
-    for (target, body) in &asked {
+    for (target, body) in &builder {
         let first = send_again(&node, target, body).await;
         assert!(first.status.is_success(), "{target}: {first:?}");
         let again = send_again(&node, target, body).await;
@@ -190,7 +194,7 @@ async fn what_is_shown_once_is_not_in_the_answer_to_who_asks_again() {
     }
     // By another process with the same tables.
     let node = Node::with_tables(with_keys(), &place.0);
-    for (target, body) in &asked {
+    for (target, body) in &builder {
         let again = send_again(&node, target, body).await;
         assert_eq!(again.header("idempotency-replayed"), "true", "{target}");
         let text = String::from_utf8_lossy(&again.body).into_owned();
@@ -259,8 +263,8 @@ async fn a_deleted_device_is_gone_and_comes_back() {
     let none = json!({});
     done(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
     done(&node, KEY, "DELETE", "/api/v1/devices/d", &none).await;
-    let gone = node.ask("GET", "/api/v1/devices/d").await;
-    assert_eq!(gone.problem(), "not-found");
+    let removed = node.ask("GET", "/api/v1/devices/d").await;
+    assert_eq!(removed.problem(), "not-found");
     let again = send(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
     assert_eq!(again.problem(), "conflict");
     let list = node.ask("GET", "/api/v1/devices?deleted=true").await.json();
@@ -279,8 +283,8 @@ async fn pages_follow_each_other_and_filters_choose() {
         .map(|at| json!({ "id": format!("d{at:02}"), "tags": [format!("t{}", at % 2)] }))
         .collect();
     let body = json!({ "devices": devices });
-    let made = done(&node, KEY, "POST", "/api/v1/devices/bulk", &body).await;
-    assert_eq!(made["added"], 25);
+    let created = done(&node, KEY, "POST", "/api/v1/devices/bulk", &body).await;
+    assert_eq!(created["added"], 25);
     let mut all = Vec::new();
     let mut target = "/api/v1/devices?limit=10&tag=t1".to_owned();
     loop {
@@ -386,8 +390,11 @@ async fn a_key_permits_what_it_says_until_it_is_revoked() {
     let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let body = json!({ "name": "shop", "scopes": ["devices:read"] });
-    let made = done(&node, KEY, "POST", "/api/v1/keys", &body).await;
-    let (key, id) = (made["key"].as_str().unwrap(), made["id"].as_str().unwrap());
+    let created = done(&node, KEY, "POST", "/api/v1/keys", &body).await;
+    let (key, id) = (
+        created["key"].as_str().unwrap(),
+        created["id"].as_str().unwrap(),
+    );
     let none = json!({});
     done(&node, key, "GET", "/api/v1/devices", &none).await;
     let more = send(&node, key, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
@@ -404,8 +411,8 @@ async fn nobody_gives_more_than_they_have() {
     let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let body = json!({ "name": "hr", "scopes": ["users:write", "users:read", "keys:write"] });
-    let made = done(&node, KEY, "POST", "/api/v1/keys", &body).await;
-    let hr = made["key"].as_str().unwrap();
+    let created = done(&node, KEY, "POST", "/api/v1/keys", &body).await;
+    let hr = created["key"].as_str().unwrap();
     let password = "correct horse";
     let boss = json!({ "name": "eve", "password": password, "api_role": "administrator" });
     let refused = send(&node, hr, "POST", "/api/v1/users", &boss).await;
@@ -436,8 +443,8 @@ async fn the_setup_link_makes_somebody_who_logs_in_and_whose_session_ends_with_t
     let token = node.api.setup_token().await.unwrap();
     assert!(node.api.is_unclaimed().await);
     let body = json!({ "token": token, "name": "ada", "password": "correct horse" });
-    let made = node.post("/api/v1/setup", &body).await;
-    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let created = node.post("/api/v1/setup", &body).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
     assert!(!node.api.is_unclaimed().await);
     assert_eq!(
         node.get("/api/v1/devices").await.problem(),
@@ -454,7 +461,7 @@ async fn the_setup_link_makes_somebody_who_logs_in_and_whose_session_ends_with_t
         .to_owned();
     let csrf = session.json()["csrf_token"].as_str().unwrap().to_owned();
     let by_cookie = |method: &'static str, target: &'static str, body: Value| {
-        let mut request = asked(method, target, &body);
+        let mut request = builder(method, target, &body);
         let headers = request.headers_mut();
         headers.insert("cookie", cookie.parse().unwrap());
         headers.insert("x-csrf-token", csrf.parse().unwrap());
@@ -462,8 +469,8 @@ async fn the_setup_link_makes_somebody_who_logs_in_and_whose_session_ends_with_t
         node.send(request)
     };
     let user = json!({ "name": "bob", "password": "correct horse", "api_role": "viewer" });
-    let made = by_cookie("POST", "/api/v1/users", user).await;
-    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let created = by_cookie("POST", "/api/v1/users", user).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
     let login = json!({ "user": "bob", "password": "correct horse" });
     let bob = node.post("/api/v1/session", &login).await;
     let bob = bob
@@ -473,8 +480,8 @@ async fn the_setup_link_makes_somebody_who_logs_in_and_whose_session_ends_with_t
         .unwrap()
         .to_owned();
     let by_bob = || {
-        let asked = request("GET", "/api/v1/devices").header("cookie", &bob);
-        node.send(asked.body(Body::empty()).unwrap())
+        let builder = request("GET", "/api/v1/devices").header("cookie", &bob);
+        node.send(builder.body(Body::empty()).unwrap())
     };
     assert_eq!(by_bob().await.status, StatusCode::OK);
     let off = by_cookie("PATCH", "/api/v1/users/bob", json!({ "enabled": false })).await;
@@ -499,11 +506,11 @@ async fn a_device_adds_itself_by_a_provisioning_key_alone() {
     let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let body = json!({ "name": "line 3", "id_pattern": "pump-*", "devices_max": 1 });
-    let made = done(&node, KEY, "POST", "/api/v1/provisioning-keys", &body).await;
-    let key = made["key"].as_str().unwrap();
+    let created = done(&node, KEY, "POST", "/api/v1/provisioning-keys", &body).await;
+    let key = created["key"].as_str().unwrap();
     let add = |key: &str, id: &str| {
         let body = json!({ "key": key, "id": id });
-        let request = asked("POST", "/api/v1/provision", &body);
+        let request = builder("POST", "/api/v1/provision", &body);
         node.send(request)
     };
     assert_eq!(add("mp_wrong", "pump-1").await.problem(), "unauthenticated");
@@ -552,7 +559,7 @@ async fn every_route_keeps_one_teams_people_from_anothers() {
         .await
         .body;
     let document = node.get("/api/v1/openapi.json").await.json();
-    let mut asked = 0;
+    let mut builder = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             if operation["security"].as_array().is_none_or(Vec::is_empty) {
@@ -580,11 +587,11 @@ async fn every_route_keeps_one_teams_people_from_anothers() {
                 let tells = text.contains("blue-group-secretly")
                     || (answer.status.is_success() && text.contains(device.as_str()));
                 assert!(!tells, "{method} {target} tells {own_words}");
-                asked += 1;
+                builder += 1;
             }
         }
     }
-    assert!(asked > 150, "{asked}");
+    assert!(builder > 150, "{builder}");
     let after = node
         .ask("GET", "/api/v1/devices/export?format=json")
         .await

@@ -66,8 +66,8 @@ async fn a_problem_says_what_its_type_means() {
 #[tokio::test]
 async fn answers_are_protected_and_numbered() {
     let node = Node::new(with_keys());
-    let asked = request("GET", "/health/live").header("x-request-id", "mine-7");
-    let answer = node.send(asked.body(Body::empty()).unwrap()).await;
+    let builder = request("GET", "/health/live").header("x-request-id", "mine-7");
+    let answer = node.send(builder.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.header("x-request-id"), "mine-7");
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
     assert_eq!(answer.header("cache-control"), "no-store");
@@ -84,9 +84,9 @@ async fn answers_are_protected_and_numbered() {
 async fn a_write_that_is_sent_again_is_done_once() {
     let node = Node::new(with_keys());
     let send = |key: &str, caller: &str, target: &str| {
-        let asked = request("POST", target).header("x-api-key", caller);
-        let asked = asked.header("idempotency-key", key);
-        node.send(asked.body(Body::empty()).unwrap())
+        let builder = request("POST", target).header("x-api-key", caller);
+        let builder = builder.header("idempotency-key", key);
+        node.send(builder.body(Body::empty()).unwrap())
     };
     let first = send("k1", KEY, "/api/v1/reload").await;
     assert_eq!(
@@ -162,9 +162,9 @@ async fn a_body_that_breaks_off_is_a_bad_request() {
         Ok(axum::body::Bytes::from_static(b"{")),
         Err(std::io::Error::other("gone")),
     ]);
-    let asked = Request::post("/api/v1/session").header("content-type", "application/json");
+    let builder = Request::post("/api/v1/session").header("content-type", "application/json");
     let answer = node
-        .send(asked.body(Body::from_stream(broken)).unwrap())
+        .send(builder.body(Body::from_stream(broken)).unwrap())
         .await;
     assert_eq!(answer.problem(), "bad-request");
 }
@@ -173,9 +173,9 @@ async fn a_body_that_breaks_off_is_a_bad_request() {
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let node = Node::new(with_keys());
     let never = futures_util::stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
-    let asked = Request::post("/api/v1/session").header("content-type", "application/json");
+    let builder = Request::post("/api/v1/session").header("content-type", "application/json");
     let answer = node
-        .send(asked.body(Body::from_stream(never)).unwrap())
+        .send(builder.body(Body::from_stream(never)).unwrap())
         .await;
     assert_eq!(answer.problem(), "timeout");
 }

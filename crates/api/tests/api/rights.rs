@@ -57,10 +57,10 @@ async fn expect(
 ) -> bool {
     let answer = send(node, key, method, target, body).await;
     let may = is_within(rights, *has);
-    let told = format!("{has:?} does {method} {target} {body} to {rights:?}: {answer:?}");
+    let description = format!("{has:?} does {method} {target} {body} to {rights:?}: {answer:?}");
     match may {
-        true => assert!(answer.status.is_success(), "{told}"),
-        false => assert_eq!(answer.status, StatusCode::FORBIDDEN, "{told}"),
+        true => assert!(answer.status.is_success(), "{description}"),
+        false => assert_eq!(answer.status, StatusCode::FORBIDDEN, "{description}"),
     }
     may
 }
@@ -98,8 +98,8 @@ async fn expect_of_user(node: &Node, caller: &(String, Scopes), name: &str, righ
     expect(node, caller, ("PUT", &of("password"), &password), rights).await;
     let change = json!({ "full_name": "Target" });
     expect(node, caller, ("PATCH", &path, &change), rights).await;
-    let is_gone = expect(node, caller, ("DELETE", &path, &Value::Null), rights).await;
-    if !is_gone {
+    let is_deleted = expect(node, caller, ("DELETE", &path, &Value::Null), rights).await;
+    if !is_deleted {
         administrator(node, "DELETE", &path, &Value::Null).await;
     }
     let restore = of("restore");
@@ -194,14 +194,14 @@ async fn a_team_goes_and_comes_with_its_keys_and_members_rights() {
     let callers = callers(Scope::UsersWrite);
     let node = node_with(&callers, &place);
     let team = json!({ "name": "north", "owns_tenant": true });
-    let made = administrator(&node, "POST", "/api/v1/teams", &team).await;
+    let created = administrator(&node, "POST", "/api/v1/teams", &team).await;
     let key = json!({ "name": "k", "scopes": ["messages:read"], "team": "north" });
     administrator(&node, "POST", "/api/v1/keys", &key).await;
     let body = json!({ "name": "ann", "password": "correct horse", "role": "none" });
     administrator(&node, "POST", "/api/v1/users", &body).await;
     let member = json!({ "role": "viewer" });
     administrator(&node, "PUT", "/api/v1/teams/north/members/ann", &member).await;
-    let path = format!("/api/v1/teams/{}", made["id"].as_str().unwrap());
+    let path = format!("/api/v1/teams/{}", created["id"].as_str().unwrap());
     let restore = format!("{path}/restore");
     let viewer = Role::Viewer.scopes().and(Scopes::of_any_team());
     let own = [Scope::DevicesWrite, Scope::KeysWrite, Scope::MessagesRead];
@@ -281,7 +281,7 @@ async fn provisioning_keys_are_added_and_revoked_by_who_adds_devices() {
     let body = json!({ "name": "line" });
     let rights = [Scope::DevicesWrite].into();
     for caller in &callers {
-        let made = administrator(&node, "POST", "/api/v1/provisioning-keys", &body).await;
+        let created = administrator(&node, "POST", "/api/v1/provisioning-keys", &body).await;
         expect(
             &node,
             caller,
@@ -289,7 +289,10 @@ async fn provisioning_keys_are_added_and_revoked_by_who_adds_devices() {
             rights,
         )
         .await;
-        let path = format!("/api/v1/provisioning-keys/{}", made["id"].as_str().unwrap());
+        let path = format!(
+            "/api/v1/provisioning-keys/{}",
+            created["id"].as_str().unwrap()
+        );
         expect(&node, caller, ("DELETE", &path, &Value::Null), rights).await;
     }
 }

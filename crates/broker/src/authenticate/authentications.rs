@@ -36,7 +36,7 @@ impl Revoked {
     }
 
     /// Why this identity was revoked after the decision, if it was.
-    fn revocation_of(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
+    fn revocation_of(&self, identity: &Identity, last_revocation: u64) -> Option<RevocationReason> {
         if self.0.is_empty() {
             return None;
         }
@@ -50,17 +50,17 @@ impl Revoked {
         let realm = identity.realm.of_names();
         let revoked = all.find_map(|whose| {
             let found = self.0.get(&(realm, whose));
-            let found = found.filter(|(number, _)| *number > known);
+            let found = found.filter(|(number, _)| *number > last_revocation);
             found.map(|(_, reason)| *reason)
         });
-        revoked.or_else(|| self.revocation_of_credential(identity, known))
+        revoked.or_else(|| self.revocation_of_credential(identity, last_revocation))
     }
 
     /// Any credential may be that of a client that came by an unknown one.
     fn revocation_of_credential(
         &self,
         identity: &Identity,
-        known: u64,
+        last_revocation: u64,
     ) -> Option<RevocationReason> {
         let name = identity.user_name.as_ref()?;
         let (first, last) = match identity.credential {
@@ -72,7 +72,7 @@ impl Revoked {
             (identity.realm.of_names(), whose)
         };
         let mut all = self.0.range(at(first)..=at(last));
-        let found = all.find(|(_, (number, _))| *number > known);
+        let found = all.find(|(_, (number, _))| *number > last_revocation);
         found.map(|(_, (_, reason))| *reason)
     }
 }
@@ -89,7 +89,7 @@ pub(crate) struct Authentications {
     /// Clients that need no credentials are asked for too: they may be banned.
     pub(crate) checks_bans: bool,
     /// Listeners that require authentication now, though they did not at first.
-    pub(crate) asking: Arc<[Arc<ListenerPolicy>]>,
+    pub(crate) authenticating: Arc<[Arc<ListenerPolicy>]>,
 }
 
 /// Time for which a revocation is remembered, in milliseconds: longer than a connection takes
@@ -108,7 +108,7 @@ impl Authentications {
         }
     }
 
-    /// A client has been accepted by this method, and may prove anew who it is.
+    /// A client has been accepted by this method, and may re-authenticate.
     pub(crate) fn accepted(&mut self, method: &Arc<str>) -> Exchange {
         let last = self.method.as_ref().filter(|last| *last == method);
         let method = Arc::clone(last.unwrap_or(method));
@@ -134,8 +134,8 @@ impl Authentications {
     pub(crate) fn revocation_of(
         &self,
         identity: &Identity,
-        known: u64,
+        last_revocation: u64,
     ) -> Option<RevocationReason> {
-        self.revoked.revocation_of(identity, known)
+        self.revoked.revocation_of(identity, last_revocation)
     }
 }

@@ -15,8 +15,8 @@ pub(crate) struct Buffer {
     pub(crate) done: u32,
     /// QoS 0 messages in output, of which this many are held (idea 6).
     pub(crate) qos0: u32,
-    /// Those of them whose delivery has to be told, in order.
-    pub(crate) to_be_told: VecDeque<UnreportedDelivery>,
+    /// The QoS 0 messages whose delivery has to be reported, in order.
+    pub(crate) unreported_deliveries: VecDeque<UnreportedDelivery>,
     /// Its capacity when that was last charged.
     pub(crate) charged: u32,
     /// Last time the peer took output, or there was none.
@@ -26,7 +26,7 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// Takes out QoS 0 messages none of whose bytes has been written; how many.
     pub(crate) fn drop_qos0(&mut self) -> u32 {
-        if !self.to_be_told.is_empty() {
+        if !self.unreported_deliveries.is_empty() {
             // Their places count those before them.
             return 0;
         }
@@ -131,8 +131,8 @@ impl BufferPool {
         }
         buffer.bytes.clear();
         (buffer.done, buffer.qos0, buffer.charged) = (0, 0, 0);
-        if !buffer.to_be_told.is_empty() {
-            buffer.to_be_told.clear();
+        if !buffer.unreported_deliveries.is_empty() {
+            buffer.unreported_deliveries.clear();
         }
         self.bytes += bytes;
         self.free.push(buffer);

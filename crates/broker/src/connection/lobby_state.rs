@@ -14,7 +14,7 @@ pub(crate) struct LobbyState {
     pub(crate) certificate: Option<Arc<[u8]>>,
     /// What it holds.
     pub(crate) held: LobbyHolding,
-    /// Its CONNECT, while the authenticator is asked who its client is.
+    /// Its CONNECT, while the authenticator checks its client.
     pub(crate) waiting: Option<Box<WaitingConnect>>,
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum ExchangeTurn {
 
 impl Exchange {
     /// The authenticator has been asked.
-    pub(crate) fn asked(method: Arc<str>) -> Self {
+    pub(crate) fn requested(method: Arc<str>) -> Self {
         Self {
             method,
             turn: ExchangeTurn::Keeper,

@@ -22,7 +22,7 @@ pub(crate) struct Delivery {
     pub(crate) recorded: bool,
     /// Sessions and share groups that had it before a restart.
     pub(crate) had: Box<[SessionEpoch]>,
-    /// The shard that waits to hear that all entries are recorded; may be this one.
+    /// The shard that waits until all entries are recorded; may be this one.
     pub(crate) answer_to: Option<ShardId>,
 }
 

@@ -9,7 +9,7 @@ use crate::lobby_memory::held::LobbyMemory;
 #[derive(Debug)]
 pub(crate) struct Lobby {
     count: usize,
-    /// Nobody is accepted any more.
+    /// No client is accepted any more.
     pub(crate) stopping: bool,
     /// What clients are authenticated by.
     pub(crate) authentications: Authentications,

@@ -41,9 +41,9 @@ impl LobbyHolding {
     }
 
     /// Its place among those that hold something: those with most are last, and of those of one
-    /// class of sizes, who came first. Who means to log in does not stay long. A class is wide: a
-    /// TLS handshake holds more than what comes after it, and else those who have shaken hands
-    /// and wait would stay, and each newcomer would go.
+    /// class of sizes, the oldest. A client that logs in does not stay long. A class is wide: a TLS
+    /// handshake holds more than what comes after it, and else those who have shaken hands and wait
+    /// would stay, and each newcomer would go.
     fn rank(self, index: u32) -> Rank {
         let class = self.sum().ilog2() / LOG2_PER_CLASS;
         (class, Reverse(self.generation), index)

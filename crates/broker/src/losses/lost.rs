@@ -1,4 +1,4 @@
-//! What sessions and share groups did not get, and when that is told.
+//! Counters of the messages that sessions and share groups did not get, and when they are reported.
 
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,13 +9,13 @@ use crate::counters::{DROP_REASONS, DropReason};
 use crate::effect::QueueOwner;
 use crate::report::LossTimes;
 
-/// The same where a share group has no member to get QoS 0 messages, which may be so for long.
+/// The same where a share group has no member for QoS 0 messages, which may last long.
 pub(super) const NO_MEMBER_TOLD_EVERY_MS: u64 = 600_000;
 
-/// Time after which further losses for the same reason are told.
-pub(super) const TOLD_EVERY_MS: u64 = 10_000;
+/// Time after which further losses for the same reason are reported.
+pub(super) const NOTICE_INTERVAL_MS: u64 = 10_000;
 
-/// When it is told that messages were dropped for a reason.
+/// When drops for a reason are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LossNotice {
     /// At once, and again after this time, in milliseconds, if there are more.
@@ -43,12 +43,12 @@ impl LossNotice {
             | DropReason::TooOld
             | DropReason::StoreFull
             | DropReason::StoreStalled
-            | DropReason::StoreDamaged => Self::Every(TOLD_EVERY_MS),
+            | DropReason::StoreDamaged => Self::Every(NOTICE_INTERVAL_MS),
         }
     }
 }
 
-/// [`Losses::told`] has a bit for each.
+/// [`Losses::reported`] has a bit for each.
 const _: () = assert!(DROP_REASONS <= u16::BITS as usize);
 
 /// What a session or a share group did not get. Most have none of this.
@@ -59,10 +59,10 @@ pub(crate) struct Losses {
     /// Dropped messages by reason.
     drops: [u64; DROP_REASONS],
     dropped_at: [LossTimes; DROP_REASONS],
-    /// Those of them that were not told yet.
-    untold: [u64; DROP_REASONS],
-    /// Reasons that were told, a bit each: more is told later.
-    told: u16,
+    /// Drops that were not reported yet, by reason.
+    unreported: [u64; DROP_REASONS],
+    /// Reasons that were reported, one bit each. Further drops for them are reported later.
+    reported: u16,
     /// The bound that the queue was at when it dropped messages last.
     pub(crate) queue_limit: Option<Limit>,
 }
@@ -71,7 +71,7 @@ impl Losses {
     /// Counts messages that were dropped; 0 as the time is none.
     pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64, wall_ms: u64) {
         self.drops[reason as usize] += count;
-        self.untold[reason as usize] += count;
+        self.unreported[reason as usize] += count;
         self.dropped_at[reason as usize].note(wall_ms);
     }
 
@@ -104,38 +104,40 @@ impl Losses {
         self.expired_at
     }
 
-    /// From now on more for this reason is told later; false if it was so before.
+    /// Marks the reason as reported: further drops are reported later. Returns false if it was
+    /// marked before.
     pub(crate) fn begin(&mut self, reason: DropReason) -> bool {
         let bit = 1 << reason as u16;
-        let begins = self.told & bit == 0;
-        self.told |= bit;
+        let begins = self.reported & bit == 0;
+        self.reported |= bit;
         begins
     }
 
-    /// Whether more for this reason is told later.
+    /// Whether further drops for this reason are reported later.
     pub(crate) fn has_begun(&self, reason: DropReason) -> bool {
-        self.told & 1 << reason as u16 != 0
+        self.reported & 1 << reason as u16 != 0
     }
 
-    /// What is dropped for this reason next is told at once.
+    /// Clears the mark: the next drop for this reason is reported at once.
     pub(crate) fn end(&mut self, reason: DropReason) {
-        self.told &= !(1 << reason as u16);
+        self.reported &= !(1 << reason as u16);
     }
 
-    /// Number of messages that are told now.
-    pub(crate) fn take_untold(&mut self, reason: DropReason) -> u64 {
-        core::mem::take(&mut self.untold[reason as usize])
+    /// Takes the number of drops that were not reported yet.
+    pub(crate) fn take_unreported(&mut self, reason: DropReason) -> u64 {
+        core::mem::take(&mut self.unreported[reason as usize])
     }
 }
 
-/// Owners of queues whose losses are told again, and when.
+/// Owners of queues with a scheduled report of losses.
 #[derive(Debug, Default)]
 pub(crate) struct LossesToTell {
     due: BinaryHeap<Reverse<(u64, QueueOwner, DropReason)>>,
 }
 
 impl LossesToTell {
-    /// What a queue loses for this reason is told then. Answers whether that is before all others.
+    /// Schedules a report of the losses of a queue for this reason. Returns whether it is the first
+    /// that is due.
     pub(crate) fn push(&mut self, due_ms: u64, owner: QueueOwner, reason: DropReason) -> bool {
         let first_ms = self.first_ms();
         self.due.push(Reverse((due_ms, owner, reason)));

@@ -1,5 +1,5 @@
-//! What those who operate the node ask for: messages published, sessions and subscriptions looked
-//! through and changed, retained messages read and taken away.
+//! Requests of operators: messages published, sessions and subscriptions looked through and
+//! changed, retained messages read and taken away.
 //!
 //! What takes more than a moment is a *job*, worked off a step per tick, so that a shard with many
 //! sessions goes on serving them. Jobs that write are worked off one after the other, and wait for
@@ -23,9 +23,9 @@ use crate::command::Command;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
+use crate::notify::observers::TraceScan;
 use crate::report::{Answer, Report};
 use crate::shard::{Gated, Shard, StoreState};
-use crate::tell::telling::TraceScan;
 use crate::timer::{Timer, TimerKey};
 use crate::work::NODE;
 use jobs::clients::ClientScan;
@@ -117,9 +117,9 @@ impl Shard {
                 let found = self.retained_ended(cx, tenant, &filter);
                 report(cx, request, Answer::RetainedEnded(found));
             }
-            Command::Heard { request } => {
-                let heard = self.noted.heard.take();
-                report(cx, request, Answer::Heard(heard));
+            Command::ActiveDevices { request } => {
+                let devices = self.noted.active_devices.take();
+                report(cx, request, Answer::ActiveDevices(devices));
             }
             Command::Disconnect {
                 request,
@@ -218,7 +218,7 @@ impl Shard {
         self.operations.held.push_back((operation, job));
     }
 
-    /// A job has waited too long, for a part if `is_held`: its operator is told what of it is done.
+    /// A job has waited too long, for a part if `is_held`: reports to its operator what is done.
     fn give_up_write<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -375,8 +375,8 @@ impl Shard {
         (secs > 0).then(|| self.timers.wheel.arm(due_ms, Timer::Operation(number)))
     }
 
-    /// An operation has waited too long: for its turn, or for the store. Its operator is told what
-    /// a client would be [limit store_stalled_secs].
+    /// An operation has waited too long: for its turn, or for the store. Its operator gets what a
+    /// client would be [limit store_stalled_secs].
     pub(crate) fn operation_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u32) {
         if let Some((stalled, _)) = self.operations.unanswered.remove(&number) {
             let Report { request, answer } = stalled;

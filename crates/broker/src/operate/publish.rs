@@ -122,20 +122,24 @@ impl Shard {
             receipts: false,
         };
         self.publish_new(cx, by, message, |shard, cx, publication, matched| {
-            if shard.telling.wants.any(Wants::PUBLISHED.and(Wants::TOPICS)) {
-                shard.tell_published_by(cx, publisher, publication, matched);
+            if shard
+                .observers
+                .wants
+                .any(Wants::PUBLISHED.and(Wants::TOPICS))
+            {
+                shard.notify_published_by(cx, publisher, publication, matched);
             }
         })
     }
 
-    /// Checks and routes a message that is not a client's; `tell` is told of it, and whether it
-    /// matched a subscription.
+    /// Checks and routes a message that is not a client's; `notify` gets it, and whether it matched
+    /// a subscription.
     pub(crate) fn publish_new<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         by: NodePublisher,
         message: &NewMessage,
-        tell: impl FnOnce(&mut Self, &mut Cx<'_, N>, &Publication<'_>, bool),
+        notify: impl FnOnce(&mut Self, &mut Cx<'_, N>, &Publication<'_>, bool),
     ) -> (Published, RecordNumber) {
         let bytes = message.topic.len() + message.payload.len();
         self.work.add(PACKET + (bytes / BYTES_PER_UNIT) as u64);
@@ -177,14 +181,14 @@ impl Shard {
             let refused = Published::refused(ReasonCode::QuotaExceeded);
             return (refused, RecordNumber(0));
         }
-        tell(self, cx, &publication, routed.matched);
+        notify(self, cx, &publication, routed.matched);
         let outcome = Published {
             reason: match routed.matched {
                 true => ReasonCode::Success,
                 false => ReasonCode::NoMatchingSubscribers,
             },
             id: Some(id),
-            matched_here: self.counters.matched - before,
+            matched_locally: self.counters.matched - before,
             lanes: self.parts.lanes_chosen,
             other_shards: routed.other_shards.count_ones(),
             recorded: routed.record > RecordNumber(0),

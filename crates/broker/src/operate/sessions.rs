@@ -19,7 +19,7 @@ use crate::shard::{Ending, Shard};
 
 /// Places of sessions that a step looks at.
 const PLACES_PER_STEP: u32 = 1024;
-/// Bytes of the texts in one list of what is told of a client, about.
+/// Approximate bytes of the texts in one list about a client.
 const DETAIL_BYTES: usize = 64 * 1024;
 
 fn end_at((client_id, tenant): &(Arc<str>, TenantId)) -> (Box<str>, TenantId) {
@@ -35,7 +35,7 @@ impl Shard {
         while scan.next < end && bytes < STEP_BYTES {
             let place = scan.next;
             if let Some(session) = self.sessions.look_at(place) {
-                if self.is_asked_for(session, &scan.query, &mut text) {
+                if self.matches_query(session, &scan.query, &mut text) {
                     scan.found(session, self.sessions.id_of(place));
                 }
                 if scan.query.search.is_some() {
@@ -72,7 +72,7 @@ impl Shard {
         Step::Done(Answer::Clients(page), RecordNumber(0))
     }
 
-    fn is_asked_for(&self, session: &Session, query: &ClientQuery, text: &mut String) -> bool {
+    fn matches_query(&self, session: &Session, query: &ClientQuery, text: &mut String) -> bool {
         let is_there = session.connection().is_some();
         let mut without = query.without.iter();
         query.tenant.is_none_or(|tenant| tenant == session.tenant)
@@ -90,7 +90,7 @@ impl Shard {
                 .is_none_or(|search| self.finds_session(session, search, text))
     }
 
-    /// The proved identity counts, whatever the CONNECT says.
+    /// The proved identity counts, not the User Name of the CONNECT.
     fn is_of_user(&self, session: &Session, user: &str) -> bool {
         if let Some(name) = session
             .permit
@@ -195,7 +195,8 @@ impl Shard {
             expired_at: losses.map_or_else(LossTimes::default, Losses::expired_at),
             drops,
             queue_full: is_full.then(|| self.reached(bound, None)),
-            has_published: permit.and_then(|permit| self.noted.heard.has_published(permit)),
+            has_published: permit
+                .and_then(|permit| self.noted.active_devices.has_published(permit)),
         })
     }
 
@@ -229,20 +230,21 @@ impl Shard {
         let connection = session.and_then(|session| self.sessions.at(session).connection());
         if let Some(connection) = connection {
             let permit = session.and_then(|session| self.sessions.at(session).permit.as_deref());
-            // What the tables say of it comes before it is reviewed.
+            // Revocations of the tables are checked before its rules.
             let revoked = permit.and_then(|permit| {
                 self.lobby
                     .authentications
-                    .revocation_of(&permit.identity, permit.known)
+                    .revocation_of(&permit.identity, permit.last_revocation)
             });
             // DISCONNECT has no code of its own for a ban.
             let is_banned = reason == ReasonCode::Banned;
             let revoked = revoked.or(is_banned.then_some(RevocationReason::Banned));
             let ending = match revoked {
-                Some(revoked) => {
-                    Ending::told(ReasonCode::NotAuthorized, RefusalCause::Revoked(revoked))
-                }
-                None => Ending::told(reason, RefusalCause::EndedByOperator),
+                Some(revoked) => Ending::with_disconnect(
+                    ReasonCode::NotAuthorized,
+                    RefusalCause::Revoked(revoked),
+                ),
+                None => Ending::with_disconnect(reason, RefusalCause::EndedByOperator),
             };
             self.end_connection(cx, connection, ending);
         }

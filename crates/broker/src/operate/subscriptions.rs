@@ -29,7 +29,7 @@ impl Shard {
             if let Some(session) = self.sessions.look_at(place)
                 && scan
                     .query
-                    .asks_for_session(session.tenant, &session.client_id)
+                    .matches_session(session.tenant, &session.client_id)
             {
                 let id = self.sessions.id_of(place);
                 // Another session may have the place by now.
@@ -96,7 +96,7 @@ impl Shard {
             return self.answer_operator(cx, request, answer, record);
         }
         let pending = PendingSubAck {
-            asked: SubscribeOrigin::Operator { request, codes },
+            origin: SubscribeOrigin::Operator { request, codes },
             record,
             missing,
         };
@@ -150,7 +150,7 @@ impl Shard {
 }
 
 impl NewSubscription {
-    /// To this Topic Filter, at this QoS at most, and no more said.
+    /// A subscription to this Topic Filter with this maximum QoS and no other options.
     pub fn new(filter: &str, qos: martlet_codec::QoS) -> Self {
         Self {
             filter: filter.into(),

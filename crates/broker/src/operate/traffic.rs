@@ -50,7 +50,7 @@ impl Shard {
         Step::Done(Answer::Traffic(uses), RecordNumber(0))
     }
 
-    /// Reports who uses the topic of the next route.
+    /// Reports the users of the topic of the next route.
     fn report_uses(&self, scan: &mut TrafficScan) {
         let Some((topic, publisher, receivers)) = self.router.cache.in_use(scan.next_route) else {
             return;

@@ -26,8 +26,8 @@ pub(crate) struct Part {
     pub(super) session_present: bool,
     /// Deliveries to be made again, and when, monotonic milliseconds.
     pub(super) later: Vec<(u64, PacketId)>,
-    /// The run that it was told of last, see [`PartEvent::Run`]: none yet, or `u32::MAX` if it is
-    /// no lane.
+    /// The run of the last [`PartEvent::Run`] that it got: none yet, or `u32::MAX` if it is no
+    /// lane.
     pub(super) run: Option<u32>,
     /// What has entered its queue just now.
     pub(super) recent: RecentEntries,
@@ -76,8 +76,8 @@ impl Parts {
         Some(self.attached.swap_remove(place))
     }
 
-    /// What a part is told has waited for its record.
-    pub(crate) fn tell<N: Node>(&self, cx: &mut Cx<'_, N>, id: PartId, event: PartEvent) {
+    /// Sends a part an event whose record is durable now.
+    pub(crate) fn notify<N: Node>(&self, cx: &mut Cx<'_, N>, id: PartId, event: PartEvent) {
         let mut attached = self.attached.iter();
         if attached.any(|part| part.id == id) {
             cx.effects.parts.push((id, event));

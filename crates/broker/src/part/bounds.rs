@@ -23,16 +23,16 @@ pub(crate) struct PartQueue {
     pub(super) attach_by_ms: Option<u64>,
     /// It was not attached by then.
     pub(super) is_given_up: bool,
-    /// What the part has been told last.
-    pub(super) told: PartQueueState,
+    /// The state that was last reported to the part.
+    pub(super) reported: PartQueueState,
 }
 
 impl PartQueue {
-    /// From how many bytes on the part is to be told at once: it may have room to lend to it. Once
-    /// for each bound.
-    pub(super) fn told_from(&self, bytes_max: u64) -> u64 {
+    /// Number of bytes from which the state is reported at once, since the part may have room to
+    /// lend. It is reported once for each bound.
+    pub(super) fn notify_from_bytes(&self, bytes_max: u64) -> u64 {
         let near = bytes_max / 4 * 3;
-        match self.told.bytes_max == bytes_max && self.told.bytes >= near {
+        match self.reported.bytes_max == bytes_max && self.reported.bytes >= near {
             true => u64::MAX,
             false => near,
         }
@@ -69,6 +69,6 @@ pub(crate) struct QueueBounds {
     pub(crate) policy: QueueFull,
     /// Publishers wait where messages would be dropped.
     pub(crate) holds: bool,
-    /// From this number of bytes on, the part is told at once how its queue is.
-    pub(crate) told_from: u64,
+    /// From this number of bytes on, the state of the queue is reported to the part at once.
+    pub(crate) notify_from_bytes: u64,
 }

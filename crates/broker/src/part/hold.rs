@@ -43,13 +43,13 @@ impl Shard {
         };
         // A lane takes nothing that other shards receive.
         if !is_lane && !fault::is(Fault::HoldNotTold) {
-            self.tell_others(cx, &ShardMessage::Hold(hold.clone()));
+            self.send_to_other_shards(cx, &ShardMessage::Hold(hold.clone()));
         }
         self.parts.holds.0.push(hold);
     }
 
     /// Memory is short, and what the part has lies on the disk: its publishers wait until it is
-    /// not. False: it holds nobody.
+    /// not. False: it holds no publisher back.
     pub(crate) fn hold_for_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) -> bool {
         let is_stored = self.store.reads_back
             && self.sessions.get(id).is_some_and(|session| session.durable)
@@ -98,12 +98,12 @@ impl Shard {
         queue.held_at = 0;
         let part = self.sessions.at(id.index).epoch;
         if self.parts.lanes.of(id).is_none() && !fault::is(Fault::HoldOverNotTold) {
-            self.tell_others(cx, &ShardMessage::HoldOver(part));
+            self.send_to_other_shards(cx, &ShardMessage::HoldOver(part));
         }
         self.hold_is_over(part);
     }
 
-    /// A part holds publishers back no more: those who wait go on in their turns.
+    /// A part holds publishers back no more: waiting publishers continue in their turns.
     pub(crate) fn hold_is_over(&mut self, part: SessionEpoch) {
         self.parts.holds.0.retain(|hold| hold.part != part);
         self.operations.release_held();
@@ -136,7 +136,7 @@ impl Shard {
         topic.is_some_and(|topic| self.parts.holds.hold(tenant, topic, publish.qos))
     }
 
-    fn tell_others<N: Node>(&self, cx: &mut Cx<'_, N>, message: &ShardMessage) {
+    fn send_to_other_shards<N: Node>(&self, cx: &mut Cx<'_, N>, message: &ShardMessage) {
         for (shard, batch) in cx.effects.batches.iter_mut().enumerate() {
             if shard != usize::from(self.id.0) {
                 batch.push(message.clone());

@@ -1,4 +1,4 @@
-//! What a part and its shard tell each other.
+//! The calls and events between a part and its shard.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::id::{MessageId, SubscriptionIds};
 use crate::message::Message;
 use crate::report::Published;
 
-/// Names a part of this node while it is attached. Who attaches it chooses the number, each once.
+/// Names a part of this node while it is attached. The caller that attaches it chooses a new number
+/// each time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartId(pub u64);
 
@@ -52,13 +53,16 @@ pub struct PartIdentity {
     /// Its identity.
     pub identity: Identity,
     /// Number of the last revocation that was known when that was decided.
-    pub known: u64,
+    pub last_revocation: u64,
 }
 
 impl From<Identity> for PartIdentity {
     /// Before any revocation.
     fn from(identity: Identity) -> Self {
-        Self { identity, known: 0 }
+        Self {
+            identity,
+            last_revocation: 0,
+        }
     }
 }
 
@@ -94,7 +98,7 @@ impl PartReach {
     }
 }
 
-/// What happens to messages that find the queue of a part full.
+/// What happens to messages when the queue of a part is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFull {
     /// The oldest messages make room.
@@ -129,7 +133,7 @@ pub struct PartSubscription {
     pub retain_handling: RetainHandling,
 }
 
-/// What a part tells its shard: the one that owns its session.
+/// A call of a part to the shard that owns its session.
 #[derive(Clone, Debug)]
 pub enum PartCall {
     /// It attaches. Answered with [`PartEvent::Attached`] or [`PartEvent::Ended`].
@@ -181,21 +185,22 @@ pub struct PartPublish {
     pub number: u64,
     /// The message.
     pub message: NewMessage,
-    /// The part is told how the message ends for each of its receivers ([`PartEvent::Receipt`]),
-    /// and how many they are ([`PartEvent::Receivers`]).
+    /// The part gets the outcome for each receiver ([`PartEvent::Receipt`]), and the number of
+    /// receivers ([`PartEvent::Receivers`]).
     ///
-    /// Each receiver leads to one receipt. It is told when the client has answered, or when the
-    /// message was dropped or has expired: for a client that is away, that may be days later.
+    /// Each receiver leads to one receipt. It is sent when the client has answered, or when the
+    /// message was dropped or has expired. For a client that is not connected, that may be days
+    /// later.
     ///
-    /// The part is told while it is attached with the session that published the message. Receipts
-    /// that come while it is not attached are lost. A part with a durable session is told after a
-    /// restart of the node too; after a crash some receipts may be told again.
+    /// The part gets receipts while it is attached with the session that published the message.
+    /// Receipts that come while it is not attached are lost. A part with a durable session gets
+    /// them after a restart of the node too. After a crash some receipts may be repeated.
     ///
     /// Clients that find the message retained later are not receivers.
     pub receipts: bool,
 }
 
-/// What a part is told by its shard.
+/// An event of a shard for a part.
 #[derive(Clone, Debug)]
 pub enum PartEvent {
     /// It is attached, and its session and subscriptions are durable if they are to be. Deliveries
@@ -208,18 +213,18 @@ pub enum PartEvent {
     },
     /// A message for it.
     Delivery(Delivery),
-    /// What came of a message that it has published: told when a PUBACK would be sent. It must not
-    /// believe that a message is kept before that.
+    /// The outcome of a message that it has published, sent when a client would get PUBACK. A part
+    /// must not rely on the message before that.
     Published {
         /// See [`PartPublish::number`].
         number: u64,
-        /// What came of it.
+        /// The outcome.
         outcome: Published,
     },
-    /// How a message that it has published ended for one of its receivers, if it asked for that:
-    /// see [`PartPublish::receipts`].
+    /// The outcome of a message that it has published, for one of its receivers. Only if the part
+    /// asked for it: see [`PartPublish::receipts`].
     Receipt(Receipt),
-    /// All receivers of a message of which it asked for receipts are known: told once, behind
+    /// All receivers of a message with receipts are known. Sent once, after
     /// [`PartEvent::Published`]. Receipts may come before and after it.
     Receivers {
         /// The message.
@@ -228,7 +233,7 @@ pub enum PartEvent {
         receivers: u64,
     },
     /// The oldest message that the session of a lane has is of this run of the node, see
-    /// [`start_of`](crate::start_of): none of an earlier run is left. Told after
+    /// [`start_of`](crate::start_of): none of an earlier run is left. Sent after
     /// [`PartEvent::Attached`] and whenever it changes, until it is the present run.
     Run {
         /// The run.
@@ -236,18 +241,18 @@ pub enum PartEvent {
         /// It is the present run: what comes from now on was received in this one.
         is_present: bool,
     },
-    /// How its queue is, if that has bounds of its own: told once a second if it has changed.
+    /// The state of its queue, if that has bounds of its own. Sent once a second if it has changed.
     Queue(PartQueueState),
     /// It is not attached any more, or has not been.
     Ended {
-        /// As a client would be told.
+        /// The reason code that a client would get.
         reason: ReasonCode,
         /// In words.
         why: &'static str,
     },
 }
 
-/// How the queue of a part is.
+/// The state of the queue of a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartQueueState {
     /// Messages in it. What the part has and has not settled does not count.
@@ -261,7 +266,7 @@ pub struct PartQueueState {
     pub oldest_wall_ms: Option<u64>,
     /// Publishers wait until there is room.
     pub holds: bool,
-    /// Messages that its session has lost, for whatever reason.
+    /// Messages that its session has lost, for any reason.
     pub dropped: u64,
     /// Messages that have expired in it.
     pub expired: u64,
@@ -298,22 +303,22 @@ pub enum ReceiptOutcome {
     Sent,
 }
 
-/// Takes what a part is told. It is called on the thread of a shard, in order, and must not block.
-/// The last it is told is [`PartEvent::Ended`], unless the node stops at once.
+/// Takes the events of a part. It is called on the thread of a shard, in order, and must not block.
+/// The last event is [`PartEvent::Ended`], unless the node stops at once.
 pub trait PartOutlet: Send {
-    /// Takes the next of what the part is told.
-    fn tell(&mut self, event: PartEvent);
+    /// Takes the next event.
+    fn notify(&mut self, event: PartEvent);
 
-    /// Takes all that the part is told in one tick. An outlet that wakes a thread does so once.
-    fn tell_all(&mut self, events: Vec<PartEvent>) {
+    /// Takes all events of one tick. An outlet that wakes a thread does so once.
+    fn notify_all(&mut self, events: Vec<PartEvent>) {
         for event in events {
-            self.tell(event);
+            self.notify(event);
         }
     }
 }
 
 impl<F: FnMut(PartEvent) + Send> PartOutlet for F {
-    fn tell(&mut self, event: PartEvent) {
+    fn notify(&mut self, event: PartEvent) {
         self(event);
     }
 }
@@ -338,7 +343,7 @@ pub trait PartLine: core::fmt::Debug + Send + Sync {
 pub struct Delivery {
     /// The number by which it is settled.
     pub token: PacketId,
-    /// The message, with its id, time of receipt and properties. Shared with all who hold it.
+    /// The message, with its id, time of receipt and properties. Shared with all other holders.
     pub message: Message,
     /// How long ago the message came in, milliseconds. Unlike a difference of its time of receipt
     /// it does not change when the clock is set.

@@ -5,7 +5,7 @@
 //!
 //! The messages of a publisher come in by one shard for as long as the node runs, so a lane has
 //! them in order. After a restart publishers are with other shards: what a lane has from an earlier
-//! run of the node comes before what any lane has from a later one. The shard tells each lane of
+//! run of the node comes before what any lane has from a later one. The shard notifies each lane of
 //! which run its oldest message is ([`PartEvent::Run`]); who attached the lanes keeps that order,
 //! by [`LaneOrder`](super::LaneOrder).
 
@@ -71,19 +71,20 @@ impl Shard {
         for filter in self.filters_of(session) {
             self.unsubscribe_one(cx, session, &filter);
         }
-        let wanted = |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
+        let is_subscribed =
+            |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
         let mut given_up = Vec::new();
         if let Some(lane) = self.parts.lanes.of_mut(id) {
-            let gone = lane
+            let removed = lane
                 .subscriptions
-                .extract_if(.., |one| !wanted(&one.filter));
-            given_up.extend(gone.map(|one| one.number));
+                .extract_if(.., |one| !is_subscribed(&one.filter));
+            given_up.extend(removed.map(|one| one.number));
         }
         for number in given_up {
             self.append_of_lane(cx, session, |epoch| Record::Unsubscribed { epoch, number });
         }
-        let asked = spec.subscriptions.iter();
-        let granted = asked.map(|one| {
+        let requested = spec.subscriptions.iter();
+        let granted = requested.map(|one| {
             let is_possible = one.retain_handling == RetainHandling::DoNotSend;
             let parsed = SubscriptionFilter::parse(&one.filter);
             let is_possible = is_possible && parsed.is_ok_and(|found| found.share_name.is_none());
@@ -112,10 +113,10 @@ impl Shard {
         let Some(lane) = self.parts.lanes.of_mut(id) else {
             return;
         };
-        let mut known = lane.subscriptions.iter();
-        let known = known.find(|one| *one.filter == *filter);
-        let before = known.map(|one| (one.number, one.identifier));
-        if before.is_some_and(|(_, known)| known == identifier) {
+        let mut existing = lane.subscriptions.iter();
+        let existing = existing.find(|one| *one.filter == *filter);
+        let before = existing.map(|one| (one.number, one.identifier));
+        if before.is_some_and(|(_, existing)| existing == identifier) {
             return;
         }
         let state = self.sessions.at(session);
@@ -176,7 +177,7 @@ impl Shard {
 
     /// The interest of the lanes of this shard in a topic of messages that the shard receives.
     #[cold]
-    pub(crate) fn wanted_by_lanes(&mut self, tenant: TenantId, topic: &str) -> InterestClass {
+    pub(crate) fn interest_of_lanes(&mut self, tenant: TenantId, topic: &str) -> InterestClass {
         let mut class = InterestClass::NONE;
         let Ok(topic) = TopicName::new(topic) else {
             return class;
@@ -245,10 +246,10 @@ impl Shard {
         matched
     }
 
-    /// Tells a part of which run its oldest message is, if that is later than it was.
-    pub(super) fn tell_run<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+    /// Reports to a part from which run its oldest message is, if that run is later than before.
+    pub(super) fn notify_run<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let run = self.run();
-        // It is told that it is attached first.
+        // A part gets `Attached` first.
         let connection = self.admitted_connection(session);
         let Some(connection) = connection.map(|index| self.connections.id_of(index)) else {
             return;
@@ -269,11 +270,11 @@ impl Shard {
             && Some(oldest) > part.run
         {
             part.run = Some(oldest);
-            let told = PartEvent::Run {
+            let event = PartEvent::Run {
                 oldest,
                 is_present: oldest == run,
             };
-            cx.effects.parts.push((part.id, told));
+            cx.effects.parts.push((part.id, event));
         }
     }
 }

@@ -9,11 +9,11 @@ use martlet_fault::{self as fault, Fault};
 use crate::id::RecordNumber;
 use crate::message::HOPS_MAX;
 use crate::node::{Cx, Node};
+use crate::notify::observers::NOTIFY_PUBLISHED;
 use crate::operate::publish::NodePublisher;
 use crate::part::interface::PartPublish;
 use crate::report::Published;
 use crate::shard::{Gated, Shard};
-use crate::tell::telling::TOLD_OF_PUBLISHED;
 
 use super::{PartEvent, PartId};
 
@@ -67,7 +67,7 @@ impl Shard {
         if let Err(refused) = self.check_publish_of_part(session, publish) {
             self.counters.publishes_refused += 1;
             if refused.reason == ReasonCode::NotAuthorized {
-                self.tell_publish_refused(cx, session, &message.topic);
+                self.notify_publish_forbidden(cx, session, &message.topic);
             }
             return (refused, RecordNumber(0));
         }
@@ -77,8 +77,8 @@ impl Shard {
             receipts: publish.receipts,
         };
         self.publish_new(cx, by, message, |shard, cx, publication, matched| {
-            if shard.telling.wants.any(TOLD_OF_PUBLISHED) {
-                shard.tell_published(cx, session, publication, matched);
+            if shard.observers.wants.any(NOTIFY_PUBLISHED) {
+                shard.notify_published(cx, session, publication, matched);
             }
         })
     }

@@ -29,7 +29,7 @@ const SHRINKS_EVERY_MS: u64 = 10;
 const DROPPED_AT_ONCE: usize = 1024;
 
 /// Time after a start within which a part is attached again, milliseconds. For one that is not, its
-/// sink was removed perhaps, nobody waits any more.
+/// sink was removed perhaps, no publisher waits any more.
 const ATTACHED_WITHIN_MS: u64 = 60_000;
 
 impl Shard {
@@ -54,7 +54,7 @@ impl Shard {
             holds_for_memory: false,
             attach_by_ms: None,
             is_given_up: false,
-            told: PartQueueState::default(),
+            reported: PartQueueState::default(),
         };
         if self.parts.queues.insert(id, queue).is_none() {
             self.look_at_queue_later(cx, id, LOOKED_AT_EVERY_MS);
@@ -133,7 +133,7 @@ impl Shard {
                 bytes: limits.queued_bytes,
                 policy: self.settings.queue_full,
                 holds: false,
-                told_from: u64::MAX,
+                notify_from_bytes: u64::MAX,
             },
         }
     }
@@ -157,7 +157,7 @@ impl Shard {
                 false => QueueFull::DropOldest,
             },
             holds,
-            told_from: queue.told_from(bytes),
+            notify_from_bytes: queue.notify_from_bytes(bytes),
         }
     }
 
@@ -175,7 +175,7 @@ impl Shard {
         if self.parts.queues.contains_key(&id) {
             let has_more = self.drop_beyond_bound(cx, index, id);
             self.tend_queue_of_part(cx, id);
-            self.tell_run(cx, index);
+            self.notify_run(cx, index);
             let after_ms = match has_more {
                 true => SHRINKS_EVERY_MS,
                 false => LOOKED_AT_EVERY_MS,
@@ -184,7 +184,7 @@ impl Shard {
         }
     }
 
-    /// Drops what is too old in the queue of a part, ends a hold if there is room, and tells the
+    /// Drops what is too old in the queue of a part, ends a hold if there is room, and notifies the
     /// part how its queue is.
     pub(crate) fn tend_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
         let Some(index) = self.sessions.live(id) else {
@@ -205,7 +205,7 @@ impl Shard {
             self.drop_too_old(cx, index, u64::from(age_max_secs) * 1000);
         }
         self.end_hold_if_room(cx, index);
-        self.tell_queue_of_part(cx, index, id);
+        self.notify_part_queue(cx, index, id);
     }
 
     fn look_at_queue_later<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId, after_ms: u64) {
@@ -229,7 +229,7 @@ impl Shard {
             if self.sessions.at(index).outbound.queue().bytes() <= bounds.bytes {
                 return false;
             }
-            self.tell_if_queue_begins_to_drop(cx, index);
+            self.notify_if_queue_begins_to_drop(cx, index);
             if !self.drop_oldest_of_queue(cx, index) {
                 return false;
             }
@@ -260,10 +260,10 @@ impl Shard {
         self.read_queue(cx, index);
     }
 
-    /// Tells a part how its queue is.
-    fn tell_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
+    /// Reports the state of its queue to a part.
+    fn notify_part_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
         let bytes_max = self.bounds_of_queue(id).bytes;
-        // A part is told that it is attached first.
+        // A part gets `Attached` first.
         let connection = self.admitted_connection(index);
         let session = self.sessions.at(index);
         let accounting = &session.accounting;
@@ -285,7 +285,7 @@ impl Shard {
         };
         state.holds = queue.holds;
         if let Some(part) = attached
-            && core::mem::replace(&mut queue.told, state) != state
+            && core::mem::replace(&mut queue.reported, state) != state
         {
             cx.effects.parts.push((part, PartEvent::Queue(state)));
         }

@@ -1,11 +1,11 @@
 //! Receipts: a part may ask for one from each receiver of a message that it publishes. A receipt
-//! says whether the message was acknowledged, refused, dropped or expired.
+//! has the outcome: acknowledged, refused, dropped or expired.
 //!
 //! A receiver is a session or a share group that a message is routed to. Its receipt is due when
-//! the message counts as matched. It is told when the message counts as delivered, dropped or
+//! the message counts as matched. It is sent when the message counts as delivered, dropped or
 //! expired: receipts follow the accounts.
 //!
-//! The name of a message says that it asks for receipts ([`MessageId::asks_for_receipts`]). So
+//! The name of a message contains whether it asks for receipts ([`MessageId::wants_receipts`]). So
 //! queues, messages in flight and records need no mark of their own, and other messages cost
 //! nothing. Each shard has a table of the messages with receipts due, with the part of each.
 
@@ -33,7 +33,8 @@ use crate::share::ticket::{GroupId, ShareOutcome};
 use crate::work::DELIVERY;
 
 impl Shard {
-    /// The session of this Client Identifier, if it is a part's: for what a store says of receipts.
+    /// The session of this Client Identifier, if it is a part's. For receipts that a store
+    /// restores.
     pub fn session_for_receipts(
         &mut self,
         tenant: TenantId,
@@ -45,7 +46,7 @@ impl Shard {
         is_part.then(|| (epoch, self.address_of(index)))
     }
 
-    /// An entry of a session has come to its end, as its accounts say.
+    /// An entry of a session has ended and is counted in its accounts.
     #[inline]
     pub(crate) fn end_receipt<N: Node>(
         &mut self,
@@ -54,7 +55,7 @@ impl Shard {
         (message, why): (MessageId, EnqueuedAs),
         outcome: ReceiptOutcome,
     ) {
-        if message.asks_for_receipts() && is_routed(why) {
+        if message.wants_receipts() && is_routed(why) {
             let receiver = self.sessions.at(index).client_id.clone();
             self.end_receipt_of(cx, message, receiver, outcome);
         }
@@ -75,7 +76,7 @@ impl Shard {
         }
     }
 
-    /// As [`Shard::deliver_qos0`], and the receipt says how that ended.
+    /// As [`Shard::deliver_qos0`], with a receipt of the outcome.
     // Apart from it, so that other messages pay for one look at their name.
     #[cold]
     #[inline(never)]
@@ -104,7 +105,7 @@ impl Shard {
         publication: &Publication<'_>,
         result: Result<(), DropReason>,
     ) {
-        if publication.id.asks_for_receipts() {
+        if publication.id.wants_receipts() {
             let receiver = self.sessions.at(index).client_id.clone();
             self.receipt_at_once(cx, publication, receiver, result);
         }
@@ -155,13 +156,14 @@ impl Shard {
             outcome,
         };
         if fault::is(Fault::PartReceiptTwice) {
-            self.tell_receipt(cx, part, receipt.clone());
+            self.route_receipt(cx, part, receipt.clone());
         }
-        self.tell_receipt(cx, part, receipt);
+        self.route_receipt(cx, part, receipt);
     }
 
-    /// Tells the part, on whichever shard, once it knows the name of the message.
-    fn tell_receipt<N: Node>(
+    /// Sends the receipt to the part, on this shard or another one. Receipts wait until the part
+    /// has the name of the message.
+    fn route_receipt<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         part: SessionAddress,
@@ -171,7 +173,7 @@ impl Shard {
         if let Some(held_back) = &mut self.parts.receipts.held_back {
             held_back.push((part, receipt));
         } else if part.shard == self.id {
-            self.tell_part_of(cx, part.session, PartEvent::Receipt(receipt));
+            self.notify_part_of_session(cx, part.session, PartEvent::Receipt(receipt));
         } else if let Some(batch) = cx.effects.batches.get_mut(usize::from(part.shard.0))
             && !fault::is(Fault::PartReceiptNotSent)
         {
@@ -180,9 +182,9 @@ impl Shard {
         }
     }
 
-    /// Tells the part of a session something, if it is attached. It waits for all records up to
-    /// now, so it is told behind the answer to what it published.
-    pub(crate) fn tell_part_of<N: Node>(
+    /// Sends an event to the part of a session, if it is attached. The event waits for all records
+    /// up to now, so it follows the answer to what the part published.
+    pub(crate) fn notify_part_of_session<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: SessionId,
@@ -196,16 +198,16 @@ impl Shard {
 
     fn part_of_session(&mut self, session: SessionId) -> Option<PartId> {
         let index = self.sessions.live(session)?;
-        // Until the part knows that it is attached it is told nothing else.
+        // A part gets no event before `Attached`.
         let connection = self.admitted_connection(index)?;
         let connection = self.connections.id_of(connection);
         Some(self.parts.at(connection)?.id)
     }
 
-    /// The part has its answer: it is told the receipts that have waited.
+    /// The part has its answer: sends the receipts that waited for it.
     pub(super) fn let_receipts_out<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for (part, receipt) in self.parts.receipts.held_back.take().unwrap_or_default() {
-            self.tell_receipt(cx, part, receipt);
+            self.route_receipt(cx, part, receipt);
         }
     }
 
@@ -249,14 +251,14 @@ impl Shard {
         if missing == 0 {
             self.parts.receipts.counting.remove(&message);
             let counted = PartEvent::Receivers { message, receivers };
-            self.tell_part_of(cx, part, counted);
+            self.notify_part_of_session(cx, part, counted);
         }
     }
 
-    /// Tells the shard of its publisher how many receivers a message has here.
+    /// Reports to the shard of the publisher how many receivers a message has on this shard.
     #[cold]
     #[inline(never)]
-    pub(crate) fn tell_receivers<N: Node>(
+    pub(crate) fn report_receivers<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         publication: &Publication<'_>,

@@ -1,12 +1,12 @@
 //! Entries at the end of a part's queue whose records may not be durable yet.
 //!
-//! A part is told of a message of QoS 1 or 2 once that is durable. Until then its publisher may
-//! send it again after a crash, and the node would take it for another message.
+//! A part gets a message of QoS 1 or 2 once it is durable. Until then its publisher may send it
+//! again after a crash, and the node would take it for another message.
 //!
-//! An entry is recorded when it enters the queue. So it can be told at once when its turn comes,
-//! unless it entered just now. How many have is counted in two groups, so that the count takes no
-//! memory for each entry. It may be too high until the store has answered twice, and is never too
-//! low.
+//! An entry is recorded when it enters the queue. So it can be delivered at once when its turn
+//! comes, unless it entered just now. How many have is counted in two groups, so that the count
+//! takes no memory for each entry. It may be too high until the store has answered twice, and is
+//! never too low.
 
 use crate::id::RecordNumber;
 use crate::record::RecordCount;

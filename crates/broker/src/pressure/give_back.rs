@@ -1,4 +1,4 @@
-//! How those who hold most give back.
+//! How the largest holders give back memory.
 
 use martlet_codec::ReasonCode;
 use martlet_permission::Limit;
@@ -180,7 +180,7 @@ impl Shard {
             match owner.and_then(|owner| self.sessions.live(owner)) {
                 Some(session) => {
                     self.count_drop(session, reason, dropped, cx.now.wall_ms);
-                    self.tell_losses(cx, session, reason, "");
+                    self.notify_losses(cx, session, reason, "");
                 }
                 None => self.counters.drop_messages(reason, dropped),
             }
@@ -191,10 +191,10 @@ impl Shard {
             let id = self.connections.id_of(index);
             let (reason, limit) = (ReasonCode::QuotaExceeded, Limit::MemoryOfClient);
             if self.connections.at(index).output_len() == 0 {
-                return self.end_connection(cx, index, Ending::told(reason, limit));
+                return self.end_connection(cx, index, Ending::with_disconnect(reason, limit));
             }
-            // It does not read, so there is no use in telling it, and its output goes at once.
-            self.end_connection(cx, index, Ending::untold(reason, limit));
+            // It does not read, so a DISCONNECT would not reach it. Its output is dropped at once.
+            self.end_connection(cx, index, Ending::without_disconnect(reason, limit));
             self.forget_connection(id);
             self.work.add(CLOSING);
             cx.effects.connections.push(ConnectionEffect::Abort(id));

@@ -1,4 +1,4 @@
-//! How far a search for those who hold most has come.
+//! State of the search for the clients and groups that hold most.
 
 use core::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -79,7 +79,7 @@ pub(crate) struct Sums {
 pub(crate) struct Candidate {
     /// It is one of the largest, as far as is known.
     is_large: bool,
-    /// It is one of the largest by what it holds itself, whatever others of its address hold.
+    /// It is one of the largest holders by itself, without others of its address.
     is_large_alone: bool,
     /// Those of one kind with higher numbers give back first.
     rank: u64,
@@ -133,7 +133,7 @@ pub(crate) enum Stage {
     Groups(usize, usize, usize),
     /// It forgets what members and addresses hold.
     Forgetting,
-    /// Those that were found give back, the last one first.
+    /// The holders that were found give back, the last one first.
     Holders(Vec<Holder>),
     /// This session or share group loses its oldest messages until no more than this number of
     /// bytes is left; then the others give back.
@@ -212,8 +212,8 @@ impl Relief {
         self.sums.held.add(held, size);
         self.sums.counted.add(held, counted);
         let (kind, rank) = match holder {
-            // Of those who hold about the same the newest ones go: they are as much the cause as
-            // the others, who have been served for longer.
+            // Among holders of about the same size the newest ones go: they are as much the cause
+            // as the others, which have been served for longer.
             Holder::Client(id) => {
                 self.sums.clients.add(held, size);
                 (0, id.generation.into())
@@ -235,7 +235,7 @@ impl Relief {
         }
     }
 
-    /// Those of them that count as `least` bytes or more; who gives back first is last.
+    /// Those of them that count as `least` bytes or more; the first to give back is last.
     pub(super) fn take_found(&mut self, least: usize) -> Vec<Holder> {
         let mut all = Vec::new();
         for found in core::mem::take(&mut self.found) {

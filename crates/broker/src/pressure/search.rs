@@ -1,5 +1,5 @@
-//! The search for those who hold most, step by step: no step is longer because a share group has
-//! many members.
+//! The search for the clients and groups that hold most, step by step: no step is longer because a
+//! share group has many members.
 
 use super::{Holder, Noted, Stage};
 use crate::connection::Phase;
@@ -166,8 +166,8 @@ impl Shard {
         cx.node.note_memory(self.id, self.memory_uses());
         let all = cx.node.memory_use();
         let is_first = !core::mem::replace(&mut self.memory.relief.is_known, true);
-        let others_are_asked = is_first && self.shard_count > 1 && !all.is_nearly_used();
-        if others_are_asked || !all.is_short() {
+        let other_shards_are_asked = is_first && self.shard_count > 1 && !all.is_nearly_used();
+        if other_shards_are_asked || !all.is_short() {
             self.memory.relief.to_take = 0;
             self.memory.relief.found = Default::default();
             return Stage::Resting;

@@ -15,10 +15,10 @@ pub(crate) struct Spent {
     pub(crate) dropped: u32,
     /// The topic of the first of them.
     pub(crate) topic: Box<str>,
-    /// How often a message has waited since that was last told, and when that was, in milliseconds
-    /// of the monotonic clock.
+    /// How often a message has waited since that was last reported, and when that was, in
+    /// milliseconds of the monotonic clock.
     pub(crate) delayed: u32,
-    pub(crate) delays_told_ms: Option<u64>,
+    pub(crate) delays_notified_ms: Option<u64>,
 }
 
 /// Time that a full bucket covers, in microseconds.

@@ -46,10 +46,10 @@ impl RetainedEnds {
         let Ok(filter) = TopicFilter::new(filter) else {
             return Vec::new();
         };
-        let is_asked = |topic: &&RecentTopic<End>| {
+        let is_requested = |topic: &&RecentTopic<End>| {
             TopicName::new(&topic.name).is_ok_and(|name| filter.matches(name))
         };
-        let found = self.0.of(tenant).filter(is_asked);
+        let found = self.0.of(tenant).filter(is_requested);
         let shown = found.map(|topic| RetainedEnded {
             topic: topic.name.clone(),
             end: topic.value.end,

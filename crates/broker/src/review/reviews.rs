@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::id::SessionId;
 
-/// Changes of rules that are told apart while sessions are reviewed. Where there are more, all
-/// rules are looked up.
+/// Number of changes of rules that are distinguished while sessions are reviewed. If there are
+/// more, all rules are looked up.
 const CHANGES_MAX: usize = 16;
 
 /// Clients whose rules a new book of rules may have changed.

@@ -26,8 +26,8 @@ pub(crate) struct Route {
     pub(super) epoch: u64,
     /// The shards that want it, as in [`InterestedShards`], which would leave no room for the
     /// tenant.
-    pub(super) wanted_by: u64,
-    pub(super) wanted_as: InterestClass,
+    pub(super) interested: u64,
+    pub(super) interest_class: InterestClass,
     /// The permit by which it was last published to; 0 is none.
     publisher: PermitToken,
     /// More match than are routed at once, and `matches` has none of them.
@@ -51,7 +51,7 @@ impl Attention {
     /// Sessions are subscribed to the topic that may not receive it; they are not among the
     /// matches.
     pub(super) const FORBIDDEN: Self = Self(1);
-    /// Only who is subscribed to all topics gets it.
+    /// Only subscribers to all topics get it.
     const ONLY_ALL: u8 = 2;
 
     #[inline]
@@ -59,13 +59,13 @@ impl Attention {
         self == Self::FORBIDDEN
     }
 
-    /// Only who is subscribed to all topics gets it.
+    /// Only subscribers to all topics get it.
     #[inline]
     pub(super) fn is_only_all(self) -> bool {
         self.0 >= Self::ONLY_ALL
     }
 
-    /// Only who is subscribed to all topics gets it, from now on or still.
+    /// Marks that only subscribers to all topics get it.
     pub(super) fn only_all(self) -> Self {
         Self(self.0.max(Self::ONLY_ALL))
     }
@@ -272,8 +272,8 @@ impl Routes {
         self.routes[place].attention.is_forbidden()
     }
 
-    /// Whether messages of the topic of this place that only those get who are subscribed to all
-    /// topics have not been noted yet in this round.
+    /// Whether messages of the topic of this place that only get the subscribers to all topics have
+    /// not been noted yet in this round.
     pub(crate) fn begins(&mut self, place: usize, round: u8) -> bool {
         self.routes[place].attention.begins(round)
     }
@@ -299,8 +299,8 @@ impl Route {
             tenant,
             key: EpochKey::of(tenant, topic),
             epoch: 0,
-            wanted_by: 0,
-            wanted_as: InterestClass::NONE,
+            interested: 0,
+            interest_class: InterestClass::NONE,
             publisher: PermitToken::NONE,
             fans_out: false,
             is_within_limits: false,
@@ -309,10 +309,10 @@ impl Route {
         }
     }
 
-    pub(super) fn wanted(&self) -> InterestedShards {
+    pub(super) fn interested_shards(&self) -> InterestedShards {
         InterestedShards {
-            shards: self.wanted_by,
-            class: self.wanted_as,
+            shards: self.interested,
+            class: self.interest_class,
         }
     }
 

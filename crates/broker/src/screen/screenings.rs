@@ -12,7 +12,7 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How far the screening of a client's message is.
 #[derive(Debug)]
 enum Stage {
-    /// The control plane is asked about it.
+    /// The control plane is looking at it.
     Asked,
     /// It waits until others are answered.
     Queued,
@@ -31,34 +31,34 @@ pub(crate) struct PendingScreening {
 }
 
 impl PendingScreening {
-    /// Its answer is not there.
+    /// Whether its answer is still missing.
     #[inline]
     pub(crate) fn waits(&self) -> bool {
         !matches!(self.stage, Stage::Answered(_))
     }
 
-    /// The control plane is asked about it.
-    pub(super) fn is_asked(&self) -> bool {
+    /// Whether the control plane is looking at it.
+    pub(super) fn is_requested(&self) -> bool {
         matches!(self.stage, Stage::Asked)
     }
 
-    /// It waits until others are answered.
+    /// Whether it waits until others are answered.
     pub(super) fn is_queued(&self) -> bool {
         matches!(self.stage, Stage::Queued)
     }
 
-    /// It is the screening of this packet.
+    /// Whether it is the screening of this packet.
     pub(super) fn is_of(&self, packet: u64) -> bool {
         self.packet == packet
     }
 
-    /// The answer is there; false if nothing was asked.
+    /// Stores the answer; false if none was requested.
     pub(super) fn answer(&mut self, answer: Screened) -> bool {
-        let is_asked = self.is_asked();
-        if is_asked {
+        let is_requested = self.is_requested();
+        if is_requested {
             self.stage = Stage::Answered(answer);
         }
-        is_asked
+        is_requested
     }
 
     /// The answer, if it is there.
@@ -139,7 +139,7 @@ mod tests {
     fn an_answer_is_for_the_packet_that_was_asked_about() {
         let mut screenings = Screenings::default();
         let mut pending = screenings.begin(id(1), 7, 100);
-        assert!(pending.is_asked() && pending.waits());
+        assert!(pending.is_requested() && pending.waits());
         assert!(pending.answer(Screened::OfClient) && !pending.waits());
         assert!(!pending.answer(Screened::OfClient), "it is answered once");
         assert!(pending.is_of(7) && !pending.is_of(8), "another packet");
@@ -152,7 +152,7 @@ mod tests {
     fn clients_wait_while_too_much_is_asked_about() {
         let mut screenings = Screenings::default();
         let first = screenings.begin(id(1), 1, BYTES_MAX + 1);
-        assert!(first.is_asked(), "one is, however long");
+        assert!(first.is_requested(), "one is, however long");
         let mut second = screenings.begin(id(2), 2, 10);
         assert!(second.is_queued() && second.waits());
         assert!(!second.answer(Screened::OfClient), "nothing was asked");

@@ -9,6 +9,7 @@ use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::losses::limit_of;
 use crate::node::{Cx, Node};
+use crate::notify::observers::NOTIFY_DELIVERED;
 use crate::part::interface::ReceiptOutcome;
 use crate::record::{EnqueuedAs, Record};
 use crate::session::in_flight::{InFlight, InFlightState, Released};
@@ -16,7 +17,6 @@ use crate::session::queue::Taken;
 use crate::shard::{PacketError, Shard};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
 use crate::shortened::{digest_work, shortened};
-use crate::tell::telling::TOLD_OF_DELIVERED;
 
 impl Shard {
     /// PUBACK [MQTT-4.3.2-5]: the message is delivered, or refused by its receiver.
@@ -106,8 +106,8 @@ impl Shard {
         };
         let message = (released.message, released.why);
         self.count_delivered(cx, session_index, message, before.ticket());
-        if self.telling.wants.any(TOLD_OF_DELIVERED) {
-            self.tell_pubrec(cx, session_index, &before);
+        if self.observers.wants.any(NOTIFY_DELIVERED) {
+            self.notify_pubrec(cx, session_index, &before);
         }
         if let InFlightState::Publish(entry) = before {
             self.buffers.messages.put_back(entry.message);
@@ -214,9 +214,9 @@ impl Shard {
         }
         let message = (entry.id(), entry.why());
         self.count_delivered(cx, index, message, entry.ticket());
-        if self.telling.wants.any(TOLD_OF_DELIVERED) {
+        if self.observers.wants.any(NOTIFY_DELIVERED) {
             let message = (entry.id(), entry.message());
-            self.tell_acknowledged(cx, index, message, QoS::AtLeastOnce);
+            self.notify_acknowledged(cx, index, message, QoS::AtLeastOnce);
         }
         if let Taken::Held(entry) = entry {
             self.buffers.messages.put_back(entry.message);
@@ -225,13 +225,13 @@ impl Shard {
 
     /// A QoS 2 message counts as delivered.
     #[cold]
-    fn tell_pubrec<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, state: &InFlightState) {
+    fn notify_pubrec<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, state: &InFlightState) {
         let (id, message) = match state {
             InFlightState::Publish(entry) => (entry.message.id(), Some(&entry.message)),
             InFlightState::Unkept(sent) => (sent.id, None),
             InFlightState::Stored(_) | InFlightState::Released(_) => return,
         };
-        self.tell_acknowledged(cx, session, (id, message), QoS::ExactlyOnce);
+        self.notify_acknowledged(cx, session, (id, message), QoS::ExactlyOnce);
     }
 
     /// A message counts as delivered.
@@ -243,16 +243,16 @@ impl Shard {
         message: (MessageId, EnqueuedAs),
         ticket: Option<&ShareTicket>,
     ) {
-        if ticket.is_some() || message.0.asks_for_receipts() {
-            return self.count_delivered_and_tell(cx, index, message, ticket);
+        if ticket.is_some() || message.0.wants_receipts() {
+            return self.count_delivered_and_notify(cx, index, message, ticket);
         }
         self.sessions.at(index).accounting.delivered += 1;
         self.counters.delivered += 1;
     }
 
-    /// The same, where a share group or a part is to be told.
+    /// The same, where a share group or a part has to be notified.
     #[inline(never)]
-    fn count_delivered_and_tell<N: Node>(
+    fn count_delivered_and_notify<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -260,7 +260,7 @@ impl Shard {
         ticket: Option<&ShareTicket>,
     ) {
         let answer = (Some(index), message.0);
-        if self.tell_group(cx, ticket, answer, ShareOutcome::Acknowledged, None) {
+        if self.notify_group(cx, ticket, answer, ShareOutcome::Acknowledged, None) {
             return;
         }
         self.sessions.at(index).accounting.delivered += 1;
@@ -272,7 +272,7 @@ impl Shard {
     pub(crate) fn expire_entry<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Taken) {
         self.end_record_of(cx, index, &entry);
         let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Expired);
-        if self.tell_group(cx, entry.ticket(), answer, outcome, None) {
+        if self.notify_group(cx, entry.ticket(), answer, outcome, None) {
             return;
         }
         self.sessions.losses(index).count_expired(cx.now.wall_ms);
@@ -319,7 +319,7 @@ impl Shard {
             return;
         };
         let ticket = entry.ticket.as_deref().copied();
-        // What a share group lent and was not taken has its record there.
+        // The record of a message that a share group lent and that was not taken is at the group.
         let is_lent = ticket.is_some_and(|ticket| !ticket.taken);
         let released = Released {
             message: entry.message.id(),
@@ -335,7 +335,7 @@ impl Shard {
         } else {
             let answer = (Some(index), released.message);
             let outcome = ShareOutcome::Dropped(reason);
-            if !self.tell_group(cx, ticket.as_ref(), answer, outcome, None) {
+            if !self.notify_group(cx, ticket.as_ref(), answer, outcome, None) {
                 self.drop_message(cx, index, reason, 1, entry.message.topic());
                 let message = (released.message, released.why);
                 self.end_receipt(cx, index, message, ReceiptOutcome::Dropped(reason));
@@ -373,7 +373,7 @@ impl Shard {
         }
         self.end_record_of(cx, index, &entry);
         let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Dropped(reason));
-        if !self.tell_group(cx, entry.ticket(), answer, outcome, refused) {
+        if !self.notify_group(cx, entry.ticket(), answer, outcome, refused) {
             match entry.message() {
                 Some(message) => {
                     let topic = message.topic();
@@ -387,9 +387,9 @@ impl Shard {
         }
     }
 
-    /// Tells a share group what became of a message it handed over; true if the group held it.
-    /// `answer`: the member's session and the message.
-    fn tell_group<N: Node>(
+    /// Reports to a share group the outcome of a message that it handed over; true if the group
+    /// held it. `answer`: the member's session and the message.
+    fn notify_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         ticket: Option<&ShareTicket>,
@@ -407,9 +407,9 @@ impl Shard {
     }
 
     fn end_record_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
-        // What a share group lent and was not taken has its record there.
-        let here = entry.ticket().is_none_or(|ticket| ticket.taken);
-        if here && entry.recorded() {
+        // The record of a message that a share group lent and that was not taken is at the group.
+        let has_own_record = entry.ticket().is_none_or(|ticket| ticket.taken);
+        if has_own_record && entry.recorded() {
             self.entry_ended(cx, index, entry.id(), entry.why());
         }
     }
@@ -433,7 +433,7 @@ impl Shard {
         self.append(cx, record);
     }
 
-    /// Counts messages dropped for a session, and tells those who want to know.
+    /// Counts messages dropped for a session, and notifies observers.
     // Out of the way of what is delivered.
     #[inline(never)]
     pub(crate) fn drop_message<N: Node>(
@@ -457,11 +457,11 @@ impl Shard {
         topic: &str,
     ) {
         self.count_drop(index, reason, count, cx.now.wall_ms);
-        self.tell_losses(cx, index, reason, topic);
-        if self.tells_drop(index, topic) {
+        self.notify_losses(cx, index, reason, topic);
+        if self.is_drop_observed(index, topic) {
             self.work.add(digest_work(topic));
             let topic = shortened(topic).into_owned();
-            self.tell_drop(cx, index, (reason, refused), topic, None);
+            self.notify_drop(cx, index, (reason, refused), topic, None);
         }
     }
 
@@ -485,9 +485,9 @@ impl Shard {
         id: MessageId,
     ) {
         self.count_drop(index, reason, 1, cx.now.wall_ms);
-        self.tell_losses(cx, index, reason, "");
-        if self.tells_drop(index, "") {
-            self.tell_drop(cx, index, (reason, refused), String::new(), Some(id));
+        self.notify_losses(cx, index, reason, "");
+        if self.is_drop_observed(index, "") {
+            self.notify_drop(cx, index, (reason, refused), String::new(), Some(id));
         }
     }
 
@@ -500,7 +500,7 @@ impl Shard {
         }
     }
 
-    fn tell_drop<N: Node>(
+    fn notify_drop<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -512,7 +512,7 @@ impl Shard {
             DropReason::QueueFull => Some(self.limit_of_queue(index)),
             reason => limit_of(reason),
         };
-        cx.effects.tell(
+        cx.effects.notify(
             self.head_with_user(index),
             Event::Dropped {
                 topic,

@@ -3,7 +3,7 @@
 //! At QoS 2 three of four packets are acknowledgements, and a read brings many of them. Those of a
 //! session that ends with its connection take a line or two each, so what they have in common is
 //! looked up once for all. What needs a record, a share group, an event or an error is left to
-//! `acknowledge.rs` and `inbound.rs`, which say what each packet means.
+//! `acknowledge.rs` and `inbound.rs`, which define what each packet means.
 
 use martlet_codec::{Ack, AckKind, PacketId, QoS};
 
@@ -11,10 +11,10 @@ use crate::connection::Since;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
+use crate::notify::observers::NOTIFY_ACKS;
 use crate::session::in_flight::{InFlightState, Released};
 use crate::session::outbound::Outbound;
 use crate::shard::Shard;
-use crate::tell::telling::TOLD_OF_ACKS;
 use crate::work::PACKET;
 
 /// Bytes of an acknowledgement that holds nothing but its Packet Identifier.
@@ -29,7 +29,7 @@ impl Shard {
         index: u32,
         bytes: &[u8],
     ) -> usize {
-        if self.telling.wants.any(TOLD_OF_ACKS) || fault::is(Fault::PacketIdFreedEarly) {
+        if self.observers.wants.any(NOTIFY_ACKS) || fault::is(Fault::PacketIdFreedEarly) {
             return 0;
         }
         let connection = self.connections.at(index);

@@ -13,6 +13,7 @@ use crate::id::{MessageId, RecordNumber, SessionEpoch, SubscriptionIds, start_of
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
+use crate::notify::observers::NOTIFY_DELIVERED;
 use crate::part::interface::ReceiptOutcome;
 use crate::record::{EnqueuedAs, EntryRecord, Record};
 use crate::retained::is_own as is_own_topic;
@@ -23,7 +24,6 @@ use crate::session::queue::{Entry, Taken, Window};
 use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::{Gated, Shard};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
-use crate::tell::telling::TOLD_OF_DELIVERED;
 use crate::work::{EXPIRY, NODE};
 
 /// Entries of a full queue to check for expiry, for each message that needs room in it.
@@ -67,7 +67,7 @@ impl Shard {
         }
         session.accounting.matched += 1;
         self.count_matched();
-        if routing.publication.id.asks_for_receipts() {
+        if routing.publication.id.wants_receipts() {
             self.parts
                 .receipts
                 .begin(&routing.publication, qos > QoS::AtMostOnce);
@@ -118,7 +118,7 @@ impl Shard {
     /// with its connection. Unless the topic of each dropped message is to be reported.
     fn sends_once(&mut self, index: u32) -> bool {
         let session = self.sessions.at(index);
-        !session.durable && !session.flags.part() && !self.keeps_to_tell(index)
+        !session.durable && !session.flags.part() && !self.is_outcome_observed(index)
     }
 
     /// A QoS 0 message for a part: as one of QoS 1 if it keeps them; else it gets it if it is there
@@ -141,7 +141,7 @@ impl Shard {
         session.accounting.matched += 1;
         self.count_matched();
         let is_dropped = !keeps && !self.may_send_now(index);
-        if routing.publication.id.asks_for_receipts() {
+        if routing.publication.id.wants_receipts() {
             self.parts.receipts.begin(&routing.publication, !is_dropped);
         }
         if is_dropped {
@@ -308,8 +308,8 @@ impl Shard {
         if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
             let topic = routing.publication.topic;
             self.drop_message(cx, index, reason, 1, topic);
-        } else if self.telling.wants.any(TOLD_OF_DELIVERED) {
-            self.tell_when_written(connection, &routing.publication);
+        } else if self.observers.wants.any(NOTIFY_DELIVERED) {
+            self.notify_when_written(connection, &routing.publication);
         }
     }
 
@@ -334,8 +334,8 @@ impl Shard {
     }
 
     /// Puts an entry in flight and sends it, at once if it need not wait for its record; the output
-    /// has room and the send quota too.
-    /// First sent with DUP 0, whatever DUP it came with [MQTT-3.3.1-3], [MQTT-4.3.3-2].
+    /// has room and the send quota too. First sent with DUP 0, even if it came with DUP 1
+    /// [MQTT-3.3.1-3], [MQTT-4.3.3-2].
     fn send_entry<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -502,7 +502,7 @@ impl Shard {
         let bounds = self.bounds_of_queue(self.sessions.id_of(index));
         let (count_max, mut bytes_max) = (bounds.messages, bounds.bytes);
         let queue = self.sessions.at(index).outbound.queue();
-        if queue.bytes() >= bounds.told_from {
+        if queue.bytes() >= bounds.notify_from_bytes {
             // Before a hold begins, as this ends one for which there is room.
             let id = self.sessions.id_of(index);
             self.tend_queue_of_part(cx, id);
@@ -543,7 +543,7 @@ impl Shard {
                 return true;
             }
             dropped += 1;
-            self.tell_if_queue_begins_to_drop(cx, index);
+            self.notify_if_queue_begins_to_drop(cx, index);
             match policy {
                 QueueFull::DropNewest => return false,
                 QueueFull::Disconnect => {
@@ -578,7 +578,11 @@ impl Shard {
     }
 
     /// Tells of a queue from which messages are dropped from now on.
-    pub(crate) fn tell_if_queue_begins_to_drop<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    pub(crate) fn notify_if_queue_begins_to_drop<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+    ) {
         if !self
             .sessions
             .at(index)
@@ -593,9 +597,9 @@ impl Shard {
         let messages = self.sessions.at(index).outbound.queue().len();
         let limit = self.limit_of_queue(index);
         let head = self.head_of(index);
-        self.tell_queue_full(cx, head, messages, limit);
+        self.notify_queue_full(cx, head, messages, limit);
         let _ = self.sessions.losses(index);
-        self.tell_queue_losses_later(cx, QueueOwner::Session(id), limit);
+        self.notify_queue_losses_later(cx, QueueOwner::Session(id), limit);
     }
 
     fn is_queue_full_for(&mut self, index: u32, bytes: usize, bytes_max: u64) -> bool {
@@ -603,20 +607,20 @@ impl Shard {
         queue.is_full_for(bytes, u32::MAX, bytes_max)
     }
 
-    /// From now on a queue loses messages: who operates the node is to know.
-    pub(crate) fn tell_queue_full<N: Node>(
+    /// A queue loses messages from now on: reports that to operators.
+    pub(crate) fn notify_queue_full<N: Node>(
         &self,
         cx: &mut Cx<'_, N>,
         head: EventHead,
         messages: usize,
         limit: Limit,
     ) {
-        if self.telling.wants.any(Wants::CONNECTIONS) {
+        if self.observers.wants.any(Wants::CONNECTIONS) {
             let policy = match limit {
                 Limit::PartQueue => QueueFull::DropOldest,
                 _ => self.settings.queue_full,
             };
-            cx.effects.tell(
+            cx.effects.notify(
                 head,
                 Event::QueueFull {
                     messages,
@@ -711,8 +715,8 @@ impl Shard {
         let source = MessageFrom::Held(message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, &subscription_ids) {
             self.drop_message(cx, index, reason, 1, message.topic());
-        } else if self.telling.wants.any(TOLD_OF_DELIVERED) {
-            self.tell_when_written(connection, &message.publication());
+        } else if self.observers.wants.any(NOTIFY_DELIVERED) {
+            self.notify_when_written(connection, &message.publication());
         }
     }
 }

@@ -138,10 +138,10 @@ impl Entry {
 }
 
 impl Unkept {
-    /// No share group lent it and it asks for no receipt, so its end is told to nobody else.
+    /// No share group lent it and it asks for no receipt, so its end is reported nowhere else.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
-        self.ticket.is_none() && !self.id.asks_for_receipts()
+        self.ticket.is_none() && !self.id.wants_receipts()
     }
 }
 

@@ -17,13 +17,13 @@ use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, SessionId};
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
+use crate::notify::observers::NOTIFY_PUBLISHED;
 use crate::record::Record;
 use crate::retained::RetainedChange;
 use crate::routing::{Origin, expires_at};
 use crate::shard::{PacketError, PlainAck, Shard};
 use crate::shortened::shortened;
 use crate::subscribe::ANSWER_OVERHEAD;
-use crate::tell::telling::TOLD_OF_PUBLISHED;
 use crate::work::{BYTES_PER_UNIT, RETAINED_CHANGE};
 
 /// How a PUBLISH is answered.
@@ -157,15 +157,15 @@ impl Shard {
         packet_id: PacketId,
     ) {
         let session = self.sessions.at(id.index);
-        let known = session.receipts.release(packet_id);
+        let was_held = session.receipts.release(packet_id);
         let mut record = session.receipts.released();
-        if known && session.durable && !fault::is(Fault::ReleaseNotRecorded) {
+        if was_held && session.durable && !fault::is(Fault::ReleaseNotRecorded) {
             let epoch = session.epoch;
             record = self.append(cx, Record::Released { epoch, packet_id });
             let receipts = &mut self.sessions.at(id.index).receipts;
             receipts.set_released(record);
         }
-        let reason = if known {
+        let reason = if was_held {
             ReasonCode::Success
         } else {
             ReasonCode::PacketIdentifierNotFound
@@ -188,7 +188,7 @@ impl Shard {
         if self.settings.limits.is_payload_too_long(publish.payload) {
             self.counters.publishes_refused += 1;
             let reason = ReasonCode::ImplementationSpecificError;
-            self.tell_publish_beyond(cx, session, topic, reason, Limit::PayloadBytes);
+            self.notify_publish_beyond(cx, session, topic, reason, Limit::PayloadBytes);
             return Ok(self.refused(index, reason));
         }
         if (!martlet_permission::may_publish(topic) || !self.may_publish(session, topic))
@@ -205,7 +205,7 @@ impl Shard {
             return match self.connections.at(index).version.is_v5() {
                 true => {
                     let reason = ReasonCode::QuotaExceeded;
-                    self.tell_publish_beyond(cx, session, topic, reason, Limit::Memory);
+                    self.notify_publish_beyond(cx, session, topic, reason, Limit::Memory);
                     Ok(PublishAnswer {
                         reason: ReasonCode::QuotaExceeded,
                         record: RecordNumber(0),
@@ -223,7 +223,7 @@ impl Shard {
             properties.encode_forwarded(&mut forwarded);
             &forwarded
         };
-        self.note_heard(cx, session);
+        self.note_activity(cx, session);
         let state = self.sessions.at(session);
         let receipt = qos2.filter(|_| state.durable).map(|id| (state.epoch, id));
         let publication = Publication {
@@ -262,7 +262,7 @@ impl Shard {
             ScreenedPublish::Done(answer) => Ok(Some(answer)),
             ScreenedPublish::Forbidden => {
                 self.counters.publishes_refused += 1;
-                self.tell_publish_refused(cx, session, topic);
+                self.notify_publish_forbidden(cx, session, topic);
                 Ok(Some(self.refused(index, ReasonCode::NotAuthorized)))
             }
         }
@@ -304,41 +304,41 @@ impl Shard {
         claimed.map(UserName::Claimed)
     }
 
-    pub(crate) fn tell_publish_refused<N: Node>(
+    pub(crate) fn notify_publish_forbidden<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
         topic: &str,
     ) {
-        self.tell_not_permitted(cx, session, topic, |why| why);
+        self.notify_not_permitted(cx, session, topic, |why| why);
     }
 
     /// The same of a Will that was due.
-    pub(crate) fn tell_will_refused<N: Node>(
+    pub(crate) fn notify_will_forbidden<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
         topic: &str,
     ) {
-        self.tell_not_permitted(cx, session, topic, |why| {
+        self.notify_not_permitted(cx, session, topic, |why| {
             let cause = match why.cause {
                 RefusalCause::ServerTopic => RefusalCause::WillOnServerTopic,
                 _ => RefusalCause::WillForbidden,
             };
-            Refusal::untold(cause, format!("it was its Will: {}", why.detail()))
+            Refusal::operators_only(cause, format!("it was its Will: {}", why.detail()))
         });
     }
 
-    fn tell_not_permitted<N: Node>(
+    fn notify_not_permitted<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
         topic: &str,
         worded: impl FnOnce(Refusal) -> Refusal,
     ) {
-        if self.tells(session, Wants::CONNECTIONS) {
+        if self.is_observed(session, Wants::CONNECTIONS) {
             let why = worded(self.why_not_published(session, topic));
-            self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
+            self.notify_publish_refused(cx, session, topic, ReasonCode::NotAuthorized, why);
         }
     }
 
@@ -349,7 +349,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn tell_publish<N: Node>(
+    pub(crate) fn notify_publish_refused<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
@@ -357,9 +357,9 @@ impl Shard {
         reason: ReasonCode,
         why: Refusal,
     ) {
-        if self.tells(session, Wants::CONNECTIONS) {
+        if self.is_observed(session, Wants::CONNECTIONS) {
             let address = self.peer_of(session);
-            cx.effects.tell(
+            cx.effects.notify(
                 self.head_with_user(session).with_address(address),
                 Event::PublishRefused {
                     topic: shortened(topic).into_owned(),
@@ -371,7 +371,7 @@ impl Shard {
     }
 
     /// The same for a limit of the client's listener or of the node.
-    fn tell_publish_beyond<N: Node>(
+    fn notify_publish_beyond<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
@@ -384,10 +384,10 @@ impl Shard {
             Some(index) => self.refusal(index, limit.into()),
             None => self.reached(limit, None).refusal(),
         };
-        self.tell_publish(cx, session, topic, reason, why);
+        self.notify_publish_refused(cx, session, topic, reason, why);
     }
 
-    /// A PUBLISH beyond a limit ends its connection: its topic is told before that.
+    /// A PUBLISH beyond a limit ends its connection. Its topic is reported before that.
     #[cold]
     fn publish_exceeds<N: Node>(
         &mut self,
@@ -400,7 +400,7 @@ impl Shard {
             && let Some(session) = self.connections.at(index).session()
         {
             self.counters.publishes_refused += 1;
-            self.tell_publish_beyond(cx, session, topic.as_str(), error.reason, limit);
+            self.notify_publish_beyond(cx, session, topic.as_str(), error.reason, limit);
         }
         error
     }
@@ -422,7 +422,7 @@ impl Shard {
         if let Some(limit) = routed.retained_full {
             let (topic, reason) = (publication.topic, ReasonCode::QuotaExceeded);
             if let Some(session) = self.connections.at(index).session() {
-                self.tell_publish_beyond(cx, session, topic, reason, limit);
+                self.notify_publish_beyond(cx, session, topic, reason, limit);
             }
             if v5 && publication.qos == QoS::AtMostOnce {
                 return Err(PacketError::of(reason, limit));
@@ -431,10 +431,10 @@ impl Shard {
                 return Ok(self.refused(index, reason));
             }
         }
-        if self.telling.wants.any(TOLD_OF_PUBLISHED)
+        if self.observers.wants.any(NOTIFY_PUBLISHED)
             && let Some(session) = self.connections.at(index).session()
         {
-            self.tell_published(cx, session, &publication, routed.matched);
+            self.notify_published(cx, session, &publication, routed.matched);
         }
         let nobody = !routed.matched && publication.qos > QoS::AtMostOnce;
         let reason = if nobody {
@@ -460,7 +460,7 @@ impl Shard {
         self.work.add(RETAINED_CHANGE);
         if publication.payload.is_empty() {
             let (tenant, topic) = (publication.tenant, publication.topic);
-            if !cx.node.retained(|store| store.knows(tenant, topic)) {
+            if !cx.node.retained(|store| store.has_topic(tenant, topic)) {
                 return RetainedChange::Absent;
             }
             let held = self.copy(publication);
@@ -634,8 +634,8 @@ impl Shard {
         let seed = self.seed.clone();
         let connection = self.connections.at(index);
         let Some(topic) = publish.topic else {
-            let known = connection.topic_of_alias(publish);
-            return known.map(Some).ok_or(PacketError::protocol(
+            let topic = connection.topic_of_alias(publish);
+            return topic.map(Some).ok_or(PacketError::protocol(
                 "Topic Alias not set before",
                 "MQTT-3.3.2-7",
             ));
@@ -689,8 +689,8 @@ impl Shard {
     }
 
     /// A client may not have more under way than it was told [MQTT-3.3.4-7], [MQTT-3.3.4-9]. v3
-    /// clients cannot be told: those that never release QoS 2 messages are closed.
-    /// `receipts` are its QoS 2 messages not yet released.
+    /// clients cannot get it: those that never release QoS 2 messages are closed. `receipts` are
+    /// its QoS 2 messages not yet released.
     fn check_receive_maximum(&mut self, index: u32, receipts: usize) -> Result<(), PacketError> {
         let connection = self.connections.at(index);
         let maximum = usize::from(self.settings.limits.receive_maximum);

@@ -14,9 +14,9 @@ use crate::session::queue::{Queue, Taken};
 use crate::shard::Shard;
 use crate::work::{ENDS, FREED_MESSAGE};
 
-/// Messages in the queue of a session that ends whose drop is told one by one, where anybody wants
-/// to be told; what is behind them is counted.
-const TOLD_AT_END: usize = 1024;
+/// Number of messages in the queue of an ending session whose drops are reported one by one, if an
+/// observer wants that. Further ones are only counted.
+const DROPS_NOTIFIED_AT_END: usize = 1024;
 
 /// Messages whose memory is given back at once when their session ends.
 const FREED_AT_ONCE: usize = 256;
@@ -72,8 +72,13 @@ impl Shard {
         for entry in queue.take_shared() {
             self.abandon(cx, index, entry, false, Fault::ShareReturnLostUnsent);
         }
-        let is_told = self.tells_drop(index, "") || self.telling.wants.any(Wants::TOPICS);
-        let one_by_one = if is_told { TOLD_AT_END } else { 0 };
+        let is_observed_drop =
+            self.is_drop_observed(index, "") || self.observers.wants.any(Wants::TOPICS);
+        let one_by_one = if is_observed_drop {
+            DROPS_NOTIFIED_AT_END
+        } else {
+            0
+        };
         for entry in queue.take_all().take(one_by_one) {
             self.abandon(cx, index, entry, false, Fault::ShareReturnLostUnsent);
         }
@@ -99,7 +104,7 @@ impl Shard {
             let mut freed = 0;
             for entry in ended.queue.take_all().take(FREED_AT_ONCE) {
                 freed += FREED_MESSAGE;
-                if entry.asks_for_receipt() {
+                if entry.wants_receipt() {
                     let dropped = ReceiptOutcome::Dropped(DropReason::SessionEnded);
                     let receiver = Arc::clone(&ended.receiver);
                     self.end_receipt_of(cx, entry.id(), receiver, dropped);

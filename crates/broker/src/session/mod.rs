@@ -74,7 +74,7 @@ pub(crate) struct Session {
 flags! {
     /// Small facts about a session.
     pub(crate) SessionFlags(u8);
-    /// All of its events are told.
+    /// All of its events are reported.
     0 traced set_traced;
     /// In the shard's list of sessions with retained messages to be read.
     1 retained_queued set_retained_queued;
@@ -205,7 +205,7 @@ impl Session {
         Record::Session(Box::new(self.as_recorded(part)))
     }
 
-    /// What its record says.
+    /// Its record.
     pub(crate) fn as_recorded(&self, part: Option<PartTerms>) -> SessionRecord {
         SessionRecord {
             tenant: self.tenant,
@@ -318,8 +318,8 @@ impl Sessions {
         self.arena.remove(index);
     }
 
-    /// Ends a session but for its subscriptions: its client and all who know its name find nothing
-    /// any more, and its place stays taken until [`Sessions::remove_retired`].
+    /// Ends a session but for its subscriptions: its client and all that look up its name find
+    /// nothing any more, and its place stays taken until [`Sessions::remove_retired`].
     pub(crate) fn retire(&mut self, index: u32) {
         self.forget_client(index);
         self.generation = self.generation.wrapping_add(1);

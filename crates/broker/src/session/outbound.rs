@@ -369,8 +369,8 @@ impl Outbound {
         let mut damaged = Vec::new();
         // No more were asked for, and they are still the first, unless a new connection has begun
         // again: then the others are asked for again.
-        let asked: Vec<_> = self.stored_unsent().take(page.len()).collect();
-        for (packet_id, id) in asked {
+        let requested: Vec<_> = self.stored_unsent().take(page.len()).collect();
+        for (packet_id, id) in requested {
             let Some((_, read)) = page.iter().find(|(found, _)| *found == id) else {
                 continue;
             };

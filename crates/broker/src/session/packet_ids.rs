@@ -2,10 +2,10 @@
 //!
 //! Identifiers are handed out in sequence, so what is in flight lies side by side: the place of an
 //! identifier is its lowest bits. Nothing in flight costs next to nothing; growing doubles the
-//! ring. The one who hands out identifiers skips those whose place is taken, so a message that is
-//! never acknowledged neither stops the others nor makes the ring grow. Identifiers that the client
-//! hands out need not be in sequence: those whose place is taken in a ring that is nearly empty go
-//! to a map, so that two of them do not make it grow to its full size.
+//! ring. The allocator of identifiers skips those whose place is taken, so a message that is never
+//! acknowledged neither stops the others nor makes the ring grow. Identifiers that the client hands
+//! out need not be in sequence: those whose place is taken in a ring that is nearly empty go to a
+//! map, so that two of them do not make it grow to its full size.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What a session's client has proved to be, and what follows from it. Clients who need not say who
-//! they are have none.
+//! What a session's client has proved to be, and what follows from it. Clients that need not prove
+//! who they are have none.
 
 use core::hash::BuildHasher;
 use std::borrow::Cow;
@@ -44,7 +44,7 @@ impl PermitTokens {
 pub(crate) struct Permit {
     pub(crate) identity: Identity,
     /// The last revocation that was known when it was decided.
-    pub(crate) known: u64,
+    pub(crate) last_revocation: u64,
     /// What was decided recently, since a client's topics repeat: the topic's hash, whose last bit
     /// is the decision; 0 is nothing. The shard has its own seed, so clients cannot choose topics
     /// of one hash.
@@ -53,8 +53,8 @@ pub(crate) struct Permit {
     pub(crate) token: PermitToken,
     /// Number of the last change that it follows (`review.rs`).
     pub(crate) reviewed: u32,
-    /// Round in which its device was last listed (`heard.rs`).
-    pub(crate) heard: u8,
+    /// Round in which its device was last listed (`active_devices.rs`).
+    pub(crate) listed_in_round: u8,
     /// Bytes of the user name, and of the rules that no other has.
     text_bytes: u32,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Permit {
 const VERDICTS: usize = 8;
 
 impl Permit {
-    pub(crate) fn new(identity: Identity, known: u64) -> Self {
+    pub(crate) fn new(identity: Identity, last_revocation: u64) -> Self {
         let name = identity.user_name.as_ref().map_or(0, |name| name.len());
         let rules = match identity.realm {
             Realm::OWN_RULES => identity.rules.memory_bytes(),
@@ -72,11 +72,11 @@ impl Permit {
         Self {
             text_bytes: (name + rules) as u32,
             identity,
-            known,
+            last_revocation,
             verdicts: [0; VERDICTS],
             token: PermitToken::NONE,
             reviewed: 0,
-            heard: 0,
+            listed_in_round: 0,
         }
     }
 
@@ -209,14 +209,14 @@ impl Permit {
             return Err(RefusalCause::ServerTopic.into());
         }
         let rules = &self.identity.rules;
-        self.told(rules.topic(action, topic, names))
+        self.check(rules.topic(action, topic, names))
     }
 
     pub(crate) fn may_subscribe(&self, filter: &str, names: Names<'_>) -> Result<(), Refusal> {
-        self.told(self.identity.rules.filter(filter, names))
+        self.check(self.identity.rules.filter(filter, names))
     }
 
-    fn told(&self, decision: RuleDecision) -> Result<(), Refusal> {
+    fn check(&self, decision: RuleDecision) -> Result<(), Refusal> {
         if decision.allowed {
             return Ok(());
         }
@@ -226,6 +226,6 @@ impl Permit {
             Some(rule) => format!("{} forbids {}", rule.source, rule.filter).into(),
             None => Cow::Borrowed("no rule permits it"),
         };
-        Err(Refusal::untold(RefusalCause::Forbidden, detail))
+        Err(Refusal::operators_only(RefusalCause::Forbidden, detail))
     }
 }

@@ -150,7 +150,7 @@ impl Shard {
         match of {
             PageOf::Queue => {
                 for (entry, why) in outbound.queue_mut().page_read(page.into_iter()) {
-                    self.tell_lost(cx, index, entry.id, why);
+                    self.notify_lost(cx, index, entry.id, why);
                     self.drop_damaged(cx, index, entry);
                 }
             }
@@ -168,7 +168,7 @@ impl Shard {
                         packet_id,
                         why,
                     } = unread;
-                    self.tell_lost(cx, index, entry.id, why);
+                    self.notify_lost(cx, index, entry.id, why);
                     match packet_id {
                         Some(packet_id) => self.release_unread(cx, index, &entry, packet_id),
                         None => self.drop_damaged(cx, index, entry.into()),
@@ -184,7 +184,7 @@ impl Shard {
     }
 
     /// A message that the session still waited for cannot be read.
-    fn tell_lost<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: MessageId, why: String) {
+    fn notify_lost<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: MessageId, why: String) {
         cx.effects.lost.push(LostMessage {
             id,
             waited_for: self.sessions.at(index).client_id.to_string(),
@@ -286,6 +286,6 @@ impl Shard {
     /// Messages that were sent need not stay in memory: the store has them, should they have to be
     /// sent again. Unless the topic of each dropped message is to be reported.
     pub(super) fn lets_messages_go(&mut self, index: u32) -> bool {
-        self.store.reads_back && !self.keeps_to_tell(index)
+        self.store.reads_back && !self.is_outcome_observed(index)
     }
 }

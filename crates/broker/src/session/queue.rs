@@ -597,7 +597,7 @@ impl Queue {
         let entry = self.window.pop_front()?;
         self.uncount(&entry);
         if let Some(sweep) = &mut self.sweep {
-            sweep.front_is_gone();
+            sweep.front_removed();
         }
         Some(entry)
     }
@@ -663,8 +663,8 @@ impl Taken {
     }
 
     /// Its receiver leads to a receipt for a part.
-    pub(crate) fn asks_for_receipt(&self) -> bool {
-        self.id().asks_for_receipts() && !matches!(self.why(), EnqueuedAs::Retained(_))
+    pub(crate) fn wants_receipt(&self) -> bool {
+        self.id().wants_receipts() && !matches!(self.why(), EnqueuedAs::Retained(_))
     }
 
     pub(crate) fn recorded(&self) -> bool {

@@ -118,7 +118,7 @@ proptest! {
         let gauge = Arc::default();
         let mut queue = Queue::default();
         let mut model: VecDeque<Expected> = VecDeque::new();
-        let mut asked: Option<Vec<MessageId>> = None;
+        let mut requested: Option<Vec<MessageId>> = None;
         let mut counter = 0;
         let mut now_ms = 0;
         for step in steps {
@@ -145,10 +145,10 @@ proptest! {
                     }
                 }
                 Step::AskForPage => if let Some(page) = queue.page_to_read() {
-                    prop_assert!(asked.is_none() && !page.is_empty());
-                    asked = Some(page);
+                    prop_assert!(requested.is_none() && !page.is_empty());
+                    requested = Some(page);
                 },
-                Step::PageCame => if let Some(page) = asked.take() {
+                Step::PageCame => if let Some(page) = requested.take() {
                     let page = page.into_iter().map(|id| {
                         let counter = id.0 & 0xFFFF_FFFF;
                         (id, Ok(message(counter, 1, u64::MAX, &gauge)))

@@ -50,7 +50,7 @@ impl Shard {
             retain: how.retain,
             packet_id: how.packet_id,
             topic_alias: None,
-            topic_known: false,
+            has_topic_alias: false,
             subscription_ids: if v5 { subscription_ids } else { &[] },
             expiry_secs: expiry_left_secs(expires_at_ms, cx.now.mono_ms),
         };
@@ -117,7 +117,7 @@ fn choose_alias(
     };
     if let Some(&alias) = aliases.outbound.get(topic) {
         outgoing.topic_alias = Some(alias);
-        outgoing.topic_known = true;
+        outgoing.has_topic_alias = true;
         return false;
     }
     let next = aliases.outbound.len() as u16 + 1;

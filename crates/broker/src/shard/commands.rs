@@ -1,4 +1,4 @@
-//! Commands of those who operate the node.
+//! Commands of operators and of the control plane.
 
 use martlet_codec::{QoS, ReasonCode};
 use martlet_permission::{RefusalCause, TenantId};
@@ -15,7 +15,7 @@ use crate::shard::end::{Ending, WillAtEnd};
 use crate::work::COMMAND;
 
 impl Shard {
-    /// A command of those who operate the node.
+    /// Runs a command.
     pub fn command<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
         self.work.add(COMMAND);
         match command {
@@ -35,7 +35,7 @@ impl Shard {
             }
             Command::Revoke(revocations) => self.revoke(cx.now.mono_ms, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
-            Command::Ask(listeners) => self.ask_at(listeners),
+            Command::Ask(listeners) => self.require_authentication_at(listeners),
             Command::CheckBans(on) => self.lobby.authentications.checks_bans = on,
             Command::SetRulesOf { book, users } => {
                 self.new_rule_book(book, Affected::Users(users));
@@ -47,7 +47,7 @@ impl Shard {
             | Command::GroupDetails { .. }
             | Command::Unmatched { .. }
             | Command::RetainedEnded { .. }
-            | Command::Heard { .. }
+            | Command::ActiveDevices { .. }
             | Command::Subscriptions { .. }
             | Command::Retained { .. }
             | Command::Traffic { .. }
@@ -69,7 +69,7 @@ impl Shard {
                 Phase::Accepted => {
                     let ending = Ending {
                         will: WillAtEnd::Kept,
-                        ..Ending::told(ReasonCode::ServerShuttingDown, cause)
+                        ..Ending::with_disconnect(ReasonCode::ServerShuttingDown, cause)
                     };
                     self.end_connection(cx, id.index, ending);
                 }

@@ -12,7 +12,7 @@ pub(crate) struct Timers {
     pub(crate) wheel: Wheel<Timer>,
     /// Queues with messages that expire, by when the first does.
     pub(super) expiring: ExpiringQueues,
-    /// Clients and share groups that lost messages, by when that is told again.
+    /// Clients and share groups that lost messages, by the time of their next report.
     pub(crate) losses: LossesToTell,
 }
 
@@ -41,14 +41,19 @@ impl Timers {
         }
     }
 
-    /// What a queue loses for this reason is told again then.
-    pub(crate) fn tell_losses_at(&mut self, due_ms: u64, owner: QueueOwner, reason: DropReason) {
+    /// Schedules a report of the losses of a queue for this reason.
+    pub(crate) fn schedule_loss_notice(
+        &mut self,
+        due_ms: u64,
+        owner: QueueOwner,
+        reason: DropReason,
+    ) {
         if self.losses.push(due_ms, owner, reason) {
             self.wheel.arm(due_ms, Timer::Losses);
         }
     }
 
-    /// All losses have been told whose time had come.
+    /// All losses that were due have been reported.
     pub(crate) fn await_losses(&mut self) {
         if let Some(due_ms) = self.losses.first_ms() {
             self.wheel.arm(due_ms, Timer::Losses);

@@ -22,7 +22,7 @@ pub enum TransportEnd {
     BadCertificate {
         /// Why not.
         fault: TlsFault,
-        /// Whom it says to be about, as far as that is a name.
+        /// The client that it names, as far as that is a name.
         claims: Option<Arc<str>>,
     },
 }
@@ -56,7 +56,7 @@ pub(crate) struct Ending {
     pub(super) reason: ReasonCode,
     pub(super) cause: RefusalCause,
     /// v5 clients get DISCONNECT; the transport is still there.
-    pub(super) tell: bool,
+    pub(super) notify: bool,
     pub(super) will: WillAtEnd,
     /// What of a packet was wrong, if that is why.
     pub(super) wrong: Option<WrongPacket>,
@@ -73,7 +73,7 @@ pub(super) struct WrongPacket {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WillAtEnd {
-    /// The client said goodbye [MQTT-3.1.2-10].
+    /// The client sent DISCONNECT [MQTT-3.1.2-10].
     Discarded,
     /// The connection is lost, or was ended by the server [MQTT-3.1.2-8].
     Due,
@@ -82,22 +82,22 @@ pub(super) enum WillAtEnd {
 }
 
 impl Ending {
-    /// The server ends it and says why.
-    pub(crate) fn told(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
+    /// The server ends it, and sends the reason to the client.
+    pub(crate) fn with_disconnect(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
             reason,
             cause: cause.into(),
-            tell: true,
+            notify: true,
             will: WillAtEnd::Due,
             wrong: None,
         }
     }
 
-    /// The server ends it without a word to the client.
-    pub(crate) fn untold(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
+    /// The server ends it without a packet to the client.
+    pub(crate) fn without_disconnect(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
-            tell: false,
-            ..Self::told(reason, cause)
+            notify: false,
+            ..Self::with_disconnect(reason, cause)
         }
     }
 
@@ -105,7 +105,7 @@ impl Ending {
     pub(crate) fn refused(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
             will: WillAtEnd::Discarded,
-            ..Self::told(reason, cause)
+            ..Self::with_disconnect(reason, cause)
         }
     }
 
@@ -126,11 +126,11 @@ impl Ending {
         };
         Self {
             wrong: is_broken_rule.then_some(wrong),
-            ..Self::told(error.reason, error.cause)
+            ..Self::with_disconnect(error.reason, error.cause)
         }
     }
 
-    /// As operators are told: with which packet, and by which statement.
+    /// The detail for operators: which packet, and which statement it broke.
     pub(super) fn in_full(&self, refusal: Refusal) -> Refusal {
         let Some(wrong) = &self.wrong else {
             return refusal;
@@ -150,7 +150,7 @@ impl Ending {
         Self {
             reason,
             cause: cause.into(),
-            tell: false,
+            notify: false,
             will: WillAtEnd::Due,
             wrong: None,
         }

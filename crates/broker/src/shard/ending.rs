@@ -1,4 +1,4 @@
-//! Endings: of a connection, of a session, and what is said and sent at each.
+//! Endings: of a connection and of a session, and what is reported and sent at each.
 
 use core::hash::BuildHasher;
 use std::sync::Arc;
@@ -41,7 +41,10 @@ impl Shard {
         match connection.phase {
             // It ends in its turn, and why is known.
             Phase::Accepted if connection.flags.ending() => {
-                self.connections.at(id.index).flags.set_transport_gone(true);
+                self.connections
+                    .at(id.index)
+                    .flags
+                    .set_transport_closed(true);
                 return;
             }
             Phase::Accepted if connection.input.is_some() => {
@@ -49,7 +52,7 @@ impl Shard {
                 // not wait for CONNACK.
                 let admitted = connection.flags.admitted();
                 let connection = self.connections.at(id.index);
-                connection.flags.set_transport_gone(true);
+                connection.flags.set_transport_closed(true);
                 if end != TransportEnd::EndOfStream {
                     connection.make_rare().transport_end = Some(cause);
                 }
@@ -67,12 +70,12 @@ impl Shard {
                 self.leave_lobby(id.index);
                 self.counters.connects_refused += 1;
                 // A client that only closes its connection is not worth a line.
-                if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
+                if is_violation && self.is_refusal_observed(None, address.map(|(ip, _)| ip)) {
                     let claims = match end {
                         TransportEnd::BadCertificate { claims, .. } => claims,
                         _ => None,
                     };
-                    cx.effects.tell(
+                    cx.effects.notify(
                         EventHead::unknown()
                             .with_user(claims.map(UserName::Claimed))
                             .with_address(address),
@@ -90,7 +93,7 @@ impl Shard {
         self.settle(cx);
     }
 
-    /// Takes a connection out of the tables, whatever state it is in.
+    /// Takes a connection out of the tables, in any state.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
         self.end_screening(connection.take_rare(|rare| rare.screening.take()));
@@ -115,7 +118,7 @@ impl Shard {
                 // 0: no time is kept of these drops.
                 let reason = DropReason::ConnectionLost;
                 self.sessions.losses(session).count_drop(reason, lost, 0);
-                self.tell_losses_soon(session, reason);
+                self.notify_losses_soon(session, reason);
             }
         }
         self.memory
@@ -139,18 +142,18 @@ impl Shard {
             connection.flags.set_ending(false);
             connection.flags.set_admitted(true);
         }
-        self.tell_rate_drops(cx, index);
+        self.notify_rate_drops(cx, index);
         self.work.add(COMING_OR_GOING);
         if let Some(half_done) = self.take_half_done(index) {
             self.give_up(cx, half_done);
         }
         self.report_disconnected(cx, session, ending);
-        cx.node.return_connection();
+        cx.node.return_connection_slot();
         let id = self.connections.id_of(index);
         self.connections.accepted -= 1;
         let connection = self.connections.at(index);
-        cx.node.return_place(connection.listener().number);
-        let transport_gone = connection.flags.transport_gone();
+        cx.node.return_listener_slot(connection.listener().number);
+        let transport_closed = connection.flags.transport_closed();
         connection.phase = Phase::Closing;
         connection.flags.set_input_held(false);
         connection.input = None;
@@ -161,14 +164,15 @@ impl Shard {
         let is_part = connection.flags.part();
         if is_part {
             self.part_ended(cx, id, ending.reason, ending.cause.text());
-        } else if ending.tell {
-            self.say_goodbye(cx, index, ending);
+        } else if ending.notify {
+            self.send_disconnect(cx, index, ending);
             self.work.add(CLOSING);
             cx.effects.connections.push(ConnectionEffect::Close(id));
         }
         self.leave_session(cx, session, ending.will);
-        if transport_gone || is_part {
-            // The driver has told of its end already, and will not again; or knows nothing of it.
+        if transport_closed || is_part {
+            // The driver has reported its end already and will not do so again, or does not have
+            // it.
             self.forget_connection(id);
         }
     }
@@ -190,10 +194,10 @@ impl Shard {
             self.forget_queue_of_part(cx, id);
             self.end_lane(id);
         }
-        self.tell_session_ended(cx, index, cause);
+        self.notify_session_ended(cx, index, cause);
         // Behind it: readers look there for why messages were dropped together.
         let owner = QueueOwner::Session(self.sessions.id_of(index));
-        self.tell_last_losses(cx, owner, Some(cause));
+        self.notify_last_losses(cx, owner, Some(cause));
         let session = self.sessions.at(index);
         let (epoch, recorded) = (session.epoch, session.recorded);
         let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));
@@ -310,7 +314,12 @@ impl Shard {
     /// DISCONNECT with reason and Reason String, to v5 clients [MQTT-3.14.2-3]; without User
     /// Properties [MQTT-3.14.2-4] or Session Expiry Interval [MQTT-3.14.2-2], and not before
     /// CONNACK [MQTT-3.14.0-1]. Nothing follows it [MQTT-3.14.4-1].
-    pub(super) fn say_goodbye<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, ending: Ending) {
+    pub(super) fn send_disconnect<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        ending: Ending,
+    ) {
         let connection = self.connections.at(index);
         if !connection.version.is_v5() || !connection.flags.admitted() {
             return;
@@ -337,13 +346,13 @@ impl Shard {
         session: u32,
         ending: Ending,
     ) {
-        if self.tells_presence(session) {
+        if self.is_presence_observed(session) {
             let refusal = match self.sessions.at(session).connection() {
                 Some(index) => self.refusal(index, ending.cause),
                 None => ending.cause.into(),
             };
             let will = self.will_notice(session, ending.will);
-            cx.effects.tell(
+            cx.effects.notify(
                 self.head_with_user(session),
                 Event::Disconnected {
                     reason: ending.reason,
@@ -402,7 +411,7 @@ impl Shard {
         let ending = Ending {
             reason: disconnect.reason,
             cause: RefusalCause::Goodbye,
-            tell: false,
+            notify: false,
             will,
             wrong: None,
         };

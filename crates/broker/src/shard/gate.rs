@@ -63,8 +63,8 @@ impl Shard {
         true
     }
 
-    /// As [`Shard::answer`], for PUBACK, PUBREC, PUBREL and PUBCOMP. One that says no more than its
-    /// reason is encoded when it is sent.
+    /// As [`Shard::answer`], for PUBACK, PUBREC, PUBREL and PUBCOMP. One that contains no more than
+    /// its reason is encoded when it is sent.
     pub(crate) fn send_ack<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -99,8 +99,7 @@ impl Shard {
         self.watch_stalled(cx, connection);
     }
 
-    /// Counts an answer that has to wait, and tells for whom and for which record; none if it need
-    /// not.
+    /// Counts an answer that has to wait. Returns its connection and record; none if it need not.
     fn hold_answer<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -167,9 +166,9 @@ impl Shard {
     pub(super) fn answers_balance(&self) -> bool {
         let gated = self.store.gate.iter().filter_map(Gated::answer);
         let pending = self.subscribing.subacks.iter();
-        let pending = pending.filter_map(|pending| match &pending.asked {
+        let pending = pending.filter_map(|pending| match &pending.origin {
             SubscribeOrigin::Client { connection, .. } => {
-                Some((*connection, pending.asked.bytes()))
+                Some((*connection, pending.origin.bytes()))
             }
             _ => None,
         });
@@ -243,7 +242,7 @@ impl Shard {
                     // Not even CONNACK fits [MQTT-3.1.2-24].
                     let rule = "CONNACK exceeds the client's Maximum Packet Size";
                     let cause = RefusalCause::Packet(rule);
-                    let ending = Ending::told(ReasonCode::PacketTooLarge, cause);
+                    let ending = Ending::with_disconnect(ReasonCode::PacketTooLarge, cause);
                     return self.end_connection(cx, id.index, ending);
                 }
                 self.admit(cx, id.index, &connack);
@@ -254,7 +253,7 @@ impl Shard {
                 }
             }
             Gated::Report(number) => self.operation_is_durable(cx, number),
-            Gated::PartEvent(id, event) => self.parts.tell(cx, id, *event),
+            Gated::PartEvent(id, event) => self.parts.notify(cx, id, *event),
         }
     }
 

@@ -119,7 +119,7 @@ pub(crate) enum Gated {
     Pump(SessionId),
     /// The answer to an operator, by the number of the operation.
     Report(u32),
-    /// What a part is told.
+    /// An event for a part.
     PartEvent(PartId, Box<PartEvent>),
 }
 

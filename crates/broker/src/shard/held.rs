@@ -38,7 +38,7 @@ impl HeldBack {
         self.release_if(was && !on);
     }
 
-    /// Those who wait may go on, if `release`.
+    /// Lets waiting connections continue, if `release`.
     pub(crate) fn release_if(&mut self, release: bool) {
         if release {
             self.released.append(&mut self.waiting);

@@ -2,15 +2,15 @@
 //! another shard, or the gate.
 //!
 //! What makes the store grow waits for it, a CONNECT with a long Will too. What makes room
-//! (acknowledgements, the ends of sessions, and the clients who come to take what is queued for
-//! them) goes on: it is what the store's reserve is for.
+//! (acknowledgements, the ends of sessions, and clients that come to take what is queued for them)
+//! goes on: it is what the store's reserve is for.
 
 use std::collections::VecDeque;
 
 use martlet_codec::{Connect, FixedHeader, PacketType, Subscribe};
 use martlet_permission::{Limit, RefusalCause};
 
-use crate::connect_request::{ConnectingClient, asked_expiry_secs};
+use crate::connect_request::{ConnectingClient, requested_expiry_secs};
 use crate::connection::Since;
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
@@ -156,7 +156,7 @@ impl Shard {
         };
         let keeps_up = self.store.state == StoreState::KeepsUp;
         let for_store = !keeps_up && self.grows_store(cx, index, header, body);
-        if self.connections.at(index).flags.transport_gone() {
+        if self.connections.at(index).flags.transport_closed() {
             // A client that has gone sends no more: what came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end. So has the queue
             // of a part.
@@ -260,7 +260,7 @@ impl Shard {
 /// Bytes of a CONNECT that go into the record of its session, if there is one.
 fn recorded_bytes(connect: &Connect<'_>) -> usize {
     let will = connect.will.as_ref();
-    if will.is_none() && asked_expiry_secs(connect) == 0 {
+    if will.is_none() && requested_expiry_secs(connect) == 0 {
         return 0;
     }
     let will_bytes = will.map_or(0, |will| will.topic.len() + will.payload.len());

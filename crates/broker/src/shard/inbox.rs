@@ -27,7 +27,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with what other shards have told.
+    /// Continues with the messages of other shards.
     pub(super) fn work_off_inbox<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         while let Some((from, message)) = self.waiting.inbox.pop_front() {
             self.shard_message_received(cx, from, message);
@@ -62,7 +62,7 @@ impl Shard {
             ShardMessage::HoldPublisher { session, on } => self.publisher_held(session, on),
             ShardMessage::Receipt(part, receipt) => {
                 self.work.add(DELIVERY);
-                self.tell_part_of(cx, part, PartEvent::Receipt(*receipt));
+                self.notify_part_of_session(cx, part, PartEvent::Receipt(*receipt));
             }
             ShardMessage::Receivers(message, count) => self.receivers_counted(cx, message, count),
         }

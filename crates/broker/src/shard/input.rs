@@ -1,4 +1,4 @@
-//! Input: from bytes to packets, and each packet to the one who knows it.
+//! Input: from bytes to packets, and each packet to its handler.
 //!
 //! Reads end anywhere, so an unfinished packet stays with its connection. So does one that has to
 //! wait ([`PacketHandling::Later`]), while acknowledgements and pings behind it pass.
@@ -14,16 +14,16 @@ use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, SessionId};
 use crate::lobby::version_of_unfinished;
 use crate::node::{Cx, Node};
+use crate::notify::observers::NOTIFY_PACKETS;
 use crate::rate::Pace;
 use crate::session::acks_in_a_row::SHORT_ACK_LEN;
 use crate::shard::holding::PacketHandling;
 use crate::shard::{Ending, PacketError, Shard, TransportEnd};
-use crate::tell::telling::TOLD_OF_PACKETS;
 use crate::work::PACKET;
 
 impl Shard {
     /// The transport is gone: what came before its end is worked off, then the connection is lost
-    /// unless its client said goodbye.
+    /// unless its client sent DISCONNECT.
     pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
         connection.flags.set_input_held(false);
@@ -165,8 +165,8 @@ impl Shard {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
             let body = &rest[usize::from(header.header_len)..length];
-            if self.telling.wants.any(TOLD_OF_PACKETS) {
-                self.tell_packet_received(cx, id.index, &header, body);
+            if self.observers.wants.any(NOTIFY_PACKETS) {
+                self.notify_packet_received(cx, id.index, &header, body);
             }
             if let Err(error) = self.packet_received(cx, id.index, &header, body) {
                 return self.packet_refused(cx, id, Some(header.packet_type), error);
@@ -397,8 +397,8 @@ impl Shard {
         if !goes_on {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
-            if self.telling.wants.any(TOLD_OF_PACKETS) {
-                self.tell_packet_received(cx, id.index, &header, body);
+            if self.observers.wants.any(NOTIFY_PACKETS) {
+                self.notify_packet_received(cx, id.index, &header, body);
             }
         }
         self.packet_received(cx, id.index, &header, body)?;
@@ -414,7 +414,7 @@ impl Shard {
     }
 
     /// A packet of a client that has gone is not worked off. The Topic Alias that it sets holds for
-    /// what the client sent behind it. A QoS 0 message, which nobody sends again, is counted.
+    /// what the client sent behind it. A QoS 0 message, which is never sent again, is counted.
     #[cold]
     fn pass_over(
         &mut self,
@@ -495,7 +495,7 @@ impl Shard {
         index: u32,
         kind: AckKind,
     ) -> Option<SessionId> {
-        if self.work.is_share_over() || self.telling.wants.any(TOLD_OF_PACKETS) {
+        if self.work.is_share_over() || self.observers.wants.any(NOTIFY_PACKETS) {
             return None;
         }
         let connection = self.connections.at(index);
@@ -508,7 +508,7 @@ impl Shard {
         connection.owner()
     }
 
-    /// An acknowledgement with a reason code or properties, or one that has to be told.
+    /// An acknowledgement with a reason code or properties, or one that has to be reported.
     #[inline(never)]
     fn long_ack_received<N: Node>(
         &mut self,
@@ -574,7 +574,7 @@ impl Shard {
 /// Bytes held back for a client that is too fast before its socket is not read any more.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
-/// As the first byte of a packet says.
+/// As in the first byte of a packet.
 fn type_of(bytes: &[u8]) -> Option<PacketType> {
     PacketType::from_u8(bytes.first()? >> 4)
 }

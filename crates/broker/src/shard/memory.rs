@@ -38,7 +38,7 @@ impl Shard {
         }
         let relieved = self.lobby.memory.is_over() && self.relieve_lobby(cx);
         if pressure.is_short {
-            self.tell_memory_short(cx);
+            self.notify_memory_short(cx);
             if !relieved {
                 self.relieve(cx, used);
             }
@@ -58,7 +58,7 @@ impl Shard {
     /// Frees some routes that were forgotten.
     ///
     /// Tells the node what this shard uses memory for, and asks what may grow. While enough memory
-    /// is left, it is told what is kept, so that it is known when the shard has nothing to do.
+    /// is left, it gets what is kept, so that it is up to date when the shard has nothing to do.
     #[cold]
     fn note_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>, is_watched: bool) {
         if self.router.cache.has_forgotten() {
@@ -76,8 +76,8 @@ impl Shard {
     }
 
     /// Wakes the other shards at intervals, so that they search for their largest holders.
-    fn tell_memory_short<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        if !self.memory.tells_of_shortage(cx.now.mono_ms) {
+    fn notify_memory_short<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        if !self.memory.is_shortage_notice_due(cx.now.mono_ms) {
             return;
         }
         for (shard, batch) in cx.effects.batches.iter_mut().enumerate() {

@@ -46,6 +46,7 @@ use crate::limits::Settings;
 use crate::lobby::state::Lobby;
 use crate::memory_account::MemoryAccount;
 use crate::node::{Cx, Node};
+use crate::notify::observers::{NOTIFY_WRITTEN, Observers};
 use crate::operate::operations::Operations;
 use crate::part::attached::Parts;
 use crate::record::Record;
@@ -55,7 +56,6 @@ use crate::session::Sessions;
 use crate::share::group::Groups;
 use crate::subscribe::index::SubscriberIndex;
 use crate::subscribe::under_way::Subscribing;
-use crate::tell::telling::{TOLD_WHEN_WRITTEN, Telling};
 use crate::work::{DELIVERY, NODE, RECORD, RETAINED, Work};
 
 use buffers::Buffers;
@@ -99,7 +99,7 @@ pub struct Shard {
     /// What is noted of messages, for the questions of operators.
     pub(crate) noted: Noted,
     /// Which events are wanted.
-    pub(crate) telling: Telling,
+    pub(crate) observers: Observers,
     pub(crate) timers: Timers,
     /// What is known of the store, and what waits for it.
     pub(crate) store: Store,
@@ -144,7 +144,7 @@ impl Shard {
             parts: Parts::new(seeded(seed)),
             operations: Operations::default(),
             noted: Noted::default(),
-            telling: Telling::of(&settings.events),
+            observers: Observers::of(&settings.events),
             timers: Timers::new(),
             store: Store::default(),
             waiting: Waiting::default(),
@@ -214,8 +214,8 @@ impl Shard {
     /// `count` bytes of the output have been taken by the transport; 0 when it took none.
     pub fn wrote<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, count: usize) {
         self.counters.bytes_sent += count as u64;
-        if self.telling.wants.any(TOLD_WHEN_WRITTEN) {
-            self.tell_output_written(cx, id, count);
+        if self.observers.wants.any(NOTIFY_WRITTEN) {
+            self.notify_output_written(cx, id, count);
         }
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -436,7 +436,7 @@ impl Shard {
                 self.share_received(cx, own, message);
             } else if let Some((id, reason, cause)) = self.waiting.closing.pop() {
                 if self.connections.get(id).is_some() {
-                    self.end_in_turn(cx, id.index, Ending::told(reason, cause));
+                    self.end_in_turn(cx, id.index, Ending::with_disconnect(reason, cause));
                 }
             } else {
                 return;

@@ -1,18 +1,18 @@
 //! What is noted of messages, for the questions of operators.
 
-use crate::heard::list::HeardList;
+use crate::active_devices::list::ActiveDeviceList;
 use crate::retained_ends::table::RetainedEnds;
 use crate::unmatched::topics::UnmatchedTopics;
 
 /// What is noted of messages, for the questions of operators.
 #[derive(Debug, Default)]
 pub(crate) struct Noted {
-    /// Messages that nobody was subscribed to.
+    /// Messages without subscribers.
     pub(crate) unmatched: UnmatchedTopics,
     /// Retained messages that were taken away.
     pub(crate) retained_ends: RetainedEnds,
     /// Devices that have published.
-    pub(crate) heard: HeardList,
+    pub(crate) active_devices: ActiveDeviceList,
 }
 
 impl Noted {

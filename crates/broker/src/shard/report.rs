@@ -30,8 +30,8 @@ impl Shard {
         counters.subscriptions = self.subscribers.count() as u64;
         counters.share_groups = self.groups.len() as u64;
         counters.queues_full = queues_full as u64;
-        let gone = counters.delivered + counters.dropped_total() + counters.expired;
-        counters.held = counters.matched.saturating_sub(gone);
+        let settled = counters.delivered + counters.dropped_total() + counters.expired;
+        counters.held = counters.matched.saturating_sub(settled);
         counters.memory_bytes = self.used_bytes() as u64;
         counters.route_cache_bytes = self.router.cache.memory_bytes() as u64;
         counters.records_appended = self.store.records.last().0;

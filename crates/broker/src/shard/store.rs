@@ -42,7 +42,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// What a client is told that has waited for the store for too long.
+    /// The ending for a client that has waited too long for the store.
     pub(crate) fn limit(&self) -> Limit {
         match self.state {
             StoreState::AtLimit => Limit::StoreBytes,

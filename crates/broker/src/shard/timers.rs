@@ -40,7 +40,7 @@ impl Shard {
             Timer::RateOver(id) => self.rate_is_over(id),
             Timer::RateDrops(id) => {
                 if self.connections.get(id).is_some() {
-                    self.tell_rate_drops(cx, id.index);
+                    self.notify_rate_drops(cx, id.index);
                 }
             }
             Timer::SessionExpiry(id) => {
@@ -61,7 +61,7 @@ impl Shard {
                 }
             }
             Timer::QueueExpiry => self.expire_queues(cx),
-            Timer::Losses => self.tell_due_losses(cx),
+            Timer::Losses => self.notify_due_losses(cx),
             Timer::PartLater(id) => self.deliver_later(cx, id),
             Timer::PartQueue(id) => self.look_at_queue_of_part(cx, id),
             Timer::Operation(number) => self.operation_stalled(cx, number),
@@ -132,7 +132,7 @@ impl Shard {
             false => RefusalCause::KeepAlive,
         };
         // [MQTT-3.1.2-22]
-        let ending = Ending::told(ReasonCode::KeepAliveTimeout, cause);
+        let ending = Ending::with_disconnect(ReasonCode::KeepAliveTimeout, cause);
         self.end_connection(cx, id.index, ending);
     }
 
@@ -249,10 +249,10 @@ impl Shard {
         let output_due =
             output_ms > 0 && output.is_some_and(|since_ms| since_ms + output_ms <= now_ms);
         if !output_due {
-            let ending = Ending::told(ReasonCode::QuotaExceeded, self.store.limit());
+            let ending = Ending::with_disconnect(ReasonCode::QuotaExceeded, self.store.limit());
             return self.end_connection(cx, id.index, ending);
         }
-        // It reads nothing, so there is no use in telling it.
+        // It reads nothing, so a DISCONNECT would not reach it.
         self.end_connection(cx, id.index, Ending::lost(Limit::OutputStalled));
         self.forget_connection(id);
         self.work.add(CLOSING);

@@ -1,10 +1,10 @@
 //! Whose turn it is: connections whose packets were held back, and connections and sessions that
 //! are to end when many do at once.
 //!
-//! Held-back input waits in two queues. Who was held back only because a turn was over comes first
-//! and gets a small share; a connection that needs more waits with those that have used up a whole
-//! share. Both have a part of each turn, so neither starves, and who wants little does not wait for
-//! thousands who want much.
+//! Held-back input waits in two queues. A connection that was held back only because a turn was
+//! over comes first and gets a small share. A connection that needs more waits with those that have
+//! used up a whole share. Both have a part of each turn, so neither starves: a connection with
+//! little input does not wait for thousands with much.
 
 use std::collections::VecDeque;
 
@@ -44,8 +44,8 @@ impl Shard {
         }
     }
 
-    /// Works off held-back input, up to its part of this turn. Who has had no turn yet is the first
-    /// to have the next.
+    /// Works off held-back input, up to its part of this turn. Connections without a turn so far
+    /// come first to have the next.
     pub(super) fn work_off_queued_input<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         self.waiting.input.is_served = true;
         self.work.small_shares = true;
@@ -80,7 +80,7 @@ impl Shard {
         };
         connection.flags.set_input_queued(false);
         connection.flags.set_input_held(false);
-        match connection.flags.transport_gone() {
+        match connection.flags.transport_closed() {
             true if connection.flags.admitted() => self.finish_input(cx, id),
             // Its turn comes when it is admitted, or ended.
             true => {}
@@ -153,7 +153,7 @@ impl Shard {
         }
         while let Some(id) = self.waiting.ends.sessions.pop_front() {
             if let Some(index) = self.sessions.live(id) {
-                // Who waits for something of their own is written to before.
+                // Clients that wait for messages of their own are written to before.
                 cx.effects.is_fanning_out = true;
                 self.finish_leaving(cx, index);
                 cx.effects.is_fanning_out = false;

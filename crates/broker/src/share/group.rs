@@ -85,7 +85,7 @@ pub(crate) struct Groups {
     pub(super) bytes: usize,
     /// Traffic between sessions and groups of this shard.
     pub(crate) own_traffic: VecDeque<ShareMessage>,
-    /// Sessions whose groups are to be told what they may get now.
+    /// Sessions whose groups need to get what the sessions may receive now.
     pub(crate) reads_changed: Vec<SessionId>,
 }
 
@@ -292,11 +292,11 @@ impl Group {
         self.members.is_any_ready()
     }
 
-    /// Where all who are there had no room, all are asked again.
-    pub(super) fn ask_again_if_all_are_full(&mut self) {
+    /// If all connected members had no room, tries all of them again.
+    pub(super) fn retry_if_all_are_full(&mut self) {
         self.members.begin_delivery(self.next_delivery);
         if self.members.are_all_full() {
-            self.members.ask_all_again();
+            self.members.retry_all();
         }
     }
 
@@ -321,8 +321,8 @@ impl Group {
     }
 
     /// What all members may get is known by the newest book. While one is passed round, a right may
-    /// be taken from one member before the group hears that another has got it.
-    fn knows_rules_of(&self, own_shard: RulesVersion) -> bool {
+    /// be taken from one member before the group is notified that another has got it.
+    fn has_rules_version_of(&self, own_shard: RulesVersion) -> bool {
         let versions = self.members.iter().map(|member| member.rules_version);
         let versions = versions.filter(|version| *version != RulesVersion::ANY);
         let newest = versions.clone().fold(own_shard, RulesVersion::max);
@@ -336,9 +336,9 @@ impl Group {
 
     /// At QoS 0 no credit is needed.
     ///
-    /// If nobody can take it who may have it, but others are there, it goes into the own queue of
-    /// one who may, even of one who is away: in the group's it would keep from the others what they
-    /// may have.
+    /// If no member with the right to it can take it, but others are connected, it goes into the
+    /// queue of a member with the right, even of one that is not connected. In the group's queue it
+    /// would keep from the others what they may have.
     #[cold]
     fn choose_without_credit(
         &self,
@@ -358,7 +358,7 @@ impl Group {
         }
         let mut all = self.members.iter();
         if !all.any(|member| member.may_receive(message)) {
-            return match self.knows_rules_of(rules_version) {
+            return match self.has_rules_version_of(rules_version) {
                 true => Choice::Nobody(DropReason::NotPermitted),
                 false => Choice::Later,
             };

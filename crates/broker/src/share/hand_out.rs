@@ -41,7 +41,7 @@ impl Shard {
         self.count_matched();
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
-        if message.id().asks_for_receipts() {
+        if message.id().wants_receipts() {
             self.parts
                 .receipts
                 .begin(&routing.publication, qos > QoS::AtMostOnce);
@@ -59,8 +59,8 @@ impl Shard {
         let group = &mut self.groups.slab[index as usize];
         let waiting = !group.queue.is_empty();
         match waiting {
-            true => group.members.ask_all_again(),
-            false => group.ask_again_if_all_are_full(),
+            true => group.members.retry_all(),
+            false => group.retry_if_all_are_full(),
         }
         if waiting && qos > QoS::AtMostOnce {
             self.enqueue_for_group(cx, index, entry);
@@ -74,7 +74,7 @@ impl Shard {
         if qos == QoS::AtMostOnce {
             let topic = routing.publication.topic;
             self.drop_in_group(cx, index, DropReason::NoMember, topic);
-            if routing.publication.id.asks_for_receipts() {
+            if routing.publication.id.wants_receipts() {
                 let group = self.groups.receiver(index);
                 let dropped = Err(DropReason::NoMember);
                 self.receipt_at_once(cx, &routing.publication, group, dropped);
@@ -93,16 +93,16 @@ impl Shard {
         }
     }
 
-    /// A message that came when no member outlived its connection goes to one who does: it gets its
-    /// record now. Else its Packet Identifier would be given again after a restart, while the
+    /// A message that came when no member had a durable session goes to a durable member: it gets
+    /// its record now. Else its Packet Identifier would be given again after a restart, while the
     /// client still knows it.
     fn record_late<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &mut Entry) {
         entry.recorded = true;
         let id = entry.message.id();
         let message = MessageRecord {
             message: entry.message.clone(),
-            // Of which session does not matter, but to whom receipts are told.
-            publisher: id.asks_for_receipts().then(SessionEpoch::default),
+            // The session matters only for the receiver of receipts.
+            publisher: id.wants_receipts().then(SessionEpoch::default),
             receipt: None,
             retained_revision: None,
             replaces: None,
@@ -145,7 +145,7 @@ impl Shard {
     /// Hands out what waits, as far as credit goes, at most [`HANDED_OUT_AT_ONCE`] messages.
     pub(super) fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let group = &mut self.groups.slab[index as usize];
-        group.ask_again_if_all_are_full();
+        group.retry_if_all_are_full();
         if group.queue.is_empty() || group.put_off || !group.has_taker() {
             return;
         }
@@ -248,15 +248,14 @@ impl Shard {
         message: MessageId,
         outcome: ReceiptOutcome,
     ) {
-        if message.asks_for_receipts() {
+        if message.wants_receipts() {
             let receiver = self.groups.receiver(index);
             self.end_receipt_of(cx, message, receiver, outcome);
         }
     }
 
-    /// Gives a message to the member whose turn it is, or drops what nobody may have; gives it back
-    /// if nobody can take it now.
-    /// With the QoS granted to that member [MQTT-4.8.2-3].
+    /// Gives a message to the member whose turn it is, or drops it if no member may have it. Gives
+    /// it back if no member can take it now. With the QoS granted to that member [MQTT-4.8.2-3].
     pub(super) fn hand_out<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -296,7 +295,7 @@ impl Shard {
             // It is the member's from here on: matched moves with it.
             group.accounting.matched -= 1;
             self.counters.matched -= 1;
-            if entry.qos > QoS::AtMostOnce && entry.message.id().asks_for_receipts() {
+            if entry.qos > QoS::AtMostOnce && entry.message.id().wants_receipts() {
                 self.parts.receipts.take(entry.message.id());
             }
             self.group_entry_ended(cx, index, &Taken::Held(entry));
@@ -502,7 +501,7 @@ impl Shard {
         }
     }
 
-    /// A message that a member had taken comes back; its record says so already.
+    /// A message that a member had taken comes back. That is recorded already.
     pub(super) fn given_back(&mut self, index: u32, entry: StoredEntry, message: Option<Message>) {
         let window = self.group_window(index);
         self.count_matched();
@@ -564,20 +563,20 @@ impl Shard {
                 let group = &self.groups.slab[index as usize];
                 let head = EventHead::new(group.tenant, &*group.filter);
                 let limit = self.limit_at(index, is_in_memory);
-                self.tell_queue_full(cx, head, messages, limit);
+                self.notify_queue_full(cx, head, messages, limit);
                 let _ = self.groups.losses_mut(index);
                 let owner = QueueOwner::Group(self.groups.id_of(index));
-                self.tell_queue_losses_later(cx, owner, limit);
+                self.notify_queue_losses_later(cx, owner, limit);
             }
             let queue = &mut self.groups.slab[index as usize].queue;
-            let gone = match oldest && fits {
+            let oldest_entry = match oldest && fits {
                 true => queue.take_oldest(),
                 false => None,
             };
-            let Some(gone) = gone else {
+            let Some(oldest_entry) = oldest_entry else {
                 return self.drop_taken(cx, index, &Taken::Held(entry), DropReason::QueueFull);
             };
-            self.drop_taken(cx, index, &gone, DropReason::QueueFull);
+            self.drop_taken(cx, index, &oldest_entry, DropReason::QueueFull);
         }
         let group = &mut self.groups.slab[index as usize];
         group.queue.push_back(entry, window);
@@ -604,7 +603,7 @@ impl Shard {
         }
     }
 
-    /// Counts a message that a group did not get, and tells those who want to know.
+    /// Counts a message that a group did not get, and notifies observers.
     fn drop_in_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -617,10 +616,10 @@ impl Shard {
         let losses = self.groups.losses_mut(index);
         losses.count_drop(reason, 1, cx.now.wall_ms);
         let owner = QueueOwner::Group(self.groups.id_of(index));
-        if self.telling.wants.any(Wants::CONNECTIONS) {
-            self.tell_losses_of(cx, owner, reason, topic);
+        if self.observers.wants.any(Wants::CONNECTIONS) {
+            self.notify_losses_of(cx, owner, reason, topic);
         }
-        if self.tells_drop_of_group(topic) {
+        if self.is_group_drop_observed(topic) {
             let limit = match reason {
                 DropReason::QueueFull => self.limit_of_group(self.groups.id_of(index)),
                 reason => limit_of(reason),
@@ -629,7 +628,7 @@ impl Shard {
             let group = &self.groups.slab[index as usize];
             self.work
                 .add(digest_work(topic) + digest_work(&group.filter));
-            cx.effects.tell(
+            cx.effects.notify(
                 EventHead::new(group.tenant, &*group.filter),
                 Event::Dropped {
                     topic: shortened(topic).into_owned(),

@@ -147,7 +147,7 @@ impl Shard {
             return;
         }
         if self.permits.reviews.is_under_way() {
-            // What it may get is said by the book of this version.
+            // Version of the rule book that decides what it may receive.
             self.review(session);
         }
         let reads = self.reads_of(session);
@@ -207,7 +207,7 @@ impl Shard {
         refused: Option<ReasonCode>,
     ) {
         let (group, delivery) = (ticket.group, ticket.delivery);
-        if message.asks_for_receipts() && outcome != ShareOutcome::Settled {
+        if message.wants_receipts() && outcome != ShareOutcome::Settled {
             let place = (group, delivery);
             let receipt = self.member_receipt(place, session, message, refused);
             self.share_send(cx, ticket.shard, ShareMessage::Receipt(receipt));
@@ -236,7 +236,7 @@ impl Shard {
         self.sessions.at(session).accounting.matched += 1;
         self.count_matched();
         let message = &entry.message;
-        if message.id().asks_for_receipts() {
+        if message.id().wants_receipts() {
             let publisher = message.publication().publisher;
             self.parts.receipts.add(message.id(), publisher);
         }
@@ -289,7 +289,7 @@ impl Shard {
         self.append(cx, moved);
         self.sessions.at(session).accounting.matched -= 1;
         self.counters.matched -= 1;
-        let receipt = match entry.id.asks_for_receipts() {
+        let receipt = match entry.id.wants_receipts() {
             true => self.parts.receipts.take(entry.id),
             false => None,
         };
@@ -375,7 +375,7 @@ impl Shard {
                 self.count_matched();
                 self.counters.drop_messages(DropReason::NoMember, 1);
                 let publication = entry.message.publication();
-                if publication.id.asks_for_receipts() {
+                if publication.id.wants_receipts() {
                     let dropped = Err(DropReason::NoMember);
                     self.receipt_at_once(cx, &publication, Arc::default(), dropped);
                 }
@@ -404,7 +404,7 @@ impl Shard {
         }
         let mut routing = Routing::held(&entry.message);
         let (retain, ids) = (entry.retain, &entry.subscription_ids);
-        match entry.message.id().asks_for_receipts() {
+        match entry.message.id().wants_receipts() {
             true => self.deliver_qos0_with_receipt(cx, session, &mut routing, retain, ids),
             false => self.deliver_qos0(cx, session, &mut routing, retain, ids),
         }

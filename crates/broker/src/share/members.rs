@@ -258,7 +258,7 @@ impl Members {
             self.full.set(place, true);
             self.ready.set(place, false);
         } else {
-            self.ask_again(place);
+            self.retry(place);
         }
     }
 
@@ -271,20 +271,20 @@ impl Members {
             if let Some(member) = self.all.get(place)
                 && member.full_until == until
             {
-                self.ask_again(place);
+                self.retry(place);
             }
         }
     }
 
-    pub(super) fn ask_all_again(&mut self) {
+    pub(super) fn retry_all(&mut self) {
         for (_, place) in core::mem::take(&mut self.full_until) {
             if self.all.contains(place) {
-                self.ask_again(place);
+                self.retry(place);
             }
         }
     }
 
-    fn ask_again(&mut self, place: usize) {
+    fn retry(&mut self, place: usize) {
         let member = &mut self.all[place];
         member.full_until = 0;
         let is_ready = member.connected && member.credit > 0;

@@ -146,7 +146,7 @@ impl Shard {
             losses.count_drop(DropReason::SessionEnded, held, cx.now.wall_ms);
         }
         let owner = QueueOwner::Group(self.groups.id_of(index));
-        self.tell_last_losses(cx, owner, None);
+        self.notify_last_losses(cx, owner, None);
         let group = *self.groups.slab.remove(index as usize);
         self.groups.bytes -= group.charged;
         if group.recorded {
@@ -155,7 +155,7 @@ impl Shard {
         let receiver = Arc::from(&*group.filter);
         self.groups.by_filter.remove(&(group.tenant, group.filter));
         self.counters.drop_messages(DropReason::SessionEnded, held);
-        // Receipts of what members have now are told when these answer.
+        // Receipts of messages that members have now are sent when the members answer.
         let queue = group.queue;
         self.free_queue(EndedQueue { queue, receiver });
     }

@@ -1,4 +1,4 @@
-//! What a share group and the shards of its members tell each other.
+//! Messages between a share group and the shards of its members.
 
 use std::sync::Arc;
 

@@ -6,8 +6,9 @@
 //! the member's session is gone. What is returned goes to the next member, except a QoS 2 message
 //! that was sent once: it is dropped with its session [MQTT-4.8.2-4], [MQTT-4.8.2-5].
 //!
-//! A member gets what it may: the group knows the rules of each, so that one who may not have a
-//! message does not take it away from those who may. What none of them may have is dropped.
+//! A member gets only messages that its rules permit. The group has the rules of each member, so a
+//! message does not go to a member that may not read it. A message that no member may read is
+//! dropped.
 
 pub(crate) mod group;
 mod hand_out;
@@ -157,7 +158,7 @@ impl Shard {
     }
 
     /// A member that rules have changed for, or that was revoked, gives back what it is handed: its
-    /// group hears why before.
+    /// group is notified of the reason before.
     fn review_member<N: Node>(&mut self, cx: &mut Cx<'_, N>, member: SessionId) {
         if self.permits.reviews.is_under_way()
             && let Some(session) = self.sessions.live(member)

@@ -29,7 +29,7 @@ pub struct ShareTicket {
     /// The group's, in records.
     pub(crate) epoch: SessionEpoch,
     /// The member is durable and has taken the message into its own queue: the group holds it no
-    /// more, and only waits to hear that the member has room again.
+    /// more, and only waits until the member has room again.
     pub(crate) taken: bool,
     /// Another member may have room: a full queue answers [`ShareOutcome::NoRoom`] instead of
     /// dropping.

@@ -88,16 +88,16 @@ impl Granted {
 impl Shard {
     /// A share group knows its member now; the last answer sends the SUBACK.
     pub(crate) fn joined<N: Node>(&mut self, cx: &mut Cx<'_, N>, token: usize) {
-        let Some(PendingSubAck { asked, record, .. }) = self.subscribing.subacks.joined(token)
+        let Some(PendingSubAck { origin, record, .. }) = self.subscribing.subacks.joined(token)
         else {
             return;
         };
-        if let SubscribeOrigin::Client { connection, .. } = &asked
+        if let SubscribeOrigin::Client { connection, .. } = &origin
             && let Some(connection) = self.connections.get_mut(*connection)
         {
-            connection.remove_answer_bytes(asked.bytes());
+            connection.remove_answer_bytes(origin.bytes());
         }
-        match asked {
+        match origin {
             SubscribeOrigin::Client {
                 connection,
                 packet_id,
@@ -128,8 +128,9 @@ impl Shard {
         }
     }
 
-    /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1]. No
-    /// User Properties are sent [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2].
+    /// SUBACK; v5 clients that asked for Reason Strings get the reason for which a filter was
+    /// refused [MQTT-3.9.2-1]. No User Properties are sent [MQTT-3.9.2-2], [MQTT-3.11.2-1],
+    /// [MQTT-3.11.2-2].
     fn answer_subscribe<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -171,7 +172,7 @@ impl Shard {
         token: usize,
     ) -> Granted {
         let granted = self.grant(cx, terms, session, requested, subscription_id, token);
-        if !granted.reason.is_error() && self.tells(session, Wants::SUBSCRIPTIONS) {
+        if !granted.reason.is_error() && self.is_observed(session, Wants::SUBSCRIPTIONS) {
             let no_local = terms.no_local(requested);
             let state = self.sessions.at(session);
             let info = SubscriptionInfo {
@@ -184,7 +185,7 @@ impl Shard {
                 subscription_id,
                 retained: RetainedAtSubscribe::Sent,
             };
-            self.tell_subscribed(cx, info);
+            self.notify_subscribed(cx, info);
         }
         granted
     }
@@ -225,13 +226,13 @@ impl Shard {
             };
         }
         let shared = parsed.share_name.is_some();
-        let known = self.known_number(session, requested.filter, shared);
-        if known.is_none()
+        let existing = self.existing_number(session, requested.filter, shared);
+        if existing.is_none()
             && let Some(limit) = self.no_room_for_subscription(session, requested.filter)
         {
             return Granted::beyond(ReasonCode::QuotaExceeded, limit);
         }
-        let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
+        let wants_retained = !shared && wants_retained(v5, requested, existing.is_none());
         let bridge = terms.bridge;
         let options = &requested.options;
         let no_local = terms.no_local(requested);
@@ -241,7 +242,7 @@ impl Shard {
             true => all.next_shared_number(),
             false => Some(all.next_number()),
         };
-        let Some(number) = known.or_else(|| next(&mut state.subscriptions)) else {
+        let Some(number) = existing.or_else(|| next(&mut state.subscriptions)) else {
             return Granted::refused(ReasonCode::QuotaExceeded);
         };
         // What an older one of the same filter is still owed comes all the same.
@@ -281,7 +282,7 @@ impl Shard {
         }
         let owed = wants_retained.then_some(is_owed);
         self.enter_granted(cx, session, &subscription, owed);
-        self.note_retain_handling(session, v5, requested, known.is_none());
+        self.note_retain_handling(session, v5, requested, existing.is_none());
         Granted {
             reason,
             limit: None,
@@ -398,7 +399,7 @@ impl Shard {
         if !is_plain && permit.is_some_and(|permit| permit.identity.is_applicant) {
             let detail = "a client without credentials of its own may use neither wildcards nor \
                           Shared Subscriptions";
-            return Some(Refusal::untold(RefusalCause::Forbidden, detail));
+            return Some(Refusal::operators_only(RefusalCause::Forbidden, detail));
         }
         self.may_subscribe(session, parsed.filter.as_str()).err()
     }
@@ -413,7 +414,7 @@ impl Shard {
         }
     }
 
-    fn tell_subscribe_refused<N: Node>(
+    fn notify_subscribe_refused<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -422,7 +423,8 @@ impl Shard {
     ) {
         let reason = granted.reason;
         let session = self.connections.at(index).session();
-        let Some(session) = session.filter(|session| self.tells(*session, Wants::CONNECTIONS))
+        let Some(session) =
+            session.filter(|session| self.is_observed(*session, Wants::CONNECTIONS))
         else {
             return;
         };
@@ -436,12 +438,14 @@ impl Shard {
             // Its numbers are as many as their packets can name.
             (None, None) if reason == ReasonCode::QuotaExceeded => {
                 let cause = RefusalCause::SharedSubscriptionsFull;
-                Refusal::told(cause).with_detail(format!(
+                Refusal::client_visible(cause).with_detail(format!(
                     "the session has {SHARED_COPIES} Shared Subscriptions, the most that are \
                      possible"
                 ))
             }
-            (None, None) => Refusal::told(RefusalCause::ByReasonCode).with_detail(reason.name()),
+            (None, None) => {
+                Refusal::client_visible(RefusalCause::ByReasonCode).with_detail(reason.name())
+            }
         };
         let address = self.connections.at(index).address();
         let event = Event::SubscribeRefused {
@@ -450,7 +454,7 @@ impl Shard {
             why,
         };
         let head = self.head_with_user(session).with_address(address);
-        cx.effects.tell(head, event);
+        cx.effects.notify(head, event);
     }
 
     /// Only an equal filter [MQTT-3.10.4-1]; new messages stop [MQTT-3.10.4-2], what is in flight
@@ -462,7 +466,7 @@ impl Shard {
         filter: &str,
     ) -> bool {
         let shared = filter.starts_with("$share/");
-        let number = self.known_number(session, filter, shared);
+        let number = self.existing_number(session, filter, shared);
         if shared {
             self.leave_group(cx, session, filter);
         } else if number.is_some()
@@ -482,7 +486,7 @@ impl Shard {
             self.append(cx, Record::Unsubscribed { epoch, number });
         }
         if number.is_some() {
-            self.tell_unsubscribed(cx, session, filter);
+            self.notify_unsubscribed(cx, session, filter);
         }
         number.is_some()
     }

@@ -15,10 +15,11 @@ use crate::shard::{PacketError, Shard};
 use crate::subscribe::half_done::HalfDone;
 use crate::work::{FILTER, FILTER_BYTES_PER_UNIT, NEW_FILTER_BYTES_PER_UNIT, NODE};
 
-/// Refused filters of one packet that are told, each by an event; more are answered alone.
+/// Number of refused filters of one packet that are reported, each by an event. Further ones are
+/// only answered.
 const REFUSALS_TOLD: usize = 16;
 
-/// Filters that are decoded, but for looking at what they say, in one unit of work.
+/// Number of filters that are decoded in one unit of work, without checking them.
 const DECODED_PER_UNIT: usize = 2;
 
 impl Shard {
@@ -123,7 +124,7 @@ impl Shard {
             half.why = half.why.or(Some(granted.reason.name()));
             half.refused += 1;
             if half.refused <= REFUSALS_TOLD {
-                self.tell_subscribe_refused(cx, index, requested, &granted);
+                self.notify_subscribe_refused(cx, index, requested, &granted);
             }
         }
         half.codes.push(self.suback_code(index, granted.reason));
@@ -144,7 +145,7 @@ impl Shard {
             return self.answer_subscribe(cx, index, packet_id, &half.codes, half.why, record);
         }
         let connection = self.connections.id_of(index);
-        let asked = SubscribeOrigin::Client {
+        let origin = SubscribeOrigin::Client {
             connection,
             packet_id,
             codes: half.codes,
@@ -154,16 +155,20 @@ impl Shard {
             None => {
                 let missing = joining;
                 let pending = PendingSubAck {
-                    asked,
+                    origin,
                     record,
                     missing,
                 };
                 self.insert_pending_suback(pending);
             }
             Some(token) => {
-                let bytes = asked.bytes();
-                self.subscribing.subacks.asked_more(token, joining);
-                if self.subscribing.subacks.all_asked(token, asked, record) {
+                let bytes = origin.bytes();
+                self.subscribing.subacks.add_expected(token, joining);
+                if self
+                    .subscribing
+                    .subacks
+                    .set_all_requested(token, origin, record)
+                {
                     self.connections.at(index).add_answer_bytes(bytes);
                 }
                 // The packet itself is no more missing.
@@ -177,10 +182,10 @@ impl Shard {
     /// answer.
     fn put_off(&mut self, index: u32, mut half: HalfDone, joining: u32) {
         match half.pending {
-            Some(token) => self.subscribing.subacks.asked_more(token, joining),
+            Some(token) => self.subscribing.subacks.add_expected(token, joining),
             None if joining > 0 => {
                 let pending = PendingSubAck {
-                    asked: SubscribeOrigin::Unfinished,
+                    origin: SubscribeOrigin::Unfinished,
                     record: RecordNumber(0),
                     missing: joining + 1,
                 };
@@ -194,10 +199,10 @@ impl Shard {
 
     /// Keeps an answer that waits for share groups.
     pub(crate) fn insert_pending_suback(&mut self, pending: PendingSubAck) -> usize {
-        if let SubscribeOrigin::Client { connection, .. } = &pending.asked
+        if let SubscribeOrigin::Client { connection, .. } = &pending.origin
             && let Some(connection) = self.connections.get_mut(*connection)
         {
-            connection.add_answer_bytes(pending.asked.bytes());
+            connection.add_answer_bytes(pending.origin.bytes());
         }
         self.subscribing.subacks.insert(pending)
     }
@@ -328,9 +333,8 @@ fn has_all_available(listener: &ListenerPolicy) -> bool {
     listener.wildcard_subscription_available && listener.shared_subscription_available
 }
 
-/// What CONNACK said is not available is a Protocol Error on 5 (MQTT 5 sections 3.2.2.3.11 and
-/// 3.2.2.3.13).
-/// [MQTT-3.1.1/3.8.3-2]
+/// A feature that CONNACK named as unavailable is a Protocol Error on 5 (MQTT 5 sections 3.2.2.3.11
+/// and 3.2.2.3.13). [MQTT-3.1.1/3.8.3-2]
 fn check_available(listener: &ListenerPolicy, filter: &str) -> Result<(), PacketError> {
     let Ok(parsed) = SubscriptionFilter::parse(filter) else {
         return Ok(());

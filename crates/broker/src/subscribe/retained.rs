@@ -124,7 +124,7 @@ impl Shard {
         true
     }
 
-    /// There are retained messages for a filter, or it takes long to say that there are none.
+    /// There are retained messages for a filter, or the search for them takes long.
     pub(super) fn has_retained<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,

@@ -25,34 +25,34 @@ impl PendingSubAcks {
 
     /// Keeps an answer; its token.
     pub(crate) fn insert(&mut self, pending: PendingSubAck) -> usize {
-        self.bytes += pending.asked.bytes();
+        self.bytes += pending.origin.bytes();
         self.all.insert(pending)
     }
 
-    /// `joining` more share groups have been asked.
-    pub(crate) fn asked_more(&mut self, token: usize, joining: u32) {
+    /// Adds the answers of `joining` more share groups to those that are awaited.
+    pub(crate) fn add_expected(&mut self, token: usize, joining: u32) {
         if let Some(pending) = self.all.get_mut(token) {
             pending.missing += joining;
         }
     }
 
-    /// All filters of the packet have their answer, except for those that share groups are asked
-    /// for; false if the answer is not awaited any more.
-    pub(crate) fn all_asked(
+    /// All filters of the packet have their answer, except for those of share groups. Returns false
+    /// if the answer is not awaited any more.
+    pub(crate) fn set_all_requested(
         &mut self,
         token: usize,
-        asked: SubscribeOrigin,
+        origin: SubscribeOrigin,
         record: RecordNumber,
     ) -> bool {
         let Some(pending) = self.all.get_mut(token) else {
             return false;
         };
-        self.bytes += asked.bytes();
-        (pending.asked, pending.record) = (asked, record);
+        self.bytes += origin.bytes();
+        (pending.origin, pending.record) = (origin, record);
         true
     }
 
-    /// A share group has answered; the whole answer, if it was the last.
+    /// A share group has answered. Returns the whole answer if it was the last.
     pub(crate) fn joined(&mut self, token: usize) -> Option<PendingSubAck> {
         let pending = self.all.get_mut(token)?;
         pending.missing -= 1;
@@ -60,7 +60,7 @@ impl PendingSubAcks {
             return None;
         }
         let pending = self.all.remove(token);
-        self.bytes -= pending.asked.bytes();
+        self.bytes -= pending.origin.bytes();
         Some(pending)
     }
 
@@ -103,7 +103,7 @@ impl PendingSubAcks {
 /// An answer to SUBSCRIBE that waits for share groups.
 #[derive(Debug)]
 pub(crate) struct PendingSubAck {
-    pub(crate) asked: SubscribeOrigin,
+    pub(crate) origin: SubscribeOrigin,
     pub(crate) record: RecordNumber,
     pub(crate) missing: u32,
 }

@@ -17,7 +17,7 @@ use crate::routing::{Match, Target};
 use crate::subscribe::retained_pending::RetainedPending;
 use crate::topic_tree::NodeKey;
 
-/// All who subscribe at a place in the shard's index; most filters have one subscriber, who costs
+/// All subscribers at a place in the shard's index. Most filters have one subscriber, which costs
 /// no allocation.
 #[derive(Debug, Default)]
 pub(crate) enum Subscribers {
@@ -65,7 +65,7 @@ pub(crate) struct Subscriber {
 }
 
 flags! {
-    /// What a subscription says of RETAIN and retained messages.
+    /// The options of a subscription for RETAIN and retained messages.
     pub(crate) RetainFlags(u8);
     /// Retain As Published.
     0 as_published set_as_published;
@@ -186,8 +186,8 @@ impl Subscribers {
             Self::Nobody => {}
             Self::One(_) => *self = Self::Nobody,
             Self::More(crowd) => {
-                let gone = crowd.list.swap_remove(slot as usize);
-                crowd.uncount(&gone);
+                let removed = crowd.list.swap_remove(slot as usize);
+                crowd.uncount(&removed);
                 if let [last] = crowd.list.as_slice() {
                     *self = Self::One(*last);
                 }

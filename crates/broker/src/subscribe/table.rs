@@ -132,7 +132,12 @@ impl Shard {
     }
 
     /// The number of a session's subscription to this filter, `$share/…` where it is `shared`.
-    pub(super) fn known_number(&mut self, session: u32, filter: &str, shared: bool) -> Option<u32> {
+    pub(super) fn existing_number(
+        &mut self,
+        session: u32,
+        filter: &str,
+        shared: bool,
+    ) -> Option<u32> {
         if shared {
             let subscriptions = &self.sessions.at(session).subscriptions;
             return subscriptions.shared(filter).map(|found| found.number);
@@ -209,7 +214,7 @@ impl Shard {
         self.interest_changed(cx, (tenant, &filter), before, class);
     }
 
-    /// The index has changed: routes are computed anew, and the node is told if it has to know.
+    /// The index has changed: invalidates routes, and updates the node's index if necessary.
     fn interest_changed<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

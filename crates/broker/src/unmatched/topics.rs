@@ -1,4 +1,4 @@
-//! Topics of messages that nobody was subscribed to.
+//! Topics of messages without subscribers.
 
 use std::sync::Arc;
 
@@ -28,11 +28,11 @@ struct Unmatched {
 /// Whom a message reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Nobody: nobody is subscribed.
+    /// None: there is no subscription.
     Nobody,
-    /// Nobody: the rules forbid the subscribers to read it.
+    /// None: the rules forbid the subscribers to read it.
     Forbidden,
-    /// Only those who are subscribed to all topics.
+    /// Only subscribers to all topics.
     OnlyAll,
 }
 
@@ -81,7 +81,7 @@ impl UnmatchedTopics {
             });
     }
 
-    /// A topic has receivers again: what nobody got of it before is of no interest any more.
+    /// A topic has receivers again: forgets earlier messages without receivers.
     pub(crate) fn forget(&mut self, place: usize, tenant: TenantId, topic: &str) {
         self.0.forget(place, tenant, topic);
     }

@@ -11,7 +11,7 @@ const DEVICES_MAX: usize = 200_000;
 const DEVICE_EVERY: Duration = Duration::from_secs(30);
 /// The same of devices whose messages have to be known at once.
 const SOON: Duration = Duration::from_secs(5);
-/// Time after which what waits is late: the tables say something else of some devices.
+/// Time after which waiting times are late: the tables are out of date for some devices.
 const LATE: Duration = Duration::from_secs(90);
 /// Bytes of an entry without its id, about.
 const ENTRY_BYTES: usize = 96;
@@ -120,7 +120,7 @@ impl UnwrittenActivity {
     /// Takes out up to `most` that may be written now.
     pub(super) fn take_due(&mut self, now: Instant, most: usize) -> Vec<MessageTimes> {
         let mut due = Vec::new();
-        let mut gone_bytes = 0;
+        let mut freed_bytes = 0;
         self.devices.retain(|(tenant, id), noted| {
             if due.len() < most && noted.is_due(now) {
                 due.push(MessageTimes {
@@ -136,10 +136,10 @@ impl UnwrittenActivity {
                 };
             }
             let is_done = noted.is_done(now);
-            gone_bytes += if is_done { id.len() } else { 0 };
+            freed_bytes += if is_done { id.len() } else { 0 };
             !is_done
         });
-        self.id_bytes -= gone_bytes;
+        self.id_bytes -= freed_bytes;
         due
     }
 
@@ -164,7 +164,7 @@ impl UnwrittenActivity {
 mod tests {
     use super::*;
 
-    fn heard(message_ms: i64, heartbeat_ms: i64, telemetry_ms: i64) -> MessageTimes {
+    fn times(message_ms: i64, heartbeat_ms: i64, telemetry_ms: i64) -> MessageTimes {
         MessageTimes {
             tenant: 0,
             id: "a".to_owned(),
@@ -180,14 +180,14 @@ mod tests {
         let begun = Instant::now();
         waiting.note_at_once(0, "a", true, 1_000);
         waiting.note(0, "a", 2_000);
-        assert_eq!(waiting.take_due(begun, 10), [heard(2_000, 0, 1_000)]);
+        assert_eq!(waiting.take_due(begun, 10), [times(2_000, 0, 1_000)]);
         waiting.note(0, "a", 3_000);
         assert_eq!(waiting.take_due(begun + SOON, 10), []);
         waiting.note_at_once(0, "a", false, 4_000);
-        assert_eq!(waiting.take_due(begun + SOON, 10), [heard(4_000, 4_000, 0)]);
+        assert_eq!(waiting.take_due(begun + SOON, 10), [times(4_000, 4_000, 0)]);
         waiting.note(0, "a", 5_000);
         let later = begun + SOON + DEVICE_EVERY;
-        assert_eq!(waiting.take_due(later, 10), [heard(5_000, 0, 0)]);
+        assert_eq!(waiting.take_due(later, 10), [times(5_000, 0, 0)]);
         assert_eq!(waiting.take_due(later + DEVICE_EVERY, 10), []);
         assert!(waiting.devices.is_empty());
         assert_eq!(waiting.id_bytes, 0);
@@ -200,7 +200,7 @@ mod tests {
         waiting.note_at_once(0, "a", true, 1_000);
         let rows = waiting.take_due(now, 10);
         waiting.put_back(rows);
-        assert_eq!(waiting.take_due(now, 10), [heard(1_000, 0, 1_000)]);
+        assert_eq!(waiting.take_due(now, 10), [times(1_000, 0, 1_000)]);
     }
 
     #[test]

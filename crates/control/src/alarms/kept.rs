@@ -9,7 +9,7 @@ use super::names::NAMES;
 use super::{Alarms, lock};
 use crate::shared_registry::SharedRegistryError;
 
-/// Rows of one transaction. Others who write to the tables wait for its end.
+/// Rows of one transaction. Other writers of the tables wait for its end.
 const ROWS: usize = 500;
 /// Transactions of a round. What is left is written in the next one.
 const TIMES: usize = 4;

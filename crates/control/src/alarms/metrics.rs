@@ -20,7 +20,7 @@ pub struct AlarmsPage {
     watched: usize,
     unobserved: u64,
     /// Notifications by outcome.
-    told: [(&'static str, u64); 3],
+    notification_counts: [(&'static str, u64); 3],
 }
 
 impl Alarms {
@@ -47,7 +47,7 @@ impl Alarms {
             open,
             watched,
             unobserved,
-            told: self.notifications.counts(),
+            notification_counts: self.notifications.counts(),
         }
     }
 }
@@ -75,7 +75,7 @@ impl Collector for AlarmsPage {
         let help = "Changes of alarms that were to be published on the alerts topic, by outcome";
         let kind = ConstCounter::new(0_u64).metric_type();
         let mut family = encoder.encode_descriptor("alarms_notifications", help, None, kind)?;
-        for (outcome, count) in self.told {
+        for (outcome, count) in self.notification_counts {
             let label = [("outcome", outcome)];
             ConstCounter::new(count).encode(family.encode_family(&label)?)?;
         }

@@ -5,7 +5,7 @@
 //! * `kept`: what alarms that are not raised wait for, over a restart
 //! * `metrics`: metrics of alarms
 //! * `names`: names of alarms of the node itself
-//! * `notifications`: outcomes of telling changes
+//! * `notifications`: outcomes of notifications
 //! * `row`: an alarm as the tables have it
 //! * `report`: messages and events about changes
 //! * `watch`: certificates, integrations and the storage of telemetry
@@ -128,11 +128,12 @@ impl Alarms {
         &self,
         key: AlarmKey,
         device: Option<String>,
-        told: (Severity, String),
+        message: (Severity, String),
         (is_bad, for_ms): (bool, i64),
     ) {
         if self.settings.watches_node {
-            let input = AlarmInput::of_node(key, device, told, (is_bad, for_ms), now_signed_ms());
+            let input =
+                AlarmInput::of_node(key, device, message, (is_bad, for_ms), now_signed_ms());
             self.observe(input);
         }
     }
@@ -200,10 +201,10 @@ impl Alarms {
         &self,
         tenant: TenantId,
         name: &str,
-        tell: impl FnOnce(InhibitedAlarm<'_>) -> T,
+        describe: impl FnOnce(InhibitedAlarm<'_>) -> T,
     ) -> Option<T> {
         let machine = lock(&self.machine);
-        machine.inhibited(tenant.0, name).map(tell)
+        machine.inhibited(tenant.0, name).map(describe)
     }
 
     /// The alarm of this tenant and name whose condition is, or was, not true for long enough.

@@ -26,7 +26,7 @@ impl Alarms {
         loop {
             let next = lock(&self.unreported).pop_front();
             let Some(change) = next else { return };
-            self.tell_readers(&change);
+            self.notify_readers(&change);
             match self.publish(publisher, &change).await {
                 Ok(()) => {
                     self.notifications.published();
@@ -52,7 +52,7 @@ impl Alarms {
         );
     }
 
-    fn tell_readers(&self, change: &AlarmChange) {
+    fn notify_readers(&self, change: &AlarmChange) {
         let alarm = &change.alarm;
         let notice = AlarmNotice {
             id: alarm.id,
@@ -67,7 +67,7 @@ impl Alarms {
             _ => Event::AlarmChanged(Box::new(notice)),
         };
         let head = EventHead::new(TenantId(alarm.key.tenant), alarm.key.subject.as_str());
-        self.control.tell(EventNotice::new(head, event));
+        self.control.report_event(EventNotice::new(head, event));
     }
 
     /// The topic of messages about alarms.

@@ -78,8 +78,8 @@ impl Alarms {
             let (file, subject) = (&certificate.file, &certificate.subject);
             let message = format!("The certificate {subject} in {file} {}", ends(left_ms));
             for (name, severity, is_bad) in certificate_alarms(left_ms) {
-                let told = (severity, message.clone());
-                self.observe_node(of_node(name, file), None, told, (is_bad, 0));
+                let reported = (severity, message.clone());
+                self.observe_node(of_node(name, file), None, reported, (is_bad, 0));
             }
         }
         // A listener has another file now.
@@ -114,8 +114,8 @@ impl Alarms {
                     tenant: one.tenant,
                     ..of_node(name, &one.device)
                 };
-                let told = (severity, message.clone());
-                self.observe_node(key, Some(one.device.clone()), told, (is_bad, 0));
+                let reported = (severity, message.clone());
+                self.observe_node(key, Some(one.device.clone()), reported, (is_bad, 0));
             }
         }
         if !is_cut {
@@ -146,8 +146,8 @@ impl Alarms {
         let over: Vec<Alarm> = open.cloned().collect();
         drop(machine);
         for alarm in over {
-            let told = (alarm.severity, alarm.message);
-            self.observe_node(alarm.key, alarm.device, told, (false, 0));
+            let reported = (alarm.severity, alarm.message);
+            self.observe_node(alarm.key, alarm.device, reported, (false, 0));
         }
     }
 
@@ -175,10 +175,10 @@ impl Alarms {
             ..of_node(alarm, name)
         };
         let why = integration.trouble.as_deref().unwrap_or_default();
-        let told = (Severity::Major, format!("The integration {name} {why}"));
+        let reported = (Severity::Major, format!("The integration {name} {why}"));
         let is_bad = integration.trouble.is_some();
         let after_ms = self.settings.trouble_ms;
-        self.observe_node(key(INTEGRATION), None, told, (is_bad, after_ms));
+        self.observe_node(key(INTEGRATION), None, reported, (is_bad, after_ms));
 
         let waiting = lag.words().unwrap_or_else(|| "messages wait".to_owned());
         let secs = lag.age_ms / 1_000;
@@ -186,8 +186,8 @@ impl Alarms {
             format!("The integration {name} is behind: {waiting}, the oldest for {secs} s");
         // What does not deliver at all is one alarm, not two.
         let is_bad = !is_bad && lag.age_ms > self.settings.lag_ms;
-        let told = (Severity::Warning, message);
-        self.observe_node(key(INTEGRATION_LAG), None, told, (is_bad, 0));
+        let reported = (Severity::Warning, message);
+        self.observe_node(key(INTEGRATION_LAG), None, reported, (is_bad, 0));
     }
 
     fn look_at_telemetry(&self) {
@@ -205,8 +205,8 @@ impl Alarms {
             ..of_node(ROLLOUT, id)
         };
         let is_bad = paused.is_some();
-        let told = (Severity::Major, paused.unwrap_or_default());
-        self.observe_node(key, None, told, (is_bad, 0));
+        let reported = (Severity::Major, paused.unwrap_or_default());
+        self.observe_node(key, None, reported, (is_bad, 0));
     }
 
     /// A device has become inactive, or active again.
@@ -220,7 +220,7 @@ impl Alarms {
             Some(secs) => format!("The device {id} has sent nothing for {secs} s"),
             None => String::new(),
         };
-        let told = (Severity::Warning, message);
-        self.observe_node(key, Some(id.to_owned()), told, (is_bad, 0));
+        let reported = (Severity::Warning, message);
+        self.observe_node(key, Some(id.to_owned()), reported, (is_bad, 0));
     }
 }

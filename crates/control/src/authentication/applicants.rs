@@ -41,30 +41,30 @@ impl Inner {
     /// A client that shows a provisioning key as its password.
     pub(super) async fn applicant_by_key(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         policy: &Policy,
-        known: u64,
+        last_revocation: u64,
         key: &[u8],
     ) -> Authenticated {
         let failed = |why: &str| {
             let detail = format!("the provisioning key cannot be checked: {why}");
-            Authenticated::failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+            Authenticated::failed(Refusal::operators_only(RefusalCause::LoginFailed, detail))
         };
         let Some(check) = self.provisioning_keys.get() else {
             return failed("the node is starting");
         };
         let Ok(key) = String::from_utf8(key.to_vec()) else {
-            let why = Refusal::untold(
+            let why = Refusal::operators_only(
                 RefusalCause::ProvisioningKey,
                 "the provisioning key is not text",
             );
             return refused_for(ReasonCode::BadUserNameOrPassword, why);
         };
         match check(key).await {
-            Ok(id) => policy.applicant(asked, known, Some(&id)),
+            Ok(id) => policy.applicant(request, last_revocation, Some(&id)),
             Err(KeyFault::NotValid(cause, why)) => refused_for(
                 ReasonCode::BadUserNameOrPassword,
-                Refusal::untold(cause, why),
+                Refusal::operators_only(cause, why),
             ),
             Err(KeyFault::Unavailable(why)) => failed(&why),
         }
@@ -73,24 +73,24 @@ impl Inner {
 
 impl Policy {
     /// Whether a client without any credentials is accepted as an applicant.
-    pub(super) fn takes_applicants(&self, asked: &Authentication) -> bool {
-        let discovery = asked.listener.discovery.as_ref();
-        asked.listener.payload_api_key
+    pub(super) fn takes_applicants(&self, request: &Authentication) -> bool {
+        let discovery = request.listener.discovery.as_ref();
+        request.listener.payload_api_key
             || discovery.is_some_and(|discovery| discovery.key_in_payload)
     }
 
     /// An applicant, with the id of the provisioning key that it has shown, if any.
     pub(super) fn applicant(
         &self,
-        asked: &Authentication,
-        known: u64,
+        request: &Authentication,
+        last_revocation: u64,
         key: Option<&str>,
     ) -> Authenticated {
         let user_name = match key {
             None => APPLICANT.to_owned(),
             Some(id) => format!("{APPLICANT}/{id}"),
         };
-        let listener = &asked.listener;
+        let listener = &request.listener;
         let discovery = listener.discovery.as_deref();
         // Old firmware, which shows its key in each message, stays connected.
         let bounds = discovery.filter(|_| key.is_some() || !listener.payload_api_key);
@@ -98,11 +98,11 @@ impl Policy {
         let ends_ms = |discovery: &Discovery| now_ms() + u64::from(discovery.lasts_secs) * 1000;
         if bounds.is_some_and(|discovery| discovery.connections_max == 0) {
             let cause = RefusalCause::Limit(martlet_broker::Limit::DiscoveryConnections);
-            return Authenticated::refused(Refusal::told(cause));
+            return Authenticated::refused(Refusal::client_visible(cause));
         }
         Authenticated::Accepted {
             identity: Identity {
-                tenant: asked.realm.tenant(),
+                tenant: request.realm.tenant(),
                 user_name: Some(user_name.into()),
                 realm: Realm::OWN_RULES,
                 rules: discovery.filter(may_register).map_or_else(
@@ -114,7 +114,7 @@ impl Policy {
                 is_applicant: true,
                 ..Identity::anyone()
             },
-            known,
+            last_revocation,
             data: None,
         }
     }

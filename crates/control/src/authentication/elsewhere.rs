@@ -1,12 +1,12 @@
-//! Clients of other brokers, who are asked about by HTTP: the same chain says who they are, but for
-//! the hook, which may be a program that asks here. And what the chain is to forget.
+//! Authentication of clients of other brokers, by HTTP. It uses the same chain without the hook,
+//! since the hook may be the program that asks. Also what the chain is to forget.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use martlet_broker::{
-    Asker, Authenticated, Authentication, ConnectionId, Identity, ListenerPolicy, Realm, Refusal,
-    RefusalCause, TenantId,
+    Authenticated, Authentication, ConnectionId, Identity, ListenerPolicy, LoginWaiter, Realm,
+    Refusal, RefusalCause, TenantId,
 };
 use martlet_codec::{ProtocolVersion, ReasonCode};
 use martlet_lockout::{LoginAttempt, refused_for};
@@ -23,7 +23,7 @@ pub enum Elsewhere {
     Accepted(LoginNumbers),
     /// It is not.
     Refused,
-    /// It cannot be said now.
+    /// It cannot be decided now.
     Failed(String),
 }
 
@@ -38,7 +38,7 @@ impl AuthenticationChain {
         password: &str,
     ) -> Elsewhere {
         let policy = self.policy();
-        let mut asked = Authentication {
+        let mut request = Authentication {
             connection: ConnectionId {
                 index: 0,
                 generation: 0,
@@ -56,14 +56,14 @@ impl AuthenticationChain {
             user_name: Some(user_name.into()),
             password: Some(password.as_bytes().into()),
             certificate: None,
-            asker: Asker::default(),
+            waiter: LoginWaiter::default(),
             step: None,
         };
-        policy.settle_tenant(&mut asked);
-        let found = self.settle_elsewhere(&asked, &policy).await;
+        policy.settle_tenant(&mut request);
+        let found = self.settle_elsewhere(&request, &policy).await;
         match found {
             Authenticated::Accepted { identity, .. } => {
-                Elsewhere::Accepted(numbers_of(&policy, &asked, &identity))
+                Elsewhere::Accepted(numbers_of(&policy, &request, &identity))
             }
             Authenticated::Refused {
                 reason: ReasonCode::ServerUnavailable,
@@ -76,17 +76,17 @@ impl AuthenticationChain {
 
     async fn settle_elsewhere(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         policy: &Arc<Policy>,
     ) -> Authenticated {
-        let name = asked.user_name.as_deref();
-        if let Some(why) = policy.banned(asked.realm.tenant(), &asked.client_id, name, None) {
+        let name = request.user_name.as_deref();
+        if let Some(why) = policy.banned(request.realm.tenant(), &request.client_id, name, None) {
             return refused_for(ReasonCode::Banned, why);
         }
         let attempt = LoginAttempt {
-            realm: asked.realm,
+            realm: request.realm,
             address: None,
-            user_name: asked.user_name.clone(),
+            user_name: request.user_name.clone(),
             is_proved: false,
         };
         let (known, slot_request) = {
@@ -99,14 +99,14 @@ impl AuthenticationChain {
         let decided = (SourceSelection::OwnSources, known);
         let (found, _) = self
             .0
-            .find_out(asked, policy, decided, &attempt, &slot_request)
+            .find_out(request, policy, decided, &attempt, &slot_request)
             .await;
         // Revoked while it was looked for.
         match Arc::ptr_eq(policy, &self.policy()) || self.0.lock().revoked == known {
             true => found,
             false => {
                 let detail = "its credentials were changed meanwhile";
-                Authenticated::failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+                Authenticated::failed(Refusal::operators_only(RefusalCause::LoginFailed, detail))
             }
         }
     }
@@ -133,9 +133,9 @@ impl AuthenticationChain {
     }
 }
 
-/// Numbers of who was let in.
-fn numbers_of(policy: &Policy, asked: &Authentication, identity: &Identity) -> LoginNumbers {
-    let shown = asked.user_name.as_deref().unwrap_or_default();
+/// The numbers of an accepted client.
+fn numbers_of(policy: &Policy, request: &Authentication, identity: &Identity) -> LoginNumbers {
+    let shown = request.user_name.as_deref().unwrap_or_default();
     let name = identity.user_name.as_deref().unwrap_or_default();
     let tables = policy.tables();
     tables.map_or_else(LoginNumbers::default, |tables| {

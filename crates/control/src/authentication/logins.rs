@@ -17,7 +17,7 @@ pub struct Locked {
     pub secs: u64,
 }
 
-/// Bytes of the digest of a key by which it is told from others: too few to find the key.
+/// Bytes of the digest of a key that distinguish it from others: too few to find the key.
 const KEY_NAME_BYTES: usize = 4;
 
 /// An attempt to log in, which has its slot.
@@ -110,8 +110,7 @@ impl AuthenticationChain {
 }
 
 impl LoginInSlot {
-    /// Counts what came of it. The answer to wrong credentials waits, the longer the more of them
-    /// there were.
+    /// Counts the result. The answer to wrong credentials is delayed, longer with each of them.
     ///
     /// # Errors
     /// It was one of many that were made at once: whether it was right is not told.

@@ -5,8 +5,8 @@ use martlet_registry::{may_be_api_key, may_be_provisioning_key};
 
 /// The refusal of a wrong password. If the password has the form of a key, its cause is the kind of
 /// that key. The key is in no text.
-pub(super) fn named(asked: &Authentication, why: Refusal) -> Refusal {
-    let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
+pub(super) fn named(request: &Authentication, why: Refusal) -> Refusal {
+    let password = request.password.as_ref().map_or(&[][..], Password::bytes);
     let (cause, what) = if may_be_api_key(password) {
         let what = "an API key (mk_...), which is for HTTP requests alone";
         (RefusalCause::ApiKeyAsPassword, what)
@@ -17,7 +17,7 @@ pub(super) fn named(asked: &Authentication, why: Refusal) -> Refusal {
         return why;
     };
     let detail = format!("the password has the form of {what}: {}", why.detail());
-    let named = Refusal::untold(cause, detail);
+    let named = Refusal::operators_only(cause, detail);
     match (why.cause, why.subject()) {
         (RefusalCause::WrongSecret, Some(device)) => named.about(device),
         _ => named,

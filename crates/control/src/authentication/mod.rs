@@ -1,5 +1,5 @@
-//! Who a client is: sources of credentials, asked in the order of the configuration, away from the
-//! data plane.
+//! Authentication of clients: sources of credentials are asked in the order of the configuration,
+//! outside the data plane.
 //!
 //! What was verified is remembered for a while under a keyed digest of *all* credentials, so that a
 //! thousand clients that come back at once are not a thousand hashes of passwords, and so that part
@@ -9,11 +9,11 @@
 //! * `applicants`: clients without credentials of their own, which register as devices
 //! * `payload_key`: messages that name their device by `api_key`
 //! * `elsewhere`: clients of other brokers, and what is to be forgotten
-//! * `logins`: who logs in to the panel, which counts as well
+//! * `logins`: logins to the panel, which count too
 //! * `proving`: passwords that are proved in steps and not sent
-//! * `policy`: the chain of a realm, and what becomes of clients without a name
+//! * `policy`: the chain of a realm, and the rights of clients without a name
 //! * [`sources`]: where credentials are kept
-//! * `slots`: which password is checked next
+//! * `slots`: the order in which passwords are checked
 //! * `verified`: what is remembered
 
 mod applicants;
@@ -37,8 +37,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Claim, Identity, PartIdentity, Proof, Realm, Refusal,
-    RefusalCause, Revocation, RevocationReason, RevokedClients, TenantId,
+    Authenticated, Authentication, Claim, Identity, LoginWaiter, PartIdentity, Proof, Realm,
+    Refusal, RefusalCause, Revocation, RevocationReason, RevokedClients, TenantId,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Failures, LoginAttempt, refused_for};
@@ -63,7 +63,7 @@ use slots::Slots;
 use sources::Hashing;
 use verified::{ClientMark, Digest, Digester, Times, Verified};
 
-/// Questions that wait, at most: beyond that, clients are told to try again.
+/// Maximum number of waiting requests. Beyond it clients get an error and may try again.
 const WAITING_MAX: usize = 100_000;
 
 /// Bytes of the names and credentials in them, at most.
@@ -84,8 +84,8 @@ fn room(is_known: bool, bytes_max: usize) -> (usize, usize) {
 /// Writes which credentials were used; whether they stand in the tables then.
 pub type WriteUses = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
-/// A client waits no longer until its first use of a secret is written. Who has it already comes in
-/// while the tables cannot be written.
+/// A client waits no longer until its first use of a secret is written. Then it is accepted, even
+/// if the tables cannot be written.
 const FIRST_USE_MAX: Duration = Duration::from_secs(2);
 
 /// What an answer is given to.
@@ -99,7 +99,7 @@ struct Inner {
     state: Mutex<State>,
     digester: Digester,
     /// For verifiers of unknown names.
-    made_up_key: [u8; 32],
+    fake_verifier_key: [u8; 32],
     /// Where verifiers are looked for.
     hashing: Hashing,
     /// For one login to the panel after the other.
@@ -115,10 +115,10 @@ struct State {
     policy: Arc<Policy>,
     verified: Verified,
     failures: Failures,
-    /// Questions under way, with all who wait for the answer.
+    /// Requests in progress, with all that wait for the answer.
     asking: HashMap<Digest, Asking>,
-    /// Counter of the questions.
-    asked: u64,
+    /// Number of the last request.
+    last_number: u64,
     waiting: usize,
     /// Bytes of the questions under way.
     waiting_bytes: usize,
@@ -146,7 +146,7 @@ struct Asking {
     client: ClientMark,
     /// Its answer is not remembered.
     is_forgotten: bool,
-    waiting: Vec<(Asker, AnswerLogin)>,
+    waiting: Vec<(LoginWaiter, AnswerLogin)>,
 }
 
 impl fmt::Debug for AuthenticationChain {
@@ -176,7 +176,7 @@ impl AuthenticationChain {
         let digester = Digester::new(key);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Inner {
-            made_up_key: digester.key_for(b"made-up verifiers"),
+            fake_verifier_key: digester.key_for(b"made-up verifiers"),
             hashing: Hashing::new(cores),
             logins: Slots::new(1),
             uses: OnceLock::new(),
@@ -186,7 +186,7 @@ impl AuthenticationChain {
                 verified,
                 failures,
                 asking: HashMap::new(),
-                asked: 0,
+                last_number: 0,
                 waiting: 0,
                 waiting_bytes: 0,
                 waiting_bytes_max,
@@ -203,67 +203,70 @@ impl AuthenticationChain {
         let _ = self.0.uses.set(write);
     }
 
-    /// Asks who a client is. Does not block: what is known is answered at once, on this thread.
+    /// Authenticates a client. Does not block: cached answers are given at once, on this thread.
     pub fn ask(
         &self,
-        mut asked: Authentication,
+        mut request: Authentication,
         answer: impl FnOnce(Authenticated) + Send + 'static,
     ) {
-        let address = asked.address.map(|(address, _)| address);
+        let address = request.address.map(|(address, _)| address);
         let policy = self.policy();
-        let is_applicant = provisioning_key::shown_key(&asked).is_some();
+        let is_applicant = provisioning_key::shown_key(&request).is_some();
         if is_applicant {
             // Wrong keys count for the address: the name is nobody's yet.
-            asked.user_name = None;
+            request.user_name = None;
         }
-        let shown = match asked.step {
-            None if !is_applicant => policy.settle_tenant(&mut asked),
+        let shown = match request.step {
+            None if !is_applicant => policy.settle_tenant(&mut request),
             _ => None,
         };
-        // Whose a client is that proves it in steps is known when it has named itself.
-        if let Some(step) = &asked.step {
-            return self.prove(&asked, step, Box::new(answer));
+        // The tenant of a client that authenticates in steps is known once it has named itself.
+        if let Some(step) = &request.step {
+            return self.prove(&request, step, Box::new(answer));
         }
-        let name = asked.user_name.as_deref();
-        let tenant = asked.realm.tenant();
-        let claim = claim_of(asked.realm, shown.as_ref().or(asked.user_name.as_ref()));
+        let name = request.user_name.as_deref();
+        let tenant = request.realm.tenant();
+        let claim = claim_of(request.realm, shown.as_ref().or(request.user_name.as_ref()));
         let answer = move |found: Authenticated| answer(found.claimed(claim));
-        if let Some(why) = policy.banned(tenant, &asked.client_id, name, address) {
+        if let Some(why) = policy.banned(tenant, &request.client_id, name, address) {
             return answer(refused_for(ReasonCode::Banned, why));
         }
         let mut state = self.0.lock();
-        if !asked.listener.authenticate && !state.policy.realms.contains_key(&asked.realm) {
+        if !request.listener.authenticate && !state.policy.realms.contains_key(&request.realm) {
             // Nothing but a ban keeps it out. Its identity is not looked at.
-            let known = state.revoked;
+            let last_revocation = state.revoked;
             drop(state);
             return answer(Authenticated::Accepted {
                 identity: Identity::anyone(),
-                known,
+                last_revocation,
                 data: None,
             });
         }
-        if asked.user_name.is_none() && asked.password.is_none() && asked.certificate.is_none() {
-            let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+        if request.user_name.is_none()
+            && request.password.is_none()
+            && request.certificate.is_none()
+        {
+            let (policy, last_revocation) = (Arc::clone(&state.policy), state.revoked);
             drop(state);
-            return answer(policy.anonymous(&asked, known));
+            return answer(policy.anonymous(&request, last_revocation));
         }
-        let digest = self.0.digester.of(&asked);
+        let digest = self.0.digester.of(&request);
         if let Some(verified) = state.verified.get(&digest, Instant::now()) {
             drop(state);
             return answer(verified);
         }
         let attempt = LoginAttempt {
-            realm: asked.realm,
+            realm: request.realm,
             address,
-            user_name: asked.user_name.clone(),
+            user_name: request.user_name.clone(),
             // TLS has seen to it that the certificate is the client's: there is nothing to guess.
-            is_proved: asked.certificate.is_some() && asked.password.is_none(),
+            is_proved: request.certificate.is_some() && request.password.is_none(),
         };
         if let Some(why) = state.failures.refusal(&attempt, Instant::now()) {
             drop(state);
             return answer(refused_for(ReasonCode::ConnectionRateExceeded, why));
         }
-        let bytes = bytes_of(&asked);
+        let bytes = bytes_of(&request);
         let is_known = state.failures.is_at_home(&attempt, Instant::now());
         let (waiting_max, bytes_max) = room(is_known, state.waiting_bytes_max);
         if state.waiting >= waiting_max || state.waiting_bytes + bytes > bytes_max {
@@ -271,22 +274,21 @@ impl AuthenticationChain {
             return answer(Authenticated::failed(too_many_wait()));
         }
         state.waiting += 1;
-        let number = state.asked + 1;
-        let waiter: (Asker, AnswerLogin) = (asked.asker.clone(), Box::new(answer));
+        let number = state.last_number + 1;
+        let waiter: (LoginWaiter, AnswerLogin) = (request.waiter.clone(), Box::new(answer));
         match state.asking.entry(digest) {
             Entry::Occupied(mut others) => others.get_mut().waiting.push(waiter),
             Entry::Vacant(first) => {
-                let client =
-                    self.client_mark(asked.realm, asked.user_name.as_deref(), &asked.client_id);
+                let client = self.client_mark(request.realm, name, &request.client_id);
                 first.insert(Asking {
                     number,
                     client,
                     is_forgotten: false,
                     waiting: vec![waiter],
                 });
-                state.asked = number;
+                state.last_number = number;
                 state.waiting_bytes += bytes;
-                let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+                let decided_by = (Arc::clone(&state.policy), state.revoked);
                 let slot_request = self.slot_request(&state, &attempt, digest, number);
                 let question = LoginQuestion {
                     inner: Arc::clone(&self.0),
@@ -296,13 +298,13 @@ impl AuthenticationChain {
                     bytes,
                 };
                 drop(state);
-                self.find_out(question, policy, asked, known, attempt, slot_request);
+                self.find_out(question, decided_by, request, attempt, slot_request);
             }
         }
     }
 
-    /// Among those that wait for a core. Whose connections have gone, or who may not try any more
-    /// since it was asked, need not be looked for.
+    /// A request for a slot. It is dropped when all its connections have ended, or the client is
+    /// locked out meanwhile.
     fn slot_request(
         &self,
         state: &State,
@@ -317,9 +319,9 @@ impl AuthenticationChain {
             };
             let mut state = inner.lock();
             let is_locked = state.failures.locked(&asks, Instant::now()).is_some();
-            let gone = state.take_gone(&digest, number);
+            let removed = state.take_abandoned(&digest, number);
             drop(state);
-            gone.is_none() && !is_locked
+            removed.is_none() && !is_locked
         };
         SlotRequest {
             is_wanted: Some(Arc::new(is_wanted)),
@@ -330,16 +332,15 @@ impl AuthenticationChain {
     fn find_out(
         &self,
         question: LoginQuestion,
-        policy: Arc<Policy>,
-        asked: Authentication,
-        known: u64,
+        (policy, last_revocation): (Arc<Policy>, u64),
+        request: Authentication,
         attempt: LoginAttempt,
         slot_request: SlotRequest,
     ) {
         self.0.runtime.spawn(async move {
-            let decided = (SourceSelection::AllSources, known);
+            let decided = (SourceSelection::AllSources, last_revocation);
             let inner = &question.inner;
-            let found = inner.find_out(&asked, &policy, decided, &attempt, &slot_request);
+            let found = inner.find_out(&request, &policy, decided, &attempt, &slot_request);
             let found = found.await;
             question.answer(found, &policy);
         });
@@ -352,23 +353,23 @@ impl AuthenticationChain {
         // Without the lock: there may be a hundred thousand users.
         let old = self.policy();
         policy.inherit(&old);
-        let gone = old.no_longer_valid(&policy);
-        self.put_policy(policy, gone)
+        let removed = old.no_longer_valid(&policy);
+        self.put_policy(policy, removed)
     }
 
     fn put_policy(
         &self,
         policy: Arc<Policy>,
-        gone: Vec<(Realm, RevokedClients)>,
+        removed: Vec<(Realm, RevokedClients)>,
     ) -> Vec<Revocation> {
-        let gone = gone.into_iter().map(|(realm, whose)| {
+        let removed = removed.into_iter().map(|(realm, whose)| {
             let reason = policy.revoked_for(realm, &whose);
             (realm, whose, reason)
         });
-        let gone = gone.collect();
+        let removed = removed.collect();
         let mut state = self.0.lock();
         state.policy = policy;
-        state.revoke(gone)
+        state.revoke(removed)
     }
 
     /// From now on the bans and teams of these tables apply, against which no login is checked.
@@ -387,31 +388,31 @@ impl AuthenticationChain {
     ) -> (Arc<Policy>, Vec<Revocation>) {
         let old = self.policy();
         let policy = Arc::new(old.with_tables(tables));
-        let gone = old.gone_from_tables(&policy, names);
-        (Arc::clone(&policy), self.put_policy(policy, gone))
+        let removed = old.removed_from_tables(&policy, names);
+        (Arc::clone(&policy), self.put_policy(policy, removed))
     }
 
     /// Refreshes what changes elsewhere, such as the keys of a server. Returns the revocations for
     /// all shards.
     pub async fn refresh(&self) -> Vec<Revocation> {
         let policy = self.policy();
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         for (realm, chain) in &policy.realms {
             for source in &chain.sources {
                 let Some(refreshing) = source.refresh() else {
                     continue;
                 };
                 let whose = refreshing.await.into_iter();
-                gone.extend(whose.map(|whose| (*realm, whose)));
+                removed.extend(whose.map(|whose| (*realm, whose)));
             }
         }
-        match gone.is_empty() {
+        match removed.is_empty() {
             true => Vec::new(),
             false => {
                 let reason = RevocationReason::Credentials;
-                let gone = gone.into_iter();
-                let gone = gone.map(|(realm, whose)| (realm, whose, reason));
-                self.0.lock().revoke(gone.collect())
+                let removed = removed.into_iter();
+                let removed = removed.map(|(realm, whose)| (realm, whose, reason));
+                self.0.lock().revoke(removed.collect())
             }
         }
     }
@@ -469,12 +470,15 @@ impl AuthenticationChain {
     /// # Errors
     /// No user or device of this name may log in; the reason in words.
     pub fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
-        let (policy, known) = {
+        let (policy, last_revocation) = {
             let state = self.0.lock();
             (Arc::clone(&state.policy), state.revoked)
         };
         let identity = policy.identity_of(Realm::of_tenant(tenant), name)?;
-        Ok(PartIdentity { identity, known })
+        Ok(PartIdentity {
+            identity,
+            last_revocation,
+        })
     }
 
     /// What holds.
@@ -483,9 +487,9 @@ impl AuthenticationChain {
     }
 }
 
-/// Wrong credentials are answered at the end of such a step of time since they were asked about,
-/// so that the time of an answer does not tell whether the name is a user's, a device's or
-/// nobody's: their credentials are looked for in different ways.
+/// Wrong credentials are answered at the end of such a step of time after the request. So the time
+/// of an answer does not show whether the name is a user's, a device's or unknown, which are looked
+/// up in different ways.
 const REFUSAL_STEP: Duration = Duration::from_millis(50);
 
 /// However long a hash takes, a step is not longer.
@@ -499,7 +503,7 @@ fn refusal_step(hash_time: Duration) -> Duration {
 }
 
 /// How long an answer waits until the step has ended.
-fn until_told(step: Duration, past: Duration) -> Duration {
+fn until_answered(step: Duration, past: Duration) -> Duration {
     let past = past.as_micros() % step.as_micros();
     step - Duration::from_micros(past as u64)
 }
@@ -512,10 +516,10 @@ fn is_wrong(found: &Authenticated) -> bool {
 /// Refusal of a client for which there is no place among those that wait.
 fn too_many_wait() -> Refusal {
     let cause = RefusalCause::LoginsWait;
-    Refusal::untold(cause, cause.text())
+    Refusal::operators_only(cause, cause.text())
 }
 
-/// What a client says of itself whose names count in this realm.
+/// The claims of a client in this realm.
 fn claim_of(realm: Realm, user_name: Option<&Arc<str>>) -> Claim {
     Claim {
         tenant: realm.tenant(),
@@ -524,41 +528,41 @@ fn claim_of(realm: Realm, user_name: Option<&Arc<str>>) -> Claim {
 }
 
 /// Bytes that a question takes while it waits.
-fn bytes_of(asked: &Authentication) -> usize {
-    let password = asked
+fn bytes_of(request: &Authentication) -> usize {
+    let password = request
         .password
         .as_ref()
         .map_or(0, |password| password.bytes().len());
-    let name = asked.user_name.as_ref().map_or(0, |name| name.len());
-    let certificate = asked.certificate.as_ref().map_or(0, |found| found.len());
-    512 + asked.client_id.len() + name + password + certificate
+    let name = request.user_name.as_ref().map_or(0, |name| name.len());
+    let certificate = request.certificate.as_ref().map_or(0, |found| found.len());
+    512 + request.client_id.len() + name + password + certificate
 }
 
 impl Inner {
     /// Asks the sources. What is wrong counts, and is answered later.
     async fn find_out(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         policy: &Policy,
         decided: (SourceSelection, u64),
         attempt: &LoginAttempt,
         slot_request: &SlotRequest,
     ) -> Decided {
         let begun = Instant::now();
-        let (found, limit) = match provisioning_key::shown_key(asked) {
+        let (found, limit) = match provisioning_key::shown_key(request) {
             Some(key) => (
-                self.applicant_by_key(asked, policy, decided.1, key).await,
+                self.applicant_by_key(request, policy, decided.1, key).await,
                 // It may be revoked at any time, and is shown once.
                 Some(Duration::ZERO),
             ),
-            None => policy.decide(asked, decided, slot_request).await,
+            None => policy.decide(request, decided, slot_request).await,
         };
-        self.write_first_use(asked, &found, policy).await;
+        self.write_first_use(request, &found, policy).await;
         let (found, wait) = self.lock().judge(found, attempt, policy);
         let wait = match is_wrong(&found) {
             true => {
-                let step = refusal_step(policy.hash_time(asked, slot_request).await);
-                wait.max(until_told(step, begun.elapsed()))
+                let step = refusal_step(policy.hash_time(request, slot_request).await);
+                wait.max(until_answered(step, begun.elapsed()))
             }
             false => wait,
         };
@@ -566,11 +570,11 @@ impl Inner {
         (found, limit)
     }
 
-    /// The first use of a device's secret is written before the client knows that it is in: who
-    /// added the device and asks again is not given another secret after that.
+    /// The first use of a device's secret is written before the client is accepted. After that, a
+    /// repeated request to add the device gives no new secret.
     async fn write_first_use(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         found: &Authenticated,
         policy: &Policy,
     ) {
@@ -580,7 +584,7 @@ impl Inner {
         let (Proof::DeviceToken, Some(name), Some(secret), Some(tables), Some(write)) = (
             identity.proof,
             &identity.user_name,
-            &asked.password,
+            &request.password,
             policy.tables(),
             self.uses.get(),
         ) else {
@@ -601,8 +605,8 @@ impl Inner {
     }
 }
 
-/// A question under way. Who waits for it gets an answer, whatever becomes of it; who asks the same
-/// after that asks another question.
+/// A request in progress. All that wait for it get an answer, even if it fails. A later request
+/// with the same credentials is a new one.
 struct LoginQuestion {
     inner: Arc<Inner>,
     digest: Digest,
@@ -638,7 +642,7 @@ impl Drop for LoginQuestion {
         drop(state);
         for (_, answer) in waiting {
             let detail = "authentication did not come to an end";
-            let why = Refusal::untold(RefusalCause::LoginFailed, detail);
+            let why = Refusal::operators_only(RefusalCause::LoginFailed, detail);
             answer(Authenticated::failed(why));
         }
     }
@@ -646,9 +650,12 @@ impl Drop for LoginQuestion {
 
 impl State {
     /// Forgets what was verified. Returns the revocations for all shards.
-    fn revoke(&mut self, gone: Vec<(Realm, RevokedClients, RevocationReason)>) -> Vec<Revocation> {
+    fn revoke(
+        &mut self,
+        removed: Vec<(Realm, RevokedClients, RevocationReason)>,
+    ) -> Vec<Revocation> {
         self.verified.clear();
-        self.revoked += u64::from(!gone.is_empty());
+        self.revoked += u64::from(!removed.is_empty());
         let number = self.revoked;
         let revocation = |(realm, whose, reason)| Revocation {
             realm,
@@ -656,7 +663,7 @@ impl State {
             number,
             reason,
         };
-        gone.into_iter().map(revocation).collect()
+        removed.into_iter().map(revocation).collect()
     }
 
     /// What is answered, which counts, and how long that is to wait.
@@ -671,7 +678,7 @@ impl State {
     }
 
     /// Ends a question, if it is still this one.
-    fn take_waiting(&mut self, digest: &Digest, number: u64) -> Vec<(Asker, AnswerLogin)> {
+    fn take_waiting(&mut self, digest: &Digest, number: u64) -> Vec<(LoginWaiter, AnswerLogin)> {
         match self.asking.get(digest) {
             Some(asking) if asking.number == number => {}
             _ => return Vec::new(),
@@ -682,13 +689,18 @@ impl State {
         waiting
     }
 
-    /// The same, if all who asked it have gone.
-    fn take_gone(&mut self, digest: &Digest, number: u64) -> Option<Vec<(Asker, AnswerLogin)>> {
+    /// The same, if all its connections have ended.
+    fn take_abandoned(
+        &mut self,
+        digest: &Digest,
+        number: u64,
+    ) -> Option<Vec<(LoginWaiter, AnswerLogin)>> {
         let asking = self.asking.get(digest);
         let asking = asking.filter(|asking| asking.number == number);
-        let is_wanted = |asking: &Asking| asking.waiting.iter().any(|(asker, _)| !asker.is_gone());
-        let is_gone = !asking.is_some_and(is_wanted);
-        is_gone.then(|| self.take_waiting(digest, number))
+        let is_wanted =
+            |asking: &Asking| asking.waiting.iter().any(|(waiter, _)| !waiter.has_ended());
+        let is_abandoned = !asking.is_some_and(is_wanted);
+        is_abandoned.then(|| self.take_waiting(digest, number))
     }
 }
 

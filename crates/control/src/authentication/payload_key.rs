@@ -7,7 +7,8 @@
 use std::fmt;
 
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Password, Refusal, RefusalCause, Screened, Screening,
+    Authenticated, Authentication, LoginWaiter, Password, Refusal, RefusalCause, Screened,
+    Screening,
 };
 use martlet_codec::ReasonCode;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -41,7 +42,7 @@ impl AuthenticationChain {
             KeyInPayload::Key(key, payload) => (key, payload),
             KeyInPayload::Unreadable => {
                 let detail = "api_key must be a member of a JSON object in the payload";
-                let why = Refusal::untold(RefusalCause::PayloadKeyUnreadable, detail);
+                let why = Refusal::operators_only(RefusalCause::PayloadKeyUnreadable, detail);
                 let reason = ReasonCode::PayloadFormatInvalid;
                 return answer(Screened::Refused { reason, why });
             }
@@ -49,7 +50,7 @@ impl AuthenticationChain {
         let Some(device) = self.device_in(&screening) else {
             let detail = "the payload has an api_key, and no level of the topic is the id or number \
                           of a device";
-            let why = Refusal::untold(RefusalCause::NoDeviceInTopic, detail);
+            let why = Refusal::operators_only(RefusalCause::NoDeviceInTopic, detail);
             let reason = ReasonCode::NotAuthorized;
             return answer(Screened::Refused { reason, why });
         };
@@ -63,16 +64,18 @@ impl AuthenticationChain {
             user_name: Some(device),
             password: Some(key),
             certificate: None,
-            asker: Asker::default(),
+            waiter: LoginWaiter::default(),
             step: None,
         };
         self.ask(asked, move |found| {
             answer(match found {
                 Authenticated::Accepted {
-                    identity, known, ..
+                    identity,
+                    last_revocation,
+                    ..
                 } if identity.is_device => Screened::OfDevice {
                     identity: Box::new(identity),
-                    known,
+                    last_revocation,
                     payload,
                 },
                 Authenticated::Refused { why, .. } => Screened::Refused {
@@ -83,7 +86,7 @@ impl AuthenticationChain {
                     let detail = "the api_key is not the secret of a device";
                     Screened::Refused {
                         reason: ReasonCode::NotAuthorized,
-                        why: Refusal::untold(RefusalCause::WrongSecret, detail),
+                        why: Refusal::operators_only(RefusalCause::WrongSecret, detail),
                     }
                 }
             });

@@ -35,7 +35,7 @@ use crate::wall_clock::now_signed_ms;
 pub enum Standing {
     /// The client is accepted.
     Known,
-    /// These sources will say.
+    /// These sources decide.
     ByProof(String),
     /// The client is refused.
     Barred(Refusal),
@@ -52,7 +52,7 @@ pub(super) enum SourceSelection {
     OwnSources,
 }
 
-/// What the sources say, and how long it is remembered at most if that is said.
+/// The result of the sources, and how long it may be cached, if a source limits that.
 pub(super) type Decided = (Authenticated, Option<Duration>);
 
 /// Authentication and rights at the listeners of one realm.
@@ -64,7 +64,7 @@ pub struct Chain {
     pub anonymous: Arc<Rules>,
     /// Path of the ACL file; none: there is none.
     pub acl_file: Option<Arc<str>>,
-    /// Users who have lines of their own in it.
+    /// Users with lines of their own in it.
     pub acl_users: Arc<[Box<str>]>,
 }
 
@@ -81,9 +81,9 @@ pub struct Policy {
     pub lockout: Lockout,
     /// Clients may prove by SCRAM-SHA-256 that they have a password.
     pub scram: bool,
-    /// What salts of names that nobody has are made of, if they are to be the same after a restart,
-    /// as those of others are.
-    pub made_up_key: Option<[u8; 32]>,
+    /// Key from which salts of unknown names are derived, so that they are the same after a
+    /// restart, like those of known names.
+    pub fake_verifier_key: Option<[u8; 32]>,
     /// The tables, if no login is checked against them: their bans and teams apply all the same.
     pub idle_tables: Option<Arc<Snapshot>>,
     /// The rights of an unknown client: none.
@@ -104,30 +104,36 @@ impl Policy {
                 lasts: Duration::from_secs(60),
             },
             scram: false,
-            made_up_key: None,
+            fake_verifier_key: None,
             idle_tables: None,
             nobody,
         }
     }
 
     /// A client without credentials.
-    pub(super) fn anonymous(&self, asked: &Authentication, known: u64) -> Authenticated {
-        let realm = asked.realm;
+    pub(super) fn anonymous(
+        &self,
+        request: &Authentication,
+        last_revocation: u64,
+    ) -> Authenticated {
+        let realm = request.realm;
         match self.realms.get(&realm) {
-            Some(chain) if asked.listener.allow_anonymous => Authenticated::Accepted {
+            Some(chain) if request.listener.allow_anonymous => Authenticated::Accepted {
                 identity: Identity {
                     tenant: realm.tenant(),
                     realm,
                     rules: Arc::clone(&chain.anonymous),
                     ..Identity::anyone()
                 },
-                known,
+                last_revocation,
                 data: None,
             },
-            Some(_) if self.takes_applicants(asked) => self.applicant(asked, known, None),
+            Some(_) if self.takes_applicants(request) => {
+                self.applicant(request, last_revocation, None)
+            }
             _ => {
                 let detail = "it has no credentials, and anonymous clients are rejected";
-                Authenticated::refused(Refusal::untold(RefusalCause::NoCredentials, detail))
+                Authenticated::refused(Refusal::operators_only(RefusalCause::NoCredentials, detail))
             }
         }
     }
@@ -135,11 +141,11 @@ impl Policy {
     /// Asks one after the other.
     pub(super) async fn decide(
         &self,
-        asked: &Authentication,
-        (which, known): (SourceSelection, u64),
+        request: &Authentication,
+        (which, last_revocation): (SourceSelection, u64),
         slot_request: &SlotRequest,
     ) -> Decided {
-        let chain = self.realms.get(&asked.realm);
+        let chain = self.realms.get(&request.realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
         let sources = match which {
             SourceSelection::AllSources => Cow::Borrowed(sources),
@@ -150,35 +156,36 @@ impl Policy {
         };
         if sources.is_empty() {
             // A name without any proof is none.
-            return (self.anonymous(asked, known), None);
+            return (self.anonymous(request, last_revocation), None);
         }
         let mut limit = None;
         for source in &*sources {
-            let (found, most) = source.look(asked, slot_request).await.with_limit();
+            let (found, most) = source.look(request, slot_request).await.with_limit();
             limit = most.or(limit);
-            if let Some(found) = self.judge(asked, known, (&sources, &**source), found) {
+            if let Some(found) = self.judge(request, last_revocation, (&sources, &**source), found)
+            {
                 return (found, limit);
             }
         }
-        (self.stranger(asked, slot_request, &sources).await, limit)
+        (self.stranger(request, slot_request, &sources).await, limit)
     }
 
-    /// What a finding of a source comes to; none: the next source is asked.
+    /// Judges the finding of a source; none: the next source is asked.
     fn judge(
         &self,
-        asked: &Authentication,
-        known: u64,
+        request: &Authentication,
+        last_revocation: u64,
         (sources, source): (&[Arc<dyn CredentialSource>], &dyn CredentialSource),
         found: LookupResult,
     ) -> Option<Authenticated> {
-        let realm = self.realms.get(&asked.realm);
-        let banned = |name| self.banned(asked.realm.tenant(), &asked.client_id, name, None);
+        let realm = self.realms.get(&request.realm);
+        let banned = |name| self.banned(request.realm.tenant(), &request.client_id, name, None);
         Some(match found {
             LookupResult::Known(identity) => {
                 let name = identity.user_name.as_deref().unwrap_or_default();
                 let mut all = sources.iter();
                 let admits =
-                    |source: &Arc<dyn CredentialSource>| source.admits(name, &asked.client_id);
+                    |source: &Arc<dyn CredentialSource>| source.admits(name, &request.client_id);
                 if let Some(why) = all.find_map(|source| admits(source).err()) {
                     return Some(Authenticated::refused(why));
                 }
@@ -190,10 +197,10 @@ impl Policy {
                     return Some(Authenticated::refused(why));
                 }
                 let tables = realm.and_then(tables_of);
-                let tenant = asked.realm.tenant().0;
+                let tenant = request.realm.tenant().0;
                 let holder = tables.map_or(0, |tables| tables.holder(tenant, name));
                 let is_device = tables.is_some_and(|tables| tables.is_device(tenant, name));
-                let owns_client_id = is_device && *asked.client_id == *name;
+                let owns_client_id = is_device && *request.client_id == *name;
                 let sessions_max = tables.map_or(0, |tables| tables.sessions_max(tenant, name));
                 Authenticated::Accepted {
                     identity: Identity {
@@ -203,11 +210,11 @@ impl Policy {
                         sessions_max,
                         ..identity
                     },
-                    known,
+                    last_revocation,
                     data: None,
                 }
             }
-            LookupResult::Wrong(why) => bad_credentials(mistaken_key::named(asked, why)),
+            LookupResult::Wrong(why) => bad_credentials(mistaken_key::named(request, why)),
             LookupResult::NotNow(why) => Authenticated::refused(why),
             LookupResult::Failed(why) => {
                 let detail = format!("{}: {}", source.name(), why.detail());
@@ -220,46 +227,46 @@ impl Policy {
     /// The answer to a client that no source knows.
     async fn stranger(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         slot_request: &SlotRequest,
         sources: &[Arc<dyn CredentialSource>],
     ) -> Authenticated {
         let mut all = sources.iter();
-        if asked.user_name.is_some()
-            && !could_be_device(sources, asked)
-            && let Some(pretending) = all.find_map(|source| source.pretend(asked, slot_request))
+        if request.user_name.is_some()
+            && !could_be_device(sources, request)
+            && let Some(pretending) = all.find_map(|source| source.pretend(request, slot_request))
         {
             pretending.await;
         }
-        let tables = self.tables_at(asked.realm);
-        let named = tables.zip(asked.user_name.as_deref());
-        let tenant = asked.realm.tenant().0;
+        let tables = self.tables_at(request.realm);
+        let named = tables.zip(request.user_name.as_deref());
+        let tenant = request.realm.tenant().0;
         let numbered = named.and_then(|(tables, name)| tables.device_numbered(tenant, name));
         let why = match numbered {
             None => unknown_user(sources),
             Some(id) => {
                 let detail = format!("wrong credential for device {id}, by its number");
-                Refusal::untold(RefusalCause::WrongSecret, detail).about(&**id)
+                Refusal::operators_only(RefusalCause::WrongSecret, detail).about(&**id)
             }
         };
-        bad_credentials(mistaken_key::named(asked, why))
+        bad_credentials(mistaken_key::named(request, why))
     }
 
     /// How long a hash of a password takes at present; zero if none is worked out in this realm.
     /// The first call works one out.
     pub(super) async fn hash_time(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         slot_request: &SlotRequest,
     ) -> Duration {
-        let chain = self.realms.get(&asked.realm);
+        let chain = self.realms.get(&request.realm);
         let mut sources = chain.into_iter().flat_map(|chain| &chain.sources);
         let found = sources.find_map(|source| Some((source, source.hashing()?)));
         let Some((source, hashing)) = found else {
             return Duration::ZERO;
         };
         if hashing.lately().is_none()
-            && let Some(pretending) = source.pretend(asked, slot_request)
+            && let Some(pretending) = source.pretend(request, slot_request)
         {
             pretending.await;
         }
@@ -294,7 +301,7 @@ impl Policy {
             ),
         };
         let detail = format!("the {what} {} is banned{why}{until}", ban.value);
-        Some(Refusal::untold(RefusalCause::Banned, detail))
+        Some(Refusal::operators_only(RefusalCause::Banned, detail))
     }
 
     /// The answer to a client with this name and the proof of it.
@@ -353,11 +360,12 @@ impl Policy {
     }
 
     fn is_in_tables(&self, realm: Realm, name: &str) -> bool {
-        let known = |tables: &Arc<Snapshot>| tables.known(realm.tenant().0, name).is_some();
-        self.tables().is_some_and(known)
+        let is_account =
+            |tables: &Arc<Snapshot>| tables.account_kind(realm.tenant().0, name).is_some();
+        self.tables().is_some_and(is_account)
     }
 
-    /// Why credentials that were good are not by this policy.
+    /// Why credentials that were valid are not valid by this policy.
     pub(super) fn revoked_for(&self, realm: Realm, whose: &RevokedClients) -> RevocationReason {
         let name = match whose {
             RevokedClients::User(name) => name,
@@ -423,28 +431,28 @@ impl Policy {
         }
     }
 
-    /// As [`Policy::tenant_of`], by everything that a client shows; the answer is its name in the
-    /// tenant, where something else than its CONNECT says it.
-    pub(super) fn settle_tenant(&self, asked: &mut Authentication) -> Option<Arc<str>> {
+    /// As [`Policy::tenant_of`], by everything that a client shows. Returns its name in the tenant,
+    /// if that is not from its CONNECT.
+    pub(super) fn settle_tenant(&self, request: &mut Authentication) -> Option<Arc<str>> {
         if self
-            .tables_at(asked.realm)
+            .tables_at(request.realm)
             .is_none_or(|tables| tables.tenants().next().is_none())
         {
             return None;
         }
-        if let Some(name) = asked.user_name.clone() {
-            let (realm, name) = self.tenant_of(asked.realm, &name);
-            if realm != asked.realm {
-                (asked.realm, asked.user_name) = (realm, Some(name.into()));
+        if let Some(name) = request.user_name.clone() {
+            let (realm, name) = self.tenant_of(request.realm, &name);
+            if realm != request.realm {
+                (request.realm, request.user_name) = (realm, Some(name.into()));
                 return None;
             }
         }
-        let chain = self.realms.get(&asked.realm);
+        let chain = self.realms.get(&request.realm);
         let mut sources = chain.into_iter().flat_map(|chain| &chain.sources);
-        let shown = sources.find_map(|source| source.name_shown(asked))?;
-        let (realm, name) = self.tenant_of(asked.realm, &shown);
-        let is_elsewhere = realm != asked.realm;
-        asked.realm = realm;
+        let shown = sources.find_map(|source| source.name_shown(request))?;
+        let (realm, name) = self.tenant_of(request.realm, &shown);
+        let is_elsewhere = realm != request.realm;
+        request.realm = realm;
         is_elsewhere.then(|| name.into())
     }
 
@@ -470,8 +478,8 @@ fn tables_of(chain: &Chain) -> Option<&Arc<Snapshot>> {
     chain.sources.iter().find_map(|source| source.tables())
 }
 
-/// The realms with those of all tenants of the tables: what is asked for the node's clients is
-/// asked for theirs as far as it knows of tenants. Nobody is anonymous there.
+/// The realms, with those of all tenants of the tables: their clients are checked by the same
+/// sources as the node's, as far as these support tenants. There are no anonymous clients there.
 fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTreeMap<Realm, Chain> {
     let common = realms.get(&Realm::COMMON).into_iter();
     let with_tables = |chain| Some((chain, tables_of(chain)?));
@@ -509,14 +517,14 @@ pub(super) fn is_named_as_device(
             "{name} is a device of the tables, and nobody else has its name: {} lets it in",
             by.name()
         );
-        Refusal::untold(RefusalCause::NameOfDevice, detail).about(name)
+        Refusal::operators_only(RefusalCause::NameOfDevice, detail).about(name)
     })
 }
 
-/// Whether a client logs in like a device, with an unknown name: it costs the same as a wrong
-/// secret of a device, so that neither time nor load tells which ids exist.
-fn could_be_device(sources: &[Arc<dyn CredentialSource>], asked: &Authentication) -> bool {
-    let is_named_so = asked.user_name.as_deref() == Some(&*asked.client_id);
+/// Whether a client logs in like a device, with an unknown name. It costs the same as a wrong
+/// secret of a device, so that neither time nor load shows which ids exist.
+fn could_be_device(sources: &[Arc<dyn CredentialSource>], request: &Authentication) -> bool {
+    let is_named_so = request.user_name.as_deref() == Some(&*request.client_id);
     is_named_so && sources.iter().any(|source| source.tables().is_some())
 }
 
@@ -550,7 +558,7 @@ pub(super) fn unknown_to(sources: &[Arc<dyn CredentialSource>], detail: String) 
         registry: has(SourceKind::Registry),
         proofs: has(SourceKind::Proofs),
     });
-    let refusal = Refusal::untold(cause, detail);
+    let refusal = Refusal::operators_only(cause, detail);
     match sources.iter().find_map(|source| source.password_file()) {
         Some(path) => refusal.about(path),
         None => refusal,
@@ -565,7 +573,7 @@ pub(super) fn of_kind<T: CredentialSource + 'static>(
     found.find_map(|source| source.downcast_ref())
 }
 
-/// Whether it was the name or the password the client is not told.
+/// The client does not learn whether the name or the password was wrong.
 fn bad_credentials(why: Refusal) -> Authenticated {
     refused_for(ReasonCode::BadUserNameOrPassword, why)
 }

@@ -1,8 +1,8 @@
 //! Passwords that are proved and not sent: SCRAM-SHA-256 as enhanced authentication.
 //!
-//! What has to be remembered from one step to the next goes with the answer and comes back with the
-//! next step, so nothing is kept here of clients who never come back. Who names a user that there
-//! is not gets the same steps as anybody, and is refused at the last.
+//! The state between two steps goes with the answer and comes back with the next step, so nothing
+//! is kept here for clients that never continue. A client with an unknown user name gets the same
+//! steps as any other and is refused at the last one.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,34 +34,34 @@ struct Proving {
     /// The user with the password; else why it is refused.
     whose: Result<Identity, Refusal>,
     /// The last revocation when the verifier was looked for.
-    known: u64,
+    last_revocation: u64,
 }
 
 impl AuthenticationChain {
     /// A step of a client. Does not block.
-    pub(super) fn prove(&self, asked: &Authentication, step: &Step, answer: AnswerLogin) {
+    pub(super) fn prove(&self, request: &Authentication, step: &Step, answer: AnswerLogin) {
         match &step.state {
-            None => self.begin(asked, step, answer),
+            None => self.begin(request, step, answer),
             Some(state) => self.finish(state, &step.data, answer),
         }
     }
 
-    fn begin(&self, asked: &Authentication, step: &Step, answer: AnswerLogin) {
+    fn begin(&self, request: &Authentication, step: &Step, answer: AnswerLogin) {
         let policy = self.policy();
-        let address = asked.address.map(|(address, _)| address);
-        let first = match self.first_message(asked, step) {
+        let address = request.address.map(|(address, _)| address);
+        let first = match self.first_message(request, step) {
             Ok(first) => first,
             Err(refused) => {
-                let banned = policy.banned(asked.realm.tenant(), "", None, address);
+                let banned = policy.banned(request.realm.tenant(), "", None, address);
                 let banned = banned.map(|why| refused_for(ReasonCode::Banned, why));
                 return answer(banned.unwrap_or(refused));
             }
         };
-        let (realm, name) = policy.tenant_of(asked.realm, first.user_name());
+        let (realm, name) = policy.tenant_of(request.realm, first.user_name());
         let name = Arc::from(name);
         let claim = claim_of(realm, Some(&name));
         let answer = move |found: Authenticated| answer(found.claimed(claim));
-        if let Some(why) = policy.banned(realm.tenant(), &asked.client_id, Some(&name), address) {
+        if let Some(why) = policy.banned(realm.tenant(), &request.client_id, Some(&name), address) {
             return answer(refused_for(ReasonCode::Banned, why));
         }
         let attempt = LoginAttempt {
@@ -84,27 +84,27 @@ impl AuthenticationChain {
         }
         state.waiting += 1;
         let waits = Waits(Arc::clone(&self.0));
-        let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+        let (policy, last_revocation) = (Arc::clone(&state.policy), state.revoked);
         let slot_request = SlotRequest::of(&state.failures, &attempt);
         drop(state);
-        let asker = asked.asker.clone();
+        let waiter = request.waiter.clone();
         let slot_request = SlotRequest {
-            is_wanted: Some(Arc::new(move || !asker.is_gone())),
+            is_wanted: Some(Arc::new(move || !waiter.has_ended())),
             ..slot_request
         };
-        let client_id = Arc::clone(&asked.client_id);
+        let client_id = Arc::clone(&request.client_id);
         self.0.runtime.spawn(async move {
             let inner = Arc::clone(&waits.0);
             let begun = inner.hashing.work(&slot_request, move || {
                 let (verifier, whose) =
-                    policy.scram_user(realm, &name, &client_id, &waits.0.made_up_key);
+                    policy.scram_user(realm, &name, &client_id, &waits.0.fake_verifier_key);
                 let (exchange, data) = Exchange::begin(&first, verifier, &nonce()?);
                 let proving = Proving {
                     exchange,
                     client_id,
                     attempt,
                     whose,
-                    known,
+                    last_revocation,
                 };
                 Ok::<_, Problem>((proving, data))
             });
@@ -122,7 +122,7 @@ impl AuthenticationChain {
     /// A method that is not known is refused with 0x8C [MQTT-4.12.0-1].
     fn first_message(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         step: &Step,
     ) -> Result<ClientFirst, Authenticated> {
         let policy = self.policy();
@@ -132,7 +132,7 @@ impl AuthenticationChain {
                 true => format!("{METHOD} is not switched on (auth.scram)"),
                 false => format!("the authentication method {:?} is not known", step.method),
             };
-            let why = Refusal::untold(RefusalCause::AuthenticationMethod, why);
+            let why = Refusal::operators_only(RefusalCause::AuthenticationMethod, why);
             return Err(refused_for(ReasonCode::BadAuthenticationMethod, why));
         }
         if step.data.len() > FIRST_BYTES_MAX {
@@ -140,9 +140,9 @@ impl AuthenticationChain {
             return Err(bad_message(why));
         }
         let first = ClientFirst::parse(&step.data).map_err(bad_message)?;
-        let other = asked.user_name.as_deref();
+        let other = request.user_name.as_deref();
         // When it proves it again, its name is the one that it has in its tenant.
-        let (_, own) = policy.tenant_of(asked.realm, first.user_name());
+        let (_, own) = policy.tenant_of(request.realm, first.user_name());
         let is_same = |name| {
             prepared_name(name).is_ok_and(|name| [first.user_name(), own].contains(&name.as_ref()))
         };
@@ -190,7 +190,7 @@ impl Proving {
                         proof: Proof::Scram,
                         ..identity.clone()
                     },
-                    known: self.known,
+                    last_revocation: self.last_revocation,
                     data: Some(shown.into_bytes().into()),
                 };
             }
@@ -200,7 +200,7 @@ impl Proving {
                 let name = identity.user_name.as_deref().unwrap_or_default();
                 // A password file cannot prove names in this way: it is the registry's user.
                 let cause = RefusalCause::WrongPassword(PasswordSource::Registry);
-                Refusal::untold(cause, format!("{METHOD} as {name}: {why}"))
+                Refusal::operators_only(cause, format!("{METHOD} as {name}: {why}"))
             }
         };
         refused_for(ReasonCode::BadUserNameOrPassword, why)
@@ -214,13 +214,13 @@ impl Policy {
         realm: Realm,
         name: &str,
         client_id: &str,
-        made_up_key: &[u8; 32],
+        fake_verifier_key: &[u8; 32],
     ) -> (Verifier, Result<Identity, Refusal>) {
         let chain = self.realms.get(&realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
-        // For every name, so that the time it takes tells nothing.
-        let made_up_key = self.made_up_key.as_ref().unwrap_or(made_up_key);
-        let made_up = Verifier::made_up(made_up_key, name);
+        // For every name, so that the time does not show which names exist.
+        let fake_verifier_key = self.fake_verifier_key.as_ref().unwrap_or(fake_verifier_key);
+        let fake_verifier = Verifier::made_up(fake_verifier_key, name);
         for source in sources {
             match source.scram(name, client_id) {
                 ScramUser::Unknown if !source.has_user(name) => {}
@@ -230,16 +230,16 @@ impl Policy {
                         "no SCRAM verifier is stored for {name}: set the password again while \
                          auth.scram is on"
                     );
-                    let why = Refusal::untold(RefusalCause::NoScramVerifier, why);
-                    return (made_up, Err(why));
+                    let why = Refusal::operators_only(RefusalCause::NoScramVerifier, why);
+                    return (fake_verifier, Err(why));
                 }
-                ScramUser::Barred(why) => return (made_up, Err(why)),
+                ScramUser::Barred(why) => return (fake_verifier, Err(why)),
                 ScramUser::Known(verifier, mut identity) => {
                     let mut all = sources.iter();
                     let barred = all.find_map(|source| source.admits(name, client_id).err());
                     let named = || is_named_as_device(sources, &**source, name);
                     if let Some(why) = barred.or_else(named) {
-                        return (made_up, Err(why));
+                        return (fake_verifier, Err(why));
                     }
                     identity.tenant = realm.tenant();
                     if identity.realm != Realm::OWN_RULES {
@@ -251,23 +251,26 @@ impl Policy {
         }
         let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
         let why = match names.is_empty() {
-            true => Refusal::untold(RefusalCause::NoSource, RefusalCause::NoSource.text()),
+            true => Refusal::operators_only(RefusalCause::NoSource, RefusalCause::NoSource.text()),
             false => {
                 let detail = format!("no SCRAM verifier of {name} is in {}", names.join(", "));
                 unknown_to(sources, detail)
             }
         };
-        (made_up, Err(why))
+        (fake_verifier, Err(why))
     }
 }
 
 /// A first message that is malformed, or names another user than CONNECT.
 fn bad_message(why: impl Into<Cow<'static, str>>) -> Authenticated {
-    Authenticated::refused(Refusal::untold(RefusalCause::AuthenticationMessage, why))
+    Authenticated::refused(Refusal::operators_only(
+        RefusalCause::AuthenticationMessage,
+        why,
+    ))
 }
 
 fn login_failed(why: impl Into<Cow<'static, str>>) -> Refusal {
-    Refusal::untold(RefusalCause::LoginFailed, why)
+    Refusal::operators_only(RefusalCause::LoginFailed, why)
 }
 
 /// A question that is counted while it is under way.

@@ -20,8 +20,8 @@ pub type CheckKey = Box<
 >;
 
 /// The provisioning key that a client shows as its password, where its listener accepts one.
-pub(super) fn shown_key(asked: &Authentication) -> Option<&[u8]> {
-    asked.listener.discovery.as_ref()?;
-    let password = asked.password.as_ref().map(Password::bytes)?;
+pub(super) fn shown_key(request: &Authentication) -> Option<&[u8]> {
+    request.listener.discovery.as_ref()?;
+    let password = request.password.as_ref().map(Password::bytes)?;
     may_be_provisioning_key(password).then_some(password)
 }

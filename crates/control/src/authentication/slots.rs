@@ -1,6 +1,6 @@
-//! Who is next where few can be served at once: one of each address in turn, so that nobody who
-//! sends many questions keeps others waiting; who was right recently before strangers, and whose
-//! connection has gone not at all.
+//! Slots for work of which only a few can run at once. Addresses take turns, so that one with many
+//! requests does not delay others. Clients with a recent successful login come before unknown ones.
+//! Requests of ended connections are skipped.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -56,7 +56,7 @@ struct SlotQueues {
     free: usize,
     known: FairQueue,
     strangers: FairQueue,
-    /// How many of those who are known came one after the other while strangers waited.
+    /// Number of known clients that were served in a row while unknown ones waited.
     in_a_row: u32,
 }
 
@@ -94,18 +94,18 @@ impl Slots {
         if !slot_request.is_wanted() {
             return None;
         }
-        let told = {
+        let granted = {
             let mut lines = self.lock();
             if lines.free > 0 {
                 lines.free -= 1;
                 return Some(Slot(Some(self.clone())));
             }
-            let (go, told) = oneshot::channel();
+            let (go, granted) = oneshot::channel();
             let slot_request = slot_request.clone();
             lines.push(Waiter { slot_request, go });
-            told
+            granted
         };
-        told.await.ok()
+        granted.await.ok()
     }
 
     /// A turn has ended.
@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    /// In which order those come who wait while another has the only turn.
+    /// The order of waiting requests while another one has the only slot.
     async fn order(waiting: &[(&'static str, SlotRequest)]) -> Vec<&'static str> {
         let turns = Slots::new(1);
         let first = turns.take(&SlotRequest::default()).await.unwrap();
@@ -247,13 +247,13 @@ mod tests {
     #[tokio::test]
     async fn who_has_gone_is_left_out() {
         let is_there = Arc::new(AtomicBool::new(false));
-        let gone = SlotRequest {
+        let abandoned = SlotRequest {
             is_wanted: Some(Arc::new(move || is_there.load(Ordering::SeqCst))),
             ..slot_request(1, false)
         };
-        let all = [("gone", gone), ("there", slot_request(1, false))];
+        let all = [("gone", abandoned), ("there", slot_request(1, false))];
         assert_eq!(order(&all).await, ["there"]);
-        // Nor does a turn get lost with who waits for it.
+        // Nor is a slot lost with a request that waits for it.
         let turns = Slots::new(1);
         let first = turns.take(&SlotRequest::default()).await.unwrap();
         let waiting = tokio::spawn({

@@ -14,7 +14,7 @@ use super::*;
 /// One user, whose password is the number that is let through; it waits until it is told.
 #[derive(Debug)]
 struct Slow {
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
     go_on: Arc<Mutex<Receiver<()>>>,
     users: Vec<&'static str>,
 }
@@ -24,24 +24,27 @@ impl CredentialSource for Slow {
         "the test".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let (go_on, asked) = (Arc::clone(&self.go_on), asked.clone());
+    fn look<'a>(&'a self, request: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let (go_on, request) = (Arc::clone(&self.go_on), request.clone());
         Box::pin(async move {
-            let told = tokio::task::spawn_blocking(move || {
+            let is_found = tokio::task::spawn_blocking(move || {
                 let go_on = go_on.lock().unwrap_or_else(PoisonError::into_inner);
                 go_on.recv().is_ok()
             });
-            if !told.await.unwrap_or(false) {
-                return LookupResult::Failed(Refusal::untold(RefusalCause::LoginFailed, "gone"));
+            if !is_found.await.unwrap_or(false) {
+                return LookupResult::Failed(Refusal::operators_only(
+                    RefusalCause::LoginFailed,
+                    "gone",
+                ));
             }
-            match asked.password.as_ref().map(|password| password.bytes()) {
+            match request.password.as_ref().map(|password| password.bytes()) {
                 Some(b"right") => LookupResult::Known(Identity {
-                    user_name: asked.user_name.clone(),
+                    user_name: request.user_name.clone(),
                     ..Identity::anyone()
                 }),
                 Some(b"panic") => panic!("a source that is broken"),
-                _ => LookupResult::Wrong(Refusal::untold(
+                _ => LookupResult::Wrong(Refusal::operators_only(
                     RefusalCause::WrongPassword(PasswordSource::Other),
                     "the password is wrong",
                 )),
@@ -58,8 +61,9 @@ impl CredentialSource for Slow {
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = policy::of_kind::<Self>(next);
         let is_there = |user| newer.is_some_and(|newer| newer.users.contains(user));
-        let gone = self.users.iter().filter(|user| !is_there(user));
-        gone.map(|user| RevokedClients::User((*user).into()))
+        let removed = self.users.iter().filter(|user| !is_there(user));
+        removed
+            .map(|user| RevokedClients::User((*user).into()))
             .collect()
     }
 
@@ -78,7 +82,7 @@ impl CredentialSource for Slow {
 
 struct Bench {
     chain: AuthenticationChain,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
     go_on: Sender<()>,
     go_on_with: Arc<Mutex<Receiver<()>>>,
     answers: (Sender<Authenticated>, Receiver<Authenticated>),
@@ -100,7 +104,7 @@ fn question(user: &str, password: &str) -> Authentication {
         user_name: Some(user.into()),
         password: Some(password.as_bytes().into()),
         certificate: None,
-        asker: Asker::default(),
+        waiter: LoginWaiter::default(),
         step: None,
     }
 }
@@ -177,10 +181,10 @@ fn policy(sources: Vec<Arc<dyn CredentialSource>>) -> Arc<Policy> {
 fn bench() -> Bench {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let (go_on, wait) = channel();
-    let asked = Arc::new(AtomicUsize::new(0));
+    let requests = Arc::new(AtomicUsize::new(0));
     let go_on_with = Arc::new(Mutex::new(wait));
     let source = Slow {
-        asked: Arc::clone(&asked),
+        requests: Arc::clone(&requests),
         go_on: Arc::clone(&go_on_with),
         users: vec!["alice", "bob"],
     };
@@ -188,7 +192,7 @@ fn bench() -> Bench {
     Bench {
         chain: AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32], None),
         go_on_with,
-        asked,
+        requests,
         go_on,
         answers: channel(),
         _runtime: runtime,
@@ -201,7 +205,7 @@ impl Bench {
     }
 
     fn ask_at(&self, allow_anonymous: bool, user: Option<&str>, password: &str) {
-        let asked = Authentication {
+        let request = Authentication {
             connection: ConnectionId {
                 index: 0,
                 generation: 0,
@@ -217,11 +221,11 @@ impl Bench {
             user_name: user.map(Arc::from),
             password: (!password.is_empty()).then(|| password.as_bytes().into()),
             certificate: None,
-            asker: Asker::default(),
+            waiter: LoginWaiter::default(),
             step: None,
         };
         let answers = self.answers.0.clone();
-        self.chain.ask(asked, move |answer| {
+        self.chain.ask(request, move |answer| {
             // The test may be over.
             let _ = answers.send(answer);
         });
@@ -253,12 +257,12 @@ fn the_same_question_is_asked_once_and_its_answer_remembered() {
     (0..10).for_each(|_| assert_eq!(bench.reason(), None));
     bench.ask(Some("alice"), "right");
     assert_eq!(bench.reason(), None);
-    assert_eq!(bench.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.requests.load(Ordering::SeqCst), 1);
     // Another password is another question.
     bench.ask(Some("alice"), "wrong");
     bench.let_go_on();
     assert_eq!(bench.reason(), Some(ReasonCode::BadUserNameOrPassword));
-    assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(bench.requests.load(Ordering::SeqCst), 2);
 }
 
 #[test]
@@ -268,7 +272,7 @@ fn a_source_that_panics_or_fails_lets_nobody_in_and_is_asked_again() {
         bench.ask(Some("alice"), "panic");
         bench.let_go_on();
         assert_eq!(bench.reason(), Some(ReasonCode::ServerUnavailable));
-        assert_eq!(bench.asked.load(Ordering::SeqCst), times);
+        assert_eq!(bench.requests.load(Ordering::SeqCst), times);
     }
 }
 
@@ -276,11 +280,11 @@ fn a_source_that_panics_or_fails_lets_nobody_in_and_is_asked_again() {
 fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
     let bench = bench();
     bench.ask(Some("alice"), "right");
-    while bench.asked.load(Ordering::SeqCst) == 0 {
+    while bench.requests.load(Ordering::SeqCst) == 0 {
         std::thread::yield_now();
     }
     let again = Slow {
-        asked: Arc::clone(&bench.asked),
+        requests: Arc::clone(&bench.requests),
         go_on: Arc::clone(&bench.go_on_with),
         users: vec!["bob"],
     };
@@ -288,17 +292,23 @@ fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
     let number = revocations[0].number;
     assert_eq!(revocations[0].whose, RevokedClients::User("alice".into()));
     bench.let_go_on();
-    let Authenticated::Accepted { known, .. } = bench.answer() else {
+    let Authenticated::Accepted {
+        last_revocation, ..
+    } = bench.answer()
+    else {
         panic!("refused");
     };
-    assert!(known < number, "the shards refuse it");
+    assert!(last_revocation < number, "the shards refuse it");
     bench.ask(Some("alice"), "right");
     bench.let_go_on();
-    let Authenticated::Accepted { known, .. } = bench.answer() else {
+    let Authenticated::Accepted {
+        last_revocation, ..
+    } = bench.answer()
+    else {
         panic!("refused");
     };
-    assert_eq!(known, number);
-    assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(last_revocation, number);
+    assert_eq!(bench.requests.load(Ordering::SeqCst), 2);
 }
 
 #[test]
@@ -362,24 +372,30 @@ fn key_set(keys: &[(&str, &str)]) -> Vec<u8> {
 
 #[test]
 fn what_vouched_for_clients_is_taken_back_alone() {
-    let gone = |old: &[Arc<dyn CredentialSource>], new: &[Arc<dyn CredentialSource>]| {
+    let removed = |old: &[Arc<dyn CredentialSource>], new: &[Arc<dyn CredentialSource>]| {
         let old = policy(old.to_vec());
         old.no_longer_valid(&policy(new.to_vec())).len()
     };
     let (one, two, three) = (("1", "b25l"), ("2", "dHdv"), ("2", "dGhyZWU"));
     let both = || tokens(&key_set(&[one, two]), None);
-    assert_eq!(gone(&[both()], &[tokens(&key_set(&[two, one]), None)]), 0);
-    assert_eq!(gone(&[both()], &[tokens(&key_set(&[two]), None)]), 1);
-    assert_eq!(gone(&[both()], &[tokens(&key_set(&[one, three]), None)]), 1);
-    assert_eq!(gone(&[both()], &[]), 2);
     assert_eq!(
-        gone(&[both()], &[tokens(&key_set(&[one, two]), Some("me"))]),
+        removed(&[both()], &[tokens(&key_set(&[two, one]), None)]),
+        0
+    );
+    assert_eq!(removed(&[both()], &[tokens(&key_set(&[two]), None)]), 1);
+    assert_eq!(
+        removed(&[both()], &[tokens(&key_set(&[one, three]), None)]),
+        1
+    );
+    assert_eq!(removed(&[both()], &[]), 2);
+    assert_eq!(
+        removed(&[both()], &[tokens(&key_set(&[one, two]), Some("me"))]),
         2
     );
     let (here, there) = ("http://127.0.0.1:1/a", "http://127.0.0.1:1/b");
-    assert_eq!(gone(&[hook(here), both()], &[both(), hook(here)]), 0);
-    assert_eq!(gone(&[hook(here), both()], &[both(), hook(there)]), 1);
-    assert_eq!(gone(&[hook(here), both()], &[both()]), 1);
+    assert_eq!(removed(&[hook(here), both()], &[both(), hook(here)]), 0);
+    assert_eq!(removed(&[hook(here), both()], &[both(), hook(there)]), 1);
+    assert_eq!(removed(&[hook(here), both()], &[both()]), 1);
 }
 
 #[test]
@@ -390,7 +406,7 @@ fn who_is_decided_about_elsewhere_from_now_on_is_revoked() {
     };
     let slow = |users| -> Arc<dyn CredentialSource> {
         Arc::new(Slow {
-            asked: Arc::default(),
+            requests: Arc::default(),
             go_on: Arc::new(Mutex::new(channel().1)),
             users,
         })
@@ -420,7 +436,7 @@ fn who_is_not_in_the_new_policy_is_revoked() {
     bench.let_go_on();
     assert_eq!(bench.reason(), None);
     let newer = Slow {
-        asked: Arc::clone(&bench.asked),
+        requests: Arc::clone(&bench.requests),
         go_on: Arc::clone(&bench.go_on_with),
         users: vec!["alice"],
     };
@@ -439,7 +455,7 @@ fn who_is_not_in_the_new_policy_is_revoked() {
     bench.ask(Some("bob"), "right");
     bench.let_go_on();
     assert_eq!(bench.reason(), None);
-    assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(bench.requests.load(Ordering::SeqCst), 2);
 }
 
 /// A source whose every answer takes a turn.
@@ -459,11 +475,14 @@ impl CredentialSource for Counting {
         let work = move || done.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             match self.hashing.work(slot_request, work).await {
-                Some(_) => LookupResult::Wrong(Refusal::untold(
+                Some(_) => LookupResult::Wrong(Refusal::operators_only(
                     RefusalCause::WrongPassword(PasswordSource::Other),
                     "it is always wrong",
                 )),
-                None => LookupResult::Failed(Refusal::untold(RefusalCause::LoginFailed, "no turn")),
+                None => LookupResult::Failed(Refusal::operators_only(
+                    RefusalCause::LoginFailed,
+                    "no turn",
+                )),
             }
         })
     }
@@ -488,7 +507,7 @@ fn take_the_turn(runtime: &tokio::runtime::Runtime, hashing: &Hashing) -> Sender
     let hashing = hashing.clone();
     runtime.spawn(async move {
         let work = move || {
-            let _told = begun.send(());
+            let _sent = begun.send(());
             wait.recv()
         };
         hashing.work(&SlotRequest::default(), work).await
@@ -509,22 +528,22 @@ fn whose_connections_have_gone_are_not_looked_for_and_who_asks_the_same_anew_is(
     let chain = AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32], None);
     let (answers, answered) = channel();
     let ask = |user: &str, asks: &Arc<()>| {
-        let asked = Authentication {
-            asker: Asker::of(asks),
+        let request = Authentication {
+            waiter: LoginWaiter::of(asks),
             ..question(user, "wrong")
         };
         let answers = answers.clone();
-        chain.ask(asked, move |answer| {
-            let _told = answers.send(answer);
+        chain.ask(request, move |answer| {
+            let _sent = answers.send(answer);
         });
     };
     let let_go = take_the_turn(&runtime, &hashing);
-    let (gone, back, there) = (Arc::new(()), Arc::new(()), Arc::new(()));
-    ask("gone", &gone);
-    ask("back", &gone);
+    let (removed, back, there) = (Arc::new(()), Arc::new(()), Arc::new(()));
+    ask("gone", &removed);
+    ask("back", &removed);
     ask("back", &back);
     ask("there", &there);
-    drop(gone);
+    drop(removed);
     drop(let_go);
     for _ in 0..3 {
         let answer = answered.recv_timeout(Duration::from_secs(20));
@@ -573,7 +592,7 @@ fn who_guessed_too_often_meanwhile_is_not_looked_for_any_more() {
     for number in 0..50 {
         let answers = answers.clone();
         chain.ask(question("alice", &number.to_string()), move |answer| {
-            let _told = answers.send(answer);
+            let _sent = answers.send(answer);
         });
     }
     drop(let_go);
@@ -605,7 +624,7 @@ fn who_is_not_known_costs_time_at_the_end_of_the_chain_alone() {
         let answers = answers.clone();
         chain.ask(question(user, password), move |answer| {
             let is_in = matches!(answer, Authenticated::Accepted { .. });
-            let _told = answers.send((user, is_in));
+            let _sent = answers.send((user, is_in));
         });
     };
     let let_go = take_the_turn(&runtime, &hashing);
@@ -632,16 +651,16 @@ fn questions_that_wait_take_so_many_bytes_and_no_more() {
     };
     let (answers, answered) = channel();
     bench.chain.ask(at_home("right"), move |answer| {
-        let _told = answers.send(matches!(answer, Authenticated::Accepted { .. }));
+        let _sent = answers.send(matches!(answer, Authenticated::Accepted { .. }));
     });
     bench.let_go_on();
     assert_eq!(answered.recv(), Ok(true));
     let mut in_all = 0;
     // The longest password that MQTT has; each is another question.
     let fits = (0..10_000).take_while(|number| {
-        let asked = question(&number.to_string(), &"x".repeat(65_535));
-        in_all += bytes_of(&asked);
-        bench.chain.ask(asked, |_| {});
+        let request = question(&number.to_string(), &"x".repeat(65_535));
+        in_all += bytes_of(&request);
+        bench.chain.ask(request, |_| {});
         in_all <= room(false, WAITING_BYTES_MAX).1
     });
     let fits = fits.count();
@@ -651,7 +670,7 @@ fn questions_that_wait_take_so_many_bytes_and_no_more() {
     // Who was right recently has a place: its answer comes when it is worked out.
     let (answers, answered) = channel();
     bench.chain.ask(at_home("another"), move |answer| {
-        let _told = answers.send(matches!(answer, Authenticated::Accepted { .. }));
+        let _sent = answers.send(matches!(answer, Authenticated::Accepted { .. }));
     });
     assert!(answered.try_recv().is_err(), "it waits with the others");
     // A short one has a place still, and there are others when these are answered.

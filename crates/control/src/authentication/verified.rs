@@ -53,23 +53,23 @@ impl Digester {
 
     /// Makes the digest of everything that an answer may depend on, each with its length. So no two
     /// sets of credentials have the same input.
-    pub(super) fn of(&self, asked: &Authentication) -> Digest {
+    pub(super) fn of(&self, request: &Authentication) -> Digest {
         let mut context = hmac::Context::with_key(&self.0);
-        let password = asked.password.as_ref().map(Password::bytes);
+        let password = request.password.as_ref().map(Password::bytes);
         // All of the listener that an answer depends on.
-        let listener = &asked.listener;
+        let listener = &request.listener;
         context.update(&listener.realm.0.to_be_bytes());
-        context.update(&asked.realm.0.to_be_bytes());
+        context.update(&request.realm.0.to_be_bytes());
         context.update(&[
             u8::from(listener.allow_anonymous),
             u8::from(listener.authenticate),
         ]);
         let parts = [
             Some(listener.name.as_bytes()),
-            Some(asked.client_id.as_bytes()),
-            asked.user_name.as_ref().map(|name| name.as_bytes()),
+            Some(request.client_id.as_bytes()),
+            request.user_name.as_ref().map(|name| name.as_bytes()),
             password,
-            asked.certificate.as_deref(),
+            request.certificate.as_deref(),
         ];
         for part in parts {
             let len = part.map_or(u64::MAX, |part| part.len() as u64);
@@ -197,8 +197,8 @@ impl Verified {
         answers.filter(is_its_own).map(|answer| answer.until).max()
     }
 
-    /// Remembers an answer, for a time that differs a little from one to the next, so that those
-    /// who came together are not asked for together again.
+    /// Caches an answer. Its time differs a little from one to the next, so that clients that came
+    /// together are not checked together again.
     pub(super) fn put(
         &mut self,
         (digest, client): (Digest, ClientMark),
@@ -289,7 +289,7 @@ mod tests {
         for number in 0..80 {
             verified.put(
                 (digest(number), [0; 8]),
-                Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, "no")),
+                Authenticated::refused(Refusal::operators_only(RefusalCause::Forbidden, "no")),
                 now,
                 times,
             );
@@ -299,7 +299,7 @@ mod tests {
         assert!(verified.get(&digest(55), now).is_none());
         assert_eq!(verified.memory_bytes(), 24 * (ANSWER_BYTES + 2));
         let detail = "x".repeat(20 * ANSWER_BYTES);
-        let long = Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, detail));
+        let long = Authenticated::refused(Refusal::operators_only(RefusalCause::Forbidden, detail));
         for number in 0..80 {
             verified.put((digest(number), [0; 8]), long.clone(), now, times);
             assert!(verified.memory_bytes() <= 100 * ANSWER_BYTES);
@@ -310,7 +310,7 @@ mod tests {
         for number in 0..200 {
             verified.put(
                 (digest(number), [0; 8]),
-                Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, "no")),
+                Authenticated::refused(Refusal::operators_only(RefusalCause::Forbidden, "no")),
                 now,
                 times,
             );

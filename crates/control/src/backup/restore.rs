@@ -19,9 +19,9 @@ use super::{Archive, BackupError, FIRMWARE, KEY_FILE, STORE, TABLES, TELEMETRY, 
 use crate::restore_note::{NOTE, RestoreNote};
 use crate::wall_clock::now_ms;
 
-/// What says, in a data directory, that a restore is under way or was cut off.
+/// The file in a data directory that marks a restore as in progress or interrupted.
 pub const RESTORING: &str = "store.restoring";
-/// The same before it says so, and when it does no more.
+/// The same before it is in force, and after it.
 const OVER: &str = "store.restored";
 const PLAN: &str = "PLAN.json";
 /// What a file system has in its root directory.
@@ -289,9 +289,9 @@ impl DataPaths {
         sync_directory(&self.data_dir)
     }
 
-    /// Says what is about to come, and that it is not there yet.
+    /// Writes the mark of a restore in progress.
     fn begin(&self, plan: &Plan) -> Result<(), BackupError> {
-        for left in [
+        for leftover in [
             &self.over,
             &self.restoring.join(STORE),
             &self.restoring.join(TABLES),
@@ -300,12 +300,12 @@ impl DataPaths {
             &self.restoring.join(FIRMWARE),
             &self.restoring.join(NOTE),
         ] {
-            let is_directory = left.is_dir();
+            let is_directory = leftover.is_dir();
             let removed = match is_directory {
-                true => fs::remove_dir_all(left),
-                false => fs::remove_file(left),
+                true => fs::remove_dir_all(leftover),
+                false => fs::remove_file(leftover),
             };
-            remove(removed).map_err(error("removing", left))?;
+            remove(removed).map_err(error("removing", leftover))?;
         }
         make_directory(&self.over)?;
         let text = serde_json::to_vec(plan).map_err(io::Error::from);
@@ -426,8 +426,8 @@ fn remove(removed: io::Result<()>) -> io::Result<()> {
 }
 
 fn make_directory(path: &Path) -> Result<(), BackupError> {
-    let made = DirBuilder::new().mode(0o700).create(path);
-    made.map_err(error("making", path))
+    let created = DirBuilder::new().mode(0o700).create(path);
+    created.map_err(error("making", path))
 }
 
 fn sync_directory(path: &Path) -> Result<(), BackupError> {

@@ -31,7 +31,7 @@ impl Caller {
         }
     }
 
-    /// The user of this process, at the command line, who has all rights.
+    /// The user of this process, at the command line, with all rights.
     pub fn local() -> Self {
         Self {
             actor: Actor::local(),

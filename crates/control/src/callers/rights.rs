@@ -97,15 +97,15 @@ pub(crate) async fn of_user(
     Ok(rights)
 }
 
-/// Rights that a role for MQTT comes to: to publish and to receive on topics that are not its
-/// holder's own, see [`of_rules`]. The administrator's role comes to everything.
+/// The API rights that correspond to a role for MQTT: to publish and to receive on topics that are
+/// not its holder's own, see [`of_rules`]. The administrator's role corresponds to all rights.
 pub(crate) async fn of_role(
     registry: &mut Registry,
     caller: &Caller,
     role: &str,
 ) -> Result<Scopes, RegistryError> {
     let set = match registry.rule_set(Owner::Role, role).await {
-        // The call itself says so.
+        // The call itself returns that error.
         Err(RegistryError::NotFound(_)) => return Ok(Scopes::NONE),
         found => found?,
     };

@@ -14,7 +14,7 @@ use crate::rfc3339;
 use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_ms;
 
-/// As events show who publishes.
+/// The publisher that events show.
 const PUBLISHER: &str = "$commands";
 /// Commands of a group whose states are published: the newest ones.
 const REPORTS: u32 = 10;

@@ -121,7 +121,7 @@ pub fn fleet_topic(catalogue: &Catalogue, group: &str) -> String {
     catalogue.topic(&format!("fleet/commands/{group}"))
 }
 
-/// Topic Filters of what devices say about commands.
+/// Topic Filters of reports of devices about commands.
 pub(super) fn filters(catalogue: &Catalogue) -> [String; 3] {
     [
         format!("{NATIVE}/+/{ANSWER}/#"),
@@ -130,7 +130,7 @@ pub(super) fn filters(catalogue: &Catalogue) -> [String; 3] {
     ]
 }
 
-/// What a device says about its commands.
+/// A report of a device about its commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CommandMessage {
     /// It answers the command of this id.
@@ -142,7 +142,7 @@ pub(super) enum CommandMessage {
         /// What it answers, or what was expected.
         answer: Result<CommandAnswer, &'static str>,
     },
-    /// It answers, and the answer does not say which command.
+    /// An answer that does not name its command.
     Nameless {
         /// The device.
         device: String,
@@ -156,7 +156,7 @@ pub(super) enum CommandMessage {
     },
 }
 
-/// Reads what a device says.
+/// Reads a report of a device.
 ///
 /// # Errors
 /// What was expected.
@@ -217,8 +217,8 @@ fn answer_of(body: &Value) -> Result<CommandAnswer, &'static str> {
             Some(percent.ok_or("progress is not a number from 0 to 100")? as u8)
         }
     };
-    let said = ["result", "message", "error"].map(|name| body.get(name));
-    let result = match said.into_iter().flatten().next() {
+    let members = ["result", "message", "error"].map(|name| body.get(name));
+    let result = match members.into_iter().flatten().next() {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),

@@ -1,8 +1,8 @@
 //! Commands to devices: what callers do with them, and the task that brings them to the devices.
 //!
 //! A command is a row in the tables. A part of the node with a durable session publishes it, and
-//! its receipts say how far the message came. So a command is published again after a crash, with
-//! the same id, rather than lost.
+//! its receipts show how far the message came. So after a crash a command is published again with
+//! the same id, not lost.
 //!
 //! * `message`: topics and payloads, and what devices answer
 //! * `task`: publishes commands and takes answers
@@ -333,8 +333,8 @@ impl Commands {
         Ok(retried)
     }
 
-    /// Takes what a device answers to a command, or what somebody answers for it. Returns the
-    /// command if that changed it.
+    /// Takes the answer of a device to a command, or an answer in its place. Returns the command if
+    /// that changed it.
     ///
     /// # Errors
     /// The tables cannot be changed.

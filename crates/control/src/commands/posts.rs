@@ -15,12 +15,12 @@ use crate::control::Control;
 
 /// Answers that a part may have and not have settled.
 const CREDIT: u16 = 4_096;
-/// Messages that are remembered, at most. Of others the tables say which command they are of.
+/// Maximum number of remembered messages. For others the tables have the command.
 const MESSAGES_MAX: usize = 100_000;
 /// Bytes of one of them, approximately.
 const MESSAGE_BYTES: usize = 160;
 
-/// What a part was told in one tick, with its tenant and the number of its attachment.
+/// The events of a part of one tick, with its tenant and the number of its attachment.
 pub(crate) type PartEvents = (u32, u64, Vec<PartEvent>);
 
 /// A part that is attached, or about to be.
@@ -39,8 +39,8 @@ pub(crate) struct Posts {
     client_id: &'static str,
     session_expiry_secs: u32,
     filters: Vec<String>,
-    told_to: UnboundedSender<PartEvents>,
-    told: UnboundedReceiver<PartEvents>,
+    sender: UnboundedSender<PartEvents>,
+    receiver: UnboundedReceiver<PartEvents>,
 }
 
 impl Posts {
@@ -51,15 +51,15 @@ impl Posts {
         session_expiry_secs: u32,
         filters: Vec<String>,
     ) -> Self {
-        let (told_to, told) = unbounded_channel();
+        let (sender, receiver) = unbounded_channel();
         Self {
             lines: HashMap::new(),
             last: 0,
             client_id,
             session_expiry_secs,
             filters,
-            told_to,
-            told,
+            sender,
+            receiver,
         }
     }
 
@@ -89,7 +89,7 @@ impl Posts {
         let outlet = Outlet {
             tenant,
             attachment: self.last,
-            to: self.told_to.clone(),
+            to: self.sender.clone(),
         };
         let line = control.shards.attach(spec, Box::new(outlet));
         let line = AnswerPart {
@@ -117,7 +117,7 @@ impl Posts {
     }
 
     /// Publishes a message for a command, with receipts. Returns whether the part is attached:
-    /// before that it is not told of receipts, and a device may acknowledge at once.
+    /// before that it gets no receipts, and a device may acknowledge at once.
     pub(crate) fn publish(&self, tenant: u32, number: i64, message: NewMessage) -> bool {
         let line = self.lines.get(&tenant).filter(|line| line.is_attached);
         let Some(line) = line else {
@@ -143,14 +143,14 @@ impl Posts {
         }
     }
 
-    /// What a part is told next. Nothing is lost if the future is dropped.
+    /// The next events of a part. Nothing is lost if the future is dropped.
     pub(crate) async fn next(&mut self) -> Option<PartEvents> {
-        self.told.recv().await
+        self.receiver.recv().await
     }
 
     /// What is there already.
     pub(crate) fn next_now(&mut self) -> Option<PartEvents> {
-        self.told.try_recv().ok()
+        self.receiver.try_recv().ok()
     }
 }
 
@@ -161,11 +161,11 @@ struct Outlet {
 }
 
 impl PartOutlet for Outlet {
-    fn tell(&mut self, event: PartEvent) {
-        self.tell_all(vec![event]);
+    fn notify(&mut self, event: PartEvent) {
+        self.notify_all(vec![event]);
     }
 
-    fn tell_all(&mut self, events: Vec<PartEvent>) {
+    fn notify_all(&mut self, events: Vec<PartEvent>) {
         // After the task has ended nothing is taken.
         let _ = self.to.send((self.tenant, self.attachment, events));
     }
@@ -185,7 +185,7 @@ struct Posted {
 #[derive(Debug, Default)]
 pub(super) struct Messages(HashMap<u64, Posted>);
 
-/// What a receipt says.
+/// The outcome in a receipt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReceiptMeaning {
     /// A step of the command of this number.

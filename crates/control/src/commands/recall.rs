@@ -65,17 +65,17 @@ impl Commands {
         }
         self.not_for_device(control, &visibility, facts).await;
         // All commands are looked through: only if nothing else has the name.
-        let is_other = facts.known_as.is_some()
+        let is_other = facts.registered_as.is_some()
             || facts.session.is_some()
             || facts.presence.is_some()
             || facts.from_address.is_some()
             || !facts.runs.is_empty()
             || !facts.clients.is_empty()
-            || facts.rollout_asked.is_some()
-            || facts.rule_asked.is_some();
+            || facts.named_rollout.is_some()
+            || facts.named_rule.is_some();
         if !is_other {
             let id = facts.question.name.clone();
-            facts.command_asked = self.asked_about(control, visibility, id).await;
+            facts.named_command = self.named_command(control, visibility, id).await;
         }
     }
 
@@ -96,14 +96,14 @@ impl Commands {
             let Some(last) = reports.into_iter().next() else {
                 continue;
             };
-            let made_ms = unsigned(last.created_ms);
+            let created_ms = unsigned(last.created_ms);
             // The same was sent to the device itself.
             let mut own = facts.commands.iter();
-            let is_sent = own.any(|one| one.name == last.name && one.created_ms >= made_ms);
+            let is_sent = own.any(|one| one.name == last.name && one.created_ms >= created_ms);
             // Of many commands, that one may be no longer among those that are looked at.
             let is_unknown = facts.commands.len() >= LOOKED_AT as usize
-                && facts.commands.iter().all(|one| one.created_ms > made_ms);
-            if made_ms < since_ms || is_sent || is_unknown {
+                && facts.commands.iter().all(|one| one.created_ms > created_ms);
+            if created_ms < since_ms || is_sent || is_unknown {
                 continue;
             }
             let mut joined = facts.joined.iter();
@@ -130,10 +130,10 @@ impl Commands {
                 what: format!("the command {} ({})", last.name, last.id),
                 is_rollout: false,
                 group: name,
-                made_ms,
+                created_ms,
                 joined_ms: joined
                     .map(|joined| joined.at_ms)
-                    .filter(|at_ms| *at_ms >= made_ms),
+                    .filter(|at_ms| *at_ms >= created_ms),
                 worded: WordedRemedy {
                     text: "send it to the device too".to_owned(),
                     command: again,
@@ -143,15 +143,15 @@ impl Commands {
     }
 
     /// The command of this id.
-    async fn asked_about(
+    async fn named_command(
         &self,
         control: &Control,
         visibility: Visibility,
         id: String,
     ) -> Option<NamedCommand> {
-        let (seen, wanted) = (visibility.clone(), id.clone());
+        let (seen, command_id) = (visibility.clone(), id.clone());
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.commands_of_id(&seen, &wanted, 2).await })
+            Box::pin(async move { registry.commands_of_id(&seen, &command_id, 2).await })
         });
         let found = read.await.unwrap_or_default();
         let first = found.first()?;

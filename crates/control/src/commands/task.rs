@@ -63,8 +63,9 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
         Ok(reader) => reader,
         Err(error) => return warn!(%error, "cannot publish commands"),
     };
-    // From here on shards tell of each subscription. What was subscribed before gets what is due.
-    control.all_told().await;
+    // From here on shards report each subscription. Devices that subscribed before get the commands
+    // that are due.
+    control.wait_until_all_reported().await;
     let bytes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&bytes);
     control.count_also(
@@ -155,9 +156,9 @@ impl Task {
         let commands = Arc::clone(&self.commands);
         loop {
             tokio::select! {
-                told = self.posts.next() => {
-                    let Some(told) = told else { return };
-                    self.told_all(told);
+                events = self.posts.next() => {
+                    let Some(events) = events else { return };
+                    self.take_events(events);
                 }
                 batch = reader.next() => {
                     let Some(batch) = batch else { return };
@@ -189,13 +190,13 @@ impl Task {
         Ok(())
     }
 
-    fn told_all(&mut self, first: super::posts::PartEvents) {
+    fn take_events(&mut self, first: super::posts::PartEvents) {
         let mut next = Some(first);
         let mut count = 0;
         while let Some((tenant, attachment, events)) = next {
             count += events.len();
             for event in events {
-                self.told(tenant, attachment, event);
+                self.take_event(tenant, attachment, event);
             }
             next = match count < EVENTS {
                 true => self.posts.next_now(),
@@ -204,7 +205,7 @@ impl Task {
         }
     }
 
-    fn told(&mut self, tenant: u32, attachment: u64, event: PartEvent) {
+    fn take_event(&mut self, tenant: u32, attachment: u64, event: PartEvent) {
         match event {
             PartEvent::Published { number, outcome } => {
                 self.published(number.cast_signed(), &outcome);
@@ -213,7 +214,7 @@ impl Task {
                 self.receivers(message.0, receivers);
             }
             PartEvent::Receipt(receipt) => {
-                // A device may acknowledge a message before it is stored, and that is told then.
+                // A device may acknowledge a message before it is stored. The receipt comes then.
                 let is_early = self.messages.number(receipt.message.0).is_none();
                 match is_early && !self.in_hand.is_empty() && self.early.len() < EARLY_MAX {
                     true => self
@@ -356,7 +357,7 @@ impl Task {
 
     /// Devices have connected and subscribed.
     fn happened(&mut self, batch: &EventBatch) {
-        if batch.gone > 0 || batch.is_new_run {
+        if batch.missed > 0 || batch.is_new_run {
             self.is_all_due = true;
         }
         let look_at = Instant::now() + QUEUED_TIME;
@@ -433,7 +434,7 @@ impl Task {
                 .map(|((tenant, device), hops)| (*tenant, device.clone(), *hops))
                 .collect();
             let asked = tables.note(move |registry| {
-                Box::pin(async move { registry.commands_asked_for(&devices).await })
+                Box::pin(async move { registry.commands_in_doubt(&devices).await })
             });
             asked.await?;
             self.asking.clear();

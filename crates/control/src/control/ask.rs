@@ -23,12 +23,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// A shard did not answer.
-    #[error("only {answered} of {asked} shards answered within {} s; the node is stopping or overloaded", ANSWER_TIMEOUT.as_secs())]
+    #[error("only {answered} of {expected} shards answered within {} s; the node is stopping or overloaded", ANSWER_TIMEOUT.as_secs())]
     NoAnswer {
         /// Shards that did.
         answered: usize,
         /// Shards asked.
-        asked: usize,
+        expected: usize,
     },
     /// A shard has too much to do, or its store does not answer.
     #[error("not done, and it may be asked again: {0}")]
@@ -38,9 +38,9 @@ pub enum ControlError {
 impl Control {
     /// A report came from a shard.
     pub fn report_received(&self, report: Report) {
-        if let Some(asked) = lock(&self.waiting).remove(&report.request) {
-            // The one who asked may have given up.
-            let _ = asked.send(report.answer);
+        if let Some(expected) = lock(&self.waiting).remove(&report.request) {
+            // The caller may have given up.
+            let _ = expected.send(report.answer);
         }
     }
 
@@ -122,8 +122,7 @@ impl Control {
         Ok(groups.flatten().collect())
     }
 
-    /// Topics of a tenant to which messages were published while nobody was subscribed, the latest
-    /// last.
+    /// Topics of a tenant with messages that had no subscriber, the latest last.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -173,7 +172,7 @@ impl Control {
         Ok(ended)
     }
 
-    /// Which topics are in use, and by whom: `limit` uses of each shard at most.
+    /// The topics in use and their users: `limit` uses of each shard at most.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -208,8 +207,8 @@ impl Control {
         }))
     }
 
-    /// Waits until every shard has done what it was told before, 5 s at most.
-    pub async fn all_told(&self) {
+    /// Waits until every shard has done its earlier commands, 5 s at most.
+    pub async fn wait_until_all_reported(&self) {
         // What they answer does not matter: they take one command after the other.
         let _ = self.session_rules(TenantId::default(), "").await;
     }
@@ -239,7 +238,7 @@ impl Control {
         let mut answers = self.ask_some(&[shard], timeout, command).await?;
         let none = ControlError::NoAnswer {
             answered: 0,
-            asked: 1,
+            expected: 1,
         };
         answers.pop().ok_or(none)
     }
@@ -260,21 +259,22 @@ impl Control {
         timeout: Duration,
         command: impl Fn(u64) -> Command,
     ) -> Result<Vec<Answer>, ControlError> {
-        let asked: Vec<PendingAnswer<'_>> = shards.iter().map(|_| self.expect_answer()).collect();
-        for (shard, asked) in shards.iter().zip(&asked) {
-            self.shards.send(*shard, command(asked.request));
+        let expected: Vec<PendingAnswer<'_>> =
+            shards.iter().map(|_| self.expect_answer()).collect();
+        for (shard, expected) in shards.iter().zip(&expected) {
+            self.shards.send(*shard, command(expected.request));
         }
         let until = tokio::time::Instant::now() + timeout;
         let mut answers = Vec::with_capacity(shards.len());
-        for mut asked in asked {
-            let answer = tokio::time::timeout_at(until, &mut asked.answer).await;
+        for mut expected in expected {
+            let answer = tokio::time::timeout_at(until, &mut expected.answer).await;
             answers.extend(answer.ok().and_then(Result::ok));
         }
         match answers.len() == shards.len() {
             true => Ok(answers),
             false => Err(ControlError::NoAnswer {
                 answered: answers.len(),
-                asked: shards.len(),
+                expected: shards.len(),
             }),
         }
     }

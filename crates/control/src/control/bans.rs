@@ -50,7 +50,7 @@ impl Control {
                     .as_ref()
                     .and_then(|policy| policy.banned(client.tenant, id, name, address));
                 if why.is_some() {
-                    self.tell_all(&Command::Disconnect {
+                    self.send_to_all_shards(&Command::Disconnect {
                         request: 0,
                         tenant: client.tenant,
                         client_id: client.client_id,

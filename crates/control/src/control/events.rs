@@ -20,19 +20,19 @@ const SETTLED_WITHIN: Duration = Duration::from_millis(500);
 impl Control {
     /// An event of which everything is logged: of its client, its address or its topic. `arrived`
     /// are clients whose presence is not known yet, with their addresses.
-    fn is_traced(&self, told: &EventNotice, arrived: &HashMap<(TenantId, &str), IpAddr>) -> bool {
-        let event = &told.event;
+    fn is_traced(&self, notice: &EventNotice, arrived: &HashMap<(TenantId, &str), IpAddr>) -> bool {
+        let event = &notice.event;
         let Some(logging) = self.logging.as_ref() else {
             return false;
         };
         logging.is_traced(|subject| match subject {
             Subject::Client(tenant, client_id) => {
-                *tenant == told.head.tenant && told.head.is_of_client(client_id)
+                *tenant == notice.head.tenant && notice.head.is_of_client(client_id)
             }
             Subject::Address(address) => {
-                let own = told.head.ip();
+                let own = notice.head.ip();
                 let known = || {
-                    let (tenant, client_id) = (told.head.tenant, told.head.whole_client_id()?);
+                    let (tenant, client_id) = (notice.head.tenant, notice.head.whole_client_id()?);
                     let arrived = arrived.get(&(tenant, client_id)).copied();
                     arrived.or_else(|| self.presence.address_of(tenant, client_id))
                 };
@@ -44,23 +44,25 @@ impl Control {
         })
     }
 
-    /// Takes events of the shards: into the log, the journal and the feed. `is_logged` says which
-    /// have a line at the level of the log.
+    /// Takes events of the shards: into the log, the journal and the feed. `is_logged` decides
+    /// which have a line at the level of the log.
     pub fn events_received(
         &self,
         events: &mut Vec<EventNotice>,
         lost: u64,
         is_logged: impl Fn(&Event) -> bool,
     ) {
-        events.iter_mut().for_each(|told| self.settle_claim(told));
+        events
+            .iter_mut()
+            .for_each(|notice| self.settle_claim(notice));
         let count = events.len() as u64;
         self.take_events(events, lost, is_logged);
         self.events_taken.send_modify(|taken| *taken += count);
     }
 
     /// Reports an event of the control plane itself.
-    pub fn tell(&self, told: EventNotice) {
-        self.take_events(&mut vec![told], 0, |_| true);
+    pub fn report_event(&self, notice: EventNotice) {
+        self.take_events(&mut vec![notice], 0, |_| true);
     }
 
     fn take_events(
@@ -74,33 +76,33 @@ impl Control {
         let logs_drops = self.feed.logs_drops();
         let mut log_limit = lock(&self.log_limit);
         let now = Instant::now();
-        for (at, told) in events.iter().enumerate() {
-            let event = &told.event;
+        for (at, notice) in events.iter().enumerate() {
+            let event = &notice.event;
             // Its CONNECT and its authentication are events before it.
-            for told in events[at..].iter().take(3).filter(|_| has_traces) {
-                if let Event::Connected(_) = &told.event {
-                    let who = (told.head.tenant, &*told.head.client_id);
-                    arrived.extend(told.head.ip().map(|ip| (who, ip)));
+            for notice in events[at..].iter().take(3).filter(|_| has_traces) {
+                if let Event::Connected(_) = &notice.event {
+                    let who = (notice.head.tenant, &*notice.head.client_id);
+                    arrived.extend(notice.head.ip().map(|ip| (who, ip)));
                 }
             }
-            let is_traced = has_traces && self.is_traced(told, &arrived);
-            // The shards tell of drops for other readers, too: the log does not depend on them.
+            let is_traced = has_traces && self.is_traced(notice, &arrived);
+            // Shards report drops for other readers too. The log does not depend on those readers.
             let is_for_log = logs_drops || !matches!(event, Event::Dropped { .. });
-            // What somebody traces is wanted as a whole.
+            // Of traced clients all events are wanted.
             let left_out = match is_traced {
                 true => Some(LeftOut::default()),
-                false if is_for_log && is_logged(event) => log_limit.take(told, now),
+                false if is_for_log && is_logged(event) => log_limit.take(notice, now),
                 false => None,
             };
             if let Some(left_out) = left_out {
-                let worded = self.journal.worded_remedy(told);
-                event_log::write(told, worded.as_ref(), is_traced, left_out);
+                let worded = self.journal.worded_remedy(notice);
+                event_log::write(notice, worded.as_ref(), is_traced, left_out);
             }
         }
         drop(log_limit);
-        let journal = |known: &ClientTable, told: &EventNotice| {
-            if logs_drops || !matches!(told.event, Event::Dropped { .. }) {
-                self.journal.write(told, known);
+        let journal = |known: &ClientTable, notice: &EventNotice| {
+            if logs_drops || !matches!(notice.event, Event::Dropped { .. }) {
+                self.journal.write(notice, known);
             }
         };
         self.feed.write(events, lost, &self.presence, journal);
@@ -109,8 +111,11 @@ impl Control {
 
     /// A client that is refused before its CONNECT, as in the TLS handshake, may have shown a name:
     /// the refusal is reported to the team of that name.
-    fn settle_claim(&self, told: &mut EventNotice) {
-        let (head, is_refused) = (&mut told.head, matches!(told.event, Event::Refused { .. }));
+    fn settle_claim(&self, notice: &mut EventNotice) {
+        let (head, is_refused) = (
+            &mut notice.head,
+            matches!(notice.event, Event::Refused { .. }),
+        );
         let Some(UserName::Claimed(name)) = &mut head.user else {
             return;
         };
@@ -124,13 +129,13 @@ impl Control {
     }
 
     /// Waits until what has happened up to now is in the journal and the feed, where it comes a few
-    /// milliseconds later. Who cannot wait any longer goes by what is there.
+    /// milliseconds later. After that time it returns anyway.
     pub async fn settle_events(&self) {
-        // A shard that answers has told of what it did before.
-        self.all_told().await;
-        let told = self.shards.events_told();
+        // A shard that answers has reported its earlier events.
+        self.wait_until_all_reported().await;
+        let notice = self.shards.events_reported();
         let mut taken = self.events_taken.subscribe();
-        let waiting = taken.wait_for(|taken| *taken >= told);
+        let waiting = taken.wait_for(|taken| *taken >= notice);
         let _ = tokio::time::timeout(SETTLED_WITHIN, waiting).await;
     }
 }

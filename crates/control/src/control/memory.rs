@@ -30,7 +30,7 @@ impl Control {
         self.outside.part()
     }
 
-    /// Counts what is remembered about clients, and what the tables say of them, against
+    /// Counts what is remembered about clients, in memory and of the tables, against
     /// `limits.memory_bytes`, as it is now.
     pub fn count_memory(&self) {
         let (outside, _) = self.held_outside();

@@ -1,4 +1,4 @@
-//! Requests to read files again, and what came of it.
+//! Requests to read files again, and their results.
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -41,8 +41,8 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// Listeners with certificates that were read again.
     pub certificates: usize,
-    /// Users whose credentials are not valid any more. Who has a certificate that is on a
-    /// revocation list is not counted.
+    /// Users whose credentials are not valid any more. Clients with a certificate on a revocation
+    /// list are not counted.
     pub revoked: usize,
     /// What has changed and is in force from the next start on.
     pub needs_restart: Vec<String>,

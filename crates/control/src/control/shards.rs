@@ -24,8 +24,8 @@ pub trait Shards: Send + Sync + 'static {
     fn clients_by_listener(&self) -> Vec<u32>;
     /// Events that were not read in time.
     fn events_dropped(&self) -> u64;
-    /// Events that shards have told since the start, taken or not.
-    fn events_told(&self) -> u64;
+    /// Number of events that shards have reported since the start, taken or not.
+    fn events_reported(&self) -> u64;
     /// How long messages were under way inside the node, by shard.
     fn latencies(&self) -> Vec<Latencies>;
     /// How the message store is; none if all is kept in memory.

@@ -1,4 +1,4 @@
-//! What shards tell of clients, addresses and topics that are traced.
+//! Events of traced clients, addresses and topics.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::event_log;
 use crate::feed::Feed;
 use crate::logging::{Logging, Subject};
 
-/// Has shards tell of what is traced, whenever that changes.
+/// Sets in all shards what is traced, when that changes.
 pub(super) fn follow_traces(logging: &Logging, feed: &Arc<Feed>) {
     let feed = Arc::clone(feed);
     logging.on_change(Box::new(move |logging| {

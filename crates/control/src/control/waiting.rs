@@ -1,4 +1,4 @@
-//! Who waits for answers of shards.
+//! Requests that wait for answers of shards.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -6,5 +6,5 @@ use std::sync::Mutex;
 use martlet_broker::Answer;
 use tokio::sync::oneshot;
 
-/// Those who wait for an answer, by the number of the request.
+/// The waiting requests, by number.
 pub(super) type PendingAnswers = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;

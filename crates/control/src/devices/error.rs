@@ -60,7 +60,7 @@ impl From<SharedRegistryError> for DeviceError {
             SharedRegistryError::Registry(RegistryError::Conflict(why)) => Self::Conflict(why),
             SharedRegistryError::Registry(why @ RegistryError::Stale { .. }) => Self::Stale(why),
             SharedRegistryError::Registry(RegistryError::Refused(why)) => Self::Refused(why),
-            error => Self::Unavailable(error.told()),
+            error => Self::Unavailable(error.caller_text()),
         }
     }
 }

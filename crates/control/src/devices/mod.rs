@@ -22,7 +22,7 @@ use martlet_registry::{
     Visibility,
 };
 
-use crate::activity::tell_active;
+use crate::activity::report_active;
 use crate::shared_registry::SharedRegistry;
 
 /// Fingerprint and end of the first certificate of a text in PEM: what is kept of the certificate
@@ -55,9 +55,8 @@ impl Devices {
         Self { tables }
     }
 
-    /// Adds a device by a provisioning key, which says of which type, team and groups it is. With a
-    /// request that came before, the device gets another secret as long as it has not used the
-    /// first one.
+    /// Adds a device by a provisioning key, which has its type, team and groups. With a request
+    /// that came before, the device gets another secret as long as it has not used the first one.
     ///
     /// # Errors
     /// The key is not valid, has added all of its devices or does not permit the id, the device
@@ -73,13 +72,13 @@ impl Devices {
             // Whether the device has used what it was given.
             self.tables.write_uses().await?;
         }
-        let made = self.tables.change(move |registry| {
+        let created = self.tables.change(move |registry| {
             Box::pin(async move {
                 let request = request.as_ref();
                 registry.provision(&actor, key, new, request).await
             })
         });
-        Ok(made.await?)
+        Ok(created.await?)
     }
 
     /// Checks a provisioning key, and answers its id.
@@ -113,7 +112,7 @@ impl Devices {
             Box::pin(async move { registry.note_activity(number, activity, at_ms).await })
         });
         if let Some(active) = noted.await? {
-            tell_active(self.tables.control(), &active);
+            report_active(self.tables.control(), &active);
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Devices that were not added by a provisioning key: the journal says why, so that who asks about
-//! the device is told.
+//! Devices that were not added by a provisioning key: the journal has the reason, for questions
+//! about the device.
 
 use std::net::IpAddr;
 
@@ -31,10 +31,10 @@ impl Devices {
         let team = key.as_ref().map(|key| key.team.as_str());
         let tenant = team.and_then(|team| control.tenant_of_team(team));
         let head = EventHead::new(tenant.unwrap_or(TenantId(0)), id.unwrap_or_default());
-        control.tell(EventNotice::new(
+        control.report_event(EventNotice::new(
             head.with_address(from.map(|address| (address, 0))),
             Event::ProvisioningRefused {
-                why: Refusal::untold(cause, why),
+                why: Refusal::operators_only(cause, why),
                 key: key.as_ref().map(shown).map(Box::new),
             },
         ));

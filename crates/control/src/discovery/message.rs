@@ -1,4 +1,4 @@
-//! What registrations and their answers say.
+//! Registrations and their answers as JSON.
 
 use std::fmt;
 
@@ -153,10 +153,10 @@ impl Failure {
     /// The payload with this answer.
     pub(super) fn payload(&self, id: &str) -> Box<[u8]> {
         let (error, message) = (self.error, &self.message);
-        let told = json!({
+        let json = json!({
             "status": "error", "device_id": id, "error": error, "message": message,
         });
-        told.to_string().into_bytes().into()
+        json.to_string().into_bytes().into()
     }
 }
 
@@ -178,7 +178,7 @@ pub(super) fn success(
     listeners: &[String],
 ) -> Box<[u8]> {
     let secret = device.secret.as_ref().map(|secret| secret.text());
-    let mut told = json!({
+    let mut json = json!({
         "status": "success",
         "device_id": device.id,
         "client_id": device.id,
@@ -187,14 +187,14 @@ pub(super) fn success(
         "api_key": secret,
         "endpoints": listeners.iter().filter_map(|url| endpoint(url)).collect::<Vec<_>>(),
     });
-    if let (Some(topics), Value::Object(members)) = (topics, &mut told) {
+    if let (Some(topics), Value::Object(members)) = (topics, &mut json) {
         members.insert("topics".to_owned(), topics);
     }
-    told.to_string().into_bytes().into()
+    json.to_string().into_bytes().into()
 }
 
-/// A listener of the node, as a device is told: the host is left out where the listener has every
-/// address, since the device knows by which it has come.
+/// A listener of the node, for devices. The host is left out if the listener has every address,
+/// since the device knows which one it has used.
 fn endpoint(url: &str) -> Option<Value> {
     let (scheme, rest) = url.split_once("://")?;
     if scheme == "unix" {
@@ -206,8 +206,8 @@ fn endpoint(url: &str) -> Option<Value> {
     };
     let (host, port) = place.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let mut told = json!({ "scheme": scheme, "port": port.parse::<u16>().ok()? });
-    if let Value::Object(members) = &mut told {
+    let mut json = json!({ "scheme": scheme, "port": port.parse::<u16>().ok()? });
+    if let Value::Object(members) = &mut json {
         if !["", "0.0.0.0", "::", "*"].contains(&host) {
             members.insert("host".to_owned(), host.into());
         }
@@ -215,7 +215,7 @@ fn endpoint(url: &str) -> Option<Value> {
             members.insert("path".to_owned(), path.into());
         }
     }
-    Some(told)
+    Some(json)
 }
 
 #[cfg(test)]
@@ -238,10 +238,10 @@ mod tests {
             ),
         ];
         for (payload, expected) in cases {
-            let told = Registration::read(payload.as_bytes()).expect_err(payload);
+            let error = Registration::read(payload.as_bytes()).expect_err(payload);
             assert!(
-                told.contains(expected) && !told.contains("SECRET"),
-                "{told}"
+                error.contains(expected) && !error.contains("SECRET"),
+                "{error}"
             );
         }
         assert!(Registration::read(&vec![b' '; BYTES_MAX + 1]).is_err());
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn endpoints_name_a_host_only_where_there_is_one() {
-        let told = |url: &str| endpoint(url).map(|told| told.to_string());
+        let json = |url: &str| endpoint(url).map(|json| json.to_string());
         let cases = [
             (
                 "mqtt://0.0.0.0:1883",
@@ -278,7 +278,7 @@ mod tests {
             ("unix:///run/m.sock", None),
         ];
         for (url, expected) in cases {
-            assert_eq!(told(url).as_deref(), expected, "{url}");
+            assert_eq!(json(url).as_deref(), expected, "{url}");
         }
     }
 }

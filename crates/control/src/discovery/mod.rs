@@ -1,8 +1,9 @@
 //! Devices that register by MQTT. A client publishes `…/discovery/register/ID` with a provisioning
 //! key, and is answered on `…/discovery/response/ID`; the device is added by the use case that
-//! `POST /api/v1/provision` has. Neither message is routed: nobody else sees the keys in them.
+//! `POST /api/v1/provision` has. Neither message is routed, so no other client sees the keys in
+//! them.
 //!
-//! * `message`: what registrations and answers say
+//! * `message`: registrations and answers as JSON
 //! * `rate`: how many registrations may come from an address
 
 mod message;
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use martlet_access::IOTFLOW;
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Limit, Password, ReachedLimit, Refusal, RefusalCause,
-    Screened, Screening,
+    Authenticated, Authentication, Limit, LoginWaiter, Password, ReachedLimit, Refusal,
+    RefusalCause, Screened, Screening,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::{
@@ -29,7 +30,7 @@ use crate::shared_registry::SharedRegistry;
 use message::{Failure, Registration};
 use rate::Rates;
 
-/// A provisioning key that nobody has.
+/// A provisioning key that does not exist.
 const NO_KEY: &str = "mp_";
 
 /// Time that the tables may take to add a device.
@@ -96,7 +97,10 @@ impl Discovery {
             let cause = RefusalCause::RegistrationPayload;
             return Screened::Refused {
                 reason: ReasonCode::TopicNameInvalid,
-                why: Refusal::untold(cause, "the topic is not one on which devices register"),
+                why: Refusal::operators_only(
+                    cause,
+                    "the topic is not one on which devices register",
+                ),
             };
         };
         let beginning = &screening.topic[..screening.topic.len() - id.len()];
@@ -128,7 +132,7 @@ impl Discovery {
     async fn added(&self, screening: &Screening, id: &str) -> Result<AddedDevice, NotDone> {
         self.take_rate(screening)?;
         let registration = Registration::read(&screening.payload).map_err(|why| {
-            let refusal = Refusal::untold(RefusalCause::RegistrationPayload, why.clone());
+            let refusal = Refusal::operators_only(RefusalCause::RegistrationPayload, why.clone());
             let reason = ReasonCode::PayloadFormatInvalid;
             NotDone::of(Failure::new("invalid_registration", why), reason, refusal)
         })?;
@@ -173,12 +177,12 @@ impl Discovery {
         let discovery = screening.listener.discovery.as_ref();
         let is_taken = discovery.is_some_and(|discovery| discovery.key_in_payload);
         let Some(key) = key.filter(|_| is_taken) else {
-            let told = match is_taken {
+            let text = match is_taken {
                 true => "the registration has no provisioning_key",
                 false => "connect with the provisioning key as password",
             };
-            let refusal = Refusal::untold(RefusalCause::ProvisioningKey, told);
-            let failure = Failure::new("invalid_key", told.to_owned());
+            let refusal = Refusal::operators_only(RefusalCause::ProvisioningKey, text);
+            let failure = Failure::new("invalid_key", text.to_owned());
             return Err(NotDone::of(failure, ReasonCode::NotAuthorized, refusal));
         };
         // Other texts are not shown to sources of passwords, and count as wrong keys all the same.
@@ -196,7 +200,7 @@ impl Discovery {
             user_name: None,
             password: Some(Password::from(key.as_bytes())),
             certificate: None,
-            asker: Asker::default(),
+            waiter: LoginWaiter::default(),
             step: None,
         };
         let (answer_to, answer) = tokio::sync::oneshot::channel();
@@ -215,8 +219,8 @@ impl Discovery {
             Ok(Authenticated::Refused { reason, why, .. }) => Err(match reason {
                 ReasonCode::ServerUnavailable => unavailable(why.detail().to_owned()),
                 ReasonCode::ConnectionRateExceeded => {
-                    let told = "too many wrong keys were tried from this address: try again later";
-                    let failure = Failure::new("too_many_requests", told.to_owned());
+                    let text = "too many wrong keys were tried from this address: try again later";
+                    let failure = Failure::new("too_many_requests", text.to_owned());
                     NotDone::of(failure, ReasonCode::QuotaExceeded, why)
                 }
                 _ => not_valid(why),
@@ -236,8 +240,8 @@ impl Discovery {
         }
         let (limit, value) = (Limit::DiscoveryRate, self.per_minute.into());
         let why = ReachedLimit { limit, value }.refusal();
-        let told = "too many registrations came from this address: try again in a minute";
-        let failure = Failure::new("too_many_requests", told.to_owned());
+        let text = "too many registrations came from this address: try again in a minute";
+        let failure = Failure::new("too_many_requests", text.to_owned());
         Err(NotDone::of(failure, ReasonCode::QuotaExceeded, why))
     }
 
@@ -256,20 +260,20 @@ impl Discovery {
 }
 
 fn not_valid(why: Refusal) -> NotDone {
-    let told = "the provisioning key is not valid";
-    let failure = Failure::new("invalid_key", told.to_owned());
+    let text = "the provisioning key is not valid";
+    let failure = Failure::new("invalid_key", text.to_owned());
     NotDone::of(failure, ReasonCode::NotAuthorized, why)
 }
 
 fn unavailable(why: String) -> NotDone {
-    let told = "the device cannot be registered now: try again later";
-    let failure = Failure::new("unavailable", told.to_owned());
-    let refusal = Refusal::untold(RefusalCause::LoginFailed, why);
+    let text = "the device cannot be registered now: try again later";
+    let failure = Failure::new("unavailable", text.to_owned());
+    let refusal = Refusal::operators_only(RefusalCause::LoginFailed, why);
     NotDone::of(failure, ReasonCode::ImplementationSpecificError, refusal)
 }
 
 fn of_error(error: DeviceError, id: &str) -> NotDone {
-    let told = error.to_string();
+    let text = error.to_string();
     let (name, reason) = match &error {
         // The key was valid a moment ago.
         DeviceError::NotFound(_) => return not_valid(RefusalCause::ProvisioningKey.into()),
@@ -278,9 +282,9 @@ fn of_error(error: DeviceError, id: &str) -> NotDone {
         DeviceError::Refused(_) | DeviceError::Stale(_) => {
             ("not_permitted", ReasonCode::NotAuthorized)
         }
-        DeviceError::Unavailable(_) => return unavailable(told),
+        DeviceError::Unavailable(_) => return unavailable(text),
     };
     let cause = error.refusal_cause().unwrap_or(RefusalCause::NotRegistered);
-    let refusal = Refusal::untold(cause, told.clone()).about(id);
-    NotDone::of(Failure::new(name, told), reason, refusal)
+    let refusal = Refusal::operators_only(cause, text.clone()).about(id);
+    NotDone::of(Failure::new(name, text), reason, refusal)
 }

@@ -15,7 +15,7 @@ const SEGMENTS: u64 = 16;
 /// A segment is as long as this, at least, so that there are not too many.
 const SEGMENT_MS_MIN: u64 = 60_000;
 
-/// A segment: the time of its first event, and a number that tells those of one time apart.
+/// A segment: the time of its first event, and a number that distinguishes segments of one time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Segment {
     pub(super) first_ms: u64,

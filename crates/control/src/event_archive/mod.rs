@@ -1,5 +1,5 @@
-//! Events in files, for as long as the configuration says: what happened to clients, and packets
-//! and messages too if they are wanted. A crash may lose the events of its last second.
+//! Events in files, for the configured time: events of clients, and packets and messages too if
+//! configured. A crash may lose the events of its last second.
 //!
 //! * `files`: segments, one after the other; the oldest ones are deleted
 //! * `read`: events of a time, page by page
@@ -98,7 +98,7 @@ pub async fn keep(control: Arc<Control>, archive: Arc<EventArchive>) {
         let lines = tokio::select! {
             batch = reader.next() => {
                 let Some(batch) = batch else { return };
-                archive.note_lost(batch.gone);
+                archive.note_lost(batch.missed);
                 lines_of(&batch, control.feed.run())
             }
             _ = ticks.tick() => Vec::new(),

@@ -158,7 +158,7 @@ fn matching(line: &[u8], query: &ArchiveQuery) -> Option<Value> {
     let tenant = TenantId(parts.next()?.parse().ok()?);
     let at_ms: u64 = parts.next()?.parse().ok()?;
     let kind = EventKind::from_name(parts.next()?)?;
-    let is_asked = query.tenant.is_none_or(|asked| asked == tenant)
+    let is_asked = query.tenant.is_none_or(|expected| expected == tenant)
         && (query.from_ms..query.until_ms).contains(&at_ms)
         && query.kinds.has(kind);
     if !is_asked {

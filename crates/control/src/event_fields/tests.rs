@@ -85,7 +85,7 @@ fn reached(limit: Limit) -> ReachedLimit {
 }
 
 fn why() -> Refusal {
-    Refusal::untold(RefusalCause::Forbidden, "a rule says so")
+    Refusal::operators_only(RefusalCause::Forbidden, "a rule says so")
 }
 
 fn lost(reason: DropReason, limit: Option<ReachedLimit>) -> Event {
@@ -245,17 +245,17 @@ fn of_devices() -> Vec<Event> {
 }
 
 /// The fields of its line in the log.
-fn logged(told: &EventNotice) -> Map<String, Value> {
+fn logged(notice: &EventNotice) -> Map<String, Value> {
     let lines = LogLines::default();
     tracing::subscriber::with_default(To(lines.clone()), || {
-        event_log::write(told, None, false, LeftOut::default());
+        event_log::write(notice, None, false, LeftOut::default());
     });
     let (mut found, _) = lines.last(1, |_| true);
     found.pop().expect("a line").fields
 }
 
 /// As readers of events get it.
-fn shown(told: &EventNotice) -> Value {
+fn shown(notice: &EventNotice) -> Value {
     let interest = EventInterest::default();
     let feed = Arc::new(Feed::new(Box::new(|_| ()), Bounds::default(), interest));
     let kinds: Vec<&str> = kinds().map(EventKind::name).collect();
@@ -264,7 +264,7 @@ fn shown(told: &EventNotice) -> Value {
         ..Filter::default()
     };
     let mut reader = feed.read(filter, &From::Now).unwrap();
-    let mut events = vec![told.clone()];
+    let mut events = vec![notice.clone()];
     feed.write(&mut events, 0, &Presence::default(), |_, _| ());
     let batch = reader.take();
     let entry = batch.entries().next().expect("an event");
@@ -331,8 +331,8 @@ fn the_log_and_readers_of_events_are_told_the_same() {
             _ => EventHead::new(TenantId(3), "c").with_user(Some(user)),
         };
         let head = head.with_address(Some(([127, 0, 0, 1].into(), 7)));
-        let told = EventNotice { head, event };
-        let (kind, log, shown) = (told.event.kind(), logged(&told), shown(&told));
+        let notice = EventNotice { head, event };
+        let (kind, log, shown) = (notice.event.kind(), logged(&notice), shown(&notice));
         let same = compare(kind, &log, &shown);
         for name in shown.as_object().unwrap().keys() {
             let is_limit = kind == EventKind::PublishesDelayed && name == "reason";

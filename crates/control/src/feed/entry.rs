@@ -17,13 +17,13 @@ pub struct FeedEntry<'a> {
     /// In which tenant.
     pub tenant: TenantId,
     /// What happened.
-    pub(super) said: &'a EntryContent,
+    pub(super) content: &'a EntryContent,
 }
 
-/// What an entry says, in little room: of those that are kept long, most say who came.
+/// The content of an entry, in little memory: of the entries that are kept long, most are connects.
 #[derive(Debug)]
 pub(super) enum EntryContent {
-    /// A client has connected: it shares what its CONNECT said with presence.
+    /// A client has connected: shares the contents of its CONNECT with presence.
     Connected(SharedClient),
     /// Any other event.
     Event(Box<EventOf>),
@@ -35,14 +35,14 @@ pub(super) enum EntryContent {
     Lost(u64),
 }
 
-/// An event and whose it is, as far as that is known and the event does not say it.
+/// An event and its client, as far as that is known and not in the event.
 #[derive(Debug)]
 pub(super) struct EventOf {
-    pub(super) told: EventNotice,
+    pub(super) notice: EventNotice,
     pub(super) who: Option<ClientSource>,
 }
 
-/// What an entry says, to be looked at.
+/// The content of an entry, to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Happened<'a> {
     /// A client has connected.
@@ -57,8 +57,8 @@ impl EntryContent {
     pub(super) fn kind(&self) -> EventKind {
         match self {
             Self::Connected(_) => EventKind::Connected,
-            Self::Event(said) => said.told.event.kind(),
-            Self::Together(said) => said.0.told.event.kind(),
+            Self::Event(content) => content.notice.event.kind(),
+            Self::Together(content) => content.0.notice.event.kind(),
             Self::Each(_) => EventKind::DroppedMessage,
             Self::Lost(_) => EventKind::Gone,
         }
@@ -68,7 +68,7 @@ impl EntryContent {
 impl<'a> FeedEntry<'a> {
     /// Number of events that were lost before they came here.
     pub fn lost(&self) -> Option<u64> {
-        match self.said {
+        match self.content {
             EntryContent::Lost(count) => Some(*count),
             _ => None,
         }
@@ -76,27 +76,29 @@ impl<'a> FeedEntry<'a> {
 
     /// What happened.
     pub(crate) fn what(&self) -> Happened<'a> {
-        match self.said {
+        match self.content {
             EntryContent::Connected(client) => Happened::Connected(client),
-            EntryContent::Event(said) | EntryContent::Each(said) => Happened::Event(&said.told),
-            EntryContent::Together(said) => Happened::Event(&said.0.told),
+            EntryContent::Event(content) | EntryContent::Each(content) => {
+                Happened::Event(&content.notice)
+            }
+            EntryContent::Together(content) => Happened::Event(&content.0.notice),
             EntryContent::Lost(_) => Happened::Lost,
         }
     }
 
-    /// The client that it is about, as far as that is known and the event does not say it.
+    /// The client that it is about, as far as that is known and not in the event.
     pub(super) fn who(&self) -> Option<&'a ClientSource> {
-        match self.said {
-            EntryContent::Event(said) | EntryContent::Each(said) => said.who.as_ref(),
-            EntryContent::Together(said) => said.0.who.as_ref(),
+        match self.content {
+            EntryContent::Event(content) | EntryContent::Each(content) => content.who.as_ref(),
+            EntryContent::Together(content) => content.0.who.as_ref(),
             _ => None,
         }
     }
 
     /// What is known of messages that were dropped together, if it stands for several.
     pub(crate) fn together(&self) -> Option<Together> {
-        match self.said {
-            EntryContent::Together(said) => Some(said.1),
+        match self.content {
+            EntryContent::Together(content) => Some(content.1),
             _ => None,
         }
     }

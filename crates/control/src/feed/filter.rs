@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use martlet_broker::{Event, EventGroup, EventInterest, EventKind, TenantId, is_asked_for};
+use martlet_broker::{Event, EventGroup, EventInterest, EventKind, TenantId, matches_shown};
 use martlet_codec::{TopicFilter, TopicName};
 
 use crate::feed::BlockPart;
@@ -151,7 +151,7 @@ impl Filter {
         TopicFilter::new(text).is_ok()
     }
 
-    /// What the shards have to tell for it.
+    /// The events that shards have to report for it.
     pub fn interest(&self) -> EventInterest {
         let mut interest = EventInterest {
             payload_bytes_max: match self.kinds.has(EventKind::Published) && !self.trouble {
@@ -223,7 +223,7 @@ impl Filter {
     fn passes(&mut self, entry: &FeedEntry<'_>) -> bool {
         let event = match entry.what() {
             Happened::Connected(_) => None,
-            Happened::Event(told) => Some(&told.event),
+            Happened::Event(notice) => Some(&notice.event),
             Happened::Lost => return true,
         };
         let is_of_kind = match (entry.kind, &self.topic) {
@@ -237,7 +237,7 @@ impl Filter {
             && self.user.as_deref().is_none_or(|user| {
                 entry
                     .user()
-                    .is_some_and(|found| is_asked_for(found.name, user))
+                    .is_some_and(|found| matches_shown(found.name, user))
             })
             && self
                 .address
@@ -261,7 +261,7 @@ impl Filter {
     fn is_of_client(&self, client_id: &str) -> bool {
         self.client
             .as_deref()
-            .is_none_or(|client| is_asked_for(client_id, client))
+            .is_none_or(|client| matches_shown(client_id, client))
             && self
                 .client_prefix
                 .as_deref()
@@ -281,7 +281,7 @@ impl Filter {
     }
 }
 
-/// The shards tell of single messages or packets.
+/// Whether shards report single messages or packets.
 fn is_of_messages(group: EventGroup) -> bool {
     group == EventGroup::Dropped
         || matches!(
@@ -316,7 +316,7 @@ pub(crate) fn has_topic(event: &Event, filter: &str) -> bool {
     let Some(topic) = event.topic() else {
         return false;
     };
-    is_asked_for(topic, filter)
+    matches_shown(topic, filter)
         || match (TopicFilter::new(filter), TopicName::new(topic)) {
             (Ok(filter), Ok(topic)) => filter.matches(topic),
             _ => false,
@@ -336,7 +336,7 @@ mod tests {
         filter.interest()
     }
 
-    /// The shards tell of them with who came and went, see the group of each kind.
+    /// Shards report them with connects and disconnects, see the group of each kind.
     #[test]
     fn messages_of_a_publisher_that_is_too_fast_are_wanted_without_each_drop() {
         let connections = EventInterest {

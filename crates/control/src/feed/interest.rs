@@ -1,15 +1,15 @@
-//! What all want together, of which the shards are told when it changes.
+//! What all readers want together. Shards get it when it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::EventInterest;
 
-/// Tells the shards.
-pub(crate) type Tell = Box<dyn Fn(Arc<EventInterest>) + Send + Sync>;
+/// Sends the interest to the shards if it has changed.
+pub(crate) type SetInterest = Box<dyn Fn(Arc<EventInterest>) + Send + Sync>;
 
 pub(super) struct Wants {
-    tell: Tell,
+    set_interest: SetInterest,
     state: Mutex<State>,
 }
 
@@ -22,7 +22,7 @@ struct State {
     each: BTreeSet<u64>,
     last_place: u64,
     /// What the shards know.
-    told: EventInterest,
+    reported: EventInterest,
 }
 
 impl std::fmt::Debug for Wants {
@@ -32,15 +32,15 @@ impl std::fmt::Debug for Wants {
 }
 
 impl Wants {
-    /// `base` is always wanted, and the shards know of it.
-    pub(super) fn new(tell: Tell, base: EventInterest) -> Self {
+    /// `base` is always wanted, and shards have it from the start.
+    pub(super) fn new(set_interest: SetInterest, base: EventInterest) -> Self {
         let state = State {
-            told: base.clone(),
+            reported: base.clone(),
             base,
             ..State::default()
         };
         Self {
-            tell,
+            set_interest,
             state: Mutex::new(state),
         }
     }
@@ -48,7 +48,7 @@ impl Wants {
     pub(super) fn set_logged(&self, interest: EventInterest) {
         let mut state = self.lock();
         state.logged = interest;
-        self.tell(state);
+        self.set_interest(state);
     }
 
     /// Adds a reader's interest. None if there are `max` already.
@@ -63,7 +63,7 @@ impl Wants {
         if each {
             state.each.insert(place);
         }
-        self.tell(state);
+        self.set_interest(state);
         Some(place)
     }
 
@@ -75,14 +75,14 @@ impl Wants {
         } else {
             state.each.remove(&place);
         }
-        self.tell(state);
+        self.set_interest(state);
     }
 
     pub(super) fn remove(&self, place: u64) {
         let mut state = self.lock();
         state.readers.remove(&place);
         state.each.remove(&place);
-        self.tell(state);
+        self.set_interest(state);
     }
 
     /// Some reader wants messages one by one which were dropped together.
@@ -99,15 +99,15 @@ impl Wants {
         self.lock().readers.len()
     }
 
-    /// Under the lock, so that the shards hear of changes in their order.
-    fn tell(&self, mut state: MutexGuard<'_, State>) {
+    /// Under the lock, so that shards get changes in their order.
+    fn set_interest(&self, mut state: MutexGuard<'_, State>) {
         let mut all = state.base.clone();
         for one in state.readers.values().chain([&state.logged]) {
             add(&mut all, one);
         }
-        if all != state.told {
-            state.told = all.clone();
-            (self.tell)(Arc::new(all));
+        if all != state.reported {
+            state.reported = all.clone();
+            (self.set_interest)(Arc::new(all));
         }
     }
 

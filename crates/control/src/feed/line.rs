@@ -69,7 +69,7 @@ pub struct FeedEvent<'a> {
     /// User Name, as far as known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_name: Option<&'a str>,
-    /// The client only says that this is its User Name.
+    /// The client only claims this User Name.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub claimed: bool,
     /// Where the client is, as far as known.
@@ -112,7 +112,7 @@ pub struct FeedEvent<'a> {
     /// Whether there was a subscriber.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matched: Option<bool>,
-    /// The message's name in this node, by which what became of it is found.
+    /// The message's name in this node, to find other events of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "68719476737")]
     pub message_id: Option<MessageName>,
@@ -302,7 +302,7 @@ impl<'a> FeedEntry<'a> {
     pub(super) fn client_id(&self) -> &'a str {
         match self.what() {
             Happened::Connected(client) => &client.client_id,
-            Happened::Event(told) => &told.head.client_id,
+            Happened::Event(notice) => &notice.head.client_id,
             Happened::Lost => "",
         }
     }
@@ -311,7 +311,7 @@ impl<'a> FeedEntry<'a> {
     pub(super) fn user(&self) -> Option<UserRef<'a>> {
         let own = match self.what() {
             Happened::Connected(client) => UserRef::of(client),
-            Happened::Event(told) => told.head.user(),
+            Happened::Event(notice) => notice.head.user(),
             Happened::Lost => None,
         };
         own.or_else(|| self.who()?.user())
@@ -325,7 +325,7 @@ impl<'a> FeedEntry<'a> {
     pub(super) fn address(&self) -> Option<(IpAddr, u16)> {
         let own = match self.what() {
             Happened::Connected(client) => client.address,
-            Happened::Event(told) => told.head.address,
+            Happened::Event(notice) => notice.head.address,
             Happened::Lost => None,
         };
         own.or_else(|| self.who()?.address())
@@ -351,7 +351,7 @@ impl<'a> FeedEntry<'a> {
         };
         match self.what() {
             Happened::Connected(client) => fill_connected(&mut shown, client),
-            Happened::Event(told) => fill(&mut shown, &EventFields::of(told), payload_max),
+            Happened::Event(notice) => fill(&mut shown, &EventFields::of(notice), payload_max),
             Happened::Lost => {}
         }
         if let Some(together) = self.together() {
@@ -372,45 +372,49 @@ fn fill_connected<'a>(shown: &mut FeedEvent<'a>, client: &'a ConnectedClient) {
     shown.listener = Some(&client.listener.name);
 }
 
-fn fill<'a>(shown: &mut FeedEvent<'a>, said: &EventFields<'a>, payload_max: usize) {
-    if let Some(client) = said.client {
+fn fill<'a>(shown: &mut FeedEvent<'a>, fields: &EventFields<'a>, payload_max: usize) {
+    if let Some(client) = fields.client {
         fill_connected(shown, client);
     }
-    shown.by = said.by.map(text);
-    shown.listener = said.listener;
-    shown.method = said.method;
-    shown.topic = said.topic;
-    shown.filter = said.filter;
-    shown.qos = said.qos;
-    shown.retain = said.retain;
-    shown.matched = said.matched;
-    shown.message_id = said.message_id.map(MessageName);
-    shown.payload_bytes = said.payload_bytes;
-    if let (Some(whole), Some(bytes)) = (said.payload_bytes, said.payload)
+    shown.by = fields.by.map(text);
+    shown.listener = fields.listener;
+    shown.method = fields.method;
+    shown.topic = fields.topic;
+    shown.filter = fields.filter;
+    shown.qos = fields.qos;
+    shown.retain = fields.retain;
+    shown.matched = fields.matched;
+    shown.message_id = fields.message_id.map(MessageName);
+    shown.payload_bytes = fields.payload_bytes;
+    if let (Some(whole), Some(bytes)) = (fields.payload_bytes, fields.payload)
         && payload_max > 0
     {
         let (text, encoding) = payload(bytes, whole, payload_max);
         shown.payload = Some(text);
         shown.payload_encoding = encoding;
     }
-    shown.last_message = said.last_message_ms.map(rfc3339::text);
-    shown.inactive_after_secs = said.inactive_after_secs;
-    shown.alarm = said.alarm.map(|alarm| FeedAlarm {
+    shown.last_message = fields.last_message_ms.map(rfc3339::text);
+    shown.inactive_after_secs = fields.inactive_after_secs;
+    shown.alarm = fields.alarm.map(|alarm| FeedAlarm {
         id: alarm.id.to_string(),
         name: &alarm.name,
         severity: alarm.severity,
         state: alarm.state,
         message: &alarm.message,
     });
-    shown.twin = said.twin.map(|(side, version)| FeedTwin { side, version });
-    shown.latency_ms = said.latency_ms;
-    shown.packet = said.packet;
-    shown.direction = said.direction;
-    shown.packet_id = said.packet_id;
-    shown.remaining_bytes = said.remaining_bytes;
-    shown.reason = said.reason_or_limit;
-    shown.why = said.decision;
-    shown.count = said.count.or(said.messages.map(|messages| messages as u64));
+    shown.twin = fields
+        .twin
+        .map(|(side, version)| FeedTwin { side, version });
+    shown.latency_ms = fields.latency_ms;
+    shown.packet = fields.packet;
+    shown.direction = fields.direction;
+    shown.packet_id = fields.packet_id;
+    shown.remaining_bytes = fields.remaining_bytes;
+    shown.reason = fields.reason_or_limit;
+    shown.why = fields.decision;
+    shown.count = fields
+        .count
+        .or(fields.messages.map(|messages| messages as u64));
 }
 
 /// The beginning of a payload of `whole` bytes: as text if it is text, even if the cut is within a

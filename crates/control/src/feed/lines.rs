@@ -57,7 +57,7 @@ impl EventTexts {
             let json = text.len();
             match &shown {
                 Ok(event) => put(&mut text, event),
-                Err(gone) => put(&mut text, gone),
+                Err(gap) => put(&mut text, gap),
             }
             let json_end = text.len();
             text.extend_from_slice(b"\n\n");
@@ -134,7 +134,7 @@ struct LineCache {
     /// Bytes of them, at most; none: [`KEPT_BYTES`].
     bytes_max: Option<usize>,
     /// Forms that are read, and the event up to which they are written in advance.
-    wanted: Vec<(usize, u64)>,
+    pending: Vec<(usize, u64)>,
 }
 
 #[derive(Debug)]
@@ -173,8 +173,8 @@ impl KeptLines {
     pub(super) fn prepare(&self, run: &str, blocks: &[Arc<Block>]) {
         // Of more than that the first would be forgotten before they are asked for.
         for block in blocks.iter().take(KEPT / 2) {
-            let wanted = self.lock().wanted(block.first());
-            for payload_max in wanted {
+            let pending = self.lock().pending(block.first());
+            for payload_max in pending {
                 self.write(run, block, payload_max);
             }
         }
@@ -228,20 +228,20 @@ impl LineCache {
     fn want(&mut self, seq: u64, payload_max: usize) {
         let until = seq + WANTED;
         match self
-            .wanted
+            .pending
             .iter_mut()
             .find(|(form, _)| *form == payload_max)
         {
             Some((_, known)) => *known = until.max(*known),
             None => {
-                self.wanted.truncate(FORMS - 1);
-                self.wanted.push((payload_max, until));
+                self.pending.truncate(FORMS - 1);
+                self.pending.push((payload_max, until));
             }
         }
     }
 
-    fn wanted(&mut self, seq: u64) -> Vec<usize> {
-        self.wanted.retain(|(_, until)| *until > seq);
-        self.wanted.iter().map(|(form, _)| *form).collect()
+    fn pending(&mut self, seq: u64) -> Vec<usize> {
+        self.pending.retain(|(_, until)| *until > seq);
+        self.pending.iter().map(|(form, _)| *form).collect()
     }
 }

@@ -1,8 +1,8 @@
 //! Live events for readers: one ring of the latest events, and a cursor for each reader.
 //!
-//! Readers are not waited for. A reader that is too slow loses the oldest events and is told their
+//! Readers are not waited for. A reader that is too slow loses the oldest events and gets their
 //! number. Events without a reader cost nothing, because only wanted events are built (`interest`).
-//! Numbers never repeat while the node runs, and the name of the run tells them apart after a
+//! Numbers never repeat while the node runs. The name of the run distinguishes them after a
 //! restart.
 
 mod entry;
@@ -81,7 +81,7 @@ pub enum From {
 #[derive(Debug, Default)]
 pub struct EventBatch {
     /// Number of events that may have matched but are no longer kept.
-    pub gone: u64,
+    pub missed: u64,
     /// The reader's position was of another run of the node.
     pub is_new_run: bool,
     /// In order.
@@ -101,9 +101,13 @@ impl EventBatch {
 pub struct TooMany;
 
 impl Feed {
-    /// A feed that keeps events within `bounds`, and has `tell` tell the shards what is wanted.
-    /// `base` is always wanted, without any reader: the shards know of it already.
-    pub(crate) fn new(tell: interest::Tell, bounds: Bounds, base: EventInterest) -> Self {
+    /// A feed that keeps events within `bounds`, and sets by `set_interest` which events shards
+    /// report. `base` is always among them, without any reader; shards have it from the start.
+    pub(crate) fn new(
+        set_interest: interest::SetInterest,
+        bounds: Bounds,
+        base: EventInterest,
+    ) -> Self {
         // Two runs differ in their first microsecond.
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let micros = since.unwrap_or_default().as_micros() as u64;
@@ -114,7 +118,7 @@ impl Feed {
             lines: KeptLines::default(),
             last: watch::Sender::new(0),
             closed: watch::Sender::new(false),
-            wants: Wants::new(tell, base),
+            wants: Wants::new(set_interest, base),
         }
     }
 
@@ -157,8 +161,8 @@ impl Feed {
         let now_ms = now_ms();
         let mut next = self.ring().next();
         let mut blocks = Blocks::default();
-        let mut put = |at_ms, tenant, said| {
-            blocks.push(next, at_ms, tenant, said);
+        let mut put = |at_ms, tenant, content| {
+            blocks.push(next, at_ms, tenant, content);
             next += 1;
         };
         if lost > 0 {
@@ -172,23 +176,23 @@ impl Feed {
             let length = length(events.as_slice());
             let together = together(events.as_slice(), length);
             let mut with_it = events.by_ref().take(length);
-            let Some(told) = with_it.next() else {
+            let Some(notice) = with_it.next() else {
                 break;
             };
-            let tenant = told.head.tenant;
+            let tenant = notice.head.tenant;
             let others: Vec<EventNotice> = with_it.filter(|_| wants_each).collect();
-            let at_ms = at_ms(&told.event).unwrap_or(now_ms);
-            let who = known.note(&told, at_ms);
-            let who = who_comes(&told, events.as_slice()).or(who);
-            let each = |told| EventOf {
-                told,
+            let at_ms = at_ms(&notice.event).unwrap_or(now_ms);
+            let who = known.note(&notice, at_ms);
+            let who = who_comes(&notice, events.as_slice()).or(who);
+            let each = |notice| EventOf {
+                notice,
                 who: who.clone(),
             };
-            let first = (wants_each && together.is_some()).then(|| told.clone());
-            for told in first.into_iter().chain(others) {
-                put(at_ms, tenant, EntryContent::Each(Box::new(each(told))));
+            let first = (wants_each && together.is_some()).then(|| notice.clone());
+            for notice in first.into_iter().chain(others) {
+                put(at_ms, tenant, EntryContent::Each(Box::new(each(notice))));
             }
-            let said = match (told, together) {
+            let content = match (notice, together) {
                 (
                     EventNotice {
                         event: Event::Connected(client),
@@ -196,18 +200,18 @@ impl Feed {
                     },
                     _,
                 ) => EntryContent::Connected(client),
-                (told, Some(together)) => {
-                    EntryContent::Together(Box::new((EventOf { told, who }, together)))
+                (notice, Some(together)) => {
+                    EntryContent::Together(Box::new((EventOf { notice, who }, together)))
                 }
-                (told, None) => EntryContent::Event(Box::new(EventOf { told, who })),
+                (notice, None) => EntryContent::Event(Box::new(EventOf { notice, who })),
             };
-            put(at_ms, tenant, said);
+            put(at_ms, tenant, content);
         }
         drop(known);
-        let blocks = blocks.into_made();
+        let blocks = blocks.into_blocks();
         self.lines.prepare(&self.run, &blocks);
-        let gone = self.ring().push(blocks);
-        drop(gone);
+        let removed = self.ring().push(blocks);
+        drop(removed);
         self.last.send_replace(next - 1);
     }
 
@@ -295,7 +299,7 @@ impl FeedReader {
             if self.is_new_run || *self.last.borrow_and_update() >= self.next {
                 room().await;
                 let batch = self.take();
-                if batch.gone > 0 || batch.is_new_run || !batch.parts.is_empty() {
+                if batch.missed > 0 || batch.is_new_run || !batch.parts.is_empty() {
                     return Some(batch);
                 }
                 // There may be more, of which nothing may be wanted: others have their turn.
@@ -318,7 +322,7 @@ impl FeedReader {
         {
             let ring = self.feed.ring();
             let first = ring.first();
-            batch.gone = first.saturating_sub(self.next);
+            batch.missed = first.saturating_sub(self.next);
             self.next = self.next.max(first);
             batch.parts = ring.from(self.next, PART, PART_BYTES);
         }
@@ -366,22 +370,22 @@ impl Drop for FeedReader {
     }
 }
 
-/// The client of a CONNECT, which is told before the client is known to be connected.
-fn who_comes(told: &EventNotice, next: &[EventNotice]) -> Option<ClientSource> {
+/// The client of a CONNECT, which is reported before the client counts as connected.
+fn who_comes(notice: &EventNotice, next: &[EventNotice]) -> Option<ClientSource> {
     let Event::Packet {
         packet_type: PacketType::Connect,
         ..
-    } = &told.event
+    } = &notice.event
     else {
         return None;
     };
-    // By what it has proved who it is stands between.
-    let (tenant, client_id) = (told.head.tenant, &told.head.client_id);
+    // The event of its authentication is between the two.
+    let (tenant, client_id) = (notice.head.tenant, &notice.head.client_id);
     let mut of_client = next
         .iter()
         .take(2)
         .filter(|next| next.head.tenant == tenant && next.head.client_id == *client_id);
-    of_client.find_map(|told| match &told.event {
+    of_client.find_map(|notice| match &notice.event {
         Event::Connected(client) => Some(ClientSource::Connected(SharedClient::clone(client))),
         _ => None,
     })

@@ -1,8 +1,8 @@
 //! Events as the MQTT Panel takes them: six names, in the order of its sequence diagrams.
 //!
-//! A shard tells of a client, a subscription or a message when it takes it, before the answer has
-//! left; the panel's diagrams have the answer's packet first. So where packets are told, what is
-//! answered for waits for its CONNACK, SUBACK, UNSUBACK, PUBACK or PUBREC.
+//! A shard reports a client, a subscription or a message when it accepts it, before the answer is
+//! sent. The panel's diagrams have the packet of the answer first. So if packets are reported,
+//! these events wait for their CONNACK, SUBACK, UNSUBACK, PUBACK or PUBREC.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -162,7 +162,7 @@ impl Panel {
         let what = entry.what();
         let event = match what {
             Happened::Connected(_) => None,
-            Happened::Event(told) => Some(&told.event),
+            Happened::Event(notice) => Some(&notice.event),
             Happened::Lost => return self.flush(out),
         };
         let client_id = entry.client_id();
@@ -285,11 +285,11 @@ impl WaitingPackets {
                 None
             }
             (PacketType::SubAck, Some(id)) => {
-                self.subscribe = self.subscribe.filter(|asked| *asked != id);
+                self.subscribe = self.subscribe.filter(|pending| *pending != id);
                 Some(AnswerPacket::Subscribe(id))
             }
             (PacketType::UnsubAck, Some(id)) => {
-                self.unsubscribe = self.unsubscribe.filter(|asked| *asked != id);
+                self.unsubscribe = self.unsubscribe.filter(|pending| *pending != id);
                 Some(AnswerPacket::Unsubscribe(id))
             }
             (PacketType::PubAck | PacketType::PubRec, Some(id)) if is_out => {
@@ -312,7 +312,7 @@ fn frame_of(
 ) -> String {
     let (id, timestamp) = (cut(entry.client_id(), text_max), entry.at_ms);
     let event = match what {
-        Happened::Event(told) => &told.event,
+        Happened::Event(notice) => &notice.event,
         Happened::Connected(client) => {
             let data = Data::Connected {
                 id,

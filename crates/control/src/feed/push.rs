@@ -38,8 +38,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const TEAM_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time for an attempt to connect, and for a write while the server reads nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Time to wait for the greeting: a server of Pusher's protocol says at once whether it knows the
-/// key; other servers send nothing.
+/// Time to wait for the greeting: a server of Pusher's protocol answers at once whether the key is
+/// valid; other servers send nothing.
 const GREETING: Duration = Duration::from_secs(1);
 /// Time after which a connection counts as successful: the next attempt comes soon.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ const PING: Duration = Duration::from_secs(20);
 /// Frames that are written before they count as sent, at most.
 const FRAMES: usize = 64;
 /// Longest message of the server that is read, in bytes.
-const HEARD_MAX: usize = 64 * 1024;
+const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Where to, and what.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ type Socket = WebSocketStream<Box<dyn Carry>>;
 /// Pushes for as long as the node runs.
 pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
     let filter = Filter {
-        // The panel knows of no tenants, so it is told of one.
+        // The panel has no tenants, so it gets the events of one.
         tenant: Some(tenant(&control, &push, &state).await),
         kinds: push.kinds,
         topics: push.topics.clone(),
@@ -182,8 +182,8 @@ async fn open(push: &Push) -> Result<Socket, String> {
         }
     };
     let config = WebSocketConfig::default()
-        .max_message_size(Some(HEARD_MAX))
-        .max_frame_size(Some(HEARD_MAX));
+        .max_message_size(Some(INPUT_BYTES_MAX))
+        .max_frame_size(Some(INPUT_BYTES_MAX));
     let opened = tokio_tungstenite::client_async_with_config(request, carrier, Some(config)).await;
     let (socket, _) = opened.map_err(|error| error.to_string())?;
     Ok(socket)
@@ -210,8 +210,8 @@ impl PushFrames {
             return false;
         };
         let mut frames = Vec::new();
-        if batch.gone > 0 {
-            self.state.lost.fetch_add(batch.gone, Ordering::Relaxed);
+        if batch.missed > 0 {
+            self.state.lost.fetch_add(batch.missed, Ordering::Relaxed);
             self.panel.flush(&mut frames);
         }
         for entry in batch.entries() {
@@ -229,7 +229,7 @@ impl PushFrames {
     }
 }
 
-/// What the server says in Pusher's protocol.
+/// A message of the server in Pusher's protocol.
 #[derive(Deserialize)]
 struct ServerMessage {
     event: String,
@@ -273,17 +273,17 @@ async fn hear(
     };
     match message {
         Message::Text(text) => {
-            let Ok(heard) = serde_json::from_str::<ServerMessage>(&text) else {
+            let Ok(message) = serde_json::from_str::<ServerMessage>(&text) else {
                 return Ok(());
             };
-            match &*heard.event {
+            match &*message.event {
                 "pusher:ping" => {
                     let pong = Message::text(r#"{"event":"pusher:pong","data":{}}"#);
                     // Where it is full there is one in it already.
                     let _ = answers.try_send(pong);
                 }
                 "pusher:error" => {
-                    let text = crate::text::printable(&heard.data.to_string());
+                    let text = crate::text::printable(&message.data.to_string());
                     return Err(format!("the server says {text}"));
                 }
                 _ => {}

@@ -44,7 +44,7 @@ pub struct Block {
 /// An event of a block; its place gives its number. There may be ten thousands of them.
 #[derive(Debug)]
 struct BlockEntry {
-    said: EntryContent,
+    content: EntryContent,
     tenant: TenantId,
     /// Milliseconds since the first one of the block.
     since_ms: i32,
@@ -75,9 +75,9 @@ impl Block {
         FeedEntry {
             seq: self.first + at as u64,
             at_ms: self.at_ms.saturating_add_signed(kept.since_ms.into()),
-            kind: kept.said.kind(),
+            kind: kept.content.kind(),
             tenant: kept.tenant,
-            said: &kept.said,
+            content: &kept.content,
         }
     }
 
@@ -113,7 +113,7 @@ impl BlockPart {
 /// Puts events into blocks.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
-    made: Vec<Arc<Block>>,
+    finished: Vec<Arc<Block>>,
     /// Events of the block that is being made.
     kept: Vec<BlockEntry>,
     first: u64,
@@ -123,16 +123,16 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// Puts the next event behind the others.
-    pub(super) fn push(&mut self, seq: u64, at_ms: u64, tenant: TenantId, said: EntryContent) {
+    pub(super) fn push(&mut self, seq: u64, at_ms: u64, tenant: TenantId, content: EntryContent) {
         let since_ms = |first_ms: u64| i32::try_from(at_ms.checked_signed_diff(first_ms)?).ok();
         let since_ms = since_ms(self.at_ms).filter(|_| !self.kept.is_empty());
         if since_ms.is_none() {
             self.close();
             (self.first, self.at_ms) = (seq, at_ms);
         }
-        self.bytes += weight(&said);
+        self.bytes += weight(&content);
         self.kept.push(BlockEntry {
-            said,
+            content,
             tenant,
             since_ms: since_ms.unwrap_or(0),
         });
@@ -147,7 +147,7 @@ impl Blocks {
         }
         // A new list of the right length: one that grew keeps more than it needs.
         let kept: Box<[BlockEntry]> = self.kept.drain(..).collect();
-        self.made.push(Arc::new(Block {
+        self.finished.push(Arc::new(Block {
             first: self.first,
             at_ms: self.at_ms,
             kept,
@@ -155,9 +155,9 @@ impl Blocks {
         }));
     }
 
-    pub(super) fn into_made(mut self) -> Vec<Arc<Block>> {
+    pub(super) fn into_blocks(mut self) -> Vec<Arc<Block>> {
         self.close();
-        self.made
+        self.finished
     }
 }
 
@@ -189,15 +189,15 @@ impl Ring {
             self.next = block.end();
             self.blocks.push_back(block);
         }
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         while let Some(oldest) = self.blocks.front()
             && (oldest.end() <= self.too_old()
                 || self.bytes > self.bounds.bytes && self.blocks.len() > 1)
         {
             self.bytes -= oldest.bytes;
-            gone.extend(self.blocks.pop_front());
+            removed.extend(self.blocks.pop_front());
         }
-        gone
+        removed
     }
 
     /// Number before which events are no longer kept.
@@ -252,17 +252,17 @@ impl Ring {
 }
 
 /// Approximate number of bytes that an entry takes.
-fn weight(said: &EntryContent) -> usize {
-    let told = match said {
+fn weight(content: &EntryContent) -> usize {
+    let notice = match content {
         EntryContent::Connected(client) => {
             let user = client.user_name.as_ref().map_or(0, |name| name.len());
             return size_of::<BlockEntry>() + client.client_id.len() + user;
         }
-        EntryContent::Event(said) | EntryContent::Each(said) => &said.told,
-        EntryContent::Together(said) => &said.0.told,
+        EntryContent::Event(content) | EntryContent::Each(content) => &content.notice,
+        EntryContent::Together(content) => &content.0.notice,
         EntryContent::Lost(_) => return size_of::<BlockEntry>(),
     };
-    size_of::<BlockEntry>() + size_of::<EventOf>() + told.text_bytes()
+    size_of::<BlockEntry>() + size_of::<EventOf>() + notice.text_bytes()
 }
 
 #[cfg(test)]
@@ -291,15 +291,15 @@ mod tests {
             };
             let event = Event::Published(Box::new(message));
             let head = EventHead::new(TenantId::default(), "c");
-            let told = EventNotice { head, event };
-            EntryContent::Event(Box::new(EventOf { told, who: None }))
+            let notice = EventNotice { head, event };
+            EntryContent::Event(Box::new(EventOf { notice, who: None }))
         };
         let mut blocks = Blocks::default();
         for seq in 1..=10 {
             blocks.push(seq, 1, TenantId::default(), payload(100_000));
         }
         let mut ring = Ring::new(Bounds::default());
-        ring.push(blocks.into_made());
+        ring.push(blocks.into_blocks());
         assert!(ring.bytes() >= 1_000_000);
         let taken = |from, bytes_max| {
             let parts = ring.from(from, 1_000, bytes_max);
@@ -317,9 +317,9 @@ mod tests {
         for (seq, at_ms) in (7..).zip(times) {
             blocks.push(seq, at_ms, TenantId::default(), EntryContent::Lost(1));
         }
-        let made = blocks.into_made();
-        assert_eq!(made.len(), 3);
-        let entries = made.iter().flat_map(|block| block.entries());
+        let finished = blocks.into_blocks();
+        assert_eq!(finished.len(), 3);
+        let entries = finished.iter().flat_map(|block| block.entries());
         let found: Vec<(u64, u64)> = entries.map(|entry| (entry.seq, entry.at_ms)).collect();
         assert_eq!(found, (7..).zip(times).collect::<Vec<_>>());
     }

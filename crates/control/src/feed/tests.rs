@@ -7,28 +7,28 @@ use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use super::*;
 
-type Asked = Arc<StdMutex<Vec<EventInterest>>>;
+type SetInterests = Arc<StdMutex<Vec<EventInterest>>>;
 
-fn feed() -> (Arc<Feed>, Presence, Asked) {
+fn feed() -> (Arc<Feed>, Presence, SetInterests) {
     feed_of(Bounds::default(), EventInterest::default())
 }
 
-fn feed_within(bounds: Bounds) -> (Arc<Feed>, Presence, Asked) {
+fn feed_within(bounds: Bounds) -> (Arc<Feed>, Presence, SetInterests) {
     feed_of(bounds, EventInterest::default())
 }
 
-fn feed_of(bounds: Bounds, base: EventInterest) -> (Arc<Feed>, Presence, Asked) {
-    let told = Asked::default();
-    let into = Arc::clone(&told);
-    let tell = move |interest: Arc<EventInterest>| {
+fn feed_of(bounds: Bounds, base: EventInterest) -> (Arc<Feed>, Presence, SetInterests) {
+    let interests = SetInterests::default();
+    let into = Arc::clone(&interests);
+    let set_interest = move |interest: Arc<EventInterest>| {
         into.lock().unwrap().push((*interest).clone());
     };
-    let feed = Arc::new(Feed::new(Box::new(tell), bounds, base));
-    (feed, Presence::default(), told)
+    let feed = Arc::new(Feed::new(Box::new(set_interest), bounds, base));
+    (feed, Presence::default(), interests)
 }
 
 /// In the common tenant.
-fn told(client_id: &str, event: Event) -> EventNotice {
+fn notice(client_id: &str, event: Event) -> EventNotice {
     let head = EventHead::new(TenantId::default(), client_id);
     EventNotice { head, event }
 }
@@ -41,7 +41,7 @@ fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16
         remaining_bytes: 2,
         at_ms: 7,
     };
-    told(client_id, packet)
+    notice(client_id, packet)
 }
 
 fn published(client_id: &str, qos: QoS, payload: &[u8]) -> EventNotice {
@@ -55,7 +55,7 @@ fn published(client_id: &str, qos: QoS, payload: &[u8]) -> EventNotice {
         payload: payload.into(),
         at_ms: 7,
     };
-    told(client_id, Event::Published(Box::new(message)))
+    notice(client_id, Event::Published(Box::new(message)))
 }
 
 fn connected(client_id: &str) -> EventNotice {
@@ -66,7 +66,7 @@ fn connected(client_id: &str) -> EventNotice {
 
 fn disconnected(client_id: &str) -> EventNotice {
     let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
-    told(
+    notice(
         client_id,
         Event::Disconnected {
             reason,
@@ -125,7 +125,7 @@ async fn each_reader_has_its_own_place_and_is_told_what_it_has_missed() {
     assert_eq!(seqs(&quick.next().await.unwrap()), [3, 4, 5]);
     assert_eq!(slow.behind(), 5);
     let batch = slow.next().await.unwrap();
-    assert_eq!((batch.gone, seqs(&batch)), (2, vec![3, 4, 5]));
+    assert_eq!((batch.missed, seqs(&batch)), (2, vec![3, 4, 5]));
     let after = From::After(format!("{}-4", feed.run()));
     let mut again = feed.read(of("packet"), &after).unwrap();
     assert_eq!(seqs(&again.next().await.unwrap()), [5]);
@@ -153,7 +153,7 @@ fn the_ring_is_bounded_by_bytes_too() {
         );
     }
     let batch = reader.take();
-    assert_eq!((batch.gone, seqs(&batch)), (8, vec![9, 10]));
+    assert_eq!((batch.missed, seqs(&batch)), (8, vec![9, 10]));
 }
 
 #[test]
@@ -163,8 +163,8 @@ fn what_is_lost_before_the_feed_is_told_to_everybody() {
     feed.write(&mut vec![connected("c")], 3, &presence, |_, _| ());
     let batch = reader.take();
     let entries: Vec<FeedEntry<'_>> = batch.entries().collect();
-    let gone = entries[0].shown(feed.run(), 0).unwrap_err();
-    assert_eq!(gone.count, Some(3));
+    let gap = entries[0].shown(feed.run(), 0).unwrap_err();
+    assert_eq!(gap.count, Some(3));
     let connected = entries[1].shown(feed.run(), 0).unwrap();
     assert_eq!((connected.kind, connected.seq), ("connected", 2));
 }
@@ -175,27 +175,27 @@ fn shards_are_told_what_all_want_together_and_only_when_that_changes() {
         connections: true,
         ..EventInterest::default()
     };
-    let (feed, _, told) = feed_of(Bounds::default(), base);
-    let last = || told.lock().unwrap().last().cloned();
+    let (feed, _, interests) = feed_of(Bounds::default(), base);
+    let last = || interests.lock().unwrap().last().cloned();
     assert_eq!(last(), None);
     let published = feed.read(of("published"), &From::Now).unwrap();
     let second = feed.read(of("published"), &From::Now).unwrap();
-    assert_eq!(told.lock().unwrap().len(), 1);
-    let wanted = last().unwrap();
-    assert!(wanted.connections && wanted.published && !wanted.packets);
+    assert_eq!(interests.lock().unwrap().len(), 1);
+    let set = last().unwrap();
+    assert!(set.connections && set.published && !set.packets);
     let one = Filter {
         client: Some("one".to_owned()),
         payload_bytes: 10,
         ..of("all")
     };
     let one = feed.read(one, &From::Now).unwrap();
-    let wanted = last().unwrap();
-    assert_eq!(wanted.traced.clients.len(), 1);
-    assert!(wanted.payload_bytes_max == 10 && !wanted.packets);
+    let set = last().unwrap();
+    assert_eq!(set.traced.clients.len(), 1);
+    assert!(set.payload_bytes_max == 10 && !set.packets);
     drop((published, second, one));
-    let wanted = last().unwrap();
-    assert!(wanted.connections && !wanted.published);
-    assert!(wanted.traced.clients.is_empty() && wanted.payload_bytes_max == 0);
+    let set = last().unwrap();
+    assert!(set.connections && !set.published);
+    assert!(set.traced.clients.is_empty() && set.payload_bytes_max == 0);
 }
 
 /// Names of the panel's frames, and the event after which a reader resumes.
@@ -242,9 +242,9 @@ fn the_panel_sees_what_was_answered_behind_the_answer() {
         published("c", QoS::AtMostOnce, b"x"),
         packet("c", true, PacketType::PubAck, 5),
     ];
-    let told = frames(&feed, &presence, events);
+    let sent = frames(&feed, &presence, events);
     assert_eq!(
-        told,
+        sent,
         [
             pair("1", 0),
             pair("12", 0),
@@ -268,10 +268,10 @@ fn the_panel_sees_what_has_no_answer_when_its_client_is_gone() {
         published("c", QoS::ExactlyOnce, b"x"),
         disconnected("c"),
     ];
-    let told = frames(&feed, &presence, events);
-    let names: Vec<&str> = told.iter().map(|(name, _)| &**name).collect();
+    let sent = frames(&feed, &presence, events);
+    let names: Vec<&str> = sent.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["3", "Connected", "Published", "Disconnected"]);
-    assert_eq!(told.last().unwrap().1, 4);
+    assert_eq!(sent.last().unwrap().1, 4);
 }
 
 #[test]
@@ -373,16 +373,16 @@ fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed()
         let mut pings = vec![packet("c", false, PacketType::PingReq, 0); 1_000];
         feed.write(&mut pings, 0, &presence, |_, _| ());
         assert!(feed.ring().len() <= bounds.events);
-        for (reader, every, seen, gone) in &mut readers {
+        for (reader, every, seen, missed) in &mut readers {
             while part % *every == 0 && reader.behind() > 0 {
                 let batch = reader.take();
-                *gone += batch.gone;
+                *missed += batch.missed;
                 *seen += batch.entries().count() as u64;
             }
         }
     }
-    for (_, every, seen, gone) in &readers {
-        assert_eq!(seen + gone, 100_000, "every {every}");
+    for (_, every, seen, missed) in &readers {
+        assert_eq!(seen + missed, 100_000, "every {every}");
     }
     assert_eq!(readers[0].3, 0);
     assert!(readers[1].3 > 0 && readers[2].3 > readers[1].3);
@@ -404,7 +404,7 @@ fn as_many_are_kept_as_were_asked_for_however_they_came() {
         let mut late = feed.read(of("packet"), &first).unwrap();
         let batch = late.take();
         let kept: Vec<u64> = (403..=502).collect();
-        assert_eq!((batch.gone, seqs(&batch)), (401, kept), "{parts:?}");
+        assert_eq!((batch.missed, seqs(&batch)), (401, kept), "{parts:?}");
     }
 }
 
@@ -418,11 +418,11 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
             limit: None,
             refused: None,
         };
-        told(client_id, event)
+        notice(client_id, event)
     };
     let ended = |client_id: &str| {
         let cause = RefusalCause::SessionExpired;
-        told(client_id, Event::SessionEnded { cause })
+        notice(client_id, Event::SessionEnded { cause })
     };
     let events = || {
         let mut events = vec![dropped("a", "t/1"); 1_500];
@@ -451,9 +451,9 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
     };
     let (feed, presence, _) = feed();
     let mut usual = feed.read(Filter::default(), &From::Now).unwrap();
-    let mut asked = Vec::new();
-    feed.write(&mut events(), 0, &presence, |_, told| {
-        asked.push(told.event.clone());
+    let mut reported = Vec::new();
+    feed.write(&mut events(), 0, &presence, |_, notice| {
+        reported.push(notice.event.clone());
     });
     let expected = [
         "dropped a None Some(1500) Some(\"Session Expiry Interval\") true",
@@ -463,7 +463,7 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
         "dropped c Some(\"t/3\") None None false",
     ];
     assert_eq!(shown(&mut usual), expected);
-    assert_eq!(asked.len(), expected.len());
+    assert_eq!(reported.len(), expected.len());
     let mut each = feed.read(of("dropped_message"), &From::Now).unwrap();
     let by_topic = Filter {
         topic: Some("t/2".to_owned()),

@@ -1,19 +1,20 @@
 //! Messages that are dropped together, because their session has ended.
 //!
-//! Shards tell of up to 1,024 waiting messages of such a session one by one. Their readers get one
-//! event with a count. Responsible for finding them in what the shards tell.
+//! Shards report up to 1,024 waiting messages of such a session one by one. Readers get one event
+//! with a count. This module finds them among the events of shards.
 
 use martlet_broker::{DropReason, Event, EventNotice, RefusalCause};
 
-/// Messages of a queue that shards tell of one by one when a session ends; they count the others.
+/// Number of messages of a queue that shards report one by one when a session ends; they count the
+/// others.
 const TOLD_AT_MOST: u64 = 1024;
 
 /// What is known of messages that were dropped together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Together {
-    /// Number of messages that the shards told of.
+    /// Number of messages that shards reported.
     pub(crate) count: u64,
-    /// Why their session has ended, if that was told.
+    /// Why their session has ended, if that was reported.
     pub(crate) why: Option<RefusalCause>,
 }
 
@@ -29,7 +30,7 @@ fn are_together(first: &EventNotice, next: &EventNotice) -> bool {
     is_at_end(first) && is_at_end(next) && is_of_the_same(first, next)
 }
 
-/// Why the session has ended whose message was dropped, if the next event says so.
+/// Why the session of the dropped message has ended, if the next event has it.
 fn why_ended(first: &EventNotice, next: &EventNotice) -> Option<RefusalCause> {
     match &next.event {
         Event::SessionEnded { cause } if is_at_end(first) && is_of_the_same(first, next) => {
@@ -44,8 +45,8 @@ fn is_of_the_same(first: &EventNotice, next: &EventNotice) -> bool {
     first.head.tenant == next.head.tenant && first.head.client_id == next.head.client_id
 }
 
-/// The number of events at the beginning that are told of as one: the first, and messages that were
-/// dropped with it.
+/// The number of events at the beginning that become one: the first, and messages that were dropped
+/// with it.
 pub(crate) fn length(events: &[EventNotice]) -> usize {
     let Some((first, rest)) = events.split_first() else {
         return 0;

@@ -12,7 +12,7 @@ use super::entry::{FeedEntry, Happened};
 use super::{Filter, From, Kinds};
 use crate::control::Control;
 
-/// As events show who publishes.
+/// The publisher that events show.
 const PUBLISHER: &str = "$events";
 /// Messages of one command.
 const MESSAGES: usize = 128;
@@ -96,18 +96,18 @@ pub async fn publish_events(control: Arc<Control>, kinds: PublishedKinds) {
         Err(error) => return warn!(%error, "cannot publish events"),
     };
     while let Some(batch) = reader.next().await {
-        if batch.gone > 0 {
+        if batch.missed > 0 {
             warn!(
-                events = batch.gone,
+                events = batch.missed,
                 "events were lost before they were published"
             );
         }
         let run = control.feed.run();
-        let made: Vec<(TenantId, NewMessage)> = batch
+        let created: Vec<(TenantId, NewMessage)> = batch
             .entries()
             .filter_map(|entry| message(&entry, run))
             .collect();
-        for some in made.chunk_by(|(one, _), (other, _)| one == other) {
+        for some in created.chunk_by(|(one, _), (other, _)| one == other) {
             for some in some.chunks(MESSAGES) {
                 publish(&control, some).await;
             }

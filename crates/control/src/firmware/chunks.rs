@@ -101,9 +101,9 @@ impl Server {
                 false => self.budget.time_to(1.0, Instant::now()),
             };
             tokio::select! {
-                told = self.posts.next() => {
-                    let Some(told) = told else { return };
-                    self.told_all(told);
+                events = self.posts.next() => {
+                    let Some(events) = events else { return };
+                    self.take_events(events);
                 }
                 () = sleep(wait) => self.serve_next().await,
                 _ = looks.tick() => self.look().await,
@@ -132,11 +132,11 @@ impl Server {
         }
     }
 
-    fn told_all(&mut self, first: PartEvents) {
+    fn take_events(&mut self, first: PartEvents) {
         let mut next = Some(first);
         while let Some((tenant, attachment, events)) = next {
             for event in events {
-                self.told(tenant, attachment, event);
+                self.take_event(tenant, attachment, event);
             }
             next = self.posts.next_now();
         }
@@ -145,7 +145,7 @@ impl Server {
         }
     }
 
-    fn told(&mut self, tenant: u32, attachment: u64, event: PartEvent) {
+    fn take_event(&mut self, tenant: u32, attachment: u64, event: PartEvent) {
         match event {
             PartEvent::Delivery(delivery) => {
                 let tokens = self.settled.entry((tenant, attachment)).or_default();
@@ -235,7 +235,7 @@ impl Server {
         if request.offset >= firmware.size {
             return Err(format!("the file has {} bytes", firmware.size));
         }
-        let told = |error: FirmwareError| match error {
+        let text_of = |error: FirmwareError| match error {
             FirmwareError::NoFile(_) if !firmware.url.is_empty() => {
                 format!("the file is at {}", firmware.url)
             }
@@ -244,7 +244,7 @@ impl Server {
                 "the file cannot be read now".to_owned()
             }
         };
-        let mut file = self.firmware.open(&firmware).await.map_err(told)?;
+        let mut file = self.firmware.open(&firmware).await.map_err(text_of)?;
         let length = request.length.min(firmware.size - request.offset);
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         let read = async {
@@ -253,7 +253,7 @@ impl Server {
         };
         let read = read.await.map(drop);
         read.map_err(|error| {
-            told(FirmwareError::File {
+            text_of(FirmwareError::File {
                 what: "read",
                 error,
             })
@@ -268,11 +268,11 @@ impl Server {
         request: &ChunkRequest,
     ) -> Result<Firmware, String> {
         let (name, version) = (request.name.clone(), request.version.clone());
-        let wanted = ((tenant, device.clone()), name.clone(), version.clone());
+        let key = ((tenant, device.clone()), name.clone(), version.clone());
         let refused = &self.firmware.refused;
         let whose = (tenant, device.clone());
         let now = Instant::now();
-        if let Some((known, _)) = self.known.get(&wanted).filter(|(_, until)| *until > now) {
+        if let Some((known, _)) = self.known.get(&key).filter(|(_, until)| *until > now) {
             return Ok(known.clone());
         }
         let read = self.firmware.tables.read(move |registry| {
@@ -285,7 +285,7 @@ impl Server {
             Ok(found) => {
                 refused.remove((whose.0, &whose.1));
                 if self.known.len() < KNOWN_MAX {
-                    self.known.insert(wanted, (found.clone(), now + KNOWN_TIME));
+                    self.known.insert(key, (found.clone(), now + KNOWN_TIME));
                 }
                 Ok(found)
             }

@@ -27,7 +27,7 @@ pub enum FirmwareError {
     File {
         /// What was to be done.
         what: &'static str,
-        /// What the system said.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// The tables do not take or have it.

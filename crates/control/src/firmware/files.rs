@@ -2,7 +2,8 @@
 //!
 //! A file that is being uploaded is `….part`. When it is whole it is `SHA256.ready`, until the
 //! tables have it. A file that is to be deleted becomes `SHA256.ready` again, until the tables have
-//! forgotten it. So after a crash the tables say of each `.ready` whether it belongs in its place.
+//! forgotten it. So after a crash the tables decide for each `.ready` whether it belongs in its
+//! place.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -47,15 +48,15 @@ impl Files {
     /// Makes a file for an upload; the directory too.
     pub(super) async fn new_part(&self, name: u64) -> Result<(PathBuf, File), FirmwareError> {
         let directory = self.directory.clone();
-        let made = tokio::task::spawn_blocking(move || {
+        let created = tokio::task::spawn_blocking(move || {
             use std::os::unix::fs::DirBuilderExt as _;
             let mut builder = std::fs::DirBuilder::new();
             builder.recursive(true).mode(0o700).create(directory)
         });
-        let made = made
+        let created = created
             .await
             .unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        made.map_err(failed("written"))?;
+        created.map_err(failed("written"))?;
         let path = self.directory.join(format!("{name}.{PART}"));
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);

@@ -37,7 +37,7 @@ pub use upload::{Claims, Upload};
 
 /// Uploads at once, at most.
 const UPLOADS_MAX: usize = 32;
-/// Those of one team, or of all who see everything.
+/// Those of one team, or all of them for callers that see everything.
 const UPLOADS_OF_TEAM_MAX: usize = 4;
 
 /// Directory of firmware in the data directory.
@@ -119,7 +119,7 @@ impl FirmwareStore {
         })
     }
 
-    /// Begins to take a file of `length` bytes, if its sender says how many it has.
+    /// Begins to receive a file of `length` bytes, if its sender has given the length.
     ///
     /// # Errors
     /// It is too long, or there is no room for it.
@@ -282,7 +282,7 @@ impl FirmwareStore {
         let found = self.show(visibility, of.0, of.1).await?;
         let is_here = found.url.is_empty();
         if is_here {
-            // A crash from here on leaves no file that nobody knows of.
+            // A crash from here on leaves no unknown file.
             self.files.unplace(&found.sha256).await?;
         }
         let removed = self.tables.note(move |registry| {

@@ -1,4 +1,4 @@
-//! Firmware that a device asked for by MQTT and did not get, for who asks why it does not work.
+//! Firmware that a device requested by MQTT and did not get, for `why`.
 
 use martlet_registry::Visibility;
 

@@ -12,10 +12,10 @@ const NATIVE: &str = "d";
 /// Behind a device's topics: where it asks, by kind of topics.
 const ASK_NATIVE: &str = "firmware/get";
 const ASK_IOTFLOW: &str = "status/firmware/get";
-/// Where the pieces and errors are published, if the device does not say.
+/// The topic for pieces and errors, if the device names none.
 const CHUNK: &str = "firmware/chunk";
 const ERROR: &str = "firmware/error";
-/// Bytes of a piece, at most, and where nothing is said.
+/// Bytes of a piece: the maximum, and the default.
 pub(super) const CHUNK_MAX: u64 = 64 * 1024;
 const CHUNK_USUAL: u64 = 4 * 1024;
 
@@ -40,7 +40,7 @@ pub(super) struct ChunkRequest {
     correlation: Option<Vec<u8>>,
 }
 
-/// A request that is wrong: who sent it, and where the answer goes, also if it is an error.
+/// A wrong request: its sender, and where the answer goes, also if it is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WrongRequest {
     pub(super) device: String,
@@ -138,7 +138,7 @@ fn read_parts(
         offset,
         length,
         hops,
-        // An answer of QoS 2 would cost more and say no more.
+        // An answer with QoS 2 would cost more without a use.
         qos: qos.min(QoS::AtLeastOnce),
         response_topic,
         correlation,
@@ -176,7 +176,7 @@ impl ChunkRequest {
         }
     }
 
-    /// The answer that says why there is no piece.
+    /// The answer with the reason why there is no piece.
     pub(super) fn error(&self, why: &str) -> NewMessage {
         let usual = || format!("{}/{ERROR}", self.topics);
         let body = json!({
@@ -219,7 +219,7 @@ fn error_message(body: &Value) -> NewMessage {
 mod tests {
     use super::*;
 
-    fn asked(topic: &str, payload: &str, response: Option<&str>) -> Result<ChunkRequest, String> {
+    fn request(topic: &str, payload: &str, response: Option<&str>) -> Result<ChunkRequest, String> {
         let catalogue = Catalogue::default();
         let (response, qos) = (response.map(str::to_owned), QoS::ExactlyOnce);
         let read = read_parts(
@@ -236,7 +236,7 @@ mod tests {
     fn a_piece_is_named_by_its_offset_or_its_number() {
         let topic = "d/pump/firmware/get";
         let body = r#"{"name": "pump", "version": "1.2", "offset": 100, "length": 50}"#;
-        let found = asked(topic, body, None).unwrap();
+        let found = request(topic, body, None).unwrap();
         assert_eq!(
             (&*found.device, found.offset, found.length),
             ("pump", 100, 50)
@@ -248,7 +248,7 @@ mod tests {
         let body = r#"{"name": "pump", "version": "1.2", "chunk": 3, "size": 4096}"#;
         let topic = "iotflow/devices/pump/status/firmware/get";
         let own = "iotflow/devices/pump/status/x";
-        let found = asked(topic, body, Some(own)).unwrap();
+        let found = request(topic, body, Some(own)).unwrap();
         assert_eq!((found.offset, found.length), (12_288, 4_096));
         assert_eq!(&*found.answer(1, Vec::new()).topic, own);
     }
@@ -257,21 +257,21 @@ mod tests {
     fn wrong_requests_say_what_was_expected() {
         let topic = "d/pump/firmware/get";
         let with = |rest: &str| format!(r#"{{"name": "pump", "version": "1.2"{rest}}}"#);
-        assert!(asked("d/pump/firmware/set", "{}", None).is_err());
-        assert!(asked(topic, "x", None).unwrap_err().contains("JSON"));
+        assert!(request("d/pump/firmware/set", "{}", None).is_err());
+        assert!(request(topic, "x", None).unwrap_err().contains("JSON"));
         assert!(
-            asked(topic, "{}", None)
+            request(topic, "{}", None)
                 .unwrap_err()
                 .contains("name and version")
         );
-        let long = asked(topic, &with(r#", "length": 65537"#), None);
+        let long = request(topic, &with(r#", "length": 65537"#), None);
         assert!(long.unwrap_err().contains("65536"));
-        let both = asked(topic, &with(r#", "offset": 1, "chunk": 1"#), None);
+        let both = request(topic, &with(r#", "offset": 1, "chunk": 1"#), None);
         assert!(both.unwrap_err().contains("not both"));
-        let negative = asked(topic, &with(r#", "offset": -1"#), None);
+        let negative = request(topic, &with(r#", "offset": -1"#), None);
         assert!(negative.unwrap_err().contains("numbers from 0"));
         for others in ["d/valve/x", "d/pump", "d/pumps/x", "d/pump/#"] {
-            let elsewhere = asked(topic, &with(""), Some(others));
+            let elsewhere = request(topic, &with(""), Some(others));
             assert!(
                 elsewhere.unwrap_err().contains("Response Topic"),
                 "{others}"

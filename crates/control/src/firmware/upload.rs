@@ -14,7 +14,7 @@ use super::error::{FirmwareError, invalid, too_large};
 use super::files::{Files, failed};
 use crate::shared_slots::SharedSlot;
 
-/// What the sender of a file says of it.
+/// What the sender of a file states about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Name of the firmware.

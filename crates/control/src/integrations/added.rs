@@ -14,13 +14,13 @@ use tracing::{info, warn};
 use super::connections::restore;
 use super::entry::RunningIntegration;
 use super::maker::{AddedKind, Unusable};
-use super::{ATTACHED_WITHIN, Integrations, STOPPED_WITHIN, end_queue, tell_ended};
+use super::{ATTACHED_WITHIN, Integrations, STOPPED_WITHIN, end_queue, log_ended};
 use crate::shared_registry::SharedRegistryError;
 
 /// Pause after the tables did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// The setting that says whether an added integration runs.
+/// The setting whether an added integration runs.
 pub const ENABLED: &str = "enabled";
 
 /// Why an integration is not added, changed or removed.
@@ -35,7 +35,7 @@ pub enum AddedError {
     /// There is none of this name.
     #[error("{0}")]
     NotFound(String),
-    /// The tables say so, or cannot be used.
+    /// The tables refuse it, or cannot be used.
     #[error(transparent)]
     SharedRegistry(#[from] SharedRegistryError),
 }
@@ -248,7 +248,7 @@ impl Integrations {
         for session in sessions {
             messages += end_queue(&self.host, &session).await.unwrap_or_default();
         }
-        tell_ended(&integration, "the integration was removed", messages);
+        log_ended(&integration, "the integration was removed", messages);
     }
 
     fn expect_not_configured(&self, kind: AddedKind, name: &str) -> Result<(), AddedError> {
@@ -293,7 +293,8 @@ impl Integrations {
         are_all_there
     }
 
-    /// Starts an integration of the tables. Returns false if it cannot be made: the log says why.
+    /// Starts an integration of the tables. Returns false if it cannot be created: the log has the
+    /// reason.
     fn start_added(&self, one: &AddedIntegration) -> bool {
         let (kind, name) = (&*one.kind, &*one.name);
         let is_there = self.entry(kind, name);
@@ -337,7 +338,7 @@ impl Integrations {
     }
 }
 
-/// Whether settings say that an integration runs.
+/// Whether an integration with these settings runs.
 fn is_enabled(settings: &Map<String, Value>) -> bool {
     settings.get(ENABLED) != Some(&Value::Bool(false))
 }

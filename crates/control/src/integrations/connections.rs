@@ -75,7 +75,7 @@ impl Integrations {
         let mut outcomes = control.publish(caller, tenant, vec![message]).await?;
         Ok(match outcomes.pop() {
             Some(one) if one.reason.is_error() || one.is_held => PublishTo::Refused(one),
-            Some(one) if one.matched_here > 0 || one.other_shards > 0 => PublishTo::Queued,
+            Some(one) if one.matched_locally > 0 || one.other_shards > 0 => PublishTo::Queued,
             _ => PublishTo::NotAttached,
         })
     }

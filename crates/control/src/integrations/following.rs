@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-/// Time that a runner may take to be told that it may try again.
+/// Maximum time to notify a runner that it may try again.
 pub(super) const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// A task that ends when this is dropped.

@@ -165,7 +165,7 @@ impl NodeHost {
                 Ok(teams)
             })
         });
-        let teams = read.await.map_err(|error| error.told())?;
+        let teams = read.await.map_err(|error| error.caller_text())?;
         Ok(teams.iter().map(|team| TenantId(team.tenant)).collect())
     }
 
@@ -201,7 +201,7 @@ impl NodeHost {
         let done = self.tables.note(move |registry| {
             Box::pin(async move { registry.forget_integration_states(&node, &kept).await })
         });
-        done.await.map_err(|error| error.told())
+        done.await.map_err(|error| error.caller_text())
     }
 }
 
@@ -241,7 +241,7 @@ impl Host for NodeHost {
     }
 
     fn why_no_tenant(&self, team: &str) -> String {
-        match self.control.user_places().tables_unasked {
+        match self.control.user_configuration().tables_unasked {
             Some(why) => format!(
                 "the tenant of the team {team:?} is unknown, because the tables of users and \
                  devices are not used: {why}"
@@ -306,7 +306,7 @@ impl Host for NodeHost {
             let read = self.tables.read(move |registry| {
                 Box::pin(async move { registry.integration_state(&node, &kind, &name).await })
             });
-            let found = read.await.map_err(|error| error.told())?;
+            let found = read.await.map_err(|error| error.caller_text())?;
             Ok(match found {
                 Some(found) if found.state == PAUSED => SavedState::Paused(found.since_ms),
                 Some(found) if found.state == STOPPED => SavedState::Stopped(found.reason),
@@ -339,7 +339,7 @@ impl Host for NodeHost {
                     registry.write_integration_state(&node, of, &state).await
                 })
             });
-            written.await.map_err(|error| error.told())
+            written.await.map_err(|error| error.caller_text())
         })
     }
 
@@ -369,7 +369,7 @@ impl Host for NodeHost {
                     content_type: response.content_type,
                 }),
                 Ok(Requested::Silent(..)) => Err(RequestTrouble::Silent),
-                Ok(Requested::Unheard(_)) => Err(RequestTrouble::NobodyThere),
+                Ok(Requested::NoSubscriber(_)) => Err(RequestTrouble::NobodyThere),
                 Ok(Requested::Refused(reason)) => {
                     let why = format!("the node rejects it: {}", reason.name());
                     Err(RequestTrouble::Refused(why))

@@ -52,12 +52,12 @@ impl Letters {
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 // One more, to know whether there is another page.
-                let wanted = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+                let count = u32::try_from(limit + 1).unwrap_or(u32::MAX);
                 let of = Some((&*kind, &*name));
-                registry.dead_letters(&node, of, after, wanted).await
+                registry.dead_letters(&node, of, after, count).await
             })
         });
-        let mut rows = read.await.map_err(|error| error.told())?;
+        let mut rows = read.await.map_err(|error| error.caller_text())?;
         let has_more = rows.len() > limit;
         rows.truncate(limit);
         Ok(LetterPage {
@@ -73,7 +73,7 @@ impl Letters {
         let marked = self.tables.note(move |registry| {
             Box::pin(async move { registry.mark_dead_letters(&node, &ids, sends_again).await })
         });
-        marked.await.map_err(|error| error.told())
+        marked.await.map_err(|error| error.caller_text())
     }
 
     /// Numbers of the letters of an integration that are to be sent again.
@@ -82,7 +82,7 @@ impl Letters {
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.dead_letters_to_send(&node, (&kind, &name)).await })
         });
-        read.await.map_err(|error| error.told())
+        read.await.map_err(|error| error.caller_text())
     }
 }
 
@@ -94,7 +94,7 @@ impl DeadLetterStore for Letters {
             let put = self.tables.note(move |registry| {
                 Box::pin(async move { registry.put_dead_letters(&node, &rows, kept).await })
             });
-            put.await.map_err(|error| error.told())
+            put.await.map_err(|error| error.caller_text())
         })
     }
 
@@ -104,7 +104,7 @@ impl DeadLetterStore for Letters {
             let read = self.tables.read(move |registry| {
                 Box::pin(async move { registry.dead_letter(&node, id).await })
             });
-            let found = read.await.map_err(|error| error.told())?;
+            let found = read.await.map_err(|error| error.caller_text())?;
             Ok(found.map(letter_of))
         })
     }
@@ -115,7 +115,7 @@ impl DeadLetterStore for Letters {
             let removed = self.tables.note(move |registry| {
                 Box::pin(async move { registry.remove_dead_letters(&node, &ids).await })
             });
-            removed.await.map_err(|error| error.told())
+            removed.await.map_err(|error| error.caller_text())
         })
     }
 }

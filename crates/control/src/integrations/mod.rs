@@ -145,7 +145,7 @@ impl Integrations {
         }
     }
 
-    /// Starts the configured sinks. Their queues are bounded as the maker says, unless they have
+    /// Starts the configured sinks. Their queues have the bounds of the maker, unless they have
     /// bounds of their own. Needs a Tokio runtime.
     pub fn start(&self, sinks: Vec<ConfiguredSink>) {
         let bytes_max = self.maker.queue_bytes();
@@ -178,13 +178,13 @@ impl Integrations {
         }
     }
 
-    /// Has all integrations that fail try again at once: somebody may have repaired something.
+    /// Lets all failing integrations retry at once: the fault may be repaired.
     pub async fn retry(&self) {
         let all = self.entries();
-        let told = all.iter();
-        let told = told.map(|entry| entry.handle.command(Command::Retry, TOLD_WITHIN));
+        let outcomes = all.iter();
+        let outcomes = outcomes.map(|entry| entry.handle.command(Command::Retry, TOLD_WITHIN));
         // A runner that ends tries nothing more.
-        futures_util::future::join_all(told).await;
+        futures_util::future::join_all(outcomes).await;
     }
 
     /// Removes the queues of integrations that are not there any more, with what waits in them:
@@ -257,7 +257,7 @@ impl Integrations {
     /// What operators should know of integrations that do not deliver, in whole sentences.
     pub(crate) fn warnings(&self, reader: HealthAudience) -> Vec<String> {
         let entries = self.entries();
-        let told = entries.iter().filter_map(|entry| {
+        let outcomes = entries.iter().filter_map(|entry| {
             let (handle, state) = (&entry.handle, entry.state());
             let why = trouble(&state, handle.on_full())?;
             let waiting = Lag::of(&state, now_ms()).words();
@@ -270,13 +270,13 @@ impl Integrations {
                 HealthAudience::Anybody => format!("An integration does not deliver{waiting}."),
             })
         });
-        told.collect()
+        outcomes.collect()
     }
 
     /// What operators have done to integrations that they should remember, in whole sentences.
     pub(crate) fn notes(&self) -> Vec<String> {
         let entries = self.entries();
-        let told = entries.iter().filter_map(|entry| {
+        let outcomes = entries.iter().filter_map(|entry| {
             let (handle, state) = (&entry.handle, entry.state());
             let what = trouble::pause(&state)?;
             let waiting = Lag::of(&state, now_ms()).words();
@@ -287,7 +287,7 @@ impl Integrations {
                  `martlet integration resume {kind}/{name}` resumes it."
             ))
         });
-        told.collect()
+        outcomes.collect()
     }
 
     /// How each integration is doing; none of one whose team does not exist.
@@ -411,7 +411,7 @@ async fn end_removed(host: Arc<NodeHost>, configured: Vec<Settings>) {
         }
     }
     for ((_, integration), messages) in &dropped {
-        tell_ended(
+        log_ended(
             integration,
             "the integration is no longer configured",
             *messages,
@@ -420,7 +420,7 @@ async fn end_removed(host: Arc<NodeHost>, configured: Vec<Settings>) {
 }
 
 /// Ends a session of an integration. Returns how many messages waited in it; none: it could not be
-/// ended, the log says why.
+/// ended, the log has the reason.
 async fn end_queue(host: &NodeHost, session: &IntegrationSession) -> Option<u64> {
     let (tenant, integration) = (session.tenant, &*session.client_id);
     match host.control().end_session(tenant, integration).await {
@@ -433,7 +433,7 @@ async fn end_queue(host: &NodeHost, session: &IntegrationSession) -> Option<u64>
 }
 
 /// Logs that the queues of an integration were removed, and `why`.
-fn tell_ended(integration: &str, why: &str, messages: u64) {
+fn log_ended(integration: &str, why: &str, messages: u64) {
     match messages {
         0 => info!(integration, "{why}: its queue is removed; it was empty"),
         _ => warn!(integration, messages, "{why}: its messages are dropped"),

@@ -117,7 +117,7 @@ impl Integrations {
 
     /// Whether an integration is of this tenant; none: the caller sees the whole node.
     pub(super) fn is_of(&self, entry: &RunningIntegration, tenant: Option<TenantId>) -> bool {
-        let is_it = |asked| self.host.tenant(&entry.settings.tenant) == Some(asked);
+        let is_it = |of| self.host.tenant(&entry.settings.tenant) == Some(of);
         tenant.is_none_or(is_it)
     }
 
@@ -174,7 +174,7 @@ impl Operator<'_> {
             Order::Skip => Command::Skip,
             Order::Drain => Command::Drain,
         };
-        self.tell(kind, name, command, COMMAND_WITHIN).await
+        self.send_command(kind, name, command, COMMAND_WITHIN).await
     }
 
     /// Asks whether the other system can be reached now.
@@ -182,7 +182,8 @@ impl Operator<'_> {
     /// # Errors
     /// It cannot, and why; or as [`Operator::order`].
     pub async fn test(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.tell(kind, name, Command::Test, TEST_WITHIN).await
+        self.send_command(kind, name, Command::Test, TEST_WITHIN)
+            .await
     }
 
     /// A page of the dead letters of an integration, the oldest first, `limit` at most, 1 to
@@ -282,12 +283,12 @@ impl Operator<'_> {
         let marked = letters.mark(ids.clone(), true).await;
         let marked = marked.map_err(IntegrationError::Store)?;
         let command = Command::SendAgain(ids);
-        let told = self.tell(kind, name, command, COMMAND_WITHIN).await;
-        if let Err(IntegrationError::Command(CommandError::Failed(_))) = &told {
+        let outcome = self.send_command(kind, name, command, COMMAND_WITHIN).await;
+        if let Err(IntegrationError::Command(CommandError::Failed(_))) = &outcome {
             let unmarked = letters.mark(marked, false).await;
             unmarked.map_err(IntegrationError::Store)?;
         }
-        told
+        outcome
     }
 
     /// Drops dead letters of an integration. Returns how many there were.
@@ -344,7 +345,7 @@ impl Operator<'_> {
         Ok(Arc::clone(&found.handle))
     }
 
-    async fn tell(
+    async fn send_command(
         &self,
         kind: &str,
         name: &str,

@@ -10,7 +10,7 @@ use tracing::info;
 use super::following::Following;
 use super::host::NodeHost;
 
-/// Time that a runner may take to be told.
+/// Maximum time to notify a runner.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 /// Pause after the tables or a runner did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -24,13 +24,13 @@ pub(super) fn go_on(host: Arc<NodeHost>, all: Vec<Arc<Handle>>) -> Following {
 }
 
 async fn go_on_with(host: &NodeHost, handle: &Handle) {
-    while !has_gone_on(host, handle).await {
+    while !has_continued(host, handle).await {
         tokio::time::sleep(AGAIN_AFTER).await;
     }
 }
 
-/// Whether there is nothing more to tell the runner.
-async fn has_gone_on(host: &NodeHost, handle: &Handle) -> bool {
+/// Whether there is nothing more to send to the runner.
+async fn has_continued(host: &NodeHost, handle: &Handle) -> bool {
     let Ok(ids) = host.letters().to_send(handle.kind(), handle.name()).await else {
         return false;
     };
@@ -38,13 +38,13 @@ async fn has_gone_on(host: &NodeHost, handle: &Handle) -> bool {
         return true;
     }
     let letters = ids.len();
-    let told = handle.command(Command::SendAgain(ids), TOLD_WITHIN).await;
-    if told.is_ok() {
+    let outcome = handle.command(Command::SendAgain(ids), TOLD_WITHIN).await;
+    if outcome.is_ok() {
         let integration = handle.client_id();
         info!(
             integration,
             letters, "dead letters from before the restart are sent again"
         );
     }
-    matches!(told, Ok(()) | Err(CommandError::Ended))
+    matches!(outcome, Ok(()) | Err(CommandError::Ended))
 }

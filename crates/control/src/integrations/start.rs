@@ -21,8 +21,7 @@ fn with_rules(sink: &ConfiguredSink) -> ConfiguredSink {
 }
 
 impl Integrations {
-    /// Starts an integration. `is_added` says whether it was added by the API. Needs a Tokio
-    /// runtime.
+    /// Starts an integration. `is_added`: whether it was added by the API. Needs a Tokio runtime.
     pub(super) fn started(&self, sink: &ConfiguredSink, is_added: bool) -> Arc<RunningIntegration> {
         self.host.brokers().set(&sink.settings.name, sink.broker());
         let settings = sink.settings.clone();

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::following::{Following, TOLD_WITHIN};
 use super::host::NodeHost;
-use super::{end_queue, tell_ended};
+use super::{end_queue, log_ended};
 
 /// An integration of a team.
 struct OfTeam {
@@ -90,7 +90,7 @@ async fn end_queues(host: &NodeHost, integration: &str, tenant: TenantId) {
     for session in sessions {
         messages += end_queue(host, &session).await.unwrap_or_default();
     }
-    tell_ended(
+    log_ended(
         integration,
         "the team of the integration was removed",
         messages,

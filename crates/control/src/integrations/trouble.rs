@@ -6,7 +6,7 @@ use martlet_integrate::{Activity, State};
 /// Part of its bound, in percent, at which a queue is near it.
 const NEAR_PERCENT: u64 = 80;
 
-/// How an integration is doing, for those who watch it.
+/// The state of an integration, for health and alarms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Condition {
     /// Its kind and name: `webhook/crm`.
@@ -60,7 +60,7 @@ pub(super) fn trouble(state: &State, on_full: OnFull) -> Option<String> {
     }
 }
 
-/// That an operator has paused it, as a predicate; none if nobody has.
+/// That an operator has paused it, as a predicate; none if it is not paused.
 pub(super) fn pause(state: &State) -> Option<String> {
     let since_ms = state.paused_since_ms?;
     Some(format!(
@@ -139,9 +139,9 @@ mod tests {
         paused.activity = Activity::Paused;
         paused.paused_since_ms = Some(1_700_000_000_000);
         assert_eq!(trouble(&paused, OnFull::Hold), None);
-        let told = pause(&paused);
+        let text = pause(&paused);
         assert_eq!(
-            told.as_deref(),
+            text.as_deref(),
             Some("has been paused since 2023-11-14 22:13:20 UTC")
         );
     }
@@ -149,9 +149,9 @@ mod tests {
     #[test]
     fn a_queue_near_its_bound_is_told() {
         assert_eq!(trouble(&state(799, false), OnFull::DropOldest), None);
-        let told = trouble(&state(800, false), OnFull::DropOldest);
+        let text = trouble(&state(800, false), OnFull::DropOldest);
         assert_eq!(
-            told.as_deref(),
+            text.as_deref(),
             Some(
                 "falls behind: its queue takes 80 % of `max_bytes`, at which the oldest messages \
                  are dropped"
@@ -163,9 +163,9 @@ mod tests {
             since_ms: 1_700_000_000_000,
             attempts: 3,
         });
-        let told = trouble(&failing, OnFull::Hold);
+        let text = trouble(&failing, OnFull::Hold);
         assert_eq!(
-            told.as_deref(),
+            text.as_deref(),
             Some(
                 "has not delivered since 2023-11-14 22:13:20 UTC (3 attempts): no route; its queue \
                  is full, and clients that publish for it wait"
@@ -173,7 +173,7 @@ mod tests {
         );
         let mut paused = state(900, false);
         paused.activity = Activity::Paused;
-        let told = trouble(&paused, OnFull::Hold);
-        assert!(told.is_some_and(|told| told.starts_with("is paused, and its queue takes 90 %")));
+        let text = trouble(&paused, OnFull::Hold);
+        assert!(text.is_some_and(|text| text.starts_with("is paused, and its queue takes 90 %")));
     }
 }

@@ -27,7 +27,7 @@ macro_rules! catalogue {
     ($(
         $name:literal $path:literal $kind:literal $qos:ident $retain:literal $what:literal;
     )*) => {
-        /// All topics, as they are unless the configuration says otherwise.
+        /// All topics with their defaults.
         const ENTRIES: &[CatalogueTopic] = &[$( CatalogueTopic {
             name: $name,
             path: $path,

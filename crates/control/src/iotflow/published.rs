@@ -1,4 +1,4 @@
-//! What the node says of itself on the topics of the system and of monitoring, as JSON.
+//! The state of the node on the topics of the system and of monitoring, as JSON.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::integrations::Integrations;
 use crate::rfc3339;
 use crate::wall_clock::now_ms;
 
-/// As events show who publishes.
+/// The publisher that events show.
 const PUBLISHER: &str = "$iotflow";
 /// How long the messages may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Which firmware devices run, as their heartbeats say: `{"firmware_version": "2.0"}`.
+//! Which firmware devices run, from their heartbeats: `{"firmware_version": "2.0"}`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,17 +22,17 @@ const PAYLOAD_MAX: usize = 16 * 1024;
 /// Takes versions from heartbeats to the tables.
 #[derive(Debug)]
 pub(super) struct Versions {
-    known: Arc<Mutex<HashMap<Name, String>>>,
+    versions: Arc<Mutex<HashMap<Name, String>>>,
     new: mpsc::Sender<ReportedVersion>,
 }
 
 impl Versions {
     /// Keeps the versions of these tables. A task of its own writes them: heartbeats do not wait.
     pub(super) fn keep(tables: Arc<SharedRegistry>) -> Self {
-        let known = Arc::default();
+        let versions = Arc::default();
         let (new, reported) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(write(tables, Arc::clone(&known), reported));
-        Self { known, new }
+        tokio::spawn(write(tables, Arc::clone(&versions), reported));
+        Self { versions, new }
     }
 
     /// Looks at the payload of a heartbeat.
@@ -41,12 +41,12 @@ impl Versions {
             return;
         };
         let name = (tenant.0, device.to_owned());
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(&name) == Some(&version) {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if versions.get(&name) == Some(&version) {
             return;
         }
-        if known.len() >= KNOWN_MAX {
-            known.clear();
+        if versions.len() >= KNOWN_MAX {
+            versions.clear();
         }
         let reported = ReportedVersion {
             tenant: tenant.0,
@@ -54,7 +54,7 @@ impl Versions {
             version: version.clone(),
         };
         if self.new.try_send(reported).is_ok() {
-            known.insert(name, version);
+            versions.insert(name, version);
         }
     }
 }
@@ -74,7 +74,7 @@ fn version_of(payload: &[u8]) -> Option<String> {
 /// Writes versions to the tables, as long as heartbeats are looked at.
 async fn write(
     tables: Arc<SharedRegistry>,
-    known: Arc<Mutex<HashMap<Name, String>>>,
+    versions: Arc<Mutex<HashMap<Name, String>>>,
     mut reported: mpsc::Receiver<ReportedVersion>,
 ) {
     let mut some = Vec::new();
@@ -89,9 +89,9 @@ async fn write(
         });
         if let Err(error) = done.await {
             warn!(%error, "cannot record firmware versions; retrying at the next heartbeats");
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut versions = versions.lock().unwrap_or_else(PoisonError::into_inner);
             for name in names {
-                known.remove(&name);
+                versions.remove(&name);
             }
         }
     }

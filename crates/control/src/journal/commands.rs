@@ -27,9 +27,9 @@ const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
 /// How commands for this node begin.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Commands {
-    /// What tells them which node it is, as it is typed.
+    /// The options that name the node, as typed.
     pub(super) node: String,
-    /// They say who owns which tenant, and where each rule stands; none: nobody knows.
+    /// The tables with the owners of tenants and the places of rules; none: not known.
     pub(super) tables: Option<TablesNow>,
     /// The tenant of the clients that it is about.
     pub(super) tenant: TenantId,
@@ -44,7 +44,7 @@ pub(crate) struct AclFileOfListener {
     pub(crate) path: Arc<str>,
     /// The listener that has it for itself; none: it is `auth.acl_file`.
     pub(crate) listener: Option<String>,
-    /// Users who have lines of their own in it.
+    /// Users with lines of their own in it.
     pub(crate) users: Arc<[Box<str>]>,
 }
 
@@ -108,7 +108,7 @@ impl fmt::Debug for TablesNow {
 }
 
 impl Commands {
-    /// For a node that is told by these options.
+    /// For a node that is named by these options.
     pub(super) fn of_node(node: String, tables: Option<TablesNow>) -> Self {
         Self {
             node,
@@ -252,7 +252,7 @@ impl Commands {
     /// A client shows a key instead of the password or secret of this name.
     pub(super) fn own_password(&self, shown: RefusalCause, name: &str) -> WordedRemedy {
         let tables = self.tables_now();
-        let known = tables.and_then(|tables| tables.known(self.tenant.0, name));
+        let known = tables.and_then(|tables| tables.account_kind(self.tenant.0, name));
         let (whose, command) = match known {
             Some(AccountKind::Device) => ("the secret of the device", self.rotate(name)),
             Some(AccountKind::User) => {
@@ -298,8 +298,8 @@ impl Commands {
         }
     }
 
-    /// What the target of an integration has said of messages that it refused; none if this is not
-    /// the session of an integration.
+    /// The answers of an integration's target to messages that it refused; none if this is not the
+    /// session of an integration.
     pub(super) fn letters_of(&self, client_id: &str) -> Option<WordedRemedy> {
         let part = lane_of(client_id).map_or(client_id, |(part, _)| part);
         let name = part.strip_prefix(CLIENT_IDS)?;
@@ -509,8 +509,8 @@ impl Commands {
         }
     }
 
-    /// None of these sources, with this password file, knows a name. It may be mistyped, and it is
-    /// not known whether it is a device's or a user's, who may do more.
+    /// None of these sources, with this password file, knows a name. It may be mistyped. It is not
+    /// known whether it is a device's or a user's, which may do more.
     pub(super) fn unknown(
         &self,
         sources: UserSources,

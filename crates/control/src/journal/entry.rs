@@ -40,7 +40,7 @@ pub struct Entry {
     /// User Name, as far as known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user_name: Option<String>,
-    /// The client only says that this is its User Name.
+    /// The client only claims this User Name.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub claimed: bool,
     /// Where from; none on a Unix socket, or where it is not known.
@@ -52,7 +52,7 @@ pub struct Entry {
     /// Name of the reason code.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
-    /// How many messages it is about, where they are told of together.
+    /// Number of messages that it is about, if they are reported together.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub count: Option<u32>,
     /// What decided it: a rule, a limit, a statement of the specification.
@@ -68,7 +68,7 @@ pub struct Entry {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remedy: Option<String>,
-    /// The command for it, which works as it stands in a shell on the node's machine.
+    /// The command for it, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
 }
@@ -129,18 +129,18 @@ impl Entry {
 pub(super) struct NotedEvent {
     pub(super) seq: u64,
     pub(super) at_ms: u64,
-    pub(super) told: EventNotice,
+    pub(super) notice: EventNotice,
 }
 
 impl NotedEvent {
     /// Approximate bytes of it, with what the allocator and its owner add.
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + 64 + self.told.text_bytes()
+        size_of::<Self>() + 64 + self.notice.text_bytes()
     }
 
     pub(super) fn entry(&self, commands: &Commands) -> Entry {
-        let event = &self.told.event;
-        let worded = remedy::worded(&self.told, commands);
+        let event = &self.notice.event;
+        let worded = remedy::worded(&self.notice, commands);
         let (remedy, command) = worded.map(|worded| (worded.text, worded.command)).unzip();
         let limit = event.cause().and_then(RefusalCause::limit);
         Entry {
@@ -156,30 +156,30 @@ impl NotedEvent {
 
     /// The entry without its cause and remedy.
     pub(super) fn bare_entry(&self) -> Entry {
-        let EventNotice { head, event } = &self.told;
+        let EventNotice { head, event } = &self.notice;
         let user = head.user();
-        let said = EventFields::of(&self.told);
+        let fields = EventFields::of(&self.notice);
         Entry {
             tenant: head.tenant.0,
             client_id: head.client_id.to_string(),
             user_name: user.map(|user| user.name.to_owned()),
             claimed: user.is_some_and(|user| !user.is_proved),
             address: head.address.map(text::address),
-            topic: said.topic.or(said.filter).map(str::to_owned),
-            reason: reason_of(event, said.reason).map(str::to_owned),
-            count: said.count.and_then(|count| u32::try_from(count).ok()),
-            why: event_words::sentence(&self.told).map(Cow::into_owned),
+            topic: fields.topic.or(fields.filter).map(str::to_owned),
+            reason: reason_of(event, fields.reason).map(str::to_owned),
+            count: fields.count.and_then(|count| u32::try_from(count).ok()),
+            why: event_words::sentence(&self.notice).map(Cow::into_owned),
             ..Entry::new(event.kind())
         }
     }
 }
 
 /// The name of the reason code, or of the reason of a drop.
-fn reason_of(event: &Event, said: Option<&'static str>) -> Option<&'static str> {
+fn reason_of(event: &Event, fields: Option<&'static str>) -> Option<&'static str> {
     match event {
         Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => {
             Some(ReasonCode::MessageRateTooHigh.name())
         }
-        _ => said,
+        _ => fields,
     }
 }

@@ -36,12 +36,12 @@ impl Lacking<'_> {
         self.line(owner).map(|rule| rule.to_string())
     }
 
-    /// The rule that permits it: levels that are the client's own name stand for that of each who
-    /// has the rule. None: no line says it.
+    /// The rule that permits it: levels with the client's own name become the placeholder for the
+    /// name. None: no line permits it.
     pub(super) fn line(&self, owner: Owner) -> Option<RuleLine> {
         let own = match owner {
             Owner::Role => [("%u", self.user), ("%u", None)],
-            // A user says what client identifier it likes, and a device does not.
+            // A user may use any Client Identifier, and a device may not.
             Owner::DeviceType | Owner::Group => [("%c", Some(self.client_id)), ("%u", self.user)],
         };
         let is_placeholder = |level: &str| level.contains("%c") || level.contains("%u");

@@ -276,7 +276,7 @@ const WILDCARDS: &str = "have the client subscribe to a valid Topic Filter: # st
                          a topic and must be its last level, + stands for one whole level, as in \
                          plant/+/temp or plant/#";
 
-/// Remedy of a refused publish or subscription; `forbidden` says where a rule would permit it.
+/// Remedy of a refused publish or subscription; `forbidden` is where a rule would permit it.
 pub(super) fn request(
     forbidden: impl Fn() -> WordedRemedy,
     reason: ReasonCode,
@@ -401,7 +401,7 @@ pub(super) fn end(
     }
 }
 
-/// A packet that broke a rule of MQTT; the words before say which packet and which rule.
+/// A packet that broke a rule of MQTT; the words before name the packet and the rule.
 fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<WordedRemedy> {
     let text = match reason {
         ReasonCode::UnsupportedProtocolVersion => {

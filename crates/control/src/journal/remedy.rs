@@ -10,16 +10,16 @@ use super::worded_remedy::WordedRemedy;
 
 /// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
 /// would change another user, so there is no command if the team is unknown.
-pub(super) fn worded(told: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
-    let tenant = told.head.tenant;
+pub(super) fn worded(notice: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
+    let tenant = notice.head.tenant;
     match commands.in_tenant(tenant) {
-        Some(commands) => remedy_of_event(told, &commands),
+        Some(commands) => remedy_of_event(notice, &commands),
         None => {
             let commands = Commands {
                 tenant,
                 ..commands.clone()
             };
-            remedy_of_event(told, &commands).map(|worded| WordedRemedy {
+            remedy_of_event(notice, &commands).map(|worded| WordedRemedy {
                 command: None,
                 ..worded
             })
@@ -27,16 +27,16 @@ pub(super) fn worded(told: &EventNotice, commands: &Commands) -> Option<WordedRe
     }
 }
 
-fn remedy_of_event(told: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
-    let EventNotice { head, event } = told;
+fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
+    let EventNotice { head, event } = notice;
     match event {
         Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
-            refused::connect(commands, told, why)
+            refused::connect(commands, notice, why)
         }
         Event::RequestRefused { why } if why.cause == RefusalCause::Forbidden => {
             WordedRemedy::words("have the device send requests about itself alone")
         }
-        Event::RequestRefused { why } => refused::connect(commands, told, why),
+        Event::RequestRefused { why } => refused::connect(commands, notice, why),
         Event::ProvisioningRefused { why, key } => {
             refused::provisioning(commands, why, key.as_deref())
         }
@@ -56,7 +56,7 @@ fn remedy_of_event(told: &EventNotice, commands: &Commands) -> Option<WordedReme
             refused::request(worded, *reason, why)
         }
         Event::Dropped { reason, .. } | Event::MessagesLost { reason, .. } => {
-            lost(told, *reason, commands)
+            lost(notice, *reason, commands)
         }
         Event::RateExceeded { limit, .. } => WordedRemedy::words(format!(
             "have the client publish less; or raise {}, or set mqtt.rate_exceeded = \"delay\", and \
@@ -87,8 +87,8 @@ fn remedy_of_event(told: &EventNotice, commands: &Commands) -> Option<WordedReme
 }
 
 /// Remedy of messages that were dropped for this reason.
-fn lost(told: &EventNotice, reason: DropReason, commands: &Commands) -> Option<WordedRemedy> {
-    let EventNotice { head, event } = told;
+fn lost(notice: &EventNotice, reason: DropReason, commands: &Commands) -> Option<WordedRemedy> {
+    let EventNotice { head, event } = notice;
     let topic = event.topic().filter(|topic| !topic.is_empty());
     if let Some(topic) = topic.filter(|_| reason == DropReason::NotPermitted) {
         return Some(receiving(commands, head, topic));

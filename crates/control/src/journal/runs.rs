@@ -14,7 +14,7 @@ use super::entry::{Entry, NotedEvent};
 use crate::cause::Cause;
 use crate::presence::QuietClient;
 
-/// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
+/// Number of remembered names. Beyond it, the names with the oldest last event are removed.
 const NAMES: usize = 50_000;
 
 /// Approximate bytes of all runs, at most; above that runs are dropped, too.
@@ -33,7 +33,7 @@ pub struct Run {
     /// How often it happened.
     pub count: u64,
     /// The client disconnected with a DISCONNECT of its own, as it wanted to.
-    pub said_goodbye: bool,
+    pub sent_disconnect: bool,
     /// The last of them.
     pub last: Entry,
 }
@@ -75,8 +75,7 @@ impl Equivalent<(u32, Arc<str>)> for Name<'_> {
 }
 
 impl Runs {
-    /// Takes in what was written down of this client, for the cause that it has. `before` tells
-    /// what presence knew of the client.
+    /// Adds an entry of this client under its cause. `before` has what presence knew of the client.
     pub(super) fn note(
         &mut self,
         written: &Arc<NotedEvent>,
@@ -84,7 +83,7 @@ impl Runs {
         whole_client_id: Option<&str>,
         before: impl Fn(&str) -> Option<QuietClient>,
     ) {
-        let EventNotice { head, event } = &written.told;
+        let EventNotice { head, event } = &written.notice;
         let client_id = &*head.client_id;
         let user = head.user_name().or_else(|| named_by_certificate(event));
         let user = user.unwrap_or_default();
@@ -156,7 +155,7 @@ impl Runs {
             cause: kept.cause,
             since_ms: kept.since_ms,
             count: kept.count,
-            said_goodbye: is_goodbye(&kept.last.told.event),
+            sent_disconnect: is_goodbye(&kept.last.notice.event),
             last: entry(&kept.last),
         };
         let of = |name: &str| self.names.get(&Name(tenant.0, name));
@@ -173,20 +172,20 @@ impl Runs {
 
 /// What would stand here of a client of which nothing was written down, the latest last.
 fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
-    let kept = |(since_ms, count, at_ms), told: EventNotice| StoredRun {
+    let kept = |(since_ms, count, at_ms), notice: EventNotice| StoredRun {
         cause: None,
         since_ms,
         count,
         last: Arc::new(NotedEvent {
             seq: 0,
             at_ms,
-            told: told.shown().into_owned(),
+            notice: notice.shown().into_owned(),
         }),
     };
     let client = SharedClient::clone(&calm.client);
     let came = kept(calm.came, EventNotice::connected(tenant, calm.client));
     // Its name is cut there.
-    let user = came.last.told.head.user.clone();
+    let user = came.last.notice.head.user.clone();
     let went = calm.went.map(|(since_ms, count, at_ms, reason, cause)| {
         let why = cause.into();
         let event = Event::Disconnected {
@@ -205,9 +204,9 @@ fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
 }
 
 fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause>) {
-    let EventNotice { head, event } = &written.told;
+    let EventNotice { head, event } = &written.notice;
     let is_same = |run: &StoredRun| {
-        let last = &run.last.told.event;
+        let last = &run.last.notice.event;
         if let (Event::MessagesLost { reason: before, .. }, Event::MessagesLost { reason, .. }) =
             (last, event)
         {
@@ -218,7 +217,7 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
         run.cause == cause
             && last.kind() == event.kind()
             && last.topic() == event.topic()
-            && run.last.told.head.client_id == head.client_id
+            && run.last.notice.head.client_id == head.client_id
             && (!is_one_of_many || last.cause() == event.cause())
             && is_goodbye(last) == is_goodbye(event)
     };
@@ -234,7 +233,7 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
         let is_interrupted = cause.is_some_and(Cause::is_of_admission)
             && runs[at..]
                 .iter()
-                .any(|later| matches!(later.last.told.event, Event::Connected(_)));
+                .any(|later| matches!(later.last.notice.event, Event::Connected(_)));
         if !is_interrupted {
             (run.since_ms, run.count) = (before.since_ms, before.count + 1);
         }
@@ -246,8 +245,8 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
     runs.push(run);
 }
 
-/// Who a refusal is about, if the client may have given no User Name: its certificate has named
-/// that user or device.
+/// The user or device that a refusal is about, named by the certificate, if the client may have
+/// given no User Name.
 fn named_by_certificate(event: &Event) -> Option<&str> {
     let Event::Refused { why, .. } = event else {
         return None;
@@ -288,12 +287,12 @@ mod tests {
     impl Node {
         fn note(&mut self, at_ms: u64, whole: EventNotice) {
             let mut known = self.presence.begin();
-            let told = whole.shown().into_owned();
-            let cause = Cause::of(&told.event);
+            let notice = whole.shown().into_owned();
+            let cause = Cause::of(&notice.event);
             let written = Arc::new(NotedEvent {
                 seq: at_ms,
                 at_ms,
-                told,
+                notice,
             });
             let calm = |name: &str| known.calm(COMMON, name);
             self.runs
@@ -313,7 +312,7 @@ mod tests {
         Some(UserName::Claimed("user".into()))
     }
 
-    fn told(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
+    fn notice(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
         let head = EventHead::new(COMMON, client_id).with_user(user);
         EventNotice::new(head, event)
     }
@@ -322,12 +321,12 @@ mod tests {
         let event = Event::Refused {
             will_topic: None,
             reason: ReasonCode::BadUserNameOrPassword,
-            why: Refusal::untold(
+            why: Refusal::operators_only(
                 RefusalCause::WrongPassword(PasswordSource::Registry),
                 "wrong password, according to x",
             ),
         };
-        told(client_id, user(), event)
+        notice(client_id, user(), event)
     }
 
     fn connected(client_id: &str, user: Option<UserName>) -> EventNotice {
@@ -338,7 +337,7 @@ mod tests {
 
     fn disconnected(client_id: &str, reason: ReasonCode, cause: RefusalCause) -> EventNotice {
         let why = cause.into();
-        told(
+        notice(
             client_id,
             user(),
             Event::Disconnected {
@@ -404,16 +403,16 @@ mod tests {
             limit: None,
             refused: None,
         };
-        told(client_id, None, event)
+        notice(client_id, None, event)
     }
 
     #[test]
     fn of_a_client_that_comes_and_goes_nothing_is_kept_until_there_is_more_to_say() {
         let mut node = Node::default();
-        let come = || connected("c", None);
+        let connect = || connected("c", None);
         let go = |cause: RefusalCause| {
             let (reason, why) = (ReasonCode::Success, cause.into());
-            told(
+            notice(
                 "c",
                 None,
                 Event::Disconnected {
@@ -423,13 +422,13 @@ mod tests {
                 },
             )
         };
-        node.note(10, come());
+        node.note(10, connect());
         assert_eq!((node.runs.names.len(), node.of("c")), (0, vec![(10, 1)]));
         node.note(20, go(RefusalCause::Goodbye));
         assert_eq!(node.of("c"), [(10, 1), (20, 1)]);
-        node.note(30, come());
+        node.note(30, connect());
         node.note(40, go(RefusalCause::ClosedByClient));
-        node.note(50, come());
+        node.note(50, connect());
         // Each way to go is counted by itself.
         let expected = vec![(40, 1), (10, 3)];
         assert_eq!((node.runs.names.len(), node.of("c")), (0, expected));
@@ -437,7 +436,7 @@ mod tests {
         assert_eq!(node.of("c"), [(40, 1), (10, 3), (60, 1)]);
         node.note(70, go(RefusalCause::ClosedByClient));
         node.note(75, go(RefusalCause::Goodbye));
-        node.note(80, come());
+        node.note(80, connect());
         let expected = [(60, 1), (40, 2), (75, 1), (10, 4)];
         assert_eq!(node.of("c"), expected);
     }
@@ -459,9 +458,9 @@ mod tests {
             let event = Event::PublishRefused {
                 topic: number.to_string(),
                 reason: ReasonCode::NotAuthorized,
-                why: Refusal::untold(RefusalCause::Forbidden, "x"),
+                why: Refusal::operators_only(RefusalCause::Forbidden, "x"),
             };
-            node.note(number, told("c", None, event));
+            node.note(number, notice("c", None, event));
         }
         assert_eq!(node.of("c").len(), RUNS);
         (0..NAMES).for_each(|number| node.note(1, refused(&number.to_string())));

@@ -2,19 +2,19 @@ use martlet_broker::{DropReason, Limit, PartRefusal, ReachedLimit, RefusalCause}
 
 use super::*;
 
-fn told(client_id: &str, event: Event) -> EventNotice {
+fn notice(client_id: &str, event: Event) -> EventNotice {
     let head = EventHead::new(TenantId::default(), client_id);
     EventNotice { head, event }
 }
 
-fn write(journal: &Journal, told: EventNotice) {
-    journal.write(&told, &Presence::default().begin());
+fn write(journal: &Journal, notice: EventNotice) {
+    journal.write(&notice, &Presence::default().begin());
     journal.announce();
 }
 
 fn disconnected(client_id: &str) -> EventNotice {
     let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
-    told(
+    notice(
         client_id,
         Event::Disconnected {
             reason,
@@ -39,7 +39,7 @@ fn refused(client_id: &str) -> EventNotice {
         reason: ReasonCode::NotAuthorized,
         why: reached(Limit::Connections),
     };
-    told(client_id, event)
+    notice(client_id, event)
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn who_comes_and_goes_pushes_no_refusal_out() {
 fn an_end_by_a_limit_or_by_a_broken_rule_is_a_problem_and_names_the_option() {
     let journal = Journal::default();
     let ended = |reason, why| {
-        told(
+        notice(
             "c",
             Event::Disconnected {
                 reason,
@@ -136,11 +136,11 @@ fn bytes_of_entries_are_bounded_and_the_oldest_go_first() {
         let event = Event::Refused {
             will_topic: None,
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, "w".repeat(500)),
+            why: Refusal::operators_only(RefusalCause::Forbidden, "w".repeat(500)),
         };
-        let mut told = told(&format!("{number}-{}", "c".repeat(200)), event);
-        told.head.user = Some(UserName::Claimed("u".repeat(200).as_str().into()));
-        told
+        let mut notice = notice(&format!("{number}-{}", "c".repeat(200)), event);
+        notice.head.user = Some(UserName::Claimed("u".repeat(200).as_str().into()));
+        notice
     };
     for number in 0..1_000 {
         write(&journal, refused(number));
@@ -180,7 +180,7 @@ fn a_topic_that_is_not_known_is_left_out() {
             limit: None,
             refused: None,
         };
-        write(&journal, told("away", event));
+        write(&journal, notice("away", event));
     }
     let page = journal.page(1, 10, |_| true);
     let topics: Vec<_> = page.items.iter().map(|one| one.topic.as_deref()).collect();
@@ -197,11 +197,11 @@ fn a_message_that_was_refused_says_why_by_whom_and_where_there_is_more() {
             limit: None,
             refused: Some(code),
         };
-        told(client_id, event)
+        notice(client_id, event)
     };
-    let words_of = |told: EventNotice| {
+    let words_of = |notice: EventNotice| {
         let journal = Journal::default();
-        write(&journal, told);
+        write(&journal, notice);
         let page = journal.page(1, 10, |_| true);
         let entry = page.items.first().expect("it is written");
         (entry.why.clone(), entry.command.clone())

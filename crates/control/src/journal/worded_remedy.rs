@@ -7,7 +7,7 @@ use std::fmt;
 pub struct WordedRemedy {
     /// In words.
     pub text: String,
-    /// A command that does it, or that says more.
+    /// A command that does it, or that shows more.
     pub command: Option<String>,
 }
 

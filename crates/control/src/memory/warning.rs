@@ -1,4 +1,4 @@
-//! What operators are told of the node's memory.
+//! Warnings for operators about the node's memory.
 
 use martlet_broker::{Growth, MemoryUse};
 

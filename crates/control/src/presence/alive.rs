@@ -29,8 +29,8 @@ impl Alive {
         }
     }
 
-    /// When the run before ended at the latest that is known, and why nobody is connected since;
-    /// none if there was none.
+    /// When the run before ended at the latest, and why its clients are not connected since; none
+    /// if there was none.
     pub fn before(&self) -> Option<(u64, &'static str)> {
         self.before.map(|(at_ms, is_stopped)| match is_stopped {
             true => (at_ms, "the node was stopped"),

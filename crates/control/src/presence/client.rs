@@ -14,14 +14,14 @@ pub struct ClientPresence {
     pub online: bool,
     /// Since when it is, or is not: milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// When it was last heard of, as far as events tell of it; who is online is there now.
+    /// When its last event was. Clients that are online are active now.
     pub last_seen_ms: u64,
     /// Why it is not connected.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub why: String,
     /// It has sent DISCONNECT. Readers of its presence see why it is not connected.
     #[serde(skip)]
-    pub said_goodbye: bool,
+    pub sent_disconnect: bool,
     /// From where it is, or was.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub address: String,

@@ -176,11 +176,11 @@ impl Keeper {
             return Vec::new();
         }
         let changed = self.control.presence.begin().take_changes(TAKEN_MAX);
-        let is_told = self.topics.is_none();
+        let is_reported = self.topics.is_none();
         for client in &changed {
             let noted = Noted {
                 client: client.clone(),
-                is_told,
+                is_reported,
             };
             self.unwritten.insert(key(client), noted);
         }
@@ -199,11 +199,11 @@ impl Keeper {
         let Some(topics) = &self.topics else {
             return;
         };
-        let untold = publish(&self.control, topics, changed).await;
-        self.control.presence.begin().change_again(&untold);
+        let unreported = publish(&self.control, topics, changed).await;
+        self.control.presence.begin().change_again(&unreported);
         for client in changed {
             if let Some(noted) = self.unwritten.get_mut(&key(client)) {
-                noted.is_told = !untold.contains(client);
+                noted.is_reported = !unreported.contains(client);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The clients that are known, one small row each: there may be a million of them. A row shares
-//! what the event of its CONNECT says with the feed, and is found by a table of numbers.
+//! The clients that are known, one small row each: there may be a million of them. A row shares the
+//! contents of its CONNECT event with the feed, and is found by a table of numbers.
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
@@ -25,7 +25,8 @@ pub(super) const OFFLINE_MAX: usize = 100_000;
 const OFFLINE_BYTES: usize = 400;
 const OFFLINE_BYTES_MAX: usize = 64 << 20;
 
-/// Clients that have gone first and of whom one is forgotten: one without changes, if there is any.
+/// Number of the oldest disconnected clients among which one is removed: one without changes, if
+/// there is any.
 const CHANGED_LEFT: usize = 16;
 
 /// Changes for which room is kept, at least.
@@ -34,7 +35,7 @@ const CHANGES_KEPT: usize = 1_024;
 /// A client's identity and address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientSource {
-    /// As its CONNECT said in this run of the node.
+    /// From its CONNECT in this run of the node.
     Connected(SharedClient),
     /// As the store of presence has it from the run before.
     Stored(Arc<StoredClient>),
@@ -70,7 +71,7 @@ impl ClientSource {
     }
 }
 
-/// All clients that the node knows of.
+/// All known clients.
 #[derive(Debug)]
 pub(crate) struct ClientTable {
     clients: Arena<Client>,
@@ -95,11 +96,11 @@ struct Client {
     /// As its CONNECT had it in this run of the node; none: it is known from the run before.
     who: Option<SharedClient>,
     /// How its last connection ended; none: it has had one connection alone, which is open.
-    gone: Option<Box<Departure>>,
+    departure: Option<Box<Departure>>,
     since_ms: u64,
     tenant: TenantId,
     online: bool,
-    /// It stands in `changed`.
+    /// It is in `changed`.
     is_changed: bool,
     /// It counts among those that are not connected.
     is_counted: bool,
@@ -114,7 +115,7 @@ struct Departure {
     why: Going,
     /// The Will that it had then.
     will: Option<Box<WillNotice>>,
-    /// When it was last heard of.
+    /// When its last event was.
     last_seen_ms: u64,
     came: Times,
     went: Times,
@@ -144,7 +145,7 @@ impl Going {
         match self {
             Self::Wished(_, cause) => is_goodbye(cause),
             Self::Otherwise(_) => false,
-            Self::Before(_, said_goodbye) => *said_goodbye,
+            Self::Before(_, sent_disconnect) => *sent_disconnect,
         }
     }
 }
@@ -167,7 +168,7 @@ impl Times {
     }
 }
 
-/// A client that came, and perhaps went, when it wished to: nothing else is to be said of it.
+/// A client that connected, and perhaps disconnected, by itself: nothing else is reported of it.
 #[derive(Debug)]
 pub(crate) struct QuietClient {
     /// When it came first, how often, and when it did last.
@@ -227,8 +228,8 @@ impl ClientTable {
     /// The Will of a client that left since the node was started, and whether it was discarded.
     pub(super) fn will_of(&self, tenant: TenantId, client_id: &str) -> Option<WillNotice> {
         let client = &self.clients[self.find(tenant, client_id)?];
-        let gone = client.gone.as_ref().filter(|_| !client.online)?;
-        gone.will.as_deref().cloned()
+        let departure = client.departure.as_ref().filter(|_| !client.online)?;
+        departure.will.as_deref().cloned()
     }
 
     /// When a client connected and disconnected since the node was started.
@@ -236,18 +237,20 @@ impl ClientTable {
         let client = &self.clients[self.find(tenant, client_id)?];
         let who = client.who.as_ref()?;
         let triple = |times: Times| (times.first_ms, u64::from(times.count), times.last_ms);
-        let gone = client.gone.as_deref();
-        let mut came = gone.map_or(Times::default(), |gone| gone.came);
+        let departure = client.departure.as_deref();
+        let mut came = departure.map_or(Times::default(), |departure| departure.came);
         if client.online {
             came.note(client.since_ms);
         }
-        let went = gone.filter(|gone| gone.went.count > 0).and_then(|gone| {
-            let (first_ms, count, last_ms) = triple(gone.went);
-            match gone.why {
-                Going::Wished(reason, cause) => Some((first_ms, count, last_ms, reason, cause)),
-                Going::Otherwise(_) | Going::Before(..) => None,
-            }
-        });
+        let went = departure
+            .filter(|departure| departure.went.count > 0)
+            .and_then(|departure| {
+                let (first_ms, count, last_ms) = triple(departure.went);
+                match departure.why {
+                    Going::Wished(reason, cause) => Some((first_ms, count, last_ms, reason, cause)),
+                    Going::Otherwise(_) | Going::Before(..) => None,
+                }
+            });
         Some(QuietClient {
             came: triple(came),
             went,
@@ -256,9 +259,9 @@ impl ClientTable {
         })
     }
 
-    /// Takes an event in; the answer is who it is about, unless the event says all of that.
-    pub(crate) fn note(&mut self, told: &EventNotice, at_ms: u64) -> Option<ClientSource> {
-        let EventNotice { head, event } = told;
+    /// Applies an event. Returns the client that it is about, unless the event has all of that.
+    pub(crate) fn note(&mut self, notice: &EventNotice, at_ms: u64) -> Option<ClientSource> {
+        let EventNotice { head, event } = notice;
         match event {
             Event::Connected(client) => {
                 let index = self.put(head.tenant, client, at_ms);
@@ -304,23 +307,23 @@ impl ClientTable {
                 listener: one.listener.as_str().into(),
                 listener_url: one.listener_url.as_str().into(),
             };
-            let gone = Departure {
+            let departure = Departure {
                 stored: Some(Arc::new(stored)),
-                why: Going::Before(one.why.clone().into(), one.said_goodbye),
+                why: Going::Before(one.why.clone().into(), one.sent_disconnect),
                 will: None,
                 last_seen_ms: one.last_seen_ms,
                 came: Times::default(),
                 went: Times::default(),
             };
             let hash = self.hash(tenant, &one.client_id);
-            let index = self.insert(hash, tenant, one.since_ms, None, Some(gone));
+            let index = self.insert(hash, tenant, one.since_ms, None, Some(departure));
             self.is_offline(index, one.since_ms);
             self.change(index);
         }
     }
 
-    /// Approximate number of bytes of clients that are not connected, and of what is to be said of
-    /// changes: connected clients are counted with their connections.
+    /// Approximate number of bytes of disconnected clients and of pending changes. Connected
+    /// clients are counted with their connections.
     pub(super) fn memory_bytes(&self) -> usize {
         let changed = self.changed.as_ref().map_or(0, Vec::capacity);
         let places = changed * size_of::<u32>() + self.offline.capacity() * size_of::<(u32, u64)>();
@@ -338,7 +341,7 @@ impl ClientTable {
         all.into_iter().for_each(|index| self.change(index));
     }
 
-    /// These have to be told once more.
+    /// These have to be reported once more.
     pub(super) fn change_again(&mut self, clients: &[ClientPresence]) {
         for client in clients {
             if let Some(index) = self.find(TenantId(client.tenant), &client.client_id) {
@@ -413,8 +416,8 @@ impl ClientTable {
         self.uncount(index);
         let known = &mut self.clients[index];
         (known.who, known.since_ms) = (who, since_ms);
-        if let Some(gone) = &mut known.gone {
-            gone.stored = None;
+        if let Some(departure) = &mut known.departure {
+            departure.stored = None;
         }
         index
     }
@@ -426,11 +429,11 @@ impl ClientTable {
         tenant: TenantId,
         since_ms: u64,
         who: Option<SharedClient>,
-        gone: Option<Departure>,
+        departure: Option<Departure>,
     ) -> u32 {
         let index = self.clients.insert(Client {
             who,
-            gone: gone.map(Box::new),
+            departure: departure.map(Box::new),
             since_ms,
             tenant,
             online: false,
@@ -459,7 +462,7 @@ impl ClientTable {
         if std::mem::replace(&mut self.clients[index].is_changed, true) {
             return;
         }
-        // Some may have been forgotten before anybody took them.
+        // Some may have been removed before they were taken.
         if changed.len() > 2 * self.by_name.len() + CHANGES_KEPT {
             let mut seen = HashSet::new();
             let clients = &self.clients;
@@ -482,15 +485,15 @@ impl ClientTable {
             || self.offline_bytes > self.offline_bytes_max.unwrap_or(OFFLINE_BYTES_MAX)
         {
             let mut oldest = self.offline.iter().take(CHANGED_LEFT);
-            let place = oldest.position(|gone| {
-                let client = self.gone_since(*gone);
+            let place = oldest.position(|departure| {
+                let client = self.gone_since(*departure);
                 client.is_none_or(|client| !client.is_changed)
             });
-            let Some(gone) = self.offline.remove(place.unwrap_or(0)) else {
+            let Some(departure) = self.offline.remove(place.unwrap_or(0)) else {
                 return;
             };
-            if self.gone_since(gone).is_some() {
-                self.remove(gone.0);
+            if self.gone_since(departure).is_some() {
+                self.remove(departure.0);
             }
         }
     }
@@ -514,7 +517,10 @@ impl ClientTable {
     }
 
     fn shown(&self, client: &Client) -> ClientPresence {
-        let stored = client.gone.as_deref().and_then(|gone| gone.stored.as_ref());
+        let stored = client
+            .departure
+            .as_deref()
+            .and_then(|departure| departure.stored.as_ref());
         let (address, listener, listener_url) = match (&client.who, stored) {
             (Some(who), _) => {
                 let url = self.listeners.get(usize::from(who.listener.number));
@@ -532,16 +538,18 @@ impl ClientTable {
             ),
             (None, None) => <_>::default(),
         };
-        let gone = client.gone.as_deref().filter(|_| !client.online);
+        let departure = client.departure.as_deref().filter(|_| !client.online);
         ClientPresence {
             tenant: client.tenant.0,
             client_id: client.client_id().to_owned(),
             online: client.online,
             since_ms: client.since_ms,
-            last_seen_ms: gone
-                .map_or_else(|| now_ms().max(client.since_ms), |gone| gone.last_seen_ms),
-            why: gone.map_or_else(String::new, |gone| gone.why.words().to_owned()),
-            said_goodbye: gone.is_some_and(|gone| gone.why.is_goodbye()),
+            last_seen_ms: departure.map_or_else(
+                || now_ms().max(client.since_ms),
+                |departure| departure.last_seen_ms,
+            ),
+            why: departure.map_or_else(String::new, |departure| departure.why.words().to_owned()),
+            sent_disconnect: departure.is_some_and(|departure| departure.why.is_goodbye()),
             address,
             listener,
             listener_url,
@@ -551,7 +559,7 @@ impl ClientTable {
 
 impl Client {
     fn client_id(&self) -> &str {
-        let stored = || Some(&*self.gone.as_ref()?.stored.as_ref()?.client_id);
+        let stored = || Some(&*self.departure.as_ref()?.stored.as_ref()?.client_id);
         let who = self.who.as_ref().map(|who| &*who.client_id);
         who.or_else(stored).unwrap_or_default()
     }
@@ -560,7 +568,7 @@ impl Client {
         match &self.who {
             Some(who) => Some(ClientSource::Connected(SharedClient::clone(who))),
             None => {
-                let stored = self.gone.as_ref()?.stored.as_ref()?;
+                let stored = self.departure.as_ref()?.stored.as_ref()?;
                 Some(ClientSource::Stored(Arc::clone(stored)))
             }
         }
@@ -575,7 +583,7 @@ impl Client {
 
     /// It has gone.
     fn go(&mut self, at_ms: u64, why: Going, will: Option<Box<WillNotice>>) {
-        let gone = self.gone.get_or_insert_with(|| {
+        let departure = self.departure.get_or_insert_with(|| {
             Box::new(Departure {
                 stored: None,
                 why: Going::Otherwise("".into()),
@@ -586,19 +594,19 @@ impl Client {
             })
         });
         if std::mem::replace(&mut self.online, false) {
-            gone.came.note(self.since_ms);
+            departure.came.note(self.since_ms);
         }
         if let Going::Wished(_, cause) = &why {
             // A DISCONNECT, and a connection that breaks, are counted by themselves.
-            if let Going::Wished(_, before) = &gone.why
+            if let Going::Wished(_, before) = &departure.why
                 && is_goodbye(before) != is_goodbye(cause)
             {
-                gone.went = Times::default();
+                departure.went = Times::default();
             }
-            gone.went.note(at_ms);
+            departure.went.note(at_ms);
         }
-        (gone.why, gone.will) = (why, will);
-        (self.since_ms, gone.last_seen_ms) = (at_ms, at_ms);
+        (departure.why, departure.will) = (why, will);
+        (self.since_ms, departure.last_seen_ms) = (at_ms, at_ms);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::presence::ClientPresence;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Clients in one command.
 const CLIENTS: usize = 128;
-/// As events show who publishes.
+/// The publisher that events show.
 const PUBLISHER: &str = "$presence";
 
 /// Where it is published.
@@ -47,8 +47,8 @@ impl PresenceTopics {
         (is_good && !client_id.contains(['+', '#'])).then_some(topic)
     }
 
-    /// The state of a client, and that the other one is over. None of who came without a Client
-    /// Identifier: under that of this once nobody looks for it, and each would leave a message.
+    /// Messages with the state of a client, and to clear the other state. None for clients with an
+    /// assigned Client Identifier: it is used only once, and each would leave a retained message.
     pub(super) fn messages(&self, client: &ClientPresence) -> Option<[NewMessage; 2]> {
         if is_assigned_client_id(&client.client_id) {
             return None;
@@ -84,13 +84,13 @@ fn message(topic: String, payload: String) -> NewMessage {
     }
 }
 
-/// Publishes the states of clients; answers those for which it is unknown whether it succeeded.
+/// Publishes the states of clients. Returns those for which it is unknown whether it succeeded.
 pub(super) async fn publish(
     control: &Control,
     topics: &PresenceTopics,
     changed: &[ClientPresence],
 ) -> Vec<ClientPresence> {
-    let mut untold = Vec::new();
+    let mut unreported = Vec::new();
     let mut changed: Vec<&ClientPresence> = changed.iter().collect();
     changed.sort_by_key(|client| client.tenant);
     let of_tenants = changed.chunk_by(|one, other| one.tenant == other.tenant);
@@ -106,8 +106,8 @@ pub(super) async fn publish(
         };
         if let Err(error) = control.ask_shard(ShardId(0), PATIENCE, command).await {
             warn!(%error, "could not publish presence in time; retrying");
-            untold.extend(some.iter().map(|client| (*client).clone()));
+            unreported.extend(some.iter().map(|client| (*client).clone()));
         }
     }
-    untold
+    unreported
 }

@@ -64,7 +64,7 @@ fn what_changes_in_between_is_told_once_as_it_is_at_last() {
 #[tokio::test]
 async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive() {
     let store = PresenceInMemory::default();
-    let noted = |client_id: &str, online, is_told| Noted {
+    let noted = |client_id: &str, online, is_reported| Noted {
         client: ClientPresence {
             client_id: client_id.to_owned(),
             online,
@@ -72,7 +72,7 @@ async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive
             last_seen_ms: 6,
             ..ClientPresence::default()
         },
-        is_told,
+        is_reported,
     };
     let written = [
         noted("was", true, true),
@@ -112,8 +112,8 @@ fn at_the_stop_everybody_goes_and_who_was_gone_before_stays_so() {
     assert_eq!(online(&changed), [("c", false)]);
     assert_eq!((changed[0].since_ms, changed[0].last_seen_ms), (9, 9));
     assert_eq!(changed[0].listener_url, "mqtt://127.0.0.1:1");
-    let gone = presence.of(TenantId(0), "gone").unwrap();
-    assert_eq!(gone.why, RefusalCause::KeepAlive.text());
+    let offline_client = presence.of(TenantId(0), "gone").unwrap();
+    assert_eq!(offline_client.why, RefusalCause::KeepAlive.text());
 }
 
 #[test]

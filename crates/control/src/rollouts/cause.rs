@@ -41,9 +41,9 @@ pub enum CauseKind {
     SubscribedWithQos0,
     /// The device has the command and has not answered.
     NoAnswer,
-    /// The device has begun and has not said that it is done.
+    /// The device has begun and not reported that it is done.
     NotDone,
-    /// Nothing was heard of the device for as long as the gate says.
+    /// The device has sent nothing for the time of the gate.
     Silent,
     /// The device has answered that it failed, or refused the message.
     DeviceFailed,
@@ -119,9 +119,9 @@ pub(super) fn cause_of(facts: &Facts<'_>) -> Option<Cause> {
         DeviceState::Failed => failed(facts),
         DeviceState::Skipped => skipped(facts),
         DeviceState::Silent => {
-            let (heard, way) = (time(of.heard_ms), on_its_way(facts));
+            let (at, way) = (time(of.heard_ms), on_its_way(facts));
             let why = way.map(|way| format!(" {}", way.text)).unwrap_or_default();
-            let text = format!("Nothing has been heard from the device since {heard}.{why}");
+            let text = format!("Nothing has been heard from the device since {at}.{why}");
             cause(CauseKind::Silent, text)
         }
         DeviceState::Offered
@@ -189,7 +189,7 @@ fn on_its_way(facts: &Facts<'_>) -> Option<Cause> {
     let (device, topic) = (facts.device, facts.topic);
     let is_active = device.status == Some(Status::Active);
     if !is_active {
-        return gone(facts);
+        return deleted_device(facts);
     }
     match device.device.state {
         DeviceState::Downloading | DeviceState::Installing => return not_done(facts),
@@ -238,8 +238,8 @@ fn on_its_way(facts: &Facts<'_>) -> Option<Cause> {
 }
 
 fn no_answer(facts: &Facts<'_>) -> Option<Cause> {
-    let heard = time(facts.device.device.heard_ms);
-    let text = format!("The device received the command at {heard} but has not answered.");
+    let at = time(facts.device.device.heard_ms);
+    let text = format!("The device received the command at {at} but has not answered.");
     cause(CauseKind::NoAnswer, text)
 }
 
@@ -250,9 +250,9 @@ fn not_done(facts: &Facts<'_>) -> Option<Cause> {
         _ => "loads the file",
     };
     let progress = of.progress.map(|percent| format!(" ({percent} %)"));
-    let heard = time(of.heard_ms);
+    let at = time(of.heard_ms);
     let text = format!(
-        "The device {what}{}, as it last said at {heard}.",
+        "The device {what}{}, as it last said at {at}.",
         progress.unwrap_or_default()
     );
     cause(CauseKind::NotDone, text)
@@ -303,7 +303,7 @@ fn skipped(facts: &Facts<'_>) -> Option<Cause> {
             );
             cause(CauseKind::WrongType, text)
         }
-        DeviceReason::Disabled | DeviceReason::Deleted => gone(facts),
+        DeviceReason::Disabled | DeviceReason::Deleted => deleted_device(facts),
         DeviceReason::Cancelled => cause(
             CauseKind::Cancelled,
             match facts.rollout.machine.state {
@@ -320,7 +320,7 @@ fn skipped(facts: &Facts<'_>) -> Option<Cause> {
     }
 }
 
-fn gone(facts: &Facts<'_>) -> Option<Cause> {
+fn deleted_device(facts: &Facts<'_>) -> Option<Cause> {
     match facts.device.status {
         None => cause(CauseKind::Deleted, "The device was deleted."),
         Some(_) => cause(

@@ -1,4 +1,4 @@
-//! What rollouts know of a device, or of the rollout, that is asked about why it does not work.
+//! Facts of rollouts about a device, or about a rollout, for `why`.
 
 use martlet_broker::TenantId;
 use martlet_registry::rollout::{DeviceState, PauseReason, RolloutState};
@@ -40,7 +40,7 @@ impl Rollouts {
         let all = read.await.unwrap_or_default().into_iter();
         let all = all.filter(|(rollout, _)| is_seen(rollout));
         let mut names: Vec<String> = Vec::new();
-        let told = all.filter_map(|(rollout, device)| {
+        let found = all.filter_map(|(rollout, device)| {
             // A later one of the same firmware took its place.
             let is_latest = !names.contains(&rollout.name);
             names.push(rollout.name.clone());
@@ -61,11 +61,11 @@ impl Rollouts {
                 stuck,
             })
         });
-        facts.rollouts = told.collect();
+        facts.rollouts = found.collect();
         self.before_joining(control, team, facts).await;
         if let Ok(rollout) = self.show(Visibility::of(team), name).await {
             let skipped = self.skipped(control, &rollout, team).await;
-            facts.rollout_asked = Some(asked_about(control, rollout, skipped));
+            facts.named_rollout = Some(named_rollout(control, rollout, skipped));
         }
     }
 
@@ -89,9 +89,9 @@ impl Rollouts {
             let Some(rollout) = rollouts.next() else {
                 continue;
             };
-            let made_ms = unsigned(rollout.created_ms);
-            let is_told = facts.rollouts.iter().any(|one| one.id == rollout.id);
-            if rollout.created_ms < since_ms || made_ms > joined.at_ms || is_told {
+            let created_ms = unsigned(rollout.created_ms);
+            let is_listed = facts.rollouts.iter().any(|one| one.id == rollout.id);
+            if rollout.created_ms < since_ms || created_ms > joined.at_ms || is_listed {
                 continue;
             }
             let (name, version) = (typed(&rollout.name), typed(&rollout.version));
@@ -115,7 +115,7 @@ impl Rollouts {
                 what: format!("the rollout {} of {}", rollout.id, firmware(rollout)),
                 is_rollout: true,
                 group: joined.name.clone(),
-                made_ms,
+                created_ms,
                 joined_ms: Some(joined.at_ms),
                 worded,
             });
@@ -158,7 +158,7 @@ struct Target {
     group: Option<String>,
 }
 
-fn asked_about(
+fn named_rollout(
     control: &Control,
     rollout: Rollout,
     skipped: Option<(String, String)>,

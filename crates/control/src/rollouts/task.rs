@@ -52,7 +52,7 @@ impl Rollouts {
         &self,
         (control, alarms): (&Control, &Alarms),
         looks: bool,
-        LastLook { told, looked }: &mut LastLook,
+        LastLook { alarmed, looked }: &mut LastLook,
     ) -> Result<(), SharedRegistryError> {
         let now_ms = now_signed_ms();
         let read = self.tables.read(move |registry| {
@@ -89,7 +89,7 @@ impl Rollouts {
         }
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
         let seen = (&*paused, &*others, &unknown);
-        raise_alarms(control, alarms, seen, told);
+        raise_alarms(control, alarms, seen, alarmed);
         warn_of(control, &paused);
         Ok(())
     }
@@ -149,8 +149,8 @@ fn log(advanced: &AdvancedRollout) {
 /// What was seen of rollouts before.
 #[derive(Default)]
 struct LastLook {
-    /// Those that were told of as paused.
-    told: Paused,
+    /// Rollouts that were reported as paused.
+    alarmed: Paused,
     /// The device up to which those with many devices were looked at.
     looked: BTreeMap<i64, i64>,
 }
@@ -158,14 +158,14 @@ struct LastLook {
 /// Rollouts that their gates have paused: number, then tenant and id.
 type Paused = BTreeMap<i64, (u32, String)>;
 
-/// Raises an alarm for each rollout that its gate has paused, and clears those of others. `told`
+/// Raises an alarm for each rollout that its gate has paused, and clears those of others. `alarmed`
 /// are those that were paused at the last look, and then at this one. After a restart the alarms
 /// are known already, and what is seen of them again changes nothing.
 fn raise_alarms(
     control: &Control,
     alarms: &Alarms,
     (paused, others, unknown): (&[Rollout], &[Rollout], &BTreeSet<i64>),
-    told: &mut Paused,
+    alarmed: &mut Paused,
 ) {
     let tenant_of = |rollout: &Rollout| match rollout.team.is_empty() {
         true => 0,
@@ -173,18 +173,18 @@ fn raise_alarms(
     };
     for rollout in others {
         alarms.note_rollout(tenant_of(rollout), &rollout.id, None);
-        told.remove(&rollout.number);
+        alarmed.remove(&rollout.number);
     }
     for rollout in paused {
         let tenant = tenant_of(rollout);
         let message = format!("The rollout {} is paused by its gate", described(rollout));
         alarms.note_rollout(tenant, &rollout.id, Some(message));
-        told.insert(rollout.number, (tenant, rollout.id.clone()));
+        alarmed.insert(rollout.number, (tenant, rollout.id.clone()));
     }
     // What has ended is not looked at any more.
     let is_open =
         |number: &i64| unknown.contains(number) || paused.iter().any(|one| one.number == *number);
-    told.retain(|number, (tenant, id)| {
+    alarmed.retain(|number, (tenant, id)| {
         let is_open = is_open(number);
         if !is_open {
             alarms.note_rollout(*tenant, id, None);
@@ -193,7 +193,7 @@ fn raise_alarms(
     });
 }
 
-/// Health says which rollouts their gates have paused, until they go on.
+/// Health shows which rollouts their gates have paused, until they continue.
 fn warn_of(control: &Control, paused: &[Rollout]) {
     if paused.is_empty() {
         return control.health.withdraw(WARNING);

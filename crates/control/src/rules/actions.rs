@@ -25,11 +25,10 @@ pub(super) struct Origin {
     /// Place of the rule in the set.
     pub(super) rule: usize,
     pub(super) tenant: u32,
-    /// The hops that this node has counted: they hold for messages that are published. The message
-    /// itself says how many came before, so that rules look at it nevertheless.
+    /// The hops that this node has counted, for messages that are published. The message itself has
+    /// the number of earlier hops, so that rules apply to it nevertheless.
     pub(super) hops: ConsequenceHops,
-    /// The hops that the message tells: they hold for commands and alarms, whose own messages tell
-    /// nothing.
+    /// The hops in the message, for commands and alarms, whose own messages have none.
     pub(super) told_hops: ConsequenceHops,
     pub(super) received_ms: i64,
     /// Number of the message in the node.
@@ -41,7 +40,7 @@ pub(super) struct Origin {
 pub(super) struct ConsequenceHops {
     /// Hops of each message and command.
     sent: u8,
-    /// Hops of what alarms are told. Their messages have more.
+    /// Hops of the input of alarms. Their messages have more.
     observed: u8,
 }
 
@@ -131,7 +130,7 @@ impl<'a> Doer<'a> {
         Ok(())
     }
 
-    /// Tells values of one time apart. It is the same if the message comes again.
+    /// Distinguishes values of one time. It is the same if the message comes again.
     fn origin_of_value(&self, origin: &Origin) -> i64 {
         let number = origin.message as i64 ^ ((self.actions as i64) << 48);
         (number & i64::MAX).max(1)
@@ -270,9 +269,9 @@ impl<'a> Doer<'a> {
             match stored {
                 Ok(()) => self.note((rule, ActionKind::Telemetry), Ok(())),
                 Err(error @ (StoreError::Rejected(_) | StoreError::Refused { .. })) => {
-                    self.note((rule, ActionKind::Telemetry), Err(&error.told()));
+                    self.note((rule, ActionKind::Telemetry), Err(&error.caller_text()));
                 }
-                Err(error) => self.fail(at, ActionKind::Telemetry, error.told()),
+                Err(error) => self.fail(at, ActionKind::Telemetry, error.caller_text()),
             }
         }
     }
@@ -345,7 +344,7 @@ impl<'a> Doer<'a> {
                 one.reason.name()
             ))),
             // A webhook is a lane, which is not counted among subscribers.
-            Some(one) if one.matched_here > 0 || one.other_shards > 0 => Ok(()),
+            Some(one) if one.matched_locally > 0 || one.other_shards > 0 => Ok(()),
             _ if is_own => Err(PostError::Refused(format!(
                 "the webhook {name:?} of the rule does not run: the log says why"
             ))),
@@ -375,8 +374,8 @@ impl<'a> Doer<'a> {
             Ok(_) => Ok(()),
             // The message has come again.
             Err(SharedRegistryError::Registry(RegistryError::Exists(_))) => Ok(()),
-            Err(error) if error.is_fault() => Err(PostError::Failed(error.told())),
-            Err(error) => Err(PostError::Refused(error.told())),
+            Err(error) if error.is_fault() => Err(PostError::Failed(error.caller_text())),
+            Err(error) => Err(PostError::Refused(error.caller_text())),
         }
     }
 }

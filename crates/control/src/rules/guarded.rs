@@ -1,6 +1,5 @@
-//! Panics of expressions. They are evaluated by a library, which may panic at what somebody has
-//! written or sent. Such a panic is an error of the rule, and neither the node nor other rules end
-//! by it.
+//! Panics of expressions. They are evaluated by a library, which may panic on an expression or a
+//! message. Such a panic is an error of the rule. The node and other rules continue.
 //!
 //! Where panics are not unwound, a panic costs the thread of the integration, which is made again
 //! and gets the message again. So a rule is counted as panicking before it runs, and no more
@@ -55,7 +54,7 @@ impl GuardedRule {
         }
     }
 
-    /// Whether it is of this tenant and says this.
+    /// Whether it is of this tenant and has this text.
     pub(super) fn is_same(&self, tenant: u32, definition: &Definition) -> bool {
         self.tagged.tenant == tenant && self.tagged.rule.definition() == definition
     }
@@ -158,8 +157,8 @@ mod tests {
         let guard = PanicGuard::new(2);
         for _ in 0..PANICS_MAX {
             let failed = guard.run(0, &mut panics_at_7);
-            let told = "the expression cannot be evaluated: at 7".to_owned();
-            assert_eq!(failed, Err(told));
+            let reason = "the expression cannot be evaluated: at 7".to_owned();
+            assert_eq!(failed, Err(reason));
         }
         let mut is_run = false;
         let barred = guard.run(0, &mut || is_run = true);
@@ -265,7 +264,7 @@ mod tests {
 
         assert!(matches!(
             results,
-            [Matched(_), Failed(told), Matched(_)] if told.contains(why)
+            [Matched(_), Failed(reason), Matched(_)] if reason.contains(why)
         ));
     }
 

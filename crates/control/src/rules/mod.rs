@@ -75,12 +75,12 @@ pub struct ConfiguredRule {
     pub name: String,
     /// Name or id of the team whose messages it looks at; empty: the common tenant.
     pub team: String,
-    /// What it says.
+    /// Its definition.
     pub definition: Definition,
 }
 
 impl ConfiguredRule {
-    /// Checks what it says.
+    /// Checks its definition.
     ///
     /// # Errors
     /// A key is missing or not what it may be.

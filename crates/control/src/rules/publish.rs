@@ -1,5 +1,6 @@
-//! The parts by which rules and alarms publish. Each rule has one of its own: so a message tells
-//! which rule has published it, and how often rules have passed it on, and nobody can pretend that.
+//! The parts by which rules and alarms publish. Each rule has one of its own. So a message shows
+//! which rule has published it and how often rules have passed it on, and clients cannot forge
+//! that.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -57,7 +57,7 @@ impl Rules {
             let webhooks = self.webhooks_of(&rule).await;
             let alarms = self.alarms_of(&rule).await;
             let takers = self.takers_of(&rule).await;
-            facts.rule_asked = Some(NamedRule {
+            facts.named_rule = Some(NamedRule {
                 webhooks,
                 alarms,
                 inhibited,
@@ -65,7 +65,7 @@ impl Rules {
                 waiting,
                 unpublished,
                 on_topic,
-                ..self.asked_about(rule)
+                ..self.named_rule(rule)
             });
         }
     }
@@ -81,9 +81,7 @@ impl Rules {
                 Some(_) => format!("{}/{}", webhooks::KIND, own_webhook(&rule.name, at)),
                 None => format!("webhook/{}", webhook.name),
             };
-            let one = self
-                .control
-                .integration_asked_about(&self.integrations, &name);
+            let one = self.control.named_integration(&self.integrations, &name);
             found.extend(one.await);
         }
         found
@@ -92,7 +90,7 @@ impl Rules {
     /// The alarm that a rule keeps, if it would be raised and another one silences it.
     fn inhibited(&self, rule: &VisibleRule) -> Option<InhibitedRuleAlarm> {
         rule.definition.alarm.as_ref()?;
-        let told = |one: InhibitedAlarm<'_>| InhibitedRuleAlarm {
+        let to_fact = |one: InhibitedAlarm<'_>| InhibitedRuleAlarm {
             subject: one.key.subject.clone(),
             since_ms: unsigned(one.since_ms),
             by: one.by.key.name.clone(),
@@ -102,7 +100,7 @@ impl Rules {
                 .command_with_options("alarm clear", &one.by.id.to_string()),
         };
         self.alarms
-            .inhibited(self.tenant_of_alarms(rule), &rule.name, told)
+            .inhibited(self.tenant_of_alarms(rule), &rule.name, to_fact)
     }
 
     /// The tenant of the alarms of a rule.
@@ -179,15 +177,13 @@ impl Rules {
         let mut found = Vec::new();
         for one in taking {
             let name = format!("{}/{}", one.handle.kind(), one.handle.name());
-            let asked = self
-                .control
-                .integration_asked_about(&self.integrations, &name);
-            found.extend(asked.await);
+            let requested = self.control.named_integration(&self.integrations, &name);
+            found.extend(requested.await);
         }
         found
     }
 
-    fn asked_about(&self, rule: VisibleRule) -> NamedRule {
+    fn named_rule(&self, rule: VisibleRule) -> NamedRule {
         let command = |action: &str| {
             self.control
                 .command_of_team(&format!("rule {action}"), &rule.team, &typed(&rule.name))

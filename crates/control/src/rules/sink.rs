@@ -152,9 +152,8 @@ async fn look_at(
     Ok(())
 }
 
-/// Hops that were counted in this node. Those of a message that came over a bridge are what it
-/// tells.
-fn hops_here(message: &SinkMessage) -> u8 {
+/// Hops that were counted in this node. Messages of a bridge have their hops in a property.
+fn hops_in_node(message: &SinkMessage) -> u8 {
     match message.bridge() {
         None => message.hops(),
         Some(_) => 0,
@@ -197,7 +196,7 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
         device: message.device().map(device),
         time_ms: received_ms,
         received_ms,
-        hops: hops_here(message),
+        hops: hops_in_node(message),
         told_hops: told_hops(message),
         by_rule,
     };
@@ -282,6 +281,6 @@ impl Rules {
         names.sort_unstable();
         names.dedup();
         let found = self.devices.find(names).await;
-        found.map_err(|error| error.told())
+        found.map_err(|error| error.caller_text())
     }
 }

@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Why a rule is not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuleError {
-    /// It says something that it may not.
+    /// It has something that is not permitted.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
     /// The configuration has a rule of this name.
@@ -37,7 +37,7 @@ pub enum RuleError {
     /// It cannot be tried now.
     #[error("{0}")]
     Busy(String),
-    /// The tables say so, or cannot be used.
+    /// The tables refuse it, or cannot be used.
     #[error(transparent)]
     SharedRegistry(#[from] SharedRegistryError),
 }
@@ -49,7 +49,7 @@ pub struct RuleChange {
     pub name: String,
     /// Id of the team whose messages it looks at; empty: the common tenant.
     pub team: String,
-    /// What it says.
+    /// Its definition.
     pub definition: Definition,
     /// The revision that it must have; 0: it must not exist; none: any.
     pub revision: Option<i64>,
@@ -62,7 +62,7 @@ pub struct VisibleRule {
     pub name: String,
     /// Id of the team whose messages it looks at; empty: the common tenant.
     pub team: String,
-    /// What it says.
+    /// Its definition.
     pub definition: Definition,
     /// What the tables have of it; none: it is of the configuration.
     pub stored: Option<StoredRule>,

@@ -50,8 +50,8 @@ pub struct TrialOutcome {
 }
 
 impl Rules {
-    /// What a rule makes of messages of a tenant, in their order. It is found out on a thread of
-    /// its own, which holds up nobody.
+    /// Tries a rule on messages of a tenant, in their order, on a thread of its own that delays no
+    /// other work.
     ///
     /// # Errors
     /// It says something that it may not, takes too long, or the tables cannot be read.
@@ -110,8 +110,8 @@ fn too_long() -> RuleError {
     ))
 }
 
-/// Calls something on a thread of its own. The place of the trial is taken until it has ended, even
-/// if nobody waits for it any more.
+/// Calls something on a thread of its own. The slot of the trial is in use until it has ended, even
+/// if its caller has given up.
 ///
 /// # Errors
 /// It panicked.

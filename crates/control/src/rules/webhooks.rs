@@ -44,8 +44,8 @@ fn make(
 ) -> Result<ConfiguredSink, String> {
     let mut settings = settings.clone();
     settings.insert("filters".to_owned(), vec![topic(name)].into());
-    let made = maker.make(AddedKind::Webhook, name, team, &settings, false);
-    let mut sink = made.map_err(|error| error.to_string())?;
+    let created = maker.make(AddedKind::Webhook, name, team, &settings, false);
+    let mut sink = created.map_err(|error| error.to_string())?;
     sink.settings.kind = KIND;
     Ok(sink)
 }
@@ -60,8 +60,8 @@ pub(super) fn check(
     team: &str,
 ) -> Result<(), DefinitionError> {
     for (at, name, settings) in of_rule(rule) {
-        let made = make(maker, &name, &(team.to_owned(), settings));
-        made.map_err(|why| DefinitionError {
+        let created = make(maker, &name, &(team.to_owned(), settings));
+        created.map_err(|why| DefinitionError {
             key: format!("actions[{at}].webhook.url"),
             why,
         })?;
@@ -71,7 +71,7 @@ pub(super) fn check(
 
 impl Rules {
     /// Webhooks of the rules in force, by name.
-    fn wanted_webhooks(&self) -> BTreeMap<String, MadeWebhook> {
+    fn configured_webhooks(&self) -> BTreeMap<String, MadeWebhook> {
         let in_force = self.in_force();
         let rules = in_force.set.rules().iter().zip(&in_force.places);
         let acting = rules.filter(|(one, _)| one.rule.definition().is_enabled());
@@ -84,25 +84,26 @@ impl Rules {
 
     /// The webhooks of the rules at the start.
     pub fn first_webhooks(&self) -> Vec<ConfiguredSink> {
-        let wanted = self.wanted_webhooks();
-        let made = wanted.iter().filter_map(|(name, of)| {
-            let made = make(self.integrations.maker(), name, of);
-            made.inspect_err(|error| warn!(name, error, "the webhook of a rule does not run"))
+        let configured = self.configured_webhooks();
+        let created = configured.iter().filter_map(|(name, of)| {
+            let created = make(self.integrations.maker(), name, of);
+            created
+                .inspect_err(|error| warn!(name, error, "the webhook of a rule does not run"))
                 .ok()
         });
-        let made = made.collect();
-        *lock(&self.webhooks) = wanted;
-        made
+        let created = created.collect();
+        *lock(&self.webhooks) = configured;
+        created
     }
 
     /// Starts and ends webhooks, so that they are those of the rules in force.
     pub(super) async fn attach_webhooks(&self) {
-        let wanted = self.wanted_webhooks();
-        let known = std::mem::replace(&mut *lock(&self.webhooks), wanted.clone());
-        for name in known.keys().filter(|name| !wanted.contains_key(*name)) {
+        let configured = self.configured_webhooks();
+        let known = std::mem::replace(&mut *lock(&self.webhooks), configured.clone());
+        for name in known.keys().filter(|name| !configured.contains_key(*name)) {
             self.integrations.remove_own(KIND, name).await;
         }
-        for (name, of) in &wanted {
+        for (name, of) in &configured {
             if known.get(name) == Some(of) {
                 continue;
             }

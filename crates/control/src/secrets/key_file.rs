@@ -114,8 +114,8 @@ impl Key {
             File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
         };
         write().map_err(|error| unusable(format!("it cannot be made: {error}")))?;
-        let made = Self::of(path, &bytes);
-        made.ok_or_else(|| unusable("it has no usable key".to_owned()))
+        let read_key = Self::of(path, &bytes);
+        read_key.ok_or_else(|| unusable("it has no usable key".to_owned()))
     }
 
     fn of(path: &Path, bytes: &[u8]) -> Option<Self> {
@@ -251,8 +251,8 @@ mod tests {
         assert_eq!(mode & 0o7777, 0o600);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("changed");
         assert_eq!(cause(), "key_file_exposed");
-        let told = Key::read(&file).expect_err("exposed").to_string();
-        assert!(told.contains("chmod 600"), "{told}");
+        let error_text = Key::read(&file).expect_err("exposed").to_string();
+        assert!(error_text.contains("chmod 600"), "{error_text}");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("changed");
         fs::write(&file, "martlet-secrets-key-1 AAAA\n").expect("written");
         assert_eq!(cause(), "key_file_unusable");

@@ -25,7 +25,7 @@ pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 /// Why a secret is not read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The tables say so, or cannot be used.
+    /// The tables refuse it, or cannot be used.
     #[error(transparent)]
     SharedRegistry(#[from] SharedRegistryError),
     /// The key file cannot be used.
@@ -57,7 +57,7 @@ pub struct SecretStore {
     key_file: PathBuf,
     /// Options by which a command finds the node.
     options: String,
-    /// Told when a secret was changed here.
+    /// Notified when a secret was changed here.
     changes: watch::Sender<()>,
     /// Held while a key file may be made.
     making: Mutex<()>,
@@ -185,12 +185,12 @@ impl SecretStore {
             team: team.to_owned(),
             options: String::new(),
         };
-        let (of, wanted) = (team.to_owned(), names.to_vec());
+        let (of, requested) = (team.to_owned(), names.to_vec());
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let id = registry.owner_of_secrets(&Visibility::All, &of).await?;
                 let mut all = Vec::new();
-                for name in wanted {
+                for name in requested {
                     let sealed = registry.sealed_secret(&id, &name).await?;
                     all.push((name, sealed));
                 }
@@ -202,7 +202,7 @@ impl SecretStore {
             Err(SharedRegistryError::Registry(RegistryError::NotFound(_))) => {
                 return Err(missing(names.iter().map(ToString::to_string).collect()));
             }
-            Err(error) => return Err(SecretTrouble::Tables(error.told())),
+            Err(error) => return Err(SecretTrouble::Tables(error.caller_text())),
         };
         let unset = sealed.iter().filter(|(_, sealed)| sealed.is_none());
         let unset: Vec<String> = unset.map(|(name, _)| name.to_string()).collect();

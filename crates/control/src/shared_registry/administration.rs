@@ -1,11 +1,11 @@
-//! Whether somebody can administer the node.
+//! Whether there is an administrator.
 
 use martlet_registry::{ApiKey, Registry, RegistryError, Visibility};
 
 use crate::principal::Scopes;
 use crate::wall_clock::now_signed_ms;
 
-/// Somebody can administer the node by the API: a user, or who has a key that belongs to no user.
+/// Whether the node can be administered by the API: by a user, or by a key that belongs to no user.
 pub(super) async fn can_be_administered(registry: &mut Registry) -> Result<bool, RegistryError> {
     if registry.has_administrator().await? {
         return Ok(true);

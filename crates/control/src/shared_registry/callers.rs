@@ -1,4 +1,4 @@
-//! Who callers of the API are, as the tables say.
+//! Authentication of API callers by the tables.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use crate::wall_clock::now_signed_ms;
 
 impl From<SharedRegistryError> for CallersError {
     fn from(error: SharedRegistryError) -> Self {
-        Self::Unavailable(error.told())
+        Self::Unavailable(error.caller_text())
     }
 }
 
@@ -69,12 +69,12 @@ impl Callers for Arc<SharedRegistry> {
                 };
                 (principal, key.expires_ms)
             };
-            let asked = async {
+            let lookup = async {
                 let found = found.await?.map(principal);
-                self.known.tell_key(key, found.clone());
+                self.known.remember_key(key, found.clone());
                 Ok(found.map(|(principal, _)| principal))
             };
-            self.or_kept(kept, asked).await
+            self.or_kept(kept, lookup).await
         })
     }
 
@@ -112,12 +112,12 @@ impl Callers for Arc<SharedRegistry> {
             let of = name.to_owned();
             let found = self
                 .read(move |registry| Box::pin(async move { account_named(registry, &of).await }));
-            let asked = async {
+            let lookup = async {
                 let found = found.await?;
-                self.known.tell_account(name, found.clone());
+                self.known.remember_account(name, found.clone());
                 Ok(found)
             };
-            self.or_kept(self.known.account(name), asked).await
+            self.or_kept(self.known.account(name), lookup).await
         })
     }
 
@@ -164,10 +164,10 @@ impl Callers for Arc<SharedRegistry> {
                 return Ok(FirstAdministrator::Refused(why));
             }
             let (name, password) = (name.to_owned(), password.to_owned());
-            let made = self.change(move |registry| {
+            let created = self.change(move |registry| {
                 Box::pin(async move { make_first(registry, &name, &password).await })
             });
-            Ok(made.await?)
+            Ok(created.await?)
         })
     }
 
@@ -228,8 +228,8 @@ async fn account(registry: &mut Registry, user: User) -> Result<Option<Account>,
         return Ok(None);
     }
     // Another user of the name is not this one, though its revision is the same.
-    let made = u64::try_from(user.created_ms).unwrap_or(0) << 20;
-    let generation = made.wrapping_add(u64::try_from(user.revision).unwrap_or(0));
+    let created = u64::try_from(user.created_ms).unwrap_or(0) << 20;
+    let generation = created.wrapping_add(u64::try_from(user.revision).unwrap_or(0));
     let name = user.name;
     if let Some(role) = role_of(user.api_role) {
         return Ok(Some(Account {
@@ -257,8 +257,8 @@ async fn account(registry: &mut Registry, user: User) -> Result<Option<Account>,
     }))
 }
 
-/// What the owner of a key may do: by a role for everybody, or by theirs in the key's team. Who has
-/// neither has no use of a key.
+/// Rights of the owner of a key: by a role for all teams, or by the role in the key's team. Without
+/// either a key has no rights.
 async fn scopes_of(
     registry: &mut Registry,
     owner: &str,
@@ -326,10 +326,10 @@ async fn make_first(
         api_role: ApiRole::Administrator,
         ..NewUser::new(name)
     };
-    let made = registry.create_user(&actor, user, password).await;
-    let made = match made {
+    let created = registry.create_user(&actor, user, password).await;
+    let created = match created {
         Err(RegistryError::Exists(why)) => {
-            // A user of MQTT, whom the holder of the link cannot take over.
+            // A user of MQTT. The holder of the link cannot take it over.
             return Ok(FirstAdministrator::Refused(format!(
                 "{why}: choose another name"
             )));
@@ -337,9 +337,9 @@ async fn make_first(
         Err(error) if !is_fault(&error) => {
             return Ok(FirstAdministrator::Refused(error.to_string()));
         }
-        made => made?,
+        created => created?,
     };
-    match account(registry, made).await? {
+    match account(registry, created).await? {
         Some(account) => Ok(FirstAdministrator::Made(account)),
         None => Ok(FirstAdministrator::NotFirst),
     }

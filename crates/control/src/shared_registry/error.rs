@@ -7,7 +7,7 @@ use martlet_registry::{Location, RegistryError};
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
 pub enum SharedRegistryError {
-    /// The tables say so, or cannot be used.
+    /// The tables refuse it, or cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The database has not answered in time.
@@ -31,7 +31,7 @@ impl SharedRegistryError {
     }
 
     /// Text for callers, without remedies: the message of the database is in the log.
-    pub fn told(&self) -> String {
+    pub fn caller_text(&self) -> String {
         match self {
             Self::Registry(error) if is_fault(error) => CANNOT.to_owned(),
             Self::Late(..) => CANNOT.to_owned(),

@@ -71,7 +71,7 @@ impl SharedRegistry {
         let mut again = Vec::new();
         for line in queued {
             match (line.written, &done) {
-                // Who waits no more has gone.
+                // The receiver has given up.
                 (Some(waiting), done) => drop(waiting.send(done.clone())),
                 (None, Ok(())) => {}
                 (None, Err(_)) => again.push(PendingAuditLine {

@@ -46,7 +46,7 @@ impl<K, V> Default for LastUsed<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> LastUsed<K, V> {
-    fn tell(&mut self, key: K, found: Option<V>) {
+    fn remember(&mut self, key: K, found: Option<V>) {
         self.turn += 1;
         let Some(found) = found else {
             self.all.remove(&key);
@@ -78,7 +78,7 @@ impl KnownCallers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tables have just failed, so those who are kept need not wait for that again.
+    /// The tables have just failed, so cached callers need not wait for that again.
     pub(super) fn is_pausing(&self, now: Instant) -> bool {
         let failed = self.lock().failed;
         failed.is_some_and(|at| now.saturating_duration_since(at) < PAUSE)
@@ -95,27 +95,27 @@ impl KnownCallers {
         state.accounts = LastUsed::default();
     }
 
-    /// What the tables said of a key.
-    pub(super) fn tell_key(&self, key: &[u8], found: Option<(Principal, i64)>) {
+    /// The last result of the tables for a key.
+    pub(super) fn remember_key(&self, key: &[u8], found: Option<(Principal, i64)>) {
         let mut state = self.lock();
         state.failed = None;
-        state.keys.tell(of_key(key), found);
+        state.keys.remember(of_key(key), found);
     }
 
-    /// What they said last; none: nothing, or it has ended since.
+    /// The last result; none: none, or the key has expired since.
     pub(super) fn key(&self, key: &[u8], now_ms: i64) -> Option<Principal> {
         let (principal, expires_ms) = self.lock().keys.get(&of_key(key))?;
         (expires_ms == 0 || expires_ms > now_ms).then_some(principal)
     }
 
-    /// What the tables said of a user.
-    pub(super) fn tell_account(&self, name: &str, found: Option<Account>) {
+    /// The last result of the tables for a user.
+    pub(super) fn remember_account(&self, name: &str, found: Option<Account>) {
         let mut state = self.lock();
         state.failed = None;
-        state.accounts.tell(name.to_owned(), found);
+        state.accounts.remember(name.to_owned(), found);
     }
 
-    /// What they said last.
+    /// The last result.
     pub(super) fn account(&self, name: &str) -> Option<Account> {
         self.lock().accounts.get(&name.to_owned())
     }
@@ -130,15 +130,15 @@ mod tests {
     fn a_key_is_known_until_it_ends_or_is_taken_back() {
         let known = KnownCallers::default();
         let principal = Principal::anonymous(Scopes::all());
-        known.tell_key(b"a", Some((principal.clone(), 10)));
-        known.tell_key(b"b", Some((principal.clone(), 0)));
+        known.remember_key(b"a", Some((principal.clone(), 10)));
+        known.remember_key(b"b", Some((principal.clone(), 0)));
         assert_eq!(known.key(b"a", 9), Some(principal.clone()));
         assert_eq!(known.key(b"a", 10), None);
         assert_eq!(known.key(b"b", i64::MAX), Some(principal));
         assert_eq!(known.key(b"c", 0), None);
-        known.tell_key(b"b", None);
+        known.remember_key(b"b", None);
         assert_eq!(known.key(b"b", 0), None);
-        known.tell_key(b"b", Some((Principal::anonymous(Scopes::NONE), 0)));
+        known.remember_key(b"b", Some((Principal::anonymous(Scopes::NONE), 0)));
         known.forget();
         assert_eq!(known.key(b"b", 0), None);
     }
@@ -149,8 +149,8 @@ mod tests {
         let principal = Principal::anonymous(Scopes::NONE);
         for number in 0..=KEPT {
             let key = number.to_string();
-            known.tell_key(key.as_bytes(), Some((principal.clone(), 0)));
-            known.tell_key(b"0", Some((principal.clone(), 0)));
+            known.remember_key(key.as_bytes(), Some((principal.clone(), 0)));
+            known.remember_key(b"0", Some((principal.clone(), 0)));
         }
         assert!(known.key(b"0", 0).is_some() && known.key(b"1", 0).is_none());
         assert!(known.key(KEPT.to_string().as_bytes(), 0).is_some());
@@ -162,7 +162,7 @@ mod tests {
         assert!(!known.is_pausing(now));
         known.fail(now);
         assert!(known.is_pausing(now) && !known.is_pausing(now + PAUSE));
-        known.tell_account("ann", None);
+        known.remember_account("ann", None);
         assert!(!known.is_pausing(now));
     }
 }

@@ -1,5 +1,5 @@
-//! What is written beside the changes, many at a time: who asked for what, and which keys and
-//! credentials were used.
+//! Notes that are written in batches beside the changes: requests with their callers, and which
+//! keys and credentials were used.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use crate::wall_clock::now_signed_ms;
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     queued: Mutex<Queued>,
-    /// Held by who writes lines.
+    /// Held by writers of lines.
     pub(super) writing: tokio::sync::Mutex<()>,
     /// Held while uses are written: when it is free, all uses that were seen are in the tables.
     pub(super) writing_uses: tokio::sync::Mutex<()>,

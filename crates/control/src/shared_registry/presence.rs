@@ -1,4 +1,4 @@
-//! Who is connected, in the tables.
+//! Presence of clients in the tables.
 
 use std::sync::Arc;
 
@@ -72,17 +72,17 @@ impl PresenceStore for PresenceInTables {
 
     fn tidy(&self) -> Stored<'_, ()> {
         Box::pin(async move {
-            let gone = self
+            let removed = self
                 .tables
                 .note(|registry| Box::pin(registry.forget_passing(PASSING_MAX)));
-            gone.await.map_err(|error| error.to_string())?;
+            removed.await.map_err(|error| error.to_string())?;
             let kept = self.tables.settings.audit;
             for _ in 0..AUDIT_TIMES {
-                let gone = self.tables.note(move |registry| {
+                let removed = self.tables.note(move |registry| {
                     Box::pin(async move { registry.trim_audit(kept, AUDIT_ROWS_AT_ONCE).await })
                 });
-                let gone = gone.await.map_err(|error| error.to_string())?;
-                if gone < u64::from(AUDIT_ROWS_AT_ONCE) {
+                let removed = removed.await.map_err(|error| error.to_string())?;
+                if removed < u64::from(AUDIT_ROWS_AT_ONCE) {
                     break;
                 }
             }
@@ -100,10 +100,10 @@ fn row(noted: &Noted) -> Presence {
         since_ms: signed(client.since_ms),
         last_seen_ms: signed(client.last_seen_ms),
         why_offline: client.why.clone(),
-        said_goodbye: client.said_goodbye,
+        sent_disconnect: client.sent_disconnect,
         address: client.address.clone(),
         listener: client.listener_url.clone(),
-        is_told: noted.is_told,
+        is_reported: noted.is_reported,
     }
 }
 
@@ -116,7 +116,7 @@ impl From<Presence> for ClientPresence {
             since_ms: u64::try_from(row.since_ms).unwrap_or(0),
             last_seen_ms: u64::try_from(row.last_seen_ms).unwrap_or(0),
             why: row.why_offline,
-            said_goodbye: row.said_goodbye,
+            sent_disconnect: row.sent_disconnect,
             address: row.address,
             listener: String::new(),
             listener_url: row.listener,

@@ -1,4 +1,4 @@
-//! What the tables know of a client of whom is asked why it does not work.
+//! Facts of the tables about a client, for `why`.
 
 use martlet_broker::TenantId;
 use martlet_registry::{
@@ -25,9 +25,9 @@ impl SharedRegistry {
         self.recall_messages(facts).await;
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
         let tenant = facts.question.tenant.0;
-        let is_known = facts.known_as.is_some();
+        let is_known = facts.registered_as.is_some();
         let visibility = Visibility::of(team);
-        match facts.known_as.as_deref() {
+        match facts.registered_as.as_deref() {
             Some(DEVICE) => self.recall_changes(&visibility, facts).await,
             None if facts.is_unseen() => {
                 self.recall_removed(&visibility, facts).await;
@@ -42,26 +42,26 @@ impl SharedRegistry {
         let sees_node = facts.question.sees_node;
         let found = self.read(move |registry| {
             Box::pin(async move {
-                let mut gone = match is_known {
+                let mut deletion = match is_known {
                     true => None,
-                    false => registry.gone(tenant, &name).await?,
+                    false => registry.deletion(tenant, &name).await?,
                 };
                 let mut of_user = None;
-                if let (None, Some(user)) = (&gone, user) {
-                    gone = registry.gone(tenant, &user).await?;
-                    of_user = gone.is_some().then_some(user);
+                if let (None, Some(user)) = (&deletion, user) {
+                    deletion = registry.deletion(tenant, &user).await?;
+                    of_user = deletion.is_some().then_some(user);
                 }
-                let gone_with_teams = match is_known || gone.is_some() || !sees_node {
+                let deleted_with_teams = match is_known || deletion.is_some() || !sees_node {
                     true => Vec::new(),
-                    false => registry.gone_with_teams(&name).await?,
+                    false => registry.deleted_with_teams(&name).await?,
                 };
                 let credentials = registry.credentials_in(tenant, &name).await?;
                 let presence = registry.presence(tenant, &client_id).await?;
                 let inactive = registry.inactive_in(tenant, &name).await?;
                 Ok(Recalled {
-                    gone,
+                    deletion,
                     of_user,
-                    gone_with_teams,
+                    deleted_with_teams,
                     presence,
                     credentials,
                     inactive,
@@ -74,23 +74,24 @@ impl SharedRegistry {
         };
         facts.inactive = found.inactive.map(Inactive::from);
         let journal = &self.control.journal;
-        facts.namesakes.gone = found.gone_with_teams;
-        facts.deleted = found.gone.map(|mut gone| {
-            gone.team = gone.team.filter(|_| sees_node);
+        facts.namesakes.deleted = found.deleted_with_teams;
+        facts.deleted = found.deletion.map(|mut deletion| {
+            deletion.team = deletion.team.filter(|_| sees_node);
             let name = found.of_user.as_ref().unwrap_or(&facts.question.name);
-            let command = self.bringing_back(&gone, TenantId(tenant), name);
+            let command = self.bringing_back(&deletion, TenantId(tenant), name);
             Deleted {
                 user: found.of_user,
-                at_ms: unsigned(gone.at_ms),
+                at_ms: unsigned(deletion.at_ms),
                 command,
-                team: gone.team.map(|team| TeamDeletion {
+                team: deletion.team.map(|team| TeamDeletion {
                     name: team.name,
                     brings_back: team.brings_back,
                 }),
             }
         });
         facts.spent = spent(&found.credentials);
-        let has_none = facts.known_as.as_deref() == Some(DEVICE) && found.credentials.is_empty();
+        let has_none =
+            facts.registered_as.as_deref() == Some(DEVICE) && found.credentials.is_empty();
         let has_none = has_none && !self.has_team_token(&visibility, facts).await;
         facts.no_credential = has_none.then(|| NoCredential {
             command: journal.rotating(TenantId(tenant), &facts.question.name),
@@ -137,10 +138,10 @@ impl SharedRegistry {
         read.await.unwrap_or(false)
     }
 
-    /// Adds that the API has refused a user, who has no rights there.
+    /// Adds that the API has refused a user without rights there.
     async fn recall_rights(&self, facts: &mut Facts) {
         let name = &facts.question.name;
-        let is_user = facts.known_as.as_deref() == Some(USER);
+        let is_user = facts.registered_as.as_deref() == Some(USER);
         let Some(refused_ms) = self.without_rights.of(name).filter(|_| is_user) else {
             return;
         };
@@ -160,11 +161,16 @@ impl SharedRegistry {
     }
 
     /// The command that brings it back, or else its team, which has to be there first.
-    fn bringing_back(&self, gone: &DeletedAccount, tenant: TenantId, name: &str) -> Option<String> {
+    fn bringing_back(
+        &self,
+        deletion: &DeletedAccount,
+        tenant: TenantId,
+        name: &str,
+    ) -> Option<String> {
         let journal = &self.control.journal;
-        match (&gone.team, gone.known) {
+        match (&deletion.team, deletion.kind) {
             (Some(team), _) => journal.restoring_team(&team.id),
-            (None, Some(known)) => journal.restoring(tenant, known == AccountKind::Device, name),
+            (None, Some(kind)) => journal.restoring(tenant, kind == AccountKind::Device, name),
             (None, None) => None,
         }
     }
@@ -172,10 +178,10 @@ impl SharedRegistry {
 
 /// What the tables have of a client.
 struct Recalled {
-    gone: Option<DeletedAccount>,
+    deletion: Option<DeletedAccount>,
     /// The user name, if the client itself is not gone but its user.
     of_user: Option<String>,
-    gone_with_teams: Vec<String>,
+    deleted_with_teams: Vec<String>,
     presence: Option<Presence>,
     credentials: Vec<Credential>,
     inactive: Option<InactiveDevice>,

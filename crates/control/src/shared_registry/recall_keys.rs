@@ -20,7 +20,7 @@ impl SharedRegistry {
         let name = &facts.question.name;
         facts.namesakes.add_nearest(name, "API key", names);
         let found = best_named(all, name);
-        facts.api_key_asked = found.map(|key| self.asked_about(key));
+        facts.named_api_key = found.map(|key| self.named_key(key));
     }
 
     /// The same of a provisioning key, with what was last refused with it.
@@ -33,11 +33,11 @@ impl SharedRegistry {
         let name = &facts.question.name;
         facts.namesakes.add_nearest(name, "provisioning key", names);
         let found = best_named(all, name);
-        facts.provisioning_key_asked = found.map(|key| NamedProvisioningKey {
+        facts.named_provisioning_key = found.map(|key| NamedProvisioningKey {
             devices_max: unsigned(key.devices_max),
             devices_made: unsigned(key.devices_made),
-            expires_ms: known(key.expires_ms),
-            revoked_ms: known(key.revoked_ms),
+            expires_ms: nonzero(key.expires_ms),
+            revoked_ms: nonzero(key.revoked_ms),
             refused: self.control.journal.refused_by_key(&key.team, &key.name),
             list: self
                 .control
@@ -50,16 +50,16 @@ impl SharedRegistry {
         });
     }
 
-    fn asked_about(&self, key: ApiKey) -> NamedApiKey {
+    fn named_key(&self, key: ApiKey) -> NamedApiKey {
         let scopes = key.scopes.iter();
         let scopes: String = scopes
             .map(|scope| format!("--scope {} ", typed(scope)))
             .collect();
         let arguments = format!("{scopes}{}", typed(&key.name));
         NamedApiKey {
-            expires_ms: known(key.expires_ms),
-            revoked_ms: known(key.revoked_ms),
-            last_used_ms: known(key.last_used_ms),
+            expires_ms: nonzero(key.expires_ms),
+            revoked_ms: nonzero(key.revoked_ms),
+            last_used_ms: nonzero(key.last_used_ms),
             uses: unsigned(key.uses),
             renew: self
                 .control
@@ -125,6 +125,6 @@ where
 }
 
 /// A time of the tables, milliseconds since the Unix epoch; 0 is none.
-fn known(ms: i64) -> Option<u64> {
+fn nonzero(ms: i64) -> Option<u64> {
     Some(unsigned(ms)).filter(|ms| *ms > 0)
 }

@@ -1,6 +1,5 @@
-//! What the audit log says about the name that `martlet why` is asked about: that what had the
-//! name was removed, that the type of the device was changed, and which groups the device joined
-//! or left.
+//! Facts of the audit log about the name in a question of `martlet why`: that it was removed, that
+//! the type of the device was changed, and which groups the device joined or left.
 
 use martlet_broker::TenantId;
 use martlet_registry::{AuditEntry, AuditFilter, PageRequest, Visibility};
@@ -114,9 +113,9 @@ impl SharedRegistry {
             if is_known || !names_device(&entry, &device) {
                 continue;
             }
-            let (seen, wanted) = (visibility.clone(), id.clone());
+            let (seen, device_id) = (visibility.clone(), id.clone());
             let read = self.read(move |registry| {
-                Box::pin(async move { registry.group_named(&seen, &wanted).await })
+                Box::pin(async move { registry.group_named(&seen, &device_id).await })
             });
             let Ok(group) = read.await else { continue };
             facts.joined.push(Joined {
@@ -193,13 +192,13 @@ fn by_words(who: &str) -> String {
     who.replacen(':', " ", 1)
 }
 
-/// What a line says of devices that joined or left a group.
+/// The devices that joined or left a group by a line of the log.
 #[derive(serde::Deserialize)]
 struct Devices {
     devices: Vec<String>,
 }
 
-/// What a line says of the object that it is about.
+/// The object of a line of the log.
 #[derive(serde::Deserialize)]
 struct Named {
     name: String,

@@ -1,4 +1,4 @@
-//! Users who logged in to the API with the right password and have no rights there, in memory.
+//! Users that logged in to the API with the right password and have no rights there, in memory.
 //! Clients get the answer to a wrong password; `why` reports the reason.
 
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
 //! Values of the past, such as those of another system: they keep their times, no rule sees them,
-//! and their device does not count as heard.
+//! and their device does not count as active.
 
 use martlet_telemetry::{Storage, StorageError};
 

@@ -76,13 +76,13 @@ impl Telemetry {
                 return Ok(deleted);
             };
             after = *last;
-            let wanted = numbers.clone();
+            let requested = numbers.clone();
             let known = self.tables().read(move |registry| {
-                Box::pin(async move { registry.known_numbers(&wanted).await })
+                Box::pin(async move { registry.existing_numbers(&requested).await })
             });
             let known = known.await?;
-            let gone = numbers.into_iter().filter(|number| !known.contains(number));
-            let devices: Vec<i64> = gone.collect();
+            let removed = numbers.into_iter().filter(|number| !known.contains(number));
+            let devices: Vec<i64> = removed.collect();
             if !devices.is_empty() {
                 let selection = Selection {
                     devices,

@@ -45,13 +45,13 @@ impl Sink for TelemetrySink {
         // All of a batch is written at once: what comes again after a failure overwrites itself.
         let outcome = match self.0.take(batch).await {
             Ok(()) => Outcome::Done,
-            Err(error) => Outcome::Failed(error.told()),
+            Err(error) => Outcome::Failed(error.caller_text()),
         };
         vec![outcome; batch.len()]
     }
 
     async fn test(&mut self) -> Result<(), String> {
-        self.0.test().await.map_err(|error| error.told())
+        self.0.test().await.map_err(|error| error.caller_text())
     }
 }
 
@@ -116,7 +116,7 @@ impl Telemetry {
         }
         let names: BTreeSet<Name> = taken.iter().map(|one| one.device.clone()).collect();
         let devices = self.devices(names).await?;
-        let (mut points, mut heard, mut retimed) = (Vec::<Point>::new(), BTreeSet::new(), 0);
+        let (mut points, mut active, mut retimed) = (Vec::<Point>::new(), BTreeSet::new(), 0);
         // The message of each point; type of the device, its time and that of receipt, by payload.
         let (mut sources, mut timed) = (Vec::new(), Vec::new());
         // As a rule no clock is off, and no name is copied.
@@ -150,7 +150,7 @@ impl Telemetry {
                     let key = |key: &str| one.rule.key.key(key, &one.names);
                     points.extend(points_of(decoded, device.number, origin, key));
                     sources.resize(points.len(), message);
-                    heard.insert(one.device);
+                    active.insert(one.device);
                 }
             }
         }
@@ -159,7 +159,7 @@ impl Telemetry {
             self.ages.note(&device_type, time, received);
         }
         self.off_times.note(off);
-        self.note_heard(heard);
+        self.note_activity(active);
         self.count_retimed(retimed);
         let mut rejected: HashSet<*const SinkMessage> = HashSet::new();
         for (message, reason, why) in not_stored {

@@ -137,9 +137,9 @@ impl StoreError {
     }
 
     /// Text for operators and callers.
-    pub fn told(&self) -> String {
+    pub fn caller_text(&self) -> String {
         match self {
-            Self::SharedRegistry(error) => error.told(),
+            Self::SharedRegistry(error) => error.caller_text(),
             error => error.to_string(),
         }
     }
@@ -376,7 +376,7 @@ impl Telemetry {
             self.off_times.note([(name.clone(), time, received)]);
         }
         self.count_retimed(retimed);
-        self.note_heard(BTreeSet::from([name]));
+        self.note_activity(BTreeSet::from([name]));
         Ok(StoredNow {
             values,
             retimed,
@@ -399,8 +399,9 @@ impl Telemetry {
         })
     }
 
-    /// Stores a value of the device of this tenant and id, at a time in milliseconds since the
-    /// Unix epoch. `origin` tells it from others of that time. When it returns, it is synced.
+    /// Stores a value of the device of this tenant and id, at a time in milliseconds since the Unix
+    /// epoch. `origin` distinguishes it from others of that time. It returns when the value is
+    /// synced.
     ///
     /// # Errors
     /// There is no such device, it is no value, or the storage does not take it.
@@ -538,7 +539,7 @@ impl Telemetry {
             let is_refused = |index| written.refused.iter().any(|one| one.index == index);
             let stored = points.into_iter().enumerate();
             let stored = stored.filter(|(index, _)| !is_refused(*index));
-            self.tails.tell(stored.map(|(_, point)| point).collect());
+            self.tails.send(stored.map(|(_, point)| point).collect());
         }
         let refused = written.refused.into_iter().filter_map(|one| {
             let key = Arc::clone(keys.get(one.index)?);
@@ -550,7 +551,7 @@ impl Telemetry {
         Ok(refused.collect())
     }
 
-    /// Waits for a write. Health tells of one that takes long: whoever waits for it is kept back.
+    /// Waits for a write. Health reports one that takes long, since its publishers are held back.
     async fn patiently<T>(&self, write: impl Future<Output = T>) -> T {
         let mut write = std::pin::pin!(write);
         match tokio::time::timeout(SLOW_AFTER, &mut write).await {
@@ -597,7 +598,7 @@ impl Telemetry {
         }
     }
 
-    /// Tells values without a time apart that came in no message. Those of messages have the
+    /// Distinguishes values without a time that came in no message. Those of messages have the
     /// number of the message, which is positive.
     fn new_origin(&self) -> i64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -610,14 +611,14 @@ impl Telemetry {
     }
 
     /// Notes that devices have sent telemetry.
-    pub(super) fn note_heard(&self, devices: BTreeSet<Name>) {
+    pub(super) fn note_activity(&self, devices: BTreeSet<Name>) {
         for (tenant, id) in devices {
             self.activity.note(TenantId(tenant), &id, true);
         }
     }
 }
 
-/// What health says while values cannot be stored.
+/// The report of health while values cannot be stored.
 fn cannot_store(why: &str) -> String {
     format!(
         "Telemetry cannot be stored, and messages wait in the queue of the integration \

@@ -1,4 +1,4 @@
-//! Values as they are stored, for readers who follow them.
+//! Values as they are stored, for readers that follow them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Tails {
         self.0.len() * self.1.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn tell(&self, points: Vec<Point>) {
+    pub(crate) fn send(&self, points: Vec<Point>) {
         let bytes = points.iter().map(Point::bytes).sum();
         self.1.store(bytes, Ordering::Relaxed);
         // The last reader may have left meanwhile.

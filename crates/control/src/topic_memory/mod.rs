@@ -2,7 +2,7 @@
 //! its last publisher.
 //!
 //! * `memory`: what is remembered, and what makes room; no clock, no thread
-//! * `metrics`: what `/metrics` says of it
+//! * `metrics`: its metrics
 //! * `rate`: messages per second, lately
 //! * `seen`: what a reader gets
 //! * `take`: the part of the node that takes the messages

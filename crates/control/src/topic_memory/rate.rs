@@ -2,7 +2,7 @@
 
 /// Seconds after which a message counts only for 1/e of what it did.
 const MEMORY_SECS: f64 = 60.0;
-/// A rate is not told of less than this many seconds: two messages at once are no 1,000 per second.
+/// Minimum seconds of a rate: two messages at once are no 1,000 per second.
 const LEAST_SECS: f64 = 1.0;
 
 /// An average in which what is long ago counts less and less.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use martlet_broker::{MessageId, TenantId};
 use martlet_codec::{QoS, TopicFilter};
 
-/// Which topics are looked for: all that is said must hold.
+/// A filter of topics. All given conditions must be true.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicQuery<'a> {
     /// The tenant of the topics.

@@ -21,7 +21,7 @@ pub(super) fn filters(catalogue: &Catalogue) -> [String; 4] {
     ]
 }
 
-/// What a device says.
+/// A message of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum TwinMessage {
     /// It reports values: a merge patch, or why it is none.
@@ -73,7 +73,7 @@ fn topic_of(catalogue: &Catalogue, device_type: &str, device: &str) -> String {
     }
 }
 
-/// The topics on which a device, by its type and id, is told its desired values and reports.
+/// The topics of a device, by its type and id: for its desired values and its reports.
 pub(super) fn topics_of(
     catalogue: &Catalogue,
     device_type: &str,
@@ -96,14 +96,14 @@ pub(super) fn takes_desired(catalogue: &Catalogue, device: &str, filter: &str) -
     topics.any(|topic| filter.matches(topic))
 }
 
-/// The message that tells a device its desired values.
+/// The message with the desired values for a device.
 ///
-/// It is not retained: the values would outlive the device in the retained messages, for everybody
-/// who may read them. A device that subscribes gets them anyway.
+/// It is not retained: the values would outlive the device as a retained message, for all clients
+/// that may read it. A device that subscribes gets them anyway.
 pub(super) fn desired_message(catalogue: &Catalogue, twin: &Twin, now_ms: u64) -> NewMessage {
     let payload = json!({
         "version": twin.desired.version,
-        "desired": twin.wanted(),
+        "desired": twin.merged_desired(),
         "difference": twin.difference(),
         "reported_version": twin.reported.version,
         "timestamp": rfc3339::text(now_ms),
@@ -114,7 +114,7 @@ pub(super) fn desired_message(catalogue: &Catalogue, twin: &Twin, now_ms: u64) -
     )
 }
 
-/// The message, with these hops, that tells a device why a report of it was not applied.
+/// The message, with these hops, to a device with the reason why its report was not applied.
 pub(super) fn error_message(
     catalogue: &Catalogue,
     (topic, device): (&str, &str),

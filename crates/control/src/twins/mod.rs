@@ -107,7 +107,7 @@ impl Twins {
         });
         let twin = changed.await?;
         let changed = ("desired", twin.desired.version);
-        self.tell((twin.tenant, &twin.device), changed, 0);
+        self.report_change((twin.tenant, &twin.device), changed, 0);
         self.make_due([(twin.tenant, twin.device.clone())], 0);
         self.changed.notify_one();
         Ok(twin)
@@ -182,20 +182,27 @@ impl Twins {
         });
         let twin = changed.await?;
         let changed = ("reported", twin.reported.version);
-        self.tell((twin.tenant, &twin.device), changed, 0);
+        self.report_change((twin.tenant, &twin.device), changed, 0);
         Ok(twin)
     }
 
     /// Reports to readers of events that values have changed, as the consequence of a message with
     /// these hops.
-    fn tell(&self, (tenant, device): (u32, &str), (side, version): (&'static str, i64), hops: u8) {
+    fn report_change(
+        &self,
+        (tenant, device): (u32, &str),
+        (side, version): (&'static str, i64),
+        hops: u8,
+    ) {
         let head = EventHead::new(TenantId(tenant), device);
         let event = Event::TwinChanged {
             side,
             version,
             hops,
         };
-        self.tables.control().tell(EventNotice::new(head, event));
+        self.tables
+            .control()
+            .report_event(EventNotice::new(head, event));
     }
 
     /// The desired values of these devices are to be published, with these hops.

@@ -46,7 +46,11 @@ impl Twins {
             desired_ms: unsigned(desired_ms),
             reported_ms: unsigned(twin.reported.updated_ms),
             missing: missing.keys().take(NAMED).cloned().collect(),
-            mistyped: mistyped(&twin.wanted(), &twin.reported.values, &mut Vec::new()),
+            mistyped: mistyped(
+                &twin.merged_desired(),
+                &twin.reported.values,
+                &mut Vec::new(),
+            ),
             hidden: hidden(control, twin, groups),
             misread: self.misread.of((twin.tenant, &twin.device)),
             topic,
@@ -60,14 +64,14 @@ impl Twins {
 type Names = Vec<String>;
 
 /// The first value that is reported with the same characters, and as a value of another type.
-fn mistyped(wanted: &Values, reported: &Values, names: &mut Names) -> Option<Mistyped> {
-    wanted.iter().find_map(|(name, value)| {
+fn mistyped(expected: &Values, reported: &Values, names: &mut Names) -> Option<Mistyped> {
+    expected.iter().find_map(|(name, value)| {
         names.push(name.clone());
         let found = match (value, reported.get(name)) {
             (Value::Object(value), Some(Value::Object(has))) => mistyped(value, has, names),
             (value, Some(has)) if are_of_other_types(value, has) => Some(Mistyped {
                 name: names.join("."),
-                wanted: type_of(value),
+                expected: type_of(value),
                 reported: type_of(has),
             }),
             _ => None,
@@ -77,13 +81,13 @@ fn mistyped(wanted: &Values, reported: &Values, names: &mut Names) -> Option<Mis
     })
 }
 
-/// One is text, and says what the other one is.
+/// One is text, with the value of the other one.
 fn are_of_other_types(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::String(text), value) | (value, Value::String(text)) => match value {
             Value::Number(number) => {
-                let said = text.trim().parse::<f64>();
-                said.is_ok_and(|said| number.as_f64() == Some(said))
+                let parsed = text.trim().parse::<f64>();
+                parsed.is_ok_and(|parsed| number.as_f64() == Some(parsed))
             }
             Value::Bool(value) => text.trim() == value.to_string(),
             _ => false,
@@ -103,8 +107,8 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// A value of a group that the device is not told, because its own one, or else that of a later
-/// group, is laid over it.
+/// A value of a group that the device does not get, because its own value, or that of a later
+/// group, overrides it.
 fn hidden(control: &Control, twin: &Twin, groups: &[GroupTwin]) -> Option<HiddenValue> {
     let own = [(None, &twin.desired.values)];
     let by_own = groups

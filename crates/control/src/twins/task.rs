@@ -49,8 +49,9 @@ pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
         Ok(reader) => reader,
         Err(error) => return warn!(%error, "cannot publish desired values to devices"),
     };
-    // From here on shards tell of each subscription. Who subscribed before gets the values now.
-    control.all_told().await;
+    // From here on shards report each subscription. Devices that subscribed before get the values
+    // now.
+    control.wait_until_all_reported().await;
     twins.make_all_due();
     let bytes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&bytes);
@@ -124,7 +125,7 @@ struct Task<'n> {
     control: &'n Control,
     twins: &'n Twins,
     reports: Vec<Pending>,
-    /// Messages that tell devices why a report is not applied, with their tenants.
+    /// Messages to devices with the reason why a report is not applied, with their tenants.
     errors: Vec<(TenantId, NewMessage)>,
     bytes: &'n AtomicUsize,
 }
@@ -155,8 +156,8 @@ impl Task<'_> {
     fn take(&mut self, first: LaneEvent) -> Result<(), (ReasonCode, &'static str)> {
         let mut next = Some(first);
         let mut settled = Vec::new();
-        while let Some(told) = next {
-            match told {
+        while let Some(events) = next {
+            match events {
                 LaneEvent::Delivery(token, delivery) => {
                     settled.extend(self.deliver(token, &delivery))
                 }
@@ -209,7 +210,7 @@ impl Task<'_> {
 
     /// Devices have connected and subscribed.
     fn happened(&self, batch: &EventBatch) {
-        if batch.gone > 0 || batch.is_new_run {
+        if batch.missed > 0 || batch.is_new_run {
             self.twins.make_all_due();
         }
         let mut devices = HashSet::new();
@@ -218,9 +219,9 @@ impl Task<'_> {
                 // Without its session it subscribes next.
                 Happened::Connected(client) if !client.flags.session_present() => continue,
                 Happened::Connected(client) => &client.client_id,
-                Happened::Event(told) => {
-                    let client = &told.head.client_id;
-                    match &told.event {
+                Happened::Event(events) => {
+                    let client = &events.head.client_id;
+                    match &events.event {
                         Event::Subscribed { filter, .. }
                             if takes_desired(&self.twins.catalogue, client, filter) =>
                         {
@@ -244,7 +245,7 @@ impl Task<'_> {
     /// Writes what was reported, and publishes what is due.
     async fn work(&mut self) -> Result<(), SharedRegistryError> {
         self.write().await?;
-        self.tell_errors().await;
+        self.report_errors().await;
         let is_all = std::mem::take(&mut self.twins.due().all);
         if is_all && let Err(error) = self.publish_to_connected().await {
             self.twins.make_all_due();
@@ -292,7 +293,8 @@ impl Task<'_> {
                 Ok(version) => {
                     let device = (report.tenant, &*report.device);
                     self.twins.misread.remove(device);
-                    self.twins.tell(device, ("reported", version), pending.hops);
+                    self.twins
+                        .report_change(device, ("reported", version), pending.hops);
                     continue;
                 }
                 Err(why) => why,
@@ -310,7 +312,7 @@ impl Task<'_> {
     }
 
     /// Publishes to devices why their reports are not applied. Nothing depends on that.
-    async fn tell_errors(&mut self) {
+    async fn report_errors(&mut self) {
         for (tenant, answer) in std::mem::take(&mut self.errors) {
             let sent = self.control.publish(PART, tenant, vec![answer]).await;
             if let Err(error) = sent {

@@ -93,7 +93,7 @@ impl UseCase for ChangeApiKey {
             expected_revision,
         } = self;
         check_given(caller, &scopes)?;
-        // The call itself says if there is no such key.
+        // The call itself returns an error if there is no such key.
         if let Some((key, needed)) = rights::key(registry, caller, &id).await? {
             let of_owner = rights::of_owner(registry, caller, &key.owner).await?;
             caller.check_scopes(needed.or(of_owner))?;

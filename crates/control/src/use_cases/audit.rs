@@ -1,4 +1,4 @@
-//! The audit log: who changed what.
+//! The audit log: changes and their callers.
 
 use martlet_registry::{AuditEntry, AuditFilter, Page, PageRequest, Registry};
 

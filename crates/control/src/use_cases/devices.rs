@@ -15,8 +15,9 @@ use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 pub struct DeviceStatistics {
     /// How many devices there are.
     pub counts: DeviceCounts,
-    /// How many are connected, or were heard of since the given time; active ones only.
-    pub heard: u64,
+    /// How many devices with the status `active` are connected, or sent something since the given
+    /// time.
+    pub online: u64,
     /// The number of devices of each kind.
     pub kinds: Vec<KindCount>,
     /// Their credentials and configurations.
@@ -107,8 +108,8 @@ impl UseCase for CountDevices {
 /// Reads numbers about devices.
 #[derive(Debug)]
 pub struct ReadDeviceStatistics {
-    /// From when on a device counts as heard of, in milliseconds since the Unix epoch.
-    pub heard_since_ms: i64,
+    /// A device that sent something since then counts as online: milliseconds since the Unix epoch.
+    pub active_since_ms: i64,
 }
 
 impl UseCase for ReadDeviceStatistics {
@@ -121,14 +122,14 @@ impl UseCase for ReadDeviceStatistics {
         caller: &Caller,
     ) -> Result<DeviceStatistics, UseCaseError> {
         let visibility = caller.visibility();
-        let heard = DeviceFilter {
+        let online = DeviceFilter {
             status: Some(Status::Active),
-            heard_since_ms: Some(self.heard_since_ms),
+            active_since_ms: Some(self.active_since_ms),
             ..DeviceFilter::default()
         };
         Ok(DeviceStatistics {
             counts: registry.device_counts(&visibility).await?,
-            heard: registry.count_devices(&visibility, &heard).await?,
+            online: registry.count_devices(&visibility, &online).await?,
             kinds: registry.device_kinds(&visibility).await?,
             parts: registry.device_parts(&visibility).await?,
         })

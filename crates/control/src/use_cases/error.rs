@@ -6,7 +6,7 @@ use crate::ControlError;
 use crate::callers::LackingScopes;
 use crate::shared_registry::{SharedRegistryError, WorkError};
 
-/// What a caller names to say which objects a use case is about.
+/// An object that a caller names to select others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// A team.
@@ -26,7 +26,7 @@ pub enum UseCaseError {
     /// A caller that sees one team only has named another team. This is the id of its own.
     #[error("the caller sees only the team {0}")]
     OtherTeam(String),
-    /// What says which objects the use case is about does not exist; why.
+    /// The object that selects others does not exist; the reason.
     #[error("{1}")]
     Unknown(Named, NotFound),
     /// A name is neither a scope nor a role.
@@ -55,7 +55,7 @@ impl From<RegistryError> for UseCaseError {
 }
 
 impl UseCaseError {
-    /// The error of a look-up of what says which objects a use case is about.
+    /// The error of looking up an object that selects others.
     pub(crate) fn of_look_up(named: Named, error: RegistryError) -> Self {
         match error {
             RegistryError::NotFound(why) => Self::Unknown(named, why),

@@ -59,7 +59,7 @@ impl GroupName {
     }
 }
 
-/// Finds the id of a group that the caller names to say which devices it means.
+/// Finds the id of a group that the caller names to select devices.
 #[derive(Debug)]
 pub struct FindGroupId {
     /// Its id or name.

@@ -7,12 +7,12 @@
 //! registry that it has opened, with a caller that has all rights.
 //!
 //! * `use_case`: what each use case is, and how a node runs it
-//! * `error`: why something is not done
+//! * `error`: errors of use cases
 //! * `people`, `teams`, `team_tokens`, `api_keys`: people, and how they log in
 //! * `devices`, `bulk`, `credentials`, `configuration`, `groups`, `provisioning`: devices
 //! * `rule_sets`: types of devices, roles of users, and their rules
 //! * `messages`: messages that other programs read and confirm
-//! * `bans`, `audit`: bans, and who changed what
+//! * `bans`, `audit`: bans, and the audit log
 //!
 //! [`SharedRegistry::run`]: crate::shared_registry::SharedRegistry::run
 

@@ -1,4 +1,4 @@
-//! Users: who they are, what they may do, and their passwords.
+//! Users, their rights and passwords.
 
 use martlet_access::hash::PasswordHash;
 use martlet_registry::{
@@ -41,8 +41,8 @@ impl NewPassword {
         }
     }
 
-    /// A password that is not checked: it was generated, the command has checked it, or was told
-    /// not to (`--weak`).
+    /// A password that is not checked: it was generated, the command has checked it, or `--weak`
+    /// was given.
     pub fn given(password: String) -> Self {
         Self(password)
     }
@@ -167,7 +167,8 @@ async fn check_new(
     user: &mut NewUser,
 ) -> Result<(), UseCaseError> {
     caller.check_scopes(rights::of_api_role(user.api_role))?;
-    // A viewer may not read messages by the API, and so not by MQTT either, unless that is said.
+    // A viewer may not read messages by the API, and so not by MQTT either, unless the caller gives
+    // a role.
     if user.role.is_none() && user.api_role == ApiRole::Viewer {
         user.role = Some(NO_ROLE.to_owned());
     }
@@ -281,7 +282,7 @@ impl UseCase for SetPassword {
     }
 }
 
-/// Deletes a user, who can be restored. The caller needs all rights of the user.
+/// Deletes a user. It can be restored. The caller needs all rights of the user.
 #[derive(Debug)]
 pub struct DeleteUser {
     /// User name.

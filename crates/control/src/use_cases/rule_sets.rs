@@ -19,7 +19,7 @@ pub(crate) async fn check_rules(
         Owner::DeviceType | Owner::Role => registry.rule_set(owner, name).await,
     };
     let needed = match before {
-        // The call itself says so.
+        // The call itself returns that error.
         Err(RegistryError::NotFound(_)) => given,
         before => given.or(rights::of_rules(caller, owner, &before?.rules)),
     };
@@ -81,7 +81,7 @@ impl UseCase for FindRuleSet {
     }
 }
 
-/// Checks that there is a type of devices, which the caller names to say which devices it means.
+/// Checks that a type of devices exists that the caller names to select devices.
 #[derive(Debug)]
 pub struct CheckDeviceType {
     /// Name of the type or role.

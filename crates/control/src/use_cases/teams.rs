@@ -10,7 +10,7 @@ use crate::callers::{Caller, rights};
 use crate::use_cases::error::{Named, UseCaseError};
 use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
-/// The id of the team that the caller names by id or name, to say which objects it means.
+/// The id of the team that the caller names by id or name to select objects.
 ///
 /// # Errors
 /// There is no such team, or the caller sees only another one.
@@ -42,7 +42,7 @@ async fn check_whole(
     Ok(caller.check_scopes(needed)?)
 }
 
-/// Finds the id of a team that the caller names to say which objects it means.
+/// Finds the id of a team that the caller names to select objects.
 #[derive(Debug)]
 pub struct FindTeamId {
     /// Id or name of the team.

@@ -14,7 +14,7 @@ use crate::use_cases::error::UseCaseError;
 pub enum UseCaseEffect {
     /// It reads.
     Reads,
-    /// It changes the registry, and nobody's rights.
+    /// It changes the registry, but no rights.
     Notes,
     /// It changes the registry, and the node applies the change before it answers.
     Changes,

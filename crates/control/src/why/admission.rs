@@ -68,7 +68,7 @@ pub(super) fn not_added(facts: &Facts) -> Option<&Run> {
         )
     };
     let last = facts.runs.iter().rev().find(is_its_own)?;
-    let is_so = facts.known_as.is_none() || last.cause == Some(Cause::NotPermitted);
+    let is_so = facts.registered_as.is_none() || last.cause == Some(Cause::NotPermitted);
     (last.last.what == EventKind::ProvisioningRefused && is_so).then_some(last)
 }
 
@@ -180,11 +180,11 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
     }
     match refused_before(facts) {
         Some(run) => found.push((Weight::Out, would_be_let_in(run))),
-        None => gone(facts, found),
+        None => deleted_account(facts, found),
     }
 }
 
-/// Nobody has the name, and it may be that of a rule of a configuration file that the node was not
+/// The name is unknown. It may be that of a rule in a configuration file that the node was not
 /// started with.
 fn or_of_configuration(facts: &Facts, mut finding: Finding) -> Finding {
     let is_of_nobody = finding.cause == Cause::NobodyKnown && !facts.namesakes.has_suggestions();
@@ -218,7 +218,7 @@ fn with_blanks(run: &Run, cause: Cause, mut finding: Finding) -> Finding {
 /// A Client Identifier of that length is refused, so no client has that name.
 fn long_client_id(facts: &Facts) -> Option<Finding> {
     let (bytes, max) = (facts.question.name.len(), facts.client_id_bytes);
-    if bytes <= usize::from(max) || max == 0 || facts.known_as.is_some() {
+    if bytes <= usize::from(max) || max == 0 || facts.registered_as.is_some() {
         return None;
     }
     let limit = ReachedLimit {
@@ -253,11 +253,11 @@ pub(super) fn was_cut_off(facts: &Facts) -> bool {
     }
     let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
     // A client that is online in the tables alone was connected when a backup was made.
-    let is_gone = |presence: &Presence| presence.online || !presence.said_goodbye;
+    let is_unclean = |presence: &Presence| presence.online || !presence.sent_disconnect;
     match facts.runs.iter().rev().find(is_end) {
         _ if refused_before(facts).is_some() => true,
-        Some(run) => !run.said_goodbye,
-        None => facts.presence.as_ref().is_some_and(is_gone),
+        Some(run) => !run.sent_disconnect,
+        None => facts.presence.as_ref().is_some_and(is_unclean),
     }
 }
 
@@ -292,7 +292,7 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
     }
 }
 
-/// Its name is unknown, and it was refused by the provisioning key by which it is to be added.
+/// Its name is unknown, and the provisioning key that should add it refused it.
 fn is_unknown_as_expected(facts: &Facts, bar: RefusalCause) -> bool {
     let is_of_key = |run: &Run| run.cause.is_some_and(Cause::is_of_provisioning_key);
     barred_for(bar) == Cause::UnknownName && is_refused_now(facts).is_some_and(is_of_key)
@@ -315,7 +315,7 @@ fn weight_of_bar(facts: &Facts, cause: Cause) -> Weight {
         {
             Weight::Barred
         }
-        // The reason of its last refusal says more.
+        // The reason of its last refusal is more exact.
         Some(run) if run.cause != Some(cause) => Weight::Remark,
         _ => Weight::Out,
     }
@@ -392,7 +392,7 @@ pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
     }
     let Namesakes {
         elsewhere,
-        gone,
+        deleted,
         client_elsewhere,
         add,
         near: _,
@@ -419,12 +419,12 @@ pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
         );
         return finding.remedy(remedy);
     }
-    if !gone.is_empty() {
+    if !deleted.is_empty() {
         finding.command = None;
         let remedy = format!(
             "a device {name} belonged to a deleted team: ask why {} does not work, and restore the \
              team",
-            gone.join(" or ")
+            deleted.join(" or ")
         );
         return finding.remedy(remedy);
     }
@@ -508,7 +508,7 @@ fn closed_listener(facts: &Facts) -> Option<Finding> {
 }
 
 /// It is not connected, and would be admitted.
-fn gone(facts: &Facts, found: &mut Found) {
+fn deleted_account(facts: &Facts, found: &mut Found) {
     let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
     if let Some(run) = facts.runs.iter().rev().find(is_end) {
         let cause = run.cause.unwrap_or(Cause::Away);
@@ -521,7 +521,7 @@ fn gone(facts: &Facts, found: &mut Found) {
         };
         let weight = match cause {
             Cause::Away => Weight::Gone,
-            // What it has published is the cause, not who would get it.
+            // The cause is what it has published, not the receivers.
             _ if ended_for_a_publish(facts, run) => Weight::Topic,
             _ => Weight::Ended,
         };
@@ -550,7 +550,7 @@ fn gone(facts: &Facts, found: &mut Found) {
         && !is_connected(facts)
         && !has_tried(facts)
     {
-        // The tables of a node that goes on say that nobody is connected since its start.
+        // The tables of a restarted node show no client as connected since its start.
         let sentence = "it was connected when the backup was made that the node was restored from, \
                         and has not connected since";
         let finding = Finding::new(Cause::Away, sentence).since(*last_seen_ms);
@@ -563,14 +563,14 @@ fn gone(facts: &Facts, found: &mut Found) {
         let sentence = "it is not connected; its session is kept for it";
         found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
     } else if let (Some(_), Some(seen_ms), false) =
-        (&facts.known_as, facts.last_seen_ms, has_tried(facts))
+        (&facts.registered_as, facts.last_seen_ms, has_tried(facts))
     {
         let at = rfc3339::in_words(seen_ms);
         let sentence = format!("it is not connected by MQTT; the device was last heard of on {at}");
         let finding = Finding::new(Cause::Away, sentence).since(seen_ms);
         found.push((Weight::Gone, finding));
-    } else if facts.known_as.is_some() && !has_tried(facts) {
-        let what = facts.known_as.as_deref().unwrap_or_default();
+    } else if facts.registered_as.is_some() && !has_tried(facts) {
+        let what = facts.registered_as.as_deref().unwrap_or_default();
         let sentence = format!(
             "the {what} {} exists, and has neither connected nor tried to",
             facts.question.name
@@ -602,8 +602,8 @@ pub(super) fn is_of_packets(run: &Run) -> bool {
     )
 }
 
-/// A client that used TLS and is away is perhaps that which was refused by TLS since: there it says
-/// no name.
+/// A disconnected client that used TLS may be the one that TLS refused since then: a refusal by TLS
+/// has no name.
 fn perhaps_tried(facts: &Facts, (weight, mut finding): (Weight, Finding)) -> (Weight, Finding) {
     if refused_by_tls(facts).is_none() {
         return (weight, finding);
@@ -649,7 +649,7 @@ fn has_tried(facts: &Facts) -> bool {
 }
 
 /// Adds the last refusal of a client without a name: a client that is refused by TLS, by WebSocket
-/// or for its first bytes has not said its name yet.
+/// or for its first bytes has not sent its name yet.
 fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
     let mut recent = facts.nameless.iter().rev();
     let is_recent = |entry: &&Entry| facts.now_ms.saturating_sub(entry.at_ms) <= RECENT_MS;

@@ -7,7 +7,7 @@ use crate::cause::Cause;
 use crate::rfc3339;
 
 /// How a key is that was not revoked.
-pub(super) fn of_asked(now_ms: u64, key: &NamedApiKey) -> Finding {
+pub(super) fn of_named(now_ms: u64, key: &NamedApiKey) -> Finding {
     let name = &key.name;
     let about = about(key);
     let what = format!("{name} is an API key, which is for HTTP, and no client");

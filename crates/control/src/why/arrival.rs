@@ -134,7 +134,7 @@ fn missed_by(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
     let topic = &*one.topic;
     let is_named = names_client(facts, topic);
     if own_filters(facts).any(|filter| matches(filter, topic)) {
-        // Who is subscribed to all topics is not meant by each of them.
+        // A subscription to all topics does not mean each of them.
         let is_meant = is_named || own_filters(facts).any(|filter| filter == topic);
         let mut unreadable = facts.unreadable.iter();
         if !is_meant {
@@ -147,7 +147,7 @@ fn missed_by(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
             None => missed_of_topic(facts, one),
         };
     }
-    // Nobody means a client by the topic that may not read it, or whose user publishes to it.
+    // The topic is not meant for a client that may not read it, or whose user publishes to it.
     let may_read = !facts.unreadable.iter().any(|other| other.topic == topic);
     let is_meant = is_named && may_read && !is_of_same_user(facts, one);
     match own_near_miss(facts, topic) {
@@ -172,13 +172,13 @@ pub(super) fn is_of_same_user(facts: &Facts, one: &UnmatchedTopic) -> bool {
         || own.any(|client_id| one.client_id.as_deref() == Some(client_id))
 }
 
-/// Why messages of a topic that nobody got did not come to the client, which is subscribed to it
+/// Why messages of a topic without receivers did not come to the client, which is subscribed to it
 /// now.
 fn missed_of_topic(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
     let topic = &*one.topic;
     let filter = own_filters(facts).find(|filter| matches(filter, topic))?;
-    // A command was published again when the device subscribed. Who is subscribed to all topics may
-    // have got the message.
+    // A command was published again when the device subscribed. Subscribers to all topics may have
+    // got the message.
     if is_command(one) || one.reached_all && matches!(filter, "#" | "+/#") {
         return None;
     }
@@ -239,7 +239,7 @@ fn is_command(one: &UnmatchedTopic) -> bool {
     one.client_id.as_deref() == Some(commands::PART)
 }
 
-/// Words for who published the messages of a topic, and how many they are.
+/// Words for the publishers of the messages of a topic, and their number.
 pub(super) fn published(one: &UnmatchedTopic) -> String {
     let what = match is_command(one) {
         true => "command",
@@ -258,7 +258,7 @@ pub(super) fn published(one: &UnmatchedTopic) -> String {
     }
 }
 
-/// The finding, with how many messages of the topic nobody got, and when.
+/// The finding, with the number of messages of the topic that had no receiver, and when.
 pub(super) fn with_messages(mut finding: Finding, one: &UnmatchedTopic) -> Finding {
     finding.count = (!one.reached_all).then_some(one.count);
     (finding.since_ms, finding.last_ms) = (Some(one.first_ms), Some(one.last_ms));
@@ -308,7 +308,7 @@ fn is_expiry_bounded(facts: &Facts, session: &Session) -> bool {
     max < u32::MAX && session.session_expiry_secs == max
 }
 
-/// Words for whom the messages of a topic reached.
+/// Words for the receivers of the messages of a topic.
 fn reached(one: &UnmatchedTopic) -> &'static str {
     match one.reached_all {
         true => "reached only clients that are subscribed to all topics",
@@ -437,8 +437,8 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// Whether messages of a topic are likely meant for the client: what their refusal weighs, and what
-/// is to be said of a topic that is nearly the one that was asked about.
+/// Whether messages of a topic are likely meant for the client: what their refusal weighs, and the
+/// words for a topic that is nearly the one in the question.
 fn is_meant_by(facts: &Facts, topic: &str) -> Option<(Weight, String)> {
     if let Some(asked) = &facts.question.topic {
         if asked == topic {
@@ -462,7 +462,7 @@ fn is_meant_by(facts: &Facts, topic: &str) -> Option<(Weight, String)> {
     }
 }
 
-/// Words for the publisher: who is subscribed to nearly that topic.
+/// Words for the publisher: which clients are subscribed to nearly that topic.
 pub(super) fn near_subscribers(near: &[NearSubscriber]) -> Option<String> {
     let all = near.iter().take(TOLD).map(|one| {
         let NearSubscriber {
@@ -539,8 +539,8 @@ impl Control {
         Ok(found)
     }
 
-    /// Topics of a tenant to which messages were published recently while nobody was subscribed.
-    /// Those of telemetry have reached whom they are for.
+    /// Topics of a tenant with recent messages that had no subscriber. Telemetry has reached its
+    /// receiver.
     pub(super) async fn recently_unmatched(
         &self,
         telemetry: Option<&Telemetry>,

@@ -9,7 +9,7 @@ use super::found::{
     ENDED_RECENTLY_MS, Found, Weight, devices as devices_in_words, is_connected, uncapitalized,
 };
 use super::near::{matches, nearest_in_words};
-use super::side::{asks_for_one_of, was_refused};
+use super::side::{concerns_one_of, was_refused};
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -40,7 +40,11 @@ enum Stuck {
 pub(super) fn commands(facts: &Facts, found: &mut Found) {
     let mut stuck: Vec<(Stuck, &DeviceCommand, u64)> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
-    for command in facts.commands.iter().filter(|one| is_asked(facts, one)) {
+    for command in facts
+        .commands
+        .iter()
+        .filter(|one| is_in_question(facts, one))
+    {
         let is_latest = !names.contains(&&*command.name);
         names.push(&command.name);
         match stuck_at(command) {
@@ -48,7 +52,7 @@ pub(super) fn commands(facts: &Facts, found: &mut Found) {
                 Some((_, _, more)) => *more += 1,
                 None => stuck.push((kind, command, 0)),
             },
-            // The latest command of a name says how it stands.
+            // The latest command of a name shows its state.
             None if is_latest => found.extend(ended(facts.now_ms, command)),
             None => {}
         }
@@ -60,14 +64,14 @@ pub(super) fn commands(facts: &Facts, found: &mut Found) {
 }
 
 /// A command that was asked about by its id.
-pub(super) fn of_asked(asked: &NamedCommand) -> Finding {
-    match asked {
+pub(super) fn of_named(named: &NamedCommand) -> Finding {
+    match named {
         NamedCommand::One(command) => match stuck_at(command) {
             Some(Stuck::AtWork) => Finding::new(Cause::NothingWrong, at_work(command)),
             Some(kind) => of_stuck(command, kind, 0),
             None => of_ended(command).unwrap_or_else(|| {
                 let what = of_device(command);
-                let sentence = format!("{what} has succeeded{}", said(&command.result));
+                let sentence = format!("{what} has succeeded{}", result_text(&command.result));
                 Finding::new(Cause::NothingWrong, sentence)
             }),
         },
@@ -108,8 +112,8 @@ fn of_many(id: &str, name: &str, states: &[(CommandState, u64)], show: &str) -> 
 }
 
 /// It is about the topic that was asked about, if one was.
-fn is_asked(facts: &Facts, command: &DeviceCommand) -> bool {
-    asks_for_one_of(facts, [&command.topic, &command.answers])
+fn is_in_question(facts: &Facts, command: &DeviceCommand) -> bool {
+    concerns_one_of(facts, [&command.topic, &command.answers])
 }
 
 /// What keeps a command from being carried out; none: it has ended.
@@ -174,10 +178,10 @@ fn of_device(command: &DeviceCommand) -> String {
     format!("{} to {}", what(command), command.device)
 }
 
-fn said(result: &str) -> String {
+fn result_text(result: &str) -> String {
     match result {
         "" => String::new(),
-        said => format!(": {}", uncapitalized(said)),
+        result_text => format!(": {}", uncapitalized(result_text)),
     }
 }
 
@@ -188,7 +192,7 @@ fn at_work(command: &DeviceCommand) -> String {
         "{} is being carried out since {since}{}{}",
         of_device(command),
         progress.unwrap_or_default(),
-        said(&command.result)
+        result_text(&command.result)
     )
 }
 
@@ -320,7 +324,7 @@ fn of_ended(command: &DeviceCommand) -> Option<Finding> {
         CommandState::Failed if command.acknowledged_ms > 0 => {
             let result = match &*command.result {
                 "" => "without saying why".to_owned(),
-                said => format!("and said: {said}"),
+                result_text => format!("and said: {result_text}"),
             };
             (
                 format!("{what} failed: the device reported a failure {result}"),
@@ -330,7 +334,7 @@ fn of_ended(command: &DeviceCommand) -> Option<Finding> {
         CommandState::Failed => (
             format!(
                 "{what} failed: the device refused the message{}",
-                said(&command.result)
+                result_text(&command.result)
             ),
             "see why the device refuses the message; to send the command again, run",
         ),
@@ -344,7 +348,7 @@ fn of_ended(command: &DeviceCommand) -> Option<Finding> {
              commands more time (--expires); to send the command again, run",
         ),
         CommandState::Cancelled => {
-            let sentence = format!("{what} was cancelled{}", said(&command.result));
+            let sentence = format!("{what} was cancelled{}", result_text(&command.result));
             let finding = Finding::new(Cause::CommandFailed, sentence).since(command.finished_ms);
             let remedy = "send another one (martlet command send); to see the command, run";
             return Some(finding.remedy(remedy).command(&command.show));

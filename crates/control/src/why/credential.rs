@@ -42,7 +42,7 @@ fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Weight, Findin
     Some((Weight::Barred, finding))
 }
 
-/// The API has refused the user, who has no rights there.
+/// The API has refused the user, which has no rights there.
 pub(super) fn no_api_role(facts: &Facts) -> Option<(Weight, Finding)> {
     let none = facts.no_api_role.as_ref()?;
     let sentence = format!(

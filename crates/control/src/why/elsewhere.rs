@@ -25,7 +25,7 @@ pub(super) fn elsewhere(facts: &Facts, found: &mut Found) {
 fn published_elsewhere(facts: &Facts) -> Option<Finding> {
     let is_meant = |topic: &str| {
         let is_asked = match &facts.question.topic {
-            Some(asked) => topic == asked,
+            Some(expected) => topic == expected,
             None => names_client(facts, topic) || own_filters(facts).any(|filter| filter == topic),
         };
         is_asked && own_filters(facts).any(|filter| matches(filter, topic))
@@ -58,7 +58,7 @@ fn device_elsewhere(facts: &Facts) -> Option<Finding> {
     Some(Finding::new(Cause::PublisherAbsent, sentence).remedy(SAME_TENANT))
 }
 
-/// Who is subscribed to the topic in other tenants, as the end of a sentence, and what to do.
+/// The subscribers of the topic in other tenants, as the end of a sentence, and what to do.
 pub(super) fn subscribers_elsewhere(facts: &Facts) -> Option<(String, &'static str)> {
     let all = facts.elsewhere.subscribers.iter().map(|one| {
         let (client_id, filter, tenant) = (&one.client_id, &one.filter, &one.tenant);

@@ -32,7 +32,7 @@ pub struct Facts {
     pub client_id: String,
     /// What has the name in the tables or files: `device`, `user`,
     /// `team token`; none: nothing.
-    pub known_as: Option<String>,
+    pub registered_as: Option<String>,
     /// The name is unknown: which known name may be meant.
     pub namesakes: Namesakes,
     /// It shows the key of a team token, or that key was asked about.
@@ -48,15 +48,15 @@ pub struct Facts {
     /// Something else of that name was removed.
     pub removed: Option<Removed>,
     /// The key of the API that was asked about.
-    pub api_key_asked: Option<NamedApiKey>,
+    pub named_api_key: Option<NamedApiKey>,
     /// The provisioning key that was asked about.
-    pub provisioning_key_asked: Option<NamedProvisioningKey>,
+    pub named_provisioning_key: Option<NamedProvisioningKey>,
     /// The node was started without a configuration file, in which rules and integrations may be.
     pub has_no_configuration: bool,
     /// An integration was asked about that is not there.
     pub integration_missing: Option<IntegrationMissing>,
     /// The part of the program that was asked about.
-    pub part_asked: Option<NamedPart>,
+    pub named_part: Option<NamedPart>,
     /// The type of the device was changed.
     pub type_change: Option<TypeChange>,
     /// The tables of users and devices cannot be used now.
@@ -69,8 +69,8 @@ pub struct Facts {
     pub other_sessions: Vec<OtherSession>,
     /// Clients that were refused because their token names this one, the latest last.
     pub token_shown_by: Vec<Entry>,
-    /// By the number of an entry that says what rules forbade: the rule that permits the same with
-    /// the client's own name.
+    /// The rule that permits the same with the client's own name, by the number of the entry about
+    /// what rules forbade.
     pub own_name_rules: Vec<(u64, OwnNameRule)>,
     /// It has a valid credential, and another one of it has ended: when, milliseconds since the
     /// Unix epoch.
@@ -92,7 +92,7 @@ pub struct Facts {
     /// When the device sent its last message, as far as the tables have it: some seconds late.
     /// Milliseconds since the Unix epoch.
     pub last_message_ms: Option<u64>,
-    /// When the device was last heard of at all, likewise.
+    /// When the device was last active in any way, likewise.
     pub last_seen_ms: Option<u64>,
     /// Other clients that the topic names.
     pub named_in_topic: Vec<NamedInTopic>,
@@ -130,18 +130,17 @@ pub struct Facts {
     pub subscribers: Option<Vec<Subscriber>>,
     /// The share groups among them.
     pub subscriber_groups: Vec<GroupDetail>,
-    /// Clients, connected or not, whose subscriptions nearly match the topic, while nobody is
-    /// subscribed to it.
+    /// Clients, connected or not, whose subscriptions nearly match the topic, while it has no
+    /// subscriber.
     pub near: Vec<NearSubscriber>,
-    /// Topics to which messages were published recently while nobody was subscribed, the latest
-    /// last.
+    /// Topics with recent messages that had no subscriber, the latest last.
     pub unmatched: Vec<UnmatchedTopic>,
     /// Client Identifiers of those publishers that come as the same user.
     pub own_publishers: Vec<String>,
     /// What other tenants have of it.
     pub elsewhere: Elsewhere,
-    /// Those of the topics that nobody is subscribed to that it may not read by the rules, though
-    /// it is subscribed, or nearly so, or they have its name in them.
+    /// Of the topics without subscribers, those that its rules do not let it read, though it is
+    /// subscribed, or nearly so, or they have its name in them.
     pub unreadable: Vec<Unreadable>,
     /// The retained message of the topic, or of the first topic that the filter matches; else the
     /// end of the last one.
@@ -175,20 +174,20 @@ pub struct Facts {
     /// Commands to the device that have not ended, or have ended recently, the latest first.
     pub commands: Vec<DeviceCommand>,
     /// The command that was asked about.
-    pub command_asked: Option<NamedCommand>,
-    /// The configuration that the device is to have, if it is told one.
+    pub named_command: Option<NamedCommand>,
+    /// The configuration that the device is to have, if it gets one.
     pub twin: Option<DeviceTwin>,
     /// The rollout that was asked about.
-    pub rollout_asked: Option<NamedRollout>,
+    pub named_rollout: Option<NamedRollout>,
     /// The rule about messages that was asked about.
-    pub rule_asked: Option<NamedRule>,
+    pub named_rule: Option<NamedRule>,
     /// Payloads that it published and that are not stored as telemetry, the latest first.
     pub not_stored: Vec<NotStored>,
     /// The times of its last telemetry are years off.
     pub clock_off: Option<ClockOff>,
     /// Integrations of its tenant that do not deliver, or the one that was asked about.
     pub integrations: Vec<Integration>,
-    /// The name is a user's who has several clients: the facts of each of them.
+    /// The facts of each client, if the name is a user's with several clients.
     pub clients: Vec<Facts>,
 }
 
@@ -226,7 +225,7 @@ pub struct DeviceCommand {
     pub created_ms: u64,
     /// Until when the device must have acknowledged it, likewise.
     pub expires_ms: u64,
-    /// When it was last published for somebody; 0: never.
+    /// When it was last published with a receiver; 0: never.
     pub sent_ms: u64,
     /// When the device acknowledged the message; 0: never.
     pub delivered_ms: u64,
@@ -261,7 +260,7 @@ pub struct DeviceTwin {
     pub hidden: Option<HiddenValue>,
     /// The last report that was not applied.
     pub misread: Option<Misread>,
-    /// The topic on which the device is told.
+    /// The topic for the device.
     pub topic: String,
     /// The topic on which it reports.
     pub reports: String,
@@ -344,7 +343,7 @@ pub struct NotStored {
     pub count: u64,
     /// A later payload of that topic is stored.
     pub is_over: bool,
-    /// Client Identifier of who published the last one, if that is another client.
+    /// Client Identifier of the last publisher, if that is another client.
     pub by: Option<String>,
     /// They are of a device that is not known, whose id is nearly that of the one that was asked
     /// about: this one.
@@ -468,8 +467,8 @@ pub struct Lockout {
 pub struct Elsewhere {
     /// The own tenant, in words.
     pub own: String,
-    /// Other tenants, in words, and topics to which messages were published there recently while
-    /// nobody was subscribed, the latest last.
+    /// Other tenants, in words, and their topics with recent messages that had no subscriber, the
+    /// latest last.
     pub unmatched: Vec<(String, Vec<UnmatchedTopic>)>,
     /// Subscribers of the topic.
     pub subscribers: Vec<SubscriberElsewhere>,
@@ -604,7 +603,7 @@ pub struct Namesakes {
     /// Devices of that id in other tenants, as the User Names that they come with.
     pub elsewhere: Vec<String>,
     /// Likewise, of teams that are deleted.
-    pub gone: Vec<String>,
+    pub deleted: Vec<String>,
     /// Names of the same tenant that are spelt nearly so.
     pub near: Vec<String>,
     /// Rules and keys that are spelt nearly so, each with its kind: "the rule hot-tank".
@@ -622,7 +621,7 @@ pub struct Presence {
     pub online: bool,
     /// Milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// When it was last heard of, likewise.
+    /// When it was last active, likewise.
     pub last_seen_ms: u64,
     /// Address of the client.
     pub address: Option<String>,
@@ -631,7 +630,7 @@ pub struct Presence {
     /// Why it went.
     pub why: Option<String>,
     /// It went with a DISCONNECT of its own.
-    pub said_goodbye: bool,
+    pub sent_disconnect: bool,
 }
 
 impl From<ClientPresence> for Presence {
@@ -644,7 +643,7 @@ impl From<ClientPresence> for Presence {
             address: known(of.address),
             listener: known(of.listener_url),
             why: known(of.why),
-            said_goodbye: of.said_goodbye,
+            sent_disconnect: of.sent_disconnect,
         }
     }
 }

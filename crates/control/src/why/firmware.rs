@@ -7,9 +7,9 @@ use crate::cause::Cause;
 
 /// What there is to find.
 pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
-    let asked = facts.firmware_refused.as_ref()?;
-    let (name, version) = (&asked.name, &asked.version);
-    let (sentence, remedy) = match &asked.of_type {
+    let request = facts.firmware_refused.as_ref()?;
+    let (name, version) = (&request.name, &request.version);
+    let (sentence, remedy) = match &request.of_type {
         Some(of_type) => (
             format!(
                 "the device asked for the firmware {name} version {version}, which is for devices \
@@ -24,12 +24,12 @@ pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
             "have it ask for firmware that exists, or upload it; to list the firmware, run",
         ),
     };
-    let finding = Finding::new(Cause::FirmwareRefused, sentence).at(asked.at_ms);
-    let is_recent = facts.now_ms.saturating_sub(asked.at_ms) <= RECENT_MS;
+    let finding = Finding::new(Cause::FirmwareRefused, sentence).at(request.at_ms);
+    let is_recent = facts.now_ms.saturating_sub(request.at_ms) <= RECENT_MS;
     let weight = match (&facts.question.topic, is_recent) {
         (Some(_), _) => Weight::Aside,
         (None, true) => Weight::Trouble,
         (None, false) => Weight::Remark,
     };
-    Some((weight, finding.remedy(remedy).command(&asked.command)))
+    Some((weight, finding.remedy(remedy).command(&request.command)))
 }

@@ -16,7 +16,7 @@ use crate::journal::{remedy_of_drop, remedy_of_limit};
 /// Filters of an integration that are named, at most.
 const FILTERS_TOLD: usize = 5;
 
-/// The status of HTTP for who is known and may not do it.
+/// The HTTP status for a known caller without the right.
 const FORBIDDEN: u16 = 403;
 
 /// It was asked about an integration.
@@ -29,7 +29,7 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
     for one in &facts.integrations {
         found.extend(missed_by(facts, one));
         let weight = match (one.is_own, one.has_messages) {
-            // The message that is asked about never comes to it.
+            // The message in the question never comes to it.
             (true, _) if wrong_direction(facts, one).is_some() => Weight::Aside,
             (true, _) if misses_topic(facts, one) => Weight::Aside,
             (true, _) => Weight::Topic,
@@ -107,7 +107,7 @@ fn wrong_direction(facts: &Facts, one: &Integration) -> Option<Finding> {
             ),
             "out",
         ),
-        // Somebody here waits for them, and nobody here publishes them.
+        // There are subscribers here, and no publishers.
         (true, None) if is_bridge(name) && one.delivered == 0 && waits_here() => (
             format!(
                 "the integration {name} sends messages of {topic} to the other broker (direction \
@@ -175,7 +175,7 @@ fn is_bridge(name: &str) -> bool {
 fn not_taken(facts: &Facts, one: &Integration) -> Finding {
     let topic = facts.question.topic.as_deref().unwrap_or_default();
     let (name, more) = (&one.name, one.filters.len().saturating_sub(FILTERS_TOLD));
-    let told = one.filters.get(..FILTERS_TOLD).unwrap_or(&one.filters);
+    let shown = one.filters.get(..FILTERS_TOLD).unwrap_or(&one.filters);
     let more = match more {
         0 => String::new(),
         count => format!(" and {count} more"),
@@ -187,7 +187,7 @@ fn not_taken(facts: &Facts, one: &Integration) -> Finding {
     let near = nearest_in_words(&one.filters, topic);
     let sentence = format!(
         "the integration {name} does not take messages of {topic}: {what} {}{more}{near}",
-        told.join(", ")
+        shown.join(", ")
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(
         "publish to a topic that its filters match, or add the topic to the filters of the \
@@ -319,21 +319,21 @@ fn oldest(now_ms: u64, one: &Integration) -> String {
     }
 }
 
-/// Messages of a client that reached nobody.
+/// Messages of a client without receivers.
 pub(super) fn published_in_vain(facts: &Facts) -> impl DoubleEndedIterator<Item = &UnmatchedTopic> {
     let unmatched = facts.unmatched.iter();
     unmatched.filter(|one| is_published_by_itself(facts, one))
 }
 
-/// Messages of the client that reached nobody, and that an integration nearly takes: those of the
-/// topic that is nearly the one that was asked about, if one was.
+/// Messages of the client without receivers that an integration nearly takes: those of the topic
+/// that is nearly the one in the question, if there is one.
 fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
     if one.is_own {
         return None;
     }
-    let asked = facts.question.topic.as_deref();
-    let is_meant = |topic: &str| match asked {
-        Some(asked) => one.takes_topic && is_nearly_matched([asked], topic),
+    let expected = facts.question.topic.as_deref();
+    let is_meant = |topic: &str| match expected {
+        Some(expected) => one.takes_topic && is_nearly_matched([expected], topic),
         None => true,
     };
     let mut latest = published_in_vain(facts).rev();
@@ -348,7 +348,7 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
     let finding = Finding::new(Cause::SubscriberAbsent, sentence)
         .remedy("have the client publish to a topic that the filters of the integration match")
         .command(&one.show_command);
-    let weight = match asked {
+    let weight = match expected {
         Some(_) => Weight::Topic,
         None => Weight::Trouble,
     };
@@ -357,18 +357,18 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
 
 /// Why the integration that hands messages to all rules does not; none: it does.
 pub(super) fn of_rules(one: &Integration) -> Option<Finding> {
-    finding(&as_asked(one))
+    finding(&with_topic(one))
 }
 
 /// An integration, as one that was asked about.
-fn as_asked(one: &Integration) -> Integration {
+fn with_topic(one: &Integration) -> Integration {
     Integration {
         is_own: true,
         ..one.clone()
     }
 }
 
-/// The target refuses messages, and who was asked about is not one that receives the topic.
+/// The target refuses messages, and the client in the question does not receive the topic.
 fn is_lost(facts: &Facts, one: &Integration) -> bool {
     let is_refused = one.access_refused.is_some() || one.refused > 0 && one.dead_letters > 0;
     is_refused && side(facts) != Side::Receiver
@@ -522,11 +522,11 @@ fn too_old(one: &Integration) -> String {
 
 /// What is wrong with the webhooks of a rule that was asked about.
 pub(super) fn of_webhook(one: &Integration) -> Vec<Finding> {
-    let asked = as_asked(one);
+    let named = with_topic(one);
     let all = [
-        finding(&asked),
-        queue_finding(&asked),
-        letters_finding(&asked),
+        finding(&named),
+        queue_finding(&named),
+        letters_finding(&named),
     ];
     all.into_iter().flatten().collect()
 }
@@ -568,14 +568,14 @@ mod tests {
         };
         let mut found = Vec::new();
         integrations(&facts, &mut found);
-        let told = found.iter().find(|(_, one)| one.cause == Cause::QueueFull);
-        let (weight, told) = told.unwrap();
+        let full = found.iter().find(|(_, one)| one.cause == Cause::QueueFull);
+        let (weight, full) = full.unwrap();
         assert_eq!(*weight, Weight::Trouble);
-        assert_eq!((told.since_ms, told.last_ms), (Some(400), Some(900)));
+        assert_eq!((full.since_ms, full.last_ms), (Some(400), Some(900)));
         assert!(
-            told.sentence
+            full.sentence
                 .starts_with("7 messages for the integration file/audit were dropped: "),
-            "{told:?}"
+            "{full:?}"
         );
     }
 

@@ -1,6 +1,6 @@
-//! From facts to a diagnosis: each part looks at one side of the client and says what it finds;
-//! what weighs most is the diagnosis, and the rest is reported beside it. Of a user with several
-//! clients, all of them are looked at.
+//! From facts to a diagnosis: each part examines one side of the client and returns findings. The
+//! finding with the most weight is the diagnosis, and the rest is reported beside it. For a user
+//! with several clients all of them are examined.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -63,17 +63,18 @@ pub fn judge(facts: &Facts) -> Diagnosis {
     let first = restored::with_restore(facts, first);
     let mut also: Vec<Finding> = Vec::new();
     for mut finding in found {
-        let is_told = |told: &Finding| {
-            told.cause == finding.cause
-                && (told.sentence == finding.sentence
+        let is_reported = |other: &Finding| {
+            other.cause == finding.cause
+                && (other.sentence == finding.sentence
                     || finding.cause.is_of_admission() && clients.len() == 1 && !finding.is_guess)
         };
-        if is_told(&first) || also.iter().any(is_told) {
+        if is_reported(&first) || also.iter().any(is_reported) {
             continue;
         }
         // One remedy is reported once.
-        let mut told = std::iter::once(&first).chain(&also);
-        if told.any(|told| (&told.remedy, &told.command) == (&finding.remedy, &finding.command)) {
+        let mut other = std::iter::once(&first).chain(&also);
+        if other.any(|other| (&other.remedy, &other.command) == (&finding.remedy, &finding.command))
+        {
             (finding.remedy, finding.command) = (None, None);
         }
         also.push(finding);
@@ -114,7 +115,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
     }
     let clients = facts.clients.iter();
     let completed = clients.map(|client| {
-        // What the tables say of the user is said of it alone.
+        // Findings of the tables about the user are reported once.
         Cow::Owned(Facts {
             deleted: facts.deleted.clone(),
             spent: facts.spent.clone(),
@@ -195,14 +196,14 @@ fn with_group(facts: &Facts, finding: &mut Finding) {
 
 /// Neither the tables nor the files nor any session or event have the name: it may be misspelt.
 fn is_unknown(facts: &Facts) -> bool {
-    facts.known_as.is_none()
+    facts.registered_as.is_none()
         && facts.deleted.is_none()
         && facts.session.is_none()
         && facts.presence.is_none()
         && facts.runs.is_empty()
 }
 
-/// What is wrong with the message store: all who publish with QoS 1 or 2 wait for it.
+/// Faults of the message store: all publishers with QoS 1 or 2 wait for it.
 fn store(facts: &Facts) -> Option<(Weight, Finding)> {
     let session = facts.session.as_ref();
     let waits = session.is_some_and(|session| session.waits_for_store);
@@ -251,8 +252,8 @@ fn tables(facts: &Facts) -> Option<(Weight, Finding)> {
     facts.tables_fail.then_some((Weight::Aside, finding))
 }
 
-/// What there is to find of the clients of one user. What is so for all of them is said once;
-/// everything else names its client.
+/// The findings about the clients of one user. A finding about all of them is reported once; all
+/// others name their client.
 fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
     let is_any_connected = clients.iter().any(|client| is_connected(client));
     let is_any_subscribed = clients.iter().any(|client| is_subscribed(client));
@@ -272,12 +273,12 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
                 }
                 weight => weight,
             };
-            let is_same = |(_, told, _): &&mut (Weight, Finding, Vec<&str>)| {
-                told.cause == finding.cause && told.sentence == finding.sentence
+            let is_same = |(_, other, _): &&mut (Weight, Finding, Vec<&str>)| {
+                other.cause == finding.cause && other.sentence == finding.sentence
             };
             match all.iter_mut().find(is_same) {
-                Some((told, known, names)) => {
-                    *told = weight.min(*told);
+                Some((other, known, names)) => {
+                    *other = weight.min(*other);
                     known.add(&finding);
                     names.push(&client.client_id);
                 }
@@ -449,7 +450,7 @@ fn evidence(clients: &[Cow<'_, Facts>]) -> Vec<Evidence> {
             }
             add(one);
         }
-        // Who gave no name may be any of them.
+        // A client without a name may be any of them.
         perhaps_seen(client).into_iter().for_each(&mut add);
     }
     all.sort_by_key(|evidence| evidence.at_ms);
@@ -481,8 +482,8 @@ fn evidence_of(facts: &Facts) -> Vec<Evidence> {
     all
 }
 
-/// Refusals of clients that gave no name, where this one came from last, and since it was last
-/// heard of. Of a client that is connected nothing is to be guessed.
+/// Refusals of clients without a name, from the last address of this one, since its last event.
+/// Nothing is guessed about a connected client.
 fn perhaps_seen(facts: &Facts) -> Vec<Evidence> {
     let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
     let nameless = facts.nameless.iter().rev().filter(|entry| {

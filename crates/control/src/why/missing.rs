@@ -12,13 +12,13 @@ const NAMED: usize = 8;
 pub(super) fn finding(facts: &Facts, missing: &IntegrationMissing) -> Finding {
     let name = &facts.question.name;
     let mut sentence = format!("this node has no integration {name}");
-    let told = match missing.near {
+    let count = match missing.near {
         0 => NAMED,
         near => near.min(NAMED),
     };
-    let all = missing.there.iter().take(told);
+    let all = missing.there.iter().take(count);
     let all = all.map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = match missing.there.len().saturating_sub(told) {
+    let more = match missing.there.len().saturating_sub(count) {
         0 => String::new(),
         count => format!(" and {count} more"),
     };

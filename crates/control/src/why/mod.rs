@@ -1,7 +1,7 @@
-//! Why a client does not work: one diagnosis from what the registry, the rules, the session and the
-//! latest events say of it, with the remedy.
+//! Why a client does not work: one diagnosis with the remedy, from the registry, the rules, the
+//! session and the latest events.
 //!
-//! * [`facts`]: what is known, as plain data
+//! * [`facts`]: the facts, as plain data
 //! * `gather`: where it comes from
 //! * `part_in_words`: rules and integrations, by the Client Identifiers of their parts
 //! * `namesakes`: which known names may be meant by an unknown one
@@ -163,7 +163,7 @@ pub struct Finding {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remedy: Option<String>,
-    /// The command for that, as it stands in a shell on the node's machine.
+    /// The command for that, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
     /// It is not known whether it is about this client at all.

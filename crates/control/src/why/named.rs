@@ -10,21 +10,20 @@ use crate::cause::Cause;
 use crate::rfc3339;
 use crate::rules::MissingMember;
 
-/// What there is to tell of the rule, the rollout and the command of the name that was asked
-/// about.
+/// Findings about the rule, the rollout and the command of the name in the question.
 pub(super) fn named(facts: &Facts) -> Vec<Finding> {
-    let rule = facts.rule_asked.iter();
+    let rule = facts.named_rule.iter();
     let rule = rule.flat_map(|rule| {
         let mut found = with_webhooks(rule, of_rule(facts, rule));
         let over = failing(rule).filter(|_| rule.is_over && rule.is_on && rule.is_in_force);
         found.extend(over);
         found
     });
-    let rollout = facts.rollout_asked.iter().map(of_rollout);
-    let command = facts.command_asked.iter();
-    let command = command.map(command::of_asked);
+    let rollout = facts.named_rollout.iter().map(of_rollout);
+    let command = facts.named_command.iter();
+    let command = command.map(command::of_named);
     let mut found: Vec<Finding> = rule.chain(rollout).chain(command).collect();
-    let key = facts.api_key_asked.as_ref();
+    let key = facts.named_api_key.as_ref();
     let is_revoked = key.is_some_and(|key| key.revoked_ms.is_some());
     if found.is_empty() {
         found.extend(match (&facts.removed, key) {
@@ -36,11 +35,11 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
                     ..finding
                 })
             }
-            (_, Some(key)) => Some(api_key::of_asked(facts.now_ms, key)),
+            (_, Some(key)) => Some(api_key::of_named(facts.now_ms, key)),
             (removed, None) => {
-                let key = facts.provisioning_key_asked.as_ref();
+                let key = facts.named_provisioning_key.as_ref();
                 let key = key.filter(|key| removed.is_none() || key.revoked_ms.is_none());
-                let of_key = key.map(|key| provisioning_key::of_asked(facts.now_ms, key));
+                let of_key = key.map(|key| provisioning_key::of_named(facts.now_ms, key));
                 of_key.or_else(|| removed.as_ref().map(|removed| of_removed(facts, removed)))
             }
         });
@@ -51,7 +50,7 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     }
     // A name that is spelt nearly so is likelier to be meant.
     if found.is_empty() && !facts.namesakes.has_suggestions() {
-        found.extend(facts.part_asked.as_ref().map(|one| of_part(facts, one)));
+        found.extend(facts.named_part.as_ref().map(|one| of_part(facts, one)));
     }
     found
 }
@@ -102,7 +101,7 @@ fn advised(cause: Cause, sentence: String, remedy: &str, command: &str) -> Findi
 /// its work.
 fn with_webhooks(rule: &NamedRule, of_rule: Finding) -> Vec<Finding> {
     let name = &rule.name;
-    let told = |what: String| {
+    let sentence = |what: String| {
         move |finding: Finding| Finding {
             sentence: format!("{what}: {}", finding.sentence),
             ..finding
@@ -115,7 +114,9 @@ fn with_webhooks(rule: &NamedRule, of_rule: Finding) -> Vec<Finding> {
         "the rule {name} has done its work, and an integration that takes what it says does not \
          work"
     );
-    let webhooks = webhooks.map(told(has)).chain(takers.map(told(takes)));
+    let webhooks = webhooks
+        .map(sentence(has))
+        .chain(takers.map(sentence(takes)));
     let webhooks: Vec<Finding> = webhooks.collect();
     match of_rule.cause {
         Cause::NothingWrong if !webhooks.is_empty() => webhooks,

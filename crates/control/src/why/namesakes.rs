@@ -18,7 +18,7 @@ impl Namesakes {
         let (tenant, name) = (question.tenant.0, &*question.name);
         if question.sees_node {
             return Self {
-                gone: Vec::new(),
+                deleted: Vec::new(),
                 elsewhere: tables.devices_elsewhere(tenant, name).take(TOLD).collect(),
                 near: nearest(name, tables.names(tenant)),
                 near_of_kind: Vec::new(),
@@ -28,7 +28,7 @@ impl Namesakes {
         }
         Self {
             elsewhere: Vec::new(),
-            gone: Vec::new(),
+            deleted: Vec::new(),
             // In the common tenant are names of other teams.
             near: match tenant {
                 0 => Vec::new(),

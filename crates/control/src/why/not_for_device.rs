@@ -11,7 +11,7 @@ use crate::rfc3339;
 pub(super) fn not_for_device(facts: &Facts, found: &mut Found) {
     for one in &facts.not_for_device {
         let (what, group) = (&one.what, &one.group);
-        let made = rfc3339::in_words(one.made_ms);
+        let made = rfc3339::in_words(one.created_ms);
         let sentence = match one.joined_ms {
             Some(joined_ms) => format!(
                 "{what} is not for the device: it was made on {made} for the members that the \
@@ -27,14 +27,14 @@ pub(super) fn not_for_device(facts: &Facts, found: &mut Found) {
             true => Cause::RolloutWaits,
             false => Cause::CommandWaits,
         };
-        let since_ms = one.joined_ms.unwrap_or(one.made_ms);
+        let since_ms = one.joined_ms.unwrap_or(one.created_ms);
         let is_recent = facts.now_ms.saturating_sub(since_ms) <= ENDED_RECENTLY_MS;
         let weight = match is_recent {
             // Why it is not connected is reported first.
             true if is_connected(facts) => Weight::Trouble,
             _ => Weight::Aside,
         };
-        let finding = Finding::new(cause, sentence).since(one.made_ms);
+        let finding = Finding::new(cause, sentence).since(one.created_ms);
         found.push((weight, finding.with_remedy(one.worded.clone())));
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn own_topics(facts: &Facts, found: &mut Found) {
     found.extend(off.map(|finding| (Weight::Trouble, finding)));
 }
 
-/// What says so of a Topic Name or Topic Filter.
+/// The finding for a Topic Name or Topic Filter.
 fn switched_off(facts: &Facts, filter: &str) -> Option<Finding> {
     let own = &facts.own_topics;
     if filter.starts_with(STATISTICS) && !own.publishes_statistics {
@@ -64,7 +64,7 @@ fn event_off(facts: &Facts, filter: &str, kind: &str) -> Option<Finding> {
             all.join(", ")
         ),
     };
-    let wanted = match is_wild {
+    let expected = match is_wild {
         true => "the kinds of events that are wanted, such as connected,disconnected".to_owned(),
         false => {
             let mut all = published.clone();
@@ -74,7 +74,7 @@ fn event_off(facts: &Facts, filter: &str, kind: &str) -> Option<Finding> {
     };
     let finding = Finding::new(Cause::NotPublished, sentence);
     Some(finding.remedy(format!(
-        "set events.publish = {wanted}, and restart the node"
+        "set events.publish = {expected}, and restart the node"
     )))
 }
 

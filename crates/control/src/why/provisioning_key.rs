@@ -8,7 +8,7 @@ use crate::journal::Entry;
 use crate::rfc3339;
 
 /// How a key is that was not revoked, and what was last refused with it.
-pub(super) fn of_asked(now_ms: u64, key: &NamedProvisioningKey) -> Finding {
+pub(super) fn of_named(now_ms: u64, key: &NamedProvisioningKey) -> Finding {
     let name = &key.name;
     let what = format!("{name} is a provisioning key, by which devices are added, and no client");
     let about = about(key);

@@ -13,7 +13,7 @@ pub(super) fn with_restore(facts: &Facts, mut finding: Finding) -> Finding {
         return finding;
     };
     let missing = match finding.cause {
-        Cause::UnknownName | Cause::NobodyKnown if facts.known_as.is_none() => {
+        Cause::UnknownName | Cause::NobodyKnown if facts.registered_as.is_none() => {
             "a user or device that was added after that backup is not in the tables"
         }
         Cause::WrongPassword if finding.last_ms >= Some(restored.restored_ms) => {

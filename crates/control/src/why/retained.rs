@@ -69,7 +69,7 @@ fn is_shared(filter: &str) -> bool {
     filter.starts_with("$share/")
 }
 
-/// What a message of the topic says is to be done, once.
+/// The remedy of a message of the topic, once.
 fn is_for_commands(topic: &str) -> bool {
     let mut levels = topic.split('/');
     levels.any(|level| {

@@ -105,7 +105,7 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
     let is_over = one.ended_ms > 0 && facts.now_ms.saturating_sub(one.ended_ms) > ENDED_RECENTLY_MS;
     let weight = match weight {
         Weight::Trouble if is_over => Weight::Before,
-        // It is told before what was refused or lost since.
+        // It is reported before refusals and losses since then.
         Weight::Trouble
             if one.ended_ms > 0 && is_of_rollout(one.stuck) && facts.question.topic.is_none() =>
         {

@@ -43,7 +43,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             EventKind::ProvisioningRefused => {
                 found.push((Weight::Before, before(run, cause, OVER)));
             }
-            EventKind::RequestRefused if heard_since(facts, run) => {
+            EventKind::RequestRefused if was_active_since(facts, run) => {
                 let over = "the device was heard of again since";
                 found.push((Weight::Before, before(run, cause, over)));
             }
@@ -66,7 +66,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             }
             // It was added since.
             EventKind::PublishRefused
-                if cause.is_of_provisioning_key() && facts.known_as.is_some() =>
+                if cause.is_of_provisioning_key() && facts.registered_as.is_some() =>
             {
                 found.push((Weight::Before, before(run, cause, OVER)));
             }
@@ -78,7 +78,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             EventKind::PublishesDelayed if !is_connected || !is_of_now(facts, run) => {
                 found.push((Weight::Before, before(run, cause, OVER)));
             }
-            // The rules say so themselves.
+            // The rules have it themselves.
             _ if is_by_rules(facts, run) => {}
             _ if of_topic(facts, run) => found.push((Weight::Topic, of_rules(facts, run, cause))),
             _ if of_another_topic(facts, run) => {
@@ -143,8 +143,8 @@ fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
     (Weight::Topic, finding)
 }
 
-/// A subscription was refused, and the client has connected again since and is subscribed. Of the
-/// topic that was asked about, the rules say it.
+/// A subscription was refused, and the client has connected again since and is subscribed. For the
+/// topic in the question, the rules show it.
 fn subscribed_since(facts: &Facts, run: &Run) -> bool {
     let session = facts.session.as_ref().filter(|session| session.connected);
     let is_since = |session: &Session| {
@@ -157,7 +157,7 @@ fn subscribed_since(facts: &Facts, run: &Run) -> bool {
 }
 
 /// The tables have a later time of the device: of a login, a request or a message.
-fn heard_since(facts: &Facts, run: &Run) -> bool {
+fn was_active_since(facts: &Facts, run: &Run) -> bool {
     facts.last_seen_ms.is_some_and(|ms| ms > run.last.at_ms)
 }
 
@@ -256,7 +256,7 @@ fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
     let of_group = || {
         let since_ms = session.full_since_ms.filter(is_late)?;
         let groups = facts.groups.iter();
-        let mut groups = groups.filter(|group| is_asked_about(facts, &group.filter));
+        let mut groups = groups.filter(|group| is_in_question(facts, &group.filter));
         let first = groups.next()?;
         Some((
             since_ms,
@@ -297,7 +297,7 @@ fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
 }
 
 /// No topic was asked about, or one that this Shared Subscription matches.
-fn is_asked_about(facts: &Facts, shared: &str) -> bool {
+fn is_in_question(facts: &Facts, shared: &str) -> bool {
     let topic = facts.question.topic.as_deref();
     topic.is_none_or(|topic| matches(shared, topic))
 }
@@ -339,7 +339,7 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
 /// What no member of a share group got that it belongs to: that is lost for it too.
 fn lost_by_group(facts: &Facts, session: &Session, group: &GroupDetail, found: &mut Found) {
     let name = &*group.filter;
-    let is_asked = is_asked_about(facts, name);
+    let is_asked = is_in_question(facts, name);
     for (reason, count, at) in &group.drops {
         let is_of_course = match reason {
             // A member that is connected now receives new messages.
@@ -390,7 +390,7 @@ fn lost_for(
         is_drop && run.last.reason.as_deref() == Some(reason.name())
     };
     let runs: Vec<&Run> = facts.runs.iter().filter(is_one).collect();
-    let told: u64 = runs.iter().map(|run| run.count).sum();
+    let reported: u64 = runs.iter().map(|run| run.count).sum();
     let last = runs.iter().max_by_key(|run| run.last.at_ms);
     let begun = runs.iter().map(|run| run.since_ms).min();
     let since_ms = Some(at.first_ms).filter(|ms| *ms > 0).or(begun);
@@ -422,7 +422,7 @@ fn lost_for(
         Some(_) if runs.iter().any(|run| of_topic(facts, run)) => Weight::Topic,
         // Of some of them nothing is known but their number. What a client refuses is not kept.
         Some(_)
-            if (told < count || reason == DropReason::RefusedByReceiver)
+            if (reported < count || reason == DropReason::RefusedByReceiver)
                 && is_recent
                 && is_subscribed(facts) =>
         {
@@ -464,7 +464,7 @@ fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Weight, Fi
     };
     let is_asked = facts.question.topic.is_some() && side(facts) != Side::Receiver;
     let weight = match run.count >= REPEATED {
-        // What it has published is the cause, not who would get it.
+        // The cause is what it has published, not the receivers.
         true if is_asked && is_of_packets(run) => Weight::Topic,
         true => Weight::Trouble,
         false => Weight::Remark,

@@ -13,7 +13,7 @@ pub(super) enum Side {
     Receiver,
     /// It publishes to the topic.
     Publisher,
-    /// Nothing says which of both.
+    /// It is not known which of both.
     Either,
 }
 
@@ -80,11 +80,11 @@ pub(super) fn of_topic(facts: &Facts, run: &Run) -> bool {
     topic == of || matches(of, topic)
 }
 
-/// No topic was asked about, or one of these.
-pub(super) fn asks_for_one_of(facts: &Facts, topics: [&str; 2]) -> bool {
-    facts.question.topic.as_deref().is_none_or(|asked| {
+/// Whether the question names no topic, or one of these.
+pub(super) fn concerns_one_of(facts: &Facts, topics: [&str; 2]) -> bool {
+    facts.question.topic.as_deref().is_none_or(|named| {
         let mut topics = topics.into_iter();
-        topics.any(|topic| topic == asked || matches(asked, topic))
+        topics.any(|topic| topic == named || matches(named, topic))
     })
 }
 

@@ -1,4 +1,4 @@
-//! Who publishes nothing: the device that was asked about, or one that the topic names.
+//! Silent publishers: the device in the question, or one that the topic names.
 
 use super::Finding;
 use super::arrival::may_read;

@@ -18,7 +18,7 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
     let off = facts.clock_off.as_ref();
     found.extend(off.map(|off| (weight_of_times, of_times(off))));
     let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
-    let is_meant = |one: &&NotStored| one.near_id.is_none() || facts.known_as.is_some();
+    let is_meant = |one: &&NotStored| one.near_id.is_none() || facts.registered_as.is_some();
     let recent = facts.not_stored.iter().filter(|one| is_recent(one.at_ms));
     let recent = recent.filter(is_meant);
     for one in recent.take(NAMED) {
@@ -95,16 +95,19 @@ fn weight(facts: &Facts, one: &NotStored) -> Weight {
     match &facts.question.topic {
         // It is not known whether it is about this device.
         _ if one.near_id.is_some() => Weight::Remark,
-        Some(asked) if *asked != one.topic && !matches(asked, &one.topic) => Weight::Aside,
+        Some(expected) if *expected != one.topic && !matches(expected, &one.topic) => Weight::Aside,
         // Nothing else is known of it.
         _ if is_unknown_device(facts, one) => Weight::Out,
         _ => Weight::Trouble,
     }
 }
 
-/// Others published for a device of that name, and nobody has it.
+/// Other clients published for a device of that name, which does not exist.
 fn is_unknown_device(facts: &Facts, one: &NotStored) -> bool {
-    one.by.is_some() && facts.known_as.is_none() && facts.session.is_none() && facts.runs.is_empty()
+    one.by.is_some()
+        && facts.registered_as.is_none()
+        && facts.session.is_none()
+        && facts.runs.is_empty()
 }
 
 /// What to do about a reason.

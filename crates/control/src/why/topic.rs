@@ -105,7 +105,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         let weight = match is_absent {
             // Others publish to it.
             true if side == Side::Either && by_others => Weight::Topic,
-            // Of who subscribes to other topics it is the likelier reason.
+            // For a client that subscribes to other topics it is the likelier reason.
             _ if side == Side::Either && is_near => Weight::Topic,
             true if side == Side::Either && subscribes(facts) => Weight::Topic,
             true => Weight::Remark,
@@ -244,8 +244,7 @@ fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
     found
 }
 
-/// What those who are subscribed to the topic have lost of late: nobody knows of which topic each
-/// message was.
+/// Recent losses of the subscribers of the topic. The topic of each lost message is not known.
 fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
     let mut found = Vec::new();
     for subscriber in facts.subscribers.iter().flatten() {
@@ -317,9 +316,9 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
 
 /// It does not get its own messages of the topic.
 fn no_local(facts: &Facts, topic: &str, found: &mut Found) {
-    let is_told = |(_, finding): &(Weight, Finding)| finding.cause == Cause::NoLocal;
+    let is_reported = |(_, finding): &(Weight, Finding)| finding.cause == Cause::NoLocal;
     if let Some(filter) = with_no_local(facts, topic)
-        && !found.iter().any(is_told)
+        && !found.iter().any(is_reported)
     {
         let sentence = format!(
             "its subscription to {filter} has No Local: it does not receive messages of {topic} \
@@ -341,7 +340,7 @@ fn downgraded(topic: &str, own: &[(&str, u8)], found: &mut Found) {
     }
 }
 
-/// The finding about those who would get what it publishes.
+/// The finding about the receivers of what it publishes.
 fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
     let all = facts.subscribers.as_deref()?;
     if all.is_empty() {

@@ -17,12 +17,12 @@ fn copies<'a>(sessions: &[&'a Session], topic: &str) -> Vec<Copy<'a>> {
         let client_id = &*session.client_id;
         let mut has_own = false;
         for (filter, _) in matching(session, topic) {
-            let is_told = match filter.starts_with("$share/") {
+            let is_reported = match filter.starts_with("$share/") {
                 // A message goes to one member of a group.
                 true => found.iter().any(|copy| copy.filter == filter),
                 false => core::mem::replace(&mut has_own, true),
             };
-            if !is_told {
+            if !is_reported {
                 found.push(Copy { filter, client_id });
             }
         }

@@ -6,7 +6,7 @@ use super::Finding;
 use super::facts::{DeviceTwin, Facts, HiddenValue, Mistyped};
 use super::found::{Found, RECENT_MS, Weight, is_connected};
 use super::near::{matches, nearest_in_words};
-use super::side::{asks_for_one_of, was_refused};
+use super::side::{concerns_one_of, was_refused};
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -14,7 +14,11 @@ use crate::rfc3339;
 const REPORTS_WITHIN_MS: u64 = 30_000;
 
 pub(super) fn twin(facts: &Facts, found: &mut Found) {
-    let Some(twin) = facts.twin.as_ref().filter(|twin| is_asked(facts, twin)) else {
+    let Some(twin) = facts
+        .twin
+        .as_ref()
+        .filter(|twin| is_in_question(facts, twin))
+    else {
         return;
     };
     // A later report that was applied ends it.
@@ -40,7 +44,7 @@ pub(super) fn twin(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// A value of a group is not what the device is told.
+/// A value of a group is not what the device gets.
 fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Weight, Finding) {
     let HiddenValue { name, group, .. } = hidden;
     let (by, remedy) = match &hidden.by_group {
@@ -61,7 +65,7 @@ fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Weight, Finding) {
         .since(hidden.group_ms)
         .remedy(remedy)
         .command(&hidden.command);
-    // It may be so by intent, unless somebody asks, or has just changed the value.
+    // It may be intended, unless it is in question or the value has just changed.
     let is_recent = facts.now_ms.saturating_sub(hidden.group_ms) <= RECENT_MS;
     let weight = match facts.question.topic.is_some() || is_recent {
         true => Weight::Trouble,
@@ -71,8 +75,8 @@ fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Weight, Finding) {
 }
 
 /// It is about the topics of the configuration, if a topic was asked about.
-fn is_asked(facts: &Facts, twin: &DeviceTwin) -> bool {
-    asks_for_one_of(facts, [&twin.topic, &twin.reports])
+fn is_in_question(facts: &Facts, twin: &DeviceTwin) -> bool {
+    concerns_one_of(facts, [&twin.topic, &twin.reports])
 }
 
 fn finding(twin: &DeviceTwin, sentence: String, remedy: String) -> Finding {
@@ -115,15 +119,15 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
     let is_refused = was_refused(facts, EventKind::PublishRefused, reports);
     if let Some(Mistyped {
         name,
-        wanted,
+        expected,
         reported,
     }) = &twin.mistyped
     {
         let sentence = format!(
-            "{what}: {name} should be a {wanted}, and the device reports a {reported} with the \
+            "{what}: {name} should be a {expected}, and the device reports a {reported} with the \
              same characters"
         );
-        let remedy = format!("have the device report {name} as a {wanted}; {shows}");
+        let remedy = format!("have the device report {name} as a {expected}; {shows}");
         return (Weight::Trouble, finding(twin, sentence, remedy));
     }
     if twin.reported_ms > twin.desired_ms {

@@ -23,7 +23,7 @@ pub(super) fn unstable(facts: &Facts, run: &Run) -> Option<(Weight, Finding)> {
     if run.last.what != EventKind::Disconnected || !is_connected(facts) {
         return None;
     }
-    let (least, every_ms) = match run.said_goodbye {
+    let (least, every_ms) = match run.sent_disconnect {
         true => (ENDS, ENDS_EVERY_MS),
         false => (BREAKS, BREAKS_EVERY_MS),
     };
@@ -34,7 +34,7 @@ pub(super) fn unstable(facts: &Facts, run: &Run) -> Option<(Weight, Finding)> {
     }
     let count = run.count;
     let why = run.last.why.as_deref().unwrap_or_default();
-    let (sentence, remedy) = match run.said_goodbye {
+    let (sentence, remedy) = match run.sent_disconnect {
         true => (
             format!(
                 "it connects and disconnects repeatedly: it sent DISCONNECT {count} times, and is \

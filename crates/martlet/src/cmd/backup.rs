@@ -261,7 +261,7 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let archive = Archive::open(path, |read, all| bar.show(read, all))?;
     bar.end();
     let mut words = DamageWords::default();
-    let verified = archive.verify(|engine, damage| words.tell(engine, damage))?;
+    let verified = archive.verify(|engine, damage| words.describe(engine, damage))?;
     if json {
         outln!("{}", json_of(&verified, &archive));
     } else {

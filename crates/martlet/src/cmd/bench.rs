@@ -48,7 +48,7 @@ impl BenchOptions {
     /// A line for the user.
     fn target(&self) -> Result<Target, String> {
         let environment = client_environment::of_process()?;
-        let is_secure = self.tls.is_asked_for(&environment);
+        let is_secure = self.tls.is_requested(&environment);
         let tls = match (is_secure, self.tls.needs_tls()) {
             (true, _) => {
                 let mut config = ClientConfig::clone(&*self.tls.config(&environment)?);
@@ -93,7 +93,7 @@ impl BenchOptions {
     /// # Errors
     /// They do not; the text names them.
     fn check(&self) -> Result<(), String> {
-        if self.tls_resume && !self.tls.is_asked_for(&ClientEnvironment::default()) {
+        if self.tls_resume && !self.tls.is_requested(&ClientEnvironment::default()) {
             return Err("--tls-resume needs TLS: give --cafile".into());
         }
         self.load.check()

@@ -270,7 +270,7 @@ impl MqttOptions {
         let named = self.host.clone().or_else(|| environment.host.clone());
         let is_secure = match &self.url {
             Some(url) => url.is_secure,
-            None => self.tls.is_asked_for(environment),
+            None => self.tls.is_requested(environment),
         };
         let default_port = match (self.ws, is_secure) {
             (false, false) => 1883,

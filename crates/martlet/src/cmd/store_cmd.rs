@@ -62,7 +62,7 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
             inspect(options, claim_store_to_read, "damaged", |disk, print| {
                 let mut words = DamageWords::default();
                 Ok(martlet_store::check_with(disk, |engine, damage| {
-                    print(&damage, words.tell(engine, &damage));
+                    print(&damage, words.describe(engine, &damage));
                 })?)
             })
         }
@@ -71,7 +71,7 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
             let options = Options::default();
             martlet_store::repair_with(disk, options, |engine, damage| {
                 is_guessed |= damage.lost.is_unnamed();
-                print(&damage, words.tell(engine, &damage));
+                print(&damage, words.describe(engine, &damage));
             })?;
             Ok(Stats::default())
         })

@@ -15,7 +15,7 @@ use martlet_control::text::typed;
 use martlet_control::use_cases::{
     FindDevice, FindRuleSet, FindTeamId, UseCase, UseCaseEffect, UseCaseError,
 };
-use martlet_control::{Reloaded, UserPlaces};
+use martlet_control::{Reloaded, UserConfiguration};
 use martlet_registry::{DEVICE_TYPE, FILE, Location, Owner, Registry, RegistrySettings};
 
 use crate::cmd::admin;
@@ -83,7 +83,7 @@ pub(crate) fn with<T>(
 /// have been started with any options, or was last here. Answers whether it keeps what SCRAM needs.
 fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> {
     let (own, data_dir) = (location.to_string(), node.data_dir()?);
-    let running = user_places(node).ok().flatten();
+    let running = user_configuration(node).ok().flatten();
     let keeps_scram = running.as_ref().is_some_and(|places| places.keeps_scram);
     let (of_node, which, or_else) = match running {
         Some(places) => (places.tables, "that runs", String::new()),
@@ -198,7 +198,7 @@ pub(crate) fn reload_tables(node: &NodeOptions) -> String {
             unasked.unwrap_or_default()
         );
     }
-    let places = user_places(node).ok().flatten();
+    let places = user_configuration(node).ok().flatten();
     let unasked = places.and_then(|places| places.tables_unasked);
     let unasked =
         unasked.map(|why| format!("But the node does not use the tables for logins: {why}.\n"));
@@ -209,7 +209,7 @@ pub(crate) fn reload_tables(node: &NodeOptions) -> String {
 ///
 /// # Errors
 /// A node runs and does not answer.
-pub(crate) fn user_places(node: &NodeOptions) -> anyhow::Result<Option<UserPlaces>> {
+pub(crate) fn user_configuration(node: &NodeOptions) -> anyhow::Result<Option<UserConfiguration>> {
     let status = status(&node.data_dir()?)?;
     Ok(status.map(|status| status.users))
 }

@@ -39,7 +39,7 @@ pub(crate) struct TlsOptions {
 
 impl TlsOptions {
     /// The connection is encrypted, by what these options or the environment say.
-    pub(crate) fn is_asked_for(&self, environment: &ClientEnvironment) -> bool {
+    pub(crate) fn is_requested(&self, environment: &ClientEnvironment) -> bool {
         let named = self.cafile.is_some() || self.capath.is_some() || self.tls_use_os_certs;
         named || environment.use_tls
     }

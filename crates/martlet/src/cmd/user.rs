@@ -225,7 +225,7 @@ impl FileOptions {
 /// The password file of a node; none: its users are in the tables.
 pub(super) fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf>> {
     // One that runs may have been started with any options.
-    if let Some(places) = tables::user_places(node)? {
+    if let Some(places) = tables::user_configuration(node)? {
         let own = &places.listener_password_files;
         if let (None, Some(_)) = (&places.password_file, &places.tables_unasked)
             && !own.is_empty()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use martlet_access::{AclFile, PASSWORD_MIN, PasswordFile, Plain, Subscribing, credentials};
 use martlet_broker::Realm;
-use martlet_control::UserPlaces;
+use martlet_control::UserConfiguration;
 use martlet_control::authentication::sources::{
     CertificateNames, Credentials, Hashing, Hook, HookSettings, KeySource, PasswordFileSource,
     People, RegistrySource, TokenKeys, TokenSettings, Tokens,
@@ -189,7 +189,7 @@ impl<'a> PolicyReader<'a> {
         let mut policy = Policy::new(self.realms);
         policy.remembered = Duration::from_secs(auth.remember_secs);
         policy.refusal_remembered = Duration::from_secs(auth.refusal_remember_secs);
-        policy.made_up_key = self
+        policy.fake_verifier_key = self
             .registry
             .map(|tables| tables.key_for(b"made-up verifiers"));
         policy.idle_tables = self.idle_tables;
@@ -575,7 +575,7 @@ pub(crate) fn subscribing(effective: &Effective) -> Subscribing {
 }
 
 /// Where users are.
-pub(super) fn user_places(effective: &Effective) -> UserPlaces {
+pub(super) fn user_configuration(effective: &Effective) -> UserConfiguration {
     let absolute = |path: &str| {
         let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
         path.display().to_string()
@@ -584,7 +584,7 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
     let own = own.filter_map(|table| table.password_file.as_ref());
     let own = own.filter(|path| !path.is_empty());
     let auth = &effective.settings().auth;
-    UserPlaces {
+    UserConfiguration {
         password_file: (!auth.password_file.is_empty()).then(|| absolute(&auth.password_file)),
         listener_password_files: own.map(|path| absolute(path)).collect(),
         tables_unasked: tables_unasked(effective),

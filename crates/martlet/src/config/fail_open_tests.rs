@@ -526,7 +526,7 @@ fn is_let_in(
         user_name: who.map(|(user, _)| user.into()),
         password: who.map(|(_, password)| Password::from(password.as_bytes())),
         certificate: None,
-        asker: martlet_broker::Asker::default(),
+        waiter: martlet_broker::LoginWaiter::default(),
         step: None,
     };
     chain.ask(asked, move |found| {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use martlet_broker::{EventInterest, Realm, Settings, WorkLimits};
 use martlet_certificates::{ClientFiles, client_config};
-use martlet_control::UserPlaces;
+use martlet_control::UserConfiguration;
 use martlet_control::authentication::{Lockout, Policy};
 use martlet_control::event_archive::ArchiveSettings;
 use martlet_control::feed::{Bounds, Filter, Kinds, Panel, PublishedKinds, Push};
@@ -24,7 +24,7 @@ use martlet_control::telemetry::TelemetrySettings;
 use martlet_reactor::{Durability, ListenerConfig};
 use martlet_registry::Snapshot;
 
-use crate::config::authentication::{PolicyReader, TablesRead, user_places};
+use crate::config::authentication::{PolicyReader, TablesRead, user_configuration};
 use crate::config::data_dir::data_dir;
 use crate::config::error::ConfigError;
 use crate::config::http::{self, HttpConnections, HttpListener};
@@ -101,7 +101,7 @@ pub(crate) struct NodeConfig {
     /// Integrations.
     pub(crate) sinks: SinksConfig,
     /// Where users are.
-    pub(crate) user_places: UserPlaces,
+    pub(crate) user_configuration: UserConfiguration,
     /// Files that are read again when they change.
     pub(crate) files: Vec<PathBuf>,
     /// What is odd in the files.
@@ -198,7 +198,7 @@ pub(crate) fn resolve_with(
         idle_tables: reader.idle_tables().cloned(),
         lockout: super::authentication::lockout(effective),
         policy: reader.policy(),
-        user_places: user_places(effective),
+        user_configuration: user_configuration(effective),
         files,
     })
 }

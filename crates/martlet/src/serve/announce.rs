@@ -211,7 +211,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
         }
         Durability::Memory => "  all data in memory: a restart loses them\n".to_owned(),
     };
-    text.push_str(&match &node.user_places.tables_unasked {
+    text.push_str(&match &node.user_configuration.tables_unasked {
         None => format!("  users and devices in {}\n", node.tables.location),
         Some(why) => format!(
             "  users and devices in {}, which is not asked: {why}\n",

@@ -147,7 +147,7 @@ pub(crate) async fn serve(
                     None => debug!(%peer, "HTTP: nothing came"),
                     Some(first) => {
                         if first == CONNECT {
-                            control.tell(mqtt_came(peer));
+                            control.report_event(mqtt_came(peer));
                         }
                         // Who does not speak HTTP is told so.
                         talk(stream, routes, connection, of_seat).await;

@@ -7,7 +7,7 @@ use martlet_api::{CompatApi, RouteSettings};
 use martlet_control::Control;
 use martlet_control::activity::DeviceActivity;
 use martlet_control::integrations::Integrations;
-use martlet_control::iotflow::{note_heard, publish_state};
+use martlet_control::iotflow::{note_activity, publish_state};
 use martlet_control::shared_registry::SharedRegistry;
 
 use crate::config::NodeConfig;
@@ -24,7 +24,7 @@ pub(super) fn start(
     if has_routes(&node.api.routes) || listeners.any(has_routes) {
         let (control, tables) = (Arc::clone(control), Arc::clone(tables));
         let (catalogue, activity) = (Arc::clone(catalogue), Arc::clone(activity));
-        tokio::spawn(note_heard(control, tables, catalogue, activity));
+        tokio::spawn(note_activity(control, tables, catalogue, activity));
     }
     if node.iotflow_publish_secs > 0 {
         let every = Duration::from_secs(node.iotflow_publish_secs);

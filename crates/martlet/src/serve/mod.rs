@@ -110,7 +110,7 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
     // Before anything is made in a directory that will not do.
     admin_socket::check(&node.data_dir)?;
     let lock = data_dir::claim(&node.data_dir)?;
-    if node.user_places.tables_unasked.is_none() {
+    if node.user_configuration.tables_unasked.is_none() {
         let identity = identity_of_tables(&node);
         let expected =
             config::expect_noted_tables(&node.data_dir, &node.tables.location, identity.as_deref());

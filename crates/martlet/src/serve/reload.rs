@@ -84,8 +84,8 @@ impl RemovedAccounts {
     /// What has changed; only of these names, if any are given.
     fn between(older: &Snapshot, newer: &Snapshot, names: Option<&[Arc<str>]>) -> Self {
         Self {
-            devices: older.devices_gone(newer, names),
-            users: older.users_gone(newer, names),
+            devices: older.removed_devices(newer, names),
+            users: older.removed_users(newer, names),
         }
     }
 }
@@ -243,9 +243,9 @@ impl Reload {
             }
         };
         // Keys and people of the API are not among what the chain goes by.
-        self.tables.tell_changed();
+        self.tables.notify_changed();
         // Once this is answered, nothing reaches a client that may not have it.
-        self.control.all_told().await;
+        self.control.wait_until_all_reported().await;
         done
     }
 
@@ -293,7 +293,7 @@ impl Reload {
 
     /// Whether the tables, which were not in use before, are in use now, or may be.
     async fn are_asked(&self) -> bool {
-        let is_wanted = self.control.user_places().tables_unasked.is_none();
+        let is_wanted = self.control.user_configuration().tables_unasked.is_none();
         is_wanted && self.tables.are_in_use().await.unwrap_or(true)
     }
 
@@ -348,7 +348,7 @@ impl Reload {
     /// are they, if they were read.
     async fn settle_idle_tables(&self, read: Option<Arc<Snapshot>>) {
         let policy = self.chain.policy();
-        if policy.tables().is_some() || self.control.user_places().tables_unasked.is_some() {
+        if policy.tables().is_some() || self.control.user_configuration().tables_unasked.is_some() {
             return;
         }
         let read = match read {
@@ -365,7 +365,7 @@ impl Reload {
         };
         let command = Command::CheckBans(read.has_bans());
         self.chain.set_idle_tables(Some(read));
-        self.control.tell_all(&command);
+        self.control.send_to_all_shards(&command);
         self.end_banned(new);
     }
 
@@ -429,7 +429,7 @@ impl Reload {
     /// What the database has, as far as it is asked at all: a file is read with the others. One
     /// that is away keeps nothing else from being read again.
     async fn read_tables(&self, of: ReloadOf) -> Result<TablesRead, String> {
-        let is_wanted = self.control.user_places().tables_unasked.is_none();
+        let is_wanted = self.control.user_configuration().tables_unasked.is_none();
         if self.tables.location().file().is_some() || !is_wanted {
             return Ok(match self.tables_held() {
                 Some(held) => TablesRead::After(held),
@@ -438,7 +438,7 @@ impl Reload {
         }
         match self.tables.read_all().await {
             Ok(tables) => Ok(TablesRead::Given(Some(Arc::new(tables)))),
-            Err(error) if of == ReloadOf::SharedRegistry => Err(error.told()),
+            Err(error) if of == ReloadOf::SharedRegistry => Err(error.caller_text()),
             Err(_) => Ok(TablesRead::Given(self.tables_held())),
         }
     }
@@ -544,7 +544,7 @@ impl Reload {
         for warning in node.warnings {
             warn!("{warning}");
         }
-        self.control.set_user_places(node.user_places);
+        self.control.set_user_configuration(node.user_configuration);
         let identity = self.tables_held().map(|tables| tables.identity());
         note_tables(&node.data_dir, self.tables.location(), identity);
         self.files = node.files;
@@ -590,17 +590,19 @@ impl Reload {
         if has_changed {
             let asking = self.policies.iter().map(|(_, policy)| policy);
             let asking = asking.filter(|policy| policy.authenticate).cloned();
-            self.control.tell_all(&Command::Ask(asking.collect()));
+            self.control
+                .send_to_all_shards(&Command::Ask(asking.collect()));
             info!("authentication is required now; clients without it were disconnected");
         }
     }
 
     /// Sends the new rules to the shards first, then the revocations. Returns the number of these.
     fn tell_shards(&self, rules: &Command, revocations: Vec<Revocation>) -> usize {
-        self.control.tell_all(rules);
+        self.control.send_to_all_shards(rules);
         let revoked = revocations.len();
         if revoked > 0 {
-            self.control.tell_all(&Command::Revoke(revocations.into()));
+            self.control
+                .send_to_all_shards(&Command::Revoke(revocations.into()));
         }
         revoked
     }

@@ -46,7 +46,7 @@ impl Shards for ReactorShards {
         self.running.stats().events_dropped
     }
 
-    fn events_told(&self) -> u64 {
+    fn events_reported(&self) -> u64 {
         self.running.events().put()
     }
 

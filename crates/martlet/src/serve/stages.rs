@@ -173,7 +173,7 @@ impl Core {
             chain: Some(chain.clone()),
             logging: Some(Arc::clone(&log.logging)),
             push: node.push.as_ref().map(|_| Arc::default()),
-            user_places: node.user_places.clone(),
+            user_configuration: node.user_configuration.clone(),
             takes_anonymous: node.lets_anonymous_in(),
             events_kept: node.events_kept,
             events: node.settings.events.clone(),
@@ -227,7 +227,7 @@ impl Attached {
         let notes = Arc::clone(&tables);
         control.count_also("audit", Box::new(move || notes.notes_bytes()));
         note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
-        if node.user_places.tables_unasked.is_none() {
+        if node.user_configuration.tables_unasked.is_none() {
             tables.warn_of_renamed().await;
         }
         let alive = Arc::new(Alive::open(&node.data_dir));

@@ -1,4 +1,4 @@
-//! Which part has asked for receipts of a message: its body says who published it.
+//! Which part has asked for receipts of a message: its body has the publisher.
 
 use martlet_broker::{EnqueuedAs, EntryRecord, MessageId, Node, SessionAddress, owner};
 use martlet_fault::{self as fault, Fault};
@@ -8,7 +8,7 @@ use super::Restoring;
 use crate::body::{StoredBody, decode_body};
 
 impl<N: Node> Restoring<'_, N> {
-    /// The session of the part that is to be told how an entry ends; nearly always none, and then
+    /// The session of the part that gets the outcome of an entry; nearly always none, and then
     /// nothing is read.
     pub(super) fn part_for_receipt<D: Disk>(
         &mut self,
@@ -17,10 +17,10 @@ impl<N: Node> Restoring<'_, N> {
     ) -> Option<SessionAddress> {
         let id = entry.message;
         let is_retained = matches!(entry.why, EnqueuedAs::Retained(_));
-        if !id.asks_for_receipts() || is_retained || fault::is(Fault::PartReceiptsNotRestored) {
+        if !id.wants_receipts() || is_retained || fault::is(Fault::PartReceiptsNotRestored) {
             return None;
         }
-        if let Some(known) = self.asked_receipts.get(&id) {
+        if let Some(known) = self.receipt_requests.get(&id) {
             return *known;
         }
         let mut part = None;
@@ -31,12 +31,12 @@ impl<N: Node> Restoring<'_, N> {
                 part = self.part_of_body(&body);
             }
         });
-        self.asked_receipts.insert(id, part);
+        self.receipt_requests.insert(id, part);
         part
     }
 
     fn part_of_body(&mut self, body: &StoredBody<'_>) -> Option<SessionAddress> {
-        let publisher = body.publisher.filter(|found| found.asks_for_receipts)?;
+        let publisher = body.publisher.filter(|found| found.wants_receipts)?;
         let (tenant, count) = (body.message.tenant, self.shards.count());
         let shard = owner(self.shards.settings, tenant, publisher.client_id, count);
         let found = self.shards.call(shard, |shard, _| {

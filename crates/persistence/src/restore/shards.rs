@@ -1,4 +1,4 @@
-//! The shards of a node that is not running yet, and what they tell each other.
+//! The shards of a node that is not running yet, and their messages to each other.
 
 use std::sync::Arc;
 

@@ -121,7 +121,7 @@ impl<N: Node> Restoring<'_, N> {
     }
 
     fn route_again(&mut self, message: &Message, pending: &Pending) {
-        // A share group that was made later is none of those who want it.
+        // A share group that was created later does not get it.
         let had = pending.had.iter().map(|queue| SessionEpoch(queue.0));
         let younger = self.names.groups_younger_than(pending.lsn);
         let had: Vec<SessionEpoch> = had.chain(younger).collect();
@@ -134,7 +134,7 @@ impl<N: Node> Restoring<'_, N> {
         self.shards.deliver(&mut self.records);
     }
 
-    /// Messages to be routed that cannot be: nobody waits for them any longer.
+    /// Messages that cannot be routed: no receiver waits for them any longer.
     fn release_damaged<D: Disk>(&mut self, engine: &Engine<D>) {
         engine.held(Holds::ROUTING, |id, lsn, bytes| {
             let id = MessageId(id.0);

@@ -92,34 +92,34 @@ fn check_power_cut(shards: u16, call: u64) -> usize {
     power_goes_at(&node, call);
     let done = STEPS.iter().take_while(|step| node.try_play(step)).count();
     let mut node = node.restart(End::PowerCut(call), shards, 5);
-    let told = format!(
+    let description = format!(
         "{shards} shards, call {call}, {done} steps: {:?}",
         node.report
     );
-    assert_eq!(node.report.damaged, 0, "{told}");
+    assert_eq!(node.report.damaged, 0, "{description}");
     let (present, payloads) = node.collect("a");
-    assert!(present || done == 0, "{told}");
+    assert!(present || done == 0, "{description}");
     let uncertain = (done + 1).min(STEPS.len());
     assert!(
         payloads == for_a(done) || payloads == for_a(uncertain) || !present,
-        "{told}: {payloads:?}"
+        "{description}: {payloads:?}"
     );
     let (present, payloads) = node.collect("b");
-    assert!(present || done < 6, "{told}");
+    assert!(present || done < 6, "{description}");
     match done {
         // Not yet, perhaps; or its PUBACK was not recorded.
-        6 | 7 => assert!(payloads.len() <= 1, "{told}: {payloads:?}"),
-        _ => assert!(payloads.is_empty(), "{told}: {payloads:?}"),
+        6 | 7 => assert!(payloads.len() <= 1, "{description}: {payloads:?}"),
+        _ => assert!(payloads.is_empty(), "{description}: {payloads:?}"),
     }
     let retained = node.retained();
     assert!(
         retained == retained_after(done) || retained == retained_after(uncertain),
-        "{told}: {retained:?}"
+        "{description}: {retained:?}"
     );
     // The next run brings back what this one left.
     let mut node = node.restart(End::Kill, 2, 5);
-    assert_eq!(node.report.damaged, 0, "{told}: {:?}", node.report);
-    assert_eq!(node.collect("a").1, Vec::<String>::new(), "{told}");
+    assert_eq!(node.report.damaged, 0, "{description}: {:?}", node.report);
+    assert_eq!(node.collect("a").1, Vec::<String>::new(), "{description}");
     done
 }
 

@@ -114,13 +114,13 @@ fn what_ended_while_it_was_read_back_is_not_called_lost() {
         let counters = node.counters();
         let dropped = counters.dropped[DropReason::QueueFull as usize];
         let ended = counters.dropped[DropReason::SessionEnded as usize];
-        let gone = (dropped, counters.expired, ended);
+        let removed = (dropped, counters.expired, ended);
         let expected = match after {
             "drop" => (3, 0, 0),
             "expire" => (0, 3, 0),
             _ => (0, 0, 3),
         };
-        assert_eq!(gone, expected, "{after}");
+        assert_eq!(removed, expected, "{after}");
     }
 }
 
@@ -134,7 +134,7 @@ fn a_drop_of_what_lies_in_the_store_alone_is_told_with_its_id_instead_of_its_top
          A: DISCONNECT
          P: CONNECT; PUBLISH t qos=1; PUBLISH t qos=1",
     );
-    let [told] = &node.events[..] else {
+    let [reported] = &node.events[..] else {
         panic!("{:?}", node.events);
     };
     let Event::Dropped {
@@ -142,11 +142,11 @@ fn a_drop_of_what_lies_in_the_store_alone_is_told_with_its_id_instead_of_its_top
         stored,
         reason,
         ..
-    } = &told.event
+    } = &reported.event
     else {
-        panic!("{told:?}");
+        panic!("{reported:?}");
     };
-    assert_eq!((&*told.head.client_id, &topic[..]), ("a", ""));
+    assert_eq!((&*reported.head.client_id, &topic[..]), ("a", ""));
     assert_eq!(*reason, DropReason::QueueFull);
     assert!(stored.is_some());
 }
@@ -321,8 +321,8 @@ fn one_flipped_bit_costs_one_session_or_one_message_at_most_and_is_named() {
         let dropped = node.dropped_as_damaged();
         if whole < clients.len() {
             noticed += 1;
-            let told = node.report.damaged + dropped + node.found.damage.len() as u64;
-            assert!(told > 0, "flip {flip}");
+            let reported = node.report.damaged + dropped + node.found.damage.len() as u64;
+            assert!(reported > 0, "flip {flip}");
         }
     }
     assert!(noticed > 2, "{noticed} flips hit something");
@@ -384,17 +384,17 @@ fn flip_text(disk: &SimDisk, text: &str) {
 }
 
 /// What a check says, without the places.
-fn told(disk: &SimDisk) -> Vec<String> {
+fn reported(disk: &SimDisk) -> Vec<String> {
     let mut words = DamageWords::default();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     check_with(disk.clone(), |engine, damage| {
-        let text = words.tell(engine, &damage);
+        let text = words.describe(engine, &damage);
         let place = damage.place();
         assert!(!place.is_empty(), "{text}");
-        told.push(text.strip_prefix(&place).unwrap().to_owned());
+        reported.push(text.strip_prefix(&place).unwrap().to_owned());
     })
     .unwrap();
-    told
+    reported
 }
 
 #[test]
@@ -411,10 +411,10 @@ fn what_damage_costs_is_told_with_client_and_topic() {
         );
         let disk = node.disk.clone();
         drop(node.restart(end, 2, 1));
-        assert_eq!(told(&disk), [""; 0]);
+        assert_eq!(reported(&disk), [""; 0]);
         let whole = disk.duplicate();
         flip_text(&disk, "first");
-        let text = &told(&disk)[..];
+        let text = &reported(&disk)[..];
         let [text] = text else { panic!("{text:?}") };
         assert!(text.starts_with("message 0x"), "{text}");
         assert!(
@@ -427,7 +427,7 @@ fn what_damage_costs_is_told_with_client_and_topic() {
         );
         let disk = whole.duplicate();
         flip_text(&disk, "second");
-        let text = &told(&disk)[..];
+        let text = &reported(&disk)[..];
         let [text] = text else { panic!("{text:?}") };
         assert!(text.contains("topic \"t/2\""), "{text}");
         assert!(text.ends_with("; it waited for client \"meter\""), "{text}");
@@ -460,15 +460,15 @@ fn a_message_of_which_nothing_is_left_is_told_of_with_its_client() {
         }
     }
     let mut words = DamageWords::default();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     check_with(disk.clone(), |engine, damage| {
-        told.push(words.tell(engine, &damage))
+        reported.push(words.describe(engine, &damage))
     })
     .unwrap();
-    let named = told
+    let named = reported
         .iter()
         .filter(|text| text.ends_with("it waited for client \"meter\""));
-    assert_eq!(named.count(), 1, "{told:#?}");
+    assert_eq!(named.count(), 1, "{reported:#?}");
     let mut node = StoredNode::reopen(disk, 1).unwrap();
     let expected = ["first", "third"].map(str::to_owned).to_vec();
     assert_eq!(node.collect("meter"), (true, expected));
@@ -497,7 +497,7 @@ fn retained_messages_are_there_again_if_the_checkpoint_lost_where_they_lie() {
             assert!(disk.flip(&name, second + 20, 0));
         }
     }
-    let texts = told(&disk);
+    let texts = reported(&disk);
     assert!(
         texts.iter().all(|text| text.contains("retained message")) && texts.len() == 2,
         "{texts:?}"
@@ -569,14 +569,14 @@ fn without_a_checkpoint_nothing_starts_empty_and_repair_brings_back_what_clients
         }
         assert!(StoredNode::reopen(disk.clone(), 2).is_err());
         let mut words = DamageWords::default();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         repair_with(disk.clone(), small_segments(), |engine, damage| {
-            told.push(words.tell(engine, &damage));
+            reported.push(words.describe(engine, &damage));
         })
         .unwrap();
         assert!(
-            told.iter().any(|text| text.contains("may be lost")),
-            "{told:?}"
+            reported.iter().any(|text| text.contains("may be lost")),
+            "{reported:?}"
         );
         let mut node = StoredNode::reopen(disk, 2).unwrap();
         assert_eq!(node.retained(), [("t/3".to_owned(), "3".to_owned())]);

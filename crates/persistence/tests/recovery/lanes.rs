@@ -42,7 +42,7 @@ fn attach_with(node: &mut StoredNode, lane: u16, filters: &[&str]) -> Vec<PartEv
         identity: None,
     };
     node.part_call(&name, PartCall::Attach(Box::new(spec)));
-    node.take_told()
+    node.take_part_events()
 }
 
 /// Publishers on several shards, each with messages in order.
@@ -64,9 +64,9 @@ const PLAY: &str = "P: CONNECT
 pub(crate) fn keep_order(before: u16, after: u16, end: End) {
     let mut node = StoredNode::new(before);
     for lane in 0..before {
-        let told = attach_lane(&mut node, lane);
+        let events = attach_lane(&mut node, lane);
         assert!(matches!(
-            told[..],
+            events[..],
             [
                 PartEvent::Attached { .. },
                 PartEvent::Run {
@@ -78,7 +78,7 @@ pub(crate) fn keep_order(before: u16, after: u16, end: End) {
         ));
         let name = lane_name(NAME, lane);
         node.part_call(&name, PartCall::Detach(PartId(u64::from(lane))));
-        node.take_told();
+        node.take_part_events();
     }
     node.play(PLAY);
     let mut node = node.restart(end, after, 10);
@@ -91,7 +91,7 @@ pub(crate) fn keep_order(before: u16, after: u16, end: End) {
         }
     }
     node.play(PLAY);
-    for (lane, event) in told_of(&mut node) {
+    for (lane, event) in events_of(&mut node) {
         take(&mut order, lane, event);
     }
     while let Some((lane, delivery)) = order.pop() {
@@ -104,7 +104,7 @@ pub(crate) fn keep_order(before: u16, after: u16, end: End) {
         let name = lane_name(NAME, lane);
         let id = PartId(u64::from(lane));
         node.part_call(&name, PartCall::Settle(id, vec![settled]));
-        for (lane, event) in told_of(&mut node) {
+        for (lane, event) in events_of(&mut node) {
             take(&mut order, lane, event);
         }
     }
@@ -132,20 +132,20 @@ fn take(order: &mut LaneOrder<Delivery>, lane: u16, event: PartEvent) {
     }
 }
 
-fn told_of(node: &mut StoredNode) -> Vec<(u16, PartEvent)> {
-    let told = node.take_told_by_part().into_iter();
-    told.map(|(id, event)| (id.0 as u16, event)).collect()
+fn events_of(node: &mut StoredNode) -> Vec<(u16, PartEvent)> {
+    let events = node.take_part_events_by_part().into_iter();
+    events.map(|(id, event)| (id.0 as u16, event)).collect()
 }
 
 fn detach(node: &mut StoredNode, lane: u16) {
     let name = lane_name(NAME, lane);
     node.part_call(&name, PartCall::Detach(PartId(u64::from(lane))));
-    node.take_told();
+    node.take_part_events();
 }
 
 /// Topics of the deliveries among what lanes were told.
-fn topics(told: &[PartEvent]) -> Vec<String> {
-    let topics = told.iter().filter_map(|event| match event {
+fn topics(events: &[PartEvent]) -> Vec<String> {
+    let topics = events.iter().filter_map(|event| match event {
         PartEvent::Delivery(delivery) => Some(delivery.message.topic().to_owned()),
         _ => None,
     });
@@ -174,15 +174,15 @@ pub(crate) fn new_shards_have_lanes(before: u16, after: u16, end: End) {
     publishers(&mut node);
     let mut all = Vec::new();
     for lane in 0..after {
-        let told = attach_lane(&mut node, lane);
+        let events = attach_lane(&mut node, lane);
         let PartEvent::Attached {
             session_present, ..
-        } = told[0]
+        } = events[0]
         else {
-            panic!("{told:?}");
+            panic!("{events:?}");
         };
         assert!(session_present, "lane {lane}");
-        all.extend(topics(&told));
+        all.extend(topics(&events));
     }
     all.sort();
     let mut expected: Vec<String> = (0..64).map(|number| format!("t/{}", number % 16)).collect();
@@ -211,8 +211,8 @@ pub(crate) fn left_over_lanes_take_again(end: End) {
     (0..SHARDS).for_each(|lane| detach(&mut node, lane));
     let mut node = node.restart(end, SHARDS, 10);
     publish(&mut node);
-    let told = (0..SHARDS).flat_map(|lane| attach_lane(&mut node, lane));
-    let mut found = topics(&told.collect::<Vec<_>>());
+    let events = (0..SHARDS).flat_map(|lane| attach_lane(&mut node, lane));
+    let mut found = topics(&events.collect::<Vec<_>>());
     found.sort();
     let mut expected: Vec<String> = (0..32).map(|number| format!("t/{}", number % 16)).collect();
     expected.sort();
@@ -236,8 +236,8 @@ pub(crate) fn gets_what_was_routed_before_it() {
     let mut node = node.restart(End::Kill, 3, 10);
     assert_eq!(node.report.routed_again, 1);
     node.play("P: CONNECT id=p; PUBLISH t/1 qos=1 payload=new");
-    let told: Vec<Vec<PartEvent>> = (0..3).map(|lane| attach_lane(&mut node, lane)).collect();
-    assert_eq!(topics(&told.concat()), ["t/1"]);
+    let events: Vec<Vec<PartEvent>> = (0..3).map(|lane| attach_lane(&mut node, lane)).collect();
+    assert_eq!(topics(&events.concat()), ["t/1"]);
 }
 
 /// A lane gets what is routed again, of its own shard alone, if its entry was lost.
@@ -275,13 +275,13 @@ pub(crate) fn tells_its_run_when_all_has_expired() {
     detach(&mut node, 0);
     node.play("P: CONNECT; PUBLISH t/1 qos=1 payload=x message_expiry=5");
     let mut node = node.restart(End::Stop, 1, 5_100);
-    let mut told = attach_lane(&mut node, 0);
+    let mut events = attach_lane(&mut node, 0);
     node.elapse(1_100);
-    told.extend(node.take_told());
-    assert_eq!(topics(&told), [""; 0]);
-    let last = told.iter().rev().find_map(|event| match event {
+    events.extend(node.take_part_events());
+    assert_eq!(topics(&events), [""; 0]);
+    let last = events.iter().rev().find_map(|event| match event {
         PartEvent::Run { is_present, .. } => Some(*is_present),
         _ => None,
     });
-    assert_eq!(last, Some(true), "{told:?}");
+    assert_eq!(last, Some(true), "{events:?}");
 }

@@ -374,13 +374,13 @@ impl StoredNode {
     }
 
     /// What parts were told since the last call.
-    pub(crate) fn take_told(&mut self) -> Vec<PartEvent> {
-        let told = self.take_told_by_part().into_iter();
-        told.map(|(_, event)| event).collect()
+    pub(crate) fn take_part_events(&mut self) -> Vec<PartEvent> {
+        let by_part = self.take_part_events_by_part().into_iter();
+        by_part.map(|(_, event)| event).collect()
     }
 
     /// The same, with the part that was told.
-    pub(crate) fn take_told_by_part(&mut self) -> Vec<(PartId, PartEvent)> {
+    pub(crate) fn take_part_events_by_part(&mut self) -> Vec<(PartId, PartEvent)> {
         std::iter::from_fn(|| self.world.next_told()).collect()
     }
 
@@ -504,9 +504,9 @@ impl StoredNode {
         if self.world.round() {
             return true;
         }
-        if let Some((shard, asked)) = self.world.next_asked() {
-            let answer = Box::new(self.users.answer(&asked));
-            let answer = Control::Authenticated(asked.connection, answer);
+        if let Some((shard, request)) = self.world.next_asked() {
+            let answer = Box::new(self.users.answer(&request));
+            let answer = Control::Authenticated(request.connection, answer);
             self.world.control(usize::from(shard), answer);
             return true;
         }

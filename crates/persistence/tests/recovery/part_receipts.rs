@@ -26,8 +26,11 @@ fn attach(node: &mut StoredNode, session_expiry_secs: u32) {
         reach: PartReach::Node,
     };
     node.part_call(NAME, PartCall::Attach(Box::new(spec)));
-    let told = node.take_told();
-    assert!(matches!(told[..], [PartEvent::Attached { .. }]), "{told:?}");
+    let events = node.take_part_events();
+    assert!(
+        matches!(events[..], [PartEvent::Attached { .. }]),
+        "{events:?}"
+    );
 }
 
 /// The part publishes a message; how many receivers it has.
@@ -43,8 +46,8 @@ fn publish(node: &mut StoredNode, receipts: bool) -> Option<u64> {
         receipts,
     };
     node.part_call(NAME, PartCall::Publish(PART, Box::new(publish)));
-    let told = node.take_told().into_iter();
-    let mut count = told.filter_map(|event| match event {
+    let events = node.take_part_events().into_iter();
+    let mut count = events.filter_map(|event| match event {
         PartEvent::Receivers { receivers, .. } => Some(receivers),
         PartEvent::Published { .. } => None,
         other => panic!("{other:?}"),
@@ -54,8 +57,8 @@ fn publish(node: &mut StoredNode, receipts: bool) -> Option<u64> {
 
 /// Receipts since the last time, sorted by receiver.
 fn receipts(node: &mut StoredNode) -> Vec<(String, ReceiptOutcome)> {
-    let told = node.take_told().into_iter();
-    let receipts = told.map(|event| match event {
+    let events = node.take_part_events().into_iter();
+    let receipts = events.map(|event| match event {
         PartEvent::Receipt(receipt) => (receipt.receiver.to_string(), receipt.outcome),
         other => panic!("{other:?}"),
     });
@@ -204,7 +207,7 @@ fn a_part_that_began_anew_is_told_nothing_of_what_its_earlier_session_published(
         node.play("A: CONNECT id=a clean=0 session_expiry=1000; SUBSCRIBE t qos=1; DISCONNECT");
         assert_eq!(publish(&mut node, true), Some(1));
         node.part_call(NAME, PartCall::End(PART));
-        node.take_told();
+        node.take_part_events();
         attach(&mut node, u32::MAX);
         let mut node = node.restart(End::Kill, shards, 10);
         attach(&mut node, u32::MAX);

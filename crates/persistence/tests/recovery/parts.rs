@@ -16,14 +16,14 @@ const PART: PartId = PartId(1);
 /// Attaches the part; whether its session was there, and what it gets at once.
 fn attach(node: &mut StoredNode) -> (bool, Vec<Delivery>) {
     node.part_call(NAME, PartCall::Attach(Box::new(spec())));
-    let mut told = node.take_told().into_iter();
+    let mut events = node.take_part_events().into_iter();
     let Some(PartEvent::Attached {
         session_present, ..
-    }) = told.next()
+    }) = events.next()
     else {
         panic!("it is not attached");
     };
-    let deliveries = told.map(|event| match event {
+    let deliveries = events.map(|event| match event {
         PartEvent::Delivery(delivery) => delivery,
         other => panic!("{other:?}"),
     });
@@ -69,7 +69,7 @@ fn a_durable_part_gets_all_that_it_has_not_settled_after_each_restart() {
             let mut node = StoredNode::new(shards_before);
             assert!(!attach(&mut node).0);
             node.part_call(NAME, PartCall::Detach(PART));
-            node.take_told();
+            node.take_part_events();
             node.play(
                 "P: CONNECT
                  P: PUBLISH t/1 payload=zero
@@ -91,7 +91,7 @@ fn a_durable_part_gets_all_that_it_has_not_settled_after_each_restart() {
             assert_eq!(texts(&found), [("two", true)]);
             // It still keeps them.
             node.play("P: CONNECT; PUBLISH t/4 payload=last");
-            let [PartEvent::Delivery(last)] = &node.take_told()[..] else {
+            let [PartEvent::Delivery(last)] = &node.take_part_events()[..] else {
                 panic!("one is delivered");
             };
             assert_eq!(last.message.payload(), b"last");
@@ -116,14 +116,17 @@ fn a_part_that_was_attached_at_a_crash_is_told_that_what_waited_may_be_repeated(
              P: PUBLISH t/1 qos=1 payload=one
              P: PUBLISH t/2 qos=1 payload=two",
         );
-        assert!(matches!(&node.take_told()[..], [PartEvent::Delivery(_)]));
+        assert!(matches!(
+            &node.take_part_events()[..],
+            [PartEvent::Delivery(_)]
+        ));
         // Its credit is used up. Whether the second one was delivered is not known after a crash.
         let mut node = node.restart(end, 2, 10);
         let (_, found) = attach(&mut node);
         assert_eq!(texts(&found), [("one", true), ("two", second_is_dup)]);
         // A message of this run is new.
         node.play("P: CONNECT; PUBLISH t/3 qos=1 payload=three");
-        let [PartEvent::Delivery(last)] = &node.take_told()[..] else {
+        let [PartEvent::Delivery(last)] = &node.take_part_events()[..] else {
             panic!("one is delivered");
         };
         assert!(!last.dup);
@@ -193,14 +196,14 @@ fn bounded(bytes_max: u64, age_max_secs: u32, on_full: OnFull) -> PartSpec {
 fn leave_session(node: &mut StoredNode, spec: PartSpec) {
     node.part_call(NAME, PartCall::Attach(Box::new(spec)));
     node.part_call(NAME, PartCall::Detach(PART));
-    node.take_told();
+    node.take_part_events();
 }
 
 /// What waits for the part; it is attached.
 fn waiting(node: &mut StoredNode, spec: PartSpec) -> Vec<String> {
     node.part_call(NAME, PartCall::Attach(Box::new(spec)));
-    let told = node.take_told().into_iter();
-    let texts = told.filter_map(|event| match event {
+    let events = node.take_part_events().into_iter();
+    let texts = events.filter_map(|event| match event {
         PartEvent::Delivery(delivery) => {
             Some(String::from_utf8_lossy(delivery.message.payload()).into_owned())
         }

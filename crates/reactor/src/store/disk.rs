@@ -188,7 +188,9 @@ where
         };
         let mut words = DamageWords::default();
         let damage = self.opened.damage.iter();
-        let damage = damage.map(|damage| words.tell(engine, damage)).collect();
+        let damage = damage
+            .map(|damage| words.describe(engine, damage))
+            .collect();
         self.listeners = Arc::clone(&shards.listeners);
         let restored = restore(engine, shards)?;
         // On a full disk it waits for room, like everything else.

@@ -23,7 +23,7 @@ impl Visibility {
         }
     }
 
-    /// An object of this team is seen; without a name it is nobody's.
+    /// Whether objects of this team are seen; empty: objects without a team.
     pub(crate) fn sees(&self, team: &str) -> bool {
         self.team().is_none_or(|own| own == team)
     }
@@ -32,7 +32,7 @@ impl Visibility {
 /// The caller as the audit log names it, and what it may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
-    /// A user, or who else it was.
+    /// A user or another caller.
     pub who: String,
     /// How: by an API key, a session or the command line.
     pub by: String,
@@ -45,7 +45,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// The user of this process, at the command line, who may do everything.
+    /// The user of this process, at the command line, with all rights.
     pub fn local() -> Self {
         use std::os::unix::fs::MetadataExt as _;
         let found = std::fs::metadata("/proc/self");

@@ -23,7 +23,7 @@ pub struct NewAuditEntry {
     pub outcome: String,
 }
 
-/// The same, with who did it and when.
+/// The same, with the caller and the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
     /// The caller.
@@ -58,7 +58,7 @@ fn texts_of<'a>(actor: &'a Actor, entry: &'a NewAuditEntry) -> [&'a String; 10] 
     ]
 }
 
-/// Rows of one statement, in the transaction of what they tell of.
+/// Rows of one statement, in the transaction of the changes that they record.
 pub(crate) async fn write(
     on: &mut AnyConnection,
     sql: impl Fn(&'static str) -> Sql,

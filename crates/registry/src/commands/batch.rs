@@ -140,7 +140,7 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn commands_asked_for(
+    pub async fn commands_in_doubt(
         &mut self,
         devices: &[(u32, String, u8)],
     ) -> Result<u64, RegistryError> {

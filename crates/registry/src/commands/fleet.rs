@@ -213,7 +213,7 @@ impl Registry {
                 sql.push(" AND c.number > ").bind(cursor.number);
             }
             sql.push(" ORDER BY c.number LIMIT ");
-            sql.bind(page.rows_wanted());
+            sql.bind(page.rows_to_read());
             let rows = sql.all(&mut *on).await?;
             if rows.is_empty() {
                 let mut sql = Sql::new(engine, "SELECT 1");

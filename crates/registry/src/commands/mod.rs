@@ -83,7 +83,7 @@ impl Registry {
                 sql.push(" AND c.number < ").bind(cursor.number);
             }
             sql.push(" ORDER BY c.number DESC LIMIT ");
-            sql.bind(page.rows_wanted());
+            sql.bind(page.rows_to_read());
             let rows = sql.all(on).await?;
             let items: Result<Vec<Command>, Fault> =
                 rows.iter().map(|row| read_command(row, &place)).collect();

@@ -47,7 +47,7 @@ pub struct Command {
     pub asked_by: String,
     /// How far it has come.
     pub state: CommandState,
-    /// How often it was published for somebody.
+    /// How often it was published with a receiver.
     pub attempts: i64,
     /// Percent, as the device last answered.
     pub progress: Option<u8>,
@@ -57,7 +57,7 @@ pub struct Command {
     pub created_ms: i64,
     /// Until when the device must have acknowledged it.
     pub expires_ms: i64,
-    /// When it was last published for somebody.
+    /// When it was last published with a receiver.
     pub sent_ms: i64,
     /// When the device acknowledged the message.
     pub delivered_ms: i64,
@@ -108,13 +108,13 @@ pub enum CommandStep {
 pub struct CommandAnswer {
     /// How far it is.
     pub outcome: CommandOutcome,
-    /// Percent, 0 to 100, if it said so.
+    /// Percent, 0 to 100, if reported.
     pub progress: Option<u8>,
-    /// What it said, as text; empty: nothing.
+    /// The result that it reported, as text; empty: none.
     pub result: String,
 }
 
-/// How far a device is with a command, as it says.
+/// The progress of a command, as reported by the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandOutcome {
     /// It carries the command out.
@@ -192,7 +192,7 @@ impl Command {
             CommandOutcome::Succeeded => CommandState::Succeeded,
             CommandOutcome::Failed => CommandState::Failed,
         };
-        // Progress is told again and again; an end is reported once.
+        // Progress is reported repeatedly, an end once.
         let is_repeated = self.state == next;
         if is_repeated && next.is_final() || !is_repeated && !self.enter(next, at_ms) {
             return false;

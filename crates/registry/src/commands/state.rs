@@ -14,7 +14,7 @@
 pub enum CommandState {
     /// No message of it is on its way to the device.
     Pending,
-    /// It was published, and somebody received it or will.
+    /// It was published, and has a receiver.
     Sent,
     /// The device has acknowledged the message: PUBACK, or PUBREC at QoS 2.
     Delivered,
@@ -26,7 +26,7 @@ pub enum CommandState {
     Failed,
     /// Its time was over before the device acknowledged it.
     Expired,
-    /// Somebody cancelled it, or its device was deleted or disabled.
+    /// It was cancelled, or its device was deleted or disabled.
     Cancelled,
 }
 
@@ -71,7 +71,7 @@ impl CommandState {
     }
 
     /// Whether a command in this state may get into the other one by itself, by an answer of its
-    /// device, or because somebody cancels it.
+    /// device, or by cancelling it.
     pub fn may_become(self, next: Self) -> bool {
         match (self, next) {
             // A message was dropped before the device had it.
@@ -81,7 +81,7 @@ impl CommandState {
         }
     }
 
-    /// Whether somebody may have it published once more: not where that has been done or given up.
+    /// Whether it may be published once more: not if it is done or given up.
     pub fn may_be_retried(self) -> bool {
         !matches!(self, Self::Pending | Self::Succeeded | Self::Cancelled)
     }

@@ -19,7 +19,7 @@ use crate::teams::{Home, expect_unqualified, home_if_any, name_of};
 use crate::users::is_user;
 use crate::{Actor, Conflict, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError};
 
-/// Devices added at once after which PostgreSQL is told to update its statistics.
+/// Number of devices added at once after which PostgreSQL updates its statistics.
 const MANY: usize = 1_000;
 
 /// Devices in one statement.
@@ -28,7 +28,8 @@ const CHUNK: usize = 200;
 /// Devices in one transaction, of those that are added each by itself.
 const CHUNKS_MAX: usize = 5;
 
-/// Devices that are added all or none, at most: nobody else can write in that time.
+/// Maximum number of devices that are added all or none, since there are no other writers in that
+/// time.
 const ALL_OR_NONE_MAX: usize = 10_000;
 
 impl Registry {
@@ -47,8 +48,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Adds many devices, and says of each what has become of it, in their order. All or none are
-    /// up to 10,000.
+    /// Adds many devices. Returns the outcome of each, in order. All or none: up to 10,000.
     ///
     /// # Errors
     /// There are too many, or the database cannot be changed; of those that are added each by
@@ -66,7 +66,7 @@ impl Registry {
         let mut outcomes = Vec::with_capacity(devices.len());
         let mut left = devices.into_iter().peekable();
         while left.peek().is_some() {
-            // Nobody else writes meanwhile, which is not to be long.
+            // There are no other writers meanwhile, so it has to be short.
             let many = match import {
                 Import::AllOrNone => usize::MAX,
                 Import::EachByItself => CHUNK * CHUNKS_MAX,
@@ -89,9 +89,9 @@ impl Registry {
         if self.engine() == Engine::Postgres && outcomes.len() >= MANY {
             // Until it knows how many there are, lists are ten times as slow. They are there,
             // whatever comes of this.
-            let known = sqlx::raw_sql("ANALYZE devices, device_credentials, device_tags");
+            let analyze = sqlx::raw_sql("ANALYZE devices, device_credentials, device_tags");
             let mut reading = self.reading().await?;
-            let done = known.execute(reading.connection()).await;
+            let done = analyze.execute(reading.connection()).await;
             let _ = reading.end(done).await;
         }
         Ok(outcomes)
@@ -110,7 +110,7 @@ impl Registry {
         let place = self.place().to_owned();
         let mut work = self.begin(actor).await?;
         let done = insert_many(&mut work, &key, devices).await;
-        // Undone before anybody else waits for it.
+        // Rolled back before others wait for it.
         let undone = work.all.rollback().await.map_err(Fault::Sql);
         let done = done.and_then(|done| undone.map(|()| done));
         done.map_err(|fault| fault.at(&place))
@@ -146,10 +146,10 @@ pub(crate) async fn insert_many(
     devices: Vec<NewDevice>,
 ) -> Result<Vec<RowOutcome>, Fault> {
     let mut outcomes = vec![RowOutcome::NotDone; devices.len()];
-    let mut known = LookedUp::default();
+    let mut looked_up = LookedUp::default();
     let mut rows = Vec::new();
     for (at, device) in devices.into_iter().enumerate() {
-        match check_new(work, &mut known, device, at).await? {
+        match check_new(work, &mut looked_up, device, at).await? {
             Ok(row) => rows.push(row),
             Err(outcome) => outcomes[at] = outcome,
         }
@@ -160,7 +160,7 @@ pub(crate) async fn insert_many(
         let many = given.map_or(CHUNK, |at| at.max(1));
         let rest = rows.split_off(rows.len().min(CHUNK).min(many));
         let chunk = std::mem::replace(&mut rows, rest);
-        insert_chunk(work, key, chunk, &mut known, &mut outcomes).await?;
+        insert_chunk(work, key, chunk, &mut looked_up, &mut outcomes).await?;
     }
     if outcomes
         .iter()
@@ -190,7 +190,7 @@ struct LookedUp {
 
 async fn check_new(
     work: &mut Work<'_>,
-    known: &mut LookedUp,
+    looked_up: &mut LookedUp,
     mut new: NewDevice,
     at: usize,
 ) -> Result<Result<Row, RowOutcome>, Fault> {
@@ -210,47 +210,47 @@ async fn check_new(
     if let Some(why) = refusal(checked.and_then(|()| check_groups(&device.groups)))? {
         return Ok(Err(RowOutcome::Refused(why)));
     }
-    if !known.teams.contains_key(&team) {
+    if !looked_up.teams.contains_key(&team) {
         let found = home_if_any(&mut work.all, &visibility, &team).await?;
-        known.teams.insert(team.clone(), found);
+        looked_up.teams.insert(team.clone(), found);
     }
-    let Some(Some(Home { team, tenant })) = known.teams.get(&team).cloned() else {
+    let Some(Some(Home { team, tenant })) = looked_up.teams.get(&team).cloned() else {
         let missing = NotFound::Object(ObjectKind::Team, team);
         return Ok(Err(RowOutcome::Refused(missing.into())));
     };
-    if tenant > 0 && !known.owning.contains_key(&team) {
+    if tenant > 0 && !looked_up.owning.contains_key(&team) {
         let name = name_of(&mut work.all, &team).await?;
-        known.owning.insert(team.clone(), name);
+        looked_up.owning.insert(team.clone(), name);
     }
     let checked = expect_unqualified(&mut work.all, tenant, &device.id).await;
     if let Some(why) = refusal(checked)? {
         return Ok(Err(RowOutcome::Refused(why)));
     }
     let of_type = &device.device_type;
-    if !known.types.contains_key(of_type) {
+    if !looked_up.types.contains_key(of_type) {
         let why = refusal(expect_type(work, tenant, of_type).await)?;
-        known.types.insert(of_type.clone(), why);
+        looked_up.types.insert(of_type.clone(), why);
     }
-    if let Some(Some(why)) = known.types.get(of_type) {
+    if let Some(Some(why)) = looked_up.types.get(of_type) {
         return Ok(Err(RowOutcome::Refused(why.clone())));
     }
-    if !device.owner.is_empty() && !known.owners.contains_key(&device.owner) {
+    if !device.owner.is_empty() && !looked_up.owners.contains_key(&device.owner) {
         let found = is_user(&mut work.all, &visibility, &device.owner).await?;
-        known.owners.insert(device.owner.clone(), found);
+        looked_up.owners.insert(device.owner.clone(), found);
     }
-    if known.owners.get(&device.owner) == Some(&false) {
+    if looked_up.owners.get(&device.owner) == Some(&false) {
         return Ok(Err(RowOutcome::Refused(no_owner(&device.owner))));
     }
     for group in &mut device.groups {
         let place = (team.clone(), group.clone());
-        if !known.groups.contains_key(&place) {
+        if !looked_up.groups.contains_key(&place) {
             let found = group_for_team(&mut work.all, &team, group).await?;
             let found = found
                 .filter(|(_, of)| visibility.sees(of))
                 .map(|(id, _)| id);
-            known.groups.insert(place.clone(), found);
+            looked_up.groups.insert(place.clone(), found);
         }
-        match known.groups.get(&place) {
+        match looked_up.groups.get(&place) {
             Some(Some(id)) => group.clone_from(id),
             _ => {
                 let why = Refused::NoGroupForTeam(group.clone());
@@ -259,7 +259,7 @@ async fn check_new(
         }
     }
     device.tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
-    device.user_name = user_name(&device.id, known.owning.get(&team).map(String::as_str));
+    device.user_name = user_name(&device.id, looked_up.owning.get(&team).map(String::as_str));
     device.team = team;
     Ok(Ok(Row {
         at,
@@ -302,7 +302,7 @@ async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String
     for row in sql.all(&mut work.all).await? {
         let name: String = row.try_get("name")?;
         let why = Exists::UserOfDeviceId(name.clone());
-        // Names of users are nobody else's in the common tenant either, wherever they are.
+        // Names of users are unique in the common tenant too, for users of all tenants.
         taken.insert((0, name.clone()), why.clone());
         taken.insert((row.try_get("tenant")?, name), why);
     }
@@ -313,16 +313,16 @@ async fn insert_chunk(
     work: &mut Work<'_>,
     key: &DigestKey,
     mut rows: Vec<Row>,
-    known: &mut LookedUp,
+    looked_up: &mut LookedUp,
     outcomes: &mut [RowOutcome],
 ) -> Result<(), Fault> {
     let taken = taken(work, &rows).await?;
     if work.devices_per_user_max.is_some() {
         for row in &rows {
             let owner = &row.device.owner;
-            if !owner.is_empty() && !known.owned.contains_key(owner) {
+            if !owner.is_empty() && !looked_up.owned.contains_key(owner) {
                 let owned = owned_by(&mut work.all, owner).await?;
-                known.owned.insert(owner.clone(), owned);
+                looked_up.owned.insert(owner.clone(), owned);
             }
         }
     }
@@ -342,16 +342,16 @@ async fn insert_chunk(
         let outcome = match (taken.get(&place), number) {
             (Some(why), _) => RowOutcome::Exists(why.clone()),
             (None, Err(why)) => RowOutcome::Refused(why),
-            (None, Ok(())) if known.ids.contains(&place) => {
+            (None, Ok(())) if looked_up.ids.contains(&place) => {
                 RowOutcome::Exists(Exists::Twice(row.device.id.clone()))
             }
-            (None, Ok(())) => match (known.owned.get_mut(&row.device.owner), most) {
+            (None, Ok(())) => match (looked_up.owned.get_mut(&row.device.owner), most) {
                 (Some(owned), Some(most)) if u64::try_from(*owned).unwrap_or(0) >= most => {
                     RowOutcome::Conflict(too_many(&row.device.owner, most))
                 }
                 (owned, _) => {
                     owned.into_iter().for_each(|owned| *owned += 1);
-                    known.ids.insert(place);
+                    looked_up.ids.insert(place);
                     next_number += 1;
                     return true;
                 }
@@ -398,19 +398,19 @@ async fn insert_chunk(
 
 fn added_entry(row: &Row) -> NewAuditEntry {
     let device = &row.device;
-    let mut told: Map<String, Value> = columns::told_of_new(device);
+    let mut details: Map<String, Value> = columns::details_of_new(device);
     if device.tenant != 0 {
-        told.insert("tenant".to_owned(), device.tenant.into());
+        details.insert("tenant".to_owned(), device.tenant.into());
     }
     if let Some((credential, ..)) = &row.credential {
-        told.insert("credential".to_owned(), credential.clone().into());
+        details.insert("credential".to_owned(), credential.clone().into());
     }
     NewAuditEntry {
         team: device.team.clone(),
         action: "device.add".to_owned(),
         object_kind: "device".to_owned(),
         object_id: device.id.clone(),
-        changed: Value::Object(told).to_string(),
+        changed: Value::Object(details).to_string(),
         outcome: "done".to_owned(),
     }
 }

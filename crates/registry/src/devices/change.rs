@@ -119,8 +119,8 @@ async fn groups_of(on: &mut AnyConnection, device: i64) -> Result<Vec<String>, s
     query.fetch_all(on).await
 }
 
-/// Has a device be in these groups and no others; those that who asks does not see stay, and may be
-/// named.
+/// Has a device be in these groups and no others; groups that the caller does not see stay, and may
+/// be named.
 async fn set_groups(
     work: &mut Work<'_>,
     device: &mut Device,
@@ -150,7 +150,8 @@ async fn set_groups(
     Ok(())
 }
 
-/// A user of another tenant owns nothing here: who is not named as the new owner is none any more.
+/// A user of another tenant owns nothing here: without a new owner in the change there is none any
+/// more.
 async fn settle_owner(
     work: &mut Work<'_>,
     device: &mut Device,
@@ -177,8 +178,8 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
     columns::update(&mut sql, new);
     sql.execute(&mut work.all).await?;
     if old.tags != new.tags {
-        let gone = sqlx::query("DELETE FROM device_tags WHERE device = $1").bind(new.number);
-        gone.execute(&mut *work.all).await?;
+        let removed = sqlx::query("DELETE FROM device_tags WHERE device = $1").bind(new.number);
+        removed.execute(&mut *work.all).await?;
         let tags: Vec<_> = new
             .tags
             .iter()
@@ -186,20 +187,21 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
             .collect();
         write_tags(work, &tags).await?;
     }
-    let changed = columns::told_of_change(old, new);
-    // Who had it sees that it has gone, and who has it that it has come; of two tenants neither is
-    // told what it was, or is, in the other.
-    let (mut gone, mut come) = (changed.clone(), changed);
+    let changed = columns::details_of_change(old, new);
+    // The old team sees that it has left, and the new team that it has come. Of two tenants neither
+    // sees its values in the other.
+    let (mut removed, mut added) = (changed.clone(), changed);
     if old.tenant != new.tenant {
-        gone = Map::from_iter([("team".to_owned(), json!([old.team, null]))]);
-        for (_, pair) in come.iter_mut() {
+        removed = Map::from_iter([("team".to_owned(), json!([old.team, null]))]);
+        for (_, pair) in added.iter_mut() {
             pair[0] = Value::Null;
         }
     }
-    let (device, gone) = (("device", &*new.id), Value::Object(gone));
+    let (device, removed) = (("device", &*new.id), Value::Object(removed));
     if old.team != new.team {
-        work.audit("device.change", device, &old.team, gone).await?;
+        work.audit("device.change", device, &old.team, removed)
+            .await?;
     }
-    let come = Value::Object(come);
-    work.audit("device.change", device, &new.team, come).await
+    let added = Value::Object(added);
+    work.audit("device.change", device, &new.team, added).await
 }

@@ -110,7 +110,7 @@ pub(super) fn too_many(owner: &str, most: u64) -> Conflict {
     Conflict::DevicesOfUser(owner.to_owned(), most)
 }
 
-/// Error for an owner who is not there, or not seen.
+/// Error for an owner that does not exist or is not visible.
 pub(super) fn no_owner(owner: &str) -> Refused {
     NotFound::Object(ObjectKind::User, owner.to_owned()).into()
 }
@@ -120,7 +120,7 @@ pub fn is_device_id(id: &str) -> bool {
     check_id(id).is_ok()
 }
 
-/// It stands in topics for one level, and for itself alone.
+/// It is one level in topics, and no wildcard.
 fn check_id(id: &str) -> Result<(), RegistryError> {
     check_new_name("device", id)?;
     match id.contains(['+', '#', '/']) || id.starts_with('$') {

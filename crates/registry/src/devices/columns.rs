@@ -1,7 +1,7 @@
-//! The columns of the table `devices`. Each is declared once, in the list at the end of this
-//! file. From the list follow the fields of [`Device`], [`NewDevice`] and [`DeviceChange`], all
-//! statements that read or write whole devices, what the audit log says of a change, and the
-//! columns of exports and imports.
+//! The columns of the table `devices`. Each is declared once, in the list at the end of this file.
+//! From the list follow the fields of [`Device`], [`NewDevice`] and [`DeviceChange`], all
+//! statements that read or write whole devices, the audit log of changes, and the columns of
+//! exports and imports.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ use crate::{DEVICE_TYPE, RegistryError};
 pub(crate) struct Column {
     /// Its name in the table, in the audit log and in exports.
     name: &'static str,
-    /// Operators set it and may change it. Then the audit log tells a change of it, and exports and
+    /// Operators set it and may change it. Then the audit log has its changes, and exports and
     /// imports have it.
     is_set_by_operators: bool,
     /// What else it is used for.
@@ -46,9 +46,9 @@ enum Use {
 }
 
 impl Column {
-    fn is(&self, wanted: Use) -> bool {
-        let implied = matches!(wanted, Use::Changed | Use::Exported);
-        self.uses.contains(&wanted) || implied && self.is_set_by_operators
+    fn is(&self, column_use: Use) -> bool {
+        let implied = matches!(column_use, Use::Changed | Use::Exported);
+        self.uses.contains(&column_use) || implied && self.is_set_by_operators
     }
 
     fn text<'d>(&self, device: &'d Device) -> Cow<'d, str> {
@@ -138,7 +138,7 @@ pub(crate) fn status_of(id: &str, word: &str) -> Result<Status, Fault> {
     })
 }
 
-/// A value of a new device, from what was said of it. What may be left out is empty then.
+/// A value of a new device. Missing optional values are empty.
 trait Given<T> {
     fn given(self) -> T;
 }
@@ -356,23 +356,23 @@ fn search_text(device: &Device) -> String {
     texts.join("\n").to_lowercase()
 }
 
-/// What the audit log says of a new device.
-pub(super) fn told_of_new(device: &Device) -> Map<String, Value> {
-    let told = COLUMNS
+/// The details of a new device in the audit log.
+pub(super) fn details_of_new(device: &Device) -> Map<String, Value> {
+    let details = COLUMNS
         .iter()
         .filter(|column| column.is(Use::ToldWhenAdded));
-    let told = told.map(|column| (column.name.to_owned(), column.text(device)));
-    let told = told.filter(|(_, text)| !text.is_empty());
-    let mut told: Map<_, _> = told.map(|(name, text)| (name, json!(text))).collect();
+    let details = details.map(|column| (column.name.to_owned(), column.text(device)));
+    let details = details.filter(|(_, text)| !text.is_empty());
+    let mut details: Map<_, _> = details.map(|(name, text)| (name, json!(text))).collect();
     if device.name == device.id {
         // No name was given.
-        told.remove("name");
+        details.remove("name");
     }
-    told
+    details
 }
 
-/// What the audit log says of a change: for each column `[before, after]`.
-pub(super) fn told_of_change(old: &Device, new: &Device) -> Map<String, Value> {
+/// The details of a change in the audit log: for each column `[before, after]`.
+pub(super) fn details_of_change(old: &Device, new: &Device) -> Map<String, Value> {
     let mut changed = Map::new();
     for column in COLUMNS.iter().filter(|column| column.is_set_by_operators) {
         let (before, after) = (column.text(old), column.text(new));
@@ -411,7 +411,7 @@ impl Device {
         names.chain(["tags", "groups"]).collect()
     }
 
-    /// What an export says of the device.
+    /// The value of an export.
     pub fn exported_values(&self) -> Vec<ExportedValue<'_>> {
         let texts = exported().map(|column| ExportedValue::Text(column.text(self)));
         let lists = [&self.tags, &self.groups].map(|list| ExportedValue::List(list));
@@ -441,7 +441,7 @@ columns! {
         created_ms ("created_ms"): i64, check unchecked, uses &[];
         /// When it was last changed.
         updated_ms ("updated_ms"): i64, check unchecked, uses &[Use::Changed];
-        /// When it was last connected or heard of; 0: never.
+        /// When it was last connected or active; 0: never.
         last_seen_ms ("last_seen_ms"): i64, check unchecked, uses &[];
         /// When it last sent a message, to half a minute or so; 0: never.
         last_message_ms ("last_message_ms"): i64, check unchecked, uses &[];
@@ -480,11 +480,11 @@ columns! {
         /// Version of its hardware: up to 4,096 bytes.
         hardware_version ("hardware_version"): String, new String,
             check check_version, uses &[];
-        /// The user who owns it; empty: no user.
+        /// The user that owns it; empty: no user.
         owner ("owner"): String, new String,
             check check_owner, uses &[Use::ToldWhenAdded];
         /// Its team; empty: no team. A device has its id. A new device and a change may have its
-        /// name: a new device without one is in the team of who adds it, and a device whose team
+        /// name: a new device without one is in the team of the caller, and a device whose team
         /// changes leaves the groups of the old team, and its tenant if that is another.
         team ("team"): String, new Option<String>,
             check unchecked, uses &[];

@@ -69,8 +69,8 @@ impl Registry {
                 }
                 found => found?,
             };
-            let gone = sqlx::query("DELETE FROM devices WHERE number = $1").bind(found.number);
-            gone.execute(&mut *work.all).await?;
+            let deleted = sqlx::query("DELETE FROM devices WHERE number = $1").bind(found.number);
+            deleted.execute(&mut *work.all).await?;
             presence::forget(&mut work, found.tenant, &found.id).await?;
             let changed = json!({ "number": found.number, "tenant": found.tenant });
             work.audit("device.remove", ("device", &found.id), &found.team, changed)

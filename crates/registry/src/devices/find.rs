@@ -59,7 +59,7 @@ async fn all_of_common_tenant(
     Ok(devices)
 }
 
-/// Adds what stands in other tables, of a page of devices.
+/// Adds the data of other tables to a page of devices.
 pub(crate) async fn fill(
     on: &mut AnyConnection,
     engine: Engine,

@@ -1,13 +1,12 @@
-//! Devices: an id, which is Client Identifier and user name, what people say of them, and in whose
-//! team they are. A deleted one is gone for everybody until it is restored; its id stays taken
-//! until it is removed for good.
+//! Devices: an id, which is Client Identifier and user name, a description, and a team. A deleted
+//! device is hidden until it is restored. Its id stays in use until it is removed for good.
 //!
 //! * `columns`: the columns of the table, each declared once
 //! * `find`: reading devices
 //! * `add`, `change`, `delete`: what operators do with them
 //! * `reported`: versions of firmware that devices report
 //! * `checks`: which values a device may have
-//! * `status`, `secret`: what operators say of a device, and what a new one logs in with
+//! * `status`, `secret`: the status of a device, and the credential of a new one
 
 mod add;
 mod change;
@@ -39,13 +38,12 @@ use crate::secret::Secret;
 use crate::{Conflict, Exists, Refused, RegistryError};
 
 impl Device {
-    /// What is known of the client of its id is about this device, and not about who had the id
-    /// before.
+    /// Whether the presence of the client with its id is of this device, and not of an earlier one.
     fn is_own(&self, presence: &Presence) -> bool {
         self.is_seen_by(presence.online, presence.last_seen_ms)
     }
 
-    /// The same, by whether the client is connected and when it was last heard of, in milliseconds
+    /// The same, by whether the client is connected and when it was last active, in milliseconds
     /// since the Unix epoch.
     pub fn is_seen_by(&self, online: bool, last_seen_ms: i64) -> bool {
         online || last_seen_ms >= self.created_ms

@@ -8,10 +8,10 @@ use crate::database::Work;
 use crate::sql::{Fault, clean};
 use crate::{Actor, Registry, RegistryError};
 
-/// Member of what a device reports that says which firmware it runs.
+/// Member of a report with the firmware version.
 pub const FIRMWARE_VERSION: &str = "firmware_version";
 
-/// Which firmware a device says that it runs.
+/// The firmware version that a device reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedVersion {
     /// Tenant of the device.
@@ -22,14 +22,14 @@ pub struct ReportedVersion {
     pub version: String,
 }
 
-/// The version of the firmware in what a device reports, if it says so.
+/// The version of the firmware in a report of a device, if it has one.
 pub fn reported_version(values: &Map<String, Value>) -> Option<&str> {
     values.get(FIRMWARE_VERSION).and_then(Value::as_str)
 }
 
 impl Registry {
-    /// Notes which firmware devices say that they run. What no device has, and versions that a
-    /// device may not have, are left out. Returns how many devices had another version.
+    /// Notes the firmware versions that devices report. Unknown devices and invalid versions are
+    /// left out. Returns how many devices had another version.
     ///
     /// # Errors
     /// The database cannot be changed; then nothing is.
@@ -57,7 +57,7 @@ impl Registry {
     }
 }
 
-/// Notes which firmware a device says that it runs. Returns whether that is another one than
+/// Notes the firmware version that a device reports. Returns whether that is another one than
 /// before. A version that a device may not have is left out.
 pub(crate) async fn note_version(
     work: &mut Work<'_>,
@@ -65,9 +65,9 @@ pub(crate) async fn note_version(
     version: &str,
 ) -> Result<bool, Fault> {
     let sql = "SELECT firmware_version FROM devices WHERE number = $1 AND deleted_ms = 0";
-    let known = sqlx::query_scalar::<_, String>(sql).bind(number);
-    let known = known.fetch_optional(&mut *work.all).await?;
-    if version.is_empty() || known.is_none_or(|known| known == clean(version)) {
+    let stored = sqlx::query_scalar::<_, String>(sql).bind(number);
+    let stored = stored.fetch_optional(&mut *work.all).await?;
+    if version.is_empty() || stored.is_none_or(|stored| stored == clean(version)) {
         return Ok(false);
     }
     let change = DeviceChange {

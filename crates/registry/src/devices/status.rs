@@ -1,8 +1,8 @@
-//! What operators say of a device.
+//! The status of a device, set by operators.
 
 use std::fmt;
 
-/// What operators say of a device.
+/// The status of a device, set by operators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Status {
     /// It is accepted.

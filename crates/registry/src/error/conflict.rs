@@ -7,10 +7,10 @@ use super::remedy::{ObjectKind, Remedies, Remedy};
 /// What there may be no more of, or what the state or the use of something rules out now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
-    /// Devices of this user, who has that many.
+    /// Devices of this user, which has that many.
     #[error("{0} owns {1} devices, which is the maximum")]
     DevicesOfUser(String, u64),
-    /// Devices of this user, who would have more than that many again.
+    /// Devices of this user, which would have more than that many again.
     #[error(
         "{0} would own more than {1} devices again, and nobody may: have others own some first"
     )]
@@ -90,7 +90,7 @@ pub enum Conflict {
         kind: ObjectKind,
         /// Its name.
         name: String,
-        /// User or device who has it.
+        /// User or device that has it.
         user: String,
         /// That one was deleted.
         is_deleted: bool,

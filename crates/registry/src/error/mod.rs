@@ -1,7 +1,7 @@
 //! Why the tables are not read or changed: causes as types, and what helps.
 //!
-//! Nothing here names a route of HTTP or a command: a [`Remedy`] says what to do, and the API and
-//! the commands word it.
+//! Nothing here names a route of HTTP or a command: a [`Remedy`] is what to do, and the API and the
+//! commands word it.
 
 mod conflict;
 mod exists;
@@ -26,7 +26,7 @@ pub enum RegistryError {
     File {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// The database cannot be used.
@@ -34,7 +34,7 @@ pub enum RegistryError {
     Database {
         /// Which one, without a password.
         place: String,
-        /// What the database said.
+        /// The error of the database.
         error: sqlx::Error,
     },
     /// The file existed, and does not any more. It is not created again: the users in it would be
@@ -77,7 +77,7 @@ pub enum RegistryError {
         /// What went wrong.
         why: String,
     },
-    /// What stands in the tables means nothing.
+    /// A value in the tables is invalid.
     #[error("{place}: {what}")]
     Damaged {
         /// Which ones.

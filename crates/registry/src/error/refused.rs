@@ -36,7 +36,7 @@ pub enum Refused {
          teams can add them"
     )]
     MemberOfAll(String),
-    /// A user of a team who would belong elsewhere, or have a role elsewhere.
+    /// A user of a team that would belong elsewhere, or have a role elsewhere.
     #[error("users of a team belong to it, and have no role in others")]
     RoleElsewhere,
 
@@ -95,7 +95,7 @@ pub enum Refused {
     NotAdded,
 
     // Names.
-    /// A name of what the first word says.
+    /// A name of the kind in the first field.
     #[error(
         "{1:?} is not a valid name of a {0}: up to 256 bytes, no control characters, no space at \
          either end"
@@ -162,7 +162,7 @@ pub enum Refused {
     SecretName(String, usize),
 
     // Values.
-    /// Text of what the word says.
+    /// Text of the kind in the first field.
     #[error("the {0} may have up to 4,096 bytes and no control characters")]
     Text(&'static str),
     /// The kind of a device.

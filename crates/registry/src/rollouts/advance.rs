@@ -287,7 +287,7 @@ async fn add_commands(
         .iter()
         .map(|(_, number, device_type)| (*number, device_type.clone()))
         .collect();
-    // The audit log of commands has who began the rollout.
+    // The audit log of commands has the caller that began the rollout.
     let who = std::mem::replace(&mut work.actor.who, rollout.asked_by.clone());
     let inserted = insert_commands(work, &to, &command, &id, ("", "")).await;
     work.actor.who = who;

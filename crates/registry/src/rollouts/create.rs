@@ -147,8 +147,8 @@ async fn devices(
         true => visibility,
         false => Visibility::Team(of.team.clone()),
     };
-    let wanted = (&visibility, &filter);
-    let found = named_by(&mut work.all, engine, wanted, ROLLOUT_DEVICES_MAX + 1).await?;
+    let selection = (&visibility, &filter);
+    let found = named_by(&mut work.all, engine, selection, ROLLOUT_DEVICES_MAX + 1).await?;
     if found.is_empty() {
         return Err(Refused::EmptyTarget.into());
     }
@@ -234,7 +234,7 @@ async fn insert_devices(
 }
 
 /// No other rollout offers its devices another version of the firmware: the last command would win,
-/// and which one that is nobody could say.
+/// and which one that is would be random.
 pub(super) async fn check_alone(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fault> {
     let is_in_progress = |state: &DeviceState| state.is_open() || *state == DeviceState::Waiting;
     let in_progress = DeviceState::ALL.into_iter().filter(is_in_progress);

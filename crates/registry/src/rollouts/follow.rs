@@ -1,4 +1,5 @@
-//! What commands say of the devices of a rollout, in the transaction in which the commands change.
+//! Applies states of commands to the devices of a rollout, in the transaction in which the commands
+//! change.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use crate::database::Work;
 use crate::rollout::{Device, DeviceEvent, DeviceReason};
 use crate::sql::{Fault, clean};
 
-/// Word in the result of an answer by which a device says that it installs the firmware.
+/// Word in the result of an answer by which a device reports that it installs the firmware.
 const INSTALLING: &str = "install";
 
 /// A row of a device of a rollout that has changed.
@@ -52,17 +53,17 @@ pub(crate) async fn follow(work: &mut Work<'_>, commands: &[Command]) -> Result<
     write_devices(work, &changed).await
 }
 
-/// What the state of a command says of its device; none: nothing new.
+/// The event of a command's state for its device; none: nothing new.
 pub(super) fn event_of(command: &Command) -> Option<DeviceEvent> {
     Some(match command.state {
         CommandState::Pending | CommandState::Sent => return None,
         CommandState::Delivered => DeviceEvent::Delivered,
         CommandState::Acknowledged => {
-            let said = command.result.to_ascii_lowercase();
+            let result_text = command.result.to_ascii_lowercase();
             let is_loaded = command.progress == Some(100);
-            if said.contains(INSTALLING) || is_loaded {
+            if result_text.contains(INSTALLING) || is_loaded {
                 DeviceEvent::Installing(command.progress)
-            } else if command.progress.is_some() || said.contains("download") {
+            } else if command.progress.is_some() || result_text.contains("download") {
                 DeviceEvent::Downloading(command.progress)
             } else {
                 DeviceEvent::Delivered

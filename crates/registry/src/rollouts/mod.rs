@@ -7,7 +7,7 @@
 //! * `row`: a rollout and a device in it, as the tables have them
 //! * `create`: a rollout begins with all of its devices, in waves
 //! * `advance`: what is to be done next
-//! * `follow`: what commands say of devices
+//! * `follow`: states of commands
 //! * `order`: what operators do
 
 mod advance;
@@ -57,7 +57,7 @@ impl Registry {
                 sql.push(" AND number < ").bind(cursor.number);
             }
             sql.push(" ORDER BY number DESC LIMIT ");
-            sql.bind(page.rows_wanted());
+            sql.bind(page.rows_to_read());
             let rows = sql.all(on).await?;
             let items: Result<Vec<Rollout>, Fault> =
                 rows.iter().map(|row| read_rollout(row, &place)).collect();
@@ -170,7 +170,7 @@ impl Registry {
                 sql.push(", ").bind(cursor.number).push(")");
             }
             sql.push(" ORDER BY r.wave, r.device LIMIT ");
-            sql.bind(page.rows_wanted());
+            sql.bind(page.rows_to_read());
             let rows = sql.all(on).await?;
             let items: Result<Vec<RolloutDevice>, Fault> =
                 rows.iter().map(|row| read_device(row, &place)).collect();

@@ -101,9 +101,9 @@ pub struct RolloutDevice {
     pub is_command_due: bool,
     /// The device was sent the command with QoS 0.
     pub is_reached_at_qos0: bool,
-    /// When the command was last published for somebody.
+    /// When the command was last published with a receiver.
     pub command_sent_ms: i64,
-    /// What operators say of the device; none: it was deleted.
+    /// The status of the device; none: it was deleted.
     pub status: Option<Status>,
     /// The version that it has reported; empty: none.
     pub has_version: String,

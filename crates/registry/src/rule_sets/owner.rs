@@ -7,10 +7,10 @@ use crate::database::Work;
 use crate::sql::{Fault, clean};
 use crate::{NotFound, ObjectKind, Refused, RegistryError, Visibility};
 
-/// The role of who is given none: all topics but those that begin with `$`, and reading `$SYS/#`.
+/// The default role: all topics but those that begin with `$`, and reading `$SYS/#`.
 pub const USER_ROLE: &str = "user";
 
-/// The role of people who are no clients: no topics.
+/// The role of users that are no clients: no topics.
 pub const NO_ROLE: &str = "none";
 
 /// Role with all rights of a client.
@@ -31,7 +31,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// As it stands in the table.
+    /// Its text in the table.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Role => "role",
@@ -76,7 +76,7 @@ impl RulesPlace {
     }
 }
 
-/// Roles and types are changed by who sees all teams.
+/// Only callers that see all teams change roles and types.
 pub(crate) fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
     match work.actor.visibility {
         Visibility::All => Ok(()),

@@ -1,9 +1,9 @@
-//! The tables as they were when they were read: who is let in and what they may do, answered from
-//! memory. Rules are shared by all who have the role or the type.
+//! The tables as they were when they were read: decides logins and rights from memory. Rules are
+//! shared by all holders of the role or type.
 
-mod gone;
 mod numbers;
 mod read;
+mod removed;
 pub(crate) mod renew;
 mod sets;
 mod team_tokens;
@@ -59,16 +59,16 @@ pub struct Snapshot {
     /// Devices by tenant and id.
     devices: Devices,
     numbers: Numbers,
-    /// Users and devices that can be restored: until then, or until they are removed for good, the
-    /// name is nobody's.
+    /// Users and devices that can be restored. Until then, or until they are removed for good,
+    /// their names cannot be used.
     deleted: Deleted,
     /// The tenants of the teams that own one.
     tenants: Arc<Tenants>,
     tokens: Arc<TeamTokens>,
     bans: Bans,
-    /// What nobody has who is not let in.
+    /// Never the number of a client that is not accepted.
     closed: Arc<Rules>,
-    /// Checked for names that nobody has, so that these take as long as known ones.
+    /// Checked for unknown names, so that these take as long as known ones.
     stranger: Option<PasswordHash>,
     uses: Arc<Uses>,
 }
@@ -133,7 +133,7 @@ struct DeviceEntry {
 struct Credential {
     kind: CredentialKind,
     digest: Digest,
-    /// A use of it stands in the tables.
+    /// A use of it is in the tables.
     used: Used,
     /// 0 is never.
     expires_ms: i64,
@@ -182,7 +182,7 @@ impl Snapshot {
         &self.location
     }
 
-    /// When what it says is not so any more, by itself: a credential ends. Milliseconds since the
+    /// When it becomes out of date by itself, since a credential expires. Milliseconds since the
     /// Unix epoch.
     pub fn changes_at_ms(&self) -> Option<i64> {
         (self.changes_ms < i64::MAX).then_some(self.changes_ms)
@@ -198,7 +198,7 @@ impl Snapshot {
         self.tenants.by_id.get(id).copied()
     }
 
-    /// The id of the team that owns a tenant; none: nobody, as the common one.
+    /// The id of the team that owns a tenant; none: no team, as for the common one.
     pub fn team_id_of(&self, tenant: u32) -> Option<&str> {
         let mut teams = self.tenants.by_id.iter();
         teams.find_map(|(id, of)| (*of == tenant).then_some(&**id))
@@ -222,7 +222,7 @@ impl Snapshot {
         users.map(|(name, _)| name)
     }
 
-    /// The team that owns a tenant; none: nobody, as the common one.
+    /// The team that owns a tenant; none: no team, as for the common one.
     pub fn team_of(&self, tenant: u32) -> Option<&str> {
         self.tenants.names.get(&tenant).map(|team| &**team)
     }
@@ -263,7 +263,7 @@ impl Snapshot {
         new.cloned().collect()
     }
 
-    /// The ban that keeps a client out, by what it says of itself and where it comes from.
+    /// The ban that refuses a client, by its names and address.
     pub fn ban_of(
         &self,
         tenant: u32,
@@ -284,15 +284,15 @@ impl Snapshot {
         self.users.get(name).filter(|user| user.tenant == tenant)
     }
 
-    /// The user or device that has this name in a tenant; none: nobody.
-    pub fn known(&self, tenant: u32, name: &str) -> Option<AccountKind> {
+    /// The user or device that has this name in a tenant; none: there is none.
+    pub fn account_kind(&self, tenant: u32, name: &str) -> Option<AccountKind> {
         if self.device(tenant, name).is_some() {
             return Some(AccountKind::Device);
         }
         self.user(tenant, name).map(|_| AccountKind::User)
     }
 
-    /// Where the rules of this user or device stand; none: nobody has that name.
+    /// Where the rules of this user or device are; none: the name is unknown.
     pub fn rules_place(&self, tenant: u32, name: &str) -> Option<RulesPlace> {
         let number = match self.device(tenant, name) {
             Some(device) => device.rules,
@@ -314,16 +314,16 @@ impl Snapshot {
         &self,
         tenant: u32,
         device: &str,
-        asked: (Names<'_>, Actions, &str),
+        question: (Names<'_>, Actions, &str),
     ) -> Option<GroupName> {
         let device = self.device(tenant, device)?;
         let is_of_its_team =
             |team: &str| team.is_empty() || self.tokens.number_of(team) == device.team;
         self.sets
-            .group_that_permits(device.rules, is_of_its_team, asked)
+            .group_that_permits(device.rules, is_of_its_team, question)
     }
 
-    /// Which of those who had this name one after the other it is of now; 0: nobody.
+    /// Number of the present holder of this name among all holders so far; 0: none.
     pub fn holder(&self, tenant: u32, name: &str) -> u64 {
         let number = match self.device(tenant, name) {
             Some(device) => Some(device.created_ms),
@@ -341,7 +341,7 @@ impl Snapshot {
         }
         let (of, id) = self.numbers.get(name.parse().ok()?)?;
         let is_name =
-            self.known(tenant, name).is_some() || self.deleted.find(tenant, name).is_some();
+            self.account_kind(tenant, name).is_some() || self.deleted.find(tenant, name).is_some();
         (*of == tenant && !is_name).then_some(id)
     }
 
@@ -385,7 +385,7 @@ impl Snapshot {
         if !user.hash.is_of(password) {
             let cause = RefusalCause::WrongPassword(PasswordSource::Registry);
             let detail = "wrong password, according to the registry";
-            return Some(Err(Refusal::untold(cause, detail)));
+            return Some(Err(Refusal::operators_only(cause, detail)));
         }
         Some(
             self.admits(tenant, name, client_id)
@@ -475,11 +475,13 @@ impl Snapshot {
         match checked {
             Some(Ok(_)) if secret.is_empty() => {
                 let cause = RefusalCause::WrongSecret;
-                Some(Err(Refusal::untold(cause, "the secret is empty").about(id)))
+                Some(Err(
+                    Refusal::operators_only(cause, "the secret is empty").about(id)
+                ))
             }
             Some(Err(why)) if why.cause == RefusalCause::WrongSecret => {
                 let trimmed = secret.trim_ascii();
-                // Looked up whatever the secret is: the time of the answer tells nothing.
+                // Looked up for every secret, so that the time of the answer shows nothing.
                 let digest = self.key.digest(trimmed);
                 let shown = (CredentialKind::Secret, &digest);
                 let without = self.check_credential(tenant, id, client_id, shown, now_ms);
@@ -489,7 +491,7 @@ impl Snapshot {
                         let detail = format!(
                             "the secret for device {id} is right but for the white space around it"
                         );
-                        Refusal::untold(RefusalCause::SecretWithBlanks, detail).about(id)
+                        Refusal::operators_only(RefusalCause::SecretWithBlanks, detail).about(id)
                     }
                     false => why,
                 }))
@@ -541,11 +543,11 @@ impl Snapshot {
             let refusal = match is_certificate {
                 true => {
                     let detail = format!("its certificate is not registered for the device {id}");
-                    Refusal::untold(RefusalCause::CertificateNotRegistered, detail)
+                    Refusal::operators_only(RefusalCause::CertificateNotRegistered, detail)
                 }
                 false => {
                     let detail = format!("wrong credential for device {id}");
-                    Refusal::untold(RefusalCause::WrongSecret, detail)
+                    Refusal::operators_only(RefusalCause::WrongSecret, detail)
                 }
             };
             return Some(Err(refusal.about(id)));
@@ -556,7 +558,7 @@ impl Snapshot {
                 true => RefusalCause::CertificateNotRegistered,
                 false => RefusalCause::CredentialExpired,
             };
-            return Some(Err(Refusal::untold(cause, detail).about(id)));
+            return Some(Err(Refusal::operators_only(cause, detail).about(id)));
         }
         let admitted = self.admits(tenant, id, client_id);
         if admitted.is_ok() {
@@ -568,13 +570,13 @@ impl Snapshot {
     }
 
     /// This secret of a device has been used for the first time, as far as the tables know. Until
-    /// that is written, who was given it is given another on asking again.
+    /// that is written, a repeated request gets another secret.
     pub fn is_first_use(&self, tenant: u32, id: &str, secret: &[u8]) -> bool {
         let credential = self.secret_of(tenant, id, secret);
         credential.is_some_and(|credential| !credential.used.0.load(Ordering::Relaxed))
     }
 
-    /// The use of this secret stands in the tables.
+    /// Marks the use of this secret as written.
     pub fn use_is_written(&self, tenant: u32, id: &str, secret: &[u8]) {
         if let Some(credential) = self.secret_of(tenant, id, secret) {
             credential.used.0.store(true, Ordering::Relaxed);
@@ -589,7 +591,7 @@ impl Snapshot {
         })
     }
 
-    /// What was used by older ones of the same tables is told by these too.
+    /// Takes over the uses that older snapshots of the same tables have noted.
     #[must_use]
     pub fn with_uses_of(mut self, older: &Self) -> Self {
         if self.is_of_same_tables(older) {
@@ -604,12 +606,12 @@ impl Snapshot {
     pub fn take_uses(&self) -> Vec<CredentialUse> {
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let uses = std::mem::take(&mut *uses).into_iter();
-        let told = |(digest, (at_ms, uses)): (Digest, _)| CredentialUse {
+        let use_of = |(digest, (at_ms, uses)): (Digest, _)| CredentialUse {
             id: digest_text(&digest),
             at_ms,
             uses,
         };
-        uses.map(told).collect()
+        uses.map(use_of).collect()
     }
 
     /// The users and devices that were deleted and can be restored.
@@ -629,8 +631,9 @@ impl Snapshot {
     /// # Errors
     /// Why not.
     pub fn admits(&self, tenant: u32, name: &str, client_id: &str) -> Result<(), Refusal> {
-        let refused =
-            |cause, detail: String, about: &str| Err(Refusal::untold(cause, detail).about(about));
+        let refused = |cause, detail: String, about: &str| {
+            Err(Refusal::operators_only(cause, detail).about(about))
+        };
         if let Some(device) = self.device(tenant, name) {
             let (cause, what) = match device.status {
                 Status::Active if client_id == name => return Ok(()),
@@ -680,7 +683,7 @@ impl Snapshot {
             return Ok(());
         }
         let detail = format!("the Client Identifier {client_id} is the device's of that id alone");
-        Err(Refusal::untold(RefusalCause::ClientIdOfDevice, detail).about(client_id))
+        Err(Refusal::operators_only(RefusalCause::ClientIdOfDevice, detail).about(client_id))
     }
 
     /// Sessions that a device may have, if it may use any Client Identifier; 0: it may not.
@@ -699,7 +702,7 @@ impl Snapshot {
         CredentialMark::of_digest(&self.key.digest(secret))
     }
 
-    /// Tells the tables from all others: a copy of them has it too.
+    /// Identifies the tables. A copy of them has it too.
     pub fn identity(&self) -> String {
         self.key.identity()
     }

@@ -1,6 +1,5 @@
-//! What users with a role, and devices of a type and in groups, may do. All who go by the same
-//! rules share them, and know them by a number: when rules change, nothing of the many who go by
-//! them does.
+//! Rules of users with a role, and of devices of a type and in groups. All clients with the same
+//! rules share them by a number. When rules change, these clients need no change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -127,7 +126,7 @@ impl Sets {
     ) -> Result<(Self, Vec<String>), Fault> {
         let mut newer = Self::read(on, place, base).await?;
         for (by, _) in &self.held {
-            // No present user or device has a missing role or type, so this one is used by nobody.
+            // No present user or device has a missing role or type, so this one is unused.
             let rules = newer.rules_by(by, place)?;
             newer.hold(
                 by.clone(),
@@ -144,7 +143,7 @@ impl Sets {
         Ok((newer, gained))
     }
 
-    /// What goes by that number.
+    /// The rules of that number.
     pub(super) fn get(&self, number: SetNumber) -> &Arc<Rules> {
         &self.held[number.0].1
     }

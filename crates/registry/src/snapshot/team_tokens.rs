@@ -44,7 +44,7 @@ pub struct TeamTokenName<'a> {
     pub name: &'a str,
     /// The name of its team.
     pub team: &'a str,
-    /// Nobody logs in with it until it is restored.
+    /// It is not accepted until it is restored.
     pub is_revoked: bool,
 }
 
@@ -53,14 +53,14 @@ pub struct TeamTokenName<'a> {
 pub struct TeamTokenLogin {
     /// The device that logs in.
     pub device: Arc<str>,
-    /// Tells the token from all others.
+    /// Identifies the token.
     pub token: [u8; 32],
     /// The mark of the token in
     /// [`RevokedClients::Credential`](martlet_permission::RevokedClients::Credential).
     pub mark: CredentialMark,
 }
 
-/// Numbers by which other programs know who has logged in; 0: there is none.
+/// Numbers by which other programs identify the client; 0: there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoginNumbers {
     /// Number of the team.

@@ -54,9 +54,9 @@ fn a_users_role_is_what_they_may_do() {
             rule("pattern write own/%u/#"),
         ];
         registry.add_rule_set(Owner::Role, "reader", &rules).await?;
-        let told = registry.rule_sets(Owner::Role).await?;
-        let told = told.iter().find(|set| set.name == "reader");
-        assert_eq!(told.map(|set| &*set.rules), Some(&rules[..]));
+        let found = registry.rule_sets(Owner::Role).await?;
+        let found = found.iter().find(|set| set.name == "reader");
+        assert_eq!(found.map(|set| &*set.rules), Some(&rules[..]));
         registry.add_user("ann", "reader", "secret").await?;
         registry.add_user("root", "administrator", "secret").await?;
         let again = registry.add_user("ann", "user", "other").await;
@@ -161,9 +161,9 @@ fn who_is_not_let_in_any_more_is_named_and_nobody_else() {
         registry.rotate("d-rotated", Duration::ZERO).await?;
         registry.rotate("d-grace", Duration::from_secs(60)).await?;
         let after = Snapshot::read(&mut registry).await?;
-        let gone = before.no_longer_valid(0, &after);
-        let mut gone: Vec<_> = gone.iter().filter_map(RevokedClients::user).collect();
-        gone.sort_unstable();
+        let removed = before.no_longer_valid(0, &after);
+        let mut removed: Vec<_> = removed.iter().filter_map(RevokedClients::user).collect();
+        removed.sort_unstable();
         let expected = [
             "changed",
             "d-inactive",
@@ -172,7 +172,7 @@ fn who_is_not_let_in_any_more_is_named_and_nobody_else() {
             "disabled",
             "removed",
         ];
-        assert_eq!(gone, expected);
+        assert_eq!(removed, expected);
         assert_eq!(after.no_longer_valid(0, &after), []);
         assert!(after.users.get("renewed").unwrap().hash != hash);
         assert!(
@@ -223,10 +223,10 @@ fn many_devices_are_read_together_and_none_is_left_out() {
 }
 
 /// What two readings say of everybody.
-fn said(snapshot: &Snapshot) -> Vec<(String, bool, usize, bool)> {
+fn summary(snapshot: &Snapshot) -> Vec<(String, bool, usize, bool)> {
     let mut names: Vec<_> = snapshot.names(0).map(str::to_owned).collect();
     names.sort_unstable();
-    let said = |name: String| {
+    let summary = |name: String| {
         let device = snapshot.device(0, &name);
         let is_let_in = snapshot.admits(0, &name, &name).is_ok();
         let rules = snapshot.rules_of(0, &name).unwrap().rules().len();
@@ -234,7 +234,7 @@ fn said(snapshot: &Snapshot) -> Vec<(String, bool, usize, bool)> {
         let text = format!("{name} {:?} {rules}", snapshot.hash_of(&name));
         (text, is_let_in, credentials, snapshot.has_users())
     };
-    names.into_iter().map(said).collect()
+    names.into_iter().map(summary).collect()
 }
 
 #[test]
@@ -287,14 +287,14 @@ fn what_is_read_of_changes_is_what_is_read_of_everything() {
             names.sort_unstable();
             assert_eq!(names, expected, "{step}");
             let whole = Snapshot::read(&mut registry).await?;
-            assert_eq!(said(&newer), said(&whole), "{step}");
+            assert_eq!(summary(&newer), summary(&whole), "{step}");
             // Who looks too early reads for nothing.
             assert!(newer.changes_ms <= whole.changes_ms, "{step}");
-            let mut gone = held.no_longer_valid(0, &newer);
-            let mut gone_of_whole = held.no_longer_valid(0, &whole);
-            gone.sort_unstable();
-            gone_of_whole.sort_unstable();
-            assert_eq!(gone, gone_of_whole, "{step}");
+            let mut removed = held.no_longer_valid(0, &newer);
+            let mut removed_in_whole = held.no_longer_valid(0, &whole);
+            removed.sort_unstable();
+            removed_in_whole.sort_unstable();
+            assert_eq!(removed, removed_in_whole, "{step}");
             held = newer;
         }
         registry.add_rule_set(Owner::Role, "r", &[]).await?;
@@ -304,7 +304,7 @@ fn what_is_read_of_changes_is_what_is_read_of_everything() {
         };
         assert!(changed.rules && changed.names == ["u0".into()]);
         let whole = Snapshot::read(&mut registry).await?;
-        assert_eq!(said(&changed.tables), said(&whole));
+        assert_eq!(summary(&changed.tables), summary(&whole));
         // Users of the role have its present rules.
         let rules = [rule("topic read a"), rule("topic write b")];
         registry.set_rules(Owner::Role, "r", &rules).await?;
@@ -453,7 +453,7 @@ fn a_node_stays_closed_when_the_last_user_is_removed() {
         Snapshot::load(&place.db()).await
     });
     let snapshot = snapshot.unwrap().unwrap();
-    assert!(snapshot.is_in_use() && snapshot.known(0, "one").is_none());
+    assert!(snapshot.is_in_use() && snapshot.account_kind(0, "one").is_none());
 }
 
 #[test]
@@ -490,8 +490,8 @@ fn whose_credential_has_ended_is_named_though_nothing_else_has_changed() {
         assert_eq!(changed.names, ["d1".into()]);
         assert_eq!(changed.tables.changes_at_ms(), None);
         let mark = held.mark_of_secret(secrets[0].text().as_bytes());
-        let gone = held.no_longer_valid(0, &changed.tables);
-        assert_eq!(gone, [RevokedClients::Credential("d1".into(), mark)]);
+        let removed = held.no_longer_valid(0, &changed.tables);
+        assert_eq!(removed, [RevokedClients::Credential("d1".into(), mark)]);
         assert!(matches!(
             changed.tables.renew_from(&mut registry).await?,
             Renewed::Same

@@ -65,10 +65,13 @@ impl Snapshot {
         let Token {
             name, team_name, ..
         } = token;
-        // Who does not have the secret is not told that the token is revoked.
+        // Clients without the secret do not learn that the token is revoked.
         if !is_same(&token.secret, &self.key.digest(secret)) {
             let detail = format!("wrong secret of the team token {name} of the team {team_name}");
-            return Some(Err(Refusal::untold(RefusalCause::WrongSecret, detail)));
+            return Some(Err(Refusal::operators_only(
+                RefusalCause::WrongSecret,
+                detail,
+            )));
         }
         Some(
             self.device_of_token(token, client_id)
@@ -100,7 +103,10 @@ impl Snapshot {
         } = token;
         if token.is_revoked {
             let detail = format!("the team token {name} of the team {team_name} is revoked");
-            return Err(Refusal::untold(RefusalCause::CredentialExpired, detail));
+            return Err(Refusal::operators_only(
+                RefusalCause::CredentialExpired,
+                detail,
+            ));
         }
         let device = self.device(token.tenant, client_id);
         if device.is_none_or(|device| device.team != token.team) {
@@ -108,7 +114,10 @@ impl Snapshot {
                 "the team token {name} is for the devices of the team {team_name}: the Client \
                  Identifier must be the id of one; it is {client_id:?}"
             );
-            return Err(Refusal::untold(RefusalCause::NotItsClientId, detail));
+            return Err(Refusal::operators_only(
+                RefusalCause::NotItsClientId,
+                detail,
+            ));
         }
         self.admits(token.tenant, client_id, client_id)?;
         Ok(client_id.into())
@@ -116,14 +125,14 @@ impl Snapshot {
 
     /// The team tokens of a tenant that these tables have and newer ones have not, as
     /// [`TeamTokenLogin::token`]; all of them if there are no newer ones.
-    pub fn team_tokens_gone(&self, tenant: u32, newer: Option<&Self>) -> Vec<[u8; 32]> {
+    pub fn removed_team_tokens(&self, tenant: u32, newer: Option<&Self>) -> Vec<[u8; 32]> {
         let of_tenant = self.tokens.by_key.iter();
         let of_tenant = of_tenant.filter(|(_, token)| token.tenant == tenant && !token.is_revoked);
-        let is_gone = |(key, _): &(&Digest, &Token)| {
+        let is_removed = |(key, _): &(&Digest, &Token)| {
             let newer = newer.and_then(|newer| newer.tokens.by_key.get(*key));
             newer.is_none_or(|token| token.is_revoked)
         };
-        of_tenant.filter(is_gone).map(|(key, _)| *key).collect()
+        of_tenant.filter(is_removed).map(|(key, _)| *key).collect()
     }
 
     /// The marks of the tokens of a team in

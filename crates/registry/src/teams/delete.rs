@@ -52,7 +52,7 @@ impl Registry {
     }
 
     /// Removes a team for good, whether it was deleted before or not: with its devices, groups and
-    /// keys, its bans, and deleted users who belonged to it. Its present users and devices are
+    /// keys, its bans, and deleted users that belonged to it. Its present users and devices are
     /// removed only `with_members`.
     ///
     /// # Errors
@@ -111,8 +111,8 @@ async fn delete_one(
                WHERE team = $3 AND deleted_ms = 0";
     let query = sqlx::query(sql).bind(deleted_ms).bind(work.now_ms);
     let query = query.bind(id.to_owned());
-    let gone = query.execute(&mut *work.all).await?.rows_affected();
-    let changed = json!({ "name": team.name, "devices": gone });
+    let deleted = query.execute(&mut *work.all).await?.rows_affected();
+    let changed = json!({ "name": team.name, "devices": deleted });
     work.audit("team.delete", ("team", id), id, changed).await
 }
 
@@ -137,7 +137,7 @@ async fn restore_one(work: &mut Work<'_>, id: &str) -> Result<Team, Fault> {
     Ok(team)
 }
 
-/// None of those who own devices of a team has more than anybody may, now that these are back.
+/// Checks that no owner has more devices than permitted, now that those of the team are restored.
 async fn expect_room_for_all(work: &mut Work<'_>, team: &str) -> Result<(), Fault> {
     let Some(most) = work.devices_per_user_max else {
         return Ok(());
@@ -189,14 +189,14 @@ async fn purge_one(work: &mut Work<'_>, id: &str, with_members: bool) -> Result<
     let users = users.fetch_all(&mut *work.all).await?;
     for user in &users {
         forget_owner(work, user).await?;
-        let gone = sqlx::query("DELETE FROM users WHERE name = $1").bind(user.clone());
-        gone.execute(&mut *work.all).await?;
+        let deleted = sqlx::query("DELETE FROM users WHERE name = $1").bind(user.clone());
+        deleted.execute(&mut *work.all).await?;
         work.audit("user.remove", ("user", user), id, json!({}))
             .await?;
     }
     remove_rest_of(work, id).await?;
-    let gone = sqlx::query("DELETE FROM teams WHERE id = $1").bind(id.to_owned());
-    gone.execute(&mut *work.all).await?;
+    let deleted = sqlx::query("DELETE FROM teams WHERE id = $1").bind(id.to_owned());
+    deleted.execute(&mut *work.all).await?;
     let purged = PurgedTeam {
         id: team.id.clone(),
         name: team.name.clone(),
@@ -220,7 +220,7 @@ async fn count(work: &mut Work<'_>, sql: &'static str, team: &str) -> Result<i64
 
 async fn purge(work: &mut Work<'_>, before_ms: i64) -> Result<u64, Fault> {
     expect_all(&work.actor)?;
-    let mut gone = 0;
+    let mut deleted = 0;
     for (kind, select, delete) in [
         (
             "device",
@@ -251,12 +251,12 @@ async fn purge(work: &mut Work<'_>, before_ms: i64) -> Result<u64, Fault> {
             work.audit(&action, (kind, &name), &team, json!({})).await?;
         }
         let done = sqlx::query(delete).bind(before_ms);
-        gone += done.execute(&mut *work.all).await?.rows_affected();
+        deleted += done.execute(&mut *work.all).await?.rows_affected();
     }
-    Ok(gone)
+    Ok(deleted)
 }
 
-/// A name that is used again belongs to a new user, who must not own anything yet.
+/// A name that is used again belongs to a new user, which must not own anything yet.
 pub(crate) async fn forget_owner(work: &mut Work<'_>, user: &str) -> Result<(), sqlx::Error> {
     for sql in [
         "UPDATE devices SET owner = '', revision = revision + 1 WHERE owner = $1",

@@ -212,14 +212,14 @@ both!(
         let page = PageRequest::first(1);
         let filter = AuditFilter::default();
         let mut log = registry.audit_log(&Visibility::All, &filter, &page).await?;
-        let told = log.items.remove(0).entry.changed;
-        let told: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
+        let changed = log.items.remove(0).entry.changed;
+        let changed: serde_json::Value = serde_json::from_str(&changed).expect("it is JSON");
         let expected = json!({
             "name": ["d", "n"], "type": ["device", "meter"], "kind": ["", "k"],
             "status": ["active", "inactive"], "description": ["", "x"], "location": ["", "l"],
             "firmware_version": ["", "1"], "hardware_version": ["", "2"], "owner": ["", "ann"],
             "tags": [[], ["t"]],
         });
-        assert_eq!(told, expected);
+        assert_eq!(changed, expected);
     }
 );

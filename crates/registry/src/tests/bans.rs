@@ -33,9 +33,9 @@ both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
         (all(), new(user, "p", Some("north")), "p"),
         (all(), new(user, "p@north", Some(&north.id)), "p"),
     ] {
-        let made = registry.add_ban(&actor, ban).await?;
+        let added = registry.add_ban(&actor, ban).await?;
         assert_eq!(
-            (made.tenant, &*made.team, &*made.value),
+            (added.tenant, &*added.team, &*added.value),
             (north.tenant, &*north.id, value)
         );
     }
@@ -45,8 +45,8 @@ both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
         new(user, "p@nowhere", None),
         new(user, "p@plain", None),
     ] {
-        let made = registry.add_ban(&all(), ban.clone()).await?;
-        assert_eq!((made.tenant, &made.value), (0, &ban.value));
+        let added = registry.add_ban(&all(), ban.clone()).await?;
+        assert_eq!((added.tenant, &added.value), (0, &ban.value));
     }
     for ban in [
         new(client, "p", Some("plain")),
@@ -113,10 +113,10 @@ both!(pages_of_users_and_bans_follow_each_other, registry, {
         let expected: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
         assert_eq!(values, expected);
     }
-    let gone = registry
+    let expired = registry
         .users_page(&Visibility::All, true, &PageRequest::first(9))
         .await?;
-    assert!(gone.items.is_empty());
+    assert!(expired.items.is_empty());
 });
 
 both!(a_ban_that_would_be_over_already_is_refused, registry, {
@@ -128,8 +128,8 @@ both!(a_ban_that_would_be_over_already_is_refused, registry, {
         until_ms,
     };
     for over in [1, crate::now_ms(), -1] {
-        let told = registry.add_ban(&all(), ban(over)).await;
-        assert!(matches!(told, Err(RegistryError::Refused(_))), "{over}");
+        let outcome = registry.add_ban(&all(), ban(over)).await;
+        assert!(matches!(outcome, Err(RegistryError::Refused(_))), "{over}");
     }
     let later = crate::now_ms() + 60_000;
     assert_eq!(registry.add_ban(&all(), ban(later)).await?.until_ms, later);

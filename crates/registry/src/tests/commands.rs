@@ -154,8 +154,8 @@ both!(commands_end_by_time_and_with_their_device, registry, {
         age_ms: u64::MAX,
     };
     assert_eq!(registry.trim_commands(kept, 0).await?, 1);
-    let gone = registry.command(&Visibility::All, "pump".into(), "c").await;
-    assert!(is_not_found(gone));
+    let missing = registry.command(&Visibility::All, "pump".into(), "c").await;
+    assert!(is_not_found(missing));
     let filter = CommandFilter::default();
     let page = PageRequest::first(10);
     let listed = registry.commands(&Visibility::All, "valve".into(), &filter, &page);

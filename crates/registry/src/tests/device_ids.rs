@@ -6,8 +6,8 @@ use crate::{
 
 both!(a_word_of_the_paths_is_no_id, registry, {
     for id in ["summary", "register", "mqtt-credentials", "bulk"] {
-        let told = registry.create_device(&all(), new_device(id)).await;
-        match &told {
+        let outcome = registry.create_device(&all(), new_device(id)).await;
+        match &outcome {
             Err(RegistryError::Refused(Refused::ReservedId(word))) => assert_eq!(word, id),
             other => panic!("{id}: {other:?}"),
         }
@@ -57,10 +57,10 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
         since_ms: 1,
         last_seen_ms: now_ms(),
         why_offline: String::new(),
-        said_goodbye: false,
+        sent_disconnect: false,
         address: "192.0.2.7".to_owned(),
         listener: String::new(),
-        is_told: true,
+        is_reported: true,
     };
     registry.write_presence("node", &[seen]).await?;
     let ban = NewBan {
@@ -87,11 +87,11 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
     let check = |id| tables.check_device(0, id, id, secret, 1);
     assert!(matches!(check("summary-3"), Some(Ok(_))));
     assert!(check("summary").is_none());
-    let (search, known) = ("SELECT search FROM devices WHERE number = 1", "summary-3\n");
+    let (search, stored) = ("SELECT search FROM devices WHERE number = 1", "summary-3\n");
     let mut reading = migrated.reading().await?;
     let search = sqlx::query_scalar::<_, String>(search).fetch_one(reading.connection());
     let search = search.await;
-    assert!(reading.end(search).await?.starts_with(known));
+    assert!(reading.end(search).await?.starts_with(stored));
 
     let filter = AuditFilter {
         action: Some("device.rename".to_owned()),
@@ -99,13 +99,13 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
     };
     let page = PageRequest::first(9);
     let log = migrated.audit_log(&Visibility::All, &filter, &page).await?;
-    let told: Vec<_> = log
+    let outcome: Vec<_> = log
         .items
         .iter()
         .map(|line| (&*line.who, &*line.entry.object_id, &*line.entry.changed))
         .collect();
     assert_eq!(
-        told,
+        outcome,
         [
             ("martlet", "status-1", r#"{"id":["status","status-1"]}"#),
             ("martlet", "summary-3", r#"{"id":["summary","summary-3"]}"#),
@@ -149,9 +149,9 @@ both!(an_id_is_generated_if_none_is_given, registry, {
 });
 
 both!(digits_alone_are_the_number_of_the_device, registry, {
-    let refused = |told: Result<_, RegistryError>| match told {
+    let refused = |outcome: Result<_, RegistryError>| match outcome {
         Err(RegistryError::Refused(why)) => why,
-        told => panic!("{told:?}"),
+        outcome => panic!("{outcome:?}"),
     };
     let why = refused(registry.add_device("7").await);
     assert_eq!(why, Refused::IdOfDigits("7".to_owned(), 1));

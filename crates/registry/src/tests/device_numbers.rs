@@ -15,12 +15,12 @@ both!(devices_are_found_by_tenant_and_id_many_at_once, registry, {
     let of_team = registry.create_device(&all(), of_team).await?;
     registry.delete_device(&all(), "b".into(), None).await?;
 
-    let wanted = |tenant: u32, id: &str| (tenant, id.to_owned());
+    let name = |tenant: u32, id: &str| (tenant, id.to_owned());
     let names = [
-        wanted(0, "a"),
-        wanted(0, "b"),
-        wanted(0, "c"),
-        wanted(team.tenant, "a"),
+        name(0, "a"),
+        name(0, "b"),
+        name(0, "c"),
+        name(team.tenant, "a"),
     ];
     let mut found = registry.numbered_devices(&names).await?;
     found.sort_by_key(|device| device.tenant);
@@ -30,10 +30,10 @@ both!(devices_are_found_by_tenant_and_id_many_at_once, registry, {
 
     // One that is deleted can be restored, so its number is known.
     let numbers: Vec<i64> = (common..common + 10).collect();
-    let known = registry.known_numbers(&numbers).await?;
-    assert_eq!(known.len(), 3);
+    let existing = registry.existing_numbers(&numbers).await?;
+    assert_eq!(existing.len(), 3);
     registry.purge_device(&all(), "b".into()).await?;
-    assert_eq!(registry.known_numbers(&numbers).await?.len(), 2);
+    assert_eq!(registry.existing_numbers(&numbers).await?.len(), 2);
     let of_type = registry.numbers_of_types(&["device".to_owned()]).await?;
     assert_eq!(of_type.len(), 2);
 });

@@ -103,7 +103,7 @@ both!(
         assert!(registry.devices().await?.is_empty());
         assert!(registry.device_of_secret(secret.text()).await?.is_none());
         let snapshot = Snapshot::read(registry).await?;
-        assert!(snapshot.known(0, "d").is_none() && snapshot.is_in_use());
+        assert!(snapshot.account_kind(0, "d").is_none() && snapshot.is_in_use());
         let refused = snapshot.admits(0, "d", "d");
         assert!(matches!(refused, Err(why) if why.cause == RefusalCause::Deleted));
         let taken = registry.create_device(&actor, new_device("d")).await;
@@ -368,10 +368,10 @@ both!(
             ..PageRequest::first(1)
         };
         let (filter, order) = (DeviceFilter::default(), DeviceOrder::Id);
-        let told = registry
+        let outcome = registry
             .list_devices(&Visibility::All, &filter, order, &odd)
             .await;
-        assert!(matches!(told, Err(RegistryError::Refused(_))));
+        assert!(matches!(outcome, Err(RegistryError::Refused(_))));
     }
 );
 
@@ -528,10 +528,10 @@ both!(presence_is_written_in_batches_and_is_no_change, registry, {
         since_ms: last_seen_ms,
         last_seen_ms,
         why_offline: String::new(),
-        said_goodbye: false,
+        sent_disconnect: false,
         address: "192.0.2.7".to_owned(),
         listener: "mqtt://192.0.2.1:1883".to_owned(),
-        is_told: true,
+        is_reported: true,
     };
     let batch = [
         seen("d", true, began + 10),
@@ -574,10 +574,10 @@ fn client(client_id: &str, online: bool, at_ms: i64) -> Presence {
         since_ms: at_ms,
         last_seen_ms: at_ms,
         why_offline: String::new(),
-        said_goodbye: false,
+        sent_disconnect: false,
         address: String::new(),
         listener: String::new(),
-        is_told: true,
+        is_reported: true,
     }
 }
 
@@ -596,7 +596,7 @@ both!(
             client("later", true, 30),
             client("gone", false, 5),
             Presence {
-                is_told: false,
+                is_reported: false,
                 ..client("untold", false, 6)
             },
         ];
@@ -607,12 +607,12 @@ both!(
             .all_offline("a", began + 20, "the node ended")
             .await?;
         ended.sort_by(|one, other| one.client_id.cmp(&other.client_id));
-        let said = |one: &Presence| (one.client_id.clone(), one.since_ms, one.last_seen_ms);
-        let said: Vec<_> = ended.iter().map(said).collect();
+        let times = |one: &Presence| (one.client_id.clone(), one.since_ms, one.last_seen_ms);
+        let times: Vec<_> = ended.iter().map(times).collect();
         let expected = [("d", 20, 20), ("later", 30, 30), ("untold", 6, 6)];
         let expected = expected
             .map(|(id, since_ms, seen_ms)| (id.to_owned(), began + since_ms, began + seen_ms));
-        assert_eq!(said, expected);
+        assert_eq!(times, expected);
         assert_eq!(ended[0].why_offline, "the node ended");
         let device = registry.device(&Visibility::All, "d".into()).await?;
         assert_eq!(device.presence, Some(ended[0].clone()));
@@ -621,12 +621,12 @@ both!(
             registry.all_offline("a", began + 40, "again").await?.len(),
             3
         );
-        let told = ended.into_iter().map(|one| Presence {
-            is_told: true,
+        let outcome = ended.into_iter().map(|one| Presence {
+            is_reported: true,
             ..one
         });
-        let told: Vec<_> = told.collect();
-        registry.write_presence("a", &told).await?;
+        let outcome: Vec<_> = outcome.collect();
+        registry.write_presence("a", &outcome).await?;
         assert!(
             registry
                 .all_offline("a", began + 40, "again")
@@ -677,10 +677,10 @@ both!(who_has_an_id_next_was_never_connected, registry, {
         since_ms: seen_ms,
         last_seen_ms: seen_ms,
         why_offline: "x".to_owned(),
-        said_goodbye: false,
+        sent_disconnect: false,
         address: "192.0.2.1:1".to_owned(),
         listener: String::new(),
-        is_told: true,
+        is_reported: true,
     };
     registry.add_device("d").await?;
     let seen = crate::now_ms();
@@ -724,10 +724,13 @@ both!(devices_have_a_kind_that_is_free_text, registry, {
         .await?;
     assert_eq!((&*changed.kind, changed.revision), ("valve", 2));
     for odd in ["x".repeat(257), "two\nlines".to_owned()] {
-        let told = registry
+        let outcome = registry
             .change_device(&actor, "c".into(), change(&odd), None)
             .await;
-        assert!(matches!(told, Err(RegistryError::Refused(_))), "{told:?}");
+        assert!(
+            matches!(outcome, Err(RegistryError::Refused(_))),
+            "{outcome:?}"
+        );
     }
     for (kind, expected) in [("pump", &["a"][..]), ("Pumpe für Öl", &["b"]), ("", &[])] {
         let filter = DeviceFilter {

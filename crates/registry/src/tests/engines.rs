@@ -39,9 +39,9 @@ both!(a_snapshot_follows_what_changes, registry, {
         names.iter().map(|name| &**name).collect::<Vec<_>>(),
         ["ann", "d1", "d2"]
     );
-    let gone = snapshot.no_longer_valid(0, &newer);
+    let invalid = snapshot.no_longer_valid(0, &newer);
     assert_eq!(
-        gone,
+        invalid,
         [RevokedClients::Credential(
             "d1".into(),
             snapshot.mark_of_secret(secret.text().as_bytes())
@@ -153,11 +153,14 @@ fn what_cannot_be_reached_is_told_without_a_password() {
         "postgres://h/d?password=geheim&sslmode=odd",
     ] {
         let url = DatabaseUrl::parse(url).expect("it is one");
-        let told = wait(Registry::open(url))
+        let found = wait(Registry::open(url))
             .map(drop)
             .expect_err("nobody is there");
-        assert!(!format!("{told} {told:?}").contains("geheim"), "{told:?}");
-        assert!(matches!(told, RegistryError::Database { .. }));
+        assert!(
+            !format!("{found} {found:?}").contains("geheim"),
+            "{found:?}"
+        );
+        assert!(matches!(found, RegistryError::Database { .. }));
     }
 }
 
@@ -217,7 +220,7 @@ fn what_an_older_version_has_left_is_kept() {
         let found = registry
             .list_devices(&Visibility::All, &filter, order, &page)
             .await?;
-        let told: Vec<_> = found
+        let found: Vec<_> = found
             .items
             .iter()
             .map(|one| {
@@ -234,7 +237,7 @@ fn what_an_older_version_has_left_is_kept() {
             ("a", "First", "device-before-v11", 1, 1),
             ("b", "Second", "meter", 2, 0),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(found, expected);
         // What its type permitted then, which the type `device` does not permit any more.
         let types = registry.rule_sets(Owner::DeviceType).await?;
         let kept = types.iter().find(|set| set.name == "device-before-v11");

@@ -95,10 +95,13 @@ both!(
         };
         let (key, secret) = registry.add_provisioning_key(&all(), new.clone()).await?;
         let asks = all();
-        let made = registry
+        let created = registry
             .provision(&asks, secret.text(), new_device("m-1"), None)
             .await?;
-        assert_eq!((made.device.tenant, made.is_again), (team.tenant, false));
+        assert_eq!(
+            (created.device.tenant, created.is_again),
+            (team.tenant, false)
+        );
         let found = registry
             .device(&Visibility::Team(team.id.clone()), "m-1".into())
             .await?;
@@ -158,19 +161,19 @@ async fn again_while_unused(registry: &mut Registry, team: &str) -> Result<(), R
         ..NewProvisioningKey::new("once")
     };
     let (_, key) = registry.add_provisioning_key(&all(), new).await?;
-    let asked = |digest: &str| RepeatableRequest {
+    let request = |digest: &str| RepeatableRequest {
         key: "k".to_owned(),
         digest: digest.to_owned(),
     };
     let asks = all();
     let mut secrets = Vec::new();
     for is_again in [false, true, true] {
-        let request = asked("one");
+        let request = request("one");
         let device = new_device("again-1");
-        let made = registry.provision(&asks, key.text(), device, Some(&request));
-        let made = made.await?;
-        assert_eq!(made.is_again, is_again);
-        secrets.push(made.device.secret.expect("it is shown"));
+        let created = registry.provision(&asks, key.text(), device, Some(&request));
+        let created = created.await?;
+        assert_eq!(created.is_again, is_again);
+        secrets.push(created.device.secret.expect("it is shown"));
     }
     let owner = async |registry: &mut Registry, secret: &Secret| {
         let found = registry.device_of_secret(secret.text()).await?;
@@ -178,11 +181,11 @@ async fn again_while_unused(registry: &mut Registry, team: &str) -> Result<(), R
     };
     assert_ne!(owner(registry, &secrets[0]).await?, Some(true));
     assert_eq!(owner(registry, &secrets[2]).await?, Some(true));
-    let other = asked("two");
+    let other = request("two");
     let device = new_device("again-2");
-    let told = registry.provision(&asks, key.text(), device, Some(&other));
+    let outcome = registry.provision(&asks, key.text(), device, Some(&other));
     assert!(matches!(
-        told.await,
+        outcome.await,
         Err(RegistryError::Refused(Refused::OtherRequest))
     ));
     let (_, used) = registry
@@ -195,10 +198,10 @@ async fn again_while_unused(registry: &mut Registry, team: &str) -> Result<(), R
         at_ms: 5,
     }];
     registry.write_credential_uses(&uses).await?;
-    let (device, one) = (new_device("again-1"), asked("one"));
-    let told = registry.provision(&asks, key.text(), device, Some(&one));
+    let (device, one) = (new_device("again-1"), request("one"));
+    let outcome = registry.provision(&asks, key.text(), device, Some(&one));
     assert!(matches!(
-        told.await,
+        outcome.await,
         Err(RegistryError::Exists(Exists::InUse(_)))
     ));
     Ok(())

@@ -33,9 +33,9 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 }
 
 /// What a call has answered, without what was made up or is a time.
-fn told<T>(answer: Result<T, RegistryError>, say: impl FnOnce(T) -> String) -> String {
+fn outcome_text<T>(answer: Result<T, RegistryError>, describe: impl FnOnce(T) -> String) -> String {
     match answer {
-        Ok(answer) => say(answer),
+        Ok(answer) => describe(answer),
         Err(RegistryError::Database { error, .. }) => panic!("{error}"),
         Err(error) => error.to_string(),
     }
@@ -83,7 +83,7 @@ impl Run {
     }
 
     /// Ids that were made up have names.
-    fn say(&mut self, text: String) {
+    fn note(&mut self, text: String) {
         let text = text
             .replace(&self.team, "TEAM")
             .replace(&self.tenant.to_string(), "TENANT")
@@ -112,13 +112,13 @@ impl Run {
                     api_role: ApiRole::Viewer,
                     ..NewUser::new(name)
                 };
-                let made = self.registry.create_user(&actor, user, "x").await;
-                told(made, |user| format!("{} {}", user.name, user.tenant))
+                let created = self.registry.create_user(&actor, user, "x").await;
+                outcome_text(created, |user| format!("{} {}", user.name, user.tenant))
             }
-            7 => told(self.registry.delete_user(&actor, name, None).await, |()| {
+            7 => outcome_text(self.registry.delete_user(&actor, name, None).await, |()| {
                 "gone".into()
             }),
-            8 => told(self.registry.restore_user(&actor, name).await, |user| {
+            8 => outcome_text(self.registry.restore_user(&actor, name).await, |user| {
                 user.name
             }),
             9 => {
@@ -129,7 +129,7 @@ impl Run {
                     0 => registry.add_to_group(&actor, group, &devices).await,
                     _ => registry.remove_from_group(&actor, group, &devices).await,
                 };
-                told(placed, |many| many.to_string())
+                outcome_text(placed, |many| many.to_string())
             }
             10 => {
                 let both = vec![new_device(name), new_device("other")];
@@ -137,7 +137,7 @@ impl Run {
                     .registry
                     .add_devices(&actor, both, Import::EachByItself)
                     .await;
-                told(added, |all| {
+                outcome_text(added, |all| {
                     let one = |outcome: &RowOutcome| match outcome {
                         RowOutcome::Added(added) => format!("{} {}", added.number, added.tenant),
                         other => format!("{other:?}"),
@@ -146,20 +146,20 @@ impl Run {
                 })
             }
             14..=19 => self.run_rules(call, name).await,
-            11 => told(
+            11 => outcome_text(
                 self.registry.delete_team(&actor, &self.team, None).await,
                 |()| "gone".into(),
             ),
-            12 => told(
+            12 => outcome_text(
                 self.registry.restore_team(&actor, &self.team).await,
                 |team| team.name,
             ),
-            _ => told(
+            _ => outcome_text(
                 self.registry.rotate(name, std::time::Duration::ZERO).await,
                 |_| "rotated".into(),
             ),
         };
-        self.say(text);
+        self.note(text);
         self.look().await
     }
 
@@ -192,7 +192,7 @@ impl Run {
                         changed.await.map(|_| ())
                     }
                 };
-                return told(changed, |()| "changed".into());
+                return outcome_text(changed, |()| "changed".into());
             }
         };
         let whose = match (owner, call.in_team) {
@@ -204,7 +204,7 @@ impl Run {
         if matches!(done, Err(RegistryError::NotFound(_))) {
             done = registry.add_rule_set(owner, &whose, &rules).await;
         }
-        told(done.map(|_| ()), |()| "ruled".into())
+        outcome_text(done.map(|_| ()), |()| "ruled".into())
     }
 
     async fn run_device(&mut self, call: &Call, actor: &Actor, name: &str) -> String {
@@ -215,8 +215,10 @@ impl Run {
                     tags: vec!["t".to_owned(), name.to_owned()],
                     ..new_device(name)
                 };
-                let made = registry.create_device(actor, device).await;
-                told(made, |made| format!("{} {}", made.number, made.tenant))
+                let created = registry.create_device(actor, device).await;
+                outcome_text(created, |created| {
+                    format!("{} {}", created.number, created.tenant)
+                })
             }
             2 => {
                 let change = DeviceChange {
@@ -227,19 +229,19 @@ impl Run {
                 };
                 let expected = (call.other == 0).then_some(1);
                 let changed = registry.change_device(actor, name.into(), change, expected);
-                told(changed.await, |device| {
+                outcome_text(changed.await, |device| {
                     format!("{} {}", device.number, device.revision)
                 })
             }
-            3 => told(
+            3 => outcome_text(
                 registry.delete_device(actor, name.into(), None).await,
                 |()| "gone".into(),
             ),
             4 => {
                 let back = registry.restore_device(actor, name.into()).await;
-                told(back, |device| device.number.to_string())
+                outcome_text(back, |device| device.number.to_string())
             }
-            _ => told(registry.purge_device(actor, name.into()).await, |()| {
+            _ => outcome_text(registry.purge_device(actor, name.into()).await, |()| {
                 "purged".into()
             }),
         }
@@ -293,7 +295,7 @@ impl Run {
         };
         assert_eq!(self::gate(&held, self.tenant), gate);
         self.held = Some(held);
-        self.say(format!("{text}| {gate}"));
+        self.note(format!("{text}| {gate}"));
         Ok(())
     }
 }
@@ -306,8 +308,8 @@ fn gate(snapshot: &Snapshot, tenant: u32) -> String {
             let rules = snapshot.rules_of(tenant, name);
             let rules = rules.map(|rules| {
                 let rules = rules.rules().iter();
-                let told = rules.map(|rule| format!("{} {}", rule.source, rule.filter));
-                told.collect::<Vec<_>>()
+                let lines = rules.map(|rule| format!("{} {}", rule.source, rule.filter));
+                lines.collect::<Vec<_>>()
             });
             lines.push(format!("{tenant} {name} {is_in} {rules:?}"));
         }

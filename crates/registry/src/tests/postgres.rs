@@ -99,8 +99,8 @@ impl Server {
     fn run(&self, program: &str, arguments: &[&str]) {
         let done = self.command(program).args(arguments).output();
         let done = done.expect("it can be run");
-        let told = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{program} {arguments:?}: {told}");
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{program} {arguments:?}: {stderr}");
     }
 
     /// It is stopped, and its files removed, when this process has ended, however it did.

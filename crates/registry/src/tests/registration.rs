@@ -75,26 +75,26 @@ both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
         let found = registry
             .device(&Visibility::All, DeviceRef::Number(1))
             .await?;
-        let told = (
+        let read_back = (
             found.last_seen_ms,
             found.last_message_ms,
             found.last_telemetry_ms,
         );
-        assert_eq!(told, expected, "{activity:?}");
+        assert_eq!(read_back, expected, "{activity:?}");
     }
-    let heard = |since_ms| DeviceFilter {
-        heard_since_ms: Some(since_ms),
+    let active = |since_ms| DeviceFilter {
+        active_since_ms: Some(since_ms),
         ..DeviceFilter::default()
     };
     assert_eq!(
         registry
-            .count_devices(&Visibility::All, &heard(4_000))
+            .count_devices(&Visibility::All, &active(4_000))
             .await?,
         1
     );
     assert_eq!(
         registry
-            .count_devices(&Visibility::All, &heard(4_001))
+            .count_devices(&Visibility::All, &active(4_001))
             .await?,
         0
     );
@@ -108,34 +108,34 @@ both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
 both!(devices_that_sent_messages_are_noted_at_once, registry, {
     registry.add_device("a").await?;
     registry.add_device("b").await?;
-    let heard = |id: &str, message_ms, telemetry_ms| MessageTimes {
+    let active = |id: &str, message_ms, telemetry_ms| MessageTimes {
         tenant: 0,
         id: id.to_owned(),
         message_ms,
         heartbeat_ms: message_ms,
         telemetry_ms,
     };
-    let all = [heard("a", 2_000, 0), heard("b", 3_000, 3_000)];
-    registry.note_heard(&all).await?;
+    let all = [active("a", 2_000, 0), active("b", 3_000, 3_000)];
+    registry.note_message_times(&all).await?;
     // Nobody has that id, and what comes late changes nothing.
-    let late = [heard("c", 9_000, 0), heard("b", 2_500, 2_500)];
-    registry.note_heard(&late).await?;
+    let late = [active("c", 9_000, 0), active("b", 2_500, 2_500)];
+    registry.note_message_times(&late).await?;
     for (number, expected) in [(1, (2_000, 2_000, 0)), (2, (3_000, 3_000, 3_000))] {
         let found = registry
             .device(&Visibility::All, DeviceRef::Number(number))
             .await?;
-        let told = (
+        let read_back = (
             found.last_seen_ms,
             found.last_message_ms,
             found.last_telemetry_ms,
         );
-        assert_eq!(told, expected, "{number}");
+        assert_eq!(read_back, expected, "{number}");
     }
     let other_tenant = MessageTimes {
         tenant: 7,
-        ..heard("a", 9_000, 0)
+        ..active("a", 9_000, 0)
     };
-    registry.note_heard(&[other_tenant]).await?;
+    registry.note_message_times(&[other_tenant]).await?;
     let found = registry
         .device(&Visibility::All, DeviceRef::Number(1))
         .await?;
@@ -155,7 +155,7 @@ both!(
             last_message_ms,
             after_secs,
         };
-        let heard = |id: &str, message_ms| MessageTimes {
+        let active = |id: &str, message_ms| MessageTimes {
             tenant: 0,
             id: id.to_owned(),
             message_ms,
@@ -169,7 +169,7 @@ both!(
             limit: 10,
         };
         registry
-            .note_heard(&[heard("a", 1_000), heard("b", 40_000)])
+            .note_message_times(&[active("a", 1_000), active("b", 40_000)])
             .await?;
         assert_eq!(registry.mark_inactive(check(500_000)).await?, []);
         assert!(!registry.has_inactivity().await?);
@@ -199,7 +199,7 @@ both!(
         assert_eq!((found.inactive_since_ms, found.revision), (62_001, 1));
         // It is reported once.
         assert_eq!(registry.mark_inactive(check(90_000)).await?, []);
-        let active = registry.note_heard(&[heard("a", 95_000)]).await?;
+        let active = registry.note_message_times(&[active("a", 95_000)]).await?;
         assert_eq!(active, [silent("a", 1_000, 0)]);
         let found = registry.mark_inactive(check(120_000)).await?;
         assert_eq!(found, [silent("b", 40_000, 60)]);

@@ -27,8 +27,11 @@ both!(a_rule_is_changed_by_who_knows_it, registry, {
     assert!(registry.stored_rules(&team).await?.is_empty());
     assert_eq!(registry.rules_stamp().await?.0, 1);
     registry.remove_rule(&actor, "hot").await?;
-    let gone = registry.remove_rule(&actor, "hot").await;
-    assert!(matches!(gone, Err(RegistryError::NotFound(_))), "{gone:?}");
+    let removed = registry.remove_rule(&actor, "hot").await;
+    assert!(
+        matches!(removed, Err(RegistryError::NotFound(_))),
+        "{removed:?}"
+    );
 });
 
 both!(rules_know_types_and_tags_of_devices, registry, {
@@ -38,8 +41,8 @@ both!(rules_know_types_and_tags_of_devices, registry, {
         ..NewDevice::unnamed()
     };
     registry.create_device(&Actor::local(), new).await?;
-    let wanted = [(0, "pump".to_owned()), (0, "none".to_owned())];
-    let found = registry.rule_devices(&wanted).await?;
+    let names = [(0, "pump".to_owned()), (0, "none".to_owned())];
+    let found = registry.rule_devices(&names).await?;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].tags, ["north", "old"]);
 });
@@ -74,8 +77,8 @@ both!(cleared_alarms_are_kept_for_a_time, registry, {
         alarms: 1,
     };
     assert_eq!(registry.trim_alarms(kept, 2_500).await?, 2);
-    let left = registry.alarms(&AlarmFilter::default(), &page).await?;
-    let ids: Vec<i64> = left.items.iter().map(|alarm| alarm.id).collect();
+    let remaining = registry.alarms(&AlarmFilter::default(), &page).await?;
+    let ids: Vec<i64> = remaining.items.iter().map(|alarm| alarm.id).collect();
     assert_eq!(ids, [4, 2]);
 });
 

@@ -247,11 +247,11 @@ fn a_user_who_may_not_make_the_schema_is_told_what_to_run() {
         let mut owner = connect(&url).await;
         run(&mut owner, "CREATE ROLE weak LOGIN").await;
         let weak = DatabaseUrl::parse(&url.whole().replace("martlet@", "weak@"))?;
-        let told = Registry::open(weak.clone()).await.map(drop).unwrap_err();
-        let told = told.to_string();
+        let found = Registry::open(weak.clone()).await.map(drop).unwrap_err();
+        let found = found.to_string();
         assert!(
-            told.contains("CREATE SCHEMA martlet AUTHORIZATION \"weak\""),
-            "{told}"
+            found.contains("CREATE SCHEMA martlet AUTHORIZATION \"weak\""),
+            "{found}"
         );
         run(&mut owner, "CREATE SCHEMA martlet AUTHORIZATION weak").await;
         let mut registry = Registry::open(weak).await?;
@@ -267,7 +267,7 @@ fn devices_of_other_systems_are_read() {
     wait(async {
         run(&mut connect(&iotflow).await, IOTFLOW).await;
         let found = iotflow_devices(&iotflow.clone().into()).await?;
-        let told: Vec<_> = found
+        let devices: Vec<_> = found
             .devices
             .iter()
             .map(|one| (one.number, &*one.name, &*one.status, &*one.owner))
@@ -276,7 +276,7 @@ fn devices_of_other_systems_are_read() {
             (1, "pump", "active", "ann"),
             (2, "valve", "maintenance", ""),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(devices, expected);
         let settings: Vec<_> = found.devices[0]
             .settings
             .iter()
@@ -286,17 +286,17 @@ fn devices_of_other_systems_are_read() {
             settings,
             [("interval", "60", true), ("verbose", "True", false)]
         );
-        assert_eq!(found.left, [("users", 1)]);
+        assert_eq!(found.left_out, [("users", 1)]);
 
         run(&mut connect(&service).await, SERVICE_MQTT).await;
         let found = service_mqtt_devices(&service.clone().into()).await?;
         assert_eq!(found.devices[0].user_name, "ABCDEFGHIJKLMNOP");
-        let told = iotflow_devices(&service.into())
+        let found = iotflow_devices(&service.into())
             .await
             .map(drop)
             .unwrap_err();
         let system = Remedy::Import(Some(OtherSystem::ServiceMqtt));
-        assert_eq!(told.remedies(), [system], "{told}");
+        assert_eq!(found.remedies(), [system], "{found}");
         Ok(())
     })
     .expect("they are read");
@@ -317,8 +317,8 @@ fn a_file_of_another_program_is_refused() {
         connection.close().await.expect("it is closed");
         let found = contents(&place.db().into()).await?;
         assert!(found.has_others && !found.is_ours);
-        let told = Registry::open(&place.db()).await.map(drop).unwrap_err();
-        assert!(told.to_string().contains("another program"), "{told}");
+        let found = Registry::open(&place.db()).await.map(drop).unwrap_err();
+        assert!(found.to_string().contains("another program"), "{found}");
         Ok(())
     })
     .expect("it is told");
@@ -345,8 +345,8 @@ both!(devices_bring_their_numbers, registry, {
     let outcomes = registry
         .add_devices(&all(), rows, Import::EachByItself)
         .await?;
-    let told = |outcomes: &[RowOutcome]| -> Vec<_> {
-        let told = outcomes.iter().map(|one| match one {
+    let results = |outcomes: &[RowOutcome]| -> Vec<_> {
+        let results = outcomes.iter().map(|one| match one {
             RowOutcome::Added(added) => Ok(added.number),
             RowOutcome::Refused(why) => Err(matches!(
                 why,
@@ -354,7 +354,7 @@ both!(devices_bring_their_numbers, registry, {
             )),
             other => panic!("{other:?}"),
         });
-        told.collect()
+        results.collect()
     };
     let expected = [
         Ok(5),
@@ -366,8 +366,8 @@ both!(devices_bring_their_numbers, registry, {
         Ok(10),
         Ok(12),
     ];
-    assert_eq!(told(&tried), expected);
-    assert_eq!(told(&outcomes), expected);
+    assert_eq!(results(&tried), expected);
+    assert_eq!(results(&outcomes), expected);
     // A second time they are there already.
     let again = registry
         .add_devices(&all(), vec![numbered(5)], Import::EachByItself)

@@ -36,8 +36,8 @@ both!(a_value_under_another_key_is_refused, registry, {
     registry.set_secret(&all(), ("", "one"), &one).await?;
     let other = sealed("abc", "another");
     let refused = registry.set_secret(&all(), ("", "two"), &other).await;
-    let told = refused.expect_err("it is another key").to_string();
-    assert!(told.contains("copy the key file"), "{told}");
+    let text = refused.expect_err("it is another key").to_string();
+    assert!(text.contains("copy the key file"), "{text}");
     assert_eq!(registry.secret_count().await?, 1);
 });
 
@@ -77,6 +77,6 @@ both!(the_audit_log_has_no_value, registry, {
     let log = registry
         .audit_log(&Visibility::All, &crate::AuditFilter::default(), &page)
         .await?;
-    let told = format!("{log:?}");
-    assert!(told.contains("secret.add") && !told.contains("known-sealed-text"));
+    let text = format!("{log:?}");
+    assert!(text.contains("secret.add") && !text.contains("known-sealed-text"));
 });

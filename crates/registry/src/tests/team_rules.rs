@@ -81,36 +81,39 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     let own = registry.add_team(&all(), new_team("own", true)).await?;
     let (ann, bob) = (of_team(&shared.id), of_team(&own.id));
     let is_refused =
-        |told: Result<(), RegistryError>| matches!(told, Err(RegistryError::Refused(_)));
+        |outcome: Result<(), RegistryError>| matches!(outcome, Err(RegistryError::Refused(_)));
     let with = |name: &str, role: &str, api_role| NewUser {
         role: Some(role.to_owned()),
         api_role,
         ..NewUser::new(name)
     };
     let none = ApiRole::None;
-    let made = registry
+    let created = registry
         .create_user(&ann, with("u1", "user", ApiRole::Administrator), "x")
         .await;
-    assert!(is_refused(made.map(drop)));
-    let made = registry
+    assert!(is_refused(created.map(drop)));
+    let created = registry
         .create_user(&ann, with("u1", "administrator", none), "x")
         .await;
-    assert!(is_refused(made.map(drop)));
-    let made = registry
+    assert!(is_refused(created.map(drop)));
+    let created = registry
         .create_user(&ann, with("u1", "user", none), "x")
         .await;
-    assert!(is_refused(made.map(drop)), "those are everybody's topics");
-    let made = registry.create_user(&ann, NewUser::new("u1"), "x").await?;
-    assert_eq!((made.team, made.tenant), (shared.id.clone(), 0));
-    assert_eq!(made.role, NO_ROLE);
-    let made = registry.create_user(&bob, NewUser::new("u3"), "x").await?;
-    assert_eq!(made.role, USER_ROLE);
+    assert!(
+        is_refused(created.map(drop)),
+        "those are everybody's topics"
+    );
+    let created = registry.create_user(&ann, NewUser::new("u1"), "x").await?;
+    assert_eq!((created.team, created.tenant), (shared.id.clone(), 0));
+    assert_eq!(created.role, NO_ROLE);
+    let created = registry.create_user(&bob, NewUser::new("u3"), "x").await?;
+    assert_eq!(created.role, USER_ROLE);
     the_types_of_a_team_name_their_devices(registry, &ann, &bob).await?;
     // Everything of a tenant is theirs who own it.
-    let made = registry
+    let created = registry
         .create_user(&bob, with("u2", "administrator", none), "x")
         .await?;
-    assert_eq!(made.tenant, own.tenant);
+    assert_eq!(created.tenant, own.tenant);
     // A user with a role elsewhere is not taken over by a team of which they are a member.
     registry
         .create_user(&all(), with("root", "user", ApiRole::Administrator), "x")
@@ -137,18 +140,18 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     // What others publish in the common tenant is not theirs to permit.
     let lines = [RuleLine::parse("topic readwrite #").expect("it is a rule")];
     let group = registry.add_group(&ann, new_group("g")).await?;
-    let told = registry
+    let outcome = registry
         .change_rules(&ann, Owner::Group, &group.id, &lines, None)
         .await;
-    assert!(is_refused(told));
+    assert!(is_refused(outcome));
     let group = registry.add_group(&bob, new_group("g")).await?;
     registry
         .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
         .await?;
-    let told = registry
+    let outcome = registry
         .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
         .await;
-    assert!(matches!(told, Err(RegistryError::Stale { .. })));
+    assert!(matches!(outcome, Err(RegistryError::Stale { .. })));
     assert_eq!(
         registry
             .group_rules(&bob.visibility, &group.id)
@@ -161,10 +164,10 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
         filter: "a/#/b".into(),
         ..lines[0].clone()
     };
-    let told = registry
+    let outcome = registry
         .change_rules(&bob, Owner::Group, &group.id, &[odd], None)
         .await;
-    assert!(is_refused(told));
+    assert!(is_refused(outcome));
     Snapshot::read(registry).await?;
 });
 
@@ -184,13 +187,13 @@ async fn the_types_of_a_team_name_their_devices(
             .await?;
         registry.add_rule_set(Owner::Role, name, &rules).await?;
     }
-    let is_refused = |told: Result<(), RegistryError>| matches!(told, Err(RegistryError::Refused(Refused::RuleSetOfAll(.., filter))) if filter == "m/#");
+    let is_refused = |outcome: Result<(), RegistryError>| matches!(outcome, Err(RegistryError::Refused(Refused::RuleSetOfAll(.., filter))) if filter == "m/#");
     let of_type = |id: &str, device_type: &str| NewDevice {
         device_type: device_type.to_owned(),
         ..new_device(id)
     };
-    let made = registry.create_device(ann, of_type("t1", "tap")).await;
-    assert!(is_refused(made.map(drop)));
+    let created = registry.create_device(ann, of_type("t1", "tap")).await;
+    assert!(is_refused(created.map(drop)));
     registry.create_device(bob, of_type("t1", "tap")).await?;
     registry.create_device(ann, of_type("t2", "meter")).await?;
     let change = DeviceChange {
@@ -217,8 +220,8 @@ async fn the_types_of_a_team_name_their_devices(
         device_type: "tap".to_owned(),
         ..NewProvisioningKey::new("line")
     };
-    let made = registry.add_provisioning_key(ann, key.clone()).await;
-    assert!(is_refused(made.map(drop)));
+    let created = registry.add_provisioning_key(ann, key.clone()).await;
+    assert!(is_refused(created.map(drop)));
     let team = ann.visibility.team().map(str::to_owned);
     let (_, key) = registry
         .add_provisioning_key(&all(), NewProvisioningKey { team, ..key })
@@ -248,9 +251,9 @@ both!(
         registry.add_rule_set(Owner::Role, "reader", &[]).await?;
         registry.add_user("ann", "reader", "secret").await?;
         registry.delete_user(&all(), "ann", None).await?;
-        let told = registry.remove_rule_set(Owner::Role, "reader").await;
+        let outcome = registry.remove_rule_set(Owner::Role, "reader").await;
         assert!(matches!(
-            told,
+            outcome,
             Err(RegistryError::Conflict(Conflict::RuleSetInUse {
                 is_deleted: true,
                 ..

@@ -124,21 +124,27 @@ both!(a_revoked_token_can_be_restored, registry, {
     assert!(is_not_found(
         registry.revoke_team_token(&all(), "one", id).await
     ));
-    let gone = renewed(&good, registry).await?;
-    assert_eq!(cause(&gone, shown), Some(RefusalCause::CredentialExpired));
+    let removed = renewed(&good, registry).await?;
+    assert_eq!(
+        cause(&removed, shown),
+        Some(RefusalCause::CredentialExpired)
+    );
     let guessed = (shown.0, "wrong", shown.2);
-    assert_eq!(cause(&gone, guessed), Some(RefusalCause::WrongSecret));
-    let named = gone.team_token_named(COMMON_TENANT, shown.0);
+    assert_eq!(cause(&removed, guessed), Some(RefusalCause::WrongSecret));
+    let named = removed.team_token_named(COMMON_TENANT, shown.0);
     assert!(named.is_some_and(|token| token.is_revoked && token.team == "one"));
-    assert!(gone.admits(COMMON_TENANT, shown.0, "pump").is_err());
+    assert!(removed.admits(COMMON_TENANT, shown.0, "pump").is_err());
     assert!(good.admits(COMMON_TENANT, shown.0, "pump").is_ok());
     assert_eq!(
-        good.team_tokens_gone(COMMON_TENANT, Some(&gone)),
+        good.removed_team_tokens(COMMON_TENANT, Some(&removed)),
         [found.token]
     );
-    assert!(good.team_tokens_gone(COMMON_TENANT, Some(&good)).is_empty());
+    assert!(
+        good.removed_team_tokens(COMMON_TENANT, Some(&good))
+            .is_empty()
+    );
     registry.restore_team_token(&all(), "one", id).await?;
-    let back = renewed(&gone, registry).await?;
+    let back = renewed(&removed, registry).await?;
     assert_eq!(login(&back, shown), Some(found));
     // The token of a team that is deleted opens nothing, until the team is restored.
     registry.delete_team(&all(), "one", None).await?;
@@ -181,9 +187,9 @@ both!(
         registry.change_device(&all(), device, change, None).await?;
         let after = renewed(&before, registry).await?;
         assert_eq!(cause(&after, shown), Some(RefusalCause::NotItsClientId));
-        let gone = before.gone(COMMON_TENANT, &after, "pump");
+        let removed = before.removed(COMMON_TENANT, &after, "pump");
         assert_eq!(
-            gone,
+            removed,
             [RevokedClients::Credential("pump".into(), found.mark)]
         );
     }

@@ -93,10 +93,10 @@ both!(
             } else {
                 Owner::DeviceType
             };
-            let made = registry
+            let created = registry
                 .create_rule_set(&bob, owner, "mine", &[], TypeSettings::default())
                 .await;
-            assert!(matches!(made, Err(RegistryError::Refused(_))));
+            assert!(matches!(created, Err(RegistryError::Refused(_))));
         }
         let others = NewDevice {
             team: Some(one.id.clone()),
@@ -189,7 +189,7 @@ both!(
         assert!(
             Snapshot::read(registry)
                 .await?
-                .known(team.tenant, "stays")
+                .account_kind(team.tenant, "stays")
                 .is_none()
         );
         let again = registry.add_team(&all(), new_team("one", false)).await;
@@ -201,22 +201,22 @@ both!(
             (0, &format!("stays@{}", team.id)),
             (team.tenant, "gone before"),
         ] {
-            let gone = registry.gone(tenant, name).await?.expect("it is gone");
-            assert_eq!(gone.known, Some(AccountKind::Device), "{name}");
-            let with = gone.team.expect("its team is gone");
+            let deletion = registry.deletion(tenant, name).await?.expect("it is gone");
+            assert_eq!(deletion.kind, Some(AccountKind::Device), "{name}");
+            let with = deletion.team.expect("its team is gone");
             let brings_back = name != "gone before";
             let expected = (&team.id, "one", brings_back);
             assert_eq!((&with.id, &*with.name, with.brings_back), expected);
         }
-        assert_eq!(registry.gone(0, "stays").await?, None);
-        assert_eq!(registry.gone_with_teams("stays").await?, ["stays@one"]);
-        assert!(registry.gone_with_teams("other").await?.is_empty());
-        assert_eq!(registry.gone(0, "stays@two").await?, None);
+        assert_eq!(registry.deletion(0, "stays").await?, None);
+        assert_eq!(registry.deleted_with_teams("stays").await?, ["stays@one"]);
+        assert!(registry.deleted_with_teams("other").await?.is_empty());
+        assert_eq!(registry.deletion(0, "stays@two").await?, None);
         registry.restore_team(&all(), &team.id).await?;
         let snapshot = Snapshot::read(registry).await?;
-        assert!(snapshot.known(team.tenant, "stays").is_some());
-        assert!(snapshot.known(team.tenant, "gone before").is_none());
-        assert!(registry.gone_with_teams("stays").await?.is_empty());
+        assert!(snapshot.account_kind(team.tenant, "stays").is_some());
+        assert!(snapshot.account_kind(team.tenant, "gone before").is_none());
+        assert!(registry.deleted_with_teams("stays").await?.is_empty());
         registry.delete_team(&all(), &team.id, None).await?;
         assert_eq!(registry.purge_deleted(&all(), i64::MAX).await?, 2 + 1);
         let next = registry.add_team(&all(), new_team("one", true)).await?;
@@ -329,9 +329,9 @@ both!(
             .await?;
         registry.delete_team(&all(), &team.id, None).await?;
         registry.create_device(&all(), owned("d3", "")).await?;
-        let told = registry.restore_team(&all(), &team.id).await;
+        let outcome = registry.restore_team(&all(), &team.id).await;
         assert!(
-            matches!(told, Err(RegistryError::Conflict(Conflict::DevicesOfUserAgain(owner, _))) if owner == "ann")
+            matches!(outcome, Err(RegistryError::Conflict(Conflict::DevicesOfUserAgain(owner, _))) if owner == "ann")
         );
         registry.remove_device("d3").await?;
         registry.restore_team(&all(), &team.id).await?;
@@ -358,20 +358,20 @@ both!(
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             ..new_device(id)
         };
-        let made = registry
+        let created = registry
             .create_device(&all(), device("d", "north", &["hall", "yard", &hall.id]))
             .await?;
         let found = registry
-            .device(&Visibility::All, made.number.into())
+            .device(&Visibility::All, created.number.into())
             .await?;
         assert_eq!((&found.team, found.tenant), (&north.id, north.tenant));
         assert_eq!(found.groups, [hall.id.clone(), yard.id.clone()]);
         // Those of another team are none, by whichever name.
         for group in ["x", &other.id] {
-            let told = registry
+            let outcome = registry
                 .create_device(&all(), device("e", "north", &[group]))
                 .await;
-            assert!(matches!(told, Err(RegistryError::Refused(_))));
+            assert!(matches!(outcome, Err(RegistryError::Refused(_))));
         }
         let change = DeviceChange {
             team: Some("south".to_owned()),
@@ -379,7 +379,7 @@ both!(
             ..DeviceChange::default()
         };
         let moved = registry
-            .change_device(&all(), made.number.into(), change, None)
+            .change_device(&all(), created.number.into(), change, None)
             .await?;
         assert_eq!((moved.team, moved.tenant), (south.id.clone(), 0));
         assert_eq!(moved.groups, std::slice::from_ref(&other.id));
@@ -428,17 +428,17 @@ both!(a_team_is_removed_for_good_and_its_name_is_free, registry, {
     registry.add_group(&ann, new_group("hall")).await?;
     let user = NewUser::new("bob");
     registry.create_user(&ann, user, "0123456789").await?;
-    let told = registry.purge_team(&all(), "north", false).await;
+    let outcome = registry.purge_team(&all(), "north", false).await;
     assert!(
         matches!(
-            &told,
+            &outcome,
             Err(RegistryError::Conflict(Conflict::TeamHasMembers(_, 1, 1)))
         ),
-        "{told:?}"
+        "{outcome:?}"
     );
     assert!(registry.purge_team(&ann, "north", true).await.is_err());
-    let gone = registry.purge_team(&all(), "north", true).await?;
-    assert_eq!((gone.devices, gone.users, gone.groups), (2, 1, 1));
+    let purged = registry.purge_team(&all(), "north", true).await?;
+    assert_eq!((purged.devices, purged.users, purged.groups), (2, 1, 1));
     assert!(is_not_found(registry.user(&Visibility::All, "bob").await));
     assert!(registry.teams(&Visibility::All, true).await?.is_empty());
     assert!(is_not_found(
@@ -468,14 +468,14 @@ both!(names_that_look_like_others_are_refused, registry, {
         let role = registry
             .create_rule_set(&all(), Owner::Role, name, &[], TypeSettings::default())
             .await;
-        let told = [
+        let outcome = [
             team.err(),
             group.err(),
             device.map(drop).err(),
             role.err(),
             registry.add_user(name, "user", "secret").await.err(),
         ];
-        for error in told {
+        for error in outcome {
             let error = error.expect(name).to_string();
             assert!(error.contains("cannot be the name of a"), "{error}");
         }

@@ -92,23 +92,27 @@ both!(
     {
         registry.add_device("pump").await?;
         let long = "9".repeat(10_000);
-        for (said, found) in [
+        for (version, found) in [
             (json!({"firmware_version": "2.0"}), "2.0"),
             (json!({"a": 1}), "2.0"),
             (json!({"firmware_version": 3}), "2.0"),
             (json!({"firmware_version": long}), "2.0"),
             (json!({"firmware_version": "2.1"}), "2.1"),
         ] {
-            registry.note_reported(&[report("pump", said)]).await?;
+            registry.note_reported(&[report("pump", version)]).await?;
             let device = registry.device(&Visibility::All, "pump".into()).await?;
             assert_eq!(device.firmware_version, found);
         }
-        let said = |device: &str, version: &str| crate::ReportedVersion {
+        let report = |device: &str, version: &str| crate::ReportedVersion {
             tenant: 0,
             device: device.to_owned(),
             version: version.to_owned(),
         };
-        let reported = [said("pump", "2.1"), said("none", "1"), said("pump", "3.0")];
+        let reported = [
+            report("pump", "2.1"),
+            report("none", "1"),
+            report("pump", "3.0"),
+        ];
         assert_eq!(registry.note_firmware_versions(&reported).await?, 1);
         let device = registry.device(&Visibility::All, "pump".into()).await?;
         assert_eq!(device.firmware_version, "3.0");

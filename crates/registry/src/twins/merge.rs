@@ -29,8 +29,8 @@ pub(super) fn merge(values: &mut Values, patch: &Values) {
     }
 }
 
-/// What of the desired values the reported values do not have. Members that only the reported
-/// values have are no difference: a device may report more than it is told.
+/// The desired values that the reported values do not have. Members that only the reported values
+/// have are no difference: a device may report more than it gets.
 pub(super) fn difference(desired: &Values, reported: &Values) -> Values {
     let mut found = Values::new();
     for (name, wanted) in desired {

@@ -39,7 +39,7 @@ pub struct Twin {
     pub desired: TwinValues,
     /// What the device has reported.
     pub reported: TwinValues,
-    /// What its groups say that it is to have; its own desired values are laid over them.
+    /// The desired values of its groups; its own desired values override them.
     pub of_groups: Values,
     /// Number of the device.
     pub(super) number: i64,
@@ -47,15 +47,15 @@ pub struct Twin {
 
 impl Twin {
     /// All that the device is to have: its own desired values over those of its groups.
-    pub fn wanted(&self) -> Values {
-        let mut wanted = self.of_groups.clone();
-        merge::merge(&mut wanted, &self.desired.values);
-        wanted
+    pub fn merged_desired(&self) -> Values {
+        let mut merged_desired = self.of_groups.clone();
+        merge::merge(&mut merged_desired, &self.desired.values);
+        merged_desired
     }
 
     /// What the device is to have and has not reported.
     pub fn difference(&self) -> Values {
-        difference(&self.wanted(), &self.reported.values)
+        difference(&self.merged_desired(), &self.reported.values)
     }
 }
 

@@ -41,7 +41,7 @@ impl Registry {
         Ok(at_ms > 0)
     }
 
-    /// Whether a user is there, and not disabled, who may do everything.
+    /// Whether there is a user with all rights that is not disabled.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -121,7 +121,7 @@ impl Registry {
         reading.end(found).await
     }
 
-    /// A user who was deleted.
+    /// A user that was deleted.
     ///
     /// # Errors
     /// There is none.
@@ -192,7 +192,7 @@ pub(crate) async fn user_row(on: &mut AnyConnection, name: &str) -> Result<Optio
     found.as_ref().map(read_row).transpose()
 }
 
-/// A user whom these see: theirs is the team that it is in.
+/// A user that this caller sees, by its team.
 pub(super) async fn find(
     on: &mut AnyConnection,
     visibility: &Visibility,
@@ -206,8 +206,8 @@ pub(super) async fn find(
     read_user(&row.ok_or_else(|| not_found(name))?)
 }
 
-/// A user whom the caller may change: a caller that sees one team only may change users who belong
-/// to it, but no user who has a role in other teams.
+/// A user that the caller may change. A caller that sees one team may change its users, but no user
+/// with a role in other teams.
 pub(super) async fn find_own(
     on: &mut AnyConnection,
     visibility: &Visibility,
@@ -219,7 +219,7 @@ pub(super) async fn find_own(
         return Ok(user);
     };
     let is_own = user.team == team && user.api_role == ApiRole::None;
-    match is_own && !has_a_say_elsewhere(on, name, team).await? {
+    match is_own && !has_role_elsewhere(on, name, team).await? {
         true => Ok(user),
         false => Err(Refused::UserOfAll(name.to_owned()).into()),
     }
@@ -229,7 +229,7 @@ fn not_found(name: &str) -> NotFound {
     NotFound::Object(ObjectKind::User, name.to_owned())
 }
 
-/// Whether this is a user whom the caller sees.
+/// Whether the caller sees this user.
 pub(crate) async fn is_user(
     on: &mut AnyConnection,
     visibility: &Visibility,
@@ -252,7 +252,7 @@ pub(crate) async fn expect_user(
 }
 
 /// Whether a user has a role in another team than this one.
-pub(crate) async fn has_a_say_elsewhere(
+pub(crate) async fn has_role_elsewhere(
     on: &mut AnyConnection,
     user: &str,
     team: &str,

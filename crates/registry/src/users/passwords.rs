@@ -31,7 +31,7 @@ impl Registry {
         self.set_secrets(actor, name, &hash, verifier).await
     }
 
-    /// Has a hash of the same password take the place of a weaker one. Who is connected stays.
+    /// Replaces a hash by a stronger one of the same password. Connected clients stay.
     ///
     /// # Errors
     /// The database cannot be changed.
@@ -135,7 +135,7 @@ impl Registry {
     }
 }
 
-/// Passwords of people are few and their hash is slow, whoever chose them.
+/// Passwords of people are few and their hash is slow, also if they are generated.
 pub(super) fn new_hash(password: &str) -> Result<PasswordHash, RegistryError> {
     if password.is_empty() {
         return Err(Refused::EmptyPassword.into());

@@ -62,7 +62,7 @@ fn a_part_is_told_whether_the_publisher_is_a_device() {
             };
             let answer = Authenticated::Accepted {
                 identity,
-                known: 0,
+                last_revocation: 0,
                 data: None,
             };
             node.authenticated(shard, asked.connection, answer);

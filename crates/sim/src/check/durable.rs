@@ -44,7 +44,7 @@ pub(super) struct Durable {
 struct SubscriptionRow {
     number: u32,
     /// What the last SUBSCRIBE asked for.
-    asked: Option<SubscriptionOptions>,
+    requested: Option<SubscriptionOptions>,
     /// The last record before that.
     before: Option<(Lsn, SubscriptionOptions)>,
     /// The first record since.
@@ -59,8 +59,8 @@ struct SubscriptionRow {
 type SubscriptionOptions = (QoS, bool, bool);
 
 impl SubscriptionRow {
-    fn asked(&mut self, options: SubscriptionOptions) {
-        self.asked = Some(options);
+    fn requested(&mut self, options: SubscriptionOptions) {
+        self.requested = Some(options);
         self.before = self.last;
         self.since = None;
     }
@@ -73,7 +73,7 @@ impl SubscriptionRow {
 
     /// The record that SUBACK stands for. A subscription that stood already needs no other.
     fn record(&self) -> Option<Lsn> {
-        let stood = self.before.filter(|(_, was)| Some(*was) == self.asked);
+        let stood = self.before.filter(|(_, was)| Some(*was) == self.requested);
         let stands = stood.filter(|_| self.ended.is_none());
         self.since.or(stands.map(|(lsn, _)| lsn))
     }
@@ -227,7 +227,7 @@ impl Durable {
                 if let Some((epoch, _)) = self.sessions.get(name) {
                     let key = (*epoch, ledger.topics.filter(filter).to_owned());
                     let row = self.subscriptions.entry(key).or_default();
-                    row.asked((qos, no_local, retain_as_published));
+                    row.requested((qos, no_local, retain_as_published));
                 }
             }
             _ => self.see_of_session(fact, ledger, findings),

@@ -47,7 +47,7 @@ impl Expiry {
                 self.away.remove(&ledger.client(client).name);
             }
             // It may have had a connection between two reports, whatever it knows of that itself.
-            Fact::Connected { client, .. } | Fact::Heard { client, .. } => {
+            Fact::Connected { client, .. } | Fact::EndSeen { client, .. } => {
                 self.away.remove(&ledger.client(client).name);
             }
             Fact::Reading { client, .. } | Fact::Cut { client, .. } => {

@@ -28,7 +28,7 @@ pub(super) struct Gap {
     /// For whom the node has dropped something, or nothing tells a retained copy.
     dropped: BTreeSet<ClientIndex>,
     /// What each client has subscribed to in its present session, again and again too.
-    asked: BTreeMap<ClientIndex, Vec<FilterIndex>>,
+    requested: BTreeMap<ClientIndex, Vec<FilterIndex>>,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Gap {
                 if retain_as_published {
                     self.dropped.insert(client);
                 }
-                self.asked.entry(client).or_default().push(filter);
+                self.requested.entry(client).or_default().push(filter);
                 self.forget(client);
             }
             Fact::Unsubscribing { client, .. } => self.forget(client),
@@ -79,7 +79,7 @@ impl Gap {
                 present: false,
                 ..
             } => {
-                self.asked.remove(&client);
+                self.requested.remove(&client);
                 self.forget(client);
             }
             Fact::Arrived {
@@ -149,8 +149,8 @@ impl Gap {
         let Some(passed) = passed.filter(|_| row.sends == 1) else {
             return;
         };
-        let asked = self.asked.get(&client).map_or(&[][..], Vec::as_slice);
-        let matching = asked
+        let requested = self.requested.get(&client).map_or(&[][..], Vec::as_slice);
+        let matching = requested
             .iter()
             .filter(|f| ledger.topics.matches(**f, row.topic));
         let copies_max = if retain { matching.count() } else { 0 };

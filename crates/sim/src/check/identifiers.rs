@@ -15,12 +15,12 @@ const CHECK: &str = "Subscription Identifiers";
 /// What clients have named in their present sessions.
 #[derive(Debug, Default)]
 pub(super) struct SubscriptionIdentifiers {
-    asked: BTreeMap<(ClientIndex, FilterIndex), AskedFilter>,
+    requested: BTreeMap<(ClientIndex, FilterIndex), RequestedFilter>,
 }
 
 /// What a client has asked for with one filter.
 #[derive(Clone, Copy, Debug, Default)]
-struct AskedFilter {
+struct RequestedFilter {
     life: u32,
     /// Identifiers of all its SUBSCRIBE packets: what waits may be from before the last one.
     identifiers: Identifiers,
@@ -38,13 +38,13 @@ impl SubscriptionIdentifiers {
                 ..
             } => {
                 let life = ledger.client(client).life;
-                let asked = self.asked.entry((client, filter)).or_default();
-                if asked.life != life {
-                    *asked = AskedFilter::default();
+                let requested = self.requested.entry((client, filter)).or_default();
+                if requested.life != life {
+                    *requested = RequestedFilter::default();
                 }
-                asked.life = life;
-                asked.identifiers = asked.identifiers.with(Identifiers::one(identifier));
-                asked.retain_as_published |= retain_as_published;
+                requested.life = life;
+                requested.identifiers = requested.identifiers.with(Identifiers::one(identifier));
+                requested.retain_as_published |= retain_as_published;
             }
             Fact::Arrived {
                 client,
@@ -76,12 +76,16 @@ impl SubscriptionIdentifiers {
         ledger: &Ledger,
     ) -> Option<String> {
         let receiver = ledger.client(client);
-        let asked = self.asked.range((client, 0)..=(client, FilterIndex::MAX));
-        let asked = asked.filter(|((_, filter), asked)| {
-            asked.life == receiver.life && ledger.topics.matches(*filter, topic)
+        let requested = self
+            .requested
+            .range((client, 0)..=(client, FilterIndex::MAX));
+        let requested = requested.filter(|((_, filter), requested)| {
+            requested.life == receiver.life && ledger.topics.matches(*filter, topic)
         });
-        let as_published = asked.clone().any(|(_, asked)| asked.retain_as_published);
-        let sets = asked.map(|(_, asked)| asked.identifiers);
+        let as_published = requested
+            .clone()
+            .any(|(_, requested)| requested.retain_as_published);
+        let sets = requested.map(|(_, requested)| requested.identifiers);
         let may = sets.fold(Identifiers::default(), Identifiers::with);
         if !may.contains(named) {
             return Some(format!(", only {:?} match", may.numbers()));

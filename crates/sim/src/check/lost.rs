@@ -116,8 +116,8 @@ impl Lost {
                     .push(message);
             }
             for (topic, missing) in topics {
-                let told = |topic| self.dropped.get(&(*client, topic)).copied().unwrap_or(0);
-                let dropped = told(Some(topic)) + told(None);
+                let reported = |topic| self.dropped.get(&(*client, topic)).copied().unwrap_or(0);
+                let dropped = reported(Some(topic)) + reported(None);
                 if missing.len() > dropped {
                     let name = &ledger.client(*client).name;
                     let first = ledger.describe(missing[0]);

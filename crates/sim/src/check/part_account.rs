@@ -72,11 +72,11 @@ impl PartAccounts {
                     PartOutcome::Later(_) | PartOutcome::TooOld => {}
                 }
             }
-            PartFact::Told(_)
+            PartFact::Delivered(_)
             | PartFact::Credit(_)
             | PartFact::Hangs(_)
             | PartFact::Queue { .. }
-            | PartFact::Asked { .. }
+            | PartFact::ReceiptsRequested { .. }
             | PartFact::Receivers { .. }
             | PartFact::Receipt { .. }
             | PartFact::Dropped { .. } => {}

@@ -11,7 +11,7 @@ use martlet_codec::QoS;
 use crate::facts::{Fact, PartIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
-use crate::part::{PartFact, ToldDelivery};
+use crate::part::{PartDelivery, PartFact};
 use crate::store::Lsn;
 
 const CHECK: &str = "attachments are durable";
@@ -61,20 +61,28 @@ impl PartDurable {
             } if ledger.part(part).durable => self.attached(part, durable, ledger, findings),
             Fact::Part {
                 part,
-                what: PartFact::Told(told),
-            } if ledger.part(part).durable => self.told(part, &told, ledger, findings),
+                what: PartFact::Delivered(delivery),
+            } if ledger.part(part).durable => {
+                self.check_delivery(part, &delivery, ledger, findings)
+            }
             _ => {}
         }
     }
 
-    fn told(&self, part: PartIndex, told: &ToldDelivery, ledger: &Ledger, findings: &mut Findings) {
-        let (Some(lsn), Some(message)) = (self.messages.get(&told.id), told.message) else {
+    fn check_delivery(
+        &self,
+        part: PartIndex,
+        delivery: &PartDelivery,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let (Some(lsn), Some(message)) = (self.messages.get(&delivery.id), delivery.message) else {
             return;
         };
         let (row, receiver) = (ledger.message(message), ledger.part(part));
         // Until a part knows its subscriptions, not all shards do.
         let is_promised = row.sent_us > receiver.since_us;
-        if row.qos > QoS::AtMostOnce && *lsn > told.durable && is_promised {
+        if row.qos > QoS::AtMostOnce && *lsn > delivery.durable && is_promised {
             let (name, what) = (&receiver.name, ledger.describe(message));
             findings.add(
                 CHECK_MESSAGES,

@@ -159,7 +159,7 @@ impl PartHold {
     fn may_expire(&self, part: PartIndex, ledger: &Ledger) -> bool {
         let row = ledger.part(part);
         let mut topics = self.expiring.iter();
-        topics.any(|topic| row.has_asked_for(*topic, &ledger.topics))
+        topics.any(|topic| row.has_requested(*topic, &ledger.topics))
     }
 
     fn accepted(
@@ -203,7 +203,7 @@ impl PartHold {
             let parts = ledger.parts.iter().filter(|part| part.may_hold());
             let mut topics = parts.flat_map(|part| {
                 let topics = sent.topics.iter();
-                topics.filter(|topic| part.has_asked_for(**topic, &ledger.topics))
+                topics.filter(|topic| part.has_requested(**topic, &ledger.topics))
             });
             if topics.next().is_none() {
                 let what = ledger.describe(*message);

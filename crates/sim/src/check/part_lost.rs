@@ -215,8 +215,8 @@ impl PartLost {
                 topics.entry(topic).or_default().push(message);
             }
             for (topic, missing) in topics {
-                let told = |topic| self.dropped.get(&(*part, topic)).copied().unwrap_or(0);
-                let dropped = told(Some(topic)) + told(None);
+                let reported = |topic| self.dropped.get(&(*part, topic)).copied().unwrap_or(0);
+                let dropped = reported(Some(topic)) + reported(None);
                 if missing.len() > dropped {
                     let name = &ledger.part(*part).name;
                     let first = ledger.describe(missing[0]);

@@ -14,7 +14,7 @@ use martlet_codec::QoS;
 use crate::facts::{Fact, MessageIndex, PartIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
-use crate::part::{PartFact, ToldDelivery};
+use crate::part::{PartDelivery, PartFact};
 use crate::topics::Class;
 
 const CHECK: &str = "once to a part, or repeated";
@@ -22,13 +22,13 @@ const CHECK: &str = "once to a part, or repeated";
 /// What each part was told of.
 #[derive(Debug, Default)]
 pub(super) struct PartOnce {
-    told: BTreeMap<(PartIndex, MessageId), Told>,
+    delivered: BTreeMap<(PartIndex, MessageId), DeliveredMessage>,
     /// The broker's names, by part and message, for one life and one run of the node.
     names: BTreeMap<(PartIndex, MessageIndex), (u32, u32, BTreeSet<MessageId>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct DeliveredMessage {
     life: u32,
     /// Crashes of the node before it was settled, if it was.
     settled: Option<u32>,
@@ -40,26 +40,28 @@ impl PartOnce {
             return;
         };
         match what {
-            PartFact::Told(told) if ledger.topics.class(told.topic) != Class::Retained => {
-                self.told(part, &told, ledger, findings);
+            PartFact::Delivered(delivery)
+                if ledger.topics.class(delivery.topic) != Class::Retained =>
+            {
+                self.check_delivery(part, &delivery, ledger, findings);
             }
             PartFact::Settled {
                 outcome: PartOutcome::Done | PartOutcome::Refused(_),
                 id,
                 ..
             } => {
-                if let Some(told) = self.told.get_mut(&(part, id)) {
-                    told.settled = Some(ledger.crashes);
+                if let Some(delivered) = self.delivered.get_mut(&(part, id)) {
+                    delivered.settled = Some(ledger.crashes);
                 }
             }
             _ => {}
         }
     }
 
-    fn told(
+    fn check_delivery(
         &mut self,
         part: PartIndex,
-        delivery: &ToldDelivery,
+        delivery: &PartDelivery,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
@@ -68,13 +70,13 @@ impl PartOnce {
         };
         let row = ledger.part(part);
         let key = (part, delivery.id);
-        let before = self.told.get(&key).copied();
-        let in_life = before.filter(|told| told.life == row.life);
+        let before = self.delivered.get(&key).copied();
+        let in_life = before.filter(|delivered| delivered.life == row.life);
         let (name, what) = (&row.name, ledger.describe(message));
         if in_life.is_some() && !delivery.dup {
             findings.add(CHECK, format!("{name} got {what} again without dup"));
         }
-        if in_life.is_some_and(|told| told.settled == Some(ledger.crashes)) {
+        if in_life.is_some_and(|delivered| delivered.settled == Some(ledger.crashes)) {
             findings.add(
                 CHECK,
                 format!("{name} got {what} again after it settled it"),
@@ -90,9 +92,10 @@ impl PartOnce {
                 format!("{name} got {what} with dup for the first time"),
             );
         }
-        let settled = in_life.and_then(|told| told.settled);
+        let settled = in_life.and_then(|delivered| delivered.settled);
         let life = row.life;
-        self.told.insert(key, Told { life, settled });
+        self.delivered
+            .insert(key, DeliveredMessage { life, settled });
         self.count((part, message), delivery.id, ledger, findings);
     }
 

@@ -10,7 +10,7 @@ use martlet_codec::QoS;
 use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
-use crate::part::{PartFact, ToldDelivery};
+use crate::part::{PartDelivery, PartFact};
 use crate::topics::{Class, TopicIndex};
 
 const CHECK: &str = "order to parts";
@@ -33,7 +33,7 @@ struct AttachmentProgress {
     seen: BTreeSet<MessageIndex>,
     attachment: PartId,
     /// All that was seen in this attachment.
-    here: BTreeSet<MessageId>,
+    seen_now: BTreeSet<MessageId>,
     /// The number behind the last that was seen in this attachment for the first time.
     behind_last: MessageIndex,
 }
@@ -47,17 +47,19 @@ impl PartOrder {
             PartFact::Dropped { .. } => {
                 self.dropped.insert(part);
             }
-            PartFact::Told(told) if ledger.topics.class(told.topic) == Class::Plain => {
-                self.told(part, &told, ledger, findings);
+            PartFact::Delivered(delivery)
+                if ledger.topics.class(delivery.topic) == Class::Plain =>
+            {
+                self.check_delivery(part, &delivery, ledger, findings);
             }
             _ => {}
         }
     }
 
-    fn told(
+    fn check_delivery(
         &mut self,
         part: PartIndex,
-        delivery: &ToldDelivery,
+        delivery: &PartDelivery,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
@@ -86,11 +88,11 @@ impl PartOrder {
         }
         if place.attachment != delivery.attachment {
             place.attachment = delivery.attachment;
-            place.here.clear();
+            place.seen_now.clear();
             place.behind_last = 0;
         }
         // A QoS 1 message that its publisher sent again is another one at the broker.
-        let is_repeated = !place.here.insert(delivery.id);
+        let is_repeated = !place.seen_now.insert(delivery.id);
         if is_repeated || row.qos == QoS::AtLeastOnce && row.sends > 1 {
             return;
         }

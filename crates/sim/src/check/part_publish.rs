@@ -69,14 +69,14 @@ impl PartPublishes {
                 }
                 let mut parts = ledger.parts.iter();
                 let may_wait =
-                    parts.any(|part| part.may_hold() && part.has_asked_for(topic, &ledger.topics));
+                    parts.any(|part| part.may_hold() && part.has_requested(topic, &ledger.topics));
                 if refused && hops <= HOPS_MAX && !may_wait && !is_forbidden {
                     findings.add(CHECK, format!("{what} was refused, no part holds it"));
                 }
             }
             Fact::Part {
                 part,
-                what: PartFact::Told(told),
+                what: PartFact::Delivered(told),
             } => {
                 let Some(message) = told.message else { return };
                 let row = ledger.part(part);

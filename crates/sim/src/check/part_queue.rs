@@ -53,15 +53,15 @@ struct InFlight {
     /// The most credit that it has had.
     credit_max: u16,
     /// Deliveries by each lane since it was attached, but for what may have been told before.
-    told: BTreeMap<u32, u16>,
+    deliveries: BTreeMap<u32, u16>,
 }
 
 impl InFlight {
     /// A delivery by this lane: whether it may have been in flight when the part was attached.
     fn may_be_of_before(&mut self, lane: u32) -> bool {
-        let told = self.told.entry(lane).or_default();
-        *told = told.saturating_add(1);
-        *told <= self.credit_max
+        let deliveries = self.deliveries.entry(lane).or_default();
+        *deliveries = deliveries.saturating_add(1);
+        *deliveries <= self.credit_max
     }
 }
 
@@ -75,14 +75,14 @@ impl PartQueues {
     /// leaves with its credit, and waits until what its shard has appended by then is durable. If
     /// it waited, an answer of the store came just before; that covers what was appended since the
     /// answer before the last one, as a group takes what came in during the sync before.
-    fn left_queue_us(&self, told_us: u64) -> u64 {
-        let since_us = told_us.saturating_sub(TOLD_WITHIN_US);
+    fn left_queue_us(&self, delivered_us: u64) -> u64 {
+        let since_us = delivered_us.saturating_sub(TOLD_WITHIN_US);
         let answer = self.answers.partition_point(|at_us| *at_us < since_us);
         match self.answers.get(answer) {
-            Some(at_us) if *at_us <= told_us => answer
+            Some(at_us) if *at_us <= delivered_us => answer
                 .checked_sub(2)
                 .map_or(0, |before| self.answers[before]),
-            _ => told_us,
+            _ => delivered_us,
         }
     }
 
@@ -117,20 +117,20 @@ impl PartQueues {
             PartFact::Attaching { credit, .. } => {
                 let in_flight = self.in_flight.entry(part).or_default();
                 in_flight.credit_max = in_flight.credit_max.max(credit);
-                in_flight.told.clear();
+                in_flight.deliveries.clear();
             }
             PartFact::Credit(credit) => {
                 let in_flight = self.in_flight.entry(part).or_default();
                 in_flight.credit_max = in_flight.credit_max.max(credit);
             }
-            PartFact::Told(told) if told.attachment == row.attachment => {
+            PartFact::Delivered(deliveries) if deliveries.attachment == row.attachment => {
                 let in_flight = self.in_flight.entry(part).or_default();
-                let lane = told.token >> TOKEN_BITS;
-                let left_us = match told.dup || in_flight.may_be_of_before(lane) {
+                let lane = deliveries.token >> TOKEN_BITS;
+                let left_us = match deliveries.dup || in_flight.may_be_of_before(lane) {
                     true => 0,
                     false => self.left_queue_us(at_us),
                 };
-                if let Some(message) = told.message {
+                if let Some(message) = deliveries.message {
                     let left = (left_us, ledger.crashes);
                     self.left.entry((part, message)).or_insert(left);
                 }
@@ -194,7 +194,7 @@ impl PartQueues {
             if !drops_oldest(row) {
                 continue;
             }
-            let older = self.told_older(part, &missing, ledger);
+            let older = self.older_delivered(part, &missing, ledger);
             let excess = self.excess(part, topic, older.into_iter(), |reason, at_us, from_us| {
                 reason != DropReason::QueueFull || at_us >= from_us
             });
@@ -233,7 +233,7 @@ impl PartQueues {
 
     /// For each missing message: when an older one of its publisher that the part got left the
     /// queue, at the earliest.
-    fn told_older(
+    fn older_delivered(
         &self,
         part: PartIndex,
         missing: &[MessageIndex],
@@ -251,8 +251,8 @@ impl PartQueues {
             if missing_set.contains(&message) {
                 let from_us = latest.get(&stream).copied().unwrap_or(0);
                 found.push((message, from_us));
-            } else if let Some((left_us, told)) = self.left.get(&(part, message))
-                && *told == crashes
+            } else if let Some((left_us, deliveries)) = self.left.get(&(part, message))
+                && *deliveries == crashes
             {
                 let latest = latest.entry(stream).or_default();
                 *latest = (*latest).max(*left_us);

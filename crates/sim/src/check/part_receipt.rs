@@ -22,9 +22,9 @@ const CHECK: &str = "receipts";
 #[derive(Debug, Default)]
 pub(super) struct PartReceipts {
     /// What was asked for, by the broker's name of the message.
-    asked: BTreeMap<MessageId, Asked>,
+    requests: BTreeMap<MessageId, ReceiptRequest>,
     /// Receipts by the message and the receiver: the run of the node in which the last was told.
-    told: BTreeMap<(MessageId, Option<ClientIndex>), u64>,
+    receipts: BTreeMap<(MessageId, Option<ClientIndex>), u64>,
     /// Receipts of each message in the run of the node that has begun last.
     counts: BTreeMap<MessageId, (u64, u64)>,
     /// When a client got a message last, with QoS 1 or 2.
@@ -38,7 +38,7 @@ pub(super) struct PartReceipts {
 }
 
 #[derive(Debug)]
-struct Asked {
+struct ReceiptRequest {
     part: PartIndex,
     message: MessageIndex,
     at_us: u64,
@@ -98,8 +98,8 @@ impl PartReceipts {
             PartFact::Settled { outcome, id, .. } => {
                 self.settled.insert((id, row.client), outcome);
             }
-            PartFact::Asked { message, id } => {
-                let asked = Asked {
+            PartFact::ReceiptsRequested { message, id } => {
+                let request = ReceiptRequest {
                     part,
                     message,
                     at_us,
@@ -107,13 +107,13 @@ impl PartReceipts {
                     run: run(ledger),
                     receivers: None,
                 };
-                self.asked.insert(id, asked);
+                self.requests.insert(id, request);
             }
             PartFact::Receivers { id, count } => {
                 let name = &row.name;
-                match self.asked.get_mut(&id) {
-                    Some(asked) if asked.part == part && asked.receivers.is_none() => {
-                        asked.receivers = Some(count);
+                match self.requests.get_mut(&id) {
+                    Some(request) if request.part == part && request.receivers.is_none() => {
+                        request.receivers = Some(count);
                     }
                     _ => findings.add(CHECK, format!("{name} was told of receivers of {id:x?}")),
                 }
@@ -122,12 +122,12 @@ impl PartReceipts {
                 id,
                 receiver,
                 outcome,
-            } => self.told((part, id), receiver, outcome, ledger, findings),
+            } => self.check_receipt((part, id), receiver, outcome, ledger, findings),
             _ => {}
         }
     }
 
-    fn told(
+    fn check_receipt(
         &mut self,
         (part, id): (PartIndex, MessageId),
         receiver: Option<ClientIndex>,
@@ -136,10 +136,10 @@ impl PartReceipts {
         findings: &mut Findings,
     ) {
         let name = &ledger.part(part).name;
-        let (run, asked) = (run(ledger), self.asked.get(&id));
-        let what = asked.map_or_else(
+        let (run, request) = (run(ledger), self.requests.get(&id));
+        let what = request.map_or_else(
             || format!("{id:x?}"),
-            |asked| ledger.describe(asked.message),
+            |request| ledger.describe(request.message),
         );
         let Some(client) = receiver else {
             // No share group takes what parts publish here.
@@ -147,10 +147,10 @@ impl PartReceipts {
             return findings.add(CHECK, what);
         };
         let who = &ledger.client(client).name;
-        if asked.is_some_and(|asked| asked.part != part) {
+        if request.is_some_and(|request| request.part != part) {
             findings.add(CHECK, format!("{name} got the receipt for {what}"));
         }
-        if self.told.insert((id, receiver), run) == Some(run) {
+        if self.receipts.insert((id, receiver), run) == Some(run) {
             let what = format!("{name} got two receipts of {who} for {what}");
             findings.add(CHECK, what);
         }
@@ -162,8 +162,8 @@ impl PartReceipts {
         let has_got = |outcome: PartOutcome| match ledger.is_part(client) {
             true => self.settled.get(&(id, client)) == Some(&outcome),
             // The client may refuse what it gets.
-            false => asked.is_none_or(|asked| {
-                let key = (asked.message, client);
+            false => request.is_none_or(|request| {
+                let key = (request.message, client);
                 self.arrived.contains_key(&key)
             }),
         };
@@ -185,28 +185,28 @@ impl PartReceipts {
 
     /// All have answered.
     pub(super) fn settled(&self, ledger: &Ledger, findings: &mut Findings) {
-        for (id, asked) in &self.asked {
-            let row = ledger.part(asked.part);
-            let Some(since_us) = self.attached.get(&asked.part).copied() else {
+        for (id, request) in &self.requests {
+            let row = ledger.part(request.part);
+            let Some(since_us) = self.attached.get(&request.part).copied() else {
                 continue;
             };
-            if !row.session || row.life != asked.life || self.is_rotten {
+            if !row.session || row.life != request.life || self.is_rotten {
                 continue;
             }
-            let (name, what) = (&row.name, ledger.describe(asked.message));
-            if since_us <= asked.at_us && asked.run == run(ledger) {
+            let (name, what) = (&row.name, ledger.describe(request.message));
+            if since_us <= request.at_us && request.run == run(ledger) {
                 let count = self.counts.get(id).map_or(0, |(_, count)| *count);
-                if asked.receivers != Some(count) {
-                    let of = asked.receivers;
+                if request.receivers != Some(count) {
+                    let of = request.receivers;
                     let what = format!("{name} got {count} receipts of {of:?} for {what}");
                     findings.add(CHECK, what);
                 }
             }
-            let all = (asked.message, 0)..=(asked.message, ClientIndex::MAX);
+            let all = (request.message, 0)..=(request.message, ClientIndex::MAX);
             let answered = self.arrived.range(all);
             let answered = answered.filter(|(_, arrived_us)| **arrived_us > since_us);
             let missing: BTreeSet<&str> = answered
-                .filter(|((_, client), _)| !self.told.contains_key(&(*id, Some(*client))))
+                .filter(|((_, client), _)| !self.receipts.contains_key(&(*id, Some(*client))))
                 .map(|((_, client), _)| ledger.client(*client).name.as_str())
                 .collect();
             if !missing.is_empty() {

@@ -10,7 +10,7 @@ use crate::agenda::SECOND;
 use crate::facts::{Fact, PartIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
-use crate::part::{PartFact, ToldDelivery};
+use crate::part::{PartDelivery, PartFact};
 use crate::topics::Class;
 
 const CHECK: &str = "rules of parts";
@@ -113,16 +113,16 @@ impl PartRules {
                     under_way.put_off.insert(token, id);
                 }
             }
-            PartFact::Told(told) => {
-                if let Some(what) = under_way.told(at_us, &told) {
+            PartFact::Delivered(delivery) => {
+                if let Some(what) = under_way.take_delivery(at_us, &delivery) {
                     findings.add(CHECK, format!("{}: {what}", row.name));
                 }
-                is_asked_for((part, &told), ledger, findings);
+                is_subscribed((part, &delivery), ledger, findings);
             }
             PartFact::Ended
             | PartFact::Hangs(_)
             | PartFact::Queue { .. }
-            | PartFact::Asked { .. }
+            | PartFact::ReceiptsRequested { .. }
             | PartFact::Receivers { .. }
             | PartFact::Receipt { .. }
             | PartFact::Dropped { .. } => {}
@@ -138,11 +138,11 @@ impl UnderWay {
         }
     }
 
-    fn told(&mut self, at_us: u64, told: &ToldDelivery) -> Option<String> {
-        if told.attachment != self.attachment {
+    fn take_delivery(&mut self, at_us: u64, delivery: &PartDelivery) -> Option<String> {
+        if delivery.attachment != self.attachment {
             return None;
         }
-        let (token, id) = (told.token, told.id);
+        let (token, id) = (delivery.token, delivery.id);
         let put_off = self.put_off.remove(&token);
         if put_off.is_some_and(|put_off| put_off != id) {
             return Some(format!(
@@ -158,36 +158,38 @@ impl UnderWay {
 }
 
 /// What a part is told of was published there, by the client that is named, and asked for.
-fn is_asked_for(
-    (part, told): (PartIndex, &ToldDelivery),
+fn is_subscribed(
+    (part, delivery): (PartIndex, &PartDelivery),
     ledger: &Ledger,
     findings: &mut Findings,
 ) {
     let row = ledger.part(part);
     let name = &row.name;
-    let mut named = told.filters.filters();
-    let matched = named.all(|filter| ledger.topics.matches(filter, told.topic));
-    if !matched || told.filters == Default::default() {
-        let topic = ledger.topics.name(told.topic);
+    let mut named = delivery.filters.filters();
+    let matched = named.all(|filter| ledger.topics.matches(filter, delivery.topic));
+    if !matched || delivery.filters == Default::default() {
+        let topic = ledger.topics.name(delivery.topic);
         findings.add(CHECK, format!("{name} got {topic} for other subscriptions"));
     }
-    let Some(message) = told.message else { return };
+    let Some(message) = delivery.message else {
+        return;
+    };
     let found = ledger.message(message);
     let what = ledger.describe(message);
-    if found.topic != told.topic {
-        let other = ledger.topics.name(told.topic);
+    if found.topic != delivery.topic {
+        let other = ledger.topics.name(delivery.topic);
         findings.add(CHECK, format!("{name} got {what} on {other}"));
     }
-    if told.publisher != Some(found.publisher) {
-        let other = told.publisher.map(|other| &*ledger.client(other).name);
+    if delivery.publisher != Some(found.publisher) {
+        let other = delivery.publisher.map(|other| &*ledger.client(other).name);
         let other = other.unwrap_or("nobody");
         findings.add(
             CHECK,
             format!("{name} got {what} with {other} as its publisher"),
         );
     }
-    let is_plain = ledger.topics.class(told.topic) == Class::Plain;
-    if is_plain && !row.may_have_wanted(told.topic, found.sent_us, &ledger.topics) {
+    let is_plain = ledger.topics.class(delivery.topic) == Class::Plain;
+    if is_plain && !row.may_have_requested(delivery.topic, found.sent_us, &ledger.topics) {
         findings.add(CHECK, format!("{name} got {what}, which it did not want"));
     }
 }

@@ -121,11 +121,15 @@ impl Retained {
         for client in 0..ledger.eye() {
             let row = ledger.client(client);
             let promised = ledger.promised_qos(client, topic, publisher);
-            let told = [Some(topic), None]
+            let reported = [Some(topic), None]
                 .iter()
                 .any(|topic| self.dropped.contains(&(client, *topic)));
             let unsure = self.doubtful.contains(&(client, topic)) || found.is_none() && row.left;
-            if !row.online || told || unsure || promised.is_none_or(|qos| qos == QoS::AtMostOnce) {
+            if !row.online
+                || reported
+                || unsure
+                || promised.is_none_or(|qos| qos == QoS::AtMostOnce)
+            {
                 continue;
             }
             let last = self.seen.get(&(client, topic)).copied().flatten();
@@ -171,11 +175,11 @@ fn is_possible(
     match found {
         Some(found) => possible.contains(&found),
         None => {
-            let gone = |message: &MessageIndex| {
+            let removed = |message: &MessageIndex| {
                 let row = ledger.message(*message);
                 row.empty || row.expires_us != u64::MAX
             };
-            !certain || possible.iter().any(gone)
+            !certain || possible.iter().any(removed)
         }
     }
 }

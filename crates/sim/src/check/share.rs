@@ -215,12 +215,13 @@ impl Share {
             missing.entry(key).or_default().push(*message);
         }
         for ((group, topic), missing) in missing {
-            let told = |topic| self.dropped.get(&(group, topic)).copied().unwrap_or(0);
-            let (count, told) = (missing.len(), told(Some(topic)) + told(None));
-            if count > told {
+            let reported = |topic| self.dropped.get(&(group, topic)).copied().unwrap_or(0);
+            let (count, reported) = (missing.len(), reported(Some(topic)) + reported(None));
+            if count > reported {
                 let (what, group) = (ledger.describe(missing[0]), ledger.topics.filter(group));
-                let what =
-                    format!("nobody of {group} got {what} ({count} on that topic, {told} told of)");
+                let what = format!(
+                    "nobody of {group} got {what} ({count} on that topic, {reported} told of)"
+                );
                 findings.add(CHECK, what);
             }
         }

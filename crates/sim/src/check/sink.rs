@@ -236,9 +236,10 @@ impl OfSink {
                 missing.entry(topic).or_default().push(*message);
             }
         }
-        let told = |topic| self.dropped.get(&topic).copied().unwrap_or(0);
+        let reported = |topic| self.dropped.get(&topic).copied().unwrap_or(0);
         let missing = missing.into_iter();
-        let found = missing.filter(|(topic, all)| all.len() > told(Some(*topic)) + told(None));
+        let found =
+            missing.filter(|(topic, all)| all.len() > reported(Some(*topic)) + reported(None));
         found.map(|(_, all)| all[0]).collect()
     }
 

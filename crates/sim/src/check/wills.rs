@@ -116,7 +116,7 @@ impl Wills {
                 }
             }
             Fact::Lost { client, how } => self.lost(at_us, client, how, ledger),
-            Fact::Heard {
+            Fact::EndSeen {
                 client,
                 link,
                 orderly: true,
@@ -258,7 +258,7 @@ impl Wills {
             return;
         };
         will.how = Some(how);
-        let by_node = matches!(how, Loss::Ended | Loss::Told(_));
+        let by_node = matches!(how, Loss::Ended | Loss::ByDisconnect(_));
         // When the node ended it, that was some time before its client heard of it.
         let earliest = if by_node { 0 } else { at_us };
         let lost_us = *will.lost_us.get_or_insert(earliest);
@@ -320,10 +320,10 @@ impl Wills {
             let forbidden =
                 self.wills[message].forbidden.is_some() || ledger.message(*message).rotten;
             let topic = ledger.message(*message).topic;
-            let told = [Some(topic), None]
+            let reported = [Some(topic), None]
                 .iter()
                 .any(|topic| self.dropped.contains(&(*topic, *watcher)));
-            if row.life == *life && row.session && !forbidden && !told {
+            if row.life == *life && row.session && !forbidden && !reported {
                 let what = ledger.describe(*message);
                 let what = format!("{} never got the Will {what}", row.name);
                 return findings.add(CHECK, what);

@@ -74,7 +74,7 @@ impl Client {
             Packet::PingResp => self.times.deadline = NEVER,
             Packet::Disconnect(disconnect) => {
                 io.network.close_up(io.agenda, self.link, true);
-                self.lose(io, Loss::Told(disconnect.reason.code()));
+                self.lose(io, Loss::ByDisconnect(disconnect.reason.code()));
             }
             _ => {
                 let what = format!("{} got {packet:?}", self.plan.name);
@@ -260,11 +260,11 @@ impl Client {
 
     /// SUBACK or UNSUBACK.
     fn receive_answer(&mut self, io: &mut Io<'_>, packet_id: u16, codes: &[u8], durable: Lsn) {
-        let asked = self
+        let requested = self
             .requests
             .iter()
             .position(|request| request.packet_id == packet_id);
-        let Some(place) = asked else {
+        let Some(place) = requested else {
             let what = format!("{} got an answer to no request", self.plan.name);
             return io.observer.complain("answers to questions", what);
         };

@@ -188,14 +188,14 @@ impl Client {
 
     /// Subscribes to all of the plan that is not granted.
     pub(super) fn subscribe_missing(&mut self, io: &mut Io<'_>) {
-        let asked = |place: &usize| {
+        let requested = |place: &usize| {
             self.requests
                 .iter()
                 .any(|request| request.places.contains(place))
         };
         let missing = 0..self.plan.subscriptions.len();
         let missing: Vec<usize> = missing
-            .filter(|place| !self.granted[*place] && !asked(place))
+            .filter(|place| !self.granted[*place] && !requested(place))
             .collect();
         let together = self.random.percent(50);
         if together && !missing.is_empty() {

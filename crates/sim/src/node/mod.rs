@@ -99,11 +99,11 @@ pub struct Node {
     sockets: RefCell<Vec<Socket>>,
     /// Where records go.
     pub store: RefCell<Store>,
-    asked: RefCell<VecDeque<NodeRequest>>,
+    requests: RefCell<VecDeque<NodeRequest>>,
     reports: RefCell<Vec<Report>>,
     interest: RefCell<Interest>,
     retained: RefCell<Retained>,
-    memory_left: Cell<usize>,
+    free_memory: Cell<usize>,
     memory_max: usize,
     connections: Cell<usize>,
     listener: Arc<ListenerPolicy>,
@@ -175,11 +175,11 @@ impl Node {
             late: RefCell::default(),
             sockets: RefCell::default(),
             store: RefCell::new(store),
-            asked: RefCell::default(),
+            requests: RefCell::default(),
             reports: RefCell::default(),
             interest: RefCell::new(Interest::new(profile.seed)),
             retained: RefCell::default(),
-            memory_left: Cell::new(memory_max),
+            free_memory: Cell::new(memory_max),
             memory_max,
             connections: Cell::new(0),
             listener: Arc::new(ListenerPolicy {
@@ -259,11 +259,11 @@ impl Node {
         self.stopping = false;
         self.drivers.clear();
         self.inboxes.clear();
-        self.asked.borrow_mut().clear();
+        self.requests.borrow_mut().clear();
         self.reports.borrow_mut().clear();
         self.interest.replace(Interest::new(self.profile.seed));
         self.retained.take();
-        self.memory_left.set(self.memory_max);
+        self.free_memory.set(self.memory_max);
         self.connections.set(0);
         self.store.borrow_mut().crash(kind, self.now.get());
         let mut sockets = self.sockets.borrow_mut();
@@ -404,7 +404,7 @@ impl Node {
     }
 
     /// Bytes that have been made for the client of a connection, written or not.
-    pub fn made(&self, link: LinkIndex) -> u64 {
+    pub fn connects(&self, link: LinkIndex) -> u64 {
         let socket = &self.sockets.borrow()[link as usize];
         let unwritten = socket.at.map_or(0, |(shard, key)| {
             self.drivers[shard].borrow().unwritten(key)
@@ -496,17 +496,17 @@ impl Node {
     }
 
     /// No shard has to do with this connection any more.
-    pub fn is_gone(&self, link: LinkIndex) -> bool {
+    pub fn is_closed(&self, link: LinkIndex) -> bool {
         !self.sockets.borrow()[link as usize].is_in_use()
     }
 
     /// What the node has asked for next.
-    pub fn next_asked(&self) -> Option<NodeRequest> {
-        self.asked.borrow_mut().pop_front()
+    pub fn next_request(&self) -> Option<NodeRequest> {
+        self.requests.borrow_mut().pop_front()
     }
 
-    fn ask(&self, asked: NodeRequest) {
-        self.asked.borrow_mut().push_back(asked);
+    fn ask(&self, requests: NodeRequest) {
+        self.requests.borrow_mut().push_back(requests);
     }
 
     /// Reports since the last call.

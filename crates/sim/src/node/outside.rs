@@ -197,13 +197,13 @@ impl<'a> Outside for Around<'a> {
     }
 
     fn ask(&mut self, authentication: Authentication) {
-        let asked = Box::new(authentication);
-        self.node.ask(NodeRequest::Who(self.shard, asked));
+        let request = Box::new(authentication);
+        self.node.ask(NodeRequest::Who(self.shard, request));
     }
 
     fn tell(&mut self, events: &mut Vec<EventNotice>) {
-        for told in events.drain(..) {
-            self.node.ask(NodeRequest::Event(told));
+        for notice in events.drain(..) {
+            self.node.ask(NodeRequest::Event(notice));
         }
     }
 

@@ -82,7 +82,7 @@ impl Node {
         if filters != 0 {
             left.push(format!("{filters} filters wanted"));
         }
-        let lent = self.memory_max - self.memory_left.get();
+        let lent = self.memory_max - self.free_memory.get();
         if lent > 2 * 1024 * 1024 * self.drivers.len() {
             left.push(format!("{lent} bytes lent"));
         }

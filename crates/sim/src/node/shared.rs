@@ -38,23 +38,23 @@ impl martlet_broker::Node for Handle<'_> {
     }
 
     fn borrow_memory(&self, bytes: usize) -> bool {
-        let left = self.0.memory_left.get().checked_sub(bytes);
+        let left = self.0.free_memory.get().checked_sub(bytes);
         if let Some(left) = left {
-            self.0.memory_left.set(left);
+            self.0.free_memory.set(left);
         }
         left.is_some()
     }
 
     fn return_memory(&self, bytes: usize) {
-        let left = self.0.memory_left.get() + bytes;
+        let left = self.0.free_memory.get() + bytes;
         if left > self.0.memory_max {
             self.0
                 .complain("more memory given back than lent".to_owned());
         }
-        self.0.memory_left.set(left);
+        self.0.free_memory.set(left);
     }
 
-    fn borrow_connection(&self, count_max: usize) -> bool {
+    fn borrow_connection_slot(&self, count_max: usize) -> bool {
         let taken = self.0.connections.get();
         self.0
             .connections
@@ -62,7 +62,7 @@ impl martlet_broker::Node for Handle<'_> {
         taken < count_max
     }
 
-    fn return_connection(&self) {
+    fn return_connection_slot(&self) {
         match self.0.connections.get().checked_sub(1) {
             Some(left) => self.0.connections.set(left),
             None => self.0.complain("a place given back twice".to_owned()),

@@ -37,7 +37,7 @@ impl FilterSet {
 
 /// A message that a part is told of.
 #[derive(Clone, Copy, Debug)]
-pub struct ToldDelivery {
+pub struct PartDelivery {
     /// The attachment that it is for; the part may have given that up.
     pub attachment: PartId,
     /// The token that settles it, with the number of the lane above it.
@@ -86,7 +86,7 @@ pub enum PartFact {
         durable: Lsn,
     },
     /// It is told of a message.
-    Told(ToldDelivery),
+    Delivered(PartDelivery),
     /// It answers to a delivery.
     Settled {
         /// The token, as it was told.
@@ -117,7 +117,7 @@ pub enum PartFact {
     /// The node has ended its attachment, or refused it.
     Ended,
     /// A message that it has published, and of which it asked for receipts, has this name.
-    Asked {
+    ReceiptsRequested {
         /// The message.
         message: MessageIndex,
         /// The broker's name of it.
@@ -180,7 +180,7 @@ impl PartFact {
                 format!("-> attach as {number} to {filters:?}, credit {credit}{keeps}{bounds}{by}")
             }
             Self::Attached { present, .. } => format!("<- attached, session present: {present}"),
-            Self::Told(told) => {
+            Self::Delivered(told) => {
                 let dup = if told.dup { " dup" } else { "" };
                 let (number, token, id) = (told.attachment.0 as u32, told.token, told.id.0);
                 let (what, topic) = (words(told.message), topics.name(told.topic));
@@ -203,7 +203,7 @@ impl PartFact {
             Self::Left { ends: true } => "-> end".to_owned(),
             Self::Left { ends: false } => "-> detach".to_owned(),
             Self::Ended => "<- ended".to_owned(),
-            Self::Asked { message, id } => {
+            Self::ReceiptsRequested { message, id } => {
                 format!("   asks for receipts of m{message} ({:x})", id.0)
             }
             Self::Receivers { id, count } => format!("<- {:x} has {count} receivers", id.0),

@@ -9,7 +9,7 @@ mod publish;
 mod row;
 mod trouble;
 
-pub use fact::{FilterSet, PartFact, ToldDelivery};
+pub use fact::{FilterSet, PartDelivery, PartFact};
 pub use plan::{PartPlan, PartTrouble};
 pub use row::PartRow;
 
@@ -94,7 +94,7 @@ pub struct Part {
     /// For the receipts that it asks for.
     of_receipts: Random,
     /// Messages of which it has asked for receipts.
-    asked: BTreeSet<MessageIndex>,
+    requested: BTreeSet<MessageIndex>,
     /// Its row among those that publish.
     client: ClientIndex,
     publish_at: u64,
@@ -148,7 +148,7 @@ impl Part {
             has_quit: false,
             of_publishes,
             of_receipts,
-            asked: BTreeSet::new(),
+            requested: BTreeSet::new(),
             plan,
             phase: Phase::Away,
             attachments: 0,
@@ -258,7 +258,7 @@ impl Part {
     }
 
     /// The node tells it something; `durable` is what was durable then.
-    pub fn told(
+    pub fn take_event(
         &mut self,
         io: &mut Io<'_>,
         (attachment, durable): (PartId, Lsn),
@@ -267,7 +267,7 @@ impl Part {
         let is_current = without_lane(attachment) == self.attachment() && self.phase != Phase::Away;
         if self.plan.is_lanes && !matches!(event, PartEvent::Queue(_)) {
             if is_current {
-                self.lane_told(io, (attachment, durable), event);
+                self.take_lane_event(io, (attachment, durable), event);
                 self.reschedule(io);
             }
             return;
@@ -337,7 +337,7 @@ impl Part {
     }
 
     /// The node tells a lane of the present attachment something.
-    fn lane_told(&mut self, io: &mut Io<'_>, (id, durable): (PartId, Lsn), event: PartEvent) {
+    fn take_lane_event(&mut self, io: &mut Io<'_>, (id, durable): (PartId, Lsn), event: PartEvent) {
         let place = lane_of_attachment(id);
         let Some(lane) = self.lanes.get_mut(usize::from(place)) else {
             return;
@@ -478,7 +478,7 @@ impl Part {
         });
         let lane = lane_of_attachment(attachment);
         let attachment = without_lane(attachment);
-        let told = ToldDelivery {
+        let received = PartDelivery {
             attachment,
             token: u32::from(lane) << TOKEN_SHIFT | u32::from(delivery.token.get()),
             id: message.id(),
@@ -490,11 +490,11 @@ impl Part {
             filters,
             durable,
         };
-        self.fact(io, PartFact::Told(told));
+        self.fact(io, PartFact::Delivered(received));
         if !is_current {
             return;
         }
-        self.pass_on(io, &told);
+        self.pass_on(io, &received);
         // What came in in an earlier run has to be settled before others are taken.
         let may_put_off = !self.settling && (!self.plan.is_lanes || self.is_present_run(delivery));
         let outcome = match self.random.below(100) {

@@ -3,7 +3,7 @@
 use martlet_broker::{HOPS_MAX, NewMessage, PartCall, PartPublish, Published};
 use martlet_codec::QoS;
 
-use super::{NEVER, Part, PartFact, Phase, ToldDelivery};
+use super::{NEVER, Part, PartDelivery, PartFact, Phase};
 use crate::client::outbound::payload;
 use crate::facts::{Fact, MessageIndex};
 use crate::ledger::MessageRow;
@@ -25,13 +25,13 @@ impl Part {
     }
 
     /// Another message may follow from a delivery.
-    pub(super) fn pass_on(&mut self, io: &mut Io<'_>, told: &ToldDelivery) {
+    pub(super) fn pass_on(&mut self, io: &mut Io<'_>, delivery: &PartDelivery) {
         let Some(plan) = self.plan.publishing.as_ref().filter(|_| !self.settling) else {
             return;
         };
-        let is_plain = io.observer.ledger.topics.class(told.topic) == Class::Plain;
+        let is_plain = io.observer.ledger.topics.class(delivery.topic) == Class::Plain;
         if is_plain && self.of_publishes.percent(plan.passes_on_percent) {
-            self.publish(io, told.hops + 1);
+            self.publish(io, delivery.hops + 1);
         }
     }
 
@@ -87,7 +87,7 @@ impl Part {
             again: false,
         });
         if asks {
-            self.asked.insert(message);
+            self.requested.insert(message);
         }
         self.call(io, PartCall::Publish(self.attachment(), Box::new(publish)));
     }
@@ -113,8 +113,8 @@ impl Part {
             refused: outcome.reason.is_error(),
             durable,
         });
-        if let Some(id) = outcome.id.filter(|_| self.asked.contains(&message)) {
-            self.fact(io, PartFact::Asked { message, id });
+        if let Some(id) = outcome.id.filter(|_| self.requested.contains(&message)) {
+            self.fact(io, PartFact::ReceiptsRequested { message, id });
         }
     }
 }

@@ -31,8 +31,8 @@ pub struct PartRow {
     pub since_us: u64,
     /// Filters that its session may have had from a time on, microseconds.
     possible: Vec<(u64, FilterSet)>,
-    asked: FilterSet,
-    asks_qos0: bool,
+    requested: FilterSet,
+    requests_qos0: bool,
     /// Topics that the rules of its principal forbid it to publish to.
     pub forbidden: Vec<TopicIndex>,
     /// Its row among those that publish.
@@ -64,7 +64,7 @@ impl PartRow {
     }
 
     /// Its session may have wanted this topic at some time since then.
-    pub fn may_have_wanted(&self, topic: TopicIndex, since_us: u64, topics: &Topics) -> bool {
+    pub fn may_have_requested(&self, topic: TopicIndex, since_us: u64, topics: &Topics) -> bool {
         for (from_us, filters) in self.possible.iter().rev() {
             if matches(*filters, topic, topics) {
                 return true;
@@ -92,7 +92,7 @@ impl PartRow {
     }
 
     /// It has asked for a topic at some time.
-    pub fn has_asked_for(&self, topic: TopicIndex, topics: &Topics) -> bool {
+    pub fn has_requested(&self, topic: TopicIndex, topics: &Topics) -> bool {
         matches(self.filters_ever, topic, topics)
     }
 
@@ -113,7 +113,7 @@ impl PartRow {
                 }
                 self.attachment = attachment;
                 self.attached = false;
-                (self.asked, self.asks_qos0) = (filters, keeps_qos0);
+                (self.requested, self.requests_qos0) = (filters, keeps_qos0);
                 self.filters = self.filters.and(filters);
                 self.keeps_qos0 &= keeps_qos0;
                 self.queues.push(queue);
@@ -129,13 +129,13 @@ impl PartRow {
                 self.attached = true;
                 let is_new = !present || !self.session;
                 self.life += u32::from(is_new);
-                if is_new || self.filters != self.asked {
+                if is_new || self.filters != self.requested {
                     self.since_us = at_us;
                 }
                 self.session = true;
                 self.queues.drain(..self.queues.len() - 1);
-                (self.filters, self.keeps_qos0) = (self.asked, self.asks_qos0);
-                self.possible.push((at_us, self.asked));
+                (self.filters, self.keeps_qos0) = (self.requested, self.requests_qos0);
+                self.possible.push((at_us, self.requested));
             }
             PartFact::Left { ends } => {
                 self.attached = false;
@@ -149,12 +149,12 @@ impl PartRow {
                     self.ends();
                 }
             }
-            PartFact::Told(_)
+            PartFact::Delivered(_)
             | PartFact::Settled { .. }
             | PartFact::Credit(_)
             | PartFact::Hangs(_)
             | PartFact::Queue { .. }
-            | PartFact::Asked { .. }
+            | PartFact::ReceiptsRequested { .. }
             | PartFact::Receivers { .. }
             | PartFact::Receipt { .. }
             | PartFact::Dropped { .. } => {}

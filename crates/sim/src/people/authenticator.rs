@@ -105,24 +105,24 @@ impl Authenticator {
         &mut self,
         now_us: u64,
         (shard, link): (usize, LinkIndex),
-        asked: &Authentication,
+        request: &Authentication,
         (people, topics): (&People, &Topics),
     ) -> u64 {
-        let address = asked.address.map(|(address, _)| address);
-        let name = asked.user_name.as_deref().unwrap_or_default();
+        let address = request.address.map(|(address, _)| address);
+        let name = request.user_name.as_deref().unwrap_or_default();
         let user = People::find(name);
         let standing = user.and_then(|user| people.current().get(usize::from(user)));
         let realm = standing.map_or(Realm::COMMON, |found| Realm::of_tenant(found.tenant));
         let attempt = LoginAttempt {
             realm,
             address,
-            user_name: asked.user_name.clone(),
+            user_name: request.user_name.clone(),
             is_proved: false,
         };
         let mut waiting = WaitingClient {
             at_us: now_us,
             shard,
-            connection: asked.connection,
+            connection: request.connection,
             link,
             realm,
             attempt: None,
@@ -134,7 +134,7 @@ impl Authenticator {
             self.waiting.push(waiting);
             return now_us;
         }
-        let password = asked.password.as_ref().map(Password::bytes);
+        let password = request.password.as_ref().map(Password::bytes);
         let found = user.zip(standing).filter(|(user, found)| {
             let right = people.password(*user);
             found.state != State::Deleted && password == Some(right.as_bytes())
@@ -156,7 +156,7 @@ impl Authenticator {
                 });
                 let identity = Identity {
                     tenant: found.tenant,
-                    user_name: asked.user_name.clone(),
+                    user_name: request.user_name.clone(),
                     proof: Proof::Password,
                     holder: found.holder,
                     is_device: false,
@@ -171,7 +171,7 @@ impl Authenticator {
                 };
                 Authenticated::Accepted {
                     identity,
-                    known: self.revoked,
+                    last_revocation: self.revoked,
                     data: None,
                 }
             }

@@ -75,7 +75,7 @@ impl People {
                 (format!("{name} is enabled"), None)
             }
         };
-        let is_gone = matches!(reason, Some(RevocationReason::Removed));
+        let is_removed = matches!(reason, Some(RevocationReason::Removed));
         let version = self.begin(users);
         let book = self.book(topics);
         let mut commands = vec![match everybody {
@@ -99,7 +99,7 @@ impl People {
             version,
             what,
             commands,
-            ends: is_gone.then_some((user, before.tenant)),
+            ends: is_removed.then_some((user, before.tenant)),
         }
     }
 

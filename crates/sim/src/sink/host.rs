@@ -107,7 +107,7 @@ impl Shared {
             outside.tokens.insert((id, delivery.token), message);
         }
         if let Some((_, outlet)) = outside.outlets.get_mut(&id) {
-            outlet.tell(event);
+            outlet.notify(event);
         }
     }
 

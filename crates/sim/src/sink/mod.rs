@@ -264,7 +264,7 @@ pub struct SimSink {
 #[derive(Debug)]
 enum Drain {
     /// The runner may have yet to hear of it, and of what it was told before.
-    Told(ToldCommand),
+    Requested(ToldCommand),
     UnderWay,
 }
 
@@ -345,7 +345,7 @@ impl SimSink {
     }
 
     /// The node tells it something.
-    pub fn told(&mut self, io: &mut Io<'_>, id: PartId, event: PartEvent) {
+    pub fn take_event(&mut self, io: &mut Io<'_>, id: PartId, event: PartEvent) {
         self.shared.tell(id, event);
         self.go_on(io);
     }
@@ -434,7 +434,7 @@ impl SimSink {
             0 => drop(handle.tell(Command::Pause)),
             1 => drop(handle.tell(Command::Skip)),
             2 => {
-                self.drain = Some(Drain::Told(handle.tell(Command::Drain)));
+                self.drain = Some(Drain::Requested(handle.tell(Command::Drain)));
             }
             _ => self.resume(),
         }
@@ -514,8 +514,8 @@ impl SimSink {
     /// Tells when a drain is over.
     fn see_drain(&mut self, io: &mut Io<'_>) {
         let activity = self.state().activity;
-        if let Some(Drain::Told(told)) = &mut self.drain
-            && told.is_over()
+        if let Some(Drain::Requested(drain)) = &mut self.drain
+            && drain.is_over()
         {
             self.drain = Some(Drain::UnderWay);
         }

@@ -297,8 +297,8 @@ impl World {
                 Arrival::End(end) => {
                     let client = self.network.client(link);
                     // What reaches a connection that is no more was heard by nobody.
-                    let orderly = end == TransportEnd::EndOfStream && !self.node.is_gone(link);
-                    self.observer.fact(&Fact::Heard {
+                    let orderly = end == TransportEnd::EndOfStream && !self.node.is_closed(link);
+                    self.observer.fact(&Fact::EndSeen {
                         client,
                         link,
                         orderly,
@@ -353,7 +353,7 @@ impl World {
             return;
         }
         self.sync_at = None;
-        let told = self.node.store.borrow_mut().synced(self.agenda.now_us());
+        let notice = self.node.store.borrow_mut().synced(self.agenda.now_us());
         let failed = self.node.store.borrow_mut().take_failed();
         if failed && self.disturbance.crash_us > 0 && self.random.percent(CRASH_AT_FAILURE_PERCENT)
         {
@@ -361,10 +361,10 @@ impl World {
             self.crash_at = self.agenda.now_us() + self.random.below(2 * SECOND / 10);
             self.agenda.enter(self.crash_at, Due::Crash);
         }
-        if !told.is_empty() {
+        if !notice.is_empty() {
             self.observer.checks.synced(self.agenda.now_us());
         }
-        for (shard, number) in told {
+        for (shard, number) in notice {
             self.node.durable(shard, number);
             self.wake_shard_soon(shard);
         }
@@ -420,8 +420,8 @@ impl World {
     fn after_node(&mut self) {
         let now_us = self.agenda.now_us();
         let shards = self.node.shard_count();
-        while let Some(asked) = self.node.next_asked() {
-            match asked {
+        while let Some(request) = self.node.next_request() {
+            match request {
                 NodeRequest::Mail(to, batch) => {
                     let from = usize::from(batch.from.0);
                     let queue = &mut self.mail[from * shards + to];
@@ -446,10 +446,10 @@ impl World {
                 NodeRequest::Recorded(lsn, record) => {
                     self.observer.recorded(lsn, &record);
                 }
-                NodeRequest::Event(told) => self.told(&told),
-                NodeRequest::Who(shard, asked) => self.ask_who(shard, &asked),
+                NodeRequest::Event(notice) => self.notice(&notice),
+                NodeRequest::Who(shard, request) => self.request_authentication(shard, &request),
                 NodeRequest::Part(attachment, event, durable) => {
-                    self.tell_part((attachment, durable), event);
+                    self.notify_part((attachment, durable), event);
                 }
             }
         }
@@ -462,11 +462,11 @@ impl World {
     }
 
     /// The node has told the log something.
-    fn told(&mut self, told: &EventNotice) {
-        let Event::Dropped { topic, reason, .. } = &told.event else {
+    fn notice(&mut self, notice: &EventNotice) {
+        let Event::Dropped { topic, reason, .. } = &notice.event else {
             return;
         };
-        let client_id = &told.head.client_id;
+        let client_id = &notice.head.client_id;
         let ledger = &self.observer.ledger;
         let client = ledger
             .clients

@@ -48,12 +48,12 @@ impl World {
     }
 
     /// The node tells a part something.
-    pub(super) fn tell_part(&mut self, at: (PartId, Lsn), event: PartEvent) {
+    pub(super) fn notify_part(&mut self, at: (PartId, Lsn), event: PartEvent) {
         if let Some(sink) = sink_of(at.0) {
-            return self.with_sink(sink, |sink, io| sink.told(io, at.0, event));
+            return self.with_sink(sink, |sink, io| sink.take_event(io, at.0, event));
         }
         self.with_part(part_of(at.0), |part, io| {
-            part.told(io, at, event);
+            part.take_event(io, at, event);
         });
     }
 

@@ -150,10 +150,10 @@ impl World {
             tenant,
             client_id: name.into(),
         };
-        self.tell_all(&command);
+        self.send_to_all_shards(&command);
     }
 
-    fn tell_all(&mut self, command: &Command) {
+    fn send_to_all_shards(&mut self, command: &Command) {
         for shard in 0..self.node.shard_count() {
             self.node.command(shard, command.clone());
             self.wake_shard_soon(shard);
@@ -174,10 +174,10 @@ impl World {
             return;
         }
         for command in &commands {
-            self.tell_all(command);
+            self.send_to_all_shards(command);
         }
         let request = FIRST_REQUEST + version as u64;
-        self.tell_all(&Command::Snapshot { request });
+        self.send_to_all_shards(&Command::Snapshot { request });
         let shards = self.node.shard_count();
         if let Some(office) = &mut self.office {
             office.taking.insert(version, shards);
@@ -213,18 +213,18 @@ impl World {
         }
         office.taking.remove(&version);
         let links = self.clients.iter().filter_map(|client| client.link());
-        let marks = links.map(|link| (link, self.node.made(link)));
+        let marks = links.map(|link| (link, self.node.connects(link)));
         people.answered(version, marks.collect());
         self.observer.fact(&Fact::InForce { version });
     }
 
     /// A shard asks who a client is.
-    pub(super) fn ask_who(&mut self, shard: usize, asked: &Authentication) {
+    pub(super) fn request_authentication(&mut self, shard: usize, request: &Authentication) {
         let ledger = &self.observer.ledger;
         let (Some(office), Some(people)) = (&mut self.office, &ledger.people) else {
             return;
         };
-        let Some((_, port)) = asked.address else {
+        let Some((_, port)) = request.address else {
             return;
         };
         let link = self.node.link_from(port);
@@ -232,7 +232,7 @@ impl World {
         let at_us =
             office
                 .authenticator
-                .ask(now_us, (shard, link), asked, (people, &ledger.topics));
+                .ask(now_us, (shard, link), request, (people, &ledger.topics));
         self.agenda.enter(at_us, Due::Authenticator);
     }
 

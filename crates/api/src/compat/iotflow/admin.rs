@@ -24,7 +24,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::registry::{CalledBy, moment};
 use crate::time::Moment;
 
-/// Devices of a page, at most, and where nothing is said.
+/// Devices of a page: the maximum and the default.
 const PAGE_MAX: u64 = 100;
 const PAGE: u64 = 50;
 /// Last records of telemetry that a device is shown with.
@@ -260,8 +260,8 @@ pub(super) async fn statistics(
             "active": counts.active,
             "inactive": counts.inactive,
             "maintenance": counts.maintenance,
-            "online": statistics.heard,
-            "offline": counts.active.saturating_sub(statistics.heard),
+            "online": statistics.online,
+            "offline": counts.active.saturating_sub(statistics.online),
         },
         "auth_stats": {
             "total_records": parts.credentials,
@@ -295,7 +295,7 @@ pub(super) async fn dashboard(
                 "total": counts.total,
                 "active": counts.active,
                 "inactive": counts.inactive,
-                "online": statistics.heard,
+                "online": statistics.online,
             },
             "telemetry": { "total_records": records, "last_24h": last_day },
             "device_types": kinds,

@@ -1,5 +1,5 @@
-//! Bodies of this system's requests: JSON whatever its Content-Type is, with comments, and with
-//! members that nobody knows.
+//! Bodies of this system's requests: JSON with any Content-Type, with comments, and with unknown
+//! members.
 
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;

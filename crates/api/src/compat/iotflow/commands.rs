@@ -31,7 +31,7 @@ use crate::tenant::InTenant;
 /// Kinds of commands, each with its topic.
 const KINDS: [&str; 3] = ["config", "control", "firmware"];
 
-/// A command as administrators send it. Its `timestamp` is not read: the node says when it took it.
+/// A command as administrators send it. Its `timestamp` is not read: the node sets the time.
 #[derive(Debug, Deserialize)]
 pub(super) struct SentCommand {
     command_type: Option<String>,
@@ -208,8 +208,7 @@ fn shown(device: &Device, command: &Command) -> Value {
     })
 }
 
-/// The state of a command in the words of the system, which does not tell whether a message is on
-/// its way.
+/// The state of a command in the words of the system, which has none for a message on its way.
 fn status_of(state: CommandState) -> &'static str {
     match state {
         CommandState::Pending | CommandState::Sent | CommandState::Delivered => "pending",
@@ -242,7 +241,7 @@ pub(super) async fn pending(
     Ok(Json(Value::Array(pending)))
 }
 
-/// What a device answers, or somebody for it.
+/// An answer of a device, or an answer in its place.
 #[derive(Debug, Deserialize)]
 pub(super) struct Answered {
     status: Option<String>,

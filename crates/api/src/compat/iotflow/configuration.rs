@@ -96,8 +96,7 @@ pub(super) async fn set(
     })))
 }
 
-/// A text is the value as it is, everything else as JSON. Truth is told from `True`, `1` and `yes`
-/// too.
+/// A text is the value as it is, everything else as JSON. `True`, `1` and `yes` are true too.
 fn text_of(value: Value, data_type: DataType) -> String {
     let text = match value {
         Value::String(text) => text,

@@ -29,7 +29,7 @@ use crate::registry::CalledBy;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 
-/// Devices of a page of states, at most, and where nothing is said.
+/// Devices of a page of states: the maximum and the default.
 const STATES_MAX: u64 = 1_000;
 const STATES: u64 = 100;
 
@@ -162,7 +162,7 @@ pub(super) async fn heartbeat(
     Ok((Extension(Unchanged), Json(answer)))
 }
 
-/// What a device says of itself.
+/// A report of a device.
 #[derive(Debug, Deserialize)]
 pub(super) struct OwnChange {
     status: Option<String>,

@@ -25,7 +25,7 @@ pub(super) enum Limit {
     Telemetry,
 }
 
-/// Handlers behind their limit, after it is known who asks.
+/// Handlers behind their limit, after the caller is known.
 pub(super) fn limited(api: &Api, limit: Limit, methods: MethodRouter<Api>) -> MethodRouter<Api> {
     methods.route_layer(from_fn_with_state((api.clone(), limit), check))
 }

@@ -34,11 +34,11 @@ pub(super) struct BrokerLocation {
 impl BrokerLocation {
     /// The address of the first listener without TLS, or else of one with TLS. If it listens at all
     /// addresses, the host is the one that the request was sent to.
-    pub(super) fn of(api: &Api, asked_at: Option<&str>) -> Self {
-        Self::among(&api.control.info.listeners, asked_at)
+    pub(super) fn of(api: &Api, host_header: Option<&str>) -> Self {
+        Self::among(&api.control.info.listeners, host_header)
     }
 
-    fn among(listeners: &[String], asked_at: Option<&str>) -> Self {
+    fn among(listeners: &[String], host_header: Option<&str>) -> Self {
         let of_scheme = |scheme| listeners.iter().find_map(|url| url.strip_prefix(scheme));
         let (place, uses_tls) = match (of_scheme("mqtt://"), of_scheme("mqtts://")) {
             (Some(place), _) => (Some(place), false),
@@ -48,8 +48,8 @@ impl BrokerLocation {
         let usual = if uses_tls { MQTTS_PORT } else { MQTT_PORT };
         let (host, port) = host_and_port(place.unwrap_or_default());
         let is_any = ["", "0.0.0.0", "::"].contains(&host);
-        let host = match asked_at.map(|asked_at| host_and_port(asked_at).0) {
-            Some(asked) if is_any && !asked.is_empty() => asked,
+        let host = match host_header.map(|host_header| host_and_port(host_header).0) {
+            Some(host) if is_any && !host.is_empty() => host,
             None | Some(_) if is_any => "localhost",
             _ => host,
         };
@@ -227,9 +227,9 @@ mod tests {
 
     #[test]
     fn clients_are_led_to_a_listener_that_they_reach() {
-        let of = |listeners: &[&str], asked_at| {
+        let of = |listeners: &[&str], host_header| {
             let listeners: Vec<String> = listeners.iter().map(|&url| url.to_owned()).collect();
-            let broker = BrokerLocation::among(&listeners, asked_at);
+            let broker = BrokerLocation::among(&listeners, host_header);
             (broker.host, broker.port, broker.uses_tls, broker.is_there)
         };
         let found = |host: &str, port, uses_tls| (host.to_owned(), port, uses_tls, true);

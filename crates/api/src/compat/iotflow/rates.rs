@@ -1,8 +1,8 @@
-//! How often single routes may be used, and who has used them how often.
+//! Limits of single routes, and their use by caller.
 
 use crate::rate::Rates;
 
-/// The limits, and who has used how much of them.
+/// The limits, and their use by caller.
 #[derive(Debug)]
 pub(crate) struct RouteLimits {
     pub(super) registrations: Rates,

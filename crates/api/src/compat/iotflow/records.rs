@@ -145,9 +145,9 @@ impl ValueRecord {
         })
     }
 
-    fn is_of_type(&self, wanted: Option<&str>) -> bool {
+    fn is_of_type(&self, data_type: Option<&str>) -> bool {
         let own = self.metadata.get("type").and_then(Value::as_str);
-        wanted.is_none_or(|wanted| own == Some(wanted))
+        data_type.is_none_or(|data_type| own == Some(data_type))
     }
 }
 
@@ -168,18 +168,18 @@ pub(super) struct RecordSelection<'a> {
 pub(super) async fn records(
     storage: &Storage,
     device: i64,
-    wanted: RecordSelection<'_>,
+    selection: RecordSelection<'_>,
 ) -> Result<(Vec<ValueRecord>, bool), Problem> {
     let mut found = Vec::<ValueRecord>::new();
     let mut last: Option<(i64, i64)> = None;
     let (mut after, mut rows_read): (Option<Position>, usize) = (None, 0);
-    let enough = wanted.offset.saturating_add(wanted.limit);
-    let fits = |record: &ValueRecord| record.is_of_type(wanted.data_type);
+    let enough = selection.offset.saturating_add(selection.limit);
+    let fits = |record: &ValueRecord| record.is_of_type(selection.data_type);
     loop {
         let range = Range {
             selection: Selection::device(device),
-            from: wanted.from,
-            until: wanted.until,
+            from: selection.from,
+            until: selection.until,
             order: Order::NewestFirst,
             limit: ROWS,
             after: after.take(),
@@ -208,7 +208,10 @@ pub(super) async fn records(
             found.truncate(complete);
             found.retain(fits);
             let has_more = found.len() > enough || !is_over;
-            let chosen = found.into_iter().skip(wanted.offset).take(wanted.limit);
+            let chosen = found
+                .into_iter()
+                .skip(selection.offset)
+                .take(selection.limit);
             return Ok((chosen.collect(), has_more));
         }
     }
@@ -227,14 +230,14 @@ pub(super) async fn recent(api: &Api, device: &Device, limit: usize) -> (Vec<Val
     let Ok(storage) = storage_of(api).await else {
         return (Vec::new(), 0);
     };
-    let wanted = RecordSelection {
+    let selection = RecordSelection {
         from: TIME_MIN,
         until: TIME_END,
         data_type: None,
         offset: 0,
         limit,
     };
-    let found = records(&storage, device.number, wanted).await;
+    let found = records(&storage, device.number, selection).await;
     let found = found.map_or_else(|_| Vec::new(), |(found, _)| found);
     (
         views_of(found, device.number),

@@ -28,7 +28,8 @@ const VERSION: &str = "1.0.0";
 /// Time between two looks at the processors.
 const CPU_SAMPLE: Duration = Duration::from_millis(100);
 
-/// `GET /health`: everybody is told that the node is there, and who may see its state all of it.
+/// `GET /health`: every caller gets that the node is alive; callers with the right get its whole
+/// state.
 pub(super) fn health(api: &Api) -> MethodRouter<Api> {
     let access = Scoped(Scope::NodeRead);
     let detailed = guarded(api, access, Audited::Here, get(status));
@@ -133,14 +134,14 @@ async fn devices(api: &Api, caller: Caller) -> Result<Value, Problem> {
     Ok(json!({
         "total_devices": statistics.counts.total,
         "active_devices": active,
-        "online_devices": statistics.heard,
-        "offline_devices": active.saturating_sub(statistics.heard),
+        "online_devices": statistics.online,
+        "offline_devices": active.saturating_sub(statistics.online),
         "telemetry_last_hour": last_hour,
         "telemetry_last_day": last_day,
     }))
 }
 
-/// Numbers about the machine, as far as the system tells them.
+/// Numbers about the machine, as far as the system has them.
 fn system(data_dir: &str) -> Value {
     let before = cpu_times();
     std::thread::sleep(CPU_SAMPLE);

@@ -57,7 +57,7 @@ async fn stored(
     stored.map_err(|error: StoreError| match error.reason() {
         Some(reason) => {
             let request = format!("POST {path}");
-            let why = (reason, error.told());
+            let why = (reason, error.caller_text());
             telemetry.reject(device.tenant, &request, Some(&device.id), why);
             Problem::from(error).recorded()
         }
@@ -84,8 +84,8 @@ pub(super) async fn send(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// Publishes the message by MQTT, as the path says. So subscribers get it too, and the rules of
-/// telemetry store it.
+/// Publishes the message by MQTT, on the topic of the path. So subscribers get it too, and the
+/// rules of telemetry store it.
 pub(super) async fn publish(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -161,14 +161,14 @@ pub(super) async fn own(
 ) -> Result<Json<Value>, Problem> {
     let (from, until) = asked.span("-24h")?;
     let (limit, offset) = (asked.limit(100, 1_000), asked.offset.unwrap_or(0));
-    let wanted = RecordSelection {
+    let selection = RecordSelection {
         from,
         until,
         data_type: asked.kind.as_deref(),
         offset,
         limit,
     };
-    let (found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
+    let (found, truncated) = records(&storage_of(&api).await?, device.number, selection).await?;
     let number = device.number;
     let views = views_of(found, number);
     Ok(Json(json!({
@@ -192,14 +192,14 @@ pub(super) async fn of_device(
 ) -> Result<Json<Value>, Problem> {
     let device = seen_by(&api, &caller, own, &named).await?;
     let (from, until) = asked.span("-1h")?;
-    let wanted = RecordSelection {
+    let selection = RecordSelection {
         from,
         until,
         data_type: None,
         offset: 0,
         limit: asked.limit(1_000, 10_000),
     };
-    let (found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
+    let (found, truncated) = records(&storage_of(&api).await?, device.number, selection).await?;
     let number = device.number;
     let views = views_of(found, number);
     Ok(Json(json!({
@@ -224,14 +224,15 @@ pub(super) async fn page_of_device(
     let device = seen_by(&api, &caller, own, &named).await?;
     let (from, until) = asked.span("-24h")?;
     let (limit, page) = (asked.limit(100, 1_000), asked.page.unwrap_or(1).max(1));
-    let wanted = RecordSelection {
+    let selection = RecordSelection {
         from,
         until,
         data_type: None,
         offset: (page - 1).saturating_mul(limit),
         limit,
     };
-    let (mut found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
+    let (mut found, truncated) =
+        records(&storage_of(&api).await?, device.number, selection).await?;
     if let Some(key) = &asked.data_type {
         for record in &mut found {
             record.measurements.retain(|known, _| known == key);
@@ -240,8 +241,8 @@ pub(super) async fn page_of_device(
     }
     let number = device.number;
     let views = views_of(found, number);
-    // How many there are in all is known on the last page alone: others say that there are more.
-    let total = wanted.offset + views.len() + usize::from(truncated);
+    // The total is known on the last page only: other pages have that there are more.
+    let total = selection.offset + views.len() + usize::from(truncated);
     Ok(Json(json!({
         "success": true,
         "device_id": number,
@@ -500,14 +501,14 @@ pub(super) async fn of_user(
     let mut found = BTreeMap::new();
     let mut truncated = false;
     for device in devices.iter().filter(|device| is_of_own(device)) {
-        let wanted = RecordSelection {
+        let selection = RecordSelection {
             from,
             until,
             data_type: None,
             offset: 0,
             limit,
         };
-        let (records, has_more) = records(&storage, device.number, wanted).await?;
+        let (records, has_more) = records(&storage, device.number, selection).await?;
         truncated |= has_more;
         for (place, record) in records.into_iter().enumerate() {
             let mut view = Map::new();

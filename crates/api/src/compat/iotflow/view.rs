@@ -88,7 +88,7 @@ impl OnlineState {
             false => seen_ms.max(device.last_seen_ms),
         };
         Self {
-            is_online: is_online(device, is_connected, heard_since_ms(api)),
+            is_online: is_online(device, is_connected, active_since_ms(api)),
             is_connected,
             last_seen: moment(seen_ms),
         }
@@ -96,25 +96,25 @@ impl OnlineState {
 }
 
 /// A device is online if it is connected, or has sent a heartbeat or telemetry since then.
-fn is_online(device: &Device, is_connected: bool, heard_since_ms: i64) -> bool {
-    let heard_ms = device.last_heartbeat_ms.max(device.last_telemetry_ms);
-    device.status == Status::Active && (is_connected || heard_ms >= heard_since_ms)
+fn is_online(device: &Device, is_connected: bool, active_since_ms: i64) -> bool {
+    let message_ms = device.last_heartbeat_ms.max(device.last_telemetry_ms);
+    device.status == Status::Active && (is_connected || message_ms >= active_since_ms)
 }
 
 /// Numbers about the devices that the caller sees.
 pub(super) async fn numbers(api: &Api, caller: &Caller) -> Result<DeviceStatistics, Problem> {
-    let heard_since_ms = heard_since_ms(api);
-    api.run(caller.clone(), ReadDeviceStatistics { heard_since_ms })
+    let active_since_ms = active_since_ms(api);
+    api.run(caller.clone(), ReadDeviceStatistics { active_since_ms })
         .await
 }
 
 /// The earliest time of a heartbeat by which a device is online now.
-fn heard_since_ms(api: &Api) -> i64 {
+fn active_since_ms(api: &Api) -> i64 {
     let timeout_ms = i64::from(api.settings.online_secs) * 1000;
     Moment::now().as_ms().saturating_sub(timeout_ms)
 }
 
-/// What the node knows of its connection, which is newer than what is written.
+/// The connection as the node knows it, which is newer than the tables.
 fn presence_of(api: &Api, device: &Device) -> Option<ClientPresence> {
     let known = api.control.presence(TenantId(device.tenant), &device.id);
     let known = known.filter(|client| {

@@ -84,9 +84,9 @@ pub(super) async fn publish(
     let name = connection.name();
     let about = About(json!({ "topic": message.topic, "broker": name }));
     let limits = &api.control.info.limits;
-    let here = connection.topic_of(&message.topic, message.retain);
-    if here.len() > usize::from(limits.topic_bytes)
-        || here.split('/').count() > usize::from(limits.topic_levels)
+    let topic_here = connection.topic_of(&message.topic, message.retain);
+    if topic_here.len() > usize::from(limits.topic_bytes)
+        || topic_here.split('/').count() > usize::from(limits.topic_levels)
     {
         let detail = "the topic is too long to wait in the queue of the connection: \
                       limits.topic_bytes or limits.topic_levels";
@@ -189,7 +189,7 @@ fn unchanged(error: SubscriptionError, what: &str) -> Problem {
             format!("Failed to {what} topic: {why}")
         }
         SubscriptionError::SharedRegistry(error) => {
-            format!("Failed to {what} topic: {}", error.told())
+            format!("Failed to {what} topic: {}", error.caller_text())
         }
     };
     Problem::new(ProblemKind::Internal, detail)

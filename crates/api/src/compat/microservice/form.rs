@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 
-/// Items of a list unless the caller says otherwise.
+/// Default number of items of a list.
 const LIMIT_DEFAULT: u32 = 100;
 
 /// `limit` of a list, as the microservice reads it.

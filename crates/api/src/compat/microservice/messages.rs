@@ -1,5 +1,5 @@
 //! The message log of the microservice: messages that were published by `/publish` or that the
-//! configuration keeps, until somebody confirms and deletes them.
+//! configuration keeps, until they are confirmed and deleted.
 
 use axum::Json;
 use axum::extract::State;
@@ -47,16 +47,16 @@ struct MessageParams {
 async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<MessageParams>,
+    QueryOf(query): QueryOf<MessageParams>,
 ) -> Result<Json<Value>, Problem> {
-    let limit = limit(wanted.limit.as_deref())?;
-    let wanted = MessageLogQuery {
+    let limit = limit(query.limit.as_deref())?;
+    let query = MessageLogQuery {
         // As the microservice has it: whatever is not `true` is false.
-        confirmed: wanted.confirmed.as_deref() == Some("true"),
+        confirmed: query.confirmed.as_deref() == Some("true"),
         limit,
         bytes: LIST_BYTES,
     };
-    let found = api.message_log()?.list(tenant.0, wanted).await?;
+    let found = api.message_log()?.list(tenant.0, query).await?;
     let messages: Vec<Value> = found.into_iter().map(view).collect();
     Ok(Json(json!({
         "status": "success",

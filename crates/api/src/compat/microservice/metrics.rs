@@ -15,7 +15,7 @@ use crate::time::Moment;
 
 /// Whether a request gets this page: the microservice's routes are served, and the request or the
 /// listener asks for JSON.
-pub(crate) fn are_asked_for(api: &Api, headers: &HeaderMap) -> bool {
+pub(crate) fn are_requested(api: &Api, headers: &HeaderMap) -> bool {
     let is_served = api.routes.compat.contains(&CompatApi::Microservice);
     let accepts = |kinds: &[&str]| {
         let values = headers.get_all(header::ACCEPT).iter();
@@ -55,7 +55,8 @@ pub(crate) async fn metrics(api: &Api) -> Result<Response, Problem> {
         "api": { "requests": requests, "errors": errors },
         "latency": {
             "publish": go_duration(mean(&api.control.latencies())),
-            // A subscription is in force when its SUBACK is sent: nobody waits for another broker.
+            // A subscription is in force when its SUBACK is sent: there is no wait for another
+            // broker.
             "subscribe": go_duration(Duration::ZERO),
         },
         "last_updated": Moment::now(),

@@ -41,7 +41,7 @@ const RETRIES_MAX: u32 = 1_000;
 const NAME_MAX: usize = 256;
 const URL_MAX: usize = 8_192;
 const HEADERS_MAX: usize = 50;
-/// What stands in answers for a value of a header, and in a change for the value that it has.
+/// Placeholder in answers for a value of a header, and in a change for its present value.
 const HIDDEN: &str = "***";
 
 pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
@@ -118,8 +118,8 @@ pub struct MicroserviceIntegration {
 /// It cannot be used; the reason in words.
 pub fn microservice_webhook(id: &str, body: Value) -> Result<MicroserviceIntegration, String> {
     let body = WebhookBody::deserialize(body).map_err(|error| error.to_string())?;
-    let made = Webhook::default().changed(id, body);
-    let (webhook, secrets) = made.map_err(|problem| problem.detail().to_owned())?;
+    let secrets = Webhook::default().changed(id, body);
+    let (webhook, secrets) = secrets.map_err(|problem| problem.detail().to_owned())?;
     Ok(MicroserviceIntegration {
         settings: webhook.settings(),
         secrets,
@@ -127,7 +127,7 @@ pub fn microservice_webhook(id: &str, body: Value) -> Result<MicroserviceIntegra
 }
 
 impl Webhook {
-    /// The webhook with what a request says, and the secrets that this makes.
+    /// The webhook with the changes of a request, and the new secrets.
     fn changed(mut self, id: &str, body: WebhookBody) -> Result<(Self, NewSecrets), Problem> {
         let set = |field: &mut String, value: Option<String>| {
             if let Some(value) = value {
@@ -171,7 +171,7 @@ impl Webhook {
                 "retry_count: expected at most {RETRIES_MAX}"
             )));
         }
-        let mut made = NewSecrets::new();
+        let mut secrets = NewSecrets::new();
         if let Some(headers) = body.headers {
             let before = std::mem::take(&mut self.headers);
             let mut number = 0;
@@ -187,13 +187,13 @@ impl Webhook {
                         }
                     };
                     let secret = unused();
-                    made.push((secret.clone(), SecretValue::new(value)));
+                    secrets.push((secret.clone(), SecretValue::new(value)));
                     secret
                 });
                 self.headers.insert(name, secret);
             }
         }
-        Ok((self, made))
+        Ok((self, secrets))
     }
 
     /// Whether its texts and this number of headers are small enough.

@@ -1,4 +1,4 @@
-//! `POST /api/mqtt/auth`, where another broker asks who a client is, as it asks the panel.
+//! `POST /api/mqtt/auth`, where another broker checks the credentials of a client, as at the panel.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -34,7 +34,7 @@ pub(super) async fn authenticate(
     let [client_id, key, secret] = texts_of(&members)?;
     let found = match api.control.authentication_chain() {
         Some(chain) => chain.check_elsewhere(client_id, key, secret).await,
-        // Nobody is asked for credentials here, so that nobody's are right.
+        // No credentials are required here, so none are valid.
         None => Elsewhere::Refused,
     };
     match found {
@@ -87,8 +87,8 @@ fn texts_of(members: &Map<String, Value>) -> Result<[&str; 3], Problem> {
     Err(problem.with_member("errors", of_members))
 }
 
-/// An error as the panel tells it, with its Content-Type.
-pub(in crate::compat) fn told(problem: &Problem) -> (HeaderValue, String) {
+/// An error in the form of the panel, with its Content-Type.
+pub(in crate::compat) fn error_answer(problem: &Problem) -> (HeaderValue, String) {
     let mut body = Map::new();
     body.insert("message".to_owned(), problem.detail().into());
     for (name, value) in &problem.extra().members {
@@ -102,13 +102,13 @@ pub(in crate::compat) fn told(problem: &Problem) -> (HeaderValue, String) {
 mod tests {
     use super::*;
 
-    fn told_of(body: Value) -> Value {
+    fn error_of(body: Value) -> Value {
         let Value::Object(members) = body else {
             panic!("an object");
         };
         let problem = texts_of(&members).unwrap_err();
         assert_eq!(problem.kind(), ProblemKind::Invalid);
-        serde_json::from_str(&told(&problem).1).unwrap()
+        serde_json::from_str(&error_answer(&problem).1).unwrap()
     }
 
     #[test]
@@ -121,8 +121,8 @@ mod tests {
                 "api_secret": ["The api secret field must be a string."],
             },
         });
-        assert_eq!(told_of(body), expected);
-        let none = told_of(json!({}));
+        assert_eq!(error_of(body), expected);
+        let none = error_of(json!({}));
         assert_eq!(
             none["message"],
             "The client id field is required. (and 2 more errors)"

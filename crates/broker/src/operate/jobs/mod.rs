@@ -8,8 +8,8 @@ pub(crate) mod retained;
 pub(crate) mod subscriptions;
 pub(crate) mod traffic;
 
+use crate::notify::observers::TraceScan;
 use crate::part::holds::Holds;
-use crate::tell::telling::TraceScan;
 use clients::ClientScan;
 use counters::CountersScan;
 use publish::PublishJob;

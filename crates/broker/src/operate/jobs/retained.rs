@@ -28,7 +28,7 @@ pub(crate) struct RetainedScan {
 impl RetainedScan {
     pub(crate) fn new(query: RetainedQuery) -> Self {
         Self {
-            // Who counts begins at the beginning.
+            // A count begins at the beginning.
             after: query.after.clone().filter(|_| !query.count),
             page: RetainedPage {
                 total: query.count.then_some(0),

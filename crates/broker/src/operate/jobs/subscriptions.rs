@@ -45,7 +45,7 @@ impl SubscriptionScan {
 
     /// A subscription of a session that is asked for.
     pub(crate) fn found(&mut self, info: SubscriptionInfo) {
-        if !self.query.asks_for(&info) {
+        if !self.query.matches(&info) {
             return;
         }
         self.total += 1;
@@ -77,7 +77,7 @@ impl SubscriptionScan {
 }
 
 impl SubscriptionQuery {
-    fn asks_for(&self, info: &SubscriptionInfo) -> bool {
+    fn matches(&self, info: &SubscriptionInfo) -> bool {
         let has_filter = |filter: &str| filter == &*info.filter;
         let has_name = |name: &str| info.share_name() == Some(name);
         let matches = |topic: &str| {
@@ -90,14 +90,14 @@ impl SubscriptionQuery {
             && self.topic.as_deref().is_none_or(matches)
     }
 
-    /// Subscriptions of this session are asked for.
-    pub(crate) fn asks_for_session(&self, tenant: TenantId, client_id: &str) -> bool {
-        let is_it = |asked: &str| asked == client_id;
+    /// Whether the query includes subscriptions of this session.
+    pub(crate) fn matches_session(&self, tenant: TenantId, client_id: &str) -> bool {
+        let is_it = |expected: &str| expected == client_id;
         let mut without = self.without.iter();
         if without.any(|beginning| client_id.starts_with(beginning)) {
             return false;
         }
-        self.tenant.is_none_or(|asked| asked == tenant)
+        self.tenant.is_none_or(|expected| expected == tenant)
             && self.client_id.as_deref().is_none_or(is_it)
     }
 }

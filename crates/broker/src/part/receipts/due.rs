@@ -23,7 +23,7 @@ pub(crate) struct Receipts {
     answers: BTreeMap<(GroupId, u64), MemberReceipt>,
     /// Receivers of messages that ask for receipts, so far.
     pub(crate) receivers: u64,
-    /// Receipts that wait until their part has been told the message's name.
+    /// Receipts that wait until their part has the name of the message.
     pub(crate) held_back: Option<Vec<(SessionAddress, Receipt)>>,
 }
 
@@ -159,7 +159,7 @@ impl Receipts {
 
 /// Gives messages that were read back the publisher that a share group's member asks them for.
 pub(super) fn name_part(receipts: &Receipts, (id, read): &mut ReadMessage) {
-    if id.asks_for_receipts()
+    if id.wants_receipts()
         && let Some(part) = receipts.part_of(*id)
         && let Ok(message) = read
     {

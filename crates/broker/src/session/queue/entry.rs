@@ -176,7 +176,7 @@ impl StoredEntry {
         self.apart.ticket.is_none() && self.apart.message.is_none()
     }
 
-    /// `subscription`: what its row says of Subscription Identifiers.
+    /// `subscription`: the Subscription Identifiers of its row.
     pub(super) fn row(&self, subscription: u32) -> [u64; 3] {
         let (why, copy) = match self.why {
             EnqueuedAs::Routed => (WHY_ROUTED, 0),
@@ -200,7 +200,7 @@ impl StoredEntry {
         ]
     }
 
-    /// What a row says by itself.
+    /// The contents of a row.
     pub(super) fn of_row(row: [u64; 3]) -> Self {
         let [id, sizes, more] = row;
         let mut apart = Apart::default();

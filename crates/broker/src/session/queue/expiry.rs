@@ -74,7 +74,7 @@ impl Queue {
     }
 
     fn sweep_rows(&mut self, sweep: &mut Sweep, found: &mut Expired, now_ms: u64, limit: usize) {
-        let mut gone = Vec::new();
+        let mut expired_entries = Vec::new();
         if let Some(stored) = &mut self.stored
             && !found.more
         {
@@ -86,14 +86,14 @@ impl Queue {
                 };
                 found.looked_at += 1;
                 if row_expires_at_ms(row) <= now_ms {
-                    gone.push(stored.entry(row));
+                    expired_entries.push(stored.entry(row));
                 } else {
                     sweep.note(row_expires_at_ms(row));
                     stored.rows.keep_seen(row);
                 }
             }
         }
-        for entry in gone {
+        for entry in expired_entries {
             self.uncount_ticket(entry.apart.ticket.as_deref());
             found.entries.push(Taken::Stored(entry));
         }

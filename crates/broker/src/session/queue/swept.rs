@@ -33,7 +33,7 @@ pub(super) struct Sweep {
 
 impl Sweep {
     /// The first entry of the window has been taken.
-    pub(super) fn front_is_gone(&mut self) {
+    pub(super) fn front_removed(&mut self) {
         self.place = self.place.saturating_sub(1);
     }
 

@@ -28,14 +28,14 @@ pub enum LookupResult {
     NotNow(Refusal),
     /// It does not know the name; the next source may.
     Stranger,
-    /// It cannot say: no other source is asked, and the client may come again.
+    /// The source cannot decide: no other source is asked, and the client may try again.
     Failed(Refusal),
     /// One of these, which is remembered no longer than this.
     Within(Box<LookupResult>, Duration),
 }
 
 impl LookupResult {
-    /// What was found, and how long it is remembered at most if that is said.
+    /// The result, and how long it may be cached, if the source limits that.
     pub(super) fn with_limit(self) -> (Self, Option<Duration>) {
         match self {
             Self::Within(found, most) => (found.with_limit().0, Some(most)),
@@ -53,6 +53,6 @@ pub enum ScramUser {
     WithoutVerifier,
     /// It knows the name, and refuses it; why.
     Barred(Refusal),
-    /// The verifier, and who it is that has the password.
+    /// The verifier, and the identity of the client with the password.
     Known(Verifier, Identity),
 }

@@ -56,7 +56,7 @@ impl Policy {
 
     /// As [`Policy::no_longer_valid`], where nothing differs but what these users and devices of
     /// the tables are.
-    pub(in crate::authentication) fn gone_from_tables(
+    pub(in crate::authentication) fn removed_from_tables(
         &self,
         next: &Policy,
         names: &[Arc<str>],
@@ -69,11 +69,11 @@ impl Policy {
             let next = next.realms.get(realm);
             let next = next.map_or(&[][..], |chain| &chain.sources);
             for source in &chain.sources {
-                let gone = source.gone_from_tables(tables, names).into_iter();
-                all.extend(gone.map(|whose| (*realm, whose)));
+                let removed = source.removed_from_tables(tables, names).into_iter();
+                all.extend(removed.map(|whose| (*realm, whose)));
             }
             let is_elsewhere = |name: &&Arc<str>| {
-                is_asked_elsewhere(&chain.sources, next, name)
+                is_reviewed_elsewhere(&chain.sources, next, name)
                     || is_barred_by_name(&chain.sources, next, name)
             };
             let elsewhere = names.iter().filter(is_elsewhere);
@@ -128,24 +128,24 @@ impl Policy {
         }
     }
 
-    /// When a source has to be read again though nobody changes it: wall clock in milliseconds.
+    /// When a source has to be read again without a change: wall clock in milliseconds.
     pub fn changes_at_ms(&self) -> Option<i64> {
         let sources = self.realms.values().flat_map(|chain| &chain.sources);
         sources.filter_map(|source| source.changes_at_ms()).min()
     }
 
-    /// Users who may be connected by the credentials of this policy and would not be by those of
-    /// the next.
+    /// Users that may be connected by credentials of this policy and that the next one would
+    /// refuse.
     pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, RevokedClients)> {
         let mut all = Vec::new();
         for (realm, chain) in &self.realms {
             let next = next.realms.get(realm);
             let next = next.map_or(&[][..], |chain| &chain.sources);
             for source in &chain.sources {
-                let gone = source.no_longer_valid(next).into_iter();
-                all.extend(gone.map(|whose| (*realm, whose)));
+                let removed = source.no_longer_valid(next).into_iter();
+                all.extend(removed.map(|whose| (*realm, whose)));
             }
-            let users = asked_elsewhere(&chain.sources, next).into_iter();
+            let users = reviewed_elsewhere(&chain.sources, next).into_iter();
             all.extend(users.map(|user| (*realm, RevokedClients::User(user))));
         }
         let users = next.tables().into_iter();
@@ -155,8 +155,8 @@ impl Policy {
     }
 }
 
-/// Users whom another source than before decides about, since it comes first now.
-fn asked_elsewhere(
+/// Users for which another source decides now, since it comes first.
+fn reviewed_elsewhere(
     old: &[Arc<dyn CredentialSource>],
     next: &[Arc<dyn CredentialSource>],
 ) -> Vec<Arc<str>> {
@@ -164,7 +164,7 @@ fn asked_elsewhere(
     for (at, source) in old.iter().enumerate() {
         for user in source.users() {
             let is_first = !old[..at].iter().any(|before| before.has_user(user));
-            if is_first && is_asked_elsewhere(old, next, user) {
+            if is_first && is_reviewed_elsewhere(old, next, user) {
                 found.push(user.into());
             }
         }
@@ -187,23 +187,23 @@ fn is_barred_by_name(
     user: &str,
 ) -> bool {
     let by_proof = |sources: &[Arc<dyn CredentialSource>]| {
-        let asked = sources.iter().take_while(|source| !source.has_user(user));
-        let proofs = asked.filter(|source| source.knows(user) == Knowledge::ByProof);
+        let request = sources.iter().take_while(|source| !source.has_user(user));
+        let proofs = request.filter(|source| source.knows(user) == Knowledge::ByProof);
         proofs
             .map(|source| source.as_any().type_id())
             .collect::<Vec<_>>()
     };
     let (before, now) = (by_proof(old), by_proof(next));
-    // Those who came by a source that is gone are ended for that.
+    // Clients of a removed source are ended for that reason.
     let is_there = |kind: &TypeId| next.iter().any(|source| source.as_any().type_id() == *kind);
     before
         .iter()
         .any(|kind| !now.contains(kind) && is_there(kind))
 }
 
-/// Whether another source than before is the first that knows this user. Who is known to nobody is
-/// named by the source that knew them.
-fn is_asked_elsewhere(
+/// Whether another source than before is the first with this user. A user without any source is
+/// named by its former source.
+fn is_reviewed_elsewhere(
     old: &[Arc<dyn CredentialSource>],
     next: &[Arc<dyn CredentialSource>],
     user: &str,

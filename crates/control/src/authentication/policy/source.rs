@@ -26,21 +26,25 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
     }
 
     /// Looks up these credentials. What is worked out waits by its `slot_request`.
-    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a>;
+    fn look<'a>(
+        &'a self,
+        request: &'a Authentication,
+        slot_request: &'a SlotRequest,
+    ) -> Looking<'a>;
 
     /// Takes as long as [`CredentialSource::look`] does for a name that it knows and a wrong
-    /// password. Asked where nobody knows the name, so that the time it takes does not tell that.
-    /// None: it takes no time, or it knows nobody.
+    /// password. Called if no source has the name, so that the time does not show that. None: it
+    /// takes no time, or the source has no names.
     fn pretend<'a>(
         &'a self,
-        asked: &'a Authentication,
+        request: &'a Authentication,
         slot_request: &'a SlotRequest,
     ) -> Option<Pretending<'a>> {
-        let _ = (asked, slot_request);
+        let _ = (request, slot_request);
         None
     }
 
-    /// Where it works out the hashes of passwords; none: it does not, or it knows nobody.
+    /// Where it computes hashes of passwords; none: it computes none, or has no names.
     fn hashing(&self) -> Option<&Hashing> {
         None
     }
@@ -52,7 +56,7 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
         ScramUser::Unknown
     }
 
-    /// What a user may do whom this source knows; none: it does not know of any such.
+    /// The rules of a user of this source; none: it has no such user.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
 
     /// Whether it accepts this user name.
@@ -73,15 +77,15 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
         None
     }
 
-    /// The same for the users and devices of a tenant; none: it knows of no tenants.
+    /// The same for the users and devices of a tenant; none: the source has no tenants.
     fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn CredentialSource>> {
         let _ = tenant;
         None
     }
 
-    /// The name of who brings a proof of it beside the User Name.
-    fn name_shown(&self, asked: &Authentication) -> Option<String> {
-        let _ = asked;
+    /// The name that a client proves beside the User Name.
+    fn name_shown(&self, request: &Authentication) -> Option<String> {
+        let _ = request;
         None
     }
 
@@ -90,8 +94,8 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whom of these users it may have let in, by the tables, and would not by newer ones.
-    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
+    /// Which of these users it may have accepted by the tables, and would refuse by newer ones.
+    fn removed_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
         let _ = (newer, names);
         Vec::new()
     }
@@ -101,8 +105,8 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
         let _ = older;
     }
 
-    /// Looks again, now and then, at what changes elsewhere: who is let in no more. None: nothing
-    /// of it does.
+    /// Checks from time to time what has changed elsewhere. Returns clients that are no longer
+    /// accepted. None: nothing changes elsewhere.
     fn refresh(&self) -> Option<Refreshing<'_>> {
         None
     }
@@ -127,7 +131,7 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// A device has this name, which it proves here or by a certificate, and nobody else has.
+    /// Whether only a device has this name, which it proves here or by a certificate.
     fn has_device(&self, user_name: &str) -> bool {
         let _ = user_name;
         false

@@ -110,7 +110,7 @@ impl Bench {
         data: &[u8],
         state: Option<ExchangeState>,
     ) -> Receiver<Authenticated> {
-        let asked = Authentication {
+        let request = Authentication {
             connection: ConnectionId {
                 index: 0,
                 generation: 0,
@@ -126,7 +126,7 @@ impl Bench {
             user_name: None,
             password: None,
             certificate: None,
-            asker: martlet_broker::Asker::default(),
+            waiter: martlet_broker::LoginWaiter::default(),
             step: Some(Step {
                 method: method.into(),
                 data: data.into(),
@@ -134,7 +134,7 @@ impl Bench {
             }),
         };
         let (answers, answered) = channel();
-        self.chain.ask(asked, move |answer| {
+        self.chain.ask(request, move |answer| {
             // The test may be over.
             let _ = answers.send(answer);
         });
@@ -205,10 +205,13 @@ fn what_is_revoked_between_two_steps_is_known_to_be() {
     let revoked = bench.chain.set_policy(Arc::new(Policy::new([].into())));
     let (last, _) = client.finish(&data).expect("an answer");
     let answer = bench.ask(METHOD, last.as_bytes(), Some(state));
-    let Authenticated::Accepted { known, .. } = answer else {
+    let Authenticated::Accepted {
+        last_revocation, ..
+    } = answer
+    else {
         panic!("{answer:?}");
     };
-    assert!(known < revoked[0].number, "the shards refuse it");
+    assert!(last_revocation < revoked[0].number, "the shards refuse it");
 }
 
 #[test]

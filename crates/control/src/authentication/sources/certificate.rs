@@ -17,7 +17,7 @@ use crate::authentication::policy::of_kind;
 use crate::authentication::{CredentialSource, Knowledge, Looking, LookupResult, SlotRequest};
 use crate::wall_clock::now_signed_ms;
 
-/// A field of the client's certificate is its user name, whatever its CONNECT says.
+/// A field of the client's certificate is its user name. The User Name of the CONNECT is ignored.
 #[derive(Debug)]
 pub struct CertificateNames {
     field: NameFrom,
@@ -45,7 +45,7 @@ impl CertificateNames {
         }
     }
 
-    /// Whether only those are let in whom the registry holds. At first all are.
+    /// Whether only users and devices of the registry are accepted. By default all are.
     #[must_use]
     pub fn of_registry_alone(self, is_strict: bool) -> Self {
         Self { is_strict, ..self }
@@ -74,10 +74,9 @@ impl CertificateNames {
         }
     }
 
-    /// What the name that a certificate shows is in this tenant; none: it is nobody's there. Who
-    /// signs certificates for all tenants says with the name for which one it is; only users have
-    /// names that are no other tenant's.
-    fn name_here<'n>(&self, shown: &'n str) -> Option<&'n str> {
+    /// The name of a certificate in this tenant; none: it is unknown there. An authority for all
+    /// tenants puts the tenant into the name. Only names of users are unique among tenants.
+    fn name_in_tenant<'n>(&self, shown: &'n str) -> Option<&'n str> {
         if self.tenant == COMMON_TENANT {
             return Some(shown);
         }
@@ -94,15 +93,15 @@ impl CertificateNames {
         &self,
         registry: &Snapshot,
         name: &str,
-        asked: &Authentication,
+        request: &Authentication,
     ) -> Result<i64, Refusal> {
-        let Some(certificate) = &asked.certificate else {
+        let Some(certificate) = &request.certificate else {
             return Ok(0);
         };
         if !registry.has_certificates(self.tenant, name) {
             return Ok(0);
         }
-        let (id, shown) = (&*asked.client_id, fingerprint(certificate));
+        let (id, shown) = (&*request.client_id, fingerprint(certificate));
         let found = registry.check_certificate(self.tenant, name, id, &shown, now_signed_ms());
         found.unwrap_or(Ok(0))
     }
@@ -117,39 +116,40 @@ impl CertificateNames {
         rules.map_or_else(|| self.people.rules_of(Some(name)), Arc::clone)
     }
 
-    fn find(&self, asked: &Authentication) -> LookupResult {
-        let Some(certificate) = &asked.certificate else {
+    fn find(&self, request: &Authentication) -> LookupResult {
+        let Some(certificate) = &request.certificate else {
             return LookupResult::Stranger;
         };
         match user_name(certificate, self.field) {
             Ok(shown) => {
                 let registry = self.registry.as_ref();
-                let Some(name) = self.name_here(&shown) else {
+                let Some(name) = self.name_in_tenant(&shown) else {
                     return LookupResult::Stranger;
                 };
                 let admitted =
-                    registry.map(|known| known.admits(self.tenant, name, &asked.client_id));
+                    registry.map(|known| known.admits(self.tenant, name, &request.client_id));
                 if let Some(Err(refusal)) = admitted {
                     return refused(refusal);
                 }
                 if self.is_strict
-                    && registry.is_none_or(|held| held.known(self.tenant, name).is_none())
+                    && registry.is_none_or(|held| held.account_kind(self.tenant, name).is_none())
                 {
                     let detail = format!(
                         "its certificate is good, and {name} is neither a user nor a device of the \
                          tables"
                     );
-                    let refusal = Refusal::untold(RefusalCause::CertificateNameUnknown, detail);
+                    let refusal =
+                        Refusal::operators_only(RefusalCause::CertificateNameUnknown, detail);
                     return LookupResult::NotNow(refusal.about(name));
                 }
                 let credential_ends =
-                    match registry.map(|known| self.registered(known, name, asked)) {
+                    match registry.map(|known| self.registered(known, name, request)) {
                         Some(Err(refusal)) => return refused(refusal),
                         Some(Ok(ends_ms)) => ends_ms,
                         None => 0,
                     };
                 let rules = self.rules(name);
-                let LookupResult::Known(identity) = known(asked, name.into(), rules) else {
+                let LookupResult::Known(identity) = known(request, name.into(), rules) else {
                     return LookupResult::Stranger;
                 };
                 // As long as the certificate.
@@ -169,7 +169,7 @@ impl CertificateNames {
             Err(error) => {
                 let detail = format!("its certificate names nobody: {error}");
                 let cause = RefusalCause::CertificateNamesNobody;
-                LookupResult::Wrong(Refusal::untold(cause, detail))
+                LookupResult::Wrong(Refusal::operators_only(cause, detail))
             }
         }
     }
@@ -186,8 +186,8 @@ impl CredentialSource for CertificateNames {
         "client certificates".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(std::future::ready(self.find(asked)))
+    fn look<'a>(&'a self, request: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
+        Box::pin(std::future::ready(self.find(request)))
     }
 
     fn proves_devices(&self) -> bool {
@@ -197,26 +197,26 @@ impl CredentialSource for CertificateNames {
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next);
         let voucher = newer.map(Self::voucher);
-        let mut gone = vouchers::gone(&[self.voucher()], voucher.as_slice());
+        let mut removed = vouchers::removed(&[self.voucher()], voucher.as_slice());
         let registries = (self.own_registry(), newer.and_then(Self::own_registry));
         if let (Some(older), Some(newer)) = registries {
-            gone.extend(older.no_longer_valid(self.tenant, newer));
+            removed.extend(older.no_longer_valid(self.tenant, newer));
         }
-        gone
+        removed
     }
 
     fn tables(&self) -> Option<&Arc<Snapshot>> {
         self.own_registry()
     }
 
-    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
-        let gone = |older: &Arc<Snapshot>| -> Vec<RevokedClients> {
+    fn removed_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
+        let removed = |older: &Arc<Snapshot>| -> Vec<RevokedClients> {
             let names = names.iter();
             names
-                .flat_map(|name| older.gone(self.tenant, newer, name))
+                .flat_map(|name| older.removed(self.tenant, newer, name))
                 .collect()
         };
-        self.own_registry().map_or_else(Vec::new, gone)
+        self.own_registry().map_or_else(Vec::new, removed)
     }
 
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn CredentialSource>> {
@@ -225,15 +225,15 @@ impl CredentialSource for CertificateNames {
     }
 
     fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn CredentialSource>> {
-        // Of a tenant only those are let in whom it has.
+        // Only users and devices of the tenant are accepted.
         let registry = self.registry.as_ref()?;
         let of_tenant = self.with(registry, tenant).of_registry_alone(true);
         // There the registry is a source, too.
         Some(Arc::new(of_tenant.alone(false)))
     }
 
-    fn name_shown(&self, asked: &Authentication) -> Option<String> {
-        user_name(asked.certificate.as_ref()?, self.field).ok()
+    fn name_shown(&self, request: &Authentication) -> Option<String> {
+        user_name(request.certificate.as_ref()?, self.field).ok()
     }
 
     /// Anybody may have a certificate of that name.
@@ -243,7 +243,7 @@ impl CredentialSource for CertificateNames {
 
     fn knows(&self, user_name: &str) -> Knowledge {
         let held = self.registry.as_ref();
-        let is_held = held.is_some_and(|held| held.known(self.tenant, user_name).is_some());
+        let is_held = held.is_some_and(|held| held.account_kind(self.tenant, user_name).is_some());
         match self.is_strict && !is_held {
             true => Knowledge::No,
             false => Knowledge::ByProof,

@@ -18,8 +18,8 @@ use crate::authentication::{CredentialSource, Looking, LookupResult, ScramUser, 
 #[derive(Debug)]
 pub struct Credentials {
     users: Vec<Credential>,
-    /// Verifiers of all users' passwords, some milliseconds each. They are made when the first is
-    /// needed, so that the time tells no names.
+    /// Verifiers of all users' passwords, some milliseconds each. They are computed when the first
+    /// one is needed, so that the time does not show which names exist.
     verifiers: OnceLock<Vec<Option<Verifier>>>,
     people: People,
 }
@@ -38,20 +38,20 @@ impl Credentials {
         self.users.iter().find(|user| *user.user_name == *name)
     }
 
-    fn find(&self, asked: &Authentication) -> LookupResult {
-        let Some(name) = &asked.user_name else {
+    fn find(&self, request: &Authentication) -> LookupResult {
+        let Some(name) = &request.user_name else {
             return LookupResult::Stranger;
         };
         let Some(user) = self.user(name) else {
             return LookupResult::Stranger;
         };
-        let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let password = request.password.as_ref().map_or(&[][..], Password::bytes);
         match user.has_password(password) {
-            true => known(asked, Arc::clone(name), self.people.rules_of(Some(name))),
+            true => known(request, Arc::clone(name), self.people.rules_of(Some(name))),
             false => {
                 let cause = RefusalCause::WrongPassword(PasswordSource::Configuration);
                 let detail = "wrong password, according to auth.credentials";
-                LookupResult::Wrong(Refusal::untold(cause, detail))
+                LookupResult::Wrong(Refusal::operators_only(cause, detail))
             }
         }
     }
@@ -62,8 +62,8 @@ impl CredentialSource for Credentials {
         "auth.credentials".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(std::future::ready(self.find(asked)))
+    fn look<'a>(&'a self, request: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
+        Box::pin(std::future::ready(self.find(request)))
     }
 
     fn scram(&self, user_name: &str, _: &str) -> ScramUser {
@@ -92,12 +92,12 @@ impl CredentialSource for Credentials {
 
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next);
-        let is_gone = |user: &&Credential| {
+        let is_removed = |user: &&Credential| {
             let now = newer.and_then(|newer| newer.user(&user.user_name));
             now.is_none_or(|now| !now.is_same(user))
         };
-        let gone = self.users.iter().filter(is_gone);
-        gone.map(|gone| user(&gone.user_name)).collect()
+        let removed = self.users.iter().filter(is_removed);
+        removed.map(|removed| user(&removed.user_name)).collect()
     }
 
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {

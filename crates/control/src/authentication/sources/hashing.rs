@@ -42,7 +42,7 @@ struct Right {
     renewed: Mutex<HashMap<String, String>>,
 }
 
-/// That a password belongs to a hash. It stays true whatever becomes of files and tables: another
+/// Proof that a password belongs to a hash. It stays valid when files and tables change: another
 /// password has another hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Proof([u8; 32]);
@@ -95,7 +95,7 @@ impl Hashing {
         let done = self.work(slot_request, self.measured(work)).await;
         done.unwrap_or_else(|| {
             let detail = "the hash could not be worked out";
-            LookupResult::Failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+            LookupResult::Failed(Refusal::operators_only(RefusalCause::LoginFailed, detail))
         })
     }
 
@@ -114,7 +114,7 @@ impl Hashing {
         tokio::task::spawn_blocking(work).await.ok()
     }
 
-    /// Does `work`, which comes to nothing but takes its time.
+    /// Does `work` only for the time that it takes.
     pub(super) fn pretend<'a>(
         &'a self,
         slot_request: &'a SlotRequest,

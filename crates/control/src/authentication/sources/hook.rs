@@ -1,7 +1,7 @@
 //! An external program that authenticates clients, asked by HTTP.
 //!
-//! What it does not clearly permit is refused. Where it does not answer, or says that it cannot,
-//! nobody gets in, and clients may come again; who was verified recently is let in meanwhile.
+//! Logins that it does not clearly permit are refused. If it does not answer or reports an error,
+//! clients are refused and may try again; recently verified clients are accepted meanwhile.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -49,7 +49,7 @@ pub enum HookForm {
 pub struct HookSettings {
     /// Where it listens: `https://panel.example/api/mqtt/auth`.
     pub url: String,
-    /// What is said.
+    /// The body of the answer.
     pub form: HookForm,
     /// How long an answer may take.
     pub timeout: Duration,
@@ -96,26 +96,29 @@ impl Hook {
         })
     }
 
-    async fn ask(&self, asked: &Authentication, slot_request: &SlotRequest) -> LookupResult {
-        let Some(name) = &asked.user_name else {
+    async fn ask(&self, request: &Authentication, slot_request: &SlotRequest) -> LookupResult {
+        let Some(name) = &request.user_name else {
             return LookupResult::Stranger;
         };
-        let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let password = request.password.as_ref().map_or(&[][..], Password::bytes);
         if password.is_empty() {
             let detail = "it has no password, so the hook is not asked";
-            return LookupResult::Wrong(Refusal::untold(RefusalCause::NoCredentials, detail));
+            return LookupResult::Wrong(Refusal::operators_only(
+                RefusalCause::NoCredentials,
+                detail,
+            ));
         }
         let Ok(password) = std::str::from_utf8(password) else {
             let detail = "its password is not text, so the hook is not asked";
             let cause = RefusalCause::WrongPassword(PasswordSource::Other);
-            return LookupResult::Wrong(Refusal::untold(cause, detail));
+            return LookupResult::Wrong(Refusal::operators_only(cause, detail));
         };
         let body = match self.settings.form {
             HookForm::Panel => json!({
-                "client_id": &*asked.client_id, "api_key": &**name, "api_secret": password,
+                "client_id": &*request.client_id, "api_key": &**name, "api_secret": password,
             }),
             HookForm::Status | HookForm::GoAuth | HookForm::Result => json!({
-                "username": &**name, "password": password, "clientid": &*asked.client_id,
+                "username": &**name, "password": password, "clientid": &*request.client_id,
             }),
         };
         // No longer than an answer may take: so a client is answered within twice that time,
@@ -132,9 +135,9 @@ impl Hook {
                 ));
             }
         };
-        let request = self.client.post(&self.settings.url).json(&body);
-        let request = request.header(reqwest::header::ACCEPT, "application/json");
-        let response = match request.send().await {
+        let http_request = self.client.post(&self.settings.url).json(&body);
+        let http_request = http_request.header(reqwest::header::ACCEPT, "application/json");
+        let response = match http_request.send().await {
             Ok(response) => response,
             Err(error) if error.is_timeout() => {
                 let millis = self.settings.timeout.as_millis();
@@ -146,17 +149,17 @@ impl Hook {
             Err(error) => return hook_down(error.without_url().to_string()),
         };
         let (status, most) = (response.status(), freshness(response.headers()));
-        let found = self.found(asked, name, status, self.permits(response).await);
+        let found = self.found(request, name, status, self.permits(response).await);
         match most {
             Some(most) => LookupResult::Within(Box::new(found), most),
             None => found,
         }
     }
 
-    /// What a verdict comes to.
+    /// The result of a verdict.
     fn found(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         name: &Arc<str>,
         status: StatusCode,
         verdict: Result<HookDecision, String>,
@@ -164,7 +167,7 @@ impl Hook {
         match verdict {
             Ok(HookDecision::Permits(terms)) => {
                 let rules = || self.people.rules_of(Some(name));
-                terms.of(known(asked, Arc::clone(name), rules()), self.voucher)
+                terms.of(known(request, Arc::clone(name), rules()), self.voucher)
             }
             Ok(HookDecision::Refuses) => hook_refused(format!("the hook answered {status}")),
             Ok(HookDecision::NamesNothing) => hook_refused(format!(
@@ -196,7 +199,7 @@ impl Hook {
             HookForm::GoAuth if status.is_success() => {
                 let body = limited(response).await?;
                 match body.trim_ascii() {
-                    // Without a body the status alone says it.
+                    // Without a body the status decides.
                     b"" | b"ok" => true,
                     body => json(body)?.get("Ok") == Some(&Value::Bool(true)),
                 }
@@ -213,8 +216,8 @@ impl Hook {
     }
 }
 
-/// How long an answer may be remembered: `max-age` of `Cache-Control`; not at all with `no-store`
-/// or `no-cache`. None: it does not say.
+/// How long an answer may be cached: `max-age` of `Cache-Control`; not at all with `no-store` or
+/// `no-cache`. None: not limited.
 fn freshness(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(CACHE_CONTROL).iter();
     let texts = values.filter_map(|value| value.to_str().ok());
@@ -234,7 +237,7 @@ fn freshness(headers: &HeaderMap) -> Option<Duration> {
     most.min()
 }
 
-/// What an answer comes to.
+/// The verdict of an answer.
 enum HookDecision {
     Permits(Terms),
     Refuses,
@@ -247,7 +250,7 @@ enum HookDecision {
 /// On which terms a client is let in.
 #[derive(Default)]
 struct Terms {
-    /// What it may do, if the answer says so.
+    /// The rules of the client, if the answer has some.
     rules: Option<Arc<Rules>>,
     /// When that ends, milliseconds since the Unix epoch; 0 is never.
     expires_wall_ms: u64,
@@ -398,11 +401,11 @@ async fn limited(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
 }
 
 fn hook_refused(detail: String) -> LookupResult {
-    LookupResult::Wrong(Refusal::untold(RefusalCause::HookRefused, detail))
+    LookupResult::Wrong(Refusal::operators_only(RefusalCause::HookRefused, detail))
 }
 
 fn hook_down(detail: impl Into<Cow<'static, str>>) -> LookupResult {
-    LookupResult::Failed(Refusal::untold(RefusalCause::HookDown, detail))
+    LookupResult::Failed(Refusal::operators_only(RefusalCause::HookDown, detail))
 }
 
 impl CredentialSource for Hook {
@@ -414,16 +417,20 @@ impl CredentialSource for Hook {
         SourceKind::Proofs
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(self.ask(asked, slot_request))
+    fn look<'a>(
+        &'a self,
+        request: &'a Authentication,
+        slot_request: &'a SlotRequest,
+    ) -> Looking<'a> {
+        Box::pin(self.ask(request, slot_request))
     }
 
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(|next| next.voucher);
-        vouchers::gone(&[self.voucher], next.as_slice())
+        vouchers::removed(&[self.voucher], next.as_slice())
     }
 
-    /// It may know anybody.
+    /// It may have any name.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.people.rules_of(Some(user_name)))
     }

@@ -48,19 +48,19 @@ pub struct Fetched {
 struct CachedKeys {
     /// With the time they came.
     keys: Option<(Arc<TokenKeys>, Instant)>,
-    /// Sets that others took the place of since it was last asked who is gone.
+    /// Sets that were replaced since revoked clients were last requested.
     replaced: Vec<Arc<TokenKeys>>,
     /// They came before the files were read again: the server is asked when a token comes.
     is_due: bool,
     /// When it was last asked.
-    asked: Option<Instant>,
+    last_request: Option<Instant>,
     /// And what was wrong with the answer.
     failure: Option<String>,
 }
 
 impl KeySource {
-    /// Keys of a server, which is asked again after `refresh`. Asked for the first time when a
-    /// token comes. `algorithm` is of keys that do not say theirs.
+    /// Keys of a server, which are fetched again after `refresh`. They are first fetched when a
+    /// token comes. `algorithm` applies to keys without one.
     ///
     /// # Errors
     /// The URL is none, or its answer could be anybody's.
@@ -70,8 +70,8 @@ impl KeySource {
         algorithm: Option<Algorithm>,
     ) -> Result<Self, String> {
         let url = Url::parse(url).map_err(|error| error.to_string())?;
-        let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        if url.scheme() != "https" && !(url.scheme() == "http" && is_here) {
+        let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        if url.scheme() != "https" && !(url.scheme() == "http" && is_local) {
             return Err(
                 "expected https://: keys that come over a network unencrypted are anybody's"
                     .to_owned(),
@@ -124,10 +124,10 @@ impl KeySource {
 
 impl Fetched {
     async fn get(&self, will_do: impl Fn(&TokenKeys) -> bool) -> Result<Arc<TokenKeys>, String> {
-        if self.is_to_be_asked(&will_do) {
+        if self.is_fetch_due(&will_do) {
             let _turn = self.turn.lock().await;
             // Another task may have fetched them meanwhile.
-            if self.is_to_be_asked(&will_do) {
+            if self.is_fetch_due(&will_do) {
                 self.ask().await;
             }
         }
@@ -141,18 +141,18 @@ impl Fetched {
         }
     }
 
-    fn is_to_be_asked(&self, will_do: impl Fn(&TokenKeys) -> bool) -> bool {
+    fn is_fetch_due(&self, will_do: impl Fn(&TokenKeys) -> bool) -> bool {
         let held = self.held();
         let is_due = match &held.keys {
             None => true,
             Some((keys, came)) => held.is_due || came.elapsed() >= self.refresh || !will_do(keys),
         };
-        let since = held.asked.map(|asked| asked.elapsed());
+        let since = held.last_request.map(|last_request| last_request.elapsed());
         is_due && since.is_none_or(|since| since >= ASK_AGAIN.min(self.refresh))
     }
 
     async fn ask(&self) {
-        self.held().asked = Some(Instant::now());
+        self.held().last_request = Some(Instant::now());
         let answer = self.fetch().await;
         let mut held = self.held();
         match answer {
@@ -169,14 +169,14 @@ impl Fetched {
     }
 
     async fn fetch(&self) -> Result<TokenKeys, String> {
-        let said = |error: reqwest::Error| error.without_url().to_string();
+        let error_text = |error: reqwest::Error| error.without_url().to_string();
         let request = self.client.get(self.url.clone());
-        let mut response = request.send().await.map_err(said)?;
+        let mut response = request.send().await.map_err(error_text)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(format!("it answered {}", response.status()));
         }
         let mut body = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(said)? {
+        while let Some(part) = response.chunk().await.map_err(error_text)? {
             body.extend_from_slice(&part);
             if body.len() > SET_BYTES_MAX {
                 return Err("the answer is longer than 1 MiB".to_owned());
@@ -192,9 +192,9 @@ impl Fetched {
     /// that these took the place of since this was last called.
     pub(super) async fn refresh(&self) -> (Option<Arc<TokenKeys>>, Vec<Arc<TokenKeys>>) {
         let has_keys = self.held().keys.is_some();
-        if has_keys && self.is_to_be_asked(|_| true) {
+        if has_keys && self.is_fetch_due(|_| true) {
             let _turn = self.turn.lock().await;
-            if self.is_to_be_asked(|_| true) {
+            if self.is_fetch_due(|_| true) {
                 self.ask().await;
             }
         }

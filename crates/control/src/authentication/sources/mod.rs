@@ -31,10 +31,10 @@ pub use token_keys::TokenKeys;
 use super::LookupResult;
 
 /// A user of a source, by name. No other user takes over its sessions.
-fn known(asked: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> LookupResult {
+fn known(request: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> LookupResult {
     LookupResult::Known(Identity {
-        tenant: asked.realm.tenant(),
-        realm: asked.realm,
+        tenant: request.realm.tenant(),
+        realm: request.realm,
         user_name: Some(user_name),
         proof: Proof::Password,
         rules,

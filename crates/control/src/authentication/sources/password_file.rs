@@ -44,16 +44,16 @@ impl PasswordFileSource {
         Self { renews, ..self }
     }
 
-    async fn find(&self, asked: &Authentication, slot_request: &SlotRequest) -> LookupResult {
-        let name = asked.user_name.clone();
+    async fn find(&self, request: &Authentication, slot_request: &SlotRequest) -> LookupResult {
+        let name = request.user_name.clone();
         let Some(name) = name.filter(|name| self.file.has_user(name)) else {
             return LookupResult::Stranger;
         };
         let file = Arc::clone(&self.file);
-        let password = asked.password.clone();
+        let password = request.password.clone();
         let rules = self.people.rules_of(Some(&name));
-        let (found, path) = (known(asked, Arc::clone(&name), rules), self.path.clone());
-        let bytes = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let (found, path) = (known(request, Arc::clone(&name), rules), self.path.clone());
+        let bytes = request.password.as_ref().map_or(&[][..], Password::bytes);
         let proof = file.hash_of(&name);
         let proof = proof.map(|hash| self.hashing.proof(&name, &hash, bytes));
         if proof.is_some_and(|proof| self.hashing.is_known(&proof)) {
@@ -74,7 +74,7 @@ impl PasswordFileSource {
                     Check::Wrong => {
                         let cause = RefusalCause::WrongPassword(PasswordSource::File);
                         let detail = format!("wrong password, according to {path}");
-                        LookupResult::Wrong(Refusal::untold(cause, detail).about(path))
+                        LookupResult::Wrong(Refusal::operators_only(cause, detail).about(path))
                     }
                     Check::Unknown => LookupResult::Stranger,
                 }
@@ -108,17 +108,21 @@ impl CredentialSource for PasswordFileSource {
         Some(self.path.clone())
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(self.find(asked, slot_request))
+    fn look<'a>(
+        &'a self,
+        request: &'a Authentication,
+        slot_request: &'a SlotRequest,
+    ) -> Looking<'a> {
+        Box::pin(self.find(request, slot_request))
     }
 
     fn pretend<'a>(
         &'a self,
-        asked: &'a Authentication,
+        request: &'a Authentication,
         slot_request: &'a SlotRequest,
     ) -> Option<Pretending<'a>> {
         let file = Arc::clone(&self.file);
-        let password = asked.password.clone();
+        let password = request.password.clone();
         let pretend = move || {
             file.pretend(password.as_ref().map_or(&[][..], Password::bytes));
         };
@@ -144,8 +148,8 @@ impl CredentialSource for PasswordFileSource {
             (Some(older), Some(newer)) => self.hashing.is_renewal(&older, &newer),
             _ => false,
         };
-        let gone = self.file.no_longer_valid(&newer.file).into_iter();
-        gone.filter(|name| !is_renewed(name)).map(user).collect()
+        let removed = self.file.no_longer_valid(&newer.file).into_iter();
+        removed.filter(|name| !is_renewed(name)).map(user).collect()
     }
 
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {

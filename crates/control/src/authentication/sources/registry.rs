@@ -42,27 +42,27 @@ impl RegistrySource {
         }
     }
 
-    async fn find(&self, asked: &Authentication, slot_request: &SlotRequest) -> LookupResult {
-        let Some(name) = asked.user_name.clone() else {
+    async fn find(&self, request: &Authentication, slot_request: &SlotRequest) -> LookupResult {
+        let Some(name) = request.user_name.clone() else {
             return LookupResult::Stranger;
         };
-        match self.snapshot.known(self.tenant, &name) {
-            Some(AccountKind::Device) => self.find_device(asked, name),
-            Some(AccountKind::User) => self.find_user(asked, name, slot_request).await,
-            None => match self.find_by_team_token(asked, &name) {
+        match self.snapshot.account_kind(self.tenant, &name) {
+            Some(AccountKind::Device) => self.find_device(request, name),
+            Some(AccountKind::User) => self.find_user(request, name, slot_request).await,
+            None => match self.find_by_team_token(request, &name) {
                 Some(found) => found,
-                None => self.find_by_number(asked, &name),
+                None => self.find_by_number(request, &name),
             },
         }
     }
 
-    /// A device may name itself by its number. To others, its number is the name of nobody: the
-    /// next source may know it.
-    fn find_by_number(&self, asked: &Authentication, name: &str) -> LookupResult {
+    /// A device may name itself by its number. For other sources a number is an unknown name: the
+    /// next source may have it.
+    fn find_by_number(&self, request: &Authentication, name: &str) -> LookupResult {
         let Some(id) = self.snapshot.device_numbered(self.tenant, name) else {
             return LookupResult::Stranger;
         };
-        match self.find_device(asked, Arc::clone(id)) {
+        match self.find_device(request, Arc::clone(id)) {
             LookupResult::Wrong(_) => LookupResult::Stranger,
             found => found,
         }
@@ -70,9 +70,9 @@ impl RegistrySource {
 
     /// A device of a team whose token it shows: the key is the User Name, the secret the Password.
     /// None: there is no token with this key.
-    fn find_by_team_token(&self, asked: &Authentication, key: &str) -> Option<LookupResult> {
-        let secret = asked.password.as_ref().map_or(&[][..], Password::bytes);
-        let (tenant, client_id) = (self.tenant, &asked.client_id);
+    fn find_by_team_token(&self, request: &Authentication, key: &str) -> Option<LookupResult> {
+        let secret = request.password.as_ref().map_or(&[][..], Password::bytes);
+        let (tenant, client_id) = (self.tenant, &request.client_id);
         let checked = self
             .snapshot
             .check_team_token(tenant, key, client_id, secret)?;
@@ -81,7 +81,7 @@ impl RegistrySource {
             Err(refusal) => return Some(refused(refusal)),
         };
         let rules = self.snapshot.rules_of(tenant, &login.device)?;
-        let found = known(asked, Arc::clone(&login.device), Arc::clone(rules));
+        let found = known(request, Arc::clone(&login.device), Arc::clone(rules));
         Some(match found {
             LookupResult::Known(identity) => LookupResult::Known(Identity {
                 proof: Proof::DeviceToken,
@@ -94,23 +94,27 @@ impl RegistrySource {
     }
 
     /// Clients whose team token is missing in newer tables.
-    fn team_tokens_gone(&self, newer: Option<&Snapshot>) -> Vec<RevokedClients> {
-        let gone = self.snapshot.team_tokens_gone(self.tenant, newer);
-        let whose = gone
+    fn removed_team_tokens(&self, newer: Option<&Snapshot>) -> Vec<RevokedClients> {
+        let removed = self.snapshot.removed_team_tokens(self.tenant, newer);
+        let whose = removed
             .iter()
             .map(|token| RevokedClients::Voucher(voucher(token)));
         whose.collect()
     }
 
     /// Its credential was made up, so there is nothing to be slow about.
-    fn find_device(&self, asked: &Authentication, id: Arc<str>) -> LookupResult {
-        let secret = asked.password.as_ref().map_or(&[][..], Password::bytes);
-        let checked =
-            self.snapshot
-                .check_device(self.tenant, &id, &asked.client_id, secret, now_signed_ms());
+    fn find_device(&self, request: &Authentication, id: Arc<str>) -> LookupResult {
+        let secret = request.password.as_ref().map_or(&[][..], Password::bytes);
+        let checked = self.snapshot.check_device(
+            self.tenant,
+            &id,
+            &request.client_id,
+            secret,
+            now_signed_ms(),
+        );
         let rules = self.snapshot.rules_of(self.tenant, &id);
         match (checked, rules) {
-            (Some(Ok(ends)), Some(rules)) => match known(asked, id, Arc::clone(rules)) {
+            (Some(Ok(ends)), Some(rules)) => match known(request, id, Arc::clone(rules)) {
                 LookupResult::Known(identity) => LookupResult::Known(Identity {
                     proof: Proof::DeviceToken,
                     credential: self.snapshot.mark_of_secret(secret),
@@ -126,24 +130,24 @@ impl RegistrySource {
 
     async fn find_user(
         &self,
-        asked: &Authentication,
+        request: &Authentication,
         name: Arc<str>,
         slot_request: &SlotRequest,
     ) -> LookupResult {
         let snapshot = Arc::clone(&self.snapshot);
         let rules = snapshot.rules_of(self.tenant, &name).cloned();
-        let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
-        let bytes = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let found = rules.map(|rules| known(request, Arc::clone(&name), rules));
+        let bytes = request.password.as_ref().map_or(&[][..], Password::bytes);
         let proof = snapshot.hash_of(&name);
         let proof = proof.map(|hash| self.hashing.proof(&name, &hash, bytes));
         if let Some(found) = &found
             && proof.is_some_and(|proof| self.hashing.is_known(&proof))
         {
-            let admits = snapshot.admits(self.tenant, &name, &asked.client_id);
+            let admits = snapshot.admits(self.tenant, &name, &request.client_id);
             return admits.map_or_else(refused, |()| found.clone());
         }
-        let (password, hashing) = (asked.password.clone(), self.hashing.clone());
-        let (client_id, tenant) = (Arc::clone(&asked.client_id), self.tenant);
+        let (password, hashing) = (request.password.clone(), self.hashing.clone());
+        let (client_id, tenant) = (Arc::clone(&request.client_id), self.tenant);
         let work = move || {
             let password = password.as_ref().map_or(&[][..], Password::bytes);
             match (
@@ -198,7 +202,7 @@ pub(super) fn refused(refusal: Refusal) -> LookupResult {
 
 impl CredentialSource for RegistrySource {
     fn name(&self) -> String {
-        // The members of a team, who see this text, need not know where the tables are.
+        // Members of a team see this text and need not know where the tables are.
         match self.snapshot.team_of(self.tenant) {
             None => format!("the registry {}", self.snapshot.location()),
             Some(team) => format!("team {team} of the registry"),
@@ -209,17 +213,21 @@ impl CredentialSource for RegistrySource {
         SourceKind::Registry
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(self.find(asked, slot_request))
+    fn look<'a>(
+        &'a self,
+        request: &'a Authentication,
+        slot_request: &'a SlotRequest,
+    ) -> Looking<'a> {
+        Box::pin(self.find(request, slot_request))
     }
 
     fn pretend<'a>(
         &'a self,
-        asked: &'a Authentication,
+        request: &'a Authentication,
         slot_request: &'a SlotRequest,
     ) -> Option<Pretending<'a>> {
         let snapshot = Arc::clone(&self.snapshot);
-        let password = asked.password.clone();
+        let password = request.password.clone();
         let pretend = move || {
             snapshot.pretend(password.as_ref().map_or(&[][..], Password::bytes));
         };
@@ -272,12 +280,12 @@ impl CredentialSource for RegistrySource {
 
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next).map(|newer| &*newer.snapshot);
-        let mut gone = match newer {
+        let mut removed = match newer {
             Some(newer) => self.snapshot.no_longer_valid(self.tenant, newer),
             None => self.snapshot.names(self.tenant).map(user).collect(),
         };
-        gone.extend(self.team_tokens_gone(newer));
-        gone
+        removed.extend(self.removed_team_tokens(newer));
+        removed
     }
 
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn CredentialSource>> {
@@ -292,10 +300,10 @@ impl CredentialSource for RegistrySource {
         Some(Arc::new(self.with(&self.snapshot, tenant)))
     }
 
-    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
-        let gone = |name: &Arc<str>| self.snapshot.gone(self.tenant, newer, name);
-        let names = names.iter().flat_map(gone);
-        names.chain(self.team_tokens_gone(Some(newer))).collect()
+    fn removed_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
+        let removed = |name: &Arc<str>| self.snapshot.removed(self.tenant, newer, name);
+        let names = names.iter().flat_map(removed);
+        names.chain(self.removed_team_tokens(Some(newer))).collect()
     }
 
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
@@ -303,7 +311,7 @@ impl CredentialSource for RegistrySource {
     }
 
     fn has_user(&self, user_name: &str) -> bool {
-        self.snapshot.known(self.tenant, user_name).is_some()
+        self.snapshot.account_kind(self.tenant, user_name).is_some()
     }
 
     fn admits(&self, user_name: &str, client_id: &str) -> Result<(), Refusal> {
@@ -311,7 +319,7 @@ impl CredentialSource for RegistrySource {
     }
 
     fn has_device(&self, user_name: &str) -> bool {
-        self.snapshot.known(self.tenant, user_name) == Some(AccountKind::Device)
+        self.snapshot.account_kind(self.tenant, user_name) == Some(AccountKind::Device)
     }
 
     fn proves_devices(&self) -> bool {

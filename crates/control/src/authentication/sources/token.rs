@@ -1,5 +1,5 @@
-//! Signed tokens (JWT, RFC 7519) as passwords: the holder of the key says who a client is, until
-//! when, and optionally what the client may do.
+//! Signed tokens (JWT, RFC 7519) as passwords: the holder of the key sets the name of a client,
+//! until when it is valid, and optionally its rules.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -74,7 +74,7 @@ const FILTERS_MAX: usize = 1_000;
 const NAMED_CHARS_MAX: usize = 64;
 
 impl Tokens {
-    /// Tokens signed with one of these keys. What those may do that do not say so, `people` says.
+    /// Tokens signed with one of these keys. `people` has the rules for tokens without rules.
     pub fn new(keys: KeySource, settings: TokenSettings, people: People) -> Self {
         Self {
             keys,
@@ -83,8 +83,8 @@ impl Tokens {
         }
     }
 
-    async fn find(&self, asked: &Authentication) -> LookupResult {
-        let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
+    async fn find(&self, request: &Authentication) -> LookupResult {
+        let password = request.password.as_ref().map_or(&[][..], Password::bytes);
         let token = std::str::from_utf8(password).unwrap_or_default();
         // Anything else is a password.
         let Ok(header) = decode_header(token) else {
@@ -105,7 +105,7 @@ impl Tokens {
             "its token is not good: no key for a token of {:?} with this `kid`",
             header.alg
         );
-        let mut refusal = Refusal::untold(RefusalCause::BadToken, no_key);
+        let mut refusal = Refusal::operators_only(RefusalCause::BadToken, no_key);
         let keys = match self
             .keys
             .get(|keys| keys.0.iter().any(|key| is_meant(&key)))
@@ -113,12 +113,15 @@ impl Tokens {
         {
             Ok(keys) => keys,
             Err(why) => {
-                return LookupResult::Failed(Refusal::untold(RefusalCause::TokenKeysDown, why));
+                return LookupResult::Failed(Refusal::operators_only(
+                    RefusalCause::TokenKeysDown,
+                    why,
+                ));
             }
         };
         for key in keys.0.iter().filter(is_meant) {
             match self.claims(token, key) {
-                Ok(claims) => return self.identity(asked, claims, self.voucher(key)),
+                Ok(claims) => return self.identity(request, claims, self.voucher(key)),
                 Err(error) => refusal = refused_for(&error),
             }
         }
@@ -127,14 +130,14 @@ impl Tokens {
 
     /// A key, with what is asked of its tokens, and the server that it is of.
     fn voucher(&self, key: &TokenKey) -> Voucher {
-        let asked = format!("{:?}", self.settings);
+        let request = format!("{:?}", self.settings);
         let server = match &self.keys {
             KeySource::Read(_) => "",
             KeySource::Fetched(fetched) => fetched.url(),
         };
         let kind = format!("{:?} {:?}", key.algorithm, key.id);
         let parts = [
-            asked.as_bytes(),
+            request.as_bytes(),
             server.as_bytes(),
             kind.as_bytes(),
             &key.parts,
@@ -156,7 +159,7 @@ impl Tokens {
     }
 
     /// Clients that came by keys that the server does not have any more.
-    async fn gone_from_server(&self) -> Vec<RevokedClients> {
+    async fn removed_from_server(&self) -> Vec<RevokedClients> {
         let KeySource::Fetched(fetched) = &self.keys else {
             return Vec::new();
         };
@@ -166,7 +169,7 @@ impl Tokens {
             .iter()
             .flat_map(|keys| self.vouchers_of(keys))
             .collect();
-        vouchers::gone(&old, &now)
+        vouchers::removed(&old, &now)
     }
 
     fn claims(&self, token: &str, key: &TokenKey) -> Result<Claims, Error> {
@@ -189,7 +192,7 @@ impl Tokens {
         decoded.map(|decoded| decoded.claims)
     }
 
-    fn identity(&self, asked: &Authentication, claims: Claims, voucher: Voucher) -> LookupResult {
+    fn identity(&self, request: &Authentication, claims: Claims, voucher: Voucher) -> LookupResult {
         let text = |claim: &str| claims.others.get(claim).and_then(Value::as_str);
         let Some(user_name) = text(&self.settings.user_claim) else {
             return bad_token(format!(
@@ -201,12 +204,12 @@ impl Tokens {
             return bad_token("the name in its token is not valid");
         }
         if let Some(claim) = &self.settings.client_claim
-            && let Some(why) = names_other_client(text(claim), claim, &asked.client_id)
+            && let Some(why) = names_other_client(text(claim), claim, &request.client_id)
         {
             return LookupResult::Wrong(why);
         }
         let found = known(
-            asked,
+            request,
             user_name.into(),
             self.people.rules_of(Some(user_name)),
         );
@@ -256,7 +259,7 @@ fn refused_for(error: &Error) -> Refusal {
         }
         _ => (RefusalCause::BadToken, error.to_string()),
     };
-    Refusal::untold(cause, format!("its token is not good: {why}"))
+    Refusal::operators_only(cause, format!("its token is not good: {why}"))
 }
 
 /// Why a token whose claim names this client is not for the client that shows it; none: it is.
@@ -269,9 +272,9 @@ fn names_other_client(named: Option<&str>, claim: &str, client_id: &str) -> Opti
                 "its token is for the client {named:?} (claim {claim}), and its Client Identifier \
                  is another"
             );
-            Some(Refusal::untold(RefusalCause::TokenOfOther, detail).about(named))
+            Some(Refusal::operators_only(RefusalCause::TokenOfOther, detail).about(named))
         }
-        None => Some(Refusal::untold(
+        None => Some(Refusal::operators_only(
             RefusalCause::BadToken,
             format!("its token has no claim {claim}, which names its client"),
         )),
@@ -279,7 +282,7 @@ fn names_other_client(named: Option<&str>, claim: &str, client_id: &str) -> Opti
 }
 
 fn bad_token(detail: impl Into<Cow<'static, str>>) -> LookupResult {
-    LookupResult::Wrong(Refusal::untold(RefusalCause::BadToken, detail))
+    LookupResult::Wrong(Refusal::operators_only(RefusalCause::BadToken, detail))
 }
 
 fn compile(permissions: Permissions) -> Result<Rules, String> {
@@ -311,12 +314,12 @@ impl CredentialSource for Tokens {
         SourceKind::Proofs
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(self.find(asked))
+    fn look<'a>(&'a self, request: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
+        Box::pin(self.find(request))
     }
 
     fn refresh(&self) -> Option<Refreshing<'_>> {
-        Some(Box::pin(self.gone_from_server()))
+        Some(Box::pin(self.removed_from_server()))
     }
 
     fn inherit(&self, older: &[Arc<dyn CredentialSource>]) {
@@ -327,7 +330,7 @@ impl CredentialSource for Tokens {
 
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(Self::vouchers);
-        vouchers::gone(&self.vouchers(), &next.unwrap_or_default())
+        vouchers::removed(&self.vouchers(), &next.unwrap_or_default())
     }
 
     /// The holder of the key may name any user.

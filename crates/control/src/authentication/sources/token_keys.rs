@@ -28,7 +28,7 @@ impl std::fmt::Debug for TokenKeys {
 
 impl TokenKeys {
     /// Reads a file: a set of keys (JWKS), a public key in PEM, or else a shared secret.
-    /// `algorithm` is of PEM and secret, and of keys of a set that do not say theirs.
+    /// `algorithm` applies to PEM and secret, and to keys of a set without one.
     ///
     /// # Errors
     /// What was expected.

@@ -30,7 +30,7 @@ pub(super) fn voucher_of(kind: &str, parts: &[&[u8]]) -> Voucher {
 }
 
 /// Those of the old that are not among the new.
-pub(super) fn gone(old: &[Voucher], new: &[Voucher]) -> Vec<RevokedClients> {
-    let gone = old.iter().filter(|voucher| !new.contains(voucher));
-    gone.copied().map(RevokedClients::Voucher).collect()
+pub(super) fn removed(old: &[Voucher], new: &[Voucher]) -> Vec<RevokedClients> {
+    let removed = old.iter().filter(|voucher| !new.contains(voucher));
+    removed.copied().map(RevokedClients::Voucher).collect()
 }

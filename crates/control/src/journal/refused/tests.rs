@@ -10,24 +10,24 @@ fn refused(user: &str, why: Refusal) -> EventNotice {
         reason: ReasonCode::NotAuthorized,
         why,
     };
-    told(user, Some(UserName::Claimed(user.into())), event)
+    notice(user, Some(UserName::Claimed(user.into())), event)
 }
 
-fn told(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
+fn notice(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
     let address = Some((IpAddr::from([192, 0, 2, 1]), 1));
     let head = EventHead::new(TenantId(0), client_id);
     let head = head.with_user(user).with_address(address);
     EventNotice { head, event }
 }
 
-fn worded(told: &EventNotice) -> WordedRemedy {
-    remedy::worded(told, &Commands::default()).unwrap_or_default()
+fn worded(notice: &EventNotice) -> WordedRemedy {
+    remedy::worded(notice, &Commands::default()).unwrap_or_default()
 }
 
 fn about(cause: RefusalCause, subject: &str) -> WordedRemedy {
     worded(&refused(
         "c",
-        Refusal::untold(cause, "any words").about(subject),
+        Refusal::operators_only(cause, "any words").about(subject),
     ))
 }
 
@@ -55,7 +55,7 @@ fn a_command_names_what_the_refusal_is_about() {
 #[test]
 fn a_wrong_password_is_set_again_where_it_is_kept() {
     let of = |source, subject: Option<&str>| {
-        let why = Refusal::untold(RefusalCause::WrongPassword(source), "any words");
+        let why = Refusal::operators_only(RefusalCause::WrongPassword(source), "any words");
         let why = match subject {
             Some(path) => why.about(path),
             None => why,
@@ -81,7 +81,7 @@ fn a_wrong_client_identifier_is_told_what_it_has_to_be() {
 #[test]
 fn a_lockout_is_lifted_for_what_is_locked_out() {
     let of = |scope| {
-        let why = Refusal::untold(RefusalCause::LockedOut(scope), "any words");
+        let why = Refusal::operators_only(RefusalCause::LockedOut(scope), "any words");
         worded(&refused("ann", why)).command.unwrap_or_default()
     };
     assert_eq!(of(LockoutScope::UserName), "martlet lockout rm ann");
@@ -92,7 +92,7 @@ fn a_lockout_is_lifted_for_what_is_locked_out() {
 fn a_packet_that_breaks_a_rule_is_to_be_traced() {
     let ended = |reason, cause: RefusalCause| {
         let why = cause.into();
-        worded(&told(
+        worded(&notice(
             "-x",
             None,
             Event::Disconnected {
@@ -142,21 +142,21 @@ fn names_that_clients_choose_are_no_reason_for_a_remedy() {
         let event = Event::Refused {
             will_topic: Some((*name).into()),
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::WillForbidden, detail),
+            why: Refusal::operators_only(RefusalCause::WillForbidden, detail),
         };
         let claimed = Some(UserName::Claimed((*name).into()));
-        let text = worded(&told(name, claimed, event)).text;
+        let text = worded(&notice(name, claimed, event)).text;
         assert!(text.contains("auth.acl_file"), "{name}: {text}");
         let unknown = RefusalCause::UnknownUser(UserSources::default());
-        let text = worded(&refused(name, Refusal::untold(unknown, *name))).text;
+        let text = worded(&refused(name, Refusal::operators_only(unknown, *name))).text;
         assert_eq!(text, "add it", "{name}");
         let event = Event::PublishRefused {
             topic: (*name).to_owned(),
             reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, *name),
+            why: Refusal::operators_only(RefusalCause::Forbidden, *name),
         };
         let proved = Some(UserName::Proved((*name).into()));
-        let text = worded(&told(name, proved, event)).text;
+        let text = worded(&notice(name, proved, event)).text;
         assert!(text.contains("auth.acl_file"), "{name}: {text}");
     }
 }

@@ -52,7 +52,7 @@ pub enum DeviceStuck {
     NotSubscribed,
     /// It has not answered.
     NoAnswer,
-    /// Nothing was heard of it for as long as the gate says.
+    /// It has sent nothing for the time of the gate.
     Silent,
     /// It has failed.
     Failed,
@@ -100,7 +100,7 @@ pub enum RolloutStanding {
     Succeeded,
     /// Somebody has aborted it.
     Aborted,
-    /// It has ended without, as this word says.
+    /// It has ended without success, with this state.
     Ended(&'static str),
 }
 
@@ -131,7 +131,7 @@ pub struct RuleAlarm {
     pub raised_ms: u64,
     /// Until when it is shelved, likewise; none: it is not.
     pub shelved_until_ms: Option<u64>,
-    /// Who shelved or acknowledged it; empty: nobody.
+    /// The user that shelved or acknowledged it; empty: none.
     pub by: String,
     /// The command that ends the silence of one that is shelved, or clears it.
     pub command: String,

@@ -71,7 +71,7 @@ pub struct GroupMissing {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// The command that adds the device to it: that of the finding which it is about.
+    /// The command that adds the device to it, for the finding about it.
     pub command: Option<String>,
     /// When the device left the group, milliseconds since the Unix epoch; none: that is not known.
     pub left_ms: Option<u64>,
@@ -127,7 +127,7 @@ pub struct Mistyped {
     /// Name of the value; of one in an object, with the names of the objects before it.
     pub name: String,
     /// Its type: `number`.
-    pub wanted: &'static str,
+    pub expected: &'static str,
     /// The type that was reported.
     pub reported: &'static str,
 }
@@ -238,7 +238,7 @@ pub struct NotForDevice {
     /// Name of the group.
     pub group: String,
     /// When it was made, milliseconds since the Unix epoch.
-    pub made_ms: u64,
+    pub created_ms: u64,
     /// When the device joined the group, likewise, which was later; none: it was a member, and not
     /// active or full of commands.
     pub joined_ms: Option<u64>,

@@ -1,4 +1,4 @@
-//! What other tenants have of what was asked about: told to who sees the whole node alone.
+//! Facts of other tenants about the question, only for callers that see the whole node.
 
 use martlet_broker::{ClientQuery, Search, SubscriptionQuery, TenantId};
 
@@ -18,7 +18,7 @@ const TENANTS_MAX: usize = 16;
 const TOLD: usize = 3;
 
 impl Control {
-    /// What other tenants have of the topic that was asked about, and messages that reached nobody
+    /// Facts of other tenants about the topic in the question, and messages without receivers
     /// there.
     pub(super) async fn elsewhere(
         &self,
@@ -95,7 +95,7 @@ impl Control {
         };
         let mut found = Vec::new();
         for level in topic.split('/').take(LEVELS_MAX) {
-            if level.is_empty() || tables.known(own.0, level).is_some() {
+            if level.is_empty() || tables.account_kind(own.0, level).is_some() {
                 continue;
             }
             let tenants = self.other_tenants(own).into_iter();

@@ -1,9 +1,9 @@
-//! Who a client is.
+//! The identity of a client.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use martlet_broker::{ClientDetail, Realm, is_asked_for};
+use martlet_broker::{ClientDetail, Realm, matches_shown};
 
 use crate::authentication::{Policy, Standing, names_applicant};
 use crate::control::{Control, ControlError};
@@ -13,13 +13,13 @@ use crate::why::facts::{Namesakes, Presence};
 
 /// The identity of a client.
 pub(super) struct Identified {
-    /// The policy that says so.
+    /// The policy that decides it.
     pub(super) policy: Option<Arc<Policy>>,
     /// The user that it comes as.
     pub(super) user: Option<String>,
     /// The name that it proves, or would.
     pub(super) proved: String,
-    pub(super) known_as: Option<&'static str>,
+    pub(super) registered_as: Option<&'static str>,
     pub(super) by_team_token: bool,
     pub(super) namesakes: Namesakes,
     pub(super) standing: Option<Standing>,
@@ -44,11 +44,11 @@ impl Control {
         let mut latest = runs
             .iter()
             .rev()
-            .filter(|run| is_asked_for(&run.last.client_id, client_id));
+            .filter(|run| matches_shown(&run.last.client_id, client_id));
         let user = user.or_else(|| latest.find_map(|run| run.last.user_name.clone()));
         let proved = user.clone().unwrap_or_else(|| name.to_owned());
         let tables = policy.as_deref().and_then(|policy| policy.tables());
-        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
         let is_of_another = client_id != name && {
             let whose = self.presence.user_of(tenant, client_id);
             let session = self.session(tenant, client_id).await?;
@@ -64,7 +64,7 @@ impl Control {
         };
         let token = |key: &str| tables.and_then(|tables| tables.team_token_named(tenant.0, key));
         let by_team_token = token(&proved).is_some();
-        // Of the key alone nothing is said about a client.
+        // Nothing about a client is shown for the key alone.
         let is_key_alone = client_id == name && token(name).is_some_and(|token| !token.is_revoked);
         let standing = policy.as_deref().map(|policy| match is_anonymous {
             true => Standing::Unproved,
@@ -82,7 +82,7 @@ impl Control {
             namesakes.add = self.journal.adding(tenant, why, name);
             standing_remedy = self.journal.way_in(tenant, client_id, &proved, why);
         }
-        let known_as = match known {
+        let registered_as = match known {
             Some(martlet_registry::AccountKind::User) => Some("user"),
             Some(martlet_registry::AccountKind::Device) => Some("device"),
             None if token(name).is_some() => Some("team token"),
@@ -96,7 +96,7 @@ impl Control {
             policy,
             user,
             proved,
-            known_as,
+            registered_as,
             by_team_token,
             namesakes,
             standing,

@@ -28,7 +28,8 @@ const REPAIR_TARGET_IN_TIME: &str = "correct what the error names, at the target
                                      by then are delivered; or raise its max_age_secs; to test \
                                      whether it reaches its target, run";
 
-/// Kinds of integrations that nobody configures or adds: they are not told as examples.
+/// Kinds of integrations that are not configured or added by operators. They are not listed as
+/// examples.
 const OF_THE_NODE: [&str; 3] = ["log", "rules", "telemetry"];
 
 /// The question about an integration that is named by kind and name, `file/audit`, or by the
@@ -294,7 +295,7 @@ impl Control {
     }
 
     /// The integration of this name with its dead letters, as one that was asked about.
-    pub(crate) async fn integration_asked_about(
+    pub(crate) async fn named_integration(
         &self,
         all: &Integrations,
         name: &str,

@@ -1,6 +1,6 @@
 //! Where the facts come from.
 //!
-//! * `identity`: who a client is
+//! * `identity`: the identity of a client
 //! * `elsewhere`: what other tenants have
 //! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `resolve_name`: the tenant and client of a name
@@ -24,7 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use martlet_broker::{
-    ClientDetail, ClientQuery, EventKind, GroupDetail, Limit, Realm, TenantId, is_asked_for,
+    ClientDetail, ClientQuery, EventKind, GroupDetail, Limit, Realm, TenantId, matches_shown,
 };
 
 use super::Question;
@@ -77,7 +77,7 @@ impl Control {
             None => self.facts_of_client(telemetry, question).await?,
         };
         facts.integration_missing = integrations
-            .filter(|_| facts.known_as.is_none())
+            .filter(|_| facts.registered_as.is_none())
             .and_then(|all| self.integration_missing(all, question));
         facts.named_in_topic = self.named_in_topic(&facts).await?;
         facts.own_topics = self.info.own_topics.clone();
@@ -156,14 +156,14 @@ impl Control {
         }
         let policy = self.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
-        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
         if matches!(known, Some(martlet_registry::AccountKind::Device)) {
             found.retain(|client_id| {
                 let mut sessions = with_session.iter();
                 sessions.any(|one| **one == **client_id)
                     || was_let_in(runs, client_id)
                     || runs.iter().any(|run| {
-                        is_one_too_many(run) && is_asked_for(&run.last.client_id, client_id)
+                        is_one_too_many(run) && matches_shown(&run.last.client_id, client_id)
                     })
             });
             if found.is_empty() {
@@ -198,17 +198,17 @@ impl Control {
         of_user: &[Run],
     ) -> Vec<Run> {
         let mut runs = self.journal.runs_of(tenant, client_id, &self.presence);
-        // If the client has the name of its user, those of the others are told of it too.
+        // If the client has the name of its user, the facts of its other clients are added.
         runs.retain(|run| {
             let user = run.last.user_name.as_deref();
             let of = &*run.last.client_id;
-            user.is_none_or(|user| user == name) && (of.is_empty() || is_asked_for(of, client_id))
+            user.is_none_or(|user| user == name) && (of.is_empty() || matches_shown(of, client_id))
         });
         for run in of_user {
             let is_known = runs
                 .iter()
                 .any(|known| known.last.seq == run.last.seq && known.last.what == run.last.what);
-            if is_asked_for(&run.last.client_id, client_id) && !is_known {
+            if matches_shown(&run.last.client_id, client_id) && !is_known {
                 runs.push(run.clone());
             }
         }
@@ -233,7 +233,7 @@ impl Control {
             policy,
             user,
             proved,
-            known_as,
+            registered_as,
             by_team_token,
             mut namesakes,
             standing,
@@ -242,7 +242,7 @@ impl Control {
             is_of_another,
             from_address,
         } = identified;
-        if known_as.is_none()
+        if registered_as.is_none()
             && session
                 .as_ref()
                 .is_none_or(|session| !session.info.connected)
@@ -262,7 +262,7 @@ impl Control {
             acl_file: acl_file.as_ref(),
         };
         let mut groups_missing = self.reword_forbidden(&actor, &mut runs);
-        let topic = self.topic_asked_about(question, &actor).await?;
+        let topic = self.topic_facts(question, &actor).await?;
         groups_missing.extend(topic.groups_missing);
         let groups = self.groups_of(tenant, session.as_ref()).await?;
         let address = address_of(&runs, presence.as_ref());
@@ -289,7 +289,7 @@ impl Control {
         Ok(Facts {
             question: question.clone(),
             now_ms: now_ms(),
-            known_as: known_as.map(str::to_owned),
+            registered_as: registered_as.map(str::to_owned),
             user: user.clone(),
             namesakes,
             by_team_token,
@@ -299,11 +299,11 @@ impl Control {
             replaced_ms: None,
             no_credential: None,
             removed: None,
-            api_key_asked: None,
-            provisioning_key_asked: None,
+            named_api_key: None,
+            named_provisioning_key: None,
             integration_missing: None,
             has_no_configuration: question.sees_node && !self.has_configuration(),
-            part_asked: self.part_named(&question.name),
+            named_part: self.part_named(&question.name),
             type_change: None,
             tables_fail: false,
             joined: Vec::new(),
@@ -367,10 +367,10 @@ impl Control {
             session_expiry_max_secs: self.info.limits.session_expiry_max_secs,
             rollouts: Vec::new(),
             commands: Vec::new(),
-            command_asked: None,
+            named_command: None,
             twin: None,
-            rollout_asked: None,
-            rule_asked: None,
+            named_rollout: None,
+            named_rule: None,
             integrations: Vec::new(),
             clients: Vec::new(),
         })
@@ -410,7 +410,7 @@ impl Control {
             .collect()
     }
 
-    /// The ACL file of those who come by a listener; none: there is none.
+    /// The ACL file of a listener's clients; none: there is none.
     fn acl_file_of(
         &self,
         policy: &Policy,
@@ -513,7 +513,7 @@ fn was_let_in(runs: &[Run], client_id: &str) -> bool {
     let mut came = runs
         .iter()
         .filter(|run| run.last.what == EventKind::Connected);
-    came.any(|run| is_asked_for(&run.last.client_id, client_id))
+    came.any(|run| matches_shown(&run.last.client_id, client_id))
 }
 
 /// Numbers of the entries that are for a ban that is over.
@@ -538,7 +538,7 @@ fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) ->
         true => telemetry.all_rejected(),
         false => telemetry.rejected_about(question.tenant.0, client_id),
     };
-    // Those are told of a device that is known by this id.
+    // Only for a device that is known by this id.
     let near = telemetry.rejected_nearly_about(question.tenant.0, client_id);
     let near = near.into_iter().map(|(one, id)| (one, Some(id)));
     let rejected = rejected.into_iter().map(|one| (one, None)).chain(near);
@@ -553,13 +553,13 @@ fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) ->
         by: one.client_id.filter(|by| by != client_id),
     });
     let mut all: Vec<NotStored> = not_stored.collect();
-    // One that it published itself is told once.
-    let mut told: Vec<(String, &str)> = Vec::new();
+    // A message that it published itself is listed once.
+    let mut listed: Vec<(String, &str)> = Vec::new();
     all.retain(|one| {
-        let is_new = !told
+        let is_new = !listed
             .iter()
             .any(|(topic, reason)| (&**topic, *reason) == (&*one.topic, one.reason));
-        told.push((one.topic.clone(), one.reason));
+        listed.push((one.topic.clone(), one.reason));
         is_new
     });
     all
@@ -581,14 +581,14 @@ fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a
     })
 }
 
-/// What is wrong with the message store, told to who sees the whole node or to who does not.
+/// Faults of the message store, in the words for callers that see the whole node or not.
 fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
-    let told = |why: String| match sees_node {
+    let shown = |why: String| match sees_node {
         true => why,
         false => "the operator of the node knows more".to_owned(),
     };
     if let Some((_, error)) = state.failing {
-        return Some(StoreTrouble::Failing(told(error)));
+        return Some(StoreTrouble::Failing(shown(error)));
     }
     if let Some(why) = state.low {
         let limit = match state.is_at_limit {

@@ -27,8 +27,8 @@ impl Control {
         };
         let mut found: Vec<NamedInTopic> = Vec::new();
         for level in topic.split('/').take(LEVELS_MAX) {
-            let is_told = found.iter().any(|one| one.client_id == level);
-            if !level.is_empty() && !is_own(level) && !is_told {
+            let is_reported = found.iter().any(|one| one.client_id == level);
+            if !level.is_empty() && !is_own(level) && !is_reported {
                 found.extend(self.named(question.tenant, level).await?);
             }
         }
@@ -43,7 +43,7 @@ impl Control {
     ) -> Result<Option<NamedInTopic>, ControlError> {
         let policy = self.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
-        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
         let is_device = matches!(known, Some(martlet_registry::AccountKind::Device));
         let mut client = self.client(tenant, name, 0).await?;
         let is_connected = client.as_ref().is_some_and(|client| client.info.connected);

@@ -21,7 +21,7 @@ impl Control {
         let policy = self.policy();
         let tables = policy.as_ref().and_then(|policy| policy.tables());
         let qualified = tables.and_then(|tables| tables.qualified(&name));
-        match qualified.filter(|(of, _)| tenant.is_none_or(|asked| asked.0 == *of)) {
+        match qualified.filter(|(of, _)| tenant.is_none_or(|tenant| tenant.0 == *of)) {
             Some((of, own)) => (TenantId(of), own.to_owned()),
             None => (tenant.unwrap_or_default(), name),
         }
@@ -57,16 +57,16 @@ impl Control {
         tenant: Option<TenantId>,
         client_id: String,
     ) -> Result<(TenantId, String), ControlError> {
-        let asked = tenant.unwrap_or_default();
+        let own_tenant = tenant.unwrap_or_default();
         let policy = self.policy();
         let tables = policy.as_ref().and_then(|policy| policy.tables());
         let qualified = tables.and_then(|tables| tables.qualified(&client_id));
-        let qualified = qualified.filter(|(of, _)| tenant.is_none_or(|asked| asked.0 == *of));
+        let qualified = qualified.filter(|(of, _)| tenant.is_none_or(|tenant| tenant.0 == *of));
         let Some((of, own)) = qualified else {
-            return Ok((asked, client_id));
+            return Ok((own_tenant, client_id));
         };
-        match self.client(asked, &client_id, 0).await? {
-            Some(_) => Ok((asked, client_id)),
+        match self.client(own_tenant, &client_id, 0).await? {
+            Some(_) => Ok((own_tenant, client_id)),
             None => Ok((TenantId(of), own.to_owned())),
         }
     }

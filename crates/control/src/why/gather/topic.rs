@@ -1,4 +1,4 @@
-//! The facts about a topic: who may publish and subscribe, and who is subscribed.
+//! The facts about a topic: which clients may publish and subscribe, and which are subscribed.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) struct TopicFacts {
     pub(super) subscribers: Option<Vec<Subscriber>>,
     /// The share groups among them.
     pub(super) subscriber_groups: Vec<GroupDetail>,
-    /// Clients whose subscriptions nearly match it, while nobody is subscribed.
+    /// Clients whose subscriptions nearly match it, while it has no subscriber.
     pub(super) near: Vec<NearSubscriber>,
     /// Its retained message, or the end of it.
     pub(super) retained: Option<Retained>,
@@ -44,7 +44,7 @@ pub(super) struct TopicFacts {
     pub(super) groups_missing: Vec<GroupMissing>,
 }
 
-/// Who does something, and where the rules of the listener stand, if that is known.
+/// The client of an action, and where the rules of its listener are, if that is known.
 pub(super) struct Actor<'a> {
     pub(super) tenant: TenantId,
     pub(super) client_id: &'a str,
@@ -54,7 +54,7 @@ pub(super) struct Actor<'a> {
 
 impl Control {
     /// Gathers the facts about the topic of a question, if it has one.
-    pub(super) async fn topic_asked_about(
+    pub(super) async fn topic_facts(
         &self,
         question: &Question,
         who: &Actor<'_>,
@@ -185,7 +185,7 @@ impl Control {
             topic: topic.to_owned(),
         };
         let session = self.session_rules(tenant, client_id).await?;
-        // Nobody publishes to a Topic Filter.
+        // A Topic Filter is not a topic of messages.
         let (publish, receive) = match is_filter {
             true => (Actions::SUBSCRIBE, Actions::SUBSCRIBE),
             false => (Actions::PUBLISH, Actions::RECEIVE),
@@ -335,7 +335,7 @@ impl Control {
     }
 
     /// Rules that permit with the client's own name what rules forbade, by the number of the entry
-    /// that says so.
+    /// about it.
     pub(super) async fn own_name_rules(
         &self,
         who: &Actor<'_>,
@@ -378,7 +378,7 @@ impl Control {
     }
 }
 
-/// What an entry says that a rule forbade; none: no rule did.
+/// What a rule forbade by this entry; none: no rule did.
 fn action_forbidden(entry: &Entry) -> Option<Actions> {
     if entry.cause != Some(Cause::NotPermitted) {
         return None;
@@ -445,8 +445,8 @@ fn own_name_rule(
 
 /// Filters with which rules permit that action.
 fn permitted(rules: &Rules, names: Names<'_>, action: Actions) -> Vec<String> {
-    let is_wanted = |rule: &&martlet_broker::Rule| rule.allows && rule.actions.has(action);
-    let filters = rules.rules().iter().filter(is_wanted);
+    let is_permit = |rule: &&martlet_broker::Rule| rule.allows && rule.actions.has(action);
+    let filters = rules.rules().iter().filter(is_permit);
     let filters = filters.map(|rule| substituted(&rule.filter, names));
     filters.take(PERMITTED_MAX).collect()
 }

@@ -28,8 +28,8 @@ impl Control {
                 due_ms: due_ms.map(|left_ms| left_ms + u64::from(delay_secs) * 1_000),
             });
         }
-        let gone = self.presence.will_of(tenant, client_id)?;
-        Some(AbsentWill::Gone(gone))
+        let disconnected = self.presence.will_of(tenant, client_id)?;
+        Some(AbsentWill::Gone(disconnected))
     }
 
     /// Clients that are gone, whose names are in the topic that was asked about, and whose Will is,
@@ -54,13 +54,13 @@ impl Control {
                 AbsentWill::Delayed { topic, .. } => &**topic,
                 AbsentWill::Gone(will) => &*will.topic,
             };
-            let gone = self.presence.of(question.tenant, level);
+            let disconnected = self.presence.of(question.tenant, level);
             if of == topic
-                && let Some(gone) = gone.filter(|gone| !gone.online)
+                && let Some(disconnected) = disconnected.filter(|disconnected| !disconnected.online)
             {
                 found.push(Absent {
                     client_id: level.to_owned(),
-                    since_ms: gone.since_ms,
+                    since_ms: disconnected.since_ms,
                     will,
                 });
             }

@@ -37,8 +37,8 @@ fn what_it_was_told_when_it_last_came_decides() {
     facts.runs.push(run(EventKind::Connected, "", "", 1, 10));
     facts.session = Some(connected());
     let diagnosis = judge(&facts);
-    let said = "is connected and nothing is wrong now";
-    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    let expected = "is connected and nothing is wrong now";
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     let [before] = &*diagnosis.also else {
         panic!("{diagnosis:#?}");
     };
@@ -49,7 +49,7 @@ fn what_it_was_told_when_it_last_came_decides() {
 #[test]
 fn who_would_not_be_let_in_is_told_so_before_it_comes() {
     let mut facts = facts(None);
-    facts.known_as = Some("device".to_owned());
+    facts.registered_as = Some("device".to_owned());
     facts.standing = Some(barred(
         RefusalCause::DeviceMaintenance,
         "device d1 has the status maintenance",
@@ -67,7 +67,7 @@ fn who_would_not_be_let_in_is_told_so_before_it_comes() {
         State::NeverSeen,
         "neither connected nor",
     );
-    facts.known_as = None;
+    facts.registered_as = None;
     let nobody = "no user of that name is known to the registry";
     facts.standing = Some(barred(NOBODY, nobody));
     expect(
@@ -109,7 +109,7 @@ fn a_door_that_is_closed_is_named() {
 fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
     let mut facts = facts(None);
     facts.standing = Some(Standing::Known);
-    facts.known_as = Some("device".to_owned());
+    facts.registered_as = Some("device".to_owned());
     let spent = Spent {
         count: 2,
         all_revoked: true,
@@ -122,8 +122,13 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
     let refused = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
     facts.runs = vec![refused];
     let diagnosis = judge(&facts);
-    let said = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00:00 UTC";
-    expect(&diagnosis, Cause::CredentialExpired, State::Refused, said);
+    let expected = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00:00 UTC";
+    expect(
+        &diagnosis,
+        Cause::CredentialExpired,
+        State::Refused,
+        expected,
+    );
     assert_eq!(
         diagnosis.finding.command.as_deref(),
         Some("martlet device rotate d1")
@@ -198,7 +203,7 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
 fn who_went_with_a_team_is_told_which_to_restore() {
     let mut facts = facts(None);
     let command = Some("martlet team restore t1".to_owned());
-    for (brings_back, said) in [(true, "that restores it too"), (false, "first, then it")] {
+    for (brings_back, expected) in [(true, "that restores it too"), (false, "first, then it")] {
         facts.deleted = Some(Deleted {
             user: None,
             at_ms: NOW - 5_000,
@@ -217,7 +222,7 @@ fn who_went_with_a_team_is_told_which_to_restore() {
         );
         let remedy = diagnosis.finding.remedy.unwrap_or_default();
         assert!(
-            remedy.contains("the team north") && remedy.contains(said),
+            remedy.contains("the team north") && remedy.contains(expected),
             "{remedy}"
         );
         assert_eq!(diagnosis.finding.command, command);
@@ -238,11 +243,11 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
     facts.nameless = vec![stray(1_000)];
     // It is the newest thing that is known, and a guess all the same.
     let diagnosis = judge(&facts);
-    let said = "its connection was ended";
-    expect(&diagnosis, Cause::KeepAlive, State::Away, said);
-    let said = "another client at 192.0.2.7";
+    let expected = "its connection was ended";
+    expect(&diagnosis, Cause::KeepAlive, State::Away, expected);
+    let expected = "another client at 192.0.2.7";
     let guess = diagnosis.also.iter().find(|one| one.is_guess).unwrap();
-    assert!(guess.sentence.contains(said), "{guess:#?}");
+    assert!(guess.sentence.contains(expected), "{guess:#?}");
     let remedy = guess.remedy.as_deref().unwrap_or_default();
     assert!(remedy.starts_with("if it is this client: "), "{remedy}");
     // Something of its own is newer: there is nothing to guess.
@@ -298,8 +303,8 @@ fn a_lockout_that_is_over_is_a_remark() {
         State::Refused,
         "wrong credential",
     );
-    let said = |one: &Finding| one.sentence.starts_with("it was locked out for ");
-    assert!(diagnosis.also.iter().any(said), "{diagnosis:#?}");
+    let expected = |one: &Finding| one.sentence.starts_with("it was locked out for ");
+    assert!(diagnosis.also.iter().any(expected), "{diagnosis:#?}");
     // It was another who tried, and it has not come itself.
     facts.runs.remove(1);
     expect(

@@ -68,7 +68,7 @@ fn each_way_to_be_stuck_is_told() {
         why: "the payload is not JSON".to_owned(),
     });
     let (waits, failed) = (Cause::CommandWaits, Cause::CommandFailed);
-    for (command, cause, said) in [
+    for (command, cause, expected) in [
         (
             DeviceCommand {
                 reach: subscribed("d/d1/command/+", 1),
@@ -113,12 +113,12 @@ fn each_way_to_be_stuck_is_told() {
         (command("c", Acknowledged), Cause::NothingWrong, ""),
     ] {
         let of_device = of(vec![command.clone()]);
-        expect(&judge(&of_device), cause, State::Connected, said);
+        expect(&judge(&of_device), cause, State::Connected, expected);
         let by_id = Facts {
-            command_asked: Some(NamedCommand::One(Box::new(command))),
+            named_command: Some(NamedCommand::One(Box::new(command))),
             ..facts(None)
         };
-        expect(&judge(&by_id), cause, State::NoClient, said);
+        expect(&judge(&by_id), cause, State::NoClient, expected);
     }
 }
 
@@ -138,8 +138,8 @@ fn the_latest_command_of_a_name_says_how_it_stands() {
     };
     let facts = of(vec![waiting("one"), waiting("two")]);
     let diagnosis = judge(&facts);
-    let said = "the command open (one) to d1 and 1 other wait";
-    expect(&diagnosis, Cause::CommandWaits, State::Connected, said);
+    let expected = "the command open (one) to d1 and 1 other wait";
+    expect(&diagnosis, Cause::CommandWaits, State::Connected, expected);
     assert_eq!(diagnosis.also, []);
 }
 
@@ -182,7 +182,7 @@ fn a_configuration_that_was_not_reported_is_told() {
             ..facts(None)
         }
     };
-    for (facts, cause, said) in [
+    for (facts, cause, expected) in [
         (
             with("d/d1/conf", twin(0, 0)),
             wrong,
@@ -196,6 +196,6 @@ fn a_configuration_that_was_not_reported_is_told() {
         ),
         (with("d/d1/#", twin(9, NOW)), wrong, "has other values"),
     ] {
-        expect(&judge(&facts), cause, State::Connected, said);
+        expect(&judge(&facts), cause, State::Connected, expected);
     }
 }

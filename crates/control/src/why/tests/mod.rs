@@ -52,7 +52,7 @@ impl From<&str> for Said {
 
 impl From<(RefusalCause, &str)> for Said {
     fn from((cause, words): (RefusalCause, &str)) -> Self {
-        Self(Refusal::untold(cause, words.to_owned()))
+        Self(Refusal::operators_only(cause, words.to_owned()))
     }
 }
 
@@ -70,7 +70,7 @@ fn run(what: EventKind, reason: &str, why: impl Into<Said>, count: u64, ago_ms: 
         cause: cause_of(what, reason, why),
         since_ms: NOW - ago_ms - 60_000,
         count,
-        said_goodbye: false,
+        sent_disconnect: false,
         last,
     }
 }
@@ -155,17 +155,20 @@ const NOBODY: RefusalCause = RefusalCause::UnknownUser(UserSources {
 });
 
 fn barred(cause: RefusalCause, words: &'static str) -> Standing {
-    Standing::Barred(Refusal::untold(cause, words))
+    Standing::Barred(Refusal::operators_only(cause, words))
 }
 
 #[track_caller]
-fn expect(diagnosis: &Diagnosis, cause: Cause, state: State, said: &str) {
+fn expect(diagnosis: &Diagnosis, cause: Cause, state: State, expected: &str) {
     assert_eq!(
         (diagnosis.finding.cause, diagnosis.state),
         (cause, state),
         "{diagnosis:#?}"
     );
-    assert!(diagnosis.finding.sentence.contains(said), "{diagnosis:#?}");
+    assert!(
+        diagnosis.finding.sentence.contains(expected),
+        "{diagnosis:#?}"
+    );
 }
 
 fn of_client(name: &str, mut facts: Facts) -> Facts {
@@ -209,15 +212,16 @@ fn all_clients_of_a_user_are_looked_at() {
     let mut both = of_client("ann", facts(topic));
     both.clients = vec![of_client("c1", publisher), of_client("c2", other)];
     let diagnosis = judge(&both);
-    let said = "client c1 (not connected): its publish to d/d1/telemetry was refused: no rule";
-    expect(&diagnosis, Cause::NotPermitted, State::Connected, said);
+    let expected = "client c1 (not connected): its publish to d/d1/telemetry was refused: no rule";
+    expect(&diagnosis, Cause::NotPermitted, State::Connected, expected);
     // Without the refusal she is well: one of her clients is connected.
     both.clients[0].runs.remove(0);
     let diagnosis = judge(&both);
-    let said = "1 of its 2 clients are connected (c2)";
-    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
-    let is_told = |one: &super::Finding| one.sentence.starts_with("client c1: it is not connected");
-    assert!(diagnosis.also.iter().any(is_told), "{diagnosis:#?}");
+    let expected = "1 of its 2 clients are connected (c2)";
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
+    let is_reported =
+        |one: &super::Finding| one.sentence.starts_with("client c1: it is not connected");
+    assert!(diagnosis.also.iter().any(is_reported), "{diagnosis:#?}");
     // None of them is.
     both.clients[1].session = None;
     both.clients[1].runs[0] = run(
@@ -227,8 +231,8 @@ fn all_clients_of_a_user_are_looked_at() {
         1,
         10,
     );
-    let said = "it is not connected: the client sent DISCONNECT";
-    expect(&judge(&both), Cause::Away, State::Away, said);
+    let expected = "it is not connected: the client sent DISCONNECT";
+    expect(&judge(&both), Cause::Away, State::Away, expected);
 }
 
 /// A client chooses its Client Identifier, its user name and its topics.

@@ -27,8 +27,13 @@ fn messages_wait_in_a_session_whose_place_the_client_took() {
         filters: vec![filter.to_owned()],
     };
     facts.other_sessions = vec![other(NOW - 60_000, "t/1")];
-    let said = "2 messages wait in the session d0 of the same user";
-    expect(&judge(&facts), Cause::OtherSession, State::Connected, said);
+    let expected = "2 messages wait in the session d0 of the same user";
+    expect(
+        &judge(&facts),
+        Cause::OtherSession,
+        State::Connected,
+        expected,
+    );
     // Another program of the user, which went later or is subscribed to something else.
     for other in [other(NOW - 1_000, "t/1"), other(NOW - 60_000, "t/2")] {
         facts.other_sessions = vec![other];
@@ -58,8 +63,8 @@ fn what_was_refused_before_the_type_was_changed_is_not_for_that() {
     };
     facts.type_change = Some(change(60_000));
     let diagnosis = judge(&facts);
-    let said = "its type was changed from old to new on";
-    expect(&diagnosis, Cause::NotPermitted, State::Connected, said);
+    let expected = "its type was changed from old to new on";
+    expect(&diagnosis, Cause::NotPermitted, State::Connected, expected);
     assert!(
         diagnosis
             .finding
@@ -73,13 +78,18 @@ fn what_was_refused_before_the_type_was_changed_is_not_for_that() {
 #[test]
 fn a_device_without_a_credential_may_come_by_other_ways() {
     let bare = Facts {
-        known_as: Some("device".to_owned()),
+        registered_as: Some("device".to_owned()),
         standing: Some(Standing::Known),
         no_credential: Some(NoCredential::default()),
         ..facts(None)
     };
-    let said = "the device d1 has no credential";
-    expect(&judge(&bare), Cause::NoCredentials, State::NeverSeen, said);
+    let expected = "the device d1 has no credential";
+    expect(
+        &judge(&bare),
+        Cause::NoCredentials,
+        State::NeverSeen,
+        expected,
+    );
     let by_certificate = Facts {
         by_certificate: true,
         ..bare.clone()
@@ -154,7 +164,7 @@ fn an_alarm_that_was_raised_once_is_no_fault() {
         ..RuleAlarm::default()
     };
     let mut facts = facts(None);
-    facts.rule_asked = Some(NamedRule {
+    facts.named_rule = Some(NamedRule {
         name: "hot".to_owned(),
         is_on: true,
         is_in_force: true,
@@ -164,9 +174,14 @@ fn an_alarm_that_was_raised_once_is_no_fault() {
         ..NamedRule::default()
     });
     assert!(!judge(&facts).wrong);
-    if let Some(rule) = &mut facts.rule_asked {
+    if let Some(rule) = &mut facts.named_rule {
         rule.matched = 2;
     }
-    let said = "is active since";
-    expect(&judge(&facts), Cause::AlarmSilent, State::NoClient, said);
+    let expected = "is active since";
+    expect(
+        &judge(&facts),
+        Cause::AlarmSilent,
+        State::NoClient,
+        expected,
+    );
 }

@@ -8,7 +8,7 @@ use crate::cause::Cause;
 use crate::why::facts::{Facts, Integration, NotDelivering, NotStored, Presence, Subscriber};
 use crate::why::{State, judge};
 
-fn of_topic(topic: &str, asked: Option<&str>) -> Facts {
+fn of_topic(topic: &str, with_topic: Option<&str>) -> Facts {
     let not_stored = NotStored {
         near_id: None,
         at_ms: NOW - 1_000,
@@ -22,23 +22,23 @@ fn of_topic(topic: &str, asked: Option<&str>) -> Facts {
     Facts {
         session: Some(connected()),
         not_stored: vec![not_stored],
-        ..facts(asked)
+        ..facts(with_topic)
     }
 }
 
 #[test]
 fn telemetry_of_another_topic_is_told_beside_the_answer() {
     let of = "d/ghost/telemetry";
-    for (asked, cause) in [
+    for (with_topic, cause) in [
         (None, Cause::TelemetryNotStored),
         (Some(of), Cause::TelemetryNotStored),
         (Some("loop/x"), Cause::NothingWrong),
     ] {
-        let diagnosis = judge(&of_topic(of, asked));
+        let diagnosis = judge(&of_topic(of, with_topic));
         expect(&diagnosis, cause, State::Connected, "");
         let mut also = diagnosis.also.iter();
-        let is_told = also.any(|one| one.cause == Cause::TelemetryNotStored);
-        assert!(is_told || cause == Cause::TelemetryNotStored);
+        let is_reported = also.any(|one| one.cause == Cause::TelemetryNotStored);
+        assert!(is_reported || cause == Cause::TelemetryNotStored);
     }
 }
 
@@ -71,20 +71,25 @@ fn what_is_dropped_for_the_lanes_of_an_integration_is_told_by_its_name() {
         integrations: vec![paused],
         ..facts(Some("drop/1"))
     };
-    let said =
+    let expected =
         "the integration file/drop is paused, and its queue is full (max_bytes): 160 messages";
     let diagnosis = judge(&facts);
-    expect(&diagnosis, Cause::IntegrationPaused, State::Connected, said);
+    expect(
+        &diagnosis,
+        Cause::IntegrationPaused,
+        State::Connected,
+        expected,
+    );
     let command = diagnosis.finding.command.unwrap_or_default();
     assert_eq!(command, "martlet integration resume file/drop");
     facts.integrations.clear();
-    let said = "for the integration file/drop: the queue of the integration";
-    expect(&judge(&facts), Cause::QueueFull, State::Connected, said);
+    let expected = "for the integration file/drop: the queue of the integration";
+    expect(&judge(&facts), Cause::QueueFull, State::Connected, expected);
 }
 
 #[test]
 fn an_integration_whose_messages_are_old_falls_behind() {
-    let asked = |age_ms: u64| Facts {
+    let with_topic = |age_ms: u64| Facts {
         integrations: vec![Integration {
             name: "webhook/slow".to_owned(),
             is_own: true,
@@ -95,7 +100,7 @@ fn an_integration_whose_messages_are_old_falls_behind() {
         }],
         ..facts(None)
     };
-    let well = judge(&asked(3_000));
+    let well = judge(&with_topic(3_000));
     assert!(
         !well.wrong
             && well
@@ -103,10 +108,10 @@ fn an_integration_whose_messages_are_old_falls_behind() {
                 .sentence
                 .ends_with("2 wait, the oldest for 3 s")
     );
-    let slow = judge(&asked(14_000));
-    let said = "falls behind: 2 messages wait, the oldest for 14 s";
+    let slow = judge(&with_topic(14_000));
+    let expected = "falls behind: 2 messages wait, the oldest for 14 s";
     assert!(
-        slow.wrong && slow.finding.sentence.contains(said),
+        slow.wrong && slow.finding.sentence.contains(expected),
         "{slow:#?}"
     );
 }
@@ -114,7 +119,7 @@ fn an_integration_whose_messages_are_old_falls_behind() {
 #[test]
 fn who_was_connected_when_a_backup_was_made_is_away() {
     let facts = Facts {
-        known_as: Some("device".to_owned()),
+        registered_as: Some("device".to_owned()),
         presence: Some(Presence {
             online: true,
             last_seen_ms: NOW - 60_000,
@@ -123,7 +128,7 @@ fn who_was_connected_when_a_backup_was_made_is_away() {
         ..facts(None)
     };
     let diagnosis = judge(&facts);
-    let said = "when the backup was made";
-    expect(&diagnosis, Cause::Away, State::Away, said);
+    let expected = "when the backup was made";
+    expect(&diagnosis, Cause::Away, State::Away, expected);
     assert!(diagnosis.wrong);
 }

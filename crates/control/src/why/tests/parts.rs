@@ -24,9 +24,9 @@ fn rule(messages: u64, matched: u64) -> NamedRule {
     }
 }
 
-fn asked(rule: NamedRule, topic: Option<&str>) -> Facts {
+fn with_topic(rule: NamedRule, topic: Option<&str>) -> Facts {
     Facts {
-        rule_asked: Some(rule),
+        named_rule: Some(rule),
         ..facts(topic)
     }
 }
@@ -57,7 +57,7 @@ fn a_rule_is_told_by_its_name() {
         ..rule(0, 0)
     };
     let near = "plant/7/temprature";
-    for (rule, topic, cause, said) in [
+    for (rule, topic, cause, expected) in [
         (off, None, Cause::RuleOff, "the rule hot is off"),
         (
             rule(0, 0),
@@ -103,8 +103,8 @@ fn a_rule_is_told_by_its_name() {
             "its condition was true for 1 of them",
         ),
     ] {
-        let diagnosis = judge(&asked(rule, topic));
-        expect(&diagnosis, cause, State::NoClient, said);
+        let diagnosis = judge(&with_topic(rule, topic));
+        expect(&diagnosis, cause, State::NoClient, expected);
         assert_eq!(diagnosis.wrong, cause != Cause::NothingWrong);
     }
 }
@@ -117,8 +117,8 @@ fn a_client_with_the_name_of_a_rule_comes_first() {
     };
     let facts = Facts {
         session: Some(connected()),
-        known_as: Some("device".to_owned()),
-        ..asked(off, None)
+        registered_as: Some("device".to_owned()),
+        ..with_topic(off, None)
     };
     let diagnosis = judge(&facts);
     expect(
@@ -135,7 +135,7 @@ fn a_client_with_the_name_of_a_rule_comes_first() {
 
 #[test]
 fn a_rollout_is_told_by_its_id() {
-    for (standing, troubled, cause, said) in [
+    for (standing, troubled, cause, expected) in [
         (
             RolloutStanding::Planned,
             0,
@@ -169,7 +169,7 @@ fn a_rollout_is_told_by_its_id() {
         ),
     ] {
         let facts = Facts {
-            rollout_asked: Some(NamedRollout {
+            named_rollout: Some(NamedRollout {
                 id: "r".to_owned(),
                 firmware: "pump 2".to_owned(),
                 standing,
@@ -181,7 +181,7 @@ fn a_rollout_is_told_by_its_id() {
             }),
             ..facts(None)
         };
-        expect(&judge(&facts), cause, State::NoClient, said);
+        expect(&judge(&facts), cause, State::NoClient, expected);
     }
 }
 
@@ -240,8 +240,13 @@ fn an_integration_takes_no_messages_of_a_topic_that_its_filters_miss() {
         session: Some(connected()),
         ..facts(Some("plant/1/status"))
     };
-    let said = "its filter is plant/+/state; plant/+/state does not match: level 3";
-    expect(&judge(&facts), Cause::NotSubscribed, State::Connected, said);
+    let expected = "its filter is plant/+/state; plant/+/state does not match: level 3";
+    expect(
+        &judge(&facts),
+        Cause::NotSubscribed,
+        State::Connected,
+        expected,
+    );
 }
 
 #[test]
@@ -265,15 +270,20 @@ fn a_device_that_left_a_group_is_told_so() {
         }],
         ..facts(None)
     };
-    let said = "it left the group hall, whose rules permit that";
-    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+    let expected = "it left the group hall, whose rules permit that";
+    expect(
+        &judge(&facts),
+        Cause::NotPermitted,
+        State::Connected,
+        expected,
+    );
 }
 
 #[test]
 fn a_start_has_made_a_node_forget_what_it_kept_in_memory() {
     let facts = |since_ms, started_ms| Facts {
         in_memory_since: Some(started_ms),
-        known_as: Some("device".to_owned()),
+        registered_as: Some("device".to_owned()),
         presence: Some(Presence {
             since_ms,
             last_seen_ms: since_ms,
@@ -281,9 +291,9 @@ fn a_start_has_made_a_node_forget_what_it_kept_in_memory() {
         }),
         ..facts(None)
     };
-    let said = "keeps messages in memory only";
+    let expected = "keeps messages in memory only";
     let diagnosis = judge(&facts(NOW - 9_000, NOW - 5_000));
-    expect(&diagnosis, Cause::KeptInMemory, State::Away, said);
+    expect(&diagnosis, Cause::KeptInMemory, State::Away, expected);
     let diagnosis = judge(&facts(NOW - 5_000, NOW - 9_000));
     expect(&diagnosis, Cause::Away, State::Away, "");
 }

@@ -108,22 +108,22 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
             .collect();
         all.join("\n")
     };
-    let said = all(&diagnosis);
+    let text = all(&diagnosis);
     assert!(
-        said.contains("its queue is full, 5 messages wait"),
-        "{said}"
+        text.contains("its queue is full, 5 messages wait"),
+        "{text}"
     );
-    assert!(said.contains("(limits.queued_messages = 5)"), "{said}");
+    assert!(text.contains("(limits.queued_messages = 5)"), "{text}");
     if let Some(session) = &mut facts.session {
         (session.queued, session.queue_full) = (0, None);
     }
     let diagnosis = judge(&facts);
     let lost = "30 messages for it were dropped: the queue has the maximum number of messages";
     expect(&diagnosis, Cause::QueueFull, State::Connected, lost);
-    let said = all(&diagnosis);
+    let text = all(&diagnosis);
     assert!(
-        !said.contains("is full") && said.contains("; there is room again"),
-        "{said}"
+        !text.contains("is full") && text.contains("; there is room again"),
+        "{text}"
     );
     assert_eq!(diagnosis.finding.count, Some(30));
     assert_eq!(diagnosis.finding.since_ms, Some(NOW - 62_000));
@@ -173,7 +173,7 @@ fn a_connection_that_began_after_the_refusal_is_not_another_one() {
 #[test]
 fn a_remedy_is_that_of_the_finding_and_of_no_other_event() {
     let mut facts = facts(None);
-    facts.known_as = Some("device".to_owned());
+    facts.registered_as = Some("device".to_owned());
     facts.standing = Some(barred(
         RefusalCause::DeviceInactive,
         "device d1 is inactive",
@@ -209,8 +209,8 @@ fn losses_are_told_with_their_own_time() {
     facts.session = Some(session);
     facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
     let diagnosis = judge(&facts);
-    let said = "2614 messages for it were dropped";
-    expect(&diagnosis, Cause::SlowReader, State::Connected, said);
+    let expected = "2614 messages for it were dropped";
+    expect(&diagnosis, Cause::SlowReader, State::Connected, expected);
     assert_eq!(diagnosis.finding.since_ms, Some(NOW - 4_000));
     assert_eq!(diagnosis.also[0].cause, Cause::QosDowngraded);
     // Long ago it is reported beside.
@@ -218,7 +218,7 @@ fn losses_are_told_with_their_own_time() {
         session.dropped_at[0].last_ms = NOW - 3_600_000;
     }
     let diagnosis = judge(&facts);
-    let said = "nothing is wrong now";
-    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    let expected = "nothing is wrong now";
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     assert_eq!(diagnosis.also[0].cause, Cause::SlowReader);
 }

@@ -32,8 +32,13 @@ fn a_client_that_is_one_too_many_is_told_though_others_are_connected() {
         of_client("d1-1", there),
         of_client("d1-2", one_too_many(1_000)),
     ];
-    let said = "client d1-2 is refused: as many as permitted";
-    expect(&judge(&both), Cause::LimitReached, State::Connected, said);
+    let expected = "client d1-2 is refused: as many as permitted";
+    expect(
+        &judge(&both),
+        Cause::LimitReached,
+        State::Connected,
+        expected,
+    );
     // Long ago that was no fault of now.
     both.clients[1] = of_client("d1-2", one_too_many(3_600_000));
     let diagnosis = judge(&both);
@@ -84,10 +89,10 @@ fn missed(gone_ms: u64) -> Facts {
 fn who_ended_a_session_is_told_of_what_it_has_missed() {
     let is_there = State::Connected;
     let mut facts = missed(20_000);
-    let said = "arrived after its session had ended, and was not retained: its session ends 10 s \
+    let expected = "arrived after its session had ended, and was not retained: its session ends 10 s \
                 after its connection";
     let diagnosis = judge(&facts);
-    expect(&diagnosis, Cause::SessionEnded, is_there, said);
+    expect(&diagnosis, Cause::SessionEnded, is_there, expected);
     let remedy = diagnosis.finding.remedy.unwrap_or_default();
     assert!(
         remedy.contains("longer Session Expiry Interval"),
@@ -95,8 +100,8 @@ fn who_ended_a_session_is_told_of_what_it_has_missed() {
     );
     facts.session_expiry_max_secs = 10;
     let diagnosis = judge(&facts);
-    let said = "10 s after its connection (limits.session_expiry_max_secs";
-    expect(&diagnosis, Cause::SessionEnded, is_there, said);
+    let expected = "10 s after its connection (limits.session_expiry_max_secs";
+    expect(&diagnosis, Cause::SessionEnded, is_there, expected);
     let remedy = diagnosis.finding.remedy.unwrap_or_default();
     let raise = "raise limits.session_expiry_max_secs";
     assert!(remedy.contains(raise), "{remedy}");
@@ -123,8 +128,8 @@ fn who_ended_a_session_is_told_of_what_it_has_missed() {
 /// What is advised to a connected client that subscribed after a message.
 fn remedy_of_not_retained(facts: &Facts) -> String {
     let diagnosis = judge(facts);
-    let said = "arrived before it subscribed";
-    expect(&diagnosis, Cause::NotRetained, State::Connected, said);
+    let expected = "arrived before it subscribed";
+    expect(&diagnosis, Cause::NotRetained, State::Connected, expected);
     diagnosis.finding.remedy.unwrap_or_default()
 }
 
@@ -155,16 +160,16 @@ fn a_member_of_a_share_group_that_takes_no_more_is_told() {
     let is_there = State::Connected;
     expect(&judge(&facts), Cause::NothingWrong, is_there, "");
     facts.session = lazy(10_000);
-    let said = "as many as it takes at once, so its share group $share/g/a/# gives it no more";
+    let expected = "as many as it takes at once, so its share group $share/g/a/# gives it no more";
     let diagnosis = judge(&facts);
-    expect(&diagnosis, Cause::SlowReader, is_there, said);
+    expect(&diagnosis, Cause::SlowReader, is_there, expected);
     assert!(
         !diagnosis.finding.sentence.contains("wait"),
         "{diagnosis:#?}"
     );
     facts.groups = vec![group(3)];
-    let said = "3 messages wait in the group";
-    expect(&judge(&facts), Cause::SlowReader, is_there, said);
+    let expected = "3 messages wait in the group";
+    expect(&judge(&facts), Cause::SlowReader, is_there, expected);
     // The group has no messages of this topic.
     facts.question.topic = Some("b/1".to_owned());
     let diagnosis = judge(&facts);
@@ -195,8 +200,14 @@ fn who_publishes_is_told_which_subscriber_does_not_acknowledge() {
     facts.subscribers = Some(vec![subscriber(1_000)]);
     assert_ne!(judge(&facts).finding.cause, Cause::SlowReader);
     facts.subscribers = Some(vec![subscriber(10_000)]);
-    let said = "lazy, which is subscribed to a/1 (by $share/g/a/#), has not acknowledged 2 of the";
-    expect(&judge(&facts), Cause::SlowReader, State::Connected, said);
+    let expected =
+        "lazy, which is subscribed to a/1 (by $share/g/a/#), has not acknowledged 2 of the";
+    expect(
+        &judge(&facts),
+        Cause::SlowReader,
+        State::Connected,
+        expected,
+    );
 }
 
 #[test]
@@ -209,11 +220,11 @@ fn a_device_that_publishes_nothing_is_told_as_that_unless_it_cannot_come() {
         after_secs: 3_000,
     });
     facts.session = Some(connected());
-    let said = "the type meter counts a device as inactive after 3000 s without a message";
-    expect(&judge(&facts), Cause::Inactive, State::Connected, said);
+    let expected = "the type meter counts a device as inactive after 3000 s without a message";
+    expect(&judge(&facts), Cause::Inactive, State::Connected, expected);
     // It went of itself.
     facts.session = None;
-    let went = |cause: RefusalCause, said_goodbye| {
+    let went = |cause: RefusalCause, sent_disconnect| {
         let mut went = run(
             EventKind::Disconnected,
             "Success",
@@ -221,12 +232,12 @@ fn a_device_that_publishes_nothing_is_told_as_that_unless_it_cannot_come() {
             1,
             60_000,
         );
-        went.said_goodbye = said_goodbye;
+        went.sent_disconnect = sent_disconnect;
         went
     };
     facts.runs = vec![went(RefusalCause::Goodbye, true)];
     let diagnosis = judge(&facts);
-    expect(&diagnosis, Cause::Inactive, State::Away, said);
+    expect(&diagnosis, Cause::Inactive, State::Away, expected);
     assert!(diagnosis.wrong && diagnosis.also[0].cause == Cause::Away);
     facts.runs = vec![went(RefusalCause::KeepAlive, false)];
     let diagnosis = judge(&facts);

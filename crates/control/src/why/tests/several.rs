@@ -21,7 +21,7 @@ fn stray(ago_ms: u64) -> Entry {
 
 #[test]
 fn refusals_without_a_name_are_told_once_as_a_guess() {
-    let gone = |ago_ms| {
+    let disconnected = |ago_ms| {
         let went = run(
             EventKind::Disconnected,
             "Success",
@@ -37,7 +37,7 @@ fn refusals_without_a_name_are_told_once_as_a_guess() {
     };
     let mut admin = of_client("ann", facts(None));
     admin.clients = ["c1", "c2", "c3"]
-        .map(|name| of_client(name, gone(30_000)))
+        .map(|name| of_client(name, disconnected(30_000)))
         .into();
     let diagnosis = judge(&admin);
     let of_strangers = |diagnosis: &Diagnosis| {
@@ -51,7 +51,7 @@ fn refusals_without_a_name_are_told_once_as_a_guess() {
         assert!(text.starts_with("perhaps: "), "{text}");
     }
     // What happened before the client was last heard of, or before it existed, says nothing of it.
-    let diagnosis = judge(&gone(5_000));
+    let diagnosis = judge(&disconnected(5_000));
     assert!(of_strangers(&diagnosis).is_empty(), "{diagnosis:#?}");
 }
 
@@ -83,8 +83,8 @@ fn of_a_client_that_is_not_connected_nothing_is_said_as_of_the_connected_one() {
     assert_eq!(diagnosis.state, State::Connected);
     let all = std::iter::once(&diagnosis.finding).chain(&diagnosis.also);
     for finding in all.filter(|one| one.sentence.starts_with("client auto-1")) {
-        let said = &finding.sentence;
-        assert!(said.contains("not connected"), "{diagnosis:#?}");
+        let sentence = &finding.sentence;
+        assert!(sentence.contains("not connected"), "{diagnosis:#?}");
     }
 }
 
@@ -119,6 +119,6 @@ fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
     expect(&judge(&facts), Cause::Away, State::Away, "sent DISCONNECT");
     lockout.accepted_secs = None;
     facts.locked_out = Some(lockout);
-    let said = "it cannot log in now";
-    expect(&judge(&facts), Cause::LockedOut, State::Away, said);
+    let expected = "it cannot log in now";
+    expect(&judge(&facts), Cause::LockedOut, State::Away, expected);
 }

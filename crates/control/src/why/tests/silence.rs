@@ -32,8 +32,13 @@ fn a_subscriber_is_told_that_the_device_of_the_topic_is_not_there() {
     let mut facts = subscriber();
     facts.named_in_topic = vec![named("p2", NamedStanding::Away(Some(NOW - 9_000)))];
     let diagnosis = judge(&facts);
-    let said = "the device p2, named in the topic, is not connected";
-    expect(&diagnosis, Cause::PublisherAbsent, State::Connected, said);
+    let expected = "the device p2, named in the topic, is not connected";
+    expect(
+        &diagnosis,
+        Cause::PublisherAbsent,
+        State::Connected,
+        expected,
+    );
     assert_eq!(diagnosis.finding.since_ms, Some(NOW - 9_000));
     let command = diagnosis.finding.command.as_deref();
     assert_eq!(command, Some("martlet why p2"));

@@ -64,8 +64,8 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
     // It is no fault: the messages come.
     facts.subscribers = Some(vec![subscriber(true)]);
     let diagnosis = judge(&facts);
-    let said = "to which 1 client is subscribed";
-    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    let expected = "to which 1 client is subscribed";
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     assert_eq!(diagnosis.also[0].cause, Cause::QosDowngraded);
 }
 
@@ -77,8 +77,8 @@ fn a_receiver_is_told_what_keeps_messages_from_it() {
     facts.session = Some(session);
     facts.rules = rules(Outcome::Refused, Outcome::Permitted);
     let diagnosis = judge(&facts);
-    let said = "it is subscribed to d/d2/telemetry";
-    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    let expected = "it is subscribed to d/d2/telemetry";
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     assert_eq!(diagnosis.also[0].cause, Cause::QosDowngraded);
     assert!(!diagnosis.wrong);
     facts.rules = rules(Outcome::Permitted, Outcome::Refused);
@@ -124,22 +124,37 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
     refused.last.topic = Some("d/d1/other".to_owned());
     facts.runs = vec![refused.clone()];
     let diagnosis = judge(&facts);
-    let said = "nothing of that topic was refused";
-    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    let expected = "nothing of that topic was refused";
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     assert_eq!(diagnosis.also.len(), 1, "{diagnosis:#?}");
     assert!(diagnosis.also[0].sentence.contains("d/d1/other"));
     // What is wrong with the topic leads.
     facts.subscribers = Some(Vec::new());
     let diagnosis = judge(&facts);
-    let said = "nobody is subscribed";
-    expect(&diagnosis, Cause::SubscriberAbsent, State::Connected, said);
+    let expected = "nobody is subscribed";
+    expect(
+        &diagnosis,
+        Cause::SubscriberAbsent,
+        State::Connected,
+        expected,
+    );
     // Without a topic it is what is wrong, and so is what is of the topic.
     facts.question.topic = None;
-    let said = "d/d1/other";
-    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+    let expected = "d/d1/other";
+    expect(
+        &judge(&facts),
+        Cause::NotPermitted,
+        State::Connected,
+        expected,
+    );
     facts.question.topic = Some("d/d1/other".to_owned());
     facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
-    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+    expect(
+        &judge(&facts),
+        Cause::NotPermitted,
+        State::Connected,
+        expected,
+    );
 }
 
 #[test]
@@ -173,18 +188,23 @@ fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
     refused.last.command = Some("martlet role allow r".to_owned());
     refused.last.seq = 7;
     facts.runs = vec![refused];
-    let said = "its publish to d/d1/other was refused";
-    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+    let expected = "its publish to d/d1/other was refused";
+    expect(
+        &judge(&facts),
+        Cause::NotPermitted,
+        State::Connected,
+        expected,
+    );
     facts.permitted_now = vec![7];
     let diagnosis = judge(&facts);
-    let said = "nothing is wrong now";
-    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
-    let said = &diagnosis.also[0];
+    let expected = "nothing is wrong now";
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
+    let also = &diagnosis.also[0];
     assert!(
-        said.sentence.ends_with("the rules permit it now"),
-        "{said:#?}"
+        also.sentence.ends_with("the rules permit it now"),
+        "{also:#?}"
     );
-    assert_eq!((&said.remedy, &said.command), (&None, &None));
+    assert_eq!((&also.remedy, &also.command), (&None, &None));
 }
 
 #[test]
@@ -214,8 +234,13 @@ fn a_refused_publish_of_who_is_subscribed_to_the_topic_too_is_told() {
     );
     refused.last.topic = facts.question.topic.clone();
     facts.runs = vec![refused];
-    let said = "its publish to d/d1/telemetry was refused";
-    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+    let expected = "its publish to d/d1/telemetry was refused";
+    expect(
+        &judge(&facts),
+        Cause::NotPermitted,
+        State::Connected,
+        expected,
+    );
 }
 
 pub(super) fn facts_of_refused_topic() -> Facts {
@@ -245,19 +270,20 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
     let remedy = Some("raise limits.store_bytes".to_owned());
     facts.store = Some(StoreTrouble::Full { why, remedy });
     let (full, is_there) = (Cause::StoreFull, State::Connected);
-    let said = "messages with QoS 1 and 2 wait, whoever publishes them: the message store takes";
-    expect(&judge(&facts), full, is_there, said);
+    let expected =
+        "messages with QoS 1 and 2 wait, whoever publishes them: the message store takes";
+    expect(&judge(&facts), full, is_there, expected);
     if let Some(session) = &mut facts.session {
         session.waits_for_store = true;
     }
     let diagnosis = judge(&facts);
-    let said = "its publishes wait: the message store takes as much as limits.store_bytes";
-    expect(&diagnosis, full, is_there, said);
+    let expected = "its publishes wait: the message store takes as much as limits.store_bytes";
+    expect(&diagnosis, full, is_there, expected);
     let remedy = diagnosis.finding.remedy.as_deref();
     assert_eq!(remedy, Some("raise limits.store_bytes"));
     facts.store = Some(StoreTrouble::Slow);
-    let said = "the disk is too slow";
-    expect(&judge(&facts), Cause::StoreSlow, is_there, said);
+    let expected = "the disk is too slow";
+    expect(&judge(&facts), Cause::StoreSlow, is_there, expected);
     // The reason of an absent client is how it left, not the store.
     facts.session = None;
     facts.runs = vec![run(
@@ -267,8 +293,8 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
         1,
         10,
     )];
-    let said = "it is not connected";
-    expect(&judge(&facts), Cause::Away, State::Away, said);
+    let expected = "it is not connected";
+    expect(&judge(&facts), Cause::Away, State::Away, expected);
 }
 
 #[test]
@@ -327,8 +353,8 @@ fn a_retained_message_that_was_not_sent_is_told_with_why() {
     let (none, is_there) = (Cause::NoRetained, State::Connected);
     let mut shared = subscribed("$share/crew/state/1");
     shared.retained = kept(60_000);
-    let said = "a Shared Subscription gets no retained messages";
-    expect(&judge(&shared), none, is_there, said);
+    let expected = "a Shared Subscription gets no retained messages";
+    expect(&judge(&shared), none, is_there, expected);
     let mut facts = subscribed("state/#");
     facts.retained = kept(60_000);
     let well = (Cause::NothingWrong, "it is subscribed to state/1");
@@ -339,11 +365,11 @@ fn a_retained_message_that_was_not_sent_is_told_with_why() {
         }
     };
     without(&mut facts, RetainedAtSubscribe::NotWanted);
-    let said = "Retain Handling 2";
-    expect(&judge(&facts), none, is_there, said);
+    let expected = "Retain Handling 2";
+    expect(&judge(&facts), none, is_there, expected);
     without(&mut facts, RetainedAtSubscribe::NotNew);
-    let said = "Retain Handling 1";
-    expect(&judge(&facts), none, is_there, said);
+    let expected = "Retain Handling 1";
+    expect(&judge(&facts), none, is_there, expected);
     // It came to it as it was published.
     facts.retained = kept(1_000);
     expect(&judge(&facts), well.0, is_there, well.1);
@@ -365,12 +391,12 @@ fn a_retained_message_that_was_taken_away_is_told() {
     let diagnosis = ended(RetainedEnd::Cleared, 60_000);
     expect(&diagnosis, none, is_there, "console cleared it on");
     let diagnosis = ended(RetainedEnd::Expired, 60_000);
-    let said = "that of console expired on";
-    expect(&diagnosis, none, is_there, said);
+    let expected = "that of console expired on";
+    expect(&diagnosis, none, is_there, expected);
     // It got that.
     let diagnosis = ended(RetainedEnd::Cleared, 1_000);
-    let said = "it is subscribed to state/1";
-    expect(&diagnosis, Cause::NothingWrong, is_there, said);
+    let expected = "it is subscribed to state/1";
+    expect(&diagnosis, Cause::NothingWrong, is_there, expected);
     assert!(diagnosis.also.is_empty(), "{diagnosis:#?}");
 }
 
@@ -391,16 +417,17 @@ fn what_a_client_with_no_local_publishes_is_told_as_that() {
     };
     facts.unmatched = vec![unmatched("d1")];
     let is_there = State::Connected;
-    let said = "it published them itself, and its subscription to state/# has No Local";
-    expect(&judge(&facts), Cause::NoLocal, is_there, said);
+    let expected = "it published them itself, and its subscription to state/# has No Local";
+    expect(&judge(&facts), Cause::NoLocal, is_there, expected);
     facts.unmatched = vec![unmatched("other")];
-    let said = "2 messages that other published to state/1 arrived before it subscribed to state/#";
-    expect(&judge(&facts), Cause::NotRetained, is_there, said);
+    let expected =
+        "2 messages that other published to state/1 arrived before it subscribed to state/#";
+    expect(&judge(&facts), Cause::NotRetained, is_there, expected);
     // Commands are published again.
     facts.unmatched = vec![unmatched("$commands")];
     let diagnosis = judge(&facts);
-    let said = "it is subscribed to state/1";
-    expect(&diagnosis, Cause::NothingWrong, is_there, said);
+    let expected = "it is subscribed to state/1";
+    expect(&diagnosis, Cause::NothingWrong, is_there, expected);
     assert_eq!(diagnosis.also[0].cause, Cause::NoLocal);
 }
 
@@ -416,9 +443,14 @@ fn a_will_that_was_not_published_is_told_to_who_waits_for_it_and_of_its_client()
         since_ms: NOW - 10,
         will: discarded.clone(),
     }];
-    let said = "d2 is gone, and its Will for state/1 was not published";
-    expect(&judge(&facts), Cause::WillNotSent, State::Connected, said);
-    let gone = run(
+    let expected = "d2 is gone, and its Will for state/1 was not published";
+    expect(
+        &judge(&facts),
+        Cause::WillNotSent,
+        State::Connected,
+        expected,
+    );
+    let disconnected = run(
         EventKind::Disconnected,
         "Success",
         (RefusalCause::Goodbye, "the client sent DISCONNECT"),
@@ -426,15 +458,15 @@ fn a_will_that_was_not_published_is_told_to_who_waits_for_it_and_of_its_client()
         10,
     );
     let mut facts = super::facts(None);
-    facts.runs = vec![gone];
+    facts.runs = vec![disconnected];
     facts.will = Some(discarded);
     let diagnosis = judge(&facts);
-    let said = "its Will for state/1 was not published: that DISCONNECT discards it";
-    expect(&diagnosis, Cause::Away, State::Away, said);
+    let expected = "its Will for state/1 was not published: that DISCONNECT discards it";
+    expect(&diagnosis, Cause::Away, State::Away, expected);
     facts.will = Some(AbsentWill::Delayed {
         topic: "state/1".to_owned(),
         due_ms: Some(NOW + 5_000),
     });
-    let said = "its Will for state/1 is published on";
-    expect(&judge(&facts), Cause::Away, State::Away, said);
+    let expected = "its Will for state/1 is published on";
+    expect(&judge(&facts), Cause::Away, State::Away, expected);
 }

@@ -170,7 +170,7 @@ impl Scripted {
         };
         let mut world = self.world();
         let outlet = world.outlets.get_mut(lane).expect("it is attached");
-        outlet.tell(PartEvent::Delivery(delivery));
+        outlet.notify(PartEvent::Delivery(delivery));
     }
 
     /// The node tells how many messages wait in the queue.
@@ -182,7 +182,7 @@ impl Scripted {
         };
         let mut world = self.world();
         let outlet = world.outlets.first_mut().expect("it is attached");
-        outlet.tell(PartEvent::Queue(state));
+        outlet.notify(PartEvent::Queue(state));
     }
 
     /// The node ends the part.
@@ -190,7 +190,7 @@ impl Scripted {
         let mut world = self.world();
         world.is_attached = false;
         for mut outlet in std::mem::take(&mut world.outlets) {
-            outlet.tell(PartEvent::Ended {
+            outlet.notify(PartEvent::Ended {
                 reason: ReasonCode::SessionTakenOver,
                 why: "another took it over",
             });
@@ -396,11 +396,11 @@ impl Host for Scripted {
     fn attach(&self, spec: PartSpec, mut outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
         let mut world = self.world();
         let granted = world.granted.clone();
-        outlet.tell(PartEvent::Attached {
+        outlet.notify(PartEvent::Attached {
             session_present: !world.specs.is_empty(),
             granted,
         });
-        outlet.tell(PartEvent::Run {
+        outlet.notify(PartEvent::Run {
             oldest: 1,
             is_present: true,
         });

@@ -174,7 +174,7 @@ pub(super) fn import_iotflow(options: &DeviceOptions) -> anyhow::Result<Report> 
     let mut report = options.import(&location, wanted, &found.unreadable)?;
     let (node, dry_run) = (&options.database.on.node, options.database.dry_run);
     telemetry::import(&mut report, node, &location, dry_run)?;
-    report.leave(found.left);
+    report.leave(found.left_out);
     Ok(report)
 }
 

@@ -1,9 +1,10 @@
-//! What becomes an event: for everybody by kind, or for the few that are traced.
+//! Which events shards report: by kind for all clients, or all events of the few that are traced.
 //!
-//! All events of a client come from the shard that owns its session, in order; the lobby of another
-//! one tells only of refused clients. While nothing is wanted, the way of a message asks one word.
+//! All events of a client come from the shard that owns its session, in order. The lobby of another
+//! shard reports only refused clients. While no observer wants events, a message costs one
+//! comparison of a word.
 
-pub(crate) mod telling;
+pub(crate) mod observers;
 
 use core::ops::Bound;
 use std::net::IpAddr;
@@ -20,36 +21,36 @@ use crate::event_interest::{EventInterest, Wants};
 use crate::id::{ConnectionId, MessageId, SessionId};
 use crate::message::{Message, Publication, age_ms};
 use crate::node::{Cx, Node};
+use crate::notify::observers::TraceScan;
 use crate::report::SubscriptionInfo;
 use crate::shard::Shard;
-use crate::tell::telling::TraceScan;
 
-/// Places of connections, or sessions, that a step looks at.
+/// Number of connections or sessions that one step examines.
 const PLACES_PER_STEP: u32 = 512;
 
 impl Shard {
-    /// From now on these events are wanted. Clients that are traced by name are from this call on,
-    /// those that are traced by address when the search comes to them.
+    /// Sets which events observers want. Clients that are traced by name are traced at once,
+    /// clients that are traced by address when the scan reaches them.
     pub(crate) fn set_events<N: Node>(&mut self, cx: &mut Cx<'_, N>, interest: Arc<EventInterest>) {
-        self.telling.wants = Wants::of(&interest);
+        self.observers.wants = Wants::of(&interest);
         for (tenant, client_id) in &interest.traced.clients {
             if let Some(session) = self.sessions.find(*tenant, client_id) {
                 self.trace(session, true);
             }
         }
         let has_addresses = !interest.traced.addresses.is_empty();
-        self.telling.interest = interest;
-        if has_addresses || !self.telling.traced.is_empty() {
+        self.observers.interest = interest;
+        if has_addresses || !self.observers.traced.is_empty() {
             self.begin_tracing(cx);
         }
     }
 
-    /// Goes on looking for sessions that are traced, or are no more; answers whether there is more
+    /// Continues the scan for sessions to trace, or to trace no more. Returns whether there is more
     /// to do.
     pub(crate) fn scan_traced(&mut self, scan: &mut TraceScan) -> bool {
         if !scan.has_sessions {
             let after = scan.after.map_or(Bound::Unbounded, Bound::Excluded);
-            let all = self.telling.traced.range((after, Bound::Unbounded));
+            let all = self.observers.traced.range((after, Bound::Unbounded));
             let some: Vec<SessionId> = all.take(PLACES_PER_STEP as usize).copied().collect();
             for id in &some {
                 match self.sessions.live(*id) {
@@ -57,14 +58,14 @@ impl Shard {
                         let traced = self.is_traced(session);
                         self.trace(session, traced);
                     }
-                    None => drop(self.telling.traced.remove(id)),
+                    None => drop(self.observers.traced.remove(id)),
                 }
             }
             scan.after = some.last().copied();
             scan.has_sessions = some.len() < PLACES_PER_STEP as usize;
-            return !scan.has_sessions || !self.telling.traced().addresses.is_empty();
+            return !scan.has_sessions || !self.observers.traced().addresses.is_empty();
         }
-        let interest = Arc::clone(&self.telling.interest);
+        let interest = Arc::clone(&self.observers.interest);
         let places = self.connections.places();
         let end = places.min(scan.next + PLACES_PER_STEP);
         for place in scan.next..end {
@@ -87,23 +88,23 @@ impl Shard {
         let id = self.sessions.id_of(session);
         self.sessions.at(session).flags.set_traced(traced);
         match traced {
-            true => drop(self.telling.traced.insert(id)),
-            false => drop(self.telling.traced.remove(&id)),
+            true => drop(self.observers.traced.insert(id)),
+            false => drop(self.observers.traced.remove(&id)),
         }
     }
 
-    /// Whether all events of this session are wanted.
+    /// Whether observers want all events of this session.
     fn is_traced(&mut self, session: u32) -> bool {
         let state = self.sessions.at(session);
         let (tenant, client_id) = (state.tenant, Arc::clone(&state.client_id));
         let connection = state.connection();
         let address = connection.and_then(|index| self.connections.at(index).address());
         let address = address.map(|(address, _)| address);
-        self.telling.wants.any(Wants::CLIENTS)
-            && self.telling.traced().has(tenant, &client_id, address)
+        self.observers.wants.any(Wants::CLIENTS)
+            && self.observers.traced().has(tenant, &client_id, address)
     }
 
-    /// A session has a connection: it is looked whether it is traced.
+    /// Decides whether a session that has a connection now is traced.
     pub(crate) fn begin_trace(&mut self, session: u32) {
         let traced = self.is_traced(session);
         if traced != self.sessions.at(session).flags.traced() {
@@ -111,59 +112,60 @@ impl Shard {
         }
     }
 
-    /// Events of a kind are told of a session.
+    /// Whether observers want events of this kind of a session.
     #[inline]
-    pub(crate) fn tells(&mut self, session: u32, kind: Wants) -> bool {
-        self.telling.wants.any(kind.and(Wants::CLIENTS))
-            && (self.telling.wants.any(kind) || self.sessions.at(session).flags.traced())
+    pub(crate) fn is_observed(&mut self, session: u32, kind: Wants) -> bool {
+        self.observers.wants.any(kind.and(Wants::CLIENTS))
+            && (self.observers.wants.any(kind) || self.sessions.at(session).flags.traced())
     }
 
-    /// That a client comes or goes is told; of parts of the node it is not, unless
-    /// they are traced.
-    pub(crate) fn tells_presence(&mut self, session: u32) -> bool {
-        self.tells(session, Wants::CONNECTIONS) && {
+    /// Whether observers want to know when a client connects or disconnects. Parts of the node are
+    /// reported only if they are traced.
+    pub(crate) fn is_presence_observed(&mut self, session: u32) -> bool {
+        self.is_observed(session, Wants::CONNECTIONS) && {
             let found = self.sessions.at(session);
             found.flags.traced() || !found.client_id.starts_with('$')
         }
     }
 
-    /// Refused clients are told of.
-    pub(crate) fn tells_of_refused(
+    /// Whether observers want events of refused clients.
+    pub(crate) fn is_refusal_observed(
         &self,
         client: Option<(TenantId, &str)>,
         address: Option<IpAddr>,
     ) -> bool {
         let (tenant, client_id) = client.unwrap_or((TenantId(0), ""));
-        self.telling.wants.any(Wants::CONNECTIONS)
-            || self.telling.wants.any(Wants::CLIENTS)
-                && self.telling.traced().has(tenant, client_id, address)
+        self.observers.wants.any(Wants::CONNECTIONS)
+            || self.observers.wants.any(Wants::CLIENTS)
+                && self.observers.traced().has(tenant, client_id, address)
     }
 
-    /// What becomes of a message for a session may have to be told, so it is kept until then.
+    /// Whether observers may want the outcome of a message for a session. The message is kept until
+    /// then.
     #[inline]
-    pub(crate) fn keeps_to_tell(&mut self, session: u32) -> bool {
+    pub(crate) fn is_outcome_observed(&mut self, session: u32) -> bool {
         const KINDS: Wants = Wants::DROPS.and(Wants::DELIVERED).and(Wants::TOPICS);
-        self.tells(session, KINDS)
+        self.is_observed(session, KINDS)
     }
 
-    fn tells_topic(&mut self, session: u32, kind: Wants, topic: &str) -> bool {
-        self.tells(session, kind)
-            || self.telling.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
+    fn is_topic_observed(&mut self, session: u32, kind: Wants, topic: &str) -> bool {
+        self.is_observed(session, kind)
+            || self.observers.wants.any(Wants::TOPICS) && self.observers.traced().has_topic(topic)
     }
 
-    /// A drop of a message is told.
-    pub(crate) fn tells_drop(&mut self, session: u32, topic: &str) -> bool {
-        self.tells_topic(session, Wants::DROPS, topic)
+    /// Whether observers want the drop of a message for a session.
+    pub(crate) fn is_drop_observed(&mut self, session: u32, topic: &str) -> bool {
+        self.is_topic_observed(session, Wants::DROPS, topic)
     }
 
-    /// The same where it is no session's.
-    pub(crate) fn tells_drop_of_group(&self, topic: &str) -> bool {
-        self.telling.wants.any(Wants::DROPS)
-            || self.telling.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
+    /// The same for a message of a share group.
+    pub(crate) fn is_group_drop_observed(&self, topic: &str) -> bool {
+        self.observers.wants.any(Wants::DROPS)
+            || self.observers.wants.any(Wants::TOPICS) && self.observers.traced().has_topic(topic)
     }
 
     /// Reports the client's proved name before the result of the CONNECT on that connection.
-    pub(crate) fn tell_authenticated<N: Node>(
+    pub(crate) fn notify_authenticated<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -171,7 +173,7 @@ impl Shard {
         (name, proof): (Arc<str>, Proof),
     ) {
         let connection = self.connections.at(index);
-        cx.effects.tell(
+        cx.effects.notify(
             EventHead::new(tenant, Arc::clone(client_id))
                 .with_user(Some(UserName::Proved(name)))
                 .with_address(connection.address()),
@@ -182,34 +184,34 @@ impl Shard {
         );
     }
 
-    pub(crate) fn tell_session_ended<N: Node>(
+    pub(crate) fn notify_session_ended<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
         cause: RefusalCause,
     ) {
-        if self.tells_presence(session) {
+        if self.is_presence_observed(session) {
             let event = Event::SessionEnded { cause };
-            cx.effects.tell(self.head_of(session), event);
+            cx.effects.notify(self.head_of(session), event);
         }
     }
 
-    pub(crate) fn tell_taken_over<N: Node>(
+    pub(crate) fn notify_taken_over<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
         (old, new): (u32, u32),
     ) {
-        if self.tells_presence(session) {
+        if self.is_presence_observed(session) {
             let address = self.connections.at(old).address();
             let by = self.connections.at(new).address();
             let head = self.head_of(session).with_address(address);
-            cx.effects.tell(head, Event::TakenOver { by });
+            cx.effects.notify(head, Event::TakenOver { by });
         }
     }
 
-    pub(crate) fn tell_subscribed<N: Node>(&self, cx: &mut Cx<'_, N>, granted: SubscriptionInfo) {
-        cx.effects.tell(
+    pub(crate) fn notify_subscribed<N: Node>(&self, cx: &mut Cx<'_, N>, granted: SubscriptionInfo) {
+        cx.effects.notify(
             EventHead::new(granted.tenant, granted.client_id),
             Event::Subscribed {
                 filter: granted.filter,
@@ -221,45 +223,45 @@ impl Shard {
         );
     }
 
-    pub(crate) fn tell_unsubscribed<N: Node>(
+    pub(crate) fn notify_unsubscribed<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
         filter: &str,
     ) {
-        if self.tells(session, Wants::SUBSCRIPTIONS) {
+        if self.is_observed(session, Wants::SUBSCRIPTIONS) {
             let filter = filter.into();
             cx.effects
-                .tell(self.head_of(session), Event::Unsubscribed { filter });
+                .notify(self.head_of(session), Event::Unsubscribed { filter });
         }
     }
 
     /// A message of a client was accepted.
     #[cold]
-    pub(crate) fn tell_published<N: Node>(
+    pub(crate) fn notify_published<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
         publication: &Publication<'_>,
         matched: bool,
     ) {
-        if self.tells_topic(session, Wants::PUBLISHED, publication.topic) {
+        if self.is_topic_observed(session, Wants::PUBLISHED, publication.topic) {
             let client_id = Arc::clone(&self.sessions.at(session).client_id);
             self.push_published(cx, client_id, publication, matched);
         }
     }
 
-    /// A message of an operator was.
-    pub(crate) fn tell_published_by<N: Node>(
+    /// A message of an operator was accepted.
+    pub(crate) fn notify_published_by<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         publisher: &Arc<str>,
         publication: &Publication<'_>,
         matched: bool,
     ) {
-        if self.telling.wants.any(Wants::PUBLISHED)
-            || self.telling.wants.any(Wants::TOPICS)
-                && self.telling.traced().has_topic(publication.topic)
+        if self.observers.wants.any(Wants::PUBLISHED)
+            || self.observers.wants.any(Wants::TOPICS)
+                && self.observers.traced().has_topic(publication.topic)
         {
             self.push_published(cx, Arc::clone(publisher), publication, matched);
         }
@@ -273,8 +275,8 @@ impl Shard {
         matched: bool,
     ) {
         let payload = publication.payload;
-        let told = payload.len().min(self.telling.interest.payload_bytes_max);
-        cx.effects.tell(
+        let told = payload.len().min(self.observers.interest.payload_bytes_max);
+        cx.effects.notify(
             EventHead::new(publication.tenant, client_id),
             Event::Published(Box::new(PublishedMessage {
                 topic: publication.topic.into(),
@@ -289,20 +291,20 @@ impl Shard {
         );
     }
 
-    /// A QoS 0 message is in the output: when it leaves, that is to be told.
+    /// A QoS 0 message is in the output: reports it as delivered when it has been written.
     #[cold]
-    pub(crate) fn tell_when_written(&mut self, index: u32, publication: &Publication<'_>) {
+    pub(crate) fn notify_when_written(&mut self, index: u32, publication: &Publication<'_>) {
         let topic = publication.topic;
         let Some(session) = self.connections.at(index).session() else {
             return;
         };
-        if self.tells_topic(session, Wants::DELIVERED, topic) {
+        if self.is_topic_observed(session, Wants::DELIVERED, topic) {
             let output = self
                 .connections
                 .at(index)
                 .output_buffer(&mut self.buffers.pool);
             let left = output.qos0;
-            output.to_be_told.push_back(UnreportedDelivery {
+            output.unreported_deliveries.push_back(UnreportedDelivery {
                 left,
                 topic: topic.into(),
                 id: publication.id,
@@ -311,7 +313,7 @@ impl Shard {
         }
     }
 
-    fn tell_written<N: Node>(
+    fn notify_written<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
@@ -319,7 +321,7 @@ impl Shard {
     ) {
         for told in written {
             let latency_ms = age_ms(told.received_mono_ms, cx.now.mono_ms);
-            cx.effects.tell(
+            cx.effects.notify(
                 self.head_of(session),
                 Event::Delivered(Box::new(DeliveredMessage {
                     topic: told.topic,
@@ -334,7 +336,7 @@ impl Shard {
 
     /// A message was acknowledged.
     #[cold]
-    pub(crate) fn tell_acknowledged<N: Node>(
+    pub(crate) fn notify_acknowledged<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
@@ -342,11 +344,11 @@ impl Shard {
         qos: QoS,
     ) {
         let topic = message.map_or("", |message| message.topic());
-        if !self.tells_topic(session, Wants::DELIVERED, topic) {
+        if !self.is_topic_observed(session, Wants::DELIVERED, topic) {
             return;
         }
         let latency_ms = message.map(|message| message.age_ms(cx.now.mono_ms));
-        cx.effects.tell(
+        cx.effects.notify(
             self.head_of(session),
             Event::Delivered(Box::new(DeliveredMessage {
                 topic: topic.into(),
@@ -358,9 +360,9 @@ impl Shard {
         );
     }
 
-    /// A packet of an accepted client has come.
+    /// A packet of an accepted client was received.
     #[cold]
-    pub(crate) fn tell_packet_received<N: Node>(
+    pub(crate) fn notify_packet_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -369,10 +371,10 @@ impl Shard {
     ) {
         let packet_id = header.packet_id(body);
         let length = body.len() as u32;
-        self.tell_packet(cx, index, (header.packet_type, packet_id, length), false);
+        self.notify_packet(cx, index, (header.packet_type, packet_id, length), false);
     }
 
-    pub(crate) fn tell_packet<N: Node>(
+    pub(crate) fn notify_packet<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -381,7 +383,7 @@ impl Shard {
     ) {
         let owner = self.connections.at(index).owner();
         let session = owner.and_then(|owner| self.sessions.get(owner));
-        if !self.telling.wants.any(Wants::PACKETS)
+        if !self.observers.wants.any(Wants::PACKETS)
             && !session.is_some_and(|session| session.flags.traced())
         {
             return;
@@ -390,7 +392,7 @@ impl Shard {
             Some(session) => EventHead::new(session.tenant, Arc::clone(&session.client_id)),
             None => EventHead::unknown(),
         };
-        cx.effects.tell(
+        cx.effects.notify(
             head,
             Event::Packet {
                 is_out,
@@ -404,24 +406,24 @@ impl Shard {
 
     /// The next `count` bytes of the output are about to count as written.
     #[cold]
-    pub(crate) fn tell_output_written<N: Node>(
+    pub(crate) fn notify_output_written<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
         count: usize,
     ) {
-        self.tell_packets_written(cx, id, count);
+        self.notify_packets_written(cx, id, count);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let written = connection.take_told(connection.qos0_until(count));
+        let written = connection.take_unreported_deliveries(connection.qos0_until(count));
         let owner = connection.owner();
         if let Some(session) = owner.and_then(|owner| self.sessions.live(owner)) {
-            self.tell_written(cx, session, written);
+            self.notify_written(cx, session, written);
         }
     }
 
-    fn tell_packets_written<N: Node>(
+    fn notify_packets_written<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
@@ -432,14 +434,14 @@ impl Shard {
         };
         let session = connection.owner();
         let session = session.and_then(|owner| self.sessions.get(owner));
-        if !self.telling.wants.any(Wants::PACKETS)
+        if !self.observers.wants.any(Wants::PACKETS)
             && !session.is_some_and(|session| session.flags.traced())
         {
             return;
         }
         let packets = connection.packets_until(count);
         for packet in packets {
-            self.tell_packet(cx, id.index, packet, true);
+            self.notify_packet(cx, id.index, packet, true);
         }
     }
 }

@@ -12,48 +12,48 @@ impl Snapshot {
     /// Clients of one tenant that these tables may have let in, by what they proved then, and that
     /// newer tables would refuse.
     pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<RevokedClients> {
-        let gone = |name| self.gone(tenant, newer, name);
-        self.names(tenant).flat_map(gone).collect()
+        let removed = |name| self.removed(tenant, newer, name);
+        self.names(tenant).flat_map(removed).collect()
     }
 
     /// The same of this user or device: by whatever they came, or by which credentials.
-    pub fn gone(&self, tenant: u32, newer: &Self, name: &str) -> Vec<RevokedClients> {
-        match self.is_user_gone(tenant, newer, name) {
+    pub fn removed(&self, tenant: u32, newer: &Self, name: &str) -> Vec<RevokedClients> {
+        match self.is_user_removed(tenant, newer, name) {
             true => vec![RevokedClients::User(name.into())],
-            false => self.device_gone(tenant, newer, name),
+            false => self.removed_device(tenant, newer, name),
         }
     }
 
     /// Devices that these tables have and newer ones have not, by tenant and id; of these names
     /// alone, if any are given. One that was added anew is another.
-    pub fn devices_gone(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
+    pub fn removed_devices(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
         let tenants = self.tenants().chain([crate::COMMON_TENANT]);
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         for tenant in tenants {
-            let is_gone = |id: &&Arc<str>| {
+            let is_removed = |id: &&Arc<str>| {
                 self.device(tenant, id).is_some_and(|old| {
                     let newer = newer.device(tenant, id);
                     newer.is_none_or(|newer| newer.created_ms != old.created_ms)
                 })
             };
             let found: Vec<_> = match (of, self.devices.get(&tenant)) {
-                (Some(names), _) => names.iter().filter(is_gone).cloned().collect(),
+                (Some(names), _) => names.iter().filter(is_removed).cloned().collect(),
                 (None, Some(all)) => all
                     .iter()
                     .map(|(id, _)| id)
-                    .filter(is_gone)
+                    .filter(is_removed)
                     .cloned()
                     .collect(),
                 (None, None) => Vec::new(),
             };
-            gone.extend(found.into_iter().map(|id| (tenant, id)));
+            removed.extend(found.into_iter().map(|id| (tenant, id)));
         }
-        gone
+        removed
     }
 
     /// The same of users, by name.
-    pub fn users_gone(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
-        let is_gone = |name: &Arc<str>| {
+    pub fn removed_users(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
+        let is_removed = |name: &Arc<str>| {
             let old = self.users.get(name)?;
             let now = newer.users.get(name);
             // In another tenant it is another user, as with devices.
@@ -62,16 +62,16 @@ impl Snapshot {
             (!is_there).then(|| (old.tenant, Arc::clone(name)))
         };
         match of {
-            Some(names) => names.iter().filter_map(is_gone).collect(),
+            Some(names) => names.iter().filter_map(is_removed).collect(),
             None => self
                 .users
                 .iter()
-                .filter_map(|(name, _)| is_gone(name))
+                .filter_map(|(name, _)| is_removed(name))
                 .collect(),
         }
     }
 
-    fn is_user_gone(&self, tenant: u32, newer: &Self, name: &str) -> bool {
+    fn is_user_removed(&self, tenant: u32, newer: &Self, name: &str) -> bool {
         let Some(old) = self.user(tenant, name) else {
             return false;
         };
@@ -81,7 +81,7 @@ impl Snapshot {
         old.enabled && !newer.user(tenant, name).is_some_and(is_good)
     }
 
-    fn device_gone(&self, tenant: u32, newer: &Self, id: &str) -> Vec<RevokedClients> {
+    fn removed_device(&self, tenant: u32, newer: &Self, id: &str) -> Vec<RevokedClients> {
         let Some(old) = self.device(tenant, id) else {
             return Vec::new();
         };
@@ -106,17 +106,18 @@ impl Snapshot {
             return vec![RevokedClients::User(id.into())];
         }
         // Tokens of the team that it has left open nothing more for it.
-        let left = (new.team != old.team).then(|| self.marks_of_team(old.team));
-        let left = left.into_iter().flatten();
+        let left_team = (new.team != old.team).then(|| self.marks_of_team(old.team));
+        let left_team = left_team.into_iter().flatten();
         let is_good_still = |old: &Credential| {
             let mut all = new.credentials.iter();
             all.any(|new| new.digest == old.digest && new.is_good(newer.read_ms))
         };
         let before = old.credentials.iter();
-        let gone = before.filter(|old| old.is_good(self.read_ms) && !is_good_still(old));
+        let removed = before.filter(|old| old.is_good(self.read_ms) && !is_good_still(old));
         let mark = |old: &Credential| CredentialMark::of_digest(&old.digest);
-        gone.map(mark)
-            .chain(left)
+        removed
+            .map(mark)
+            .chain(left_team)
             .map(|mark| RevokedClients::Credential(id.into(), mark))
             .collect()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_permission::TenantId;
 
-use crate::report::HeardDevices;
+use crate::report::ActiveDevices;
 use crate::session::permit::Permit;
 
 /// Devices in the list, at most.
@@ -12,12 +12,12 @@ const DEVICES_MAX: usize = 65_536;
 /// Logarithm of a unit of time, milliseconds. A round has two of them: about 8 seconds.
 const UNIT_BITS: u32 = 12;
 
-/// The devices that have published since the shard was last asked.
+/// The devices that have published since the last request of the list.
 #[derive(Debug, Default)]
-pub(crate) struct HeardList {
-    /// Somebody asks for them.
-    is_wanted: bool,
-    listed: HeardDevices,
+pub(crate) struct ActiveDeviceList {
+    /// The list is requested.
+    is_enabled: bool,
+    listed: ActiveDevices,
 }
 
 /// The round of a time; never 0, which is the round of a device that has not been listed yet.
@@ -26,18 +26,18 @@ pub(crate) fn round(mono_ms: u64) -> u8 {
     (mono_ms >> UNIT_BITS) as u8 | 1
 }
 
-impl HeardList {
-    /// Somebody asks for the list.
+impl ActiveDeviceList {
+    /// Whether the list is requested.
     #[inline]
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.is_wanted
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.is_enabled
     }
 
-    /// Whether a device has published since it logged in; none: it is no device, or nobody asks for
-    /// the list.
+    /// Whether a device has published since it logged in; none: it is no device, or the list is not
+    /// requested.
     pub(crate) fn has_published(&self, permit: &Permit) -> Option<bool> {
-        let is_listed = self.is_wanted && permit.identity.is_device;
-        is_listed.then_some(permit.heard != 0)
+        let is_listed = self.is_enabled && permit.identity.is_device;
+        is_listed.then_some(permit.listed_in_round != 0)
     }
 
     /// Adds a device; answers whether there was room.
@@ -51,8 +51,8 @@ impl HeardList {
     }
 
     /// Takes the devices out. From the first call on they are listed.
-    pub(crate) fn take(&mut self) -> HeardDevices {
-        self.is_wanted = true;
+    pub(crate) fn take(&mut self) -> ActiveDevices {
+        self.is_enabled = true;
         core::mem::take(&mut self.listed)
     }
 }

@@ -1,4 +1,4 @@
-//! When devices were last heard of, for the question why something does not work.
+//! When devices were last active, for `why`.
 
 use martlet_registry::LastActivity;
 
@@ -11,32 +11,33 @@ impl SharedRegistry {
     pub(super) async fn recall_messages(&self, facts: &mut Facts) {
         let tenant = facts.question.tenant.0;
         let own = facts.user.as_ref().unwrap_or(&facts.question.name);
-        let own = self.last_heard(tenant, own).await;
-        facts.last_message_ms = own.and_then(|heard| known(heard.message_ms));
-        facts.last_seen_ms = own.and_then(|heard| known(heard.seen_ms));
+        let own = self.last_activity(tenant, own).await;
+        facts.last_message_ms = own.and_then(|active| nonzero(active.message_ms));
+        facts.last_seen_ms = own.and_then(|active| nonzero(active.seen_ms));
         for one in &mut facts.named_in_topic {
             if !one.is_device {
                 continue;
             }
-            let heard = self.last_heard(tenant, &one.client_id).await;
-            let Some(heard) = heard else { continue };
-            one.last_message_ms = known(heard.message_ms);
+            let active = self.last_activity(tenant, &one.client_id).await;
+            let Some(active) = active else { continue };
+            one.last_message_ms = nonzero(active.message_ms);
             if let (NamedStanding::NeverConnected, Some(seen_ms)) =
-                (one.standing, known(heard.seen_ms))
+                (one.standing, nonzero(active.seen_ms))
             {
                 one.standing = NamedStanding::Away(Some(seen_ms));
             }
         }
     }
 
-    async fn last_heard(&self, tenant: u32, id: &str) -> Option<LastActivity> {
+    async fn last_activity(&self, tenant: u32, id: &str) -> Option<LastActivity> {
         let id = id.to_owned();
-        let read = self
-            .read(move |registry| Box::pin(async move { registry.last_heard(tenant, &id).await }));
+        let read = self.read(move |registry| {
+            Box::pin(async move { registry.last_activity(tenant, &id).await })
+        });
         read.await.ok().flatten()
     }
 }
 
-fn known(ms: i64) -> Option<u64> {
+fn nonzero(ms: i64) -> Option<u64> {
     u64::try_from(ms).ok().filter(|ms| *ms > 0)
 }

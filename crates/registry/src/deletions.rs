@@ -11,7 +11,7 @@ pub struct DeletedAccount {
     /// When it was deleted, milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// The kind of account that can be restored; none: it cannot be restored.
-    pub known: Option<AccountKind>,
+    pub kind: Option<AccountKind>,
     /// Its team is deleted too.
     pub team: Option<TeamDeletion>,
 }
@@ -34,7 +34,7 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn gone(
+    pub async fn deletion(
         &mut self,
         tenant: u32,
         name: &str,
@@ -43,8 +43,8 @@ impl Registry {
         let on = reading.connection();
         let name = clean(name);
         let read = async {
-            match gone_from(&mut *on, i64::from(tenant), &name).await? {
-                None if tenant == COMMON_TENANT => gone_with_tenant(on, &name).await,
+            match deletion_in(&mut *on, i64::from(tenant), &name).await? {
+                None if tenant == COMMON_TENANT => deletion_with_tenant(on, &name).await,
                 found => Ok(found),
             }
         };
@@ -56,7 +56,7 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn gone_with_teams(&mut self, id: &str) -> Result<Vec<String>, RegistryError> {
+    pub async fn deleted_with_teams(&mut self, id: &str) -> Result<Vec<String>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let id = clean(id);
@@ -69,10 +69,10 @@ impl Registry {
     }
 }
 
-/// Devices that are told of at once.
+/// Maximum number of devices in a result.
 const NAMESAKES: i64 = 3;
 
-async fn gone_from(
+async fn deletion_in(
     on: &mut AnyConnection,
     tenant: i64,
     name: &str,
@@ -87,18 +87,18 @@ async fn gone_from(
         if at_ms == 0 {
             return Ok(None);
         }
-        let known = match is_device {
+        let kind = match is_device {
             0 => AccountKind::User,
             _ => AccountKind::Device,
         };
         return Ok(Some(DeletedAccount {
             at_ms,
-            known: Some(known),
-            team: gone_team(on, &team, at_ms).await?,
+            kind: Some(kind),
+            team: deletion_of_team(on, &team, at_ms).await?,
         }));
     }
-    // The audit log says of which team it was; one that is no more had its own tenant, or not: of
-    // those nothing is told.
+    // The audit log has its team. If the team is removed, it is not known whether it had its own
+    // tenant, so nothing is returned.
     let sql = "SELECT at_ms FROM audit WHERE object_kind IN ('device', 'user') AND object_id = $1 \
                AND action IN ('device.remove', 'user.remove') AND (team IN (SELECT id FROM teams \
                WHERE tenant = $2) OR (team = '' AND $2 = 0)) ORDER BY number DESC LIMIT 1";
@@ -106,13 +106,13 @@ async fn gone_from(
     let at_ms = query.bind(tenant).fetch_optional(on).await?;
     Ok(at_ms.map(|at_ms| DeletedAccount {
         at_ms,
-        known: None,
+        kind: None,
         team: None,
     }))
 }
 
 /// The same of `ID@TEAM`, where that team owns a tenant and is deleted.
-async fn gone_with_tenant(
+async fn deletion_with_tenant(
     on: &mut AnyConnection,
     name: &str,
 ) -> Result<Option<DeletedAccount>, Fault> {
@@ -123,13 +123,13 @@ async fn gone_with_tenant(
         "SELECT tenant FROM teams WHERE (name = $1 OR id = $1) AND tenant > 0 AND deleted_ms > 0";
     let query = sqlx::query_scalar::<_, i64>(sql).bind(team.to_owned());
     match query.fetch_optional(&mut *on).await? {
-        Some(tenant) => gone_from(on, tenant, id).await,
+        Some(tenant) => deletion_in(on, tenant, id).await,
         None => Ok(None),
     }
 }
 
 /// The team of this id, if it is deleted; `at_ms` is when a member of it was.
-async fn gone_team(
+async fn deletion_of_team(
     on: &mut AnyConnection,
     id: &str,
     at_ms: i64,

@@ -1,8 +1,8 @@
 //! Heartbeats and telemetry of devices: a part of the node takes these messages, and notes when
 //! devices sent them, and which firmware their heartbeats name.
 //!
-//! The topic names the device; who may publish there is a matter of rules. Will Messages are not
-//! looked at: they have topics of their own.
+//! The topic names the device. Rules decide who may publish there. Will Messages are not looked at:
+//! they have topics of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const ATTACH_AGAIN: Duration = Duration::from_secs(1);
 
 /// Notes when devices sent messages, for as long as the node runs. The part is attached once there
 /// is a device of the type [`IOTFLOW`].
-pub async fn note_heard(
+pub async fn note_activity(
     control: Arc<Control>,
     tables: Arc<SharedRegistry>,
     catalogue: Arc<Catalogue>,
