@@ -30,7 +30,7 @@ def test_a_device_has_a_wrong_secret(node):
 def test_a_device_was_never_added(node):
     assert not node.comes("boiler-9", "x")
     told = node.headline("unknown-name", "no user of that name", "boiler-9")
-    assert "spelt right" in told["remedy"]
+    assert "check the spelling" in told["remedy"]
     assert node.comes("boiler-9", printed_secret(node.bash(told)))
     node.over("boiler-9")
 

@@ -69,7 +69,7 @@ def test_a_provisioning_key_is_asked_about():
         assert told["cause"] == "nothing-wrong" and told["state"] == "no-client", told
         assert "line-1 is a provisioning key" in told["sentence"] and "it has added 0 devices of 3" in told["sentence"], told
         call(node.node, "POST", "/api/v1/provision", {"key": shown, "id": "n-2"}, key=None, expect=422)
-        told = node.headline("not-permitted", "the device n-2 was last not added by it", "line-1")
+        told = node.headline("not-permitted", "with it, the device n-2 was rejected last", "line-1")
         assert "m-*" in told["sentence"] and "device add" not in json.dumps(told), told
         assert "from 127.0.0.1: " in told["sentence"], told
         if "command" in told:

@@ -8,7 +8,7 @@ use martlet_permission::{Actions, Rule, Rules};
 /// with `$`, and reading `$SYS/#`, as with Mosquitto. Below IoTFlow's topics, what the node says of
 /// itself is for administrators, and they alone give commands.
 pub fn default_rules(base: &IotflowBase) -> Arc<Rules> {
-    let source = "the default for people";
+    let source = "the role user";
     let of_node = IOTFLOW_OF_NODE.map(|filter| (Actions::ALL, filter));
     let commands = IOTFLOW_COMMANDS.map(|filter| (Actions::PUBLISH, filter));
     let closed = of_node.into_iter().chain(commands);

@@ -102,7 +102,7 @@ const LIMIT_MAX: usize = 100_000;
 
 /// How the node is
 #[utoipa::path(get, path = "/api/v1/status", tag = "node",
-    responses((status = 200, description = "Its state, in numbers", body = Status)))]
+    responses((status = 200, description = "The figures of the node", body = Status)))]
 pub(crate) async fn status(
     State(api): State<Api>,
     State(control): State<Arc<Control>>,
@@ -159,7 +159,7 @@ pub(crate) struct VersionView {
 ///
 /// The versions of the program and of its API.
 #[utoipa::path(get, path = "/api/v1/version", tag = "node",
-    responses((status = 200, description = "What it is", body = VersionView)))]
+    responses((status = 200, description = "The version", body = VersionView)))]
 pub(crate) async fn version(State(control): State<Arc<Control>>) -> Json<VersionView> {
     Json(VersionView {
         name: "martlet",
@@ -172,7 +172,7 @@ pub(crate) async fn version(State(control): State<Arc<Control>>) -> Json<Version
 ///
 /// The topics in use and their users: the requested number of each shard.
 #[utoipa::path(get, path = "/api/v1/traffic", tag = "clients", params(Listing),
-    responses((status = 200, description = "Each use", body = Items<UseView>)))]
+    responses((status = 200, description = "A topic and its users for each item", body = Items<UseView>)))]
 pub(crate) async fn traffic(
     State(control): State<Arc<Control>>,
     QueryOf(listing): QueryOf<Listing>,
@@ -209,7 +209,7 @@ pub(crate) enum ReloadOnly {
 /// Certificates, passwords, ACLs and tables. If one cannot be read, the former settings stay in
 /// force.
 #[utoipa::path(post, path = "/api/v1/reload", tag = "node", params(ReloadQuery),
-    responses((status = 200, description = "They are in force", body = Reloaded)))]
+    responses((status = 200, description = "In force", body = Reloaded)))]
 pub(crate) async fn reload(
     State(control): State<Arc<Control>>,
     QueryOf(query): QueryOf<ReloadQuery>,
@@ -241,7 +241,7 @@ pub(crate) struct Stopping {
 ///
 /// In order: clients get DISCONNECT, and what they are owed is stored.
 #[utoipa::path(post, path = "/api/v1/shutdown", tag = "node",
-    responses((status = 202, description = "It stops", body = Stopping)))]
+    responses((status = 202, description = "The node stops", body = Stopping)))]
 pub(crate) async fn shutdown(State(control): State<Arc<Control>>) -> (StatusCode, Json<Stopping>) {
     control.request_stop();
     let status = "stopping";

@@ -170,7 +170,7 @@ fn severities_of(text: Option<&str>) -> Result<Vec<String>, Problem> {
 ///
 /// The newest one first; without `state`, those that are not cleared.
 #[utoipa::path(get, path = "/api/v1/alarms", tag = "alarms", params(AlarmParams, OfTenant),
-    responses((status = 200, description = "A page", body = Page<AlarmView>)))]
+    responses((status = 200, description = "A page of the list", body = Page<AlarmView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
@@ -206,7 +206,7 @@ fn no_alarm(id: &str) -> Problem {
     params(OfTenant, ("id" = String, Path, description = "Number")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -247,9 +247,9 @@ fn order(
     params(OfTenant, ("id" = String, Path, description = "Number")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
-        (status = 404, description = "There is none that is not cleared", body = ProblemView,
+        (status = 404, description = "No such alarm, or it is cleared", body = ProblemView,
             content_type = "application/problem+json"),
-        (status = 409, description = "It is acknowledged already", body = ProblemView,
+        (status = 409, description = "Already acknowledged", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn acknowledge(
     State(api): State<Api>,
@@ -277,7 +277,7 @@ pub(crate) struct ShelveBody {
     params(OfTenant, ("id" = String, Path, description = "Number")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
-        (status = 404, description = "There is none that is not cleared", body = ProblemView,
+        (status = 404, description = "No such alarm, or it is cleared", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn shelve(
     State(api): State<Api>,
@@ -300,9 +300,9 @@ pub(crate) async fn shelve(
     params(OfTenant, ("id" = String, Path, description = "Number")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
-        (status = 404, description = "There is none that is not cleared", body = ProblemView,
+        (status = 404, description = "No such alarm, or it is cleared", body = ProblemView,
             content_type = "application/problem+json"),
-        (status = 409, description = "It is not shelved", body = ProblemView,
+        (status = 409, description = "The alarm is not shelved", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn unshelve(
     State(api): State<Api>,
@@ -320,7 +320,7 @@ pub(crate) async fn unshelve(
     params(OfTenant, ("id" = String, Path, description = "Number")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
-        (status = 404, description = "There is none that is not cleared", body = ProblemView,
+        (status = 404, description = "No such alarm, or it is cleared", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn clear(
     State(api): State<Api>,

@@ -41,8 +41,8 @@ pub(crate) struct BackupParams {
 #[utoipa::path(get, path = "/api/v1/backup", tag = "node", params(BackupParams),
     responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
         body = Vec<u8>,
-        headers(("Martlet-Left-Out" = String, description = "What is not in it, if anything"))),
-        (status = 409, description = "There is no key file to include", body = ProblemView,
+        headers(("Martlet-Left-Out" = String, description = "Parts that the archive lacks"))),
+        (status = 409, description = "The node has no key file to include", body = ProblemView,
             content_type = "application/problem+json"),
         (status = 503, description = "Four backups are being read already", body = ProblemView,
             content_type = "application/problem+json")))]

@@ -107,7 +107,7 @@ pub(crate) struct ClientParams {
 /// Sessions, connected or not, by Client Identifier.
 #[utoipa::path(get, path = "/api/v1/clients", tag = "clients",
     params(ClientParams, OfTenant),
-    responses((status = 200, description = "A page of them", body = Page<ClientView>)))]
+    responses((status = 200, description = "A page of the list", body = Page<ClientView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -179,8 +179,8 @@ pub(crate) struct DetailLimits {
             description = "Client Identifier, percent-encoded; `ID@TEAM` as it connects, too"), DetailLimits,
         OfTenant),
     responses(
-        (status = 200, description = "All that is known of it", body = ClientDetailView),
-        (status = 404, description = "It has no session", body = ProblemView,
+        (status = 200, description = "All details of the client", body = ClientDetailView),
+        (status = 404, description = "The client has no session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -205,9 +205,9 @@ pub(crate) async fn show(
         OfTenant),
     responses(
         (status = 204, description = "The connection is ended"),
-        (status = 404, description = "It is not connected", body = ProblemView,
+        (status = 404, description = "Not connected", body = ProblemView,
             content_type = "application/problem+json"),
-        (status = 409, description = "It is a configured integration", body = ProblemView,
+        (status = 409, description = "The configuration has it", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn kick(
     State(api): State<Api>,

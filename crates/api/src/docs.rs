@@ -95,8 +95,8 @@ pub(crate) async fn setup_script() -> Response {
     params(("kind" = String, Path, description = "The last part of a problem's `type`",
         example = "forbidden")),
     responses(
-        (status = 200, description = "What it means", content_type = "text/plain", body = String),
-        (status = 404, description = "There is no such kind", body = ProblemView,
+        (status = 200, description = "The meaning of the problem", content_type = "text/plain", body = String),
+        (status = 404, description = "No such kind", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn explain(PathOf(kind): PathOf<String>) -> Result<String, Problem> {
     let mut all = ProblemKind::ALL.iter();

@@ -13,8 +13,8 @@ use crate::problem::Problem;
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "documentation",
     responses(
         (status = 200, description = "The document", body = serde_json::Value,
-            headers(("ETag" = String, description = "Its version"))),
-        (status = 304, description = "`If-None-Match` has its version")))]
+            headers(("ETag" = String, description = "Revision"))),
+        (status = 304, description = "Not changed: If-None-Match has its revision")))]
 pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Response {
     if let (None, Some(make)) = (api.document.get(), api.make_document.get().copied()) {
         let of = api.clone();

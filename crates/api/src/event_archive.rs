@@ -55,7 +55,7 @@ pub(crate) struct ArchivedEvents {
 /// Events that are kept in files, by `events.archive_kinds`, `events.archive_days` and
 /// `events.archive_bytes`. An event is there within a second.
 #[utoipa::path(get, path = "/api/v1/events/archive", tag = "clients", params(ArchiveParams, OfTenant),
-    responses((status = 200, description = "A page of them", body = ArchivedEvents),
+    responses((status = 200, description = "A page of the list", body = ArchivedEvents),
         (status = 409, description = "No events are archived")))]
 pub(crate) async fn archive(
     State(api): State<Api>,

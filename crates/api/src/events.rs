@@ -45,7 +45,7 @@ const WAIT_MAX_SECS: u64 = 5;
 /// with parameters of this query as a JSON object puts another filter in place.
 #[utoipa::path(get, path = "/api/v1/events", tag = "clients",
     params(EventParams, OfTenant),
-    responses((status = 200, description = "A page of them, in order, or a stream",
+    responses((status = 200, description = "A page of the list in order, or a stream",
         content((Page = "application/json"), (FeedEvent = "text/event-stream")))))]
 pub(crate) async fn events(
     State(api): State<Api>,

@@ -35,7 +35,7 @@ pub(crate) struct ExplainParams {
 ///
 /// Whether a client may publish, subscribe or receive, and which rule decides it.
 #[utoipa::path(get, path = "/api/v1/acl/explain", tag = "clients", params(ExplainParams, OfTenant),
-    responses((status = 200, description = "What comes of it, and why", body = Explained)))]
+    responses((status = 200, description = "The decision and its rule", body = Explained)))]
 pub(crate) async fn explain(
     State(control): State<Arc<Control>>,
     InTenants(tenant): InTenants,

@@ -23,21 +23,21 @@ pub(crate) struct Alive {
 ///
 /// 200 as long as the process answers.
 #[utoipa::path(get, path = "/health/live", tag = "health",
-    responses((status = 200, description = "It answers", body = Alive)))]
+    responses((status = 200, description = "The process answers", body = Alive)))]
 pub(crate) async fn live() -> Json<Alive> {
     Json(Alive { status: "alive" })
 }
 
 /// Alive, by another name
 #[utoipa::path(get, path = "/livez", tag = "health",
-    responses((status = 200, description = "It answers", body = Alive)))]
+    responses((status = 200, description = "The process answers", body = Alive)))]
 pub(crate) async fn livez() -> Json<Alive> {
     live().await
 }
 
 /// Alive, by another name and in other words
 #[utoipa::path(get, path = "/healthz", tag = "health",
-    responses((status = 200, description = "It answers", body = Alive)))]
+    responses((status = 200, description = "The process answers", body = Alive)))]
 pub(crate) async fn healthz() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
@@ -47,8 +47,8 @@ pub(crate) async fn healthz() -> Json<Alive> {
 /// 200 when clients may be sent here, else 503, with the reason.
 #[utoipa::path(get, path = "/health/ready", tag = "health",
     responses(
-        (status = 200, description = "It is", body = HealthReport),
-        (status = 503, description = "It is not", body = HealthReport)))]
+        (status = 200, description = "Ready", body = HealthReport),
+        (status = 503, description = "Not ready", body = HealthReport)))]
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
     readiness(report(&api, HealthAudience::Anybody).await)
 }
@@ -70,8 +70,8 @@ fn readiness(report: HealthReport) -> Response {
 /// Ready, by another name
 #[utoipa::path(get, path = "/readyz", tag = "health",
     responses(
-        (status = 200, description = "It is", body = HealthReport),
-        (status = 503, description = "It is not", body = HealthReport)))]
+        (status = 200, description = "Ready", body = HealthReport),
+        (status = 503, description = "Not ready", body = HealthReport)))]
 pub(crate) async fn readyz(api: State<Api>) -> Response {
     ready(api).await
 }
@@ -82,8 +82,8 @@ pub(crate) async fn readyz(api: State<Api>) -> Response {
 /// addresses and names that are locked out.
 #[utoipa::path(get, path = "/api/v1/health", tag = "health",
     responses(
-        (status = 200, description = "It is ready", body = HealthReport),
-        (status = 503, description = "It is not", body = HealthReport)))]
+        (status = 200, description = "Ready", body = HealthReport),
+        (status = 503, description = "Not ready", body = HealthReport)))]
 pub(crate) async fn health(State(api): State<Api>) -> Response {
     readiness(report(&api, HealthAudience::Operator).await)
 }
@@ -93,8 +93,8 @@ pub(crate) async fn health(State(api): State<Api>) -> Response {
 /// 200 when the start is over, also while the node stops; 503 before.
 #[utoipa::path(get, path = "/health/startup", tag = "health",
     responses(
-        (status = 200, description = "It is over", body = HealthReport),
-        (status = 503, description = "It is under way", body = HealthReport)))]
+        (status = 200, description = "Started", body = HealthReport),
+        (status = 503, description = "Under way", body = HealthReport)))]
 pub(crate) async fn startup(State(api): State<Api>) -> Response {
     let report = report(&api, HealthAudience::Anybody).await;
     let status = match report.status {

@@ -71,7 +71,7 @@ pub struct SeriesView {
 /// of its time, of `latency_p99` the highest. They are kept in memory only, so a restart begins
 /// anew; to keep them longer, read `/metrics`.
 #[utoipa::path(get, path = "/api/v1/metrics/history", tag = "node", params(HistoryParams),
-    responses((status = 200, description = "The numbers", body = HistoryView)))]
+    responses((status = 200, description = "The figures", body = HistoryView)))]
 pub(crate) async fn history(
     State(control): State<Arc<Control>>,
     QueryOf(wanted): QueryOf<HistoryParams>,

@@ -230,7 +230,7 @@ pub(crate) enum Obeyed {
 /// The integrations, each with its state: those of the configuration in its order, and then the
 /// bridges that were added through the API. A caller that sees one team sees those of its tenant.
 #[utoipa::path(get, path = "/api/v1/integrations", tag = "integrations", params(OfTenant),
-    responses((status = 200, description = "All of them", body = Items<IntegrationView>)))]
+    responses((status = 200, description = "The whole list", body = Items<IntegrationView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
@@ -249,7 +249,7 @@ pub(crate) async fn list(
     params(OfTenant, OneIntegration),
     responses(
         (status = 200, description = "The integration", body = IntegrationView),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -349,10 +349,10 @@ pub struct IntegrationTested {
 #[utoipa::path(post, path = "/api/v1/integrations/{kind}/{name}/test", tag = "integrations",
     params(OfTenant, OneIntegration),
     responses(
-        (status = 200, description = "Whether it can be reached", body = IntegrationTested),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 200, description = "Whether the target can be reached", body = IntegrationTested),
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json"),
-        (status = 504, description = "It did not answer in time", body = ProblemView,
+        (status = 504, description = "The integration did not answer in time", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn test(
     State(api): State<Api>,
@@ -466,8 +466,8 @@ pub(crate) struct WantedLetters {
 #[utoipa::path(get, path = "/api/v1/integrations/{kind}/{name}/dead-letters", tag = "integrations",
     params(OfTenant, WantedLetters, OneIntegration),
     responses(
-        (status = 200, description = "A page of them", body = Page<DeadLetterView>),
-        (status = 404, description = "There is no such integration", body = ProblemView,
+        (status = 200, description = "A page of the list", body = Page<DeadLetterView>),
+        (status = 404, description = "No such integration", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn letters(
     State(api): State<Api>,
@@ -495,7 +495,7 @@ pub(crate) async fn letters(
     params(OfTenant, OneIntegration, ("id" = u64, Path, description = "Number of the dead letter")),
     responses(
         (status = 200, description = "The dead letter", body = WholeDeadLetterView),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn letter(
     State(api): State<Api>,
@@ -541,10 +541,10 @@ pub struct SendingAgain {
     params(OfTenant, OneIntegration),
     request_body = SendAgainBody,
     responses(
-        (status = 202, description = "They wait to be sent", body = SendingAgain),
-        (status = 404, description = "There is no such integration or dead letter",
+        (status = 202, description = "Waiting to be sent", body = SendingAgain),
+        (status = 404, description = "No such integration or dead letter",
             body = ProblemView, content_type = "application/problem+json"),
-        (status = 504, description = "It did not answer in time", body = ProblemView,
+        (status = 504, description = "The integration did not answer in time", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn send_again(
     State(api): State<Api>,
@@ -582,8 +582,8 @@ pub(crate) async fn send_again(
     tag = "integrations",
     params(OfTenant, OneIntegration, ("id" = u64, Path, description = "Number of the dead letter")),
     responses(
-        (status = 204, description = "It is dropped"),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 204, description = "Dropped"),
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn drop_one(
     State(api): State<Api>,
@@ -619,8 +619,8 @@ pub struct DroppedLetters {
     tag = "integrations",
     params(OfTenant, AllLetters, OneIntegration),
     responses(
-        (status = 200, description = "How many there were", body = DroppedLetters),
-        (status = 404, description = "There is no such integration", body = ProblemView,
+        (status = 200, description = "Number of dead letters that were dropped", body = DroppedLetters),
+        (status = 404, description = "No such integration", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn drop_all(
     State(api): State<Api>,

@@ -53,7 +53,7 @@ pub(crate) struct WantedLockouts {
 /// `POST /session`; `auth.lockout_failures` and `auth.lockout_secs` set when and for how long. The
 /// same wrong credentials of an MQTT client again, within `auth.refusal_remember_secs`, count once.
 #[utoipa::path(get, path = "/api/v1/lockouts", tag = "clients", params(WantedLockouts, OfTenant),
-    responses((status = 200, description = "The latest first; there are no more pages",
+    responses((status = 200, description = "The latest first, on one page",
         body = Page<LockoutView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
@@ -110,7 +110,7 @@ pub(crate) struct Lifted {
 /// The lockouts of a user name, of an address, or all of them are lifted. The failures that led to
 /// them are forgotten too.
 #[utoipa::path(delete, path = "/api/v1/lockouts", tag = "clients", params(LiftedLockouts, OfTenant),
-    responses((status = 200, description = "How many were ended", body = Lifted)))]
+    responses((status = 200, description = "Number of lockouts that were ended", body = Lifted)))]
 pub(crate) async fn lift(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
@@ -157,7 +157,7 @@ pub(crate) struct Forgotten {
 /// is there stays; `DELETE /clients/{client_id}` ends it.
 #[utoipa::path(delete, path = "/api/v1/auth/remembered", tag = "clients",
     params(ForgottenLogins, OfTenant),
-    responses((status = 200, description = "How many were remembered", body = Forgotten)))]
+    responses((status = 200, description = "Number of logins that were remembered", body = Forgotten)))]
 pub(crate) async fn forget(
     State(api): State<Api>,
     InTenants(tenant): InTenants,

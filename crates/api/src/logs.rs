@@ -52,7 +52,7 @@ const LEVELS: &[&str] = LEVELS_OF_LOG.split_at(1).1;
 ///
 /// Its last lines, wherever else they go. What the levels leave out is not there either.
 #[utoipa::path(get, path = "/api/v1/logs", tag = "node", params(LogParams),
-    responses((status = 200, description = "Some lines", body = LogLinesView)))]
+    responses((status = 200, description = "The lines", body = LogLinesView)))]
 pub(crate) async fn lines(
     State(control): State<Arc<Control>>,
     QueryOf(wanted): QueryOf<LogParams>,
@@ -99,7 +99,7 @@ pub(crate) async fn lines(
 ///
 /// What is logged now: the level of everything, areas with a level of their own, traced clients.
 #[utoipa::path(get, path = "/api/v1/logs/levels", tag = "node",
-    responses((status = 200, description = "What holds now", body = Levels)))]
+    responses((status = 200, description = "The current levels", body = Levels)))]
 pub(crate) async fn levels(State(control): State<Arc<Control>>) -> Result<Json<Levels>, Problem> {
     Ok(Json(logging(&control)?.levels()))
 }
@@ -109,7 +109,7 @@ pub(crate) async fn levels(State(control): State<Arc<Control>>) -> Result<Json<L
 /// The level of everything; or of one area, for some minutes if they are named; or everything that
 /// one client does.
 #[utoipa::path(patch, path = "/api/v1/logs/levels", tag = "node", request_body = Change,
-    responses((status = 200, description = "What holds now", body = Levels)))]
+    responses((status = 200, description = "The current levels", body = Levels)))]
 pub(crate) async fn change(
     State(control): State<Arc<Control>>,
     JsonBody(change): JsonBody<Change>,

@@ -95,7 +95,7 @@ impl From<ClientInfo> for SessionLine {
 /// connected.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "clients",
     params(ClientParams, OfTenant),
-    responses((status = 200, description = "A page of them", body = Page<SessionLine>)))]
+    responses((status = 200, description = "A page of the list", body = Page<SessionLine>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -113,7 +113,7 @@ pub(crate) async fn list(
         OfTenant),
     responses(
         (status = 200, description = "The session", body = MqttSession),
-        (status = 404, description = "There is no such session", body = ProblemView,
+        (status = 404, description = "No such session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -135,10 +135,10 @@ pub(crate) async fn show(
             description = "Client Identifier, percent-encoded; `ID@TEAM` as it connects, too"),
         OfTenant),
     responses(
-        (status = 204, description = "It is ended"),
-        (status = 404, description = "There is no such session", body = ProblemView,
+        (status = 204, description = "Ended"),
+        (status = 404, description = "No such session", body = ProblemView,
             content_type = "application/problem+json"),
-        (status = 409, description = "It is the session of a configured integration",
+        (status = 409, description = "The session belongs to a configured integration",
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn end(
     State(api): State<Api>,

@@ -16,7 +16,7 @@ use crate::time::Moment;
 ///
 /// The listeners of the node, for MQTT and HTTP, and how many clients have connected to each.
 #[utoipa::path(get, path = "/api/v1/listeners", tag = "node",
-    responses((status = 200, description = "All of them", body = Items<ListenerFacts>)))]
+    responses((status = 200, description = "The whole list", body = Items<ListenerFacts>)))]
 pub(crate) async fn listeners(State(control): State<Arc<Control>>) -> Json<Items<ListenerFacts>> {
     let mut all = control.node_facts().listeners.clone();
     let mut counts = control.clients_by_listener().into_iter();
@@ -80,7 +80,7 @@ impl CertificateView {
 /// Those that the node shows, and the authorities by which clients' are good. Of a file with
 /// several, the first.
 #[utoipa::path(get, path = "/api/v1/certificates", tag = "node",
-    responses((status = 200, description = "All of them", body = Items<CertificateView>)))]
+    responses((status = 200, description = "The whole list", body = Items<CertificateView>)))]
 pub(crate) async fn certificates(
     State(control): State<Arc<Control>>,
 ) -> Json<Items<CertificateView>> {
@@ -95,7 +95,7 @@ pub(crate) async fn certificates(
 /// prints it. Secrets are not shown. Changes that wait for a restart are in the warnings of the
 /// state.
 #[utoipa::path(get, path = "/api/v1/config", tag = "node",
-    responses((status = 200, description = "All of it", body = Configuration)))]
+    responses((status = 200, description = "The whole configuration", body = Configuration)))]
 pub(crate) async fn configuration(State(control): State<Arc<Control>>) -> Json<Configuration> {
     Json(control.node_facts().configuration.clone())
 }

@@ -37,7 +37,7 @@ use crate::problem::{ProblemKind, ProblemView};
         (name = "messages", description = "Publishing, and retained messages"),
         (name = "integrations", description = "Messages for other systems, and those that were refused"),
         (name = "rules", description = "Rules about messages"),
-        (name = "alarms", description = "What is wrong with devices and with the node"),
+        (name = "alarms", description = "Alarms of devices and of the node"),
         (name = "devices", description = "Devices, their credentials, groups and configuration"),
         (name = "telemetry", description = "Values that devices send"),
         (name = "commands", description = "Commands to devices and to groups of them"),
@@ -45,7 +45,7 @@ use crate::problem::{ProblemKind, ProblemView};
         (name = "people", description = "Users and teams"),
         (name = "rules", description = "What devices of a type and users with a role may do"),
         (name = "security", description = "Keys, sessions of the panel, the first administrator"),
-        (name = "documentation", description = "What this is")
+        (name = "documentation", description = "The documentation")
     )
 )]
 pub(crate) struct Base;

@@ -401,7 +401,7 @@ impl From<PublishRefusal> for PublishOutcome {
 /// Messages of one caller stay in their order.
 #[utoipa::path(post, path = "/api/v1/publish", tag = "messages",
     params(OfTenant), request_body = MessageBody,
-    responses((status = 200, description = "It is published", body = PublishOutcome)))]
+    responses((status = 200, description = "Published", body = PublishOutcome)))]
 pub(crate) async fn publish(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -456,7 +456,7 @@ pub(crate) struct PublishOutcomes {
 /// that one is refused does not keep the others back. Answered when the last PUBACK would come.
 #[utoipa::path(post, path = "/api/v1/publish/bulk", tag = "messages",
     params(OfTenant), request_body = BulkBody,
-    responses((status = 200, description = "What came of each", body = PublishOutcomes)))]
+    responses((status = 200, description = "The result for each item", body = PublishOutcomes)))]
 pub(crate) async fn publish_bulk(
     State(api): State<Api>,
     InTenant(tenant): InTenant,

@@ -205,9 +205,9 @@ impl From<RequestError> for Problem {
     params(OfTenant), request_body = RequestBody,
     responses(
         (status = 200, description = "The response", body = RequestOutcome),
-        (status = 404, description = "Nobody is subscribed to the topic", body = ProblemView,
+        (status = 404, description = "No client is subscribed to the topic", body = ProblemView,
             content_type = "application/problem+json"),
-        (status = 504, description = "Nobody answered in time, or was permitted to", body = ProblemView,
+        (status = 504, description = "No answer came in time, or no client may answer", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn request(
     State(api): State<Api>,

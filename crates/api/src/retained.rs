@@ -110,7 +110,7 @@ pub(crate) struct RetainedParams {
 /// The retained messages, sorted by topic.
 #[utoipa::path(get, path = "/api/v1/retained", tag = "messages",
     params(RetainedParams, OfTenant),
-    responses((status = 200, description = "A page of them", body = Page<RetainedView>)))]
+    responses((status = 200, description = "A page of the list", body = Page<RetainedView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -295,7 +295,7 @@ pub struct Deleted {
 /// Subscribers get the same as when a client clears the message. Answered when that is durable.
 #[utoipa::path(delete, path = "/api/v1/retained", tag = "messages",
     params(Doomed, OfTenant),
-    responses((status = 200, description = "They are deleted, or would be", body = Deleted)))]
+    responses((status = 200, description = "The messages that are deleted, or would be", body = Deleted)))]
 pub(crate) async fn delete(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -342,7 +342,7 @@ pub(crate) async fn delete(
     params(OfTenant, ("topic" = String, Path,
         description = "Topic Name, percent-encoded; slashes may stand as they are")),
     responses(
-        (status = 204, description = "It is deleted"),
+        (status = 204, description = "Deleted"),
         (status = 404, description = "The topic has no retained message", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn delete_one(

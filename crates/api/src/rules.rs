@@ -221,7 +221,7 @@ pub(crate) async fn list(
     params(OfTeam, ("name" = String, Path, description = "Name")),
     responses(
         (status = 200, description = "The rule", body = RuleView),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -265,8 +265,8 @@ async fn write(
 #[utoipa::path(post, path = "/api/v1/rules", tag = "rules", request_body = NamedRuleBody,
     params(OfTeam),
     responses(
-        (status = 201, description = "It is new", body = RuleView),
-        (status = 409, description = "There is a rule of this name", body = ProblemView,
+        (status = 201, description = "Added", body = RuleView),
+        (status = 409, description = "A rule has this name", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn create(
     State(api): State<Api>,
@@ -287,11 +287,11 @@ pub(crate) async fn create(
 /// As adding one. With `If-Match`, the rule has to be of that version.
 #[utoipa::path(put, path = "/api/v1/rules/{name}", tag = "rules", request_body = RuleBody,
     params(OfTeam, ("name" = String, Path, description = "Name: letters, digits, -, _ and ."),
-        ("If-Match" = Option<String>, Header, description = "The version that is replaced")),
+        ("If-Match" = Option<String>, Header, description = "The revision that is to be replaced")),
     responses(
-        (status = 200, description = "It is changed", body = RuleView),
-        (status = 201, description = "It is new", body = RuleView),
-        (status = 412, description = "It has another version", body = ProblemView,
+        (status = 200, description = "Changed", body = RuleView),
+        (status = 201, description = "Added", body = RuleView),
+        (status = 412, description = "Its revision is another one", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn set(
     State(api): State<Api>,
@@ -311,10 +311,10 @@ pub(crate) async fn set(
 /// Keys of the rule are replaced; null removes one. `{"enabled": false}` switches it off.
 #[utoipa::path(patch, path = "/api/v1/rules/{name}", tag = "rules", request_body = RuleBody,
     params(OfTeam, ("name" = String, Path, description = "Name"),
-        ("If-Match" = Option<String>, Header, description = "The version that is changed")),
+        ("If-Match" = Option<String>, Header, description = "The revision that is to be changed")),
     responses(
-        (status = 200, description = "It is changed", body = RuleView),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 200, description = "Changed", body = RuleView),
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn change(
     State(api): State<Api>,
@@ -357,8 +357,8 @@ pub(crate) async fn change(
 #[utoipa::path(delete, path = "/api/v1/rules/{name}", tag = "rules",
     params(("name" = String, Path, description = "Name")),
     responses(
-        (status = 204, description = "It is removed"),
-        (status = 404, description = "There is none that was added through the API",
+        (status = 204, description = "Removed"),
+        (status = 404, description = "No such object, or the configuration has it",
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn remove(
     State(api): State<Api>,

@@ -120,8 +120,8 @@ fn view(api: &Api, head: SecretHead) -> SecretView {
 #[utoipa::path(put, path = "/api/v1/secrets/{name}", tag = "integrations", request_body = SecretBody,
     params(OfTeam, ("name" = String, Path, description = "Name: letters, digits, -, _ and .")),
     responses(
-        (status = 200, description = "It is changed", body = SecretView),
-        (status = 201, description = "It is new", body = SecretView),
+        (status = 200, description = "Changed", body = SecretView),
+        (status = 201, description = "Added", body = SecretView),
         (status = 503, description = "The key file cannot be used", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn set(
@@ -148,8 +148,8 @@ pub(crate) async fn set(
 #[utoipa::path(delete, path = "/api/v1/secrets/{name}", tag = "integrations",
     params(Removed, ("name" = String, Path, description = "Name")),
     responses(
-        (status = 204, description = "It is removed"),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 204, description = "Removed"),
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json"),
         (status = 409, description = "An integration uses it", body = ProblemView,
             content_type = "application/problem+json")))]

@@ -183,7 +183,7 @@ pub(crate) async fn show(
 ///
 /// Ends the session of the request, if it came by one.
 #[utoipa::path(delete, path = "/api/v1/session", tag = "security",
-    responses((status = 204, description = "It is ended")))]
+    responses((status = 204, description = "Ended")))]
 pub(crate) async fn end(
     State(api): State<Api>,
     Extension(connection): Extension<HttpConnection>,

@@ -55,7 +55,7 @@ const NOTE: &str = "From now on the API and MQTT ask for credentials: clients wi
 /// such as an API key. From the first user on, clients of MQTT need credentials, unless
 /// `mqtt.allow_anonymous` accepts them without.
 #[utoipa::path(post, path = "/api/v1/setup", tag = "security", request_body = SetupBody,
-    responses((status = 201, description = "They are there", body = SetupDone)))]
+    responses((status = 201, description = "Added", body = SetupDone)))]
 pub(crate) async fn make(
     State(api): State<Api>,
     JsonBody(body): JsonBody<SetupBody>,

@@ -80,7 +80,7 @@ pub(crate) struct SubscriptionParams {
 /// those that would receive a message.
 #[utoipa::path(get, path = "/api/v1/subscriptions", tag = "clients",
     params(SubscriptionParams, OfTenant),
-    responses((status = 200, description = "A page of them", body = Page<SubscriptionView>)))]
+    responses((status = 200, description = "A page of the list", body = Page<SubscriptionView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -110,7 +110,7 @@ pub(crate) struct WantedOfClient {
     params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
         WantedOfClient, OfTenant),
     responses(
-        (status = 200, description = "A page of them", body = Page<SubscriptionView>),
+        (status = 200, description = "A page of the list", body = Page<SubscriptionView>),
         (status = 404, description = "The client has no session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn of_client(
@@ -239,10 +239,10 @@ const SUBSCRIPTION_ID_MAX: u32 = 268_435_455;
     params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
     request_body = SubscriptionBody,
     responses(
-        (status = 200, description = "It is subscribed", body = Granted),
+        (status = 200, description = "Subscribed", body = Granted),
         (status = 404, description = "The client has no session", body = ProblemView,
             content_type = "application/problem+json"),
-        (status = 409, description = "It is a configured integration", body = ProblemView,
+        (status = 409, description = "The configuration has it", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn subscribe(
     State(api): State<Api>,
@@ -327,10 +327,10 @@ pub(crate) struct UnsubscribeParams {
 #[utoipa::path(delete, path = "/api/v1/clients/{client_id}/subscriptions", tag = "clients",
     params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), UnsubscribeParams),
     responses(
-        (status = 204, description = "It is no longer subscribed"),
-        (status = 404, description = "It has no session, or no such subscription",
+        (status = 204, description = "Unsubscribed"),
+        (status = 404, description = "The client has no session, or no such subscription",
             body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "It is a configured integration", body = ProblemView,
+        (status = 409, description = "The configuration has it", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn unsubscribe(
     State(api): State<Api>,

@@ -136,7 +136,7 @@ pub(crate) struct TopicParams {
 /// and the topics on which nothing was published for longest make room for others.
 #[utoipa::path(get, path = "/api/v1/topics", tag = "messages", params(TopicParams, OfTenant),
     responses(
-        (status = 200, description = "A page of them", body = Page<TopicView>),
+        (status = 200, description = "A page of the list", body = Page<TopicView>),
         (status = 409, description = "The node remembers no topics", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn list(

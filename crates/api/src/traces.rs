@@ -138,7 +138,7 @@ pub struct TracesView {
 ///
 /// The clients, addresses and topics about which everything is logged now.
 #[utoipa::path(get, path = "/api/v1/traces", tag = "node",
-    responses((status = 200, description = "All of them", body = TracesView)))]
+    responses((status = 200, description = "The whole list", body = TracesView)))]
 pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<TracesView>, Problem> {
     let traces = logging(&control)?.traces();
     Ok(Json(TracesView {
@@ -153,7 +153,7 @@ pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Tra
 /// request for an existing trace sets its time again.
 #[utoipa::path(post, path = "/api/v1/traces", tag = "node",
     params(OfTenant), request_body = TraceBody,
-    responses((status = 201, description = "It has begun", body = TraceView)))]
+    responses((status = 201, description = "The trace has begun", body = TraceView)))]
 pub(crate) async fn begin(
     State(control): State<Arc<Control>>,
     InTenants(tenant): InTenants,
@@ -186,7 +186,7 @@ pub(crate) async fn begin(
 #[utoipa::path(delete, path = "/api/v1/traces", tag = "node", params(OfTenant, Named),
     responses(
         (status = 204, description = "It has ended"),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn end(
     State(control): State<Arc<Control>>,

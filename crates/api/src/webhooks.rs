@@ -49,7 +49,7 @@ pub(crate) async fn list(
     params(OfTeam, ("name" = String, Path, description = "Name")),
     responses(
         (status = 200, description = "The webhook", body = AddedView),
-        (status = 404, description = "There is none", body = ProblemView,
+        (status = 404, description = "Not found", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -68,8 +68,8 @@ pub(crate) async fn show(
     request_body = WebhookBody,
     params(OfTeam, ("name" = String, Path, description = "Name: letters, digits, -, _ and .")),
     responses(
-        (status = 200, description = "It is changed", body = AddedView),
-        (status = 201, description = "It is new", body = AddedView),
+        (status = 200, description = "Changed", body = AddedView),
+        (status = 201, description = "Added", body = AddedView),
         (status = 409, description = "The configuration has a webhook of this name",
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn set(
@@ -88,8 +88,8 @@ pub(crate) async fn set(
 #[utoipa::path(delete, path = "/api/v1/webhooks/{name}", tag = "integrations",
     params(("name" = String, Path, description = "Name")),
     responses(
-        (status = 204, description = "It is removed"),
-        (status = 404, description = "There is none that was added through the API",
+        (status = 204, description = "Removed"),
+        (status = 404, description = "No such object, or the configuration has it",
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn remove(
     State(api): State<Api>,

@@ -501,7 +501,7 @@ impl SharedRegistry {
         // A caller that may see health may not see the address of a database, and its user.
         let why = match self.settings.location {
             Location::File(_) => error,
-            Location::Url(_) => "the database does not answer as it should; see the log",
+            Location::Url(_) => "the database returned an unexpected error; see the log",
         };
         let text = format!(
             "The tables of users and devices cannot be used: {why}. Logins use the copy in memory."

@@ -46,7 +46,7 @@ faults! {
     ResentInReverse = "A new connection gets what was in flight in reverse order.";
     QueueBoundOffByOne = "A queue takes one message more than its bound.";
     WillSentTwice = "A Will that was sent stays with its session and is sent at its end again.";
-    WillAfterDisconnect = "The Will is sent though the client said goodbye.";
+    WillAfterDisconnect = "The Will is sent though the client sent DISCONNECT.";
     WillIgnoresDelay = "The Will is sent at once, whatever its Will Delay Interval.";
     WillSentThoughBack = "The Will is sent though the client is back in time.";
     RetainedReadBeforeInterest = "Retained messages are read before the subscription is entered.";

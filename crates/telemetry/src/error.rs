@@ -8,7 +8,7 @@ use sqlx::error::DatabaseError;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StorageError {
     /// The database does not answer, or not in time. Retry later.
-    #[error("{place}: the telemetry database cannot be reached: {error}; it is worth a retry")]
+    #[error("{place}: the telemetry database cannot be reached: {error}")]
     Unreachable {
         /// The location, without a password.
         place: String,

@@ -275,9 +275,9 @@ impl<S: Stream> Driver<S> {
     }
 
     /// Lets connections in that came before this tick looked which sockets are readable, and reads
-    /// those first: a client that sent its last words, perhaps DISCONNECT, before it connected
-    /// anew is heard out before the new connection takes over. Else its Will would be sent though
-    /// it said goodbye [MQTT-3.14.4-3].
+    /// those first: what a client sent last, perhaps DISCONNECT, before it connected anew
+    /// is read before the new connection takes over. Else its Will would be published though it
+    /// sent DISCONNECT [MQTT-3.14.4-3].
     fn let_in<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         if self.arrivals.is_empty() {
             return;

@@ -123,8 +123,8 @@ pub(crate) struct ReferenceBody {
     request_body(content(
         (Vec<u8> = "application/octet-stream"),
         (ReferenceBody = "application/json"))),
-    responses((status = 201, description = "It is stored", body = FirmwareView),
-        (status = 409, description = "There is such a version, or no room for it",
+    responses((status = 201, description = "Stored", body = FirmwareView),
+        (status = 409, description = "The version exists, or there is no room for it",
             body = ProblemView, content_type = "application/problem+json"),
         (status = 413, description = "The file is longer than `firmware.max_bytes`",
             body = ProblemView, content_type = "application/problem+json"),
@@ -249,10 +249,10 @@ pub(crate) async fn list(
 
 /// A version of firmware
 #[utoipa::path(get, path = "/api/v1/firmware/{name}/{version}", tag = "firmware",
-    params(("name" = String, Path, description = "Its name"),
-        ("version" = String, Path, description = "Its version"), OfTeam),
+    params(("name" = String, Path, description = "Name"),
+        ("version" = String, Path, description = "Revision"), OfTeam),
     responses((status = 200, description = "The version", body = FirmwareView),
-        (status = 404, description = "There is no such version")))]
+        (status = 404, description = "No such version")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -268,10 +268,10 @@ pub(crate) async fn show(
 ///
 /// With its file, unless another version has the same one.
 #[utoipa::path(delete, path = "/api/v1/firmware/{name}/{version}", tag = "firmware",
-    params(("name" = String, Path, description = "Its name"),
-        ("version" = String, Path, description = "Its version"), OfTeam),
-    responses((status = 204, description = "It is deleted"),
-        (status = 404, description = "There is no such version"),
+    params(("name" = String, Path, description = "Name"),
+        ("version" = String, Path, description = "Revision"), OfTeam),
+    responses((status = 204, description = "Deleted"),
+        (status = 404, description = "No such version"),
         (status = 409, description = "A rollout that has not ended needs it")))]
 pub(crate) async fn remove(
     State(api): State<Api>,

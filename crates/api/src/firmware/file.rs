@@ -24,15 +24,15 @@ const PIECE: u64 = 64 * 1024;
 /// asked for by `Range`, `If-Range` with the `ETag`. A file that is elsewhere is answered with its
 /// URL in `Location`.
 #[utoipa::path(get, path = "/api/v1/firmware/{name}/{version}/file", tag = "firmware",
-    params(("name" = String, Path, description = "Its name"),
-        ("version" = String, Path, description = "Its version"), OfTeam),
+    params(("name" = String, Path, description = "Name"),
+        ("version" = String, Path, description = "Revision"), OfTeam),
     responses((status = 200, description = "The file", content_type = "application/octet-stream",
             body = Vec<u8>),
-        (status = 206, description = "A part of it", content_type = "application/octet-stream",
+        (status = 206, description = "A part of the file", content_type = "application/octet-stream",
             body = Vec<u8>),
-        (status = 304, description = "The reader has it"),
-        (status = 307, description = "It is elsewhere"),
-        (status = 404, description = "There is no such version for this caller"),
+        (status = 304, description = "Not changed"),
+        (status = 307, description = "Redirects to where the file is"),
+        (status = 404, description = "No such version for this caller"),
         (status = 416, description = "The file has no byte of that range", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn file(

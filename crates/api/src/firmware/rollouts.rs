@@ -260,10 +260,10 @@ impl RolloutBody {
 /// is drawn.
 #[utoipa::path(post, path = "/api/v1/rollouts", tag = "firmware", params(OfTeam),
     request_body = RolloutBody,
-    responses((status = 201, description = "It is kept, and begins", body = RolloutView),
-        (status = 404, description = "There is no such firmware or group"),
-        (status = 409, description = "There are too many devices or rollouts"),
-        (status = 422, description = "No device is named, or the plan cannot be")))]
+    responses((status = 201, description = "Stored, and it begins", body = RolloutView),
+        (status = 404, description = "No such firmware or group"),
+        (status = 409, description = "Too many devices or rollouts"),
+        (status = 422, description = "No device is named, or the plan is not valid")))]
 pub(crate) async fn start(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -293,7 +293,7 @@ pub(crate) struct RolloutParams {
 
 /// Rollouts
 #[utoipa::path(get, path = "/api/v1/rollouts", tag = "firmware", params(RolloutParams),
-    responses((status = 200, description = "A page of them, the newest one first",
+    responses((status = 200, description = "A page of the list, newest first",
         body = Page<RolloutView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
@@ -313,9 +313,9 @@ pub(crate) async fn list(
 
 /// A rollout
 #[utoipa::path(get, path = "/api/v1/rollouts/{id}", tag = "firmware",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
+    params(("id" = String, Path, description = "Id"), OfTeam),
     responses((status = 200, description = "The rollout", body = RolloutView),
-        (status = 404, description = "There is no such rollout")))]
+        (status = 404, description = "No such rollout")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -398,10 +398,10 @@ pub(crate) struct RolloutDevicesQuery {
 ///
 /// Each with its state, and why it is stuck.
 #[utoipa::path(get, path = "/api/v1/rollouts/{id}/devices", tag = "firmware",
-    params(("id" = String, Path, description = "Its id"), RolloutDevicesQuery),
-    responses((status = 200, description = "A page of them, by wave",
+    params(("id" = String, Path, description = "Id"), RolloutDevicesQuery),
+    responses((status = 200, description = "A page of the list, sorted by wave",
             body = Page<RolloutDeviceView>),
-        (status = 404, description = "There is no such rollout")))]
+        (status = 404, description = "No such rollout")))]
 pub(crate) async fn devices(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -439,10 +439,10 @@ async fn order(
 ///
 /// No further device is offered the firmware. Devices that were offered it go on.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/pause", tag = "firmware",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
-    responses((status = 200, description = "As it is now", body = RolloutView),
-        (status = 404, description = "There is no such rollout"),
-        (status = 409, description = "It does not run")))]
+    params(("id" = String, Path, description = "Id"), OfTeam),
+    responses((status = 200, description = "The current state", body = RolloutView),
+        (status = 404, description = "No such rollout"),
+        (status = 409, description = "The rollout does not run")))]
 pub(crate) async fn pause(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -457,10 +457,10 @@ pub(crate) async fn pause(
 /// What has failed and is silent in the current wave is accepted: the gate counts only devices that
 /// come to it.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/resume", tag = "firmware",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
-    responses((status = 200, description = "As it is now", body = RolloutView),
-        (status = 404, description = "There is no such rollout"),
-        (status = 409, description = "It is neither planned nor paused")))]
+    params(("id" = String, Path, description = "Id"), OfTeam),
+    responses((status = 200, description = "The current state", body = RolloutView),
+        (status = 404, description = "No such rollout"),
+        (status = 409, description = "The rollout is neither planned nor paused")))]
 pub(crate) async fn resume(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -474,9 +474,9 @@ pub(crate) async fn resume(
 ///
 /// Commands that no device has begun are cancelled. Devices that have begun go on.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/abort", tag = "firmware",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
-    responses((status = 200, description = "As it is now", body = RolloutView),
-        (status = 404, description = "There is no such rollout"),
+    params(("id" = String, Path, description = "Id"), OfTeam),
+    responses((status = 200, description = "The current state", body = RolloutView),
+        (status = 404, description = "No such rollout"),
         (status = 409, description = "It has ended")))]
 pub(crate) async fn abort(
     State(api): State<Api>,
@@ -491,9 +491,9 @@ pub(crate) async fn abort(
 ///
 /// They are in the current wave then. A rollout that has ended runs again.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/retry", tag = "firmware",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
-    responses((status = 200, description = "As it is now", body = RolloutView),
-        (status = 404, description = "There is no such rollout"),
+    params(("id" = String, Path, description = "Id"), OfTeam),
+    responses((status = 200, description = "The current state", body = RolloutView),
+        (status = 404, description = "No such rollout"),
         (status = 409, description = "It was not started, or was aborted, or no device has failed \
             or is silent")))]
 pub(crate) async fn retry(

@@ -92,7 +92,7 @@ pub(crate) struct WantedLines {
 
 /// Who changed what
 #[utoipa::path(get, path = "/api/v1/audit", tag = "security", params(WantedLines),
-    responses((status = 200, description = "A page of it, newest first", body = Page<AuditView>)))]
+    responses((status = 200, description = "A page of the log, newest first", body = Page<AuditView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -78,7 +78,7 @@ pub(crate) struct WantedBans {
 ///
 /// Those whose ban has ended too.
 #[utoipa::path(get, path = "/api/v1/bans", tag = "clients", params(WantedBans),
-    responses((status = 200, description = "A page of them, by id", body = Page<BanView>)))]
+    responses((status = 200, description = "A page of the list, sorted by id", body = Page<BanView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -129,7 +129,7 @@ pub(crate) struct BanBody {
 /// Their connections end. A caller bans a user, and a Client Identifier that a user has a session
 /// with, only if it has all rights of that user.
 #[utoipa::path(post, path = "/api/v1/bans", tag = "clients", params(OfTeam), request_body = BanBody,
-    responses((status = 201, description = "They are kept out", body = BanView)))]
+    responses((status = 201, description = "Banned", body = BanView)))]
 pub(crate) async fn add(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -156,9 +156,9 @@ pub(crate) async fn add(
 
 /// Remove a ban
 #[utoipa::path(delete, path = "/api/v1/bans/{id}", tag = "clients",
-    params(("id" = String, Path, description = "The ban's id")),
+    params(("id" = String, Path, description = "Id of the ban")),
     responses((status = 204, description = "The ban is removed"),
-        (status = 404, description = "There is no such ban")))]
+        (status = 404, description = "No such ban")))]
 pub(crate) async fn remove(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

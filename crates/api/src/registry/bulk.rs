@@ -278,7 +278,7 @@ async fn add_all(
 /// of each is answered, in their order; those that were added may connect when the answer is there.
 #[utoipa::path(post, path = "/api/v1/devices/bulk", tag = "devices", params(How),
     request_body = Many,
-    responses((status = 200, description = "What has become of each", body = Done)))]
+    responses((status = 200, description = "The result for each item", body = Done)))]
 pub(crate) async fn add(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -306,7 +306,7 @@ fn of_bodies(many: Many) -> Vec<Read> {
 /// /devices/bulk` has it. Team and groups stand there by name or id.
 #[utoipa::path(post, path = "/api/v1/devices/import", tag = "devices", params(How),
     request_body(content((String = "text/csv"), (Many = "application/json"))),
-    responses((status = 200, description = "What has become of each", body = Done)))]
+    responses((status = 200, description = "The result for each item", body = Done)))]
 pub(crate) async fn import(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -183,10 +183,10 @@ impl CommandParams {
 
 /// Commands of a device
 #[utoipa::path(get, path = "/api/v1/devices/{id}/commands", tag = "commands",
-    params(("id" = String, Path, description = "The device's id"), CommandParams),
-    responses((status = 200, description = "A page of them, the newest one first",
+    params(("id" = String, Path, description = "Id of the device"), CommandParams),
+    responses((status = 200, description = "A page of the list, newest first",
             body = Page<CommandView>),
-        (status = 404, description = "There is no such device")))]
+        (status = 404, description = "No such device")))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -212,11 +212,11 @@ pub(crate) async fn list(
 ///
 /// It is kept until the device has it or its time is over, also while the device is away.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/commands", tag = "commands",
-    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     request_body = CommandBody,
-    responses((status = 201, description = "It is kept, and is being published",
+    responses((status = 201, description = "Stored, and being published",
             body = CommandView),
-        (status = 404, description = "There is no such device"),
+        (status = 404, description = "No such device"),
         (status = 409, description = "The device has a command of this id, or too many, or is not \
             active")))]
 pub(crate) async fn send(
@@ -235,10 +235,10 @@ pub(crate) async fn send(
 
 /// A command of a device
 #[utoipa::path(get, path = "/api/v1/devices/{id}/commands/{command}", tag = "commands",
-    params(("id" = String, Path, description = "The device's id"),
-        ("command" = String, Path, description = "The command's id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"),
+        ("command" = String, Path, description = "Id of the command"), OfTeam),
     responses((status = 200, description = "The command", body = CommandView),
-        (status = 404, description = "There is no such device or command")))]
+        (status = 404, description = "No such device or command")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -255,10 +255,10 @@ pub(crate) async fn show(
 ///
 /// A message that is on its way to the device already may arrive.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}/commands/{command}", tag = "commands",
-    params(("id" = String, Path, description = "The device's id"),
-        ("command" = String, Path, description = "The command's id"), OfTeam),
-    responses((status = 200, description = "As it is now", body = CommandView),
-        (status = 404, description = "There is no such device or command"),
+    params(("id" = String, Path, description = "Id of the device"),
+        ("command" = String, Path, description = "Id of the command"), OfTeam),
+    responses((status = 200, description = "The current state", body = CommandView),
+        (status = 404, description = "No such device or command"),
         (status = 409, description = "It has ended")))]
 pub(crate) async fn cancel(
     State(api): State<Api>,
@@ -276,11 +276,11 @@ pub(crate) async fn cancel(
 ///
 /// With the same id. If its time is over it has all of it again.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/commands/{command}/retry", tag = "commands",
-    params(("id" = String, Path, description = "The device's id"),
-        ("command" = String, Path, description = "The command's id"), OfTeam),
-    responses((status = 200, description = "As it is now", body = CommandView),
-        (status = 404, description = "There is no such device or command"),
-        (status = 409, description = "It is pending, has succeeded, or was cancelled")))]
+    params(("id" = String, Path, description = "Id of the device"),
+        ("command" = String, Path, description = "Id of the command"), OfTeam),
+    responses((status = 200, description = "The current state", body = CommandView),
+        (status = 404, description = "No such device or command"),
+        (status = 409, description = "The command is pending, has succeeded or was cancelled")))]
 pub(crate) async fn retry(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -361,11 +361,11 @@ pub(crate) struct FleetReports {
 ///
 /// Each active device of the group has a command of this id from then on.
 #[utoipa::path(post, path = "/api/v1/groups/{id}/commands", tag = "commands",
-    params(("id" = String, Path, description = "The group's id or name"), OfTeam),
+    params(("id" = String, Path, description = "Id or name of the group"), OfTeam),
     request_body = CommandBody,
-    responses((status = 201, description = "It is kept, and is being published",
+    responses((status = 201, description = "Stored, and being published",
             body = FleetCommandView),
-        (status = 404, description = "There is no such group")))]
+        (status = 404, description = "No such group")))]
 pub(crate) async fn send_to_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -382,10 +382,10 @@ pub(crate) async fn send_to_group(
 
 /// Commands that were sent to a group
 #[utoipa::path(get, path = "/api/v1/groups/{id}/commands", tag = "commands",
-    params(("id" = String, Path, description = "The group's id or name"), WantedReports),
-    responses((status = 200, description = "The newest one first, with states in sum",
+    params(("id" = String, Path, description = "Id or name of the group"), WantedReports),
+    responses((status = 200, description = "Newest first, with the number of commands in each state",
             body = FleetReports),
-        (status = 404, description = "There is no such group")))]
+        (status = 404, description = "No such group")))]
 pub(crate) async fn of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -407,11 +407,11 @@ pub(crate) async fn of_group(
 ///
 /// Those of one command that was sent to the group, with the state of each device.
 #[utoipa::path(get, path = "/api/v1/groups/{id}/commands/{command}", tag = "commands",
-    params(("id" = String, Path, description = "The group's id or name"),
-        ("command" = String, Path, description = "The command's id"), CommandParams),
-    responses((status = 200, description = "A page of them, in the order of the devices' numbers",
+    params(("id" = String, Path, description = "Id or name of the group"),
+        ("command" = String, Path, description = "Id of the command"), CommandParams),
+    responses((status = 200, description = "A page of the list, sorted by the devices' numbers",
             body = Page<CommandView>),
-        (status = 404, description = "There is no such group or command")))]
+        (status = 404, description = "No such group or command")))]
 pub(crate) async fn devices_of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -465,7 +465,7 @@ pub(crate) struct Receivers {
 /// Each active device that has all of this now has a command of this id from then on.
 #[utoipa::path(post, path = "/api/v1/commands", tag = "commands", params(Receivers),
     request_body = CommandBody,
-    responses((status = 201, description = "It is kept, and is being published",
+    responses((status = 201, description = "Stored, and being published",
             body = FleetCommandView),
         (status = 409, description = "There is such a command of this id, or the devices are too \
             many")))]
@@ -522,7 +522,7 @@ pub(crate) struct WantedReports {
 
 /// Commands that were sent to devices by type, kind, tag and group
 #[utoipa::path(get, path = "/api/v1/commands", tag = "commands", params(WantedReports),
-    responses((status = 200, description = "The newest one first, with states in sum",
+    responses((status = 200, description = "Newest first, with the number of commands in each state",
             body = FleetReports)))]
 pub(crate) async fn to_many(
     State(api): State<Api>,
@@ -547,10 +547,10 @@ pub(crate) async fn to_many(
 ///
 /// Those of one command by type, kind, tag and group, with the state of each device.
 #[utoipa::path(get, path = "/api/v1/commands/{command}/devices", tag = "commands",
-    params(("command" = String, Path, description = "The command's id"), CommandParams),
-    responses((status = 200, description = "A page of them, in the order of the devices' numbers",
+    params(("command" = String, Path, description = "Id of the command"), CommandParams),
+    responses((status = 200, description = "A page of the list, sorted by the devices' numbers",
             body = Page<CommandView>),
-        (status = 404, description = "There is no such command")))]
+        (status = 404, description = "No such command")))]
 pub(crate) async fn devices_of_many(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -56,9 +56,9 @@ pub(crate) struct Settings {
 
 /// Configuration of a device
 #[utoipa::path(get, path = "/api/v1/devices/{id}/configuration", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"), OfTeam),
-    responses((status = 200, description = "All of it", body = Settings),
-        (status = 404, description = "There is no such device")))]
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
+    responses((status = 200, description = "The whole configuration", body = Settings),
+        (status = 404, description = "No such device")))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -88,12 +88,12 @@ pub(crate) struct SettingBody {
 ///
 /// With `If-Match` only if it has not been changed; `"0"` stands for a key that does not exist.
 #[utoipa::path(put, path = "/api/v1/devices/{id}/configuration/{key}", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"),
+    params(("id" = String, Path, description = "Id of the device"),
         ("key" = String, Path, description = "The key"), OfTeam),
     request_body = SettingBody,
-    responses((status = 200, description = "As it is now", body = SettingView),
-        (status = 404, description = "There is no such device"),
-        (status = 412, description = "It was changed meanwhile")))]
+    responses((status = 200, description = "The current state", body = SettingView),
+        (status = 404, description = "No such device"),
+        (status = 412, description = "Its revision is not the one in If-Match")))]
 pub(crate) async fn set(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -124,10 +124,10 @@ pub(crate) async fn set(
 
 /// Remove a key of a device's configuration
 #[utoipa::path(delete, path = "/api/v1/devices/{id}/configuration/{key}", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"),
+    params(("id" = String, Path, description = "Id of the device"),
         ("key" = String, Path, description = "The key"), OfTeam),
-    responses((status = 204, description = "It is deleted"),
-        (status = 404, description = "There is none")))]
+    responses((status = 204, description = "Deleted"),
+        (status = 404, description = "Not found")))]
 pub(crate) async fn remove(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -71,9 +71,9 @@ pub(crate) struct Credentials {
 
 /// Credentials of a device
 #[utoipa::path(get, path = "/api/v1/devices/{id}/credentials", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"), OfTeam),
-    responses((status = 200, description = "All of them", body = Credentials),
-        (status = 404, description = "There is no such device")))]
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
+    responses((status = 200, description = "The whole list", body = Credentials),
+        (status = 404, description = "No such device")))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -132,10 +132,10 @@ fn fingerprint(text: &str) -> Option<[u8; 32]> {
 ///
 /// Beside those that the device has. A secret that is made up is shown only once.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/credentials", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     request_body = NewCredentialBody,
-    responses((status = 201, description = "It is good", body = MadeCredential),
-        (status = 404, description = "There is no such device")))]
+    responses((status = 201, description = "Created; the secret is shown this once", body = MadeCredential),
+        (status = 404, description = "No such device")))]
 pub(crate) async fn add(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -225,10 +225,10 @@ const GRACE_SECS_MAX: u64 = 365 * 24 * 60 * 60;
 /// The secret is shown only once. The old secrets of the device remain valid for `grace_secs`,
 /// a day by default; with 0 they expire at once, and the connection ends.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/rotate", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     request_body = Rotation,
-    responses((status = 200, description = "The new one", body = Rotated),
-        (status = 404, description = "There is no such device")))]
+    responses((status = 200, description = "The new credential", body = Rotated),
+        (status = 404, description = "No such device")))]
 pub(crate) async fn rotate(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -260,10 +260,10 @@ pub(crate) async fn rotate(
 ///
 /// A connection that came by it ends.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}/credentials/{credential}", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"),
+    params(("id" = String, Path, description = "Id of the device"),
         ("credential" = String, Path, description = "The credential's id"), OfTeam),
-    responses((status = 204, description = "It is no longer valid"),
-        (status = 404, description = "There is no valid one")))]
+    responses((status = 204, description = "Revoked"),
+        (status = 404, description = "No such object is valid")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

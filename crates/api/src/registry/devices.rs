@@ -563,7 +563,7 @@ impl DeviceChangeBody {
 ///
 /// The devices, sorted by id, or by `sort`.
 #[utoipa::path(get, path = "/api/v1/devices", tag = "devices", params(OfList),
-    responses((status = 200, description = "A page of them", body = Page<DeviceView>)))]
+    responses((status = 200, description = "A page of the list", body = Page<DeviceView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -605,7 +605,7 @@ pub(crate) struct Summary {
 
 /// How many devices there are, by status
 #[utoipa::path(get, path = "/api/v1/devices/summary", tag = "devices", params(OfTeam),
-    responses((status = 200, description = "The numbers", body = Summary)))]
+    responses((status = 200, description = "The figures", body = Summary)))]
 pub(crate) async fn summary(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -627,9 +627,9 @@ pub(crate) async fn summary(
 ///
 /// Its secret is shown only once. It may connect when the answer is there.
 #[utoipa::path(post, path = "/api/v1/devices", tag = "devices", request_body = NewDeviceBody,
-    responses((status = 201, description = "It is there", body = MadeDevice,
-        headers(("Location" = String, description = "Its path"),
-            ("ETag" = String, description = "Its version")))))]
+    responses((status = 201, description = "Added", body = MadeDevice,
+        headers(("Location" = String, description = "Path of the object"),
+            ("ETag" = String, description = "Revision")))))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -661,10 +661,10 @@ pub(super) fn encoded(text: &str) -> String {
 ///
 /// The `ETag` is the version that a change may expect. Whether it is connected changes without it.
 #[utoipa::path(get, path = "/api/v1/devices/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
+    params(("id" = String, Path, description = "Id"), OfTeam),
     responses((status = 200, description = "The device", body = DeviceView,
-            headers(("ETag" = String, description = "Its version"))),
-        (status = 404, description = "There is none")))]
+            headers(("ETag" = String, description = "Revision"))),
+        (status = 404, description = "Not found")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -681,13 +681,13 @@ pub(crate) async fn show(
 /// Fields that are not named stay. The change is in force when the answer comes: a device that is
 /// not active has no connection any more.
 #[utoipa::path(patch, path = "/api/v1/devices/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id"), OfTeam,
-        ("If-Match" = String, Header, description = "The version that is changed, or *")),
+    params(("id" = String, Path, description = "Id"), OfTeam,
+        ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
     request_body = DeviceChangeBody,
-    responses((status = 200, description = "As it is now", body = DeviceView),
-        (status = 404, description = "There is none"),
-        (status = 412, description = "It was changed meanwhile"),
-        (status = 428, description = "`If-Match` is needed")))]
+    responses((status = 200, description = "The current state", body = DeviceView),
+        (status = 404, description = "Not found"),
+        (status = 412, description = "Its revision is not the one in If-Match"),
+        (status = 428, description = "The header If-Match is required")))]
 pub(crate) async fn change(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -712,10 +712,10 @@ pub(crate) async fn change(
 ///
 /// Its connection ends, its credentials and keys are no longer valid; it can be restored.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
-    responses((status = 204, description = "It is deleted"),
-        (status = 404, description = "There is none"),
-        (status = 412, description = "It was changed meanwhile")))]
+    params(("id" = String, Path, description = "Id"), OfTeam),
+    responses((status = 204, description = "Deleted"),
+        (status = 404, description = "Not found"),
+        (status = 412, description = "Its revision is not the one in If-Match")))]
 pub(crate) async fn delete(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -736,9 +736,9 @@ pub(crate) async fn delete(
 ///
 /// With the credentials that it had.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/restore", tag = "devices",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
-    responses((status = 200, description = "As it is now", body = DeviceView),
-        (status = 404, description = "There is none that is deleted")))]
+    params(("id" = String, Path, description = "Id"), OfTeam),
+    responses((status = 200, description = "The current state", body = DeviceView),
+        (status = 404, description = "No such object is deleted")))]
 pub(crate) async fn restore(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -755,9 +755,9 @@ pub(crate) async fn restore(
 ///
 /// With all that belongs to it, whether it was deleted before or not.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/purge", tag = "devices",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
-    responses((status = 204, description = "There is nothing left of it"),
-        (status = 404, description = "There is none")))]
+    params(("id" = String, Path, description = "Id"), OfTeam),
+    responses((status = 204, description = "Deleted for good"),
+        (status = 404, description = "Not found")))]
 pub(crate) async fn purge(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -105,7 +105,7 @@ impl OfTeam {
 
 /// Groups
 #[utoipa::path(get, path = "/api/v1/groups", tag = "devices", params(GroupParams),
-    responses((status = 200, description = "A page of them, by id", body = Page<GroupView>)))]
+    responses((status = 200, description = "A page of the list, sorted by id", body = Page<GroupView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -138,7 +138,7 @@ pub(crate) struct NewGroupBody {
 
 /// Add a group
 #[utoipa::path(post, path = "/api/v1/groups", tag = "devices", request_body = NewGroupBody,
-    responses((status = 201, description = "It is there", body = GroupView)))]
+    responses((status = 201, description = "Added", body = GroupView)))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -156,9 +156,9 @@ pub(crate) async fn create(
 
 /// A group
 #[utoipa::path(get, path = "/api/v1/groups/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id or name"), OfTeam),
+    params(("id" = String, Path, description = "Id or name"), OfTeam),
     responses((status = 200, description = "The group", body = GroupView),
-        (status = 404, description = "There is none")))]
+        (status = 404, description = "Not found")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -186,13 +186,13 @@ pub(crate) struct GroupChangeBody {
 
 /// Change a group
 #[utoipa::path(patch, path = "/api/v1/groups/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id or name"), OfTeam,
-        ("If-Match" = String, Header, description = "The version that is changed, or *")),
+    params(("id" = String, Path, description = "Id or name"), OfTeam,
+        ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
     request_body = GroupChangeBody,
-    responses((status = 200, description = "As it is now", body = GroupView),
-        (status = 404, description = "There is none"),
-        (status = 412, description = "It was changed meanwhile"),
-        (status = 428, description = "`If-Match` is needed")))]
+    responses((status = 200, description = "The current state", body = GroupView),
+        (status = 404, description = "Not found"),
+        (status = 412, description = "Its revision is not the one in If-Match"),
+        (status = 428, description = "The header If-Match is required")))]
 pub(crate) async fn change(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -220,10 +220,10 @@ pub(crate) async fn change(
 ///
 /// With its rules; its devices stay.
 #[utoipa::path(delete, path = "/api/v1/groups/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id or name"), OfTeam),
-    responses((status = 204, description = "It is deleted"),
-        (status = 404, description = "There is none"),
-        (status = 412, description = "It was changed meanwhile")))]
+    params(("id" = String, Path, description = "Id or name"), OfTeam),
+    responses((status = 204, description = "Deleted"),
+        (status = 404, description = "Not found"),
+        (status = 412, description = "Its revision is not the one in If-Match")))]
 pub(crate) async fn delete(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -257,9 +257,9 @@ pub(crate) struct Moved {
 
 /// Put devices into a group
 #[utoipa::path(post, path = "/api/v1/groups/{id}/devices", tag = "devices",
-    params(("id" = String, Path, description = "The group's id or name"), OfTeam), request_body = Members,
-    responses((status = 200, description = "How many were not in it before", body = Moved),
-        (status = 404, description = "There is no such group or device")))]
+    params(("id" = String, Path, description = "Id or name of the group"), OfTeam), request_body = Members,
+    responses((status = 200, description = "Number of devices that were added", body = Moved),
+        (status = 404, description = "No such group or device")))]
 pub(crate) async fn add_members(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -272,9 +272,9 @@ pub(crate) async fn add_members(
 
 /// Take devices out of a group
 #[utoipa::path(post, path = "/api/v1/groups/{id}/devices/remove", tag = "devices",
-    params(("id" = String, Path, description = "The group's id or name"), OfTeam), request_body = Members,
-    responses((status = 200, description = "How many were in it", body = Moved),
-        (status = 404, description = "There is no such group or device")))]
+    params(("id" = String, Path, description = "Id or name of the group"), OfTeam), request_body = Members,
+    responses((status = 200, description = "Number of devices that were removed", body = Moved),
+        (status = 404, description = "No such group or device")))]
 pub(crate) async fn remove_members(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -302,10 +302,10 @@ async fn change_members(
 
 /// Rules of a group
 #[utoipa::path(get, path = "/api/v1/groups/{id}/rules", tag = "devices",
-    params(("id" = String, Path, description = "The group's id or name"), OfTeam),
-    responses((status = 200, description = "In their order", body = RuleLines,
-        headers(("ETag" = String, description = "The group's version"))),
-        (status = 404, description = "There is no such group")))]
+    params(("id" = String, Path, description = "Id or name of the group"), OfTeam),
+    responses((status = 200, description = "The rules, in their order", body = RuleLines,
+        headers(("ETag" = String, description = "Revision of the group"))),
+        (status = 404, description = "No such group")))]
 pub(crate) async fn rules(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -323,9 +323,9 @@ pub(crate) async fn rules(
 /// They are rules like those of types: a caller that sees all teams may change those too, by
 /// `acl:write`.
 #[utoipa::path(put, path = "/api/v1/groups/{id}/rules", tag = "devices",
-    params(("id" = String, Path, description = "The group's id or name"), OfTeam), request_body = RuleLines,
-    responses((status = 200, description = "They are in force", body = RuleLines),
-        (status = 404, description = "There is no such group"),
+    params(("id" = String, Path, description = "Id or name of the group"), OfTeam), request_body = RuleLines,
+    responses((status = 200, description = "In force", body = RuleLines),
+        (status = 404, description = "No such group"),
         (status = 412, description = "The group was changed meanwhile")))]
 pub(crate) async fn set_rules(
     State(api): State<Api>,

@@ -73,7 +73,7 @@ impl From<ApiKey> for KeyView {
 ///
 /// Their names and rights; the keys themselves are never shown.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "security", params(PageParams),
-    responses((status = 200, description = "A page of them, by id", body = Page<KeyView>)))]
+    responses((status = 200, description = "A page of the list, sorted by id", body = Page<KeyView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -145,7 +145,7 @@ pub(crate) struct MadeKey {
 /// It is shown only once. A caller adds keys only with scopes that it has itself, and only in the
 /// name of users who have no right that it lacks.
 #[utoipa::path(post, path = "/api/v1/keys", tag = "security", request_body = NewKeyBody,
-    responses((status = 201, description = "It is good", body = MadeKey)))]
+    responses((status = 201, description = "Created; the secret is shown this once", body = MadeKey)))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -183,13 +183,13 @@ pub(crate) struct KeyChangeBody {
 /// A caller changes only keys that have no scope that it lacks, neither before nor after, and whose
 /// owner has no right that it lacks.
 #[utoipa::path(put, path = "/api/v1/keys/{id}", tag = "security",
-    params(("id" = String, Path, description = "Its id"),
-        ("If-Match" = String, Header, description = "The version that is changed, or *")),
+    params(("id" = String, Path, description = "Id"),
+        ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
     request_body = KeyChangeBody,
-    responses((status = 200, description = "As it is now", body = KeyView),
-        (status = 404, description = "There is none"),
-        (status = 412, description = "It was changed meanwhile"),
-        (status = 428, description = "`If-Match` is needed")))]
+    responses((status = 200, description = "The current state", body = KeyView),
+        (status = 404, description = "Not found"),
+        (status = 412, description = "Its revision is not the one in If-Match"),
+        (status = 428, description = "The header If-Match is required")))]
 pub(crate) async fn change(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -213,9 +213,9 @@ pub(crate) async fn change(
 /// It is no longer valid when the answer arrives. Keys of the configuration are revoked there. A
 /// caller revokes only keys that have no scope that it lacks.
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "security",
-    params(("id" = String, Path, description = "Its id")),
-    responses((status = 204, description = "It is no longer valid"),
-        (status = 404, description = "There is no valid one")))]
+    params(("id" = String, Path, description = "Id")),
+    responses((status = 204, description = "Revoked"),
+        (status = 404, description = "No such object is valid")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -80,7 +80,7 @@ impl From<ProvisioningKey> for ProvisioningKeyView {
 
 /// Provisioning keys
 #[utoipa::path(get, path = "/api/v1/provisioning-keys", tag = "devices", params(PageParams),
-    responses((status = 200, description = "A page of them, by id",
+    responses((status = 200, description = "A page of the list, sorted by id",
         body = Page<ProvisioningKeyView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
@@ -134,8 +134,8 @@ pub(crate) struct MadeProvisioningKey {
 /// It adds devices, so its creator must have that right too: `devices:write`.
 #[utoipa::path(post, path = "/api/v1/provisioning-keys", tag = "devices",
     request_body = NewProvisioningKeyBody,
-    responses((status = 201, description = "It is good", body = MadeProvisioningKey),
-        (status = 403, description = "Who asks may not add devices themselves")))]
+    responses((status = 201, description = "Created; the secret is shown this once", body = MadeProvisioningKey),
+        (status = 403, description = "The caller may not add devices")))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -162,9 +162,9 @@ pub(crate) async fn create(
 ///
 /// Devices that it has added stay. Ending it needs the right to add devices too: `devices:write`.
 #[utoipa::path(delete, path = "/api/v1/provisioning-keys/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id")),
-    responses((status = 204, description = "It is no longer valid"),
-        (status = 404, description = "There is no valid one")))]
+    params(("id" = String, Path, description = "Id")),
+    responses((status = 204, description = "Revoked"),
+        (status = 404, description = "No such object is valid")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -244,8 +244,8 @@ pub(crate) struct Provisioned {
 /// repeated request with the same `Idempotency-Key`, because no answer came, gets another secret,
 /// as long as none was used; the answer then has `Idempotency-Replayed: true`.
 #[utoipa::path(post, path = "/api/v1/provision", tag = "devices", request_body = ProvisionBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Made up by who asks")),
-    responses((status = 201, description = "It is there", body = Provisioned)))]
+    params(("Idempotency-Key" = Option<String>, Header, description = "Chosen by the client")),
+    responses((status = 201, description = "Added", body = Provisioned)))]
 pub(crate) async fn provision(
     State(api): State<Api>,
     Extension(connection): Extension<HttpConnection>,

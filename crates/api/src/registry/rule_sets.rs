@@ -227,7 +227,7 @@ macro_rules! routes_of {
      $delete:ident $delete_title:literal) => {
         #[doc = $list_title]
         #[utoipa::path(get, path = $path, tag = "rules", params(PageParams),
-            responses((status = 200, description = "A page of them, by name",
+            responses((status = 200, description = "A page of the list, sorted by name",
                 body = Page<RuleSetView>)))]
         pub(crate) async fn $list(
             State(api): State<Api>,
@@ -239,7 +239,7 @@ macro_rules! routes_of {
 
         #[doc = $create_title]
         #[utoipa::path(post, path = $path, tag = "rules", request_body = NewRuleSet,
-            responses((status = 201, description = "It is there", body = RuleSetView)))]
+            responses((status = 201, description = "Added", body = RuleSetView)))]
         pub(crate) async fn $create(
             State(api): State<Api>,
             CalledBy(caller): CalledBy,
@@ -250,9 +250,9 @@ macro_rules! routes_of {
 
         #[doc = $show_title]
         #[utoipa::path(get, path = $one, tag = "rules",
-            params(("name" = String, Path, description = "Its name")),
-            responses((status = 200, description = "Its rules", body = RuleSetView),
-                (status = 404, description = "There is none")))]
+            params(("name" = String, Path, description = "Name")),
+            responses((status = 200, description = "The rules", body = RuleSetView),
+                (status = 404, description = "Not found")))]
         pub(crate) async fn $show(
             State(api): State<Api>,
             CalledBy(caller): CalledBy,
@@ -263,13 +263,13 @@ macro_rules! routes_of {
 
         #[doc = $set_title]
         #[utoipa::path(put, path = $one, tag = "rules",
-            params(("name" = String, Path, description = "Its name"),
-                ("If-Match" = String, Header, description = "The version that is changed, or *")),
+            params(("name" = String, Path, description = "Name"),
+                ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
             request_body = RuleSetChange,
-            responses((status = 200, description = "As it is now", body = RuleSetView),
-                (status = 404, description = "There is none"),
-                (status = 412, description = "It was changed meanwhile"),
-                (status = 428, description = "`If-Match` is needed")))]
+            responses((status = 200, description = "The current state", body = RuleSetView),
+                (status = 404, description = "Not found"),
+                (status = 412, description = "Its revision is not the one in If-Match"),
+                (status = 428, description = "The header If-Match is required")))]
         pub(crate) async fn $set(
             State(api): State<Api>,
             CalledBy(caller): CalledBy,
@@ -282,10 +282,10 @@ macro_rules! routes_of {
 
         #[doc = $delete_title]
         #[utoipa::path(delete, path = $one, tag = "rules",
-            params(("name" = String, Path, description = "Its name")),
-            responses((status = 204, description = "It is deleted"),
-                (status = 404, description = "There is none"),
-                (status = 409, description = "It is in use")))]
+            params(("name" = String, Path, description = "Name")),
+            responses((status = 204, description = "Deleted"),
+                (status = 404, description = "Not found"),
+                (status = 409, description = "In use")))]
         pub(crate) async fn $delete(
             State(api): State<Api>,
             CalledBy(caller): CalledBy,
@@ -298,10 +298,10 @@ macro_rules! routes_of {
 
 /// When devices of a type are inactive. Types that come with the program have it too
 #[utoipa::path(patch, path = "/api/v1/device-types/{name}", tag = "rules",
-    params(("name" = String, Path, description = "Its name")),
+    params(("name" = String, Path, description = "Name")),
     request_body = TypeChange,
-    responses((status = 200, description = "As it is now", body = RuleSetView),
-        (status = 404, description = "There is none")))]
+    responses((status = 200, description = "The current state", body = RuleSetView),
+        (status = 404, description = "Not found")))]
 pub(crate) async fn change_type(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

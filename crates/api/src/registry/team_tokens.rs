@@ -59,9 +59,9 @@ pub(crate) struct TeamTokenList {
 ///
 /// Their keys and secrets are never shown.
 #[utoipa::path(get, path = "/api/v1/teams/{id}/tokens", tag = "people",
-    params(("id" = String, Path, description = "The team's id or name")),
-    responses((status = 200, description = "All of them", body = TeamTokenList),
-        (status = 404, description = "There is no such team")))]
+    params(("id" = String, Path, description = "Id or name of the team")),
+    responses((status = 200, description = "The whole list", body = TeamTokenList),
+        (status = 404, description = "No such team")))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -117,10 +117,10 @@ impl From<AddedTeamToken> for MadeTeamToken {
 /// Each device of the team logs in with it: the key is the user name, the secret the password, and
 /// the Client Identifier is the id of the device, whose rights it has. Needs `devices:write` too.
 #[utoipa::path(post, path = "/api/v1/teams/{id}/tokens", tag = "people",
-    params(("id" = String, Path, description = "The team's id or name")),
+    params(("id" = String, Path, description = "Id or name of the team")),
     request_body = NewTeamTokenBody,
-    responses((status = 201, description = "It is valid", body = MadeTeamToken),
-        (status = 404, description = "There is no such team")))]
+    responses((status = 201, description = "Created; the key is shown this once", body = MadeTeamToken),
+        (status = 404, description = "No such team")))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -140,9 +140,9 @@ pub(crate) async fn create(
 /// Connections that came by it have ended when the answer arrives. It can be restored. Needs
 /// `devices:write` too.
 #[utoipa::path(delete, path = "/api/v1/teams/{id}/tokens/{token}", tag = "people",
-    params(("id" = String, Path, description = "The team's id or name"),
-        ("token" = String, Path, description = "The token's id")),
-    responses((status = 204, description = "It is no longer valid"),
+    params(("id" = String, Path, description = "Id or name of the team"),
+        ("token" = String, Path, description = "Id of the token")),
+    responses((status = 204, description = "Revoked"),
         (status = 404, description = "The team has none that is valid")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
@@ -157,9 +157,9 @@ pub(crate) async fn revoke(
 ///
 /// Devices log in with the same key and secret again. Needs `devices:write` too.
 #[utoipa::path(post, path = "/api/v1/teams/{id}/tokens/{token}/restore", tag = "people",
-    params(("id" = String, Path, description = "The team's id or name"),
-        ("token" = String, Path, description = "The token's id")),
-    responses((status = 200, description = "As it is now", body = TeamTokenView),
+    params(("id" = String, Path, description = "Id or name of the team"),
+        ("token" = String, Path, description = "Id of the token")),
+    responses((status = 200, description = "The current state", body = TeamTokenView),
         (status = 404, description = "The team has none that is revoked")))]
 pub(crate) async fn restore(
     State(api): State<Api>,

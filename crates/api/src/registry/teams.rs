@@ -67,7 +67,7 @@ fn answer(status: StatusCode, team: Team) -> Response {
 
 /// Teams
 #[utoipa::path(get, path = "/api/v1/teams", tag = "people", params(WantedUsers),
-    responses((status = 200, description = "A page of them, by id", body = Page<TeamView>)))]
+    responses((status = 200, description = "A page of the list, sorted by id", body = Page<TeamView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -98,7 +98,7 @@ pub(crate) struct NewTeamBody {
 
 /// Add a team
 #[utoipa::path(post, path = "/api/v1/teams", tag = "people", request_body = NewTeamBody,
-    responses((status = 201, description = "It is there", body = TeamView)))]
+    responses((status = 201, description = "Added", body = TeamView)))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -115,9 +115,9 @@ pub(crate) async fn create(
 
 /// A team
 #[utoipa::path(get, path = "/api/v1/teams/{id}", tag = "people",
-    params(("id" = String, Path, description = "Its id or name")),
+    params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "The team", body = TeamView),
-        (status = 404, description = "There is none")))]
+        (status = 404, description = "Not found")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -141,13 +141,13 @@ pub(crate) struct TeamChangeBody {
 
 /// Change a team
 #[utoipa::path(patch, path = "/api/v1/teams/{id}", tag = "people",
-    params(("id" = String, Path, description = "Its id or name"),
-        ("If-Match" = String, Header, description = "The version that is changed, or *")),
+    params(("id" = String, Path, description = "Id or name"),
+        ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
     request_body = TeamChangeBody,
-    responses((status = 200, description = "As it is now", body = TeamView),
-        (status = 404, description = "There is none"),
-        (status = 412, description = "It was changed meanwhile"),
-        (status = 428, description = "`If-Match` is needed")))]
+    responses((status = 200, description = "The current state", body = TeamView),
+        (status = 404, description = "Not found"),
+        (status = 412, description = "Its revision is not the one in If-Match"),
+        (status = 428, description = "The header If-Match is required")))]
 pub(crate) async fn change(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -173,11 +173,11 @@ pub(crate) async fn change(
 ///
 /// With its devices, and with what its keys open; all of it can be restored.
 #[utoipa::path(delete, path = "/api/v1/teams/{id}", tag = "people",
-    params(("id" = String, Path, description = "Its id or name")),
-    responses((status = 204, description = "It is deleted"),
-        (status = 404, description = "There is none"),
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 204, description = "Deleted"),
+        (status = 404, description = "Not found"),
         (status = 409, description = "A user belongs to it"),
-        (status = 412, description = "It was changed meanwhile")))]
+        (status = 412, description = "Its revision is not the one in If-Match")))]
 pub(crate) async fn delete(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -196,9 +196,9 @@ pub(crate) async fn delete(
 ///
 /// With the devices that were deleted with it.
 #[utoipa::path(post, path = "/api/v1/teams/{id}/restore", tag = "people",
-    params(("id" = String, Path, description = "Its id or name")),
-    responses((status = 200, description = "As it is now", body = TeamView),
-        (status = 404, description = "There is none that is deleted")))]
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "The current state", body = TeamView),
+        (status = 404, description = "No such object is deleted")))]
 pub(crate) async fn restore(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -241,10 +241,10 @@ pub(crate) struct Purged {
 /// and with deleted users that belonged to it. If it still has devices or users, nothing is removed
 /// without `with_members`.
 #[utoipa::path(post, path = "/api/v1/teams/{id}/purge", tag = "people",
-    params(("id" = String, Path, description = "Its id or name"), Purge),
-    responses((status = 200, description = "What was deleted", body = Purged),
-        (status = 404, description = "There is none"),
-        (status = 409, description = "It has members")))]
+    params(("id" = String, Path, description = "Id or name"), Purge),
+    responses((status = 200, description = "The numbers of objects that were deleted", body = Purged),
+        (status = 404, description = "Not found"),
+        (status = 409, description = "The team has members")))]
 pub(crate) async fn purge(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -288,9 +288,9 @@ pub(crate) struct MemberList {
 
 /// List the members of a team
 #[utoipa::path(get, path = "/api/v1/teams/{id}/members", tag = "people",
-    params(("id" = String, Path, description = "The team's id or name")),
-    responses((status = 200, description = "All of them", body = MemberList),
-        (status = 404, description = "There is no such team")))]
+    params(("id" = String, Path, description = "Id or name of the team")),
+    responses((status = 200, description = "The whole list", body = MemberList),
+        (status = 404, description = "No such team")))]
 pub(crate) async fn members(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -317,11 +317,11 @@ pub(crate) struct MemberBody {
 
 /// Add a user to a team
 #[utoipa::path(put, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
-    params(("id" = String, Path, description = "The team's id or name"),
+    params(("id" = String, Path, description = "Id or name of the team"),
         ("user" = String, Path, description = "User name")),
     request_body = MemberBody,
-    responses((status = 204, description = "They are in it"),
-        (status = 404, description = "There is no such team or user")))]
+    responses((status = 204, description = "Added to the team"),
+        (status = 404, description = "No such team or user")))]
 pub(crate) async fn set_member(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -339,10 +339,10 @@ pub(crate) async fn set_member(
 
 /// Remove a user from a team
 #[utoipa::path(delete, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
-    params(("id" = String, Path, description = "The team's id or name"),
+    params(("id" = String, Path, description = "Id or name of the team"),
         ("user" = String, Path, description = "User name")),
-    responses((status = 204, description = "They are not"),
-        (status = 404, description = "There is no such team or user")))]
+    responses((status = 204, description = "Removed from the team"),
+        (status = 404, description = "No such team or user")))]
 pub(crate) async fn remove_member(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

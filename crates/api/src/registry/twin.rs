@@ -75,9 +75,9 @@ impl From<Twin> for TwinView {
 
 /// Twin of a device
 #[utoipa::path(get, path = "/api/v1/devices/{id}/twin", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"), OfTeam),
-    responses((status = 200, description = "Its desired and reported values", body = TwinView),
-        (status = 404, description = "There is no such device")))]
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
+    responses((status = 200, description = "The desired and reported values", body = TwinView),
+        (status = 404, description = "No such device")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -103,10 +103,10 @@ pub(crate) async fn show(
 /// What the device has, as if it had sent it over MQTT: a merge patch (RFC 7396) of what was
 /// reported before. A device may show its secret in `X-API-Key`.
 #[utoipa::path(patch, path = "/api/v1/devices/{id}/twin/reported", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     request_body = Object,
-    responses((status = 200, description = "As it is now", body = TwinView),
-        (status = 404, description = "There is no such device")))]
+    responses((status = 200, description = "The current state", body = TwinView),
+        (status = 404, description = "No such device")))]
 pub(crate) async fn report(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -145,11 +145,11 @@ fn only_itself<'d>(own: &'d OwnDevice, id: &str) -> Result<&'d Device, Problem> 
 /// subscribes. With `If-Match` only if they have this version; `"0"` stands for values that were
 /// never set.
 #[utoipa::path(patch, path = "/api/v1/devices/{id}/twin/desired", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     request_body = Object,
-    responses((status = 200, description = "As it is now", body = TwinView),
-        (status = 404, description = "There is no such device"),
-        (status = 412, description = "They were changed meanwhile")))]
+    responses((status = 200, description = "The current state", body = TwinView),
+        (status = 404, description = "No such device"),
+        (status = 412, description = "Their revision is not the one in If-Match")))]
 pub(crate) async fn merge(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -166,11 +166,11 @@ pub(crate) async fn merge(
 ///
 /// Members that are `null` are left out. Otherwise as a merge patch.
 #[utoipa::path(put, path = "/api/v1/devices/{id}/twin/desired", tag = "devices",
-    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     request_body = Object,
-    responses((status = 200, description = "As it is now", body = TwinView),
-        (status = 404, description = "There is no such device"),
-        (status = 412, description = "They were changed meanwhile")))]
+    responses((status = 200, description = "The current state", body = TwinView),
+        (status = 404, description = "No such device"),
+        (status = 412, description = "Their revision is not the one in If-Match")))]
 pub(crate) async fn replace(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -196,9 +196,9 @@ pub(crate) struct GroupTwinView {
 
 /// Desired values of a group
 #[utoipa::path(get, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
-    params(("id" = String, Path, description = "Its id, or its name")),
-    responses((status = 200, description = "What its devices are to have", body = GroupTwinView),
-        (status = 404, description = "There is no such group")))]
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "The desired values of the group", body = GroupTwinView),
+        (status = 404, description = "No such group")))]
 pub(crate) async fn show_of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -214,11 +214,11 @@ pub(crate) async fn show_of_group(
 /// groups; of two groups the one whose name comes last decides. With `If-Match` only if they have
 /// this version.
 #[utoipa::path(patch, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
-    params(("id" = String, Path, description = "Its id, or its name")),
+    params(("id" = String, Path, description = "Id or name")),
     request_body = Object,
-    responses((status = 200, description = "As it is now", body = GroupTwinView),
-        (status = 404, description = "There is no such group"),
-        (status = 412, description = "They were changed meanwhile")))]
+    responses((status = 200, description = "The current state", body = GroupTwinView),
+        (status = 404, description = "No such group"),
+        (status = 412, description = "Their revision is not the one in If-Match")))]
 pub(crate) async fn merge_of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -234,11 +234,11 @@ pub(crate) async fn merge_of_group(
 ///
 /// Members that are `null` are left out. Otherwise as a merge patch.
 #[utoipa::path(put, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
-    params(("id" = String, Path, description = "Its id, or its name")),
+    params(("id" = String, Path, description = "Id or name")),
     request_body = Object,
-    responses((status = 200, description = "As it is now", body = GroupTwinView),
-        (status = 404, description = "There is no such group"),
-        (status = 412, description = "They were changed meanwhile")))]
+    responses((status = 200, description = "The current state", body = GroupTwinView),
+        (status = 404, description = "No such group"),
+        (status = 412, description = "Their revision is not the one in If-Match")))]
 pub(crate) async fn replace_of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

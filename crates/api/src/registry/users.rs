@@ -108,7 +108,7 @@ impl WantedUsers {
 
 /// Users
 #[utoipa::path(get, path = "/api/v1/users", tag = "people", params(WantedUsers),
-    responses((status = 200, description = "A page of them, by name", body = Page<UserView>)))]
+    responses((status = 200, description = "A page of the list, sorted by name", body = Page<UserView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -154,7 +154,7 @@ pub(crate) struct NewUserBody {
 
 /// Add a user
 #[utoipa::path(post, path = "/api/v1/users", tag = "people", request_body = NewUserBody,
-    responses((status = 201, description = "They are there", body = UserView)))]
+    responses((status = 201, description = "Added", body = UserView)))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -178,7 +178,7 @@ pub(crate) async fn create(
 #[utoipa::path(get, path = "/api/v1/users/{name}", tag = "people",
     params(("name" = String, Path, description = "User name")),
     responses((status = 200, description = "The user", body = UserView),
-        (status = 404, description = "There is none")))]
+        (status = 404, description = "Not found")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -212,12 +212,12 @@ pub(crate) struct UserChangeBody {
 /// Change a user
 #[utoipa::path(patch, path = "/api/v1/users/{name}", tag = "people",
     params(("name" = String, Path, description = "User name"),
-        ("If-Match" = String, Header, description = "The version that is changed, or *")),
+        ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
     request_body = UserChangeBody,
-    responses((status = 200, description = "As they are now", body = UserView),
-        (status = 404, description = "There is none"),
-        (status = 412, description = "They were changed meanwhile"),
-        (status = 428, description = "`If-Match` is needed")))]
+    responses((status = 200, description = "The current state", body = UserView),
+        (status = 404, description = "Not found"),
+        (status = 412, description = "Their revision is not the one in If-Match"),
+        (status = 428, description = "The header If-Match is required")))]
 pub(crate) async fn change(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -259,8 +259,8 @@ pub(crate) struct PasswordBody {
 /// Connections and sessions of theirs end.
 #[utoipa::path(put, path = "/api/v1/users/{name}/password", tag = "people",
     params(("name" = String, Path, description = "User name")), request_body = PasswordBody,
-    responses((status = 204, description = "It is theirs"),
-        (status = 404, description = "There is no such user")))]
+    responses((status = 204, description = "The password is set"),
+        (status = 404, description = "No such user")))]
 pub(crate) async fn set_password(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -278,9 +278,9 @@ pub(crate) async fn set_password(
 /// can be restored.
 #[utoipa::path(delete, path = "/api/v1/users/{name}", tag = "people",
     params(("name" = String, Path, description = "User name")),
-    responses((status = 204, description = "They are deleted"),
-        (status = 404, description = "There is no such user"),
-        (status = 412, description = "They were changed meanwhile")))]
+    responses((status = 204, description = "Deleted"),
+        (status = 404, description = "No such user"),
+        (status = 412, description = "Their revision is not the one in If-Match")))]
 pub(crate) async fn delete(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -301,8 +301,8 @@ pub(crate) async fn delete(
 /// and the API keys of the user are deleted.
 #[utoipa::path(post, path = "/api/v1/users/{name}/purge", tag = "people",
     params(("name" = String, Path, description = "User name")),
-    responses((status = 204, description = "There is nothing left of them"),
-        (status = 404, description = "There is no such user")))]
+    responses((status = 204, description = "Deleted for good"),
+        (status = 404, description = "No such user")))]
 pub(crate) async fn purge(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -315,8 +315,8 @@ pub(crate) async fn purge(
 /// Restore a deleted user
 #[utoipa::path(post, path = "/api/v1/users/{name}/restore", tag = "people",
     params(("name" = String, Path, description = "User name")),
-    responses((status = 200, description = "As they are now", body = UserView),
-        (status = 404, description = "There is none that is deleted")))]
+    responses((status = 200, description = "The current state", body = UserView),
+        (status = 404, description = "No such object is deleted")))]
 pub(crate) async fn restore(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

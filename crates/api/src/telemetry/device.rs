@@ -115,7 +115,7 @@ pub(crate) struct Readings {
 /// Its values by time. If there are more than `limit`, `truncated` is true and `next` is the cursor
 /// of the next ones.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
-    params(("id" = String, Path, description = "Its id"), DeviceValueParams),
+    params(("id" = String, Path, description = "Id"), DeviceValueParams),
     responses((status = 200, description = "The values", body = Readings)))]
 pub(crate) async fn range(
     State(api): State<Api>,
@@ -185,7 +185,7 @@ pub(crate) struct LatestView {
 ///
 /// The latest value of each key.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/telemetry/latest", tag = "telemetry",
-    params(("id" = String, Path, description = "Its id"), KeysQuery),
+    params(("id" = String, Path, description = "Id"), KeysQuery),
     responses((status = 200, description = "Values by key",
         body = BTreeMap<String, LatestView>)))]
 pub(crate) async fn latest(
@@ -218,8 +218,8 @@ pub(crate) async fn latest(
 ///
 /// In order.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/telemetry/keys", tag = "telemetry",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
-    responses((status = 200, description = "Its keys", body = Items<String>)))]
+    params(("id" = String, Path, description = "Id"), OfTeam),
+    responses((status = 200, description = "The keys", body = Items<String>)))]
 pub(crate) async fn keys(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -264,8 +264,8 @@ pub(crate) struct DeletedView {
 ///
 /// Deletes the values of a span of time. The audit log has the caller.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
-    params(("id" = String, Path, description = "Its id"), ToDelete),
-    responses((status = 200, description = "They are deleted", body = DeletedView)))]
+    params(("id" = String, Path, description = "Id"), ToDelete),
+    responses((status = 200, description = "Deleted", body = DeletedView)))]
 pub(crate) async fn delete(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -64,15 +64,15 @@ pub(crate) struct StoredView {
 /// With `Content-Encoding: gzip` it is unpacked. The body is stored as a whole or rejected with a
 /// reason. A device shows its secret in `X-API-Key`.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
-    params(("id" = String, Path, description = "Its id"), Sending),
+    params(("id" = String, Path, description = "Id"), Sending),
     request_body(content = serde_json::Value, content_type = "application/json"),
     responses(
-        (status = 201, description = "It is stored", body = StoredView),
+        (status = 201, description = "Stored", body = StoredView),
         (status = 409, description = "The node stores no telemetry", body = ProblemView,
             content_type = "application/problem+json"),
         (status = 422, description = "The body is invalid: nothing of it is stored",
             body = ProblemView, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot be stored now", body = ProblemView,
+        (status = 503, description = "It cannot be stored now; send it again later", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn store(
     State(api): State<Api>,

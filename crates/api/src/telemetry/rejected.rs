@@ -31,7 +31,7 @@ pub(crate) struct RejectedParams {
 /// reason, the last one first. They are kept in memory, 500 at most.
 #[utoipa::path(get, path = "/api/v1/telemetry/rejected", tag = "telemetry",
     params(RejectedParams, OfTenant),
-    responses((status = 200, description = "The last ones", body = Items<Rejected>)))]
+    responses((status = 200, description = "The last rejected payloads", body = Items<Rejected>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

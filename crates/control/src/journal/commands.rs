@@ -394,14 +394,14 @@ impl Commands {
         }
         let text = match (owner, place.is_builtin()) {
             (Owner::Role, true) => format!(
-                "the role {name} is the program's and stays as it is: give {user} another role, \
+                "the role {name} is built in and cannot be changed: give {user} another role, \
                  with the rules of {name} that it needs (martlet role rules {name} lists them; \
                  martlet role add NAME --rule … --rule …, martlet user set {} --role NAME)",
                 typed(user)
             ),
             (Owner::Role, false) => format!("permit it in the rules of the role {name}"),
             (_, true) => format!(
-                "the device type {name} is the program's and stays as it is: permit it in a type \
+                "the device type {name} is built in and cannot be changed: permit it in a type \
                  of your own that has the rules of {name} too (martlet device type rules {name} \
                  lists them; martlet device type add NAME --rule … --rule …, martlet device set {} \
                  --type NAME), or in the rules of a group that the device is in",
@@ -545,7 +545,7 @@ impl Commands {
         if !is_device_id(name) {
             return WordedRemedy {
                 text: format!(
-                    "see that the name is spelt right; no device can have it, whose id is one level \
+                    "check the spelling of the name; no device can have it, whose id is one level \
                      of its topics; a person or a program is added by {user}, with a role that \
                      permits what it needs (martlet role ls)"
                 ),
@@ -554,7 +554,7 @@ impl Commands {
         }
         WordedRemedy {
             text: format!(
-                "see that the name is spelt right; a person or a program is added by {user}, with \
+                "check the spelling of the name; a person or a program is added by {user}, with \
                  a role that permits what it needs (martlet role ls); to add a device, run"
             ),
             command: self.line("device add", &[], &[name]),

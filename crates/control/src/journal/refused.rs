@@ -39,8 +39,8 @@ pub(super) fn connect(
             user?;
             // A user of that name would be asked for a password before its tokens are.
             WordedRemedy::words(
-                "give the client a good token, or whatever the hook knows; as a user of its own \
-                 the name would be asked for a password instead",
+                "give the client a valid token, or a password that the hook accepts; if a user of \
+                 this name is added, the client needs the password of that user",
             )
         }
         RefusalCause::UnknownUser(sources) => Some(commands.unknown(sources, why.subject(), user?)),

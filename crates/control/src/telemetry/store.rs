@@ -572,7 +572,7 @@ impl Telemetry {
         let why = match self.settings.location {
             Location::File(_) => error.to_string(),
             Location::Postgres(_) => {
-                "its database does not answer as it should; see the log".to_owned()
+                "its database returned an unexpected error; see the log".to_owned()
             }
         };
         self.control.health.warn_as(WARNING, cannot_store(&why));

@@ -55,7 +55,7 @@ fn last_refused(refused: &Entry) -> String {
     let from = refused.address.as_ref();
     let from = from.map_or_else(String::new, |address| format!(", from {address}"));
     let why = refused.why.as_deref().unwrap_or("it was refused");
-    format!("{who} was last not added by it{from}: {why}")
+    format!("with it, {who} was rejected last{from}: {why}")
 }
 
 /// What it adds, and what it has added.

@@ -201,10 +201,10 @@ impl Worker {
                 Err(why) => Err(why),
             };
             if self.core.is_over {
-                return self.say_goodbye().await;
+                return self.send_disconnect().await;
             }
             if ended.is_ok() {
-                self.say_goodbye().await;
+                self.send_disconnect().await;
             }
             self.client.close();
             due = self.core.disconnected(ended, since.elapsed());
@@ -334,7 +334,7 @@ impl Worker {
     }
 
     /// Ends the connection in order.
-    async fn say_goodbye(&mut self) {
+    async fn send_disconnect(&mut self) {
         let Self { client, core } = self;
         if !core.is_connected {
             return client.close();

@@ -478,7 +478,7 @@ impl Outside {
         self.entrances.get(usize::from(listener?))
     }
 
-    /// TLS has failed. Whose certificate that is for, if it is for one, the verifier knows.
+    /// TLS has failed. If a certificate is the cause, the verifier has its name.
     fn failed(&self, fault: TlsFault) -> TransportEnd {
         match (self.refused_name)() {
             None => TransportEnd::Violation(fault.into()),

@@ -149,7 +149,7 @@ pub enum Refused {
     #[error("the number {0} is above {1}")]
     NumberTooLarge(i64, i64),
     /// An id that does not fit the pattern of the provisioning key.
-    #[error("{0} is not an id such as {1}")]
+    #[error("the id {0} does not match the pattern {1}")]
     IdPattern(String, String),
     /// No id, although the provisioning key has this pattern of ids.
     #[error("the key needs an id such as {0}")]

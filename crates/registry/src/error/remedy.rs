@@ -59,7 +59,7 @@ impl ObjectKind {
         Self::Integration,
     ];
 
-    /// Its name, for programs.
+    /// Identifier of the kind in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::DeviceType => "device_type",
@@ -69,7 +69,7 @@ impl ObjectKind {
         }
     }
 
-    /// Its word, for people.
+    /// Noun of the kind in messages.
     pub fn word(self) -> &'static str {
         match self {
             Self::Device => "device",

@@ -40,7 +40,7 @@ impl Owner {
         }
     }
 
-    /// Its word, for people.
+    /// Noun of the kind in messages.
     pub fn word(self) -> &'static str {
         ObjectKind::from(self).word()
     }

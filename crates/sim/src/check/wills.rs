@@ -1,5 +1,5 @@
 //! Wills: sent once when a connection is lost, not before the Will Delay Interval has passed, not
-//! when the client said goodbye or is back in time [MQTT-3.1.2-8], [MQTT-3.1.2-10], [MQTT-3.1.3-9],
+//! when the client sent DISCONNECT or is back in time [MQTT-3.1.2-8], [MQTT-3.1.2-10], [MQTT-3.1.3-9],
 //! [MQTT-3.14.4-3]. That a Will is sent once only is the business of `once`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,7 +128,7 @@ impl Wills {
                     && !will.violated
                     && will.connected
                 {
-                    will.forbidden = Some("its client said goodbye");
+                    will.forbidden = Some("its client sent DISCONNECT");
                     will.forbidden_us = at_us;
                 }
             }
