@@ -451,7 +451,7 @@ impl From<DeadLetter> for WholeDeadLetterView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct WantedLetters {
+pub(crate) struct LetterParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -464,7 +464,7 @@ pub(crate) struct WantedLetters {
 /// Messages that the integration has refused, the oldest first, without their payloads. Those of an
 /// integration that is not configured any more are there, too.
 #[utoipa::path(get, path = "/api/v1/integrations/{kind}/{name}/dead-letters", tag = "integrations",
-    params(OfTenant, WantedLetters, OneIntegration),
+    params(OfTenant, LetterParams, OneIntegration),
     responses(
         (status = 200, description = "A page of the list", body = Page<DeadLetterView>),
         (status = 404, description = "No such integration", body = ProblemView,
@@ -473,7 +473,7 @@ pub(crate) async fn letters(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
     PathOf((kind, name)): PathOf<(String, String)>,
-    QueryOf(wanted): QueryOf<WantedLetters>,
+    QueryOf(wanted): QueryOf<LetterParams>,
 ) -> Result<Json<Page<DeadLetterView>>, Problem> {
     let limit = page::limit(wanted.limit)?;
     let list = format!("dead letters {:?}", (tenant.map(|one| one.0), &kind, &name));

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use axum::extract::{Extension, State};
-use martlet_control::authentication::{LockoutEntry, Whom};
+use martlet_control::authentication::{LockoutEntry, LockoutTarget};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -41,7 +41,7 @@ pub struct LockoutView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct WantedLockouts {
+pub(crate) struct LockoutParams {
     /// Lockouts to return, at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -52,13 +52,13 @@ pub(crate) struct WantedLockouts {
 /// Names and addresses that are locked out now for too many wrong credentials, over MQTT or at
 /// `POST /session`; `auth.lockout_failures` and `auth.lockout_secs` set when and for how long. The
 /// same wrong credentials of an MQTT client again, within `auth.refusal_remember_secs`, count once.
-#[utoipa::path(get, path = "/api/v1/lockouts", tag = "clients", params(WantedLockouts, OfTenant),
+#[utoipa::path(get, path = "/api/v1/lockouts", tag = "clients", params(LockoutParams, OfTenant),
     responses((status = 200, description = "The latest first, on one page",
         body = Page<LockoutView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
-    QueryOf(wanted): QueryOf<WantedLockouts>,
+    QueryOf(wanted): QueryOf<LockoutParams>,
 ) -> Result<axum::Json<Page<LockoutView>>, Problem> {
     let limit = page::limit(wanted.limit)?;
     let chain = api.control.authentication_chain();
@@ -117,9 +117,12 @@ pub(crate) async fn lift(
     QueryOf(wanted): QueryOf<LiftedLockouts>,
 ) -> Result<(Extension<About>, axum::Json<Lifted>), Problem> {
     let (about, whom) = match (wanted.user_name, wanted.address, wanted.all) {
-        (Some(name), None, None) => (json!({ "user_name": name }), Whom::Name(name)),
-        (None, Some(address), None) => (json!({ "address": address }), Whom::Address(address)),
-        (None, None, Some(true)) => (json!({ "all": true }), Whom::Everybody),
+        (Some(name), None, None) => (json!({ "user_name": name }), LockoutTarget::Name(name)),
+        (None, Some(address), None) => (
+            json!({ "address": address }),
+            LockoutTarget::Address(address),
+        ),
+        (None, None, Some(true)) => (json!({ "all": true }), LockoutTarget::Everybody),
         _ => {
             let detail = "expected one of user_name, address and all=true";
             return Err(Problem::bad_request(detail));

@@ -93,7 +93,7 @@ pub(crate) async fn list(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct WantedOfClient {
+pub(crate) struct ClientSubscriptionParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -108,7 +108,7 @@ pub(crate) struct WantedOfClient {
 /// The subscriptions of the client, sorted by Topic Filter.
 #[utoipa::path(get, path = "/api/v1/clients/{client_id}/subscriptions", tag = "clients",
     params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
-        WantedOfClient, OfTenant),
+        ClientSubscriptionParams, OfTenant),
     responses(
         (status = 200, description = "A page of the list", body = Page<SubscriptionView>),
         (status = 404, description = "The client has no session", body = ProblemView,
@@ -117,7 +117,7 @@ pub(crate) async fn of_client(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
-    QueryOf(params): QueryOf<WantedOfClient>,
+    QueryOf(params): QueryOf<ClientSubscriptionParams>,
 ) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
     if api.control.client(tenant, &client_id, 0).await?.is_none() {
         return Err(no_session(&client_id));

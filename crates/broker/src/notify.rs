@@ -275,7 +275,7 @@ impl Shard {
         matched: bool,
     ) {
         let payload = publication.payload;
-        let told = payload.len().min(self.observers.interest.payload_bytes_max);
+        let shown_bytes = payload.len().min(self.observers.interest.payload_bytes_max);
         cx.effects.notify(
             EventHead::new(publication.tenant, client_id),
             Event::Published(Box::new(PublishedMessage {
@@ -285,7 +285,7 @@ impl Shard {
                 retain: publication.retain,
                 matched,
                 payload_bytes: payload.len(),
-                payload: payload[..told].into(),
+                payload: payload[..shown_bytes].into(),
                 at_ms: cx.now.wall_ms,
             })),
         );
@@ -319,13 +319,13 @@ impl Shard {
         session: u32,
         written: Vec<UnreportedDelivery>,
     ) {
-        for told in written {
-            let latency_ms = age_ms(told.received_mono_ms, cx.now.mono_ms);
+        for delivery in written {
+            let latency_ms = age_ms(delivery.received_mono_ms, cx.now.mono_ms);
             cx.effects.notify(
                 self.head_of(session),
                 Event::Delivered(Box::new(DeliveredMessage {
-                    topic: told.topic,
-                    id: told.id,
+                    topic: delivery.topic,
+                    id: delivery.id,
                     qos: QoS::AtMostOnce,
                     latency_ms: Some(latency_ms),
                     at_ms: cx.now.wall_ms,

@@ -53,7 +53,7 @@ pub struct LockoutEntry {
 
 /// Which lockouts are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whom {
+pub enum LockoutTarget {
     /// All of them.
     Everybody,
     /// Lockouts of a user name, from anywhere.
@@ -180,11 +180,11 @@ impl Suspect {
         tenant.is_none_or(|tenant| self.realm().is_some_and(|realm| realm.tenant() == tenant))
     }
 
-    fn is_of(&self, whom: &Whom) -> bool {
+    fn is_of(&self, whom: &LockoutTarget) -> bool {
         match whom {
-            Whom::Everybody => true,
-            Whom::Name(name) => self.name().is_some_and(|own| *own == **name),
-            Whom::Address(address) => self.address() == Some(counted_as(*address)),
+            LockoutTarget::Everybody => true,
+            LockoutTarget::Name(name) => self.name().is_some_and(|own| *own == **name),
+            LockoutTarget::Address(address) => self.address() == Some(counted_as(*address)),
         }
     }
 }
@@ -327,7 +327,7 @@ impl Failures {
 
     /// Ends the lockouts of a name or an address, and forgets the failures that are counted for it.
     /// How many lockouts there were.
-    pub fn lift(&mut self, tenant: Option<TenantId>, whom: &Whom, now: Instant) -> usize {
+    pub fn lift(&mut self, tenant: Option<TenantId>, whom: &LockoutTarget, now: Instant) -> usize {
         self.tidy(now);
         let is_meant = |suspect: &Suspect| suspect.is_seen(tenant) && suspect.is_of(whom);
         for suspect in of_map(&self.counts, is_meant) {
@@ -526,18 +526,18 @@ mod tests {
         assert_eq!(shown, expected);
         // A caller that sees one tenant sees neither the addresses of all nor names of others.
         assert_eq!(failures.lockouts(Some(TenantId(7)), now), []);
-        let a = Whom::Name("a".to_owned());
+        let a = LockoutTarget::Name("a".to_owned());
         assert_eq!(failures.lift(Some(TenantId(7)), &a, now), 0);
         assert_eq!(failures.lift(None, &a, now), 2);
         assert!(failures.locked(&attempt(1, "a"), now).is_none());
         // What led to it is forgotten, too: one more failure is the first again.
         failures.failed(&attempt(1, "a"), LOCKOUT, now);
         assert!(failures.locked(&attempt(1, "a"), now).is_none());
-        let address = Whom::Address([10, 0, 0, 2].into());
+        let address = LockoutTarget::Address([10, 0, 0, 2].into());
         assert_eq!(failures.lift(None, &address, now), 1);
         assert!(failures.locked(&attempt(2, "b"), now).is_none());
         lock(&mut failures);
-        assert_eq!(failures.lift(None, &Whom::Everybody, now), 3);
+        assert_eq!(failures.lift(None, &LockoutTarget::Everybody, now), 3);
     }
 
     #[test]

@@ -13,5 +13,5 @@ mod failures;
 mod judge;
 
 pub use aging::Aging;
-pub use failures::{Failures, LockedOut, Lockout, LockoutEntry, LoginAttempt, Whom};
+pub use failures::{Failures, LockedOut, Lockout, LockoutEntry, LockoutTarget, LoginAttempt};
 pub use judge::refused_for;

@@ -64,7 +64,7 @@ pub struct Ban {
     pub team: String,
     /// What the ban names.
     pub kind: BanKind,
-    /// Whom.
+    /// The banned name or address.
     pub value: String,
     /// For people.
     pub why: String,
@@ -425,7 +425,7 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
         BanKind::Address => {}
         BanKind::ClientId | BanKind::UserName => check_name("client", &new.value)?,
     }
-    let Whom {
+    let BanTarget {
         tenant,
         team,
         value,
@@ -465,14 +465,14 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
 }
 
 /// What a ban names: a name, or an address, in a tenant.
-struct Whom {
+struct BanTarget {
     tenant: i64,
     /// The id of the team that owns it.
     team: String,
     value: String,
 }
 
-async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
+async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<BanTarget, Fault> {
     let visibility = work.actor.visibility.clone();
     let named = new.team.as_deref().or(visibility.team());
     let is_name = new.kind != BanKind::Address;
@@ -483,7 +483,7 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
             && let Some(team) = named_team(&mut work.all, &visibility, team, false).await?
             && team.tenant != COMMON_TENANT
         {
-            return Ok(Whom {
+            return Ok(BanTarget {
                 tenant: i64::from(team.tenant),
                 team: team.id,
                 value: name.to_owned(),
@@ -498,7 +498,7 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
         return Err(Refused::NoTenant(team.name).into());
     }
     let own = qualified.filter(|(_, of)| *of == team.name);
-    Ok(Whom {
+    Ok(BanTarget {
         tenant: i64::from(team.tenant),
         team: team.id,
         value: own.map_or(&*new.value, |(own, _)| own).to_owned(),
@@ -506,8 +506,8 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
 }
 
 /// A user has a name that is no other tenant's, and comes by it alone.
-async fn of_no_team(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
-    let mut whom = Whom {
+async fn of_no_team(work: &mut Work<'_>, new: &NewBan) -> Result<BanTarget, Fault> {
+    let mut whom = BanTarget {
         tenant: ALL_TENANTS,
         team: String::new(),
         value: new.value.clone(),

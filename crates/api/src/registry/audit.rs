@@ -67,7 +67,7 @@ impl From<AuditEntry> for AuditView {
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct WantedLines {
+pub(crate) struct AuditParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -91,12 +91,12 @@ pub(crate) struct WantedLines {
 }
 
 /// Who changed what
-#[utoipa::path(get, path = "/api/v1/audit", tag = "security", params(WantedLines),
+#[utoipa::path(get, path = "/api/v1/audit", tag = "security", params(AuditParams),
     responses((status = 200, description = "A page of the log, newest first", body = Page<AuditView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(params): QueryOf<WantedLines>,
+    QueryOf(params): QueryOf<AuditParams>,
 ) -> Result<axum::Json<Page<AuditView>>, Problem> {
     let visibility = caller.visibility();
     let at = |name: &str, text: &Option<String>| -> Result<Option<i64>, Problem> {

@@ -24,7 +24,7 @@ pub(crate) struct BanView {
     /// What the ban names: a Client Identifier, a user name, or an address or network.
     #[schema(schema_with = words::ban_kinds)]
     kind: &'static str,
-    /// Whom.
+    /// The banned name or address.
     value: String,
     /// The id of the team in whose tenant; null: in the common one, and of an address in all.
     team: Option<String>,
@@ -62,7 +62,7 @@ impl From<Ban> for BanView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct WantedBans {
+pub(crate) struct BanParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -77,12 +77,12 @@ pub(crate) struct WantedBans {
 /// List bans
 ///
 /// Those whose ban has ended too.
-#[utoipa::path(get, path = "/api/v1/bans", tag = "clients", params(WantedBans),
+#[utoipa::path(get, path = "/api/v1/bans", tag = "clients", params(BanParams),
     responses((status = 200, description = "A page of the list, sorted by id", body = Page<BanView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(params): QueryOf<WantedBans>,
+    QueryOf(params): QueryOf<BanParams>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
     let caller = within(&api, caller, params.team.as_deref()).await?;
     let of = format!("bans {:?}", caller.visibility());
@@ -136,7 +136,7 @@ pub(crate) async fn add(
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<BanBody>,
 ) -> Result<(StatusCode, axum::Json<BanView>), Problem> {
-    let known: Vec<&str> = BanKind::ALL.iter().map(|kind| kind.word()).collect();
+    let accepted_words: Vec<&str> = BanKind::ALL.iter().map(|kind| kind.word()).collect();
     if let (Some(query), Some(body)) = (&of.team, &body.team)
         && query != body
     {
@@ -145,7 +145,7 @@ pub(crate) async fn add(
     }
     let new = NewBan {
         team: of.team.or(body.team),
-        kind: word("/kind", &body.kind, BanKind::from_word, &known)?,
+        kind: word("/kind", &body.kind, BanKind::from_word, &accepted_words)?,
         value: body.value,
         why: body.why,
         until_ms: time("/until", body.until.as_deref())?,

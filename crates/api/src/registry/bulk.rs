@@ -348,9 +348,9 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
     let columns = Device::exported_columns();
     let is_known = |name: &&String| columns.contains(&name.as_str()) || *name == "secret";
     if let Some(odd) = names.iter().find(|name| !is_known(name)) {
-        let known = columns.join(", ");
+        let accepted_words = columns.join(", ");
         let detail = format!(
-            "there is no column {odd:?}, expected some of {known}, secret, with a comma between them"
+            "there is no column {odd:?}, expected some of {accepted_words}, secret, with a comma between them"
         );
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }

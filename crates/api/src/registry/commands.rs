@@ -171,9 +171,10 @@ impl CommandParams {
     /// # Errors
     /// The state is none.
     fn filter(&self) -> Result<CommandFilter, Problem> {
-        let known: Vec<&str> = CommandState::ALL.iter().map(|one| one.word()).collect();
+        let accepted_words: Vec<&str> = CommandState::ALL.iter().map(|one| one.word()).collect();
         let state = self.state.as_deref();
-        let state = state.map(|text| word_of_query("state", text, CommandState::from_word, &known));
+        let state = state
+            .map(|text| word_of_query("state", text, CommandState::from_word, &accepted_words));
         Ok(CommandFilter {
             state: state.transpose()?,
             is_open: self.open == Some(true),
@@ -382,7 +383,7 @@ pub(crate) async fn send_to_group(
 
 /// Commands that were sent to a group
 #[utoipa::path(get, path = "/api/v1/groups/{id}/commands", tag = "commands",
-    params(("id" = String, Path, description = "Id or name of the group"), WantedReports),
+    params(("id" = String, Path, description = "Id or name of the group"), ReportParams),
     responses((status = 200, description = "Newest first, with the number of commands in each state",
             body = FleetReports),
         (status = 404, description = "No such group")))]
@@ -390,7 +391,7 @@ pub(crate) async fn of_group(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
-    QueryOf(params): QueryOf<WantedReports>,
+    QueryOf(params): QueryOf<ReportParams>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
     let visibility = within(&api, caller, params.team.as_deref())
         .await?
@@ -513,7 +514,7 @@ pub(crate) async fn send_to_many(
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct WantedReports {
+pub(crate) struct ReportParams {
     /// Only the command of this id.
     id: Option<String>,
     /// Only devices and groups of this team, by id or name.
@@ -521,13 +522,13 @@ pub(crate) struct WantedReports {
 }
 
 /// Commands that were sent to devices by type, kind, tag and group
-#[utoipa::path(get, path = "/api/v1/commands", tag = "commands", params(WantedReports),
+#[utoipa::path(get, path = "/api/v1/commands", tag = "commands", params(ReportParams),
     responses((status = 200, description = "Newest first, with the number of commands in each state",
             body = FleetReports)))]
 pub(crate) async fn to_many(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(params): QueryOf<WantedReports>,
+    QueryOf(params): QueryOf<ReportParams>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
     let visibility = within(&api, caller, params.team.as_deref())
         .await?

@@ -103,10 +103,10 @@ pub(crate) async fn set(
     JsonBody(body): JsonBody<SettingBody>,
 ) -> Result<Response, Problem> {
     let expected = expected_if_any(&headers)?;
-    let known: Vec<&str> = DataType::ALL.iter().map(|one| one.word()).collect();
+    let accepted_words: Vec<&str> = DataType::ALL.iter().map(|one| one.word()).collect();
     let data_type = match &body.data_type {
         None => DataType::ALL[0],
-        Some(text) => word("/data_type", text, DataType::from_word, &known)?,
+        Some(text) => word("/data_type", text, DataType::from_word, &accepted_words)?,
     };
     let caller = within(&api, caller, of.team.as_deref()).await?;
     let set = SetConfiguration {

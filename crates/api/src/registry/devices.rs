@@ -182,12 +182,12 @@ impl DeviceView {
     /// With its connection as the node knows it, which is newer than the tables.
     pub(super) fn now(api: &Api, device: Device) -> Self {
         let tenant = TenantId(device.tenant);
-        let known = api.control.presence(tenant, &device.id);
-        let known = known.filter(|client| {
+        let found = api.control.presence(tenant, &device.id);
+        let found = found.filter(|client| {
             let last_seen_ms = i64::try_from(client.last_seen_ms).unwrap_or(i64::MAX);
             device.is_seen_by(client.online, last_seen_ms)
         });
-        Self::from(device).seen_so(known)
+        Self::from(device).seen_so(found)
     }
 
     fn seen_so(self, presence: Option<ClientPresence>) -> Self {

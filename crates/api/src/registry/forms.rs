@@ -131,9 +131,9 @@ pub(crate) fn word<T>(
     pointer: &str,
     text: &str,
     read: impl Fn(&str) -> Option<T>,
-    known: &[&str],
+    accepted_words: &[&str],
 ) -> Result<T, Problem> {
-    read(text).ok_or_else(|| Problem::of_body(pointer, none_of(text, known)))
+    read(text).ok_or_else(|| Problem::of_body(pointer, none_of(text, accepted_words)))
 }
 
 /// The same of a query parameter.
@@ -144,11 +144,11 @@ pub(crate) fn word_of_query<T>(
     name: &str,
     text: &str,
     read: impl Fn(&str) -> Option<T>,
-    known: &[&str],
+    accepted_words: &[&str],
 ) -> Result<T, Problem> {
-    read(text).ok_or_else(|| Problem::of_query(name, none_of(text, known)))
+    read(text).ok_or_else(|| Problem::of_query(name, none_of(text, accepted_words)))
 }
 
-fn none_of(text: &str, known: &[&str]) -> String {
-    format!("{text:?} is not one of {}", known.join(", "))
+fn none_of(text: &str, accepted_words: &[&str]) -> String {
+    format!("{text:?} is not one of {}", accepted_words.join(", "))
 }

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::CalledBy;
 use super::forms::{expected, expected_if_any, moment, page_of_all, version};
-use super::users::{WantedUsers, api_role};
+use super::users::{UserParams, api_role};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
@@ -66,12 +66,12 @@ fn answer(status: StatusCode, team: Team) -> Response {
 }
 
 /// Teams
-#[utoipa::path(get, path = "/api/v1/teams", tag = "people", params(WantedUsers),
+#[utoipa::path(get, path = "/api/v1/teams", tag = "people", params(UserParams),
     responses((status = 200, description = "A page of the list, sorted by id", body = Page<TeamView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(params): QueryOf<WantedUsers>,
+    QueryOf(params): QueryOf<UserParams>,
 ) -> Result<axum::Json<Page<TeamView>>, Problem> {
     let deleted = params.is_deleted();
     let found = api.run(caller, ListTeams { deleted }).await?;

@@ -84,7 +84,7 @@ pub(super) fn api_role(pointer: &str, text: &str) -> Result<ApiRole, Problem> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct WantedUsers {
+pub(crate) struct UserParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -96,7 +96,7 @@ pub(crate) struct WantedUsers {
     deleted: Option<bool>,
 }
 
-impl WantedUsers {
+impl UserParams {
     pub(super) fn paging(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
         (self.limit, self.cursor.as_deref(), self.total)
     }
@@ -107,12 +107,12 @@ impl WantedUsers {
 }
 
 /// Users
-#[utoipa::path(get, path = "/api/v1/users", tag = "people", params(WantedUsers),
+#[utoipa::path(get, path = "/api/v1/users", tag = "people", params(UserParams),
     responses((status = 200, description = "A page of the list, sorted by name", body = Page<UserView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    QueryOf(params): QueryOf<WantedUsers>,
+    QueryOf(params): QueryOf<UserParams>,
 ) -> Result<axum::Json<Page<UserView>>, Problem> {
     let (visibility, deleted) = (caller.visibility(), params.is_deleted());
     let of = format!("users {visibility:?} {deleted}");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use martlet_broker::{Realm, TenantId};
-use martlet_lockout::{LockoutEntry, LoginAttempt, Whom};
+use martlet_lockout::{LockoutEntry, LockoutTarget, LoginAttempt};
 
 use super::AuthenticationChain;
 use super::slots::{Slot, SlotRequest};
@@ -104,7 +104,7 @@ impl AuthenticationChain {
     }
 
     /// Ends lockouts; how many.
-    pub fn lift_lockouts(&self, tenant: Option<TenantId>, whom: &Whom) -> usize {
+    pub fn lift_lockouts(&self, tenant: Option<TenantId>, whom: &LockoutTarget) -> usize {
         self.0.lock().failures.lift(tenant, whom, Instant::now())
     }
 }

@@ -49,7 +49,7 @@ pub use applicants::{APPLICANT, key_of_applicant};
 pub(crate) use applicants::{names_applicant, response_topic};
 pub use elsewhere::Elsewhere;
 pub use logins::{Locked, LoginInSlot};
-pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
+pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, LockoutTarget};
 pub use policy::{
     Chain, CredentialSource, Knowledge, Looking, LookupResult, Policy, Pretending, Refreshing,
     ScramUser, SourceKind, Standing,

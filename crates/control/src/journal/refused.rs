@@ -22,10 +22,10 @@ const SET_AGAIN: &str = "first check which credential the client uses (it may be
 /// Remedy of a refused connection or re-authentication.
 pub(super) fn connect(
     commands: &Commands,
-    told: &EventNotice,
+    notice: &EventNotice,
     why: &Refusal,
 ) -> Option<WordedRemedy> {
-    let (user, address) = (told.head.user_name(), told.head.ip());
+    let (user, address) = (notice.head.user_name(), notice.head.ip());
     match why.cause {
         RefusalCause::Limit(Limit::UserSessions) => too_many_sessions(commands, user),
         RefusalCause::Limit(limit) => by_limit(limit),
@@ -33,7 +33,7 @@ pub(super) fn connect(
         RefusalCause::StoreFailing => by_limit(Limit::StoreStalled),
         RefusalCause::Tls(fault) => WordedRemedy::words(tls::remedy_of(fault)),
         RefusalCause::WebSocket(fault) => WordedRemedy::words(web::remedy_of(fault)),
-        RefusalCause::WillForbidden => by_will(commands, told),
+        RefusalCause::WillForbidden => by_will(commands, notice),
         RefusalCause::WrongPassword(source) => wrong_password(commands, source, why, user?),
         RefusalCause::UnknownUser(sources) if sources.proofs => {
             user?;
@@ -49,9 +49,11 @@ pub(super) fn connect(
         }
         cause if is_of_provisioning_key(cause) => provisioning(commands, why, None),
         RefusalCause::LockedOut(scope) => Some(lockout(commands, scope, user, address)),
-        RefusalCause::Packet(_) => broken(commands, &told.head.client_id, reason_of(&told.event)?),
-        RefusalCause::Banned => Some(commands.lifting_ban(&told.head)),
-        _ => of_team_token(commands, told, why)
+        RefusalCause::Packet(_) => {
+            broken(commands, &notice.head.client_id, reason_of(&notice.event)?)
+        }
+        RefusalCause::Banned => Some(commands.lifting_ban(&notice.head)),
+        _ => of_team_token(commands, notice, why)
             .or_else(|| of_registry(commands, why))
             .or_else(|| by_itself(why.cause)),
     }
@@ -77,12 +79,12 @@ fn reason_of(event: &Event) -> Option<ReasonCode> {
     }
 }
 
-fn by_will(commands: &Commands, told: &EventNotice) -> Option<WordedRemedy> {
-    match &told.event {
+fn by_will(commands: &Commands, notice: &EventNotice) -> Option<WordedRemedy> {
+    match &notice.event {
         Event::Refused {
             will_topic: Some(topic),
             ..
-        } => Some(commands.forbidden(&told.head, "publish", topic)),
+        } => Some(commands.forbidden(&notice.head, "publish", topic)),
         _ => None,
     }
 }
@@ -118,9 +120,9 @@ fn lockout(
 }
 
 /// Remedy of a refusal of a client that showed the key of a team token.
-fn of_team_token(commands: &Commands, told: &EventNotice, why: &Refusal) -> Option<WordedRemedy> {
+fn of_team_token(commands: &Commands, notice: &EventNotice, why: &Refusal) -> Option<WordedRemedy> {
     match why.subject() {
-        None => commands.team_token(why.cause, told.head.user_name()?, &told.head.client_id),
+        None => commands.team_token(why.cause, notice.head.user_name()?, &notice.head.client_id),
         // It is about the device.
         Some(_) => None,
     }

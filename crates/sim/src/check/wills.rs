@@ -1,6 +1,6 @@
-//! Wills: sent once when a connection is lost, not before the Will Delay Interval has passed, not
-//! when the client sent DISCONNECT or is back in time [MQTT-3.1.2-8], [MQTT-3.1.2-10], [MQTT-3.1.3-9],
-//! [MQTT-3.14.4-3]. That a Will is sent once only is the business of `once`.
+//! Wills: published once when a connection is lost, not before the Will Delay Interval has passed,
+//! not when the client sent DISCONNECT or is back in time [MQTT-3.1.2-8], [MQTT-3.1.2-10],
+//! [MQTT-3.1.3-9], [MQTT-3.14.4-3]. The check `once` looks for Wills that are published twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 

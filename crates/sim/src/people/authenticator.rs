@@ -9,7 +9,7 @@ use martlet_broker::{
     PasswordSource, Proof, Realm, RefusalCause, Voucher,
 };
 use martlet_codec::ReasonCode;
-use martlet_lockout::{Failures, Lockout, LoginAttempt, Whom, refused_for};
+use martlet_lockout::{Failures, Lockout, LockoutTarget, LoginAttempt, refused_for};
 
 use super::{Login, People, State};
 use crate::node::LinkIndex;
@@ -97,7 +97,7 @@ impl Authenticator {
     /// All lockouts are over.
     pub fn lift_all(&mut self, now_us: u64) {
         let now = self.moment(now_us);
-        self.failures.lift(None, &Whom::Everybody, now);
+        self.failures.lift(None, &LockoutTarget::Everybody, now);
     }
 
     /// A shard asks who a client is. Answers when there is something to do.
