@@ -10,6 +10,7 @@ mod entry;
 mod kind;
 mod lacking;
 mod limits;
+mod otherwise;
 mod refused;
 mod remedy;
 mod runs;
@@ -17,7 +18,7 @@ mod tls;
 mod web;
 mod worded_remedy;
 
-pub(crate) use commands::{AclFileOfListener, TablesNow};
+pub(crate) use commands::{AclFileOfListener, NamelessRules, TablesNow};
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as remedy_of_limit;
 pub(crate) use remedy::dropped as remedy_of_drop;

@@ -408,16 +408,7 @@ pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
             .command(command);
     }
     if !elsewhere.is_empty() {
-        let names = elsewhere.join(" or ");
-        finding.command = None;
-        finding.sentence.push_str(&format!(
-            "; the device {name} belongs to another tenant, where its User Name is {names}"
-        ));
-        let remedy = format!(
-            "the device {name} belongs to another tenant: set the User Name of the client to \
-             {names} (its Client Identifier stays {name})"
-        );
-        return finding.remedy(remedy);
+        return of_other_tenant(finding, name, elsewhere);
     }
     if !gone.is_empty() {
         finding.command = None;
@@ -443,6 +434,19 @@ pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
         return finding.remedy(format!("did you mean {}?{other}", near.join(", ")));
     }
     finding
+}
+
+/// The name is that of a device of another tenant, which comes with one of these User Names.
+fn of_other_tenant(mut finding: Finding, name: &str, user_names: &[String]) -> Finding {
+    let names = user_names.join(" or ");
+    finding.command = None;
+    finding.sentence.push_str(&format!(
+        "; the device {name} belongs to another tenant, where its User Name is {names}"
+    ));
+    finding.remedy(format!(
+        "the device {name} belongs to another tenant: set the User Name of the client to {names} \
+         (its Client Identifier stays {name})"
+    ))
 }
 
 /// It is not in the tables any more, or its team is not.
@@ -708,6 +712,11 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
         }
         finding.remedy = remedy;
         finding.command.clone_from(&entry.command);
+        let mut elsewhere = facts.of_other_tenants.iter();
+        let elsewhere = elsewhere.find(|(seq, _)| *seq == entry.seq);
+        if let Some(((_, names), user)) = elsewhere.zip(entry.user_name.as_deref()) {
+            finding = of_other_tenant(finding, user, names);
+        }
         found.push((Weight::Out, finding));
     }
 }

@@ -100,6 +100,9 @@ pub struct Facts {
     pub presence: Option<Presence>,
     /// An address was asked about: refusals of connections from there, the latest last.
     pub from_address: Option<Vec<Entry>>,
+    /// By the number of such a refusal of an unknown name: devices of that id in other tenants, as
+    /// the User Names that they come with.
+    pub of_other_tenants: Vec<(u64, Vec<String>)>,
     /// Numbers of those refusals that were for a ban that is over.
     pub lifted: Vec<u64>,
     /// A user was asked about, and its Client Identifier was last used by another user.
