@@ -34,6 +34,9 @@ pub struct Run {
     pub count: u64,
     /// The client disconnected with a DISCONNECT of its own, as it wanted to.
     pub said_goodbye: bool,
+    /// No source of its listener knows its name, and the tables are none of these sources.
+    #[serde(default)]
+    pub is_unknown_beside_tables: bool,
     /// The last of them.
     pub last: Entry,
 }
@@ -157,6 +160,7 @@ impl Runs {
             since_ms: kept.since_ms,
             count: kept.count,
             said_goodbye: is_goodbye(&kept.last.told.event),
+            is_unknown_beside_tables: is_unknown_beside_tables(&kept.last.told.event),
             last: entry(&kept.last),
         };
         let of = |name: &str| self.names.get(&Name(tenant.0, name));
@@ -263,6 +267,12 @@ fn named_by_certificate(event: &Event) -> Option<&str> {
             | RefusalCause::CertificateNameUnknown
     );
     why.subject().filter(|_| is_about_account)
+}
+
+/// A client was refused by sources that do not know its name, and of which the tables are none.
+fn is_unknown_beside_tables(event: &Event) -> bool {
+    let cause = event.cause();
+    matches!(cause, Some(RefusalCause::UnknownUser(sources)) if !sources.registry)
 }
 
 /// The client disconnected with a DISCONNECT of its own, as it wanted to.

@@ -79,6 +79,11 @@ pub struct Facts {
     pub banned: Option<Banned>,
     /// Wrong credentials were tried too often, for that name or from where it was last.
     pub locked_out: Option<Lockout>,
+    /// It logs in at a listener with users of its own, who are not those of the tables: the
+    /// listeners that use the tables, as URLs.
+    pub listeners_of_tables: Option<Vec<String>>,
+    /// The tables have the name, and no login is checked against them.
+    pub idle_in_tables: Option<IdleInTables>,
     /// The user that it comes as, as far as known.
     pub user: Option<String>,
     /// What would become of it if it came with this name and the proof of it.
@@ -139,6 +144,9 @@ pub struct Facts {
     pub unmatched: Vec<UnmatchedTopic>,
     /// Client Identifiers of those publishers that come as the same user.
     pub own_publishers: Vec<String>,
+    /// A device was asked about, and a client with nearly its id was refused for its Client
+    /// Identifier.
+    pub near_refused: Option<Entry>,
     /// What other tenants have of it.
     pub elsewhere: Elsewhere,
     /// Those of the topics that nobody is subscribed to that it may not read by the rules, though
@@ -612,6 +620,8 @@ pub struct Namesakes {
     pub near_of_kind: Vec<String>,
     /// The command that asks about a client of another tenant with that Client Identifier.
     pub client_elsewhere: Option<String>,
+    /// A client with that Client Identifier was refused in another tenant.
+    pub refused_elsewhere: Option<RefusedElsewhere>,
     /// How it is added, if it is none of them.
     pub add: Option<WordedRemedy>,
 }

@@ -241,6 +241,7 @@ impl Control {
             presence,
             is_of_another,
             from_address,
+            listeners_of_tables,
         } = identified;
         if known_as.is_none()
             && session
@@ -248,6 +249,9 @@ impl Control {
                 .is_none_or(|session| !session.info.connected)
         {
             namesakes.client_elsewhere = self.client_elsewhere(question).await?;
+            if runs.is_empty() {
+                namesakes.refused_elsewhere = self.refused_elsewhere(question);
+            }
         }
         let policy = policy.as_deref();
         let who = (tenant, client_id, user.as_deref());
@@ -339,6 +343,9 @@ impl Control {
             lifted: policy.map_or_else(Vec::new, |policy| {
                 lifted(policy, from_address.iter().flatten())
             }),
+            listeners_of_tables,
+            idle_in_tables: None,
+            near_refused: self.near_refused(question, known_as),
             of_other_tenants: policy.map_or_else(Vec::new, |policy| {
                 of_other_tenants(policy, from_address.iter().flatten())
             }),
