@@ -18,13 +18,14 @@
 //!   (`restored`), that logins are not checked against the tables (`beside_tables`), that another
 //!   Client Identifier or tenant is meant (`other_id`); that a client of a user was refused before
 //!   its Client Identifier was known (`anonymous`), that a device is inactive (`inactive`), which
-//!   rollouts wait for it (`rollout`), which commands to it have failed or wait (`command`), which are from before it joined the
-//!   group (`joined`), that its type was changed (`type_change`), which firmware it asked for and
-//!   did not get (`firmware`), that messages wait in another session of its user (`other_session`),
-//!   what rules and integrations may not publish as it (`publish_as`), what other tenants have of
-//!   the topic (`elsewhere`), which configuration it has not reported (`twin`), and the rules,
-//!   rollouts and commands that were named (`named`; `api_key` and `provisioning_key` if it is a
-//!   key, `missing` if it is an integration that is not there)
+//!   rollouts wait for it (`rollout`), which commands to it have failed or wait (`command`), which
+//!   are from before it joined the group (`joined`), that its type was changed (`type_change`),
+//!   which firmware it asked for and did not get (`firmware`), that messages wait in another
+//!   session of its user (`other_session`), what rules and integrations may not publish as it
+//!   (`publish_as`), what other tenants have of the topic (`elsewhere`), which configuration it has
+//!   not reported (`twin`), and the rules, rollouts and commands that were named (`named`;
+//!   `api_key` and `provisioning_key` if it is a key, `missing` if it is an integration that is not
+//!   there)
 
 mod admission;
 mod anonymous;
