@@ -149,7 +149,8 @@ def test_the_will_is_too_large(tmp_path):
                 assert "1000" in told["sentence"] and "limits.payload_bytes" in told["remedy"], told
             # It is of the tenant that its User Name says.
             if client_id == "fan":
-                assert "refused in the tenant of the team north" in node.why("fan")["sentence"]
+                told = node.why("fan")
+                assert told["cause"] == "nobody-known" and "where its User Name is fan@north" in told["sentence"], told
             with Client(node.node, client_id).credentials(*login).will(f"d/{client_id}/gone", "x"):
                 for name in names:
                     node.over(name)

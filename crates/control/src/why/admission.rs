@@ -422,13 +422,13 @@ pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
             .remedy("ask about the client of that tenant")
             .command(command);
     }
+    if !elsewhere.is_empty() {
+        return of_other_tenant(finding, name, elsewhere);
+    }
     if let Some(refused) = refused_elsewhere
         && finding.cause == Cause::NobodyKnown
     {
         return of_refused_elsewhere(name, refused);
-    }
-    if !elsewhere.is_empty() {
-        return of_other_tenant(finding, name, elsewhere);
     }
     if !gone.is_empty() {
         finding.command = None;
