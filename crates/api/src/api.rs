@@ -61,6 +61,8 @@ pub struct Inner {
     pub(crate) rates: Arc<Rates>,
     /// Attempts to log in by address, where no authenticator counts them.
     pub(crate) logins: Arc<Rates>,
+    /// Refused requests that are told of, by address.
+    pub(crate) refusals: Arc<Rates>,
     /// Limits of single routes.
     pub(crate) route_limits: Arc<RouteLimits>,
     pub(crate) answers: Arc<KeptInMemory>,
@@ -111,6 +113,11 @@ const RATE_OPTIONS: &str = "http.burst, http.rate";
 const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
 
+/// Refused requests of one address that are told of at once, and per second after that: anybody can
+/// send them.
+const REFUSAL_BURST: u32 = 20;
+const REFUSAL_RATE: f64 = 1.0;
+
 impl Api {
     /// The API of a node with these parts. `callers` authenticates callers. None if this machine
     /// has no source of randomness.
@@ -129,6 +136,7 @@ impl Api {
             counts: Counts::default(),
             rates: Arc::new(rates),
             logins: Arc::new(Rates::new(LOGIN_RATE, LOGIN_BURST, None)),
+            refusals: Arc::new(Rates::new(REFUSAL_RATE, REFUSAL_BURST, None)),
             route_limits: Arc::default(),
             answers: Arc::default(),
             bodies: Bodies::default(),

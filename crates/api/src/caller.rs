@@ -95,8 +95,8 @@ fn not_an_administrator(problem: Problem) -> Problem {
     }
 }
 
-/// Identifies the device whose secret the request shows in `X-API-Key`. Wrong ones are counted as
-/// those of MQTT clients are.
+/// Identifies the device whose secret the request shows in `X-API-Key` or as a bearer. Wrong ones
+/// are counted as those of MQTT clients are.
 ///
 /// # Errors
 /// No secret is shown, it is not valid, or its device is not active; too many were wrong; or it
@@ -106,20 +106,20 @@ pub(crate) async fn identify_device(
     connection: HttpConnection,
     parts: &Parts,
 ) -> Result<IdentifiedCaller, Problem> {
-    let Some(key) = parts.headers.get(keys::KEY_HEADER) else {
+    let Some(key) = keys::shown_by_header(&parts.headers) else {
         let problem = unknown("Please provide API key in X-API-Key header");
         return Err(problem.with_heading("API key required"));
     };
     let devices = api.devices()?;
     let chain = api.control.authentication_chain();
-    let attempt = chain.map(|chain| chain.begin_key(&digest_of(key.as_bytes()), connection.peer));
+    let attempt = chain.map(|chain| chain.begin_key(&digest_of(&key), connection.peer));
     let request = RequestName::of(connection, parts);
     let locked_out = |locked: Locked| {
         refused_requests::report_lockout(api, &request);
         Problem::from(locked)
     };
     let attempt = attempt.transpose().map_err(locked_out)?;
-    let found = devices.by_secret(key.as_bytes()).await;
+    let found = devices.by_secret(&key).await;
     let is_decided = !matches!(
         found,
         Err(KeyRefusal::Inactive(_) | KeyRefusal::Unavailable(_))

@@ -21,7 +21,7 @@ use crate::caller::known::IdentifiedCaller;
 use crate::connection::{HttpConnection, ListenerKind};
 use crate::extensions::{About, AboutTeam, OwnDevice, PrincipalName, RequestId, Unchanged};
 use crate::idempotency;
-use crate::keys::KEY_HEADER;
+use crate::keys;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::{self, RateAnswer};
@@ -165,13 +165,19 @@ async fn admit(
         Access::ScopedOrOfDevice(_) => {
             match caller::identify(api, connection, parts, is_open).await {
                 // The key may be that of a device.
-                Err(problem) if shows_unknown_key(&problem, parts) => {
+                Err(problem)
+                    if is_of_unknown_key(&problem, parts)
+                        && keys::shown_by_header(&parts.headers).is_some() =>
+                {
                     caller::identify_device(api, connection, parts).await?
                 }
-                caller => caller?,
+                caller => reported(api, connection, parts, caller)?,
             }
         }
-        _ => caller::identify(api, connection, parts, is_open).await?,
+        _ => {
+            let caller = caller::identify(api, connection, parts, is_open).await;
+            reported(api, connection, parts, caller)?
+        }
     };
     origin::check_origin(&api.settings, connection, parts, &caller)?;
     let is_write = !origin::is_safe(&parts.method);
@@ -196,6 +202,8 @@ async fn admit(
     let is_of_team = caller.principal.team.is_some();
     let of_team = of_team.filter(|scope| is_of_team && caller.principal.scopes.has(*scope));
     if !caller.principal.scopes.has(scope) && of_team.is_none() {
+        let request = RequestName::of(connection, parts);
+        refused_requests::report_lacking(api, &request, &caller.principal, scope);
         let why = why_lacking(&caller.principal, scope);
         let detail = caller.principal.lacks(scope) + why;
         return Err(Problem::new(ProblemKind::Forbidden, detail));
@@ -203,8 +211,25 @@ async fn admit(
     Ok(caller)
 }
 
-fn shows_unknown_key(problem: &Problem, parts: &Parts) -> bool {
-    problem.kind() == ProblemKind::Unauthenticated && parts.headers.contains_key(KEY_HEADER)
+/// The request shows a key, and nobody has it.
+fn is_of_unknown_key(problem: &Problem, parts: &Parts) -> bool {
+    let is_shown = || keys::shown(&parts.headers, &parts.uri).is_some();
+    problem.kind() == ProblemKind::Unauthenticated && is_shown()
+}
+
+/// The caller that was looked for; one with an unknown key is reported.
+fn reported(
+    api: &Api,
+    connection: HttpConnection,
+    parts: &Parts,
+    found: Result<IdentifiedCaller, Problem>,
+) -> Result<IdentifiedCaller, Problem> {
+    found.inspect_err(|problem| {
+        if is_of_unknown_key(problem, parts) {
+            let request = RequestName::of(connection, parts);
+            refused_requests::report_unknown_key(api, &request);
+        }
+    })
 }
 
 fn is_nobody(principal: &Principal) -> bool {

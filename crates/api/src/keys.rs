@@ -80,6 +80,18 @@ pub(crate) fn shown(headers: &HeaderMap, uri: &Uri) -> Option<Vec<u8>> {
     if let Some((_, key)) = pairs.find(|(name, _)| name == KEY_PARAMETER) {
         return Some(key.as_bytes().to_vec());
     }
+    as_bearer(headers)
+}
+
+/// The key that a request shows in `X-API-Key`, or as a bearer.
+pub(crate) fn shown_by_header(headers: &HeaderMap) -> Option<Vec<u8>> {
+    match headers.get(KEY_HEADER) {
+        Some(value) => Some(value.as_bytes().to_vec()),
+        None => as_bearer(headers),
+    }
+}
+
+fn as_bearer(headers: &HeaderMap) -> Option<Vec<u8>> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, key) = value.split_at_checked("bearer ".len())?;
     scheme

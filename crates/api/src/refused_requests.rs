@@ -1,15 +1,19 @@
-//! Requests of devices that are refused: each is an event of its device, as a refused login by MQTT
-//! is, so that `martlet why DEVICE` finds it.
+//! Requests that are refused: each is an event, as a refused login by MQTT is. That of a device
+//! is about the device, so that `martlet why DEVICE` finds it; that with an API key which lacks a
+//! right names the key; others are found by their address, and their number is limited.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use axum::extract::MatchedPath;
 use axum::http::request::Parts;
 use axum::response::Response;
 use martlet_broker::{
-    Event, EventHead, EventNotice, LockoutScope, Refusal, RefusalCause, TenantId, UserName,
+    Event, EventHead, EventNotice, LackingKey, LockoutScope, Refusal, RefusalCause, TenantId,
+    UserName,
 };
 use martlet_control::devices::KeyRefusal;
+use martlet_control::principal::{Principal, PrincipalKind, Scope};
 use martlet_registry::{Device, Status, is_device_id};
 
 use crate::api::Api;
@@ -110,12 +114,61 @@ fn head_of(device: &Device) -> EventHead {
     head.with_user(Some(UserName::Proved(device.user_name.as_str().into())))
 }
 
-/// Only the path names the device. Several tenants may have a device of that id: the event is of
-/// the common tenant if that has one, else of the only tenant that has one.
+/// Reports a request with an API key that nobody has.
+pub(crate) fn report_unknown_key(api: &Api, request: &RequestName) {
+    let why = "unknown API key".to_owned();
+    report_unproved(api, request, (RefusalCause::ApiKeyUnknown, why));
+}
+
+/// Reports a request with an API key that lacks this scope.
+pub(crate) fn report_lacking(
+    api: &Api,
+    request: &RequestName,
+    principal: &Principal,
+    scope: Scope,
+) {
+    let PrincipalKind::ApiKey { id, .. } = &principal.kind else {
+        return;
+    };
+    let key = LackingKey {
+        id: id.as_str().into(),
+        scope: scope.name(),
+    };
+    let why = format!(
+        "{} needs the scope {scope}, which {} lacks",
+        request.text,
+        principal.words()
+    );
+    let cause = RefusalCause::ApiKeyLacksScope;
+    if is_told(api, request) {
+        report_refusal(
+            api,
+            request,
+            EventHead::new(principal.tenant, ""),
+            (Refusal::operators_only(cause, why), Some(Box::new(key))),
+        );
+    }
+}
+
+/// The address has not sent too many such requests.
+fn is_told(api: &Api, request: &RequestName) -> bool {
+    let address = request.address.map(|address| address.to_string());
+    let taken = api
+        .refusals
+        .take(&address.unwrap_or_default(), Instant::now());
+    taken.is_none_or(|taken| taken.wait.is_none())
+}
+
+/// Only the path names the device, if anything does. Several tenants may have a device of that id:
+/// the event is of the common tenant if that has one, else of the only tenant that has one.
 fn report_unproved(api: &Api, request: &RequestName, why: (RefusalCause, String)) {
-    if let Some(device) = &request.device {
-        let head = EventHead::new(tenant_of(api, device), device.as_str());
-        report(api, request, head, why);
+    match &request.device {
+        Some(device) => {
+            let head = EventHead::new(tenant_of(api, device), device.as_str());
+            report(api, request, head, why);
+        }
+        None if is_told(api, request) => report(api, request, EventHead::unknown(), why),
+        None => {}
     }
 }
 
@@ -134,10 +187,22 @@ fn tenant_of(api: &Api, device: &str) -> TenantId {
 fn report(api: &Api, request: &RequestName, head: EventHead, why: (RefusalCause, String)) {
     let (cause, why) = why;
     let refusal = Refusal::operators_only(cause, format!("{}: {why}", request.text));
-    let why = refusal.about(&*head.client_id);
+    let refusal = match &*head.client_id {
+        "" => refusal,
+        device => refusal.about(device),
+    };
+    report_refusal(api, request, head, (refusal, None));
+}
+
+fn report_refusal(
+    api: &Api,
+    request: &RequestName,
+    head: EventHead,
+    (why, key): (Refusal, Option<Box<LackingKey>>),
+) {
     let head = head.with_address(request.address.map(|address| (address, 0)));
     api.control
-        .report_event(EventNotice::new(head, Event::RequestRefused { why }));
+        .report_event(EventNotice::new(head, Event::RequestRefused { why, key }));
 }
 
 #[cfg(test)]

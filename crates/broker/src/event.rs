@@ -61,10 +61,13 @@ pub enum Event {
         /// The key that it has shown; none: it is no valid key.
         key: Option<Box<ShownKey>>,
     },
-    /// A request of a device by HTTP was refused. Reported by the node, not by a shard.
+    /// A request by HTTP was refused: of a device, or with an API key. Told by the node, not by a
+    /// shard.
     RequestRefused {
         /// Why, with the method and path of the request.
         why: Refusal,
+        /// The API key that lacks a right; none: it is about something else.
+        key: Option<Box<LackingKey>>,
     },
     /// An accepted connection ended.
     Disconnected {
@@ -235,6 +238,15 @@ pub struct ShownKey {
     pub id_pattern: Box<str>,
 }
 
+/// An API key that lacks a right for what was requested with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LackingKey {
+    /// Its id; of a key of the configuration its name.
+    pub id: Box<str>,
+    /// The scope that it lacks.
+    pub scope: &'static str,
+}
+
 /// See [`Event::Published`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedMessage {
@@ -324,7 +336,7 @@ impl Event {
             Self::Refused { why, .. }
             | Self::ReauthenticationRefused { why, .. }
             | Self::ProvisioningRefused { why, .. }
-            | Self::RequestRefused { why }
+            | Self::RequestRefused { why, .. }
             | Self::Disconnected { why, .. }
             | Self::PublishRefused { why, .. }
             | Self::SubscribeRefused { why, .. } => Some(why),
@@ -338,7 +350,7 @@ impl Event {
             Self::Refused { why, .. }
             | Self::ReauthenticationRefused { why, .. }
             | Self::ProvisioningRefused { why, .. }
-            | Self::RequestRefused { why }
+            | Self::RequestRefused { why, .. }
             | Self::Disconnected { why, .. }
             | Self::PublishRefused { why, .. }
             | Self::SubscribeRefused { why, .. } => Some(why),

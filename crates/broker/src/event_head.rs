@@ -50,6 +50,9 @@ pub struct EventHead {
     pub address: Option<(IpAddr, u16)>,
     /// The Client Identifier was long, and is cut.
     pub(crate) is_cut: bool,
+    /// The claimed user name says in which tenant the Client Identifier is, and nobody has looked
+    /// it up yet.
+    pub is_tenant_open: bool,
 }
 
 impl EventHead {
@@ -61,6 +64,7 @@ impl EventHead {
             user: None,
             address: None,
             is_cut: false,
+            is_tenant_open: false,
         }
     }
 
@@ -86,6 +90,15 @@ impl EventHead {
     #[must_use]
     pub fn with_address(self, address: Option<(IpAddr, u16)>) -> Self {
         Self { address, ..self }
+    }
+
+    /// The same head, whose tenant is yet to be found by the claimed user name.
+    #[must_use]
+    pub(crate) fn with_open_tenant(self, is_tenant_open: bool) -> Self {
+        Self {
+            is_tenant_open,
+            ..self
+        }
     }
 
     /// The user.

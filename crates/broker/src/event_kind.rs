@@ -47,7 +47,7 @@ kinds! {
     Refused = "refused", Some("connect refused"), Connection, "A CONNECT was refused.";
     ReauthenticationRefused = "reauthentication_refused", Some("re-authentication refused"), Connection, "A client did not prove anew who it is.";
     ProvisioningRefused = "provisioning_refused", Some("provisioning refused"), Connection, "A device was not added by the provisioning key that it has shown.";
-    RequestRefused = "request_refused", Some("request refused"), Connection, "An HTTP request of a device was refused.";
+    RequestRefused = "request_refused", Some("request refused"), Connection, "An HTTP request was refused: of a device, or for its API key.";
     TakenOver = "taken_over", None, Connection, "A connection ends because its client has come again.";
     Disconnected = "disconnected", Some("disconnected"), Connection, "A connection ended.";
     SessionEnded = "session_ended", None, Connection, "A session ended.";

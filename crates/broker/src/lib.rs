@@ -138,7 +138,8 @@ pub use effect::{
     ShardMessage,
 };
 pub use event::{
-    AlarmNotice, DeliveredMessage, Event, EventNotice, PublishedMessage, ShownKey, WillNotice,
+    AlarmNotice, DeliveredMessage, Event, EventNotice, LackingKey, PublishedMessage, ShownKey,
+    WillNotice,
 };
 pub use event_head::{EventHead, UserRef};
 pub use event_interest::{EventGroup, EventInterest, Traced};

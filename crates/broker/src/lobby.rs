@@ -35,7 +35,9 @@ struct BadConnect {
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
     cause: RefusalCause,
-    /// The Client Identifier and the User Name of the CONNECT, as far as they can be read.
+    /// It is for its Will.
+    is_will: bool,
+    /// The Client Identifier and the User Name that it came with, as far as they can be told.
     client_id: Option<Arc<str>>,
     claims: Option<Arc<str>>,
 }
@@ -112,7 +114,15 @@ impl Shard {
                     client_id: bad.client_id,
                     claims: bad.claims,
                 };
-                self.refuse_as(cx, index, refused_client, bad.reason, bad.cause.into());
+                let why = match bad.cause.limit().filter(|_| bad.is_will) {
+                    Some(limit) => {
+                        let why = self.refusal(index, limit.into());
+                        let detail = format!("its Will is refused: {}", why.detail());
+                        why.with_detail(detail)
+                    }
+                    None => bad.cause.into(),
+                };
+                self.refuse_as(cx, index, refused_client, bad.reason, why);
                 return Admission::Here;
             }
         };
@@ -185,6 +195,7 @@ impl Shard {
             version: refused.version,
             reason: refused.error.reason,
             cause: RefusalCause::Packet(refused.error.what),
+            is_will: false,
             client_id: refused.client_id.and_then(|id| claimed_id(id, id_bytes)),
             claims: None,
         })?;
@@ -197,11 +208,8 @@ impl Shard {
             version: Some(version),
             reason,
             cause,
-            // The User Name decides in which tenant the Client Identifier is.
-            client_id: match connect.user_name {
-                None => claimed_id(connect.client_id, id_bytes),
-                Some(_) => None,
-            },
+            is_will: false,
+            client_id: claimed_client_id(&connect, id_bytes),
             claims: claim(connect.user_name),
         };
         self.check_admission(cx, index)
@@ -229,7 +237,10 @@ impl Shard {
             return Err(refuse(ReasonCode::BadAuthenticationMethod, cause));
         }
         self.check_will(index, &connect)
-            .map_err(|(reason, cause)| refuse(reason, cause))?;
+            .map_err(|(reason, cause)| BadConnect {
+                is_will: true,
+                ..refuse(reason, cause)
+            })?;
         if !listener.allow_anonymous && !listener.authenticate {
             let cause = RefusalCause::AnonymousRefused;
             return Err(refuse(ReasonCode::NotAuthorized, cause));
@@ -435,8 +446,7 @@ impl Shard {
             client: None,
             client_id: connect
                 .as_ref()
-                .filter(|connect| connect.user_name.is_none())
-                .and_then(|connect| claimed_id(connect.client_id, id_bytes)),
+                .and_then(|connect| claimed_client_id(connect, id_bytes)),
             claims: connect.and_then(|connect| claim(connect.user_name)),
         };
         self.refuse_as(
@@ -569,9 +579,11 @@ impl Shard {
                 }),
             };
             let user = client.and_then(ConnectingClient::user);
+            let is_open = client.is_none() && own.is_none() && claims.is_some();
             cx.effects.notify(
                 head.with_user(user.or(claims.map(UserName::Claimed)))
-                    .with_address(address),
+                    .with_address(address)
+                    .with_open_tenant(is_open),
                 Event::Refused {
                     will_topic: client
                         .and_then(|client| client.request.will.as_ref())
@@ -599,6 +611,13 @@ fn claimed_id(client_id: &str, bytes_max: usize) -> Option<Arc<str>> {
         && client_id.len() <= bytes_max
         && !martlet_codec::has_control_characters(client_id);
     is_valid.then(|| client_id.into())
+}
+
+/// The Client Identifier of a CONNECT, likewise. The User Name says in which tenant it is: without
+/// one that may be told, it is told of a client without a User Name alone.
+fn claimed_client_id(connect: &Connect<'_>, bytes_max: usize) -> Option<Arc<str>> {
+    let is_placed = connect.user_name.is_none() || claim(connect.user_name).is_some();
+    claimed_id(connect.client_id, bytes_max).filter(|_| is_placed)
 }
 
 /// `auto-` and a random UUID (RFC 9562, version 4), as Mosquitto's.

@@ -171,7 +171,7 @@ impl Cause {
             | Event::ReauthenticationRefused { reason, why, .. } => {
                 Self::of_refusal(*reason, why.cause)
             }
-            Event::ProvisioningRefused { why, .. } | Event::RequestRefused { why } => {
+            Event::ProvisioningRefused { why, .. } | Event::RequestRefused { why, .. } => {
                 Self::of_refusal(ReasonCode::NotAuthorized, why.cause)
             }
             Event::Disconnected { reason, why, .. } => return Self::of_end(*reason, why.cause),
@@ -219,9 +219,12 @@ impl Cause {
             Is::Revoked(reason) => Self::of_revocation(reason),
             Is::LockedOut(_) => Self::LockedOut,
             Is::CertificateNotRegistered => Self::CertificateNotRegistered,
-            Is::WrongPassword(_) | Is::WrongSecret | Is::SecretWithBlanks | Is::NoScramVerifier => {
-                Self::WrongPassword
-            }
+            Is::WrongPassword(_)
+            | Is::WrongSecret
+            | Is::SecretWithBlanks
+            | Is::NoScramVerifier
+            | Is::ApiKeyUnknown => Self::WrongPassword,
+            Is::ApiKeyLacksScope => Self::NotPermitted,
             Is::ApiKeyAsPassword | Is::ProvisioningKeyAsPassword => Self::KeyAsPassword,
             Is::ProvisioningKey => Self::ProvisioningKeyWrong,
             Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic => {

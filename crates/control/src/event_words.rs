@@ -26,7 +26,7 @@ pub(crate) fn headline(notice: &EventNotice) -> &'static str {
         Event::Refused { .. } => "connection refused",
         Event::ReauthenticationRefused { .. } => "re-authentication refused",
         Event::ProvisioningRefused { .. } => "device not added by a provisioning key",
-        Event::RequestRefused { .. } => "HTTP request of a device refused",
+        Event::RequestRefused { .. } => "HTTP request refused",
         Event::Disconnected { .. } => "client disconnected",
         Event::Dropped { .. } => "message dropped",
         Event::QueueFull { limit, .. } if limit.limit == Limit::PartQueue => {

@@ -10,6 +10,7 @@ mod entry;
 mod kind;
 mod lacking;
 mod limits;
+mod otherwise;
 mod refused;
 mod remedy;
 mod runs;
@@ -17,7 +18,7 @@ mod tls;
 mod web;
 mod worded_remedy;
 
-pub(crate) use commands::{AclFileOfListener, TablesNow};
+pub(crate) use commands::{AclFileOfListener, NamelessRules, TablesNow};
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as remedy_of_limit;
 pub(crate) use remedy::dropped as remedy_of_drop;
@@ -443,13 +444,28 @@ impl Journal {
 
     /// The last refusals of connections from an address, in order.
     pub(crate) fn refused_from(&self, host: &str) -> Vec<Entry> {
-        self.refused_connections(|entry| is_from(entry, host))
+        let is_it = |written: &NotedEvent| is_from(&written.bare_entry(), host);
+        self.refused_for(&[EventKind::RequestRefused], is_it)
+    }
+
+    /// The last HTTP request that was refused because this API key lacks a right, and the scope
+    /// that it lacks.
+    pub(crate) fn refused_to_key(&self, id: &str) -> Option<(Entry, &'static str)> {
+        let kept = self.lock();
+        let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
+        let mut found = troubles.filter_map(|written| match &written.notice.event {
+            Event::RequestRefused { key: Some(key), .. } if *key.id == *id => {
+                Some((written.entry(&self.commands), key.scope))
+            }
+            _ => None,
+        });
+        found.next()
     }
 
     /// The last refusals of clients of a tenant whose token names another client, this one, in
     /// order.
     pub(crate) fn token_shown_by(&self, tenant: TenantId, client_id: &str) -> Vec<Entry> {
-        self.refused_for(|written| match &written.notice.event {
+        self.refused_for(&[], |written| match &written.notice.event {
             Event::Refused { why, .. } => {
                 written.notice.head.tenant == tenant
                     && why.cause == RefusalCause::TokenOfOther
@@ -459,9 +475,28 @@ impl Journal {
         })
     }
 
+    /// The last client of a tenant that was refused because its Client Identifier, which is wanted,
+    /// is not the id of a device of its team.
+    pub(crate) fn client_id_refused(
+        &self,
+        tenant: TenantId,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Option<Entry> {
+        let refused = self.refused_for(&[], |written| match &written.notice.event {
+            Event::Refused { why, .. } => {
+                written.notice.head.tenant == tenant
+                    && why.cause == RefusalCause::NotItsClientId
+                    && why.subject().is_none()
+                    && is_wanted(&written.notice.head.client_id)
+            }
+            _ => false,
+        });
+        refused.into_iter().next_back()
+    }
+
     /// The last device that was not added by a provisioning key of a team.
     pub(crate) fn refused_by_key(&self, team: &str, name: &str) -> Option<Entry> {
-        let refused = self.refused_for(|written| match &written.notice.event {
+        let refused = self.refused_for(&[], |written| match &written.notice.event {
             Event::ProvisioningRefused { key: Some(key), .. } => {
                 *key.name == *name && *key.team == *team
             }
@@ -470,20 +505,25 @@ impl Journal {
         refused.into_iter().next_back()
     }
 
-    fn refused_connections(&self, is_match: impl Fn(&Entry) -> bool) -> Vec<Entry> {
-        self.refused_for(|written| is_match(&written.bare_entry()))
+    fn refused_connections(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        self.refused_for(&[], |written| is_wanted(&written.bare_entry()))
     }
 
-    fn refused_for(&self, is_match: impl Fn(&NotedEvent) -> bool) -> Vec<Entry> {
+    /// The last refusals of connections and registrations that are wanted, and entries of these
+    /// kinds.
+    fn refused_for(
+        &self,
+        kinds: &[EventKind],
+        is_wanted: impl Fn(&NotedEvent) -> bool,
+    ) -> Vec<Entry> {
         let kept = self.lock();
         let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
         let refused = troubles.filter(|written| {
-            matches!(
-                written.notice.event.kind(),
-                EventKind::Refused | EventKind::ProvisioningRefused
-            )
+            let kind = written.notice.event.kind();
+            matches!(kind, EventKind::Refused | EventKind::ProvisioningRefused)
+                || kinds.contains(&kind)
         });
-        let matching = refused.filter(|written| is_match(written));
+        let matching = refused.filter(|written| is_wanted(written));
         let mut found: Vec<Entry> = matching
             .take(CONNECTS)
             .map(|written| written.entry(&self.commands))

@@ -63,6 +63,10 @@ macro_rules! causes {
 }
 
 causes! {
+    /// No API key is the one that a request shows.
+    ApiKeyUnknown = "the API key is not valid";
+    /// The API key that a request shows lacks a right.
+    ApiKeyLacksScope = "the API key lacks a scope";
     /// Another connection of the same client has been accepted.
     TakenOver = "the client connected again";
     /// No packet came within 1.5 times the Keep Alive.

@@ -457,7 +457,7 @@ impl Policy {
     }
 
     /// The tables in which clients of the listeners of this realm are looked up.
-    pub(super) fn tables_at(&self, realm: Realm) -> Option<&Arc<Snapshot>> {
+    pub(crate) fn tables_at(&self, realm: Realm) -> Option<&Arc<Snapshot>> {
         tables_of(self.realms.get(&realm)?)
     }
 

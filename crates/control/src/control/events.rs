@@ -109,8 +109,8 @@ impl Control {
         self.journal.announce();
     }
 
-    /// A client that is refused before its CONNECT, as in the TLS handshake, may have shown a name:
-    /// the refusal is reported to the team of that name.
+    /// A client that is refused before it has logged in, as in the TLS handshake, may have shown a
+    /// name: the refusal is reported to the team of that name.
     fn settle_claim(&self, notice: &mut EventNotice) {
         let (head, is_refused) = (
             &mut notice.head,
@@ -119,9 +119,11 @@ impl Control {
         let Some(UserName::Claimed(name)) = &mut head.user else {
             return;
         };
-        if !is_refused || !head.client_id.is_empty() || head.tenant != TenantId::default() {
+        let is_open = head.is_tenant_open || head.client_id.is_empty();
+        if !is_refused || !is_open || head.tenant != TenantId::default() {
             return;
         }
+        head.is_tenant_open = false;
         if let Some(policy) = self.policy() {
             let (realm, own) = policy.tenant_of(Realm::COMMON, name);
             (head.tenant, *name) = (realm.tenant(), own.into());

@@ -138,7 +138,10 @@ fn of_clients() -> Vec<Event> {
             why: why(),
             key: None,
         },
-        Event::RequestRefused { why: why() },
+        Event::RequestRefused {
+            why: why(),
+            key: None,
+        },
         Event::TakenOver {
             by: Some(([10, 0, 0, 1].into(), 80)),
         },

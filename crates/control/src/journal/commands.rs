@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use martlet_access::explain;
 use martlet_broker::{
-    EventHead, NAME_BYTES_MAX, Names, Refusal, RefusalCause, ShownKey, TenantId, UserSources,
-    is_shortened, lane_of, may_publish,
+    EventHead, NAME_BYTES_MAX, Names, Refusal, RefusalCause, Rules, ShownKey, TenantId,
+    UserSources, is_shortened, lane_of, may_publish,
 };
 use martlet_integrate::CLIENT_IDS;
-use martlet_registry::{AccountKind, GroupName, Owner, RulesPlace, Snapshot, is_device_id};
+use martlet_registry::{
+    AccountKind, GroupName, NO_ROLE, Owner, RulesPlace, Snapshot, USER_ROLE, is_device_id,
+};
 
 use super::lacking::Lacking;
 use super::worded_remedy::WordedRemedy;
@@ -46,7 +48,21 @@ pub(crate) struct AclFileOfListener {
     pub(crate) listener: Option<String>,
     /// Users with lines of their own in it.
     pub(crate) users: Arc<[Box<str>]>,
+    /// The rules of clients without a user name.
+    pub(crate) nameless: NamelessRules,
 }
+
+/// The rules of clients without a user name: those before the first line of a user.
+#[derive(Clone, Debug)]
+pub(crate) struct NamelessRules(pub(crate) Arc<Rules>);
+
+impl PartialEq for NamelessRules {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.rules() == other.0.rules()
+    }
+}
+
+impl Eq for NamelessRules {}
 
 impl AclFileOfListener {
     /// Its user whose name differs in case alone, if it has none of this name: what follows the
@@ -61,6 +77,22 @@ impl AclFileOfListener {
             format!(
                 ", which has rules for the user {other} and none for {user}: upper and lower case \
                  differ"
+            )
+        })
+    }
+
+    /// The rule that would permit it to a client without a user name: what follows the name of the
+    /// file in words.
+    fn of_nameless(&self, lacking: &Lacking<'_>) -> String {
+        let Some(user) = lacking.user else {
+            return String::new();
+        };
+        let found = lacking.explained(&self.nameless.0);
+        let rule = found.place.zip(found.rule).filter(|_| found.allowed);
+        rule.map_or_else(String::new, |(place, rule)| {
+            format!(
+                " behind a line \"user {user}\": {place} ({rule}) stands before the first user \
+                 line, and the rules there are for clients without a user name alone"
             )
         })
     }
@@ -381,16 +413,22 @@ impl Commands {
                 }
                 false => "",
             };
-            let nearly = acl_file.map_or_else(String::new, |file| file.nearly(user));
+            let why = acl_file.map_or_else(String::new, |file| match file.nearly(user) {
+                nearly if nearly.is_empty() => file.of_nameless(lacking),
+                nearly => nearly,
+            });
             let place = acl_file.map_or_else(|| "(auth.acl_file)".to_owned(), ToString::to_string);
             return WordedRemedy {
-                text: format!("permit it in the ACL file {place}{nearly}{others}"),
+                text: format!("permit it in the ACL file {place}{why}{others}"),
                 command: None,
             };
         };
         let RulesPlace { owner, name } = &place;
         if let Some(worded) = self.is_not_by_rules(user, lacking, *owner) {
             return worded;
+        }
+        if *owner == Owner::Role && name == NO_ROLE {
+            return self.some_role(user, lacking);
         }
         let text = match (owner, place.is_builtin()) {
             (Owner::Role, true) => format!(
@@ -412,6 +450,12 @@ impl Commands {
                  is in"
             ),
         };
+        let text = match self.own_topic(user, lacking) {
+            Some((topic, place)) => {
+                format!("have the client use {topic}, which {place} permits; or {text}")
+            }
+            None => text,
+        };
         let allow = match owner {
             Owner::Role => "role allow",
             Owner::DeviceType | Owner::Group => "device type allow",
@@ -419,6 +463,33 @@ impl Commands {
         let rule = lacking.rule(*owner).filter(|_| !place.is_builtin());
         let command = rule.and_then(|rule| self.line(allow, &[], &[name, &rule]));
         WordedRemedy { text, command }
+    }
+
+    /// A role that permits something, for a user who has none.
+    fn some_role(&self, user: &str, lacking: &Lacking<'_>) -> WordedRemedy {
+        let text = format!(
+            "{user} has the role {NO_ROLE}, which permits nothing: give it a role that permits \
+             what it needs (martlet role ls)"
+        );
+        match lacking.filter().starts_with('$') {
+            true => WordedRemedy {
+                text,
+                command: None,
+            },
+            false => WordedRemedy {
+                text: format!(
+                    "{text}; to give it the role {USER_ROLE}, which permits all topics but those \
+                     that begin with $, run"
+                ),
+                command: self.line("user set", &[("--role", USER_ROLE)], &[user]),
+            },
+        }
+    }
+
+    /// A topic of its own that a client may use in place of what it lacks, with the rule for it.
+    fn own_topic(&self, user: &str, lacking: &Lacking<'_>) -> Option<(String, String)> {
+        let tables = self.tables_now()?;
+        lacking.own_topic(tables.rules_of(self.tenant.0, user)?)
     }
 
     /// Another rule would change nothing: the rules permit it by now, or the first of them is that
@@ -442,6 +513,9 @@ impl Commands {
                 "{place} permits it by now: nothing need be done, unless the client comes with \
                  another User Name or Client Identifier"
             ));
+        }
+        if let Some(why) = lacking.unfit_name(rules) {
+            return WordedRemedy::words(why);
         }
         let first = rules.rules().first()?;
         let wanted = lacking.line(owner)?;

@@ -33,10 +33,21 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
         Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
             refused::connect(commands, notice, why)
         }
-        Event::RequestRefused { why } if why.cause == RefusalCause::Forbidden => {
+        Event::RequestRefused { why, .. } if why.cause == RefusalCause::Forbidden => {
             WordedRemedy::words("have the device send requests about itself alone")
         }
-        Event::RequestRefused { why } => refused::connect(commands, notice, why),
+        Event::RequestRefused { key: Some(key), .. } => WordedRemedy::words(format!(
+            "give the program a key that has the scope {} too (martlet key add, or http.api_keys)",
+            key.scope
+        )),
+        Event::RequestRefused { why, .. } if why.cause == RefusalCause::ApiKeyUnknown => {
+            WordedRemedy::by(
+                "have the program that sends the request show a key that is valid (martlet key \
+                 add adds one); to list those that there are, run",
+                commands.line("key ls", &[], &[]),
+            )
+        }
+        Event::RequestRefused { why, .. } => refused::connect(commands, notice, why),
         Event::ProvisioningRefused { why, key } => {
             refused::provisioning(commands, why, key.as_deref())
         }

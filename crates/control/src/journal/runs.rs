@@ -34,6 +34,9 @@ pub struct Run {
     pub count: u64,
     /// The client disconnected with a DISCONNECT of its own, as it wanted to.
     pub sent_disconnect: bool,
+    /// No source of its listener knows its name, and the tables are none of these sources.
+    #[serde(default)]
+    pub is_unknown_beside_tables: bool,
     /// The last of them.
     pub last: Entry,
 }
@@ -156,6 +159,7 @@ impl Runs {
             since_ms: kept.since_ms,
             count: kept.count,
             sent_disconnect: is_goodbye(&kept.last.notice.event),
+            is_unknown_beside_tables: is_unknown_beside_tables(&kept.last.notice.event),
             last: entry(&kept.last),
         };
         let of = |name: &str| self.names.get(&Name(tenant.0, name));
@@ -262,6 +266,12 @@ fn named_by_certificate(event: &Event) -> Option<&str> {
             | RefusalCause::CertificateNameUnknown
     );
     why.subject().filter(|_| is_about_account)
+}
+
+/// A client was refused by sources that do not know its name, and of which the tables are none.
+fn is_unknown_beside_tables(event: &Event) -> bool {
+    let cause = event.cause();
+    matches!(cause, Some(RefusalCause::UnknownUser(sources)) if !sources.registry)
 }
 
 /// The client disconnected with a DISCONNECT of its own, as it wanted to.

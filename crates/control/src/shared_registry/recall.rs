@@ -10,7 +10,9 @@ use super::callers::account_named;
 use crate::presence::ClientPresence;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{Deleted, Facts, Inactive, NoApiRole, NoCredential, Spent, TeamDeletion};
+use crate::why::facts::{
+    Deleted, Facts, IdleInTables, Inactive, NoApiRole, NoCredential, Spent, TeamDeletion,
+};
 
 /// What a device is known as.
 const DEVICE: &str = "device";
@@ -37,6 +39,7 @@ impl SharedRegistry {
             _ => {}
         }
         self.recall_rights(facts).await;
+        self.recall_idle(&visibility, facts).await;
         let user = facts.user.clone().filter(|user| *user != name);
         // A caller that sees one team gets nothing about another.
         let sees_node = facts.question.sees_node;
@@ -120,6 +123,27 @@ impl SharedRegistry {
 }
 
 impl SharedRegistry {
+    /// Adds that the tables have the name, while no login is checked against them.
+    async fn recall_idle(&self, visibility: &Visibility, facts: &mut Facts) {
+        let Some(why) = self.control.user_configuration().tables_unasked else {
+            return;
+        };
+        if facts.registered_as.is_some() {
+            return;
+        }
+        let (name, seen) = (facts.question.name.clone(), visibility.clone());
+        let read = self.read(move |registry| {
+            Box::pin(async move {
+                if registry.device(&seen, (&*name).into()).await.is_ok() {
+                    return Ok(Some(DEVICE));
+                }
+                Ok(registry.user(&seen, &name).await.ok().map(|_| USER))
+            })
+        });
+        let what = read.await.ok().flatten();
+        facts.idle_in_tables = what.map(|what| IdleInTables { what, why });
+    }
+
     /// The team of a device has a token by which its devices may come.
     async fn has_team_token(&self, visibility: &Visibility, facts: &Facts) -> bool {
         let device = facts.question.name.clone();

@@ -6,7 +6,7 @@ use martlet_registry::{ApiKey, ProvisioningKey, Visibility};
 use super::SharedRegistry;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{Facts, NamedApiKey, NamedProvisioningKey};
+use crate::why::facts::{Facts, NamedApiKey, NamedProvisioningKey, RefusedToKey};
 
 impl SharedRegistry {
     /// Adds the key that has the name, or the id, that was asked about: one that is good before
@@ -56,6 +56,16 @@ impl SharedRegistry {
             .map(|scope| format!("--scope {} ", typed(scope)))
             .collect();
         let arguments = format!("{scopes}{}", typed(&key.name));
+        let refused = self.control.journal.refused_to_key(&key.id);
+        let refused = refused.map(|(entry, scope)| RefusedToKey {
+            wider: self.control.command_of_team(
+                "key add",
+                &key.team,
+                &format!("--scope {} {arguments}", typed(scope)),
+            ),
+            entry,
+            scope,
+        });
         NamedApiKey {
             expires_ms: nonzero(key.expires_ms),
             revoked_ms: nonzero(key.revoked_ms),
@@ -66,6 +76,7 @@ impl SharedRegistry {
                 .command_of_team("key add", &key.team, &arguments),
             name: key.name,
             scopes: key.scopes,
+            refused,
         }
     }
 }

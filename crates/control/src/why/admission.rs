@@ -1,8 +1,10 @@
 //! Whether a client is admitted, and why not.
 
 use super::Finding;
+use super::beside_tables::{beside_tables, idle_tables};
 use super::facts::{Deleted, Facts, Lockout, Namesakes, Presence, TeamDeletion};
 use super::found::{Found, RECENT_MS, Weight, is_connected, times};
+use super::other_id::{meant, of_other_tenant, of_refused_elsewhere, with_near_refused};
 use super::side::{Side, side};
 use super::will::with_will;
 use super::{credential, server_certificate};
@@ -85,16 +87,19 @@ fn provisioning_refused(facts: &Facts) -> Option<(Weight, Finding)> {
     Some((Weight::Out, Finding::of_run(run, cause)))
 }
 
+fn banned(facts: &Facts) -> Option<Finding> {
+    let banned = facts.banned.as_ref()?;
+    let mut finding = Finding::new(Cause::Banned, banned.why.clone()).remedy("lift the ban");
+    finding.command.clone_from(&banned.command);
+    Some(finding)
+}
+
 /// Whether it is admitted.
 pub(super) fn admission(facts: &Facts, found: &mut Found) {
     if is_connected(facts) {
         return;
     }
-    if let Some(banned) = &facts.banned {
-        let mut finding = Finding::new(Cause::Banned, banned.why.clone()).remedy("lift the ban");
-        finding.command.clone_from(&banned.command);
-        found.push((Weight::Barred, finding));
-    }
+    found.extend(banned(facts).map(|finding| (Weight::Barred, finding)));
     found.extend(long_client_id(facts).map(|finding| (Weight::Barred, finding)));
     // One of that name may be known elsewhere.
     let is_known = matches!(facts.standing, Some(Standing::Known | Standing::ByProof(_)));
@@ -129,9 +134,11 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
             // It keeps its name while it is deleted, and has no credentials until it is restored.
             (finding.remedy, finding.command) = (None, None);
         } else {
-            finding = with_namesakes(facts, finding);
+            finding = beside_tables(facts, with_namesakes(facts, finding));
         }
         found.push((weight, finding));
+    } else {
+        found.extend(idle_tables(facts));
     }
     found.extend(provisioning_refused(facts));
     // Of a deleted user or device only the deletion is reported. A name that is to be added is
@@ -165,6 +172,7 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
         let finding = Finding::new(cause, sentence).with_remedy(worded.unwrap_or_default());
         if facts.from_address.as_ref().is_none_or(Vec::is_empty) {
             let finding = or_of_configuration(facts, with_namesakes(facts, finding));
+            let finding = beside_tables(facts, finding);
             found.push((weight, finding));
         }
     }
@@ -179,7 +187,10 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
         found.push((Weight::Aside, perhaps(facts, last)));
     }
     match refused_before(facts) {
-        Some(run) => found.push((Weight::Out, would_be_let_in(run))),
+        Some(run) => {
+            let finding = with_near_refused(facts, would_be_let_in(run));
+            found.push((Weight::Out, finding));
+        }
         None => deleted_account(facts, found),
     }
 }
@@ -384,6 +395,9 @@ fn is_lockout(run: &&Run) -> bool {
 
 /// An unknown name may be a misspelt name, or one that was used before.
 pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
+    if finding.cause == Cause::WrongClientId && facts.by_team_token {
+        return meant(facts.namesakes.near.iter().map(String::as_str), finding);
+    }
     if !matches!(
         finding.cause,
         Cause::UnknownName | Cause::NobodyKnown | Cause::Deleted
@@ -394,6 +408,7 @@ pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
         elsewhere,
         deleted,
         client_elsewhere,
+        refused_elsewhere,
         add,
         near: _,
         near_of_kind: _,
@@ -408,16 +423,12 @@ pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
             .command(command);
     }
     if !elsewhere.is_empty() {
-        let names = elsewhere.join(" or ");
-        finding.command = None;
-        finding.sentence.push_str(&format!(
-            "; the device {name} belongs to another tenant, where its User Name is {names}"
-        ));
-        let remedy = format!(
-            "the device {name} belongs to another tenant: set the User Name of the client to \
-             {names} (its Client Identifier stays {name})"
-        );
-        return finding.remedy(remedy);
+        return of_other_tenant(finding, name, elsewhere);
+    }
+    if let Some(refused) = refused_elsewhere
+        && finding.cause == Cause::NobodyKnown
+    {
+        return of_refused_elsewhere(name, refused);
     }
     if !deleted.is_empty() {
         finding.command = None;
@@ -436,13 +447,7 @@ pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
         finding.remedy = Some(add.text.clone());
         finding.command.clone_from(&add.command);
     }
-    let near: Vec<&str> = facts.namesakes.suggestions().collect();
-    if !near.is_empty() {
-        let remedy = finding.remedy.take();
-        let other = remedy.map_or_else(String::new, |remedy| format!(" Else {remedy}"));
-        return finding.remedy(format!("did you mean {}?{other}", near.join(", ")));
-    }
-    finding
+    meant(facts.namesakes.suggestions(), finding)
 }
 
 /// It is not in the tables any more, or its team is not.
@@ -580,7 +585,8 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
             facts.listeners.join(", ")
         );
         let finding = Finding::new(Cause::NeverConnected, sentence).remedy(remedy);
-        found.push((Weight::Trouble, with_nameless(facts, finding)));
+        let finding = with_near_refused(facts, with_nameless(facts, finding));
+        found.push((Weight::Trouble, finding));
     }
 }
 
@@ -678,6 +684,10 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
     let mut groups = Vec::new();
     for entry in refused.iter().rev() {
         let who = match (&*entry.client_id, entry.user_name.as_deref()) {
+            ("", None) if entry.what == EventKind::RequestRefused => "an HTTP request".to_owned(),
+            (client_id, _) if entry.what == EventKind::RequestRefused => {
+                format!("an HTTP request of {client_id}")
+            }
             ("", None) => "a client without a name".to_owned(),
             ("", Some(user)) => format!("a client of the user {user}"),
             (client_id, _) => format!("the client {client_id}"),
@@ -710,6 +720,11 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
         }
         finding.remedy = remedy;
         finding.command.clone_from(&entry.command);
+        let mut elsewhere = facts.of_other_tenants.iter();
+        let elsewhere = elsewhere.find(|(seq, _)| *seq == entry.seq);
+        if let Some(((_, names), user)) = elsewhere.zip(entry.user_name.as_deref()) {
+            finding = of_other_tenant(finding, user, names);
+        }
         found.push((Weight::Out, finding));
     }
 }

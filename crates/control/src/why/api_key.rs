@@ -1,8 +1,8 @@
 //! A key of the API that was asked about by name.
 
 use super::Finding;
-use super::facts::NamedApiKey;
-use super::found::times;
+use super::facts::{NamedApiKey, RefusedToKey};
+use super::found::{RECENT_MS, times};
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -32,9 +32,35 @@ pub(super) fn of_named(now_ms: u64, key: &NamedApiKey) -> Finding {
                 None => "valid, without an end".to_owned(),
             };
             let sentence = format!("{what}; it is {until} ({about})");
-            Finding::new(Cause::NothingWrong, sentence)
+            match &key.refused {
+                Some(refused) => lacks(now_ms, key, (refused, &what, &until)),
+                None => Finding::new(Cause::NothingWrong, sentence),
+            }
         }
     }
+}
+
+/// A request was refused because it lacks a right.
+fn lacks(
+    now_ms: u64,
+    key: &NamedApiKey,
+    (refused, what, until): (&RefusedToKey, &str, &str),
+) -> Finding {
+    let entry = &refused.entry;
+    let why = entry.why.as_deref().unwrap_or_default();
+    let about = about(key);
+    let sentence = format!("{what}; its last refused request: {why} (it is {until}; {about})");
+    if now_ms.saturating_sub(entry.at_ms) > RECENT_MS {
+        return Finding::new(Cause::NothingWrong, sentence);
+    }
+    Finding::new(Cause::NotPermitted, sentence)
+        .at(entry.at_ms)
+        .remedy(format!(
+            "if the program that has it needs the scope {}, give it a key that has that too; to \
+             add one, run",
+            refused.scope
+        ))
+        .command(&refused.wider)
 }
 
 fn ended(key: &NamedApiKey, sentence: String, at_ms: u64) -> Finding {

@@ -81,6 +81,11 @@ pub struct Facts {
     pub banned: Option<Banned>,
     /// Wrong credentials were tried too often, for that name or from where it was last.
     pub locked_out: Option<Lockout>,
+    /// It logs in at a listener with users of its own, who are not those of the tables: the
+    /// listeners that use the tables, as URLs.
+    pub listeners_of_tables: Option<Vec<String>>,
+    /// The tables have the name, and no login is checked against them.
+    pub idle_in_tables: Option<IdleInTables>,
     /// The user that it comes as, as far as known.
     pub user: Option<String>,
     /// What would become of it if it came with this name and the proof of it.
@@ -102,6 +107,9 @@ pub struct Facts {
     pub presence: Option<Presence>,
     /// An address was asked about: refusals of connections from there, the latest last.
     pub from_address: Option<Vec<Entry>>,
+    /// By the number of such a refusal of an unknown name: devices of that id in other tenants, as
+    /// the User Names that they come with.
+    pub of_other_tenants: Vec<(u64, Vec<String>)>,
     /// Numbers of those refusals that were for a ban that is over.
     pub lifted: Vec<u64>,
     /// A user was asked about, and its Client Identifier was last used by another user.
@@ -137,6 +145,9 @@ pub struct Facts {
     pub unmatched: Vec<UnmatchedTopic>,
     /// Client Identifiers of those publishers that come as the same user.
     pub own_publishers: Vec<String>,
+    /// A device was asked about, and a client with nearly its id was refused for its Client
+    /// Identifier.
+    pub near_refused: Option<Entry>,
     /// What other tenants have of it.
     pub elsewhere: Elsewhere,
     /// Of the topics without subscribers, those that its rules do not let it read, though it is
@@ -610,6 +621,8 @@ pub struct Namesakes {
     pub near_of_kind: Vec<String>,
     /// The command that asks about a client of another tenant with that Client Identifier.
     pub client_elsewhere: Option<String>,
+    /// A client with that Client Identifier was refused in another tenant.
+    pub refused_elsewhere: Option<RefusedElsewhere>,
     /// How it is added, if it is none of them.
     pub add: Option<WordedRemedy>,
 }

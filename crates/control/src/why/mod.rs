@@ -14,22 +14,25 @@
 //!   again and again (`unstable`), which retained message it did not get (`retained`), which Wills
 //!   were published or discarded (`will`), which messages wait for an integration (`integration`)
 //!   or were dropped for it (`overflow`), which are no telemetry (`telemetry`), which a start of
-//!   the node has made it forget (`memory`), and that a backup was restored which may lack the name
-//!   (`restored`); that a client of a user was refused before its Client Identifier was known
-//!   (`anonymous`), that a device is inactive (`inactive`), which rollouts wait for it (`rollout`),
-//!   which commands to it have failed or wait (`command`), which of its groups are not for it
-//!   (`not_for_device`), that its type was changed (`type_change`), which firmware it asked for and
-//!   did not get (`firmware`), that messages wait in another session of its user (`other_session`),
-//!   what rules and integrations may not publish as it (`publish_as`), what other tenants have of
-//!   the topic (`elsewhere`), which configuration it has not reported (`twin`), and the rules,
-//!   rollouts and commands that were named (`named`; `rule_on_topic` what a rule has made of the
-//!   last message on the topic, `rule_alarm` why its alarm is not raised; `api_key` and
-//!   `provisioning_key` if it is a key, `missing` if it is an integration that is not there)
+//!   the node has made it forget (`memory`), that a backup was restored which may lack the name
+//!   (`restored`), that logins are not checked against the tables (`beside_tables`), that another
+//!   Client Identifier or tenant is meant (`other_id`); that a client of a user was refused before
+//!   its Client Identifier was known (`anonymous`), that a device is inactive (`inactive`), which
+//!   rollouts wait for it (`rollout`), which commands to it have failed or wait (`command`), which
+//!   of its groups are not for it (`not_for_device`), that its type was changed (`type_change`),
+//!   which firmware it asked for and did not get (`firmware`), that messages wait in another
+//!   session of its user (`other_session`), what rules and integrations may not publish as it
+//!   (`publish_as`), what other tenants have of the topic (`elsewhere`), which configuration it has
+//!   not reported (`twin`), and the rules, rollouts and commands that were named (`named`;
+//!   `rule_on_topic` what a rule has made of the last message on the topic, `rule_alarm` why its
+//!   alarm is not raised; `api_key` and `provisioning_key` if it is a key, `missing` if it is an
+//!   integration that is not there)
 
 mod admission;
 mod anonymous;
 mod api_key;
 mod arrival;
+mod beside_tables;
 mod command;
 mod credential;
 mod elsewhere;
@@ -47,6 +50,7 @@ mod named;
 mod namesakes;
 mod near;
 mod not_for_device;
+mod other_id;
 mod other_session;
 mod overflow;
 mod own_topics;

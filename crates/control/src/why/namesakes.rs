@@ -23,6 +23,7 @@ impl Namesakes {
                 near: nearest(name, tables.names(tenant)),
                 near_of_kind: Vec::new(),
                 client_elsewhere: None,
+                refused_elsewhere: None,
                 add: None,
             };
         }
@@ -36,6 +37,7 @@ impl Namesakes {
             },
             near_of_kind: Vec::new(),
             client_elsewhere: None,
+            refused_elsewhere: None,
             add: None,
         }
     }
@@ -66,7 +68,7 @@ impl Namesakes {
 }
 
 /// The nearest of these names, in order, if they are few and near enough.
-fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(super) fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<String> {
     // In a short name one letter is much.
     let mut distance = match name.chars().count() {
         0..=2 => return Vec::new(),

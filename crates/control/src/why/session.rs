@@ -9,7 +9,7 @@ use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged,
     messages_wait, times, uncapitalized,
 };
-use super::near::{matches, nearly_same};
+use super::near::{matches, near_miss, nearly_same, shared_meant};
 use super::side::{Side, is_subscribed, of_topic, side};
 use super::topic::{is_by_rules, of_another_topic};
 use super::unstable::unstable;
@@ -105,6 +105,9 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
 /// What happened, with the rule that permits the same topic with the client's own name.
 fn of_rules(facts: &Facts, run: &Run, cause: Cause) -> Finding {
     let mut finding = Finding::of_run(run, cause);
+    if let Some(shared) = shared_in_place_of(run) {
+        return shared_is_meant(finding, &shared);
+    }
     let mut all = facts.own_name_rules.iter();
     let Some((_, own_name_rule)) = all.find(|(seq, _)| *seq == run.last.seq) else {
         return finding;
@@ -126,6 +129,21 @@ fn of_rules(facts: &Facts, run: &Run, cause: Cause) -> Finding {
     finding.remedy(format!("have the client {does} {filter} matches{other}"))
 }
 
+/// The Shared Subscription that a client meant that was refused one of another broker's form.
+fn shared_in_place_of(run: &Run) -> Option<String> {
+    let filter = run.last.topic.as_deref()?;
+    let (shared, _) = shared_meant(filter)?;
+    (run.last.what == EventKind::SubscribeRefused).then_some(shared)
+}
+
+fn shared_is_meant(mut finding: Finding, shared: &str) -> Finding {
+    finding.sentence.push_str(&format!("; {shared} is meant"));
+    finding.command = None;
+    finding.remedy(format!(
+        "have the client subscribe to {shared}: that is a Shared Subscription in MQTT"
+    ))
+}
+
 /// What happened to another topic than the question names; the client may mean that one.
 fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
     let mut finding = Finding::of_run(run, cause);
@@ -134,6 +152,12 @@ fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
         .topic
         .as_deref()
         .zip(run.last.topic.as_deref());
+    if let Some((asked, topic)) = topics
+        && let Some(shared) = shared_in_place_of(run)
+        && near_miss(topic, asked).is_some_and(|near| near.is_likely)
+    {
+        return (Weight::Topic, shared_is_meant(finding, &shared));
+    }
     let words = topics.and_then(|(asked, topic)| Some((asked, nearly_same(asked, topic)?)));
     let Some((asked, words)) = words else {
         return (Weight::Aside, finding);

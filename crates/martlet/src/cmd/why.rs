@@ -37,6 +37,9 @@ pub(crate) struct WhyOptions {
 /// What the names of integrations begin with in a diagnosis.
 const INTEGRATIONS: &str = "$integration/";
 
+/// Further findings that are printed for people, at most.
+const ALSO_MAX: usize = 8;
+
 /// Something is wrong.
 const WRONG: u8 = 3;
 
@@ -110,13 +113,17 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
         ),
     };
     remedy(&mut text, &diagnosis.finding);
-    for finding in &diagnosis.also {
+    for finding in diagnosis.also.iter().take(ALSO_MAX) {
         text.push_str(&format!(
             "  also{}: {}\n",
             since(finding, now),
             printable(&finding.sentence)
         ));
         remedy(&mut text, finding);
+    }
+    match diagnosis.also.len().saturating_sub(ALSO_MAX) {
+        0 => {}
+        more => text.push_str(&format!("  and {more} more: --json shows all\n")),
     }
     if !diagnosis.evidence.is_empty() {
         text.push_str("  seen:\n");
@@ -236,6 +243,36 @@ mod tests {
         let head =
             "webhook/crm: 1 message waits for the integration webhook/crm: no route (since 19";
         assert!(printed.starts_with(head), "{printed}");
+    }
+
+    #[test]
+    fn a_long_list_of_further_findings_is_cut() {
+        let finding = |number: usize| Finding {
+            cause: Cause::Other,
+            sentence: format!("finding {number}"),
+            since_ms: None,
+            last_ms: None,
+            is_guess: false,
+            count: None,
+            remedy: None,
+            command: None,
+        };
+        let mut diagnosis = diagnosis("ann", State::Connected, finding(0));
+        let also = |diagnosis: &Diagnosis| {
+            let printed = text(diagnosis, &Zoned::now(), false);
+            let also = printed.lines().filter(|line| line.starts_with("  also"));
+            (also.count(), printed)
+        };
+        diagnosis.also = (1..=8).map(finding).collect();
+        let (count, printed) = also(&diagnosis);
+        assert!(count == 8 && !printed.contains("more:"), "{printed}");
+        diagnosis.also = (1..=20).map(finding).collect();
+        let (count, printed) = also(&diagnosis);
+        assert_eq!(count, 8);
+        assert!(
+            printed.ends_with("  also: finding 8\n  and 12 more: --json shows all\n"),
+            "{printed}"
+        );
     }
 
     #[test]

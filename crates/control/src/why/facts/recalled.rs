@@ -1,6 +1,6 @@
 //! What the tables and their audit log have of a client, device or other name.
 
-use crate::journal::{Entry, WordedRemedy};
+use crate::journal::{Entry, Run, WordedRemedy};
 
 /// A user or device that was removed from the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,6 +181,39 @@ pub struct NamedApiKey {
     pub uses: u64,
     /// The command that adds another one like it.
     pub renew: String,
+    /// The last request that was refused because it lacks a right.
+    pub refused: Option<RefusedToKey>,
+}
+
+/// A name of the tables against which no login is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdleInTables {
+    /// `device` or `user`.
+    pub what: &'static str,
+    /// Why the tables are not asked.
+    pub why: String,
+}
+
+/// A client that was refused in another tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedElsewhere {
+    /// Its last refusal.
+    pub run: Run,
+    /// The tenant, in words.
+    pub tenant: String,
+    /// Names of that tenant that are spelt nearly so.
+    pub near: Vec<String>,
+}
+
+/// A request that was refused because an API key lacks a right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedToKey {
+    /// What was refused.
+    pub entry: Entry,
+    /// The scope that it lacks.
+    pub scope: &'static str,
+    /// The command that adds a key that has it too.
+    pub wider: String,
 }
 
 /// A provisioning key that was asked about.

@@ -1,12 +1,15 @@
 //! Facts of other tenants about the question, only for callers that see the whole node.
 
-use martlet_broker::{ClientQuery, Search, SubscriptionQuery, TenantId};
+use martlet_broker::{ClientQuery, EventKind, Search, SubscriptionQuery, TenantId};
 
+use crate::cause::Cause;
 use crate::control::{Control, ControlError};
+use crate::journal::Entry;
 use crate::telemetry::Telemetry;
 use crate::why::Question;
 use crate::why::arrival::LEVELS_MAX;
-use crate::why::facts::{DeviceElsewhere, Elsewhere, SubscriberElsewhere};
+use crate::why::facts::{DeviceElsewhere, Elsewhere, RefusedElsewhere, SubscriberElsewhere};
+use crate::why::namesakes::nearest;
 
 /// Sessions whose Client Identifiers begin with the name that are looked at, at most.
 const LOOKED_AT: usize = 64;
@@ -106,6 +109,52 @@ impl Control {
             }));
         }
         found
+    }
+
+    /// The last client with this Client Identifier that was refused in another tenant; none where
+    /// there is none, or the caller sees one team alone.
+    pub(super) fn refused_elsewhere(&self, question: &Question) -> Option<RefusedElsewhere> {
+        if !question.sees_node {
+            return None;
+        }
+        let policy = self.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables())?;
+        let name = &*question.name;
+        let refused = self.other_tenants(question.tenant).into_iter();
+        let refused = refused.filter_map(|tenant| {
+            let runs = self.journal.runs_of(tenant, name, &self.presence);
+            let last = runs.into_iter().next_back()?;
+            (last.last.what == EventKind::Refused).then_some((tenant, last))
+        });
+        let (tenant, run) = refused.max_by_key(|(_, run)| run.last.at_ms)?;
+        let of_team_token = run.cause == Some(Cause::WrongClientId);
+        Some(RefusedElsewhere {
+            tenant: self.tenant_in_words(tenant),
+            near: match of_team_token {
+                true => nearest(name, tables.names(tenant.0)),
+                false => Vec::new(),
+            },
+            run,
+        })
+    }
+
+    /// The last client of the tenant that was refused for its Client Identifier, which is spelt
+    /// nearly like that of the device that was asked about.
+    pub(super) fn near_refused(
+        &self,
+        question: &Question,
+        registered_as: Option<&str>,
+    ) -> Option<Entry> {
+        // In the common tenant are clients of other teams.
+        let is_seen = question.sees_node || question.tenant != TenantId::default();
+        if registered_as != Some("device") || !is_seen {
+            return None;
+        }
+        let name = &*question.name;
+        self.journal
+            .client_id_refused(question.tenant, |client_id| {
+                client_id != name && !nearest(name, std::iter::once(client_id)).is_empty()
+            })
     }
 
     /// The command that asks about a connected client of another tenant with this Client

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use martlet_broker::{ClientDetail, Realm, matches_shown};
+use martlet_broker::{ClientDetail, EventKind, Realm, RefusalCause, TenantId, matches_shown};
 
 use crate::authentication::{Policy, Standing, names_applicant};
+use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::why::Question;
@@ -27,6 +28,7 @@ pub(super) struct Identified {
     pub(super) presence: Option<Presence>,
     pub(super) is_of_another: bool,
     pub(super) from_address: Option<Vec<Entry>>,
+    pub(super) listeners_of_tables: Option<Vec<String>>,
 }
 
 impl Control {
@@ -66,12 +68,18 @@ impl Control {
         let by_team_token = token(&proved).is_some();
         // Nothing about a client is shown for the key alone.
         let is_key_alone = client_id == name && token(name).is_some_and(|token| !token.is_revoked);
+        let realm = policy
+            .as_deref()
+            .map_or(Realm::of_tenant(tenant), |policy| {
+                let listener = presence.as_ref().map(|presence| &*presence.listener_url);
+                self.realm_of(policy, tenant, (&proved, client_id), (listener, runs))
+            });
         let standing = policy.as_deref().map(|policy| match is_anonymous {
             true => Standing::Unproved,
             // It registers, under no name of its own.
             false if names_applicant(&proved) => Standing::Unproved,
             false if is_key_alone => Standing::Known,
-            false => policy.standing(Realm::of_tenant(tenant), &proved, client_id),
+            false => policy.standing(realm, &proved, client_id),
         });
         let namesakes = tables.filter(|_| known.is_none() && token(name).is_none());
         let mut namesakes = namesakes
@@ -83,8 +91,7 @@ impl Control {
             standing_remedy = self.journal.way_in(tenant, client_id, &proved, why);
         }
         let registered_as = match known {
-            Some(martlet_registry::AccountKind::User) => Some("user"),
-            Some(martlet_registry::AccountKind::Device) => Some("device"),
+            Some(kind) => Some(kind.word()),
             None if token(name).is_some() => Some("team token"),
             // A file or the configuration has it.
             None if standing == Some(Standing::Known) && proved == name => Some("user"),
@@ -92,7 +99,9 @@ impl Control {
         };
         let is_address =
             !was_seen && known.is_none() && question.sees_node && name.parse::<IpAddr>().is_ok();
+        let is_of_listener = realm != Realm::of_tenant(tenant);
         Ok(Identified {
+            listeners_of_tables: is_of_listener.then(|| self.listeners_of_tables()),
             policy,
             user,
             proved,
@@ -105,6 +114,61 @@ impl Control {
             is_of_another,
             from_address: is_address.then(|| self.journal.refused_from(&host_of(name))),
         })
+    }
+
+    /// The realm in which a client of this name logs in: that of its listener, if that has users of
+    /// its own.
+    fn realm_of(
+        &self,
+        policy: &Policy,
+        tenant: TenantId,
+        (name, client_id): (&str, &str),
+        (listener, runs): (Option<&str>, &[Run]),
+    ) -> Realm {
+        let usual = Realm::of_tenant(tenant);
+        let facts = self.node_facts();
+        let is_own = |realm: Realm| realm != Realm::COMMON && realm.tenant() == tenant;
+        let own = facts.listeners.iter().filter(|one| is_own(one.realm));
+        let is_known = |realm: Realm| policy.standing(realm, name, client_id) == Standing::Known;
+        let is_coming = |run: &&Run| {
+            matches!(
+                run.last.what,
+                EventKind::Connected | EventKind::Refused | EventKind::Disconnected
+            )
+        };
+        let last = runs.iter().rev().find(is_coming);
+        let refused = last.filter(|run| run.last.what == EventKind::Refused);
+        match refused {
+            Some(run) if run.cause == Some(Cause::UnknownName) => {
+                let is_beside = run.is_unknown_beside_tables && policy.tables_at(usual).is_some();
+                let mut all = own.clone().map(|one| one.realm);
+                let known = all.find(|realm| is_known(*realm));
+                let found = known.or_else(|| own.clone().next().map(|one| one.realm));
+                found.filter(|_| is_beside).unwrap_or(usual)
+            }
+            _ => {
+                let by_url = own.clone().find(|one| Some(&*one.url) == listener);
+                let by_url = by_url.map(|one| one.realm).filter(|_| refused.is_none());
+                let is_barred = || {
+                    let standing = policy.standing(usual, name, client_id);
+                    matches!(standing, Standing::Barred(why)
+                        if matches!(why.cause, RefusalCause::UnknownUser(_)))
+                };
+                let known = || {
+                    let mut all = own.map(|one| one.realm);
+                    all.find(|realm| is_known(*realm)).filter(|_| is_barred())
+                };
+                by_url.or_else(known).unwrap_or(usual)
+            }
+        }
+    }
+
+    /// Where clients connect whose logins are checked against the tables, as URLs.
+    fn listeners_of_tables(&self) -> Vec<String> {
+        let facts = self.node_facts();
+        let mqtt = facts.listeners.iter().filter(|one| one.protocol == "mqtt");
+        let usual = mqtt.filter(|one| one.realm == Realm::COMMON);
+        usual.map(|one| one.url.clone()).collect()
     }
 
     /// A listener lets clients in that have no credentials; where it is not known which one it is,

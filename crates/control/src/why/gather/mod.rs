@@ -34,7 +34,7 @@ use crate::authentication::Policy;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError, OwnTopics};
 use crate::integrations::Integrations;
-use crate::journal::{AclFileOfListener, Entry, Run, host, remedy_of_limit};
+use crate::journal::{AclFileOfListener, Entry, NamelessRules, Run, host, remedy_of_limit};
 use crate::restore_note::RestoreNote;
 use crate::store::StoreState;
 use crate::telemetry::{Telemetry, time_text};
@@ -241,6 +241,7 @@ impl Control {
             presence,
             is_of_another,
             from_address,
+            listeners_of_tables,
         } = identified;
         if registered_as.is_none()
             && session
@@ -248,6 +249,9 @@ impl Control {
                 .is_none_or(|session| !session.info.connected)
         {
             namesakes.client_elsewhere = self.client_elsewhere(question).await?;
+            if runs.is_empty() {
+                namesakes.refused_elsewhere = self.refused_elsewhere(question);
+            }
         }
         let policy = policy.as_deref();
         let who = (tenant, client_id, user.as_deref());
@@ -340,6 +344,12 @@ impl Control {
             lifted: policy.map_or_else(Vec::new, |policy| {
                 lifted(policy, from_address.iter().flatten())
             }),
+            listeners_of_tables,
+            idle_in_tables: None,
+            near_refused: self.near_refused(question, registered_as),
+            of_other_tenants: policy.map_or_else(Vec::new, |policy| {
+                of_other_tenants(policy, from_address.iter().flatten())
+            }),
             from_address,
             near: topic.near,
             unmatched,
@@ -427,6 +437,7 @@ impl Control {
         Some(AclFileOfListener {
             path: policy.realms.get(&realm)?.acl_file.clone()?,
             users: Arc::clone(&policy.realms.get(&realm)?.acl_users),
+            nameless: NamelessRules(Arc::clone(&policy.realms.get(&realm)?.anonymous)),
             listener: is_own.then(|| listener.to_owned()),
         })
     }
@@ -514,6 +525,24 @@ fn was_let_in(runs: &[Run], client_id: &str) -> bool {
         .iter()
         .filter(|run| run.last.what == EventKind::Connected);
     came.any(|run| matches_shown(&run.last.client_id, client_id))
+}
+
+/// Numbers of the entries about a name that is unknown in its tenant, with the User Names of the
+/// devices of that id in other tenants.
+fn of_other_tenants<'a>(
+    policy: &Policy,
+    refused: impl Iterator<Item = &'a Entry>,
+) -> Vec<(u64, Vec<String>)> {
+    let Some(tables) = policy.tables() else {
+        return Vec::new();
+    };
+    let unknown = refused.filter(|entry| entry.cause == Some(Cause::UnknownName));
+    let names = unknown.filter_map(|entry| {
+        let name = entry.user_name.as_deref()?;
+        let names: Vec<String> = tables.devices_elsewhere(entry.tenant, name).collect();
+        (!names.is_empty()).then_some((entry.seq, names))
+    });
+    names.collect()
 }
 
 /// Numbers of the entries that are for a ban that is over.

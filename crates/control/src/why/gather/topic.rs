@@ -445,8 +445,17 @@ fn own_name_rule(
 
 /// Filters with which rules permit that action.
 fn permitted(rules: &Rules, names: Names<'_>, action: Actions) -> Vec<String> {
-    let is_permit = |rule: &&martlet_broker::Rule| rule.allows && rule.actions.has(action);
-    let filters = rules.rules().iter().filter(is_permit);
+    // A placeholder matches no name that is more than a level of a topic.
+    let is_unfit = |filter: &str, placeholder: &str, name: &str| {
+        filter.contains(placeholder) && name.contains(['/', '+', '#'])
+    };
+    let is_wanted = |rule: &&martlet_broker::Rule| {
+        rule.allows
+            && rule.actions.has(action)
+            && !is_unfit(&rule.filter, "%c", names.client_id)
+            && !is_unfit(&rule.filter, "%u", names.user_name)
+    };
+    let filters = rules.rules().iter().filter(is_wanted);
     let filters = filters.map(|rule| substituted(&rule.filter, names));
     filters.take(PERMITTED_MAX).collect()
 }

@@ -71,6 +71,7 @@ fn run(what: EventKind, reason: &str, why: impl Into<Said>, count: u64, ago_ms: 
         since_ms: NOW - ago_ms - 60_000,
         count,
         sent_disconnect: false,
+        is_unknown_beside_tables: false,
         last,
     }
 }
