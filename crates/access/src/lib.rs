@@ -51,7 +51,7 @@ pub use password::{PASSWORD_MIN, check_password, is_short};
 pub use password_file::{Check, PasswordFile, Plain};
 pub use rule_line::RuleLine;
 pub use subscribing::Subscribing;
-pub use traffic::{Judged, Needs, USES_MIN, Use, judge_rules_by};
+pub use traffic::{Needs, RuleReview, USES_MIN, Use, judge_rules_by};
 
 /// Why a file is not used: where, and what was expected there.
 #[derive(Clone, Debug, PartialEq, Eq)]

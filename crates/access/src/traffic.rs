@@ -29,7 +29,7 @@ pub struct Needs(BTreeMap<String, Need>);
 
 /// Rules, as traffic shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Judged {
+pub struct RuleReview {
     /// Those that are wider than what clients do by them.
     pub wider: Vec<Lint>,
     /// Those that were needed too seldom to be judged.
@@ -70,7 +70,7 @@ impl Needs {
 
     fn judge(
         &self,
-        judged: &mut Judged,
+        judged: &mut RuleReview,
         source: &str,
         place: String,
         line: usize,
@@ -93,8 +93,8 @@ impl Needs {
 
 impl AclFile {
     /// Its lines, as traffic shows them.
-    pub fn judge_by(&self, needs: &Needs) -> Judged {
-        let mut judged = Judged::default();
+    pub fn judge_by(&self, needs: &Needs) -> RuleReview {
+        let mut judged = RuleReview::default();
         for line in &self.lines {
             let source = format!("{} line {}", self.name, line.number);
             needs.judge(&mut judged, &source, line.place(), line.number, line);
@@ -109,8 +109,8 @@ pub fn judge_rules_by(
     needs: &Needs,
     rules: &[RuleLine],
     place: impl Fn(usize) -> String,
-) -> Judged {
-    let mut judged = Judged::default();
+) -> RuleReview {
+    let mut judged = RuleReview::default();
     for (at, rule) in rules.iter().enumerate() {
         let place = place(at + 1);
         needs.judge(&mut judged, &place.clone(), place, at + 1, rule);
@@ -318,7 +318,7 @@ mod tests {
         all.collect()
     }
 
-    fn judged(file: &AclFile, uses: &[Use<'_>]) -> Judged {
+    fn judged(file: &AclFile, uses: &[Use<'_>]) -> RuleReview {
         file.judge_by(&Needs::of(uses, |found| {
             Some(file.rules_for(found.user_name))
         }))

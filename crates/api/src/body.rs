@@ -15,7 +15,7 @@ use http_body_util::{LengthLimitError, Limited};
 use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish;
-use room::{BudgetShare, OPEN_BYTES_MAX, Unread, collect};
+use room::{BodyError, BudgetShare, OPEN_BYTES_MAX, collect};
 
 /// The time in which a body must be complete; a shorter one for a caller without credentials.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,9 +56,13 @@ pub(crate) async fn read(
     let reading = collect(Limited::new(body, max), &mut held);
     let body = match tokio::time::timeout(timeout, reading).await {
         Ok(Ok(body)) => body,
-        Ok(Err(Unread::Error(error))) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Ok(Err(Unread::Error(_))) => return Err(Problem::bad_request("the body cannot be read")),
-        Ok(Err(Unread::NoRoom)) => {
+        Ok(Err(BodyError::Error(error))) if error.is::<LengthLimitError>() => {
+            return Err(too_large());
+        }
+        Ok(Err(BodyError::Error(_))) => {
+            return Err(Problem::bad_request("the body cannot be read"));
+        }
+        Ok(Err(BodyError::NoRoom)) => {
             let detail = "the node has no memory for more bodies of requests; ask again later";
             return Err(Problem::unavailable(detail.to_owned()));
         }

@@ -19,14 +19,14 @@ const BUCKETS: [f64; 11] = [
 /// Requests since the start.
 #[derive(Clone, Debug)]
 pub(crate) struct Counts {
-    requests: Family<Answered, Counter>,
+    requests: Family<AnswerLabel, Counter>,
     durations: Family<MethodLabel, Histogram>,
     /// All requests, and those that were answered with 400 or more.
     totals: Arc<[AtomicU64; 2]>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Answered {
+struct AnswerLabel {
     method: &'static str,
     status: u16,
 }
@@ -56,7 +56,7 @@ impl Counts {
         errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
         let status = status.as_u16();
         self.requests
-            .get_or_create(&Answered { method, status })
+            .get_or_create(&AnswerLabel { method, status })
             .inc();
         let durations = self.durations.get_or_create(&MethodLabel { method });
         durations.observe(took.as_secs_f64());

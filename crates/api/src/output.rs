@@ -106,7 +106,7 @@ impl Output {
         };
         let held = Arc::new(held);
         answer.map(|body| {
-            Body::new(Counted {
+            Body::new(MeteredBody {
                 body,
                 rest: Bytes::new(),
                 left: bytes as u64,
@@ -146,14 +146,14 @@ impl AsRef<[u8]> for HeldBytes {
 
 /// A body that gives its bytes in short pieces: a connection takes a piece as a whole, whether or
 /// not its client reads.
-struct Counted {
+struct MeteredBody {
     body: Body,
     rest: Bytes,
     left: u64,
     held: Arc<AnswerMemory>,
 }
 
-impl HttpBody for Counted {
+impl HttpBody for MeteredBody {
     type Data = Bytes;
     type Error = axum::Error;
 

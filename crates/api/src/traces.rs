@@ -44,7 +44,7 @@ pub(crate) struct TraceBody {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Named {
+pub(crate) struct TraceTarget {
     /// Client Identifier.
     client: Option<String>,
     /// IP address.
@@ -96,7 +96,7 @@ impl From<Trace> for TraceView {
     }
 }
 
-impl Named {
+impl TraceTarget {
     async fn subject(
         self,
         control: &Control,
@@ -164,7 +164,7 @@ pub(crate) async fn begin(
         let detail = format!("expected 1 to {TRACE_MINUTES_MAX}");
         return Err(Problem::of_body("/minutes", detail));
     }
-    let named = Named {
+    let named = TraceTarget {
         client: body.client,
         address: body.address,
         topic: body.topic,
@@ -183,7 +183,7 @@ pub(crate) async fn begin(
 /// End a trace
 ///
 /// Before its time.
-#[utoipa::path(delete, path = "/api/v1/traces", tag = "node", params(OfTenant, Named),
+#[utoipa::path(delete, path = "/api/v1/traces", tag = "node", params(OfTenant, TraceTarget),
     responses(
         (status = 204, description = "It has ended"),
         (status = 404, description = "Not found", body = ProblemView,
@@ -191,7 +191,7 @@ pub(crate) async fn begin(
 pub(crate) async fn end(
     State(control): State<Arc<Control>>,
     InTenants(tenant): InTenants,
-    QueryOf(named): QueryOf<Named>,
+    QueryOf(named): QueryOf<TraceTarget>,
 ) -> Result<StatusCode, Problem> {
     let subject = named.subject(&control, tenant).await?;
     match logging(&control)?.end_trace(&subject) {

@@ -27,12 +27,12 @@ impl MemoryGauge {
 
 /// Bytes of memory that are counted by a gauge until this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Counted {
+pub(crate) struct CountedBytes {
     gauge: Option<Arc<MemoryGauge>>,
     bytes: usize,
 }
 
-impl Counted {
+impl CountedBytes {
     pub(crate) const NOTHING: Self = Self {
         gauge: None,
         bytes: 0,
@@ -82,7 +82,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.sub(self.bytes);
     }

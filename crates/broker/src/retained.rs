@@ -17,7 +17,7 @@ use std::ops::Bound;
 use martlet_permission::{Limit, TenantId};
 
 use crate::fault::{self, Fault};
-use crate::gauge::Counted;
+use crate::gauge::CountedBytes;
 use crate::hash::ClientKey;
 use crate::id::MessageId;
 use crate::message::Message;
@@ -89,7 +89,7 @@ struct RetainedEntry {
     revision: u64,
     /// What it takes beside the message.
     #[expect(dead_code, reason = "it counts until it is dropped")]
-    counted: Counted,
+    counted: CountedBytes,
 }
 
 /// What an entry takes beside its message, in a tree that is two thirds full, bytes.
@@ -104,7 +104,7 @@ struct Cleared {
     topic: Box<str>,
     /// What it takes.
     #[expect(dead_code, reason = "it counts until it is dropped")]
-    counted: Counted,
+    counted: CountedBytes,
 }
 
 /// How long a clearing is kept. Other shards append what they changed before within a tick.
@@ -527,7 +527,7 @@ impl Ord for RetainedEntry {
 
 impl RetainedEntry {
     fn new(message: Message, publisher: Option<ClientKey>, revision: u64) -> Self {
-        let counted = Counted::of(message.gauge(), ENTRY_BYTES);
+        let counted = CountedBytes::of(message.gauge(), ENTRY_BYTES);
         Self {
             message,
             publisher,
@@ -554,7 +554,7 @@ impl Cleared {
             due_ms: now_ms + CLEARED_MS,
             tenant: clearing.tenant(),
             topic: clearing.topic().into(),
-            counted: Counted::of(clearing.gauge(), bytes),
+            counted: CountedBytes::of(clearing.gauge(), bytes),
         }
     }
 }

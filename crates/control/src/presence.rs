@@ -41,7 +41,7 @@ pub trait PresenceStore: Send + Sync + 'static {
     /// It is there, or is made when something is written. Until then nothing is.
     fn is_there(&self) -> bool;
     /// Writes states of clients. The last state of a client counts.
-    fn write<'a>(&'a self, clients: &'a [Noted]) -> Stored<'a, ()>;
+    fn write<'a>(&'a self, clients: &'a [StoredPresence]) -> Stored<'a, ()>;
     /// Sets all clients that were written as online to offline since then, with this reason.
     /// Returns them, and those whose status topics may have another state.
     fn all_offline<'a>(&'a self, since_ms: u64, why: &'a str) -> Stored<'a, Vec<ClientPresence>>;
@@ -51,7 +51,7 @@ pub trait PresenceStore: Send + Sync + 'static {
 
 /// What is written of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Noted {
+pub struct StoredPresence {
     /// How it is.
     pub client: ClientPresence,
     /// Its status topics have the same state, or are not configured.
@@ -60,15 +60,15 @@ pub struct Noted {
 
 /// Keeps it as long as it lives itself.
 #[derive(Clone, Debug, Default)]
-pub struct PresenceInMemory(Arc<Mutex<HashMap<String, Noted>>>);
+pub struct PresenceInMemory(Arc<Mutex<HashMap<String, StoredPresence>>>);
 
 impl PresenceInMemory {
     /// What was written of a client.
-    pub fn find(&self, client_id: &str) -> Option<Noted> {
+    pub fn find(&self, client_id: &str) -> Option<StoredPresence> {
         self.lock().get(client_id).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Noted>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, StoredPresence>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,7 +78,7 @@ impl PresenceStore for PresenceInMemory {
         true
     }
 
-    fn write<'a>(&'a self, clients: &'a [Noted]) -> Stored<'a, ()> {
+    fn write<'a>(&'a self, clients: &'a [StoredPresence]) -> Stored<'a, ()> {
         let mut all = self.lock();
         for noted in clients {
             all.insert(noted.client.client_id.clone(), noted.clone());

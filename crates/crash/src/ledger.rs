@@ -74,8 +74,8 @@ pub struct Ledger(Mutex<Pages>);
 struct Pages {
     /// Published messages by publisher and kind.
     published: Vec<Published>,
-    /// Received messages by subscriber (members of the share group last), publisher and kind.
-    received: Vec<Received>,
+    /// Receipts messages by subscriber (members of the share group last), publisher and kind.
+    received: Vec<Receipts>,
     subscribed: Vec<bool>,
     publishers: u16,
     subscribers: u16,
@@ -93,7 +93,7 @@ struct Published {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Received {
+struct Receipts {
     /// How often each number was received, from 1.
     times: Vec<u8>,
     /// The greatest number received.
@@ -111,7 +111,7 @@ pub struct Totals {
     pub acknowledged: u64,
     /// Messages received by subscribers.
     pub received: u64,
-    /// Received again (QoS 1).
+    /// Receipts again (QoS 1).
     pub repeated: u64,
 }
 
@@ -131,7 +131,7 @@ impl Ledger {
         let readers = usize::from(subscribers + MEMBERS);
         Self(Mutex::new(Pages {
             published: vec![Published::default(); pages],
-            received: vec![Received::default(); pages * readers],
+            received: vec![Receipts::default(); pages * readers],
             subscribed: vec![false; readers],
             publishers,
             subscribers,
@@ -281,7 +281,7 @@ impl Pages {
         &mut self.published[usize::from(publisher) * KINDS.len() + kind as usize]
     }
 
-    fn received_by(&mut self, reader: u16, publisher: u16, kind: Kind) -> &mut Received {
+    fn received_by(&mut self, reader: u16, publisher: u16, kind: Kind) -> &mut Receipts {
         let place = self.received_place(reader, publisher, kind);
         &mut self.received[place]
     }

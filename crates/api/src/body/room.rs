@@ -117,7 +117,7 @@ impl Drop for BudgetShare {
     }
 }
 
-pub(super) enum Unread {
+pub(super) enum BodyError {
     NoRoom,
     Error(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -126,10 +126,10 @@ pub(super) enum Unread {
 pub(super) async fn collect(
     mut body: Limited<Body>,
     held: &mut BudgetShare,
-) -> Result<Bytes, Unread> {
+) -> Result<Bytes, BodyError> {
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(Unread::Error)?;
+        let frame = frame.map_err(BodyError::Error)?;
         let Ok(chunk) = frame.into_data() else {
             continue;
         };
@@ -140,7 +140,7 @@ pub(super) async fn collect(
                 .max(all.capacity() * 2)
                 .clamp(STEP.min(held.max), held.max);
             if !held.grow_to(bytes_wanted.max(length)) {
-                return Err(Unread::NoRoom);
+                return Err(BodyError::NoRoom);
             }
             all.reserve_exact(bytes_wanted.max(length) - all.len());
         }

@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The streams that are open.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    open: Mutex<Open>,
+    open: Mutex<StreamCounts>,
     /// Bytes that may wait for readers; 0: no limit is known.
     bytes_max: AtomicUsize,
     /// Less waits for a reader than before.
@@ -43,7 +43,7 @@ pub(crate) struct Streams {
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct StreamCounts {
     all: usize,
     of_caller: HashMap<String, usize>,
     of_team: HashMap<String, usize>,
@@ -151,7 +151,7 @@ impl Streams {
         Err(Problem::unavailable(detail))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, StreamCounts> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -244,7 +244,7 @@ impl OpenStream {
     }
 }
 
-impl Open {
+impl StreamCounts {
     fn hold(&mut self, number: u64, bytes: usize) {
         if let Some(waiting) = self.readers.get_mut(&number) {
             self.bytes = self.bytes - waiting.bytes + bytes;

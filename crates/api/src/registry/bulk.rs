@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Many {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Named {
+        struct ExportFile {
             devices: Vec<Exported>,
         }
 
@@ -96,7 +96,7 @@ impl<'de> Deserialize<'de> for Many {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, all: A) -> Result<Self::Value, A::Error> {
-                let named = Named::deserialize(MapAccessDeserializer::new(all))?;
+                let named = ExportFile::deserialize(MapAccessDeserializer::new(all))?;
                 Ok((named.devices, "/devices"))
             }
         }

@@ -14,7 +14,7 @@ use crate::node::{Cx, Node};
 use crate::part::bounds::{PartQueue, QueueBounds, held_from};
 use crate::part::interface::{PartQueueLimits, PartQueueState};
 use crate::record::Record;
-use crate::session::queue::{Queue, Taken};
+use crate::session::queue::{Queue, TakenEntry};
 use crate::shard::Shard;
 use crate::timer::Timer;
 use crate::work::NODE;
@@ -254,7 +254,7 @@ impl Shard {
                 break;
             };
             self.work.add(NODE);
-            self.drop_entry(cx, index, Taken::Held(entry), DropReason::TooOld);
+            self.drop_entry(cx, index, TakenEntry::Held(entry), DropReason::TooOld);
         }
         // The age of a message is known once it has been read back.
         self.read_queue(cx, index);

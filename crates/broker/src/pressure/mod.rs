@@ -32,7 +32,7 @@ mod sources;
 use crate::memory_use::SMALL_BYTES;
 use crate::node::{Cx, Node};
 use crate::pressure::relief::{
-    Holder, INTERVAL_AFTER_FIRST_MS, INTERVAL_AFTER_NOTHING_MS, Noted, Stage,
+    Holder, HolderBytes, INTERVAL_AFTER_FIRST_MS, INTERVAL_AFTER_NOTHING_MS, Stage,
 };
 use crate::shard::Shard;
 

@@ -90,7 +90,7 @@ pub(crate) struct Candidate {
 
 /// What is noted of a holder, bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Noted {
+pub(crate) struct HolderBytes {
     /// What it gives back.
     pub(super) held: usize,
     /// What it is as large as.
@@ -99,7 +99,7 @@ pub(crate) struct Noted {
     pub(super) counted: usize,
 }
 
-impl Noted {
+impl HolderBytes {
     /// A holder that counts as what it holds.
     pub(super) fn of(bytes: usize) -> Self {
         Self {
@@ -200,8 +200,8 @@ impl Relief {
     }
 
     /// Remembers a holder, if it may have to give back.
-    pub(super) fn note(&mut self, noted: Noted, holder: Holder) {
-        let Noted {
+    pub(super) fn note(&mut self, noted: HolderBytes, holder: Holder) {
+        let HolderBytes {
             held,
             size,
             counted,

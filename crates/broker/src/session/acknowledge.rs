@@ -13,7 +13,7 @@ use crate::notify::observers::NOTIFY_DELIVERED;
 use crate::part::interface::ReceiptOutcome;
 use crate::record::{EnqueuedAs, Record};
 use crate::session::in_flight::{InFlight, InFlightState, Released};
-use crate::session::queue::Taken;
+use crate::session::queue::TakenEntry;
 use crate::shard::{PacketError, Shard};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
 use crate::shortened::{digest_work, shortened};
@@ -191,7 +191,7 @@ impl Shard {
     }
 
     /// Frees a Packet Identifier; gives what was under it, unless that is delivered already.
-    pub(crate) fn take_in_flight(&mut self, index: u32, packet_id: PacketId) -> Option<Taken> {
+    pub(crate) fn take_in_flight(&mut self, index: u32, packet_id: PacketId) -> Option<TakenEntry> {
         let message = self.sessions.at(index).outbound.remove(packet_id)?;
         message.into_entry()
     }
@@ -202,7 +202,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        entry: Taken,
+        entry: TakenEntry,
         reason: ReasonCode,
     ) {
         if reason.is_error() {
@@ -218,7 +218,7 @@ impl Shard {
             let message = (entry.id(), entry.message());
             self.notify_acknowledged(cx, index, message, QoS::AtLeastOnce);
         }
-        if let Taken::Held(entry) = entry {
+        if let TakenEntry::Held(entry) = entry {
             self.buffers.messages.put_back(entry.message);
         }
     }
@@ -269,7 +269,12 @@ impl Shard {
     }
 
     /// A message has expired before it was sent.
-    pub(crate) fn expire_entry<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Taken) {
+    pub(crate) fn expire_entry<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: TakenEntry,
+    ) {
         self.end_record_of(cx, index, &entry);
         let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Expired);
         if self.notify_group(cx, entry.ticket(), answer, outcome, None) {
@@ -331,7 +336,13 @@ impl Shard {
             return;
         };
         if is_lent && reason == DropReason::NotPermitted {
-            self.return_shared(cx, index, Taken::Held(entry), true, Fault::ShareReturnLost);
+            self.return_shared(
+                cx,
+                index,
+                TakenEntry::Held(entry),
+                true,
+                Fault::ShareReturnLost,
+            );
         } else {
             let answer = (Some(index), released.message);
             let outcome = ShareOutcome::Dropped(reason);
@@ -352,7 +363,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        entry: Taken,
+        entry: TakenEntry,
         reason: DropReason,
     ) {
         self.drop_entry_as(cx, index, entry, reason, None);
@@ -363,7 +374,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        entry: Taken,
+        entry: TakenEntry,
         reason: DropReason,
         refused: Option<ReasonCode>,
     ) {
@@ -406,7 +417,7 @@ impl Shard {
         !ticket.taken
     }
 
-    fn end_record_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
+    fn end_record_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &TakenEntry) {
         // The record of a message that a share group lent and that was not taken is at the group.
         let has_own_record = entry.ticket().is_none_or(|ticket| ticket.taken);
         if has_own_record && entry.recorded() {

@@ -20,7 +20,7 @@ use crate::retained::is_own as is_own_topic;
 use crate::routing::Routing;
 use crate::session::in_flight::{InFlightState, SentEntry};
 use crate::session::queue::entry::Unkept;
-use crate::session::queue::{Entry, Taken, Window};
+use crate::session::queue::{Entry, TakenEntry, Window};
 use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::{Gated, Shard};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
@@ -400,7 +400,7 @@ impl Shard {
         };
         let ids = &entry.subscription_ids;
         if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
-            return self.drop_entry(cx, index, Taken::Held(entry), reason);
+            return self.drop_entry(cx, index, TakenEntry::Held(entry), reason);
         }
         let state = if self.sends_once(index) && !entry.recorded {
             InFlightState::Unkept(entry.into())
@@ -458,17 +458,17 @@ impl Shard {
     pub(crate) fn enqueue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, mut entry: Entry) {
         if entry.message.expired(cx.now.mono_ms) {
             // Only to be delivered if that was possible at once [MQTT-3.3.2-5].
-            return self.expire_entry(cx, index, Taken::Held(entry));
+            return self.expire_entry(cx, index, TakenEntry::Held(entry));
         }
         let window = self.window(index);
         let window = self.memory.window_for_more(window);
         let queue = self.sessions.at(index).outbound.queue();
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {
-            return self.drop_entry(cx, index, Taken::Held(entry), DropReason::MemoryFull);
+            return self.drop_entry(cx, index, TakenEntry::Held(entry), DropReason::MemoryFull);
         }
         if !self.make_room(cx, index, entry.message.bytes()) {
-            return self.drop_entry(cx, index, Taken::Held(entry), DropReason::QueueFull);
+            return self.drop_entry(cx, index, TakenEntry::Held(entry), DropReason::QueueFull);
         }
         if entry.recorded {
             let moved_from = self.take_from_group(cx, index, &mut entry);

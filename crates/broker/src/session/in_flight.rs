@@ -13,7 +13,7 @@ use crate::message::Message;
 use crate::record::{EnqueuedAs, EntryRecord};
 use crate::report::{DeliveryState, InFlightMessage};
 use crate::session::queue::entry::Unkept;
-use crate::session::queue::{Apart, Entry, StoredEntry, Taken};
+use crate::session::queue::{Apart, Entry, StoredEntry, TakenEntry};
 use crate::share::ticket::ShareTicket;
 
 /// A message under a Packet Identifier.
@@ -188,11 +188,11 @@ impl InFlightState {
 
 impl InFlight {
     /// The entry, unless it is released: then it is delivered already.
-    pub(super) fn into_entry(self) -> Option<Taken> {
+    pub(super) fn into_entry(self) -> Option<TakenEntry> {
         match self.state {
-            InFlightState::Publish(entry) => Some(Taken::Held(entry)),
-            InFlightState::Stored(entry) => Some(Taken::Stored(entry.into())),
-            InFlightState::Unkept(sent) => Some(Taken::Unkept(sent)),
+            InFlightState::Publish(entry) => Some(TakenEntry::Held(entry)),
+            InFlightState::Stored(entry) => Some(TakenEntry::Stored(entry.into())),
+            InFlightState::Unkept(sent) => Some(TakenEntry::Unkept(sent)),
             InFlightState::Released(_) => None,
         }
     }
@@ -251,7 +251,7 @@ impl InFlight {
 }
 
 /// A message whose contents cannot be read, and why.
-pub(super) struct Unread {
+pub(super) struct UnreadableEntry {
     pub(super) entry: SentEntry,
     /// The Packet Identifier that it keeps.
     pub(super) packet_id: Option<PacketId>,

@@ -10,7 +10,7 @@ use crate::fault::{self, Fault};
 use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
 use crate::session::outbound::EndedQueue;
-use crate::session::queue::{Queue, Taken};
+use crate::session::queue::{Queue, TakenEntry};
 use crate::shard::Shard;
 use crate::work::{ENDS, FREED_MESSAGE};
 
@@ -122,7 +122,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        entry: Taken,
+        entry: TakenEntry,
         sent_qos2: bool,
         lost_by: Fault,
     ) {

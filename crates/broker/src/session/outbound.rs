@@ -15,7 +15,9 @@ use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
 use crate::id::{MessageId, RecordNumber, start_of};
 use crate::report::InFlightMessage;
-use crate::session::in_flight::{InFlight, InFlightState, Released, SentAt, SentEntry, Unread};
+use crate::session::in_flight::{
+    InFlight, InFlightState, Released, SentAt, SentEntry, UnreadableEntry,
+};
 use crate::session::packet_ids::PacketIdRing;
 use crate::session::queue::{Entry, Queue, StoredEntry};
 use crate::share::ticket::ShareTicket;
@@ -365,7 +367,7 @@ impl Outbound {
     /// the Packet Identifier if it is not free: what a QoS 2 exchange was about is lost, but the
     /// client may know the identifier, so the exchange goes on with PUBREL until PUBCOMP
     /// [MQTT-4.3.3-8].
-    pub(super) fn in_flight_read(&mut self, page: &[ReadMessage]) -> Vec<Unread> {
+    pub(super) fn in_flight_read(&mut self, page: &[ReadMessage]) -> Vec<UnreadableEntry> {
         let mut damaged = Vec::new();
         // No more were asked for, and they are still the first, unless a new connection has begun
         // again: then the others are asked for again.
@@ -402,7 +404,7 @@ impl Outbound {
                     None
                 }
             };
-            damaged.push(Unread {
+            damaged.push(UnreadableEntry {
                 entry,
                 packet_id,
                 why,

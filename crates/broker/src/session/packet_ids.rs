@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use martlet_codec::PacketId;
 
-use crate::gauge::{Counted, MemoryGauge};
+use crate::gauge::{CountedBytes, MemoryGauge};
 
 /// Packet Identifier → `T`.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ struct Ring<T> {
     /// Places to begin with when there are none: many messages in flight come back in bursts.
     places_at_first: usize,
     /// Bytes of the places.
-    counted: Counted,
+    counted: CountedBytes,
 }
 
 const PLACES_MIN: usize = 8;
@@ -49,7 +49,7 @@ impl<T> Default for Ring<T> {
             others: BTreeMap::new(),
             len: 0,
             places_at_first: PLACES_MIN,
-            counted: Counted::default(),
+            counted: CountedBytes::default(),
         }
     }
 }
@@ -65,7 +65,7 @@ impl<T> PacketIdRing<T> {
 
     #[cold]
     fn begin(&mut self, gauge: &Arc<MemoryGauge>) {
-        let counted = Counted::by(gauge);
+        let counted = CountedBytes::by(gauge);
         self.0 = Some(Box::new(Ring {
             counted,
             ..Ring::default()

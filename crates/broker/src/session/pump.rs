@@ -10,8 +10,8 @@ use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
 use crate::record::Record;
-use crate::session::in_flight::{InFlightState, SentEntry, Unread};
-use crate::session::queue::{Queue, StoredEntry, Taken};
+use crate::session::in_flight::{InFlightState, SentEntry, UnreadableEntry};
+use crate::session::queue::{Queue, StoredEntry, TakenEntry};
 use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::{Gated, Shard};
 
@@ -79,7 +79,7 @@ impl Shard {
             return false;
         };
         if entry.message.expired(cx.now.mono_ms) {
-            self.expire_entry(cx, index, Taken::Held(entry));
+            self.expire_entry(cx, index, TakenEntry::Held(entry));
             return true;
         }
         let session = self.sessions.at(index);
@@ -163,7 +163,7 @@ impl Shard {
                     false => Vec::new(),
                 };
                 for unread in unread {
-                    let Unread {
+                    let UnreadableEntry {
                         entry,
                         packet_id,
                         why,
@@ -193,7 +193,12 @@ impl Shard {
     }
 
     fn drop_damaged<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: StoredEntry) {
-        self.drop_entry(cx, index, Taken::Stored(entry), DropReason::StoreDamaged);
+        self.drop_entry(
+            cx,
+            index,
+            TakenEntry::Stored(entry),
+            DropReason::StoreDamaged,
+        );
     }
 
     /// A QoS 2 message in flight is lost; PUBREL ends its exchange, once the record says so.

@@ -18,7 +18,7 @@ use swept::{Expiry, Sweep, SweptRows};
 
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
-use crate::gauge::{Counted, MemoryGauge};
+use crate::gauge::{CountedBytes, MemoryGauge};
 use crate::id::{MessageId, SubscriptionIds};
 use crate::message::Message;
 use crate::record::EnqueuedAs;
@@ -66,7 +66,7 @@ pub(crate) struct Queue {
     window: VecDeque<Entry>,
     window_bytes: u64,
     /// What the entries of the window take beside their messages.
-    counted: Counted,
+    counted: CountedBytes,
     /// Behind the window; not there while nothing is.
     stored: Option<Box<Stored>>,
     /// Entries that a share group handed over.
@@ -96,7 +96,7 @@ struct Stored {
     /// How often the length of a page has doubled.
     doublings: u8,
     /// What the rows take.
-    counted: Counted,
+    counted: CountedBytes,
 }
 
 /// What entries have that does not fit into their rows.
@@ -109,7 +109,7 @@ struct Beside {
     /// Bytes of the messages among them, which are in memory because they have no record.
     kept_bytes: usize,
     /// What this takes.
-    counted: Counted,
+    counted: CountedBytes,
 }
 
 /// What an entry takes that is kept apart, without its message.
@@ -243,7 +243,7 @@ impl Queue {
     pub(crate) const EMPTY: Self = Self {
         window: VecDeque::new(),
         window_bytes: 0,
-        counted: Counted::NOTHING,
+        counted: CountedBytes::NOTHING,
         stored: None,
         shared: 0,
         lent: 0,
@@ -431,21 +431,21 @@ impl Queue {
     }
 
     /// The first entry, wherever its message is.
-    pub(crate) fn take_oldest(&mut self) -> Option<Taken> {
+    pub(crate) fn take_oldest(&mut self) -> Option<TakenEntry> {
         if let Some(entry) = self.pop_front() {
-            return Some(Taken::Held(entry));
+            return Some(TakenEntry::Held(entry));
         }
-        Some(Taken::Stored(self.take_first_stored()?))
+        Some(TakenEntry::Stored(self.take_first_stored()?))
     }
 
     /// The first entry behind the window.
-    pub(crate) fn take_oldest_stored(&mut self) -> Option<Taken> {
-        Some(Taken::Stored(self.take_first_stored()?))
+    pub(crate) fn take_oldest_stored(&mut self) -> Option<TakenEntry> {
+        Some(TakenEntry::Stored(self.take_first_stored()?))
     }
 
     /// Takes out what a share group handed over, in the order in which it came. Looks at no more of
     /// a long queue than it has to.
-    pub(crate) fn take_shared(&mut self) -> Vec<Taken> {
+    pub(crate) fn take_shared(&mut self) -> Vec<TakenEntry> {
         let mut taken = Vec::new();
         let mut stay = Vec::new();
         let is_shared = |entry: &Entry| entry.ticket.is_some();
@@ -455,7 +455,7 @@ impl Queue {
         };
         for _ in 0..last.map_or(0, |last| last + 1) {
             match self.pop_window() {
-                Some(entry) if is_shared(&entry) => taken.push(Taken::Held(entry)),
+                Some(entry) if is_shared(&entry) => taken.push(TakenEntry::Held(entry)),
                 Some(entry) => stay.push(entry),
                 None => break,
             }
@@ -468,7 +468,7 @@ impl Queue {
         {
             for entry in stored.take_shared() {
                 self.uncount_ticket(entry.apart.ticket.as_deref());
-                taken.push(Taken::Stored(entry));
+                taken.push(TakenEntry::Stored(entry));
             }
         }
         self.drop_empty_store();
@@ -476,7 +476,7 @@ impl Queue {
     }
 
     /// Empties it, as far as the entries are taken.
-    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Taken> {
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = TakenEntry> {
         core::iter::from_fn(|| self.take_oldest())
     }
 
@@ -504,7 +504,7 @@ impl Queue {
             self.note_expiry(earliest.min().unwrap_or(u64::MAX));
         }
         self.window_bytes = 0;
-        self.counted = Counted::NOTHING;
+        self.counted = CountedBytes::NOTHING;
         let stored = self.stored.get_or_insert_default();
         stored.push_front_all(entries.into_iter().map(Entry::stored), &gauge);
     }
@@ -636,7 +636,7 @@ impl Queue {
 
 /// An entry that was taken out of a queue.
 #[derive(Debug)]
-pub(crate) enum Taken {
+pub(crate) enum TakenEntry {
     /// With its message.
     Held(Entry),
     /// Its message was in the store.
@@ -645,7 +645,7 @@ pub(crate) enum Taken {
     Unkept(Unkept),
 }
 
-impl Taken {
+impl TakenEntry {
     pub(crate) fn id(&self) -> MessageId {
         match self {
             Self::Held(entry) => entry.message.id(),

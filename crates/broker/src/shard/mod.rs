@@ -65,7 +65,7 @@ pub use end::TransportEnd;
 pub(crate) use gated::{Gate, Gated, PlainAck};
 pub(crate) use holding::RESERVE_WILL_BYTES;
 pub(crate) use input::Progress;
-use noted::Noted;
+use noted::OperatorRecords;
 use numbers::Numbers;
 pub(crate) use packet_error::PacketError;
 use queues::Waiting;
@@ -97,7 +97,7 @@ pub struct Shard {
     pub(crate) parts: Parts,
     pub(crate) operations: Operations,
     /// What is noted of messages, for the questions of operators.
-    pub(crate) noted: Noted,
+    pub(crate) noted: OperatorRecords,
     /// Which events are wanted.
     pub(crate) observers: Observers,
     pub(crate) timers: Timers,
@@ -143,7 +143,7 @@ impl Shard {
             groups: Groups::new(seed),
             parts: Parts::new(seeded(seed)),
             operations: Operations::default(),
-            noted: Noted::default(),
+            noted: OperatorRecords::default(),
             observers: Observers::of(&settings.events),
             timers: Timers::new(),
             store: Store::default(),

@@ -6,7 +6,7 @@ use crate::unmatched::topics::UnmatchedTopics;
 
 /// What is noted of messages, for the questions of operators.
 #[derive(Debug, Default)]
-pub(crate) struct Noted {
+pub(crate) struct OperatorRecords {
     /// Messages without subscribers.
     pub(crate) unmatched: UnmatchedTopics,
     /// Retained messages that were taken away.
@@ -15,7 +15,7 @@ pub(crate) struct Noted {
     pub(crate) active_devices: ActiveDeviceList,
 }
 
-impl Noted {
+impl OperatorRecords {
     /// Bytes of memory that the tables of topics take.
     pub(super) fn memory_bytes(&self) -> usize {
         self.unmatched.memory_bytes() + self.retained_ends.memory_bytes()

@@ -20,7 +20,7 @@ use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
 use crate::record::{EnqueuedAs, MessageRecord, Record};
 use crate::routing::Routing;
-use crate::session::queue::{Entry, StoredEntry, Taken, Window};
+use crate::session::queue::{Entry, StoredEntry, TakenEntry, Window};
 use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
 use crate::work::{DELIVERY, ENDS, EXPIRY, MEMBER_RULES};
@@ -115,7 +115,7 @@ impl Shard {
     }
 
     /// An entry of the group has come to its end.
-    fn group_entry_ended<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
+    fn group_entry_ended<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &TakenEntry) {
         if entry.recorded() {
             let epoch = self.groups.slab[index as usize].epoch;
             let (message, why) = (entry.id(), entry.why());
@@ -154,7 +154,7 @@ impl Shard {
             self.work.add(DELIVERY);
             let back = match entry.message.expired(cx.now.mono_ms) {
                 true => {
-                    self.expire_in_group(cx, index, &Taken::Held(entry));
+                    self.expire_in_group(cx, index, &TakenEntry::Held(entry));
                     None
                 }
                 false => self.hand_out(cx, index, entry),
@@ -208,7 +208,12 @@ impl Shard {
                 waited_for: self.groups.slab[index as usize].filter.to_string(),
                 why,
             });
-            self.drop_taken(cx, index, &Taken::Stored(entry), DropReason::StoreDamaged);
+            self.drop_taken(
+                cx,
+                index,
+                &TakenEntry::Stored(entry),
+                DropReason::StoreDamaged,
+            );
         }
         self.serve_group(cx, index);
     }
@@ -233,7 +238,7 @@ impl Shard {
         expired.more
     }
 
-    fn expire_in_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
+    fn expire_in_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &TakenEntry) {
         self.group_entry_ended(cx, index, entry);
         self.groups.slab[index as usize].accounting.expired += 1;
         self.counters.expired += 1;
@@ -298,7 +303,7 @@ impl Shard {
             if entry.qos > QoS::AtMostOnce && entry.message.id().wants_receipts() {
                 self.parts.receipts.take(entry.message.id());
             }
-            self.group_entry_ended(cx, index, &Taken::Held(entry));
+            self.group_entry_ended(cx, index, &TakenEntry::Held(entry));
             None
         } else {
             group.members.spend_credit(chosen);
@@ -349,7 +354,7 @@ impl Shard {
         entry: Entry,
         reason: DropReason,
     ) {
-        self.drop_taken(cx, index, &Taken::Held(entry), reason);
+        self.drop_taken(cx, index, &TakenEntry::Held(entry), reason);
     }
 
     /// Drops a message that was taken out of a group's queue because memory is short.
@@ -357,7 +362,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         id: GroupId,
-        entry: &Taken,
+        entry: &TakenEntry,
     ) {
         if let Some(index) = self.groups.live(id) {
             self.drop_taken(cx, index, entry, DropReason::MemoryFull);
@@ -368,7 +373,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        entry: &Taken,
+        entry: &TakenEntry,
         reason: DropReason,
     ) {
         self.group_entry_ended(cx, index, entry);
@@ -470,7 +475,7 @@ impl Shard {
             self.groups.slab[index as usize].queue.push_front(entry);
             return;
         }
-        let entry = Taken::Held(entry);
+        let entry = TakenEntry::Held(entry);
         self.group_entry_ended(cx, index, &entry);
         match outcome {
             ShareOutcome::Dropped(reason) => self.drop_in_group(cx, index, reason, entry.topic()),
@@ -480,7 +485,7 @@ impl Shard {
             }
             _ => {}
         }
-        if let Taken::Held(entry) = entry {
+        if let TakenEntry::Held(entry) = entry {
             self.buffers.messages.put_back(entry.message);
         }
         let group = &mut self.groups.slab[index as usize];
@@ -547,7 +552,7 @@ impl Shard {
         let queue = &self.groups.slab[index as usize].queue;
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {
-            return self.drop_taken(cx, index, &Taken::Held(entry), DropReason::MemoryFull);
+            return self.drop_taken(cx, index, &TakenEntry::Held(entry), DropReason::MemoryFull);
         }
         // A group has no connection to end: its newest message goes unless the oldest may.
         let oldest = self.settings.queue_full == crate::limits::QueueFull::DropOldest;
@@ -574,7 +579,7 @@ impl Shard {
                 false => None,
             };
             let Some(oldest_entry) = oldest_entry else {
-                return self.drop_taken(cx, index, &Taken::Held(entry), DropReason::QueueFull);
+                return self.drop_taken(cx, index, &TakenEntry::Held(entry), DropReason::QueueFull);
             };
             self.drop_taken(cx, index, &oldest_entry, DropReason::QueueFull);
         }

@@ -15,7 +15,7 @@ use crate::id::{MessageId, SessionEpoch, SessionId};
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SubscriptionRecord};
 use crate::routing::Routing;
-use crate::session::queue::{Apart, Entry, Taken};
+use crate::session::queue::{Apart, Entry, TakenEntry};
 use crate::shard::Shard;
 use crate::subscribe::subscribers::SharedSubscription;
 
@@ -252,7 +252,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        entry: Taken,
+        entry: TakenEntry,
         sent_qos2: bool,
         lost_by: Fault,
     ) {
@@ -273,10 +273,10 @@ impl Shard {
         let from = self.sessions.at(session).epoch;
         let (message, from_why) = (entry.message().cloned(), entry.why());
         let mut entry = match entry {
-            Taken::Held(entry) => entry.without_message(),
-            Taken::Stored(entry) => entry,
+            TakenEntry::Held(entry) => entry.without_message(),
+            TakenEntry::Stored(entry) => entry,
             // What is taken has a record.
-            Taken::Unkept(_) => return,
+            TakenEntry::Unkept(_) => return,
         };
         entry.why = EnqueuedAs::Routed;
         (entry.qos, entry.retain) = (ticket.qos, ticket.retain);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_codec::QoS;
 
-use crate::gauge::{Counted, MemoryGauge};
+use crate::gauge::{CountedBytes, MemoryGauge};
 
 /// Retained messages that a session's subscriptions are still owed, filter by filter.
 /// Both maps hold the same filters: a client with thousands of them may name each of them again.
@@ -16,7 +16,7 @@ pub(crate) struct RetainedPending {
     /// Where a filter stands in that order.
     places: BTreeMap<Box<str>, u64>,
     next_place: u64,
-    counted: Counted,
+    counted: CountedBytes,
 }
 
 /// What a filter takes in both maps beside its text, bytes.

@@ -20,14 +20,14 @@ const ENTRY_BYTES: usize = 96;
 #[derive(Debug)]
 pub(super) struct UnwrittenActivity {
     /// Devices by tenant and id.
-    devices: HashMap<(u32, String), Noted>,
+    devices: HashMap<(u32, String), UnwrittenActivity>,
     id_bytes: usize,
     /// The last time at which something was left out, or nothing was noted.
     known_since_ms: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Noted {
+struct UnwrittenActivity {
     /// The last message that is yet to be written; 0: none.
     message_ms: i64,
     /// The last heartbeat that is yet to be written; 0: none.
@@ -40,7 +40,7 @@ struct Noted {
     since: Option<Instant>,
 }
 
-impl Noted {
+impl UnwrittenActivity {
     fn is_due(&self, now: Instant) -> bool {
         let every = if self.is_soon { SOON } else { DEVICE_EVERY };
         let is_old = self
@@ -81,7 +81,13 @@ impl UnwrittenActivity {
         });
     }
 
-    fn change(&mut self, tenant: u32, id: &str, at_ms: i64, change: impl FnOnce(&mut Noted)) {
+    fn change(
+        &mut self,
+        tenant: u32,
+        id: &str,
+        at_ms: i64,
+        change: impl FnOnce(&mut UnwrittenActivity),
+    ) {
         let key = (tenant, id.to_owned());
         let is_known = self.devices.contains_key(&key);
         if !is_known && self.devices.len() >= DEVICES_MAX {
@@ -130,9 +136,9 @@ impl UnwrittenActivity {
                     heartbeat_ms: noted.heartbeat_ms,
                     telemetry_ms: noted.telemetry_ms,
                 });
-                *noted = Noted {
+                *noted = UnwrittenActivity {
                     written: Some(now),
-                    ..Noted::default()
+                    ..UnwrittenActivity::default()
                 };
             }
             let is_done = noted.is_done(now);

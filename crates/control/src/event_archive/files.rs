@@ -64,12 +64,12 @@ pub(super) fn segments(directory: &Path) -> io::Result<Vec<(Segment, u64)>> {
 #[derive(Debug)]
 pub(super) struct Writer {
     settings: ArchiveSettings,
-    open: Option<Open>,
+    open: Option<OpenSegment>,
     looked_ms: u64,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenSegment {
     segment: Segment,
     file: File,
     bytes: u64,
@@ -162,7 +162,7 @@ impl Writer {
 }
 
 /// Begins a segment. One of an earlier run is never continued: its last line may be half a one.
-fn begin(directory: &Path, now_ms: u64) -> io::Result<Open> {
+fn begin(directory: &Path, now_ms: u64) -> io::Result<OpenSegment> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -177,7 +177,7 @@ fn begin(directory: &Path, now_ms: u64) -> io::Result<Open> {
         match options.open(segment.path(directory)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => segment.number += 1,
             file => {
-                return Ok(Open {
+                return Ok(OpenSegment {
                     segment,
                     file: file?,
                     bytes: 0,

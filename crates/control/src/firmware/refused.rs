@@ -11,7 +11,7 @@ const DEVICES_MAX: usize = 256;
 
 /// A request for firmware that is not for the device, or that there is not.
 #[derive(Clone, Debug)]
-pub(super) struct Refused {
+pub(super) struct RefusedRequest {
     tenant: u32,
     device: String,
     /// When, milliseconds since the Unix epoch.
@@ -23,7 +23,7 @@ pub(super) struct Refused {
 
 /// The last one of each device.
 #[derive(Debug, Default)]
-pub(super) struct LastRefused(Mutex<VecDeque<Refused>>);
+pub(super) struct LastRefused(Mutex<VecDeque<RefusedRequest>>);
 
 impl LastRefused {
     /// There is no such firmware for the device.
@@ -33,7 +33,7 @@ impl LastRefused {
         while all.len() >= DEVICES_MAX {
             all.pop_front();
         }
-        all.push_back(Refused {
+        all.push_back(RefusedRequest {
             tenant,
             device: device.to_owned(),
             at_ms: now_ms(),
@@ -48,12 +48,12 @@ impl LastRefused {
     }
 
     /// That of a device.
-    pub(super) fn of(&self, device: (u32, &str)) -> Option<Refused> {
+    pub(super) fn of(&self, device: (u32, &str)) -> Option<RefusedRequest> {
         let all = lock(&self.0);
         all.iter().find(|one| is_of(one, device)).cloned()
     }
 }
 
-fn is_of(one: &Refused, (tenant, device): (u32, &str)) -> bool {
+fn is_of(one: &RefusedRequest, (tenant, device): (u32, &str)) -> bool {
     one.tenant == tenant && one.device == device
 }

@@ -55,7 +55,7 @@ impl Claims {
 #[derive(Debug)]
 pub struct Upload {
     claims: Claims,
-    part: Option<(Received, File)>,
+    part: Option<(UploadedFile, File)>,
     digest: Digest,
     size: u64,
     max: u64,
@@ -83,9 +83,9 @@ impl Drop for Reserved {
 
 /// A file of an upload, which is removed unless it is kept.
 #[derive(Debug)]
-pub(super) struct Received(Option<PathBuf>);
+pub(super) struct UploadedFile(Option<PathBuf>);
 
-impl Received {
+impl UploadedFile {
     pub(super) fn path(&self) -> &Path {
         self.0.as_deref().unwrap_or(Path::new(""))
     }
@@ -96,7 +96,7 @@ impl Received {
     }
 }
 
-impl Drop for Received {
+impl Drop for UploadedFile {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
             // What stays is removed at the next start.
@@ -127,7 +127,7 @@ impl Upload {
         let mut name = [0; 8];
         rand::fill(&mut name).map_err(|_| invalid("this machine has no source of randomness"))?;
         let (path, file) = files.new_part(u64::from_le_bytes(name)).await?;
-        self.part = Some((Received(Some(path)), file));
+        self.part = Some((UploadedFile(Some(path)), file));
         Ok(())
     }
 
@@ -148,7 +148,7 @@ impl Upload {
     }
 
     /// Ends and syncs the file.
-    pub(super) async fn finish(self) -> Result<(Received, NewFirmware), FirmwareError> {
+    pub(super) async fn finish(self) -> Result<(UploadedFile, NewFirmware), FirmwareError> {
         let Some((received, mut file)) = self.part else {
             return Err(invalid("the upload was not begun"));
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use martlet_registry::Presence;
 
 use super::SharedRegistry;
-use crate::presence::{ClientPresence, Noted, PresenceStore, Stored};
+use crate::presence::{ClientPresence, PresenceStore, Stored, StoredPresence};
 
 /// Rows that are written at once, at most, so that another change does not wait for long.
 const ROWS_AT_ONCE: usize = 500;
@@ -45,7 +45,7 @@ impl PresenceStore for PresenceInTables {
         self.makes_file || self.tables.are_there()
     }
 
-    fn write<'a>(&'a self, clients: &'a [Noted]) -> Stored<'a, ()> {
+    fn write<'a>(&'a self, clients: &'a [StoredPresence]) -> Stored<'a, ()> {
         Box::pin(async move {
             for some in clients.chunks(ROWS_AT_ONCE) {
                 let rows: Vec<Presence> = some.iter().map(row).collect();
@@ -91,7 +91,7 @@ impl PresenceStore for PresenceInTables {
     }
 }
 
-fn row(noted: &Noted) -> Presence {
+fn row(noted: &StoredPresence) -> Presence {
     let client = &noted.client;
     Presence {
         tenant: client.tenant,

@@ -183,7 +183,7 @@ fn names_device(entry: &AuditEntry, device: &str) -> bool {
 
 /// The object of a line has this name.
 fn is_called(entry: &AuditEntry, name: &str) -> bool {
-    let changed: Option<Named> = serde_json::from_str(&entry.entry.changed).ok();
+    let changed: Option<ObjectName> = serde_json::from_str(&entry.entry.changed).ok();
     changed.is_some_and(|changed| changed.name == name)
 }
 
@@ -200,6 +200,6 @@ struct Devices {
 
 /// The object of a line of the log.
 #[derive(serde::Deserialize)]
-struct Named {
+struct ObjectName {
     name: String,
 }

@@ -88,7 +88,7 @@ impl Telemetry {
 pub(crate) type KeyedReading = (String, super::Reading);
 
 /// A message with the rule that takes it.
-struct Taken<'a> {
+struct MatchedMessage<'a> {
     message: &'a SinkMessage,
     rule: &'a TelemetryRule,
     names: TopicVariables<'a>,
@@ -204,7 +204,7 @@ impl Telemetry {
     fn taken<'a>(
         &'a self,
         message: &'a SinkMessage,
-    ) -> Option<Result<Taken<'a>, (&'static str, String)>> {
+    ) -> Option<Result<MatchedMessage<'a>, (&'static str, String)>> {
         let (rule, names) = self.rule_of(message.topic())?;
         // The topic names the device: permissions have decided who may publish to it.
         let id = names.get(DEVICE).or_else(|| message.device());
@@ -215,7 +215,7 @@ impl Telemetry {
             );
             return Some(Err((NO_DEVICE, why)));
         };
-        Some(Ok(Taken {
+        Some(Ok(MatchedMessage {
             message,
             rule,
             device: (message.tenant().0, id.to_owned()),

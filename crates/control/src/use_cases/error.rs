@@ -8,7 +8,7 @@ use crate::shared_registry::{SharedRegistryError, WorkError};
 
 /// An object that a caller names to select others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Named {
+pub enum SelectorKind {
     /// A team.
     Team,
     /// A type of devices.
@@ -28,7 +28,7 @@ pub enum UseCaseError {
     OtherTeam(String),
     /// The object that selects others does not exist; the reason.
     #[error("{1}")]
-    Unknown(Named, NotFound),
+    Unknown(SelectorKind, NotFound),
     /// A name is neither a scope nor a role.
     #[error("{name:?} is neither a scope nor a role")]
     UnknownScope {
@@ -56,7 +56,7 @@ impl From<RegistryError> for UseCaseError {
 
 impl UseCaseError {
     /// The error of looking up an object that selects others.
-    pub(crate) fn of_look_up(named: Named, error: RegistryError) -> Self {
+    pub(crate) fn of_look_up(named: SelectorKind, error: RegistryError) -> Self {
         match error {
             RegistryError::NotFound(why) => Self::Unknown(named, why),
             error => error.into(),

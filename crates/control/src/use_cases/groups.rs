@@ -7,7 +7,7 @@ use martlet_registry::{
 use crate::callers::Caller;
 use crate::devices::DeviceName;
 use crate::principal::{Scope, Scopes};
-use crate::use_cases::error::{Named, UseCaseError};
+use crate::use_cases::error::{SelectorKind, UseCaseError};
 use crate::use_cases::rule_sets::check_rules;
 use crate::use_cases::teams::team_id;
 use crate::use_cases::use_case::{UseCase, UseCaseEffect};
@@ -74,7 +74,7 @@ impl UseCase for FindGroupId {
         let found = registry
             .group_named(&caller.visibility(), &self.group)
             .await;
-        let found = found.map_err(|error| UseCaseError::of_look_up(Named::Group, error));
+        let found = found.map_err(|error| UseCaseError::of_look_up(SelectorKind::Group, error));
         Ok(found?.id)
     }
 }

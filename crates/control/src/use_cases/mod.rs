@@ -48,7 +48,7 @@ pub use devices::{
     FindDeviceOfSecret, ListDevicesFrom, PageOfDevices, PurgeDevice, ReadDeviceStatistics,
     RegisterDevice, RestoreDevice,
 };
-pub use error::{Named, UseCaseError};
+pub use error::{SelectorKind, UseCaseError};
 pub use groups::{
     AddGroup, ChangeGroup, ChangeMembers, FindGroup, FindGroupId, GroupName, ListGroups,
     ReadGroupRules, RemoveGroup, SetGroupRules,

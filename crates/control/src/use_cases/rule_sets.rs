@@ -3,7 +3,7 @@
 use martlet_registry::{NotFound, Owner, Registry, RegistryError, RuleLine, RuleSet, TypeSettings};
 
 use crate::callers::{Caller, rights};
-use crate::use_cases::error::{Named, UseCaseError};
+use crate::use_cases::error::{SelectorKind, UseCaseError};
 use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Checks that the caller has the rights that rules give, before a change and after it.
@@ -96,7 +96,7 @@ impl UseCase for CheckDeviceType {
         let found = registry.rule_set(Owner::DeviceType, &self.name).await;
         found
             .map(drop)
-            .map_err(|error| UseCaseError::of_look_up(Named::DeviceType, error))
+            .map_err(|error| UseCaseError::of_look_up(SelectorKind::DeviceType, error))
     }
 }
 

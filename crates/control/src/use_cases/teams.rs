@@ -7,7 +7,7 @@ use martlet_registry::{
 };
 
 use crate::callers::{Caller, rights};
-use crate::use_cases::error::{Named, UseCaseError};
+use crate::use_cases::error::{SelectorKind, UseCaseError};
 use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// The id of the team that the caller names by id or name to select objects.
@@ -27,7 +27,7 @@ pub(crate) async fn team_id(
         (Err(RegistryError::NotFound(_)), Visibility::Team(own)) => {
             Err(UseCaseError::OtherTeam(own))
         }
-        (Err(error), _) => Err(UseCaseError::of_look_up(Named::Team, error)),
+        (Err(error), _) => Err(UseCaseError::of_look_up(SelectorKind::Team, error)),
     }
 }
 

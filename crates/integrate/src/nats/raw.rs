@@ -13,13 +13,13 @@ use super::connection::NatsConnection;
 use crate::words::error_words;
 
 #[derive(Serialize)]
-struct Asked<'a> {
+struct GetRequest<'a> {
     seq: u64,
     next_by_subj: &'a str,
 }
 
 #[derive(Deserialize)]
-struct Answered {
+struct GetResponse {
     message: RawMessage,
 }
 
@@ -45,7 +45,7 @@ impl RawMessage {
         stream: &str,
         (sequence, filter): (u64, &str),
     ) -> Result<Option<Self>, String> {
-        let asked = Asked {
+        let asked = GetRequest {
             seq: sequence,
             next_by_subj: if filter.is_empty() { ">" } else { filter },
         };
@@ -56,7 +56,7 @@ impl RawMessage {
             format!("$JS.API.STREAM.MSG.GET.{stream} fails: {why}")
         };
         match answer.map_err(|error| cannot(&error))? {
-            Response::Ok(Answered { message }) => Ok(Some(message)),
+            Response::Ok(GetResponse { message }) => Ok(Some(message)),
             Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
                 Ok(None)
             }

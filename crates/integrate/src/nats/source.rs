@@ -43,7 +43,7 @@ pub(super) struct NatsSource {
     settings: Arc<NatsSourceSettings>,
     host: Arc<dyn Host>,
     secrets: SecretsReceiver,
-    open: Option<Open>,
+    open: Option<OpenSource>,
     /// Messages that are not answered.
     in_hand: HashMap<u64, InHand>,
     /// Their numbers in the stream: one that comes again meanwhile is passed over.
@@ -62,7 +62,7 @@ pub(super) struct NatsSource {
     unlooked: Option<String>,
 }
 
-struct Open {
+struct OpenSource {
     connection: NatsConnection,
     messages: Option<Stream>,
 }
@@ -102,7 +102,7 @@ impl NatsSource {
     }
 
     /// The connection with the stream of messages; made if there is none.
-    async fn open(&mut self) -> Result<&mut Open, String> {
+    async fn open(&mut self) -> Result<&mut OpenSource, String> {
         let is_new = self.secrets.has_changed().unwrap_or(false);
         if self
             .open
@@ -118,7 +118,7 @@ impl NatsSource {
             // If the server was away, no message was why.
             self.looks &= connection.is_ok();
             let connection = connection?;
-            self.open = Some(Open {
+            self.open = Some(OpenSource {
                 connection,
                 messages: None,
             });

@@ -149,8 +149,8 @@ impl UnsentMessages {
     }
 
     /// A request was answered.
-    fn answered(&mut self, answered: Answered, feed: &mut SinkMessages) {
-        let Answered {
+    fn answered(&mut self, answered: RequestResult, feed: &mut SinkMessages) {
+        let RequestResult {
             list,
             outcomes,
             held_up,
@@ -183,7 +183,7 @@ impl UnsentMessages {
 }
 
 /// What came of a request.
-struct Answered {
+struct RequestResult {
     list: List,
     /// Outcomes of the messages that were tried.
     outcomes: Vec<(Ticket, Outcome)>,
@@ -200,15 +200,15 @@ struct Sending<S> {
 
 impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
     /// Sends messages in one request, and one by one if it fails at one of several.
-    async fn request(&self, list: List) -> Answered {
+    async fn request(&self, list: List) -> RequestResult {
         let messages = list.iter().map(|(_, message)| message.clone());
         let outcome = (self.send)(messages.collect()).await;
-        let mut answered = Answered {
+        let mut answered = RequestResult {
             outcomes: Vec::with_capacity(list.len()),
             list,
             held_up: HashSet::new(),
         };
-        let Answered {
+        let RequestResult {
             list,
             outcomes,
             held_up,

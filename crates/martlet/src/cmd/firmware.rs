@@ -33,9 +33,9 @@ enum Action {
     #[command(alias = "list")]
     Ls(ListOptions),
     /// Show a version of firmware
-    Show(Named),
+    Show(FirmwareName),
     /// Delete a version of firmware, with its file
-    Rm(Named),
+    Rm(FirmwareName),
     /// Write the file of a version
     Get(GetOptions),
 }
@@ -89,7 +89,7 @@ struct ListOptions {
 }
 
 #[derive(Args, Debug)]
-struct Named {
+struct FirmwareName {
     #[command(flatten)]
     admin: AdminOptions,
     /// Name of the firmware
@@ -106,7 +106,7 @@ struct Named {
 #[derive(Args, Debug)]
 struct GetOptions {
     #[command(flatten)]
-    named: Named,
+    named: FirmwareName,
     /// File that is written [default: standard output]
     #[arg(long, short = 'o', value_name = "FILE")]
     output: Option<PathBuf>,
@@ -135,7 +135,7 @@ pub(crate) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> Str
     target
 }
 
-impl Named {
+impl FirmwareName {
     fn path(&self, behind: &str) -> String {
         let (name, version) = (encoded(&self.name), encoded(&self.version));
         let path = format!("/api/v1/firmware/{name}/{version}{behind}");
@@ -250,7 +250,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn show(named: &Named) -> anyhow::Result<String> {
+fn show(named: &FirmwareName) -> anyhow::Result<String> {
     let body = ask(&named.admin.node.data_dir()?, "GET", &named.path(""))?;
     if named.admin.json {
         return Ok(body);
@@ -278,7 +278,7 @@ fn show(named: &Named) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn remove(named: &Named) -> anyhow::Result<String> {
+fn remove(named: &FirmwareName) -> anyhow::Result<String> {
     ask(&named.admin.node.data_dir()?, "DELETE", &named.path(""))?;
     Ok(match named.admin.json {
         true => json!({ "removed": named.version, "firmware": named.name }).to_string(),

@@ -102,7 +102,7 @@ struct OneOptions {
     of: TeamOption,
     /// Kind and name of the integration, such as file/audit
     #[arg(value_name = "KIND/NAME")]
-    integration: Named,
+    integration: IntegrationName,
 }
 
 #[derive(Args, Debug)]
@@ -137,12 +137,12 @@ struct ChosenOptions {
 
 /// Kind and name of an integration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
+struct IntegrationName {
     kind: String,
     name: String,
 }
 
-impl FromStr for Named {
+impl FromStr for IntegrationName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -161,7 +161,7 @@ impl FromStr for Named {
     }
 }
 
-impl std::fmt::Display for Named {
+impl std::fmt::Display for IntegrationName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.kind, self.name)
     }
@@ -170,7 +170,7 @@ impl std::fmt::Display for Named {
 impl OneOptions {
     /// The path of the integration, and what follows; with the query.
     fn path(&self, rest: &str) -> String {
-        let Named { kind, name } = &self.integration;
+        let IntegrationName { kind, name } = &self.integration;
         let (kind, name) = (encoded(kind), encoded(name));
         format!("/api/v1/integrations/{kind}/{name}{rest}")
     }
@@ -580,8 +580,8 @@ mod tests {
 
     #[test]
     fn an_integration_is_named_by_kind_and_name() {
-        let named = |text: &str| text.parse::<Named>();
-        let audit = Named {
+        let named = |text: &str| text.parse::<IntegrationName>();
+        let audit = IntegrationName {
             kind: "file".to_owned(),
             name: "audit".to_owned(),
         };

@@ -38,19 +38,19 @@ enum Action {
     #[command(alias = "list")]
     Ls(ListOptions),
     /// Show a rollout with its waves
-    Show(Named),
+    Show(RolloutName),
     /// Follow a rollout with a progress bar until it pauses or ends
-    Watch(Named),
+    Watch(RolloutName),
     /// List devices of a rollout, and why each is stuck
     Devices(DevicesOptions),
     /// Offer the firmware to no further device
-    Pause(Named),
+    Pause(RolloutName),
     /// Start a planned rollout, or resume a paused one
-    Resume(Named),
+    Resume(RolloutName),
     /// End a rollout; devices that have begun go on
-    Abort(Named),
+    Abort(RolloutName),
     /// Offer the firmware again to devices that failed or are silent
-    Retry(Named),
+    Retry(RolloutName),
 }
 
 #[derive(Args, Debug)]
@@ -112,7 +112,7 @@ struct ListOptions {
 }
 
 #[derive(Args, Debug)]
-struct Named {
+struct RolloutName {
     #[command(flatten)]
     admin: AdminOptions,
     /// Id of the rollout
@@ -123,7 +123,7 @@ struct Named {
 #[derive(Args, Debug)]
 struct DevicesOptions {
     #[command(flatten)]
-    named: Named,
+    named: RolloutName,
     /// Only devices in this state: waiting, offered, delivered, downloading, installing, succeeded,
     /// failed, silent or skipped
     #[arg(long, value_name = "STATE")]
@@ -149,7 +149,7 @@ pub(crate) fn run(command: &RolloutCommand) -> ExitCode {
     }
 }
 
-impl Named {
+impl RolloutName {
     fn path(&self, behind: &str) -> String {
         format!("/api/v1/rollouts/{}{behind}", encoded(&self.id))
     }
@@ -261,7 +261,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     ))
 }
 
-fn show(named: &Named) -> anyhow::Result<String> {
+fn show(named: &RolloutName) -> anyhow::Result<String> {
     let body = named.read()?;
     if named.admin.json {
         return Ok(body);
@@ -345,7 +345,7 @@ fn devices(options: &DevicesOptions) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn order(named: &Named, order: &str) -> ExitCode {
+fn order(named: &RolloutName, order: &str) -> ExitCode {
     let path = named.path(&format!("/{order}"));
     let data_dir = named.admin.node.data_dir();
     let done = data_dir.and_then(|data_dir| ask(&data_dir, "POST", &path));
@@ -361,7 +361,7 @@ fn order(named: &Named, order: &str) -> ExitCode {
 }
 
 /// Follows a rollout until it pauses or ends.
-fn watch(named: &Named) -> ExitCode {
+fn watch(named: &RolloutName) -> ExitCode {
     let mut shown = String::new();
     let is_terminal = std::io::stdout().is_terminal() && !named.admin.json;
     loop {

@@ -81,7 +81,7 @@ struct Busy {
 }
 
 /// What was counted for each client at a time.
-struct Counted {
+struct ClientCounts {
     at: Instant,
     clients: HashMap<String, (u64, u64)>,
 }
@@ -142,12 +142,12 @@ fn clients(data_dir: &Path) -> anyhow::Result<(Vec<ClientView>, u64)> {
     pages(data_dir, "/api/v1/clients", &[], LOOKED_AT)
 }
 
-fn counted(clients: &[ClientView]) -> Counted {
+fn counted(clients: &[ClientView]) -> ClientCounts {
     let counts = clients.iter().map(|client| {
         let counts = (client.delivered, client.dropped);
         (client.client_id.clone(), counts)
     });
-    Counted {
+    ClientCounts {
         at: Instant::now(),
         clients: counts.collect(),
     }
@@ -155,10 +155,10 @@ fn counted(clients: &[ClientView]) -> Counted {
 
 fn look(
     data_dir: &Path,
-    before: &Counted,
+    before: &ClientCounts,
     order: Order,
     shown: usize,
-) -> anyhow::Result<(Look, Counted)> {
+) -> anyhow::Result<(Look, ClientCounts)> {
     let status: Status = serde_json::from_str(&ask(data_dir, "GET", "/api/v1/status")?)?;
     let history = ask(data_dir, "GET", "/api/v1/metrics/history")?;
     let history: HistoryView = serde_json::from_str(&history)?;
@@ -178,7 +178,7 @@ fn look(
 
 fn busiest(
     clients: Vec<ClientView>,
-    before: &Counted,
+    before: &ClientCounts,
     now: Instant,
     order: Order,
     shown: usize,

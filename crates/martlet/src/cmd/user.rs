@@ -615,11 +615,11 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         Ok((open.run(users).await?, open.run(ListTeamNames).await?))
     })?;
     let users = users.into_iter();
-    let users: Vec<Listed> = users
-        .map(|(user, of)| Listed::new(user, of, &names))
+    let users: Vec<UserRow> = users
+        .map(|(user, of)| UserRow::new(user, of, &names))
         .collect();
     if file.json {
-        let users = users.iter().map(|Listed { user, home, teams }| {
+        let users = users.iter().map(|UserRow { user, home, teams }| {
             let teams = teams.iter();
             let teams: Vec<_> = teams
                 .map(|(name, role)| serde_json::json!({ "name": name, "role": role.word() }))
@@ -632,7 +632,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         });
         return Ok(listing::items(users));
     }
-    let row = |Listed { user, home, teams }: &Listed| {
+    let row = |UserRow { user, home, teams }: &UserRow| {
         // What they may do in which team.
         let teams = teams.iter().filter(|(_, role)| *role != ApiRole::None);
         let teams = teams.map(|(name, role)| format!("{name}:{}", role.word()));
@@ -665,7 +665,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
 }
 
 /// A user with the names of teams.
-struct Listed {
+struct UserRow {
     user: martlet_registry::User,
     /// The team in whose tenant the user is; empty is none.
     home: String,
@@ -673,7 +673,7 @@ struct Listed {
     teams: Vec<(String, ApiRole)>,
 }
 
-impl Listed {
+impl UserRow {
     fn new(
         user: martlet_registry::User,
         of: Vec<martlet_registry::Member>,

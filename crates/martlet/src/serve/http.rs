@@ -51,7 +51,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener that is open, and what it is encrypted with.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct OpenListener {
     listener: TcpListener,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<TlsSettings>,
@@ -59,7 +59,7 @@ pub(crate) struct Open {
     pub(crate) routes: RouteSettings,
 }
 
-impl Open {
+impl OpenListener {
     /// As an address that can be typed into a browser.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
@@ -68,7 +68,7 @@ impl Open {
 }
 
 /// Opens a listener; none: it is optional, and its address is in use.
-pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Option<Open>> {
+pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Option<OpenListener>> {
     let address = wanted.address;
     let listener = match TcpListener::bind(address).await {
         Ok(listener) => listener,
@@ -94,7 +94,7 @@ pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Option<Open>> 
             return Err(anyhow::Error::new(error).context(what));
         }
     };
-    Ok(Some(Open {
+    Ok(Some(OpenListener {
         address: listener.local_addr().unwrap_or(address),
         listener,
         tls: wanted.tls.clone(),
@@ -109,7 +109,7 @@ fn by_owner(address: SocketAddr) -> String {
 
 /// Serves until the process ends; with `slots`, which all listeners share.
 pub(crate) async fn serve(
-    open: Open,
+    open: OpenListener,
     routes: Router,
     slots: ConnectionSlots,
     failures: Arc<AcceptFailures>,

@@ -12,7 +12,7 @@ pub(super) struct HttpAt {
 }
 
 impl HttpAt {
-    pub(super) fn of(open: &http::Open) -> Self {
+    pub(super) fn of(open: &http::OpenListener) -> Self {
         Self {
             url: open.url(),
             address: open.address,

@@ -90,7 +90,7 @@ pub(super) async fn run(
 
 /// The first stage: nothing runs, and what needs a free address has it.
 struct Bound {
-    http: Vec<http::Open>,
+    http: Vec<http::OpenListener>,
     http_at: Vec<HttpAt>,
     /// Removes the socket's file when it is dropped.
     admin_file: AdminSocket,

@@ -243,7 +243,7 @@ pub(super) async fn pending(
 
 /// An answer of a device, or an answer in its place.
 #[derive(Debug, Deserialize)]
-pub(super) struct Answered {
+pub(super) struct DeviceAnswer {
     status: Option<String>,
     result: Option<Value>,
 }
@@ -255,7 +255,7 @@ pub(super) async fn answer(
     CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf((named, id)): PathOf<(String, String)>,
-    Body(body): Body<Answered>,
+    Body(body): Body<DeviceAnswer>,
 ) -> Result<AnsweredOutcome, Problem> {
     let status = body.status;
     let status = status.ok_or_else(|| missing_field("Missing required field: status"))?;

@@ -14,7 +14,7 @@ use super::super::settings::OnReject;
 use super::super::unsettled_message::UnsettledMessage;
 use super::call::Call;
 use super::retry::RetryTarget;
-use super::{Core, Mode, Refused};
+use super::{Core, Mode, RefusedMessage};
 use crate::feed::{Feeder, SinkMessages, Ticket};
 use crate::outcome::Outcome;
 
@@ -26,7 +26,7 @@ const CALLED_EVERY_LEAST: Duration = Duration::from_millis(1);
 /// Time that is waited for each message of the call before. So only messages that come faster than
 /// this wait for each other for longer than the least.
 const GATHERED_FOR_EACH: Duration = Duration::from_micros(40);
-/// Refused messages after which a call is ended, so that their dead letters are stored.
+/// RefusedMessage messages after which a call is ended, so that their dead letters are stored.
 const REFUSED_MAX: usize = 100;
 
 impl Core {
@@ -206,7 +206,7 @@ impl Core {
     /// A message is refused for good: it waits to become a dead letter.
     pub(super) fn refuse(&mut self, held: UnsettledMessage, reason: String, why: PartRefusal) {
         self.counts.refused += 1;
-        self.refused.push_back(Refused {
+        self.refused.push_back(RefusedMessage {
             token: held.token,
             message: held.message,
             reason,

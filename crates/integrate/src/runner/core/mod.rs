@@ -71,7 +71,7 @@ enum Mode {
 
 /// A message that the sink has refused, and that is not in the dead-letter store yet.
 #[derive(Debug)]
-struct Refused {
+struct RefusedMessage {
     token: Token,
     message: SinkMessage,
     reason: String,
@@ -108,7 +108,7 @@ pub(super) struct Core {
     /// Messages of that call.
     called_with: usize,
     /// In the order of their refusal.
-    refused: VecDeque<Refused>,
+    refused: VecDeque<RefusedMessage>,
     /// The first refusal of the next call does not stop the integration.
     skips: bool,
     /// Dead letters to be sent again.
