@@ -203,7 +203,7 @@ fn no_alarm(id: &str) -> Problem {
 ///
 /// Also one that was cleared, for as long as it is kept.
 #[utoipa::path(get, path = "/api/v1/alarms/{id}", tag = "alarms",
-    params(OfTenant, ("id" = String, Path, description = "Number")),
+    params(OfTenant, ("id" = String, Path, description = "Number of the alarm")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
         (status = 404, description = "Not found", body = ProblemView,
@@ -244,7 +244,7 @@ fn order(
 ///
 /// Marks it as acknowledged. It stays until its condition is over.
 #[utoipa::path(post, path = "/api/v1/alarms/{id}/acknowledge", tag = "alarms",
-    params(OfTenant, ("id" = String, Path, description = "Number")),
+    params(OfTenant, ("id" = String, Path, description = "Number of the alarm")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
         (status = 404, description = "No such alarm, or it is cleared", body = ProblemView,
@@ -274,7 +274,7 @@ pub(crate) struct ShelveBody {
 /// It is silent for a time, and active again then unless its condition is over.
 #[utoipa::path(post, path = "/api/v1/alarms/{id}/shelve", tag = "alarms",
     request_body = ShelveBody,
-    params(OfTenant, ("id" = String, Path, description = "Number")),
+    params(OfTenant, ("id" = String, Path, description = "Number of the alarm")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
         (status = 404, description = "No such alarm, or it is cleared", body = ProblemView,
@@ -297,7 +297,7 @@ pub(crate) async fn shelve(
 ///
 /// It is active again, or acknowledged if it was so before.
 #[utoipa::path(post, path = "/api/v1/alarms/{id}/unshelve", tag = "alarms",
-    params(OfTenant, ("id" = String, Path, description = "Number")),
+    params(OfTenant, ("id" = String, Path, description = "Number of the alarm")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
         (status = 404, description = "No such alarm, or it is cleared", body = ProblemView,
@@ -317,7 +317,7 @@ pub(crate) async fn unshelve(
 ///
 /// It is raised again if its condition is observed once more.
 #[utoipa::path(post, path = "/api/v1/alarms/{id}/clear", tag = "alarms",
-    params(OfTenant, ("id" = String, Path, description = "Number")),
+    params(OfTenant, ("id" = String, Path, description = "Number of the alarm")),
     responses(
         (status = 200, description = "The alarm", body = AlarmView),
         (status = 404, description = "No such alarm, or it is cleared", body = ProblemView,

@@ -313,7 +313,7 @@ pub(crate) async fn list(
 
 /// A rollout
 #[utoipa::path(get, path = "/api/v1/rollouts/{id}", tag = "firmware",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the rollout"), OfTeam),
     responses((status = 200, description = "The rollout", body = RolloutView),
         (status = 404, description = "No such rollout")))]
 pub(crate) async fn show(
@@ -398,7 +398,7 @@ pub(crate) struct RolloutDevicesQuery {
 ///
 /// Each with its state, and why it is stuck.
 #[utoipa::path(get, path = "/api/v1/rollouts/{id}/devices", tag = "firmware",
-    params(("id" = String, Path, description = "Id"), RolloutDevicesQuery),
+    params(("id" = String, Path, description = "Id of the rollout"), RolloutDevicesQuery),
     responses((status = 200, description = "A page of the list, sorted by wave",
             body = Page<RolloutDeviceView>),
         (status = 404, description = "No such rollout")))]
@@ -439,7 +439,7 @@ async fn order(
 ///
 /// No further device is offered the firmware. Devices that were offered it go on.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/pause", tag = "firmware",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the rollout"), OfTeam),
     responses((status = 200, description = "The current state", body = RolloutView),
         (status = 404, description = "No such rollout"),
         (status = 409, description = "The rollout does not run")))]
@@ -457,7 +457,7 @@ pub(crate) async fn pause(
 /// What has failed and is silent in the current wave is accepted: the gate counts only devices that
 /// come to it.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/resume", tag = "firmware",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the rollout"), OfTeam),
     responses((status = 200, description = "The current state", body = RolloutView),
         (status = 404, description = "No such rollout"),
         (status = 409, description = "The rollout is neither planned nor paused")))]
@@ -474,7 +474,7 @@ pub(crate) async fn resume(
 ///
 /// Commands that no device has begun are cancelled. Devices that have begun go on.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/abort", tag = "firmware",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the rollout"), OfTeam),
     responses((status = 200, description = "The current state", body = RolloutView),
         (status = 404, description = "No such rollout"),
         (status = 409, description = "It has ended")))]
@@ -491,7 +491,7 @@ pub(crate) async fn abort(
 ///
 /// They are in the current wave then. A rollout that has ended runs again.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/retry", tag = "firmware",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the rollout"), OfTeam),
     responses((status = 200, description = "The current state", body = RolloutView),
         (status = 404, description = "No such rollout"),
         (status = 409, description = "It was not started, or was aborted, or no device has failed \

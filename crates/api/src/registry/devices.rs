@@ -661,7 +661,7 @@ pub(super) fn encoded(text: &str) -> String {
 ///
 /// The `ETag` is the version that a change may expect. Whether it is connected changes without it.
 #[utoipa::path(get, path = "/api/v1/devices/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     responses((status = 200, description = "The device", body = DeviceView,
             headers(("ETag" = String, description = "Revision"))),
         (status = 404, description = "Not found")))]
@@ -681,7 +681,7 @@ pub(crate) async fn show(
 /// Fields that are not named stay. The change is in force when the answer comes: a device that is
 /// not active has no connection any more.
 #[utoipa::path(patch, path = "/api/v1/devices/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Id"), OfTeam,
+    params(("id" = String, Path, description = "Id of the device"), OfTeam,
         ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
     request_body = DeviceChangeBody,
     responses((status = 200, description = "The current state", body = DeviceView),
@@ -712,7 +712,7 @@ pub(crate) async fn change(
 ///
 /// Its connection ends, its credentials and keys are no longer valid; it can be restored.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     responses((status = 204, description = "Deleted"),
         (status = 404, description = "Not found"),
         (status = 412, description = "Its revision is not the one in If-Match")))]
@@ -736,7 +736,7 @@ pub(crate) async fn delete(
 ///
 /// With the credentials that it had.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/restore", tag = "devices",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     responses((status = 200, description = "The current state", body = DeviceView),
         (status = 404, description = "No such object is deleted")))]
 pub(crate) async fn restore(
@@ -755,7 +755,7 @@ pub(crate) async fn restore(
 ///
 /// With all that belongs to it, whether it was deleted before or not.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/purge", tag = "devices",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     responses((status = 204, description = "Deleted for good"),
         (status = 404, description = "Not found")))]
 pub(crate) async fn purge(

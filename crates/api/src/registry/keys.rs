@@ -183,7 +183,7 @@ pub(crate) struct KeyChangeBody {
 /// A caller changes only keys that have no scope that it lacks, neither before nor after, and whose
 /// owner has no right that it lacks.
 #[utoipa::path(put, path = "/api/v1/keys/{id}", tag = "security",
-    params(("id" = String, Path, description = "Id"),
+    params(("id" = String, Path, description = "Id of the key"),
         ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
     request_body = KeyChangeBody,
     responses((status = 200, description = "The current state", body = KeyView),
@@ -213,7 +213,7 @@ pub(crate) async fn change(
 /// It is no longer valid when the answer arrives. Keys of the configuration are revoked there. A
 /// caller revokes only keys that have no scope that it lacks.
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "security",
-    params(("id" = String, Path, description = "Id")),
+    params(("id" = String, Path, description = "Id of the key")),
     responses((status = 204, description = "Revoked"),
         (status = 404, description = "No such object is valid")))]
 pub(crate) async fn revoke(

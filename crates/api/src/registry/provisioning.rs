@@ -162,7 +162,7 @@ pub(crate) async fn create(
 ///
 /// Devices that it has added stay. Ending it needs the right to add devices too: `devices:write`.
 #[utoipa::path(delete, path = "/api/v1/provisioning-keys/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Id")),
+    params(("id" = String, Path, description = "Id of the key")),
     responses((status = 204, description = "Revoked"),
         (status = 404, description = "No such object is valid")))]
 pub(crate) async fn revoke(

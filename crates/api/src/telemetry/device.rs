@@ -115,7 +115,7 @@ pub(crate) struct Readings {
 /// Its values by time. If there are more than `limit`, `truncated` is true and `next` is the cursor
 /// of the next ones.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
-    params(("id" = String, Path, description = "Id"), DeviceValueParams),
+    params(("id" = String, Path, description = "Id of the device"), DeviceValueParams),
     responses((status = 200, description = "The values", body = Readings)))]
 pub(crate) async fn range(
     State(api): State<Api>,
@@ -185,7 +185,7 @@ pub(crate) struct LatestView {
 ///
 /// The latest value of each key.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/telemetry/latest", tag = "telemetry",
-    params(("id" = String, Path, description = "Id"), KeysQuery),
+    params(("id" = String, Path, description = "Id of the device"), KeysQuery),
     responses((status = 200, description = "Values by key",
         body = BTreeMap<String, LatestView>)))]
 pub(crate) async fn latest(
@@ -218,7 +218,7 @@ pub(crate) async fn latest(
 ///
 /// In order.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/telemetry/keys", tag = "telemetry",
-    params(("id" = String, Path, description = "Id"), OfTeam),
+    params(("id" = String, Path, description = "Id of the device"), OfTeam),
     responses((status = 200, description = "The keys", body = Items<String>)))]
 pub(crate) async fn keys(
     State(api): State<Api>,
@@ -264,7 +264,7 @@ pub(crate) struct DeletedView {
 ///
 /// Deletes the values of a span of time. The audit log has the caller.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
-    params(("id" = String, Path, description = "Id"), ToDelete),
+    params(("id" = String, Path, description = "Id of the device"), ToDelete),
     responses((status = 200, description = "Deleted", body = DeletedView)))]
 pub(crate) async fn delete(
     State(api): State<Api>,

@@ -64,7 +64,7 @@ pub(crate) struct StoredView {
 /// With `Content-Encoding: gzip` it is unpacked. The body is stored as a whole or rejected with a
 /// reason. A device shows its secret in `X-API-Key`.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
-    params(("id" = String, Path, description = "Id"), Sending),
+    params(("id" = String, Path, description = "Id of the device"), Sending),
     request_body(content = serde_json::Value, content_type = "application/json"),
     responses(
         (status = 201, description = "Stored", body = StoredView),
