@@ -1,11 +1,11 @@
-//! Where a bridge begins.
+//! The origin of a bridge.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::host::Host;
 
-/// Where a bridge begins.
+/// The origin of a bridge.
 #[derive(Clone)]
 pub(super) struct BridgeOrigin {
     /// Name of the node.

@@ -341,8 +341,8 @@ impl Worker {
         let now = client.now();
         let notifications = core.settings.notifications.as_ref();
         if let Some(one) = notifications.filter(|one| one.remote) {
-            // If it cannot be sent, the Will is not published either: the state at the other
-            // broker stays stale.
+            // If it cannot be sent, the other broker gets no notification: after DISCONNECT it
+            // does not publish the Will either.
             let _ = (client.session()).publish(connecting::state(&one.topic, false), now);
         }
         let none = UserPropertyList::default();
@@ -632,7 +632,7 @@ impl Core {
         let connection = self.settings.connection.as_ref();
         let of_connection = connection.map_or_else(Vec::new, |one| one.all());
         filters.extend(of_connection.iter().cloned());
-        // With `try_private = false`, the other broker gets no topic of bridges.
+        // With MQTT 3.1.1, `try_private = false` turns off the subscription to topics of bridges.
         if is_v5 || self.settings.try_private {
             filters.insert(0, (NODES_WITH_BRIDGES.to_owned(), QoS::AtLeastOnce));
         }
