@@ -1,11 +1,11 @@
-//! The origin of a bridge.
+//! The node on which a bridge runs.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::host::Host;
 
-/// The origin of a bridge.
+/// The node on which a bridge runs.
 #[derive(Clone)]
 pub(super) struct BridgeOrigin {
     /// Name of the node.
