@@ -74,7 +74,7 @@ pub struct Ledger(Mutex<Pages>);
 struct Pages {
     /// Published messages by publisher and kind.
     published: Vec<Published>,
-    /// Receipts messages by subscriber (members of the share group last), publisher and kind.
+    /// Received messages by subscriber (members of the share group last), publisher and kind.
     received: Vec<Receipts>,
     subscribed: Vec<bool>,
     publishers: u16,
@@ -111,7 +111,7 @@ pub struct Totals {
     pub acknowledged: u64,
     /// Messages received by subscribers.
     pub received: u64,
-    /// Receipts again (QoS 1).
+    /// Received again (QoS 1).
     pub repeated: u64,
 }
 

@@ -1,25 +1,25 @@
-//! Bridges: messages go to another broker and come from there, over one connection.
+//! Bridges: carry messages to and from another broker over one connection.
 //!
 //! * `kind`: `[[bridges]]` of the configuration
-//! * `settings`: what it says
-//! * `address`: where the other broker is
+//! * `settings`: its values
+//! * `address`: the address of the other broker
 //! * `origin`: where a bridge begins
-//! * `topics`: which topics it carries, and their names at the other side
-//! * `message`: a message of one side as the other gets it
+//! * `topics`: the topics it carries, and their names at the other side
+//! * `message`: converts messages between the two sides
 //! * `brokers`: which bridges connect to the same broker
-//! * `change`, `changes`: changes of its subscriptions, and those that are under way
-//! * `protocol`: which version of MQTT it speaks
+//! * `change`, `changes`: changes of its subscriptions, and those in progress
+//! * `protocol`: its MQTT version
 //! * `connection`: a named connection, whose subscriptions change while it runs
 //! * `connecting`: a connection to the other broker
-//! * `worker`, `ask`: the task that has the connection, and what it is asked
-//! * `outgoing`: messages that the worker was given and that have not ended
-//! * `snapshot`: retained messages that the other broker may not have
-//! * `room`: how much of what comes in is held in memory
+//! * `worker`, `ask`: the task that owns the connection, and its requests
+//! * `outgoing`: messages that were passed to the worker and have no outcome yet
+//! * `snapshot`: retained messages that the other broker may lack
+//! * `room`: limits of memory for incoming messages
 //! * `incoming`: messages of the other broker on their way into the node
 //!
-//! What goes out comes from a sink like any other: its queue, dead letters and commands are those
-//! of the runner. The sink gives its batches to the worker, which also takes what comes in. Both
-//! run on one thread: to wake another one for each batch would cost more than to send it.
+//! Outgoing messages come through a sink like any other: the runner has the queue, dead letters
+//! and commands. The sink passes its batches to the worker, which also handles incoming messages.
+//! Both run on one thread: waking another thread for each batch would cost more than sending it.
 
 mod address;
 mod ask;
@@ -73,13 +73,13 @@ pub(crate) use publisher::PUBLISHER;
 pub use settings::{BridgeSettings, Start};
 pub use topics::{BroughtTopics, DEFAULT_QOS, Direction, TopicRule, Topics};
 
-/// The sink of a bridge: it gives messages to the worker.
+/// The sink of a bridge: passes messages to the worker.
 #[derive(Debug)]
 struct BridgeSink {
     settings: Arc<BridgeSettings>,
     route: BridgeOrigin,
     worker: mpsc::UnboundedSender<Ask>,
-    /// That of the worker; none: it could not be started.
+    /// The runtime of the worker; `None`: it could not be started.
     runtime: Option<Handle>,
     status: Arc<Status>,
 }
@@ -104,7 +104,7 @@ fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink
         };
         let handle = Runner::start_with_runtime(settings, make, runner_host);
         let handle = handle.with_incoming(incoming);
-        // It is set once. A worker that connected before has told nobody.
+        // It is set once. A worker that connected earlier could not notify the runner.
         let _ = teller.set(handle.teller());
         handle.teller().tell(Command::Look);
         handle
@@ -117,7 +117,7 @@ fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink
 }
 
 impl BridgeSink {
-    /// Starts a worker, and makes the sink that gives it messages.
+    /// Starts a worker, and creates its sink.
     fn start(
         settings: Arc<BridgeSettings>,
         host: Arc<dyn Host>,
@@ -160,8 +160,8 @@ impl BridgeSink {
         answered.await.unwrap_or_else(|_| gone())
     }
 
-    /// Outcomes of messages, in their order. They end at the first that was not delivered if the
-    /// sink stops there.
+    /// Outcomes of messages, in order. They end at the first undelivered message if the sink stops
+    /// there.
     async fn deliver_at_once(&self, batch: &[SinkMessage]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let version = self.settings.protocol.version();
@@ -218,7 +218,7 @@ impl Sink for BridgeSink {
         outcomes
     }
 
-    /// Connects, if there is no connection.
+    /// Connects if there is no connection.
     async fn test(&mut self) -> Result<(), String> {
         let gone = || Err("the bridge has ended".to_owned());
         let (answer, answered) = oneshot::channel();
@@ -231,7 +231,7 @@ impl Sink for BridgeSink {
 
     fn health(&self) -> Option<String> {
         let connection = self.settings.connection.as_ref();
-        // Nobody needs one that nobody has used.
+        // A connection that was never used is not needed.
         let is_used = connection.is_none_or(|one| one.is_used());
         self.status.trouble().filter(|_| is_used)
     }
@@ -249,7 +249,7 @@ impl Sink for BridgeSink {
     }
 
     fn try_again(&mut self) {
-        // A bridge that has ended connects no more.
+        // A bridge that has ended does not connect.
         let _ = self.worker.send(Ask::Connect);
     }
 }

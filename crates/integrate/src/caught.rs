@@ -1,11 +1,12 @@
-//! Panics of sinks and of expressions. A panic ends the process, so that nothing goes on in a state
-//! that nobody expects; the service manager starts it again. A sink is the exception: its panic is
-//! an error of that sink, because the message at fault would come again with each start. So is the
-//! panic of a call on a thread of its own ([`apart`]), which reads what somebody has written.
+//! Panics of sinks and of expressions. Normally a panic ends the process, so that it does not
+//! continue in an unexpected state; the service manager restarts it. Sinks are an exception: a
+//! panic is an error of that sink, because the message that caused it would come again after each
+//! start. The same applies to a panic of a call on a separate thread ([`apart`]), which parses
+//! text written by users.
 //!
 //! Where panics unwind, as in tests, [`catch`] catches them. The program is built with `panic =
-//! "abort"`, which makes a message cheaper by 2 to 5 %: there the panic hook calls [`end_thread`],
-//! and the thread of the sink stands still for ever.
+//! "abort"`, which makes a message cheaper by 2 to 5 %. There the panic hook calls [`end_thread`],
+//! which parks the thread of the sink for ever.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -18,11 +19,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 thread_local! {
-    /// Calls of [`catch`] that this thread is in: each with who is told.
+    /// Active calls of [`catch`] on this thread, each with the receiver of a panic.
     static CALLS: RefCell<Vec<Option<Arc<PanicTold>>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Where the hook tells a panic that is not unwound.
+/// Receives the text of a panic that is not unwound.
 #[derive(Debug, Default)]
 pub(crate) struct PanicTold {
     text: Mutex<Option<String>>,
@@ -36,10 +37,10 @@ impl PanicTold {
         self.told.notify_waiters();
     }
 
-    /// Waits for a panic: its text.
+    /// Waits for a panic; returns its text.
     pub(crate) async fn wait(&self) -> String {
         loop {
-            // Before the look: what is told after it is not missed.
+            // Before the check, so that no notification is missed.
             let told = self.told.notified();
             if let Some(text) = self.text() {
                 return text;
@@ -54,7 +55,7 @@ impl PanicTold {
     }
 }
 
-/// Calls something whose panic is an error: its text.
+/// Runs a call; a panic becomes an error with its text.
 ///
 /// # Errors
 /// It panicked.
@@ -62,7 +63,7 @@ pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     catch_or_tell(None, call)
 }
 
-/// The same; a panic that is not unwound is told there.
+/// The same; `told` receives a panic that is not unwound.
 pub(crate) fn catch_or_tell<T>(
     told: Option<&Arc<PanicTold>>,
     call: impl FnOnce() -> T,
@@ -73,25 +74,24 @@ pub(crate) fn catch_or_tell<T>(
     called.map_err(|panic| text_of(&*panic))
 }
 
-/// Threads that [`apart`] may lose by panics that are not unwound: each stands still until the
+/// Threads that [`apart`] may lose by panics that are not unwound: each is parked until the
 /// process ends.
 const LOST_MAX: usize = 16;
-/// Time between two looks for a panic that is not unwound.
+/// Interval of checks for a panic that is not unwound.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Stack of a thread of [`apart`], bytes. What it calls may call itself for each level of a text
-/// from outside.
+/// Stack of a thread of [`apart`], bytes. The called code may recurse once per nesting level of a
+/// user's text.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// Threads that [`apart`] has lost.
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
-/// Calls something on a thread of its own, and waits for its end. Its panic is an error, also where
+/// Runs a call on a separate thread, and waits for its end. A panic becomes an error, also where
 /// panics are not unwound: then that thread is lost.
 ///
 /// # Errors
-/// It panicked: the text of the panic. Or the system has no thread for it, or too many threads are
-/// lost.
+/// It panicked: the text of the panic. Or no thread can be created, or too many threads are lost.
 pub fn apart<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     let lost = LOST.load(Ordering::Relaxed);
     if lost >= LOST_MAX {
@@ -103,7 +103,7 @@ pub fn apart<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Re
     let (sender, receiver) = sync_channel(1);
     let teller = Arc::clone(&told);
     let run = move || {
-        // Nobody waits for the result any more: it is dropped.
+        // If the caller has stopped waiting, the result is dropped.
         let _ = sender.send(catch_or_tell(Some(&teller), call));
     };
     let started = std::thread::Builder::new()
@@ -125,13 +125,13 @@ pub fn apart<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Re
     }
 }
 
-/// Whether a panic of this thread is an error of a sink.
+/// Whether a panic of this thread is handled as an error of a sink.
 pub fn is_caught() -> bool {
     CALLS.with_borrow(|calls| !calls.is_empty())
 }
 
-/// For the panic hook of a program whose panics are not unwound, if [`is_caught`]: tells the panic
-/// and never returns, so that the process goes on without this thread.
+/// For the panic hook of a program without unwinding, if [`is_caught`]: reports the panic and
+/// never returns, so that the process continues without this thread.
 pub fn end_thread(panic: &(dyn Any + Send)) -> ! {
     let text = text_of(panic);
     CALLS.with_borrow(|calls| {

@@ -1,4 +1,4 @@
-//! A sink of the configuration, which is started when the node starts.
+//! A configured sink, which is started with the node.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::secret::{SecretsReceiver, Template};
 use crate::sink::Sink;
 use crate::source::MessageSource;
 
-/// A sink of the configuration.
+/// A configured sink.
 #[derive(Clone)]
 pub struct ConfiguredSink {
-    /// How it is run.
+    /// Settings of its runner.
     pub settings: Settings,
     secrets: Vec<Box<str>>,
     files: Vec<PathBuf>,
@@ -36,7 +36,7 @@ impl fmt::Debug for ConfiguredSink {
 }
 
 impl ConfiguredSink {
-    /// A sink that `make` makes when the node starts.
+    /// A sink that `make` creates when the node starts.
     pub fn new<S: Sink>(
         settings: Settings,
         make: impl Fn(SecretsReceiver) -> S + Send + Sync + 'static,
@@ -44,7 +44,7 @@ impl ConfiguredSink {
         Self::in_node(settings, move |secrets, _| make(secrets))
     }
 
-    /// A sink that `make` makes when the node starts, and that takes one message at a time.
+    /// A sink that `make` creates when the node starts, and that takes one message at a time.
     pub fn one_by_one<S: OneByOne>(
         mut settings: Settings,
         make: impl Fn(SecretsReceiver) -> S + Send + Sync + 'static,
@@ -53,7 +53,7 @@ impl ConfiguredSink {
         Self::new(settings, move |secrets| Each(make(secrets)))
     }
 
-    /// A sink that `make` makes when the node of this name starts.
+    /// A sink that `make` creates when the node of this name starts.
     pub fn in_node<S: Sink>(
         settings: Settings,
         make: impl Fn(SecretsReceiver, &str) -> S + Send + Sync + 'static,
@@ -65,7 +65,7 @@ impl ConfiguredSink {
         })
     }
 
-    /// A source that `make` makes when the node starts.
+    /// A source that `make` creates when the node starts.
     pub fn of_source<S: MessageSource>(
         settings: Settings,
         make: impl Fn(SecretsReceiver, &Arc<dyn Host>) -> S + Send + Sync + 'static,
@@ -76,7 +76,7 @@ impl ConfiguredSink {
         })
     }
 
-    /// An integration that is started by `start`: one with a task of its own.
+    /// An integration that `start` starts: one with its own task.
     pub(crate) fn started_by(
         settings: Settings,
         start: impl Fn(Settings, SecretsReceiver, Arc<dyn Host>) -> Handle + Send + Sync + 'static,
@@ -92,52 +92,52 @@ impl ConfiguredSink {
         }
     }
 
-    /// It uses the secrets of these names.
+    /// Adds the names of secrets that it uses.
     #[must_use]
     pub fn with_secrets(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.secrets.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// It uses the secrets that these texts refer to.
+    /// Adds the secrets that these texts refer to.
     #[must_use]
     pub fn with_secrets_of<'a>(self, texts: impl IntoIterator<Item = &'a Template>) -> Self {
         let names = texts.into_iter().flat_map(Template::names);
         self.with_secrets(names.map(str::to_owned))
     }
 
-    /// It is a bridge to this broker.
+    /// Adds the broker, for a bridge.
     #[must_use]
     pub(crate) fn with_broker(mut self, broker: BrokerAddresses) -> Self {
         self.broker = Some(broker);
         self
     }
 
-    /// The broker that it connects to, if it is a bridge.
+    /// The broker that it connects to, for a bridge.
     pub fn broker(&self) -> Option<&BrokerAddresses> {
         self.broker.as_ref()
     }
 
-    /// It is this named connection.
+    /// Adds the named connection.
     #[must_use]
     pub(crate) fn with_connection(mut self, connection: Arc<NamedConnection>) -> Self {
         self.connection = Some(connection);
         self
     }
 
-    /// The named connection that it is, if it is one.
+    /// The named connection, if it is one.
     pub fn connection(&self) -> Option<&Arc<NamedConnection>> {
         self.connection.as_ref()
     }
 
-    /// It writes this file, and renames it to `PATH.1`, `PATH.2` and so on.
+    /// Adds a file that it writes and renames to `PATH.1`, `PATH.2` and so on.
     #[must_use]
     pub fn with_file(mut self, path: PathBuf) -> Self {
         self.files.push(path);
         self
     }
 
-    /// It reads these files when it connects.
+    /// Adds files that it reads when it connects.
     #[must_use]
     pub(crate) fn reading(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
         self.read_files.extend(files);
@@ -159,8 +159,7 @@ impl ConfiguredSink {
         &self.files
     }
 
-    /// The sink with at most this number of bytes in its queue, where the configuration does not
-    /// say how many.
+    /// Limits its queue to this number of bytes, if the configuration sets no limit.
     #[must_use]
     pub fn bounded(mut self, bytes_max: u64) -> Self {
         let queue = &mut self.settings.queue;

@@ -1,5 +1,5 @@
-//! Dead letters: messages that a sink has refused. One store has those of all sinks. It is bounded:
-//! when it is full, the oldest are dropped and counted.
+//! Dead letters: messages that a sink has refused. One store has those of all sinks. It is
+//! bounded: when it is full, the oldest are dropped and counted.
 
 use martlet_broker::{MessageId, Publication, TenantId};
 use martlet_codec::QoS;
@@ -29,7 +29,7 @@ pub struct DeadLetterHead {
     pub qos: QoS,
     /// Whether it was published with RETAIN.
     pub retain: bool,
-    /// Whether it was a retained message that the sink's subscription found.
+    /// Whether it was a retained message that matched the sink's new subscription.
     pub retained: bool,
     /// Time of receipt, milliseconds since the Unix epoch.
     pub received_ms: u64,
@@ -44,18 +44,18 @@ pub struct DeadLetterHead {
 /// A message that a sink has refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// All but the texts below.
+    /// All fields except the texts below.
     pub head: DeadLetterHead,
     /// The client that published it.
     pub publisher: Publisher,
-    /// Properties of MQTT 5 that are passed on, encoded as in a packet.
+    /// MQTT 5 properties that are forwarded, encoded as in a packet.
     pub properties: Vec<u8>,
     /// Payload.
     pub payload: Vec<u8>,
 }
 
 impl DeadLetter {
-    /// The message, to be sent again.
+    /// The message, for sending it again.
     pub(crate) fn message(&self) -> SinkMessage {
         let head = &self.head;
         let publication = Publication {
@@ -70,7 +70,7 @@ impl DeadLetter {
         SinkMessage::sent_again(&publication, self.publisher.clone(), head.retained)
     }
 
-    /// A message that was refused now, not stored yet.
+    /// A message that was just refused; not stored yet.
     pub(crate) fn new(
         (kind, name): (&str, &str),
         message: &SinkMessage,
@@ -103,14 +103,14 @@ impl DeadLetter {
 
 /// The store of the dead letters of all sinks.
 pub trait DeadLetterStore: Send + Sync {
-    /// Stores letters durably. A letter of the same integration and message that is there already
-    /// is updated, so that a message that is refused again after a crash is there once. Returns how
-    /// many of the oldest letters were dropped because the store was full.
+    /// Stores letters durably. An existing letter of the same integration and message is updated,
+    /// so that a message refused again after a crash is stored once. Returns how many of the
+    /// oldest letters were dropped because the store was full.
     fn put(&self, letters: Vec<DeadLetter>) -> HostFuture<'_, Result<u64, String>>;
 
-    /// The letter of this number, with its payload; none if there is no such letter.
+    /// The letter of this number, with its payload; `None` if it does not exist.
     fn get(&self, id: u64) -> HostFuture<'_, Result<Option<DeadLetter>, String>>;
 
-    /// Removes letters. Returns how many there were.
+    /// Removes letters. Returns how many existed.
     fn remove(&self, ids: Vec<u64>) -> HostFuture<'_, Result<u64, String>>;
 }

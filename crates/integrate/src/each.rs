@@ -1,5 +1,5 @@
-//! Sinks that wait for the answer to each message: which message of a batch follows an outcome, and
-//! when a call ends.
+//! Sinks that wait for the answer to each message: which message of a batch follows an outcome,
+//! and when a call ends.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,35 +11,35 @@ use crate::outcome::Outcome;
 use crate::sink::Sink;
 use crate::sink_message::{SinkMessage, by_publisher};
 
-/// Time in which a call begins with new messages. What is left comes again with the next call, so
-/// that messages that were delivered are settled soon.
+/// Time in which a call starts new messages. The rest comes again with the next call, so that
+/// delivered messages are settled soon.
 pub(crate) const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Messages in a row, of several publishers, that the target fails at, after which a call ends: the
-/// target itself may be at fault. One message alone holds up its publisher and no other.
+/// Consecutive failures, at messages of several publishers, after which a call ends: the target
+/// itself may be at fault. A single failing message delays only its publisher.
 const TROUBLES_MAX: usize = 3;
 
-/// Another system that takes one message at a time, and answers each. It becomes a [`Sink`] by
+/// Another system that accepts one message at a time, and answers each. It becomes a [`Sink`] by
 /// [`ConfiguredSink::one_by_one`](crate::ConfiguredSink::one_by_one):
 ///
 /// * After [`Outcome::Done`] the next message follows.
 /// * After [`Outcome::FailedAtMessage`] and [`Outcome::NoAnswer`] the messages of other publishers
-///   follow, until the target has failed at three in a row. So one message holds up no other
+///   follow, until the target has failed at three in a row. So one message delays no other
 ///   publisher.
 /// * After other outcomes nothing follows. The rest comes again.
-/// * After 10 s what was delivered is settled, and the rest follows.
+/// * After 10 s the delivered messages are settled, and the rest follows.
 pub trait OneByOne: Send + 'static {
-    /// Longest time of one message.
+    /// Time limit of one message.
     const WITHIN: Duration = Duration::from_secs(10);
 
-    /// Delivers a message. The future is dropped at its `await` after [`OneByOne::WITHIN`], and the
-    /// outcome is [`Outcome::NoAnswer`] then.
+    /// Delivers a message. After [`OneByOne::WITHIN`] the future is dropped at its `await`; the
+    /// outcome is then [`Outcome::NoAnswer`].
     fn deliver_one(&mut self, message: &SinkMessage) -> impl Future<Output = Outcome> + Send;
 
     /// As [`Sink::test`].
     ///
     /// # Errors
-    /// The other system cannot be reached; the reason in words.
+    /// The other system cannot be reached; the reason.
     fn test(&mut self) -> impl Future<Output = Result<(), String>> + Send;
 
     /// As [`Sink::health`].
@@ -52,7 +52,7 @@ pub trait OneByOne: Send + 'static {
 #[derive(Debug)]
 pub(crate) struct Each<S>(pub(crate) S);
 
-/// Longest time of one call of [`Sink::deliver`], if a message takes `within`.
+/// Time limit of one call of [`Sink::deliver`], if a message takes `within`.
 pub(crate) fn deliver_within(within: Duration) -> Duration {
     BEGINS_WITHIN + within + Duration::from_secs(5)
 }
@@ -98,12 +98,12 @@ pub(crate) struct Call {
     stops_at_refusal: bool,
     has_begun: AtomicBool,
     is_ended: AtomicBool,
-    /// Messages in a row that the target failed at.
+    /// Number of consecutive messages at which the target failed.
     troubles: AtomicUsize,
 }
 
 impl Call {
-    /// A call that begins now. `stops_at_refusal`: it ends after a refused message.
+    /// A new call. `stops_at_refusal`: it ends after a refused message.
     pub(crate) fn new(stops_at_refusal: bool) -> Self {
         Self {
             until: Instant::now() + BEGINS_WITHIN,
@@ -114,7 +114,8 @@ impl Call {
         }
     }
 
-    /// No other message is to be begun. The first one always is, so that there is progress.
+    /// Whether no other message may be started. The first one always is, so that there is
+    /// progress.
     pub(crate) fn is_over(&self) -> bool {
         let is_first = !self.has_begun.swap(true, Ordering::Relaxed);
         let is_late = !is_first && Instant::now() >= self.until;
@@ -160,7 +161,7 @@ mod tests {
         made.collect()
     }
 
-    /// Outcomes by the first letter: `d`one, `r`efused, `f`ailed, failed at the `m`essage, `n`o
+    /// Outcomes by their first letter: `d`one, `r`efused, `f`ailed, failed at the `m`essage, `n`o
     /// answer, not `t`ried.
     fn letters(outcomes: &[Outcome]) -> String {
         let letter = |outcome: &Outcome| match outcome {
@@ -175,7 +176,7 @@ mod tests {
         outcomes.iter().map(letter).collect()
     }
 
-    /// Another system with an outcome for some payloads, and a time that each takes.
+    /// A test target with a fixed outcome for some payloads, and a duration for each message.
     struct Target<'a> {
         bad: &'a [&'a str],
         outcome: Outcome,
@@ -200,7 +201,7 @@ mod tests {
         }
     }
 
-    /// Outcomes of a batch if the messages in `bad` have this outcome.
+    /// Outcomes of a batch if the messages in `bad` get this outcome.
     async fn outcomes(names: &[&str], bad: &'static [&'static str], outcome: Outcome) -> String {
         let takes = Duration::ZERO;
         let mut sink = Each(Target {

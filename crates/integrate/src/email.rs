@@ -26,9 +26,9 @@ use crate::words::error_words;
 
 /// Time limit of a command of SMTP.
 const COMMAND_WITHIN: Duration = Duration::from_secs(20);
-/// Receivers of a mail, at most.
+/// Maximum number of recipients of a mail.
 const RECEIVERS_MAX: usize = 50;
-/// Port where mails are submitted (RFC 6409), and with TLS from the beginning (RFC 8314).
+/// Port for mail submission (RFC 6409), and with implicit TLS (RFC 8314).
 const SUBMISSION: u64 = 587;
 const SUBMISSIONS: u64 = 465;
 
@@ -91,7 +91,7 @@ struct EmailSettings {
     server: String,
     port: u16,
     tls: TlsMode,
-    /// Authorities that the server's certificate may be from; none: those of the system.
+    /// CA certificates for the server's certificate; `None`: those of the system.
     ca_file: Option<PathBuf>,
     user: Option<String>,
     password: Option<Template>,
@@ -175,14 +175,14 @@ type Transport = AsyncSmtpTransport<Tokio1Executor>;
 /// A sink that sends mails.
 struct EmailSink {
     settings: EmailSettings,
-    /// With the address that it connects to.
+    /// The transport and the address that it connects to.
     transport: SinkState<(SocketAddr, Transport)>,
-    /// Receivers that the server has refused in the last mail, while it has taken others.
+    /// Recipients that the server refused in the last mail, while it accepted others.
     refused: Option<String>,
 }
 
 impl EmailSettings {
-    /// Connects to this address; the certificate has to be that of the server's name.
+    /// Connects to this address; the certificate must be valid for the server's name.
     fn transport(&self, to: SocketAddr, values: &SecretValues) -> Result<Transport, String> {
         let parameters = || {
             let mut builder = TlsParameters::builder(self.server.clone());
@@ -220,7 +220,7 @@ impl EmailSettings {
         let mut mail = Message::builder()
             .from(self.from.clone())
             .subject(notice.title)
-            // The same if the message comes again: receivers can tell.
+            // The same id if the message comes again: recipients can recognise duplicates.
             .message_id(Some(format!(
                 "<{}@{}>",
                 message.unique_id(),
@@ -238,8 +238,7 @@ impl EmailSettings {
 impl EmailSink {
     async fn transport(&mut self) -> Result<Transport, String> {
         let settings = &self.settings;
-        // The address that is checked is the one that is connected to: another look-up could give
-        // another one.
+        // Connects to the checked address: another lookup could return a different one.
         let permitted = settings.allowed.resolve(&settings.server, settings.port);
         let permitted = permitted.await?;
         self.transport.discard_if(|(to, _)| !permitted.contains(to));
@@ -253,7 +252,7 @@ impl EmailSink {
     }
 }
 
-/// The address to connect to: of several, the first one that accepts a connection.
+/// The address to connect to: the first of several that accepts a connection.
 async fn answering(permitted: &[SocketAddr]) -> Result<SocketAddr, String> {
     if let [only] = permitted {
         return Ok(*only);
@@ -263,7 +262,7 @@ async fn answering(permitted: &[SocketAddr]) -> Result<SocketAddr, String> {
     connected.peer_addr().map_err(unreachable)
 }
 
-/// What becomes of a mail that the server did not take.
+/// The outcome of a mail that the server did not accept.
 fn outcome_of(error: &lettre::transport::smtp::Error) -> Outcome {
     let why = error_words(error);
     match (error.is_permanent(), error.is_transient()) {
@@ -274,7 +273,7 @@ fn outcome_of(error: &lettre::transport::smtp::Error) -> Outcome {
 }
 
 impl EmailSink {
-    /// Sends a mail to each receiver by itself: one that is refused keeps it from no other.
+    /// Sends a separate mail to each recipient: a refused one does not affect the others.
     async fn deliver_each(&mut self, transport: &Transport, mail: &Message) -> Outcome {
         let (from, bytes) = (mail.envelope().from().cloned(), mail.formatted());
         let (mut refused, mut is_taken, mut first) = (Vec::new(), false, None);
@@ -289,7 +288,7 @@ impl EmailSink {
                     refused.push(format!("{to}: {}", error_words(&error)));
                     first.get_or_insert(outcome_of(&error));
                 }
-                // The others get it again, rather than this one never.
+                // The other recipients get it again; otherwise this one would never get it.
                 Err(error) => return outcome_of(&error),
             }
         }
@@ -325,7 +324,7 @@ impl OneByOne for EmailSink {
                 self.deliver_each(&transport, &mail).await
             }
             Err(error) => {
-                // Another one of its addresses may answer.
+                // Another address of the server may answer.
                 self.transport.discard_if(|_| true);
                 outcome_of(&error)
             }

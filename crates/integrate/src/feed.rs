@@ -1,6 +1,6 @@
-//! The messages of one call of a sink: those that it begins with, and those that come while it
-//! delivers them. So a sink with several messages under way need not wait for the last of a batch
-//! before it begins with the next.
+//! The messages of one call of a sink: those at its beginning, and those that arrive during it. So
+//! a sink with several messages in flight need not wait for the end of a batch before it starts
+//! the next.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -11,17 +11,17 @@ use tokio::sync::Notify;
 use crate::outcome::Outcome;
 use crate::sink_message::SinkMessage;
 
-/// Names a message within one call of a sink. Later messages have higher numbers.
+/// Identifies a message within one call of a sink. Later messages have higher numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(crate) u64);
 
-/// What the sink and the runner share during a call.
+/// State shared by the sink and the runner during a call.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// There are messages.
+    /// Signals that there are messages.
     for_sink: Notify,
-    /// There are outcomes that the runner should see soon.
+    /// Signals that there are outcomes for the runner.
     for_runner: Notify,
 }
 
@@ -29,7 +29,7 @@ struct Shared {
 struct State {
     waiting: VecDeque<(Ticket, SinkMessage)>,
     outcomes: Vec<(Ticket, Outcome)>,
-    /// The sink takes messages that come during the call.
+    /// Whether the sink takes messages that arrive during the call.
     takes_more: bool,
     is_closed: bool,
 }
@@ -39,7 +39,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sink takes more than it has. The runner is told once.
+    /// The sink takes more messages than it has. Notifies the runner once.
     fn takes_more(&self, state: &mut State) {
         if !std::mem::replace(&mut state.takes_more, true) {
             self.for_runner.notify_one();
@@ -47,24 +47,23 @@ impl Shared {
     }
 }
 
-/// When there is a message.
+/// Whether there is a next message.
 enum NextMessage {
     Here,
     Later,
     Never,
 }
 
-/// The messages of a call, as the sink sees them.
+/// The sink's side of a call.
 #[derive(Debug)]
 pub struct SinkMessages {
     shared: Arc<Shared>,
-    /// Number of outcomes with which the runner is woken: to wake it for each costs more than the
-    /// outcome is worth.
+    /// Number of outcomes at which the runner is woken: a wake-up for each would cost too much.
     told_at: usize,
 }
 
 impl SinkMessages {
-    /// The next message; none if there is none now. See [`SinkMessages::more`].
+    /// The next message; `None` if there is none now. See [`SinkMessages::more`].
     pub fn take(&mut self) -> Option<(Ticket, SinkMessage)> {
         let mut state = self.shared.lock();
         let message = state.waiting.pop_front();
@@ -74,8 +73,8 @@ impl SinkMessages {
         message
     }
 
-    /// Waits until [`SinkMessages::take`] has a message. If no more come in this call, it waits for
-    /// ever: a sink waits for it only while it has messages under way, and returns when it has
+    /// Waits until [`SinkMessages::take`] has a message. If no more come in this call, it waits
+    /// for ever: a sink must use it only while it has messages in flight, and return when it has
     /// none.
     pub async fn more(&mut self) {
         loop {
@@ -87,7 +86,7 @@ impl SinkMessages {
         }
     }
 
-    /// Whether there is a message, or will be one.
+    /// Whether there is a message, or may be one later.
     fn wants(&self) -> NextMessage {
         let mut state = self.shared.lock();
         if !state.waiting.is_empty() {
@@ -100,9 +99,9 @@ impl SinkMessages {
         }
     }
 
-    /// Reports the outcome of a message. After [`Outcome::Done`] the node forgets it at once,
-    /// whatever happens to the others. A message that has no outcome when the call ends was not
-    /// tried.
+    /// Reports the outcome of a message. After [`Outcome::Done`] the node removes it at once,
+    /// independent of the others. A message without an outcome at the end of the call counts as
+    /// not tried.
     pub fn tell(&mut self, ticket: Ticket, outcome: Outcome) {
         self.report(outcome != Outcome::Done, [(ticket, outcome)]);
     }
@@ -117,26 +116,26 @@ impl SinkMessages {
         }
     }
 
-    /// The first message fails for this reason, and nothing is tried.
+    /// Fails the first message for this reason; the others are not tried.
     pub(crate) fn fail(&mut self, why: String) {
         if let Some((ticket, _)) = self.take() {
             self.tell(ticket, Outcome::Failed(why));
         }
     }
 
-    /// All messages that are there: a batch.
+    /// All available messages: a batch.
     pub fn batch(&mut self) -> (Vec<Ticket>, Vec<SinkMessage>) {
         self.shared.lock().waiting.drain(..).unzip()
     }
 
-    /// Reports the outcomes of the messages of a batch, in its order.
+    /// Reports the outcomes of the messages of a batch, in order.
     pub fn tell_all(&mut self, tickets: Vec<Ticket>, outcomes: Vec<Outcome>) {
         let has_failed = outcomes.iter().any(|outcome| *outcome != Outcome::Done);
         self.report(has_failed, tickets.into_iter().zip(outcomes));
     }
 }
 
-/// The messages of a call, as the runner sees them.
+/// The runner's side of a call.
 #[derive(Debug)]
 pub(crate) struct Feeder(Arc<Shared>);
 
@@ -157,7 +156,7 @@ impl Feeder {
         self.0.for_sink.notify_one();
     }
 
-    /// No more messages come in this call.
+    /// Ends the input: no more messages in this call.
     pub(crate) fn close(&self) {
         self.0.lock().is_closed = true;
     }
@@ -168,19 +167,19 @@ impl Feeder {
         state.takes_more && !state.is_closed
     }
 
-    /// What the sink has said since this was asked last.
+    /// Outcomes reported since the last call of this method.
     pub(crate) fn outcomes(&self) -> Vec<(Ticket, Outcome)> {
         std::mem::take(&mut self.0.lock().outcomes)
     }
 
-    /// Waits until there are outcomes to be looked at.
+    /// Waits until there are outcomes.
     pub(crate) async fn told(&self) {
         self.0.for_runner.notified().await;
     }
 }
 
-/// Has `deliver` work off a batch and nothing else. Outcomes are in the order of the batch; those
-/// that it has not said are [`Outcome::NotTried`].
+/// Runs `deliver` for a single batch. Outcomes are in the order of the batch; missing ones are
+/// [`Outcome::NotTried`].
 pub(crate) async fn deliver_batch(
     batch: &[SinkMessage],
     deliver: impl AsyncFnOnce(&mut SinkMessages),

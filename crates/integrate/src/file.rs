@@ -1,5 +1,5 @@
-//! The file sink: one line of JSON for each message, appended to a file. The smallest complete
-//! sink, to begin others with.
+//! The file sink: appends one line of JSON per message to a file. The smallest complete sink, as a
+//! template for others.
 
 mod kind;
 mod rotated;
@@ -23,7 +23,7 @@ pub use settings::FileSettings;
 /// A sink that appends to a file.
 #[derive(Debug)]
 pub struct FileSink {
-    /// Locked while a thread writes, which may be longer than the runner waits.
+    /// Locked while a thread writes, which may take longer than the runner waits.
     file: Arc<Mutex<RotatedFile>>,
 }
 
@@ -34,7 +34,7 @@ impl FileSink {
         Self { file }
     }
 
-    /// Does something with the file on a thread that may block.
+    /// Runs a function with the file on a thread that may block.
     async fn with_file(
         &self,
         work: impl FnOnce(&mut RotatedFile) -> Result<(), String> + Send + 'static,
@@ -75,7 +75,7 @@ impl Sink for FileSink {
     }
 
     fn health(&self) -> Option<String> {
-        // While a thread writes, nothing new is known.
+        // Unknown while a thread writes.
         let file = self.file.try_lock().ok()?;
         file.trouble().map(str::to_owned)
     }
@@ -85,10 +85,10 @@ impl Sink for FileSink {
     }
 }
 
-/// Whether a sink could write to this path now: for a check before the start, which makes nothing.
+/// Checks before the start whether a sink could write to this path. Creates nothing.
 ///
 /// # Errors
-/// It could not; the reason in words.
+/// It could not; the reason.
 pub fn check_path(path: &Path) -> Result<(), String> {
     rotated::check_path(path)
 }

@@ -1,4 +1,5 @@
-//! The node, as a runner sees it. The control plane implements it; tests script it.
+//! The interface of a runner to the node. The control plane implements it; tests use a scripted
+//! one.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub enum SavedState {
 pub struct PartSession {
     /// Its Client Identifier.
     pub client_id: String,
-    /// Messages in it, those included that are not settled.
+    /// Number of messages in it, including unsettled ones.
     pub messages: u64,
 }
 
@@ -45,7 +46,7 @@ pub struct Response {
 /// Why a request has no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestTrouble {
-    /// Nobody is subscribed to its topic.
+    /// There is no subscriber of its topic.
     NobodyThere,
     /// No response came in time.
     Silent,
@@ -58,7 +59,7 @@ pub enum RequestTrouble {
 }
 
 impl RequestTrouble {
-    /// A status as of HTTP, and the reason in words.
+    /// An HTTP status code, and the reason.
     pub fn code_and_words(self) -> (&'static str, String) {
         match self {
             Self::NobodyThere => ("404", "nobody is subscribed to its topic".to_owned()),
@@ -70,42 +71,44 @@ impl RequestTrouble {
     }
 }
 
-/// What a runner needs of the node.
+/// The functions of the node that a runner uses.
 pub trait Host: Send + Sync + 'static {
     /// Attaches a part.
     fn attach(&self, spec: PartSpec, outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine>;
 
-    /// Tenant of this name; none while there is none. The empty name is the common tenant.
+    /// Tenant of the team of this name; `None` if it does not exist. The empty name is the common
+    /// tenant.
     fn tenant(&self, name: &str) -> Option<TenantId>;
 
-    /// Why a team has no tenant, in words.
+    /// Why a team has no tenant.
     fn why_no_tenant(&self, team: &str) -> String {
         format!("there is no team {team:?} with a tenant of its own")
     }
 
-    /// A user or device of a tenant, by whose rules a part publishes.
+    /// A user or device of a tenant, whose rules apply to messages that a part publishes.
     ///
     /// # Errors
-    /// No user or device of this name may log in; the reason in words.
+    /// No user or device of this name may log in; the reason.
     fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
         let _ = (tenant, name);
         Err("the node has no users and no devices".to_owned())
     }
 
-    /// Name of the team that owns a tenant; none: the common tenant, or its team is gone.
+    /// Name of the team that owns a tenant; `None`: the common tenant, or its team no longer
+    /// exists.
     fn team_of(&self, tenant: TenantId) -> Option<Arc<str>>;
 
-    /// Name of the node, which no other node has.
+    /// Name of the node; unique among nodes.
     fn node(&self) -> &str {
         "node"
     }
 
-    /// Longest packet that the node accepts, bytes: `limits.packet_bytes`. None: there is no limit.
+    /// Longest packet that the node accepts, bytes: `limits.packet_bytes`. `None`: no limit.
     fn packet_bytes_max(&self) -> Option<NonZeroU32> {
         None
     }
 
-    /// Memory that integrations hold of what other systems send.
+    /// Memory for data that integrations receive from other systems.
     fn input_memory(&self) -> Arc<InputMemory> {
         Arc::default()
     }
@@ -117,30 +120,29 @@ pub trait Host: Send + Sync + 'static {
         false
     }
 
-    /// Looks up the names of the brokers that [`Host::is_same_broker`] compares, if that was not
-    /// done.
+    /// Resolves the names of the brokers that [`Host::is_same_broker`] compares, if not done yet.
     fn look_up_brokers(&self) -> HostFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Number of shards, by each of which a part is attached.
+    /// Number of shards; a part is attached once per shard.
     fn shards(&self) -> u16;
 
-    /// Sessions that a part has in a tenant or had in earlier runs: under its name and as lanes;
-    /// none if the node does not answer in time.
+    /// Sessions of a part in a tenant, from this run and earlier ones: under its name and as
+    /// lanes; `None` if the node does not answer in time.
     fn sessions<'a>(
         &'a self,
         tenant: TenantId,
         part: &'a str,
     ) -> HostFuture<'a, Option<Vec<PartSession>>>;
 
-    /// Retained messages; none if the node does not answer in time.
+    /// Retained messages; `None` if the node does not answer in time.
     fn retained<'a>(&'a self, query: &'a RetainedQuery) -> HostFuture<'a, Option<RetainedPage>> {
         let _ = query;
         Box::pin(std::future::ready(None))
     }
 
-    /// State of an integration before the restart.
+    /// Saved state of an integration from before the restart.
     fn saved_state<'a>(
         &'a self,
         kind: &'a str,
@@ -158,7 +160,7 @@ pub trait Host: Send + Sync + 'static {
     /// The store of dead letters.
     fn dead_letters(&self) -> &dyn DeadLetterStore;
 
-    /// Publishes a request by the rules of this user or device, and waits for its response.
+    /// Publishes a request under the rules of this user or device, and waits for its response.
     fn request<'a>(
         &'a self,
         (_tenant, _publish_as): (TenantId, Option<&'a str>),

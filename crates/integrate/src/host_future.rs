@@ -1,7 +1,7 @@
-//! An answer of the node that is waited for.
+//! An asynchronous result of the node.
 
 use std::future::Future;
 use std::pin::Pin;
 
-/// An answer that is waited for.
+/// An asynchronous result.
 pub type HostFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

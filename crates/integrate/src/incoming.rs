@@ -1,4 +1,4 @@
-//! Messages that a sink brings from the other system.
+//! Messages that a sink receives from the other system.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,17 +10,17 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// The node has taken one.
+    /// Counts a message that the node has accepted.
     pub(crate) fn count_taken(&self) {
         self.taken.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One was dropped.
+    /// Counts a dropped message.
     pub(crate) fn count_dropped(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many the node has taken, and how many were dropped.
+    /// Number of accepted and of dropped messages.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (value(&self.taken), value(&self.dropped))

@@ -1,36 +1,36 @@
-//! Memory for what other systems send: all integrations of a node share a part of
+//! Memory for data from other systems: all integrations of a node share a part of
 //! `limits.memory_bytes`.
 //!
-//! What was read is held until the node has it. A connection whose share is used up is not read
-//! from; what is not read waits at the other system. The share of each is what all of them leave of
-//! the part: so one that takes much leaves as much to others.
+//! Data is counted until the node has it. If the share of a connection is used up, it is not read;
+//! unread data waits at the other system. The share of each connection is what all of them leave
+//! of the part: so a connection that takes much leaves as much to others.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that each connection may hold whatever others hold, so that none stands still.
+/// Bytes that each connection may always hold, so that none stalls.
 const ALWAYS: usize = 64 << 10;
-/// The step in which memory of the node is borrowed.
+/// Granularity of borrowing memory of the node.
 const STEP: usize = 16 << 10;
 
 /// Lends memory of the node.
 pub trait MemoryLender: Send + Sync + 'static {
-    /// Lends this number of bytes. False if they are not available.
+    /// Lends this number of bytes. False if not available.
     fn borrow_memory(&self, bytes: usize) -> bool;
 
-    /// Takes bytes back that it has lent.
+    /// Takes back lent bytes.
     fn return_memory(&self, bytes: usize);
 }
 
-/// Bytes that the integrations of a node hold.
+/// Bytes held by the integrations of a node.
 #[derive(Default)]
 pub struct InputMemory {
-    /// None: there is no limit.
+    /// `None`: no limit.
     lender: Option<Box<dyn MemoryLender>>,
     input: AtomicUsize,
     output: AtomicUsize,
-    /// Bytes of input that all of them may hold.
+    /// Maximum bytes of input of all integrations.
     max: usize,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Debug for InputMemory {
 }
 
 impl InputMemory {
-    /// Nothing is held yet. This number of bytes may be, as far as they are lent.
+    /// Empty, with this maximum of bytes, as far as `lender` lends them.
     pub fn new(max: usize, lender: impl MemoryLender) -> Self {
         Self {
             lender: Some(Box::new(lender)),
@@ -50,7 +50,7 @@ impl InputMemory {
         }
     }
 
-    /// Bytes that are held now: what came in, and copies of what goes out.
+    /// Bytes held now: received data, and copies of outgoing data.
     pub fn bytes(&self) -> usize {
         let sum = self.input.load(Ordering::Relaxed);
         sum.saturating_add(self.output.load(Ordering::Relaxed))
@@ -77,12 +77,12 @@ impl InputMemory {
     }
 }
 
-/// What one connection holds. It counts until this is dropped.
+/// The bytes held by one connection. They count until this is dropped.
 pub(crate) struct InputShare {
     all: Arc<InputMemory>,
     input: usize,
     output: usize,
-    /// Bytes of both that are borrowed from the node.
+    /// Bytes of input and output that are borrowed from the node.
     borrowed: usize,
 }
 
@@ -97,7 +97,7 @@ impl fmt::Debug for InputShare {
 }
 
 impl InputShare {
-    /// Holds nothing yet.
+    /// No bytes yet.
     pub(crate) fn new(all: Arc<InputMemory>) -> Self {
         Self {
             all,
@@ -107,7 +107,7 @@ impl InputShare {
         }
     }
 
-    /// Sets the number of bytes that are held now: of input, and of copies of output.
+    /// Sets the bytes held now: of input, and of copies of output.
     pub(crate) fn set(&mut self, input: usize, output: usize) {
         replace(&self.all.input, self.input, input);
         replace(&self.all.output, self.output, output);
@@ -126,13 +126,13 @@ impl InputShare {
     }
 
     /// Bytes of input that this connection may hold: as many as it leaves to others. Few if the
-    /// node has no memory for what is held already.
+    /// node has no memory for the bytes already held.
     pub(crate) fn max(&self) -> usize {
         let all = self.all.rest().saturating_add(self.input);
         (all / 2 * usize::from(self.is_lent())).max(ALWAYS)
     }
 
-    /// Whether the node has memory for what is held.
+    /// Whether the node has lent memory for all held bytes.
     pub(crate) fn is_lent(&self) -> bool {
         self.borrowed >= self.held()
     }

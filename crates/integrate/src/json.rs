@@ -14,16 +14,16 @@ const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 /// The object.
 #[derive(Serialize)]
 struct Object<'a> {
-    /// As text: JavaScript and others have no whole numbers above 2^53.
+    /// As text, because JavaScript and others have no integers above 2^53.
     id: String,
-    /// The team whose tenant it is of; null: the common tenant. For sinks of all tenants.
+    /// The team of the message's tenant; null: the common tenant. Only for sinks of all tenants.
     #[serde(skip_serializing_if = "Option::is_none")]
     team: Option<Option<&'a str>>,
     topic: &'a str,
     /// The payload if it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a str>,
-    /// Else the payload in base64.
+    /// Otherwise the payload in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
     qos: u8,
@@ -31,7 +31,7 @@ struct Object<'a> {
     client_id: Option<&'a str>,
     user: Option<&'a str>,
     device: Option<&'a str>,
-    /// The bridge over which it came; not there if it came over none.
+    /// The bridge through which it came; omitted if through none.
     #[serde(skip_serializing_if = "Option::is_none")]
     broker: Option<&'a str>,
     received_at: String,

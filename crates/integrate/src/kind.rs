@@ -13,10 +13,10 @@ use crate::table::Table;
 pub struct Kind {
     /// Name, such as `file`.
     pub name: &'static str,
-    /// Its keys in the order of the reference page; those that all kinds have come behind them.
+    /// Its keys in the order of the reference page; the keys of all kinds follow them.
     pub keys: &'static [Key],
-    /// Makes a sink of a table of the configuration. `Settings` has what all kinds have, and may be
-    /// changed. The error says what is wrong, without values that may be secret.
+    /// Creates a sink from a table of the configuration. `Settings` has the values of all kinds,
+    /// and may be changed. The error does not contain values that may be secret.
     pub make: fn(&Table, &Surroundings<'_>, Settings) -> Result<ConfiguredSink, String>,
 }
 
@@ -27,7 +27,7 @@ pub struct Key {
     pub name: &'static str,
     /// What its value may be.
     pub takes: Takes,
-    /// What it means and its default, in sentences, for the reference page.
+    /// Its meaning and default, in sentences, for the reference page.
     pub meaning: &'static str,
 }
 
@@ -42,7 +42,7 @@ impl Key {
     }
 }
 
-/// What the value of a key of the configuration may be.
+/// Type of the value of a configuration key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// A whole number.
@@ -52,9 +52,9 @@ pub enum Takes {
         /// The largest.
         max: u64,
     },
-    /// 0, which stands for no limit, or a whole number of at least `min`.
+    /// 0 for no limit, or a whole number of at least `min`.
     NoneOrAtLeast {
-        /// The smallest but 0.
+        /// The smallest value besides 0.
         min: u64,
     },
     /// true or false.
@@ -73,10 +73,10 @@ pub enum Takes {
     Secret,
 }
 
-/// What of the node's configuration a sink may need.
+/// The part of the node's configuration that a sink may need.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
-    /// Relative paths begin here.
+    /// Base of relative paths.
     pub data_dir: &'a Path,
     /// `integrations.allow_private`.
     pub allowed: &'a AllowedNetworks,

@@ -2,7 +2,7 @@
 
 use crate::kind::Kind;
 
-/// All kinds of sinks, as `[[sinks.NAME]]` names them.
+/// All kinds of sinks, by their name in `[[sinks.NAME]]`.
 pub const KINDS: &[Kind] = &[
     crate::file::KIND,
     crate::webhook::KIND,

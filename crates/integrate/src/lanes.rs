@@ -1,5 +1,5 @@
-//! The lanes of a part of the node, one for each shard, as a task sees them: as one. What they are
-//! told waits in a channel; how much that can be is bounded by their credit.
+//! The lanes of a part of the node, one per shard, presented to a task as one. Their events wait
+//! in a channel, whose size is bounded by their credit.
 
 use std::collections::BTreeMap;
 use std::vec;
@@ -19,7 +19,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// Number of the lane that the message came by, see [`Lanes::client_id`].
+    /// Index of the lane that delivered the message, see [`Lanes::client_id`].
     pub(crate) fn lane(self) -> usize {
         self.lane
     }
@@ -28,35 +28,35 @@ impl Token {
 /// Event of a part.
 #[derive(Debug)]
 pub enum LaneEvent {
-    /// All of its lanes are attached. For each subscription whether it was granted.
+    /// All its lanes are attached. For each subscription, whether it was granted.
     Attached(Vec<ReasonCode>),
-    /// A message. Those of one publisher come in order.
+    /// A message. Messages of one publisher come in order.
     Delivery(Token, Delivery),
-    /// How its queues are, together.
+    /// The combined state of its queues.
     Queue(PartQueueState),
-    /// It is not attached any more, and gets nothing more.
+    /// It is no longer attached and gets no more events.
     Ended {
-        /// As a client would get it.
+        /// As a client would receive it.
         reason: ReasonCode,
-        /// In words.
+        /// The reason as text.
         why: &'static str,
     },
 }
 
-/// A part whose lanes are attached, or about to be. Dropping it detaches them.
+/// A part whose lanes are attached or being attached. Dropping it detaches them.
 #[derive(Debug)]
 pub struct Lanes {
     lanes: Vec<Lane>,
     order: LaneOrder<Delivery>,
     told: mpsc::UnboundedReceiver<(usize, Vec<PartEvent>)>,
-    /// What a lane was told in one tick, as far as it is not taken yet.
+    /// Events of a lane in one tick that are not yet processed.
     taken: (usize, vec::IntoIter<PartEvent>),
     granted: Option<Vec<ReasonCode>>,
-    /// Deliveries in `order` that the state of the queue, as it was passed on last, counts.
+    /// Number of deliveries in `order` that the last reported state of the queue includes.
     waiting_told: usize,
-    /// Bytes that the queues of all lanes may have together; 0: what clients may have.
+    /// Bytes that the queues of all lanes may have together; 0: the limit of clients.
     bytes_max: u64,
-    /// Deliveries that each lane may have and not have settled, beside those that are lent.
+    /// Unsettled deliveries that each lane may have, besides the lent ones.
     credit: u16,
     has_ended: bool,
 }
@@ -65,20 +65,21 @@ pub struct Lanes {
 struct Lane {
     /// Client Identifier of its session.
     client_id: String,
-    /// None once a lane that is not needed any more has ended.
+    /// `None` after a lane that is no longer needed has ended.
     line: Option<Box<dyn PartLine>>,
-    /// It has no shard any more, or the part was not attached by lanes: it is emptied and ends.
+    /// Its shard does not exist any more, or the part was not attached by lanes: it is emptied and
+    /// ends.
     is_left_over: bool,
     is_attached: bool,
     queue: Option<PartQueueState>,
     /// Bytes that its queue may have.
     bytes_max: u64,
-    /// Deliveries that it may have and not have settled.
+    /// Unsettled deliveries that it may have.
     credit: u16,
 }
 
-/// Passes on what a lane is told. After the task has ended nothing is taken; the part is being
-/// detached then.
+/// Passes on the events of a lane. After the task has ended, events are dropped; the part is then
+/// being detached.
 struct LaneOutlet {
     place: usize,
     told: mpsc::UnboundedSender<(usize, Vec<PartEvent>)>,
@@ -94,15 +95,15 @@ impl PartOutlet for LaneOutlet {
     }
 }
 
-/// A lane is told of another share of the bytes once that changes by this part of all of them.
+/// A lane gets a new share of the bytes when it changes by this fraction (1/n) of the total.
 const LEAST_CHANGE_PART: u64 = 64;
-/// What a lane may have beyond what it holds, however much the others hold: this part of its even
-/// share.
+/// Spare bytes of a lane beyond its content, regardless of the others: this fraction (1/n) of its
+/// even share.
 const SPARE_PART: u64 = 16;
 
-/// Divides `all` bytes among lanes that hold this many. Each has what it holds and a little more;
-/// what is left goes to those that hold most, as they have the publishers. If there is not enough,
-/// those that hold most give.
+/// Divides `all` bytes among lanes with these contents. Each gets its content and a little more;
+/// the rest goes to the fullest lanes, as they have the publishers. If there is not enough, the
+/// fullest lanes give.
 fn shares(held: &[u64], all: u64) -> Vec<u64> {
     let count = held.len().max(1) as u64;
     let spare = all / count / SPARE_PART;
@@ -131,9 +132,9 @@ fn shares(held: &[u64], all: u64) -> Vec<u64> {
 }
 
 impl Lanes {
-    /// Attaches a part by `attach`, which gives a lane to the node: `count` lanes by this `spec`,
-    /// which names the part and has the credit and the bounds of all of them together; and those
-    /// sessions of the part that are none of these lanes, until they are empty.
+    /// Attaches a part by `attach`, which passes a lane to the node: `count` lanes with this
+    /// `spec`, which has the name, and the credit and bounds of all lanes together. Also attaches
+    /// old sessions of the part that are not among these lanes, until they are empty.
     pub fn attach(
         spec: &PartSpec,
         (count, sessions): (u16, &[String]),
@@ -166,7 +167,7 @@ impl Lanes {
                 is_left_over,
                 is_attached: false,
                 queue: None,
-                // Until all have said what they hold: what was in one of them stays in it.
+                // Until all lanes have reported their contents: a lane keeps what it had.
                 bytes_max: spec.queue.bytes_max,
                 credit,
             });
@@ -189,8 +190,8 @@ impl Lanes {
         self.lanes.get(lane).map(|lane| &*lane.client_id)
     }
 
-    /// What the part is told next; none after [`LaneEvent::Ended`], or if the node has stopped.
-    /// Nothing is lost if the future is dropped.
+    /// The next event of the part; `None` after [`LaneEvent::Ended`], or if the node has stopped.
+    /// No event is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<LaneEvent> {
         loop {
             if let Some(told) = self.next_now() {
@@ -204,7 +205,7 @@ impl Lanes {
         }
     }
 
-    /// What it is told next, if that is there already.
+    /// The next event, if one is available already.
     pub fn next_now(&mut self) -> Option<LaneEvent> {
         loop {
             if self.has_ended {
@@ -248,11 +249,11 @@ impl Lanes {
                 self.order.push(place, run, delivery);
             }
             PartEvent::Run { oldest, is_present } => {
-                // Whatever it gets from now on came in in the present run.
+                // Everything it gets from now on was received in the current run.
                 let oldest = if is_present { u32::MAX } else { oldest };
                 self.order.set_oldest_run(place, oldest);
                 if lane.is_left_over && is_present {
-                    // It is empty, and nothing comes any more.
+                    // It is empty, and gets no more messages.
                     if let Some(line) = lane.line.take() {
                         line.end();
                     }
@@ -264,7 +265,7 @@ impl Lanes {
                 self.divide_bytes();
                 return Some(LaneEvent::Queue(self.queue()));
             }
-            // It publishes nothing.
+            // It does not publish.
             PartEvent::Published { .. } | PartEvent::Receipt(_) | PartEvent::Receivers { .. } => {}
             PartEvent::Ended { reason, why } if lane.line.is_some() => {
                 self.has_ended = true;
@@ -275,8 +276,7 @@ impl Lanes {
         None
     }
 
-    /// Divides the bytes that the queues may have among the lanes that get messages, by what they
-    /// hold.
+    /// Divides the bytes of the queues among the lanes that get messages, by their contents.
     fn divide_bytes(&mut self) {
         let bytes = |lane: &Lane| lane.queue.map_or(0, |queue| queue.bytes);
         let (left_over, current): (Vec<&mut Lane>, Vec<&mut Lane>) =
@@ -299,8 +299,8 @@ impl Lanes {
         }
     }
 
-    /// The queues of all lanes together, with the deliveries that wait until messages of an earlier
-    /// run of the node are settled.
+    /// The combined state of the queues of all lanes, plus the deliveries that wait until messages
+    /// of an earlier run of the node are settled.
     fn queue(&self) -> PartQueueState {
         let mut sum = PartQueueState {
             bytes_max: self.bytes_max,
@@ -322,7 +322,7 @@ impl Lanes {
         sum
     }
 
-    /// Has each lane deliver this many before they are settled, at least one.
+    /// Sets the number of unsettled deliveries per lane, at least one.
     pub(crate) fn set_credit(&mut self, credit: u16) {
         if credit.max(1) != self.credit {
             self.credit = credit.max(1);
@@ -330,12 +330,12 @@ impl Lanes {
         }
     }
 
-    /// Has each lane deliver as many again as it is told here, by numbers of lanes: these are not
-    /// settled soon. A lane that is not named has none of them.
+    /// Sets additional credit per lane, for deliveries that are not settled soon. Lanes not listed
+    /// have none.
     pub(crate) fn lend_places(&mut self, lent: &BTreeMap<usize, u16>) {
         for (place, lane) in self.lanes.iter_mut().enumerate() {
             let lent = lent.get(&place).copied().unwrap_or(0);
-            // In steps: a message more or less is not worth a call.
+            // In steps: a change by single messages is not worth a call.
             let steps = lent.div_ceil(self.credit);
             let credit = self.credit.saturating_mul(steps.saturating_add(1));
             if lane.credit != credit
@@ -391,7 +391,7 @@ mod tests {
         for _ in 0..200 {
             let shares = shares(&held, 4_000);
             assert!(shares.iter().sum::<u64>() <= 4_000, "{shares:?}");
-            // All publish all the time.
+            // All lanes get messages all the time.
             held.copy_from_slice(&shares);
         }
         assert!(

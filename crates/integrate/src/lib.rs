@@ -1,28 +1,28 @@
-//! Integrations: they take messages from the node and deliver them to other systems.
+//! Integrations: deliver messages of the node to other systems, and take messages from them.
 //!
-//! * `part`: a part of the node as a task sees it
-//! * `source`: the interface of another system that messages come from
-//! * `sink`: the interface of another system that takes messages
-//! * `sink_message`, `publisher`: a message as a sink gets it, and whose it is
-//! * `outcome`: what became of it
+//! * `part`: a part of the node, for use by a task
+//! * `source`: the interface of systems that messages come from
+//! * `sink`: the interface of systems that take messages
+//! * `sink_message`, `publisher`: a message in the form for sinks, and its publisher
+//! * `outcome`: result of a delivery
 //! * `feed`: the messages of one call of a sink
 //! * `caught`: panics of sinks
 //! * `runner`: the task of one sink: batches, retries, dead letters, pause, drain, stop
 //! * `dead_letters`: messages that a sink has refused
-//! * `host`, `host_future`: the node, as a runner sees it, and answers that are waited for
-//! * `input_memory`: memory for what other systems send
+//! * `host`, `host_future`: the interface of a runner to the node, and its asynchronous results
+//! * `input_memory`: memory for data from other systems
 //! * `secret`: secrets of other systems, and settings that refer to them
-//! * `masking`: secrets, replaced in texts that are shown or stored
-//! * `each`: how a sink goes through a batch that waits for each answer
-//! * `kept`: what a sink keeps between deliveries, such as a connection
+//! * `masking`: replaces secrets in texts that are shown or stored
+//! * `each`: delivers a batch one message at a time
+//! * `kept`: state that a sink keeps between deliveries, such as a connection
 //! * `networks`: addresses that integrations may connect to
-//! * `via`: which nodes a message has passed
-//! * `words`: errors of other crates in words
-//! * `kind`, `kinds`: what a kind of sinks is, with its keys in the configuration; all kinds
+//! * `via`: the nodes that a message has passed
+//! * `words`: texts of errors of other crates
+//! * `kind`, `kinds`: a kind of sink with its configuration keys; all kinds
 //! * `table`: a table of the configuration
-//! * `configured_sink`: what a sink of the configuration is started from
+//! * `configured_sink`: a configured sink, ready to be started
 //! * `json`: a message as JSON
-//! * `notice`: a message as people read it
+//! * `notice`: a message as a notification for people
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
 //! * `email`: a sink that sends mails

@@ -1,9 +1,9 @@
-//! Secrets of a sink, replaced in texts of its target before these are shown or stored.
+//! Replaces secrets of a sink in texts of its target before they are shown or stored.
 //!
-//! A target may repeat what it got, as it is or encoded: within JSON or HTML, percent-encoded, or
-//! in base64. So each secret is searched in the text as it is and in the text with its escapes
-//! decoded, and so is the base64 of the secret. Work is linear in the length of the text: callers
-//! read no more than they can show.
+//! A target may repeat what it received, unchanged or encoded: within JSON or HTML,
+//! percent-encoded, or in base64. So each secret, and the base64 of the secret, is searched in the
+//! text and in the text with its escapes decoded. The time is linear in the length of the text:
+//! callers read no more than they can show.
 
 mod decoded;
 
@@ -17,12 +17,13 @@ use zeroize::Zeroizing;
 use crate::secret::SecretValues;
 use decoded::Decoded;
 
-/// Shortest secret that is replaced, bytes. A shorter one would be found in ordinary words.
+/// Minimum length of a secret that is replaced, bytes. A shorter one would match in ordinary
+/// words.
 const SECRET_BYTES_MIN: usize = 4;
-/// What stands in place of a secret.
+/// Replacement of a secret.
 const MASK: &[u8] = b"***";
 
-/// All texts that are secrets of a sink.
+/// All secret texts of a sink.
 #[derive(Clone, Default)]
 pub struct SecretTexts(Vec<SecretText>);
 
@@ -48,7 +49,7 @@ impl SecretTexts {
         texts
     }
 
-    /// Adds a secret, unless it is too short to be found.
+    /// Adds a secret, unless it is too short.
     pub fn add(&mut self, secret: &[u8]) {
         if secret.len() < SECRET_BYTES_MIN {
             return;
@@ -69,20 +70,20 @@ impl SecretTexts {
         }
     }
 
-    /// A whole text without secrets.
+    /// Masks the secrets in a complete text.
     pub fn mask_text(&self, text: &str) -> String {
         String::from_utf8_lossy(&self.mask(text.as_bytes(), false)).into_owned()
     }
 
-    /// The text without secrets. `is_cut`: the text continued, so a secret may be cut off at its
-    /// end.
+    /// Masks the secrets in the text. `is_cut`: the text was truncated, so a secret may be cut off
+    /// at its end.
     pub fn mask(&self, text: &[u8], is_cut: bool) -> Vec<u8> {
         let mut found = Vec::new();
         for decoded in Decoded::all(text, is_cut) {
             for secret in &self.0 {
                 for mut range in matches(&secret.bytes, decoded.bytes(), is_cut) {
                     if secret.is_base64 {
-                        // The letters beside it have the rest of the secret.
+                        // The adjacent base64 characters encode the rest of the secret.
                         range = base64_around(decoded.bytes(), range);
                     }
                     found.push(decoded.source(range));
@@ -93,8 +94,8 @@ impl SecretTexts {
     }
 }
 
-/// The letters of base64 that a secret alone decides if `offset` bytes (modulo 3) are before it, in
-/// both alphabets.
+/// The base64 characters that depend only on the secret, if `offset` bytes (modulo 3) precede it,
+/// in both alphabets.
 fn base64_within(secret: &[u8], offset: usize) -> [Vec<u8>; 2] {
     let padded = Zeroizing::new([&[0; 3][..offset], secret].concat());
     let letters = (offset * 8).div_ceil(6)..padded.len() * 8 / 6;
@@ -104,7 +105,7 @@ fn base64_within(secret: &[u8], offset: usize) -> [Vec<u8>; 2] {
     })
 }
 
-/// The whole of the base64 that a range is in.
+/// The complete base64 text that contains a range.
 fn base64_around(text: &[u8], range: Range<usize>) -> Range<usize> {
     let is_letter = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
     let before = text[..range.start].iter().rev().take_while(is_letter);
@@ -112,10 +113,10 @@ fn base64_around(text: &[u8], range: Range<usize>) -> Range<usize> {
     range.start - before.count()..range.end + after.count()
 }
 
-/// Where a secret is in a text (the search of Knuth, Morris and Pratt). If the text is cut, a
-/// beginning of the secret at the end of the text counts too.
+/// Positions of a secret in a text (Knuth-Morris-Pratt search). If the text is cut, a prefix of
+/// the secret at the end of the text counts too.
 fn matches(secret: &[u8], text: &[u8], is_cut: bool) -> Vec<Range<usize>> {
-    // More of a long secret cannot be in the text.
+    // The text cannot contain more of a long secret.
     let within = &secret[..secret.len().min(text.len())];
     if within.is_empty() {
         return Vec::new();
@@ -138,7 +139,7 @@ fn matches(secret: &[u8], text: &[u8], is_cut: bool) -> Vec<Range<usize>> {
     found
 }
 
-/// For each beginning of a text the length of the longest shorter beginning that it ends with.
+/// For each prefix of a text, the length of its longest proper border.
 fn borders(text: &[u8]) -> Vec<usize> {
     let mut borders = vec![0; text.len()];
     for at in 1..text.len() {
@@ -147,7 +148,7 @@ fn borders(text: &[u8]) -> Vec<usize> {
     borders
 }
 
-/// How much of a text is matched after a byte, if `length` bytes were before it.
+/// Matched length after a byte, if `length` bytes matched before it.
 fn continued(text: &[u8], borders: &[usize], mut length: usize, byte: u8) -> usize {
     while length > 0 && text[length] != byte {
         length = borders[length - 1];
@@ -155,7 +156,7 @@ fn continued(text: &[u8], borders: &[usize], mut length: usize, byte: u8) -> usi
     length + usize::from(text[length] == byte)
 }
 
-/// The text with a mask in place of these ranges.
+/// The text with these ranges replaced by a mask.
 fn replaced(text: &[u8], mut ranges: Vec<Range<usize>>) -> Vec<u8> {
     ranges.sort_by_key(|range| range.start);
     let (mut masked, mut end) = (Vec::with_capacity(text.len()), None);

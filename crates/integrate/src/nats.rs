@@ -1,5 +1,5 @@
-//! The NATS sink: each message is published to JetStream, and is delivered when JetStream has
-//! acknowledged it. Without JetStream it is delivered when the server has read it.
+//! The NATS sink: publishes each message to JetStream. A message is delivered when JetStream has
+//! acknowledged it; without JetStream, when the server has read it.
 
 mod bucket;
 mod complaints;
@@ -54,7 +54,8 @@ pub use server::ServerSettings;
 pub use settings::{Bucket, NatsSettings, NewStream};
 pub use source_kind::SOURCE_KIND;
 
-/// Messages of a subscription that wait, at most: keys of a bucket, which come in smaller batches.
+/// Maximum number of waiting messages of a subscription: keys of a bucket, which come in smaller
+/// batches.
 const CAPACITY: usize = 1_024;
 
 /// A sink that publishes to JetStream.
@@ -63,19 +64,19 @@ pub struct NatsSink {
     settings: Arc<NatsSettings>,
     /// Name of the node.
     node: Arc<str>,
-    /// One over which every message so far was answered. After a failure a new one is made: what
-    /// the old one still holds cannot come behind newer messages then.
+    /// A connection over which every message so far was answered. After a failure a new one is
+    /// made: then messages left on the old one cannot arrive after newer messages.
     connection: SinkState<NatsConnection>,
-    /// The lines of the log for messages, if there are any.
+    /// Log lines for messages, if enabled.
     lines: Option<LogLines>,
-    /// Of a sink with a bucket.
+    /// Next expiry in the bucket, if the sink has one.
     expiry: Option<Arc<NextExpiry>>,
-    /// Messages at which the server has ended the connection.
+    /// Messages at which the server has closed the connection.
     suspects: Suspects,
 }
 
 impl NatsSink {
-    /// A sink with these settings in a node of this name, which uses these secrets.
+    /// A sink with these settings and secrets, in a node of this name.
     pub fn new(settings: Arc<NatsSettings>, node: &str, secrets: SecretsReceiver) -> Self {
         Self {
             node: node.into(),
@@ -87,7 +88,7 @@ impl NatsSink {
         }
     }
 
-    /// The same, which says when messages in its bucket expire.
+    /// Adds the shared time of the next expiry in the bucket.
     fn with_expiry(mut self, expiry: Arc<NextExpiry>) -> Self {
         self.expiry = Some(expiry);
         self
@@ -104,7 +105,7 @@ impl NatsSink {
         connection
     }
 
-    /// What is known of a message that is under way.
+    /// The data of a message in flight that is needed if the connection is lost.
     fn under_way(&self, message: &SinkMessage, subject: &str) -> UnderWay {
         let headers = headers::of(message, &self.settings, &self.node);
         let headers = headers.iter().flat_map(|(name, values)| {
@@ -120,8 +121,8 @@ impl NatsSink {
         }
     }
 
-    /// The connection was lost with these messages under way, each with its subject. Returns the
-    /// one at which the server has ended it, if that is known.
+    /// Handles a lost connection with these messages in flight, each with its subject. Returns the
+    /// message at which the server closed it, if known.
     fn lost<'a>(
         &mut self,
         to: &NatsConnection,
@@ -155,7 +156,7 @@ impl NatsSink {
         }
         if let (Some(expiry), Some(secs)) = (&self.expiry, message.expires_in_secs()) {
             if secs == 0 {
-                // It is not retained any more.
+                // The message is no longer retained.
                 return Err(Outcome::Done);
             }
             expiry.note(secs);
@@ -188,8 +189,8 @@ impl NatsSink {
         }
     }
 
-    /// Sends messages, all at once, and waits until the server has read them. Those at which it has
-    /// ended the connection before are sent alone, behind the others.
+    /// Sends all messages, and waits until the server has read them. Messages at which the server
+    /// closed the connection before are sent alone, after the others.
     async fn publish_unacknowledged(
         &mut self,
         to: &NatsConnection,
@@ -239,15 +240,15 @@ impl NatsSink {
         outcomes
     }
 
-    /// Sends messages as they come, and says of each whether it was acknowledged. Returns whether
-    /// all were answered.
+    /// Sends messages as they arrive, and reports for each whether it was acknowledged. Returns
+    /// whether all were answered.
     async fn publish(&mut self, to: &NatsConnection, feed: &mut SinkMessages) -> bool {
         let mut sent = VecDeque::new();
         let mut put_off = VecDeque::new();
         let mut state = Answers::default();
         let mut lost = pin!(to.lost().fuse());
         loop {
-            // Nothing may be sent behind a message that is refused if the sink stops there.
+            // If the sink stops at a refusal, nothing may be sent after a refused message.
             let sent_max = match self.settings.stops_at_refusal {
                 true => 1,
                 false => self.suspects.under_way_max(),
@@ -312,7 +313,7 @@ impl NatsSink {
         }
     }
 
-    /// Sends a message, whose answer is waited for later.
+    /// Sends a message; the caller awaits its answer later.
     async fn begin(
         &self,
         to: &NatsConnection,
@@ -328,7 +329,7 @@ impl NatsSink {
         sent.push_back((ticket, message, how));
     }
 
-    /// Whether nothing more is sent in a call after this outcome.
+    /// Whether the call sends nothing more after this outcome.
     fn ends_at(&self, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Done => false,
@@ -337,7 +338,7 @@ impl NatsSink {
         }
     }
 
-    /// Logs a message that was forwarded, if that is asked for.
+    /// Logs a forwarded message, if enabled.
     fn log(&self, message: &SinkMessage, subject: &str, outcome: &Outcome) {
         if let Some(lines) = self.lines.as_ref().filter(|_| *outcome == Outcome::Done) {
             lines.forwarded(message, subject);
@@ -345,15 +346,15 @@ impl NatsSink {
     }
 }
 
-/// What the answers in one call were so far.
+/// State of the answers in one call.
 struct Answers {
-    /// One did not come: see [`acknowledged`].
+    /// An answer did not arrive: see [`acknowledged`].
     fails: bool,
-    /// Nothing more is sent.
+    /// Whether nothing more is sent.
     ends: bool,
-    /// Each message was taken or refused.
+    /// Whether each message was accepted or refused.
     all_answered: bool,
-    /// The message at which the server has ended the connection.
+    /// The message at which the server closed the connection.
     culprit: Option<Culprit>,
 }
 
@@ -374,7 +375,7 @@ impl Answers {
         self.all_answered &= is_answered(outcome);
     }
 
-    /// What becomes of a message when it is known at which one the connection ended.
+    /// The outcome of a message when it is known at which one the connection ended.
     fn judged(&self, id: u64, outcome: Outcome) -> Outcome {
         match (&self.culprit, outcome) {
             (Some(culprit), Outcome::Failed(_) | Outcome::NotTried) if culprit.id == id => {
@@ -386,7 +387,7 @@ impl Answers {
     }
 }
 
-/// Whether the server has said what becomes of a message.
+/// Whether the server has answered for the message.
 fn is_answered(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Done | Outcome::Refused(_))
 }
@@ -394,11 +395,11 @@ fn is_answered(outcome: &Outcome) -> bool {
 /// A message that was sent, with its acknowledgement and its subject, or why it was not.
 type InFlight = (Ticket, SinkMessage, Result<(Option<Ack>, String), Outcome>);
 
-/// Acknowledgement of a message that is waited for.
+/// The pending acknowledgement of a message.
 type Ack = <PublishAckFuture as IntoFuture>::IntoFuture;
 
-/// Waits for an acknowledgement. `fails` says that an earlier one did not come: the time limit of
-/// each begins when it is waited for, so only those count that are here.
+/// Waits for an acknowledgement. `fails`: an earlier one did not arrive. The time limit of each
+/// begins with this call, so then only acknowledgements that have arrived already count.
 async fn acknowledged(
     (to, lost): (&NatsConnection, impl Future<Output = ()>),
     ack: &mut Ack,
@@ -423,7 +424,7 @@ async fn acknowledged(
     }
 }
 
-/// Connects, and creates the stream or bucket if it is not there.
+/// Connects, and creates the stream or bucket if it does not exist.
 async fn open(settings: &NatsSettings, secrets: &SecretValues) -> Result<NatsConnection, String> {
     let connection = NatsConnection::open(&settings.server, secrets, CAPACITY).await?;
     if let Some(new) = &settings.stream {
@@ -503,7 +504,8 @@ impl Sink for NatsSink {
             true => {
                 stream::reach(&connection.jetstream).await?;
                 if self.settings.bucket.is_none() {
-                    // Its beginning may be a field: no stream could be looked for then.
+                    // The subject may begin with a field: then there is no filter to find a stream
+                    // with.
                     let filter = self.settings.subject.filter();
                     stream::expect(&connection.jetstream, &filter.unwrap_or_default()).await?;
                 }
@@ -520,15 +522,14 @@ impl Sink for NatsSink {
     }
 }
 
-/// What it means that the server does not permit to publish to a subject.
+/// The outcome if the server does not permit publishing to a subject.
 fn denied(subject: &str) -> Outcome {
     Outcome::FailedAtMessage(format!(
         "NATS does not permit the user of the sink to publish to {subject:?}"
     ))
 }
 
-/// What becomes of a message that was sent without JetStream, when the server has read it or has
-/// not.
+/// The outcome of a message that was sent without JetStream, by whether the server has read it.
 fn unacknowledged(
     to: &NatsConnection,
     read: Result<(), PublishErrorKind>,
@@ -536,18 +537,18 @@ fn unacknowledged(
 ) -> Outcome {
     match read {
         _ if to.denies(subject) => denied(subject),
-        // It may be one of those that the client has not heard of.
+        // The server may have rejected it without the client noticing.
         Ok(()) if to.has_too_many_complaints() => Outcome::SentWithOthers,
         Ok(()) => Outcome::Done,
         Err(kind) => outcome(to, &PublishError::new(kind), subject),
     }
 }
 
-/// How JetStream says that a stream takes no more messages of one subject. The code of the error
+/// Error text of JetStream when a stream accepts no more messages of one subject. The error code
 /// is that of a full stream.
 const SUBJECT_IS_FULL: &str = "maximum messages per subject exceeded";
 
-/// What a refusal or failure of JetStream means for a message.
+/// The outcome for a refusal or failure of JetStream.
 fn outcome(to: &NatsConnection, error: &PublishError, subject: &str) -> Outcome {
     let why = to.masked(&error_words(&error));
     let code = std::error::Error::source(error)
@@ -562,7 +563,7 @@ fn outcome(to: &NatsConnection, error: &PublishError, subject: &str) -> Outcome 
                 | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
             ),
         ) => Outcome::Refused(format!("NATS rejects a message of this size: {why}")),
-        // Also while JetStream starts, or a stream has no leader.
+        // Also occurs while JetStream starts, or while a stream has no leader.
         (PublishErrorKind::StreamNotFound, _) => Outcome::FailedAtMessage(format!(
             "no stream takes the subject {subject:?}: add it to the subjects of a stream"
         )),
@@ -582,7 +583,7 @@ fn outcome(to: &NatsConnection, error: &PublishError, subject: &str) -> Outcome 
     }
 }
 
-/// What it means that a message cannot be sent.
+/// The outcome of a message that cannot be sent.
 fn outcome_without_jetstream(error: &async_nats::PublishError) -> Outcome {
     let why = error_words(error);
     match error.kind() {
@@ -594,6 +595,5 @@ fn outcome_without_jetstream(error: &async_nats::PublishError) -> Outcome {
     }
 }
 
-/// Time that a call needs beyond the time limit of an acknowledgement: connecting and looking at
-/// streams.
+/// Time for a call beyond the time limit of an acknowledgement: connecting and looking up streams.
 pub(crate) const BEYOND_ACK: Duration = Duration::from_secs(25);

@@ -1,6 +1,6 @@
-//! Addresses that integrations may connect to: public ones, and private networks that are
-//! permitted. The addresses that are connected to are checked, so there is no second look-up that
-//! could give others.
+//! Addresses that integrations may connect to: public ones, and permitted private networks. The
+//! address that is connected to is the one that was checked; there is no second lookup that could
+//! return another.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net};
 use tokio::net::{TcpStream, lookup_host};
 
-/// Networks that are not public, as the registries of IANA for special-purpose addresses have them.
+/// Non-public networks, from the IANA special-purpose address registries.
 const SPECIAL: &[&str] = &[
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -42,7 +42,7 @@ const SPECIAL: &[&str] = &[
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedNetworks(Arc<[IpNet]>);
 
-/// A network of IPv4 that is written as one of IPv6, such as `::ffff:10.0.0.0/104`: addresses are
+/// Converts an IPv4 network in IPv6 notation, such as `::ffff:10.0.0.0/104`: addresses are
 /// compared without that prefix.
 fn unmapped(network: IpNet) -> IpNet {
     let IpNet::V6(found) = network else {
@@ -55,10 +55,10 @@ fn unmapped(network: IpNet) -> IpNet {
 }
 
 impl AllowedNetworks {
-    /// Reads networks such as `10.1.0.0/16`; an address alone is a network of one.
+    /// Parses networks such as `10.1.0.0/16`; a single address is a network of one.
     ///
     /// # Errors
-    /// One is neither; it is returned.
+    /// A text is neither; it is returned.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let all = texts.into_iter().map(|text| {
             let network = text.parse::<IpNet>().ok();
@@ -69,17 +69,17 @@ impl AllowedNetworks {
     }
 
     /// Connects to the first address of this host that is permitted and answers. `address` is
-    /// `HOST:PORT`; brackets are around an IPv6 address.
+    /// `HOST:PORT`, with brackets around an IPv6 address.
     ///
     /// # Errors
-    /// None is; the reason in words.
+    /// No address is permitted and answers; the reason.
     pub async fn connect(&self, address: &str) -> Result<TcpStream, String> {
         let (host, port) = address.rsplit_once(':').unwrap_or_default();
         let port = port.parse().map_err(|_| "expected HOST:PORT".to_owned())?;
         self.connect_to(host, port).await
     }
 
-    /// The same, of a host and a port.
+    /// The same, with a host and a port.
     ///
     /// # Errors
     /// As for [`AllowedNetworks::connect`].
@@ -97,7 +97,7 @@ impl AllowedNetworks {
     /// The permitted addresses of a host: at least one.
     ///
     /// # Errors
-    /// It has none; the reason in words.
+    /// There is none; the reason.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let found = lookup_host((host, port)).await;
@@ -118,7 +118,7 @@ impl AllowedNetworks {
     /// Whether an integration may connect to this address.
     ///
     /// # Errors
-    /// It may not; the reason in words.
+    /// It may not; the reason.
     pub fn check(&self, address: IpAddr) -> Result<(), String> {
         let address = address.to_canonical();
         let is_allowed = self.0.iter().any(|network| network.contains(&address));
@@ -131,9 +131,9 @@ impl AllowedNetworks {
         ))
     }
 
-    /// Why an integration may not connect to what a URL names: none if it may, or if it names a
-    /// host whose addresses have to be looked up. `localhost` is known. A URL of brokers may have
-    /// several addresses, with commas between them.
+    /// Why an integration may not connect to the hosts of a URL. `None` if it may, or if host
+    /// names must be resolved first; `localhost` is known. A URL of brokers may have several
+    /// addresses, separated by commas.
     pub fn refuses(&self, url: &str) -> Option<String> {
         let mut refused = url.split(',').filter_map(|one| {
             let host = host_of(one.trim())?;
@@ -171,7 +171,7 @@ fn is_public(address: IpAddr) -> bool {
     !networks.any(|network| network.contains(&address))
 }
 
-/// The IPv4 address that a translator or a tunnel makes of it: NAT64 and 6to4.
+/// The IPv4 address embedded by a translator or tunnel: NAT64 and 6to4.
 fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let of = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));

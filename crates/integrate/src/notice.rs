@@ -1,27 +1,27 @@
-//! A message as people read it: a title, a text, and how urgent it is. Alarms are JSON objects on
-//! the topic of alerts; of any other message the topic is the title.
+//! A message as a notification for people: title, text and priority. Alarms are JSON objects on
+//! the topic of alerts; for any other message the topic is the title.
 
 use serde::Deserialize;
 
 use crate::sink_message::SinkMessage;
 
-/// Bytes of a text, at most.
+/// Maximum bytes of a text.
 const TEXT_BYTES_MAX: usize = 4_000;
-/// Characters of a title, at most.
+/// Maximum characters of a title.
 const TITLE_MAX: usize = 200;
 
-/// A message for people.
+/// A notification for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notice {
     pub(crate) title: String,
     pub(crate) text: String,
-    /// From 1 to 5, as ntfy has it; 3 is the default.
+    /// From 1 to 5, as in ntfy; 3 is the default.
     pub(crate) priority: u8,
-    /// As ntfy has it: names of signs and words, with commas between them.
+    /// Tags as in ntfy: names of emojis and words, separated by commas.
     pub(crate) tags: String,
 }
 
-/// What of an alarm is shown.
+/// The fields of an alarm that are shown.
 #[derive(Deserialize)]
 struct Alarm {
     change: String,
@@ -35,7 +35,7 @@ struct Alarm {
 }
 
 impl Notice {
-    /// Notice of a message.
+    /// The notification of a message.
     pub(crate) fn of(message: &SinkMessage) -> Self {
         match serde_json::from_slice::<Alarm>(message.payload()) {
             Ok(alarm) => Self::of_alarm(&alarm),
@@ -81,7 +81,7 @@ impl Notice {
         }
     }
 
-    /// As headers of ntfy.
+    /// As ntfy headers.
     pub(crate) fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![
             ("title", ascii(&self.title)),
@@ -94,13 +94,13 @@ impl Notice {
     }
 }
 
-/// One line without signs that end a header.
+/// One line without control characters, which could end a header.
 fn line(text: &str) -> String {
     let kept = text.chars().filter(|sign| !sign.is_control());
     kept.take(TITLE_MAX).collect()
 }
 
-/// Headers have ASCII alone.
+/// Headers must be ASCII.
 fn ascii(text: &str) -> String {
     let kept = text.chars();
     kept.map(|sign| if sign.is_ascii() { sign } else { '?' })

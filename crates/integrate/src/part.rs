@@ -1,5 +1,5 @@
-//! A part of the node as a task sees it. What it is told waits in a channel; how much that can be
-//! is bounded by its credit.
+//! A part of the node, for use by a task. Its events wait in a channel, whose size is bounded by
+//! its credit.
 
 use martlet_broker::{
     PartEvent, PartLine, PartOutcome, PartOutlet, PartPublish, PartSpec, Settlement,
@@ -7,7 +7,7 @@ use martlet_broker::{
 use martlet_codec::PacketId;
 use tokio::sync::mpsc;
 
-/// A part that is attached, or about to be. Dropping it detaches it.
+/// A part that is attached or being attached. Dropping it detaches it.
 #[derive(Debug)]
 pub struct Part {
     line: Box<dyn PartLine>,
@@ -15,27 +15,27 @@ pub struct Part {
 }
 
 impl Part {
-    /// Attaches a part by `attach`, which gives it to the node.
+    /// Attaches a part by `attach`, which passes it to the node.
     pub fn attach(
         spec: PartSpec,
         attach: impl FnOnce(PartSpec, Box<dyn PartOutlet>) -> Box<dyn PartLine>,
     ) -> Self {
         let (outlet, told) = mpsc::unbounded_channel();
         let outlet = move |event| {
-            // After the task has ended nothing is taken; the part is being detached then.
+            // After the task has ended, events are dropped; the part is then being detached.
             let _ = outlet.send(event);
         };
         let line = attach(spec, Box::new(outlet));
         Self { line, told }
     }
 
-    /// What the part is told next; none after [`PartEvent::Ended`]. Nothing is lost if the future
-    /// is dropped.
+    /// The next event of the part; `None` after [`PartEvent::Ended`]. No event is lost if the
+    /// future is dropped.
     pub async fn next(&mut self) -> Option<PartEvent> {
         self.told.recv().await
     }
 
-    /// The next event that is there already.
+    /// The next event, if one is available already.
     pub fn next_now(&mut self) -> Option<PartEvent> {
         self.told.try_recv().ok()
     }

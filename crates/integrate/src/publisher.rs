@@ -1,6 +1,6 @@
-//! The client that published a message, as sinks know it.
+//! The client that published a message, for sinks.
 
-/// The client that published a message. A field is none where the node does not know it.
+/// The client that published a message. A field is `None` if the node does not know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publisher {
     /// Client Identifier.

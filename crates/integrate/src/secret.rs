@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-/// Value of a secret. It is overwritten when it is dropped, and is not shown by `Debug`.
+/// Value of a secret. The memory is overwritten on drop; `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretValue(Zeroizing<String>);
 
@@ -33,7 +33,7 @@ impl fmt::Debug for SecretValue {
 /// The secrets that an integration uses, by name.
 pub type SecretValues = BTreeMap<Box<str>, SecretValue>;
 
-/// The secrets of an integration now, or why they cannot be used.
+/// The current secrets of an integration, or why they cannot be used.
 pub type Secrets = Result<Arc<SecretValues>, SecretTrouble>;
 
 /// Follows the secrets of an integration.
@@ -43,15 +43,15 @@ pub type SecretsReceiver = watch::Receiver<Secrets>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecretTrouble {
-    /// They were not read yet.
+    /// They are not read yet.
     NotRead,
-    /// There are no secrets of these names.
+    /// Secrets of these names do not exist.
     Missing {
         /// Their names, at least one.
         names: Vec<String>,
-        /// Team that has to own it, as configured; empty: the common tenant.
+        /// Team that must own them, as configured; empty: the common tenant.
         team: String,
-        /// Options by which a command finds the node; empty: it needs none.
+        /// Command-line options with which a command finds the node; empty: none needed.
         options: String,
     },
     /// There is no key file.
@@ -63,11 +63,11 @@ pub enum SecretTrouble {
         /// Its mode.
         mode: u32,
     },
-    /// The key file cannot be read, or is none.
+    /// The key file cannot be read, or is invalid.
     KeyFileUnusable {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         why: String,
     },
     /// The secret is sealed with another key.
@@ -81,7 +81,7 @@ pub enum SecretTrouble {
     Damaged {
         /// Name of the secret.
         name: String,
-        /// Options by which a command finds the node; empty: it needs none.
+        /// Command-line options with which a command finds the node; empty: none needed.
         options: String,
     },
     /// The tables cannot be read.
@@ -89,7 +89,7 @@ pub enum SecretTrouble {
 }
 
 impl SecretTrouble {
-    /// A word for the API and for scripts.
+    /// Machine-readable cause for the API and for scripts.
     pub fn cause(&self) -> &'static str {
         match self {
             Self::NotRead => "secrets_not_read",
@@ -105,7 +105,7 @@ impl SecretTrouble {
 }
 
 impl SecretTrouble {
-    /// The same, with the options by which the command that it names finds the node.
+    /// Sets the command-line options with which the suggested command finds the node.
     pub fn with_options(mut self, of_node: &str) -> Self {
         if let Self::Missing { options, .. } | Self::Damaged { options, .. } = &mut self {
             of_node.clone_into(options);
@@ -188,8 +188,8 @@ impl fmt::Display for SecretTrouble {
 
 impl std::error::Error for SecretTrouble {}
 
-/// A text of settings, which may refer to secrets as `${secret:NAME}`. It is not secret itself
-/// unless somebody wrote a secret into it, so `Debug` does not show it.
+/// A text of settings, which may refer to secrets as `${secret:NAME}`. It is not secret itself,
+/// but somebody may have written a secret into it, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Template(Vec<TemplatePiece>);
 
@@ -200,7 +200,7 @@ enum TemplatePiece {
 }
 
 impl Template {
-    /// Reads a text.
+    /// Parses a text.
     ///
     /// # Errors
     /// A reference is not closed or names no secret; the reason does not repeat the text.
@@ -245,7 +245,7 @@ impl Template {
     /// The text with the values of its secrets.
     ///
     /// # Errors
-    /// A secret is not among the values.
+    /// A secret is missing in the values.
     pub fn fill(&self, values: &SecretValues) -> Result<SecretValue, SecretTrouble> {
         let mut text = String::new();
         for part in &self.0 {

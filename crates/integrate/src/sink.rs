@@ -1,4 +1,4 @@
-//! The interface of another system that takes messages.
+//! The interface to another system that takes messages.
 
 use std::future::Future;
 
@@ -9,33 +9,33 @@ use crate::outcome::Outcome;
 use crate::sink_message::SinkMessage;
 
 /// Another system that takes messages. Implement `deliver` and `test`; the runner does the rest:
-/// batches, time limits, retries, dead letters, and what operators ask for. A system that answers
-/// each message before it gets the next is simpler as [`OneByOne`](crate::OneByOne).
+/// batches, time limits, retries, dead letters, and commands of operators. For a system that
+/// answers each message before the next, [`OneByOne`](crate::OneByOne) is simpler.
 pub trait Sink: Send + 'static {
-    /// Delivers a batch, which is never empty, and answers with one outcome for each message, in
-    /// the order of the batch. [`Outcome::Done`] says that the message is safe in the other system:
-    /// the node forgets it then.
+    /// Delivers a batch, which is never empty, and returns one outcome for each message, in the
+    /// order of the batch. [`Outcome::Done`] means that the other system stores the message
+    /// safely: the node then removes it.
     ///
     /// Messages of one publisher are in order. To keep that order, deliver nothing more of a
     /// publisher after a failure, and nothing at all after a refusal if the sink stops there
     /// ([`OnReject::Stop`](crate::OnReject)). Messages without an outcome count as not tried, and
     /// come again.
     ///
-    /// Each sink has a thread of its own with a Tokio runtime, so that one which blocks holds up
-    /// nothing but itself; use [`spawn_blocking`](tokio::task::spawn_blocking) all the same, since
-    /// nothing can end a call that blocks. The runner drops the future after
+    /// Each sink has its own thread with a Tokio runtime, so that a blocking sink delays only
+    /// itself. Use [`spawn_blocking`](tokio::task::spawn_blocking) nevertheless, since a blocking
+    /// call cannot be cancelled. The runner drops the future after
     /// [`Settings::deliver_within`](crate::Settings), at any `await`, and counts a panic as a
     /// failure.
     fn deliver(&mut self, batch: &[SinkMessage]) -> impl Future<Output = Vec<Outcome>> + Send;
 
-    /// As [`Sink::deliver`], for a sink that keeps messages under way and takes others as they are
+    /// As [`Sink::deliver`], for a sink that keeps messages in flight and takes others as they are
     /// answered. It reports the outcome of each message by [`SinkMessages::tell`], and returns
-    /// when it has none any more. After an outcome other than [`Outcome::Done`] the runner hands
-    /// over nothing more in this call. It ends a call after some seconds too, so that it can do
-    /// other work: a sink does not begin with what it has taken and not begun 10 s after the call
-    /// began.
+    /// when it has no more messages. After an outcome other than [`Outcome::Done`] the runner
+    /// hands over nothing more in this call. It also ends a call after some seconds, so that it
+    /// can do other work: from 10 s after the begin of the call, a sink must not start messages
+    /// that it has taken but not started.
     ///
-    /// Of a publisher, nothing follows a message that failed, as with [`Sink::deliver`].
+    /// As with [`Sink::deliver`], nothing of a publisher may follow its failed message.
     fn deliver_from(&mut self, feed: &mut SinkMessages) -> impl Future<Output = ()> + Send {
         async {
             let (tickets, batch) = feed.batch();
@@ -44,52 +44,52 @@ pub trait Sink: Send + 'static {
         }
     }
 
-    /// Whether the other system can be reached now. Delivers nothing.
+    /// Tests whether the other system can be reached now. Delivers nothing.
     ///
     /// # Errors
-    /// It cannot be reached; the reason in words.
+    /// It cannot be reached; the reason.
     fn test(&mut self) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Something that operators should know although deliveries succeed, in words; none if all is
-    /// well. Read after each delivery.
+    /// A warning for operators although deliveries succeed; `None` if there is none. Read after
+    /// each delivery.
     fn health(&self) -> Option<String> {
         None
     }
 
-    /// Why the other system cannot be reached, in words, where the sink knows that without a
-    /// delivery; none if it can. Then the integration is *retrying*. Read after each delivery.
+    /// Why the other system cannot be reached, if the sink detects that without a delivery; `None`
+    /// if it can be reached. The integration is then *retrying*. Read after each delivery.
     fn outage(&self) -> Option<String> {
         None
     }
 
-    /// That the other system refuses the credentials of the sink, where it has said so to the last
-    /// message; none if not. Read after each delivery.
+    /// The refusal of the sink's credentials by the other system, if its last answer was one; else
+    /// `None`. Read after each delivery.
     fn access_refused(&self) -> Option<AccessRefused> {
         None
     }
 
-    /// Messages that it did not send although it has taken them, since the other system has them:
-    /// they came from there. Read after each delivery.
+    /// Number of messages that were accepted but not sent, because they came from the other
+    /// system. Read after each delivery.
     fn skipped(&self) -> u64 {
         0
     }
 
-    /// The runtime on which the sink is called, if it has one with a thread of its own. After a
-    /// panic that is not unwound another sink is made, which has another one.
+    /// The runtime on which the sink is called, if it provides one with its own thread. After a
+    /// panic that is not unwound a new sink is created, which has a new runtime.
     fn runtime(&self) -> Option<Handle> {
         None
     }
 
-    /// An operator has repaired something: a sink that waits until it connects again tries it at
-    /// once.
+    /// After a repair by an operator: a sink that waits to reconnect tries at once.
     fn try_again(&mut self) {}
 }
 
 /// The other system refuses the credentials of a sink, so messages become dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessRefused {
-    /// The status of HTTP that it answers.
+    /// The HTTP status of its answers.
     pub status: u16,
-    /// Time of the first such answer without another one since, milliseconds since the Unix epoch.
+    /// Time of the first such answer without a different one since, milliseconds since the Unix
+    /// epoch.
     pub since_ms: u64,
 }

@@ -1,4 +1,4 @@
-//! A message as a sink gets it.
+//! A message in the form for sinks.
 
 use std::collections::HashMap;
 use std::slice::Chunks;
@@ -11,7 +11,7 @@ use martlet_codec::QoS;
 use crate::bridge::PUBLISHER;
 use crate::publisher::Publisher;
 
-/// A message for a sink. Clones share the text.
+/// A message for a sink. Clones share its contents.
 #[derive(Clone, Debug)]
 pub struct SinkMessage {
     message: Message,
@@ -20,11 +20,11 @@ pub struct SinkMessage {
     pub(crate) repeated: bool,
     team: Option<Arc<str>>,
     is_of_all_tenants: bool,
-    /// When it expires; none is never.
+    /// Expiry time; `None` is never.
     expires_at: Option<Instant>,
 }
 
-/// Where the publisher's names are.
+/// Where the names of the publisher are stored.
 #[derive(Clone, Debug)]
 enum NamesFrom {
     Message,
@@ -58,13 +58,13 @@ impl SinkMessage {
         }
     }
 
-    /// A message of this topic and payload, for tests of sinks.
+    /// A message with this topic and payload, for tests of sinks.
     pub fn example(topic: &str, payload: &[u8]) -> Self {
         Self::made(&publication(topic, payload), NamesFrom::Message)
     }
 
-    /// A message that no part was handed. The runner holds one batch of them at a time, so their
-    /// bytes are not counted.
+    /// A message that was not delivered to a part. The runner has one batch of them at a time, so
+    /// their bytes are not counted.
     fn made(publication: &Publication<'_>, publisher: NamesFrom) -> Self {
         let gauge = Arc::<MemoryGauge>::default();
         Self {
@@ -78,32 +78,32 @@ impl SinkMessage {
         }
     }
 
-    /// The same with the team that owns its tenant; none is the common tenant.
+    /// Adds the team that owns its tenant; `None` is the common tenant.
     pub(crate) fn with_team(mut self, team: Option<Arc<str>>, is_of_all_tenants: bool) -> Self {
         self.team = team;
         self.is_of_all_tenants = is_of_all_tenants;
         self
     }
 
-    /// The same published by this client, for tests of sinks.
+    /// Sets its publisher, for tests of sinks.
     #[must_use]
     pub fn published_by(mut self, publisher: Publisher) -> Self {
         self.publisher = NamesFrom::DeadLetter(Arc::new(publisher));
         self
     }
 
-    /// Number of the message in this node. It is never used again.
+    /// Number of the message in this node. Never reused.
     pub fn id(&self) -> u64 {
         self.message.id().0
     }
 
-    /// A text that no other message has, of other nodes neither, and that is the same when the
-    /// message is delivered again: for systems that drop what they have already.
+    /// An id that is unique among all nodes and that stays the same when the message is delivered
+    /// again: for systems that drop duplicates.
     pub fn unique_id(&self) -> String {
         format!("{}_{}", self.id(), self.received_ms())
     }
 
-    /// Tenant that the topic belongs to.
+    /// Tenant of the topic.
     pub fn tenant(&self) -> TenantId {
         self.message.tenant()
     }
@@ -128,7 +128,7 @@ impl SinkMessage {
         self.message.payload()
     }
 
-    /// Properties of MQTT 5 that are passed on, encoded as in a packet;
+    /// MQTT 5 properties that are forwarded, encoded as in a packet;
     /// `martlet_codec::PublishProperties::from_forwarded` decodes them.
     pub fn properties(&self) -> &[u8] {
         self.message.forwarded()
@@ -144,7 +144,7 @@ impl SinkMessage {
         self.message.retain()
     }
 
-    /// Whether it was a retained message that the sink's subscription found.
+    /// Whether it was a retained message that matched the sink's new subscription.
     pub fn retained(&self) -> bool {
         self.retained
     }
@@ -161,18 +161,19 @@ impl SinkMessage {
         Some(u32::try_from(secs).unwrap_or(u32::MAX))
     }
 
-    /// How often parts of the node have passed it on, each as the consequence of another message.
+    /// Number of hops: how often parts of the node have published it as a consequence of another
+    /// message.
     pub fn hops(&self) -> u8 {
         self.message.hops()
     }
 
-    /// Name of the bridge or named connection over which it came; none if it came over none.
+    /// Name of the bridge or named connection through which it came; `None` if through none.
     pub fn bridge(&self) -> Option<&str> {
-        // No client has such a Client Identifier.
+        // No client can have such a Client Identifier.
         self.client_id()?.strip_prefix(PUBLISHER)
     }
 
-    /// Client Identifier of the publisher; none if unknown, and for messages of the node itself.
+    /// Client Identifier of the publisher; `None` if unknown, or if the node itself published it.
     pub fn client_id(&self) -> Option<&str> {
         match &self.publisher {
             NamesFrom::Message => self.message.client().map(|client| &*client.client_id),
@@ -180,7 +181,7 @@ impl SinkMessage {
         }
     }
 
-    /// User name of the publisher; none if it had none or is unknown.
+    /// User name of the publisher; `None` if it had none or is unknown.
     pub fn user(&self) -> Option<&str> {
         match &self.publisher {
             NamesFrom::Message => self.message.client()?.user_name.as_deref(),
@@ -188,7 +189,8 @@ impl SinkMessage {
         }
     }
 
-    /// Device of the registry that published it; none if the publisher is no device or is unknown.
+    /// Device of the registry that published it; `None` if the publisher is not a device or is
+    /// unknown.
     pub fn device(&self) -> Option<&str> {
         match &self.publisher {
             NamesFrom::Message => self.message.client()?.device(),
@@ -197,12 +199,12 @@ impl SinkMessage {
     }
 
     /// Whether the other system may have this message already: it was handed to the sink before,
-    /// or before a restart, or it is a dead letter that is sent again.
+    /// perhaps before a restart, or it is a dead letter that is sent again.
     pub fn repeated(&self) -> bool {
         self.repeated
     }
 
-    /// Names of the publisher, to be kept.
+    /// An owned copy of the publisher's names.
     pub(crate) fn publisher(&self) -> Publisher {
         Publisher {
             client_id: self.client_id().map(str::to_owned),
@@ -211,14 +213,14 @@ impl SinkMessage {
         }
     }
 
-    /// Bytes of topic, properties and payload with what the node adds.
+    /// Bytes of topic, properties and payload, with the overhead of the node.
     pub(crate) fn bytes(&self) -> usize {
         self.message.bytes()
     }
 }
 
-/// What of a batch may be sent at once by a sink that waits for the answers afterwards: all, or one
-/// message after the other if nothing may be sent behind one that is refused.
+/// Groups of a batch that may be sent at once by a sink that awaits the answers afterwards: all
+/// messages, or single ones if nothing may be sent after a refused message.
 pub(crate) fn sent_at_once(
     batch: &[SinkMessage],
     stops_at_refusal: bool,
@@ -227,8 +229,8 @@ pub(crate) fn sent_at_once(
     batch.chunks(length.max(1))
 }
 
-/// Places of the messages of each publisher, in their order: for sinks that deliver the messages of
-/// several publishers at once.
+/// Positions of the messages of each publisher, in order: for sinks that deliver messages of
+/// several publishers in parallel.
 pub fn by_publisher(batch: &[SinkMessage]) -> Vec<Vec<usize>> {
     let mut lane_of: HashMap<Option<&str>, usize> = HashMap::new();
     let mut lanes: Vec<Vec<usize>> = Vec::new();
@@ -242,19 +244,19 @@ pub fn by_publisher(batch: &[SinkMessage]) -> Vec<Vec<usize>> {
     lanes
 }
 
-/// When the message of a delivery expires; none is never.
+/// Expiry time of the message of a delivery; `None` is never.
 fn expires_at(delivery: &Delivery) -> Option<Instant> {
     let expires_at_ms = delivery.message.expires_at_ms();
     if expires_at_ms == u64::MAX {
         return None;
     }
-    // The time that it had when it came in.
+    // The remaining lifetime when it was received.
     let lifetime_ms = delivery.message.age_ms(expires_at_ms);
     let left_ms = lifetime_ms.saturating_sub(delivery.age_ms);
     Instant::now().checked_add(Duration::from_millis(left_ms))
 }
 
-/// A publication of this topic and payload.
+/// A publication with this topic and payload.
 pub(crate) fn publication<'a>(topic: &'a str, payload: &'a [u8]) -> Publication<'a> {
     Publication {
         id: MessageId(1),

@@ -1,4 +1,4 @@
-//! What a sink keeps between deliveries, such as a connection.
+//! State that a sink keeps between deliveries, such as a connection.
 
 use std::fmt;
 use std::future::Future;
@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use crate::secret::{SecretValue, SecretValues, SecretsReceiver};
 
-/// What a sink keeps between deliveries, such as a connection to the other system. It is made of
-/// the secrets of the sink, and made anew when these change.
+/// State that a sink keeps between deliveries, such as a connection to the other system. It is
+/// created from the secrets of the sink, and created again when they change.
 pub struct SinkState<T> {
     secrets: SecretsReceiver,
     value: Option<T>,
@@ -23,7 +23,7 @@ impl<T> fmt::Debug for SinkState<T> {
 }
 
 impl<T> SinkState<T> {
-    /// Nothing yet, to be made of these secrets.
+    /// No value yet; it is created from these secrets.
     pub fn new(secrets: SecretsReceiver) -> Self {
         Self {
             secrets,
@@ -31,20 +31,20 @@ impl<T> SinkState<T> {
         }
     }
 
-    /// The same of secrets with these names and texts, for tests of sinks.
+    /// The same, with secrets of these names and texts, for tests of sinks.
     pub fn example<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let secrets = secrets.into_iter();
         let values = secrets.map(|(name, text)| (name.into(), SecretValue::new(text.to_owned())));
-        // They do not change, so nobody keeps the sender.
+        // They do not change, so the sender is dropped.
         Self::new(watch::channel(Ok(Arc::new(values.collect()))).1)
     }
 
-    /// Takes it out; `make` makes it if there is none, or if the secrets have changed. Only what
-    /// comes back by [`SinkState::keep`] is used again. So after a failure, or after a delivery
-    /// that was dropped at an `await`, the next delivery gets a new one.
+    /// Takes the value; `make` creates it if there is none, or if the secrets have changed. Only a
+    /// value returned by [`SinkState::keep`] is used again. So after a failure, or after a
+    /// delivery that was dropped at an `await`, the next delivery gets a new one.
     ///
     /// # Errors
-    /// The secrets cannot be used, or `make` fails; the reason in words.
+    /// The secrets cannot be used, or `make` fails; the reason.
     pub async fn take<F>(&mut self, make: impl FnOnce(Arc<SecretValues>) -> F) -> Result<T, String>
     where
         F: Future<Output = Result<T, String>>,
@@ -62,7 +62,7 @@ impl<T> SinkState<T> {
         self.value = Some(value);
     }
 
-    /// Makes it anew and keeps that: a test of whether it can be made now.
+    /// Creates a new value and keeps it: a test whether that is possible now.
     ///
     /// # Errors
     /// As for [`SinkState::take`].
@@ -79,7 +79,7 @@ impl<T> SinkState<T> {
         Ok(())
     }
 
-    /// Drops it if it cannot be used any more.
+    /// Drops it if it is no longer usable.
     pub fn discard_if(&mut self, is_unusable: impl FnOnce(&T) -> bool) {
         self.value = self.value.take().filter(|value| !is_unusable(value));
     }
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(kept.take(name).await.as_deref(), Ok("first"));
         kept.keep("kept".to_owned());
         assert_eq!(kept.take(name).await.as_deref(), Ok("kept"));
-        // It did not come back.
+        // The value was not returned.
         assert_eq!(kept.take(name).await.as_deref(), Ok("first"));
         kept.keep("kept".to_owned());
         secrets.send(values("second")).expect("it follows");

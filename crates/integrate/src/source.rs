@@ -1,73 +1,73 @@
-//! The interface of another system that messages come from.
+//! The interface to another system that messages come from.
 
 use std::future::Future;
 
 use martlet_broker::NewMessage;
 
-/// Another system that messages come from. The runner publishes them one after the other, and says
-/// what became of each. The runner also does pauses after failures, pause and resume, and the
-/// commands of operators.
+/// Another system that messages come from. The runner publishes the messages one after the other,
+/// and reports the result of each. The runner also handles pauses after failures, pause and
+/// resume, and the commands of operators.
 pub trait MessageSource: Send + 'static {
-    /// Waits for the next message, and connects before if it has to. The runner drops the future at
-    /// any `await` to do something else, and calls again: nothing may be lost by that.
+    /// Waits for the next message, and connects first if necessary. The runner may drop the future
+    /// at any `await` and call again: no message may be lost by that.
     ///
     /// # Errors
-    /// There is no connection; the reason in words. The next call comes after a pause.
+    /// There is no connection; the reason. The next call comes after a pause.
     fn next(&mut self) -> impl Future<Output = Result<SourceMessage, String>> + Send;
 
-    /// Says what became of a message: told after a PUBACK would be sent for it. What cannot be sent
-    /// now is sent when there is a connection again.
+    /// Reports the result of a message, after the event for which a PUBACK would be sent. If it
+    /// cannot be sent now, it is sent over the next connection.
     fn answer(&mut self, number: u64, answer: SourceAnswer) -> impl Future<Output = ()> + Send;
 
-    /// Takes no more messages until [`MessageSource::next`] is called again. Messages that were not
-    /// answered may be answered after it.
+    /// Stops taking messages until [`MessageSource::next`] is called again. Unanswered messages
+    /// may still be answered.
     fn rest(&mut self);
 
-    /// Whether the other system can be reached now.
+    /// Tests whether the other system can be reached now.
     ///
     /// # Errors
-    /// It cannot be reached; the reason in words.
+    /// It cannot be reached; the reason.
     fn test(&mut self) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Messages that wait in the other system; none if unknown.
+    /// Number of messages that wait in the other system; `None` if unknown.
     fn waiting(&self) -> Option<u64>;
 }
 
 /// A message of a source.
 #[derive(Clone, Debug)]
 pub struct SourceMessage {
-    /// Names it in the answer.
+    /// Identifies it in the answer.
     pub number: u64,
-    /// Where it is in the other system, for the log.
+    /// Its place in the other system, for the log.
     pub place: String,
     /// When the other system received it, milliseconds since the Unix epoch.
     pub received_ms: u64,
-    /// It may have been published before.
+    /// Whether it may have been published before.
     pub repeated: bool,
-    /// Action that it asks for.
+    /// The required action.
     pub what: What,
 }
 
-/// Action that a message of a source asks for.
+/// The action for a message of a source.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// It is published. Its hops say how many nodes it has passed.
+    /// Publish it. Its hops are the number of nodes it has passed.
     Publish(Box<NewMessage>),
-    /// It needs no publishing: it comes from this node, or has expired.
+    /// Publish nothing: it comes from this node, or has expired.
     Nothing,
-    /// The source has done all that is to be done with it. It is not answered.
+    /// Already handled by the source. No answer is sent.
     Handled,
-    /// It can never be published, for this reason.
+    /// Refuse it: it can never be published, for this reason.
     Refuse(String),
 }
 
-/// What became of a message of a source.
+/// Result of a message of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceAnswer {
-    /// The node has it.
+    /// The node has accepted it.
     Done,
-    /// The node will never take it.
+    /// The node will never accept it.
     Refused,
-    /// The node does not take it now: it is to come again.
+    /// The node does not accept it now: it must come again.
     Later,
 }

@@ -1,4 +1,4 @@
-//! A table of the configuration, as kinds of sinks read it.
+//! A table of the configuration, as read by kinds of sinks.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub enum TableValue {
     Number(u64),
 }
 
-/// A table of the configuration. Each value is one that its key takes; a key may be missing.
+/// A table of the configuration. Each value is valid for its key; a key may be missing.
 #[derive(Clone, Debug, Default)]
 pub struct Table(BTreeMap<String, TableValue>);
 
@@ -33,7 +33,7 @@ impl FromIterator<(String, TableValue)> for Table {
 }
 
 impl Table {
-    /// The text of a key, a secret one too; none if it is missing or empty.
+    /// The text of a key, also of a secret one; `None` if missing or empty.
     pub fn text(&self, key: &str) -> Option<&str> {
         let text = match self.0.get(key)? {
             TableValue::Text(text) => text.as_str(),
@@ -43,7 +43,7 @@ impl Table {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// Whether the key is there, be it empty.
+    /// Whether the key exists, even if empty.
     pub fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
@@ -72,15 +72,15 @@ impl Table {
         }
     }
 
-    /// The path that a key has; a relative one begins in the data directory. None if it is missing.
+    /// The path of a key, relative to the data directory. `None` if missing.
     pub fn path(&self, key: &str, data_dir: &Path) -> Option<PathBuf> {
         self.text(key).map(|path| data_dir.join(path))
     }
 
-    /// `certificate_file` and `key_file` of a TLS client; none if both are missing.
+    /// `certificate_file` and `key_file` of a TLS client; `None` if both are missing.
     ///
     /// # Errors
-    /// Only one of them is there.
+    /// Only one of them is set.
     pub fn client_certificate(
         &self,
         data_dir: &Path,
@@ -93,7 +93,7 @@ impl Table {
         }
     }
 
-    /// The text of a key, in which `${secret:NAME}` stands for a secret; none if it is missing.
+    /// The text of a key, with references `${secret:NAME}`; `None` if missing.
     ///
     /// # Errors
     /// Its references are malformed.
@@ -102,8 +102,8 @@ impl Table {
         parsed.map_err(|why| format!("`{key}`: {why}"))
     }
 
-    /// As [`Table::text`], of a key that a sink cannot do without. `expected` says what it has to
-    /// be, for the message of the error.
+    /// As [`Table::text`], for a required key. `expected` describes valid values for the error
+    /// message.
     ///
     /// # Errors
     /// It is missing.
@@ -111,7 +111,7 @@ impl Table {
         self.text(key).ok_or_else(|| missing(key, expected))
     }
 
-    /// As [`Table::template`], of a key that a sink cannot do without.
+    /// As [`Table::template`], for a required key.
     ///
     /// # Errors
     /// It is missing, or its references are malformed.

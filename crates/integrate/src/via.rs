@@ -1,18 +1,17 @@
-//! Which nodes a message has passed on its way through other systems: so no message goes round.
+//! The nodes that a message has passed on its way through other systems, to prevent loops.
 
-/// User Property that a node adds to each message which crosses a bridge of it, or comes from NATS:
-/// the name of a node that the message has passed, among all nodes. There may be several. By them a
-/// node recognises messages that have been here already, whatever brokers are between: others pass
-/// them on.
+/// User Property that a node adds to each message that crosses one of its bridges or comes from
+/// NATS: the unique name of a node that the message has passed. There may be several. By them a
+/// node recognises messages that it has seen before. Brokers in between forward them.
 pub(crate) const PROPERTY: &str = "martlet-via";
 
-/// The nodes in the header of a message in NATS.
+/// The nodes listed in the NATS header of a message.
 pub(crate) fn nodes(passed: &str) -> impl Iterator<Item = &str> {
     let all = passed.split(',').map(str::trim);
     all.filter(|one| !one.is_empty())
 }
 
-/// The header of a message that has passed these nodes, and this one.
+/// The header of a message that has passed these nodes and this one.
 pub(crate) fn header<'a>(passed: impl Iterator<Item = &'a str>, node: &'a str) -> String {
     let mut all: Vec<&str> = Vec::new();
     for one in passed.chain([node]) {

@@ -1,4 +1,4 @@
-//! The webhook sink: HTTP requests with messages as JSON in their bodies, one message or several.
+//! The webhook sink: HTTP requests with messages as JSON, one or several per request.
 
 mod access;
 mod answer;
@@ -37,7 +37,7 @@ pub struct WebhookSink {
 }
 
 impl WebhookSink {
-    /// A webhook with these settings, which uses these secrets.
+    /// A webhook with these settings and secrets.
     pub fn new(settings: WebhookSettings, secrets: SecretsReceiver) -> Self {
         Self {
             settings,
@@ -46,7 +46,7 @@ impl WebhookSink {
         }
     }
 
-    /// The target, with the secrets as they are now.
+    /// The target, with the current secrets.
     async fn target(&mut self) -> Result<Arc<Target>, String> {
         let settings = &self.settings;
         let make = |secrets: Arc<_>| async move { Target::new(settings, &secrets).map(Arc::new) };
@@ -86,9 +86,9 @@ impl WebhookSink {
     }
 }
 
-/// Whether a URL has a user name or password in clear. A reference to a secret is none.
+/// Whether a URL has a user name or password in clear text. References to secrets do not count.
 pub fn has_credentials(url: &str) -> bool {
-    // Any text that may stand wherever a secret may.
+    // Any text that is valid in all places of a secret.
     let mut filled = String::new();
     let mut rest = url;
     while let Some((before, behind)) = rest.split_once("${secret:") {
@@ -107,16 +107,16 @@ pub fn has_credentials(url: &str) -> bool {
     }
 }
 
-/// Stands for a secret in [`has_credentials`].
+/// Placeholder for a secret in [`has_credentials`].
 const SECRET: &str = "martlet-secret";
 
-/// Whether settings without their secrets can be used, for a check before the start.
+/// Checks settings without their secrets, before the start.
 ///
 /// # Errors
-/// They cannot; the reason in words, without values.
+/// They are unusable; the reason, without values.
 pub fn check(settings: &WebhookSettings) -> Result<(), String> {
     match settings.secret_names().next() {
-        // What the secrets complete is known when they are read.
+        // Values with secrets are checked when they are read.
         Some(_) => Ok(()),
         None => Target::new(settings, &crate::SecretValues::new()).map(drop),
     }

@@ -1,8 +1,8 @@
-//! Errors of other crates in words.
+//! Texts of errors of other crates.
 
 use std::error::Error;
 
-/// An error with its causes, each of which is named once.
+/// The text of an error and its causes, each only once.
 pub fn error_words(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -17,7 +17,7 @@ pub fn error_words(error: &dyn Error) -> String {
     text
 }
 
-/// Why the rules of a user or device keep a message from being published.
+/// Error when the rules of a user or device forbid publishing a message.
 pub fn not_permitted(name: &str, topic: &str) -> String {
     format!("the rules of {name:?} do not permit it to publish to {topic:?}")
 }

@@ -1,4 +1,4 @@
-//! What is due when: the only clock of a run. Microseconds of virtual time.
+//! The agenda of due events: the only clock of a run, in microseconds of virtual time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,22 +9,22 @@ use crate::node::LinkIndex;
 /// One second of virtual time.
 pub const SECOND: u64 = 1_000_000;
 
-/// Something that is due.
+/// A due event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Due {
-    /// A shard has something to do.
+    /// A shard has work.
     Tick(u16),
     /// Bytes reach the node.
     Up(LinkIndex),
     /// Bytes reach a client.
     Down(LinkIndex),
-    /// A client wants to do something.
+    /// A client has a due action.
     Client(ClientIndex),
-    /// A part wants to do something.
+    /// A part has a due action.
     Part(PartIndex),
-    /// An integration wants to do something.
+    /// An integration has a due action.
     Sink(SinkIndex),
-    /// The store's sync is done.
+    /// The sync of the store ends.
     Sync,
     /// A batch reaches another shard.
     Mail(u16, u16),
@@ -34,17 +34,17 @@ pub enum Due {
     Trouble,
     /// The node crashes, or begins to stop.
     Crash,
-    /// The node has had its time to stop.
+    /// The node stops: the time for its shutdown is over.
     Stop,
-    /// The wall clock makes a step.
+    /// The wall clock is stepped.
     Clock,
-    /// Something about a user changes.
+    /// A user changes.
     Change,
-    /// The authenticator goes on with clients that wait.
+    /// The authenticator processes waiting clients.
     Authenticator,
     /// The node is started again.
     Restart,
-    /// The world looks at the node's own reports.
+    /// The world checks the node's reports.
     Probe,
 }
 
@@ -52,7 +52,8 @@ pub enum Due {
 #[derive(Debug, Default)]
 pub struct Agenda {
     now_us: u64,
-    /// Numbered, so that what is due at the same time comes in the order in which it was entered.
+    /// Numbered, so that events with the same time are processed in the order in which they were
+    /// added.
     heap: BinaryHeap<Reverse<(u64, u64, Due)>>,
     entered: u64,
     done: u64,
@@ -64,14 +65,14 @@ impl Agenda {
         self.now_us
     }
 
-    /// Enters something; what should have been done already is due now.
+    /// Adds an event; a time in the past means now.
     pub fn enter(&mut self, at_us: u64, due: Due) {
         self.entered += 1;
         let at_us = at_us.max(self.now_us);
         self.heap.push(Reverse((at_us, self.entered, due)));
     }
 
-    /// Takes out what is due next, unless that is later than `until_us`; then it is that late.
+    /// Removes the next event, unless it is later than `until_us`; then the time advances to that.
     pub fn next(&mut self, until_us: u64) -> Option<Due> {
         match self.heap.peek() {
             Some(Reverse((at_us, ..))) if *at_us <= until_us => {}
@@ -86,7 +87,7 @@ impl Agenda {
         Some(due)
     }
 
-    /// How much has been done.
+    /// Number of processed events.
     pub fn done(&self) -> u64 {
         self.done
     }

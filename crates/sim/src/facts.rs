@@ -1,4 +1,4 @@
-//! What clients did and saw, as facts: the only thing that most checks look at, and, printed one
+//! Actions and observations of clients, as facts: the only input of most checks and, printed one
 //! per line, the log of a run.
 
 use martlet_broker::DropReason;
@@ -22,29 +22,29 @@ pub type SinkIndex = u16;
 /// An Application Message of the run.
 pub type MessageIndex = u32;
 
-/// How a client came to be without its connection.
+/// How a client lost its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// It sent DISCONNECT.
     Goodbye,
-    /// It crashed, or gave the connection up without a word.
+    /// It crashed, or gave up the connection without DISCONNECT.
     Crash,
-    /// It connected anew beside it.
+    /// It opened a new connection while this one was open.
     Replaced,
-    /// The connection ended under it.
+    /// The connection was closed or failed.
     Ended,
-    /// The broker said DISCONNECT with this reason code.
+    /// The broker sent DISCONNECT with this reason code.
     ByDisconnect(u8),
 }
 
-/// Something that happened at a client, or that a client can be told of.
+/// An event at a client or elsewhere in the world.
 #[derive(Clone, Copy, Debug)]
 pub enum Fact {
     /// CONNECT was sent.
     Connecting {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// The link that it came by.
+        /// Its link.
         link: LinkIndex,
         /// Clean Start.
         clean: bool,
@@ -56,79 +56,79 @@ pub enum Fact {
         will: Option<MessageIndex>,
         /// Its Will Delay Interval, seconds.
         will_delay_secs: u32,
-        /// The network takes much at once on its way to the client.
+        /// Whether the network has a large window towards the client.
         wide: bool,
     },
     /// CONNACK accepted it.
     Connected {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// Session Present, and the session is the one that the client knows.
+        /// Session Present is set, and the session is the one that the client knows.
         present: bool,
         /// Session Present.
         resumed: bool,
-        /// What was durable when CONNACK left.
+        /// The last durable record when CONNACK left.
         durable: Lsn,
     },
     /// CONNACK refused it.
     Refused {
-        /// Who.
+        /// The client.
         client: ClientIndex,
         /// Reason code.
         reason: u8,
     },
-    /// The client has no connection any more.
+    /// The client has lost its connection.
     Lost {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// How.
+        /// How it was lost.
         how: Loss,
     },
     /// The end of a client's connection has reached the node.
     EndSeen {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// Which connection.
+        /// The link.
         link: LinkIndex,
-        /// With all that the client sent before it.
+        /// Whether all data that the client sent before has arrived.
         orderly: bool,
     },
     /// PUBLISH was sent.
     Published {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// What.
+        /// The message.
         message: MessageIndex,
-        /// Not for the first time.
+        /// Whether it was sent before.
         again: bool,
     },
-    /// PUBACK or PUBREC came.
+    /// PUBACK or PUBREC was received.
     Acknowledged {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// What.
+        /// The message.
         message: MessageIndex,
-        /// With a reason code of 0x80 or above.
+        /// Whether its reason code is 0x80 or above.
         refused: bool,
-        /// What was durable when it left.
+        /// The last durable record when it left.
         durable: Lsn,
     },
-    /// PUBCOMP came.
+    /// PUBCOMP was received.
     Completed {
-        /// Who.
+        /// The client.
         client: ClientIndex,
         /// Packet Identifier.
         packet_id: u16,
-        /// What.
+        /// The message.
         message: MessageIndex,
-        /// What was durable when it left.
+        /// The last durable record when it left.
         durable: Lsn,
     },
     /// SUBSCRIBE was sent.
     Subscribing {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// To what.
+        /// The filter.
         filter: FilterIndex,
         /// Maximum QoS.
         qos: QoS,
@@ -136,39 +136,39 @@ pub enum Fact {
         no_local: bool,
         /// Retain As Published.
         retain_as_published: bool,
-        /// The number of its Subscription Identifier; 0 is none.
+        /// Number of its Subscription Identifier; 0 is none.
         identifier: u32,
     },
-    /// SUBACK came.
+    /// SUBACK was received.
     Subscribed {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// To what.
+        /// The filter.
         filter: FilterIndex,
-        /// It was granted.
+        /// Whether it was granted.
         granted: bool,
-        /// What was durable when it left.
+        /// The last durable record when it left.
         durable: Lsn,
     },
     /// UNSUBSCRIBE was sent.
     Unsubscribing {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// From what.
+        /// The filter.
         filter: FilterIndex,
     },
-    /// UNSUBACK came.
+    /// UNSUBACK was received.
     Unsubscribed {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// From what.
+        /// The filter.
         filter: FilterIndex,
     },
-    /// A PUBLISH came.
+    /// A PUBLISH was received.
     Arrived {
-        /// To whom.
+        /// The receiver.
         client: ClientIndex,
-        /// What; none for an empty payload, which names no message.
+        /// The message; `None` for an empty payload, which has no message number.
         message: Option<MessageIndex>,
         /// Its topic.
         topic: TopicIndex,
@@ -182,108 +182,108 @@ pub enum Fact {
         packet_id: u16,
         /// Subscription Identifiers.
         identifiers: Identifiers,
-        /// A QoS 2 message whose identifier the client knows already.
+        /// Whether it is a QoS 2 message whose Packet Identifier the client has already.
         known: bool,
-        /// What was durable when it left.
+        /// The last durable record when it left.
         durable: Lsn,
     },
-    /// PUBREL came.
+    /// PUBREL was received.
     Released {
-        /// To whom.
+        /// The receiver.
         client: ClientIndex,
         /// Packet Identifier.
         packet_id: u16,
-        /// What was durable when it left.
+        /// The last durable record when it left.
         durable: Lsn,
     },
     /// The client sent PUBACK, PUBREC or PUBCOMP.
     Answered {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// Which of them.
+        /// Kind of the acknowledgement.
         kind: AckKind,
         /// Packet Identifier.
         packet_id: u16,
-        /// With a reason code of 0x80 or above.
+        /// Whether its reason code is 0x80 or above.
         refused: bool,
     },
     /// The client stopped reading, or reads again.
     Reading {
-        /// Who.
+        /// The client.
         client: ClientIndex,
-        /// It reads.
+        /// Whether it reads.
         on: bool,
     },
     /// The client broke a rule of the protocol.
     Violated {
-        /// Who.
+        /// The client.
         client: ClientIndex,
     },
-    /// The network cut a connection, or (true) lets its bytes vanish from now on.
+    /// The network cut a connection, or its bytes vanish from now on.
     Cut {
-        /// Whose.
+        /// The client.
         client: ClientIndex,
-        /// Nobody is told.
+        /// Whether the bytes vanish without a report to either side.
         half_open: bool,
     },
-    /// The broker dropped a message for a client, and said so.
+    /// The broker dropped a message for a client, and reported that.
     Dropped {
-        /// For whom.
+        /// The client.
         client: ClientIndex,
-        /// On which topic; none where only the store knew it.
+        /// Its topic; `None` if only the store knew it.
         topic: Option<TopicIndex>,
-        /// Why.
+        /// The reason.
         reason: DropReason,
     },
-    /// The broker dropped a message for a share group, and said so.
+    /// The broker dropped a message for a share group, and reported that.
     DroppedByGroup {
         /// `$share/name/filter`.
         group: FilterIndex,
-        /// On which topic; none where only the store knew it.
+        /// Its topic; `None` if only the store knew it.
         topic: Option<TopicIndex>,
-        /// Why.
+        /// The reason.
         reason: DropReason,
     },
     /// Something happened at a part of the node.
     Part {
-        /// Which part.
+        /// The part.
         part: PartIndex,
-        /// What.
+        /// The event.
         what: PartFact,
     },
     /// Something happened at an integration.
     Sink {
-        /// Which one.
+        /// The integration.
         sink: SinkIndex,
-        /// What.
+        /// The event.
         what: SinkFact,
     },
     /// The node has crashed.
     Crashed {
-        /// Power was lost, not the process alone.
+        /// Whether power was lost; otherwise only the process crashed.
         power: bool,
-        /// It was told to stop, and did so in good order.
+        /// Whether it was a clean stop.
         stopped: bool,
-        /// What was durable then.
+        /// The last durable record at that time.
         durable: Lsn,
     },
-    /// A bit has flipped on the disk in this message.
+    /// A bit of this message has flipped on the disk.
     Rotted {
-        /// Which.
+        /// The message.
         message: MessageIndex,
     },
-    /// The wall clock makes a step, milliseconds.
+    /// The wall clock was stepped.
     ClockStepped {
-        /// Size of the step, backwards if negative.
+        /// Milliseconds, backwards if negative.
         ms: i64,
     },
-    /// The authenticator has decided about a client.
+    /// The authenticator has decided about a login.
     Judged {
-        /// Which client.
+        /// The client.
         client: ClientIndex,
-        /// The tenant that its name was looked for in.
+        /// The tenant in which its name was looked up.
         tenant: u32,
-        /// What was decided.
+        /// The decision.
         verdict: LoginVerdict,
     },
     /// This version of the users is in force.
@@ -291,18 +291,18 @@ pub enum Fact {
         /// Its number.
         version: Version,
     },
-    /// All lockouts are ended, and failed logins forgotten.
+    /// All lockouts are lifted, and failed logins cleared.
     LockoutsLifted,
-    /// The node is told to stop: it ends all connections, and soon itself.
+    /// The node begins a clean stop: it closes all connections, and soon ends.
     Stopping,
-    /// The node is there again.
+    /// The node was started again.
     Restarted,
-    /// Disturbances are over: from here on everybody comes back and reads.
+    /// Disturbances are over: from here on all clients reconnect and read.
     Healed,
 }
 
 impl Fact {
-    /// The client that it is about.
+    /// The client of the fact, if any.
     pub fn client(&self) -> Option<ClientIndex> {
         match *self {
             Self::Connecting { client, .. }
@@ -339,7 +339,7 @@ impl Fact {
         }
     }
 
-    /// One line for the log: who, then what, as the specification's packets say it.
+    /// One line for the log: the client, then the event, in terms of MQTT packets.
     pub fn line(&self, at_us: u64, ledger: &Ledger) -> String {
         let who = match (self, self.client()) {
             (Self::Part { part, .. }, _) => ledger.part(*part).name.as_str(),
@@ -351,7 +351,7 @@ impl Fact {
         format!("{seconds:>12.6}  {who:<6} {}", self.what(ledger))
     }
 
-    // Table: the words of each event.
+    // Table: the text of each event.
     fn what(&self, ledger: &Ledger) -> String {
         let topics = &ledger.topics;
         match *self {

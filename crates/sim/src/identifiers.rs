@@ -1,17 +1,17 @@
-//! Subscription Identifiers of a client, as small numbers: which one each SUBSCRIBE names, and sets
-//! of them. On the wire they are spread over all lengths of their encoding.
+//! Subscription Identifiers of a client, as small numbers: the one for each SUBSCRIBE, and sets of
+//! them. On the wire they are spread over all lengths of their encoding.
 
-/// Numbers go up to this one, then begin again.
+/// The highest number; after it, numbers start again.
 const NUMBERS: u32 = 60;
-/// What every second number is multiplied with, so that some identifiers take four bytes.
+/// Factor for every second number, so that some identifiers take four bytes.
 const SPREAD: u32 = 4_000_000;
 
-/// The number behind another one, for the next SUBSCRIBE.
+/// The number after another one, for the next SUBSCRIBE.
 pub fn next_number(number: u32) -> u32 {
     number % NUMBERS + 1
 }
 
-/// What a number is on the wire; 0 is none.
+/// The Subscription Identifier for a number; 0 is none.
 pub fn on_wire(number: u32) -> Option<u32> {
     let spread = if number.is_multiple_of(2) { SPREAD } else { 1 };
     (number > 0).then_some(number * spread)
@@ -27,7 +27,7 @@ impl Identifiers {
         Self((1 << number) & !1)
     }
 
-    /// What a PUBLISH names; none if there is one that no SUBSCRIBE can have named.
+    /// The set in a PUBLISH; `None` if it contains an identifier that no SUBSCRIBE can have used.
     pub fn from_wire(identifiers: impl Iterator<Item = u32>) -> Option<Self> {
         let number = |identifier: u32| {
             let mut numbers = 1..=NUMBERS;
@@ -38,17 +38,17 @@ impl Identifiers {
         Some(sets.fold(Self::default(), Self::with))
     }
 
-    /// Both sets together.
+    /// The union of both sets.
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// All of the other set are in this one.
+    /// Whether this set includes the other one.
     pub fn contains(self, other: Self) -> bool {
         other.0 & !self.0 == 0
     }
 
-    /// How many there are.
+    /// Number of elements.
     pub fn count(self) -> u32 {
         self.0.count_ones()
     }

@@ -1,5 +1,5 @@
-//! The ledger: which messages there are, what became of them at their publisher, and what each
-//! client has been promised. Kept from the facts alone, for all checks to look things up in.
+//! The ledger: the messages of a run, their state at the publisher, and the promises to each
+//! client. It is built only from facts, for use by all checks.
 
 use std::collections::BTreeMap;
 
@@ -23,32 +23,32 @@ pub struct MessageRow {
     pub topic: TopicIndex,
     /// Published with this QoS.
     pub qos: QoS,
-    /// Published with RETAIN 1.
+    /// With RETAIN 1.
     pub retain: bool,
     /// With an empty payload.
     pub empty: bool,
-    /// A Will.
+    /// Whether it is a Will.
     pub will: bool,
-    /// When it was sent first; for a Will, when its CONNECT was.
+    /// When it was sent first; for a Will, when its CONNECT was sent.
     pub sent_us: u64,
-    /// How often its PUBLISH was sent.
+    /// Number of times its PUBLISH was sent.
     pub sends: u32,
-    /// When PUBACK or PUBREC came; 0 is not yet.
+    /// When PUBACK or PUBREC was received; 0: not yet.
     pub acked_us: u64,
-    /// It was refused.
+    /// Whether it was refused.
     pub refused: bool,
-    /// A bit of it has flipped on the disk: clients that have not received it miss it.
+    /// Whether a bit of it has flipped on the disk: receivers that do not have it yet lose it.
     pub rotten: bool,
     /// When it expires; `u64::MAX` is never.
     pub expires_us: u64,
 }
 
-/// Where a subscription stands, as its client knows it.
+/// State of a subscription, as its client knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriptionState {
     /// SUBSCRIBE was sent.
     Asked,
-    /// SUBACK has come.
+    /// SUBACK was received.
     Granted,
     /// UNSUBSCRIBE was sent.
     Leaving,
@@ -63,15 +63,15 @@ pub struct SubscriptionRow {
     pub qos: QoS,
     /// No Local.
     pub no_local: bool,
-    /// The number of its Subscription Identifier; 0 is none.
+    /// Number of its Subscription Identifier; 0 is none.
     pub identifier: u32,
-    /// Where it stands.
+    /// Its state.
     pub state: SubscriptionState,
-    /// When SUBACK came.
+    /// When SUBACK was received.
     pub granted_us: u64,
 }
 
-/// A client, as far as it has been promised something.
+/// A client and the promises to it.
 #[derive(Clone, Debug, Default)]
 pub struct ClientRow {
     /// Client Identifier.
@@ -80,33 +80,33 @@ pub struct ClientRow {
     pub life: u32,
     /// Raised with each CONNECT.
     pub connection: u32,
-    /// Crashes of the node before the last CONNECT: what lies on an older link is from before.
+    /// Crashes of the node before the last CONNECT: data on an older link is from before.
     pub crashes: u32,
     /// The link of the last CONNECT.
     pub link: LinkIndex,
-    /// CONNACK has come, and the connection is not over.
+    /// Whether CONNACK was received and the connection still exists.
     pub online: bool,
-    /// Connected, and nothing has happened to its connection.
+    /// Whether it is connected and its connection was not disturbed.
     pub undisturbed: bool,
-    /// A session was promised and has not ended as far as the client knows.
+    /// Whether a session was promised and has not ended, as far as the client knows.
     pub session: bool,
     /// Session Expiry Interval of the last CONNECT, seconds.
     pub expiry_secs: u32,
     /// Receive Maximum of the last CONNECT.
     pub receive_maximum: u16,
-    /// When the last connection was over.
+    /// When the last connection ended.
     pub lost_us: u64,
-    /// The last CONNECT asked for a clean start.
+    /// Whether the last CONNECT had Clean Start.
     pub clean: bool,
-    /// Subscriptions of this session, as asked for.
+    /// Subscriptions of this session, as requested.
     pub subscriptions: Vec<SubscriptionRow>,
-    /// It has broken the rules on this connection.
+    /// Whether it has broken the protocol on this connection.
     pub violated: bool,
-    /// It has left or replaced a subscription in this session.
+    /// Whether it has ended or replaced a subscription in this session.
     pub changed: bool,
-    /// It has left a subscription in this session.
+    /// Whether it has ended a subscription in this session.
     pub left: bool,
-    /// Where the packet that it is receiving begins among all bytes of its connection.
+    /// Offset of the packet that it is receiving in all bytes of its connection.
     pub packet_at: u64,
 }
 
@@ -115,9 +115,9 @@ pub struct ClientRow {
 pub struct SinkRow {
     /// Client Identifier of its part.
     pub name: String,
-    /// What it takes.
+    /// Its filters.
     pub filters: Vec<FilterIndex>,
-    /// The tenant whose messages it takes.
+    /// Tenants whose messages it takes.
     pub tenant: SinkTenant,
 }
 
@@ -130,31 +130,31 @@ pub struct Ledger {
     pub messages: Vec<MessageRow>,
     /// Clients.
     pub clients: Vec<ClientRow>,
-    /// Parts of the node. Each has a row in `clients` too, for what it publishes.
+    /// Parts of the node. Each also has a row in `clients`, for what it publishes.
     pub parts: Vec<PartRow>,
     /// Integrations.
     pub sinks: Vec<SinkRow>,
-    /// How often parts have passed a message on; none is a client's.
+    /// Hop counts of messages that parts have published; client messages have none.
     pub hops: BTreeMap<MessageIndex, u8>,
     /// Crashes of the node so far.
     pub crashes: u32,
-    /// When the node was started again last; 0 is never.
+    /// Time of the last restart of the node; 0 is never.
     pub restarted_us: u64,
-    /// All steps of the wall clock forwards, microseconds.
+    /// Sum of all forward steps of the wall clock, microseconds.
     pub clock_ahead_us: u64,
-    /// The wall clock has made a step backwards.
+    /// Whether the wall clock was ever stepped back.
     pub clock_went_back: bool,
-    /// What restarts may have put off by it: each the time that the node was away, and the minute
-    /// before, microseconds.
+    /// Possible delays by restarts after such a step, microseconds: each the downtime of the node,
+    /// plus the minute before.
     pub put_off_us: u64,
-    /// When the node crashed or stopped last.
+    /// Time of the last crash or stop of the node.
     pub crashed_us: u64,
-    /// Users, if clients have to say who they are.
+    /// Users, in runs with authentication.
     pub people: Option<People>,
 }
 
 impl Ledger {
-    /// Enters a message that is about to be published.
+    /// Adds a message that is about to be published.
     pub fn new_message(&mut self, row: MessageRow) -> MessageIndex {
         self.messages.push(row);
         (self.messages.len() - 1) as MessageIndex
@@ -175,17 +175,17 @@ impl Ledger {
         &self.parts[usize::from(part)]
     }
 
-    /// The client that comes last of all and looks at what is retained. Rows of parts follow it.
+    /// The client that connects last and reads the retained messages. Rows of parts follow it.
     pub fn eye(&self) -> ClientIndex {
         (self.clients.len() - self.parts.len() - 1) as ClientIndex
     }
 
-    /// A row among the clients is a part's.
+    /// Whether a row among the clients is that of a part.
     pub fn is_part(&self, client: ClientIndex) -> bool {
         self.parts.iter().any(|row| row.client == client)
     }
 
-    /// A message in words.
+    /// A message as text.
     pub fn describe(&self, message: MessageIndex) -> String {
         let row = self.message(message);
         let topic = self.topics.name(row.topic);
@@ -196,8 +196,8 @@ impl Ledger {
         format!("m{message} by {publisher} on {topic} QoS {qos}{retain}{empty}")
     }
 
-    /// The QoS with which a client is promised a message of this topic and publisher, by
-    /// subscriptions that were granted; none if there is none. Shared ones do not count.
+    /// The QoS that a client is promised for a message of this topic and publisher, by granted
+    /// subscriptions; `None` if there is none. Shared ones do not count.
     pub fn promised_qos(
         &self,
         client: ClientIndex,
@@ -207,7 +207,7 @@ impl Ledger {
         self.promised_qos_since(u64::MAX, client, topic, publisher)
     }
 
-    /// As above, by subscriptions that were granted before `at_us`.
+    /// The same, by subscriptions that were granted before `at_us`.
     pub fn promised_qos_since(
         &self,
         at_us: u64,
@@ -232,14 +232,14 @@ impl Ledger {
         row.acked_us > 0 && !row.refused && !row.rotten && !self.may_have_expired(message, at_us)
     }
 
-    /// The tenant whose client has published a message, in runs whose clients stay in theirs.
+    /// The tenant of a message's publisher, in runs in which clients do not change tenants.
     pub fn tenant_of(&self, message: MessageIndex) -> TenantId {
         let publisher = self.message(message).publisher;
         let people = self.people.as_ref();
         people.map_or(TenantId(0), |people| people.tenant_of(publisher))
     }
 
-    /// A message may have expired by now, for all that is known of the wall clock.
+    /// Whether a message may have expired by now, with the uncertainty of the wall clock.
     pub fn may_have_expired(&self, message: MessageIndex, at_us: u64) -> bool {
         let expires_us = self.message(message).expires_us;
         expires_us != u64::MAX
@@ -263,7 +263,7 @@ impl Ledger {
         }
     }
 
-    /// Takes a fact in.
+    /// Applies a fact.
     pub fn apply(&mut self, at_us: u64, fact: &Fact) {
         self.note_sender(fact);
         match *fact {
@@ -349,7 +349,7 @@ impl ClientRow {
                 }
             }
             Fact::Connected { present, .. } => {
-                // One that was begun by a CONNECT without an answer is new to its client as well.
+                // A session that a CONNECT without an answer started is also new to its client.
                 if !present || !self.session {
                     self.life += 1;
                     self.changed = false;
@@ -363,7 +363,7 @@ impl ClientRow {
                 if core::mem::take(&mut self.online) {
                     self.lost_us = at_us;
                 }
-                // What was not answered may or may not have come about.
+                // Unanswered requests may or may not have taken effect.
                 if self.expiry_secs == 0 {
                     self.session = false;
                     self.subscriptions.clear();

@@ -1,21 +1,21 @@
 //! The whole broker in virtual time, from one seed: shards, store, network and clients in one
-//! thread, with everything going wrong that can, and checks of every promise made to a client.
+//! thread, with all kinds of faults, and checks of every promise to a client.
 //!
-//! A seed that fails prints the command that repeats it; with `--log` each fact is a line.
+//! A failing seed prints the command that repeats it; with `--log` each fact is a line.
 //!
 //! # Layout
 //!
-//! * `scenario`: from a seed to a run
-//! * `world`, `agenda`: the one loop, and what is due when
-//! * `node`, `store`, `network`: the loops of the broker's shards, its records, its connections
-//! * `rot`: bits that flip on its disk
-//! * `topics`, `identifiers`: which filters match which topics, Subscription Identifiers
-//! * `client`: what clients do, by the protocol or against it
-//! * `part`: parts of the node, whose sinks settle late, refuse, hang and forget
-//! * `sink`: integrations, with their real runner, a target that fails and tables that survive
-//! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
-//! * `people`: users, what they may do and when that changes, and the authenticator that lets them
-//!   in
+//! * `scenario`: generates a run from a seed
+//! * `world`, `agenda`: the main loop, and the due events
+//! * `node`, `store`, `network`: the shard loops of the broker, its records, its connections
+//! * `rot`: flipped bits on its disk
+//! * `topics`, `identifiers`: matches of filters and topics, Subscription Identifiers
+//! * `client`: clients that follow or break the protocol
+//! * `part`: parts of the node, whose sinks settle late, refuse, hang and lose state
+//! * `sink`: integrations: the production runner, a target that fails, and tables that survive
+//! * `facts`, `ledger`, `observer`: observations of clients, promises to them, and their delivery
+//!   to the checks
+//! * `people`: users, their permissions and changes, and the authenticator
 //! * `check`: one check per file
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! `martlet-sim`: runs seeds, says what they came to, and repeats one with its log.
+//! `martlet-sim`: runs seeds, prints their results, and repeats one with its log.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What to do; nothing if help was asked for.
+/// The parsed options; `None` if help was requested.
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let mut options = Options {
         seeds: 1000,
@@ -86,7 +86,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
                     .map_err(|_| format!("{value} is not a number"))?;
                 options.hours = Some(hours);
             }
-            // What is left of those with a value: --scenario.
+            // The remaining option with a value: --scenario.
             _ => {
                 let kind = Kind::from_name(&value).ok_or(format!("no scenario {value}"))?;
                 options.kind = Some(kind);
@@ -163,7 +163,7 @@ fn run_many(options: &Options) -> ExitCode {
     }
 }
 
-/// Says what was found and how to see it again; true if nothing was.
+/// Prints the violation and the command to repeat it; true if there is none.
 fn report(seed: u64, outcome: &Outcome, options: &Options) -> bool {
     let Some(first) = outcome.observer.findings.violations.first() else {
         return true;

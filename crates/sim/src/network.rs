@@ -1,5 +1,5 @@
-//! The network: a link per connection, two pipes each. Bytes arrive late, in chunks that end
-//! anywhere, never out of order; a link may be cut at any byte, with or without anybody being told.
+//! The network: one link per connection, with two pipes. Bytes arrive late, in chunks of any size,
+//! never out of order; a link may be cut at any byte, with or without a report to its ends.
 
 use std::collections::VecDeque;
 
@@ -11,21 +11,21 @@ use crate::node::LinkIndex;
 use crate::random::Random;
 use crate::store::Lsn;
 
-/// How a client's connections behave.
+/// Behaviour of a client's connections.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkProfile {
     /// Latency of one way, microseconds.
     pub latency_us: u64,
-    /// Jitter that is added to it, at most.
+    /// Maximum jitter added to it.
     pub jitter_us: u64,
     /// Percentage of writes that arrive in pieces.
     pub split_percent: u64,
-    /// Bytes on their way to the client before the node has to wait.
+    /// Bytes in transit to the client before the node has to wait.
     pub window: usize,
 }
 
 impl LinkProfile {
-    /// How all links are once disturbances are over.
+    /// Behaviour of all links after disturbances are over.
     pub const HEALED: Self = Self {
         latency_us: 500,
         jitter_us: 0,
@@ -48,11 +48,11 @@ struct Pipe {
     chunks: VecDeque<Chunk>,
     last_at_us: u64,
     end: Option<(u64, TransportEnd)>,
-    /// What goes in vanishes.
+    /// Whether new data vanishes.
     black: bool,
 }
 
-/// A connection's way through the network.
+/// The link of a connection.
 #[derive(Debug)]
 struct Link {
     client: ClientIndex,
@@ -61,17 +61,17 @@ struct Link {
     down: Pipe,
 }
 
-/// All links there ever were.
+/// All links so far.
 #[derive(Debug)]
 pub struct Network {
     links: Vec<Link>,
     random: Random,
 }
 
-/// What a pipe gives out.
+/// Output of a pipe.
 #[derive(Debug)]
 pub enum Arrival {
-    /// Bytes, and what was durable when they were sent.
+    /// Bytes, and the last durable record when they were sent.
     Bytes(Vec<u8>, Lsn),
     /// The end of the stream.
     End(TransportEnd),
@@ -86,7 +86,7 @@ impl Network {
         }
     }
 
-    /// A new link; they are numbered as the node numbers its sockets.
+    /// A new link; links are numbered like the sockets of the node.
     pub fn open(&mut self, client: ClientIndex, profile: LinkProfile, now_us: u64) -> LinkIndex {
         let pipe = || Pipe {
             last_at_us: now_us,
@@ -106,7 +106,7 @@ impl Network {
         self.links[link as usize].client
     }
 
-    /// A client sends.
+    /// Sends data of a client.
     pub fn send_up(&mut self, agenda: &mut Agenda, link: LinkIndex, bytes: &[u8]) {
         let Self { links, random } = self;
         let found = &mut links[link as usize];
@@ -116,7 +116,7 @@ impl Network {
             .send(agenda, random, &profile, bytes, 0, Due::Up(link));
     }
 
-    /// The node sends.
+    /// Sends data of the node.
     pub fn send_down(&mut self, agenda: &mut Agenda, link: LinkIndex, bytes: &[u8], durable: Lsn) {
         let Self { links, random } = self;
         let found = &mut links[link as usize];
@@ -126,7 +126,7 @@ impl Network {
             .send(agenda, random, &profile, bytes, durable, Due::Down(link));
     }
 
-    /// A client's end closes, with all it sent before still on its way, or without it.
+    /// Closes a client's end; earlier data still arrives if `orderly`, else it is lost.
     pub fn close_up(&mut self, agenda: &mut Agenda, link: LinkIndex, orderly: bool) {
         let found = &mut self.links[link as usize];
         found.down = Pipe {
@@ -143,7 +143,7 @@ impl Network {
         found.up.close(agenda, latency_us, end, Due::Up(link));
     }
 
-    /// The node sends no more, and still takes what comes.
+    /// The node sends no more, but still receives.
     pub fn finish_down(&mut self, agenda: &mut Agenda, link: LinkIndex) {
         let found = &mut self.links[link as usize];
         let latency_us = found.profile.latency_us;
@@ -151,8 +151,8 @@ impl Network {
         found.down.close(agenda, latency_us, end, Due::Down(link));
     }
 
-    /// The node has dropped its end: what is on its way from it may be lost, unless it ended in
-    /// good order before.
+    /// The node has dropped its end: data in transit from it may be lost, unless the node finished
+    /// before.
     pub fn drop_down(&mut self, agenda: &mut Agenda, link: LinkIndex) {
         let found = &mut self.links[link as usize];
         found.up = Pipe {
@@ -167,7 +167,7 @@ impl Network {
         }
     }
 
-    /// The client is gone and nobody is told: what comes for it piles up unanswered.
+    /// The client vanishes without a report: data for it accumulates unanswered.
     pub fn vanish(&mut self, link: LinkIndex) {
         let Self { links, random } = self;
         let found = &mut links[link as usize];
@@ -179,7 +179,7 @@ impl Network {
         };
     }
 
-    /// The link breaks at any byte of what is on its way; both ends are told, or neither.
+    /// Breaks the link at any byte in transit; both ends are notified, or neither.
     pub fn cut(&mut self, agenda: &mut Agenda, link: LinkIndex, half_open: bool) {
         let Self { links, random } = self;
         let found = &mut links[link as usize];
@@ -196,17 +196,17 @@ impl Network {
         }
     }
 
-    /// Disturbances are over, on a link that is there.
+    /// Ends the disturbances of an existing link.
     pub fn heal(&mut self, link: LinkIndex) {
         self.links[link as usize].profile = LinkProfile::HEALED;
     }
 
-    /// What has arrived at the node by now.
+    /// Data that has arrived at the node by now.
     pub fn take_up(&mut self, link: LinkIndex, now_us: u64) -> Option<Arrival> {
         self.links[link as usize].up.take(now_us)
     }
 
-    /// What has arrived at the client by now.
+    /// Data that has arrived at the client by now.
     pub fn take_down(&mut self, link: LinkIndex, now_us: u64) -> Option<Arrival> {
         self.links[link as usize].down.take(now_us)
     }
@@ -247,7 +247,7 @@ impl Pipe {
         }
     }
 
-    /// Cuts a link: of the bytes under way only some arrive.
+    /// Cuts a pipe: only some of the bytes in transit arrive.
     fn cut(&mut self, random: &mut Random) {
         let mut kept = random.below(self.bytes.len() as u64 + 1) as usize;
         self.bytes.truncate(kept);

@@ -1,4 +1,4 @@
-//! The observer: takes each fact in, once, and shows it to every check.
+//! The observer: receives each fact once, and passes it to every check.
 
 use std::collections::BTreeMap;
 
@@ -9,27 +9,27 @@ use crate::facts::{Fact, MessageIndex};
 use crate::ledger::Ledger;
 use crate::store::Lsn;
 
-/// A promise that was broken.
+/// A broken promise.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// When it was noticed, virtual microseconds.
+    /// When it was detected, virtual microseconds.
     pub at_us: u64,
-    /// Which check noticed it.
+    /// The check that detected it.
     pub check: &'static str,
     /// What happened.
     pub what: String,
 }
 
-/// What checks found.
+/// Violations found by checks.
 #[derive(Debug, Default)]
 pub struct Findings {
     at_us: u64,
-    /// What was found, the first first.
+    /// The violations, oldest first.
     pub violations: Vec<Violation>,
 }
 
 impl Findings {
-    /// Something is wrong.
+    /// Adds a violation.
     pub fn add(&mut self, check: &'static str, what: String) {
         self.violations.push(Violation {
             at_us: self.at_us,
@@ -42,25 +42,25 @@ impl Findings {
 /// A line of the log.
 #[derive(Clone, Debug)]
 pub enum Line {
-    /// What a client did or saw.
+    /// An action or observation of a client.
     Fact(Fact),
-    /// What the node did: its records and restarts.
+    /// An action of the node: its records and restarts.
     Note(String),
 }
 
 /// The observer.
 #[derive(Debug)]
 pub struct Observer {
-    /// What is known from the facts.
+    /// State derived from the facts.
     pub ledger: Ledger,
     /// The checks.
     pub checks: Checks,
-    /// What they found.
+    /// Their violations.
     pub findings: Findings,
-    /// All that happened, if it is to be logged.
+    /// All events, if logging is enabled.
     pub log: Option<Vec<(u64, Line)>>,
     now_us: u64,
-    /// The session that was recorded last, by Client Identifier.
+    /// The latest recorded session, by Client Identifier.
     sessions: BTreeMap<String, SessionEpoch>,
 }
 
@@ -77,13 +77,13 @@ impl Observer {
         }
     }
 
-    /// It is this late.
+    /// Sets the time.
     pub fn set_now(&mut self, now_us: u64) {
         self.now_us = now_us;
         self.findings.at_us = now_us;
     }
 
-    /// Something happened.
+    /// Handles a fact.
     pub fn fact(&mut self, fact: &Fact) {
         if let Some(log) = &mut self.log {
             log.push((self.now_us, Line::Fact(*fact)));
@@ -95,7 +95,7 @@ impl Observer {
             .after(self.now_us, fact, &self.ledger, &mut self.findings);
     }
 
-    /// The node appended a record.
+    /// Handles a record appended by the node.
     pub fn recorded(&mut self, lsn: Lsn, record: &Record) {
         if let Some(log) = &mut self.log {
             log.push((self.now_us, Line::Note(record_in_words(lsn, record))));
@@ -108,31 +108,31 @@ impl Observer {
             .recorded(lsn, record, &self.ledger, &mut self.findings);
     }
 
-    /// Shards have reported their sessions; the number is that of the present probe.
+    /// Handles session reports of shards; the number in `at` is that of the current probe.
     pub fn reported(&mut self, at: (u64, u64), reports: &[Report]) {
         self.checks
             .reported(at, reports, &self.ledger, &mut self.findings);
     }
 
-    /// The session that was recorded last for a client.
+    /// The latest recorded session of a client.
     pub fn session_of(&self, client_id: &str) -> Option<SessionEpoch> {
         self.sessions.get(client_id).copied()
     }
 
-    /// Something for the log alone.
+    /// Adds a note to the log only.
     pub fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
             log.push((self.now_us, Line::Note(what())));
         }
     }
 
-    /// Reports a finding that is not of a check.
+    /// Reports a violation outside the checks.
     pub fn complain(&mut self, check: &'static str, what: String) {
         self.findings.add(check, what);
     }
 }
 
-/// A record in one line: its place in the order, then what it says.
+/// A record in one line: its number, then its contents.
 fn record_in_words(lsn: Lsn, record: &Record) -> String {
     let what = match record {
         Record::Session(session) => {

@@ -1,7 +1,7 @@
-//! Random numbers from one seed: a generator per subject, so that a change in what one part draws
-//! does not shift what all others get.
+//! Random numbers from one seed: a separate generator per subject, so that additional draws of one
+//! subject do not change the others.
 
-/// xorshift64*: quick, and good enough to choose with.
+/// xorshift64*: fast, and good enough for random choices.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -28,7 +28,7 @@ impl Random {
         ((u128::from(self.number()) * u128::from(end)) >> 64) as u64
     }
 
-    /// A number from `low` to `high`, both included.
+    /// A number from `low` to `high`, inclusive.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low) + 1)
     }
@@ -38,13 +38,13 @@ impl Random {
         self.below(100) < percent
     }
 
-    /// One of several.
+    /// A random element.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// A waiting time with this mean, from a tenth of it to four times as long: most are shorter,
-    /// some much longer.
+    /// A random duration with this mean, from a tenth to four times of it: most are shorter, some
+    /// much longer.
     pub fn around(&mut self, mean: u64) -> u64 {
         let uniform = (self.below(1 << 20) + 1) as f64 / (1_u64 << 20) as f64;
         let factor = (-uniform.ln()).clamp(0.1, 4.0);

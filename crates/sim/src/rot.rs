@@ -1,8 +1,8 @@
-//! Bits that flip on the disk while the node is down. What a store holds is read before and after,
-//! as its readers see it: damage is named, never served, and costs no more than one record.
+//! Bits that flip on the disk while the node is down. The contents of the store are read before
+//! and after: damage must be reported, never returned as data, and cost at most one record.
 //!
-//! A run goes on with a flipped bit where that costs nothing, or bodies of messages alone, which
-//! are told; any other loss is judged here and taken back.
+//! A run continues with a flipped bit if nothing is lost, or only bodies of messages, which are
+//! reported to the checks. Any other loss is checked here and undone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use martlet_store::{BodyId, Disk, Engine, Holds, Options, Report, SimDisk, State
 use crate::facts::MessageIndex;
 use crate::random::Random;
 
-/// What a store holds.
+/// Contents of a store.
 #[derive(Debug, Default)]
 struct Contents {
     bodies: BTreeMap<u64, Vec<u8>>,
@@ -23,33 +23,33 @@ struct Contents {
     notes: Vec<(u64, u64, u8, [u64; 2])>,
     tokens: BTreeSet<(u64, u32)>,
     states: BTreeMap<StateKey, Vec<u8>>,
-    /// Bodies and states that were named as damaged.
+    /// Number of bodies and states that were reported as damaged.
     unreadable: usize,
 }
 
-/// What a flipped bit has come to.
+/// Result of a flipped bit.
 #[derive(Debug)]
 pub enum Rot {
-    /// The disk is as it was: nothing flipped, or more was lost than a run can go on with.
+    /// The disk is unchanged: nothing flipped, or the loss was too large for a run to continue.
     Undone,
-    /// It is there, and these messages are lost.
+    /// The bit stays flipped, and these messages are lost.
     Stays(Vec<MessageIndex>),
 }
 
-/// Flips one bit somewhere on a disk that nobody uses.
+/// Flips one bit on a disk that is not in use.
 ///
 /// # Errors
-/// In words: a promise about damage that was broken.
+/// As text: a broken guarantee about damage.
 pub fn flip_one(disk: &SimDisk, options: &Options, random: &mut Random) -> Result<Rot, String> {
     let mut files = disk.list().map_err(|error| error.to_string())?;
-    // Who the store is, is not a record.
+    // The identity of the store is not a record.
     files.retain(|(name, bytes)| name != "STORE" && *bytes > 0);
     files.sort();
     if files.is_empty() {
         return Ok(Rot::Undone);
     }
     let (name, bytes) = &files[random.below(files.len() as u64) as usize];
-    // What was written lies at the beginning, most of the time.
+    // Written data is usually at the beginning of a file.
     let within = match random.percent(70) {
         true => (*bytes).min(4096),
         false => *bytes,
@@ -57,7 +57,7 @@ pub fn flip_one(disk: &SimDisk, options: &Options, random: &mut Random) -> Resul
     let (offset, bit) = (random.below(within), random.below(8) as u8);
     let (before, sound) = contents(disk.duplicate(), options)?;
     if !sound.damage.is_empty() {
-        // Both copies of one thing are a record too many.
+        // Damage to both copies exceeds one record.
         return Ok(Rot::Undone);
     }
     let flipped = disk.duplicate();
@@ -82,7 +82,7 @@ pub fn flip_one(disk: &SimDisk, options: &Options, random: &mut Random) -> Resul
     }
 }
 
-/// Whether what is missing afterwards was named, and is no more than a record.
+/// Checks that missing items were reported, and are at most one record.
 fn judge(
     before: &Contents,
     sound: &Report,
@@ -109,7 +109,7 @@ fn judge(
     let states: BTreeSet<u64> = states.map(|(key, _)| key.owner).collect();
     let tokens = before.tokens.difference(&after.tokens).count();
     let is_less = !bodies.is_empty() || !entries.is_empty() || !states.is_empty() || tokens > 0;
-    // A group that nothing says was synced cannot be told from a torn one, and ends the log.
+    // A group that no header shows as synced looks like a torn one, and ends the log.
     let is_shorter = report.damage.is_empty() && report.replayed < sound.replayed;
     let is_cut = is_shorter || report.torn.is_some() && report.torn != sound.torn;
     let is_named = !report.damage.is_empty() || after.unreadable > before.unreadable;
@@ -163,7 +163,7 @@ fn contents(disk: SimDisk, options: &Options) -> Result<(Contents, Report), Stri
     Ok((contents, report))
 }
 
-/// The message of the run that a body is; none if it has no number.
+/// The message of the run for a body; `None` if it has no number.
 fn number_of(id: u64, bytes: &[u8]) -> Option<MessageIndex> {
     let body = decode_body(MessageId(id), bytes).ok()?;
     let number = body.message.contents.payload().first_chunk().copied()?;

@@ -1,5 +1,5 @@
-//! From a seed to a run: how many shards and clients, what each of them does, how the network, the
-//! store and the node's limits are, and what goes wrong.
+//! Generates a run from a seed: the number of shards and clients, their plans, the behaviour of
+//! network, store and node limits, and the faults.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,38 +23,38 @@ use crate::store::{Store, StoreProfile};
 use crate::topics::{Class, TopicIndex, Topics};
 use crate::world::{Disturbance, Office, Outcome, World};
 
-/// What a run is mostly about.
+/// Main subject of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A bit of everything.
+    /// A mix of everything.
     Everything,
-    /// Share groups whose members come and go.
+    /// Share groups with changing members.
     Sharing,
-    /// Retained messages and those who subscribe just then.
+    /// Retained messages and new subscribers.
     Retaining,
     /// Wills with and without delay.
     Wills,
     /// Short queues and small quotas.
     Bounded,
-    /// Subscriptions that begin while others publish without pause.
+    /// Subscriptions that begin while others publish continuously.
     Churn,
-    /// Clients that begin anew while what is retained changes without pause.
+    /// New sessions while retained messages change continuously.
     Arriving,
     /// Queues of several pages, for clients that stay away while others publish.
     Backlog,
-    /// Parts of the node whose sinks settle late, refuse, hang, fail and forget.
+    /// Parts of the node whose sinks settle late, refuse, hang, fail and lose state.
     Parts,
     /// Integrations with their runner, whose targets and tables fail.
     Sinks,
-    /// Users in several tenants whose permissions change, who are disabled, moved and deleted, and
-    /// locked out.
+    /// Users in several tenants who are locked out, disabled, moved and deleted, and whose
+    /// permissions change.
     Rules,
-    /// Many clients that do little, nothing that goes wrong: for the speed.
+    /// Many clients with little activity and no faults: for measuring speed.
     Steady,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: &'static [Self] = &[
         Self::Everything,
         Self::Sharing,
@@ -88,12 +88,12 @@ impl Kind {
         }
     }
 
-    /// Nothing goes wrong but what its clients do.
+    /// Whether there are no faults except those of clients.
     fn is_calm(self) -> bool {
         matches!(self, Self::Churn | Self::Arriving | Self::Steady)
     }
 
-    /// Every second client publishes, the others subscribe.
+    /// Whether every second client publishes and the others subscribe.
     fn has_publishers_apart(self) -> bool {
         matches!(self, Self::Churn | Self::Arriving | Self::Backlog)
     }
@@ -103,7 +103,7 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// The kind that a seed stands for when none is named.
+    /// The kind of a seed if none is given.
     pub fn of_seed(seed: u64) -> Self {
         match Random::new(seed, "kind", 0).below(20) {
             0..=4 => Self::Everything,
@@ -120,7 +120,7 @@ impl Kind {
     }
 }
 
-/// A run that has not begun.
+/// A run that has not started.
 #[derive(Debug)]
 pub struct Scenario {
     kind: Kind,
@@ -137,19 +137,19 @@ pub struct Scenario {
     rules: Option<RulesProfile>,
 }
 
-/// How users change.
+/// How users change in a run.
 #[derive(Clone, Copy, Debug)]
 struct RulesProfile {
     lockout: Lockout,
     wrong_percent: u64,
     /// Mean time between changes, microseconds; 0 is none.
     change_us: u64,
-    /// Time that the authenticator looks for a client, microseconds at most.
+    /// Maximum time of a login lookup by the authenticator, microseconds.
     look_us: u64,
 }
 
 impl RulesProfile {
-    /// Users in several tenants who may do all, and do not change.
+    /// Users in several tenants with all permissions, who do not change.
     const STILL: Self = Self {
         lockout: Lockout {
             failures: u32::MAX,
@@ -165,7 +165,7 @@ impl RulesProfile {
 const STEADY_CLIENTS: u64 = 100;
 
 impl Scenario {
-    /// The run that belongs to a kind and a seed.
+    /// The run for a kind and a seed.
     pub fn new(kind: Kind, seed: u64) -> Self {
         let mut random = Random::new(seed, "scenario", 0);
         let steady = kind == Kind::Steady;
@@ -196,7 +196,7 @@ impl Scenario {
                 Kind::Churn | Kind::Arriving => 3 * SECOND / 2,
                 Kind::Backlog => 60 * SECOND,
                 Kind::Parts | Kind::Sinks => random.between(10, 50) * SECOND,
-                // Long enough for sessions that outlast restarts to end.
+                // Long enough for the end of sessions that outlast restarts.
                 Kind::Wills => random.between(120, 300) * SECOND,
                 _ => random.between(30, 240) * SECOND,
             },
@@ -214,7 +214,7 @@ impl Scenario {
                 crash_us: match random.below(3) {
                     _ if kind.is_calm() => 0,
                     0 => 0,
-                    // So that some connections last long between two restarts.
+                    // Some connections must last long between two restarts.
                     _ if kind == Kind::Wills => 60 * SECOND,
                     1 => 30 * SECOND,
                     _ => 10 * SECOND,
@@ -226,7 +226,7 @@ impl Scenario {
                     _ => 20 * SECOND,
                 },
                 rot_percent: match random.pick(&[0, 0, 50]) {
-                    // A loss would not be told.
+                    // A loss would not be reported.
                     _ if !profile.settings.events.drops || kind == Kind::Sinks => 0,
                     percent => percent,
                 },
@@ -251,7 +251,7 @@ impl Scenario {
         }
     }
 
-    /// What it is mostly about.
+    /// Its main subject.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -290,7 +290,7 @@ impl Scenario {
         let last = self.plans.len() - 1;
         let clients = self.plans.into_iter().enumerate().map(|(index, plan)| {
             let mut random = Random::new(seed, "client", index as u64);
-            // The last one comes when all is over.
+            // The last client connects at the end of the run.
             let first_us = match self.kind {
                 _ if index == last => u64::MAX,
                 // All subscribe at nearly the same time.
@@ -337,8 +337,8 @@ impl Scenario {
     }
 }
 
-/// Plain topics in groups, some with retained messages for each client, some for share groups, a
-/// Will Topic for each client.
+/// Plain topics in groups, some topics with retained messages for each client, some for share
+/// groups, and a Will Topic for each client.
 fn topics(clients: u64, steady: bool) -> Topics {
     let mut names = Vec::new();
     let mut add = |name: String, class| names.push((name, class));
@@ -390,7 +390,7 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         ..Settings::default()
     };
     if kind != Kind::Steady && seed % 10 >= 7 {
-        // Turns end after a packet or two, and nearly every message is fanned out.
+        // A turn ends after a packet or two, and nearly every message is fanned out.
         settings.work = WorkLimits {
             turn: 64,
             share: 1 + seed % 16,
@@ -398,7 +398,7 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         };
     }
     if kind == Kind::Parts {
-        // Where drops are told, messages that were sent stay in memory, so that is not all.
+        // If drops are reported, messages that were sent stay in memory, so not all runs do it.
         settings.events.drops = seed.is_multiple_of(2);
     }
     let limits = &mut settings.limits;
@@ -424,7 +424,7 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         settings.queue_full = random.pick(&[QueueFull::DropOldest, QueueFull::DropNewest]);
     }
     if kind == Kind::Sharing && random.percent(20) {
-        // Members without room for what others have room for.
+        // Some members have less room in their queues than others.
         limits.queued_messages = random.between(1, 5) as u32;
     }
     let steady = kind == Kind::Steady;
@@ -483,10 +483,11 @@ fn store_profile(kind: Kind, random: &mut Random) -> StoreProfile {
     }
 }
 
-/// Session Expiry Intervals, seconds, that outlast the minute in which a restart ends no session.
+/// Session Expiry Intervals, seconds, longer than the minute after a restart in which no session
+/// ends.
 const EXPIRY_LONG: core::ops::Range<u64> = 90..150;
 
-/// What one client does.
+/// The plan of one client.
 fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
     let version = random.pick(&[
         ProtocolVersion::V5,
@@ -496,7 +497,8 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
     let steady = kind == Kind::Steady;
     let expiry_secs = match random.below(10) {
         _ if kind == Kind::Backlog => u32::MAX,
-        // What a restart and then the end of a session give back to the others.
+        // To test messages that a restart, and then the end of a session, return to the other
+        // members.
         4 | 5 if kind == Kind::Sharing => random.between(5, 20) as u32,
         4..=7 if kind == Kind::Wills => random.between(EXPIRY_LONG.start, EXPIRY_LONG.end) as u32,
         0..=2 => 0,
@@ -505,7 +507,7 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
         _ => u32::MAX,
     };
     let clean = expiry_secs == 0;
-    // 3.1.1 knows only two lengths of a session's life.
+    // 3.1.1 has only two session lifetimes.
     let expiry_secs = match version {
         ProtocolVersion::V5 => expiry_secs,
         _ if clean => 0,
@@ -513,7 +515,7 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
     };
     let troubles = troubles(kind, random);
     let mut subscriptions = subscriptions(kind, client, topics, random);
-    // Some of what is published is longer. A share group with such a member would lose it.
+    // Some published messages are longer. A share group with such a member would lose them.
     let maximum_packet_size = match random.percent(10) {
         true if kind != Kind::Parts => 150,
         _ => 0,
@@ -642,7 +644,7 @@ fn subscriptions(
             filters.push(random.pick(&plain).to_owned());
         }
         let often = |wanted| if kind == wanted { 80 } else { 20 };
-        // What a member's full queue drops is lost to its group, and nobody is told.
+        // A message dropped by a member's full queue is lost to its group, and is not reported.
         let shares = if matches!(kind, Kind::Bounded | Kind::Parts) {
             0
         } else {
@@ -655,7 +657,7 @@ fn subscriptions(
             filters.push("w/#".to_owned());
         }
         if random.percent(shares) {
-            // So that it gets these messages by its group alone.
+            // So that it gets these messages only through its group.
             filters.retain(|filter| filter != "#");
             filters.push(random.pick(&["$share/a/s/#", "$share/b/s/+"]).to_owned());
         }
@@ -665,7 +667,7 @@ fn subscriptions(
     let found = filters.iter().filter_map(|filter| {
         let shared = filter.starts_with("$share/");
         let qos = match shared {
-            // A member at QoS 0 makes a group lossy, so most have none.
+            // A member at QoS 0 makes a group lossy, so most groups have none.
             true if random.percent(5) => QoS::AtMostOnce,
             true => random.pick(&[QoS::AtLeastOnce, QoS::ExactlyOnce]),
             false => random.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]),
@@ -744,7 +746,7 @@ fn publishing(
     })
 }
 
-/// The client that comes last and looks at what is retained.
+/// The client that connects last and reads the retained messages.
 fn eye(topics: &Topics) -> Plan {
     let filter = topics
         .find_filter("r/#")

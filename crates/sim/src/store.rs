@@ -1,9 +1,9 @@
-//! Where records go: the real store on a disk that lives in memory, driven as its writer thread
-//! does, in virtual time.
+//! The storage of records: the production store on a disk in memory, driven like its writer
+//! thread, in virtual time.
 //!
-//! One writer serves all shards and puts their records into one order. Each group, being what came
-//! in while the one before it was synced, is written at once and synced a while later; some syncs
-//! are slow, some fail. A crash leaves what the disk leaves.
+//! One writer serves all shards and puts their records into one order. A group consists of the
+//! records that arrived during the previous sync. It is written at once and synced a while later;
+//! some syncs are slow, some fail. After a crash, the contents of the disk remain.
 
 use martlet_broker::{Now, QueueRead, Record, RecordNumber};
 use martlet_persistence::{
@@ -15,36 +15,36 @@ use crate::facts::MessageIndex;
 use crate::random::Random;
 use crate::rot::{self, Rot};
 
-/// The place of a record of the broker in the one order of all shards, from 1.
+/// Number of a record of the broker in the common order of all shards, from 1.
 pub type Lsn = u64;
 
-/// How the store behaves.
+/// Behaviour of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreProfile {
-    /// How long most syncs take, microseconds.
+    /// Duration of most syncs, microseconds.
     pub sync_us: u64,
-    /// One sync in this number is slow; 0 is none.
+    /// One in this number of syncs is slow; 0 is none.
     pub slow_one_in: u64,
-    /// Time of a slow sync, microseconds.
+    /// Duration of a slow sync, microseconds.
     pub slow_us: u64,
-    /// One write or sync in this number fails; 0 is none.
+    /// One in this number of writes or syncs fails; 0 is none.
     pub fail_one_in: u64,
     /// Bytes of a segment.
     pub segment_bytes: u64,
     /// Segments written before a checkpoint is due.
     pub tail_segments: u64,
-    /// What housekeeping reads or writes after a sync, bytes.
+    /// Budget of housekeeping after a sync, bytes.
     pub housekeep_bytes: usize,
 }
 
-/// What a crash leaves of what was not synced.
+/// What happens to unsynced data in a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashKind {
-    /// The process is gone; what it has written the system keeps.
+    /// The process is killed; the system keeps its writes.
     Kill,
-    /// It was told to stop: all is written and the store is closed.
+    /// A clean stop: everything is written and the store is closed.
     Stop,
-    /// Power is gone: of what was not synced each sector is kept, lost or torn.
+    /// Power loss: each unsynced sector is kept, lost or torn.
     Power,
 }
 
@@ -53,35 +53,35 @@ pub struct Store {
     profile: StoreProfile,
     random: Random,
     disk: SimDisk,
-    /// None while the node is down.
+    /// `None` while the node is down.
     engine: Option<Engine<SimDisk>>,
-    /// Encoded, and not yet handed to the engine.
+    /// Encoded records that the engine does not have yet.
     incoming: RecordBuffer,
     appended: Lsn,
     durable: Lsn,
-    /// The group under way: when its sync is done, and up to which record.
+    /// The current group: end of its sync, and its last record.
     syncing: Option<(u64, Lsn)>,
-    /// The engine has been told of all up to this record.
+    /// Last record that was passed to the engine.
     written: Lsn,
-    /// The time is recorded next then, monotonic.
+    /// When the time is recorded next, monotonic.
     clock_due_ms: u64,
-    /// A bit has flipped.
+    /// Whether a bit has flipped.
     rotten: bool,
-    /// The last run ended in good order.
+    /// Whether the last run ended cleanly.
     closed: bool,
-    /// A write or sync has failed since this was last asked.
+    /// Whether a write or sync has failed since the last query.
     failed: bool,
-    /// Records of each shard: appended, in the group under way, durable.
+    /// Records of each shard: appended, in the current group, durable.
     shards: Vec<[u64; 3]>,
 }
 
 /// Interval at which the time is recorded, milliseconds.
 const CLOCK_EVERY_MS: u64 = 60_000;
-/// Time until a failed write or sync is tried again, microseconds.
+/// Time until a failed write or sync is retried, microseconds.
 const RETRY_US: u64 = 100_000;
 
 impl Store {
-    /// A store on an empty disk; it is opened before it is used.
+    /// A store on an empty disk; it must be opened before use.
     pub fn new(profile: StoreProfile, random: Random) -> Self {
         Self {
             profile,
@@ -101,10 +101,10 @@ impl Store {
         }
     }
 
-    /// Opens what the disk has.
+    /// Opens the store on the disk.
     ///
     /// # Errors
-    /// In words: a store that the last run left must always open.
+    /// As text: a store from the last run must always open.
     pub fn open(&mut self) -> Result<(Engine<SimDisk>, Report), String> {
         let opened =
             Engine::open(self.disk.clone(), self.options()).map_err(|error| error.to_string())?;
@@ -127,10 +127,10 @@ impl Store {
         }
     }
 
-    /// A bit flips on the disk while the node is down; answers which messages are lost by it.
+    /// Flips a bit on the disk while the node is down; returns the messages lost by it.
     ///
     /// # Errors
-    /// In words: a promise about damage that was broken.
+    /// As text: a broken guarantee about damage.
     pub fn rot(&mut self) -> Result<Vec<MessageIndex>, String> {
         match rot::flip_one(&self.disk, &self.options(), &mut self.random)? {
             Rot::Undone => Ok(Vec::new()),
@@ -141,18 +141,19 @@ impl Store {
         }
     }
 
-    /// A bit has flipped on its disk once: damage is found.
+    /// Whether a bit has ever flipped on its disk: then damage is found.
     pub fn is_rotten(&self) -> bool {
         self.rotten
     }
 
-    /// The engine after recovery, with the number of each shard's last record, all of them durable.
+    /// Takes the engine after recovery, with the number of each shard's last record; all are
+    /// durable.
     pub fn begin(&mut self, engine: Engine<SimDisk>, last: impl Iterator<Item = RecordNumber>) {
         self.engine = Some(engine);
         self.shards = last.map(|number| [number.0; 3]).collect();
     }
 
-    /// Appends a shard's records of one tick; the first gets the number that is answered.
+    /// Appends a shard's records of one tick; returns the number of the first.
     pub fn append(&mut self, shard: usize, records: &[Record], at: (u64, Now)) -> Lsn {
         let (now_us, now) = at;
         let first = self.appended + 1;
@@ -173,12 +174,12 @@ impl Store {
         put_clock(ClockState::of(now), &mut self.incoming);
     }
 
-    /// When the sync under way is done.
+    /// End of the current sync.
     pub fn due(&self) -> Option<u64> {
         self.syncing.map(|(due, _)| due)
     }
 
-    /// The sync is done, or has failed: which shards are to be told what.
+    /// Handles the end of a sync; returns the durable records to report to each shard.
     pub fn synced(&mut self, now_us: u64) -> Vec<(usize, RecordNumber)> {
         let mut damage = Vec::new();
         let (Some((_, up_to)), Some(engine)) = (self.syncing.take(), &mut self.engine) else {
@@ -202,7 +203,7 @@ impl Store {
         }
         self.durable = up_to;
         if self.appended == self.durable {
-            // As in moments of rest; an error in here costs nothing but time.
+            // As when idle; an error here costs only time.
             let _ = engine.seal();
         }
         let _ = engine.housekeep(self.profile.housekeep_bytes);
@@ -218,12 +219,12 @@ impl Store {
         damage
     }
 
-    /// A write or sync has failed since the last call.
+    /// Whether a write or sync has failed since the last call.
     pub fn take_failed(&mut self) -> bool {
         core::mem::take(&mut self.failed)
     }
 
-    /// The queues that are not empty, and what waits in them.
+    /// The queues that are not empty, with their number of entries.
     pub fn queued(&self) -> Vec<(u64, u64)> {
         let mut queued = Vec::new();
         if let Some(engine) = &self.engine {
@@ -235,23 +236,23 @@ impl Store {
         queued
     }
 
-    /// How many subscriptions are owed retained messages, by what is recorded.
+    /// Number of subscriptions that must still get retained messages, by the records.
     pub fn retained_owed(&self) -> usize {
         let keys = self.engine.iter().flat_map(Engine::state_keys);
         keys.filter(|key| is_retained_owed(*key)).count()
     }
 
-    /// What is in it.
+    /// Its counts and sizes.
     pub fn stats(&self) -> Option<Stats> {
         self.engine.as_ref().map(Engine::stats)
     }
 
-    /// All that was appended.
+    /// Number of the last appended record.
     pub fn appended(&self) -> Lsn {
         self.appended
     }
 
-    /// All records up to this one are durable.
+    /// Number of the last durable record.
     pub fn durable(&self) -> Lsn {
         self.durable
     }
@@ -261,9 +262,10 @@ impl Store {
         self.hand_over();
         match &mut self.engine {
             Some(engine) => {
-                // What is asked for has been appended before; the engine reads what is written.
+                // The requested messages were appended before; the engine reads only written
+                // records.
                 if engine.write().is_err() {
-                    // A fault strikes once.
+                    // A fault occurs only once.
                     let _ = engine.write();
                 }
                 let located = locate(engine, &read.messages);
@@ -275,7 +277,7 @@ impl Store {
         }
     }
 
-    /// The process ends as it stands; what was written since the last sync may or may not be there.
+    /// Crashes the process; unsynced data may or may not remain.
     pub fn crash(&mut self, kind: CrashKind, now: Now) {
         self.disk.lift();
         if kind == CrashKind::Stop {
@@ -283,7 +285,7 @@ impl Store {
             self.hand_over();
         }
         if let Some(engine) = self.engine.take().filter(|_| kind == CrashKind::Stop) {
-            // The disk is well: nothing can fail.
+            // The disk has no faults now: this cannot fail.
             self.closed = engine.close().is_ok();
         }
         self.incoming.clear();
@@ -291,12 +293,12 @@ impl Store {
         if kind == CrashKind::Power {
             self.disk.crash(self.random.number());
         }
-        // What is not durable now either comes back with the store or never will.
+        // Records not durable now are either restored with the store or lost for ever.
         self.durable = self.appended;
         self.written = self.appended;
     }
 
-    /// Disturbances are over: no sync is slow or fails any more.
+    /// Disturbances are over: no more slow or failed syncs.
     pub fn heal(&mut self) {
         self.profile.sync_us = 200;
         self.profile.slow_one_in = 0;
@@ -324,7 +326,7 @@ impl Store {
         let due = now_us + self.random.around(mean_us);
         self.hand_over();
         if let Some(engine) = &mut self.engine {
-            // An error is seen again when it is synced.
+            // An error shows again at the sync.
             let _ = engine.write();
         }
         self.syncing = Some((due, self.appended));

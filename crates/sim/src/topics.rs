@@ -1,8 +1,7 @@
-//! The Topic Names and Topic Filters of a run, and which match which, worked out once.
+//! The Topic Names and Topic Filters of a run, with a precomputed table of matches.
 //!
-//! Topics fall into classes, so that each checker has some that only it cares about:
-//! `t/…` are ordinary ones, `r/…` are published with RETAIN and belong to one publisher each, `s/…`
-//! are for share groups, `w/…` for Wills.
+//! Topics have classes, so that each check has some for itself: `t/…` are plain, `r/…` are
+//! published with RETAIN by one publisher each, `s/…` are for share groups, `w/…` for Wills.
 
 use martlet_codec::{SubscriptionFilter, TopicName};
 
@@ -11,7 +10,7 @@ pub type TopicIndex = u16;
 /// A Topic Filter of the run.
 pub type FilterIndex = u16;
 
-/// What a topic is for.
+/// Purpose of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Ordinary messages.
@@ -57,7 +56,7 @@ impl Topics {
         &self.names[usize::from(topic)].0
     }
 
-    /// What a topic is for.
+    /// Purpose of a topic.
     pub fn class(&self, topic: TopicIndex) -> Class {
         self.names[usize::from(topic)].1
     }
@@ -67,18 +66,18 @@ impl Topics {
         &self.filters[usize::from(filter)]
     }
 
-    /// A filter is that of a share group.
+    /// Whether a filter is that of a share group.
     pub fn is_shared(&self, filter: FilterIndex) -> bool {
         self.filter(filter).starts_with("$share/")
     }
 
-    /// The topic that has this text.
+    /// The topic with this text.
     pub fn find(&self, name: &str) -> Option<TopicIndex> {
         let place = self.names.iter().position(|(known, _)| known == name);
         place.map(|index| index as TopicIndex)
     }
 
-    /// The filter that has this text.
+    /// The filter with this text.
     pub fn find_filter(&self, filter: &str) -> Option<FilterIndex> {
         let place = self.filters.iter().position(|known| known == filter);
         place.map(|index| index as FilterIndex)
@@ -97,7 +96,7 @@ impl Topics {
             .map(|(index, _)| index as TopicIndex)
     }
 
-    /// How many filters there are.
+    /// Number of filters.
     pub fn filter_count(&self) -> usize {
         self.filters.len()
     }

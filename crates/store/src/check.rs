@@ -1,7 +1,7 @@
-//! Reading all of a store and verifying every checksum; and making a store that opens clean of one
-//! that does not. Both name what is lost.
+//! Reads the whole store and verifies every checksum; repairs a damaged store so that it opens
+//! without damage. Both report what is lost.
 //!
-//! Checking changes nothing: it opens the store on a disk that refuses every change.
+//! A check changes nothing: it opens the store on a disk that refuses every change.
 
 use crate::checkpoint;
 use crate::disk::Disk;
@@ -17,16 +17,16 @@ use crate::segment;
 use crate::stats::Stats;
 use std::io;
 
-/// Bytes of a lost body that are handed on to guess from.
+/// Bytes of a lost body that are reported, so that it can be guessed what it was.
 const REMAINS_BYTES_MAX: usize = 1024;
 
-/// Reads everything and hands over each place that does not check, with what it costs. The store
+/// Reads everything and reports each place with an invalid checksum, with what it costs. The store
 /// must not be open.
 pub fn check<D: Disk>(disk: D, mut each: impl FnMut(Damage)) -> Result<Stats, OpenError> {
     check_with(disk, |_, damage| each(damage))
 }
 
-/// As [`check`], with the store, to find out what the names of queues and states mean.
+/// As [`check`], but also passes the store, so that names of queues and states can be resolved.
 pub fn check_with<D: Disk>(
     disk: D,
     mut each: impl FnMut(&Engine<ReadOnly<D>>, Damage),
@@ -40,15 +40,15 @@ pub fn check_with<D: Disk>(
     Ok(engine.stats())
 }
 
-/// What the store holds and takes, without reading all of it or changing anything. The store must
+/// Counts and sizes of the store, without reading all of it or changing anything. The store must
 /// not be open.
 pub fn stats<D: Disk>(disk: D) -> Result<Stats, OpenError> {
     let (engine, _) = Engine::open(ReadOnly(disk), Options::default())?;
     Ok(engine.stats())
 }
 
-/// Makes the store open clean: what is damaged goes, entries of lost bodies too, all else is kept.
-/// Hands over what it found. The store must not be open.
+/// Makes the store open without damage: removes damaged parts and entries of lost bodies, keeps
+/// all else. Reports what it found. The store must not be open.
 pub fn repair<D: Disk + Clone>(
     disk: D,
     options: Options,
@@ -57,7 +57,7 @@ pub fn repair<D: Disk + Clone>(
     repair_with(disk, options, |_, damage| each(damage))
 }
 
-/// As [`repair`], with the store as it was found.
+/// As [`repair`], but also passes the store as it was found.
 pub fn repair_with<D: Disk + Clone>(
     disk: D,
     options: Options,
@@ -66,7 +66,7 @@ pub fn repair_with<D: Disk + Clone>(
     let mut found = Vec::new();
     let opened = match Engine::open(disk.clone(), options.clone()) {
         Err(OpenError::Checkpoint { file }) => {
-            // Without it the segments say what they say.
+            // Without a checkpoint, only the segments are used.
             found.push(Damage::new(file, 0, Lost::CheckpointBlock));
             set_checkpoints_aside(&disk)?;
             Engine::open_accepting(disk, options, true)
@@ -86,7 +86,7 @@ pub fn repair_with<D: Disk + Clone>(
     Ok(stats)
 }
 
-/// They are not read under these names, but are kept for an analysis.
+/// Under the new names they are not read, but kept for an analysis.
 fn set_checkpoints_aside<D: Disk>(disk: &D) -> Result<(), StoreError> {
     let error = |e| StoreError::new("renaming", "the checkpoint", e);
     for (name, _) in disk.list().map_err(error)? {
@@ -97,18 +97,18 @@ fn set_checkpoints_aside<D: Disk>(disk: &D) -> Result<(), StoreError> {
     disk.sync_dir().map_err(error)
 }
 
-/// What was found in the segments.
+/// Damage found in the segments.
 struct Findings {
     all: Vec<Damage>,
     bodies: Vec<BodyId>,
     states: Vec<StateKey>,
-    /// Entries that find no body, by body.
+    /// Entries whose body is missing, by body.
     entries: Vec<EntryKey>,
-    /// Slots of segments with a place that does not check.
+    /// Slots of segments that have a place with an invalid checksum.
     slots: Vec<u16>,
 }
 
-/// A place that does not check: from, to.
+/// A place with an invalid checksum: from, to.
 struct Bad {
     slot: u16,
     from: u64,
@@ -123,7 +123,7 @@ impl Bad {
 }
 
 impl<D: Disk> Engine<D> {
-    /// Reads all segments. What opening found is part of it, and is not told twice.
+    /// Reads all segments. Includes the damage found at opening, each place once.
     fn find_damage(&self, opening: Vec<Damage>) -> Findings {
         let mut bad = Vec::new();
         for slot in self.segments.in_order() {
@@ -189,8 +189,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// What the index has that cannot be served: no record that checks is at its place, or another
-    /// one.
+    /// Items of the index that cannot be read: their place has no valid record, or another one.
     fn unreadable(&self) -> Vec<Cost> {
         let (mut ids, mut costs) = (Vec::new(), Vec::new());
         self.index
@@ -273,8 +272,9 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Tells of bodies that were lost with records of the log instead of those records, where it
-    /// can be found out; and of all others that entries refer to and that are nowhere.
+    /// Reports bodies that were lost with records of the log in place of those records, where this
+    /// can be determined. Also reports all other bodies that entries refer to and that have no
+    /// location.
     fn tell_nowhere(&self, mut nowhere: Vec<BodyId>, entries: &[EntryKey], all: &mut Vec<Damage>) {
         for damage in all.iter_mut() {
             let Lost::Records { count: 1, .. } = damage.lost else {
@@ -289,7 +289,7 @@ impl<D: Disk> Engine<D> {
                 .find(|left| nowhere.binary_search(&left.id).is_ok());
             let lost = match (known.or(left.first()), &nowhere[..]) {
                 (Some(left), _) => lost_body(left.id, entries, Some(left)),
-                // One message alone is missing, and one record is.
+                // Exactly one message and one record are missing.
                 (None, [id]) => lost_body(*id, entries, None),
                 _ => continue,
             };
@@ -303,7 +303,7 @@ impl<D: Disk> Engine<D> {
         all.extend(lost.map(|lost| Damage::new(String::new(), 0, lost)));
     }
 
-    /// What bodies a record that does not check seems to hold.
+    /// The bodies that a record with an invalid checksum seems to hold.
     fn left_at(&self, at: Location) -> Vec<Left> {
         let Some(segment) = self.segments.get(at.slot) else {
             return Vec::new();
@@ -330,7 +330,7 @@ impl<D: Disk> Engine<D> {
         left.collect()
     }
 
-    /// Ends what is lost by records of its own, and moves the rest out of damaged segments.
+    /// Writes records that end what is lost, and moves the rest out of damaged segments.
     fn give_up(&mut self, findings: &Findings) -> Result<(), StoreError> {
         let mut records = RecordBuffer::new();
         for entry in &findings.entries {
@@ -338,7 +338,7 @@ impl<D: Disk> Engine<D> {
             records.record().end(queue, body, lane);
         }
         for body in &findings.bodies {
-            // What is not there any more would be remembered as released.
+            // A body that no longer exists would be remembered as released.
             if self.index.bodies.locate(*body).is_some() {
                 records.record().release(*body, Holds::from_bits(7));
             }
@@ -358,7 +358,7 @@ impl<D: Disk> Engine<D> {
     }
 }
 
-/// What should be at a place and is not.
+/// An item that should be at a place and is missing.
 struct Cost {
     location: Location,
     what: LostItem,
@@ -385,7 +385,7 @@ impl Cost {
     }
 }
 
-/// What is left of a body, and of entries that came with it. Nothing vouches for it.
+/// What is left of a body, and of entries in the same record. No checksum confirms it.
 struct Left {
     id: BodyId,
     queues: Vec<QueueId>,
@@ -408,7 +408,7 @@ fn lost_body(id: BodyId, entries: &[EntryKey], left: Option<&Left>) -> Lost {
     }
 }
 
-/// A disk that refuses every change; where refusing would stop an opening, it does nothing.
+/// A disk that refuses every change, or ignores it where a refusal would make an opening fail.
 #[derive(Clone, Debug)]
 pub struct ReadOnly<D>(pub(crate) D);
 

@@ -1,8 +1,9 @@
-//! The checkpoint: the durable home of all that is small, as the exact image of the moment after
-//! one record. It is written in slices, as two files with the same contents, which get their names
-//! when both are complete and synced; recovery takes each block from whichever copy checks.
+//! The checkpoint: durable storage of all small data, as the exact image of the moment after one
+//! record. It is written in slices, as two files with the same contents, which get their names
+//! when both are complete and synced. Recovery takes each block from a copy in which it is valid.
 //!
-//! A checkpoint is a sequence of blocks that look like records: numbered from 1, the first byte of
+//! A checkpoint is a sequence of blocks in the format of records: numbered from 1; the first byte
+//! of their operations is the kind of their contents.
 //! their operations says what they hold.
 
 mod load;
@@ -33,7 +34,7 @@ pub(crate) struct Checkpointing<F> {
     synced: u64,
     blocks: u64,
     stage: Stage,
-    /// What was written since the checkpoint before, when it began, bytes.
+    /// Bytes written since the previous checkpoint when this one began.
     tail_bytes: u64,
 }
 
@@ -49,18 +50,18 @@ enum Stage {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Checkpointed {
     pub(crate) number: u64,
-    /// It is the image of the moment after this record.
+    /// Number of the record of whose moment after it is the image.
     pub(crate) lsn: Lsn,
     /// Bytes of one copy.
     pub(crate) bytes: u64,
 }
 
-/// The file's name of a copy.
+/// The file name of a copy.
 pub(crate) fn name(number: u64, copy: char) -> String {
     format!("{number:08}.{copy}.checkpoint")
 }
 
-/// Number and copy from a file's name.
+/// Number and copy from a file name.
 pub(crate) fn number_of(name: &str) -> Option<(u64, char)> {
     let (digits, copy) = name.strip_suffix(".checkpoint")?.split_once('.')?;
     let is_number = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! What the store holds: bodies and states from the disk, and what is in memory.
+//! The contents of the store: bodies and states from the disk, and the data in memory.
 
 use crate::disk::Disk;
 use crate::engine::Engine;
@@ -7,7 +7,7 @@ use crate::read::{Located, Missing, RecordRead, Spot, body_in, body_of, read_all
 use crate::record::{BodyId, Holds, Lsn, QueueId, StateKey};
 use std::sync::Arc;
 
-/// States that are looked up at a time: states that were written together have keys close together.
+/// States that are read at a time: states that were written together have keys close together.
 const STATES_AT_ONCE: usize = 4096;
 
 /// An entry of a queue.
@@ -19,24 +19,24 @@ pub struct EntryView<'a> {
     pub lane: u8,
     /// Its note.
     pub note: [u64; 2],
-    /// What else came with it; nearly always empty.
+    /// Additional data of the entry; nearly always empty.
     pub extra: &'a [u8],
 }
 
 /// A body that is still routed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// Its name.
+    /// Its id.
     pub id: BodyId,
-    /// The record it came with.
+    /// Number of the record it came with.
     pub lsn: Lsn,
     /// The queues that have or had an entry of it in lane 0.
     pub had: Vec<QueueId>,
 }
 
 impl<D: Disk> Engine<D> {
-    /// Reads bodies and hands each over, in the order in which they lie on the disk; neighbours are
-    /// read with one call. One asked for twice is handed over twice.
+    /// Reads bodies and passes each to `each`, in disk order; neighbours are read with one call. A
+    /// body listed twice is passed twice.
     pub fn read_bodies(
         &self,
         ids: &[BodyId],
@@ -52,7 +52,7 @@ impl<D: Disk> Engine<D> {
         read_all(&self.disk, wanted, |id, found| each(id, body_in(found, id)));
     }
 
-    /// Where a body lies, for a reader of its own; `None`: there is none, or it was not written
+    /// Where a body is stored, for a separate reader; `None`: it does not exist, or is not written
     /// yet.
     pub fn locate(&self, id: BodyId) -> Option<Located<D::File>> {
         let (location, bytes) = self.index.bodies.locate(id)?;
@@ -65,19 +65,19 @@ impl<D: Disk> Engine<D> {
         })
     }
 
-    /// Hands over all states with the number of the record in which their key first appeared, in an
+    /// Passes all states with the number of the record in which their key first appeared, in an
     /// order that is quick to read.
     pub fn states(&self, each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>)) {
         self.states_of(|_| true, each);
     }
 
-    /// The keys of all states, in their order.
+    /// The keys of all states, ordered.
     pub fn state_keys(&self) -> impl Iterator<Item = StateKey> + '_ {
         self.index.states.iter().map(|(key, _)| key)
     }
 
-    /// As [`Engine::states`], but only those that are wanted: with a million of them a part takes a
-    /// part of the memory.
+    /// As [`Engine::states`], but only for wanted keys: a subset of a million states needs only
+    /// its share of the memory.
     pub fn states_of(
         &self,
         is_wanted: impl Fn(StateKey) -> bool,
@@ -104,8 +104,8 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Hands over all bodies with any of these holds, with the number of the record that they came
-    /// with, in an order that is quick to read. 0: it is damaged, so the number is not known.
+    /// Passes all bodies with any of these holds, with the number of the record they came with, in
+    /// an order that is quick to read. Number 0: the record is damaged, so its number is unknown.
     pub fn held(&self, holds: Holds, mut each: impl FnMut(BodyId, Lsn, Result<&[u8], Missing>)) {
         let wanted = self.wanted_bodies(self.index.bodies.held(holds));
         read_all(&self.disk, wanted, |id, found| match found {
@@ -117,8 +117,8 @@ impl<D: Disk> Engine<D> {
         });
     }
 
-    /// Bodies with [`Holds::ROUTING`] in the order of their records. One whose record is damaged is
-    /// not among them.
+    /// Bodies with [`Holds::ROUTING`] in the order of their records. Bodies with a damaged record
+    /// are left out.
     pub fn pending(&self) -> Vec<Pending> {
         let wanted = self.wanted_bodies(self.index.routing());
         let mut pending = Vec::with_capacity(wanted.len());
@@ -141,7 +141,7 @@ impl<D: Disk> Engine<D> {
             .collect()
     }
 
-    /// Queues that are not empty, in order.
+    /// Queues that are not empty, ordered.
     pub fn queues(&self) -> Vec<QueueId> {
         self.index.queues.ids()
     }
@@ -162,13 +162,13 @@ impl<D: Disk> Engine<D> {
         self.index.queues.tokens(queue)
     }
 
-    /// The holds of a body; none if there is no such body.
+    /// The holds of a body; none if it does not exist.
     pub fn holds(&self, id: BodyId) -> Holds {
         self.index.bodies.holds(id)
     }
 
-    /// For each value of the upper six bits of an id the highest id that was ever seen, dead or
-    /// alive: none up to it is to be used again.
+    /// For each value of the upper six bits of an id, the highest id that was ever seen, live or
+    /// dead. Ids up to it must not be used again.
     pub fn highest_body_seen(&self) -> Vec<BodyId> {
         self.index.bodies.highest().collect()
     }

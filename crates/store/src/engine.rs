@@ -1,10 +1,9 @@
-//! The writing side: staging records, writing them as one group, syncing. And the engine's own
-//! state.
+//! The writing side: stages records, writes them as one group, syncs. Also the engine's state.
 //!
-//! A group that could not be written or synced stays staged. After a failed sync nothing that was
-//! written since the last good one is believed to be on the disk, whatever a later sync says: those
-//! records are written anew, with their numbers, into another segment, and what the old one holds
-//! from there on no longer counts.
+//! A group that could not be written or synced stays staged. After a failed sync, nothing that was
+//! written since the last successful sync counts as durable, whatever a later sync returns. Those
+//! records are written again, with the same numbers, to another segment, and the rest of the old
+//! segment is void.
 
 use crate::checkpoint::{Checkpointed, Checkpointing};
 use crate::disk::Disk;
@@ -20,36 +19,36 @@ use martlet_fault::{self as fault, Fault};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Bytes of a segment where there is no space for one of the usual length.
+/// Bytes of a segment if there is no space for one of the usual length.
 const SMALL_BYTES: u64 = 64 * 1024;
-/// Number of segments of the full length: while less data is live than they hold, the next segment
-/// is shorter. Less space is then reserved in advance, and space is given back in smaller pieces.
+/// Number of full-length segments below which the next segment is shorter: if live data would fit
+/// in fewer. Less space is then reserved in advance, and space is freed in smaller pieces.
 const LONG_SEGMENTS: u64 = 8;
 const SHORT_PART: u64 = 4;
-/// Part of a limited space that is ballast.
+/// Fraction (1/n) of a limited space that the ballast takes.
 const BALLAST_PART: u64 = 8;
 
-/// The name of the file that is kept for the next segment.
+/// Name of the file that is kept ready for the next segment.
 pub(crate) const SPARE: &str = "spare.log";
-/// The name of a file that only takes space: on a full disk it makes room for a checkpoint, which
-/// makes room.
+/// Name of a file that only reserves space. On a full disk it is removed to make room for a
+/// checkpoint; after the checkpoint, segments can be freed.
 pub(crate) const BALLAST: &str = "ballast";
 
-/// How a store is kept.
+/// Options of a store.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of a segment of a large store: 4 KiB to 64 MiB, a multiple of 4 KiB. While less than
-    /// eight times that lives in the store, a segment has a quarter of it. A longer record gets a
-    /// longer one.
+    /// Bytes of a segment of a large store: 4 KiB to 64 MiB, a multiple of 4 KiB. While the live
+    /// data is less than eight times this size, segments have a quarter of it. A record that is
+    /// longer gets a segment of its own length.
     pub segment_bytes: u64,
-    /// A checkpoint is due when this much was written since the last one, bytes, or four times as
-    /// much as that one has, whichever is more.
+    /// Bytes written since the last checkpoint after which the next is due; or four times the size
+    /// of the last checkpoint, if that is more.
     pub tail_bytes: u64,
-    /// A random number, for a new store only: records are checked with it, so that nobody who does
-    /// not know it can write a message that looks like records.
+    /// A random number, used only for a new store. Checksums of records include it, so that a
+    /// client that does not know it cannot send a message that looks like records.
     pub salt: u64,
-    /// Space that the disk gives this store, bytes; 0: no limit. It is kept to by the disk, see
-    /// [`crate::LimitedDisk`]; here it says how much of it may be ballast.
+    /// Space that the disk allows this store, bytes; 0: no limit. The disk enforces it, see
+    /// [`crate::LimitedDisk`]; here it limits the size of the ballast.
     pub disk_bytes_max: u64,
 }
 
@@ -80,8 +79,8 @@ impl Options {
             .max(LENGTH_UNIT)
     }
 
-    /// Bytes of the ballast: of a limited space an eighth at most. A store is low until its ballast
-    /// is there again: with a larger one a small store would stay so though nothing lives in it.
+    /// Bytes of the ballast: at most an eighth of a limited space. A store is low until its
+    /// ballast exists again; with a larger ballast, a small store would stay low even when empty.
     pub(crate) fn ballast_bytes(&self) -> u64 {
         let part = match self.disk_bytes_max {
             0 => u64::MAX,
@@ -92,7 +91,7 @@ impl Options {
     }
 }
 
-/// The store. One writer; readers by [`Engine::locate`].
+/// The store. It has one writer; readers use [`Engine::locate`].
 pub struct Engine<D: Disk> {
     pub(crate) disk: D,
     pub(crate) options: Options,
@@ -101,33 +100,34 @@ pub struct Engine<D: Disk> {
     pub(crate) segments: Segments<D::File>,
     /// The segment that is written to.
     pub(crate) active: Option<u16>,
-    /// Length of the file that is there for the next one; 0: there is none.
+    /// Length of the spare file for the next segment; 0: there is none.
     pub(crate) spare_bytes: u64,
-    /// There is a ballast.
+    /// Whether the ballast exists.
     pub(crate) has_ballast: bool,
-    /// A spare file could not be made, or the ballast was given up; until both are there.
+    /// Set when the spare file could not be created or the ballast was removed; cleared when both
+    /// exist.
     pub(crate) is_low: bool,
     pub(crate) next_number: u64,
     pub(crate) next_group: u64,
-    /// Room for a group's header, then the records that wait to be written.
+    /// Space for a group's header, then the records that wait to be written.
     pub(crate) staged: Vec<u8>,
-    /// How many, and the number of the first.
+    /// Number of staged records, and the number of the first.
     pub(crate) staged_count: u64,
     pub(crate) staged_first: Lsn,
     /// Groups written and not yet synced, oldest first.
     pub(crate) unsynced: Vec<WrittenGroup>,
-    /// Number of the last groups among these that the index has not applied yet: only within one
+    /// How many of the last of these groups the index has not applied yet: nonzero only within one
     /// call.
     pub(crate) unapplied: usize,
     /// A buffer for reuse.
     pub(crate) pool: Vec<u8>,
-    /// Where the records that are written anew lie in the index: oldest first.
+    /// Locations in the index of the records that are written again, oldest first.
     pub(crate) relocations: VecDeque<Location>,
-    /// Segments that hold nothing but what is written anew: they go when that is done.
+    /// Segments whose records are all written again: they are removed when that is done.
     pub(crate) void: Vec<u16>,
-    /// The last record that was ever written: the index knows it.
+    /// The last record that was written; the index has applied it.
     pub(crate) applied: Lsn,
-    /// The last record that is on the disk for certain.
+    /// The last record that is synced.
     pub(crate) durable: Lsn,
     /// Names were made or changed since the directory was synced.
     pub(crate) names_changed: bool,
@@ -137,25 +137,25 @@ pub struct Engine<D: Disk> {
     /// Held by snapshots of the last checkpoint, and by those of older ones that are kept for them.
     pub(crate) checkpoint_pin: Arc<()>,
     pub(crate) old_checkpoints: Vec<(u64, Arc<()>)>,
-    /// Whether a checkpoint is due whatever was written: the last one is damaged.
+    /// Whether a checkpoint is due regardless of the bytes written: the last one is damaged.
     pub(crate) wants_checkpoint: bool,
     pub(crate) checkpointing: Option<Checkpointing<D::File>>,
     pub(crate) reclaiming: Option<Reclaiming>,
-    /// Further calls of [`Engine::housekeep`] that do not look through the segments.
+    /// Number of calls of [`Engine::housekeep`] until the segments are examined again.
     pub(crate) looks_left: usize,
-    /// What the mark says, or was to say.
+    /// The last mark that was written, or whose writing failed.
     pub(crate) marked: Mark,
-    /// Whether the last group says that all before it was synced.
+    /// Whether the last group is a seal: its header shows that all before it was synced.
     pub(crate) sealed: bool,
-    /// Nothing was appended since [`Engine::seal`].
+    /// Whether nothing was appended since [`Engine::seal`].
     pub(crate) at_rest: bool,
 }
 
-/// A group on its way to the platter.
+/// A group that is written but not yet synced.
 #[derive(Debug)]
 pub(crate) struct WrittenGroup {
     slot: u16,
-    /// Where its header lies.
+    /// Offset of its header.
     offset: u64,
     /// Header and records.
     bytes: Vec<u8>,
@@ -163,16 +163,16 @@ pub(crate) struct WrittenGroup {
     count: u64,
 }
 
-/// A sync to be done, by whichever thread: of what had been written when it was made.
+/// A sync of everything written before it was created; can run on any thread.
 #[derive(Debug)]
 pub struct SyncWork<F> {
     files: Vec<Arc<SegmentFile<F>>>,
-    /// The directory too.
+    /// Whether to sync the directory too.
     names: bool,
 }
 
 impl<F> SyncWork<F> {
-    /// Does it. Only when this was without an error is what was written on the disk for certain.
+    /// Runs the sync. Only if it succeeds is the written data durable.
     pub fn run<D: Disk<File = F>>(&self, disk: &D) -> Result<(), StoreError> {
         for file in &self.files {
             let synced = disk.sync(&file.file);
@@ -225,8 +225,8 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Stages records. They have an effect, on what is read here too, from [`Engine::write`] on;
-    /// they are promised when [`Engine::sync`] has named their number. Gives the number of the last
+    /// Stages records. They take effect, also for reads here, from [`Engine::write`] on; they are
+    /// durable when [`Engine::sync`] has returned their number. Returns the number of the last
     /// one.
     pub fn append(&mut self, records: &RecordBuffer) -> Lsn {
         self.staged.extend_from_slice(records.as_bytes());
@@ -234,9 +234,9 @@ impl<D: Disk> Engine<D> {
         self.staged_first + self.staged_count - 1
     }
 
-    /// Writes what is staged: one group, one call to the disk, but where a segment ends. After an
-    /// error what was not written is still staged: call it again. A copy is kept in memory until
-    /// the next good [`Engine::sync`].
+    /// Writes the staged records as one group with one disk call, except at the end of a segment.
+    /// After an error, unwritten records stay staged: call it again. A copy is kept in memory
+    /// until the next successful [`Engine::sync`].
     pub fn write(&mut self) -> Result<(), StoreError> {
         let written = self.write_groups();
         // Also after an error: some may have been written.
@@ -252,9 +252,9 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// As [`Engine::write`] and [`Engine::sync`] one after the other, but records take effect
-    /// while they are synced. `run` is given the sync, for another thread, and the rest of the
-    /// work, to be called meanwhile; it answers what became of the sync. Errors as those two have.
+    /// [`Engine::write`] and [`Engine::sync`] in one call, but records take effect during the
+    /// sync. `run` receives the sync, for another thread, and the rest of the work, to be called
+    /// in the meantime; it returns the result of the sync. Errors as in those two calls.
     pub fn write_and_sync(
         &mut self,
         run: impl FnOnce(SyncWork<D::File>, &mut dyn FnMut()) -> Result<(), StoreError>,
@@ -272,19 +272,19 @@ impl<D: Disk> Engine<D> {
         self.finish_sync(synced)
     }
 
-    /// Syncs what was written; gives the number of the last record that is on the disk for certain.
-    /// After an error everything since the last good sync is staged again: call [`Engine::write`],
-    /// then this.
+    /// Syncs what was written; returns the number of the last durable record. After an error,
+    /// everything since the last successful sync is staged again: call [`Engine::write`], then
+    /// this.
     pub fn sync(&mut self) -> Result<Lsn, StoreError> {
         if !self.relocations.is_empty() {
-            // A sync failed since, perhaps in housekeeping: what was written must be written anew.
+            // A sync has failed since, perhaps in housekeeping: the records must be written again.
             self.write()?;
         }
         let synced = self.sync_work().run(&self.disk);
         self.finish_sync(synced)
     }
 
-    /// What has to be synced, so that all that is written is on the disk for certain.
+    /// What must be synced so that everything written is durable.
     fn sync_work(&self) -> SyncWork<D::File> {
         let mut work = SyncWork {
             files: Vec::new(),
@@ -302,7 +302,7 @@ impl<D: Disk> Engine<D> {
         work
     }
 
-    /// What was written is synced, or it is not.
+    /// Handles the result of a sync.
     fn finish_sync(&mut self, synced: Result<(), StoreError>) -> Result<Lsn, StoreError> {
         self.apply();
         if let Err(error) = synced {
@@ -314,7 +314,7 @@ impl<D: Disk> Engine<D> {
         if !fault::is(Fault::NamesUnsynced) {
             self.names_changed = false;
         }
-        // All before what is staged is written, and now synced.
+        // All records before the staged ones are written, and now synced.
         self.durable = self.staged_first - 1;
         if let Some(mut written) = self.unsynced.pop()
             && written.bytes.capacity() <= 4 << 20
@@ -336,7 +336,7 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// After a failed sync: stages all that was not synced anew, for another segment.
+    /// After a failed sync: stages everything unsynced again, for another segment.
     fn distrust(&mut self) {
         let unsynced = std::mem::take(&mut self.unsynced);
         let mut staged = vec![0; GROUP_BYTES];
@@ -356,7 +356,7 @@ impl<D: Disk> Engine<D> {
         }
         for written in &unsynced {
             if let Some(segment) = self.segments.get_mut(written.slot) {
-                // What is there may or may not get to the disk: nobody looks at it again.
+                // These bytes may or may not reach the disk: they are not read again.
                 segment.end = segment.end.min(written.offset);
                 segment.next = segment.next.min(self.staged_first);
                 if segment.end == 0 {
@@ -369,12 +369,12 @@ impl<D: Disk> Engine<D> {
         self.staged_count += count;
         places.append(&mut self.relocations);
         self.relocations = places;
-        // Also if it was only a seal that failed: behind it nothing could be told from damage.
+        // Also if only a seal failed: after it, a torn record could not be told from damage.
         self.active = None;
         self.sealed = false;
     }
 
-    /// Writes as much of what is staged as the segment has room for.
+    /// Writes as many of the staged records as fit in the segment.
     fn write_group(&mut self) -> Result<(), StoreError> {
         let Some(first_bytes) = length_of(&self.staged[GROUP_BYTES..]) else {
             // No record here, though one was counted: nothing to write.
@@ -408,7 +408,7 @@ impl<D: Disk> Engine<D> {
         if let Err(error) = self.disk.write_at(&file.file, offset, group) {
             let error = StoreError::new("writing", &segment::name(file.number), error);
             if offset > 0 && !error.is_full() {
-                // Perhaps it is the place that is bad.
+                // The place on the disk may be bad: use another segment.
                 self.active = None;
             }
             return Err(error);
@@ -417,8 +417,8 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// Gives the staged records that fit into `room` number and checksum: how many, and where they
-    /// end.
+    /// Writes number and checksum into the staged records that fit into `room` bytes. Returns how
+    /// many, and their end.
     fn seal_records(&mut self, key: FileKey, room: u64) -> (u64, usize) {
         let (mut count, mut at) = (0, GROUP_BYTES);
         while let Some(bytes) = length_of(&self.staged[at..])
@@ -432,7 +432,7 @@ impl<D: Disk> Engine<D> {
         (count, at)
     }
 
-    /// What was written and has not taken effect yet does so.
+    /// Applies written records to the index.
     fn apply(&mut self) {
         let unsynced = std::mem::take(&mut self.unsynced);
         let applied = unsynced.len() - std::mem::take(&mut self.unapplied);
@@ -461,7 +461,7 @@ impl<D: Disk> Engine<D> {
         self.next_group += 1;
         self.staged_first += count;
         self.staged_count -= count;
-        // Those written anew are known already.
+        // Records that are written again were counted before.
         self.applied = self.applied.max(self.staged_first - 1);
         self.tail_bytes += end as u64;
         self.sealed = false;
@@ -513,7 +513,7 @@ impl<D: Disk> Engine<D> {
             }
             match created {
                 Err(error) if is_full(&error) => {
-                    // What ends messages, or begins a run, must find a place on a full disk too.
+                    // Records that end messages, or that begin a run, must fit on a full disk too.
                     len = bytes.max(SMALL_BYTES).next_multiple_of(LENGTH_UNIT);
                     self.disk.create(&name, len)
                 }
@@ -521,9 +521,9 @@ impl<D: Disk> Engine<D> {
             }
         };
         self.names_changed = true;
-        // Whatever has that name now, it is not used for another one.
+        // Whatever file has this name now, the number is not used again.
         self.next_number += 1;
-        // Also where there is no active segment for which a spare one would be made.
+        // Also if there is no active segment, for which a spare one would be created.
         self.is_low |= file.as_ref().is_err_and(is_full);
         let file = file.map_err(|e| StoreError::new("creating", &name, e))?;
         let segment = Segment {
@@ -545,9 +545,9 @@ impl<D: Disk> Engine<D> {
         };
         self.index.live.reset(slot);
         if was_spare && !fault::is(Fault::NamesUnsynced) {
-            // Before anything is written to it. Else a loss of power may keep what was written and
-            // not the name: the file is the spare one again, gets the same name again, and what is
-            // left in it from then checks as if it were written now.
+            // Before anything is written to the segment. Otherwise a power loss may keep the data
+            // but not the name: the file is the spare one again, gets the same name again, and its
+            // old data would have valid checksums.
             let synced = self.sync_names();
             if synced.is_err() {
                 self.void.push(slot);
@@ -567,10 +567,10 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Begins a moment of rest, in which [`Engine::housekeep`] tidies up what would be tidied up by
-    /// itself while much comes and goes. Writes and syncs an empty group that says: all before me
-    /// was synced; after it damage to the last group is told from a torn one. No group if there is
-    /// nothing to say, or no room in the segment. Before closing too.
+    /// Begins an idle phase, in which [`Engine::housekeep`] also does work that would resolve by
+    /// itself under load. Writes and syncs an empty group whose header shows that all before it
+    /// was synced. With it, damage to the last group can be told from a torn write. No group is
+    /// written if it would add nothing or if the segment has no room. Also call it before closing.
     pub fn seal(&mut self) -> Result<(), StoreError> {
         self.write()?;
         self.sync()?;
@@ -610,7 +610,7 @@ impl<D: Disk> Engine<D> {
         self.sync().map(|_| ())
     }
 
-    /// The number of the last record that is on the disk for certain.
+    /// The number of the last durable record.
     pub fn durable(&self) -> Lsn {
         self.durable
     }
@@ -620,7 +620,7 @@ impl<D: Disk> Engine<D> {
         self.staged.len() - GROUP_BYTES
     }
 
-    /// Bytes of memory of what waits to be written or synced, and of the buffers for it.
+    /// Bytes of memory of records that wait to be written or synced, and of their buffers.
     pub fn buffer_bytes(&self) -> usize {
         let unsynced = self.unsynced.iter().map(|group| group.bytes.capacity());
         self.staged.capacity() + self.pool.capacity() + unsynced.sum::<usize>()

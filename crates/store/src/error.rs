@@ -1,4 +1,4 @@
-//! What can go wrong, in words that name the file.
+//! Errors, with the name of the file.
 
 use std::fmt;
 use std::io;
@@ -6,11 +6,11 @@ use std::io;
 /// A call to the disk failed.
 #[derive(Debug)]
 pub struct StoreError {
-    /// What was to be done.
+    /// The operation that failed.
     pub what: &'static str,
-    /// With which file.
+    /// The file.
     pub file: String,
-    /// Why not.
+    /// The error of the system.
     pub source: io::Error,
 }
 
@@ -23,13 +23,13 @@ impl StoreError {
         }
     }
 
-    /// Whether there is no space left: it may pass by itself.
+    /// Whether there is no space left: this may resolve by itself.
     pub fn is_full(&self) -> bool {
         is_full(&self.source)
     }
 }
 
-/// There is no space left.
+/// Whether there is no space left.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -44,7 +44,7 @@ impl fmt::Display for StoreError {
     }
 }
 
-/// What to do about an error whose own words do not say it.
+/// Advice for an error whose own text has none.
 fn advice(error: &io::Error) -> Option<&'static str> {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -61,47 +61,47 @@ fn advice(error: &io::Error) -> Option<&'static str> {
 }
 
 impl std::error::Error for StoreError {
-    // What the system said is part of the text already.
+    // The error of the system is already part of the text.
 }
 
-/// A store was not opened.
+/// Why a store was not opened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {
     /// A call to the disk failed.
     Disk(StoreError),
-    /// The options make no sense; says which.
+    /// The options are invalid, with the reason.
     Options(&'static str),
     /// There are segments but no readable `STORE` file: no store, or its identity is damaged.
     NoIdentity,
-    /// There is a mark, and so there was a store: its `STORE`, segments and checkpoints are not
-    /// there any more.
+    /// There is a mark, so there was a store: its `STORE` file, segments and checkpoints are
+    /// missing.
     Gone {
-        /// The file that says so.
+        /// The file with the mark.
         mark: String,
     },
-    /// `STORE` is another store's, or all else is: nothing checks under it.
+    /// `STORE` belongs to another store, or all other files do: no checksum is valid under it.
     Foreign {
-        /// A file that was written under another one.
+        /// A file that was written under another identity.
         file: String,
     },
     /// Written by a newer version of the format.
     TooNew {
         /// The version found.
         found: u32,
-        /// The newest that this program knows.
+        /// The newest version that this program supports.
         known: u32,
     },
-    /// The beginning of the checkpoint is damaged in both copies: what the log means without it is
-    /// unknown. [`repair`](crate::repair) makes the best of the segments.
+    /// The beginning of the checkpoint is damaged in both copies: without it the log cannot be
+    /// interpreted. [`repair`](crate::repair) recovers what the segments have.
     Checkpoint {
         /// One of the two files.
         file: String,
     },
-    /// There is no checkpoint, and the beginning of the log is not there either: it was given back
-    /// while there was one. [`repair`](crate::repair) makes the best of the others.
+    /// There is no checkpoint, and the beginning of the log is missing too: it was freed while
+    /// there was a checkpoint. [`repair`](crate::repair) recovers what the other segments have.
     NoCheckpoint {
-        /// The first segment that is not there.
+        /// The first missing segment.
         file: String,
     },
 }

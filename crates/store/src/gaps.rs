@@ -1,32 +1,32 @@
-//! What an opening finds missing.
+//! What is missing at opening.
 
 use crate::error::OpenError;
 use crate::record::QueueId;
 
-/// Segments that are not as the checkpoint and their own headers say.
+/// Segments that differ from the checkpoint and their own headers.
 #[derive(Default)]
 pub(crate) struct Gaps {
-    /// Slot and name of those that are not there.
+    /// Slot and name of missing segments.
     pub(crate) missing: Vec<(u16, String)>,
     pub(crate) short: Vec<Short>,
-    /// What lost blocks of the checkpoint may have held.
+    /// Kinds of data that lost blocks of the checkpoint may have held.
     pub(crate) lacks: Lacks,
-    /// How many entries each queue had in the checkpoint.
+    /// Number of entries of each queue in the checkpoint.
     pub(crate) counts: Vec<(QueueId, u64)>,
-    /// Numbers of checkpoints that were to be loaded first, and cannot be.
+    /// Numbers of newer checkpoints that cannot be loaded.
     pub(crate) unusable: Vec<u64>,
-    /// Why not, of the first of them.
+    /// The error of the first of them.
     pub(crate) refusal: Option<OpenError>,
 }
 
-/// A segment whose file is shorter than it was made.
+/// A segment whose file is shorter than when it was created.
 pub(crate) struct Short {
     pub(crate) slot: u16,
-    /// The checkpoint knows it.
+    /// Whether the checkpoint lists it.
     pub(crate) is_listed: bool,
 }
 
-/// What lost blocks of a checkpoint may have held.
+/// Kinds of data that lost blocks of a checkpoint may have held.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lacks {
     pub(crate) bodies: bool,

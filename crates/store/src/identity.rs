@@ -1,9 +1,10 @@
-//! The file `STORE`: that this is a store, of which version, and its salt. Three copies in one
-//! file, so that a flipped bit does not cost the store its name. It never changes.
+//! The file `STORE`: identifies the directory as a store; has its format version and its salt.
+//! Three copies in one file, so that a flipped bit does not destroy the identity. It never
+//! changes.
 //!
-//! Nothing checks under another store's salt: with the `STORE` of another one all files look as if
-//! nothing had ever been written to them. So it is believed only where something vouches for it, or
-//! where nothing speaks against it.
+//! Checksums are invalid under another store's salt: with the `STORE` file of another store, all
+//! files look as if nothing had ever been written to them. So the file is accepted only if
+//! something confirms it, or if nothing contradicts it.
 
 use crate::checkpoint;
 use crate::disk::Disk;
@@ -16,7 +17,7 @@ use crate::report::{Damage, Lost};
 use crate::scan::{ScanItem, Window};
 use crate::segment;
 
-/// The newest version of the format that is known here.
+/// The newest version of the format that this program supports.
 pub const FORMAT_VERSION: u32 = 1;
 
 pub(crate) const NAME: &str = "STORE";
@@ -29,15 +30,15 @@ const NUMBERS_TRIED_MAX: usize = 1 << 20;
 /// Bytes of the whole file.
 pub(crate) const FILE_BYTES: u64 = COPIES[2] + COPY_BYTES as u64;
 
-/// What the file says.
+/// Contents of the file.
 pub(crate) struct Identity {
     pub(crate) salt: u64,
-    /// Its copies that do not check, or say something else.
+    /// Its copies that are invalid or differ.
     pub(crate) bad: Vec<Damage>,
 }
 
-/// The store's identity, from its file or made with `salt` if the directory, with these files, has
-/// no store yet.
+/// The store's identity, read from its file, or created with `salt` if the directory, with these
+/// files, has no store yet.
 pub(crate) fn open<D: Disk>(
     disk: &D,
     salt: u64,
@@ -48,7 +49,7 @@ pub(crate) fn open<D: Disk>(
         Ok(file) => read(disk, &file),
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(error("opening", e).into()),
         Err(_) if names.iter().any(|(name, _)| is_stored(name)) => Err(OpenError::NoIdentity),
-        // It was there when the mark was made.
+        // It existed when the mark was written.
         Err(_) if names.iter().any(|(name, _)| name == mark::NAME) => Err(OpenError::Gone {
             mark: mark::NAME.to_owned(),
         }),
@@ -98,8 +99,8 @@ fn read<D: Disk>(disk: &D, file: &D::File) -> Result<Identity, OpenError> {
     }
 }
 
-/// Refuses a directory in which nothing was written by the store that `STORE` names, but something
-/// by another one: opened, all of it would be taken for empty.
+/// Rejects a directory in which nothing was written by the store of this `STORE` file, but
+/// something by another store: if opened, everything would be taken for empty.
 pub(crate) fn vouch<D: Disk>(
     disk: &D,
     salt: u64,
@@ -114,7 +115,7 @@ pub(crate) fn vouch<D: Disk>(
         segment::number_of(name).is_some_and(|number| is_others(disk, salt, number, *len))
     });
     let suspect = match mark.mark {
-        // Records were synced under this name: that they are gone is told.
+        // Records were synced under this identity; their loss is reported.
         Some(_) => other,
         None if mark.is_there => other.or_else(|| named(|name| name == mark::NAME)),
         None => other.or_else(|| named(|name| checkpoint::number_of(name).is_some())),
@@ -126,7 +127,7 @@ pub(crate) fn vouch<D: Disk>(
         return Ok(());
     }
     if let (None, Some(error)) = (mark.mark, &mark.error) {
-        // Perhaps it can be read another time.
+        // It may be readable another time.
         let error = std::io::Error::other(error.clone());
         return Err(StoreError::new("reading", mark::NAME, error).into());
     }
@@ -135,9 +136,9 @@ pub(crate) fn vouch<D: Disk>(
     })
 }
 
-/// Whether a segment begins as all do, but not under this salt: it is another store's, or its
-/// beginning is damaged. What a crash tears, and one that begins as it did when it was used before,
-/// is not taken for that.
+/// Whether a segment begins like a segment, but not under this salt: it belongs to another store,
+/// or its beginning is damaged. A segment torn by a crash, or a reused one that still has its old
+/// beginning, does not count.
 pub(crate) fn is_others<D: Disk>(disk: &D, salt: u64, number: u64, len: u64) -> bool {
     let mut begin = [0; GROUP_BYTES + HEADER_BYTES];
     let filled = disk
@@ -151,14 +152,14 @@ pub(crate) fn is_others<D: Disk>(disk: &D, salt: u64, number: u64, len: u64) -> 
     let Some(group) = group.filter(|group| group.segment_len == len) else {
         return false;
     };
-    // Both have the number of the record: as long as its beginning is not torn.
+    // Both contain the record's number, if the beginning is not torn.
     let is_whole = header[8..16] == record[8..16] && length_of(record).is_some();
     let masked = read_u64(&header[8..]).unwrap_or_default();
     let is_under = |number| masked ^ FileKey::new(salt, number).mask == group.segment_first;
     is_whole && !(1..=number).rev().take(NUMBERS_TRIED_MAX).any(is_under)
 }
 
-/// Whether something in this segment or checkpoint checks under this salt.
+/// Whether some record of this segment or checkpoint is valid under this salt.
 fn is_own<D: Disk>(disk: &D, salt: u64, (name, len): &(String, u64)) -> bool {
     let key = match (segment::number_of(name), checkpoint::number_of(name)) {
         (Some(number), _) => FileKey::new(salt, number),
@@ -171,13 +172,13 @@ fn is_own<D: Disk>(disk: &D, salt: u64, (name, len): &(String, u64)) -> bool {
     let mut window = Window::<D>::new(disk, &file, key, *len);
     match segment::number_of(name) {
         Some(_) => window.search(0, 1).is_some(),
-        // Without its beginning a checkpoint says nothing.
+        // A checkpoint without its beginning has no meaning.
         None => matches!(window.at(0, 1), ScanItem::Record(1, ..)),
     }
 }
 
-/// Writes the file anew if there was something wrong with it. A copy is enough to go on, so it is
-/// no matter if this fails.
+/// Writes the file again if something in it was wrong. One copy is enough, so a failure does not
+/// matter.
 pub(crate) fn renew<D: Disk>(disk: &D, identity: &Identity) {
     if !identity.bad.is_empty() {
         let _ = create(disk, identity.salt);

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::mark::{self, Mark};
 
 impl<D: Disk> Engine<D> {
-    /// Sets the mark when a new segment has something that was synced, and when there is rest.
+    /// Writes the mark when a new segment has a synced record, and when the store is idle.
     pub(crate) fn keep_mark(&mut self) {
         let Some(segment) = self.active.and_then(|slot| self.segments.get(slot)) else {
             return;
@@ -16,21 +16,21 @@ impl<D: Disk> Engine<D> {
                 segment: segment.number(),
                 lsn: self.durable,
             };
-            // If it fails, the next one is tried. Nothing that is promised needs it.
+            // On failure, the next mark is tried. No guarantee depends on the mark.
             let _ = mark::put(&self.disk, self.salt, mark);
             self.marked = mark;
         }
     }
 
-    /// A mark of what is on the disk for certain now: instead of one that does not check, and
-    /// before a checkpoint, so that without that it is known how far the log went.
+    /// Writes a mark of what is durable now: in place of an invalid one, and before a checkpoint,
+    /// so that the end of the log is known without that checkpoint.
     pub(crate) fn renew_mark(&mut self) {
         let active = self.active.and_then(|slot| self.segments.get(slot));
         let mark = Mark {
             segment: active.map_or(self.next_number - 1, |segment| segment.number()),
             lsn: self.durable,
         };
-        // If it fails, the next one is tried.
+        // On failure, the next mark is tried.
         if mark::put(&self.disk, self.salt, mark).is_ok() {
             self.marked = mark;
         }

@@ -1,9 +1,10 @@
 //! The message store's engine: contents of messages (*bodies*), queue entries that refer to them,
 //! and keyed *states*, in one segmented log on disk with its index in memory.
 //!
-//! Everything is opaque: the engine knows no MQTT. It has no thread, no clock and no random source,
-//! and does all I/O through [`Disk`], in calls that say so; a simulator drives it with [`SimDisk`].
-//! What a checksum does not confirm is named and never served.
+//! All contents are opaque: the engine does not know MQTT. It has no thread, no clock and no
+//! random source. All I/O goes through [`Disk`], in calls that are documented to do it; a
+//! simulator drives it with [`SimDisk`]. Contents with an invalid checksum are reported and never
+//! returned.
 
 #![forbid(unsafe_code)]
 

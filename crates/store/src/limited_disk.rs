@@ -1,17 +1,17 @@
-//! A disk on which a store takes at most a given number of bytes: beyond that, the disk is full for
-//! new files.
+//! A disk on which a store takes at most a given number of bytes: beyond that, the disk is full
+//! for new files.
 //!
-//! Small files always find room. With them a store whose limit is reached, or was lowered below its
-//! size, still records what ends messages, and thereby makes room.
+//! Small files are always allowed. With them a store whose limit is reached, or was lowered below
+//! its size, can still record what ends messages, and so frees space.
 
 use std::io;
 
 use crate::disk::Disk;
 
-/// Longest file that finds room beyond the limit.
+/// Longest file that is allowed beyond the limit.
 const SMALL_BYTES: u64 = 4 << 20;
 
-/// What a limited disk says that is full.
+/// The error text when the limit is reached.
 const LIMIT_REACHED: &str = "the message store takes as much as limits.store_bytes allows";
 
 /// A disk over another one, with a limit.

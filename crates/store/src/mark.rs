@@ -1,12 +1,12 @@
-//! The file `MARK`: a record that was synced, and the segment that was written to then. A log that
-//! ends before it has lost its end, however empty it looks; without a mark a store whose only
-//! segment is gone could not be told from a new one.
+//! The file `MARK`: the number of a synced record, and of the segment that was active then. A log
+//! that ends before that record has lost its end, even if it looks empty. Without a mark, a store
+//! whose only segment is missing would look like a new one.
 //!
-//! It is written in moments of housekeeping, a few bytes for each segment and each moment of rest,
-//! and before a checkpoint gets its name, but only after that record was synced. So a crash at any
-//! time leaves no mark that says too much. It has two places, written in turn, and gets its name
-//! when both are whole: a crash tears one of them at most, and a file in which neither checks was
-//! damaged.
+//! The mark is written during housekeeping, a few bytes for each segment and each idle phase, and
+//! before a checkpoint gets its name; but only after that record was synced. So after a crash at
+//! any time, the mark never names a record that was not synced. The file has two places, written
+//! in turn, and gets its name when both are complete: a crash tears at most one of them, and a
+//! file in which neither is valid was damaged.
 
 use crate::disk::Disk;
 use crate::record::{Lsn, read_u64};
@@ -17,31 +17,32 @@ pub(crate) const NAME: &str = "MARK";
 const NEW_NAME: &str = "MARK.new";
 const MAGIC: &[u8; 8] = b"MARTMARK";
 const MARK_BYTES: usize = 28;
-/// Where a mark may stand. An older program knows the first place only.
+/// Offsets of the two places. Older versions use only the first.
 const PLACES: [u64; 2] = [0, 4096];
 
 /// A record that was synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// Number of the segment that was written to; 0: there is no mark.
+    /// Number of the active segment; 0: there is no mark.
     pub(crate) segment: u64,
     /// All records up to this one were synced.
     pub(crate) lsn: Lsn,
 }
 
-/// What the file is.
+/// State of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MarkFile {
-    /// What it says, if it checks.
+    /// Its mark, if valid.
     pub(crate) mark: Option<Mark>,
-    /// It is there and has something in it.
+    /// Whether it exists and is not empty.
     pub(crate) is_there: bool,
-    /// What the disk said of a place that cannot be read.
+    /// The error of the disk for a place that cannot be read.
     pub(crate) error: Option<String>,
 }
 
 impl MarkFile {
-    /// That it does not check or cannot be read: it was damaged, or is another store's.
+    /// Damage of the file if it is invalid or cannot be read: it was damaged, or belongs to
+    /// another store.
     pub(crate) fn damage(&self) -> Option<Damage> {
         let is_bad = self.is_there && self.mark.is_none() || self.error.is_some();
         let damage = Damage::new(NAME.to_owned(), 0, Lost::Nothing);
@@ -71,7 +72,7 @@ pub(crate) fn read<D: Disk>(disk: &D, salt: u64) -> MarkFile {
     }
 }
 
-/// What stands in the places of a file.
+/// Contents of the places of a file.
 struct InPlaces {
     marks: [Option<Mark>; 2],
     is_empty: bool,
@@ -118,10 +119,10 @@ fn encode(mark: Mark, salt: u64) -> [u8; MARK_BYTES] {
     bytes
 }
 
-/// Writes a mark over the older one, or both of its places anew.
+/// Writes a mark over the older one, or over both if none is valid.
 ///
 /// # Errors
-/// The disk does not write it.
+/// The disk failed to write it.
 pub(crate) fn put<D: Disk>(disk: &D, salt: u64, mark: Mark) -> io::Result<()> {
     let bytes = encode(mark, salt);
     let Ok(file) = disk.open(NAME) else {
@@ -129,7 +130,7 @@ pub(crate) fn put<D: Disk>(disk: &D, salt: u64, mark: Mark) -> io::Result<()> {
     };
     let found = read_places(disk, &file, salt);
     let [first, second] = found.marks.map(|mark| mark.map(|mark| mark.lsn));
-    // One that says more is of what was lost since, which has been told.
+    // A mark with a higher number is of records lost since, which has been reported.
     let says_more = first.max(second) > Some(mark.lsn);
     if first.is_none() && second.is_none() || says_more || found.error.is_some() {
         return put_first(disk, &bytes);
@@ -143,7 +144,7 @@ pub(crate) fn put<D: Disk>(disk: &D, salt: u64, mark: Mark) -> io::Result<()> {
 fn put_first<D: Disk>(disk: &D, bytes: &[u8]) -> io::Result<()> {
     let file = disk.create(NEW_NAME, 0)?;
     for place in PLACES {
-        // Both, so that on a full disk it does not have to grow.
+        // Both, so that the file does not have to grow on a full disk.
         disk.write_at(&file, place, bytes)?;
     }
     disk.sync(&file)?;

@@ -1,45 +1,45 @@
-//! When the next group is written: the distance of syncs by load.
+//! When the next group is written: the interval of syncs by load.
 //!
-//! A sync costs the same however much it is for. So few records are written at once, and when many
-//! come, syncs keep a distance, a longer one where few come in the shorter one. It is a rule alone:
-//! it has no clock and waits for nothing.
+//! A sync costs the same for any number of records. So a few records are written at once. When
+//! many come, syncs keep an interval, which is longer if few records come within the short one.
+//! This is a pure rule: it has no clock and waits for nothing.
 
 use std::time::Duration;
 
-/// Largest group that counts as small: the next group follows at once.
+/// Largest group that counts as small: the next group follows immediately.
 const FEW_RECORDS: usize = 8;
-/// Number of waiting records that is worth a sync.
+/// Number of waiting records that justifies a sync.
 const ENOUGH_RECORDS: usize = 256;
-/// Distance of groups when enough records come.
+/// Interval of groups when enough records come.
 const SHORT: Duration = Duration::from_micros(500);
-/// Distance of groups when fewer records come.
+/// Interval of groups when fewer records come.
 const LONG: Duration = Duration::from_millis(2);
-/// Longest distance of groups, where records come so steadily that it pays.
+/// Longest interval of groups, for a steady load.
 const LONGEST: Duration = Duration::from_millis(5);
 /// Number of records between the short distance and the long one that counts as a steady load.
 const STEADY_RECORDS: usize = 48;
-/// Number of groups without a long wait after a wait in which no more records came: publishers wait
-/// for these very groups, and would only be slowed down.
+/// Number of groups without a long wait after a wait in which no more records came: the publishers
+/// wait for these groups, and waiting would only slow them down.
 const NOT_IN_VAIN: u32 = 63;
 
-/// Says how long to wait for more records. The times count from the beginning of the last group.
+/// Decides how long to wait for more records. Times count from the beginning of the last group.
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
-    /// Groups that are not waited for long, from now on.
+    /// Number of next groups without a long wait.
     skip: u32,
-    /// Records that waited when the present wait began; none if there is no wait.
+    /// Records that waited when the current wait began; `None` if there is no wait.
     before: Option<usize>,
-    /// Whether the present wait is the last one.
+    /// Whether the current wait is the last one.
     is_last: bool,
 }
 
 impl Pace {
-    /// A pace that knows nothing of the load yet.
+    /// A pace without any knowledge of the load.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Shortest time to wait behind a group of this number of records.
+    /// Shortest time to wait after a group of this number of records.
     pub fn least(&mut self, records: usize) -> Duration {
         (self.before, self.is_last) = (None, false);
         match records > FEW_RECORDS {
@@ -48,9 +48,9 @@ impl Pace {
         }
     }
 
-    /// Called after that time, and after each wait that this method asked for, with the number of
+    /// Called after that time, and after each wait that this method returned, with the number of
     /// waiting records. Returns the number of records to wait for and the longest time to wait;
-    /// `None`: write.
+    /// `None`: write now.
     pub fn longer(&mut self, waiting: usize) -> Option<(usize, Duration)> {
         let came = self
             .before
@@ -119,7 +119,7 @@ mod tests {
         pace.longer(25);
         assert_eq!(pace.longer(100), Some((ENOUGH_RECORDS, LONGEST)));
         assert_eq!(pace.longer(100), None);
-        // It was in vain: the next group is not waited for.
+        // The wait was in vain: the next group is written without a wait.
         assert_eq!(pace.least(100), SHORT);
         assert_eq!(pace.longer(25), None);
     }
@@ -136,7 +136,7 @@ mod tests {
             }
         }
         assert_eq!(longer, 10);
-        // The others come back as soon as the load is another one.
+        // The other waits return as soon as the load changes.
         for _ in 0..64 {
             pace.least(50);
             if pace.longer(12).is_some() {

@@ -1,7 +1,7 @@
-//! A disk that forgets: what has been written to a file and not synced is in memory alone, but for
-//! some sectors that reach the disk early, as a kernel would have it. So `kill -9` is a power cut.
+//! A disk that simulates power loss: unsynced writes to a file are in memory only, except for some
+//! sectors that reach the disk early, as with a kernel. So `kill -9` acts as a power cut.
 //!
-//! For crash tests of the whole program. Names are passed on at once: a real disk may forget those
+//! For crash tests of the whole program. Names are passed on at once. A real disk may lose names
 //! too, which the simulated one ([`SimDisk`](crate::SimDisk)) does.
 
 use std::collections::BTreeMap;
@@ -13,22 +13,22 @@ use crate::disk::Disk;
 const PAGE: u64 = 4096;
 const SECTOR: usize = 512;
 
-/// A disk over another one, to which writes go when they are synced.
+/// A disk over another one, which gets writes only when they are synced.
 #[derive(Clone, Debug)]
 pub struct PowerLossDisk<D: Disk> {
     disk: D,
     files: Arc<Mutex<BTreeMap<String, Shadow>>>,
 }
 
-/// What is not synced, by page number. Shared by all handles of a file.
+/// Unsynced data, by page number. Shared by all handles of a file.
 type Shadow = Arc<Mutex<Unsynced>>;
 
 #[derive(Debug, Default)]
 struct Unsynced {
     pages: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
-    /// How far the file reaches with them.
+    /// Length of the file including it.
     end: u64,
-    /// Chooses the sectors that go to the disk early.
+    /// State of the random choice of sectors that reach the disk early.
     random: u64,
 }
 
@@ -58,7 +58,7 @@ impl<F> PowerLossFile<F> {
 }
 
 impl Unsynced {
-    /// Takes a sector of a page that happens to reach the disk before anybody syncs; most do not.
+    /// Takes a sector of a page that reaches the disk before any sync; most do not.
     fn early_sector(&mut self) -> Option<usize> {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005) + 1;
         let chosen = (self.random >> 33) as usize;
@@ -140,7 +140,7 @@ impl<D: Disk> Disk for PowerLossDisk<D> {
         let mut unsynced = file.unsynced();
         for (number, page) in &unsynced.pages {
             let begin = number * PAGE;
-            // The file does not grow beyond what was written.
+            // The file does not grow beyond the written bytes.
             let known = unsynced.end.max(begin).min(begin + PAGE) - begin;
             let length = match known {
                 0 => PAGE,

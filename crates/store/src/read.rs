@@ -1,6 +1,6 @@
 //! Reads records from the disk, verified.
 //!
-//! Nothing is served whose checksum does not agree, or that is another body's.
+//! Nothing is returned with an invalid checksum, or of another body.
 
 use crate::disk::Disk;
 use crate::record::{BodyId, GroupHeader, Lsn, Op, Ops, StateKey, length_of, ops_of, read_u64};
@@ -9,29 +9,29 @@ use martlet_fault::{self as fault, Fault};
 use std::fmt;
 use std::sync::Arc;
 
-/// Bodies so close together are read with one call: bytes between them, and in all.
+/// Bodies this close together are read with one call: bytes between them, and in total.
 pub(crate) const NEIGHBOUR_BYTES: u64 = 4096;
 const READ_BYTES_MAX: u64 = 256 * 1024;
 /// Reason why a body or state cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {
-    /// There is none of that name.
+    /// There is no body or state of that name.
     Unknown,
-    /// What lies at its place does not check.
+    /// The record at its place is invalid.
     Damaged {
         /// The file.
         file: String,
-        /// Where in it, bytes.
+        /// Offset in it, bytes.
         offset: u64,
     },
-    /// The disk could not read it.
+    /// The disk failed to read it.
     Disk {
         /// The file.
         file: String,
-        /// Where in it, bytes.
+        /// Offset in it, bytes.
         offset: u64,
-        /// Why not.
+        /// Kind of the error.
         kind: std::io::ErrorKind,
     },
 }
@@ -46,19 +46,19 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Where a body lies: for reading it without the engine. While this lives, the place is not used
-/// again.
+/// Where a body is stored: for reading it without the engine. While this value exists, the place
+/// is not reused.
 #[derive(Clone, Debug)]
 pub struct Located<F> {
     pub(crate) id: BodyId,
     pub(crate) file: Arc<SegmentFile<F>>,
     pub(crate) offset: u64,
-    /// Bytes of its record, more or less.
+    /// Approximate number of bytes of its record.
     pub(crate) bytes: u64,
 }
 
-/// Reads many bodies in the order of the files, neighbours with one call, and calls `each` with the
-/// value that was given beside each. Bodies of queues that were filled together are neighbours.
+/// Reads many bodies in file order, neighbours with one call, and calls `each` with the value that
+/// was passed with each body. Bodies of queues that were filled together are neighbours.
 pub fn read_located<D: Disk, T: Copy>(
     disk: &D,
     located: &[(&Located<D::File>, T)],
@@ -103,7 +103,7 @@ impl<F> Spot<'_, F> {
         }
     }
 
-    /// Reads and verifies the whole record; `bytes` is a guess.
+    /// Reads and verifies the whole record; `bytes` is an estimate.
     fn read<'b, D: Disk<File = F>>(
         &self,
         disk: &D,
@@ -115,7 +115,7 @@ impl<F> Spot<'_, F> {
             .read_at(&self.file.file, self.offset, buffer)
             .map_err(|e| self.failed(&e))?;
         let len = length_of(&buffer[..filled]).ok_or_else(|| self.damaged())?;
-        // Step by step: a damaged length may be longer than the file.
+        // In steps: a damaged length may be longer than the file.
         while filled < len && filled == buffer.len() {
             buffer.resize(len.min(2 * filled), 0);
             let (_, rest) = buffer.split_at_mut(filled);
@@ -137,7 +137,7 @@ impl<F> Spot<'_, F> {
         }
     }
 
-    /// The number of the record that something first came with.
+    /// The number of the record in which an item first came.
     pub(crate) fn lsn(&self, record: &[u8], first: Option<Lsn>) -> Lsn {
         let own = read_u64(&record[8..]).unwrap_or(0) ^ self.file.key.mask;
         debug_assert!(GroupHeader::take(ops_of(record)).is_none());
@@ -145,8 +145,8 @@ impl<F> Spot<'_, F> {
     }
 }
 
-/// The body in a verified record and the number of the record it first came with, masked if it is
-/// this one.
+/// The body in a verified record, and the number of the record it first came with (masked if it is
+/// this record).
 pub(crate) fn body_of(record: &[u8], id: BodyId) -> Option<(Option<Lsn>, &[u8])> {
     Ops::new(ops_of(record)).find_map(|op| match op {
         Op::Body(other, _, bytes) if other == id => Some((None, bytes)),
@@ -156,7 +156,7 @@ pub(crate) fn body_of(record: &[u8], id: BodyId) -> Option<(Option<Lsn>, &[u8])>
 }
 
 pub(crate) fn state_of(record: &[u8], key: StateKey) -> Option<&[u8]> {
-    // The last one counts.
+    // The last one wins.
     let states = Ops::new(ops_of(record)).filter_map(|op| match op {
         Op::State(other, bytes) | Op::MovedState(other, bytes) if other == key => Some(bytes),
         _ => None,
@@ -164,7 +164,7 @@ pub(crate) fn state_of(record: &[u8], key: StateKey) -> Option<&[u8]> {
     states.last()
 }
 
-/// What was found at a place: a record that checks.
+/// Result for one place: a valid record or an error.
 pub(crate) type Read<'a, 'b, F> = Result<(&'b Spot<'a, F>, &'b [u8]), Missing>;
 
 /// The body `id` from the record that was read for it.
@@ -174,21 +174,21 @@ pub(crate) fn body_in<'b, F>(found: Read<'_, 'b, F>, id: BodyId) -> Result<&'b [
     Ok(body.1)
 }
 
-/// What is wanted from one place.
+/// A record to read.
 pub(crate) struct RecordRead<'a, F, T> {
     pub(crate) what: T,
     pub(crate) spot: Spot<'a, F>,
-    /// Bytes of its record, more or less.
+    /// Approximate number of bytes of its record.
     pub(crate) bytes: u64,
 }
 
-/// Reads records in the order in which they lie, neighbours with one call.
+/// Reads records in disk order, neighbours with one call.
 pub(crate) fn read_all<D: Disk, T: Copy>(
     disk: &D,
     mut wanted: Vec<RecordRead<'_, D::File, T>>,
     mut each: impl FnMut(T, Read<'_, '_, D::File>),
 ) {
-    // Pages of several queues, each in order already, which a stable sort makes use of.
+    // The pages of each queue are already in order, which a stable sort uses.
     wanted.sort_by_key(|wanted| (wanted.spot.file.number, wanted.spot.offset));
     let mut buffer = Vec::new();
     let mut alone = Vec::new();
@@ -199,7 +199,7 @@ pub(crate) fn read_all<D: Disk, T: Copy>(
         rest = others;
         buffer.resize((end - begin) as usize, 0);
         let read = disk.read_at(&first.spot.file.file, begin, &mut buffer);
-        // What failed is tried record by record, so that each is told why it cannot be had.
+        // After a failed read, each record is read alone, to get its own error.
         let filled = read.unwrap_or(0);
         for RecordRead { what, spot, bytes } in run {
             let there = buffer.get((spot.offset - begin) as usize..filled);
@@ -213,7 +213,7 @@ pub(crate) fn read_all<D: Disk, T: Copy>(
     }
 }
 
-/// How many of the wanted, from the first on, are read together, from where to where.
+/// How many of the wanted records, from the first on, are read together, and their range.
 fn neighbours<F, T>(
     first: &RecordRead<'_, F, T>,
     wanted: &[RecordRead<'_, F, T>],

@@ -1,5 +1,5 @@
-//! A directory of the operating system. Files 0600, the directory 0700, a lock so that no second
-//! process opens it.
+//! A directory of the operating system. Files have mode 0600, the directory 0700. A lock keeps a
+//! second process from opening it.
 //!
 //! It deliberately does not retry a failed sync: that is the engine's decision.
 
@@ -11,10 +11,10 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Name of the file whose lock says that a process has the directory open.
+/// Name of the file that a process locks while it has the directory open.
 const LOCK: &str = "LOCK";
 
-/// A directory of the operating system, locked for as long as this or a clone of it lives.
+/// A directory of the operating system, locked while this value or a clone of it exists.
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     inner: Arc<Inner>,
@@ -23,17 +23,17 @@ pub struct RealDisk {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    /// Open for its sync.
+    /// The open directory, for syncing it.
     dir: File,
-    /// Held for its lock.
+    /// The open lock file.
     _lock: File,
-    /// Nothing may be changed.
+    /// Whether changes are refused.
     is_read_only: bool,
 }
 
 impl RealDisk {
-    /// Makes the directory if it is not there, and locks it. `WouldBlock`: another process has it
-    /// open.
+    /// Creates the directory if it does not exist, and locks it. `WouldBlock`: another process has
+    /// it open.
     pub fn open(path: &Path) -> io::Result<Self> {
         make_directory(path)?;
         let mut options = OpenOptions::new();
@@ -42,11 +42,11 @@ impl RealDisk {
         Self::locked(path, File::open(path)?, lock, false)
     }
 
-    /// As [`RealDisk::open`], to look at what is there: nothing is made, and the file system need
-    /// not allow changes. Changes fail.
+    /// As [`RealDisk::open`], but only for reading: creates nothing, and works on a read-only file
+    /// system. Changes fail.
     pub fn open_to_read(path: &Path) -> io::Result<Self> {
         let dir = File::open(path)?;
-        // A store without the file is one that nobody has open.
+        // Without the file, no process has the store open.
         let lock = File::open(path.join(LOCK)).or_else(|_| dir.try_clone())?;
         Self::locked(path, dir, lock, true)
     }
@@ -93,7 +93,7 @@ impl Disk for RealDisk {
         if len > 0
             && let Err(error) = allocate(&file, len)
         {
-            // Half a file is of no use, and on a full disk its space is wanted.
+            // A partial file is useless, and on a full disk its space is needed.
             let _ = fs::remove_file(self.file(name));
             return Err(error);
         }
@@ -158,11 +158,11 @@ impl Disk for RealDisk {
     }
 }
 
-/// Makes a directory and those above it that are not there, for this user alone. Their names are
-/// synced: what is synced in a directory is lost if the directory's own name is.
+/// Creates a directory and its missing parents, with access for this user only. Syncs their names:
+/// a synced file is lost if the name of its directory is lost.
 ///
 /// # Errors
-/// One of them cannot be made or synced.
+/// One of them cannot be created or synced.
 pub fn make_directory(path: &Path) -> io::Result<()> {
     let path = std::path::absolute(path)?;
     let is_missing = |path: &&Path| path.symlink_metadata().is_err();
@@ -177,8 +177,8 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
         .try_for_each(|parent| File::open(parent)?.sync_all())
 }
 
-/// When a file was read last nobody asks; to note it costs a tenth of reading a message. Not
-/// allowed to leave it out: then it is noted.
+/// Turns off access times (`O_NOATIME`): they are not used, and updating them costs a tenth of
+/// reading a message. Without the permission to do so, they stay on.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn forget_access_times(file: &File) {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -188,13 +188,14 @@ fn forget_access_times(file: &File) {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn forget_access_times(_: &File) {}
 
-/// Takes the space, so that writing costs no metadata and cannot find the disk full.
+/// Allocates the space, so that writing changes no metadata and cannot fail with a full disk.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn allocate(file: &File, len: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
     match fallocate(file, FallocateFlags::empty(), 0, len) {
         Ok(()) => Ok(()),
-        // Some file systems cannot; then the file is sparse, and writing may find the disk full.
+        // Some file systems do not support this; then the file is sparse, and writing may fail
+        // with a full disk.
         Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(len),
         Err(error) => Err(error.into()),
     }

@@ -1,9 +1,9 @@
-//! Housekeeping in slices: what waits is done piece by piece, in an order that keeps the space that
-//! the store takes within its bounds. And reclaim: what still lives in sparse segments is copied to
-//! the end of the log.
+//! Housekeeping in slices: does waiting work piece by piece, in an order that keeps the store's
+//! size within its bounds. Also reclaim: copies the live contents of sparse segments to the end of
+//! the log.
 //!
-//! What lives in a segment the index says, so what is dead there is neither read nor checked: only
-//! the space between two that live and lie close together is read along.
+//! The index has the live contents of a segment, so dead contents are neither read nor checked.
+//! Only small gaps between two live records are read along.
 
 use crate::disk::Disk;
 use crate::engine::Engine;
@@ -15,34 +15,35 @@ use crate::reclaiming::{Reclaiming, RecordPosition, Stage};
 use crate::record::{BodyId, Op, Ops, RecordBuffer, ops_of};
 use martlet_fault::{self as fault, Fault};
 
-/// What a call of [`Engine::housekeep`] has done.
+/// Result of a call of [`Engine::housekeep`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// More waits: call it again soon. False: not before something was written.
+    /// More work waits: call it again soon. False: nothing to do before the next write.
     pub more: bool,
     /// A checkpoint was completed.
     pub checkpointed: bool,
-    /// Segments given back.
+    /// Number of segments freed.
     pub freed: usize,
     /// Bytes of bodies and states copied.
     pub moved_bytes: u64,
 }
 
-/// Cost of an entry of a forgotten queue: dropping its body takes about as long as copying this
-/// number of bytes.
+/// Cost of an entry of a forgotten queue: dropping its reference takes about as long as copying
+/// this number of bytes.
 const FORGOTTEN_ENTRY_BYTES: usize = 64;
-/// Cost of looking at a state, or at 64 neighbouring bodies.
+/// Cost of examining a state, or 64 neighbouring bodies.
 const LOOK_BYTES: usize = 32;
-/// Segments that are reclaimed together, at most: the index is searched once for all of them.
+/// Maximum number of segments that are reclaimed together: the index is searched once for all of
+/// them.
 const TOGETHER_MAX: usize = 16;
-/// And bytes that live in them, unless one alone has more.
+/// Maximum live bytes in these segments, unless a single one has more.
 const TOGETHER_BYTES: u64 = 32 << 20;
 
 impl<D: Disk> Engine<D> {
-    /// Does a slice of what waits: about `budget_bytes` read or written, some times as much where
-    /// the store is about to take more space than it may. Call it after each sync while there is
-    /// [`Work::more`], with a budget that fits the time there is: 256 KiB takes about a
-    /// millisecond. After [`Engine::seal`] it does what is left for moments of rest too.
+    /// Does a slice of the waiting work: about `budget_bytes` read or written, or a multiple where
+    /// the store is close to its size bound. Call it after each sync while [`Work::more`] is set,
+    /// with a budget that fits the available time: 256 KiB takes about a millisecond. After
+    /// [`Engine::seal`] it also does the work that is left for idle phases.
     pub fn housekeep(&mut self, budget_bytes: usize) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.remove_old_checkpoints();
@@ -64,7 +65,7 @@ impl<D: Disk> Engine<D> {
             }
         }
         if self.is_look_due() {
-            // One: to a file system, a large file's end is work too.
+            // One per call: in a file system, removing a large file takes time too.
             work.freed = self.free_segments(1)?;
             work.more |= work.freed > 0;
             if self.checkpointing.is_none() && self.is_checkpoint_due() {
@@ -87,7 +88,7 @@ impl<D: Disk> Engine<D> {
         Ok(work)
     }
 
-    /// Copies all that lives in a segment.
+    /// Copies all live contents of a segment.
     pub(crate) fn reclaim_all(&mut self, slot: u16) -> Result<(), StoreError> {
         self.reclaiming = None;
         let mut next = Some(Reclaiming::new(vec![slot]));
@@ -98,14 +99,14 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// The segments with the smallest part alive, if that is little enough: of those that were
-    /// written a moment ago much will die by itself, so only space decides; at rest half alive is
-    /// too little.
+    /// Chooses the segments with the smallest live fraction, if it is small enough. Much of a
+    /// recently written segment will die by itself, so there only a lack of space counts; when
+    /// idle, half live is small enough.
     fn choose_sparse(&self) -> Option<Reclaiming> {
         let live = &self.index.live;
         let excess = match self.excess_bytes() {
             0 => 0,
-            // What is dead goes by itself, with the next checkpoint at the latest.
+            // Dead segments are freed without copying, with the next checkpoint at the latest.
             excess => excess.saturating_sub(self.dead_bytes()),
         };
         let percent_max = match excess > 0 {
@@ -135,22 +136,22 @@ impl<D: Disk> Engine<D> {
         (!slots.is_empty()).then(|| Reclaiming::new(slots))
     }
 
-    /// On a full disk no more is copied than fits well into the segments that are there, and
-    /// nothing before the space of what was copied last has been given back: what ends messages is
-    /// to find a place too, and gives back more.
+    /// On a full disk, copies no more than clearly fits into the existing segments, and nothing
+    /// before the space of the last copied segments has been freed. Records that end messages need
+    /// space too, and free more.
     fn has_room_to_copy(&self, bytes: u64) -> bool {
         let active = self.active.and_then(|slot| self.segments.get(slot));
         let left = active.map_or(0, |segment| segment.len - segment.end);
         !self.is_low || bytes <= (left + self.spare_bytes) / 2 && self.dead_bytes() == 0
     }
 
-    /// Does the next part; gives how many bytes were copied.
+    /// Does the next part; returns how many bytes were copied.
     fn reclaim(&mut self, mut now: Reclaiming, budget_bytes: usize) -> Result<u64, StoreError> {
         if !self.find_places(&mut now, budget_bytes / LOOK_BYTES) {
             self.reclaiming = Some(now);
             return Ok(0);
         }
-        // Staged records may change what lives: first they take effect.
+        // Staged records may change what is live: apply them first.
         self.write()?;
         let mut copies = RecordBuffer::new();
         self.copy(&now.take(budget_bytes), &mut copies);
@@ -168,18 +169,18 @@ impl<D: Disk> Engine<D> {
             if self.index.live.bytes(slot) > 0
                 && let Some(segment) = self.segments.get_mut(slot)
             {
-                // What was not copied could not be read.
+                // Records that were not copied could not be read.
                 segment.stuck = true;
             }
         }
         Ok(moved_bytes)
     }
 
-    /// Looks in the index for what is live in these segments, in `count` steps; true when all is
-    /// found.
+    /// Searches the index for the live contents of these segments, in `count` steps; true when the
+    /// search is complete.
     ///
-    /// Nothing is added to a segment that is not written to, so what is found is all there is; what
-    /// dies or moves in the meantime is noticed when it is copied.
+    /// Nothing is added to a segment that is not active, so the result is complete. Contents that
+    /// die or move in the meantime are skipped when copying.
     fn find_places(&self, now: &mut Reclaiming, count: usize) -> bool {
         match now.stage {
             Stage::Copying => return true,
@@ -202,7 +203,7 @@ impl<D: Disk> Engine<D> {
         true
     }
 
-    /// Reads these records and builds new ones of what lives in them.
+    /// Reads these records and builds new ones of their live contents.
     fn copy(&self, places: &[RecordPosition], copies: &mut RecordBuffer) {
         let wanted = places.iter().filter_map(|place| {
             let (slot, at) = (place.slot, place.at);
@@ -257,9 +258,9 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Copies a body with those of its entries that came in the same record and are still there:
-    /// they are known already, but where no checkpoint can be read there is nothing else to know
-    /// them from.
+    /// Copies a body with those of its entries that came in the same record and still exist. The
+    /// index has these entries already; but if no checkpoint can be read, the copy is their only
+    /// source.
     fn copy_body(&self, body: (BodyId, u64, &[u8]), ops: &[u8], copies: &mut RecordBuffer) {
         let (id, first, bytes) = body;
         let Index { bodies, queues, .. } = &self.index;

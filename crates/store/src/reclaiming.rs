@@ -1,4 +1,4 @@
-//! Sparse segments whose live contents are being copied, and how far that is.
+//! Sparse segments whose live contents are being copied, and the progress.
 
 use crate::index::live::class_bytes;
 use crate::index::{Index, Location};
@@ -10,31 +10,31 @@ use crate::record::StateKey;
 pub(crate) struct Reclaiming {
     pub(crate) slots: Vec<u16>,
     pub(crate) stage: Stage,
-    /// The records in them of which something lives; while copying those that are left, the next
+    /// The records in them with live contents; during the copying, those that are left, the next
     /// one last.
     pub(crate) places: Vec<RecordPosition>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stage {
-    /// Looks where bodies lie, from this chunk of the index on.
+    /// Searches the bodies, from this chunk of the index on.
     Bodies(usize),
-    /// Looks where states lie, those behind this one.
+    /// Searches the states after this one.
     States(Option<StateKey>),
     Copying,
 }
 
-/// A record of which something lives.
+/// A record with live contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RecordPosition {
     pub(crate) slot: u16,
     pub(crate) at: u32,
-    /// Class of what lives in it.
+    /// Size class of its live contents.
     pub(crate) class: u8,
 }
 
 impl RecordPosition {
-    /// The other one lies so close behind this one that they are read together.
+    /// Whether the other record follows so closely that both are read together.
     fn is_near(&self, other: &RecordPosition) -> bool {
         let between = u64::from(other.at.saturating_sub(self.at)) * 8;
         self.slot == other.slot && between <= class_bytes(self.class) + NEIGHBOUR_BYTES
@@ -42,7 +42,7 @@ impl RecordPosition {
 }
 
 impl Reclaiming {
-    /// Nothing of these segments has been looked at.
+    /// New work on these segments; nothing has been examined yet.
     pub(crate) fn new(slots: Vec<u16>) -> Self {
         Reclaiming {
             slots,
@@ -51,7 +51,7 @@ impl Reclaiming {
         }
     }
 
-    /// Something of this class lives at this location.
+    /// Adds live contents of this class at this location.
     pub(crate) fn add(&mut self, location: Location, class: u8) {
         let Location { slot, at } = location;
         if self.slots.contains(&slot) {
@@ -64,7 +64,7 @@ impl Reclaiming {
         self.slots.iter().map(|slot| index.live.bytes(*slot)).sum()
     }
 
-    /// The segment is given back.
+    /// Leaves out a segment that is freed.
     pub(crate) fn leave_out(&mut self, slot: u16) {
         self.slots.retain(|other| *other != slot);
         self.places.retain(|place| place.slot != slot);
@@ -80,7 +80,7 @@ impl Reclaiming {
             }
             bytes += class_bytes(place.class);
             if last.is_some_and(|last| !last.is_near(place)) {
-                // It is sought by itself.
+                // It is read alone.
                 bytes += NEIGHBOUR_BYTES;
             }
             last = Some(place);

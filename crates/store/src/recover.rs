@@ -1,18 +1,18 @@
-//! Opening: the checkpoint, then the records behind it, in order, read in pieces.
+//! Opens a store: loads the checkpoint, then replays the records after it, in order, in pieces.
 //!
-//! A record that does not check was either torn, when nothing says that it was ever synced, or
-//! damaged: every group's header says up to which record all was synced when it was written. Behind
-//! a torn record nothing counts, so that what is left is always a beginning of what was written.
-//! Behind a damaged one everything that checks does.
+//! A record whose checksum fails was either torn (no header shows that it was ever synced) or
+//! damaged. The header of every group has the number of the last record that was synced when the
+//! group was written. Records after a torn record are ignored, so that the result is always a
+//! prefix of what was written. After a damaged record, all records with valid checksums are used.
 //!
-//! Every segment says from which record on older segments are void: they were cut off there. What
-//! it begins with before that are copies of what they hold.
+//! Every segment has the number of the first record from which older segments are void: they were
+//! cut off there. Records at its start with lower numbers are copies of records in older segments.
 //!
-//! A place that cannot be read does not check, but is never taken for a torn one.
+//! A place that cannot be read counts as an invalid checksum, but never as a torn record.
 //!
-//! Records that nothing says were synced may be readable and yet not be on the disk: a sync may
-//! have failed before the process ended, and the system's cache keeps what the disk lost. They are
-//! written anew.
+//! Records that no header shows as synced may be readable and yet not be on the disk: a sync may
+//! have failed before the process ended, and the system's cache keeps the data that the disk lost.
+//! These records are written again.
 
 mod replay;
 
@@ -37,9 +37,9 @@ use crate::segment::{self, Segment, SegmentFile, Segments};
 /// A segment to replay.
 struct Tail {
     slot: u16,
-    /// Where.
+    /// Its slot and the offset at which replay begins.
     from: u64,
-    /// Its first record; `None`: nothing is in it.
+    /// Its first record; `None`: the segment is empty.
     first: Option<Lsn>,
     /// The first record to replay.
     cursor: Lsn,
@@ -49,7 +49,7 @@ struct Tail {
     limit: Lsn,
 }
 
-/// A record that no header says was synced.
+/// A record that no header shows as synced.
 struct Doubtful {
     lsn: Lsn,
     location: Location,
@@ -64,30 +64,30 @@ struct Replay<'a, D: Disk> {
     tails: &'a [Tail],
     /// Number of the first segment to replay.
     begin: u64,
-    /// A record that was synced, and with it all before.
+    /// A record that was synced, as were all records before it.
     marked: Lsn,
     report: &'a mut Report,
-    /// The record that comes next.
+    /// Number of the next expected record.
     expected: Lsn,
     /// The highest number of a group.
     group: u64,
-    /// The last group was an empty one.
+    /// Whether the last group was an empty one.
     sealed: bool,
-    /// Where each segment's records end, and the number behind its last.
+    /// Slot, end offset and number after the last record of each segment.
     ends: Vec<(u16, u64, Lsn)>,
     /// Offset of the last group's header.
     group_offset: u64,
     doubtful: VecDeque<Doubtful>,
-    /// Slot and offset from which on a segment holds only what has newer copies.
+    /// Slot and offset from which on all records of a segment have newer copies.
     cuts: Vec<(u16, u64)>,
-    /// A place behind the last record that could not be read: it is not known yet what that cost.
+    /// A place after the last record that could not be read; its loss is not yet determined.
     unread: Option<(String, Unreadable)>,
 }
 
 impl<D: Disk> Engine<D> {
-    /// Opens the store on this disk, or makes one. Reads the checkpoint and the records behind it;
-    /// what is damaged is named in the report and left out. Afterwards all that is served is on the
-    /// disk for certain.
+    /// Opens the store on this disk, or creates one. Reads the checkpoint and the records after
+    /// it. Damaged parts are listed in the report and left out. After this call, everything that
+    /// can be read from the store is synced.
     pub fn open(disk: D, options: Options) -> Result<(Self, Report), OpenError> {
         Self::open_accepting(disk, options, false)
     }
@@ -144,10 +144,10 @@ impl<D: Disk> Engine<D> {
             engine.seek_bodies(gaps.lacks.bodies);
         }
         engine.index.enqueue_lost();
-        // Segments may be gone because all in them was forgotten.
+        // Segments may be missing because all their contents were forgotten.
         engine.index.drop_forgotten(usize::MAX);
         engine.lose_missing(&gaps, &mut report);
-        // Only now: the new segment may get the slot of one that is missing.
+        // Only now: the new segment may get the slot of a missing one.
         engine.write_anew(doubtful)?;
         engine.index.sweep();
         engine.tidy(&names, &gaps, &mut report)?;
@@ -203,7 +203,8 @@ impl<D: Disk> Engine<D> {
         }
         self.next_group = self.next_group.max(group + 1);
         self.sealed = sealed;
-        // What was not replayed is void or lies behind the cut: no checkpoint has to wait for it.
+        // Records that were not replayed are void or lie after the cut: no checkpoint has to wait
+        // for them.
         for slot in self.segments.in_order() {
             if let Some(segment) = self.segments.get_mut(slot) {
                 segment.next = segment.next.min(expected);
@@ -227,10 +228,10 @@ impl<D: Disk> Engine<D> {
         if !is_all {
             self.tell_rest_lost(expected, report);
         }
-        // No number is given twice.
+        // No number is used twice.
         self.staged_first = expected.max(self.marked.lsn + 1);
         self.applied = self.staged_first - 1;
-        // Only where nothing lies behind the end that could be taken for what comes next.
+        // Only if nothing after the end could be taken for the next record.
         let active = tails.last().map(|tail| tail.slot);
         self.active = active.filter(|_| clean && is_all && doubtful.is_empty());
         self.durable = doubtful.front().map_or(self.applied, |first| first.lsn - 1);
@@ -244,8 +245,8 @@ impl<D: Disk> Engine<D> {
         Ok(doubtful)
     }
 
-    /// Another checkpoint than the newest was loaded, or none, and not all of what it and the log
-    /// speak of is there: it was given back when the newest one was taken.
+    /// Whether an older checkpoint than the newest was loaded, or none, and some files that it and
+    /// the log refer to are missing: they were freed when the newest checkpoint was taken.
     fn lacks_files(&self, gaps: &Gaps, report: &Report) -> bool {
         let is_there = |name: &str| {
             segment::number_of(name).is_none_or(|number| self.segments.slot_of(number).is_some())
@@ -260,9 +261,9 @@ impl<D: Disk> Engine<D> {
             })
     }
 
-    /// There is no checkpoint. Segments that are not there either may have been given back while
-    /// there was one: what they brought is known only as far as it was copied since. Without the
-    /// first of them nearly all may seem gone.
+    /// Reports that there is no checkpoint. Missing segments may have been freed while there was
+    /// one: their contents are known only as far as they were copied since. Without the first
+    /// segment, nearly everything may seem lost.
     fn tell_no_checkpoint(is_accepted: bool, report: &mut Report) -> Result<(), OpenError> {
         for damage in &mut report.damage {
             let is_missing = damage.error.as_deref() == Some(NO_SUCH_FILE);
@@ -280,7 +281,7 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// The log ends before a record that was synced once.
+    /// Reports that the log ends before a record that was synced.
     fn tell_rest_lost(&mut self, first: Lsn, report: &mut Report) {
         let number = self.marked.segment;
         let name = segment::name(number);
@@ -296,12 +297,12 @@ impl<D: Disk> Engine<D> {
             let damage = Damage::new(name, offset, Lost::Rest { first });
             report.damage.push(damage.with_error(error));
         }
-        // With the next one the matter is settled.
+        // The next checkpoint settles this.
         self.wants_checkpoint = true;
     }
 
-    /// Writes the empty group at the end again, where it is: what was said of doubtful records goes
-    /// for it too.
+    /// Writes the empty group at the end again, in place: like a doubtful record, it may not be on
+    /// the disk.
     fn confirm_seal(&self) -> bool {
         let Some(segment) = self.active.and_then(|slot| self.segments.get(slot)) else {
             return true;
@@ -326,8 +327,8 @@ impl<D: Disk> Engine<D> {
             return Ok(());
         };
         if let Some(segment) = self.segments.get(first.location.slot) {
-            // It proves nothing when it succeeds. But where no sync does, each start would leave
-            // one more segment, of which any may be the one that is on the disk.
+            // A successful sync proves nothing here. But if no sync succeeds, each start would
+            // leave one more segment, and the valid copy may be in any of them.
             let synced = self.disk.sync(&segment.file.file);
             synced.map_err(|e| StoreError::new("syncing", &segment.name(), e))?;
         }
@@ -350,7 +351,7 @@ impl<D: Disk> Engine<D> {
                 staged.extend_from_slice(record);
             }
             if let Some(unreadable) = window.unreadable(0..u64::MAX) {
-                // A moment ago it could be read.
+                // It was readable during replay.
                 let error = std::io::Error::other(unreadable.error.clone());
                 return Err(StoreError::new("reading", &segment.name(), error));
             }
@@ -359,14 +360,14 @@ impl<D: Disk> Engine<D> {
         self.staged_first = first.lsn;
         self.staged_count = doubtful.len() as u64;
         self.relocations = doubtful.into_iter().map(|record| record.location).collect();
-        // On a full disk they stay staged, and readable where they are.
+        // On a full disk they stay staged, and readable at their old places.
         if self.write().is_ok() {
             let _ = self.sync();
         }
         Ok(())
     }
 
-    /// The segments to replay, oldest first, all of them in the table.
+    /// Opens the segments to replay, oldest first, and adds all of them to the table.
     fn open_tails(
         &mut self,
         from: ReplayFrom,
@@ -429,7 +430,7 @@ impl<D: Disk> Engine<D> {
         };
         let made_len = match &begin {
             Some(begin) => begin.segment_len,
-            // None is made of no bytes, but for a moment at the beginning of a store.
+            // No file is created empty, except for a moment when a store is created.
             None if len > 0 || !is_alone => len.max(1).next_multiple_of(LENGTH_UNIT),
             None => 0,
         };
@@ -483,8 +484,8 @@ impl<D: Disk> Engine<D> {
         self.index.live.keep(|slot| segments.get(slot).is_some());
     }
 
-    /// Reports files that were truncated from outside. A copy made from a snapshot is short too: it
-    /// ends where its records do.
+    /// Reports files that were truncated from outside. A copy made from a snapshot is also short:
+    /// it ends with its records.
     fn tell_cut_off(&mut self, gaps: &Gaps, expected: Lsn, report: &mut Report) {
         let is_all = expected > self.marked.lsn;
         for short in &gaps.short {
@@ -495,8 +496,8 @@ impl<D: Disk> Engine<D> {
             if end == len && short.is_listed {
                 continue;
             }
-            // The name of a segment may come to the disk before its length. If something was synced
-            // in it, it is missed by what lies behind, or by the mark.
+            // The name of a segment may reach the disk before its length. If something in it was
+            // synced, later segments or the mark show that it is missing.
             let is_marked = segment.number() == self.marked.segment && !is_all;
             let name = segment.name();
             if len == 0
@@ -511,19 +512,19 @@ impl<D: Disk> Engine<D> {
             let needed = end >= len || window.is_cut_off(end);
             let damage = Damage::new(segment.name(), len, Lost::CutOff { needed });
             report.damage.push(damage);
-            // The next one knows the length.
+            // The next checkpoint records the length.
             self.wants_checkpoint = true;
         }
     }
 
-    /// Removes files that have no meaning any more.
+    /// Removes files that are no longer used.
     fn tidy(
         &mut self,
         names: &[(String, u64)],
         gaps: &Gaps,
         report: &mut Report,
     ) -> Result<(), OpenError> {
-        // What could not be read is kept until a checkpoint has been taken without it.
+        // Unreadable files are kept until a checkpoint has been taken without them.
         let is_unread = |segment: &Segment<D::File>| {
             let mut damage = report.damage.iter();
             damage.any(|damage| damage.error.is_some() && damage.file == segment.name())
@@ -539,7 +540,7 @@ impl<D: Disk> Engine<D> {
         }
         for (name, len) in names {
             if checkpoint::number_of(name).is_some_and(|(n, _)| gaps.unusable.contains(&n)) {
-                // If not, the next opening meets it again.
+                // On failure, the next opening finds the file again.
                 let _ = report::set_aside(&self.disk, name);
                 continue;
             }
@@ -556,17 +557,17 @@ impl<D: Disk> Engine<D> {
                 (_, Some((number, _))) => self.checkpoint.is_none_or(|c| c.number != number),
                 _ if name == SPARE => {
                     let whole = self.options.short_segment_bytes()..=self.options.segment_bytes;
-                    // Without the newest checkpoint a number may be given twice, and be that under
-                    // which this one was written.
+                    // Without the newest checkpoint, a number may be used twice, and the spare
+                    // file may have been written under that number.
                     let is_usable = whole.contains(len) && gaps.unusable.is_empty();
                     self.spare_bytes = if is_usable { *len } else { 0 };
                     self.spare_bytes == 0
                 }
-                // Made again when there is space.
+                // Created again when there is space.
                 _ => name.ends_with(".new") || name == BALLAST,
             };
             if is_stale {
-                // If it cannot be removed, the next opening tries again.
+                // On failure, the next opening tries again.
                 let _ = self.disk.remove(name);
             }
         }
@@ -580,17 +581,17 @@ fn list_error(error: std::io::Error) -> StoreError {
     StoreError::new("listing", "the directory", error)
 }
 
-/// How a segment begins.
+/// The beginning of a segment.
 struct Begin {
     /// Its first record.
     first: Lsn,
     /// Older segments are void from this record on.
     void_from: Lsn,
-    /// How long it was made; 0: not known.
+    /// Length with which the file was created; 0: unknown.
     segment_len: u64,
 }
 
-/// From the first header that checks, or from the first record if no header does.
+/// Read from the first valid header, or from the first record if no header is valid.
 fn first_record<D: Disk>(window: &mut Window<'_, D>) -> Option<Begin> {
     let mut offset = 0;
     let mut begin = None;

@@ -1,9 +1,9 @@
-//! A checkpoint of which blocks are lost in both copies: what they said is sought in the segments,
-//! as far as these are still there.
+//! For a checkpoint with blocks lost in both copies: searches the segments for their contents, as
+//! far as the segments still exist.
 //!
-//! What lives lies in a segment, so bodies and states are all found. Entries are found if the
-//! record that brought them, or a copy of their body, is still there; bodies that had more of them
-//! are routed again. What ended may come back, if the record that ended it is gone.
+//! Live data is always in a segment, so bodies and states are all found. Entries are found if the
+//! record that added them, or a copy of their body, still exists; bodies that had more of them are
+//! routed again. Ended items may reappear, if the record that ended them is gone.
 
 use crate::disk::Disk;
 use crate::engine::Engine;
@@ -15,7 +15,8 @@ use crate::segment::Segments;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl<D: Disk> Engine<D> {
-    /// Before the records behind the checkpoint are replayed: finds what it lacks in those before.
+    /// Before the records after the checkpoint are replayed: finds what it lacks in the records
+    /// before.
     pub(crate) fn make_up_for(&mut self, lacks: Lacks) {
         if lacks.queues || lacks.states {
             let mut said = Index::default();
@@ -34,10 +35,10 @@ impl<D: Disk> Engine<D> {
         self.index.recount();
     }
 
-    /// A block of the checkpoint is lost in both copies, and with it where some bodies lie, and
-    /// which of them are retained. They lie there still: what entries refer to is sought in all
-    /// segments. So is, if a block of bodies may be lost, what came with that hold and was not
-    /// released by anything that is left of the log.
+    /// After a block of the checkpoint is lost in both copies, and with it the locations of some
+    /// bodies, and which of them are retained. The bodies are still stored: all segments are
+    /// searched for those that entries refer to. If a block of bodies may be lost, so are bodies
+    /// that came with that hold and that no remaining record of the log released.
     pub(crate) fn seek_bodies(&mut self, lacks_bodies: bool) {
         let mut missing: BTreeMap<BodyId, Holds> = BTreeMap::new();
         self.index.bodies.each_located(|id, location| {
@@ -54,7 +55,7 @@ impl<D: Disk> Engine<D> {
                         Op::Body(id, holds, _) if holds.contains(Holds::RETAINED) => {
                             held.extend(is_nowhere(id).then_some(id));
                         }
-                        // What it is held for is not said there.
+                        // The record does not list its holds.
                         Op::MovedBody(id, ..) => held.extend(is_nowhere(id).then_some(id)),
                         Op::Release(id, holds) if holds.contains(Holds::RETAINED) => {
                             released.insert(id);
@@ -76,8 +77,7 @@ impl<D: Disk> Engine<D> {
     }
 }
 
-/// Hands over the operations of each record of the segments that checks, with its
-/// number and place.
+/// Passes the operations of each valid record of the segments, with its number and place.
 fn each_record<D: Disk>(
     disk: &D,
     segments: &Segments<D::File>,

@@ -1,11 +1,11 @@
-//! What opening or checking a store found, in words and numbers.
+//! Results of opening or checking a store.
 
 use crate::disk::Disk;
 use crate::record::{BodyId, Lsn, QueueId, StateKey};
 use std::fmt;
 use std::io;
 
-/// What is said of a segment that is not there, instead of what the disk says.
+/// Error text for a missing segment, in place of an error of the disk.
 pub(crate) const NO_SUCH_FILE: &str = "no such file";
 
 /// Renames a file so that it is not read, but kept for an analysis.
@@ -13,12 +13,12 @@ pub(crate) fn set_aside<D: Disk>(disk: &D, name: &str) -> io::Result<()> {
     disk.rename(name, &format!("{name}.damaged"))
 }
 
-/// What opening a store found.
+/// Result of opening a store.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Places that do not check, though they were synced once.
+    /// Places with invalid checksums that were synced once.
     pub damage: Vec<Damage>,
-    /// Where the log was cut: what lay behind was never synced, so never promised.
+    /// Where the log was cut: the rest was never synced, so never acknowledged.
     pub torn: Option<Torn>,
     /// Bodies.
     pub bodies: usize,
@@ -33,7 +33,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Tells of a file, unless something was told of it already.
+    /// Adds damage of a file, unless the report has an entry for that file.
     pub(crate) fn tell(&mut self, damage: Damage) {
         if self.damage.iter().all(|told| told.file != damage.file) {
             self.damage.push(damage);
@@ -46,20 +46,20 @@ impl Report {
 pub struct Torn {
     /// The file.
     pub file: String,
-    /// From where on it does not count.
+    /// Offset from which on it is ignored.
     pub offset: u64,
 }
 
-/// A place that does not check, or that cannot be read.
+/// A place with an invalid checksum, or that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// The file; empty if it is not known where it was.
+    /// The file; empty if unknown.
     pub file: String,
-    /// Where in it, bytes.
+    /// Offset in it, bytes.
     pub offset: u64,
-    /// What the disk said, if it could not be read.
+    /// The error of the disk, if it could not be read.
     pub error: Option<String>,
-    /// What it cost.
+    /// What was lost.
     pub lost: Lost,
 }
 
@@ -78,8 +78,8 @@ impl Damage {
         self
     }
 
-    /// File, offset and what the disk said, as the beginning of a sentence; empty if nothing is
-    /// known of the place.
+    /// File, offset and the error of the disk, as the beginning of a sentence; empty if the place
+    /// is unknown.
     pub fn place(&self) -> String {
         let Damage { file, offset, .. } = self;
         match (&self.error, &self.lost) {
@@ -92,63 +92,65 @@ impl Damage {
     }
 }
 
-/// What damage cost.
+/// What was lost by damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
-    /// Nothing: there is another copy, or nobody needs it any more.
+    /// Nothing: there is another copy, or it is no longer needed.
     Nothing,
     /// Records of the log.
     Records {
-        /// Number of the first.
+        /// Number of the first record.
         first: Lsn,
-        /// How many.
+        /// Number of records.
         count: u64,
     },
-    /// All records of the log from this one on: some were there, nothing says how many.
+    /// All records of the log from this one on: there were some, their number is unknown.
     Rest {
-        /// Number of the first.
+        /// Number of the first record.
         first: Lsn,
     },
-    /// There is no checkpoint, and these records of the log are not there any more: what they
-    /// brought is known only as far as it was copied since.
+    /// There is no checkpoint, and these records of the log are missing: their contents are known
+    /// only as far as they were copied since.
     WithoutCheckpoint {
-        /// Number of the first.
+        /// Number of the first record.
         first: Lsn,
-        /// How many.
+        /// Number of records.
         count: u64,
     },
-    /// What the log held there, if it held anything: nothing says whether it did.
+    /// The contents of the log at this place, if any: it is unknown whether there were any.
     Unknown,
-    /// The file ends here, though it was longer.
+    /// The file is truncated here.
     CutOff {
-        /// Something that was needed, or may have been, lay behind.
+        /// Whether something that is or may be needed was in the rest.
         needed: bool,
     },
-    /// All of a segment whose file is not there.
+    /// All contents of a segment whose file is missing.
     Segment {
-        /// Bodies in it that were alive.
+        /// Number of live bodies in it.
         bodies: usize,
-        /// States in it.
+        /// Number of states in it.
         states: usize,
     },
-    /// A whole segment in which nothing checks: it is another store's, or was one of this.
+    /// A whole segment without a valid record: it belongs to another store, or to this one before
+    /// the damage.
     Foreign,
-    /// A block of the checkpoint, in both copies: entries, locations, or states that it held.
+    /// A block of the checkpoint, in both copies, with its entries, locations or states.
     CheckpointBlock,
-    /// A checkpoint newer than the one that was used, or than none, of which nothing can be used.
+    /// A checkpoint that is unusable, and newer than the one that was used, if any.
     Checkpoint {
-        /// That one and the log, or all of the log, are known to say all that this one could.
+        /// Whether the used checkpoint and the log, or the whole log, are known to have everything
+        /// that this one had.
         known: bool,
     },
     /// A body.
     Body {
-        /// Its name.
+        /// Its id.
         id: BodyId,
         /// The queues that have an entry of it, in order; if none has, those that seem to have had
         /// one, from what is left of its record.
         queues: Vec<QueueId>,
-        /// The beginning of what is left of it: nothing vouches for it.
+        /// The beginning of what is left of it; no checksum confirms it.
         remains: Box<[u8]>,
     },
     /// A state.
@@ -156,7 +158,7 @@ pub enum Lost {
 }
 
 impl Lost {
-    /// What was lost is not known by name: it was sought elsewhere, as far as it is to be found.
+    /// Whether the lost items are not listed by name; other places were searched for them.
     pub fn is_unnamed(&self) -> bool {
         matches!(
             self,

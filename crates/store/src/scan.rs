@@ -1,7 +1,7 @@
-//! Reading a file of records piece by piece, and finding the next record that checks behind one
-//! that does not. For recovery, reclaim and checks.
+//! Reads a file of records piece by piece, and finds the next valid record after an invalid one.
+//! For recovery, reclaim and checks.
 //!
-//! A place that the disk cannot read is one that does not check, and is noted.
+//! A place that the disk cannot read counts as invalid, and is recorded.
 
 use crate::disk::Disk;
 use crate::record::{FileKey, GroupHeader, HEADER_BYTES, Lsn, length_of, ops_of, read_u64};
@@ -10,12 +10,12 @@ use std::ops::Range;
 
 /// Bytes read at a time.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Read one by one where a piece cannot be read: bytes.
+/// Bytes per read where a whole piece cannot be read.
 const BLOCK_BYTES: u64 = 4096;
-/// Numbers further ahead than this are not believed.
+/// Record numbers further ahead than this are rejected as invalid.
 const LSN_AHEAD_MAX: u64 = 1 << 40;
 
-/// A file seen through a buffer.
+/// A file read through a buffer.
 pub(crate) struct Window<'a, D: Disk> {
     disk: &'a D,
     file: &'a D::File,
@@ -31,17 +31,17 @@ pub(crate) struct Window<'a, D: Disk> {
 #[derive(Clone, Debug)]
 pub(crate) struct Unreadable {
     pub(crate) place: Range<u64>,
-    /// What the disk said.
+    /// The error of the disk.
     pub(crate) error: String,
 }
 
-/// What begins at a place.
+/// What is stored at an offset.
 pub(crate) enum ScanItem<'b> {
     /// A group's header; the number is that of the group's first record.
     Group(GroupHeader, Lsn),
     /// A record with its operations and its length.
     Record(Lsn, &'b [u8], u64),
-    /// Nothing that checks.
+    /// No valid record.
     Nothing,
 }
 
@@ -58,7 +58,7 @@ impl<'a, D: Disk> Window<'a, D> {
         }
     }
 
-    /// The first of the places met so far that could not be read and that these bytes touch.
+    /// The first of the unreadable places found so far that overlaps these bytes.
     pub(crate) fn unreadable(&self, bytes: Range<u64>) -> Option<&Unreadable> {
         let places = self.unreadable.iter().filter(|unreadable| {
             unreadable.place.start < bytes.end && bytes.start < unreadable.place.end
@@ -66,7 +66,7 @@ impl<'a, D: Disk> Window<'a, D> {
         places.min_by_key(|unreadable| unreadable.place.start)
     }
 
-    /// Bytes from `offset`, fewer at the end of the file.
+    /// Bytes from `offset`; fewer at the end of the file.
     fn view(&mut self, offset: u64, bytes: usize) -> &[u8] {
         let end = (offset + bytes as u64).min(self.len);
         if offset < self.begin || end > self.begin + self.buffer.len() as u64 {
@@ -84,7 +84,7 @@ impl<'a, D: Disk> Window<'a, D> {
         &self.buffer[from..to]
     }
 
-    /// Fills the buffer though not all of it can be read: zeros stand for what cannot.
+    /// Fills the buffer when not all of it can be read, with zeros for the unreadable blocks.
     fn fill_block_by_block(&mut self) {
         let mut at = 0;
         while at < self.buffer.len() {
@@ -123,14 +123,14 @@ impl<'a, D: Disk> Window<'a, D> {
         }
     }
 
-    /// The bytes of the record at `offset`, not verified; empty if none begins there.
+    /// The bytes of the record at `offset`, not verified; empty if there is none.
     pub(crate) fn record(&mut self, offset: u64) -> &[u8] {
         let header = self.view(offset, HEADER_BYTES);
         let bytes = length_of(header).unwrap_or(0);
         self.view(offset, bytes)
     }
 
-    /// Whether the end of the file cuts off what begins at `offset`: a record, or a group.
+    /// Whether the record or group at `offset` extends beyond the end of the file.
     pub(crate) fn is_cut_off(&mut self, offset: u64) -> bool {
         let (key, len) = (self.key, self.len);
         let header = self.view(offset, HEADER_BYTES);
@@ -144,7 +144,7 @@ impl<'a, D: Disk> Window<'a, D> {
         offset + bytes as u64 + behind > len
     }
 
-    /// What begins at `offset`, if its number is at least `lsn_min`.
+    /// The item at `offset`, if its number is at least `lsn_min`.
     pub(crate) fn at(&mut self, offset: u64, lsn_min: Lsn) -> ScanItem<'_> {
         let (key, len) = (self.key, self.len);
         let header = self.view(offset, HEADER_BYTES);
@@ -166,7 +166,7 @@ impl<'a, D: Disk> Window<'a, D> {
         }
     }
 
-    /// The first place from `offset` on where something begins that checks.
+    /// The first offset from `offset` on at which a valid item begins.
     pub(crate) fn search(&mut self, mut offset: u64, lsn_min: Lsn) -> Option<u64> {
         let key = self.key;
         while offset + HEADER_BYTES as u64 <= self.len {
@@ -190,7 +190,7 @@ impl<'a, D: Disk> Window<'a, D> {
     }
 }
 
-/// Number and length, if a record with a believable number may begin here.
+/// Number and length, if a record with a plausible number may begin here.
 fn plausible(header: &[u8], key: FileKey, lsn_min: Lsn) -> Option<(Lsn, usize)> {
     let lsn = read_u64(header.get(8..)?)? ^ key.mask;
     let is_near = lsn.checked_sub(lsn_min)? < LSN_AHEAD_MAX;

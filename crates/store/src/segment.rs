@@ -1,13 +1,13 @@
-//! The table of segments: which files there are, what lies in them, which one is written to. A
-//! segment has a number, never used again, and a slot, the short name that the index knows it by.
+//! The table of segments: which files exist, what they contain, which one is active. A segment has
+//! a number, never reused, and a slot, the short name in the index.
 
 use crate::record::{FileKey, Lsn};
 use std::sync::Arc;
 
-/// The largest segment that holds more than one record: offsets have 23 bits, in eights.
+/// The largest segment with more than one record: offsets have 23 bits, in units of 8 bytes.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
-/// A file of the log. Shared with readers; while one has it, it is not used again.
+/// A file of the log. Shared with readers; it is not reused while a reader holds it.
 #[derive(Debug)]
 pub(crate) struct SegmentFile<F> {
     pub(crate) number: u64,
@@ -20,15 +20,15 @@ pub(crate) struct Segment<F> {
     pub(crate) file: Arc<SegmentFile<F>>,
     /// Length of the file; it never changes.
     pub(crate) len: u64,
-    /// Where its records end.
+    /// End of its records.
     pub(crate) end: u64,
-    /// Its first record, and the one behind its last.
+    /// Number of its first record, and the number after its last.
     pub(crate) first: Lsn,
     pub(crate) next: Lsn,
-    /// What older segments hold from this record on is void; what this one begins with before it
+    /// Records from this number on in older segments are void; records before it in this segment
     /// are copies.
     pub(crate) void_from: Lsn,
-    /// Something in it that is alive could not be read: it stays as it is.
+    /// Whether live contents could not be read: the segment stays as it is.
     pub(crate) stuck: bool,
 }
 
@@ -42,12 +42,12 @@ impl<F> Segment<F> {
     }
 }
 
-/// The file's name of a segment.
+/// The file name of a segment.
 pub(crate) fn name(number: u64) -> String {
     format!("{number:08}.log")
 }
 
-/// The number of a segment from its file's name.
+/// The number of a segment from its file name.
 pub(crate) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let is_number = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -73,12 +73,12 @@ impl<F> Default for Segments<F> {
 }
 
 impl<F> Segments<F> {
-    /// How many there are.
+    /// Number of segments.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// Length of all files.
+    /// Sum of the lengths of all files.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -99,15 +99,15 @@ impl<F> Segments<F> {
         Some(slot)
     }
 
-    /// Into a slot from `slots` on and behind all others: recovery leaves those of missing segments
-    /// alone.
+    /// Adds it at a slot from `slots` on and after all others: recovery must not reuse slots of
+    /// missing segments.
     pub(crate) fn add_above(&mut self, slots: usize, segment: Segment<F>) -> Option<u16> {
         let slot = u16::try_from(slots.max(self.slots.len())).ok()?;
         self.put(slot, segment);
         Some(slot)
     }
 
-    /// Into a certain slot, for recovery.
+    /// Sets a specific slot, for recovery.
     pub(crate) fn put(&mut self, slot: u16, segment: Segment<F>) {
         let index = usize::from(slot);
         if index >= self.slots.len() {
@@ -133,7 +133,7 @@ impl<F> Segments<F> {
         slots.filter_map(|(slot, segment)| Some((slot as u16, segment.as_ref()?)))
     }
 
-    /// Slots by number of the segment.
+    /// Slots, ordered by number of the segment.
     pub(crate) fn in_order(&self) -> Vec<u16> {
         let mut slots: Vec<(u64, u16)> = self.iter().map(|(s, seg)| (seg.number(), s)).collect();
         slots.sort_unstable();

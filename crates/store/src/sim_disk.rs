@@ -1,19 +1,18 @@
-//! A disk in memory that fails: for tests and simulations only. It knows for every file what was
-//! synced and what was not; [`SimDisk::crash`] decides by a seed what of the rest survives, sector
-//! by sector and name by name. Errors can be asked for at any call, bits flipped, space limited.
+//! A disk in memory that fails: for tests and simulations only. For every file it tracks which
+//! bytes were synced. [`SimDisk::crash`] decides by a seed which of the rest survive, sector by
+//! sector and name by name. Tests can inject errors at any call, flip bits and limit the space.
 //!
-//! The same calls and the same seeds give the same disk. Nothing of this is on the way of
-//! production.
+//! The same calls and the same seeds give the same disk. Production code does not use it.
 
 use crate::disk::Disk;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a loss of power leaves whole or tears: bytes.
+/// Unit that a power loss keeps, loses or tears: bytes.
 const SECTOR: usize = 512;
 
-/// Which call of [`Disk`].
+/// A method of [`Disk`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// [`Disk::create`].
@@ -36,7 +35,7 @@ pub enum Call {
     SyncDir,
 }
 
-/// What goes wrong.
+/// Kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// `ENOSPC`.
@@ -45,20 +44,20 @@ pub enum Failure {
     Io,
     /// `EROFS`.
     ReadOnly,
-    /// Half of it is written, then `WriteZero`; as `EIO` at any other call.
+    /// Half of it is written, then `WriteZero`; at any other call `EIO`.
     ShortWrite,
 }
 
-/// An error asked for: which call fails and how.
+/// An injected error: which call fails and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     /// Only this call; `None` is any.
     pub call: Option<Call>,
-    /// How many calls that fit pass first.
+    /// How many matching calls pass first.
     pub skip: u64,
-    /// How.
+    /// Kind of failure.
     pub failure: Failure,
-    /// Only once, or until [`SimDisk::lift`].
+    /// Fail only once; otherwise until [`SimDisk::lift`].
     pub once: bool,
 }
 
@@ -93,13 +92,13 @@ enum Change {
 
 #[derive(Debug, Default)]
 struct Inode {
-    /// What a reader sees.
+    /// The contents that a reader sees.
     bytes: Vec<u8>,
-    /// What is on the platter.
+    /// The contents that are durable.
     synced: Vec<u8>,
-    /// Ranges written since.
+    /// Ranges written since the last sync.
     unsynced: Vec<(usize, usize)>,
-    /// The length that it was made with may be lost with the power.
+    /// Whether a power loss may lose the length with which the file was created.
     is_length_unsynced: bool,
     /// Ranges that cannot be read.
     spoilt: Vec<(u64, u64)>,
@@ -113,9 +112,9 @@ impl SimDisk {
         disk
     }
 
-    /// Loses power: of what was not synced, each sector, each name and each length of a file is
-    /// kept, lost or (a sector) torn, as `seed` will have it. Errors asked for are lifted. Files
-    /// opened before are not to be used again.
+    /// Simulates a power loss. Of everything unsynced, each sector, name and file length is kept,
+    /// lost or (a sector) torn, as `seed` decides. Injected errors are removed. Files opened
+    /// before must not be used again.
     pub fn crash(&self, seed: u64) {
         let mut random = Random(seed);
         let mut state = self.lock();
@@ -126,7 +125,7 @@ impl SimDisk {
         }
         state.names = state.names_synced.clone();
         let mut lengths = Random(!seed);
-        // In a moment of its own, as a new process sees it.
+        // Separate copies, as a new process sees them.
         for file in state.names.values() {
             let mut inode = file.lock();
             inode.settle(|_| random.fate());
@@ -138,32 +137,32 @@ impl SimDisk {
         state.faults.clear();
     }
 
-    /// Asks for an error.
+    /// Injects an error.
     pub fn inject(&self, fault: Fault) {
         self.lock().faults.push(fault);
     }
 
-    /// Takes back all errors asked for.
+    /// Removes all injected errors.
     pub fn lift(&self) {
         self.lock().faults.clear();
     }
 
-    /// How many calls there were: to fail at each of them in turn.
+    /// Number of calls so far: to fail at each of them in turn.
     pub fn calls(&self) -> u64 {
         self.lock().calls
     }
 
-    /// Limits the sum of all lengths, bytes; beyond it is `ENOSPC`.
+    /// Limits the sum of all file lengths, bytes; beyond it calls fail with `ENOSPC`.
     pub fn set_capacity(&self, capacity: Option<u64>) {
         self.lock().capacity = capacity;
     }
 
-    /// The sum of all lengths, bytes.
+    /// The sum of all file lengths, bytes.
     pub fn used(&self) -> u64 {
         self.lock().used()
     }
 
-    /// Flips one bit, on the platter too. False: no such place.
+    /// Flips one bit, also in the durable contents. False: there is no such place.
     pub fn flip(&self, name: &str, offset: u64, bit: u8) -> bool {
         let state = self.lock();
         let Some(file) = state.names.get(name) else {
@@ -182,8 +181,7 @@ impl SimDisk {
         true
     }
 
-    /// Every reading that touches these bytes is an error from now on: a bad place of the platter.
-    /// False: no such file.
+    /// Makes every later read of these bytes fail: a bad sector. False: there is no such file.
     pub fn spoil(&self, name: &str, offset: u64, len: u64) -> bool {
         let state = self.lock();
         let Some(file) = state.names.get(name) else {
@@ -201,7 +199,7 @@ impl SimDisk {
         Some(bytes)
     }
 
-    /// Puts a file there, synced.
+    /// Adds a file, synced.
     pub fn set_contents(&self, name: &str, bytes: &[u8]) {
         let inode = Inode {
             bytes: bytes.to_vec(),
@@ -214,7 +212,7 @@ impl SimDisk {
         state.names_synced.insert(name.to_owned(), file);
     }
 
-    /// A disk of its own with the same contents, all synced.
+    /// A separate disk with the same contents, all synced.
     pub fn duplicate(&self) -> SimDisk {
         let disk = SimDisk::new(0);
         let names: Vec<String> = self.lock().names.keys().cloned().collect();
@@ -230,7 +228,7 @@ impl SimDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the call; the failure that was asked for at it, if any.
+    /// Counts the call; returns the failure injected for it, if any.
     fn enter(&self, call: Call) -> (MutexGuard<'_, State>, Option<Failure>) {
         let mut state = self.lock();
         state.calls += 1;
@@ -322,7 +320,8 @@ impl Disk for SimDisk {
                 inode.settle(|_| Fate::Kept);
                 inode.is_length_unsynced = false;
             }
-            // The pages count as clean now: what has not got there never will.
+            // The kernel marks the pages as clean: bytes that have not reached the disk never
+            // will.
             Some(_) => file.lock().settle(|_| random.fate()),
         }
         failure.map_or(Ok(()), |failure| Err(failure.error()))

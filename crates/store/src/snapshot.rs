@@ -1,6 +1,6 @@
 //! A consistent copy of a running store: a checkpoint of this moment and the segments it needs,
-//! which stay as they are until the snapshot is dropped. The caller copies the files, at its own
-//! pace. And what to copy of a store that nobody has open, where nothing can be written.
+//! which stay unchanged until the snapshot is dropped. The caller copies the files at its own
+//! pace. Also lists what to copy of a store that is not open, where nothing can be written.
 
 use crate::check::ReadOnly;
 use crate::checkpoint;
@@ -12,8 +12,8 @@ use crate::mark;
 use crate::segment::SegmentFile;
 use std::sync::Arc;
 
-/// Files that, up to a given length of each, are together a store of one moment. While the snapshot
-/// exists, they are neither removed nor reused; behind that length they may grow.
+/// Files that, up to a given length of each, form a store of one moment. While the snapshot
+/// exists, they are neither removed nor reused; beyond that length they may grow.
 #[derive(Debug)]
 pub struct FrozenFiles<F> {
     files: Vec<(String, u64)>,
@@ -46,8 +46,8 @@ pub fn files_at_rest<D: Disk>(disk: D) -> Result<Vec<(String, u64)>, OpenError> 
             .extend(checkpoint::COPIES.map(|copy| (checkpoint::name(last.number, copy), u64::MAX)));
     }
     for (_, segment) in engine.segments.iter() {
-        // What the checkpoint does not know ends somewhere in the file: where, is for each opening
-        // to find out.
+        // A segment that the checkpoint does not list ends somewhere in the file: each opening
+        // finds the end itself.
         let bytes = match segment.next <= covered + 1 {
             true => segment.end,
             false => u64::MAX,
@@ -62,7 +62,7 @@ pub fn files_at_rest<D: Disk>(disk: D) -> Result<Vec<(String, u64)>, OpenError> 
 }
 
 impl<D: Disk> Engine<D> {
-    /// Completes a checkpoint of this moment and pins what it needs.
+    /// Completes a checkpoint of this moment and pins the files it needs.
     pub fn snapshot(&mut self) -> Result<FrozenFiles<D::File>, StoreError> {
         self.checkpoint_now()?;
         let mut files = vec![(identity::NAME.to_owned(), identity::FILE_BYTES)];

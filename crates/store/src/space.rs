@@ -1,7 +1,7 @@
-//! The space that the store takes: a file for the next segment, the ballast, segments in which
-//! nothing lives any more, when a checkpoint is due, and the bounds of it all.
+//! The disk space of the store: the file for the next segment, the ballast, segments without live
+//! contents, when a checkpoint is due, and the bounds.
 //!
-//! What lives is the index's to say; nothing is copied here.
+//! The index knows what is live; nothing is copied here.
 
 use crate::disk::Disk;
 use crate::engine::{BALLAST, Engine, SPARE};
@@ -10,15 +10,15 @@ use crate::segment::Segment;
 use martlet_fault::{self as fault, Fault};
 use std::sync::Arc;
 
-/// Segments that an opening may have to replay before a checkpoint is taken at once.
+/// Number of segments to replay at opening above which a checkpoint is taken at once.
 const REPLAYED_SEGMENTS_MAX: usize = 4;
-/// Segments per call: with more of them, they are looked through less often.
+/// Segments per call; with more of them, they are examined less often.
 const LOOKED_AT_ONCE: usize = 64;
-/// Factor by which housekeeping may exceed its budget, at most.
+/// Maximum factor by which housekeeping may exceed its budget.
 const HASTE_MAX: u64 = 16;
 
 impl<D: Disk> Engine<D> {
-    /// Completes a checkpoint of this moment, whatever it takes: for closing.
+    /// Completes a checkpoint of this moment, however long it takes: for closing.
     pub fn checkpoint_now(&mut self) -> Result<(), StoreError> {
         while self.checkpointing.is_some() {
             self.work_on_checkpoint(usize::MAX)?;
@@ -31,7 +31,8 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// Seals the log and takes a checkpoint: opening is quick then, and finds every later damage.
+    /// Seals the log and takes a checkpoint, so that the next opening is quick and finds all later
+    /// damage.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.seal()?;
         self.checkpoint_now()?;
@@ -40,8 +41,8 @@ impl<D: Disk> Engine<D> {
     }
 
     /// After opening: if much had to be replayed, takes a checkpoint at once, so that the next
-    /// opening is quick however soon it comes. A program that is killed again and again before its
-    /// housekeeping is through would else start slower each time.
+    /// opening is quick. Otherwise a program that is killed repeatedly before housekeeping
+    /// completes would start slower each time.
     pub fn settle(&mut self) -> Result<(), StoreError> {
         let segments = self.segments.iter();
         let replayed = segments.filter(|(slot, segment)| !self.is_covered(*slot, segment));
@@ -53,11 +54,11 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// How many bytes more the store takes than it may before sparse segments are reclaimed,
-    /// however much will die by itself. So that it never takes more than twice what lives and 3.75
-    /// of the longest segments, there is room left for the next segment and for what is copied
-    /// before the first one is given back. At rest it is to take one and a half times what lives
-    /// and three segments.
+    /// Bytes by which the store exceeds the size above which sparse segments are reclaimed, even
+    /// if many of their contents will soon die. The bound is twice the live bytes plus 3.75 of the
+    /// longest segments; the threshold is lower, so that the next segment and the copies fit
+    /// before the first segment is freed. When idle, the bound is one and a half times the live
+    /// bytes plus three segments.
     pub(crate) fn excess_bytes(&self) -> u64 {
         let live = self.index.live.total();
         let segment = self.options.segment_bytes;
@@ -66,18 +67,18 @@ impl<D: Disk> Engine<D> {
             true => live + live / 2 + 3 * segment,
             false => 2 * live + 15 * segment / 4 - room,
         };
-        // Room for the next checkpoint before the last one goes.
+        // Space for the next checkpoint before the last one is removed.
         let next = self.checkpoint.map_or(0, |last| 2 * last.bytes);
         (self.disk_bytes() + next).saturating_sub(allowed)
     }
 
-    /// How many times its budget housekeeping is to do: the more, the closer the bound is.
+    /// Factor for the budget of housekeeping: it grows as the size nears its bound.
     pub(crate) fn haste(&self) -> usize {
         let part = self.options.segment_bytes / 2 / HASTE_MAX;
         (1 + self.excess_bytes() / part.max(1)).min(HASTE_MAX) as usize
     }
 
-    /// Sees to it that there is a file for the next segment, and the ballast.
+    /// Creates the file for the next segment and the ballast, if they do not exist.
     pub(crate) fn provide(&mut self) -> Result<(), StoreError> {
         if self.spare_bytes == 0 && (self.active.is_some() || self.is_low) {
             self.free_segments(1)?;
@@ -100,21 +101,21 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// What the ballast left is not room for more: only with the ballast there again has the disk
-    /// room.
+    /// Notes the spare file. Space that the ballast freed does not count as free: the disk has
+    /// room only when the ballast exists again.
     fn has_spare(&mut self, bytes: u64) {
         self.spare_bytes = bytes;
         self.is_low &= !self.has_ballast;
     }
 
-    /// Only when there is a spare file: that one comes first.
+    /// Only if the spare file exists: that one comes first.
     fn make_ballast(&mut self) {
         let bytes = self.options.ballast_bytes();
         self.has_ballast = self.disk.create(BALLAST, bytes).is_ok();
         self.is_low &= !self.has_ballast;
     }
 
-    /// True: there was one. What is written from here on uses the reserve.
+    /// True: there was a ballast. Later writes use this reserve.
     pub(crate) fn drop_ballast(&mut self) -> bool {
         let had = self.has_ballast;
         self.has_ballast = had && self.disk.remove(BALLAST).is_err();
@@ -123,7 +124,7 @@ impl<D: Disk> Engine<D> {
         dropped
     }
 
-    /// A segment that is not written to and that a checkpoint makes needless for recovery.
+    /// Whether it is not active, and recovery does not need it because of a checkpoint.
     fn is_covered(&self, slot: u16, segment: &Segment<D::File>) -> bool {
         let lsn = match fault::is(Fault::FreedUncovered) {
             true => self.durable,
@@ -138,7 +139,7 @@ impl<D: Disk> Engine<D> {
             && (live.changed(slot) <= self.durable || fault::is(Fault::FreedUndurable))
     }
 
-    /// Bytes of segments in which nothing lives.
+    /// Bytes of segments without live contents.
     pub(crate) fn dead_bytes(&self) -> u64 {
         let live = &self.index.live;
         let dead = self.segments.iter().filter(|(slot, segment)| {
@@ -149,7 +150,7 @@ impl<D: Disk> Engine<D> {
         dead.map(|(_, segment)| segment.len).sum()
     }
 
-    /// Whether the segments are to be looked through now: each time costs as much as there are.
+    /// Whether to examine the segments now: the cost is proportional to their number.
     pub(crate) fn is_look_due(&mut self) -> bool {
         let is_due = self.looks_left == 0 || self.at_rest;
         self.looks_left = match is_due {
@@ -159,9 +160,9 @@ impl<D: Disk> Engine<D> {
         is_due
     }
 
-    /// Gives back segments in which nothing lives and that recovery does not need. While much comes
-    /// and goes some of them are kept, to be used again: to a file system that is cheaper than a
-    /// new file, and writing to it too.
+    /// Frees segments that have no live contents and that recovery does not need. Under load some
+    /// of them are kept for reuse: for a file system this is cheaper than a new file, and writing
+    /// to it too.
     pub(crate) fn free_segments(&mut self, count_max: usize) -> Result<usize, StoreError> {
         let dead = self.segments.iter().filter(|(slot, segment)| {
             self.is_covered(*slot, segment)
@@ -177,7 +178,7 @@ impl<D: Disk> Engine<D> {
         let mut count = 0;
         for (slot, len) in dead {
             let is_wanted = self.spare_bytes == 0 && len == self.next_segment_bytes();
-            // One that was truncated to nothing takes no space, but is damage all the same.
+            // A segment truncated to nothing takes no space, but counts as damage.
             if count < count_max && (is_wanted || kept > kept_max || len == 0) {
                 self.free_segment(slot, is_wanted.then_some(len))?;
                 kept -= len;
@@ -187,10 +188,10 @@ impl<D: Disk> Engine<D> {
         Ok(count)
     }
 
-    /// Gives back segments in which nothing counts, because a sync failed and all that they hold
-    /// was written anew. Nothing of it was promised, so no checkpoint and no sync has to come
-    /// first; without this, each further failure would leave one. They are not used again: that
-    /// takes a sync of the names.
+    /// Frees segments that are entirely void, because a sync failed and all their records were
+    /// written again. None of their records was acknowledged, so no checkpoint and no sync has to
+    /// come first; without this, each further failure would leave a segment behind. They are not
+    /// reused: that needs a sync of the directory.
     pub(crate) fn free_void(&mut self) {
         if self.void.is_empty() || !self.relocations.is_empty() {
             return;
@@ -199,7 +200,7 @@ impl<D: Disk> Engine<D> {
             let is_void = |segment: &Segment<D::File>| segment.end == 0;
             let is_void = self.segments.get(slot).is_some_and(is_void);
             if is_void && self.active != Some(slot) && self.index.live.bytes(slot) == 0 {
-                // If it cannot be removed, it goes as others do in which nothing lives.
+                // On failure, it is freed later like other dead segments.
                 let freed = self.free_segment(slot, None);
                 self.names_changed |= freed.is_ok();
             }
@@ -215,7 +216,7 @@ impl<D: Disk> Engine<D> {
             Some(len) => {
                 let renamed = self.disk.rename(&name, SPARE);
                 renamed.map_err(|e| StoreError::new("renaming", &name, e))?;
-                // Before anything is written to it, the old name is gone for good.
+                // The old name must be durably removed before anything is written to the file.
                 self.names_changed = true;
                 self.segments.take(slot);
                 self.sync_names()?;
@@ -243,10 +244,10 @@ impl<D: Disk> Engine<D> {
         let is_wanted = self.at_rest || self.is_low || self.excess_bytes() > 0;
         let next_bytes = self.index.checkpoint_bytes();
         if is_wanted && last_bytes > 2 * next_bytes.max(self.options.short_segment_bytes()) {
-            // It takes more space than what it is the image of.
+            // The log takes more space than the live data of a checkpoint.
             return true;
         }
-        // Dead segments that wait for nothing else, and whether there is one to be used again.
+        // Dead segments that wait only for a checkpoint, and whether one is ready for reuse.
         let (mut waiting, mut has_ready) = (0, false);
         for (slot, segment) in self.segments.iter() {
             if Some(slot) != self.active && self.is_dead(slot) {

@@ -5,16 +5,16 @@ use crate::engine::{Engine, SPARE};
 use crate::error::StoreError;
 use crate::record::Lsn;
 
-/// What a store holds and takes.
+/// Counts and sizes of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Segments.
     pub segments: usize,
-    /// Bytes on the disk: segments, the spare one, the ballast, the checkpoint.
+    /// Bytes on the disk: segments, the spare file, the ballast, the checkpoint.
     pub disk_bytes: u64,
-    /// Bytes of bodies and states that live, near enough.
+    /// Approximate bytes of live bodies and states.
     pub live_bytes: u64,
-    /// Bytes in segments that nothing needs any more, near enough.
+    /// Approximate bytes in segments that are no longer needed.
     pub dead_bytes: u64,
     /// Bodies.
     pub bodies: usize,
@@ -24,7 +24,7 @@ pub struct Stats {
     pub queues: usize,
     /// States.
     pub states: usize,
-    /// Bytes written since the last checkpoint: what opening would replay.
+    /// Bytes written since the last checkpoint, which an opening would replay.
     pub tail_bytes: u64,
     /// The last checkpoint is the image after this record; 0: there is none.
     pub checkpoint_lsn: Lsn,
@@ -34,32 +34,32 @@ pub struct Stats {
     pub staged_bytes: usize,
     /// Bytes of the index in memory.
     pub index_bytes: usize,
-    /// The disk gave no file for the next segment: take in no more bodies, so that what ends others
-    /// can still be written. [`Engine::why_low`] says why.
+    /// The disk gave no file for the next segment: accept no more bodies, so that records that end
+    /// others can still be written. [`Engine::why_low`] gives the reason.
     pub is_low: bool,
 }
 
 impl<D: Disk> Engine<D> {
-    /// [`Stats::is_low`] alone, which costs nothing.
+    /// [`Stats::is_low`] alone, at no cost.
     pub fn is_low(&self) -> bool {
         self.is_low
     }
 
-    /// What the disk says when it is asked once more for the next segment's file: whether it is
-    /// full, or what else is wrong. `None`: nothing, there is room again.
+    /// Tries again to create the file of the next segment and returns the error: the disk is full,
+    /// or another fault. `None`: there is room again.
     pub fn why_low(&self) -> Option<StoreError> {
         let made = self.disk.create(SPARE, self.next_segment_bytes());
         made.err()
             .map(|error| StoreError::new("creating", SPARE, error))
     }
 
-    /// Approximate number of bytes of the index in memory. It costs nothing.
+    /// Approximate number of bytes of the index in memory, at no cost.
     pub fn index_bytes(&self) -> usize {
         let index = &self.index;
         index.bodies.bytes_about() + index.queues.bytes_about() + index.states.bytes_about()
     }
 
-    /// The numbers of this moment. Walks over the queues: not for every message.
+    /// The current numbers. Walks over the queues: do not call it for every message.
     pub fn stats(&self) -> Stats {
         let segments = self.segments.iter();
         let used: u64 = segments.map(|(_, segment)| segment.end).sum();
@@ -85,7 +85,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Bytes on the disk: segments, the spare one, the ballast, the checkpoint.
+    /// Bytes on the disk: segments, the spare file, the ballast, the checkpoint.
     pub(crate) fn disk_bytes(&self) -> u64 {
         let ballast = u64::from(self.has_ballast) * self.options.ballast_bytes();
         let last = self.checkpoint.map_or(0, |last| last.bytes);

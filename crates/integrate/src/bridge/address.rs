@@ -1,23 +1,23 @@
-//! Where another broker is.
+//! Address of another broker.
 
 use crate::networks::AllowedNetworks;
 
-/// Where the other broker is.
+/// Address of the other broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Host name or address.
     pub host: Box<str>,
     /// TCP port.
     pub port: u16,
-    /// Whether TLS is spoken.
+    /// Whether to use TLS.
     pub tls: bool,
 }
 
-/// Whether a bridge may connect to what is written as `url`. Names are looked up and checked when
-/// it connects.
+/// Checks the addresses in the configured `url`. Names are resolved and checked when the bridge
+/// connects.
 ///
 /// # Errors
-/// It is no such text, or an address in it is not permitted; the reason in words.
+/// The text is invalid, or an address in it is not permitted; the reason.
 pub fn check_addresses(url: &str, allowed: &AllowedNetworks) -> Result<(), String> {
     for one in addresses(url)? {
         if let Ok(address) = one.host.parse() {
@@ -27,10 +27,10 @@ pub fn check_addresses(url: &str, allowed: &AllowedNetworks) -> Result<(), Strin
     Ok(())
 }
 
-/// The addresses of `url`.
+/// The addresses in `url`.
 ///
 /// # Errors
-/// There is none, or one is none; the reason in words.
+/// There is none, or one is invalid; the reason.
 pub(super) fn addresses(text: &str) -> Result<Vec<Address>, String> {
     let texts = text.split(',').map(str::trim);
     let all = texts.filter(|text| !text.is_empty()).map(address);
@@ -42,7 +42,7 @@ pub(super) fn addresses(text: &str) -> Result<Vec<Address>, String> {
 }
 
 fn address(text: &str) -> Result<Address, String> {
-    // Somebody may have written a password into it.
+    // The text may contain a password.
     let wrong =
         || "`url` is not a valid URL such as mqtt://HOST:1883 or mqtts://HOST:8883".to_owned();
     let (scheme, place) = text.split_once("://").ok_or_else(wrong)?;

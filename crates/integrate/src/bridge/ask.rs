@@ -1,4 +1,4 @@
-//! What the worker of a bridge is asked.
+//! Requests to the worker of a bridge.
 
 use tokio::sync::oneshot;
 
@@ -6,17 +6,17 @@ use super::change::Change;
 use super::outgoing::Messages;
 use crate::outcome::Outcome;
 
-/// What a worker is asked.
+/// A request to the worker.
 #[derive(Debug)]
 pub(super) enum Ask {
-    /// To send these messages.
+    /// Send these messages.
     Send(Messages, oneshot::Sender<Vec<Outcome>>),
-    /// To change the subscriptions of a named connection.
+    /// Change the subscriptions of a named connection.
     Change(Change),
-    /// To look whether a named connection is to be connected now.
+    /// Check whether a named connection should be connected now.
     Look,
-    /// To connect at once, if there is no connection.
+    /// Connect at once, if there is no connection.
     Connect,
-    /// As [`Ask::Connect`], and to say what came of it.
+    /// As [`Ask::Connect`], and return the result.
     Test(oneshot::Sender<Result<(), String>>),
 }

@@ -1,8 +1,8 @@
-//! Which bridges connect to the same broker: what comes from there over a named connection does not
-//! go back over another bridge. Before MQTT 5.0 nothing in a message says where it was.
+//! Which bridges connect to the same broker: messages that come from there over a named connection
+//! must not go back over another bridge. Before MQTT 5.0 a message has no data about its path.
 //!
-//! Brokers are the same if they have an address in common, as it is configured or as it is
-//! resolved: `localhost` is 127.0.0.1 too.
+//! Brokers are the same if they share an address, configured or resolved: `localhost` equals
+//! 127.0.0.1.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ use tokio::time::timeout;
 
 use super::address::Address;
 
-/// Time limit of looking up a name.
+/// Time limit of a name lookup.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
-/// After this time a name that was not found is looked up again.
+/// Time after which a failed lookup is repeated.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// The broker of a bridge. Clones learn of the same addresses.
+/// The broker of a bridge. Clones share the resolved addresses.
 #[derive(Clone, Debug)]
 pub struct BrokerAddresses {
     /// Host and port of each address.
@@ -28,11 +28,11 @@ pub struct BrokerAddresses {
     resolved: Arc<RwLock<Resolved>>,
 }
 
-/// Addresses that the names of a broker have, or had since the start.
+/// Current and earlier addresses of a broker's names, since the start.
 #[derive(Debug, Default)]
 struct Resolved {
     found: HashSet<SocketAddr>,
-    /// When they were looked up, without success.
+    /// Time of the last failed lookup.
     failed_at: Option<Instant>,
 }
 
@@ -44,7 +44,7 @@ impl Resolved {
 }
 
 impl BrokerAddresses {
-    /// The broker at these addresses. `is_connection`: the bridge to it is a named connection.
+    /// The broker at these addresses. `is_connection`: its bridge is a named connection.
     pub(super) fn new(addresses: &[Address], is_connection: bool) -> Self {
         let addresses = addresses.iter();
         let addresses = addresses.map(|one| (one.host.to_ascii_lowercase().into(), one.port));
@@ -55,7 +55,7 @@ impl BrokerAddresses {
         }
     }
 
-    /// Its names have these addresses.
+    /// Records the resolved addresses of its names.
     pub(super) fn has(&self, found: &[SocketAddr]) {
         let canonical = found
             .iter()
@@ -77,7 +77,7 @@ impl BrokerAddresses {
         let mut found = Vec::new();
         for (host, port) in &self.addresses {
             let looked_up = timeout(LOOK_UP_WITHIN, lookup_host((&**host, *port))).await;
-            // One that is not found now is found when the bridge connects.
+            // A name that is not found now is resolved when the bridge connects.
             found.extend(looked_up.into_iter().flatten().flatten());
         }
         self.has(&found);
@@ -106,7 +106,7 @@ impl BrokerAddresses {
 pub struct Brokers(RwLock<HashMap<Box<str>, BrokerAddresses>>);
 
 impl Brokers {
-    /// The bridge of this name connects to this broker; none: it is no bridge.
+    /// Sets the broker of the bridge of this name; `None`: it is not a bridge.
     pub fn set(&self, bridge: &str, broker: Option<&BrokerAddresses>) {
         if let Some(broker) = broker {
             let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +114,7 @@ impl Brokers {
         }
     }
 
-    /// Looks up the names of brokers of which no address is known.
+    /// Resolves names of brokers without known addresses.
     pub async fn look_up(&self) {
         let due: Vec<BrokerAddresses> = {
             let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -126,8 +126,8 @@ impl Brokers {
         }
     }
 
-    /// Whether what comes over the named connection `from` is from a broker that the bridge `to`
-    /// connects to. Of other bridges their topics and marks decide what goes where.
+    /// Whether messages from the named connection `from` come from a broker that the bridge `to`
+    /// connects to. For other bridges, their topics and marks decide.
     pub fn is_same(&self, from: &str, to: &str) -> bool {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let (Some(from), Some(to)) = (all.get(from), all.get(to)) else {
@@ -192,7 +192,7 @@ mod tests {
         all.look_up().await;
         let same = |to| all.is_same("hive", to);
         assert!(same("up") && same("mapped") && !same("side") && !same("away"));
-        // A name may have another address when the bridge connects.
+        // A name may resolve to another address when the bridge connects.
         let known = all.0.read().expect("no panic")["side"].clone();
         known.has(&["127.0.0.1:1883".parse().expect("an address")]);
         assert!(all.is_same("hive", "side"));

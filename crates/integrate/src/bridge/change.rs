@@ -1,11 +1,11 @@
-//! A change of the subscriptions of a named connection, and why it is not made.
+//! A change of the subscriptions of a named connection, and its errors.
 
 use std::fmt;
 
 use martlet_codec::QoS;
 use tokio::sync::oneshot;
 
-/// Why a subscription is not made or ended.
+/// Why a subscription change failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionError {
     /// There is no connection to the other broker, for this reason.
@@ -23,11 +23,11 @@ impl fmt::Display for ConnectionError {
 
 impl std::error::Error for ConnectionError {}
 
-/// A change of the subscriptions, and who waits for it.
+/// A change of the subscriptions, with the channel for its result.
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) filter: Box<str>,
-    /// None: the subscription ends.
+    /// The new QoS; `None`: unsubscribe.
     pub(super) qos: Option<QoS>,
     pub(super) answer: oneshot::Sender<Result<(), ConnectionError>>,
 }

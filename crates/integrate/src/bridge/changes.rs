@@ -1,4 +1,4 @@
-//! Changes of the subscriptions of a named connection that are under way.
+//! Changes of the subscriptions of a named connection that are in progress.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 use super::change::{Change, ConnectionError};
 use super::connection::NamedConnection;
 
-/// Changes that wait or are under way.
+/// Changes that wait or are in progress.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     waiting: VecDeque<Change>,
@@ -27,17 +27,17 @@ struct SentChange {
 }
 
 impl Changes {
-    /// Takes a change, which waits for a connection.
+    /// Adds a change, which waits for a connection.
     pub(super) fn take(&mut self, change: Change) {
         self.waiting.push_back(change);
     }
 
-    /// Whether somebody waits for a connection.
+    /// Whether a requester waits for a connection.
     pub(super) fn wait(&self) -> bool {
         self.waiting.iter().any(|change| !change.answer.is_closed())
     }
 
-    /// Sends what waits by a session that is connected.
+    /// Sends waiting changes over a connected session.
     pub(super) fn send(
         &mut self,
         connection: &NamedConnection,
@@ -45,13 +45,13 @@ impl Changes {
         now: Duration,
     ) {
         while let Some(change) = self.waiting.pop_front() {
-            // Who has given up was told that nothing has changed.
+            // A requester that stopped waiting was told that nothing has changed.
             if change.answer.is_closed() {
                 continue;
             }
             match request(&change, session, now) {
                 Ok(request) => {
-                    // Retained messages may come before the SUBACK.
+                    // Retained messages may arrive before the SUBACK.
                     let before = match change.qos {
                         Some(_) => connection.set(&change.filter, change.qos),
                         None => None,
@@ -64,7 +64,7 @@ impl Changes {
         }
     }
 
-    /// A request has ended. Returns what it came to if it is none of these.
+    /// Handles the end of a request. Returns its result if it is not one of these changes.
     pub(super) fn completed(
         &mut self,
         connection: &NamedConnection,
@@ -84,7 +84,7 @@ impl Changes {
         None
     }
 
-    /// There is no connection, for this reason: nobody waits any longer.
+    /// Fails all waiting changes: there is no connection, for this reason.
     pub(super) fn fail(&mut self, connection: &NamedConnection, why: &str) {
         let not_connected = || Err(ConnectionError::NotConnected(why.to_owned()));
         let sent: Vec<SentChange> = self.under_way.drain().map(|(_, sent)| sent).collect();
@@ -103,8 +103,8 @@ impl Changes {
         result: Result<(), ConnectionError>,
     ) {
         let SentChange { change, before } = sent;
-        // Who has given up was told that nothing has changed. What the other broker sends for a
-        // filter that is not there is dropped.
+        // A requester that stopped waiting got an error that nothing has changed. Messages of the
+        // other broker for an unknown filter are dropped.
         let is_done = result.is_ok() && !change.answer.is_closed();
         match (change.qos, is_done) {
             (Some(_), false) => _ = connection.set(&change.filter, before),
@@ -116,7 +116,7 @@ impl Changes {
 }
 
 fn answer(change: Change, result: Result<(), ConnectionError>) {
-    // Who has given up needs no answer.
+    // A requester that stopped waiting needs no answer.
     let _ = change.answer.send(result);
 }
 
@@ -126,7 +126,7 @@ fn lost() -> ConnectionError {
 
 fn result_of(codes: &[ReasonCode]) -> Result<(), ConnectionError> {
     match codes.iter().find(|code| code.is_error()) {
-        // It ends what is not there.
+        // The subscription to end does not exist.
         None | Some(ReasonCode::NoSubscriptionExisted) => Ok(()),
         Some(code) => Err(ConnectionError::Refused(format!(
             "the other broker answers {}",

@@ -1,4 +1,4 @@
-//! A connection to the other broker: where it may go, and what CONNECT says.
+//! A connection to the other broker: permitted addresses, and the fields of CONNECT.
 
 use std::io::ErrorKind;
 use std::num::NonZeroU16;
@@ -20,10 +20,10 @@ use crate::masking::SecretTexts;
 use crate::runner::Backoff;
 use crate::secret::SecretValues;
 
-/// Time limit of a network connection to one address with its handshake.
+/// Time limit of a network connection to one address, with its handshake.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Connections in a row that failed or were lost at once, from which on another client is
-/// suspected.
+/// Number of consecutive connections that failed or were lost at once, from which on a second
+/// client with the same Client Identifier is suspected.
 const CLOSED_AGAIN: u32 = 2;
 /// Session Expiry Interval: never.
 const FOR_EVER: u32 = u32::MAX;
@@ -31,7 +31,7 @@ const FOR_EVER: u32 = u32::MAX;
 /// Connects to an address, and waits for CONNACK.
 ///
 /// # Errors
-/// Why there is no connection, in words.
+/// Why there is no connection.
 pub(super) async fn open(
     client: &mut Client,
     address: &Address,
@@ -63,17 +63,17 @@ pub(super) async fn open(
                 }
                 return Err(rejected(code, reason, text, options.version.is_v5()));
             }
-            // What requests of an earlier connection came to.
+            // Results of requests of an earlier connection.
             Ok(_) => {}
             Err(error) => return Err(format!("{} ({host}:{port})", ended(&error))),
         }
     }
 }
 
-/// Where to connect to, after the name is resolved and the addresses are checked.
+/// The endpoint to connect to, after the name is resolved and the addresses are checked.
 ///
 /// # Errors
-/// The name has no address, none is permitted, or the files of TLS cannot be used.
+/// The name has no address, none is permitted, or the TLS files are unusable.
 async fn endpoint(address: &Address, settings: &BridgeSettings) -> Result<Endpoint, String> {
     let mut endpoint = Endpoint::tcp(&*address.host, address.port);
     let resolved = settings.allowed.resolve(&address.host, address.port);
@@ -103,7 +103,7 @@ fn files(settings: &BridgeSettings) -> ClientFiles {
     }
 }
 
-/// What CONNECT says.
+/// The fields of CONNECT.
 ///
 /// # Errors
 /// A secret is missing.
@@ -141,7 +141,7 @@ pub(super) fn options(
     })
 }
 
-/// What the other broker is shown and may repeat.
+/// Secrets that the other broker receives and may repeat.
 pub(super) fn secret_texts(values: &SecretValues, options: &ConnectOptions) -> SecretTexts {
     let mut texts = SecretTexts::of(values);
     if let Some(Password(password)) = &options.password {
@@ -150,7 +150,8 @@ pub(super) fn secret_texts(values: &SecretValues, options: &ConnectOptions) -> S
     texts
 }
 
-/// Options of a subscription to a filter. `wants_own`: with the messages that the bridge sends.
+/// Options of a subscription to a filter. `wants_own`: includes messages that the bridge itself
+/// sends.
 pub(super) fn subscription(
     (filter, qos): (&str, QoS),
     is_v5: bool,
@@ -199,7 +200,7 @@ fn rejected(code: u8, reason: ReasonCode, text: Option<&str>, is_v5: bool) -> St
     )
 }
 
-/// Why no connection came about.
+/// Why the connection failed.
 fn not_connected(error: &NetError, tls: bool) -> String {
     let is_cut = match error {
         NetError::Closed => true,
@@ -217,8 +218,8 @@ fn not_connected(error: &NetError, tls: bool) -> String {
     }
 }
 
-/// Why a connection was lost. `failures`: connections in a row before it that failed or were lost
-/// at once.
+/// Why a connection was lost. `failures`: number of preceding connections in a row that failed or
+/// were lost at once.
 pub(super) fn lost(error: &NetError, failures: u32, client_id: &str) -> String {
     match error {
         NetError::Closed if failures >= CLOSED_AGAIN => format!(
@@ -243,7 +244,7 @@ pub(super) fn ended(error: &NetError) -> String {
     }
 }
 
-/// Why the other broker has ended the connection.
+/// Why the other broker has closed the connection.
 pub(super) fn ended_by_broker(reason: ReasonCode, client_id: &str) -> String {
     match reason {
         ReasonCode::SessionTakenOver => format!(
@@ -255,8 +256,8 @@ pub(super) fn ended_by_broker(reason: ReasonCode, client_id: &str) -> String {
     }
 }
 
-/// A random pause before the next attempt, after this number of failures in a row, from 1: never
-/// shorter than the first.
+/// A random pause before the next attempt, after this number of consecutive failures, from 1;
+/// never shorter than the first pause.
 pub(super) fn pause(
     (first, longest): (Duration, Duration),
     failures: u32,
@@ -281,7 +282,7 @@ mod tests {
         assert!((1.9..2.0).contains(&secs(1, 999)));
         assert_eq!(secs(20, 0), 60.0);
         assert!((119.0..120.0).contains(&secs(u32::MAX, 999)));
-        // Bridges with narrow bounds do not all come back at once either.
+        // Bridges with narrow bounds must not all reconnect at once either.
         let narrow = (Duration::from_secs(1), Duration::from_secs(2));
         let secs = |random| pause(narrow, 1, random).as_secs_f64();
         assert!(secs(0) == 1.0 && (1.9..2.0).contains(&secs(999)));

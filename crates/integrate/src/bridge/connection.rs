@@ -1,9 +1,9 @@
-//! A named connection: a bridge to which messages are given one by one, and whose subscriptions at
-//! the other broker change while it runs.
+//! A named connection: a bridge that receives single messages, and whose subscriptions at the
+//! other broker change while it runs.
 //!
-//! A message for the other broker is published here to a topic of the node's own, which only the
-//! bridge takes. So it waits in the queue of the bridge like any other. What comes in is published
-//! here on the same topic, behind the prefix.
+//! A message for the other broker is published at this node to an internal topic that only the
+//! bridge takes. So it waits in the queue of the bridge like any other. Incoming messages are
+//! published at this node on the same topic, after the prefix.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,19 +16,19 @@ use tokio::sync::{mpsc, oneshot};
 use super::ask::Ask;
 use super::change::{Change, ConnectionError};
 
-/// Subscriptions of one connection, at most.
+/// Maximum number of subscriptions of one connection.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
 /// Longest filter of a subscription, bytes.
 const FILTER_BYTES_MAX: usize = 1_024;
 
-/// Level of the topics of messages that the other broker shall retain, and of all others.
+/// Topic level for messages that the other broker must retain, and for all others.
 const RETAINED: &str = "r";
 const NOT_RETAINED: &str = "m";
 
-/// User Property of a message that came in: the name of the connection.
+/// User Property of an incoming message: the name of the connection.
 pub(super) const FROM: &str = "from";
 
-/// A named connection. Everybody who uses it has the same.
+/// A named connection, shared by all its users.
 #[derive(Debug)]
 pub struct NamedConnection {
     name: Box<str>,
@@ -40,20 +40,20 @@ pub struct NamedConnection {
 #[derive(Debug, Default)]
 struct State {
     subscriptions: BTreeMap<Box<str>, QoS>,
-    /// The subscriptions from before the start are known. Without them what the other broker has
-    /// kept for this session would be dropped.
+    /// Whether the subscriptions from before the start are loaded. Without them, messages that the
+    /// other broker stored for this session would be dropped.
     is_restored: bool,
     is_used: bool,
     is_connected: bool,
-    /// To the task of the bridge; it does not keep that running.
+    /// Sender to the task of the bridge; it does not keep the task running.
     asks: Option<mpsc::WeakUnboundedSender<Ask>>,
 }
 
 impl NamedConnection {
-    /// Why a subscription is not ended while there is no connection.
+    /// Error when a subscription cannot be ended without a connection.
     pub const NOT_CONNECTED: &str = "MQTT client is not connected";
 
-    /// A connection of this name. `prefix` stands before the topics of what comes in.
+    /// A connection of this name. `prefix` is put before the topics of incoming messages.
     ///
     /// # Errors
     /// The prefix has a wildcard, or begins with `$`.
@@ -78,20 +78,21 @@ impl NamedConnection {
         &self.name
     }
 
-    /// Topic at which the bridge gets a message for this topic of the other broker. `retain` says
-    /// whether the other broker shall retain it; here it is published without RETAIN.
+    /// Topic of this node through which the bridge gets a message for this topic of the other
+    /// broker. `retain`: the other broker must retain it; at this node it is published without
+    /// RETAIN.
     pub fn topic_of(&self, topic: &str, retain: bool) -> String {
         let level = if retain { RETAINED } else { NOT_RETAINED };
         format!("{TO_BRIDGES}{}/{level}/{topic}", self.name)
     }
 
-    /// Filter of all such topics.
+    /// Topic Filter of all such topics.
     pub(super) fn filter(&self) -> Box<str> {
         format!("{TO_BRIDGES}{}/#", self.name).into()
     }
 
-    /// The topic at the other broker, and whether it retains the message; none: it is no message
-    /// for this connection.
+    /// The topic at the other broker, and whether that retains the message; `None`: the message is
+    /// not for this connection.
     pub(super) fn outward<'a>(&self, topic: &'a str) -> Option<(&'a str, bool)> {
         let rest = topic.strip_prefix(TO_BRIDGES)?.strip_prefix(&*self.name)?;
         let (level, topic) = rest.strip_prefix('/')?.split_once('/')?;
@@ -102,8 +103,8 @@ impl NamedConnection {
         }
     }
 
-    /// The topic here of a message of the other broker, and its highest QoS; none: no subscription
-    /// matches it.
+    /// The topic at this node of a message of the other broker, and its highest QoS; `None`: no
+    /// subscription matches.
     pub(super) fn inward(&self, topic: &str) -> Option<(String, QoS)> {
         let name = TopicName::new(topic).ok()?;
         let state = self.lock();
@@ -114,7 +115,7 @@ impl NamedConnection {
         Some((format!("{}{topic}", self.prefix), qos))
     }
 
-    /// Subscriptions from before the start, as they were saved. The bridge connects after this.
+    /// Loads the saved subscriptions from before the start. The bridge connects after this.
     pub fn restore(&self, saved: impl IntoIterator<Item = (String, QoS)>) {
         let mut state = self.lock();
         if state.is_restored {
@@ -125,7 +126,7 @@ impl NamedConnection {
         state.is_used |= !state.subscriptions.is_empty();
         state.is_restored = true;
         if let Some(asks) = state.asks.as_ref().and_then(|asks| asks.upgrade()) {
-            // A bridge that has ended connects no more.
+            // A bridge that has ended does not connect.
             let _ = asks.send(Ask::Look);
         }
     }
@@ -144,27 +145,27 @@ impl NamedConnection {
         self.lock().is_connected
     }
 
-    /// Whether a message was given to it since the start, or it has, or had, a subscription.
+    /// Whether it was ever used since the start: by a message or a subscription.
     pub fn is_used(&self) -> bool {
         self.lock().is_used
     }
 
-    /// It is used from now on.
+    /// Marks it as used.
     pub fn set_used(&self) {
         self.lock().is_used = true;
     }
 
-    /// Waits until nobody else changes its subscriptions and where they are saved. Others wait
-    /// until the guard is dropped.
+    /// Locks its subscriptions and their saved copy against other changes until the guard is
+    /// dropped.
     pub async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.changing.lock().await
     }
 
-    /// Subscribes at the other broker. The connection is made if there is none.
+    /// Subscribes at the other broker. Connects if there is no connection.
     ///
     /// # Errors
-    /// There is no connection in this time, or the subscription is rejected. Nothing has changed
-    /// then.
+    /// There is no connection within this time, or the subscription is rejected. Nothing has
+    /// changed in this case.
     pub async fn subscribe(
         &self,
         filter: &str,
@@ -176,10 +177,10 @@ impl NamedConnection {
         self.change(filter, Some(qos), within).await
     }
 
-    /// Ends a subscription at the other broker.
+    /// Unsubscribes at the other broker.
     ///
     /// # Errors
-    /// There is no connection, or the other broker does not answer in this time.
+    /// There is no connection, or the other broker does not answer within this time.
     pub async fn unsubscribe(&self, filter: &str, within: Duration) -> Result<(), ConnectionError> {
         if !self.is_connected() {
             let why = Self::NOT_CONNECTED.to_owned();
@@ -249,7 +250,7 @@ impl NamedConnection {
         Ok(())
     }
 
-    /// The bridge runs, and is told by this.
+    /// Stores the sender to the running bridge.
     pub(super) fn started(&self, asks: &mpsc::UnboundedSender<Ask>) {
         self.lock().asks = Some(asks.downgrade());
     }
@@ -258,12 +259,12 @@ impl NamedConnection {
         self.lock().is_connected = is_connected;
     }
 
-    /// Whether the bridge is to be connected, once it may be.
+    /// Whether the bridge should be connected, once it may be.
     pub(super) fn wants(&self) -> bool {
         self.lock().is_used
     }
 
-    /// Whether the subscriptions from before the start are known.
+    /// Whether the subscriptions from before the start are loaded.
     pub(super) fn is_restored(&self) -> bool {
         self.lock().is_restored
     }
@@ -276,7 +277,7 @@ impl NamedConnection {
             .collect()
     }
 
-    /// Sets or ends a subscription. Returns the QoS that it had.
+    /// Sets or ends a subscription. Returns its previous QoS.
     pub(super) fn set(&self, filter: &str, qos: Option<QoS>) -> Option<QoS> {
         let subscriptions = &mut self.lock().subscriptions;
         match qos {

@@ -1,8 +1,8 @@
 //! Messages of the other broker on their way into the node.
 //!
-//! A message is acknowledged to the other broker when the node has answered that it is published,
-//! and so durable if it is to be. Messages are published in their order. One that the node cannot
-//! take now is published again after a pause, and those behind it wait.
+//! A message is acknowledged to the other broker when the node has confirmed that it is published,
+//! and durable if required. Messages are published in order. A message that the node cannot accept
+//! now is published again after a pause; later messages wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -21,34 +21,35 @@ use super::settings::BridgeSettings;
 use crate::incoming::Incoming;
 use crate::part::Part;
 
-/// Messages that the node has not taken, at which no more are read. Another broker that keeps to it
-/// sends no more of QoS 1 and 2 with MQTT 5.0, so that acknowledgements are read all the time.
+/// Number of messages not accepted by the node at which reading stops. A broker that respects
+/// Receive Maximum sends no more of QoS 1 and 2 with MQTT 5.0, so acknowledgements can still be
+/// read.
 pub(super) const RECEIVE_MAXIMUM: u16 = 10_000;
 const MESSAGES_MAX: usize = RECEIVE_MAXIMUM as usize;
-/// Bytes of such messages, at which no more are read.
+/// Bytes of such messages at which reading stops.
 const BYTES_MAX: usize = 16 << 20;
-/// The same while acknowledgements of what goes out are waited for: they come behind these
-/// messages, and the node may take these only when the queue of what goes out has room.
+/// The same while acknowledgements of outgoing messages are pending: they come after these
+/// messages, and the node may accept these only when the queue of outgoing messages has room.
 const AWAITING_MESSAGES_MAX: usize = u16::MAX as usize;
 const AWAITING_BYTES_MAX: usize = 64 << 20;
-/// Bytes of messages that the node has and has not answered: it has a copy of each.
+/// Maximum bytes of messages that the node has and has not answered: it has a copy of each.
 const GIVEN_BYTES_MAX: usize = 2 << 20;
-/// Bytes of a message besides what was sent.
+/// Bytes of a message besides its data.
 const OVERHEAD_BYTES: usize = 256;
-/// Pause after the node could not take a message.
+/// Pause after the node could not accept a message.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// By which a message is acknowledged to the other broker.
+/// The data needed to acknowledge a message to the other broker.
 #[derive(Clone, Copy, Debug)]
 struct PendingAcknowledgement {
     qos: QoS,
     packet_id: PacketId,
-    /// Which connection it came over.
+    /// The connection over which it came.
     connection: u64,
     hash: u64,
 }
 
-/// A message that the node has not taken.
+/// A message that the node has not accepted yet.
 #[derive(Debug)]
 struct Pending {
     publish: PartPublish,
@@ -56,12 +57,12 @@ struct Pending {
     bytes: usize,
 }
 
-/// A message of a connection that has ended. The other broker sends it again.
+/// A message of a closed connection. The other broker sends it again.
 #[derive(Debug)]
 struct Carried {
     hash: u64,
     number: u64,
-    /// What the node has answered.
+    /// The answer of the node.
     answered: Option<ReasonCode>,
 }
 
@@ -72,27 +73,27 @@ pub(super) struct Dropped {
     why: &'static str,
 }
 
-/// Messages on their way in.
+/// Incoming messages.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     counts: Arc<Incoming>,
     connection: u64,
     last_number: u64,
-    /// Given to the node.
+    /// Passed to the node, without an answer.
     unanswered: HashMap<u64, Pending>,
-    /// Not given, in their order.
+    /// Not yet passed to the node, in order.
     waiting: VecDeque<Pending>,
     /// Bytes of both.
     bytes: usize,
-    /// Bytes of those given to the node.
+    /// Bytes of those passed to the node.
     given_bytes: usize,
-    /// Bytes that may be held.
+    /// Maximum bytes.
     bytes_max: usize,
-    /// Messages are not taken any more: the other broker sends them again over the next connection.
+    /// Whether messages are skipped: the other broker sends them again over the next connection.
     skips: bool,
-    /// Messages that were not taken.
+    /// Number of skipped messages.
     skipped: usize,
-    /// Until then nothing is given to the node.
+    /// Time until which nothing is passed to the node.
     blocked_until: Option<Instant>,
     /// The message that is tried after a pause: the others wait for its answer.
     tried: Option<u64>,
@@ -101,7 +102,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// None yet; messages are counted there.
+    /// An empty inbox that counts its messages in `counts`.
     pub(super) fn new(counts: Arc<Incoming>) -> Self {
         Self {
             counts,
@@ -110,7 +111,7 @@ impl Inbox {
         }
     }
 
-    /// A connection was accepted. What a session that is not there any more has sent does not come
+    /// Handles an accepted connection. Messages of a session that no longer exists are not sent
     /// again.
     pub(super) fn connected(&mut self, session_present: bool) {
         if !session_present {
@@ -118,7 +119,7 @@ impl Inbox {
         }
     }
 
-    /// The connection has ended.
+    /// Handles the end of the connection.
     pub(super) fn disconnected(&mut self) {
         for pending in self.unanswered.values().chain(&self.waiting) {
             if let Some(receipt) = pending.receipt
@@ -136,17 +137,17 @@ impl Inbox {
         (self.skips, self.skipped) = (false, 0);
     }
 
-    /// Bytes that messages take, with the copies that the node has.
+    /// Bytes of messages, with the copies in the node.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.given_bytes
     }
 
-    /// Sets how many bytes messages may take.
+    /// Sets the maximum bytes of messages.
     pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }
 
-    /// Whether more may be read. `awaits` says that acknowledgements are waited for.
+    /// Whether more may be read. `awaits`: acknowledgements are pending.
     pub(super) fn has_room(&self, awaits: bool) -> bool {
         if self.skips {
             return self.messages() + self.skipped < AWAITING_MESSAGES_MAX;
@@ -158,20 +159,19 @@ impl Inbox {
         self.messages() < messages_max && self.bytes() < bytes_max.min(self.bytes_max)
     }
 
-    /// Messages of QoS 0 leave room for others: they never stop the reading.
+    /// QoS 0 messages leave room for others: they never stop the reading.
     fn has_room_for_qos0(&self) -> bool {
         let bytes_max = BYTES_MAX.min(self.bytes_max);
         self.messages() < MESSAGES_MAX / 2 && self.bytes() < bytes_max / 2
     }
 
-    /// Takes no more messages of this connection, so that acknowledgements behind them are read.
-    /// None of them is acknowledged: they come again, in their order, over the next connection.
+    /// Skips the remaining messages of this connection, so that acknowledgements after them are
+    /// read. None of them is acknowledged: they come again, in order, over the next connection.
     pub(super) fn skip(&mut self) {
         self.skips = true;
     }
 
-    /// Whether a new connection is needed for messages that were not taken, and there is room for
-    /// them.
+    /// Whether a new connection is needed for skipped messages, and there is room for them.
     pub(super) fn is_to_fetch_skipped(&self) -> bool {
         self.skipped > 0 && self.messages() == 0
     }
@@ -180,12 +180,12 @@ impl Inbox {
         self.unanswered.len() + self.waiting.len()
     }
 
-    /// When something is to be published again.
+    /// When the next retry of publishing is due.
     pub(super) fn blocked_until(&self) -> Option<Instant> {
         self.blocked_until
     }
 
-    /// A message of the other broker has come.
+    /// Takes a message of the other broker.
     pub(super) fn take(
         &mut self,
         message: Message,
@@ -223,7 +223,7 @@ impl Inbox {
         }
     }
 
-    /// Whether a message that comes again was given to the node already.
+    /// Whether a redelivered message was passed to the node already.
     fn is_carried(&mut self, receipt: PendingAcknowledgement, session: &mut Session) -> bool {
         let Some(carried) = self.carried.remove(&receipt.packet_id) else {
             return false;
@@ -255,7 +255,7 @@ impl Inbox {
     ) {
         let is_blocked = self.blocked_until.is_some() || self.tried.is_some();
         let part = part.filter(|_| !is_blocked);
-        // A QoS 0 message waits for nothing that may take long.
+        // A QoS 0 message does not wait for anything that may take long.
         if part.is_none() && receipt.is_none() && !self.has_room_for_qos0() {
             return self.dropped(settings, "QoS 0, and too many wait for the node");
         }
@@ -277,7 +277,7 @@ impl Inbox {
         }
     }
 
-    /// Whether the node is given more before it has answered.
+    /// Whether the node may get more before it has answered.
     fn may_give(&self) -> bool {
         self.unanswered.len() < MESSAGES_MAX && self.given_bytes < GIVEN_BYTES_MAX
     }
@@ -288,7 +288,7 @@ impl Inbox {
         self.unanswered.insert(pending.publish.number, pending);
     }
 
-    /// The node has answered.
+    /// Handles an answer of the node.
     pub(super) fn answered(
         &mut self,
         (number, published): (u64, &Published),
@@ -304,7 +304,8 @@ impl Inbox {
         }
         let reason = published.reason;
         if published.is_held || reason == ReasonCode::QuotaExceeded {
-            // Answers come in their order: those that were given and refused together stay in it.
+            // Answers arrive in order: messages that were passed and refused together keep their
+            // order.
             let at = self.waiting.iter();
             let at = at.take_while(|one| one.publish.number < number).count();
             self.waiting.insert(at, pending);
@@ -332,8 +333,8 @@ impl Inbox {
         }
     }
 
-    /// Gives to the node what waits, if the pause is over: the first message alone, until it is
-    /// taken.
+    /// Passes waiting messages to the node, if the pause is over: first one message alone, until
+    /// it is accepted.
     pub(super) fn go_on(&mut self, part: Option<&Part>) {
         let Some(part) = part.filter(|_| self.tried.is_none()) else {
             return;
@@ -356,7 +357,7 @@ impl Inbox {
         }
     }
 
-    /// The node has detached the part: what it had not answered is given again.
+    /// The node has detached the part: unanswered messages are passed again.
     pub(super) fn detached(&mut self) {
         let mut all: Vec<Pending> = self.unanswered.drain().map(|(_, one)| one).collect();
         all.extend(self.waiting.drain(..));
@@ -369,7 +370,7 @@ impl Inbox {
     fn dropped(&mut self, settings: &BridgeSettings, why: &'static str) {
         self.counts.count_dropped();
         self.dropped.count += 1;
-        // The first of each reason, and then fewer and fewer.
+        // Logs the first of each reason, then at growing intervals.
         if self.dropped.why != why || self.dropped.count.is_power_of_two() {
             self.dropped.why = why;
             let (bridge, messages) = (&*settings.name, self.dropped.count);
@@ -381,7 +382,7 @@ impl Inbox {
     }
 }
 
-/// Memory of a message, about.
+/// Approximate memory of a message.
 fn bytes_of(message: &NewMessage) -> usize {
     let properties = message.user_properties.iter();
     let properties = properties.map(|(name, value)| name.len() + value.len() + 2 * 16);
@@ -392,7 +393,7 @@ fn bytes_of(message: &NewMessage) -> usize {
     OVERHEAD_BYTES + sent + properties.chain(texts).sum::<usize>()
 }
 
-/// Acknowledges a message of the connection that is there.
+/// Acknowledges a message over the current connection.
 fn acknowledge(
     session: &mut Session,
     connection: u64,

@@ -30,10 +30,10 @@ pub const KIND: Kind = Kind {
 /// The key with the topics of a bridge.
 pub const TOPICS: &str = "topics";
 const PROTOCOLS: &[&str] = &["5.0", "3.1.1"];
-/// Messages of a lane that are there when the other broker has taken others, as long as they are
-/// small. Those of QoS 0 that find no place are dropped, unless they are kept.
+/// Messages of a lane in hand for when the other broker has accepted others, if they are small.
+/// QoS 0 messages beyond that are dropped, unless they are kept.
 const IN_HAND: u16 = 4_000;
-/// Longest time between two calls of a few messages, see [`Settings::called_every`].
+/// Maximum interval of two calls of a few messages, see [`Settings::called_every`].
 const CALLED_EVERY: Duration = Duration::from_millis(4);
 const STARTS: &[&str] = &["automatic", "lazy", "once"];
 
@@ -220,7 +220,7 @@ fn host_name() -> String {
 /// The topics of a table.
 ///
 /// # Errors
-/// There is none, and it is no named connection; or one is wrong.
+/// There are none, and it is not a named connection; or one is invalid.
 fn topics(table: &Table) -> Result<Topics, String> {
     let lines = table.texts(TOPICS);
     if lines.is_empty() && !table.flag("connection", false) {
@@ -236,10 +236,10 @@ fn topics(table: &Table) -> Result<Topics, String> {
     Ok(rules.into_iter().collect())
 }
 
-/// The named connection that a table asks for.
+/// The named connection that a table configures.
 ///
 /// # Errors
-/// Its prefix cannot be one, or it has one and is no named connection.
+/// Its prefix is invalid, or it has a prefix and is not a named connection.
 fn connection(table: &Table, name: &str) -> Result<Option<Arc<NamedConnection>>, String> {
     let prefix = table.text("prefix");
     match (table.flag("connection", false), prefix) {
@@ -319,12 +319,13 @@ fn make(
     let settings = Settings {
         filters,
         brings: bridge.topics.brought(),
-        // Else a retained message of QoS 0, or its deletion, would be lost while the other broker
-        // cannot be reached.
+        // Otherwise a retained QoS 0 message, or its deletion, would be lost while the other
+        // broker cannot be reached.
         keeps_qos0: table.flag("keep_qos0", true),
         in_hand: IN_HAND,
         called_every: CALLED_EVERY,
-        // The pauses between connections are the bridge's own: a batch waits for the next one.
+        // The pauses between connections are the bridge's own: a batch waits for the next
+        // connection.
         backoff: Backoff {
             first: Duration::from_millis(100),
             longest: Duration::from_secs(1),

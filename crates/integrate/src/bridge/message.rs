@@ -15,34 +15,34 @@ use super::settings::BridgeSettings;
 use crate::sink_message::SinkMessage;
 use crate::via::PROPERTY as VIA;
 
-/// What the bridge does with a message of this node.
+/// What the bridge does with an outgoing message.
 pub(super) enum Outward<'a> {
-    /// It is sent.
+    /// Send it.
     Send(OutgoingMessage<'a>),
-    /// It is not for the other broker: a bridge brought it from there, or it has expired.
+    /// Skip it: a bridge brought it from the other broker, or it has expired.
     Skip,
-    /// It has passed the other broker, which is a node, on another way.
+    /// Skip it: it has already passed the other broker, which is a node, by another route.
     FromThere,
-    /// It can never be sent, for this reason.
+    /// Refuse it: it can never be sent, for this reason.
     Refuse(String),
 }
 
-/// A message of this node as it is sent to the other broker.
+/// A message of this node in the form for the other broker.
 pub(super) struct OutgoingMessage<'a> {
     topic: Cow<'a, str>,
     payload: &'a [u8],
     pub(super) qos: QoS,
     retain: bool,
     expiry_secs: Option<u32>,
-    /// Properties as they were published; before MQTT 5.0 they are not sent.
+    /// Its properties as published; not sent before MQTT 5.0.
     properties: PublishProperties<'a>,
     forwarded: &'a [u8],
-    /// Name of this node, if the message is to have it.
+    /// Name of this node, if it is added to the message.
     via: Option<&'a str>,
 }
 
 impl OutgoingMessage<'_> {
-    /// The message on its own.
+    /// An owned copy of the message.
     pub(super) fn message(&self) -> Message {
         let mut properties = MessageProperties::from_packet(&self.properties);
         properties.message_expiry_secs = self.expiry_secs;
@@ -59,7 +59,7 @@ impl OutgoingMessage<'_> {
         }
     }
 
-    /// Appends the PUBLISH of a message of QoS 0. `scratch` is for its properties.
+    /// Appends the PUBLISH of a QoS 0 message. `scratch` is a buffer for its properties.
     pub(super) fn encode(&self, version: ProtocolVersion, scratch: &mut Vec<u8>, to: &mut Vec<u8>) {
         scratch.clear();
         scratch.extend_from_slice(self.forwarded);
@@ -82,8 +82,8 @@ impl OutgoingMessage<'_> {
     }
 }
 
-/// A message of this node as it is sent to the other broker. `remote` is the name of that, if it is
-/// a node and known.
+/// Converts a message of this node for the other broker. `remote`: name of the other broker, if it
+/// is a node and known.
 pub(super) fn outward<'a>(
     message: &'a SinkMessage,
     settings: &BridgeSettings,
@@ -113,13 +113,13 @@ pub(super) fn outward<'a>(
         }
         has_been_here |= name == VIA && *value == *route.node;
     }
-    // A bridge of this node has added the name when the message came in. From anybody else it is a
-    // message that went out and has come back.
+    // A bridge of this node added the name when the message came in. If the message has another
+    // publisher, it went out and has come back.
     if has_been_here && bridge.is_none() {
         return Outward::Skip;
     }
     let Some((topic, qos)) = settings.topics.outward(message.topic()) else {
-        // The filter takes the topic above the prefix too.
+        // The filter also matches the topic above the prefix.
         return Outward::Skip;
     };
     let expiry = message.expires_in_secs();
@@ -144,8 +144,8 @@ pub(super) fn outward<'a>(
     Outward::Send(sent)
 }
 
-/// A message that was given to this connection alone. It has no mark of this node: if the other
-/// broker sends it back for a subscription, that is what the subscription asks for.
+/// A message that was published for this connection only. It gets no mark of this node: if the
+/// other broker sends it back for a subscription, the subscriber expects it.
 fn to_connection<'a>(
     message: &'a SinkMessage,
     settings: &BridgeSettings,
@@ -167,8 +167,8 @@ fn to_connection<'a>(
     })
 }
 
-/// A retained message of this node as it is sent to the other broker; none if it is not for that,
-/// or came from there.
+/// Converts a retained message of this node for the other broker; `None` if no topic matches, or
+/// if the message came from there.
 pub(super) fn retained(
     info: &RetainedInfo,
     settings: &BridgeSettings,
@@ -205,15 +205,15 @@ pub(super) fn retained(
     Some(out)
 }
 
-/// What the bridge does with a message of the other broker.
+/// What the bridge does with an incoming message.
 pub(super) enum Inward {
-    /// It is published here.
+    /// Publish it at this node.
     Publish(NewMessage),
-    /// It is not: it is not for this node, or has been here. A reason is for the log.
+    /// Drop it: its topic does not match, or it has been here before. The reason is for the log.
     Drop(Option<&'static str>),
 }
 
-/// A message of the other broker as it is published here.
+/// Converts a message of the other broker for this node.
 pub(super) fn inward(
     message: Message,
     settings: &BridgeSettings,
@@ -245,7 +245,7 @@ pub(super) fn inward(
     let mut user_properties: Vec<(Box<str>, Box<str>)> = properties
         .user_properties
         .iter()
-        // What it came from is not for the other broker to say.
+        // The other broker must not set the origin of a message.
         .filter(|(name, _)| from.is_none() || *name != FROM)
         .map(|(name, value)| (name.into(), value.into()))
         .collect();

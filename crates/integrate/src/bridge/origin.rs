@@ -1,11 +1,11 @@
-//! Where a bridge begins.
+//! The node on which a bridge runs.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::host::Host;
 
-/// Where a bridge begins.
+/// The node on which a bridge runs.
 #[derive(Clone)]
 pub(super) struct BridgeOrigin {
     /// Name of the node.

@@ -1,8 +1,8 @@
-//! Messages that the worker of a bridge was given and that have not ended.
+//! Messages that were passed to the worker of a bridge and have no outcome yet.
 //!
-//! The session of the client keeps what was sent and not acknowledged, and sends it again over the
-//! next connection. The sink may have given up waiting for it meanwhile, and gives the message
-//! once more: it is recognised by its id, and not sent as another one.
+//! The client session keeps messages that were sent and not acknowledged, and sends them again
+//! over the next connection. The sink may have stopped waiting for such a message and pass it
+//! again: it is recognised by its id, and not sent twice.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use crate::outcome::Outcome;
 
-/// Time after which a batch is answered as far as it has come. Below the time limit of the runner.
+/// Time after which a batch is answered with the outcomes so far. Below the time limit of the
+/// runner.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
-/// Ends of messages that nobody has asked for again and that are remembered.
+/// Maximum number of outcomes that are remembered although the sink did not request them again.
 const ENDS_MAX: usize = 100_000;
-/// Bytes of messages under way, at which no more are sent.
+/// Bytes of messages in flight at which sending stops.
 const BYTES_MAX: usize = 16 << 20;
 /// Bytes of a message besides its topic and payload.
 const OVERHEAD_BYTES: usize = 256;
@@ -27,18 +28,18 @@ const OVERHEAD_BYTES: usize = 256;
 /// Messages to be sent.
 #[derive(Debug)]
 pub(super) struct Messages {
-    /// Version of MQTT for which they are made.
+    /// MQTT version for which they are encoded.
     version: ProtocolVersion,
     messages: Vec<Outgoing>,
-    /// Packets of those that are encoded.
+    /// Encoded packets.
     encoded: Vec<u8>,
-    /// Bytes that these may take, about.
+    /// Approximate maximum bytes of these packets.
     encoded_bytes: usize,
 }
 
 impl Messages {
-    /// None yet, for this version of MQTT. There is room for so many, which take about so many
-    /// bytes.
+    /// No messages yet, for this version of MQTT. With capacity for this number of messages and
+    /// approximately this number of bytes.
     pub(super) fn with_room(version: ProtocolVersion, messages: usize, bytes: usize) -> Self {
         Self {
             version,
@@ -48,17 +49,17 @@ impl Messages {
         }
     }
 
-    /// Version of MQTT for which they are made.
+    /// MQTT version for which they are encoded.
     pub(super) fn version(&self) -> ProtocolVersion {
         self.version
     }
 
-    /// Outcomes that say that none was sent.
+    /// Outcomes for a batch of which nothing was sent.
     pub(super) fn failed(&self, why: &str) -> Vec<Outcome> {
         vec![Outcome::Failed(why.to_owned()); self.messages.len()]
     }
 
-    /// Adds a message of QoS 1 or 2. The node names it by `id`.
+    /// Adds a message of QoS 1 or 2. `id` is its id in the node.
     pub(super) fn add(&mut self, id: u64, message: Message) {
         let packet = Packet::Message(Box::new(message));
         self.messages.push(Outgoing { id, packet });
@@ -75,7 +76,7 @@ impl Messages {
         self.messages.push(Outgoing { id, packet });
     }
 
-    /// There are none.
+    /// Whether there are no messages.
     pub(super) fn are_none(&self) -> bool {
         self.messages.is_empty()
     }
@@ -84,39 +85,39 @@ impl Messages {
 /// A message to be sent.
 #[derive(Debug)]
 struct Outgoing {
-    /// By which the node names it.
+    /// Its id in the node.
     id: u64,
     packet: Packet,
 }
 
 #[derive(Debug)]
 enum Packet {
-    /// QoS 1 or 2: it may be sent again, over another connection.
+    /// QoS 1 or 2: it may be sent again over another connection.
     Message(Box<Message>),
-    /// QoS 0: a place in the bytes of the batch.
+    /// QoS 0: a range in the bytes of the batch.
     Encoded(Range<usize>),
 }
 
-/// What the other broker takes.
+/// Limits of the other broker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Server {
     pub(super) qos_max: QoS,
     pub(super) takes_retained: bool,
 }
 
-/// What was given to be sent.
+/// Messages to send.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Not sent yet, with their place in the batch.
+    /// Not yet sent, with their position in the batch.
     waiting: VecDeque<(usize, Outgoing)>,
-    /// Packets of these that are encoded.
+    /// Encoded packets of these.
     encoded: Vec<u8>,
     /// Sent and not acknowledged, with their bytes.
     requests: HashMap<RequestId, (u64, usize)>,
     under_way: HashSet<u64>,
     /// Bytes of these.
     bytes: usize,
-    /// Ended, and nobody was told.
+    /// Outcomes that were not reported yet.
     ended: HashMap<u64, Outcome>,
     batch: Option<SentBatch>,
 }
@@ -124,15 +125,15 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 struct SentBatch {
     ids: Vec<u64>,
-    /// Of each message; none: it has not ended.
+    /// Outcome of each message; `None`: not yet known.
     outcomes: Vec<Option<Outcome>>,
-    /// Number of messages that have not ended.
+    /// Number of messages without an outcome.
     left: usize,
-    /// Places of those that are acknowledged.
+    /// Positions of messages that are acknowledged.
     places: HashMap<u64, usize>,
     answer: oneshot::Sender<Vec<Outcome>>,
     until: Instant,
-    /// Whether any has ended since it was given.
+    /// Whether a message got its outcome since the batch was passed.
     has_moved: bool,
 }
 
@@ -148,7 +149,7 @@ impl SentBatch {
 }
 
 impl Outbox {
-    /// Takes a batch in place of the one before, which nobody waits for any more.
+    /// Replaces the previous batch, for which the sink no longer waits.
     pub(super) fn take(&mut self, given: Messages, answer: oneshot::Sender<Vec<Outcome>>) {
         if self.ended.len() > ENDS_MAX {
             self.ended.clear();
@@ -168,7 +169,7 @@ impl Outbox {
             has_moved: false,
         };
         for (place, one) in messages.into_iter().enumerate() {
-            // To ask for what is not there costs a hash of each message.
+            // The lookup costs a hash of each message, so an empty map is skipped.
             if !self.ended.is_empty()
                 && let Some(outcome) = self.ended.remove(&one.id)
             {
@@ -186,22 +187,22 @@ impl Outbox {
         self.batch = Some(batch);
     }
 
-    /// Whether something waits for a connection.
+    /// Whether messages wait for a connection.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty() || !self.under_way.is_empty()
     }
 
-    /// Bytes of copies of messages that are kept until they are acknowledged, about.
+    /// Approximate bytes of copies that are kept until they are acknowledged.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.encoded.capacity()
     }
 
-    /// When the batch is answered at the latest; none if there is none.
+    /// When the batch is answered at the latest; `None` if there is none.
     pub(super) fn until(&self) -> Option<Instant> {
         self.batch.as_ref().map(|batch| batch.until)
     }
 
-    /// Gives to the session, which is connected, what waits.
+    /// Passes waiting messages to the connected session.
     pub(super) fn send(&mut self, session: &mut Session, server: Server, now: Duration) {
         while self.bytes < BYTES_MAX
             && let Some((place, Outgoing { id, packet })) = self.waiting.pop_front()
@@ -232,7 +233,7 @@ impl Outbox {
         }
     }
 
-    /// A request of the session has ended.
+    /// Handles the end of a request of the session.
     pub(super) fn completed(&mut self, request: RequestId, how: Acknowledgement) {
         let Some((id, bytes)) = self.requests.remove(&request) else {
             return;
@@ -260,14 +261,14 @@ impl Outbox {
         }
     }
 
-    /// Answers the batch if all of it has ended.
+    /// Answers the batch if all of it has outcomes.
     pub(super) fn answer_if_done(&mut self) {
         if self.batch.as_ref().is_some_and(|batch| batch.left == 0) {
             self.answer(None);
         }
     }
 
-    /// Answers the batch as far as it has come. `trouble` says why there is no connection.
+    /// Answers the batch with the outcomes so far. `trouble`: why there is no connection.
     pub(super) fn answer(&mut self, trouble: Option<&str>) {
         let Some(batch) = self.batch.take() else {
             return;
@@ -284,7 +285,7 @@ impl Outbox {
         };
         let outcomes = batch.outcomes.into_iter();
         let outcomes = outcomes.map(|outcome| outcome.unwrap_or_else(|| rest.clone()));
-        // What has ended is told once: if the sink does not wait any more it gives it again.
+        // An outcome is reported once: if the sink no longer waits, it passes the message again.
         if let Err(outcomes) = batch.answer.send(outcomes.collect()) {
             let ends = batch.ids.into_iter().zip(outcomes);
             self.ended

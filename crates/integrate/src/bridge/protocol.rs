@@ -1,9 +1,9 @@
-//! Which version of MQTT a bridge speaks, and how it recognises another node.
+//! The MQTT version of a bridge, and how it recognises another node.
 //!
-//! Before MQTT 5.0 nothing in a message says where it was, so two nodes with a bridge to each other
-//! would send a message round for ever. A loop over two nodes needs a bridge at each of them. So
-//! each bridge publishes a topic at its own node, which tells those who connect there that the node
-//! has bridges. A bridge that finds such a topic at the other broker speaks MQTT 5.0 from then on.
+//! Before MQTT 5.0 a message has no data about its path, so two nodes with bridges to each other
+//! would loop a message for ever. Such a loop needs a bridge at each of the two nodes. So each
+//! bridge publishes a topic at its own node, which shows bridges that connect there that the node
+//! has bridges. A bridge that finds such a topic at the other broker uses MQTT 5.0 from then on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,10 +19,10 @@ use super::status::Status;
 const CONFIGURED: u8 = 0;
 /// The other broker is a node with bridges: the version is 5.0.
 const OF_NODES: u8 = 1;
-/// The other broker looked like a node, and rejects 5.0.
+/// The other broker looked like a node, but rejects 5.0.
 const CONFIGURED_FOR_GOOD: u8 = 2;
 
-/// Version of MQTT of a bridge. All clones have the same.
+/// MQTT version of a bridge. All clones share it.
 #[derive(Clone, Debug)]
 pub struct Protocol {
     configured: ProtocolVersion,
@@ -30,7 +30,7 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// The version that is configured.
+    /// The configured version.
     pub(super) fn new(configured: ProtocolVersion) -> Self {
         let state = Arc::default();
         Self { configured, state }
@@ -49,12 +49,12 @@ impl Protocol {
         self.version().is_v5()
     }
 
-    /// The other broker is a node with bridges.
+    /// Switches to 5.0: the other broker is a node with bridges.
     pub(super) fn speak_v5(&self) {
         self.change(CONFIGURED, OF_NODES);
     }
 
-    /// The other broker rejects the version. Returns whether another one is tried next.
+    /// Handles a rejected version. Returns whether another one is tried next.
     pub(super) fn fall_back(&self) -> bool {
         self.change(OF_NODES, CONFIGURED_FOR_GOOD) && !self.configured.is_v5()
     }
@@ -66,18 +66,18 @@ impl Protocol {
     }
 }
 
-/// Whether the other broker is a node. Only CONNACK of MQTT 5.0 says so for certain: at other
-/// brokers the topic of a node may be of any client.
+/// Whether the other broker is a node. Only CONNACK of MQTT 5.0 proves it: at other brokers any
+/// client may publish the topic of a node.
 #[derive(Debug, Default)]
 pub(super) struct OtherNode {
-    /// CONNACK has said that it is one.
+    /// CONNACK has confirmed that it is a node.
     is_certain: bool,
-    /// Its name among all nodes, as the topic there says, before it is certain.
+    /// Its name among all nodes, from the topic, before CONNACK confirms it.
     name: Option<String>,
 }
 
 impl OtherNode {
-    /// A connection was accepted.
+    /// Handles an accepted connection.
     pub(super) fn connected(
         &mut self,
         info: &ConnAckInfo,
@@ -98,7 +98,7 @@ impl OtherNode {
         }
     }
 
-    /// The topic of a node has come, with this name.
+    /// Handles a topic of a node, with this name.
     pub(super) fn told(
         &mut self,
         name: &[u8],
@@ -125,13 +125,13 @@ impl OtherNode {
     }
 }
 
-/// Topic at its own node by which a bridge says that the node has it. The payload is the name of
-/// the node.
+/// Topic by which a bridge announces at its own node that the node has bridges. The payload is the
+/// name of the node.
 pub(super) fn topic_of_node(bridge: &str) -> Box<str> {
     NODES_WITH_BRIDGES.replacen('+', bridge, 1).into()
 }
 
-/// Whether a topic is such a one.
+/// Whether a topic is such an announcement.
 pub(super) fn is_topic_of_node(topic: &str) -> bool {
     let matches = |name| TopicFilter::new(NODES_WITH_BRIDGES).is_ok_and(|one| one.matches(name));
     topic.starts_with('$') && TopicName::new(topic).is_ok_and(matches)
@@ -169,7 +169,7 @@ mod tests {
         other.connected(&of_node, ("up", &new, &status));
         other.told(b"b", ("up", &new, &status));
         assert_eq!(status.remote().as_deref(), Some("b"));
-        // Another broker has its address now.
+        // Another broker has the address now.
         other.connected(&ConnAckInfo::default(), ("up", &new, &status));
         assert_eq!(status.remote(), None);
 

@@ -1,4 +1,4 @@
-//! The Client Identifiers by which bridges publish.
+//! Client Identifiers under which bridges publish.
 
-/// Client Identifiers of the parts by which bridges publish begin with this.
+/// Prefix of the Client Identifiers of the parts through which bridges publish.
 pub(crate) const PUBLISHER: &str = "$bridge/";

@@ -1,8 +1,8 @@
-//! The retained messages of the node, sent to a broker that has no session of the bridge: it may
-//! have none of them.
+//! Sends the retained messages of the node to a broker that has no session of the bridge: it may
+//! lack all of them.
 //!
-//! They go before what waits in the queue. What was retained after they were read is in the queue,
-//! so the other broker ends with the last of each topic.
+//! They are sent before the messages of the queue. Messages retained after they were read are in
+//! the queue, so the other broker ends with the last message of each topic.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -15,15 +15,15 @@ use super::message::retained;
 use super::origin::BridgeOrigin;
 use super::settings::BridgeSettings;
 
-/// Messages that are read at once.
+/// Number of messages per read.
 const PAGE: usize = 100;
 
 /// Retained messages that are being sent.
 #[derive(Debug, Default)]
 pub(super) struct RetainedTransfer {
-    /// Filters that were not read to their end.
+    /// Filters that are not completely read.
     filters: VecDeque<Box<str>>,
-    /// Where the first of them goes on.
+    /// Topic after which the first of them continues.
     after: Option<Box<str>>,
     under_way: HashSet<RequestId>,
 }
@@ -37,12 +37,12 @@ impl RetainedTransfer {
         }
     }
 
-    /// All are at the other broker.
+    /// Whether all are at the other broker.
     pub(super) fn is_over(&self) -> bool {
         self.filters.is_empty() && self.under_way.is_empty()
     }
 
-    /// The next ones to read; none while those before are under way.
+    /// The next query; `None` while earlier messages are in flight.
     pub(super) fn query(&self, tenant: TenantId) -> Option<RetainedQuery> {
         let filter = self.filters.front().filter(|_| self.under_way.is_empty())?;
         Some(RetainedQuery {
@@ -55,7 +55,7 @@ impl RetainedTransfer {
         })
     }
 
-    /// Sends those that were read.
+    /// Sends the messages that were read.
     pub(super) fn send(
         &mut self,
         page: &RetainedPage,
@@ -83,7 +83,7 @@ impl RetainedTransfer {
         }
     }
 
-    /// A request has ended. Returns whether it was of these messages.
+    /// Handles the end of a request. Returns whether it was one of these messages.
     pub(super) fn completed(&mut self, request: RequestId) -> bool {
         self.under_way.remove(&request)
     }

@@ -1,9 +1,9 @@
-//! Room for what comes in: how much of it a bridge holds, and whether more is read.
+//! Memory for incoming messages: how much a bridge holds, and whether it reads more.
 //!
-//! While there is no room nothing is read. Acknowledgements of what goes out stand behind what is
-//! not read then, and the node may take what came in only when these have made room in the queue of
-//! the bridge. So after a time messages are read and not taken: the other broker, which gets no
-//! acknowledgement of them, sends them again over the next connection.
+//! While there is no room, nothing is read. Acknowledgements of outgoing messages are then behind
+//! unread data, and the node may accept incoming messages only when these acknowledgements have
+//! freed space in the queue of the bridge. So after a time messages are read and skipped: the
+//! other broker gets no acknowledgement of them, and sends them again over the next connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,23 +15,23 @@ use super::incoming::Inbox;
 use super::outgoing::Outbox;
 use crate::input_memory::{InputMemory, InputShare};
 
-/// Time after which messages are skipped, if acknowledgements are waited for and nothing is read.
+/// Time without reading, while acknowledgements are pending, after which messages are skipped.
 const SKIPS_AFTER: Duration = Duration::from_secs(3);
-/// While there is no room it is looked at again after this time: others may give memory back.
+/// Interval of checks while there is no room: others may return memory.
 const LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
-/// Bytes of the output's memory that are kept when it is empty.
+/// Capacity of the output buffer that is kept when it is empty, bytes.
 const OUTPUT_KEPT_BYTES: usize = 256 << 10;
 
-/// What a bridge holds in memory.
+/// Memory used by a bridge.
 #[derive(Debug)]
 pub(super) struct Room {
     share: InputShare,
-    /// Since when nothing is read although acknowledgements are waited for.
+    /// Time since which nothing is read although acknowledgements are pending.
     stalled_since: Option<Instant>,
 }
 
 impl Room {
-    /// Of a bridge that holds nothing.
+    /// For a bridge that uses no memory yet.
     pub(super) fn new(memory: Arc<InputMemory>) -> Self {
         Self {
             share: InputShare::new(memory),
@@ -39,13 +39,12 @@ impl Room {
         }
     }
 
-    /// The connection has ended.
+    /// Handles the end of the connection.
     pub(super) fn disconnected(&mut self) {
         self.stalled_since = None;
     }
 
-    /// Counts what is held, with what buffers take of a packet that has not come in full and of
-    /// what is to be sent.
+    /// Counts the memory, with buffers for an incomplete packet and for outgoing data.
     pub(super) fn count(
         &mut self,
         inbox: &Inbox,
@@ -56,8 +55,8 @@ impl Room {
             .set(inbox.bytes() + unfinished, outbox.bytes() + output);
     }
 
-    /// Counts what is held. None: more may be read; else when that is looked at again.
-    /// `keeps_session` says that the other broker sends again what is not acknowledged.
+    /// Counts the memory. `None`: more may be read; else the time of the next check.
+    /// `keeps_session`: the other broker sends unacknowledged messages again.
     pub(super) fn look(
         &mut self,
         (inbox, outbox, session): (&mut Inbox, &Outbox, &mut Session),

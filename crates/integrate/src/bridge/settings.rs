@@ -19,11 +19,11 @@ use crate::secret::Template;
 pub enum Start {
     /// Always.
     Automatic,
-    /// When a message waits, until none has come for that time.
+    /// When a message waits, until none has arrived for this time.
     Lazy(Duration),
-    /// At the start of the node, and not again.
+    /// Once at the start of the node.
     Once,
-    /// When it is used first, and always from then on: a named connection.
+    /// At its first use, and always from then on: a named connection.
     OnUse,
 }
 
@@ -32,7 +32,7 @@ pub enum Start {
 pub struct Notifications {
     /// Topic Name, at both brokers.
     pub topic: Box<str>,
-    /// The other broker gets them too.
+    /// Whether the other broker gets them too.
     pub remote: bool,
 }
 
@@ -43,13 +43,13 @@ pub struct BridgeSettings {
     pub name: Box<str>,
     /// The team whose messages it carries; empty: the common tenant.
     pub tenant: Arc<str>,
-    /// The other broker, tried in turn.
+    /// Addresses of the other broker, tried in turn.
     pub addresses: Vec<Address>,
-    /// What it carries.
+    /// Topics that it carries.
     pub topics: Topics,
-    /// The named connection that it is; none: it is none.
+    /// The named connection, if it is one.
     pub connection: Option<Arc<NamedConnection>>,
-    /// The other broker, as other bridges are compared with it.
+    /// The other broker, for comparison with those of other bridges.
     pub broker: BrokerAddresses,
     /// Version of MQTT.
     pub protocol: Protocol,
@@ -59,7 +59,7 @@ pub struct BridgeSettings {
     pub user: Option<Box<str>>,
     /// Password.
     pub password: Option<Template>,
-    /// The other broker forgets the session.
+    /// Whether the other broker drops the session (Clean Session).
     pub clean_session: bool,
     /// Keep Alive, seconds.
     pub keep_alive_secs: u16,
@@ -69,15 +69,15 @@ pub struct BridgeSettings {
     pub start: Start,
     /// Shortest and longest pause before it connects again.
     pub pauses: (Duration, Duration),
-    /// Where its state is published.
+    /// Notifications of its state.
     pub notifications: Option<Notifications>,
-    /// It says that it is a bridge.
+    /// Whether it identifies itself as a bridge.
     pub try_private: bool,
-    /// Messages go out with RETAIN as published.
+    /// Whether outgoing messages keep the RETAIN flag.
     pub outgoing_retain: bool,
-    /// Messages under way to the other broker.
+    /// Maximum number of messages in flight to the other broker.
     pub in_flight: u16,
-    /// Nothing is sent after a message that was refused: `on_reject` is `stop`.
+    /// Whether nothing is sent after a refused message: `on_reject` is `stop`.
     pub stops_at_refusal: bool,
     /// Private networks that it may connect to.
     pub allowed: AllowedNetworks,
@@ -86,13 +86,13 @@ pub struct BridgeSettings {
 /// Files of TLS of a bridge.
 #[derive(Clone, Debug, Default)]
 pub struct TlsFiles {
-    /// Authorities.
+    /// CA certificates.
     pub ca_file: Option<PathBuf>,
-    /// Directory of authorities.
+    /// Directory of CA certificates.
     pub ca_directory: Option<PathBuf>,
     /// Client certificate and its key.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// What of the other broker's certificate is checked.
+    /// Checks of the other broker's certificate.
     pub check: ServerCheck,
 }
 

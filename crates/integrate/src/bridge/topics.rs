@@ -1,5 +1,5 @@
-//! Which topics a bridge carries in which direction, and what they are called at the other side, as
-//! a line `topic` of Mosquitto's configuration says it.
+//! Topics that a bridge carries, their direction, and their names at the other side, as in a
+//! `topic` line of Mosquitto's configuration.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use martlet_codec::{QoS, TopicFilter, TopicName};
 /// Highest QoS of topics whose lines name none.
 pub const DEFAULT_QOS: QoS = QoS::AtLeastOnce;
 
-/// Which way messages go.
+/// Direction of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From this node to the other broker.
@@ -21,10 +21,10 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// All words for them.
+    /// The words for them.
     pub const WORDS: &'static [&'static str] = &["out", "in", "both"];
 
-    /// The direction of this word.
+    /// The direction for this word.
     pub fn of(word: &str) -> Option<Self> {
         let all = [Self::Out, Self::In, Self::Both];
         all.into_iter().find(|one| one.word() == word)
@@ -52,23 +52,22 @@ impl Direction {
 pub struct TopicRule {
     /// Topic Filter without the prefixes; empty: the prefixes are one topic each.
     pub filter: Box<str>,
-    /// Which way messages go.
+    /// Direction of messages.
     pub direction: Direction,
     /// Highest QoS of messages.
     pub qos: QoS,
-    /// What stands before the filter at this node.
+    /// Prefix of the filter at this node.
     pub local_prefix: Box<str>,
-    /// What stands before it at the other broker.
+    /// Prefix of the filter at the other broker.
     pub remote_prefix: Box<str>,
 }
 
 impl TopicRule {
-    /// Reads `FILTER [out|in|both [QOS [LOCAL_PREFIX [REMOTE_PREFIX]]]]`, as Mosquitto does: the
-    /// direction is `out` unless it is given. A text with blanks stands in quotes, and `""` is an
-    /// empty one.
+    /// Parses `FILTER [out|in|both [QOS [LOCAL_PREFIX [REMOTE_PREFIX]]]]`, as Mosquitto does: the
+    /// default direction is `out`. A text with blanks must be quoted; `""` is an empty text.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The error in the line.
     pub fn parse(line: &str, default_qos: QoS) -> Result<Self, String> {
         let words = words(line)?;
         let mut words = words.into_iter();
@@ -165,24 +164,24 @@ fn words(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// Topics of messages that come in, as this node and the other broker call them.
+/// Topics of incoming messages, with their names at this node and at the other broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BroughtTopics {
     /// Topic Filter without the prefixes; empty: the prefixes are one topic each.
     pub filter: Box<str>,
-    /// What stands before the filter at this node.
+    /// Prefix of the filter at this node.
     pub local_prefix: Box<str>,
-    /// What stands before it at the other broker.
+    /// Prefix of the filter at the other broker.
     pub remote_prefix: Box<str>,
 }
 
 impl BroughtTopics {
-    /// What the other broker calls a topic of this node; none: it is not one of these.
+    /// The name at the other broker of a topic of this node; `None`: the topic does not match.
     pub fn there(&self, topic: &str) -> Option<String> {
         self.renamed(topic, &self.local_prefix, &self.remote_prefix)
     }
 
-    /// What this node calls a topic of the other broker; none: it is not one of these.
+    /// The name at this node of a topic of the other broker; `None`: the topic does not match.
     pub fn here(&self, topic: &str) -> Option<String> {
         self.renamed(topic, &self.remote_prefix, &self.local_prefix)
     }
@@ -195,7 +194,7 @@ impl BroughtTopics {
     }
 }
 
-/// All topics of a bridge. Where several lines match a topic the first one counts.
+/// All topics of a bridge. If several lines match a topic, the first one applies.
 #[derive(Clone, Debug, Default)]
 pub struct Topics(Vec<Prepared>);
 
@@ -218,7 +217,7 @@ impl FromIterator<TopicRule> for Topics {
 }
 
 impl Topics {
-    /// What the other broker calls a topic of this node that goes out, and the highest QoS.
+    /// The name at the other broker of an outgoing topic of this node, and the highest QoS.
     pub fn outward<'a>(&self, topic: &'a str) -> Option<(Cow<'a, str>, QoS)> {
         let name = TopicName::new(topic).ok()?;
         let mut rules = self.0.iter().filter(|one| one.rule.direction.goes_out());
@@ -226,7 +225,7 @@ impl Topics {
         found.renamed(topic, &found.rule.local_prefix, &found.rule.remote_prefix)
     }
 
-    /// What this node calls a topic of the other broker that comes in, and the highest QoS.
+    /// The name at this node of an incoming topic of the other broker, and the highest QoS.
     pub fn inward(&self, topic: &str) -> Option<(String, QoS)> {
         let name = TopicName::new(topic).ok()?;
         let mut rules = self.0.iter().filter(|one| one.rule.direction.comes_in());
@@ -236,7 +235,7 @@ impl Topics {
         Some((topic.into_owned(), qos))
     }
 
-    /// Topic Filters of this node that go out, each once.
+    /// Topic Filters of this node for outgoing messages, each once.
     pub fn local_filters(&self) -> Vec<Box<str>> {
         let mut filters = Vec::new();
         for one in self.0.iter().filter(|one| one.rule.direction.goes_out()) {
@@ -247,7 +246,7 @@ impl Topics {
         filters
     }
 
-    /// What comes in.
+    /// The incoming topics.
     pub fn brought(&self) -> Vec<BroughtTopics> {
         let coming = self.0.iter().filter(|one| one.rule.direction.comes_in());
         coming
@@ -259,7 +258,7 @@ impl Topics {
             .collect()
     }
 
-    /// Topic Filters of the other broker that come in, each once with its highest QoS.
+    /// Topic Filters of the other broker for incoming messages, each once with its highest QoS.
     pub fn remote_filters(&self) -> Vec<(String, QoS)> {
         let mut filters: Vec<(String, QoS)> = Vec::new();
         for one in self.0.iter().filter(|one| one.rule.direction.comes_in()) {
@@ -277,8 +276,8 @@ impl Topics {
 
 impl Prepared {
     fn renamed<'a>(&self, topic: &'a str, from: &str, to: &str) -> Option<(Cow<'a, str>, QoS)> {
-        // To compare with an empty text, which has no address in memory, takes 100 ns on
-        // processors with AVX-512: memcmp reads behind a mask, and that read faults.
+        // A comparison with an empty text, which has no address in memory, takes 100 ns on
+        // processors with AVX-512: memcmp uses a masked read, and that read faults.
         let rest = match from.is_empty() {
             true => topic,
             false => topic.strip_prefix(from)?,

@@ -1,5 +1,6 @@
-//! The task that has the connection of a bridge: it connects, sends what the sink gives it, and
-//! publishes here what comes in. It has a thread of its own, on which the sink is called too.
+//! The task that owns the connection of a bridge: it connects, sends the messages of the sink, and
+//! publishes incoming messages at this node. It has its own thread, on which the sink is called
+//! too.
 
 use std::io;
 use std::pin::pin;
@@ -41,22 +42,21 @@ use crate::secret::SecretsReceiver;
 
 /// After a connection that lasted this long, the next pause is the shortest again.
 const LASTED: Duration = Duration::from_secs(10);
-/// Time between two attempts to attach the part by which the bridge publishes.
+/// Interval of attempts to attach the part through which the bridge publishes.
 const ATTACHED_AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// Time for the last packets when the node stops.
+/// Time limit for the last packets when the node stops.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Why what waits is not sent while the bridge changes its version of MQTT, or fetches messages
-/// again.
+/// Error of waiting messages while the bridge changes its MQTT version, or fetches messages again.
 const CONNECTS_AGAIN: &str = "the bridge connects again";
 
-/// Something that came to the worker, but not from the other broker.
+/// An event for the worker, except those of the other broker.
 enum WorkerMessage {
-    /// From the sink; none: it has ended.
+    /// From the sink; `None`: the sink has ended.
     Sink(Option<Ask>),
-    /// From the node; none: the part has ended.
+    /// From the node; `None`: the part has ended.
     Node(Option<PartEvent>),
-    /// A time has come.
+    /// A timer has expired.
     Time,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Worker {
     core: Core,
 }
 
-/// All but the connection.
+/// All state except the connection.
 struct Core {
     settings: Arc<BridgeSettings>,
     secrets: SecretsReceiver,
@@ -75,7 +75,7 @@ struct Core {
     /// Closed when the sink has ended.
     asks: mpsc::UnboundedReceiver<Ask>,
     status: Arc<Status>,
-    /// Tells the runner that the status has changed. Not there while the runner starts.
+    /// Notifies the runner of a changed status. Not set while the runner starts.
     teller: Arc<OnceLock<Teller>>,
     outbox: Outbox,
     inbox: Inbox,
@@ -84,23 +84,23 @@ struct Core {
     /// When the part is attached again.
     attach_at: Instant,
     is_connected: bool,
-    /// Why messages are not sent now, while no connection is being made.
+    /// Error of messages while no connection is being made.
     resting: Option<String>,
-    /// What the other broker may repeat in its answers, and must not be shown.
+    /// Secrets that the other broker may repeat in its answers, and that must not be shown.
     mask: SecretTexts,
-    /// Something was to be sent since the last connection.
+    /// Whether a message was to be sent since the last connection.
     is_wanted: bool,
-    /// Somebody has asked for a connection.
+    /// Whether a connection was requested.
     connects_at_once: bool,
-    /// Those who wait for a connection, to know whether there is one.
+    /// Tests that wait for the result of a connection attempt.
     tests: Vec<oneshot::Sender<Result<(), String>>>,
-    /// SUBSCRIBE under way, and its filters.
+    /// The SUBSCRIBE in progress, and its filters.
     subscribing: Option<(RequestId, Vec<String>)>,
-    /// Whether the other broker is a node.
+    /// Whether the other broker is a Martlet node.
     other: OtherNode,
-    /// The session of the other broker has the subscriptions.
+    /// Whether the session of the other broker has the subscriptions.
     is_subscribed: bool,
-    /// Retained messages that go before all others.
+    /// Retained messages that are sent before all others.
     snapshot: Option<RetainedTransfer>,
     /// Changes of subscriptions.
     changes: Changes,
@@ -108,7 +108,7 @@ struct Core {
     is_over: bool,
 }
 
-/// What a worker is made of.
+/// The arguments of a worker.
 pub(super) struct WorkerParts {
     pub(super) settings: Arc<BridgeSettings>,
     pub(super) secrets: SecretsReceiver,
@@ -121,7 +121,7 @@ pub(super) struct WorkerParts {
 }
 
 /// Starts the thread of a bridge, and returns its runtime. It ends when all senders of `asks` are
-/// dropped. None: there is no thread for it, and it carries nothing.
+/// dropped. `None`: the thread could not be started, and the bridge carries nothing.
 pub(super) fn start(parts: WorkerParts) -> Option<Handle> {
     let bridge = parts.settings.name.clone();
     let started = || {
@@ -241,7 +241,7 @@ impl Worker {
         }
     }
 
-    /// A connection was accepted. Returns what the other broker takes.
+    /// Handles an accepted connection. Returns the limits of the other broker.
     fn connected(&mut self, info: &ConnAckInfo) -> Server {
         let Self { client, core } = self;
         let settings = Arc::clone(&core.settings);
@@ -273,8 +273,7 @@ impl Worker {
         }
     }
 
-    /// Carries messages until the connection ends, for this reason; none: it is not needed any
-    /// more.
+    /// Carries messages until the connection ends, with the reason; `Ok`: it is no longer needed.
     async fn serve(&mut self, server: Server) -> Result<(), String> {
         let Self { client, core } = self;
         let mut idle_since = Instant::now();
@@ -288,7 +287,7 @@ impl Worker {
                 core.outbox.send(client.session(), server, now);
             }
             core.inbox.go_on(core.part.as_ref());
-            // Nothing more is asked for while what was sent is not on its way.
+            // The next batch is requested only after the output buffer is written.
             if client.session().output_mut().is_empty() {
                 core.outbox.answer_if_done();
             }
@@ -333,7 +332,7 @@ impl Worker {
         }
     }
 
-    /// Ends the connection in order.
+    /// Ends the connection with DISCONNECT.
     async fn send_disconnect(&mut self) {
         let Self { client, core } = self;
         if !core.is_connected {
@@ -342,7 +341,8 @@ impl Worker {
         let now = client.now();
         let notifications = core.settings.notifications.as_ref();
         if let Some(one) = notifications.filter(|one| one.remote) {
-            // If it cannot be sent the Will is not either: the other broker is told nothing.
+            // If it cannot be sent, the other broker gets no notification: after DISCONNECT it
+            // does not publish the Will either.
             let _ = (client.session()).publish(connecting::state(&one.topic, false), now);
         }
         let none = UserPropertyList::default();
@@ -352,11 +352,11 @@ impl Worker {
 }
 
 impl Core {
-    /// Waits until a connection is to be made.
+    /// Waits until a connection must be made.
     async fn rest(&mut self, due: Option<Instant>) {
         while !self.is_over {
             let may = due.is_some_and(|due| Instant::now() >= due);
-            // Somebody waits for a subscription: it is tried at once.
+            // A request waits for a subscription: connect at once.
             let is_asked = std::mem::take(&mut self.connects_at_once) || self.changes.wait();
             if is_asked && self.is_ready() || may && self.is_to_connect() {
                 self.is_wanted = false;
@@ -385,13 +385,13 @@ impl Core {
         }
     }
 
-    /// Whether a connection may be made: what it is to subscribe to is known.
+    /// Whether a connection may be made: the topics to subscribe to are known.
     fn is_ready(&self) -> bool {
         let connection = self.settings.connection.as_ref();
         connection.is_none_or(|one| one.is_restored())
     }
 
-    /// Reads no more while there is no room. Returns when that is looked at again.
+    /// Stops reading while there is no room. Returns when to check again.
     fn look_at_room(&mut self, client: &mut Client) -> Option<Instant> {
         let keeps_session = !self.settings.clean_session;
         let bridge = (&mut self.inbox, &self.outbox, client.session());
@@ -407,7 +407,7 @@ impl Core {
         }
     }
 
-    /// What comes next, until then.
+    /// The next event, until that time.
     async fn hear(&mut self, until: Option<Instant>) -> WorkerMessage {
         let Self {
             asks,
@@ -456,7 +456,7 @@ impl Core {
             WorkerMessage::Sink(Some(Ask::Send(messages, answer))) => {
                 self.is_wanted = true;
                 if messages.version() != self.settings.protocol.version() {
-                    // The sink may have given up waiting.
+                    // The sink may have stopped waiting.
                     let _ = answer.send(messages.failed(CONNECTS_AGAIN));
                     return;
                 }
@@ -492,7 +492,7 @@ impl Core {
         }
     }
 
-    /// Attaches the part by which messages are published here.
+    /// Attaches the part through which messages are published at this node.
     fn attach(&mut self) {
         self.attach_at = Instant::now() + ATTACHED_AGAIN_AFTER;
         let Some(tenant) = self.host.tenant(&self.settings.tenant) else {
@@ -526,7 +526,7 @@ impl Core {
         self.inbox.detached();
     }
 
-    /// The node has told something.
+    /// Handles an event of the node.
     fn told(&mut self, event: PartEvent, session: Option<&mut Session>) {
         match event {
             PartEvent::Published { number, outcome } => {
@@ -547,7 +547,7 @@ impl Core {
         let Some(snapshot) = &mut self.snapshot else {
             return;
         };
-        // Without the tenant there is none.
+        // Without the tenant there are no retained messages.
         let tenant = self.host.tenant(&self.settings.tenant);
         let query = tenant.and_then(|tenant| snapshot.query(tenant));
         if let Some(query) = query
@@ -562,7 +562,7 @@ impl Core {
         }
     }
 
-    /// The other broker has told something.
+    /// Handles an event of the other broker.
     fn event(&mut self, event: Event, session: &mut Session) -> Result<(), String> {
         match event {
             Event::Message(message) if is_topic_of_node(&message.topic) => {
@@ -613,7 +613,7 @@ impl Core {
                 reason_string,
                 ..
             } => {
-                // It may repeat what it got.
+                // The text may repeat what the bridge sent.
                 let text = reason_string.map(|text| format!(" ({})", self.mask.mask_text(&text)));
                 let text = text.unwrap_or_default();
                 return Err(connecting::ended_by_broker(reason, &self.settings.client_id) + &text);
@@ -623,16 +623,16 @@ impl Core {
         Ok(())
     }
 
-    /// Subscribes to what comes in. Before MQTT 5.0 each SUBSCRIBE brings all retained messages
-    /// again, which may be older than what this node has: a session that has the subscriptions
-    /// already is not asked again.
+    /// Subscribes to the incoming topics. Before MQTT 5.0, each SUBSCRIBE sends all retained
+    /// messages again, which may be older than those of this node. So if the session has the
+    /// subscriptions already, no SUBSCRIBE is sent.
     fn subscribe(&mut self, client: &mut Client, session_present: bool) {
         let is_v5 = self.settings.protocol.is_v5();
         let mut filters = self.settings.topics.remote_filters();
         let connection = self.settings.connection.as_ref();
         let of_connection = connection.map_or_else(Vec::new, |one| one.all());
         filters.extend(of_connection.iter().cloned());
-        // A broker that is to know nothing of bridges is not asked for any.
+        // With MQTT 3.1.1, `try_private = false` turns off the subscription to topics of bridges.
         if is_v5 || self.settings.try_private {
             filters.insert(0, (NODES_WITH_BRIDGES.to_owned(), QoS::AtLeastOnce));
         }
@@ -642,7 +642,7 @@ impl Core {
         self.is_subscribed = false;
         let names = filters.iter().map(|(filter, _)| filter.clone()).collect();
         let filters = filters.into_iter().map(|(filter, qos)| {
-            // Who subscribes by name wants all that is published there.
+            // A subscription by name gets every message that is published there.
             let is_own = of_connection.iter().any(|(own, _)| *own == filter);
             let options = connecting::subscription((&filter, qos), is_v5, is_own);
             (filter, options)
@@ -666,7 +666,7 @@ impl Core {
             return;
         };
         self.is_subscribed = true;
-        // The bridge can do without them.
+        // The bridge works without these subscriptions.
         let mut refused = filters
             .iter()
             .zip(&codes)
@@ -684,8 +684,8 @@ impl Core {
         }
     }
 
-    /// The connection has ended, or was not made, for this reason; none: it is not needed. Returns
-    /// when the next one is due; none: never.
+    /// Handles the end of a connection or of a failed attempt, with the reason; `Ok`: it is not
+    /// needed. Returns when the next attempt is due; `None`: never.
     fn disconnected(&mut self, ended: Result<(), String>, lasted: Duration) -> Option<Instant> {
         let was_connected = self.is_connected;
         self.set_connected(false);
@@ -725,14 +725,14 @@ impl Core {
         connecting::lost(error, self.failures, &self.settings.client_id)
     }
 
-    /// Publishes here whether the bridge is connected.
+    /// Publishes at this node whether the bridge is connected.
     fn notify(&self, is_connected: bool) {
         if let Some(one) = &self.settings.notifications {
             self.publish(one.topic.clone(), if is_connected { b"1" } else { b"0" });
         }
     }
 
-    /// Publishes here what is retained.
+    /// Publishes a retained message at this node.
     fn publish(&self, topic: Box<str>, payload: &[u8]) {
         if let Some(part) = &self.part {
             let message = NewMessage {
@@ -750,8 +750,8 @@ impl Core {
         }
     }
 
-    /// A request has ended that may be a change of the subscriptions. Returns what it came to if it
-    /// is none.
+    /// Handles the end of a request that may be a change of the subscriptions. Returns the
+    /// acknowledgement if it is not one.
     fn changed(&mut self, request: RequestId, how: Acknowledgement) -> Option<Acknowledgement> {
         match &self.settings.connection {
             Some(connection) => self.changes.completed(connection, request, how),
@@ -759,7 +759,7 @@ impl Core {
         }
     }
 
-    /// There is no connection for the changes of subscriptions that wait.
+    /// Fails the waiting changes of subscriptions, because there is no connection.
     fn fail_changes(&mut self, why: &str) {
         if let Some(connection) = &self.settings.connection {
             self.changes.fail(connection, why);
@@ -768,7 +768,7 @@ impl Core {
 
     fn answer_tests(&mut self, outcome: &Result<(), String>) {
         for answer in self.tests.drain(..) {
-            // The one who asked may have given up.
+            // The requester may have stopped waiting.
             let _ = answer.send(outcome.clone());
         }
     }
@@ -781,7 +781,7 @@ impl Core {
         }
     }
 
-    /// Something is wrong while there is a connection.
+    /// Reports an error while there is a connection.
     fn tell_trouble(&self, why: String) {
         let is_outage = false;
         self.tell_status(Some(Trouble { why, is_outage }));

@@ -61,7 +61,7 @@ fn file_settings(table: &Table, data_dir: &Path) -> Result<FileSettings, String>
     })
 }
 
-/// The path from the root, without anything that only makes it look like another.
+/// The absolute path. `..` is rejected, so that two sinks cannot name one file differently.
 fn whole_path(data_dir: &Path, path: &str) -> Result<PathBuf, String> {
     let joined = data_dir.join(path);
     let whole = std::path::absolute(&joined);

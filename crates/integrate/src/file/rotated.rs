@@ -1,8 +1,8 @@
 //! A file of lines that only grows, and is renamed when it is large.
 //!
-//! Lines are written with one call and synced before it returns. What a failed or interrupted write
-//! has left is cut off or ended before the next line. Another program may rename the file, as
-//! logrotate does: the next lines go into a new one.
+//! Lines are written with one call and synced before it returns. Remains of a failed or
+//! interrupted write are cut off or terminated before the next line. Another program may rename
+//! the file, as logrotate does: the next lines go to a new file.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,26 +13,26 @@ use rustix::fs::{Access, OFlags};
 
 use super::settings::FileSettings;
 
-/// Payloads are in it, so it is for its owner and group alone.
+/// The file has payloads, so only owner and group may read it.
 const MODE: u32 = 0o640;
-/// The end of a file is looked through in pieces of this length, bytes.
+/// The end of a file is searched in pieces of this length, bytes.
 const PIECE: u64 = 64 * 1024;
-/// Why a file of something else is not written.
+/// Error for a file with other contents.
 const OTHER_CONTENTS: &str = "it has other contents than lines of JSON, and is left as it is";
-/// Every line begins so.
+/// Beginning of every line.
 const LINE_BEGIN: &[u8] = b"{\"id\":";
 
-/// A file of lines, opened when it is needed.
+/// A file of lines, opened on first use.
 #[derive(Debug)]
 pub struct RotatedFile {
     settings: FileSettings,
     open: Option<File>,
-    /// Why the file is not renamed although it is large.
+    /// Why the file could not be renamed although it is large.
     trouble: Option<String>,
 }
 
 impl RotatedFile {
-    /// A file that is not opened yet.
+    /// A file that is not yet opened.
     pub fn new(settings: FileSettings) -> Self {
         Self {
             settings,
@@ -41,7 +41,7 @@ impl RotatedFile {
         }
     }
 
-    /// Why the file is not renamed although it is large, in words.
+    /// Why the file could not be renamed although it is large.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
@@ -49,12 +49,12 @@ impl RotatedFile {
     /// Appends whole lines and syncs them.
     ///
     /// # Errors
-    /// They are not safe: the system's reason, with the path. Nothing of them is in the file, or
-    /// what is there is cut off by the next call.
+    /// The lines are not safely written: the system's error, with the path. Nothing of them is in
+    /// the file, or the next call cuts it off.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), String> {
         let appended = self.try_append(lines);
         if appended.is_err() {
-            // What is in it is looked at anew.
+            // The file is examined again at the next opening.
             self.open = None;
         }
         appended.map_err(|error| self.told(&error))
@@ -63,11 +63,11 @@ impl RotatedFile {
     /// Whether lines could be appended now.
     ///
     /// # Errors
-    /// They could not; the system's reason, with the path.
+    /// Writing is not possible; the system's error, with the path.
     pub fn check(&mut self) -> Result<(), String> {
         let path = &self.settings.path;
         check_path(path)?;
-        // The own lock of an open file says nothing against it.
+        // The lock of a file that this process has open does not count.
         if self.open.is_some() || !path.exists() {
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl RotatedFile {
         let mut bytes = self.reopen()?;
         let limit = self.settings.file_bytes;
         if limit > 0 && bytes > 0 && bytes + lines.len() as u64 > limit {
-            // Its lines are safe in any case: it grows until it can be renamed.
+            // The lines are safe in any case: the file grows until it can be renamed.
             self.trouble = self.rotate().err().map(|error| {
                 let path = self.settings.path.display();
                 format!("{path} cannot be renamed, and grows beyond `file_bytes`: {error}")
@@ -94,7 +94,8 @@ impl RotatedFile {
         };
         let written = file.write_all(lines).and_then(|()| file.sync_data());
         if written.is_err() {
-            // Else a full disk would have half a line. If this fails too, the next call cuts it.
+            // Otherwise a full disk would leave half a line. If this fails too, the next call cuts
+            // it.
             let _ = file.set_len(bytes);
         }
         written
@@ -125,9 +126,9 @@ impl RotatedFile {
         Ok(bytes)
     }
 
-    /// `PATH` becomes `PATH.1`, `PATH.1` becomes `PATH.2` and so on; the last one is removed. Only
-    /// as many are renamed as there are without a gap: after an attempt that failed half way,
-    /// `PATH.1` is free, and the next one loses nothing.
+    /// Renames `PATH` to `PATH.1`, `PATH.1` to `PATH.2` and so on; removes the last one. Only
+    /// files without a gap are renamed: after an attempt that failed halfway `PATH.1` is free, so
+    /// the next attempt loses nothing.
     fn rotate(&mut self) -> io::Result<()> {
         let path = &self.settings.path;
         let exists = |number: &u32| fs::symlink_metadata(numbered(path, *number)).is_ok();
@@ -141,8 +142,8 @@ impl RotatedFile {
     }
 }
 
-/// Opens a file to append to it, or makes it. Only a regular file is opened, and no link is
-/// followed: another user of the directory could have made one.
+/// Opens a file to append to it, or creates it. Only a regular file is opened, and no link is
+/// followed: another user of the directory could have created one.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true).read(true).mode(MODE);
@@ -154,26 +155,26 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Flags that follow no link, and do not wait for the other end of a pipe.
+/// Flags: do not follow links, do not wait for the other end of a pipe.
 fn flags() -> i32 {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     i32::try_from(flags.bits()).unwrap_or_default()
 }
 
-/// Locks a file for as long as it is open: two writers would cut off each other's lines.
+/// Locks a file while it is open: two writers would cut off each other's lines.
 fn lock(file: &File) -> io::Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(io::Error::other(
             "another sink or node writes it: give each a file of its own",
         )),
-        // Some file systems of other machines have no locks.
+        // Some network file systems have no locks.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
-/// Cuts off or ends a last line that has no end, as a crash leaves it.
+/// Cuts off or terminates an incomplete last line, as left by a crash.
 fn repair_end(file: &mut File) -> io::Result<()> {
     let bytes = file.metadata()?.len();
     if bytes == 0 {
@@ -186,7 +187,7 @@ fn repair_end(file: &mut File) -> io::Result<()> {
     file.seek(SeekFrom::Start(begin))?;
     let mut line = Vec::new();
     file.read_to_end(&mut line)?;
-    // After a power cut the end of a file may be there without its contents.
+    // After a power cut, the end of a file may have its length but not its contents.
     let zeros = line.iter().rev().take_while(|byte| **byte == 0).count();
     let text = &line[..line.len() - zeros];
     let is_blank = begin == 0 && text.is_empty();
@@ -205,7 +206,7 @@ fn repair_end(file: &mut File) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Where the last line begins; the length if the file ends with the end of a line.
+/// Offset of the last line; the length if the file ends with a line break.
 fn last_line(file: &mut File, bytes: u64) -> io::Result<u64> {
     let mut end = bytes;
     while end > 0 {
@@ -232,7 +233,7 @@ fn directory(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// So that a power cut does not take away the name of a new file.
+/// Makes the name of a new file survive a power cut.
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory(path))?.sync_all()
 }
@@ -241,7 +242,7 @@ fn told(path: &Path, error: &io::Error) -> String {
     format!("cannot write {}: {error}", path.display())
 }
 
-/// Whether lines could be appended at this path. Makes nothing.
+/// Whether lines could be appended at this path. Creates nothing.
 pub(super) fn check_path(path: &Path) -> Result<(), String> {
     let checked = match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => Err(io::Error::other("it is not a regular file")),
@@ -257,13 +258,13 @@ pub(super) fn check_path(path: &Path) -> Result<(), String> {
     checked.map_err(|error| told(path, &error))
 }
 
-/// Whether a file begins as one of lines of JSON, if it has anything in it.
+/// Whether a file begins like a file of JSON lines, or is empty.
 fn check_begin(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(flags()).open(path);
     let mut first = [0];
     match file?.read(&mut first)? {
-        // Zeros are what a power cut leaves: they are looked at when the file is opened.
+        // Zeros are left by a power cut: they are handled when the file is opened.
         1 if !matches!(first[0], b'{' | b'\n' | 0) => Err(io::Error::other(OTHER_CONTENTS)),
         _ => Ok(()),
     }
@@ -275,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory of a test's own, removed at its end.
+    /// A temporary directory of a test, removed at its end.
     struct TestDirectory(PathBuf);
 
     impl TestDirectory {
@@ -350,7 +351,7 @@ mod tests {
             file.append(format!("{{\"{number}\"}}\n").as_bytes())
                 .unwrap();
         }
-        // A directory that is not empty: nothing can be renamed to it.
+        // A non-empty directory: no file can be renamed to it.
         for number in 1..=2 {
             let kept = numbered(&place.path(), number);
             fs::rename(&kept, place.0.join(format!("kept-{number}"))).unwrap();
@@ -408,7 +409,7 @@ mod tests {
                 .append(format!("{{\"{number}\"}}\n").as_bytes())
                 .unwrap();
         }
-        // It was renamed, and its first writer has another one open now.
+        // The file was renamed, and its first writer has another one open now.
         second.append(b"{\"5\"}\n").unwrap();
         assert!(place.file().append(b"{\"6\"}\n").is_err());
         drop(first);

@@ -1,8 +1,9 @@
-//! A text with its escapes decoded, and where each byte was before.
+//! A text with its escapes decoded, and the source position of each byte.
 
 use std::ops::Range;
 
-/// Forms in which a target may repeat a text, the outermost first. The text as it is comes before.
+/// Encodings in which a target may repeat a text, the outermost first. The unchanged text is
+/// searched first.
 const FORMS: &[&[Form]] = &[
     &[Form::Backslash],
     &[Form::Percent],
@@ -18,7 +19,7 @@ const FORMS: &[&[Form]] = &[
     &[Form::Percent, Form::Backslash],
 ];
 
-/// Names of characters in HTML, and those of their numbers that libraries write.
+/// Named HTML character references, and the numeric ones that libraries write.
 const ENTITIES: &[(&[u8], u8)] = &[
     (b"&amp;", b'&'),
     (b"&lt;", b'<'),
@@ -26,7 +27,7 @@ const ENTITIES: &[(&[u8], u8)] = &[
     (b"&quot;", b'"'),
     (b"&apos;", b'\''),
 ];
-/// Longest number of a character in HTML, with `&#` and `;`.
+/// Longest numeric HTML character reference, with `&#` and `;`.
 const ENTITY_BYTES_MAX: usize = 10;
 
 #[derive(Clone, Copy)]
@@ -43,9 +44,9 @@ enum Form {
 
 /// One escape at the beginning of a text.
 enum Escape {
-    /// These bytes stand for that character.
+    /// This many bytes encode that character.
     Of(usize, char),
-    /// These bytes stand for that byte.
+    /// This many bytes encode that byte.
     Byte(usize, u8),
     /// The text may be cut within an escape.
     Cut,
@@ -54,12 +55,12 @@ enum Escape {
 /// A text in one of its forms.
 pub(super) struct Decoded {
     bytes: Vec<u8>,
-    /// Where each byte begins in the source, and the length of the source.
+    /// Source position of each byte, and the length of the source.
     begins: Vec<usize>,
 }
 
 impl Decoded {
-    /// The text as it is, and in all forms that differ from it.
+    /// The unchanged text, and all decodings that differ from it.
     pub(super) fn all(text: &[u8], is_cut: bool) -> Vec<Self> {
         let plain = Self {
             bytes: text.to_vec(),
@@ -79,12 +80,12 @@ impl Decoded {
         &self.bytes
     }
 
-    /// The bytes of the source that these bytes are made of.
+    /// The range of the source from which these bytes were decoded.
     pub(super) fn source(&self, range: Range<usize>) -> Range<usize> {
         self.begins[range.start]..self.begins[range.end]
     }
 
-    /// None: it has no such escape.
+    /// `None`: the text has no such escape.
     fn decode(&self, form: Form, is_cut: bool) -> Option<Self> {
         let (mut bytes, mut begins) = (Vec::new(), Vec::new());
         let (mut at, mut has_escape) = (0, false);
@@ -156,7 +157,7 @@ fn backslash(text: &[u8]) -> Option<Escape> {
     }
 }
 
-/// The second half of a character beyond U+FFFF follows the first.
+/// Decodes the second half of a surrogate pair.
 fn surrogates(first: u32, rest: &[u8]) -> Option<Escape> {
     if rest.len() < 2 {
         return Some(Escape::Cut);

@@ -1,5 +1,5 @@
-//! A key-value bucket that has the retained messages: a key for each topic, and a deletion for each
-//! that is removed.
+//! A key-value bucket with the retained messages: a key for each topic, and a delete marker for
+//! each removed one.
 
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
@@ -8,9 +8,9 @@ use async_nats::jetstream::{Context, ErrorCode};
 use super::subject::SUBJECT_BYTES_MAX;
 use crate::words::error_words;
 
-/// Header of what happens to a key.
+/// Header with the operation on a key.
 pub(super) const OPERATION: &str = "KV-Operation";
-/// Its value for a key that is removed.
+/// Value of that header for a removed key.
 pub(super) const REMOVED: &str = "DEL";
 
 /// Whether a bucket may have this name.
@@ -34,7 +34,7 @@ pub(super) fn subject(bucket: &str, topic: &str) -> Result<String, String> {
     }
 }
 
-/// The topic of a subject in a bucket; none: it is not one that [`subject`] makes.
+/// The topic of a subject in a bucket; `None`: [`subject`] does not produce this subject.
 pub(super) fn topic(bucket: &str, subject: &str) -> Option<String> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(bucket)?;
     let key = key.strip_prefix('.')?;
@@ -69,8 +69,8 @@ pub(super) fn stream(bucket: &str) -> String {
     format!("KV_{bucket}")
 }
 
-/// The key of a topic: one token for each level. Keys have letters, digits, `-`, `_`, `/`, `=` and
-/// `.` alone, so the other bytes are written as `=XX`, and an empty level is `=`.
+/// The key of a topic: one token per level. Keys may contain only letters, digits, `-`, `_`, `/`,
+/// `=` and `.`, so other bytes are escaped as `=XX`, and an empty level is `=`.
 fn key(topic: &str) -> String {
     let mut key = String::new();
     for (at, level) in topic.split('/').enumerate() {
@@ -81,7 +81,7 @@ fn key(topic: &str) -> String {
             key.push('=');
         }
         for byte in level.bytes() {
-            // Keys that begin with _kv are those of NATS.
+            // Keys that begin with _kv are reserved by NATS.
             let is_reserved = key.is_empty() && byte == b'_';
             match byte.is_ascii_alphanumeric() || b"-_".contains(&byte) {
                 true if !is_reserved => key.push(char::from(byte)),
@@ -92,10 +92,10 @@ fn key(topic: &str) -> String {
     key
 }
 
-/// Creates the bucket if it is not there. An existing one is never changed.
+/// Creates the bucket if it does not exist. An existing one is never changed.
 ///
 /// # Errors
-/// JetStream does not say, or does not create it; the reason in words.
+/// JetStream does not answer, or does not create it; the reason.
 pub(super) async fn create_if_none(
     jetstream: &Context,
     bucket: &str,
@@ -107,8 +107,8 @@ pub(super) async fn create_if_none(
             error_words(error)
         )
     };
-    // The stream of a bucket. The client's own way to create one does not read what servers before
-    // 2.10 answer.
+    // The stream of a bucket. The function of the client library does not parse the answers of
+    // servers before 2.10.
     let name = stream(bucket);
     match jetstream.get_stream(&name).await {
         Ok(_) => return Ok(()),

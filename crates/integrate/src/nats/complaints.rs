@@ -1,32 +1,32 @@
-//! What the server has complained about over one connection.
+//! Errors that the server has reported over one connection.
 
 use std::collections::HashSet;
 
-/// Most subjects that are kept.
+/// Maximum number of stored subjects.
 const DENIED_MAX: usize = 10_000;
-/// After so many complaints at once the client may have dropped some.
+/// After this number of errors at once, the client may have dropped some.
 const HEARD_MAX: usize = 100;
 
-/// A limit of the server. At a message that is above it the server ends the connection.
+/// A limit of the server. The server closes the connection at a message above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
     /// `max_control_line`: the subject is too long.
     ControlLine,
-    /// `max_payload`, where the server has announced another one.
+    /// `max_payload`, if the server has announced a different one.
     Payload,
 }
 
-/// Complaints of the server.
+/// Errors reported by the server.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
     last: Option<String>,
-    /// Subjects that it does not permit to publish to.
+    /// Subjects to which publishing is not permitted.
     denied: HashSet<String>,
     count: usize,
 }
 
 impl Complaints {
-    /// The server complains in these words.
+    /// Records an error of the server with this text.
     pub(super) fn note(&mut self, words: String) {
         if let Some(subject) = denied_subject(&words).filter(|_| self.denied.len() < DENIED_MAX) {
             self.denied.insert(subject);
@@ -35,29 +35,29 @@ impl Complaints {
         self.count += 1;
     }
 
-    /// The last one.
+    /// The last error.
     pub(super) fn last(&self) -> Option<&str> {
         self.last.as_deref()
     }
 
-    /// Whether it does not permit to publish to this subject.
+    /// Whether publishing to this subject is not permitted.
     pub(super) fn denies(&self, subject: &str) -> bool {
         self.denied.contains(subject)
     }
 
-    /// Whether there may be complaints that were not heard.
+    /// Whether errors may have been missed.
     pub(super) fn are_too_many(&self) -> bool {
         self.count >= HEARD_MAX
     }
 
-    /// Whether the last one is the reason for which it ends a connection. It ends none for a
+    /// Whether the last error is one for which the server closes a connection. It does not for a
     /// missing permission.
     pub(super) fn has_ended(&self) -> bool {
         let last = self.last.as_deref();
         last.is_some_and(|words| !words.contains("Permissions Violation"))
     }
 
-    /// The limit that the last one names.
+    /// The limit that the last error names.
     pub(super) fn limit(&self) -> Option<Limit> {
         let last = self.last.as_deref()?.to_ascii_lowercase();
         if last.contains("maximum control line") {
@@ -82,7 +82,7 @@ fn denied_subject(words: &str) -> Option<String> {
     None
 }
 
-/// What stands behind a `\`, as the language of the server writes it.
+/// The character after a `\`, in the server's escape syntax.
 fn escaped(letters: &mut std::str::Chars<'_>) -> Option<char> {
     let digits = match letters.next()? {
         'x' => 2,

@@ -1,5 +1,5 @@
-//! A connection to NATS that is never made again by itself: messages that were sent over an old one
-//! and were lost may not come behind newer ones that were sent over a new one.
+//! A connection to NATS that never reconnects by itself: lost messages of an old connection must
+//! not arrive after newer ones of a new connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,27 +28,27 @@ use crate::secret::SecretValues;
 use crate::words::error_words;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// A server that answers no ping for this time is taken to be lost.
+/// Ping interval; a server that does not answer within it counts as lost.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const IN_FLIGHT_MAX: usize = 65_535;
-/// Bytes of a batch of messages, and of a message besides its headers and payload.
+/// Bytes of a batch of messages, and overhead of a message besides headers and payload.
 const BATCH_BYTES: usize = 4 << 20;
 const BESIDE_PAYLOAD: usize = 64 << 10;
-/// Letters of a text of the server that are shown.
+/// Maximum number of characters of a server's text that are shown.
 const LETTERS_MAX: usize = 200;
 
 const SILENT: &str = "NATS takes connections and does not answer, or the network drops them";
 
-/// A connection, with the JetStream behind it.
+/// A connection and its JetStream context.
 pub(super) struct NatsConnection {
     pub(super) jetstream: Context,
     pub(super) client: Client,
-    /// Whether it was lost.
+    /// Whether the connection is lost.
     lost: watch::Receiver<bool>,
-    /// What the server complained about, such as a missing permission.
+    /// Errors reported by the server, such as a missing permission.
     complaints: watch::Receiver<Complaints>,
     secrets: SecretTexts,
-    /// At what the server was cut off; of a connection by a relay.
+    /// The excess for which the server was cut off; only with a relay.
     excess: Option<Arc<OnceLock<Excess>>>,
 }
 
@@ -59,9 +59,9 @@ impl std::fmt::Debug for NatsConnection {
 }
 
 impl NatsConnection {
-    /// Connects to the first address of the server that answers. The addresses are checked, and the
-    /// client is given no name that it would resolve once more. `capacity` is how many messages of
-    /// a subscription wait at most; further ones are dropped.
+    /// Connects to the first address of the server that answers. The addresses are checked; the
+    /// client library gets no name that it would resolve again. `capacity`: maximum number of
+    /// waiting messages of a subscription; further ones are dropped.
     pub(super) async fn open(
         settings: &ServerSettings,
         values: &SecretValues,
@@ -121,7 +121,7 @@ impl NatsConnection {
         Err(failure)
     }
 
-    /// Connects by a relay.
+    /// Connects through a relay.
     async fn connect_by(
         relay: &Relay,
         way: &Dialing,
@@ -198,31 +198,31 @@ impl NatsConnection {
         *self.lost.borrow()
     }
 
-    /// Most bytes of a batch of messages. The longest message of the server has room in it.
+    /// Maximum bytes of a batch of messages. The longest message of the server fits.
     pub(super) fn batch_bytes(&self) -> usize {
         let longest = self.client.server_info().max_payload;
         longest.saturating_add(BESIDE_PAYLOAD).max(BATCH_BYTES)
     }
 
-    /// Whether the server was cut off: it has sent more than it may.
+    /// Whether the server was cut off because it sent more than allowed.
     pub(super) fn is_cut_off(&self) -> bool {
         let excess = self.excess.as_ref();
         excess.is_some_and(|excess| excess.get().is_some())
     }
 
-    /// Waits until it is lost.
+    /// Waits until the connection is lost.
     pub(super) async fn lost(&self) {
         let mut lost = self.lost.clone();
         // The sender is dropped only with the connection.
         let _ = lost.wait_for(|lost| *lost).await;
     }
 
-    /// Waits until the server has read all that was sent before.
+    /// Waits until the server has read everything sent before.
     ///
     /// # Errors
-    /// It does not answer, or the connection is lost.
+    /// The server does not answer, or the connection is lost.
     pub(super) async fn read_by_server(&self, within: Duration) -> Result<(), PublishErrorKind> {
-        // Nobody is subscribed to it, and the server says so.
+        // There is no subscriber, and the server reports that.
         let asked = self.client.request(self.client.new_inbox(), "".into());
         let asked = async {
             match tokio::time::timeout(within, asked).await {
@@ -238,13 +238,13 @@ impl NatsConnection {
         }
     }
 
-    /// A text, of the server perhaps, without secrets and not longer than what is shown.
+    /// A text, perhaps of the server, without secrets and shortened for display.
     pub(super) fn masked(&self, text: &str) -> String {
-        // Masked before it is cut: no part of a secret is left.
+        // Masked before it is shortened, so that no part of a secret remains.
         shortened(&self.secrets.mask_text(text))
     }
 
-    /// A failure with what the server complained about, without secrets.
+    /// Adds the last error of the server to a failure, without secrets.
     pub(super) fn told(&self, outcome: Outcome) -> Outcome {
         let Outcome::Failed(why) = outcome else {
             return outcome;
@@ -259,7 +259,7 @@ impl NatsConnection {
         })
     }
 
-    /// Waits until the server complains that it does not permit to publish to this subject.
+    /// Waits until the server reports that publishing to this subject is not permitted.
     pub(super) async fn denied(&self, subject: &str) {
         let mut complaints = self.complaints.clone();
         if complaints
@@ -267,33 +267,33 @@ impl NatsConnection {
             .await
             .is_err()
         {
-            // The connection is lost, which others see.
+            // The connection is lost; others handle that.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether the server does not permit to publish to this subject.
+    /// Whether the server does not permit publishing to this subject.
     pub(super) fn denies(&self, subject: &str) -> bool {
         self.complaints.borrow().denies(subject)
     }
 
-    /// Whether the server may have complained about more than was heard.
+    /// Whether the client may have missed errors of the server.
     pub(super) fn has_too_many_complaints(&self) -> bool {
         self.complaints.borrow().are_too_many()
     }
 
-    /// Whether the server has said why it ended the connection.
+    /// Whether the server has reported why it closed the connection.
     pub(super) fn was_ended_by_server(&self) -> bool {
         self.complaints.borrow().has_ended()
     }
 
-    /// The limit of the server at which the connection was lost, if it has named one.
+    /// The limit of the server at which the connection was closed, if reported.
     pub(super) fn limit(&self) -> Option<Limit> {
         self.complaints.borrow().limit()
     }
 }
 
-/// A relay to a server; none: it asks for TLS, which the client speaks by itself.
+/// A relay to a server; `None`: the client handles the TLS that the server requires.
 async fn relay(address: SocketAddr, way: &Dialing) -> Result<Option<Relay>, NotConnected> {
     let tls = (&*way.host, way.tls.as_ref());
     let relay = Relay::open(address, tls, way.requires_tls, CONNECT_WITHIN).await;
@@ -319,29 +319,29 @@ fn shortened(text: &str) -> String {
 
 fn context(client: Client, ack_timeout: Duration) -> Context {
     ContextBuilder::new()
-        // That of a request and of the acknowledgement of a publish.
+        // The timeout of a request and of the acknowledgement of a publish.
         .timeout(ack_timeout)
         .ack_timeout(ack_timeout)
         .max_ack_inflight(IN_FLIGHT_MAX)
         .build(client)
 }
 
-/// How each address of a server is connected to.
+/// How to connect to each address of a server.
 struct Dialing {
     shown: Arc<Shown>,
-    /// With what TLS is spoken; none: with what the client takes by itself.
+    /// TLS configuration; `None`: the default of the client library.
     tls: Option<ClientConfig>,
     requires_tls: bool,
     /// The host of the URL.
     host: String,
-    /// What a relay wants to hear.
+    /// The word that a relay expects.
     word: Option<String>,
 }
 
 /// Why there is no connection.
 struct NotConnected {
     why: String,
-    /// The server has answered, and no other address would answer otherwise.
+    /// The server has rejected the connection; other addresses would too.
     is_rejected: bool,
 }
 
@@ -364,7 +364,7 @@ impl From<ConnectError> for NotConnected {
 }
 
 impl Dialing {
-    /// The name of the client, with the word that a relay wants.
+    /// The name of the client, with the word that a relay expects.
     fn name(&self) -> String {
         const NAME: &str = concat!("martlet/", env!("CARGO_PKG_VERSION"));
         match &self.word {
@@ -373,8 +373,8 @@ impl Dialing {
         }
     }
 
-    /// Options of a connection. The credentials are given out only once: that ends the client's own
-    /// attempts to connect again.
+    /// Options of a connection. The credentials are given out only once, which ends reconnection
+    /// attempts of the client library.
     fn options(&self, was_connected: &Arc<AtomicBool>) -> ConnectOptions {
         let was_connected = Arc::clone(was_connected);
         let shown = Arc::clone(&self.shown);
@@ -392,11 +392,11 @@ impl Dialing {
     }
 }
 
-/// What TLS is spoken with: the certificate has to be for the host of the URL, although the client
-/// knows its address alone. A server may ask for TLS with `nats://` too.
+/// TLS configuration: the certificate must be valid for the host of the URL, although the client
+/// has only its address. A server may require TLS with `nats://` too.
 ///
 /// # Errors
-/// A file cannot be used.
+/// A file is unusable.
 async fn tls(
     settings: &ServerSettings,
     server: &ServerAddr,
@@ -420,7 +420,7 @@ async fn tls(
     Ok(Some(Arc::unwrap_or_clone(config)))
 }
 
-/// Whether the server has answered, and no other address would answer otherwise.
+/// Whether the server has rejected the connection, so that other addresses would too.
 fn is_rejected(kind: ConnectErrorKind) -> bool {
     matches!(
         kind,

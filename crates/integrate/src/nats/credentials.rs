@@ -1,4 +1,4 @@
-//! What the sink shows a server: a name and a password, a token, an nkey, or a JWT with an nkey.
+//! Credentials of the sink: name and password, a token, an nkey, or a JWT with an nkey.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use nkeys::KeyPair;
 use crate::masking::SecretTexts;
 use crate::secret::{SecretValue, SecretValues, Template};
 
-/// What the node shows the server.
+/// Credentials of the node at the server.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     /// File with a JWT and the seed of its nkey.
@@ -26,7 +26,7 @@ pub struct Credentials {
 /// Credentials with the values of their secrets.
 #[derive(Default)]
 pub(super) struct Shown {
-    /// Public key of an nkey that stands alone, without a JWT.
+    /// Public key of an nkey without a JWT.
     nkey: Option<String>,
     jwt: Option<SecretValue>,
     key: Option<KeyPair>,
@@ -36,10 +36,10 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Credentials of the settings, else those of the URL.
+    /// Credentials from the settings, else from the URL.
     ///
     /// # Errors
-    /// They cannot be used; the reason without values.
+    /// They are unusable; the reason, without values.
     pub(super) async fn of(
         credentials: &Credentials,
         values: &SecretValues,
@@ -68,7 +68,7 @@ impl Shown {
             None => (server.username(), of_url()),
         };
         let token = value(&credentials.token).transpose()?;
-        // As for NATS's own clients, a name without a password in a URL is a token.
+        // As in NATS's own clients, a name without a password in a URL is a token.
         if let (None, Some(name), None, None) = (&credentials.user, user, server.password(), &token)
         {
             return Ok(Self {
@@ -84,7 +84,7 @@ impl Shown {
         })
     }
 
-    /// Adds what a server may repeat, and what must not be shown.
+    /// Adds the secrets that a server may repeat and that must not be shown.
     pub(super) fn add_to(&self, texts: &mut SecretTexts) {
         for value in [&self.password, &self.token].into_iter().flatten() {
             texts.add(value.expose().as_bytes());
@@ -117,7 +117,7 @@ impl Shown {
         })
     }
 
-    /// The answer to a server's nonce.
+    /// The answer to the nonce of a server.
     pub(super) fn auth(&self, nonce: &[u8]) -> Result<Auth, AuthError> {
         let text = |value: &Option<SecretValue>| value.as_ref().map(|one| one.expose().to_owned());
         let signature = self.key.as_ref().map(|key| key.sign(nonce)).transpose();
@@ -148,7 +148,7 @@ pub(super) fn filled(template: &Template, values: &SecretValues) -> Result<Secre
 mod tests {
     use super::*;
 
-    /// A seed of an example of NATS.
+    /// A seed from the NATS documentation.
     const SEED: &str = "SUAIO3FHUX5PNV2LQIIP7TZ3N4L7TX3W53MQGEIVYFIGA635OZCKEYHFLM";
 
     async fn of(credentials: Credentials, url: &str) -> Result<Shown, String> {

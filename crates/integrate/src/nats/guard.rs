@@ -1,9 +1,9 @@
-//! What a server may send: lines and messages of a bounded length.
+//! Checks data of a server: lines and messages of a bounded length.
 //!
-//! The client library reads a line until its end and a message as long as the server says, however
-//! long that is. Here a server that sends longer ones than a NATS server does is cut off before its
-//! bytes are kept. The text is split as the library splits it: a line ends with CR LF, and only
-//! `MSG` and `HMSG` have bytes behind it.
+//! The client library reads a line until its end, and a message of the length that the server
+//! announces, however long. Here a server that sends longer ones than a NATS server does is cut
+//! off before its bytes are buffered. The text is split as by the library: a line ends with CR LF,
+//! and only `MSG` and `HMSG` have bytes after it.
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ use serde::Deserialize;
 
 /// Longest line of the server: INFO of a cluster with many addresses.
 pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
-/// Longest message that a server may permit (`max_payload`): the most that NATS itself permits.
+/// Maximum message length that a server may announce (`max_payload`): the maximum of NATS itself.
 const PAYLOAD_BYTES_MAX: usize = 64 << 20;
-/// A server may send messages of this length whatever `max_payload` it names: answers of its own,
-/// and messages that were stored before it was changed.
+/// Message length that is always allowed, whatever `max_payload` is: the server's own answers, and
+/// messages stored before it was changed.
 const PAYLOAD_BYTES_ALWAYS: usize = 8 << 20;
 
-/// Why a server is cut off.
+/// The excess for which a server is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Excess {
-    /// `max_payload` of INFO.
+    /// `max_payload` of INFO is too large.
     MaxPayload(usize),
-    /// A line without an end.
+    /// A line is too long.
     Line,
-    /// The length of a message; none: it is no number.
+    /// The length of a message; `None`: not a number.
     Message(Option<usize>),
 }
 
@@ -49,17 +49,17 @@ impl fmt::Display for Excess {
 
 impl std::error::Error for Excess {}
 
-/// What INFO says of the length of messages.
+/// Fields of INFO about the length of messages.
 #[derive(Deserialize)]
 struct Info {
     #[serde(default)]
     max_payload: usize,
 }
 
-/// Checks that a server may permit messages of this length.
+/// Checks that a server may announce messages of this length.
 ///
 /// # Errors
-/// They may be too long.
+/// They are too long.
 pub(super) fn check_max_payload(bytes: usize) -> Result<(), Excess> {
     match bytes > PAYLOAD_BYTES_MAX {
         true => Err(Excess::MaxPayload(bytes)),
@@ -67,24 +67,24 @@ pub(super) fn check_max_payload(bytes: usize) -> Result<(), Excess> {
     }
 }
 
-/// Looks at what a server sends behind its first INFO.
+/// Checks the data that a server sends after its first INFO.
 #[derive(Debug)]
 pub(super) struct Guard {
     payload_max: usize,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
-    /// Bytes of the present message that have not come, with the end of its line.
+    /// Bytes of the current message that are missing, with its line end.
     left: usize,
 }
 
 impl Guard {
-    /// Of a server that has sent this first line.
+    /// A guard for a server that sent this first line.
     ///
     /// # Errors
-    /// Its messages may be too long.
+    /// Its maximum message length is too large.
     pub(super) fn of(info: &[u8]) -> Result<Self, Excess> {
         let json = info.strip_prefix(b"INFO ").unwrap_or_default();
-        // One that is no INFO is rejected by the client.
+        // The client rejects a line that is not INFO.
         let info: Option<Info> = serde_json::from_slice(json).ok();
         let named = info.map_or(0, |info| info.max_payload);
         check_max_payload(named)?;
@@ -96,10 +96,10 @@ impl Guard {
         })
     }
 
-    /// Looks at what comes next.
+    /// Checks the next data.
     ///
     /// # Errors
-    /// It begins a line or a message that is too long.
+    /// A line or a message in it is too long.
     pub(super) fn look(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
         while !bytes.is_empty() {
             let passed = self.left.min(bytes.len());
@@ -130,7 +130,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Bytes that stand behind a line.
+    /// Number of bytes that follow a line.
     fn behind(&self, line: &[u8]) -> Result<usize, Excess> {
         if line.len() > LINE_BYTES_MAX {
             return Err(Excess::Line);
@@ -155,7 +155,7 @@ mod tests {
 
     const INFO: &[u8] = b"INFO {\"server_id\":\"a\",\"max_payload\":1048576}\r\n";
 
-    /// Looks at a text in pieces of this length.
+    /// Checks a text in pieces of this length.
     fn look(text: &[u8], piece: usize) -> Result<usize, Excess> {
         let mut guard = Guard::of(INFO)?;
         let mut pieces = text.chunks(piece);
@@ -182,7 +182,7 @@ mod tests {
             let mut text = begin.to_vec();
             text.extend(vec![b'A'; LINE_BYTES_MAX]);
             assert_eq!(look(&text, 1_000), Err(Excess::Line));
-            // The client takes CR LF for the end of a line, and nothing else.
+            // The client ends lines only at CR LF.
             let text = [begin, &b"y\n".repeat(LINE_BYTES_MAX)].concat();
             assert_eq!(look(&text, 1_000), Err(Excess::Line));
         }
@@ -193,7 +193,7 @@ mod tests {
         );
         for no_number in ["18446744073709551616", "-1", "x", ""] {
             let expected = match no_number {
-                // The number before it is that of the subscription.
+                // The number before it is the subscription id.
                 "" => Ok(1 + 2),
                 _ => Err(Excess::Message(None)),
             };

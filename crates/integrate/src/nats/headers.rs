@@ -11,7 +11,7 @@ use crate::via;
 /// Header with the nodes that a message has passed.
 pub(super) const VIA: &str = "Mqtt-Via";
 
-/// Header by which JetStream drops a message that it has already.
+/// Header by which JetStream drops duplicates.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// Headers of a message of this node.
@@ -22,7 +22,7 @@ pub(super) fn of(message: &SinkMessage, settings: &NatsSettings, node: &str) -> 
         let value = HeaderValue::from(without_controls(value));
         headers.insert(HeaderName::from_static(name), value);
     };
-    // Several sinks may publish to one stream.
+    // Several sinks may publish to the same stream.
     add(MESSAGE_ID, format!("{sink}-{}", message.unique_id()));
     add("Mqtt-Topic", message.topic().to_owned());
     add("Mqtt-Qos", (message.qos() as u8).to_string());
@@ -52,11 +52,11 @@ pub(super) fn of(message: &SinkMessage, settings: &NatsSettings, node: &str) -> 
     headers
 }
 
-/// What the identifier of a message ends with that was written because it was retained. JetStream
-/// would take the message from the queue for a duplicate else, and keep an older one.
+/// Suffix of the identifier of a message that was written because it was retained. Without it,
+/// JetStream would drop the same message from the queue as a duplicate, and keep an older one.
 const RETAINED: &str = "-retained";
 
-/// Headers of a retained message of this node, whose name among all is `id`.
+/// Headers of a retained message of this node, with the unique id `id`.
 pub(super) fn of_retained(
     info: &RetainedInfo,
     id: &str,
@@ -93,7 +93,7 @@ pub(super) fn of_retained(
     headers
 }
 
-/// The message that an entry of a bucket has, if this sink of this node has written it.
+/// The message of an entry of a bucket, if this sink of this node has written it.
 pub(super) fn own_id(headers: &HeaderMap, sink: &str, node: &str) -> Option<String> {
     let via = headers.get(VIA)?.as_str();
     let is_of_node = via.rsplit([',', ' ']).next() == Some(node);
@@ -103,10 +103,10 @@ pub(super) fn own_id(headers: &HeaderMap, sink: &str, node: &str) -> Option<Stri
     is_of_node.then(|| id.to_owned())
 }
 
-/// A value in which control characters are replaced: line breaks would be further headers. So are
-/// blanks at its ends, which readers cut off: the rest would be another's name or topic.
+/// Replaces control characters in a value: line breaks would start further headers. Also replaces
+/// blanks at its ends, because readers trim them, which would change the name or topic.
 pub(super) fn without_controls(value: String) -> String {
-    // 0xC2 begins the control characters beyond ASCII, and others.
+    // Control characters beyond ASCII begin with the byte 0xC2, as do others.
     let may_be_one = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
     let value = match value.bytes().any(may_be_one) {
         true => value.replace(char::is_control, "\u{fffd}"),

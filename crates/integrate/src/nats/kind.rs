@@ -27,7 +27,7 @@ pub const KIND: Kind = Kind {
     make,
 };
 
-/// Messages of a lane in hand: those that wait for their acknowledgements, and the next ones.
+/// Messages of a lane in hand: those that wait for acknowledgements, and the next ones.
 const IN_HAND: u16 = 2_000;
 
 const KEYS: &[Key] = &[
@@ -190,7 +190,7 @@ fn make(
     Ok(sink.with_secrets(names).reading(files))
 }
 
-/// Starts a sink, and what its bucket needs.
+/// Starts a sink, and the task for its bucket.
 fn start(
     nats: Arc<NatsSettings>,
     settings: Settings,

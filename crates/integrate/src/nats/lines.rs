@@ -1,4 +1,4 @@
-//! Lines of the log about forwarded messages: a limited number a second, and a count of the rest.
+//! Log lines about forwarded messages: a limited number per second, and a count of the rest.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,37 +7,37 @@ use tokio::time::Instant;
 
 use crate::sink_message::SinkMessage;
 
-/// Most lines in a second. One more line counts the messages that have none.
+/// Maximum number of lines per second. One more line counts the other messages.
 const LINES_MAX: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The lines of one sink. Clones are the same.
+/// The lines of one sink. Clones share the state.
 #[derive(Clone, Debug)]
 pub(super) struct LogLines(Arc<(Box<str>, Mutex<State>)>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// When the second began.
+    /// Start of the current second.
     began: Option<Instant>,
-    /// LogLines in it.
+    /// Number of lines in it.
     lines: u32,
-    /// Messages without a line that no line has counted yet.
+    /// Number of messages without a line that are not counted in a line yet.
     rest: u64,
 }
 
-/// What is logged of a message.
+/// How a message is logged.
 #[derive(Debug, PartialEq, Eq)]
 enum MessageLine {
     Own,
-    /// It is counted; the first of a second has the number logged when that ends.
+    /// Counted only; the first of a second schedules a line with the count at its end.
     Counted {
         is_first: bool,
     },
 }
 
 impl State {
-    /// A message was forwarded. Returns the line for it, and a number of earlier messages to be
-    /// logged before it.
+    /// Handles a forwarded message. Returns its line, and a count of earlier messages to log
+    /// before it.
     fn forwarded(&mut self, now: Instant) -> (MessageLine, Option<u64>) {
         let is_over = self.began.is_none_or(|began| now >= began + SECOND);
         let mut earlier = None;
@@ -54,7 +54,7 @@ impl State {
         (MessageLine::Counted { is_first }, earlier)
     }
 
-    /// Number of messages to be logged at the end of a second.
+    /// Number of messages to log at the end of a second.
     fn ended(&mut self) -> Option<u64> {
         Some(std::mem::take(&mut self.rest)).filter(|rest| *rest > 0)
     }
@@ -66,7 +66,7 @@ impl LogLines {
         Self(Arc::new((sink.into(), Mutex::default())))
     }
 
-    /// Logs that NATS has a message. Needs a Tokio runtime.
+    /// Logs that NATS has accepted a message. Needs a Tokio runtime.
     pub(super) fn forwarded(&self, message: &SinkMessage, subject: &str) {
         let (line, earlier) = self.state().forwarded(Instant::now());
         self.count(earlier);

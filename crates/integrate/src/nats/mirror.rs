@@ -1,9 +1,10 @@
-//! What a bucket needs beside the messages that are published: the retained messages from before
-//! the sink existed are added when it begins, and those that have expired are deleted.
+//! Maintenance of a bucket besides publishing: when the sink starts, adds retained messages from
+//! before it existed; deletes expired ones.
 //!
-//! The bucket is compared with the retained messages of the node, in a task and over a connection
-//! of its own. The sink writes to the bucket meanwhile, so a key is changed only if it is still as
-//! it was read. What is retained after the comparison began is in the queue of the sink.
+//! Compares the bucket with the retained messages of the node, in its own task and over its own
+//! connection. The sink writes to the bucket at the same time, so a key is changed only if it is
+//! unchanged since it was read. Messages retained after the start of the comparison are in the
+//! queue of the sink.
 
 use std::collections::HashMap;
 use std::future::IntoFuture as _;
@@ -32,20 +33,20 @@ use crate::runner::Activity;
 use crate::secret::{SecretValues, SecretsReceiver};
 use crate::words::error_words;
 
-/// Time between two looks whether a comparison is due.
+/// Interval of checks whether a comparison is due.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// Pause after a comparison that failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// After a comparison, the next one waits for so many times as long as it took: a large bucket is
-/// not read all the time because a few of its messages expire.
+/// After a comparison, the next one waits for this multiple of its duration, so that a large
+/// bucket is not read all the time because a few of its messages expire.
 const PAUSE_FACTOR: u32 = 20;
-/// Retained messages that are read at once.
+/// Retained messages per read.
 const PAGE: usize = 500;
-/// Time in which the next key of a bucket comes.
+/// Time limit for the next key of a bucket.
 const KEY_WITHIN: Duration = Duration::from_secs(10);
-/// The server forgets a consumer that was left behind after this time.
+/// Inactive time after which the server removes an abandoned consumer.
 const CONSUMER_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// Header by which the server changes a key only if its last revision is this one; 0 is none.
+/// Header: the server changes a key only if its last revision is this one; 0 means none.
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// The task of a sink with a bucket.
@@ -61,25 +62,26 @@ pub(super) struct Mirror {
     pub(super) expiry: Weak<NextExpiry>,
 }
 
-/// Keys that JetStream sends at once.
+/// Keys that JetStream sends per batch.
 const KEYS_PER_BATCH: usize = 200;
-/// Most connections that a comparison makes because entries have ended one. Behind them entries are
-/// read one by one.
+/// Maximum number of connections of a comparison, as entries can end a connection. After that,
+/// entries are read one by one.
 const CUT_MAX: usize = 10;
 
 /// Bytes that a key takes besides its subject and its message.
 const KEY_BYTES: usize = 128;
-/// Bytes of keys that are counted together.
+/// Step in which bytes of keys are counted.
 const COUNTED_BYTES: usize = 64 << 10;
 
 /// The keys of the bucket that were read.
 struct Keys {
-    /// Memory for them. They stop no reading of others: a comparison needs all of them.
+    /// Memory for the keys. It does not stop the reading of other connections: a comparison needs
+    /// all keys.
     memory: InputShare,
-    /// Bytes that they take, and those of them that are counted.
+    /// Bytes of the keys, and how many of them are counted.
     bytes: usize,
     counted: usize,
-    /// By their subject.
+    /// Keys, by subject.
     entries: HashMap<String, BucketKey>,
     /// Number of the last message that was read.
     last: u64,
@@ -88,7 +90,7 @@ struct Keys {
 }
 
 impl Keys {
-    /// None yet.
+    /// No keys yet.
     fn new(memory: Arc<InputMemory>) -> Self {
         Self {
             memory: InputShare::new(memory),
@@ -100,7 +102,7 @@ impl Keys {
         }
     }
 
-    /// Adds one.
+    /// Adds a key.
     ///
     /// # Errors
     /// The node has no memory for it.
@@ -126,12 +128,12 @@ impl Keys {
 /// A key of the bucket.
 struct BucketKey {
     revision: u64,
-    /// The message that it has, if this sink of this node has written it.
+    /// The message of the key, if this sink of this node has written it.
     own: Option<String>,
     is_deleted: bool,
 }
 
-/// What a comparison has changed.
+/// Changes made by a comparison.
 #[derive(Default)]
 struct Changes {
     added: usize,
@@ -139,7 +141,8 @@ struct Changes {
 }
 
 impl Mirror {
-    /// Starts the task. `activity` says what the sink does: while it is paused nothing is changed.
+    /// Starts the task. `activity` is the state of the sink: nothing is changed while it is
+    /// paused.
     pub(super) fn start(self, activity: impl Fn() -> Activity + Send + 'static) {
         tokio::spawn(self.run(activity));
     }
@@ -195,8 +198,8 @@ impl Mirror {
         changes.await.map_err(|why: String| connection.masked(&why))
     }
 
-    /// All keys of the bucket, by their subject. The client ends the connection at an entry whose
-    /// headers it cannot read: such entries are looked for and are left as they are.
+    /// All keys of the bucket, by subject. The client library closes the connection at an entry
+    /// whose headers it cannot read: such entries are searched for and left unchanged.
     async fn keys(
         &self,
         connection: &mut NatsConnection,
@@ -227,7 +230,7 @@ impl Mirror {
         Ok(keys)
     }
 
-    /// Reads the keys behind the last one that was read.
+    /// Reads the keys after the last one that was read.
     async fn read_on(&self, connection: &NatsConnection, keys: &mut Keys) -> Result<(), String> {
         let stream = connection
             .jetstream
@@ -280,8 +283,9 @@ impl Mirror {
         }
     }
 
-    /// Reads the keys behind the last one that was read, one by one and by another way: up to the
-    /// first whose headers the client cannot read, or all. Returns whether there are no more.
+    /// Reads the keys after the last one that was read, one by one through the JetStream API: up
+    /// to the first whose headers the client cannot read, or all. Returns whether there are no
+    /// more.
     async fn read_raw(
         &self,
         connection: &NatsConnection,
@@ -307,7 +311,7 @@ impl Mirror {
         }
     }
 
-    /// Adds a key with its revision and its headers; none: they cannot be read.
+    /// Adds a key with its revision and its headers; `None`: they cannot be read.
     fn add_key(
         &self,
         keys: &mut Keys,
@@ -324,8 +328,8 @@ impl Mirror {
         keys.add(subject, entry)
     }
 
-    /// Adds the retained messages that the bucket does not have. Takes all that are retained out of
-    /// `keys`. Returns how many were added.
+    /// Adds the retained messages that the bucket lacks. Removes all retained ones from `keys`.
+    /// Returns how many were added.
     async fn add(
         &self,
         connection: &NatsConnection,
@@ -344,7 +348,7 @@ impl Mirror {
                     if let Some(secs) = info.expires_in_secs {
                         expiry.note(secs);
                     }
-                    // What is too long for a key is refused when it is published.
+                    // A topic that is too long for a key is refused when it is published.
                     let Ok(subject) = bucket::subject(&self.bucket, &info.topic) else {
                         continue;
                     };
@@ -373,8 +377,8 @@ impl Mirror {
         Ok(added)
     }
 
-    /// Deletes those of these keys that this sink has written and whose message is not retained any
-    /// more. Returns how many were deleted.
+    /// Deletes keys that this sink has written and whose message is no longer retained. Returns
+    /// how many were deleted.
     async fn delete(
         &self,
         connection: &NatsConnection,
@@ -442,8 +446,8 @@ async fn send(
     sent.map_err(|error| format!("the bucket cannot be written: {}", error_words(&error)))
 }
 
-/// Waits for acknowledgements. Returns how many keys were changed: one that was changed meanwhile
-/// stays as it is.
+/// Waits for acknowledgements. Returns how many keys were changed; a key that was changed by
+/// others in the meantime stays as it is.
 async fn acknowledged(sent: Vec<PublishAckFuture>) -> Result<usize, String> {
     let mut changed = 0;
     for one in sent {

@@ -1,5 +1,5 @@
-//! Messages of a stream as the API of JetStream answers them: their headers are text in JSON there,
-//! so one that the client cannot read does not end the connection.
+//! Messages of a stream read through the JetStream API: their headers are text in JSON there, so
+//! headers that the client cannot read do not end the connection.
 
 use async_nats::StatusCode;
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
@@ -35,11 +35,11 @@ pub(super) struct RawMessage {
 }
 
 impl RawMessage {
-    /// The first message of a stream with a subject that matches the filter, of this number or a
-    /// higher one.
+    /// The first message of a stream whose subject matches the filter, with this or a higher
+    /// sequence number.
     ///
     /// # Errors
-    /// JetStream does not say; the reason in words.
+    /// JetStream does not answer; the reason.
     pub(super) async fn next(
         connection: &NatsConnection,
         stream: &str,
@@ -64,7 +64,7 @@ impl RawMessage {
         }
     }
 
-    /// Whether the client can read its headers.
+    /// Whether the client library can read its headers.
     pub(super) fn is_readable(&self) -> bool {
         let Some(headers) = &self.headers else {
             return true;
@@ -74,7 +74,7 @@ impl RawMessage {
             .is_ok_and(|headers| can_be_read(&headers))
     }
 
-    /// Its headers; none if the client cannot read them.
+    /// Its headers; `None` if the client library cannot read them.
     pub(super) fn headers(&self) -> Option<HeaderMap> {
         let Some(headers) = &self.headers else {
             return Some(HeaderMap::new());
@@ -101,7 +101,7 @@ impl RawMessage {
     }
 }
 
-/// Whether the client reads these headers: as it does.
+/// Whether the client library can read these headers, by its own rules.
 fn can_be_read(headers: &[u8]) -> bool {
     let Ok(headers) = std::str::from_utf8(headers) else {
         return false;

@@ -1,10 +1,10 @@
-//! A way to a server on which the node speaks TLS, and looks at what the server sends (`guard`).
+//! A relay to a server: the node handles TLS, and checks the data that the server sends (`guard`).
 //!
-//! A server may choose its certificate by the name of the host (SNI). The client library names in
-//! the handshake what it connects to, and looks a name up by itself. So it would show no name, or
-//! connect to an address that nobody has checked. Therefore the node speaks TLS, and the client
-//! connects to a port of this machine that takes one connection: that which shows a word that is
-//! known in this process alone. Until then nothing is sent to the server.
+//! A server may choose its certificate by the host name (SNI). The client library uses its
+//! connection target as the name in the handshake, and resolves names itself. So it would send no
+//! name, or connect to an unchecked address. Therefore the node handles TLS, and the client
+//! connects to a local port that accepts one connection: the one that presents a secret word known
+//! only in this process. Before that, nothing is sent to the server.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,29 +27,29 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::guard::{Excess, Guard, LINE_BYTES_MAX};
 use crate::words::error_words;
 
-/// Time in which the client shows the word.
+/// Time limit for the client to present the word.
 const FIRST_LINE_WITHIN: Duration = Duration::from_secs(1);
-/// Bytes that are read at once.
+/// Bytes per read.
 const COPIED_BYTES: usize = 64 << 10;
 
-/// A way to a server, for one connection of the client.
+/// A relay to a server, for one connection of the client.
 pub(super) struct Relay {
-    /// Where the client connects to.
+    /// Address that the client connects to.
     pub(super) address: SocketAddr,
-    /// What the client says besides its name.
+    /// The word that the client adds to its name.
     pub(super) word: String,
     trouble: Arc<Mutex<Option<String>>>,
-    /// At what the server was cut off.
+    /// The excess for which the server was cut off.
     pub(super) excess: Arc<OnceLock<Excess>>,
 }
 
 impl Relay {
-    /// Connects to a server at this address, and waits for the client. With TLS if that is required
-    /// or the server asks for it: `host` is its name then. None: there is nothing with which TLS
-    /// could be spoken.
+    /// Connects to a server at this address, and waits for the client. Uses TLS if it is
+    /// configured or the server requires it: then `host` is its name. `None`: there is no TLS
+    /// configuration.
     ///
     /// # Errors
-    /// There is no connection, or none with TLS.
+    /// There is no connection, or TLS fails.
     pub(super) async fn open(
         to: SocketAddr,
         (host, config): (&str, Option<&ClientConfig>),
@@ -78,7 +78,7 @@ impl Relay {
         Ok(Some(relay))
     }
 
-    /// Waits for the client of a server that has sent this first line.
+    /// Waits for the client of a server that sent this first line.
     async fn start<S>((info, server): (&[u8], S), within: Duration) -> io::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -107,7 +107,7 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Why the server has ended the connection, if it has.
+    /// Why the server has closed the connection, if it has.
     pub(super) fn trouble(&self) -> Option<String> {
         let trouble = self.trouble.lock();
         trouble.unwrap_or_else(PoisonError::into_inner).clone()
@@ -127,7 +127,7 @@ enum Way {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The first line of the server, as the client is to see it, and the connection with TLS.
+/// The first line of the server, rewritten for the client, and the TLS connection.
 async fn with_tls(
     (info, stream): (Vec<u8>, BufReader<TcpStream>),
     (host, config): (&str, ClientConfig),
@@ -152,7 +152,7 @@ async fn first_line(to: SocketAddr) -> io::Result<(Vec<u8>, BufReader<TcpStream>
     Ok((info, stream))
 }
 
-/// A line with its end. That of the client may have a JWT.
+/// Reads a line with its end. The client's line may have a JWT.
 async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     stream
@@ -165,14 +165,14 @@ async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Whether INFO asks for TLS.
+/// Whether INFO requires TLS.
 fn asks_for_tls(info: &[u8]) -> bool {
     let json = info.strip_prefix(b"INFO ").unwrap_or_default();
     let facts: Option<Map<String, Value>> = serde_json::from_slice(json).ok();
     facts.is_some_and(|facts| facts.get("tls_required").and_then(Value::as_bool) == Some(true))
 }
 
-/// INFO of a server that does not ask for TLS.
+/// INFO of the server without the TLS requirement.
 fn without_tls(info: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(info).ok()?;
     let mut facts: Map<String, Value> = serde_json::from_str(text.strip_prefix("INFO ")?).ok()?;
@@ -183,8 +183,8 @@ fn without_tls(info: &[u8]) -> Option<Vec<u8>> {
     Some(format!("INFO {facts}\r\n").into_bytes())
 }
 
-/// The client's connection and its first line. Others who connect are shown what every server tells
-/// everybody, and are sent away.
+/// The client's connection and its first line. Other connections get only an INFO that every
+/// server sends, and are closed.
 async fn accepted(
     listener: &TcpListener,
     info: &[u8],
@@ -208,7 +208,7 @@ async fn accepted(
     }
 }
 
-/// Carries bytes in both directions until one side ends.
+/// Copies bytes in both directions until one side ends.
 async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
     (first, client): (Vec<u8>, BufReader<TcpStream>),
     (mut server, mut guard): (S, Guard),
@@ -235,7 +235,7 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
     carried.map(drop)
 }
 
-/// Copies what passes `look` until the end.
+/// Copies data that passes `look` until the end.
 async fn copy(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),

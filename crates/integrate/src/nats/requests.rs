@@ -1,4 +1,4 @@
-//! Requests by NATS to clients: each becomes a request of MQTT 5, and its response the reply.
+//! Requests from NATS to clients: each becomes an MQTT 5 request, and its response the reply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,18 +71,18 @@ const KEYS: &[Key] = &[
 
 const SUBJECT: &str = "martlet.request.*";
 const TOPIC: &str = "d/{3}/request";
-/// Headers by which clients of NATS services know an error.
+/// Headers that mark an error for clients of NATS services.
 const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
-/// Most requests that wait for their responses at one time.
+/// Maximum number of requests that wait for their responses.
 const WAITING_MAX: usize = 64;
-/// Most replies that are made at one time, those included that say that it is too much.
+/// Maximum number of replies in progress, including those that report an overload.
 const REPLIES_MAX: usize = 1_024;
-/// Requests that wait to be looked at, at most. The client library drops further ones.
+/// Maximum number of requests that wait to be processed. The client library drops further ones.
 const CAPACITY: usize = 1_024;
-/// Bytes of a request besides what was sent.
+/// Bytes of a request besides its data.
 const REQUEST_BYTES: usize = 2_048;
-/// Shortest time between two connections that are made at once.
+/// Minimum interval of connection attempts.
 const CONNECTS_EVERY: Duration = Duration::from_millis(100);
 const UNREADABLE: &str = "the node cannot read the headers of a request; it gets no reply, and \
                           has ended the connection, which was made again at once";
@@ -102,18 +102,18 @@ struct Requests {
     settings: Arc<RequestSettings>,
     host: Arc<dyn Host>,
     secrets: SecretsReceiver,
-    /// The connection. A reply goes over the one that is there when it is ready.
+    /// The current connection. A reply uses the one that exists when it is ready.
     connection: watch::Sender<Option<Arc<NatsConnection>>>,
     subscriber: Option<Subscriber>,
     /// When the last connection was made.
     connected_at: Option<Instant>,
-    /// The server that has not said why the last connection ended.
+    /// The server that closed the last connection without a reason.
     ended_at: Option<String>,
-    /// Requests that wait for their responses. Each ends with where it came from.
+    /// Requests that wait for their responses. Each task returns where the request came from.
     waiting: JoinSet<SourceMessage>,
-    /// Memory for them.
+    /// Memory for these requests.
     memory: InputShare,
-    /// Bytes of those that wait for responses.
+    /// Bytes of requests that wait for responses.
     bytes: Arc<AtomicUsize>,
     next_number: u64,
 }
@@ -168,13 +168,13 @@ impl Requests {
         subscriber.map_err(|error| connection.masked(&error_words(&error)))
     }
 
-    /// The connection that is there.
+    /// The current connection.
     fn current(&self) -> Option<Arc<NatsConnection>> {
         self.connection.borrow().clone()
     }
 
-    /// Connects and subscribes, if that is to be done. Returns a request at which the connection
-    /// before has ended: the client library ends it at headers that it cannot read.
+    /// Connects and subscribes, if needed. Returns a request at which the previous connection
+    /// ended: the client library closes it at headers that it cannot read.
     async fn open(&mut self) -> Result<Option<SourceMessage>, String> {
         if let Some(lost) = self.current().filter(|one| one.is_lost()) {
             self.lost(&lost);
@@ -187,7 +187,7 @@ impl Requests {
                 }
                 let connection = self.connect().await.map(Arc::new);
                 if connection.is_err() {
-                    // The server was away.
+                    // The server was unreachable.
                     self.ended_at = None;
                 }
                 let connection = connection?;
@@ -220,7 +220,7 @@ impl Requests {
         }
     }
 
-    /// The connection was lost.
+    /// Handles a lost connection.
     fn lost(&mut self, connection: &NatsConnection) {
         self.connection.send_replace(None);
         self.subscriber = None;
@@ -228,7 +228,7 @@ impl Requests {
         self.ended_at = (!connection.was_ended_by_server()).then_some(server);
     }
 
-    /// Begins to answer a request.
+    /// Starts to process a request.
     fn begin(&mut self, request: Message) {
         let number = self.next_number;
         self.next_number += 1;
@@ -261,7 +261,7 @@ impl Requests {
             drop(held);
             if let Some(to) = to {
                 let sent = send_reply(connection, &to, reply_of(response));
-                // If there is no connection for long, nobody waits for it any more.
+                // If there is no connection for long, the requester has stopped waiting.
                 let _ = timeout(settings.timeout, sent).await;
             }
             SourceMessage {
@@ -291,12 +291,12 @@ impl Drop for Held {
     }
 }
 
-/// Memory of a request, about: what has come, and what the node publishes.
+/// Approximate memory of a request: the received data, and the published message.
 fn memory_of(request: &Message) -> usize {
     REQUEST_BYTES + 2 * request.length
 }
 
-/// Sends a reply over the connection that is there, or over the next one.
+/// Sends a reply over the current connection, or over the next one.
 async fn send_reply(
     mut connection: watch::Receiver<Option<Arc<NatsConnection>>>,
     to: &Subject,
@@ -321,7 +321,7 @@ async fn send_reply(
         if sent.await.is_ok() {
             let _ = client.flush().await;
         }
-        // One that cannot be sent although the connection is there can never be.
+        // If sending fails although the connection works, it will always fail.
         if !current.is_lost() {
             return;
         }
@@ -412,7 +412,7 @@ impl MessageSource for Requests {
     async fn answer(&mut self, _: u64, _: SourceAnswer) {}
 
     fn rest(&mut self) {
-        // Replies of requests that were taken still go over the connection.
+        // Replies of accepted requests still use the connection.
         self.subscriber = None;
     }
 

@@ -1,4 +1,4 @@
-//! Keys and settings of a connection, which sinks and sources have alike.
+//! Keys and settings of a connection, shared by sinks and sources.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,23 +58,23 @@ const TIMEOUT_SECS: u64 = 5;
 pub struct ServerSettings {
     /// Address of the server.
     pub url: Template,
-    /// Who the node is at the server.
+    /// Credentials of the node at the server.
     pub credentials: Credentials,
-    /// Authorities that a server's certificate may be from.
+    /// CA certificates for the server's certificate.
     pub ca_file: Option<PathBuf>,
     /// Client certificate and its key.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Time limit of an answer.
+    /// Time limit for an answer.
     pub timeout: Duration,
-    /// Private networks that it may be in.
+    /// Private networks that are permitted.
     pub allowed: AllowedNetworks,
 }
 
 impl ServerSettings {
-    /// Those of a table.
+    /// Settings from a table.
     ///
     /// # Errors
-    /// They cannot be used; the reason in words.
+    /// They are unusable; the reason.
     pub(super) fn of(table: &Table, surroundings: &Surroundings<'_>) -> Result<Self, String> {
         Ok(Self {
             url: table.required_template("url", "nats:// or tls://")?,
@@ -86,7 +86,7 @@ impl ServerSettings {
         })
     }
 
-    /// Names of the secrets that they refer to.
+    /// Names of the secrets that they use.
     pub(super) fn secret_names(&self) -> Vec<String> {
         let own = &self.credentials;
         let templates = [&own.nkey, &own.token, &own.password];
@@ -129,7 +129,7 @@ fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {
     if credentials.password.is_some() && credentials.user.is_none() {
         return Err("`password` needs `user`".to_owned());
     }
-    // What a secret completes is known when it is read.
+    // A value with a secret is checked when it is read.
     if let Some(seed) = &credentials.nkey
         && seed.names().next().is_none()
     {

@@ -10,21 +10,21 @@ use super::subject::SubjectTemplate;
 pub struct NatsSettings {
     /// Name of the sink.
     pub name: Box<str>,
-    /// How it connects.
+    /// Settings of the connection.
     pub server: ServerSettings,
-    /// The stream that is created if none takes the subjects.
+    /// The stream to create if no stream has the subjects.
     pub stream: Option<NewStream>,
     /// Subjects of messages.
     pub subject: SubjectTemplate,
-    /// Key-value bucket that has the retained messages; none: messages have subjects.
+    /// Key-value bucket with the retained messages; `None`: messages have subjects.
     pub bucket: Option<Bucket>,
     /// Whether JetStream acknowledges messages.
     pub uses_jetstream: bool,
     /// Content Type of messages that have none.
     pub content_type: Option<Box<str>>,
-    /// Whether each message has a line in the log.
+    /// Whether each message is logged.
     pub logs_messages: bool,
-    /// Whether nothing is sent after a message that was refused: `on_reject` is `stop`.
+    /// Whether nothing is sent after a refused message: `on_reject` is `stop`.
     pub stops_at_refusal: bool,
 }
 
@@ -33,19 +33,19 @@ pub struct NatsSettings {
 pub struct Bucket {
     /// Its name.
     pub name: Box<str>,
-    /// Its size, if it is created; none: no limit.
+    /// Its maximum size, if it is created; `None`: no limit.
     pub max_bytes: Option<i64>,
 }
 
-/// A stream to be created.
+/// Settings of a stream to create.
 #[derive(Clone, Debug)]
 pub struct NewStream {
     /// Its name.
     pub name: Box<str>,
-    /// Age at which it drops messages.
+    /// Age at which messages are dropped.
     pub max_age: Duration,
-    /// Size at which it drops the oldest.
+    /// Size at which the oldest messages are dropped.
     pub max_bytes: i64,
-    /// Time in which it recognises duplicates.
+    /// Window for detecting duplicates.
     pub duplicates: Duration,
 }

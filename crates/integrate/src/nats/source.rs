@@ -1,4 +1,4 @@
-//! The NATS source: a durable consumer of JetStream, whose messages are published. One is
+//! The NATS source: a durable consumer of JetStream whose messages are published. A message is
 //! acknowledged to NATS when a PUBACK would be sent for it.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -24,16 +24,17 @@ use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
 use crate::via;
 use crate::words::error_words;
 
-/// When JetStream delivers a message again that the node did not take.
+/// Delay after which JetStream redelivers a message that the node did not accept.
 const LATER: Duration = Duration::from_secs(2);
-/// JetStream says within twice this time that it is there, though no message comes.
+/// Idle heartbeat: JetStream sends one within twice this time if no message comes.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Messages of JetStream about batches that may wait.
+/// Maximum number of waiting status messages of JetStream about batches.
 const BESIDE_BATCHES: usize = 64;
-/// Most acknowledgements that are kept while there is no connection. Other messages come again.
+/// Maximum number of acknowledgements that are kept while there is no connection. The other
+/// messages come again.
 const UNSENT_MAX: usize = 100_000;
 
-/// Most messages that are looked at when one may have ended the connection.
+/// Maximum number of messages that are examined when one may have ended the connection.
 const LOOKED_AT_MAX: usize = 10_000;
 const UNREADABLE: &str = "the node cannot read its headers";
 const LOST: &str = "the connection to NATS was lost";
@@ -44,21 +45,21 @@ pub(super) struct NatsSource {
     host: Arc<dyn Host>,
     secrets: SecretsReceiver,
     open: Option<OpenSource>,
-    /// Messages that are not answered.
+    /// Unanswered messages.
     in_hand: HashMap<u64, InHand>,
-    /// Their numbers in the stream: one that comes again meanwhile is passed over.
+    /// Their stream sequence numbers: a redelivery in the meantime is skipped.
     sequences: HashSet<u64>,
-    /// Answers for which there was no connection.
+    /// Answers that wait for a connection.
     unsent: Vec<(Subject, &'static [u8])>,
     next_number: u64,
     waiting: Option<u64>,
-    /// The connection was lost, and headers that the client cannot read may be why.
+    /// Whether the connection was lost and unreadable headers may be the cause.
     looks: bool,
-    /// Messages with such headers, which the runner has not taken.
+    /// Messages with such headers that the runner has not taken.
     unreadable: VecDeque<SourceMessage>,
-    /// Numbers of those that it has.
+    /// Numbers of such messages that the runner has.
     ended: BTreeSet<u64>,
-    /// Why it could not look for such messages.
+    /// Why the search for such messages failed.
     unlooked: Option<String>,
 }
 
@@ -95,13 +96,13 @@ impl NatsSource {
         }
     }
 
-    /// Connects. Two batches may be under way, with what JetStream says of them.
+    /// Connects. The capacity allows two batches with their status messages.
     async fn connect(&self, secrets: &SecretValues) -> Result<NatsConnection, String> {
         let capacity = 2 * self.settings.in_hand + BESIDE_BATCHES;
         NatsConnection::open(&self.settings.server, secrets, capacity).await
     }
 
-    /// The connection with the stream of messages; made if there is none.
+    /// The connection with the stream of messages; opened if there is none.
     async fn open(&mut self) -> Result<&mut OpenSource, String> {
         let is_new = self.secrets.has_changed().unwrap_or(false);
         if self
@@ -115,7 +116,7 @@ impl NatsSource {
         if self.open.is_none() {
             let secrets = self.secrets.borrow_and_update().clone()?;
             let connection = self.connect(&secrets).await;
-            // If the server was away, no message was why.
+            // If the server was unreachable, no message was the cause.
             self.looks &= connection.is_ok();
             let connection = connection?;
             self.open = Some(OpenSource {
@@ -125,7 +126,7 @@ impl NatsSource {
         }
         let open = self.open.as_mut().ok_or("there is no connection")?;
         if open.messages.is_none() {
-            // What was answered before is not to come again.
+            // Send the pending answers, so that these messages are not redelivered.
             for (reply, answer) in std::mem::take(&mut self.unsent) {
                 let sent = open.connection.client.publish(reply, answer.into()).await;
                 sent.map_err(|error| open.connection.masked(&error_words(&error)))?;
@@ -174,7 +175,7 @@ impl NatsSource {
                     )),
                 };
                 if !self.unreadable.is_empty() {
-                    // They are ended before JetStream delivers them again.
+                    // They are ended before JetStream redelivers them.
                     return Ok(open);
                 }
             }
@@ -191,7 +192,7 @@ impl NatsSource {
         Ok(open)
     }
 
-    /// A message as the runner wants it; none if it is in hand already.
+    /// A message for the runner; `None` if it is in hand already.
     fn taken(&mut self, message: &Message) -> Result<Option<SourceMessage>, String> {
         let info = async_nats::jetstream::Message {
             message: message.clone(),
@@ -331,7 +332,7 @@ impl MessageSource for NatsSource {
     }
 
     fn rest(&mut self) {
-        // What the server has sent and nobody has taken comes again.
+        // Messages that the server has sent and that were not taken are redelivered.
         if let Some(open) = &mut self.open {
             open.messages = None;
         }
@@ -349,11 +350,11 @@ impl MessageSource for NatsSource {
     }
 }
 
-/// Messages with headers that the client cannot read, of those that JetStream has delivered and
-/// that are not acknowledged: behind the first of these numbers, up to the second.
+/// Messages with headers that the client cannot read, among those that JetStream has delivered and
+/// that are not acknowledged: after the first of these numbers, up to the second.
 ///
 /// # Errors
-/// JetStream does not say; the reason in words.
+/// JetStream does not answer; the reason.
 async fn unreadable(
     connection: &NatsConnection,
     settings: &NatsSourceSettings,
@@ -378,7 +379,7 @@ async fn unreadable(
     Ok(found)
 }
 
-/// The consumer, made if it is not there.
+/// The consumer, created if it does not exist.
 async fn consumer(
     connection: &NatsConnection,
     settings: &NatsSourceSettings,

@@ -21,7 +21,7 @@ pub(super) struct NatsSourceSettings {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) in_hand: usize,
-    /// Time in which a message is to be acknowledged; after that JetStream delivers it again.
+    /// Time limit for an acknowledgement, after which JetStream redelivers a message.
     pub(super) ack_wait: Duration,
 }
 

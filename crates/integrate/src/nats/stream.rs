@@ -1,4 +1,4 @@
-//! The stream that messages go to: created if none takes the subjects. An existing one is never
+//! The stream for messages: created if no stream has the subjects. An existing one is never
 //! changed.
 
 use async_nats::jetstream::Context;
@@ -8,10 +8,10 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use super::settings::NewStream;
 use crate::words::error_words;
 
-/// Whether a stream or consumer may have this name, which is that of the key `key`.
+/// Checks the name of a stream or consumer, from the key `key`.
 ///
 /// # Errors
-/// It may not; the reason in words.
+/// It is invalid; the reason.
 pub(super) fn check_name(key: &str, name: &str) -> Result<(), String> {
     match name.is_empty() || name.contains(|c: char| c.is_whitespace() || ".*>/\\".contains(c)) {
         true => Err(format!(
@@ -21,16 +21,16 @@ pub(super) fn check_name(key: &str, name: &str) -> Result<(), String> {
     }
 }
 
-/// Creates the stream if no stream takes one of the subjects that match the filter.
+/// Creates the stream if no stream has a subject that matches the filter.
 ///
 /// # Errors
-/// JetStream does not say, or does not create it; the reason in words.
+/// JetStream does not answer, or does not create it; the reason.
 pub(super) async fn create_if_none(
     jetstream: &Context,
     new: &NewStream,
     filter: Result<String, String>,
 ) -> Result<(), String> {
-    // What begins with a field has no filter that a stream could have.
+    // A subject that begins with a field has no usable filter.
     let Ok(filter) = filter else {
         return Ok(());
     };
@@ -64,18 +64,18 @@ pub(super) async fn create_if_none(
     }
 }
 
-/// Whether JetStream answers.
+/// Tests whether JetStream answers.
 ///
 /// # Errors
-/// It does not; the reason in words.
+/// It does not; the reason.
 pub(super) async fn reach(jetstream: &Context) -> Result<(), String> {
     is_taken(jetstream, "martlet").await.map(drop)
 }
 
-/// Expects that a stream takes one of the subjects that match the filter; an empty filter is none.
+/// Checks that a stream has a subject that matches the filter; an empty filter is not checked.
 ///
 /// # Errors
-/// None does, or JetStream does not answer; the reason in words.
+/// No stream has one, or JetStream does not answer; the reason.
 pub(super) async fn expect(jetstream: &Context, filter: &str) -> Result<(), String> {
     match filter.is_empty() || is_taken(jetstream, filter).await? {
         true => Ok(()),
@@ -85,7 +85,7 @@ pub(super) async fn expect(jetstream: &Context, filter: &str) -> Result<(), Stri
     }
 }
 
-/// Whether a stream takes one of the subjects that match the filter.
+/// Whether a stream has a subject that matches the filter.
 async fn is_taken(jetstream: &Context, filter: &str) -> Result<bool, String> {
     match jetstream.stream_by_subject(filter).await {
         Ok(_) => Ok(true),

@@ -1,15 +1,15 @@
-//! Subjects of NATS, made of messages. Each name becomes one token, in which what NATS does not
-//! accept is written as `%XX`: so no name makes a wildcard, a further token or another's subject,
-//! and the name can be read back.
+//! Subjects of NATS, built from messages. Each name becomes one token; characters that NATS does
+//! not accept are escaped as `%XX`. So no name can add a wildcard or a token or produce another's
+//! subject, and the name can be decoded again.
 
 use martlet_codec::PublishProperties;
 
 use crate::sink_message::SinkMessage;
 
-/// Bytes of a subject, at most. A server closes a connection whose control line is longer than
-/// 4,096 bytes, in which the subject and the inbox of the answer stand.
+/// Maximum bytes of a subject. A server closes a connection whose control line is longer than
+/// 4,096 bytes, which includes the subject and the inbox of the answer.
 pub(super) const SUBJECT_BYTES_MAX: usize = 2_048;
-/// The token for a name that a message does not have.
+/// The token for a missing name.
 const MISSING: &str = "-";
 
 /// A subject with fields, such as `raw.{user}`.
@@ -31,7 +31,7 @@ enum Field {
     Client,
     Tenant,
     ContentType,
-    /// The first User Property of this name.
+    /// The first User Property with this name.
     Property(Box<str>),
 }
 
@@ -44,7 +44,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("tenant", Field::Tenant),
     ("content_type", Field::ContentType),
 ];
-/// Before the name of a User Property.
+/// Prefix of the name of a User Property.
 const PROPERTY: &str = "property:";
 
 fn field(name: &str) -> Option<Field> {
@@ -59,7 +59,7 @@ impl SubjectTemplate {
     /// Reads a template.
     ///
     /// # Errors
-    /// It makes no subject; the reason in words.
+    /// It is not a valid subject; the reason.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -128,10 +128,10 @@ impl SubjectTemplate {
         })
     }
 
-    /// The filter of all its subjects, for a stream.
+    /// The filter that matches all its subjects, for a stream.
     ///
     /// # Errors
-    /// It begins with a field, so that only `>` would do.
+    /// It begins with a field, so that only `>` would match.
     pub(super) fn filter(&self) -> Result<String, String> {
         let fixed = match self.0.as_slice() {
             [SubjectPiece::Text(text)] => return Ok(text.to_string()),
@@ -153,10 +153,10 @@ impl SubjectTemplate {
         })
     }
 
-    /// The subject of a message. `team` is the team whose tenant the message is of.
+    /// The subject of a message. `team` is the team that owns the message's tenant.
     ///
     /// # Errors
-    /// It has none; the reason in words.
+    /// There is no valid subject; the reason.
     pub(super) fn subject(
         &self,
         message: &SinkMessage,
@@ -166,7 +166,7 @@ impl SubjectTemplate {
             true => PublishProperties::from_forwarded(message.properties()).unwrap_or_default(),
             false => PublishProperties::default(),
         };
-        // Teams have names of their own: the same one is another's in each of them.
+        // Each team has separate names: the same name is a different client in each team.
         let others = team.filter(|_| message.is_of_all_tenants());
         let mut subject = String::new();
         for part in &self.0 {
@@ -204,7 +204,7 @@ impl SubjectTemplate {
 /// Checks a subject with wildcards, such as `cmd.*` or `cmd.>`.
 ///
 /// # Errors
-/// It is none; the reason in words.
+/// It is not valid; the reason.
 pub(super) fn check_filter(text: &str) -> Result<(), String> {
     let is_bad = |token: &str| {
         token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control())
@@ -225,13 +225,14 @@ pub(super) fn check_filter(text: &str) -> Result<(), String> {
 fn push_name(subject: &mut String, name: Option<&str>) {
     match name {
         None => subject.push_str(MISSING),
-        // Another name than that of nobody.
+        // Must differ from the token for a missing name.
         Some(MISSING) => subject.push_str("%2D"),
         Some(name) => push_token(subject, name),
     }
 }
 
-/// The same of a name in a team, as `NAME%40TEAM`. No name alone makes that: its `%` is escaped.
+/// The same for a name in a team, as `NAME%40TEAM`. No plain name produces this: its `%` is
+/// escaped.
 fn push_name_of(subject: &mut String, name: Option<&str>, team: Option<&str>) {
     push_name(subject, name);
     if let (Some(_), Some(team)) = (name, team) {
@@ -255,7 +256,7 @@ fn push_token(subject: &mut String, name: &str) {
         subject.push('%');
     }
     for c in name.chars() {
-        // What the server keeps for itself begins with these.
+        // Subjects reserved by the server begin with these characters.
         let is_reserved = subject.is_empty() && "$_".contains(c);
         if !is_reserved && !c.is_whitespace() && !c.is_control() && !".*>%".contains(c) {
             subject.push(c);
@@ -267,8 +268,8 @@ fn push_token(subject: &mut String, name: &str) {
     }
 }
 
-/// The subject that nats-server's own MQTT listener gives a topic: `/` is a dot, an empty level is
-/// `/`, and a dot is `//`.
+/// The subject that nats-server's own MQTT listener uses for a topic: `/` becomes a dot, an empty
+/// level `/`, and a dot `//`.
 fn mqtt_subject(topic: &str) -> Result<String, String> {
     let is_bad = |c: char| c.is_whitespace() || c.is_control() || "*>".contains(c);
     if topic.contains(is_bad) || topic.starts_with('$') || topic.starts_with("_INBOX") {
@@ -296,7 +297,7 @@ mod tests {
         subject
     }
 
-    /// What was escaped, read back.
+    /// Decodes an escaped token.
     fn name(token: &str) -> String {
         let (mut bytes, mut rest) = (Vec::new(), token.as_bytes());
         while let [first, behind @ ..] = rest {

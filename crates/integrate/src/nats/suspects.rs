@@ -1,19 +1,19 @@
-//! Messages at which the server ends the connection. They are sent alone, behind those of others:
-//! else one of them would hold up all.
+//! Messages at which the server closes the connection. They are sent alone, after those of others:
+//! otherwise one of them would delay all.
 //!
-//! Where nothing says which message it was, those that were under way are sent again in small
-//! groups, and those of the group at which the connection ends once more one by one. So a
-//! connection that was lost for another reason costs little time.
+//! If it is unknown which message was the cause, the messages in flight are sent again in small
+//! groups. Messages of the group at which the connection closes again are then sent one by one. So
+//! a connection lost for another reason costs little time.
 
 use std::collections::HashSet;
 
 use super::complaints::Limit;
 use crate::sink_message::SinkMessage;
 
-/// Most messages that are remembered.
+/// Maximum number of remembered messages.
 const SUSPECTS_MAX: usize = 10_000;
 
-/// A message that was under way when the connection ended.
+/// A message that was in flight when the connection ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UnderWay {
     pub(super) id: u64,
@@ -23,26 +23,26 @@ pub(super) struct UnderWay {
     pub(super) bytes: usize,
 }
 
-/// The message at which the connection ended, and the reason in words.
+/// The message at which the connection ended, and the reason.
 #[derive(Debug)]
 pub(super) struct Culprit {
     pub(super) id: u64,
     pub(super) why: String,
 }
 
-/// Messages at which the server has ended the connection.
+/// Messages at which the server has closed the connection.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     ids: HashSet<u64>,
-    /// Number of next messages of which one may be why the connection ended.
+    /// Number of next messages that may include the cause.
     sought: usize,
-    /// Number of these that are under way at once.
+    /// Number of these that are in flight at once.
     group: usize,
 }
 
 impl Suspects {
-    /// Whether a message waits until those of others are answered: the server has ended the
-    /// connection at it, or it comes behind such a message of its client, of those `put_off`.
+    /// Whether a message waits until those of others are answered: the server has closed the
+    /// connection at it, or it follows such a message of the same client, one of `put_off`.
     pub(super) fn waits<'a>(
         &self,
         message: &SinkMessage,
@@ -52,7 +52,7 @@ impl Suspects {
         self.ids.contains(&message.id()) || put_off.any(|one| one.client_id() == client)
     }
 
-    /// Most messages that are under way at once.
+    /// Maximum number of messages in flight.
     pub(super) fn under_way_max(&self) -> usize {
         match self.sought {
             0 => usize::MAX,
@@ -60,7 +60,7 @@ impl Suspects {
         }
     }
 
-    /// A message was answered.
+    /// Handles the answer to a message.
     pub(super) fn answered(&mut self, id: u64) {
         self.sought = self.sought.saturating_sub(1);
         if !self.ids.is_empty() {
@@ -68,16 +68,17 @@ impl Suspects {
         }
     }
 
-    /// The server cannot be reached: no message was why the connection ended.
+    /// The server is unreachable: no message was the cause.
     pub(super) fn none_was(&mut self) {
         self.sought = 0;
     }
 
-    /// The connection ended with these under way, at this limit. Says at which, if that is known.
+    /// The connection ended with these messages in flight, at this limit. Returns the culprit, if
+    /// known.
     pub(super) fn lost(&mut self, limit: Option<Limit>, sent: &[UnderWay]) -> Option<Culprit> {
         let (one, why) = match (limit, sent) {
             (Some(Limit::ControlLine), _) => {
-                // If one is above the limit, this one is.
+                // If any message is above the limit, this one is.
                 let longest = sent.iter().max_by_key(|one| one.subject)?;
                 let why = format!(
                     "NATS ends the connection at it: its subject of {} bytes is longer than \
@@ -116,7 +117,7 @@ impl Suspects {
         Some(Culprit { id: one.id, why })
     }
 
-    /// Places of the messages of a batch that are sent at once, in the order of sending.
+    /// Positions of the messages of a batch that are sent together, in sending order.
     pub(super) fn steps(&self, batch: &[SinkMessage]) -> Vec<Vec<usize>> {
         let (mut now, mut later): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
         for (at, message) in batch.iter().enumerate() {
@@ -166,7 +167,7 @@ mod tests {
         let culprit = suspects.lost(None, &sent[1..]);
         assert_eq!(culprit.map(|culprit| culprit.id), Some(2));
         assert_eq!(suspects.under_way_max(), usize::MAX);
-        // A server that was away ends the search.
+        // An unreachable server ends the search.
         assert!(suspects.lost(None, &sent).is_none());
         suspects.none_was();
         assert!(suspects.lost(None, &sent[..1]).is_none());
@@ -185,7 +186,7 @@ mod tests {
         suspects.answered(500);
         let culprit = suspects.lost(None, &sent[501..502]);
         assert_eq!(culprit.map(|culprit| culprit.id), Some(501));
-        // All are answered: none was why.
+        // All are answered: none was the cause.
         assert!(suspects.lost(None, &sent).is_none());
         (0..1000).for_each(|id| suspects.answered(id));
         assert_eq!(suspects.under_way_max(), usize::MAX);

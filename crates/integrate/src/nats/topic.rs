@@ -1,5 +1,5 @@
-//! Topic Names, made of subjects of NATS. A token becomes one level: what the sink escapes is read
-//! back, and a token that would make a wildcard or a further level has no topic.
+//! Topic Names, built from NATS subjects. A token becomes one level: escapes of the sink are
+//! decoded. A token that would add a wildcard or a level is an error.
 
 use martlet_codec::TopicName;
 
@@ -10,23 +10,23 @@ pub(super) struct TopicTemplate(Vec<TopicPiece>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum TopicPiece {
     Text(Box<str>),
-    /// All tokens as levels.
+    /// All tokens, as levels.
     Subject,
-    /// A token, from 1.
+    /// One token, from 1.
     Token(usize),
-    /// Tokens from there on, as levels.
+    /// All tokens from this one on, as levels.
     From(usize),
-    /// The topic that nats-server's own MQTT listener has for the subject.
+    /// The topic that nats-server's own MQTT listener uses for the subject.
     MqttSubject,
-    /// The topic that a sink has written into the header.
+    /// The topic that a sink wrote into the header.
     Header,
 }
 
 impl TopicTemplate {
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
-    /// It makes no topic; the reason in words.
+    /// It is not a valid topic; the reason.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -57,10 +57,10 @@ impl TopicTemplate {
         Ok(Self(parts))
     }
 
-    /// The topic of a message of this subject. `header` is the topic that a sink wrote.
+    /// The topic of a message with this subject. `header`: the topic that a sink wrote.
     ///
     /// # Errors
-    /// There is none; the reason in words.
+    /// There is none; the reason.
     pub(super) fn topic(&self, subject: &str, header: Option<&str>) -> Result<String, String> {
         let tokens: Vec<&str> = subject.split('.').collect();
         let levels = |tokens: &[&str]| {
@@ -107,7 +107,7 @@ fn field(name: &str) -> Option<TopicPiece> {
     }
 }
 
-/// The level of a token.
+/// The topic level for a token.
 fn level(token: &str) -> Result<String, String> {
     // The empty name.
     if token == "%" {
@@ -123,7 +123,7 @@ fn level(token: &str) -> Result<String, String> {
     }
 }
 
-/// The reverse of what the sink does for `{topic:mqtt}`.
+/// The reverse of the sink's `{topic:mqtt}`.
 fn of_mqtt_subject(tokens: &[&str]) -> String {
     let levels = tokens.iter().map(|token| match *token {
         "/" => String::new(),

@@ -1,9 +1,9 @@
-//! The time to live of a message in NATS, as its header has it.
+//! The time to live of a message in NATS, in the format of its header.
 
-/// Seconds that are left of a TTL after this time, rounded up; none if there is no end.
+/// Remaining seconds of a TTL after this age, rounded up; `None` if it never expires.
 ///
 /// # Errors
-/// It is no TTL.
+/// It is not a valid TTL.
 pub(super) fn remaining_secs(ttl: &str, age_ms: u64) -> Result<Option<u32>, String> {
     let Some(whole) = millis(ttl)? else {
         return Ok(None);
@@ -12,7 +12,7 @@ pub(super) fn remaining_secs(ttl: &str, age_ms: u64) -> Result<Option<u32>, Stri
     Ok(Some(u32::try_from(left).unwrap_or(u32::MAX)))
 }
 
-/// Milliseconds: `never` is none, a number is seconds, and `1h30m` is as in Go.
+/// Milliseconds: `None` for `never`, a number is seconds, and `1h30m` as in Go.
 fn millis(ttl: &str) -> Result<Option<u64>, String> {
     let wrong = || format!("its header Nats-TTL is {ttl:?}, expected seconds, or such as 1h30m");
     let text = ttl.trim();
@@ -43,7 +43,7 @@ fn millis(ttl: &str) -> Result<Option<u64>, String> {
     }
     match text.is_empty() {
         true => Err(wrong()),
-        // A conversion that is too large ends at the largest number.
+        // The conversion saturates.
         false => Ok(Some(sum as u64)),
     }
 }

@@ -1,4 +1,4 @@
-//! One call of a sink: its time is limited, and its panic is an error.
+//! One call of a sink, with a time limit; a panic becomes an error.
 
 use std::future::Future;
 use std::pin::pin;
@@ -18,7 +18,7 @@ pub(super) enum Broken {
     Panicked(String),
     /// It panicked too often and is no longer called; the number of panics.
     GivenUp(u32),
-    /// It blocks its thread, so that it cannot be ended; the sink has been in it for this long.
+    /// It blocks its thread and cannot be cancelled; with the time since the call began.
     Blocked(Duration),
 }
 
@@ -41,7 +41,7 @@ impl std::fmt::Display for Broken {
     }
 }
 
-/// Runs a call of a sink, for that time at most. A panic that is not unwound is told there.
+/// Runs a call of a sink with a time limit. A panic that is not unwound is reported to `told`.
 pub(super) async fn attempt<T>(
     call: impl Future<Output = T>,
     (clock, limit): (&dyn Clock, Duration),

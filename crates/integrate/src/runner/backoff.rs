@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How long to wait after failures: twice as long after each, with jitter, within bounds. Bounds
-/// that are the same are one pause without jitter.
+/// Pauses after failures: doubled after each, with jitter, within bounds. Equal bounds mean a
+/// fixed pause without jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// Pause after the first failure.
@@ -22,8 +22,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Pause after this number of failures in a row, from 1: between half of it and all of it, by
-    /// the random number.
+    /// Pause after this number of consecutive failures, from 1: between half of it and all of it,
+    /// by the random number.
     pub fn pause(self, failures: u32, random: u64) -> Duration {
         match self.first == self.longest {
             true => self.first,
@@ -31,7 +31,7 @@ impl Backoff {
         }
     }
 
-    /// The same, with jitter whatever the bounds are.
+    /// The same, with jitter even if the bounds are equal.
     pub(crate) fn with_jitter(self, failures: u32, random: u64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let whole = self.first.saturating_mul(1 << doublings).min(self.longest);

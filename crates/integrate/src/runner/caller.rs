@@ -1,5 +1,5 @@
-//! The calls of a sink, one after the other, on a thread of their own: a sink that blocks holds up
-//! neither its runner nor anything else of the node.
+//! The calls of a sink, one after the other, on a separate thread: a sink that blocks delays
+//! neither its runner nor other parts of the node.
 
 use std::io;
 use std::sync::Arc;
@@ -16,28 +16,28 @@ use crate::caught::{PanicTold, catch_or_tell};
 use crate::feed::SinkMessages;
 use crate::sink::{AccessRefused, Sink};
 
-/// Time beyond the time limit of a call after which the sink is taken to block its thread.
+/// Time beyond the time limit of a call after which the sink counts as blocking its thread.
 const BLOCKED_AFTER: Duration = match cfg!(test) {
     true => Duration::from_millis(50),
     false => Duration::from_secs(2),
 };
 
-/// Threads that a sink may lose by panics, where these are not unwound, until somebody has it
-/// called again: each stands still for ever.
+/// Threads that a sink may lose by panics that are not unwound, until an operator re-enables it:
+/// each lost thread is parked for ever.
 const LOST_MAX: u32 = 10;
 
-/// What a sink is asked.
+/// A call of the sink.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// To deliver these messages.
+    /// Deliver these messages.
     Deliver(SinkMessages),
-    /// Whether the other system can be reached.
+    /// Test whether the other system can be reached.
     Test,
-    /// Nothing: only its health is read.
+    /// Only read its health.
     Look,
 }
 
-/// What it answers.
+/// Answer of a call.
 #[derive(Debug)]
 pub(super) enum CallerAnswer {
     /// A delivery has ended; the feed has the outcomes.
@@ -48,21 +48,21 @@ pub(super) enum CallerAnswer {
     Looked,
 }
 
-/// Where the calls run.
+/// The runtime of the calls.
 #[derive(Debug)]
 pub(super) enum CallRuntime {
-    /// On a thread of their own.
+    /// On a separate thread.
     Thread(OwnRuntime),
     /// On the runtime of the runner.
     Here(Handle),
-    /// On the runtime that the sink names.
+    /// On the runtime that the sink provides.
     OfSink,
-    /// In the task of the runner itself, which has no runtime.
+    /// In the task of the runner, which has no runtime.
     InTask,
 }
 
 impl CallRuntime {
-    /// A thread for the sink of this name; the runner's own if the system gives none.
+    /// A thread for the sink of this name; the runner's own if no thread can be created.
     pub(super) fn for_sink(client_id: &str) -> Self {
         match OwnRuntime::start() {
             Ok(runtime) => Self::Thread(runtime),
@@ -73,7 +73,7 @@ impl CallRuntime {
         }
     }
 
-    /// The runtime for calls of this sink; none: it is called in the task of the runner.
+    /// The runtime for calls of this sink; `None`: it is called in the task of the runner.
     fn handle(&self, sink: &impl Sink) -> Option<Handle> {
         match self {
             Self::InTask => None,
@@ -84,11 +84,11 @@ impl CallRuntime {
     }
 }
 
-/// A runtime with a thread of its own, which ends when this is dropped. A call that blocks is left
-/// behind.
+/// A runtime with its own thread, which ends when this is dropped. A call that blocks is
+/// abandoned.
 ///
-/// It looks for what has come in only when all that it can do is done, so that a sink with several
-/// messages under way takes their answers together.
+/// It polls for I/O only when all ready tasks are done, so that a sink with several messages in
+/// flight gets their answers together.
 #[derive(Debug)]
 pub(super) struct OwnRuntime {
     handle: Handle,
@@ -102,7 +102,7 @@ impl OwnRuntime {
         let handle = runtime.handle().clone();
         let (runs, over) = oneshot::channel();
         let run = move || {
-            // An error says that the sender was dropped: that is the end.
+            // An error means that the sender was dropped: the end.
             let _ = runtime.block_on(over);
             runtime.shutdown_background();
         };
@@ -123,7 +123,7 @@ struct Called<S> {
     said: SinkSaid,
 }
 
-/// What a sink says of itself.
+/// Health and status of a sink.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SinkSaid {
     /// See [`Sink::health`].
@@ -138,9 +138,9 @@ pub(super) struct SinkSaid {
 
 enum State<S> {
     Idle(S),
-    /// Since when.
+    /// Running, with the start time.
     Busy(JoinHandle<Called<S>>, Duration),
-    /// Its thread has ended, or stands still after a panic.
+    /// Its thread has ended, or is parked after a panic.
     Lost,
 }
 
@@ -152,7 +152,7 @@ pub(super) struct SinkCaller<S> {
     clock: Arc<dyn Clock>,
     state: State<S>,
     panic: Arc<PanicTold>,
-    /// Threads that panics have cost.
+    /// Number of threads lost by panics.
     lost: u32,
     said: SinkSaid,
 }
@@ -164,7 +164,7 @@ impl<S> std::fmt::Debug for SinkCaller<S> {
 }
 
 impl<S: Sink> SinkCaller<S> {
-    /// Calls the sink that `make` makes, again where a panic has cost it its thread.
+    /// Calls the sink returned by `make`; creates a new one after a panic lost its thread.
     pub(super) fn new(
         make: impl Fn() -> S + Send + 'static,
         client_id: String,
@@ -182,7 +182,7 @@ impl<S: Sink> SinkCaller<S> {
         }
     }
 
-    /// A sink in place of one whose thread stands still.
+    /// A new sink in place of one whose thread is parked.
     fn made_again(&mut self) -> Result<S, Broken> {
         if self.lost >= LOST_MAX {
             return Err(Broken::GivenUp(self.lost));
@@ -194,8 +194,8 @@ impl<S: Sink> SinkCaller<S> {
         Ok((self.make)())
     }
 
-    /// An operator has repaired something: a sink that has panicked too often is called again, and
-    /// one that waits tries again.
+    /// After a repair by an operator: re-enables a sink that panicked too often, and makes a
+    /// waiting one retry.
     pub(super) fn start_anew(&mut self) {
         self.lost = 0;
         if let State::Idle(sink) = &mut self.state {
@@ -203,12 +203,12 @@ impl<S: Sink> SinkCaller<S> {
         }
     }
 
-    /// What the sink said of itself after the last call.
+    /// Health and status of the sink after the last call.
     pub(super) fn said(&self) -> &SinkSaid {
         &self.said
     }
 
-    /// Calls the sink. If an earlier call blocks still, it is not called.
+    /// Calls the sink. Not called while an earlier call still blocks.
     pub(super) async fn call(
         &mut self,
         request: Request,
@@ -234,14 +234,14 @@ impl<S: Sink> SinkCaller<S> {
         self.returned(limit.saturating_add(BLOCKED_AFTER)).await
     }
 
-    /// The sink is here again after a call.
+    /// Takes the sink back after a call.
     fn take_back(&mut self, called: Called<S>) -> Result<CallerAnswer, Broken> {
         self.state = State::Idle(called.sink);
         self.said = called.said;
         called.done
     }
 
-    /// Waits for the end of the call under way, at most for so long.
+    /// Waits for the end of the current call, up to the limit.
     async fn returned(&mut self, limit: Duration) -> Result<CallerAnswer, Broken> {
         let State::Busy(task, since) = &mut self.state else {
             return Err(Broken::Panicked("its thread has ended".to_owned()));
@@ -268,7 +268,7 @@ impl<S: Sink> SinkCaller<S> {
         }
     }
 
-    /// Waits until a call that blocked has ended; for ever if none does.
+    /// Waits until a blocked call has returned; for ever if none is blocked.
     pub(super) async fn unblocked(&mut self) {
         match &self.state {
             State::Busy(..) => {
@@ -282,7 +282,7 @@ impl<S: Sink> SinkCaller<S> {
         if let State::Busy(task, _) = &self.state
             && task.is_finished()
         {
-            // Its messages count as failed already: they are sent again.
+            // Its messages already count as failed: they are sent again.
             let _ = self.returned(Duration::MAX).await;
         }
     }

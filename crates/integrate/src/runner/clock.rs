@@ -1,4 +1,4 @@
-//! Time of a runner: that of the machine, or virtual time.
+//! Time of a runner: real or virtual.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use crate::host_future::HostFuture;
 
-/// Tells a runner the time.
+/// The clock of a runner.
 pub trait Clock: Send + Sync + 'static {
     /// Time since some moment in the past; it never goes back.
     fn now(&self) -> Duration;
 
-    /// Waits until then.
+    /// Waits until that time.
     fn sleep_until(&self, at: Duration) -> HostFuture<'_, ()>;
 }
 
@@ -43,7 +43,7 @@ impl Clock for RuntimeClock {
     }
 }
 
-/// Asks for something, at most for that time.
+/// Waits for a result, with a time limit.
 pub(super) async fn answered<T>(
     clock: &dyn Clock,
     limit: Duration,
@@ -53,7 +53,7 @@ pub(super) async fn answered<T>(
     answer.unwrap_or_else(|| Err("no answer in time".to_owned()))
 }
 
-/// Does some work, at most for that time: none if it takes longer.
+/// Runs a future with a time limit: `None` if it takes longer.
 pub(super) async fn within<T>(
     clock: &dyn Clock,
     limit: Duration,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::handle::{Activity, Shared};
 
-/// Sets the state to ended when the task ends, however that happens.
+/// Sets the state to ended when the task ends for any reason.
 pub(super) struct EndsWith(pub(super) Arc<Shared>);
 
 impl Drop for EndsWith {

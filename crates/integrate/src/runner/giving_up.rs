@@ -1,26 +1,26 @@
-//! When a message at which the sink fails again and again is given up.
+//! When a message at which the sink fails repeatedly is refused.
 //!
-//! A target that answers all messages with errors is at fault, and not the messages: after some in
-//! a row that were given up, with none delivered between them, the next one is tried without end.
+//! If a target fails at all messages, the target is at fault: after some consecutive refusals
+//! without a delivery between them, the next message is retried without end.
 
 use crate::outcome::Outcome;
 
-/// Messages in a row that are given up.
+/// Maximum number of consecutive messages that are refused.
 const IN_A_ROW_MAX: u32 = 3;
 
-/// How often the sink failed at a message.
+/// Failures of the sink at a message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Failures {
-    /// Times that count as attempts.
+    /// Failures that count as attempts.
     pub(super) count: u32,
-    /// Messages that had been delivered when it did not answer first.
+    /// Number of delivered messages when it first got no answer.
     delivered_before: Option<u64>,
-    /// An operator gives it up: it counts as refused if the sink fails at it once more.
+    /// Whether an operator skips it: it is refused if the sink fails at it once more.
     pub(super) is_skipped: bool,
 }
 
 impl Failures {
-    /// The sink has failed at it.
+    /// Whether the sink has failed at it.
     pub(super) fn are_any(&self) -> bool {
         self.count > 0 || self.delivered_before.is_some()
     }
@@ -29,9 +29,9 @@ impl Failures {
 /// Counts the attempts of messages.
 #[derive(Debug)]
 pub(super) struct GivingUp {
-    /// Attempts of one message; 0: without end.
+    /// Maximum attempts per message; 0: without end.
     attempts_max: u32,
-    /// Messages that were given up since the last one that was delivered.
+    /// Messages refused since the last delivered one.
     in_a_row: u32,
 }
 
@@ -43,8 +43,8 @@ impl GivingUp {
         }
     }
 
-    /// The outcome of a message at which the sink failed before as `failures` says. `delivered` is
-    /// the number of all messages that were delivered so far.
+    /// The outcome of a message with the earlier `failures`. `delivered`: number of all messages
+    /// delivered so far.
     pub(super) fn judged(
         &mut self,
         failures: &mut Failures,

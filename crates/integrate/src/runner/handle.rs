@@ -1,4 +1,4 @@
-//! How others read the state of a runner and tell it something.
+//! How others read the state of a runner and send it commands.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,18 +11,18 @@ use super::settings::Settings;
 use crate::incoming::Incoming;
 use crate::sink::AccessRefused;
 
-/// What an integration does now.
+/// Activity of an integration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activity {
-    /// It is not attached to the node yet, or attaches again; [`State::failure`] says why if that
+    /// Not yet attached to the node, or attaching again; [`State::failure`] has the error if that
     /// fails.
     #[default]
     Starting,
-    /// It delivers what comes.
+    /// It delivers messages.
     Running,
     /// The last attempt failed; it is repeated after a pause. See [`State::failure`].
     Retrying,
-    /// It delivers what waited when the drain was asked for, and pauses then.
+    /// It delivers the messages that waited when the drain was requested, then pauses.
     Draining,
     /// An operator has paused it. Messages wait in the queue.
     Paused,
@@ -34,7 +34,7 @@ pub enum Activity {
 }
 
 impl Activity {
-    /// All there are.
+    /// All activities.
     pub const ALL: &'static [Self] = &[
         Self::Starting,
         Self::Running,
@@ -45,7 +45,7 @@ impl Activity {
         Self::Ended,
     ];
 
-    /// A word for the API, metrics and texts.
+    /// Name for the API, metrics and texts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -62,13 +62,13 @@ impl Activity {
 /// Counters since the start of the node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages that the sink has taken.
+    /// Messages that the sink has accepted.
     pub delivered: u64,
     /// Of these, messages that may have been delivered before.
     pub repeated: u64,
-    /// Of these, messages that were not sent, since they came from the other system.
+    /// Of these, messages that were not sent, because they came from the other system.
     pub skipped: u64,
-    /// Messages of the other system that the node has taken, of a sink that brings such.
+    /// Messages of the other system that the node has accepted, for a sink that also receives.
     pub incoming: u64,
     /// Messages of the other system that were dropped.
     pub incoming_dropped: u64,
@@ -82,20 +82,20 @@ pub struct Counts {
     pub dead_letters_dropped: u64,
 }
 
-/// Something that fails now.
+/// A current failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The last error, in words.
+    /// Text of the last error.
     pub error: String,
     /// Time of the first error since the last success, milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// Attempts that failed since then.
+    /// Number of failed attempts since then.
     pub attempts: u32,
 }
 
 impl Failure {
-    /// Counts one more attempt that failed. Returns whether it is the first, or has another error
-    /// than the one before.
+    /// Counts a failed attempt. Returns whether it is the first, or its error differs from the
+    /// last one.
     pub(super) fn count(of: &mut Option<Self>, error: &str, now_ms: u64) -> bool {
         let failure = of.get_or_insert_with(|| Self {
             error: String::new(),
@@ -112,78 +112,77 @@ impl Failure {
 /// State of an integration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// What it does.
+    /// Its activity.
     pub activity: Activity,
-    /// Whether it is attached to the node: what matches its filters waits for it at least. Also
-    /// while it is paused.
+    /// Whether it is attached to the node, also while it is paused: then matching messages are at
+    /// least queued.
     pub is_attached: bool,
-    /// Why it has stopped, in words; none unless it is [`Activity::Stopped`].
+    /// Why it has stopped; `None` unless it is [`Activity::Stopped`].
     pub stopped_because: Option<String>,
-    /// Since when it is paused, milliseconds since the Unix epoch; none unless it is
+    /// Start of the pause, milliseconds since the Unix epoch; `None` unless it is
     /// [`Activity::Paused`].
     pub paused_since_ms: Option<u64>,
-    /// Tenant whose messages it takes; none while its team does not exist.
+    /// Tenant whose messages it takes; `None` while its team does not exist.
     pub tenant: Option<TenantId>,
     /// Counters.
     pub counts: Counts,
     /// Messages handed over by the node and not settled.
     pub in_hand: usize,
-    /// Messages that wait for it: in its queue, as of the last second, and in hand; none if
+    /// Messages that wait for it: in its queue, as of the last second, and in hand; `None` if
     /// unknown.
     pub lag: Option<u64>,
-    /// Its queue, as of the last second in which it was attached; none if unknown.
+    /// State of its queue, as of the last second in which it was attached; `None` if unknown.
     pub queue: Option<PartQueueState>,
-    /// Time of receipt of the oldest message that is not delivered, milliseconds since the Unix
-    /// epoch: in hand, or in the queue as of the last second. None if there is none.
+    /// Time of receipt of the oldest undelivered message, milliseconds since the Unix epoch: in
+    /// hand, or in the queue as of the last second. `None` if there is none.
     pub oldest_received_ms: Option<u64>,
-    /// What fails now: the sink, the dead-letter store or the attachment to the node.
+    /// The current failure: of the sink, the dead-letter store or the attachment to the node.
     pub failure: Option<Failure>,
-    /// Last error and its time, milliseconds since the Unix epoch, also after recovery.
+    /// Last error and its time, milliseconds since the Unix epoch; kept after recovery.
     pub last_error: Option<(String, u64)>,
     /// Time of the last successful delivery, milliseconds since the Unix epoch.
     pub delivered_ms: Option<u64>,
-    /// What the sink itself says although deliveries succeed; none if all is well.
+    /// A warning of the sink although deliveries succeed; `None` if all is well.
     pub sink_health: Option<String>,
-    /// The target refuses the credentials; none if it has said nothing of the kind to the last
-    /// message.
+    /// The target refuses the credentials; `None` if it did not for the last message.
     pub access_refused: Option<AccessRefused>,
-    /// Clients whose messages it has in hand while it does not deliver, the first of them.
+    /// The first clients whose messages are in hand while it does not deliver.
     pub clients_waiting: Vec<String>,
     /// Dead letters that wait to be sent again.
     pub sending_again: usize,
 }
 
-/// What a runner is told.
+/// A command for a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Deliver nothing more until [`Command::Resume`]. Survives a restart.
+    /// Stop delivering until [`Command::Resume`]. Survives a restart.
     Pause,
     /// Deliver again, also after a stop.
     Resume,
-    /// Deliver again after a stop; the message that it stopped at becomes a dead letter if it is
+    /// Deliver again after a stop; the message at which it stopped becomes a dead letter if it is
     /// refused again.
     Skip,
-    /// If the last attempt failed, also to attach to the node, try again at once. Changes nothing
+    /// If the last attempt failed, also to attach to the node, retry at once. Changes nothing
     /// else.
     Retry,
-    /// Deliver what waits now, then pause.
+    /// Deliver the messages that wait now, then pause.
     Drain,
-    /// Ask the sink whether the other system can be reached.
+    /// Test whether the sink can reach the other system.
     Test,
-    /// Read what the sink says of itself.
+    /// Read the health of the sink.
     Look,
-    /// Send these dead letters again, also while paused. Those that are taken are removed.
+    /// Send these dead letters again, also while paused. Accepted ones are removed.
     SendAgain(Vec<u64>),
 }
 
-/// Why a command was not carried out.
+/// Why a command was not executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandError {
     /// It failed, for this reason.
     Failed(String),
-    /// The integration is in no state in which it could be carried out, for this reason.
+    /// The state of the integration does not allow it, for this reason.
     NotNow(String),
-    /// The runner did not answer in time: a delivery is under way. It may be carried out later.
+    /// The runner did not answer in time: a delivery is in progress. It may be executed later.
     NoAnswer,
     /// The runner has ended: the node stops.
     Ended,
@@ -212,38 +211,38 @@ impl std::error::Error for CommandError {}
 
 pub(super) type CommandReply = oneshot::Sender<Result<(), CommandError>>;
 
-/// What comes to the runner.
+/// A message to the runner.
 #[derive(Debug)]
 pub(super) enum RunnerCommand {
     Command(Command, CommandReply),
-    /// Finish the delivery under way, settle, detach, end.
+    /// Finish the current delivery, settle, detach, end.
     Stop,
 }
 
-/// A command that the runner was told.
+/// A command that was sent to the runner.
 #[derive(Debug)]
 pub struct ToldCommand(oneshot::Receiver<Result<(), CommandError>>);
 
 impl ToldCommand {
-    /// Whether it has been carried out, or will never be. Later it may answer false again.
+    /// Whether it was executed, or never will be. Later it may return false again.
     pub fn is_over(&mut self) -> bool {
         !matches!(self.0.try_recv(), Err(oneshot::error::TryRecvError::Empty))
     }
 }
 
-/// Tells a runner commands, and waits for no answer.
+/// Sends commands to a runner without waiting for an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Teller(mpsc::UnboundedSender<RunnerCommand>);
 
 impl Teller {
-    /// Tells a command. If the runner has ended there is nothing to tell.
+    /// Sends a command. Ignored if the runner has ended.
     pub(crate) fn tell(&self, command: Command) {
         let (answer, _) = oneshot::channel();
         let _ = self.0.send(RunnerCommand::Command(command, answer));
     }
 }
 
-/// A state that the runner writes and others read.
+/// The state that the runner writes and others read.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -255,13 +254,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes those who wait for a change.
+    /// Wakes all tasks that wait for a change.
     pub(super) fn tell_changed(&self) {
         self.changed.notify_waiters();
     }
 }
 
-/// A running integration, for those who operate it. Reading its state waits for nothing.
+/// A running integration, for its operators. Reading its state never waits.
 #[derive(Debug)]
 pub struct Handle {
     kind: &'static str,
@@ -292,13 +291,13 @@ impl Handle {
         }
     }
 
-    /// The task of the runner ends with this.
+    /// Adds the task of the runner, which ends with this handle.
     pub(super) fn with_task(mut self, task: JoinHandle<()>) -> Self {
         self.task = Mutex::new(Some(task));
         self
     }
 
-    /// Its sink counts here what comes in.
+    /// Adds the counters in which its sink counts incoming messages.
     pub(crate) fn with_incoming(mut self, incoming: Arc<Incoming>) -> Self {
         self.incoming = incoming;
         self
@@ -309,7 +308,7 @@ impl Handle {
         self.kind
     }
 
-    /// Name, which no other integration of this kind has.
+    /// Name; unique among integrations of this kind.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -332,7 +331,7 @@ impl Handle {
         state
     }
 
-    /// Reads what it does, beside this handle.
+    /// A function that reads its activity, independent of this handle.
     pub(crate) fn activity_reader(&self) -> impl Fn() -> Activity + Send + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.lock().activity
@@ -341,7 +340,7 @@ impl Handle {
     /// Waits until it is attached to the node, fails to be, or has ended.
     pub async fn attached(&self) {
         loop {
-            // Before the look: what changes after it is told.
+            // Before the state is read, so that no later change is missed.
             let changed = self.shared.changed.notified();
             let state = self.state();
             let is_over = state.activity == Activity::Ended || state.failure.is_some();
@@ -352,20 +351,20 @@ impl Handle {
         }
     }
 
-    /// Tells the runner a command, and waits for no answer.
+    /// Sends the runner a command without waiting for an answer.
     pub fn tell(&self, command: Command) -> ToldCommand {
         let (answer, answered) = oneshot::channel();
-        // If it has ended already there is nothing to tell.
+        // Ignored if the runner has ended.
         let _ = self.told.send(RunnerCommand::Command(command, answer));
         ToldCommand(answered)
     }
 
-    /// Tells the runner commands for as long as it runs, beside this handle.
+    /// A sender of commands to the runner, independent of this handle.
     pub(crate) fn teller(&self) -> Teller {
         Teller(self.told.clone())
     }
 
-    /// Carries out a command, and waits for the answer at most as long as given.
+    /// Executes a command, and waits for the answer up to the given time.
     ///
     /// # Errors
     /// It failed, or the runner did not answer in time or has ended.
@@ -380,10 +379,10 @@ impl Handle {
         }
     }
 
-    /// Ends the integration: the delivery under way is finished and settled; the rest stays in the
-    /// queue. After the given time it is broken off. Returns whether it ended in time.
+    /// Ends the integration: finishes and settles the current delivery; the rest stays in the
+    /// queue. It is aborted after the given time. Returns whether it ended in time.
     pub async fn stop(&self, within: Duration) -> bool {
-        // If it has ended already there is nothing to tell.
+        // Ignored if the runner has ended.
         let _ = self.told.send(RunnerCommand::Stop);
         let task = {
             let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
@@ -402,7 +401,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // It would run on without anybody who can stop it.
+        // Otherwise it would continue without a handle to stop it.
         let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task {
             task.abort();

@@ -1,19 +1,19 @@
 //! The task of one sink. It attaches a durable part of the node, hands its messages to the sink in
 //! batches, and settles them when the sink has them.
 //!
-//! * `settings`: how it is run
-//! * `handle`: how others read its state and tell it something
-//! * `core`: what it holds and what it is told; all but the sink
+//! * `settings`: settings of a runner
+//! * `handle`: how others read its state and send it commands
+//! * `core`: its state and events; all except the sink
 //! * `clock`: its time
-//! * `giving_up`: when a message at which the sink fails again and again is given up
+//! * `giving_up`: when a message that fails repeatedly is refused
 //! * `source`: the task of a source
-//! * `unsettled_message`: a message in its hand
+//! * `unsettled_message`: a message in hand
 //! * `waiting`: clients whose messages wait for it
 //! * `caller`, `attempt`, `backoff`: the thread of the sink, one call, and the pause before the
 //!   next
 //!
 //! The position of a sink is its session in the node's store: a message leaves it when it is
-//! settled, so a restart goes on where the last settled message was. A message that was handed to
+//! settled, so a restart continues after the last settled message. A message that was handed to
 //! the sink and not settled comes again, marked as repeated.
 
 mod attempt;
@@ -58,14 +58,14 @@ use crate::host::Host;
 use crate::sink::Sink;
 use crate::sink_message::SinkMessage;
 
-/// Time within which what comes while the sink is called is to be seen in the state.
+/// Delay within which events during a call of the sink are visible in the state.
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
 
-/// Time between two looks at what a sink has said that takes messages while it is called.
+/// Interval of reading outcomes of a sink that takes messages during a call.
 const LOOKS_EVERY: Duration = Duration::from_millis(5);
 
-/// Time between two times that the node is heard while the sink is called. To be woken for each
-/// message costs more than the message.
+/// Interval of reading events of the node during a call of the sink. A wake-up for each message
+/// would cost more than the message.
 const HEARD_EVERY: Duration = Duration::from_millis(1);
 
 /// Runs one sink.
@@ -76,8 +76,8 @@ pub struct Runner<S> {
 }
 
 impl<S: Sink> Runner<S> {
-    /// Starts a task that runs the sink that `make` makes until [`Handle::stop`], and a thread for
-    /// the calls of the sink. Needs a Tokio runtime.
+    /// Starts a task that runs the sink returned by `make` until [`Handle::stop`], and a thread
+    /// for the calls of the sink. Needs a Tokio runtime.
     pub fn start(
         settings: Settings,
         make: impl Fn() -> S + Send + 'static,
@@ -87,7 +87,7 @@ impl<S: Sink> Runner<S> {
         Self::start_at(settings, make, host, place)
     }
 
-    /// Starts the runner of a sink that is called on a runtime of its own ([`Sink::runtime`]).
+    /// Starts the runner of a sink that is called on its own runtime ([`Sink::runtime`]).
     pub(crate) fn start_with_runtime(
         settings: Settings,
         make: impl Fn() -> S + Send + 'static,
@@ -107,8 +107,8 @@ impl<S: Sink> Runner<S> {
         handle.with_task(tokio::spawn(run))
     }
 
-    /// A runner without a task and a thread: its handle, and the future that is the runner. It is
-    /// driven by who polls that, such as in virtual time, and calls the sink in there. The clock
+    /// A runner without a task and a thread: its handle, and the future of the runner. The caller
+    /// polls the future, for example in virtual time, and the sink is called within it. The clock
     /// and the host wake it.
     pub fn in_hand(
         settings: Settings,
@@ -152,7 +152,7 @@ impl<S: Sink> Runner<S> {
             }
             self.answer_tests().await;
             if std::mem::take(&mut self.core.looks_at_sink) {
-                // What it answers is what it says of itself.
+                // The result is the health of the sink.
                 let _ = self.call(Request::Look, None).await;
             }
             self.core.attach_if_due().await;
@@ -184,18 +184,18 @@ impl<S: Sink> Runner<S> {
         }
     }
 
-    /// Waits until there is something to do.
+    /// Waits until work is due.
     async fn wait(&mut self) {
         let Self { caller, core } = self;
         tokio::select! {
             biased;
             () = core.wait() => {}
-            // It may be called again.
+            // The sink can be called again.
             () = caller.unblocked() => core.sink_returned(),
         }
     }
 
-    /// Answers all who wait for a test with the result of one.
+    /// Answers all waiting tests with the result of one.
     async fn answer_tests(&mut self) {
         let answers = std::mem::take(&mut self.core.tests);
         if answers.is_empty() {
@@ -209,13 +209,13 @@ impl<S: Sink> Runner<S> {
             Err(broken) => Err(broken.to_string()),
         };
         for answer in answers {
-            // The one who asked may have given up.
+            // The requester may have stopped waiting.
             let _ = answer.send(tested.clone().map_err(CommandError::from));
         }
     }
 
-    /// Calls the sink, and obeys commands meanwhile. A `feeder` hands over what comes during the
-    /// call.
+    /// Calls the sink, and processes commands during the call. A `feeder` passes on messages that
+    /// arrive during the call.
     async fn call(
         &mut self,
         request: Request,
@@ -296,14 +296,14 @@ impl<S: Sink> Runner<S> {
     }
 }
 
-/// When something is due while the sink is called; none: nothing is.
+/// Timers during a call of the sink; `None`: not set.
 #[derive(Debug, Default)]
 struct CallTimes {
-    /// The state is shown.
+    /// When to publish the state.
     show_at: Option<Duration>,
-    /// What the sink has said is looked at.
+    /// When to read the outcomes of the sink.
     look_at: Option<Duration>,
-    /// The node is heard again.
+    /// When to read events of the node again.
     hear_at: Option<Duration>,
 }
 
@@ -313,7 +313,7 @@ impl CallTimes {
         all.into_iter().flatten().min()
     }
 
-    /// Time has passed.
+    /// Handles expired timers.
     fn pass(&mut self, now: Duration, show: impl FnOnce()) {
         if self.show_at.is_some_and(|at| at <= now) {
             self.show_at = None;
@@ -322,13 +322,13 @@ impl CallTimes {
         self.hear_at = self.hear_at.filter(|at| *at > now);
     }
 
-    /// The node has told something.
+    /// Handles an event of the node.
     fn heard(&mut self, now: Duration) {
         self.show_soon(now);
         self.hear_at = Some(now + HEARD_EVERY);
     }
 
-    /// The state has changed.
+    /// Schedules the publication of a changed state.
     fn show_soon(&mut self, now: Duration) {
         self.show_at.get_or_insert(now + SHOWN_WITHIN);
     }

@@ -1,6 +1,6 @@
-//! The task of one source. It attaches a part that publishes, hands the messages of the source to
-//! it, and answers the source when a PUBACK would be sent. What was not answered comes again, from
-//! the other system: the node keeps nothing of it.
+//! The task of one source. It attaches a part that publishes, passes the messages of the source to
+//! it, and answers the source when a PUBACK would be sent. Unanswered messages come again from the
+//! other system: the node stores none of them.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -24,11 +24,11 @@ use crate::part::Part;
 use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
 use crate::words::not_permitted;
 
-/// Pause before the runner asks the node again.
+/// Pause before the runner tries the node again.
 const NODE_PAUSE: Duration = Duration::from_secs(1);
-/// Shortest time between two lines of the log about refused messages.
+/// Minimum interval of log lines about refused messages.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
-/// Time for which a refused message is a warning.
+/// Time for which a refused message is shown as a warning.
 const REFUSED_LATELY: Duration = Duration::from_secs(600);
 
 /// Runs one source.
@@ -38,28 +38,28 @@ pub(crate) struct SourceRunner<S> {
     host: Arc<dyn Host>,
     shared: Arc<Shared>,
     told: mpsc::UnboundedReceiver<RunnerCommand>,
-    /// Its state is known.
+    /// Whether its saved state is loaded.
     is_restored: bool,
-    /// Since when it is paused, milliseconds since the Unix epoch; none: it is not.
+    /// Start of the pause, milliseconds since the Unix epoch; `None`: not paused.
     paused_ms: Option<u64>,
     is_stopping: bool,
     tenant: Option<TenantId>,
     part: Option<Part>,
     is_attached: bool,
-    /// When the node is asked again.
+    /// When the node is tried again.
     node_at: Option<Instant>,
-    /// When the source is asked again after a failure.
+    /// When the source is called again after a failure.
     source_at: Option<Instant>,
     failure: Option<Failure>,
     last_error: Option<(String, u64)>,
-    /// Messages that the node has and has not answered, with the times of their receipt.
+    /// Messages that the node has not answered, with their times of receipt.
     in_hand: BTreeMap<u64, InHand>,
     counts: Counts,
     delivered_ms: Option<u64>,
     refusal_told: Option<Instant>,
-    /// Refusals since that was told.
+    /// Number of refusals that are not logged yet.
     untold: u64,
-    /// The last refusal, and when it was.
+    /// The last refusal and its time.
     refused_last: Option<(String, Instant)>,
 }
 
@@ -71,7 +71,7 @@ struct InHand {
     repeated: bool,
 }
 
-/// What came.
+/// The next event.
 enum Came {
     Command(Option<RunnerCommand>),
     Node(Option<PartEvent>),
@@ -123,10 +123,10 @@ impl<S: MessageSource> SourceRunner<S> {
                 Came::Command(Some(RunnerCommand::Command(command, answer))) => {
                     let done = self.obey(command).await;
                     self.show();
-                    // The one who asked may have given up.
+                    // The requester may have stopped waiting.
                     let _ = answer.send(done.map_err(CommandError::from));
                 }
-                // What is in hand is answered yet.
+                // Messages in hand are still answered.
                 Came::Command(Some(RunnerCommand::Stop) | None) => self.is_stopping = true,
                 Came::Node(event) => self.node_tells(event).await,
                 Came::Message(Ok(message)) => self.take(message).await,
@@ -136,7 +136,7 @@ impl<S: MessageSource> SourceRunner<S> {
         }
     }
 
-    /// Restores its state and attaches its part, if that is due.
+    /// Restores its state and attaches its part, if due.
     async fn prepare(&mut self) {
         let is_due = self.node_at.is_none_or(|at| at <= Instant::now());
         if !is_due || self.part.is_some() || self.is_stopping {
@@ -171,7 +171,7 @@ impl<S: MessageSource> SourceRunner<S> {
             Err(why) => return self.note_failure(why),
         };
         let spec = PartSpec {
-            // The node numbers its parts.
+            // The node assigns the ids of parts.
             id: PartId::default(),
             tenant,
             client_id: self.settings.client_id().into(),
@@ -187,7 +187,7 @@ impl<S: MessageSource> SourceRunner<S> {
         self.part = Some(Part::attach(spec, |spec, outlet| host.attach(spec, outlet)));
     }
 
-    /// Waits for the next of what concerns it.
+    /// Waits for the next event.
     async fn comes(&mut self) -> Came {
         let may_take = self.is_attached
             && self.paused_ms.is_none()
@@ -256,7 +256,7 @@ impl<S: MessageSource> SourceRunner<S> {
         self.host.save_state(kind, name, state).await
     }
 
-    /// Publishes a message, or answers at once that there is nothing to publish.
+    /// Publishes a message, or answers at once if there is nothing to publish.
     async fn take(&mut self, message: SourceMessage) {
         self.works();
         let number = message.number;
@@ -321,7 +321,7 @@ impl<S: MessageSource> SourceRunner<S> {
             Some(PartEvent::Published { number, outcome }) => self.published(number, outcome).await,
             Some(PartEvent::Ended { why, .. }) => self.detached(why).await,
             None => self.detached("the node stops").await,
-            // It subscribes to nothing.
+            // It has no subscriptions.
             Some(
                 PartEvent::Delivery(_)
                 | PartEvent::Queue(_)
@@ -362,7 +362,8 @@ impl<S: MessageSource> SourceRunner<S> {
         self.source.answer(number, SourceAnswer::Later).await;
     }
 
-    /// The part has ended: whether the node has what is in hand is unknown, so it comes again.
+    /// The part has ended: it is unknown whether the node has the messages in hand, so they come
+    /// again.
     async fn detached(&mut self, why: &str) {
         (self.part, self.is_attached) = (None, false);
         self.node_at = Some(Instant::now() + NODE_PAUSE);
@@ -400,7 +401,7 @@ impl<S: MessageSource> SourceRunner<S> {
         }
     }
 
-    /// What operators should know although messages come in: some were refused lately.
+    /// A warning although messages arrive: some were refused recently.
     fn health(&self) -> Option<String> {
         let (why, at) = self.refused_last.as_ref()?;
         (at.elapsed() < REFUSED_LATELY).then(|| {
@@ -437,7 +438,7 @@ impl<S: MessageSource> SourceRunner<S> {
     }
 }
 
-/// Whether the node will not take the same message later either.
+/// Whether a retry of the same message would be refused too.
 fn is_for_good(reason: ReasonCode) -> bool {
     matches!(
         reason,

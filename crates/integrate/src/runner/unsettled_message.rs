@@ -1,4 +1,4 @@
-//! A message that was handed over by the node and is not settled.
+//! A message that the node handed over and that is not settled.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::sink_message::SinkMessage;
 pub(super) struct UnsettledMessage {
     pub(super) token: Token,
     pub(super) message: SinkMessage,
-    /// When it is too old to be delivered; none: never.
+    /// When it becomes too old to be delivered; `None`: never.
     pub(super) too_old_at: Option<Duration>,
-    /// Times that the sink panicked when it was handed over alone.
+    /// Number of panics of the sink when it was handed over alone.
     pub(super) panics: u32,
     pub(super) failures: Failures,
-    /// Ticket by which the sink names it in the call under way.
+    /// Ticket of the message in the current call of the sink.
     pub(super) ticket: Ticket,
 }
 
 impl UnsettledMessage {
-    /// Number of the lane that it came by.
+    /// Index of its lane.
     pub(super) fn lane(&self) -> usize {
         self.token.lane()
     }
 
-    /// Client Identifier of its publisher; empty if that is not known.
+    /// Client Identifier of its publisher; empty if unknown.
     pub(super) fn publisher(&self) -> &str {
         self.message.client_id().unwrap_or_default()
     }

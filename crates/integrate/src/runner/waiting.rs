@@ -3,21 +3,22 @@
 use super::handle::Activity;
 use super::unsettled_message::UnsettledMessage;
 
-/// Messages in hand of each lane that are looked at.
+/// Number of messages in hand per lane that are examined.
 const LOOKED_AT: usize = 64;
-/// Clients of each lane that are named, at most.
+/// Maximum number of clients listed per lane.
 const NAMED: usize = 16;
 
-/// What was looked at of one lane.
+/// The examined messages of one lane.
 #[derive(Clone, Copy, Default)]
 struct LaneLook {
     messages: usize,
     clients: usize,
 }
 
-/// Client Identifiers of those who published the first messages in hand of each lane, each once;
-/// none while the integration delivers. A lane has messages of other clients than the others, and
-/// hundreds of its messages may stand before the first of another lane.
+/// Client Identifiers of the publishers of the first messages in hand of each lane, each once;
+/// empty while the integration delivers. Each lane is examined separately, because lanes have
+/// messages of different clients, and hundreds of messages of one lane may precede the first of
+/// another.
 pub(super) fn clients<'a>(
     activity: Activity,
     held: impl Iterator<Item = &'a UnsettledMessage>,

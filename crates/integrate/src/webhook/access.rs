@@ -7,12 +7,12 @@ use hyper::StatusCode;
 
 use crate::sink::AccessRefused;
 
-/// What the answers of the target say of the credentials.
+/// State of the credentials according to the answers of the target.
 #[derive(Debug, Default)]
 pub(super) struct Access(Mutex<Option<AccessRefused>>);
 
 impl Access {
-    /// The target has answered a request with messages.
+    /// Handles an answer to a request with messages.
     pub(super) fn answered(&self, status: StatusCode) {
         let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
@@ -25,7 +25,7 @@ impl Access {
         });
     }
 
-    /// It has refused them in its last answer.
+    /// The refusal in the last answer, if any.
     pub(super) fn refused(&self) -> Option<AccessRefused> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::masking::SecretTexts;
 use crate::outcome::Outcome;
 
-/// Letters of an answer that a dead letter has.
+/// Number of characters of an answer in a dead letter.
 const LETTERS_MAX: usize = 200;
 /// Longest pause that `Retry-After` may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
@@ -17,14 +17,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// The beginning of an answer.
 #[derive(Debug, Default)]
 pub(super) struct Body {
-    /// What was read.
+    /// The bytes read.
     pub(super) bytes: Vec<u8>,
-    /// Whether there is more, or may be.
+    /// Whether the answer is or may be longer.
     pub(super) is_cut: bool,
 }
 
-/// The outcome of a message by the status and the beginning of the answer. `is_for_good` is whether
-/// the target will never take a message that it answers with 4xx.
+/// The outcome of a message from the status and the beginning of the answer. `is_for_good`: a 4xx
+/// answer is permanent for this message.
 pub(super) fn outcome(
     (status, is_for_good): (StatusCode, bool),
     retry_after: Option<&str>,
@@ -34,7 +34,7 @@ pub(super) fn outcome(
     if status.is_success() {
         return Outcome::Done;
     }
-    // Masked before it is cut to what is shown: no part of a secret is left.
+    // Masked before it is shortened, so that no part of a secret remains.
     let body = secrets.mask(&body.bytes, body.is_cut);
     let body = cleaned(&String::from_utf8_lossy(&body));
     let said = if body.is_empty() {
@@ -58,12 +58,12 @@ pub(super) fn outcome(
     }
 }
 
-/// Whether a status is about the target, whatever the message.
+/// Whether a status is caused by the target and not by the message.
 fn says_it_is_down(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 502 | 503 | 504)
 }
 
-/// What `Retry-After` asks for: seconds, or a date.
+/// The pause that `Retry-After` requests: seconds, or a date.
 fn pause(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let asked = match text.parse::<u64>() {

@@ -1,7 +1,7 @@
 //! Connections to the target of a webhook, kept between requests: HTTP/1.1 by hyper.
 //!
-//! A sink has its own: a pool for many targets, with redirects and proxies, would cost each request
-//! as much again as its way to the kernel and back.
+//! Each sink has its own connections: a general HTTP pool for many targets, with redirects and
+//! proxies, would double the cost of each request.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,15 +25,15 @@ use super::answer::Body;
 use crate::networks::AllowedNetworks;
 use crate::words::error_words;
 
-/// Bytes of an answer that are told.
+/// Bytes of an answer that are shown.
 const TOLD_BYTES_MAX: usize = 1_024;
-/// Bytes of an answer that are read so that the connection can be used again.
+/// Bytes of an answer that are read so that the connection can be reused.
 const READ_BYTES_MAX: usize = 64 * 1_024;
-/// Time for that.
+/// Time limit for reading them.
 const READ_WITHIN: Duration = Duration::from_secs(1);
 /// Time limit of a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Longest time for which an idle connection is kept. A firewall in between may drop it after that.
+/// Longest time for which an idle connection is kept. A firewall may drop it after that.
 const IDLE_MAX: Duration = Duration::from_secs(90);
 
 /// A request of a webhook.
@@ -44,9 +44,9 @@ pub(super) type WebhookRequest = Request<Full<Bytes>>;
 pub(super) enum NoAnswer {
     /// There is no connection, for this reason.
     NotConnected(String),
-    /// The time limit is over.
+    /// The time limit has expired.
     Late,
-    /// The connection was ended, or what came is no HTTP.
+    /// The connection was closed, or the data is not valid HTTP.
     Broken(hyper::Error),
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for NoAnswer {
     }
 }
 
-/// An answer: its head, and the beginning of its body unless it says that all is well.
+/// An answer: its head, and the beginning of its body unless the status is a success.
 pub(super) struct WebhookResponse {
     pub(super) head: hyper::http::response::Parts,
     pub(super) body: Body,
@@ -77,7 +77,7 @@ pub(super) struct Connections {
     tls: Option<(TlsConnector, ServerName<'static>)>,
     allowed: AllowedNetworks,
     timeout: Duration,
-    /// Those that no request uses, the last one that was used at the end.
+    /// Idle connections, the one used last at the end.
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -87,10 +87,10 @@ struct Idle {
 }
 
 impl Connections {
-    /// To the host of a URL. Nothing is connected yet.
+    /// Connections to the host of a URL. Does not connect yet.
     ///
     /// # Errors
-    /// It is no address that may be connected to, or TLS cannot be used; the reason in words.
+    /// The address is not permitted, or TLS cannot be used; the reason.
     pub(super) fn new(
         url: &Url,
         allowed: &AllowedNetworks,
@@ -103,7 +103,7 @@ impl Connections {
         };
         let host = url.host_str().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        // Nothing is looked up for it.
+        // An address needs no lookup.
         if let Ok(address) = host.parse::<IpAddr>() {
             allowed.check(address)?;
         }
@@ -120,7 +120,7 @@ impl Connections {
     /// Sends a request, and waits for its answer.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no answer.
     pub(super) async fn send(&self, request: WebhookRequest) -> Result<WebhookResponse, NoAnswer> {
         let until = Instant::now() + self.timeout;
         let exchanged = timeout_at(until, self.exchange(request)).await;
@@ -150,7 +150,7 @@ impl Connections {
             }
             match connection.try_send_request(request).await {
                 Ok(response) => return Ok((connection, response)),
-                // The target has ended the connection before it was written to.
+                // The target closed the connection before the request was written.
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(NoAnswer::Broken(failed.into_error())),
@@ -163,14 +163,14 @@ impl Connections {
         Ok((connection, response))
     }
 
-    /// A connection that no request uses.
+    /// Takes an idle connection.
     fn take(&self) -> Option<SendRequest<Full<Bytes>>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let last = idle.pop()?;
         if last.since.elapsed() < IDLE_MAX {
             return Some(last.connection);
         }
-        // Those before it were used earlier.
+        // The connections before it were used earlier.
         idle.clear();
         None
     }
@@ -185,7 +185,7 @@ impl Connections {
         let within = CONNECT_WITHIN.min(self.timeout);
         let connecting = async {
             let stream = self.allowed.connect_to(&self.host, self.port).await?;
-            // Without it a body waits for the acknowledgement of its head.
+            // Without it, a body waits for the acknowledgement of its head.
             stream
                 .set_nodelay(true)
                 .map_err(|error| error.to_string())?;
@@ -221,7 +221,7 @@ fn tls(host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
     Ok((TlsConnector::from(Arc::clone(&config)), name))
 }
 
-/// Why there is no TLS with the target, as its operator can mend it.
+/// The text of a TLS error, for the operator of the target.
 fn tls_words(error: &std::io::Error) -> String {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref());
     match cause {
@@ -234,18 +234,18 @@ fn tls_words(error: &std::io::Error) -> String {
     }
 }
 
-/// Begins with HTTP on a connection.
+/// Starts HTTP on a connection.
 async fn start(
     stream: impl Read + Write + Unpin + Send + 'static,
 ) -> Result<SendRequest<Full<Bytes>>, String> {
     let started = handshake(stream).await;
     let (sender, connection) = started.map_err(|error| error_words(&error))?;
-    // Requests tell how it ended.
+    // Requests report how the connection ended.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }
 
-/// Whether the rest of an answer comes soon, and is not long.
+/// Whether the rest of an answer arrives soon and is short.
 async fn ends_soon(incoming: &mut Incoming) -> bool {
     let rest = async {
         let mut bytes = 0;
@@ -261,7 +261,7 @@ async fn ends_soon(incoming: &mut Incoming) -> bool {
     timeout(READ_WITHIN, rest).await.unwrap_or(false)
 }
 
-/// The beginning of an answer, and whether that is all of it.
+/// The beginning of an answer, and whether more follows.
 async fn beginning(incoming: &mut Incoming, until: Instant) -> (Body, bool) {
     let mut bytes = Vec::new();
     let (mut is_over, mut is_broken) = (false, false);

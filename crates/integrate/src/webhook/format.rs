@@ -1,4 +1,4 @@
-//! Bodies of requests, in the forms that receivers know.
+//! Request bodies, in common formats.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,22 +13,22 @@ use crate::sink_message::SinkMessage;
 /// Form of the bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Martlet's own: an object with all that the node knows of the message.
+    /// Martlet's own format: an object with everything that the node knows about the message.
     #[default]
     Json,
     /// CloudEvents 1.0, structured.
     CloudEvents,
     /// Format of the MQTT microservice: topic, payload, QoS, time and broker.
     Microservice,
-    /// Text for people, as ntfy shows it, with its title and priority in headers.
+    /// Text for people, as for ntfy, with its title and priority in headers.
     Ntfy,
 }
 
-/// What `source` begins with in CloudEvents; the topic follows.
+/// Prefix of `source` in CloudEvents; the topic follows.
 const SOURCE: &str = "mqtt:";
 /// `type` in CloudEvents.
 const TYPE: &str = "dev.martlet.message";
-/// The node itself among the brokers of the microservice.
+/// Name of this node among the brokers of the microservice.
 const INTERNAL: &str = "internal";
 
 impl Format {
@@ -66,7 +66,7 @@ impl Format {
         }
     }
 
-    /// Headers of a request with these messages, beside those of the settings.
+    /// Additional headers of a request with these messages.
     pub(super) fn headers(self, messages: &[SinkMessage]) -> Vec<(&'static str, String)> {
         match (self, messages) {
             (Self::Ntfy, [message, ..]) => Notice::of(message).headers(),
@@ -85,7 +85,7 @@ impl Format {
     ) -> serde_json::Result<Vec<u8>> {
         let mut body = Vec::new();
         if self == Self::Ntfy {
-            // Each message is shown by itself.
+            // Each message is shown separately.
             let notice = messages.first().map(Notice::of);
             return Ok(notice
                 .map(|notice| notice.text.into_bytes())
@@ -120,13 +120,13 @@ impl Format {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Data<'a> {
-    /// It is JSON, and stands there as it is.
+    /// Valid JSON, inserted unchanged.
     Json(&'a RawValue),
     Text(&'a str),
 }
 
 impl<'a> Data<'a> {
-    /// None if the payload is no text.
+    /// `None` if the payload is not text.
     fn of(payload: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(payload).ok()?;
         Some(match serde_json::from_str(text) {
@@ -213,7 +213,7 @@ struct OfMicroservice<'a> {
     broker: &'a str,
 }
 
-/// JSON, text, or base64 of what is neither.
+/// JSON or text, else base64.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Payload<'a> {

@@ -73,16 +73,17 @@ const KEYS: &[Key] = &[
 
 const TIMEOUT_SECS: u64 = 10;
 const IN_FLIGHT: u64 = 8;
-/// Messages that a webhook gets at once: what is not settled yet comes twice after a crash.
+/// Maximum number of messages that a webhook gets at once: unsettled ones come twice after a
+/// crash.
 const BATCH_MESSAGES: u16 = 200;
-/// Messages of a lane that are there when the webhook has answered others. The more there are, the
-/// more publishers they are of, and the more requests can be under way.
+/// Messages of a lane in hand for when the webhook has answered others. More messages have more
+/// publishers, so more requests can be in flight.
 const IN_HAND: u16 = 1_000;
-/// Methods that requests of the microservice may have.
+/// Methods of requests in the microservice format.
 pub const METHODS: &[&str] = &["POST", "PUT", "PATCH", "GET", "DELETE", "HEAD", "OPTIONS"];
-/// Those of all others.
+/// Methods of requests in all other formats.
 const METHODS_WITH_BODY: &[&str] = &["POST", "PUT", "PATCH"];
-/// Messages of one request, at most.
+/// Maximum number of messages of one request.
 const BATCH_MAX: u64 = 1_000;
 /// Headers that the sink itself sets.
 const OWN_HEADERS: &[&str] = &["host", "content-length", "transfer-encoding", "connection"];

@@ -1,4 +1,4 @@
-//! A request of a webhook, signed as Standard Webhooks has it.
+//! A request of a webhook, signed according to Standard Webhooks.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,10 +30,10 @@ use crate::sink_message::SinkMessage;
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-/// Where requests go, with the values of all secrets.
+/// The target of requests, with the values of all secrets.
 pub(super) struct Target {
     connections: Connections,
-    /// Host, and port where it is not the usual one.
+    /// Host, with the port if it is not the default.
     host: String,
     /// Path and query.
     place: Uri,
@@ -43,7 +43,7 @@ pub(super) struct Target {
     format: Format,
     /// Whether bodies are lists of messages.
     is_list: bool,
-    /// Secrets that no error and no dead letter may have.
+    /// Secrets that must not appear in errors or dead letters.
     secrets: SecretTexts,
 }
 
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Target {
 }
 
 impl Target {
-    /// A target by settings and the values of their secrets.
+    /// Creates a target from settings and the values of their secrets.
     ///
     /// # Errors
     /// A setting is unusable; the reason does not repeat it.
@@ -108,8 +108,8 @@ impl Target {
         })
     }
 
-    /// Sends messages in one request, and notes what the answer says of the credentials. The
-    /// outcome is that of all of them.
+    /// Sends messages in one request, and updates the access state from the answer. The outcome
+    /// applies to all of them.
     pub(super) async fn send(&self, messages: &[SinkMessage], access: &Access) -> Outcome {
         let body = match self.format.body(messages, self.is_list) {
             Ok(body) => body,
@@ -130,7 +130,7 @@ impl Target {
                 self.outcome(&answer)
             }
             Err(error @ NoAnswer::NotConnected(_)) => Outcome::Failed(self.told(&error)),
-            // The target can be reached, and a message may be what ends or stops it.
+            // The target is reachable; a message may make it fail or hang.
             Err(error @ NoAnswer::Late) => Outcome::NoAnswer(self.told(&error)),
             Err(error @ NoAnswer::Broken(_)) => Outcome::FailedAtMessage(self.told(&error)),
         }
@@ -144,7 +144,7 @@ impl Target {
         request
     }
 
-    /// The headers of a request with these messages, this id and body.
+    /// Headers of a request with these messages, this id and body.
     fn headers_of(&self, messages: &[SinkMessage], id: &str, body: &[u8]) -> Option<HeaderMap> {
         let mut headers = self.headers.clone();
         for (name, value) in self.format.headers(messages) {
@@ -185,13 +185,13 @@ impl Target {
         sent.map(drop).map_err(|error| self.told(&error))
     }
 
-    /// An error without secrets.
+    /// Text of an error, without secrets.
     fn told(&self, error: &NoAnswer) -> String {
         self.secrets.mask_text(&error.to_string())
     }
 }
 
-/// The header of a user name and a password in a URL.
+/// The Authorization header for the user name and password of a URL.
 fn credentials_of(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;

@@ -1,4 +1,4 @@
-//! What of a webhook's settings is secret: its target may repeat it in an answer.
+//! The secret parts of a webhook's settings: its target may repeat them in an answer.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,10 +13,10 @@ use crate::secret::{SecretTrouble, SecretValues, Template};
 const SECRET_NAMES: &[&str] = &[
     "auth", "code", "cookie", "cred", "jwt", "key", "pass", "pwd", "secret", "sig", "token",
 ];
-/// Shortest part of a secret URL that is a secret by itself, bytes.
+/// Minimum length of a part of a secret URL that counts as a secret, bytes.
 const PART_BYTES_MIN: usize = 8;
 
-/// All secrets of a webhook: the stored ones, and those that stand in its settings.
+/// All secrets of a webhook: stored ones, and those in its settings.
 ///
 /// # Errors
 /// A stored secret is missing.
@@ -43,8 +43,8 @@ fn is_called_secret(name: &str) -> bool {
     SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
-/// The value of a header as a whole and its parts: `SCHEME VALUE`, `NAME=VALUE; NAME=VALUE`. In
-/// base64 after a scheme are user and password.
+/// Adds the value of a header and its parts: `SCHEME VALUE`, `NAME=VALUE; NAME=VALUE`. Base64
+/// after a scheme contains user and password.
 fn add_header(secrets: &mut SecretTexts, value: &str) {
     let value = value.trim();
     secrets.add(value.as_bytes());
@@ -74,7 +74,7 @@ fn add_signing_key(secrets: &mut SecretTexts, key: &str) {
 
 /// User, password and parameters of a URL.
 fn add_url(secrets: &mut SecretTexts, url: &str) {
-    // One that cannot be parsed is sent nowhere.
+    // An invalid URL is never used.
     let Ok(url) = Url::parse(url) else { return };
     for part in [url.username(), url.password().unwrap_or_default()] {
         secrets.add(part.as_bytes());
@@ -91,8 +91,8 @@ fn add_url(secrets: &mut SecretTexts, url: &str) {
     }
 }
 
-/// If a stored secret is a URL or a part of one, a target sees and repeats parts of it, such as the
-/// path.
+/// If a stored secret is a URL or a part of one, a target receives and repeats parts of it, such
+/// as the path.
 fn add_parts_of_url(secrets: &mut SecretTexts, url: &Template, values: &SecretValues) {
     for value in url.names().filter_map(|name| values.get(name)) {
         let value = value.expose();

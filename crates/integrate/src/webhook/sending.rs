@@ -1,9 +1,9 @@
-//! Which messages go in which request, and what follows from an answer.
+//! Distributes messages over requests, and handles the answers.
 //!
-//! Of a publisher, one request is under way at a time; without an order any messages are sent side
-//! by side. A request may have a list of messages. If it fails at one of them, they are sent one by
-//! one, so that one message holds up its own publisher alone. Each answer makes room for the next
-//! request: a slow one holds up its publishers and nobody else.
+//! One request per publisher is in flight; without ordering, any messages are sent in parallel. A
+//! request may have a list of messages. If it fails at one of them, they are sent one by one, so
+//! that a bad message delays only its own publisher. Each answer makes room for the next request:
+//! a slow request delays only its publishers.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -20,7 +20,8 @@ use crate::sink_message::SinkMessage;
 /// Messages of one request.
 type List = Vec<(Ticket, SinkMessage)>;
 
-/// Delivers what comes by `send`, which sends messages in one request and answers for all of them.
+/// Delivers messages by `send`, which sends messages in one request and returns the outcome of
+/// all.
 pub(super) async fn deliver<F: Future<Output = Outcome>>(
     feed: &mut SinkMessages,
     settings: &WebhookSettings,
@@ -63,23 +64,23 @@ pub(super) async fn deliver<F: Future<Output = Outcome>>(
     }
 }
 
-/// Messages that are not sent yet.
+/// Messages that are not yet sent.
 #[derive(Default)]
 struct UnsentMessages {
-    /// Messages of one request, at most.
+    /// Maximum number of messages of one request.
     most: usize,
     keeps_order: bool,
-    /// Without an order, all of them.
+    /// All of them, if order is not kept.
     loose: VecDeque<(Ticket, SinkMessage)>,
-    /// With an order, by Client Identifier of their publisher.
+    /// By Client Identifier of their publisher, if order is kept.
     publishers: HashMap<Box<str>, Publisher>,
-    /// Publishers of which a message may be sent now.
+    /// Publishers with a message that may be sent now.
     ready: VecDeque<Box<str>>,
-    /// Messages of these.
+    /// Number of messages of these publishers.
     ready_messages: usize,
 }
 
-/// What waits of one publisher.
+/// Waiting messages of one publisher.
 #[derive(Default)]
 struct Publisher {
     messages: VecDeque<(Ticket, SinkMessage)>,
@@ -91,7 +92,7 @@ enum PublisherState {
     /// A message of it may be sent.
     #[default]
     Ready,
-    /// A request with messages of it is under way.
+    /// A request with messages of it is in flight.
     UnderWay,
     /// Nothing more of it is sent in this call.
     HeldUp,
@@ -118,8 +119,8 @@ impl UnsentMessages {
         publisher.messages.push_back((ticket, message));
     }
 
-    /// Messages of the next request; none if there is to be none now. While others are under way,
-    /// a request has as many as it may.
+    /// Messages of the next request; `None` if none may be sent now. While others are in flight, a
+    /// request has the maximum number.
     fn next(&mut self, is_first: bool) -> Option<List> {
         let sendable = match self.keeps_order {
             true => self.ready_messages,
@@ -148,7 +149,7 @@ impl UnsentMessages {
         Some(list)
     }
 
-    /// A request was answered.
+    /// Handles the answer of a request.
     fn answered(&mut self, answered: RequestResult, feed: &mut SinkMessages) {
         let RequestResult {
             list,
@@ -182,12 +183,12 @@ impl UnsentMessages {
     }
 }
 
-/// What came of a request.
+/// Result of a request.
 struct RequestResult {
     list: List,
     /// Outcomes of the messages that were tried.
     outcomes: Vec<(Ticket, Outcome)>,
-    /// Publishers of which nothing more may be sent in this call.
+    /// Publishers of which nothing more is sent in this call.
     held_up: HashSet<Box<str>>,
 }
 
@@ -199,7 +200,7 @@ struct Sending<S> {
 }
 
 impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
-    /// Sends messages in one request, and one by one if it fails at one of several.
+    /// Sends messages in one request; one by one if it fails with several.
     async fn request(&self, list: List) -> RequestResult {
         let messages = list.iter().map(|(_, message)| message.clone());
         let outcome = (self.send)(messages.collect()).await;
@@ -240,7 +241,7 @@ impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
         answered
     }
 
-    /// Sends messages that failed together: the target may have got them.
+    /// Sends messages that failed together: the target may have received them.
     async fn one_by_one(
         &self,
         list: &[(Ticket, SinkMessage)],
@@ -254,7 +255,7 @@ impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
                 continue;
             }
             if self.call.is_over() {
-                // What comes again goes before all that follows it.
+                // A message that comes again must precede all later ones of its publisher.
                 held_up.insert(name.into());
                 outcomes.push((*ticket, Outcome::SentWithOthers));
                 continue;
@@ -316,7 +317,7 @@ mod tests {
         names.iter().map(message).collect()
     }
 
-    /// The requests, and what became of the messages, if the target answers so to a request with
+    /// The requests and the outcomes of the messages, if the target answers this to a request with
     /// this message.
     async fn delivered(
         names: &[&str],
@@ -381,7 +382,7 @@ mod tests {
         let (requests, outcomes) = delivered(&names, &settings(2, true), |_| down()).await;
         assert_eq!(requests, ["a1 a2"]);
         assert_eq!(outcomes[0], down());
-        // Whether the target has got the second one is not known.
+        // It is unknown whether the target received the second one.
         let (again, untried) = (Outcome::SentWithOthers, Outcome::NotTried);
         assert_eq!(outcomes[1..], [again, untried.clone(), untried]);
     }

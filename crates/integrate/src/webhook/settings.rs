@@ -10,7 +10,7 @@ use crate::secret::Template;
 /// Settings of a webhook.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
-    /// Where requests go: http:// or https://.
+    /// URL of requests: http:// or https://.
     pub url: Template,
     /// Method, such as `POST`.
     pub method: String,
@@ -18,19 +18,20 @@ pub struct WebhookSettings {
     pub headers: Vec<(String, Template)>,
     /// Time limit of a request, from the connection to the end of the answer.
     pub timeout: Duration,
-    /// Requests at once, 1 or more.
+    /// Maximum number of requests in flight, 1 or more.
     pub in_flight: usize,
     /// Form of the bodies.
     pub format: Format,
-    /// Messages of one request, at most; 1: the body is a message, else a list of messages.
+    /// Maximum number of messages of one request; 1: the body is a message, else a list of
+    /// messages.
     pub batch_messages: usize,
     /// Whether messages of one publisher are sent one after the other.
     pub keeps_order: bool,
-    /// Key that requests are signed with; none: they are not signed.
+    /// Signing key of requests; `None`: they are not signed.
     pub signing_key: Option<Template>,
-    /// Whether nothing is sent after a message that was refused: `on_reject` is `stop`.
+    /// Whether nothing is sent after a refused message: `on_reject` is `stop`.
     pub stops_at_refusal: bool,
-    /// Private networks that requests may go to.
+    /// Private networks that are permitted for requests.
     pub allowed: AllowedNetworks,
 }
 
@@ -42,7 +43,7 @@ impl WebhookSettings {
         all.flat_map(Template::names)
     }
 
-    /// Longest time of one call of [`Sink::deliver`](crate::Sink::deliver).
+    /// Time limit of one call of [`Sink::deliver`](crate::Sink::deliver).
     pub fn deliver_within(&self) -> Duration {
         deliver_within(self.timeout)
     }

@@ -1,4 +1,4 @@
-//! The key that requests are signed with, as Standard Webhooks has it.
+//! The signing key of requests, according to Standard Webhooks.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -6,13 +6,13 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::secret::SecretValue;
 
-/// What a key in the form of Standard Webhooks begins with.
+/// Prefix of a key in the format of Standard Webhooks.
 pub(super) const KEY_PREFIX: &str = "whsec_";
 
-/// The key that a text is.
+/// Parses a key.
 ///
 /// # Errors
-/// It is none; the reason in words.
+/// It is invalid; the reason.
 pub(super) fn key_of(text: &SecretValue) -> Result<hmac::Key, String> {
     let bytes = match text.expose().strip_prefix(KEY_PREFIX) {
         Some(encoded) => STANDARD

@@ -1,4 +1,4 @@
-//! Queues stay within their bounds, by what the node reports of each session.
+//! Queues stay within their bounds, according to the node's session reports.
 
 use martlet_broker::{Answer, Report};
 

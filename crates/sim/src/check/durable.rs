@@ -1,6 +1,6 @@
-//! An acknowledgement is a promise kept by a record: whatever a client is told, the record behind
-//! it was durable when it left. So no crash at any moment would break the promise, and none is
-//! needed to find one that would be broken. Also: no record stands before one that it follows from.
+//! An acknowledgement depends on a record: whatever a client receives, the record for it must have
+//! been durable when it left. So no crash at any time can break the promise, and this check finds
+//! violations without a crash. It also checks that no record precedes one that it depends on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,39 +15,39 @@ use crate::topics::Class;
 
 const CHECK: &str = "promises are durable";
 
-/// What the records say.
+/// State according to the records.
 #[derive(Debug, Default)]
 pub(super) struct Durable {
     /// The first record of each message, by the number in its payload.
     messages: BTreeMap<MessageIndex, Lsn>,
-    /// Those of them that are not recorded for a receipt or as retained alone.
+    /// Those of them that are not recorded only for a receipt or as retained.
     routed: BTreeSet<MessageIndex>,
     recorded_ids: BTreeSet<MessageId>,
-    /// Entries of messages that had no record yet.
+    /// Entries recorded before their message.
     early_entries: BTreeSet<MessageId>,
     /// Sessions by Client Identifier, with their first record since the last CONNECT.
     sessions: BTreeMap<String, (SessionEpoch, Lsn)>,
-    /// Clients that have sent CONNECT since.
+    /// Clients that have sent CONNECT since then.
     connecting: BTreeSet<String>,
-    /// What was sent at QoS 2 and has no record, since the message has none either.
+    /// QoS 2 deliveries without a record, because the message has none either.
     bare: BTreeSet<(ClientIndex, u16)>,
     subscriptions: BTreeMap<(SessionEpoch, String), SubscriptionRow>,
     assigned: BTreeMap<(SessionEpoch, PacketId), Lsn>,
     received: BTreeMap<(SessionEpoch, PacketId), Lsn>,
     released: BTreeMap<(SessionEpoch, PacketId), Lsn>,
-    /// Messages that must have a record, because of this session.
+    /// Messages that must have a record, with the session that requires it.
     must_keep: BTreeMap<MessageIndex, (ClientIndex, u32)>,
 }
 
-/// What is known of a subscription.
+/// State of a subscription.
 #[derive(Debug, Default)]
 struct SubscriptionRow {
     number: u32,
-    /// What the last SUBSCRIBE asked for.
+    /// Options of the last SUBSCRIBE.
     requested: Option<SubscriptionOptions>,
     /// The last record before that.
     before: Option<(Lsn, SubscriptionOptions)>,
-    /// The first record since.
+    /// The first record after it.
     since: Option<Lsn>,
     /// The last record.
     last: Option<(Lsn, SubscriptionOptions)>,
@@ -71,14 +71,14 @@ impl SubscriptionRow {
         self.ended = None;
     }
 
-    /// The record that SUBACK stands for. A subscription that stood already needs no other.
+    /// The record on which SUBACK depends. An unchanged subscription needs no new record.
     fn record(&self) -> Option<Lsn> {
         let stood = self.before.filter(|(_, was)| Some(*was) == self.requested);
         let stands = stood.filter(|_| self.ended.is_none());
         self.since.or(stands.map(|(lsn, _)| lsn))
     }
 
-    /// An end that was not durable is none.
+    /// An end that was not durable does not count.
     fn crashed(&mut self, durable: Lsn) {
         self.ended = self.ended.filter(|lsn| *lsn <= durable);
     }
@@ -122,7 +122,7 @@ impl Durable {
                 }
             }
             // Without a publisher it was recorded later, for a client that had not subscribed when
-            // it came; nothing was promised for it.
+            // the message arrived; nothing was promised for it.
             Record::Message(record) if record.publisher.is_none() => {}
             Record::Message(record) => {
                 let message = &record.message;
@@ -134,11 +134,12 @@ impl Durable {
                     }
                 }
                 self.recorded_ids.insert(message.id());
-                // What is retained is there for all shards at once: who reads it just then may
-                // record its entry first. If the node ends between the two, the entry comes back
-                // without its message, which nobody was promised yet. It is dropped, its Packet
-                // Identifier kept until PUBCOMP. But what was retained before is retained again,
-                // and the subscription counts as having read it.
+                // A retained message is visible to all shards at once: a shard that reads it early
+                // may record its entry first. If the node ends between the two records, the entry
+                // is restored without its message, which was not promised to any client yet. The
+                // entry is dropped, and its Packet Identifier kept until PUBCOMP. But the earlier
+                // retained message is retained again, and the subscription counts as having read
+                // the new one.
                 let early = self.early_entries.contains(&message.id());
                 if early && record.retained_revision.is_none() {
                     let what = number_in_words(message.payload(), ledger);
@@ -169,7 +170,8 @@ impl Durable {
         }
     }
 
-    /// What was not durable has come back with the store, or nobody was told of it.
+    /// Data that was not durable was restored from the store nevertheless, or no client was told
+    /// of it.
     fn crashed(&mut self, durable: Lsn, ledger: &Ledger) {
         self.messages.retain(|message, lsn| {
             let known = ledger.messages.get(*message as usize);
@@ -234,7 +236,7 @@ impl Durable {
         }
     }
 
-    /// Notes the clients for which this message must be kept.
+    /// Records the clients for which this message must be kept.
     fn note_keepers(&mut self, message: MessageIndex, ledger: &Ledger) {
         let row = ledger.message(message);
         if row.qos == QoS::AtMostOnce || row.empty {
@@ -279,7 +281,7 @@ impl Durable {
         }
     }
 
-    /// What a session that outlives its connection is told.
+    /// Checks packets to a session that outlives its connection.
     fn see_of_session(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         let Some(client) = fact.client() else { return };
         let row = ledger.client(client);
@@ -314,7 +316,7 @@ impl Durable {
                 durable,
                 ..
             } => {
-                // A group that was not durable when the message came holds it without a record.
+                // A group that was not durable when the message arrived holds it without a record.
                 let class =
                     message.map(|message| ledger.topics.class(ledger.message(message).topic));
                 let kept = message.is_some_and(|message| self.routed.contains(&message));

@@ -1,9 +1,9 @@
-//! What has a time ends in it: a message that has expired is not sent any more [MQTT-3.3.2-5], and
-//! a session whose client stays away ends after its Session Expiry Interval [MQTT-3.1.2-23].
+//! Expiry: an expired message is not sent any more [MQTT-3.3.2-5], and the session of an absent
+//! client ends after its Session Expiry Interval [MQTT-3.1.2-23].
 //!
-//! While the node runs no step of the wall clock moves an end. After a restart one forwards may
-//! bring it forward; one backwards puts it off by no more than the node was away and the minute
-//! before; a session may wait its interval once more.
+//! While the node runs, steps of the wall clock do not change an end. After a restart, a forward
+//! step may cause an earlier end. A backward step delays an end by at most the downtime of the
+//! node plus the minute before; a session may wait for its interval once more.
 
 use std::collections::BTreeMap;
 
@@ -18,17 +18,17 @@ use crate::part::PartRow;
 
 const CHECK: &str = "what expires ends";
 
-/// How long a message may take through buffers and the network.
+/// Time limit of a message in buffers and the network.
 const UNDER_WAY_US: u64 = 15 * SECOND;
-/// How late a session may end.
+/// Maximum delay of the end of a session.
 const LATE_US: u64 = 2 * SECOND;
 
-/// Clients that are away, and since when.
+/// Clients that are not connected, and since when.
 #[derive(Debug, Default)]
 pub(super) struct Expiry {
     /// First reported without a connection.
     away: BTreeMap<String, u64>,
-    /// Clients that take what they are sent as fast as it comes: only there the way is short.
+    /// Clients that read as fast as data arrives: only for those the time in transit is short.
     prompt: BTreeMap<ClientIndex, bool>,
 }
 
@@ -46,7 +46,7 @@ impl Expiry {
                 self.prompt.insert(client, wide);
                 self.away.remove(&ledger.client(client).name);
             }
-            // It may have had a connection between two reports, whatever it knows of that itself.
+            // It may have been connected between two reports, even if the client did not notice.
             Fact::Connected { client, .. } | Fact::EndSeen { client, .. } => {
                 self.away.remove(&ledger.client(client).name);
             }
@@ -66,10 +66,10 @@ impl Expiry {
                     .expires_us
                     .saturating_add(ledger.put_off_us)
                     .saturating_add(UNDER_WAY_US);
-                // What was under way before a crash is sent again whatever its age, and what its
-                // publisher sends again late is a message that came late.
+                // A message in flight before a crash is sent again regardless of its age. A
+                // message that its publisher sends again late is received late.
                 let again = qos > QoS::AtMostOnce && ledger.crashes > 0 || row.sends > 1;
-                // Its time begins when it is taken, after it has waited for a part.
+                // Its lifetime begins when it is accepted, after it has waited for a part.
                 let waited = ledger.parts.iter().any(PartRow::may_hold);
                 if at_us > latest_us && !again && !waited {
                     let late_s = (at_us - row.expires_us) / SECOND;

@@ -1,11 +1,11 @@
-//! A new subscriber misses nothing: from the retained message on that it finds, it gets every later
-//! one of that topic, those too that were published while it subscribed [MQTT-3.3.1-9].
+//! A new subscriber misses nothing: from the retained message that it receives on, it gets every
+//! later one of that topic, including those published while it subscribed [MQTT-3.3.1-9].
 //!
-//! So a subscription is entered before what is retained is read. Each retained topic has one
-//! publisher, whose messages of one QoS come in order: one that is passed over never comes. Only a
-//! retained copy may pass what is still on its way from another shard. There is no
-//! more than one of a topic for each SUBSCRIBE. With Retain As Published nothing tells one from a
-//! message that was published before: such clients are left out.
+//! So a subscription must be added before the retained messages are read. Each retained topic has
+//! one publisher, whose messages of one QoS arrive in order: a skipped message never arrives. Only
+//! a retained copy may overtake messages in transit from another shard. There is at most one copy
+//! of a topic per SUBSCRIBE. With Retain As Published, a copy looks like a message that was
+//! published before: such clients are not checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,27 +18,28 @@ use crate::topics::{Class, FilterIndex, TopicIndex};
 
 const CHECK: &str = "nothing missed while subscribing";
 
-/// What each client found, and has got since.
+/// Retained messages that each client received, and later messages.
 #[derive(Debug, Default)]
 pub(super) struct Gap {
-    /// On each topic, of the present session.
+    /// On each topic, in the current session.
     found: BTreeMap<(ClientIndex, TopicIndex), GapFound>,
-    /// Sent at QoS 1 or 2 on each topic.
+    /// Messages sent at QoS 1 or 2 on each topic.
     sent: BTreeMap<TopicIndex, Vec<MessageIndex>>,
-    /// For whom the node has dropped something, or nothing tells a retained copy.
+    /// Clients for which the node has dropped a message, or for which retained copies are not
+    /// recognisable.
     dropped: BTreeSet<ClientIndex>,
-    /// What each client has subscribed to in its present session, again and again too.
+    /// All filters in SUBSCRIBE packets of each client in its current session, with repetitions.
     requested: BTreeMap<ClientIndex, Vec<FilterIndex>>,
 }
 
 #[derive(Debug, Default)]
 struct GapFound {
     life: u32,
-    /// The retained message that was found when the session began.
+    /// The retained message received at the beginning.
     first: MessageIndex,
-    /// Got since.
+    /// Messages received since.
     got: BTreeSet<MessageIndex>,
-    /// How many with RETAIN 1 have passed one that was missing.
+    /// Number of messages with RETAIN 1 that have overtaken a missing one.
     ahead: usize,
 }
 
@@ -59,14 +60,14 @@ impl Gap {
             Fact::Dropped { client, .. } => {
                 self.dropped.insert(client);
             }
-            // Where something was left, what was queued before may come later.
+            // After an unsubscription, messages queued before may arrive later.
             Fact::Subscribing {
                 client,
                 filter,
                 retain_as_published,
                 ..
             } => {
-                // What was on its way to the session before it may look like a retained copy.
+                // Messages in transit to the session may look like retained copies.
                 if retain_as_published {
                     self.dropped.insert(client);
                 }
@@ -136,7 +137,7 @@ impl Gap {
         };
         found.got.insert(message);
         let sent = self.sent.get(&row.topic).map_or(&[][..], Vec::as_slice);
-        // Its place, and that of the one that was found first.
+        // Its position, and that of the message received first.
         let (from, to) = (
             sent.partition_point(|sent| *sent <= found.first),
             sent.partition_point(|sent| *sent < message),
@@ -154,7 +155,7 @@ impl Gap {
             .iter()
             .filter(|f| ledger.topics.matches(**f, row.topic));
         let copies_max = if retain { matching.count() } else { 0 };
-        // What is sent again may be the same copy.
+        // A retransmission may be the same copy.
         found.ahead += usize::from(!(retain && dup));
         if found.ahead > copies_max {
             let (name, what) = (&receiver.name, ledger.describe(message));

@@ -1,5 +1,5 @@
-//! What arrives was published, on that topic, by a client whose messages the receiver had asked
-//! for, with a QoS that was granted [MQTT-3.8.3-3], [MQTT-3.8.4-8].
+//! Every arriving message was published on that topic, by a client whose messages the receiver had
+//! subscribed to, with a QoS that was granted [MQTT-3.8.3-3], [MQTT-3.8.4-8].
 
 use crate::facts::Fact;
 use crate::ledger::Ledger;
@@ -7,7 +7,7 @@ use crate::observer::Findings;
 
 const CHECK: &str = "genuine messages";
 
-/// Keeps nothing.
+/// Stateless.
 #[derive(Debug, Default)]
 pub(super) struct Genuine;
 
@@ -37,14 +37,14 @@ impl Genuine {
         if qos > row.qos {
             findings.add(CHECK, format!("{name} got {what} at QoS {}", qos.bits()));
         }
-        // A subscription that was left may have messages under way, so only sessions in which
-        // none was count.
+        // An ended subscription may have messages in flight, so only sessions in which none was
+        // ended count.
         let rows = &ledger.client(client).subscriptions;
         let mut matching = rows
             .iter()
             .filter(|row| ledger.topics.matches(row.filter, topic));
         let only_no_local = matching.clone().all(|row| row.no_local);
-        // What was retained is the topic's, not its publisher's any more.
+        // A retained message counts as the topic's own, not its publisher's.
         let own = row.publisher == client && !retain && !ledger.client(client).changed;
         if matching.next().is_some() && only_no_local && own {
             findings.add(CHECK, format!("{name} got {what} in spite of No Local"));

@@ -1,5 +1,5 @@
-//! Subscription Identifiers: a message carries those of all subscriptions that match it, and no
-//! others; a retained message that a subscription finds carries that one's alone [MQTT-3.3.4-3],
+//! Subscription Identifiers: a message has those of all matching subscriptions, and no others. A
+//! retained message sent for a subscription has only the identifier of that one [MQTT-3.3.4-3],
 //! [MQTT-3.3.4-4], [MQTT-3.3.4-5]. On every connection of a session, and after restarts.
 
 use std::collections::BTreeMap;
@@ -12,17 +12,17 @@ use crate::topics::{FilterIndex, TopicIndex};
 
 const CHECK: &str = "Subscription Identifiers";
 
-/// What clients have named in their present sessions.
+/// Identifiers that clients used in their current sessions.
 #[derive(Debug, Default)]
 pub(super) struct SubscriptionIdentifiers {
     requested: BTreeMap<(ClientIndex, FilterIndex), RequestedFilter>,
 }
 
-/// What a client has asked for with one filter.
+/// SUBSCRIBE options of a client for one filter.
 #[derive(Clone, Copy, Debug, Default)]
 struct RequestedFilter {
     life: u32,
-    /// Identifiers of all its SUBSCRIBE packets: what waits may be from before the last one.
+    /// Identifiers of all its SUBSCRIBE packets: waiting messages may be from before the last one.
     identifiers: Identifiers,
     retain_as_published: bool,
 }
@@ -67,7 +67,7 @@ impl SubscriptionIdentifiers {
         }
     }
 
-    /// What is wrong with the identifiers of an arrival.
+    /// The error in the identifiers of an arrival.
     fn wrong(
         &self,
         (client, message, topic): (ClientIndex, MessageIndex, TopicIndex),
@@ -90,7 +90,7 @@ impl SubscriptionIdentifiers {
         if !may.contains(named) {
             return Some(format!(", only {:?} match", may.numbers()));
         }
-        // What came for a subscription that was left or replaced may come later.
+        // Messages for an ended or replaced subscription may arrive later.
         if receiver.changed {
             return None;
         }
@@ -104,7 +104,7 @@ impl SubscriptionIdentifiers {
                 must = must.with(Identifiers::one(found.identifier));
             }
         }
-        // With Retain As Published nothing tells one that was found from one that was published.
+        // With Retain As Published, a retained copy looks like a newly published message.
         match retain {
             true if as_published => None,
             true if may.count() > 0 && named.count() != 1 => {

@@ -1,6 +1,6 @@
-//! Lockouts: once too many credentials of a name were wrong, nobody is accepted by that name, from
-//! the same address whoever was right there before, from others unless the name was right from
-//! there before. That goes for those too who were waiting for their answer already.
+//! Lockouts: after too many wrong credentials for a name, no login with that name is accepted:
+//! from the same address in no case, from others only if the name was right from there before.
+//! This also applies to logins that were already waiting for an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,18 +13,18 @@ use crate::people::{LoginVerdict, People, UserIndex};
 
 const CHECK: &str = "lockouts";
 
-/// Time for which failures count, from the first.
+/// Time for which failures count, from the first one.
 const WINDOW_US: u64 = 60 * SECOND;
 
-/// Failures of a name, from one address or from all.
+/// A name with failures, from one address or from all.
 type Suspect = (UserIndex, u32, Option<IpAddr>);
 
-/// What was seen of failures.
+/// Observed failures.
 #[derive(Debug, Default)]
 pub(super) struct Lockouts {
     counts: BTreeMap<Suspect, (u64, u32)>,
     locked_until: BTreeMap<Suspect, u64>,
-    /// Where a name was right.
+    /// Names and addresses with a successful login.
     at_home: BTreeSet<Suspect>,
 }
 

@@ -1,7 +1,7 @@
-//! Nothing acknowledged is lost: a message of QoS 1 or 2 whose publisher got PUBACK or PUBREC
-//! reaches every session that had been granted a subscription before it was sent, if that session
-//! lasts and takes it. Only what expired, and what the node said it dropped, may be missing; and
-//! that the store lost something is no excuse where the disk kept all it was given.
+//! No acknowledged message is lost: a message of QoS 1 or 2 acknowledged with PUBACK or PUBREC
+//! reaches every session with a subscription granted before it was sent, if that session lasts and
+//! accepts it. Only expired messages, and drops reported by the node, may be missing. A loss by
+//! the store is no valid reason if the disk kept all data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,21 +15,21 @@ use crate::topics::TopicIndex;
 
 const CHECK: &str = "nothing acknowledged lost";
 
-/// What each client is still owed.
+/// Messages still promised to each client.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
     owed: BTreeMap<ClientIndex, BTreeSet<MessageIndex>>,
-    /// Drops that the node has told of.
+    /// Drops reported by the node.
     dropped: BTreeMap<(ClientIndex, Option<TopicIndex>), usize>,
-    /// A bit has flipped on the disk.
+    /// Whether a bit has flipped on the disk.
     is_rotten: bool,
 }
 
 impl Lost {
-    /// What ends a promise is seen before the ledger forgets it.
+    /// Handles facts that end a promise, before the ledger applies them.
     pub(super) fn before(&mut self, fact: &Fact, _ledger: &Ledger) {
         match *fact {
-            // The old session may end any time from here on.
+            // The old session may end at any time from here on.
             Fact::Connecting {
                 client,
                 clean: true,
@@ -37,7 +37,7 @@ impl Lost {
             } => {
                 self.owed.remove(&client);
             }
-            // Whether it was sent before or after is not known here.
+            // It is unknown here whether the message was sent before or after.
             Fact::Unsubscribing { client, .. } | Fact::Subscribing { client, .. } => {
                 self.owed.remove(&client);
             }

@@ -1,5 +1,6 @@
-//! The checks: one file each, all fed with the same facts. A check knows what clients saw and were
-//! promised, the records that the node appended and what it reports of itself; nothing else.
+//! The checks: one file each; all get the same facts. The input of a check is the observations of
+//! clients and the promises to them, the records that the node appended, and its reports; nothing
+//! else.
 
 mod bounds;
 mod durable;
@@ -37,8 +38,8 @@ use crate::ledger::Ledger;
 use crate::observer::Findings;
 use crate::store::Lsn;
 
-/// All checks. Where users have rules, only those have their say that do not rest on promises, and
-/// those of permissions, tenants and lockouts.
+/// All checks. In runs with users, only checks that do not depend on promises run, and those of
+/// permissions, tenants and lockouts.
 #[derive(Debug, Default)]
 pub struct Checks {
     bounds: bounds::Bounds,
@@ -80,7 +81,7 @@ impl Checks {
         }
     }
 
-    /// A fact that the ledger does not know yet.
+    /// Handles a fact before the ledger applies it.
     pub fn before(&mut self, at_us: u64, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         if ledger.people.is_some() {
             return;
@@ -91,7 +92,7 @@ impl Checks {
         self.share.before(fact, ledger);
     }
 
-    /// A fact that the ledger has taken in.
+    /// Handles a fact after the ledger has applied it.
     pub fn after(&mut self, at_us: u64, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         self.expiry.see(at_us, fact, ledger, findings);
         self.genuine.see(fact, ledger, findings);
@@ -126,12 +127,12 @@ impl Checks {
         self.sink.see(at_us, fact, ledger, findings);
     }
 
-    /// The store has answered that more is durable.
+    /// Handles a report of the store that more is durable.
     pub fn synced(&mut self, at_us: u64) {
         self.part_queue.synced(at_us);
     }
 
-    /// The node appended a record.
+    /// Handles a record appended by the node.
     pub fn recorded(
         &mut self,
         lsn: Lsn,
@@ -149,7 +150,7 @@ impl Checks {
         }
     }
 
-    /// The node reported its sessions; `probe` is the request that was made last.
+    /// Handles a session report of the node; `probe` is the latest request.
     pub fn reported(
         &mut self,
         (at_us, probe): (u64, u64),
@@ -163,7 +164,7 @@ impl Checks {
         self.part_hold.waited(at_us, ledger, findings);
     }
 
-    /// Everybody is back and nothing is under way any more.
+    /// Final checks: all clients are connected and nothing is in flight.
     pub fn settled(&mut self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
         self.sink.settled(at_us, ledger, findings);
         if ledger.people.is_some() {

@@ -1,6 +1,6 @@
-//! QoS 2 exactly once, QoS 1 no more often than it was published: a session gets a QoS 2 message
-//! once whatever its publisher sends again [MQTT-4.3.3-2], [MQTT-4.3.3-10], and a QoS 1 message
-//! with DUP 0 once for each PUBLISH of it [MQTT-3.3.1-1].
+//! QoS 2 exactly once, QoS 1 no more often than published: a session gets a QoS 2 message once,
+//! whatever its publisher sends again [MQTT-4.3.3-2], [MQTT-4.3.3-10], and a QoS 1 message with
+//! DUP 0 once for each PUBLISH of it [MQTT-3.3.1-1].
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ const CHECK: &str = "exactly once, at least once";
 /// How often each session got each message.
 #[derive(Debug, Default)]
 pub(super) struct Once {
-    /// What each client got, with the number of the session's life.
+    /// Messages received by each client, with the number of the session's life.
     got: BTreeMap<ClientIndex, (u32, Got)>,
 }
 
-/// How often each message came: at QoS 2, and with DUP 0.
+/// Number of arrivals of each message: at QoS 2, and with DUP 0.
 type Got = BTreeMap<MessageIndex, (u32, u32)>;
 
 impl Once {
@@ -38,7 +38,8 @@ impl Once {
             return;
         };
         let class = ledger.topics.class(topic);
-        // Retained messages come again with each subscription; share groups have their own check.
+        // Retained messages are sent again for each subscription; share groups have a separate
+        // check.
         if known || qos == QoS::AtMostOnce || matches!(class, Class::Retained | Class::Shared) {
             return;
         }
@@ -57,7 +58,7 @@ impl Once {
             QoS::ExactlyOnce => 1,
             _ => row.sends.max(1),
         };
-        // What was sent at QoS 1 may not have been recorded before a crash.
+        // A QoS 1 delivery may not have been recorded before a crash.
         let allowed = sends * (1 + ledger.crashes);
         let name = &ledger.client(client).name;
         if qos == QoS::ExactlyOnce && times > 1 {

@@ -1,8 +1,8 @@
-//! Order: messages of one publisher on one topic at one QoS arrive in the order in which they were
-//! published, first seen and, on a new connection, sent again [MQTT-4.6.0-5], [MQTT-4.6.0-6].
+//! Order: messages of one publisher on one topic at one QoS arrive in publishing order, both new
+//! ones and, on a new connection, retransmissions [MQTT-4.6.0-5], [MQTT-4.6.0-6].
 //!
-//! A crash takes back what was not acknowledged, so that it comes anew; but what a session sees for
-//! the first time never stands behind a later one, whatever happened between.
+//! A crash undoes what was not acknowledged, so that it arrives again; but a message that a
+//! session sees for the first time is never preceded by a later one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,15 @@ use crate::topics::{Class, TopicIndex};
 
 const CHECK: &str = "order";
 
-/// What is ordered: receiver, publisher, topic, QoS as published and as sent.
+/// Key of an ordered stream: receiver, publisher, topic, QoS as published and as sent.
 type Stream = (ClientIndex, ClientIndex, TopicIndex, QoS, QoS);
 
-/// How far each stream has come.
+/// Progress of each stream.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     streams: BTreeMap<Stream, StreamProgress>,
-    /// For whom the node has dropped something: its publisher may send it again, behind others.
+    /// Clients for which the node has dropped a message: its publisher may send it again, after
+    /// others.
     dropped: BTreeSet<ClientIndex>,
 }
 
@@ -31,7 +32,7 @@ struct StreamProgress {
     life: u32,
     connection: u32,
     crashes: u32,
-    /// The latest message seen in this life, since the last crash.
+    /// The latest message seen in this life since the last crash.
     latest: MessageIndex,
     /// The last one seen on this connection.
     last: MessageIndex,
@@ -93,12 +94,12 @@ impl Order {
                 format!("{name} got {what} for the first time after m{latest}"),
             );
         }
-        // A QoS 1 message that its publisher sent again is another one at the broker.
+        // A QoS 1 message that its publisher sent again is a different message for the broker.
         if row.qos == QoS::AtLeastOnce && row.sends > 1 {
             return;
         }
         if place.crashes != receiver.crashes {
-            // What was sent at QoS 1 and not recorded is sent again as new.
+            // Unrecorded QoS 1 deliveries are sent again as new.
             place.crashes = receiver.crashes;
             if qos < QoS::ExactlyOnce {
                 place.latest = 0;
@@ -118,8 +119,8 @@ impl Order {
     }
 }
 
-/// The client's subscriptions to the topic are older than the message, all of them and whole: none
-/// was left or replaced, so that nothing has passed it by.
+/// Whether all subscriptions of the client to the topic are older than the message and unchanged:
+/// none was ended or replaced, so that no message was skipped.
 fn is_promised_before(
     sent_us: u64,
     (client, message): (ClientIndex, MessageIndex),

@@ -1,6 +1,6 @@
-//! The accounts of a part's session are those of its sink: *delivered* is what it has settled done,
-//! and *dropped* has at least what it has refused. By the node's reports of its sessions, since
-//! the session or this run of the node began.
+//! The accounts of a part's session match those of its sink: *delivered* is what it has settled as
+//! done, and *dropped* is at least what it has refused. From the node's session reports, since the
+//! session or this run of the node began.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use crate::part::PartFact;
 
 const CHECK: &str = "accounts of parts";
 
-/// What each part has settled.
+/// Settlements of each part.
 #[derive(Debug, Default)]
 pub(super) struct PartAccounts {
     /// Accounts by part and lane; lane 0 for a part that is attached once.
     accounts: BTreeMap<(PartIndex, u16), Account>,
-    /// What a part says to a node that is told to stop may not be heard.
+    /// While the node stops, settlements of a part may be lost.
     is_stopping: bool,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct PartAccounts {
 struct Account {
     done: u64,
     refused: u64,
-    /// Its session is known to be there.
+    /// Whether its session is known to exist.
     is_open: bool,
 }
 
@@ -54,7 +54,7 @@ impl PartAccounts {
                     account.is_open = true;
                 }
             }
-            // Its next attachment may be another session, and is one if it is not durable.
+            // Its next attachment may be another session; it always is if the part is not durable.
             PartFact::Attaching { .. } | PartFact::Left { .. } | PartFact::Ended => {
                 for (_, account) in self.accounts.range_mut((part, 0)..=(part, u16::MAX)) {
                     account.is_open = false;
@@ -83,7 +83,7 @@ impl PartAccounts {
         }
     }
 
-    /// Reports that answer the present `probe`; others are of the past.
+    /// Checks reports for the current `probe`; others are outdated.
     pub(super) fn reported(
         &self,
         probe: u64,

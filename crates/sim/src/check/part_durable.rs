@@ -1,7 +1,7 @@
-//! A durable part is told that it is attached once its session and all of its subscriptions are
-//! durable, so that no crash at any moment takes them back. It is told of a message of QoS 1 or 2
-//! once that is durable, as far as it has a record: what a crash takes back its publisher sends
-//! again, and the node would take it for another message.
+//! A durable part is notified of its attachment only after its session and all its subscriptions
+//! are durable, so that no crash undoes them. A message of QoS 1 or 2 with a record is delivered
+//! only after the record is durable: the publisher sends a message lost in a crash again, and the
+//! node would take it for another message.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::store::Lsn;
 const CHECK: &str = "attachments are durable";
 const CHECK_MESSAGES: &str = "parts are told of what is durable";
 
-/// What the records say of sessions.
+/// State of sessions according to the records.
 #[derive(Debug, Default)]
 pub(super) struct PartDurable {
     /// The session and its last record, by Client Identifier.
@@ -49,7 +49,7 @@ impl PartDurable {
     pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         match *fact {
             Fact::Crashed { durable, .. } => {
-                // What was not durable has come back with the store, or is recorded anew.
+                // Data that was not durable was restored with the store, or is recorded again.
                 let sessions = self.sessions.values_mut().map(|(_, lsn)| lsn);
                 let all = sessions.chain(self.subscriptions.values_mut());
                 let all = all.chain(self.messages.values_mut());
@@ -80,7 +80,7 @@ impl PartDurable {
             return;
         };
         let (row, receiver) = (ledger.message(message), ledger.part(part));
-        // Until a part knows its subscriptions, not all shards do.
+        // Until a part has received its subscriptions, some shards may lack them.
         let is_promised = row.sent_us > receiver.since_us;
         if row.qos > QoS::AtMostOnce && *lsn > delivery.durable && is_promised {
             let (name, what) = (&receiver.name, ledger.describe(message));
@@ -116,7 +116,7 @@ impl PartDurable {
         }
     }
 
-    /// The subscriptions of a lane may have been copied at a start, from those of another one.
+    /// The subscriptions of a lane may have been copied at a start from another lane.
     fn lane_attached(&self, name: &str, durable: Lsn, findings: &mut Findings) {
         let session = self.sessions.get(name);
         if session.is_none_or(|(_, lsn)| *lsn > durable) {

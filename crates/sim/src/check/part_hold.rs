@@ -1,8 +1,8 @@
-//! Publishers wait for a part that holds: while it takes nothing and its queue stays full, no
-//! message that it takes is acknowledged, and the hold does not end; nothing is dropped for want
-//! of room. Clients that publish nothing that such a part takes do not wait.
+//! Publishers wait for a part with a holding queue. While the part takes nothing and its queue
+//! stays full, no message for it is acknowledged, and the hold continues; no message is dropped
+//! for lack of room. Clients that publish nothing for such a part do not wait.
 //!
-//! That no client waits for ever is seen at the end, when all have to come to rest.
+//! A client that waits for ever is detected at the end, when all clients must settle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,31 +18,32 @@ use crate::topics::TopicIndex;
 
 const CHECK: &str = "publishers that wait";
 
-/// How long it may take until all shards know of a hold, microseconds.
+/// Time limit until all shards know of a hold, microseconds.
 const HOLD_US: u64 = SECOND;
-/// How long an answer may take where nothing is to be waited for, microseconds: slow syncs, and
-/// those that fail, come before it.
+/// Time limit of an answer that waits for no part, microseconds: slow and failing syncs may come
+/// first.
 const ANSWER_US: u64 = 12 * SECOND;
 
-/// Clients that wait, and for which parts.
+/// Waiting clients and the parts they wait for.
 #[derive(Debug, Default)]
 pub(super) struct PartHold {
-    /// Parts that were told that publishers wait, and have taken nothing since: when that was.
+    /// Parts that were notified that publishers wait, with the time; removed when they take
+    /// messages.
     full: BTreeMap<PartIndex, u64>,
     /// Parts whose queue was within its bound, or held, since they were attached.
     bounded: BTreeSet<PartIndex>,
-    /// What each client has sent.
+    /// Messages that each client has sent.
     sent: BTreeMap<ClientIndex, ConnectionSends>,
-    /// Topics with messages that expire: a queue with those may have room again without a word.
+    /// Topics with messages that expire: a queue with those may free room without a notification.
     expiring: BTreeSet<TopicIndex>,
 }
 
-/// What a client has sent by its present connection.
+/// Messages sent by a client on its current connection.
 #[derive(Debug, Default)]
 struct ConnectionSends {
     topics: Vec<TopicIndex>,
     unanswered: BTreeMap<MessageIndex, u64>,
-    /// The network takes much at once on its way to it.
+    /// Whether the network has a large window towards the client.
     is_wide: bool,
 }
 
@@ -123,7 +124,7 @@ impl PartHold {
             _ => {}
         }
         match *what {
-            // A lane holds those of its own shard alone.
+            // A lane holds only publishers of its own shard.
             PartFact::Queue { .. } if row.lanes > 0 => {}
             PartFact::Queue { state, .. } if state.holds => {
                 if row.is_holding() && !row.may_age() && !self.may_expire(part, ledger) {
@@ -176,7 +177,7 @@ impl PartHold {
         for (part, since_us) in &self.full {
             let known = ledger.part(*part);
             let is_taken = known.is_promised(row.topic, &ledger.topics);
-            // Whether it keeps QoS 0 messages may have changed.
+            // The part may have changed whether it keeps QoS 0 messages.
             let is_taken = is_taken && row.qos > QoS::AtMostOnce;
             let is_taken = is_taken && !self.may_expire(*part, ledger);
             if is_taken && known.client != client && row.sent_us > since_us + HOLD_US {
@@ -186,7 +187,7 @@ impl PartHold {
         }
     }
 
-    /// Looks for clients that wait for no part.
+    /// Looks for clients that wait although no part holds them.
     pub(super) fn waited(&self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
         if ledger.people.is_some() || ledger.parts.is_empty() {
             return;

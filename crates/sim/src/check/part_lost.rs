@@ -1,11 +1,11 @@
-//! Nothing is lost to a part: a message of QoS 1 or 2 whose publisher got PUBACK or PUBREC is
-//! delivered, by a subscription that the part had been told of before, until the part has settled
-//! it done or refused. To a durable part that keeps QoS 0 the same goes for QoS 0 messages whose
-//! record was durable; and one that the node has worked off, since a later message of its
-//! connection was acknowledged, has a record.
+//! No message to a part is lost. A message of QoS 1 or 2 acknowledged with PUBACK or PUBREC is
+//! delivered, for a subscription confirmed to the part before, until the part has settled it as
+//! done or refused. For a durable part that keeps QoS 0, the same applies to QoS 0 messages whose
+//! record was durable. A QoS 0 message must have a record if a later message of its connection was
+//! acknowledged.
 //!
-//! A part that is not durable loses what it has not settled when it is detached. Only what expired,
-//! and what the node said it dropped, may be missing.
+//! A part that is not durable loses its unsettled messages when it is detached. Only expired
+//! messages, and drops reported by the node, may be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,27 +22,27 @@ use crate::topics::TopicIndex;
 
 const CHECK: &str = "nothing lost to parts";
 
-/// What each part is still owed.
+/// Messages still promised to each part.
 #[derive(Debug, Default)]
 pub(super) struct PartLost {
     owed: BTreeMap<PartIndex, BTreeSet<MessageIndex>>,
-    /// Drops that the node has told of.
+    /// Drops reported by the node.
     dropped: BTreeMap<(PartIndex, Option<TopicIndex>), usize>,
     /// The first record of each message.
     recorded: BTreeMap<MessageIndex, Lsn>,
-    /// What each client has published by its present connection.
+    /// Messages that each client has published on its current connection.
     sent: BTreeMap<ClientIndex, ConnectionPublishes>,
-    /// A bit has flipped on the disk.
+    /// Whether a bit has flipped on the disk.
     is_rotten: bool,
 }
 
-/// What a client has published by one connection.
+/// Messages of a client on one connection.
 #[derive(Debug, Default)]
 struct ConnectionPublishes {
     link: LinkIndex,
-    /// QoS 0 messages that have no later one yet that was acknowledged.
+    /// QoS 0 messages after which no message was acknowledged yet.
     qos0: Vec<MessageIndex>,
-    /// QoS 1 and 2 messages that were published by this connection first.
+    /// QoS 1 and 2 messages that were first sent on this connection.
     others: BTreeSet<MessageIndex>,
 }
 
@@ -86,7 +86,8 @@ impl PartLost {
         let row = ledger.part(part);
         match *what {
             PartFact::Attaching { .. } => {
-                // What its session wants no more may be missing, whenever that was published.
+                // Messages that its session no longer subscribes to may be missing, whenever they
+                // were published.
                 if let Some(owed) = self.owed.get_mut(&part) {
                     owed.retain(|message| is_promised(row, *message, ledger));
                 }
@@ -138,10 +139,10 @@ impl PartLost {
         }
         let mut is_kept = false;
         for (part, known) in (0..).zip(&ledger.parts) {
-            // Its own messages do not come back to it.
+            // Its own messages are not delivered to it.
             if known.client != client && is_promised(known, message, ledger) {
                 self.owed.entry(part).or_default().insert(message);
-                // What a part published by an attachment that has ended may be lost.
+                // Messages published by an ended attachment of a part may be lost.
                 is_kept |= row.qos == QoS::AtMostOnce && !ledger.is_part(client);
             }
         }
@@ -150,7 +151,7 @@ impl PartLost {
         }
     }
 
-    /// The node has worked off all that its publisher sent before by the same connection.
+    /// The node has processed everything that the publisher sent before on the same connection.
     fn acknowledged(
         &mut self,
         client: ClientIndex,
@@ -191,7 +192,7 @@ impl PartLost {
         }
     }
 
-    /// What is missing to each part, for whatever reason.
+    /// Messages missing at each part, for any reason.
     pub(super) fn missing(
         &self,
         at_us: u64,
@@ -240,15 +241,16 @@ impl PartLost {
     }
 }
 
-/// A part's session wants a message, has been told so, and keeps it if it is of QoS 0.
+/// Whether a part's session has confirmed subscriptions that match a message, and keeps it if it
+/// is of QoS 0.
 fn is_promised(row: &PartRow, message: MessageIndex, ledger: &Ledger) -> bool {
     let found = ledger.message(message);
     let is_kept = found.qos > QoS::AtMostOnce || row.keeps_qos0 && row.durable;
     is_kept && row.is_promised(found.topic, &ledger.topics)
 }
 
-/// Drops that a message may be missing for. The other reasons are for what a part has refused, what
-/// it does not keep, and sessions that have ended.
+/// Drop reasons that explain a missing message. The other reasons are for refused messages,
+/// messages that are not kept, and ended sessions.
 fn is_excuse(reason: DropReason) -> bool {
     matches!(
         reason,

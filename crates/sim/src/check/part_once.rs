@@ -1,10 +1,10 @@
-//! Each message is delivered to a part once, or repeated with `dup`: what was delivered before says
-//! so, what says so was delivered before, and what was settled done or refused comes again only
-//! after a crash, which may have taken the settlement back.
+//! Each message is delivered to a part once, or repeated with `dup`. Redeliveries have `dup` set,
+//! and only those. A message settled as done or refused is delivered again only after a crash,
+//! which may have undone the settlement.
 //!
-//! The broker's name of a message tells a repeated one from another PUBLISH of the same content. A
-//! QoS 2 message has one name, whatever its publisher sends again after a crash: a part is told of
-//! it once the node can tell that it comes again.
+//! The broker's id of a message distinguishes a redelivery from another PUBLISH with the same
+//! content. A QoS 2 message has one id, whatever its publisher sends again after a crash: a part
+//! gets it only when the node can recognise its retransmission.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,18 +19,18 @@ use crate::topics::Class;
 
 const CHECK: &str = "once to a part, or repeated";
 
-/// What each part was told of.
+/// Messages delivered to each part.
 #[derive(Debug, Default)]
 pub(super) struct PartOnce {
     delivered: BTreeMap<(PartIndex, MessageId), DeliveredMessage>,
-    /// The broker's names, by part and message, for one life and one run of the node.
+    /// The broker's ids, by part and message, for one life and one run of the node.
     names: BTreeMap<(PartIndex, MessageIndex), (u32, u32, BTreeSet<MessageId>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct DeliveredMessage {
     life: u32,
-    /// Crashes of the node before it was settled, if it was.
+    /// Number of crashes before it was settled, if it was.
     settled: Option<u32>,
 }
 
@@ -82,10 +82,10 @@ impl PartOnce {
                 format!("{name} got {what} again after it settled it"),
             );
         }
-        // A crash takes what was not recorded of earlier deliveries.
+        // A crash loses unrecorded earlier deliveries.
         let sent_us = ledger.message(message).sent_us;
         let no_crash = ledger.crashes == 0 || sent_us > ledger.restarted_us;
-        // What one lane is told may wait for another one, and so never be taken.
+        // A delivery by one lane may wait for another lane, and so never be taken.
         if before.is_none() && delivery.dup && no_crash && row.lanes == 0 {
             findings.add(
                 CHECK,
@@ -99,7 +99,7 @@ impl PartOnce {
         self.count((part, message), delivery.id, ledger, findings);
     }
 
-    /// No more messages of the broker than there were publishes. One of QoS 1 that was published
+    /// Checks that there are no more broker messages than publishes. A QoS 1 message published
     /// before a crash may be published again after it.
     fn count(
         &mut self,
@@ -111,7 +111,7 @@ impl PartOnce {
         let row = ledger.message(message);
         let (life, since_us) = (ledger.part(part).life, ledger.part(part).since_us);
         let is_once = row.qos == QoS::ExactlyOnce;
-        // Until a part knows its subscriptions, not all shards do.
+        // Until a part has received its subscriptions, some shards may lack them.
         if is_once && (row.rotten || since_us >= row.sent_us) {
             return;
         }
@@ -123,7 +123,7 @@ impl PartOnce {
         }
         names.insert(id);
         let publishes = match row.qos {
-            // A message of before the crash and the one that was published again after it.
+            // A message from before the crash, and one published again after it.
             QoS::AtLeastOnce => row.sends.max(1) + u32::from(ledger.crashes > 0),
             QoS::AtMostOnce | QoS::ExactlyOnce => 1,
         };

@@ -1,6 +1,6 @@
-//! Order to parts: messages of one publisher on one topic at one QoS are delivered in the order in
-//! which they were published, first seen and, in a new attachment, again. What is put off, and so
-//! comes a second time in one attachment, may come later.
+//! Order for parts: messages of one publisher on one topic at one QoS are delivered in publishing
+//! order, both new ones and, in a new attachment, redeliveries. A postponed message, which is
+//! delivered twice in one attachment, may come later.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,26 +15,27 @@ use crate::topics::{Class, TopicIndex};
 
 const CHECK: &str = "order to parts";
 
-/// What is ordered: receiver, publisher, topic, QoS as published.
+/// Key of an ordered stream: receiver, publisher, topic, QoS as published.
 type Stream = (PartIndex, ClientIndex, TopicIndex, QoS);
 
-/// How far each stream has come.
+/// Progress of each stream.
 #[derive(Debug, Default)]
 pub(super) struct PartOrder {
     streams: BTreeMap<Stream, AttachmentProgress>,
-    /// For whom the node has dropped something: its publisher may send it again, behind others.
+    /// Parts for which the node has dropped a message: its publisher may send it again, after
+    /// others.
     dropped: BTreeSet<PartIndex>,
 }
 
 #[derive(Debug, Default)]
 struct AttachmentProgress {
     life: u32,
-    /// All that was seen in this life.
+    /// All messages seen in this life.
     seen: BTreeSet<MessageIndex>,
     attachment: PartId,
-    /// All that was seen in this attachment.
+    /// All messages seen in this attachment.
     seen_now: BTreeSet<MessageId>,
-    /// The number behind the last that was seen in this attachment for the first time.
+    /// The number after the last message seen in this attachment for the first time.
     behind_last: MessageIndex,
 }
 
@@ -91,7 +92,7 @@ impl PartOrder {
             place.seen_now.clear();
             place.behind_last = 0;
         }
-        // A QoS 1 message that its publisher sent again is another one at the broker.
+        // A QoS 1 message that its publisher sent again is a different message for the broker.
         let is_repeated = !place.seen_now.insert(delivery.id);
         if is_repeated || row.qos == QoS::AtLeastOnce && row.sends > 1 {
             return;

@@ -1,7 +1,7 @@
-//! What parts publish: it does not come back to the part itself, and its count of hops is the one
-//! that it was published with. It is refused if it has been passed on too often or the rules of the
-//! part's principal forbid it, else only for a part whose queue is full. What is forbidden reaches
-//! nobody. Each publish is answered while the part stays attached.
+//! Publishes of parts: a message is not delivered to its own part, and has the hop count with
+//! which it was published. It is refused if it has too many hops or the rules of the part's
+//! principal forbid it, else only if the queue of a part is full. Forbidden messages reach no
+//! receiver. Each publish is answered while the part stays attached.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ use crate::part::PartFact;
 
 const CHECK: &str = "what parts publish";
 
-/// What parts wait for.
+/// Publishes that wait for answers.
 #[derive(Debug, Default)]
 pub(super) struct PartPublishes {
-    /// Messages that have no answer yet, with who published them.
+    /// Messages without an answer, with their publisher.
     unanswered: BTreeSet<(ClientIndex, MessageIndex)>,
 }
 
@@ -98,7 +98,7 @@ impl PartPublishes {
         }
     }
 
-    /// All is done.
+    /// Final check.
     pub(super) fn settled(&self, ledger: &Ledger, findings: &mut Findings) {
         for (client, message) in &self.unanswered {
             let (name, what) = (&ledger.client(*client).name, ledger.describe(*message));
@@ -107,7 +107,7 @@ impl PartPublishes {
     }
 }
 
-/// The rules of the part that published a message forbid that.
+/// Whether the rules of the publishing part forbid a message.
 fn is_forbidden(message: MessageIndex, ledger: &Ledger) -> bool {
     let row = ledger.message(message);
     let mut parts = ledger.parts.iter();
@@ -115,7 +115,7 @@ fn is_forbidden(message: MessageIndex, ledger: &Ledger) -> bool {
     part.is_some_and(|part| part.forbidden.contains(&row.topic))
 }
 
-/// A message has reached somebody.
+/// Handles a message that has reached a receiver.
 fn reached((name, message): (&str, MessageIndex), ledger: &Ledger, findings: &mut Findings) {
     if is_forbidden(message, ledger) {
         let what = ledger.describe(message);

@@ -1,5 +1,5 @@
-//! Bounds of the queues of parts: where the oldest messages make room, what is lost is older than
-//! what is kept; what is dropped for its age is that old, and what waits is not too old.
+//! Bounds of the queues of parts. If the oldest messages make room, lost messages are older than
+//! kept ones. Messages dropped for their age are that old, and waiting ones are not too old.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,50 +14,50 @@ use crate::topics::{Class, TopicIndex};
 
 const CHECK: &str = "bounds of parts' queues";
 
-/// Messages that are dropped for their age in one look, at most.
+/// Maximum number of messages that are dropped for their age in one pass.
 const TOO_OLD_AT_ONCE: u64 = 1024;
 
-/// Milliseconds by which the wall clock tells another time than records before that is written
-/// down.
+/// Difference between the wall clock and the time of records, milliseconds, up to which the
+/// difference is not recorded.
 const CLOCK_APART_MS: u64 = 1_000;
-/// Within that time after the store has answered its shards tell their parts what waited for it,
+/// Time limit for shards to pass waiting events to their parts after an answer of the store,
 /// microseconds.
 const TOLD_WITHIN_US: u64 = SECOND / 20;
 
-/// In a delivery's token the number of the lane stands above these bits.
+/// In a delivery's token, bits from this one on are the number of the lane.
 const TOKEN_BITS: u32 = 16;
 
-/// When a message was dropped, microseconds, and why.
+/// Time of a drop, microseconds, and its reason.
 type Drop = (u64, DropReason);
 
-/// What is lost, and when.
+/// Lost messages, with times.
 #[derive(Debug, Default)]
 pub(super) struct PartQueues {
-    /// Drops by part and topic; no topic where only the store knew it.
+    /// Drops by part and topic; no topic if only the store knew it.
     drops: BTreeMap<(PartIndex, Option<TopicIndex>), Vec<Drop>>,
-    /// When each message had left the queue of each part, at the earliest, by when the part was
-    /// told of it first; and the crashes of the node before.
+    /// Earliest time at which each message left the queue of each part, from its first delivery;
+    /// and the number of crashes before.
     left: BTreeMap<(PartIndex, MessageIndex), (u64, u32)>,
-    /// What each part may have in flight.
+    /// Possible deliveries in flight of each part.
     in_flight: BTreeMap<PartIndex, InFlight>,
-    /// Crashes of the node before a message was sent.
+    /// Number of crashes before a message was sent.
     sent: BTreeMap<MessageIndex, u32>,
-    /// When the store has answered that more is durable, microseconds.
+    /// Times at which the store reported new durable records, microseconds.
     answers: Vec<u64>,
 }
 
-/// What a part may have in flight when it is attached again, and was not told of: that comes first,
-/// and left the queue before.
+/// Deliveries in flight that a part did not see before it is attached again: they come first, and
+/// left the queue earlier.
 #[derive(Debug, Default)]
 struct InFlight {
-    /// The most credit that it has had.
+    /// The highest credit so far.
     credit_max: u16,
-    /// Deliveries by each lane since it was attached, but for what may have been told before.
+    /// Deliveries per lane since the attachment, except those possibly in flight before.
     deliveries: BTreeMap<u32, u16>,
 }
 
 impl InFlight {
-    /// A delivery by this lane: whether it may have been in flight when the part was attached.
+    /// Whether a delivery by this lane may have been in flight before the attachment.
     fn may_be_of_before(&mut self, lane: u32) -> bool {
         let deliveries = self.deliveries.entry(lane).or_default();
         *deliveries = deliveries.saturating_add(1);
@@ -66,15 +66,16 @@ impl InFlight {
 }
 
 impl PartQueues {
-    /// The store answers that more is durable.
+    /// Handles a report of the store that more is durable.
     pub(super) fn synced(&mut self, at_us: u64) {
         self.answers.push(at_us);
     }
 
-    /// When a message has left the queue of a part, at the earliest, that was told of it then. It
-    /// leaves with its credit, and waits until what its shard has appended by then is durable. If
-    /// it waited, an answer of the store came just before; that covers what was appended since the
-    /// answer before the last one, as a group takes what came in during the sync before.
+    /// Earliest time at which a message delivered at this time left the queue of its part. It
+    /// leaves when there is credit, and waits until the records that its shard has appended by
+    /// then are durable. If it waited, the store reported just before. That report covers records
+    /// appended since the report before the last one, because a group has the records that arrived
+    /// during the previous sync.
     fn left_queue_us(&self, delivered_us: u64) -> u64 {
         let since_us = delivered_us.saturating_sub(TOLD_WITHIN_US);
         let answer = self.answers.partition_point(|at_us| *at_us < since_us);
@@ -146,7 +147,7 @@ impl PartQueues {
                 let ages = row.queues.iter().map(|queue| queue.age_max_secs);
                 let age_max = ages.map(|age| if age == 0 { u32::MAX } else { age }).max();
                 let age_max_ms = u64::from(age_max.unwrap_or(u32::MAX)) * 1000;
-                // More than are dropped at once are as good as unbounded for a while.
+                // A backlog larger than one pass may be too old for a while.
                 if oldest_ms > age_max_ms.saturating_add(CLOCK_APART_MS)
                     && state.messages < TOO_OLD_AT_ONCE
                 {
@@ -160,7 +161,7 @@ impl PartQueues {
         }
     }
 
-    /// Looks at what is missing to parts: it was dropped at a time at which that was right.
+    /// Checks the messages missing at parts: each was dropped at a valid time.
     pub(super) fn settled(
         &self,
         missing: impl Iterator<Item = (PartIndex, MessageIndex)>,
@@ -176,12 +177,12 @@ impl PartQueues {
         }
         for ((part, topic), missing) in by_topic {
             let row = ledger.part(part);
-            // By the latest drop that may be its own.
+            // The latest drop that may apply to it.
             let from_age = missing.iter().map(|message| {
                 let sent_us = ledger.message(*message).sent_us;
                 (*message, sent_us + age_max_us(row))
             });
-            // A clock that is set forward between two runs makes the time between them longer.
+            // A clock set forward between two runs makes the time between them seem longer.
             if ledger.clock_ahead_us == 0 || ledger.restarted_us == 0 {
                 let excess = self.excess(part, topic, from_age, |reason, at_us, from_us| {
                     reason != DropReason::TooOld || at_us >= from_us
@@ -208,7 +209,7 @@ impl PartQueues {
         }
     }
 
-    /// Each missing message has a drop from its time on: one that has none.
+    /// Matches each missing message with a drop after its time; returns one without a match.
     fn excess(
         &self,
         part: PartIndex,
@@ -231,8 +232,8 @@ impl PartQueues {
         found.map(|(_, (message, _))| message)
     }
 
-    /// For each missing message: when an older one of its publisher that the part got left the
-    /// queue, at the earliest.
+    /// For each missing message, the earliest time at which an older delivered message of its
+    /// publisher left the queue.
     fn older_delivered(
         &self,
         part: PartIndex,
@@ -262,14 +263,14 @@ impl PartQueues {
     }
 }
 
-/// The least age at which messages are too old for a part, microseconds.
+/// The lowest age limit of messages for a part, microseconds.
 fn age_max_us(row: &PartRow) -> u64 {
     let ages = row.queues_ever.iter().map(|queue| queue.age_max_secs);
     let least = ages.filter(|age| *age > 0).min();
     u64::from(least.unwrap_or(0)) * SECOND
 }
 
-/// The oldest messages of a part make room at all times.
+/// Whether the oldest messages of a part always make room.
 fn drops_oldest(row: &PartRow) -> bool {
     let is_so =
         |queue: &PartQueueLimits| queue.on_full == OnFull::DropOldest && queue.bytes_max > 0;

@@ -1,10 +1,10 @@
-//! Receipts: each receiver of a message leads to one, and only a receiver does. Who acknowledged
-//! or refused a message has got it, and a part has settled it so and for that reason. Nothing
-//! expires, for what parts publish has no expiry.
+//! Receipts: each receiver of a message causes one, and only receivers do. A receiver that
+//! acknowledged or refused a message has received it; a part has settled it with that outcome and
+//! reason. No receipt reports expiry, because messages of parts do not expire.
 //!
-//! None is missing at the end to a part that was attached all the time since it published, nor of
-//! a client that got the message after the part was attached last. Across a restart of the node a
-//! receipt may be told twice.
+//! At the end no receipt is missing at a part that was attached continuously since it published,
+//! nor of a client that received the message after the part was last attached. Across a restart of
+//! the node a receipt may be sent twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,22 +18,22 @@ use crate::part::PartFact;
 
 const CHECK: &str = "receipts";
 
-/// What parts have asked for, and what they were told.
+/// Requested and reported receipts.
 #[derive(Debug, Default)]
 pub(super) struct PartReceipts {
-    /// What was asked for, by the broker's name of the message.
+    /// Requests, by the broker's id of the message.
     requests: BTreeMap<MessageId, ReceiptRequest>,
-    /// Receipts by the message and the receiver: the run of the node in which the last was told.
+    /// Receipts by message and receiver: the run of the node in which the last was reported.
     receipts: BTreeMap<(MessageId, Option<ClientIndex>), u64>,
-    /// Receipts of each message in the run of the node that has begun last.
+    /// Receipts of each message in the latest run of the node.
     counts: BTreeMap<MessageId, (u64, u64)>,
-    /// When a client got a message last, with QoS 1 or 2.
+    /// When a client last received a message with QoS 1 or 2.
     arrived: BTreeMap<(MessageIndex, ClientIndex), u64>,
     /// Messages that parts have settled.
     settled: BTreeMap<(MessageId, ClientIndex), PartOutcome>,
-    /// Since when each part is attached.
+    /// Time of the attachment of each part.
     attached: BTreeMap<PartIndex, u64>,
-    /// A bit has flipped on the disk.
+    /// Whether a bit has flipped on the disk.
     is_rotten: bool,
 }
 
@@ -49,7 +49,7 @@ struct ReceiptRequest {
     receivers: Option<u64>,
 }
 
-/// Names a run of the node: when it was started.
+/// Identifies a run of the node by its start time.
 fn run(ledger: &Ledger) -> u64 {
     ledger.restarted_us
 }
@@ -70,8 +70,8 @@ impl PartReceipts {
                 message: Some(message),
                 qos,
                 ..
-            // What a client reads late may have been sent before a crash, to a session that ended
-            // with it.
+            // A packet that a client reads late may have been sent before a crash, to a session
+            // that ended with it.
             } if qos > QoS::AtMostOnce && ledger.client(client).crashes == ledger.crashes => {
                 self.arrived.insert((message, client), at_us);
             }
@@ -142,7 +142,7 @@ impl PartReceipts {
             |request| ledger.describe(request.message),
         );
         let Some(client) = receiver else {
-            // No share group takes what parts publish here.
+            // No share group matches messages of parts.
             let what = format!("{name} got a receipt of nobody for {what}");
             return findings.add(CHECK, what);
         };
@@ -161,7 +161,7 @@ impl PartReceipts {
         *count += 1;
         let has_got = |outcome: PartOutcome| match ledger.is_part(client) {
             true => self.settled.get(&(id, client)) == Some(&outcome),
-            // The client may refuse what it gets.
+            // The client may refuse messages it receives.
             false => request.is_none_or(|request| {
                 let key = (request.message, client);
                 self.arrived.contains_key(&key)
@@ -183,7 +183,7 @@ impl PartReceipts {
         }
     }
 
-    /// All have answered.
+    /// Final check, after all answers.
     pub(super) fn settled(&self, ledger: &Ledger, findings: &mut Findings) {
         for (id, request) in &self.requests {
             let row = ledger.part(request.part);

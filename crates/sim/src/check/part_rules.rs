@@ -1,6 +1,6 @@
-//! The rules of an attachment: a part has no more deliveries than its credit, a token stands for
-//! one delivery until that is settled, a part gets what it asked for and no other publisher's name,
-//! and its session is there if it was promised and not if it was ended.
+//! The rules of an attachment: a part has no more unsettled deliveries than its credit; a token
+//! identifies one delivery until it is settled. A part gets only subscribed messages, with the
+//! correct publisher. Its session exists if it was promised, and does not if it was ended.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::topics::Class;
 
 const CHECK: &str = "rules of parts";
 
-/// How long a smaller credit may take to be in force.
+/// Time limit until a lower credit is in force.
 const CREDIT_US: u64 = SECOND;
 
-/// What is under way to each part.
+/// Unsettled deliveries of each part.
 #[derive(Debug, Default)]
 pub(super) struct PartRules {
     parts: BTreeMap<PartIndex, UnderWay>,
@@ -27,18 +27,18 @@ pub(super) struct PartRules {
 #[derive(Debug, Default)]
 struct UnderWay {
     attachment: PartId,
-    /// Told and not answered, by token.
+    /// Delivered and not answered, by token.
     open: BTreeMap<u32, MessageId>,
-    /// Put off and not told again, by token.
+    /// Postponed and not delivered again, by token.
     put_off: BTreeMap<u32, MessageId>,
     credit: u16,
-    /// A larger credit that may be in force until then.
+    /// An earlier, larger credit that may be in force until this time.
     credit_before: (u64, u16),
-    /// It has ended its session, and no crash may have brought that back.
+    /// Whether it has ended its session, and no crash may have undone that.
     has_ended: bool,
     /// The attachment that must find no session.
     finds_none: Option<PartId>,
-    /// A session was promised.
+    /// Whether a session was promised.
     is_promised: bool,
 }
 
@@ -91,7 +91,7 @@ impl PartRules {
                 if !present && under_way.is_promised {
                     findings.add(CHECK, format!("{name} came back to no session"));
                 }
-                // Lanes without filters have no copies on the shards of a larger node.
+                // Lanes without filters have no copies on the new shards of a larger node.
                 let takes_any = row.filters.filters().next().is_some();
                 under_way.is_promised = row.durable && (row.lanes == 0 || takes_any);
             }
@@ -157,7 +157,8 @@ impl UnderWay {
     }
 }
 
-/// What a part is told of was published there, by the client that is named, and asked for.
+/// Checks that a delivered message was published on its topic by the named client, and matches a
+/// subscription.
 fn is_subscribed(
     (part, delivery): (PartIndex, &PartDelivery),
     ledger: &Ledger,

@@ -1,6 +1,6 @@
-//! Nothing reaches a client that may not have it. What was made for a client after a change was
-//! answered follows that change or a later one: live, retained, queued, from a share group or a
-//! Will. Nor does anything come of what a client published that may not publish it.
+//! A client receives only permitted messages. Data produced for a client after a change was
+//! confirmed complies with that change or a later one: live, retained, queued, from a share group
+//! or a Will. Publishes that a client may not make have no effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +12,12 @@ use crate::observer::Findings;
 
 const CHECK: &str = "nothing without permission";
 
-/// What it remembers.
+/// State of the check.
 #[derive(Debug, Default)]
 pub(super) struct Permission {
-    /// Which of the users of its name each client was last that has a session in a tenant.
+    /// The user behind each client that has a session in a tenant, among the users of that name.
     holders: BTreeMap<(ClientIndex, TenantId), u64>,
-    /// Wills that have been sent.
+    /// Wills that were published.
     wills: BTreeSet<MessageIndex>,
 }
 
@@ -76,7 +76,7 @@ impl Permission {
         }
     }
 
-    /// A Will is sent when it is recorded, by the rules of that moment.
+    /// A Will is published when it is recorded, under the rules of that time.
     pub(super) fn recorded(&mut self, record: &Record, ledger: &Ledger, findings: &mut Findings) {
         let (Some(people), Record::Message(record)) = (&ledger.people, record) else {
             return;

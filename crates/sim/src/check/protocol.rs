@@ -1,5 +1,5 @@
-//! The broker keeps the rules of the protocol towards each client: Packet Identifiers in use are
-//! not given again, no more is under way than Receive Maximum allows, what is sent again says so
+//! The broker follows the protocol towards each client: Packet Identifiers in use are not reused,
+//! no more messages are in flight than Receive Maximum allows, and retransmissions have DUP set
 //! [MQTT-2.2.1-4], [MQTT-3.3.1-1], [MQTT-3.3.4-9], [MQTT-4.3.3-2].
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::observer::Findings;
 
 const CHECK: &str = "rules of the protocol";
 
-/// What is under way to each client.
+/// Messages in flight to each client.
 #[derive(Debug, Default)]
 pub(super) struct Protocol {
     clients: BTreeMap<ClientIndex, UnderWay>,
@@ -23,11 +23,11 @@ struct UnderWay {
     life: u32,
     connection: u32,
     crashes: u32,
-    /// The session began with this connection.
+    /// Whether the session began with this connection.
     new_session: bool,
-    /// Identifiers whose exchange is not over, with what they stand for; of the session.
+    /// Packet Identifiers of unfinished exchanges of the session.
     exchanges: BTreeMap<u16, Exchange>,
-    /// How many of them are under way on this connection.
+    /// Number of them that are in flight on this connection.
     quota_used: u16,
 }
 
@@ -36,7 +36,7 @@ struct Exchange {
     message: Option<MessageIndex>,
     connection: u32,
     qos: QoS,
-    /// PUBACK, PUBREC with an error, or PUBCOMP was sent on that connection.
+    /// Whether PUBACK, PUBREC with an error, or PUBCOMP was sent on that connection.
     over: bool,
 }
 
@@ -136,7 +136,7 @@ impl UnderWay {
         None
     }
 
-    /// PUBREL on a new connection takes a place of the quota, too.
+    /// PUBREL on a new connection also uses the quota.
     fn released(&mut self, packet_id: u16) {
         let connection = self.connection;
         let again = self

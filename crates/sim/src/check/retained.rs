@@ -1,8 +1,8 @@
-//! Retained messages: a new subscriber gets each topic's last acknowledged one, or one sent later;
-//! and nobody who was subscribed ends on an older one [MQTT-3.3.1-5], [MQTT-3.3.1-6].
+//! Retained messages: a new subscriber gets the last acknowledged message of each topic, or one
+//! sent later; no continuous subscriber ends with an older one [MQTT-3.3.1-5], [MQTT-3.3.1-6].
 //!
-//! Each retained topic has one publisher. The last client of a run comes when all is quiet, and
-//! what it finds is what is retained.
+//! Each retained topic has one publisher. The last client of a run connects when all is quiet; the
+//! messages it gets are the retained ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,15 +15,15 @@ use crate::topics::{Class, TopicIndex};
 
 const CHECK: &str = "retained is the last acknowledged";
 
-/// What was sent and seen on topics with retained messages.
+/// Messages sent and seen on topics with retained messages.
 #[derive(Debug, Default)]
 pub(super) struct Retained {
-    /// Every PUBLISH, in order, those sent again too.
+    /// Every PUBLISH, in order, including retransmissions.
     sent: BTreeMap<TopicIndex, Vec<MessageIndex>>,
-    /// What each client saw last on a topic; none is an empty payload.
+    /// The last message that each client saw on a topic; `None` is an empty payload.
     seen: BTreeMap<(ClientIndex, TopicIndex), Option<MessageIndex>>,
     dropped: BTreeSet<(ClientIndex, Option<TopicIndex>)>,
-    /// Where an empty payload came again, which may be an old one.
+    /// Cases in which an empty payload was received again, which may be an old one.
     doubtful: BTreeSet<(ClientIndex, TopicIndex)>,
 }
 
@@ -48,7 +48,7 @@ impl Retained {
                 if dup && message.is_none() {
                     self.doubtful.insert((client, topic));
                 } else if dup && message < last {
-                    // An old one, or a copy of it whose first sending was lost.
+                    // An old message, or a copy whose first transmission was lost.
                     self.doubtful.insert((client, topic));
                 } else {
                     self.seen.insert((client, topic), message);
@@ -59,7 +59,7 @@ impl Retained {
                 present: false,
                 ..
             } => {
-                // What is seen in a session begins with it.
+                // Observations are per session.
                 let all = (client, 0)..=(client, TopicIndex::MAX);
                 let old: Vec<_> = self.seen.range(all).map(|(key, _)| *key).collect();
                 for key in old {
@@ -84,7 +84,7 @@ impl Retained {
             let possible = &sent[certain.unwrap_or(0)..];
             let name = ledger.topics.name(*topic);
             if sent.iter().any(|message| ledger.message(*message).rotten) {
-                // Whether that was the last one, and who had it, is not known here.
+                // It is unknown here whether that was the last message, and who had it.
                 continue;
             }
             if !is_possible(found, possible, certain.is_some(), ledger) {
@@ -100,7 +100,7 @@ impl Retained {
         }
     }
 
-    /// Checks that each subscriber has seen last what is retained.
+    /// Checks that the last message each subscriber has seen is the retained one.
     fn check_subscribers(
         &self,
         topic: TopicIndex,
@@ -110,7 +110,8 @@ impl Retained {
         findings: &mut Findings,
     ) {
         let publisher = ledger.message(sent[0]).publisher;
-        // What expires or may be dropped at QoS 0 is nobody's last message for certain.
+        // A message that expires, or that may be dropped at QoS 0, is not certain to be the last
+        // one seen.
         let certain = |message: &MessageIndex| {
             let row = ledger.message(*message);
             row.qos > QoS::AtMostOnce && row.expires_us == u64::MAX
@@ -133,7 +134,7 @@ impl Retained {
                 continue;
             }
             let last = self.seen.get(&(client, topic)).copied().flatten();
-            // A crash may take back what was not acknowledged, after it was seen.
+            // A crash may undo an unacknowledged message after it was seen.
             let newer = ledger.crashes > 0 && (last > found || last.is_none());
             if last != found && !newer {
                 let (name, topic) = (&row.name, ledger.topics.name(topic));
@@ -147,7 +148,7 @@ impl Retained {
     }
 }
 
-/// The last place in `sent` that the node has worked off for certain.
+/// The last position in `sent` that the node has certainly processed.
 fn certain(sent: &[MessageIndex], ledger: &Ledger) -> Option<usize> {
     let mut last = None;
     for (place, message) in sent.iter().enumerate() {
@@ -155,7 +156,8 @@ fn certain(sent: &[MessageIndex], ledger: &Ledger) -> Option<usize> {
         if row.acked_us == 0 || row.refused {
             continue;
         }
-        // QoS 2 counts at its first PUBLISH or a later one, QoS 1 at each, the last for certain.
+        // QoS 2 takes effect at one of its PUBLISH packets, QoS 1 at each; the last one counts as
+        // certain.
         let first = sent.iter().position(|found| found == message);
         let counted = match row.qos {
             QoS::ExactlyOnce => first.unwrap_or(place),

@@ -1,5 +1,5 @@
-//! A session that was promised is there when its client comes back in time, and none is there
-//! after a clean start [MQTT-3.1.2-4], [MQTT-3.1.2-5], [MQTT-3.2.2-2], [MQTT-3.1.2-23].
+//! A promised session exists when its client reconnects in time, and none exists after Clean Start
+//! [MQTT-3.1.2-4], [MQTT-3.1.2-5], [MQTT-3.2.2-2], [MQTT-3.1.2-23].
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::observer::Findings;
 
 const CHECK: &str = "sessions as promised";
 
-/// Since when each client's connection may have been over for the node.
+/// For each client, since when the node may consider its connection closed.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     doubtful_since: BTreeMap<ClientIndex, u64>,
-    /// When the node was started again.
+    /// Times of restarts of the node.
     restarted_us: Vec<u64>,
 }
 
@@ -27,7 +27,7 @@ impl Sessions {
         findings: &mut Findings,
     ) {
         match *fact {
-            // A node that stops ends all connections, whenever their clients notice it.
+            // A node that stops closes all connections, whenever their clients notice it.
             Fact::Crashed { .. } | Fact::Stopping => {
                 for client in 0..ledger.clients.len() as ClientIndex {
                     self.doubtful_since.entry(client).or_insert(at_us);
@@ -49,7 +49,8 @@ impl Sessions {
                     u32::MAX => u64::MAX,
                     secs => {
                         let interval_us = u64::from(secs) * SECOND;
-                        // A clock set forward ends no session within the first minute, once.
+                        // A clock set forward ends no session within the first minute after a
+                        // start; this applies once.
                         let mut restarts = self.restarted_us.iter();
                         let first = restarts.find(|restarted_us| **restarted_us > since_us);
                         let until_us = since_us + interval_us;

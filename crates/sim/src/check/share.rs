@@ -1,6 +1,7 @@
-//! Share groups: each message goes to one member; to another only when the first one's session has
-//! ended, at QoS 2 not even then; and it goes to some member as long as a member's session lasts
-//! [MQTT-4.8.2-4], [MQTT-4.8.2-5]. In a run each client is member of one group at most.
+//! Share groups: each message goes to one member. It goes to another member only after the session
+//! of the first has ended, and at QoS 2 not even then. Some member gets it while a member's
+//! session exists [MQTT-4.8.2-4], [MQTT-4.8.2-5]. In a run each client is a member of at most one
+//! group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,22 +15,22 @@ use crate::topics::{Class, FilterIndex, TopicIndex};
 
 const CHECK: &str = "share groups";
 
-/// Checks who got which message of a share group.
+/// Checks the receivers of messages of share groups.
 #[derive(Debug, Default)]
 pub(super) struct Share {
     /// Receivers by group and message.
     got: BTreeMap<(FilterIndex, MessageIndex), Receiver>,
     owed: BTreeMap<(FilterIndex, MessageIndex), ()>,
-    /// What two members got, if none of them turns out to have lost its connection by then: what
-    /// lies on a link may be read long after the node has given it to another member.
+    /// Messages received by two members, unless one of them turns out to have lost its connection
+    /// before: data on a link may be read long after the node has given the message to another
+    /// member.
     suspects: Vec<Suspect>,
-    /// The group that each client is or was member of: a node may take longer to notice that it is
-    /// gone.
+    /// Current or former group of each client: a node may notice late that the client is gone.
     groups: BTreeMap<ClientIndex, FilterIndex>,
-    /// Groups that have or had a member at QoS 0: what it was given may be lost with its
+    /// Groups with a current or former member at QoS 0: its messages may be lost with its
     /// connection.
     lossy: BTreeSet<FilterIndex>,
-    /// Drops that the node has told of, of groups and of their members.
+    /// Drops reported by the node, of groups and of their members.
     dropped: BTreeMap<(FilterIndex, Option<TopicIndex>), usize>,
 }
 
@@ -40,7 +41,7 @@ struct Suspect {
     what: String,
 }
 
-/// How long it may take until a client learns that the node has ended its connection.
+/// Time limit for a client to notice that the node has closed its connection.
 const LEARN_US: u64 = 120 * SECOND;
 
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +75,7 @@ impl Share {
         let Some(group) = self.groups.get(&client).copied() else {
             return;
         };
-        // What was sent to it at QoS 2 is dropped with its session, and the group may end.
+        // Its QoS 2 messages in flight are dropped with its session, and the group may end.
         let others = (0..ledger.clients.len() as ClientIndex)
             .any(|other| other != client && is_anchor(ledger.client(other), group));
         self.owed.retain(|(of, message), ()| {
@@ -185,7 +186,8 @@ impl Share {
         let earlier = ledger.client(first.client);
         let (one, other) = (&earlier.name, &member.name);
         let other_session = first.client != client || first.life != member.life;
-        // What a session that ends with its connection had is the group's until it is acknowledged.
+        // If the member's session ends with its connection, its messages stay with the group until
+        // they are acknowledged.
         let lent =
             first.expiry_secs.min(member.expiry_secs) == 0 && first.crashes != member.crashes;
         if first.qos.min(qos) == QoS::ExactlyOnce && other_session && !lent {
@@ -228,7 +230,7 @@ impl Share {
     }
 }
 
-/// The group whose member a client is, or is becoming.
+/// The group of a client that is a member or has requested to be.
 fn group_of(row: &ClientRow, ledger: &Ledger) -> Option<FilterIndex> {
     let mut shared = row.subscriptions.iter();
     shared
@@ -236,7 +238,8 @@ fn group_of(row: &ClientRow, ledger: &Ledger) -> Option<FilterIndex> {
         .map(|found| found.filter)
 }
 
-/// Its membership outlives its connection: for ever, or it is there for certain just now.
+/// Whether its membership outlives its connection: its session never expires, or it is certainly
+/// connected now.
 fn is_anchor(row: &ClientRow, group: FilterIndex) -> bool {
     let lasts = match row.expiry_secs {
         0 => false,

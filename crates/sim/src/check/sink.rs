@@ -1,10 +1,10 @@
-//! Integrations, with the real runner. A message that its publisher got PUBACK or PUBREC for,
-//! after the integration was attached first, has in the end been taken by the target, is a dead
-//! letter, or was dropped by the node, which says so. Messages of one publisher on one topic are
-//! taken in their order, what was taken before says that it is repeated, and a QoS 2 message has
-//! one name. A message is settled once the target or the tables have it. An integration of one
-//! tenant gets no message of another one. If the node stops in good order, what the target
-//! answered for is settled, and does not come again.
+//! Integrations, with the production runner. A message acknowledged with PUBACK or PUBREC after
+//! the integration was first attached has, in the end, been accepted by the target, is a dead
+//! letter, or was dropped by the node with a report. Messages of one publisher on one topic are
+//! delivered in order, redeliveries are marked as repeated, and a QoS 2 message has one id. A
+//! message is settled only after the target or the tables have it. An integration of one tenant
+//! gets no message of another. If the node stops cleanly, messages confirmed by the target are
+//! settled and do not come again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,13 +26,13 @@ const CHECK_STOPPED: &str = "integrations after a stop";
 const CHECK_DRAINED: &str = "a drain of an integration leaves nothing";
 const CHECK_SETTLED: &str = "integrations settle what is safe";
 
-/// Time after its acknowledgement within which a message has reached its lane, microseconds.
+/// Time limit for a message to reach its lane after its acknowledgement, microseconds.
 const ROUTED_WITHIN_US: u64 = SECOND;
 
-/// What is ordered: publisher, topic, QoS as published.
+/// Key of an ordered stream: publisher, topic, QoS as published.
 type Stream = (ClientIndex, TopicIndex, QoS);
 
-/// What each integration is owed and has got.
+/// State of each integration.
 #[derive(Debug, Default)]
 pub(super) struct Sinks(BTreeMap<SinkIndex, OfSink>);
 
@@ -40,32 +40,32 @@ pub(super) struct Sinks(BTreeMap<SinkIndex, OfSink>);
 struct OfSink {
     was_attached: bool,
     owed: BTreeSet<MessageIndex>,
-    /// What the target has.
+    /// Messages that the target has accepted.
     taken: BTreeSet<MessageId>,
-    /// The broker's names of what the target has.
+    /// Broker ids of messages that the target has accepted.
     names: BTreeMap<MessageIndex, BTreeSet<MessageId>>,
-    /// What the target has rejected: it may take it later.
+    /// Messages that the target has rejected: it may accept them later.
     rejected: BTreeSet<MessageId>,
-    /// What the target has answered for, since the node was started.
+    /// Messages that the target has confirmed since the start of the node.
     answered: BTreeSet<MessageId>,
-    /// What was settled, and may not come again: the node has stopped in good order since.
+    /// Settled messages that must not come again: the node has stopped cleanly since.
     over: BTreeSet<MessageId>,
-    /// What was settled, since the node was started.
+    /// Messages settled since the start of the node.
     settled: BTreeMap<MessageId, PartOutcome>,
-    /// What the tables have had.
+    /// Messages that the tables have stored at some time.
     stored: BTreeSet<MessageId>,
-    /// What it gave back as too old: a crash may undo that, and a clock that is set back makes it
+    /// Messages returned as too old: a crash may undo that, and a clock set back makes them
     /// younger.
     too_old: BTreeSet<MessageId>,
-    /// The messages of these.
+    /// Message numbers of these.
     letters: BTreeSet<MessageIndex>,
-    /// What the present drain is to deliver.
+    /// Messages that the current drain must deliver.
     to_drain: BTreeSet<MessageIndex>,
-    /// What the tables have in the end.
+    /// Dead letters in the tables at the end of the run.
     left: BTreeSet<MessageIndex>,
-    /// The number behind the last that was taken for the first time.
+    /// The number after the last message that was accepted for the first time.
     behind_last: BTreeMap<Stream, MessageIndex>,
-    /// Drops that the node has told of.
+    /// Drops reported by the node.
     dropped: BTreeMap<Option<TopicIndex>, usize>,
 }
 
@@ -128,7 +128,7 @@ impl Sinks {
                 repeated,
                 tenant,
             } => {
-                // One may be a dead letter too: that it was stored was not confirmed.
+                // It may also be a dead letter: its storage was not confirmed.
                 if of.over.contains(&id) && !of.stored.contains(&id) {
                     let what = format!("{name} got {:x} again after a stop", id.0);
                     findings.add(CHECK_STOPPED, what);
@@ -206,7 +206,7 @@ impl Sinks {
         }
     }
 
-    /// All is done.
+    /// Final check.
     pub(super) fn settled(&self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
         for (sink, of) in &self.0 {
             let name = &ledger.sinks[usize::from(*sink)].name;
@@ -219,8 +219,8 @@ impl Sinks {
 }
 
 impl OfSink {
-    /// Those of these messages that neither the target has nor a dead letter, if they are more than
-    /// the node reported as dropped: the first on each topic.
+    /// The messages that neither the target nor the tables have, if they are more than the node
+    /// reported as dropped: the first on each topic.
     fn missing(
         &self,
         messages: &BTreeSet<MessageIndex>,
@@ -243,7 +243,7 @@ impl OfSink {
         found.map(|(_, all)| all[0]).collect()
     }
 
-    /// The node stops in good order, after the integration.
+    /// Handles a clean stop of the node, after the integration.
     fn stopped(&mut self, name: &str, findings: &mut Findings) {
         let mut answered = self.answered.iter();
         let is_left = |id: &MessageId| {
@@ -259,7 +259,7 @@ impl OfSink {
         self.over.extend(done.map(|(id, _)| *id));
     }
 
-    /// It may come later than it was published.
+    /// Whether it may arrive out of order.
     fn is_late(&self, id: MessageId) -> bool {
         let sets = [&self.stored, &self.rejected, &self.too_old];
         sets.iter().any(|set| set.contains(&id))
@@ -272,8 +272,8 @@ impl OfSink {
         findings: &mut Findings,
     ) {
         let row = ledger.message(message);
-        // A dead letter comes when it is sent again, so does what was rejected in a call that broke
-        // off; and what a client sends again is another message.
+        // A dead letter arrives when it is sent again, as does a message rejected in an aborted
+        // call. A message that a client sends again is a different message.
         let is_sent_again = row.qos == QoS::AtLeastOnce && row.sends > 1;
         let is_plain = ledger.topics.class(row.topic) == Class::Plain;
         if !is_plain || is_sent_again || self.is_late(id) {
@@ -291,7 +291,7 @@ impl OfSink {
     }
 }
 
-/// An integration takes messages of the tenant of this one.
+/// Whether an integration takes messages of this publisher's tenant.
 fn takes(tenant: SinkTenant, message: MessageIndex, ledger: &Ledger) -> bool {
     match tenant {
         SinkTenant::All => true,
@@ -299,7 +299,7 @@ fn takes(tenant: SinkTenant, message: MessageIndex, ledger: &Ledger) -> bool {
     }
 }
 
-/// Drops that a message may be missing for.
+/// Drop reasons that explain a missing message.
 fn is_excuse(reason: DropReason) -> bool {
     matches!(
         reason,

@@ -1,5 +1,5 @@
-//! Nothing passes from one tenant to another: what a client gets was published in the tenant that
-//! it was accepted in.
+//! No message passes from one tenant to another: messages to a client were published in the tenant
+//! in which it was accepted.
 
 use crate::facts::Fact;
 use crate::ledger::Ledger;
@@ -7,7 +7,7 @@ use crate::observer::Findings;
 
 const CHECK: &str = "tenants apart";
 
-/// Keeps nothing.
+/// Stateless.
 #[derive(Debug, Default)]
 pub(super) struct Tenant;
 

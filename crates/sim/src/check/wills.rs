@@ -1,6 +1,6 @@
-//! Wills: published once when a connection is lost, not before the Will Delay Interval has passed,
-//! not when the client sent DISCONNECT or is back in time [MQTT-3.1.2-8], [MQTT-3.1.2-10],
-//! [MQTT-3.1.3-9], [MQTT-3.14.4-3]. The check `once` looks for Wills that are published twice.
+//! Wills: published when a connection is lost, not before the Will Delay Interval has passed, and
+//! not if the client sent DISCONNECT or has reconnected in time [MQTT-3.1.2-8], [MQTT-3.1.2-10],
+//! [MQTT-3.1.3-9], [MQTT-3.14.4-3]. The check `once` finds Wills that are published twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +15,9 @@ use crate::topics::TopicIndex;
 
 const CHECK: &str = "Wills when due";
 
-/// How long a record may take to become durable.
+/// Time limit for a record to become durable.
 const RECORD_US: u64 = 40 * SECOND;
-/// How long after its client the node may notice that a connection is lost.
+/// Time limit for the node to notice a lost connection, after its client did.
 const NOTICE_US: u64 = 200 * SECOND;
 
 /// All Wills.
@@ -26,11 +26,11 @@ pub(super) struct Wills {
     /// The Will of each client's last connection.
     last: BTreeMap<ClientIndex, MessageIndex>,
     wills: BTreeMap<MessageIndex, Will>,
-    /// Clients that have been promised it, with their life.
+    /// Clients that are promised the Will, with their life.
     owed: BTreeMap<(MessageIndex, ClientIndex), u32>,
-    /// Clients that have got it.
+    /// Clients that have received it.
     got: BTreeSet<(MessageIndex, ClientIndex)>,
-    /// For whom the node has dropped a Will on that topic, and said so.
+    /// Clients for which the node has dropped a Will on that topic, and reported it.
     dropped: BTreeSet<(Option<TopicIndex>, ClientIndex)>,
 }
 
@@ -39,23 +39,23 @@ struct Will {
     client: ClientIndex,
     link: LinkIndex,
     delay_us: u64,
-    /// CONNACK has come.
+    /// Whether CONNACK was received.
     connected: bool,
-    /// Earliest moment at which the node may have lost the connection.
+    /// Earliest time at which the node may have lost the connection.
     lost_us: Option<u64>,
-    /// The client's own view of its end.
+    /// How it ended for the client.
     how: Option<Loss>,
-    /// Its connection ended with a crash of the node.
+    /// Whether its connection ended with a crash of the node.
     crashed: bool,
-    /// The client broke the rules, so that what came behind that may not count.
+    /// Whether the client broke the protocol, so that later packets may not count.
     violated: bool,
-    /// When the node was started again after a crash that ended its connection; 0 is never.
+    /// When the node was restarted after a crash that ended its connection; 0 is never.
     restarted_us: u64,
-    /// When that was so.
+    /// Time from which it must not be sent.
     forbidden_us: u64,
     /// Why it must not be sent.
     forbidden: Option<&'static str>,
-    /// The session may have been ended by a clean start: due at once.
+    /// Whether the session may have been ended by Clean Start: then the Will is due at once.
     at_once: bool,
 }
 
@@ -149,8 +149,8 @@ impl Wills {
         }
     }
 
-    /// A client that was connected counts as lost, and has some time to come back. A DISCONNECT
-    /// whose record was not yet durable counts for nothing.
+    /// Handles a crash: a connected client counts as lost, with some time to reconnect. A
+    /// DISCONNECT whose record was not yet durable does not count.
     fn crashed(&mut self, at_us: u64, ledger: &Ledger) {
         let grace_us = 30 * SECOND;
         let mut uncertain = BTreeSet::new();
@@ -159,7 +159,8 @@ impl Wills {
                 will.forbidden = None;
             }
             if will.how.is_some() {
-                // Sent or not: the node may not have noticed, or its record not been durable.
+                // Published or not: the node may not have noticed the loss, or its record was not
+                // durable.
                 let due_us = will.lost_us.unwrap_or(0) + will.delay_us;
                 let crashed = will.crashed && will.forbidden.is_none();
                 if !crashed && due_us + NOTICE_US + RECORD_US > at_us {
@@ -198,7 +199,7 @@ impl Wills {
 
     fn connects(&mut self, at_us: u64, client: ClientIndex, clean: bool) {
         if clean {
-            // Of an earlier connection too: a crash may have undone the one after that.
+            // Also Wills of earlier connections: a crash may have undone the later one.
             let of_client = self.wills.values_mut().filter(|will| will.client == client);
             of_client.for_each(|will| will.at_once = true);
         }
@@ -208,18 +209,20 @@ impl Wills {
         let Some(will) = self.wills.get_mut(&message) else {
             return;
         };
-        // After a restart it is known when it is due; else when the node notices the loss is not.
+        // After a restart the due time is known; otherwise it is unknown when the node notices the
+        // loss.
         let until_us = match will.restarted_us {
             0 => will.lost_us.unwrap_or(at_us) + will.delay_us + NOTICE_US,
             restarted_us => restarted_us + will.delay_us + 5 * SECOND,
         };
         if will.delay_us > 0 && at_us < until_us {
-            // Whether it is back in time depends on when the node notices what.
+            // Whether it reconnected in time depends on when the node notices the loss.
             self.owed.retain(|(owed, _), _| *owed != message);
         }
     }
 
-    /// The connection before this one: was its client back in time?
+    /// Handles a new connection: checks whether the client reconnected in time for its previous
+    /// Will.
     fn connected(&mut self, at_us: u64, client: ClientIndex, present: bool) {
         let mut before = None;
         for (message, will) in self.wills.range_mut(..) {
@@ -259,7 +262,7 @@ impl Wills {
         };
         will.how = Some(how);
         let by_node = matches!(how, Loss::Ended | Loss::ByDisconnect(_));
-        // When the node ended it, that was some time before its client heard of it.
+        // If the node closed the connection, that was some time before its client noticed.
         let earliest = if by_node { 0 } else { at_us };
         let lost_us = *will.lost_us.get_or_insert(earliest);
         if how != Loss::Goodbye && will.connected {
@@ -267,7 +270,7 @@ impl Wills {
         }
     }
 
-    /// Those are owed a Will who were subscribed to it before its connection was lost.
+    /// A Will is promised to clients that subscribed to it before its connection was lost.
     fn owe(&mut self, client: ClientIndex, message: MessageIndex, lost_us: u64, ledger: &Ledger) {
         let row = ledger.message(message);
         if row.qos == QoS::AtMostOnce {
@@ -277,7 +280,7 @@ impl Wills {
             let known = ledger.client(watcher);
             let promised = ledger.promised_qos_since(lost_us, watcher, row.topic, row.publisher);
             let lasts = known.session && known.expiry_secs == u32::MAX && watcher != client;
-            // It may have come before its own client learnt of the loss.
+            // The Will may have arrived before its own client noticed the loss.
             let lasts = lasts && !self.got.contains(&(message, watcher));
             if lasts && promised.is_some_and(|qos| qos > QoS::AtMostOnce) {
                 self.owed.insert((message, watcher), known.life);
@@ -305,9 +308,10 @@ impl Wills {
         let Some(lost_us) = will.lost_us else {
             return;
         };
-        // Once a clock set forward costs a session its minute, a second start may end it at once.
+        // After a forward step of the clock took a session's minute, a second start may end it at
+        // once.
         let stepped = ledger.clock_ahead_us > 0 && ledger.crashes > 1;
-        // The node counts whole milliseconds.
+        // The node uses whole milliseconds.
         if !will.at_once && !stepped && at_us + 2_000 < lost_us + will.delay_us {
             let early_ms = (lost_us + will.delay_us - at_us) / 1000;
             findings.add(CHECK, format!("{what} was sent {early_ms} ms early"));

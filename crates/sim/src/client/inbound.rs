@@ -1,4 +1,4 @@
-//! What a client receives: packets out of bytes, and what each makes it do and tell.
+//! The receiving side of a client: decodes packets, acts on them and reports facts.
 
 use martlet_codec::{Ack, AckKind, ConnAck, Packet, Publish, QoS, ReasonCode, decode_packet};
 
@@ -12,7 +12,8 @@ use crate::topics::TopicIndex;
 use crate::world::Io;
 
 impl Client {
-    /// Bytes of its present connection, with what was durable when the node let them go.
+    /// Handles bytes of its current connection; `durable`: the last durable record when the node
+    /// sent them.
     pub fn receive(&mut self, io: &mut Io<'_>, bytes: &[u8], durable: Lsn) {
         self.heard_us = io.now_us();
         let mut buffer = core::mem::take(&mut self.buffer);
@@ -106,14 +107,15 @@ impl Client {
         self.alias_maximum = maximum.map_or(0, usize::from);
         let maximum = connack.properties.receive_maximum;
         self.send_maximum = maximum.map_or(SEND_MAXIMUM, |maximum| usize::from(maximum.get()));
-        // A session may end while its client is far behind, and the CONNACK that says so get lost.
-        // Then Session Present is about one that began with that CONNACK: all that the client knows
-        // is of another. MQTT has no way to tell; here the client does as if it had been told.
+        // A session may end while its client is far behind, and the CONNACK that reports it may
+        // get lost. Then Session Present refers to a session that began with that CONNACK: the
+        // client's state is of an older one. MQTT cannot show this; here the client acts as if it
+        // had been reported.
         let session = io.observer.session_of(&self.plan.name);
         let known = core::mem::replace(&mut self.session, session);
         let is_other = known.is_some() && session.is_some() && known != session;
         if connack.session_present && is_other && io.observer.ledger.people.is_some() {
-            // A session that its user had left behind, perhaps in the tenant that it was in before.
+            // An old session of its user, perhaps in its previous tenant.
             io.network.close_up(io.agenda, self.link, true);
             self.lose(io, Loss::Crash);
             self.forgets = true;
@@ -153,8 +155,8 @@ impl Client {
         };
         let packet_id = publish.packet_id.map_or(0, |id| id.get());
         let exactly_once = publish.qos == QoS::ExactlyOnce;
-        // After a refusal another message under its identifier is new [MQTT-4.3.3-9], whatever its
-        // DUP.
+        // After a refusal another message with its Packet Identifier is new [MQTT-4.3.3-9],
+        // whatever its DUP.
         if let Some(refused) = self.refused.get(&packet_id)
             && (!publish.dup || *refused != message)
         {
@@ -258,7 +260,7 @@ impl Client {
         }
     }
 
-    /// SUBACK or UNSUBACK.
+    /// Handles SUBACK or UNSUBACK.
     fn receive_answer(&mut self, io: &mut Io<'_>, packet_id: u16, codes: &[u8], durable: Lsn) {
         let requested = self
             .requests
@@ -289,13 +291,13 @@ impl Client {
                 durable,
             });
             if self.settling && !granted {
-                // It was refused before everybody might do everything.
+                // It was refused before all permissions were granted.
                 self.subscribe_missing(io);
             }
         }
     }
 
-    /// Acknowledges, at once or after a while, never before what is to be acknowledged earlier.
+    /// Acknowledges, at once or after a delay, but never before earlier acknowledgements.
     fn answer(&mut self, io: &mut Io<'_>, kind: AckKind, packet_id: u16, reason: ReasonCode) {
         let delay_us = self.random.below(self.plan.answer_us + 1);
         let earliest = self.answers.back().map_or(0, |(due, ..)| *due);
@@ -304,7 +306,7 @@ impl Client {
         self.send_answers(io);
     }
 
-    /// The kinds of trouble it gets into.
+    /// Its kinds of trouble.
     pub fn troubles(&self) -> &[Trouble] {
         &self.plan.troubles
     }

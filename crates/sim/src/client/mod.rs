@@ -1,7 +1,7 @@
-//! A client that keeps the protocol's rules (or breaks them, when its plan says so), across
-//! connections and crashes, and tells the observer each thing it did and saw.
+//! A client that keeps the protocol's rules (or breaks them, if its plan requires that), across
+//! connections and crashes, and reports each action and observation to the observer.
 //!
-//! It knows the node only by bytes. MQTT 3.1.1 and 5.0, section 4 in both.
+//! It sees only the bytes of the node. MQTT 3.1.1 and 5.0, section 4 in both.
 
 mod inbound;
 pub(crate) mod outbound;
@@ -28,12 +28,12 @@ use crate::world::Io;
 
 pub use plan::{Plan, PublishPlan, SubscriptionPlan, Trouble, WillPlan};
 
-/// Nothing is due.
+/// A time that never comes.
 const NEVER: u64 = u64::MAX;
-/// Messages under way that an MQTT 3.1.1 client allows itself.
+/// Maximum number of messages in flight of an MQTT 3.1.1 client.
 const SEND_MAXIMUM: usize = 20;
 
-/// Where a client stands.
+/// State of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Away,
@@ -42,26 +42,26 @@ enum Phase {
     Online,
 }
 
-/// When what is due.
+/// Due times.
 #[derive(Clone, Copy, Debug)]
 struct Times {
     connect: u64,
     publish: u64,
     ping: u64,
-    /// An answer must have come by then.
+    /// Deadline of an answer.
     deadline: u64,
     trouble: u64,
-    /// It reads again.
+    /// End of not reading.
     read: u64,
 }
 
-/// A message under way to the node.
+/// A message in flight to the node.
 #[derive(Clone, Copy, Debug)]
 struct Outgoing {
     packet_id: u16,
     message: MessageIndex,
     qos: QoS,
-    /// PUBREC has come: PUBREL until PUBCOMP.
+    /// Whether PUBREC was received: then PUBREL is sent until PUBCOMP.
     released: bool,
 }
 
@@ -69,7 +69,7 @@ struct Outgoing {
 #[derive(Debug)]
 struct Request {
     packet_id: u16,
-    /// Places in the plan.
+    /// Positions in the plan.
     places: Vec<usize>,
     leaving: bool,
 }
@@ -83,48 +83,48 @@ pub struct Client {
     phase: Phase,
     link: LinkIndex,
     deaf: bool,
-    /// No more troubles and publishes: it only comes back and listens.
+    /// Whether troubles and publishes are over: it only reconnects and reads.
     settling: bool,
     times: Times,
     wakes_at: u64,
     buffer: Vec<u8>,
-    /// Bytes of its connection that it has worked off.
+    /// Number of bytes of its connection that it has processed.
     taken: u64,
     output: Vec<u8>,
-    /// Topics that the node's aliases stand for on this connection.
+    /// Topics of the node's Topic Aliases on this connection.
     aliases: Vec<Option<TopicIndex>>,
-    /// Topics that its own aliases stand for on this connection, from alias 1 on.
+    /// Topics of its own aliases on this connection, from alias 1 on.
     aliases_given: Vec<TopicIndex>,
-    /// Aliases that it may give on this connection.
+    /// Number of aliases that it may use on this connection.
     alias_maximum: usize,
     send_maximum: usize,
     last_packet_id: u16,
-    /// The number of the Subscription Identifier that the last SUBSCRIBE named; 0 is none.
+    /// Number of the Subscription Identifier in the last SUBSCRIBE; 0 is none.
     identifier: u32,
     outgoing: VecDeque<Outgoing>,
     requests: Vec<Request>,
-    /// Whether a subscription was granted, by its place in the plan.
+    /// Whether a subscription was granted, by its position in the plan.
     granted: Vec<bool>,
     /// QoS 2 messages received and not yet released.
     receipts: BTreeSet<u16>,
-    /// Those among them that were refused, with the message: another one, or DUP 0, begins anew.
+    /// Those of them that were refused, with the message: another one, or DUP 0, is a new message.
     refused: BTreeMap<u16, Option<MessageIndex>>,
-    /// Acknowledgements to be sent, in order, each no earlier than its time.
+    /// Acknowledgements to send, in order, each with its earliest time.
     answers: VecDeque<(u64, AckKind, u16, ReasonCode)>,
-    /// Its state is gone: clean starts until one is accepted.
+    /// Whether its state is lost: it connects with Clean Start until one is accepted.
     forgets: bool,
-    /// The session that the last CONNACK was about, if it was recorded.
+    /// The session of the last CONNACK, if it was recorded.
     session: Option<SessionEpoch>,
-    /// No CONNACK has come for its last CONNECT.
+    /// Whether the last CONNECT has no CONNACK yet.
     unanswered: bool,
     /// Session Expiry Interval of the last CONNECT, seconds.
     expiry_secs: u32,
-    /// When it last heard from the node.
+    /// When it last received data from the node.
     heard_us: u64,
 }
 
 impl Client {
-    /// A client that connects at `first_us`.
+    /// A client that connects first at `first_us`.
     pub fn new(index: ClientIndex, plan: Plan, mut random: Random, first_us: u64) -> Self {
         let trouble = match plan.trouble_us {
             0 => NEVER,
@@ -171,17 +171,17 @@ impl Client {
         }
     }
 
-    /// The link of its present connection.
+    /// The link of its current connection.
     pub fn link(&self) -> Option<LinkIndex> {
         (self.phase != Phase::Away).then_some(self.link)
     }
 
-    /// It does not read.
+    /// Whether it is not reading.
     pub fn is_deaf(&self) -> bool {
         self.deaf
     }
 
-    /// It is there, and nothing of its own is under way.
+    /// Whether it is connected and has nothing in flight.
     pub fn is_settled(&self) -> bool {
         self.phase == Phase::Online
             && self.outgoing.is_empty()
@@ -190,7 +190,7 @@ impl Client {
             && self.granted.iter().all(|granted| *granted)
     }
 
-    /// Why it is not settled, in words.
+    /// Why it is not settled, as text.
     pub fn state(&self) -> String {
         format!(
             "{}: {:?}, {} outgoing, {} requests, {} answers due, deaf: {}",
@@ -203,7 +203,7 @@ impl Client {
         )
     }
 
-    /// Its time has come, if the agenda's entry is not an old one.
+    /// Handles a due time, unless the agenda's entry is outdated.
     pub fn wake(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
         if now_us < self.wakes_at {
@@ -213,12 +213,12 @@ impl Client {
         self.work(io);
     }
 
-    /// Begins, or goes on after something was changed from outside.
+    /// Starts, or continues after a change from outside.
     pub fn start(&mut self, io: &mut Io<'_>) {
         self.reschedule(io);
     }
 
-    /// Disturbances are over: it comes back and reads, and publishes no more.
+    /// Disturbances are over: it reconnects and reads, and publishes no more.
     pub fn settle(&mut self, io: &mut Io<'_>) {
         self.settling = true;
         self.times.trouble = NEVER;
@@ -238,7 +238,7 @@ impl Client {
         self.reschedule(io);
     }
 
-    /// Says goodbye for good: its session is to end at once.
+    /// Disconnects for good: its session must end at once.
     pub fn leave(&mut self, io: &mut Io<'_>) {
         if self.phase != Phase::Online {
             return;
@@ -260,12 +260,12 @@ impl Client {
         self.times.deadline = NEVER;
     }
 
-    /// Its session outlives a goodbye whatever it says: 3.1.1 has to connect clean to end it.
+    /// Whether its session outlives a DISCONNECT in any case: 3.1.1 must connect clean to end it.
     pub fn needs_clean_connect(&self) -> bool {
         !self.plan.version.is_v5() && !self.plan.clean
     }
 
-    /// Connects once more, to end its session.
+    /// Connects again to end its session.
     pub fn connect_clean(&mut self, io: &mut Io<'_>) {
         self.plan.clean = true;
         self.plan.expiry_secs = 0;
@@ -275,7 +275,7 @@ impl Client {
         self.reschedule(io);
     }
 
-    /// The network has ended its connection.
+    /// Handles the end of its connection by the network.
     pub fn ended(&mut self, io: &mut Io<'_>) {
         self.lose(io, Loss::Ended);
         self.reschedule(io);
@@ -290,7 +290,7 @@ impl Client {
             if self.deaf {
                 self.times.deadline = now_us + 5 * SECOND;
             } else {
-                // Nobody answers: the connection is as good as gone.
+                // There is no answer: treat the connection as lost.
                 io.network.vanish(self.link);
                 self.lose(io, Loss::Crash);
             }
@@ -338,7 +338,7 @@ impl Client {
     fn connect(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
         if !io.node.is_open() {
-            // Nobody listens.
+            // The node is down.
             self.times.connect = now_us + self.random.around(SECOND);
             return;
         }
@@ -424,7 +424,7 @@ impl Client {
         self.flush(io);
     }
 
-    /// User name and password, which may be a wrong one; none where nobody asks.
+    /// User name and password, which may be wrong; `None` in runs without users.
     fn credentials(&mut self, io: &Io<'_>) -> Option<(String, String)> {
         let people = io.observer.ledger.people.as_ref()?;
         let user = People::user_of(self.index);
@@ -436,9 +436,9 @@ impl Client {
         Some((People::name(user), password))
     }
 
-    /// Its Session State ends when the node's may have, so that neither goes on without the other
-    /// [MQTT-4.1.0-1], [MQTT-3.2.2-4]. With a wall clock set forward that may be sooner: then a
-    /// CONNECT without an answer may have begun another one.
+    /// Ends its Session State when the node's session may have ended, so that neither continues
+    /// without the other [MQTT-4.1.0-1], [MQTT-3.2.2-4]. With a wall clock set forward this may be
+    /// earlier: then a CONNECT without an answer may have started a new session.
     fn expire(&mut self, now_us: u64, clock_ahead: bool) {
         let ended = match self.expiry_secs {
             0 => true,
@@ -470,7 +470,7 @@ impl Client {
         }
     }
 
-    /// The connection is over for this client, however that came.
+    /// Ends the connection at this client, for any reason.
     fn lose(&mut self, io: &mut Io<'_>, how: Loss) {
         if self.phase == Phase::Away {
             return;
@@ -572,7 +572,7 @@ impl Client {
         self.output.extend_from_slice(bytes);
         io.fact(Fact::Violated { client: self.index });
         self.flush(io);
-        // What it would send now comes after the violation, so nobody listens.
+        // Data sent after the violation is not read by the node.
         self.times.publish = NEVER;
         self.times.ping = NEVER;
         self.times.deadline = io.now_us() + 20 * SECOND;
@@ -594,7 +594,7 @@ impl Client {
         }
     }
 
-    /// The filter at a place of the plan.
+    /// The filter at a position of the plan.
     fn filter(&self, place: usize) -> FilterIndex {
         self.plan.subscriptions[place].filter
     }

@@ -1,5 +1,5 @@
-//! What a client sends: messages with their handshakes, subscriptions, and all of it again after a
-//! reconnection (MQTT 5 sections 4.3 and 4.4).
+//! The sending side of a client: messages with their handshakes, subscriptions, and retransmission
+//! after a reconnection (MQTT 5 sections 4.3 and 4.4).
 
 use core::num::NonZeroU16;
 
@@ -16,14 +16,14 @@ use crate::ledger::MessageRow;
 use crate::topics::{Class, TopicIndex};
 use crate::world::Io;
 
-/// The payload of a message: its number, then bytes that follow from it.
+/// The payload of a message: its number, then bytes derived from it.
 pub(crate) fn payload(message: MessageIndex, padding: u64) -> Vec<u8> {
     let mut bytes = message.to_be_bytes().to_vec();
     bytes.extend((0..padding).map(|place| pad(message, place)));
     bytes
 }
 
-/// The message that a payload names; none if it is not one of ours, whole and unaltered.
+/// The message of a payload; `None` if the payload is not one of this run, complete and unaltered.
 pub(crate) fn message_of(payload: &[u8]) -> Option<MessageIndex> {
     let (number, padding) = payload.split_at_checked(4)?;
     let message = MessageIndex::from_be_bytes(number.try_into().ok()?);
@@ -100,8 +100,8 @@ impl Client {
         }
     }
 
-    /// The Topic Alias of a topic, and whether the node knows it already. Where what is published
-    /// is short no client has any, so that both forms are seen.
+    /// The Topic Alias of a topic, and whether the node has it already. Clients with short
+    /// payloads use no aliases, so that both forms are tested.
     fn alias_for(&mut self, topic: TopicIndex) -> Option<(NonZeroU16, bool)> {
         let plan = self.plan.publishing.as_ref();
         if plan.is_none_or(|plan| plan.payload_bytes < 200) {
@@ -160,7 +160,7 @@ impl Client {
         });
     }
 
-    /// A session goes on: what was not acknowledged is sent again, in its order [MQTT-4.4.0-1].
+    /// Continues a session: sends unacknowledged packets again, in order [MQTT-4.4.0-1].
     pub(super) fn send_again(&mut self, io: &mut Io<'_>) {
         for place in 0..self.outgoing.len() {
             let Outgoing {
@@ -186,7 +186,7 @@ impl Client {
         }
     }
 
-    /// Subscribes to all of the plan that is not granted.
+    /// Subscribes to the planned filters that are not granted.
     pub(super) fn subscribe_missing(&mut self, io: &mut Io<'_>) {
         let requested = |place: &usize| {
             self.requests
@@ -257,7 +257,7 @@ impl Client {
         });
     }
 
-    /// Unsubscribes from something, or subscribes to it again.
+    /// Unsubscribes from a filter, or subscribes to it again.
     pub(super) fn resubscribe(&mut self, io: &mut Io<'_>) {
         if self.plan.subscriptions.is_empty() || !self.requests.is_empty() {
             return;
@@ -287,7 +287,7 @@ impl Client {
         });
     }
 
-    /// Sends the acknowledgements whose time has come, in order.
+    /// Sends due acknowledgements, in order.
     pub(super) fn send_answers(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
         while let Some((_, kind, packet_id, reason)) =

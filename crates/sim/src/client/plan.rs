@@ -1,12 +1,12 @@
-//! What a client is going to do: who it is, what it subscribes to and publishes, how often it gets
-//! into trouble and of what kinds.
+//! The plan of a client: its identity, subscriptions and publishes, and the frequency and kinds of
+//! its troubles.
 
 use martlet_codec::{ProtocolVersion, QoS};
 
 use crate::network::LinkProfile;
 use crate::topics::{FilterIndex, TopicIndex};
 
-/// A client's part in a run.
+/// The plan of a client for a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Client Identifier.
@@ -15,13 +15,13 @@ pub struct Plan {
     pub version: ProtocolVersion,
     /// Clean Start (Clean Session) with each CONNECT.
     pub clean: bool,
-    /// Session Expiry Interval, seconds; before 5.0 what `clean` says.
+    /// Session Expiry Interval, seconds; before 5.0 given by `clean`.
     pub expiry_secs: u32,
     /// Keep Alive, seconds, not 0.
     pub keep_alive_secs: u16,
-    /// Receive Maximum; 0 names none. 5.0 only.
+    /// Receive Maximum; 0: not sent. 5.0 only.
     pub receive_maximum: u16,
-    /// Maximum Packet Size; 0 names none. 5.0 only.
+    /// Maximum Packet Size; 0: not sent. 5.0 only.
     pub maximum_packet_size: u32,
     /// Topic Alias Maximum. 5.0 only.
     pub topic_alias_maximum: u16,
@@ -29,21 +29,21 @@ pub struct Plan {
     pub will: Option<WillPlan>,
     /// Its SUBSCRIBE packets have Subscription Identifiers. 5.0 only.
     pub identifies: bool,
-    /// Subscribed to whenever it is not.
+    /// Subscribed to again whenever it is missing.
     pub subscriptions: Vec<SubscriptionPlan>,
-    /// What it publishes.
+    /// Its publishes.
     pub publishing: Option<PublishPlan>,
-    /// How long it takes to acknowledge, at most, microseconds.
+    /// Maximum time until it acknowledges, microseconds.
     pub answer_us: u64,
-    /// In how many of 100 cases it refuses a message. 5.0 only.
+    /// Percentage of messages that it refuses. 5.0 only.
     pub refuse_percent: u64,
     /// Mean time between troubles, microseconds; 0 is none.
     pub trouble_us: u64,
-    /// The kinds it gets into.
+    /// The kinds of trouble.
     pub troubles: Vec<Trouble>,
-    /// How long it stays away, microseconds, on average.
+    /// Average time away, microseconds.
     pub away_us: u64,
-    /// Its way to the node.
+    /// Its link to the node.
     pub network: LinkProfile,
 }
 
@@ -71,42 +71,42 @@ pub struct SubscriptionPlan {
     pub retain_as_published: bool,
 }
 
-/// What a client publishes.
+/// The publishes of a client.
 #[derive(Clone, Debug)]
 pub struct PublishPlan {
     /// Mean time between publishes, microseconds.
     pub every_us: u64,
-    /// Messages at once, at most.
+    /// Maximum number of messages at once.
     pub burst: u64,
     /// Topics of the messages.
     pub topics: Vec<TopicIndex>,
     /// QoS of the messages.
     pub qos: Vec<QoS>,
-    /// Payload beyond what names the message, bytes at most.
+    /// Maximum payload bytes besides the message number.
     pub payload_bytes: u64,
-    /// In how many of 100 cases a message expires, 5.0 only.
+    /// Percentage of messages that expire. 5.0 only.
     pub expiry_percent: u64,
-    /// In how many of 100 cases a retained message is cleared.
+    /// Percentage of cases in which a retained message is cleared.
     pub clear_percent: u64,
 }
 
-/// What a client does beside its work.
+/// A disturbance by a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It crashes; the system tells the node.
+    /// It crashes; its system notifies the node.
     Crash,
-    /// Its machine is gone; nobody tells the node.
+    /// Its machine fails; the node is not notified.
     Vanish,
-    /// It says goodbye and comes back later.
+    /// It sends DISCONNECT and reconnects later.
     Goodbye,
-    /// It connects anew beside its own connection.
+    /// It opens a new connection while its own is open.
     TakeOver,
     /// It stops reading for a while.
     Deaf,
-    /// It breaks the rules.
+    /// It breaks the protocol.
     Violate,
     /// It unsubscribes, or subscribes again.
     Resubscribe,
-    /// It loses its own state and begins a new session.
+    /// It loses its state and begins a new session.
     Forget,
 }

@@ -1,10 +1,10 @@
-//! The node: the loops of its shards, what they share, their mailboxes and the broker's ends of
+//! The node: the loops of its shards, their shared data and mailboxes, and the broker's ends of
 //! connections.
 //!
-//! Each shard is the loop that ships (`martlet_tick`), all of them in one thread: whenever a shard
-//! reaches for what the shards share, another shard may run first, a whole tick of it, as threads
-//! would. The node knows no packets and no time but the one it is told; what is to happen elsewhere
-//! or later it leaves in [`NodeRequest`] for the world.
+//! Each shard uses the production loop (`martlet_tick`), all in one thread. Whenever a shard
+//! accesses shared data, another shard may run a whole tick first, as with threads. The node has
+//! no packets and no clock except the time it is given. Everything that happens elsewhere or later
+//! is put into [`NodeRequest`] for the world.
 
 mod outside;
 mod rest;
@@ -30,34 +30,34 @@ use crate::store::{CrashKind, Lsn, Store};
 use shared::Handle;
 use socket::{Socket, Wire};
 
-/// A connection, by both of its ends: sockets of the node and links of the network have the same
+/// A connection with both of its ends: sockets of the node and links of the network have the same
 /// numbers.
 pub type LinkIndex = u32;
 
-/// What the node asks of the world around it.
+/// A request of the node to the world.
 #[derive(Debug)]
 pub enum NodeRequest {
     /// Carry a batch to another shard.
     Mail(usize, Batch),
     /// Carry a connection to another shard.
     Move(usize, LinkIndex, Box<Guest>),
-    /// Bytes for the client of a connection; what was durable when they left.
+    /// Bytes for the client of a connection; the last durable record when they left.
     Wrote(LinkIndex, Vec<u8>, Lsn),
-    /// The node writes no more and reads on until its client ends too.
+    /// The node writes no more, and reads until its client ends too.
     Finished(LinkIndex),
     /// The node has dropped its end.
     Dropped(LinkIndex),
     /// A record was appended.
     Recorded(Lsn, Record),
-    /// The node has told the log.
+    /// An event for the log.
     Event(EventNotice),
-    /// A shard wants to know who a client is.
+    /// A shard asks the authenticator about a client.
     Who(usize, Box<Authentication>),
-    /// A part is told something; what was durable then.
+    /// An event for a part; the last durable record at that time.
     Part(PartId, PartEvent, Lsn),
 }
 
-/// What waits for one shard.
+/// Input that waits for one shard.
 #[derive(Default)]
 struct Inbox {
     notices: Vec<(LinkIndex, SocketKey, Notice)>,
@@ -81,7 +81,7 @@ impl Inbox {
 #[derive(Default)]
 struct Late {
     records: Vec<Record>,
-    /// Batches have left in the tick of these records.
+    /// Whether batches have left in the tick of these records.
     overtaken: bool,
 }
 
@@ -89,13 +89,13 @@ struct Late {
 pub struct Node {
     settings: Arc<Settings>,
     profile: NodeProfile,
-    /// None while it is down.
+    /// Empty while it is down.
     drivers: Vec<RefCell<Driver<Wire>>>,
     inboxes: Vec<RefCell<Inbox>>,
-    /// Batches that are on their way or wait, by sender and receiver.
+    /// Number of batches in transit or waiting, by sender and receiver.
     waiting: Vec<Cell<usize>>,
     late: RefCell<Vec<Late>>,
-    /// The broker's ends of all connections there ever were.
+    /// The broker's ends of all connections so far.
     sockets: RefCell<Vec<Socket>>,
     /// Where records go.
     pub store: RefCell<Store>,
@@ -107,17 +107,17 @@ pub struct Node {
     memory_max: usize,
     connections: Cell<usize>,
     listener: Arc<ListenerPolicy>,
-    /// Where rules are looked up when it starts.
+    /// Source of rules at its start.
     book: Option<Arc<dyn RuleBook>>,
     now: Cell<Now>,
     now_us: Cell<u64>,
-    /// What its loops have last seen when they looked at the clock.
+    /// The last time that its loops read from the clock.
     moment: Cell<Duration>,
-    /// What the wall clock is off by, milliseconds.
+    /// Offset of the wall clock, milliseconds.
     wall_off_ms: Cell<i64>,
     /// The time of records when the run began.
     record_origin_ms: Cell<u64>,
-    /// What the clocks have told, from when on.
+    /// History of clock offsets, each with its start.
     clocks: RefCell<Vec<Clocks>>,
     random: RefCell<Random>,
     problem: RefCell<Option<String>>,
@@ -125,7 +125,7 @@ pub struct Node {
     stopping: bool,
 }
 
-/// What the wall clock and the time of records are ahead of virtual time, from a time on.
+/// Offsets of the wall clock and of the time of records from virtual time, from a time on.
 #[derive(Clone, Copy)]
 struct Clocks {
     from_us: u64,
@@ -133,32 +133,32 @@ struct Clocks {
     record_ms: u64,
 }
 
-/// How a node is made.
+/// Parameters of a node.
 #[derive(Clone, Debug)]
 pub struct NodeProfile {
     /// Its settings.
     pub settings: Settings,
-    /// Percentage of accesses to what is shared at which another shard runs first.
+    /// Percentage of accesses to shared data at which another shard runs first.
     pub interleave_percent: u64,
-    /// Accounts are checked in one tick of this number of ticks.
+    /// Accounts are checked in one of this number of ticks.
     pub check_one_in: u64,
-    /// Messages of a batch between shards, at most.
+    /// Maximum number of messages of a batch between shards.
     pub batch_messages: usize,
-    /// Batches of one shard that the mailbox of another takes.
+    /// Maximum number of batches of one shard in the mailbox of another.
     pub mailbox_batches: usize,
-    /// Time that passes for a loop from one look at the clock to the next.
+    /// Time between two reads of the clock by a loop.
     pub look: Duration,
     /// Seed of hash tables.
     pub seed: u64,
-    /// Clients have to say who they are.
+    /// Whether clients must authenticate.
     pub authenticate: bool,
 }
 
-/// Where the wall clock begins.
+/// Initial time of the wall clock.
 const WALL_MS: u64 = 1_700_000_000_000;
 
 impl Node {
-    /// A node that has not been started yet.
+    /// A node that was not started yet.
     pub fn new(profile: &NodeProfile, store: Store, random: Random) -> Self {
         let mut settings = profile.settings.clone();
         settings.node_seed = profile.seed;
@@ -200,10 +200,10 @@ impl Node {
         }
     }
 
-    /// Starts with what the store has, before anybody may connect.
+    /// Starts with the contents of the store, before any client may connect.
     ///
     /// # Errors
-    /// In words: a store that a run of the node left must bring its shards back, whole.
+    /// As text: a store from an earlier run of the node must restore its shards completely.
     pub fn start(&mut self, shards: u16) -> Result<RestoreReport, String> {
         let driver = |id| {
             let id = ShardId(id);
@@ -212,7 +212,7 @@ impl Node {
             Driver::new(shard, (id, shards), batch_messages, self.now.get())
         };
         let mut drivers: Vec<Driver<Wire>> = (0..shards).map(driver).collect();
-        // The first run knows no other time; later ones are told.
+        // The first run sets the time; later ones restore it.
         self.set_now(self.now_us.get());
         let wall_ms = self.now.get().wall_ms;
         self.record_origin_ms
@@ -254,7 +254,7 @@ impl Node {
         Ok(restored)
     }
 
-    /// Ends the process without a shutdown. Returns the links that had a connection.
+    /// Kills the process without a shutdown. Returns the links that had a connection.
     pub fn crash(&mut self, kind: CrashKind) -> Vec<LinkIndex> {
         self.stopping = false;
         self.drivers.clear();
@@ -272,17 +272,17 @@ impl Node {
         open.collect()
     }
 
-    /// It runs.
+    /// Whether it runs.
     pub fn is_up(&self) -> bool {
         !self.drivers.is_empty()
     }
 
-    /// It runs, and clients may connect.
+    /// Whether it runs and accepts clients.
     pub fn is_open(&self) -> bool {
         self.is_up() && !self.stopping
     }
 
-    /// It is told to stop: nobody may connect any more.
+    /// Begins a clean stop: no new clients are accepted.
     pub fn begin_stop(&mut self) {
         self.stopping = true;
         for shard in 0..self.drivers.len() {
@@ -295,7 +295,7 @@ impl Node {
         self.drivers.len()
     }
 
-    /// It is this late, in virtual microseconds.
+    /// Sets the virtual time, microseconds.
     pub fn set_now(&self, now_us: u64) {
         self.now_us.set(now_us);
         self.now.set(Now {
@@ -305,19 +305,19 @@ impl Node {
         });
     }
 
-    /// What the wall clock says, milliseconds.
+    /// Time of the wall clock, milliseconds.
     pub fn wall_ms(&self) -> u64 {
         self.now.get().wall_ms
     }
 
-    /// Lets the wall clock make a step of `ms` milliseconds.
+    /// Steps the wall clock by `ms` milliseconds.
     pub fn step_clock(&self, ms: i64) {
         self.wall_off_ms.set(self.wall_off_ms.get() + ms);
         self.set_now(self.now_us.get());
         self.note_clocks();
     }
 
-    /// Whether the wall clock has ever been set back.
+    /// Whether the wall clock was ever set back.
     pub fn has_clock_gone_back(&self) -> bool {
         let clocks = self.clocks.borrow();
         clocks.windows(2).any(|two| two[1].wall_ms < two[0].wall_ms)
@@ -332,8 +332,8 @@ impl Node {
         });
     }
 
-    /// How long ago, in the time of records, the wall clock told this time; the last time that it
-    /// did so, if it was set back.
+    /// Age, in the time of records, of this wall-clock time; of its last occurrence if the clock
+    /// was set back.
     pub fn age_ms(&self, wall_ms: u64) -> u64 {
         let mut until_us = u64::MAX;
         for clocks in self.clocks.borrow().iter().rev() {
@@ -348,7 +348,7 @@ impl Node {
         0
     }
 
-    /// A loop looks at the clock. What it does takes time although none passes for the world.
+    /// A read of the clock by a loop. Work takes time although no virtual time passes.
     fn moment(&self) -> Duration {
         let now = Duration::from_micros(self.now_us.get());
         let moment = self.moment.get().max(now) + self.profile.look;
@@ -356,13 +356,12 @@ impl Node {
         moment
     }
 
-    /// From the next start on rules are looked up here.
+    /// Sets the source of rules from the next start on.
     pub fn set_book(&mut self, book: Option<Arc<dyn RuleBook>>) {
         self.book = book;
     }
 
-    /// A client connects from this address: the link it is to use, and the shard whose lobby it is
-    /// in.
+    /// Connects a client from this address: returns its link, and the shard of its lobby.
     pub fn connect(&self, room: usize, address: IpAddr) -> (LinkIndex, usize) {
         let mut sockets = self.sockets.borrow_mut();
         let link = sockets.len() as LinkIndex;
@@ -383,7 +382,7 @@ impl Node {
         };
         let shard = link as usize % self.drivers.len();
         let mut inbox = self.inbox(shard);
-        // The first shard accepts connections and deals them out.
+        // The first shard accepts connections and distributes them.
         match shard {
             0 => inbox.accepted.push(newcomer),
             _ => inbox.control.push_back(Control::Open(newcomer)),
@@ -391,19 +390,19 @@ impl Node {
         (link, shard)
     }
 
-    /// The connection that came last from this port.
+    /// The latest connection from this port.
     pub fn link_from(&self, port: u16) -> LinkIndex {
         let last = self.sockets.borrow().len() as LinkIndex - 1;
         last - u32::from((last as u16).wrapping_sub(port))
     }
 
-    /// The authenticator answers who a client is.
+    /// Passes the authenticator's answer to the shard.
     pub fn authenticated(&self, shard: usize, id: ConnectionId, answer: Authenticated) {
         let answer = Control::Authenticated(id, Box::new(answer));
         self.inbox(shard).control.push_back(answer);
     }
 
-    /// Bytes that have been made for the client of a connection, written or not.
+    /// Number of bytes produced for the client of a connection, written or not.
     pub fn connects(&self, link: LinkIndex) -> u64 {
         let socket = &self.sockets.borrow()[link as usize];
         let unwritten = socket.at.map_or(0, |(shard, key)| {
@@ -416,22 +415,22 @@ impl Node {
         self.inboxes[shard].borrow_mut()
     }
 
-    /// Batches of one shard for another that have not been taken yet.
+    /// Batches from one shard to another that were not taken yet.
     fn waiting(&self, from: ShardId, to: usize) -> &Cell<usize> {
         &self.waiting[usize::from(from.0) * self.drivers.len() + to]
     }
 
-    /// Records of this shard up to that one are durable.
+    /// Reports to a shard that its records up to this one are durable.
     pub fn durable(&self, shard: usize, up_to: RecordNumber) {
         self.inbox(shard).durable = Some(up_to);
     }
 
-    /// A batch has reached a shard.
+    /// Delivers a batch to a shard.
     pub fn mail(&self, to: usize, batch: Batch) {
         self.inbox(to).batches.push_back(batch);
     }
 
-    /// A connection has reached the shard of its session.
+    /// Delivers a connection to the shard of its session.
     pub fn adopt(&self, to: usize, link: LinkIndex, guest: Box<Guest>) {
         let arrival = Arrival {
             stream: Wire(link),
@@ -441,14 +440,14 @@ impl Node {
         self.inbox(to).control.push_back(Control::Adopt(arrival));
     }
 
-    /// Those who operate the node tell a shard something.
+    /// Sends an operator's command to a shard.
     pub fn command(&self, shard: usize, command: Command) {
         self.inbox(shard)
             .control
             .push_back(Control::Command(command));
     }
 
-    /// A part of this Client Identifier tells its shard something; answers which shard that is.
+    /// Passes a call of the part with this Client Identifier to its shard; returns that shard.
     pub fn part_call(&self, client_id: &str, call: PartCall) -> usize {
         let shards = self.drivers.len() as u16;
         let shard = owner(&self.settings, TenantId(0), client_id, shards);
@@ -457,22 +456,22 @@ impl Node {
         shard
     }
 
-    /// Deliveries that a part or client may have and not have settled, at most.
+    /// Maximum number of unsettled deliveries of a part or client.
     pub fn in_flight_max(&self) -> u16 {
         self.settings.limits.in_flight.max(1)
     }
 
-    /// Bytes of a client have reached its socket; answers the shard that is to look.
+    /// Delivers bytes of a client to its socket; returns the shard to wake.
     pub fn arrive(&self, link: LinkIndex, bytes: &[u8]) -> Option<usize> {
         self.change(link, |socket| socket.receive(bytes))
     }
 
-    /// The client's side of a connection has ended; answers the shard that is to look.
+    /// Ends the client's side of a connection; returns the shard to wake.
     pub fn ended(&self, link: LinkIndex, end: TransportEnd) -> Option<usize> {
         self.change(link, |socket| socket.end(end))
     }
 
-    /// Something has come by a socket, which its loop is told if it has one.
+    /// Changes a socket, and notifies its loop if it has one.
     fn change(&self, link: LinkIndex, change: impl FnOnce(&mut Socket)) -> Option<usize> {
         let socket = &mut self.sockets.borrow_mut()[link as usize];
         change(socket);
@@ -482,7 +481,7 @@ impl Node {
         Some(shard)
     }
 
-    /// The network takes more from a socket; answers the shard that has waited for that.
+    /// Adds room in the network for a socket; returns the shard that waited for it.
     pub fn give_room(&self, link: LinkIndex, bytes: usize) -> Option<usize> {
         let socket = &mut self.sockets.borrow_mut()[link as usize];
         let is_awaited = socket.give_room(bytes);
@@ -495,12 +494,12 @@ impl Node {
         Some(shard)
     }
 
-    /// No shard has to do with this connection any more.
+    /// Whether no shard uses this connection any more.
     pub fn is_closed(&self, link: LinkIndex) -> bool {
         !self.sockets.borrow()[link as usize].is_in_use()
     }
 
-    /// What the node has asked for next.
+    /// The next request of the node.
     pub fn next_request(&self) -> Option<NodeRequest> {
         self.requests.borrow_mut().pop_front()
     }
@@ -514,7 +513,7 @@ impl Node {
         core::mem::take(&mut self.reports.borrow_mut())
     }
 
-    /// When a shard wants its next tick, microseconds; `Some(0)` is at once.
+    /// Time of the next tick of a shard, microseconds; `Some(0)` is at once.
     pub fn next_tick(&self, shard: usize) -> Option<u64> {
         if !self.inbox(shard).is_empty() {
             return Some(0);
@@ -523,7 +522,7 @@ impl Node {
         due_ms.map(|due_ms| due_ms * 1000)
     }
 
-    /// What is wrong with the node itself, if anything is.
+    /// An internal problem of the node, if any.
     pub fn take_problem(&self) -> Option<String> {
         self.problem.borrow_mut().take()
     }
@@ -532,7 +531,7 @@ impl Node {
         self.problem.borrow_mut().get_or_insert(problem);
     }
 
-    /// One tick of a shard, unless it is in the middle of one.
+    /// Runs one tick of a shard, unless it is in the middle of one.
     pub fn tick(&self, shard: usize) {
         let Some(Ok(mut driver)) = self.drivers.get(shard).map(RefCell::try_borrow_mut) else {
             return;
@@ -549,7 +548,7 @@ impl Node {
         }
     }
 
-    /// Another shard may run here, before this one goes on.
+    /// Another shard may run here before this one continues.
     fn step(&self) {
         let percent = self.profile.interleave_percent;
         if self.drivers.len() <= 1 || percent == 0 {
@@ -575,7 +574,7 @@ impl Node {
         }
     }
 
-    /// Appends the records that a fault has held back.
+    /// Appends the records that a fault has delayed.
     fn append_late(&self, shard: usize) {
         let late = core::mem::take(&mut self.late.borrow_mut()[shard]);
         if !late.records.is_empty() {

@@ -1,5 +1,5 @@
-//! What is around the loop of one shard: sockets and mailboxes that are queues, the simulator's
-//! store, and the world, which is asked for all that happens elsewhere or later.
+//! The environment of the loop of one shard: sockets and mailboxes as queues, the simulator's
+//! store, and requests to the world for everything that happens elsewhere or later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::shared::Handle;
 use super::socket::Wire;
 use super::{Node, NodeRequest};
 
-/// What is around the loop of one shard.
+/// The environment of the loop of one shard.
 pub(super) struct Around<'a> {
     pub(super) node: &'a Node,
     pub(super) shard: usize,
@@ -27,7 +27,7 @@ pub(super) struct Around<'a> {
 }
 
 impl Node {
-    /// What is around the loop of this shard.
+    /// The environment of the loop of this shard.
     pub(super) fn around(&self, shard: usize) -> Around<'_> {
         Around {
             node: self,
@@ -44,7 +44,7 @@ impl Transport for Around<'_> {
         let notices = core::mem::take(&mut self.node.inbox(self.shard).notices);
         let sockets = self.node.sockets.borrow();
         for (link, key, notice) in notices {
-            // It may have moved on since.
+            // It may have moved to another shard since.
             if sockets[link as usize].at == Some((self.shard, key)) {
                 take(key, notice);
             }

@@ -1,4 +1,4 @@
-//! Whether the node is at rest, and what is left in it when everybody is gone.
+//! Whether the node is idle, and what remains in it after all sessions have ended.
 
 use martlet_broker::{Counters, Cx, Effects, Retained};
 
@@ -21,12 +21,12 @@ impl Node {
         sum
     }
 
-    /// No shard has anything to do.
+    /// Whether no shard has work.
     pub fn is_quiet(&self) -> bool {
         (0..self.drivers.len()).all(|shard| self.next_tick(shard) != Some(0))
     }
 
-    /// What is left in the store although all sessions are gone; nothing, if all is well.
+    /// What remains in the store although all sessions have ended; must be nothing.
     pub fn stored_leftovers(&self) -> Vec<String> {
         let Some(stats) = self.store.borrow().stats() else {
             return Vec::new();
@@ -49,13 +49,13 @@ impl Node {
         left
     }
 
-    /// Empties the retained store.
+    /// Clears the retained store.
     pub fn forget_retained(&self) {
         self.retained.replace(Retained::new());
     }
 
-    /// What is left although all clients, sessions and retained messages are gone; nothing, if all
-    /// is well.
+    /// What remains although all clients, sessions and retained messages are gone; must be
+    /// nothing.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
         let mut tables = 0;

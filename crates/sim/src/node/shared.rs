@@ -1,11 +1,11 @@
-//! What the shards share, as one of them sees it: each access is a step, before and after which
-//! another shard may have a whole tick.
+//! The data shared by the shards, as accessed by one of them: each access is a step, before and
+//! after which another shard may run a whole tick.
 
 use martlet_broker::{EpochKey, Interest, InterestClass, Retained, ShardId, TenantId};
 
 use super::Node;
 
-/// What the shards of a node share.
+/// The data shared by the shards of a node.
 pub(super) struct Handle<'a>(pub(super) &'a Node);
 
 impl martlet_broker::Node for Handle<'_> {

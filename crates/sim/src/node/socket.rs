@@ -1,12 +1,12 @@
-//! The node's ends of connections: bytes that have come, room for those that go, and how far the
-//! end of each has come.
+//! The node's ends of connections: received bytes, room for sent ones, and how far each end has
+//! been closed.
 
 use martlet_broker::TransportEnd;
 use martlet_tick::{NoLayers, Notice, Read, SocketKey, SocketWrite, Stream};
 
 use super::LinkIndex;
 
-/// What carries one connection, as the loop of its shard holds it.
+/// The stream of one connection, as its shard's loop holds it.
 #[derive(Debug)]
 pub(super) struct Wire(pub(super) LinkIndex);
 
@@ -14,29 +14,29 @@ impl Stream for Wire {
     type Layers = NoLayers;
 }
 
-/// One end of a connection, as the system keeps it.
+/// One end of a connection, as the system holds it.
 #[derive(Debug, Default)]
 pub(super) struct Socket {
-    /// The shard whose loop has it, and as what; none on its way between shards.
+    /// The shard and key of its loop; `None` in transit between shards.
     pub(super) at: Option<(usize, SocketKey)>,
     /// Arrived and not yet read.
     inbound: Vec<u8>,
-    /// Bytes that the network takes.
+    /// Bytes that the network accepts.
     room: usize,
-    /// Bytes that the network has taken.
+    /// Bytes that the network has accepted.
     written: u64,
-    /// The node had more to write than there was room for.
+    /// Whether the node had more to write than there was room for.
     blocked: bool,
     /// How the client's side has ended.
     ended: Option<TransportEnd>,
-    /// The node writes no more, and only waits for the end of the client's side.
+    /// Whether the node writes no more, and only waits for the end of the client's side.
     finished: bool,
-    /// The node has dropped it.
+    /// Whether the node has dropped it.
     dropped: bool,
 }
 
 impl Socket {
-    /// An open one with `room` bytes to the network.
+    /// An open socket with `room` bytes towards the network.
     pub(super) fn new(room: usize) -> Self {
         Self {
             room,
@@ -44,18 +44,18 @@ impl Socket {
         }
     }
 
-    /// A shard still has to do with it.
+    /// Whether a shard still uses it.
     pub(super) fn is_in_use(&self) -> bool {
         !self.finished && !self.dropped
     }
 
-    /// What a poller says at once of one that has something already.
+    /// The first notice of a poller, if there is already an event.
     pub(super) fn first_notice(&self) -> Option<Notice> {
         let has_news = !self.inbound.is_empty() || self.ended.is_some();
         has_news.then(|| self.notice())
     }
 
-    /// What a poller says of it.
+    /// The notice of a poller.
     pub(super) fn notice(&self) -> Notice {
         Notice {
             readable: true,
@@ -65,25 +65,25 @@ impl Socket {
         }
     }
 
-    /// Bytes of the client have come.
+    /// Receives bytes of the client.
     pub(super) fn receive(&mut self, bytes: &[u8]) {
         if !self.dropped {
             self.inbound.extend_from_slice(bytes);
         }
     }
 
-    /// The client's side has ended.
+    /// Ends the client's side.
     pub(super) fn end(&mut self, end: TransportEnd) {
         self.ended.get_or_insert(end);
     }
 
-    /// The network takes more; true if the node has waited for that.
+    /// Adds room in the network; true if the node has waited for it.
     pub(super) fn give_room(&mut self, bytes: usize) -> bool {
         self.room += bytes;
         self.blocked
     }
 
-    /// Bytes that the network has taken.
+    /// Bytes that the network has accepted.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
@@ -119,13 +119,13 @@ impl Socket {
         }
     }
 
-    /// The node will write no more; false if the connection is broken.
+    /// Ends writing; false if the connection is broken.
     pub(super) fn finish(&mut self) -> bool {
         self.finished = true;
         self.ended != Some(TransportEnd::Error)
     }
 
-    /// The node has no more to do with it. Answers whether it had until now.
+    /// Drops it. Returns whether it existed until now.
     pub(super) fn forget(&mut self) -> bool {
         let was_there = !self.dropped;
         *self = Self {

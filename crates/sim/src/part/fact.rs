@@ -1,4 +1,4 @@
-//! What happened at a part of the node: what it was told, and what it answered.
+//! Events of a part of the node, and its answers.
 
 use martlet_broker::{
     DropReason, MessageId, PartId, PartOutcome, PartQueueLimits, PartQueueState, ReceiptOutcome,
@@ -35,43 +35,43 @@ impl FilterSet {
     }
 }
 
-/// A message that a part is told of.
+/// A message delivered to a part.
 #[derive(Clone, Copy, Debug)]
 pub struct PartDelivery {
-    /// The attachment that it is for; the part may have given that up.
+    /// Its attachment; the part may have abandoned it.
     pub attachment: PartId,
-    /// The token that settles it, with the number of the lane above it.
+    /// The token for settling it, with the number of the lane in the upper bits.
     pub token: u32,
-    /// The broker's name of the message.
+    /// The broker's id of the message.
     pub id: MessageId,
-    /// The message; none for an empty payload, which names no message.
+    /// The message; `None` for an empty payload, which has no message number.
     pub message: Option<MessageIndex>,
     /// Its topic.
     pub topic: TopicIndex,
-    /// Its publisher, a client or a part; none if it is not named.
+    /// Its publisher, a client or a part; `None` if the delivery does not name it.
     pub publisher: Option<ClientIndex>,
-    /// How often parts have passed it on, by the node's count.
+    /// Hop count according to the node.
     pub hops: u8,
-    /// It may have been delivered before.
+    /// Whether it may have been delivered before.
     pub dup: bool,
-    /// The filters that its Subscription Identifiers stand for.
+    /// The filters of its Subscription Identifiers.
     pub filters: FilterSet,
-    /// What was durable when it was told.
+    /// The last durable record when it was delivered.
     pub durable: Lsn,
 }
 
-/// Something that happened at a part of the node.
+/// An event of a part of the node.
 #[derive(Clone, Copy, Debug)]
 pub enum PartFact {
-    /// It asks to be attached.
+    /// It requests an attachment.
     Attaching {
-        /// Names this attachment.
+        /// Id of this attachment.
         attachment: PartId,
-        /// What it subscribes to.
+        /// Its filters.
         filters: FilterSet,
-        /// It keeps QoS 0 messages.
+        /// Whether it keeps QoS 0 messages.
         keeps_qos0: bool,
-        /// Deliveries that it may have and not have settled.
+        /// Maximum number of unsettled deliveries.
         credit: u16,
         /// Bounds of its queue.
         queue: PartQueueLimits,
@@ -80,76 +80,76 @@ pub enum PartFact {
     },
     /// It is attached.
     Attached {
-        /// Its session was there already.
+        /// Whether its session existed already.
         present: bool,
-        /// What was durable when it was told so.
+        /// The last durable record when this was reported.
         durable: Lsn,
     },
-    /// It is told of a message.
+    /// It receives a message.
     Delivered(PartDelivery),
-    /// It answers to a delivery.
+    /// It settles a delivery.
     Settled {
-        /// The token, as it was told.
+        /// The token of the delivery.
         token: u32,
-        /// With which answer.
+        /// The outcome.
         outcome: PartOutcome,
-        /// What was delivered by that token.
+        /// The message delivered with that token.
         id: MessageId,
         /// The message; none for an empty payload.
         message: Option<MessageIndex>,
     },
-    /// It may have this number of deliveries that are not settled, from now on.
+    /// It changes its credit: the maximum number of unsettled deliveries.
     Credit(u16),
-    /// It is told how its queue is.
+    /// It receives the state of its queue.
     Queue {
-        /// How it is.
+        /// The state.
         state: PartQueueState,
-        /// Age of the first message in it in the time of records, milliseconds; 0 is unknown.
+        /// Age of the first message in it, in the time of records, milliseconds; 0 is unknown.
         oldest_ms: u64,
     },
-    /// It stops to settle for a while, or (false) settles again.
+    /// It stops settling for a while (`true`), or continues (`false`).
     Hangs(bool),
     /// It detaches.
     Left {
-        /// Its session is to end.
+        /// Whether its session must end.
         ends: bool,
     },
     /// The node has ended its attachment, or refused it.
     Ended,
-    /// A message that it has published, and of which it asked for receipts, has this name.
+    /// A message that it published with a request for receipts has this id.
     ReceiptsRequested {
         /// The message.
         message: MessageIndex,
-        /// The broker's name of it.
+        /// The broker's id of it.
         id: MessageId,
     },
-    /// A message has this number of receivers.
+    /// It receives the number of receivers of a message.
     Receivers {
-        /// The broker's name of the message.
+        /// The broker's id of the message.
         id: MessageId,
         /// Number of receivers.
         count: u64,
     },
-    /// It is told how a message ended for a receiver.
+    /// It receives a receipt: the result of a message for one receiver.
     Receipt {
-        /// The broker's name of the message.
+        /// The broker's id of the message.
         id: MessageId,
-        /// The receiver, a client or a part; none if no such is known.
+        /// The receiver, a client or a part; `None` if unknown.
         receiver: Option<ClientIndex>,
-        /// How it ended.
+        /// The result.
         outcome: ReceiptOutcome,
     },
-    /// The broker dropped a message for it, and said so.
+    /// The broker dropped a message for it, and reported that.
     Dropped {
-        /// On which topic; none where only the store knew it.
+        /// Its topic; `None` if only the store knew it.
         topic: Option<TopicIndex>,
-        /// Why.
+        /// The reason.
         reason: DropReason,
     },
 }
 
 impl PartFact {
-    /// In words, for the log.
+    /// The text for the log.
     pub fn line(&self, ledger: &Ledger) -> String {
         let topics = &ledger.topics;
         let words = |message: Option<MessageIndex>| {

@@ -1,7 +1,7 @@
-//! A part of the node with a sink that settles late and in batches, refuses, puts off, hangs,
-//! fails and forgets. It tells the observer each thing that it was told and said.
+//! A part of the node with a sink that settles late and in batches, refuses, postpones, hangs,
+//! fails and loses its state. It reports each event and each answer to the observer.
 //!
-//! It knows the node by `PartCall` and `PartEvent` alone.
+//! It uses only `PartCall` and `PartEvent` of the node.
 
 mod fact;
 mod plan;
@@ -28,18 +28,18 @@ use crate::random::Random;
 use crate::store::Lsn;
 use crate::world::Io;
 
-/// Nothing is due.
+/// A time that never comes.
 const NEVER: u64 = u64::MAX;
-/// How long a call of a part takes to its shard, microseconds at most.
+/// Maximum latency of a call of a part to its shard, microseconds.
 const CALL_US: u64 = 2_000;
-/// An attachment's number stands below this bit, its part above it.
+/// Bits below this one are the number of the attachment, bits above it the part.
 const PART_SHIFT: u32 = 32;
-/// The number of a lane stands between them.
+/// Position of the lane's number between them.
 const LANE_SHIFT: u32 = 24;
-/// Above a token stands the number of its lane.
+/// In a token, bits from this one on are the number of the lane.
 const TOKEN_SHIFT: u32 = 16;
 
-/// The part that an attachment is of.
+/// The part of an attachment.
 pub fn part_of(attachment: PartId) -> PartIndex {
     (attachment.0 >> PART_SHIFT) as PartIndex
 }
@@ -48,26 +48,26 @@ fn lane_of_attachment(attachment: PartId) -> u16 {
     (attachment.0 >> LANE_SHIFT & 0xFF) as u16
 }
 
-/// An attachment, whichever lane it is of.
+/// The attachment with its lane removed.
 fn without_lane(attachment: PartId) -> PartId {
     PartId(attachment.0 & !(0xFF << LANE_SHIFT))
 }
 
-/// A lane of the present attachment.
+/// A lane of the current attachment.
 #[derive(Clone, Copy, Debug, Default)]
 struct SimLane {
-    /// It has no shard any more: it is emptied and ends.
+    /// Its shard does not exist any more: it is emptied and ends.
     is_left_over: bool,
-    /// It is attached, and whether its session was there.
+    /// Set when it is attached: whether its session existed.
     attached: Option<bool>,
-    /// It was ended, because it is empty.
+    /// Whether it was ended because it is empty.
     has_ended: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Away,
-    /// It has asked to be attached.
+    /// The attachment was requested.
     Attaching,
     Attached,
 }
@@ -89,40 +89,40 @@ pub struct Part {
     index: PartIndex,
     plan: PartPlan,
     random: Random,
-    /// For what it publishes, so that the rest stays as it is.
+    /// Random numbers for its publishes, separate so that other draws do not change.
     of_publishes: Random,
-    /// For the receipts that it asks for.
+    /// Random numbers for its requests of receipts.
     of_receipts: Random,
-    /// Messages of which it has asked for receipts.
+    /// Messages for which receipts were requested.
     requested: BTreeSet<MessageIndex>,
-    /// Its row among those that publish.
+    /// Its row among the publishers.
     client: ClientIndex,
     publish_at: u64,
-    /// Messages that it has published.
+    /// Number of messages it has published.
     published: u32,
-    /// Its session has ended for good.
+    /// Whether its session has ended for good.
     has_quit: bool,
     phase: Phase,
-    /// Its attachments so far.
+    /// Number of attachments so far.
     attachments: u64,
-    /// No more troubles: it is attached and settles.
+    /// Whether troubles are over: it is attached and settles.
     settling: bool,
     attach_at: u64,
     trouble_at: u64,
-    /// It hangs until then; 0 does not.
+    /// End of its current hang; 0: none.
     hangs_until: u64,
     wakes_at: u64,
     answers: Vec<Answer>,
-    /// Answers of an attachment that it has given up, to be given too late.
+    /// Answers of an abandoned attachment, to be sent too late.
     late: Vec<(PartId, Vec<Settlement>)>,
     /// Its lanes, if it is attached by lanes.
     lanes: Vec<SimLane>,
-    /// The most lanes that it has had.
+    /// Maximum number of lanes so far.
     lanes_ever: u16,
-    /// What its lanes have told and it has not taken, and how much that is.
+    /// Deliveries of its lanes that it has not taken, and their number.
     order: LaneOrder<Delivery>,
     untaken: usize,
-    /// The run of the node, once a lane of the present attachment has told; 0 before.
+    /// The run of the node, after the first event of a lane of the current attachment; 0 before.
     run: u32,
 }
 
@@ -168,25 +168,25 @@ impl Part {
         }
     }
 
-    /// It is attached, and has settled all that it was told of.
+    /// Whether it is attached and has settled all deliveries.
     pub fn is_settled(&self) -> bool {
         let has_nothing = self.answers.is_empty() && self.untaken == 0;
         self.has_quit || self.phase == Phase::Attached && has_nothing
     }
 
-    /// Why it is not settled, in words.
+    /// Why it is not settled, as text.
     pub fn state(&self) -> String {
         let (name, phase, due) = (&self.plan.name, self.phase, self.answers.len());
         let (lanes, untaken) = (&self.lanes, self.untaken);
         format!("{name}: {phase:?}, {due} answers due, {untaken} wait in {lanes:?}")
     }
 
-    /// Begins.
+    /// Starts it.
     pub fn start(&mut self, io: &mut Io<'_>) {
         self.reschedule(io);
     }
 
-    /// Its time has come, if the agenda's entry is not an old one.
+    /// Handles a due time, unless the agenda's entry is outdated.
     pub fn wake(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
         if now_us < self.wakes_at {
@@ -211,7 +211,7 @@ impl Part {
         self.reschedule(io);
     }
 
-    /// Disturbances are over: it comes back and settles all.
+    /// Disturbances are over: it attaches and settles everything.
     pub fn settle(&mut self, io: &mut Io<'_>) {
         self.settling = true;
         self.publish_at = NEVER;
@@ -242,8 +242,8 @@ impl Part {
         self.attach_at = NEVER;
     }
 
-    /// The node has been started with this number of shards: each has a lane of the part, if there
-    /// were any.
+    /// The node was started with this number of shards: each has a lane of the part, if it had
+    /// lanes.
     pub fn node_started(&mut self, shards: u16) {
         if self.lanes_ever > 0 {
             self.lanes_ever = self.lanes_ever.max(shards);
@@ -257,7 +257,7 @@ impl Part {
         self.reschedule(io);
     }
 
-    /// The node tells it something; `durable` is what was durable then.
+    /// Handles an event of the node; `durable`: the last durable record at that time.
     pub fn take_event(
         &mut self,
         io: &mut Io<'_>,
@@ -336,7 +336,7 @@ impl Part {
         }
     }
 
-    /// The node tells a lane of the present attachment something.
+    /// Handles an event for a lane of the current attachment.
     fn take_lane_event(&mut self, io: &mut Io<'_>, (id, durable): (PartId, Lsn), event: PartEvent) {
         let place = lane_of_attachment(id);
         let Some(lane) = self.lanes.get_mut(usize::from(place)) else {
@@ -393,7 +393,8 @@ impl Part {
         }
     }
 
-    /// All lanes have told that they have nothing of an earlier run than that of this message.
+    /// Whether all lanes have reported that they have no messages from runs before that of this
+    /// message.
     fn is_present_run(&self, delivery: &Delivery) -> bool {
         start_of(delivery.message.id().0) == self.run
     }
@@ -402,7 +403,7 @@ impl Part {
         PartId(self.attachment().0 | u64::from(lane) << LANE_SHIFT)
     }
 
-    /// Tells the shards of all lanes, or of the part, something.
+    /// Calls the shards of all lanes, or the shard of the part.
     fn each_lane(&mut self, io: &mut Io<'_>, call: impl Fn(PartId) -> PartCall) {
         if !self.plan.is_lanes {
             return self.call(io, call(self.attachment()));
@@ -414,7 +415,7 @@ impl Part {
         }
     }
 
-    /// Attaches a lane to each shard, and the lanes there have been, until they are empty.
+    /// Attaches a lane on each shard, and old lanes until they are empty.
     fn attach_lanes(&mut self, io: &mut Io<'_>, spec: &PartSpec) {
         let count = io.node.shard_count() as u16;
         self.lanes_ever = self.lanes_ever.max(count);
@@ -495,7 +496,7 @@ impl Part {
             return;
         }
         self.pass_on(io, &received);
-        // What came in in an earlier run has to be settled before others are taken.
+        // Messages of an earlier run must be settled before others are taken.
         let may_put_off = !self.settling && (!self.plan.is_lanes || self.is_present_run(delivery));
         let outcome = match self.random.below(100) {
             roll if roll < self.plan.refuse_percent => {
@@ -516,8 +517,7 @@ impl Part {
         });
     }
 
-    /// The filters that Subscription Identifiers stand for; none if there is one that it never
-    /// gave.
+    /// The filters of these Subscription Identifiers; `None` if one was never assigned.
     fn filters_of(&self, identifiers: &[u32]) -> Option<FilterSet> {
         let mut set = FilterSet::default();
         for identifier in identifiers {
@@ -595,7 +595,7 @@ impl Part {
         }
     }
 
-    /// Settles what is due and what is soon to be, in one batch.
+    /// Settles due and nearly due deliveries in one batch.
     fn settle_due(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
         if self.hangs_until > 0 || !self.answers.iter().any(|answer| answer.due_us <= now_us) {
@@ -626,7 +626,7 @@ impl Part {
             };
             self.fact(io, settled);
             if self.random.percent(self.plan.twice_percent) {
-                // Nothing is under way by that token any more.
+                // The token is no longer in use.
                 let outcome = PartOutcome::Done;
                 let settlements = all.entry(lane).or_default();
                 settlements.push(Settlement { token, outcome });

@@ -1,4 +1,4 @@
-//! What a part is going to do: what it subscribes to, how its sink settles, and what goes wrong.
+//! The plan of a part: its subscriptions, the settling of its sink, and its troubles.
 
 use std::sync::Arc;
 
@@ -15,67 +15,68 @@ use crate::topics::{Class, FilterIndex, TopicIndex, Topics};
 pub struct PartPlan {
     /// Its Client Identifier.
     pub name: String,
-    /// It is attached once per shard, by lanes.
+    /// Whether it is attached once per shard, by lanes.
     pub is_lanes: bool,
-    /// Its session outlasts its attachments.
+    /// Whether its session outlasts its attachments.
     pub durable: bool,
-    /// It keeps QoS 0 messages.
+    /// Whether it keeps QoS 0 messages.
     pub keeps_qos0: bool,
-    /// Percentage of attachments with another choice: fewer filters, or the other way with QoS 0.
+    /// Percentage of attachments with a variation: fewer filters, or the opposite setting for QoS
+    /// 0.
     pub fickle_percent: u64,
-    /// What it subscribes to.
+    /// Its filters.
     pub filters: Vec<FilterIndex>,
-    /// Whether it gets what is retained.
+    /// Whether it gets retained messages.
     pub retain_handling: RetainHandling,
-    /// Deliveries that it may have and not have settled, 1 to this number.
+    /// Maximum number of unsettled deliveries: 1 to this number.
     pub credit_max: u64,
-    /// How long its sink takes to settle, microseconds at most.
+    /// Maximum time of its sink until it settles, microseconds.
     pub settle_us: u64,
-    /// Its sink settles together what it has within this time, microseconds.
+    /// Deliveries within this time are settled together, microseconds.
     pub batch_us: u64,
     /// Percentage of deliveries that are refused.
     pub refuse_percent: u64,
-    /// Percentage of deliveries that are put off.
+    /// Percentage of deliveries that are postponed.
     pub later_percent: u64,
-    /// How long they are put off, milliseconds at most.
+    /// Maximum time for which they are postponed, milliseconds.
     pub later_ms: u64,
-    /// Percentage of answers that are given twice.
+    /// Percentage of answers that are sent twice.
     pub twice_percent: u64,
     /// Mean time between troubles, microseconds; 0 is none.
     pub trouble_us: u64,
-    /// The kinds it gets into.
+    /// The kinds of trouble.
     pub troubles: Vec<PartTrouble>,
-    /// How long it stays away or hangs, microseconds on average.
+    /// Average time away or hanging, microseconds.
     pub away_us: u64,
-    /// Bounds of its queue; each attachment has one of these.
+    /// Bounds of its queue; each attachment uses one of these.
     pub queues: Vec<PartQueueLimits>,
-    /// Its session ends for good when disturbances are over.
+    /// Whether its session ends for good when disturbances are over.
     pub quits: bool,
-    /// What it publishes.
+    /// Its publishes.
     pub publishing: Option<PartPublishing>,
 }
 
-/// What a part publishes.
+/// The publishes of a part.
 #[derive(Clone, Debug)]
 pub struct PartPublishing {
-    /// Mean time between messages that do not follow from others, microseconds.
+    /// Mean time between messages not caused by others, microseconds.
     pub every_us: u64,
-    /// Percentage of deliveries of which another message follows, one hop further.
+    /// Percentage of deliveries that cause another message, one hop further.
     pub passes_on_percent: u64,
-    /// On which topics.
+    /// The topics.
     pub topics: Vec<TopicIndex>,
-    /// Those of them that the rules of its principal forbid. Without such it has no principal.
+    /// Topics that the rules of its principal forbid. Without any it has no principal.
     pub forbidden: Vec<TopicIndex>,
-    /// Bytes of the payload beside the number, at most.
+    /// Maximum bytes of the payload besides the number.
     pub payload_bytes: u64,
-    /// Messages in all, at most.
+    /// Maximum number of messages.
     pub messages_max: u32,
-    /// Percentage of messages of which it asks for receipts.
+    /// Percentage of messages with a request for receipts.
     pub receipts_percent: u64,
 }
 
 impl PartPublishing {
-    /// The principal that it publishes as: it may do all but publish to some topics.
+    /// The principal for its publishes: it has all permissions except publishing to some topics.
     pub fn principal(&self, topics: &Topics) -> Option<Identity> {
         if self.forbidden.is_empty() {
             return None;
@@ -94,25 +95,25 @@ impl PartPublishing {
     }
 }
 
-/// What goes wrong with the sink of a part.
+/// A failure of the sink of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartTrouble {
     /// It settles nothing for a while, so that its credit is used up.
     Hang,
-    /// It fails: the part is detached, forgets what it has, and is attached again later.
+    /// It fails: the part is detached, loses its deliveries, and is attached again later.
     Fail,
-    /// The part is attached again beside itself and forgets what it has; answers of before come too
-    /// late.
+    /// The part is attached again without being detached, and loses its deliveries; answers for
+    /// the old attachment arrive too late.
     TakeOver,
     /// Its credit changes.
     Credit,
-    /// Its session is ended; it begins anew later.
+    /// Its session is ended; a new one begins later.
     End,
 }
 
 impl PartPlan {
-    /// The parts of a run of this kind and seed; the draws are their own, so that those of clients
-    /// stay as they are.
+    /// The parts of a run of this kind and seed. They use separate random numbers, so that those
+    /// of clients do not change.
     pub fn of_run(kind: Kind, seed: u64, topics: &Topics) -> Vec<Self> {
         let mut random = Random::new(seed, "parts", 0);
         let count = match kind {
@@ -184,13 +185,13 @@ impl PartPlan {
         }
     }
 
-    /// Bounds of its queue, of its own in half of the runs.
+    /// Sets bounds of its queue, with separate ones in half of the runs.
     fn bound(&mut self, kind: Kind, seed: u64, part: u64) {
         let mut random = Random::new(seed, "part bounds", part);
         if random.percent(50) {
             return;
         }
-        // A loss would not be told in the others.
+        // A loss would not be reported in the others.
         let tells_drops = kind != Kind::Parts || seed.is_multiple_of(2);
         let of_queue = random.pick(&[OnFull::Hold, OnFull::Hold, OnFull::DropOldest]);
         let ages = tells_drops && random.percent(40);
@@ -213,7 +214,7 @@ impl PartPlan {
             });
         }
         self.quits = random.percent(20);
-        // So that its queue becomes full.
+        // To fill its queue.
         if random.percent(60) {
             self.troubles.push(PartTrouble::Hang);
             self.trouble_us = random.pick(&[3 * SECOND, 8 * SECOND]);
@@ -222,7 +223,7 @@ impl PartPlan {
         }
     }
 
-    /// Some are lanes: with bounds of the queue, as those of integrations have.
+    /// Makes some parts use lanes, with bounds of the queue like those of integrations.
     fn divide(&mut self, random: &mut Random) {
         if !self.durable || !random.percent(40) {
             return;
@@ -250,7 +251,7 @@ impl PartPlan {
             forbidden: Vec::new(),
             payload_bytes: random.pick(&[0, 200, 2_000]),
             messages_max: 150,
-            // Drawn last, so that the rest stays as it is.
+            // Drawn last, so that the other values do not change.
             receipts_percent: random.pick(&[0, 50, 100, 100]),
         };
         if random.percent(40) {

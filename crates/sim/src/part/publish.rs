@@ -1,4 +1,4 @@
-//! What a part publishes.
+//! Publishes of a part.
 
 use martlet_broker::{HOPS_MAX, NewMessage, PartCall, PartPublish, Published};
 use martlet_codec::QoS;
@@ -18,13 +18,13 @@ impl Part {
         };
         self.publish_at = io.now_us() + self.of_publishes.around(plan.every_us);
         if self.phase == Phase::Attached {
-            // As if it followed from what has been passed on too often already.
+            // As if it were caused by a message with too many hops.
             let is_looping = self.of_publishes.percent(5);
             self.publish(io, if is_looping { HOPS_MAX + 1 } else { 0 });
         }
     }
 
-    /// Another message may follow from a delivery.
+    /// Publishes another message as a consequence of a delivery, sometimes.
     pub(super) fn pass_on(&mut self, io: &mut Io<'_>, delivery: &PartDelivery) {
         let Some(plan) = self.plan.publishing.as_ref().filter(|_| !self.settling) else {
             return;
@@ -92,7 +92,7 @@ impl Part {
         self.call(io, PartCall::Publish(self.attachment(), Box::new(publish)));
     }
 
-    /// What it published has its answer.
+    /// Handles the answer to a publish.
     pub(super) fn is_answered(
         &self,
         io: &mut Io<'_>,

@@ -1,4 +1,4 @@
-//! A part as far as it has been promised something, kept from facts alone.
+//! The promises to a part, derived only from facts.
 
 use martlet_broker::{OnFull, PartId, PartQueueLimits};
 
@@ -6,47 +6,47 @@ use crate::facts::ClientIndex;
 use crate::part::{FilterSet, PartFact, PartPlan};
 use crate::topics::{TopicIndex, Topics};
 
-/// A part as far as it has been promised something.
+/// The promises to a part.
 #[derive(Clone, Debug, Default)]
 pub struct PartRow {
     /// Its Client Identifier.
     pub name: String,
-    /// Its session outlasts its attachments.
+    /// Whether its session outlasts its attachments.
     pub durable: bool,
-    /// Number of its lanes, as it has asked for them last; 0: it is attached once.
+    /// Number of its lanes in its last request; 0: it is attached once.
     pub lanes: u16,
-    /// The attachment that it asked for last.
+    /// The attachment that it requested last.
     pub attachment: PartId,
     /// Raised with each session that begins.
     pub life: u32,
-    /// It has been told that it is attached, and has not left or been ended.
+    /// Whether it is attached, as reported to it, and has not left or been ended.
     pub attached: bool,
-    /// A session was promised and has not ended.
+    /// Whether a session was promised and has not ended.
     pub session: bool,
-    /// Filters that its session has had since it was told so.
+    /// Filters of its session that were confirmed to it.
     pub filters: FilterSet,
-    /// Its session keeps QoS 0 messages, and has been told so.
+    /// Whether its session keeps QoS 0 messages, as confirmed to it.
     pub keeps_qos0: bool,
-    /// When it was told that its session has these filters, microseconds.
+    /// When these filters were confirmed to it, microseconds.
     pub since_us: u64,
-    /// Filters that its session may have had from a time on, microseconds.
+    /// Filters that its session may have had, each with its start, microseconds.
     possible: Vec<(u64, FilterSet)>,
     requested: FilterSet,
     requests_qos0: bool,
     /// Topics that the rules of its principal forbid it to publish to.
     pub forbidden: Vec<TopicIndex>,
-    /// Its row among those that publish.
+    /// Its row among the publishers.
     pub client: ClientIndex,
-    /// Bounds that its queue may have: those that it was told of, and those it has asked for since.
+    /// Possible bounds of its queue: confirmed ones, and those requested since.
     pub queues: Vec<PartQueueLimits>,
-    /// Bounds that it has asked for at some time.
+    /// All bounds ever requested.
     pub queues_ever: Vec<PartQueueLimits>,
-    /// Filters that it has asked for at some time.
+    /// All filters ever requested.
     pub filters_ever: FilterSet,
 }
 
 impl PartRow {
-    /// A part that has not been attached yet.
+    /// A part that was not attached yet.
     pub fn new(plan: &PartPlan, client: ClientIndex) -> Self {
         let publishing = plan.publishing.as_ref();
         Self {
@@ -58,12 +58,12 @@ impl PartRow {
         }
     }
 
-    /// Its session wants this topic, by what it has been told.
+    /// Whether its session has a confirmed subscription to this topic.
     pub fn is_promised(&self, topic: TopicIndex, topics: &Topics) -> bool {
         self.session && matches(self.filters, topic, topics)
     }
 
-    /// Its session may have wanted this topic at some time since then.
+    /// Whether its session may have subscribed to this topic at some time since then.
     pub fn may_have_requested(&self, topic: TopicIndex, since_us: u64, topics: &Topics) -> bool {
         for (from_us, filters) in self.possible.iter().rev() {
             if matches(*filters, topic, topics) {
@@ -76,27 +76,27 @@ impl PartRow {
         false
     }
 
-    /// Publishers wait where its queue is full, and did at all times since it was attached.
+    /// Whether publishers wait when its queue is full, at all times since it was attached.
     pub fn is_holding(&self) -> bool {
         !self.queues.is_empty() && self.queues.iter().all(holds)
     }
 
-    /// Publishers may have to wait for it at some time.
+    /// Whether publishers may have to wait for it at some time.
     pub fn may_hold(&self) -> bool {
         self.queues_ever.iter().any(holds)
     }
 
-    /// Messages may have become too old for it.
+    /// Whether messages may have become too old for it.
     pub fn may_age(&self) -> bool {
         self.queues.iter().any(|queue| queue.age_max_secs > 0)
     }
 
-    /// It has asked for a topic at some time.
+    /// Whether it ever requested a topic.
     pub fn has_requested(&self, topic: TopicIndex, topics: &Topics) -> bool {
         matches(self.filters_ever, topic, topics)
     }
 
-    /// Takes a fact about it in.
+    /// Applies a fact about it.
     pub fn apply(&mut self, at_us: u64, what: &PartFact) {
         match *what {
             PartFact::Attaching {

@@ -1,4 +1,4 @@
-//! How a part goes wrong.
+//! Troubles of a part.
 
 use martlet_broker::{LaneOrder, PartCall, PartOutcome, Settlement};
 
@@ -21,7 +21,7 @@ impl Part {
         self.is_away(io);
     }
 
-    /// It has no attachment any more, and its sink has forgotten what it had.
+    /// It has no attachment any more, and its sink has lost its deliveries.
     pub(super) fn is_away(&mut self, io: &Io<'_>) {
         self.phase = Phase::Away;
         self.answers.clear();

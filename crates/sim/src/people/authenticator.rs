@@ -1,5 +1,5 @@
-//! The authenticator: tells the node who its clients are, as the control plane does. It takes its
-//! time, and meanwhile what it goes by may change. Failed logins are counted, and lead to lockouts.
+//! The authenticator: authenticates clients for the node, like the control plane. It takes time,
+//! and its data may change meanwhile. Failed logins are counted, and lead to lockouts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,27 +16,27 @@ use crate::node::LinkIndex;
 use crate::random::Random;
 use crate::topics::Topics;
 
-/// What the authenticator has decided about a client.
+/// Decision of the authenticator about a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginVerdict {
-    /// It is that user.
+    /// Accepted as its user.
     Accepted,
     /// Its credentials are wrong.
     Wrong,
-    /// They may be right or wrong: the name or the address is locked out.
+    /// Right or wrong: the name or the address is locked out.
     LockedOut,
-    /// They are right, and it may not come.
+    /// They are right, but the user is disabled.
     NotNow,
 }
 
 /// A decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged {
-    /// About which connection.
+    /// The connection.
     pub link: LinkIndex,
-    /// What was decided.
+    /// The decision.
     pub verdict: LoginVerdict,
-    /// The tenant that its name was looked for in.
+    /// The tenant in which its name was looked up.
     pub tenant: u32,
     /// The login, if it was accepted.
     pub login: Option<Login>,
@@ -50,7 +50,7 @@ struct WaitingClient {
     connection: ConnectionId,
     link: LinkIndex,
     realm: Realm,
-    /// None once it is judged.
+    /// `None` after the decision.
     attempt: Option<LoginAttempt>,
     answer: Authenticated,
     login: Option<Login>,
@@ -61,10 +61,10 @@ struct WaitingClient {
 pub struct Authenticator {
     failures: Failures,
     lockout: Lockout,
-    /// When the run began: the failures know no virtual time.
+    /// Start of the run: the failure counter does not use virtual time.
     origin: Instant,
     random: Random,
-    /// How long a look takes, microseconds at most.
+    /// Maximum time of a lookup, microseconds.
     look_us: u64,
     /// Number of the last revocation.
     pub(super) revoked: u64,
@@ -72,7 +72,7 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// An authenticator that locks out at this number of failures, for so long.
+    /// An authenticator with these lockout settings.
     pub fn new(lockout: Lockout, look_us: u64, random: Random) -> Self {
         Self {
             failures: Failures::new(str::to_owned),
@@ -89,18 +89,18 @@ impl Authenticator {
         self.origin + Duration::from_micros(now_us)
     }
 
-    /// The node is gone, and those who waited with it.
+    /// The node has ended, with all waiting clients.
     pub fn forget_waiting(&mut self) {
         self.waiting.clear();
     }
 
-    /// All lockouts are over.
+    /// Lifts all lockouts.
     pub fn lift_all(&mut self, now_us: u64) {
         let now = self.moment(now_us);
         self.failures.lift(None, &LockoutTarget::Everybody, now);
     }
 
-    /// A shard asks who a client is. Answers when there is something to do.
+    /// A shard requests authentication of a client. Returns when there is work.
     pub fn ask(
         &mut self,
         now_us: u64,
@@ -183,8 +183,8 @@ impl Authenticator {
         at_us
     }
 
-    /// Goes on with those whose time has come: what was decided about whom, when the next one's
-    /// time comes, and the answers for the shards.
+    /// Processes due clients: returns the decisions, the next due time, and the answers for the
+    /// shards.
     pub fn work(&mut self, now_us: u64) -> Work {
         let now = self.moment(now_us);
         let mut work = Work::default();
@@ -216,14 +216,14 @@ impl Authenticator {
     }
 }
 
-/// What came of a look at those who wait.
+/// Result of processing waiting clients.
 #[derive(Debug, Default)]
 pub struct Work {
     /// Decisions.
     pub judged: Vec<Judged>,
     /// Answers for shards.
     pub answers: Vec<(usize, ConnectionId, Authenticated)>,
-    /// When there is more to do.
+    /// Time of the next work.
     pub next_us: Option<u64>,
 }
 

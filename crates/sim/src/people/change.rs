@@ -1,5 +1,5 @@
-//! Changes of users: each makes a new version, and the commands that the control plane sends to all
-//! shards for it, in its order.
+//! Changes of users: each creates a new version, and the commands that the control plane sends to
+//! all shards for it, in order.
 
 use martlet_broker::{
     Actions, Command, Realm, Revocation, RevocationReason, RevokedClients, TenantId,
@@ -9,24 +9,24 @@ use super::{Authenticator, People, RuleRow, Standing, State, TENANTS, UserIndex,
 use crate::random::Random;
 use crate::topics::{FilterIndex, Topics};
 
-/// Rules of a user at most.
+/// Maximum number of rules of a user.
 const RULES_MAX: u64 = 3;
 
-/// A change that has been made.
+/// A completed change.
 #[derive(Debug)]
 pub struct Change {
-    /// The version that it made.
+    /// The new version.
     pub version: Version,
-    /// What changed, in words.
+    /// Description of the change.
     pub what: String,
     /// For all shards, in order.
     pub commands: Vec<Command>,
-    /// The sessions of this user in that tenant are to end.
+    /// The user and tenant whose sessions must end.
     pub ends: Option<(UserIndex, TenantId)>,
 }
 
 impl People {
-    /// Changes something about some user.
+    /// Changes a random user.
     pub fn change(
         &mut self,
         authenticator: &mut Authenticator,
@@ -103,7 +103,7 @@ impl People {
         }
     }
 
-    /// Lets everybody come and do everything.
+    /// Lets all clients log in with all permissions.
     pub fn open(&mut self, topics: &Topics) -> Change {
         let mut users = self.current().to_vec();
         for user in &mut users {
@@ -124,7 +124,7 @@ impl People {
     }
 }
 
-/// Some rules, and what may be done where none matches.
+/// Random rules, and the default permissions.
 fn rules(topics: &Topics, random: &mut Random) -> (Vec<RuleRow>, Actions) {
     let plain: Vec<FilterIndex> = (0..topics.filter_count() as FilterIndex)
         .filter(|filter| !topics.is_shared(*filter))

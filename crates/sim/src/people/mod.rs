@@ -1,9 +1,9 @@
-//! The users of a run: in which tenant each is, what it may do, whether it may come. Every change
-//! makes a new version, and all versions are kept, so that checks can tell which of them a packet
-//! must follow.
+//! The users of a run: their tenants, permissions and login states. Every change creates a new
+//! version, and all versions are kept, so that checks can determine which version applies to a
+//! packet.
 //!
-//! What a user may do is decided here by the rules as they stand, one after the other. The broker
-//! has its own way.
+//! Permissions are decided here by a simple scan of the rules. The broker uses a different
+//! algorithm.
 
 mod authenticator;
 mod change;
@@ -28,47 +28,47 @@ pub type UserIndex = u16;
 /// The number of a version.
 pub type Version = usize;
 
-/// Clients that have one user.
+/// Number of clients per user.
 const CLIENTS_OF_ONE: u16 = 2;
-/// Addresses that clients come from.
+/// Number of addresses of clients.
 const ADDRESSES: u16 = 3;
 
-/// Whether a user may come.
+/// Login state of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// With its password.
+    /// It may log in with its password.
     Active,
-    /// It is known, and is refused.
+    /// It exists, and is refused.
     Disabled,
-    /// There is no such user.
+    /// It does not exist.
     Deleted,
 }
 
 /// One rule of a user; the first that matches decides.
 #[derive(Clone, Copy, Debug)]
 pub struct RuleRow {
-    /// It permits; else it forbids.
+    /// Whether it permits; otherwise it forbids.
     pub allows: bool,
-    /// What.
+    /// The actions.
     pub actions: Actions,
-    /// On which topics.
+    /// The topics.
     pub filter: FilterIndex,
 }
 
-/// What a user is in one version.
+/// A user in one version.
 #[derive(Clone, Debug)]
 pub struct Standing {
     /// Its tenant.
     pub tenant: TenantId,
-    /// Which user of that name it is.
+    /// Number that distinguishes users who had this name in turn.
     pub holder: u64,
-    /// Whether it may come.
+    /// Its login state.
     pub state: State,
     /// Number of its password.
     pub password: u32,
-    /// What it may do.
+    /// Its rules.
     pub rules: Vec<RuleRow>,
-    /// What it may do where no rule matches.
+    /// Its permissions if no rule matches.
     pub default: Actions,
 }
 
@@ -84,7 +84,7 @@ impl Standing {
         }
     }
 
-    /// Whether the rules permit this; all of them are looked at, in order.
+    /// Whether the rules permit this; all are scanned, in order.
     fn permits(&self, action: Actions, topic: TopicIndex, topics: &Topics) -> bool {
         let mut rules = self.rules.iter();
         let first =
@@ -106,24 +106,24 @@ impl Standing {
     }
 }
 
-/// All users at some time.
+/// All users in one version.
 #[derive(Clone, Debug)]
 struct VersionRow {
     users: Vec<Standing>,
-    /// Those who made it have been told that it is in force.
+    /// Whether it was confirmed to be in force.
     answered: bool,
-    /// For connections that were there then: bytes for their clients that had been made before.
+    /// For connections of that time: number of bytes produced for their clients before.
     marks: BTreeMap<LinkIndex, u64>,
 }
 
 /// The login of an accepted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// Which user.
+    /// The user.
     pub user: UserIndex,
-    /// In which tenant.
+    /// Its tenant.
     pub tenant: TenantId,
-    /// Which of those who had that name.
+    /// Which of the users that had this name.
     pub holder: u64,
     /// Number of its password.
     pub password: u32,
@@ -134,17 +134,17 @@ pub struct Login {
 pub struct People {
     versions: Vec<VersionRow>,
     logins: BTreeMap<LinkIndex, Login>,
-    /// The connections by which each message was sent, and the versions in force then.
+    /// The connections over which each message was sent, and the versions in force then.
     sent: BTreeMap<MessageIndex, Vec<(LinkIndex, Version)>>,
     holders: u64,
-    /// What leads to a lockout.
+    /// Limits of failed logins that lead to a lockout.
     pub lockout: Lockout,
-    /// In how many of 100 cases a client comes with a wrong password.
+    /// Percentage of logins with a wrong password.
     pub wrong_percent: u64,
 }
 
 impl People {
-    /// The users of that many clients, all in the first version, which is in force.
+    /// The users of this number of clients, all in the first version, which is in force.
     pub fn new(clients: usize, lockout: Lockout, wrong_percent: u64) -> Self {
         let users = clients.div_ceil(usize::from(CLIENTS_OF_ONE));
         let user = |user| Standing::new(user as u64 + 1, TenantId(user as u32 % TENANTS));
@@ -178,12 +178,12 @@ impl People {
         name.strip_prefix('u')?.parse().ok()
     }
 
-    /// Where a client comes from.
+    /// The address of a client.
     pub fn address(client: ClientIndex) -> IpAddr {
         [10, 0, 0, (client % ADDRESSES) as u8].into()
     }
 
-    /// What all users are by now.
+    /// All users in the last version.
     pub fn current(&self) -> &[Standing] {
         let last = self.versions.last();
         last.map_or(&[], |version| &version.users)
@@ -194,7 +194,7 @@ impl People {
         (0..TENANTS).map(TenantId)
     }
 
-    /// The tenant that a client belongs to now.
+    /// The current tenant of a client.
     pub fn tenant_of(&self, client: ClientIndex) -> TenantId {
         self.current()[usize::from(Self::user_of(client))].tenant
     }
@@ -205,7 +205,7 @@ impl People {
         format!("{}-{number}", Self::name(user))
     }
 
-    /// A new version, which is not yet known to be in force.
+    /// Begins a new version, which is not yet confirmed to be in force.
     fn begin(&mut self, users: Vec<Standing>) -> Version {
         self.versions.push(VersionRow {
             users,
@@ -215,8 +215,8 @@ impl People {
         self.versions.len() - 1
     }
 
-    /// This version is in force, and all before it are not any more, but for what had been made for
-    /// clients until now: of each connection, up to this byte.
+    /// Marks this version as in force, in place of all before it. Exempt are bytes already
+    /// produced for clients: of each connection, up to this byte.
     pub fn answered(&mut self, version: Version, marks: BTreeMap<LinkIndex, u64>) {
         let found = &mut self.versions[version];
         found.answered = true;
@@ -228,15 +228,15 @@ impl People {
         self.versions.len() - 1
     }
 
-    /// The node begins with the last version. Nothing that was made for these connections before
-    /// follows it.
+    /// The node starts with the last version. Data produced for these connections before is exempt
+    /// from it.
     pub fn restarted(&mut self, links: impl Iterator<Item = LinkIndex>) {
         let marks = links.map(|link| (link, u64::MAX)).collect();
         self.answered(self.last(), marks);
     }
 
-    /// The last version that was in force when the byte at this place was made for the client of
-    /// a connection; whatever came of it follows this version, or a later one.
+    /// The last version in force when this byte was produced for the client of a connection; its
+    /// effects must comply with this version or a later one.
     pub fn in_force_at(&self, link: LinkIndex, byte: u64) -> Version {
         let followed = |version: &VersionRow| {
             let mark = version.marks.get(&link).copied().unwrap_or(0);
@@ -256,18 +256,18 @@ impl People {
         self.logins.get(&link).copied()
     }
 
-    /// Notes who a connection was accepted as.
+    /// Records the login of an accepted connection.
     pub fn accept(&mut self, link: LinkIndex, login: Login) {
         self.logins.insert(link, login);
     }
 
-    /// A message is sent by a connection, or is the Will of one.
+    /// Records that a message is sent by a connection, or is its Will.
     pub fn send(&mut self, message: MessageIndex, link: LinkIndex) {
         let version = self.in_force();
         self.sent.entry(message).or_default().push((link, version));
     }
 
-    /// The logins by which a message was sent, the last time first, and the versions in force then.
+    /// The logins with which a message was sent, the latest first, and the versions in force then.
     pub fn sent(&self, message: MessageIndex) -> impl Iterator<Item = (Login, Version)> {
         let sent = self.sent.get(&message).into_iter().flatten().rev();
         sent.filter_map(|(link, version)| Some((self.login(*link)?, *version)))
@@ -288,8 +288,8 @@ impl People {
         })
     }
 
-    /// The same of a Will, which goes by the rules that its user's name has: another password ends
-    /// the connection that left it.
+    /// The same for a Will, which is checked by the current rules of its user name: a changed
+    /// password ends the connection that set it.
     pub fn may_leave(
         &self,
         version: Version,
@@ -301,15 +301,14 @@ impl People {
         standings.any(|user| user.permits(Actions::PUBLISH, topic, topics))
     }
 
-    /// What users of this name were in this tenant in a version and those after it, while they
-    /// might come.
+    /// The active users of this name and tenant in a version and later ones.
     fn standings(&self, version: Version, login: Login) -> impl Iterator<Item = &Standing> {
         let versions = self.versions[version..].iter();
         let users = versions.map(move |version| &version.users[usize::from(login.user)]);
         users.filter(move |user| user.state == State::Active && user.tenant == login.tenant)
     }
 
-    /// What the node is to look rules up in.
+    /// The source of rules for the node.
     pub fn book(&self, topics: &Topics) -> Arc<dyn RuleBook> {
         let users = self.current().iter().map(|user| match user.state {
             State::Active => Some((Realm::of_tenant(user.tenant), user.compile(topics).into())),
@@ -325,7 +324,7 @@ impl People {
 /// Tenants of a run.
 pub const TENANTS: u32 = 2;
 
-/// The rules of all users who may come, by user.
+/// The rules of all active users, by user.
 struct Book {
     users: Vec<Option<(Realm, Arc<Rules>)>>,
     closed: Arc<Rules>,

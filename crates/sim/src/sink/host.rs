@@ -1,5 +1,5 @@
-//! What a runner sees of the node, the tables and the time, in virtual time. The tables survive the
-//! node; what is on its way does not.
+//! The runner's view of the node, the tables and the time, in virtual time. The tables survive the
+//! node; data in transit does not.
 
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
@@ -23,43 +23,43 @@ use crate::facts::SinkIndex;
 use crate::people::TENANTS;
 use crate::random::Random;
 
-/// Nothing is due.
+/// A time that never comes.
 const NEVER: u64 = u64::MAX;
 
-/// All that a runner reaches, and what it has asked for.
+/// Everything that a runner can access, and its pending requests.
 pub(super) struct Outside {
     pub(super) plan: SinkPlan,
     pub(super) random: Random,
     /// Virtual time, microseconds.
     pub(super) now_us: u64,
     pub(super) wall_ms: u64,
-    /// When the runner wants to be called again.
+    /// When the runner must be called again.
     pub(super) wakes_us: u64,
     pub(super) shards: u16,
     attachments: u64,
-    /// Outlets of the lanes that are attached, with their Client Identifiers.
+    /// Outlets of the attached lanes, with their Client Identifiers.
     outlets: BTreeMap<PartId, (String, Box<dyn PartOutlet>)>,
-    /// What each token stands for.
+    /// The message of each token.
     tokens: BTreeMap<(PartId, PacketId), MessageId>,
-    /// What the runner tells the shards of its lanes.
+    /// Calls of the runner to the shards of its lanes.
     pub(super) calls: Vec<(String, PartCall)>,
     pub(super) facts: Vec<SinkFact>,
-    /// What all shards are to be asked: how much waits in sessions of the lanes.
+    /// Questions for all shards: how many messages wait in sessions of the lanes.
     pub(super) questions: Vec<u64>,
     last_question: u64,
-    /// To a question: how many shards have yet to answer, and the sessions of the others.
+    /// Answers per question: the number of missing answers, and the sessions so far.
     answers: BTreeMap<u64, (u16, Vec<PartSession>)>,
     /// The tables.
     pub(super) letters: BTreeMap<u64, DeadLetter>,
     last_letter: u64,
     saved: SavedState,
-    /// Outcomes by which the target took messages, in the present run of the node.
+    /// Number of accepted messages reported by the target, in the current run of the node.
     pub(super) taken: u64,
-    /// Disturbances are over.
+    /// Whether disturbances are over.
     pub(super) is_well: bool,
 }
 
-/// The outside of one runner, shared with that.
+/// The environment of one runner, shared with it.
 #[derive(Clone)]
 pub(super) struct Shared {
     index: SinkIndex,
@@ -99,7 +99,7 @@ impl Shared {
         self.outside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The node tells a lane something.
+    /// Passes an event of the node to a lane.
     pub(super) fn tell(&self, id: PartId, event: PartEvent) {
         let mut outside = self.lock();
         if let PartEvent::Delivery(delivery) = &event {
@@ -111,14 +111,14 @@ impl Shared {
         }
     }
 
-    /// The lanes that are attached.
+    /// The attached lanes.
     pub(super) fn attached(&self) -> Vec<(String, PartId)> {
         let outside = self.lock();
         let lanes = outside.outlets.iter();
         lanes.map(|(id, (name, _))| (name.clone(), *id)).collect()
     }
 
-    /// The node is gone, with all that was on its way.
+    /// The node has ended, with all data in transit.
     pub(super) fn forget_node(&self) {
         let mut outside = self.lock();
         outside.outlets.clear();
@@ -129,10 +129,10 @@ impl Shared {
         outside.taken = 0;
     }
 
-    /// A shard has answered a question about sessions.
+    /// Handles a shard's answer to a question about sessions.
     pub(super) fn answer(&self, question: u64, page: ClientPage) {
         let mut outside = self.lock();
-        // The runner may have given up.
+        // The runner may have stopped waiting.
         if let Some((left, sessions)) = outside.answers.get_mut(&question) {
             *left -= 1;
             sessions.extend(page.clients.into_iter().map(|one| PartSession {
@@ -142,7 +142,7 @@ impl Shared {
         }
     }
 
-    /// Waits as long as an answer takes.
+    /// Waits for the time of an answer.
     async fn wait_for_answer(&self) {
         let at_us = {
             let mut outside = self.lock();
@@ -159,7 +159,7 @@ impl Shared {
         }
     }
 
-    /// Asks all shards for the sessions of the lanes.
+    /// Requests the sessions of the lanes from all shards.
     fn ask_shards(&self) -> Answered {
         let mut outside = self.lock();
         outside.last_question += 1;
@@ -173,7 +173,7 @@ impl Shared {
         }
     }
 
-    /// Whether something goes wrong this time.
+    /// Whether this operation fails.
     fn fails(&self) -> bool {
         let mut outside = self.lock();
         let percent = outside.plan.tables_fail_percent;
@@ -181,7 +181,7 @@ impl Shared {
     }
 }
 
-/// Waits for a time.
+/// Waits until a time.
 pub(super) struct Until {
     shared: Shared,
     at_us: u64,
@@ -236,7 +236,7 @@ impl Clock for Shared {
     }
 }
 
-/// The line by which a runner tells a shard something about a lane.
+/// The line of a runner to the shard of a lane.
 struct Line {
     shared: Shared,
     client_id: String,
@@ -398,7 +398,7 @@ impl DeadLetterStore for Shared {
                 self.lock().store(letter);
             }
             if self.fails() {
-                // It is stored, and the answer is lost.
+                // It is stored, but the answer is lost.
                 pending::<()>().await;
             }
             Ok(0)
@@ -429,7 +429,7 @@ impl DeadLetterStore for Shared {
 }
 
 impl Outside {
-    /// A message has one letter, however often it is refused.
+    /// A message has only one letter, however often it is refused.
     fn store(&mut self, mut letter: DeadLetter) {
         let message = letter.head.message_id;
         let stored = SinkFact::Stored {

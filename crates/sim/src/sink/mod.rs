@@ -1,6 +1,6 @@
-//! Integrations: the real runner and its dead letters, with a target that fails in all ways and
-//! tables that survive the node. The runner is polled here, whenever the node tells it something or
-//! its time has come; nothing else runs it.
+//! Integrations: the production runner with dead letters, a target with all kinds of failures, and
+//! tables that survive the node. The runner is polled here, after each event of the node and at
+//! due times; nothing else runs it.
 
 mod host;
 mod target;
@@ -33,18 +33,18 @@ use crate::world::Io;
 use self::host::Shared;
 use self::target::Target;
 
-/// Nothing is due.
+/// A time that never comes.
 const NEVER: u64 = u64::MAX;
-/// Attachments of integrations have this bit.
+/// Bit that marks attachments of integrations.
 const ATTACHMENT: u64 = 1 << 63;
-/// An attachment's number stands below this bit, its integration above it.
+/// Bits below this one are the number of the attachment, bits above it the integration.
 const SINK_SHIFT: u32 = 32;
-/// Within that time a shard has taken what a runner said, microseconds.
+/// Time limit for a shard to process a call of a runner, microseconds.
 const TAKEN_WITHIN_US: u64 = SECOND / 4;
-/// How long a call takes to its shard, microseconds at most.
+/// Maximum latency of a call to its shard, microseconds.
 const CALL_US: u64 = 2_000;
 
-/// The integration that an attachment is of; none: it is of another part.
+/// The integration of an attachment; `None`: it belongs to another part.
 pub fn sink_of(attachment: PartId) -> Option<SinkIndex> {
     let is_its = attachment.0 & ATTACHMENT != 0;
     is_its.then_some((attachment.0 >> SINK_SHIFT) as SinkIndex)
@@ -54,48 +54,48 @@ fn attachment_of(sink: SinkIndex, number: u64) -> PartId {
     PartId(ATTACHMENT | u64::from(sink) << SINK_SHIFT | number)
 }
 
-/// The tenants whose messages an integration takes.
+/// Tenants whose messages an integration takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkTenant {
-    /// Those of one tenant, by its team; the common one has none.
+    /// One tenant, by its team; the common tenant has none.
     One(TenantId),
-    /// Those of all.
+    /// All tenants.
     All,
 }
 
-/// The clients of a run with integrations are in several tenants.
+/// Whether the clients of a run with integrations are in several tenants.
 pub fn has_tenants(kind: Kind, seed: u64) -> bool {
     kind == Kind::Sinks && Random::new(seed, "sink tenants", 0).percent(50)
 }
 
-/// What an integration is like.
+/// Plan of an integration.
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
-    /// Its name, below its kind.
+    /// Its name, without its kind.
     pub name: String,
-    /// What it takes.
+    /// Its filters.
     pub filters: Vec<FilterIndex>,
     /// The tenants whose messages it takes.
     pub tenant: SinkTenant,
-    /// It stops at a message that is refused.
+    /// Whether it stops at a refused message.
     pub stops: bool,
-    /// Time that a message may wait, seconds; 0: for ever.
+    /// Maximum waiting time of a message, seconds; 0: unlimited.
     pub age_max_secs: u32,
-    /// Messages of a batch, at most.
+    /// Maximum number of messages of a batch.
     pub batch_messages: u16,
-    /// How long its target takes for a batch, microseconds at most.
+    /// Maximum time of its target for a batch, microseconds.
     pub deliver_us: u64,
-    /// Percentage of messages at which something goes wrong.
+    /// Percentage of messages with a failure.
     pub trouble_percent: u64,
-    /// Some messages make it panic each time.
+    /// Whether some messages make it panic each time.
     pub has_poison: bool,
-    /// How long the tables take to answer, microseconds at most.
+    /// Maximum time of an answer of the tables, microseconds.
     pub answer_us: u64,
-    /// Percentage of questions to the tables that fail.
+    /// Percentage of table operations that fail.
     pub tables_fail_percent: u64,
     /// Mean time between commands of operators, microseconds.
     pub command_us: u64,
-    /// It takes messages that come while it delivers others, and answers each at once.
+    /// Whether it takes messages that arrive during a delivery, and answers each at once.
     pub streams: bool,
 }
 
@@ -143,7 +143,7 @@ impl SinkPlan {
         Settings::new(KIND, &self.name, Vec::new()).client_id()
     }
 
-    /// What the ledger knows of it.
+    /// Its row in the ledger.
     pub fn row(&self) -> SinkRow {
         SinkRow {
             name: self.client_id(),
@@ -188,51 +188,51 @@ const KIND: &str = "sim";
 /// Something that happened at an integration.
 #[derive(Clone, Copy, Debug)]
 pub enum SinkFact {
-    /// It is attached.
+    /// It was attached.
     Attached,
-    /// Its target has taken a message, whether the runner hears of it or not.
+    /// Its target has accepted a message, even if the runner gets no answer.
     Took {
-        /// The broker's name of it.
+        /// Its id in the broker.
         id: MessageId,
         /// The message; none for an empty payload.
         message: Option<MessageIndex>,
-        /// It may have been delivered before, as it says.
+        /// Whether it is marked as repeated.
         repeated: bool,
-        /// The tenant that it says it is from.
+        /// Its tenant according to the message.
         tenant: TenantId,
     },
-    /// Its target has answered that it has a message.
+    /// Its target has confirmed a message.
     Answered(MessageId),
-    /// The node stops in good order, and its runner had ended well before.
+    /// The node stops cleanly, and the runner had ended well before.
     Stopped,
-    /// Its target has rejected a message, whether the runner hears of it or not.
+    /// Its target has rejected a message, even if the runner gets no answer.
     Rejected(MessageId),
-    /// The tables have a dead letter.
+    /// The tables have stored a dead letter.
     Stored {
-        /// The broker's name of its message.
+        /// Id of its message in the broker.
         id: MessageId,
         /// The message; none for an empty payload.
         message: Option<MessageIndex>,
     },
     /// It has settled a message.
     Settled {
-        /// The broker's name of it.
+        /// Its id in the broker.
         id: MessageId,
-        /// With which answer.
+        /// The outcome.
         outcome: PartOutcome,
     },
-    /// The broker dropped a message for it, and said so.
+    /// The broker dropped a message for it, and reported that.
     Dropped {
-        /// On which topic; none where only the store knew it.
+        /// Its topic; `None` if only the store knew it.
         topic: Option<TopicIndex>,
-        /// Why.
+        /// The reason.
         reason: DropReason,
     },
-    /// It is to deliver what waits, and to pause then.
+    /// A drain was requested: deliver waiting messages, then pause.
     DrainAsked,
-    /// That is done.
+    /// The drain is complete.
     Drained,
-    /// All is done: the tables have a dead letter of this message.
+    /// At the end of the run: the tables have a dead letter of this message.
     Left(Option<MessageIndex>),
 }
 
@@ -246,11 +246,11 @@ pub struct SimSink {
     shared: Shared,
     random: Random,
     runner: Option<Handle>,
-    /// None once it has ended.
+    /// `None` after it has ended.
     run: Option<Running>,
-    /// When it ended, told to stop.
+    /// When it ended after a stop.
     ended_us: Option<u64>,
-    /// Well before the node stopped.
+    /// Whether it ended well before the node stopped.
     ended_well: bool,
     is_attached: bool,
     settling: bool,
@@ -260,16 +260,16 @@ pub struct SimSink {
     wakes_at: u64,
 }
 
-/// A drain that nothing has cut off.
+/// A drain that was not interrupted.
 #[derive(Debug)]
 enum Drain {
-    /// The runner may have yet to hear of it, and of what it was told before.
+    /// The runner may not have processed it, or earlier commands, yet.
     Requested(ToldCommand),
     UnderWay,
 }
 
 impl SimSink {
-    /// An integration that is started with the node.
+    /// An integration that starts with the node.
     pub fn new(index: SinkIndex, plan: SinkPlan, seed: u64) -> Self {
         silence_panics();
         let outside = Random::new(seed, "sink outside", u64::from(index));
@@ -311,24 +311,24 @@ impl SimSink {
         self.go_on(io);
     }
 
-    /// The node is about to stop: the delivery under way is finished and settled.
+    /// The node is about to stop: the current delivery is finished and settled.
     pub fn stop(&mut self, io: &mut Io<'_>) {
         self.command_at = NEVER;
         if let Some(handle) = &self.runner {
             let mut stop = pin!(handle.stop(Duration::ZERO));
-            // It is told at once; the runner ends when it is polled.
+            // The command is sent at once; the runner ends when it is polled.
             let _ = stop.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
         self.go_on(io);
     }
 
-    /// From now on the node ends connections, its lanes too.
+    /// From now on the node closes connections, and detaches its lanes.
     pub fn node_stops(&mut self, io: &Io<'_>) {
         let ended_us = self.ended_us;
         self.ended_well = ended_us.is_some_and(|at_us| at_us + TAKEN_WITHIN_US < io.now_us());
     }
 
-    /// The node is gone, and the runner with it. Whether it stopped in good order.
+    /// The node has ended, and the runner with it. `in_order`: after a clean stop.
     pub fn node_ended(&mut self, io: &mut Io<'_>, in_order: bool) {
         self.ended_us = None;
         if core::mem::take(&mut self.ended_well) && in_order {
@@ -344,13 +344,13 @@ impl SimSink {
         self.shared.forget_node();
     }
 
-    /// The node tells it something.
+    /// Handles an event of the node.
     pub fn take_event(&mut self, io: &mut Io<'_>, id: PartId, event: PartEvent) {
         self.shared.tell(id, event);
         self.go_on(io);
     }
 
-    /// A shard has answered a question about the sessions of its lanes.
+    /// Handles a shard's answer about the sessions of its lanes.
     pub fn reported(&mut self, io: &mut Io<'_>, report: Report) {
         if let Answer::Clients(page) = report.answer {
             self.shared.answer(report.request, page);
@@ -358,7 +358,7 @@ impl SimSink {
         }
     }
 
-    /// Its time has come, if the agenda's entry is not an old one.
+    /// Handles a due time, unless the agenda's entry is outdated.
     pub fn wake(&mut self, io: &mut Io<'_>) {
         if io.now_us() < self.wakes_at {
             return;
@@ -374,7 +374,7 @@ impl SimSink {
         self.go_on(io);
     }
 
-    /// Disturbances are over: it delivers all, and tries its dead letters again.
+    /// Disturbances are over: it delivers everything, and retries its dead letters.
     pub fn settle(&mut self, io: &mut Io<'_>) {
         self.settling = true;
         self.drain = None;
@@ -384,7 +384,7 @@ impl SimSink {
         self.go_on(io);
     }
 
-    /// It is attached, and has nothing to do.
+    /// Whether it is attached and idle.
     pub fn is_settled(&self) -> bool {
         let state = self.state();
         let is_idle = state.in_hand == 0 && state.sending_again == 0 && state.failure.is_none();
@@ -401,7 +401,7 @@ impl SimSink {
         runner.map_or_else(State::default, Handle::state)
     }
 
-    /// Everything has come to rest: the counters of the runner are those of its target.
+    /// Final check: the counters of the runner must equal those of its target.
     pub fn check(&mut self, io: &mut Io<'_>) {
         let (taken, counts) = (self.shared.lock().taken, self.state().counts);
         if counts.delivered != taken {
@@ -440,7 +440,7 @@ impl SimSink {
         }
     }
 
-    /// Goes on after a pause or a stop, with the dead letters first.
+    /// Resumes after a pause or a stop, with the dead letters first.
     fn resume(&self) {
         if let Some(handle) = &self.runner {
             let letters = self.shared.lock().letters.keys().copied().collect();
@@ -455,7 +455,7 @@ impl SimSink {
         outside.wall_ms = io.node.wall_ms();
     }
 
-    /// Lets the runner do what it can.
+    /// Polls the runner until it waits.
     fn go_on(&mut self, io: &mut Io<'_>) {
         self.set_time(io);
         self.shared.lock().wakes_us = self.command_at;
@@ -490,7 +490,7 @@ impl SimSink {
         }
     }
 
-    /// Asks the shards what the runner wants to know of its sessions.
+    /// Passes the runner's questions about its sessions to the shards.
     fn ask(&self, io: &mut Io<'_>) {
         let questions = core::mem::take(&mut self.shared.lock().questions);
         for request in questions {
@@ -511,7 +511,7 @@ impl SimSink {
         }
     }
 
-    /// Tells when a drain is over.
+    /// Reports the end of a drain.
     fn see_drain(&mut self, io: &mut Io<'_>) {
         let activity = self.state().activity;
         if let Some(Drain::Requested(drain)) = &mut self.drain
@@ -521,7 +521,7 @@ impl SimSink {
         }
         self.drain = match (self.drain.take(), activity) {
             (Some(Drain::UnderWay), Activity::Paused) => {
-                // It is not said what was to be drained if the clock has been set back.
+                // If the clock was set back, it is undefined what the drain had to deliver.
                 if !io.node.has_clock_gone_back() {
                     self.fact(io, SinkFact::Drained);
                 }
@@ -537,7 +537,7 @@ impl SimSink {
     }
 }
 
-/// Panics of sinks are part of the run.
+/// Panics of sinks are expected in a run: suppresses their output.
 fn silence_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,5 +1,5 @@
-//! The other system of a sink: it takes messages late, refuses some, fails, asks for time, hangs,
-//! forgets to answer, and panics.
+//! The other system of a sink: it accepts messages late, refuses some, fails, requests pauses,
+//! hangs, loses answers, and panics.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -13,7 +13,7 @@ use super::host::Shared;
 use crate::client::outbound::message_of;
 use crate::facts::MessageIndex;
 
-/// One message in so many makes the sink panic each time, until disturbances are over.
+/// One in this number of messages makes the sink panic each time, until disturbances are over.
 const POISONED_ONE_IN: MessageIndex = 37;
 
 /// What the target does with a message.
@@ -23,15 +23,15 @@ enum Fate {
     Refuse,
     Fail,
     Later,
-    /// It takes the message, and its answer never comes.
+    /// It accepts the message, and never answers.
     TakeAndHang,
-    /// It takes the message, and then panics.
+    /// It accepts the message, and then panics.
     TakeAndPanic,
     /// It fails at this message, and takes those of other publishers.
     FailAtIt,
-    /// It takes the message, and says nothing in time.
+    /// It accepts the message, but does not answer in time.
     TakeSilently,
-    /// It answers for this message and those behind it nothing.
+    /// It does not answer for this message and later ones.
     Forget,
 }
 
@@ -56,7 +56,7 @@ impl Target {
             Fate::Forget,
         ]);
         match fate {
-            // Nothing catches it.
+            // Such a panic is not caught.
             Fate::TakeAndPanic if cfg!(panic = "abort") => Fate::Fail,
             fate => fate,
         }
@@ -93,17 +93,17 @@ impl Target {
     }
 }
 
-/// What the target has come to in a call.
+/// State of the target in a call.
 #[derive(Default)]
 struct Progress {
-    /// Publishers of which it takes nothing more.
+    /// Publishers whose messages are no longer accepted.
     failing: BTreeSet<Option<String>>,
-    /// It answers nothing more.
+    /// Whether it has stopped answering.
     is_over: bool,
 }
 
 impl Target {
-    /// Waits as long as the target takes.
+    /// Waits for the processing time of the target.
     async fn work(&self) {
         let at_us = {
             let mut outside = self.0.lock();
@@ -113,7 +113,7 @@ impl Target {
         self.0.until(at_us).await;
     }
 
-    /// Delivers one message; none: it does not say what became of it.
+    /// Delivers one message; `None`: there is no outcome.
     async fn deliver_one(&self, message: &SinkMessage, progress: &mut Progress) -> Option<Outcome> {
         let publisher = message.client_id().map(str::to_owned);
         if progress.failing.contains(&publisher) {

@@ -5,11 +5,11 @@ use crate::agenda::{Due, SECOND};
 use crate::facts::Fact;
 use crate::store::CrashKind;
 
-/// Time that a node that is told to stop takes, at most, microseconds.
+/// Maximum time of a clean stop of the node, microseconds.
 const STOP_US: u64 = 5 * SECOND;
 
 impl World {
-    /// The node ends in the middle of whatever it does.
+    /// Crashes the node in the middle of its work.
     pub(super) fn crash(&mut self) {
         if self.settled || !self.node.is_up() || self.crash_at > self.agenda.now_us() {
             return;
@@ -50,7 +50,7 @@ impl World {
         self.agenda.enter(at_us, Due::Stop);
     }
 
-    /// What is in flight has had its time.
+    /// Stops the node: the time for messages in flight is over.
     pub(super) fn stop(&mut self) {
         let were_sinks = core::mem::take(&mut self.sinks_stop);
         if were_sinks && self.stopping && self.node.is_up() && !self.settled {
@@ -74,7 +74,7 @@ impl World {
             durable,
         });
         for link in self.node.crash(kind) {
-            // A machine without power says nothing.
+            // A machine without power sends nothing.
             let half_open = power && self.random.percent(50);
             self.network.cut(&mut self.agenda, link, half_open);
         }

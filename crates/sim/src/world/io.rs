@@ -1,4 +1,4 @@
-//! What a client reaches the world by.
+//! Access of clients to the world.
 
 use crate::agenda::{Agenda, Due};
 use crate::facts::Fact;
@@ -6,15 +6,15 @@ use crate::network::Network;
 use crate::node::Node;
 use crate::observer::Observer;
 
-/// What a client reaches the world by.
+/// Access of clients to the world.
 pub struct Io<'a> {
-    /// What is due when.
+    /// The due events.
     pub agenda: &'a mut Agenda,
     /// The network.
     pub network: &'a mut Network,
     /// The node, to connect to.
     pub node: &'a Node,
-    /// The observer that takes facts in.
+    /// The observer of facts.
     pub observer: &'a mut Observer,
 }
 
@@ -24,12 +24,12 @@ impl Io<'_> {
         self.agenda.now_us()
     }
 
-    /// Tells a fact.
+    /// Reports a fact.
     pub fn fact(&mut self, fact: Fact) {
         self.observer.fact(&fact);
     }
 
-    /// A shard has something to do.
+    /// Schedules a shard that has work.
     pub fn wake_shard(&mut self, shard: usize) {
         let now_us = self.agenda.now_us();
         self.agenda.enter(now_us, Due::Tick(shard as u16));

@@ -1,4 +1,4 @@
-//! The world: one loop over all that is due, in virtual time. Nothing else runs anything.
+//! The world: one loop over all due events, in virtual time. Nothing runs outside it.
 
 mod crash;
 mod io;
@@ -23,28 +23,28 @@ use crate::sink::{SimSink, sink_of};
 pub use io::Io;
 pub use people::Office;
 
-/// What disturbs a run from outside, and how the node is driven.
+/// Disturbances of a run, and how the node is driven.
 #[derive(Clone, Copy, Debug)]
 pub struct Disturbance {
     /// Mean time between cuts of a link, microseconds; 0 is none.
     pub cut_us: u64,
-    /// In how many of 100 cases nobody is told.
+    /// Percentage of cuts that are reported to neither side.
     pub half_open_percent: u64,
-    /// How long a batch takes to another shard, microseconds at most.
+    /// Maximum time of a batch to another shard, microseconds.
     pub mail_us: u64,
-    /// Time that a shard takes to wake, at most, in microseconds.
+    /// Maximum wake-up time of a shard, microseconds.
     pub tick_us: u64,
     /// Mean time between crashes of the node, microseconds; 0 is none.
     pub crash_us: u64,
-    /// Percentage of cases in which it is told to stop instead.
+    /// Percentage of these in which the node is stopped cleanly instead.
     pub stop_percent: u64,
     /// Mean time between steps of the wall clock, microseconds; 0 is none.
     pub clock_us: u64,
-    /// Percentage of cases in which a bit flips while it is down.
+    /// Percentage of crashes with a flipped bit on the disk.
     pub rot_percent: u64,
-    /// Time that the node stays down then, microseconds on average.
+    /// Average downtime after a crash, microseconds.
     pub down_us: u64,
-    /// Shards that the node begins with.
+    /// Number of shards at the beginning.
     pub shards: u16,
     /// Percentage of restarts at which the number of shards changes.
     pub reshard_percent: u64,
@@ -59,36 +59,36 @@ pub struct World {
     parts: Vec<Part>,
     sinks: Vec<SimSink>,
     observer: Observer,
-    /// The office that changes users, where clients have some.
+    /// The office that changes users, if clients have users.
     office: Option<Office>,
     disturbance: Disturbance,
     random: Random,
-    /// Batches on their way, per pair of shards, with when they arrive.
+    /// Batches in transit, per pair of shards, with their arrival times.
     mail: Vec<VecDeque<(u64, Batch)>>,
-    /// Connections on their way between shards.
+    /// Connections in transit between shards.
     moves: VecDeque<(u64, usize, LinkIndex, Box<Guest>)>,
-    /// When each shard has its next tick.
+    /// Time of the next tick of each shard.
     ticks: Vec<u64>,
     sync_at: Option<u64>,
-    /// Answers of shards about their sessions.
+    /// Session reports of shards.
     reports: Vec<Report>,
-    /// How often shards were asked about their sessions.
+    /// Number of session reports requested.
     probes: u64,
-    /// When the node crashes next; `u64::MAX` is never.
+    /// Time of the next crash; `u64::MAX` is never.
     crash_at: u64,
-    /// It has been told to stop.
+    /// Whether the node is stopping.
     stopping: bool,
-    /// Its integrations stop first.
+    /// Whether its integrations are stopping, before the node.
     sinks_stop: bool,
     settled: bool,
 }
 
-/// What is left of a run.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// Virtual time that passed, microseconds.
     pub virtual_us: u64,
-    /// Events that were worked off.
+    /// Number of processed events.
     pub events: u64,
     /// Messages that were published.
     pub messages: usize,
@@ -96,17 +96,17 @@ pub struct Outcome {
     pub observer: Observer,
 }
 
-/// Time that settling may take before a client counts as stuck, microseconds.
+/// Time limit for settling, after which a client counts as stuck, microseconds.
 const SETTLE_US: u64 = 900 * SECOND;
 
-/// Percentage of cases in which a client that is told that the node has ended a connection does not
-/// end its own side.
+/// Percentage of cases in which a client does not close its side after the node has closed a
+/// connection.
 const HANGING_PERCENT: u64 = 10;
-/// Percentage of failed syncs at or soon after which the node crashes.
+/// Percentage of failed syncs with a crash of the node soon after.
 const CRASH_AT_FAILURE_PERCENT: u64 = 20;
 
 impl World {
-    /// A world in which nothing has happened yet.
+    /// A world before its first event.
     pub fn new(
         node: Node,
         network: Network,
@@ -139,8 +139,8 @@ impl World {
         }
     }
 
-    /// Runs for `run_us` with all disturbances, then lets everybody come back, and checks what is
-    /// left to be checked.
+    /// Runs for `run_us` with all disturbances, then lets all clients reconnect, and runs the
+    /// final checks.
     pub fn run(mut self, run_us: u64) -> Outcome {
         self.begin_changes();
         self.start(self.disturbance.shards);
@@ -180,7 +180,7 @@ impl World {
         }
     }
 
-    /// Starts the node with what its store has.
+    /// Starts the node with the contents of its store.
     fn start(&mut self, shards: u16) {
         let count = usize::from(shards);
         match self.node.start(shards) {
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// Lets that much time pass, or less if something is found.
+    /// Advances by that much time, or less if a check finds a violation.
     fn pass(&mut self, us: u64) {
         let until_us = self.agenda.now_us() + us;
         while let Some(due) = self.agenda.next(until_us) {
@@ -285,7 +285,7 @@ impl World {
         }
     }
 
-    /// Bytes of a client have reached the node.
+    /// Bytes of a client reach the node.
     fn arrive_up(&mut self, link: LinkIndex) {
         while let Some(arrival) = self.network.take_up(link, self.agenda.now_us()) {
             match arrival {
@@ -296,7 +296,7 @@ impl World {
                 }
                 Arrival::End(end) => {
                     let client = self.network.client(link);
-                    // What reaches a connection that is no more was heard by nobody.
+                    // Data for a connection that the node has closed is lost.
                     let orderly = end == TransportEnd::EndOfStream && !self.node.is_closed(link);
                     self.observer.fact(&Fact::EndSeen {
                         client,
@@ -311,7 +311,7 @@ impl World {
         }
     }
 
-    /// Bytes of the node have reached a client; a deaf one leaves them where they are.
+    /// Bytes of the node reach a client; a deaf client does not read them.
     fn arrive_down(&mut self, link: LinkIndex) {
         let client = self.network.client(link);
         loop {
@@ -357,7 +357,7 @@ impl World {
         let failed = self.node.store.borrow_mut().take_failed();
         if failed && self.disturbance.crash_us > 0 && self.random.percent(CRASH_AT_FAILURE_PERCENT)
         {
-            // Whatever made the sync fail may take the node along.
+            // The cause of the failed sync may also crash the node.
             self.crash_at = self.agenda.now_us() + self.random.below(2 * SECOND / 10);
             self.agenda.enter(self.crash_at, Due::Crash);
         }
@@ -381,7 +381,7 @@ impl World {
 
     fn arrive_mail(&mut self, from: usize, to: usize) {
         let shards = self.node.shard_count();
-        // What was on its way at a crash is gone.
+        // A batch in transit at a crash is lost.
         let queue = self.mail.get_mut(from * shards + to);
         if let Some((_, batch)) =
             queue.and_then(|queue| queue.pop_front_if(|(at_us, _)| *at_us <= self.agenda.now_us()))
@@ -403,11 +403,11 @@ impl World {
         }
     }
 
-    /// Each shard has its next tick when it wants one.
+    /// Schedules the next tick of each shard.
     fn plan_ticks(&mut self) {
         for shard in 0..self.node.shard_count() {
             match self.node.next_tick(shard) {
-                // What is put off is taken up in the next turn of the loop, a little later.
+                // Postponed work is done in the next turn of the loop, a little later.
                 Some(0) => self.wake_shard(shard, self.agenda.now_us() + 20),
                 Some(at_us) => self.wake_shard(shard, at_us.max(self.agenda.now_us() + 20)),
                 None => {}
@@ -416,7 +416,7 @@ impl World {
         self.plan_sync();
     }
 
-    /// Carries out what the node asked for, in order.
+    /// Executes the requests of the node, in order.
     fn after_node(&mut self) {
         let now_us = self.agenda.now_us();
         let shards = self.node.shard_count();
@@ -461,7 +461,7 @@ impl World {
         }
     }
 
-    /// The node has told the log something.
+    /// Handles an event notice of the node.
     fn notice(&mut self, notice: &EventNotice) {
         let Event::Dropped { topic, reason, .. } = &notice.event else {
             return;
@@ -513,7 +513,7 @@ impl World {
         self.observer.fact(&Fact::Cut { client, half_open });
     }
 
-    /// Looks at what the node reports of its sessions.
+    /// Checks the node's session reports.
     fn probe(&mut self) {
         let next = self.agenda.now_us() + self.random.between(SECOND, 20 * SECOND);
         self.agenda.enter(next, Due::Probe);
@@ -539,7 +539,7 @@ impl World {
         self.plan_ticks();
     }
 
-    /// Everybody comes back, reads and answers, until nothing is under way any more.
+    /// All clients reconnect, read and answer, until nothing is in flight.
     fn settle(&mut self) {
         self.settled = true;
         self.observer.fact(&Fact::Healed);
@@ -587,15 +587,15 @@ impl World {
                 return self.observer.complain("all come to rest", what);
             }
         }
-        // What waits for a time, such as Wills with a delay; then a new client reads what is
-        // retained.
+        // Waits for delayed work, such as Wills with a delay; then a new client reads the retained
+        // messages.
         self.pass(120 * SECOND);
         self.with_client(self.eye(), |client, io| client.settle(io));
         self.pass(20 * SECOND);
         self.with_sinks(|sink, io| sink.check(io));
     }
 
-    /// The client that comes last of all and looks at what is retained.
+    /// The client that connects last and reads the retained messages.
     fn eye(&self) -> ClientIndex {
         (self.clients.len() - 1) as ClientIndex
     }
@@ -610,7 +610,7 @@ impl World {
             && counters.held == 0
     }
 
-    /// Everybody leaves for good, and nothing may be left of them.
+    /// Ends all sessions for good; nothing of them may remain.
     fn take_down(&mut self) {
         let sum = self.node.counters();
         if !sum.balanced() {

@@ -1,5 +1,4 @@
-//! Parts of the node: what they are told reaches them at once, what they say their shard a little
-//! later.
+//! Parts of the node: events reach them at once; their calls reach their shard a little later.
 
 use martlet_broker::{DropReason, PartEvent, PartId, lane_of};
 
@@ -47,7 +46,7 @@ impl World {
         }
     }
 
-    /// The node tells a part something.
+    /// Passes an event of the node to a part.
     pub(super) fn notify_part(&mut self, at: (PartId, Lsn), event: PartEvent) {
         if let Some(sink) = sink_of(at.0) {
             return self.with_sink(sink, |sink, io| sink.take_event(io, at.0, event));
@@ -57,7 +56,7 @@ impl World {
         });
     }
 
-    /// The node has dropped a message for a session of this name: notes it if it is a part's.
+    /// The node has dropped a message for a session of this name: records it if it is a part's.
     pub(super) fn part_lost(
         &mut self,
         client_id: &str,

@@ -1,8 +1,8 @@
-//! Users that change while the world runs: what the control plane would do about it, and when it
-//! would say that it is done.
+//! Users that change during a run: the commands that the control plane would send, and when it
+//! would confirm the change.
 //!
-//! A change is answered when every shard has taken it. Behind the commands of a change each shard
-//! is asked for its counters, and answers in order.
+//! A change is confirmed when every shard has processed it. After the commands of a change,
+//! counters are requested from each shard; shards answer in order.
 
 use std::collections::BTreeMap;
 
@@ -15,22 +15,22 @@ use crate::node::LinkIndex;
 use crate::people::{Authenticator, Change, People, UserIndex, Version};
 use crate::random::Random;
 
-/// Requests from this one on ask whether a version is in force.
+/// Requests from this number on check whether a version is in force.
 const FIRST_REQUEST: u64 = 1 << 32;
 
-/// The office that changes users, and lets clients in.
+/// The office that changes users and authenticates clients.
 #[derive(Debug)]
 pub struct Office {
     authenticator: Authenticator,
     random: Random,
     /// Mean time between changes, microseconds; 0 is none.
     change_us: u64,
-    /// Versions that some shards have not taken, with how many these are.
+    /// Versions that some shards have not processed, with the number of these shards.
     taking: BTreeMap<Version, usize>,
 }
 
 impl Office {
-    /// An office that changes something every so often.
+    /// An office that makes changes at this mean interval.
     pub fn new(authenticator: Authenticator, change_us: u64, random: Random) -> Self {
         Self {
             authenticator,
@@ -54,7 +54,7 @@ impl World {
         self.set_book();
     }
 
-    /// The node finds the users of now when it starts.
+    /// Sets the current users as the source of rules for the next start of the node.
     fn set_book(&mut self) {
         let ledger = &self.observer.ledger;
         let people = ledger.people.as_ref();
@@ -62,7 +62,7 @@ impl World {
             .set_book(people.map(|people| people.book(&ledger.topics)));
     }
 
-    /// The node is gone, and whoever waited for the authenticator with it.
+    /// The node has ended, and logins that waited for the authenticator with it.
     pub(super) fn people_crashed(&mut self) {
         if let Some(office) = &mut self.office {
             office.authenticator.forget_waiting();
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// The node has been started, and goes by the last version.
+    /// The node was started with the last version.
     pub(super) fn people_restarted(&mut self) {
         let links: Vec<LinkIndex> = self.clients.iter().filter_map(|c| c.link()).collect();
         if let Some(people) = &mut self.observer.ledger.people {
@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    /// Changes something about a user.
+    /// Changes a user.
     pub(super) fn change_people(&mut self) {
         let ledger = &mut self.observer.ledger;
         let (Some(office), Some(people)) = (&mut self.office, &mut ledger.people) else {
@@ -110,7 +110,8 @@ impl World {
         }
     }
 
-    /// Lets everybody come and do everything from now on, and ends what nobody comes back to.
+    /// Lets all clients log in with all permissions from now on, and ends sessions that no client
+    /// will resume.
     pub(super) fn open_to_all(&mut self) {
         self.lift_lockouts();
         let ledger = &mut self.observer.ledger;
@@ -125,7 +126,7 @@ impl World {
         });
     }
 
-    /// Ends all sessions, of all tenants.
+    /// Ends all sessions of all tenants.
     pub(super) fn end_all_sessions(&mut self) {
         self.end_left_sessions(|_, _, _| true);
     }
@@ -195,7 +196,7 @@ impl World {
         }
     }
 
-    /// A shard has taken all that it was told before a version's question.
+    /// A shard has processed all commands before a version's request.
     pub(super) fn reported(&mut self, report: Report) {
         let Some(version) = report.request.checked_sub(FIRST_REQUEST) else {
             return self.reports.push(report);
@@ -218,7 +219,7 @@ impl World {
         self.observer.fact(&Fact::InForce { version });
     }
 
-    /// A shard asks who a client is.
+    /// A shard requests authentication of a client.
     pub(super) fn request_authentication(&mut self, shard: usize, request: &Authentication) {
         let ledger = &self.observer.ledger;
         let (Some(office), Some(people)) = (&mut self.office, &ledger.people) else {

@@ -1,4 +1,4 @@
-//! Loads a checkpoint: each block from whichever copy checks.
+//! Loads a checkpoint: each block from a copy in which it is valid.
 
 use super::{BLOCK_BYTES, COPIES, Checkpointed, key, kind, name, number_of};
 use crate::disk::Disk;
@@ -15,15 +15,15 @@ use martlet_fault::{self as fault, Fault};
 use martlet_rows::take_varint;
 use std::sync::Arc;
 
-/// Where replaying begins.
+/// The record at which replay begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplayFrom {
     pub(crate) number: u64,
     pub(crate) offset: u64,
 }
 
-/// Loads the newest checkpoint that has its beginning into an empty engine; `None`: there is none.
-/// The second value says whether blocks were lost in both copies.
+/// Loads the newest checkpoint whose beginning is valid into an empty engine; `None`: there is
+/// none. The second value: whether blocks were lost in both copies.
 pub(crate) fn load<D: Disk>(
     engine: &mut Engine<D>,
     names: &[(String, u64)],
@@ -44,7 +44,7 @@ pub(crate) fn load<D: Disk>(
     Ok(None)
 }
 
-/// Loads this one; `None`: it has no beginning, which is told.
+/// Loads this checkpoint; `None`: its beginning is missing, which is reported.
 fn load_one<D: Disk>(
     engine: &mut Engine<D>,
     number: u64,
@@ -86,7 +86,7 @@ fn load_one<D: Disk>(
     let Some(begin) = loader.begin else {
         gaps.unusable.push(number);
         gaps.refusal.get_or_insert(match loader.error {
-            // Perhaps it can be read another time.
+            // It may be readable another time.
             Some(error) => error.into(),
             None => OpenError::Checkpoint {
                 file: copies
@@ -122,7 +122,7 @@ struct Begin {
     segments: Vec<(u16, Listed)>,
 }
 
-/// A segment as a checkpoint lists it.
+/// A segment as listed in a checkpoint.
 struct Listed {
     number: u64,
     len: u64,
@@ -175,24 +175,24 @@ impl Listed {
 struct Loader {
     index: Index,
     begin: Option<Begin>,
-    /// Blocks were lost in both copies.
+    /// Whether blocks were lost in both copies.
     has_holes: bool,
-    /// What these may have held.
+    /// Kinds of data that the lost blocks may have held.
     lacks: Lacks,
-    /// Behind a block of this kind one was lost, and none was found since.
+    /// A block was lost after a block of this kind, and no valid one was found since.
     hole: Option<u8>,
-    /// What the last block held that was taken.
+    /// Kind of the last block that was loaded.
     last: u8,
     has_damage: bool,
     is_complete: bool,
-    /// How many entries each queue had.
+    /// Number of entries of each queue.
     counts: Vec<(QueueId, u64)>,
-    /// Why the beginning cannot be read.
+    /// The disk error at the beginning of the checkpoint, if any.
     error: Option<StoreError>,
 }
 
 impl Loader {
-    /// Reads block after block from whichever copy has it. Gives the bytes of a copy.
+    /// Reads block after block from a copy in which it is valid. Returns the bytes of a copy.
     fn read<D: Disk>(
         &mut self,
         mut copies: Vec<(&str, Window<'_, D>)>,
@@ -218,7 +218,7 @@ impl Loader {
                 }
             }
             if self.begin.is_none() {
-                // Without its beginning the rest says nothing.
+                // Without its beginning, the rest has no meaning.
                 let unread = damaged
                     .iter()
                     .find_map(|(name, e)| Some((name, e.clone()?)));
@@ -282,7 +282,7 @@ impl Loader {
             kind::STATES => states.load(rest, live),
             kind::END => {
                 self.is_complete = true;
-                // Older programs count nothing here.
+                // Older versions do not write counts.
                 let counts = take_varint(&mut rest).and_then(|_| Queues::take_counts(&mut rest));
                 self.counts = counts.unwrap_or_default();
                 Some(())
@@ -302,7 +302,8 @@ impl Loader {
         self.hole.get_or_insert(last);
     }
 
-    /// The next block that is there is of this kind: what is lost lies between it and the last.
+    /// The next existing block is of kind `next`: the lost blocks lie between this kind and the
+    /// last one.
     fn end_hole(&mut self, next: u8) {
         if let Some(last) = self.hole.take() {
             let may_be = |kind| (last..=next).contains(&kind);
@@ -313,7 +314,7 @@ impl Loader {
     }
 }
 
-/// Offset and number of the next block that some copy has.
+/// Offset and number of the next block that is valid in some copy.
 fn next_block<D: Disk>(
     copies: &mut [(&str, Window<'_, D>)],
     offset: u64,

@@ -9,11 +9,11 @@ use martlet_fault::{self as fault, Fault};
 use martlet_rows::put_varint;
 use std::sync::Arc;
 
-/// Bytes written to a copy after which it is synced, so that the last sync is short too.
+/// Bytes written to a copy after which it is synced, so that the last sync is short.
 const SYNC_BYTES: u64 = 1 << 20;
 
 impl<D: Disk> Engine<D> {
-    /// Begins a checkpoint, on a full disk with the space of the ballast.
+    /// Begins a checkpoint; on a full disk, with the space of the ballast.
     pub(crate) fn begin_checkpoint(&mut self) -> Result<(), StoreError> {
         match self.try_checkpoint() {
             Err(error) if error.is_full() && self.drop_ballast() => self.try_checkpoint(),
@@ -21,16 +21,17 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Begins a checkpoint of this moment. What is written must be synced before, so that it does
-    /// not speak of what a crash could undo.
+    /// Begins a checkpoint of this moment. Written records must be synced first, so that the
+    /// checkpoint has nothing that a crash could undo.
     fn try_checkpoint(&mut self) -> Result<(), StoreError> {
         match self.write() {
-            // What is staged comes later then. But not if the index knows it already.
+            // Staged records then come after it. Not possible if the index has applied them
+            // already.
             Err(error) if error.is_full() && self.relocations.is_empty() => {}
             written => written?,
         }
         self.sync()?;
-        // Usually done: housekeeping does it first.
+        // Usually done already by housekeeping.
         self.index.drop_forgotten(usize::MAX);
         let number = self.checkpoint.map_or(0, |last| last.number) + 1;
         let create = |copy| {
@@ -114,7 +115,7 @@ impl<D: Disk> Engine<D> {
                     return finished.map(|()| true);
                 }
                 Err(error) => {
-                    // What was captured is gone: another one begins anew.
+                    // The captured image is lost: a new checkpoint must begin.
                     self.index.end_capture();
                     self.drop_new_checkpoint();
                     if error.is_full() {
@@ -224,7 +225,7 @@ impl<D: Disk> Engine<D> {
             let is_pinned = Arc::strong_count(pin) > 1;
             if !is_pinned {
                 for copy in COPIES {
-                    // If it cannot be removed, the next opening does.
+                    // On failure, the next opening removes it.
                     let _ = disk.remove(&name(*number, copy));
                 }
             }

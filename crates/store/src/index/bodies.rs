@@ -1,8 +1,9 @@
-//! Which bodies live, where, why: eight bytes each, in chunks of 64 neighbouring ids.
+//! Which bodies are live, where they are stored and why: eight bytes each, in chunks of 64
+//! neighbouring ids.
 //!
-//! A body lives while it has a hold or an entry refers to it. A slot without a location is a body
-//! that is not there (yet): its holds are those released early, its references those of entries
-//! whose body was lost.
+//! A body is live while it has a hold or an entry refers to it. A slot without a location is a
+//! body that is missing (perhaps only until its record is applied): its holds are those released
+//! early, its references those of entries whose body was lost.
 
 use super::live::{Live, class_bytes};
 use super::location::Location;
@@ -12,11 +13,11 @@ use martlet_fault::{self as fault, Fault};
 use martlet_rows::{put_varint, take_varint};
 use std::collections::BTreeMap;
 
-/// Segment's slot: 16 bits, offset / 8: 23, holds: 3, class of size: 6, references: 16.
+/// Segment's slot: 16 bits, offset / 8: 23, holds: 3, size class: 6, references: 16.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Packed(u64);
 
-/// Number of references from which on the number is kept aside.
+/// Number of references from which on the number is stored in `many`.
 const REFS_MANY: u64 = 0xffff;
 
 impl Packed {
@@ -51,7 +52,7 @@ impl Packed {
         self.0 = self.0 & !REFS_MANY | refs.min(REFS_MANY);
     }
 
-    /// It is there and not all queues that want it have it yet.
+    /// Whether it exists and is not yet in all queues that should get it.
     fn is_routed(self) -> bool {
         self.location().is_some() && self.holds().contains(Holds::ROUTING)
     }
@@ -60,8 +61,8 @@ impl Packed {
         self.0 & (7 << 22 | REFS_MANY) == 0
     }
 
-    /// Empties the slot of a body that is there and that nothing needs any more: where it lay, and
-    /// its class of size.
+    /// Empties the slot of a body that exists and is no longer needed. Returns its old location
+    /// and size class.
     fn take_if_dead(&mut self) -> Option<(Location, u8)> {
         let location = self.location().filter(|_| self.is_dead())?;
         let class = self.class();
@@ -70,14 +71,14 @@ impl Packed {
     }
 }
 
-/// The bodies of 64 neighbouring ids, those that are there.
+/// The existing bodies among 64 neighbouring ids.
 #[derive(Clone, Debug)]
 struct Chunk {
     /// Id / 64.
     key: u64,
     there: u64,
     packed: Vec<Packed>,
-    /// The capture that has it already.
+    /// The capture that has already copied this chunk.
     epoch: u32,
 }
 
@@ -88,7 +89,7 @@ impl Chunk {
     }
 }
 
-/// Per upper six bits of an id the highest id seen.
+/// The highest id seen, per value of the upper six bits of an id.
 #[derive(Debug)]
 struct Highest([Option<u64>; 64]);
 
@@ -118,13 +119,13 @@ pub(crate) struct Bodies {
     chunks: Vec<Option<Chunk>>,
     free: Vec<u32>,
     by_key: NumberMap<u64, u32>,
-    /// Key and place of the chunk last used.
+    /// Key and position of the chunk used last.
     last: Option<(u64, u32)>,
-    /// Numbers of references that do not fit.
+    /// Numbers of references that do not fit into a slot.
     many: BTreeMap<u64, u64>,
     /// Queues that have or had an entry of a body with [`Holds::ROUTING`].
     had: NumberMap<u64, Vec<QueueId>>,
-    /// Per upper six bits of an id the highest id seen.
+    /// The highest id seen, per value of the upper six bits of an id.
     highest: Highest,
     count: usize,
     epoch: u32,
@@ -138,7 +139,7 @@ struct Capture {
 }
 
 impl Bodies {
-    /// How many there are.
+    /// Number of bodies.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
@@ -185,13 +186,14 @@ impl Bodies {
         chunk.packed.get(chunk.rank((id.0 & 63) as u32)?).copied()
     }
 
-    /// Where a body lies and how many bytes its record has at most, its other operations aside.
+    /// Location of a body, and the maximum number of bytes of its record without its other
+    /// operations.
     pub(crate) fn locate(&self, id: BodyId) -> Option<(Location, u64)> {
         let packed = self.get(id)?;
         Some((packed.location()?, class_bytes(packed.class())))
     }
 
-    /// What is asked next is likely to be about this body too: its chunk is looked up once.
+    /// The next call is likely to be about this body too: its chunk is looked up only once.
     pub(crate) fn refs(&mut self, id: BodyId) -> u64 {
         match self.find(id) {
             Some(_) => self.get(id).map_or(0, Packed::refs),
@@ -199,7 +201,7 @@ impl Bodies {
         }
     }
 
-    /// How many entries refer to it, up to a number that stands for more.
+    /// How many entries refer to it; numbers that do not fit are capped.
     pub(crate) fn count_refs(&self, id: BodyId) -> u64 {
         self.get(id).map_or(0, Packed::refs)
     }
@@ -211,7 +213,7 @@ impl Bodies {
         }
     }
 
-    /// Changes a slot, made if it is not there; removed when it ends up empty.
+    /// Changes a slot; creates it if it does not exist, removes it if it ends up empty.
     fn change<T>(&mut self, id: BodyId, change: impl FnOnce(&mut Packed) -> T) -> T {
         let place = match self.find(id) {
             Some(place) => place,
@@ -220,7 +222,7 @@ impl Bodies {
         self.keep_image(place as usize);
         let bit = (id.0 & 63) as u32;
         let Some(Some(chunk)) = self.chunks.get_mut(place as usize) else {
-            // No chunk where the table says there is one: answered as if it were empty.
+            // The table names a chunk that does not exist: treated as empty.
             return change(&mut Packed::default());
         };
         let rank = (chunk.there & ((1 << bit) - 1)).count_ones() as usize;
@@ -282,7 +284,7 @@ impl Bodies {
         place
     }
 
-    /// False: known already.
+    /// False: the body is known already.
     pub(crate) fn add(
         &mut self,
         id: BodyId,
@@ -308,7 +310,7 @@ impl Bodies {
         added
     }
 
-    /// More holds of a body, for recovery.
+    /// Adds holds to a body, for recovery.
     pub(crate) fn hold(&mut self, id: BodyId, holds: Holds) {
         self.change(id, |packed| packed.put_holds(packed.holds().with(holds)));
     }
@@ -327,12 +329,12 @@ impl Bodies {
         self.bury_if_dead(id, live);
     }
 
-    /// One more reference, without more ado: what came with the entry is known.
+    /// Adds a reference, without a queue.
     pub(crate) fn add_ref(&mut self, id: BodyId) {
         self.add_ref_of(id, None);
     }
 
-    /// An entry refers to it from now on; with `had` the queue counts as one that has it.
+    /// Adds a reference of an entry; with `had`, records that the queue has had the body.
     pub(crate) fn add_ref_of(&mut self, id: BodyId, had: Option<QueueId>) {
         let (many, is_routed) = self.change(id, |packed| {
             packed.put_refs(packed.refs() + 1);
@@ -350,8 +352,8 @@ impl Bodies {
         self.end_ref_of(id, None, true, live);
     }
 
-    /// An entry that is ended refers to it no more, if it did; with `had` the queue counts as one
-    /// that had it in any case.
+    /// Removes the reference of an ended entry, if it had one; with `had`, records in any case
+    /// that the queue has had the body.
     pub(crate) fn end_ref_of(
         &mut self,
         id: BodyId,
@@ -379,8 +381,8 @@ impl Bodies {
         self.buried(died, live);
     }
 
-    /// Drops a reference of a body whose number of references is kept aside: some are left after
-    /// this.
+    /// Drops a reference of a body whose number of references is in `many`; some remain
+    /// afterwards.
     fn drop_ref_of_many(&mut self, id: BodyId) {
         let many = self.many.entry(id.0).or_insert(REFS_MANY);
         *many -= 1;
@@ -391,10 +393,10 @@ impl Bodies {
         }
     }
 
-    /// The queue has or had an entry of a body that is still routed.
+    /// Records that the queue has or had an entry of a body that is still routed.
     pub(crate) fn note_had(&mut self, id: BodyId, queue: QueueId) {
         let had = self.had.entry(id.0).or_default();
-        // Usually few; of many, copies are dropped now and then.
+        // Usually few; if many, duplicates are removed now and then.
         if had.len() < 32 && had.contains(&queue) {
             return;
         }
@@ -427,7 +429,7 @@ impl Bodies {
         }
     }
 
-    /// A live body lies elsewhere now; with `from` only if it lay there.
+    /// Changes the location of a live body; with `from`, only if that was its location.
     pub(crate) fn relocate(
         &mut self,
         id: BodyId,
@@ -459,8 +461,8 @@ impl Bodies {
         held
     }
 
-    /// Calls `each` with the place and class of size of each body, in `count` chunks from `next`
-    /// on. Returns the chunk that comes next; `None`: there are no more.
+    /// Calls `each` with the location and size class of each body, in `count` chunks from `next`
+    /// on. Returns the next chunk; `None`: there are no more.
     pub(crate) fn each_place(
         &self,
         next: usize,
@@ -477,7 +479,7 @@ impl Bodies {
         (end < self.chunks.len()).then_some(end)
     }
 
-    /// Bodies that lie in the segment, and entries' bodies that are nowhere.
+    /// Bodies in the segment, and bodies of entries without a location.
     pub(crate) fn each_located(&self, mut each: impl FnMut(BodyId, Option<Location>)) {
         self.each(|id, packed| {
             if packed.location().is_some() || packed.refs() > 0 {
@@ -499,7 +501,7 @@ impl Bodies {
         }
     }
 
-    /// Forgets all references; gives those that there were of bodies that are there.
+    /// Clears all references; returns those of existing bodies.
     pub(crate) fn clear_refs(&mut self) -> Vec<(BodyId, u64)> {
         let mut counted = Vec::new();
         self.each(|id, packed| {
@@ -517,8 +519,8 @@ impl Bodies {
         counted
     }
 
-    /// Buries the dead, and forgets early releases of bodies that were there and are no more, or
-    /// never will be: an id that is not above the highest seen is not used again after recovery.
+    /// Removes dead bodies. Also forgets early releases of bodies that no longer exist or never
+    /// will: an id that is not above the highest seen is not used again after recovery.
     pub(crate) fn sweep(&mut self, live: &mut Live) {
         let mut gone = Vec::new();
         self.each(|id, packed| {
@@ -538,8 +540,8 @@ impl Bodies {
         }
     }
 
-    /// Takes away every body for which `is_lost`, and tells where it was; entries that refer to it
-    /// stay and find nothing.
+    /// Removes every body for which `is_lost`, and calls `each` with its location; entries that
+    /// refer to it stay and find nothing.
     pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool, mut each: impl FnMut(u16)) {
         let mut lost = Vec::new();
         self.each(|id, packed| {
@@ -580,7 +582,7 @@ impl Bodies {
         }
     }
 
-    /// Appends about `bytes_max` of the image; true when all of it was appended.
+    /// Appends about `bytes_max` bytes of the image; true when it is complete.
     pub(crate) fn capture(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> bool {
         let Some(capture) = &mut self.capture else {
             return true;
@@ -607,7 +609,7 @@ impl Bodies {
         capture.before.is_empty()
     }
 
-    /// Appends what is not in chunks, at the moment of [`Bodies::begin_capture`].
+    /// Appends the data outside the chunks, as of [`Bodies::begin_capture`].
     pub(crate) fn capture_rest(&self, out: &mut Vec<u8>) {
         put_varint(out, self.highest.iter().count() as u64);
         for id in self.highest.iter() {
@@ -650,7 +652,7 @@ impl Bodies {
         Some(())
     }
 
-    /// Takes chunks off `input` until it is empty.
+    /// Parses chunks from `input` until it is empty.
     pub(crate) fn load(&mut self, mut input: &[u8], live: &mut Live) -> Option<()> {
         while !input.is_empty() {
             let key = take_varint(&mut input)?;

@@ -1,11 +1,12 @@
-//! How many bytes of each segment are alive: what reclaim decides by.
+//! How many bytes of each segment are live: the basis for reclaim.
 //!
-//! Sizes are kept in six bits, in steps, and always added and taken away as the middle of their
-//! step, so that the sums do not drift.
+//! Sizes are stored in six bits, in steps. They are always added and subtracted as the middle of
+//! their step, so that the sums do not drift.
 
 use crate::record::Lsn;
 
-/// Classes below this are quarters of octaves, from 16 bytes on; above, octaves from 64 KiB on.
+/// Size classes below this are quarters of octaves, from 16 bytes on; above, octaves from 64 KiB
+/// on.
 const FINE: u8 = 48;
 
 /// The class of a size: 0 to 63.
@@ -20,7 +21,7 @@ pub(crate) fn class_of(bytes: u64) -> u8 {
     if bytes <= class_bytes(0) {
         return 0;
     }
-    // The two bits behind the highest one say which quarter of its octave it is in.
+    // The two bits after the highest one give the quarter of its octave.
     let shift = below.ilog2() - 2;
     let quarter = (below >> shift) as u8 & 3;
     (shift as u8 - 2) * 4 + quarter + 1
@@ -35,7 +36,7 @@ pub(crate) const fn class_bytes(class: u8) -> u64 {
     }
 }
 
-/// The size that each class counts as.
+/// The size that is used for each class.
 const WEIGHTS: [u64; 64] = {
     let mut weights = [class_bytes(0); 64];
     let mut class = 1;
@@ -62,12 +63,12 @@ pub(crate) struct Live {
 #[derive(Clone, Copy, Debug, Default)]
 struct LiveSegment {
     bytes: u64,
-    /// The record that last took something away.
+    /// The last record that removed something from it.
     changed: Lsn,
 }
 
 impl Live {
-    /// The record being applied.
+    /// Sets the record that is being applied.
     pub(crate) fn now(&mut self, lsn: Lsn) {
         self.now = lsn;
     }
@@ -91,7 +92,7 @@ impl Live {
         }
     }
 
-    /// Bytes alive in a segment.
+    /// Live bytes in a segment.
     pub(crate) fn bytes(&self, slot: u16) -> u64 {
         self.slots.get(usize::from(slot)).map_or(0, |s| s.bytes)
     }
@@ -101,7 +102,7 @@ impl Live {
         self.slots.get(usize::from(slot)).map_or(0, |s| s.changed)
     }
 
-    /// The slot is another segment's now.
+    /// Resets a slot that another segment gets.
     pub(crate) fn reset(&mut self, slot: u16) {
         if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
             self.total -= slot.bytes;
@@ -109,12 +110,12 @@ impl Live {
         }
     }
 
-    /// One more than the highest slot there is.
+    /// One more than the highest slot.
     pub(crate) fn slots(&self) -> usize {
         self.slots.len().max(1)
     }
 
-    /// Forgets slots that are no segment's.
+    /// Removes slots without a segment.
     pub(crate) fn keep(&mut self, is_there: impl Fn(u16) -> bool) {
         for (slot, entry) in self.slots.iter_mut().enumerate() {
             if !is_there(slot as u16) {
@@ -124,7 +125,7 @@ impl Live {
         }
     }
 
-    /// Bytes alive in all.
+    /// Live bytes in total.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }

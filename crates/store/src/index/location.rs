@@ -1,9 +1,10 @@
-//! Where a record lies.
+//! Location of a record.
 
-/// Where a record lies: the segment's slot in the table of segments and the offset in eights.
+/// Location of a record: the segment's slot in the table of segments, and the offset in units of 8
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
-    /// 1 and more.
+    /// At least 1.
     pub(crate) slot: u16,
     /// Offset / 8, below 2^23.
     pub(crate) at: u32,

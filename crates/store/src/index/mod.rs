@@ -1,9 +1,9 @@
-//! What the log says at this moment, in memory: which bodies live and where they lie, the queues,
-//! the states. Applying a record's operations is the only way it changes, live and in recovery
-//! alike.
+//! The current state of the log, in memory: which bodies are live and where they are stored, the
+//! queues, the states. It changes only by applying the operations of a record, both live and in
+//! recovery.
 //!
-//! While a checkpoint is taken, whatever is about to change is copied first, so that the checkpoint
-//! is the exact image of one moment though it is written in slices.
+//! While a checkpoint is taken, anything that is about to change is copied first. So the
+//! checkpoint is the exact image of one moment although it is written in slices.
 
 pub(crate) mod bodies;
 pub(crate) mod live;
@@ -27,28 +27,29 @@ pub(crate) struct Index {
     pub(crate) queues: Queues,
     pub(crate) states: States,
     pub(crate) live: Live,
-    /// Bodies of the record at hand that came without a hold: they die with it unless an entry came
-    /// too.
+    /// Bodies of the current record that came without a hold: they die with it unless it also has
+    /// an entry for them.
     born: Vec<BodyId>,
-    /// Queues that were forgotten, oldest first: bodies still count their entries.
+    /// Forgotten queues, oldest first: bodies still count their entries.
     forgotten: VecDeque<Forgotten>,
-    /// While recovery runs: entries that a checkpoint counted and that are not found again.
+    /// During recovery: entries that a checkpoint counted and that are not found again.
     lost: BTreeMap<QueueId, u64>,
-    /// While recovery runs: queues that have or had an entry of a body of which no record has been
-    /// found yet.
+    /// During recovery: queues that have or had an entry of a body whose record has not been found
+    /// yet.
     early: Option<NumberMap<u64, Vec<QueueId>>>,
 }
 
-/// Only where something was lost reclaim has copied what is not known. Such a body is kept, if its
-/// record does not say why, because it may have been retained, and may have been in queues that
-/// nobody knows any more: then it has to be routed again, but to none of those that are known.
+/// Holds of a body whose moved record does not list them: only after a loss, reclaim copies bodies
+/// whose holds are unknown. The body is kept, because it may have been retained. It may also have
+/// been in queues that are now unknown: then it must be routed again, but not to the queues that
+/// are known.
 const UNTOLD: Holds = Holds::ROUTING.with(Holds::RETAINED);
 
-/// The highest id of a body that stands for one of which not even the id is known. No body has
-/// one so high.
+/// Ids of lost bodies whose id is unknown are counted down from this one. No real body has so high
+/// an id.
 const LOST_BODY: u64 = u64::MAX >> 6;
 
-/// Entries of a forgotten queue that are dropped with the record itself, at most.
+/// Maximum number of entries of a forgotten queue that are dropped with the record itself.
 const FORGOTTEN_AT_ONCE: usize = 1024;
 
 impl Index {
@@ -87,7 +88,7 @@ impl Index {
             Op::MovedBody(id, _, holds, bytes) => {
                 let class = live::class_of(body_cost(bytes.len()));
                 if self.bodies.locate(id).is_none() {
-                    // What was released early was not this.
+                    // An early release was not meant for this body.
                     self.bodies
                         .add(id, Holds::NONE, location, class, &mut self.live);
                     let holds = holds.unwrap_or(UNTOLD);
@@ -113,17 +114,18 @@ impl Index {
         }
     }
 
-    /// Recovery begins.
+    /// Begins recovery.
     pub(crate) fn begin_recovery(&mut self) {
         self.early = Some(NumberMap::default());
     }
 
-    /// All that recovery has found is applied.
+    /// Ends recovery: everything that was found is applied.
     pub(crate) fn end_recovery(&mut self) {
         self.early = None;
     }
 
-    /// An entry comes, or ends: its queue has or had it, though its body may come later.
+    /// Records that the queue of an entry that is added or ended has or had its body, which may
+    /// come later.
     fn note_met(&mut self, entry: EntryKey) {
         if let Some(early) = &mut self.early
             && entry.lane == 0
@@ -136,7 +138,7 @@ impl Index {
         }
     }
 
-    /// A body has been found behind entries of it.
+    /// A body has been found after entries of it.
     fn note_early(&mut self, id: BodyId) {
         let queues = self.early.as_mut().and_then(|early| early.remove(&id.0));
         for queue in queues.unwrap_or_default() {
@@ -146,7 +148,7 @@ impl Index {
 
     fn enqueue(&mut self, entry: EntryKey, note: [u64; 2], extra: &[u8]) {
         self.note_met(entry);
-        // A body that no entry refers to is in no queue: the usual case needs no looking.
+        // A body that no entry refers to is in no queue: the usual case needs no search.
         let mut may_be_there = self.bodies.refs(entry.body) > 0;
         if may_be_there && !self.forgotten.is_empty() {
             self.drop_forgotten_of(entry.body);
@@ -162,7 +164,7 @@ impl Index {
         self.note_met(entry);
         let was_there = self.queues.end(entry);
         if !was_there && let Some(lost) = self.lost.get_mut(&entry.queue) {
-            // It may have been one of these.
+            // The entry may have been one of these.
             *lost = lost.saturating_sub(1);
         }
         let had = (entry.lane == 0).then_some(entry.queue);
@@ -177,11 +179,11 @@ impl Index {
         self.drop_forgotten(FORGOTTEN_AT_ONCE);
     }
 
-    /// Drops the bodies of this number of entries of forgotten queues. False: there are no such
-    /// entries left.
+    /// Drops the references of this number of entries of forgotten queues. False: no such entries
+    /// are left.
     ///
-    /// The log does not depend on when this happens: an entry that a body is given meanwhile is
-    /// handled as if all were done.
+    /// The result does not depend on when this happens: if an entry is added to a body in the
+    /// meantime, it is handled as if all drops were done.
     pub(crate) fn drop_forgotten(&mut self, count_max: usize) -> bool {
         let mut count = 0;
         while let Some(forgotten) = self.forgotten.front_mut() {
@@ -205,7 +207,7 @@ impl Index {
         }
     }
 
-    /// The same record was written anew at `to`: what it is the home of moves along.
+    /// The record was written again at `to`: updates the location of everything that it stores.
     pub(crate) fn relocate(&mut self, ops: &[u8], from: Location, to: Location) {
         for op in Ops::new(ops) {
             match op {
@@ -224,7 +226,8 @@ impl Index {
         }
     }
 
-    /// Bodies in this record that are wanted, with these holds, lie here, if it is not known where.
+    /// Sets the location of wanted bodies in this record, with these holds, if their location is
+    /// unknown.
     pub(crate) fn find_bodies(
         &mut self,
         ops: &[u8],
@@ -241,7 +244,7 @@ impl Index {
         }
     }
 
-    /// Bytes of a checkpoint of this moment, more or less.
+    /// Approximate number of bytes of a checkpoint taken now.
     pub(crate) fn checkpoint_bytes(&self) -> u64 {
         let bytes = 9 * self.bodies.count() + 5 * self.queues.entries_count();
         (bytes + 32 * self.states.count()) as u64
@@ -254,15 +257,15 @@ impl Index {
         self.states.begin_capture();
     }
 
-    /// Gives up an image.
+    /// Discards an image.
     pub(crate) fn end_capture(&mut self) {
         self.bodies.end_capture();
         self.queues.end_capture();
         self.states.end_capture();
     }
 
-    /// After a checkpoint with holes: the references counted anew. A body that had more of them is
-    /// routed again: the queues that are known still are known to have it.
+    /// After a checkpoint with missing blocks: counts the references again. A body that had more
+    /// of them is routed again, except to the known queues that have it.
     pub(crate) fn recount(&mut self) {
         let Index { bodies, queues, .. } = self;
         let counted = bodies.clear_refs();
@@ -283,8 +286,8 @@ impl Index {
         });
     }
 
-    /// Takes over what another index has and this one has not: states, and entries for which
-    /// `is_wanted`. References are to be counted anew then.
+    /// Takes from another index what this one lacks: states, and entries for which `is_wanted`.
+    /// References must be counted again afterwards.
     pub(crate) fn add_missing(&mut self, other: &Index, is_wanted: impl Fn(&Self, BodyId) -> bool) {
         for (key, state) in other.states.iter() {
             if self.states.get(key).is_none() {
@@ -301,7 +304,7 @@ impl Index {
         }
     }
 
-    /// Compares the queues with what a checkpoint counted of them.
+    /// Compares the queues with the counts in a checkpoint.
     pub(crate) fn count_lost(&mut self, counted: &[(QueueId, u64)]) {
         for (queue, count) in counted {
             let found = self.queues.count_of(*queue);
@@ -311,8 +314,8 @@ impl Index {
         }
     }
 
-    /// Queues get an entry for each that was not found again, of a body that is nowhere: what
-    /// reads a queue and what looks for damage find it missing, and whose it was.
+    /// Adds to each queue an entry for each one that was not found again, of a body without a
+    /// location. So a reader of the queue and a check find it missing, and know the queue.
     pub(crate) fn enqueue_lost(&mut self) {
         let mut id = LOST_BODY;
         for (queue, count) in std::mem::take(&mut self.lost) {
@@ -329,7 +332,7 @@ impl Index {
         }
     }
 
-    /// At the end of recovery: what no longer belongs to anything.
+    /// Ends recovery: removes what no longer belongs to anything.
     pub(crate) fn sweep(&mut self) {
         self.bodies.sweep(&mut self.live);
     }
@@ -340,12 +343,12 @@ impl Index {
     }
 }
 
-/// Bytes a body of this length takes in the log, near enough.
+/// Approximate number of bytes that a body of this length takes in the log.
 pub(crate) fn body_cost(bytes: usize) -> u64 {
     bytes as u64 + 32
 }
 
-/// Bytes a state of this length takes in the log, near enough.
+/// Approximate number of bytes that a state of this length takes in the log.
 pub(crate) fn state_cost(bytes: usize) -> u64 {
     bytes as u64 + 36
 }
@@ -364,8 +367,8 @@ mod tests {
         }
     }
 
-    /// A body whose first record is damaged, found again where reclaim has copied it, goes to none
-    /// of the queues that have or had it.
+    /// A body whose first record is damaged and that is found again in a copy of reclaim is not
+    /// routed to the queues that have or had it.
     #[test]
     fn a_body_that_is_found_late_knows_the_queues_that_came_before_it() {
         let mut index = Index::default();

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Hashes one number by a multiplication. Names are given out by the broker, no client chooses
-/// them.
+/// Hashes one number by a multiplication. The broker assigns the keys; no client can choose them.
 #[derive(Debug, Default)]
 pub(crate) struct NumberHasher(u64);
 

@@ -1,7 +1,7 @@
-//! The queues: for each its entries in order, packed, and its tokens.
+//! The queues: the entries of each in order, packed, and its tokens.
 //!
-//! An entry is a row (body; lane and which extra it has; note, note). Bodies' ids are turned so
-//! that the shard's bits come last: ids of several shards in one queue then lie close together.
+//! An entry is a row: body; lane and number of its extra; note, note. Bits of body ids are rotated
+//! so that the shard's bits come last: ids of several shards in one queue are then close together.
 
 use super::number_map::NumberMap;
 use crate::record::{BodyId, EntryKey, QueueId};
@@ -13,18 +13,18 @@ type Row = [u64; 4];
 struct Queue {
     id: QueueId,
     rows: Rows<4>,
-    /// Token and note, by token.
+    /// Tokens and their notes, ordered by token.
     tokens: Vec<(u32, u32)>,
-    /// What few entries have; those that have one have mostly the same.
+    /// Extras, which few entries have; most of those that have one have the same.
     extras: Option<Box<Alike<u8>>>,
     newest: Newest,
-    /// The capture that has it already.
+    /// The capture that has already copied this queue.
     epoch: u32,
-    /// It is on the list of queues that may be empty.
+    /// Whether it is on the list of queues that may be empty.
     idle: bool,
 }
 
-/// The second column: the lane, and the number of an extra or 0.
+/// The second column: the lane, and the number of an extra; 0: none.
 fn lane_and_extra(lane: u8, extra: u32) -> u64 {
     u64::from(extra) << 8 | u64::from(lane)
 }
@@ -37,7 +37,7 @@ fn extra_of(row: Row) -> Option<u32> {
     Some((row[1] >> 8) as u32).filter(|number| *number != 0)
 }
 
-/// No extra has a higher number.
+/// The highest number of an extra.
 const EXTRA_MAX: u64 = u32::MAX as u64 / 2;
 
 impl Queue {
@@ -49,7 +49,7 @@ impl Queue {
         self.rows.find(body.turned(), |row| lane_of(*row) == lane)
     }
 
-    /// Rows that have come back have these extras; none if a number is none.
+    /// Counts the extras of rows that were loaded; `None` if a number is invalid.
     fn count_extras(&mut self, rows: &Rows<4>) -> Option<()> {
         let extras = self.extras.get_or_insert_default();
         for row in rows.iter() {
@@ -64,8 +64,8 @@ impl Queue {
     }
 }
 
-/// Per shard (the lower six bits of a turned id) the highest turned id that was ever enqueued: what
-/// is above it is in the queue for certain not.
+/// Per shard (the lower six bits of a rotated id), the highest rotated id that was ever enqueued.
+/// Higher ids are certainly not in the queue.
 #[derive(Clone, Debug, Default)]
 struct Newest {
     one: u64,
@@ -73,17 +73,17 @@ struct Newest {
 }
 
 impl Newest {
-    /// False: it is above all of its shard.
+    /// False: the id is higher than all of its shard.
     fn reaches(&self, turned: u64) -> bool {
         let mut all = std::iter::once(&self.one).chain(&self.more);
         turned == 0 || all.any(|other| (other ^ turned) & 63 == 0 && turned <= *other)
     }
 
-    /// True: this id is above all of its shard.
+    /// True: this id is higher than all of its shard.
     fn raise(&mut self, turned: u64) -> bool {
         let same_shard = |other: u64| (other ^ turned) & 63 == 0;
         if turned == 0 {
-            // Zero stands for nothing here.
+            // Zero means "none" here.
             return false;
         }
         if self.one == 0 {
@@ -109,7 +109,7 @@ impl Newest {
     }
 }
 
-/// The entries of a queue that was forgotten, as long as their bodies still count them.
+/// The entries of a forgotten queue, kept until the reference counts of their bodies are reduced.
 #[derive(Debug, Default)]
 pub(crate) struct Forgotten {
     rows: Rows<4>,
@@ -117,12 +117,12 @@ pub(crate) struct Forgotten {
 }
 
 impl Forgotten {
-    /// Takes out an entry; gives its body.
+    /// Removes an entry; returns its body.
     pub(crate) fn pop(&mut self) -> Option<BodyId> {
         self.rows.pop_front().map(|row| BodyId::of_turned(row[0]))
     }
 
-    /// Takes out all entries of a body; gives how many there were.
+    /// Removes all entries of a body; returns how many there were.
     pub(crate) fn take(&mut self, body: BodyId) -> usize {
         let turned = body.turned();
         if !self.newest.reaches(turned) {
@@ -141,9 +141,9 @@ pub(crate) struct Queues {
     queues: Vec<Option<Box<Queue>>>,
     free: Vec<u32>,
     by_id: NumberMap<u64, u32>,
-    /// Name and place of the queue last changed.
+    /// Id and position of the queue that was changed last.
     last: Option<(u64, u32)>,
-    /// Queues that were empty once: they are kept a while, because most fill again at once.
+    /// Queues that became empty: they are kept for a while, because most fill again soon.
     idle: Vec<u32>,
     entries: usize,
     epoch: u32,
@@ -154,13 +154,13 @@ pub(crate) struct Queues {
 struct Capture {
     next: usize,
     before: Vec<Queue>,
-    /// How many entries each queue has that was written.
+    /// Number of entries of each queue that was written.
     counts: Vec<(QueueId, u64)>,
     /// A long queue that is being written, and its next block.
     long: Option<(Queue, usize)>,
 }
 
-/// Rows of a long queue that are not packed yet, on average.
+/// Rows of a long queue that are not yet packed, on average.
 const UNPACKED_ROWS: usize = BLOCK_ROWS / 2;
 /// Bytes of a packed row, on average.
 const PACKED_ROW_BYTES: usize = 6;
@@ -209,7 +209,8 @@ impl Queues {
         self.queues.get(place as usize)?.as_deref()
     }
 
-    /// The queue, about to change; `None` if it is not there and shall not be made.
+    /// Returns the queue, which is about to change; `None` if it does not exist and `make` is
+    /// false.
     fn change(&mut self, id: QueueId, make: bool) -> Option<(u32, &mut Queue)> {
         let place = match self.last.filter(|(last, _)| *last == id.0) {
             Some((_, place)) => place,
@@ -263,7 +264,7 @@ impl Queues {
         }
     }
 
-    /// Lets go of queues that are empty.
+    /// Drops empty queues.
     pub(crate) fn drop_idle(&mut self) {
         for place in std::mem::take(&mut self.idle) {
             let Some(entry) = self.queues.get_mut(place as usize) else {
@@ -281,7 +282,7 @@ impl Queues {
         }
     }
 
-    /// False: the entry is there already. `may_be_there` false: no need to look.
+    /// False: the entry exists already. `may_be_there` false: skip the search.
     pub(crate) fn enqueue(
         &mut self,
         entry: EntryKey,
@@ -318,7 +319,7 @@ impl Queues {
         }
     }
 
-    /// False: it was not there.
+    /// False: the entry did not exist.
     pub(crate) fn end(&mut self, entry: EntryKey) -> bool {
         let Some((index, queue)) = self.change(entry.queue, false) else {
             return false;
@@ -367,7 +368,7 @@ impl Queues {
         }
     }
 
-    /// Ends all there is in a queue; gives what its entries were.
+    /// Ends all entries and tokens of a queue; returns its entries.
     pub(crate) fn forget(&mut self, id: QueueId) -> Forgotten {
         let Some((place, queue)) = self.change(id, false) else {
             return Forgotten::default();
@@ -383,7 +384,7 @@ impl Queues {
         forgotten
     }
 
-    /// Queues that are not empty, in order.
+    /// Queues that are not empty, ordered.
     pub(crate) fn ids(&self) -> Vec<QueueId> {
         let queues = self.queues.iter().flatten();
         let mut ids: Vec<QueueId> = queues.filter(|q| !q.is_empty()).map(|q| q.id).collect();
@@ -407,7 +408,7 @@ impl Queues {
         })
     }
 
-    /// The note of an entry, if it is there.
+    /// The note of an entry, if the entry exists.
     pub(crate) fn note(&self, entry: EntryKey) -> Option<[u64; 2]> {
         let (_, row) = self.get(entry.queue)?.find(entry.body, entry.lane)?;
         Some([row[2], row[3]])
@@ -445,7 +446,7 @@ impl Queues {
         self.capture = None;
     }
 
-    /// Appends about `bytes_max` of the image; true when all of it was appended.
+    /// Appends about `bytes_max` bytes of the image; true when it is complete.
     pub(crate) fn capture(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> bool {
         let Some(capture) = &mut self.capture else {
             return true;
@@ -484,7 +485,7 @@ impl Queues {
         false
     }
 
-    /// Appends how many entries each queue has in the image, once all of it was appended.
+    /// Appends how many entries each queue has in the image, after the image is complete.
     pub(crate) fn capture_counts(&self, out: &mut Vec<u8>) {
         let counts = self.capture.iter().flat_map(|capture| &capture.counts);
         for (queue, count) in counts {
@@ -493,7 +494,7 @@ impl Queues {
         }
     }
 
-    /// Takes what [`Queues::capture_counts`] has appended off `input`.
+    /// Parses from `input` what [`Queues::capture_counts`] has appended.
     pub(crate) fn take_counts(input: &mut &[u8]) -> Option<Vec<(QueueId, u64)>> {
         let mut counts = Vec::new();
         while !input.is_empty() {
@@ -507,7 +508,7 @@ impl Queues {
         self.get(id).map_or(0, |queue| queue.rows.len() as u64)
     }
 
-    /// Takes queues, or parts of them, off `input` until it is empty.
+    /// Parses queues, or parts of them, from `input` until it is empty.
     pub(crate) fn load(&mut self, mut input: &[u8]) -> Option<()> {
         let input = &mut input;
         while !input.is_empty() {
@@ -534,13 +535,13 @@ impl Queues {
     }
 }
 
-/// A part of a queue in a checkpoint begins with what else the queue has than rows.
+/// Flag: a part of a queue that begins with the queue's other data (all except rows).
 const FIRST: u64 = 1;
 /// Rows of the queue have extras.
 const HAS_EXTRAS: u64 = 1 << 1;
 
-/// Appends blocks from `block` on, and before the first one what else a queue has; says which is
-/// next.
+/// Appends blocks from `block` on, and before the first one the other data of the queue. Returns
+/// the next block.
 fn encode(queue: &Queue, block: usize, bytes_max: usize, out: &mut Vec<u8>) -> usize {
     put_varint(out, queue.id.0);
     let first = if block == 0 { FIRST } else { 0 };
@@ -585,7 +586,7 @@ fn load_rest(queue: &mut Queue, has_extras: bool, input: &mut &[u8]) -> Option<(
     }
     let extras_count = take_varint(input)?;
     if extras_count > 0 && !has_extras {
-        // They were kept by entry once: what they belong to is sought in the segments.
+        // Older formats kept extras by entry: the segments are searched for the entries instead.
         return None;
     }
     for _ in 0..extras_count {
@@ -634,7 +635,7 @@ mod tests {
         [&b""[..], b"one", b"other", b"one"][number as usize % 4]
     }
 
-    /// The parts that a checkpoint has of them.
+    /// The parts of a checkpoint for these queues.
     fn parts(queues: &mut Queues) -> Vec<Vec<u8>> {
         let mut parts = Vec::new();
         queues.begin_capture();

@@ -1,4 +1,4 @@
-//! The keyed states: where the latest record of each lies and when its key first appeared.
+//! The keyed states: where the latest record of each is stored and when its key first appeared.
 //!
 //! Their contents are on disk only.
 
@@ -11,7 +11,7 @@ use std::ops::Bound;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
-    // The parts of its location, so that the class fits between them.
+    // The fields of its location, so that the class fits between them.
     slot: u16,
     class: u8,
     at: u32,
@@ -28,7 +28,7 @@ impl State {
         }
     }
 
-    /// Where its latest record lies.
+    /// Location of its latest record.
     pub(crate) fn location(&self) -> Location {
         Location {
             slot: self.slot,
@@ -36,7 +36,7 @@ impl State {
         }
     }
 
-    /// Bytes of its record at most, its other operations aside.
+    /// Maximum number of bytes of its record without its other operations.
     pub(crate) fn bytes(&self) -> u64 {
         class_bytes(self.class)
     }
@@ -52,7 +52,7 @@ pub(crate) struct States {
 struct Capture {
     next: Bound<StateKey>,
     walked: bool,
-    /// What was there, or that nothing was, of keys changed before the walk came to them.
+    /// The old value, or `None` if there was none, of keys changed before the walk reached them.
     before: BTreeMap<StateKey, Option<State>>,
 }
 
@@ -92,7 +92,7 @@ impl States {
         self.states.insert(key, state);
     }
 
-    /// One that is not there, as another index knows it; for recovery.
+    /// Adds a missing state as another index has it; for recovery.
     pub(crate) fn put(&mut self, key: StateKey, state: State, live: &mut Live) {
         live.add(state.slot, state.class);
         self.states.insert(key, state);
@@ -118,7 +118,7 @@ impl States {
         }
     }
 
-    /// A state lies elsewhere now; with `from` only if it lay there.
+    /// Changes the location of a state; with `from`, only if that was its location.
     pub(crate) fn relocate(
         &mut self,
         key: StateKey,
@@ -155,7 +155,7 @@ impl States {
         last.filter(|_| states.next().is_some())
     }
 
-    /// Takes away every state for which `is_lost`, and tells where it was.
+    /// Removes every state for which `is_lost`, and calls `each` with its location.
     pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool, mut each: impl FnMut(u16)) {
         self.states.retain(|_, state| {
             let is_lost = is_lost(state.location());
@@ -193,7 +193,7 @@ impl States {
         }
     }
 
-    /// Appends about `bytes_max` of the image; true when all of it was appended.
+    /// Appends about `bytes_max` bytes of the image; true when it is complete.
     pub(crate) fn capture(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> bool {
         let Some(capture) = &mut self.capture else {
             return true;
@@ -221,7 +221,7 @@ impl States {
         capture.before.is_empty()
     }
 
-    /// Takes states off `input` until it is empty.
+    /// Parses states from `input` until it is empty.
     pub(crate) fn load(&mut self, mut input: &[u8], live: &mut Live) -> Option<()> {
         let input = &mut input;
         while !input.is_empty() {

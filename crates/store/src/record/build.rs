@@ -9,7 +9,7 @@ use super::format::{
 use super::kind;
 use super::names::{BodyId, Holds, Lsn, QueueId, StateKey};
 
-/// Records on their way to the engine, in one growing buffer. Building them allocates nothing else.
+/// A buffer of records for the engine; it grows. Building records allocates nothing else.
 #[derive(Clone, Debug, Default)]
 pub struct RecordBuffer {
     bytes: Vec<u8>,
@@ -23,8 +23,8 @@ impl RecordBuffer {
         RecordBuffer::default()
     }
 
-    /// Begins a record. It ends when the builder is dropped; without an operation it was never
-    /// there.
+    /// Begins a record. It ends when the builder is dropped; a record without operations is left
+    /// out.
     pub fn record(&mut self) -> RecordBuilder<'_> {
         let begin = self.bytes.len();
         self.bytes.resize(begin + HEADER_BYTES, 0);
@@ -40,34 +40,34 @@ impl RecordBuffer {
         self.bytes.len()
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory of the buffer.
     pub fn memory_bytes(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// How many records there are.
+    /// Number of records.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Whether there is none.
+    /// Whether it has no records.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// How many records were left out because they were longer than [`RECORD_BYTES_MAX`].
+    /// Number of records that were left out because they were longer than [`RECORD_BYTES_MAX`].
     pub fn too_long(&self) -> usize {
         self.too_long
     }
 
-    /// Empties it and keeps the memory.
+    /// Removes all records and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
         self.too_long = 0;
     }
 
-    /// Adds the records of another buffer behind these, in order.
+    /// Appends the records of another buffer, in order.
     pub fn extend(&mut self, other: &RecordBuffer) {
         self.bytes.extend_from_slice(&other.bytes);
         self.count += other.count;
@@ -79,7 +79,7 @@ impl RecordBuffer {
     }
 }
 
-/// A record under construction: what it says happens all at once or not at all.
+/// A record under construction: all its operations take effect, or none.
 #[derive(Debug)]
 pub struct RecordBuilder<'a> {
     buffer: &'a mut RecordBuffer,
@@ -88,7 +88,7 @@ pub struct RecordBuilder<'a> {
 }
 
 impl RecordBuilder<'_> {
-    /// A content, stored once, given in pieces. Known already: ignored. Without a hold it dies at
+    /// Stores a body, given in pieces. Ignored if the id exists already. Without a hold it dies at
     /// the end of this record, unless an entry refers to it by then.
     pub fn body(&mut self, id: BodyId, holds: Holds, pieces: &[&[u8]]) {
         self.begin_op(kind::BODY);
@@ -98,7 +98,7 @@ impl RecordBuilder<'_> {
         self.last.body = Some(id);
     }
 
-    /// Takes holds away from a body; one that comes later arrives without them.
+    /// Removes holds of a body; if the body comes later, it arrives without them.
     pub fn release(&mut self, id: BodyId, holds: Holds) {
         let same = self.same_body(id);
         self.begin_op(kind::RELEASE | same);
@@ -106,7 +106,7 @@ impl RecordBuilder<'_> {
         self.out().push(holds.bits());
     }
 
-    /// Adds an entry at the queue's end. There already: ignored.
+    /// Adds an entry at the queue's end. Ignored if it exists already.
     pub fn enqueue(
         &mut self,
         queue: QueueId,
@@ -122,7 +122,7 @@ impl RecordBuilder<'_> {
         }
     }
 
-    /// Replaces an entry's note; it keeps its place. Not there: ignored.
+    /// Replaces an entry's note; the entry keeps its position. Ignored if it does not exist.
     pub fn amend(&mut self, queue: QueueId, body: BodyId, lane: u8, note: [u64; 2]) {
         let before = self.last.note;
         if !self.put_next(kind::AMEND_NEXT, queue, body, lane) {
@@ -140,7 +140,7 @@ impl RecordBuilder<'_> {
         }
     }
 
-    /// Puts a token into the queue's small set, or replaces its note.
+    /// Adds a token to the queue's small set, or replaces its note.
     pub fn token(&mut self, queue: QueueId, token: u32, note: u32) {
         self.begin_op(kind::TOKEN);
         self.put_u64(queue.0);
@@ -148,14 +148,14 @@ impl RecordBuilder<'_> {
         put_varint(self.out(), note.into());
     }
 
-    /// Takes a token out.
+    /// Removes a token.
     pub fn end_token(&mut self, queue: QueueId, token: u32) {
         self.begin_op(kind::END_TOKEN);
         self.put_u64(queue.0);
         put_varint(self.out(), token.into());
     }
 
-    /// Sets a state, given in pieces: the latest wins.
+    /// Sets a state, given in pieces: the latest value wins.
     pub fn state(&mut self, key: StateKey, pieces: &[&[u8]]) {
         self.begin_op(kind::STATE);
         self.put_key(key);
@@ -168,14 +168,15 @@ impl RecordBuilder<'_> {
         self.put_key(key);
     }
 
-    /// Ends all entries and tokens of the queue with this number, and all states of this owner.
+    /// Ends all entries and tokens of the queue with this number, and removes all states of this
+    /// owner.
     pub fn forget(&mut self, owner: u64) {
         self.begin_op(kind::FORGET);
         self.put_u64(owner);
     }
 
-    /// A body that reclaim copies, with the number of its first record; with its holds if all
-    /// entries that refer to it follow in this record, so that the record says all there is to say.
+    /// A body that reclaim copies, with the number of its first record. With its holds if all
+    /// entries that refer to it follow in this record: then the record is complete.
     pub(crate) fn moved_body(
         &mut self,
         id: BodyId,
@@ -239,7 +240,8 @@ impl RecordBuilder<'_> {
         }
     }
 
-    /// An entry as what it differs from the one before; false: none is before it in this record.
+    /// Encodes an entry as the difference from the one before; false: this record has none before
+    /// it.
     fn put_next(&mut self, kind: u8, queue: QueueId, body: BodyId, lane: u8) -> bool {
         let (Some(last_queue), Some(last_body)) = (self.last.queue, self.last.body) else {
             return false;

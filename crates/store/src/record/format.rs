@@ -5,15 +5,15 @@ use super::names::{BodyId, QueueId};
 /// Bytes before a record's operations.
 pub(crate) const HEADER_BYTES: usize = 16;
 
-/// A record's operations are shorter than this: bytes.
+/// Bound of the length of a record's operations: bytes.
 pub const RECORD_BYTES_MAX: usize = 1 << 30;
 
-/// How many bytes a record with operations of this length takes.
+/// Number of bytes of a record with operations of this length.
 pub(crate) const fn record_bytes(ops_bytes: usize) -> usize {
     (HEADER_BYTES + ops_bytes).next_multiple_of(8)
 }
 
-/// The body is that of the operation before.
+/// Flag: the body is that of the operation before.
 pub(super) const SAME_BODY: u8 = 0x10;
 pub(super) const LANE_ZERO: u8 = 0x20;
 pub(super) const NOTE_ZERO: u8 = 0x40;
@@ -21,10 +21,10 @@ pub(super) const HAS_EXTRA: u8 = 0x80;
 /// Flag of a moved body: its holds are in the bits below this one.
 pub(super) const HOLDS_TOLD: u8 = 0x80;
 pub(super) const HOLDS_SHIFT: u32 = 4;
-/// Flag of the kinds that say only what differs from the operation before: the queue does not.
+/// Flag of the difference kinds: the queue is the same as in the operation before.
 pub(super) const SAME_QUEUE: u8 = 0x80;
 
-/// What the operations before in the same record named last: what the next ones differ from.
+/// What earlier operations of the record named last: the base of differences.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Last {
     pub(super) body: Option<BodyId>,
@@ -40,7 +40,7 @@ pub(crate) fn read_u32(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.first_chunk()?))
 }
 
-/// Length of the record that begins here, its padding included; `None` if no header does.
+/// Length of the record that begins here, with padding; `None` if there is no valid header.
 pub(crate) fn length_of(record: &[u8]) -> Option<usize> {
     let ops_bytes = read_u32(record.get(4..)?)? as usize;
     (1..=RECORD_BYTES_MAX)

@@ -1,10 +1,10 @@
-//! What stands at the beginning of each group of records.
+//! The header of each group of records.
 
 use super::format::{HEADER_BYTES, read_u32, read_u64, record_bytes};
 use super::kind;
 use super::names::Lsn;
 
-/// What stands at the beginning of each group.
+/// The header of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupHeader {
     pub(crate) number: u64,
@@ -12,15 +12,15 @@ pub(crate) struct GroupHeader {
     pub(crate) synced: Lsn,
     /// The first record of the segment.
     pub(crate) segment_first: Lsn,
-    /// What older segments hold from this record on is void.
+    /// Records from this one on in older segments are void.
     pub(crate) void_from: Lsn,
     /// Bytes of the records that follow.
     pub(crate) bytes: u64,
-    /// Length of the file, a multiple of [`LENGTH_UNIT`]; 0: not said.
+    /// Length of the file, a multiple of [`LENGTH_UNIT`]; 0: unknown.
     pub(crate) segment_len: u64,
 }
 
-/// What lengths of segments are counted in: bytes.
+/// Unit of segment lengths: bytes.
 pub(crate) const LENGTH_UNIT: u64 = 4096;
 
 const GROUP_OPS_BYTES: usize = 48;
@@ -29,7 +29,7 @@ const GROUP_OPS_BYTES: usize = 48;
 pub(crate) const GROUP_BYTES: usize = record_bytes(GROUP_OPS_BYTES);
 
 impl GroupHeader {
-    /// Writes it over the first [`GROUP_BYTES`] of `out`.
+    /// Writes the header over the first [`GROUP_BYTES`] of `out`.
     pub(crate) fn put(&self, out: &mut [u8]) {
         out[..GROUP_BYTES].fill(0);
         out[4..8].copy_from_slice(&(GROUP_OPS_BYTES as u32).to_le_bytes());
@@ -49,7 +49,7 @@ impl GroupHeader {
         }
     }
 
-    /// From the operations of a record; `None` if it is an ordinary one.
+    /// Decodes it from the operations of a record; `None` if the record is an ordinary one.
     pub(crate) fn take(ops: &[u8]) -> Option<Self> {
         if ops.first() != Some(&kind::GROUP) || ops.len() < GROUP_OPS_BYTES {
             return None;

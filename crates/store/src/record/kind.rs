@@ -1,4 +1,4 @@
-//! Kinds of operations, as they stand in the lower half of an operation's first byte.
+//! Kinds of operations: the lower half of an operation's first byte.
 
 pub(super) const BODY: u8 = 1;
 pub(super) const RELEASE: u8 = 2;

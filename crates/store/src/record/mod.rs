@@ -1,10 +1,10 @@
-//! Records and the operations in them, as bytes: what producers build and what the log holds.
+//! Records and their operations, as bytes: built by producers and stored in the log.
 //!
 //! A record is `crc: u32, length of the operations: u32, lsn: u64`, the operations, zeros up to a
 //! multiple of 8. The engine fills in number and checksum when it writes. An operation begins with
 //! a byte: its kind in the lower half, flags in the upper. Numbers are little-endian, notes and
-//! lengths variable-length. Entries that are ended or amended in a row are told by what each
-//! differs from the one before. Decoding believes nothing.
+//! lengths variable-length. Consecutive entries that are ended or amended are encoded as
+//! differences from the one before. The decoder trusts no input.
 
 mod build;
 mod file_key;

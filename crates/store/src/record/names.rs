@@ -1,14 +1,15 @@
 //! Names of records, bodies, queues and states.
 
-/// Number of a record: its place in the total order. The first is 1.
+/// Number of a record: its position in the total order. The first is 1.
 pub type Lsn = u64;
 
-/// A body's name. The upper six bits say which shard gave it; no two bodies ever have the same.
+/// A body's id. The upper six bits are the shard that assigned it; ids are never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BodyId(pub u64);
 
 impl BodyId {
-    /// The shard's bits last: ids that several shards give at the same time lie close together.
+    /// Rotated so that the shard's bits come last: ids that several shards assign at the same time
+    /// are then close together.
     pub(crate) fn turned(self) -> u64 {
         self.0.rotate_left(6)
     }
@@ -22,32 +23,32 @@ impl BodyId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u64);
 
-/// A state's name. `owner` is the queue's number where both are forgotten together.
+/// A state's key. `owner` is the queue's number if both are forgotten together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateKey {
-    /// The owner; the caller's affair.
+    /// The owner; its meaning is up to the caller.
     pub owner: u64,
-    /// What it is; the caller's affair.
+    /// Its kind; its meaning is up to the caller.
     pub kind: u8,
-    /// Which one.
+    /// Number within the kind.
     pub number: u32,
 }
 
-/// Reasons for a body to live though no entry refers to it: bits.
+/// Reasons to keep a body to which no entry refers: bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Holds(pub(super) u8);
 
 impl Holds {
     /// None.
     pub const NONE: Holds = Holds(0);
-    /// Not all queues that want it have it yet.
+    /// Not yet in all queues that should get it.
     pub const ROUTING: Holds = Holds(1);
     /// It is retained.
     pub const RETAINED: Holds = Holds(2);
     /// It is kept for another reason.
     pub const KEPT: Holds = Holds(4);
 
-    /// From bits; those without a meaning are dropped.
+    /// From bits; undefined bits are dropped.
     pub const fn from_bits(bits: u8) -> Self {
         Holds(bits & 7)
     }

@@ -1,4 +1,4 @@
-//! Reading the operations of a record.
+//! Decodes the operations of a record.
 
 use martlet_rows::{take_difference, take_varint};
 
@@ -25,7 +25,7 @@ pub(crate) enum Op<'a> {
     MovedState(StateKey, &'a [u8]),
 }
 
-/// The operations of a record, in order; ends early at bytes that are none.
+/// The operations of a record, in order; ends early at invalid bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Ops<'a> {
     rest: &'a [u8],

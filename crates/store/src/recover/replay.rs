@@ -1,4 +1,4 @@
-//! Reading the records behind the checkpoint, in order.
+//! Replays the records after the checkpoint, in order.
 
 use martlet_fault::{self as fault, Fault};
 
@@ -63,8 +63,8 @@ impl<D: Disk> Replay<'_, D> {
         self.skip_or_cut(place, error, (index, 0), expected, first)
     }
 
-    /// Where what comes before a segment and is not there should be: in one between it and the
-    /// last that was replayed, or at the end of that.
+    /// File and offset at which the missing records before a segment should be: in a segment
+    /// between it and the last one replayed, or at the end of the latter.
     fn place_before(&self, index: usize) -> (String, u64) {
         let last = self.ends.last();
         let last = last.and_then(|(slot, end, _)| Some((self.segments.get(*slot)?, *end)));
@@ -117,7 +117,7 @@ impl<D: Disk> Replay<'_, D> {
                 .iter()
                 .any(|t| t.first.is_some_and(|first| first <= cursor))
             {
-                // A newer segment has copies of all from here on.
+                // A newer segment has copies of all records from here on.
                 break;
             }
             let next = window.search(offset, cursor);
@@ -143,14 +143,14 @@ impl<D: Disk> Replay<'_, D> {
         }
         let is_seal = self.sealed && index + 1 == self.tails.len();
         if offset == self.group_offset + GROUP_BYTES as u64 && !is_seal {
-            // A header that nothing follows may not be on the disk: it is not kept.
+            // A header without a record after it may not be on the disk: it is not kept.
             offset = self.group_offset;
         }
         self.ends.push((tail.slot, offset, cursor));
         clean
     }
 
-    /// Applies a record, or notes where the newer copy of one lies.
+    /// Applies a record, or notes the location of the newer copy of one.
     fn replay(&mut self, lsn: Lsn, ops: &[u8], location: Location) {
         self.sealed = false;
         if lsn >= self.expected {
@@ -184,9 +184,10 @@ impl<D: Disk> Replay<'_, D> {
         }
     }
 
-    /// Nothing checks at `place` where record `missing` should be, and the next that does is `lsn`;
-    /// what lies from `behind` on (which tail, where in it) decides whether the missing was ever
-    /// synced. False: it was not; the log is cut here. What cannot be read is not torn.
+    /// No record is valid at `place`, where record `missing` should be; the next valid one is
+    /// `lsn`. The data from `behind` on (which tail, offset) shows whether the missing records
+    /// were ever synced. False: they were not; the log is cut here. Unreadable data does not count
+    /// as torn.
     fn skip_or_cut(
         &mut self,
         (file, offset): (String, u64),
@@ -221,8 +222,8 @@ impl<D: Disk> Replay<'_, D> {
         true
     }
 
-    /// Whether some header from there on says that this record was synced, or may say so where it
-    /// cannot be read.
+    /// Whether a header from there on shows that this record was synced, or may show it in an
+    /// unreadable place.
     fn is_synced(&self, (from, mut offset): (usize, u64), missing: Lsn) -> bool {
         if missing <= self.marked {
             return true;

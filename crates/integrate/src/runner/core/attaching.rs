@@ -1,4 +1,4 @@
-//! The part of the runner, as lanes, and its session in the node.
+//! The part of the runner, with its lanes, and its session in the node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::feed::Ticket;
 use crate::lanes::{LaneEvent, Lanes, Token};
 use crate::sink_message::SinkMessage;
 
-/// Time between two looks whether the team still has the same tenant.
+/// Interval of checks whether the tenant of the team has changed.
 const TENANT_LOOKS_EVERY: Duration = Duration::from_secs(2);
 
 impl Core {
@@ -44,7 +44,7 @@ impl Core {
         let sessions: Vec<String> = sessions.into_iter().map(|one| one.client_id).collect();
         let filters = self.settings.filters.iter();
         let spec = PartSpec {
-            // The node numbers its parts.
+            // The node assigns the ids of parts.
             id: PartId::default(),
             tenant,
             client_id: Arc::clone(&self.client_id),
@@ -52,7 +52,7 @@ impl Core {
                 .map(|filter| PartSubscription {
                     filter: filter.clone(),
                     identifier: 0,
-                    // It takes what is published, and not again what was there.
+                    // It takes new messages, not retained ones again.
                     retain_handling: RetainHandling::DoNotSend,
                 })
                 .collect(),
@@ -71,8 +71,8 @@ impl Core {
         self.attachment = Attachment::Attaching(lanes);
     }
 
-    /// Detaches if its team has another tenant than when it was attached: one that was removed for
-    /// good and added again has.
+    /// Detaches if its team has another tenant than at the attachment: after a team is removed and
+    /// added again.
     pub(in super::super) fn look_at_tenant_if_due(&mut self) {
         let now = self.clock.now();
         if !self.settings.is_of_team() || self.look_at_tenant > now {
@@ -86,7 +86,7 @@ impl Core {
         }
     }
 
-    /// Takes all events that are there.
+    /// Processes all available events.
     pub(in super::super) fn take_ready(&mut self) {
         if let Some(told) = self.deferred.take() {
             self.take(told);
@@ -96,9 +96,9 @@ impl Core {
         }
     }
 
-    /// Takes what the node tells while the sink is called: what it adds to the messages in hand,
-    /// and what it says of the queue. All else is taken when the call is over: the places of the
-    /// messages that the sink has been handed stay the same until then.
+    /// Processes events of the node during a call of the sink: new messages, and the state of the
+    /// queue. All others are deferred until the call is over: until then, the positions of the
+    /// messages that were handed to the sink must not change.
     pub(in super::super) fn take_while_called(&mut self, mut told: Option<LaneEvent>) {
         while let Some(LaneEvent::Delivery(..) | LaneEvent::Queue(_)) = told {
             self.take(told);
@@ -154,7 +154,7 @@ impl Core {
         self.succeed(RetryTarget::Node);
     }
 
-    /// What was in hand comes again with the next attachment.
+    /// Messages in hand come again with the next attachment.
     fn detached(&mut self, why: &str) {
         self.attachment = Attachment::Detached;
         self.held.clear();

@@ -20,7 +20,7 @@ impl Attachment {
         }
     }
 
-    /// The next event, if it is there already.
+    /// The next event, if one is available already.
     pub(super) fn event_now(&mut self) -> Option<LaneEvent> {
         match self {
             Self::Detached => None,

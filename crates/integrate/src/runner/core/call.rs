@@ -1,20 +1,20 @@
-//! A call of the sink that is under way.
+//! The current call of the sink.
 
 use std::time::Duration;
 
 use crate::feed::Ticket;
 use crate::outcome::Outcome;
 
-/// What is known of the call under way.
+/// State of the current call.
 #[derive(Debug, Default)]
 pub(super) struct Call {
     pub(super) began: Duration,
-    /// Messages that it has delivered.
+    /// Number of messages it has delivered.
     pub(super) delivered: usize,
-    /// Messages that it has refused, and that wait to become dead letters.
+    /// Number of messages it has refused, which wait to become dead letters.
     pub(super) refused: usize,
-    /// What the sink has said, as far as it is looked at when the call is over.
+    /// Outcomes of the sink that are processed after the call.
     pub(super) kept: Vec<(Ticket, Outcome)>,
-    /// Bytes of the messages that the sink has.
+    /// Bytes of the messages in the sink.
     pub(super) bytes: usize,
 }

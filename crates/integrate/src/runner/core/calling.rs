@@ -1,7 +1,7 @@
-//! One call of the sink: what it is handed, and what it says while it delivers.
+//! One call of the sink: the messages handed to it, and the outcomes that it reports.
 //!
-//! What the sink has done is settled during the call, and the messages that come then are handed
-//! over in it. All else that it says is looked at when the call is over.
+//! Delivered messages are settled during the call, and new messages are handed over in it. All
+//! other outcomes are processed after the call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +18,19 @@ use super::{Core, Mode, RefusedMessage};
 use crate::feed::{Feeder, SinkMessages, Ticket};
 use crate::outcome::Outcome;
 
-/// Time in which messages are handed over in one call. Then the runner does what waits for the end
-/// of a call, such as storing dead letters.
+/// Time in which messages are handed over in one call. Then the runner does the work that waits
+/// for the end of a call, such as storing dead letters.
 const FED_WITHIN: Duration = Duration::from_secs(2);
-/// The same for messages that come slowly: then a wait costs more than it saves.
+/// The same for messages that arrive slowly: a longer wait costs more than it saves.
 const CALLED_EVERY_LEAST: Duration = Duration::from_millis(1);
-/// Time that is waited for each message of the call before. So only messages that come faster than
-/// this wait for each other for longer than the least.
+/// Waiting time per message of the previous call. So only messages that arrive faster than this
+/// wait longer than the minimum.
 const GATHERED_FOR_EACH: Duration = Duration::from_micros(40);
-/// RefusedMessage messages after which a call is ended, so that their dead letters are stored.
+/// Number of refused messages after which a call is ended, so that their dead letters are stored.
 const REFUSED_MAX: usize = 100;
 
 impl Core {
-    /// Hands the messages at these places to the sink, in a call that begins now.
+    /// Hands the messages at these positions to the sink, in a new call.
     pub(in super::super) fn begin_call(&mut self, places: &[usize]) -> (Feeder, SinkMessages) {
         let messages_max = usize::from(self.settings.batch_messages);
         let (feeder, feed) = Feeder::new(messages_max);
@@ -44,8 +44,8 @@ impl Core {
         (feeder, feed)
     }
 
-    /// Until when messages are gathered for the next call, if these are few; none: the sink is to
-    /// be called now.
+    /// Until when to gather messages for the next call, if there are few; `None`: call the sink
+    /// now.
     pub(in super::super) fn gathers_until(&self, messages: usize) -> Option<Duration> {
         let are_few = messages > 0 && messages * 2 < usize::from(self.settings.batch_messages);
         let messages_before = u32::try_from(self.called_with).unwrap_or(u32::MAX);
@@ -57,7 +57,8 @@ impl Core {
         (are_few && self.alone == 0 && self.clock.now() < until).then_some(until)
     }
 
-    /// Waits until then, or until an operator says something. The node is not heard meanwhile.
+    /// Waits until that time, or until an operator sends a command. Events of the node are not
+    /// read in the meantime.
     pub(in super::super) async fn gather(&mut self, until: Duration) {
         let clock = Arc::clone(&self.clock);
         tokio::select! {
@@ -86,8 +87,8 @@ impl Core {
         feeder.push(messages);
     }
 
-    /// Looks at what the sink has said, and hands over what has come meanwhile if it takes that.
-    /// Returns whether the sink has said something.
+    /// Processes the outcomes of the sink, and hands over new messages if it takes them. Returns
+    /// whether there were outcomes.
     pub(in super::super) fn feed(&mut self, feeder: &Feeder) -> bool {
         let has_heard = self.hear_outcomes(feeder);
         if feeder.takes_more() {
@@ -96,7 +97,8 @@ impl Core {
         has_heard
     }
 
-    /// Hands over what fits in the call under way, or ends it if something waits for that.
+    /// Hands over messages that fit into the current call, or ends it if other work waits for its
+    /// end.
     fn hand_over_more(&mut self, feeder: &Feeder) {
         let now = self.clock.now();
         if !self.may_feed(now) {
@@ -113,7 +115,7 @@ impl Core {
         }
     }
 
-    /// Whether the call under way goes on: nothing waits for its end.
+    /// Whether the current call continues: nothing waits for its end.
     fn may_feed(&self, now: Duration) -> bool {
         let waits = self.is_stopping
             || self.has_been_repaired
@@ -126,8 +128,7 @@ impl Core {
         is_plain && !waits && !is_late && self.call.kept.is_empty()
     }
 
-    /// Settles what the sink has done, and notes what it has refused. Returns whether it has said
-    /// something.
+    /// Settles delivered messages and records refused ones. Returns whether there were outcomes.
     fn hear_outcomes(&mut self, feeder: &Feeder) -> bool {
         let said = feeder.outcomes();
         if said.is_empty() {
@@ -158,7 +159,7 @@ impl Core {
         true
     }
 
-    /// Settles these messages, which are in the order of the call.
+    /// Settles these messages, which are in call order.
     fn settle_done(&mut self, done: &[Ticket]) {
         let Some(last) = done.last() else {
             return;
@@ -203,7 +204,7 @@ impl Core {
         Some(held)
     }
 
-    /// A message is refused for good: it waits to become a dead letter.
+    /// Refuses a message permanently: it waits to become a dead letter.
     pub(super) fn refuse(&mut self, held: UnsettledMessage, reason: String, why: PartRefusal) {
         self.counts.refused += 1;
         self.refused.push_back(RefusedMessage {
@@ -215,7 +216,7 @@ impl Core {
         });
     }
 
-    /// The call is over.
+    /// Ends the call.
     pub(in super::super) fn end_call(&mut self, feeder: &Feeder, done: Result<(), Broken>) {
         self.hear_outcomes(feeder);
         let mut call = std::mem::take(&mut self.call);

@@ -1,4 +1,4 @@
-//! Batches for the sink, and what becomes of their messages.
+//! Batches for the sink, and the outcomes of their messages.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -18,27 +18,28 @@ use super::{Core, Mode};
 use crate::outcome::Outcome;
 use crate::sink_message::SinkMessage;
 
-/// Panics of the sink on one message, handed over alone, after which the message is refused.
+/// Panics of the sink at one message, handed over alone, after which the message is refused.
 const PANICS_MAX: u32 = 3;
-/// Messages in a row that are refused for panics. After that the sink is at fault, not the
+/// Messages in a row that are refused for panics. After that, the cause is the sink and not the
 /// messages: they wait.
 const PANICKED_IN_A_ROW_MAX: u32 = 3;
 
-/// Messages behind failing ones that are in hand beside the others, of each lane at most.
+/// Maximum number of extra messages in hand per lane, after failing ones.
 const BEHIND_MAX: u16 = 4_000;
-/// Bytes of all of them, at most: from there on they take the places of others.
+/// Maximum bytes of all messages in hand; above it, they take places of others.
 const BEHIND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Bytes that the messages of a lane in hand may have together, where a sink says how many it wants
-/// and they are more than the least.
+/// Bytes that the messages of a lane in hand may have, for a sink that sets how many it wants, if
+/// they are more than the minimum.
 const IN_HAND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Messages by which that number changes.
+/// Step in which that number changes.
 const IN_HAND_STEP: usize = 250;
-/// The least of them, however large they are.
+/// Minimum number, regardless of their size.
 const IN_HAND_MIN: usize = 100;
 
 impl Core {
-    /// The part ends. What it has in hand comes again, but messages of QoS 0 that no queue keeps.
+    /// Reports lost messages when the part ends: messages in hand are delivered again, except QoS
+    /// 0 messages that no queue keeps.
     pub(in super::super) fn tell_of_lost(&self) {
         if self.settings.keeps_qos0 {
             return;
@@ -55,8 +56,8 @@ impl Core {
         }
     }
 
-    /// Where the next messages for a call of the sink stand among those in hand, in order; empty:
-    /// there are none, or it is not to be called now.
+    /// Positions, in order, of the messages in hand for the next call of the sink. Empty if there
+    /// are none, or if it must not be called now.
     pub(in super::super) fn next_places(&self, now: Duration) -> Vec<usize> {
         if !self.to_sink.is_due(now) {
             return Vec::new();
@@ -68,7 +69,7 @@ impl Core {
         self.places(now, (messages_max, self.settings.batch_bytes))
     }
 
-    /// The same with this number of messages and bytes at most; one message may be larger.
+    /// The same, with at most this number of messages and bytes; one message may be larger.
     pub(super) fn places(
         &self,
         now: Duration,
@@ -81,11 +82,13 @@ impl Core {
         };
         let mut places = Vec::with_capacity(messages_max.min(self.held.len()));
         let mut bytes = 0;
-        // What the sink failed at comes without those behind it, so that others have places.
+        // A message at which the sink failed comes without the ones after it, so that other
+        // publishers have places.
         let has_failed = self.handed.iter().filter(|held| held.failures.are_any());
         let mut failing: HashSet<&str> = has_failed.map(UnsettledMessage::publisher).collect();
         for (place, held) in self.held.iter().enumerate() {
-            // A drain leaves what came after it; other lanes may have older messages behind that.
+            // A drain leaves messages that arrived later; other lanes may have older messages
+            // after those.
             if let Some(to_drain) = &to_drain {
                 let last = to_drain.get(&held.lane());
                 if last.is_none_or(|last| place > *last) {
@@ -110,16 +113,16 @@ impl Core {
         places
     }
 
-    /// By lane, the place of the last message in hand that was received by then. What is before it
-    /// in its lane goes with it, whatever the clock said when that came: the order of a publisher's
-    /// messages is more than the clock, which may have been set back.
+    /// The position of the last message in hand that was received by then, per lane. Earlier
+    /// messages of its lane are included, regardless of their clock time: the order of a
+    /// publisher's messages takes priority over the clock, which may have been set back.
     fn to_drain(&self, until_ms: u64) -> BTreeMap<usize, usize> {
         let all = self.held.iter().enumerate();
         let by_then = all.filter(|(_, held)| held.message.received_ms() <= until_ms);
         by_then.map(|(place, held)| (held.lane(), place)).collect()
     }
 
-    /// Takes the messages at these places out of those in hand.
+    /// Removes the messages at these positions from those in hand.
     pub(super) fn take_out(&mut self, places: &[usize]) -> Vec<UnsettledMessage> {
         if places.last().is_none_or(|last| last + 1 == places.len()) {
             return self.held.drain(..places.len()).collect();
@@ -136,7 +139,8 @@ impl Core {
         taken
     }
 
-    /// Has the node hand over as many messages as the sink wants in hand, fewer of large ones.
+    /// Sets the credit so that the node hands over as many messages as the sink wants in hand,
+    /// fewer of large ones.
     pub(in super::super) fn fill_hand(&mut self) {
         let (most, count) = (usize::from(self.settings.in_hand), self.held.len());
         let Attachment::Attached(lanes) = &mut self.attachment else {
@@ -147,15 +151,15 @@ impl Core {
         }
         let bytes: usize = self.held.iter().map(|held| held.message.bytes()).sum();
         let fit = IN_HAND_BYTES_MAX / (bytes / count).max(1);
-        // In steps: a message more or less is not worth a call.
+        // In steps: a change by single messages is not worth a call.
         let steps = fit.min(most) / IN_HAND_STEP;
         let credit = (steps * IN_HAND_STEP).max(IN_HAND_MIN);
         lanes.set_credit(u16::try_from(credit).unwrap_or(u16::MAX));
     }
 
-    /// Has the node hand over as much again as stands behind messages at which the sink fails,
-    /// within bounds: one of them, with many of its publisher behind it, leaves the places to
-    /// others. Whether these are taken tells whether the message is at fault or the target.
+    /// Sets more credit for messages that wait after failing ones, within bounds: so a failing
+    /// message, with many of the same publisher after it, leaves places to others. Whether the
+    /// sink accepts those shows whether the message or the target is at fault.
     pub(in super::super) fn lend_places(&mut self) {
         let Attachment::Attached(lanes) = &mut self.attachment else {
             return;
@@ -182,7 +186,7 @@ impl Core {
         lanes.lend_places(&behind);
     }
 
-    /// When a message of this age, milliseconds, becomes too old to be delivered; none: never.
+    /// When a message of this age, milliseconds, is too old to be delivered; `None`: never.
     pub(super) fn too_old_at(&self, age_ms: u64) -> Option<Duration> {
         let age_max = match self.settings.queue.age_max_secs {
             0 => return None,
@@ -192,7 +196,7 @@ impl Core {
         Some(self.clock.now() + left)
     }
 
-    /// When the first of the messages in hand is too old.
+    /// When the first of the messages in hand becomes too old.
     pub(super) fn next_too_old(&self) -> Option<Duration> {
         if self.settings.queue.age_max_secs == 0 {
             return None;
@@ -201,8 +205,8 @@ impl Core {
         held.filter_map(|held| held.too_old_at).min()
     }
 
-    /// Drops messages in hand that have waited for too long. One that the sink refused is kept: it
-    /// waits to become a dead letter.
+    /// Drops messages in hand that have waited too long. A message that the sink refused is kept:
+    /// it waits to become a dead letter.
     pub(in super::super) fn drop_too_old(&mut self) {
         let now = self.clock.now();
         if self.next_too_old().is_none_or(|at| at > now) {
@@ -221,8 +225,8 @@ impl Core {
         self.settle(settled.collect());
     }
 
-    /// A call is over in which these messages of those that the sink was handed were not settled.
-    /// `outcomes` is what it said of them; `call` has those that were settled.
+    /// Handles the end of a call: `handed` messages that were not settled, with the `outcomes`
+    /// that the sink reported for them; `call` has the settled ones.
     pub(super) fn delivered(
         &mut self,
         mut handed: Vec<UnsettledMessage>,
@@ -324,7 +328,7 @@ impl Core {
         }
     }
 
-    /// Nothing is handed to the sink until an operator resumes the integration.
+    /// Stops: nothing is handed to the sink until an operator resumes the integration.
     fn stop(&mut self, why: String, now_ms: u64) {
         error!(integration = %self.client_id, why, "the integration has stopped: resume it to go on");
         self.last_error = Some((why.clone(), now_ms));
@@ -332,7 +336,7 @@ impl Core {
         self.mode = Mode::Stopped { why, is_saved };
     }
 
-    /// Messages that are handed to the sink again come first, in their order.
+    /// Puts messages that are handed over again at the front, in their order.
     fn hold_again(&mut self, left: Vec<UnsettledMessage>) {
         for held in left.into_iter().rev() {
             match fault::is(Fault::SinkRetriesBehind) {
@@ -342,14 +346,14 @@ impl Core {
         }
     }
 
-    /// Whether the sink works, by its last call. After an error it is called again after a pause
-    /// of at least `after`.
+    /// Updates whether the sink works, by its last call. After an error it is called again after a
+    /// pause of at least `after`.
     fn call_ended(&mut self, error: Option<String>, has_delivered: bool, after: Duration) {
         let Some(error) = error else {
             return self.succeed(RetryTarget::Sink);
         };
         self.counts.failed_attempts += 1;
-        // It makes progress: the pauses begin anew.
+        // The sink makes progress: restart the pauses from the shortest.
         if let Some(failure) = self.to_sink.failure.as_mut().filter(|_| has_delivered) {
             failure.attempts = 0;
         }
@@ -357,7 +361,7 @@ impl Core {
         self.pause_sink(after);
     }
 
-    /// The sink has taken messages of others: these publishers wait alone.
+    /// The sink accepted messages of others: these publishers pause alone.
     fn publishers_wait(&mut self, failing: Vec<(Box<str>, u32)>, error: Option<String>) {
         let now = self.clock.now();
         for (publisher, failures) in failing {
@@ -370,7 +374,7 @@ impl Core {
         }
     }
 
-    /// The first message of a publisher that may have waited is through.
+    /// Handles the first message of a paused publisher that is delivered or refused.
     pub(super) fn publisher_goes_on(&mut self, held: &UnsettledMessage) {
         if self.waiting.is_empty() {
             return;
@@ -381,12 +385,12 @@ impl Core {
         }
     }
 
-    /// A call that blocked has ended: the sink is tried at once.
+    /// A call that blocked has returned: retry the sink at once.
     pub(in super::super) fn sink_returned(&mut self) {
         (self.to_sink.at, self.to_letters.at) = (self.asked_until, self.asked_until);
     }
 
-    /// The other system asks not to be called for that time.
+    /// The other system requested no calls for that time.
     pub(super) fn pause_sink(&mut self, time: Duration) {
         if time > Duration::ZERO {
             let asked = self.clock.now() + time;
@@ -395,8 +399,8 @@ impl Core {
         }
     }
 
-    /// Outcomes of a call that broke off: it fails for all messages that the sink has, or for one
-    /// at which it panicked. With the failure, or what a message is refused for.
+    /// Outcomes of an aborted call: it fails for all messages of the sink, or for one at which it
+    /// panicked. With the failure, or the reason of the refusal.
     fn outcomes(
         &mut self,
         handed: &mut [UnsettledMessage],
@@ -407,7 +411,7 @@ impl Core {
         let Broken::Panicked(_) = broken else {
             return (failed, Some(error), PartRefusal::Failed);
         };
-        // One of these messages may be at fault: each comes alone until all of them are through.
+        // One of these messages may be the cause: each is handed over alone until all are done.
         if handed.len() > 1 {
             self.alone = self.alone.max(handed.len());
         }

@@ -1,5 +1,4 @@
-//! Dead letters: messages that the sink has refused are stored, and sent again when that is asked
-//! for.
+//! Dead letters: stores messages that the sink has refused, and sends them again on request.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,13 +15,13 @@ use crate::dead_letters::DeadLetter;
 use crate::feed::Ticket;
 use crate::outcome::Outcome;
 
-/// Dead letters that wait to be sent again, at most.
+/// Maximum number of dead letters that wait to be sent again.
 const AGAIN_MAX: usize = 10_000;
-/// Time between two lines of the log about dead letters that were dropped.
+/// Minimum interval of log lines about dropped dead letters.
 const DROPPED_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl Core {
-    /// Stores what was refused, and settles it then.
+    /// Stores refused messages, then settles them.
     pub(in super::super) async fn store_letters_if_due(&mut self) {
         if self.refused.is_empty() || !self.to_store.is_due(self.clock.now()) {
             return;
@@ -71,7 +70,7 @@ impl Core {
         warn!(%integration, dropped, "the dead-letter store is full: the oldest were dropped");
     }
 
-    /// The first messages that were refused, as letters: as many bytes as a batch may have.
+    /// The first refused messages, as letters: up to the bytes of a batch.
     fn next_letters(&self) -> Vec<DeadLetter> {
         let of = (self.settings.kind, &*self.settings.name);
         let mut bytes = 0;
@@ -103,8 +102,8 @@ impl Core {
         !self.again.is_empty() && self.letters_due(now) <= now
     }
 
-    /// When dead letters may be sent again, if it is `now`. They have pauses of their own, so that
-    /// one which the other system does not take holds up no message.
+    /// When dead letters may be sent again; the result may be `now`. They have separate pauses, so
+    /// that a rejected dead letter delays no message.
     pub(super) fn letters_due(&self, now: Duration) -> Duration {
         let at = [self.to_letters.at, self.to_store.at, self.asked_until];
         at.into_iter().flatten().max().unwrap_or(now)
@@ -126,7 +125,7 @@ impl Core {
                     }
                     letters.push(letter);
                 }
-                // It was dropped meanwhile.
+                // The letter was dropped in the meantime.
                 Ok(_) => {}
                 Err(why) => {
                     for letter in letters.into_iter().rev() {
@@ -144,8 +143,8 @@ impl Core {
         Some(letters)
     }
 
-    /// The dead-letter store was read or written. If letters wait to be stored, only storing them
-    /// says that it works.
+    /// Handles a successful read or write of the dead-letter store. If letters wait to be stored,
+    /// only storing them proves that it works.
     fn store_works(&mut self) {
         if self.refused.is_empty() {
             self.succeed(RetryTarget::Store);
@@ -156,7 +155,7 @@ impl Core {
         letter.head.kind == self.settings.kind && *letter.head.name == *self.settings.name
     }
 
-    /// Dead letters were handed to the sink.
+    /// Handles the outcomes of dead letters that were handed to the sink.
     pub(in super::super) async fn letters_sent(
         &mut self,
         letters: Vec<DeadLetter>,
@@ -184,7 +183,7 @@ impl Core {
         for (number, mut letter) in (0..).zip(letters) {
             match outcomes.remove(&Ticket(number)) {
                 Some(Outcome::Done) => removed.push(letter.head.id),
-                // Whoever has it sent again looks at it.
+                // An operator requested it and sees the result.
                 Some(
                     Outcome::Refused(reason)
                     | Outcome::FailedAtMessage(reason)
@@ -214,7 +213,7 @@ impl Core {
         self.counts.refused += refused.len() as u64;
         let ended = removed.len() + refused.len();
         self.letters_alone = self.letters_alone.saturating_sub(ended);
-        // Behind the others, which may be taken.
+        // After the others, which may be accepted.
         self.again.extend(left);
         if is_empty && error.is_none() {
             error = Some("the sink returned no outcome".to_owned());
@@ -230,7 +229,7 @@ impl Core {
         if delivered > 0 {
             self.delivered_ms = Some(now_ms);
         }
-        // A letter that is delivered and not removed is there still: it may be sent twice.
+        // A letter that was delivered and could not be removed still exists: it may be sent twice.
         match self.tidy_letters(removed, refused).await {
             Ok(()) => self.store_works(),
             Err(why) => {

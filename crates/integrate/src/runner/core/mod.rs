@@ -1,11 +1,11 @@
-//! What a runner holds, and what it is told: all but the sink itself. It reaches the node, the
-//! tables and the time by [`Host`] and [`Clock`] alone, so that tests drive it in virtual time.
+//! The state of a runner and its events: everything except the sink. It reaches the node, the
+//! tables and the time only by [`Host`] and [`Clock`], so that tests run it in virtual time.
 //!
 //! * `attachment`, `attaching`: its part of the node
 //! * `call`, `calling`: one call of the sink
-//! * `delivery`: batches for the sink, and what becomes of their messages
+//! * `delivery`: batches for the sink, and the outcomes of their messages
 //! * `letters`: dead letters
-//! * `retry`, `retrying`: what fails and is tried again
+//! * `retry`, `retrying`: operations that failed and are retried
 
 mod attaching;
 mod attachment;
@@ -44,16 +44,16 @@ use crate::lanes::{LaneEvent, Token};
 use crate::sink::AccessRefused;
 use crate::sink_message::SinkMessage;
 
-/// Time that the tables may take to save the state of an integration.
+/// Time limit for saving the state of an integration in the tables.
 const SAVED_WITHIN: Duration = Duration::from_secs(5);
-/// Time between two questions whether a drain is over.
+/// Interval of checks whether a drain is over.
 const DRAIN_LOOKS_EVERY: Duration = Duration::from_millis(250);
 
-/// Whether it delivers.
+/// Whether the runner delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Mode {
     Running,
-    /// Messages that were received until then are delivered.
+    /// Delivers the messages that were received until then.
     Draining {
         until_ms: u64,
         look_at: Duration,
@@ -62,14 +62,14 @@ enum Mode {
         /// Milliseconds since the Unix epoch.
         since_ms: u64,
     },
-    /// For this reason. Whether that is saved yet.
+    /// The reason, and whether it is saved.
     Stopped {
         why: String,
         is_saved: bool,
     },
 }
 
-/// A message that the sink has refused, and that is not in the dead-letter store yet.
+/// A message that the sink has refused, and that is not yet in the dead-letter store.
 #[derive(Debug)]
 struct RefusedMessage {
     token: Token,
@@ -79,7 +79,7 @@ struct RefusedMessage {
     at_ms: u64,
 }
 
-/// Message to a runner, by its sender.
+/// A message to the runner, by its sender.
 pub(super) enum RunnerMessage {
     Operator(RunnerCommand),
     Node(Option<LaneEvent>),
@@ -99,57 +99,60 @@ pub(super) struct Core {
     tenant: Option<TenantId>,
     /// Messages in hand, in the order of the queue.
     held: VecDeque<UnsettledMessage>,
-    /// Messages that the sink has in the call under way, in the order in which it got them.
+    /// Messages that were handed to the sink in the current call, in that order.
     handed: VecDeque<UnsettledMessage>,
     next_ticket: u64,
     call: Call,
     /// When the sink was called last.
     called_at: Option<Duration>,
-    /// Messages of that call.
+    /// Number of messages of that call.
     called_with: usize,
-    /// In the order of their refusal.
+    /// Refused messages, in the order of refusal.
     refused: VecDeque<RefusedMessage>,
-    /// The first refusal of the next call does not stop the integration.
+    /// Whether the first refusal of the next call does not stop the integration.
     skips: bool,
     /// Dead letters to be sent again.
     again: VecDeque<u64>,
-    /// Those that the sink has been handed now.
+    /// Number of dead letters that were handed to the sink in this call.
     letters_under_way: usize,
-    /// Messages that are handed over one by one, because the sink panicked at a batch with them.
+    /// Number of messages to hand over one by one, because the sink panicked at a batch with them.
     alone: usize,
-    /// The same of dead letters.
+    /// The same for dead letters.
     letters_alone: usize,
-    /// Messages that were refused for panics since the last one that was delivered.
+    /// Number of messages refused for panics since the last delivered one.
     panicked_in_a_row: u32,
     giving_up: GivingUp,
-    /// Until when publishers wait at whose first message the sink failed while it took others, by
-    /// [`UnsettledMessage::publisher`].
+    /// Publishers whose first message failed while the sink accepted messages of others, with the
+    /// end of their pause, by [`UnsettledMessage::publisher`].
     waiting: HashMap<Box<str>, Duration>,
-    /// The node hands over more than [`Settings::batch_messages`], see [`Core::lend_places`].
+    /// Whether the node hands over more than [`Settings::batch_messages`], see
+    /// [`Core::lend_places`].
     lends_places: bool,
-    /// What the node told while the sink was called, and that changes what is in hand.
+    /// An event of the node that came during a call of the sink and that changes the messages in
+    /// hand.
     deferred: Option<Option<LaneEvent>>,
-    /// An operator may have repaired the sink: one that was not called any more is called again.
+    /// Whether an operator may have repaired the sink: if its calls were stopped, it is called
+    /// again.
     pub(super) has_been_repaired: bool,
-    /// When it was logged last that dead letters were dropped.
+    /// When the last dropped dead letters were logged.
     dropped_told: Option<Duration>,
-    /// Until when the other system asks not to be called.
+    /// Time until which the other system requested no calls.
     asked_until: Option<Duration>,
     to_sink: Retry,
-    /// Messages at which the sink fails while it takes others.
+    /// Retry of messages at which the sink fails while it accepts others.
     to_messages: Retry,
     to_letters: Retry,
     to_store: Retry,
     to_node: Retry,
-    /// When to look whether the team still has the same tenant.
+    /// When to check again whether the tenant of the team has changed.
     look_at_tenant: Duration,
     /// Tests that wait for the sink.
     pub(super) tests: Vec<CommandReply>,
     pub(super) sink_health: Option<String>,
     access_refused: Option<AccessRefused>,
-    /// The other system cannot be reached, as the sink says.
+    /// Outage reported by the sink: the other system cannot be reached.
     pub(super) outage: Option<Failure>,
-    /// What the sink says of itself is to be read.
+    /// Whether the health of the sink must be read.
     pub(super) looks_at_sink: bool,
     queue: Option<PartQueueState>,
     counts: Counts,
@@ -220,7 +223,7 @@ impl Core {
         }
     }
 
-    /// Takes over the state from before the restart. Until that is known nothing is delivered.
+    /// Restores the state from before the restart. Nothing is delivered before that.
     pub(super) async fn restore(&mut self) {
         loop {
             let (kind, name) = (self.settings.kind, self.settings.name.clone());
@@ -309,24 +312,24 @@ impl Core {
                     until_ms,
                     look_at: self.clock.now(),
                 };
-                // A drain that a restart cuts off is a pause.
+                // A drain that is interrupted by a restart becomes a pause.
                 self.save(SavedState::Paused(until_ms)).await
             }
             Command::SendAgain(ids) => self.queue_letters(ids),
         };
         self.show();
-        // The one who asked may have given up.
+        // The requester may have stopped waiting.
         let _ = answer.send(done.map_err(CommandError::from));
     }
 
-    /// Publishers whose messages waited alone need not wait any longer.
+    /// Ends the pauses of publishers whose messages waited alone.
     fn end_waiting(&mut self) {
         let now = self.clock.now();
         self.waiting.values_mut().for_each(|until| *until = now);
     }
 
-    /// Gives up the first message of each publisher at which the sink has failed; whether there is
-    /// one.
+    /// Skips the first message of each publisher at which the sink has failed; returns whether
+    /// there was one.
     fn skip_failing(&mut self) -> bool {
         let mut is_any = false;
         let failing = self.handed.iter_mut().chain(&mut self.held);
@@ -339,7 +342,7 @@ impl Core {
 
     async fn resume(&mut self) -> Result<(), String> {
         self.mode = Mode::Running;
-        // An operator has repaired something: it is tried at once.
+        // An operator has repaired something: retry at once.
         (self.to_sink.at, self.to_letters.at, self.to_store.at) = (None, None, None);
         self.end_waiting();
         (self.to_node.at, self.has_been_repaired) = (None, true);
@@ -356,7 +359,7 @@ impl Core {
         })
     }
 
-    /// Saves that it has stopped by itself.
+    /// Saves the state after the integration has stopped by itself.
     pub(super) async fn save_stop(&mut self) {
         let Mode::Stopped { why, is_saved } = &mut self.mode else {
             return;
@@ -365,13 +368,13 @@ impl Core {
             return;
         }
         let why = why.clone();
-        // What is not saved is found again: the message comes again and is refused again.
+        // If saving fails, the message comes again after a restart and is refused again.
         if let Err(error) = self.save(SavedState::Stopped(why)).await {
             warn!(integration = %self.client_id, error, "could not save that the integration has stopped");
         }
     }
 
-    /// Pauses when all that waited when the drain began is delivered.
+    /// Pauses when all messages that waited at the begin of the drain are delivered.
     pub(super) async fn drain_if_due(&mut self) {
         let Mode::Draining { until_ms, look_at } = self.mode else {
             return;
@@ -383,7 +386,7 @@ impl Core {
         if self.work_due(until_ms).is_some() || !self.refused.is_empty() || look_at > now {
             return;
         }
-        // All messages in hand came later. So did all that wait in the lanes of these messages.
+        // All messages in hand arrived later, and so did all that wait in their lanes.
         let are_later = self.held.iter().map(|held| held.token.lane());
         let are_later: BTreeSet<&str> = are_later.filter_map(|at| lanes.client_id(at)).collect();
         let sessions = within(
@@ -409,8 +412,8 @@ impl Core {
         };
     }
 
-    /// Waits until somebody tells it something, while the sink is called: an operator, or the node
-    /// if it is to be heard.
+    /// Waits for a message while the sink is called: from an operator, or from the node if
+    /// `hears_node`.
     pub(super) async fn hear(&mut self, hears_node: bool) -> RunnerMessage {
         let hears_node = hears_node && self.deferred.is_none();
         tokio::select! {
@@ -421,7 +424,7 @@ impl Core {
         }
     }
 
-    /// Waits until there is something to do.
+    /// Waits until work is due.
     pub(super) async fn wait(&mut self) {
         let at = self.next_due();
         let clock = Arc::clone(&self.clock);
@@ -442,8 +445,8 @@ impl Core {
         }
     }
 
-    /// When the sink is to be called for messages in hand that were received by then; none if there
-    /// are none.
+    /// When to call the sink for messages in hand that were received by then; `None`: there are
+    /// none.
     fn work_due(&self, until_ms: u64) -> Option<Duration> {
         let by_then = self.held.iter();
         let mut by_then = by_then.filter(|held| held.message.received_ms() <= until_ms);
@@ -458,7 +461,7 @@ impl Core {
         }
     }
 
-    /// Until when the publisher of a message waits.
+    /// End of the pause of a message's publisher.
     fn waits_until(&self, held: &UnsettledMessage) -> Option<Duration> {
         match self.waiting.is_empty() {
             true => None,
@@ -466,7 +469,7 @@ impl Core {
         }
     }
 
-    /// When there is something to do without being told.
+    /// The next time at which work is due without an event.
     fn next_due(&self) -> Option<Duration> {
         let is_attached = matches!(self.attachment, Attachment::Attached(_));
         let is_detached = matches!(self.attachment, Attachment::Detached);
@@ -493,7 +496,7 @@ impl Core {
         all.into_iter().flatten().min()
     }
 
-    /// Takes over what the sink says of itself.
+    /// Updates the state from the health of the sink.
     pub(super) fn sink_said(&mut self, said: &SinkSaid) {
         self.sink_health.clone_from(&said.health);
         self.access_refused = said.access_refused;
@@ -514,7 +517,7 @@ impl Core {
         });
     }
 
-    /// Shows its state to others.
+    /// Publishes the state for readers.
     pub(super) fn show(&self) {
         let failure = [
             &self.to_sink,

@@ -1,10 +1,10 @@
-//! What is tried again after a pause.
+//! Operations that are retried after a pause.
 
 use std::time::Duration;
 
 use super::super::handle::Failure;
 
-/// Something that is tried again after a pause.
+/// An operation that is retried after a pause.
 #[derive(Debug, Default)]
 pub(super) struct Retry {
     pub(super) failure: Option<Failure>,
@@ -17,7 +17,7 @@ impl Retry {
     }
 }
 
-/// What is tried again.
+/// The retried operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RetryTarget {
     Sink,

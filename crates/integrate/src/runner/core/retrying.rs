@@ -1,4 +1,4 @@
-//! What fails and is tried again after a pause.
+//! Operations that failed and are retried after a pause.
 
 use tracing::{info, warn};
 

@@ -69,7 +69,7 @@ async fn what_was_not_done_is_sent_again_in_order_and_marked() {
     assert_eq!(state.oldest_received_ms, Some(999_000));
     node.until(|world| world.settled.len() == 4).await;
     let first = vec![(1, false), (2, false), (3, false), (4, false)];
-    // The third was handed over and failed; of the fourth nothing was said.
+    // The third message was handed over and failed; the fourth had no outcome.
     let second = vec![(3, true), (4, false)];
     assert_eq!(node.calls(), [first, second.clone(), second]);
     assert_eq!(node.done(), [1, 2, 3, 4]);
@@ -149,7 +149,7 @@ async fn a_refused_message_is_settled_only_when_its_letter_is_stored() {
     node.world().store_error = None;
     node.until(|world| world.settled.len() == 8).await;
     assert_eq!((node.refused(), node.world().letters.len()), (vec![1], 1));
-    // It was not handed to the sink again.
+    // The message was not handed to the sink again.
     assert_eq!(numbers(&node.calls()), [[1, 2, 3, 4], [5, 6, 7, 8]]);
 }
 
@@ -173,7 +173,7 @@ async fn on_reject_stop_stops_before_the_message_until_it_is_resumed() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!((node.done(), node.calls().len()), (vec![1, 2, 4], 1));
     assert!(node.world().letters.is_empty());
-    // It stays so over a restart.
+    // The state survives a restart.
     assert!(handle.stop(WITHIN).await);
     let handle = node.start(stops()).await;
     node.hand_over([3, 5, 6]);
@@ -246,7 +246,7 @@ async fn a_drain_delivers_what_waits_and_pauses_then() {
     handle.command(Command::Drain, WITHIN).await.unwrap();
     assert_eq!(handle.state().activity, Activity::Draining);
     node.until(|world| world.settled.len() == 4).await;
-    // The rest of the queue comes later: it is waited for.
+    // The rest of the queue comes later: the drain waits for it.
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(handle.state().activity, Activity::Draining);
     node.hand_over(5..=6);
@@ -328,7 +328,7 @@ async fn dead_letters_are_sent_again_and_removed_when_they_are_taken() {
     assert_eq!(node.world().letters[&2].head.refusals, 2);
     let counts = handle.state().counts;
     assert_eq!((counts.delivered, counts.refused), (1, 3));
-    // What was settled once is not settled again.
+    // Settled messages are not settled again.
     assert_eq!(node.world().settled.len(), 2);
 }
 
@@ -410,7 +410,7 @@ async fn a_drain_takes_what_waits_in_each_lane_and_leaves_what_is_newer() {
     let handle = node.start(settings()).await;
     handle.command(Command::Pause, WITHIN).await.unwrap();
     node.world().waiting = vec![1, 3];
-    // The first in hand came after the drain, by the other lane.
+    // The first message in hand arrived after the drain, by the other lane.
     node.hand_over_by(0, 1, false, 1_000_001);
     node.hand_over_by(1, 2, false, 999_000);
     handle.command(Command::Drain, WITHIN).await.unwrap();
@@ -547,7 +547,7 @@ async fn a_team_that_gets_another_tenant_is_followed() {
     state_until(&handle, |state| state.activity == Activity::Running).await;
 }
 
-/// In real time, since a thread that sleeps does not know another one.
+/// In real time, because virtual time does not advance while another thread sleeps.
 #[tokio::test]
 async fn a_sink_that_blocks_its_thread_holds_up_nothing_else() {
     let node = Scripted::new([Step::Block(Duration::from_secs(2)), Step::Done]);
@@ -569,7 +569,7 @@ async fn a_sink_that_blocks_its_thread_holds_up_nothing_else() {
     let error = state.failure.unwrap().error;
     assert!(error.contains("blocks its thread"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(2), "{begun:?}");
-    // When it returns it is called again; what it did meanwhile is unknown.
+    // When it returns it is called again; the result of the blocked call is unknown.
     node.until(|world| world.settled.len() == 2).await;
     assert_eq!(node.calls()[1], [(1, true), (2, true)]);
     assert!(handle.stop(Duration::from_secs(5)).await);
@@ -654,7 +654,7 @@ async fn a_message_at_which_the_sink_fails_holds_up_its_publisher_alone() {
     node.hand_over_of(0, 2, "pump-1");
     node.hand_over_of(0, 3, "pump-2");
     state_until(&handle, |state| state.counts.failed_attempts == 1).await;
-    // While it waits, others are handed over at once.
+    // While it waits, other messages are handed over at once.
     let begun = tokio::time::Instant::now();
     (4..=20).for_each(|number| node.hand_over_of(0, number, "pump-2"));
     node.until(|world| world.settled.len() == 18).await;
@@ -662,7 +662,7 @@ async fn a_message_at_which_the_sink_fails_holds_up_its_publisher_alone() {
     let state = handle.state();
     assert_eq!(state.failure.unwrap().error, "status 500");
     assert_eq!((state.activity, state.in_hand), (Activity::Retrying, 2));
-    // It is given up after its attempts, and the next one goes.
+    // It is dropped after its attempts, and the next one is sent.
     node.until(|world| world.settled.len() == 20).await;
     assert_eq!((node.refused(), node.done().last()), (vec![1], Some(&2)));
     let state = state_until(&handle, |state| state.activity == Activity::Running).await;
@@ -749,7 +749,7 @@ async fn what_waits_behind_a_failing_message_takes_no_places_of_others() {
     node.until(|world| world.credit == Some(8)).await;
     (3..=7).for_each(|number| node.hand_over_of(0, number, "pump-1"));
     node.until(|world| world.credit == Some(12)).await;
-    // When they are through, the places are as before.
+    // After they are delivered, the credit is as before.
     node.until(|world| world.settled.len() == 7).await;
     node.until(|world| world.credit == Some(4)).await;
     state_until(&handle, |state| state.in_hand == 0).await;
@@ -760,7 +760,7 @@ async fn a_failing_message_with_all_places_behind_it_lets_others_come() {
     let node = Scripted::new([Step::FailAtOnly(1)]);
     let handle = node.start(settings()).await;
     (1..=4).for_each(|number| node.hand_over_of(0, number, "pump-1"));
-    // Whether the target is down shows with messages of others.
+    // Messages of other publishers show whether the target is down.
     node.until(|world| world.credit == Some(8)).await;
     (5..=8).for_each(|number| node.hand_over_of(0, number, "pump-2"));
     node.until(|world| world.settled.len() == 4).await;

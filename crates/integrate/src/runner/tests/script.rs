@@ -1,4 +1,4 @@
-//! A node and a sink that do as a test says, in virtual time.
+//! A scripted node and sink, in virtual time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
@@ -21,38 +21,38 @@ use crate::runner::{Handle, Runner, Settings, State};
 use crate::sink::Sink;
 use crate::sink_message::SinkMessage;
 
-/// What the sink does at a call.
+/// Behaviour of the sink at a call.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Step {
-    /// It takes all messages.
+    /// Accepts all messages.
     #[default]
     Done,
-    /// It takes this number of messages and fails at the next.
+    /// Accepts this number of messages and fails at the next.
     FailAfter(usize),
-    /// It refuses the messages of these numbers, and takes the others.
+    /// Refuses the messages of these numbers, and accepts the others.
     Refuse(Vec<u64>),
-    /// It never returns.
+    /// Never returns.
     Hang,
-    /// It panics if the message of this number is in the batch, else it takes all.
+    /// Panics if the message of this number is in the batch, else accepts all.
     PanicAt(u64),
-    /// It takes this long and takes all.
+    /// Takes this long and accepts all.
     Slow(Duration),
-    /// It blocks its thread for this long and takes all.
+    /// Blocks its thread for this long and accepts all.
     Block(Duration),
-    /// It fails if the message of this number is in the batch, else it takes all.
+    /// Fails if the message of this number is in the batch, else accepts all.
     FailAt(u64),
-    /// It fails with an error at the message of this number, and takes those before it.
+    /// Fails with an error at the message of this number, and accepts those before it.
     ErrorAt(u64),
-    /// It fails with an error at the message of this number and tries none behind it of its
-    /// publisher. It takes all others.
+    /// Fails with an error at the message of this number, and tries none of its publisher after
+    /// it. Accepts all others.
     FailAtOnly(u64),
-    /// It fails with an error at each message.
+    /// Fails with an error at each message.
     Error,
-    /// It panics.
+    /// Panics.
     Panic,
 }
 
-/// What was handed to the sink at a call: number of the message, and whether it was repeated.
+/// Messages of a call: number of each, and whether it was repeated.
 pub(super) type Call = Vec<(u64, bool)>;
 
 #[derive(Default)]
@@ -67,9 +67,9 @@ pub(super) struct World {
     outlets: Vec<Box<dyn PartOutlet>>,
     pub(super) shards: u16,
     pub(super) is_attached: bool,
-    /// In the order of settling, by token.
+    /// Tokens in the order of settling, with outcomes.
     pub(super) settled: Vec<(u16, PartOutcome)>,
-    /// What a lane was told last.
+    /// The last credit that a lane received.
     pub(super) credit: Option<u16>,
     pub(super) letters: BTreeMap<u64, DeadLetter>,
     next_letter: u64,
@@ -89,11 +89,11 @@ impl World {
     }
 }
 
-/// The world of a test.
+/// A handle to the world of a test.
 #[derive(Clone)]
 pub(super) struct Scripted(Arc<Mutex<World>>);
 
-/// What the runner holds of an attachment.
+/// The line of the runner to its attachment.
 struct Line(Scripted, usize);
 
 impl std::fmt::Debug for Line {
@@ -137,7 +137,7 @@ impl Scripted {
         Runner::start_at(settings, move || ScriptedSink(node.clone()), host, place)
     }
 
-    /// The node hands over messages of these numbers, which are their tokens too.
+    /// The node hands over messages with these numbers, which are also their tokens.
     pub(super) fn hand_over(&self, numbers: impl IntoIterator<Item = u16>) {
         for number in numbers {
             self.hand_over_at(number, false, 999_000);
@@ -152,7 +152,7 @@ impl Scripted {
         self.deliver(lane, number, dup, message(u64::from(number), received_ms));
     }
 
-    /// The node hands over a message that this client has published.
+    /// The node hands over a message of this publisher.
     pub(super) fn hand_over_of(&self, lane: usize, number: u16, client_id: &str) {
         let publisher = SharedClient::new(ConnectedClient::new(client_id, None));
         let message = message_of(u64::from(number), 999_000, Some(publisher));
@@ -173,7 +173,7 @@ impl Scripted {
         outlet.notify(PartEvent::Delivery(delivery));
     }
 
-    /// The node tells how many messages wait in the queue.
+    /// The node reports the number of messages in the queue.
     pub(super) fn tell_queue(&self, messages: u64, oldest_wall_ms: Option<u64>) {
         let state = PartQueueState {
             messages,
@@ -197,7 +197,7 @@ impl Scripted {
         }
     }
 
-    /// Waits in virtual time until the world is so, for an hour at most.
+    /// Waits in virtual time until the condition holds, for an hour at most.
     pub(super) async fn until(&self, is_so: impl Fn(&World) -> bool) {
         let waiting = async {
             while !is_so(&self.world()) {
@@ -224,7 +224,7 @@ impl Scripted {
         refused.map(|(token, _)| *token).collect()
     }
 
-    /// Why messages were refused, in the order of settling.
+    /// Reasons of refusals, in the order of settling.
     pub(super) fn refusals(&self) -> Vec<PartRefusal> {
         let world = self.world();
         let all = world
@@ -242,7 +242,7 @@ impl Scripted {
     }
 }
 
-/// Waits in virtual time until the state is so, for an hour at most.
+/// Waits in virtual time until the state matches, for an hour at most.
 pub(super) async fn state_until(handle: &Handle, is_so: impl Fn(&State) -> bool) -> State {
     let waiting = async {
         while !is_so(&handle.state()) {

@@ -1,4 +1,4 @@
-//! A sink that takes messages while it delivers others.
+//! A sink that takes new messages while it delivers others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,16 +14,16 @@ use crate::runner::{Activity, Command, Handle, OnReject, Runner, Settings};
 use crate::sink::Sink;
 use crate::sink_message::SinkMessage;
 
-/// What the test has the sink do.
+/// An order of the test to the sink.
 enum Order {
-    /// It says this of the message of this number.
+    /// Report this outcome for the message of this number.
     Say(u64, Outcome),
-    /// It returns.
+    /// Return.
     Return,
     Panic,
 }
 
-/// What the sink was handed in each call: number of the message, and whether it was repeated.
+/// Messages of each call: number, and whether it was repeated.
 type Calls = Arc<Mutex<Vec<Vec<(u64, bool)>>>>;
 
 struct Streaming {
@@ -95,7 +95,7 @@ impl Rig {
         self.orders.send(Order::Say(number, outcome)).unwrap();
     }
 
-    /// Waits until the sink has had these messages in its calls.
+    /// Waits until the sink has received these messages in its calls.
     async fn handed(&self, expected: &[&[u64]]) {
         let calls = Arc::clone(&self.calls);
         let numbers = || -> Vec<Vec<u64>> {
@@ -118,7 +118,7 @@ async fn what_is_done_is_settled_and_makes_room_while_another_message_hangs() {
     assert_eq!(rig.node.done(), [2, 3]);
     let state = state_until(&rig.handle, |state| state.counts.delivered == 2).await;
     assert_eq!((state.activity, state.in_hand), (Activity::Running, 4));
-    // What comes during the call is in it too.
+    // Messages that arrive during the call are part of it.
     for number in [1, 4, 5, 6] {
         rig.say(number, Outcome::Done);
     }
