@@ -120,7 +120,7 @@ impl Rules {
     }
 
     /// Makes the rules from this one on match no client whose Client Identifier or user name
-    /// contains `+`, `#` or `/`, even if they contain neither `%c` nor `%u`.
+    /// contains `+`, `#` or `/`, even if the rules contain neither `%c` nor `%u`.
     pub fn with_patterns_from(mut self, rule: usize) -> Self {
         self.patterns_from = u32::try_from(rule).unwrap_or(u32::MAX);
         self
