@@ -211,7 +211,7 @@ struct Need {
     levels: Vec<Level>,
     /// Whether some topics have further levels.
     is_open: bool,
-    /// Number of topics.
+    /// Number of uses.
     uses: usize,
     publishes: bool,
     receives: bool,
