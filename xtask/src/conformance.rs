@@ -1,8 +1,9 @@
-//! The page that leads from each normative statement of the specification to the code that keeps
-//! it and the tests that prove it.
+//! The page that lists, for each normative statement of the specification, the code that implements
+//! it and the tests that cover it.
 //!
-//! The statements are listed in `docs/statements`; code and tests name them where they keep or
-//! test them. Only files are named, not lines, so that the page changes when that changes.
+//! The statements are listed in `docs/statements`. Code and tests contain the identifiers of
+//! statements that they implement or test. Only files are listed, without lines, so that the page
+//! changes rarely.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,9 +15,9 @@ use crate::sources::SourceFile;
 struct Statement {
     id: String,
     side: Side,
-    /// What it asks, in our words.
+    /// The requirement in our words.
     text: String,
-    /// The statement of MQTT 5.0 that stands for it.
+    /// The equivalent statement of MQTT 5.0.
     same_as: Option<String>,
 }
 
@@ -33,7 +34,7 @@ struct Places {
     tests: BTreeSet<String>,
 }
 
-/// All statements and where they are named.
+/// All statements and the places that contain them.
 #[derive(Debug)]
 pub struct Conformance {
     v5: Vec<Statement>,
@@ -42,10 +43,10 @@ pub struct Conformance {
 }
 
 impl Conformance {
-    /// Reads the lists and finds the statements in all other files.
+    /// Reads the lists and searches the statements in all other files.
     ///
     /// # Errors
-    /// A line of a list that is not understood, in words.
+    /// A line of a list is invalid. The text describes it.
     pub fn new(files: &[SourceFile]) -> Result<Self, String> {
         let list = |path: &str| {
             let file = files.iter().find(|file| file.path == path);
@@ -62,7 +63,7 @@ impl Conformance {
         Ok(conformance)
     }
 
-    /// Statements that are named somewhere but in no list: most likely a slip.
+    /// Statements that occur in files but in no list: most likely a typing error.
     pub fn unknown(&self) -> Vec<String> {
         let known: BTreeSet<&str> = self.all().map(|statement| statement.id.as_str()).collect();
         let unknown = self
@@ -77,7 +78,7 @@ impl Conformance {
             .collect()
     }
 
-    /// Statements that bind a server and that no test names, with their text.
+    /// Statements that apply to servers and occur in no test, with their text.
     pub fn untested(&self) -> Vec<String> {
         let binding = self
             .all()
@@ -129,7 +130,7 @@ impl Conformance {
         same.map_or("", |found| &found.text)
     }
 
-    /// Where a statement is named, or the one that stands for it.
+    /// The places of a statement or of its equivalent.
     fn of<'a>(
         &'a self,
         statement: &'a Statement,
@@ -199,7 +200,7 @@ impl Conformance {
         let mut in_tests = kind == Kind::Test;
         let mut lines = file.text.lines().peekable();
         while let Some(line) = lines.next() {
-            // A file's own tests stand at its end.
+            // The tests of a file are at its end.
             let next = lines.peek().map_or("", |next| next.trim_start());
             if line.trim() == "#[cfg(test)]" && next.starts_with("mod ") && next.ends_with('{') {
                 in_tests = true;
@@ -223,7 +224,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What statements named in a file count as; none where they do not.
+    /// How statements in a file count: as code or as test. `None` if they do not count.
     fn of(path: &str) -> Option<Self> {
         let rust = path.ends_with(".rs");
         if path.starts_with("tests/") {
@@ -232,7 +233,7 @@ impl Kind {
         let inner = path.strip_prefix("crates/")?;
         let (name, inner) = inner.split_once('/')?;
         match name {
-            // What clients must do is theirs to prove.
+            // Requirements for clients are not covered by this page.
             "client" => None,
             "fuzzing" if rust => Some(Self::Test),
             "script" => inner.ends_with(".mqtt").then_some(Self::Test),
@@ -247,7 +248,7 @@ impl Kind {
     }
 }
 
-/// `crates/broker/src/lobby.rs` is `broker/lobby.rs`, a script is `script:connect/name`.
+/// `crates/broker/src/lobby.rs` becomes `broker/lobby.rs`; a script becomes `script:connect/name`.
 fn short_name(path: &str) -> String {
     if let Some(script) = path.strip_prefix("crates/script/scripts/") {
         return format!("script:{}", script.trim_end_matches(".mqtt"));
@@ -261,7 +262,7 @@ fn cell(names: &BTreeSet<&str>) -> String {
     names.join(" ")
 }
 
-/// The statements named in a line, with or without brackets.
+/// The statements in a line, with or without brackets.
 fn statements_in(line: &str) -> Vec<String> {
     let starts = line.match_indices("MQTT-").map(|(start, _)| start);
     starts

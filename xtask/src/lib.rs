@@ -1,10 +1,10 @@
-//! What is generated from the sources, and what is checked about them.
+//! Generated pages and checks of the sources.
 //!
 //! * `conformance`: statement of the specification → code → tests, as `docs/conformance.md`
 //! * `cycles`: modules that import each other
 //! * `pages`: configuration, metrics and command line reference
-//! * `tidy`: rules about the repository that a program can judge
-//! * `use_cases`: handlers of the API run use cases, and do not work on the registry
+//! * `tidy`: automatic checks of the repository's rules
+//! * `use_cases`: handlers of the API run use cases, and do not access the registry directly
 //! * `sources`: the files of the repository
 //! * `test_run`: the tests of all crates
 #![forbid(unsafe_code)]

@@ -3,7 +3,7 @@
 use std::io::{Result, Write};
 use std::process::ExitCode;
 
-/// Programs of tests that run at once.
+/// Number of test programs that run at once.
 const AT_ONCE: usize = 2;
 
 const USAGE: &str = "\
@@ -47,7 +47,7 @@ fn write_docs() -> Result<bool> {
     let untested = conformance.untested();
     let (count, lines) = (untested.len(), untested.join("\n  "));
     let text = format!("{count} statements that bind a server have no test:\n  {lines}\n");
-    // A closed pipe is the reader's choice.
+    // The reader may have closed the pipe.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(true)
 }

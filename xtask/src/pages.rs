@@ -1,4 +1,4 @@
-//! The reference pages below `docs/`, each made from what it describes.
+//! The reference pages below `docs/`, generated from the code.
 
 use std::fmt::Write;
 use std::io::{Error, Result};
@@ -14,12 +14,12 @@ use crate::sources::{root, source_files};
 pub struct Page {
     /// Path from the repository's root.
     pub path: &'static str,
-    /// What it should hold.
+    /// Its generated text.
     pub text: String,
 }
 
 impl Page {
-    /// The file holds something else, or is not there.
+    /// Whether the file differs from the generated page, or is missing.
     pub fn is_stale(&self) -> bool {
         std::fs::read_to_string(root().join(self.path)).ok() != Some(self.text.clone())
     }
@@ -27,7 +27,7 @@ impl Page {
     /// Writes the file.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// The file cannot be written.
     pub fn write(&self) -> Result<()> {
         let path = root().join(self.path);
         if let Some(folder) = path.parent() {
@@ -37,10 +37,10 @@ impl Page {
     }
 }
 
-/// All generated pages as they should be, and what is worth telling about them.
+/// Generates all pages, and returns the conformance report for further checks.
 ///
 /// # Errors
-/// If a source cannot be read, or `martlet` does not build.
+/// A source cannot be read, or `martlet` does not build.
 pub fn all_pages() -> Result<(Vec<Page>, Conformance)> {
     let conformance = Conformance::new(&source_files()?).map_err(Error::other)?;
     let page = |path, text| Page { path, text };
@@ -53,7 +53,7 @@ pub fn all_pages() -> Result<(Vec<Page>, Conformance)> {
     Ok((pages, conformance))
 }
 
-/// What a command of the binary prints; `MARTLET_BIN` names another binary than cargo's.
+/// Output of a command of the binary. `MARTLET_BIN` names a binary other than cargo's.
 fn martlet(args: &[&str]) -> Result<String> {
     let mut command = match std::env::var_os("MARTLET_BIN") {
         Some(binary) => Command::new(binary),
@@ -64,7 +64,7 @@ fn martlet(args: &[&str]) -> Result<String> {
             command
         }
     };
-    // Nothing of the environment may show in a page.
+    // The environment must not affect a page.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("MARTLET_") || name.starts_with("MQTT_") {
@@ -105,7 +105,7 @@ fn describe_command(page: &mut String, path: &[&str]) -> Result<()> {
     );
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     for line in commands.take_while(|line| !line.is_empty()) {
-        // A name stands two columns in; what it does may go on further right.
+        // A name is indented by two columns; its description may continue further to the right.
         let name = line
             .strip_prefix("  ")
             .filter(|rest| !rest.starts_with(' '));
@@ -127,7 +127,7 @@ fn metrics() -> String {
         };
         let (name, meaning) = (metric.name, metric.meaning);
         if name == "memory_bytes" {
-            // With what is held beside the shards, below.
+            // Listed below, together with memory outside the shards.
             return;
         }
         let _ = writeln!(page, "| `martlet_{name}{suffix}` | {kind} | {meaning} |");
@@ -211,7 +211,7 @@ A name of more than 256 bytes is kept and shown as its beginning, its end, its l
 digest: `abcd…wxyz (31,000 bytes, sha256 0123456789abcdef)`.
 ";
 
-/// What `control` adds; the tests with foreign clients compare the names.
+/// Metrics of `control`; the tests with foreign clients compare the names.
 const METRICS_OF_NODE: &str = "\
 | `martlet_memory_bytes` | gauge | Bytes that count against `limits.memory_bytes`, by what they \
  are held for: see below. |

@@ -1,4 +1,4 @@
-//! The files of the repository, as far as git knows them or would take them.
+//! The files of the repository: those that git tracks, and untracked ones that it does not ignore.
 
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub fn root() -> PathBuf {
 /// Every text file, sorted by path.
 ///
 /// # Errors
-/// If git or a file cannot be read.
+/// Git failed, or a file cannot be read.
 pub fn source_files() -> Result<Vec<SourceFile>> {
     let listing = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -37,7 +37,7 @@ pub fn source_files() -> Result<Vec<SourceFile>> {
     paths.dedup();
     let mut files = Vec::new();
     for path in paths {
-        // What is not there any more, and what is not text, is nobody's source.
+        // Deleted files, and files that are not text, are skipped.
         if let Ok(text) = std::fs::read_to_string(root().join(path)) {
             let path = path.to_owned();
             files.push(SourceFile { path, text });

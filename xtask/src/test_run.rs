@@ -1,4 +1,4 @@
-//! The tests of all crates, several programs at once: many of them wait most of their time.
+//! Runs the tests of all crates, several programs at once: many of them mostly wait.
 
 use std::collections::VecDeque;
 use std::io::{Error, Result, Write};
@@ -10,29 +10,29 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Programs that take longest, to be begun first.
+/// Programs that take longest; these are started first.
 const LONG: &[&str] = &["mosquitto", "binary", "seeds", "repository", "api"];
 
-/// A program with tests.
+/// A test program.
 #[derive(Clone, Debug)]
 struct Program {
     name: String,
     path: PathBuf,
-    /// Its crate, in which it runs.
+    /// Directory of its crate, in which it runs.
     directory: PathBuf,
 }
 
-/// How a program ended.
+/// Result of a program.
 struct Ended {
     name: String,
     passed: bool,
     took: Duration,
-    /// What it printed of its failures; empty if it passed.
+    /// Its output about failures; empty if it passed.
     failures: String,
 }
 
-/// Builds the tests of the workspace and runs `at_once` programs at a time. What each prints comes
-/// when it has ended. Answers whether all have passed.
+/// Builds the tests of the workspace and runs `at_once` programs at a time. The output of each is
+/// printed when it has ended. Returns whether all have passed.
 ///
 /// # Errors
 /// Cargo cannot be run, or a program cannot be started.
@@ -64,7 +64,7 @@ pub fn run_tests(at_once: usize) -> Result<bool> {
     })?;
     let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
     let failed: Vec<&Ended> = ended.iter().filter(|one| !one.passed).collect();
-    // Once more at the end: whoever sees only the last lines learns why.
+    // Repeated at the end, so that the last lines contain the failures.
     for one in &failed {
         let (name, took) = (&one.name, one.took.as_secs_f32());
         eprintln!("failed: {name} ({took:.1} s)\n{}", one.failures);
@@ -72,7 +72,7 @@ pub fn run_tests(at_once: usize) -> Result<bool> {
     Ok(failed.is_empty())
 }
 
-/// All programs with tests, the longest first.
+/// All test programs, the longest first.
 fn programs() -> Result<Vec<Program>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--locked", "--workspace", "--no-run"]);
@@ -95,7 +95,7 @@ fn programs() -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// The program that a line of Cargo is about; none if it is about none with tests.
+/// The test program in a line of Cargo's output; `None` if there is none.
 fn program(line: &str) -> Option<Program> {
     let line: Value = serde_json::from_str(line).ok()?;
     if line["reason"] != "compiler-artifact" || line["profile"]["test"] != true {
@@ -130,7 +130,7 @@ fn run(program: &Program) -> Result<Ended> {
     if !passed {
         text.extend(format!("{name}: {}\n", output.status).into_bytes());
     }
-    // A closed pipe is the reader's choice.
+    // The reader may have closed the pipe.
     let _ = std::io::stdout().write_all(&text);
     Ok(Ended {
         name: name.clone(),
@@ -140,8 +140,8 @@ fn run(program: &Program) -> Result<Ended> {
     })
 }
 
-/// What a program printed of its failures: from the line `failures:` on. A program that crashed has
-/// none: its last lines.
+/// A program's output about failures: from the line `failures:` on. A program that crashed has no
+/// such line; then its last lines.
 fn failures(printed: &str) -> String {
     const LAST: usize = 40;
     if let Some(at) = printed.find("\nfailures:\n") {

@@ -1,11 +1,12 @@
-//! Rules about the repository that a program can judge.
+//! Automatic checks of the repository's rules.
 
 use crate::conformance::Conformance;
 use crate::cycles;
 use crate::sources::SourceFile;
 use crate::use_cases;
 
-/// The layout: a crate and those of ours that it may depend on. Development dependencies too.
+/// The layout: each crate, and the workspace crates that it may depend on, including development
+/// dependencies.
 const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-allocator", &[]),
     ("martlet-codec", &[]),
@@ -141,7 +142,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-crash", &["martlet-client", "martlet-codec"]),
     ("martlet-load", &["martlet-certificates", "martlet-codec"]),
     ("xtask", &["martlet-broker"]),
-    // The program puts the parts together: it starts each of these, or is a command of it.
+    // The program connects the parts: it starts each of these, or they are one of its commands.
     (
         "martlet",
         &[
@@ -166,22 +167,22 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Columns of a line of code.
+/// Longest line of code, in columns.
 const COLUMNS_MAX: usize = 100;
 
-/// Lines of a function, unless it is a table.
+/// Longest function in lines, unless it is a table.
 const FUNCTION_LINES_MAX: usize = 100;
 
-/// Lines of a file of code.
+/// Longest source file in lines.
 const FILE_LINES_MAX: usize = 800;
 
-/// Where code is whose files have that many lines at most.
+/// Directories whose source files have that limit.
 const CODE: &[&str] = &["bench/", "crates/", "tests/", "xtask/"];
 
-/// How the comment of a function begins that is a list of like entries and may be longer.
+/// Beginning of the comment of a function that is a list of similar entries, which may be longer.
 const TABLE: &str = "// Table:";
 
-/// What breaks a rule, one line each.
+/// Returns the violations of the rules, one line each.
 pub fn problems(files: &[SourceFile]) -> Vec<String> {
     let mut problems = Vec::new();
     for file in files {
@@ -227,8 +228,7 @@ fn check_edges(file: &SourceFile, problems: &mut Vec<String>) {
     }
 }
 
-/// Only the simulator and the tests of the store and of its records may put deliberate faults in
-/// force.
+/// Only the simulator and the tests of the store and of its records may enable deliberate faults.
 fn check_faults(file: &SourceFile, problems: &mut Vec<String>) {
     let may = matches!(
         package_name(&file.text),
@@ -268,7 +268,7 @@ fn check_code_map(files: &[SourceFile], problems: &mut Vec<String>) {
 
 fn check_width(file: &SourceFile, problems: &mut Vec<String>) {
     for (index, line) in file.text.lines().enumerate() {
-        // What stands in a string cannot always be broken.
+        // Strings cannot always be broken.
         if line.chars().count() > COLUMNS_MAX && !line.contains('"') {
             let place = format!("{}:{}", file.path, index + 1);
             problems.push(format!("{place}: more than {COLUMNS_MAX} columns"));
@@ -289,7 +289,7 @@ fn check_length(file: &SourceFile, problems: &mut Vec<String>) {
     }
 }
 
-/// Functions do one job. Only lists of like entries may be long, and say that they are such.
+/// A function does one job. Only lists of similar entries may be long, and must be marked as such.
 fn check_functions(file: &SourceFile, problems: &mut Vec<String>) {
     let lines: Vec<&str> = file.text.lines().collect();
     for (index, line) in lines.iter().enumerate() {
@@ -330,7 +330,7 @@ fn is_declaration(line: &str, indent: &str) -> bool {
 }
 
 fn check_words(file: &SourceFile, problems: &mut Vec<String>) {
-    // This file names them.
+    // This file contains the words itself.
     if file.path == "xtask/src/tidy.rs" || file.path.contains("node_modules") {
         return;
     }
@@ -365,7 +365,7 @@ mod tests {
             text: text.to_owned(),
         };
         let mut problems = problems(&[file]);
-        // There are no lists of statements in these cases.
+        // These cases contain no lists of statements.
         problems.pop();
         problems
     }

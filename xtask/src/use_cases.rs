@@ -1,16 +1,17 @@
-//! The API and the commands run use cases of `control`: they do not work on the registry.
+//! Checks that the API and the commands run use cases of `control` and do not access the registry
+//! directly.
 
 use crate::sources::SourceFile;
 
-/// A place whose files run use cases.
+/// A directory whose files run use cases.
 struct Area {
-    /// Where the files are.
+    /// Its path.
     path: &'static str,
-    /// Files of the place that work on the registry. No file may be added.
+    /// Its files that access the registry directly. No file may be added.
     may: &'static [&'static str],
-    /// What work on the registry looks like.
+    /// Text that indicates direct access to the registry.
     work: &'static [&'static str],
-    /// What runs use cases there.
+    /// The code there that runs use cases, for messages.
     who: &'static str,
 }
 
@@ -35,7 +36,7 @@ const PLACES: &[Area] = &[
     },
 ];
 
-/// What breaks this rule, one line each.
+/// Returns the violations of this rule, one line each.
 pub(crate) fn check(files: &[SourceFile], problems: &mut Vec<String>) {
     for place in PLACES {
         for file in files
@@ -69,16 +70,16 @@ fn check_file(place: &Area, file: &SourceFile, problems: &mut Vec<String>) {
 }
 
 impl Area {
-    /// Whether a line works on the registry.
+    /// Whether a line accesses the registry directly.
     fn is_work(&self, line: &str) -> bool {
         let is_comment = line.trim_start().starts_with("//");
-        // Metrics have a registry too.
+        // Metrics have a type named registry too.
         let is_metrics = line.contains("prometheus_client");
         !is_comment && !is_metrics && self.work.iter().any(|work| has_word(line, work))
     }
 }
 
-/// Whether a line has this text, not as a part of a longer name.
+/// Whether a line contains this text, but not as a part of a longer name.
 fn has_word(line: &str, text: &str) -> bool {
     let is_name = |letter: char| letter.is_alphanumeric() || letter == '_';
     line.match_indices(text).any(|(start, _)| {

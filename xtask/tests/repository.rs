@@ -1,4 +1,4 @@
-//! The repository is as the rules want it, and its generated pages are fresh.
+//! The repository follows its rules, and its generated pages are up to date.
 
 #[test]
 fn the_repository_is_tidy() {

@@ -1,10 +1,11 @@
-//! An ACL file in Mosquitto's form, and the rules that it gives each user.
+//! An ACL file in Mosquitto's format, and the rules that it contains for each user.
 //!
-//! As Mosquitto 2.0 decides: of a user's own lines those that deny come first, then patterns, which
-//! are nobody's whose name or Client Identifier has `+` or `#` in it; nor, other than there, `/`:
-//! such a name would reach into the topics of others. Whatever no line permits is forbidden.
-//! Subscribing is permitted and each message looked at when it is delivered, unless it is asked for
-//! that lines about reading decide about subscribing, too ([`Subscribing`]).
+//! Decides as Mosquitto 2.0 does. Of a user's own lines, those that deny come first. Patterns
+//! follow; they do not match clients whose user name or Client Identifier contains `+` or `#`.
+//! Unlike in Mosquitto, `/` is excluded too: such a name would reach into the topics of others.
+//! Topics that no line permits are forbidden. Subscribing is permitted, and each message is checked
+//! on delivery, unless it is configured that lines for reading also decide about subscribing
+//! ([`Subscribing`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,21 +21,21 @@ use crate::{FileProblem, RuleLine};
 #[derive(Clone, Debug)]
 pub struct AclFile {
     pub(crate) name: String,
-    /// All lines that permit or forbid, in their order.
+    /// All lines that permit or forbid, in the order of the file.
     pub(crate) lines: Vec<AclLine>,
     anonymous: Arc<Rules>,
     users: BTreeMap<Box<str>, Arc<Rules>>,
-    /// Rules of a user without lines of their own.
+    /// Rules of a user without own lines.
     others: Arc<Rules>,
-    /// Rules of such a user whose name fits into no pattern.
+    /// Rules of such a user if its name does not match patterns.
     nobody: Arc<Rules>,
 }
 
 impl AclFile {
-    /// Reads a file. `name` is what errors and rules call it.
+    /// Parses a file. `name` is its name in errors and rules.
     ///
     /// # Errors
-    /// The first line that is not understood: nobody has half of their rules.
+    /// The first invalid line. No partial rules are used.
     pub fn parse(name: &str, text: &str, subscribing: Subscribing) -> Result<Self, FileProblem> {
         let mut lines = Vec::new();
         let mut whose = LineSubject::Anonymous;
@@ -102,7 +103,7 @@ impl AclFile {
                 users.insert(user.clone(), rules(&line.of, fits_patterns(user))?);
             }
         }
-        // The name is unknown.
+        // A user without own lines.
         let stranger = LineSubject::User(Box::default());
         let (others, nobody) = (rules(&stranger, true)?, rules(&stranger, false)?);
         let anonymous = rules(&LineSubject::Anonymous, true)?;
@@ -116,12 +117,12 @@ impl AclFile {
         })
     }
 
-    /// Its name, as errors and rules have it.
+    /// Its name in errors and rules.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What a user may do; none is anonymous.
+    /// The rules of a user; `None` for an anonymous client.
     pub fn rules_for(&self, user: Option<&str>) -> Arc<Rules> {
         Arc::clone(match user {
             None => &self.anonymous,
@@ -133,11 +134,11 @@ impl AclFile {
         })
     }
 
-    /// The rules of a user as a role has them: the first that matches decides. Lines without an
-    /// owner are for anonymous clients alone, and are not among them.
+    /// The rules of a user in the form of a role: the first matching rule decides. Lines without an
+    /// owner apply to anonymous clients only and are not included.
     ///
     /// # Errors
-    /// A line cannot be a rule of a role: `%c` and `%u` stand for themselves in it.
+    /// A line cannot be a rule of a role: `%c` and `%u` are literal text in it.
     pub fn rule_lines_for(&self, user: &str) -> Result<Vec<RuleLine>, FileProblem> {
         let by_owner = LinesByOwner::new(&self.lines);
         let own = ordered(by_owner.of(&LineSubject::User(user.into())));
@@ -172,13 +173,13 @@ impl AclFile {
             .collect())
     }
 
-    /// Users who have lines of their own.
+    /// Users with own lines.
     pub fn users(&self) -> impl Iterator<Item = &str> {
         self.users.keys().map(|name| &**name)
     }
 }
 
-/// Lines of an owner, those that deny first.
+/// The lines of an owner; those that deny come first.
 fn ordered<'a>(lines: &[&'a AclLine]) -> Vec<&'a AclLine> {
     let denying = lines.iter().filter(|line| line.access == Access::Deny);
     let permitting = lines.iter().filter(|line| line.access != Access::Deny);
@@ -246,7 +247,7 @@ pattern read d/%u/down
             }
         }
         assert!(may(file, Some("a"), "c", Actions::PUBLISH, "r"));
-        // Lines of a user's own hold all the same.
+        // A user's own lines apply even so.
         let own = "user a/b\ntopic x\npattern y\n";
         assert!(may(own, Some("a/b"), "c", Actions::PUBLISH, "x"));
         assert!(!may(own, Some("a/b"), "c", Actions::PUBLISH, "y"));

@@ -8,7 +8,7 @@ use crate::subscribing::Subscribing;
 /// A line that permits or forbids.
 #[derive(Clone, Debug)]
 pub(crate) struct AclLine {
-    /// From 1.
+    /// Number of the line, from 1.
     pub(crate) number: usize,
     pub(crate) of: LineSubject,
     pub(crate) access: Access,
@@ -16,7 +16,7 @@ pub(crate) struct AclLine {
 }
 
 impl AclLine {
-    /// As it could be written.
+    /// The line in its normal form.
     pub(crate) fn text(&self) -> String {
         let keyword = match self.of {
             LineSubject::Everybody => "pattern",
@@ -25,23 +25,23 @@ impl AclLine {
         format!("{keyword} {} {}", self.access.word(), self.filter)
     }
 
-    /// For people.
+    /// Its place, for output.
     pub(crate) fn place(&self) -> String {
         format!("line {}", self.number)
     }
 
-    /// It has `%c` or `%u`, which in a pattern are names.
+    /// Whether it contains `%c` or `%u`, which are placeholders in a pattern.
     pub(crate) fn has_names(&self) -> bool {
         self.filter.contains("%c") || self.filter.contains("%u")
     }
 }
 
-/// Users that a line is for.
+/// The clients that a line applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LineSubject {
     Anonymous,
     User(Box<str>),
-    /// A pattern is everybody's.
+    /// All clients: a pattern.
     Everybody,
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn statement(line: &str) -> Result<Statement<'_>, String> {
     }
 }
 
-/// The access may be left out where the filter has no space.
+/// The access may be omitted if the filter contains no space.
 fn access_and_filter(rest: &str) -> Result<(Access, &str), String> {
     let form = "expected: topic [read|write|readwrite|deny] FILTER";
     if rest.is_empty() {
@@ -127,7 +127,7 @@ fn access_and_filter(rest: &str) -> Result<(Access, &str), String> {
     Ok((access, filter.trim()))
 }
 
-/// A name that stands for one level of a topic, and for itself alone.
+/// Whether a name is a single topic level and matches only itself.
 pub(crate) fn fits_patterns(name: &str) -> bool {
     !name.contains(['+', '#', '/'])
 }

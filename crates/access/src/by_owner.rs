@@ -1,4 +1,5 @@
-//! Lines of an ACL file by owner, so that checks of a file take time in proportion to its users.
+//! Lines of an ACL file by owner, so that checks of a file take time linear in the number of its
+//! users.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +28,7 @@ impl<'a> LinesByOwner<'a> {
         all
     }
 
-    /// Lines of this owner alone.
+    /// Lines of this owner only.
     pub(crate) fn of(&self, owner: &LineSubject) -> &[&'a AclLine] {
         match owner {
             LineSubject::Anonymous => &self.anonymous,
@@ -41,8 +42,8 @@ impl<'a> LinesByOwner<'a> {
     }
 }
 
-/// Which users an ACL file permits anything. Made once for a file, it answers for each user in the
-/// time that their own lines take.
+/// Determines which users have any rights by an ACL file. Created once per file; a query takes time
+/// linear in the user's own lines.
 pub struct Permitted<'a> {
     lines: LinesByOwner<'a>,
     /// Patterns that permit, without those that another pattern denies.
@@ -56,20 +57,20 @@ impl<'a> Permitted<'a> {
         Self { lines, patterns }
     }
 
-    /// Whether some line permits this user something; none is an anonymous client. A line does not
-    /// count if a line that denies covers it.
+    /// Whether any line permits this user something; `None` is an anonymous client. Lines that are
+    /// covered by a denying line do not count.
     pub fn permits(&self, user: Option<&str>) -> bool {
         let own = match user {
             None => &self.lines.anonymous,
             Some(name) => self.lines.of_user(name),
         };
-        // Lines of a user decide before the patterns.
+        // A user's own lines take precedence over patterns.
         let has_pattern = || permitting(&self.patterns, own).next().is_some();
         permitting(own, own).next().is_some() || user.is_none_or(fits_patterns) && has_pattern()
     }
 }
 
-/// Lines that permit and that none of `denying` covers.
+/// Lines that permit and are not covered by any of `denying`.
 fn permitting<'a, 'l>(
     lines: &'l [&'a AclLine],
     denying: &'l [&'a AclLine],

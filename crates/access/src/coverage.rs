@@ -1,11 +1,11 @@
-//! Which topics a Topic Filter of a rule covers.
+//! Coverage of topics by the Topic Filters of rules.
 
-/// Every topic, but those that begin with `$`.
+/// Whether the filter matches every topic except those that begin with `$`.
 pub(crate) fn is_all(filter: &str) -> bool {
     matches!(filter, "#" | "+/#")
 }
 
-/// Each topic that `inner` matches, `outer` does.
+/// Whether `outer` matches every topic that `inner` matches.
 pub(crate) fn covers(outer: &str, inner: &str) -> bool {
     if inner.starts_with('$') && !outer.starts_with('$') {
         return false;

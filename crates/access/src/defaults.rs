@@ -1,12 +1,13 @@
-//! What holds where no file says anything.
+//! Default rules, if no file has any.
 
 use std::sync::Arc;
 
 use martlet_permission::{Actions, Rule, Rules};
 
-/// People, programs, and anonymous clients where they are let in: all topics but those that begin
-/// with `$`, and reading `$SYS/#`, as with Mosquitto. Below IoTFlow's topics, what the node says of
-/// itself is for administrators, and they alone give commands.
+/// Default rules for people, programs, and anonymous clients where these are allowed. They permit
+/// all topics except those that begin with `$`, and reading `$SYS/#`, as in Mosquitto. Below
+/// IoTFlow's topics, the node's own messages are for administrators, and only administrators may
+/// send commands.
 pub fn default_rules(base: &IotflowBase) -> Arc<Rules> {
     let source = "the role user";
     let of_node = IOTFLOW_OF_NODE.map(|filter| (Actions::ALL, filter));
@@ -18,17 +19,17 @@ pub fn default_rules(base: &IotflowBase) -> Arc<Rules> {
     compile(closed.chain(open), base)
 }
 
-/// Topics by which devices and fleets are told what to do.
+/// Topics of commands to devices and fleets.
 const IOTFLOW_COMMANDS: [&str; 3] = [
     "iotflow/devices/+/commands/#",
     "iotflow/commands/#",
     "iotflow/fleet/#",
 ];
 
-/// Topics that the node publishes itself.
+/// Topics that only the node publishes to.
 const IOTFLOW_OF_NODE: [&str; 2] = ["iotflow/system/#", "iotflow/monitoring/#"];
 
-/// Administrators: everything that any client may do.
+/// Rules of administrators: everything that any client may do.
 pub fn administrator_rules() -> Arc<Rules> {
     Arc::new(Rules::open())
 }
@@ -36,11 +37,11 @@ pub fn administrator_rules() -> Arc<Rules> {
 const TELLS: Actions = Actions::PUBLISH;
 const TOLD: Actions = Actions::READ;
 
-/// The node waits there for the answer to a request that it has sent to a device, under a name that
-/// cannot be guessed.
+/// The node sends a request to a device and waits for the answer on this topic, whose name cannot
+/// be guessed.
 const ANSWERS: (Actions, &str) = (TELLS, "response/api/+");
 
-/// Rules of the types of devices that come with the program.
+/// Rules of the built-in device types.
 const DEVICE_TYPES: &[(&str, &[(Actions, &str)])] = &[
     ("device", &[(Actions::ALL, "d/%c/#"), ANSWERS]),
     (
@@ -59,7 +60,7 @@ const DEVICE_TYPES: &[(&str, &[(Actions, &str)])] = &[
             (TOLD, "iotflow/discovery/response/%c"),
             (TELLS, "iotflow/status/devices/%c/+"),
             (TELLS, "iotflow/lwt/devices/%c"),
-            // Where mqtt_manage.sh tests a login.
+            // mqtt_manage.sh tests logins on this topic.
             (TELLS, "iotflow/test"),
             ANSWERS,
         ],
@@ -75,13 +76,13 @@ const DEVICE_TYPES: &[(&str, &[(Actions, &str)])] = &[
     ),
 ];
 
-/// The type of devices, and the role of users, with the topics of IoTFlow.
+/// Name of the device type, and of the role of users, with the topics of IoTFlow.
 pub const IOTFLOW: &str = "iotflow";
 
-/// The type of devices that publish as those of Service-MQTT do, with any Client Identifier.
+/// Name of the device type of Service-MQTT's devices, which use any Client Identifier.
 pub const SERVICE_MQTT: &str = "service-mqtt";
 
-/// The first level, or levels, of the topics of IoTFlow.
+/// First level or levels of the topics of IoTFlow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IotflowBase(Arc<str>);
 
@@ -92,7 +93,8 @@ impl Default for IotflowBase {
 }
 
 impl IotflowBase {
-    /// Levels without wildcards and placeholders; none: topics cannot begin with this.
+    /// Parses levels without wildcards and placeholders; `None` if topics cannot begin with this
+    /// text.
     pub fn parse(text: &str) -> Option<Self> {
         let is_level =
             |level: &str| !level.is_empty() && !level.contains(['+', '#', '%', '{', '\0']);
@@ -100,33 +102,33 @@ impl IotflowBase {
         is_base.then(|| Self(text.into()))
     }
 
-    /// The levels as text.
+    /// Returns the levels as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What a device in a group of this name may read if its type is [`IOTFLOW`]: the commands of
-    /// the group. None if the name cannot be one level of a Topic Name.
+    /// The topics that a device of type [`IOTFLOW`] in this group may read: the group's commands.
+    /// `None` if the name cannot be one level of a Topic Name.
     pub fn commands_of(&self, group: &str) -> Option<String> {
         let is_level = !group.is_empty() && !group.contains(['/', '+', '#', '%', '\0']);
         is_level.then(|| format!("{}/fleet/commands/{group}", self.0))
     }
 }
 
-/// Whether a type of devices of this name comes with the program.
+/// Whether a device type of this name is built in.
 pub fn is_built_in_device_type(name: &str) -> bool {
     DEVICE_TYPES.iter().any(|(known, _)| *known == name)
 }
 
-/// The rules of a type of devices that comes with the program.
+/// The rules of a built-in device type.
 pub fn built_in_device_rules(device_type: &str, base: &IotflowBase) -> Option<Arc<Rules>> {
     let (name, rules) = DEVICE_TYPES.iter().find(|(name, _)| *name == device_type)?;
     let source = format!("device type {name}, which is built in");
     Some(compiled(rules, &source, base))
 }
 
-/// What users with the role [`IOTFLOW`] may do: what a device of that type may, by their user name,
-/// for they choose their Client Identifier.
+/// Rules of users with the role [`IOTFLOW`]: those of a device of that type, but by the user name,
+/// because users choose their Client Identifier.
 pub fn iotflow_user_rules(base: &IotflowBase) -> Arc<Rules> {
     let rules = DEVICE_TYPES.iter().find(|(name, _)| *name == IOTFLOW);
     let rules = rules.map_or(&[][..], |(_, rules)| rules);
@@ -152,7 +154,7 @@ fn rule(allows: bool, (actions, filter): (Actions, &str), source: &str) -> Rule 
     }
 }
 
-/// The rule for topics of IoTFlow that begin with this.
+/// Moves a rule for topics of IoTFlow below this base.
 fn at_base(mut rule: Rule, base: &IotflowBase) -> Rule {
     if let Some(below) = rule.filter.strip_prefix("iotflow/") {
         rule.filter = format!("{}/{below}", base.0).into();
@@ -163,7 +165,7 @@ fn at_base(mut rule: Rule, base: &IotflowBase) -> Rule {
 fn compile(rules: impl Iterator<Item = Rule>, base: &IotflowBase) -> Arc<Rules> {
     let rules = rules.map(|rule| at_base(rule, base));
     let rules = Rules::compile(rules.collect(), Actions::NONE);
-    // Their filters are valid, as the tests see.
+    // The filters are valid, as the tests check.
     Arc::new(rules.unwrap_or_else(|_| Rules::closed()))
 }
 
@@ -214,7 +216,7 @@ mod tests {
         );
         assert_eq!(&*moved("response/api/+").filter, "response/api/+");
         assert_eq!(IotflowBase::parse("iotflow"), Some(IotflowBase::default()));
-        // Two bases at once, as two nodes of one process may have.
+        // Two bases at once, as for two nodes in one process.
         let rules = iotflow_user_rules(&base);
         let may = |topic| rules.topic(Actions::PUBLISH, topic, NAMES).allowed;
         assert!(may("plant/a/devices/u1/telemetry") && !may("iotflow/devices/u1/telemetry"));

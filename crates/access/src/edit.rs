@@ -1,5 +1,5 @@
-//! Changing a password file while brokers and other commands read it: the file is replaced as a
-//! whole, and every line that is not meant stays byte by byte.
+//! Changes a password file while brokers and other commands read it. The file is replaced as a
+//! whole, and all other lines stay unchanged byte by byte.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,24 +10,24 @@ use crate::FileProblem;
 use crate::hash::{Kind, PasswordHash};
 use crate::password_file::user_line;
 
-/// Mode of a new file: its owner's alone.
+/// Mode of a new file: accessible to its owner only.
 const MODE: u32 = 0o600;
 
 /// Why a file was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// The system does not read or write it.
+    /// The system cannot read or write the file.
     #[error("{}: {error}", path.display())]
     File {
         /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
-    /// It is not what it should be.
+    /// The contents of the file are invalid.
     #[error(transparent)]
     Content(#[from] FileProblem),
-    /// A line of that name cannot be.
+    /// The name cannot be written into a line.
     #[error(
         "{0:?} is not a valid user name: it must be text without a colon or control characters"
     )]
@@ -35,10 +35,10 @@ pub enum EditError {
     /// An empty password.
     #[error("the password is empty")]
     Empty,
-    /// No hash could be made.
+    /// The hash could not be computed.
     #[error("{0}")]
     Hash(&'static str),
-    /// It is not there to be removed.
+    /// The user to be removed does not exist.
     #[error("{}: there is no user {user}", path.display())]
     Unknown {
         /// Path of the file.
@@ -46,24 +46,24 @@ pub enum EditError {
         /// Name of the user.
         user: String,
     },
-    /// It is there already.
+    /// The file already exists.
     #[error("{} already exists; leave -c out to change a user of it", .0.display())]
     Exists(PathBuf),
 }
 
-/// What was done.
+/// Result of an edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edited {
     /// The user is new.
     Added,
-    /// The user has another password now.
+    /// The password of an existing user was changed.
     Changed,
 }
 
-/// Makes a file without users; if `replaces`, of one that is there too.
+/// Creates a file without users. With `replaces`, an existing file is replaced.
 ///
 /// # Errors
-/// There is one, or it cannot be made.
+/// The file exists, or cannot be created.
 pub fn create(path: &Path, replaces: bool) -> Result<(), EditError> {
     if replaces && path.exists() {
         return change(path, |lines| {
@@ -82,7 +82,7 @@ pub fn create(path: &Path, replaces: bool) -> Result<(), EditError> {
     }
 }
 
-/// Gives a user a password, in a file that is there.
+/// Sets the password of a user in an existing file.
 ///
 /// # Errors
 /// The file is not changed.
@@ -107,8 +107,8 @@ pub fn set_user(path: &Path, user: &str, password: &[u8], kind: Kind) -> Result<
     })
 }
 
-/// Gives a user an Argon2id hash of the same password, if the hash is still `older`; answers with
-/// the new one, or none if it has been changed meanwhile.
+/// Replaces a user's hash by an Argon2id hash of the same password, if the hash is still `older`.
+/// Returns the new hash, or `None` if it has been changed meanwhile.
 ///
 /// # Errors
 /// The file is not changed.
@@ -152,7 +152,7 @@ pub fn remove_user(path: &Path, user: &str) -> Result<(), EditError> {
     })
 }
 
-/// Makes hashes of all passwords that stand there as they are; answers how many there were.
+/// Hashes all plain-text passwords in the file. Returns their number.
 ///
 /// # Errors
 /// The file is not changed.
@@ -194,14 +194,14 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> EditError {
     }
 }
 
-/// Reads, changes and replaces the file. Who else edits it waits: the lock is on the directory,
-/// since the file is another one afterwards.
+/// Reads, changes and replaces the file. Concurrent edits wait: the directory is locked, since the
+/// file itself is replaced.
 fn change<T>(
     path: &Path,
     edit: impl FnOnce(&mut Vec<String>) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
     let failed = file_error(path);
-    // What a link points at is changed, not the link.
+    // The target of a symbolic link is changed, not the link.
     let path = fs::canonicalize(path).map_err(&failed)?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     let lock = File::open(directory).map_err(&failed)?;
@@ -214,7 +214,7 @@ fn change<T>(
         line: 1,
         why: "the file is not UTF-8".to_owned(),
     })?;
-    // A carriage return belongs to its line.
+    // A carriage return is part of its line.
     let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
     if lines.last().is_some_and(String::is_empty) {
         lines.pop();
@@ -236,8 +236,7 @@ fn replace(path: &Path, directory: &Path, bytes: &[u8], before: &fs::Metadata) -
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = directory.join(name);
-    // What is left of a run that was killed; or a link, through which another file would be
-    // overwritten.
+    // The leftover of a killed run, or a link through which another file would be overwritten.
     if let Err(error) = fs::remove_file(&temporary)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -251,7 +250,8 @@ fn replace(path: &Path, directory: &Path, bytes: &[u8], before: &fs::Metadata) -
         .open(&temporary)?;
     let written = (|| {
         file.set_permissions(fs::Permissions::from_mode(before.mode() & 0o7777))?;
-        // A broker that runs as another user goes on reading it; only root can see to that.
+        // A broker that runs as another user must still be able to read it. Only root can set the
+        // owner.
         let _ = std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()));
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::password_file::{Check, PasswordFile, Plain};
 
-    /// A file in a directory of its own, which goes with it.
+    /// A file in a temporary directory, which is removed on drop.
     struct Edit(PathBuf);
 
     impl Edit {
@@ -313,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Each with its end, whatever that is; the last line gets one.
+    /// The lines with their line ends; the last line gets one.
     fn lines_of(text: &str) -> Vec<String> {
         let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
         if let Some(last) = lines.last_mut().filter(|last| !last.ends_with('\n')) {
@@ -334,7 +334,8 @@ mod tests {
         all.filter(|line| !names(line, user)).collect()
     }
 
-    /// Comments, empty lines, users with and without spaces, and of both kinds of line ends.
+    /// Files with comments, empty lines, users with and without spaces, and both kinds of line
+    /// ends.
     fn a_file() -> impl Strategy<Value = String> {
         let kinds = prop_oneof![
             Just("# a comment: not a user".to_owned()),
@@ -348,7 +349,7 @@ mod tests {
             let mut users = std::collections::HashSet::new();
             let mut text = String::new();
             for (line, end) in &lines {
-                // A file with a user twice is refused by who reads it.
+                // A duplicate user would be rejected by the parser.
                 let user = line.split_once(':').map(|(name, _)| name.trim().to_owned());
                 if line.starts_with('#') || user.is_none_or(|user| users.insert(user)) {
                     text.push_str(line);

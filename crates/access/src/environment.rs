@@ -4,7 +4,7 @@ use crate::hash::is_same;
 use crate::password::is_short;
 use crate::scram::{Problem, Verifier};
 
-/// A user and the password.
+/// A user name and its password.
 #[derive(Clone)]
 pub struct Credential {
     /// User name.
@@ -19,34 +19,34 @@ impl std::fmt::Debug for Credential {
 }
 
 impl Credential {
-    /// This is the password; an empty one is never right.
+    /// Whether this is the password; an empty password is always wrong.
     pub fn has_password(&self, password: &[u8]) -> bool {
         is_same(&self.password, password) && !password.is_empty()
     }
 
-    /// The password is shorter than those that people may choose.
+    /// Whether the password is shorter than the minimum length.
     pub fn is_short(&self) -> bool {
         is_short(&self.password)
     }
 
-    /// A copy of the password, a new one each time.
+    /// A verifier of the password, with a new salt each time.
     ///
     /// # Errors
-    /// There is no randomness.
+    /// The system has no random bytes.
     pub fn verifier(&self) -> Result<Verifier, Problem> {
         Verifier::new(&self.password)
     }
 
-    /// Both have the same name and the same password.
+    /// Whether both have the same name and the same password.
     pub fn is_same(&self, other: &Self) -> bool {
         self.user_name == other.user_name && is_same(&self.password, &other.password)
     }
 }
 
-/// Reads the list; a name ends at its first colon, a password at the next comma.
+/// Parses the list. A name ends at its first colon, a password at the next comma.
 ///
 /// # Errors
-/// Which entry is none, by its number: its text may be a password.
+/// The number of the invalid entry. Its text is not included, since it may be a password.
 pub fn credentials(text: &str) -> Result<Vec<Credential>, String> {
     let mut users: Vec<Credential> = Vec::new();
     for (number, entry) in text.split(',').enumerate() {

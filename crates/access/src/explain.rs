@@ -1,4 +1,4 @@
-//! Why something is permitted or not.
+//! Explains why an action is permitted or forbidden.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use martlet_permission::{Actions, Names, RuleDecision, Rules, may_publish};
 use crate::AclFile;
 use crate::acl_line::AclLine;
 
-/// What decides about one action of one client.
+/// The decision about one action of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// It is permitted.
+    /// Whether the action is permitted.
     pub allowed: bool,
-    /// Where the deciding rule stands: `acl line 3`; none: no rule is about it.
+    /// Place of the deciding rule: `acl line 3`; `None` if no rule matches.
     pub place: Option<String>,
-    /// The rule as it stands there.
+    /// The text of the rule.
     pub rule: Option<String>,
-    /// In a sentence.
+    /// The reason as a sentence.
     pub why: String,
 }
 
@@ -27,8 +27,8 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// What decides whether a client with these rules may do that, as a shard decides it. The text is a
-/// Topic Filter where it subscribes, else a Topic Name.
+/// Decides as a shard does whether a client with these rules may perform the action. `topic` is a
+/// Topic Filter for subscribing, otherwise a Topic Name.
 pub fn explain(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) -> Explanation {
     if action == Actions::PUBLISH && !may_publish(topic) {
         return Explanation {
@@ -56,7 +56,7 @@ pub fn explain(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) ->
 }
 
 impl AclFile {
-    /// As [`explain`], with what stands in the file.
+    /// Like [`explain`], with the text of the file's line.
     pub fn explain(
         &self,
         user: Option<&str>,

@@ -1,4 +1,4 @@
-//! Hashes of passwords, as they stand in password files.
+//! Password hashes in the formats of password files.
 
 use std::num::NonZeroU32;
 
@@ -10,26 +10,26 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use crate::password::is_short;
 
-/// Iterations of PBKDF2 that are worked out at most: some seconds.
+/// Most iterations of PBKDF2 that are computed: some seconds.
 const ITERATIONS_MAX: u32 = 10_000_000;
-/// Memory of Argon2 at most, KiB, and passes over it.
+/// Most memory of Argon2 in KiB, and most passes.
 const MEMORY_KIB_MAX: u32 = 1024 * 1024;
 const PASSES_MAX: u32 = 100;
 const LANES_MAX: u32 = 16;
 
-/// How a new hash is made.
+/// Format of a new hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// `$argon2id$…`: 19 MiB, two passes. Mosquitto reads it from 2.1 on.
+    /// `$argon2id$…`: 19 MiB, two passes. Supported by Mosquitto 2.1 and later.
     #[default]
     Argon2id,
-    /// `$7$…`: PBKDF2 with SHA-512, as `mosquitto_passwd` makes it; read by all of them.
+    /// `$7$…`: PBKDF2 with SHA-512, as in `mosquitto_passwd`; supported by all versions since 2.0.
     Pbkdf2Sha512,
-    /// `$6$…`: one SHA-512, for Mosquitto before 2.0. Quickly guessed.
+    /// `$6$…`: one SHA-512, for Mosquitto before 2.0. Fast to guess.
     Sha512,
 }
 
-/// A hash, read.
+/// A parsed hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(Form);
 
@@ -62,10 +62,10 @@ impl std::fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
-    /// Reads a hash; text that does not begin with `$` is a password itself.
+    /// Parses a hash. Text that does not begin with `$` is a plain-text password.
     ///
     /// # Errors
-    /// What was expected.
+    /// The expected format.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let Some(rest) = text.strip_prefix('$') else {
             return Ok(Self(Form::Plain(text.as_bytes().into())));
@@ -134,10 +134,10 @@ impl PasswordHash {
         }
     }
 
-    /// A new one of a password, with a salt of its own.
+    /// Hashes a password with a random salt.
     ///
     /// # Errors
-    /// There is no randomness.
+    /// The system has no random bytes.
     pub fn new(password: &[u8], kind: Kind) -> Result<Self, &'static str> {
         let mut salt = [0; 16];
         rand::fill(&mut salt).map_err(|_| "no source of randomness")?;
@@ -150,9 +150,9 @@ impl PasswordHash {
                 hash: [0; 32].into(),
             },
             Kind::Pbkdf2Sha512 => Form::Pbkdf2Sha512 {
-                // As mosquitto_passwd of 2.1 does; 2.0 made 101.
+                // As in mosquitto_passwd 2.1; version 2.0 uses 101.
                 iterations: NonZeroU32::new(1000).ok_or("iterations")?,
-                // Mosquitto 2.0 reads salts of 12 bytes alone.
+                // Mosquitto 2.0 supports only salts of 12 bytes.
                 salt: salt[..12].into(),
                 hash: [0; digest::SHA512_OUTPUT_LEN].into(),
             },
@@ -171,9 +171,10 @@ impl PasswordHash {
         Ok(hash)
     }
 
-    /// It is of this password. Takes as long whether it is or not. The empty password is never
-    /// right: a client that gives none is compared by it. Nor is one of zero bytes, which PBKDF2
-    /// cannot tell from the empty one: HMAC pads its key with such.
+    /// Whether the hash is of this password. Takes the same time in both cases. The empty password
+    /// is always wrong, since a client without password is compared with it. So is a password of
+    /// zero bytes only: PBKDF2 cannot distinguish it from the empty one, because HMAC pads its key
+    /// with zero bytes.
     pub fn is_of(&self, password: &[u8]) -> bool {
         let is_equal = match &self.0 {
             Form::Argon2id { hash, .. }
@@ -186,7 +187,7 @@ impl PasswordHash {
         is_equal && password.iter().any(|byte| *byte != 0)
     }
 
-    /// What the password becomes with this salt and these costs.
+    /// Hashes the password with this salt and these costs.
     fn of(&self, password: &[u8]) -> Option<Box<[u8]>> {
         match &self.0 {
             Form::Argon2id {
@@ -225,12 +226,12 @@ impl PasswordHash {
         }
     }
 
-    /// The password stands there itself, and is shorter than those that people may choose.
+    /// Whether it is a plain-text password that is shorter than the minimum length.
     pub fn is_short(&self) -> bool {
         matches!(&self.0, Form::Plain(password) if is_short(password))
     }
 
-    /// How the hash was made; none: it is the password itself.
+    /// The format of the hash; `None` for a plain-text password.
     pub fn kind(&self) -> Option<Kind> {
         match &self.0 {
             Form::Argon2id { .. } => Some(Kind::Argon2id),
@@ -240,12 +241,12 @@ impl PasswordHash {
         }
     }
 
-    /// The password stands there itself.
+    /// Whether it is a plain-text password.
     pub fn is_plain(&self) -> bool {
         matches!(self.0, Form::Plain(_))
     }
 
-    /// What decides how long it takes to work it out: kind first, then costs.
+    /// Order by the time that computing takes: format first, then costs.
     pub(crate) fn effort(&self) -> (u8, u64) {
         match &self.0 {
             Form::Plain(_) => (0, 0),
@@ -257,7 +258,7 @@ impl PasswordHash {
         }
     }
 
-    /// It is guessed more quickly than one that would be made now.
+    /// Whether it can be guessed faster than a new hash.
     pub fn is_weak(&self) -> bool {
         match &self.0 {
             Form::Argon2id {
@@ -267,7 +268,7 @@ impl PasswordHash {
         }
     }
 
-    /// As it stands in a file.
+    /// The format in which it is stored in a file.
     pub fn text(&self) -> String {
         match &self.0 {
             Form::Argon2id {
@@ -298,25 +299,25 @@ impl PasswordHash {
     }
 }
 
-/// A password for people and machines that choose none: 24 letters and digits, 142 bits.
+/// Generates a password of 24 letters and digits: 142 bits.
 ///
 /// # Errors
-/// There is no randomness.
+/// The system has no random bytes.
 pub fn made_up_password() -> Result<String, &'static str> {
     random_password(24)
 }
 
-/// Letters and digits at random, as many as are asked for.
+/// Generates this number of random letters and digits.
 ///
 /// # Errors
-/// There is no randomness.
+/// The system has no random bytes.
 pub fn random_password(length: usize) -> Result<String, &'static str> {
     const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut password = String::new();
     let mut bytes = [0; 64];
     while password.len() < length {
         rand::fill(&mut bytes).map_err(|_| "no source of randomness")?;
-        // 248 is four times 62: each letter is as likely as any other.
+        // 248 is four times 62, so each character is equally likely.
         let usable = bytes.iter().filter(|byte| **byte < 248);
         let letters = usable.map(|byte| char::from(LETTERS[usize::from(byte % 62)]));
         password.extend(letters.take(length - password.len()));
@@ -324,9 +325,9 @@ pub fn random_password(length: usize) -> Result<String, &'static str> {
     Ok(password)
 }
 
-/// Both are the same; it takes as long whether they are or not.
+/// Compares in constant time.
 pub(crate) fn is_same(known: &[u8], given: &[u8]) -> bool {
-    // Of digests, so that not even the length tells anything.
+    // Compares digests, so that the time does not reveal the length either.
     let (known, given) = (
         digest::digest(&digest::SHA256, known),
         digest::digest(&digest::SHA256, given),

@@ -1,20 +1,19 @@
-//! What says who may come in and what they may do, in the files that people have: password files
-//! and ACL files in Mosquitto's form, lists of users in the environment.
+//! Credentials and rules from common file formats: password files and ACL files in Mosquitto's
+//! format, and lists of users in environment variables.
 //!
-//! Reading is pure: bytes in, users and rules out. Nothing is ever half understood: a line that
-//! means nothing is an error with its place, and no password is in any error. Only [`edit`] touches
-//! files.
+//! Parsing is pure: bytes in, users and rules out. A file is accepted only as a whole: an invalid
+//! line is an error with its place. No error contains a password. Only [`edit`] accesses files.
 //!
 //! * [`PasswordFile`]: users with hashes of their passwords
-//! * [`hash`]: the forms of those hashes
-//! * [`scram`]: passwords that are proved and not sent
-//! * [`edit`]: changing such a file while others read it
+//! * [`hash`]: the formats of those hashes
+//! * [`scram`]: authentication without sending the password
+//! * [`edit`]: changes to such a file while others read it
 //! * [`AclFile`]: which topics users may publish to and read
-//! * [`Explanation`], [`Lint`]: why, and what is odd in it
-//! * [`Needs`]: what its lines are needed for, by what clients do
-//! * [`default_rules`] and others: what holds where no file says anything
-//! * [`RuleLine`]: one rule of a role, written as in such a file
-//! * [`check_password`]: how long a password has to be
+//! * [`Explanation`], [`Lint`]: why a rule decides, and warnings about rules
+//! * [`Needs`]: for which topics of clients its lines are used
+//! * [`default_rules`] and others: the rules if no file has any
+//! * [`RuleLine`]: one rule of a role, in the syntax of such a file
+//! * [`check_password`]: the minimum length of passwords
 //! * [`credentials`]: users with their passwords in one line
 #![forbid(unsafe_code)]
 
@@ -53,14 +52,14 @@ pub use rule_line::RuleLine;
 pub use subscribing::Subscribing;
 pub use traffic::{Needs, RuleReview, USES_MIN, Use, judge_rules_by};
 
-/// Why a file is not used: where, and what was expected there.
+/// An error in a file, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileProblem {
-    /// Its name.
+    /// Name of the file.
     pub file: String,
-    /// Line, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
-    /// What is wrong and what to do.
+    /// The error and the remedy.
     pub why: String,
 }
 

@@ -1,4 +1,4 @@
-//! What is odd in an ACL file: lines that decide nothing, and lines that permit too much.
+//! Warnings about an ACL file: lines without effect, and lines that permit too much.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use crate::coverage::{covers, is_all};
 use crate::subscribing::Subscribing;
 use crate::{AclFile, RuleLine};
 
-/// Something odd.
+/// A warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lint {
-    /// Where: `line 3`, `role reader rule 2`.
+    /// Place: `line 3`, `role reader rule 2`.
     pub place: String,
-    /// Line or rule there, from 1.
+    /// Number of the line or rule, from 1.
     pub line: usize,
-    /// What, and what to do.
+    /// The problem and the remedy.
     pub why: String,
 }
 
@@ -26,14 +26,14 @@ impl fmt::Display for Lint {
 }
 
 impl AclFile {
-    /// Which users the file permits anything.
+    /// Returns which users have any rights by the file.
     pub fn permitted(&self) -> Permitted<'_> {
         Permitted::new(&self.lines)
     }
 
-    /// Warning of a file that leaves all clients without any right: what is wrong and what to do.
+    /// Warning about a file that gives no client any rights: the problem and the remedy.
     pub fn locks_out(&self) -> Option<String> {
-        // No user has the empty name: it stands for those without lines of their own.
+        // No user has an empty name, so it represents users without own lines.
         let mut others = [None, Some("")].into_iter();
         let permitted = self.permitted();
         let someone = others.any(|user| permitted.permits(user))
@@ -52,7 +52,7 @@ impl AclFile {
         })
     }
 
-    /// All that is odd, in the order of the lines.
+    /// All warnings, in the order of the lines.
     pub fn lint(&self) -> Vec<Lint> {
         let mut found = Vec::new();
         if let Some(why) = self.locks_out() {
@@ -98,7 +98,7 @@ impl AclFile {
                 let whose = match &line.of {
                     LineSubject::Anonymous => "anonymous clients",
                     LineSubject::Everybody => "everybody",
-                    // Administrators are like that.
+                    // Administrators have such lines.
                     LineSubject::User(_) => continue,
                 };
                 odd(format!(
@@ -111,7 +111,7 @@ impl AclFile {
     }
 }
 
-/// A line that decides wherever this one would: it is looked at before, for all that this one
+/// A line that decides wherever this one would: it is checked earlier and covers all that this line
 /// permits or forbids. `lines` are all lines of the same owner, in the order of the file.
 fn decides_before<'a>(line: &AclLine, lines: &[&'a AclLine]) -> Option<&'a AclLine> {
     let actions = |line: &AclLine| line.access.actions(Subscribing::AtDelivery);
@@ -121,14 +121,14 @@ fn decides_before<'a>(line: &AclLine, lines: &[&'a AclLine]) -> Option<&'a AclLi
             (false, true) => false,
             _ => other.number < line.number,
         };
-        // What permits less than this one decides a part of it alone.
+        // A line that permits less decides only a part of what this line decides.
         is_before && actions(other).has(actions(line)) && covers(&other.filter, &line.filter)
     };
     lines.iter().find(decides).copied()
 }
 
-/// What is odd in the rules of a role or of a type of devices, of which the first that matches
-/// decides; `place` names the rule of a number, from 1.
+/// Warnings about the rules of a role or device type, of which the first matching rule decides.
+/// `place` returns the place of a rule by its number, from 1.
 pub fn lint_rules(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Vec<Lint> {
     let mut found = Vec::new();
     if !rules.iter().any(|rule| rule.allows) {
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(lines("pattern readwrite #\n").len(), 2);
     }
 
-    /// CPU time may be scarce: the best of three.
+    /// The best of three measurements, because the machine may be busy.
     fn seconds_to_check(users: usize) -> f64 {
         let lines = (0..users).map(|user| format!("user u{user}\ntopic readwrite a/{user}/#\n"));
         let text: String = lines.collect();

@@ -1,4 +1,4 @@
-//! How long a password has to be.
+//! Minimum length of passwords.
 
 /// Shortest password that a person may choose, in characters.
 pub const PASSWORD_MIN: usize = 10;
@@ -11,7 +11,7 @@ pub fn is_short(password: &[u8]) -> bool {
 /// Checks a password that a person chooses.
 ///
 /// # Errors
-/// It is too short: what to tell them, without the password.
+/// The password is too short. The text for the user does not contain it.
 pub fn check_password(password: &[u8]) -> Result<(), String> {
     match characters(password) {
         PASSWORD_MIN.. => Ok(()),
@@ -22,7 +22,7 @@ pub fn check_password(password: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Number of characters; of bytes that are no text, each counts.
+/// Number of characters; of bytes, if the password is not UTF-8.
 fn characters(password: &[u8]) -> usize {
     std::str::from_utf8(password).map_or(password.len(), |text| text.chars().count())
 }

@@ -1,30 +1,30 @@
-//! A file of users with hashes of their passwords: `NAME:HASH` in each line.
+//! A file of users with password hashes: one `NAME:HASH` per line.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::FileProblem;
 use crate::hash::{Kind, PasswordHash};
 
-/// Whether passwords may stand in the file as they are.
+/// Whether the file may contain plain-text passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plain {
-    /// The file is refused.
+    /// The file is rejected.
     Refused,
-    /// With a warning for each.
+    /// They are accepted with a warning for each.
     Accepted,
 }
 
-/// What is known of a name and a password.
+/// Result of checking a user name and password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// They belong together.
+    /// The password is correct.
     Right {
-        /// The hash is of a kind that is quickly guessed.
+        /// Whether the hash is of a type that is fast to guess.
         renew: bool,
     },
-    /// The user has another password.
+    /// The password is wrong.
     Wrong,
-    /// There is no such user.
+    /// The user does not exist.
     Unknown,
 }
 
@@ -32,22 +32,22 @@ pub enum Check {
 #[derive(Clone, Debug)]
 pub struct PasswordFile {
     users: HashMap<Box<str>, PasswordHash>,
-    /// What a password is compared with whose user there is not, so that nobody learns by the time
-    /// it takes who there is.
+    /// Hash that passwords of unknown users are compared with, so that the response time does not
+    /// reveal which users exist.
     stranger: Option<PasswordHash>,
     warnings: Vec<String>,
-    /// Lines with passwords that are too short, as far as they can be read.
+    /// Numbers of lines with passwords that are too short, as far as they are in plain text.
     short: Vec<usize>,
 }
 
-/// Longest user name, bytes, as in a CONNECT.
+/// Longest user name in bytes, as in a CONNECT.
 const NAME_BYTES_MAX: usize = 65_535;
 
 impl PasswordFile {
-    /// Reads a file. `name` is what errors call it.
+    /// Parses a file. `name` is its name in errors.
     ///
     /// # Errors
-    /// The first line that is not understood: half a file lets no user in.
+    /// The first invalid line. A partly valid file admits no user.
     pub fn parse(name: &str, text: &[u8], plain: Plain) -> Result<Self, FileProblem> {
         let mut file = Self {
             users: HashMap::new(),
@@ -92,18 +92,19 @@ impl PasswordFile {
         Ok(file)
     }
 
-    /// What is odd in it.
+    /// Warnings about its contents.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Lines whose passwords are shorter than those that people may choose. Of a hash nobody knows.
+    /// Lines whose passwords are shorter than the minimum length. Lines with hashes are not
+    /// checked.
     pub fn short(&self) -> &[usize] {
         &self.short
     }
 
-    /// Whether these belong together. Takes as long as the hash does: tens of milliseconds; of a
-    /// name that there is not, no time.
+    /// Checks a password. Takes as long as the hash does: tens of milliseconds. For an unknown user
+    /// it returns at once.
     pub fn check(&self, user: &str, password: &[u8]) -> Check {
         let Some(hash) = self.users.get(user) else {
             return Check::Unknown;
@@ -116,29 +117,29 @@ impl PasswordFile {
         }
     }
 
-    /// Takes as long as it does for most of the users.
+    /// Takes as long as a check does for most users.
     pub fn pretend(&self, password: &[u8]) {
         if let Some(stranger) = &self.stranger {
             let _ = stranger.is_of(password);
         }
     }
 
-    /// The hash of a user's password, as text.
+    /// The hash of a user, as text.
     pub fn hash_of(&self, user: &str) -> Option<String> {
         self.users.get(user).map(PasswordHash::text)
     }
 
-    /// There is such a user.
+    /// Whether this user exists.
     pub fn has_user(&self, user: &str) -> bool {
         self.users.contains_key(user)
     }
 
-    /// All users, in no order.
+    /// All users, in no particular order.
     pub fn users(&self) -> impl Iterator<Item = &str> {
         self.users.keys().map(|name| &**name)
     }
 
-    /// The kinds of its hashes, each once; passwords that are not hashed have none.
+    /// The kinds of its hashes, each once; plain-text passwords have none.
     pub fn kinds(&self) -> Vec<Kind> {
         let mut kinds = Vec::new();
         for kind in self.users.values().filter_map(PasswordHash::kind) {
@@ -149,7 +150,7 @@ impl PasswordFile {
         kinds
     }
 
-    /// Users of this file who are not in a newer one, or have another hash there.
+    /// Users of this file that are missing in a newer one, or have another hash there.
     pub fn no_longer_valid(&self, newer: &Self) -> Vec<&str> {
         let all = self.users.iter();
         let gone = all.filter(|(name, hash)| newer.users.get(*name) != Some(*hash));
@@ -157,7 +158,7 @@ impl PasswordFile {
     }
 }
 
-/// A hash that takes as long as most of them do; of two kinds that are as common, the slower.
+/// A hash with the most common cost; among equally common ones, the slowest.
 fn commonest<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Option<PasswordHash> {
     let mut counts: BTreeMap<(u8, u64), (usize, &PasswordHash)> = BTreeMap::new();
     for hash in hashes {
@@ -169,7 +170,7 @@ fn commonest<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Option<Passw
     found.map(|(_, (_, hash))| (*hash).clone())
 }
 
-/// Name and hash of a line; none where it is empty or a comment.
+/// Name and hash of a line; `None` if it is empty or a comment.
 pub(crate) fn user_line(line: &str) -> Result<Option<(&str, &str)>, &'static str> {
     if line.starts_with('#') || line.trim().is_empty() {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! One rule of a role or of a device type, written as in an ACL file.
+//! One rule of a role or device type, in the syntax of ACL files.
 //!
-//! Other than there, the order of the lines decides and nothing else: the first that matches. To
-//! read is to subscribe too, so that what no rule covers cannot be subscribed to.
+//! Unlike in ACL files, only the order of the lines decides: the first matching rule applies.
+//! Reading includes subscribing, so a filter that no rule covers cannot be subscribed to.
 
 use std::fmt;
 
@@ -12,19 +12,19 @@ use crate::acl_line::{Access, Statement, statement};
 /// A rule: `topic read a/#`, `topic deny a/secret`, `pattern write d/%c/#`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleLine {
-    /// It permits; else it forbids.
+    /// Whether the rule permits; otherwise it forbids.
     pub allows: bool,
-    /// What it is about.
+    /// The actions that the rule applies to.
     pub actions: Actions,
     /// A Topic Filter with `%c` and `%u`.
     pub filter: Box<str>,
 }
 
 impl RuleLine {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// What was expected.
+    /// The expected syntax.
     pub fn parse(line: &str) -> Result<Self, String> {
         match statement(line)? {
             Statement::Rule { access, filter, .. } => Ok(Self {

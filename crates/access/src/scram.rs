@@ -1,11 +1,11 @@
-//! SCRAM-SHA-256: a client shows that it knows its password without sending it, and the server
-//! that it knows the client (RFC 5802, RFC 7677).
+//! SCRAM-SHA-256: a client proves that it has the password without sending it, and the server
+//! proves that it has the password's verifier (RFC 5802, RFC 7677).
 //!
-//! Both sides as state machines: messages in, messages out; nonces are handed in. What the server
-//! keeps of a password is a [`Verifier`], from which nobody can come in without guessing the
-//! password. There is no channel binding. Names and passwords are prepared by SASLprep (RFC 4013),
-//! so that whichever of its forms a client writes a letter in, it is the same one. A password that
-//! cannot be prepared is taken as it stands, as PostgreSQL does; no such name is anybody's.
+//! Both sides are state machines: messages in, messages out; nonces are passed in. The server
+//! stores a [`Verifier`] for a password, with which nobody can log in without guessing the
+//! password. There is no channel binding. Names and passwords are normalized by SASLprep (RFC
+//! 4013), so that different encodings of a letter are equal. A password that SASLprep rejects is
+//! used unchanged, as in PostgreSQL; a name that SASLprep rejects is invalid.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,33 +16,33 @@ use aws_lc_rs::{digest, hmac, pbkdf2, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The name of the method.
+/// Name of the authentication method.
 pub const METHOD: &str = "SCRAM-SHA-256";
 
-/// Iterations of new verifiers, as RFC 7677 advises: some milliseconds for each guess, and for each
-/// connection of a device. They protect the password if the verifier is stolen; a generated
-/// password needs no more.
+/// Iterations of new verifiers, as recommended by RFC 7677. They cost some milliseconds for each
+/// guess, and for each connection of a device. They protect the password if the verifier is stolen;
+/// a generated password needs no more.
 pub const ITERATIONS: NonZeroU32 = match NonZeroU32::new(15_000) {
     Some(count) => count,
     None => NonZeroU32::MIN,
 };
 
-/// Iterations that are believed: what a server may ask of a client, and a verifier may say.
+/// Largest accepted number of iterations, in messages of a server and in verifiers.
 const ITERATIONS_MAX: u32 = 1_000_000;
-/// A message is no longer; a User Name may be.
+/// Longest message, in bytes. A User Name may be longer.
 const MESSAGE_BYTES_MAX: usize = 4096;
-/// Nor is a nonce.
+/// Longest nonce, in bytes.
 const NONCE_BYTES_MAX: usize = 256;
-/// Bytes of a salt that is made here, and of one at most.
+/// Length of a generated salt, and of the longest accepted salt, in bytes.
 const SALT_BYTES: usize = 16;
 const SALT_BYTES_MAX: usize = 256;
 
 type Key = [u8; digest::SHA256_OUTPUT_LEN];
 
-/// Why a message or a verifier is none; it names nothing secret.
+/// Why a message or a verifier is invalid. Contains no secrets.
 pub type Problem = &'static str;
 
-/// What a server keeps of a password.
+/// The verifier that a server stores for a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier {
     iterations: NonZeroU32,
@@ -58,10 +58,10 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// A new one of a password, with a salt of its own. It takes some milliseconds.
+    /// Creates a verifier of a password with a random salt. Takes some milliseconds.
     ///
     /// # Errors
-    /// The password is empty, or there is no randomness.
+    /// The password is empty, or the system has no random bytes.
     pub fn new(password: &[u8]) -> Result<Self, Problem> {
         if prepared_password(password).is_empty() {
             return Err("the password is empty");
@@ -71,7 +71,7 @@ impl Verifier {
         Ok(Self::with_salt(password, &salt, ITERATIONS))
     }
 
-    /// Verifier of a password with this salt.
+    /// Creates a verifier of a password with this salt.
     pub fn with_salt(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {
         let salted = salted_password(password, salt, iterations);
         Self {
@@ -82,8 +82,8 @@ impl Verifier {
         }
     }
 
-    /// For a name that nobody has: always the same under the same `key`, and of no password. So who
-    /// asks cannot tell which names there are.
+    /// A verifier for an unknown name: always the same for the same `key`, and valid for no
+    /// password. So a client cannot find out which names exist.
     pub fn made_up(key: &[u8; 32], user_name: &str) -> Self {
         let of = |what: &[u8]| mac(key, &[what, user_name.as_bytes()].concat());
         Self {
@@ -94,10 +94,10 @@ impl Verifier {
         }
     }
 
-    /// Reads one as PostgreSQL writes it: `SCRAM-SHA-256$4096:SALT$STOREDKEY:SERVERKEY`.
+    /// Parses a verifier in PostgreSQL's format: `SCRAM-SHA-256$4096:SALT$STOREDKEY:SERVERKEY`.
     ///
     /// # Errors
-    /// What was expected.
+    /// The expected format.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let expected = "SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY";
         let mut parts = text.split('$');
@@ -116,7 +116,7 @@ impl Verifier {
         })
     }
 
-    /// As it is stored.
+    /// The format in which it is stored.
     pub fn text(&self) -> String {
         format!(
             "{METHOD}${}:{}${}:{}",
@@ -128,20 +128,20 @@ impl Verifier {
     }
 }
 
-/// A part of the nonce: long enough that none is made twice.
+/// Creates one side's part of the nonce, long enough never to repeat.
 ///
 /// # Errors
-/// There is no randomness.
+/// The system has no random bytes.
 pub fn nonce() -> Result<String, Problem> {
     let mut bytes = [0; 18];
     rand::fill(&mut bytes).map_err(|_| "no source of randomness")?;
     Ok(STANDARD.encode(bytes))
 }
 
-/// The form of a user name in which it is compared (RFC 5802 section 2.2).
+/// The normalized form of a user name, for comparisons (RFC 5802 section 2.2).
 ///
 /// # Errors
-/// The name has no such form.
+/// SASLprep rejects the name.
 pub fn prepared_name(name: &str) -> Result<Cow<'_, str>, Problem> {
     let prepared = stringprep::saslprep(name)
         .map_err(|_| "the user name has characters or directions of text that SASLprep forbids")?;
@@ -151,26 +151,26 @@ pub fn prepared_name(name: &str) -> Result<Cow<'_, str>, Problem> {
     }
 }
 
-/// The first message of a client, read.
+/// The parsed first message of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientFirst {
     user_name: String,
     nonce: String,
-    /// Up to the message proper: what the client has said of channel binding.
+    /// The part before the message itself: the client's statement about channel binding.
     header: String,
     bare: String,
 }
 
 impl ClientFirst {
-    /// Reads `n,,n=NAME,r=NONCE`.
+    /// Parses `n,,n=NAME,r=NONCE`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the message.
     pub fn parse(message: &[u8]) -> Result<Self, Problem> {
         let message = text_of(message)?;
         let (binding, rest) = message.split_once(',').ok_or("no first message of SCRAM")?;
         match binding {
-            // The client has no channel binding, or thinks that the server has none.
+            // The client has no channel binding, or assumes that the server has none.
             "n" | "y" => {}
             _ if binding.starts_with("p=") => return Err("there is no channel binding here"),
             _ => return Err("no first message of SCRAM"),
@@ -179,7 +179,7 @@ impl ClientFirst {
         let header_len = message.len() - bare.len();
         let mut parts = bare.split(',');
         let name = parts.next().and_then(|part| part.strip_prefix("n="));
-        // An extension that must be understood (m=) would stand before the name.
+        // A mandatory extension (m=) would come before the name.
         let user_name = decode_name(name.ok_or("no user name first")?)?;
         let user_name = prepared_name(&user_name)?.into_owned();
         let nonce = parts.next().and_then(|part| part.strip_prefix("r="));
@@ -201,20 +201,20 @@ impl ClientFirst {
         })
     }
 
-    /// The user name that it gives, prepared.
+    /// The user name in the message, normalized.
     pub fn user_name(&self) -> &str {
         &self.user_name
     }
 }
 
-/// The server's side, after the client's first message.
+/// The server's side after the client's first message.
 #[derive(Clone)]
 pub struct Exchange {
     verifier: Verifier,
     /// The nonces of both sides.
     nonce: String,
     header: String,
-    /// The messages so far.
+    /// The messages exchanged so far.
     messages: String,
 }
 
@@ -239,10 +239,11 @@ impl Exchange {
         (exchange, answer)
     }
 
-    /// The client's last message: if it has the password, what shows it that the server knows it.
+    /// Checks the client's last message. If the client has the password, returns the server's proof
+    /// that it has the verifier.
     ///
     /// # Errors
-    /// It has not, or the message is none.
+    /// The client does not have the password, or the message is invalid.
     pub fn finish(&self, message: &[u8]) -> Result<String, Problem> {
         let message = text_of(message)?;
         let (without_proof, proof) = message.rsplit_once(",p=").ok_or("no proof at the end")?;
@@ -284,7 +285,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What the server must answer to the client's last message.
+/// The expected answer of the server to the client's last message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerSignature(Key);
 
@@ -295,9 +296,9 @@ impl fmt::Debug for ServerSignature {
 }
 
 impl Client {
-    /// `nonce` is never the same twice.
+    /// Creates the client's side. `nonce` must never repeat.
     pub fn new(user_name: &str, password: &[u8], nonce: &str) -> Self {
-        // One that cannot be prepared the server refuses, and says why in its log.
+        // The server rejects a name that SASLprep rejects, and logs the reason.
         let name = prepared_name(user_name).unwrap_or(Cow::Borrowed(user_name));
         let name = name.replace('=', "=3D").replace(',', "=2C");
         Self {
@@ -312,10 +313,10 @@ impl Client {
         format!("n,,{}", self.bare)
     }
 
-    /// Answers the server's first message. It takes as long as the server's iterations do.
+    /// Answers the server's first message. The time depends on the server's number of iterations.
     ///
     /// # Errors
-    /// The message is none, or asks too much.
+    /// The message is invalid, or requests too many iterations.
     pub fn finish(&self, message: &[u8]) -> Result<(String, ServerSignature), Problem> {
         let message = text_of(message)?;
         let mut parts = message.split(',');
@@ -339,10 +340,10 @@ impl Client {
 }
 
 impl ServerSignature {
-    /// The server's last message.
+    /// Checks the server's last message.
     ///
     /// # Errors
-    /// The server does not know the password: it is another one.
+    /// The server does not have the verifier: it is another server.
     pub fn check(&self, message: &[u8]) -> Result<(), Problem> {
         let value = text_of(message)?.strip_prefix("v=");
         let signature = key_of(value.ok_or("the server sent no signature")?)?;
@@ -351,8 +352,8 @@ impl ServerSignature {
     }
 }
 
-/// Checks the extensions of a message: one that must be understood (`m=`) is a failure (RFC 5802,
-/// section 5.1), all others may be ignored.
+/// Checks the extensions of a message: a mandatory one (`m=`) is an error (RFC 5802, section 5.1);
+/// all others are ignored.
 fn expect_optional<'m>(mut extensions: impl Iterator<Item = &'m str>) -> Result<(), Problem> {
     match extensions.any(|part| part.starts_with("m=")) {
         true => Err("the extension m= is not supported"),
@@ -360,7 +361,8 @@ fn expect_optional<'m>(mut extensions: impl Iterator<Item = &'m str>) -> Result<
     }
 }
 
-/// A password as it is hashed: prepared by SASLprep, or as it is where that does not take it.
+/// The form of a password that is hashed: normalized by SASLprep, or unchanged if SASLprep rejects
+/// it.
 fn prepared_password(password: &[u8]) -> Cow<'_, [u8]> {
     let text = std::str::from_utf8(password).ok();
     match text.and_then(|text| stringprep::saslprep(text).ok()) {
@@ -406,7 +408,7 @@ fn text_of(message: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(message).map_err(|_| "a message of SCRAM that is not UTF-8")
 }
 
-/// A comma stands there as `=2C`, an equals sign as `=3D`.
+/// Decodes `=2C` to a comma and `=3D` to an equals sign.
 fn decode_name(text: &str) -> Result<String, Problem> {
     let mut parts = text.split('=');
     let mut name = parts.next().unwrap_or_default().to_owned();

@@ -1,20 +1,20 @@
-//! When it is decided whether a client may receive what it subscribes to.
+//! When rules for receiving are applied to subscriptions.
 
 use martlet_permission::Actions;
 
-/// How subscriptions are permitted.
+/// How subscriptions are checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Subscribing {
-    /// Everybody to everything: each message is looked at when it is delivered.
+    /// All subscriptions are accepted; each message is checked on delivery.
     #[default]
     AtDelivery,
-    /// The node refuses a SUBSCRIBE at once unless the client may read all that the filter covers.
-    /// Each message is looked at all the same.
+    /// A SUBSCRIBE is refused unless the client may read all topics that the filter covers. Each
+    /// message is still checked on delivery.
     Refuse,
 }
 
 impl Subscribing {
-    /// What may be done where no line decides.
+    /// Actions that are permitted if no line matches.
     pub(crate) fn default_actions(self) -> Actions {
         match self {
             Self::AtDelivery => Actions::SUBSCRIBE,

@@ -1,4 +1,4 @@
-//! What rules are needed for, by what clients do: rules that permit more than that.
+//! Compares rules with the topics that clients use, and reports rules that permit more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,39 +10,40 @@ use crate::coverage::{covers, is_all};
 use crate::lint::Lint;
 use crate::{AclFile, RuleLine};
 
-/// What a client does with a topic.
+/// A use of a topic by a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Use<'a> {
-    /// User name; none is anonymous.
+    /// User name; `None` for an anonymous client.
     pub user_name: Option<&'a str>,
     /// Client Identifier.
     pub client_id: &'a str,
     /// Topic Name.
     pub topic: &'a str,
-    /// It publishes to it; else it receives its messages.
+    /// Whether the client publishes to the topic; otherwise it receives from it.
     pub publishes: bool,
 }
 
-/// What rules were needed for, by where they stand.
+/// The uses of each rule, by the rule's place.
 #[derive(Debug, Default)]
 pub struct Needs(BTreeMap<String, Need>);
 
-/// Rules, as traffic shows them.
+/// Rules, compared with the traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleReview {
-    /// Those that are wider than what clients do by them.
+    /// Rules that are wider than the topics used.
     pub wider: Vec<Lint>,
-    /// Those that were needed too seldom to be judged.
+    /// Rules that were used too rarely to be judged.
     pub seldom: Vec<String>,
-    /// Those that permit something and were not needed.
+    /// Rules that permit something and were not used.
     pub unused: Vec<String>,
 }
 
-/// Rules that were needed that often have shown what they are needed for.
+/// Fewest uses of a rule for a judgement.
 pub const USES_MIN: usize = 3;
 
 impl Needs {
-    /// Looks which rule permits each use, in the rules of its user; none: they are not looked at.
+    /// Finds the rule that permits each use, among the rules of its user. `None`: the user is
+    /// skipped.
     pub fn of(uses: &[Use<'_>], rules_of: impl Fn(&Use<'_>) -> Option<Arc<Rules>>) -> Self {
         let mut needs: BTreeMap<String, Need> = BTreeMap::new();
         for found in uses {
@@ -92,7 +93,7 @@ impl Needs {
 }
 
 impl AclFile {
-    /// Its lines, as traffic shows them.
+    /// Compares the lines of the file with the traffic.
     pub fn judge_by(&self, needs: &Needs) -> RuleReview {
         let mut judged = RuleReview::default();
         for line in &self.lines {
@@ -103,8 +104,8 @@ impl AclFile {
     }
 }
 
-/// The rules of a role or of a type of devices, as traffic shows them; `place` names the rule of a
-/// number, from 1, as it is named where it decides.
+/// Compares the rules of a role or device type with the traffic. `place` returns the place of a
+/// rule by its number, from 1, in the form used in decisions.
 pub fn judge_rules_by(
     needs: &Needs,
     rules: &[RuleLine],
@@ -118,17 +119,18 @@ pub fn judge_rules_by(
     judged
 }
 
-/// A rule as it is written.
+/// A rule in its written form.
 trait Stated {
     fn filter(&self) -> &str;
-    /// Else it forbids.
+    /// Whether the rule permits; otherwise it forbids.
     fn permits(&self) -> bool;
-    /// It is for both directions.
+    /// Whether the rule applies to both directions.
     fn is_two_way(&self) -> bool;
-    /// `%c` and `%u` stand for names in it.
+    /// Whether `%c` and `%u` are replaced by names.
     fn takes_names(&self) -> bool;
     fn text(&self) -> String;
-    /// With another filter, and perhaps for one direction alone: publishing, or receiving.
+    /// The rule with another filter, and optionally for one direction only: publishing or
+    /// receiving.
     fn narrower(&self, filter: &str, publishes: Option<bool>) -> String;
 }
 
@@ -202,29 +204,29 @@ impl Stated for RuleLine {
     }
 }
 
-/// What a rule was needed for.
+/// The topics for which a rule was used.
 #[derive(Debug, Default)]
 struct Need {
-    /// The levels that all its topics have.
+    /// The common leading levels of all its topics.
     levels: Vec<Level>,
-    /// Some of them have more.
+    /// Whether some topics have further levels.
     is_open: bool,
-    /// How many there were.
+    /// Number of uses.
     uses: usize,
     publishes: bool,
     receives: bool,
 }
 
-/// What stood in one level of the topics.
+/// One level of the topics.
 #[derive(Debug)]
 struct Level {
-    /// The same in all of them.
+    /// Its text, if it is the same in all topics.
     text: Option<String>,
-    /// What the rule has there, if that is no wildcard.
+    /// The rule's text at this level, unless it is a wildcard.
     stated: Option<String>,
-    /// The client's own Client Identifier, in all of them.
+    /// Whether it is the client's own Client Identifier in all topics.
     is_client_id: bool,
-    /// Its own user name.
+    /// Whether it is the client's own user name in all topics.
     is_user_name: bool,
 }
 
@@ -258,8 +260,8 @@ impl Need {
         self.receives |= !found.publishes;
     }
 
-    /// A filter that matches all topics, as narrow as it can be said; with names, where each client
-    /// has its own there.
+    /// The narrowest filter that matches all topics. With `with_names`, levels that contain each
+    /// client's own name become placeholders.
     fn filter(&self, with_names: bool) -> String {
         let levels = self.levels.iter().map(|level| match level {
             Level {
@@ -354,7 +356,7 @@ mod tests {
             said[2].0 == 6 && said[2].1.contains("`topic write #` would do"),
             "{said:?}"
         );
-        // Too few to say anything.
+        // Too few uses for a judgement.
         assert!(judged(&file, &all[..2]).wider.is_empty());
     }
 

@@ -1,4 +1,4 @@
-//! Password files are changed as a whole, and only where it is meant.
+//! Password files are replaced as a whole, and only the intended lines change.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use martlet_access::edit::{Edited, create, hash_plain, remove_user, set_user};
 use martlet_access::hash::Kind;
 use martlet_access::{Check, PasswordFile, Plain};
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 struct Directory(PathBuf);
 
 impl Directory {

@@ -1,5 +1,5 @@
-//! What an ACL file permits here is what it permits on Mosquitto: random files, users, Client
-//! Identifiers and topics, asked of a live one. Of names with slashes, less.
+//! Checks that an ACL file permits the same as in Mosquitto: compares random files, users, Client
+//! Identifiers and topics with a running broker. Names with slashes get fewer rights here.
 //!
 //! `MARTLET_ACL_CASES` says how many decisions to compare; 100,000 without it.
 
@@ -20,7 +20,7 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A broker with an ACL file; all names are taken as they come.
+/// A broker with an ACL file that accepts all user names.
 struct Mosquitto {
     process: Child,
     port: u16,
@@ -73,7 +73,7 @@ impl Drop for Mosquitto {
     }
 }
 
-/// An MQTT 5 connection that does what this test needs.
+/// An MQTT 5 connection with the functions that this test needs.
 struct Client(TcpStream);
 
 impl Client {
@@ -146,7 +146,7 @@ impl Client {
         while self.packet().0 != 0x90 {}
     }
 
-    /// Whether each topic may be published to: the reason code of its PUBACK.
+    /// Returns whether each topic may be published to, by the reason code of its PUBACK.
     fn publish(&mut self, topics: &[String]) -> Vec<bool> {
         for (number, topic) in topics.iter().enumerate() {
             let id = (number as u16 + 1).to_be_bytes();
@@ -163,7 +163,7 @@ impl Client {
         permitted
     }
 
-    /// Which of the numbered messages have come.
+    /// Returns which of the numbered messages have been received.
     fn received(&mut self, count: usize) -> Vec<bool> {
         self.send(0xC0, &[]);
         let mut came = vec![false; count];
@@ -181,7 +181,7 @@ fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
 }
 
-/// A file whose users may be asked, and the topics to ask of.
+/// A file, and the topics to check.
 fn case() -> impl Strategy<Value = (String, Vec<String>)> {
     let level = prop::sample::select(vec!["a", "b", "c1", "u1", "x y", "$a", "+", "+"]);
     let template = prop::sample::select(vec!["%c", "%u", "p%c", "%u-%c", "a", "c1", "+"]);
@@ -234,7 +234,7 @@ fn an_acl_file_permits_what_it_permits_on_mosquitto() {
     let (mut decisions, mut permitted, mut number) = (0, 0, 0);
     while decisions < asked {
         let (acl, topics) = case().new_tree(&mut runner).unwrap().current();
-        // The sender may send everything.
+        // The sender may publish to all topics.
         let acl = format!("{acl}user sender\ntopic readwrite #\ntopic readwrite $a/#\n");
         let file = AclFile::parse("acl", &acl, Subscribing::AtDelivery).unwrap();
         let broker = Mosquitto::start(number, &acl);
@@ -242,7 +242,7 @@ fn an_acl_file_permits_what_it_permits_on_mosquitto() {
         let mut sender = Client::connect(&broker, "sender", Some("sender"));
         let is_sent = sender.publish(&topics);
         for (user, client_id) in clients {
-            // Mosquitto lets a name with slashes stand for several levels; here it fits no pattern.
+            // In Mosquitto, a name with slashes matches several levels; here it matches no pattern.
             let is_strict = client_id.contains('/') || user.is_some_and(|name| name.contains('/'));
             let mut client = Client::connect(&broker, client_id, user);
             client.subscribe(&["#", "$a/#"]);
@@ -273,7 +273,7 @@ fn an_acl_file_permits_what_it_permits_on_mosquitto() {
 }
 
 impl Client {
-    /// As [`Client::publish`], of a client that gets its own messages back.
+    /// Like [`Client::publish`], for a client that receives its own messages.
     fn publish_and_forget(&mut self, topics: &[String]) -> Vec<bool> {
         let mut permitted = vec![false; topics.len()];
         for (number, topic) in topics.iter().enumerate() {

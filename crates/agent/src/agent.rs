@@ -16,11 +16,11 @@ use crate::queue::{Queue, StateKind};
 use crate::shared::{Shared, random};
 use crate::topics::Placeholders;
 
-/// Runs the agent until it is told to stop, or until standard input has ended and all of it was
+/// Runs the agent until it is stopped, or until standard input has ended and all of it was
 /// acknowledged. The exit code is 1 if it cannot start, or if something could not be stored.
 ///
-/// `settled` is called when the agent has started, and each time that it has connected: what is
-/// needed for that alone is not needed any more.
+/// `settled` is called when the agent has started, and each time that it has connected. Resources
+/// needed only for that can then be released.
 pub fn run(options: &AgentOptions, settled: fn()) -> ExitCode {
     let done = settings(options).and_then(|settings| start(&settings, settled));
     match done {
@@ -44,13 +44,13 @@ fn settings(options: &AgentOptions) -> Result<Settings, String> {
     options.run.settings(&variables(&text))
 }
 
-/// Opens the queue, and tells what was damaged in it.
+/// Opens the queue, and logs the damage found.
 ///
 /// # Errors
-/// A line for the user.
+/// The text is a line for the user.
 pub(crate) fn open_queue(place: &QueuePlace) -> Result<Queue<RealDisk>, String> {
     let path = place.directory.display();
-    // Where `martlet store` looks for one.
+    // `martlet store` expects the store in this directory.
     let disk = RealDisk::open(&place.directory.join("store")).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => format!(
             "the queue {path} is in use by another agent: stop that one, or give this one another \
@@ -104,13 +104,13 @@ fn start(settings: &Settings, settled: fn()) -> Result<(), String> {
             Level::Info,
             &format!("started: the queue {place} has {has}"),
         );
-        // Its timer belongs to the runtime.
+        // Inside the runtime, because its timer belongs to the runtime.
         let of_link = (settings.rate, settled);
         let link = Link::new(&settings.endpoint, connect, of_link, &shared);
         settled();
         Ok::<_, String>(run_both(&shared, signals, keeper, link).await)
     })?;
-    // A thread may still wait for input.
+    // A thread may be blocked in reading input.
     runtime.shutdown_background();
     log::line(Level::Info, &format!("stopped: {}", shared.report()));
     let refused = shared.queue.borrow().counts().refused;
@@ -126,7 +126,7 @@ fn start(settings: &Settings, settled: fn()) -> Result<(), String> {
     }
 }
 
-/// The signals that the agent acts on.
+/// The signals that the agent handles.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -143,8 +143,8 @@ impl Signals {
     }
 }
 
-/// Runs until a signal or the end of the input; then what was taken is committed, and what is under
-/// way may still be acknowledged.
+/// Runs until a signal or the end of the input. Then the accepted input is committed, and sent
+/// messages may still be acknowledged.
 async fn run_both(
     shared: &Shared,
     mut signals: Signals,
@@ -176,8 +176,8 @@ async fn run_both(
     }
 }
 
-/// The Client Identifier of this queue, made when it is wanted first: 21 letters and digits, which
-/// every server accepts [MQTT-3.1.3-5].
+/// The Client Identifier of this queue, generated when it is first needed: 21 letters and digits,
+/// which every server accepts [MQTT-3.1.3-5].
 fn client_id(queue: &mut Queue<RealDisk>) -> Result<String, String> {
     let known = queue.states(StateKind::ClientId).pop();
     if let Some(id) = known.and_then(|(_, id)| String::from_utf8(id).ok()) {

@@ -1,8 +1,8 @@
-//! Messages of another program's queue, added to this one once.
+//! Imports messages of another program's queue, each once.
 //!
-//! Responsible for which rows were imported before. A row is known by a digest of all that it has,
-//! so a copy of the file, or the file after further rows were written to it, brings only what is
-//! new. The caller reads the file.
+//! Responsible for which rows were imported before. A row is identified by a digest of all its
+//! fields. So importing a copy of the file, or the file with additional rows, adds only new rows.
+//! The caller reads the file.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +13,9 @@ use crate::agent::open_queue;
 use crate::options::ImportOptions;
 use crate::queue::StateKind;
 
-/// Bytes of a digest that are kept.
+/// Number of bytes of a digest that are stored.
 const DIGEST_BYTES: usize = 16;
-/// Digests in one state, and states that are kept: the last 100,000 rows are known, at least.
+/// Digests per state, and number of states kept: at least the last 100,000 rows are recognized.
 const DIGESTS_PER_STATE: usize = 1_000;
 const STATES_MAX: usize = 100;
 
@@ -28,7 +28,7 @@ pub struct ImportedRow {
     pub topic: String,
     /// Payload.
     pub payload: Vec<u8>,
-    /// When it was queued, as it is written there.
+    /// When it was queued, in the format of that queue.
     pub time: String,
 }
 
@@ -37,22 +37,22 @@ pub struct ImportedRow {
 pub struct Imported {
     /// Added to the queue.
     pub added: u64,
-    /// Imported before.
+    /// Number of rows that were imported before.
     pub known: u64,
-    /// Numbers of rows whose topic no broker accepts.
+    /// Numbers of rows with a topic that no broker accepts.
     pub invalid: Vec<i64>,
-    /// Dropped because the queue was full: the oldest.
+    /// Number of oldest messages dropped because the queue was full.
     pub dropped: u64,
-    /// Messages in the queue now.
+    /// Number of messages in the queue now.
     pub messages: u64,
 }
 
-/// Adds rows to the queue that the options name, in their order. Which ones were added is written
-/// with them, so that an import that is killed can be repeated; after a power cut rows of the last
-/// thousand may be added twice.
+/// Adds rows in their order to the queue of the options. Their digests are stored with them, so
+/// that an interrupted import can be repeated. After a power failure, the last thousand rows may be
+/// added twice.
 ///
 /// # Errors
-/// The queue is in use or cannot be written: a line for the user.
+/// The queue is in use or cannot be written. The text is a line for the user.
 pub fn import(options: &ImportOptions, rows: &[ImportedRow]) -> Result<Imported, String> {
     let place = options.queue.place()?;
     let mut queue = open_queue(&place)?;

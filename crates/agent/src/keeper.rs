@@ -1,8 +1,8 @@
-//! Takes what comes in, puts it into the queue, and commits.
+//! Reads the inputs, puts their lines into the queue, and commits.
 //!
-//! Responsible for when a line counts as taken: once it is synced. LineSplitter that come together
-//! share a sync. While the disk fails or is full, nothing is taken, and programs that write to the
-//! pipe wait.
+//! Responsible for when a line counts as accepted: once it is synced. Lines that arrive together
+//! share a sync. While the disk fails or is full, nothing is read, and programs that write to the
+//! pipe block.
 
 use std::time::Duration;
 
@@ -18,33 +18,33 @@ use crate::options::{Inputs, Settings};
 use crate::shared::Shared;
 use crate::topics::Placeholders;
 
-/// How long a line may wait for others before it is synced.
+/// Longest time that a line waits for others before it is synced.
 const LINES_DELAY: Duration = Duration::from_millis(20);
-/// How long the end of a message may wait.
+/// Longest time that the removal of a message waits to be committed.
 const ENDS_DELAY: Duration = Duration::from_millis(500);
-/// Bytes of changes that are not made to wait.
+/// Bytes of changes at which a commit does not wait.
 const BATCH_BYTES: usize = 128 * 1024;
-/// How long the agent waits, when it stops, for what was read already.
+/// How long a stopping agent waits for input that has already been read.
 const LAST_CHUNK_TIMEOUT: Duration = Duration::from_millis(50);
-/// Time until a failed commit is tried again.
+/// Time until a failed commit is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// How often the folder is looked at.
+/// Interval of scans of the folder.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
-/// How often numbers are logged, if they have changed.
+/// Interval at which counters are logged, if they have changed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(300);
 /// Pause between slices of housekeeping.
 const TIDY_DELAY: Duration = Duration::from_millis(20);
-/// Time without input after which the store gives back space.
+/// Time without input after which the store releases unused space.
 const REST_DELAY: Duration = Duration::from_secs(5);
 
-/// A stream, cut into lines.
+/// A stream, split into lines.
 struct LineStream {
     stream: InputStream,
     lines: LineSplitter,
     topic: String,
 }
 
-/// The taking side of the agent.
+/// The receiving half of the agent.
 pub(crate) struct Keeper<'a> {
     shared: &'a Shared,
     names: Placeholders,
@@ -56,12 +56,12 @@ pub(crate) struct Keeper<'a> {
     folder: Option<Folder>,
     host: Host,
     began: Instant,
-    /// When changes are committed.
+    /// When changes are committed next.
     due: Option<Instant>,
-    /// When the store is tidied up, and when it may rest.
+    /// When the store does housekeeping, and when it may release space.
     tidy_at: Option<Instant>,
     rest_at: Option<Instant>,
-    /// The disk has failed, or has no room: nothing is taken.
+    /// Whether the disk has failed or is full, so that nothing is read.
     is_stuck: bool,
     scan_again: bool,
     failure: Option<String>,
@@ -76,7 +76,7 @@ impl<'a> Keeper<'a> {
     /// Opens the inputs.
     ///
     /// # Errors
-    /// One of them cannot be read: a line for the user.
+    /// An input cannot be opened. The text is a line for the user.
     pub(crate) fn open(
         settings: &Settings,
         names: Placeholders,
@@ -127,11 +127,11 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    /// Runs until it is told to stop, or until standard input, which is all there is, has ended and
+    /// Runs until it is stopped, or until standard input, if it is the only source, has ended and
     /// the queue is empty.
     ///
     /// # Errors
-    /// An input failed, or what was taken last could not be stored.
+    /// An input failed, or the last lines could not be stored.
     pub(crate) async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), String> {
         let mut scans = ticks(self.folder.as_ref().map(|_| SCAN_INTERVAL), Duration::ZERO);
         let metrics = self.inputs.metrics;
@@ -139,7 +139,8 @@ impl<'a> Keeper<'a> {
         let mut reports = ticks(Some(REPORT_INTERVAL), REPORT_INTERVAL);
         while !self.is_finished() {
             let takes = !self.is_stuck;
-            // By chance: input that never pauses must not keep the store from being tidied up.
+            // The branches are polled in random order, so that continuous input cannot prevent
+            // housekeeping.
             tokio::select! {
                 _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
                 () = at(self.due) => self.commit(),
@@ -149,7 +150,7 @@ impl<'a> Keeper<'a> {
                 () = tick(&mut scans), if takes => self.scan(),
                 () = std::future::ready(()), if takes && self.scan_again => {
                     self.scan();
-                    // The link has its turn.
+                    // Lets the link run.
                     tokio::task::yield_now().await;
                 }
                 () = tick(&mut metrics) => self.measure(),
@@ -161,18 +162,18 @@ impl<'a> Keeper<'a> {
         self.finish().await
     }
 
-    /// All input has ended and is acknowledged.
+    /// Whether all input has ended and is acknowledged.
     fn is_finished(&self) -> bool {
         let has_ended = self.inputs.is_stdin_alone() && self.stdin.is_none();
         has_ended && self.due.is_none() && self.shared.queue.borrow().messages() == 0
     }
 
-    /// Takes what was read already, and commits.
+    /// Takes the input that has already been read, and commits.
     async fn finish(mut self) -> Result<(), String> {
         let streams = [self.stdin.take(), self.pipe.take()];
         for mut lines in streams.into_iter().flatten() {
             lines.stream.stop();
-            // Its thread may wait for more to read, so that it does not answer.
+            // The thread may be blocked in a read, so it may not answer.
             while let Ok(chunk) = timeout(LAST_CHUNK_TIMEOUT, lines.stream.next()).await
                 && self.take(&mut lines, chunk)
             {}
@@ -199,7 +200,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Puts lines into the queue; false: the stream has ended.
+    /// Puts lines into the queue. Returns false if the stream has ended.
     fn take(&mut self, stream: &mut LineStream, chunk: Chunk) -> bool {
         let mut queue = self.shared.queue.borrow_mut();
         let topic = &stream.topic;
@@ -271,7 +272,7 @@ impl<'a> Keeper<'a> {
         self.want_commit(LINES_DELAY);
     }
 
-    /// Commits after this time at the latest; at once if much waits.
+    /// Requests a commit after this time at the latest; at once if many changes wait.
     fn want_commit(&mut self, delay: Duration) {
         let at = Instant::now() + delay;
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
@@ -322,7 +323,7 @@ impl<'a> Keeper<'a> {
 
     fn rest(&mut self) {
         self.rest_at = None;
-        // The next commit reports the error if it is still there.
+        // If the error persists, the next commit reports it.
         let _ = self.shared.queue.borrow_mut().rest();
         self.tidy_at = Some(Instant::now());
     }
@@ -358,7 +359,7 @@ impl<'a> Keeper<'a> {
     }
 }
 
-/// Waits for a moment; for ever if there is none.
+/// Waits until this moment; forever if there is none.
 async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
@@ -366,7 +367,7 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-/// The next chunk of a stream; never if there is none.
+/// Returns the next chunk of a stream; never if there is no stream.
 async fn next(lines: &mut Option<LineStream>) -> Chunk {
     match lines {
         Some(lines) => lines.stream.next().await,
@@ -374,7 +375,7 @@ async fn next(lines: &mut Option<LineStream>) -> Chunk {
     }
 }
 
-/// Ticks with this period, the first one after `first`.
+/// Returns ticks with this period, the first one after `first`.
 fn ticks(period: Option<Duration>, first: Duration) -> Option<Interval> {
     let period = period?;
     let mut ticks = interval_at(Instant::now() + first, period);

@@ -1,16 +1,17 @@
-//! The agent on a device: it takes lines and metrics, keeps them in a queue on disk, and sends them
-//! to an MQTT broker when there is one.
+//! The agent on a device: it accepts lines and metrics, keeps them in a queue on disk, and sends
+//! them to an MQTT broker when it is connected.
 //!
-//! Responsible for what a device promises: what was taken stays until the broker has acknowledged
-//! it, in order and within limits. It is one thread and those that read standard input and pipes.
-//! It does not know the broker of this repository: any broker will do.
+//! Responsible for durability on the device: accepted messages are kept until the broker has
+//! acknowledged them, in order and within limits. It has one main thread, and one thread each for
+//! standard input and pipes. It works with any MQTT broker and does not depend on the broker of
+//! this repository.
 //!
 //! * `options`: the command line and the environment
-//! * `queue`, `message`: what waits, on disk
-//! * `shared`: how keeper and link reach the queue and wake each other
-//! * `input/`, `lines`, `metrics`, `topics`: what comes in
-//! * `keeper`: takes what comes in, and commits it
-//! * `link`, `pace`: connects, sends and takes acknowledgements
+//! * `queue`, `message`: queued messages, on disk
+//! * `shared`: how keeper and link access the queue and wake each other
+//! * `input/`, `lines`, `metrics`, `topics`: input
+//! * `keeper`: reads input, and commits it
+//! * `link`, `pace`: connects, sends and receives acknowledgements
 //! * `import`: queues of other programs
 #![forbid(unsafe_code)]
 

@@ -1,21 +1,21 @@
-//! Bytes as lines. A line ends with LF, which is not part of it.
+//! Splits bytes into lines. A line ends with LF, which is not part of it.
 
-/// Cuts what arrives in pieces into lines. A line that is too long is left out and counted, and it
-/// takes no more memory than the longest one that is permitted.
+/// Splits a stream of chunks into lines. A line that is too long is skipped and counted. The
+/// splitter never buffers more than the longest permitted line.
 #[derive(Debug)]
 pub(crate) struct LineSplitter {
-    /// Longest line, bytes.
+    /// Longest line in bytes.
     bytes_max: usize,
-    /// The beginning of a line that has not ended.
+    /// The beginning of an unfinished line.
     partial: Vec<u8>,
-    /// The present line is too long: the rest of it is left out.
+    /// Whether the rest of the current line is skipped because it is too long.
     skips: bool,
-    /// LineSplitter left out.
+    /// Number of skipped lines.
     pub(crate) too_long: u64,
 }
 
 impl LineSplitter {
-    /// Nothing has arrived.
+    /// Creates an empty splitter.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
@@ -25,8 +25,7 @@ impl LineSplitter {
         }
     }
 
-    /// As [`LineSplitter::new`], but the line that arrives first is left out, and was counted
-    /// before.
+    /// Like [`LineSplitter::new`], but the first line is skipped. It has already been counted.
     pub(crate) fn skipping(bytes_max: usize) -> Self {
         Self {
             skips: true,
@@ -34,8 +33,8 @@ impl LineSplitter {
         }
     }
 
-    /// Takes bytes and hands over each line that ends in them with the number of these bytes up to
-    /// and with its end. Empty lines are handed over too; none: the line was too long.
+    /// Takes bytes and passes on each line that ends in them, with the number of these bytes up to
+    /// and including its end. Empty lines are included; `None`: the line was too long.
     pub(crate) fn take(&mut self, bytes: &[u8], mut each: impl FnMut(Option<&[u8]>, usize)) {
         let mut begin = 0;
         while let Some(len) = bytes[begin..].iter().position(|byte| *byte == b'\n') {
@@ -48,7 +47,7 @@ impl LineSplitter {
         self.add(&bytes[begin..]);
     }
 
-    /// No more of the present line will come: hands it over as it is, if there is one.
+    /// Ends the current line without a line end, and passes it on if there is one.
     pub(crate) fn finish(&mut self, each: impl FnOnce(&[u8])) {
         if !self.partial.is_empty() && !self.skips {
             each(&self.partial);
@@ -74,12 +73,12 @@ impl LineSplitter {
         self.skips = false;
     }
 
-    /// A line has begun and not ended.
+    /// Whether there is an unfinished line.
     pub(crate) fn has_partial(&self) -> bool {
         !self.partial.is_empty()
     }
 
-    /// The present line is too long.
+    /// Whether the current line is too long.
     pub(crate) fn is_skipping(&self) -> bool {
         self.skips
     }

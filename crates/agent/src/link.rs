@@ -1,9 +1,9 @@
-//! The connection to the broker: connects, sends from the queue, and ends what is acknowledged.
+//! The connection to the broker: connects, sends from the queue, and removes acknowledged messages.
 //!
-//! Responsible for order and pace: messages are handed to the session in the order of the queue,
-//! no more than the rate permits, and few enough at a time that their memory is bounded. The
-//! session keeps the server's Receive Maximum, and sends again after a lost connection what was not
-//! acknowledged. MQTT 5.0 §4.3.2, §4.4, §4.9.
+//! Responsible for order and rate. Messages are passed to the session in the order of the queue,
+//! within the rate limit, and few enough at a time to limit their memory. The session respects the
+//! server's Receive Maximum, and resends unacknowledged messages after a lost connection. MQTT 5.0
+//! §4.3.2, §4.4, §4.9.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,26 +23,27 @@ use crate::pace::{Rate, pause};
 use crate::queue::End;
 use crate::shared::{Shared, random};
 
-/// Messages that wait for PUBACK at a time.
+/// Most messages that wait for PUBACK.
 const IN_FLIGHT_MAX: usize = 100;
-/// Bytes of them: one message is sent however long it is.
+/// Most bytes of these messages. One message is sent in any case, however long it is.
 const IN_FLIGHT_BYTES_MAX: u64 = 1 << 20;
-/// How long connecting may take, TLS included.
+/// Time limit for connecting, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// A connection that lasts this long counts as good: after it the agent connects again soon.
+/// Duration after which a connection counts as successful, so that the next reconnect delay is
+/// short.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);
-/// How long the agent waits for acknowledgements when it stops.
+/// How long a stopping agent waits for acknowledgements.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pause after the broker has said that it cannot take a message now.
+/// Pause after the broker has reported that it cannot accept a message now.
 const BUSY_DELAY: Duration = Duration::from_secs(5);
 
-/// The broker sends no PUBACK, so nothing could ever be deleted.
+/// Without PUBACK from the broker, no message could ever be deleted.
 const QOS_0_ONLY: &str = "the broker takes messages of QoS 0 only, and the agent deletes a \
                           message when the broker has acknowledged it, which needs QoS 1: all \
                           messages stay in the queue; permit QoS 1 there (mqtt.max_qos of \
                           Martlet, max_qos of Mosquitto), or give another broker with --host";
 
-/// A message that was handed to the session.
+/// A message that was passed to the session.
 #[derive(Clone, Debug)]
 struct SentMessage {
     id: u64,
@@ -59,7 +60,7 @@ pub(crate) struct Link<'a> {
     rate: Rate,
     in_flight: BTreeMap<RequestId, SentMessage>,
     in_flight_bytes: u64,
-    /// Nothing is sent before.
+    /// While this time is in the future, nothing is sent.
     busy_until: Option<Instant>,
     failures: u32,
     refused: Seldom,
@@ -68,16 +69,16 @@ pub(crate) struct Link<'a> {
     settled: fn(),
 }
 
-/// Why a connection is over.
+/// Why a connection ended.
 enum Over {
-    /// A line for the log, and whether the connection was of use.
+    /// A line for the log, and whether the connection counts as successful.
     Lost(String, bool),
-    /// The agent stops.
+    /// The agent is stopping.
     Stopped,
 }
 
 impl<'a> Link<'a> {
-    /// A link that is not connected.
+    /// Creates a link without a connection.
     pub(crate) fn new(
         endpoint: &'a Endpoint,
         connect: ConnectOptions,
@@ -102,7 +103,7 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Connects, again and again, until the agent stops.
+    /// Connects repeatedly until the agent stops.
     pub(crate) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         loop {
             match self.connect_and_send(&mut stopped).await {
@@ -112,7 +113,7 @@ impl<'a> Link<'a> {
                         true => 1,
                         false => self.failures.saturating_add(1),
                     };
-                    // Without chance there is no jitter.
+                    // Without random numbers there is no jitter.
                     let delay = pause(self.failures, random().unwrap_or(999));
                     let place = self.place();
                     let text = format!(
@@ -175,7 +176,7 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Acts on an event; a line: the connection is of no use.
+    /// Handles an event. Returns a log line if the connection cannot be used.
     fn act_on(&mut self, event: Event) -> Option<String> {
         match event {
             Event::Connected(info) => {
@@ -246,8 +247,8 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Hands messages to the session, as far as rate and memory permit. The moment at which to go
-    /// on; none: when an acknowledgement or a message comes.
+    /// Passes messages to the session, within the limits of rate and memory. Returns when to
+    /// continue; `None`: when an acknowledgement or a message arrives.
     fn send(&mut self) -> Option<Instant> {
         while self.client.session().is_connected() {
             if let Some(until) = self.busy_until
@@ -335,7 +336,7 @@ impl<'a> Link<'a> {
         }
         let why = format!("{}{}", reason.name(), self.quoted(text));
         match reason {
-            // No later attempt would end otherwise.
+            // Another attempt would have the same result.
             ReasonCode::NotAuthorized
             | ReasonCode::TopicNameInvalid
             | ReasonCode::PacketTooLarge
@@ -356,7 +357,7 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Text of the broker, as it may stand in a log: it may repeat the password.
+    /// Text from the broker, prepared for the log. It may contain the password.
     fn quoted(&self, text: Option<&str>) -> String {
         let Some(text) = text else {
             return String::new();
@@ -375,7 +376,7 @@ impl<'a> Link<'a> {
         self.shared.ended.notify_one();
     }
 
-    /// Waits for acknowledgements that are under way, but not for long, and says goodbye.
+    /// Waits briefly for outstanding acknowledgements, then sends DISCONNECT.
     async fn disconnect(&mut self) {
         let rest = async {
             while !self.in_flight.is_empty() && self.client.session().is_connected() {
@@ -387,7 +388,7 @@ impl<'a> Link<'a> {
                 }
             }
         };
-        // What is not acknowledged by then is sent again at the next start.
+        // Messages that are still unacknowledged are sent again after the next start.
         let _ = timeout(STOP_TIMEOUT, rest).await;
         if self.client.session().is_connected() {
             let none = Default::default();
@@ -398,8 +399,8 @@ impl<'a> Link<'a> {
     }
 }
 
-/// Whether a message can never be sent for this reason. Others are those of the connection or the
-/// broker, and with another connection the message may be sent.
+/// Whether the error is permanent for this message. Other errors come from the connection or the
+/// broker, and the message may be sent on another connection.
 fn is_of_message(error: RequestError) -> bool {
     match error {
         RequestError::InvalidTopic | RequestError::PacketTooLarge => true,

@@ -1,25 +1,26 @@
-//! Lines on standard error: what an operator of the device reads.
+//! The log on standard error, for the operator of the device.
 //!
-//! Under systemd a line begins with the priority that the journal knows; elsewhere with the time.
+//! Under systemd a line begins with its priority in syslog's format; elsewhere it begins with the
+//! time.
 
 use std::cell::Cell;
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// How important a line is.
+/// Importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// Somebody has to act.
+    /// An operator has to act.
     Error,
-    /// Something was lost, or does not work now.
+    /// Something was lost, or does not work at present.
     Warning,
-    /// The course of things.
+    /// Normal operation.
     Info,
 }
 
 impl Level {
-    /// Priority of syslog.
+    /// The priority in syslog.
     fn priority(self) -> u8 {
         match self {
             Self::Error => 3,
@@ -37,7 +38,7 @@ impl Level {
     }
 }
 
-/// Writes a line. That it cannot be written is nowhere to be told.
+/// Writes a line. Errors of writing are ignored, because they cannot be reported.
 pub(crate) fn line(level: Level, text: &str) {
     static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
     let line = match IS_JOURNAL.get_or_init(is_journal) {
@@ -47,7 +48,8 @@ pub(crate) fn line(level: Level, text: &str) {
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// Standard error is the journal of systemd, which has put device and inode into the environment.
+/// Whether standard error is the journal of systemd, which sets device and inode in the
+/// environment.
 fn is_journal() -> bool {
     let named = std::env::var("JOURNAL_STREAM");
     let found = rustix::fs::fstat(io::stderr());
@@ -56,14 +58,14 @@ fn is_journal() -> bool {
     })
 }
 
-/// Lets through one line per interval, with the number of those that it has held back.
+/// Passes on one line per interval, with the number of suppressed lines.
 #[derive(Debug, Default)]
 pub(crate) struct Seldom {
     last: Cell<Option<Instant>>,
     held_back: Cell<u64>,
 }
 
-/// Shortest time between two lines of the same matter.
+/// Shortest time between two lines of the same kind.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 impl Seldom {

@@ -1,12 +1,12 @@
-//! A message of the queue, and its form in the store.
+//! A message of the queue, and its format in the store.
 
-/// First byte of a stored message: the form of what follows.
+/// First byte of a stored message: its format.
 const FORM: u8 = 1;
 
 /// A message that waits for its PUBACK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Queued {
-    /// Its place in the order of the queue, never used again.
+    /// Its position in the order of the queue; never reused.
     pub(crate) id: u64,
     /// Topic Name.
     pub(crate) topic: String,
@@ -14,7 +14,7 @@ pub(crate) struct Queued {
     pub(crate) payload: Vec<u8>,
 }
 
-/// The bytes that stand before the payload.
+/// The bytes before the payload.
 pub(crate) fn head(topic: &str) -> Vec<u8> {
     let mut head = Vec::with_capacity(3 + topic.len());
     head.push(FORM);
@@ -24,7 +24,7 @@ pub(crate) fn head(topic: &str) -> Vec<u8> {
     head
 }
 
-/// Topic and payload of stored bytes; none if they have another form.
+/// Topic and payload of stored bytes; `None` for another format.
 pub(crate) fn read(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let [FORM, low, high, rest @ ..] = bytes else {
         return None;

@@ -1,20 +1,20 @@
-//! Metrics of the host, as flat JSON with the names that telemetry of vehicles and Telegraf's
-//! consumers use.
+//! Metrics of the host as flat JSON, with the names used by vehicle telemetry and by consumers of
+//! Telegraf.
 //!
-//! Responsible for reading `/proc` and for the JSON. A value that the host does not have is left
-//! out. It does not know when metrics are sent.
+//! Responsible for reading `/proc` and for the JSON. Values that the host does not provide are
+//! omitted. When to send metrics is decided elsewhere.
 
 use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
 
-/// What the agent says of itself in each message of metrics.
+/// The agent's own metrics, included in each message.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct OwnMetrics {
     /// Messages in the queue.
     pub(crate) agent_queue_messages: u64,
-    /// Bytes of them.
+    /// Size of them in bytes.
     pub(crate) agent_queue_bytes: u64,
     /// Messages acknowledged since the start.
     pub(crate) agent_acknowledged: u64,
@@ -24,13 +24,13 @@ pub(crate) struct OwnMetrics {
     pub(crate) agent_refused: u64,
 }
 
-/// A message of metrics. Sizes are bytes, `…_percent` and `…_usage` percent.
+/// A message of metrics. Sizes are in bytes; `…_percent` and `…_usage` are percentages.
 #[derive(Debug, Default, Serialize)]
 struct Metrics<'a> {
     device_id: &'a str,
     /// Seconds since 1970.
     timestamp: f64,
-    /// The same as text, UTC.
+    /// The same as text in UTC.
     datetime: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_usage: Option<f64>,
@@ -79,14 +79,14 @@ struct Load {
     load_15m: f64,
 }
 
-/// Time of all processors since the host started, in ticks.
+/// CPU time of all processors since the host started, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct CpuTime {
     busy: u64,
     all: u64,
 }
 
-/// Reads the host. CPU usage is that between two readings.
+/// Reads metrics of the host. CPU usage is measured between two readings.
 #[derive(Debug)]
 pub(crate) struct Host {
     device_id: String,
@@ -94,13 +94,13 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// The first reading gives CPU usage since now.
+    /// Creates a reader. The first reading contains the CPU usage since this call.
     pub(crate) fn new(device_id: String) -> Self {
         let last = proc("stat").and_then(|text| cpu_time(&text));
         Self { device_id, last }
     }
 
-    /// The metrics of this moment, as JSON.
+    /// Returns the current metrics as JSON.
     pub(crate) fn read(&mut self, own: OwnMetrics) -> Vec<u8> {
         let now = jiff::Timestamp::now();
         let cpu = proc("stat").and_then(|text| cpu_time(&text));
@@ -127,10 +127,11 @@ fn proc(name: &str) -> Option<String> {
     fs::read_to_string(Path::new("/proc").join(name)).ok()
 }
 
-/// From `/proc/stat`.
+/// Parses `/proc/stat`.
 fn cpu_time(text: &str) -> Option<CpuTime> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    // User, nice, system, idle, iowait, irq, softirq, steal. What guests take is in the first two.
+    // User, nice, system, idle, iowait, irq, softirq, steal. Guest time is included in the first
+    // two.
     let ticks: Vec<u64> = line
         .split_whitespace()
         .take(8)
@@ -147,7 +148,7 @@ fn usage(last: CpuTime, now: CpuTime) -> Option<f64> {
     Some(percent(now.busy.saturating_sub(last.busy), all))
 }
 
-/// From `/proc/meminfo`, which has KiB.
+/// Parses `/proc/meminfo`, which has values in KiB.
 fn memory(text: &str) -> Option<Memory> {
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -164,7 +165,8 @@ fn memory(text: &str) -> Option<Memory> {
     })
 }
 
-/// The file system of the path. Used and free are what a user without rights can use.
+/// Returns the use of the path's file system. Used and free space are those available to users
+/// without privileges.
 fn disk(path: &Path) -> Option<DiskSpace> {
     let found = rustix::fs::statvfs(path).ok()?;
     let used = found.f_blocks.saturating_sub(found.f_bfree) * found.f_frsize;
@@ -177,7 +179,7 @@ fn disk(path: &Path) -> Option<DiskSpace> {
     })
 }
 
-/// From `/proc/net/dev`: all interfaces but the host's own.
+/// Parses `/proc/net/dev`: sums of all interfaces except loopback.
 fn network(text: &str) -> Network {
     let mut sum = Network {
         network_bytes_sent: 0,
@@ -195,7 +197,7 @@ fn network(text: &str) -> Network {
     sum
 }
 
-/// From `/proc/loadavg`.
+/// Parses `/proc/loadavg`.
 fn load(text: &str) -> Option<Load> {
     let mut words = text.split_whitespace().map(str::parse);
     let mut next = || words.next()?.ok();
@@ -210,7 +212,7 @@ fn first_number(text: &str) -> Option<f64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// With one decimal.
+/// A percentage with one decimal.
 fn percent(part: u64, whole: u64) -> f64 {
     match whole {
         0 => 0.0,

@@ -1,6 +1,6 @@
-//! The command line of the agent, and what it means together with the environment.
+//! The command line of the agent, and the settings that result from it and the environment.
 //!
-//! Responsible for names, defaults and checks. It connects to nothing and opens no queue.
+//! Responsible for names, defaults and checks. Opens no connection and no queue.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,11 +16,11 @@ use martlet_environment::ClientEnvironment;
 
 use crate::queue::Limits;
 
-/// Longest password file, bytes: MQTT has no longer passwords.
+/// Longest password file in bytes: the longest password in MQTT.
 const PASSWORD_BYTES_MAX: u64 = 65_535;
-/// Longest packet of the broker, bytes: an answer with a reason.
+/// Longest packet accepted from the broker, in bytes: enough for an answer with a reason string.
 const PACKET_BYTES_MAX: u32 = 64 * 1024;
-/// Session Expiry Interval: a device may be away for a week.
+/// Session Expiry Interval in seconds: a device may be offline for a week.
 const SESSION_EXPIRY_SECS: u32 = 7 * 24 * 60 * 60;
 /// Keep Alive.
 const KEEP_ALIVE_SECS: u16 = 60;
@@ -151,7 +151,7 @@ pub(crate) struct RunOptions {
     queue: QueueOptions,
 }
 
-/// Where messages come from.
+/// Sources of messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inputs {
     pub(crate) stdin: bool,
@@ -161,25 +161,25 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// There is nothing left when standard input has ended.
+    /// Whether standard input is the only source, so that the agent can end with it.
     pub(crate) fn is_stdin_alone(&self) -> bool {
         let others = self.pipe.is_some() || self.folder.is_some() || self.metrics.is_some();
         self.stdin && !others
     }
 }
 
-/// Where the queue is, and its limits.
+/// Location and limits of the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct QueuePlace {
     pub(crate) directory: PathBuf,
     pub(crate) limits: Limits,
 }
 
-/// What the options mean.
+/// Settings that result from the options.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) endpoint: Endpoint,
-    /// The CONNECT; an empty Client Identifier is one that the queue has.
+    /// The CONNECT. If its Client Identifier is empty, the one in the queue is used.
     pub(crate) connect: ConnectOptions,
     pub(crate) queue: QueuePlace,
     pub(crate) inputs: Inputs,
@@ -187,13 +187,13 @@ pub(crate) struct Settings {
     pub(crate) metrics_topic: String,
     pub(crate) device_id: Option<String>,
     pub(crate) line_bytes_max: usize,
-    /// Messages per second.
+    /// Most messages per second.
     pub(crate) rate: u64,
 }
 
 impl QueueOptions {
     /// # Errors
-    /// No directory is named, and there is no usual one.
+    /// No directory is given, and there is no default one.
     pub(crate) fn place(&self) -> Result<QueuePlace, String> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let usual = || {
@@ -218,10 +218,10 @@ impl QueueOptions {
 }
 
 impl RunOptions {
-    /// What these options and the variables mean. Options are stronger.
+    /// Returns the settings. Options take precedence over variables.
     ///
     /// # Errors
-    /// A line for the user.
+    /// The text is a line for the user.
     pub(crate) fn settings(&self, variables: &[(String, String)]) -> Result<Settings, String> {
         let overrides = self.overrides()?;
         let environment = ClientEnvironment::read(|name| {
@@ -259,7 +259,7 @@ impl RunOptions {
             username,
             password,
             session_expiry_secs: Some(SESSION_EXPIRY_SECS),
-            // It subscribes to nothing: only answers come.
+            // The agent has no subscriptions: it receives only answers.
             maximum_packet_size: NonZeroU32::new(PACKET_BYTES_MAX),
             ..ConnectOptions::default()
         };
@@ -276,7 +276,7 @@ impl RunOptions {
         })
     }
 
-    /// The options under the names that they have as variables.
+    /// Returns the options under the names of their variables.
     fn overrides(&self) -> Result<Vec<(&'static str, String)>, String> {
         let mut all = Vec::new();
         let mut add = |name, value: Option<String>| all.extend(value.map(|value| (name, value)));
@@ -290,7 +290,7 @@ impl RunOptions {
         let uses_tls = self.tls || self.cafile.is_some();
         add("MQTT_USE_TLS", uses_tls.then(|| "true".to_owned()));
         if self.username.is_some() {
-            // A password of somewhere else belongs to another name.
+            // A password from another source would belong to another user name.
             add("MQTT_USERNAME", self.username.clone());
             add(
                 "MQTT_PASSWORD",
@@ -317,7 +317,7 @@ fn tls_files(environment: &ClientEnvironment) -> ClientFiles {
     }
 }
 
-/// The first line of a file.
+/// Reads the first line of a file.
 fn password(path: &Path) -> Result<String, String> {
     let place = path.display();
     let failed = |error| format!("cannot read the password file {place}: {error}");
@@ -337,7 +337,7 @@ fn password(path: &Path) -> Result<String, String> {
     }
 }
 
-/// Names that a topic may have in braces.
+/// Placeholders for topics.
 const PLACEHOLDERS: [&str; 4] = ["{device_id}", "{client_id}", "{hostname}", "{file}"];
 
 fn check_topic(topic: &str) -> Result<(), String> {
@@ -367,7 +367,7 @@ fn version(text: &str) -> Result<ProtocolVersion, String> {
     }
 }
 
-/// Bytes, with the letters K, M and G for powers of 1,024.
+/// Parses a number of bytes. The suffixes K, M and G are powers of 1,024.
 fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.strip_suffix(['K', 'M', 'G']) {
         Some(digits) if text.ends_with('K') => (digits, 10),

@@ -1,26 +1,26 @@
-//! How fast messages are sent, and how long the agent waits before it connects again.
+//! Rate of sending messages, and delays between attempts to connect.
 //!
-//! Rules alone: time and chance are arguments.
+//! Pure functions: time and random numbers are arguments.
 
 use std::time::Duration;
 
-/// Shortest pause before the second attempt to connect, and the longest one before any.
+/// Shortest pause before the second attempt to connect, and longest pause before any.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
-/// What a rate lets through at once, as time: at 1,000 messages per second these are 20.
+/// Size of a burst as time: at 1,000 messages per second these are 20 messages.
 const BURST: Duration = Duration::from_millis(20);
 
-/// Limits messages per second.
+/// Limits the number of messages per second.
 #[derive(Clone, Debug)]
 pub(crate) struct Rate {
     per_second: u64,
-    /// The moment up to which messages are paid for.
+    /// The time up to which the rate is used up.
     paid: Duration,
 }
 
 impl Rate {
-    /// At most this number of messages per second, at least 1.
+    /// Permits at most this number of messages per second, at least 1.
     pub(crate) fn new(per_second: u64) -> Self {
         Self {
             per_second: per_second.max(1),
@@ -28,7 +28,7 @@ impl Rate {
         }
     }
 
-    /// How many messages may be sent now.
+    /// Number of messages that may be sent now.
     pub(crate) fn available(&self, now: Duration) -> usize {
         let saved = now.saturating_sub(self.paid).min(self.burst());
         (saved.as_nanos() * u128::from(self.per_second) / 1_000_000_000) as usize
@@ -49,15 +49,15 @@ impl Rate {
         Duration::from_nanos(1_000_000_000_u64.div_ceil(self.per_second))
     }
 
-    /// At least one message.
+    /// Size of a burst: at least one message.
     fn burst(&self) -> Duration {
         BURST.max(self.cost())
     }
 }
 
-/// Pause before the next attempt to connect, after this number of failures in a row, from 1: 1 s
-/// to 2 s, by the random number, doubled with each further failure, up to 60 s to 120 s. So devices
-/// do not all come back at the same moment.
+/// Pause before the next attempt to connect. `failures` is the number of consecutive failures, from
+/// 1. The first pause is 1 s to 2 s, depending on the random number. It doubles with each further
+/// failure, up to 60 s to 120 s. So devices do not all reconnect at the same time.
 pub(crate) fn pause(failures: u32, random: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
     let shortest = FIRST_PAUSE

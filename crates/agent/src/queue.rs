@@ -1,9 +1,9 @@
 //! The durable queue: messages in order, on disk, within limits.
 //!
-//! Responsible for what is promised: a message that was committed stays until [`Queue::end`] or
-//! until the queue is full and it is the oldest. The place up to which a file was read is written
-//! in the same record as the line, so no crash separates them. It knows no network and no clock,
-//! and has no thread; it writes through a [`Disk`], so that tests can cut the power.
+//! Responsible for durability: a committed message is kept until [`Queue::end`], or until the queue
+//! is full and the message is the oldest. The read position of a file is written in the same record
+//! as the line, so no crash separates them. It has no network, clock or thread. It writes through a
+//! [`Disk`], so that tests can simulate power failures.
 
 use std::collections::BTreeMap;
 
@@ -18,26 +18,26 @@ use crate::message::{Queued, head, read};
 const QUEUE: QueueId = QueueId(1);
 /// Owner of all states.
 const OWNER: u64 = 1;
-/// Largest segment of the store, bytes: a device has less space than a server.
+/// Largest segment of the store in bytes: a device has less space than a server.
 const SEGMENT_BYTES: u64 = 2 << 20;
-/// Bytes that an opening may have to read again.
+/// Most bytes that have to be read again when opening.
 const TAIL_BYTES: u64 = 4 << 20;
 /// Bytes per slice of housekeeping.
 const SLICE_BYTES: usize = 64 * 1024;
 
-/// What a state is about.
+/// Kind of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum StateKind {
-    /// The Client Identifier that was made for this queue.
+    /// The generated Client Identifier of this queue.
     ClientId = 1,
-    /// A file of the folder and the place up to which it was read.
+    /// A file of the folder and its read position.
     File = 2,
-    /// Rows of other queues that were imported.
+    /// Rows imported from other queues.
     Imported = 3,
 }
 
-/// How much the queue holds.
+/// Limits of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Messages.
@@ -46,34 +46,34 @@ pub(crate) struct Limits {
     pub(crate) bytes: u64,
 }
 
-/// What happened to messages since the queue was opened.
+/// Counters of messages since the queue was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Written to the queue and synced.
     pub(crate) taken: u64,
-    /// Ended by a PUBACK.
+    /// Acknowledged by a PUBACK.
     pub(crate) acknowledged: u64,
     /// Dropped because the queue was full.
     pub(crate) dropped: u64,
-    /// Removed because the broker refused them for good.
+    /// Removed because the broker refused them permanently.
     pub(crate) refused: u64,
-    /// Removed because the disk has damaged them.
+    /// Removed because they were damaged on the disk.
     pub(crate) damaged: u64,
 }
 
-/// A message that the queue does not hand out now.
+/// A message that is handed out, so that it is not handed out again.
 #[derive(Clone, Copy, Debug)]
 struct HandedOut {
-    /// Topic and payload, bytes.
+    /// Size of topic and payload in bytes.
     bytes: u64,
-    /// It has ended, and the record of that is not written yet.
+    /// Whether it has ended and the record of that is not yet written.
     has_ended: bool,
 }
 
 /// How a message ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The broker has it.
+    /// The broker has acknowledged it.
     Acknowledged,
     /// The broker will never accept it.
     Refused,
@@ -82,24 +82,24 @@ pub(crate) enum End {
 /// The queue.
 pub(crate) struct Queue<D: Disk> {
     engine: Engine<D>,
-    /// Changes that are not given to the engine yet.
+    /// Changes that are not yet passed to the engine.
     records: RecordBuffer,
     limits: Limits,
     next_id: u64,
     messages: u64,
     bytes: u64,
     handed_out: BTreeMap<u64, HandedOut>,
-    /// Messages that were pushed since the last good commit.
+    /// Number of messages pushed since the last successful commit.
     uncommitted: u64,
     counts: Counts,
 }
 
 impl<D: Disk> Queue<D> {
-    /// Opens the queue on this disk, or makes one; `salt` is a random number, for a new one only.
-    /// The report says what was damaged.
+    /// Opens the queue on this disk, or creates one. `salt` is a random number, used only for a new
+    /// queue. The report contains the damage found.
     ///
     /// # Errors
-    /// The disk failed, or the store on it cannot be opened as a whole.
+    /// The disk failed, or the store on it cannot be opened.
     pub(crate) fn open(disk: D, limits: Limits, salt: u64) -> Result<(Self, Report), OpenError> {
         let options = Options {
             segment_bytes: SEGMENT_BYTES,
@@ -130,8 +130,8 @@ impl<D: Disk> Queue<D> {
         Ok((queue, report))
     }
 
-    /// Adds a message at the end; it is in the queue, and promised, when [`Queue::commit`] has
-    /// returned without an error. With it goes, in one record, a position of the input.
+    /// Appends a message. It is durable when [`Queue::commit`] has returned without an error.
+    /// `position` is a read position, stored in the same record.
     pub(crate) fn push(&mut self, topic: &str, payload: &[u8], position: Option<(u32, &[u8])>) {
         let id = BodyId(self.next_id);
         self.next_id += 1;
@@ -158,7 +158,7 @@ impl<D: Disk> Queue<D> {
         self.records.record().remove_state(key(kind, number));
     }
 
-    /// Numbers and values of all committed states of a kind. One that is damaged is left out.
+    /// Numbers and values of all committed states of a kind. Damaged ones are omitted.
     pub(crate) fn states(&self, kind: StateKind) -> Vec<(u32, Vec<u8>)> {
         let mut found = Vec::new();
         let is_wanted = |state: StateKey| state.owner == OWNER && state.kind == kind as u8;
@@ -170,17 +170,17 @@ impl<D: Disk> Queue<D> {
         found
     }
 
-    /// Bytes of changes that wait for [`Queue::commit`].
+    /// Size of the changes that wait for [`Queue::commit`], in bytes.
     pub(crate) fn uncommitted_bytes(&self) -> usize {
         self.records.bytes() + self.engine.staged_bytes()
     }
 
-    /// Writes and syncs all changes. If the queue holds more than its limits, the oldest messages
-    /// that were not handed out are dropped. After an error call it again: nothing is lost but what
-    /// a crash takes meanwhile.
+    /// Writes and syncs all changes. If the queue exceeds its limits, the oldest messages that are
+    /// not handed out are dropped. After an error, call it again: changes are lost only if a crash
+    /// happens before that.
     ///
     /// # Errors
-    /// The disk failed, or is full.
+    /// The disk failed or is full.
     pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
         self.write()?;
         if self.drop_oldest() {
@@ -199,7 +199,7 @@ impl<D: Disk> Queue<D> {
         Ok(())
     }
 
-    /// Whether anything was dropped.
+    /// Drops the oldest messages. Returns whether any were dropped.
     fn drop_oldest(&mut self) -> bool {
         if !self.is_over() {
             return false;
@@ -227,8 +227,8 @@ impl<D: Disk> Queue<D> {
         self.messages > self.limits.messages || self.bytes > self.limits.bytes
     }
 
-    /// Hands out the oldest messages that are not handed out, in order: at most `messages_max`, and
-    /// none after the one that reaches `bytes_max`. Damaged messages are removed and counted.
+    /// Hands out the oldest messages that are not handed out, in order: at most `messages_max`,
+    /// ending with the one that reaches `bytes_max`. Damaged messages are removed and counted.
     pub(crate) fn take(&mut self, messages_max: usize, bytes_max: u64) -> Vec<Queued> {
         let mut bytes = 0;
         let entries = self.engine.entries(QUEUE);
@@ -264,8 +264,8 @@ impl<D: Disk> Queue<D> {
         taken
     }
 
-    /// Ends a message that was handed out. The record of it is written with the next
-    /// [`Queue::commit`]; if the process dies before, the message is sent once more.
+    /// Ends a message that was handed out. The next [`Queue::commit`] writes the record; if the
+    /// process dies before, the message is sent again.
     pub(crate) fn end(&mut self, id: u64, how: End) {
         let Some(message) = self.handed_out.get(&id).filter(|found| !found.has_ended) else {
             return;
@@ -278,7 +278,7 @@ impl<D: Disk> Queue<D> {
         }
     }
 
-    /// Takes a message back that was handed out: it is the first to be handed out again.
+    /// Returns a message that was handed out: it is handed out again first.
     pub(crate) fn give_back(&mut self, id: u64) {
         if self
             .handed_out
@@ -297,35 +297,35 @@ impl<D: Disk> Queue<D> {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Messages in the queue, handed out or not.
+    /// Number of messages in the queue, handed out or not.
     pub(crate) fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// Bytes of their topics and payloads.
+    /// Size of their topics and payloads in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What happened since the queue was opened.
+    /// Counters since the queue was opened.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// The disk has no room for further messages; those that end make room.
+    /// Whether the disk has no room for further messages. Messages that end make room.
     pub(crate) fn is_low(&self) -> bool {
         self.engine.is_low()
     }
 
-    /// Does a slice of what the store has to tidy up; true: there is more.
+    /// Does a slice of the store's housekeeping. Returns true if there is more.
     ///
     /// # Errors
-    /// The disk failed; the next call tries again.
+    /// The disk failed; the next call retries.
     pub(crate) fn housekeep(&mut self) -> Result<bool, StoreError> {
         Ok(self.engine.housekeep(SLICE_BYTES)?.more)
     }
 
-    /// Begins a time in which nothing comes: the store gives back space that it does not need.
+    /// Begins an idle period: the store releases space that it does not need.
     ///
     /// # Errors
     /// The disk failed; nothing is lost.
@@ -333,10 +333,10 @@ impl<D: Disk> Queue<D> {
         self.engine.seal()
     }
 
-    /// Commits and closes: the next opening is quick.
+    /// Commits and closes, so that the next opening is fast.
     ///
     /// # Errors
-    /// The disk failed. What was committed before is still there.
+    /// The disk failed. Earlier commits are kept.
     pub(crate) fn close(mut self) -> Result<(), StoreError> {
         self.commit()?;
         self.engine.close()

@@ -131,7 +131,7 @@ fn a_line_and_the_place_behind_it_survive_together_or_not_at_all() {
                 queue.commit().unwrap();
             }
         }
-        // Written, and not synced when the power goes.
+        // Written but not synced before the power failure.
         queue.write().unwrap();
         drop(queue);
         disk.crash(seed);
@@ -222,7 +222,7 @@ fn a_queue_that_overflows_for_long_takes_little_space() {
             largest = largest.max(disk.used());
         }
     }
-    // 30 MB went through.
+    // 30 MB were written in total.
     assert_eq!(queue.messages(), 1_000);
     assert!(largest < 12 << 20, "{largest}");
     queue.rest().unwrap();

@@ -1,4 +1,4 @@
-//! What the two halves of the agent share: the queue, and how they wake each other.
+//! State shared by the two halves of the agent: the queue, and the means to wake each other.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -9,18 +9,18 @@ use tokio::sync::Notify;
 
 use crate::queue::Queue;
 
-/// What the keeper and the link share. Both run in one thread, and neither borrows the queue while
-/// it waits.
+/// State shared by keeper and link. Both run in one thread, and neither borrows the queue while it
+/// waits.
 pub(crate) struct Shared {
     pub(crate) queue: RefCell<Queue<RealDisk>>,
-    /// Messages were committed: the link may have something to send.
+    /// Signalled after a commit: the link may have messages to send.
     pub(crate) committed: Notify,
-    /// Messages have ended: the keeper has something to commit.
+    /// Signalled when messages have ended: the keeper has changes to commit.
     pub(crate) ended: Notify,
 }
 
 impl Shared {
-    /// Nothing has happened yet.
+    /// Creates the initial state.
     pub(crate) fn new(queue: Queue<RealDisk>) -> Self {
         Self {
             queue: RefCell::new(queue),
@@ -29,7 +29,7 @@ impl Shared {
         }
     }
 
-    /// The numbers of this moment, as a line for the log.
+    /// The current counters as a line for the log.
     pub(crate) fn report(&self) -> String {
         let queue = self.queue.borrow();
         let counts = queue.counts();

@@ -1,6 +1,6 @@
-//! The topics of lines and metrics, with the names in braces replaced.
+//! Topics of lines and metrics, with placeholders replaced.
 
-/// What stands for the names in braces.
+/// Values of the placeholders.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Placeholders {
     pub(crate) device_id: String,
@@ -9,8 +9,8 @@ pub(crate) struct Placeholders {
 }
 
 impl Placeholders {
-    /// The topic with all names replaced; `file` is the name of a file; its ending is left
-    /// out. A character that a level cannot have becomes `_`.
+    /// Replaces all placeholders of a topic. `file` is the name of a file, used without its suffix.
+    /// Characters that are invalid in a level become `_`.
     pub(crate) fn topic(&self, template: &str, file: &str) -> String {
         let stem = match file.rfind('.') {
             Some(dot) if dot > 0 => &file[..dot],
@@ -29,7 +29,8 @@ impl Placeholders {
     }
 }
 
-/// Text as one level of a topic. Braces are replaced too: what is put in is no name.
+/// Converts text to one level of a topic. Braces are replaced too, so that values contain no
+/// placeholders.
 fn level(text: &str) -> String {
     text.chars()
         .map(|letter| match letter {

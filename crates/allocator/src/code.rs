@@ -1,15 +1,15 @@
 //! Memory of the program's own code.
 //!
-//! The kernel keeps each page of code that has run once, and 15 others with it, although most of
-//! them are needed at the start alone.
+//! The kernel keeps each page of code that has run once, and 15 neighbouring ones, although most of
+//! them are needed only at the start.
 
-/// Gives back the memory of all code. The kernel reads again from the file what runs next. Does
-/// nothing where it cannot.
+/// Releases the memory of all code. The kernel reads code from the file again when it runs. Not
+/// supported here: does nothing.
 #[cfg(not(target_os = "linux"))]
 pub fn release_code() {}
 
-/// Gives back the memory of all code. The kernel reads again from the file what runs next. Does
-/// nothing where it cannot.
+/// Releases the memory of all code. The kernel reads code from the file again when it runs. Does
+/// nothing if it fails.
 #[cfg(target_os = "linux")]
 pub fn release_code() {
     use rustix::mm::{Advice, madvise};
@@ -19,14 +19,14 @@ pub fn release_code() {
     };
     for (start, bytes) in maps.lines().filter_map(code_of) {
         let start = core::ptr::with_exposed_provenance_mut(start);
-        // SAFETY: a private mapping of a file that can be run and not written has never been
-        // written: its pages come back from the file as they were. The lines are of this process.
+        // SAFETY: a private mapping of a file that is executable and not writable has never been
+        // written: its pages are read from the file unchanged. The lines are of this process.
         let _ = unsafe { madvise(start, bytes, Advice::LinuxDontNeed) };
     }
 }
 
-/// Start and bytes of a mapping of code, by its line in `/proc/PID/maps`; none if it is another
-/// one: `55d0-55e0 r-xp 00001000 fe:01 1234   /usr/bin/martlet`.
+/// Start and size of a code mapping, from its line in `/proc/PID/maps`: `55d0-55e0 r-xp 00001000
+/// fe:01 1234   /usr/bin/martlet`. `None` for other mappings.
 #[cfg(target_os = "linux")]
 fn code_of(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();

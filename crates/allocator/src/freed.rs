@@ -1,4 +1,4 @@
-//! When memory that was freed goes back to the system.
+//! When freed memory is returned to the system.
 
 use core::ffi::{c_int, c_long};
 use core::time::Duration;
@@ -12,12 +12,12 @@ unsafe extern "C" {
     fn mi_option_get(option: c_int) -> c_long;
 }
 
-/// Memory that was freed waits this long to be used again; then it goes back to the system. At
-/// first that is one second. For large messages at full speed, a tenth of it costs a tenth more
-/// CPU time; and what waits is as much as comes and goes within that time.
+/// Sets how long freed memory is kept for reuse before it is returned to the system. The default is
+/// one second. For large messages at full speed, a tenth of it costs a tenth more CPU time. The
+/// kept memory is as much as is allocated and freed within that time.
 pub fn give_back_after(delay: Duration) {
     let millis = c_long::try_from(delay.as_millis()).unwrap_or(c_long::MAX);
-    // SAFETY: mimalloc's options are set and read atomically, at any time, and this one takes any
+    // SAFETY: mimalloc's options are set and read atomically, at any time, and this one accepts any
     // number of milliseconds.
     unsafe { mi_option_set(PURGE_DELAY, millis) };
 }

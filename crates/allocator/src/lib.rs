@@ -1,18 +1,18 @@
-//! The memory allocator of the program: mimalloc. Buffers of connections come and go at message
-//! rate, in many sizes and from several threads.
+//! The memory allocator of the program: mimalloc. Connection buffers are allocated and freed at
+//! message rate, in many sizes and from several threads.
 //!
-//! The `mimalloc` crate asks for an alignment in each call. For one that mimalloc gives anyway,
-//! that is dear: mimalloc 3 takes its slow path and, unless the size is a power of two, asks itself
-//! for as many bytes more as the alignment has, which is the next of its sizes: 96 bytes for 80,
-//! 7,168 for 6,144. So this asks for an alignment only where it has to.
+//! The `mimalloc` crate passes an alignment in each call. If mimalloc guarantees that alignment
+//! anyway, this is expensive. mimalloc 3 then takes its slow path. Unless the size is a power of
+//! two, it also adds the alignment to the requested size and rounds up to its next size class: 96
+//! bytes for 80, 7,168 for 6,144. So this crate passes an alignment only if it is needed.
 //!
-//! Large blocks are mappings of their own (`large.rs`), so that a large table grows without being
+//! Large blocks are separate mappings (`large.rs`), so that a large table grows without being
 //! copied.
 //!
-//! A program can say when freed memory goes back to the system (`freed.rs`), and give back the
-//! memory of code that it does not run any more (`code.rs`).
+//! A program can set when freed memory is returned to the system (`freed.rs`), and release the
+//! memory of code that it no longer runs (`code.rs`).
 //!
-//! This is the one crate with `unsafe`: a global allocator cannot be written without it.
+//! This is the only crate with `unsafe`: a global allocator cannot be written without it.
 
 mod code;
 mod freed;
@@ -30,27 +30,27 @@ pub use code::release_code;
 pub use freed::give_back_after;
 use large::{is_large, is_large_layout};
 
-/// Alignment of each block of at least so many bytes (`MI_MAX_ALIGN_SIZE` in mimalloc's `types.h`,
-/// on each target that we build for). A smaller block is aligned to its size, if that is a power of
-/// two: mimalloc has a size for each number of words up to this.
+/// Alignment of each block of at least this size (`MI_MAX_ALIGN_SIZE` in mimalloc's `types.h`, on
+/// each target that we build for). A smaller block is aligned to its size, if that is a power of
+/// two: mimalloc has a size class for each number of words up to this.
 const USUAL_ALIGNMENT: usize = 16;
 
 /// mimalloc as the global allocator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Allocator;
 
-/// Each block of this size is aligned as asked for, without asking.
+/// Whether a block of this size has this alignment without requesting it.
 #[inline]
 fn is_aligned_anyway(align: usize, size: usize) -> bool {
     align <= USUAL_ALIGNMENT && align <= size
 }
 
-// SAFETY: in each call, the layout of a block says whether it is a mapping or mimalloc's. A mapping
-// has the size asked for, the alignment of a page, and is zero at first. All other calls are passed
-// on to mimalloc. mimalloc's functions fulfil the contract of `GlobalAlloc`: a block has at least
-// the size asked for and, see `is_aligned_anyway`, the alignment; it stays where it is until it is
-// freed; a failure is a null pointer; none of them unwinds. Any block of mimalloc can be freed and
-// reallocated by any of its functions, aligned or not.
+// SAFETY: in each call, the layout of a block determines whether it is a mapping or mimalloc's. A
+// mapping has the requested size and the alignment of a page, and is zeroed. All other calls are
+// passed on to mimalloc. mimalloc's functions fulfil the contract of `GlobalAlloc`: a block has at
+// least the requested size and, see `is_aligned_anyway`, the alignment; it stays at its address
+// until it is freed; a failure is a null pointer; none of them unwinds. Any block of mimalloc can
+// be freed and reallocated by any of its functions, aligned or not.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -86,8 +86,8 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller says that the block came from one of these functions with this layout
-        // and is in use.
+        // SAFETY: the caller guarantees that the block came from one of these functions with this
+        // layout and is in use.
         unsafe {
             match is_large_layout(layout) {
                 true => large::unmap(block, layout.size()),
@@ -103,7 +103,8 @@ unsafe impl GlobalAlloc for Allocator {
             (false, false) => {}
             // SAFETY: as for `dealloc`.
             (true, true) => return unsafe { large::resize(block, layout.size(), size) },
-            // SAFETY: as for `dealloc`; the caller says that `size` and the alignment are a layout.
+            // SAFETY: as for `dealloc`; the caller guarantees that `size` and the alignment are a
+            // layout.
             _ => return unsafe { self.exchange(block, layout, size) },
         }
         // SAFETY: as for `dealloc` and `alloc`. A block that moves is aligned as a new one is.
@@ -124,8 +125,9 @@ impl Allocator {
     /// As [`GlobalAlloc::realloc`].
     #[cold]
     unsafe fn exchange(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller says that `size` is not zero and is a layout with this alignment, and
-        // that the block has the bytes of its layout. The two blocks are different ones.
+        // SAFETY: the caller guarantees that `size` is not zero and is a layout with this
+        // alignment, and that the block has the bytes of its layout. The two blocks are different
+        // ones.
         unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !new.is_null() {
@@ -144,7 +146,7 @@ mod tests {
     #[global_allocator]
     static ALLOCATOR: Allocator = Allocator;
 
-    /// Blocks of all sizes and alignments, some of which stay while others go.
+    /// Allocates blocks of all sizes and alignments. Some are kept while others are freed.
     #[test]
     fn each_block_is_aligned_as_asked_for_and_keeps_its_bytes() {
         let mut kept: Vec<(*mut u8, Layout, u8)> = Vec::new();
@@ -178,7 +180,7 @@ mod tests {
             }
         }
         for (block, layout, round) in kept {
-            // SAFETY: it was not freed yet.
+            // SAFETY: the block has not been freed yet.
             unsafe {
                 assert_eq!(*block, round);
                 ALLOCATOR.dealloc(block, layout);
@@ -186,8 +188,8 @@ mod tests {
         }
     }
 
-    /// A table of a hundred megabytes that becomes larger is not copied, and neither it nor what is
-    /// cut off takes memory twice.
+    /// Growing a table of a hundred megabytes does not copy it. Neither growing nor shrinking
+    /// doubles its memory.
     #[test]
     #[cfg(target_os = "linux")]
     fn a_large_block_grows_and_shrinks_without_a_copy() {
@@ -198,7 +200,7 @@ mod tests {
         };
         const SIZE: usize = 100 << 20;
         let layout = |size| Layout::from_size_align(size, 16).unwrap();
-        // SAFETY: the sizes are not zero, and each call has the layout of the one before.
+        // SAFETY: the sizes are not zero, and each call has the layout of the previous one.
         unsafe {
             let block = ALLOCATOR.alloc(layout(SIZE));
             block.write_bytes(7, SIZE);

@@ -1,6 +1,6 @@
-//! What the TLS library alone needs of a server for one full handshake of TLS 1.3, P-256, without
-//! resumption: CPU µs, no socket; as the library is set by default, and as the node sets it.
-//! `bench/compare --scenario tls-connects` is to be read beside it.
+//! CPU time in µs that the TLS library needs on the server for one full TLS 1.3 handshake with
+//! P-256, without resumption and without sockets. Compares the library's default settings with
+//! those of the node. Read it together with `bench/compare --scenario tls-connects`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -53,7 +53,7 @@ fn main() {
         ("by default", Arc::new(default)),
         ("as the node sets it", server),
     ];
-    // In turns, so that a change of the machine's pace counts for both.
+    // Alternating, so that changes of the machine's speed affect both.
     let mut taken = [Vec::new(), Vec::new()];
     for number in 0..WARM_UP + COUNTED {
         for ((_, server), taken) in settings.iter().zip(&mut taken) {
@@ -71,7 +71,7 @@ fn main() {
     std::fs::remove_dir_all(directory).unwrap();
 }
 
-/// Time spent in the server's half.
+/// Time spent on the server's side.
 fn handshake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Duration {
     let name = "localhost".try_into().unwrap();
     let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();

@@ -1,16 +1,16 @@
 //! A certificate authority in a directory: its own certificate and key, those that it issues, and
-//! the list of what it has revoked.
+//! its revocation list.
 //!
-//! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `issued.txt`, `crl.pem`
-//! and `revoked.txt`. Keys are their owner's alone. Nothing is written over but by
-//! [`Authority::renew`] and what is revoked, and these are replaced as a whole. The time comes from
-//! the caller.
+//! Its whole state is in files: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `issued.txt`, `crl.pem`
+//! and `revoked.txt`. Only the owner may read the keys. Files are overwritten only by
+//! [`Authority::renew`] and by revocations, and then replaced as a whole. The time comes from the
+//! caller.
 //!
-//! One [`Authority`] at a time is open in a directory: what two commands do at once, they do one
-//! after the other, and neither forgets what the other has revoked.
+//! Only one [`Authority`] at a time is open in a directory. Concurrent commands run one after the
+//! other, so no revocation is lost.
 //!
-//! What is revoked stands in both of its files: who removes the list, or copies an old one there,
-//! does not make anybody good again.
+//! Revocations are stored in both files. Removing the list, or restoring an old copy, makes no
+//! revoked certificate valid again.
 
 mod error;
 mod files;
@@ -41,7 +41,7 @@ use crate::facts::Facts;
 use crate::pem;
 use crate::version1;
 
-/// Difference by which the clock of a device may be behind.
+/// How far a device's clock may be behind.
 const BACKDATED: Duration = Duration::hours(1);
 
 /// Kinds of keys.
@@ -54,27 +54,27 @@ pub enum KeyKind {
     Rsa(u16),
 }
 
-/// What a certificate is for.
+/// Purpose of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A server by these DNS names and addresses.
+    /// A server with these DNS names and addresses.
     Server(Vec<String>),
     /// A client.
     Client,
 }
 
-/// What was written.
+/// The result of issuing a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// The certificate's file.
+    /// Path of the certificate.
     pub certificate: PathBuf,
-    /// The key's.
+    /// Path of the key.
     pub key: PathBuf,
-    /// What it says.
+    /// The contents of the certificate.
     pub facts: Facts,
 }
 
-/// An authority that is there, and that nobody else changes meanwhile.
+/// An open authority. Its directory is locked.
 #[derive(Debug)]
 pub struct Authority {
     directory: PathBuf,
@@ -83,11 +83,11 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes one, in a directory that is made too if it is not there. `waits` is told of the
-    /// directory if another holds it for over a second.
+    /// Creates an authority. Creates the directory if it does not exist. `waits` is called with the
+    /// directory if another process holds its lock for more than a second.
     ///
     /// # Errors
-    /// There is one, or the files cannot be written.
+    /// There already is an authority, or the files cannot be written.
     pub fn create(
         directory: &Path,
         name: &str,
@@ -108,11 +108,11 @@ impl Authority {
         issued(files)
     }
 
-    /// The one of a directory, as soon as nobody else has it open. `waits` is told of the directory
-    /// if that takes over a second.
+    /// Opens the authority of a directory, as soon as no other process has it open. `waits` is
+    /// called with the directory if that takes more than a second.
     ///
     /// # Errors
-    /// There is none, or its files are not good.
+    /// There is no authority, or its files are invalid.
     pub fn open(directory: &Path, waits: fn(&Path)) -> Result<Self, AuthorityError> {
         let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
         for file in [&certificate, &key] {
@@ -138,9 +138,9 @@ impl Authority {
         })
     }
 
-    /// Whether this is the revocation list of an authority in the same directory that has not
-    /// written it yet, because it has revoked nothing. The register of revoked certificates is
-    /// read too: a list that was lost is not an empty one.
+    /// Whether this is the path of the revocation list of an authority in the same directory that
+    /// has not written it yet, because nothing is revoked. Also checks the register of revoked
+    /// certificates: a lost list must not count as an empty one.
     pub fn has_revoked_nothing(list: &Path) -> bool {
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         let Some(directory) = list.parent() else {
@@ -156,7 +156,7 @@ impl Authority {
     /// Issues `FILE.crt` and `FILE.key`.
     ///
     /// # Errors
-    /// They are there, or cannot be written, or what was asked for cannot be.
+    /// The files exist, cannot be written, or the request is invalid.
     pub fn issue(
         &self,
         file: &str,
@@ -175,10 +175,10 @@ impl Authority {
         issued(files)
     }
 
-    /// Issues a certificate anew for the key that is there, with the same names.
+    /// Renews a certificate for the existing key, with the same names.
     ///
     /// # Errors
-    /// The files are not there or not good.
+    /// The files do not exist or are invalid.
     pub fn renew(&self, file: &str, days: u32, now_secs: i64) -> Result<Issued, AuthorityError> {
         let files = self.files(file)?;
         let old = Facts::of_file(&files.0)?;
@@ -207,8 +207,8 @@ impl Authority {
         issued(files)
     }
 
-    /// All certificates of a directory, and whether each is revoked. It waits for nobody: each file
-    /// is whole.
+    /// Lists all certificates of a directory, and whether each is revoked. Does not wait for the
+    /// lock, because files are replaced as a whole.
     ///
     /// # Errors
     /// There is no authority, or the directory or the list cannot be read.
@@ -230,8 +230,8 @@ impl Authority {
         Ok(all)
     }
 
-    /// What a directory's authority has issued and nobody has revoked, that is still good and has
-    /// no file here: [`Authority::renew`] has replaced it, say.
+    /// Lists valid certificates that were issued here, are not revoked, and have no file here, for
+    /// example because [`Authority::renew`] has replaced them.
     ///
     /// # Errors
     /// The directory, its index or the list cannot be read.
@@ -256,7 +256,8 @@ impl Authority {
         Ok(others)
     }
 
-    /// What has been issued. An authority of before there was an index gets one, with what is here.
+    /// Reads the index of issued certificates. If an older version of the program has left none,
+    /// creates it from the files.
     fn index(&self) -> Result<Index, AuthorityError> {
         if let Some(index) = Index::read(&self.directory)? {
             return Ok(index);
@@ -273,8 +274,8 @@ impl Authority {
         Index::create(&self.directory, found)
     }
 
-    /// Before a certificate is anywhere, its line is in the index, and that of the one in whose
-    /// place it comes.
+    /// Adds the certificate to the index before it is written anywhere, after the one that it
+    /// replaces.
     fn enter(&self, file: &str, certificate: &Certificate) -> Result<(), AuthorityError> {
         let mut index = self.index()?;
         if let Ok(before) = self.own(&self.files(file)?.0)
@@ -288,7 +289,8 @@ impl Authority {
         index.add(IssuedCertificate::new(file, &facts, false))
     }
 
-    /// The first certificate of a file, if this authority has signed it and it is not its own.
+    /// Reads the first certificate of a file. It must be signed by this authority and must not be
+    /// its own.
     fn own(&self, path: &Path) -> Result<Facts, AuthorityError> {
         let facts = Facts::of_file(path)?;
         let ca = self.directory.join(CA_CERTIFICATE);
@@ -345,7 +347,7 @@ impl Authority {
         match purpose {
             Purpose::Server(names) => {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-                // RSA without elliptic curves, of old clients.
+                // For old clients that use RSA without elliptic curves.
                 params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
                 for name in names {
                     params.subject_alt_names.push(match name.parse::<IpAddr>() {
@@ -374,7 +376,7 @@ fn params(name: &str, days: u32, now_secs: i64) -> Result<CertificateParams, Aut
     let mut serial = [0; 16];
     aws_lc_rs::rand::fill(&mut serial)
         .map_err(|_| AuthorityError::Unusable("no source of randomness".to_owned()))?;
-    // Positive, and as long as any other.
+    // Positive, and always of the same length.
     serial[0] = serial[0] & 0x3F | 0x40;
     let now = date(now_secs)?;
     let mut params = CertificateParams::default();
@@ -410,8 +412,8 @@ fn issued((certificate, key): (PathBuf, PathBuf)) -> Result<Issued, AuthorityErr
     })
 }
 
-/// Both, or none: the key is there first, and a certificate has its key. `enter` is called before
-/// the certificate is there.
+/// Writes both files or none. The key is written first, so every certificate has its key. `enter`
+/// is called before the certificate is written.
 fn write_both(
     files: &(PathBuf, PathBuf),
     pem: &str,

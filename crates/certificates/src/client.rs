@@ -1,4 +1,4 @@
-//! What a client speaks TLS with: whom it trusts, and who it is itself.
+//! TLS configuration of a client: trusted CAs, and the client's own certificate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,58 +19,58 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::pem::{self, FileError};
 
-/// How much of the server's certificate is looked at.
+/// Checks of the server's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerCheck {
-    /// That a trusted CA has signed it, and that it is for the host that was asked for.
+    /// A trusted CA has signed it, and it is valid for the requested host.
     #[default]
     Full,
-    /// That a trusted CA has signed it, for whatever host: `--insecure` of Mosquitto's clients.
+    /// A trusted CA has signed it, for any host: `--insecure` of Mosquitto's clients.
     AnyName,
-    /// Nothing at all: a man in the middle can read and change everything.
+    /// No check: a man in the middle can read and change everything.
     Nothing,
 }
 
-/// Versions of TLS that are offered.
+/// Offered versions of TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Versions {
     /// 1.2 and 1.3.
     #[default]
     Any,
-    /// 1.2 alone.
+    /// 1.2 only.
     Tls12,
-    /// 1.3 alone.
+    /// 1.3 only.
     Tls13,
 }
 
-/// The files of a client, and what it wishes.
+/// Files and options of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientFiles {
-    /// CAs that are trusted, in one file.
+    /// File of trusted CAs.
     pub ca_file: Option<PathBuf>,
-    /// A directory of files with CAs.
+    /// Directory with files of trusted CAs.
     pub ca_directory: Option<PathBuf>,
-    /// The CAs that the system trusts are too.
+    /// Whether the CAs of the system are trusted too.
     pub system_cas: bool,
     /// The client's own certificate.
     pub certificate: Option<PathBuf>,
     /// Its private key.
     pub key: Option<PathBuf>,
-    /// How much of the server's certificate is looked at.
+    /// Checks of the server's certificate.
     pub check: ServerCheck,
-    /// Host that the server's certificate has to be for; none: the one that is connected to. Who
-    /// connects to an address that was resolved and checked before names its host here.
+    /// Host that the server's certificate must be valid for; `None`: the host of the connection.
+    /// Needed if the caller connects to a previously resolved and checked address.
     pub host: Option<String>,
     /// Versions of TLS.
     pub versions: Versions,
-    /// Application protocol that is offered, such as `mqtt`.
+    /// Offered application protocol, such as `mqtt`.
     pub alpn: Option<String>,
 }
 
-/// Reads the files.
+/// Reads the files and creates a configuration.
 ///
 /// # Errors
-/// What is wrong with which of them; nothing is left out that was asked for.
+/// The file and its fault. A faulty file is never skipped.
 pub fn client_config(files: &ClientFiles) -> Result<Arc<ClientConfig>, FileError> {
     let provider = Arc::new(default_provider());
     let versions: &[&SupportedProtocolVersion] = match files.versions {
@@ -155,7 +155,8 @@ fn roots(files: &ClientFiles) -> Result<RootCertStore, FileError> {
         add_directory(&mut roots, directory)?;
     }
     if files.system_cas {
-        // What cannot be read or used of the system's is not anybody's fault here.
+        // Unreadable or unusable certificates of the system are ignored; the user cannot change
+        // them.
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
     }
@@ -167,7 +168,7 @@ fn roots(files: &ClientFiles) -> Result<RootCertStore, FileError> {
     Ok(roots)
 }
 
-/// Whatever certificates are in the files of a directory.
+/// Adds all certificates from the files of a directory.
 fn add_directory(roots: &mut RootCertStore, directory: &Path) -> Result<(), FileError> {
     let unreadable = |error| FileError::Unreadable {
         path: directory.to_owned(),
@@ -191,20 +192,21 @@ fn add_directory(roots: &mut RootCertStore, directory: &Path) -> Result<(), File
     }
 }
 
-/// Trusts certificates of trusted CAs, and the very certificates of the file that was named: a
-/// server may have one that it has signed itself.
+/// Trusts certificates issued by trusted CAs, and the certificates in the given file themselves: a
+/// server may have a self-signed one.
 #[derive(Debug)]
 struct Trusted {
     verifier: Arc<WebPkiServerVerifier>,
     files: Vec<CertificateDer<'static>>,
-    /// The host that they have to be for; none: the one that is connected to.
+    /// Host that they must be valid for; `None`: the host of the connection.
     host: Option<ServerName<'static>>,
-    /// For whatever host they are.
+    /// Whether they are accepted for any host.
     any_name: bool,
 }
 
 impl Trusted {
-    /// It is one of the file's own, and for this host at this time.
+    /// Whether it is one of the certificates in the file. An error if it is not valid at this time
+    /// or for this host.
     fn is_named(
         &self,
         certificate: &CertificateDer<'_>,
@@ -251,7 +253,7 @@ impl ServerCertVerifier for Trusted {
             Err(error) => Err(error),
         };
         match checked {
-            // The name is looked at last: all else is well.
+            // The name is checked last, so all other checks have passed.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.any_name => Ok(ServerCertVerified::assertion()),
@@ -284,7 +286,7 @@ impl ServerCertVerifier for Trusted {
     }
 }
 
-/// Trusts every certificate whose key the server has.
+/// Accepts every certificate whose key the server has.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -325,13 +327,13 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// A name without its kind: `DnsName("a.example")` is a.example.
+/// A name without its type: `DnsName("a.example")` becomes a.example.
 fn plain(name: &str) -> &str {
     let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
     inner.trim_end_matches(')').trim_matches('"')
 }
 
-/// Why a handshake failed, as its user can mend it.
+/// Describes why a handshake failed, so that the user can fix it.
 pub fn handshake_failure(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {

@@ -1,4 +1,4 @@
-//! What people want to know of a certificate.
+//! Fields of a certificate for output.
 
 use std::path::Path;
 
@@ -14,26 +14,26 @@ use crate::pem::{self, FileError};
 pub struct Facts {
     /// Serial number, hexadecimal.
     pub serial: String,
-    /// Whom it is about, as text.
+    /// The subject as text.
     pub subject: String,
-    /// The issuer that has signed it.
+    /// The issuer as text.
     pub issuer: String,
     /// Its Common Name.
     pub common_name: Option<String>,
-    /// DNS names, addresses, URIs and mail addresses that it is for.
+    /// DNS names, addresses, URIs and e-mail addresses that it is valid for.
     pub names: Vec<String>,
-    /// It is for `server`, `client`, both, or it is a `ca`'s.
+    /// Its purposes: `server`, `client`, or `ca`.
     pub purposes: Vec<&'static str>,
     /// Valid from, seconds since the Unix epoch.
     pub not_before_secs: i64,
-    /// Valid until.
+    /// Valid until, seconds since the Unix epoch.
     pub not_after_secs: i64,
-    /// SHA-256 over all of it, hexadecimal with colons.
+    /// SHA-256 of the certificate, hexadecimal with colons.
     pub fingerprint: String,
 }
 
 impl Facts {
-    /// Reads a certificate in DER; none if it cannot be read.
+    /// Reads a certificate in DER; `None` if it is invalid.
     pub fn of(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
@@ -69,7 +69,7 @@ impl Facts {
         })
     }
 
-    /// Reads the first certificate of a text in PEM; none if there is none that can be read.
+    /// Reads the first certificate of a PEM text; `None` if there is no valid one.
     pub fn of_pem(text: &str) -> Option<Self> {
         let der = CertificateDer::from_pem_slice(text.as_bytes()).ok()?;
         Self::of(&der)
@@ -78,7 +78,7 @@ impl Facts {
     /// Reads the first certificate of a file.
     ///
     /// # Errors
-    /// The file has none.
+    /// The file contains no certificate.
     pub fn of_file(path: &Path) -> Result<Self, FileError> {
         let certificates = pem::certificates(path)?;
         certificates

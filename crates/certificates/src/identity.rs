@@ -1,25 +1,25 @@
-//! Who a certificate is about.
+//! The subject of a certificate.
 
 use std::fmt;
 
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
 
-/// The field of a client's certificate that is its user name.
+/// The field of a client's certificate that contains the user name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameFrom {
     /// Common Name of the subject, the first.
     CommonName,
     /// The first DNS name among the subject's alternative names.
     SanDns,
-    /// The first URI there.
+    /// The first URI among the subject's alternative names.
     SanUri,
-    /// The first e-mail address there.
+    /// The first e-mail address among the subject's alternative names.
     SanEmail,
-    /// The whole subject in the form of RFC 2253, as Mosquitto's `use_subject_as_username`.
+    /// The whole subject in the form of RFC 2253, like Mosquitto's `use_subject_as_username`.
     Subject,
 }
 
-/// Why a certificate names nobody.
+/// Why a certificate contains no user name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityError(String);
 
@@ -31,20 +31,20 @@ impl fmt::Display for IdentityError {
 
 impl std::error::Error for IdentityError {}
 
-/// Longest name, bytes, as in a CONNECT.
+/// Longest name in bytes, as in a CONNECT.
 const NAME_BYTES_MAX: usize = 65_535;
 
-/// When a certificate (DER) ends, seconds since the Unix epoch; none if it cannot be read.
+/// When a certificate (DER) expires, in seconds since the Unix epoch; `None` if it cannot be read.
 pub fn ends_secs(certificate: &[u8]) -> Option<u64> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     u64::try_from(certificate.validity().not_after.timestamp()).ok()
 }
 
-/// The name of whom a certificate (DER) is about.
+/// The user name in a certificate (DER).
 ///
 /// # Errors
-/// It has no such field, or what is there is no name: one that has `+`, `#` or `/` in it would mean
-/// more than one in rules.
+/// The certificate has no such field, or its value is not a valid name: a name with `+`, `#` or `/`
+/// would match several topic levels in rules.
 pub fn user_name(certificate: &[u8], from: NameFrom) -> Result<String, IdentityError> {
     let error = |why: &str| IdentityError(why.to_owned());
     let (_, certificate) =
@@ -76,7 +76,7 @@ pub fn user_name(certificate: &[u8], from: NameFrom) -> Result<String, IdentityE
             found.to_owned()
         }
     };
-    // A URI is made of slashes; as a user name it fits into no pattern.
+    // A URI contains slashes; as a user name it matches no pattern.
     let wild: &[char] = match from {
         NameFrom::SanUri => &['+', '#'],
         _ => &['+', '#', '/'],
@@ -99,7 +99,7 @@ fn checked(name: String, wild: &[char]) -> Result<String, IdentityError> {
     Err(IdentityError(why.to_owned()))
 }
 
-/// RFC 2253: the last part first, as OpenSSL prints it with `-nameopt RFC2253`.
+/// RFC 2253: the last part first, like OpenSSL's output with `-nameopt RFC2253`.
 fn subject_name(subject: &X509Name<'_>) -> Result<String, IdentityError> {
     let mut parts = Vec::new();
     for part in subject.iter() {
@@ -119,7 +119,7 @@ fn subject_name(subject: &X509Name<'_>) -> Result<String, IdentityError> {
     checked(parts.join(","), &[])
 }
 
-/// Attributes with names; others are written as their numbers.
+/// Attributes with short names; others are written as object identifiers.
 const SHORT_NAMES: &[(&str, &str)] = &[
     ("2.5.4.3", "CN"),
     ("2.5.4.5", "serialNumber"),

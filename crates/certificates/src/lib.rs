@@ -1,8 +1,8 @@
-//! Certificates, keys and revocation lists: from PEM files to what TLS is spoken with, or a
-//! sentence that says what is wrong with which file and what to do.
+//! Certificates, keys and revocation lists. Creates TLS configurations from PEM files, or an error
+//! that describes the faulty file and the remedy.
 //!
-//! It knows neither sockets nor listeners, and holds no state but the name of the client that a
-//! handshake has just refused: to read files again, build a new one.
+//! It has no sockets and no listeners. Its only state is the name in the certificate that a
+//! handshake has just rejected. To read files again, create a new configuration.
 #![forbid(unsafe_code)]
 
 pub mod authority;

@@ -7,41 +7,42 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-/// What is wrong with a file, or with several together.
+/// A fault of a file, or of several files together.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system does not let us read it.
+    /// The file cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     Unreadable {
         /// Path of the file.
         path: PathBuf,
-        /// What the system said. It is in the text, so it is no `source`, which would say it again.
+        /// The error of the system. It is included in the text, so it is not a `source`; otherwise
+        /// it would be printed twice.
         error: io::Error,
     },
-    /// It is not what it should be.
+    /// The contents are invalid.
     #[error("{}: {what}; expected {expected}", path.display())]
     Contents {
         /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         what: String,
-        /// What should be there.
+        /// The expected contents.
         expected: &'static str,
     },
-    /// The files do not go together, or cannot be used.
+    /// The files do not match each other, or cannot be used.
     #[error("{0}")]
     Unusable(String),
 }
 
-/// The certificates of a file, the server's own or a device's first.
+/// The certificates of a file; the certificate of the server or device is first.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let expected = "certificates in PEM (-----BEGIN CERTIFICATE-----)";
     all(path, expected, CertificateDer::pem_reader_iter)
 }
 
-/// Certificates of CAs: those of a file, or of all files of a directory. In a directory as OpenSSL
-/// wants it, whose files have names such as `5ed36f99.0`, these alone count, as they do there; else
-/// those ending in `.crt` and `.pem`.
+/// Certificates of CAs from a file, or from all files of a directory. If the directory has files
+/// with OpenSSL's hash names, such as `5ed36f99.0`, only these are read, as OpenSSL does.
+/// Otherwise, files ending in `.crt` and `.pem` are read.
 pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     if !path.is_dir() {
         return certificates(path);
@@ -74,7 +75,7 @@ pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, F
     Ok(all)
 }
 
-/// Eight hexadecimal digits and a number.
+/// Whether the name has eight hexadecimal digits and a number.
 fn is_hash_name(name: &str) -> bool {
     name.split_once('.').is_some_and(|(hash, number)| {
         let is_hex = |digit: u8| digit.is_ascii_hexdigit();

@@ -1,4 +1,4 @@
-//! What a listener speaks TLS with.
+//! TLS configuration of a listener.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::authority::Authority;
 use crate::pem::{self, FileError};
 use crate::version1::{self, Verifier};
 
-/// Whether clients show a certificate.
+/// Whether clients need a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// They are not asked for one.
+    /// No certificate is requested.
     #[default]
     Off,
-    /// One that is shown has to be good.
+    /// A certificate is optional, but must be valid if present.
     Optional,
     /// Clients without one are refused.
     Required,
@@ -29,39 +29,39 @@ pub enum ClientCertificates {
 /// The files of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// The server's certificate, with those between it and the CA; alone, these are taken from
-    /// `client_ca`.
+    /// The server's certificate with its intermediate certificates. If the file has none of these,
+    /// they are taken from `client_ca`.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
     /// The CAs of clients' certificates: a file, or a directory of files.
     pub client_ca: Option<PathBuf>,
-    /// Whether clients show one.
+    /// Whether clients need a certificate.
     pub client_certificates: ClientCertificates,
-    /// Which of them are revoked. With a list, each certificate has to be of a CA that has one.
+    /// Revocation lists. If there are any, each certificate must be issued by a CA that has one.
     pub revoked: Option<PathBuf>,
-    /// Clients' certificates of X.509 version 1 are accepted too, if a CA of `client_ca` itself has
-    /// signed them. Such a certificate does not say what it is for.
+    /// Whether client certificates of X.509 version 1 are accepted too, if a CA of `client_ca` has
+    /// signed them directly. Such certificates do not state their purpose.
     pub accepts_version1: bool,
-    /// TLS 1.3 alone is spoken.
+    /// Whether only TLS 1.3 is accepted.
     pub without_tls12: bool,
-    /// Longest TLS record that is sent, bytes, for clients with little memory; none: 16 KiB.
+    /// Longest TLS record sent, in bytes, for clients with little memory; `None`: 16 KiB.
     pub record_bytes: Option<u16>,
 }
 
-/// What the files come to.
+/// The configuration made of the files.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     /// For new connections.
     pub config: Arc<ServerConfig>,
-    /// Which clients' certificates are good; none if clients are not asked for one.
+    /// Verifier of client certificates; `None` if clients need none.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// Reads the files.
+/// Reads the files and creates a configuration.
 ///
 /// # Errors
-/// What is wrong with which of them; nothing is left out that was asked for.
+/// The file and its fault. A faulty file is never skipped.
 pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
     let mut provider = default_provider();
     provider
@@ -81,7 +81,8 @@ pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
     let own = CertifiedKey::new(chain.clone(), signing);
     let matches = match chain.first().and_then(|own| version1::public_key(own)) {
         None => own.keys_match(),
-        // The library does not read certificates of version 1; clients decide about them.
+        // The library cannot read certificates of version 1; clients decide whether they accept
+        // them.
         Some(key) => match own.key.public_key() {
             None => Err(InconsistentKeys::Unknown.into()),
             Some(public) if public.as_ref() == key => Ok(()),
@@ -89,7 +90,7 @@ pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
         },
     };
     match matches {
-        // Nobody can tell for some kinds of keys; then the handshake would.
+        // Some types of keys cannot be compared. For these, the handshake would fail.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
             return Err(FileError::Unusable(format!(
@@ -116,9 +117,10 @@ pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
     let mut config = builder
         .with_client_cert_verifier(Arc::clone(&clients))
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)));
-    // New with each reading of the files: who came by what is revoked since does not resume.
+    // New keys at each reading of the files, so that clients revoked since then cannot resume.
     config.ticketer = Ticketer::new().map_err(unusable)?;
-    // Of two, which is rustls' default, a device that comes back one connection at a time uses one.
+    // With two tickets, the default of rustls, a device that uses one connection at a time uses
+    // only one.
     config.send_tls13_tickets = 1;
     config.ignore_client_order = true;
     config.max_fragment_size = files.record_bytes.map(usize::from);
@@ -129,8 +131,8 @@ pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
     })
 }
 
-/// The server's certificate and those between it and its CA. Where the file has none of these, they
-/// are looked for among the CAs of clients, as OpenSSL does.
+/// Reads the server's certificate and its intermediate certificates. If the file has none of these,
+/// searches for them among the client CAs, as OpenSSL does.
 fn whole_chain(files: &ServerFiles) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let mut chain = pem::certificates(&files.certificate)?;
     let ([own], Some(path)) = (&chain[..], &files.client_ca) else {
@@ -148,7 +150,7 @@ fn whole_chain(files: &ServerFiles) -> Result<Vec<CertificateDer<'static>>, File
     Ok(chain)
 }
 
-/// The intermediate CA that has signed a certificate. Clients have the CAs that signed themselves.
+/// The intermediate CA that has signed a certificate. Clients have the self-signed CAs.
 fn issuer_between<'a>(
     certificate: &[u8],
     authorities: &'a [CertificateDer<'static>],
@@ -157,8 +159,9 @@ fn issuer_between<'a>(
     all.find(|by| version1::has_signed(by, certificate) && !version1::has_signed(by, by))
 }
 
-/// Where a cipher suite stands in the server's order. SHA-384, which most libraries put first, has
-/// no help by the processor: a handshake with it costs a quarter more. Equals stay as they are.
+/// Rank of a cipher suite in the server's order. SHA-384, which most libraries prefer, has no
+/// hardware support: a handshake with it costs a quarter more. Suites of equal rank keep their
+/// order.
 fn preference(suite: CipherSuite) -> u8 {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256
@@ -222,7 +225,7 @@ mod tests {
 
     impl Drop for Directory {
         fn drop(&mut self) {
-            // It goes with the temporary directory otherwise.
+            // Otherwise it is removed with the temporary directory.
             let _ = std::fs::remove_dir_all(&self.0);
         }
     }
@@ -239,7 +242,7 @@ mod tests {
         path.to_owned()
     }
 
-    /// A CA, a server's certificate with its key, and another key.
+    /// Creates a CA, a server's certificate with its key, and another key.
     fn files(at: &Path) -> (ServerFiles, PathBuf) {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

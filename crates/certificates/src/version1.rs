@@ -1,11 +1,12 @@
-//! Certificates of X.509 version 1, as `openssl x509 -req` makes them of a request when no
-//! extensions are named. The verifier of the TLS library refuses them; OpenSSL, and Mosquitto by
-//! it, take them, and many a guide makes a device's certificate so. A listener that is configured
-//! to accept them does so by this module.
+//! Certificates of X.509 version 1, as `openssl x509 -req` creates them when no extensions are
+//! given. The verifier of the TLS library rejects them. OpenSSL, and therefore Mosquitto, accepts
+//! them, and many guides create device certificates this way. This module accepts them for
+//! listeners that are configured to.
 //!
-//! A certificate of this version cannot say what it is for. So it is good as a client's own alone,
-//! never as that of a CA: a configured CA itself has to have signed it. Everything else is asked of
-//! it that is asked of others: the signature by the same algorithms, its time, revocation lists.
+//! A certificate of this version cannot state its purpose. So it is valid only as a client's own
+//! certificate, never as that of a CA: a configured CA must have signed it directly. All other
+//! checks are the same as for other certificates: the signature with the same algorithms, the
+//! validity period, revocation lists.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,18 +29,17 @@ use x509_parser::prelude::{
 
 use crate::refused;
 
-/// What is signed, by which algorithm, and the signature: the form of certificates and revocation
-/// lists.
+/// Signed data, algorithm and signature: the form of certificates and revocation lists.
 struct Signed<'a> {
-    /// With its head, as it was signed.
+    /// The signed bytes, including their DER header.
     data: &'a [u8],
-    /// The fields of `data`.
+    /// The content of `data`.
     fields: &'a [u8],
     algorithm: &'a [u8],
     signature: &'a [u8],
 }
 
-/// A public key as certificates have it.
+/// A public key in the form used in certificates.
 #[derive(Clone, Debug)]
 struct PublicKey {
     algorithm: Vec<u8>,
@@ -48,7 +48,7 @@ struct PublicKey {
 
 /// A certificate of version 1.
 struct Version1<'a> {
-    /// All of it.
+    /// The whole certificate.
     der: &'a [u8],
     signed: Signed<'a>,
     serial: &'a [u8],
@@ -56,30 +56,30 @@ struct Version1<'a> {
     key: PublicKey,
 }
 
-/// A configured CA: its name, with the head, and its key.
+/// A configured CA: its name, including the DER header, and its key.
 #[derive(Debug)]
 struct Authority {
     name: Vec<u8>,
     key: PublicKey,
-    /// Serial numbers that its lists revoke, without the zeros before them; none: it has no list.
+    /// Serial numbers that its lists revoke, without leading zeros; `None` if it has no list.
     revoked: Option<BTreeSet<Vec<u8>>>,
 }
 
-/// Verifies certificates of version 1 itself, if they are accepted, and leaves all others to the
-/// library.
+/// Verifies certificates of version 1, if they are accepted. Passes all others to the library's
+/// verifier.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     others: Arc<dyn ClientCertVerifier>,
     authorities: Vec<Authority>,
-    /// There are lists; each certificate has to be of a CA that has one then.
+    /// Whether there are lists. Then each certificate must be issued by a CA that has one.
     has_lists: bool,
     algorithms: WebPkiSupportedAlgorithms,
-    /// Certificates of version 1 are accepted.
+    /// Whether certificates of version 1 are accepted.
     is_on: bool,
 }
 
 impl Verifier {
-    /// `others` knows the same CAs and lists, and has found both usable.
+    /// Creates a verifier. `others` has the same CAs and lists, and has accepted both.
     pub(crate) fn new(
         others: Arc<dyn ClientCertVerifier>,
         authorities: &[CertificateDer<'_>],
@@ -101,7 +101,7 @@ impl Verifier {
         }
     }
 
-    /// Nothing but its form is looked at before it is known that a CA has signed it.
+    /// Only the form is parsed before the signature of a CA has been verified.
     fn verify(&self, certificate: &Version1<'_>, now: UnixTime) -> Result<(), CertificateError> {
         let named = |authority: &&Authority| authority.name == certificate.issuer;
         let mut why = CertificateError::UnknownIssuer;
@@ -130,7 +130,7 @@ impl Verifier {
         }
     }
 
-    /// That the client has the key of its certificate, of version 1.
+    /// Verifies that the client has the key of its certificate of version 1.
     fn verify_handshake(
         &self,
         message: &[u8],
@@ -142,7 +142,7 @@ impl Verifier {
         let Some((_, algorithms)) = mapping.find(|(scheme, _)| *scheme == said.scheme) else {
             return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
         };
-        // TLS 1.3 binds the scheme to one curve, which is the first.
+        // TLS 1.3 binds the scheme to one curve, which is the first entry.
         let count = if is_tls13 { 1 } else { algorithms.len() };
         let verified = algorithms
             .iter()
@@ -210,7 +210,8 @@ impl ClientCertVerifier for Verifier {
         said: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match version1(certificate) {
-            // These alone are of TLS 1.3; the library says so of the others.
+            // Only these schemes are allowed in TLS 1.3; the library checks this for other
+            // certificates.
             Some(_) if !is_of_tls13(said.scheme) => {
                 Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into())
             }
@@ -226,7 +227,7 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// RFC 8446, 4.2.3: with these a handshake may be signed.
+/// Whether a TLS 1.3 handshake may be signed with this scheme (RFC 8446, 4.2.3).
 fn is_of_tls13(scheme: SignatureScheme) -> bool {
     matches!(
         scheme,
@@ -253,7 +254,7 @@ fn check_time(certificate: &Version1<'_>, now: UnixTime) -> Result<(), Certifica
     Ok(())
 }
 
-/// What an authority's own lists revoke; none if it has none.
+/// Serial numbers revoked by an authority's own lists; `None` if it has no list.
 fn revoked_by(
     authority: &Authority,
     lists: &[CertificateRevocationListDer<'_>],
@@ -265,7 +266,7 @@ fn revoked_by(
         else {
             continue;
         };
-        // A list for some certificates only says for which by what version 1 does not have.
+        // A list for some certificates only selects them by fields that version 1 does not have.
         let is_partial = list.extensions().iter().any(|one| {
             matches!(
                 one.parsed_extension(),
@@ -303,8 +304,8 @@ fn verifies(
             .is_ok()
 }
 
-/// The key of one certificate has signed another, of whatever version, by an algorithm that nodes
-/// take.
+/// Whether the key of one certificate has signed another, of any version, with an algorithm that
+/// nodes accept.
 pub(crate) fn has_signed(by: &[u8], der: &[u8]) -> bool {
     let key = X509Certificate::from_der(by).ok().and_then(|(_, by)| {
         let (fields, _) = element(by.public_key().raw, Tag::Sequence)?;
@@ -314,20 +315,20 @@ pub(crate) fn has_signed(by: &[u8], der: &[u8]) -> bool {
     matches!((signed(der), key), (Some(signed), Some(key)) if is_signed(&signed, &key, &algorithms))
 }
 
-/// The key of a certificate of version 1, in DER; none if it is of another version, or none at all.
+/// The key of a certificate of version 1, in DER; `None` for other versions and invalid data.
 pub(crate) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
     version1(der)?;
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(certificate.public_key().raw.to_vec())
 }
 
-/// A certificate of version 1, read to its last byte; none if it is of another, or none at all.
+/// Parses a certificate of version 1 completely; `None` for other versions and invalid data.
 fn version1(der: &[u8]) -> Option<Version1<'_>> {
     let signed = signed(der)?;
-    // Others begin with their version.
+    // Other versions begin with a version number.
     let (serial, rest) = element(signed.fields, Tag::Integer)?;
     let (algorithm, rest) = element(rest, Tag::Sequence)?;
-    // What is signed names the algorithm too, so that nobody exchanges it.
+    // The signed data contains the algorithm too, so that it cannot be replaced.
     if algorithm != signed.algorithm {
         return None;
     }
@@ -336,7 +337,7 @@ fn version1(der: &[u8]) -> Option<Version1<'_>> {
     let (_, rest) = element(after, Tag::Sequence)?;
     let (_, rest) = element(rest, Tag::Sequence)?;
     let (key, rest) = element(rest, Tag::Sequence)?;
-    // Nothing may follow, extensions least of all.
+    // Nothing may follow, in particular no extensions.
     if !rest.is_empty() {
         return None;
     }
@@ -349,14 +350,14 @@ fn version1(der: &[u8]) -> Option<Version1<'_>> {
     })
 }
 
-/// A CA that may sign certificates, as far as its own says.
+/// Parses a CA. Returns `None` if its certificate does not permit it to sign certificates.
 fn authority(der: &[u8]) -> Option<Authority> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let usage = certificate.key_usage().ok()?;
     let may_sign = usage.is_none_or(|usage| usage.value.key_cert_sign());
-    // Certificates of version 1 do not say so; the configuration does.
+    // Certificates of version 1 have no CA flag; the configuration makes them CAs.
     let is_ca = certificate.is_ca() || certificate.version() == X509Version::V1;
-    // What it may name is not looked at here, so it names nobody.
+    // Name constraints are not checked here, so a CA with constraints is not accepted.
     let is_bound = !matches!(certificate.name_constraints(), Ok(None));
     if !is_ca || !may_sign || is_bound {
         return None;
@@ -395,14 +396,14 @@ fn signed(der: &[u8]) -> Option<Signed<'_>> {
     })
 }
 
-/// The bytes of a bit string that has no bits left over.
+/// The bytes of a bit string without unused bits.
 fn whole_bytes(bits: &[u8]) -> Option<&[u8]> {
     bits.split_first()
         .filter(|(unused, _)| **unused == 0)
         .map(|(_, bytes)| bytes)
 }
 
-/// What is in an element of this kind, and what comes after it.
+/// Splits DER after an element of this type. Returns its content and the rest.
 fn element(der: &[u8], tag: Tag) -> Option<(&[u8], &[u8])> {
     let (rest, any) = Any::from_der(der).ok()?;
     let is_kind = any.class() == Class::Universal
@@ -411,7 +412,7 @@ fn element(der: &[u8], tag: Tag) -> Option<(&[u8], &[u8])> {
     is_kind.then_some((any.data, rest))
 }
 
-/// A number without the zeros before it.
+/// A number without leading zeros.
 fn number(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     &bytes[zeros..]
@@ -436,7 +437,7 @@ mod tests {
     use super::*;
     use crate::{ClientFiles, ServerCheck, Versions, client_config};
 
-    /// Within the time of all certificates.
+    /// A time within the validity of all certificates.
     const NOW_SECS: u64 = 1_800_000_000;
     const SERIAL: u8 = 0x51;
 
@@ -472,7 +473,7 @@ mod tests {
         0x30, 0x0A, 0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02,
     ];
 
-    /// A certificate of a CA, with these fields behind the key.
+    /// A certificate signed by a CA, with these fields after the key.
     fn signed_by(ca: &Ca, behind: &[u8]) -> Vec<u8> {
         of_key(ca, &KeyPair::generate().expect("a key"), behind)
     }
@@ -580,7 +581,7 @@ mod tests {
         let by = |list| verdict(&verifier(&[&ca, &other], &[list]), &own);
         assert_eq!(by(list(&ca, 7)), Ok(()));
         assert_eq!(by(list(&ca, SERIAL)), Err(CertificateError::Revoked.into()));
-        // One that the CA has not signed says nothing, and something has to be said.
+        // A list that the CA has not signed is ignored, and a valid list is required.
         let unknown = Err(CertificateError::UnknownRevocationStatus.into());
         assert_eq!(by(list(&other, 7)), unknown);
     }
@@ -592,7 +593,7 @@ mod tests {
         assert!(verdict(&verifier(&[&ca], &[]), &with).is_err());
     }
 
-    /// Whether the server's side of a handshake comes to its end.
+    /// Whether the server's side of a handshake completes.
     fn handshake(certificate: &[u8], key: &KeyPair, ca: &Ca, tls: Versions) -> Result<(), Error> {
         let provider = Arc::new(default_provider());
         let signing = |key: &KeyPair| {

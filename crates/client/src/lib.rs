@@ -1,11 +1,11 @@
 //! An MQTT client session (3.1, 3.1.1 and 5.0) without I/O, and its adapter for tokio.
 //!
-//! [`Session`] is the protocol: it is given bytes that arrived, requests and the time, and gives
-//! back bytes to send and [`Event`]s. It opens no socket and reads no clock, so it is tested
-//! without either. [`Client`] drives one session over TCP or WebSocket.
+//! [`Session`] is the protocol. Its input is received bytes, requests and the time; its output is
+//! bytes to send and [`Event`]s. It opens no socket and reads no clock, so it can be tested without
+//! either. [`Client`] drives one session over TCP or WebSocket.
 //!
-//! The crate does not know the broker, and it does not decide when to connect again: that is its
-//! user's policy. A session outlives its connections; call [`Session::connect`] for the next one.
+//! The crate does not depend on the broker, and does not decide when to reconnect; that is up to
+//! its user. A session outlives its connections; call [`Session::connect`] for the next one.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,7 +1,7 @@
-//! The Application Message as its sender and its receiver hold it.
+//! The Application Message, as used by senders and receivers.
 //!
-//! Responsible for owned counterparts of the codec's borrowed properties. It does not validate
-//! topics or lengths; a session does when a message is published. MQTT 5.0 §3.3.
+//! Owned counterparts of the codec's borrowed properties. Topics and lengths are validated by the
+//! session when a message is published. MQTT 5.0 §3.3.
 
 use std::num::NonZeroU16;
 
@@ -12,7 +12,7 @@ use martlet_codec::{
 /// An Application Message, received or to be published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Topic Name. Empty only when publishing with a Topic Alias that the server knows.
+    /// Topic Name. May be empty only when publishing with a Topic Alias that the server has.
     pub topic: String,
     /// Payload, any bytes.
     pub payload: Vec<u8>,
@@ -20,9 +20,9 @@ pub struct Message {
     pub qos: QoS,
     /// The RETAIN flag.
     pub retain: bool,
-    /// The DUP flag of the PUBLISH that brought it; ignored when publishing.
+    /// The DUP flag of the received PUBLISH; ignored when publishing.
     pub duplicate: bool,
-    /// Packet Identifier of the PUBLISH that brought it; ignored when publishing.
+    /// Packet Identifier of the received PUBLISH; ignored when publishing.
     pub packet_id: Option<PacketId>,
     /// Properties; empty before MQTT 5.0, where they are not sent.
     pub properties: MessageProperties,
@@ -35,7 +35,7 @@ pub struct MessageProperties {
     pub payload_format_utf8: Option<bool>,
     /// Message Expiry Interval in seconds.
     pub message_expiry_secs: Option<u32>,
-    /// Topic Alias, as sent or received. A received message has its topic even so.
+    /// Topic Alias, as sent or received. A received message always has its topic as well.
     pub topic_alias: Option<NonZeroU16>,
     /// Response Topic.
     pub response_topic: Option<String>,
@@ -50,7 +50,7 @@ pub struct MessageProperties {
 }
 
 impl MessageProperties {
-    /// A copy of what a packet brought.
+    /// Copies the properties of a packet.
     pub fn from_packet(properties: &PublishProperties<'_>) -> Self {
         Self {
             payload_format_utf8: properties.payload_format_utf8,
@@ -64,12 +64,12 @@ impl MessageProperties {
         }
     }
 
-    /// Whether there is no property at all.
+    /// Whether there are no properties.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The properties as a packet to be sent has them.
+    /// Converts the properties for a packet to be sent.
     pub(crate) fn to_packet(&self) -> PublishProperties<'_> {
         PublishProperties {
             payload_format_utf8: self.payload_format_utf8,
@@ -88,13 +88,13 @@ impl MessageProperties {
 /// User Properties, owned: pairs in their order, in their encoded form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserPropertyList {
-    /// Only ever written by `encode_user_property`.
+    /// Written only by `encode_user_property`.
     encoded: Vec<u8>,
 }
 
 impl UserPropertyList {
-    /// Appends a pair. Each text may have at most 65,535 bytes; a longer one is cut by nobody, so
-    /// the caller checks.
+    /// Appends a pair. Each text may have at most 65,535 bytes. The caller must check this; longer
+    /// texts are not truncated.
     pub fn push(&mut self, name: &str, value: &str) {
         encode_user_property(&mut self.encoded, name, value);
     }
@@ -109,14 +109,14 @@ impl UserPropertyList {
         self.to_packet().iter()
     }
 
-    /// A copy of what a packet brought.
+    /// Copies the User Properties of a packet.
     pub(crate) fn from_packet(properties: &UserProperties<'_>) -> Self {
         let mut encoded = Vec::new();
         properties.encode_into(&mut encoded);
         Self { encoded }
     }
 
-    /// The pairs as a packet to be sent has them.
+    /// Converts the pairs for a packet to be sent.
     pub(crate) fn to_packet(&self) -> UserProperties<'_> {
         UserProperties::from_encoded(&self.encoded).unwrap_or_default()
     }

@@ -1,7 +1,7 @@
-//! What a client says about itself in CONNECT, and its requests to subscribe and unsubscribe.
+//! The fields of CONNECT, SUBSCRIBE and UNSUBSCRIBE.
 //!
-//! Responsible for owned options with the specification's names and defaults. It validates
-//! nothing; the session does. MQTT 5.0 §3.1, §3.8, §3.10.
+//! Owned options with the specification's names and defaults. Validation is in the session. MQTT
+//! 5.0 §3.1, §3.8, §3.10.
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -15,14 +15,14 @@ use crate::message::{Message, UserPropertyList};
 pub struct ConnectOptions {
     /// Protocol version.
     pub version: ProtocolVersion,
-    /// The client is a bridge: the Protocol Level has the bit 0x80, by which some servers keep
-    /// RETAIN and send a bridge none of its own messages. Before MQTT 5.0 only.
+    /// The client is a bridge: sets bit 0x80 of the Protocol Level. Some servers then preserve
+    /// RETAIN and do not return a bridge's own messages. Before MQTT 5.0 only.
     pub bridge: bool,
-    /// Client Identifier; empty lets the server choose one (not on MQTT 3.1).
+    /// Client Identifier; if it is empty, the server assigns one (not in MQTT 3.1).
     pub client_id: String,
-    /// Clean Start (Clean Session before MQTT 5.0): discard the Session State of both sides.
+    /// Clean Start (Clean Session before MQTT 5.0): discard the Session State on both sides.
     pub clean_start: bool,
-    /// Keep Alive in seconds; 0 is none.
+    /// Keep Alive in seconds; 0 means none.
     pub keep_alive_secs: u16,
     /// User Name.
     pub username: Option<String>,
@@ -30,16 +30,16 @@ pub struct ConnectOptions {
     pub password: Option<Password>,
     /// Will Message.
     pub will: Option<Will>,
-    /// Session Expiry Interval in seconds, MQTT 5.0; 0xFFFFFFFF is never.
+    /// Session Expiry Interval in seconds, MQTT 5.0; 0xFFFFFFFF means never.
     pub session_expiry_secs: Option<u32>,
-    /// Receive Maximum, MQTT 5.0: QoS 1 and 2 messages that the server may have under way to us.
+    /// Receive Maximum, MQTT 5.0: QoS 1 and 2 messages that the server may have in flight to us.
     pub receive_maximum: Option<NonZeroU16>,
-    /// A server that sends more than Receive Maximum is put up with: Mosquitto 2.0 does so when it
+    /// Whether to accept more messages than Receive Maximum. Mosquitto 2.0 sends too many when it
     /// resumes a session.
     pub tolerates_more: bool,
-    /// Maximum Packet Size in bytes that we accept. Sent on MQTT 5.0, kept on all versions.
+    /// Maximum Packet Size in bytes that we accept. Sent with MQTT 5.0, enforced in all versions.
     pub maximum_packet_size: Option<NonZeroU32>,
-    /// Topic Alias Maximum, MQTT 5.0: how many aliases the server may use towards us.
+    /// Topic Alias Maximum, MQTT 5.0: how many Topic Aliases the server may use.
     pub topic_alias_maximum: Option<u16>,
     /// Request Response Information, MQTT 5.0.
     pub request_response_information: Option<bool>,
@@ -89,7 +89,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The Will: a message that the server publishes when the connection is lost.
+/// The Will Message, which the server publishes when the connection is lost.
 #[derive(Clone, Debug, Default)]
 pub struct Will {
     /// The message; its Topic Alias and Subscription Identifiers are not sent.
@@ -98,7 +98,7 @@ pub struct Will {
     pub delay_secs: Option<u32>,
 }
 
-/// A SUBSCRIBE to be sent.
+/// A SUBSCRIBE request.
 #[derive(Clone, Debug, Default)]
 pub struct SubscribeRequest {
     /// Topic Filters and the options of each, at least one.
@@ -110,7 +110,7 @@ pub struct SubscribeRequest {
 }
 
 impl SubscribeRequest {
-    /// A request for one Topic Filter with default options but for the maximum QoS.
+    /// A request for one Topic Filter with this maximum QoS and otherwise default options.
     pub fn one(filter: impl Into<String>, qos: QoS) -> Self {
         let options = SubscriptionOptions {
             qos,
@@ -123,7 +123,7 @@ impl SubscribeRequest {
     }
 }
 
-/// An UNSUBSCRIBE to be sent.
+/// An UNSUBSCRIBE request.
 #[derive(Clone, Debug, Default)]
 pub struct UnsubscribeRequest {
     /// Topic Filters, at least one.

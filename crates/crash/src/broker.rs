@@ -1,4 +1,4 @@
-//! The broker under test: a process that is started, killed and started again.
+//! The broker under test: a process that is repeatedly started and killed.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ pub struct Broker {
     child: Option<Child>,
 }
 
-/// How long a broker may take from its start until it accepts a client.
+/// Time limit from the start of a broker until it accepts a client.
 const STARTING: Duration = Duration::from_secs(60);
 
 impl Broker {
-    /// A broker that is to be started by `command`, with `{port}` and `{dir}` replaced.
+    /// Creates a broker that is started by `command`, with `{port}` and `{dir}` replaced.
     ///
     /// # Errors
-    /// No free port, or the directory cannot be made.
+    /// There is no free port, or the directory cannot be created.
     pub fn new(command: &[String], directory: &Path) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         std::fs::create_dir_all(directory)?;
@@ -41,20 +41,20 @@ impl Broker {
         })
     }
 
-    /// Where it listens.
+    /// Port of its listener.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its process id, while it runs.
+    /// Its process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Starts it; its log goes beside its data.
+    /// Starts it. Its log is written next to its data.
     ///
     /// # Errors
-    /// There is no such program.
+    /// The program does not exist.
     pub fn start(&mut self) -> anyhow::Result<()> {
         let log = std::fs::File::options()
             .create(true)
@@ -75,7 +75,7 @@ impl Broker {
     /// Waits until it answers a CONNECT.
     ///
     /// # Errors
-    /// It has ended, or takes too long.
+    /// The broker has ended, or takes too long.
     pub async fn accepts(&mut self) -> anyhow::Result<()> {
         let end = Instant::now() + STARTING;
         let endpoint = Endpoint::tcp("127.0.0.1", self.port);
@@ -112,7 +112,7 @@ impl Broker {
     /// Kills it with SIGKILL.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The system refuses it.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -124,7 +124,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.kill();
     }
 }

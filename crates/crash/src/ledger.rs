@@ -1,10 +1,10 @@
-//! What was promised and what arrived. Clients write, the end of a run compares.
+//! Promised and received messages. Clients record them; they are compared at the end of a run.
 
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 
-/// Kinds of messages, each numbered for itself.
+/// Kinds of messages, each with its own numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// QoS 1 for all subscribers.
@@ -43,7 +43,7 @@ impl Kind {
     }
 }
 
-/// A message: who published it, of what kind, and its number.
+/// Identifies a message: publisher, kind and number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     pub(crate) publisher: u16,
@@ -66,7 +66,7 @@ impl Mark {
     }
 }
 
-/// What was promised and what arrived.
+/// Promised and received messages.
 #[derive(Debug)]
 pub struct Ledger(Mutex<Pages>);
 
@@ -84,7 +84,7 @@ struct Pages {
 
 #[derive(Clone, Debug, Default)]
 struct Published {
-    /// Numbers 1 to this have been published.
+    /// Highest published number; numbers begin at 1.
     last: u32,
     /// Whether each number was acknowledged, from 1.
     acknowledged: Vec<bool>,
@@ -98,20 +98,20 @@ struct Receipts {
     times: Vec<u8>,
     /// The greatest number received.
     last: u32,
-    /// A number that came for the first time behind a greater one.
+    /// A number received for the first time after a greater one.
     out_of_order: Option<(u32, u32)>,
 }
 
-/// Sums of a run.
+/// Totals of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Messages published.
     pub published: u64,
-    /// Acknowledged ones among them.
+    /// Number of acknowledged messages among them.
     pub acknowledged: u64,
     /// Messages received by subscribers.
     pub received: u64,
-    /// Received again (QoS 1).
+    /// Number of repeated messages (QoS 1).
     pub repeated: u64,
 }
 
@@ -139,7 +139,7 @@ impl Ledger {
         }))
     }
 
-    /// Subscribers that are no members of the share group.
+    /// Number of subscribers that are not members of the share group.
     pub(crate) fn readers(&self) -> u16 {
         self.pages().subscribers
     }
@@ -154,7 +154,7 @@ impl Ledger {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The next message of its kind.
+    /// Returns the next message of its kind.
     pub(crate) fn next(&self, publisher: u16, kind: Kind) -> Mark {
         let mut pages = self.pages();
         let page = pages.published_by(publisher, kind);
@@ -175,7 +175,7 @@ impl Ledger {
         page.acknowledged[mark.number as usize - 1] = true;
     }
 
-    /// Subscriber `reader` has its SUBACK.
+    /// Records that subscriber `reader` has received its SUBACK.
     pub(crate) fn subscribed(&self, reader: u16) {
         self.pages().subscribed[usize::from(reader)] = true;
     }
@@ -188,7 +188,7 @@ impl Ledger {
         self.pages().subscribed.iter().all(|done| *done)
     }
 
-    /// The broker has forgotten a session that it had promised to keep.
+    /// Records that the broker has lost a session that it had promised to keep.
     pub(crate) fn session_lost(&self, whose: &str) {
         let mut pages = self.pages();
         pages
@@ -210,21 +210,21 @@ impl Ledger {
         page.last = page.last.max(mark.number);
     }
 
-    /// The range in which a retained message must be: last acknowledged to last published.
+    /// The permitted range of a retained message: last acknowledged to last published.
     pub(crate) fn retained_range(&self, publisher: u16) -> (u32, u32) {
         let mut pages = self.pages();
         let page = pages.published_by(publisher, Kind::Retained);
         (page.last_acknowledged, page.last)
     }
 
-    /// All that was published is acknowledged, and all that was acknowledged has arrived.
+    /// Whether all published messages are acknowledged, and all acknowledged messages are received.
     pub(crate) fn is_settled(&self) -> bool {
         let pages = self.pages();
         let acknowledged = |page: &Published| page.acknowledged_count == page.last;
         pages.published.iter().all(acknowledged) && pages.missing().next().is_none()
     }
 
-    /// Sums so far.
+    /// Current totals.
     pub fn totals(&self) -> Totals {
         let pages = self.pages();
         let mut totals = Totals::default();
@@ -240,7 +240,7 @@ impl Ledger {
         totals
     }
 
-    /// What was promised and not kept.
+    /// Broken promises.
     pub(crate) fn violations(&self) -> Violations {
         let pages = self.pages();
         let mut found = Violations::default();
@@ -252,15 +252,15 @@ impl Ledger {
     }
 }
 
-/// Violations of each kind that are reported; the others are counted.
+/// Most violations of each kind that are reported; the others are counted.
 const TOLD_MAX: usize = 20;
 
-/// Promises that were not kept.
+/// Broken promises.
 #[derive(Clone, Debug, Default)]
 pub struct Violations {
-    /// The first of each kind, in words.
+    /// The first violations of each kind, as text.
     pub told: Vec<String>,
-    /// All of them.
+    /// Number of all violations.
     pub count: u64,
 }
 
@@ -291,7 +291,7 @@ impl Pages {
         usize::from(reader) * pages + usize::from(publisher) * KINDS.len() + kind as usize
     }
 
-    /// How often a message has come to the reader, or to all members of the share group.
+    /// How often a message was received by the reader, or by all members of the share group.
     fn times(&self, reader: u16, mark: Mark) -> u32 {
         let readers = match mark.kind {
             Kind::Shared => self.subscribers..self.subscribers + MEMBERS,
@@ -306,7 +306,7 @@ impl Pages {
             .sum()
     }
 
-    /// The subscribers that have to get messages of a kind.
+    /// The subscribers that must receive messages of a kind.
     fn readers(&self, kind: Kind) -> std::ops::Range<u16> {
         match kind {
             Kind::Shared => 0..1,

@@ -1,9 +1,9 @@
-//! Kills a broker with `kill -9` at random moments while clients publish and subscribe, starts it
-//! again, and compares in the end what was acknowledged with what arrived.
+//! Kills a broker with `kill -9` at random moments while clients publish and subscribe, restarts
+//! it, and finally compares the acknowledged messages with the received ones.
 //!
-//! It knows a broker only by its command line and by MQTT, so it can be pointed at any: clients
-//! write down what they were promised (`ledger`), keep their sessions over each crash
-//! (`publisher`, `subscriber`), and the `ledger` is closed when all have been served.
+//! It uses a broker only by its command line and by MQTT, so it can test any broker. Clients record
+//! what the broker has promised (`ledger`) and keep their sessions over each crash (`publisher`,
+//! `subscriber`). The `ledger` is evaluated when all messages have been delivered.
 #![forbid(unsafe_code)]
 
 mod broker;
@@ -27,44 +27,44 @@ pub use ledger::{Ledger, Totals, Violations};
 pub struct Plan {
     /// Program and arguments; `{port}` and `{dir}` are replaced.
     pub command: Vec<String>,
-    /// Directory of the broker's data; empty or not there yet.
+    /// Data directory of the broker; empty or missing.
     pub directory: PathBuf,
-    /// How often the broker is killed.
+    /// Number of kills.
     pub kills: u32,
-    /// Seed of the moments at which it is killed.
+    /// Seed of the random moments of the kills.
     pub seed: u64,
-    /// The broker lives for a random time up to this, from when it accepts connections.
+    /// Longest lifetime of the broker, from when it accepts connections. Each lifetime is random.
     pub life_max: Duration,
     /// Publishers, each with its own topics.
     pub publishers: u16,
-    /// Subscribers to everything; every other one is away for some of the broker's lives.
+    /// Subscribers to all topics; every other one is offline at times.
     pub subscribers: u16,
-    /// Messages that each publisher has under way.
+    /// Number of messages in flight per publisher.
     pub window: u16,
-    /// Number of kills after which it reports its progress.
+    /// Number of kills between reports of progress.
     pub progress_every: u32,
 }
 
 /// Result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What was counted.
+    /// Totals of the run.
     pub totals: Totals,
-    /// Times from start to the first CONNACK.
+    /// Times from each start to the first CONNACK.
     pub recoveries: Vec<Duration>,
-    /// What the broker promised and did not keep; none is as it should be.
+    /// Promises that the broker has broken; none if it works correctly.
     pub violations: Violations,
 }
 
-/// What all clients of a run share.
+/// State shared by all clients of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) endpoint: Endpoint,
     pub(crate) ledger: Ledger,
     pub(crate) window: u16,
-    /// Publishers make no new messages.
+    /// Whether publishers have stopped creating messages.
     pub(crate) finishing: AtomicBool,
-    /// All is over.
+    /// Whether the run has ended.
     pub(crate) ended: AtomicBool,
 }
 
@@ -78,13 +78,13 @@ impl Run {
     }
 }
 
-/// Time without a delivery after which the end is given up: everything acknowledged is to arrive.
+/// Time without a delivery after which waiting ends; all acknowledged messages should arrive.
 const STANDSTILL: Duration = Duration::from_secs(20);
 
 /// Runs a plan.
 ///
 /// # Errors
-/// The broker cannot be started, or does not accept connections any more.
+/// The broker cannot be started, or no longer accepts connections.
 pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
     let mut broker = Broker::new(&plan.command, &plan.directory)?;
     let run = Arc::new(Run {
@@ -149,7 +149,8 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Waits until all is acknowledged and delivered; false if nothing moves any more before that.
+/// Waits until all messages are acknowledged and delivered. Returns false if there is no more
+/// progress before that.
 async fn settle(run: &Run) -> bool {
     let mut before = run.ledger.totals();
     let mut moved = Instant::now();
@@ -176,7 +177,7 @@ async fn wait_for(done: impl Fn() -> bool, at_most: Duration) -> anyhow::Result<
     Ok(())
 }
 
-/// A small generator (xorshift): the moments need to be many, not unpredictable.
+/// A small generator (xorshift). The moments need not be unpredictable.
 #[derive(Debug)]
 struct Random(u64);
 

@@ -1,4 +1,4 @@
-//! `martlet-crash`: kills a broker again and again under load. See the library.
+//! `martlet-crash`: kills a broker repeatedly under load. See the library.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ struct Options {
     command: Vec<String>,
 }
 
-/// The program as Cargo has built it, where it puts such things.
+/// Path of a program built by Cargo.
 fn built(target: Option<String>) -> String {
     let target = target.filter(|target| !target.is_empty());
     format!("{}/release/martlet", target.as_deref().unwrap_or("target"))
@@ -100,9 +100,9 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Prints what is wrong with the arguments, or the help that was asked for, and ends.
+/// Prints an error about the arguments, or the requested help, and exits.
 fn refuse(error: &clap::Error) -> ! {
-    // A closed pipe is the reader's choice.
+    // The reader may have closed the pipe.
     let _ = error.print();
     if error.kind() == ErrorKind::UnknownArgument {
         eprintln!("\n{}", Options::command().render_help());

@@ -1,5 +1,5 @@
-//! A publisher with a persistent session that sends again what was not acknowledged, and writes
-//! down what was.
+//! A publisher with a persistent session. It resends unacknowledged messages and records
+//! acknowledged ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use martlet_codec::{ProtocolVersion, QoS};
 use crate::Run;
 use crate::ledger::{KINDS, Kind, Mark};
 
-/// Publishes until the run is over. Odd ones speak 3.1.1, even ones 5.0.
+/// Publishes until the run has ended. Odd ones use MQTT 3.1.1, even ones 5.0.
 pub(crate) async fn keep_publishing(run: Arc<Run>, number: u16) {
     let mut session = Session::new();
     session.set_send_maximum(run.window);
@@ -49,7 +49,7 @@ pub(crate) async fn keep_publishing(run: Arc<Run>, number: u16) {
     }
 }
 
-/// CONNECT of a client whose session is to be kept for ever.
+/// The CONNECT of a client whose session never expires.
 pub(crate) fn persistent(client_id: &str, v5: bool) -> ConnectOptions {
     ConnectOptions {
         version: match v5 {

@@ -1,4 +1,4 @@
-//! Subscribers with persistent sessions that write down what arrives.
+//! Subscribers with persistent sessions that record received messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use crate::Run;
 use crate::ledger::{Kind, Mark};
 use crate::publisher::persistent;
 
-/// Number of messages after which a subscriber with an odd number goes away for a while.
+/// Number of messages after which an odd-numbered subscriber disconnects for some time.
 const AWAY_AFTER: u32 = 2_000;
 const AWAY: Duration = Duration::from_millis(150);
 
-/// Subscribes to all messages that are not shared, until the run is over.
+/// Subscribes to all messages that are not shared, until the run has ended.
 pub(crate) async fn keep_subscribed(run: Arc<Run>, number: u16) {
     let kinds = [Kind::AtLeastOnce, Kind::ExactlyOnce, Kind::Retained];
     let filters = kinds.map(|kind| format!("{}/+", kind.name()));
     keep_reading(&run, number, &filters, &format!("subscriber-{number}")).await;
 }
 
-/// Is a member of the share group until the run is over.
+/// Is a member of the share group until the run has ended.
 pub(crate) async fn keep_sharing(run: Arc<Run>, member: u16) {
     let reader = run.ledger.readers() + member;
     let filters = [format!("$share/crew/{}/+", Kind::Shared.name())];
@@ -83,7 +83,7 @@ fn subscribe(client: &mut Client, filters: &[String]) {
     }
 }
 
-/// Each publisher's retained message is the last that was acknowledged, or a later one.
+/// Checks that each publisher's retained message is the last acknowledged one, or a later one.
 pub(crate) async fn check_retained(run: &Run) -> anyhow::Result<Vec<String>> {
     let mut client = Client::new(Session::new());
     client

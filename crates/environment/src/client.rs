@@ -1,11 +1,11 @@
-//! Variables of the environment, and of `.env`, that say where clients connect and as whom, under
-//! the names that device programs use. Options are stronger.
+//! Variables of the environment and of `.env` with the broker's address and the client's
+//! credentials, under the names that device programs use. Options take precedence.
 
 use std::path::PathBuf;
 
 use martlet_client::Password;
 
-/// Each name, and what it means.
+/// Each name and its meaning.
 pub const CLIENT_NAMES: &[(&str, &str)] = &[
     ("MQTT_BROKER_HOST", "Host to connect to."),
     ("MQTT_HOST", "The same, where that is not given."),
@@ -34,7 +34,7 @@ pub const CLIENT_NAMES: &[(&str, &str)] = &[
     ("MQTT_CLIENT_ID", "Client Identifier."),
 ];
 
-/// What the environment says.
+/// Values of the variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientEnvironment {
     /// `MQTT_BROKER_HOST` or `MQTT_HOST`.
@@ -43,7 +43,7 @@ pub struct ClientEnvironment {
     pub port: Option<u16>,
     /// `MQTT_USE_TLS`.
     pub use_tls: bool,
-    /// `MQTT_TLS_INSECURE`: nothing of the server's certificate is checked.
+    /// `MQTT_TLS_INSECURE`: the server's certificate is not checked.
     pub insecure: bool,
     /// `MQTT_CA_CERTS` or `MQTT_CA_CERT_PATH`.
     pub ca_file: Option<PathBuf>,
@@ -60,10 +60,10 @@ pub struct ClientEnvironment {
 }
 
 impl ClientEnvironment {
-    /// What `get` says of each name; empty is nothing.
+    /// Reads the variables with `get`. Empty values are ignored.
     ///
     /// # Errors
-    /// A line for the user: which variable, and what was expected.
+    /// A line for the user: the variable and its expected value.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let first = |names: &[&'static str]| {
             names.iter().find_map(|name| {
@@ -113,10 +113,10 @@ impl ClientEnvironment {
         })
     }
 
-    /// User name and password, for a program whose options name none.
+    /// User name and password, for programs that have no options for them.
     ///
     /// # Errors
-    /// One is there without the other.
+    /// One of them is missing.
     pub fn credentials(&self) -> Result<(Option<String>, Option<Password>), String> {
         if self.username.is_some() != self.password.is_some() {
             return Err(

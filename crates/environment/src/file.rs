@@ -1,5 +1,5 @@
-//! The file `.env`, which is found by its name in the working directory and so is read only where
-//! nobody else can have written it.
+//! The file `.env` in the working directory. Because it is found by its name there, it is read only
+//! if no other user can have written it.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read as _;
@@ -8,29 +8,29 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Mode bits that let others than the owner write.
+/// Mode bits for write access by others than the owner.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Text of the `.env` at `path`; none: there is no such file, or it is a directory.
+/// Text of the `.env` at `path`; `None` if there is no such file, or it is a directory.
 ///
 /// # Errors
 /// A sentence for the user: the file belongs to neither root nor the user of this process, others
-/// may write to it, it is no regular file, or it cannot be read.
+/// have write access, it is no regular file, or it cannot be read.
 pub fn read_file(path: &Path) -> Result<Option<String>, String> {
     let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    // A link of another user would choose the file that is read.
+    // A symbolic link of another user would choose the file.
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => return Ok(None),
         Ok(found) => check_owner(path, &found)?,
-        // There is none, or this user may not look into the directory.
+        // It does not exist, or this user may not read the directory.
         Err(_) => return Ok(None),
     }
-    // To open a pipe would wait for its writer.
+    // Opening a pipe would otherwise block until it has a writer.
     let mut options = OpenOptions::new();
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let opened = options.read(true).custom_flags(flags).open(path);
     let mut file: File = opened.map_err(unreadable)?;
-    // What is checked is what is read, whatever has the name by now.
+    // Checks the opened file, because another file may have the name by now.
     let found = file.metadata().map_err(unreadable)?;
     if found.is_dir() {
         return Ok(None);
@@ -66,7 +66,7 @@ fn check_owner(path: &Path, found: &Metadata) -> Result<(), String> {
     }
 }
 
-/// A path as it is typed in a shell.
+/// A path quoted for the shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-:@%+,".contains(letter);
@@ -130,7 +130,7 @@ mod tests {
         .unwrap();
         assert!(read_file(&path).unwrap_err().ends_with("it is not a file"));
         std::fs::remove_file(&path).unwrap();
-        // As virtual environments of Python are called.
+        // A directory, as for virtual environments of Python.
         std::fs::create_dir(&path).unwrap();
         assert_eq!(read_file(&path), Ok(None));
         std::fs::remove_dir_all(&directory).unwrap();
@@ -147,7 +147,7 @@ mod tests {
         std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
         let why = read_file(&path).unwrap_err();
         assert!(why.contains("belongs to the user 12345"), "{why}");
-        // A link that another user has created.
+        // A symbolic link created by another user.
         std::fs::rename(&path, directory.join("x")).unwrap();
         std::os::unix::fs::chown(directory.join("x"), Some(0), None).unwrap();
         symlink(directory.join("x"), &path).unwrap();

@@ -1,7 +1,7 @@
-//! The text of a `.env`: names, values and quotes, as libraries that read such files have it.
+//! The format of `.env`: names, values and quotes, like common libraries for such files.
 
-/// Names and values of the text of a `.env`, in their order. A line without `=` is left out.
-/// A BOM before the first name, which some editors write, is no part of it.
+/// Names and values of a `.env`, in their order. Lines without `=` are skipped. A BOM before the
+/// first name, which some editors write, is ignored.
 pub fn parse(text: &str) -> Vec<(String, String)> {
     without_bom(text)
         .lines()
@@ -12,7 +12,7 @@ pub fn parse(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Line and name of each variable that the text sets, in their order.
+/// Line and name of each variable in the text, in their order.
 pub fn lines(text: &str) -> Vec<(usize, String)> {
     let lines = without_bom(text).lines().map(str::trim).zip(1..);
     let lines = lines.filter(|(line, _)| !line.starts_with('#'));
@@ -25,8 +25,8 @@ pub fn lines(text: &str) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// Line and name of each variable whose value begins with a quote and has no second one. The value
-/// is taken as it is written, with the quote.
+/// Line and name of each variable whose value begins with a quote that is not closed. The value is
+/// used as written, with the quote.
 pub fn unclosed_quotes(text: &str) -> Vec<(usize, String)> {
     let lines = without_bom(text).lines().map(str::trim).zip(1..);
     let lines = lines.filter(|(line, _)| !line.starts_with('#'));
@@ -50,8 +50,8 @@ fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// What stands in quotes, else what stands before a comment, as libraries that read such files have
-/// it: a `#` within a word is a letter of it.
+/// The text in quotes, or else the text before a comment, like common libraries: a `#` inside a
+/// word does not begin a comment.
 fn env_value(text: &str) -> &str {
     let quoted = ['"', '\''].into_iter().find_map(|quote| {
         let (value, behind) = text.strip_prefix(quote)?.split_once(quote)?;

@@ -1,6 +1,6 @@
-//! What a client wants to do.
+//! Actions of clients.
 
-/// What a client wants to do, as a set.
+/// A set of actions of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Actions(pub(crate) u8);
 
@@ -11,24 +11,24 @@ impl Actions {
     pub const PUBLISH: Self = Self(1);
     /// Have a subscription.
     pub const SUBSCRIBE: Self = Self(2);
-    /// Get a message, by whatever way: live, retained, queued, by a share group.
+    /// Receive a message in any way: live, retained, queued, or by a share group.
     pub const RECEIVE: Self = Self(4);
-    /// Subscribe and get what comes.
+    /// Subscribe and receive.
     pub const READ: Self = Self(6);
     /// Everything.
     pub const ALL: Self = Self(7);
 
-    /// Both.
+    /// Union of both sets.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// All of `other` is in it.
+    /// Whether the set contains all of `other`.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// In the order in which they are written.
+    /// Names of the actions, in the order in which they are written.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let all = [
             (Self::PUBLISH, "publish"),
@@ -39,7 +39,7 @@ impl Actions {
             .filter_map(move |(action, name)| self.has(action).then_some(name))
     }
 
-    /// The action of that name.
+    /// The action with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::PUBLISH, Self::SUBSCRIBE, Self::RECEIVE]
             .into_iter()

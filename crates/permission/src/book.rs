@@ -1,21 +1,21 @@
-//! Where rules are looked up by who a client is, so that a change of them reaches every session,
-//! also of clients who are away or whose identity was decided before the change.
+//! Looks up rules by identity, so that a change of rules reaches every session, including sessions
+//! of offline clients and of clients that logged in before the change.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::{Rules, TenantId};
 
-/// Which of a node's sets of rules an identity belongs to: names of users mean different people at
-/// listeners with credentials of their own.
+/// The set of rules that an identity belongs to. Listeners with separate credentials have separate
+/// users, so equal names there mean different users.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Realm(pub u32);
 
 impl Realm {
-    /// The node's.
+    /// The realm of the node.
     pub const COMMON: Self = Self(0);
-    /// The book of a tenant other than the common one: its users and devices are not known in
-    /// others.
+    /// The realm of a tenant other than the default one. Its users and devices do not exist in
+    /// other tenants.
     pub const fn of_tenant(tenant: TenantId) -> Self {
         match tenant.0 {
             0 => Self::COMMON,
@@ -23,13 +23,13 @@ impl Realm {
         }
     }
 
-    /// The book of a set that has this number, such as that of a listener with credentials of its
-    /// own. None of these is a tenant's.
+    /// The realm with this number, for example of a listener with separate credentials. It never is
+    /// a tenant's realm.
     pub const fn numbered(number: u32) -> Self {
         Self(number & !TENANTS)
     }
 
-    /// The tenant whose names these are.
+    /// The tenant of the users in this realm.
     pub const fn tenant(self) -> TenantId {
         match self {
             Self::OWN_RULES | Self(..TENANTS) => TenantId(0),
@@ -37,12 +37,10 @@ impl Realm {
         }
     }
 
-    /// None of them: the rules came with the proof of the identity, and only another proof changes
-    /// them.
+    /// No realm: the rules came with the proof of the identity, and only a new proof changes them.
     pub const OWN_RULES: Self = Self(u32::MAX);
 
-    /// The book that these names belong to. Rules of their own come with proofs of the node's realm
-    /// alone.
+    /// The realm of the user names. Only proofs of the node's realm come with their own rules.
     pub fn of_names(self) -> Self {
         match self {
             Self::OWN_RULES => Self::COMMON,
@@ -51,11 +49,11 @@ impl Realm {
     }
 }
 
-/// Realms of tenants have this bit.
+/// Bit that is set in realms of tenants.
 const TENANTS: u32 = 1 << 31;
 
-/// The rules of every identity. Asked on the shards: it must not block.
+/// The rules of every identity. Called on the shards, so it must not block.
 pub trait RuleBook: fmt::Debug + Send + Sync {
-    /// What a user may do; none is anonymous. Who is not known may do nothing.
+    /// The rules of a user; `None` is an anonymous client. An unknown user may do nothing.
     fn rules_of(&self, realm: Realm, user_name: Option<&str>) -> Arc<Rules>;
 }

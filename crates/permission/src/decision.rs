@@ -1,33 +1,33 @@
-//! Limits of the configuration, as what refuses, drops or ends something. Readers tell them apart
-//! by [`Limit`], never by the words.
+//! Limits of the configuration that cause refusals, drops and ends. Code distinguishes them by
+//! [`Limit`], never by their text.
 
 macro_rules! limits_reached {
     ($($variant:ident = $option:literal, $what:literal;)*) => {
-        /// A limit of the configuration, as what refuses, drops or ends something.
+        /// A limit of the configuration that causes a refusal, drop or end.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Limit {
             $(#[doc = $what] $variant,)*
         }
 
         impl Limit {
-            /// All of them.
+            /// All limits.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Its key in the configuration.
+            /// Key of the limit in the configuration.
             pub fn option(self) -> &'static str {
                 match self {
                     $(Self::$variant => $option,)*
                 }
             }
 
-            /// What is so at it.
+            /// Meaning of a reached limit, as text.
             pub fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$variant => $what,)*
                 }
             }
 
-            /// Its meaning with its key, for clients: only operators are told the value.
+            /// Its meaning and its key, for clients. The value is for operators only.
             pub fn words(self) -> &'static str {
                 match self {
                     $(Self::$variant => concat!($what, " (", $option, ")"),)*
@@ -89,7 +89,7 @@ limits_reached! {
 }
 
 impl Limit {
-    /// With its value, as operators are told.
+    /// Its meaning, key and value, for operators.
     fn with(self, value: u64) -> String {
         let (what, option) = (self.meaning(), self.option());
         match (self, value) {
@@ -100,7 +100,7 @@ impl Limit {
                 | Self::SubscriptionIdentifiers,
                 _,
             ) => format!("{what} ({option} = false)"),
-            // Without a value the node takes a part of what the machine has.
+            // If no value is configured, the limit is a part of the machine's memory.
             (
                 Self::Memory
                 | Self::MemoryShare
@@ -111,7 +111,7 @@ impl Limit {
             ) => {
                 format!("{what} ({option}, which is not set: 60 % of the machine's memory)")
             }
-            // Its value is known where the integration is configured.
+            // Its value is configured for each integration.
             (Self::PartQueue, _) => format!("{what} ({option})"),
             (_, value) => format!("{what} ({option} = {value})"),
         }
@@ -121,14 +121,14 @@ impl Limit {
 /// A limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReachedLimit {
-    /// Which one.
+    /// The limit.
     pub limit: Limit,
     /// Its value.
     pub value: u64,
 }
 
 impl ReachedLimit {
-    /// In words, with key and value.
+    /// The limit as text, with key and value.
     pub fn words(self) -> String {
         self.limit.with(self.value)
     }

@@ -4,54 +4,54 @@ use std::sync::Arc;
 
 use crate::{Realm, Rules, TenantId};
 
-/// What vouches for clients and knows no list of them, such as a key that tokens are signed with:
-/// when it is taken back, so are all for whom it vouched.
+/// A trust anchor that vouches for clients without listing them, such as a key that signs tokens.
+/// When it is revoked, all clients that it vouched for are revoked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Voucher(pub u32);
 
 impl Voucher {
-    /// Nothing of the kind: the client is known by name.
+    /// No voucher: the client is listed by name.
     pub const NONE: Self = Self(0);
 }
 
-/// Tells the credentials of one user or device from each other; says nothing of what they are.
+/// Distinguishes the credentials of one user or device, without revealing them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CredentialMark(pub u32);
 
 impl CredentialMark {
-    /// It is not known by which it came, or there is but one.
+    /// The credential is unknown, or there is only one.
     pub const NONE: Self = Self(0);
 
-    /// The mark of a credential with this digest. Two credentials of a device practically never
-    /// have the same.
+    /// The mark of a credential with this digest. A collision between two credentials of a device
+    /// is practically impossible.
     pub fn of_digest(digest: &[u8; 32]) -> Self {
         let [first, second, third, fourth, ..] = *digest;
         Self(u32::from_be_bytes([first, second, third, fourth]).max(1))
     }
 }
 
-/// Kind of proof by which a client was authenticated, as the authenticator says.
+/// Kind of proof by which a client was authenticated, as reported by the authenticator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Proof {
-    /// It has proved nothing.
+    /// No proof: the client is anonymous.
     #[default]
     Nothing,
-    /// A password that a person chose.
+    /// A password chosen by a person.
     Password,
-    /// A secret that was made for this device.
+    /// A secret generated for this device.
     DeviceToken,
-    /// A certificate.
+    /// A TLS client certificate.
     Certificate,
-    /// A token that says whose it is, and is signed.
+    /// A signed token that contains the user name.
     SignedToken,
-    /// What an HTTP hook takes for good.
+    /// The answer of an HTTP hook.
     Hook,
-    /// SCRAM-SHA-256: a password, which was not sent.
+    /// SCRAM-SHA-256: proves a password without sending it.
     Scram,
 }
 
 impl Proof {
-    /// As it is shown.
+    /// The name for output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
@@ -65,66 +65,66 @@ impl Proof {
     }
 }
 
-/// An authenticated client, as the shard knows it. Where no credentials are asked for, all clients
-/// have one identity.
+/// An authenticated client, as seen by the shard. Without credentials, all clients have the same
+/// identity.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The tenant of its topics and Client Identifiers.
+    /// The tenant of the client's topics and Client Identifiers.
     pub tenant: TenantId,
-    /// The name it proved to have: what rules, `%u`, takeover and revoking go by. None is
-    /// anonymous.
+    /// The authenticated user name, which is used for rules, `%u`, takeover and revocation. `None`
+    /// for an anonymous client.
     pub user_name: Option<Arc<str>>,
-    /// How it has proved that.
+    /// Kind of proof of the user name.
     pub proof: Proof,
-    /// Which of those who had that name one after the other, where names are given away again; 0 is
-    /// not known. What one of them leaves is not for the next.
+    /// Number of the holder of that name, if names can be reassigned; 0 means unknown. Sessions of
+    /// one holder do not pass to the next.
     pub holder: u64,
-    /// The name is a device's.
+    /// Whether the name is that of a device.
     pub is_device: bool,
-    /// The Client Identifier is this user's alone, as a device's is: a session that
-    /// another made by it gives way.
+    /// Whether the Client Identifier belongs to this user only, as a device's does. A session that
+    /// another user created with it is ended.
     pub owns_client_id: bool,
-    /// Where its rules are looked up.
+    /// The realm in which its rules are looked up.
     pub realm: Realm,
-    /// What it may do; if the shards have a [`RuleBook`](crate::RuleBook), what that says, unless
-    /// the rules are the identity's own.
+    /// Rules of the client. If the shards have a [`RuleBook`](crate::RuleBook), its rules replace
+    /// these, unless the identity has its own rules.
     pub rules: Arc<Rules>,
-    /// Sessions that its user may have at most, whatever their Client Identifiers; 0: they are not
-    /// counted.
+    /// Most sessions of the user, over all Client Identifiers; 0 means that they are not counted.
     pub sessions_max: u32,
-    /// A session may be taken over only by the same user.
+    /// Whether only the same user may take over a session.
     pub bound: bool,
-    /// What vouched for it, if that may be taken back.
+    /// What vouched for the client, if that can be revoked.
     pub voucher: Voucher,
-    /// The credential of its user that it came by, if that one alone may be taken back.
+    /// The credential that the client used, if it can be revoked separately.
     pub credential: CredentialMark,
-    /// When its credentials end, wall clock in milliseconds; 0 is never.
+    /// When the credentials expire, in milliseconds of the wall clock; 0 means never.
     pub expires_wall_ms: u64,
-    /// It has no credentials of its own and may register as a device, or name a device in each
-    /// message: its session ends with its connection, and it has no Will and no wildcards.
+    /// Whether the client has no credentials of its own, but may register as a device or name a
+    /// device in each message. Its session ends with its connection, and it may have no Will and
+    /// use no wildcards.
     pub is_applicant: bool,
-    /// Which of its messages are screened.
+    /// Which of the client's messages are screened.
     pub screens: Screens,
 }
 
-/// Which messages of a client are screened: looked at by the control plane before they are routed.
+/// Which messages of a client are screened, that is checked by the control plane before routing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Screens {
     /// Registrations of devices.
     pub registrations: bool,
-    /// Messages that name their device by `api_key` in the payload.
+    /// Messages that identify their device by `api_key` in the payload.
     pub payload_keys: bool,
 }
 
 impl Screens {
-    /// Some are.
+    /// Whether any messages are screened.
     pub fn any(self) -> bool {
         self.registrations || self.payload_keys
     }
 }
 
 impl Identity {
-    /// An anonymous client, with the rights that every client has.
+    /// An anonymous client, with the rights of every client.
     pub fn anyone() -> Self {
         Self {
             tenant: TenantId(0),

@@ -1,17 +1,17 @@
-//! Who a client is, what it may do, and why it was refused: the words that the broker, the sources
+//! Identity and rights of clients, and causes of refusals: the types that the broker, the sources
 //! of credentials and the tables share. Pure values: no sessions, sockets, tables or clock.
 //!
-//! Rules are compiled once into a tree of topic levels, so that a thousand of them cost no more
-//! than the levels of one topic. Whatever their source writes them in, they come here in one form:
-//! the first that matches decides, and where none does, the default of the source. A rule may
-//! name the client by `%c` and its user by `%u`, so that one set serves a whole fleet.
+//! Rules are compiled once into a tree of topic levels, so a check among a thousand rules costs no
+//! more than the levels of one topic. All sources convert their rules to one form: the first
+//! matching rule decides, and if none matches, the default of the source. A rule may contain the
+//! client by `%c` and its user by `%u`, so that one set serves a whole fleet.
 //!
-//! * `rules`: what is allowed; `actions`: what a client wants; `own`: topics of the node;
-//!   `names`: what `%c` and `%u` stand for
+//! * `rules`: what is allowed; `actions`: what clients do; `own`: topics of the node; `names`:
+//!   values of `%c` and `%u`
 //! * `identity`: who a client is, and by which credential; `tenant`, `book`: whose rules apply
-//! * `refusal`: why something is refused or ended; `decision`: limits that decide;
-//!   `transport_fault`: what goes wrong below MQTT
-//! * `revocation`: credentials that are taken back
+//! * `refusal`: why something is refused or ended; `decision`: limits that cause it;
+//!   `transport_fault`: faults below MQTT
+//! * `revocation`: credentials that are revoked
 #![forbid(unsafe_code)]
 
 mod actions;

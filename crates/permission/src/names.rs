@@ -1,30 +1,30 @@
-//! What `%c` and `%u` in the Topic Filters of rules stand for.
+//! Values of `%c` and `%u` in the Topic Filters of rules.
 
-/// What `%c` and `%u` stand for.
+/// Values of `%c` and `%u`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Names<'a> {
     /// Client Identifier.
     pub client_id: &'a str,
-    /// User name; empty is none.
+    /// User name; empty if there is none.
     pub user_name: &'a str,
 }
 
 impl<'a> Names<'a> {
-    /// Both stand for one level, or for nothing.
+    /// Whether each name is a single level or empty.
     pub(crate) fn are_levels(&self) -> bool {
         [self.client_id, self.user_name]
             .iter()
             .all(|name| !name.contains(['+', '#', '/']))
     }
 
-    /// A name that would reach beyond its level, or match others, stands for nothing: a rule that
-    /// needs it never matches.
+    /// Returns the name if it is a single level. A name that would span several levels or contains
+    /// a wildcard has no value: rules that contain it never match.
     fn usable(name: &'a str) -> Option<&'a str> {
         let is_level = !name.is_empty() && !name.contains(['+', '#', '/']);
         is_level.then_some(name)
     }
 
-    /// Whether `level` is what `template` becomes with these names.
+    /// Whether `level` equals `template` with these names inserted.
     pub(crate) fn fill(&self, template: &str, level: &str) -> bool {
         let (mut template, mut level) = (template, level);
         while let Some(at) = template.find('%') {
@@ -36,7 +36,7 @@ impl<'a> Names<'a> {
                 Some(b'c') => Self::usable(self.client_id),
                 Some(b'u') => Self::usable(self.user_name),
                 _ => {
-                    // A percent sign like any other letter.
+                    // A percent sign is an ordinary character here.
                     let Some(after) = after.strip_prefix('%') else {
                         return false;
                     };
@@ -53,7 +53,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// A level of a rule's Topic Filter names the client or its user.
+/// Whether a level of a rule's Topic Filter contains the client or its user.
 pub(crate) fn is_template(level: &str) -> bool {
     level.contains("%c") || level.contains("%u")
 }

@@ -1,11 +1,11 @@
-//! What no client may do, whatever its rules: the node's own topic spaces are closed.
+//! What no client may do, whatever its rules: use the topics reserved for the node.
 
-/// First levels of topics that are the node's own. Others that begin with `$` are left to clients,
-/// as other brokers do: firmware written for cloud services publishes to `$aws/…` and the like.
+/// First levels of topics that are reserved for the node. Clients may use other topics that begin
+/// with `$`, as with other brokers: firmware for cloud services publishes to `$aws/…` and the like.
 const OWN: [&str; 4] = ["$SYS", "$share", "$CONTROL", "$events"];
 
-/// End of the topics at which bridges publish whether they are connected, as those of Mosquitto do.
-/// Rules decide who may.
+/// End of the topics on which bridges publish whether they are connected, like Mosquitto's bridges.
+/// Rules decide which clients may publish there.
 const STATE: &str = "/state";
 
 /// Whether any client may publish to this Topic Name (MQTT 5 section 4.7.2).
@@ -18,21 +18,21 @@ pub fn may_publish(topic: &str) -> bool {
     !OWN.contains(&first) || is_of_connection(topic, STATE)
 }
 
-/// Topics below this carry messages from the node to its bridges, one at a time. Only the node
-/// itself publishes there: else every client could send messages to other brokers.
+/// Topics below this carry messages from the node to its bridges, one at a time. Only the node may
+/// publish there; otherwise any client could send messages to other brokers.
 pub const TO_BRIDGES: &str = "$CONTROL/bridge/";
 
-/// Topics below this carry events of clients. Only the node itself publishes there: else every
-/// client could tell integrations of events that did not happen.
+/// Topics below this carry events of clients. Only the node may publish there; otherwise any client
+/// could send false events to integrations.
 pub const EVENTS: &str = "$events/";
 
-/// Topics by which the bridges of a node say which node they belong to. Only the node itself
-/// publishes there: else a client could pass as another node.
+/// Topics on which the bridges of a node publish the node that they belong to. Only the node may
+/// publish there; otherwise a client could impersonate another node.
 pub const NODES_WITH_BRIDGES: &str = "$SYS/broker/connection/+/node";
 
-/// User Property by which a bridge asks in CONNECT, and a node answers in CONNACK, whether it is a
-/// node. Only the node itself can answer: what clients publish there proves nothing of it, and at
-/// other brokers they may publish to [`NODES_WITH_BRIDGES`].
+/// User Property by which a bridge asks in CONNECT whether the other side is a node; a node answers
+/// in CONNACK. Only the node itself can send that answer. A message of a client does not prove it,
+/// and other brokers may let clients publish to [`NODES_WITH_BRIDGES`].
 pub const IS_NODE: &str = "martlet-node";
 
 /// Whether a part of the node may publish to this Topic Name.
@@ -41,13 +41,13 @@ pub fn part_may_publish(topic: &str) -> bool {
     may_publish(topic) || is_of_connection(topic, "/node")
 }
 
-/// Whether the node may publish to this Topic Name for those who operate it. What callers of the
-/// API name themselves is checked by [`may_publish`] before.
+/// Whether the node may publish to this Topic Name for operators. Topics chosen by callers of the
+/// API are first checked with [`may_publish`].
 pub fn node_may_publish(topic: &str) -> bool {
     part_may_publish(topic) || topic.starts_with(TO_BRIDGES) || topic.starts_with(EVENTS)
 }
 
-/// Whether a topic is `$SYS/broker/connection/NAME` with this at its end.
+/// Whether a topic is `$SYS/broker/connection/NAME` followed by `end`.
 fn is_of_connection(topic: &str, end: &str) -> bool {
     let name = topic.strip_prefix("$SYS/broker/connection/");
     let name = name.and_then(|name| name.strip_suffix(end));

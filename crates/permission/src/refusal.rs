@@ -1,9 +1,9 @@
-//! Why something is refused or ended: a cause of a closed list, words for operators, and whether
-//! the client is told.
+//! Why something is refused or ended: a cause from a closed list, a text for operators, and whether
+//! the client gets the text of the cause.
 //!
-//! A [`Refusal`] is made at the place that refuses or ends something. Readers decide by its cause
-//! alone. A client is told [`RefusalCause::text`] and nothing else: the detail may name other
-//! users, addresses and the configuration.
+//! A [`Refusal`] is created by the code that refuses or ends something. Code that handles it
+//! decides by its cause only. Clients get [`RefusalCause::text`] and nothing else: the detail may
+//! contain other users' names, addresses and values of the configuration.
 
 use std::borrow::Cow;
 
@@ -11,44 +11,45 @@ use crate::{Limit, ProxyFault, ReachedLimit, RevocationReason, TlsFault, WebSock
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
-        /// What a refusal or an end is for.
+        /// Cause of a refusal, or of the end of a connection or session.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum RefusalCause {
-            /// A limit of the configuration is reached.
+            /// A limit of the configuration has been reached.
             Limit(Limit),
-            /// A packet breaks a rule of MQTT: the rule, without a value of the packet.
+            /// A packet violates a rule of MQTT. Contains the rule, but no value of the packet.
             Packet(&'static str),
             /// The client's credentials were revoked while it was connected or logged in.
             Revoked(RevocationReason),
-            /// Wrong credentials were tried too often.
+            /// There were too many attempts with wrong credentials.
             LockedOut(LockoutScope),
-            /// The password is wrong, according to a source that knows the user name. The subject
-            /// is the path of the password file, if that is the source.
+            /// The password is wrong, according to a source that has the user name. The subject is
+            /// the path of the password file, if that is the source.
             WrongPassword(PasswordSource),
-            /// None of these sources knows the user name. The subject is the path of the password
+            /// None of these sources has the user name. The subject is the path of the password
             /// file, if that is one of them.
             UnknownUser(UserSources),
             /// The TLS handshake or connection failed.
             Tls(TlsFault),
-            /// The request for a WebSocket connection, or a frame, breaks a rule.
+            /// A WebSocket request or frame violates a rule.
             WebSocket(WebSocketFault),
-            /// The PROXY header is missing or broken.
+            /// The PROXY header is missing or malformed.
             Proxy(ProxyFault),
             $($(#[$doc])* $variant,)*
         }
 
         impl RefusalCause {
-            /// All causes that have no value of their own.
+            /// All causes without a value.
             pub const PLAIN: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The text for clients. It names neither other users nor the configuration's values.
+            /// The text for clients. It contains no names of users and no values of the
+            /// configuration.
             pub fn text(self) -> &'static str {
                 match self {
                     Self::Limit(limit) => limit.words(),
                     Self::Packet(rule) => rule,
                     Self::Revoked(reason) => reason.words(),
                     Self::LockedOut(_) => "too many wrong credentials were tried",
-                    // The same for both: clients are not told which names exist.
+                    // The same text for both, so that clients cannot find out which names exist.
                     Self::WrongPassword(_) | Self::UnknownUser(_) => {
                         "the user name or password is wrong"
                     }
@@ -63,9 +64,9 @@ macro_rules! causes {
 }
 
 causes! {
-    /// No API key is the one that a request shows.
+    /// The API key of a request is unknown.
     ApiKeyUnknown = "the API key is not valid";
-    /// The API key that a request shows lacks a right.
+    /// The API key of a request lacks a scope.
     ApiKeyLacksScope = "the API key lacks a scope";
     /// Another connection of the same client has been accepted.
     TakenOver = "the client connected again";
@@ -77,7 +78,7 @@ causes! {
     ClosedByClient = "the client closed the connection without DISCONNECT";
     /// The socket failed.
     ConnectionFailed = "the connection failed";
-    /// The transport was closed as the node asked for.
+    /// The transport was closed at the node's request.
     Closed = "closed";
     /// The client sent DISCONNECT before its login was complete.
     LoginGivenUp = "the client ended its authentication";
@@ -91,9 +92,9 @@ causes! {
     PartRefused = "it is not permitted";
     /// The first packet is not CONNECT.
     NotMqtt = "the first packet is not CONNECT [MQTT-3.1.0-1]";
-    /// The first bytes are those of a TLS handshake, and the listener speaks plain MQTT.
+    /// The first bytes are a TLS handshake, but the listener expects plain MQTT.
     TlsToMqtt = "TLS came to a port of plain MQTT";
-    /// MQTT came to a port of the HTTP server.
+    /// MQTT was received on a port of the HTTP server.
     MqttToHttp = "MQTT came to a port of HTTP";
     /// The Client Identifier is empty, and the listener requires one.
     EmptyClientId = "the listener does not allow an empty Client Identifier";
@@ -101,9 +102,9 @@ causes! {
     ReservedClientId = "Client Identifiers beginning with `$` are the node's own";
     /// The session of the Client Identifier belongs to another user.
     ClientIdTaken = "the Client Identifier cannot be used";
-    /// The client gives no credentials, and the listener requires some.
+    /// The client sent no credentials, but the listener requires them.
     AnonymousRefused = "the listener does not permit anonymous clients";
-    /// The listener has begun to require credentials since the client connected.
+    /// The listener requires credentials since a change after the client connected.
     CredentialsRequired = "the listener requires credentials now";
     /// The credentials that the client logged in with have expired.
     CredentialsEnded = "its credentials have ended";
@@ -113,30 +114,29 @@ causes! {
     NoSource = "no source of credentials is configured";
     /// No authentication method is configured.
     NoAuthenticationMethod = "no authentication method is configured";
-    /// The authentication method is unknown, or switched off.
+    /// The authentication method is unknown or disabled.
     AuthenticationMethod = "the authentication method is not supported";
-    /// The first message of an authentication exchange is malformed, or names another user.
+    /// The first message of an authentication exchange is malformed, or contains another user name.
     AuthenticationMessage = "the authentication data is not valid";
-    /// A password cannot be proved by SCRAM: only its hash for other methods is stored.
+    /// A password cannot be verified by SCRAM: only its hash for other methods is stored.
     NoScramVerifier = "the user name or password is wrong";
-    /// A connected client failed to authenticate again.
+    /// Re-authentication of a connected client failed.
     ReauthenticationFailed = "re-authentication failed";
-    /// A connected client authenticated again as another user.
+    /// A connected client re-authenticated as another user.
     ReauthenticatedAsOther = "re-authentication as another user";
-    /// The client has no user name or no password.
+    /// The client sent no user name or no password.
     NoCredentials = "a user name and password are required";
     /// The secret of a device is wrong. The subject is the device.
     WrongSecret = "the user name or password is wrong";
-    /// The secret of a device has white space around it, and is right without. The subject is the
-    /// device.
+    /// The secret of a device has white space around it, and is correct without it. The subject is
+    /// the device.
     SecretWithBlanks = "the user name or password is wrong";
-    /// The password is wrong, and has the form of an API key. The subject is the device of that
+    /// The password is wrong and has the form of an API key. The subject is the device of that
     /// name, if there is one.
     ApiKeyAsPassword = "the user name or password is wrong";
-    /// The same of a provisioning key, at a listener where devices do not register.
+    /// The same for a provisioning key, on a listener that registers no devices.
     ProvisioningKeyAsPassword = "the user name or password is wrong";
-    /// The certificate is none of those that are registered for a device, or not any more. The
-    /// subject is the device.
+    /// The certificate is not registered for a device, or no longer. The subject is the device.
     CertificateNotRegistered = "the certificate is not accepted for this client";
     /// A user is disabled. The subject is the user.
     UserDisabled = "the user is disabled";
@@ -144,7 +144,7 @@ causes! {
     DeviceInactive = "the device is inactive";
     /// A device is in maintenance. The subject is the device.
     DeviceMaintenance = "the device is in maintenance";
-    /// A user or device was deleted, and can be restored. The subject is its name.
+    /// A user or device was deleted, and can be restored. The subject is the user or device.
     Deleted = "the user or device was removed";
     /// The team of the user or device was deleted, and can be restored. The subject is the team.
     TeamDeleted = "the user or device was removed";
@@ -152,40 +152,40 @@ causes! {
     Banned = "an operator has banned it";
     /// The credential has expired or was revoked. The subject is the device.
     CredentialExpired = "the credential has expired, or is revoked";
-    /// A device has another Client Identifier than its id. The subject is the device.
+    /// A device used a Client Identifier other than its id. The subject is the device.
     NotItsClientId = "the Client Identifier does not belong to the user name";
-    /// The Client Identifier is the id of a device, and the user is another. The subject is the
+    /// The Client Identifier is the id of a device, but the user is another one. The subject is the
     /// device.
     ClientIdOfDevice = "the Client Identifier does not belong to the user name";
-    /// Another source accepts the name of a device of the registry.
+    /// Another source accepted the name of a device of the registry.
     NameOfDevice = "the user name cannot be used";
-    /// The client's certificate has no user name.
+    /// The client's certificate contains no user name.
     CertificateNamesNobody = "the client's certificate names no user";
-    /// The certificate is valid, and the registry does not know its name. The subject is the name.
+    /// The certificate is valid, but the registry has no user of its name. The subject is the name.
     CertificateNameUnknown = "the name of the client's certificate is unknown";
     /// The token is not valid.
     BadToken = "the token is not valid";
-    /// The token is for another client. The subject is the Client Identifier that it names.
+    /// The token is for another client. The subject is the Client Identifier in the token.
     TokenOfOther = "the token is for another client";
-    /// The token becomes valid later.
+    /// The token is not yet valid.
     TokenNotYetValid = "the token is not valid yet";
-    /// The hook refuses the client.
+    /// The hook refused the client.
     HookRefused = "the client is refused";
-    /// The hook does not answer.
+    /// The hook did not answer.
     HookDown = "the client cannot be authenticated now";
-    /// The server of the token keys does not answer.
+    /// The server of the token keys did not answer.
     TokenKeysDown = "the client cannot be authenticated now";
-    /// Authentication failed for a reason of the node's own.
+    /// Authentication failed because of an error in the node.
     LoginFailed = "the client cannot be authenticated now";
-    /// As many clients wait to be authenticated as may.
+    /// The limit of clients that wait to be authenticated has been reached.
     LoginsWait = "too many clients wait to be authenticated";
-    /// A rule forbids it, or no rule permits it.
+    /// A rule forbids the action, or no rule permits it.
     Forbidden = "it is not permitted";
-    /// The topic is one of the server's own.
+    /// The topic belongs to the server.
     ServerTopic = "the topic is one of the server's own";
     /// A provisioning key is unknown, has expired or was revoked.
     ProvisioningKey = "the provisioning key is not valid";
-    /// A provisioning key has added as many devices as it may. The subject is the device.
+    /// A provisioning key has registered its maximum of devices. The subject is the device.
     ProvisioningKeyUsedUp = "the provisioning key has added all of its devices";
     /// A provisioning key has expired.
     ProvisioningKeyExpired = "the provisioning key has expired";
@@ -195,23 +195,23 @@ causes! {
     RegistrationPayload = "the registration is not valid";
     /// A device cannot be registered: its id is taken or not permitted. The subject is the device.
     NotRegistered = "the device was not registered";
-    /// A message names a device by `api_key`, and its topic names none.
+    /// A message identifies a device by `api_key`, but its topic contains no device.
     NoDeviceInTopic = "the topic names no device";
-    /// A message mentions `api_key`, and its payload is no JSON object.
+    /// A message contains `api_key`, but its payload is not a JSON object.
     PayloadKeyUnreadable = "the payload is not a JSON object";
     /// A rule forbids the topic of the Will, or no rule permits it.
     WillForbidden = "the Will is not permitted";
-    /// The request of a device by HTTP is not valid.
+    /// The HTTP request of a device is not valid.
     RequestInvalid = "the HTTP request is not valid";
-    /// A device sends HTTP requests faster than it may.
+    /// A device exceeds its rate of HTTP requests.
     TooManyRequests = "too many HTTP requests";
-    /// The topic of the Will is one of the server's own.
+    /// The topic of the Will belongs to the server.
     WillOnServerTopic = "Will Topic is one of the server's own";
-    /// The disk of the message store has no room.
+    /// The disk of the message store is full.
     StoreFull = "the message store is full: its disk has no room";
-    /// The message store does not write.
+    /// The message store cannot write.
     StoreFailing = "the message store does not write";
-    /// A session has as many Shared Subscriptions as are possible.
+    /// The session has the maximum number of Shared Subscriptions.
     SharedSubscriptionsFull = "the session has as many Shared Subscriptions as are possible";
     /// A session ended for Clean Start.
     CleanStart = "Clean Start";
@@ -219,20 +219,20 @@ causes! {
     SessionExpired = "Session Expiry Interval";
     /// A session ended with its connection.
     EndsWithConnection = "it ends with its connection";
-    /// A session was kept for its Will alone.
+    /// A session was kept only for its Will.
     KeptForWill = "it was kept for its Will alone";
-    /// The user name or Client Identifier of a session belongs to another user.
+    /// The user name or Client Identifier of a session now belongs to another user.
     BelongsToOther = "its user name or Client Identifier belongs to another user now";
     /// A newer session of the same client exists.
     NewerSession = "another session of its client is newer";
     /// A session ended while the node was down.
     EndedWhileDown = "it ended while the node was down";
-    /// The reason code alone says it.
+    /// The reason code contains the whole cause.
     ByReasonCode = "see the reason code";
 }
 
 impl ReachedLimit {
-    /// A refusal for it. The client is told the key without the value.
+    /// Creates a refusal for this limit. Clients get the key without the value.
     pub fn refusal(self) -> Refusal {
         Refusal::from(self.limit).with_detail(self.words())
     }
@@ -251,7 +251,7 @@ impl From<TlsFault> for RefusalCause {
 }
 
 impl RefusalCause {
-    /// The password or secret is wrong: the client may be guessing.
+    /// Whether the password or secret is wrong: the client may be guessing.
     pub fn is_wrong_secret(self) -> bool {
         matches!(
             self,
@@ -264,7 +264,7 @@ impl RefusalCause {
         )
     }
 
-    /// The limit that it is; none: it is something else.
+    /// The limit, if the cause is one.
     pub fn limit(self) -> Option<Limit> {
         match self {
             Self::Limit(limit) => Some(limit),
@@ -273,16 +273,16 @@ impl RefusalCause {
     }
 }
 
-/// What is locked out.
+/// Scope of a lockout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockoutScope {
     /// The user name, from one address or from all.
     UserName,
-    /// The address, for all user names or for clients without one.
+    /// The address, for all user names and for clients without a user name.
     Address,
 }
 
-/// The source that knows a user name and says that the password is wrong.
+/// The source that has a user name and rejected the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordSource {
     /// `auth.credentials` of the configuration.
@@ -295,45 +295,46 @@ pub enum PasswordSource {
     Other,
 }
 
-/// The kinds of sources that were asked for a user name.
+/// The kinds of sources that were queried for a user name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UserSources {
     /// The registry was one of them.
     pub registry: bool,
-    /// Tokens or the hook were: they know more names than can be listed.
+    /// Tokens or the hook were among them. These accept names that are in no list.
     pub proofs: bool,
 }
 
-/// The readers of a text.
+/// Who gets the text of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// The client is told the text of the cause, operators the detail.
+    /// The client gets the text of the cause; operators also get the detail.
     Client,
-    /// Operators alone.
+    /// Operators only.
     Operators,
 }
 
 /// Why something was refused or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What decides: readers tell refusals apart by it, never by the detail.
+    /// The cause. Code distinguishes refusals by it, never by the detail.
     pub cause: RefusalCause,
-    /// Whether the client is told.
+    /// Whether the client gets the text of the cause.
     pub audience: Audience,
-    /// Words for operators; none: the text of the cause says it all.
+    /// Texts for operators; `None` if the text of the cause is complete.
     words: Option<Box<Words>>,
 }
 
-/// What operators are reported beside the cause.
+/// Texts for operators in addition to the cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Words {
     detail: Cow<'static, str>,
-    /// The user, device, team or file that the cause is about, as its documentation says.
+    /// The user, device, team or file that the cause refers to, according to its documentation.
     subject: Option<Box<str>>,
 }
 
 impl Refusal {
-    /// A refusal whose cause the client sees: MQTT decided it, a limit, or the client's own state.
+    /// Creates a refusal whose cause the client gets. It is based on MQTT, on a limit, or on the
+    /// client's own state.
     pub fn client_visible(cause: RefusalCause) -> Self {
         Self {
             cause,
@@ -342,7 +343,7 @@ impl Refusal {
         }
     }
 
-    /// A refusal by rules and credentials. The client sees the reason code alone.
+    /// Creates a refusal by rules or credentials. The client gets the reason code only.
     pub fn operators_only(cause: RefusalCause, detail: impl Into<Cow<'static, str>>) -> Self {
         let refusal = Self {
             audience: Audience::Operators,
@@ -351,14 +352,14 @@ impl Refusal {
         refusal.with_detail(detail)
     }
 
-    /// The same with these words for operators.
+    /// Sets the text for operators.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.words_mut().detail = detail.into();
         self
     }
 
-    /// The same about this user, device, team or file.
+    /// Sets the user, device, team or file that the refusal is about.
     #[must_use]
     pub fn about(mut self, subject: impl Into<Box<str>>) -> Self {
         self.words_mut().subject = Some(subject.into());
@@ -375,12 +376,12 @@ impl Refusal {
         })
     }
 
-    /// There are words for operators beside the cause.
+    /// Whether there is a text for operators in addition to the cause.
     pub fn has_detail(&self) -> bool {
         self.words.is_some()
     }
 
-    /// Words for operators, with values.
+    /// The text for operators, with values.
     pub fn detail(&self) -> &str {
         match &self.words {
             Some(words) => &words.detail,
@@ -388,7 +389,7 @@ impl Refusal {
         }
     }
 
-    /// The same, without the rest.
+    /// The text for operators, without the rest.
     pub fn into_detail(self) -> Cow<'static, str> {
         match self.words {
             Some(words) => words.detail,
@@ -401,7 +402,7 @@ impl Refusal {
         self.words.as_ref()?.subject.as_deref()
     }
 
-    /// Changes the words for operators.
+    /// Changes the text for operators.
     pub fn change_words(
         &mut self,
         change: impl FnOnce(&mut Cow<'static, str>, &mut Option<Box<str>>),
@@ -411,12 +412,12 @@ impl Refusal {
         }
     }
 
-    /// The limit that decided; none: something else did.
+    /// The limit that caused the refusal, if one did.
     pub fn limit(&self) -> Option<Limit> {
         self.cause.limit()
     }
 
-    /// What the client is told; none: nothing beside the reason code.
+    /// The text for the client; `None` if the client gets the reason code only.
     pub fn for_client(&self) -> Option<&'static str> {
         match self.audience {
             Audience::Client => Some(self.cause.text()),
@@ -424,7 +425,7 @@ impl Refusal {
         }
     }
 
-    /// Bytes of its texts.
+    /// Size of its texts in bytes.
     pub fn text_bytes(&self) -> usize {
         self.detail().len() + self.subject().map_or(0, str::len)
     }

@@ -1,39 +1,40 @@
-//! That credentials are taken back.
+//! Revocation of credentials.
 
 use std::sync::Arc;
 
 use crate::{CredentialMark, Realm, Voucher};
 
-/// The clients whose credentials are taken back.
+/// The clients whose credentials are revoked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RevokedClients {
-    /// A user's.
+    /// All clients of a user.
     User(Arc<str>),
-    /// One of a user's: who came by another stays, and who came by one that is not known does not.
+    /// Clients of a user that used this credential. Clients that used an unknown one are included;
+    /// clients that used another one are not.
     Credential(Arc<str>, CredentialMark),
-    /// Those of all for whom this vouched.
+    /// All clients that this voucher vouched for.
     Voucher(Voucher),
-    /// Those of all whose name ends with `@` and the name of this team.
+    /// All clients whose name ends with `@` and the name of this team.
     Team(Arc<str>),
 }
 
-/// That credentials are taken back.
+/// A revocation of credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Realm of these names: in another realm the name is another user's.
+    /// Realm of these names. In another realm, the same name belongs to another user.
     pub realm: Realm,
-    /// The clients that had them.
+    /// The clients with these credentials.
     pub whose: RevokedClients,
-    /// Counted up with each revocation.
+    /// Incremented with each revocation.
     pub number: u64,
-    /// Reason, as the client is told.
+    /// Reason, as sent to the client.
     pub reason: RevocationReason,
 }
 
-/// Why credentials are taken back.
+/// Why credentials are revoked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RevocationReason {
-    /// They were replaced, or are no longer good.
+    /// They were replaced, or are no longer valid.
     #[default]
     Credentials,
     /// The user is disabled.
@@ -42,14 +43,14 @@ pub enum RevocationReason {
     Inactive,
     /// The device is in maintenance.
     Maintenance,
-    /// The user or device is not known any more.
+    /// The user or device no longer exists.
     Removed,
-    /// An operator keeps it out.
+    /// An operator has banned the client.
     Banned,
 }
 
 impl RevocationReason {
-    /// As clients and operators are told.
+    /// The reason as text for clients and operators.
     pub fn words(self) -> &'static str {
         match self {
             Self::Credentials => "its credentials were revoked",
@@ -63,7 +64,7 @@ impl RevocationReason {
 }
 
 impl RevokedClients {
-    /// The user; none: it is no one user's.
+    /// The user; `None` if the revocation concerns several users.
     pub fn user(&self) -> Option<&str> {
         match self {
             Self::User(name) | Self::Credential(name, _) => Some(name),

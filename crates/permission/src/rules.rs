@@ -1,6 +1,6 @@
-//! A set of rules and the tree that finds the first that matches.
+//! A set of rules, and the tree that finds the first matching rule.
 //!
-//! It knows neither where rules come from nor what becomes of a refusal.
+//! The sources of rules and the effects of refusals are elsewhere.
 
 use std::fmt;
 
@@ -13,31 +13,31 @@ use crate::names::{Names, is_template};
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// What it is about.
+    /// The actions that the rule applies to.
     pub actions: Actions,
-    /// It permits them; else it forbids them.
+    /// Whether the rule permits the actions; otherwise it forbids them.
     pub allows: bool,
-    /// A Topic Filter, in whose levels `%c` is the Client Identifier and `%u` the user name.
+    /// A Topic Filter. In its levels, `%c` is the Client Identifier and `%u` is the user name.
     pub filter: Box<str>,
-    /// Where it stands, for people: `acl.conf line 12`.
+    /// Origin of the rule as text: `acl.conf line 12`.
     pub source: Box<str>,
 }
 
-/// What was decided, and by what.
+/// A decision, and the rule that led to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleDecision {
-    /// It may be done.
+    /// Whether the action is allowed.
     pub allowed: bool,
-    /// The rule that decided, by its number; none is the default.
+    /// Number of the rule that decided; `None` if the default decided.
     pub rule: Option<u32>,
 }
 
-/// A rule that cannot be.
+/// An invalid rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RulesError {
-    /// Which one, from 0.
+    /// Index of the rule, from 0.
     pub rule: usize,
-    /// What is wrong with it.
+    /// The error.
     pub why: &'static str,
 }
 
@@ -49,41 +49,42 @@ impl fmt::Display for RulesError {
 
 impl std::error::Error for RulesError {}
 
-/// Rules, ready to be asked.
+/// Compiled rules.
 #[derive(Clone, Debug)]
 pub struct Rules {
     rules: Box<[Rule]>,
-    /// What may be done where no rule matches.
+    /// Actions that are allowed if no rule matches.
     default: Actions,
-    /// Everything is permitted but what no client may, so nothing has to be asked.
+    /// Whether all actions are permitted except those that are forbidden to every client, so that
+    /// no check is needed.
     open: bool,
-    /// From this rule on they are nobody's whose names are no levels.
+    /// Rules from this number on do not match clients whose names are not single levels.
     patterns_from: u32,
-    /// The first is the root.
+    /// Nodes of the tree; the first is the root.
     nodes: Vec<Node>,
 }
 
-/// The place of a level.
+/// A node of the tree: one level.
 #[derive(Clone, Debug, Default)]
 struct Node {
-    /// Levels that are text, sorted.
+    /// Literal levels, sorted.
     literals: Vec<(Box<str>, u32)>,
-    /// Levels with `%c` or `%u`.
+    /// Levels that contain `%c` or `%u`.
     templates: Vec<(Box<str>, u32)>,
-    /// The level `+`; 0 is none.
+    /// Index of the node for level `+`; 0 means none.
     any: u32,
-    /// Rules whose filter ends here, in order.
+    /// Rules whose filter ends at this node, in order.
     here: SmallVec<[u32; 2]>,
-    /// Rules whose filter ends with `#` here.
+    /// Rules whose filter ends with `#` below this node.
     below: SmallVec<[u32; 2]>,
 }
 
-/// Levels of a rule's filter at most: as many as `limits.topic_levels` allows by
-/// default, and more than any that is met.
+/// Most levels of a rule's filter: the default of `limits.topic_levels`, and more than occur in
+/// practice.
 const LEVELS_MAX: usize = 128;
 
 impl Rules {
-    /// Everything is permitted but what no client may do.
+    /// Rules that permit all actions except those that are forbidden to every client.
     pub fn open() -> Self {
         Self {
             rules: Box::default(),
@@ -94,11 +95,11 @@ impl Rules {
         }
     }
 
-    /// Compiles rules, of which the first that matches decides; `default` may be done where none
-    /// does.
+    /// Compiles rules. The first matching rule decides; if none matches, the actions of `default`
+    /// are allowed.
     ///
     /// # Errors
-    /// A filter is none: nothing is permitted by half a set.
+    /// A filter is invalid. No set is returned, so a partial set never permits anything.
     pub fn compile(rules: Vec<Rule>, default: Actions) -> Result<Self, RulesError> {
         let mut nodes = vec![Node::default()];
         for (number, rule) in rules.iter().enumerate() {
@@ -118,22 +119,22 @@ impl Rules {
         })
     }
 
-    /// The rules from this one on are no client's whose Client Identifier or user name has `+`, `#`
-    /// or `/` in it, whether they name it or not.
+    /// Makes the rules from this one on match no client whose Client Identifier or user name
+    /// contains `+`, `#` or `/`, even if the rules contain neither `%c` nor `%u`.
     pub fn with_patterns_from(mut self, rule: usize) -> Self {
         self.patterns_from = u32::try_from(rule).unwrap_or(u32::MAX);
         self
     }
 
-    /// Bytes of memory that they take, about.
+    /// Approximate memory use in bytes.
     pub fn memory_bytes(&self) -> usize {
-        // A level's text stands in its node, with its place.
+        // The text of a level is stored in its node, with the index of the child.
         let node = size_of::<Node>() + size_of::<(Box<str>, u32)>();
         let filters: usize = self.rules.iter().map(|rule| rule.filter.len() * 2).sum();
         self.nodes.len() * node + self.rules.len() * size_of::<Rule>() + filters
     }
 
-    /// Nothing is permitted.
+    /// Rules that permit nothing.
     pub fn closed() -> Self {
         Self {
             default: Actions::NONE,
@@ -142,7 +143,7 @@ impl Rules {
         }
     }
 
-    /// Nothing has to be asked.
+    /// Whether no check is needed.
     pub fn is_open(&self) -> bool {
         self.open
     }
@@ -152,14 +153,15 @@ impl Rules {
         &self.rules
     }
 
-    /// Whether a client of these names may publish to, or receive from, this Topic Name. A wildcard
-    /// at the beginning does not mean `$…` [MQTT-4.7.2-1].
+    /// Checks whether a client with these names may publish to, or receive from, this Topic Name. A
+    /// wildcard in the first level does not match `$…` [MQTT-4.7.2-1].
     pub fn topic(&self, action: Actions, topic: &str, names: Names<'_>) -> RuleDecision {
         self.decide(action, topic, names, false)
     }
 
-    /// Whether it may subscribe to this Topic Filter: the first rule that covers all of it decides.
-    /// One that covers a part of it decides nothing here, but of each message.
+    /// Checks whether a client may subscribe to this Topic Filter. The first rule that covers the
+    /// whole filter decides. A rule that covers a part of it has no effect here, but on each
+    /// message.
     pub fn filter(&self, filter: &str, names: Names<'_>) -> RuleDecision {
         self.decide(Actions::SUBSCRIBE, filter, names, true)
     }
@@ -243,24 +245,24 @@ fn child(nodes: &mut Vec<Node>, at: usize, level: &str) -> u32 {
     })
 }
 
-/// Looks for the first rule that matches a Topic Name, or that covers a Topic Filter.
+/// Searches the first rule that matches a Topic Name, or that covers a Topic Filter.
 struct Search<'a> {
     rules: &'a Rules,
     action: Actions,
     names: Names<'a>,
     is_filter: bool,
-    /// The lowest number so far.
+    /// The lowest matching rule number so far.
     best: u32,
 }
 
 impl Search<'_> {
-    /// `rest` is what is left of the topic; `hidden` that its first level begins with `$` and is
-    /// still to come.
+    /// `rest` is the remaining part of the topic. `hidden` is true at the first level if it begins
+    /// with `$`.
     fn walk(&mut self, at: u32, rest: Option<&str>, hidden: bool) {
         let rules = self.rules;
         let node = &rules.nodes[at as usize];
         if !hidden {
-            // `a/#` is `a` too [MQTT-4.7.1-2].
+            // `a/#` also matches `a` [MQTT-4.7.1-2].
             self.consider(&node.below);
         }
         let Some(rest) = rest else {
@@ -419,7 +421,7 @@ mod tests {
             .replace("%u", NAMES.user_name)
     }
 
-    /// All of what `inner` matches is matched by `outer`.
+    /// Whether `outer` matches every topic that `inner` matches.
     fn covers(outer: &str, inner: &str) -> bool {
         if outer.starts_with(['+', '#']) && inner.starts_with('$') {
             return false;

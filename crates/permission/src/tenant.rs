@@ -1,5 +1,5 @@
-//! The name of a tenant.
+//! Tenants.
 
-/// A space of topics and Client Identifiers. Those of different tenants never meet.
+/// A space of topics and Client Identifiers. Different tenants are completely separate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(pub u32);

@@ -1,6 +1,6 @@
-//! What goes wrong below MQTT: TLS, WebSocket and the PROXY header, each a closed list.
+//! Faults below MQTT: TLS, WebSocket and the PROXY header, each a closed list.
 //!
-//! The driver finds it; here are the names and the texts alone.
+//! The driver detects the faults. This module has only their names and texts.
 
 macro_rules! faults {
     ($(#[$what:meta])* $name:ident { $($variant:ident = $text:literal;)* }) => {
@@ -11,10 +11,10 @@ macro_rules! faults {
         }
 
         impl $name {
-            /// All of them.
+            /// All faults of this list.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// What went wrong, for operators and for the client.
+            /// Description of the fault, for operators and for the client.
             pub const fn text(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)*
@@ -25,7 +25,7 @@ macro_rules! faults {
 }
 
 faults! {
-    /// Why a TLS handshake or connection fails.
+    /// Why a TLS handshake or connection failed.
     TlsFault {
         NotTls = "what came is not TLS: this listener expects TLS (mqtts or wss)";
         PlainMqtt = "plain MQTT came to a port of TLS";
@@ -57,7 +57,7 @@ faults! {
 }
 
 faults! {
-    /// Why a request for a WebSocket connection is refused, or a frame ends it.
+    /// Why a WebSocket request was refused, or a frame ended the connection.
     WebSocketFault {
         NotHttp = "not an HTTP request";
         Malformed = "malformed HTTP request";
@@ -93,7 +93,7 @@ faults! {
 }
 
 faults! {
-    /// Why a connection through a proxy is refused.
+    /// Why a connection through a proxy was refused.
     ProxyFault {
         Missing = "no PROXY header came first: this listener is for proxies alone";
         Malformed = "the PROXY header is malformed";

@@ -1,8 +1,8 @@
-//! The seam to the authenticator: a question for each client that has to be authenticated, and the
+//! Interface to the authenticator: a request for each client that must be authenticated, and the
 //! way of its answer.
 //!
-//! Knows nothing of credentials. Who answers takes as long as it takes, on threads of its own: the
-//! connection waits in the lobby meanwhile, under its deadline.
+//! Knows no credentials. The authenticator answers from its own threads, after any time. Meanwhile
+//! the connection waits in the lobby with its deadline.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use martlet_broker::{
 
 use crate::mailbox::{Control, Mailboxes};
 
-/// Authenticates clients. Called on the reactors' threads: it must not block.
+/// Authenticates clients. Called on the reactors' threads, so it must not block.
 pub trait Authenticator: fmt::Debug + Send + Sync {
-    /// Asks who a client is. Any thread may give the answer.
+    /// Requests the identity of a client. Any thread may answer.
     fn ask(&self, authentication: Authentication, answer: LoginAnswer);
 
-    /// Checks this message before it is routed. Any thread may give the answer. Without one, as
-    /// here, the message is refused.
+    /// Checks this message before it is routed. Any thread may answer. This default implementation
+    /// refuses the message by giving no answer.
     fn screen(&self, screening: Screening, answer: ScreenedAnswer) {
         drop((screening, answer));
     }
 }
 
-/// The way back of one answer. Dropped without one it is a refusal: no client gets in because
-/// something failed.
+/// Sends one answer. If it is dropped without an answer, the client is refused, so that a failure
+/// admits no client.
 #[derive(Debug)]
 pub struct LoginAnswer {
     shard: ShardId,
     connection: ConnectionId,
-    /// None once it was given.
+    /// `None` after the answer.
     mailboxes: Option<Arc<Mailboxes>>,
 }
 
@@ -45,7 +45,7 @@ impl LoginAnswer {
         }
     }
 
-    /// Gives the answer.
+    /// Sends the answer.
     pub fn give(mut self, answer: Authenticated) {
         self.send(answer);
     }
@@ -68,12 +68,12 @@ impl Drop for LoginAnswer {
     }
 }
 
-/// Takes the answer to a screening. If it is dropped without one, the message is refused.
+/// Sends the answer to a screening. If it is dropped without an answer, the message is refused.
 #[derive(Debug)]
 pub struct ScreenedAnswer {
     shard: ShardId,
     connection: ConnectionId,
-    /// None once it was given.
+    /// `None` after the answer.
     mailboxes: Option<Arc<Mailboxes>>,
 }
 
@@ -86,7 +86,7 @@ impl ScreenedAnswer {
         }
     }
 
-    /// Gives the answer.
+    /// Sends the answer.
     pub fn give(mut self, answer: Screened) {
         self.send(answer);
     }
@@ -105,7 +105,7 @@ impl Drop for ScreenedAnswer {
     }
 }
 
-/// Keeps no credentials, so no client can have any.
+/// An authenticator without credentials: it refuses all.
 #[derive(Clone, Copy, Debug)]
 pub struct NoAuthenticator;
 

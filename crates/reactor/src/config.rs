@@ -1,4 +1,4 @@
-//! What a node's reactors are started with.
+//! Settings with which a node's reactors are started.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,41 +12,42 @@ use crate::authenticate::{Authenticator, NoAuthenticator};
 use crate::store::{MemoryStore, Store};
 use crate::tls::TlsSettings;
 
-/// How a node is to be started. Begin with [`ReactorConfig::new`] and change what is to differ.
+/// Settings of a node's reactors. Begin with [`ReactorConfig::new`] and change fields as needed.
 #[derive(Debug)]
 pub struct ReactorConfig {
-    /// Reactors, and so shards: 1 to 64. The natural number is that of the cores.
+    /// Number of reactors and shards: 1 to 64. The natural value is the number of cores.
     pub threads: usize,
-    /// What the shards are configured with.
+    /// Settings of the shards.
     pub settings: Arc<Settings>,
-    /// Where connections are accepted; may be empty.
+    /// Listeners of the node; may be empty.
     pub listeners: Vec<ListenerConfig>,
-    /// Batches that wait for one shard before those who send to it hold back their publishers.
+    /// Batches that may wait for one shard before its senders hold back their publishers.
     pub mailbox_batches: usize,
-    /// Messages in one batch at most. With `mailbox_batches` it bounds what waits for a shard.
+    /// Most messages in one batch. With `mailbox_batches` it limits what waits for a shard.
     pub batch_messages: usize,
-    /// Events that wait to be taken from [`Running::events`](crate::Running::events); further
-    /// ones are dropped and counted.
+    /// Capacity of the queue of events behind [`Running::events`](crate::Running::events). Further
+    /// events are dropped and counted.
     pub event_capacity: usize,
-    /// What all shards together may borrow for buffers, queues and retained messages, in bytes.
+    /// Memory in bytes that all shards together may borrow for buffers, queues and retained
+    /// messages.
     pub memory_bytes: usize,
-    /// Where records go.
+    /// Store for the records.
     pub store: Box<dyn Store>,
-    /// The authenticator that listeners ask.
+    /// The authenticator of the listeners.
     pub authenticator: Arc<dyn Authenticator>,
-    /// Where the rules of those who authenticate are looked up, if not in the answers.
+    /// Rule book for authenticated clients, if the authenticator's answers contain no rules.
     pub rules: Option<Arc<dyn RuleBook>>,
-    /// Asked where a client's certificate was found not to be good, at once and on the same thread:
-    /// whom it says to be about, if the verifier has noted that.
+    /// Called on the same thread right after a client's certificate was found invalid. Returns the
+    /// name in the certificate, if the verifier has stored it.
     pub refused_name: fn() -> Option<String>,
-    /// Listeners are bound, and connections wait in the system's queue until
-    /// [`Running::open_listeners`](crate::Running::open_listeners): for parts that are attached
-    /// first.
+    /// Whether listeners are bound but do not accept yet. Connections wait in the system's queue
+    /// until [`Running::open_listeners`](crate::Running::open_listeners), so that parts can be
+    /// attached first.
     pub opens_later: bool,
 }
 
 impl ReactorConfig {
-    /// One reactor with default limits and no listener, which stores in memory.
+    /// One reactor with default limits, no listener, and a store in memory.
     pub fn new(settings: Arc<Settings>) -> Self {
         Self {
             threads: 1,
@@ -65,46 +66,46 @@ impl ReactorConfig {
     }
 }
 
-/// A place where connections are accepted.
+/// Settings of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// Where connections come to.
+    /// Where it listens.
     pub address: ListenAddress,
-    /// Connections accepted per second at most; more wait outside. 0 is no limit.
+    /// Most connections accepted per second; further ones wait in the system's queue. 0 means no
+    /// limit.
     pub accept_rate: u32,
-    /// Connections come by a proxy that says in the PROXY protocol, version 1 or 2, where they
-    /// come from: only these networks' word is taken, and who else connects is refused. Empty:
-    /// nobody says it.
+    /// Networks of proxies that send the source address in the PROXY protocol, version 1 or 2.
+    /// Connections from other addresses are refused. If empty, the PROXY protocol is not used.
     pub proxies: Vec<IpNet>,
-    /// What is spoken below MQTT.
+    /// The layer below MQTT.
     pub transport: Transport,
-    /// Settings of TLS; none: connections are not encrypted.
+    /// Settings of TLS; `None` without encryption.
     pub tls: Option<TlsSettings>,
-    /// What clients that come this way may do.
+    /// Policy for clients of this listener.
     pub policy: Arc<ListenerPolicy>,
-    /// Names the listener in errors and in
+    /// Name of the listener in errors and in
     /// [`Running::local_addresses`](crate::Running::local_addresses).
     pub name: String,
 }
 
-/// Where a listener listens.
+/// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// Address and port; port 0 lets the system choose, see
-    /// [`Running::local_addresses`](crate::Running::local_addresses). `[::]` takes IPv4 as well,
-    /// every other IPv6 address takes IPv6 alone.
+    /// Address and port. With port 0 the system chooses the port, see
+    /// [`Running::local_addresses`](crate::Running::local_addresses). `[::]` includes IPv4; every
+    /// other IPv6 address accepts IPv6 only.
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix {
-        /// Its file, which is made at the start and removed at the end.
+        /// Its file, created at the start and removed at the end.
         path: PathBuf,
-        /// Mode of the file: who may write to it may connect.
+        /// Mode of the file. Clients need write access to connect.
         mode: u32,
     },
 }
 
 impl ListenAddress {
-    /// Address and port, if it has them.
+    /// Address and port, if there are any.
     pub fn socket(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
@@ -112,7 +113,7 @@ impl ListenAddress {
         }
     }
 
-    /// Only this machine comes there.
+    /// Whether only this machine can connect.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
@@ -136,34 +137,34 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// What carries the bytes of MQTT.
+/// The transport of MQTT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// TCP alone, or a Unix socket.
+    /// TCP or a Unix socket, without a further layer.
     Tcp,
-    /// WebSocket over it [MQTT-6.0.0-3].
+    /// WebSocket over TCP or a Unix socket [MQTT-6.0.0-3].
     WebSocket {
-        /// The path of the request, such as `/mqtt`; any other is answered with 404. [`ANY_PATH`]
-        /// is every path.
+        /// Path of the request, such as `/mqtt`; other paths are answered with 404. [`ANY_PATH`]
+        /// accepts every path.
         path: String,
-        /// Origins whose pages may connect.
+        /// Origins of pages that may connect.
         origins: Origins,
     },
 }
 
-/// Every path of a request for a WebSocket.
+/// Accepts every path of a request for a WebSocket.
 pub const ANY_PATH: &str = "/*";
 
-/// Origins whose pages may open a WebSocket. Clients that name none, as devices do, are not asked
-/// for one.
+/// Origins of pages that may open a WebSocket. Clients that send no origin, such as devices, are
+/// always accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// All.
+    /// All origins.
     #[default]
     All,
-    /// Pages that this machine serves: those of `localhost` and of loopback addresses. A browser
-    /// names what its user has typed, so a foreign name that leads here is none of them.
+    /// Origins on this machine: `localhost` and loopback addresses. A browser sends the origin that
+    /// its user has typed, so a foreign name that resolves to this machine is not accepted.
     Local,
-    /// These, such as `https://panel.example`.
+    /// These origins, such as `https://panel.example`.
     Listed(Vec<String>),
 }

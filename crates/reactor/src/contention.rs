@@ -1,37 +1,37 @@
-//! Whether a reactor's thread has to wait for a core while it has much to do.
+//! Detects whether a reactor's thread has to wait for a core under load.
 //!
-//! On a machine whose cores are all busy, a thread that never sleeps is suspended by the system
-//! for some milliseconds at a time, in the middle of a tick, and all its clients wait. A thread
-//! that sleeps of its own accord between two ticks lets the others run then, and has a core at
-//! once when a packet comes. So a reactor that has work for long and has been suspended rests
-//! between its ticks; one that has a core for itself does not.
+//! On a machine whose cores are all busy, the system suspends a thread that never sleeps for some
+//! milliseconds, in the middle of a tick, and all its clients wait. A thread that sleeps
+//! voluntarily between two ticks lets the others run then, and gets a core at once when a packet
+//! arrives. So a reactor that is busy for long and has been suspended rests between its ticks. One
+//! that has a core to itself does not.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Time between two looks beyond what the thread ran that says that it was suspended. The look
-/// itself and interrupts take less.
+/// A thread counts as suspended if the time between two measurements exceeds the time that it ran
+/// by this. The measurement itself and interrupts take less.
 const SUSPENDED_MIN: Duration = Duration::from_micros(300);
 
-/// Time for which the cores are taken to be busy after the thread was suspended.
+/// Time for which the cores count as busy after the thread was suspended.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
-/// Time of a rest: about as long as a tick with much to do.
+/// Duration of a rest: about one tick under load.
 pub(crate) const REST: Duration = Duration::from_micros(400);
 
-/// What a thread knows about its cores.
+/// State of the detection for one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Contention {
-    /// The last look: the time, and the time that the thread had run.
+    /// The last measurement: the time, and the CPU time of the thread.
     last: Option<(Instant, Duration)>,
-    /// When the thread was suspended the last time.
+    /// When the thread was last suspended.
     suspended_at: Option<Instant>,
 }
 
 impl Contention {
-    /// Whether the thread should rest now; asked after each tick while it has much to do. It must
-    /// not have slept since the last look.
+    /// Whether the thread should rest now. Call this after each tick under load. The thread must
+    /// not have slept since the last call.
     pub(crate) fn should_rest(&mut self, now: Instant, ran: Duration) -> bool {
         if let Some((then, had_run)) = self.last.replace((now, ran)) {
             let passed = now.saturating_duration_since(then);
@@ -43,7 +43,7 @@ impl Contention {
             .is_some_and(|at| now.saturating_duration_since(at) < BUSY_FOR)
     }
 
-    /// The thread may have slept, or may sleep from now on.
+    /// Discards the last measurement, because the thread may sleep.
     pub(crate) fn forget_last(&mut self) {
         self.last = None;
     }
@@ -54,7 +54,7 @@ impl Contention {
     }
 }
 
-/// Time that the calling thread has run.
+/// CPU time of the calling thread.
 pub(crate) fn time_run() -> Duration {
     let ran = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(ran).unwrap_or_default()

@@ -1,34 +1,34 @@
-//! How many connections the descriptors of the process allow.
+//! How many connections the file descriptors of the process allow.
 //!
-//! A part of the descriptors is kept from clients' connections, for the store, the tables, HTTP
-//! and `admin.sock`. Connections beyond what the rest allows are not accepted: who connects waits
-//! in the system's queue. So it is, too, while others have taken most of the reserve.
+//! A reserve of descriptors is kept for the store, the tables, HTTP and `admin.sock`. Connections
+//! beyond the rest are not accepted and wait in the system's queue. The same applies while other
+//! parts of the process have taken most of the reserve.
 
 use crate::sys;
 
-/// Bounds of the reserve.
+/// Smallest and largest reserve.
 const RESERVE_MIN: u64 = 26;
 const RESERVE_MAX: u64 = 1024;
 
-/// The part of the reserve, as a divisor, that has to be free for a connection to be accepted.
+/// Part of the reserve, as a divisor, that must be free for a connection to be accepted.
 const FREE_PART: u64 = 4;
 
-/// Descriptors assumed open where the system does not tell.
+/// Open descriptors assumed on systems that do not report the number.
 const OPEN_ASSUMED: u64 = 32;
 
 /// The descriptors of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
-    /// How many the process may have open; none where there is no limit.
+    /// Limit of open descriptors; `None` if there is no limit.
     pub limit: Option<u64>,
-    /// How many of them are kept from clients' connections, beside those that are open already.
+    /// Size of the reserve, in addition to the descriptors that are open at the start.
     pub reserved: u64,
-    /// Connections that the rest allows.
+    /// Number of connections that the rest allows.
     pub connections: u64,
 }
 
 impl Descriptors {
-    /// Raises the soft limit to the hard one, and counts what is open now.
+    /// Raises the soft limit to the hard limit, and counts the open descriptors.
     pub(crate) fn of_process() -> Self {
         let open = sys::open_descriptors().unwrap_or(OPEN_ASSUMED);
         Self::new(sys::raise_open_files_limit(), open)
@@ -46,19 +46,19 @@ impl Descriptors {
         Self {
             limit,
             reserved,
-            // A node that accepts no client would be of no use.
+            // At least one, since a node without clients would be useless.
             connections: files.saturating_sub(reserved + open).max(1),
         }
     }
 
-    /// Whether most of the reserve is taken, where the system has given out this descriptor: it is
-    /// the lowest that was free.
+    /// Whether most of the reserve is taken, given that the system has assigned this descriptor.
+    /// The system assigns the lowest free number.
     pub(crate) fn are_few_after(&self, descriptor: u64) -> bool {
         self.limit
             .is_some_and(|limit| descriptor + 1 >= limit - self.reserved / FREE_PART)
     }
 
-    /// The same by what the system would give out next.
+    /// The same for the descriptor that the system would assign next.
     pub(crate) fn are_few(&self) -> bool {
         self.limit.is_some() && sys::next_descriptor().is_none_or(|next| self.are_few_after(next))
     }

@@ -1,9 +1,9 @@
-//! Events on their way to the feed. No reactor ever waits for it: events that find no room are
+//! Events on their way to the feed. Reactors never wait for the feed: events that find no room are
 //! dropped and counted, the most frequent kinds first.
 //!
-//! All reactors put theirs into short lists, at the end of each tick, and a taker takes one list at
-//! a time. Only a taker that sleeps is woken; one that takes them in turns, a few milliseconds
-//! apart, costs the reactors no system call.
+//! At the end of each tick, reactors append their events to short lists. A reader takes one list at
+//! a time. Only a sleeping reader is woken. A reader that polls every few milliseconds costs the
+//! reactors no system call.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,40 +14,40 @@ use martlet_broker::{Event, EventGroup, EventNotice, SharedClient, TenantId};
 
 use crate::stats::Counters;
 
-/// Events of the shards, as far as a reader wants them. All clones take from the same queue.
+/// Receiving end of the events of all shards. All clones take from the same queue.
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: Arc<Queue>,
-    /// What was taken last.
+    /// The list that was taken last.
     taken: Arc<Mutex<Taken>>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     list: Vec<Waits>,
-    /// The same when they are taken one by one, in order.
+    /// The same, when events are taken one by one, in order.
     single: VecDeque<EventNotice>,
 }
 
-/// Where reactors put them.
+/// The sending end, for reactors.
 #[derive(Debug)]
 pub(crate) struct EventSender(Arc<Queue>);
 
 #[derive(Debug)]
 struct Queue {
     waiting: Mutex<WaitingEvents>,
-    /// Notified when an event waits, or when none will come any more.
+    /// Notified when an event is queued, or when the last sender is dropped.
     come: Condvar,
     capacity: usize,
 }
 
-/// Bytes of all events that wait, at most, approximately: payloads may be long.
+/// Approximate limit in bytes for all queued events: payloads may be long.
 const BYTES_MAX: usize = 16 << 20;
 
-/// Events of one list, at most. A list that grew with a burst would keep its memory.
+/// Most events per list. A list that grew in a burst would keep its memory.
 const CHUNK: usize = 128;
 
-/// An event that waits. Its size matters: thousands of clients may connect at once.
+/// A queued event. Its size matters: thousands of clients may connect at once.
 #[derive(Debug)]
 enum Waits {
     Connected(TenantId, SharedClient),
@@ -75,7 +75,7 @@ impl From<Waits> for EventNotice {
 #[derive(Debug, Default)]
 struct Chunk {
     list: Vec<Waits>,
-    /// Bytes of its events, approximately.
+    /// Approximate size of its events in bytes.
     bytes: usize,
 }
 
@@ -85,9 +85,9 @@ struct WaitingEvents {
     chunks: VecDeque<Chunk>,
     /// Number of events in these lists.
     count: usize,
-    /// Bytes of them, approximately.
+    /// Approximate size of them in bytes.
     bytes: usize,
-    /// An empty list.
+    /// An empty list for reuse.
     spare: Vec<Waits>,
     /// Whether a reader sleeps until there are events.
     is_awaited: bool,
@@ -96,7 +96,8 @@ struct WaitingEvents {
     put: u64,
 }
 
-/// Creates a queue for `capacity` events: messages and packets take half of it, at most.
+/// Creates a queue for `capacity` events. Events about messages and packets take at most half of
+/// it.
 pub(crate) fn events(capacity: usize) -> (EventSender, Events) {
     let queue = Arc::new(Queue {
         waiting: Mutex::new(WaitingEvents {
@@ -113,17 +114,17 @@ pub(crate) fn events(capacity: usize) -> (EventSender, Events) {
     (EventSender(queue), events)
 }
 
-/// Approximate number of bytes that an event takes while it waits.
+/// Approximate size of a queued event in bytes.
 fn bytes_of(told: &EventNotice) -> usize {
     size_of::<Waits>()
         + match &told.event {
-            // Its connection counts it.
+            // The connection's memory count includes it.
             Event::Connected(_) => 0,
             _ => size_of::<EventNotice>() + told.text_bytes(),
         }
 }
 
-/// There is one for each message or packet.
+/// Whether events of this kind occur for each message or packet.
 fn is_frequent(event: &Event) -> bool {
     matches!(
         event.kind().group(),
@@ -132,7 +133,7 @@ fn is_frequent(event: &Event) -> bool {
 }
 
 impl EventSender {
-    /// Hands over the events of a tick, as far as there is room.
+    /// Queues the events of a tick, as far as there is room.
     pub(crate) fn send(&self, events: &mut Vec<EventNotice>, counters: &Counters) {
         if events.is_empty() {
             return;
@@ -211,7 +212,7 @@ impl WaitingEvents {
         }
     }
 
-    /// Takes the first list, for the one that was taken before and is empty.
+    /// Takes the first list. `emptied`, the list taken before, is kept for reuse.
     fn take(&mut self, emptied: &mut Vec<Waits>) {
         let chunk = self.chunks.pop_front().unwrap_or_default();
         self.count -= chunk.list.len();
@@ -225,7 +226,7 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there are events, the time is over, or no sender is left.
+    /// Waits until there are events, the time has expired, or no sender is left.
     fn wait(
         &self,
         deadline: Option<Instant>,
@@ -258,25 +259,25 @@ impl Queue {
 }
 
 impl Events {
-    /// How many were handed over since the start, taken or not.
+    /// Number of events queued since the start, taken or not.
     pub fn put(&self) -> u64 {
         self.queue.lock().put
     }
 
-    /// Approximate number of bytes of the events that wait.
+    /// Approximate size of the queued events in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.queue.lock().bytes
     }
 
-    /// The next event; none when the reactors are gone.
+    /// Returns the next event, or `None` if the reactors have ended.
     pub fn recv(&self) -> Option<EventNotice> {
         self.recv_until(None).ok()
     }
 
-    /// The next event, if one comes in time.
+    /// Returns the next event, if one arrives in time.
     ///
     /// # Errors
-    /// None came, or the reactors are gone.
+    /// No event arrived in time, or the reactors have ended.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<EventNotice, RecvTimeoutError> {
         self.recv_until(Some(Instant::now() + timeout))
     }
@@ -294,8 +295,8 @@ impl Events {
         }
     }
 
-    /// Waits for events, and puts the next ones behind those in the list, in order; false when the
-    /// reactors are gone.
+    /// Waits for events and appends the next ones to the list, in order. Returns false if the
+    /// reactors have ended.
     pub fn recv_some(&self, into: &mut Vec<EventNotice>) -> bool {
         let mut taken = self.lock();
         into.extend(taken.single.drain(..));
@@ -314,7 +315,7 @@ impl Events {
         true
     }
 
-    /// Nothing waits to be taken.
+    /// Whether no event is queued.
     pub fn is_empty(&self) -> bool {
         self.queue.lock().count == 0
     }
@@ -348,7 +349,7 @@ mod tests {
         })
     }
 
-    /// A notice about a client in the common tenant.
+    /// An event notice about a client of the default tenant.
     fn told(event: Event) -> EventNotice {
         let head = EventHead::new(TenantId::default(), "c");
         EventNotice { head, event }
@@ -412,7 +413,7 @@ mod tests {
         let taken: Vec<_> = (0..10).filter_map(|_| events.recv()).collect();
         let packets = taken.iter().filter(|event| **event == packet());
         assert_eq!(packets.count(), 5);
-        // Once they are taken there is room again.
+        // After the queue is emptied there is room again.
         sender.send(&mut vec![packet()], &counters);
         assert_eq!(events.recv(), Some(packet()));
     }

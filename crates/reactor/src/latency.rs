@@ -1,35 +1,34 @@
-//! How long messages are under way inside the node: from the tick in which their publisher's bytes
-//! were read to the end of that in which their packets were written, on whichever shard that is.
+//! Latency of messages inside the node: from the tick in which the publisher's bytes were read to
+//! the end of the tick in which the packets were written, on any shard.
 //!
-//! Messages that wait for a client that is away, slow or without quota are not among them, nor
-//! those of QoS 2 that wait for the store: what they wait for is no work of ours. It costs one look
-//! at the clock in a tick that sends something.
+//! Not included: messages that wait for a client that is offline, slow or out of quota, and QoS 2
+//! messages that wait for the store. These times are not processing time. The measurement costs one
+//! clock reading in a tick that sends messages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Upper bounds of the buckets but the last, which has none, in microseconds.
+/// Upper bounds of the buckets in microseconds. The last bucket has no bound.
 pub const LATENCY_BOUNDS_US: [u64; 15] = [
     25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000,
 ];
 
-/// How many messages took how long.
+/// Histogram of latencies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LatencyHistogram {
-    /// Messages in each bucket, those of the one before not counted again; the last has those that
-    /// took longest.
+    /// Messages per bucket, not cumulative. The last bucket has the longest latencies.
     pub counts: [u64; LATENCY_BOUNDS_US.len() + 1],
-    /// Sum of all of them, microseconds.
+    /// Sum of all latencies in microseconds.
     pub sum_us: u64,
 }
 
 impl LatencyHistogram {
-    /// How many messages there are.
+    /// Number of messages.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Adds another shard's.
+    /// Adds the histogram of another shard.
     pub fn add(&mut self, other: &Self) {
         for (sum, count) in self.counts.iter_mut().zip(other.counts) {
             *sum += count;
@@ -38,7 +37,7 @@ impl LatencyHistogram {
     }
 }
 
-/// The histogram of one reactor, which alone writes; anybody may read.
+/// The histogram of one reactor, which is its only writer. Any thread may read it.
 #[derive(Debug, Default)]
 pub(crate) struct Latencies {
     counts: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
@@ -46,10 +45,10 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// These messages were under way for so long.
+    /// Records this number of messages with a latency of `us` microseconds.
     pub(crate) fn record(&self, us: u64, messages: u64) {
         let at = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
-        // One writer, so this loses nothing and needs no locked instruction.
+        // There is only one writer, so no update is lost and no atomic read-modify-write is needed.
         let raise = |counter: &AtomicU64, by: u64| {
             counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
         };

@@ -1,4 +1,4 @@
-//! What lies between a socket and MQTT: what a proxy says, TLS, WebSocket, all or none of them.
+//! The layers between a socket and MQTT: PROXY header, TLS, WebSocket, in any combination.
 
 use martlet_tick::Layers as _;
 
@@ -9,19 +9,19 @@ use crate::websocket::WebSocket;
 /// The layers of one connection, from the socket upwards.
 #[derive(Debug)]
 pub(crate) struct Layers {
-    /// Until it has come.
+    /// Set until the header is complete.
     pub(crate) proxy: Option<ProxyHeader>,
     pub(crate) tls: Option<Tls>,
     pub(crate) web: Option<WebSocket>,
-    /// Bytes that the shard was last told of.
+    /// Memory in bytes that was last reported to the shard.
     charged: u32,
 }
 
-/// Bytes are told in multiples of this, so that little changes are not.
+/// Memory is reported in multiples of this, so that small changes are not reported.
 const CHARGED_UNIT: usize = 512;
 
 impl Layers {
-    /// None where MQTT is spoken over the socket itself.
+    /// Returns `None` if MQTT is used directly over the socket.
     pub(crate) fn new(
         proxy: Option<ProxyHeader>,
         tls: Option<Tls>,

@@ -1,12 +1,12 @@
 //! The reactors of a Martlet node: one thread per core, each with its own loop, sockets and one
 //! [`martlet_broker::Shard`] that it drives.
 //!
-//! Here is all that the shards know nothing of: sockets, readiness, WebSocket framing, clocks,
-//! random bytes, threads, mailboxes, locks. Nothing here knows what an MQTT packet is.
+//! This crate has everything that shards do not have: sockets, readiness, WebSocket framing,
+//! clocks, random bytes, threads, mailboxes, locks. No code here inspects MQTT packets.
 //!
-//! A tick waits for notices once, reads each ready socket once, and writes to those that it touched
-//! once each or, when they are many, in turn over the next ticks: whether messages share system
-//! calls decides what they cost.
+//! A tick waits for notices once and reads each ready socket once. It writes once to each socket
+//! that it touched or, if these are many, to some of them per tick in turn. The cost of messages
+//! depends on how many share a system call.
 
 #![forbid(unsafe_code)]
 

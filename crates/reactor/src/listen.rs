@@ -1,7 +1,7 @@
-//! Binding listeners, and the options that connections inherit from them.
+//! Binds listeners, and sets the options that connections inherit from them.
 //!
-//! One socket per address and never `SO_REUSEPORT`: a second node on the same port must fail
-//! instead of taking half the connections.
+//! One socket per address and never `SO_REUSEPORT`: a second node on the same port must fail and
+//! must not take half of the connections.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,15 +17,15 @@ use crate::poll::{Listener, SocketFile};
 use crate::start_error::StartError;
 use crate::sys;
 
-/// Connections that wait to be accepted.
+/// Length of the system's queue of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// How long the peer may leave what was sent to it unacknowledged. Finds half-open peers long
-/// before their Keep Alive does.
+/// How long the peer may leave sent bytes unacknowledged. Detects half-open connections long before
+/// their Keep Alive does.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
-/// Opens the socket of one listener. Answers with the address it really has.
+/// Opens the socket of one listener. Returns its actual address.
 pub(crate) fn bind(config: &ListenerConfig) -> Result<(Listener, ListenAddress), StartError> {
     let (listener, address) = (config.name.clone(), config.address.clone());
     let bound = match &config.address {
@@ -54,8 +54,8 @@ pub(crate) fn bind(config: &ListenerConfig) -> Result<(Listener, ListenAddress),
     })
 }
 
-/// Makes the socket's file. One that is left of a process that has ended is replaced, anything else
-/// that is there is not.
+/// Creates the socket's file. Replaces a socket left by a process that has ended, but no other
+/// file.
 fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -76,7 +76,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile(path.to_owned());
-    // Before anybody can connect.
+    // Set before any client can connect.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     Ok(Listener::unix(UnixListener::from(socket), file))
@@ -89,14 +89,14 @@ fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
         Some(Protocol::TCP),
     )?;
     if let IpAddr::V6(ip) = address.ip() {
-        // `[::]` is every address of the machine, IPv4 too; any other is exactly itself.
+        // `[::]` includes all IPv4 addresses of the machine; any other address is only itself.
         socket.set_only_v6(!ip.is_unspecified())?;
     }
     // On Windows the option would let two programs share a port.
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    // Linux hands both on to accepted sockets, which saves two system calls per connection.
+    // Accepted sockets inherit both options on Linux, which saves two system calls per connection.
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
@@ -184,16 +184,16 @@ mod tests {
         let (listener, _) = bind(&config).unwrap();
         let found = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(found & 0o777, mode);
-        // Who listens there is not pushed aside.
+        // A process that listens there keeps the socket.
         let error = bind(&config).unwrap_err().to_string();
         assert!(error.contains("mqtt.sock is in use"), "{error}");
         drop(listener);
         assert!(!path.exists());
-        // What a process that was killed has left is.
+        // A socket left by a killed process is replaced.
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         drop(bind(&config).unwrap());
-        // Nor is a file that is something else.
+        // A file that is no socket is kept.
         std::fs::write(&path, "data").unwrap();
         let error = format!("{:?}", bind(&config).unwrap_err());
         assert!(error.contains("not a socket"), "{error}");

@@ -1,6 +1,7 @@
-//! Accepting connections, on the first reactor only. Accepted ones are dealt out evenly.
+//! Accepts connections, on the first reactor only. Accepted connections are distributed evenly to
+//! the shards.
 //!
-//! Knows nothing of what becomes of them.
+//! The use of the connections is decided elsewhere.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,12 +11,12 @@ use crate::descriptors::Descriptors;
 use crate::poll::{Listener, Poller, Stream};
 use crate::stats::SocketCount;
 
-/// Connections accepted from one listener in one tick at most, so that a flood of them does not
-/// keep those that are there waiting.
+/// Most connections accepted from one listener in one tick, so that a flood of connections does not
+/// delay existing clients.
 pub(crate) const ACCEPTS_PER_TICK: usize = 64;
 
-/// How long accepting rests when too few descriptors are left, unless a socket is closed before:
-/// others give descriptors back as well.
+/// How long accepting pauses when too few descriptors are left, unless a client socket is closed
+/// earlier. Other parts of the process free descriptors as well.
 const PAUSE_MS: u64 = 100;
 
 /// The listeners of a node.
@@ -24,29 +25,29 @@ pub(crate) struct Listeners {
     listeners: Vec<Listening>,
     descriptors: Descriptors,
     sockets: Arc<SocketCount>,
-    /// While accepting pauses, the time of the next try.
+    /// While accepting is paused, the time of the next attempt.
     next_try_ms: u64,
-    /// Others have taken most of the reserve.
+    /// Whether other parts of the process have taken most of the reserve.
     are_few: bool,
-    /// Until then connections wait in the system's queue.
+    /// Whether connections are accepted. Until then they wait in the system's queue.
     is_open: bool,
 }
 
 #[derive(Debug)]
 struct Listening {
     listener: Listener,
-    /// Connections may wait.
+    /// Whether connections may be waiting.
     waiting: bool,
     budget: Budget,
 }
 
-/// Connections of one listener that may still be accepted. What is beyond it waits in the system's
-/// queue, where it costs nothing: no handshake, no place.
+/// Rate limit of one listener: connections that may still be accepted. Further ones wait in the
+/// system's queue, where they need no handshake and no slot.
 #[derive(Debug)]
 struct Budget {
-    /// Per second; 0 is no limit.
+    /// Connections per second; 0 means no limit.
     rate: u32,
-    /// In this second.
+    /// Connections left in this second.
     left: u32,
     second: u64,
 }
@@ -60,7 +61,7 @@ impl Budget {
         }
     }
 
-    /// How many of `wanted` may be accepted now.
+    /// Returns how many of `wanted` connections may be accepted now.
     fn take(&mut self, wanted: usize, now_ms: u64) -> usize {
         if self.rate == 0 {
             return wanted;
@@ -76,7 +77,7 @@ impl Budget {
         self.left = self.left.saturating_sub(1);
     }
 
-    /// When the next connection may be accepted; 0 is at once.
+    /// When the next connection may be accepted; 0 means now.
     fn due_ms(&self) -> u64 {
         match self.rate > 0 && self.left == 0 {
             true => (self.second + 1) * 1000,
@@ -85,17 +86,17 @@ impl Budget {
     }
 }
 
-/// What accepting came to.
+/// Result of accepting.
 pub(crate) enum Accepted {
-    /// A connection, from the listener with that number.
+    /// A connection, its peer's address, and the number of its listener.
     Connection(Stream, Option<SocketAddr>, usize),
-    /// Too few descriptors are left: accepting begins to pause.
+    /// Too few descriptors are left: accepting is now paused.
     Paused,
 }
 
 impl Listeners {
-    /// Begins to listen for notices. With each listener come the connections per second that are
-    /// accepted from it; 0 is no limit.
+    /// Registers the listeners with the poller. Each listener comes with its limit of connections
+    /// per second; 0 means no limit.
     pub(crate) fn new(
         poller: &Poller,
         listeners: Vec<(Listener, u32)>,
@@ -122,19 +123,19 @@ impl Listeners {
         })
     }
 
-    /// From now on connections are accepted.
+    /// Starts to accept connections.
     pub(crate) fn open(&mut self) {
         self.is_open = true;
     }
 
-    /// Connections wait at this listener.
+    /// Notes that connections wait at this listener.
     pub(crate) fn notice(&mut self, number: usize) {
         if let Some(listening) = self.listeners.get_mut(number) {
             listening.waiting = true;
         }
     }
 
-    /// When there is something to accept: 0 is at once, none is not before a notice.
+    /// When to accept next: 0 means now, `None` means not before a notice.
     pub(crate) fn due_ms(&self) -> Option<u64> {
         if !self.is_open {
             return None;
@@ -147,7 +148,7 @@ impl Listeners {
         })
     }
 
-    /// Descriptors are left beside the reserve.
+    /// Whether descriptors are left in addition to the reserve.
     fn has_room(&mut self) -> bool {
         if self.sockets.get() as u64 >= self.descriptors.connections {
             return false;
@@ -163,7 +164,7 @@ impl Listeners {
         }
     }
 
-    /// Accepts what waits, up to a bound.
+    /// Accepts waiting connections, up to a limit.
     pub(crate) fn accept(&mut self, now_ms: u64, mut take: impl FnMut(Accepted)) {
         if !self.is_open {
             return;
@@ -189,17 +190,18 @@ impl Listeners {
                     }
                     Err(error) => match error.kind() {
                         io::ErrorKind::WouldBlock => listening.waiting = false,
-                        // The peer has gone again; the next one may be fine.
+                        // The peer has already disconnected; the next connection may be usable.
                         io::ErrorKind::ConnectionAborted
                         | io::ErrorKind::ConnectionReset
                         | io::ErrorKind::Interrupted => {}
-                        // EMFILE, ENFILE, ENOMEM and whatever else would only come again.
+                        // EMFILE, ENFILE, ENOMEM, and other errors that would only occur again.
                         _ => return self.pause(now_ms, take),
                     },
                 }
             }
         }
-        // What waited has been accepted, or only the rates of listeners hold it back.
+        // All waiting connections have been accepted, or only rate limits of listeners hold them
+        // back.
         self.sockets.resume();
     }
 }

@@ -1,7 +1,7 @@
-//! Mailboxes between reactors: a bounded one for batches of messages, and a lane of its own for
-//! what must not wait behind them (commands, sockets, answers of the store).
+//! Mailboxes between reactors: a bounded queue for batches of messages, and a separate control lane
+//! for items that must not wait behind batches (commands, sockets, answers of the store).
 //!
-//! Knows nothing of what a message means. Each sender's batches arrive in the order sent.
+//! The content of messages is not inspected. Each sender's batches arrive in the order sent.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,15 +19,15 @@ use martlet_tick::{Arrival, Batch};
 
 use crate::poll::{Stream, Wakeup};
 
-/// Emptied batches kept for a shard to be filled again.
+/// Number of empty batches kept for reuse per shard.
 const SPARE_BATCHES: usize = 64;
 
-/// What comes by the control lane.
+/// An item of the control lane.
 pub(crate) enum Control {
     /// An accepted connection.
     Accepted {
         stream: Stream,
-        /// Where from; none is this machine.
+        /// Peer address; `None` for a Unix socket.
         address: Option<SocketAddr>,
         /// Number of the listener that accepted it.
         listener: usize,
@@ -35,30 +35,30 @@ pub(crate) enum Control {
     /// A connection whose bytes another thread of this process carries.
     Carried {
         stream: Stream,
-        /// Where from; none is this machine.
+        /// Peer address; `None` for a Unix socket.
         address: Option<(IpAddr, u16)>,
         policy: Arc<ListenerPolicy>,
     },
-    /// A connection whose session lives here, from the lobby of another shard.
+    /// A connection from the lobby of another shard, whose session lives on this shard.
     Adopt(Arrival<Stream>),
-    /// For the shard.
+    /// A command for the shard.
     Command(Command),
-    /// A part attaches, and this takes what it is told.
+    /// Attaches a part; its events go to this outlet.
     AttachPart(Box<PartSpec>, Box<dyn PartOutlet>),
-    /// From a part.
+    /// A call of a part.
     Part(PartCall),
-    /// From the store: messages that a queue asked for.
+    /// Messages that a queue requested, from the store.
     MessagesRead(ReadPage),
-    /// From the store: whether it keeps up has changed. What holds now is asked then, because such
-    /// news from several threads may overtake each other.
+    /// The store's state has changed. The receiver reads the current state itself, because notices
+    /// from several threads may overtake each other.
     StoreState,
-    /// From the authenticator: the identity of the client of that connection.
+    /// The identity of the client of that connection, from the authenticator.
     Authenticated(ConnectionId, Box<Authenticated>),
-    /// From the authenticator: the answer for the screened message of that connection.
+    /// The answer for the screened message of that connection, from the authenticator.
     Screened(ConnectionId, Box<Screened>),
     /// Accept connections from now on.
     AcceptConnections,
-    /// Look at the certificates of clients again.
+    /// Check the certificates of clients again.
     RecheckCertificates,
     /// End the thread.
     Stop,
@@ -72,9 +72,9 @@ pub(crate) struct Mailboxes {
 struct Address {
     batches: Sender<Batch>,
     control: Sender<Control>,
-    /// Where those who have emptied a batch of this shard put it.
+    /// Returns empty batches to this shard.
     spares: Sender<Vec<ShardMessage>>,
-    /// Number of the last record that is durable: it waits behind nothing.
+    /// Number of the last durable record. It has its own place, so it waits behind nothing.
     durable: Arc<AtomicU64>,
     wakeup: Arc<Wakeup>,
 }
@@ -86,12 +86,12 @@ pub(crate) struct Mailbox {
     control: Receiver<Control>,
     spares: Receiver<Vec<ShardMessage>>,
     durable: Arc<AtomicU64>,
-    /// What the shard has been told of it.
+    /// The last durable record that the shard was notified of.
     known_durable: Cell<u64>,
 }
 
 impl Mailboxes {
-    /// Mailboxes for as many reactors as there are wakeups, of `capacity` batches each.
+    /// Creates mailboxes of `capacity` batches each, one for each wakeup.
     pub(crate) fn new(wakeups: &[Arc<Wakeup>], capacity: usize) -> (Arc<Self>, Vec<Mailbox>) {
         let both = wakeups.iter().map(|wakeup| {
             let (batches, batches_out) = bounded(capacity.max(1));
@@ -122,7 +122,7 @@ impl Mailboxes {
         self.boxes.len() as u16
     }
 
-    /// Sends a batch, or gives it back when the mailbox is full.
+    /// Sends a batch. Returns it if the mailbox is full.
     pub(crate) fn send(&self, to: ShardId, batch: Batch) -> Result<(), Batch> {
         let Some(address) = self.boxes.get(usize::from(to.0)) else {
             return Ok(());
@@ -133,12 +133,12 @@ impl Mailboxes {
                 Ok(())
             }
             Err(TrySendError::Full(batch)) => Err(batch),
-            // The reactor has ended, and with it all that could want the messages.
+            // The reactor has ended, and with it all recipients of the messages.
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
 
-    /// Sends by the control lane. What is sent to a reactor that has ended is dropped.
+    /// Sends by the control lane. Items for a reactor that has ended are dropped.
     pub(crate) fn control(&self, to: ShardId, control: Control) {
         if let Some(address) = self.boxes.get(usize::from(to.0)) {
             let _ = address.control.send(control);
@@ -146,7 +146,7 @@ impl Mailboxes {
         }
     }
 
-    /// All records of a shard up to this one are durable.
+    /// Notifies a shard that all its records up to this one are durable.
     pub(crate) fn durable(&self, to: ShardId, up_to: RecordNumber) {
         if let Some(address) = self.boxes.get(usize::from(to.0)) {
             address.durable.fetch_max(up_to.0, Ordering::Release);
@@ -154,7 +154,7 @@ impl Mailboxes {
         }
     }
 
-    /// Gives the empty batch back to the shard that filled it, so that none is allocated anew.
+    /// Returns an empty batch to the shard that filled it, to avoid allocations.
     pub(crate) fn give_back(&self, to: ShardId, batch: Vec<ShardMessage>) {
         debug_assert!(batch.is_empty(), "a shard drains what it receives");
         if let Some(address) = self.boxes.get(usize::from(to.0)) {
@@ -164,20 +164,20 @@ impl Mailboxes {
 }
 
 impl Mailbox {
-    /// Nothing waits.
+    /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         let durable = self.durable.load(Ordering::Acquire);
         self.batches.is_empty() && self.control.is_empty() && durable == self.known_durable.get()
     }
 
-    /// The last record that is durable, if there is a new one.
+    /// Returns the last durable record, if there is a new one.
     pub(crate) fn next_durable(&self) -> Option<RecordNumber> {
         let durable = self.durable.load(Ordering::Acquire);
         let known = self.known_durable.replace(durable);
         (durable != known).then_some(RecordNumber(durable))
     }
 
-    /// Batches that wait.
+    /// Number of batches that wait.
     pub(crate) fn batch_count(&self) -> usize {
         self.batches.len()
     }
@@ -186,7 +186,7 @@ impl Mailbox {
         self.batches.try_recv().ok()
     }
 
-    /// The next of the control lane; when all senders are gone there is nothing left to do.
+    /// Returns the next item of the control lane. If all senders have ended, that is `Stop`.
     pub(crate) fn next_control(&self) -> Option<Control> {
         match self.control.try_recv() {
             Ok(control) => Some(control),
@@ -195,7 +195,7 @@ impl Mailbox {
         }
     }
 
-    /// An empty batch, used before if possible.
+    /// Returns an empty batch, a used one if possible.
     pub(crate) fn spare(&self) -> Vec<ShardMessage> {
         self.spares.try_recv().unwrap_or_default()
     }

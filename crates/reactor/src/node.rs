@@ -1,7 +1,7 @@
-//! What the shards of this process share: the interest index, the retained store, the counter
-//! that lends memory. Locks around plain structures of the broker.
+//! State that the shards of this process share: the interest index, the retained store and the
+//! memory counter. Locks around plain structures of the broker.
 //!
-//! Each lock is held for one closure and never while another is taken. Epochs are read without a
+//! Each lock is held for one closure, and never together with another. Epochs are read without a
 //! lock, for each message routed by a cached route.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use martlet_broker::{
     Retained, ShardId, ShardMemory, TenantId, UserSessions, counted_as,
 };
 
-/// The node that the reactors of one process share.
+/// The state shared by the reactors of one process.
 #[derive(Debug)]
 pub struct SharedNode {
     interest: RwLock<Interest>,
@@ -22,14 +22,14 @@ pub struct SharedNode {
     retained: Mutex<Retained>,
     memory_used: AtomicUsize,
     memory_bytes: usize,
-    /// Used bytes outside of the shards, as last told.
+    /// Bytes in use outside of the shards, as last reported.
     memory_outside: AtomicUsize,
-    /// Used bytes of retained messages.
+    /// Bytes used by retained messages.
     retained_bytes: AtomicUsize,
-    /// What the shards use memory for, as noted last.
+    /// Memory use of each shard by purpose, as last reported.
     by_shard: Mutex<Vec<ShardMemory>>,
     sessions: AtomicUsize,
-    /// Sessions of users who may have a limited number of them.
+    /// Sessions of users with a limit on the number of sessions.
     user_sessions: Mutex<UserSessions>,
     connections: AtomicUsize,
     /// Connections by listener.
@@ -37,27 +37,28 @@ pub struct SharedNode {
     connects: Mutex<ConnectsOfMinute>,
 }
 
-/// CONNECTs of this minute by the address they came from.
+/// Number of CONNECTs in this minute, by client address.
 #[derive(Debug, Default)]
 struct ConnectsOfMinute {
     minute: u64,
     by_address: HashMap<IpAddr, u32>,
-    /// Bytes that count against the node's memory for it.
+    /// Bytes of the node's memory that are counted for this map.
     counted: usize,
 }
 
-/// What an address takes, bytes.
+/// Memory per address in bytes.
 const ADDRESS_BYTES: usize = 32;
 
-/// Addresses that are told apart in one minute; what comes from further ones is not counted.
+/// Limit of addresses that are counted separately in one minute. Connects from further addresses
+/// are not counted.
 const ADDRESSES_MAX: usize = 100_000;
 
 impl SharedNode {
-    /// An empty node that lends at most `memory_bytes` bytes. `seed` should be random: it keeps
-    /// clients from choosing topics that collide in the index.
+    /// Creates an empty node that lends at most `memory_bytes` bytes. `seed` should be random: it
+    /// prevents clients from choosing topics that collide in the index.
     pub fn new(seed: u64, memory_bytes: usize, listeners: usize) -> Self {
         let interest = Interest::new(seed);
-        // Those of an empty index.
+        // The epochs of an empty index.
         let epochs = PublishedEpochs::default();
         epochs.publish(EpochScope::Any, interest.epochs().any);
         Self {
@@ -77,7 +78,7 @@ impl SharedNode {
         }
     }
 
-    /// Clients that are connected, by the listener that they came by.
+    /// Connected clients by listener.
     pub fn clients_by_listener(&self) -> Vec<u32> {
         let all = self.by_listener.iter();
         all.map(|count| count.load(Ordering::Relaxed)).collect()
@@ -88,18 +89,18 @@ impl SharedNode {
         sessions.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that were borrowed and not given back, by shards and others.
+    /// Bytes that shards and others have borrowed and not returned.
     fn memory_used(&self) -> usize {
         self.memory_used.load(Ordering::Relaxed)
     }
 
-    /// Used bytes of the addresses that clients connect from.
+    /// Memory used for the addresses of clients, in bytes.
     pub fn addresses_bytes(&self) -> usize {
         let connects = self.connects.lock();
         connects.unwrap_or_else(PoisonError::into_inner).counted
     }
 
-    /// Sets the number of bytes that are in use outside of the shards: they are not lent. Answers
+    /// Sets the number of bytes that are in use outside of the shards. These are not lent. Returns
     /// whether memory is short.
     pub fn set_memory_outside(&self, bytes: usize) -> bool {
         let before = self.memory_outside.swap(bytes, Ordering::Relaxed);
@@ -248,7 +249,7 @@ impl Node for SharedNode {
         let is_within = *count <= count_max;
         let bytes = all.capacity() * ADDRESS_BYTES;
         if bytes != connects.counted {
-            // They are there, whatever the limit says.
+            // These bytes are already in use, so they are counted regardless of the limit.
             self.memory_used.fetch_add(bytes, Ordering::Relaxed);
             self.return_memory(connects.counted);
             connects.counted = bytes;
@@ -257,7 +258,7 @@ impl Node for SharedNode {
     }
 }
 
-/// The index's epochs, for readers without its lock.
+/// Copies of the index's epochs, readable without its lock.
 #[derive(Debug)]
 struct PublishedEpochs {
     any: AtomicU64,
@@ -277,9 +278,9 @@ impl Default for PublishedEpochs {
 }
 
 impl PublishedEpochs {
-    /// Only under the index's write lock. Release: who reads a new epoch and then the index finds
-    /// the change there. Counters that did not change are not written, so that the readers'
-    /// cache lines stay theirs.
+    /// Call this only under the index's write lock. Release ordering: a thread that reads a new
+    /// epoch and then the index finds the change there. Unchanged counters are not written, so that
+    /// the cache lines of readers stay valid.
     fn publish(&self, scope: EpochScope, epoch: u64) {
         let counter = match scope {
             EpochScope::Any => &self.any,
@@ -305,7 +306,7 @@ mod tests {
         let node = SharedNode::new(1, 1000, 0);
         assert!(node.borrow_memory(600));
         assert!(node.set_memory_outside(500));
-        // It is there already, whatever the limit says.
+        // These bytes are already in use, regardless of the limit.
         assert_eq!(node.memory_used(), 1100);
         assert!(!node.borrow_memory(1) && node.memory_pressure().is_short);
         assert!(!node.set_memory_outside(100));

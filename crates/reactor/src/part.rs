@@ -1,6 +1,6 @@
-//! Parts of the node: how other threads take messages from a shard and settle them.
+//! Parts of the node: how other threads receive messages from a shard and settle them.
 //!
-//! What a part is told leaves its shard by a [`PartOutlet`]; what it says comes by the control
+//! Events for a part leave its shard by a [`PartOutlet`]. Calls of a part arrive by the control
 //! lane of that shard's mailbox, through its [`PartLine`].
 
 use std::collections::HashMap;
@@ -17,13 +17,13 @@ use crate::mailbox::{Control, Mailboxes};
 #[derive(Default)]
 pub(crate) struct Outlets {
     outlets: HashMap<PartId, Outlet>,
-    /// Parts that have been told something in this tick.
+    /// Parts with events in this tick.
     told: Vec<PartId>,
 }
 
 struct Outlet {
     outlet: Box<dyn PartOutlet>,
-    /// What the part has been told in this tick.
+    /// The part's events of this tick.
     events: Vec<PartEvent>,
 }
 
@@ -33,7 +33,7 @@ impl Outlets {
         self.outlets.insert(id, Outlet { outlet, events });
     }
 
-    /// Tells the parts all of this tick, each its own at once.
+    /// Passes all events of this tick to the parts, one call per part.
     pub(crate) fn tell(&mut self, events: impl Iterator<Item = (PartId, PartEvent)>) {
         for (id, event) in events {
             let Some(outlet) = self.outlets.get_mut(&id) else {
@@ -58,7 +58,7 @@ impl Outlets {
     }
 }
 
-/// A part that is attached, or about to be. It is detached when this is dropped.
+/// A part that is attached, or will be. Dropping this detaches it.
 pub(crate) struct AttachedPart {
     id: PartId,
     shard: ShardId,

@@ -1,8 +1,8 @@
-//! Readiness of sockets, waiting for it and being woken. All of `mio` is in this file.
+//! Readiness of sockets: waiting for it, and wakeups. `mio` is used in this file only.
 //!
-//! Edge-triggered: each socket is registered once, for reading and writing, when its reactor gets
-//! it, and never again. So only the code that reads and writes knows whether a socket is
-//! still ready; see `socket.rs` of `martlet_tick`.
+//! Edge-triggered: each socket is registered for reading and writing once, when its reactor gets
+//! it. So only the code that reads and writes keeps track of whether a socket is still ready; see
+//! `socket.rs` of `martlet_tick`.
 
 use std::io::{self, IoSlice, Write};
 use std::net::{self, Shutdown, SocketAddr};
@@ -16,14 +16,14 @@ use std::time::Duration;
 use martlet_tick::Notice;
 use mio::{Interest, Token};
 
-/// A short read says that a socket has nothing more, and the next byte brings a new notice. Where
-/// the system does not promise that, only `WouldBlock` says so.
+/// On these systems, a short read means that the socket is empty, and the next byte brings a new
+/// notice. On others, only `WouldBlock` means that.
 pub(crate) const SHORT_READ_MEANS_EMPTY: bool = cfg!(unix);
 
-/// Notices taken from the system at once.
+/// Most notices taken from the system at once.
 const EVENTS_PER_WAIT: usize = 1024;
 
-/// Tokens of sockets count from 0, those of listeners down from the one before last.
+/// Tokens of sockets count up from 0. Tokens of listeners count down from the one below this.
 const WAKE: Token = Token(usize::MAX);
 
 /// Waits for sockets.
@@ -33,7 +33,7 @@ pub(crate) struct Poller {
     events: mio::Events,
 }
 
-/// What a notice is about.
+/// What a notice refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notified {
     /// A socket, by the key that it was registered with.
@@ -50,7 +50,7 @@ impl Poller {
         })
     }
 
-    /// The way to end a wait from another thread; one per poller.
+    /// Returns the handle to end a wait from another thread; one per poller.
     pub(crate) fn waker(&self) -> io::Result<Arc<Wakeup>> {
         let waker = mio::Waker::new(self.poll.registry(), WAKE)?;
         Ok(Arc::new(Wakeup {
@@ -59,8 +59,8 @@ impl Poller {
         }))
     }
 
-    /// Waits for notices, at most for `timeout`; none: for ever. An interrupted wait returns no
-    /// notices.
+    /// Waits for notices for at most `timeout`; `None` means no limit. An interrupted wait returns
+    /// no notices.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -71,7 +71,7 @@ impl Poller {
         }
     }
 
-    /// The notices that the last wait brought.
+    /// Returns the notices of the last wait.
     pub(crate) fn notices(&self) -> impl Iterator<Item = (Notified, Notice)> {
         self.events
             .iter()
@@ -87,7 +87,7 @@ impl Poller {
             })
     }
 
-    /// Gives notice of this socket under `key` until it is dropped or taken out.
+    /// Registers this socket under `key` until it is dropped or removed.
     pub(crate) fn add(&self, stream: &mut Stream, key: u32) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
@@ -95,12 +95,12 @@ impl Poller {
             .register(&mut stream.0, Token(key as usize), interest)
     }
 
-    /// Gives no more notice of this socket, which goes to another reactor.
+    /// Removes this socket, which moves to another reactor.
     pub(crate) fn remove(&self, stream: &mut Stream) -> io::Result<()> {
         self.poll.registry().deregister(&mut stream.0)
     }
 
-    /// Gives notice of connections that wait to be accepted.
+    /// Registers a listener for notices of waiting connections.
     pub(crate) fn add_listener(&self, listener: &mut Listener, number: usize) -> io::Result<()> {
         let token = Token(usize::MAX - 1 - number);
         let registry = self.poll.registry();
@@ -120,7 +120,7 @@ fn source_of(token: Token) -> Notified {
     }
 }
 
-/// Wakes one reactor; costs a system call only when that sleeps.
+/// Wakes one reactor. Costs a system call only if the reactor sleeps.
 #[derive(Debug)]
 pub(crate) struct Wakeup {
     waker: mio::Waker,
@@ -128,36 +128,37 @@ pub(crate) struct Wakeup {
 }
 
 impl Wakeup {
-    /// The reactor is about to sleep; it must look into its mailboxes once more after this.
+    /// Call this before the reactor sleeps. Afterwards, the reactor must check its mailboxes once
+    /// more.
     pub(crate) fn falls_asleep(&self) {
         self.sleeping.store(true, Ordering::Relaxed);
-        // Together with the fence in `wake`: either the reactor sees the letter or the sender
-        // sees that it sleeps.
+        // Pairs with the fence in `wake`: either the reactor sees the message, or the sender sees
+        // that the reactor sleeps.
         fence(Ordering::SeqCst);
     }
 
-    /// The reactor is awake.
+    /// Call this when the reactor is awake.
     pub(crate) fn is_awake(&self) {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// Something has been put into a mailbox of the reactor.
+    /// Wakes the reactor after something was put into one of its mailboxes.
     pub(crate) fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
-            // Fails only when the reactor is gone.
+            // Fails only when the reactor has ended.
             let _ = self.waker.wake();
         }
     }
 }
 
-/// An accepted connection; never blocks. To be read from and written to, a Unix socket is no other
-/// thing than one of TCP, and there may be a million: so it is not told apart.
+/// An accepted connection, non-blocking. Reading and writing is the same for Unix sockets and TCP
+/// sockets, and there may be a million connections, so the type is not stored.
 #[derive(Debug)]
 pub(crate) struct Stream(mio::net::TcpStream);
 
 impl Stream {
-    /// Takes a Unix socket that does not block.
+    /// Wraps a non-blocking Unix socket.
     pub(crate) fn unix(socket: std::os::unix::net::UnixStream) -> Self {
         let socket = net::TcpStream::from(OwnedFd::from(socket));
         Self(mio::net::TcpStream::from_std(socket))
@@ -175,23 +176,23 @@ impl Stream {
         retry(|| self.0.write_vectored(parts))
     }
 
-    /// Says to the peer that nothing more will come.
+    /// Shuts down the sending direction.
     pub(crate) fn end_writing(&self) -> io::Result<()> {
         self.0.shutdown(Shutdown::Write)
     }
 
-    /// The options of the socket, to be looked at.
+    /// Access to the options of the socket.
     #[cfg(test)]
     pub(crate) fn options(&self) -> socket2::SockRef<'_> {
         socket2::SockRef::from(&self.0)
     }
 
-    /// The number of its descriptor.
+    /// The number of the file descriptor.
     pub(crate) fn descriptor(&self) -> u64 {
         u64::try_from(self.0.as_raw_fd()).unwrap_or(0)
     }
 
-    /// Options that sockets do not inherit from their listener on this system.
+    /// Sets the options that sockets do not inherit from their listener on this system.
     pub(crate) fn set_options(&self) -> io::Result<()> {
         if cfg!(target_os = "linux") {
             Ok(())
@@ -221,29 +222,29 @@ pub(crate) enum Listener {
     Tcp(mio::net::TcpListener),
     Unix {
         listener: mio::net::UnixListener,
-        /// Goes with it.
+        /// The socket's file, removed with the listener.
         _file: SocketFile,
     },
 }
 
-/// The file of a Unix socket, removed when its listener is closed.
+/// File of a Unix socket. Removed when its listener is closed.
 #[derive(Debug)]
 pub(crate) struct SocketFile(pub(crate) PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // It may have been removed already.
+        // The file may have been removed already.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Listener {
-    /// Takes a listener that does not block.
+    /// Wraps a non-blocking listener.
     pub(crate) fn tcp(listener: net::TcpListener) -> Self {
         Self::Tcp(mio::net::TcpListener::from_std(listener))
     }
 
-    /// Takes a listener that does not block.
+    /// Wraps a non-blocking listener.
     pub(crate) fn unix(listener: UnixListener, file: SocketFile) -> Self {
         Self::Unix {
             listener: mio::net::UnixListener::from_std(listener),
@@ -251,7 +252,7 @@ impl Listener {
         }
     }
 
-    /// A connection that waits, and where it comes from, unless that is this machine.
+    /// Accepts a waiting connection. Returns its peer's address, or `None` for a Unix socket.
     pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => listener
@@ -265,14 +266,14 @@ impl Listener {
     }
 }
 
-/// Reads without the C library, whose calls are points where a thread may be cancelled: with more
-/// than one thread that costs each call some atomic operations.
+/// Reads without the C library. Its calls are cancellation points; in a program with several
+/// threads, each such call costs some atomic operations.
 #[cfg(target_os = "linux")]
 fn receive(stream: &mut mio::net::TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::net::recv(stream, buffer, rustix::net::RecvFlags::empty())?.0)
 }
 
-/// As [`receive`].
+/// Writes without the C library, as in [`receive`].
 #[cfg(target_os = "linux")]
 fn send(stream: &mut mio::net::TcpStream, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(

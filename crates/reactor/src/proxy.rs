@@ -1,8 +1,8 @@
-//! The header of the PROXY protocol, versions 1 and 2, by which a proxy says where a connection
-//! comes from. It stands before all else, TLS too.
+//! The header of the PROXY protocol, versions 1 and 2, which contains the source address of a
+//! connection. It comes before all other bytes, including TLS.
 //!
-//! Format: "The PROXY protocol", HAProxy Technologies, sections 2.1 and 2.2. Whether the proxy is
-//! to be believed is decided elsewhere.
+//! Format: "The PROXY protocol", HAProxy Technologies, sections 2.1 and 2.2. Whether a proxy is
+//! trusted is decided elsewhere.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,20 +11,20 @@ use martlet_broker::ProxyFault;
 /// Longest header of version 1, its end of line included.
 const TEXT_MAX: usize = 107;
 
-/// What version 2 begins with.
+/// First bytes of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Length of its fixed part.
+/// Length of the fixed part of version 2.
 const FIXED: usize = 16;
 
-/// Longest header of version 2 that is taken: addresses, and what else proxies tell of a
-/// connection, which is not looked at.
+/// Longest accepted header of version 2: addresses, and other fields of the proxy, which are
+/// ignored.
 const BINARY_MAX: usize = 4096;
 
 const NONE: ProxyFault = ProxyFault::Missing;
 const BROKEN: ProxyFault = ProxyFault::Malformed;
 
-/// A header that is not complete yet.
+/// An incomplete header.
 #[derive(Debug, Default)]
 pub(crate) struct ProxyHeader {
     bytes: Vec<u8>,
@@ -33,22 +33,23 @@ pub(crate) struct ProxyHeader {
 /// A complete header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Proxied {
-    /// How many of the bytes that came last belong to it.
+    /// How many of the bytes received last belong to the header.
     pub(crate) taken: usize,
-    /// Where the connection comes from; none: from the proxy itself, or it does not know.
+    /// Source address of the connection. `None`: the proxy itself connected, or the proxy sent no
+    /// address.
     pub(crate) source: Option<SocketAddr>,
 }
 
 impl ProxyHeader {
-    /// Bytes of memory that it takes.
+    /// Memory use in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Takes what was read; none: more is to come.
+    /// Processes received bytes. Returns `None` if the header is incomplete.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the header.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<Option<Proxied>, ProxyFault> {
         let before = self.bytes.len();
         let room = BINARY_MAX - before;
@@ -57,13 +58,13 @@ impl ProxyHeader {
         let Some((length, source)) = parse(&self.bytes)? else {
             return Ok(None);
         };
-        // What was there before was not complete.
+        // The bytes received before were an incomplete header.
         let taken = length - before;
         Ok(Some(Proxied { taken, source }))
     }
 }
 
-/// Length of the header at the front and what it says; none if it is not complete.
+/// Length of the header and the source address; `None` if the header is incomplete.
 type Parsed = Option<(usize, Option<SocketAddr>)>;
 
 fn parse(bytes: &[u8]) -> Result<Parsed, ProxyFault> {
@@ -119,7 +120,7 @@ fn parse_binary(bytes: &[u8]) -> Result<Parsed, ProxyFault> {
         return Ok(None);
     };
     let source = match (command, family) {
-        // LOCAL: the proxy itself, which looks whether we are there.
+        // LOCAL: a health check by the proxy itself.
         (0x20, _) => None,
         (0x21, 0x11) => {
             let (ip, rest) = addresses.split_first_chunk::<4>().ok_or(BROKEN)?;
@@ -129,14 +130,14 @@ fn parse_binary(bytes: &[u8]) -> Result<Parsed, ProxyFault> {
             let (ip, rest) = addresses.split_first_chunk::<16>().ok_or(BROKEN)?;
             Some(SocketAddr::new(Ipv6Addr::from(*ip).into(), port(rest, 16)?))
         }
-        // Unix sockets, and what has no address.
+        // Unix sockets, and connections without an address.
         (0x21, _) => None,
         _ => return Err(BROKEN),
     };
     Ok(Some((length, source)))
 }
 
-/// The source's port, behind the destination's address of `skipped` bytes.
+/// The source port, after `skipped` bytes of addresses.
 fn port(rest: &[u8], skipped: usize) -> Result<u16, ProxyFault> {
     let ports = rest.get(skipped..skipped + 4).ok_or(BROKEN)?;
     Ok(u16::from_be_bytes([ports[0], ports[1]]))

@@ -1,4 +1,4 @@
-//! Starting and ending a node's reactors, and talking to them meanwhile.
+//! Starts and stops a node's reactors, and sends them commands while they run.
 
 use std::io;
 use std::net::IpAddr;
@@ -31,14 +31,14 @@ use crate::stats::{Counters, ReactorStats, SocketCount};
 use crate::store::{PinnedFiles, Restored, Store, StoreHealth};
 use crate::sys::{self, Entropy};
 
-/// How often the end of a node looks whether all connections are closed.
+/// Interval at which the shutdown checks whether all connections are closed.
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
 
-/// Sockets accepted beyond the limit of connections, however low that is.
+/// Sockets accepted in addition to the limit of connections, however low that limit is.
 const LOBBY_ROOM: u64 = 64;
 
-/// Starts a node: brings back what was stored, opens all listeners, then starts the threads
-/// `martlet-0`, `martlet-1` and so on. Raises the soft limit of open files to the hard one.
+/// Starts a node: restores the store, opens all listeners, then starts the threads `martlet-0`,
+/// `martlet-1` and so on. Raises the soft limit of open files to the hard limit.
 pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     if config.threads == 0 || config.threads > usize::from(SHARDS_MAX) {
         return Err(StartError::Threads(config.threads));
@@ -111,7 +111,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         addresses.push((listener.name.clone(), address));
     }
     config.store.begin(Box::new(move || clock.now()))?;
-    // What is open by now stays open.
+    // Files that are open now stay open.
     let descriptors = Descriptors::of_process();
     reactors[0].open_listeners(listeners, descriptors, !config.opens_later)?;
     let running = Running {
@@ -138,7 +138,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     Ok(running)
 }
 
-/// Brings back what was stored, and gives the shards their rules.
+/// Restores the store's contents and passes the rule book to the shards.
 fn restore(
     config: &mut ReactorConfig,
     node: &SharedNode,
@@ -155,7 +155,7 @@ fn restore(
         shards: shards.collect(),
     })?;
     if restored.is_none() {
-        // What got messages of an earlier run must not take those of this one for the same.
+        // Recipients of messages of an earlier run must be able to distinguish this run's messages.
         let run = Run::after(0, now.wall_ms, config.settings.node_seed).unwrap_or_default();
         for reactor in reactors.iter_mut() {
             reactor.lend_shard().0.begin_names(run);
@@ -170,14 +170,15 @@ fn restore(
     Ok(restored)
 }
 
-/// Number of sockets of clients that are accepted. Beyond the limit of connections there is room
-/// for some in the lobby, which the shard refuses in words, and for those that are being closed.
+/// Number of client sockets that are accepted. In addition to the limit of connections there is
+/// room for some in the lobby, which the shard refuses with a reason code, and for those that are
+/// being closed.
 fn sockets_max(connections: u32) -> usize {
     let connections = u64::from(connections);
     usize::try_from(connections + connections / 8 + LOBBY_ROOM).unwrap_or(usize::MAX)
 }
 
-/// A running node. Dropping it ends the node at once; [`Running::shutdown`] does it in order.
+/// A running node. Dropping it stops the node immediately; [`Running::shutdown`] stops it in order.
 #[derive(Debug)]
 pub struct Running {
     store: Mutex<Box<dyn Store>>,
@@ -193,7 +194,7 @@ pub struct Running {
     descriptors: Descriptors,
     node: Arc<SharedNode>,
     settings: Arc<Settings>,
-    /// Parts that have been attached so far.
+    /// Number of parts that have been attached.
     parts: AtomicU64,
 }
 
@@ -203,24 +204,23 @@ impl Running {
         self.addresses.clone()
     }
 
-    /// From now on connections are accepted, if the node was to do that later
-    /// ([`ReactorConfig::opens_later`]).
+    /// Starts to accept connections, if that was deferred ([`ReactorConfig::opens_later`]).
     pub fn open_listeners(&self) {
         self.mailboxes
             .control(ShardId(0), Control::AcceptConnections);
     }
 
-    /// Tells one shard something; unknown shards are told nothing.
+    /// Sends a command to one shard. Unknown shards are ignored.
     pub fn command(&self, shard: ShardId, command: Command) {
         self.mailboxes.control(shard, Control::Command(command));
     }
 
-    /// Opens a connection whose bytes this process carries, such as one of HTTP that was upgraded,
-    /// and gives back its other end, which does not block. Its client is one like any other that
-    /// came from `address` by a listener of this policy.
+    /// Opens a connection whose bytes this process carries, for example an upgraded HTTP
+    /// connection. Returns its other end, which is non-blocking. The node treats the client as if
+    /// it had connected from `address` through a listener with this policy.
     ///
     /// # Errors
-    /// The process has no files left.
+    /// The process has no file descriptors left.
     pub fn carry(
         &self,
         policy: Arc<ListenerPolicy>,
@@ -235,13 +235,13 @@ impl Running {
             address,
             policy,
         };
-        // The lobby of any shard will do.
+        // Any shard's lobby can take it.
         self.mailboxes.control(ShardId(0), carried);
         Ok(other)
     }
 
-    /// Attaches a part of the node: `outlet` is told whether it is attached, and then what there is
-    /// for it. The part's number in `spec` is set here.
+    /// Attaches a part of the node. `outlet` is notified whether it is attached, and then receives
+    /// what is meant for it. The part's number in `spec` is set here.
     pub fn attach(&self, mut spec: PartSpec, outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
         spec.id = PartId(self.parts.fetch_add(1, Ordering::Relaxed));
         let count = self.shard_count();
@@ -253,8 +253,8 @@ impl Running {
         Box::new(part)
     }
 
-    /// The CAs or revocation lists have changed, by [`TlsSettings::replace`]: clients whose
-    /// certificates are no longer valid are disconnected.
+    /// Call this when the CAs or revocation lists have changed by [`TlsSettings::replace`]. Clients
+    /// whose certificates are no longer valid are disconnected.
     ///
     /// [`TlsSettings::replace`]: crate::TlsSettings::replace
     pub fn recheck_certificates(&self) {
@@ -264,35 +264,35 @@ impl Running {
         }
     }
 
-    /// Shards of this node; they are numbered from 0.
+    /// Number of shards of this node; they are numbered from 0.
     pub fn shard_count(&self) -> u16 {
         self.mailboxes.shard_count()
     }
 
-    /// What the start brought back from the store; none if nothing is stored.
+    /// What the start restored from the store; `None` without a persistent store.
     pub fn restored(&self) -> Option<&Restored> {
         self.restored.as_ref()
     }
 
-    /// How the store is doing; none if nothing is stored.
+    /// The health of the store; `None` without a persistent store.
     pub fn store_health(&self) -> Option<Arc<StoreHealth>> {
         self.health.clone()
     }
 
-    /// Pins the files of the store as it is, so that they can be copied. Blocks.
+    /// Pins the current files of the store, so that they can be copied. Blocks.
     ///
     /// # Errors
-    /// Nothing is kept on a disk, or the disk does not take it; in words.
+    /// There is no store on disk, or the disk failed; as text.
     pub fn pin_store(&self) -> Result<PinnedFiles, String> {
         lock(&self.store).pin()
     }
 
-    /// What the store holds and takes; none if nothing is kept on a disk. Blocks for a moment.
+    /// Contents and disk use of the store; `None` without a store on disk. Blocks briefly.
     pub fn store_stats(&self) -> Option<martlet_store::Stats> {
         lock(&self.store).stats()
     }
 
-    /// Events of the shards, as far as a reader wants them. All clones take from the same queue.
+    /// The events of the shards. All clones take from the same queue.
     pub fn events(&self) -> Events {
         self.events.clone()
     }
@@ -302,7 +302,7 @@ impl Running {
         self.reports.clone()
     }
 
-    /// What the reactors have counted so far, all together.
+    /// Sum of the counters of all reactors.
     pub fn stats(&self) -> ReactorStats {
         let mut stats = ReactorStats::default();
         for counters in &self.counters {
@@ -311,67 +311,67 @@ impl Running {
         stats
     }
 
-    /// How long messages were under way inside the node, by the shard that sent them.
+    /// Latencies of messages inside the node, by the shard that sent them.
     pub fn latencies(&self) -> Vec<LatencyHistogram> {
         let all = self.counters.iter();
         all.map(|counters| counters.latencies.read()).collect()
     }
 
-    /// Sockets of clients, those included that have not sent CONNECT or are being closed.
+    /// Number of client sockets, including those before CONNECT and those being closed.
     pub fn open_connections(&self) -> usize {
         self.sockets.get()
     }
 
-    /// The descriptors of the process, and how many connections they allow.
+    /// The file descriptors of the process, and how many connections they allow.
     pub fn descriptors(&self) -> Descriptors {
         self.descriptors
     }
 
-    /// Accepting pauses because too few descriptors are left.
+    /// Whether accepting is paused because too few descriptors are left.
     pub fn is_accepting_paused(&self) -> bool {
         self.sockets.is_paused()
     }
 
-    /// Clients that are connected, by the listener that they came by, in the order of
-    /// [`ReactorConfig::listeners`].
+    /// Connected clients by listener, in the order of [`ReactorConfig::listeners`].
     pub fn clients_by_listener(&self) -> Vec<u32> {
         self.node.clients_by_listener()
     }
 
-    /// What the bytes of [`ReactorConfig::memory_bytes`] are used for.
+    /// Use of the bytes of [`ReactorConfig::memory_bytes`].
     pub fn memory_use(&self) -> MemoryUse {
         self.node.memory_use()
     }
 
-    /// Used bytes of the addresses that clients connect from.
+    /// Memory used for the addresses of clients, in bytes.
     pub fn addresses_bytes(&self) -> usize {
         self.node.addresses_bytes()
     }
 
-    /// Bytes of memory that the store holds: for records that wait to be written, and its index.
+    /// Memory used by the store, in bytes: for records that wait to be written, and for its index.
     pub fn store_held_bytes(&self) -> usize {
         self.store_health().map_or(0, |health| health.held_bytes())
     }
 
-    /// Borrows bytes of it for use outside of the shards; false if they are not available.
+    /// Borrows bytes of the node's memory for use outside of the shards. Returns false if they are
+    /// not available.
     pub fn borrow_memory(&self, bytes: usize) -> bool {
         self.node.borrow_memory(bytes)
     }
 
-    /// Gives back what was borrowed.
+    /// Returns borrowed bytes.
     pub fn return_memory(&self, bytes: usize) {
         self.node.return_memory(bytes);
     }
 
-    /// Sets the number of its bytes that are in use outside of the shards, even if they are not
-    /// available. Answers whether memory is short.
+    /// Sets the number of bytes of the node's memory that are in use outside of the shards, even if
+    /// they are not available. Returns whether memory is short.
     pub fn set_memory_outside(&self, bytes: usize) -> bool {
         self.node.set_memory_outside(bytes)
     }
 
-    /// Ends the node: no more connections are accepted, clients are told, and their connections
-    /// closed, for which they get `grace` at most. Returns when all threads have ended; true if
-    /// all connections had been closed by then.
+    /// Stops the node. No more connections are accepted. Clients are notified and get at most
+    /// `grace` until their connections are closed. Returns when all threads have ended; true if all
+    /// connections had been closed by then.
     pub fn shutdown(&self, grace: Duration) -> bool {
         let end = Instant::now() + grace;
         for shard in 0..self.shard_count() {
@@ -391,14 +391,14 @@ impl Running {
         }
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
-            // A thread that panicked has told so itself.
+            // A thread that panicked has already reported the panic.
             let _ = thread.join();
         }
         lock(&self.store).end();
     }
 }
 
-/// A lock that a panic elsewhere does not take along.
+/// Locks a mutex, even if another thread panicked while holding it.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

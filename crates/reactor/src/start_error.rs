@@ -13,7 +13,7 @@ pub enum StartError {
     /// The number of threads is not in 1 to 64.
     #[error("{0} threads; a node has 1 to {SHARDS_MAX}")]
     Threads(usize),
-    /// Another process listens there.
+    /// Another process listens on the address.
     #[error(
         "listener {listener:?}: address {address} is in use{owner}; stop that process or choose another port"
     )]
@@ -22,7 +22,7 @@ pub enum StartError {
         listener: String,
         /// The address.
         address: ListenAddress,
-        /// The process that has it, as far as the system tells, as " by name (pid 123)".
+        /// The process that listens, if the system reports it, as " by name (pid 123)".
         owner: String,
     },
     /// A listener's socket could not be opened.
@@ -32,13 +32,13 @@ pub enum StartError {
         listener: String,
         /// The address.
         address: ListenAddress,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// What was stored before does not come back.
+    /// The stored state could not be restored.
     #[error("the store cannot be restored")]
     Restore(#[from] RestoreError),
-    /// The system lacks something that every reactor needs.
+    /// The system lacks a resource that every reactor needs.
     #[error("cannot start a reactor")]
     System(#[from] io::Error),
 }

@@ -1,5 +1,5 @@
-//! What a reactor counts about its own work. Each counter has one writer, its reactor; anybody
-//! may read.
+//! Counters of a reactor's work. Each counter has one writer, its reactor, and any number of
+//! readers.
 
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::poll::Wakeup;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counters of all reactors of a node, since its start.
+        /// Sums of the counters of all reactors of a node, since its start.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct ReactorStats {
@@ -23,7 +23,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
-            /// How long messages were under way.
+            /// Latencies of messages.
             pub(crate) latencies: Latencies,
         }
 
@@ -38,11 +38,11 @@ macro_rules! counters {
 counters! {
     /// Connections accepted.
     accepted,
-    /// Connections closed at once because the node had as many as it may.
+    /// Connections closed at once because the limit of connections was reached.
     refused,
-    /// Times that accepting began to pause because too few descriptors were left.
+    /// How often accepting was paused because too few descriptors were left.
     accept_pauses,
-    /// Times that the loop has gone round.
+    /// Number of ticks.
     ticks,
     /// System calls that read.
     reads,
@@ -56,11 +56,11 @@ counters! {
     moved,
     /// Batches of messages sent to other shards.
     batches_sent,
-    /// Times that a mailbox was found full after there had been room in all.
+    /// How often a mailbox became full after all mailboxes had room.
     congestions,
-    /// Events dropped because they were not read in time.
+    /// Events dropped because they were not taken in time.
     events_dropped,
-    /// Dropped events about clients that came and went, refusals, and messages that wait or were
+    /// Dropped events about connects and disconnects, refusals, and messages that wait or were
     /// lost.
     connection_events_dropped,
     /// Dropped events about subscriptions.
@@ -76,7 +76,7 @@ counters! {
 }
 
 impl Counters {
-    /// An event found no room.
+    /// Counts an event that found no room.
     pub(crate) fn event_dropped(&self, group: EventGroup) {
         self.events_dropped.add(1);
         let counter = match group {
@@ -92,20 +92,20 @@ impl Counters {
     }
 }
 
-/// Raised by one thread only.
+/// A counter with one writing thread.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self, count: u64) {
-        // One writer, so this loses nothing and needs no locked instruction.
+        // There is only one writer, so no update is lost and no atomic read-modify-write is needed.
         self.0
             .store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
     }
 }
 
-/// Sockets of all reactors together: raised by the one that accepts, lowered by the one that
-/// drops. Where accepting pauses, it is the next to close that ends the pause.
+/// Number of sockets of all reactors. The accepting reactor increments it; the reactor that drops a
+/// socket decrements it. While accepting is paused, the next close ends the pause.
 #[derive(Debug)]
 pub(crate) struct SocketCount {
     count: AtomicUsize,
@@ -138,19 +138,19 @@ impl SocketCount {
         }
     }
 
-    /// Accepting pauses until a socket is closed; false if it did already.
+    /// Pauses accepting until a socket is closed. Returns false if it was paused already.
     pub(crate) fn pause(&self) -> bool {
         !self.pauses.swap(true, Ordering::AcqRel)
     }
 
-    /// It accepts again.
+    /// Resumes accepting.
     pub(crate) fn resume(&self) {
         if self.is_paused() {
             self.pauses.store(false, Ordering::Release);
         }
     }
 
-    /// Accepting pauses.
+    /// Whether accepting is paused.
     pub(crate) fn is_paused(&self) -> bool {
         self.pauses.load(Ordering::Acquire)
     }

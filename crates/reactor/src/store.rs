@@ -1,9 +1,8 @@
-//! Where records go. Each reactor has a [`Writer`] of its own; the store behind them may be one.
+//! Storage of records. Each reactor has its own [`Writer`]; the writers may share one store.
 //!
-//! [`DiskStore`] keeps what it is given: one thread writes for all shards (`store/writing.rs`),
-//! another syncs beside it (`store/syncing.rs`), a third reads messages back (`store/reading.rs`).
-//! A writer that needs time answers from another thread through [`Durable`]; the reactor never
-//! waits for it.
+//! [`DiskStore`] is persistent. One thread writes for all shards (`store/writing.rs`), another
+//! syncs (`store/syncing.rs`), a third reads messages back (`store/reading.rs`). A writer that
+//! needs time answers from another thread through [`Durable`]; the reactor never waits for it.
 
 mod delayed;
 mod disk;
@@ -28,11 +27,11 @@ pub use health::{StoreFailure, StoreHealth, StoreNotice, StoreStatus};
 pub use interface::{Durability, PinnedFiles, Restored, Store, StoreRoom, Writer};
 pub use memory::MemoryStore;
 
-/// Opens the store in a directory, or one that keeps nothing, as `durability` says. With
-/// `power_loss` what has not been synced is in memory alone, for crash tests.
+/// Opens the store in a directory, or a store in memory, depending on `durability`. With
+/// `power_loss`, unsynced data is kept in memory only, for crash tests.
 ///
 /// # Errors
-/// The directory cannot be used, another process uses it, or what is in it cannot be read.
+/// The directory cannot be used, another process uses it, or its contents cannot be read.
 pub fn open_store(
     directory: &Path,
     durability: Durability,

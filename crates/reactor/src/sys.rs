@@ -1,12 +1,12 @@
-//! What has to be asked of the operating system beside sockets: the limit of open files, who
-//! holds a port, random bytes. All of it in safe code.
+//! Queries to the operating system other than sockets: the limit of open files, the owner of a
+//! port, random bytes. All in safe code.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 
-/// Raises the soft limit of open files to the hard one. Answers the limit now in force, none
-/// where there is no such limit.
+/// Raises the soft limit of open files to the hard limit. Returns the limit now in force, or `None`
+/// on systems without such a limit.
 #[cfg(unix)]
 pub(crate) fn raise_open_files_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -22,28 +22,28 @@ pub(crate) fn raise_open_files_limit() -> Option<u64> {
         },
     ) {
         Ok(()) => maximum,
-        // Some systems name a hard limit that they do not grant.
+        // Some systems report a hard limit that they do not grant.
         Err(_) => current,
     }
 }
 
-/// There is no such limit to raise.
+/// This system has no such limit.
 #[cfg(not(unix))]
 pub(crate) fn raise_open_files_limit() -> Option<u64> {
     None
 }
 
-/// Descriptors that the process has open, none where the system does not tell.
+/// Number of descriptors that the process has open; `None` if the system does not report it.
 pub(crate) fn open_descriptors() -> Option<u64> {
     let all = std::fs::read_dir("/proc/self/fd")
         .or_else(|_| std::fs::read_dir("/dev/fd"))
         .ok()?;
-    // One of them is this directory's.
+    // One of them belongs to this directory.
     Some((all.count() as u64).saturating_sub(1))
 }
 
-/// Number of the next file descriptor: at least this number of files is open. None if there are no
-/// more descriptors.
+/// Number of the next file descriptor: at least this number of files is open. `None` if there are
+/// no more descriptors.
 #[cfg(unix)]
 pub(crate) fn next_descriptor() -> Option<u64> {
     use std::os::fd::AsRawFd;
@@ -51,7 +51,7 @@ pub(crate) fn next_descriptor() -> Option<u64> {
     u64::try_from(file.as_raw_fd()).ok()
 }
 
-/// The process that listens on `address`, as "name (pid 123)", if the system tells us.
+/// The process that listens on `address`, as "name (pid 123)", if the system reports it.
 pub fn port_owner(address: SocketAddr) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
@@ -75,8 +75,8 @@ pub fn port_owner(address: SocketAddr) -> Option<String> {
     Some(format!("{} (pid {pid})", name.trim()))
 }
 
-/// Finds in the text of `/proc/net/tcp` or `tcp6` the inode of a socket that listens on the port
-/// of `address`, there or on all addresses.
+/// Searches the text of `/proc/net/tcp` or `tcp6` for a socket that listens on the port of
+/// `address`, on this address or on all addresses. Returns its inode.
 fn listening_inode(table: &str, address: SocketAddr) -> Option<u64> {
     const LISTEN: &str = "0A";
     let port = format!("{:04X}", address.port());
@@ -92,7 +92,7 @@ fn listening_inode(table: &str, address: SocketAddr) -> Option<u64> {
     found.into_iter().next()
 }
 
-/// An address as `/proc/net` prints it: groups of four bytes, each in the machine's order.
+/// An address as printed in `/proc/net`: groups of four bytes, each in the machine's byte order.
 fn proc_address(address: SocketAddr) -> String {
     let hex = |group: &[u8]| match *group {
         [a, b, c, d] => format!("{:08X}", u32::from_ne_bytes([a, b, c, d])),
@@ -104,7 +104,7 @@ fn proc_address(address: SocketAddr) -> String {
     }
 }
 
-/// Random bytes of the system, taken from it in larger portions.
+/// Random bytes of the system, read in larger portions.
 #[derive(Debug)]
 pub(crate) struct Entropy {
     source: File,
@@ -121,7 +121,7 @@ impl Entropy {
         })
     }
 
-    /// Bytes that have not been given before.
+    /// Returns bytes that have not been returned before.
     pub(crate) fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         if self.portion.len() - self.used < N {
             self.source.read_exact(&mut self.portion)?;

@@ -1,7 +1,7 @@
-//! A TLS connection without I/O: bytes of the socket in, bytes of what is spoken above it out, and
-//! what is to be written besides. rustls does the work.
+//! A TLS connection without I/O. Input: bytes read from the socket. Output: decrypted bytes, and
+//! bytes to be written to the socket. rustls does the work.
 //!
-//! Knows neither packets nor sockets, nor where certificates come from.
+//! Has no packets and no sockets, and does not load certificates.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -16,28 +16,29 @@ use rustls::{
     ServerConnection,
 };
 
-/// Bytes that may wait to be written, or be taken before they can be encrypted. What is beyond it
-/// stays where it was.
+/// Limit for bytes that wait to be written, and for bytes that are buffered before they can be
+/// encrypted. A write takes no more than that; the rest stays with the caller.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// What connections of a listener are encrypted with. It may be replaced while the node runs; those
-/// that are there keep what they have.
+/// TLS configuration of a listener. It can be replaced while the node runs; established connections
+/// keep the old one.
 #[derive(Clone)]
 pub struct TlsSettings(Arc<Mutex<Settings>>);
 
 #[derive(Clone)]
 struct Settings {
-    /// The order of cipher suites is the server's.
+    /// Uses the server's order of cipher suites.
     config: Arc<ServerConfig>,
-    /// The same with the order of the client, for those who would rather not have AES.
+    /// The same configuration with the client's order of cipher suites, for clients that prefer
+    /// ChaCha20.
     by_client: Arc<ServerConfig>,
-    /// Which certificates of clients are good, where they are asked for one.
+    /// Verifier of client certificates, if the listener requests them.
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl TlsSettings {
-    /// New connections are encrypted with this; the certificates of clients are verified by
-    /// `clients`, of which `config` knows already.
+    /// Creates settings for new connections. `clients` verifies client certificates; `config`
+    /// already contains it.
     pub fn new(config: Arc<ServerConfig>, clients: Option<Arc<dyn ClientCertVerifier>>) -> Self {
         let mut by_client = ServerConfig::clone(&config);
         by_client.ignore_client_order = false;
@@ -49,20 +50,20 @@ impl TlsSettings {
         Self(Arc::new(Mutex::new(settings)))
     }
 
-    /// From now on new connections, by all clones of this, are encrypted with what those of `newer`
-    /// are.
+    /// Replaces the settings of this value and all its clones with those of `newer`. Applies to new
+    /// connections.
     pub fn replace(&self, newer: &Self) {
         let newer = newer.now();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
-    /// What new connections are encrypted with at this moment.
+    /// Returns the current configuration for new connections.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.now().config
     }
 
-    /// What this client is answered with: without a processor for AES, ChaCha20 is several times
-    /// faster, and who puts it first says that it has none.
+    /// Chooses the configuration for this client. A client that lists ChaCha20 first has no AES
+    /// instructions; ChaCha20 is several times faster there.
     fn config_for(&self, hello: &Accepted) -> Arc<ServerConfig> {
         let hello = hello.client_hello();
         let now = self.now();
@@ -91,64 +92,64 @@ impl fmt::Debug for TlsSettings {
 #[derive(Debug)]
 pub(crate) struct Tls {
     stage: Stage,
-    /// The settings by which the client is verified, until the handshake is over.
+    /// The settings that verify the client, until the handshake has completed.
     verified_by: Weak<ServerConfig>,
-    /// The handshake was over when bytes last came.
+    /// Whether the handshake had completed at the last read.
     is_open: bool,
-    /// The end was said.
+    /// Whether close_notify has been sent.
     is_closed: bool,
-    /// Bytes of the handshake that have come.
+    /// Bytes of the handshake that have been received.
     handshake_bytes: usize,
     records: Records,
     empty_records: EmptyRecords,
-    /// Bytes that were taken and wait to be written.
+    /// Bytes that have been accepted and wait to be written.
     unwritten: usize,
 }
 
-/// Records without data: nothing in TLS needs many of them, and some, such as key updates, take as
-/// long as ten others. rustls permits 32 key updates for each record with data, which is too many.
+/// Counts records without data. TLS never needs many of them, and some, such as key updates, cost
+/// as much as ten others. rustls permits 32 key updates per record with data, which is too many.
 #[derive(Debug, Default)]
 struct EmptyRecords(usize);
 
 impl EmptyRecords {
-    /// In a row, at most.
+    /// Limit for consecutive records without data.
     const MAX: usize = 32;
-    /// Records with data that make up for one without.
+    /// Number of records with data that offset one record without data.
     const DATA_FOR_ONE: usize = 16;
 
-    /// Counts records that came after the handshake, without data and with data. Returns whether
-    /// too many came without.
+    /// Counts records received after the handshake, without data and with data. Returns whether
+    /// there were too many without data.
     fn count(&mut self, empty: usize, with_data: usize) -> bool {
         self.0 = (self.0 + empty * Self::DATA_FOR_ONE).saturating_sub(with_data);
         self.0 > Self::MAX * Self::DATA_FOR_ONE
     }
 }
 
-/// Records of one read from which on each is decrypted by itself, so that those without data are
-/// told from others.
+/// If a read brings more records than this, each is decrypted separately, so that records without
+/// data can be counted.
 const RECORDS_TOGETHER: usize = 8;
 
-/// How far the record has come that is not complete: rustls keeps it until it is.
+/// Progress in the current incomplete record; rustls buffers it until it is complete.
 #[derive(Clone, Copy, Debug, Default)]
 struct Records {
     header: [u8; 5],
     header_len: u8,
-    /// Bytes of it that have come behind its header, and that are yet to come.
+    /// Bytes received after its header, and bytes still to come.
     come: u16,
     left: u16,
 }
 
-/// What bytes that came are of.
+/// What the received bytes contained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arrived {
-    /// Records that ended.
+    /// Number of records completed.
     pub(crate) records: usize,
-    /// Bytes.
+    /// Number of bytes.
     pub(crate) bytes: usize,
 }
 
 impl Records {
-    /// These bytes have come. Answers how many records ended.
+    /// Processes received bytes. Returns how many records they complete.
     fn take(&mut self, mut bytes: &[u8]) -> usize {
         let mut ended = 0;
         while let Some(end) = self.next_end(bytes) {
@@ -158,8 +159,8 @@ impl Records {
         ended
     }
 
-    /// Of these bytes, those to the end of the record have come. Answers where that is; none: they
-    /// have come, and it has not ended.
+    /// Consumes the bytes up to the end of the current record. Returns where the record ends, or
+    /// `None` if all bytes are consumed and the record is incomplete.
     fn next_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
@@ -188,13 +189,13 @@ impl Records {
         None
     }
 
-    /// Bytes of it that have come.
+    /// Bytes of the incomplete record that have been received.
     fn unfinished(&self) -> usize {
         usize::from(self.come) + usize::from(self.header_len)
     }
 }
 
-/// The first bytes of a connection, as many as tell a CONNECT packet from other protocols.
+/// The first bytes of a connection: enough to distinguish a CONNECT packet from other protocols.
 #[derive(Clone, Copy, Debug, Default)]
 struct FirstBytes {
     bytes: [u8; 13],
@@ -202,7 +203,7 @@ struct FirstBytes {
 }
 
 impl FirstBytes {
-    /// Appends received bytes, as far as there is room.
+    /// Appends received bytes, as far as they fit.
     fn add(&mut self, received: &[u8]) {
         let room = &mut self.bytes[self.len..];
         let count = room.len().min(received.len());
@@ -210,8 +211,8 @@ impl FirstBytes {
         self.len += count;
     }
 
-    /// Whether they are those of a CONNECT packet, as far as they have been received: its type, the
-    /// Remaining Length and the Protocol Name.
+    /// Returns whether the bytes received so far begin a CONNECT packet: packet type, Remaining
+    /// Length and Protocol Name.
     fn begin_connect(&self) -> bool {
         const CONNECT: u8 = 0x10;
         const PROTOCOL_NAMES: [&[u8]; 2] = [b"\x00\x04MQTT", b"\x00\x06MQIsdp"];
@@ -228,22 +229,21 @@ impl FirstBytes {
     }
 }
 
-/// Bytes that a TLS connection takes beside what waits in it: its keys, and what it is to remember.
+/// Approximate memory of a TLS connection in bytes, without buffered data: keys and session state.
 const CONNECTION_BYTES: usize = 8 * 1024;
-/// The same before anything has come.
+/// The same before any bytes have been received.
 const ACCEPTOR_BYTES: usize = 1024;
 
 enum Stage {
-    /// No ClientHello has been received, or not all of it.
+    /// The ClientHello is missing or incomplete.
     Hello {
         acceptor: Acceptor,
         settings: TlsSettings,
         first: FirstBytes,
     },
-    /// What was received is no ClientHello that can be answered. Holds the bytes of the alert that
-    /// are still to be written.
+    /// The received bytes are no acceptable ClientHello. Holds the unsent bytes of the alert.
     Refused(Vec<u8>),
-    /// The handshake, and all after it.
+    /// The handshake, and everything after it.
     Answered(ServerConnection),
 }
 
@@ -257,28 +257,28 @@ impl fmt::Debug for Stage {
     }
 }
 
-/// What a read brought.
+/// Result of processing one read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Decrypted {
-    /// The handshake ended with it.
+    /// The handshake completed in this read.
     pub(crate) opened: bool,
-    /// What there was to be decrypted.
+    /// The records and bytes received.
     pub(crate) arrived: Arrived,
-    /// The connection is over; what was decrypted before it counts.
+    /// Set if the connection ended; data decrypted before the end is still valid.
     pub(crate) end: Option<TlsEnd>,
 }
 
 /// How a TLS connection ends from the client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsEnd {
-    /// It said so.
+    /// The client sent close_notify.
     Closed,
-    /// No handshake came about, or what came cannot be decrypted.
+    /// The handshake failed, or a record cannot be decrypted.
     Failed(TlsFault),
 }
 
 impl Tls {
-    /// Waits for a handshake by these settings, or those that they are replaced with until then.
+    /// Waits for a handshake with these settings, or with those that replace them before it begins.
     pub(crate) fn new(settings: &TlsSettings) -> Self {
         let stage = Stage::Hello {
             acceptor: Acceptor::default(),
@@ -297,7 +297,7 @@ impl Tls {
         }
     }
 
-    /// Approximate number of bytes of memory that it takes.
+    /// Approximate memory use in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let unfinished = match self.is_open {
             true => self.records.unfinished(),
@@ -317,18 +317,18 @@ impl Tls {
         }
     }
 
-    /// The handshake is over, and the end not said.
+    /// Whether the handshake has completed and close_notify has not been sent.
     pub(crate) fn is_open(&self) -> bool {
         self.is_open && !self.is_closed
     }
 
-    /// The certificate that the client has proved to have, in DER.
+    /// The verified certificate of the client, in DER.
     pub(crate) fn certificate(&self) -> Option<Arc<[u8]>> {
         let certificates = self.connection()?.peer_certificates()?;
         certificates.first().map(|leaf| Arc::from(&**leaf))
     }
 
-    /// The handshake went on from an earlier one.
+    /// Whether the handshake resumed an earlier session.
     fn is_resumed(&self) -> bool {
         let kind = self
             .connection()
@@ -336,9 +336,9 @@ impl Tls {
         kind == Some(rustls::HandshakeKind::Resumed)
     }
 
-    /// Whether [`Tls::recheck`] has to be asked when the handshake is over: what the client once
-    /// proved is not looked at by one that goes on from an earlier one, and what it proved now was
-    /// looked at by the settings of its beginning.
+    /// Whether [`Tls::recheck`] is needed after the handshake. A resumed session does not verify
+    /// the certificate again, and a full handshake verifies it with the settings from its
+    /// beginning, which may have been replaced.
     pub(crate) fn needs_recheck(&self, settings: &TlsSettings) -> bool {
         let now = settings.now();
         let is_of_now =
@@ -346,15 +346,15 @@ impl Tls {
         self.is_resumed() || !(is_of_now(&now.config) || is_of_now(&now.by_client))
     }
 
-    /// Whether the certificate that the client has shown, if any, is good by these settings.
+    /// Checks whether the client's certificate, if any, is valid under these settings.
     ///
     /// # Errors
-    /// Why it is not.
+    /// The reason why the certificate is invalid.
     pub(crate) fn recheck(&self, settings: &TlsSettings) -> Result<(), TlsFault> {
         let chain = self
             .connection()
             .and_then(|connection| connection.peer_certificates());
-        // What comes in a handshake that is not over is looked at when it is.
+        // During the handshake nothing is checked; the check follows when it has completed.
         let Some(clients) = settings.now().clients.filter(|_| self.is_open) else {
             return Ok(());
         };
@@ -370,7 +370,7 @@ impl Tls {
             .map_err(|error| fault_of(&error, false))
     }
 
-    /// There are bytes to be written.
+    /// Whether bytes wait to be written.
     pub(crate) fn has_output(&self) -> bool {
         match &self.stage {
             Stage::Hello { .. } => false,
@@ -379,7 +379,7 @@ impl Tls {
         }
     }
 
-    /// Decrypts what was read from the socket; it is appended to `plain`.
+    /// Decrypts bytes read from the socket and appends the plaintext to `plain`.
     pub(crate) fn receive(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Decrypted {
         let mut ends = self.records;
         let mut decrypted = Decrypted {
@@ -422,7 +422,7 @@ impl Tls {
         decrypted
     }
 
-    /// Takes a part of the bytes of a ClientHello, and answers when that is complete.
+    /// Processes bytes of a ClientHello. Returns true when it is complete.
     fn receive_hello(&mut self, bytes: &mut &[u8], plain: &mut Vec<u8>) -> Result<bool, TlsFault> {
         let Stage::Hello {
             acceptor,
@@ -449,7 +449,7 @@ impl Tls {
         match answered {
             Ok(mut connection) => {
                 connection.set_buffer_limit(Some(BUFFER_BYTES_MAX));
-                // What came behind the ClientHello, if anything did.
+                // The client may have sent data right after the ClientHello.
                 let closed = take_plain(&mut connection, plain);
                 self.stage = Stage::Answered(connection);
                 closed
@@ -460,7 +460,7 @@ impl Tls {
                     fault => fault,
                 };
                 let mut unsent = Vec::new();
-                // Nothing that is written to a vector fails.
+                // Writing to a vector cannot fail.
                 let _ = alert.write_all(&mut unsent);
                 self.stage = Stage::Refused(unsent);
                 Err(fault)
@@ -468,7 +468,7 @@ impl Tls {
         }
     }
 
-    /// Says that nothing more comes; once. True: now that is to be written.
+    /// Sends close_notify, once. Returns true if it must be written now.
     pub(crate) fn close(&mut self) -> bool {
         if std::mem::replace(&mut self.is_closed, true) {
             return false;
@@ -479,8 +479,8 @@ impl Tls {
         self.has_output()
     }
 
-    /// Encrypts these parts and writes what there is: how many of their bytes are taken, how many
-    /// the transport took, and whether it takes no more for now.
+    /// Encrypts these parts and writes what is pending. Returns how many of their bytes were
+    /// accepted, how many the transport took, and whether it is blocked.
     pub(crate) fn write(
         &mut self,
         transport: &mut impl Write,
@@ -530,8 +530,8 @@ impl Tls {
     }
 }
 
-/// Takes bytes in which this number of records end; true if the client has said that nothing more
-/// comes.
+/// Processes bytes that complete this number of records. Returns true if the client sent
+/// close_notify.
 fn receive_part(
     connection: &mut ServerConnection,
     (mut bytes, records): (&[u8], usize),
@@ -543,7 +543,7 @@ fn receive_part(
     while !bytes.is_empty() && !is_closed {
         is_closed = receive_some(connection, &mut bytes, plain)?;
     }
-    // Each of those with data has a byte at least.
+    // Each record with data has at least one byte of it.
     let with_data = records.min(plain.len() - before);
     match empty_records.count(records - with_data, with_data) {
         true => Err(TlsFault::EmptyRecords),
@@ -551,13 +551,13 @@ fn receive_part(
     }
 }
 
-/// Takes a part of the bytes; true if the client has said that nothing more comes.
+/// Processes some of the bytes. Returns true if the client sent close_notify.
 fn receive_some(
     connection: &mut ServerConnection,
     bytes: &mut &[u8],
     plain: &mut Vec<u8>,
 ) -> Result<bool, TlsFault> {
-    // Only a buffer that is full fails, and it is emptied each time.
+    // This fails only if the buffer is full, and the buffer is emptied each time.
     let taken = connection.read_tls(bytes);
     if !taken.is_ok_and(|taken| taken > 0) {
         return Err(TlsFault::RecordTooLong);
@@ -601,7 +601,7 @@ fn write_alert(
     Ok(())
 }
 
-/// Bytes that a write took; none: the transport takes no more now.
+/// Counts the bytes that a write took. If it would block, marks the transport as blocked.
 fn count(written: io::Result<usize>, wrote: &mut TlsWrote) -> io::Result<usize> {
     let written = match written {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -621,18 +621,18 @@ fn is_chacha20(suite: &CipherSuite) -> bool {
     )
 }
 
-/// What a write came to.
+/// Result of a write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TlsWrote {
-    /// Bytes that need not be offered again.
+    /// Input bytes that were accepted and must not be offered again.
     pub(crate) taken: usize,
     /// Bytes that the transport took.
     pub(crate) written: usize,
-    /// It takes no more for now.
+    /// The transport is blocked.
     pub(crate) blocked: bool,
 }
 
-/// What went wrong.
+/// Maps an error of rustls to a fault.
 fn fault_of(error: &rustls::Error, handshaking: bool) -> TlsFault {
     use rustls::Error;
     match error {
@@ -677,7 +677,7 @@ fn fault_of(error: &rustls::Error, handshaking: bool) -> TlsFault {
     }
 }
 
-/// What a client that offers TLS lacks.
+/// Maps what the client does not support to a fault.
 fn incompatible(why: &PeerIncompatible) -> TlsFault {
     use PeerIncompatible as Lacks;
     match why {
@@ -686,11 +686,11 @@ fn incompatible(why: &PeerIncompatible) -> TlsFault {
         | Lacks::ServerDoesNotSupportTls12Or13
         | Lacks::ServerTlsVersionIsDisabledByOurConfig
         | Lacks::SupportedVersionsExtensionRequired
-        // It came with TLS 1.2, and is looked for before the version.
+        // rustls reports this before it compares versions; the extension came with TLS 1.2.
         | Lacks::SignatureAlgorithmsExtensionRequired => {
             TlsFault::NoVersion
         }
-        // Without curves it offers suites without ECDHE alone.
+        // Without curves the client offers only suites without ECDHE.
         Lacks::NoCipherSuitesInCommon
         | Lacks::NamedGroupsExtensionRequired
         | Lacks::EcPointsExtensionRequired => TlsFault::NoCipherSuite,
@@ -767,7 +767,7 @@ mod tests {
                 let end = ends.iter().rev().find(|end| **end <= come);
                 let behind = come - end.copied().unwrap_or_default();
                 let (whole, found) = (behind.saturating_sub(5), records.unfinished());
-                // A header that is complete counts no more.
+                // A complete header is not counted.
                 assert_eq!(found, if behind < 5 { behind } else { whole }, "{come}");
             }
         }

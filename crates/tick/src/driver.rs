@@ -1,7 +1,6 @@
 //! The state of the loop, and the order of the steps of a tick.
 //!
-//! `input.rs` reads, `output.rs` carries out effects and writes, `ending.rs` brings sockets to
-//! their end.
+//! `input.rs` reads, `output.rs` carries out effects and writes, `ending.rs` closes sockets.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -19,16 +18,16 @@ use crate::socket::Sockets;
 use crate::socket_key::SocketKey;
 use crate::time_limits::TimeLimits;
 
-/// Certificates of connected clients that are checked again in one tick, at most.
+/// Most certificates of connected clients that are checked again in one tick.
 const RECHECKS_PER_TICK: usize = 32;
 
-/// Places of sockets that one tick looks at for them, at most.
+/// Most places of sockets that one tick examines for that.
 pub(crate) const RECHECK_PLACES_PER_TICK: usize = 256;
 
-/// Batches of other shards taken in one tick at most.
+/// Most batches of other shards that one tick takes.
 pub(crate) const BATCHES_PER_TICK: usize = 256;
 
-/// How soon a full mailbox of another shard is tried again, milliseconds.
+/// Interval at which sending to a full mailbox is retried, in milliseconds.
 const CONGESTED_RETRY_MS: u64 = 1;
 
 /// One shard with its connections.
@@ -40,36 +39,36 @@ pub struct Driver<S: Stream> {
     /// When this tick began.
     pub(crate) tick_at: Duration,
     pub(crate) outbox: Outbox,
-    /// The shard has been told that other shards do not keep up.
+    /// Whether the shard has been notified that other shards do not keep up.
     pub(crate) congested: bool,
     pub(crate) sockets: Sockets<S>,
     pub(crate) times: TimeLimits,
-    /// Sockets that may still be written to in this tick though they have little output.
+    /// How many more sockets with little output may be written to in this tick.
     pub(crate) turns: usize,
-    /// When this tick stops writing.
+    /// Time at which this tick stops writing.
     pub(crate) writing_ends: Duration,
-    /// Broken sockets that no read will find out about, to be dropped.
+    /// Broken sockets to be dropped whose failure no read will detect.
     pub(crate) broken: VecDeque<(SocketKey, ConnectionId)>,
-    /// When sockets that are being ended are dropped, whatever their peers do.
+    /// Times at which closing sockets are dropped, whatever their peers do.
     pub(crate) deadlines: BinaryHeap<Reverse<Deadline>>,
-    /// Sockets that have been read in this tick and whose bytes are not processed yet.
+    /// Sockets that have been read in this tick and whose bytes are not yet processed.
     pub(crate) group: ReadSockets,
-    /// What layers have made of their bytes.
+    /// The MQTT bytes that layers have extracted.
     pub(crate) plain: Vec<u8>,
-    /// TLS handshakes that may still be processed in this tick.
+    /// How many more TLS handshakes may be processed in this tick.
     pub(crate) handshakes: usize,
-    /// Connections without a client that may still be read from in this tick though the shard's
+    /// How many more connections without a client may be read in this tick although the shard's
     /// turn is over.
     pub(crate) newcomers: usize,
-    /// Connections from the lobbies of other shards, let in by the next tick.
+    /// Connections from the lobbies of other shards, to be adopted by the next tick.
     pub(crate) arrivals: Vec<Arrival<S>>,
-    /// Messages that this tick sends: when they arrived, and how many.
+    /// Messages sent in this tick: when they arrived, and how many.
     under_way: Vec<(Duration, u64)>,
-    /// While clients' certificates are looked at again: the place of the next socket.
+    /// During a new check of client certificates, the place of the next socket.
     pub(crate) next_recheck: Option<SocketKey>,
-    /// Emptied lists, to be filled again by the next tick.
+    /// Empty lists for reuse by the next tick.
     pub(crate) spare_keys: Vec<SocketKey>,
-    /// Sockets that have something and had no turn in this tick.
+    /// Sockets that have input and had no turn in this tick.
     pub(crate) put_off: Vec<SocketKey>,
     pub(crate) spare_effects: Vec<ConnectionEffect>,
     spare_newcomers: Vec<Newcomer<S>>,
@@ -77,7 +76,7 @@ pub struct Driver<S: Stream> {
 }
 
 impl<S: Stream> Driver<S> {
-    /// A driver of shard `id` of `shard_count`. Batches for other shards have at most
+    /// Creates the driver of shard `id` of `shard_count`. Batches for other shards have at most
     /// `batch_messages` messages.
     pub fn new(
         shard: Shard,
@@ -113,12 +112,12 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Sets how long ticks may do what takes time by the number of clients.
+    /// Sets time limits for work whose duration depends on the number of clients.
     pub fn set_times(&mut self, times: TimeLimits) {
         self.times = times;
     }
 
-    /// Sets the time of what is called between two ticks.
+    /// Sets the time for calls between two ticks.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
     }
@@ -133,35 +132,35 @@ impl<S: Stream> Driver<S> {
         &self.shard
     }
 
-    /// The shard and its effects, to be restored.
+    /// Lends the shard and its effects for restoring.
     pub fn lend(&mut self) -> (&mut Shard, &mut Effects) {
         (&mut self.shard, &mut self.effects)
     }
 
-    /// Connections of this shard, those included that are on their way in and those that are being
+    /// Number of connections of this shard, including those that wait to be adopted and those being
     /// closed.
     pub fn connection_count(&self) -> usize {
         self.sockets.len() + self.arrivals.len()
     }
 
-    /// It has been told to stop: there are no more ticks.
+    /// Whether the driver has been stopped: no ticks follow.
     pub fn is_stopped(&self) -> bool {
         self.stopped
     }
 
-    /// Sockets to be read from or written to after all others.
+    /// Number of sockets that are read or written after all others.
     pub fn last_count(&self) -> usize {
         self.sockets.last_count() + self.sockets.ready_last_count()
     }
 
-    /// Nothing but work for many clients waits for the next tick: a moment without one delays no
-    /// client that waits for something of its own.
+    /// Whether only work for many clients waits for the next tick. Then a short pause delays no
+    /// client that waits for other work.
     pub fn may_rest(&self) -> bool {
         !self.sockets.is_turn_due() && self.arrivals.is_empty() && self.effects.is_empty()
     }
 
-    /// When the next tick is due unless something comes, monotonic milliseconds: 0 is at once, none
-    /// is never.
+    /// When the next tick is due without new input, in milliseconds of monotonic time. 0 means now,
+    /// `None` means never.
     pub fn due_ms(&self) -> Option<u64> {
         let busy = !self.arrivals.is_empty()
             || !self.broken.is_empty()
@@ -183,7 +182,7 @@ impl<S: Stream> Driver<S> {
         due_ms.into_iter().flatten().min()
     }
 
-    /// One tick that begins `at` this moment, when the shard's time is `now`.
+    /// Runs one tick that begins `at` this moment, when the shard's time is `now`.
     pub fn tick<O: Outside<Stream = S>>(&mut self, outside: &mut O, at: Duration, now: Now) {
         self.tick_at = at;
         self.now = now;
@@ -191,8 +190,8 @@ impl<S: Stream> Driver<S> {
         self.let_in(outside);
         self.take_control(outside);
         self.take_batches(outside);
-        // Packets that came along with an adopted connection, or were put off, have their turn
-        // before what is read now: that may be the end of the stream.
+        // Packets of an adopted connection, and postponed packets, are processed before the bytes
+        // read now, which may be the end of the stream.
         self.append_records(outside);
         let before = self.shard.sent_at_once();
         self.work(outside);
@@ -224,13 +223,13 @@ impl<S: Stream> Driver<S> {
         outside.call(&mut self.shard, &mut self.effects, self.now, call)
     }
 
-    /// Goes on with deferred work.
+    /// Continues deferred work.
     pub(crate) fn work<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         self.call(outside, |shard, cx| shard.work(cx));
         outside.worked();
     }
 
-    /// Begins a connection in the lobby of this shard.
+    /// Opens a connection in the lobby of this shard.
     pub fn open<O: Outside<Stream = S>>(&mut self, outside: &mut O, newcomer: Newcomer<S>) {
         let Newcomer {
             stream,
@@ -249,14 +248,14 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Bytes of the shard's output that a socket has yet to take.
+    /// Bytes of the shard's output that a socket has not yet accepted.
     pub fn unwritten(&self, key: SocketKey) -> usize {
         let socket = self.sockets.get(key);
         let socket = socket.filter(|socket| socket.carries_output());
         socket.map_or(0, |socket| self.shard.output(socket.id).len())
     }
 
-    /// Work for thousands of clients goes on.
+    /// Whether there is work for thousands of clients.
     pub fn serves_crowd(&self) -> bool {
         self.last_count() >= CROWD || self.shard.serves_crowd()
     }
@@ -274,20 +273,21 @@ impl<S: Stream> Driver<S> {
         self.drop_broken(outside);
     }
 
-    /// Lets connections in that came before this tick looked which sockets are readable, and reads
-    /// those first: what a client sent last, perhaps DISCONNECT, before it connected anew
-    /// is read before the new connection takes over. Else its Will would be published though it
-    /// sent DISCONNECT [MQTT-3.14.4-3].
+    /// Adopts connections that arrived before this tick. Before that, reads all readable sockets:
+    /// bytes that a client sent before it reconnected, perhaps DISCONNECT, must be read before the
+    /// new connection takes over. Otherwise its Will would be published although it sent DISCONNECT
+    /// [MQTT-3.14.4-3].
     fn let_in<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         if self.arrivals.is_empty() {
             return;
         }
-        // What was put off comes before what is read, here too.
+        // Here, too, postponed packets are processed before bytes read now.
         self.append_records(outside);
         self.work(outside);
         self.read_ready(outside);
         self.carry_out(outside);
-        // Each may take over a session, and what that one left behind is done first.
+        // Each connection may take over a session. Pending work of the old connection is done
+        // first.
         self.shard.begin_turn();
         let mut arrivals = std::mem::take(&mut self.arrivals).into_iter();
         for arrival in arrivals.by_ref() {
@@ -296,12 +296,12 @@ impl<S: Stream> Driver<S> {
                 break;
             }
         }
-        // The others are let in by the next tick.
+        // The next tick adopts the others.
         self.arrivals = arrivals.collect();
     }
 
-    /// Handles messages of the control lane until the turn is over: thousands of clients may
-    /// become known at once. The rest has the next turn.
+    /// Handles items of the control lane until the turn is over, because thousands of clients may
+    /// be authenticated at once. The rest follows in the next turn.
     fn take_control<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         self.shard.begin_turn();
         if let Some(up_to) = outside.next_durable() {
@@ -388,7 +388,7 @@ impl<S: Stream> Driver<S> {
         id: ConnectionId,
         layers: Option<Box<S::Layers>>,
     ) {
-        // What is readable by now is announced at once.
+        // The socket is announced at once if it is readable now.
         if !outside.add(&mut stream, self.sockets.next_key()) {
             outside.drop_stream(stream);
             self.call(outside, |shard, cx| {
@@ -404,8 +404,8 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Disconnects clients whose certificates are not valid any more; a few in one tick, so that
-    /// the others do not wait long.
+    /// Disconnects clients whose certificates are no longer valid. Checks only a few per tick, so
+    /// that other clients do not wait long.
     fn recheck_certificates<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         let mut checked = 0;
         for _ in 0..RECHECK_PLACES_PER_TICK {
@@ -432,14 +432,14 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Notes packets in output buffers of messages that arrived at `since`.
+    /// Counts packets in output buffers, of messages that arrived at `since`.
     fn note_under_way(&mut self, since: Duration, messages: u64) {
         if messages > 0 {
             self.under_way.push((since, messages));
         }
     }
 
-    /// They are written.
+    /// Reports the latency of messages that have been written.
     fn tell_under_way<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         if self.under_way.is_empty() {
             return;
@@ -451,7 +451,7 @@ impl<S: Stream> Driver<S> {
     }
 }
 
-/// Sockets to be read from or written to after others, from which on a shard serves a crowd.
+/// Number of sockets in the lists for "after all others" from which a shard serves a crowd.
 pub const CROWD: usize = 1024;
 
 #[cfg(test)]

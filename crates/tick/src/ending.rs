@@ -1,6 +1,7 @@
-//! The end of a socket. One that the shard closes has its output written, then the sending side
-//! ended, and is then only read from, with bounds, until the peer ends too: closing it at once
-//! would answer bytes under way with a reset, and a reset takes our last packet from the peer.
+//! Closing a socket. When the shard closes a connection, its output is written and the sending
+//! direction is shut down. Then the socket is only read from, within limits, until the peer ends
+//! too. Closing it at once would answer bytes in transit with a reset, and a reset could discard
+//! our last packet at the peer.
 
 use std::cmp::Reverse;
 
@@ -12,21 +13,21 @@ use crate::outside::{Layers as _, Outside, Read, Stream};
 use crate::socket::{Socket, State};
 use crate::socket_key::SocketKey;
 
-/// How long a peer may take to accept the rest of the output of a connection that is closed,
-/// milliseconds.
+/// Longest time, in milliseconds, that a peer may take to accept the remaining output of a closing
+/// connection.
 const CLOSING_MAX_MS: u64 = 5_000;
 
-/// Time for which bytes are discarded after the end, at most, in milliseconds.
+/// Longest time, in milliseconds, for which bytes are discarded after the end.
 const DRAINING_MAX_MS: u64 = 2_000;
 
-/// Bytes that are discarded after the end, at most.
+/// Most bytes that are discarded after the end.
 const DISCARDED_BYTES_MAX: u32 = 1024 * 1024;
 
-/// Sockets that are broken, and sockets whose time is over, that are dropped in one tick, at most.
+/// Most broken sockets, and most expired sockets, that are dropped in one tick.
 const ENDED_PER_TICK: usize = 128;
 
 impl<S: Stream> Driver<S> {
-    /// The shard wants the connection ended once its output has been written.
+    /// Closes the connection after its output has been written, as the shard requested.
     pub(crate) fn close<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
@@ -46,8 +47,7 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// All output that there was has been written: takes the next step to the end, if the end it
-    /// is to be.
+    /// Takes the next step of closing, if the socket is closing. All output has been written.
     pub(crate) fn go_on_ending<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
@@ -79,7 +79,8 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// A layer below MQTT is over, from the peer's side; its answer is yet to be written.
+    /// Notes that the peer has ended a layer below MQTT. The layer's response still has to be
+    /// written.
     pub(crate) fn end_layer<O: Outside<Stream = S>>(
         &mut self,
         outside: &mut O,
@@ -95,8 +96,8 @@ impl<S: Stream> Driver<S> {
         self.write_later(key);
     }
 
-    /// Writing failed. What the peer sent before may still be there, its DISCONNECT for one, and
-    /// decides whether its Will is sent; so it is read first.
+    /// Handles a failed write. Bytes that the peer sent before may still be unread, for example a
+    /// DISCONNECT, which decides whether its Will is sent; so they are read first.
     pub(crate) fn fail_writing<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
@@ -111,7 +112,7 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// The connection is gone, or was when the shard had no part in it any more.
+    /// Notes that the connection is lost, or was lost after the shard had released it.
     pub(crate) fn lose<O: Outside<Stream = S>>(
         &mut self,
         outside: &mut O,
@@ -128,7 +129,7 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Throws away what a peer sends after the end.
+    /// Discards bytes that a peer sends after the end.
     pub(crate) fn discard<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
         match self.read(outside, key) {
             Read::Empty => {}
@@ -145,7 +146,7 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Drops sockets that are broken; a bounded number in one tick.
+    /// Drops broken sockets; a limited number per tick.
     pub(crate) fn drop_broken<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         for _ in 0..ENDED_PER_TICK {
             let Some((key, id)) = self.broken.pop_front() else {
@@ -157,7 +158,7 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Drops the sockets whose time to end is over; a bounded number in one tick.
+    /// Drops sockets whose time to close has expired; a limited number per tick.
     pub(crate) fn end_overdue<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         let now_ms = self.now.mono_ms;
         for _ in 0..ENDED_PER_TICK {
@@ -175,7 +176,7 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Forgets the socket, which closes it.
+    /// Removes the socket, which closes it.
     pub(crate) fn drop_socket<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
         if let Some(Socket {
             stream, mut layers, ..

@@ -1,8 +1,9 @@
-//! Reading: each ready socket once per tick, through TLS and WebSocket where they are, into the
-//! shard.
+//! Reads each ready socket once per tick and passes its bytes through TLS and WebSocket, if used,
+//! to the shard.
 //!
-//! Sockets are read in groups: first all of a group, then what they brought is processed. So the
-//! code of the kernel and that of the shard each stay in the processor's cache for a while.
+//! Sockets are read in groups: first all sockets of a group are read, then their bytes are
+//! processed. So the code of the kernel and the code of the shard each stay in the processor's
+//! cache for a while.
 
 use std::time::Duration;
 
@@ -14,35 +15,34 @@ use crate::read_sockets::{Brought, READ_LEN, ReadSockets};
 use crate::socket::{Socket, State};
 use crate::socket_key::SocketKey;
 
-/// Reads of TLS connections whose handshake is not over, in one tick at most.
+/// Most reads in one tick of TLS connections whose handshake has not completed.
 const HANDSHAKES_PER_TICK: usize = 8;
 
-/// Reads of connections without a client after the shard's turn is over, in one tick at most.
+/// Most reads in one tick of connections without a client after the shard's turn is over.
 const NEWCOMERS_PER_TICK: usize = 16;
 
-/// Part of the time for which a tick has read others, as a divisor, for which it then reads from
-/// those that come last, in any case.
+/// Divisor. A tick reads the sockets that come last for at least this part of the time spent on the
+/// others.
 const READING_LAST_PART: u32 = 2;
 
-/// Units of work of its layers from which on a socket has brought much: what comes next is read
-/// after all others. A client may send thousands of tiny WebSocket frames, or TLS records, in which
-/// there is no MQTT.
+/// Units of layer work from which a socket's next input is read after all others. A client may send
+/// thousands of tiny WebSocket frames or TLS records without MQTT.
 pub(crate) const LAYERS_WORK_MAX: u64 = 512;
 
-/// Reads between two readings of the clock, unless they are of one group.
+/// Number of reads between two readings of the clock, unless they belong to one group.
 pub(crate) const READS_PER_LOOK: usize = 16;
 
-/// Bytes that are read between two readings of the clock.
+/// Number of bytes read between two readings of the clock.
 const BYTES_PER_LOOK: usize = READ_LEN;
 
-/// How long a tick has read from some sockets.
+/// Time that a tick has spent on reading from some sockets.
 struct ReadingTime {
     began: Duration,
-    /// Sockets that were read from.
+    /// Number of sockets that were read.
     sockets: usize,
-    /// The same when the clock was read.
+    /// Number of sockets at the last reading of the clock.
     looked_at: usize,
-    /// Bytes since then.
+    /// Bytes read since then.
     bytes: usize,
 }
 
@@ -56,7 +56,8 @@ impl ReadingTime {
         }
     }
 
-    /// Whether `limit` is over, after this number of bytes more; the clock is read now and then.
+    /// Whether `limit` has expired, after this number of further bytes. Reads the clock only now
+    /// and then.
     fn is_over(&mut self, outside: &impl Outside, bytes: usize, limit: Duration) -> bool {
         self.bytes += bytes;
         let looks = self.sockets - self.looked_at >= READS_PER_LOOK || self.bytes >= BYTES_PER_LOOK;
@@ -68,17 +69,18 @@ impl ReadingTime {
 }
 
 impl<S: Stream> Driver<S> {
-    /// Reads once from each socket that was ready when the tick began. One that is not empty then
-    /// has its next turn in the next tick, after all others. Where that takes long, because
-    /// thousands of connections end at once for example, the rest comes first in the next tick, so
-    /// that those that always have more do not keep the others from their turn.
+    /// Reads once from each socket that was ready when the tick began. A socket that is not empty
+    /// then has its next turn in the next tick, after all others. If reading takes long, for
+    /// example because thousands of connections end at once, the rest comes first in the next tick.
+    /// So sockets that always have input do not keep the others from their turn.
     pub(crate) fn read_ready<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         let mut keys = std::mem::take(&mut self.spare_keys);
         self.sockets.take_ready(&mut keys);
         self.handshakes = HANDSHAKES_PER_TICK;
         self.newcomers = NEWCOMERS_PER_TICK;
         let (mut time, mut is_over) = (ReadingTime::begin(outside.moment()), false);
-        // While thousands are served, others do not wait for what many of them have brought.
+        // While thousands of clients are served, other clients do not wait for the input of many of
+        // them.
         let is_alone = self.serves_crowd();
         for key in keys.drain(..) {
             if is_over {
@@ -101,9 +103,9 @@ impl<S: Stream> Driver<S> {
         self.give_turns(time.sockets + last);
     }
 
-    /// Reads from sockets that always have more, and answers to messages with many receivers:
-    /// thousands of PUBACK packets may come at once, and a PINGREQ does not wait behind them.
-    /// Others were read from for `others`. Answers how many sockets it has read from.
+    /// Reads from sockets that always have input, and answers to messages with many receivers:
+    /// thousands of PUBACK packets may arrive at once, and a PINGREQ must not wait behind them.
+    /// `others` is the time spent on the other sockets. Returns how many sockets it has read.
     fn read_last<O: Outside<Stream = S>>(
         &mut self,
         outside: &mut O,
@@ -132,8 +134,8 @@ impl<S: Stream> Driver<S> {
         time.sockets
     }
 
-    /// Reads from a socket. Answers whether the group is to be processed now: it is full, or this
-    /// socket may take long, because its client is about to be let in or has gone.
+    /// Reads from a socket. Returns whether the group must be processed now: it is full, or this
+    /// socket may take long, because its client is about to be admitted or has disconnected.
     fn read_into_group<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) -> bool {
         let Some(socket) = self.sockets.get(key) else {
             return false;
@@ -160,7 +162,7 @@ impl<S: Stream> Driver<S> {
         is_newcomer || matches!(read, Read::End | Read::Broken) || self.group.is_full()
     }
 
-    /// Processes what the sockets of the group have brought: this number of bytes.
+    /// Processes the bytes of the group's sockets. Returns the number of bytes.
     fn process_group<O: Outside<Stream = S>>(&mut self, outside: &mut O) -> usize {
         let bytes = self.group.used;
         if self.group.sockets.is_empty() {
@@ -176,7 +178,7 @@ impl<S: Stream> Driver<S> {
             };
             let (bytes, others) = rest.split_at_mut(count);
             rest = others;
-            // What another one of the group brought may have ended it.
+            // The input of another socket of the group may have ended this connection.
             if self.sockets.key_of(id) == Some(key) {
                 self.receive(outside, key, read, bytes);
             }
@@ -189,7 +191,7 @@ impl<S: Stream> Driver<S> {
         bytes
     }
 
-    /// One read, behind what the group has read; the socket stays on the list unless that has
+    /// Reads once, behind the bytes of the group. The socket stays on the list unless this read has
     /// emptied it.
     pub(crate) fn read<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) -> Read {
         let Some(socket) = self.sockets.get_mut(key) else {
@@ -214,18 +216,18 @@ impl<S: Stream> Driver<S> {
         read
     }
 
-    /// Whether a socket is read in this tick. One that is not has its turn in the next one.
+    /// Whether a socket is read in this tick. Otherwise it has its turn in the next one.
     fn may_be_read(&mut self, key: SocketKey, is_newcomer: bool) -> bool {
         if is_newcomer && self.shard.has_done_enough() {
-            // Connected clients do not wait for all new connections.
+            // Connected clients must not wait for all new connections.
             if self.newcomers == 0 {
                 return false;
             }
             self.newcomers -= 1;
         }
         if self.sockets.get(key).is_some_and(Socket::is_handshaking) {
-            // A handshake takes as long as hundreds of messages: few in one tick, so that nobody
-            // waits long for those who come.
+            // A handshake takes as long as hundreds of messages. With few of them in one tick, no
+            // client waits long for new connections.
             if self.handshakes == 0 {
                 return false;
             }
@@ -234,7 +236,7 @@ impl<S: Stream> Driver<S> {
         true
     }
 
-    /// Processes what a socket has brought.
+    /// Processes the input of a socket.
     fn receive<O: Outside<Stream = S>>(
         &mut self,
         outside: &mut O,
@@ -246,13 +248,14 @@ impl<S: Stream> Driver<S> {
             Read::Bytes(_) => {
                 self.take_in(outside, key, bytes);
                 self.charge_layers(outside, key);
-                // Its answers do not wait behind messages that go to thousands.
+                // The answers to its input do not wait behind messages that go to thousands of
+                // clients.
                 if self.sockets.get(key).is_some_and(Socket::is_written_last) {
                     self.write(outside, key);
                 }
             }
             Read::Empty => {
-                // Writing failed and reading was to find what the peer sent before.
+                // Writing has failed; this read was to find what the peer had sent before.
                 if self
                     .sockets
                     .get(key)
@@ -266,8 +269,7 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Tells the shard how much memory is taken by what lies between a socket and MQTT, if that has
-    /// changed.
+    /// Reports the memory of a socket's layers to the shard, if it has changed.
     pub(crate) fn charge_layers<O: Outside<Stream = S>>(
         &mut self,
         outside: &mut O,
@@ -286,7 +288,7 @@ impl<S: Stream> Driver<S> {
         });
     }
 
-    /// Hands the shard what a socket has brought, through the layers where it has some.
+    /// Passes the input of a socket to the shard, through the layers if there are any.
     fn take_in<O: Outside<Stream = S>>(
         &mut self,
         outside: &mut O,

@@ -1,18 +1,18 @@
-//! The loop of one shard, without I/O. A tick takes what has come by mailbox, accepts, reads, lets
-//! the shard's timers and deferred work go on, and carries out its effects.
+//! The loop of one shard, without I/O. A tick takes the items of the mailboxes, accepts
+//! connections, reads, runs the shard's timers and deferred work, and carries out its effects.
 //!
-//! [`Driver`] owns the shard, its sockets with their turns, the sockets that end, and what could
-//! not be sent to other shards yet. It decides in which order things happen and how much of each a
-//! tick does. This order exists here and nowhere else: the reactor, the simulator, the script
-//! harness, the fuzzer and the benchmarks all run this loop, so what they test is what ships.
+//! [`Driver`] owns the shard, its sockets with their turns, closing sockets, and messages that
+//! could not yet be sent to other shards. It decides the order of the steps and how much of each a
+//! tick does. This order exists only here: the reactor, the simulator, the script harness, the
+//! fuzzer and the benchmarks all run this loop, so they test the code that ships.
 //!
-//! All it reads, writes, sends and stores goes through the traits of `outside.rs`, which are passed
-//! in with each tick and dispatched statically. A driver does not own what is outside, so that a
-//! simulator can keep all drivers of a node in one place and run another one in the middle of a
-//! tick.
+//! All reads, writes, messages and records go through the traits of `outside.rs`. Their
+//! implementation is passed in with each tick and dispatched statically. A driver does not own its
+//! environment, so a simulator can keep all drivers of a node in one place and run another one in
+//! the middle of a tick.
 //!
-//! Not here: sockets, waiting, clocks, threads, disks, random bytes, listeners, TLS, WebSocket.
-//! Nothing here knows what a packet is.
+//! Not in this crate: sockets, waiting, clocks, threads, disks, random bytes, listeners, TLS,
+//! WebSocket. No code here inspects packets.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,9 @@
 //! A whole node in one thread and in memory: the loops of its shards, the mailboxes between them,
-//! connections as queues of bytes, and a clock that is set. For tests and measurements.
+//! connections as queues of bytes, and a manual clock. For tests and measurements.
 //!
-//! [`World`] runs the loops; what is special to one kind of test, above all where records go, is in
-//! its [`Parts`]. Nothing happens by itself: a test sends, sets the clock and calls ticks.
+//! [`World`] runs the loops. The parts that differ between kinds of tests, above all the storage of
+//! records, are in its [`Parts`]. Nothing happens automatically: a test sends bytes, sets the clock
+//! and calls ticks.
 
 mod at;
 mod net;
@@ -22,10 +23,10 @@ pub use self::parts::Parts;
 use crate::Driver;
 use crate::outside::{Batch, Control, Newcomer, Notice, Outside as _};
 
-/// Ticks in which a node must come to rest: far more than any test needs.
+/// Limit of ticks in which a node must become idle: far more than any test needs.
 const TICKS_MAX: u32 = 10_000_000;
 
-/// Messages of a batch, at most.
+/// Most messages in a batch.
 const BATCH_MESSAGES: usize = 1024;
 
 /// The time at which most tests begin.
@@ -35,7 +36,8 @@ pub const START: Now = Now {
     record_ms: 1_700_000_000_000,
 };
 
-/// A client of this machine that comes by a listener; its random bytes are made from `number`.
+/// A client on this machine that connects to a listener. Its random bytes are derived from
+/// `number`.
 pub fn peer(listener: &Arc<ListenerPolicy>, number: u64) -> Peer {
     let mut entropy = [0; 16];
     entropy[8..].copy_from_slice(&number.to_be_bytes());
@@ -48,7 +50,7 @@ pub fn peer(listener: &Arc<ListenerPolicy>, number: u64) -> Peer {
 
 /// A node.
 pub struct World<P> {
-    /// What is special to it.
+    /// The part that differs between kinds of tests.
     pub parts: P,
     drivers: Vec<Driver<Wire>>,
     net: Net,
@@ -56,7 +58,7 @@ pub struct World<P> {
 }
 
 impl<P: Parts> World<P> {
-    /// A node of these shards, in the order of their numbers.
+    /// Creates a node of these shards, in the order of their numbers.
     pub fn new(parts: P, shards: Vec<Shard>, now: Now) -> Self {
         let count = shards.len() as u16;
         let drivers = shards.into_iter().enumerate().map(|(id, shard)| {
@@ -74,32 +76,32 @@ impl<P: Parts> World<P> {
         }
     }
 
-    /// The loops of its shards.
+    /// Returns the loops of its shards.
     pub fn drivers(&self) -> &[Driver<Wire>] {
         &self.drivers
     }
 
-    /// What is special to it and the loops of its shards, to be restored or looked into.
+    /// Lends the test-specific part and the loops of the shards, to be restored or inspected.
     pub fn lend(&mut self) -> (&mut P, &mut [Driver<Wire>]) {
         (&mut self.parts, &mut self.drivers)
     }
 
-    /// The number of its shards.
+    /// Number of shards.
     pub fn shard_count(&self) -> u16 {
         self.drivers.len() as u16
     }
 
-    /// Its time.
+    /// The current time.
     pub fn now(&self) -> Now {
         self.now
     }
 
-    /// Sets its time.
+    /// Sets the current time.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
     }
 
-    /// Lets all clocks go on until then.
+    /// Advances all clocks to this time.
     pub fn set_clock(&mut self, mono_ms: u64) {
         let ms = mono_ms.saturating_sub(self.now.mono_ms);
         self.now.wall_ms += ms;
@@ -107,7 +109,7 @@ impl<P: Parts> World<P> {
         self.now.mono_ms += ms;
     }
 
-    /// Something waits for this shard, or it is time for its next tick.
+    /// Whether input waits for this shard, or its next tick is due.
     pub fn is_due(&self, shard: usize) -> bool {
         let inbox = &self.net.inboxes[shard];
         let due_ms = self.drivers[shard].due_ms();
@@ -123,7 +125,7 @@ impl<P: Parts> World<P> {
         self.drivers.iter().filter_map(Driver::due_ms).min()
     }
 
-    /// One tick of a shard.
+    /// Runs one tick of a shard.
     pub fn tick(&mut self, shard: usize) {
         let mut at = At {
             parts: &mut self.parts,
@@ -134,7 +136,7 @@ impl<P: Parts> World<P> {
         self.drivers[shard].tick(&mut at, moment, self.now);
     }
 
-    /// One tick of each shard that is due; false if none is.
+    /// Runs one tick of each shard that is due. Returns false if none is.
     pub fn round(&mut self) -> bool {
         let mut is_any = false;
         for shard in 0..self.drivers.len() {
@@ -146,7 +148,7 @@ impl<P: Parts> World<P> {
         is_any
     }
 
-    /// Ticks until nothing is left to be done at this time.
+    /// Runs ticks until no work is left at this time.
     pub fn run(&mut self) {
         for _ in 0..TICKS_MAX {
             if !self.round() {
@@ -156,7 +158,7 @@ impl<P: Parts> World<P> {
         panic!("the node does not come to rest");
     }
 
-    /// Calls into a shard between two ticks. What it asks for is done by its next one.
+    /// Calls into a shard between two ticks. The next tick carries out the effects.
     pub fn call<T>(
         &mut self,
         shard: usize,
@@ -172,12 +174,13 @@ impl<P: Parts> World<P> {
         driver.call(&mut at, call)
     }
 
-    /// A client connects to a shard.
+    /// Connects a client to a shard.
     pub fn open(&mut self, shard: usize, peer: Peer) -> Link {
         self.open_line(shard, peer, false)
     }
 
-    /// The same with a layer between the connection and MQTT, whose rules the client may break.
+    /// Connects a client with a layer between the connection and MQTT, whose rules the client may
+    /// break.
     pub fn open_layered(&mut self, shard: usize, peer: Peer) -> Link {
         self.open_line(shard, peer, true)
     }
@@ -208,14 +211,14 @@ impl<P: Parts> World<P> {
         link
     }
 
-    /// The client has no more to do with a connection that the node has dropped: the link may be
-    /// that of another one from now on.
+    /// Releases a connection that the node has dropped. The link may be reused for another
+    /// connection.
     pub fn forget(&mut self, link: Link) {
         assert!(self.is_dropped(link), "the node still has the connection");
         self.net.free.push(link);
     }
 
-    /// The client sends.
+    /// Sends bytes from the client.
     pub fn send(&mut self, link: Link, bytes: &[u8]) {
         let line = &mut self.net.lines[link.0];
         if line.dropped || line.ended.is_some() || bytes.is_empty() {
@@ -225,8 +228,8 @@ impl<P: Parts> World<P> {
         self.net.announce(link);
     }
 
-    /// The client's end of the connection ends; breaking a rule of the layer, if there is one and
-    /// `end` says so.
+    /// Ends the client's side of the connection. If there is a layer and `end` is a violation, the
+    /// client breaks a rule of the layer.
     pub fn end(&mut self, link: Link, end: TransportEnd) {
         let line = &mut self.net.lines[link.0];
         if line.ended.is_some() {
@@ -234,18 +237,18 @@ impl<P: Parts> World<P> {
         }
         line.ended = Some(end);
         if line.violation().is_some() {
-            // The byte that breaks the rule.
+            // This byte breaks the rule.
             line.unread.push_back(0);
         }
         self.net.announce(link);
     }
 
-    /// The client will not end its side when the node has ended its own.
+    /// Makes the client keep its side open when the node has ended its own.
     pub fn hang(&mut self, link: Link) {
         self.net.lines[link.0].hangs = true;
     }
 
-    /// The node may write this number of bytes before it has to wait.
+    /// Sets the number of bytes that the node may write before it is blocked.
     pub fn set_room(&mut self, link: Link, bytes: usize) {
         self.net.lines[link.0].room = bytes;
         if bytes > 0 {
@@ -257,14 +260,14 @@ impl<P: Parts> World<P> {
         }
     }
 
-    /// Takes what the node has written.
+    /// Takes the bytes that the node has written.
     pub fn take(&mut self, link: Link) -> Vec<u8> {
         let line = &mut self.net.lines[link.0];
         line.received_in = None;
         std::mem::take(&mut line.received)
     }
 
-    /// Hands over what the node has written, which counts as taken.
+    /// Passes the bytes that the node has written to `take`; they count as taken.
     pub fn read(&mut self, link: Link, take: impl FnOnce(&[u8])) {
         let line = &mut self.net.lines[link.0];
         line.received_in = None;
@@ -272,23 +275,23 @@ impl<P: Parts> World<P> {
         line.received.clear();
     }
 
-    /// What the node has written and the client has not taken.
+    /// Bytes that the node has written and the client has not taken.
     pub fn received(&self, link: Link) -> &[u8] {
         &self.net.lines[link.0].received
     }
 
-    /// The turn in which the first byte came that the client has not taken.
+    /// The turn in which the first byte arrived that the client has not taken.
     pub fn received_in(&self, link: Link) -> Option<u64> {
         self.net.lines[link.0].received_in
     }
 
-    /// One of the two has ended the connection.
+    /// Whether either side has ended the connection.
     pub fn is_closed(&self, link: Link) -> bool {
         let line = &self.net.lines[link.0];
         line.closed || line.ended.is_some()
     }
 
-    /// The node has no more to do with the connection.
+    /// Whether the node has dropped the connection.
     pub fn is_dropped(&self, link: Link) -> bool {
         self.net.lines[link.0].dropped
     }
@@ -299,19 +302,19 @@ impl<P: Parts> World<P> {
         Some(shard as u16)
     }
 
-    /// Puts something into the control lane of a shard.
+    /// Puts an item into the control lane of a shard.
     pub fn control(&mut self, shard: usize, control: Control<Wire>) {
         self.net.inboxes[shard].control.push_back(control);
     }
 
-    /// All records of a shard up to this one are durable.
+    /// Notifies a shard that all its records up to this one are durable.
     pub fn durable(&mut self, shard: usize, up_to: RecordNumber) {
         let inbox = &mut self.net.inboxes[shard];
         (inbox.durable, inbox.answered) = (Some(up_to), up_to);
     }
 
-    /// The next `count` records of a shard are durable, or all if there are fewer; false if there
-    /// are none.
+    /// Makes the next `count` records of a shard durable, or all if there are fewer. Returns false
+    /// if there are none.
     pub fn answer(&mut self, shard: usize, count: u64) -> bool {
         let inbox = &self.net.inboxes[shard];
         let up_to = inbox
@@ -331,17 +334,17 @@ impl<P: Parts> World<P> {
         self.net.inboxes[to].batches.push_back(batch);
     }
 
-    /// Keeps batches between shards from arriving, or lets those that wait arrive.
+    /// Holds back batches between shards, or releases the waiting ones.
     pub fn hold_mail(&mut self, hold: bool) {
         self.net.is_mail_held = hold;
     }
 
-    /// Batches between shards do not arrive.
+    /// Whether batches between shards are held back.
     pub fn is_mail_held(&self) -> bool {
         self.net.is_mail_held
     }
 
-    /// Keeps connections that move between shards from arriving, or lets those that wait arrive.
+    /// Holds back connections that move between shards, or releases the waiting ones.
     pub fn hold_moves(&mut self, hold: bool) {
         self.net.are_moves_held = hold;
         for inbox in self.net.inboxes.iter_mut().filter(|_| !hold) {
@@ -350,8 +353,8 @@ impl<P: Parts> World<P> {
         }
     }
 
-    /// Lets the first of what is held arrive at a shard, a connection before a batch; false if
-    /// nothing is.
+    /// Delivers the first held-back item to a shard, a connection before a batch. Returns false if
+    /// there is none.
     pub fn deliver(&mut self, shard: usize) -> bool {
         let inbox = &mut self.net.inboxes[shard];
         if let Some(arrival) = inbox.arrivals.pop_front() {
@@ -363,12 +366,12 @@ impl<P: Parts> World<P> {
         is_any
     }
 
-    /// Mailboxes take this number of batches.
+    /// Sets the number of batches that a mailbox takes.
     pub fn limit_mailboxes(&mut self, batches: usize) {
         self.net.mailbox_batches = Some(batches);
     }
 
-    /// Loses all batches that are on their way.
+    /// Drops all batches that are on their way.
     pub fn lose_mail(&mut self) {
         for inbox in &mut self.net.inboxes {
             inbox.batches.clear();
@@ -376,48 +379,48 @@ impl<P: Parts> World<P> {
         }
     }
 
-    /// Batches that wait for a shard.
+    /// Number of batches that wait for a shard.
     pub fn batch_count(&self, shard: usize) -> usize {
         self.net.inboxes[shard].batches.len()
     }
 
-    /// Reads and writes of sockets so far.
+    /// Number of reads and writes of sockets so far.
     pub fn reads_and_writes(&self) -> (u64, u64) {
         (self.net.reads, self.net.writes)
     }
 
-    /// Turns of deferred work of all shards so far.
+    /// Number of turns of deferred work of all shards so far.
     pub fn turns(&self) -> u64 {
         self.net.turns
     }
 
-    /// Events since the last call.
+    /// Returns the events since the last call.
     pub fn take_events(&mut self) -> Vec<EventNotice> {
         std::mem::take(&mut self.net.events)
     }
 
-    /// Reports since the last call.
+    /// Returns the reports since the last call.
     pub fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.net.reports)
     }
 
-    /// What a part was told next.
+    /// Returns the next event for a part.
     pub fn next_told(&mut self) -> Option<(PartId, PartEvent)> {
         self.net.parts.pop_front()
     }
 
-    /// The next client who waits to be known, and the number of the shard that asks.
+    /// Returns the next authentication request, and the number of its shard.
     pub fn next_asked(&mut self) -> Option<(u16, Authentication)> {
         self.net.asked.pop_front()
     }
 
-    /// The next message that is looked at before it is routed, and the number of the shard that
-    /// asks.
+    /// Returns the next request to check a message before it is routed, and the number of its
+    /// shard.
     pub fn next_screening(&mut self) -> Option<(u16, Screening)> {
         self.net.screenings.pop_front()
     }
 
-    /// Counters of all shards together.
+    /// Sum of the counters of all shards.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         let mut effects = Effects::default();
@@ -435,7 +438,7 @@ impl<P: Parts> World<P> {
 
 #[cfg(test)]
 impl<P: Parts> World<P> {
-    /// Lets a test go on in the middle of a tick.
+    /// Lets a test run code in the middle of a tick.
     pub(crate) fn with_outside(
         &mut self,
         shard: usize,

@@ -1,4 +1,4 @@
-//! What the shards of a node in one thread share, without locks.
+//! State that the shards of a single-threaded node share, without locks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use martlet_broker::{
     ShardMemory, TenantId, UserSessions,
 };
 
-/// What the shards share, without locks.
+/// State shared by the shards, without locks.
 #[derive(Debug)]
 pub struct LocalNode {
     interest: RefCell<Interest>,
@@ -24,7 +24,7 @@ pub struct LocalNode {
 }
 
 impl LocalNode {
-    /// A node that lends this number of bytes of memory; 0: there is no limit.
+    /// Creates a node that lends this number of bytes of memory; 0 means no limit.
     pub fn new(seed: u64, memory_bytes: u64) -> Self {
         let bytes = match usize::try_from(memory_bytes) {
             Ok(0) | Err(_) => usize::MAX,
@@ -43,17 +43,17 @@ impl LocalNode {
         }
     }
 
-    /// Lends memory from now on as far as there is some, or none at all.
+    /// Enables or disables lending of memory.
     pub fn set_lends(&self, on: bool) {
         self.lends.set(on);
     }
 
-    /// Bytes of memory that are lent.
+    /// Bytes of memory that are lent out.
     pub fn lent_bytes(&self) -> usize {
         self.memory_bytes - self.memory_left.get()
     }
 
-    /// Places for connections that are taken.
+    /// Number of connections that are counted.
     pub fn connection_count(&self) -> usize {
         self.connections.get()
     }

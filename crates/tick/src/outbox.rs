@@ -1,7 +1,7 @@
-//! What one shard has for the others and could not yet be put into their mailboxes.
+//! Messages of one shard for the others that did not yet fit into their mailboxes.
 //!
-//! Knows nothing of what a message means. Keeps the order of each pair of shards, and never
-//! waits: who finds a mailbox full tries again at its next tick.
+//! The content of messages is not inspected. Keeps the order between each pair of shards, and never
+//! waits: if a mailbox is full, sending is retried in the next tick.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::outside::{Batch, Mail};
 #[derive(Debug)]
 pub(crate) struct Outbox {
     from: ShardId,
-    /// For each shard what found its mailbox full, oldest first.
+    /// For each shard, the batches that found its mailbox full, oldest first.
     waiting: Vec<VecDeque<Batch>>,
-    /// Batches in all of `waiting`.
+    /// Number of batches in all of `waiting`.
     waiting_count: usize,
     batch_messages: usize,
 }
 
 impl Outbox {
-    /// Batches have at most `batch_messages` messages.
+    /// Creates an outbox whose batches have at most `batch_messages` messages.
     pub(crate) fn new(from: ShardId, shard_count: u16, batch_messages: usize) -> Self {
         let waiting = (0..shard_count).map(|_| VecDeque::new()).collect();
         let batch_messages = batch_messages.max(1);
@@ -34,12 +34,12 @@ impl Outbox {
         }
     }
 
-    /// Something waits for room in a mailbox.
+    /// Whether any batch waits for room in a mailbox.
     pub(crate) fn is_congested(&self) -> bool {
         self.waiting_count > 0
     }
 
-    /// Sends what the tick that began `at` has gathered for `to`; `messages` is left empty.
+    /// Sends the messages for `to` of the tick that began `at`. `messages` is left empty.
     pub(crate) fn send(
         &mut self,
         mail: &mut impl Mail,
@@ -55,7 +55,7 @@ impl Outbox {
         self.send_one(mail, to, at, rest);
     }
 
-    /// Tries again what found a mailbox full.
+    /// Sends the waiting batches again.
     pub(crate) fn retry(&mut self, mail: &mut impl Mail) {
         if !self.is_congested() {
             return;

@@ -1,5 +1,5 @@
-//! Carrying out a shard's effects: records to the writer, then batches to the other shards, then
-//! output to the sockets; see `effect.rs` of the broker for why in this order.
+//! Carries out a shard's effects: records to the writer, then batches to the other shards, then
+//! output to the sockets. `effect.rs` of the broker explains this order.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use crate::outside::{Arrival, Layers as _, Outside, SocketWrite, Stream};
 use crate::socket::Socket;
 use crate::socket_key::SocketKey;
 
-/// Rounds in one tick, at most, in which effects of effects are carried out; the rest is carried
-/// out after other inputs.
+/// Most rounds per tick in which effects of effects are carried out. The rest is carried out after
+/// other input.
 const ROUNDS_PER_TICK: usize = 4;
 
-/// Sockets with little output that a tick writes to, at least; more sockets wait for their turn.
-/// With a small number, more output goes into one write when many messages for many clients come at
+/// Fewest sockets with little output that a tick writes to; further sockets wait for their turn.
+/// With a small number, more output shares one write when many messages for many clients arrive at
 /// once.
 const TURNS_PER_TICK: usize = 32;
 
-/// Additional turns for each socket that the tick has read from: where every client sends
-/// something, its messages are too few to be combined, and waiting would gain nothing.
+/// Additional turns for each socket that the tick has read. If every client sends, each has too few
+/// messages to be combined, and waiting would gain nothing.
 const TURNS_PER_READ: usize = 2;
 
-/// Output, in bytes, that does not wait for its turn. What is shorter is written in the order of
-/// the packets that it answers: if the messages for a subscriber overtook the answers to its
-/// publisher, the handshakes of QoS 2 would come in more, and smaller, reads and writes.
+/// Size of output, in bytes, from which it does not wait for its turn. Shorter output is written in
+/// the order of the packets that it answers. If the messages for a subscriber overtook the answers
+/// to its publisher, QoS 2 handshakes would need more, and smaller, reads and writes.
 const LONG_OUTPUT_BYTES: usize = 16 * 1024;
 
 /// Time, in milliseconds, after which output is written without its turn.
 const TURN_MAX_MS: u64 = 5;
 
-/// Writes between two looks at the clock.
+/// Number of writes between two readings of the clock.
 const WRITES_PER_LOOK: usize = 8;
 
 impl<S: Stream> Driver<S> {
@@ -41,8 +41,8 @@ impl<S: Stream> Driver<S> {
         self.writing_ends = began + self.times.writing;
         self.append_records(outside);
         if self.shard.has_work() {
-            // Packets right behind a CONNECT that has just been accepted: their answers leave
-            // with the CONNACK.
+            // Processes packets right behind a CONNECT that has just been accepted. Their answers
+            // are sent with the CONNACK.
             self.work(outside);
         }
         self.ask_who(outside);
@@ -60,14 +60,14 @@ impl<S: Stream> Driver<S> {
             }
         }
         self.write_last(outside, outside.moment() - began);
-        // Batches of the last round have records of their own round before them.
+        // Records of the last round must be appended before its batches are sent.
         self.append_records(outside);
         self.send_batches(outside);
         self.report(outside);
     }
 
-    /// Hands over records, and after them requests to read. What became durable with that may go
-    /// out in this tick.
+    /// Appends records, and then requests reads. Packets for records that are durable at once may
+    /// be sent in this tick.
     pub(crate) fn append_records<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         while !self.effects.records.is_empty() {
             let (last, now) = (self.shard.last_record(), self.now);
@@ -90,8 +90,8 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Asks for each client that has to be known before it is let in, and about each message that
-    /// is looked at before it is routed.
+    /// Requests the identity of each client that must be authenticated, and a check of each message
+    /// that must be screened before it is routed.
     fn ask_who<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         for authentication in self.effects.authentications.drain(..) {
             outside.ask(authentication);
@@ -117,20 +117,20 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Determines the number of sockets that are written to in this tick, after `read_count`
-    /// sockets have been read from.
+    /// Sets the number of sockets that are written to in this tick, after `read_count` sockets have
+    /// been read.
     pub(crate) fn give_turns(&mut self, read_count: usize) {
         self.turns = TURNS_PER_TICK + TURNS_PER_READ * read_count;
     }
 
     /// Writes to the sockets whose turn it is.
     ///
-    /// With many messages for many clients, nearly all of the time goes into writing a packet or
-    /// two at a time. So what there is to read is read before all is written: what has come for a
-    /// client until its turn leaves in one write. Nothing waits while there is nothing to do.
+    /// With many messages for many clients, nearly all time is spent on writes of one or two
+    /// packets. So input is read before all output is written: packets that arrive for a client
+    /// before its turn share one write. Output does not wait while there is no other work.
     fn write_in_turn<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         let now_ms = self.now.mono_ms;
-        // Those that are put on the list meanwhile come in the next round.
+        // Sockets that are added to the list meanwhile are written in the next round.
         for count in 0..self.sockets.unwritten_count() {
             if count % WRITES_PER_LOOK == WRITES_PER_LOOK - 1 && self.has_written_enough(outside) {
                 self.turns = 0;
@@ -148,13 +148,14 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Whether the time is over that a tick has for writing.
+    /// Whether the tick's time for writing has expired.
     fn has_written_enough<O: Outside<Stream = S>>(&self, outside: &mut O) -> bool {
         outside.moment() > self.writing_ends
     }
 
-    /// Writes what messages for many have left, for as long as a tick has for that: who waits for
-    /// something of their own has been written to. Other effects of this tick have taken `others`.
+    /// Writes the rest of messages for many clients, up to the time limit for that. Clients that
+    /// wait for other output have been served. `others` is the time that other effects of this tick
+    /// have taken.
     fn write_last<O: Outside<Stream = S>>(&mut self, outside: &mut O, others: Duration) {
         let began = outside.moment();
         let limit = (others / self.times.writing_last_part).max(self.times.writing_last);
@@ -170,14 +171,14 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// The socket is written to when its turn comes.
+    /// Lists the socket to be written to in its turn.
     pub(crate) fn write_later(&mut self, key: SocketKey) {
         self.sockets.write_later(key, self.now.mono_ms);
     }
 
-    /// Effects on connections are carried out before there is another one, which may get the place
-    /// of one that the shard has let go: its socket would not be found any more, and its client
-    /// would wait for ever.
+    /// Carries out pending effects on connections before a new connection begins. A new connection
+    /// may get the index of a released one; then the socket of the released one could not be found
+    /// any more, and its client would wait for ever.
     pub(crate) fn make_way<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         if !self.effects.connections.is_empty() {
             self.append_records(outside);
@@ -201,7 +202,7 @@ impl<S: Stream> Driver<S> {
         effect: ConnectionEffect,
     ) {
         let id = effect.connection();
-        // It may have ended meanwhile.
+        // The connection may have ended meanwhile.
         let Some(key) = self.sockets.key_of(id) else {
             return;
         };
@@ -258,7 +259,7 @@ impl<S: Stream> Driver<S> {
         outside.give_away(to, arrival);
     }
 
-    /// Writes what there is, unless the transport has said that it takes no more for now.
+    /// Writes pending output, unless the transport is blocked.
     pub(crate) fn write<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
@@ -283,14 +284,14 @@ impl<S: Stream> Driver<S> {
         if socket.layers.is_some() {
             self.charge_layers(outside, key);
         }
-        // A transport that takes nothing is news as well: from then on the output stalls.
+        // A blocked transport must be reported as well: from then on the output stalls.
         if taken > 0 || blocked && carries_output {
             self.call(outside, |shard, cx| shard.wrote(cx, id, taken));
         }
         if blocked {
             return;
         }
-        // Room made may have been filled at once, with or without an effect that says so.
+        // The shard may have filled the freed room at once, with or without an effect.
         let more = match self.sockets.get(key) {
             Some(socket) if socket.carries_output() => !self.shard.output(id).is_empty(),
             _ => false,

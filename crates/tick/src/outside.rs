@@ -1,8 +1,9 @@
-//! What the loop reads from, writes to, sends to and stores in. Who runs a [`Driver`] implements
-//! these traits: the reactor with sockets, mailboxes and threads, tests with queues of bytes.
+//! The environment that the loop reads from, writes to, sends to and stores in. The code that runs
+//! a [`Driver`] implements these traits: the reactor with sockets, mailboxes and threads, tests
+//! with queues of bytes.
 //!
-//! Nothing here blocks. A moment is a [`Duration`] since a beginning that all shards of a node
-//! share; it never goes back.
+//! Nothing here blocks. A moment is a [`Duration`] since an origin that all shards of a node share;
+//! it never decreases.
 //!
 //! [`Driver`]: crate::Driver
 
@@ -19,43 +20,44 @@ use martlet_broker::{
 
 use crate::socket_key::SocketKey;
 
-/// What carries the bytes of one connection.
+/// Carries the bytes of one connection.
 pub trait Stream {
-    /// What lies between it and MQTT, such as TLS.
+    /// The layers between the stream and MQTT, such as TLS.
     type Layers: Layers;
 }
 
-/// What lies between a stream and MQTT: encryption, framing, what a proxy says.
+/// The layers between a stream and MQTT: PROXY protocol, encryption, framing.
 pub trait Layers {
-    /// MQTT may be sent.
+    /// Whether MQTT may be sent.
     fn is_open(&self) -> bool;
 
-    /// The next bytes belong to a handshake that takes as long as hundreds of messages.
+    /// Whether the next bytes belong to a handshake, which takes as long as hundreds of messages.
     fn is_handshaking(&self) -> bool;
 
-    /// Something lies between; false when all that did has done its part.
+    /// Whether any layer is left; false when all layers are finished.
     fn is_any(&self) -> bool;
 
-    /// There is something to be written besides MQTT.
+    /// Whether bytes other than MQTT wait to be written.
     fn has_output(&self) -> bool;
 
-    /// All MQTT has been written: the layers say their end, but for what follows with
-    /// [`Layers::say_end`].
+    /// Begins to close: all MQTT has been written. The layers queue their closing messages, except
+    /// for those of [`Layers::say_end`].
     fn close(&mut self);
 
-    /// Nothing more will be written, the last words of these layers included: answers whether there
-    /// are any that are yet to be written.
+    /// Queues the last messages of the layers; nothing else will be written afterwards. Returns
+    /// whether any of them wait to be written.
     fn say_end(&mut self) -> bool;
 
-    /// Bytes of memory that they take now, and those that the shard was last told of, if these
-    /// differ: then it is to be told.
+    /// Returns the current memory in bytes and the number last reported to the shard, if they
+    /// differ. The caller must then report the change to the shard.
     fn charge(&mut self) -> Option<(u32, u32)>;
 
-    /// Bytes that the shard was told of; it is to be told that they are gone.
+    /// Returns the number of bytes last reported to the shard. The caller must report to the shard
+    /// that they are freed.
     fn discharge(&mut self) -> u32;
 }
 
-/// Nothing between a stream and MQTT.
+/// No layers between a stream and MQTT.
 #[derive(Clone, Copy, Debug)]
 pub enum NoLayers {}
 
@@ -93,17 +95,17 @@ impl Layers for NoLayers {
     }
 }
 
-/// News of a socket. Edge-triggered: what was announced is not announced again before a read or a
-/// write has found that there is nothing more.
+/// Readiness notice of a socket. Edge-triggered: it is not repeated until a read or a write has
+/// been blocked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Notice {
-    /// Bytes have come.
+    /// Bytes have arrived.
     pub readable: bool,
-    /// The transport takes output again.
+    /// The transport accepts output again.
     pub writable: bool,
-    /// The peer sends no more, or the connection is broken.
+    /// The peer has ended its sending side, or the connection is broken.
     pub read_closed: bool,
-    /// The connection is broken both ways.
+    /// The connection is broken in both directions.
     pub broken: bool,
 }
 
@@ -112,91 +114,91 @@ pub struct Notice {
 pub enum Read {
     /// Number of bytes that were read.
     Bytes(usize),
-    /// There are none now.
+    /// There are no bytes now.
     Empty,
-    /// The peer sends no more.
+    /// The peer has ended its sending side.
     End,
     /// The connection is broken.
     Broken,
 }
 
-/// What one write to a socket came to.
+/// Result of one write to a socket.
 #[derive(Clone, Copy, Debug)]
 pub enum SocketWrite {
-    /// There was nothing to be written.
+    /// There was nothing to write.
     Nothing,
-    /// Some of it was written.
+    /// Some output was written.
     Some {
-        /// Bytes of the shard's output that need not be offered again.
+        /// Bytes of the shard's output that must not be offered again.
         taken: usize,
-        /// The transport takes no more for now.
+        /// The transport accepts no more output for now.
         blocked: bool,
     },
     /// The connection is broken.
     Broken,
 }
 
-/// What the layers of a connection have made of bytes that came.
+/// Result of passing received bytes through the layers of a connection.
 #[derive(Debug, Default)]
 pub struct Received<'a> {
-    /// Where the connection comes from, as a proxy says.
+    /// The source address in the proxy's header.
     pub source: Option<SocketAddr>,
-    /// The certificate that the client has just proved to have, in DER.
+    /// The certificate of the client, in DER, if it has just been verified.
     pub certificate: Option<Arc<[u8]>>,
-    /// Bytes of MQTT, in one piece, because the first of them may make the shard give the
-    /// connection away.
+    /// Bytes of MQTT. Contiguous, because the first of them may make the shard hand over the
+    /// connection.
     pub data: &'a [u8],
-    /// The connection is over after these bytes.
+    /// Set if the connection ends after these bytes.
     pub end: Option<TransportEnd>,
-    /// What the layers have done for it, in units of work of a shard.
+    /// Work done by the layers, in a shard's units of work.
     pub work: u64,
 }
 
-/// A connection that has just been accepted.
+/// A newly accepted connection.
 #[derive(Debug)]
 pub struct Newcomer<S: Stream> {
-    /// What carries it.
+    /// Carries the connection.
     pub stream: S,
-    /// What lies between that and MQTT.
+    /// The layers between the stream and MQTT.
     pub layers: Option<Box<S::Layers>>,
-    /// The peer at the other end.
+    /// The peer.
     pub peer: Peer,
-    /// Why it ends at once, if it does.
+    /// Set if the connection ends at once.
     pub refused: Option<TransportEnd>,
 }
 
-/// A connection on its way in from the lobby of another shard.
+/// A connection that arrives from the lobby of another shard.
 #[derive(Debug)]
 pub struct Arrival<S: Stream> {
-    /// What carries it.
+    /// Carries the connection.
     pub stream: S,
-    /// What lies between that and MQTT.
+    /// The layers between the stream and MQTT.
     pub layers: Option<Box<S::Layers>>,
-    /// What the lobby has learned.
+    /// Information that the lobby has gathered.
     pub guest: Box<Guest>,
 }
 
-/// What must not wait behind batches of messages.
+/// Items that must not wait behind batches of messages.
 pub enum Control<S: Stream> {
     /// A connection for the lobby of this shard.
     Open(Newcomer<S>),
     /// A connection whose session lives here.
     Adopt(Arrival<S>),
-    /// For the shard.
+    /// A command for the shard.
     Command(Command),
-    /// From a part.
+    /// A call of a part.
     Part(PartCall),
-    /// From the store: messages that a queue asked for.
+    /// Messages that a queue requested, from the store.
     MessagesRead(ReadPage),
-    /// From the store: what it can take from now on.
+    /// What the store can take from now on.
     StoreIs(StoreState),
-    /// From the authenticator: the identity of the client of that connection.
+    /// The identity of the client of that connection, from the authenticator.
     Authenticated(ConnectionId, Box<Authenticated>),
     /// The answer for the screened message of that connection.
     Screened(ConnectionId, Box<Screened>),
-    /// Look at the certificates of clients again.
+    /// Check the certificates of clients again.
     RecheckCertificates,
-    /// The loop ends after this tick.
+    /// End the loop after this tick.
     Stop,
 }
 
@@ -205,37 +207,37 @@ pub enum Control<S: Stream> {
 pub struct Batch {
     /// The shard that sent the messages.
     pub from: ShardId,
-    /// When the tick began that the first of them was sent in.
+    /// When the tick began in which the first of them was sent.
     pub at: Duration,
     /// The messages, in order.
     pub messages: Vec<ShardMessage>,
 }
 
-/// Sockets, as the loop reads from and writes to them.
+/// Interface of the loop to sockets.
 pub trait Transport {
-    /// What carries one connection.
+    /// Carries one connection.
     type Stream: Stream;
 
-    /// A read that fills less than the room says that nothing more is there, and the next byte
+    /// Whether a read that does not fill the buffer means that no bytes are left, and the next byte
     /// brings a notice.
     const SHORT_READ_MEANS_EMPTY: bool = true;
 
-    /// Tells all that has happened to sockets since the last tick.
+    /// Passes on all notices of sockets since the last tick.
     fn notices(&mut self, take: impl FnMut(SocketKey, Notice));
 
-    /// Connections that are to begin in the lobby of this shard.
+    /// Adds the connections that begin in the lobby of this shard.
     fn accept(&mut self, now: Now, into: &mut Vec<Newcomer<Self::Stream>>) {
         let _ = (now, into);
     }
 
-    /// Gives notices of this stream under `key` from now on, also of what has come by now; false
-    /// if it cannot.
+    /// Registers this stream under `key` for notices, including what has already arrived. Returns
+    /// false on failure.
     fn add(&mut self, stream: &mut Self::Stream, key: SocketKey) -> bool;
 
     /// Reads once.
     fn read(&mut self, stream: &mut Self::Stream, room: &mut [u8]) -> Read;
 
-    /// Writes `output`, which may be empty, and what the layers have to say before it.
+    /// Writes pending bytes of the layers, then `output`, which may be empty.
     fn write(
         &mut self,
         stream: &mut Self::Stream,
@@ -243,8 +245,8 @@ pub trait Transport {
         output: &[u8],
     ) -> SocketWrite;
 
-    /// Takes `bytes` through the layers. They may put what they make of them into `plain`, which is
-    /// empty. `listener` is the number of the listener that the connection came by.
+    /// Passes `bytes` through the layers. They may put extracted bytes into `plain`, which is
+    /// empty. `listener` is the number of the connection's listener.
     fn receive<'a>(
         &mut self,
         layers: &mut <Self::Stream as Stream>::Layers,
@@ -259,10 +261,10 @@ pub trait Transport {
         }
     }
 
-    /// Looks at the certificate of a client again; none if it has none.
+    /// Checks the certificate of a client again. Returns `None` if it has none.
     ///
     /// # Errors
-    /// Why it is no longer valid.
+    /// The reason why it is no longer valid.
     fn recheck(
         &mut self,
         layers: &<Self::Stream as Stream>::Layers,
@@ -272,33 +274,33 @@ pub trait Transport {
         None
     }
 
-    /// Says to the peer that nothing more will come; false if the connection is broken.
+    /// Shuts down the sending direction. Returns false if the connection is broken.
     fn end_writing(&mut self, stream: &mut Self::Stream) -> bool;
 
-    /// The connection is over: `stream` is closed.
+    /// Closes `stream`: the connection is over.
     fn drop_stream(&mut self, stream: Self::Stream);
 }
 
-/// What comes from other shards, the store and operators, and what goes to other shards.
+/// Interface to other shards, the store and operators.
 pub trait Mail: Transport {
-    /// The last record that is durable, if there is a new one.
+    /// Returns the last durable record, if there is a new one.
     fn next_durable(&mut self) -> Option<RecordNumber>;
 
-    /// The next of what must not wait behind batches.
+    /// Returns the next item that must not wait behind batches.
     fn next_control(&mut self) -> Option<Control<Self::Stream>>;
 
-    /// Batches that wait.
+    /// Number of batches that wait.
     fn batch_count(&self) -> usize;
 
-    /// The next of them.
+    /// Returns the next batch.
     fn next_batch(&mut self) -> Option<Batch>;
 
-    /// Gives the empty batch back to the shard that filled it, so that none is allocated anew.
+    /// Returns the empty batch to the shard that filled it, to avoid allocations.
     fn give_back(&mut self, to: ShardId, messages: Vec<ShardMessage>) {
         let _ = (to, messages);
     }
 
-    /// An empty batch, used before if possible.
+    /// Returns an empty batch, a used one if possible.
     fn spare(&mut self) -> Vec<ShardMessage> {
         Vec::new()
     }
@@ -306,15 +308,15 @@ pub trait Mail: Transport {
     /// Sends a batch. Never blocks.
     ///
     /// # Errors
-    /// The mailbox of that shard is full: the batch, to be tried again.
+    /// The mailbox of that shard is full. Contains the batch, to be sent again later.
     fn send(&mut self, to: ShardId, batch: Batch) -> Result<(), Batch>;
 
-    /// Whether mailboxes of other shards are full has changed.
+    /// Notes whether mailboxes of other shards are full, when this changes.
     fn congested(&mut self, on: bool) {
         let _ = on;
     }
 
-    /// Takes all that parts are told, in order.
+    /// Takes all events for parts, in order.
     fn tell_parts(&mut self, events: &mut Vec<(PartId, PartEvent)>) {
         debug_assert!(events.is_empty(), "no part was attached");
         events.clear();
@@ -324,11 +326,11 @@ pub trait Mail: Transport {
     fn give_away(&mut self, to: ShardId, arrival: Arrival<Self::Stream>);
 }
 
-/// Where records go.
+/// Interface to the storage of records.
 pub trait Storage {
-    /// Takes what all `records` of a tick at `now` say, in order; the last of them is number `last`
-    /// of its shard. Those that are not `awaited` may be synced a few milliseconds later. Answers
-    /// up to which number records are durable by now, if that is known already.
+    /// Takes all `records` of a tick at `now`, in order; the last of them has number `last` in its
+    /// shard. Records that are not `awaited` may be synced a few milliseconds later. Returns the
+    /// number up to which records are durable, if that is already known.
     fn append(
         &mut self,
         records: &[Record],
@@ -337,8 +339,8 @@ pub trait Storage {
         awaited: bool,
     ) -> Option<RecordNumber>;
 
-    /// Takes all `reads`, to be answered by [`Control::MessagesRead`] after what was appended
-    /// before; messages are counted by `gauge`.
+    /// Takes all `reads`. Each is answered by [`Control::MessagesRead`], after all records appended
+    /// earlier are written. `gauge` counts the messages.
     fn read_back(&mut self, reads: &mut Vec<QueueRead>, now: Now, gauge: Arc<MemoryGauge>) {
         let _ = (now, gauge);
         debug_assert!(
@@ -348,26 +350,26 @@ pub trait Storage {
         reads.clear();
     }
 
-    /// Takes all of `lost`, messages that could not be read and that a session waited for: to be
-    /// reported to the operators.
+    /// Takes all of `lost`: messages that could not be read and that a session waited for. They
+    /// must be reported to the operators.
     fn lost(&mut self, lost: &mut Vec<LostMessage>) {
         lost.clear();
     }
 }
 
-/// All that is around the loop of one shard.
+/// The whole environment of the loop of one shard.
 pub trait Outside: Mail + Storage {
-    /// What the shards of the node share.
+    /// State shared by the shards of the node.
     type Node: Node;
 
-    /// What the shards of the node share.
+    /// State shared by the shards of the node.
     fn node(&self) -> &Self::Node;
 
-    /// This moment.
+    /// The current moment.
     fn moment(&self) -> Duration;
 
-    /// Makes each call into the shard that may ask for effects, but nothing else: for those who
-    /// watch what a shard does.
+    /// Makes each call into the shard that may cause effects, and nothing else. Tests override it
+    /// to observe a shard.
     #[inline(always)]
     fn call<T>(
         &mut self,
@@ -381,13 +383,13 @@ pub trait Outside: Mail + Storage {
         call(shard, &mut cx)
     }
 
-    /// The shard has gone on with its deferred work, as far as a turn allows.
+    /// Called when the shard has continued its deferred work, as far as a turn allows.
     fn worked(&mut self) {}
 
-    /// Asks who a client is, to be answered by [`Control::Authenticated`].
+    /// Requests the identity of a client, to be answered by [`Control::Authenticated`].
     fn ask(&mut self, authentication: Authentication);
 
-    /// Asks for a message to be checked. The answer comes as [`Control::Screened`].
+    /// Requests a check of a message. The answer comes as [`Control::Screened`].
     fn screen(&mut self, screening: Screening) {
         debug_assert!(false, "no listener screens messages: {screening:?}");
     }
@@ -395,11 +397,11 @@ pub trait Outside: Mail + Storage {
     /// Takes all of `events`.
     fn tell(&mut self, events: &mut Vec<EventNotice>);
 
-    /// Takes an answer to a command.
+    /// Takes a report.
     fn report(&mut self, report: Report);
 
-    /// This number of messages took this time, from the tick in which the bytes of their publisher
-    /// were read to the end of that in which their packets were written.
+    /// Records the latency of this number of messages: from the tick in which their publisher's
+    /// bytes were read to the end of the tick in which their packets were written.
     fn under_way(&mut self, took: Duration, messages: u64) {
         let _ = (took, messages);
     }

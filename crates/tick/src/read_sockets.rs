@@ -1,27 +1,27 @@
-//! Sockets that have been read in a tick and whose bytes are not processed yet.
+//! Sockets that have been read in a tick and whose bytes are not yet processed.
 
 use martlet_broker::ConnectionId;
 
 use crate::outside::Read;
 use crate::socket_key::SocketKey;
 
-/// A tick reads at most this number of bytes from one socket.
+/// Most bytes that a tick reads from one socket.
 pub(crate) const READ_LEN: usize = 64 * 1024;
 
-/// Sockets that are read before what they brought is processed, at most.
+/// Most sockets that are read before their bytes are processed.
 pub(crate) const GROUP: usize = 128;
 
-/// Sockets that have been read, and what they brought.
+/// Sockets that have been read, and their bytes.
 #[derive(Debug)]
 pub(crate) struct ReadSockets {
     pub(crate) sockets: Vec<Brought>,
-    /// The bytes of one socket after those of the other.
+    /// The bytes of all sockets, one socket after the other.
     pub(crate) buffer: Box<[u8]>,
-    /// Number of these bytes.
+    /// Number of bytes in use.
     pub(crate) used: usize,
 }
 
-/// What a socket of a group has brought.
+/// Result of reading one socket of a group.
 #[derive(Debug)]
 pub(crate) struct Brought {
     pub(crate) key: SocketKey,
@@ -30,8 +30,8 @@ pub(crate) struct Brought {
 }
 
 impl ReadSockets {
-    /// A group without sockets that takes the bytes of one that has much, or of many that have
-    /// little.
+    /// Creates an empty group. Its buffer fits the bytes of one socket with much input, or of many
+    /// with little.
     pub(crate) fn new() -> Self {
         Self {
             sockets: Vec::new(),
@@ -40,12 +40,12 @@ impl ReadSockets {
         }
     }
 
-    /// Where the next socket may put its bytes.
+    /// Free space for the bytes of the next socket.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.buffer[self.used..self.used + READ_LEN]
     }
 
-    /// No other socket is read before what these brought is processed.
+    /// Whether these bytes must be processed before another socket is read.
     pub(crate) fn is_full(&self) -> bool {
         self.sockets.len() == GROUP || self.buffer.len() - self.used < READ_LEN
     }

@@ -1,8 +1,8 @@
-//! The sockets of one shard and what its loop remembers of each: which connection it carries,
-//! whether the transport still has something for it, how far its end has come.
+//! The sockets of one shard and the state of each in the loop: its connection, whether the
+//! transport is ready, and how far it is closed.
 //!
-//! Notices are edge-triggered, so readiness lives here: a socket that was announced as readable
-//! stays so until a read has emptied it. Knows nothing of what the bytes mean.
+//! Notices are edge-triggered, so readiness is stored here: a socket that was announced as readable
+//! stays readable until a read has emptied it. The content of the bytes is not inspected.
 
 use std::collections::VecDeque;
 
@@ -13,25 +13,24 @@ use crate::socket_key::SocketKey;
 
 const NONE: SocketKey = SocketKey::MAX;
 
-/// How far the end of a socket has come.
+/// State of closing a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Carries its connection.
     Open,
-    /// The shard has asked for the end: what is left of the output is being written, nothing is
-    /// read any more.
+    /// The shard has requested the end. The remaining output is being written, and nothing is read.
     Closing,
-    /// The shard knows nothing of it any more. What arrives is thrown away, so that the peer gets
-    /// our last bytes instead of a reset.
+    /// The shard has released the connection. Received bytes are discarded, so that the peer gets
+    /// our last bytes and not a reset.
     Draining,
 }
 
-/// When a socket is to be read from.
+/// When to read from a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unread {
     /// It is on no list.
     No,
-    /// It is on no list; what comes next is read after all others.
+    /// It is on no list. The next input is read after all others.
     NoLast,
     /// In the next tick.
     Next,
@@ -46,67 +45,69 @@ impl Unread {
     }
 }
 
-/// When a socket is to be written to.
+/// When to write to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unwritten {
-    /// There is nothing to be written.
+    /// Nothing to write.
     No,
-    /// When its turn comes.
+    /// In its turn.
     InTurn,
     /// After all others.
     Last,
 }
 
-/// One socket. There may be a million of them, most idle: it is kept small.
+/// One socket. Its size matters: there may be a million, most of them idle.
 pub(crate) struct Socket<S: Stream> {
     pub(crate) stream: S,
-    /// Carried no more when draining; no other socket ever has the same.
+    /// The connection; when draining, the former connection. Unique among sockets.
     pub(crate) id: ConnectionId,
     pub(crate) layers: Option<Box<S::Layers>>,
-    /// Bytes thrown away while draining.
+    /// Bytes discarded while draining.
     pub(crate) discarded_bytes: u32,
     pub(crate) state: State,
-    /// The transport may have bytes for us.
+    /// Whether the transport may have bytes to read.
     pub(crate) readable: bool,
-    /// The end of what can be read has been announced: a short read does not mean empty.
+    /// Whether the end of input has been announced. If so, a short read does not mean that the
+    /// socket is empty.
     pub(crate) read_closed: bool,
-    /// The shard wants nothing to be read.
+    /// Whether the shard has paused reading.
     pub(crate) paused: bool,
-    /// The transport takes no more until it says so.
+    /// Whether the transport is blocked for output until its next notice.
     pub(crate) blocked: bool,
-    /// Nothing is written any more: it failed, or the end has been said.
+    /// Whether writing has ended: it failed, or the sending direction was shut down.
     pub(crate) write_ended: bool,
-    /// On which list of those to be read from it is.
+    /// The list of sockets to read from that it is on.
     unread: Unread,
-    /// On which list of those to be written to it is.
+    /// The list of sockets to write to that it is on.
     unwritten: Unwritten,
 }
 
 impl<S: Stream> Socket<S> {
-    /// The shard's output may be written: there is a connection, and what lies below it is open.
+    /// Whether the shard's output may be written: there is a connection, and the layers below it
+    /// are open.
     pub(crate) fn carries_output(&self) -> bool {
         self.state != State::Draining && self.layers.as_ref().is_none_or(|layers| layers.is_open())
     }
 
-    /// What comes next takes as long as hundreds of messages.
+    /// Whether the next input takes as long as hundreds of messages.
     pub(crate) fn is_handshaking(&self) -> bool {
         let layers = self.layers.as_ref();
         layers.is_some_and(|layers| layers.is_handshaking())
     }
 
-    /// It is to be written to after all others.
+    /// Whether it is written to after all others.
     pub(crate) fn is_written_last(&self) -> bool {
         self.unwritten == Unwritten::Last
     }
 
-    /// What comes next is read after all others, unless the socket is on a list already.
+    /// Makes its next input be read after all others, unless the socket is on a list already.
     pub(crate) fn read_last_from_now_on(&mut self) {
         if self.unread == Unread::No {
             self.unread = Unread::NoLast;
         }
     }
 
-    /// Whether a read now would be useful.
+    /// Whether a read now is useful.
     fn wants_reading(&self) -> bool {
         self.readable
             && match self.state {
@@ -120,15 +121,15 @@ impl<S: Stream> Socket<S> {
 /// All sockets of a shard.
 pub(crate) struct Sockets<S: Stream> {
     arena: Arena<Socket<S>>,
-    /// From a connection's index to its socket.
+    /// Maps a connection's index to its socket.
     by_connection: Vec<SocketKey>,
-    /// To be read from in the next tick.
+    /// Sockets to read from in the next tick.
     ready: Vec<SocketKey>,
-    /// Those to be read from after all others.
+    /// Sockets to read from after all others.
     ready_last: VecDeque<SocketKey>,
-    /// To be written to, first come, first served, and since when.
+    /// Sockets to write to, first come, first served, and since when they wait.
     unwritten: VecDeque<(SocketKey, u64)>,
-    /// Those to be written to after all others.
+    /// Sockets to write to after all others.
     last: VecDeque<SocketKey>,
 }
 
@@ -146,12 +147,12 @@ impl<S: Stream> Default for Sockets<S> {
 }
 
 impl<S: Stream> Sockets<S> {
-    /// Keys of sockets are below this one.
+    /// Upper bound of the keys of sockets.
     pub(crate) fn places(&self) -> SocketKey {
         self.arena.places()
     }
 
-    /// The key that the next socket will get.
+    /// Key of the next socket.
     pub(crate) fn next_key(&self) -> SocketKey {
         self.arena.next_index()
     }
@@ -184,7 +185,7 @@ impl<S: Stream> Sockets<S> {
         key
     }
 
-    /// The socket that carries `id`, if it still does.
+    /// Returns the socket that carries `id`, if there is one.
     pub(crate) fn key_of(&self, id: ConnectionId) -> Option<SocketKey> {
         let key = *self.by_connection.get(id.index as usize)?;
         let socket = self.arena.get(key)?;
@@ -205,7 +206,7 @@ impl<S: Stream> Sockets<S> {
         Some(socket)
     }
 
-    /// From now on the socket carries no connection.
+    /// Marks that the socket no longer carries a connection.
     pub(crate) fn drain(&mut self, key: SocketKey) {
         let Some(socket) = self.arena.get_mut(key) else {
             return;
@@ -218,8 +219,7 @@ impl<S: Stream> Sockets<S> {
         self.read_if_wanted(key);
     }
 
-    /// Remembers what the system has announced. True if the connection is broken and no read
-    /// will find out.
+    /// Stores a notice. Returns true if the connection is broken and no read will detect it.
     pub(crate) fn notice(&mut self, key: SocketKey, notice: &Notice, now_ms: u64) -> bool {
         let Some(socket) = self.arena.get_mut(key) else {
             return false;
@@ -240,7 +240,7 @@ impl<S: Stream> Sockets<S> {
                 .is_some_and(|socket| !socket.wants_reading())
     }
 
-    /// Puts the socket on the list of those to be read from, if it has something and may be read.
+    /// Puts the socket on the list to read from, if it has input and may be read.
     pub(crate) fn read_if_wanted(&mut self, key: SocketKey) {
         let Some(socket) = self.arena.get_mut(key) else {
             return;
@@ -261,7 +261,8 @@ impl<S: Stream> Sockets<S> {
         }
     }
 
-    /// Puts sockets that had no turn in this tick before those that had one. Empties the list.
+    /// Puts sockets that had no turn in this tick before the sockets that had one. Empties the
+    /// list.
     pub(crate) fn read_first(&mut self, keys: &mut Vec<SocketKey>) {
         if keys.is_empty() {
             return;
@@ -281,7 +282,7 @@ impl<S: Stream> Sockets<S> {
         std::mem::swap(keys, &mut self.ready);
     }
 
-    /// Puts the socket on the list of those to be written to, unless it is there.
+    /// Puts the socket on the list to write to, unless it is already on it.
     pub(crate) fn write_later(&mut self, key: SocketKey, now_ms: u64) {
         let Some(socket) = self.arena.get_mut(key) else {
             return;
@@ -292,7 +293,7 @@ impl<S: Stream> Sockets<S> {
         }
     }
 
-    /// Exchanges the list of those to be read from for the empty `list`.
+    /// Swaps the list to read from with the empty `list`.
     pub(crate) fn take_ready(&mut self, list: &mut Vec<SocketKey>) {
         std::mem::swap(&mut self.ready, list);
         for key in &*list {
@@ -302,7 +303,7 @@ impl<S: Stream> Sockets<S> {
         }
     }
 
-    /// Takes the first of those to be read from after all others off their list.
+    /// Removes and returns the first socket to read from after all others.
     pub(crate) fn take_ready_last(&mut self) -> Option<SocketKey> {
         let key = self.ready_last.pop_front()?;
         if let Some(socket) = self.arena.get_mut(key) {
@@ -311,8 +312,8 @@ impl<S: Stream> Sockets<S> {
         Some(key)
     }
 
-    /// Takes the socket that has waited longest to be written to off the list, if it has waited
-    /// since `since_ms`.
+    /// Removes and returns the socket that has waited longest to be written to, if it has waited
+    /// since `since_ms` or longer.
     pub(crate) fn take_unwritten(&mut self, since_ms: u64) -> Option<SocketKey> {
         let (key, _) = self
             .unwritten
@@ -323,8 +324,7 @@ impl<S: Stream> Sockets<S> {
         Some(key)
     }
 
-    /// Puts the socket on the list of those to be written to after all others, unless it is on a
-    /// list.
+    /// Puts the socket on the list to write to after all others, unless it is on a list.
     pub(crate) fn write_last(&mut self, key: SocketKey) {
         if let Some(socket) = self.arena.get_mut(key)
             && socket.unwritten == Unwritten::No
@@ -334,8 +334,8 @@ impl<S: Stream> Sockets<S> {
         }
     }
 
-    /// Takes the first of those off their list. What it sends next is read after all others too:
-    /// thousands answer one message.
+    /// Removes and returns the first socket of that list. Its next input is read after all others
+    /// too: thousands of clients answer one message.
     pub(crate) fn take_last(&mut self) -> Option<SocketKey> {
         let key = self.last.pop_front()?;
         if let Some(socket) = self.arena.get_mut(key) {
@@ -345,27 +345,27 @@ impl<S: Stream> Sockets<S> {
         Some(key)
     }
 
-    /// Number of sockets to be written to after all others.
+    /// Number of sockets to write to after all others.
     pub(crate) fn last_count(&self) -> usize {
         self.last.len()
     }
 
-    /// Number of sockets to be read from after all others.
+    /// Number of sockets to read from after all others.
     pub(crate) fn ready_last_count(&self) -> usize {
         self.ready_last.len()
     }
 
-    /// Nothing is to be read or written at once.
+    /// Whether no socket must be read from or written to at once.
     pub(crate) fn is_idle(&self) -> bool {
         !self.is_turn_due() && self.last.is_empty() && self.ready_last.is_empty()
     }
 
-    /// A socket is to be read from in the next tick, or written to in its turn.
+    /// Whether a socket must be read from in the next tick, or written to in its turn.
     pub(crate) fn is_turn_due(&self) -> bool {
         !self.ready.is_empty() || !self.unwritten.is_empty()
     }
 
-    /// Sockets on the list of those to be written to.
+    /// Number of sockets on the list to write to.
     pub(crate) fn unwritten_count(&self) -> usize {
         self.unwritten.len()
     }
@@ -387,7 +387,7 @@ mod tests {
     use super::*;
     use crate::outside::NoLayers;
 
-    /// As long as a stream of the reactor.
+    /// Has the size of a stream of the reactor.
     struct Descriptor(#[allow(dead_code)] i32);
 
     impl Stream for Descriptor {

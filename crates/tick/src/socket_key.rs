@@ -1,4 +1,4 @@
-//! Where a socket is in the table of its loop.
+//! Keys of sockets.
 
-/// Place of a socket in the table of its loop. It may be used again as soon as the socket is gone.
+/// Place of a socket in the table of its loop. It may be reused as soon as the socket is dropped.
 pub type SocketKey = u32;

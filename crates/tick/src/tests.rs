@@ -1,5 +1,5 @@
-//! The bounds of a tick: whatever comes at once, a tick does a part of it, and later ticks do the
-//! rest. Each test calls ticks itself, and fails without the bound that it is for.
+//! Tests of the limits of a tick: a tick processes a part of what arrives at once, and later ticks
+//! process the rest. Each test calls the ticks itself, and fails without the limit that it covers.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::outside::Mail as _;
 use crate::read_sockets::GROUP;
 use crate::time_limits::WRITING_LAST_PART;
 
-/// Ticks in which a node finishes what a test has it do.
+/// Limit of ticks in which a node must finish the work of a test.
 const TICKS_MAX: usize = 2_000;
 
-/// A long time, for the bounds that a test is not about.
+/// A long time, for limits that a test does not examine.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A store that keeps nothing.
@@ -72,7 +72,7 @@ impl Node {
         Self(world)
     }
 
-    /// One shard with turns as they are.
+    /// One shard with the default limits of a turn.
     fn usual() -> Self {
         Self::new(1, WorkLimits::default())
     }
@@ -85,12 +85,12 @@ impl Node {
         self.driver(0)
     }
 
-    /// A tick of the first shard.
+    /// Runs one tick of the first shard.
     fn tick(&mut self) {
         self.0.tick(0);
     }
 
-    /// How many reads and writes a tick of the first shard has done.
+    /// Returns how many reads and writes a tick of the first shard does.
     fn in_a_tick(&mut self) -> (u64, u64) {
         let (reads, writes) = self.0.reads_and_writes();
         self.tick();
@@ -98,7 +98,7 @@ impl Node {
         (reads_now - reads, writes_now - writes)
     }
 
-    /// Ticks until it is so.
+    /// Runs ticks until the condition is true.
     fn tick_until(&mut self, mut is_so: impl FnMut(&mut Self) -> bool) {
         for _ in 0..TICKS_MAX {
             if is_so(self) {
@@ -109,7 +109,7 @@ impl Node {
         panic!("it does not come to be so");
     }
 
-    /// Connections that have sent nothing, in the lobby of the first shard.
+    /// Opens connections that have sent nothing, in the lobby of the first shard.
     fn newcomers(&mut self, count: usize) -> Vec<Link> {
         self.newcomers_by(count, World::open)
     }
@@ -141,7 +141,7 @@ impl Node {
         newcomers
     }
 
-    /// Closes the first `count` sockets of the first shard, as it may ask for.
+    /// Closes the first `count` sockets of the first shard, as the shard may request.
     fn close(&mut self, count: usize) {
         self.0.with_outside(0, |driver, outside| {
             (0..count as SocketKey).for_each(|key| driver.close(outside, key));
@@ -161,8 +161,8 @@ impl Node {
         links.iter().all(|link| self.has(*link, length))
     }
 
-    /// Clients that are connected; each subscribes to the topic that is its Client Identifier, or
-    /// all to this one.
+    /// Connects clients. Each subscribes to the topic equal to its Client Identifier, or all
+    /// subscribe to `topic`.
     fn clients(&mut self, name: &str, count: usize, topic: Option<&str>) -> Vec<Link> {
         let clients = self.newcomers(count);
         for (number, client) in clients.iter().enumerate() {
@@ -179,7 +179,7 @@ impl Node {
     }
 }
 
-/// CONNECT of 3.1.1, of a client identifier with five bytes.
+/// A CONNECT of MQTT 3.1.1 for a Client Identifier with five bytes.
 fn connect(client_id: &str) -> Vec<u8> {
     assert_eq!(client_id.len(), 5);
     [
@@ -189,7 +189,7 @@ fn connect(client_id: &str) -> Vec<u8> {
     .concat()
 }
 
-/// PUBLISH with QoS 0, with a topic of five bytes and a payload of 121 bytes or more.
+/// A PUBLISH with QoS 0, a topic of five bytes and a payload of at least 121 bytes.
 fn publish(topic: &str, payload: usize) -> Vec<u8> {
     assert_eq!(topic.len(), 5);
     let length = payload + 7;
@@ -200,13 +200,13 @@ fn publish(topic: &str, payload: usize) -> Vec<u8> {
     bytes
 }
 
-/// The topic of a message for all.
+/// Topic of messages for all clients.
 const ALL: &str = "topic";
 
 const PINGREQ: [u8; 2] = [0xC0, 0];
 const CLIENTS: usize = 100;
 
-/// What these clients are sent goes out over ticks that each write for as long as they may.
+/// Checks that output for these clients is written over several ticks, each limited in time.
 fn writing_ends(node: &mut Node, receivers: &[Link], length: usize) {
     let mut ticks = 0;
     while !node.have_all(receivers, length) {
@@ -217,7 +217,7 @@ fn writing_ends(node: &mut Node, receivers: &[Link], length: usize) {
     }
 }
 
-/// Each client is sent a message of its own.
+/// Sends each client its own message.
 fn writing_of_own_ends(payload: usize) {
     let mut node = Node::usual();
     let clients = node.clients("r", CLIENTS, None);
@@ -256,7 +256,7 @@ fn a_tick_stops_writing_what_messages_for_many_have_left() {
     }
 }
 
-/// A message for many and an answer for one: that leaves first, however many there are.
+/// With a message for many clients and an answer for one client, the answer is written first.
 #[test]
 fn an_answer_is_written_before_a_message_for_many() {
     let mut node = Node::usual();
@@ -275,7 +275,7 @@ fn an_answer_is_written_before_a_message_for_many() {
     node.tick_until(|node| node.have_all(&receivers, packet.len()));
 }
 
-/// What messages for many have left goes out however much there is to be written for others.
+/// The rest of a message for many clients is written, even with much output for other clients.
 #[test]
 fn a_message_for_many_has_a_part_of_the_time_for_writing() {
     const OTHERS: usize = 10 * CLIENTS;
@@ -298,7 +298,7 @@ fn a_message_for_many_has_a_part_of_the_time_for_writing() {
     assert!(count > CLIENTS / 2, "{count} in a tick with much else");
 }
 
-/// Those that always have more to be read do not keep another one from its turn.
+/// Clients that always have more to be read do not keep another client from its turn.
 #[test]
 fn a_client_has_its_turn_beside_clients_that_always_send() {
     let mut node = Node::usual();
@@ -319,8 +319,8 @@ fn a_client_has_its_turn_beside_clients_that_always_send() {
     assert!(node.has(quiet, 2));
 }
 
-/// Clients whose bytes take their layers long to take apart, in tiny frames for example, do not
-/// keep another one waiting.
+/// Clients whose bytes cost their layers much work, for example tiny frames, do not delay another
+/// client.
 #[test]
 fn what_takes_the_layers_long_is_read_after_others() {
     let mut node = Node::usual();
@@ -348,7 +348,7 @@ fn what_takes_the_layers_long_is_read_after_others() {
     node.tick_until(|node| node.have_all(&senders, pings.len()));
 }
 
-/// Thousands that answer a message for many do not keep another one waiting.
+/// Thousands of clients that answer a message for many do not delay another client.
 #[test]
 fn answers_to_a_message_for_many_are_read_after_others() {
     let mut node = Node::usual();
@@ -386,7 +386,7 @@ fn a_tick_stops_reading_when_its_time_is_over() {
     }
 }
 
-/// The sockets of a group share a buffer, and some of them fill it.
+/// The sockets of a group share a read buffer, and some of them fill it.
 #[test]
 fn sockets_that_are_read_in_a_group_keep_their_bytes_apart() {
     let mut node = Node::usual();
@@ -425,7 +425,7 @@ fn connected_clients_do_not_wait_for_all_new_connections() {
     let mut ticks = 0;
     while !node.have_all(&newcomers, 4) {
         let reads = node.in_a_tick().0;
-        // The first of them is read before the turn is over.
+        // The first of these sockets is read before the turn is over.
         assert!(reads <= 17, "{reads} reads in one tick");
         ticks += 1;
         assert!(ticks < TICKS_MAX);
@@ -445,7 +445,7 @@ fn the_control_lane_ends_with_the_turn() {
     while all < COMMANDS {
         node.tick();
         let some = node.0.take_reports().len();
-        // A step of each takes hundreds of units of work, of 16,384.
+        // One step of each client takes hundreds of the 16,384 units of work.
         assert!((1..100).contains(&some), "{some} in one tick");
         all += some;
     }
@@ -484,7 +484,7 @@ fn connections_of_other_lobbies_are_let_in_until_the_turn_is_over() {
     }
 }
 
-/// Ticks until the first shard has no sockets left; each tick drops at least one and at most 128.
+/// Runs ticks until the first shard has no sockets left. Each tick drops 1 to 128 sockets.
 fn assert_sockets_are_dropped_over_ticks(node: &mut Node) {
     let mut left = node.first().sockets.len();
     while left > 0 {
@@ -542,7 +542,7 @@ fn a_tick_takes_a_part_of_the_batches_that_wait() {
     }
 }
 
-/// A shard's outbox, and the mailbox that it sends to.
+/// A shard's outbox, and the mailbox that receives its batches.
 struct Pair {
     outbox: Outbox,
     world: World<Nothing>,

@@ -1,38 +1,38 @@
-//! How long a tick may do what takes time by the number of clients.
+//! Time limits of a tick for work whose duration depends on the number of clients.
 
 use std::time::Duration;
 
-/// How long a tick reads, at most.
+/// Longest time that a tick reads.
 const READING_MAX: Duration = Duration::from_millis(2);
 
-/// Time that a tick reads from sockets that come last, at most, while thousands are served, unless
-/// it has read others for longer.
+/// Longest time that a tick reads from the sockets that come last, while thousands are served,
+/// unless it has read others for longer.
 const READING_LAST_MAX: Duration = Duration::from_micros(300);
 
-/// Longest time that a tick writes, since answers for thousands of clients may leave the shard at
-/// once. The sockets that wait come first in the next tick.
+/// Longest time that a tick writes. Answers for thousands of clients may be written at once. The
+/// sockets that wait come first in the next tick.
 const WRITING_MAX: Duration = Duration::from_micros(4000);
 
-/// Time that a tick spends on the output of messages with many receivers, at most, unless other
-/// effects have taken longer.
+/// Longest time that a tick writes output of messages with many receivers, unless other effects
+/// have taken longer.
 const WRITING_LAST_MAX: Duration = Duration::from_micros(300);
 
-/// Part of the time that other effects of a tick have taken, as a divisor, for which such output is
-/// written in any case: so it goes out however much others have to do.
+/// Divisor. Such output is written for at least this part of the time that other effects of a tick
+/// have taken, so it is sent however much other work there is.
 pub(crate) const WRITING_LAST_PART: u32 = 2;
 
-/// How long a tick may do what takes time by the number of clients.
+/// Time limits of a tick for work whose duration depends on the number of clients.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeLimits {
-    /// Reading.
+    /// Limit for reading.
     pub reading: Duration,
-    /// Reading answers to messages for many.
+    /// Limit for reading answers to messages for many clients.
     pub reading_last: Duration,
-    /// Writing.
+    /// Limit for writing.
     pub writing: Duration,
-    /// Writing what messages for many have left.
+    /// Limit for writing the rest of messages for many clients.
     pub writing_last: Duration,
-    /// The same as part of the time that other effects have taken: a divisor.
+    /// Divisor: the part of the time of other effects that such writing gets in any case.
     pub writing_last_part: u32,
 }
 

@@ -1,39 +1,39 @@
-//! What the modules of a crate import, as far as their text says it.
+//! The imports of a crate's modules, derived from their text.
 //!
-//! A module is a file. It imports what its `use` lines name, and what the paths in its code name
-//! that begin with `crate`, `super`, `self` or a module inside it. A name that another module only
-//! passes on stands for the module that it comes from, and so passing it on imports nothing. Tests
-//! do not count, nor do modules that are written into a file.
+//! A module is a file. Its imports are the names in its `use` lines, and paths in its code that
+//! begin with `crate`, `super`, `self` or a module inside it. A re-exported name counts as an
+//! import from its original module; the re-export itself is no import. Tests and inline modules are
+//! ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sources::SourceFile;
 
-/// Names that are followed from module to module, at most.
+/// Most steps for which a name is followed from module to module.
 const STEPS_MAX: usize = 8;
 
 /// A path from the crate's root.
 type Path = Vec<String>;
 
-/// A file.
+/// A module.
 struct Module {
     path: Path,
-    /// Without what it uses.
+    /// Its code without `use` lines.
     code: String,
     uses: Vec<Use>,
 }
 
 /// A name that a module uses.
 struct Use {
-    /// It passes it on.
+    /// Whether it is re-exported.
     is_public: bool,
-    /// What it is called there.
+    /// Its name in the module.
     name: String,
-    /// What it stands for.
+    /// The path that it refers to.
     path: Path,
 }
 
-/// The modules of a crate by their paths, such as `session::queue`, and what each imports.
+/// The modules of a crate by their paths, such as `session::queue`, and the imports of each.
 pub(super) fn imports_of(
     crate_name: &str,
     files: &[SourceFile],
@@ -67,7 +67,7 @@ pub(super) fn imports_of(
     imports
 }
 
-/// The module that a path leads to; empty: the crate's root.
+/// The module that a path leads to; empty for the crate's root.
 fn origin(mut path: Path, modules: &BTreeMap<String, Module>) -> String {
     for _ in 0..STEPS_MAX {
         path.retain(|part| part != "self");
@@ -118,7 +118,7 @@ fn read(path: Path, text: &str, known: &BTreeSet<String>) -> Module {
             .unwrap_or_default();
     }
     module.code.push_str(rest);
-    // Who sees a name is no import.
+    // Visibilities are not imports.
     module.code = module.code.replace("pub(in crate::", "pub(in ");
     for (is_public, tree) in trees {
         for (path, name) in paths_of_tree(tree) {
@@ -134,7 +134,7 @@ fn read(path: Path, text: &str, known: &BTreeSet<String>) -> Module {
     module
 }
 
-/// Where the next `use` begins that is a statement.
+/// Offset of the next `use` statement.
 fn begin_of_use(text: &str) -> Option<usize> {
     let mut begins = text.match_indices("use ").map(|(at, _)| at);
     begins.find(|at| {
@@ -143,8 +143,8 @@ fn begin_of_use(text: &str) -> Option<usize> {
     })
 }
 
-/// A path as a module names it, from the crate's root; none: it leads out of the crate, or begins
-/// with a name that the module uses.
+/// A path in a module, from the crate's root; `None` if it leads out of the crate, or begins with
+/// an imported name.
 fn from_root(path: &[String], module: &Module, known: &BTreeSet<String>) -> Option<Path> {
     let own = &module.path;
     let first = path.first()?.as_str();
@@ -168,7 +168,7 @@ fn from_root(path: &[String], module: &Module, known: &BTreeSet<String>) -> Opti
     Some(base)
 }
 
-/// Paths of two names or more.
+/// Paths of at least two names.
 fn paths_in(code: &str) -> impl Iterator<Item = Path> {
     let is_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let found = code.split(move |c| !is_of_path(c));
@@ -177,8 +177,7 @@ fn paths_in(code: &str) -> impl Iterator<Item = Path> {
     found.map(|found| found.split("::").map(str::to_owned).collect())
 }
 
-/// Whether code uses a name: as neither a method, nor a later part of a path, nor a module that is
-/// declared.
+/// Whether code uses a name. Methods, later parts of paths and declared modules do not count.
 fn has_name(code: &str, name: &str) -> bool {
     let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(name).any(|(at, _)| {
@@ -198,7 +197,7 @@ fn code_of(text: &str) -> String {
         code.push_str(&rest[..at]);
         let name = rest[at + OF_TESTS.len()..].split([';', '{']).next();
         let end = at + OF_TESTS.len() + name.unwrap_or_default().len();
-        // The tests that are written into a file are at its end.
+        // Inline tests are at the end of a file.
         rest = rest[end..].strip_prefix(';').unwrap_or_default();
     }
     code.push_str(rest);
@@ -207,7 +206,7 @@ fn code_of(text: &str) -> String {
     code.collect::<Vec<_>>().join("\n")
 }
 
-/// `a::{b, c::{d, e as f}}` as its paths, each with the name that it gets.
+/// The paths of `a::{b, c::{d, e as f}}`, each with its local name.
 fn paths_of_tree(tree: &str) -> Vec<(Path, String)> {
     let tree = tree.trim();
     let Some((head, rest)) = tree.split_once('{') else {
@@ -277,7 +276,7 @@ mod tests {
         ]);
         assert_eq!(of(&found, "a"), ["b"]);
         assert_eq!(of(&found, "c"), ["a", "b::inner"]);
-        // It passes a name on, and needs nothing of it.
+        // It only re-exports a name.
         assert_eq!(of(&found, "b"), [""; 0]);
     }
 

@@ -1,7 +1,7 @@
-//! Modules of a crate import each other in no cycle.
+//! Checks that the modules of a crate do not import each other in a cycle.
 //!
-//! What two modules need belongs into a file of its own, and so does what a module needs and one
-//! inside it.
+//! Code that two modules need belongs into a separate file, and so does code that a module and its
+//! submodule need.
 
 mod imports;
 
@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::sources::SourceFile;
 use imports::imports_of;
 
-/// Crates whose modules still do, and that are not looked at.
+/// Crates that still have cycles and are skipped.
 const EXCEPT: &[&str] = &["sim"];
 
-/// Modules of the broker that are the words of its interface, and what these are made of: they
-/// import nothing else of it.
+/// Modules of the broker that define the types of its interface, and the modules that these need.
+/// They import no other module of the broker.
 const VOCABULARY: (&str, &[&str]) = (
     "broker",
     &[
@@ -52,7 +52,7 @@ const VOCABULARY: (&str, &[&str]) = (
     ],
 );
 
-/// What breaks these rules, one line each.
+/// Returns the violations of these rules, one line each.
 pub(crate) fn check(files: &[SourceFile], problems: &mut Vec<String>) {
     for name in crates(files) {
         let modules = Modules::of(name, files);
@@ -70,7 +70,7 @@ pub(crate) fn check(files: &[SourceFile], problems: &mut Vec<String>) {
     }
 }
 
-/// The names of the crates that are looked at.
+/// The names of the checked crates.
 fn crates(files: &[SourceFile]) -> BTreeSet<&str> {
     let named = files.iter().filter_map(|file| {
         let (name, path) = file.path.strip_prefix("crates/")?.split_once('/')?;
@@ -79,7 +79,7 @@ fn crates(files: &[SourceFile]) -> BTreeSet<&str> {
     named.collect()
 }
 
-/// The modules of a crate by their paths, such as `session::queue`, and what each imports.
+/// The modules of a crate by their paths, such as `session::queue`, and the imports of each.
 struct Modules {
     imports: BTreeMap<String, BTreeSet<String>>,
 }
@@ -90,7 +90,7 @@ impl Modules {
         Self { imports }
     }
 
-    /// The modules that reach each other by imports, in groups of two or more.
+    /// Groups of two or more modules that reach each other by imports.
     fn cycles(&self) -> Vec<BTreeSet<&str>> {
         let all: BTreeMap<&str, BTreeSet<&str>> = self
             .imports
@@ -108,7 +108,7 @@ impl Modules {
         cycles
     }
 
-    /// The modules that one imports, and what these import.
+    /// The modules that this module imports, directly or indirectly.
     fn reached<'m>(&'m self, from: &'m str) -> BTreeSet<&'m str> {
         let mut reached = BTreeSet::new();
         let mut next = vec![from];
@@ -172,9 +172,9 @@ mod tests {
         let modules = modules(&[
             ("a/mod.rs", "use inner::X;\nstruct Y(X, lower::Z);\n"),
             ("a/inner.rs", "use super::Y;\n"),
-            // The module imports it, and it does not import the module.
+            // The module imports it, but it does not import the module.
             ("a/lower.rs", ""),
-            // It imports the module, which does not import it.
+            // It imports the module, but the module does not import it.
             ("a/upper.rs", "use super::Y;\n"),
         ]);
         let expected: Vec<BTreeSet<&str>> = vec![["a", "a::inner"].into()];

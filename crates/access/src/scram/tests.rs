@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Few iterations: a test makes many.
+/// A verifier with few iterations, because tests create many.
 fn verifier(password: &str) -> Verifier {
     Verifier::with_salt(password.as_bytes(), b"salt", NonZeroU32::MIN)
 }
@@ -73,7 +73,7 @@ fn a_wrong_password_is_refused_and_a_server_that_does_not_know_it_too() {
     let (client, exchange, answer) = begin("alice", "right", verifier("right"));
     let (last, _) = client.finish(answer.as_bytes()).unwrap();
     let shown = exchange.finish(last.as_bytes()).unwrap();
-    // Of another exchange, with another nonce.
+    // A message of another exchange, with another nonce.
     let other = Client::new("alice", b"right", "others");
     let answer = answer.replace("clients", "others");
     let (_, signature) = other.finish(answer.as_bytes()).unwrap();
@@ -127,7 +127,7 @@ fn channel_binding_extensions_and_other_identities_are_refused() {
     assert!(ClientFirst::parse(b"n,,n=\xff,r=a").is_err());
 }
 
-/// The proof is over the whole message, so a client with the right password makes these itself.
+/// The proof covers the whole message, so a client with the right password creates these itself.
 #[test]
 fn an_extension_that_must_be_understood_is_refused_in_the_last_message() {
     for (extension, is_accepted) in [("", true), (",x=later", true), (",m=x", false)] {
@@ -155,13 +155,13 @@ fn with_extension(client: &Client, server_first: &str, extension: &str) -> Strin
 #[test]
 fn no_verifier_is_of_an_empty_password() {
     assert!(Verifier::new(b"").is_err());
-    // A soft hyphen, of which SASLprep leaves nothing.
+    // A soft hyphen, which SASLprep removes.
     assert!(Verifier::new("\u{ad}".as_bytes()).is_err());
 }
 
 #[test]
 fn who_changes_its_mind_of_channel_binding_is_refused() {
-    // A client that has channel binding, and was made to believe that the server has none.
+    // A client with channel binding that was deceived into assuming that the server has none.
     let first = ClientFirst::parse(b"y,,n=alice,r=clients").unwrap();
     let (exchange, answer) = Exchange::begin(&first, verifier("right"), "servers");
     let client = Client::new("alice", b"right", "clients");
@@ -186,7 +186,7 @@ fn a_server_that_asks_too_much_of_a_client_is_not_answered() {
 }
 
 proptest! {
-    /// Garbage in any step is an error, and never lets in.
+    /// Invalid data in any step is an error, and never authenticates.
     #[test]
     fn garbage_never_lets_in(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
@@ -201,7 +201,7 @@ proptest! {
         }
     }
 
-    /// Nor does the right answer with one byte changed.
+    /// A correct answer with one changed bit does not authenticate either.
     #[test]
     fn a_changed_proof_never_lets_in(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
         let (client, exchange, answer) = begin("alice", "right", verifier("right"));
@@ -214,7 +214,7 @@ proptest! {
         prop_assert!(exchange.finish(&changed).is_err());
     }
 
-    /// Any name that can be prepared comes through so, and any password.
+    /// Any name that can be normalized authenticates this way, with any password.
     #[test]
     fn names_and_passwords_may_be_anything(name in "\\PC{1,40}", password in any::<Vec<u8>>()) {
         let known = Verifier::with_salt(&password, b"salt", NonZeroU32::MIN);
@@ -270,6 +270,6 @@ fn a_password_is_the_same_in_each_of_its_forms_and_another_is_not() {
     assert!(proves("e\u{301}te\u{301}", "\u{e9}t\u{e9}"));
     assert!(proves("a\u{a0}b", "a b"));
     assert!(!proves("\u{e9}t\u{e9}", "ete"));
-    // What cannot be prepared is itself.
+    // Text that cannot be normalized is used unchanged.
     assert!(proves("bell\u{7}", "bell\u{7}") && !proves("bell\u{7}", "bell"));
 }

@@ -1,4 +1,4 @@
-//! The agent as a program of its own, for devices on which `martlet` is too large.
+//! The agent as a separate program, for devices on which `martlet` is too large.
 #![forbid(unsafe_code)]
 
 use std::io::Write as _;

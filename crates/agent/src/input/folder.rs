@@ -1,9 +1,8 @@
-//! A folder whose files are read line by line: files that are appended to, and files that are
-//! dropped in.
+//! Reads the files of a folder line by line: files that are appended to, and files that are added.
 //!
-//! Responsible for which files are read, in which order, and up to where. A position is written
-//! with the line before it, so that a crash neither loses a line nor takes one twice. A file is
-//! known by its inode and the time at which it was made, so a renamed file goes on where it was.
+//! Responsible for the selection and order of files, and for read positions. A position is stored
+//! together with the line before it, so that a crash neither loses a line nor reads one twice. A
+//! file is identified by its inode and creation time, so a renamed file continues at its position.
 //! The folder is never changed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,40 +20,40 @@ use crate::lines::LineSplitter;
 use crate::log::{self, Level, Seldom};
 use crate::queue::{Queue, StateKind};
 
-/// Bytes that are read at once.
+/// Number of bytes read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Bytes that one [`Folder::scan`] reads, more or less.
+/// Approximate number of bytes that one [`Folder::scan`] reads.
 const SCAN_BYTES: usize = 256 * 1024;
-/// Bytes of changes of the queue at which a scan ends: short lines take more than their length.
+/// Bytes of queue changes at which a scan ends. Short lines take more than their length.
 const UNCOMMITTED_BYTES: usize = 256 * 1024;
-/// Bytes at the beginning of a file by which it is known that it was not overwritten.
+/// Number of bytes at the beginning of a file that are compared to detect overwriting.
 const HEAD_BYTES: usize = 256;
-/// Files whose position is kept.
+/// Most files whose positions are stored.
 const FILES_MAX: usize = 1_000;
-/// How long a file must not change before its last line counts without an end of line.
+/// How long a file must be unchanged before its last line is accepted without a line end.
 const QUIET: Duration = Duration::from_secs(10);
-/// Ends of names that are not read: unfinished and compressed files.
+/// Suffixes of file names that are not read: unfinished and compressed files.
 const IGNORED_ENDS: &[&str] = &[
     "~", ".bz2", ".gz", ".part", ".swp", ".tmp", ".xz", ".zip", ".zst",
 ];
 
-/// A file, whatever its name.
+/// Identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Identity {
     inode: u64,
-    /// Nanoseconds since 1970; 0 where the file system does not know.
+    /// Creation time in nanoseconds since 1970; 0 if the file system does not support it.
     made: u64,
 }
 
-/// How far a file was read.
+/// Read position of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Position {
     identity: Identity,
-    /// Where the next line begins.
+    /// Offset of the next line.
     offset: u64,
-    /// Length and checksum of the file's beginning.
+    /// Length and checksum of the beginning of the file.
     head: (u16, u32),
-    /// The name that it had first: a renamed file keeps its topic.
+    /// First name of the file: a renamed file keeps its topic.
     name: String,
 }
 
@@ -91,7 +90,7 @@ impl Position {
             identity,
             offset,
             head,
-            // Empty where an earlier version has written it.
+            // Empty if an earlier version of the program has written it.
             name: str::from_utf8(name).ok()?.to_owned(),
         })
     }
@@ -103,21 +102,21 @@ struct Tracked {
     /// Number of its state in the queue.
     number: u32,
     position: Position,
-    /// Length at the last look, and when it changed last.
+    /// Length at the last check, and time of its last change.
     len: u64,
     changed: Duration,
-    /// Behind the position is a line without an end.
+    /// Whether an unfinished line follows the position.
     has_partial: bool,
-    /// A line that is too long is skipped; it was looked at up to here.
+    /// Set while a line that is too long is skipped: the offset up to which it was read.
     skipped_to: Option<u64>,
 }
 
-/// What a scan did.
+/// Result of a scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scan {
-    /// There is more to read now.
+    /// Whether there is more to read now.
     pub(crate) more: bool,
-    /// LineSplitter left out because they were too long.
+    /// Number of lines skipped because they were too long.
     pub(crate) too_long: u64,
 }
 
@@ -131,10 +130,10 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Continues at the positions that the queue has stored.
+    /// Continues at the positions stored in the queue.
     ///
     /// # Errors
-    /// The path is no directory, or cannot be read; as a line for the user.
+    /// The path is no directory, or cannot be read. The text is a line for the user.
     pub(crate) fn open<D: Disk>(
         path: &Path,
         line_bytes_max: usize,
@@ -156,9 +155,9 @@ impl Folder {
         })
     }
 
-    /// Puts new lines into the queue: files that were renamed first, since another file may go on
-    /// for them, and the others in the order of their names. `topic` gives the topic for the first
-    /// name of a file. What was put there still has to be committed.
+    /// Puts new lines into the queue: first from renamed files, since another file may be their
+    /// continuation, then from the others in the order of their names. `topic` returns the topic
+    /// for the first name of a file. The caller must commit the queue.
     pub(crate) fn scan<D: Disk>(
         &mut self,
         queue: &mut Queue<D>,
@@ -195,7 +194,7 @@ impl Folder {
                         scan.too_long += too_long;
                     }
                     Err(error) => {
-                        // A name may have what turns a terminal upside down.
+                        // A name may contain control characters.
                         let text = format!("cannot read {path:?}: {error}");
                         self.unreadable.line(Level::Warning, &text);
                     }
@@ -206,7 +205,8 @@ impl Folder {
         scan
     }
 
-    /// Files that were renamed since they were seen first, then the others; each by name.
+    /// Files that were renamed since they were first seen, then the others; each group sorted by
+    /// name.
     fn in_order<'f>(
         &self,
         found: &'f BTreeMap<OsString, Metadata>,
@@ -220,13 +220,13 @@ impl Folder {
         all
     }
 
-    /// Regular files, by name.
+    /// Returns the regular files by name.
     fn list(&self) -> io::Result<BTreeMap<OsString, Metadata>> {
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let name = entry.file_name();
-            // A file may be gone by now; a link is not followed.
+            // A file may have been deleted meanwhile; symbolic links are not followed.
             if is_read(&name.to_string_lossy())
                 && let Ok(metadata) = entry.metadata()
                 && metadata.is_file()
@@ -252,7 +252,7 @@ impl Folder {
         });
     }
 
-    /// The file's entry, a new one if it is not known; none: there are too many files.
+    /// Returns the entry of the file, creating it if needed; `None` if there are too many files.
     fn tracked(&mut self, name: &OsStr, metadata: &Metadata) -> Option<&mut Tracked> {
         let identity = identity(metadata);
         if !self.files.contains_key(&identity) {
@@ -282,7 +282,8 @@ impl Folder {
         Some(tracked)
     }
 
-    /// Reads a file from its position on: bytes that were read, and lines that were too long.
+    /// Reads a file from its position. Returns the number of bytes read and of lines that were too
+    /// long.
     fn read_file<D: Disk>(
         &mut self,
         path: &Path,
@@ -300,7 +301,7 @@ impl Folder {
         let file = File::options().read(true).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
         if identity(&metadata) != identity_found {
-            // Another file has the name by now: the next scan finds it.
+            // Another file has this name now. The next scan finds it.
             return Ok((0, 0));
         }
         let is_quiet = tracked.look(metadata.len(), now);
@@ -326,19 +327,19 @@ impl Tracked {
         }
     }
 
-    /// Where reading goes on.
+    /// Offset at which reading continues.
     fn next(&self) -> u64 {
         self.skipped_to.unwrap_or(self.position.offset)
     }
 
     fn is_due(&self, len: u64, now: Duration) -> bool {
-        // It has changed, or was not read to its end.
+        // Whether it has changed, or was not read to its end.
         len != self.len
             || (self.next() < len && !self.has_partial)
             || (self.has_partial && now >= self.changed + QUIET)
     }
 
-    /// Notes the length; true: the file has not changed for a while.
+    /// Stores the length. Returns true if the file has been unchanged for some time.
     fn look(&mut self, len: u64, now: Duration) -> bool {
         if len != self.len {
             self.len = len;
@@ -347,7 +348,7 @@ impl Tracked {
         now >= self.changed + QUIET
     }
 
-    /// Begins anew if the file is not the one that was read; true: it was not.
+    /// Starts at the beginning if the file was overwritten. Returns true in this case.
     fn check_head(&mut self, file: &File) -> io::Result<bool> {
         let mut bytes = [0; HEAD_BYTES];
         let count = read_at(file, &mut bytes, 0)?;
@@ -383,7 +384,7 @@ impl Tracked {
         let mut buffer = vec![0; CHUNK_BYTES];
         let (mut read, mut is_written, mut is_end) = (0, true, false);
         while !is_end {
-            // One line is read to its end, or until it is too long, whatever the budget.
+            // Regardless of the budget, one line is read to its end, or until it is too long.
             let has_come_on = self.position.offset > begin || lines.is_skipping();
             let is_full = read >= budget || queue.uncommitted_bytes() >= UNCOMMITTED_BYTES;
             if has_come_on && is_full {
@@ -413,8 +414,8 @@ impl Tracked {
         Ok((read.max(1), lines.too_long))
     }
 
-    /// Puts a line into the queue with the position behind it; false: it is empty, so that the
-    /// position is not written yet.
+    /// Puts a line into the queue with the position after it. Returns false for an empty line, so
+    /// that the position is not stored yet.
     fn put<D: Disk>(&self, queue: &mut Queue<D>, topic: &str, line: &[u8]) -> bool {
         if line.is_empty() {
             return false;
@@ -438,7 +439,7 @@ fn is_read(name: &str) -> bool {
     !name.starts_with('.') && !IGNORED_ENDS.iter().any(|end| name.ends_with(end))
 }
 
-/// Fills the buffer as far as the file goes.
+/// Fills the buffer, up to the end of the file.
 fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

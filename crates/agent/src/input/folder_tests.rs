@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 const LINE_BYTES_MAX: usize = 1_000;
 
-/// A folder, a queue, and the time.
+/// A folder, a queue, and a clock.
 struct Rig {
     path: PathBuf,
     disk: SimDisk,
@@ -45,7 +45,7 @@ impl Rig {
         file.unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    /// Scans until there is nothing more, commits, and takes what came: topic and line.
+    /// Scans until there is nothing more, commits, and returns the new messages: topic and line.
     fn lines(&mut self) -> Vec<String> {
         while self.scan().more {
             self.queue.commit().unwrap();
@@ -63,12 +63,12 @@ impl Rig {
             .scan(&mut self.queue, self.now, |file| file.to_owned())
     }
 
-    /// As after a kill: only what was committed is known.
+    /// Restarts as after a kill: only committed data is left.
     fn restart(&mut self) {
         self.disk.crash(3);
         self.queue = queue(&self.disk);
         self.folder = Folder::open(&self.path, LINE_BYTES_MAX, &self.queue).unwrap();
-        // What is in the queue is not what the test asks for.
+        // Earlier messages in the queue are not part of the test.
         self.queue.take(usize::MAX, u64::MAX);
     }
 }
@@ -130,7 +130,7 @@ fn a_renamed_file_goes_on_and_a_new_one_of_its_name_is_read_from_its_beginning()
     rig.append("log", "2\n");
     fs::rename(rig.path.join("log"), rig.path.join("log.1")).unwrap();
     rig.append("log", "3\n");
-    // On the topic of its first name, and before what goes on for it.
+    // Read under the topic of its first name, before the file that continues it.
     assert_eq!(rig.lines(), ["log:2", "log:3"]);
     rig.append("log.1", "4\n");
     rig.restart();
@@ -144,7 +144,7 @@ fn a_file_that_was_cut_or_overwritten_is_read_from_its_beginning() {
     assert_eq!(rig.lines().len(), 2);
     fs::write(rig.path.join("a"), "x\n").unwrap();
     assert_eq!(rig.lines(), ["a:x"]);
-    // Longer than before, so that only its beginning tells.
+    // Longer than before, so only its beginning shows that it was overwritten.
     fs::write(rig.path.join("a"), "y\nz\n").unwrap();
     assert_eq!(rig.lines(), ["a:y", "a:z"]);
 }

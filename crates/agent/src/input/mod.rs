@@ -1,4 +1,4 @@
-//! Where messages come from: streams of lines, and files of a folder.
+//! Inputs of the agent: streams of lines, and files of a folder.
 
 pub(crate) mod folder;
 pub(crate) mod stream;

@@ -1,7 +1,7 @@
-//! Standard input and named pipes, each read by a thread, since reading them waits.
+//! Standard input and named pipes. A thread reads each of them, since reading blocks.
 //!
-//! Responsible for the bytes as they arrive and for where a writer has ended. A thread waits while
-//! the agent has not taken what it read before, so a writer that is too fast waits too.
+//! Responsible for received bytes and for detecting that writers have left. A thread blocks until
+//! the agent has taken what it read before, so a fast writer blocks too.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -16,55 +16,55 @@ use rustix::event::epoll;
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-/// Bytes that are read at once.
+/// Number of bytes read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Chunks that wait for the agent.
+/// Most chunks that wait for the agent.
 const CHUNKS_MAX: usize = 2;
-/// Stack of a thread that reads, bytes.
+/// Stack size of a reading thread, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
-/// How often a pipe is looked at whether it still has its name, seconds.
+/// Interval at which it is checked whether the path still names the same pipe, in seconds.
 const NAME_CHECK_SECS: i64 = 5;
 
-/// What a stream brings.
+/// Next item of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
     /// Bytes.
     Bytes(Vec<u8>),
-    /// The writers have left: what has no end of line yet will get none.
+    /// The writers have closed the pipe: an unfinished line will not be continued.
     WritersLeft,
     /// The stream has ended: nothing follows.
     Ended,
-    /// It cannot be read any more: a line for the log. Nothing follows.
+    /// The stream cannot be read any more. The text is a line for the log. Nothing follows.
     Failed(String),
 }
 
-/// A stream that a thread reads.
+/// A stream that is read by a thread.
 #[derive(Debug)]
 pub(crate) struct InputStream {
     chunks: Receiver<Chunk>,
     is_stopped: Arc<AtomicBool>,
 }
 
-/// What a thread needs to hand over what it has read.
+/// Passes the thread's chunks to the agent.
 struct Outlet {
     chunks: Sender<Chunk>,
     is_stopped: Arc<AtomicBool>,
 }
 
 impl InputStream {
-    /// What was read next.
+    /// Returns the next chunk.
     pub(crate) async fn next(&mut self) -> Chunk {
         self.chunks.recv().await.unwrap_or(Chunk::Ended)
     }
 
-    /// From now on nothing more is read; what was read can still be taken.
+    /// Stops reading. Chunks that were already read can still be taken.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 }
 
 impl Outlet {
-    /// Hands a chunk over; false: no more is to be read.
+    /// Passes on a chunk. Returns false if reading must stop.
     fn put(&self, chunk: Chunk) -> bool {
         let is_last = matches!(chunk, Chunk::Ended | Chunk::Failed(_));
         let is_taken = self.chunks.blocking_send(chunk).is_ok();
@@ -75,7 +75,7 @@ impl Outlet {
 /// Reads standard input.
 ///
 /// # Errors
-/// No thread can be started.
+/// The thread cannot be started.
 pub(crate) fn stdin() -> io::Result<InputStream> {
     start(move |outlet| {
         let mut stdin = io::stdin().lock();
@@ -94,11 +94,11 @@ pub(crate) fn stdin() -> io::Result<InputStream> {
     })
 }
 
-/// Reads a named pipe, for ever. Where there is nothing of that name a pipe is made that only this
-/// user may open.
+/// Reads a named pipe, without end. If the path does not exist, creates a pipe that only this user
+/// can open.
 ///
 /// # Errors
-/// There is something else of that name, or it cannot be made or opened.
+/// The path exists and is no pipe, or the pipe cannot be created or opened.
 pub(crate) fn pipe(path: &Path) -> Result<InputStream, String> {
     let failed = |error: io::Error| format!("cannot read the pipe {}: {error}", path.display());
     let pipe = Pipe::open(path).map_err(failed)?;
@@ -122,12 +122,12 @@ fn start(work: impl FnOnce(Outlet) + Send + 'static) -> io::Result<InputStream> 
     })
 }
 
-/// The reading end of a named pipe. It stays open when the writers leave: what a next one writes
-/// before it is looked at again is not lost.
+/// The reading end of a named pipe. It stays open when the writers leave, so that data of the next
+/// writer is not lost.
 struct Pipe {
     path: PathBuf,
     file: File,
-    /// Wakes up at each change, and only then: a pipe without writers is "ready" all the time.
+    /// Signals each change, and only changes: a pipe without writers is always "ready".
     changes: rustix::fd::OwnedFd,
 }
 
@@ -190,7 +190,7 @@ impl Pipe {
         }
     }
 
-    /// Waits for a change of the pipe, or until it is another one that has its name.
+    /// Waits for a change of the pipe, or until the path names another pipe.
     fn wait(&mut self) -> io::Result<()> {
         let timeout = rustix::event::Timespec {
             tv_sec: NAME_CHECK_SECS,
@@ -211,7 +211,7 @@ impl Pipe {
         Ok(())
     }
 
-    /// Somebody has removed the pipe, and perhaps made a new one.
+    /// Whether the pipe was removed, and possibly replaced by a new one.
     fn has_another(&self) -> io::Result<bool> {
         let own = self.file.metadata()?;
         Ok(match self.path.metadata() {
@@ -251,7 +251,7 @@ mod tests {
         let mut stream = pipe(&path).unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         for word in ["first", "second\n", "third"] {
-            // It is closed at once, before anybody may have looked.
+            // The writer closes it at once, before the reader may have noticed.
             let mut options = File::options();
             options
                 .write(true)

@@ -1,4 +1,4 @@
-//! Why an authority wrote nothing.
+//! Errors of an authority.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,24 +8,24 @@ use crate::pem::FileError;
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// It is there already.
+    /// The file already exists.
     #[error("{} already exists and is not overwritten", .0.display())]
     Exists(PathBuf),
     /// There is no authority in the directory.
     #[error("there is no certificate authority: {} is missing", .0.display())]
     Missing(PathBuf),
-    /// The system does not read or write it.
+    /// The system cannot read or write the file.
     #[error("{}: {error}", path.display())]
     File {
         /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
-    /// What is in a file is not what it should be.
+    /// The contents of a file are invalid.
     #[error(transparent)]
     Content(#[from] FileError),
-    /// What was asked for cannot be.
+    /// The request is invalid.
     #[error("{0}")]
     Unusable(String),
 }

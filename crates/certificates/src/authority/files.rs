@@ -1,5 +1,5 @@
-//! The names of an authority's files, and how they are written: one command after the other, and
-//! each file as a whole.
+//! The names of an authority's files, and how they are written: by one command at a time, and each
+//! file as a whole.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -10,41 +10,43 @@ use std::time::{Duration, Instant};
 
 use super::error::AuthorityError;
 
-/// Certificate and key of the authority.
+/// The authority's certificate.
 pub const CA_CERTIFICATE: &str = "ca.crt";
-/// Its private key.
+/// The authority's private key.
 pub const CA_KEY: &str = "ca.key";
-/// What it has issued, with what `renew` has replaced: see
+/// Issued certificates, including those that `renew` has replaced: see
 /// [`IssuedCertificate`](super::IssuedCertificate).
 pub const INDEX: &str = "issued.txt";
-/// What it has revoked.
+/// The revocation list.
 pub const REVOKED: &str = "crl.pem";
 
-/// The same as text, which a new list is made of: a line with the last list's number, and one with
-/// serial number and time, seconds since the Unix epoch, for each certificate.
+/// The revocations as text, from which a new list is made. One line has the number of the last
+/// list. Each further line has the serial number of a certificate and the time of its revocation in
+/// seconds since the Unix epoch.
 pub const REGISTER: &str = "revoked.txt";
 
 pub(super) const KEY_MODE: u32 = 0o600;
 pub(super) const CERTIFICATE_MODE: u32 = 0o644;
 
-/// Time to wait before the user is told about the wait.
+/// Time after which the user is notified of the wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Pause between two tries.
+/// Interval of attempts to lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Lock on a directory: only its holder may change the directory. It ends with its process, too.
+/// Lock on a directory: only its holder may change the directory. It is released when its process
+/// ends.
 ///
-/// It is on the directory itself: nothing is left behind, and an authority that is being made has
-/// no other file yet.
+/// The directory itself is locked, so no lock file is left behind. A new authority has no other
+/// file yet.
 #[derive(Debug)]
 pub(super) struct Lock {
     _held: File,
 }
 
 impl Lock {
-    /// Waits for its holder; `waits` is called after a second. Removes what interrupted runs have
-    /// left in the directory.
+    /// Waits for the lock; `waits` is called after a second. Then removes files that interrupted
+    /// runs have left in the directory.
     pub(super) fn take(directory: &Path, waits: fn(&Path)) -> Result<Self, AuthorityError> {
         let failed = file_error(directory);
         let file = File::open(directory).map_err(&failed)?;
@@ -69,7 +71,7 @@ impl Lock {
     }
 }
 
-/// A file that is not there yet, whole from the beginning.
+/// Writes a new file, atomically.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
     let temporary = Temporary::write(path, bytes, mode)?;
     fs::hard_link(&temporary.path, path).map_err(file_error(path))?;
@@ -77,13 +79,13 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Auth
     sync_directory(path)
 }
 
-/// A file that may be there, as a whole.
+/// Writes or replaces a file, atomically.
 pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
     let temporary = Temporary::write(path, bytes, mode)?;
     temporary.become_file(path)
 }
 
-/// The same, for the directory's owner to write to, also where root makes it.
+/// The same, with the directory's owner as owner, even if root writes the file.
 pub(super) fn replace_for_owner(
     path: &Path,
     bytes: &[u8],
@@ -96,13 +98,14 @@ pub(super) fn replace_for_owner(
         .and_then(|owner| Ok((owner, temporary.file.metadata()?)))
         .map_err(&failed)?;
     if owner.uid() != file.uid() {
-        // By its descriptor: what has its name by now may be another file. Who may not, keeps it.
+        // By its descriptor, because another file may have its name by now. Without permission, the
+        // owner stays.
         let _ = fchown(&temporary.file, Some(owner.uid()), Some(owner.gid()));
     }
     temporary.become_file(path)
 }
 
-/// What the system says of a file.
+/// Converts an error of the system for this path.
 pub(super) fn file_error(path: &Path) -> impl Fn(io::Error) -> AuthorityError + use<> {
     let path = path.to_owned();
     move |error| match error.kind() {
@@ -114,8 +117,8 @@ pub(super) fn file_error(path: &Path) -> impl Fn(io::Error) -> AuthorityError + 
     }
 }
 
-/// Beside the file that it will be, under a name that nobody else has; gone with this, unless it
-/// was renamed.
+/// A temporary file next to the final one, with a unique name. It is removed on drop, unless it was
+/// renamed.
 struct Temporary {
     path: PathBuf,
     file: File,
@@ -151,7 +154,8 @@ impl Drop for Temporary {
     }
 }
 
-/// Nobody writes while the lock is taken: temporary files are nobody's, and may have a key in them.
+/// Removes leftover temporary files, which may contain a key. No process writes while the lock is
+/// held, so they belong to no running process.
 fn sweep(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(is_temporary) {
@@ -160,7 +164,7 @@ fn sweep(directory: &Path) {
     }
 }
 
-/// As [`Temporary::write`] names them.
+/// Whether the name is one of [`Temporary::write`].
 fn is_temporary(name: &str) -> bool {
     let own = name
         .strip_suffix(".new")

@@ -1,5 +1,6 @@
-//! What an authority has issued, as text for people: a line for each certificate, which is written
-//! before the certificate's file. So a revocation by name finds what `renew` has replaced.
+//! Index of the certificates that an authority has issued, as readable text: one line per
+//! certificate, written before the certificate's file. So a revocation by name also finds
+//! certificates that `renew` has replaced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -11,7 +12,7 @@ use super::error::AuthorityError;
 use super::files::{INDEX, file_error, replace_for_owner};
 use crate::facts::Facts;
 
-/// Nobody else may read which devices there are.
+/// Only the owner may read which devices exist.
 const MODE: u32 = 0o600;
 
 const HEAD: &str = "\
@@ -26,14 +27,14 @@ pub struct IssuedCertificate {
     pub serial: String,
     /// Valid from, seconds since the Unix epoch.
     pub not_before_secs: i64,
-    /// Valid until.
+    /// Valid until, seconds since the Unix epoch.
     pub not_after_secs: i64,
-    /// It was there before its authority kept an index: there may be others of this name, which the
-    /// index does not have.
+    /// Whether it was issued before its authority kept an index. There may be further certificates
+    /// of this name that are not in the index.
     pub is_found: bool,
     /// Name of its files.
     pub name: String,
-    /// SHA-256 over all of it, hexadecimal with colons.
+    /// SHA-256 of the certificate, hexadecimal with colons.
     pub fingerprint: String,
 }
 
@@ -49,7 +50,7 @@ impl IssuedCertificate {
         }
     }
 
-    /// It can be a line of its own.
+    /// Whether it can be written as one line.
     fn fits(&self) -> bool {
         !self.name.is_empty() && !self.name.contains(char::is_control)
     }
@@ -66,7 +67,7 @@ impl IssuedCertificate {
         )
     }
 
-    /// The fingerprint is last and of one length, so that no line that is cut off is one.
+    /// The fingerprint is last and has a fixed length, so a truncated line is not valid.
     fn of_line(line: &str) -> Option<Self> {
         let mut parts = line.splitn(5, ' ');
         let serial = parts.next()?;
@@ -96,19 +97,19 @@ impl IssuedCertificate {
     }
 }
 
-/// The file and what is in it.
+/// The file and its entries.
 #[derive(Debug)]
 pub(super) struct Index {
     path: PathBuf,
     pub(super) entries: Vec<IssuedCertificate>,
-    /// Where the next line goes.
+    /// Offset of the next line.
     end: u64,
-    /// The last line lacks its end.
+    /// Whether the last line has no line end.
     is_open: bool,
 }
 
 impl Index {
-    /// None: it is not there.
+    /// Reads the index; `None` if there is no file.
     pub(super) fn read(directory: &Path) -> Result<Option<Self>, AuthorityError> {
         let path = directory.join(INDEX);
         let text = match fs::read_to_string(&path) {
@@ -128,8 +129,8 @@ impl Index {
             if !content.is_empty() && !content.starts_with('#') {
                 match IssuedCertificate::of_line(content) {
                     Some(entry) => index.entries.push(entry),
-                    // A run was cut off: it has written no certificate, and the next line takes
-                    // the place.
+                    // The line was written incompletely by an interrupted run. That run has issued
+                    // no certificate, and the next line overwrites it.
                     None if is_open => break,
                     None => {
                         return Err(AuthorityError::Unusable(format!(
@@ -147,7 +148,7 @@ impl Index {
         Ok(Some(index))
     }
 
-    /// A new one, with what is found.
+    /// Creates an index of the certificates found.
     pub(super) fn create(
         directory: &Path,
         found: Vec<IssuedCertificate>,
@@ -165,7 +166,7 @@ impl Index {
         })
     }
 
-    /// One more, which is on the disk then.
+    /// Adds a certificate. It is on the disk when this returns.
     pub(super) fn add(&mut self, entry: IssuedCertificate) -> Result<(), AuthorityError> {
         if !entry.fits() {
             let text = format!("{:?} cannot stand in {}", entry.name, self.path.display());
@@ -179,7 +180,7 @@ impl Index {
         let opened = OpenOptions::new().write(true).open(&self.path);
         let mut file = opened.map_err(&failed)?;
         write_at(&mut file, self.end, line.as_bytes()).map_err(|error| {
-            // Nothing is left of it, as far as the system lets us.
+            // Removes the partial line, if the system permits it.
             let _ = file.set_len(self.end);
             failed(error)
         })?;
@@ -193,7 +194,7 @@ impl Index {
         self.entries.iter().any(|entry| entry.serial == serial)
     }
 
-    /// What has this name and has not ended.
+    /// Certificates of this name that have not expired.
     pub(super) fn good<'a>(
         &'a self,
         name: &'a str,
@@ -212,7 +213,7 @@ fn write_at(file: &mut File, end: u64, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn date(secs: i64) -> String {
-    // A certificate's times are within these bounds.
+    // The times of certificates are within these limits.
     Timestamp::from_second(secs)
         .unwrap_or(Timestamp::MAX)
         .to_string()

@@ -1,4 +1,4 @@
-//! How an authority revokes certificates.
+//! Revokes certificates of an authority.
 
 use std::path::{Path, PathBuf};
 
@@ -12,31 +12,31 @@ use super::revoked::{NUMBER, read_serial, revoked};
 use super::{Authority, BACKDATED, date};
 use crate::facts::Facts;
 
-/// Days that a revocation list is valid: brokers refuse clients by an expired list.
+/// Validity of a revocation list in days. Brokers refuse all clients if a list has expired.
 const LIST_DAYS: i64 = 365;
 
-/// Serial numbers are no longer (RFC 5280, 4.1.2.2).
+/// Longest serial number in bytes (RFC 5280, 4.1.2.2).
 const SERIAL_BYTES_MAX: usize = 20;
 
-/// What was revoked.
+/// Result of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revoked {
-    /// The list that says so.
+    /// Path of the revocation list.
     pub list: PathBuf,
-    /// Serial numbers, those that were revoked before included.
+    /// All revoked serial numbers, including earlier ones.
     pub serials: Vec<String>,
-    /// Other certificates of the same name that are still good.
+    /// Other certificates of the same name that are still valid.
     pub others: Vec<IssuedCertificate>,
-    /// What of a name is not known, or what a serial number belongs to.
+    /// A note about missing information on a name, or about the owner of a serial number.
     pub note: Option<String>,
 }
 
 impl Authority {
-    /// Revokes all certificates of a name that have not ended, or, where there is no such name,
-    /// that of a file, in a list that is written anew.
+    /// Revokes all certificates of a name that have not expired. If there is no such name, `what`
+    /// is the path of a certificate to revoke. Writes a new list.
     ///
     /// # Errors
-    /// There is neither, or it is of another authority.
+    /// There is no such name or file, or it belongs to another authority.
     pub fn revoke(&self, what: &str, now_secs: i64) -> Result<Revoked, AuthorityError> {
         let mut index = self.index()?;
         let here = self.files(what).map(|(certificate, _)| certificate);
@@ -44,7 +44,7 @@ impl Authority {
         if here.is_none() && !index.entries.iter().any(|entry| entry.name == what) {
             return self.revoke_file(Path::new(what), &index, now_secs);
         }
-        // Expired or not: a certificate that is named is put into the list.
+        // The certificate of the named file is added to the list even if it has expired.
         let mut serials = Vec::new();
         if let Some(path) = here {
             let facts = self.own(&path)?;
@@ -74,11 +74,10 @@ impl Authority {
         })
     }
 
-    /// Revokes the certificate with a serial number, in hexadecimal, in a list that is written
-    /// anew.
+    /// Revokes the certificate with this serial number, in hexadecimal. Writes a new list.
     ///
     /// # Errors
-    /// It is no serial number, or the authority's own.
+    /// The serial number is invalid, or is that of the authority itself.
     pub fn revoke_serial(&self, serial: &str, now_secs: i64) -> Result<Revoked, AuthorityError> {
         let fits = |read: &String| read != "00" && read.len() <= 2 * SERIAL_BYTES_MAX;
         let read = read_serial(serial).filter(fits).ok_or_else(|| {
@@ -145,10 +144,10 @@ impl Authority {
         })
     }
 
-    /// Writes the list of what is revoked anew, so that it is good for another year.
+    /// Writes the revocation list anew, so that it is valid for another year.
     ///
     /// # Errors
-    /// It cannot be read or written.
+    /// The list cannot be read or written.
     pub fn refresh_list(&self, now_secs: i64) -> Result<PathBuf, AuthorityError> {
         self.index()?;
         self.write_list(&[], now_secs)
@@ -173,7 +172,7 @@ impl Authority {
                 revoked.push((serial.clone(), now_secs));
             }
         }
-        // First, so that a run that is cut off here forgets nobody.
+        // The register is written first, so that an interruption here loses no revocation.
         self.register(number + 1, &revoked)?;
         let now = date(now_secs)?;
         let revoked: Result<Vec<_>, AuthorityError> = revoked

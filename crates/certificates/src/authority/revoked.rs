@@ -1,4 +1,4 @@
-//! What an authority has revoked, as its list and its register say.
+//! Reads the revocations of an authority from its list and its register.
 
 use std::fs;
 use std::io;
@@ -10,11 +10,11 @@ use super::error::AuthorityError;
 use super::files::{REGISTER, REVOKED, file_error};
 use crate::pem;
 
-/// Begins the line of the register with the number of the last list.
+/// First word of the register's line with the number of the last list.
 pub(super) const NUMBER: &str = "list";
 
-/// As people and OpenSSL write it, in the form that certificates have: whole bytes in small
-/// letters, with no zero byte before them but that which makes it positive.
+/// Parses a serial number in the notation of OpenSSL. Returns the form used in certificates: whole
+/// bytes in lower case, with no leading zero byte except the one that makes it positive.
 pub(super) fn read_serial(text: &str) -> Option<String> {
     let digits = text.trim().to_ascii_lowercase().replace(':', "");
     let digits = digits.strip_prefix("0x").unwrap_or(&digits);
@@ -31,7 +31,7 @@ pub(super) fn read_serial(text: &str) -> Option<String> {
     Some(serial)
 }
 
-/// Number of the last list, serial numbers that are revoked and when each was.
+/// Returns the number of the last list, and the revoked serial numbers with their times.
 pub(super) fn revoked(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
     let (in_list, mut all) = listed(directory)?;
     let (in_register, registered) = registered(directory)?;
@@ -43,7 +43,7 @@ pub(super) fn revoked(directory: &Path) -> Result<(u64, Vec<(String, i64)>), Aut
     Ok((in_list.max(in_register), all))
 }
 
-/// What the register has; nothing if it is not there, as before the first list.
+/// Reads the register. A missing file is empty, as before the first list.
 fn registered(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
     let path = directory.join(REGISTER);
     let text = match fs::read_to_string(&path) {
@@ -71,7 +71,7 @@ fn registered(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityEr
     Ok((number, all))
 }
 
-/// What the list has.
+/// Reads the list.
 fn listed(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
     let path = directory.join(REVOKED);
     if !path.exists() {

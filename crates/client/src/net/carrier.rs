@@ -1,4 +1,4 @@
-//! What carries the bytes: TCP, or TLS over it.
+//! The transport of the bytes: TCP, or TLS over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -14,14 +14,14 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::endpoint::Endpoint;
 use super::error::NetError;
 
-/// A connection as bytes.
+/// A connection as a stream of bytes.
 pub(super) enum Carrier {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Carrier {
-    /// Makes the handshake, if the endpoint is encrypted.
+    /// Performs the TLS handshake, if the endpoint is encrypted.
     pub(super) async fn open(tcp: TcpStream, endpoint: &Endpoint) -> Result<Self, NetError> {
         let Some(config) = &endpoint.tls else {
             return Ok(Self::Tcp(tcp));
@@ -34,7 +34,7 @@ impl Carrier {
     }
 }
 
-/// Errors of TLS come inside those of the system.
+/// TLS errors are wrapped in I/O errors.
 pub(super) fn io_error(error: io::Error) -> NetError {
     let inner = error.get_ref();
     let tls = inner.and_then(|inner| inner.downcast_ref::<tokio_rustls::rustls::Error>());
@@ -53,7 +53,8 @@ impl AsyncRead for Carrier {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => match Pin::new(stream).poll_read(context, buffer) {
-                // Many servers just close: MQTT has an end of its own.
+                // Many servers close without close_notify. This is safe, because MQTT has its own
+                // end.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     Poll::Ready(Ok(()))
                 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::ClientConfig;
 
-/// How the Network Connection carries packets.
+/// Transport of packets over the Network Connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Directly over TCP.
     Tcp,
     /// In binary WebSocket frames, subprotocol `mqtt`. MQTT 5.0 §6.
     WebSocket {
-        /// The path of the request, beginning with `/`.
+        /// Path of the request, beginning with `/`.
         path: String,
     },
 }
@@ -25,23 +25,23 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Addresses that `host` was resolved to, tried in turn; none: it is resolved. For callers that
+    /// Resolved addresses of `host`, tried in turn; `None`: `host` is resolved. For callers that
     /// decide which addresses may be connected to.
     pub resolved: Option<Vec<SocketAddr>>,
-    /// Connect to this Unix socket instead; host and port are names then, no more.
+    /// Connect to this Unix socket instead; host and port are then only names.
     pub unix: Option<PathBuf>,
-    /// What is spoken over TCP.
+    /// The protocol over TCP.
     pub transport: Transport,
-    /// The local address to connect from.
+    /// Local address to connect from.
     pub bind: Option<IpAddr>,
     /// Whether to disable Nagle's algorithm.
     pub no_delay: bool,
-    /// Settings of TLS; none: the connection is not encrypted.
+    /// TLS settings; `None` without encryption.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Endpoint {
-    /// An endpoint over TCP without further wishes, with small packets sent at once.
+    /// An endpoint over TCP with default options; small packets are sent at once.
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
         let (transport, bind) = (Transport::Tcp, None);
         Self {

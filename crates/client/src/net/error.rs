@@ -10,19 +10,19 @@ pub enum NetError {
     /// The host name has no address.
     #[error("{0}: no such host")]
     Lookup(String),
-    /// The system refused: no connection, reset, and so on.
+    /// An error of the system: connection refused, reset, and so on.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// No encrypted connection came about, or what came cannot be decrypted.
+    /// The TLS handshake failed, or a record cannot be decrypted.
     #[error("TLS: {0}")]
     Tls(tokio_rustls::rustls::Error),
-    /// The WebSocket handshake failed, or a frame was not valid.
+    /// The WebSocket handshake failed, or a frame was invalid.
     #[error("WebSocket: {0}")]
     WebSocket(String),
     /// The server closed the connection.
     #[error("the server closed the connection")]
     Closed,
-    /// The session asked to close the connection.
+    /// The session requires that the connection is closed.
     #[error(transparent)]
     Session(#[from] SessionError),
     /// There is no connection.

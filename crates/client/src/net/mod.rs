@@ -1,7 +1,7 @@
 //! Drives a session over a network connection with tokio.
 //!
-//! Responsible for opening connections over TCP, TLS and WebSocket, moving bytes, and telling the
-//! session the time. It does not know packets, and it never connects again by itself.
+//! Responsible for opening connections over TCP, TLS and WebSocket, for transferring bytes, and for
+//! advancing the session's time. It does not inspect packets, and never reconnects by itself.
 
 mod carrier;
 mod endpoint;
@@ -30,7 +30,7 @@ use stream::Stream;
 pub struct Client {
     session: Session,
     stream: Option<Stream>,
-    /// When the session's time began.
+    /// Origin of the session's time.
     epoch: Instant,
     timer: Pin<Box<Sleep>>,
     read_buffer: Vec<u8>,
@@ -38,7 +38,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client without a connection.
+    /// Creates a client without a connection.
     pub fn new(session: Session) -> Self {
         Self {
             session,
@@ -50,11 +50,11 @@ impl Client {
         }
     }
 
-    /// Opens a network connection and sends CONNECT; an open one is dropped first. The answer comes
-    /// as [`Event::Connected`] or [`Event::Refused`].
+    /// Opens a network connection and sends CONNECT; drops an open connection first. The answer is
+    /// [`Event::Connected`] or [`Event::Refused`].
     ///
     /// # Errors
-    /// The host is unknown, nobody listens, or the WebSocket handshake fails.
+    /// The host is unknown, the connection is refused, or the WebSocket handshake fails.
     pub async fn connect(
         &mut self,
         endpoint: &Endpoint,
@@ -88,20 +88,20 @@ impl Client {
         Ok(())
     }
 
-    /// The next event. Cancelling it loses nothing.
+    /// Returns the next event. Cancellation-safe.
     ///
     /// # Errors
-    /// The connection has ended; the session is told, and [`Self::connect`] may be called again.
-    /// Events from before the end come first.
+    /// The connection has ended. The session is notified, and [`Self::connect`] may be called
+    /// again. Events from before the end are returned first.
     pub async fn next_event(&mut self) -> Result<Event, NetError> {
         poll_fn(|context| self.poll_event(context)).await
     }
 
-    /// The next event, or none as soon as all is written that the session wants sent now.
-    /// Cancelling it loses nothing.
+    /// Returns the next event, or `None` as soon as all pending output has been written.
+    /// Cancellation-safe.
     ///
     /// # Errors
-    /// As [`Self::next_event`].
+    /// The same as for [`Self::next_event`].
     pub async fn next_event_or_written(&mut self) -> Result<Option<Event>, NetError> {
         let waited = !self.session.output_mut().is_empty();
         poll_fn(|context| match self.poll_event(context) {
@@ -114,10 +114,10 @@ impl Client {
         .await
     }
 
-    /// Writes all that the session wants sent. Events that arrive meanwhile are kept.
+    /// Writes all pending output. Events that arrive meanwhile are queued.
     ///
     /// # Errors
-    /// As [`Self::next_event`].
+    /// The same as for [`Self::next_event`].
     pub async fn flush(&mut self) -> Result<(), NetError> {
         let result = poll_fn(|context| match &mut self.stream {
             Some(stream) => stream.poll_write(context, self.session.output_mut()),
@@ -127,8 +127,8 @@ impl Client {
         result.inspect_err(|_| self.close())
     }
 
-    /// Ends the connection in order: the session's DISCONNECT must be its last output. Errors
-    /// while saying goodbye are of no consequence.
+    /// Closes the connection in order; the session's DISCONNECT must be its last output. Errors
+    /// while closing are ignored.
     pub async fn finish(&mut self) {
         if self.flush().await.is_ok()
             && let Some(stream) = &mut self.stream
@@ -138,26 +138,26 @@ impl Client {
         self.close();
     }
 
-    /// Drops the connection at once and tells the session.
+    /// Drops the connection at once and notifies the session.
     pub fn close(&mut self) {
         if self.stream.take().is_some() {
             self.session.connection_lost();
         }
     }
 
-    /// Chooses whether nothing is read from the server: what it sends waits there. Requests are
-    /// written all the same, and the connection is kept by pings, whose answers are not waited for.
+    /// Sets whether reading from the server is paused. Requests are still written. PINGREQ packets
+    /// keep the connection alive, and missing answers to them are ignored.
     pub fn set_paused(&mut self, is_paused: bool) {
         self.is_paused = is_paused;
     }
 
-    /// The session, to make requests. What it wants sent goes out in the next
-    /// [`Self::next_event`] or [`Self::flush`].
+    /// The session, for requests. Its output is sent by the next [`Self::next_event`] or
+    /// [`Self::flush`].
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 
-    /// The session's time, for its methods that want one.
+    /// The session's time, for its methods that take one.
     pub fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -198,7 +198,7 @@ impl Client {
         }
     }
 
-    /// Ready when the session was told of time it waited for.
+    /// Ready when the session has been advanced to a time that it waited for.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
         let Some(wake_at) = self.session.wake_at() else {
             return Poll::Pending;
@@ -222,8 +222,8 @@ impl Client {
         error
     }
 
-    /// Sends what the session has to say about its error (DISCONNECT, on MQTT 5.0), as far as it
-    /// goes without waiting.
+    /// Sends the session's DISCONNECT for its error (MQTT 5.0 only), as far as possible without
+    /// waiting.
     fn failed(&mut self, error: SessionError, context: &mut Context<'_>) -> NetError {
         if let Some(stream) = &mut self.stream {
             let _ = stream.poll_write(context, self.session.output_mut());
@@ -241,7 +241,7 @@ async fn open(endpoint: &Endpoint) -> Result<TcpStream, NetError> {
     Ok(tcp)
 }
 
-/// To be read from and written to, a Unix socket is no other thing.
+/// For reading and writing, a Unix socket is the same as a TCP socket.
 fn of_unix(socket: std::os::unix::net::UnixStream) -> io::Result<TcpStream> {
     TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(socket)))
 }

@@ -1,7 +1,7 @@
-//! One network connection as a stream of bytes, whatever carries it.
+//! One network connection as a stream of bytes, over any transport.
 //!
-//! Responsible for reading and writing without blocking, over TCP directly or in WebSocket frames;
-//! [MQTT-6.0.0-2] a frame may hold any part of the stream. It does not know packets.
+//! Responsible for non-blocking reading and writing, over TCP directly or in WebSocket frames;
+//! [MQTT-6.0.0-2] a frame may hold any part of the stream. It does not inspect packets.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,10 +17,10 @@ use super::carrier::{Carrier, io_error};
 use super::endpoint::Endpoint;
 use super::error::NetError;
 
-/// Bytes read or framed at a time.
+/// Number of bytes read or framed at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A connection. Its methods may be called again after they were pending or cancelled.
+/// A connection. Its methods may be called again after `Pending` or cancellation.
 pub(super) enum Stream {
     /// Packets directly over TCP or TLS.
     Plain(Carrier),
@@ -29,7 +29,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Makes the WebSocket handshake, with the subprotocol `mqtt` [MQTT-6.0.0-3].
+    /// Performs the WebSocket handshake with the subprotocol `mqtt` [MQTT-6.0.0-3].
     pub(super) async fn web_socket(
         stream: Carrier,
         endpoint: &Endpoint,
@@ -51,7 +51,7 @@ impl Stream {
         Ok(Self::WebSocket(Box::new(stream)))
     }
 
-    /// Appends what has arrived to `buffer`, at least one byte.
+    /// Appends received bytes to `buffer`, at least one.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -78,7 +78,7 @@ impl Stream {
         }
     }
 
-    /// Takes bytes from the front of `output` until it is empty and all are with the system.
+    /// Writes from the front of `output` until it is empty and all bytes are passed to the system.
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -99,7 +99,7 @@ impl Stream {
                     }
                 };
                 output.drain(..written);
-                // TLS keeps what it has encrypted until it is told.
+                // TLS buffers encrypted bytes until it is flushed.
                 let flushed = Pin::new(stream).poll_flush(context);
                 match (result, flushed) {
                     (Poll::Ready(Ok(())), flushed) => flushed.map_err(io_error),
@@ -120,7 +120,7 @@ impl Stream {
         }
     }
 
-    /// Ends the sending direction.
+    /// Shuts down the sending direction.
     pub(super) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Result<(), NetError>> {
         match self {
             Self::Plain(stream) => Pin::new(stream)

@@ -1,6 +1,6 @@
-//! The exchange of Enhanced authentication with the server.
+//! The exchange of enhanced authentication with the server.
 //!
-//! Knows whose turn it is; what is said is the method's own business. MQTT 5.0 §4.12.
+//! Tracks whose turn it is; the content is up to the method. MQTT 5.0 §4.12.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::Session;
 use super::event::{Direction, PacketSummary, SessionError};
 
 impl Session {
-    /// AUTH from the server before CONNACK: it goes on [MQTT-4.12.0-2], [MQTT-4.12.0-3].
+    /// Processes an AUTH from the server before CONNACK [MQTT-4.12.0-2], [MQTT-4.12.0-3].
     pub(super) fn receive_auth(
         &mut self,
         packet: &Auth<'_>,
@@ -42,7 +42,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the server that has accepted us is the one that it should be.
+    /// Verifies the server that has accepted us.
     pub(super) fn check_server(&mut self, packet: &ConnAck<'_>) -> Result<(), SessionError> {
         let Some(authentication) = self
             .authentication

@@ -1,25 +1,24 @@
-//! Enhanced authentication: what the client says in CONNECT, and its answers to the server's AUTH.
+//! Enhanced authentication: the client's data in CONNECT, and its answers to the server's AUTH.
 //!
-//! What is said is the method's own business. MQTT 5.0 §4.12.
+//! The content of the data is up to the method. MQTT 5.0 §4.12.
 
 /// The client's side of an Authentication Method.
 pub trait Authentication {
     /// Authentication Method.
     fn method(&self) -> &str;
 
-    /// A connection begins, and with it an exchange: its first Authentication Data.
+    /// Begins an exchange for a new connection. Returns the first Authentication Data.
     fn begin(&mut self) -> Vec<u8>;
 
     /// Answers the server's Authentication Data.
     ///
     /// # Errors
-    /// What is wrong with it; the connection ends.
+    /// Description of the error; the connection ends.
     fn answer(&mut self, data: &[u8]) -> Result<Vec<u8>, String>;
 
-    /// The server has accepted us, with this Authentication Data in its CONNACK.
+    /// Checks the Authentication Data in the server's CONNACK, which has accepted us.
     ///
     /// # Errors
-    /// Why it is not the server that it should be; the connection ends before anything else is
-    /// sent.
+    /// Why the server is not authentic. The connection ends before anything else is sent.
     fn finish(&mut self, data: &[u8]) -> Result<(), String>;
 }

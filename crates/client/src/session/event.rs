@@ -1,6 +1,6 @@
-//! What a session tells its user, and why a session or a request can fail.
+//! Events of a session, and errors of sessions and requests.
 //!
-//! Responsible for the closed lists of events and errors. It holds no state.
+//! Closed lists of events and errors, without state.
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -9,85 +9,85 @@ use martlet_codec::{DecodeError, PacketId, QoS, ReasonCode};
 
 use crate::message::{Message, UserPropertyList};
 
-/// Names a request of this session, from 1 upwards; never used again.
+/// Identifier of a request in this session, from 1 upwards; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Something that happened.
+/// An event of the session.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The server accepted the connection.
     Connected(Box<ConnAckInfo>),
-    /// The server refused the connection and is about to close it.
+    /// The server refused the connection and will close it.
     Refused {
         /// The code on the wire: 1 to 5 before MQTT 5.0, a reason code of 128 or above since.
         code: u8,
-        /// What it means; `UnspecifiedError` for a code that the specification does not know.
+        /// Meaning of the code; `UnspecifiedError` for a code that is not in the specification.
         reason: ReasonCode,
         /// Reason String, MQTT 5.0.
         reason_string: Option<String>,
     },
     /// A message arrived.
     Message(Box<Message>),
-    /// A request came to its end.
+    /// A request was completed.
     Completed {
         /// The request, as returned when it was made.
         request: RequestId,
-        /// How it ended.
+        /// The result.
         acknowledgement: Acknowledgement,
     },
     /// The server ended the connection with DISCONNECT (MQTT 5.0).
     Disconnected {
-        /// Why.
+        /// Reason code.
         reason: ReasonCode,
         /// Reason String.
         reason_string: Option<String>,
         /// Server Reference: where to connect instead.
         server_reference: Option<String>,
     },
-    /// A packet was sent or received; only when tracing is on.
+    /// A packet was sent or received; only if tracing is on.
     Traced(TracedPacket),
 }
 
-/// The end of a request.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acknowledgement {
     /// A PUBLISH: sent (QoS 0), PUBACK, PUBCOMP, or a PUBREC that refused it.
     Published {
-        /// Below 128 the server took the message.
+        /// A value below 128 means that the server accepted the message.
         reason: ReasonCode,
         /// Reason String, MQTT 5.0.
         reason_string: Option<String>,
     },
-    /// A SUBSCRIBE: for each filter the QoS granted or why not. Before MQTT 5.0 a refusal is
-    /// always `UnspecifiedError`.
+    /// A SUBSCRIBE: for each filter, the granted QoS or the reason of its refusal. Before MQTT 5.0
+    /// a refusal is always `UnspecifiedError`.
     Subscribed(Vec<ReasonCode>),
-    /// An UNSUBSCRIBE: one reason for each filter, none before MQTT 5.0.
+    /// An UNSUBSCRIBE: one reason code per filter; empty before MQTT 5.0.
     Unsubscribed(Vec<ReasonCode>),
     /// The connection ended before the SUBSCRIBE or UNSUBSCRIBE was answered.
     ConnectionLost,
 }
 
-/// What an accepting CONNACK said.
+/// The fields of an accepting CONNACK.
 #[derive(Clone, Debug, Default)]
 pub struct ConnAckInfo {
     /// Session Present: the server resumed a session.
     pub session_present: bool,
-    /// The Client Identifier in use: ours, or the one that the server assigned.
+    /// The Client Identifier in use: ours, or the one assigned by the server.
     pub client_id: String,
-    /// Keep Alive in use, in seconds; 0 is none.
+    /// Keep Alive in use, in seconds; 0 means none.
     pub keep_alive_secs: u16,
-    /// Session Expiry Interval in use, in seconds, where the server named one.
+    /// Session Expiry Interval in use, in seconds, if the server sent one.
     pub session_expiry_secs: Option<u32>,
     /// Receive Maximum of the server.
     pub receive_maximum: Option<NonZeroU16>,
-    /// Highest QoS that the server takes; `None` is 2.
+    /// Highest QoS that the server supports; `None` means 2.
     pub maximum_qos: Option<QoS>,
-    /// Whether the server keeps retained messages; `None` is yes.
+    /// Whether the server supports retained messages; `None` means yes.
     pub retain_available: Option<bool>,
-    /// Largest packet in bytes that the server takes.
+    /// Largest packet that the server accepts, in bytes.
     pub maximum_packet_size: Option<NonZeroU32>,
-    /// How many Topic Aliases the server takes; 0 before MQTT 5.0.
+    /// Number of Topic Aliases that the server accepts; 0 before MQTT 5.0.
     pub topic_alias_maximum: u16,
     /// Response Information.
     pub response_information: Option<String>,
@@ -95,13 +95,13 @@ pub struct ConnAckInfo {
     pub user_properties: UserPropertyList,
 }
 
-/// Why the connection must be closed. The session itself stays usable for the next connection.
+/// Why the connection must be closed. The session can be used for the next connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    /// The server sent what is no valid packet or not allowed here.
+    /// The server sent an invalid packet, or one that is not allowed in this state.
     #[error("the server broke the protocol: {0}")]
     Protocol(#[from] DecodeError),
-    /// What the server said to prove who it is, or to have us prove who we are, is wrong.
+    /// The server's authentication data is wrong.
     #[error("authentication failed: {0}")]
     Authentication(String),
     /// No answer to PINGREQ within the Keep Alive.
@@ -112,7 +112,7 @@ pub enum SessionError {
     ConnAckTimeout,
 }
 
-/// Why a request was not taken. Nothing was sent and the session is as before.
+/// Why a request was rejected. Nothing was sent, and the session is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// There is no accepted connection.
@@ -124,10 +124,10 @@ pub enum RequestError {
     /// The packet would be larger than the server or the protocol allows.
     #[error("the packet is larger than the server accepts")]
     PacketTooLarge,
-    /// The server does not take this QoS.
+    /// The server does not support this QoS.
     #[error("the server does not support this QoS")]
     QosNotSupported,
-    /// The server keeps no retained messages.
+    /// The server does not support retained messages.
     #[error("the server does not support retained messages")]
     RetainNotSupported,
     /// The Topic Alias is above the server's maximum.
@@ -141,13 +141,13 @@ pub enum RequestError {
 /// One packet, for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracedPacket {
-    /// Whether we sent it.
+    /// The direction of the packet.
     pub direction: Direction,
-    /// What it was.
+    /// The packet.
     pub packet: PacketSummary,
 }
 
-/// Which way a packet went.
+/// Direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// To the server.
@@ -190,7 +190,7 @@ pub enum PacketSummary {
         packet_id: PacketId,
         reason: ReasonCode,
     },
-    /// SUBSCRIBE: each filter with the byte of its options.
+    /// SUBSCRIBE: each filter with its options byte.
     Subscribe {
         packet_id: PacketId,
         filters: Vec<(String, u8)>,

@@ -1,14 +1,14 @@
-//! Requests sent and not yet answered, found by their Packet Identifier.
+//! Requests that were sent and not yet answered, by Packet Identifier.
 //!
-//! Responsible for giving out Packet Identifiers in a circle and for the order of requests, which
-//! is that of sending again. A ring: it grows with what is under way and finds an entry in one
-//! step. It does not know what an entry is. MQTT 5.0 §2.2.1, §4.4.
+//! Responsible for assigning Packet Identifiers cyclically and for the order of requests, which is
+//! the order of resending. A ring: it grows with the number of entries and finds an entry in one
+//! step. The type of the entries is generic. MQTT 5.0 §2.2.1, §4.4.
 
 use std::collections::VecDeque;
 
 use martlet_codec::PacketId;
 
-/// How many Packet Identifiers there are: 1 to 65,535.
+/// Number of Packet Identifiers: 1 to 65,535.
 const ID_COUNT: u32 = 65_535;
 
 /// Entries in the order of their Packet Identifiers.
@@ -16,15 +16,15 @@ const ID_COUNT: u32 = 65_535;
 pub(super) struct InFlight<T> {
     /// Position (identifier minus 1) of the first slot.
     first: u32,
-    /// Ended entries leave a hole, until they are first or last.
+    /// Completed entries leave a hole, until they are first or last.
     slots: VecDeque<Option<T>>,
     len: usize,
-    /// How many identifiers were given, up to all of them.
+    /// Number of identifiers that have been assigned, up to all of them.
     given: u32,
 }
 
 impl<T> InFlight<T> {
-    /// None under way; the first identifier given is 1.
+    /// An empty ring; the first identifier is 1.
     pub(super) fn new() -> Self {
         Self {
             first: 0,
@@ -34,23 +34,24 @@ impl<T> InFlight<T> {
         }
     }
 
-    /// The identifier that the next `insert` will give was never given before.
+    /// Whether the identifier of the next `insert` has never been assigned.
     pub(super) fn next_is_first_use(&self) -> bool {
         self.given < ID_COUNT
     }
 
-    /// How many are under way.
+    /// Number of entries in flight.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The identifier that the next `insert` will give; `None` when the circle is closed.
+    /// The identifier of the next `insert`; `None` if all are in use.
     pub(super) fn next_id(&self) -> Option<PacketId> {
         let used = self.slots.len() as u32;
         (used < ID_COUNT).then(|| packet_id((self.first + used) % ID_COUNT))
     }
 
-    /// Adds an entry under `next_id`. A full circle drops nothing: the caller asked before.
+    /// Adds an entry under `next_id`. If all identifiers are in use, the entry is not added;
+    /// callers check that first.
     pub(super) fn insert(&mut self, entry: T) {
         debug_assert!(
             self.next_id().is_some(),
@@ -67,7 +68,7 @@ impl<T> InFlight<T> {
         self.slots.get_mut(index)?.as_mut()
     }
 
-    /// Takes the entry out; its identifier is free when all before it have ended.
+    /// Removes the entry. Its identifier becomes free when all entries before it have been removed.
     pub(super) fn remove(&mut self, id: PacketId) -> Option<T> {
         let index = self.index(id);
         let entry = self.slots.get_mut(index)?.take()?;

@@ -1,4 +1,4 @@
-//! What is known of incoming messages: their Topic Aliases, and receipts.
+//! State of incoming messages: Topic Aliases and receipts.
 //!
 //! MQTT 5.0 §3.3, §4.3.
 
@@ -9,31 +9,32 @@ use martlet_codec::{DecodeError, PacketId, ProtocolVersion, Publish, QoS, Reason
 use super::event::SessionError;
 use crate::options::ConnectOptions;
 
-/// What is known of incoming messages.
+/// State of incoming messages.
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
     pub(super) manual_acknowledgement: bool,
-    /// Topics of the connection's Topic Aliases, index 0 is alias 1. At most Topic Alias Maximum.
+    /// Topics by Topic Alias of this connection; index 0 is alias 1. At most Topic Alias Maximum.
     aliases: Vec<Option<String>>,
     alias_maximum: u16,
     receive_maximum: u16,
-    /// QoS 1 messages delivered and not acknowledged, which only manual acknowledgement leaves.
+    /// Number of QoS 1 messages that are delivered and unacknowledged. Only with manual
+    /// acknowledgement.
     pub(super) qos1_count: u32,
     /// QoS 2 messages received and not released [MQTT-4.3.3-9]. Part of the Session State.
     pub(super) unreleased: HashMap<PacketId, Qos2Progress>,
 }
 
-/// How far a QoS 2 message has come.
+/// Progress of a QoS 2 message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Qos2Progress {
-    /// Delivered; PUBREC waits for the user.
+    /// Delivered; the user has to acknowledge it before PUBREC is sent.
     Delivered,
     /// PUBREC was sent.
     Acknowledged,
 }
 
 impl Inbound {
-    /// A connection begins with these options.
+    /// Begins a connection with these options.
     pub(super) fn begin(&mut self, options: &ConnectOptions) {
         self.alias_maximum = options.topic_alias_maximum.unwrap_or(0);
         self.receive_maximum = match options.tolerates_more {
@@ -42,8 +43,8 @@ impl Inbound {
         };
     }
 
-    /// The connection is gone, and with it its Topic Aliases [MQTT-3.3.2-7]. A message whose
-    /// PUBREC was never sent will come again.
+    /// Ends the connection and its Topic Aliases [MQTT-3.3.2-7]. A message whose PUBREC was never
+    /// sent will be sent again.
     pub(super) fn connection_lost(&mut self) {
         self.aliases.clear();
         self.qos1_count = 0;
@@ -73,12 +74,12 @@ impl Inbound {
         Ok(())
     }
 
-    /// The topic of a PUBLISH, remembered under its Topic Alias or found by it.
+    /// The topic of a PUBLISH. Stores or resolves its Topic Alias.
     pub(super) fn resolve_topic(&mut self, packet: &Publish<'_>) -> Result<String, SessionError> {
         let invalid = |what| DecodeError::of(ReasonCode::TopicAliasInvalid, what, "MQTT-3.1.2-26");
         let topic = packet.topic.map(|topic| topic.as_str().to_owned());
         let Some(alias) = packet.properties.topic_alias else {
-            // The codec lets no PUBLISH through that has neither.
+            // The codec rejects a PUBLISH that has neither.
             return topic.ok_or_else(|| DecodeError::protocol("no topic", "").into());
         };
         if alias.get() > self.alias_maximum {

@@ -1,10 +1,10 @@
 //! The protocol of an MQTT client as a state machine without I/O.
 //!
 //! Responsible for one Session State across any number of Network Connections: CONNECT and its
-//! answer, requests, acknowledgements, Keep Alive. Given bytes, requests and the time (any
-//! monotonic clock, as a `Duration` since a moment of the caller's choice); gives bytes to send
-//! and events. It knows no sockets, reads no clock, and does not decide when to connect again.
-//! MQTT 5.0 §3, §4.
+//! answer, requests, acknowledgements, Keep Alive. Input: bytes, requests and the time (any
+//! monotonic clock, as a `Duration` since a moment chosen by the caller). Output: bytes to send,
+//! and events. It has no sockets and no clock, and does not decide when to reconnect. MQTT 5.0 §3,
+//! §4.
 
 mod authenticate;
 mod authentication;
@@ -39,10 +39,10 @@ use keep_alive::KeepAlive;
 use outbound::Outbound;
 use state::State;
 
-/// Largest packet accepted when the options name no Maximum Packet Size: all that the protocol
-/// can express.
+/// Largest accepted packet if the options contain no Maximum Packet Size: the limit of the
+/// protocol.
 const PACKET_BYTES_MAX: usize = 268_435_455 + 5;
-/// Bytes of the input's memory that are kept for the next packet.
+/// Capacity of the input buffer that is kept for the next packet, in bytes.
 const INPUT_KEPT_BYTES: usize = 256 << 10;
 
 /// An MQTT client session.
@@ -51,15 +51,15 @@ pub struct Session {
     state: State,
     clean_start: bool,
     client_id: String,
-    /// Largest packet in bytes that we accept.
+    /// Largest packet that we accept, in bytes.
     packet_bytes_max: usize,
     keep_alive: KeepAlive,
     authentication: Option<Box<dyn Authentication + Send>>,
     inbound: Inbound,
     outbound: Outbound,
-    /// What the accepting CONNACK said; the default while there is none.
+    /// Fields of the accepting CONNACK; defaults while there is none.
     server: ConnAckInfo,
-    /// Bytes of a packet that has not arrived in full; bounded by `packet_bytes_max`.
+    /// Bytes of an incomplete packet; limited by `packet_bytes_max`.
     input: Vec<u8>,
     output: Vec<u8>,
     events: VecDeque<Event>,
@@ -73,8 +73,8 @@ impl Default for Session {
 }
 
 impl Session {
-    /// A session without a connection, that acknowledges each message as soon as its event is
-    /// made.
+    /// Creates a session without a connection. It acknowledges each message as soon as its event is
+    /// created.
     pub fn new() -> Self {
         Self {
             version: ProtocolVersion::V5,
@@ -94,29 +94,29 @@ impl Session {
         }
     }
 
-    /// Chooses whether messages of QoS 1 and 2 wait for [`Self::acknowledge`].
+    /// Sets whether messages of QoS 1 and 2 wait for [`Self::acknowledge`].
     pub fn set_manual_acknowledgement(&mut self, manual: bool) {
         self.inbound.manual_acknowledgement = manual;
     }
 
-    /// Chooses by which method the client proves who it is, from the next connection on; MQTT 5.0
-    /// alone has one. It takes the place of what the options name.
+    /// Sets the authentication method for the following connections; MQTT 5.0 only. It overrides
+    /// the method of the options.
     pub fn set_authentication(&mut self, authentication: Box<dyn Authentication + Send>) {
         self.authentication = Some(authentication);
     }
 
-    /// Chooses whether packets are reported as [`Event::Traced`].
+    /// Sets whether packets are reported as [`Event::Traced`].
     pub fn set_traces(&mut self, traces: bool) {
         self.traces = traces;
     }
 
-    /// Bounds how many QoS 1 and 2 messages are under way to the server, below its own Receive
-    /// Maximum; others wait. Takes effect with the next CONNACK.
+    /// Limits how many QoS 1 and 2 messages are in flight to the server, below its Receive Maximum;
+    /// further messages are queued. Takes effect with the next CONNACK.
     pub fn set_send_maximum(&mut self, count: u16) {
         self.outbound.send_maximum = count.max(1);
     }
 
-    /// Begins a connection by sending CONNECT. An unfinished connection is taken as lost.
+    /// Begins a connection by sending CONNECT. A connection in progress counts as lost.
     pub fn connect(&mut self, options: &ConnectOptions, now: Duration) {
         self.connection_lost();
         self.output.clear();
@@ -140,10 +140,10 @@ impl Session {
         self.trace(Direction::Sent, || PacketSummary::Connect);
     }
 
-    /// Takes bytes from the server.
+    /// Processes bytes from the server.
     ///
     /// # Errors
-    /// The server broke the protocol: close the connection, after writing what is left to send.
+    /// The server violated the protocol: write the remaining output, then close the connection.
     pub fn receive(&mut self, bytes: &[u8], now: Duration) -> Result<(), SessionError> {
         self.keep_alive.received();
         let result = if self.input.is_empty() {
@@ -163,7 +163,7 @@ impl Session {
         result.map_err(|error| self.fail(error))
     }
 
-    /// Tells the session the time; call it when [`Self::wake_at`] has come.
+    /// Advances the session's time. Call it at the time of [`Self::wake_at`].
     ///
     /// # Errors
     /// The server did not answer in time: close the connection.
@@ -184,13 +184,13 @@ impl Session {
         }
     }
 
-    /// Tells the session that nothing is read from the server, so a missing answer to PINGREQ means
-    /// nothing.
+    /// Notifies the session that nothing is being read from the server, so that a missing PINGRESP
+    /// is no failure.
     pub fn unread(&mut self) {
         self.keep_alive.received();
     }
 
-    /// When [`Self::advance`] wants to be called, in the caller's time.
+    /// When to call [`Self::advance`], in the caller's time.
     pub fn wake_at(&self) -> Option<Duration> {
         match self.state {
             State::Disconnected => None,
@@ -199,28 +199,27 @@ impl Session {
         }
     }
 
-    /// The next event, in the order in which they happened.
+    /// Returns the next event, in chronological order.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Bytes to send; the caller takes from the front what it has written.
+    /// Bytes to send. The caller removes from the front what it has written.
     pub fn output_mut(&mut self) -> &mut Vec<u8> {
         &mut self.output
     }
 
-    /// Bytes of memory that buffers take: of a packet that has not come in full, and of what is to
-    /// be sent.
+    /// Capacity of the buffers in bytes: for an incomplete packet, and for the output.
     pub fn buffered_bytes(&self) -> (usize, usize) {
         (self.input.capacity(), self.output.capacity())
     }
 
-    /// Whether CONNACK has accepted the present connection.
+    /// Whether CONNACK has accepted the current connection.
     pub fn is_connected(&self) -> bool {
         self.state == State::Connected
     }
 
-    /// The protocol version of the present or last connection.
+    /// The protocol version of the current or last connection.
     pub fn version(&self) -> ProtocolVersion {
         self.version
     }
@@ -230,7 +229,7 @@ impl Session {
         &self.client_id
     }
 
-    /// Ends the connection by DISCONNECT. Messages not acknowledged stay in the session.
+    /// Ends the connection with DISCONNECT. Unacknowledged messages stay in the session.
     pub fn disconnect(
         &mut self,
         reason: ReasonCode,
@@ -250,8 +249,9 @@ impl Session {
         self.state = State::Disconnected;
     }
 
-    /// Tells the session that the network connection is gone. Messages not acknowledged stay;
-    /// SUBSCRIBE and UNSUBSCRIBE not answered end as [`Acknowledgement::ConnectionLost`].
+    /// Notifies the session that the network connection was lost. Unacknowledged messages stay in
+    /// the session. Unanswered SUBSCRIBE and UNSUBSCRIBE complete as
+    /// [`Acknowledgement::ConnectionLost`].
     pub fn connection_lost(&mut self) {
         self.state = State::Disconnected;
         self.input.clear();
@@ -261,13 +261,14 @@ impl Session {
         self.outbound.connection_lost(&mut self.events);
     }
 
-    /// Receives all packets that `bytes` holds in full and tells how many bytes they took.
+    /// Processes all complete packets in `bytes`. Returns the number of bytes that they took.
     fn receive_packets(&mut self, bytes: &[u8], now: Duration) -> Result<usize, SessionError> {
         let mut used = 0;
         while let Some(header) = decode_fixed_header(&bytes[used..])? {
             let packet_len = header.packet_len();
             if packet_len > self.packet_bytes_max {
-                // [MQTT-3.1.2-24] The server must not send what we said we do not take.
+                // [MQTT-3.1.2-24] The server must not send a packet larger than our Maximum Packet
+                // Size.
                 let reason = ReasonCode::PacketTooLarge;
                 return Err(DecodeError::of(reason, "packet too large", "MQTT-3.1.2-24").into());
             }
@@ -285,7 +286,7 @@ impl Session {
         Ok(used)
     }
 
-    /// Says goodbye where the protocol has a way to, and closes.
+    /// Sends DISCONNECT if the protocol version permits it, and closes.
     fn fail(&mut self, error: SessionError) -> SessionError {
         if let SessionError::Protocol(error) = &error
             && self.state == State::Connected
@@ -299,7 +300,7 @@ impl Session {
         error
     }
 
-    /// Reports a packet if traces are wanted.
+    /// Reports a packet if tracing is on.
     fn trace(&mut self, direction: Direction, packet: impl FnOnce() -> PacketSummary) {
         if self.traces {
             let packet = packet();
@@ -309,7 +310,7 @@ impl Session {
     }
 }
 
-/// The codec's view of the options.
+/// Converts the options to the codec's type.
 fn connect_packet(options: &ConnectOptions) -> Connect<'_> {
     Connect {
         version: options.version,

@@ -1,4 +1,4 @@
-//! Requests under way and waiting.
+//! Requests in flight and queued messages.
 
 use std::collections::VecDeque;
 
@@ -8,25 +8,26 @@ use super::event::{Acknowledgement, Event, RequestId};
 use super::in_flight::InFlight;
 use crate::message::Message;
 
-/// Requests under way and waiting.
+/// Requests in flight and queued messages.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    /// The user's bound of messages under way, at least 1.
+    /// The user's limit of messages in flight, at least 1.
     pub(super) send_maximum: u16,
     last_request: u64,
     pub(super) in_flight: InFlight<Request>,
-    /// Messages without a Packet Identifier, which wait for quota.
+    /// Queued messages without a Packet Identifier, which wait for quota.
     pub(super) queue: VecDeque<(RequestId, Message)>,
     /// How many more QoS 1 and 2 messages may be sent on this connection.
     pub(super) send_quota: u16,
-    /// Where the quota began; it never grows above [MQTT-4.9.0-1].
+    /// Initial quota; the quota never exceeds it [MQTT-4.9.0-1].
     pub(super) send_quota_max: u16,
-    /// Requests in flight that this connection has not carried yet.
+    /// Number of requests in flight that have not been sent on this connection.
     pub(super) unsent: usize,
-    /// Whether the server had a session at the first connection; none: there was no connection yet.
+    /// Whether the server had a session at the first connection; `None` before the first
+    /// connection.
     pub(super) inherits: Option<bool>,
-    /// Identifiers that were released before their first use on this connection, in order: a
-    /// PUBCOMP of theirs may come.
+    /// Identifiers that were released before their first use on this connection, in order. A
+    /// PUBCOMP for each may arrive.
     pub(super) released_first: VecDeque<PacketId>,
 }
 
@@ -35,27 +36,27 @@ pub(super) struct Outbound {
 pub(super) struct Request {
     pub(super) id: RequestId,
     pub(super) stage: Stage,
-    /// Sent on the present connection.
+    /// Whether it has been sent on the current connection.
     pub(super) sent: bool,
 }
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// PUBLISH, not acknowledged.
+    /// PUBLISH sent, not acknowledged.
     Published {
         message: Message,
         sent_before: bool,
         /// The server may hold another message with this identifier.
         releases_first: bool,
     },
-    /// PUBREL, not completed.
+    /// PUBREL sent, not completed.
     Released,
     Subscribe,
     Unsubscribe,
 }
 
 impl Outbound {
-    /// Nothing under way.
+    /// Creates an empty state.
     pub(super) fn new() -> Self {
         Self {
             send_maximum: u16::MAX,
@@ -70,7 +71,7 @@ impl Outbound {
         }
     }
 
-    /// Messages stay for the next connection; other requests end.
+    /// Keeps messages for the next connection; completes other requests.
     pub(super) fn connection_lost(&mut self, events: &mut VecDeque<Event>) {
         self.released_first.clear();
         let mut ended = Vec::new();

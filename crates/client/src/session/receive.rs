@@ -1,8 +1,8 @@
 //! Packets from the server.
 //!
-//! Responsible for what each received packet means for the session: the answer to CONNECT,
-//! messages, ends of requests. Outgoing messages and their acknowledgements are `requests`'.
-//! MQTT 5.0 §3.2, §3.3, §4.3.
+//! Responsible for the effect of each received packet on the session: the answer to CONNECT,
+//! messages, completion of requests. Outgoing messages and their acknowledgements are in
+//! `requests`. MQTT 5.0 §3.2, §3.3, §4.3.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use super::state::State;
 use crate::message::{Message, MessageProperties, UserPropertyList};
 
 impl Session {
-    /// Acknowledges a message of QoS 1 (PUBACK) or QoS 2 (PUBREC); only with manual
-    /// acknowledgement. A `reason` of 128 or above refuses it, which MQTT 5.0 alone can say.
-    /// Nothing happens if the message is of an earlier connection: it comes again.
+    /// Acknowledges a message of QoS 1 (PUBACK) or QoS 2 (PUBREC). Only with manual
+    /// acknowledgement. A `reason` of 128 or above refuses the message (MQTT 5.0 only). Has no
+    /// effect on messages of an earlier connection, because the server sends them again.
     pub fn acknowledge(&mut self, qos: QoS, packet_id: PacketId, reason: ReasonCode) {
         if self.state != State::Connected {
             return;
@@ -42,7 +42,7 @@ impl Session {
         }
     }
 
-    /// Takes one packet.
+    /// Processes one packet.
     pub(super) fn receive_packet(
         &mut self,
         packet: Packet<'_>,
@@ -88,7 +88,7 @@ impl Session {
             return Ok(());
         }
         if self.clean_start && packet.session_present {
-            // [MQTT-3.2.2-4] We said that there is none.
+            // [MQTT-3.2.2-4] We requested Clean Start, so there is no session.
             let what = "Session Present after Clean Start";
             return Err(DecodeError::protocol(what, "MQTT-3.2.2-2").into());
         }
@@ -135,7 +135,7 @@ impl Session {
         if let (QoS::ExactlyOnce, Some(packet_id)) = (packet.qos, packet.packet_id)
             && let Some(receipt) = self.inbound.unreleased.get(&packet_id)
         {
-            // [MQTT-4.3.3-10] The same message again: acknowledged again, not delivered again.
+            // [MQTT-4.3.3-10] A retransmission: it is acknowledged again, but not delivered again.
             if *receipt == Qos2Progress::Acknowledged {
                 self.send_ack(AckKind::PubRec, packet_id, ReasonCode::Success);
             }
@@ -185,7 +185,7 @@ impl Session {
         });
     }
 
-    /// Appends an acknowledgement. A reason code that the version does not have is left out.
+    /// Appends an acknowledgement. Omits a reason code that the protocol version does not have.
     pub(super) fn send_ack(&mut self, kind: AckKind, packet_id: PacketId, reason: ReasonCode) {
         Ack::new(packet_id, reason).encode(kind, self.version, &mut self.output);
         self.trace(Direction::Sent, || match kind {

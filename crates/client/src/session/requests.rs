@@ -1,14 +1,13 @@
-//! Requests to the server: PUBLISH, SUBSCRIBE, UNSUBSCRIBE, and how they end.
+//! Requests to the server (PUBLISH, SUBSCRIBE, UNSUBSCRIBE) and their completion.
 //!
 //! Responsible for Packet Identifiers, the send quota, the QoS 1 and 2 handshakes of the sender,
-//! and sending again on the next connection. If the server has lost the session, what was sent and
-//! not acknowledged is sent again as new: nothing is lost, but a QoS 2 message may then arrive
-//! twice.
+//! and resending on the next connection. If the server has lost the session, unacknowledged
+//! messages are sent again as new: no message is lost, but a QoS 2 message may then arrive twice.
 //!
-//! If the server has a session that this one does not know, as after a crash of the client, the
-//! server may hold QoS 2 messages whose PUBREL it never got, and would take a new message with such
-//! a Packet Identifier for a repetition [MQTT-4.3.3-10]. So each identifier is released before its
-//! first use. MQTT 5.0 §3.3, §3.8, §3.10, §4.3, §4.4, §4.9.
+//! The server may have a session that this client does not have, for example after a crash of the
+//! client. Then the server may hold QoS 2 messages whose PUBREL it never received, and would treat
+//! a new message with such a Packet Identifier as a retransmission [MQTT-4.3.3-10]. So each
+//! identifier is released before its first use. MQTT 5.0 §3.3, §3.8, §3.10, §4.3, §4.4, §4.9.
 
 use std::time::Duration;
 
@@ -31,11 +30,11 @@ use crate::options::{SubscribeRequest, UnsubscribeRequest};
 const RETAIN: u8 = 0b0000_0001;
 
 impl Session {
-    /// Sends a message, or keeps it until the quota or the next connection allows. Its end is
-    /// [`Acknowledgement::Published`].
+    /// Sends a message, or queues it until the quota or the next connection allows sending. It
+    /// completes as [`Acknowledgement::Published`].
     ///
     /// # Errors
-    /// The message cannot be sent as it is; nothing is kept. QoS 0 needs a connection.
+    /// The message cannot be sent as it is; it is not queued. QoS 0 needs a connection.
     pub fn publish(&mut self, message: Message, now: Duration) -> Result<RequestId, RequestError> {
         self.check_message(&message)?;
         if message.qos == QoS::AtMostOnce {
@@ -53,8 +52,8 @@ impl Session {
         Ok(request)
     }
 
-    /// Sends a PUBLISH of QoS 0 that is encoded already, in the version of this session, without
-    /// RETAIN unless `retains`. It has no request that ends, and is not traced.
+    /// Sends an already encoded PUBLISH of QoS 0, in the version of this session. RETAIN is cleared
+    /// unless `retains`. There is no request to complete, and no trace.
     ///
     /// # Errors
     /// There is no connection, or the server accepts no packet of this length; nothing was sent.
@@ -80,19 +79,19 @@ impl Session {
         Ok(())
     }
 
-    /// Bytes of the longest packet that may be sent.
+    /// Size in bytes of the longest packet that may be sent.
     fn packet_bytes_max(&self) -> usize {
         let of_server = self.server.maximum_packet_size;
         let of_server = of_server.map_or(usize::MAX, |size| size.get() as usize);
         PACKET_BYTES_MAX.min(of_server)
     }
 
-    /// Messages of QoS 1 and 2 that have not ended: under way or waiting.
+    /// Number of QoS 1 and 2 messages that are not completed: in flight or queued.
     pub fn unacknowledged(&self) -> usize {
         self.outbound.in_flight.len() + self.outbound.queue.len()
     }
 
-    /// Sends SUBSCRIBE. Its end is [`Acknowledgement::Subscribed`].
+    /// Sends SUBSCRIBE. It completes as [`Acknowledgement::Subscribed`].
     ///
     /// # Errors
     /// There is no connection, or a filter is not valid; nothing was sent.
@@ -130,7 +129,7 @@ impl Session {
         Ok(self.insert_request(Stage::Subscribe, now))
     }
 
-    /// Sends UNSUBSCRIBE. Its end is [`Acknowledgement::Unsubscribed`].
+    /// Sends UNSUBSCRIBE. It completes as [`Acknowledgement::Unsubscribed`].
     ///
     /// # Errors
     /// There is no connection, or a filter is not valid; nothing was sent.
@@ -153,7 +152,8 @@ impl Session {
         Ok(self.insert_request(Stage::Unsubscribe, now))
     }
 
-    /// Sends again what an earlier connection left, in order [MQTT-4.4.0-1], then what waited.
+    /// Resends what is in flight from an earlier connection, in order [MQTT-4.4.0-1], then sends
+    /// the queue.
     pub(super) fn resume(&mut self, session_present: bool, now: Duration) {
         let server_maximum = self.server.receive_maximum.map_or(u16::MAX, Into::into);
         self.outbound.send_quota_max = self.outbound.send_maximum.min(server_maximum);
@@ -166,7 +166,7 @@ impl Session {
         self.send_waiting(now);
     }
 
-    /// The server knows nothing of what was sent: messages become new, and releases are at an end.
+    /// The server has lost the session: messages are treated as new, and releases as completed.
     fn restart_as_new(&mut self) {
         let mut released = Vec::new();
         for (packet_id, request) in self.outbound.in_flight.iter_mut() {
@@ -187,8 +187,8 @@ impl Session {
         }
     }
 
-    /// Sends what is in flight and not yet on this connection, then from the queue, as far as the
-    /// quota goes [MQTT-4.9.0-2].
+    /// Sends messages that are in flight but not yet sent on this connection, then queued ones, as
+    /// far as the quota allows [MQTT-4.9.0-2].
     fn send_waiting(&mut self, now: Duration) {
         if self.state != State::Connected {
             return;
@@ -222,13 +222,13 @@ impl Session {
         }
     }
 
-    /// Sends PUBREL for what the server may hold of an earlier run of this client.
+    /// Sends PUBREL for a message that the server may hold from an earlier run of this client.
     fn release_first(&mut self, packet_id: PacketId) {
         self.send_ack(AckKind::PubRel, packet_id, ReasonCode::Success);
         self.outbound.released_first.push_back(packet_id);
     }
 
-    /// Whether a PUBCOMP answers such a PUBREL: it comes before any other of that identifier.
+    /// Whether a PUBCOMP answers such a PUBREL. It arrives before any other with that identifier.
     fn was_released_first(&mut self, packet_id: PacketId) -> bool {
         let released = &mut self.outbound.released_first;
         let at = released.iter().position(|one| *one == packet_id);
@@ -236,7 +236,7 @@ impl Session {
     }
 
     fn send_again(&mut self, now: Duration) {
-        // Taken out, so that encoding may use the rest of the session.
+        // Moved out, so that encoding can borrow the rest of the session.
         let mut in_flight = std::mem::replace(&mut self.outbound.in_flight, InFlight::new());
         for (packet_id, request) in in_flight.iter_mut() {
             if request.sent {
@@ -252,11 +252,12 @@ impl Session {
                         break;
                     }
                     if *releases_first {
-                        // Whether the server has got that release is not known. If it has got the
-                        // message too, the message arrives twice, which is better than never.
+                        // Whether the server has received that release is unknown. If it has also
+                        // received the message, the message arrives twice, which is better than
+                        // never.
                         self.release_first(packet_id);
                     }
-                    // [MQTT-3.3.1-1] DUP marks what may have been sent before.
+                    // [MQTT-3.3.1-1] DUP marks a message that may have been sent before.
                     self.encode_publish(message, Some(packet_id), *sent_before, now);
                     *sent_before = true;
                 }
@@ -311,7 +312,7 @@ impl Session {
         match stage {
             Some(Stage::Published { message, .. }) if message.qos == QoS::ExactlyOnce => {
                 if reason.is_error() {
-                    // [MQTT-4.4.0-2] A refused message is at its end.
+                    // [MQTT-4.4.0-2] A refused message is completed.
                     self.end_publish(ack, now);
                     return Ok(());
                 }
@@ -354,7 +355,7 @@ impl Session {
             .map(|request| &request.stage)
         {
             Some(Stage::Released) => {
-                // PUBREC has taken the message; what PUBCOMP says no longer changes that.
+                // PUBREC has accepted the message; the reason code of PUBCOMP does not change that.
                 self.end_publish(&Ack::new(packet_id, ReasonCode::Success), now);
                 Ok(())
             }
@@ -409,7 +410,7 @@ impl Session {
         }
     }
 
-    /// The handshake of a message is over: its quota is free again.
+    /// Completes the handshake of a message and returns its quota.
     fn end_publish(&mut self, ack: &Ack<'_>, now: Duration) {
         if let Some(request) = self.outbound.in_flight.remove(ack.packet_id) {
             let quota = self.outbound.send_quota.saturating_add(1);
@@ -556,13 +557,13 @@ fn check_filters<'a>(filters: impl Iterator<Item = &'a str>) -> Result<(), Reque
     }
 }
 
-/// The codec lets through only codes that the packet may carry.
+/// The codec accepts only reason codes that are valid for the packet.
 fn reason_codes(codes: &[u8]) -> Vec<ReasonCode> {
     let known = |code: &u8| ReasonCode::from_u8(*code).unwrap_or(ReasonCode::UnspecifiedError);
     codes.iter().map(known).collect()
 }
 
-/// An acknowledgement that does not go with what its Packet Identifier stands for.
+/// An acknowledgement of the wrong type for its Packet Identifier.
 fn mismatch() -> SessionError {
     DecodeError::protocol(
         "an acknowledgement of another kind of request",

@@ -1,6 +1,6 @@
-//! Where the connection of a session stands.
+//! Connection state of a session.
 
-/// Where the connection stands.
+/// Connection state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// No connection, or one that is being closed.

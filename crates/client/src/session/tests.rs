@@ -1,4 +1,4 @@
-//! The session against a scripted server: what it sends for what it is given, in virtual time.
+//! Tests of the session with a scripted server, in virtual time: its output for given input.
 
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::options::{ConnectOptions, SubscribeRequest};
 
 const T0: Duration = Duration::ZERO;
 
-/// A session and the far end of its connection.
+/// A session and the other end of its connection.
 struct Pair {
     session: Session,
     options: ConnectOptions,
@@ -37,7 +37,7 @@ impl Pair {
         }
     }
 
-    /// A session with an accepted connection.
+    /// Creates a session with an accepted connection.
     fn connected(version: ProtocolVersion) -> Self {
         let mut pair = Self::new(version);
         pair.connect(ConnAckProperties::default(), false);
@@ -93,7 +93,7 @@ impl Pair {
             .unwrap()
     }
 
-    /// What was sent since the last call, in short.
+    /// Packets sent since the last call, abbreviated.
     fn sent(&mut self) -> Vec<String> {
         let output = std::mem::take(self.session.output_mut());
         let mut rest = output.as_slice();
@@ -106,7 +106,7 @@ impl Pair {
         result
     }
 
-    /// Messages and ends of requests since the last call, in short.
+    /// Messages and completed requests since the last call, abbreviated.
     fn events(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.session.poll_event())
             .map(|event| match event {
@@ -276,7 +276,7 @@ fn a_session_that_the_server_lost_begins_anew_without_losing_a_message() {
     pair.session.connection_lost();
     pair.connect(ConnAckProperties::default(), false);
     assert_eq!(pair.sent(), ["Publish q1 m1 a"]);
-    // PUBREC had taken the second one.
+    // PUBREC had accepted the second message.
     assert_eq!(pair.events(), ["2 Success"]);
 }
 
@@ -297,7 +297,7 @@ fn the_servers_receive_maximum_holds_messages_back() {
     assert_eq!(pair.sent(), ["Publish q1 m1 a", "Publish q1 m2 b"]);
     pair.receive_ack(AckKind::PubAck, 2).unwrap();
     assert_eq!(pair.sent(), ["Publish q1 m3 c"]);
-    // An acknowledgement of nothing gives no quota [MQTT-4.9.0-1].
+    // An acknowledgement without a request does not increase the quota [MQTT-4.9.0-1].
     pair.receive_ack(AckKind::PubAck, 2).unwrap();
     assert_eq!(pair.sent(), [""; 0]);
 }
@@ -654,7 +654,8 @@ proptest::proptest! {
     }
 }
 
-/// A method of one question: the server asks, and shows in the end that it has understood.
+/// A method with one question: the server asks, and finally proves that it has understood the
+/// answer.
 struct Ask;
 
 impl Authentication for Ask {
@@ -723,7 +724,7 @@ fn a_question_of_the_server_is_answered_and_the_server_looked_at() {
     assert_eq!(pair.sent(), ["Auth"]);
     pair.receive(connack(b"you")).unwrap();
     assert!(pair.session.is_connected());
-    // Another server gets nothing more.
+    // Nothing further is sent to another server.
     let mut pair = proving();
     pair.publish(QoS::AtLeastOnce, "for the right one");
     let error = pair.receive(connack(b"other")).unwrap_err();
@@ -743,7 +744,7 @@ fn auth_out_of_place_ends_the_connection() {
         assert!(pair.receive(packet).is_err());
         assert!(pair.sent().is_empty());
     }
-    // Nobody has named a method.
+    // Without an authentication method.
     let mut pair = Pair::new(ProtocolVersion::V5);
     pair.session.connect(&pair.options, pair.now);
     assert!(pair.receive(auth("ask", more, b"who?")).is_err());
@@ -761,10 +762,11 @@ fn identifiers_that_the_server_may_hold_of_an_earlier_run_are_released_before_th
             pair.sent(),
             ["PubRel 1 Success", "Publish q2 m1 a", "Publish q1 m2 b"]
         );
-        // The server held nothing, or something: it says so before anything else of that message.
+        // The server may or may not have held a message: its answer comes before any other of that
+        // message.
         pair.receive_ack(AckKind::PubComp, 1).unwrap();
         assert_eq!(pair.events(), [""; 0]);
-        // The connection is lost: it is not known whether the release came.
+        // The connection is lost; whether the release arrived is unknown.
         pair.session.connection_lost();
         pair.connect(ConnAckProperties::default(), true);
         assert_eq!(

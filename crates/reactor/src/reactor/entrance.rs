@@ -1,4 +1,4 @@
-//! What connections of one listener begin with.
+//! Settings that connections of one listener begin with.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use crate::config::{ListenerConfig, Transport};
 use crate::tls::TlsSettings;
 use crate::websocket::UpgradeRules;
 
-/// What connections of one listener begin with.
+/// Settings that connections of one listener begin with.
 #[derive(Debug)]
 pub(crate) struct Entrance {
     pub(super) policy: Arc<ListenerPolicy>,
-    /// Proxies that say where connections come from; empty: none.
+    /// Networks of proxies that send the PROXY protocol; empty: none.
     pub(super) proxies: Vec<IpNet>,
-    /// None without encryption.
+    /// `None` without encryption.
     pub(super) tls: Option<TlsSettings>,
-    /// None on plain TCP.
+    /// `None` without WebSocket.
     pub(super) web: Option<Arc<UpgradeRules>>,
 }
 
@@ -39,8 +39,8 @@ impl Entrance {
         }
     }
 
-    /// The word of who connects from there is taken. Who may write to the file of a Unix socket is
-    /// always believed.
+    /// Whether PROXY headers from this address are trusted. Processes that connect to a Unix socket
+    /// are always trusted.
     pub(super) fn trusts(&self, address: Option<SocketAddr>) -> bool {
         address.is_none_or(|address| {
             let ip = address.ip().to_canonical();

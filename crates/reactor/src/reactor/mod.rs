@@ -1,9 +1,8 @@
-//! One reactor: waits, lets the loop of its shard go round once (`martlet_tick`), and rests where
-//! that serves others.
+//! One reactor: waits, runs one tick of its shard's loop (`martlet_tick`), and rests if other
+//! clients benefit.
 //!
-//! `outside.rs` is what the loop reads from, writes to, sends to and stores in; `entrance.rs` is
-//! what the connections of a listener begin with; `write.rs` is one write to a socket. Nothing here
-//! knows what a packet is.
+//! `outside.rs` is the environment of the loop. `entrance.rs` has the settings of a listener's
+//! connections. `write.rs` is one write to a socket. No code here inspects packets.
 
 mod entrance;
 mod outside;
@@ -37,7 +36,7 @@ use crate::sys::Entropy;
 pub(crate) use entrance::Entrance;
 use outside::Outside;
 
-/// What all reactors of a node are made from.
+/// Everything that all reactors of a node are created from.
 pub(crate) struct Common {
     pub(crate) settings: Arc<Settings>,
     pub(crate) node: Arc<SharedNode>,
@@ -66,7 +65,7 @@ impl martlet_tick::Stream for Stream {
 }
 
 impl Reactor {
-    /// A reactor for `shard` that waits and is reached by the given three.
+    /// Creates the reactor of `shard` with its poller, wakeup and mailbox.
     pub(crate) fn new(
         shard: ShardId,
         common: &Common,
@@ -113,8 +112,8 @@ impl Reactor {
         })
     }
 
-    /// This reactor accepts connections for all: from now on if `is_open`, else from
-    /// [`Control::AcceptConnections`](crate::mailbox::Control::AcceptConnections) on.
+    /// Makes this reactor accept connections for all shards: at once if `is_open`, otherwise after
+    /// [`Control::AcceptConnections`](crate::mailbox::Control::AcceptConnections).
     pub(crate) fn open_listeners(
         &mut self,
         listeners: Vec<(Listener, u32)>,
@@ -135,18 +134,18 @@ impl Reactor {
         Ok(())
     }
 
-    /// The clock after the start: what is restored has set the time of records.
+    /// Sets the clock after the start. Restoring has set the time of records.
     pub(crate) fn set_clock(&mut self, clock: Clock) {
         self.outside.clock = clock;
         self.driver.set_now(clock.now());
     }
 
-    /// The shard and its effects, to be restored.
+    /// Lends the shard and its effects for restoring.
     pub(crate) fn lend_shard(&mut self) -> (&mut Shard, &mut Effects) {
         self.driver.lend()
     }
 
-    /// Goes round until told to stop.
+    /// Runs ticks until the reactor is stopped.
     pub(crate) fn run(mut self) {
         while !self.driver.is_stopped() {
             self.tick();
@@ -169,8 +168,8 @@ impl Reactor {
         self.rest_if_crowded();
     }
 
-    /// Rests for a moment if work for thousands of clients goes on and the cores are busy, so that
-    /// the system does not suspend this thread when other clients wait for it (`contention.rs`).
+    /// Rests for a moment if there is work for thousands of clients and the cores are busy. So the
+    /// system does not suspend this thread while other clients wait for it (`contention.rs`).
     fn rest_if_crowded(&mut self) {
         if !self.driver.serves_crowd() {
             self.contention.forget_last();
@@ -179,12 +178,13 @@ impl Reactor {
         if !self.contention.should_rest(Instant::now(), time_run()) || !self.driver.may_rest() {
             return;
         }
-        // Not a wait for notices: sockets that the kernel has written from bring some all the time.
+        // Not a wait for notices: sockets that the kernel has written from bring some notices all
+        // the time.
         std::thread::sleep(REST);
         self.contention.rested(Instant::now(), time_run());
     }
 
-    /// How long nothing happens unless something comes; none is for ever.
+    /// Longest time until the next tick without notices; `None` means no limit.
     fn timeout(&self) -> Option<Duration> {
         let due_ms = self.driver.due_ms();
         if due_ms == Some(0) {
@@ -198,7 +198,7 @@ impl Reactor {
             return timeout;
         }
         self.wakeup.falls_asleep();
-        // What was sent before that brought no wakeup.
+        // Items sent before `falls_asleep` caused no wakeup.
         if self.outside.mailbox.is_empty() {
             timeout
         } else {

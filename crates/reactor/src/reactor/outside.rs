@@ -1,5 +1,5 @@
-//! What is around the loop of a reactor: its poller, its mailbox and those of the others, the
-//! store's writer, the authenticator, the listeners.
+//! The environment of the loop of one reactor: its poller, the mailboxes, the store's writer, the
+//! authenticator and the listeners.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use crate::sys::Entropy;
 use crate::tls::{Arrived, Tls, TlsEnd};
 use crate::websocket::{WebSocket, WebSocketEnd};
 
-/// What one reactor reads from, writes to, sends to and stores in.
+/// Everything that one reactor reads from, writes to, sends to and stores in.
 pub(crate) struct Outside {
     pub(crate) shard: ShardId,
     pub(crate) settings: Arc<Settings>,
@@ -45,14 +45,14 @@ pub(crate) struct Outside {
     pub(crate) mailboxes: Arc<Mailboxes>,
     pub(crate) writer: Box<dyn Writer>,
     pub(crate) authenticator: Arc<dyn Authenticator>,
-    /// The name in the certificate that this thread has refused last.
+    /// Returns the name in the certificate that this thread rejected last.
     pub(crate) refused_name: fn() -> Option<String>,
-    /// On the first reactor, until the node stops.
+    /// Set on the first reactor until the node stops.
     pub(crate) listeners: Option<Listeners>,
-    /// Connections dealt out so far.
+    /// Number of connections that have been distributed to shards.
     pub(crate) dealt: u64,
     pub(crate) entrances: Arc<[Entrance]>,
-    /// What each listener permits now.
+    /// The current policy of each listener.
     pub(crate) policies: Vec<Arc<ListenerPolicy>>,
     pub(crate) entropy: Entropy,
     pub(crate) events: EventSender,
@@ -60,7 +60,7 @@ pub(crate) struct Outside {
     pub(crate) counters: Arc<Counters>,
     pub(crate) socket_count: Arc<SocketCount>,
     pub(crate) sockets_max: usize,
-    /// Outlets of the parts whose sessions are here.
+    /// Outlets of the parts whose sessions live on this shard.
     pub(crate) outlets: Outlets,
 }
 
@@ -202,7 +202,7 @@ impl Transport for Outside {
         let settings = self.entrance(listener).and_then(|at| at.tls.as_ref());
         let verdict = settings.map_or(Ok(()), |settings| tls.recheck(settings));
         if verdict.is_err() {
-            // Who it is was known before.
+            // Clears the name; the client was identified before.
             let _claimed = (self.refused_name)();
         }
         Some(verdict)
@@ -354,7 +354,7 @@ impl martlet_tick::Outside for Outside {
     }
 
     fn report(&mut self, report: Report) {
-        // It is not waited for any more when the node is being dropped.
+        // While the node is being dropped, no receiver waits for it.
         let _ = self.reports.send(report);
     }
 
@@ -365,7 +365,7 @@ impl martlet_tick::Outside for Outside {
 }
 
 impl Outside {
-    /// Gives an accepted connection to the shard whose turn it is; answers it if that is this one.
+    /// Gives an accepted connection to the next shard in turn. Returns it if that is this shard.
     fn deal_out(
         &mut self,
         stream: Stream,
@@ -392,7 +392,7 @@ impl Outside {
         None
     }
 
-    /// What an accepted connection begins with; none if it cannot be used.
+    /// Prepares an accepted connection. Returns `None` if it cannot be used.
     pub(crate) fn newcomer(
         &mut self,
         stream: Stream,
@@ -400,7 +400,7 @@ impl Outside {
         listener: usize,
     ) -> Option<Newcomer<Stream>> {
         let options = address.map_or(Ok(()), |_| stream.set_options());
-        // IPv4 through a socket for both families looks like any IPv4.
+        // An IPv4 address accepted by a dual-stack socket becomes a plain IPv4 address.
         let from = address.map(|address| (address.ip().to_canonical(), address.port()));
         let policy = Arc::clone(&self.policies[listener]);
         let Some(peer) = self.peer(from, policy).filter(|_| options.is_ok()) else {
@@ -425,7 +425,7 @@ impl Outside {
         })
     }
 
-    /// What a connection that another thread carries begins with: it is MQTT and nothing below it.
+    /// Prepares a connection that another thread carries. It has MQTT with no layers below.
     pub(crate) fn carried(
         &mut self,
         stream: Stream,
@@ -444,8 +444,8 @@ impl Outside {
         })
     }
 
-    /// The peer at the other end. It takes random bytes for a Client Identifier that may never be
-    /// asked for: a connection is no reason to end the node, so one without them is refused.
+    /// Describes the peer. Reads random bytes for a Client Identifier that may never be needed.
+    /// Without random bytes the connection is refused; the node keeps running.
     fn peer(
         &mut self,
         address: Option<(IpAddr, u16)>,
@@ -459,7 +459,7 @@ impl Outside {
         })
     }
 
-    /// What a command means for new connections.
+    /// Applies a command to new connections.
     fn note_command(&mut self, command: &Command) {
         match command {
             Command::Shutdown => self.listeners = None,
@@ -478,7 +478,7 @@ impl Outside {
         self.entrances.get(usize::from(listener?))
     }
 
-    /// TLS has failed. If a certificate is the cause, the verifier has its name.
+    /// Converts a TLS failure. If a certificate is the cause, the verifier has stored its name.
     fn failed(&self, fault: TlsFault) -> TransportEnd {
         match (self.refused_name)() {
             None => TransportEnd::Violation(fault.into()),

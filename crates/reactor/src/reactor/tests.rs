@@ -1,5 +1,6 @@
-//! What a reactor adds to the loop of its shard: handshakes and connections that come at once take
-//! many ticks, and it rests where that serves others. Each test calls a reactor's ticks itself.
+//! Tests of what a reactor adds to the loop of its shard: handshakes and simultaneous connects are
+//! spread over many ticks, and a reactor rests if other clients benefit. Each test calls the ticks
+//! itself.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,10 +20,10 @@ use crate::stats::ReactorStats;
 use crate::store::MemoryStore;
 use crate::tls::TlsSettings;
 
-/// Ticks in which a node finishes what a test has it do.
+/// Limit of ticks in which a node must finish the work of a test.
 const TICKS_MAX: usize = 2_000;
 
-/// A long time, for the bounds that a test is not about.
+/// A long time, for limits that a test does not examine.
 const LONG: Duration = Duration::from_secs(60);
 
 const LONG_TIMES: TimeLimits = TimeLimits {
@@ -77,7 +78,7 @@ impl Node {
         }
     }
 
-    /// A tick, which never sleeps.
+    /// Runs one tick, which never sleeps.
     fn tick(&mut self) {
         self.mailboxes.control(ShardId(0), Control::StoreState);
         self.reactor.tick();
@@ -89,14 +90,14 @@ impl Node {
         read(&stats)
     }
 
-    /// What a tick of the first reactor adds to a counter.
+    /// Returns how much a tick of the first reactor adds to a counter.
     fn in_a_tick(&mut self, read: impl Fn(&ReactorStats) -> u64) -> u64 {
         let before = self.count(&read);
         self.tick();
         self.count(&read) - before
     }
 
-    /// Ticks until it is so.
+    /// Runs ticks until the condition is true.
     fn tick_until(&mut self, mut is_so: impl FnMut(&mut Self) -> bool) {
         for _ in 0..TICKS_MAX {
             if is_so(self) {
@@ -107,7 +108,7 @@ impl Node {
         panic!("it does not come to be so");
     }
 
-    /// Connections that have sent nothing.
+    /// Opens connections that have sent nothing.
     fn newcomers(&mut self, count: usize) -> Vec<Client> {
         let newcomers = (0..count).map(|_| {
             let (own, other) = UnixStream::pair().unwrap();
@@ -127,8 +128,8 @@ impl Node {
         newcomers.collect()
     }
 
-    /// Clients that are connected; each subscribes to the topic that is its Client Identifier, or
-    /// all to this one.
+    /// Connects clients. Each subscribes to the topic equal to its Client Identifier, or all
+    /// subscribe to `topic`.
     fn clients(&mut self, name: &str, count: usize, topic: Option<&str>) -> Vec<Client> {
         let mut clients = self.newcomers(count);
         for (number, client) in clients.iter_mut().enumerate() {
@@ -156,7 +157,7 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Whether it has received this number of bytes.
+    /// Whether the client has received this number of bytes.
     fn has(&mut self, length: usize) -> bool {
         let mut buffer = [0; 4096];
         loop {
@@ -171,7 +172,7 @@ impl Client {
     }
 }
 
-/// CONNECT of 3.1.1, of a client identifier with five bytes.
+/// A CONNECT of MQTT 3.1.1 for a Client Identifier with five bytes.
 fn connect(client_id: &str) -> Vec<u8> {
     assert_eq!(client_id.len(), 5);
     [
@@ -181,7 +182,7 @@ fn connect(client_id: &str) -> Vec<u8> {
     .concat()
 }
 
-/// PUBLISH with QoS 0, with a topic of five bytes and a payload of 121 bytes or more.
+/// A PUBLISH with QoS 0, a topic of five bytes and a payload of at least 121 bytes.
 fn publish(topic: &str, payload: usize) -> Vec<u8> {
     assert_eq!(topic.len(), 5);
     let length = payload + 7;
@@ -192,7 +193,7 @@ fn publish(topic: &str, payload: usize) -> Vec<u8> {
     bytes
 }
 
-/// The topic of a message for all.
+/// Topic of messages for all clients.
 const ALL: &str = "topic";
 
 const PINGREQ: [u8; 2] = [0xC0, 0];
@@ -270,7 +271,7 @@ fn a_tick_accepts_a_part_of_the_connections_that_wait() {
     }
 }
 
-/// The shortest of some ticks: the machine has other things to do.
+/// Runs some ticks and returns the shortest duration, because the machine runs other programs too.
 fn shortest_tick(node: &mut Node, mut before: impl FnMut(&mut Node)) -> Duration {
     let ticks = (0..20).map(|_| {
         before(node);
@@ -281,12 +282,12 @@ fn shortest_tick(node: &mut Node, mut before: impl FnMut(&mut Node)) -> Duration
     ticks.min().unwrap()
 }
 
-/// While a message for thousands goes out, a reactor that was suspended rests after each tick, but
-/// not while a client waits for something of its own.
+/// While a message for thousands of clients is written, a reactor whose thread was suspended rests
+/// after each tick, unless a client waits for other work.
 #[test]
 fn a_reactor_that_was_suspended_rests_unless_a_client_waits() {
     let mut node = Node::new(&[]);
-    // A tick writes to eight of them.
+    // A tick writes to eight of these clients.
     let _receivers = node.clients("r", CROWD + 1024, Some(ALL));
     let mut others = node.clients("o", 256, None);
     node.reactor.driver.set_times(TimeLimits {
@@ -303,7 +304,7 @@ fn a_reactor_that_was_suspended_rests_unless_a_client_waits() {
     };
     let rested = shortest_tick(&mut node, suspend);
     assert!(rested >= REST, "{rested:?}");
-    // A tick reads from some of the others.
+    // A tick reads from some of the other clients.
     node.reactor.driver.set_times(TimeLimits {
         reading: Duration::ZERO,
         writing_last: Duration::ZERO,

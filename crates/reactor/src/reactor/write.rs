@@ -1,4 +1,4 @@
-//! One write to a socket: the shard's output, with what TLS and WebSocket put around it.
+//! One write to a socket: the shard's output in its TLS and WebSocket framing.
 
 use std::io::{self, IoSlice};
 
@@ -7,22 +7,22 @@ use crate::poll::Stream;
 use crate::tls::Tls;
 use crate::websocket::{SERVER_HEADER_MAX, WebSocket, binary_header};
 
-/// Longest payload of a WebSocket frame that is sent, in bytes: what a slow client may make us
-/// copy.
+/// Longest payload of a sent WebSocket frame in bytes. It limits how much a slow client can make
+/// the node copy.
 const FRAME_PAYLOAD_MAX: usize = 256 * 1024;
 
-/// What one system call wrote.
+/// Result of one system call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wrote {
     /// Bytes that the kernel took.
     pub(super) written: usize,
-    /// Bytes of the shard's output that need not be offered again.
+    /// Bytes of the shard's output that must not be offered again.
     pub(super) taken: usize,
-    /// The kernel takes no more for now.
+    /// The socket's send buffer is full.
     pub(super) blocked: bool,
 }
 
-/// Writes `output` and what stands before it; none if there is nothing to write.
+/// Writes bytes of the layers, then `output`. Returns `None` if there is nothing to write.
 pub(super) fn write_output(
     stream: &mut Stream,
     layers: Option<&mut Layers>,
@@ -51,7 +51,7 @@ pub(super) fn write_output(
     }
 }
 
-/// What a WebSocket connection writes to.
+/// The transport below a WebSocket connection.
 struct Below<'a> {
     stream: &'a mut Stream,
     tls: Option<&'a mut Tls>,
@@ -82,8 +82,8 @@ impl Below<'_> {
     }
 }
 
-/// Writes what the WebSocket connection has to say itself, and `output` as one binary frame
-/// [MQTT-6.0.0-1]. A frame once begun is finished: what is not taken of it is kept.
+/// Writes pending bytes of the WebSocket connection, then `output` as one binary frame
+/// [MQTT-6.0.0-1]. The rest of a partly written frame is buffered.
 fn write_web_socket(
     below: &mut Below<'_>,
     web: &mut WebSocket,
@@ -122,7 +122,7 @@ fn write_web_socket(
             blocked,
         }));
     };
-    // An idle connection holds no buffer.
+    // An idle connection keeps no buffer.
     web.out = Vec::new();
     if cut {
         web.out

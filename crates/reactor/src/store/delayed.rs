@@ -1,4 +1,4 @@
-//! A store that keeps nothing and takes its time.
+//! A store that keeps nothing and answers after a delay.
 
 use std::sync::mpsc;
 use std::thread;
@@ -10,8 +10,8 @@ use martlet_tick::Storage;
 use super::durable::Durable;
 use super::interface::{Store, Writer};
 
-/// As [`MemoryStore`](super::MemoryStore), but each answer comes later, by a delay, from another
-/// thread: for tests of what waits for a store.
+/// Like [`MemoryStore`](super::MemoryStore), but each answer comes from another thread after a
+/// delay. For tests of operations that wait for a store.
 #[derive(Clone, Copy, Debug)]
 pub struct DelayedStore {
     /// Time until a record is durable.

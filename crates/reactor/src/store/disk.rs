@@ -1,5 +1,5 @@
-//! The store on a disk: opened before the node's threads run, then kept by three threads of its
-//! own.
+//! The store on a disk. It is opened before the node's threads run; afterwards three separate
+//! threads use it.
 
 use std::fmt;
 use std::io;
@@ -27,21 +27,21 @@ use super::writing::{WriterSettings, Writing};
 use crate::node::SharedNode;
 use crate::sys::Entropy;
 
-/// Time that a checkpoint may take with which a copy begins.
+/// Time limit for the checkpoint at the beginning of a copy.
 const PIN_PATIENCE: Duration = Duration::from_secs(60);
-/// Time that the statistics may take.
+/// Time limit for the statistics.
 const STATS_PATIENCE: Duration = Duration::from_secs(1);
-/// The longest groups that fit into one of the longest segments; eight of them fit into a short
-/// one.
+/// Number of groups that fit into a segment of the maximum size; eight of them fit into a short
+/// segment.
 const GROUPS_PER_SEGMENT: usize = 32;
-/// Bytes of records that are handed over together, about: buffers stay small enough to be used
-/// again, whatever the records of a tick take.
+/// Approximate bytes of records per handed-over part. Buffers stay small enough to be reused,
+/// however many records a tick has.
 const PART_BYTES: usize = 256 << 10;
-/// Divisors of the longest segment and of the node's memory: the backlog at which publishers are
-/// held back is the smaller part.
+/// Divisors of the maximum segment size and of the node's memory. The smaller quotient is the
+/// backlog above which publishers are held back.
 const BEHIND_PART: usize = 4;
 const BEHIND_PART_OF_MEMORY: usize = 16;
-/// The same for the backlog at which the store counts as stuck.
+/// The same for the backlog above which the store counts as stuck.
 const STUCK_PART: usize = 2;
 const STUCK_PART_OF_MEMORY: usize = 4;
 
@@ -49,23 +49,23 @@ const STUCK_PART_OF_MEMORY: usize = 4;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreOpenError {
-    /// Another process has it open.
+    /// Another process has the store open.
     #[error("the store {0} is in use by another process")]
     InUse(PathBuf),
     /// The directory cannot be used.
     #[error("cannot open the store {path}")]
     Directory {
-        /// Where.
+        /// Path of the directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// What is in it cannot be read.
+    /// The contents cannot be read.
     #[error("cannot open the store {path}")]
     Contents {
-        /// Where.
+        /// Path of the directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         source: OpenError,
     },
 }
@@ -81,18 +81,18 @@ pub struct DiskStore<D: Disk = RealDisk> {
     listeners: Arc<[Arc<ListenerPolicy>]>,
     opening: Instant,
     opened: Report,
-    /// Until the threads have it.
+    /// The engine, until the threads take it over.
     engine: Option<Engine<D>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl<D: Disk> DiskStore<D> {
-    /// Opens the store in a directory, which is made if it is not there, and locks it. `through` is
-    /// what lies between the engine and the directory, and gives it `room.disk` bytes at most, or
-    /// with 0 all that there is. What waits to be written takes a part of `room.memory`.
+    /// Opens the store in a directory and locks it. Creates a missing directory. `through` wraps
+    /// the directory for the engine. The store may use `room.disk` bytes, or with 0 all free space.
+    /// Pending writes may use a part of `room.memory`.
     ///
     /// # Errors
-    /// The directory cannot be used, another process uses it, or what is in it cannot be read.
+    /// The directory cannot be used, another process uses it, or its contents cannot be read.
     pub fn open(
         directory: &Path,
         durability: Durability,
@@ -123,10 +123,10 @@ impl<D: Disk> DiskStore<D> {
         })
     }
 
-    /// Opens the store on a disk, for a node with so much memory, in bytes.
+    /// Opens the store on a disk, for a node with this number of bytes of memory.
     ///
     /// # Errors
-    /// What is on it cannot be read.
+    /// The contents of the disk cannot be read.
     pub fn on(
         disk: D,
         options: Options,
@@ -134,9 +134,9 @@ impl<D: Disk> DiskStore<D> {
         memory: usize,
     ) -> Result<Self, OpenError> {
         let opening = Instant::now();
-        // When the last spare segment is taken the shards are told to hold back; what waits then,
-        // and what ends messages later, has to fit into that segment, be it a short one, and into
-        // what the ballast leaves.
+        // When the last spare segment is taken, the shards are notified to hold back. The pending
+        // records at that time, and later ones that end messages, must fit into that segment, even
+        // if it is short, and into the space that the ballast leaves.
         let segment_bytes = options.segment_bytes as usize;
         let group_bytes = segment_bytes / GROUPS_PER_SEGMENT;
         let (engine, opened) = Engine::open(disk, options)?;
@@ -193,7 +193,7 @@ where
             .collect();
         self.listeners = Arc::clone(&shards.listeners);
         let restored = restore(engine, shards)?;
-        // On a full disk it waits for room, like everything else.
+        // If the disk is full, it waits for room like other writes.
         if let Err(error) = engine.settle() {
             self.health.failed(&error);
         }
@@ -280,8 +280,8 @@ impl<D: Disk> fmt::Debug for DiskStore<D> {
     }
 }
 
-/// A node whose store thread has panicked would promise nothing any more, for ever; the service
-/// manager starts it again. The panic itself has been told already.
+/// Ends the process when a thread of the store panics. Without that thread the node could never
+/// acknowledge anything. The service manager restarts it. The panic itself has already been logged.
 struct EndsTheProcess;
 
 impl Drop for EndsTheProcess {
@@ -350,7 +350,7 @@ impl Storage for DiskWriter {
             why,
         } in lost.drain(..)
         {
-            // A name from outside is quoted.
+            // Names from outside are quoted.
             self.health.unreadable(format!(
                 "message {:#x}, which waited for {waited_for:?}: {why}",
                 id.0

@@ -1,4 +1,4 @@
-//! The way of a store's answers to one shard.
+//! Sends a store's answers to one shard.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use martlet_broker::{ReadPage, RecordNumber, ShardId};
 
 use crate::mailbox::{Control, Mailboxes};
 
-/// The way of a store's answers to one shard.
+/// Sends a store's answers to one shard.
 #[derive(Clone, Debug)]
 pub struct Durable {
     shard: ShardId,
@@ -18,18 +18,18 @@ impl Durable {
         Self { shard, mailboxes }
     }
 
-    /// All records of the shard up to number `up_to` are durable.
+    /// Notifies the shard that all its records up to number `up_to` are durable.
     pub fn up_to(&self, up_to: RecordNumber) {
         self.mailboxes.durable(self.shard, up_to);
     }
 
-    /// Messages that were asked for.
+    /// Delivers requested messages.
     pub fn messages_read(&self, page: ReadPage) {
         self.mailboxes
             .control(self.shard, Control::MessagesRead(page));
     }
 
-    /// What [`Writer::state`](super::Writer::state) says has changed, for all shards.
+    /// Notifies all shards that the value of [`Writer::state`](super::Writer::state) has changed.
     pub fn state_changed(&self) {
         for shard in 0..self.mailboxes.shard_count() {
             self.mailboxes.control(ShardId(shard), Control::StoreState);

@@ -1,4 +1,4 @@
-//! How the store is doing, for those who operate the node: a state to look at, and notices to log.
+//! Health of the store, for operators: a status, and notices to log.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -9,16 +9,17 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use martlet_broker::StoreState;
 use martlet_store::StoreError;
 
-/// Notices that wait to be taken; further ones are dropped.
+/// Most queued notices; further ones are dropped.
 const NOTICES_MAX: usize = 1024;
 
-/// The store of a node, as far as others may look at it.
+/// The observable state of a node's store.
 #[derive(Debug)]
 pub struct StoreHealth {
     state: Mutex<State>,
-    /// A [`StoreState`], the inbox's own: one told by two threads could stay on what is over.
+    /// A [`StoreState`], shared with the inbox. With a copy per thread, an outdated state could
+    /// remain.
     store_state: Arc<AtomicU8>,
-    /// Bytes of memory of what waits to be written, and of the index.
+    /// Memory of pending writes and of the index, in bytes.
     held_bytes: Arc<AtomicUsize>,
     notices: Sender<StoreNotice>,
     taken: Receiver<StoreNotice>,
@@ -27,78 +28,79 @@ pub struct StoreHealth {
 #[derive(Debug, Default)]
 struct State {
     status: StoreStatus,
-    /// What was told of the present failure.
+    /// Errors of the present failure that have been reported.
     told: Vec<(&'static str, io::ErrorKind)>,
 }
 
-/// How the store is doing.
+/// Status of the store.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct StoreStatus {
-    /// It cannot write: no acknowledgement is sent for what has to be stored.
+    /// Set if the store cannot write. Then no acknowledgement is sent for messages that must be
+    /// stored.
     pub failure: Option<StoreFailure>,
-    /// There is no space for more; what ends messages can still be written.
+    /// There is no space for further messages. Records that end messages can still be written.
     pub is_low: bool,
     /// Reason: the disk is full, or the error of the system.
     pub low_because: String,
-    /// It is not the disk: the store takes as much as `limits.store_bytes` allows.
+    /// The cause is not the disk but the limit `limits.store_bytes`.
     pub is_at_limit: bool,
-    /// The backlog of writes is long, or space is short, so that what would make the store grow is
+    /// The backlog of writes is long, or space is short. Operations that make the store grow are
     /// held back.
     pub is_behind: bool,
-    /// Messages that could not be read back.
+    /// Number of messages that could not be read back.
     pub unreadable: u64,
-    /// Groups of records written and synced so far.
+    /// Number of groups of records written and synced.
     pub syncs: u64,
-    /// Records of shards that these made durable.
+    /// Number of records of shards that these syncs made durable.
     pub records: u64,
 }
 
 /// A store that cannot write.
 #[derive(Clone, Debug)]
 pub struct StoreFailure {
-    /// Since when.
+    /// When the failure began.
     pub since: Instant,
-    /// What could not be done, with which file, and why: the last of the errors.
+    /// The last error: the operation, the file and the cause.
     pub error: String,
-    /// How often it has been tried.
+    /// Number of attempts.
     pub attempts: u64,
 }
 
-/// Something that belongs into the log.
+/// A notice for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreNotice {
-    /// The store cannot write; it tries again and again. Told once for each kind of error.
+    /// The store cannot write and keeps trying. Sent once for each kind of error.
     Failing {
-        /// What could not be done, with which file, and why.
+        /// The operation, the file and the cause.
         error: String,
     },
-    /// It writes again.
+    /// The store can write again.
     Recovered {
-        /// How long it did not.
+        /// Duration of the failure.
         after: Duration,
     },
-    /// The store gets no space for more.
+    /// There is no space for further messages.
     Low {
-        /// The disk is full, or what the system said instead.
+        /// Reason: the disk is full, or the error of the system.
         why: String,
     },
-    /// It gets space again.
+    /// There is space again.
     RoomAgain,
-    /// The disk gives errors for messages that a queue wants; they are read again for minutes.
+    /// The disk returns errors for messages that a queue needs. Reading is retried for minutes.
     Unread {
-        /// The first of them, and the error.
+        /// The first of these messages, and the error.
         what: String,
     },
-    /// A message could not be read back; it is dropped for the queue that wanted it.
+    /// A message could not be read back. It is dropped from the queue that needed it.
     Unreadable {
-        /// Which, and why.
+        /// The message and the cause.
         what: String,
     },
-    /// The end of the node did not find everything written.
+    /// At shutdown, not all records could be written.
     Unwritten {
-        /// Why not.
+        /// The cause.
         error: String,
     },
 }
@@ -115,13 +117,12 @@ impl StoreHealth {
         }
     }
 
-    /// Bytes of memory that are held for what waits to be written, and for the index of what is
-    /// stored.
+    /// Memory for records that wait to be written and for the index, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
-    /// How it is doing now.
+    /// The current status.
     pub fn status(&self) -> StoreStatus {
         let state = self.store_state.load(Ordering::Acquire);
         StoreStatus {
@@ -168,7 +169,8 @@ impl StoreHealth {
         state.status.records += records;
     }
 
-    /// `why` is asked only when this is new; if there is room by then, nothing is told.
+    /// Sets whether space is short. Calls `why` only if that is new. If `why` finds that there is
+    /// room by now, no notice is sent.
     pub(super) fn is_low(&self, is_low: bool, why: impl FnOnce() -> Option<StoreError>) {
         if self.lock().status.is_low == is_low {
             return;
@@ -180,7 +182,7 @@ impl StoreHealth {
             None => self.tell(StoreNotice::RoomAgain),
             Some(None) => {}
             Some(Some(error)) => {
-                // A limit says itself what is full.
+                // An error of a limit already contains what is full.
                 let is_limit = error.source.get_ref().is_some();
                 let why = match error.is_full() {
                     true if is_limit => error.source.to_string(),
@@ -194,7 +196,7 @@ impl StoreHealth {
         }
     }
 
-    /// There is no space for more because of the store's own limit.
+    /// Whether the store has no space because of its own limit.
     pub(super) fn is_at_limit(&self) -> bool {
         let state = self.lock();
         state.status.is_low && state.status.is_at_limit
@@ -214,7 +216,7 @@ impl StoreHealth {
     }
 
     fn tell(&self, notice: StoreNotice) {
-        // They are not taken: then they are not wanted.
+        // If the queue is full, no reader takes notices, so this one is dropped.
         let _ = self.notices.try_send(notice);
     }
 

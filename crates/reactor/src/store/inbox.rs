@@ -1,8 +1,8 @@
-//! What shards hand to the thread that writes: encoded records and wishes to read, in one order for
-//! all shards. A short mutex; the thread is woken only when it sleeps.
+//! Queue from the shards to the writing thread: encoded records and read requests, in one order for
+//! all shards. The mutex is held briefly; the thread is woken only when it sleeps.
 //!
-//! One order is what matters: a shard hands its records over before it tells another shard of them,
-//! so no record stands before one that it follows from.
+//! The common order is essential. A shard hands over its records before it sends messages about
+//! them to another shard, so no record comes before a record that it depends on.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -14,47 +14,47 @@ use martlet_store::{RecordBuffer, Stats};
 
 use super::interface::PinnedFiles;
 
-/// Emptied buffers kept to be filled again, and bytes that all of them may take.
+/// Number of empty buffers kept for reuse, and their total size in bytes.
 const SPARES_MAX: usize = 16;
 const SPARES_BYTES_MAX: usize = 4 << 20;
 
 /// Longest buffer that is kept, in bytes.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
-/// Number, bytes and age at which records that are not waited for are written: waking the thread
-/// costs as much as a hundred of them.
+/// Number, bytes and age at which records without a waiting client are written. Waking the thread
+/// costs as much as a hundred records.
 const TOGETHER_RECORDS: usize = 512;
 const TOGETHER_BYTES: usize = 256 << 10;
 const TOGETHER_AFTER: Duration = Duration::from_millis(2);
 
-/// Something handed over.
+/// An item handed to the writing thread.
 #[derive(Debug)]
 pub(super) enum StoreInput {
-    /// Records of one tick; what they became may be nothing.
+    /// Records of one tick; their encoded form may be empty.
     Records {
         shard: ShardId,
         records: RecordBuffer,
-        /// The number of the last one, as its shard counts.
+        /// Number of the last one, in the count of its shard.
         last: RecordNumber,
         /// Whether a client waits for one of them.
         awaited: bool,
     },
-    /// Messages are wanted.
+    /// A request for messages.
     Read(PageRead),
     /// A question to the thread.
     Ask(StoreQuestion),
 }
 
-/// What may be asked of the thread that writes. Who asks may have given up when the answer comes.
+/// A question to the writing thread. The requester may have given up when the answer is ready.
 #[derive(Debug)]
 pub(super) enum StoreQuestion {
-    /// Pin the store as it is.
+    /// Pin the current files of the store.
     Pin(Sender<Result<PinnedFiles, String>>),
-    /// What it holds and takes.
+    /// Return the statistics of the store.
     Stats(Sender<Stats>),
 }
 
-/// Messages that a queue wants to have.
+/// Request of a queue for messages.
 #[derive(Debug)]
 pub(super) struct PageRead {
     pub(super) shard: ShardId,
@@ -63,24 +63,24 @@ pub(super) struct PageRead {
     pub(super) gauge: Arc<MemoryGauge>,
 }
 
-/// How much may wait to be written, in bytes.
+/// Limits for the bytes that wait to be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BacklogLimits {
-    /// Above this, what makes the store grow is held back.
+    /// Above this limit, operations that make the store grow are held back.
     pub(super) behind: usize,
-    /// Above this the store counts as stuck.
+    /// Above this limit the store counts as stuck.
     pub(super) stuck: usize,
 }
 
-/// Shared by all shards and the thread that writes.
+/// Shared by all shards and the writing thread.
 #[derive(Debug)]
 pub(super) struct Inbox {
     limits: BacklogLimits,
     state: Mutex<State>,
     arrived: Condvar,
-    /// Bytes taken by the thread and not written yet.
+    /// Bytes that the thread has taken but not written yet.
     staged_bytes: AtomicUsize,
-    /// Bytes of memory of what waits, of what the thread has taken, and of emptied buffers.
+    /// Memory in bytes: pending parts, parts that the thread has taken, and empty buffers.
     held_bytes: Arc<AtomicUsize>,
     /// A [`StoreState`].
     store_state: Arc<AtomicU8>,
@@ -90,24 +90,24 @@ pub(super) struct Inbox {
 struct State {
     parts: Vec<StoreInput>,
     spares: Vec<RecordBuffer>,
-    /// Bytes of memory of the spare buffers.
+    /// Memory of the spare buffers in bytes.
     spare_bytes: usize,
     bytes: usize,
     /// Records among the parts; at least one for each tick.
     records: usize,
-    /// There are other parts too.
+    /// Whether there are parts other than records.
     is_urgent: bool,
     /// Whether a client waits for one of the records.
     is_awaited: bool,
-    /// Whether the thread gathers records that are not waited for.
+    /// Whether the thread is gathering records without a waiting client.
     gathers_unawaited: bool,
-    /// Number of records for which the thread sleeps; another part wakes it, too.
+    /// Number of records that the thread waits for in its sleep; other parts also wake it.
     asleep: Option<usize>,
     ended: bool,
 }
 
 impl State {
-    /// Whether this number of records has come, or a part that cannot wait for more.
+    /// Whether this number of records has arrived, or a part that cannot wait.
     fn has_come(&self, records: usize) -> bool {
         let is_enough = self.is_awaited || self.bytes >= TOGETHER_BYTES;
         self.records >= records
@@ -117,11 +117,11 @@ impl State {
     }
 }
 
-/// The result of handing records over.
+/// Result of handing over records.
 pub(super) struct Given {
-    /// A buffer for the next ones.
+    /// An empty buffer for the next records.
     pub(super) spare: RecordBuffer,
-    /// With these the store is in a worse state than before.
+    /// Whether these records have made the state of the store worse.
     pub(super) is_worse: bool,
 }
 
@@ -137,24 +137,23 @@ impl Inbox {
         }
     }
 
-    /// Where others may look what the store can take: a [`StoreState`].
+    /// Shared view of what the store can take: a [`StoreState`].
     pub(super) fn shown_state(&self) -> Arc<AtomicU8> {
         Arc::clone(&self.store_state)
     }
 
-    /// Where others may look how many bytes of memory the store holds: what waits to be written,
-    /// and its index.
+    /// Shared view of the memory held by the store in bytes: pending writes and the index.
     pub(super) fn shown_held_bytes(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.held_bytes)
     }
 
-    /// What waits to be written takes `bytes` of memory more, and `before` less.
+    /// The pending writes now take `bytes` of memory; before they took `before`.
     pub(super) fn count_held(&self, bytes: usize, before: usize) {
         self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.held_bytes.fetch_sub(before, Ordering::Relaxed);
     }
 
-    /// Hands records over.
+    /// Hands over records.
     pub(super) fn give_records(
         &self,
         shard: ShardId,
@@ -181,7 +180,7 @@ impl Inbox {
         Given { spare, is_worse }
     }
 
-    /// Hands a wish over.
+    /// Hands over a read request.
     pub(super) fn give_read(&self, read: PageRead) {
         let mut state = self.lock();
         state.parts.push(StoreInput::Read(read));
@@ -189,7 +188,7 @@ impl Inbox {
         self.wake(state);
     }
 
-    /// Hands a question over.
+    /// Hands over a question.
     pub(super) fn ask(&self, question: StoreQuestion) {
         let mut state = self.lock();
         state.parts.push(StoreInput::Ask(question));
@@ -197,7 +196,7 @@ impl Inbox {
         self.wake(state);
     }
 
-    /// Nothing more will come.
+    /// Ends the queue: nothing more will be handed over.
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
@@ -213,13 +212,13 @@ impl Inbox {
         }
     }
 
-    /// Records that wait; `None`: something waits that does not want to wait for more.
+    /// Number of waiting records; `None` if a part waits that cannot wait for more.
     pub(super) fn waiting(&self) -> Option<usize> {
         let state = self.lock();
         (!state.is_urgent && !state.ended).then_some(state.records)
     }
 
-    /// Waits until this number of records has come, another part, or this time.
+    /// Waits until this number of records or another part has arrived, or until this time.
     pub(super) fn gather(&self, records: usize, until: Instant) {
         drop(self.wait(self.lock(), records, until));
     }
@@ -240,8 +239,8 @@ impl Inbox {
         state
     }
 
-    /// Sleeps until this number of records has come, another part, or until the time is over; it
-    /// may return earlier.
+    /// Sleeps until this number of records or another part has arrived, or the time has expired.
+    /// May return earlier.
     fn sleep<'a>(
         &self,
         mut state: MutexGuard<'a, State>,
@@ -263,8 +262,8 @@ impl Inbox {
         state
     }
 
-    /// Takes all that has come into `parts`, which is empty, after waiting for something until
-    /// then; none is for ever. True when nothing more will come.
+    /// Waits for parts until `until`; `None` means no limit. Then moves them all into `parts`,
+    /// which is empty. Returns true if nothing more will be handed over.
     pub(super) fn take(&self, parts: &mut Vec<StoreInput>, until: Option<Instant>) -> bool {
         let mut state = self.lock();
         while state.parts.is_empty() && !state.ended {
@@ -281,13 +280,13 @@ impl Inbox {
         state.is_urgent = false;
         state.is_awaited = false;
         std::mem::swap(&mut state.parts, parts);
-        // Until it is known what is staged, nothing is counted twice but nothing is missed either.
+        // Until the staged bytes are set, these bytes must be counted exactly once.
         self.staged_bytes
             .fetch_add(std::mem::take(&mut state.bytes), Ordering::Relaxed);
         state.ended && parts.is_empty()
     }
 
-    /// Waits for more records as long as those that have come are not waited for.
+    /// Waits for more records as long as no client waits for those that have arrived.
     fn gather_unawaited<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.gathers_unawaited = true;
         state = self.wait(state, TOGETHER_RECORDS, Instant::now() + TOGETHER_AFTER);
@@ -295,7 +294,7 @@ impl Inbox {
         state
     }
 
-    /// Gives a buffer back to be filled again.
+    /// Returns a buffer for reuse.
     pub(super) fn give_back(&self, mut buffer: RecordBuffer) {
         let bytes = buffer.memory_bytes();
         if bytes <= SPARE_BYTES_MAX {
@@ -311,8 +310,8 @@ impl Inbox {
         self.count_held(0, bytes);
     }
 
-    /// Sets the number of bytes that are taken and not written; `low`: there should be no more, and
-    /// this is why. Returns whether the store's state has changed.
+    /// Sets the number of bytes that are taken and not written. `low`: the reason why the store
+    /// should not grow, if there is one. Returns whether the store's state has changed.
     pub(super) fn staged(&self, bytes: usize, low: Option<StoreState>) -> bool {
         let state = self.lock();
         self.staged_bytes.store(bytes, Ordering::Relaxed);
@@ -332,8 +331,8 @@ impl Inbox {
         is != was
     }
 
-    /// Notes the backlog including what a shard hands over. Returns whether the store's state got
-    /// worse.
+    /// Updates the state for the backlog including the bytes that a shard hands over. Returns
+    /// whether the state became worse.
     fn makes_worse(&self, waiting: usize) -> bool {
         let least = match waiting {
             _ if waiting > self.limits.stuck => StoreState::Stuck,
@@ -343,7 +342,7 @@ impl Inbox {
         self.store_state.fetch_max(least as u8, Ordering::Relaxed) < least as u8
     }
 
-    /// What the store can take.
+    /// Returns what the store can take.
     pub(super) fn store_state(&self) -> StoreState {
         let state = self.store_state.load(Ordering::Acquire);
         let states = [

@@ -1,4 +1,4 @@
-//! A store, as a node sees it.
+//! Interface of a store to a node.
 
 use std::any::Any;
 use std::fmt;
@@ -14,48 +14,48 @@ use super::durable::Durable;
 use super::health::StoreHealth;
 use crate::node::SharedNode;
 
-/// Durability of a record, after which it is acknowledged.
+/// When a record counts as durable and is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// A record is durable when it is synced: a power cut does not lose it.
+    /// A record is durable when it is synced: a power failure does not lose it.
     Sync,
-    /// A record is durable when it is handed to the system, which is told to sync at intervals: a
-    /// power cut loses the last moments, a crash of the process nothing.
+    /// A record is durable when it is written to the system, which syncs at intervals. A power
+    /// failure loses the last moments; a crash of the process loses nothing.
     Interval {
-        /// Time between two syncs, milliseconds.
+        /// Interval of syncs, in milliseconds.
         ms: u64,
     },
-    /// At once; nothing is written, and a restart begins with nothing.
+    /// A record is durable at once. Nothing is written, and a restart begins with an empty store.
     Memory,
 }
 
-/// What a store may take, in bytes.
+/// Limits of a store, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreRoom {
-    /// What its files may take, about; 0: all space there is.
+    /// Approximate limit of its files; 0 means all free space.
     pub disk: u64,
-    /// The node's memory: what waits to be written takes a part of it.
+    /// The node's memory. Pending writes may use a part of it.
     pub memory: usize,
 }
 
-/// What a start has brought back.
+/// What a start has restored.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// What opening the store found.
+    /// Report of opening the store.
     pub opened: martlet_store::Report,
-    /// The damage among it, in words.
+    /// Descriptions of the damage found.
     pub damage: Vec<String>,
-    /// What the shards have got back.
+    /// Report of restoring the shards.
     pub restored: RestoreReport,
     /// Time from the beginning of opening until the shards were ready.
     pub took: Duration,
 }
 
-/// The files of a store of one moment, which stay as they are until this is dropped.
+/// The files of a store at one moment. They stay unchanged until this is dropped.
 pub struct PinnedFiles {
-    /// Name of each, and how many of its bytes belong to it.
+    /// Name of each file, and how many of its bytes belong to the copy.
     pub files: Vec<(String, u64)>,
-    /// Keeps them.
+    /// Keeps the files.
     pub pin: Box<dyn Any + Send>,
 }
 
@@ -65,46 +65,48 @@ impl fmt::Debug for PinnedFiles {
     }
 }
 
-/// A store, as the start of a node sees it.
+/// Interface of a store to the start of a node.
 pub trait Store: fmt::Debug + Send {
-    /// A writer for one shard, which answers through `durable` whatever it cannot answer at once.
+    /// Creates the writer for one shard. It answers through `durable` when it cannot answer at
+    /// once.
     fn writer(&mut self, shard: ShardId, durable: Durable) -> Box<dyn Writer>;
 
-    /// Brings back what was stored before, into shards that are new; none if nothing ever is
-    /// stored.
+    /// Restores stored state into new shards. Returns `None` if the store is never persistent.
     ///
-    /// # Errors What is stored cannot be read, or a newer program has written it.
+    /// # Errors
+    /// The stored data cannot be read, or a newer program has written it.
     fn restore(&mut self, _: Shards<'_, SharedNode>) -> Result<Option<Restored>, RestoreError> {
         Ok(None)
     }
 
-    /// Begins to work: all shards have their writers and are restored. `clock` tells the time.
+    /// Starts the store's threads. All shards have their writers and are restored. `clock` returns
+    /// the time.
     ///
     /// # Errors
-    /// The system gives no threads.
+    /// The system cannot create threads.
     fn begin(&mut self, clock: Box<dyn Fn() -> Now + Send>) -> io::Result<()> {
         drop(clock);
         Ok(())
     }
 
-    /// No shard appends any more: writes what is left and ends.
+    /// Writes pending records and ends. No shard appends any more.
     fn end(&mut self) {}
 
-    /// Pins the files of the store as it is, so that they can be copied. Waits for the thread that
-    /// writes.
+    /// Pins the current files of the store, so that they can be copied. Waits for the writing
+    /// thread.
     ///
     /// # Errors
-    /// Nothing is kept on a disk, or the disk does not take it; in words.
+    /// There is no store on disk, or the disk failed; as text.
     fn pin(&self) -> Result<PinnedFiles, String> {
         Err("all is kept in memory: there is nothing to copy".to_owned())
     }
 
-    /// What it holds and takes; none if nothing is kept on a disk, or it does not answer.
+    /// Contents and disk use; `None` without a store on disk, or if it does not answer.
     fn stats(&self) -> Option<martlet_store::Stats> {
         None
     }
 
-    /// How it is doing; none if nothing can go wrong.
+    /// Health of the store; `None` if the store cannot fail.
     fn health(&self) -> Option<Arc<StoreHealth>> {
         None
     }

@@ -6,7 +6,7 @@ use martlet_tick::Storage;
 use super::durable::Durable;
 use super::interface::{Store, Writer};
 
-/// Keeps nothing: what the shards hold in memory is all there is, and it is as durable as that.
+/// Stores nothing. State exists in the memory of the shards only; records count as durable at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemoryStore;
 

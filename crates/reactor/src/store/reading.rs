@@ -1,6 +1,7 @@
-//! The thread that reads messages back, so that the one that writes never waits for it.
+//! The thread that reads messages back, so that the writing thread never waits for reads.
 //!
-//! Where they lie the writing thread has found out, after it had written what was appended before.
+//! The writing thread determines the positions of the messages, after it has written all records
+//! appended before.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,12 +14,12 @@ use martlet_store::Disk;
 use super::durable::Durable;
 use super::health::StoreHealth;
 
-/// Time until a page is read again after errors of the disk: at first, and at most.
+/// Initial and longest time until a page is read again after disk errors.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
-/// Time after which a place that cannot be read counts as damaged. A disk that reads nothing at all
-/// gets time to be repaired.
+/// Time after which an unreadable position counts as damaged. It gives operators time to repair a
+/// disk that reads nothing.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 
 /// A page to be read.
@@ -33,17 +34,16 @@ pub(super) struct Page<F> {
     pub(super) answer: Durable,
 }
 
-/// Pages read together at most: queues that are emptied at the same time were often filled
-/// together.
+/// Most pages read together. Queues that are emptied at the same time were often filled together.
 const TOGETHER_MAX: usize = 32;
 
-/// A page to be read, perhaps not for the first time.
+/// A page to be read, with the state of its retries.
 struct Attempt<F> {
     page: Page<F>,
-    /// When it was tried first.
+    /// When it was first tried.
     since: Instant,
     at: Instant,
-    /// Time until it is tried again.
+    /// Time until the next attempt.
     after: Duration,
 }
 
@@ -58,7 +58,8 @@ impl<F> Attempt<F> {
         }
     }
 
-    /// Tries again after an error of the disk; `None` if there have been errors for too long.
+    /// Schedules another attempt after a disk error. Returns `None` if there have been errors for
+    /// too long.
     fn again(mut self, now: Instant) -> Option<Self> {
         self.at = now + self.after;
         self.after = (self.after * 2).min(RETRY_AFTER_MAX);
@@ -66,8 +67,8 @@ impl<F> Attempt<F> {
     }
 }
 
-/// Reads pages until no sender is left. One that the disk gives errors for waits aside, so that
-/// the others do not wait for it.
+/// Reads pages until no sender is left. A page with disk errors is set aside, so that the others do
+/// not wait for it.
 pub(super) fn read_pages<D: Disk>(
     disk: &D,
     pages: &Receiver<Page<D::File>>,
@@ -95,7 +96,7 @@ pub(super) fn read_pages<D: Disk>(
     }
 }
 
-/// Reads pages and answers them; gives those that are to be read again.
+/// Reads pages and sends the answers. Returns the pages that must be read again.
 fn read_together<D: Disk>(
     disk: &D,
     together: Vec<Attempt<D::File>>,
@@ -129,7 +130,7 @@ fn read_together<D: Disk>(
                 continue;
             }
         }
-        // The shard knows whether a message that could not be read is still needed.
+        // The shard decides whether an unreadable message is still needed.
         answer.messages_read(ReadPage {
             owner,
             of,

@@ -1,6 +1,6 @@
-//! The thread that syncs for the one that writes, so that large groups take effect meanwhile.
+//! The syncing thread. It syncs while the writing thread applies large groups.
 //!
-//! It knows nothing of records: it is handed what has to be synced and answers what became of it.
+//! It does not inspect records: it gets files to sync and returns the result.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use martlet_store::{Disk, StoreError, SyncWork};
@@ -17,7 +17,7 @@ pub(super) struct Works<F> {
     results: Sender<Result<(), StoreError>>,
 }
 
-/// Both ends, for one sync at a time.
+/// Creates both ends, for one sync at a time.
 pub(super) fn syncing<F>() -> (Syncing<F>, Works<F>) {
     let (works_in, works) = bounded(1);
     let (results_in, results) = bounded(1);
@@ -33,7 +33,7 @@ pub(super) fn syncing<F>() -> (Syncing<F>, Works<F>) {
 }
 
 impl<F> Syncing<F> {
-    /// Has this synced while `meanwhile` runs.
+    /// Syncs this on the other thread while `meanwhile` runs.
     pub(super) fn sync(
         &self,
         work: SyncWork<F>,
@@ -51,7 +51,7 @@ impl<F> Works<F> {
     /// Syncs until no sender is left.
     pub(super) fn run<D: Disk<File = F>>(self, disk: &D) {
         for work in &self.works {
-            // Who asked waits for the answer.
+            // The requester waits for the result.
             let _ = self.results.send(work.run(disk));
         }
     }

@@ -1,9 +1,10 @@
-//! The thread that writes for all shards: takes what has come, writes it as one group, syncs,
-//! answers each shard, and does a slice of the store's housekeeping.
+//! The thread that writes for all shards: takes the pending records, writes them as one group,
+//! syncs, answers each shard, and does a slice of the store's housekeeping.
 //!
-//! One sync for all that came while the last one ran. A lone record is synced at once; when many
-//! come, syncs keep a distance ([`Pace`]), because on a quick disk they would cost more than they
-//! bring. What could not be written stays and is tried again, and nothing is answered meanwhile.
+//! One sync covers all records that arrived during the previous sync. A lone record is synced at
+//! once. Under load, syncs keep a minimum distance ([`Pace`]), because on a fast disk more syncs
+//! would cost more than they gain. A group that cannot be written is retried; until then no shard
+//! gets an answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,35 +22,35 @@ use super::interface::{Durability, PinnedFiles};
 use super::reading::Page;
 use super::syncing::Syncing;
 
-/// Records that take long enough to apply that waking another thread pays. It does not apply where
-/// a message is to be read: its place is known only after that.
+/// Number of records from which a second thread is woken to sync while they are applied. Not used
+/// if a message is to be read: its position is known only after applying.
 const BESIDE_RECORDS: u64 = 384;
 
-/// Time after which records that are not waited for are synced.
+/// Time after which records without a waiting client are synced.
 const UNAWAITED: Duration = Duration::from_millis(5);
 
-/// Time until a failed write or sync is tried again: at first, and at most.
+/// Initial and longest time until a failed write or sync is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
-/// Bytes of a slice of housekeeping while records come, and while none come.
+/// Bytes per slice of housekeeping while records arrive, and while none arrive.
 const BUSY_SLICE_BYTES: usize = 64 << 10;
 const IDLE_SLICE_BYTES: usize = 256 << 10;
 
-/// Time without records after which the node is at rest: the log is sealed, so that later damage to
-/// its end can be told from a torn write, and sparse segments are cleaned up.
+/// Idle time after which the log is sealed and sparse segments are cleaned up. In a sealed log,
+/// later damage at the end can be distinguished from a torn write.
 const SEAL_AFTER: Duration = Duration::from_secs(1);
 
-/// Interval at which a full disk is checked for space.
+/// Interval at which a full disk is checked for free space.
 const LOW_LOOK: Duration = Duration::from_millis(200);
 
-/// How often the time is recorded, so that a start knows how long the node has run.
+/// Interval at which the time is recorded. From it, a start determines how long the node has run.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
-/// How long the end of the node waits for a disk that does not write.
+/// Longest time that the shutdown waits for a disk that fails to write.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a shard has appended and been told.
+/// The records of a shard: appended, written and answered.
 #[derive(Debug)]
 struct Appended {
     answer: Durable,
@@ -58,13 +59,13 @@ struct Appended {
     answered: RecordNumber,
 }
 
-/// How it is to write.
+/// Settings of the writing thread.
 pub(super) struct WriterSettings {
     pub(super) durability: Durability,
-    /// Approximate bytes of a group, at most, so that the last segment of a full disk is noticed
-    /// before it is full itself, and room is left for records that end others.
+    /// Approximate limit in bytes for a group. A full disk is thus noticed at the beginning of the
+    /// last segment, and room is left for records that end messages.
     pub(super) group_bytes: usize,
-    /// Tells the time.
+    /// Returns the current time.
     pub(super) clock: Box<dyn Fn() -> Now + Send>,
 }
 
@@ -77,33 +78,33 @@ pub(super) struct Writing<D: Disk> {
     pages: Sender<Page<D::File>>,
     how: WriterSettings,
     pace: Pace,
-    /// When the time is recorded again.
+    /// When the time is recorded next.
     clock_due: Instant,
     shards: Vec<Appended>,
-    /// Taken from the inbox and not yet part of a group.
+    /// Parts taken from the inbox that belong to no group yet.
     parts: VecDeque<StoreInput>,
     parts_bytes: usize,
     /// Bytes of memory of the engine's buffers and its index, as the inbox counts them.
     held_bytes: usize,
-    /// Emptied, to be filled again.
+    /// Empty list for reuse.
     spare_parts: Vec<StoreInput>,
-    /// Wishes that wait for what was appended before them to be written.
+    /// Requests that wait until everything appended before them is written.
     reads: Vec<PageRead>,
     questions: Vec<StoreQuestion>,
-    /// Something was written and not synced.
+    /// Whether written records are not yet synced.
     is_unsynced: bool,
-    /// Whether a client waits for that, or for what is about to be written.
+    /// Whether a client waits for unsynced records, or for those about to be written.
     is_awaited: bool,
     last_sync: Instant,
     retry: Option<Retry>,
-    /// Housekeeping has more to do.
+    /// Whether housekeeping has more to do.
     has_work: bool,
     work_after: Instant,
-    /// Since when nothing has come, unless the log is sealed and all is tidy.
+    /// Since when no records have arrived; `None` if the log is sealed and housekeeping is done.
     idle_since: Option<Instant>,
 }
 
-/// A disk that does not write.
+/// State of retries while the disk fails to write.
 #[derive(Clone, Copy, Debug)]
 struct Retry {
     at: Instant,
@@ -158,13 +159,13 @@ where
         }
     }
 
-    /// Works until nothing more comes; then writes what is left.
+    /// Runs until the inbox has ended, then writes the rest.
     pub(super) fn run(mut self) {
         while !self.tick() {}
         self.end();
     }
 
-    /// One group; true when nothing more will come.
+    /// Processes one group. Returns true when the inbox has ended.
     fn tick(&mut self) -> bool {
         let until = match self.parts.is_empty() {
             true => self.wake_at(),
@@ -209,7 +210,7 @@ where
         ended && self.parts.is_empty()
     }
 
-    /// Waits for more records behind a group of `came` records, where that pays.
+    /// Waits for more records after a group of `came` records, if that is worthwhile.
     fn wait_for_more(&mut self, came: usize, began: Instant) {
         let least = self.pace.least(came);
         if least == Duration::ZERO {
@@ -229,7 +230,7 @@ where
         }
     }
 
-    /// Until when to wait for records; none is for ever.
+    /// Until when to wait for records; `None` means no limit.
     fn wake_at(&self) -> Option<Instant> {
         let interval = self.is_unsynced.then(|| self.last_sync + self.sync_after());
         let staged = self.engine.staged_bytes() > 0;
@@ -250,7 +251,7 @@ where
         times.into_iter().flatten().min()
     }
 
-    /// Makes the next group of what has come; how many records that is.
+    /// Forms the next group from the pending records. Returns the number of records.
     fn stage(&mut self) -> usize {
         let mut came = 0;
         while self.engine.staged_bytes() < self.how.group_bytes
@@ -285,11 +286,11 @@ where
         put_clock(ClockState::of((self.how.clock)()), &mut records);
         self.engine.append(&records);
         self.clock_due = Instant::now() + CLOCK_EVERY;
-        // The log is sealed behind it too.
+        // The log is sealed after these records as well.
         self.idle_since = Some(Instant::now());
     }
 
-    /// Writes and, when it is time, syncs; answers. True if nothing is left to be done.
+    /// Writes, syncs when it is time, and answers. Returns true if nothing is pending.
     fn commit(&mut self, now: bool) -> bool {
         match self.try_commit(now) {
             Ok(()) => {
@@ -342,7 +343,7 @@ where
         Ok(())
     }
 
-    /// As [`Writing::try_commit`], but another thread syncs while the group takes effect.
+    /// Like [`Writing::try_commit`], but another thread syncs while the group is applied.
     fn commit_beside(&mut self) -> Result<(), StoreError> {
         self.last_sync = Instant::now();
         let syncing = &self.syncing;
@@ -357,7 +358,7 @@ where
         Ok(())
     }
 
-    /// How long after the last sync records that are not waited for are synced.
+    /// Time after the last sync at which records without a waiting client are synced.
     fn sync_after(&self) -> Duration {
         match self.how.durability {
             Durability::Interval { ms } => Duration::from_millis(ms),
@@ -365,8 +366,8 @@ where
         }
     }
 
-    /// Tells each shard how far it has come: one wakeup for a shard and group. Counted first: who
-    /// has an answer finds it counted.
+    /// Notifies each shard up to which record it is durable, with one wakeup per shard and group.
+    /// The counters are updated first: after an answer they include its records.
     fn answer(&mut self) {
         let news = |shard: &Appended| shard.written.0 - shard.answered.0;
         let records: u64 = self.shards.iter().map(news).sum();
@@ -381,9 +382,9 @@ where
         }
     }
 
-    /// Sends wishes on to the thread that reads. With `all`, everything before them is written;
-    /// else only those are served whose messages all are: who takes messages off a full disk makes
-    /// room.
+    /// Passes read requests to the reading thread. With `all`, everything before them is written.
+    /// Otherwise serves only requests whose messages are all written: reading messages on a full
+    /// disk makes room.
     fn serve_reads(&mut self, all: bool) {
         for wish in std::mem::take(&mut self.reads) {
             let located = locate(&self.engine, &wish.read.messages);
@@ -391,7 +392,7 @@ where
                 self.reads.push(wish);
                 continue;
             }
-            // The thread that reads ends only with this one.
+            // The reading thread ends only when this one does.
             let _ = self.pages.send(Page {
                 owner: wish.read.owner,
                 of: wish.read.of,
@@ -406,7 +407,7 @@ where
 
     fn answer_questions(&mut self) {
         for question in self.questions.drain(..) {
-            // Who asked may have given up.
+            // The requester may have given up.
             match question {
                 StoreQuestion::Stats(answer) => drop(answer.send(self.engine.stats())),
                 StoreQuestion::Pin(answer) => {
@@ -454,7 +455,7 @@ where
             .is_some_and(|since| since + SEAL_AFTER <= now);
         if is_idle && !self.has_work && self.retry.is_none() {
             self.idle_since = None;
-            // There may be something to do that was left for now.
+            // Housekeeping that was postponed may be possible now.
             self.has_work = true;
             if let Err(error) = self.engine.seal() {
                 self.health.failed(&error);
@@ -466,7 +467,7 @@ where
         }
     }
 
-    /// The node ends: all is to be on the disk.
+    /// Ends the thread: writes and syncs everything.
     fn end(mut self) {
         let until = Instant::now() + END_PATIENCE;
         self.record_clock();

@@ -1,18 +1,17 @@
-//! WebSocket frames (RFC 6455 section 5), the server's side: what a client sends is unmasked in
-//! place and pressed together, so that the payloads of all frames of one read stand side by side
-//! at the front of the read buffer, as if they had come over TCP.
+//! WebSocket frames (RFC 6455 section 5), server side. Client frames are unmasked in place, and the
+//! payloads of all frames of one read are moved to the front of the read buffer, as if they had
+//! arrived over TCP.
 //!
-//! Knows nothing of MQTT but that its bytes come in binary frames [MQTT-6.0.0-1] and that packets
-//! need not keep to the borders of frames [MQTT-6.0.0-2]. Knows no sockets. Extensions are never
-//! agreed on, so reserved bits are violations and nothing is ever decompressed.
+//! Of MQTT, only two rules apply here: its bytes arrive in binary frames [MQTT-6.0.0-1], and
+//! packets may span frames [MQTT-6.0.0-2]. No sockets. No extension is ever negotiated, so reserved
+//! bits are violations and nothing is decompressed.
 
 use martlet_broker::WebSocketFault;
 
 /// Longest payload of a control frame (RFC 6455 section 5.5).
 const CONTROL_PAYLOAD_MAX: usize = 125;
 
-/// Consecutive data frames without a payload that are accepted: they cost work and bring the sender
-/// nothing.
+/// Limit for consecutive data frames without payload: they cost work and have no use.
 const EMPTY_FRAMES_MAX: u8 = 32;
 
 /// Longest header of a frame that a client sends: two bytes, a 64-bit length, the masking key.
@@ -23,17 +22,17 @@ pub(crate) const SERVER_HEADER_MAX: usize = 10;
 
 /// Status codes of Close frames (RFC 6455 section 7.4.1) that the server sends.
 pub(crate) mod close_code {
-    /// The purpose of the connection has been fulfilled.
+    /// Normal closure.
     pub(crate) const NORMAL: u16 = 1000;
-    /// A protocol error.
+    /// Protocol error.
     pub(crate) const PROTOCOL_ERROR: u16 = 1002;
-    /// Data of a type that cannot be accepted: text [MQTT-6.0.0-1].
+    /// Unsupported data: text [MQTT-6.0.0-1].
     pub(crate) const UNSUPPORTED_DATA: u16 = 1003;
-    /// Text that is not UTF-8.
+    /// Text that is not valid UTF-8.
     pub(crate) const INVALID_PAYLOAD: u16 = 1007;
-    /// A breach of policy.
+    /// Policy violation.
     pub(crate) const POLICY_VIOLATION: u16 = 1008;
-    /// A frame that is too big to be worked off.
+    /// Frame too large.
     pub(crate) const TOO_BIG: u16 = 1009;
 }
 
@@ -53,12 +52,12 @@ impl Opcode {
     }
 }
 
-/// What a client did that ends the WebSocket connection.
+/// A protocol violation by the client, which ends the WebSocket connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// Status code of the Close frame that answers it.
+    /// Status code of the Close frame in response.
     pub(crate) code: u16,
-    /// What it was.
+    /// The kind of violation.
     pub(crate) fault: WebSocketFault,
 }
 
@@ -69,41 +68,42 @@ const fn protocol_error(fault: WebSocketFault) -> Violation {
     }
 }
 
-/// Why no more frames are read.
+/// Why reading of frames ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FramesEnd {
-    /// A Close frame came; with its status code, which the answer repeats.
+    /// A Close frame was received, with its status code, which the response repeats.
     Close(Option<u16>),
-    /// The client broke the protocol.
+    /// The client violated the protocol.
     Violation(Violation),
 }
 
 /// Result of one read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frames {
-    /// Bytes of payload at the front of the buffer. They came before what `end` names and are to be
-    /// processed first.
+    /// Bytes of payload at the front of the buffer. They arrived before `end` and must be processed
+    /// first.
     pub(crate) data_len: usize,
-    /// Payload of the last Ping; earlier ones of the same read need no answer of their own
-    /// (RFC 6455 section 5.5.3).
+    /// Payload of the last Ping. Earlier Pings of the same read need no separate response (RFC 6455
+    /// section 5.5.3).
     pub(crate) ping: Option<Vec<u8>>,
     /// Number of frames that ended.
     pub(crate) count: usize,
-    /// Set when the last frame has been read; the rest of the buffer was left alone.
+    /// Set if no further frame is read; the rest of the buffer is ignored.
     pub(crate) end: Option<FramesEnd>,
 }
 
-/// Reads the frames of one connection; keeps what a read left unfinished, never payload of data.
+/// Reads the frames of one connection. Buffers incomplete headers and control frames, but no data
+/// payload.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    /// Header of the current frame as far as it has come.
+    /// Received bytes of the header of the current frame.
     header: [u8; HEADER_MAX],
     header_len: u8,
-    /// The current frame; none while its header is unfinished.
+    /// The current frame; `None` while its header is incomplete.
     frame: Option<Frame>,
-    /// A message has begun and its last fragment has not come.
+    /// A message has begun and its last fragment has not been received.
     in_message: bool,
-    /// Data frames without payload since the last one with any.
+    /// Data frames without payload since the last one with payload.
     empty_frames: u8,
     /// Payload of the current control frame.
     control: Vec<u8>,
@@ -115,17 +115,17 @@ pub(crate) struct FrameReader {
 struct Frame {
     opcode: Opcode,
     mask: [u8; 4],
-    /// Bytes of the payload that are still to come.
+    /// Bytes of the payload still to be received.
     left: u64,
 }
 
 impl FrameReader {
-    /// Bytes of memory that it takes.
+    /// Memory use in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.control.capacity()
     }
 
-    /// Begins with nothing read. Data frames longer than `payload_max` bytes are violations.
+    /// Creates a reader. Data frames longer than `payload_max` bytes are violations.
     pub(crate) fn new(payload_max: u64) -> Self {
         Self {
             header: [0; HEADER_MAX],
@@ -170,7 +170,7 @@ impl FrameReader {
         found
     }
 
-    /// Takes header bytes until the frame's header is whole; answers how many it took.
+    /// Consumes header bytes until the frame's header is complete. Returns how many it consumed.
     fn read_header(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let mut taken = 0;
         loop {
@@ -197,7 +197,7 @@ impl FrameReader {
         }
     }
 
-    /// Refuses on the first two bytes whatever they already show to be wrong.
+    /// Rejects violations that are visible in the first two bytes.
     fn check_header_start(&self) -> Result<Opcode, Violation> {
         let [first, second] = [self.header[0], self.header[1]];
         if first & 0x70 != 0 {
@@ -237,7 +237,7 @@ impl FrameReader {
         }
     }
 
-    /// The header is whole: checks its length and begins the payload.
+    /// The header is complete: checks its length and begins the payload.
     fn begin_frame(&mut self) -> Result<(), Violation> {
         let opcode = self.check_header_start()?;
         let (left, mask_at) = match self.header[1] & 0x7F {
@@ -288,7 +288,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Takes payload from `bytes[at..]`; answers how many bytes.
+    /// Consumes payload from `bytes[at..]`. Returns how many bytes.
     fn read_payload(&mut self, bytes: &mut [u8], at: usize, data_len: &mut usize) -> usize {
         let Some(frame) = &mut self.frame else {
             return 0;
@@ -309,7 +309,7 @@ impl FrameReader {
         count
     }
 
-    /// The current frame is over; answers whether the connection is.
+    /// Ends the current frame. Returns why reading ends, if the frame ends the connection.
     fn finish_frame(&mut self, ping: &mut Option<Vec<u8>>) -> Option<FramesEnd> {
         let frame = self.frame.take()?;
         let control = core::mem::take(&mut self.control);
@@ -366,7 +366,7 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Header of a binary frame that holds `payload_len` bytes; answers how much of `header` it fills.
+/// Writes the header of a binary frame with `payload_len` bytes into `header`. Returns its length.
 pub(crate) fn binary_header(payload_len: usize, header: &mut [u8; SERVER_HEADER_MAX]) -> usize {
     header[0] = 0x82;
     match payload_len {
@@ -387,7 +387,7 @@ pub(crate) fn binary_header(payload_len: usize, header: &mut [u8; SERVER_HEADER_
     }
 }
 
-/// Appends a Pong frame; `payload` comes from a Ping and so has 125 bytes at most.
+/// Appends a Pong frame. `payload` comes from a Ping, so it has at most 125 bytes.
 pub(crate) fn append_pong(out: &mut Vec<u8>, payload: &[u8]) {
     debug_assert!(
         payload.len() <= CONTROL_PAYLOAD_MAX,
@@ -397,7 +397,7 @@ pub(crate) fn append_pong(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a Close frame, with a status code if there is one to send.
+/// Appends a Close frame, with the status code if there is one.
 pub(crate) fn append_close(out: &mut Vec<u8>, code: Option<u16>) {
     match code {
         Some(code) => {

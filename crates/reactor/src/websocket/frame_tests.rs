@@ -1,4 +1,4 @@
-//! Frames as clients send them, well formed and not.
+//! Valid and invalid client frames.
 
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Payload, answers to Pings and end, when `bytes` come in reads of `read_len`.
+/// Reads `bytes` in pieces of `read_len`. Returns the payload, the payloads of Pings and the end.
 fn read_all(bytes: &[u8], read_len: usize) -> (Vec<u8>, Vec<Vec<u8>>, Option<FramesEnd>) {
     let mut reader = FrameReader::new(PAYLOAD_MAX);
     let (mut data, mut pings) = (Vec::new(), Vec::new());

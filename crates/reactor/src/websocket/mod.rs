@@ -1,7 +1,7 @@
-//! A WebSocket connection, from its HTTP request to its Close frame, without I/O: bytes of the
-//! socket in, bytes of MQTT out, and what is to be written besides.
+//! A WebSocket connection without I/O, from its HTTP request to its Close frame. Input: bytes of
+//! the socket. Output: bytes of MQTT, and bytes to be written in addition to MQTT.
 //!
-//! Knows neither packets nor sockets. RFC 6455; MQTT 5.0 section 6.
+//! Has no MQTT packets and no sockets. RFC 6455; MQTT 5.0 section 6.
 
 mod frame;
 mod upgrade;
@@ -15,48 +15,49 @@ use frame::{FrameReader, FramesEnd, close_code};
 use martlet_broker::WebSocketFault;
 use upgrade::HEAD_LEN_MAX;
 
-/// Longest that a frame may be beyond the largest packet: room for others in the same frame.
+/// Number of bytes by which a frame may exceed the largest packet: room for other packets in the
+/// same frame.
 const FRAME_SLACK: u64 = 64 * 1024;
 
 /// State of one WebSocket connection.
 #[derive(Debug)]
 pub(crate) struct WebSocket {
     stage: Stage,
-    /// Bytes that go out before any further MQTT: an HTTP response, the rest of a frame, a Close
-    /// frame.
+    /// Bytes that must be written before any further MQTT: an HTTP response, the rest of a frame, a
+    /// Close frame.
     pub(crate) out: Vec<u8>,
-    /// A Pong to be sent when `out` is empty. One of a later Ping takes its place, so that a
-    /// client that sends Pings and reads nothing cannot make us hoard answers.
+    /// A Pong to be sent when `out` is empty. The Pong for a later Ping replaces it, so that a
+    /// client that sends Pings and reads nothing cannot make the node buffer answers.
     pong: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// The request is not whole; what has come of it.
+    /// The request is incomplete; `head` holds the received part.
     Upgrading {
         head: Vec<u8>,
         rules: Arc<UpgradeRules>,
         packet_len_max: u64,
     },
-    /// Frames both ways.
+    /// Frames are exchanged.
     Open { reader: FrameReader },
-    /// A Close frame, or a refusal, is sent or about to be: nothing that comes counts.
+    /// A Close frame or a refusal has been sent, or waits to be sent. Received bytes are ignored.
     Ended,
 }
 
 /// Result of one read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// Bytes of MQTT at the front of the buffer; they came before `end`.
+    /// Bytes of MQTT at the front of the buffer. They arrived before `end`.
     pub(crate) data_len: usize,
     /// Number of frames that ended.
     pub(crate) frames: usize,
-    /// The connection is over.
+    /// Set if the connection has ended.
     pub(crate) end: Option<WebSocketEnd>,
 }
 
 impl Received {
-    /// Neither MQTT nor the end.
+    /// No MQTT, and no end.
     const NOTHING: Self = Self {
         data_len: 0,
         frames: 0,
@@ -64,17 +65,18 @@ impl Received {
     };
 }
 
-/// How a WebSocket connection ends from the client's side. The answer to it is in `out`.
+/// How the client ended a WebSocket connection. The response is in `out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WebSocketEnd {
-    /// A Close frame came.
+    /// A Close frame was received.
     Closed,
-    /// The client broke the protocol, or its request was refused.
+    /// The client violated the protocol, or its request was refused.
     Violation(WebSocketFault),
 }
 
 impl WebSocket {
-    /// Waits for a request that `rules` allow. Frames may hold a packet of `packet_len_max` bytes.
+    /// Waits for a request that complies with `rules`. A frame may hold a packet of
+    /// `packet_len_max` bytes.
     pub(crate) fn new(rules: Arc<UpgradeRules>, packet_len_max: u64) -> Self {
         let stage = Stage::Upgrading {
             head: Vec::new(),
@@ -88,7 +90,7 @@ impl WebSocket {
         }
     }
 
-    /// Works off what was read from the socket, in place.
+    /// Processes bytes read from the socket, in place.
     pub(crate) fn receive(&mut self, bytes: &mut [u8]) -> Received {
         match &mut self.stage {
             Stage::Upgrading { .. } => self.receive_request(bytes),
@@ -97,7 +99,7 @@ impl WebSocket {
         }
     }
 
-    /// Bytes of memory that it takes.
+    /// Memory use in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let unfinished = match &self.stage {
             Stage::Upgrading { head, .. } => head.capacity(),
@@ -107,12 +109,12 @@ impl WebSocket {
         unfinished + self.out.capacity() + self.pong.as_ref().map_or(0, Vec::capacity)
     }
 
-    /// MQTT may be sent: the request has been accepted and no Close frame is under way.
+    /// Whether MQTT may be sent: the request has been accepted and no Close frame has been queued.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open { .. })
     }
 
-    /// Ends the connection from the server's side, all being well; once.
+    /// Closes the connection normally from the server's side; once.
     pub(crate) fn close(&mut self) {
         if self.is_open() {
             frame::append_close(&mut self.out, Some(close_code::NORMAL));
@@ -120,12 +122,12 @@ impl WebSocket {
         self.stage = Stage::Ended;
     }
 
-    /// There is something to be written besides MQTT.
+    /// Whether bytes other than MQTT wait to be written.
     pub(crate) fn has_answers(&self) -> bool {
         !self.out.is_empty() || self.pong.is_some()
     }
 
-    /// Moves a Pong that is due to `out`, which is to be written next.
+    /// Moves a pending Pong to `out`, which must be written next.
     pub(crate) fn answer_ping(&mut self) {
         if self.out.is_empty()
             && self.is_open()
@@ -145,11 +147,11 @@ impl WebSocket {
             return Received::NOTHING;
         };
         let before = head.len();
-        // One byte more than is allowed shows that the head is too long.
+        // One byte more than allowed is enough to detect a head that is too long.
         let room = (HEAD_LEN_MAX + 1 - before).min(bytes.len());
         head.extend_from_slice(&bytes[..room]);
-        // Only the end of a line can finish the request; this keeps a byte-by-byte sender from
-        // having its request read over and over.
+        // Only the end of a line can complete the request. This check prevents that the request is
+        // parsed again for each byte of a slow sender.
         if before > 0 && head.len() < HEAD_LEN_MAX && !bytes.contains(&b'\n') {
             return Received::NOTHING;
         }

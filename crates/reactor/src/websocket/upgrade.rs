@@ -1,9 +1,9 @@
 //! The HTTP request that opens a WebSocket connection (RFC 6455 section 4.2) and its answer.
 //!
-//! Judges a whole request head and builds the response; collecting the bytes, the deadline and
-//! the connection are others' business. MQTT wants the subprotocol `mqtt` offered by the client
-//! and named by the server [MQTT-6.0.0-3] [MQTT-6.0.0-4]. Cookies are not looked at: they never
-//! authenticate anybody here.
+//! Checks a whole request head and builds the response. Buffering and deadlines are handled
+//! elsewhere. MQTT requires that the client offers the subprotocol `mqtt` and that the server names
+//! it [MQTT-6.0.0-3] [MQTT-6.0.0-4]. Cookies are ignored: they are never used for authentication
+//! here.
 
 use std::net::IpAddr;
 
@@ -15,21 +15,21 @@ use crate::config::{ANY_PATH, Origins};
 /// Longest request head, in bytes.
 pub(crate) const HEAD_LEN_MAX: usize = 8 * 1024;
 
-/// Most headers of a request.
+/// Most headers in a request.
 const HEADERS_MAX: usize = 64;
 
-/// Subprotocols that are spoken, most common first; `mqttv3.1` is what clients of MQTT 3.1 name.
+/// Supported subprotocols, most common first. Clients of MQTT 3.1 send `mqttv3.1`.
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 /// Appended to the client's key before it is hashed (RFC 6455 section 1.3).
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// What a listener asks of those who open a WebSocket connection.
+/// Requirements of a listener for requests that open a WebSocket connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UpgradeRules {
-    /// The only path that leads here, or [`ANY_PATH`].
+    /// The only accepted path, or [`ANY_PATH`].
     pub(crate) path: String,
-    /// Origins that may connect. Clients that are not browsers name none and pass.
+    /// Origins that may connect. Clients other than browsers send no origin and are accepted.
     pub(crate) origins: Origins,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct UpgradeRules {
 pub(crate) struct BadRequest {
     /// HTTP status code.
     pub(crate) status: u16,
-    /// What is wrong with the request.
+    /// The fault of the request.
     pub(crate) fault: WebSocketFault,
 }
 
@@ -49,20 +49,21 @@ const fn refuse(status: u16, fault: WebSocketFault) -> BadRequest {
 /// An accepted request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Acceptance {
-    /// Length of the request; what follows are frames.
+    /// Length of the request; frames follow.
     pub(crate) head_len: usize,
-    /// Value of the response's `Sec-WebSocket-Accept`.
+    /// Value of `Sec-WebSocket-Accept` in the response.
     accept: String,
-    /// The subprotocol that was agreed on.
+    /// The negotiated subprotocol.
     subprotocol: &'static str,
 }
 
-/// Judges what has come of a request; none while it is unfinished and nothing speaks against it.
+/// Checks the received part of a request. Returns `None` while it is incomplete and has no fault.
 pub(crate) fn read_request(
     bytes: &[u8],
     rules: &UpgradeRules,
 ) -> Result<Option<Acceptance>, BadRequest> {
-    // An MQTT packet or a TLS record on this port is answered before the deadline.
+    // An MQTT packet or a TLS record on this port is rejected at once, without waiting for the
+    // deadline.
     if bytes
         .first()
         .is_some_and(|first| !first.is_ascii_alphabetic())
@@ -144,7 +145,8 @@ fn is_listed(all: &[String], origin: &str) -> bool {
         .any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
-/// An origin (RFC 6454 section 6.2) of this machine: `http://localhost:3000`.
+/// Whether an origin (RFC 6454 section 6.2) is on this machine, for example
+/// `http://localhost:3000`.
 fn is_local(origin: &str) -> bool {
     let Some((_, authority)) = origin.split_once("://") else {
         return false;
@@ -160,7 +162,7 @@ fn is_local(origin: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The value of a header that may stand there once at most.
+/// The value of a header that may occur at most once.
 fn only<'a>(headers: &[Header<'a>], name: &str) -> Result<Option<&'a str>, BadRequest> {
     let mut values = headers
         .iter()
@@ -177,7 +179,7 @@ fn only<'a>(headers: &[Header<'a>], name: &str) -> Result<Option<&'a str>, BadRe
         .map_err(|_| refuse(400, WebSocketFault::HeaderNotUtf8))
 }
 
-/// The members of a comma-separated list, which may be spread over several headers.
+/// The elements of a comma-separated list, which may span several headers.
 fn tokens<'a>(headers: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &'a str> {
     headers
         .iter()
@@ -187,7 +189,7 @@ fn tokens<'a>(headers: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = 
         .map(str::trim)
 }
 
-/// 16 bytes in base64: 22 letters and two signs of filling.
+/// Whether the value is 16 bytes in base64: 22 characters and two padding characters.
 fn is_key(key: &str) -> bool {
     let Some(letters) = key.strip_suffix("==") else {
         return false;
@@ -222,7 +224,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 impl Acceptance {
-    /// Appends the response that opens the connection.
+    /// Appends the response that accepts the request.
     pub(crate) fn append_response(&self, out: &mut Vec<u8>) {
         // [MQTT-6.0.0-4]
         let response = format!(
@@ -235,7 +237,7 @@ impl Acceptance {
 }
 
 impl BadRequest {
-    /// Appends the response that ends the connection.
+    /// Appends the response that refuses the request.
     pub(crate) fn append_response(&self, out: &mut Vec<u8>) {
         let (reason, header) = match self.status {
             403 => ("Forbidden", ""),

@@ -1,4 +1,4 @@
-//! Requests for a WebSocket connection, good ones and bad ones.
+//! Valid and invalid requests for a WebSocket connection.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,8 @@ fn rules() -> UpgradeRules {
     }
 }
 
-/// A good request, with the lines that begin with one of `without` left out and `with` added.
+/// A valid request, without the lines that begin with an entry of `without`, and with the lines
+/// `with`.
 fn request(without: &[&str], with: &[&str]) -> String {
     let lines = [
         "GET /mqtt HTTP/1.1",

@@ -89,10 +89,10 @@ impl<P: Parts> Transport for At<'_, P> {
     ) -> Received<'a> {
         let line = &self.net.lines[layer.link.0];
         let end = line.violation().filter(|_| line.unread.is_empty()).cloned();
-        // The byte that breaks the rule is the last one.
+        // The last byte is the one that breaks the rule.
         let count = bytes.len() - usize::from(end.is_some());
         Received {
-            // As if each byte came in a frame of its own.
+            // Counted as if each byte arrived in its own frame.
             work: bytes.len() as u64,
             data: &bytes[..count],
             end,
@@ -174,7 +174,7 @@ impl<P: Parts> Storage for At<'_, P> {
     ) -> Option<RecordNumber> {
         let inbox = &mut self.net.inboxes[self.shard];
         let before = RecordNumber(last.0 - records.len() as u64);
-        // The first ones may come after others, by which the shard was restored.
+        // Earlier records may exist: those that restored the shard.
         if inbox.appended == RecordNumber::default() {
             inbox.answered = before;
         } else {

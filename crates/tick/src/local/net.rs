@@ -11,7 +11,7 @@ use martlet_broker::{
 use crate::SocketKey;
 use crate::outside::{Arrival, Batch, Control, Layers, Notice, Stream};
 
-/// Bytes of memory that a layer takes.
+/// Memory of a layer in bytes.
 const LAYER_BYTES: u32 = 100;
 
 /// A client's end of a connection.
@@ -26,12 +26,12 @@ impl Stream for Wire {
     type Layers = Layer;
 }
 
-/// What lies between a connection and MQTT, in place of TLS and WebSocket: it passes all bytes on,
-/// and ends the connection when the client breaks its rules.
+/// A layer between a connection and MQTT, as a substitute for TLS and WebSocket. It passes all
+/// bytes on, and ends the connection when the client breaks its rules.
 #[derive(Debug)]
 pub struct Layer {
     pub(super) link: Link,
-    /// Bytes of memory that the shard has been told of.
+    /// Memory that was last reported to the shard, in bytes.
     told: u32,
 }
 
@@ -74,34 +74,34 @@ impl Layers for Layer {
     }
 }
 
-/// What is between a client and the node.
+/// The state between a client and the node.
 #[derive(Debug, Default)]
 pub(super) struct LocalConnection {
-    /// The socket that it belongs to; none before the node has it, while it moves between shards
-    /// and when it is over.
+    /// The shard and socket of the connection. `None` before the node has it, while it moves
+    /// between shards, and after its end.
     pub(super) at: Option<(usize, SocketKey)>,
-    /// What the client has sent and the node has not read.
+    /// Bytes that the client has sent and the node has not read.
     pub(super) unread: VecDeque<u8>,
-    /// How the client has ended it.
+    /// How the client has ended the connection, if it has.
     pub(super) ended: Option<TransportEnd>,
-    /// What the node has written and the client has not taken.
+    /// Bytes that the node has written and the client has not taken.
     pub(super) received: Vec<u8>,
-    /// Bytes that the node may write before it has to wait.
+    /// Bytes that the node may write before it is blocked.
     pub(super) room: usize,
-    /// The node writes no more.
+    /// Whether the node has ended its side.
     pub(super) closed: bool,
-    /// The turn in which the first byte of `received` came.
+    /// The turn in which the first byte of `received` arrived.
     pub(super) received_in: Option<u64>,
-    /// The node has dropped it.
+    /// Whether the node has dropped the connection.
     pub(super) dropped: bool,
-    /// The client does not end its side when the node has ended its own.
+    /// Whether the client keeps its side open when the node has ended its own.
     pub(super) hangs: bool,
-    /// A layer lies between it and MQTT.
+    /// Whether there is a layer between the connection and MQTT.
     pub(super) layered: bool,
 }
 
 impl LocalConnection {
-    /// The rule of its layer that the client has broken.
+    /// The rule of the layer that the client has broken.
     pub(super) fn violation(&self) -> Option<&TransportEnd> {
         let end = self.ended.as_ref().filter(|_| self.layered)?;
         match end {
@@ -111,20 +111,20 @@ impl LocalConnection {
     }
 }
 
-/// What waits for one shard.
+/// Input that waits for one shard.
 #[derive(Default)]
 pub(super) struct Inbox {
     pub(super) notices: Vec<(SocketKey, Notice)>,
     pub(super) control: VecDeque<Control<Wire>>,
-    /// Connections from other shards that are kept from arriving.
+    /// Connections from other shards that are held back.
     pub(super) arrivals: VecDeque<Arrival<Wire>>,
     pub(super) batches: VecDeque<Batch>,
-    /// Batches that arrive though mail is held.
+    /// Number of batches that arrive although mail is held back.
     pub(super) released: usize,
     pub(super) durable: Option<RecordNumber>,
-    /// The last record that the store was given.
+    /// The last record that was given to the store.
     pub(super) appended: RecordNumber,
-    /// The last record that the store has answered for.
+    /// The last record that the store has answered.
     pub(super) answered: RecordNumber,
 }
 
@@ -132,16 +132,17 @@ pub(super) struct Inbox {
 #[derive(Default)]
 pub(super) struct Net {
     pub(super) lines: Vec<LocalConnection>,
-    /// Places of lines to be used again.
+    /// Free places for connections.
     pub(super) free: Vec<Link>,
     pub(super) inboxes: Vec<Inbox>,
-    /// Each look at the clock takes a nanosecond, so that a test can set a limit of no time.
+    /// Each reading of the clock advances it by a nanosecond, so that a test can set a limit of
+    /// zero time.
     pub(super) moment: Cell<Duration>,
-    /// Batches between shards do not arrive.
+    /// Whether batches between shards are held back.
     pub(super) is_mail_held: bool,
-    /// Connections that move between shards do not arrive.
+    /// Whether connections that move between shards are held back.
     pub(super) are_moves_held: bool,
-    /// Batches that a mailbox takes; none: any number.
+    /// Most batches that a mailbox takes; `None` means no limit.
     pub(super) mailbox_batches: Option<usize>,
     pub(super) reads: u64,
     pub(super) writes: u64,
@@ -160,7 +161,7 @@ impl Net {
         }
     }
 
-    /// Announces what there is to be read, if there is something, or the end of that.
+    /// Announces unread bytes or the end of input, if there are any.
     pub(super) fn announce(&mut self, link: Link) {
         let line = &self.lines[link.0];
         if !line.unread.is_empty() || line.ended.is_some() {
@@ -174,7 +175,7 @@ impl Net {
         }
     }
 
-    /// Batches that a shard may take.
+    /// Number of batches that a shard may take.
     pub(super) fn arrived(&self, shard: usize) -> usize {
         let inbox = &self.inboxes[shard];
         match self.is_mail_held {

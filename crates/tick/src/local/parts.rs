@@ -1,15 +1,15 @@
-//! What is special to one kind of node in memory.
+//! The part of an in-memory node that differs between kinds of tests.
 
 use martlet_broker::{
     Cx, Effects, LostMessage, Node, Now, QueueRead, Record, RecordNumber, Shard, ShardId,
 };
 
-/// What is special to one kind of node in memory.
+/// The part of an in-memory node that differs between kinds of tests.
 pub trait Parts {
-    /// What its shards share.
+    /// State shared by the shards.
     type Node: Node;
 
-    /// What its shards share.
+    /// State shared by the shards.
     fn node(&self) -> &Self::Node;
 
     /// Makes a call into a shard: see [`Outside::call`](crate::Outside::call).
@@ -27,7 +27,7 @@ pub trait Parts {
         result
     }
 
-    /// Looks at a shard after each call into it.
+    /// Inspects a shard after each call into it.
     #[inline(always)]
     fn called(&mut self, shard: &Shard) {
         let _ = shard;
