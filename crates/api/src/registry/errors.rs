@@ -3,7 +3,7 @@
 use martlet_control::callers::LackingScopes;
 use martlet_control::devices::DeviceError;
 use martlet_control::shared_registry::SharedRegistryError;
-use martlet_control::use_cases::{Named, UseCaseError};
+use martlet_control::use_cases::{SelectorKind, UseCaseError};
 use martlet_registry::RegistryError;
 
 use crate::problem::{Problem, ProblemKind};
@@ -14,9 +14,11 @@ impl From<UseCaseError> for Problem {
         match error {
             UseCaseError::LackingScopes(error) => error.into(),
             UseCaseError::OtherTeam(own) => Self::sees_alone(&own),
-            UseCaseError::Unknown(Named::Team, why) => Self::of_query_error("team", &why),
-            UseCaseError::Unknown(Named::DeviceType, why) => Self::of_query_error("type", &why),
-            UseCaseError::Unknown(Named::Group, why) => Self::of_query_error("group", &why),
+            UseCaseError::Unknown(SelectorKind::Team, why) => Self::of_query_error("team", &why),
+            UseCaseError::Unknown(SelectorKind::DeviceType, why) => {
+                Self::of_query_error("type", &why)
+            }
+            UseCaseError::Unknown(SelectorKind::Group, why) => Self::of_query_error("group", &why),
             UseCaseError::UnknownScope { index, .. } => {
                 let problem = Self::new(ProblemKind::Invalid, text.clone());
                 problem.of_field(format!("/scopes/{index}"), text)

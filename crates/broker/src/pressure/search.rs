@@ -1,7 +1,7 @@
 //! The search for the clients and groups that hold most, step by step: no step is longer because a
 //! share group has many members.
 
-use super::{Holder, Noted, Stage};
+use super::{Holder, HolderBytes, Stage};
 use crate::connection::Phase;
 use crate::memory_use::SMALL_BYTES;
 use crate::node::{Cx, Node};
@@ -74,9 +74,9 @@ impl Shard {
                 let part = address.map_or(0, |(address, _)| {
                     self.memory.relief.sources.part_of(address)
                 });
-                let noted = Noted {
+                let noted = HolderBytes {
                     counted: bytes.max(part),
-                    ..Noted::of(bytes)
+                    ..HolderBytes::of(bytes)
                 };
                 self.memory.relief.note(noted, Holder::Client(id));
             }
@@ -94,7 +94,7 @@ impl Shard {
             let id = self.sessions.id_of(place);
             self.memory
                 .relief
-                .note(Noted::of(bytes), Holder::Session(id));
+                .note(HolderBytes::of(bytes), Holder::Session(id));
         }
         Stage::Sessions(place + 1)
     }
@@ -139,7 +139,7 @@ impl Shard {
             }
         }
         let size = bytes.max(most);
-        let noted = Noted {
+        let noted = HolderBytes {
             held: bytes,
             size,
             counted: size,

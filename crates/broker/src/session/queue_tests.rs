@@ -93,21 +93,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// What is expected of an entry: its number, bytes, expiry and Subscription Identifiers.
 type Expected = (u64, u64, u64, Vec<u32>);
 
-fn check_taken(taken: &Taken, expected: &Expected) -> Result<(), TestCaseError> {
+fn check_taken(taken: &TakenEntry, expected: &Expected) -> Result<(), TestCaseError> {
     let (id, bytes, _, ids) = expected;
     prop_assert_eq!(taken.id(), MessageId::new(ShardId(0), *id));
     match taken {
-        Taken::Held(entry) => {
+        TakenEntry::Held(entry) => {
             prop_assert_eq!(entry.message.bytes() as u64, *bytes);
             prop_assert_eq!(entry.subscription_ids.as_slice(), ids.as_slice());
             prop_assert!(entry.retain && entry.qos == QoS::ExactlyOnce);
         }
-        Taken::Stored(entry) => {
+        TakenEntry::Stored(entry) => {
             prop_assert_eq!(u64::from(entry.bytes), *bytes);
             prop_assert_eq!(entry.apart.subscription_ids.as_slice(), ids.as_slice());
             prop_assert!(entry.retain && entry.qos == QoS::ExactlyOnce);
         }
-        Taken::Unkept(_) => prop_assert!(false, "only what is in flight is not kept"),
+        TakenEntry::Unkept(_) => prop_assert!(false, "only what is in flight is not kept"),
     }
     Ok(())
 }
@@ -134,7 +134,7 @@ proptest! {
                 }
                 Step::Pop => if let Some(entry) = queue.pop_front() {
                     let expected = model.pop_front().expect("the queue has no more than the model");
-                    check_taken(&Taken::Held(entry), &expected)?;
+                    check_taken(&TakenEntry::Held(entry), &expected)?;
                 },
                 Step::TakeOldest => {
                     let taken = queue.take_oldest();
@@ -288,14 +288,14 @@ fn several_subscription_identifiers_take_as_little_memory_as_none() {
         "{overlapping}, not {plain} for 100"
     );
     let ids: Vec<_> = queue.take_all().take(2).collect();
-    let [Taken::Stored(first), Taken::Stored(_)] = ids.as_slice() else {
+    let [TakenEntry::Stored(first), TakenEntry::Stored(_)] = ids.as_slice() else {
         panic!("{ids:?}");
     };
     assert_eq!(first.apart.subscription_ids.as_slice(), several[1]);
     let (mixed, mut queue) = bytes_each(|counter| several[counter as usize % 4].clone());
     assert!(mixed <= plain + 200, "{mixed}, not {plain} for 100");
     for (taken, counter) in queue.take_all().zip(0_usize..) {
-        let Taken::Stored(taken) = taken else {
+        let TakenEntry::Stored(taken) = taken else {
             panic!("{taken:?}");
         };
         let expected = &several[counter % 4];
@@ -316,7 +316,7 @@ fn what_a_share_group_handed_over_is_taken_out_in_order_wherever_it_is() {
             }
             queue.push_back(entry, window);
         }
-        let taken: Vec<_> = queue.take_shared().iter().map(Taken::id).collect();
+        let taken: Vec<_> = queue.take_shared().iter().map(TakenEntry::id).collect();
         let expected = (0..10).map(|number| MessageId::new(ShardId(0), number * 100 + 50));
         assert_eq!(taken, expected.collect::<Vec<_>>());
         assert!(queue.take_shared().is_empty());

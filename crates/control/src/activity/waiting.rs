@@ -20,14 +20,14 @@ const ENTRY_BYTES: usize = 96;
 #[derive(Debug)]
 pub(super) struct UnwrittenActivity {
     /// Devices by tenant and id.
-    devices: HashMap<(u32, String), UnwrittenActivity>,
+    devices: HashMap<(u32, String), DeviceActivityTimes>,
     id_bytes: usize,
     /// The last time at which something was left out, or nothing was noted.
     known_since_ms: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct UnwrittenActivity {
+struct DeviceActivityTimes {
     /// The last message that is yet to be written; 0: none.
     message_ms: i64,
     /// The last heartbeat that is yet to be written; 0: none.
@@ -40,7 +40,7 @@ struct UnwrittenActivity {
     since: Option<Instant>,
 }
 
-impl UnwrittenActivity {
+impl DeviceActivityTimes {
     fn is_due(&self, now: Instant) -> bool {
         let every = if self.is_soon { SOON } else { DEVICE_EVERY };
         let is_old = self
@@ -86,7 +86,7 @@ impl UnwrittenActivity {
         tenant: u32,
         id: &str,
         at_ms: i64,
-        change: impl FnOnce(&mut UnwrittenActivity),
+        change: impl FnOnce(&mut DeviceActivityTimes),
     ) {
         let key = (tenant, id.to_owned());
         let is_known = self.devices.contains_key(&key);
@@ -136,9 +136,9 @@ impl UnwrittenActivity {
                     heartbeat_ms: noted.heartbeat_ms,
                     telemetry_ms: noted.telemetry_ms,
                 });
-                *noted = UnwrittenActivity {
+                *noted = DeviceActivityTimes {
                     written: Some(now),
-                    ..UnwrittenActivity::default()
+                    ..DeviceActivityTimes::default()
                 };
             }
             let is_done = noted.is_done(now);

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::publish::publish;
-use super::{Alive, ClientPresence, Noted, PresenceStore, PresenceTopics};
+use super::{Alive, ClientPresence, PresenceStore, PresenceTopics, StoredPresence};
 use crate::control::Control;
 use crate::wall_clock::now_ms;
 
@@ -27,7 +27,7 @@ const TAKEN_MAX: usize = 4_096;
 /// known of all is written when it does no more.
 const UNWRITTEN_BYTES_MAX: usize = 16 << 20;
 /// Bytes of one of them beside its texts.
-const NOTED_BYTES: usize = 2 * size_of::<Noted>();
+const NOTED_BYTES: usize = 2 * size_of::<StoredPresence>();
 /// Ticks until the next try after an error of the store, at first and at most.
 const TICKS_TO_TRY: (u32, u32) = (5, 300);
 
@@ -47,7 +47,7 @@ pub struct Keeper {
     is_left_out: bool,
     unwritten: PresenceNotes,
     /// What is being written, beside the rest.
-    writing: Option<(Write, Arc<Vec<Noted>>)>,
+    writing: Option<(Write, Arc<Vec<StoredPresence>>)>,
     /// When the store is tried again, and how long it waits after that.
     tries: (u32, u32),
 }
@@ -56,7 +56,7 @@ pub struct Keeper {
 type Write = JoinHandle<Result<(), String>>;
 
 /// Notes by tenant and Client Identifier, so that there are no more of them than clients.
-type PresenceNotes = HashMap<(u32, String), Noted>;
+type PresenceNotes = HashMap<(u32, String), StoredPresence>;
 
 impl Keeper {
     /// Begins to keep the presence of a node, and takes in what changes from now on.
@@ -178,7 +178,7 @@ impl Keeper {
         let changed = self.control.presence.begin().take_changes(TAKEN_MAX);
         let is_reported = self.topics.is_none();
         for client in &changed {
-            let noted = Noted {
+            let noted = StoredPresence {
                 client: client.clone(),
                 is_reported,
             };
@@ -229,7 +229,8 @@ impl Keeper {
         if self.unwritten.is_empty() {
             return;
         }
-        let batch: Vec<Noted> = std::mem::take(&mut self.unwritten).into_values().collect();
+        let batch: Vec<StoredPresence> =
+            std::mem::take(&mut self.unwritten).into_values().collect();
         let batch = Arc::new(batch);
         let (store, clients) = (Arc::clone(&self.store), Arc::clone(&batch));
         let task = tokio::spawn(async move { store.write(&clients).await });
@@ -261,7 +262,7 @@ impl Keeper {
     }
 }
 
-fn bytes_of(noted: &Noted) -> usize {
+fn bytes_of(noted: &StoredPresence) -> usize {
     let client = &noted.client;
     let texts = [
         &client.why,

@@ -64,7 +64,7 @@ fn what_changes_in_between_is_told_once_as_it_is_at_last() {
 #[tokio::test]
 async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive() {
     let store = PresenceInMemory::default();
-    let noted = |client_id: &str, online, is_reported| Noted {
+    let noted = |client_id: &str, online, is_reported| StoredPresence {
         client: ClientPresence {
             client_id: client_id.to_owned(),
             online,

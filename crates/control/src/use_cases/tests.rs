@@ -112,7 +112,10 @@ async fn a_caller_of_one_team_names_no_other_team() {
     };
     assert_eq!(own, ids[0]);
     let found = find("east").run(&mut registry, &local).await;
-    assert!(matches!(found, Err(UseCaseError::Unknown(Named::Team, _))));
+    assert!(matches!(
+        found,
+        Err(UseCaseError::Unknown(SelectorKind::Team, _))
+    ));
 }
 
 #[tokio::test]

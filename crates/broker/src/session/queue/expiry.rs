@@ -3,13 +3,13 @@
 
 use super::entry::row_expires_at_ms;
 use super::swept::{Expiry, Sweep};
-use super::{Entry, Queue, Taken};
+use super::{Entry, Queue, TakenEntry};
 
 /// What a look for expired entries has found.
 #[derive(Debug, Default)]
 pub(crate) struct Expired {
     /// They have been taken out, in order.
-    pub(crate) entries: Vec<Taken>,
+    pub(crate) entries: Vec<TakenEntry>,
     /// Entries that were looked at.
     pub(crate) looked_at: usize,
     /// There are more to be looked at.
@@ -60,7 +60,7 @@ impl Queue {
             };
             if is_over(&entry) {
                 self.uncount(&entry);
-                found.entries.push(Taken::Held(entry));
+                found.entries.push(TakenEntry::Held(entry));
             } else {
                 sweep.note(entry.message.expires_at_ms());
                 stay.push(entry);
@@ -95,7 +95,7 @@ impl Queue {
         }
         for entry in expired_entries {
             self.uncount_ticket(entry.apart.ticket.as_deref());
-            found.entries.push(Taken::Stored(entry));
+            found.entries.push(TakenEntry::Stored(entry));
         }
     }
 

@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use martlet_access::{AclFile, Judged, Lint, Needs, USES_MIN, Use, judge_rules_by, lint_rules};
+use martlet_access::{AclFile, Lint, Needs, RuleReview, USES_MIN, Use, judge_rules_by, lint_rules};
 use martlet_api::page::Items;
 use martlet_api::{Status, UseView};
 use martlet_control::text::printable;
@@ -123,7 +123,7 @@ impl Subject {
         of_file.chain(of_sets).collect()
     }
 
-    fn judge(&self, uses: &[Use<'_>]) -> Vec<Judged> {
+    fn judge(&self, uses: &[Use<'_>]) -> Vec<RuleReview> {
         let needs = Needs::of(uses, |found| {
             let known = self.tables.as_ref().zip(found.user_name);
             let by_tables =
@@ -149,7 +149,7 @@ fn place(owner: Owner, name: &str, number: usize) -> String {
 }
 
 /// How much was seen, and what it does not suffice for.
-fn seen_text(uses: &[Use<'_>], since: Timestamp, judged: &[Judged]) -> String {
+fn seen_text(uses: &[Use<'_>], since: Timestamp, judged: &[RuleReview]) -> String {
     let counted = |mut names: Vec<&str>| {
         names.sort_unstable();
         names.dedup();
