@@ -95,8 +95,9 @@ impl Storage {
     /// stored.
     ///
     /// # Errors
-    /// The points that are not refused may not be stored: the disk is full, or the database is
-    /// unreachable. They may be written again: a value that is written twice is stored once.
+    /// It is unknown whether the points that are not refused are stored: the disk is full, or the
+    /// database is unreachable. They may be written again: a value that is written twice is stored
+    /// once.
     pub async fn write(&self, points: Vec<Point>) -> Result<WriteOutcome, StorageError> {
         self.write_as(points, false).await
     }
@@ -104,7 +105,7 @@ impl Storage {
     /// The same for points that are stored atomically: if one is refused, none is stored.
     ///
     /// # Errors
-    /// The points may not be stored, as with [`Self::write`].
+    /// It is unknown whether the points are stored, as with [`Self::write`].
     pub async fn write_whole(&self, points: Vec<Point>) -> Result<WriteOutcome, StorageError> {
         self.write_as(points, true).await
     }
