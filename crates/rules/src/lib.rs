@@ -4,7 +4,7 @@
 //! The caller executes them.
 //!
 //! * `expression`: a checked and bounded CEL expression
-//! * `problem`: why it has no value for a message
+//! * `problem`: why an expression has no value for a message
 //! * `fuel`: cost limits of expressions
 //! * `pattern`: patterns of `matches`
 //! * `functions`: the functions of expressions
