@@ -1,6 +1,6 @@
 //! Writes each case of the packet table as a seed for the fuzz targets `codec_decode` and
-//! `codec_roundtrip`, into the corpus folder that is given (usually `fuzz/corpus`). The first byte
-//! of a seed picks the version, as the targets expect it.
+//! `codec_roundtrip`, into the given corpus folder (usually `fuzz/corpus`). The first byte of a
+//! seed selects the version, as the targets expect.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

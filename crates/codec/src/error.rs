@@ -1,21 +1,21 @@
-//! Why bytes are not a packet.
+//! Why bytes are not a valid packet.
 //!
-//! An error names the reason code that the peer is told on MQTT 5.0, the statement of the
-//! specification that was broken and what was wrong, all without allocating. It does not know how
-//! a connection ends. MQTT 5.0 §1.2 (Malformed Packet, Protocol Error), §4.13.
+//! An error contains the reason code for MQTT 5.0, the violated statement of the specification and
+//! a description, without allocating. How the connection is closed is handled elsewhere. MQTT 5.0
+//! §1.2 (Malformed Packet, Protocol Error), §4.13.
 
 use std::fmt;
 
 use crate::reason::ReasonCode;
 
-/// A packet that cannot be accepted; the Network Connection is to be closed [MQTT-4.13.1-1].
+/// A packet that cannot be accepted; the Network Connection must be closed [MQTT-4.13.1-1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeError {
-    /// The reason code that names it, always 0x80 or above.
+    /// Its reason code, always 0x80 or above.
     pub reason: ReasonCode,
-    /// The statement that was broken, like `MQTT-2.2.1-3`; empty where the text has none.
+    /// The violated statement, such as `MQTT-2.2.1-3`; empty if the text has none.
     pub statement: &'static str,
-    /// What was wrong, in a few words.
+    /// Short description of the error.
     pub what: &'static str,
 }
 
@@ -26,13 +26,13 @@ impl DecodeError {
         Self::of(ReasonCode::MalformedPacket, what, statement)
     }
 
-    /// A Protocol Error (0x82): it can be parsed, but says what is not allowed.
+    /// A Protocol Error (0x82): it can be parsed, but its contents are not allowed.
     #[cold]
     pub const fn protocol(what: &'static str, statement: &'static str) -> Self {
         Self::of(ReasonCode::ProtocolError, what, statement)
     }
 
-    /// An error with a reason code of its own.
+    /// An error with another reason code.
     #[cold]
     pub const fn of(reason: ReasonCode, what: &'static str, statement: &'static str) -> Self {
         Self {

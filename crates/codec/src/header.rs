@@ -1,14 +1,14 @@
 //! The Fixed Header of a Control Packet: type, flags, Remaining Length.
 //!
-//! Refuses what no version allows as soon as the byte that shows it is there; what only some
-//! versions allow is left to [`FixedHeader::check_version`], since the version is known only after
-//! CONNECT. Knows nothing of packet size limits. MQTT 5.0 §2.1, §1.5.5.
+//! Rejects headers that are invalid in all versions as soon as the byte at fault is available.
+//! Version-dependent rules are checked by [`FixedHeader::check_version`], because the version is
+//! known only after CONNECT. Does not limit the packet size. MQTT 5.0 §2.1, §1.5.5.
 
 use crate::error::DecodeError;
 use crate::packet_type::PacketType;
 use crate::version::ProtocolVersion;
 
-/// The highest Remaining Length that four bytes can carry: 268,435,455.
+/// The highest Remaining Length in four bytes: 268,435,455.
 pub const MAX_REMAINING_LEN: u32 = 268_435_455;
 
 const QOS_BITS: u8 = 0b0110;
@@ -20,23 +20,23 @@ pub struct FixedHeader {
     pub packet_type: PacketType,
     /// The lower four bits of the first byte.
     pub flags: u8,
-    /// Bytes that follow the header, at most [`MAX_REMAINING_LEN`].
+    /// Number of bytes after the header, at most [`MAX_REMAINING_LEN`].
     pub remaining_len: u32,
-    /// Bytes of the header itself, 2 to 5.
+    /// Number of bytes of the header itself, 2 to 5.
     pub header_len: u8,
-    /// Whether the Remaining Length took no more bytes than needed.
+    /// Whether the Remaining Length is encoded with the minimum number of bytes.
     pub minimal: bool,
 }
 
 impl FixedHeader {
-    /// Bytes of the whole packet, header included.
+    /// Number of bytes of the whole packet, header included.
     #[inline]
     pub fn packet_len(&self) -> usize {
         usize::from(self.header_len) + self.remaining_len as usize
     }
 
-    /// The Packet Identifier of the packet with this header and body; none if the packet has none,
-    /// or is cut before it. A PUBLISH has it behind the topic, and with QoS 0 none.
+    /// The Packet Identifier of the packet with this header and body; `None` if the packet has
+    /// none or is cut before it. In a PUBLISH it follows the topic; with QoS 0 there is none.
     pub fn packet_id(&self, body: &[u8]) -> Option<u16> {
         let at = match self.packet_type {
             PacketType::Publish if self.flags & QOS_BITS == 0 => return None,
@@ -61,11 +61,11 @@ impl FixedHeader {
         Some(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]))
     }
 
-    /// Checks what depends on the version of the connection.
+    /// Checks the rules that depend on the version of the connection.
     ///
     /// # Errors
-    /// A non-minimal Remaining Length on 5.0, AUTH before 5.0, and flags that are reserved: MQTT
-    /// 3.1 alone calls them unused (MQTT 3.1 §2.1, §3).
+    /// A non-minimal Remaining Length on 5.0, AUTH before 5.0, and reserved flags: only MQTT 3.1
+    /// calls them unused (MQTT 3.1 §2.1, §3).
     #[inline]
     pub fn check_version(&self, version: ProtocolVersion) -> Result<(), DecodeError> {
         if !self.minimal && version.is_v5() {
@@ -94,8 +94,8 @@ impl FixedHeader {
 /// Decodes the Fixed Header at the beginning of `bytes`; `None` if more bytes are needed.
 ///
 /// # Errors
-/// With the first byte alone: packet type 0, flags that no version has, QoS 3. Later: a
-/// Remaining Length of more than four bytes.
+/// With the first byte alone: packet type 0, flags that are invalid in all versions, QoS 3. Later:
+/// a Remaining Length of more than four bytes.
 #[inline]
 pub fn decode_fixed_header(bytes: &[u8]) -> Result<Option<FixedHeader>, DecodeError> {
     let Some(&first) = bytes.first() else {
@@ -137,8 +137,8 @@ fn check_flags(packet_type: PacketType, flags: u8) -> Result<(), DecodeError> {
         return Ok(());
     }
     let reserved = packet_type.reserved_flags();
-    // MQTT 3.1 has flags that are not used where later versions reserve them, and DUP of PUBREL,
-    // SUBSCRIBE and UNSUBSCRIBE. It has the QoS of these three, too, and no QoS 3.
+    // MQTT 3.1 has unused flags where later versions have reserved ones, and DUP in PUBREL,
+    // SUBSCRIBE and UNSUBSCRIBE. It also has the QoS of these three, and no QoS 3.
     let may_be_unused = match packet_type {
         PacketType::Auth => false,
         _ if reserved == 0 => flags & QOS_BITS != QOS_BITS,

@@ -1,12 +1,12 @@
 //! MQTT 3.1, 3.1.1 and 5.0 Control Packets: bytes to packets and back.
 //!
 //! Decoding borrows from the input and allocates nothing: a packet's strings, payload, properties
-//! and Topic Filters are slices of the bytes that came in, validated in one linear pass. Encoding
+//! and Topic Filters are slices of the received bytes, validated in one linear pass. Encoding
 //! appends to a `Vec<u8>`.
 //!
-//! The crate knows no sockets, no time, no sessions and no limits of a server: what a packet means
-//! for a session (an empty Client Identifier, an unknown Topic Alias, a reason code that only a
-//! server may send) is decided by the receiver.
+//! The crate has no sockets, no time, no sessions and no limits of a server. The receiver handles
+//! the meaning of a packet for a session: an empty Client Identifier, an unknown Topic Alias, or a
+//! reason code that only a server may send.
 #![forbid(unsafe_code)]
 
 mod error;

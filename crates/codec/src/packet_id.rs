@@ -1,7 +1,6 @@
 //! The Packet Identifier.
 //!
-//! Knows that it is never zero; who assigns and frees identifiers is a session's business.
-//! MQTT 5.0 §2.2.1.
+//! It is never zero. Sessions assign and free identifiers. MQTT 5.0 §2.2.1.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -16,7 +15,7 @@ impl PacketId {
     /// The highest Packet Identifier, 65,535.
     pub const MAX: Self = Self(NonZeroU16::MAX);
 
-    /// The identifier with this value; none for zero.
+    /// The identifier with this value; `None` for zero.
     #[inline]
     pub const fn new(value: u16) -> Option<Self> {
         match NonZeroU16::new(value) {

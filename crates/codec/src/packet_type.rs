@@ -1,13 +1,13 @@
 //! The types of MQTT Control Packets.
 //!
-//! Knows the four-bit value and the name, not what a packet holds. MQTT 5.0 §2.1.2.
+//! Contains the four-bit values and the names. MQTT 5.0 §2.1.2.
 
 use std::fmt;
 
 /// The type of a Control Packet; the discriminant is the upper half of the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PacketType {
-    /// A client asks for a connection.
+    /// A client requests a connection.
     Connect = 1,
     /// The answer to CONNECT.
     ConnAck = 2,
@@ -25,7 +25,7 @@ pub enum PacketType {
     Subscribe = 8,
     /// The answer to SUBSCRIBE.
     SubAck = 9,
-    /// A client gives up subscriptions.
+    /// A client ends subscriptions.
     Unsubscribe = 10,
     /// The answer to UNSUBSCRIBE.
     UnsubAck = 11,
@@ -82,7 +82,7 @@ impl PacketType {
         })
     }
 
-    /// The specification's name, like `PUBLISH`.
+    /// The name in the specification, such as `PUBLISH`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connect => "CONNECT",
@@ -108,7 +108,7 @@ impl PacketType {
         ((self as u8) << 4) | (flags & 0x0F)
     }
 
-    /// The flags that §2.1.3 reserves for this type; PUBLISH alone has flags of its own.
+    /// The flags that §2.1.3 reserves for this type; only PUBLISH has flags with a meaning.
     pub(crate) const fn reserved_flags(self) -> u8 {
         match self {
             Self::PubRel | Self::Subscribe | Self::Unsubscribe => 0b0010,

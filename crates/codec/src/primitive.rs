@@ -1,7 +1,7 @@
 //! The data representations of MQTT: integers, Variable Byte Integers, strings, binary data.
 //!
-//! [`Reader`] walks the body of one packet and never looks past its end; the `put_` functions
-//! append to a buffer. Neither knows what a field means. MQTT 5.0 §1.5.
+//! [`Reader`] reads the body of one packet and never beyond its end; the `put_` functions append
+//! to a buffer. Both are independent of the meaning of a field. MQTT 5.0 §1.5.
 
 use ascii::AsciiStr;
 
@@ -126,8 +126,8 @@ impl<'a> Reader<'a> {
     /// Reads a UTF-8 Encoded String.
     ///
     /// # Errors
-    /// Malformed when it runs past the end, is not UTF-8 [MQTT-1.5.4-1] or holds U+0000
-    /// [MQTT-1.5.4-2]; U+FEFF is text like any other [MQTT-1.5.4-3].
+    /// Malformed when it runs past the end, is not UTF-8 [MQTT-1.5.4-1] or contains U+0000
+    /// [MQTT-1.5.4-2]; U+FEFF is an ordinary character [MQTT-1.5.4-3].
     #[inline]
     pub fn string(&mut self) -> Result<&'a str, DecodeError> {
         let text = utf8(self.binary()?)?;
@@ -161,8 +161,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `bytes` as text; none if they are not UTF-8. Nearly all texts are short and ASCII. That is found
-/// out in a third of the instructions that a check of UTF-8 takes.
+/// `bytes` as text; `None` if they are not UTF-8. Nearly all texts are short and ASCII. The check
+/// for ASCII takes a third of the instructions of a check for UTF-8.
 #[inline]
 pub fn text_of(bytes: &[u8]) -> Option<&str> {
     match AsciiStr::from_ascii(bytes) {
@@ -179,8 +179,8 @@ pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
 
 /// Whether one of `wanted` occurs in `bytes`.
 ///
-/// Looks at eight bytes at a time without leaving early: strings are short and nearly always
-/// clean, and left to itself the compiler looks at one byte after the other where this is inlined.
+/// Examines eight bytes at a time without an early exit: strings are short and rarely contain one.
+/// When this is inlined, the compiler's own code would examine single bytes.
 #[inline]
 pub(crate) fn holds_any<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> bool {
     let (words, rest) = bytes.as_chunks::<8>();
@@ -207,7 +207,7 @@ pub(crate) const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
 #[inline]
 fn marks_any<const N: usize>(word: u64, wanted: [u8; N]) -> u64 {
     wanted.iter().fold(0, |marks, byte| {
-        // A byte that is wanted becomes 0, and only a 0 borrows into its own highest bit first.
+        // A wanted byte becomes 0, and only a 0 borrows into its own highest bit first.
         let zero_if_wanted = word ^ (LOW_BITS * u64::from(*byte));
         marks | (zero_if_wanted.wrapping_sub(LOW_BITS) & !zero_if_wanted & HIGH_BITS)
     })
@@ -235,7 +235,7 @@ pub fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
-/// Appends a Variable Byte Integer; a value above [`MAX_REMAINING_LEN`] is written as that.
+/// Appends a Variable Byte Integer; a larger value is written as [`MAX_REMAINING_LEN`].
 #[inline]
 pub fn put_varint(out: &mut Vec<u8>, value: u32) {
     debug_assert!(
@@ -269,7 +269,7 @@ pub fn put_string(out: &mut Vec<u8>, text: &str) {
     put_binary(out, &text.as_bytes()[..end]);
 }
 
-/// Appends Binary Data; what is beyond 65,535 bytes is cut off.
+/// Appends Binary Data; bytes beyond 65,535 are cut off.
 #[inline]
 pub fn put_binary(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
@@ -277,13 +277,13 @@ pub fn put_binary(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&bytes[..usize::from(len)]);
 }
 
-/// Appends what `body` writes with its length as a Variable Byte Integer in front.
+/// Appends the output of `body`, prefixed with its length as a Variable Byte Integer.
 ///
-/// The bytes are moved once to make room for the length; for the hot packets the length is
-/// computed beforehand instead.
+/// The bytes are moved once to make room for the length. For the hot packets the length is
+/// computed in advance instead.
 pub(crate) fn put_with_length(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    // Nearly all bodies are shorter than 128 bytes: then nothing moves.
+    // Nearly all bodies are shorter than 128 bytes: then nothing is moved.
     out.push(0);
     body(out);
     let len = u32::try_from(out.len() - start - 1).unwrap_or(u32::MAX);

@@ -1,6 +1,6 @@
 //! Quality of Service levels.
 //!
-//! Knows the two-bit value only; what a level promises is kept by sessions. MQTT 5.0 §4.3.
+//! Contains the two-bit values; sessions implement the guarantees. MQTT 5.0 §4.3.
 
 /// A Quality of Service level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,7 +15,7 @@ pub enum QoS {
 }
 
 impl QoS {
-    /// The level of a two-bit value; 3 and above are none.
+    /// The level with this two-bit value; `None` for 3 and above.
     #[inline]
     pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {

@@ -1,7 +1,8 @@
-//! Reason Codes: how a receiver answers, and why a connection ends.
+//! Reason Codes: the answer of a receiver, and the cause for closing a connection.
 //!
-//! Knows the values, their names and which packets may carry them; not when a server uses which.
-//! MQTT 5.0 §2.4 (table 2-6), §3.14.2.1; the return codes of MQTT 3.1.1 §3.2.2.3.
+//! Contains the values, their names and the packets that may carry them. When a server uses which
+//! code is decided elsewhere. MQTT 5.0 §2.4 (table 2-6), §3.14.2.1; the return codes of MQTT 3.1.1
+//! §3.2.2.3.
 
 use std::fmt;
 
@@ -205,13 +206,13 @@ impl ReasonCode {
         self as u8
     }
 
-    /// Whether it says that something failed (0x80 and above).
+    /// Whether it is an error (0x80 and above).
     #[inline]
     pub const fn is_error(self) -> bool {
         self as u8 >= 0x80
     }
 
-    /// The specification's words, like "Session taken over".
+    /// The name in the specification, such as "Session taken over".
     pub const fn name(self) -> &'static str {
         match self {
             Self::Success => "Success",
@@ -265,7 +266,7 @@ impl ReasonCode {
         self.packets() & bit(packet_type) != 0
     }
 
-    /// Whether a client may send it in DISCONNECT (table 3-10); the others are the server's.
+    /// Whether a client may send it in DISCONNECT (table 3-10); only servers may send the others.
     pub const fn sendable_by_client_in_disconnect(self) -> bool {
         matches!(
             self,
@@ -286,10 +287,10 @@ impl ReasonCode {
         )
     }
 
-    /// The CONNACK return code, 0 to 5, that says nearest the same before MQTT 5.0.
+    /// The closest CONNACK return code, 0 to 5, of versions before MQTT 5.0.
     ///
-    /// Errors about who the client is or what it may do become 5 (not authorized), all others 3
-    /// (server unavailable): the connection may succeed elsewhere or later.
+    /// Errors about the identity or the permissions of the client become 5 (not authorized). All
+    /// others become 3 (server unavailable): the connection may succeed elsewhere or later.
     pub const fn connect_return_code(self) -> u8 {
         match self {
             Self::UnsupportedProtocolVersion => 1,

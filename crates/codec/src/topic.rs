@@ -1,8 +1,8 @@
 //! Topic Names and Topic Filters.
 //!
-//! Both are validated at construction and differ in type, so that neither stands where the other
-//! belongs. Matching here is the plain reading of the specification, the reference for faster
-//! ones; limits on levels and characters are the server's. MQTT 5.0 §4.7, §4.8.
+//! Both are validated at construction and have different types, so that they cannot be confused.
+//! Matching here follows the specification literally, as the reference for faster algorithms.
+//! Limits of levels and characters are up to the server. MQTT 5.0 §4.7, §4.8.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use crate::primitive::{HIGH_BITS, LOW_BITS, holds_any};
 /// The highest length of a Topic Name or Topic Filter in bytes [MQTT-4.7.3-3].
 pub const MAX_TOPIC_LEN: usize = 65_535;
 
-/// Why text is no Topic Name, Topic Filter or Shared Subscription.
+/// Why a text is not a valid Topic Name, Topic Filter or Shared Subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicError {
-    /// It has no character [MQTT-4.7.3-1].
+    /// It is empty [MQTT-4.7.3-1].
     Empty,
     /// It is longer than 65,535 bytes [MQTT-4.7.3-3].
     TooLong,
-    /// It holds U+0000 [MQTT-4.7.3-2].
+    /// It contains U+0000 [MQTT-4.7.3-2].
     Nul,
-    /// A Topic Name holds `+` or `#` [MQTT-3.3.2-2].
+    /// A Topic Name contains `+` or `#` [MQTT-3.3.2-2].
     WildcardInName,
     /// `#` is not alone in its level or not in the last one [MQTT-4.7.1-1].
     MultiLevelWildcard,
     /// `+` is not alone in its level [MQTT-4.7.1-2].
     SingleLevelWildcard,
-    /// The ShareName is missing, empty or holds a wildcard [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+    /// The ShareName is missing, empty or contains a wildcard [MQTT-4.8.2-1] [MQTT-4.8.2-2].
     ShareName,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for TopicError {
 
 impl std::error::Error for TopicError {}
 
-/// A valid Topic Name: what messages are published to.
+/// A valid Topic Name: the address of a published message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicName<'a>(&'a str);
 
@@ -63,7 +63,7 @@ impl<'a> TopicName<'a> {
         Ok(Self(text))
     }
 
-    /// Wraps text that was checked while it was decoded.
+    /// Wraps a text that was checked during decoding.
     #[inline]
     pub(crate) const fn from_checked(text: &'a str) -> Self {
         Self(text)
@@ -80,7 +80,7 @@ impl<'a> TopicName<'a> {
         self.0.split('/')
     }
 
-    /// How many levels there are.
+    /// Number of levels.
     pub fn level_count(self) -> usize {
         level_count(self.0)
     }
@@ -92,7 +92,7 @@ impl fmt::Display for TopicName<'_> {
     }
 }
 
-/// A valid Topic Filter: what is subscribed to.
+/// A valid Topic Filter: the topics of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicFilter<'a>(&'a str);
 
@@ -100,7 +100,7 @@ impl<'a> TopicFilter<'a> {
     /// Checks `text`. The prefix `$share/` has no meaning here, see [`SubscriptionFilter`].
     ///
     /// # Errors
-    /// Empty, too long, U+0000, or a wildcard where none may be.
+    /// Empty, too long, U+0000, or a wildcard at an invalid position.
     pub fn new(text: &'a str) -> Result<Self, TopicError> {
         check_text(text)?;
         if !holds_any(text.as_bytes(), [b'+', b'#']) {
@@ -131,17 +131,17 @@ impl<'a> TopicFilter<'a> {
         self.0.split('/')
     }
 
-    /// How many levels there are.
+    /// Number of levels.
     pub fn level_count(self) -> usize {
         level_count(self.0)
     }
 
-    /// Whether `+` or `#` occurs.
+    /// Whether it contains `+` or `#`.
     pub fn has_wildcard(self) -> bool {
         holds_any(self.0.as_bytes(), [b'+', b'#'])
     }
 
-    /// Whether a message to `topic` belongs to this filter.
+    /// Whether this filter matches `topic`.
     pub fn matches(self, topic: TopicName<'_>) -> bool {
         // [MQTT-4.7.2-1]: a filter that begins with a wildcard does not match a topic with $.
         if topic.0.starts_with('$') && matches!(self.0.as_bytes()[0], b'+' | b'#') {
@@ -149,7 +149,7 @@ impl<'a> TopicFilter<'a> {
         }
         let mut topic_levels = topic.levels();
         for level in self.levels() {
-            // `#` takes the parent level too: `sport/#` matches `sport` (§4.7.1.2).
+            // `#` also matches the parent level: `sport/#` matches `sport` (§4.7.1.2).
             if level == "#" {
                 return true;
             }
@@ -168,21 +168,21 @@ impl fmt::Display for TopicFilter<'_> {
     }
 }
 
-/// What a SUBSCRIBE or UNSUBSCRIBE names: a Topic Filter, possibly of a Shared Subscription.
+/// The filter in a SUBSCRIBE or UNSUBSCRIBE: a Topic Filter, possibly of a Shared Subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionFilter<'a> {
     /// The ShareName of `$share/{ShareName}/{filter}`.
     pub share_name: Option<&'a str>,
-    /// The Topic Filter without the `$share/{ShareName}/` in front.
+    /// The Topic Filter without the prefix `$share/{ShareName}/`.
     pub filter: TopicFilter<'a>,
 }
 
 impl<'a> SubscriptionFilter<'a> {
-    /// Checks `text`, which is a Shared Subscription if it begins with `$share/` or is `$share`.
+    /// Parses `text`: a Shared Subscription if it begins with `$share/` or equals `$share`.
     ///
     /// # Errors
-    /// What [`TopicFilter::new`] refuses; a ShareName that is empty, holds `+` or `#`, or is not
-    /// followed by `/` and a Topic Filter.
+    /// The errors of [`TopicFilter::new`]; a ShareName that is empty, contains `+` or `#`, or is
+    /// not followed by `/` and a Topic Filter.
     pub fn parse(text: &'a str) -> Result<Self, TopicError> {
         let shared = match text.strip_prefix("$share") {
             Some("") => return Err(TopicError::ShareName),
@@ -209,12 +209,12 @@ impl<'a> SubscriptionFilter<'a> {
     }
 }
 
-/// How many levels a Topic Name or Topic Filter has: one more than there are `/`.
+/// Number of levels of a Topic Name or Topic Filter: one more than the number of `/`.
 pub fn level_count(text: &str) -> usize {
     1 + text.bytes().filter(|byte| *byte == b'/').count()
 }
 
-/// Every character of a Topic Name or Topic Filter is ASCII, and none a control character.
+/// Whether all characters of a Topic Name or Topic Filter are ASCII and not control characters.
 #[inline]
 pub fn is_plain(text: &str) -> bool {
     const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
@@ -224,7 +224,7 @@ pub fn is_plain(text: &str) -> bool {
         unusual | unusual_marks(u64::from_le_bytes(*word))
     });
     let last = match bytes.last_chunk::<8>() {
-        // It has bytes of the word before once more.
+        // It overlaps the word before.
         Some(last) => u64::from_le_bytes(*last),
         None => rest
             .iter()
@@ -242,8 +242,8 @@ fn unusual_marks(word: u64) -> u64 {
     (word | delete | !printable) & HIGH_BITS
 }
 
-/// Whether text holds a character that §1.5.4 advises against: U+0001 to U+001F, U+007F to U+009F
-/// or a noncharacter (U+FDD0 to U+FDEF, the last two of each plane).
+/// Whether a text contains a character that §1.5.4 advises against: U+0001 to U+001F, U+007F to
+/// U+009F or a noncharacter (U+FDD0 to U+FDEF, the last two of each plane).
 pub fn has_control_characters(text: &str) -> bool {
     // The usual case needs no decoding.
     !is_plain(text)

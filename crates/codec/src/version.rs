@@ -1,7 +1,7 @@
 //! The protocol version of a Network Connection, named by the CONNECT packet.
 //!
-//! Knows the three versions and their Protocol Levels; how a CONNECT spells them is the business
-//! of `packet::connect`. MQTT 5.0 §3.1.2.2, MQTT 3.1.1 §3.1.2.2, MQTT 3.1 §3.1.
+//! Contains the three versions and their Protocol Levels; `packet::connect` handles their encoding
+//! in CONNECT. MQTT 5.0 §3.1.2.2, MQTT 3.1.1 §3.1.2.2, MQTT 3.1 §3.1.
 
 use std::fmt;
 

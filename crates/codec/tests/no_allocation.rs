@@ -1,4 +1,4 @@
-//! Decoding allocates nothing, whatever comes in: counted with the allocator itself.
+//! Decoding allocates nothing for any input: counted with the allocator.
 #![allow(unsafe_code)] // A global allocator cannot be written without it; it only counts.
 
 mod support;
@@ -58,7 +58,7 @@ fn decoding_the_packet_table_and_reading_every_list_allocates_nothing() {
     }
 }
 
-/// Counting runs each iterator to its end.
+/// Iterates to the end of each list, so that all decoding is counted.
 fn read_lists(packet: &Packet<'_>) {
     black_box(match packet {
         Packet::Subscribe(packet) => packet

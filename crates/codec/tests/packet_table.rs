@@ -1,5 +1,6 @@
-//! Decodes every case of the packet table and compares it with what the table expects; then uses
-//! the same packets for what must hold of all: encoding gives them back, and no part is a packet.
+//! Decodes every case of the packet table and compares the result with the expected one. Then
+//! checks general properties with the same packets: encoding restores them, and no truncated
+//! packet decodes.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! Topics, reason codes, properties, headers and primitives against the specification's own
+//! Topics, reason codes, properties, headers and primitives, compared with the specification's own
 //! examples and tables.
 
 use martlet_codec::{
@@ -197,7 +197,7 @@ fn reason_codes_keep_their_values_and_names() {
     assert_eq!(ReasonCode::SessionTakenOver.name(), "Session taken over");
 }
 
-/// The number of reason codes that each packet's own table lists (§3.2.2.2 to §3.15.2.1).
+/// The number of reason codes in each packet's table (§3.2.2.2 to §3.15.2.1).
 #[test]
 fn each_packet_allows_as_many_reason_codes_as_its_table_has() {
     use PacketType as P;

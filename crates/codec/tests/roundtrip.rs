@@ -1,4 +1,4 @@
-//! Property tests: what is encoded decodes to the same, and no bytes whatsoever do harm.
+//! Property tests: encoded packets decode to the same values, and arbitrary bytes are safe.
 
 mod support;
 
@@ -78,7 +78,7 @@ fn user_properties(encoded: &[u8]) -> UserProperties<'_> {
     UserProperties::from_encoded(encoded).expect("made by the encoder")
 }
 
-/// `value` on 5.0, its default before: older versions leave it out.
+/// `value` on 5.0, otherwise its default: older versions leave it out.
 fn on_v5<T: Default>(version: ProtocolVersion, value: T) -> T {
     if version.is_v5() { value } else { T::default() }
 }
@@ -126,7 +126,7 @@ impl OwnedPublishProperties {
         }
     }
 
-    /// What a Will may have of them.
+    /// The properties that a Will may have.
     fn borrow_for_will(&self) -> PublishProperties<'_> {
         let subscription_ids = SubscriptionIds::default();
         PublishProperties {
@@ -325,7 +325,7 @@ proptest! {
         let offset = outgoing.encode(version, &mut out);
         prop_assert_eq!(out.len() - 3, outgoing.encoded_len(version));
         prop_assert_eq!(offset.is_some(), qos != QoS::AtMostOnce);
-        // The identifier is put in afterwards, where the encoder says that it belongs.
+        // The identifier is written afterwards, at the offset returned by the encoder.
         if let Some(offset) = offset {
             out[offset..offset + 2].copy_from_slice(&id.get().to_be_bytes());
         }
@@ -478,7 +478,7 @@ proptest! {
     ) {
         let reason_string = on_v5(version, reason_string.as_deref());
         let user_properties = on_v5(version, user_properties(&user));
-        // Before 5.0 there is one failure only, and no code at all in UNSUBACK.
+        // Before 5.0 there is only one failure code, and UNSUBACK has no codes.
         let highest = if version.is_v5() { 0xFF } else { 0x80 };
         let codes: Vec<_> = suback.iter().map(|reason| reason.code().min(highest)).collect();
         let packet = SubAck { packet_id, reason_codes: &codes, reason_string, user_properties };
@@ -561,7 +561,7 @@ proptest! {
                 bytes[index.index(len + 1)] ^= mask;
             }
         }
-        // Cut at the end, with a Remaining Length that says so.
+        // Truncated, with a matching Remaining Length.
         if let Some(cut) = cut.filter(|_| bytes.len() > 2 && bytes.len() < 130) {
             bytes.truncate(2 + cut.index(bytes.len() - 2));
             bytes[1] = (bytes.len() - 2) as u8;

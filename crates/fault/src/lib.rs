@@ -1,25 +1,25 @@
-//! Deliberate faults, with which the simulator and the store's tests show that they would find
+//! Deliberate faults, with which the simulator and the store's tests prove that they would detect
 //! them.
 //!
-//! Each breaks one rule that the broker, its records or the store keep; the code that keeps the
-//! rule asks here whether to. Without the cargo feature `faults` none can be put in force and the
-//! compiler leaves nothing of them; the binary is never built with it. With the feature one fault
-//! at a time is in force on the calling thread.
+//! Each fault breaks one rule of the broker, its records or the store; the code for the rule
+//! checks here whether the fault is active. Without the cargo feature `faults` no fault can be
+//! activated, and the compiler removes all of this code; the binary is never built with the
+//! feature. With it, one fault at a time is active on the calling thread.
 #![forbid(unsafe_code)]
 
 macro_rules! faults {
     ($($variant:ident = $what:literal;)*) => {
-        /// A rule that is broken on purpose.
+        /// A rule that is broken deliberately.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Fault {
             $(#[doc = $what] $variant,)*
         }
 
         impl Fault {
-            /// All of them.
+            /// All faults.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// What is done wrong.
+            /// Description of the broken rule.
             pub fn what(self) -> &'static str {
                 match self {
                     $(Self::$variant => $what,)*
@@ -195,7 +195,7 @@ faults! {
     OneCopyRead = "Of a checkpoint's two copies only one is looked at.";
 }
 
-/// Whether a fault is in force on this thread.
+/// Whether a fault is active on this thread.
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
 pub const fn is(_fault: Fault) -> bool {
@@ -207,13 +207,13 @@ std::thread_local! {
     static IN_FORCE: core::cell::Cell<Option<Fault>> = const { core::cell::Cell::new(None) };
 }
 
-/// Whether a fault is in force on this thread.
+/// Whether a fault is active on this thread.
 #[cfg(feature = "faults")]
 pub fn is(fault: Fault) -> bool {
     IN_FORCE.get() == Some(fault)
 }
 
-/// Puts a fault in force on this thread, or none.
+/// Activates a fault on this thread, or none.
 #[cfg(feature = "faults")]
 pub fn set(fault: Option<Fault>) {
     IN_FORCE.set(fault);

@@ -1,6 +1,6 @@
-//! A bare publisher to JetStream, beside which `bench/nats` measures the sink: as many messages as
-//! it is told, in windows of 1,000 that are acknowledged before the next. `headers` adds those that
-//! the sink writes.
+//! A bare publisher to JetStream, with which `bench/nats` compares the sink. Sends the given
+//! number of messages in windows of 1,000, each acknowledged before the next. `headers` adds the
+//! headers of the sink.
 //!
 //!     nats_publisher URL SUBJECT MESSAGES PAYLOAD_BYTES [headers]
 
@@ -12,7 +12,7 @@ use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::message::PublishMessage;
 
 const WINDOW: usize = 1_000;
-/// As long as those of the sink are.
+/// As long as the headers of the sink.
 const HEADERS: &[(&str, &str)] = &[
     ("Mqtt-Topic", "plant/1"),
     ("Mqtt-Qos", "1"),

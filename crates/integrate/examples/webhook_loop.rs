@@ -1,4 +1,4 @@
-//! The two ends of a webhook, beside which `bench/webhook` measures the sink.
+//! The two ends of a webhook, with which `bench/webhook` compares the sink.
 //!
 //!     webhook_loop receive                            answers 204 to every request; prints its
 //!                                                     port, and the number of requests per line
@@ -52,7 +52,7 @@ async fn receive() -> Result<(), Failed> {
         let answer = service_fn(move |request: Request<Incoming>| {
             let count = Arc::clone(&count);
             async move {
-                // What cannot be read whole is not counted.
+                // Incomplete requests are not counted.
                 if request.into_body().collect().await.is_ok() {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
@@ -63,13 +63,13 @@ async fn receive() -> Result<(), Failed> {
         });
         tokio::spawn(async move {
             let served = hyper::server::conn::http1::Builder::new();
-            // The sender ends its connections when it is done.
+            // The sender closes its connections when it has finished.
             let _ = served.serve_connection(TokioIo::new(stream), answer).await;
         });
     }
 }
 
-/// Bodies are as those of the sink are.
+/// A body like those of the sink.
 fn body(number: usize, bytes: usize) -> String {
     format!(
         r#"{{"id":"{number:016}","topic":"plant/1","payload":"{}","qos":1,"retain":false,"client_id":"mosqpub-0123456789","user":null,"device":null,"received_at":"2026-01-01T00:00:00.000Z","repeated":false}}"#,

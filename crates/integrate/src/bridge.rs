@@ -13,7 +13,7 @@
 //! * `connecting`: a connection to the other broker
 //! * `worker`, `ask`: the task that owns the connection, and its requests
 //! * `outgoing`: messages that were passed to the worker and have no outcome yet
-//! * `snapshot`: retained messages that the other broker may lack
+//! * `retained_transfer`: retained messages that the other broker may lack
 //! * `room`: limits of memory for incoming messages
 //! * `incoming`: messages of the other broker on their way into the node
 //!

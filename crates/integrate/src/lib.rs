@@ -14,7 +14,7 @@
 //! * `secret`: secrets of other systems, and settings that refer to them
 //! * `masking`: replaces secrets in texts that are shown or stored
 //! * `each`: delivers a batch one message at a time
-//! * `kept`: state that a sink keeps between deliveries, such as a connection
+//! * `sink_state`: state that a sink keeps between deliveries, such as a connection
 //! * `networks`: addresses that integrations may connect to
 //! * `via`: the nodes that a message has passed
 //! * `words`: texts of errors of other crates

@@ -1,5 +1,5 @@
-//! What encoding costs: nanoseconds and bytes a message, for messages with one entry and with ten,
-//! alone and with the entries of the same tick behind them. `cargo run --release --example
+//! Cost of encoding: nanoseconds and bytes per message, for messages with one entry and with ten,
+//! alone and followed by the entries of the same tick. `cargo run --release --example
 //! encode_cost`.
 
 use std::sync::Arc;
@@ -78,7 +78,7 @@ fn tick(entries: u64, routed_at_once: bool) -> Vec<Record> {
             will_of: None,
         }));
         if !routed_at_once {
-            // Something else in between keeps them apart.
+            // Another record in between keeps them separate.
             records.push(Record::RetainedEnded(MessageId(1)));
         }
         records.extend((0..entries).map(|queue| Record::Enqueued(entry(id, queue))));

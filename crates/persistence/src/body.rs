@@ -1,16 +1,16 @@
-//! The body of a message in the store: the whole message and its publisher. Its id is the name of
-//! the body in the store.
+//! The body of a message in the store: the whole message and its publisher. The message id is the
+//! id of the body in the store.
 //!
-//! Layout: version; flags; tenant; arrival; by the flags arrival in the time of records, expiry,
-//! retained revision, the publisher (flags, epoch, the mark of its listener, the length of its
-//! Client Identifier), the length of its user name; lengths of the topic and of the forwarded
-//! properties; then those texts in this order, and the payload to the end. Version 1 has no flags
-//! and no listener of the publisher. Version 3 is written where a part has asked for receipts, and
-//! version 4 where the wall clock was set and differs from the time of records. Older programs read
-//! neither.
+//! Layout: version; flags; tenant; arrival; depending on the flags, arrival in the time of
+//! records, expiry, retained revision, the publisher (flags, epoch, the mark of its listener, the
+//! length of its Client Identifier), the length of its user name; lengths of the topic and of the
+//! forwarded properties; then these texts in this order, and the payload to the end. Version 1 has
+//! no flags and no listener of the publisher. Version 3 is written if a part has requested
+//! receipts. Version 4 is written if the wall clock was set and differs from the time of records.
+//! Older programs cannot read versions 3 and 4.
 //!
-//! The publisher's names stand in each body, not in a record of their own to which bodies refer: so
-//! a damaged record costs only itself, and no counter is needed for when names are no longer used.
+//! The publisher's names are in each body, not in a separate record to which bodies refer. So a
+//! damaged record costs only itself, and no reference counter of names is needed.
 
 use std::sync::Arc;
 
@@ -34,49 +34,49 @@ const HAS_RECORD_TIME: u8 = 1 << 7;
 const VERSION: u8 = 2;
 const VERSION_WITH_RECEIPTS: u8 = 3;
 const VERSION_WITH_RECORD_TIME: u8 = 4;
-/// Milliseconds by which the wall clock may differ from the last recorded time before its time is
-/// recorded.
+/// Difference in milliseconds of the wall clock from the last recorded time, above which a
+/// message's own time is recorded.
 const CLOCK_APART_MS: u64 = 1_000;
 /// Flags of the publisher.
 const USER_IS_PROVED: u8 = 1;
 const IS_DEVICE: u8 = 1 << 1;
-/// How often parts have passed the message on: five bits.
+/// Hop count: five bits.
 const HOPS_SHIFT: u8 = 2;
 const HOPS_STORED_MAX: u8 = 31;
-/// The publisher is a part that has asked for receipts.
+/// The publisher is a part that has requested receipts.
 const WANTS_RECEIPTS: u8 = 1 << 7;
 
-/// A message as the store has it.
+/// A message as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredBody<'a> {
     /// The message.
     pub message: StoredMessage<'a>,
-    /// The publisher; none is the node itself.
+    /// The publisher; `None` is the node itself.
     pub publisher: Option<StoredPublisher<'a>>,
-    /// Its revision in the retained store, if it was or cleared its topic's retained message.
+    /// Its revision in the retained store, if it was the topic's retained message or cleared it.
     pub retained_revision: Option<u64>,
 }
 
-/// The publisher of a message, as the store has it.
+/// The publisher of a message, as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredPublisher<'a> {
     /// Its session.
     pub epoch: SessionEpoch,
     /// Client Identifier.
     pub client_id: &'a str,
-    /// Its user.
+    /// Its user name.
     pub user_name: Option<&'a str>,
-    /// It had proved to be its user.
+    /// Whether its user name was authenticated.
     pub user_is_proved: bool,
-    /// Its user is a device.
+    /// Whether its user is a device.
     pub is_device: bool,
-    /// [Mark](ListenerPolicy::mark_of) of the listener that it came by; 0 is unknown.
+    /// [Mark](ListenerPolicy::mark_of) of its listener; 0 is unknown.
     pub listener_mark: u32,
-    /// It is a part that has asked for receipts.
+    /// Whether it is a part that has requested receipts.
     pub wants_receipts: bool,
 }
 
-/// Puts the body of a message into a record.
+/// Writes the body of a message into a record.
 pub(crate) fn put_body(
     record: &MessageRecord,
     holds: Holds,
@@ -87,7 +87,7 @@ pub(crate) fn put_body(
     into.body(id, holds, &pieces(record, head(record, now).as_slice()));
 }
 
-/// The pieces of a body, which begins with `head`.
+/// The pieces of a body; the first is `head`.
 fn pieces<'a>(record: &'a MessageRecord, head: &'a [u8]) -> [&'a [u8]; 6] {
     let publisher = publisher(record);
     let user_name = publisher.and_then(|(_, client)| client.user_name.as_deref());
@@ -102,12 +102,12 @@ fn pieces<'a>(record: &'a MessageRecord, head: &'a [u8]) -> [&'a [u8]; 6] {
     ]
 }
 
-/// The session and the client that published a message; none is the node itself.
+/// The session and the client that published a message; `None` is the node itself.
 fn publisher(record: &MessageRecord) -> Option<(SessionEpoch, &ConnectedClient)> {
     Some((record.publisher?, record.message.client()?))
 }
 
-/// All of a body before its texts.
+/// The part of a body before its texts.
 fn head(record: &MessageRecord, now: Now) -> Head {
     let message = &record.message;
     let publisher = publisher(record);
@@ -267,7 +267,7 @@ impl PublisherHead {
 }
 
 impl StoredPublisher<'_> {
-    /// This client published it, by the same listener or one that is not known any more.
+    /// Whether this client published it, through the same listener or one that no longer exists.
     pub(crate) fn is_of(&self, client: &ConnectedClient) -> bool {
         let mark = client.listener.mark;
         *client.client_id == *self.client_id
@@ -277,7 +277,7 @@ impl StoredPublisher<'_> {
             && (mark == self.listener_mark || mark == 0)
     }
 
-    /// The client that it was. Its listener is that of `listeners` with its mark.
+    /// The publishing client. Its listener is the one of `listeners` with its mark.
     pub fn client(&self, listeners: &[Arc<ListenerPolicy>]) -> ConnectedClient {
         let mut client = ConnectedClient::new(self.client_id, self.user_name);
         client.flags.set_user_is_proved(self.user_is_proved);

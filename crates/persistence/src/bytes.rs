@@ -1,22 +1,22 @@
-//! Integers, texts and byte strings as they lie in bodies and states, and the way back.
+//! Encoding and decoding of integers, texts and byte strings in bodies and states.
 //!
-//! Numbers are little-endian or of variable length, lengths stand before what they measure. Each
-//! layout begins with its version. Decoding takes arbitrary bytes and never panics.
+//! Numbers are little-endian or of variable length; lengths precede their data. Each layout begins
+//! with its version. Decoding accepts arbitrary bytes and never panics.
 
 use martlet_broker::RECORD_VERSION;
 use martlet_codec::QoS;
 use smallvec::SmallVec;
 
-/// Room for what is built before it is copied into a record; longer ones allocate.
+/// Buffer for data before it is copied into a record; longer data allocates.
 pub(crate) type Scratch = SmallVec<[u8; 64]>;
 
-/// Why bytes of the store are not what they should be.
+/// Why stored bytes are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A newer program wrote it.
     #[error("record version {0} is newer than this program")]
     Newer(u8),
-    /// It is no such record.
+    /// It is malformed.
     #[error("malformed: {0}")]
     Malformed(&'static str),
 }
@@ -28,7 +28,7 @@ pub(crate) fn versioned() -> Scratch {
     out
 }
 
-/// Appends a variable-length integer: seven bits a byte, lowest first.
+/// Appends a variable-length integer: seven bits per byte, lowest first.
 pub(crate) fn put_number(out: &mut Scratch, value: u64) {
     each_byte(value, |byte| out.push(byte));
 }
@@ -41,15 +41,15 @@ fn each_byte(mut value: u64, mut put: impl FnMut(u8)) {
     put(value as u8);
 }
 
-/// A layout of a few numbers under construction, beginning with its version: built for every
-/// message, so without a vector.
+/// A layout of a few numbers under construction, beginning with its version. It is built for every
+/// message, so it uses no vector.
 #[derive(Debug)]
 pub(crate) struct Head {
     bytes: [u8; HEAD_BYTES_MAX],
     len: usize,
 }
 
-/// Version, flags, a mark and ten numbers as long as can be.
+/// Maximum length: version, flags, a mark and ten numbers.
 const HEAD_BYTES_MAX: usize = 112;
 
 impl Head {
@@ -90,25 +90,25 @@ impl Head {
     }
 }
 
-/// Appends a number that is as good as random in its upper bits.
+/// Appends a number whose upper bits are nearly random.
 pub(crate) fn put_name(out: &mut Scratch, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-/// What is left of a layout.
+/// The unread rest of a layout.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Behind the version, if it is one that can be read.
+    /// Starts after the version, if it is supported.
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let (_, reader) = Self::of_versions(bytes, RECORD_VERSION)?;
         Ok(reader)
     }
 
-    /// The version, from the first to `newest`, and what is behind it.
+    /// The version, from the first to `newest`, and a reader after it.
     pub(crate) fn of_versions(bytes: &'a [u8], newest: u8) -> Result<(u8, Self), DecodeError> {
         match bytes.split_first() {
             Some((&version, _)) if version > newest => Err(DecodeError::Newer(version)),
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(*bytes))
     }
 
-    /// A length whose bytes come later.
+    /// A length whose bytes follow later.
     pub(crate) fn len(&mut self) -> Result<usize, DecodeError> {
         usize::try_from(self.number()?).map_err(|_| SHORT)
     }
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
         core::str::from_utf8(self.bytes(len)?).map_err(|_| DecodeError::Malformed("UTF-8"))
     }
 
-    /// A text that MQTT can carry: at most 65,535 bytes.
+    /// A text of at most 65,535 bytes, the limit of MQTT.
     pub(crate) fn mqtt_text(&mut self, len: usize) -> Result<&'a str, DecodeError> {
         match len {
             0..=0xFFFF => self.text(len),
@@ -178,12 +178,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All that is left.
+    /// The remaining bytes.
     pub(crate) fn rest(self) -> &'a [u8] {
         self.rest
     }
 
-    /// Nothing may be left.
+    /// Checks that nothing remains.
     pub(crate) fn end(self) -> Result<(), DecodeError> {
         match self.rest {
             [] => Ok(()),
@@ -204,7 +204,7 @@ pub(crate) fn qos_of(flags: u8) -> Result<QoS, DecodeError> {
     }
 }
 
-/// The flag as a bit, if it is set.
+/// The flag's bit, if `set`.
 pub(crate) fn flag(bit: u8, set: bool) -> u8 {
     if set { bit } else { 0 }
 }

@@ -1,7 +1,8 @@
-//! Damage of a store in the words of an operator: which client's message, and of which topic, as
-//! far as that can be known.
+//! Describes damage of a store for operators: which client's message, and which topic, as far as
+//! they are known.
 //!
-//! What is left of a damaged message is not verified: it is named as a guess, and never served.
+//! The remains of a damaged message are not verified: they are shown as a guess, and never
+//! delivered.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +12,18 @@ use martlet_store::{BodyId, Damage, Disk, Engine, Holds, Lost, QueueId, StateKey
 use crate::body::decode_body;
 use crate::state::{decode_group, decode_session, kind};
 
-/// Longest list of clients that is written in full.
+/// Longest list of clients that is shown completely.
 const NAMED_MAX: usize = 10;
 
 /// Describes damage found in one store.
 #[derive(Debug, Default)]
 pub struct DamageWords {
-    /// Sessions and share groups by epoch; read when they are needed first.
+    /// Sessions and share groups by epoch; read on first use.
     names: Option<BTreeMap<u64, String>>,
 }
 
 impl DamageWords {
-    /// What was found and what it costs, on one line. `engine` is the store it was found in.
+    /// The damage and what it costs, on one line. `engine` is the store with the damage.
     pub fn describe<D: Disk>(&mut self, engine: &Engine<D>, damage: &Damage) -> String {
         let place = damage.place();
         match &damage.lost {
@@ -121,7 +122,7 @@ fn names<D: Disk>(engine: &Engine<D>) -> BTreeMap<u64, String> {
     names
 }
 
-/// A message, with what is left of it as a guess.
+/// A message, with its remains as a guess.
 fn message(id: BodyId, holds: Holds, remains: &[u8]) -> String {
     let kind = match holds.contains(Holds::RETAINED) {
         true => "retained message",

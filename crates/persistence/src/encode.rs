@@ -1,12 +1,12 @@
-//! The records of a tick as records of the store.
+//! Converts the records of a tick to records of the store.
 //!
-//! One of the broker's is never torn: it is in a record of the store as a whole or not at all. What
-//! brings something to be kept has a record of the store for itself, so that damage to one costs
-//! one message; a page of retained messages is one, and comes again. A message that needs no wait
-//! is written together with its entries: then no ROUTING hold and no release are needed. What only
-//! changes or ends something shares a record with its neighbours: it is most of what there is,
-//! alone hardly longer than a record's header, and losing it to damage costs a message that comes
-//! again, never one that does not come.
+//! A broker record is never torn: it is in a store record completely or not at all. A record that
+//! adds data gets a store record of its own, so that damage to one costs one message. Exception: a
+//! page of retained messages shares one, because it can be sent again. A message that needs no
+//! wait is written together with its entries: then no ROUTING hold and no release are needed.
+//! Records that only change or end something share a store record with their neighbours. They are
+//! the majority, and a single one is hardly longer than a record's header. Their loss by damage
+//! causes a message to be delivered again, never one to be lost.
 
 use martlet_broker::{EnqueuedAs, MessageId, MessageRecord, Now, Record, SessionEpoch};
 use martlet_fault::{self as fault, Fault};
@@ -19,20 +19,20 @@ use crate::state::{
     subscription_key,
 };
 
-/// Broker records in one record of the store at most: a torn one costs no more than these.
+/// Maximum number of broker records in one store record: damage costs no more than these.
 const TOGETHER_MAX: usize = 1024;
 
-/// Changes and ends in one record of the store at most.
+/// Maximum number of changes and ends in one store record.
 const CHANGES_TOGETHER_MAX: usize = 256;
 
-/// Puts all records into a buffer for the store, in order. `now` is the time of the tick, against
-/// which expiry is put on the wall clock.
+/// Encodes all records for the store, in order. `now` is the time of the tick, for converting
+/// expiry to the wall clock.
 pub fn encode(records: &[Record], now: Now, into: &mut RecordBuffer) {
     encode_up_to(usize::MAX, records, now, into);
 }
 
-/// Puts records into a buffer for the store, in order, until it has this number of bytes or all are
-/// in it. Returns how many were put.
+/// Encodes records for the store, in order, until the buffer has this number of bytes or all are
+/// in it. Returns how many were encoded.
 pub fn encode_up_to(bytes: usize, records: &[Record], now: Now, into: &mut RecordBuffer) -> usize {
     let mut rest = records;
     while let [first, ..] = rest
@@ -43,8 +43,8 @@ pub fn encode_up_to(bytes: usize, records: &[Record], now: Now, into: &mut Recor
             (Record::Message(message), Some(routed_at)) => {
                 let entries = &rest[1..routed_at];
                 put_message(message, Holds::NONE, entries, now, &mut builder);
-                // Its own ends last: without a hold it is its entries alone that keep the contents,
-                // and one may have ended before the next one began.
+                // Its own ends come last: without a hold only its entries keep the contents, and
+                // one may have ended before the next one began.
                 let ends_it = |entry: &&Record| {
                     matches!(entry, Record::EntryEnded { message: ended, .. }
                         if *ended == message.message.id())
@@ -67,8 +67,8 @@ pub fn encode_up_to(bytes: usize, records: &[Record], now: Now, into: &mut Recor
     records.len() - rest.len()
 }
 
-/// How many of the first records share one of the store: those that change or end something, a page
-/// of retained messages, or the first alone.
+/// How many of the first records share one store record: those that change or end something, a
+/// page of retained messages, or only the first.
 fn count_together(records: &[Record]) -> usize {
     if let Some(count) = retained_page(records) {
         return count;
@@ -90,8 +90,8 @@ fn count_together(records: &[Record]) -> usize {
     changes.count().max(1)
 }
 
-/// How many records a page of retained messages has: its entries, and that they are with the
-/// session. One without the other would bring them again after a crash.
+/// Number of records of a page of retained messages: its entries, and the record that the session
+/// has them. One without the other would cause them to be sent again after a crash.
 fn retained_page(records: &[Record]) -> Option<usize> {
     let [Record::Enqueued(first), following @ ..] = records else {
         return None;
@@ -108,8 +108,8 @@ fn retained_page(records: &[Record]) -> Option<usize> {
     }
 }
 
-/// The position of the record that the message, whose record is the first, has been routed to all;
-/// none unless only entries are before it.
+/// Position of the record that the message, whose record is the first, has been routed to all
+/// receivers; `None` unless only entries precede it.
 fn routed_at(records: &[Record]) -> Option<usize> {
     let [Record::Message(message), following @ ..] = records else {
         return None;
@@ -175,7 +175,7 @@ fn put(record: &Record, now: Now, into: &mut RecordBuilder<'_>) {
                 into.end(from, message, lane(*from_why));
                 return put_enqueue(to, into);
             }
-            // The new entry first: the body must not be without one in between.
+            // The new entry first: the body must not be without an entry in between.
             put_enqueue(to, into);
             into.end(from, message, lane(*from_why));
         }
@@ -187,8 +187,8 @@ pub(crate) fn put_released(id: MessageId, holds: Holds, into: &mut RecordBuffer)
     into.record().release(BodyId(id.0), holds);
 }
 
-/// A message with `routing` as a hold or none, and the rest of its record. `entries` follow in the
-/// same record.
+/// Writes a message with or without `routing` as a hold, and the rest of its record. `entries`
+/// follow in the same record.
 fn put_message(
     message: &MessageRecord,
     routing: Holds,
@@ -203,7 +203,7 @@ fn put_message(
     };
     let enqueued =
         |record: &Record| matches!(record, Record::Enqueued(entry) if entry.message == id);
-    // Else it is the receipt or the Will's end alone that must be kept.
+    // Otherwise only the receipt or the end of the Will must be stored.
     if holds != Holds::NONE || entries.iter().any(enqueued) {
         put_body(message, holds, now, into);
     }

@@ -1,8 +1,8 @@
-//! A queue's entry in the store: its note and, rarely, something extra.
+//! A queue's entry in the store: its note and, rarely, an extra.
 //!
-//! The store packs each column of the notes of neighbours by their differences, so what differs
-//! irregularly must not lie above what hardly differs. First column: bytes, Packet Identifier,
-//! flags; in a queue of a client that is away it is nearly constant, in flight it grows by steps.
+//! The store packs each column of neighbouring notes by their differences. So irregular values
+//! must not be in higher bits than nearly constant ones. First column: bytes, Packet Identifier,
+//! flags. In the queue of an absent client it is nearly constant; in flight it grows in steps.
 //! Second column: one Subscription Identifier above the expiry; nearly always 0, or times close
 //! together.
 
@@ -21,10 +21,10 @@ const PACKET_ID_SHIFT: u32 = 3;
 const BYTES_SHIFT: u32 = PACKET_ID_SHIFT + 16;
 const SUBSCRIPTION_SHIFT: u32 = 32;
 
-/// Lanes beyond this are of shared copies from the second on.
+/// Lanes beyond this are for shared copies from the second on.
 const SHARED_LANES: u8 = RETAINED_COPIES + 2;
 
-/// The lane of an entry: why it is there.
+/// The lane of an entry: the reason for the entry.
 pub(crate) fn lane(why: EnqueuedAs) -> u8 {
     match why {
         EnqueuedAs::Routed => 0,
@@ -42,7 +42,7 @@ pub(crate) fn put_enqueue(entry: &EntryRecord, into: &mut RecordBuilder<'_>) {
     into.enqueue(queue, body, lane(entry.why), note(entry), &extra);
 }
 
-/// Changes the entry where it is.
+/// Changes the entry in place.
 pub(crate) fn put_amend(entry: &EntryRecord, into: &mut RecordBuilder<'_>) {
     let (queue, body) = (QueueId(entry.epoch.0), BodyId(entry.message.0));
     into.amend(queue, body, lane(entry.why), note(entry));
@@ -66,8 +66,8 @@ fn note(entry: &EntryRecord) -> [u64; 2] {
     ]
 }
 
-/// What the note has no room for: version, the share group's epoch or 0, then several Subscription
-/// Identifiers.
+/// Data that does not fit into the note: version, the share group's epoch or 0, then several
+/// Subscription Identifiers.
 fn extra(entry: &EntryRecord) -> Scratch {
     let several = entry.subscription_ids.len() > 1;
     if entry.group.is_none() && !several {
@@ -178,7 +178,7 @@ mod tests {
                 bytes,
                 expires_wall_secs,
                 subscription_ids: subscription_ids.into(),
-                // What a group handed over names it.
+                // An entry handed over by a group contains the group.
                 group: group.or((why > 2).then_some(7)).map(SessionEpoch),
             }
         }

@@ -1,5 +1,5 @@
-//! Messages that queues want to have in memory again: bodies of the store as the broker's messages,
-//! in the order asked for. In two steps, so that one thread finds out where bodies lie and another
+//! Reads messages of queues back into memory: bodies of the store become messages of the broker,
+//! in the requested order. In two steps, so that one thread locates the bodies and another one
 //! reads them.
 
 use std::collections::HashMap;
@@ -13,33 +13,33 @@ use martlet_store::{BodyId, Disk, Engine, Located, Missing};
 
 use crate::body::{StoredPublisher, decode_body};
 
-/// A page of messages, as [`Shard::messages_read`](martlet_broker::Shard::messages_read) takes it:
-/// of those that cannot be had it is known why.
+/// A page of messages for [`Shard::messages_read`](martlet_broker::Shard::messages_read), with the
+/// error for each unavailable one.
 pub type FetchedPage = Vec<ReadMessage>;
 
-/// What a message is made with: the clock against which it expires, and what counts its bytes.
+/// Parameters for creating messages: the clock for expiry, and the gauge of memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Making<'a> {
     /// The time.
     pub now: Now,
-    /// That of the shard which gets the message.
+    /// The memory gauge of the shard that gets the message.
     pub gauge: &'a Arc<MemoryGauge>,
-    /// The node's listeners, if the publisher of the message is needed.
+    /// The listeners of the node, if the publisher of the message is needed.
     pub publishers: Option<&'a [Arc<ListenerPolicy>]>,
 }
 
-/// Where the bodies of a page lie; none where there is no such body.
+/// Locations of the bodies of a page; `None` if there is no such body.
 #[derive(Clone, Debug)]
 pub struct LocatedPage<F>(Vec<(MessageId, Option<Located<F>>)>);
 
 impl<F> LocatedPage<F> {
-    /// It is known of all bodies where they lie.
+    /// Whether all bodies are located.
     pub fn is_complete(&self) -> bool {
         self.0.iter().all(|(_, located)| located.is_some())
     }
 }
 
-/// Finds out where the bodies of a page lie, without reading them.
+/// Locates the bodies of a page, without reading them.
 pub fn locate<D: Disk>(engine: &Engine<D>, ids: &[MessageId]) -> LocatedPage<D::File> {
     let located = ids
         .iter()
@@ -48,21 +48,21 @@ pub fn locate<D: Disk>(engine: &Engine<D>, ids: &[MessageId]) -> LocatedPage<D::
     LocatedPage(located)
 }
 
-/// A page as far as it could be read.
+/// The result of reading a page.
 #[derive(Debug)]
 pub struct PageFound {
     /// Its messages.
     pub messages: FetchedPage,
-    /// The first that the disk gave an error for: perhaps it can read it another time.
+    /// The first message for which the disk returned an error: a later read may succeed.
     pub unread: Option<usize>,
 }
 
-/// Reads pages whose bodies have been located, all together, as they lie on the disk.
+/// Reads pages whose bodies have been located, all together, in disk order.
 pub fn read_located<D: Disk>(
     disk: &D,
     pages: &[(&LocatedPage<D::File>, Making<'_>)],
 ) -> Vec<PageFound> {
-    // Nearly all are located, and then read: no words for these.
+    // Nearly all are located and then read: no error text for these.
     let unread = |located: &Option<_>| match located {
         Some(_) => Err(String::new()),
         None => Err(Missing::Unknown.to_string()),
@@ -115,13 +115,13 @@ fn message_of(
     Ok(Message::restored(&body.message, None, client, now, gauge))
 }
 
-/// The publishers of some messages: one client for all messages of a connection.
+/// The publishers of messages: one client for all messages of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Publishers(HashMap<SessionEpoch, SharedClient>);
 
 impl Publishers {
-    /// The client that a publisher was. Its listener is that of `listeners` with its mark; `gauge`
-    /// counts it.
+    /// The publishing client. Its listener is the one of `listeners` with its mark; `gauge` counts
+    /// its memory.
     pub(crate) fn client(
         &mut self,
         stored: &StoredPublisher<'_>,

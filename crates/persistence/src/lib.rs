@@ -1,15 +1,15 @@
-//! What the broker's records mean to the store, and what recovery gives back to shards.
+//! Converts the broker's records to records of the store, and restores shards from them.
 //!
-//! The broker names what is to be kept ([`martlet_broker::Record`]); the store keeps bodies, queue
-//! entries, tokens and states without knowing what they are. Here one becomes the other:
+//! The broker defines what to store ([`martlet_broker::Record`]); the store keeps bodies, queue
+//! entries, tokens and states as opaque data. This crate converts between them:
 //!
-//! * [`encode`]: records of a tick as records of the store
-//! * [`restore`]: an opened store brings shards back to where they were
-//! * [`locate`] and [`read_located`]: messages that queues want to have in memory again
-//! * [`DamageWords`]: what damage of a store costs, in a reader's words
-//! * `body`, `entry`, `state`: the bytes of each, with a version; decoding believes nothing
+//! * [`encode`]: converts records of a tick to records of the store
+//! * [`restore`]: restores shards from an opened store
+//! * [`locate`] and [`read_located`]: read messages of queues back into memory
+//! * [`DamageWords`]: describes for operators what damage of a store costs
+//! * `body`, `entry`, `state`: the bytes of each, with a version; decoding trusts no input
 //!
-//! It has no threads, no clock, no random source and no files of its own.
+//! It has no threads, no clock, no random source and no files.
 
 #![forbid(unsafe_code)]
 

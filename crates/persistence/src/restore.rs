@@ -1,13 +1,15 @@
-//! From an opened store to shards that go on where the last run ended (design: idea 5).
+//! Restores the shards from an opened store, to continue where the last run ended (design: idea
+//! 5).
 //!
-//! Before any listener opens: the number of this run is found and synced; then groups, sessions
-//! with their receipts, and entries come back; then subscriptions, and in the order of their
-//! records the messages that were not routed to all, each only to subscriptions made before it;
-//! then what is retained. What is damaged is named in the report and costs itself alone; a record
-//! of a newer program is an error, so that nothing of it is thrown away.
+//! Before any listener opens, the number of this run is determined and synced. Then groups,
+//! sessions with their receipts, and entries are restored. Then come subscriptions and, in the
+//! order of their records, messages that were not routed to all receivers, each only to
+//! subscriptions made before it. Retained messages come last. Damaged records are listed in the
+//! report; each costs only itself. A record of a newer program is an error, so that none of its
+//! data is discarded.
 //!
-//! States are read in passes and handed on one by one. Only names are held meanwhile, and
-//! subscriptions younger than the first message still to be routed.
+//! States are read in passes and handed on one by one. Only names are kept in memory during the
+//! restore, and subscriptions younger than the first message that must still be routed.
 
 mod lanes;
 mod names;
@@ -40,28 +42,28 @@ use names::EpochNames;
 
 pub use shards::Shards;
 
-/// Damaged records that a report names one by one at most.
+/// Maximum number of damaged records that a report lists one by one.
 const NAMED_MAX: usize = 100;
 
-/// Sessions and subscriptions brought back before batches between shards are passed on.
+/// Number of restored sessions and subscriptions after which batches between shards are delivered.
 const DELIVER_EVERY: usize = 256;
 
-/// What recovery has brought back.
+/// Result of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RestoreReport {
     /// The number of this run of the node, from 1.
     pub start: u32,
-    /// The time of records at this start, milliseconds: from here it goes on.
+    /// The time of records at this start, milliseconds; it continues from here.
     pub record_ms: u64,
-    /// Milliseconds by which the wall clock is behind the time that the last run recorded: the time
-    /// since then counts as none.
+    /// Milliseconds by which the wall clock is behind the time recorded by the last run: the time
+    /// since then counts as zero.
     pub clock_behind_ms: u64,
     /// Sessions.
     pub sessions: u64,
     /// Wills that are still due.
     pub wills: u64,
-    /// Packet Identifiers of QoS 2 messages that were received and not released.
+    /// Packet Identifiers of QoS 2 messages that were received but not released.
     pub receipts: u64,
     /// Share groups.
     pub groups: u64,
@@ -69,24 +71,24 @@ pub struct RestoreReport {
     pub subscriptions: u64,
     /// Messages in queues and in flight.
     pub entries: u64,
-    /// Retained messages, and clearings of topics not long before.
+    /// Retained messages, and recent clearings of topics.
     pub retained: u64,
-    /// Messages routed again, because it is not known that everybody had them.
+    /// Messages routed again, because some receivers may not have had them.
     pub routed_again: u64,
-    /// Queues and states of sessions and groups that are no more: they have been taken away.
+    /// Queues and states of sessions and groups that no longer exist; they were removed.
     pub orphans: u64,
-    /// Records that are damaged.
+    /// Number of damaged records.
     pub damaged: u64,
-    /// The first of them: which, and how.
+    /// The first of them, with their errors.
     pub damage: Vec<Damaged>,
 }
 
-/// A record that could not be brought back.
+/// A record that could not be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damaged {
-    /// Which record, by name.
+    /// Name of the record.
     pub what: String,
-    /// What is wrong with it.
+    /// The error.
     pub why: String,
 }
 
@@ -96,37 +98,37 @@ impl fmt::Display for Damaged {
     }
 }
 
-/// Why shards were not brought back. Nothing has been lost by it.
+/// Why shards were not restored. Nothing has been lost by it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
     /// A newer program has written to the store.
     #[error("{what}: {error}; use that program")]
     Newer {
-        /// Which record, by name.
+        /// Name of the record.
         what: String,
-        /// Which version.
+        /// The version.
         error: DecodeError,
     },
-    /// The disk does not read.
+    /// The disk cannot be read.
     #[error("{what}: {why}")]
     Read {
-        /// Which record, by name.
+        /// Name of the record.
         what: String,
-        /// Where, and the error of the system.
+        /// The place, and the error of the system.
         why: Missing,
     },
-    /// The disk does not write.
+    /// The disk cannot be written.
     #[error("the start of this run cannot be written to the message store")]
     Write(#[from] martlet_store::StoreError),
-    /// The node has been started more often than can be counted.
+    /// The number of starts of the node has exceeded its range.
     #[error("the numbers of runs are used up: {0}")]
     Runs(u32),
 }
 
-/// Brings all that the store has back into shards that have just been made. Their effects, but
-/// records and batches, are left to be carried out: events, for example. All of it is synced when
-/// this returns, or staged if the disk is full.
+/// Restores everything in the store into newly created shards. Their effects, except records and
+/// batches, are left for the caller: events, for example. When this returns, everything is synced,
+/// or staged if the disk is full.
 pub fn restore<D: Disk, N: Node>(
     engine: &mut Engine<D>,
     shards: Shards<'_, N>,
@@ -153,25 +155,25 @@ pub fn restore<D: Disk, N: Node>(
     restoring.finish(engine)
 }
 
-/// What has to be known before anything comes back.
+/// Data that is needed before anything is restored.
 #[derive(Default)]
 struct RestoreBasis {
-    /// The last run.
+    /// Number of the last run.
     start: u32,
-    /// The last time that it recorded.
+    /// The last recorded time.
     clock: Option<ClockState>,
     groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
-    /// Which subscriptions are owed retained messages, by the key of that state, and after which
-    /// topic.
+    /// Subscriptions that are owed retained messages, by the key of that state, with the topic
+    /// after which.
     retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     report: RestoreReport,
 }
 
-/// A share group that was recorded.
+/// A recorded share group.
 struct FoundGroup {
     epoch: SessionEpoch,
-    /// The number of the record that made it.
+    /// The number of the record that created it.
     since: Lsn,
     tenant: TenantId,
     filter: Box<str>,
@@ -196,7 +198,7 @@ impl RestoreBasis {
         Ok(found)
     }
 
-    /// Keeps the younger one of two groups of one filter, which only damage can leave behind.
+    /// Keeps the younger of two groups of the same filter, which only damage can cause.
     fn one_group_for_each_filter(&mut self) {
         let key = |group: &FoundGroup| (group.tenant, group.filter.clone(), group.epoch.age());
         self.groups.sort_by_cached_key(|group| Reverse(key(group)));
@@ -232,14 +234,14 @@ impl RestoreBasis {
     }
 }
 
-/// Why something does not come back.
+/// Why a record cannot be restored.
 enum Unreadable {
     Missing(Missing),
     Malformed(DecodeError),
 }
 
 impl RestoreReport {
-    /// Damage is noted; what may be whole is an error.
+    /// Notes damage; a record that may be intact is an error.
     fn note(&mut self, what: String, unreadable: Unreadable) -> Result<(), RestoreError> {
         let why = match unreadable {
             Unreadable::Missing(why @ Missing::Disk { .. }) => {
@@ -271,8 +273,8 @@ impl<N: Node> AsMut<RestoreReport> for Restoring<'_, N> {
     }
 }
 
-/// Hands the states that are wanted to `each`, with the number of the record that their key first
-/// came with; notes in the report of `to` those that cannot be read or decoded.
+/// Passes the wanted states to `each`, with the number of the record in which their key first
+/// came; notes in the report of `to` those that cannot be read or decoded.
 fn each_state<D: Disk, T: AsMut<RestoreReport>>(
     engine: &Engine<D>,
     to: &mut T,
@@ -294,7 +296,7 @@ fn each_state<D: Disk, T: AsMut<RestoreReport>>(
     result
 }
 
-/// A state, in words.
+/// The name of a state for reports.
 fn state_name(key: StateKey) -> String {
     let owner = key.owner;
     match key.kind {
@@ -312,31 +314,32 @@ fn state_name(key: StateKey) -> String {
     }
 }
 
-/// A message, in words.
+/// The name of a message for reports.
 fn message_name(id: MessageId) -> String {
     format!("message {:#x}", id.0)
 }
 
-/// Shards that are being brought back.
+/// Shards that are being restored.
 struct Restoring<'a, N: Node> {
     shards: Shards<'a, N>,
     report: RestoreReport,
-    /// What the shards have recorded meanwhile.
+    /// Records of the shards during the restore.
     records: RecordBuffer,
     names: EpochNames,
     publishers: Publishers,
-    /// Sessions of the parts that have asked for receipts of messages.
+    /// Sessions of the parts that have requested receipts of messages.
     receipt_requests: HashMap<MessageId, Option<SessionAddress>>,
     /// As [`RestoreBasis::retained_owed`].
     retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
-    /// Owners of what belongs to nothing.
+    /// Owners of queues and states that belong to nothing.
     orphans: Vec<u64>,
-    /// Met while the store was being read.
+    /// An error while the store was being read.
     error: Option<RestoreError>,
 }
 
 impl<N: Node> Restoring<'_, N> {
-    /// Time goes on where the last run has left it, by as much as the wall clock has gone on since.
+    /// Sets the clock: continues from the last recorded time, plus the progress of the wall clock
+    /// since.
     fn set_clock(&mut self, last: Option<ClockState>) {
         let now = &mut self.shards.now;
         let wall_ms = now.wall_ms;
@@ -346,8 +349,8 @@ impl<N: Node> Restoring<'_, N> {
         put_clock(ClockState::of(*now), &mut self.records);
     }
 
-    /// No record with a name of this run may be on the disk before its number is. On a full disk
-    /// that number waits for room, and all that this run appends waits behind it.
+    /// The run number must be on the disk before any record that contains an id of this run. On a
+    /// full disk the number waits for room, and all records of this run wait after it.
     fn begin_run<D: Disk>(
         &mut self,
         engine: &mut Engine<D>,
@@ -369,9 +372,9 @@ impl<N: Node> Restoring<'_, N> {
         Ok(())
     }
 
-    /// On a full disk what does not fit stays staged, for the next user of the engine: a node that
-    /// did not start could make no room. What a restore appends follows from what is on the disk,
-    /// so the next one would append it again.
+    /// On a full disk, records that do not fit stay staged for the next user of the engine: if the
+    /// node did not start, it could free no space. The records of a restore follow from the
+    /// contents of the disk, so a later restore would append them again.
     fn append_and_sync<D: Disk>(&mut self, engine: &mut Engine<D>) -> Result<(), RestoreError> {
         engine.append(&self.records);
         self.records.clear();
@@ -495,7 +498,7 @@ impl<N: Node> Restoring<'_, N> {
             }
             let id = MessageId(id.0);
             let body = self.body(id, bytes);
-            // What was found again in the segments may not have been retained.
+            // Messages found again in the segments may not have been retained.
             let retained = body.and_then(|body| Some((body.retained_revision?, body)));
             let Some((revision, body)) = retained else {
                 return crate::encode::put_released(id, Holds::RETAINED, &mut self.records);
@@ -513,7 +516,7 @@ impl<N: Node> Restoring<'_, N> {
         self.go_on()
     }
 
-    /// The body of a message, or that it has none is noted.
+    /// The body of a message; notes it if there is none.
     fn body<'b>(
         &mut self,
         id: MessageId,
@@ -564,7 +567,7 @@ impl<N: Node> Restoring<'_, N> {
         }
     }
 
-    /// Unless there was an error while the store was being read.
+    /// Returns the error that occurred while the store was being read, if any.
     fn go_on(&mut self) -> Result<(), RestoreError> {
         self.error.take().map_or(Ok(()), Err)
     }

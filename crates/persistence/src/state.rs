@@ -1,7 +1,7 @@
-//! What the store keeps by key, the latest of each: run number, clock, sessions, their Wills, share
-//! groups, subscriptions.
+//! Values that the store keeps by key, the latest of each: run number, clock, sessions, their
+//! Wills, share groups, subscriptions.
 //!
-//! A state is owned by the epoch of its session or group, and forgotten with it; owner 0 is the
+//! A state is owned by the epoch of its session or group, and removed with it; owner 0 is the
 //! node. Each layout begins with its version.
 
 use std::sync::Arc;
@@ -23,16 +23,17 @@ pub(crate) mod kind {
     pub(crate) const WILL: u8 = 2;
     pub(crate) const GROUP: u8 = 3;
     pub(crate) const SUBSCRIPTION: u8 = 4;
-    /// The time of records, and the wall clock then.
+    /// The time of records, and the wall clock at that time.
     pub(crate) const CLOCK: u8 = 5;
-    /// A subscription is owed retained messages; beside it, so that their end is a small record.
+    /// A subscription is owed retained messages; a separate state, so that its end is a small
+    /// record.
     pub(crate) const RETAINED_OWED: u8 = 6;
 }
 
-/// A share group, as the store has it.
+/// A share group, as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupState<'a> {
-    /// Whose.
+    /// Its tenant.
     pub tenant: TenantId,
     /// `$share/name/filter`.
     pub filter: &'a str,
@@ -42,27 +43,27 @@ const DURABLE: u8 = 1;
 const HAS_LEFT: u8 = 1 << 1;
 const PUT_OFF: u8 = 1 << 2;
 const HAS_OWNER: u8 = 1 << 3;
-/// Where the protocol version stands, as its level; 0 is one that is not known.
+/// Position of the protocol version, as its level; 0 means unknown.
 const VERSION_SHIFT: u8 = 4;
 const VERSION_MASK: u8 = 0b111;
 const IS_PART: u8 = 1 << 7;
-/// Version of the session of a part, of which programs before know nothing. Version 1 may be one
-/// too: it was written at first.
+/// Version of the session state of a part, which older programs do not support. Version 1 may also
+/// be of a part: it was written at first.
 const VERSION_OF_PART: u8 = 2;
 
-/// The terms of a part.
+/// Flags of a part's terms.
 const KEEPS_QOS0: u8 = 1;
 const HOLDS: u8 = 1 << 1;
 const IS_LANE: u8 = 1 << 2;
 const OF_ALL_TENANTS: u8 = 1 << 3;
 
-/// The owner of a session.
+/// Flags of the owner of a session.
 const BOUND: u8 = 1;
 const HAS_NAME: u8 = 1 << 1;
 const HAS_HOLDER: u8 = 1 << 2;
 const IS_COUNTED: u8 = 1 << 3;
 
-/// No time of records is later, so that sums of times do not overflow.
+/// Maximum time of records, so that sums of times do not overflow.
 const CLOCK_MAX_MS: u64 = 1 << 62;
 
 const RETAIN: u8 = 1 << 2;
@@ -94,7 +95,7 @@ pub(crate) fn retained_owed_key(epoch: SessionEpoch, number: u32) -> StateKey {
     }
 }
 
-/// Whether a state is about a subscription that is owed retained messages.
+/// Whether a state belongs to a subscription that is owed retained messages.
 pub fn is_retained_owed(key: StateKey) -> bool {
     key.kind == kind::RETAINED_OWED
 }
@@ -118,8 +119,8 @@ pub fn decode_start(bytes: &[u8]) -> Result<u32, DecodeError> {
     Ok(start)
 }
 
-/// The time of records at one moment, and the wall clock then. Only the difference of two readings
-/// of the wall clock counts, and only for the time between two runs.
+/// The time of records at one moment, and the wall clock at that time. Only the difference of two
+/// readings of the wall clock is used, and only for the time between two runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockState {
     /// The time of records, milliseconds.
@@ -129,7 +130,7 @@ pub struct ClockState {
 }
 
 impl ClockState {
-    /// At this moment.
+    /// The times at this moment.
     pub fn of(now: Now) -> Self {
         let Now {
             record_ms, wall_ms, ..
@@ -137,14 +138,14 @@ impl ClockState {
         Self { record_ms, wall_ms }
     }
 
-    /// The time of records when the wall clock is `wall_ms` at the next start: a clock that was set
-    /// back counts as one that stood still.
+    /// The time of records at the next start, when the wall clock is `wall_ms`: a clock that was
+    /// set back counts as one that stood still.
     pub fn record_ms_at(&self, wall_ms: u64) -> u64 {
         self.record_ms + wall_ms.saturating_sub(self.wall_ms)
     }
 }
 
-/// Records the time, so that a start after this moment knows at least how late it was then.
+/// Records the time, so that a later start has a lower bound for it.
 pub fn put_clock(clock: ClockState, into: &mut RecordBuffer) {
     let key = key(SessionEpoch(0), kind::CLOCK);
     into.record().state(key, &[&clock_head(clock)]);
@@ -157,7 +158,7 @@ fn clock_head(clock: ClockState) -> Scratch {
     out
 }
 
-/// Reads the time that was recorded last.
+/// Reads the last recorded time.
 pub fn decode_clock(bytes: &[u8]) -> Result<ClockState, DecodeError> {
     let mut reader = Reader::new(bytes)?;
     let (record_ms, wall_ms) = (reader.number()?, reader.number()?);
@@ -168,7 +169,7 @@ pub fn decode_clock(bytes: &[u8]) -> Result<ClockState, DecodeError> {
     Ok(ClockState { record_ms, wall_ms })
 }
 
-/// A session, and its Will or that it has none.
+/// Writes a session, and its Will or the absence of one.
 pub(crate) fn put_session(session: &SessionRecord, into: &mut RecordBuilder<'_>) {
     let head = session_head(session);
     let pieces = [&head, user_name(session), session.client_id.as_bytes()];
@@ -234,7 +235,7 @@ fn session_head(session: &SessionRecord) -> Scratch {
     out
 }
 
-/// The name of its owner, which stands before the Client Identifier.
+/// The name of its owner, which precedes the Client Identifier.
 fn user_name(session: &SessionRecord) -> &[u8] {
     let owner = session.owner.as_ref();
     let name = owner.and_then(|owner| owner.user_name.as_deref());
@@ -360,7 +361,7 @@ pub fn decode_will(bytes: &[u8]) -> Result<StoredWill, DecodeError> {
     })
 }
 
-/// A share group.
+/// Writes a share group.
 pub(crate) fn put_group(
     tenant: TenantId,
     filter: &str,
@@ -388,7 +389,7 @@ pub fn decode_group(bytes: &[u8]) -> Result<GroupState<'_>, DecodeError> {
     }
 }
 
-/// A subscription.
+/// Writes a subscription.
 pub(crate) fn put_subscription(subscription: &SubscriptionRecord, into: &mut RecordBuilder<'_>) {
     let key = subscription_key(subscription.epoch, subscription.number);
     let pieces: [&[u8]; 2] = [
@@ -404,7 +405,7 @@ pub(crate) fn put_subscription(subscription: &SubscriptionRecord, into: &mut Rec
     }
 }
 
-/// That a subscription is owed no retained messages any more, or only those behind a topic.
+/// Writes that a subscription is owed no more retained messages, or only those after a topic.
 pub(crate) fn put_retained_owed(
     epoch: SessionEpoch,
     number: u32,
@@ -418,7 +419,7 @@ pub(crate) fn put_retained_owed(
     }
 }
 
-/// Reads behind which topic a subscription is owed retained messages; none is all of them.
+/// Reads the topic after which a subscription is owed retained messages; `None` means all.
 pub(crate) fn decode_retained_owed(bytes: &[u8]) -> Result<Option<&str>, DecodeError> {
     let reader = Reader::new(bytes)?;
     let topic = decode_filter(reader)?;
@@ -436,7 +437,8 @@ fn subscription_head(subscription: &SubscriptionRecord) -> Scratch {
     out
 }
 
-/// Reads subscription `number` of a session. What it is owed stands beside it.
+/// Reads subscription `number` of a session. The retained messages that it is owed are in a
+/// separate state.
 pub fn decode_subscription(
     epoch: SessionEpoch,
     number: u32,
@@ -575,7 +577,7 @@ mod tests {
                 no_local: flags[0],
                 retain_as_published: flags[1],
                 subscription_id,
-                // It stands beside.
+                // Stored in a separate state.
                 retained_pending: false,
                 retained_after: None,
             };
@@ -621,7 +623,7 @@ mod tests {
 
     #[test]
     fn a_session_recorded_before_its_version_was_still_opens() {
-        // Version 1 of the layout; flags: durable, has left; tenant, expiry, when it left.
+        // Version 1 of the layout; flags: durable, has left; tenant, expiry, time of leaving.
         let bytes = [&[1, 0b11, 0, 60, 9], "client".as_bytes()].concat();
         let session = decode_session(SessionEpoch(4), &bytes).unwrap();
         assert_eq!((session.version, session.put_off), (None, false));
@@ -631,7 +633,8 @@ mod tests {
 
     #[test]
     fn the_session_of_a_part_has_a_version_of_its_own_and_the_first_one_is_read() {
-        // Flags: durable, has left, a part; tenant, expiry, when it left; keeps QoS 0, 70 bytes.
+        // Flags: durable, has left, a part; tenant, expiry, time of leaving; keeps QoS 0, 70
+        // bytes.
         let rest = [&[0b1000_0011, 0, 60, 9, 1, 70, 0], "$part".as_bytes()].concat();
         for version in [1, 2] {
             let bytes = [&[version][..], &rest].concat();

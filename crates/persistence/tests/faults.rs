@@ -1,4 +1,4 @@
-//! The tests bite: each of these behaviours is found to be broken with a deliberate fault in force.
+//! The tests detect faults: each of these behaviours fails with a deliberate fault.
 //!
 //! Needs the feature `faults`: `cargo test -p martlet-persistence --features faults --test faults`.
 
@@ -24,7 +24,7 @@ use std::panic::catch_unwind;
 use martlet_fault::Fault;
 use node::End;
 
-/// Whether the behaviour is found to be broken with the fault, and is not without it.
+/// Whether the behaviour fails with the fault, and passes without it.
 fn is_found(fault: Fault, play: fn()) -> bool {
     play();
     martlet_fault::set(Some(fault));

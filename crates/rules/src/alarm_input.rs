@@ -1,4 +1,4 @@
-//! What rules and the node tell the alarms.
+//! Observations of rules and of the node for alarms.
 
 use crate::alarm::{About, AlarmChange, AlarmKey, AlarmMachine, Observation};
 use crate::definition::Severity;
@@ -12,8 +12,8 @@ pub struct AlarmInput {
 }
 
 impl AlarmInput {
-    /// What the node itself watches is, or is not, as it should be. Alarms of that are about a part
-    /// of the node or a device.
+    /// An observation of the node itself: a monitored condition is good or bad. Its subject is a
+    /// part of the node or a device.
     pub fn of_node(
         key: AlarmKey,
         device: Option<String>,
@@ -39,24 +39,24 @@ impl AlarmInput {
         }
     }
 
-    /// It follows from a message with this many hops.
+    /// Sets the hops of the message that caused it.
     #[must_use]
     pub fn after(mut self, hops: u8) -> Self {
         self.about.hops = hops;
         self
     }
 
-    /// Gives it to the alarms.
+    /// Passes it to the alarms.
     pub fn apply(self, machine: &mut AlarmMachine) -> Option<AlarmChange> {
         machine.take(self.about, &self.observation, self.at_ms)
     }
 
-    /// Name of the alarm and what it is about.
+    /// Name and subject of the alarm.
     pub fn key(&self) -> &AlarmKey {
         &self.about.key
     }
 
-    /// What is observed.
+    /// The observation.
     pub fn observation(&self) -> &Observation {
         &self.observation
     }

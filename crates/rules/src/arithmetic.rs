@@ -1,16 +1,16 @@
-//! Numbers of both kinds, which mix. In CEL they do not: `payload.count * 2` would be an error,
-//! since numbers of JSON have a fraction, if only of zero.
+//! Arithmetic with mixed numbers. CEL has no mixed arithmetic: `payload.count * 2` would be an
+//! error, because numbers of JSON are floating point here.
 
 use std::sync::Arc;
 
 use cel::{ExecutionError, Value};
 
-/// Bytes of a text, or of bytes, that an expression makes, at most.
+/// Maximum bytes of a text or byte string produced by an expression.
 pub(crate) const MADE_BYTES_MAX: usize = 1024 * 1024;
-/// Elements of a list that `+` makes, at most.
+/// Maximum number of elements of a list produced by `+`.
 const MADE_ELEMENTS_MAX: usize = 100_000;
 
-/// Checks the size of what an expression makes.
+/// Checks the size of a produced value.
 ///
 /// # Errors
 /// It is too large.
@@ -43,8 +43,8 @@ pub(crate) enum Operator {
 }
 
 impl Operator {
-    /// All there are, with their names in the syntax tree and those of the functions that replace
-    /// them. No name that somebody can write has `@` in it.
+    /// All operators, with their names in the syntax tree and those of the functions that replace
+    /// them. User-written names cannot contain `@`.
     pub(crate) const ALL: [(Self, &'static str, &'static str); 5] = [
         (Self::Add, "_+_", "@add"),
         (Self::Subtract, "_-_", "@subtract"),
@@ -56,7 +56,7 @@ impl Operator {
     /// The result for two values.
     ///
     /// # Errors
-    /// The divisor is zero, the result does not fit, or the values are none that it takes.
+    /// The divisor is zero, the result is out of range, or the types are not supported.
     pub(crate) fn apply(self, left: &Value, right: &Value) -> Result<Value, ExecutionError> {
         match (self, left, right) {
             (Self::Add, Value::String(one), Value::String(other)) => {
@@ -110,7 +110,7 @@ impl Operator {
             Self::Add => one + other,
             Self::Subtract => one - other,
             Self::Multiply => one * other,
-            // Infinity would be above every threshold.
+            // Infinity would exceed every threshold.
             Self::Divide | Self::Remainder if other == 0.0 => {
                 return Err(ExecutionError::DivisionByZero(Value::Float(one)));
             }
@@ -136,9 +136,9 @@ pub(crate) fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// A number as it is shown: a long one by its power of ten.
+/// A number for display: a long one in scientific notation.
 pub(crate) fn short(number: f64) -> String {
-    /// Signs of a number that is not long.
+    /// Maximum characters of a number in plain notation.
     const SIGNS_MAX: usize = 20;
     let text = number.to_string();
     match text.len() > SIGNS_MAX {

@@ -1,14 +1,14 @@
-//! A rule as it is written, in JSON or in the configuration file.
+//! The definition of a rule, in JSON or in the configuration file.
 
 use serde::{Deserialize, Serialize};
 
-/// Why a definition is not accepted.
+/// Why a definition is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {why}")]
 pub struct DefinitionError {
-    /// The key that is at fault, such as `actions[0].publish.topic`.
+    /// The key with the error, such as `actions[0].publish.topic`.
     pub key: String,
-    /// What is wrong and what was expected.
+    /// The error, and the expected value.
     pub why: String,
 }
 
@@ -21,73 +21,73 @@ impl DefinitionError {
     }
 }
 
-/// A rule, as it is written. What is left out has its default.
+/// Definition of a rule. Missing keys have defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Definition {
-    /// What it is for.
+    /// Its purpose.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// It acts. Default: true.
+    /// Whether it is enabled. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Topic Filters of the messages that it looks at.
+    /// Topic Filters of the messages that it examines.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<String>,
-    /// Key of the telemetry that it looks at.
+    /// Key of the telemetry that it examines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<String>,
-    /// Kinds of events that it looks at, such as `connected`.
+    /// Kinds of events that it examines, such as `connected`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
-    /// Type of the devices that it looks at. Default: all.
+    /// Type of the devices that it examines. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_type: Option<String>,
-    /// Tag of the devices that it looks at. Default: all.
+    /// Tag of the devices that it examines. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_tag: Option<String>,
-    /// Id of the device that a message is about, a template. Default: the device that publishes it.
+    /// Template for the id of the message's device. Default: the device that publishes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Condition in CEL. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    /// It looks at messages that it has published itself, too.
+    /// Whether it also examines messages that it has published itself.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
-    /// User or device by whose rules it publishes. Default: no rules limit it.
+    /// User or device whose rules apply to its messages. Default: no rules apply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publish_as: Option<String>,
-    /// What it does, in order.
+    /// Its actions, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<ActionDefinition>,
-    /// The alarm that it keeps.
+    /// Its alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alarm: Option<AlarmDefinition>,
 }
 
 impl Definition {
-    /// Whether it acts.
+    /// Whether it is enabled.
     pub fn is_enabled(&self) -> bool {
         self.enabled.unwrap_or(true)
     }
 }
 
-/// Something that a rule does.
+/// An action of a rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ActionDefinition {
     /// Publishes a message.
     Publish(PublishAction),
-    /// Has a webhook send a request.
+    /// Sends a request through a webhook.
     Webhook(WebhookAction),
     /// Sends a command to a device.
     Command(CommandAction),
-    /// Writes a value of a device.
+    /// Stores a value of a device.
     Telemetry(TelemetryAction),
     /// Raises or clears an alarm.
     Alarm(AlarmAction),
-    /// Ends: no later rule looks at the message.
+    /// Stops: no later rule examines the message.
     Stop,
 }
 
@@ -103,7 +103,7 @@ pub struct PublishAction {
     /// QoS. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qos: Option<u8>,
-    /// It is retained.
+    /// RETAIN.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub retain: bool,
 }
@@ -112,16 +112,16 @@ pub struct PublishAction {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebhookAction {
-    /// Name of a webhook that is there. Not with `url`.
+    /// Name of an existing webhook. Not with `url`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Address that the request goes to. The rule has a webhook of its own for it.
+    /// URL of the request. The rule then has its own webhook.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Form of the body, as webhooks have it; with `url`.
+    /// Format of the body, as for webhooks; only with `url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
-    /// Payload of the message that it gets, a template. Default: that of the message.
+    /// Template for the payload of the webhook's message. Default: that of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
 }
@@ -130,7 +130,7 @@ pub struct WebhookAction {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CommandAction {
-    /// Id of the device. Default: the device that the message is about.
+    /// Id of the device. Default: the message's device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// The last level of its topic. Default: `control`.
@@ -146,11 +146,11 @@ pub struct CommandAction {
     pub expires_secs: Option<u32>,
 }
 
-/// A value that a rule writes.
+/// A value that a rule stores.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryAction {
-    /// Id of the device, a template. Default: the device that the message is about.
+    /// Template for the id of the device. Default: the message's device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Key.
@@ -169,35 +169,35 @@ pub struct AlarmAction {
     /// Name of the alarm to clear.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clear: Option<String>,
-    /// Severity of one that is raised.
+    /// Severity of the raised alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// What it says, a template.
+    /// Template for its text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// How bad an alarm is. Ordered: the worst is last.
+/// Severity of an alarm. Ordered: the most severe is last.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Nothing is wrong.
+    /// Information: nothing is wrong.
     Info,
-    /// Something may go wrong.
+    /// A possible problem.
     #[default]
     Warning,
-    /// Something small is wrong.
+    /// A small problem.
     Minor,
-    /// Something does not work.
+    /// A failure.
     Major,
-    /// Somebody has to act at once.
+    /// Requires immediate action.
     Critical,
 }
 
 impl Severity {
-    /// All there are, the worst last.
+    /// All severities, the most severe last.
     pub const ALL: [Self; 5] = [
         Self::Info,
         Self::Warning,
@@ -206,7 +206,7 @@ impl Severity {
         Self::Critical,
     ];
 
-    /// As it is written.
+    /// Its name in texts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -217,25 +217,25 @@ impl Severity {
         }
     }
 
-    /// Finds it by its word.
+    /// The severity with this name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.word() == word)
     }
 }
 
-/// The alarm that a rule keeps, with one state for each device.
+/// The alarm of a rule, with one state per device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlarmDefinition {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What it says, a template. Default: made of the rule's name and the value.
+    /// Template for its text. Default: built from the rule's name and the value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Time for which its condition holds before it is raised, seconds. Default: 0.
+    /// Required duration of its condition before it is raised, seconds. Default: 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub for_secs: u32,
-    /// Names of rules whose active alarm on the same device silences this one.
+    /// Names of rules whose active alarm on the same device inhibits this one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inhibited_by: Vec<String>,
     /// It is raised when a value is beyond a limit.
@@ -244,10 +244,10 @@ pub struct AlarmDefinition {
     /// It is raised when a value changes faster than a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<AlarmKind>,
-    /// It is raised when no message has come for a time.
+    /// It is raised when no message arrives for a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_data: Option<AlarmKind>,
-    /// It is raised when an expression is true, such as that a device has left an area.
+    /// It is raised when an expression is true, for example when a device has left an area.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<AlarmKind>,
 }
@@ -256,7 +256,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// When an alarm is raised and cleared. Which keys it has depends on the kind.
+/// When an alarm is raised and cleared. The available keys depend on the kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlarmKind {
@@ -269,10 +269,10 @@ pub struct AlarmKind {
     /// threshold, rate: raised below this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub below: Option<f64>,
-    /// threshold, rate: cleared when the value has come back to this. Default: the limit itself.
+    /// threshold, rate: cleared when the value returns to this. Default: the limit itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clear: Option<f64>,
-    /// rate: the time that the limit is for, seconds. Default: 60.
+    /// rate: the time to which the limit applies, seconds. Default: 60.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_secs: Option<u32>,
     /// no_data: time without a message, seconds.

@@ -1,6 +1,6 @@
-//! An expression of CEL that is checked and bounded. Macros go over lists of limited length, once
-//! and never inside each other, and inside of one only the element is there, so that nothing is
-//! multiplied. What it costs is counted (`fuel`): it ends if that is too much.
+//! A checked and bounded CEL expression. Macros iterate over lists of limited length, only once
+//! and never nested; inside a macro only the element is accessible, so that costs do not multiply.
+//! The cost is counted (`fuel`): evaluation ends when it is too high.
 
 mod blame;
 mod check;
@@ -22,33 +22,33 @@ pub use check::ELEMENTS_MAX;
 pub(crate) use check::Variables;
 pub use error::ExpressionError;
 
-/// Bytes of an expression, at most.
+/// Maximum bytes of an expression.
 pub const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
-/// Brackets inside each other, at most; conditions `? :` too.
+/// Maximum nesting of brackets, and of conditions `? :`.
 const NESTED_MAX: usize = 24;
-/// Names, numbers, texts and signs of an expression, at most.
+/// Maximum number of names, numbers, texts and operators of an expression.
 const TOKENS_MAX: usize = 512;
-/// Signs in the whole text of an expression, at most. A text in quotes may have some too.
+/// Maximum number of operators in the whole text of an expression, including quoted texts.
 const SIGNS_MAX: usize = 1_000;
 /// Bytes of an error that are shown.
 const SHOWN_MAX: usize = 300;
 
-/// Why an expression has no value where a value is of another type.
+/// Error of an expression with a value of the wrong type.
 const OTHER_TYPE: &str = "a value has another type than the expression expects";
 
-/// An expression that is checked.
+/// A checked expression.
 #[derive(Clone, Debug)]
 pub(crate) struct Expression {
     tree: IdedExpr,
     variables: Variables,
-    /// What its parts cost, whatever their values are.
+    /// Units of its parts, independent of values.
     units: u64,
-    /// Patterns that it uses, which are there as long as it is.
+    /// Handles that keep its patterns alive.
     _patterns: Arc<[PatternHandle]>,
 }
 
 impl Expression {
-    /// What it uses.
+    /// The variables that it uses.
     pub(crate) fn variables(&self) -> Variables {
         self.variables
     }
@@ -66,7 +66,7 @@ impl Default for Evaluator {
         let mut root = Context::default();
         let added = functions::add_to(&mut root, &patterns);
         let added = added.and_then(|()| check::add_bound(&mut root));
-        // Without it no rule is accepted that needs them; tests call all of them.
+        // Without them, rules that need them are not accepted; tests call all of them.
         debug_assert!(added.is_ok(), "{added:?}");
         Self { root, patterns }
     }
@@ -79,10 +79,10 @@ impl fmt::Debug for Evaluator {
 }
 
 impl Evaluator {
-    /// Reads an expression.
+    /// Parses an expression.
     ///
     /// # Errors
-    /// It is too long, no CEL, or uses what is not there or not bounded.
+    /// It is too long, not valid CEL, or uses something undefined or unbounded.
     pub(crate) fn parse(&self, text: &str) -> Result<Expression, ExpressionError> {
         check_text(text)?;
         let program = Program::compile(text).map_err(|errors| {
@@ -107,14 +107,14 @@ impl Evaluator {
     }
 }
 
-/// The value of an expression in a scope, where it stands.
+/// The value of an expression in a scope, without a copy.
 fn resolve<'e, 'v>(
     expression: &'e Expression,
     scope: &'e Context<'e, 'v>,
 ) -> Result<CowVal<'e, 'v>, Problem> {
     let charged = fuel::charge(expression.units);
     let value = charged.and_then(|()| Value::resolve_val(&expression.tree, scope));
-    // `x || true` has a value even if `x` is too much work.
+    // `x || true` has a value even if `x` costs too much.
     fuel::check()?;
     value.map_err(|error| match problem_of(error) {
         Problem::Failed(why) if why == OTHER_TYPE => of_other_type(expression, scope),
@@ -122,11 +122,11 @@ fn resolve<'e, 'v>(
     })
 }
 
-/// With the value that has another type, if it can be found.
+/// The error for a wrong type, with the value at fault if it can be found.
 fn of_other_type(expression: &Expression, scope: &Context<'_, '_>) -> Problem {
     let paid = fuel::charge(expression.units).is_ok();
     let found = paid.then(|| blame::in_words(&expression.tree, scope));
-    // What it found out with too much work is not told.
+    // A result that cost too much is not used.
     let found = found.flatten().filter(|_| fuel::check().is_ok());
     Problem::Failed(match found {
         Some(words) => shortened(&format!("{OTHER_TYPE}: {words}")),
@@ -172,7 +172,7 @@ fn problem_of(error: ExecutionError) -> Problem {
         ExecutionError::FunctionError { function, message } => {
             Problem::Failed(shortened(&format!("{function}: {message}")))
         }
-        // These show values, which may be long.
+        // These errors show values, which may be long.
         ExecutionError::NoSuchOverload(_)
         | ExecutionError::UnsupportedBinaryOperator(..)
         | ExecutionError::ValuesNotComparable(..)
@@ -185,7 +185,7 @@ fn problem_of(error: ExecutionError) -> Problem {
     }
 }
 
-/// A text that is not too long to be shown.
+/// A text shortened for display.
 fn shortened(text: &str) -> String {
     match text.char_indices().find(|(at, _)| *at >= SHOWN_MAX) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -193,7 +193,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The parser calls itself for what is nested: its depth is bounded before it begins.
+/// The parser is recursive: the nesting is bounded before it runs.
 fn check_text(text: &str) -> Result<(), ExpressionError> {
     let refused = |why: String| Err(ExpressionError(why));
     if text.trim().is_empty() {
@@ -239,12 +239,12 @@ fn check_text(text: &str) -> Result<(), ExpressionError> {
     Ok(())
 }
 
-/// Signs by which a syntax tree may get one level deeper, wherever they stand. Even if the parser
-/// took for code what is taken for a text here, its depth is bounded.
+/// Number of characters that may add a level to the syntax tree, anywhere in the text. Even if the
+/// parser takes a text for code, its depth is bounded.
 fn signs(text: &str) -> usize {
     let all = text.as_bytes();
     let is_sign = |(at, byte): (usize, &u8)| match byte {
-        // Not that of a number.
+        // Not the decimal point of a number.
         b'.' => !all.get(at + 1).is_some_and(u8::is_ascii_digit),
         byte => b"+-*/%<>=!&|?:([{".contains(byte),
     };
@@ -254,7 +254,7 @@ fn signs(text: &str) -> usize {
         .count()
 }
 
-/// An expression without its comments, and with `"` for each of its texts.
+/// An expression without comments, with `"` in place of each text.
 fn without_texts(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -276,7 +276,7 @@ fn without_texts(text: &str) -> String {
     code
 }
 
-/// What stands behind a text in quotes, with which `text` begins.
+/// The rest after the quoted text at the beginning of `text`.
 fn behind_text(text: &str, quote: char, is_raw: bool) -> &str {
     let long = quote.to_string().repeat(3);
     let end = match text.starts_with(&long) {

@@ -1,9 +1,9 @@
-//! What a rule is told of a message, a value or an event.
+//! The input of a rule: a message, a value or an event.
 
-/// Bytes of a payload that rules look into, at most.
+/// Maximum bytes of a payload that rules examine.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Where it comes from.
+/// Kind of the input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuleInput<'a> {
     /// A message.
@@ -19,7 +19,7 @@ pub enum RuleInput<'a> {
     Event(&'a str),
 }
 
-/// A device that a message is about.
+/// The device of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceFacts {
     /// Id.
@@ -30,7 +30,7 @@ pub struct DeviceFacts {
     pub tags: Vec<String>,
 }
 
-/// What a rule is told.
+/// The input of a rule.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// Tenant.
@@ -39,19 +39,19 @@ pub struct Facts<'a> {
     pub topic: &'a str,
     /// Payload.
     pub payload: &'a [u8],
-    /// Where it comes from.
+    /// Kind of the input.
     pub source: RuleInput<'a>,
-    /// The device that has published it, or whose value or event it is.
+    /// The device that published it, or whose value or event it is.
     pub device: Option<DeviceFacts>,
     /// When it was received, or the time of the value, milliseconds since the Unix epoch.
     pub time_ms: i64,
-    /// When it was received, milliseconds since the Unix epoch. Alarms go by this one: values that
-    /// a device sends late say nothing about now.
+    /// Time of receipt, milliseconds since the Unix epoch. Alarms use this time: late values of a
+    /// device do not describe its current state.
     pub received_ms: i64,
     /// How often rules and other parts of this node have passed it on.
     pub hops: u8,
-    /// How often it was passed on by what the message itself tells. Everybody may write that into
-    /// a message: it keeps rules from publishing, and from nothing else.
+    /// Hop count according to the message itself. Any client can write it into a message, so it
+    /// only prevents rules from publishing.
     pub told_hops: u8,
     /// Name of the rule that has published it.
     pub by_rule: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! Topic Filters that are split into their levels once.
+//! Topic Filters, split into levels once.
 
 /// Levels of a Topic Filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Levels {
         Self(levels.collect())
     }
 
-    /// The first level; none: it is a wildcard.
+    /// The first level; `None`: it is a wildcard.
     pub(crate) fn first_literal(&self) -> Option<&str> {
         match self.0.first() {
             Some(Level::Literal(literal)) => Some(literal),

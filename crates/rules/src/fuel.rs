@@ -1,8 +1,8 @@
-//! What expressions may cost. Work is counted in units as it is done, without a clock, so that a
-//! rule ends in the same way for the same message on each machine.
+//! Cost limits of expressions. Work is counted in units as it is done, without a clock, so that a
+//! rule has the same result for the same message on each machine.
 //!
-//! A unit is a byte of a text that is looked at or copied. A value beside it is some, and so is an
-//! operation. `matches` may look at each part of its pattern for each byte.
+//! A unit is a byte of text that is examined or copied. Other values and operations cost several
+//! units. `matches` may examine each part of its pattern for each byte.
 
 use std::cell::Cell;
 
@@ -11,14 +11,14 @@ use cel::common::value::{BuiltinRef, Val};
 
 use crate::problem::Problem;
 
-/// Units that a rule may use for a message. A release build does them in less than 100 ms.
+/// Maximum units of a rule for a message. A release build needs less than 100 ms for them.
 pub const UNITS_MAX: u64 = 20_000_000;
-/// Units that a rule may use for each further value of a message, even if all others are used up.
+/// Units of a rule for each further value of a message, even after all others are used up.
 pub(crate) const UNITS_OF_VALUE: u64 = 10_000;
 /// Units of the template for the id of a device.
 pub(crate) const UNITS_OF_DEVICE: u64 = 20_000;
 
-/// Units of an operation, without what it looks at.
+/// Units of an operation, without its operands.
 pub(crate) const OPERATION: u64 = 40;
 /// Units of a value, without its text.
 const VALUE: u64 = 40;
@@ -26,13 +26,13 @@ const VALUE: u64 = 40;
 const NAME: u64 = 4 * VALUE;
 
 thread_local! {
-    /// Units that were given.
+    /// Units of the current limit.
     static GIVEN: Cell<u64> = const { Cell::new(UNITS_MAX) };
-    /// Units that are left for what this thread evaluates; less than 0: they were not enough.
+    /// Units left for the evaluation on this thread; less than 0: the limit was exceeded.
     static LEFT: Cell<i64> = const { Cell::new(UNITS_MAX as i64) };
 }
 
-/// Has what this thread evaluates next use this many units at most.
+/// Limits the next evaluation on this thread to this many units.
 pub(crate) fn give(units: u64) {
     GIVEN.set(units);
     LEFT.set(i64::try_from(units).unwrap_or(i64::MAX));
@@ -43,7 +43,7 @@ pub(crate) fn left() -> u64 {
     u64::try_from(LEFT.get()).unwrap_or(0)
 }
 
-/// Runs a part that may use this many units of those that are left.
+/// Runs a part with at most this many of the units that are left.
 pub(crate) fn at_most<T>(units: u64, part: impl FnOnce() -> T) -> T {
     let (given, all) = (GIVEN.get(), left());
     give(units.min(all));
@@ -54,27 +54,27 @@ pub(crate) fn at_most<T>(units: u64, part: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Units of something of this size.
+/// Units for this size.
 pub(crate) fn of_size(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
 
-/// Uses units.
+/// Charges units.
 ///
 /// # Errors
-/// There are not as many. What is evaluated has no value then, whatever becomes of the error.
+/// There are not enough. The evaluation then has no value, however the error is handled.
 pub(crate) fn charge(units: u64) -> Result<(), ExecutionError> {
     let units = i64::try_from(units).unwrap_or(i64::MAX);
     let left = LEFT.get().saturating_sub(units);
     LEFT.set(left);
     match left < 0 {
-        // The words for it are those of `check`.
+        // The error text of `check` is used instead.
         true => Err(ExecutionError::function_error("rule", "too much work")),
         false => Ok(()),
     }
 }
 
-/// Uses the units of a value, with all that is in it.
+/// Charges the units of a value and its contents.
 ///
 /// # Errors
 /// As [`charge`].
@@ -100,7 +100,7 @@ pub(crate) fn charge_value(value: &dyn Val) -> Result<(), ExecutionError> {
     }
 }
 
-/// Uses the units of a text, or of bytes; anything else costs none.
+/// Charges the units of a text or byte string; other values cost nothing.
 ///
 /// # Errors
 /// As [`charge`].
@@ -112,10 +112,10 @@ pub(crate) fn charge_text(value: &dyn Val) -> Result<(), ExecutionError> {
     }
 }
 
-/// Checks that the units were enough so far.
+/// Checks that the units have been enough so far.
 ///
 /// # Errors
-/// They were not, in words.
+/// They were not, with the reason.
 pub(crate) fn check() -> Result<(), Problem> {
     match LEFT.get() < 0 {
         false => Ok(()),

@@ -1,4 +1,4 @@
-//! Rules that are written to cost much, and ordinary ones beside them.
+//! Rules that are written to be expensive, and ordinary ones for comparison.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::fuel::{self, UNITS_MAX, UNITS_OF_VALUE};
 use crate::tests::{evaluate, message, set, verdict};
 use crate::{Action, HOPS_MAX, Memory, MessageRules, RuleResult};
 
-/// Letters a and b in no order.
+/// Letters a and b in random order.
 fn random(bytes: usize) -> String {
     let mut seed = 1_u32;
     let letters = std::iter::repeat_with(|| {
@@ -80,7 +80,7 @@ fn no_expression_is_much_work() {
     );
 }
 
-/// What is too much work is so even where its value is not needed in the end.
+/// Exceeding the limit is an error even if the value is not needed in the end.
 #[test]
 fn nothing_hides_that_it_was_too_much() {
     let text = random(65_000);
@@ -97,7 +97,7 @@ fn nothing_hides_that_it_was_too_much() {
         ],
     });
     let set = set(&[("r", all)]);
-    // Each alone is not too much, and all together are.
+    // Each alone is within the limit; all together exceed it.
     let found = evaluate(&set, &message("t", &text.as_bytes()[..40_000]));
     assert!(is_too_much(&found[0].verdict));
 }
@@ -184,7 +184,7 @@ fn value(key: &str, value: serde_json::Value) -> Facts<'static> {
     }
 }
 
-/// A message may have many values. The work for all of them is bounded together.
+/// A message may have many values. The cost of all of them is bounded together.
 #[test]
 fn all_values_of_a_message_share_what_a_rule_may_cost() {
     let text = random(4_000);
@@ -202,7 +202,7 @@ fn all_values_of_a_message_share_what_a_rule_may_cost() {
     memory.next_message();
     let first = (0..50).position(|_| failed(&set, &mut memory));
     assert!(first.is_some_and(|first| first > 1), "{first:?}");
-    // A small value is looked at nevertheless, and the next message has all again.
+    // A small value is examined nevertheless, and the next message has the full limit again.
     let small = value("k", json!("a"));
     let outcomes = set.evaluate(&small, &|_| None, &mut memory);
     assert!(matches!(outcomes[0].verdict, RuleResult::Matched(_)));
@@ -212,7 +212,7 @@ fn all_values_of_a_message_share_what_a_rule_may_cost() {
     assert!(!failed(&set, &mut memory));
 }
 
-/// Everybody may write into a message that rules have passed it on.
+/// Any client can write into a message that rules have passed it on.
 #[test]
 fn a_message_that_tells_of_many_hops_is_kept_from_being_published_alone() {
     let publish = json!({ "publish": { "topic": "x" } });

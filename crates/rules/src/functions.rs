@@ -1,4 +1,4 @@
-//! The functions that expressions have. Each is paid for before it is called: with the size of its
+//! The functions of expressions. Each is charged for before it is called: for the size of its
 //! arguments, and of its pattern.
 
 use std::sync::Arc;
@@ -12,19 +12,20 @@ use crate::fuel;
 use crate::pattern::Patterns;
 use crate::value::json_text;
 
-/// Name of the function that `matches` becomes: its pattern is a number.
+/// Name of the function that replaces `matches`: its pattern is a number.
 pub(crate) const MATCHES: &str = "@matches";
 
-/// Name of the function that `+` becomes inside of a macro: texts would grow with each element.
+/// Name of the function that replaces `+` inside a macro: there texts would grow with each
+/// element.
 pub(crate) const ADD_NUMBERS: &str = "@add_numbers";
 
-/// Name of the function around a value that is about to be copied or compared.
+/// Name of the function that wraps a value before it is copied or compared.
 pub(crate) const PAY: &str = "@pay";
 
-/// Name of the function around a value whose text is about to be looked at.
+/// Name of the function that wraps a value before its text is examined.
 pub(crate) const PAY_TEXT: &str = "@pay_text";
 
-/// Name of the function around what may have something in it: a list is looked through.
+/// Name of the function that wraps a container before a search in it: a list is searched.
 pub(crate) const PAY_LIST: &str = "@pay_list";
 
 /// Names of functions that may be called.
@@ -59,7 +60,7 @@ pub(crate) type Function = Box<
         + Sync,
 >;
 
-/// Adds a function with `N` arguments. It is charged for their sizes.
+/// Adds a function with `N` arguments. Their sizes are charged.
 fn add<const N: usize>(
     context: &mut Context<'_, '_>,
     name: &str,
@@ -79,7 +80,7 @@ fn add<const N: usize>(
     context.add_function::<Function, Function>(name, function)
 }
 
-/// Adds a function that returns its first argument, for which `charge` has been called.
+/// Adds a function that charges for its first argument by `charge`, and returns it.
 fn add_paying(
     context: &mut Context<'_, '_>,
     name: &str,
@@ -96,7 +97,7 @@ fn add_paying(
 /// Takes the first argument of a function.
 ///
 /// # Errors
-/// There is none.
+/// There is no argument.
 pub(crate) fn first<'context, 'call>(
     called: &mut FunctionContext<'context, 'call>,
 ) -> Result<CowVal<'context, 'call>, ExecutionError> {
@@ -109,7 +110,7 @@ pub(crate) fn first<'context, 'call>(
 /// Adds the functions that CEL lacks.
 ///
 /// # Errors
-/// CEL has got one of these names.
+/// CEL has a function of one of these names already.
 pub(crate) fn add_to(
     context: &mut Context<'_, '_>,
     patterns: &Patterns,
@@ -134,7 +135,7 @@ pub(crate) fn add_to(
     add_matches(context, patterns.clone())?;
     add(context, "json", |[value]| {
         let text = json_text(&value);
-        // It may be longer than the value: signs are escaped.
+        // The text may be longer than the value, because characters are escaped.
         fuel::charge(fuel::of_size(text.len()))?;
         check_bytes("json", text.len())?;
         Ok(Value::String(Arc::new(text)))
@@ -163,7 +164,7 @@ pub(crate) fn add_to(
     Ok(())
 }
 
-/// `matches`: a text, which is not copied, and the number of a pattern.
+/// `matches`: its arguments are a text, which is not copied, and the number of a pattern.
 fn add_matches(context: &mut Context<'_, '_>, patterns: Patterns) -> Result<(), DeclarationError> {
     let function: Function = Box::new(move |called| {
         let pattern = called.args.get(1);
@@ -187,7 +188,7 @@ fn real(function: &str, value: &Value) -> Result<f64, ExecutionError> {
     number(value).ok_or_else(|| failed(function, "expected a number"))
 }
 
-/// A number, or a text that is one.
+/// A number, or a text with a number.
 fn to_number(value: &Value) -> Result<Value, ExecutionError> {
     let found = match value {
         Value::String(text) => text.trim().parse().ok().filter(|one: &f64| one.is_finite()),
@@ -198,8 +199,8 @@ fn to_number(value: &Value) -> Result<Value, ExecutionError> {
     found.ok_or_else(|| failed("number", "expected a number, or a text that is one"))
 }
 
-/// Metres between two points on the Earth, by their latitudes and longitudes in degrees. The
-/// haversine formula; at most 0.6 % off, since the Earth is no sphere.
+/// Metres between two points on the Earth, by their latitudes and longitudes in degrees. Haversine
+/// formula; at most 0.6 % off, because the Earth is not a sphere.
 fn distance_m(from: (f64, f64), to: (f64, f64)) -> f64 {
     let (lat, other_lat) = (from.0.to_radians(), to.0.to_radians());
     let half_lat = (other_lat - lat) / 2.0;
@@ -228,7 +229,7 @@ fn corners_of(value: &Value) -> Result<Vec<(f64, f64)>, ExecutionError> {
 }
 
 /// Whether a point is in a polygon: a ray to the east crosses an odd number of its edges. Polygons
-/// that cross the 180th meridian are none.
+/// that cross the 180th meridian are not supported.
 fn is_inside((lat, lon): (f64, f64), corners: &[(f64, f64)]) -> bool {
     let ends = corners.iter().cycle().skip(1);
     let edges = corners.iter().zip(ends);

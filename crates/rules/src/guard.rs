@@ -1,16 +1,16 @@
-//! Runs what the library for expressions does. It may panic, which is for its user to catch.
+//! Runs the expression library. It may panic; users of this crate catch that.
 
 /// Runs parts of rules.
 pub trait Guard: Send + Sync {
-    /// Runs a part of the rule at this place of a set. It is not run again for the message if this
-    /// fails.
+    /// Runs a part of the rule with this index in a set. If it fails, it is not run again for the
+    /// message.
     ///
     /// # Errors
-    /// It panicked, or is not run; the reason in words.
+    /// It panicked, or is not run; the reason.
     fn run(&self, rule: usize, part: &mut dyn FnMut()) -> Result<(), String>;
 }
 
-/// Catches nothing: a panic ends whoever evaluates.
+/// Catches nothing: a panic unwinds into the caller.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unguarded;
 

@@ -1,23 +1,23 @@
-//! Loops end: each message counts how far it is from the one that a client has sent.
+//! Loop prevention: each message counts its distance from the message that a client has sent.
 
-/// A message with this many hops is not looked at by any rule.
+/// A message with this many hops is not examined by any rule.
 pub const HOPS_MAX: u8 = 16;
 /// Hops of a single consequence: rules that answer each other stop after eight messages.
 const HOPS_EACH: u8 = 2;
 
-/// Hops of each of `siblings` messages that follow from one message with `hops`.
+/// Hops of each of `siblings` messages caused by one message with `hops`.
 ///
-/// Each counts more if there are several: so rules cannot multiply a message. Of all messages that
-/// follow from one, fewer than 2^15 are looked at by rules, however rules are written: `2^(16 −
-/// hops)`, summed over the messages that follow from one, is at most a quarter of its own.
+/// Several siblings count more hops each, so that rules cannot multiply a message. Of all messages
+/// caused by one message, rules examine fewer than 2^15, whatever the rules are: `2^(16 − hops)`,
+/// summed over the messages that a message causes, is at most a quarter of its own value.
 pub fn hops_after(hops: u8, siblings: usize) -> u8 {
     hops.saturating_add(HOPS_EACH)
         .saturating_add(hops_of_siblings(siblings))
         .min(HOPS_MAX)
 }
 
-/// What each of several messages counts more than a single one: the logarithm of their number to
-/// the base of two, rounded up.
+/// Additional hops of each of several messages, compared with a single one: the base-2 logarithm
+/// of their number, rounded up.
 pub fn hops_of_siblings(siblings: usize) -> u8 {
     let rounded_up = siblings.saturating_sub(1).checked_ilog2();
     u8::try_from(rounded_up.map_or(0, |bits| bits + 1)).unwrap_or(HOPS_MAX)
@@ -27,8 +27,8 @@ pub fn hops_of_siblings(siblings: usize) -> u8 {
 mod tests {
     use super::*;
 
-    /// Messages that rules look at, and messages that rules publish, if each has `siblings`
-    /// consequences.
+    /// Number of messages that rules examine, and that rules publish, if each causes `siblings`
+    /// messages.
     fn follow(hops: u8, siblings: usize) -> (u64, u64) {
         if hops >= HOPS_MAX {
             return (0, 0);

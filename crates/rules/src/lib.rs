@@ -1,26 +1,26 @@
-//! Rules about messages, and alarms: what they say, and what follows from a message.
+//! Rules about messages, and alarms: definitions, and their consequences for a message.
 //!
-//! The crate is pure: time and messages come in, actions and changes of alarms go out. Who calls it
-//! carries them out.
+//! The crate is pure: the input is time and messages, the output is actions and changes of alarms.
+//! The caller executes them.
 //!
-//! * `expression`: an expression of CEL that is checked and bounded
-//! * `problem`: why it has no value for a message
-//! * `fuel`: what expressions may cost
+//! * `expression`: a checked and bounded CEL expression
+//! * `problem`: why an expression has no value for a message
+//! * `fuel`: cost limits of expressions
 //! * `pattern`: patterns of `matches`
-//! * `functions`: the functions that expressions have
-//! * `arithmetic`: numbers of both kinds, which mix
-//! * `value`: JSON to values of expressions, and back to text
-//! * `template`: text with expressions in it
-//! * `definition`: a rule as it is written
-//! * `rule`: a rule that is checked
-//! * `facts`: what a rule is told of a message
-//! * `filter`: Topic Filters that are split into their levels
-//! * `hops`: how far a message is from its cause, so that loops end
-//! * `guard`: who catches panics of the library for expressions
-//! * `memory`: what rules remember between messages
-//! * `set`: all rules of a node, and what they make of a message
+//! * `functions`: the functions of expressions
+//! * `arithmetic`: arithmetic with mixed numbers
+//! * `value`: converts JSON to values of expressions, and back to text
+//! * `template`: texts with embedded expressions
+//! * `definition`: the definition of a rule
+//! * `rule`: a validated rule
+//! * `facts`: the input of a rule
+//! * `filter`: Topic Filters, split into levels
+//! * `hops`: loop prevention by counting hops
+//! * `guard`: catches panics of the expression library
+//! * `memory`: state of rules between messages
+//! * `set`: all rules of a node, and their results for a message
 //! * `alarm`: states of alarms
-//! * `alarm_input`: what they are told
+//! * `alarm_input`: observations for alarms
 #![forbid(unsafe_code)]
 
 pub mod alarm;

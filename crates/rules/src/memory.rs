@@ -1,4 +1,4 @@
-//! What rules remember between messages.
+//! State of rules between messages.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,12 +7,12 @@ use cel::Value;
 use crate::fuel::{UNITS_MAX, UNITS_OF_VALUE};
 use crate::value::bytes_of;
 
-/// Values that are remembered for `previous`, at most.
+/// Maximum number of values that are remembered for `previous`.
 const PREVIOUS_MAX: usize = 50_000;
-/// Bytes of such a value, at most.
+/// Maximum bytes of such a value.
 const PREVIOUS_BYTES_MAX: usize = 4 * 1024;
 
-/// Names a remembered value.
+/// Key of a remembered value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PreviousKey {
     pub(crate) tenant: u32,
@@ -21,37 +21,36 @@ pub(crate) struct PreviousKey {
     pub(crate) of: String,
 }
 
-/// What rules remember between messages. A new one knows nothing.
+/// State of rules between messages; empty at first.
 #[derive(Debug, Default)]
 pub struct Memory {
     previous: HashMap<PreviousKey, Value>,
     order: VecDeque<PreviousKey>,
-    /// Units that rules have used for the present message, by their places. Those of a small value
-    /// are not there.
+    /// Units used by rules for the current message, by rule index. Small values are not counted.
     used: HashMap<usize, u64>,
 }
 
 impl Memory {
-    /// What rules look at now is of the next message. One message may be many values of telemetry:
-    /// what a rule may cost is bounded for all of them together.
+    /// Starts the next message. One message may have many telemetry values: the cost limit of a
+    /// rule applies to all of them together.
     pub fn next_message(&mut self) {
         self.used.clear();
     }
 
-    /// Units that the rule at this place may use now.
+    /// Units that the rule with this index may use now.
     pub(crate) fn units_of(&self, rule: usize) -> u64 {
         let used = self.used.get(&rule).copied().unwrap_or_default();
         UNITS_MAX.saturating_sub(used).max(UNITS_OF_VALUE)
     }
 
-    /// The rule at this place has used units.
+    /// Counts units used by the rule with this index.
     pub(crate) fn note_used(&mut self, rule: usize, units: u64) {
         if units > UNITS_OF_VALUE {
             *self.used.entry(rule).or_default() += units;
         }
     }
 
-    /// The value before, of this key.
+    /// The previous value with this key.
     pub(crate) fn previous(&self, key: &PreviousKey) -> Option<&Value> {
         self.previous.get(key)
     }

@@ -1,4 +1,4 @@
-//! Patterns of `matches`: compiled once, and kept for as long as an expression has them.
+//! Patterns of `matches`: compiled once, and kept while an expression uses them.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -7,26 +7,26 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 
 use crate::fuel;
 
-/// Bytes of a pattern of `matches`, at most.
+/// Maximum bytes of a pattern of `matches`.
 pub const PATTERN_BYTES_MAX: usize = 256;
-/// Patterns of all expressions of an evaluator, at most.
+/// Maximum number of patterns of all expressions of an evaluator.
 const PATTERNS_MAX: usize = 10_000;
-/// Bytes that a compiled pattern may take, and as many for what it remembers of texts.
+/// Maximum bytes of a compiled pattern, and of its cache.
 const COMPILED_BYTES_MAX: usize = 1 << 18;
-/// Units of a byte of text for each part of a pattern.
+/// Units per byte of text, for each part of a pattern.
 const UNITS_OF_PART: u64 = 3;
-/// Ranges of a class of signs that cost as much as a part of a pattern.
+/// Number of ranges of a character class that cost as much as a part of a pattern.
 const RANGES_OF_PART: usize = 16;
 
 /// A compiled pattern.
 #[derive(Debug)]
 struct Pattern {
     regex: Regex,
-    /// Units of a byte of text.
+    /// Units per byte of text.
     units: u64,
 }
 
-/// Patterns by the numbers that stand for them in syntax trees.
+/// Patterns by their numbers in syntax trees.
 #[derive(Debug, Default)]
 struct Slots {
     all: Vec<Option<Arc<Pattern>>>,
@@ -37,7 +37,7 @@ struct Slots {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Patterns(Arc<RwLock<Slots>>);
 
-/// A pattern that an expression has. Without it the pattern is forgotten.
+/// A pattern in use by an expression. The pattern is removed with its handle.
 #[derive(Debug)]
 pub(crate) struct PatternHandle {
     patterns: Patterns,
@@ -45,7 +45,7 @@ pub(crate) struct PatternHandle {
 }
 
 impl PatternHandle {
-    /// The number that stands for it.
+    /// Its number.
     pub(crate) fn number(&self) -> i64 {
         self.at as i64
     }
@@ -69,7 +69,7 @@ impl Patterns {
     /// Compiles a pattern.
     ///
     /// # Errors
-    /// It is none, or too large; the reason in words.
+    /// It is invalid or too large; the reason.
     pub(crate) fn add(&self, pattern: &str) -> Result<PatternHandle, String> {
         if pattern.len() > PATTERN_BYTES_MAX {
             return Err(format!(
@@ -111,10 +111,10 @@ impl Patterns {
         }
     }
 
-    /// Whether a text matches the pattern of a number; none: there is no such pattern.
+    /// Whether a text matches the pattern with this number; `None`: there is no such pattern.
     ///
     /// # Errors
-    /// It is too much work.
+    /// It costs too much.
     pub(crate) fn is_match(
         &self,
         number: i64,
@@ -127,15 +127,15 @@ impl Patterns {
         let Some(pattern) = pattern else {
             return Ok(None);
         };
-        // Also an empty text is looked at.
+        // An empty text costs too.
         let bytes = fuel::of_size(text.len()).saturating_add(1);
         fuel::charge(bytes.saturating_mul(pattern.units))?;
         Ok(Some(pattern.regex.is_match(text)))
     }
 }
 
-/// Parts of a pattern that may have to be looked at for each byte of a text: each sign of it,
-/// as often as it is repeated.
+/// Number of parts of a pattern that may be tried for each byte of a text: each character, times
+/// its repetitions.
 fn parts_of(pattern: &Hir) -> u64 {
     match pattern.kind() {
         HirKind::Empty | HirKind::Look(_) => 1,

@@ -5,7 +5,7 @@ use std::fmt;
 /// Why an expression has no value for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A member or variable is missing: the message is none that the rule is about.
+    /// A member or variable is missing: the rule does not apply to the message.
     Missing(String),
     /// An error of the rule.
     Failed(String),

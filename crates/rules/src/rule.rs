@@ -1,4 +1,4 @@
-//! A rule that is checked: its expressions are read, and its keys are what they may be.
+//! A validated rule: its expressions are parsed, and its keys are valid.
 
 use martlet_codec::{QoS, TopicFilter, TopicName};
 
@@ -10,18 +10,18 @@ use crate::definition::{
 use crate::expression::{Evaluator, Expression, Variables};
 use crate::template::Template;
 
-/// Topic Filters of a rule, at most.
+/// Maximum number of Topic Filters of a rule.
 const TOPICS_MAX: usize = 32;
-/// Actions of a rule, at most.
+/// Maximum number of actions of a rule.
 const ACTIONS_MAX: usize = 16;
-/// Bytes of a name.
+/// Maximum bytes of a name.
 const NAME_BYTES_MAX: usize = 64;
 /// Longest time of alarms, seconds: 30 days.
 const SECS_MAX: u32 = 30 * 24 * 60 * 60;
-/// Time that a device has for a command, unless the rule says otherwise, seconds.
+/// Default time limit of a device for a command, seconds.
 const COMMAND_SECS: u32 = 3_600;
 
-/// What a rule looks at.
+/// The input of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleSource {
     /// Messages of these Topic Filters.
@@ -32,7 +32,7 @@ pub enum RuleSource {
     Events(Vec<String>),
 }
 
-/// A rule that is checked.
+/// A validated rule.
 #[derive(Clone, Debug)]
 pub struct MessageRule {
     pub(crate) name: String,
@@ -92,7 +92,7 @@ pub(crate) struct CheckedAlarm {
 
 #[derive(Clone, Debug)]
 pub(crate) enum AlarmTest {
-    /// A value, and the check that the machine makes of it.
+    /// A value, and how the alarm machine checks it.
     Value(Expression, Check),
     NoData {
         after_ms: i64,
@@ -104,10 +104,10 @@ pub(crate) enum AlarmTest {
 }
 
 impl MessageRule {
-    /// Checks a definition.
+    /// Validates a definition.
     ///
     /// # Errors
-    /// A key is missing or not what it may be.
+    /// A key is missing or invalid.
     pub fn new(
         evaluator: &Evaluator,
         name: &str,
@@ -161,25 +161,25 @@ impl MessageRule {
         actions.any(|action| matches!(action, CheckedAction::Publish { .. }))
     }
 
-    /// Whether all that it does is to publish messages.
+    /// Whether it only publishes messages.
     pub(crate) fn does_nothing_but_publish(&self) -> bool {
         let mut actions = self.actions.iter();
         self.alarm.is_none()
             && actions.all(|action| matches!(action, CheckedAction::Publish { .. }))
     }
 
-    /// As it was written.
+    /// Its original definition.
     pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
-    /// What it looks at.
+    /// Its input.
     pub fn source(&self) -> &RuleSource {
         &self.source
     }
 
-    /// The webhooks of its own, for actions with a URL: the place of the action, the name of the
-    /// webhook, and the action.
+    /// The webhooks that belong to it, for actions with a URL: the index of the action, the name
+    /// of the webhook, and the action.
     pub fn own_webhooks(&self) -> impl Iterator<Item = (usize, String, &WebhookAction)> {
         let actions = self.definition.actions.iter().enumerate();
         actions.filter_map(|(at, action)| match action {
@@ -237,12 +237,12 @@ impl MessageRule {
     }
 }
 
-/// Name of the webhook that a rule has for the action at this place.
+/// Name of the rule's own webhook for the action at this index.
 pub fn own_webhook(rule: &str, at: usize) -> String {
     format!("{rule}.{at}")
 }
 
-/// Names of rules stand in paths of URLs and in Client Identifiers.
+/// Names of rules are used in paths of URLs and in Client Identifiers.
 fn check_name(key: &str, name: &str) -> Result<(), DefinitionError> {
     let is_good = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '-' | '_' | '.');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_good) {
@@ -257,7 +257,7 @@ fn check_name(key: &str, name: &str) -> Result<(), DefinitionError> {
     Ok(())
 }
 
-/// An alarm that an event of an alarm raises would be such an event again, and so on.
+/// Rejects a loop: an alarm raised by an event of an alarm would be another such event.
 fn check_alarm_events(definition: &Definition) -> Result<(), DefinitionError> {
     let raises = definition
         .actions
@@ -313,7 +313,7 @@ fn source_of(definition: &Definition) -> Result<RuleSource, DefinitionError> {
     Ok(RuleSource::Topics(definition.topics.clone()))
 }
 
-/// Reads expressions and templates.
+/// Parses expressions and templates.
 struct DefinitionReader<'a>(&'a Evaluator);
 
 impl DefinitionReader<'_> {

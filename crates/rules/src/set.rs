@@ -1,5 +1,5 @@
-//! All rules of a node, and what they make of a message. A payload is parsed once for all rules,
-//! and only those whose Topic Filters may match are looked at.
+//! All rules of a node, and their results for a message. A payload is parsed once for all rules,
+//! and only rules whose Topic Filters may match are examined.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::value::{kept, of_json, of_members, of_payload, of_text, of_texts, to_
 /// A rule with its tenant.
 #[derive(Clone, Debug)]
 pub struct TaggedRule {
-    /// Tenant whose messages it looks at.
+    /// Tenant of the messages that it examines.
     pub tenant: u32,
     /// The rule.
     pub rule: Arc<MessageRule>,
@@ -40,30 +40,30 @@ impl TaggedRule {
     }
 }
 
-/// Something that follows from a message.
+/// A consequence of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// A message is to be published.
+    /// Publish a message.
     Publish {
-        /// Topic Name, which may be none: it is made of the message.
+        /// Topic Name; not yet validated, because it is computed from the message.
         topic: String,
         /// Payload.
         payload: Vec<u8>,
         /// QoS.
         qos: QoS,
-        /// It is retained.
+        /// RETAIN.
         retain: bool,
     },
-    /// A webhook is to send a request.
+    /// Send a request through a webhook.
     Webhook {
         /// Its name.
         name: String,
-        /// It is the rule's own.
+        /// Whether the webhook belongs to the rule.
         is_own: bool,
-        /// Payload of the message that it gets.
+        /// Payload of the webhook's message.
         payload: Vec<u8>,
     },
-    /// A command is to be sent to a device.
+    /// Send a command to a device.
     Command {
         /// Id of the device.
         device: String,
@@ -73,10 +73,10 @@ pub enum Action {
         command: String,
         /// JSON.
         parameters: String,
-        /// Time that the device has, seconds.
+        /// Time limit of the device, seconds.
         expires_secs: u32,
     },
-    /// A value of a device is to be stored.
+    /// Store a value of a device.
     Telemetry {
         /// Id of the device.
         device: String,
@@ -85,46 +85,46 @@ pub enum Action {
         /// The value.
         value: serde_json::Value,
     },
-    /// An alarm may change.
+    /// Pass an observation to the alarms.
     Alarm(Box<AlarmInput>),
 }
 
-/// What a rule makes of a message.
+/// Result of a rule for a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuleResult {
-    /// Its condition is true, and this follows.
+    /// Its condition is true, with these actions.
     Matched(Vec<Action>),
-    /// Its condition is true, and this follows. What it would publish does not: the message tells
-    /// that rules have passed it on too often.
+    /// Its condition is true, with these actions. Publishing is left out: according to the
+    /// message, rules have passed it on too often.
     Withheld(Vec<Action>),
     /// Its condition is false.
     Unmatched,
-    /// The message is of no device, or of one that the rule does not look at.
+    /// The message belongs to no device, or the device does not match the rule.
     OtherDevice,
-    /// A member or variable is missing, so that its condition is false.
+    /// A member or variable is missing, so its condition is false.
     Missing(String),
     /// The rule has failed.
     Failed(String),
-    /// Rules have passed the message on too often: it is not looked at.
+    /// Rules have passed the message on too often: it is not examined.
     Loop,
-    /// An earlier rule, the one with this number, has stopped the message: it is not looked at.
+    /// An earlier rule, with this number, has stopped the message: it is not examined.
     Stopped(usize),
 }
 
-/// What a rule makes of a message, unless it fails.
+/// Result of a rule for a message, unless it fails.
 enum Judged {
-    /// What follows, and that no later rule is asked.
+    /// Its actions, and whether it stops the message for later rules.
     Matched(Vec<Action>, bool),
     Unmatched,
     OtherDevice,
 }
 
-/// A rule and what it makes of a message.
+/// A rule and its result for a message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Place of the rule in the set.
+    /// Index of the rule in the set.
     pub rule: usize,
-    /// What it makes of the message.
+    /// Its result.
     pub verdict: RuleResult,
 }
 
@@ -135,7 +135,7 @@ pub struct MessageRules {
     rules: Vec<TaggedRule>,
     /// Rules of topics by the first level of their filters.
     by_level: HashMap<String, Vec<(usize, Levels)>>,
-    /// Those whose filters begin with a wildcard.
+    /// Rules whose filters begin with a wildcard.
     wild: Vec<(usize, Levels)>,
     by_key: HashMap<String, Vec<usize>>,
     by_event: HashMap<String, Vec<usize>>,
@@ -154,12 +154,12 @@ impl std::fmt::Debug for MessageRules {
 }
 
 impl MessageRules {
-    /// These rules, which `evaluator` has read. A panic of an expression is caught by nobody.
+    /// These rules, parsed by `evaluator`. Panics of expressions are not caught.
     pub fn new(evaluator: impl Into<Arc<Evaluator>>, rules: Vec<TaggedRule>) -> Self {
         Self::guarded(evaluator, rules, Box::new(Unguarded))
     }
 
-    /// These rules, which `evaluator` has read and `guard` runs.
+    /// These rules, parsed by `evaluator` and run by `guard`.
     pub fn guarded(
         evaluator: impl Into<Arc<Evaluator>>,
         rules: Vec<TaggedRule>,
@@ -206,7 +206,7 @@ impl MessageRules {
         &self.rules
     }
 
-    /// Topic Filters of all rules that act.
+    /// Topic Filters of all enabled rules.
     pub fn filters(&self) -> Vec<String> {
         let acting = self
             .rules
@@ -222,7 +222,7 @@ impl MessageRules {
         filters
     }
 
-    /// Names of alarms that rules which act may raise, with their tenants.
+    /// Names of alarms that enabled rules may raise, with their tenants.
     pub fn alarm_names(&self) -> HashSet<(u32, String)> {
         let acting = self
             .rules
@@ -242,29 +242,29 @@ impl MessageRules {
         names
     }
 
-    /// Kinds of events that rules look at.
+    /// Kinds of events that rules use.
     pub fn events(&self) -> Vec<&str> {
         let mut kinds: Vec<&str> = self.by_event.keys().map(String::as_str).collect();
         kinds.sort_unstable();
         kinds
     }
 
-    /// Whether rules look at telemetry.
+    /// Whether rules use telemetry.
     pub fn has_telemetry(&self) -> bool {
         !self.by_key.is_empty()
     }
 
-    /// Keys of telemetry that rules look at.
+    /// Keys of telemetry that rules use.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.by_key.keys().map(String::as_str)
     }
 
-    /// Whether rules look at values of this key.
+    /// Whether rules use values of this key.
     pub fn looks_at_key(&self, key: &str) -> bool {
         self.by_key.contains_key(key)
     }
 
-    /// Places of the rules that look at a message, in their order.
+    /// Indexes of the rules that may match a message, in order.
     fn candidates(&self, facts: &Facts<'_>) -> Vec<usize> {
         let mut found: Vec<usize> = match &facts.source {
             RuleInput::Message => {
@@ -289,7 +289,7 @@ impl MessageRules {
         found
     }
 
-    /// Whether any rule looks at a message.
+    /// Whether any rule may match a message.
     pub fn looks_at(&self, facts: &Facts<'_>) -> bool {
         !self.candidates(facts).is_empty()
     }
@@ -299,7 +299,7 @@ impl MessageRules {
         self.rules.iter().any(|one| one.needs_device())
     }
 
-    /// Ids of devices whose type and tags rules need for a message.
+    /// Ids of devices whose type and tags the rules need for a message.
     pub fn devices_of(&self, facts: &Facts<'_>) -> Vec<String> {
         let candidates = self.candidates(facts);
         let rules = candidates
@@ -318,7 +318,7 @@ impl MessageRules {
                     let scope = self.scope_of(facts, device.variables()).0;
                     device.text(&scope).ok()
                 });
-                // The rule fails again when it is evaluated, which is told then.
+                // The rule fails again at its evaluation, which is reported then.
                 ids.extend(text.ok().flatten());
             }
         }
@@ -327,7 +327,7 @@ impl MessageRules {
         ids
     }
 
-    /// The variables of a message, and its value for `previous`.
+    /// The variables of a message, and the value that becomes `previous`.
     fn scope_of<'a>(
         &'a self,
         facts: &'a Facts<'_>,
@@ -384,8 +384,8 @@ impl MessageRules {
         (scope, current)
     }
 
-    /// What the rules make of a message, or of one of its values. `lookup` gives the device of an
-    /// id.
+    /// Results of the rules for a message, or for one of its values. `lookup` returns the device
+    /// of an id.
     pub fn evaluate(
         &self,
         facts: &Facts<'_>,
@@ -431,12 +431,12 @@ impl MessageRules {
     }
 }
 
-/// One rule and one message.
+/// Evaluates one rule for one message.
 struct Judge<'a> {
     facts: &'a Facts<'a>,
     rule: &'a MessageRule,
     scope: &'a Context<'a, 'a>,
-    /// Value for `previous` of the next message.
+    /// The value that becomes `previous` for the next message.
     current: Option<&'a Value>,
 }
 
@@ -476,7 +476,7 @@ impl Judge<'_> {
         }
     }
 
-    /// What `withholds` is not published.
+    /// If `withholds`, nothing is published.
     fn judge(
         &self,
         withholds: bool,
@@ -555,7 +555,7 @@ impl Judge<'_> {
         }))
     }
 
-    /// Adds the value before this one, and remembers this one.
+    /// Adds the previous value to the scope, and remembers the current one.
     fn add_previous(
         &self,
         scope: &mut Context<'_, '_>,
@@ -583,7 +583,7 @@ impl Judge<'_> {
         memory.remember(key, current);
     }
 
-    /// None: the rule ends here, and so do later ones.
+    /// `None`: the rule stops here, and so do later ones.
     fn action(
         &self,
         action: &CheckedAction,
@@ -702,7 +702,7 @@ impl Judge<'_> {
         }
     }
 
-    /// What the alarm of the rule observes.
+    /// The observation for the alarm of the rule.
     fn alarm(
         &self,
         scope: &Context<'_, '_>,
@@ -776,7 +776,7 @@ fn beyond(limit: &Limit) -> String {
     }
 }
 
-/// JSON has no such numbers, and one would be beyond every limit.
+/// JSON has no infinities and no NaN, and infinity would exceed every limit.
 fn not_finite(what: &str, number: f64) -> Problem {
     let number = match number.is_nan() {
         true => "no number (NaN)",

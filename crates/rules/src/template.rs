@@ -1,4 +1,4 @@
-//! Text with expressions in it: `alerts/{{ levels[1] }}`.
+//! Texts with embedded expressions: `alerts/{{ levels[1] }}`.
 
 use cel::Context;
 
@@ -7,14 +7,14 @@ use crate::fuel;
 use crate::problem::Problem;
 use crate::value::text_of;
 
-/// Bytes of a template, at most.
+/// Maximum bytes of a template.
 const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
-/// Expressions of a template, at most.
+/// Maximum number of expressions of a template.
 const EXPRESSIONS_MAX: usize = 32;
-/// Bytes of the text that a template becomes, at most.
+/// Maximum bytes of the resulting text.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
 
-/// A text with expressions in it.
+/// A text with embedded expressions.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
     parts: Vec<TemplatePiece>,
@@ -27,10 +27,10 @@ enum TemplatePiece {
 }
 
 impl Template {
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
-    /// It is too long, `{{` lacks its `}}`, or an expression is not accepted.
+    /// It is too long, a `{{` is not closed, or an expression is rejected.
     pub(crate) fn parse(evaluator: &Evaluator, text: &str) -> Result<Self, ExpressionError> {
         if text.len() > TEMPLATE_BYTES_MAX {
             return Err(ExpressionError(format!(
@@ -63,7 +63,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// What its expressions use.
+    /// The variables that its expressions use.
     pub(crate) fn variables(&self) -> Variables {
         let parts = self.parts.iter().filter_map(|part| match part {
             TemplatePiece::Expression(expression) => Some(expression.variables()),
@@ -75,7 +75,7 @@ impl Template {
     /// The text for a message.
     ///
     /// # Errors
-    /// An expression has no value, or the text becomes too long.
+    /// An expression has no value, or the text is too long.
     pub(crate) fn text(&self, scope: &Context<'_, '_>) -> Result<String, Problem> {
         let mut text = String::new();
         for part in &self.parts {
@@ -83,7 +83,7 @@ impl Template {
                 TemplatePiece::Text(part) => text.push_str(part),
                 TemplatePiece::Expression(expression) => {
                     let part = text_of(&evaluate(expression, scope)?);
-                    // Too many are told by the check.
+                    // Exceeding the limit is reported by the check.
                     let _ = fuel::charge(fuel::of_size(part.len()));
                     fuel::check()?;
                     text.push_str(&part);

@@ -247,7 +247,7 @@ fn texts_do_not_explode() {
     );
 }
 
-/// Each `json` doubles the signs that it escapes, and each `+` what is on its sides.
+/// Each `json` doubles the characters that it escapes, and each `+` its operands.
 #[test]
 fn what_grows_with_each_use_is_bounded() {
     let nested = format!("size({}payload{}) > 0", "json(".repeat(20), ")".repeat(20));
@@ -276,7 +276,7 @@ fn what_grows_with_each_use_is_bounded() {
     );
 }
 
-/// Numbers at the ends of their ranges, texts that are none, and deep JSON have a verdict.
+/// Numbers at the ends of their ranges, invalid texts and deep JSON have a result.
 #[test]
 fn odd_values_have_a_verdict() {
     let deep = format!("{}1{}", "[".repeat(120), "]".repeat(120));
@@ -341,7 +341,7 @@ fn odd_values_have_a_verdict() {
     }
 }
 
-/// Takes the second rule for one that panics.
+/// Makes the second rule panic.
 struct SecondPanics;
 
 impl crate::Guard for SecondPanics {
@@ -459,10 +459,10 @@ fn loops_end() {
         ..message("a", b"")
     };
     let set_of = |own| set(&[("r", rule(own))]);
-    // Its own message is not looked at.
+    // It does not examine its own message.
     assert!(evaluate(&set_of(false), &facts(1, Some("r"))).is_empty());
     assert_eq!(evaluate(&set_of(false), &facts(1, Some("other"))).len(), 1);
-    // If it wants to see it, it goes round so often and no more.
+    // If it examines its own messages, it loops only so often.
     let mut hops = 0;
     loop {
         let outcomes = evaluate(&set_of(true), &facts(hops, Some("r")));
@@ -592,7 +592,7 @@ fn definitions_say_which_key_is_wrong() {
         let why = refused(definition);
         assert!(why.starts_with(&format!("{key}: ")), "{key}: {why}");
     }
-    // In a URL they would be another place.
+    // In a URL they would name another resource.
     for name in [".", "..", "a/b", ""] {
         let definition = serde_json::from_value(json!({ "topics": ["a"], "actions": ["stop"] }));
         let definition = definition.expect("a definition");
@@ -604,7 +604,7 @@ fn definitions_say_which_key_is_wrong() {
 }
 
 proptest! {
-    /// Whatever somebody writes, reading it ends, and so does what is read.
+    /// Parsing any text terminates, and so does its evaluation.
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,80}", payload in "\\PC{0,40}") {
         let definition = json!({ "topics": ["#"], "when": text, "actions": ["stop"] });
@@ -617,7 +617,7 @@ proptest! {
         }
     }
 
-    /// Expressions that are put together of what there is end too.
+    /// Expressions combined from all parts terminate too.
     #[test]
     fn expressions_of_all_parts_end(parts in proptest::collection::vec(0_usize..24, 1..12)) {
         const PARTS: [&str; 24] = [

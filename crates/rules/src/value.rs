@@ -1,4 +1,4 @@
-//! JSON to values of expressions, and back to text.
+//! Converts JSON to values of expressions, and back to text.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,13 +10,13 @@ use cel::common::types::{
 use cel::common::value::Val;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// Whole numbers up to this are the same with and without a fraction.
+/// Integers up to this are exact as floating point numbers.
 const WHOLE_MAX: u64 = 1 << 53;
 
-/// A value that an expression can use. It borrows texts from where they stand.
+/// A value for expressions. It borrows its texts.
 pub(crate) type Variable<'v> = Box<dyn Val + 'v>;
 
-/// A value of JSON, which is read once, without a tree of JSON in between.
+/// A JSON value, read directly, without an intermediate tree.
 struct Read<'v>(Variable<'v>);
 
 impl<'de> Deserialize<'de> for Read<'de> {
@@ -28,8 +28,8 @@ impl<'de> Deserialize<'de> for Read<'de> {
 struct ReadValue;
 
 impl ReadValue {
-    /// All numbers have a fraction, as in JavaScript, so that a rule does not depend on whether a
-    /// device sends 21 or 21.0; whole numbers that would lose digits are left whole.
+    /// All numbers are floating point, as in JavaScript, so that a rule does not depend on whether
+    /// a device sends 21 or 21.0. Integers that would lose digits stay integers.
     fn whole<'v>(number: i64) -> Read<'v> {
         match number.unsigned_abs() > WHOLE_MAX {
             true => Read(Box::new(CelInt::from(number))),
@@ -122,7 +122,7 @@ impl<'de> Deserialize<'de> for ReadName<'de> {
 
 /// A value of JSON.
 pub(crate) fn of_json(json: &serde_json::Value) -> Variable<'_> {
-    // All that JSON can be is read.
+    // All kinds of JSON values can be read.
     Read::deserialize(json).map_or_else(|_| Box::new(CelNull) as Variable<'_>, |read| read.0)
 }
 
@@ -155,7 +155,7 @@ pub(crate) fn of_members<'a, const N: usize>(
     Box::new(CelMap::from(map))
 }
 
-/// The same value by itself, to be kept; none: expressions have such a value, JSON has none.
+/// An owned copy of the value; `None`: the value has no JSON equivalent.
 pub(crate) fn kept(value: &Variable<'_>) -> Option<Value> {
     Value::try_from(&**value).ok()
 }
@@ -189,7 +189,7 @@ pub fn json_text(value: &Value) -> String {
     to_json(value).to_string()
 }
 
-/// As text: a text as it is, bytes as UTF-8, all else as JSON.
+/// As text: a text unchanged, bytes as UTF-8, all else as JSON.
 pub fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.to_string(),
@@ -198,13 +198,13 @@ pub fn text_of(value: &Value) -> String {
     }
 }
 
-/// A number without a fraction, as a whole one.
+/// A number without a fraction, as an integer.
 fn whole(number: f64) -> Option<i64> {
     let fits = number.fract() == 0.0 && number.abs() <= WHOLE_MAX as f64;
     fits.then_some(number as i64)
 }
 
-/// Bytes that a value takes, approximately.
+/// Approximate bytes of a value.
 pub(crate) fn bytes_of(value: &Value) -> usize {
     const OWN: usize = 24;
     OWN + match value {

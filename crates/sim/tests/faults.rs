@@ -1,7 +1,7 @@
-//! The checks bite: with each deliberate fault in force, some seed finds it that is fine without.
+//! The checks detect faults: with each deliberate fault, some seed fails that passes without it.
 //!
 //! Needs the feature `faults`: `cargo test -p martlet-sim --features faults --test faults`. With
-//! `FAULT` in the environment only those of these names.
+//! `FAULT` in the environment, only the faults with these names.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,15 +10,15 @@ use std::time::Instant;
 use martlet_fault::Fault;
 use martlet_sim::{Kind, Scenario, Violation};
 
-/// Seeds that a fault may take to be found.
+/// Maximum number of seeds to find a fault.
 const SEEDS_MAX: u64 = 1500;
 const THREADS: usize = 2;
 
-/// Characters of a finding that are printed, at most.
+/// Maximum characters of a finding that are printed.
 const WHAT_MAX: usize = 160;
 
-/// Seeds that found a fault once, so that not all before them are run each time. Where one finds
-/// nothing any more, the others are tried; then the test prints the seed to be named here.
+/// Seeds that found a fault before, so that not all earlier seeds are run each time. If one finds
+/// nothing any more, the others are tried; then the test prints the seed to enter here.
 const HINTS: &[(Fault, u64)] = &[
     (Fault::PacketIdFreedEarly, 15),
     (Fault::QuotaIgnored, 2),
@@ -79,20 +79,20 @@ const HINTS: &[(Fault, u64)] = &[
     (Fault::OneCopyRead, 9),
 ];
 
-/// Those that the simulator's stores are too small and too careful for: the store's own model finds
-/// them.
+/// Faults for which the simulator's stores are too small and too careful: the model test of the
+/// store finds them.
 const OF_THE_STORE: &[Fault] = &[
     Fault::FreedUndurable,
     Fault::MovedAsNew,
     Fault::NamesUnsynced,
 ];
 
-/// Those that need more than parts of the simulator meet: tests of restarts find them
+/// Faults that need more than the simulated parts cause: tests of restarts find them
 /// (`crates/persistence/tests/faults.rs`).
 const OF_RESTARTS: &[Fault] = &[Fault::LaneRouteStays, Fault::LanesNotRoutedAgain];
 
-/// Those of parts whose store, memory or operators the simulator leaves alone: scripts find them
-/// (`crates/persistence/tests/faults.rs`).
+/// Faults of parts that involve store, memory or operators, which the simulator does not vary:
+/// scripts find them (`crates/persistence/tests/faults.rs`).
 const OF_SCRIPTS: &[Fault] = &[
     Fault::KeptQos0IgnoresStore,
     Fault::HoldSparesOperators,
@@ -102,7 +102,7 @@ const OF_SCRIPTS: &[Fault] = &[
     Fault::HoldSparesLeavers,
 ];
 
-/// Those of permissions, tenants and lockouts.
+/// Faults of permissions, tenants and lockouts.
 const OF_RULES: &[Fault] = &[
     Fault::RevokedStays,
     Fault::RevokedWhileWaiting,
@@ -120,7 +120,7 @@ const OF_RULES: &[Fault] = &[
     Fault::LockoutForgottenForWaiting,
 ];
 
-/// Those of parts.
+/// Faults of parts.
 const OF_PARTS: &[Fault] = &[
     Fault::PartAttachedBeforeRecord,
     Fault::PartSettlementLost,
@@ -167,7 +167,7 @@ const OF_PARTS: &[Fault] = &[
     Fault::HopsNotStored,
 ];
 
-/// Those of integrations.
+/// Faults of integrations.
 const OF_SINKS: &[Fault] = &[
     Fault::LaneOfOtherTenant,
     Fault::SinkStopForgets,
@@ -178,7 +178,7 @@ const OF_SINKS: &[Fault] = &[
     Fault::SinkDrainLooksInHand,
 ];
 
-/// The scenario in which a fault has its chance.
+/// The scenario that can reveal a fault.
 fn kind(fault: Fault, seed: u64) -> Kind {
     match fault {
         Fault::EpochReadAfterIndex => Kind::Churn,
@@ -192,7 +192,7 @@ fn kind(fault: Fault, seed: u64) -> Kind {
     }
 }
 
-/// What a seed comes to with a fault, or without one.
+/// Result of a seed with a fault, or without one.
 fn run(kind: Kind, seed: u64, fault: Option<Fault>) -> Option<Violation> {
     martlet_fault::set(fault);
     let outcome = Scenario::new(kind, seed).run(false);
@@ -200,7 +200,7 @@ fn run(kind: Kind, seed: u64, fault: Option<Fault>) -> Option<Violation> {
     outcome.observer.findings.violations.first().cloned()
 }
 
-/// The first seed that finds a fault, and how. Seeds begin at the one that found it last.
+/// The first seed that finds a fault, and its finding. Starts with the seed that found it before.
 fn find(fault: Fault) -> Option<String> {
     let hint = HINTS.iter().find(|(known, _)| *known == fault);
     let hint = hint.map_or(0, |(_, seed)| *seed);
@@ -227,7 +227,7 @@ fn every_deliberate_fault_is_found() {
         named && !is_elsewhere.into_iter().any(|all| all.contains(fault))
     };
     let faults: Vec<Fault> = Fault::ALL.iter().copied().filter(is_wanted).collect();
-    // Each thread takes the next fault when it is done with one: some take much longer.
+    // Each thread takes the next fault when it has finished one: some take much longer.
     let next = AtomicUsize::new(0);
     let missed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

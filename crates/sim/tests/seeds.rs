@@ -1,15 +1,15 @@
-//! A thousand seeds with each test run, or `SIM_SEEDS` of the environment; `martlet-sim --hours`
-//! runs as many as one likes.
+//! Runs a thousand seeds per test run, or `SIM_SEEDS` from the environment; `martlet-sim --hours`
+//! runs any number.
 
 use martlet_sim::{Kind, Scenario};
 
-/// Seeds in all, dealt out to threads.
+/// Total number of seeds, divided among threads.
 const SEEDS: u64 = 1200;
 const THREADS: u64 = 2;
-/// Seeds of integrations.
+/// Number of seeds of integrations.
 const SINK_SEEDS: u64 = 150;
 
-/// Runs the seeds of one thread; answers what was found first in each that failed.
+/// Runs the seeds of one thread; returns the first finding of each seed that failed.
 fn run(thread: u64) -> Vec<String> {
     let mut found = Vec::new();
     let seeds = std::env::var("SIM_SEEDS").ok().and_then(|s| s.parse().ok());
@@ -38,7 +38,7 @@ fn a_thousand_seeds_keep_every_promise() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Seeds of integrations: the real runner, with a target and tables that fail.
+/// Seeds of integrations: the production runner, with a target and tables that fail.
 #[test]
 fn integrations_lose_nothing_and_keep_the_order() {
     for seed in 0..SINK_SEEDS {
@@ -48,9 +48,9 @@ fn integrations_lose_nothing_and_keep_the_order() {
     }
 }
 
-/// Seeds that failed once: c9's session expired while its link was slow, and it never heard of the
-/// next one until Session Present said that there was one. In 190 the node crashed before c6 heard
-/// of its session: what c6 may have been sent before the crash says so (DUP).
+/// Seeds that failed once. c9's session expired while its link was slow, and the client noticed
+/// the next session only by Session Present. In 190 the node crashed before c6 learned of its
+/// session: messages that c6 may have been sent before the crash have DUP set.
 #[test]
 fn a_session_that_nobody_heard_of_is_not_the_one_before() {
     for (kind, seed) in [(Kind::Everything, 95_000_220), (Kind::Sharing, 190)] {
@@ -60,8 +60,8 @@ fn a_session_that_nobody_heard_of_is_not_the_one_before() {
     }
 }
 
-/// Seeds that failed once: a QoS 2 message that was in flight, and that its client might not have
-/// any more when it came back, was dropped, and another message got its Packet Identifier.
+/// Seeds that failed once: a QoS 2 message in flight, which its client might not have after
+/// reconnecting, was dropped, and another message got its Packet Identifier.
 #[test]
 fn a_packet_identifier_stands_for_one_message_until_its_exchange_is_over() {
     for seed in [100_105, 100_388, 100_482, 100_681] {

@@ -1,9 +1,9 @@
-//! Prints the longest steps of a store with a million live messages (or as many as the second
-//! argument says) in a directory (the first argument), and what else was done in each: commits and
-//! slices of housekeeping while checkpoints are taken, segments are given back and sparse ones are
-//! copied, and the end of a queue in which all messages are. With `sim` as the directory, on the
-//! simulated disk and in time of this thread on a processor, so that what a file system, a disk and
-//! other processes take is out of it.
+//! Prints the longest steps of a store with a million live messages (or the number in the second
+//! argument) in a directory (the first argument), and the work of each step. It commits and runs
+//! slices of housekeeping while checkpoints are taken, segments are freed and sparse ones are
+//! copied; then it ends a queue with all messages. With `sim` as the directory, it uses the
+//! simulated disk and the CPU time of this thread, which excludes the file system, the disk and
+//! other processes.
 //!
 //! The sizes are those of a running node: groups of 100 messages, slices of 64 KiB.
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const QUEUES: u64 = 1000;
 const GROUP: u64 = 100;
-/// The queue that has an entry of every message.
+/// The queue with an entry of every message.
 const LONG: QueueId = QueueId(QUEUES);
 
 /// The longest steps so far, longest first.
@@ -74,7 +74,7 @@ impl<D: Disk> Bench<D> {
         record.enqueue(QueueId(id % QUEUES), BodyId(id), 0, [1, 0], b"");
     }
 
-    /// Commits what is in the buffer, then does a slice of housekeeping.
+    /// Commits the buffer, then runs a slice of housekeeping.
     fn step(&mut self, phase: &str) {
         let began = (self.now)();
         self.engine.append(&self.buffer);
@@ -133,7 +133,7 @@ fn run<D: Disk>(disk: D, live: u64, now: fn() -> Duration) {
         }
     }
     bench.print("filling");
-    // Each queue has its oldest message taken when a new one comes.
+    // Each new message ends the oldest of its queue.
     for id in live + 1..=2 * live {
         bench.publish(id);
         let old = id - live;
@@ -144,7 +144,7 @@ fn run<D: Disk>(disk: D, live: u64, now: fn() -> Duration) {
         }
     }
     bench.print("a message comes, another ends");
-    // Most of what is old ends in another order: segments are sparse then.
+    // Most old messages end in another order: segments then become sparse.
     for old in (live + 1..=2 * live).filter(|id| id % 10 != 0) {
         let queue = QueueId(old % QUEUES);
         bench.buffer.record().end(queue, BodyId(old), 0);

@@ -1,5 +1,5 @@
-//! Prints what a million messages (or as many as the first argument says) cost: memory of the
-//! index, time to open, with a checkpoint and without, and the longest commit while checkpoints are
+//! Prints the cost of a million messages (or the number in the first argument): memory of the
+//! index, time to open with and without a checkpoint, and the longest commit while checkpoints are
 //! taken.
 
 use martlet_store::{BodyId, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer};

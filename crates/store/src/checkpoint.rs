@@ -4,7 +4,6 @@
 //!
 //! A checkpoint is a sequence of blocks in the format of records: numbered from 1; the first byte
 //! of their operations is the kind of their contents.
-//! their operations says what they hold.
 
 mod load;
 mod write;

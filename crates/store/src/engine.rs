@@ -134,7 +134,7 @@ pub struct Engine<D: Disk> {
     /// Bytes written since the last checkpoint began.
     pub(crate) tail_bytes: u64,
     pub(crate) checkpoint: Option<Checkpointed>,
-    /// Held by snapshots of the last checkpoint, and by those of older ones that are kept for them.
+    /// Pin that snapshots of the last checkpoint hold; then older checkpoints with their pins.
     pub(crate) checkpoint_pin: Arc<()>,
     pub(crate) old_checkpoints: Vec<(u64, Arc<()>)>,
     /// Whether a checkpoint is due regardless of the bytes written: the last one is damaged.

@@ -37,7 +37,7 @@ use crate::segment::{self, Segment, SegmentFile, Segments};
 /// A segment to replay.
 struct Tail {
     slot: u16,
-    /// Its slot and the offset at which replay begins.
+    /// Offset at which replay begins.
     from: u64,
     /// Its first record; `None`: the segment is empty.
     first: Option<Lsn>,

@@ -1,5 +1,5 @@
-//! A directory with changes from outside: files of another store, files that are gone, files that
-//! are none. What was there is used or refused with its reason, and never taken for nothing.
+//! A directory with changes from outside: files of another store, missing files, invalid files.
+//! Existing data is used or rejected with the reason, and never treated as nothing.
 
 // Helpers of tests may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
@@ -32,7 +32,7 @@ fn commit(engine: &mut Engine<SimDisk>, build: impl FnOnce(&mut RecordBuffer)) {
     engine.sync().unwrap();
 }
 
-/// Stores these bodies, a group each.
+/// Stores these bodies, each in its own group.
 fn put(engine: &mut Engine<SimDisk>, ids: impl Iterator<Item = u64>) {
     for id in ids {
         commit(engine, |buffer| {
@@ -47,21 +47,21 @@ fn house(engine: &mut Engine<SimDisk>) {
     while engine.housekeep(1 << 20).unwrap().more {}
 }
 
-/// In which moment a store was left.
+/// State in which a store was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
     /// Before there was a mark.
     Newborn,
     /// Before there was a checkpoint.
     Young,
-    /// In the middle of work behind a checkpoint.
+    /// During work after a checkpoint.
     Killed,
     Closed,
 }
 
 const LEFT: [Left; 4] = [Left::Newborn, Left::Young, Left::Killed, Left::Closed];
 
-/// A store of [`BODIES`] bodies in several segments, all of which are there from the first on.
+/// A store of [`BODIES`] bodies in several segments, all of which still exist.
 fn store(salt: u64, left: Left) -> SimDisk {
     let disk = SimDisk::new(5);
     let (mut engine, _) = Engine::open(disk.clone(), options(salt)).unwrap();
@@ -202,7 +202,7 @@ fn segments_of_another_store_are_told_and_set_aside() {
         assert!(aside == other.contents(&foreign[0]), "{left:?}");
         assert_eq!(checked(&disk), [], "{left:?}");
     }
-    // All files of another one copied over a store that has more segments.
+    // All files of another store copied over a store that has more segments.
     let disk = store(99, Left::Young);
     let last = logs(&disk).pop().unwrap();
     let own = disk.contents(&last).unwrap();
@@ -246,8 +246,8 @@ fn a_mark_alone_says_that_there_was_a_store() {
     assert_eq!(report.damage, []);
 }
 
-/// That a store with this unusable checkpoint opens with all it has, says so once, and has put the
-/// file aside.
+/// Checks that a store with this unusable checkpoint opens with all its data, reports it once, and
+/// has set the file aside.
 fn assert_does_without(disk: &SimDisk, bad: &[String], what: &str) {
     let known = disk.contents("MARK").is_some();
     let is_told = |found: &[Damage]| {
@@ -281,7 +281,7 @@ fn a_newer_checkpoint_that_is_none_is_told_and_the_whole_one_used() {
             disk.set_contents(&bad, contents);
             assert_does_without(&disk, std::slice::from_ref(&bad), &format!("{left:?}"));
         }
-        // A whole one under another name.
+        // A complete one under another name.
         let disk = store(99, left);
         if let Some(whole) = checkpoints(&disk).first() {
             disk.set_contents(&bad, &disk.contents(whole).unwrap());
@@ -303,7 +303,7 @@ fn a_checkpoint_that_cannot_be_read_is_not_needed_while_the_log_has_all() {
             disk.flip(name, 20, 0);
         }
         assert_does_without(&disk, &bad, &format!("{left:?}"));
-        // The whole log, but for its last segment.
+        // The whole log, except its last segment.
         let disk = store(99, left);
         checkpoints(&disk).iter().for_each(|name| {
             disk.flip(name, 20, 0);
@@ -380,7 +380,7 @@ fn an_older_checkpoint_is_used_only_while_its_segments_are_there() {
         assert_eq!(*file, newest[0]);
         repair(disk.clone(), options(99), |_| {}).unwrap();
         for (name, contents) in &older {
-            // It says what is not so any more.
+            // The old contents are outdated.
             let aside = disk.contents(&format!("{name}.damaged"));
             assert!(aside.as_ref() == Some(contents));
         }
@@ -438,8 +438,8 @@ fn a_mark_of_what_is_lost_is_told_until_a_checkpoint_and_not_after() {
     let disk = store(99, Left::Young);
     let last = logs(&disk).pop().unwrap();
     disk.remove(&last).unwrap();
-    // Nothing says that the last record before was synced: it is written anew, and what comes
-    // next has the numbers behind it, which the mark is far ahead of.
+    // No header shows that the last record before was synced: it is written again, and later
+    // records have the numbers after it, which the mark is far ahead of.
     assert_ne!(checked(&disk), []);
     repair(disk.clone(), options(99), |_| {}).unwrap();
     assert_eq!(checked(&disk), []);
@@ -462,7 +462,7 @@ fn a_crash_while_the_mark_is_set_leaves_the_one_before() {
         engine.housekeep(1 << 16).unwrap();
         let after = disk.contents("MARK").unwrap();
         assert_ne!(before, after);
-        // What was written last got to the disk in part, whichever of the two places that is.
+        // The last write reached the disk partially, at either place.
         let mut torn = after.clone();
         for (at, byte) in torn.iter_mut().enumerate() {
             if before.get(at) != Some(&after[at]) && at % 2 == 0 {
@@ -489,7 +489,7 @@ fn copies_of_the_files_at_rest_open_as_the_store_and_nothing_is_changed() {
         for is_torn in [false, true] {
             let disk = store(99, left);
             if is_torn {
-                // Written, and the sync never came.
+                // Written, but never synced.
                 let (mut engine, _) = Engine::open(disk.clone(), options(99)).unwrap();
                 let mut buffer = RecordBuffer::new();
                 let mut record = buffer.record();

@@ -1,6 +1,6 @@
-//! Random operations, crashes and failing disks against a model that is too simple to be wrong:
-//! after every crash the store is exactly what some prefix of the records makes of it, and that
-//! prefix has everything that was promised.
+//! Random operations, crashes and failing disks, compared with a simple model: after every crash
+//! the store equals the state after some prefix of the records, and that prefix contains
+//! everything that was durable.
 
 mod common;
 
@@ -9,7 +9,7 @@ use martlet_store::{
     BodyId, Call, Engine, Failure, Fault, Holds, Lost, Lsn, Options, RecordBuffer, SimDisk, check,
 };
 
-/// A store under test beside the records that were given to it.
+/// A store under test, with the records that were passed to it.
 struct Bench {
     disk: SimDisk,
     options: Options,
@@ -52,11 +52,11 @@ impl Bench {
         self.engine.as_mut().expect("open")
     }
 
-    /// Opens, finds no damage, and has the promised prefix.
+    /// Opens the store, and checks that there is no damage and that the durable prefix exists.
     fn open(&mut self) {
         self.engine = None;
         if self.random.below(4) == 0 {
-            // An opening that fails on the way changes nothing.
+            // An opening that fails changes nothing.
             self.inject(20, true);
             drop(Engine::open(self.disk.clone(), self.options.clone()));
         }
@@ -64,7 +64,7 @@ impl Bench {
         let is_there = self.disk.contents("STORE").is_some();
         if is_there && self.random.below(4) == 0 {
             check(self.disk.clone(), |damage| {
-                // The random records have entries of bodies that never were.
+                // The random records have entries of bodies that never existed.
                 let is_nowhere = matches!(damage.lost, Lost::Body { .. }) && damage.file.is_empty();
                 assert!(is_nowhere, "{damage}");
             })
@@ -84,7 +84,7 @@ impl Bench {
         self.compare();
     }
 
-    /// All that was appended is written.
+    /// Updates the model: everything appended is written.
     fn catch_up(&mut self) {
         for (lsn, steps) in &self.records[self.written_count..] {
             self.written.apply(*lsn, steps);
@@ -134,8 +134,7 @@ impl Bench {
         self.records.extend((first..).zip(all));
     }
 
-    /// The records take effect before they are synced, behind that, or when it has turned out how
-    /// that went.
+    /// The records take effect before the sync, after it, or when its result is known.
     fn write_and_sync(&mut self) {
         let (disk, moment) = (self.disk.clone(), self.random.below(3));
         let mut ran = false;
@@ -150,7 +149,7 @@ impl Bench {
             }
             synced
         });
-        // After a failed sync all that was written has taken effect too.
+        // After a failed sync, everything written has taken effect too.
         if ran || synced.is_ok() {
             self.catch_up();
         }
@@ -168,7 +167,7 @@ impl Bench {
                 }
             }
             60..70 => {
-                // Not always after a write: then it promises what was written before.
+                // Not always after a write: then it covers what was written before.
                 if self.random.below(5) > 0 && self.engine().write().is_ok() {
                     self.catch_up();
                 }
@@ -192,7 +191,7 @@ impl Bench {
             }
             94 => self.disk.lift(),
             95 => {
-                // Killed: what was written is there.
+                // Killed: written data remains.
                 self.disk.lift();
                 self.open();
             }
@@ -212,7 +211,7 @@ impl Bench {
             _ => {
                 if self.engine().write().is_ok() {
                     self.catch_up();
-                    // Reading must not fail for this.
+                    // Reading must not fail because of this.
                     self.disk.lift();
                     self.compare();
                 }
@@ -274,9 +273,9 @@ fn a_release_that_comes_before_its_body_is_remembered() {
     assert_eq!(engine.holds(BodyId(8)), Holds::KEPT);
 }
 
-/// The model bites: with each deliberate fault in force some seed finds it that is fine without.
+/// The model detects faults: with each deliberate fault, some seed fails that passes without it.
 ///
-/// Needs the feature `faults`; with `FAULT` in the environment only the one of that name.
+/// Needs the feature `faults`; with `FAULT` in the environment, only the fault of that name.
 #[cfg(feature = "faults")]
 #[test]
 fn every_deliberate_fault_of_the_engine_is_found() {
@@ -298,7 +297,7 @@ fn every_deliberate_fault_of_the_engine_is_found() {
     ];
     let only = std::env::var("FAULT").ok();
     let wanted = |fault: &Broken| only.as_ref().is_none_or(|o| *o == format!("{fault:?}"));
-    // A seed that finds something panics: that is no news here.
+    // A seed that finds a violation panics: that is expected here.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();

@@ -1,5 +1,5 @@
-//! What telemetry costs: values per second, CPU beside a bare insert loop, bytes per value, and a
-//! query during ingest. Run by `bench/telemetry`; it prints tables in Markdown.
+//! Cost of telemetry: values per second, CPU time compared with a bare insert loop, bytes per
+//! value, and a query during ingest. Run by `bench/telemetry`; it prints tables in Markdown.
 //!
 //! `measure DIRECTORY [--devices 10000] [--rounds 60] [--only ingest|room|query]`
 
@@ -61,13 +61,13 @@ fn main() -> Outcome<()> {
     })
 }
 
-/// Spread over a range without a pattern that packing could use.
+/// Noise over a range, without a pattern that compression could use.
 fn noise(seed: i64) -> i64 {
     let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed());
     (mixed ^ (mixed >> 29)).rem_euclid(1_000)
 }
 
-/// A value as a sensor gives it: it wanders slowly, with the noise of its last digits.
+/// A typical sensor value: a slow drift, with noise in its last digits.
 fn value(device: i64, key: usize, round: i64) -> Value {
     let last_digits = noise(device * 31 + round * 7 + key as i64) % 20;
     let slow = (round / 30 + device) % 400;
@@ -78,13 +78,13 @@ fn value(device: i64, key: usize, round: i64) -> Value {
     }
 }
 
-/// Points of a call: the keys of some devices at one time.
+/// Points of a call: the keys of several devices at one time.
 fn call(first: i64, devices: i64, round: i64, keys: &[Arc<str>]) -> Vec<Point> {
     let of_device = |device: i64| {
         keys.iter().enumerate().map(move |(index, key)| Point {
             device,
             key: Arc::clone(key),
-            // Devices do not measure at the same moment.
+            // Devices do not measure at the same time.
             time: BEGIN + round * SECOND + noise(device) * 1_000,
             origin: 0,
             value: value(device, index, round),
@@ -150,7 +150,7 @@ async fn ingest(directory: &Path, devices: i64, rounds: i64) -> Outcome<()> {
         KEYS.len()
     );
     let mut rows = vec![ours(directory, devices, rounds).await?];
-    // The bare loops are slower, and need no more values to show it.
+    // The bare loops are slower, and need fewer values.
     let fewer = (rounds / 4).max(1);
     for bare in [Bare::Appended, Bare::ByKey, Bare::ManyByKey] {
         rows.push(bare.run(directory, devices, fewer).await?);
@@ -189,7 +189,7 @@ async fn ours(directory: &Path, devices: i64, rounds: i64) -> Outcome<Measured> 
         caller.await??;
     }
     let wall = began.elapsed();
-    // What waits to be packed is work of these values too.
+    // Packing the waiting values is part of the cost.
     storage.pack().await?;
     let measured = Measured {
         name: "Martlet",
@@ -209,12 +209,12 @@ async fn ours(directory: &Path, devices: i64, rounds: i64) -> Outcome<Measured> 
     Ok(measured)
 }
 
-/// Loops that only insert the rows, through the same library.
+/// Loops that only insert the rows, with the same library.
 #[derive(Clone, Copy)]
 enum Bare {
     /// Into a table without a key.
     Appended,
-    /// Into a table whose rows are in order of series and time, as a range read needs it.
+    /// Into a table with rows in order of series and time, as needed for a range read.
     ByKey,
     /// The same, with a hundred rows per statement.
     ManyByKey,
@@ -301,7 +301,7 @@ impl Bare {
     }
 }
 
-/// Bytes of a value of sensors that send at a steady rate.
+/// Bytes of a value of sensors with a steady rate.
 async fn room(directory: &Path) -> Outcome<()> {
     println!("### Bytes on disk per value of a steady sensor, with roll-ups\n");
     println!("| Sensor | values | bytes per value |\n|---|---|---|");
@@ -363,11 +363,11 @@ async fn room(directory: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// A device's last day as averages per minute, while others write 50,000 values per second.
+/// Averages per minute of a device's last day, while others write 50,000 values per second.
 async fn query(directory: &Path, devices: i64) -> Outcome<()> {
     let path = fresh(directory, "query.db")?;
     let storage = Storage::open(Location::File(path.clone()), Settings::default()).await?;
-    // The last day is one that is not over, so that it has no roll-ups: the slow case.
+    // The last day is incomplete, so it has no roll-ups: the slow case.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let until = Time::try_from(now.as_micros())? / MINUTE * MINUTE;
     let point = |second: i64| Point {

@@ -1,4 +1,4 @@
-//! Sums, averages and the like per bucket.
+//! Aggregates (sums, averages and others) per bucket.
 
 use std::collections::VecDeque;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use crate::spans::{Piece, Spans};
 use crate::tally::Tally;
 use crate::value::{Time, Value};
 
-/// What is answered for buckets without values. A count is 0 there, in all of these but `Omit`.
+/// Values for buckets without values. A count is 0 there, in all modes except `Omit`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fill {
     /// Such buckets are left out.
@@ -21,10 +21,10 @@ pub enum Fill {
     Omit,
     /// Null.
     Null,
-    /// As the bucket before; null before the first one.
+    /// The value of the previous bucket; null before the first one.
     Previous,
-    /// On the line between the buckets before and after, by their starts; null outside and for
-    /// texts.
+    /// Linear interpolation between the previous and the next bucket, by their starts; null
+    /// outside and for texts.
     Linear,
 }
 
@@ -44,29 +44,29 @@ impl FromStr for Fill {
     }
 }
 
-/// A question for values per bucket.
+/// A query for aggregates per bucket.
 #[derive(Clone, Debug)]
 pub struct Aggregate {
     /// Devices and keys.
     pub selection: Selection,
     /// The first time.
     pub from: Time,
-    /// The first time that is not wanted any more.
+    /// End of the span, exclusive.
     pub until: Time,
-    /// How time is divided. Values outside `from` to `until` do not count, even if the bucket
-    /// begins earlier or ends later.
+    /// Division of time. Values outside `from` to `until` do not count, even if the bucket begins
+    /// earlier or ends later.
     pub bucket: Bucket,
-    /// What is answered for each bucket.
+    /// Functions computed for each bucket.
     pub functions: Vec<Function>,
-    /// What is answered for buckets without values.
+    /// Values for buckets without values.
     pub fill: Fill,
-    /// Most rows of the answer, at least 1.
+    /// Maximum number of rows of the result, at least 1.
     pub limit: usize,
-    /// Only rows behind this one: [`Aggregated::next`] of the answer before.
+    /// Only rows after this one: [`Aggregated::next`] of the previous result.
     pub after: Option<AggregatePosition>,
 }
 
-/// Where a row stands in an answer.
+/// Position of a row in a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AggregatePosition {
     /// Device of the row.
@@ -84,30 +84,30 @@ pub struct AggregateRow {
     pub device: i64,
     /// The key.
     pub key: Arc<str>,
-    /// Start of the bucket. Of [`Bucket::Whole`] it is the beginning of the question's span.
+    /// Start of the bucket. For [`Bucket::Whole`], the start of the query's span.
     pub start: Time,
-    /// What each function comes to; null if there is nothing, as no number for an average.
+    /// Result of each function; null if there is none, such as an average without numbers.
     pub values: Vec<Option<Value>>,
 }
 
-/// Rows in order of device, key and bucket, and where the next ones begin.
+/// Rows in order of device, key and bucket, and the position of the next ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Aggregated {
     /// The rows.
     pub rows: Vec<AggregateRow>,
-    /// There are more rows than the limit: [`Aggregate::after`] of the next question.
+    /// Set if there are more rows than the limit: [`Aggregate::after`] of the next query.
     pub next: Option<AggregatePosition>,
 }
 
 impl Aggregated {
-    /// There are more rows than the limit.
+    /// Whether there are more rows than the limit.
     pub fn is_truncated(&self) -> bool {
         self.next.is_some()
     }
 }
 
 impl DatabaseReader {
-    /// Values per bucket.
+    /// Computes aggregates per bucket.
     pub(crate) async fn aggregate(&self, of: &Aggregate) -> Result<Aggregated, StorageError> {
         if of.limit == 0 || of.functions.is_empty() {
             let told = "at least one function and a limit of at least 1 are needed";
@@ -156,7 +156,7 @@ impl DatabaseReader {
             .any(|function| function.needs_previous())
             || matches!(of.fill, Fill::Previous | Fill::Linear);
         if let Some(behind) = behind.filter(|_| !needs_before) {
-            // What was answered needs not be read again.
+            // Earlier results need not be read again.
             from = from.max(of.bucket.at(behind)?.1);
             if matches!(of.bucket, Bucket::Whole) || from >= of.until {
                 return Ok(Vec::new());
@@ -229,7 +229,7 @@ impl DatabaseReader {
 }
 
 impl AggregateRow {
-    /// Where the row stands in an answer.
+    /// Position of the row in a result.
     pub fn position(&self) -> AggregatePosition {
         AggregatePosition {
             device: self.device,
@@ -244,10 +244,10 @@ struct Output<'a> {
     of: &'a Aggregate,
     series: &'a SeriesOf,
     rows: VecDeque<AggregateRow>,
-    /// Rows up to here were answered before.
+    /// Rows up to here are in earlier results.
     behind: Option<Time>,
     most: usize,
-    /// Where the next bucket begins that has no row yet.
+    /// Start of the next bucket without a row.
     next: Option<Time>,
     from: Time,
     /// The last bucket with values.
@@ -280,7 +280,7 @@ impl<'a> Output<'a> {
         self.rows.len() >= self.most
     }
 
-    /// Ends a bucket, if it has values.
+    /// Ends a bucket; adds a row if it has values.
     fn end(&mut self, start: Time, tally: Tally) -> Result<(), StorageError> {
         if tally.is_empty() {
             return Ok(());
@@ -312,7 +312,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Adds rows for the buckets without values that begin before a time.
+    /// Adds rows for buckets without values that begin before a time.
     fn fill(&mut self, until: Time, next: Option<&AggregateRow>) -> Result<(), StorageError> {
         if self.of.fill == Fill::Omit || matches!(self.of.bucket, Bucket::Whole) {
             return Ok(());
@@ -340,7 +340,7 @@ impl<'a> Output<'a> {
 
     fn fill_until(&mut self, until: Time) -> Result<(), StorageError> {
         match self.last {
-            // A series without any value in the span has no rows.
+            // A series without values in the span has no rows.
             None => Ok(()),
             Some(_) => self.fill(until, None),
         }
@@ -373,9 +373,9 @@ fn between(from: (Time, f64), to: (Time, f64), at: Time) -> f64 {
     from.1 + (to.1 - from.1) * part
 }
 
-/// The row of a bucket as a row of a value: for what writes rows as text.
+/// Converts the row of a bucket to rows of values, for text output.
 impl AggregateRow {
-    /// One row per function, with the key `KEY_FUNCTION`; null has none.
+    /// One row per function, with the key `KEY_FUNCTION`; null results have none.
     pub fn rows(&self, functions: &[Function]) -> Vec<Row> {
         let values = functions.iter().zip(&self.values);
         let row = |(function, value): (&Function, &Option<Value>)| {

@@ -1,4 +1,4 @@
-//! Buckets: spans of time whose values are summed up together.
+//! Buckets: time spans whose values are aggregated.
 
 use std::str::FromStr;
 
@@ -9,27 +9,27 @@ use jiff::{Span, Timestamp, ToSpan as _};
 use crate::StorageError;
 use crate::value::{DAY, HOUR, MINUTE, SECOND, TIME_END, TIME_MIN, Time};
 
-/// How time is divided into buckets. The timestamp of a bucket is its start.
+/// Division of time into buckets. The timestamp of a bucket is its start.
 #[derive(Clone, Debug)]
 pub enum Bucket {
-    /// One bucket for all of the time that is asked for.
+    /// One bucket for the whole requested span.
     Whole,
-    /// Buckets of the same length in microseconds, at least 1. They begin at multiples of the
-    /// length since 1970-01-01T00:00:00Z.
+    /// Buckets of equal length in microseconds, at least 1. They begin at multiples of the length
+    /// since 1970-01-01T00:00:00Z.
     Fixed(Time),
-    /// Buckets of the calendar in a time zone.
+    /// Calendar buckets in a time zone.
     Calendar(Unit, TimeZone),
 }
 
-/// A unit of the calendar.
+/// A calendar unit.
 ///
-/// Days and longer units begin at midnight in the time zone, or where the clock jumps over it: the
-/// day on which daylight saving time begins has 23 hours, and the day on which it ends has 25
-/// hours.
+/// Days and longer units begin at midnight in the time zone, or at the clock change that skips
+/// midnight. The day on which daylight saving time begins has 23 hours, the day on which it ends
+/// has 25 hours.
 ///
-/// Minutes and hours begin where the clock shows a full minute or hour, and wherever the clock
-/// jumps. An hour that comes twice is two buckets. Where the clock jumps by half an hour, a bucket
-/// has half an hour.
+/// Minutes and hours begin at a full minute or hour of the local clock, and at each clock change.
+/// A repeated hour forms two buckets. With a clock change of half an hour, a bucket has half an
+/// hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A minute.
@@ -38,11 +38,11 @@ pub enum Unit {
     Hour,
     /// A day.
     Day,
-    /// A week as ISO 8601 has it: it begins on Monday.
+    /// A week according to ISO 8601: it begins on Monday.
     Week,
     /// A month.
     Month,
-    /// Three months: they begin in January, April, July and October.
+    /// Three months, beginning in January, April, July and October.
     Quarter,
     /// A year.
     Year,
@@ -71,7 +71,7 @@ impl FromStr for Unit {
 }
 
 impl Bucket {
-    /// Buckets of the calendar in a time zone by its name in the IANA database, such as
+    /// Calendar buckets in a time zone with this name in the IANA database, such as
     /// `Europe/Berlin`.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Bucket {
         Ok(Self::Calendar(unit, found))
     }
 
-    /// The bucket that a time is in: its start, and the start of the next one.
+    /// The bucket that contains a time: its start, and the start of the next one.
     pub(crate) fn at(&self, time: Time) -> Result<(Time, Time), StorageError> {
         match self {
             Self::Whole => Ok((Time::MIN, Time::MAX)),
@@ -107,7 +107,7 @@ impl Bucket {
     }
 }
 
-/// The first bucket of all begins with the first time that is stored.
+/// The first bucket begins at the earliest time that is stored.
 fn stored(start: Time, end: Time) -> (Time, Time) {
     match start < TIME_MIN && TIME_MIN < end {
         true => (TIME_MIN, end),
@@ -116,7 +116,7 @@ fn stored(start: Time, end: Time) -> (Time, Time) {
 }
 
 fn calendar(unit: Unit, zone: &TimeZone, time: Time) -> Result<(Time, Time), jiff::Error> {
-    // Nothing is stored outside, and the calendar ends there.
+    // No values are stored outside, and the calendar ends there.
     let at = Timestamp::from_microsecond(time.clamp(TIME_MIN, TIME_END))?;
     match unit {
         Unit::Minute => Ok(clock(zone, at, MINUTE)),
@@ -129,13 +129,13 @@ fn calendar(unit: Unit, zone: &TimeZone, time: Time) -> Result<(Time, Time), jif
     }
 }
 
-/// The span in which the clock shows the same minute or hour, and does not jump.
+/// The span with the same minute or hour of the local clock, without a clock change.
 fn clock(zone: &TimeZone, at: Timestamp, length: Time) -> (Time, Time) {
     let time = at.as_microsecond();
     let offset = Time::from(zone.to_offset(at).seconds()) * SECOND;
     let start = (time + offset).div_euclid(length) * length - offset;
     let end = start + length;
-    // `preceding` is about transitions before a time, and one at this very time matters too.
+    // `preceding` returns changes before a time; one at exactly this time must be included.
     let just_after = Timestamp::from_microsecond(time.saturating_add(1)).unwrap_or(at);
     let jump = zone.preceding(just_after).next();
     let jump = jump.map_or(Time::MIN, |jump| jump.timestamp().as_microsecond());
@@ -144,7 +144,7 @@ fn clock(zone: &TimeZone, at: Timestamp, length: Time) -> (Time, Time) {
     (start.max(jump), end.min(next))
 }
 
-/// The first day of a period, and how long the period is.
+/// The first day of a period, and the length of the period.
 fn period(unit: Unit, date: Date) -> Result<(Date, Span), jiff::Error> {
     Ok(match unit {
         Unit::Week => {
@@ -161,12 +161,12 @@ fn period(unit: Unit, date: Date) -> Result<(Date, Span), jiff::Error> {
     })
 }
 
-/// Where a day begins. Where the clock jumps over midnight it is the time of the jump.
+/// Start of a day. If the clock change skips midnight, the time of the change.
 fn midnight(zone: &TimeZone, date: Date) -> Result<Time, jiff::Error> {
     Ok(zone.to_timestamp(date.at(0, 0, 0, 0))?.as_microsecond())
 }
 
-/// How long the entries of a level of roll-ups are.
+/// Length of the entries of a roll-up level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Minute = 0,
@@ -190,8 +190,8 @@ impl Level {
     }
 }
 
-/// The longest level of which no entry of a day is cut by an edge of a bucket or by the ends of the
-/// span that is asked for; none: an edge cuts a minute.
+/// The longest level of which no entry of a day is cut by an edge of a bucket or by the ends of
+/// the requested span; `None`: an edge cuts a minute.
 pub(crate) fn level_of(
     bucket: &Bucket,
     day: i64,
@@ -202,11 +202,11 @@ pub(crate) fn level_of(
     let mut edges = vec![from, until];
     match bucket {
         Bucket::Whole => {}
-        // All edges are multiples.
+        // All edges are multiples of a day.
         Bucket::Fixed(length) if *length > 0 && DAY % length == 0 => edges.push(begin + length),
         Bucket::Fixed(_) | Bucket::Calendar(..) => {
             let mut time = begin;
-            // A bucket of less than a minute cuts minutes, whatever its edges are.
+            // Buckets shorter than a minute always cut minutes.
             while time < end && edges.len() <= 1_443 {
                 time = bucket.at(time)?.1;
                 edges.push(time);
@@ -236,7 +236,7 @@ mod tests {
         while at < until {
             let (start, end) = bucket.at(at).unwrap();
             assert!(start <= at && at < end, "{at} is in {start} to {end}");
-            // Every time of a bucket finds the same one.
+            // All times in a bucket return the same bucket.
             for inside in [start, start + 1, (start + end) / 2, end - 1] {
                 assert_eq!(bucket.at(inside).unwrap(), (start, end), "{inside}");
             }

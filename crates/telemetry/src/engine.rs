@@ -34,7 +34,7 @@ impl Engine {
         })
     }
 
-    /// Bytes of memory that known series take.
+    /// Bytes of memory of known series.
     pub(crate) fn known_bytes(&self) -> usize {
         match self {
             Self::Sqlite(writer) => writer.known_bytes(),
@@ -42,7 +42,7 @@ impl Engine {
         }
     }
 
-    /// Closes the database. What was committed is safe, whether this succeeds or not.
+    /// Closes the database. Committed values are safe, even if this fails.
     pub(crate) async fn close(self) {
         match self {
             Self::Sqlite(writer) => writer.close().await,
@@ -50,15 +50,15 @@ impl Engine {
         }
     }
 
-    /// Commits points. What is refused for good is answered by its index, in order.
+    /// Commits points. Returns permanently refused ones by their index, in order.
     pub(crate) async fn commit(
         &mut self,
         points: Points,
     ) -> Result<Vec<(usize, PointRefusal)>, StorageError> {
         match self {
             Self::Sqlite(writer) => {
-                // Nothing is taken that would not fit into memory: callers wait, or are told why
-                // not.
+                // Accepts no values that would not fit into memory: callers wait, or get the
+                // error.
                 while writer.is_congested() {
                     writer.move_some().await?;
                 }
@@ -68,7 +68,7 @@ impl Engine {
         }
     }
 
-    /// Does a small piece of what is to be done between writes. Answers whether there is more.
+    /// Does a small piece of maintenance. Returns whether there is more.
     pub(crate) async fn tidy(&mut self, today: i64) -> Result<bool, StorageError> {
         match self {
             Self::Sqlite(writer) => {
@@ -82,7 +82,7 @@ impl Engine {
         }
     }
 
-    /// Does all that is to be done between writes.
+    /// Does all maintenance.
     pub(crate) async fn pack(&mut self, today: i64) -> Result<(), StorageError> {
         if let Self::Sqlite(writer) = self {
             writer.move_all().await?;
@@ -91,8 +91,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The first day with values that are not in blocks yet; none: all values are. PostgreSQL has
-    /// no blocks.
+    /// The first day with values that are not in blocks yet; `None`: there are none. PostgreSQL
+    /// has no blocks.
     pub(crate) fn first_unpacked_day(&self) -> Option<i64> {
         match self {
             Self::Sqlite(writer) => writer.memory.read().first_day(),
@@ -100,7 +100,7 @@ impl Engine {
         }
     }
 
-    /// Moves some of the values that are in memory into blocks. Answers whether more wait.
+    /// Moves some values from memory into blocks. Returns whether more wait.
     pub(crate) async fn pack_some(&mut self) -> Result<bool, StorageError> {
         match self {
             Self::Sqlite(writer) => {
@@ -111,7 +111,7 @@ impl Engine {
         }
     }
 
-    /// Deletes the values of a selection in a span of time. Answers how many.
+    /// Deletes the values of a selection in a time span. Returns their number.
     pub(crate) async fn delete(
         &mut self,
         selection: &Selection,
@@ -124,7 +124,8 @@ impl Engine {
         }
     }
 
-    /// Adds up the bytes of some series after one. Answers the last one; none: these were all.
+    /// Adds up the bytes of some series after one. Returns the last one; `None`: there are no
+    /// more.
     pub(crate) async fn add_usage(
         &mut self,
         retention: &Retention,
@@ -138,7 +139,7 @@ impl Engine {
     }
 
     /// Deletes the days of some series after one that are before the first day of their class.
-    /// Answers how many values that were, and the last series; none: these were all.
+    /// Returns the number of values, and the last series; `None`: there are no more.
     pub(crate) async fn forget_some(
         &mut self,
         retention: &Retention,

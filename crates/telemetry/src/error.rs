@@ -1,22 +1,22 @@
-//! Why the storage did not do something.
+//! Errors of the storage.
 
 use std::sync::Arc;
 
 use sqlx::error::DatabaseError;
 
-/// Why the storage did not do something. Nothing that it was asked to write has been acknowledged.
+/// An error of the storage. The points of a failed write were not acknowledged.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StorageError {
-    /// The database does not answer, or not in time. Retry later.
+    /// The database does not answer in time. Retry later.
     #[error("{place}: the telemetry database cannot be reached: {error}")]
     Unreachable {
         /// The location, without a password.
         place: String,
-        /// What the driver says.
+        /// Error of the driver.
         error: Arc<sqlx::Error>,
     },
-    /// The disk is full, or the limit of the file is reached. Writing goes on by itself when there
-    /// is room again.
+    /// The disk is full, or the limit of the file is reached. Writing continues by itself when
+    /// there is room again.
     #[error(
         "{place}: no room for telemetry: {what}; free space on the disk, shorten the retention or \
          raise the limit of the telemetry file"
@@ -24,15 +24,15 @@ pub enum StorageError {
     Full {
         /// The location, without a password.
         place: String,
-        /// What the database says.
+        /// Error of the database.
         what: String,
     },
-    /// The file or a row of it is not as it was written.
+    /// The file or a row of it is damaged.
     #[error("{place}: the telemetry is damaged: {what}; restore it from a backup")]
     Damaged {
         /// The location, without a password.
         place: String,
-        /// What was found.
+        /// The damage.
         what: String,
     },
     /// The file cannot be opened or written to.
@@ -40,10 +40,10 @@ pub enum StorageError {
     File {
         /// The file.
         place: String,
-        /// What the system or the database says.
+        /// Error of the system or the database.
         what: String,
     },
-    /// The tables are of a version that this program does not know.
+    /// The tables have a version that this program does not support.
     #[error(
         "{place}: the telemetry tables have version {found}, this program knows version {known}; \
          use the program that wrote them, or a newer one"
@@ -61,13 +61,13 @@ pub enum StorageError {
     Database {
         /// The location, without a password.
         place: String,
-        /// What it says.
+        /// Its error.
         error: Arc<sqlx::Error>,
     },
-    /// The location is not usable.
+    /// The location is invalid.
     #[error("{0}")]
     Location(String),
-    /// The question cannot be answered as it was asked.
+    /// The query is invalid.
     #[error("{0}")]
     Query(String),
     /// The storage was closed.
@@ -76,8 +76,8 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Whether the same call may succeed later: the trouble is in the database or its disk, not in
-    /// the call.
+    /// Whether the same call may succeed later: the cause is the database or its disk, not the
+    /// call.
     pub fn is_worth_a_retry(&self) -> bool {
         match self {
             Self::Unreachable { .. }
@@ -92,7 +92,7 @@ impl StorageError {
         }
     }
 
-    /// What an error of the driver means.
+    /// Converts an error of the driver.
     pub(crate) fn of_sql(place: &str, error: sqlx::Error) -> Self {
         let place = place.to_owned();
         if let Some(found) = error.as_database_error() {
@@ -129,7 +129,7 @@ enum Kind {
     Other,
 }
 
-/// Codes of SQLite are numbers, those of PostgreSQL have five characters.
+/// SQLite has numeric codes, PostgreSQL has five characters.
 fn kind_of(error: &dyn DatabaseError) -> Kind {
     let Some(code) = error.code() else {
         return Kind::Other;
@@ -138,13 +138,13 @@ fn kind_of(error: &dyn DatabaseError) -> Kind {
         return match &*code {
             "53100" => Kind::Full,
             "XX001" | "XX002" => Kind::Damaged,
-            // Connections, too many of them, shutting down, cancelled by a time limit.
+            // Connection errors, shutdown, and cancellation by a time limit.
             code if code.starts_with("08") || code.starts_with("57") => Kind::Unreachable,
             "53300" => Kind::Unreachable,
             _ => Kind::Other,
         };
     }
-    // The lowest byte is the code, the others extend it.
+    // The lowest byte is the primary code, the others extend it.
     match code.parse::<u32>().map(|code| code & 0xff) {
         Ok(13) => Kind::Full,
         Ok(11 | 26) => Kind::Damaged,

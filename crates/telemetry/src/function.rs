@@ -1,10 +1,10 @@
-//! What is answered about the values of a bucket.
+//! Aggregate functions of a bucket.
 
 use std::str::FromStr;
 
 use crate::StorageError;
 
-/// What is answered about the values of a bucket. Numbers are integers, numbers and bools (1 or 0).
+/// An aggregate function of a bucket. Numbers are integers, numbers and bools (1 or 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     /// Mean of the numbers.
@@ -15,19 +15,19 @@ pub enum Function {
     Max,
     /// Sum of the numbers.
     Sum,
-    /// How many values there are, texts included.
+    /// Number of values, including texts.
     Count,
-    /// The first value, whatever its type is.
+    /// The first value of any type.
     First,
-    /// The last value, whatever its type is.
+    /// The last value of any type.
     Last,
     /// The median. Between two numbers it is interpolated, as PostgreSQL's `percentile_cont` does.
     P50,
-    /// The number below which 95 % of the numbers are, interpolated too.
+    /// The 95th percentile of the numbers, interpolated too.
     P95,
-    /// How much the last number is above the last one before the bucket. If there is none before
-    /// it: above the first number of the bucket. So the sum over all buckets is the change over all
-    /// of the time. A counter that begins anew at 0 gives a negative number.
+    /// Difference of the last number from the last one before the bucket. If there is none before
+    /// it: from the first number of the bucket. So the sum over all buckets is the change over the
+    /// whole time. A counter that restarts at 0 gives a negative number.
     Delta,
     /// `Delta` per second between these two numbers.
     Rate,
@@ -55,12 +55,12 @@ impl Function {
         found.map_or("", |(_, name)| name)
     }
 
-    /// It needs all numbers at once.
+    /// Whether it needs all numbers at once.
     pub(crate) fn needs_all(self) -> bool {
         matches!(self, Self::P50 | Self::P95)
     }
 
-    /// It needs the last number before the bucket.
+    /// Whether it needs the last number before the bucket.
     pub(crate) fn needs_previous(self) -> bool {
         matches!(self, Self::Delta | Self::Rate)
     }

@@ -1,16 +1,16 @@
 //! Values of devices over time, in SQLite or PostgreSQL.
 //!
-//! [`Storage`] is all that other crates need: [`Storage::write`] answers when the rows are synced,
+//! Other crates use only [`Storage`]: [`Storage::write`] returns when the rows are synced;
 //! [`Storage::range`], [`Storage::latest`] and [`Storage::aggregate`] read them.
 //!
 //! Files: `storage` is the interface, `writer` the thread that groups writes into transactions.
-//! `sqlite/` keeps a journal of what was committed and blocks of packed values, `memory` holds what
-//! is in the journal and not yet in blocks, `codec/` has the bytes of both. `postgres/` keeps plain
-//! rows. `scan` reads one series in pages, whatever the database is; `query`, `aggregate` with its
-//! `function`s, `bucket` and `rollup` build on it. `text` writes rows as CSV, NDJSON and line
-//! protocol.
+//! `sqlite/` has a journal of committed values and blocks of packed values. `memory` has the
+//! values that are in the journal and not yet in blocks, `codec/` the encoding of both.
+//! `postgres/` stores plain rows. `scan` reads one series in pages from either database; `query`,
+//! `aggregate` with its `function`s, `bucket` and `rollup` use it. `text` writes rows as CSV,
+//! NDJSON and line protocol.
 //!
-//! A device is a number here, and a class of devices too: the caller knows what they are.
+//! Devices and classes of devices are numbers here; their meaning is up to the caller.
 
 mod aggregate;
 mod bucket;

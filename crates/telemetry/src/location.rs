@@ -1,4 +1,4 @@
-//! Where the values are: a file of SQLite, or a database of PostgreSQL by its URL.
+//! Location of the values: a SQLite file, or the URL of a PostgreSQL database.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,12 +7,12 @@ use martlet_database_url::{DatabaseUrl, NotPostgres};
 
 use crate::StorageError;
 
-/// Where the values are.
+/// Location of the values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// A file of SQLite, which is created if it does not exist.
+    /// A SQLite file, which is created if it does not exist.
     File(PathBuf),
-    /// A database of PostgreSQL. The tables are in its schema `martlet_telemetry`.
+    /// A PostgreSQL database. The tables are in the schema `martlet_telemetry`.
     Postgres(DatabaseUrl),
 }
 

@@ -1,11 +1,11 @@
 //! Values that are in the journal and not yet in blocks.
 //!
-//! The writer adds what it has committed to the active generation. When that is large, it becomes
-//! the frozen one, which moves into blocks while the next one fills. Readers look here first and
-//! into the blocks then: a value that moves meanwhile is seen twice, never missed.
+//! The writer adds committed values to the active generation. When that is large, it becomes the
+//! frozen generation, which moves into blocks while the next one fills. Readers read memory first
+//! and the blocks afterwards: a value that moves in between is seen twice, never missed.
 //!
-//! The frozen generation is never changed, so that readers hold the lock only to copy what they
-//! want of the active one. The writer holds it for a few hundred values at once.
+//! The frozen generation is never changed, so readers hold the lock only to copy values of the
+//! active one. The writer holds it for a few hundred values at a time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -13,13 +13,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::value::{DAY, Instant, Sample, SeriesId, Time, Value, day_of};
 
-/// What a value takes, with its share of what its list has reserved.
+/// Bytes of a value, with its share of its list's capacity.
 const VALUE_BYTES: usize = 72;
-/// What a series takes beside its values.
+/// Bytes of a series besides its values.
 const SERIES_BYTES: usize = 128;
 
-/// Hashes numbers of series. The storage gives them one after the other, so that nobody can choose
-/// numbers that collide.
+/// Hashes numbers of series. The storage assigns them in sequence, so users cannot choose numbers
+/// that collide.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SeriesHasher(u64);
 
@@ -45,20 +45,20 @@ impl Hasher for SeriesHasher {
     }
 }
 
-/// Something by the number of its series.
+/// A map by series number.
 pub(crate) type BySeries<T> = HashMap<SeriesId, T, BuildHasherDefault<SeriesHasher>>;
 
 /// Values of one series.
 #[derive(Debug, Default)]
 struct SeriesValues {
-    /// Those that came in order of time: nearly all of them.
+    /// Values that arrived in order of time: nearly all of them.
     in_order: Vec<Sample>,
-    /// Those that came after a later one, of instants that are not in `in_order`.
+    /// Values that arrived after a later one, at instants that are not in `in_order`.
     late: BTreeMap<Instant, Value>,
 }
 
 impl SeriesValues {
-    /// Adds a value. Returns the one of the same instant that it replaces.
+    /// Adds a value. Returns the replaced value of the same instant.
     fn insert(&mut self, sample: Sample) -> Option<Value> {
         if self.in_order.last().is_none_or(|last| last.at < sample.at) {
             self.in_order.push(sample);
@@ -74,26 +74,26 @@ impl SeriesValues {
         }
     }
 
-    /// Those of `in_order` in a span of time.
+    /// Values of `in_order` in a time span.
     fn span(&self, from: Instant, until: Instant) -> &[Sample] {
         let begin = self.in_order.partition_point(|one| one.at < from);
         let end = self.in_order.partition_point(|one| one.at < until);
-        // A span that ends before it begins has none.
+        // A span that ends before its beginning is empty.
         self.in_order.get(begin..end).unwrap_or_default()
     }
 
-    /// Those of `late` in a span of time.
+    /// Values of `late` in a time span.
     fn late_span(
         &self,
         from: Instant,
         until: Instant,
     ) -> impl DoubleEndedIterator<Item = (&Instant, &Value)> {
-        // A range that ends before it begins would panic.
+        // A range that ends before its beginning would panic.
         self.late.range(from..until.max(from))
     }
 
-    /// The first `limit` samples of a span in order, or the last ones, newest first. There may be
-    /// up to twice as many.
+    /// The first `limit` samples of a span in order, or the last ones, newest first. Up to twice
+    /// as many may be returned.
     fn scan(&self, from: Instant, until: Instant, newest_first: bool, limit: usize) -> Vec<Sample> {
         let in_order = self.span(from, until).iter();
         let late = self.late_span(from, until).map(sample_of);
@@ -111,7 +111,7 @@ impl SeriesValues {
         }
     }
 
-    /// The first time of a span that has a value.
+    /// The first time in a span with a value.
     fn first_time(&self, from: Instant, until: Instant) -> Option<Time> {
         let in_order = self.span(from, until).first().map(|one| one.at.time);
         let late = self.late_span(from, until).next().map(|(at, _)| at.time);
@@ -121,7 +121,7 @@ impl SeriesValues {
         }
     }
 
-    /// All of them, in order.
+    /// All values, in order.
     fn all(&self) -> Vec<Sample> {
         let late = self.late.iter().map(sample_of).collect();
         merge(self.in_order.clone(), late, false)
@@ -151,7 +151,7 @@ impl Default for Generation {
 }
 
 impl Generation {
-    /// An empty one, with room for so many series: a table that grows keeps readers waiting.
+    /// An empty one, with capacity for this number of series: readers wait while a table grows.
     fn with_room(series: usize) -> Self {
         Self {
             series: HashMap::with_capacity_and_hasher(series, BuildHasherDefault::default()),
@@ -160,7 +160,7 @@ impl Generation {
         }
     }
 
-    /// Adds a value, or replaces the one of the same identity.
+    /// Adds a value, or replaces the one with the same identity.
     pub(crate) fn insert(&mut self, series: SeriesId, sample: Sample) {
         let text_bytes = sample.value.text_bytes();
         let before = self.series.len();
@@ -196,21 +196,21 @@ impl Generation {
 /// Both generations.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Takes what is committed.
+    /// Gets committed values.
     pub(crate) active: Generation,
-    /// Moves into blocks.
+    /// Is being moved into blocks.
     frozen: Arc<Generation>,
     /// Series of the frozen generation up to this one are in blocks.
     moved_until: Option<SeriesId>,
 }
 
-/// What the writer and the readers share.
+/// Data shared by the writer and the readers.
 #[derive(Debug, Default)]
 pub(crate) struct SharedMemory(RwLock<Memory>);
 
 impl SharedMemory {
-    /// For reading. Nothing that may panic runs while it is written to, and a reader leaves it
-    /// whole.
+    /// Locks for reading. Writing runs no code that may panic, and readers do not change it, so a
+    /// poisoned lock is safe to use.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Memory> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,7 +220,7 @@ impl SharedMemory {
     }
 
     /// The first `limit` samples from `from` to before `until`, or the last ones, newest first.
-    /// There may be more of them than the limit.
+    /// More than the limit may be returned.
     pub(crate) fn scan(
         &self,
         series: SeriesId,
@@ -242,7 +242,7 @@ impl SharedMemory {
         merge(older, newer, newest_first)
     }
 
-    /// The days of a series in a span of time that have values here, in order.
+    /// The days of a series in a time span that have values in memory, in order.
     pub(crate) fn days(&self, series: SeriesId, from: Time, until: Time) -> Vec<i64> {
         let until = Instant::first_of(until);
         let of = |generation: &Generation, days: &mut Vec<i64>| {
@@ -270,8 +270,8 @@ impl SharedMemory {
         days
     }
 
-    /// Makes the active generation the frozen one, if it has this many bytes and the last one has
-    /// moved. Returns the generation that is to move.
+    /// Freezes the active generation, if it has at least this many bytes and the previous one has
+    /// been moved. Returns the generation to move.
     pub(crate) fn freeze(&self, bytes_min: usize) -> Option<Moving> {
         let room = {
             let memory = self.read();
@@ -281,7 +281,7 @@ impl SharedMemory {
             }
             memory.active.series.len()
         };
-        // Only the writer adds to it: it is the same a moment later.
+        // Only the writer changes it, so it is still the same.
         let next = Generation::with_room(room);
         let frozen = {
             let mut memory = self.write();
@@ -296,19 +296,19 @@ impl SharedMemory {
         })
     }
 
-    /// Readers find series up to this one in blocks from now on.
+    /// From now on readers find series up to this one in blocks.
     pub(crate) fn moved(&self, until: SeriesId) {
         self.write().moved_until = Some(until);
     }
 
-    /// All of the frozen generation is in blocks.
+    /// The whole frozen generation is in blocks.
     pub(crate) fn moved_all(&self) {
         let old = {
             let mut memory = self.write();
             memory.moved_until = None;
             std::mem::take(&mut memory.frozen)
         };
-        // Freeing many values takes a while: no reader waits for it.
+        // Freeing many values takes a while, so the lock is released first.
         drop(old);
     }
 }
@@ -319,7 +319,7 @@ impl Memory {
         self.active.bytes() + self.frozen.bytes()
     }
 
-    /// The first day that has values in memory; none: no value is in memory.
+    /// The first day with values in memory; `None`: memory has no values.
     pub(crate) fn first_day(&self) -> Option<i64> {
         let with_values = [&self.active, &*self.frozen].into_iter();
         let with_values = with_values.filter(|generation| !generation.is_empty());
@@ -328,12 +328,12 @@ impl Memory {
             .min()
     }
 
-    /// Whether the frozen generation moves into blocks.
+    /// Whether the frozen generation is being moved into blocks.
     pub(crate) fn is_moving(&self) -> bool {
         !self.frozen.is_empty()
     }
 
-    /// The frozen generation, if it has values of a series that are not in blocks yet.
+    /// The frozen generation, if it has values of a series that is not in blocks yet.
     fn unmoved(&self, series: SeriesId) -> Option<Arc<Generation>> {
         let is_moved = self.moved_until.is_some_and(|until| series <= until);
         let has_values = !is_moved && self.frozen.series.contains_key(&series);
@@ -346,38 +346,38 @@ impl Memory {
     }
 }
 
-/// A generation on its way into blocks, one series after the other.
+/// A generation that is being moved into blocks, one series after the other.
 #[derive(Debug)]
 pub(crate) struct Moving {
     frozen: Arc<Generation>,
     /// Its series, in order.
     series: Vec<SeriesId>,
-    /// How many of them have moved.
+    /// Number of series that have been moved.
     done: usize,
 }
 
 impl Moving {
-    /// Samples of the next series, at most so many.
+    /// Samples of the next series, at most this number of series.
     pub(crate) fn next(&self, series_max: usize) -> Vec<(SeriesId, Vec<Sample>)> {
         let next = self.series[self.done..].iter().take(series_max);
         next.filter_map(|series| Some((*series, self.frozen.series.get(series)?.all())))
             .collect()
     }
 
-    /// Notes that so many more series are in blocks. Returns the last one.
+    /// Records that this number of series has been moved. Returns the last one.
     pub(crate) fn advance(&mut self, count: usize) -> Option<SeriesId> {
         self.done = (self.done + count).min(self.series.len());
         let last = self.done.checked_sub(1)?;
         self.series.get(last).copied()
     }
 
-    /// Whether so many more series are all that is left.
+    /// Whether at most this number of series is left.
     pub(crate) fn is_last(&self, count: usize) -> bool {
         self.done + count >= self.series.len()
     }
 }
 
-/// Merges two lists in the same order; of two samples of one instant the one of `newer` stays.
+/// Merges two lists in the same order; of two samples at one instant the one of `newer` is kept.
 pub(crate) fn merge(older: Vec<Sample>, newer: Vec<Sample>, newest_first: bool) -> Vec<Sample> {
     if older.is_empty() {
         return newer;
@@ -430,8 +430,8 @@ mod tests {
     }
 
     proptest! {
-        /// In whatever order values come, readers find each once, the newer one of an instant,
-        /// while all of it moves into blocks series by series.
+        /// For any order of arrival, readers find each value once, the newer one of an instant,
+        /// while all values move into blocks series by series.
         #[test]
         fn values_are_found_in_order_whatever_order_they_came_in(
             written in prop::collection::vec((0..4_i64, 0..50_i64), 1..300),

@@ -10,17 +10,17 @@ use crate::reader::DatabaseReader;
 use crate::scan::Scan;
 use crate::value::{Instant, Sample, SeriesId, Time, Value};
 
-/// Devices whose series are looked up at a time.
+/// Devices whose series are looked up in one step.
 const DEVICES_PER_STEP: usize = 500;
-/// Samples that are read at a time.
+/// Samples that are read in one step.
 pub(crate) const PAGE: usize = 50_000;
 
-/// Which values are meant.
+/// The selected devices and keys.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selection {
     /// Numbers of the devices.
     pub devices: Vec<i64>,
-    /// The keys; none: all keys.
+    /// The keys; `None`: all keys.
     pub keys: Option<Vec<String>>,
 }
 
@@ -33,7 +33,7 @@ impl Selection {
         }
     }
 
-    /// Only these keys.
+    /// Restricts the selection to these keys.
     #[must_use]
     pub fn keys<T: Into<String>>(mut self, keys: impl IntoIterator<Item = T>) -> Self {
         self.keys = Some(keys.into_iter().map(Into::into).collect());
@@ -70,7 +70,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Where the row stands in an answer; see [`Range::after`].
+    /// Position of the row in a result; see [`Range::after`].
     pub fn position(&self) -> Position {
         Position {
             time: self.time,
@@ -89,44 +89,44 @@ pub enum Order {
     OldestFirst,
     /// The reverse of that.
     NewestFirst,
-    /// By device, key and time. The cheapest one for many devices.
+    /// By device, key and time. The most efficient order for many devices.
     BySeries,
 }
 
-/// A question for rows.
+/// A query for rows.
 #[derive(Clone, Debug)]
 pub struct Range {
     /// Devices and keys.
     pub selection: Selection,
     /// The first time.
     pub from: Time,
-    /// The first time that is not wanted any more.
+    /// End of the span, exclusive.
     pub until: Time,
     /// Order of the rows.
     pub order: Order,
-    /// Most rows of the answer, at least 1.
+    /// Maximum number of rows of the result, at least 1.
     pub limit: usize,
-    /// Only rows behind this one, in this order: [`Rows::next`] of the answer before.
+    /// Only rows after this one, in this order: [`Rows::next`] of the previous result.
     pub after: Option<Position>,
 }
 
-/// Rows, and where the next ones begin.
+/// Rows, and the position of the next ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rows {
-    /// The rows in the order that was asked for.
+    /// The rows in the requested order.
     pub rows: Vec<Row>,
-    /// There are more rows than the limit: [`Range::after`] of the next question.
+    /// Set if there are more rows than the limit: [`Range::after`] of the next query.
     pub next: Option<Position>,
 }
 
 impl Rows {
-    /// There are more rows than the limit.
+    /// Whether there are more rows than the limit.
     pub fn is_truncated(&self) -> bool {
         self.next.is_some()
     }
 }
 
-/// Where a row stands in an answer. As text it is `time.origin.device.key`.
+/// Position of a row in a result. As text it is `time.origin.device.key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     /// Time of the row.
@@ -172,7 +172,7 @@ impl FromStr for Position {
     }
 }
 
-/// A series that is asked for.
+/// A requested series.
 #[derive(Clone, Debug)]
 pub(crate) struct SeriesOf {
     pub(crate) device: i64,
@@ -200,14 +200,14 @@ impl SeriesOf {
     }
 }
 
-/// Series of a selection, in order of device and key, some devices at a time.
+/// Series of a selection, in order of device and key, some devices per step.
 #[derive(Debug)]
 pub(crate) struct SeriesPages<'a> {
     reader: &'a DatabaseReader,
     selection: &'a Selection,
     devices: Vec<i64>,
     done: usize,
-    /// One text for all devices that have this key.
+    /// Shared text of each key.
     keys: HashMap<String, Arc<str>>,
 }
 
@@ -222,12 +222,12 @@ impl<'a> SeriesPages<'a> {
         }
     }
 
-    /// Leaves out the devices before one.
+    /// Skips the devices before one.
     pub(crate) fn skip_before(&mut self, device: i64) {
         self.done = self.devices.partition_point(|known| *known < device);
     }
 
-    /// The next ones; none: these were all.
+    /// The next series; `None`: there are no more.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<SeriesOf>>, StorageError> {
         let rest = &self.devices[self.done..];
         let some = &rest[..rest.len().min(DEVICES_PER_STEP)];
@@ -275,7 +275,7 @@ impl DatabaseReader {
         Ok(rows)
     }
 
-    /// Rows of a span of time.
+    /// Rows of a time span.
     pub(crate) async fn range(&self, range: &Range) -> Result<Rows, StorageError> {
         if range.limit == 0 {
             return Err(StorageError::Query(
@@ -326,7 +326,7 @@ impl DatabaseReader {
         Ok(cut(rows, range.limit))
     }
 
-    /// Reads each series no further than the rows that were found so far make necessary.
+    /// Reads each series only as far as the rows found so far require.
     async fn range_by_time(&self, range: &Range, newest_first: bool) -> Result<Rows, StorageError> {
         let most = range.limit.saturating_add(1);
         let mut found = TopRows::new(most, newest_first);
@@ -371,7 +371,7 @@ impl Position {
     }
 }
 
-/// Leaves out what is not behind a position.
+/// Skips rows up to a position.
 fn behind(scan: &mut Scan, series: &SeriesOf, after: &Position) {
     let (at, next) = (after.instant(), after.instant().next());
     let is_before = series.is_before(after);
@@ -389,12 +389,12 @@ fn cut(mut rows: Vec<Row>, limit: usize) -> Rows {
     Rows { rows, next }
 }
 
-/// The first rows of many series by time, of which no more than twice as many as wanted are kept.
+/// The first rows of many series by time; at most twice the requested number is kept.
 struct TopRows {
     rows: Vec<Row>,
     most: usize,
     newest_first: bool,
-    /// No row behind this instant is wanted any more.
+    /// Rows after this instant are not needed any more.
     worst: Option<Instant>,
 }
 
@@ -430,7 +430,7 @@ impl TopRows {
         }
     }
 
-    /// Leaves out what comes behind all that is wanted.
+    /// Restricts a scan to rows that are still needed.
     fn narrow(&mut self, scan: &mut Scan) {
         if self.worst.is_none() && self.rows.len() >= self.most {
             self.sort();

@@ -1,4 +1,4 @@
-//! Reading, whatever the database is.
+//! Reads values from either database.
 
 use std::ops::Range;
 use std::path::Path;
@@ -29,7 +29,7 @@ impl DatabaseReader {
         }
     }
 
-    /// Numbers of devices that have values, in order, after a device.
+    /// Numbers of devices with values, in order, after a device.
     pub(crate) async fn devices(&self, after: i64, limit: u32) -> Result<Vec<i64>, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.devices(after, limit).await,
@@ -37,7 +37,7 @@ impl DatabaseReader {
         }
     }
 
-    /// Bytes of memory that parts of the file take, at most.
+    /// Maximum bytes of memory for cached pages of the file.
     pub(crate) fn cache_bytes(&self) -> usize {
         match self {
             Self::Sqlite(reader) => reader.cache_bytes(),
@@ -53,7 +53,7 @@ impl DatabaseReader {
         }
     }
 
-    /// Days of a series in a span of time whose roll-ups lack something.
+    /// Days of a series in a time span whose roll-ups are incomplete.
     pub(crate) fn days_without_rollups(
         &self,
         series: SeriesId,
@@ -66,7 +66,7 @@ impl DatabaseReader {
         }
     }
 
-    /// The first and the last of some days that have roll-ups.
+    /// The first and the last day with roll-ups among some days.
     pub(crate) async fn rolled_bounds(
         &self,
         series: SeriesId,
@@ -91,7 +91,7 @@ impl DatabaseReader {
         }
     }
 
-    /// How many values a device has.
+    /// Number of values of a device.
     pub(crate) async fn count(&self, device: i64) -> Result<u64, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.count(device).await,
@@ -99,7 +99,7 @@ impl DatabaseReader {
         }
     }
 
-    /// Bytes on disk that are in use.
+    /// Bytes in use on disk.
     pub(crate) async fn bytes(&self) -> Result<u64, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.bytes().await,
@@ -117,7 +117,7 @@ impl DatabaseReader {
         }
     }
 
-    /// The error for bytes that are not as they were written.
+    /// The error for damaged bytes.
     pub(crate) fn damaged(&self, what: String) -> StorageError {
         let place = match self {
             Self::Sqlite(reader) => reader.place().to_string(),

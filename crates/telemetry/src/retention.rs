@@ -1,4 +1,4 @@
-//! What is deleted because it is old, or because there is too much of it.
+//! Retention: deletion of values by age or size.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use crate::value::{DAY, Time, day_of};
 
-/// How long the values of a class of devices are kept.
+/// Retention limits of a class of devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// A day (UTC) is deleted when all of it is older than this. None: values are kept forever.
+    /// A day (UTC) is deleted when all of it is older than this. `None`: values are kept forever.
     pub age: Option<Duration>,
-    /// Bytes of packed values. The oldest days are deleted above it, but never today's. None: as
-    /// many as there is room for.
+    /// Maximum bytes of packed values. Above it the oldest days are deleted, but never today's.
+    /// `None`: no limit.
     pub bytes: Option<u64>,
 }
 
 impl Limits {
-    /// The first day that is young enough. The day in which the age ends is kept: some of it is
+    /// The first day that is kept by age. The day that contains the limit is kept: part of it is
     /// younger.
     fn first_day_by_age(&self, now: Time) -> i64 {
         let age = self
@@ -33,7 +33,7 @@ impl Limits {
 pub struct Retention {
     /// The limits of each class.
     pub classes: Vec<Limits>,
-    /// Index of the class of a device; none: its values are kept forever.
+    /// Index of the class of a device; `None`: its values are kept forever.
     pub class_of: Arc<dyn Fn(i64) -> Option<usize> + Send + Sync>,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for Retention {
 }
 
 impl Retention {
-    /// The first day from which on no class deletes anything.
+    /// The first day from which on no class deletes values.
     pub(crate) fn ends(&self, now: Time) -> i64 {
         let today = day_of(now);
         let of_class = |limits: &Limits| match (limits.bytes, limits.age) {
@@ -64,14 +64,14 @@ impl Retention {
     }
 }
 
-/// What a deletion has deleted.
+/// Result of a deletion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
-    /// Values.
+    /// Number of deleted values.
     pub values: u64,
 }
 
-/// Bytes per class and day, and from them the first day that each class keeps.
+/// Bytes per class and day, from which the first day to keep is computed.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     bytes: HashMap<usize, BTreeMap<i64, u64>>,
@@ -97,7 +97,7 @@ impl Usage {
     }
 }
 
-/// The first day with which all days until the last one are within `most` bytes.
+/// The first day from which on all days together have at most `most` bytes.
 fn first_that_fits(days: &BTreeMap<i64, u64>, most: u64) -> i64 {
     let mut sum = 0_u64;
     for (day, bytes) in days.iter().rev() {
@@ -109,7 +109,7 @@ fn first_that_fits(days: &BTreeMap<i64, u64>, most: u64) -> i64 {
     i64::MIN
 }
 
-/// The whole days in a span of time, as the first one and the one behind the last.
+/// The whole days in a time span: the first one, and the one after the last.
 pub(crate) fn whole_days(from: Time, until: Time) -> (i64, i64) {
     let first = from.div_euclid(DAY) + i64::from(from.rem_euclid(DAY) > 0);
     let end = until.div_euclid(DAY);

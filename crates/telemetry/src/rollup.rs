@@ -1,18 +1,18 @@
-//! Sums of the values of a minute, an hour or a day.
+//! Roll-ups: sums of the values of a minute, an hour or a day.
 
 use crate::bucket::Level;
 use crate::codec::columns::{put_integers, put_numbers, read_integers, read_numbers};
 use crate::codec::{Broken, Reader, put_unsigned};
 use crate::value::{DAY, Sample, Time, Value, day_of};
 
-/// A level is stored if its entries have so many values each, on average. Otherwise reading the
-/// values costs as little, and the entries would take more room than the values.
+/// A level is stored if its entries have at least this number of values each, on average.
+/// Otherwise reading the values costs as little, and the entries would be larger than the values.
 const SAMPLES_PER_ENTRY: usize = 8;
 
-/// Whole numbers up to here are exact as floating point numbers.
+/// Integers up to here are exact as floating point numbers.
 const EXACT: i64 = 1 << 53;
 
-/// What the numbers of a span come to. All are of one kind.
+/// Sums of the numbers of a span. All are of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SpanSums {
     /// Start of the span.
@@ -45,7 +45,7 @@ impl NumberKind {
         }
     }
 
-    /// The value that a number was.
+    /// The original value of a number.
     pub(crate) fn value(self, number: f64) -> Value {
         match self {
             Self::Integer => Value::Integer(number as i64),
@@ -80,7 +80,7 @@ impl SpanSums {
     }
 }
 
-/// Sums up a day, one sample after the other.
+/// Builds the roll-ups of a day, one sample after the other.
 #[derive(Debug, Default)]
 pub(crate) struct DayRoller {
     kind: Option<NumberKind>,
@@ -111,8 +111,8 @@ impl DayRoller {
         }
     }
 
-    /// The bytes of each level that is worth it. None of them if the values are not numbers of one
-    /// kind, or if their sum is too large for a number.
+    /// The bytes of each worthwhile level. None if the values are not numbers of one kind, or if
+    /// their sum is too large for a number.
     pub(crate) fn end(self) -> Vec<(Level, Vec<u8>)> {
         let Some(kind) = self.kind.filter(|_| !self.has_others) else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Reading one series in pages, whatever the database is.
+//! Reads one series in pages from either database.
 
 use crate::value::{Instant, Sample, SeriesId};
 
@@ -8,7 +8,7 @@ pub(crate) struct Scan {
     pub(crate) series: SeriesId,
     /// The first instant.
     pub(crate) from: Instant,
-    /// The first instant that is not wanted.
+    /// End of the span, exclusive.
     pub(crate) until: Instant,
     pub(crate) newest_first: bool,
     pub(crate) limit: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Scan {
 #[derive(Debug)]
 pub(crate) struct Scanned {
     pub(crate) samples: Vec<Sample>,
-    /// There are more than the limit.
+    /// Whether there are more than the limit.
     pub(crate) has_more: bool,
 }
 

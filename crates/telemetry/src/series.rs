@@ -1,4 +1,4 @@
-//! Numbers of series that the writer knows.
+//! Cache of series numbers of the writer.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::value::{Point, PointRefusal, Sample, SeriesId};
 
-/// Series whose numbers are kept in memory. When there are more, all are looked up anew.
+/// Maximum number of cached series. When it is exceeded, all are looked up again.
 const KNOWN_MAX: usize = 500_000;
 
-/// Bytes that a series takes that is known.
+/// Bytes of a cached series.
 const KNOWN_BYTES: usize = 100;
 
 type Keys = HashMap<Arc<str>, SeriesId>;
@@ -26,12 +26,12 @@ impl KnownSeries {
         self.by_device.get(&device)?.get(key).copied()
     }
 
-    /// The numbers of the series of points, and pairs that are not known, each once.
+    /// The numbers of the series of points, and unknown pairs, each once.
     pub(crate) fn find(&self, points: &[Point]) -> (Vec<Option<SeriesId>>, Vec<Pair>) {
         let mut found = Vec::with_capacity(points.len());
         let mut seen: HashSet<(i64, &str)> = HashSet::new();
         let mut unknown = Vec::new();
-        // Points of one device follow each other.
+        // Consecutive points are often of the same device.
         let mut last: Option<(i64, Option<&Keys>)> = None;
         for point in points {
             let device = point.device;
@@ -49,7 +49,7 @@ impl KnownSeries {
         (found, unknown)
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Approximate bytes of its memory.
     pub(crate) fn bytes(&self) -> usize {
         self.count * KNOWN_BYTES
     }
@@ -73,26 +73,26 @@ impl KnownSeries {
     }
 }
 
-/// A point that was refused for good.
+/// A permanently refused point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refused {
-    /// Its index in the list that was written.
+    /// Its index in the written list.
     pub index: usize,
-    /// Why.
+    /// The reason.
     pub refusal: PointRefusal,
 }
 
-/// Result of a write. Those that are not refused are synced.
+/// Result of a write. Points that are not refused are synced.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WriteOutcome {
-    /// Points that are stored, those that replace earlier ones included. Of a list that was written
-    /// as a whole: all, or none.
+    /// Number of stored points, including those that replace earlier ones. For an atomic list:
+    /// all, or none.
     pub stored: usize,
-    /// Points that were refused for good.
+    /// Permanently refused points.
     pub refused: Vec<Refused>,
 }
 
-/// Points of one batch with their series, or why they are refused.
+/// Points of one batch with their series, or the reason why they are refused.
 #[derive(Debug, Default)]
 pub(crate) struct SeriesRows {
     pub(crate) rows: Vec<(SeriesId, Sample)>,
@@ -101,20 +101,20 @@ pub(crate) struct SeriesRows {
 /// A device and a key.
 pub(crate) type Pair = (i64, Arc<str>);
 
-/// Points of a batch, and which of them are stored together or not at all.
+/// Points of a batch, and which of them are stored atomically.
 #[derive(Debug, Default)]
 pub(crate) struct Points {
     pub(crate) list: Vec<Point>,
-    /// Spans of the list, in order. Any other point is stored by itself.
+    /// Spans of the list that are atomic, in order. All other points are stored separately.
     pub(crate) wholes: Vec<Range<usize>>,
 }
 
-/// Points that are refused, since their series may not be created.
+/// Points that are refused because their series may not be created.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    /// Why, by the index of the point.
+    /// Reasons, by the index of the point.
     points: HashMap<usize, PointRefusal>,
-    /// Spans that are stored as a whole or not at all, and have such a point.
+    /// Atomic spans with such a point.
     wholes: Vec<Range<usize>>,
 }
 
@@ -140,21 +140,21 @@ impl Refusals {
     }
 }
 
-/// How many series may still be made.
+/// Limits of new series.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SeriesLimits {
     pub(crate) keys_per_device_max: usize,
     pub(crate) series_max: u64,
 }
 
-/// What there is already, while new pairs are admitted.
+/// State of the admission of new pairs.
 struct Admission<'a> {
     limits: SeriesLimits,
-    /// How many keys each device has.
+    /// Number of keys of each device.
     keys: &'a mut HashMap<i64, usize>,
-    /// How many series there are.
+    /// Number of series.
     all: u64,
-    /// Pairs that have no series yet.
+    /// Pairs without a series.
     new: HashSet<Pair>,
     admitted: Vec<Pair>,
 }
@@ -180,7 +180,7 @@ impl Admission<'_> {
         Ok(())
     }
 
-    /// Takes back what was admitted after the first ones.
+    /// Reverts all admissions after the first ones.
     fn take_back(&mut self, first: usize) {
         for pair in self.admitted.drain(first..) {
             let of_device = self.keys.entry(pair.0).or_default();
@@ -191,8 +191,8 @@ impl Admission<'_> {
     }
 }
 
-/// Of the pairs that are in no table yet, those that may be added; and the points that may not be
-/// stored. `keys` is how many keys each device has, `all` how many series there are.
+/// The new pairs that may be added, and the points that must be refused. `keys`: number of keys of
+/// each device; `all`: number of series.
 pub(crate) fn admit(
     points: &Points,
     new: Vec<Pair>,
@@ -270,7 +270,8 @@ mod tests {
             .iter()
             .map(|(device, key)| (*device, &**key))
             .collect();
-        // The first three are one too many for the device, the last two for all devices.
+        // The third key exceeds the limit of the device, the last two exceed the limit of all
+        // devices.
         assert_eq!(admitted, [(1, "c"), (2, "x"), (1, "d")]);
         let verdicts: Vec<_> = (0..8).map(|index| refusals.of(index)).collect();
         let refused = PointResult::Refused;

@@ -5,27 +5,28 @@ use std::time::Duration;
 /// Limits of the storage.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a write waits for others to be committed with it, at most 250 ms.
+    /// Time that a write waits for others to be committed with it, at most 250 ms.
     pub gather: Duration,
-    /// Bytes of points that are waiting to be committed. Above it, [`crate::Storage::write`] waits.
+    /// Maximum bytes of points that wait to be committed. Above it, [`crate::Storage::write`]
+    /// waits.
     pub waiting_bytes_max: usize,
-    /// Bytes of values that are in the journal and in memory, before they are packed into blocks.
-    /// Up to twice as many are in memory while they are packed. Only SQLite has this.
+    /// Bytes of values in the journal and in memory at which they are packed into blocks. Up to
+    /// twice as many are in memory during packing. SQLite only.
     pub memory_bytes_max: usize,
-    /// Bytes that the file of SQLite may have; none: as many as the disk has.
+    /// Maximum bytes of the SQLite file; `None`: no limit.
     pub file_bytes_max: Option<u64>,
-    /// Keys that a device may have.
+    /// Maximum number of keys of a device.
     pub keys_per_device_max: usize,
-    /// Pairs of device and key.
+    /// Maximum number of pairs of device and key.
     pub series_max: u64,
-    /// Bytes of a text or of JSON.
+    /// Maximum bytes of a text or of JSON.
     pub text_bytes_max: usize,
-    /// Connections that read at the same time.
+    /// Maximum number of concurrent read connections.
     pub readers_max: u32,
-    /// After this time without a connection a database counts as unreachable.
+    /// Time without a connection after which a database counts as unreachable.
     pub connect_max: Duration,
-    /// After this time without an answer to a transaction or query a database counts as
-    /// unreachable, and the connection is given up. Only PostgreSQL has this.
+    /// Time without an answer to a transaction or query after which a database counts as
+    /// unreachable and the connection is dropped. PostgreSQL only.
     pub answer_max: Duration,
 }
 
@@ -46,5 +47,5 @@ impl Default for Settings {
     }
 }
 
-/// Longest time that a write waits for others.
+/// Maximum time that a write waits for others.
 pub(crate) const GATHER_MAX: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! Reads a series for sums: roll-ups where they are valid and fit, values elsewhere.
+//! Reads a series for aggregation: roll-ups where they are valid and fit, otherwise values.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,10 +11,10 @@ use crate::rollup::{NumberKind, SpanSums, decode};
 use crate::scan::Scan;
 use crate::value::{DAY, Instant, Sample, SeriesId, TIME_END, TIME_MIN, Time, day_of};
 
-/// Days whose roll-ups are looked up at a time.
+/// Days whose roll-ups are looked up in one step.
 const DAYS_PER_STEP: i64 = 64;
 
-/// A value, or what many values come to.
+/// A value, or a roll-up of many values.
 #[derive(Debug)]
 pub(crate) enum Piece {
     Sample(Sample),
@@ -22,7 +22,7 @@ pub(crate) enum Piece {
 }
 
 impl Piece {
-    /// A time that is in the same bucket as all of it.
+    /// A time in the same bucket as the whole piece.
     pub(crate) fn time(&self) -> Time {
         match self {
             Self::Sample(sample) => sample.at.time,
@@ -31,7 +31,7 @@ impl Piece {
     }
 }
 
-/// The pieces of a series in a span of time, in order.
+/// The pieces of a series in a time span, in order.
 #[derive(Debug)]
 pub(crate) struct Spans<'a> {
     reader: &'a DatabaseReader,
@@ -39,13 +39,13 @@ pub(crate) struct Spans<'a> {
     series: SeriesId,
     from: Time,
     until: Time,
-    /// Up to here all was read.
+    /// Everything before this instant has been read.
     at: Instant,
-    /// Days that have roll-ups, in order, from the one of `at`.
+    /// Days with roll-ups, in order, from the day of `at`.
     rolled: VecDeque<i64>,
-    /// Days up to here were looked up.
+    /// Days before this one have been looked up.
     looked_up: i64,
-    /// The last day with roll-ups; none: none is used.
+    /// The last day with roll-ups; `None`: roll-ups are not used.
     last_rolled: Option<i64>,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Spans<'a> {
         })
     }
 
-    /// The next pieces; none: these were all.
+    /// The next pieces; `None`: there are no more.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Piece>>, StorageError> {
         loop {
             if self.at.time >= self.until {
@@ -89,7 +89,7 @@ impl<'a> Spans<'a> {
                     return self.values(day * DAY).await.map(Some);
                 }
                 self.rolled.pop_front();
-                // Of the day in which the span begins only a part is wanted.
+                // Only a part of the first day is needed.
                 let is_at_begin = self.at == begin.max(Instant::first_of(self.from));
                 if is_at_begin && let Some(pieces) = self.entries(day).await? {
                     self.at = Instant::first_of((day + 1) * DAY);
@@ -97,7 +97,7 @@ impl<'a> Spans<'a> {
                 }
                 return self.values((day + 1) * DAY).await.map(Some);
             }
-            // Up to where days may have roll-ups that were not looked up.
+            // Up to the next day that may have roll-ups and was not looked up.
             let until = match self.last_rolled {
                 Some(last) if self.looked_up <= last => self.looked_up.saturating_mul(DAY),
                 _ => Time::MAX,
@@ -118,7 +118,7 @@ impl<'a> Spans<'a> {
             && self.looked_up.saturating_mul(DAY) <= self.at.time
         {
             let days = self.looked_up..self.looked_up + DAYS_PER_STEP;
-            // Memory comes first: what moves into blocks meanwhile removes the roll-ups.
+            // Memory is read first: values that move into blocks afterwards remove the roll-ups.
             let without = self.reader.days_without_rollups(
                 self.series,
                 days.start.saturating_mul(DAY),
@@ -132,7 +132,7 @@ impl<'a> Spans<'a> {
         Ok(())
     }
 
-    /// The entries of a day, of the longest level that is not cut; none: there are no such ones.
+    /// The entries of a day, of the longest level that is not cut; `None`: there are none.
     async fn entries(&self, day: i64) -> Result<Option<Vec<Piece>>, StorageError> {
         let (from, until) = (self.from, self.until);
         let Some(level) = level_of(self.bucket, day, from, until)? else {
@@ -171,7 +171,7 @@ impl<'a> Spans<'a> {
             Some(last) => last.at.next(),
             None => until,
         };
-        // Packed values are unpacked at once; others have their turn between two pages.
+        // Unpacking does not yield, so other tasks get a turn between two pages.
         tokio::task::yield_now().await;
         Ok(scanned.samples.into_iter().map(Piece::Sample).collect())
     }

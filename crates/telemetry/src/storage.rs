@@ -18,10 +18,10 @@ use crate::value::{Point, Time};
 use crate::writer::{Done, Job, WriteJob, Writer, WriterState};
 use crate::{Location, Settings, StorageError};
 
-/// Jobs that wait for the writer, apart from their bytes.
+/// Maximum number of jobs that wait for the writer, independent of their bytes.
 const JOBS_MAX: usize = 1_024;
 
-/// Values of devices over time. Clones are of the same storage.
+/// Values of devices over time. Clones share the storage.
 #[derive(Clone, Debug)]
 pub struct Storage {
     inner: Arc<Inner>,
@@ -40,11 +40,11 @@ struct Inner {
 }
 
 impl Storage {
-    /// Opens the storage, and creates its file or tables if they do not exist. A thread is started
-    /// that writes; it ends when the storage is closed or its last clone is dropped.
+    /// Opens the storage, and creates its file or tables if they do not exist. Starts a writer
+    /// thread, which ends when the storage is closed or its last clone is dropped.
     ///
     /// # Errors
-    /// The location cannot be used, or its tables are of a newer version.
+    /// The location is unusable, or its tables have a newer version.
     pub async fn open(location: Location, settings: Settings) -> Result<Self, StorageError> {
         let (jobs, receiver) = mpsc::channel(JOBS_MAX);
         let memory = Arc::new(SharedMemory::default());
@@ -82,28 +82,30 @@ impl Storage {
         })
     }
 
-    /// Where the values are.
+    /// Location of the values.
     pub fn location(&self) -> &Location {
         &self.inner.location
     }
 
-    /// Writes points, and answers when they are synced. Points of several callers are committed
-    /// together. While more is waiting than [`Settings::waiting_bytes_max`], the call waits: that
-    /// is the back-pressure for whoever feeds the storage.
+    /// Writes points, and returns when they are synced. Points of several callers are committed
+    /// together. While more than [`Settings::waiting_bytes_max`] is waiting, the call waits: this
+    /// is the back-pressure for callers.
     ///
-    /// A point that can never be stored is in [`WriteOutcome::refused`], and the others are stored.
+    /// A point that can never be stored is listed in [`WriteOutcome::refused`]; the others are
+    /// stored.
     ///
     /// # Errors
-    /// None of the points that are not refused is known to be stored: the disk is full, or the
-    /// database cannot be reached. They may be written again: a value that is written twice is one.
+    /// It is unknown whether the points that are not refused are stored: the disk is full, or the
+    /// database is unreachable. They may be written again: a value that is written twice is stored
+    /// once.
     pub async fn write(&self, points: Vec<Point>) -> Result<WriteOutcome, StorageError> {
         self.write_as(points, false).await
     }
 
-    /// The same for points that are stored together: if one is refused, none is stored.
+    /// The same for points that are stored atomically: if one is refused, none is stored.
     ///
     /// # Errors
-    /// None of the points is known to be stored, as with [`Self::write`].
+    /// It is unknown whether the points are stored, as with [`Self::write`].
     pub async fn write_whole(&self, points: Vec<Point>) -> Result<WriteOutcome, StorageError> {
         self.write_as(points, true).await
     }
@@ -114,7 +116,7 @@ impl Storage {
         is_whole: bool,
     ) -> Result<WriteOutcome, StorageError> {
         let bytes: usize = points.iter().map(Point::bytes).sum();
-        // A list that is larger than all of the room takes all of it.
+        // A list larger than the whole room takes all of it.
         let room = u32::try_from(bytes)
             .unwrap_or(u32::MAX)
             .min(self.inner.room_bytes);
@@ -166,7 +168,7 @@ impl Storage {
         Ok(keys)
     }
 
-    /// Numbers of devices that have values, in order, after a device: `i64::MIN` for the first
+    /// Numbers of devices with values, in order, after a device; `i64::MIN` returns the first
     /// ones.
     ///
     /// # Errors
@@ -175,7 +177,7 @@ impl Storage {
         self.inner.reader.devices(after, limit).await
     }
 
-    /// Rows of a span of time.
+    /// Rows of a time span.
     ///
     /// # Errors
     /// The values cannot be read, or the limit is 0.
@@ -183,18 +185,18 @@ impl Storage {
         self.inner.reader.range(range).await
     }
 
-    /// Sums, averages and the like per bucket. Roll-ups are used where they are valid and no edge
-    /// of a bucket cuts them.
+    /// Aggregates (sums, averages and others) per bucket. Roll-ups are used if they are valid and
+    /// not cut by an edge of a bucket.
     ///
     /// # Errors
-    /// The values cannot be read, the limit is 0, no function is asked for, or a percentile has too
-    /// many numbers in one bucket.
+    /// The values cannot be read, the limit is 0, no function is requested, or a percentile has
+    /// too many numbers in one bucket.
     pub async fn aggregate(&self, of: &Aggregate) -> Result<Aggregated, StorageError> {
         self.inner.reader.aggregate(of).await
     }
 
-    /// Deletes the values of a selection from a time to before another one. Keys without values are
-    /// gone then.
+    /// Deletes the values of a selection from a time to before another one. Keys without values
+    /// are removed.
     ///
     /// # Errors
     /// They cannot be deleted; some may be.
@@ -208,8 +210,8 @@ impl Storage {
             .await
     }
 
-    /// Deletes what is older, or more, than is kept. To be called now and then, such as each hour:
-    /// nothing is deleted otherwise.
+    /// Deletes values that exceed the retention limits. Must be called regularly, for example each
+    /// hour: nothing is deleted otherwise.
     ///
     /// # Errors
     /// Values cannot be deleted; some may be.
@@ -217,7 +219,7 @@ impl Storage {
         self.ask(|done| Job::Forget(retention, done)).await
     }
 
-    /// How many values a device has.
+    /// Number of values of a device.
     ///
     /// # Errors
     /// They cannot be counted.
@@ -225,47 +227,48 @@ impl Storage {
         self.inner.reader.count(device).await
     }
 
-    /// Bytes on disk that are in use. The file of SQLite may be larger: room of deleted values is
-    /// used again, but not given back.
+    /// Bytes in use on disk. The file of SQLite may be larger: space of deleted values is reused,
+    /// but not returned.
     ///
     /// # Errors
-    /// The database cannot say.
+    /// The database cannot be read.
     pub async fn bytes(&self) -> Result<u64, StorageError> {
         self.inner.reader.bytes().await
     }
 
-    /// Writes all values as they are at this moment to a new file, which is a storage itself.
-    /// Values may be written meanwhile.
+    /// Writes all current values to a new file, which can be opened as a storage. Values may be
+    /// written in the meantime.
     ///
     /// # Errors
-    /// The file exists or cannot be written, or the values are in PostgreSQL, which has `pg_dump`.
+    /// The file exists or cannot be written, or the values are in PostgreSQL (use `pg_dump`).
     pub async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
         self.inner.reader.backup_to(path).await
     }
 
-    /// Bytes of memory that values take until they are committed or packed, about. They have
-    /// limits: [`Settings::waiting_bytes_max`], and twice [`Settings::memory_bytes_max`].
+    /// Approximate bytes of memory of values that are not yet committed or packed. Limited by
+    /// [`Settings::waiting_bytes_max`], and twice [`Settings::memory_bytes_max`].
     pub fn memory_bytes(&self) -> usize {
         let waiting = self.inner.room_bytes as usize - self.inner.room.available_permits();
         waiting + self.inner.memory.read().bytes()
     }
 
-    /// Bytes of memory that the storage holds, about: [`Self::memory_bytes`], the series that the
-    /// writer knows, and what SQLite keeps of its file.
+    /// Approximate bytes of memory of the storage: [`Self::memory_bytes`], the series known to the
+    /// writer, and SQLite's page caches.
     pub fn held_bytes(&self) -> usize {
         let known = self.inner.told.known_bytes.load(Ordering::Relaxed);
         self.memory_bytes() + known + self.inner.reader.cache_bytes()
     }
 
-    /// What keeps the writer from packing values or making roll-ups, such as a full disk; none:
-    /// nothing did when it last tried. Values that were acknowledged are safe meanwhile.
+    /// The error that kept the writer from packing values or creating roll-ups in its last
+    /// attempt, such as a full disk; `None`: it succeeded. Acknowledged values are safe in any
+    /// case.
     pub fn trouble(&self) -> Option<StorageError> {
         self.inner.told.trouble.get()
     }
 
-    /// Packs all values that are in the journal into blocks, and makes the roll-ups of days that
-    /// are over. Both happen by themselves too: the first one whenever
-    /// [`Settings::memory_bytes_max`] is reached, the other one when there is little to write.
+    /// Packs all values in the journal into blocks, and creates the roll-ups of completed days.
+    /// Both also happen automatically: packing when [`Settings::memory_bytes_max`] is reached,
+    /// roll-ups when there is little to write.
     ///
     /// # Errors
     /// The blocks cannot be written.
@@ -273,12 +276,12 @@ impl Storage {
         self.ask(Job::Pack).await
     }
 
-    /// Closes the storage when the writes before it are done. Later calls fail.
+    /// Closes the storage after earlier writes are done. Later calls fail.
     ///
     /// # Errors
     /// It was closed before.
     pub async fn close(&self) -> Result<(), StorageError> {
-        // The last connection that is closed tidies up the log of SQLite.
+        // Closing the last connection checkpoints the log of SQLite.
         self.inner.reader.close().await;
         self.ask(Job::Close).await
     }
@@ -291,7 +294,7 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf, StorageError> {
     })
 }
 
-/// What the thread of the writer is started with.
+/// Arguments of the writer thread.
 struct NewWriter {
     location: Location,
     settings: Settings,
@@ -325,7 +328,8 @@ impl NewWriter {
             let (location, settings) = (&self.location, &self.settings);
             match Writer::open(location, settings, self.memory, self.jobs, self.told).await {
                 Ok(writer) => {
-                    // If nobody waits any more the channel of jobs is closed, and it ends at once.
+                    // If the caller stopped waiting, the job channel is closed, and the writer
+                    // ends at once.
                     let _ = opened.send(Ok(()));
                     writer.run().await;
                 }

@@ -1,14 +1,14 @@
-//! What the values of one bucket come to.
+//! Aggregates the values of one bucket.
 
 use crate::StorageError;
 use crate::function::Function;
 use crate::rollup::{NumberKind, SpanSums};
 use crate::value::{SECOND, Sample, Time, Value};
 
-/// Numbers of a bucket that are sorted for a percentile, at most.
+/// Maximum numbers of a bucket that are sorted for a percentile.
 const SORTED_MAX: usize = 1_000_000;
 
-/// What the values of one bucket come to. They are added in order of time.
+/// Aggregates the values of one bucket. They must be added in order of time.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     count: u64,
@@ -70,7 +70,7 @@ impl Tally {
         Ok(())
     }
 
-    /// Adds numbers that were summed up before. All of them are in this bucket.
+    /// Adds a roll-up entry. It is entirely in this bucket.
     pub(crate) fn add_sums(&mut self, kind: NumberKind, sums: &SpanSums) {
         self.count += sums.count;
         self.add_numbers(&Numbers {
@@ -105,8 +105,8 @@ impl Tally {
         self.numbers.as_ref().map(|numbers| numbers.last)
     }
 
-    /// What a function comes to; `previous` is the last number before the bucket. A result that is
-    /// too large for a number is none.
+    /// Result of a function; `previous` is the last number before the bucket. `None` if the result
+    /// is too large for a number.
     pub(crate) fn value(&self, function: Function, previous: Option<(Time, f64)>) -> Option<Value> {
         let numbers = self.numbers.as_ref();
         let number = match function {
@@ -141,7 +141,7 @@ fn mean(numbers: &Numbers) -> f64 {
     numbers.sum / numbers.count as f64
 }
 
-/// Time and amount from the number before, or from the first one.
+/// Time and amount since the previous number, or since the first one.
 fn change(numbers: &Numbers, previous: Option<(Time, f64)>) -> (Time, f64) {
     let from = previous.unwrap_or(numbers.first);
     (numbers.last.0 - from.0, numbers.last.1 - from.1)

@@ -17,8 +17,8 @@ pub enum Format {
     /// One object per line: `{"time":"2025-03-28T00:00:00Z","device":"a","key":"k","value":1}`.
     Ndjson,
     /// InfluxDB's line protocol with times in nanoseconds: `telemetry,device=a k=1i
-    /// 1743120000000000000`. JSON is a string. Of two values of one time and key InfluxDB keeps the
-    /// last one.
+    /// 1743120000000000000`. JSON is a string. Of two values with the same time and key, InfluxDB
+    /// keeps the last one.
     LineProtocol,
 }
 
@@ -38,7 +38,7 @@ impl FromStr for Format {
 }
 
 impl Format {
-    /// Media type of such a text.
+    /// Media type of the format.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Csv => "text/csv; charset=utf-8",
@@ -47,7 +47,7 @@ impl Format {
         }
     }
 
-    /// What is before the first row.
+    /// Header before the first row.
     pub fn head(self) -> &'static str {
         match self {
             Self::Csv => "time,device,key,type,value\r\n",
@@ -65,8 +65,8 @@ impl Format {
     }
 }
 
-/// A time as RFC 3339 has it, in UTC. A time that the calendar does not have, which is never
-/// stored, is a number.
+/// A time in RFC 3339, in UTC. A time outside the calendar, which is never stored, is printed as a
+/// number.
 pub fn time_text(time: Time) -> String {
     match Timestamp::from_microsecond(time) {
         Ok(at) => at.to_string(),
@@ -95,7 +95,7 @@ fn csv(to: &mut String, device: &str, row: &Row) {
 }
 
 fn csv_field(to: &mut String, text: &str) {
-    // Spaces at the ends are kept by all readers only in quotes.
+    // Readers preserve spaces at the ends only in quotes.
     let is_plain = !text.contains([',', '"', '\r', '\n']) && text.trim() == text;
     if is_plain {
         to.push_str(text);
@@ -109,7 +109,7 @@ fn csv_field(to: &mut String, text: &str) {
 fn ndjson(to: &mut String, device: &str, row: &Row) {
     let text = |text: &str| serde_json::Value::from(text);
     let (time, device, key) = (text(&time_text(row.time)), text(device), text(&row.key));
-    // Writing to a text does not fail.
+    // Writing to a string does not fail.
     let _ = write!(
         to,
         "{{\"time\":{time},\"device\":{device},\"key\":{key},\"value\":"
@@ -166,7 +166,7 @@ fn line_protocol(to: &mut String, device: &str, row: &Row) {
     let _ = writeln!(to, " {nanoseconds}");
 }
 
-/// A value of a tag, or the key of a field. Neither can have a line break in it, or end with `\`.
+/// A tag value or field key. Neither can contain a line break or end with `\`.
 fn influx_name(to: &mut String, name: &str) {
     for letter in name.chars() {
         match letter {

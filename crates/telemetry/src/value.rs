@@ -1,4 +1,4 @@
-//! What is stored: a value of a device and key at a time.
+//! A stored value of a device and key at a time.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub const DAY: Time = 24 * HOUR;
 
 /// The earliest time that is stored: 0001-01-01T00:00:00Z.
 pub const TIME_MIN: Time = -62_135_596_800 * SECOND;
-/// The first time that is no longer stored: 9998-01-01T00:00:00Z.
+/// End of the range of stored times, exclusive: 9998-01-01T00:00:00Z.
 pub const TIME_END: Time = 253_339_228_800 * SECOND;
 
 /// Longest key in bytes.
@@ -24,18 +24,18 @@ pub const KEY_BYTES_MAX: usize = 256;
 
 /// A value of a device.
 ///
-/// Device, key, time and origin are its identity: the same point written twice is one value, and
-/// the later write wins.
+/// Its identity consists of device, key, time and origin: the same point written twice is one
+/// value, and the later write wins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
-    /// Number of the device, which is never given to another device.
+    /// Number of the device; never reused.
     pub device: i64,
     /// Name of the value, 1 to [`KEY_BYTES_MAX`] bytes.
     pub key: Arc<str>,
     /// When the value was measured, from [`TIME_MIN`] to before [`TIME_END`].
     pub time: Time,
-    /// 0 if `time` is the device's own. Otherwise the id of the message, because the device sent
-    /// no time: two messages that arrive in the same microsecond are two values.
+    /// 0 if `time` is from the device. Otherwise the id of the message, because the device sent no
+    /// time: two messages that arrive in the same microsecond are two values.
     pub origin: i64,
     /// The value.
     pub value: Value,
@@ -44,20 +44,20 @@ pub struct Point {
 /// A typed value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A whole number.
+    /// An integer.
     Integer(i64),
     /// A finite number.
     Number(f64),
-    /// True or false; 1 or 0 where values are calculated with.
+    /// True or false; 1 or 0 in calculations.
     Bool(bool),
     /// A text. Zero bytes in it are stored as U+FFFD, because PostgreSQL has no zero bytes.
     Text(Box<str>),
-    /// JSON that is none of the above, as text.
+    /// JSON of other types, as text.
     Json(Box<str>),
 }
 
 impl Value {
-    /// The number to calculate with; none for texts and JSON.
+    /// The number for calculations; `None` for texts and JSON.
     pub fn number(&self) -> Option<f64> {
         match self {
             Self::Integer(value) => Some(*value as f64),
@@ -76,7 +76,7 @@ impl Value {
     }
 }
 
-/// What tells the values of a series apart, in order of time.
+/// Identity of a value within its series, ordered by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant {
     /// See [`Point::time`].
@@ -86,7 +86,7 @@ pub struct Instant {
 }
 
 impl Instant {
-    /// The first one of a time.
+    /// The first instant of a time.
     pub(crate) fn first_of(time: Time) -> Self {
         Self {
             time,
@@ -94,7 +94,7 @@ impl Instant {
         }
     }
 
-    /// The one after it.
+    /// The next instant.
     pub(crate) fn next(self) -> Self {
         match self.origin.checked_add(1) {
             Some(origin) => Self { origin, ..self },
@@ -119,7 +119,7 @@ pub(crate) fn day_of(time: Time) -> i64 {
     time.div_euclid(DAY)
 }
 
-/// Why a point is refused for good.
+/// Why a point is refused permanently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PointRefusal {
     /// The number is infinite or not a number.
@@ -143,7 +143,7 @@ pub enum PointRefusal {
 }
 
 impl Point {
-    /// Whether the point can be stored, apart from what depends on what is stored already.
+    /// Checks the point, except for rules that depend on stored data.
     pub(crate) fn check(&self, text_bytes_max: usize) -> Result<(), PointRefusal> {
         if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
             return Err(PointRefusal::KeyLength);
@@ -160,7 +160,7 @@ impl Point {
         }
     }
 
-    /// Replaces what PostgreSQL cannot store.
+    /// Replaces characters that PostgreSQL cannot store.
     pub(crate) fn clean(&mut self) {
         if self.key.contains('\0') {
             self.key = self.key.replace('\0', "\u{fffd}").into();
@@ -172,7 +172,7 @@ impl Point {
         }
     }
 
-    /// Memory that it takes until it is written.
+    /// Bytes of its memory until it is written.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.value.text_bytes()
     }

@@ -1,4 +1,4 @@
-//! The thread that writes: it groups writes into transactions, and tidies up between them.
+//! The writer thread: groups writes into transactions, and does maintenance between them.
 
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
@@ -18,21 +18,21 @@ use crate::settings::GATHER_MAX;
 use crate::value::{Point, PointRefusal, Time, day_of};
 use crate::{Location, Settings, StorageError};
 
-/// Bytes of points of one transaction, about.
+/// Approximate maximum bytes of points of one transaction.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// Pause between two looks for what is to be tidied up, when there is nothing or it failed.
+/// Interval of maintenance when there is nothing to do or it failed.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// The answer to a job.
+/// The channel for the result of a job.
 pub(crate) type Done<T> = oneshot::Sender<Result<T, StorageError>>;
 
-/// What the writer is asked to do.
+/// A job of the writer.
 #[derive(Debug)]
 pub(crate) enum Job {
     Write(WriteJob),
     Delete(Selection, Range<Time>, Done<Deleted>),
     Forget(Retention, Done<Deleted>),
-    /// Moves everything from memory into blocks, and makes all roll-ups.
+    /// Moves all values from memory into blocks, and creates all roll-ups.
     Pack(Done<()>),
     Close(Done<()>),
 }
@@ -40,10 +40,10 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) struct WriteJob {
     pub(crate) points: Vec<Point>,
-    /// They are stored together or not at all.
+    /// Whether they are stored atomically.
     pub(crate) is_whole: bool,
     pub(crate) bytes: usize,
-    /// Its place among what waits; free again when it is written.
+    /// Its share of the room for waiting points; released after the write.
     pub(crate) room: OwnedSemaphorePermit,
     pub(crate) done: Done<WriteOutcome>,
 }
@@ -61,15 +61,15 @@ pub(crate) struct Writer {
     known_bytes: Arc<AtomicUsize>,
 }
 
-/// State of the writer that others see.
+/// State of the writer that readers see.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriterState {
     pub(crate) trouble: Trouble,
-    /// Bytes of memory that the series take that it knows.
+    /// Bytes of memory of the series known to the writer.
     pub(crate) known_bytes: Arc<AtomicUsize>,
 }
 
-/// What kept the writer from tidying up when it last tried to.
+/// The error of the writer's last maintenance.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trouble(Arc<Mutex<Option<StorageError>>>);
 
@@ -104,7 +104,7 @@ impl Writer {
         })
     }
 
-    /// Works until the storage is closed or dropped.
+    /// Runs until the storage is closed or dropped.
     pub(crate) async fn run(mut self) {
         let mut pause = Duration::ZERO;
         let mut closing = None;
@@ -136,7 +136,7 @@ impl Writer {
         }
         self.engine.close().await;
         if let Some(done) = closing {
-            // Who does not wait any more needs no answer.
+            // The caller may have stopped waiting.
             let _ = done.send(Ok(()));
         }
     }
@@ -160,11 +160,11 @@ impl Writer {
         ControlFlow::Continue(())
     }
 
-    /// Deletes what is older or more than is kept. Writes that arrive meanwhile do not wait for all
-    /// of it.
+    /// Deletes values that exceed the retention limits. Writes that arrive in the meantime do not
+    /// wait for all of it.
     async fn forget(&mut self, retention: &Retention) -> Result<u64, StorageError> {
         match self.pack_to_forget(retention).await {
-            // Deleting what is packed makes room for the others.
+            // Deleting packed values makes room for the others.
             Ok(()) | Err(StorageError::Full { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -197,12 +197,12 @@ impl Writer {
         }
     }
 
-    /// Moves values from memory into blocks, from which alone days are deleted, if some of them may
-    /// have to go. Values of today stay in any case.
+    /// Moves values from memory into blocks, if some of them may have to be deleted: days are
+    /// deleted only from blocks. Values of today always stay.
     async fn pack_to_forget(&mut self, retention: &Retention) -> Result<(), StorageError> {
         let until = retention.ends(now());
-        // The generation that moves already, and the active one. What arrives meanwhile waits for
-        // the next time: else it could go on for ever.
+        // The generation that is being moved, and the active one. Values that arrive in the
+        // meantime wait for the next time, so that the loop ends.
         for _ in 0..2 {
             let first_day = self.engine.first_unpacked_day();
             if first_day.is_none_or(|day| day >= until) {
@@ -215,7 +215,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what is waiting. Jobs of other kinds wait on.
+    /// Writes the waiting points. Jobs of other kinds keep waiting.
     async fn write_waiting(&mut self) {
         let mut writes = Vec::new();
         while let Ok(job) = self.jobs.try_recv() {
@@ -229,8 +229,8 @@ impl Writer {
         }
     }
 
-    /// Writes a job and those that arrive soon after it. A job of another kind that arrives
-    /// meanwhile is answered.
+    /// Writes a job and those that arrive soon after it. Returns a job of another kind that
+    /// arrives in the meantime.
     async fn write_with_others(&mut self, first: WriteJob) -> Option<Job> {
         let until = Instant::now() + self.gather;
         let mut bytes = first.bytes;
@@ -260,7 +260,7 @@ impl Writer {
             let first = points.list.len();
             let count = job.points.len();
             let mut refused = Vec::new();
-            // Where each point that is committed stood in its list.
+            // Index of each committed point in its list.
             let mut indexes = Vec::new();
             for (index, mut point) in job.points.into_iter().enumerate() {
                 match point.check(self.text_bytes_max) {
@@ -291,14 +291,14 @@ impl Writer {
         for (first, count, indexes, refused, done, room) in answers {
             let answer = committed.as_ref().map_err(Clone::clone);
             let answer = answer.map(|of_all| answer_of(of_all, first, count, &indexes, refused));
-            // Who does not wait any more needs no answer.
+            // The caller may have stopped waiting.
             let _ = done.send(answer);
             drop(room);
         }
     }
 }
 
-/// The time of this machine.
+/// The system time.
 fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -306,16 +306,17 @@ fn now() -> Time {
     })
 }
 
-/// How many points a write has.
+/// Number of points of a write.
 #[derive(Clone, Copy, Debug)]
 enum Count {
-    /// Each is stored or refused by itself.
+    /// Each is stored or refused separately.
     Each(usize),
     /// None is stored if one is refused.
     Whole(usize),
 }
 
-/// The answer to one write of a transaction, in which `of_all` were refused by their index in it.
+/// The result of one write of a transaction. `of_all`: the refused points of the transaction, by
+/// their index in it.
 fn answer_of(
     of_all: &[(usize, PointRefusal)],
     first: usize,

@@ -1,7 +1,7 @@
-//! PUBACK, PUBREC, PUBREL and PUBCOMP, which have one layout.
+//! PUBACK, PUBREC, PUBREL and PUBCOMP, which have the same layout.
 //!
-//! Knows the layout and which reason codes belong to which; not which acknowledgement is expected.
-//! MQTT 5.0 §3.4 to §3.7.
+//! Implements the layout and the valid reason codes. Which acknowledgement is expected is decided
+//! elsewhere. MQTT 5.0 §3.4 to §3.7.
 
 use super::layout::decode_reason;
 use crate::error::DecodeError;
@@ -12,7 +12,7 @@ use crate::property::{Owner, UserProperties, decode_reason_properties, put_reaso
 use crate::reason::ReasonCode;
 use crate::version::ProtocolVersion;
 
-/// Which of the four acknowledgements of a PUBLISH.
+/// Kind of the acknowledgement of a PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AckKind {
     /// PUBACK, the answer to QoS 1.
@@ -37,7 +37,7 @@ impl AckKind {
         }
     }
 
-    /// The statement that says which reason codes it may carry.
+    /// The normative statement about its reason codes.
     const fn reason_statement(self) -> &'static str {
         match self {
             Self::PubAck => "MQTT-3.4.2-1",
@@ -73,9 +73,9 @@ impl<'a> Ack<'a> {
         }
     }
 
-    /// The packet at the front of `bytes`, if it is an acknowledgement that holds nothing but its
-    /// Packet Identifier. It has four bytes, the same in all versions, and nearly every
-    /// acknowledgement is one.
+    /// The packet at the front of `bytes`, if it is an acknowledgement with only a Packet
+    /// Identifier. It has four bytes, the same in all versions. Nearly all acknowledgements have
+    /// this form.
     #[inline]
     pub fn peek_short(bytes: &[u8]) -> Option<(AckKind, PacketId)> {
         let [first, 2, high, low] = *bytes.first_chunk()? else {
@@ -91,7 +91,7 @@ impl<'a> Ack<'a> {
         Some((kind, PacketId::new(u16::from_be_bytes([high, low]))?))
     }
 
-    /// The packet that [`Self::peek_short`] finds: success, without properties.
+    /// The packet recognised by [`Self::peek_short`]: success, without properties.
     #[inline]
     pub const fn short(kind: AckKind, packet_id: PacketId) -> [u8; 4] {
         let packet_type = kind.packet_type();
@@ -103,8 +103,8 @@ impl<'a> Ack<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Malformed: a wrong length, Packet Identifier 0, a property that the packet does not have.
-    /// Protocol Error: a reason code that it does not have.
+    /// Malformed: a wrong length, Packet Identifier 0, a property that is not allowed. Protocol
+    /// Error: a reason code that is not allowed.
     #[inline]
     pub fn decode(
         kind: AckKind,
@@ -128,7 +128,7 @@ impl<'a> Ack<'a> {
         Ok(ack)
     }
 
-    /// Bytes that [`Self::encode`] appends.
+    /// Number of bytes that [`Self::encode`] appends.
     pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
         if self.is_short(version) {
             return 4;

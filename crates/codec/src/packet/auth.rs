@@ -1,7 +1,7 @@
 //! AUTH: a step of extended authentication.
 //!
-//! Knows the layout; whose turn it is and which method is used is the connection's business.
-//! MQTT 5.0 §3.15, §4.12.
+//! Implements the layout. The order of messages and the method are handled by the connection. MQTT
+//! 5.0 §3.15, §4.12.
 
 use super::layout::{decode_reason, put_packet};
 use crate::error::DecodeError;
@@ -13,7 +13,7 @@ use crate::property::{
 };
 use crate::reason::ReasonCode;
 
-/// An AUTH packet; there is none before 5.0.
+/// An AUTH packet; does not exist before 5.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Auth<'a> {
     /// `Success`, `ContinueAuthentication` or `ReAuthenticate`.
@@ -43,11 +43,11 @@ impl<'a> Auth<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Protocol Error: a reason code that AUTH does not have [MQTT-3.15.2-1], data without a
-    /// method. Malformed: a wrong length.
+    /// Protocol Error: a reason code that is not allowed [MQTT-3.15.2-1], data without a method.
+    /// Malformed: a wrong length.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
-        // Reason code and properties may be left out when it is 0x00 without any (§3.15.2.1).
+        // Reason code and properties may be left out for 0x00 without properties (§3.15.2.1).
         let mut auth = Self::new(ReasonCode::Success);
         if reader.is_empty() {
             return Ok(auth);

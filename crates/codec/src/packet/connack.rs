@@ -1,7 +1,7 @@
 //! CONNACK: the answer to CONNECT.
 //!
-//! Knows the layout, and the return codes that stand for reason codes before 5.0; not when a
-//! connection is accepted. MQTT 5.0 §3.2, MQTT 3.1.1 §3.2.
+//! Implements the layout, and the mapping of reason codes to return codes before 5.0. When a
+//! connection is accepted is decided elsewhere. MQTT 5.0 §3.2, MQTT 3.1.1 §3.2.
 
 use super::layout::{decode_reason, put_packet};
 use crate::error::DecodeError;
@@ -16,7 +16,7 @@ use crate::version::ProtocolVersion;
 pub struct ConnAck<'a> {
     /// Session Present; always false with an error and on 3.1, which has no such flag.
     pub session_present: bool,
-    /// The reason code; before 5.0 the one that stands for the return code.
+    /// The reason code; before 5.0 mapped from the return code.
     pub reason: ReasonCode,
     /// The properties, 5.0 only.
     pub properties: ConnAckProperties<'a>,
@@ -47,7 +47,7 @@ impl<'a> ConnAck<'a> {
         }
         let mut reader = Reader::new(body);
         let acknowledge_flags = reader.u8()?;
-        // MQTT 3.1 reserves the whole byte without saying what it holds.
+        // MQTT 3.1 reserves the whole byte without defining its value.
         let session_present = version != ProtocolVersion::V31 && acknowledge_flags & 1 != 0;
         if acknowledge_flags & !1 != 0 && version != ProtocolVersion::V31 {
             return Err(DecodeError::malformed(
@@ -81,7 +81,7 @@ impl<'a> ConnAck<'a> {
         })
     }
 
-    /// Appends the packet; before 5.0 with the return code that is nearest to the reason code and
+    /// Appends the packet; before 5.0 with the return code that is closest to the reason code and
     /// without properties. Session Present is left out with an error [MQTT-3.2.2-6].
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
         let session_present =

@@ -1,7 +1,8 @@
-//! CONNECT: who the client is and what it wants of its session.
+//! CONNECT: the identity of the client and the parameters of its session.
 //!
-//! Knows the layout and what no server may accept; whether this server takes this Client
-//! Identifier, user or Will is decided elsewhere. MQTT 5.0 §3.1, MQTT 3.1.1 §3.1, MQTT 3.1 §3.1.
+//! Implements the layout and the rules for all servers. Whether this server accepts the Client
+//! Identifier, the user or the Will is decided elsewhere. MQTT 5.0 §3.1, MQTT 3.1.1 §3.1, MQTT 3.1
+//! §3.1.
 
 use std::fmt;
 
@@ -15,7 +16,7 @@ use crate::reason::ReasonCode;
 use crate::topic::{TopicError, TopicName};
 use crate::version::ProtocolVersion;
 
-/// Mosquitto's bridges set this bit of the Protocol Level to say what they are.
+/// Mosquitto's bridges set this bit of the Protocol Level to identify themselves.
 const BRIDGE_BIT: u8 = 0x80;
 
 const RESERVED_FLAG: u8 = 0x01;
@@ -29,9 +30,10 @@ const USER_NAME_FLAG: u8 = 0x80;
 /// A CONNECT packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect<'a> {
-    /// The version that the client speaks.
+    /// Protocol version of the client.
     pub version: ProtocolVersion,
-    /// Whether the client marked itself as a bridge (bit 0x80 of the Protocol Level, before 5.0).
+    /// Whether the client identifies itself as a bridge (bit 0x80 of the Protocol Level, before
+    /// 5.0).
     pub bridge: bool,
     /// Clean Start; Clean Session before 5.0.
     pub clean_start: bool,
@@ -49,7 +51,7 @@ pub struct Connect<'a> {
     pub properties: ConnectProperties<'a>,
 }
 
-/// The Will Message that a CONNECT leaves with the server.
+/// The Will Message in a CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Will<'a> {
     /// The Will Topic, a valid Topic Name.
@@ -66,15 +68,15 @@ pub struct Will<'a> {
     pub properties: PublishProperties<'a>,
 }
 
-/// Why a CONNECT is refused, and in which version's words to say so.
+/// Why a CONNECT is rejected, and the protocol version of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectError<'a> {
-    /// The version whose CONNACK the client understands; `None` when what came is no MQTT that is
-    /// known, and the connection is closed without an answer.
+    /// The version of the CONNACK for the client; `None` if the protocol is unknown: then the
+    /// connection is closed without an answer.
     pub version: Option<ProtocolVersion>,
     /// The Client Identifier, if the packet is valid up to it.
     pub client_id: Option<&'a str>,
-    /// What was wrong.
+    /// The error.
     pub error: DecodeError,
 }
 
@@ -104,10 +106,10 @@ impl<'a> Connect<'a> {
 
     /// Decodes the bytes after the Fixed Header.
     ///
-    /// # Errors
     /// With `version: None`: an unknown protocol name, or the packet ends before the level. With
-    /// `UnsupportedProtocolVersion`: a known name with another level, to be answered in the style
-    /// of 3.1.1 below level 5 and of 5.0 above. Else what the specification refuses.
+    /// `UnsupportedProtocolVersion`: a known name with another level, which must be answered in
+    /// the style of 3.1.1 below level 5 and of 5.0 above. Otherwise: errors that the specification
+    /// defines.
     pub fn decode(flags: u8, body: &'a [u8]) -> Result<Self, ConnectError<'a>> {
         let mut reader = Reader::new(body);
         let (version, bridge) = decode_protocol(&mut reader)?;
@@ -129,8 +131,8 @@ impl<'a> Connect<'a> {
         })
     }
 
-    /// Appends the packet in its own version; properties, and a password without a user name, are
-    /// left out before 5.0.
+    /// Appends the packet in its own version. Before 5.0, properties and a password without a user
+    /// name are left out.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_packet(out, PacketType::Connect, |out| {
             let name = if self.version == ProtocolVersion::V31 {
@@ -234,7 +236,7 @@ impl<'a> Will<'a> {
     }
 }
 
-/// Reads protocol name and level; gives the version and whether the bridge bit is set.
+/// Reads protocol name and level; returns the version and whether the bridge bit is set.
 fn decode_protocol(
     reader: &mut Reader<'_>,
 ) -> Result<(ProtocolVersion, bool), ConnectError<'static>> {
@@ -261,7 +263,7 @@ fn decode_protocol(
         (b"MQIsdp", 0x83) => return Ok((V31, true)),
         _ => {}
     }
-    // The client is told in the words of the nearest version that its name and level suggest.
+    // The answer uses the version that is closest to the client's name and level.
     let older = name == b"MQIsdp" || level & !BRIDGE_BIT < 5;
     Err(ConnectError {
         version: Some(if older { V311 } else { V5 }),
@@ -299,7 +301,7 @@ fn decode_after_protocol<'a>(
         )?),
         _ => None,
     };
-    // MQTT 3.1 §3.1 lets the texts be missing although the flags say that they follow.
+    // MQTT 3.1 §3.1: texts may be missing although their flags are set.
     let has_text = |flag, reader: &Reader<'_>| {
         flags & flag != 0 && !(version == ProtocolVersion::V31 && reader.is_empty())
     };
@@ -328,7 +330,7 @@ fn decode_after_protocol<'a>(
 }
 
 fn check_connect_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
-    // What MQTT 3.1 calls unused may have any value there (§3.1).
+    // Bits that MQTT 3.1 calls unused may have any value (§3.1).
     let has_unused = version == ProtocolVersion::V31;
     if flags & RESERVED_FLAG != 0 && !has_unused {
         return Err(DecodeError::malformed(

@@ -1,7 +1,7 @@
 //! DISCONNECT: the last packet of a connection.
 //!
-//! Knows the layout; which side may send which reason code, and what becomes of the Will, is the
-//! connection's business. MQTT 5.0 §3.14.
+//! Implements the layout. Which side may send which reason code, and what happens to the Will, is
+//! handled by the connection. MQTT 5.0 §3.14.
 
 use super::layout::{decode_reason, empty_body, put_packet};
 use crate::error::DecodeError;
@@ -44,8 +44,8 @@ impl<'a> Disconnect<'a> {
     /// checked, see [`ReasonCode::sendable_by_client_in_disconnect`].
     ///
     /// # Errors
-    /// Malformed: a wrong length, a property that DISCONNECT does not have. Protocol Error: a
-    /// reason code that it does not have.
+    /// Malformed: a wrong length, a property that is not allowed. Protocol Error: a reason code
+    /// that is not allowed.
     pub fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut disconnect = Self::new(ReasonCode::Success);
         if !version.is_v5() {

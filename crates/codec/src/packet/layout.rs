@@ -1,14 +1,13 @@
-//! What the layouts of several packets have in common.
+//! Common parts of the layouts of several packets.
 //!
-//! Knows the Fixed Header that is not PUBLISH's, and the reason code; not what follows them.
-//! MQTT 5.0 §2.1, §2.4.
+//! The Fixed Header of all packets except PUBLISH, and the reason code. MQTT 5.0 §2.1, §2.4.
 
 use crate::error::DecodeError;
 use crate::packet_type::PacketType;
 use crate::primitive;
 use crate::reason::ReasonCode;
 
-/// Appends a packet with its reserved flags; `body` writes what follows the Fixed Header.
+/// Appends a packet with its reserved flags; `body` writes the bytes after the Fixed Header.
 pub(super) fn put_packet(
     out: &mut Vec<u8>,
     packet_type: PacketType,

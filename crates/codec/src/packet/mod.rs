@@ -1,7 +1,7 @@
-//! The Control Packets, one module each, and the enum of all of them.
+//! The Control Packets, one module each, and an enum of all of them.
 //!
-//! Knows how a Fixed Header leads to a packet; not which packets a peer may send when.
-//! MQTT 5.0 §2, §3.
+//! Dispatches on the Fixed Header. Which packets a peer may send at which time is decided
+//! elsewhere. MQTT 5.0 §2, §3.
 
 mod ack;
 mod auth;
@@ -33,7 +33,7 @@ use crate::version::ProtocolVersion;
 use layout::empty_body;
 
 /// Any Control Packet.
-// A packet lives on the stack of the one who decodes it; boxing the large ones would allocate.
+// A packet is on the stack of the decoder's caller; boxing the large ones would allocate.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
@@ -70,11 +70,11 @@ pub enum Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Decodes the packet of `header`, whose `remaining_len` bytes are `body`. A CONNECT names its
-    /// own version; for all others it is the connection's.
+    /// Decodes the packet of `header`, whose `remaining_len` bytes are `body`. A CONNECT contains
+    /// its version; for all others `version` is that of the connection.
     ///
     /// # Errors
-    /// What the specification says of the packet; see each packet's `decode`.
+    /// The packet is invalid; see each packet's `decode`.
     #[inline]
     pub fn decode(
         header: FixedHeader,
@@ -108,9 +108,9 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// Appends the packet as `version` writes it; a CONNECT uses its own version. What the version
-    /// does not have (properties, AUTH) is left out. The fields must fit a Remaining Length
-    /// ([`MAX_REMAINING_LEN`](crate::MAX_REMAINING_LEN)), which those of a decoded packet do.
+    /// Appends the packet as encoded in `version`; a CONNECT uses its own version. Parts that the
+    /// version does not support (properties, AUTH) are left out. The fields must fit a Remaining
+    /// Length ([`MAX_REMAINING_LEN`](crate::MAX_REMAINING_LEN)), as those of a decoded packet do.
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
         match self {
             Self::Connect(packet) => packet.encode(out),
@@ -154,11 +154,11 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Decodes the packet at the beginning of `bytes` and tells how many bytes it took; `None` if it
-/// is not there as a whole.
+/// Decodes the packet at the beginning of `bytes`, and returns its length in bytes; `None` if it
+/// is incomplete.
 ///
 /// # Errors
-/// As [`decode_fixed_header`] and [`Packet::decode`]. There is no limit of the packet's size.
+/// As [`decode_fixed_header`] and [`Packet::decode`]. The packet size is not limited.
 pub fn decode_packet(
     bytes: &[u8],
     version: ProtocolVersion,

@@ -1,7 +1,7 @@
-//! PUBLISH: an Application Message on its way.
+//! PUBLISH: transports an Application Message.
 //!
-//! The hot path: one pass over topic and properties when decoding, lengths computed beforehand
-//! when encoding. Topic aliases, expiry and quotas are a session's business. MQTT 5.0 §3.3.
+//! The hot path: one pass over topic and properties when decoding; lengths are computed in advance
+//! when encoding. Topic Aliases, expiry and quotas are handled by sessions. MQTT 5.0 §3.3.
 
 use std::num::NonZeroU16;
 
@@ -19,7 +19,7 @@ use crate::version::ProtocolVersion;
 const DUP: u8 = 0b1000;
 const RETAIN: u8 = 0b0001;
 
-/// A PUBLISH packet as it came in.
+/// A received PUBLISH packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publish<'a> {
     /// DUP; false with QoS 0.
@@ -28,9 +28,9 @@ pub struct Publish<'a> {
     pub qos: QoS,
     /// RETAIN.
     pub retain: bool,
-    /// The Topic Name; `None` when it is empty and a Topic Alias stands for it.
+    /// The Topic Name; `None` if it is empty and a Topic Alias replaces it.
     pub topic: Option<TopicName<'a>>,
-    /// The Packet Identifier; there with QoS 1 and 2 only.
+    /// The Packet Identifier; only with QoS 1 and 2.
     pub packet_id: Option<PacketId>,
     /// The properties, 5.0 only.
     pub properties: PublishProperties<'a>,
@@ -41,12 +41,12 @@ pub struct Publish<'a> {
 impl<'a> Publish<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
-    /// Subscription Identifiers are decoded although a client must not send them; a server looks
-    /// whether there are any [MQTT-3.3.4-6].
+    /// Subscription Identifiers are decoded although a client must not send them; the server
+    /// checks for them [MQTT-3.3.4-6].
     ///
     /// # Errors
-    /// Malformed: QoS 3, DUP with QoS 0, Packet Identifier 0, a topic that is no UTF-8, a wrong
-    /// length, a property that does not belong. Topic Name invalid: a wildcard. Protocol Error: no
+    /// Malformed: QoS 3, DUP with QoS 0, Packet Identifier 0, a topic that is not UTF-8, a wrong
+    /// length, a property that is not allowed. Topic Name invalid: a wildcard. Protocol Error: no
     /// topic and no alias. Topic Alias invalid: alias 0.
     #[inline]
     pub fn decode(
@@ -91,9 +91,8 @@ impl<'a> Publish<'a> {
         })
     }
 
-    /// Appends the packet as it is, for one who passes on what was decoded. DUP with QoS 0, and a
-    /// Packet Identifier that does not go with the QoS, are left out; QoS 1 and 2 without one are
-    /// written with identifier 1.
+    /// Appends the packet as decoded, for forwarding. DUP with QoS 0, and a Packet Identifier with
+    /// QoS 0, are left out; QoS 1 and 2 without one are written with identifier 1.
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
         out.push(first_byte(self.dup, self.qos, self.retain));
         primitive::put_with_length(out, |out| {
@@ -107,7 +106,7 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// A PUBLISH packet to be sent, made of parts that many receivers share.
+/// A PUBLISH packet to send, built from parts that many receivers share.
 #[derive(Clone, Copy, Debug)]
 pub struct OutgoingPublish<'a> {
     /// DUP; left out with QoS 0 [MQTT-3.3.1-2].
@@ -116,11 +115,10 @@ pub struct OutgoingPublish<'a> {
     pub qos: QoS,
     /// RETAIN.
     pub retain: bool,
-    /// The Topic Name, of which it is known that it is UTF-8; empty when `topic_alias` stands for
-    /// it (5.0 only).
+    /// The Topic Name, which must be UTF-8; empty if `topic_alias` replaces it (5.0 only).
     pub topic: &'a [u8],
-    /// The Packet Identifier for QoS 1 and 2. Without one the place is filled with 1, to be
-    /// overwritten at the offset that [`Self::encode`] tells.
+    /// The Packet Identifier for QoS 1 and 2. Without one, the value 1 is written as a
+    /// placeholder, to be overwritten at the offset that [`Self::encode`] returns.
     pub packet_id: Option<PacketId>,
     /// Topic Alias, 5.0 only.
     pub topic_alias: Option<NonZeroU16>,
@@ -128,7 +126,7 @@ pub struct OutgoingPublish<'a> {
     pub message_expiry_secs: Option<u32>,
     /// Subscription Identifiers, 1 to 268,435,455 each, 5.0 only.
     pub subscription_ids: &'a [u32],
-    /// Further properties, already encoded ([`PublishProperties::encode_forwarded`]), 5.0 only.
+    /// Other properties, already encoded ([`PublishProperties::encode_forwarded`]), 5.0 only.
     pub forwarded: &'a [u8],
     /// The Application Message.
     pub payload: &'a [u8],
@@ -142,11 +140,11 @@ impl OutgoingPublish<'_> {
         1 + varint_len(remaining_len) + remaining_len
     }
 
-    /// Appends the packet and tells where in `out` the two bytes of the Packet Identifier are;
-    /// `None` with QoS 0.
+    /// Appends the packet, and returns the offset in `out` of the two bytes of the Packet
+    /// Identifier; `None` with QoS 0.
     ///
-    /// Nothing is appended when the packet would exceed what a Remaining Length can say
-    /// ([`MAX_REMAINING_LEN`]) or the topic is longer than 65,535 bytes.
+    /// Appends nothing if the packet would exceed the maximum Remaining Length
+    /// ([`MAX_REMAINING_LEN`]) or if the topic is longer than 65,535 bytes.
     #[inline]
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) -> Option<usize> {
         let remaining_len = u32::try_from(self.remaining_len(version)).ok()?;
@@ -194,7 +192,7 @@ impl OutgoingPublish<'_> {
         len
     }
 
-    /// Without properties a length of 0 alone [MQTT-2.2.2-1].
+    /// Without properties, only a length of 0 [MQTT-2.2.2-1].
     #[inline]
     fn put_properties(&self, out: &mut Vec<u8>) {
         let len = self.properties_len();
@@ -218,7 +216,7 @@ impl OutgoingPublish<'_> {
     }
 }
 
-/// The Topic Name comes first and is UTF-8 [MQTT-3.3.2-1].
+/// The Topic Name is the first field and UTF-8 [MQTT-3.3.2-1].
 #[inline]
 fn decode_topic(bytes: &[u8]) -> Result<Option<TopicName<'_>>, DecodeError> {
     let text = primitive::utf8(bytes)?;
@@ -256,7 +254,7 @@ fn first_byte(dup: bool, qos: QoS, retain: bool) -> u8 {
     PacketType::Publish.first_byte(flags)
 }
 
-/// Appends the Packet Identifier if the QoS has one and tells where.
+/// Appends the Packet Identifier if the QoS has one, and returns its offset.
 #[inline]
 fn put_packet_id(out: &mut Vec<u8>, qos: QoS, packet_id: Option<PacketId>) -> Option<usize> {
     if qos == QoS::AtMostOnce {

@@ -1,6 +1,6 @@
 //! SUBACK and UNSUBACK: one reason code per Topic Filter, in the order of the request.
 //!
-//! Knows the layout; what each code answers is a session's business. MQTT 5.0 §3.9, §3.11.
+//! Implements the layout; the codes are chosen by sessions. MQTT 5.0 §3.9, §3.11.
 
 use super::layout::put_packet;
 use crate::error::DecodeError;
@@ -11,7 +11,7 @@ use crate::property::{Owner, UserProperties, decode_reason_properties, put_reaso
 use crate::reason::ReasonCode;
 use crate::version::ProtocolVersion;
 
-/// The only failure that SUBACK has before 5.0 (MQTT 3.1.1 §3.9.3).
+/// The only failure code of SUBACK before 5.0 (MQTT 3.1.1 §3.9.3).
 const FAILURE: u8 = 0x80;
 
 /// A SUBACK packet.
@@ -19,7 +19,7 @@ const FAILURE: u8 = 0x80;
 pub struct SubAck<'a> {
     /// The Packet Identifier of the SUBSCRIBE.
     pub packet_id: PacketId,
-    /// One code per Topic Filter; decoding lets through only those that the version has.
+    /// One code per Topic Filter; decoding rejects codes that the version does not have.
     pub reason_codes: &'a [u8],
     /// Reason String, 5.0 only.
     pub reason_string: Option<&'a str>,
@@ -42,8 +42,8 @@ impl<'a> SubAck<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Malformed: Packet Identifier 0, a wrong length, a property that SUBACK does not have.
-    /// Protocol Error: no code, a code that it does not have [MQTT-3.9.3-2].
+    /// Malformed: Packet Identifier 0, a wrong length, a property that is not allowed. Protocol
+    /// Error: no code, or a code that is not allowed [MQTT-3.9.3-2].
     pub fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let mut suback = Self::new(reader.packet_id()?, &[]);
@@ -105,8 +105,8 @@ impl<'a> UnsubAck<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Malformed: Packet Identifier 0, a wrong length, a property that UNSUBACK does not have.
-    /// Protocol Error: no code, a code that it does not have [MQTT-3.11.3-2].
+    /// Malformed: Packet Identifier 0, a wrong length, a property that is not allowed. Protocol
+    /// Error: no code, or a code that is not allowed [MQTT-3.11.3-2].
     pub fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let mut unsuback = Self::new(reader.packet_id()?, &[]);

@@ -1,7 +1,7 @@
 //! SUBSCRIBE: Topic Filters with the options of their subscriptions.
 //!
-//! The filters are validated in one pass when decoding and read again when asked. That a filter is
-//! well formed is not checked here: a server answers that per filter. MQTT 5.0 §3.8.
+//! The filters are validated in one pass when decoding, and read again on iteration. Whether a
+//! filter is well-formed is not checked here: a server answers that per filter. MQTT 5.0 §3.8.
 
 use super::layout::put_packet;
 use crate::error::DecodeError;
@@ -26,16 +26,16 @@ pub struct Subscribe<'a> {
     /// The validated payload: filter and options byte in turn.
     payload: &'a [u8],
     filter_count: usize,
-    /// What counts of each options byte.
+    /// Mask of the bits that are used in each options byte.
     option_bits: u8,
 }
 
 /// One Topic Filter of a SUBSCRIBE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscribeFilter<'a> {
-    /// The Topic Filter: not empty, but possibly badly formed.
+    /// The Topic Filter: not empty, but possibly malformed.
     pub filter: &'a str,
-    /// The Subscription Options; before 5.0 the QoS alone.
+    /// The Subscription Options; before 5.0 only the QoS.
     pub options: SubscriptionOptions,
 }
 
@@ -55,17 +55,17 @@ pub struct SubscriptionOptions {
 /// When retained messages are sent for a subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RetainHandling {
-    /// At each SUBSCRIBE; the only way before 5.0.
+    /// At each SUBSCRIBE; the only mode before 5.0.
     #[default]
     SendAtSubscribe = 0,
-    /// At a SUBSCRIBE that makes a new subscription.
+    /// At a SUBSCRIBE that creates a new subscription.
     SendIfNew = 1,
     /// Never.
     DoNotSend = 2,
 }
 
 impl SubscriptionOptions {
-    /// The options byte of 5.0; before it, that of the QoS alone.
+    /// The options byte of 5.0; before 5.0, the byte with only the QoS.
     pub fn to_byte(self, version: ProtocolVersion) -> u8 {
         if !version.is_v5() {
             return self.qos.bits();
@@ -118,7 +118,7 @@ impl<'a> Subscribe<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Malformed: Packet Identifier 0, an empty or ill encoded filter, QoS 3, reserved option
+    /// Malformed: Packet Identifier 0, an empty or badly encoded filter, QoS 3, reserved option
     /// bits. Protocol Error: no filter, Retain Handling 3, No Local on a Shared Subscription,
     /// Subscription Identifier 0 or twice.
     pub fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
@@ -169,8 +169,8 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// The Topic Filters of a packet that was decoded before, from where an iteration over them had
-    /// come.
+    /// The remaining Topic Filters of a packet that was decoded before, from the position of an
+    /// earlier iteration.
     pub fn filters_left(
         body: &'a [u8],
         version: ProtocolVersion,
@@ -183,12 +183,12 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// How many Topic Filters there are, at least one.
+    /// Number of Topic Filters, at least one.
     pub fn filter_count(&self) -> usize {
         self.filter_count
     }
 
-    /// Appends a SUBSCRIBE made of these parts; what the version does not have is left out.
+    /// Appends a SUBSCRIBE with these parts; parts that the version does not support are left out.
     pub fn encode_parts(
         version: ProtocolVersion,
         packet_id: PacketId,
@@ -208,7 +208,7 @@ impl<'a> Subscribe<'a> {
         );
     }
 
-    /// Appends the packet; what the version does not have is left out.
+    /// Appends the packet; parts that the version does not support are left out.
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
         let Self {
             packet_id,
@@ -247,18 +247,19 @@ pub struct SubscribeFilters<'a> {
 }
 
 impl SubscribeFilters<'_> {
-    /// Where the iteration has come, to go on later.
+    /// The current position, for continuing later.
     pub fn left(&self) -> FiltersLeft {
         FiltersLeft::of(&self.reader, self.left)
     }
 }
 
-/// Where an iteration over the Topic Filters of a packet has come. They are the last thing in it.
+/// Position of an iteration over the Topic Filters of a packet. They are the last field of the
+/// packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FiltersLeft {
-    /// Bytes of those that are left.
+    /// Bytes of the remaining filters.
     pub(super) bytes: usize,
-    /// How many those are.
+    /// Number of the remaining filters.
     pub(super) count: usize,
 }
 
@@ -279,8 +280,8 @@ impl<'a> Iterator for SubscribeFilters<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        // The bytes were validated before; an error here would only end the iteration. The byte
-        // of an older version is one of 5.0 with the other options off.
+        // The bytes were validated before; an error here would only end the iteration. The byte of
+        // an older version equals one of 5.0 with the other options off.
         let filter = primitive::utf8(self.reader.binary().ok()?).ok()?;
         let byte = self.reader.u8().ok()? & self.option_bits;
         let options = SubscriptionOptions::from_byte(byte, ProtocolVersion::V5).ok()?;
@@ -319,8 +320,8 @@ fn encode<'f>(
     });
 }
 
-/// The bits of an options byte that mean something, or have to be 0. MQTT 3.1 §3.8: the upper six
-/// are not used.
+/// The bits of an options byte that have a meaning or must be 0. MQTT 3.1 §3.8: the upper six are
+/// not used.
 fn used_options(version: ProtocolVersion) -> u8 {
     match version {
         ProtocolVersion::V31 => 0b11,

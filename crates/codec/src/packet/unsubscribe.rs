@@ -1,7 +1,7 @@
-//! UNSUBSCRIBE: Topic Filters whose subscriptions are to end.
+//! UNSUBSCRIBE: Topic Filters whose subscriptions must end.
 //!
-//! The filters are validated in one pass when decoding and read again when asked. Whether there is
-//! such a subscription is a session's business. MQTT 5.0 §3.10.
+//! The filters are validated in one pass when decoding, and read again on iteration. Whether such
+//! a subscription exists is checked by the session. MQTT 5.0 §3.10.
 
 use super::layout::put_packet;
 use super::subscribe::FiltersLeft;
@@ -28,8 +28,8 @@ impl<'a> Unsubscribe<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Malformed: Packet Identifier 0, an empty or ill encoded filter, a property that UNSUBSCRIBE
-    /// does not have. Protocol Error: no filter.
+    /// Malformed: Packet Identifier 0, an empty or badly encoded filter, a property that is not
+    /// allowed. Protocol Error: no filter.
     pub fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
@@ -63,7 +63,7 @@ impl<'a> Unsubscribe<'a> {
         })
     }
 
-    /// The Topic Filters in order: not empty, but possibly badly formed.
+    /// The Topic Filters in order: not empty, but possibly malformed.
     pub fn filters(&self) -> UnsubscribeFilters<'a> {
         UnsubscribeFilters {
             reader: Reader::new(self.payload),
@@ -71,8 +71,8 @@ impl<'a> Unsubscribe<'a> {
         }
     }
 
-    /// The Topic Filters of a packet that was decoded before, from where an iteration over them had
-    /// come.
+    /// The remaining Topic Filters of a packet that was decoded before, from the position of an
+    /// earlier iteration.
     pub fn filters_left(body: &'a [u8], left: FiltersLeft) -> UnsubscribeFilters<'a> {
         UnsubscribeFilters {
             reader: left.reader(body),
@@ -80,12 +80,12 @@ impl<'a> Unsubscribe<'a> {
         }
     }
 
-    /// How many Topic Filters there are, at least one.
+    /// Number of Topic Filters, at least one.
     pub fn filter_count(&self) -> usize {
         self.filter_count
     }
 
-    /// Appends an UNSUBSCRIBE made of these parts; before 5.0 without properties.
+    /// Appends an UNSUBSCRIBE with these parts; before 5.0 without properties.
     pub fn encode_parts(
         version: ProtocolVersion,
         packet_id: PacketId,
@@ -132,7 +132,7 @@ pub struct UnsubscribeFilters<'a> {
 }
 
 impl UnsubscribeFilters<'_> {
-    /// Where the iteration has come, to go on later.
+    /// The current position, for continuing later.
     pub fn left(&self) -> FiltersLeft {
         FiltersLeft::of(&self.reader, self.left)
     }

@@ -1,19 +1,19 @@
-//! The walk over one packet's properties, and the writing of single ones.
+//! Iteration over one packet's properties, and writing of single ones.
 //!
-//! Knows lengths, identifiers, owners and repetition; not what a value means for a connection.
-//! MQTT 5.0 §2.2.2.
+//! Checks lengths, identifiers, owners and repetition. The meaning of a value for a connection is
+//! handled elsewhere. MQTT 5.0 §2.2.2.
 
 use super::id::{Owner, PropertyId};
 use super::user::UserProperties;
 use crate::error::DecodeError;
 use crate::primitive::{self, Reader};
 
-/// The properties of one packet while they are read.
+/// The properties of one packet during reading.
 pub(crate) struct Block<'a> {
     raw: &'a [u8],
     reader: Reader<'a>,
     owner: Owner,
-    /// One bit per identifier that has occurred; the highest identifier is 0x2A.
+    /// One bit per identifier seen so far; the highest identifier is 0x2A.
     seen: u64,
     user_count: u32,
 }
@@ -26,7 +26,7 @@ impl<'a> Block<'a> {
         Ok(Self::of(body.take(len as usize)?, owner))
     }
 
-    /// The properties that these bytes are, without their length.
+    /// The properties in these bytes, without their length.
     #[inline]
     pub(crate) fn of(raw: &'a [u8], owner: Owner) -> Self {
         Self {
@@ -44,8 +44,8 @@ impl<'a> Block<'a> {
         self.raw
     }
 
-    /// The identifier of the next property, which the caller then reads; User Properties are read
-    /// here and left out.
+    /// The identifier of the next property, whose value the caller must read; User Properties are
+    /// read here and skipped.
     #[inline]
     pub(crate) fn next_id(&mut self) -> Result<Option<PropertyId>, DecodeError> {
         while !self.reader.is_empty() {
@@ -75,7 +75,7 @@ impl<'a> Block<'a> {
         Ok(None)
     }
 
-    /// The value of the property that was last named.
+    /// The value of the property that was returned last.
     #[inline]
     pub(crate) fn value(&mut self) -> &mut Reader<'a> {
         &mut self.reader
@@ -100,7 +100,7 @@ impl<'a> Block<'a> {
         UserProperties::from_block(self.raw, self.user_count)
     }
 
-    /// A property that does not belong to the packet: Malformed, says MQTT 5.0 §2.2.2.2.
+    /// A property that is not allowed in the packet: Malformed, according to MQTT 5.0 §2.2.2.2.
     #[cold]
     pub(crate) fn not_allowed() -> DecodeError {
         DecodeError::malformed("property is not allowed in this packet", "")

@@ -1,7 +1,7 @@
 //! The properties of a CONNACK.
 //!
-//! Knows which values are out of range; what a server offers is its own business.
-//! MQTT 5.0 §3.2.2.3.
+//! Rejects values that are out of range. Which features a server offers is decided elsewhere. MQTT
+//! 5.0 §3.2.2.3.
 
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -21,9 +21,9 @@ use crate::qos::QoS;
 pub struct ConnAckProperties<'a> {
     /// Session Expiry Interval in seconds that the server uses instead of the client's.
     pub session_expiry_secs: Option<u32>,
-    /// Receive Maximum: QoS 1 and 2 messages that the server takes at a time.
+    /// Receive Maximum: number of QoS 1 and 2 messages that the server accepts concurrently.
     pub receive_maximum: Option<NonZeroU16>,
-    /// Maximum QoS that the server accepts; QoS 2 is said by absence.
+    /// Maximum QoS that the server accepts; absent means QoS 2.
     pub maximum_qos: Option<QoS>,
     /// Retain Available.
     pub retain_available: Option<bool>,
@@ -43,7 +43,7 @@ pub struct ConnAckProperties<'a> {
     pub subscription_ids_available: Option<bool>,
     /// Shared Subscription Available.
     pub shared_subscription_available: Option<bool>,
-    /// Server Keep Alive in seconds, which the client is to use instead of its own.
+    /// Server Keep Alive in seconds, which the client must use instead of its own.
     pub server_keep_alive_secs: Option<u16>,
     /// Response Information.
     pub response_information: Option<&'a str>,
@@ -96,11 +96,11 @@ impl<'a> ConnAckProperties<'a> {
         Ok(p)
     }
 
-    /// Appends the properties, without a length in front. Their order is free: it is Mosquitto's,
+    /// Appends the properties, without a length prefix. The order is free; it follows Mosquitto,
     /// for tools that compare bytes.
     pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
         use PropertyId as P;
-        // Only 0 and 1 may be written (§3.2.2.3.4); without the property QoS 2 is accepted.
+        // Only 0 and 1 may be sent (§3.2.2.3.4); without the property, QoS 2 is accepted.
         let maximum_qos = self.maximum_qos.filter(|qos| *qos != QoS::ExactlyOnce);
         put_u16_property(out, P::TopicAliasMaximum, self.topic_alias_maximum);
         put_u32_property(out, P::SessionExpiryInterval, self.session_expiry_secs);

@@ -1,7 +1,6 @@
 //! The properties of a CONNECT.
 //!
-//! Knows which values are out of range; what a server makes of them is its own business.
-//! MQTT 5.0 §3.1.2.11.
+//! Rejects values that are out of range. Their use is up to the server. MQTT 5.0 §3.1.2.11.
 
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -19,7 +18,7 @@ use crate::primitive::Reader;
 pub struct ConnectProperties<'a> {
     /// Session Expiry Interval in seconds; 0xFFFFFFFF is never.
     pub session_expiry_secs: Option<u32>,
-    /// Receive Maximum: QoS 1 and 2 messages that the client takes at a time.
+    /// Receive Maximum: number of QoS 1 and 2 messages that the client accepts concurrently.
     pub receive_maximum: Option<NonZeroU16>,
     /// Maximum Packet Size in bytes that the client accepts.
     pub maximum_packet_size: Option<NonZeroU32>,
@@ -79,7 +78,7 @@ impl<'a> ConnectProperties<'a> {
         Ok(properties)
     }
 
-    /// Appends the properties, without a length in front.
+    /// Appends the properties, without a length prefix.
     pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
         use PropertyId as P;
         put_u32_property(out, P::SessionExpiryInterval, self.session_expiry_secs);

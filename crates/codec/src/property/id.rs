@@ -1,7 +1,6 @@
-//! Property identifiers, where each is allowed, and of which type its value is.
+//! Property identifiers, the packets that allow them, and the types of their values.
 //!
-//! Knows table 2-4 of the specification; values are read in the modules beside it.
-//! MQTT 5.0 §2.2.2.2.
+//! Implements table 2-4 of the specification; sibling modules read the values. MQTT 5.0 §2.2.2.2.
 
 use crate::error::DecodeError;
 use crate::primitive::Reader;
@@ -138,7 +137,7 @@ impl PropertyId {
         self as u8
     }
 
-    /// The specification's name, like "Topic Alias".
+    /// The name in the specification, such as "Topic Alias".
     pub const fn name(self) -> &'static str {
         match self {
             Self::PayloadFormatIndicator => "Payload Format Indicator",
@@ -204,7 +203,7 @@ impl PropertyId {
         }
     }
 
-    /// Passes over its value.
+    /// Skips its value.
     pub(crate) fn skip_value(self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         match self {
             Self::PayloadFormatIndicator
@@ -241,7 +240,7 @@ impl PropertyId {
     }
 }
 
-/// A set of packets that carry properties; the Will Properties count as one of their own.
+/// A set of packet types with properties; the Will Properties count as a separate type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner(u16);
 

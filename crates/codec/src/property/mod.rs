@@ -1,7 +1,7 @@
 //! Properties: a length, then identifier and value until the length is used up.
 //!
-//! [`Block`] is the one walk over a packet's properties: it knows which identifiers exist, where
-//! they are allowed and that all but a few occur once. What a value means is read by the packet.
+//! [`Block`] iterates over a packet's properties. It checks that identifiers exist, that they are
+//! allowed in the packet, and that all but a few occur only once. Each packet reads the values.
 //! MQTT 5.0 §2.2.2.
 
 mod block;

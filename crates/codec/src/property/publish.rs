@@ -1,7 +1,7 @@
-//! The properties of a PUBLISH, which are those of a Will but for a few.
+//! The properties of a PUBLISH; those of a Will are nearly the same.
 //!
-//! Knows which of them a server passes on unaltered; topic aliases and expiry are a session's
-//! business. MQTT 5.0 §3.3.2.3, §3.1.3.2.
+//! Defines which of them a server forwards unaltered. Topic Aliases and expiry are handled by
+//! sessions. MQTT 5.0 §3.3.2.3, §3.1.3.2.
 
 use std::num::NonZeroU16;
 
@@ -36,16 +36,16 @@ pub struct PublishProperties<'a> {
     pub subscription_ids: SubscriptionIds<'a>,
     /// User Properties.
     pub user_properties: UserProperties<'a>,
-    /// The property bytes as received, without their length; a Will's with its Will Delay
-    /// Interval. Encoding does not look at them.
+    /// The property bytes as received, without their length; those of a Will include its Will
+    /// Delay Interval. Encoding ignores them.
     pub raw: &'a [u8],
-    /// Whether `raw` holds only what a server passes on unaltered. Set by decoding.
+    /// Whether `raw` contains only properties that a server forwards unaltered. Set by decoding.
     pub raw_is_forwardable: bool,
 }
 
 impl<'a> PublishProperties<'a> {
-    /// Appends all that a server must pass on unaltered, without a length in front: Payload
-    /// Format Indicator [MQTT-3.3.2-4], Content Type [MQTT-3.3.2-20], Response Topic
+    /// Appends all properties that a server must forward unaltered, without a length prefix:
+    /// Payload Format Indicator [MQTT-3.3.2-4], Content Type [MQTT-3.3.2-20], Response Topic
     /// [MQTT-3.3.2-15], Correlation Data [MQTT-3.3.2-16], User Properties in their order
     /// [MQTT-3.3.2-17] [MQTT-3.3.2-18].
     pub fn encode_forwarded(&self, out: &mut Vec<u8>) {
@@ -60,21 +60,21 @@ impl<'a> PublishProperties<'a> {
         self.user_properties.encode_into(out);
     }
 
-    /// Reads what [`Self::encode_forwarded`] wrote, or a client in its place.
+    /// Reads the output of [`Self::encode_forwarded`], or properties of a client in its place.
     ///
     /// # Errors
-    /// What a packet with these properties would be refused for.
+    /// A packet with these properties would be invalid.
     pub fn from_forwarded(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         Self::decode_block(Block::of(bytes, Owner::PUBLISH)).map(|(properties, _)| properties)
     }
 
-    /// Whether `raw` may be passed on as it is in place of [`Self::encode_forwarded`].
+    /// Whether `raw` may be forwarded unchanged in place of [`Self::encode_forwarded`].
     #[inline]
     pub const fn forwardable_verbatim(&self) -> bool {
         self.raw_is_forwardable
     }
 
-    /// Appends all properties, without a length in front.
+    /// Appends all properties, without a length prefix.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         put_u32_property(
             out,
@@ -92,7 +92,7 @@ impl<'a> PublishProperties<'a> {
         self.encode_forwarded(out);
     }
 
-    /// Those of a packet without any; there is nothing that might not be passed on.
+    /// The properties of a packet that has none; nothing prevents forwarding.
     #[inline]
     pub(crate) fn none() -> Self {
         Self {
@@ -112,12 +112,12 @@ impl<'a> PublishProperties<'a> {
         Self::decode_block(Block::take(body, Owner::PUBLISH)?).map(|(properties, _)| properties)
     }
 
-    /// Reads the properties of a Will; also gives its Will Delay Interval in seconds.
+    /// Reads the properties of a Will; also returns its Will Delay Interval in seconds.
     pub(crate) fn decode_will(body: &mut Reader<'a>) -> Result<(Self, Option<u32>), DecodeError> {
         Self::decode_block(Block::take(body, Owner::WILL)?)
     }
 
-    // Kept out of the callers, so that a PUBLISH without properties stays short.
+    // Kept out of the callers, so that the code for a PUBLISH without properties stays short.
     #[inline(never)]
     fn decode_block(mut block: Block<'a>) -> Result<(Self, Option<u32>), DecodeError> {
         let mut properties = Self::default();

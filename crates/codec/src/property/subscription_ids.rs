@@ -1,7 +1,7 @@
 //! The Subscription Identifiers of a PUBLISH.
 //!
-//! Wraps the property bytes and reads the identifiers when asked; who may send them is decided by
-//! the receiver. MQTT 5.0 §3.3.2.3.8.
+//! Wraps the property bytes and decodes the identifiers on iteration. Whether the sender may use
+//! them is checked by the receiver. MQTT 5.0 §3.3.2.3.8.
 
 use std::fmt;
 
@@ -14,13 +14,13 @@ use crate::primitive::Reader;
 /// Two are equal when they have the same identifiers in the same order.
 #[derive(Clone, Copy, Default)]
 pub struct SubscriptionIds<'a> {
-    /// Validated properties, possibly others among them, which iteration passes over.
+    /// Validated properties, possibly with others among them, which iteration skips.
     raw: &'a [u8],
     count: u32,
 }
 
 impl<'a> SubscriptionIds<'a> {
-    /// Wraps bytes made of Subscription Identifier properties (0x0B and the value) alone.
+    /// Wraps bytes that contain only Subscription Identifier properties (0x0B and the value).
     ///
     /// # Errors
     /// An identifier of zero, a malformed value, any other property.
@@ -37,7 +37,7 @@ impl<'a> SubscriptionIds<'a> {
         Ok(Self { raw: bytes, count })
     }
 
-    /// Wraps a validated block of properties that holds `count` Subscription Identifiers.
+    /// Wraps a validated block of properties with `count` Subscription Identifiers.
     pub(crate) fn from_block(raw: &'a [u8], count: u32) -> Self {
         Self { raw, count }
     }
@@ -48,7 +48,7 @@ impl<'a> SubscriptionIds<'a> {
         self.count == 0
     }
 
-    /// How many there are.
+    /// Number of identifiers.
     #[inline]
     pub const fn count(&self) -> usize {
         self.count as usize

@@ -1,7 +1,7 @@
-//! User Properties: pairs of strings whose order and repetition are kept.
+//! User Properties: pairs of strings; order and repetition are preserved.
 //!
-//! Wraps the property bytes that they came in and reads the pairs when asked, so that a packet
-//! with thousands of them allocates nothing. Knows nothing of limits. MQTT 5.0 §2.2.2.2.
+//! Wraps the property bytes and decodes the pairs on iteration, so that a packet with thousands of
+//! them allocates nothing. Has no limits. MQTT 5.0 §2.2.2.2.
 
 use std::fmt;
 
@@ -14,16 +14,16 @@ use crate::primitive::{self, Reader};
 /// Two are equal when they have the same pairs in the same order.
 #[derive(Clone, Copy, Default)]
 pub struct UserProperties<'a> {
-    /// Validated properties, possibly others among them, which iteration passes over.
+    /// Validated properties, possibly with others among them, which iteration skips.
     raw: &'a [u8],
     count: u32,
 }
 
 impl<'a> UserProperties<'a> {
-    /// Wraps bytes made of User Properties alone, as [`encode_user_property`] writes them.
+    /// Wraps bytes that contain only User Properties, as written by [`encode_user_property`].
     ///
     /// # Errors
-    /// What a packet with these properties would be refused for; any other property.
+    /// A packet with these properties would be invalid; or another property.
     pub fn from_encoded(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let mut count = 0;
@@ -38,7 +38,7 @@ impl<'a> UserProperties<'a> {
         Ok(Self { raw: bytes, count })
     }
 
-    /// Wraps a validated block of properties that holds `count` User Properties.
+    /// Wraps a validated block of properties with `count` User Properties.
     pub(crate) fn from_block(raw: &'a [u8], count: u32) -> Self {
         Self { raw, count }
     }
@@ -49,7 +49,7 @@ impl<'a> UserProperties<'a> {
         self.count == 0
     }
 
-    /// How many pairs there are.
+    /// Number of pairs.
     #[inline]
     pub const fn count(&self) -> usize {
         self.count as usize
@@ -63,7 +63,7 @@ impl<'a> UserProperties<'a> {
         }
     }
 
-    /// Appends the User Properties, each with its identifier, without a length in front.
+    /// Appends the User Properties, each with its identifier, without a length prefix.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         for (key, value) in self.iter() {
             encode_user_property(out, key, value);

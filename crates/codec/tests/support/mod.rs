@@ -1,5 +1,5 @@
-//! Reads the packet table (`tests/packets/*.txt`, format in its README) and writes packets in the
-//! table's form. Knows nothing of what is asserted about the cases.
+//! Reads the packet table (`tests/packets/*.txt`, format in its README) and prints packets in the
+//! format of the table. Independent of the assertions.
 #![allow(dead_code)] // Each test binary uses a part.
 
 use std::fmt::{Display, Write};
@@ -23,7 +23,7 @@ pub(crate) struct Case {
 
 /// All cases of all files, in the order of the files' names.
 pub(crate) fn table() -> Vec<Case> {
-    // Found from the crates beside this one too.
+    // Also found from sibling crates.
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../codec/tests/packets");
     let mut paths: Vec<_> = std::fs::read_dir(&folder)
         .expect("the table's folder")
@@ -103,7 +103,7 @@ fn parse_hex(line: &str, place: &str, bytes: &mut Vec<u8>) {
     }
 }
 
-/// What decoding `bytes` gives, in the table's form.
+/// The result of decoding `bytes`, in the format of the table.
 pub(crate) fn outcome(bytes: &[u8], version: ProtocolVersion) -> String {
     match decode_packet(bytes, version) {
         Ok(None) => "incomplete".to_owned(),
@@ -128,7 +128,7 @@ fn describe_error(error: &DecodeError) -> String {
     format!("error 0x{:02X} {statement}", error.reason.code())
 }
 
-/// The version in which a refused CONNECT is answered.
+/// The version of the answer to a rejected CONNECT.
 fn connect_answer(bytes: &[u8]) -> Option<String> {
     let header = decode_fixed_header(bytes).ok()??;
     if header.packet_type != PacketType::Connect {
@@ -142,7 +142,7 @@ fn connect_answer(bytes: &[u8]) -> Option<String> {
     )
 }
 
-/// A packet in the table's form.
+/// A packet in the format of the table.
 pub(crate) fn describe(packet: &Packet<'_>) -> String {
     let mut line = Line(packet.packet_type().name().to_owned());
     match packet {

@@ -46,7 +46,7 @@ impl Format {
         }
     }
 
-    /// Content-Type of the bodies; those of batches are lists.
+    /// Content-Type of the bodies; the body of a batch is a list.
     pub(super) fn content_type(self, is_list: bool) -> &'static str {
         match (self, is_list) {
             (Self::CloudEvents, false) => "application/cloudevents+json",

@@ -1,4 +1,5 @@
-//! Lanes of parts on shards that have none yet, because the node has more threads than before.
+//! Adds lanes of parts on shards that have none yet, because the node has more threads than
+//! before.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +9,9 @@ use martlet_fault::{self as fault, Fault};
 use super::Restoring;
 
 impl<N: Node> Restoring<'_, N> {
-    /// Each part of which there are lanes has one on each shard: what its first one takes, the new
-    /// ones take from the moment at which listeners open, and those that were left over while the
-    /// node had fewer shards take it again.
+    /// Gives each part with lanes one lane on each shard. New lanes get the subscriptions of the
+    /// first one, from the opening of listeners on. Lanes that were left over while the node had
+    /// fewer shards get them again.
     pub(super) fn add_lanes(&mut self) {
         let mut parts: BTreeMap<(TenantId, String), Vec<LaneTerms>> = BTreeMap::new();
         self.shards.each(|shard, _| {

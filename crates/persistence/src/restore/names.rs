@@ -1,15 +1,15 @@
-//! Which session and share group of which shard an epoch of the store became.
+//! Maps epochs of the store to the sessions and share groups of shards.
 //!
-//! Held while shards are brought back, and no longer.
+//! It exists only during the restore.
 
 use martlet_broker::{GroupAddress, SessionAddress, SessionEpoch, ShardId};
 use martlet_store::Lsn;
 
-/// Sorted by epoch, so that a million cost no more than their bytes.
+/// Sorted by epoch, so that a million entries have no memory overhead.
 #[derive(Debug, Default)]
 pub(super) struct EpochNames {
     pub(super) sessions: Vec<(SessionEpoch, SessionAddress)>,
-    /// With the number of the record that made each.
+    /// With the number of the record that created each.
     pub(super) groups: Vec<(SessionEpoch, Lsn, ShardId, GroupAddress)>,
 }
 
@@ -41,7 +41,7 @@ impl EpochNames {
             .collect()
     }
 
-    /// Groups that were made after the record `lsn`.
+    /// Groups that were created after the record `lsn`.
     pub(super) fn groups_younger_than(&self, lsn: Lsn) -> impl Iterator<Item = SessionEpoch> {
         let groups = self.groups.iter();
         groups

@@ -1,4 +1,4 @@
-//! Which part has asked for receipts of a message: its body has the publisher.
+//! The part that has requested receipts of a message: its body has the publisher.
 
 use martlet_broker::{EnqueuedAs, EntryRecord, MessageId, Node, SessionAddress, owner};
 use martlet_fault::{self as fault, Fault};
@@ -8,7 +8,7 @@ use super::Restoring;
 use crate::body::{StoredBody, decode_body};
 
 impl<N: Node> Restoring<'_, N> {
-    /// The session of the part that gets the outcome of an entry; nearly always none, and then
+    /// The session of the part that gets the outcome of an entry; nearly always `None`, and then
     /// nothing is read.
     pub(super) fn part_for_receipt<D: Disk>(
         &mut self,
@@ -25,7 +25,7 @@ impl<N: Node> Restoring<'_, N> {
         }
         let mut part = None;
         engine.read_bodies(&[BodyId(id.0)], |id, bytes| {
-            // What is damaged is noted where the message itself is needed.
+            // Damage is noted where the message itself is needed.
             let body = bytes.ok().map(|bytes| decode_body(MessageId(id.0), bytes));
             if let Some(Ok(body)) = body {
                 part = self.part_of_body(&body);
@@ -43,7 +43,7 @@ impl<N: Node> Restoring<'_, N> {
             shard.session_for_receipts(tenant, publisher.client_id)
         });
         let (epoch, address) = found?;
-        // Which session it was is not known of a message that a share group has recorded late.
+        // A message that a share group has recorded late does not have its session.
         let is_same = publisher.epoch == epoch || publisher.epoch.0 == 0;
         is_same.then_some(address)
     }

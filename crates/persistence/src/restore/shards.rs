@@ -1,4 +1,4 @@
-//! The shards of a node that is not running yet, and their messages to each other.
+//! The shards of a node that is not running yet, and the batches between them.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use crate::body::StoredBody;
 use crate::encode::encode;
 use crate::fetch::Publishers;
 
-/// All shards of a node, in order, each with its effects. The caller of the restore lends them.
+/// All shards of a node, in order, each with its effects. Borrowed from the caller of the restore.
 pub struct Shards<'a, N: Node> {
-    /// What the shards were made with.
+    /// The settings of the shards.
     pub settings: &'a Settings,
-    /// What they share.
+    /// The data shared by the shards.
     pub node: &'a N,
     /// The time of the start.
     pub now: Now,
-    /// The node's listeners, by which publishers of messages came.
+    /// The listeners of the node, for publishers of messages.
     pub listeners: Arc<[Arc<ListenerPolicy>]>,
     /// The shards; there is at least one.
     pub shards: Vec<(&'a mut Shard, &'a mut Effects)>,
@@ -31,7 +31,7 @@ impl<N: Node> Shards<'_, N> {
         self.shards.len() as u16
     }
 
-    /// Calls into one shard.
+    /// Calls a function with one shard.
     pub(super) fn call<T>(
         &mut self,
         shard: ShardId,
@@ -46,20 +46,20 @@ impl<N: Node> Shards<'_, N> {
         call(shard, &mut cx)
     }
 
-    /// Calls into each.
+    /// Calls a function with each shard.
     pub(super) fn each(&mut self, mut each: impl FnMut(&mut Shard, &mut Cx<'_, N>)) {
         for shard in 0..self.count() {
             self.call(ShardId(shard), &mut each);
         }
     }
 
-    /// The shard that works for a message that no client of this run has sent: the same for all
-    /// that one shard received, so that their order stays.
+    /// The shard that handles a message that no client of this run has sent: the same for all
+    /// messages that one shard received, so that their order is kept.
     pub(super) fn of_message(&self, id: MessageId) -> ShardId {
         ShardId(shard_of(id.0) % self.count())
     }
 
-    /// A message of the store, counted by `shard`; `publisher` is the session that published it.
+    /// A message from the store, counted by `shard`; `publisher` is the publishing session.
     pub(super) fn message(
         &self,
         shard: ShardId,
@@ -73,8 +73,8 @@ impl<N: Node> Shards<'_, N> {
         Message::restored(&body.message, publisher, client, self.now, &gauge)
     }
 
-    /// Passes batches between shards until nothing moves. What they record goes into the buffer, in
-    /// an order in which no record stands before one that it follows from.
+    /// Delivers batches between shards until none is left. Their records are added to the buffer
+    /// in an order in which no record precedes one that it depends on.
     pub(super) fn deliver(&mut self, records: &mut RecordBuffer) {
         let mut moved = true;
         while moved {

@@ -1,5 +1,5 @@
-//! Subscriptions, and the messages that were not routed to all before the restart, in the order of
-//! their records: a message goes only to subscriptions made before it.
+//! Subscriptions, and the messages that were not routed to all receivers before the restart, in
+//! the order of their records: a message goes only to subscriptions made before it.
 
 use martlet_broker::{Message, MessageId, Node, SessionEpoch, SubscriptionRecord};
 use martlet_store::{BodyId, Disk, Engine, Holds, Lsn, Pending, StateKey};
@@ -8,11 +8,11 @@ use super::{DELIVER_EVERY, RestoreError, Restoring, each_state};
 use crate::encode::put_released;
 use crate::state::{decode_subscription, kind, retained_owed_key};
 
-/// Messages to be routed that are in memory at once.
+/// Maximum number of messages to route that are in memory at once.
 const PAGE_COUNT: usize = 64;
 
 impl<N: Node> Restoring<'_, N> {
-    /// Brings subscriptions back, and routes again what has to be.
+    /// Restores subscriptions, and routes unfinished messages again.
     pub(super) fn messages_to_be_routed<D: Disk>(
         &mut self,
         engine: &Engine<D>,
@@ -50,7 +50,7 @@ impl<N: Node> Restoring<'_, N> {
         self.go_on()
     }
 
-    /// Brings back subscriptions older than the record `first`; gives the others.
+    /// Restores subscriptions older than the record `first`; returns the others.
     fn subscriptions_before<D: Disk>(
         &mut self,
         engine: &Engine<D>,
@@ -121,7 +121,7 @@ impl<N: Node> Restoring<'_, N> {
     }
 
     fn route_again(&mut self, message: &Message, pending: &Pending) {
-        // A share group that was created later does not get it.
+        // A share group created later does not get it.
         let had = pending.had.iter().map(|queue| SessionEpoch(queue.0));
         let younger = self.names.groups_younger_than(pending.lsn);
         let had: Vec<SessionEpoch> = had.chain(younger).collect();
@@ -130,11 +130,11 @@ impl<N: Node> Restoring<'_, N> {
         self.shards.call(shard, |shard, cx| {
             shard.route_again(cx, message, &had);
         });
-        // It must be with all shards before the next subscription comes back.
+        // It must have reached all shards before the next subscription is restored.
         self.shards.deliver(&mut self.records);
     }
 
-    /// Messages that cannot be routed: no receiver waits for them any longer.
+    /// Releases messages that cannot be routed, so that no receiver waits for them.
     fn release_damaged<D: Disk>(&mut self, engine: &Engine<D>) {
         engine.held(Holds::ROUTING, |id, lsn, bytes| {
             let id = MessageId(id.0);

@@ -1,10 +1,10 @@
-//! Behaviours over a restart that are played twice: as they should be, and with a deliberate fault
-//! that has to be found.
+//! Behaviours over a restart that are tested twice: correctly, and with a deliberate fault that
+//! must be detected.
 
 use crate::node::{End, StoredNode};
 
-/// What is in flight is sent again with its Subscription Identifiers, one or several, whether it
-/// was sent at once or waited in the queue first.
+/// Messages in flight are sent again with their Subscription Identifiers, one or several, whether
+/// they were sent at once or waited in the queue first.
 pub(crate) fn in_flight_keeps_its_subscription_identifiers(end: End) {
     let mut node = StoredNode::new(1);
     node.play(
@@ -37,7 +37,8 @@ pub(crate) fn in_flight_keeps_its_subscription_identifiers(end: End) {
     );
 }
 
-/// UNSUBSCRIBE leaves nothing in the store, also of a subscription that is owed retained messages.
+/// UNSUBSCRIBE leaves no state in the store, also for a subscription that is owed retained
+/// messages.
 pub(crate) fn unsubscribe_leaves_no_state() {
     let after = |steps: &str| {
         let mut node = StoredNode::new(1);

@@ -1,5 +1,5 @@
-//! What a message costs while a subscriber is slow or disconnected: memory only where there is no
-//! store to read it back from, a record only where something is kept.
+//! Costs of a message while a subscriber is slow or disconnected: memory only if there is no store
+//! to read it back from, a record only if data must be kept.
 
 use martlet_broker::DropReason;
 use martlet_script::Stage;
@@ -90,8 +90,8 @@ fn what_lies_in_the_store_is_kept_when_the_memory_is_spent() {
     let mut node = StoredNode::with_settings(1, &settings);
     node.play("K: CONNECT session_expiry=1000; SUBSCRIBE will qos=1; DISCONNECT");
     node.play("W: CONNECT will.topic=will will.payload=gone will.qos=1");
-    // Sessions that end with their connections have their queues in memory; none of them holds so
-    // much that it has to give back. All begin while there is memory for what is kept.
+    // Sessions that end with their connections have their queues in memory; none of them uses so
+    // much that it must return memory. All begin while there is memory for stored messages.
     let subscribe = |name| format!("{name}: CONNECT receive_maximum=1; SUBSCRIBE {name} qos=1\n");
     let fill = |name| {
         format!(

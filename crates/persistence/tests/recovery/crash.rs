@@ -1,4 +1,4 @@
-//! A loss of power at every call to the disk; messages that had not been routed to all; damage.
+//! A power loss at every call to the disk; messages that were not routed to all receivers; damage.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use martlet_store::{Failure, Fault};
 
 use crate::node::{End, StoredNode};
 
-/// The power goes at the `call`-th call to the disk from now on.
+/// Power fails at the `call`-th call to the disk from now on.
 fn power_goes_at(node: &StoredNode, call: u64) {
     node.disk.inject(Fault {
         call: None,
@@ -18,7 +18,7 @@ fn power_goes_at(node: &StoredNode, call: u64) {
     });
 }
 
-/// What one client after the other does; each line is acknowledged before the next.
+/// Actions of the clients in turn; each line is acknowledged before the next.
 const STEPS: [&str; 12] = [
     "A: CONNECT clean=0 session_expiry=65536; SUBSCRIBE t/# qos=2\nA: DISCONNECT",
     "P: CONNECT id=p1 clean=0 session_expiry=65536; PUBLISH t/1 qos=1 payload=1",
@@ -34,7 +34,7 @@ const STEPS: [&str; 12] = [
     "C: CONNECT clean=0 session_expiry=65536; SUBSCRIBE t/9 qos=1\nC: DISCONNECT",
 ];
 
-/// Payloads for A after this number of steps; empty is the clearing of a retained message.
+/// Payloads for A after this number of steps; empty is a cleared retained message.
 fn for_a(steps: usize) -> Vec<&'static str> {
     let all = [
         None,
@@ -86,7 +86,7 @@ fn what_may_have_been_sent_before_the_power_went_is_marked_as_sent_again() {
     assert!(received > 0);
 }
 
-/// Runs until the power goes at that call; how many steps were acknowledged.
+/// Runs until power fails at that call; returns how many steps were acknowledged.
 fn check_power_cut(shards: u16, call: u64) -> usize {
     let mut node = StoredNode::new(shards);
     power_goes_at(&node, call);
@@ -116,14 +116,14 @@ fn check_power_cut(shards: u16, call: u64) -> usize {
         retained == retained_after(done) || retained == retained_after(uncertain),
         "{description}: {retained:?}"
     );
-    // The next run brings back what this one left.
+    // The next run restores the data of this one.
     let mut node = node.restart(End::Kill, 2, 5);
     assert_eq!(node.report.damaged, 0, "{description}: {:?}", node.report);
     assert_eq!(node.collect("a").1, Vec::<String>::new(), "{description}");
     done
 }
 
-/// What is retained after this number of steps.
+/// Retained messages after this number of steps.
 fn retained_after(steps: usize) -> Vec<(String, String)> {
     let (three, four) = ((4..9).contains(&steps), steps >= 5);
     let all = [("t/3", "3", three), ("t/4", "4", four)];
@@ -137,7 +137,7 @@ fn retained_after(steps: usize) -> Vec<(String, String)> {
 fn a_message_not_yet_routed_goes_only_to_subscriptions_made_before_it() {
     for end in [End::Kill, End::PowerCut(1), End::PowerCut(9)] {
         let mut node = StoredNode::new(3);
-        // Clients of all shards, some with the publisher.
+        // Clients of all shards, some on the publisher's shard.
         node.play(
             "A: CONNECT id=a1 clean=0 session_expiry=65536; SUBSCRIBE t qos=2
              B: CONNECT id=b2 clean=0 session_expiry=65536; SUBSCRIBE t/# qos=1
@@ -184,7 +184,7 @@ fn a_message_routed_to_some_is_routed_to_the_others_alone() {
     }
     node.hold_mail();
     node.play("P: CONNECT; PUBLISH t qos=1 payload=x");
-    // Those of the publisher's own shard have it already, one has answered.
+    // Those of the publisher's own shard have it already; one has answered.
     let had: Vec<&str> = clients
         .into_iter()
         .filter(|client| node.collect(client).1 == ["x"])
@@ -262,23 +262,23 @@ fn the_power_may_go_while_shards_are_brought_back() {
     assert!(failed > 5, "{failed} calls are not worth the name");
 }
 
-/// A client that takes retained messages at QoS 2, and remembers over its connections what it has.
+/// A client that takes retained messages at QoS 2, and remembers across connections which it has.
 #[derive(Default)]
 struct Taker {
     subscribed: bool,
-    /// Packet Identifiers of messages that were received and not released.
+    /// Packet Identifiers of messages that were received but not released.
     known: BTreeSet<u16>,
     got: Vec<String>,
 }
 
 impl Taker {
-    /// Connects and takes what comes; less if the power goes.
+    /// Connects and takes the messages; fewer if power fails.
     fn take(&mut self, node: &mut StoredNode) {
         let link = Stage::open(node).unwrap();
         let connect = b"\x10\x14\x00\x04MQTT\x05\x00\x00\x00\x05\x11\x00\x01\x00\x00\x00\x02a1";
         node.send(link, connect).unwrap();
         if !self.subscribed {
-            // Retain Handling 1: made again it brings nothing again.
+            // Retain Handling 1: a repeated subscription sends no retained messages again.
             let subscribe = b"\x82\x09\x00\x01\x00\x00\x03r/#\x12";
             node.send(link, subscribe).unwrap();
         }
@@ -315,7 +315,7 @@ impl Taker {
 
 #[test]
 fn retained_messages_of_qos_2_come_once_and_in_order_wherever_the_power_goes() {
-    // More than the pages that are read at once, and than may wait.
+    // More than the pages that are read at once, and more than may wait.
     const COUNT: usize = 300;
     let expected: Vec<String> = (1..=COUNT).map(|number| format!("{number:03}")).collect();
     for call in (0..).step_by(7) {
@@ -326,7 +326,7 @@ fn retained_messages_of_qos_2_come_once_and_in_order_wherever_the_power_goes() {
             .collect();
         node.play(&format!("P: CONNECT\n{}", publishes.concat()));
         let mut taker = Taker::default();
-        // Again a little after the restart, where an exchange has ended and the page is to go on.
+        // Again shortly after the restart, when an exchange has ended and the page must continue.
         for (power_cut, call) in [(1, call), (2, call % 7)] {
             power_goes_at(&node, call);
             taker.take(&mut node);

@@ -1,4 +1,4 @@
-//! What is damaged, malformed or newer than this program, and the numbers of runs.
+//! Damaged and malformed data, data newer than this program, and run numbers.
 
 use martlet_broker::{DropReason, Event};
 use martlet_persistence::{DamageWords, DecodeError, RestoreError};
@@ -11,7 +11,7 @@ use crate::node::{End, NotOpen, StoredNode};
 const SESSION: u8 = 1;
 const SUBSCRIPTION: u8 = 4;
 
-/// Two sessions with a message each; the epochs of both.
+/// Two sessions with a message each; returns the epochs of both.
 fn two_sessions(node: &mut StoredNode) -> (u64, u64) {
     node.play(
         "A: CONNECT id=a clean=0 session_expiry=65536; SUBSCRIBE t qos=1
@@ -50,7 +50,7 @@ fn a_malformed_session_is_named_and_costs_only_itself() {
     );
     assert_eq!(node.collect("a"), (false, Vec::new()));
     assert_eq!(node.collect("b"), (true, vec!["x".to_owned()]));
-    // Nothing of it is left.
+    // No data of it is left.
     let node = node.restart(End::Kill, 2, 1);
     assert_eq!((node.report.damaged, node.report.orphans), (0, 0));
     assert_eq!(node.bodies(), 0);
@@ -71,7 +71,7 @@ fn a_malformed_subscription_or_entry_is_named_and_costs_only_itself() {
     assert_eq!(node.report.subscriptions, 2);
     assert_eq!(node.collect("a"), (true, vec!["x".to_owned()]));
     assert_eq!(node.collect("b"), (true, vec!["x".to_owned()]));
-    // The body is no message: its entry is dropped when it is to be sent.
+    // The body is not a message: its entry is dropped when it should be sent.
     assert_eq!(node.dropped_as_damaged(), 1);
     let [lost] = node.lost() else {
         panic!("{:?}", node.lost());
@@ -161,10 +161,10 @@ fn what_is_read_for_a_client_that_went_away_meanwhile_does_not_stay_in_memory() 
          A> PUBLISH t qos=1 payload=2
          A: DISCONNECT",
     );
-    // That they are in flight is remembered.
+    // The message is still recorded as in flight.
     let before = node.message_bytes();
     node.let_read(0);
-    // In flight again, and gone before it could be sent.
+    // In flight again, and lost before it could be sent.
     node.play(
         "A: CONNECT id=a clean=0 session_expiry=65536
          A> CONNACK 0 session_present=1
@@ -191,10 +191,10 @@ fn a_page_of_a_queue_is_not_taken_for_one_of_what_is_in_flight() {
     ));
     let connect = "A: CONNECT id=a clean=0 session_expiry=65536 receive_maximum=1
                    A> CONNACK 0 session_present=1";
-    // The first page has come and the next is under way; of the first one message was sent.
+    // The first page was read and the next is requested; one message of the first was sent.
     node.let_read(1);
     node.play(&format!("{connect}\nA> PUBLISH t qos=1 payload=0 id=1"));
-    // Another connection takes over and needs that one again.
+    // Another connection takes over and needs that page again.
     node.play(connect);
     node.let_read(u64::MAX);
     assert_eq!(node.reads_done, 3, "each page was asked for once");
@@ -204,7 +204,7 @@ fn a_page_of_a_queue_is_not_taken_for_one_of_what_is_in_flight() {
 
 #[test]
 fn a_packet_identifier_whose_message_never_got_to_the_disk_is_free_only_after_pubcomp() {
-    // A retained message of another shard, read in the moment before its record was handed over.
+    // A retained message of another shard, read just before its record was passed on.
     const LOST: u64 = (1 << 36) + 500;
     const SENT_AT_QOS_2_WITH_RETAIN: u64 = 0b11;
     let mut node = StoredNode::new(2);
@@ -232,7 +232,7 @@ fn a_packet_identifier_whose_message_never_got_to_the_disk_is_free_only_after_pu
          A: DISCONNECT",
     );
     assert_eq!(node.dropped_as_damaged(), 1);
-    // Nothing of it is left.
+    // No data of it is left.
     let mut node = node.restart(End::Kill, 2, 1);
     assert_eq!(node.collect("a"), (true, Vec::new()));
     assert_eq!(node.bodies(), 0);
@@ -259,7 +259,7 @@ fn what_a_newer_program_has_written_is_refused_by_name_and_kept() {
     }
     let mut node = StoredNode::new(1);
     let disk = node.disk.clone();
-    // Bodies have had a version 4.
+    // Bodies already have a version 4.
     node.append(|record| record.body(BodyId(5), Holds::RETAINED, &[&[5, 0, 0]]));
     let NotOpen::Restore(error) = StoredNode::reopen(disk, 2).err().unwrap() else {
         panic!("it does open");
@@ -285,7 +285,7 @@ fn each_run_has_a_higher_number_than_any_name_ever_given() {
         node = node.restart(end, 2, 1);
         assert_eq!(node.report.start, start);
     }
-    // Names of a run whose number is not known any more.
+    // Ids of a run whose number is lost.
     node.append(|record| record.body(BodyId(3 << 58 | 40 << 36), Holds::NONE, &[b"x"]));
     node = node.restart(End::Kill, 2, 1);
     assert_eq!(node.report.start, 41);
@@ -371,7 +371,7 @@ fn of_two_sessions_of_one_client_the_younger_stays() {
     }
 }
 
-/// Flips a bit of these bytes wherever they are: there may be more than one copy.
+/// Flips a bit of these bytes in all copies.
 fn flip_text(disk: &SimDisk, text: &str) {
     use martlet_store::Disk;
     for (name, _) in disk.list().unwrap() {
@@ -383,7 +383,7 @@ fn flip_text(disk: &SimDisk, text: &str) {
     }
 }
 
-/// What a check says, without the places.
+/// The reports of a check, without the places.
 fn reported(disk: &SimDisk) -> Vec<String> {
     let mut words = DamageWords::default();
     let mut reported = Vec::new();
@@ -434,7 +434,7 @@ fn what_damage_costs_is_told_with_client_and_topic() {
     }
 }
 
-/// Only the checkpoint's count of the queue is left of it.
+/// Only the checkpoint's count of the queue remains of it.
 #[test]
 fn a_message_of_which_nothing_is_left_is_told_of_with_its_client() {
     let mut node = StoredNode::new(1);
@@ -451,7 +451,7 @@ fn a_message_of_which_nothing_is_left_is_told_of_with_its_client() {
         if name.ends_with(".checkpoint") {
             let bytes = disk.contents(&name).unwrap();
             let mut at = 0;
-            // Behind the first block come those of bodies and of queues.
+            // After the first block come those of bodies and of queues.
             for block in 0..3 {
                 assert!(block == 0 || disk.flip(&name, at + 20, 0));
                 let length = bytes[at as usize + 4..at as usize + 8].try_into().unwrap();
@@ -517,8 +517,8 @@ fn small_segments() -> Options {
     }
 }
 
-/// A stopped store of two shards in which two clients that are away are owed ten messages each, one
-/// of them with what is retained; the segments that these came with were given back since.
+/// A stopped store of two shards. Two absent clients are owed ten messages each, one of them with
+/// the retained message; the segments in which these arrived were freed.
 fn reclaimed() -> SimDisk {
     let mut node = StoredNode::new(2);
     node.play(

@@ -1,5 +1,5 @@
-//! A part that is attached once per shard, over a restart: played as it should be, and with
-//! deliberate faults that have to be found.
+//! A part that is attached once per shard, over a restart: tested correctly, and with deliberate
+//! faults that must be detected.
 
 use martlet_broker::{
     Delivery, LaneOrder, MessageId, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits,
@@ -13,7 +13,7 @@ use crate::node::{End, StoredNode};
 
 const NAME: &str = "$test/part";
 
-/// Attaches a lane; what it is told.
+/// Attaches a lane; returns its events.
 fn attach_lane(node: &mut StoredNode, lane: u16) -> Vec<PartEvent> {
     attach_with(node, lane, &["t/#"])
 }
@@ -59,8 +59,8 @@ const PLAY: &str = "P: CONNECT
      Q: PUBLISH t/q payload=third
      R: PUBLISH t/r payload=third";
 
-/// All lanes together get the messages of each publisher once and in order, over a restart with
-/// another number of shards.
+/// All lanes together get the messages of each publisher once and in order, over a restart with a
+/// different number of shards.
 pub(crate) fn keep_order(before: u16, after: u16, end: End) {
     let mut node = StoredNode::new(before);
     for lane in 0..before {
@@ -82,7 +82,7 @@ pub(crate) fn keep_order(before: u16, after: u16, end: End) {
     }
     node.play(PLAY);
     let mut node = node.restart(end, after, 10);
-    // All lanes there have been, which are more than shards perhaps.
+    // All lanes so far, perhaps more than there are shards.
     let mut order = LaneOrder::new(usize::from(before.max(after)));
     let mut taken: Vec<(u16, Delivery)> = Vec::new();
     for lane in 0..before.max(after) {
@@ -143,7 +143,7 @@ fn detach(node: &mut StoredNode, lane: u16) {
     node.take_part_events();
 }
 
-/// Topics of the deliveries among what lanes were told.
+/// Topics of the deliveries among events of lanes.
 fn topics(events: &[PartEvent]) -> Vec<String> {
     let topics = events.iter().filter_map(|event| match event {
         PartEvent::Delivery(delivery) => Some(delivery.message.topic().to_owned()),
@@ -152,8 +152,8 @@ fn topics(events: &[PartEvent]) -> Vec<String> {
     topics.collect()
 }
 
-/// What is acknowledged before the lanes of new shards are attached is not lost, by whichever shard
-/// it came, and neither is it when the node ends once more before that.
+/// Messages acknowledged before the lanes of new shards are attached are not lost, on any shard,
+/// even if the node ends once more before that.
 pub(crate) fn new_shards_have_lanes(before: u16, after: u16, end: End) {
     let mut node = StoredNode::new(before);
     for lane in 0..before {
@@ -190,8 +190,8 @@ pub(crate) fn new_shards_have_lanes(before: u16, after: u16, end: End) {
     assert_eq!(all, expected);
 }
 
-/// Lanes that were left over while the node had fewer shards take messages again once it has more,
-/// before they are attached, and keep what waits in them.
+/// Lanes left over while the node had fewer shards take messages again when it has more, before
+/// they are attached, and keep their waiting messages.
 pub(crate) fn left_over_lanes_take_again(end: End) {
     const SHARDS: u16 = 4;
     let publish = |node: &mut StoredNode| {
@@ -219,7 +219,7 @@ pub(crate) fn left_over_lanes_take_again(end: End) {
     assert_eq!(found, expected);
 }
 
-/// A lane gets topics that were routed again before it was brought back, and not what was routed
+/// A lane gets topics that were routed again before it was restored, but not the messages routed
 /// again.
 pub(crate) fn gets_what_was_routed_before_it() {
     let mut node = StoredNode::new(3);
@@ -240,7 +240,7 @@ pub(crate) fn gets_what_was_routed_before_it() {
     assert_eq!(topics(&events.concat()), ["t/1"]);
 }
 
-/// A lane gets what is routed again, of its own shard alone, if its entry was lost.
+/// If its entry was lost, a lane gets messages that are routed again, only from its own shard.
 pub(crate) fn gets_what_is_routed_again() {
     let mut node = StoredNode::new(2);
     for lane in 0..2 {
@@ -257,7 +257,7 @@ pub(crate) fn gets_what_is_routed_again() {
     assert_eq!(topics(&attach_lane(&mut node, 1)), ["t/1"]);
 }
 
-/// A filter that a lane has given up stays so.
+/// A filter that a lane has unsubscribed from stays unsubscribed.
 pub(crate) fn forgets_what_it_has_given_up() {
     let mut node = StoredNode::new(1);
     attach_with(&mut node, 0, &["t/#", "u/#"]);
@@ -268,7 +268,8 @@ pub(crate) fn forgets_what_it_has_given_up() {
     assert_eq!(topics(&attach_lane(&mut node, 0)), ["t/1"]);
 }
 
-/// Once what a lane has of an earlier run has expired it says so, though nothing is settled.
+/// When all messages of an earlier run have expired, a lane reports it, although nothing is
+/// settled.
 pub(crate) fn tells_its_run_when_all_has_expired() {
     let mut node = StoredNode::new(1);
     attach_lane(&mut node, 0);

@@ -1,5 +1,5 @@
-//! What a node of several shards has after a stop, a kill and a loss of power. One program, so that
-//! what these tests share is built once.
+//! The state of a node with several shards after a stop, a kill and a power loss. One program, so
+//! that common code is built once.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,8 +1,8 @@
-//! A whole node in memory over a store on a simulated disk: restarts and losses of power. A stage
-//! for packet scripts.
+//! A whole node in memory with a store on a simulated disk: restarts and power losses. Runs packet
+//! scripts.
 //!
-//! It runs the loop that ships, in `martlet_tick::local::World`. Of its own are the steps of the
-//! store's threads: one sync for all that has been appended, then pages that queues ask for.
+//! It uses the production loop, in `martlet_tick::local::World`. Only the steps of the store's
+//! threads are its own: one sync for everything appended, then pages requested by queues.
 
 #![allow(
     dead_code,
@@ -28,7 +28,7 @@ use martlet_store::{Engine, OpenError, Options, RecordBuffer, RecordBuilder, Rep
 use martlet_tick::local::{Link, Parts, START, World, peer};
 use martlet_tick::{Control, Driver, LocalNode};
 
-/// Why a node did not open what is on its disk.
+/// Why a node could not be opened from its disk.
 #[derive(Debug)]
 pub(crate) enum NotOpen {
     Open(OpenError),
@@ -50,26 +50,27 @@ impl From<RestoreError> for NotOpen {
 /// How a run of the node ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Told to stop: clients are told, the store is closed.
+    /// A clean stop: clients are notified, the store is closed.
     Stop,
-    /// The process is killed; the machine goes on.
+    /// The process is killed; the machine keeps running.
     Kill,
     /// The machine loses power, with this seed.
     PowerCut(u64),
 }
 
-/// What the shards share, and the store as their loops see it.
+/// The data shared by the shards, and their interface to the store.
 struct Store {
     node: LocalNode,
     engine: Engine<SimDisk>,
     buffer: RecordBuffer,
-    /// Shards have appended records since the last sync; these may have become nothing to store.
+    /// Whether shards have appended records since the last sync; these may contain nothing to
+    /// store.
     unanswered: bool,
-    /// Records that the engine was given.
+    /// Number of records passed to the engine.
     records: u64,
-    /// Pages that are asked for, each with the number of its shard.
+    /// Requested pages, each with the number of its shard.
     reads: VecDeque<(usize, QueueRead)>,
-    /// Messages that a session waited for and that could not be read back.
+    /// Messages that a session waited for and that could not be read.
     lost: Vec<LostMessage>,
 }
 
@@ -115,11 +116,11 @@ impl Parts for Store {
 /// A node and its disk.
 pub(crate) struct StoredNode {
     pub(crate) disk: SimDisk,
-    /// What opening the store and restoring found, last time.
+    /// Report of the last restore.
     pub(crate) report: RestoreReport,
-    /// What opening the store found, last time.
+    /// Report of the last opening of the store.
     pub(crate) found: Report,
-    /// What was told to logs.
+    /// Events for the log.
     pub(crate) events: Vec<EventNotice>,
     pub(crate) reads_done: u64,
     world: World<Store>,
@@ -127,13 +128,13 @@ pub(crate) struct StoredNode {
     listener: Arc<ListenerPolicy>,
     users: Users,
     links: Vec<Link>,
-    /// Pages that may still be read.
+    /// Number of pages that may still be read.
     reads_left: u64,
-    /// A call to the disk failed: the power is gone.
+    /// Whether a call to the disk failed: power is lost.
     dead: bool,
 }
 
-/// Small, so that segments fill, checkpoints are taken and space is reclaimed in every longer test.
+/// Small, so that segments fill, checkpoints are taken and space is reclaimed in all longer tests.
 fn options() -> Options {
     Options {
         segment_bytes: 16 * 1024,
@@ -146,12 +147,12 @@ fn options() -> Options {
 const STEPS_MAX: u32 = 1_000_000;
 
 impl StoredNode {
-    /// A node of `shards` shards that has nothing stored.
+    /// A node of `shards` shards without stored data.
     pub(crate) fn new(shards: u16) -> Self {
         Self::with_settings(shards, &[])
     }
 
-    /// With settings as scripts write them.
+    /// With settings in the syntax of scripts.
     pub(crate) fn with_settings(shards: u16, pairs: &[(String, String)]) -> Self {
         let (mut settings, listener) = configure(pairs).unwrap();
         settings.node_seed = 1;
@@ -166,14 +167,14 @@ impl StoredNode {
         Self::open(SimDisk::new(1), settings, listener, shards, START).unwrap()
     }
 
-    /// Opens what is on the disk, with default settings.
+    /// Opens the data on the disk, with default settings.
     pub(crate) fn reopen(disk: SimDisk, shards: u16) -> Result<Self, NotOpen> {
         let (mut settings, listener) = configure(&[]).unwrap();
         settings.node_seed = 1;
         Self::open(disk, settings, listener, shards, START)
     }
 
-    /// Opens what is on the disk.
+    /// Opens the data on the disk.
     pub(crate) fn open(
         disk: SimDisk,
         settings: Settings,
@@ -244,7 +245,7 @@ impl StoredNode {
         self.world.set_now(now);
     }
 
-    /// What the thread that writes does now and then.
+    /// Records the time, as the writer thread does regularly.
     pub(crate) fn record_clock(&mut self) {
         let mut records = RecordBuffer::new();
         put_clock(ClockState::of(self.world.now()), &mut records);
@@ -273,7 +274,7 @@ impl StoredNode {
         }
         let mut now = self.world.now();
         now.wall_ms += away_ms;
-        // A new process has a clock of its own.
+        // A new process has a new monotonic clock.
         now.mono_ms = 77;
         let Self { world, users, .. } = self;
         let engine = world.parts.engine;
@@ -288,7 +289,7 @@ impl StoredNode {
         Self::open(disk, settings, listener, shards, now).map(|node| node.with_users(users))
     }
 
-    /// Whose clients have to say who they are, with rules that hold from now on.
+    /// Enables authentication, with rules that apply from now on.
     pub(crate) fn with_users(mut self, users: Users) -> Self {
         if users.is_empty() {
             return self;
@@ -303,7 +304,7 @@ impl StoredNode {
         self
     }
 
-    /// Plays a script; clients of scripts before are gone or do not matter.
+    /// Plays a script; clients of earlier scripts are disconnected or do not matter.
     pub(crate) fn play(&mut self, text: &str) {
         let script = Script::parse("part", text).unwrap();
         if let Err(mismatch) = play(self, &script, Version::V5, "stored node") {
@@ -311,7 +312,7 @@ impl StoredNode {
         }
     }
 
-    /// As [`StoredNode::play`]; false if the power went while it was played.
+    /// As [`StoredNode::play`]; false if power failed during the script.
     pub(crate) fn try_play(&mut self, text: &str) -> bool {
         let script = Script::parse("part", text).unwrap();
         match play(self, &script, Version::V5, "stored node") {
@@ -321,7 +322,7 @@ impl StoredNode {
         }
     }
 
-    /// Resumes a session and acknowledges all that comes: Session Present, and the payloads.
+    /// Resumes a session and acknowledges all messages: returns Session Present, and the payloads.
     pub(crate) fn collect(&mut self, client_id: &str) -> (bool, Vec<String>) {
         self.collect_with(client_id, 65_536)
     }
@@ -364,7 +365,7 @@ impl StoredNode {
         (present, payloads)
     }
 
-    /// A part tells its shard something: the one that owns the session of this Client Identifier.
+    /// Passes a call of a part to the shard that owns the session of this Client Identifier.
     pub(crate) fn part_call(&mut self, client_id: &str, call: PartCall) {
         let shards = self.world.shard_count();
         let owner = owner(&self.settings, TenantId(0), client_id, shards);
@@ -373,18 +374,18 @@ impl StoredNode {
         self.run();
     }
 
-    /// What parts were told since the last call.
+    /// Events of parts since the last call.
     pub(crate) fn take_part_events(&mut self) -> Vec<PartEvent> {
         let by_part = self.take_part_events_by_part().into_iter();
         by_part.map(|(_, event)| event).collect()
     }
 
-    /// The same, with the part that was told.
+    /// The same, with the part of each event.
     pub(crate) fn take_part_events_by_part(&mut self) -> Vec<(PartId, PartEvent)> {
         std::iter::from_fn(|| self.world.next_told()).collect()
     }
 
-    /// Appends a record that no shard has made, and syncs it.
+    /// Appends and syncs a record that no shard has written.
     pub(crate) fn append(&mut self, build: impl FnOnce(&mut RecordBuilder<'_>)) {
         let mut buffer = RecordBuffer::new();
         build(&mut buffer.record());
@@ -392,7 +393,7 @@ impl StoredNode {
         self.sync();
     }
 
-    /// Who owns states, but the node.
+    /// Owners of states, except the node.
     pub(crate) fn owners(&self) -> Vec<u64> {
         let mut owners = Vec::new();
         self.world
@@ -405,7 +406,7 @@ impl StoredNode {
         owners
     }
 
-    /// Topics and payloads of what is retained.
+    /// Topics and payloads of retained messages.
     pub(crate) fn retained(&self) -> Vec<(String, String)> {
         let now_ms = self.world.now().mono_ms;
         let node = &self.world.parts.node;
@@ -417,13 +418,13 @@ impl StoredNode {
             .collect()
     }
 
-    /// Keeps messages between shards from arriving until the node is restarted.
+    /// Holds messages between shards until the node is restarted.
     pub(crate) fn hold_mail(&mut self) {
         self.world.hold_mail(true);
     }
 
-    /// Lets pass what share groups and their members tell each other; messages and answers that
-    /// were held are lost.
+    /// Releases the held messages of share groups and their members; held messages and answers of
+    /// others are lost.
     pub(crate) fn release_mail_of_groups(&mut self) {
         self.world.lose_mail();
         self.world.hold_mail(false);
@@ -441,17 +442,17 @@ impl StoredNode {
         shards.map(|driver| driver.shard().gauge().bytes()).sum()
     }
 
-    /// The power is gone.
+    /// Whether power is lost.
     pub(crate) fn is_dead(&self) -> bool {
         self.dead
     }
 
-    /// How many messages were dropped because the store had lost them.
+    /// Number of messages dropped because the store had lost them.
     pub(crate) fn dropped_as_damaged(&self) -> u64 {
         self.counters().dropped[DropReason::StoreDamaged as usize]
     }
 
-    /// Messages that a session waited for and that could not be read back.
+    /// Messages that a session waited for and that could not be read.
     pub(crate) fn lost(&self) -> &[LostMessage] {
         &self.world.parts.lost
     }
@@ -461,12 +462,12 @@ impl StoredNode {
         self.world.counters()
     }
 
-    /// Records that the store was given since the node was opened.
+    /// Number of records passed to the store since the node was opened.
     pub(crate) fn store_records(&self) -> u64 {
         self.world.parts.records
     }
 
-    /// One tick of each shard, though nothing waits.
+    /// One tick of each shard, even without work.
     pub(crate) fn end_tick(&mut self) {
         for shard in self.shards() {
             self.world.tick(shard);
@@ -488,7 +489,7 @@ impl StoredNode {
         0..usize::from(self.world.shard_count())
     }
 
-    /// Works until nothing is left to be done at this time.
+    /// Runs until no work is left at this time.
     fn run(&mut self) {
         for _ in 0..STEPS_MAX {
             if self.dead || !self.step() {
@@ -499,7 +500,7 @@ impl StoredNode {
         panic!("the node does not come to rest");
     }
 
-    /// A tick of each shard that has something to do. If none has, the next step of the store.
+    /// A tick of each shard that has work. If none has, the next step of the store.
     fn step(&mut self) -> bool {
         if self.world.round() {
             return true;
@@ -524,7 +525,7 @@ impl StoredNode {
         false
     }
 
-    /// One group: all that was appended is durable, or the power is gone.
+    /// One group: everything appended becomes durable, or power fails.
     fn sync(&mut self) {
         let engine = &mut self.world.parts.engine;
         if engine.write().and_then(|()| engine.sync()).is_err() {

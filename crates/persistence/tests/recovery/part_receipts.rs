@@ -1,5 +1,5 @@
-//! Receipts that a part has asked for are told after restarts too, to the part that is attached
-//! again: for what waited in queues, for what was in flight, and for what share groups had.
+//! Receipts requested by a part are sent after restarts too, to the part after it is attached
+//! again: for messages in queues, in flight, and in share groups.
 
 use martlet_broker::{
     DropReason, NewMessage, PartCall, PartEvent, PartId, PartPublish, PartQueueLimits, PartReach,
@@ -33,7 +33,7 @@ fn attach(node: &mut StoredNode, session_expiry_secs: u32) {
     );
 }
 
-/// The part publishes a message; how many receivers it has.
+/// Publishes a message of the part; returns the number of receivers.
 fn publish(node: &mut StoredNode, receipts: bool) -> Option<u64> {
     let publish = PartPublish {
         number: 1,
@@ -55,7 +55,7 @@ fn publish(node: &mut StoredNode, receipts: bool) -> Option<u64> {
     count.next()
 }
 
-/// Receipts since the last time, sorted by receiver.
+/// Receipts since the last call, sorted by receiver.
 fn receipts(node: &mut StoredNode) -> Vec<(String, ReceiptOutcome)> {
     let events = node.take_part_events().into_iter();
     let receipts = events.map(|event| match event {
@@ -122,7 +122,7 @@ fn receipts_follow_after_restarts() {
             );
             let acknowledged = ReceiptOutcome::Acknowledged;
             assert_eq!(receipts(&mut node), all(&["a", "b", "g"], acknowledged));
-            // And once more: nothing is told of what has been answered.
+            // And once more: answered messages cause no receipts.
             let mut node = node.restart(end, shards_before, 10);
             attach(&mut node, u32::MAX);
             node.play(
@@ -178,7 +178,7 @@ fn a_message_that_a_share_group_recorded_late_leads_to_its_receipt_after_a_resta
     for (shards_before, shards_after) in [(1, 1), (3, 3), (3, 2)] {
         let mut node = StoredNode::new(shards_before);
         attach(&mut node, u32::MAX);
-        // No member has a durable session when the message comes.
+        // No member has a durable session when the message arrives.
         node.play("A: CONNECT; SUBSCRIBE $share/g/t qos=1");
         assert_eq!(publish(&mut node, true), Some(1));
         node.play(

@@ -1,6 +1,5 @@
-//! A part of the node that is durable gets what came while it was not attached, over restarts, and
-//! what it has not settled once more; QoS 0 messages too, if it keeps them. It is told who
-//! published each.
+//! A durable part gets messages that arrived while it was not attached, over restarts, and
+//! unsettled messages once more; also QoS 0 messages, if it keeps them. Each has its publisher.
 
 use martlet_broker::{
     Delivery, DropReason, OnFull, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits,
@@ -13,7 +12,7 @@ use crate::node::{End, StoredNode};
 const NAME: &str = "$test/part";
 const PART: PartId = PartId(1);
 
-/// Attaches the part; whether its session was there, and what it gets at once.
+/// Attaches the part; returns whether its session existed, and the first deliveries.
 fn attach(node: &mut StoredNode) -> (bool, Vec<Delivery>) {
     node.part_call(NAME, PartCall::Attach(Box::new(spec())));
     let mut events = node.take_part_events().into_iter();
@@ -120,7 +119,7 @@ fn a_part_that_was_attached_at_a_crash_is_told_that_what_waited_may_be_repeated(
             &node.take_part_events()[..],
             [PartEvent::Delivery(_)]
         ));
-        // Its credit is used up. Whether the second one was delivered is not known after a crash.
+        // Its credit is used up. After a crash it is unknown whether the second one was delivered.
         let mut node = node.restart(end, 2, 10);
         let (_, found) = attach(&mut node);
         assert_eq!(texts(&found), [("one", true), ("two", second_is_dup)]);
@@ -199,7 +198,7 @@ fn leave_session(node: &mut StoredNode, spec: PartSpec) {
     node.take_part_events();
 }
 
-/// What waits for the part; it is attached.
+/// Messages waiting for the part; attaches it.
 fn waiting(node: &mut StoredNode, spec: PartSpec) -> Vec<String> {
     node.part_call(NAME, PartCall::Attach(Box::new(spec)));
     let events = node.take_part_events().into_iter();
@@ -250,7 +249,7 @@ pub(crate) fn a_part_that_is_not_attached_in_time_after_a_start_holds_nobody() {
             assert_eq!(waiting(&mut node, held_up), ["1"]);
         }
         node.play("P: CONNECT id=other; PUBLISH t/1 qos=1 payload=5");
-        // It holds, after this one.
+        // The queue holds publishers after this one.
         node.play("P: CONNECT id=another; PUBLISH t/1 payload=6");
         let received = node.counters().publishes_received;
         node.elapse(58_000);

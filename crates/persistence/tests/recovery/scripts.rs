@@ -1,5 +1,5 @@
-//! Every packet script on a node whose store is real, though its disk is simulated: what is kept on
-//! the disk makes no difference while nothing goes wrong.
+//! Every packet script on a node with the production store on a simulated disk: without faults,
+//! storing messages makes no difference.
 
 use martlet_script::{Script, load_all, play};
 
@@ -10,7 +10,7 @@ fn play_all(shards: u16) {
     let wrong: Vec<String> = scripts
         .iter()
         .filter(|script| shards == 1 || script.one_shard.is_none())
-        // Whom a stored node asks for nobody here knows.
+        // Authentication is not available here.
         .filter(|script| script.users.is_empty())
         .flat_map(|script| play_one(script, shards))
         .collect();

@@ -1,6 +1,6 @@
-//! What alarms that are not raised need to know over a restart: since when a condition holds, the
-//! last value, the last message. It is kept in rows, of which few are written: a condition at once,
-//! a value or message that follows another one only after a while.
+//! State of alarms that are not raised, kept over a restart: since when a condition is true, the
+//! last value, the last message. It is stored in rows, with few writes: a condition at once, a
+//! later value or message only after a while.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,33 +8,33 @@ use super::machine::{About, AlarmKey, AlarmMachine, MonitoredAlarm};
 use super::row_content::RowContent;
 use crate::definition::Severity;
 
-/// A kept value is written again if it is older than this, milliseconds.
+/// A stored value is written again if it is older than this, milliseconds.
 const VALUE_MS: i64 = 30_000;
-/// A kept message is written again if it is older than the time without one that is an alarm,
-/// divided by this, or if it is older than a minute.
+/// A stored message is written again if its age exceeds the alarm's silence time divided by this,
+/// or a minute.
 const SEEN_PARTS: i64 = 4;
 const SEEN_MAX_MS: i64 = 60_000;
-/// Time that a device has after a restart until its silence is an alarm, at most: the last message
-/// that is kept may not have been its last one.
+/// Maximum time after a restart until silence of a device is an alarm: the stored message may not
+/// have been its last one.
 const AFTER_RESTART_MS: i64 = 60_000;
 
-/// What is kept of an alarm.
+/// The stored state of an alarm.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WatchState {
-    /// The device that it is about.
+    /// Its device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// How bad it would be.
+    /// Its severity, if raised.
     pub severity: Severity,
-    /// What it would say.
+    /// Its text, if raised.
     pub message: String,
-    /// Time for which its condition holds before it is raised, milliseconds.
+    /// Required duration of its condition before it is raised, milliseconds.
     pub for_ms: i64,
-    /// Names of alarms that silence it.
+    /// Names of alarms that inhibit it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inhibited_by: Vec<String>,
-    /// Since when its condition holds, milliseconds since the Unix epoch.
+    /// Since when its condition is true, milliseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holds_since: Option<i64>,
     /// The value that would raise it.
@@ -43,15 +43,16 @@ pub struct WatchState {
     /// The last value and its time, for rates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<(f64, i64)>,
-    /// The last message, and the time after which its silence is an alarm, milliseconds.
+    /// The time of the last message, and the silence after which the alarm is raised,
+    /// milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen: Option<(i64, i64)>,
-    /// Hops of the message that it waits since.
+    /// Hops of the message that started the pending state.
     pub hops: u8,
 }
 
 impl MonitoredAlarm {
-    /// What a row would say now; none: it needs no row.
+    /// The row for the current state; `None`: it needs no row.
     fn to_write(&self) -> Option<RowContent> {
         let now = RowContent {
             holds_since: self.holds_since,
@@ -61,7 +62,7 @@ impl MonitoredAlarm {
         (now != RowContent::default()).then_some(now)
     }
 
-    /// Whether what is written is good enough.
+    /// Whether the written row is recent enough.
     fn is_written(&self, now: Option<RowContent>) -> bool {
         let (Some(now), Some(written)) = (now, self.written) else {
             return now == self.written;
@@ -94,8 +95,8 @@ impl MonitoredAlarm {
 }
 
 impl AlarmMachine {
-    /// Changes since the last call that have to be written, `most` at most: what is kept of an
-    /// alarm, or none if nothing is kept of it any more. They count as written.
+    /// Changes since the last call that must be written, at most `most`: the state of an alarm, or
+    /// `None` to remove its row. They count as written.
     pub fn take_changed_watches(&mut self, most: usize) -> Vec<(AlarmKey, Option<WatchState>)> {
         let mut changed = Vec::new();
         for (key, entry) in &mut self.entries {
@@ -113,7 +114,7 @@ impl AlarmMachine {
         for key in removed {
             self.removed.remove(&key);
             let entry = self.entries.get(&key);
-            // One that is there again has its row again.
+            // An entry that exists again has its row again.
             if entry.is_none_or(|entry| entry.written.is_none()) {
                 changed.push((key, None));
             }
@@ -121,7 +122,7 @@ impl AlarmMachine {
         changed
     }
 
-    /// Takes what an earlier run has kept. What was observed since then stays.
+    /// Restores the state of an earlier run. Observations since then are kept.
     pub fn restore_watches(
         &mut self,
         kept: impl IntoIterator<Item = (AlarmKey, WatchState)>,

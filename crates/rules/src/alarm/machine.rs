@@ -6,35 +6,35 @@ use super::row_content::RowContent;
 use crate::alarm::{Check, Means};
 use crate::definition::Severity;
 
-/// Alarms, and devices whose alarms wait for something, at most.
+/// Maximum number of entries: alarms, and devices with a pending alarm.
 const ENTRIES_MAX: usize = 200_000;
 
-/// Names an alarm while it is active.
+/// Identifies an alarm while it is active.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AlarmKey {
     /// Tenant.
     pub tenant: u32,
-    /// Name: that of its rule, or of what the node itself watches.
+    /// Name: that of its rule, or of a condition monitored by the node.
     pub name: String,
-    /// What it is about: the id of a device, else a topic or a part of the node.
+    /// Subject: the id of a device, a topic or a part of the node.
     pub subject: String,
 }
 
 /// State of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlarmState {
-    /// Nobody has taken care of it.
+    /// Not yet acknowledged.
     Active,
-    /// Somebody has.
+    /// Acknowledged by a user.
     Acknowledged,
-    /// It is silent until its time is over.
+    /// Silenced until its time is over.
     Shelved,
-    /// It is over.
+    /// Over.
     Cleared,
 }
 
 impl AlarmState {
-    /// All there are.
+    /// All states.
     pub const ALL: [Self; 4] = [
         Self::Active,
         Self::Acknowledged,
@@ -42,7 +42,7 @@ impl AlarmState {
         Self::Cleared,
     ];
 
-    /// As it is written.
+    /// Its name in texts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -52,7 +52,7 @@ impl AlarmState {
         }
     }
 
-    /// Finds it by its word.
+    /// The state with this name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.word() == word)
     }
@@ -61,19 +61,19 @@ impl AlarmState {
 /// An alarm that was raised.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alarm {
-    /// Number of the alarm. A later one of the same name has another.
+    /// Number of the alarm. A later one of the same name has a different number.
     pub id: i64,
-    /// Its name and what it is about.
+    /// Its name and subject.
     pub key: AlarmKey,
-    /// The device that it is about.
+    /// Its device.
     pub device: Option<String>,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// State.
     pub state: AlarmState,
-    /// What it says.
+    /// Its text.
     pub message: String,
-    /// The value that has raised it.
+    /// The value that raised it.
     pub value: Option<f64>,
     /// Milliseconds since the Unix epoch.
     pub raised_ms: i64,
@@ -81,13 +81,13 @@ pub struct Alarm {
     pub changed_ms: i64,
     /// The user or key that changed it last; empty: the node.
     pub changed_by: String,
-    /// Until when it is shelved, milliseconds since the Unix epoch.
+    /// End of the shelving, milliseconds since the Unix epoch.
     pub shelved_until_ms: Option<i64>,
-    /// It was acknowledged before it was shelved.
+    /// Whether it was acknowledged before it was shelved.
     pub was_acknowledged: bool,
 }
 
-/// What has become of an alarm.
+/// Kind of a change of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
     /// It was raised.
@@ -96,14 +96,14 @@ pub enum ChangeKind {
     Acknowledged,
     /// It was shelved.
     Shelved,
-    /// Its shelving is over, and it is active again.
+    /// Its shelving has ended, and it is active again.
     Unshelved,
-    /// It is over.
+    /// It was cleared.
     Cleared,
 }
 
 impl ChangeKind {
-    /// As it is written.
+    /// Its name in texts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Raised => "raised",
@@ -118,27 +118,27 @@ impl ChangeKind {
 /// A change of an alarm.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlarmChange {
-    /// What has happened.
+    /// The kind.
     pub kind: ChangeKind,
     /// The alarm afterwards.
     pub alarm: Alarm,
-    /// Hops of the message that it follows from; 0: it follows from none.
+    /// Hops of the message that caused it; 0: none did.
     pub hops: u8,
 }
 
-/// What is observed.
+/// An observation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observation {
     /// A value.
     Value(f64, Check),
-    /// Whether it is to be raised, and to be cleared.
+    /// Whether to raise and whether to clear the alarm.
     Condition {
-        /// To be raised.
+        /// Raise.
         raise: bool,
-        /// To be cleared; not looked at if it is to be raised.
+        /// Clear; ignored if `raise` is set.
         clear: bool,
     },
-    /// A message: it is raised if there is no other within this time, milliseconds.
+    /// A message: the alarm is raised if no other arrives within this time, milliseconds.
     Seen {
         /// The time.
         after_ms: i64,
@@ -148,18 +148,18 @@ pub enum Observation {
 /// Alarms of an earlier run.
 pub type Restored = Vec<Alarm>;
 
-/// Why an alarm is not changed.
+/// Why an alarm cannot be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AlarmError {
-    /// There is no such alarm that is not cleared.
+    /// No open alarm has this number.
     #[error("there is no alarm {0} that is not cleared")]
     NotFound(i64),
-    /// Its state does not permit it.
+    /// Its state does not allow it.
     #[error("the alarm {0} is {1}")]
     State(i64, &'static str),
 }
 
-/// What an observation is about, and what is raised if it is bad.
+/// Subject of an observation, and the alarm to raise for it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct About {
     pub(crate) key: AlarmKey,
@@ -168,26 +168,26 @@ pub(crate) struct About {
     pub(crate) message: String,
     pub(crate) for_ms: i64,
     pub(crate) inhibited_by: Vec<String>,
-    /// Hops of the message that was observed.
+    /// Hops of the observed message.
     pub(crate) hops: u8,
 }
 
 #[derive(Debug)]
 pub(super) struct MonitoredAlarm {
-    /// While it is raised.
+    /// The alarm, while it is raised.
     pub(super) alarm: Option<Alarm>,
-    /// Since when its condition holds, while it is not raised.
+    /// Since when its condition is true, while it is not raised.
     pub(super) holds_since: Option<i64>,
-    /// What would be raised.
+    /// The alarm that would be raised.
     pub(super) about: About,
     pub(super) value: Option<f64>,
     /// The last value and its time, for rates.
     pub(super) last: Option<(f64, i64)>,
-    /// The last message, and the time after which its silence is an alarm.
+    /// The time of the last message, and the silence after which the alarm is raised.
     pub(super) seen: Option<(i64, i64)>,
-    /// Hops of the message that it waits since.
+    /// Hops of the message that started the pending state.
     pub(super) hops: u8,
-    /// What is kept of it over a restart; none: nothing.
+    /// Its stored row; `None`: it has no row.
     pub(super) written: Option<RowContent>,
 }
 
@@ -205,7 +205,7 @@ impl MonitoredAlarm {
         }
     }
 
-    /// Nothing would be lost without it.
+    /// Whether the entry can be removed without loss.
     fn is_idle(&self) -> bool {
         self.alarm.is_none()
             && self.holds_since.is_none()
@@ -214,27 +214,27 @@ impl MonitoredAlarm {
     }
 }
 
-/// An alarm that would be raised, and that another one silences.
+/// An alarm that is due but inhibited by another one.
 #[derive(Clone, Copy, Debug)]
 pub struct InhibitedAlarm<'a> {
-    /// Its name and what it is about.
+    /// Its name and subject.
     pub key: &'a AlarmKey,
-    /// Since when its condition holds, milliseconds since the Unix epoch.
+    /// Since when its condition is true, milliseconds since the Unix epoch.
     pub since_ms: i64,
-    /// The alarm that silences it.
+    /// The inhibiting alarm.
     pub by: &'a Alarm,
 }
 
 /// An alarm that is not raised, because its condition has not been true for long enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitingAlarm {
-    /// What it is about.
+    /// Its subject.
     pub subject: String,
     /// When its condition became true, milliseconds since the Unix epoch.
     pub since_ms: i64,
-    /// When its condition became false again, likewise; none: it is true.
+    /// When its condition became false again, likewise; `None`: it is true.
     pub until_ms: Option<i64>,
-    /// Time for which its condition must be true, milliseconds.
+    /// Required duration of its condition, milliseconds.
     pub for_ms: i64,
 }
 
@@ -242,18 +242,18 @@ pub struct WaitingAlarm {
 #[derive(Debug, Default)]
 pub struct AlarmMachine {
     pub(super) entries: HashMap<AlarmKey, MonitoredAlarm>,
-    /// Entries that are there no more, and of which something is kept.
+    /// Removed entries that still have a row.
     pub(super) removed: HashSet<AlarmKey>,
     by_id: HashMap<i64, AlarmKey>,
-    /// Of each tenant and name, the last alarm whose condition was not true for long enough.
+    /// Per tenant and name, the last alarm whose condition was not true for long enough.
     too_short: HashMap<(u32, String), WaitingAlarm>,
     last_id: i64,
-    /// Observations that were dropped since there were too many entries.
+    /// Number of observations dropped because there were too many entries.
     dropped: u64,
 }
 
 impl AlarmMachine {
-    /// Takes the alarms that were not cleared at the end of an earlier run.
+    /// Restores the alarms that were not cleared at the end of an earlier run.
     pub fn restore(&mut self, alarms: Restored) {
         for alarm in alarms {
             self.last_id = self.last_id.max(alarm.id);
@@ -287,12 +287,12 @@ impl AlarmMachine {
         self.entries.get(self.by_id.get(&id)?)?.alarm.as_ref()
     }
 
-    /// Entries, and observations that were dropped since there were too many.
+    /// Number of entries, and number of observations dropped because there were too many.
     pub fn counts(&self) -> (usize, u64) {
         (self.entries.len(), self.dropped)
     }
 
-    /// Forgets what waits of rules that are not there any more, and returns their alarms, cleared.
+    /// Removes entries of rules that no longer exist, and returns their alarms, cleared.
     pub fn retain_rules(
         &mut self,
         is_there: impl Fn(&AlarmKey) -> bool,
@@ -319,7 +319,7 @@ impl AlarmMachine {
         changes
     }
 
-    /// Takes what was observed at a time.
+    /// Processes an observation at a time.
     pub(crate) fn take(
         &mut self,
         mut about: About,
@@ -341,7 +341,7 @@ impl AlarmMachine {
         if entry.holds_since.is_none() || matches!(observation, Observation::Seen { .. }) {
             entry.hops = hops;
         }
-        // A rule that was changed: what the one before has waited for is over.
+        // The rule has changed: the silence that the old rule waited for no longer counts.
         if !matches!(observation, Observation::Seen { .. }) {
             entry.seen = None;
         }
@@ -355,7 +355,7 @@ impl AlarmMachine {
             }
             Observation::Value(value, Check::Rate { limit, per_ms }) => {
                 let change = rate(entry.last, (*value, now_ms), *per_ms);
-                // A value of the same moment would be an infinite change.
+                // A second value at the same time would be an infinite rate.
                 if entry.last.is_none_or(|(_, at_ms)| at_ms < now_ms) {
                     entry.last = Some((*value, now_ms));
                 }
@@ -379,7 +379,7 @@ impl AlarmMachine {
         change.map(|change| AlarmChange { hops, ..change })
     }
 
-    /// Whether an entry of this name may be added.
+    /// Whether an entry with this key may be added.
     pub(super) fn has_room_for(&self, key: &AlarmKey) -> bool {
         self.entries.len() < ENTRIES_MAX || self.entries.contains_key(key)
     }
@@ -397,7 +397,7 @@ impl AlarmMachine {
         }
     }
 
-    /// The condition of an alarm holds.
+    /// Handles a condition that is true.
     fn holds(&mut self, key: &AlarmKey, now_ms: i64) -> Option<AlarmChange> {
         let entry = self.entries.get_mut(key)?;
         if entry.alarm.is_some() {
@@ -411,8 +411,8 @@ impl AlarmMachine {
         }
     }
 
-    /// The alarm of this name and tenant that is due for longest and is not raised, because
-    /// another one silences it.
+    /// The alarm of this name and tenant that has been due for the longest time and is not raised,
+    /// because another one inhibits it.
     pub fn inhibited(&self, tenant: u32, name: &str) -> Option<InhibitedAlarm<'_>> {
         let due = self.entries.iter().filter_map(|(key, entry)| {
             let since_ms = entry.holds_since?;
@@ -428,8 +428,8 @@ impl AlarmMachine {
         due.min_by_key(|one| one.since_ms)
     }
 
-    /// The alarm of this name and tenant whose condition is true, but not yet for long enough; else
-    /// the last one whose condition became false before that.
+    /// The alarm of this name and tenant whose condition is true, but not yet for long enough;
+    /// else the last one whose condition became false before that.
     pub fn waiting(&self, tenant: u32, name: &str) -> Option<WaitingAlarm> {
         let waiting = self.entries.iter().filter_map(|(key, entry)| {
             let since_ms = entry.holds_since?;
@@ -445,16 +445,16 @@ impl AlarmMachine {
         waiting.or_else(|| self.too_short.get(&(tenant, name.to_owned())).cloned())
     }
 
-    /// Whether an alarm that silences this one is not cleared.
+    /// Whether an open alarm inhibits this one.
     fn is_inhibited(&self, key: &AlarmKey) -> bool {
         self.inhibiting(key).is_some()
     }
 
-    /// The alarm that silences this one, and is not cleared.
+    /// The open alarm that inhibits this one.
     fn inhibiting(&self, key: &AlarmKey) -> Option<&Alarm> {
         let about = &self.entries.get(key)?.about;
         about.inhibited_by.iter().find_map(|name| {
-            // On the same device, or on the node as a whole.
+            // On the same device, or on the whole node.
             [key.subject.as_str(), ""].into_iter().find_map(|subject| {
                 let other = AlarmKey {
                     tenant: key.tenant,
@@ -468,7 +468,7 @@ impl AlarmMachine {
     }
 
     fn raise(&mut self, key: &AlarmKey, now_ms: i64) -> Option<AlarmChange> {
-        // Numbers of alarms grow with the time, so that those of an earlier run are smaller.
+        // Numbers of alarms grow with time, so that those of earlier runs are smaller.
         self.last_id = now_ms.saturating_mul(1_000).max(self.last_id + 1);
         let id = self.last_id;
         self.too_short.remove(&(key.tenant, key.name.clone()));
@@ -523,8 +523,8 @@ impl AlarmMachine {
         })
     }
 
-    /// Time has passed: alarms whose time has come are raised, and those whose shelving is over are
-    /// active again.
+    /// Handles the passing of time: raises due alarms, and reactivates alarms whose shelving is
+    /// over.
     pub fn tick(&mut self, now_ms: i64) -> Vec<AlarmChange> {
         let mut due = Vec::new();
         for (key, entry) in &self.entries {
@@ -580,7 +580,7 @@ impl AlarmMachine {
         alarm.ok_or(AlarmError::NotFound(id))
     }
 
-    /// Somebody takes care of an alarm.
+    /// Acknowledges an alarm.
     ///
     /// # Errors
     /// No alarm has this number, or it is acknowledged already.
@@ -607,7 +607,7 @@ impl AlarmMachine {
         })
     }
 
-    /// Silences an alarm until a time.
+    /// Shelves an alarm until a time.
     ///
     /// # Errors
     /// No alarm has this number.
@@ -659,7 +659,7 @@ impl AlarmMachine {
             .ok_or(AlarmError::NotFound(id))?;
         let change = self.clear_key(&key, now_ms, by);
         if let Some(entry) = self.entries.get_mut(&key) {
-            // Silence goes on: it is raised again by the next message that is missing.
+            // The silence continues: the alarm is raised again after the next missing message.
             entry.seen = None;
         }
         self.remove_if_idle(&key);
@@ -667,8 +667,8 @@ impl AlarmMachine {
     }
 }
 
-/// A message may have parts of a payload: what a terminal or a mail would take for a command
-/// becomes spaces.
+/// Replaces control characters by spaces: a message may contain parts of a payload, and a terminal
+/// or a mail could interpret them as commands.
 fn on_one_line(message: String) -> String {
     match message.contains(char::is_control) {
         true => message.replace(char::is_control, " "),
@@ -676,7 +676,7 @@ fn on_one_line(message: String) -> String {
     }
 }
 
-/// Change of a value in a time; none without an earlier value.
+/// Change of a value per time; `None` without an earlier value.
 fn rate(last: Option<(f64, i64)>, (value, now_ms): (f64, i64), per_ms: i64) -> Option<f64> {
     let (before, at_ms) = last?;
     let elapsed_ms = now_ms - at_ms;
@@ -684,6 +684,6 @@ fn rate(last: Option<(f64, i64)>, (value, now_ms): (f64, i64), per_ms: i64) -> O
         return None;
     }
     let change = (value - before) * per_ms as f64 / elapsed_ms as f64;
-    // Two values may be further apart than numbers reach.
+    // The difference of two values may exceed the range of numbers.
     Some(change.clamp(f64::MIN, f64::MAX))
 }

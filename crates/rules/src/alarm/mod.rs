@@ -1,4 +1,5 @@
-//! States of alarms: one for each rule and device. Observations and time come in, changes go out.
+//! States of alarms: one per rule and device. The input is observations and time, the output is
+//! changes.
 //!
 //! ```text
 //!            condition holds for the given time
@@ -10,8 +11,8 @@
 //!                         └──────────────────────────────────────────────────┘
 //! ```
 //!
-//! A shelved alarm is silent until its time is over. An alarm that another one inhibits is raised
-//! when that one has ended, if its condition still holds.
+//! A shelved alarm is silent until its time is over. An inhibited alarm is raised when the
+//! inhibiting one has ended, if its condition is still true.
 
 mod kept;
 mod machine;
@@ -26,7 +27,7 @@ pub use machine::{
     Observation, Restored, WaitingAlarm,
 };
 
-/// On which side of a limit a value is bad.
+/// The side of a limit on which values are bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitSide {
     /// Above it.
@@ -40,25 +41,25 @@ pub enum LimitSide {
 pub struct Limit {
     /// Which side is bad.
     pub side: LimitSide,
-    /// Beyond this the alarm is raised.
+    /// The alarm is raised beyond this value.
     pub raise: f64,
-    /// Back at this it is cleared.
+    /// The alarm is cleared at this value.
     pub clear: f64,
 }
 
-/// What a value means.
+/// Meaning of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Means {
-    /// The alarm is to be raised.
+    /// Raise the alarm.
     Raise,
-    /// It stays as it is.
+    /// Keep its state.
     Stay,
-    /// It is to be cleared.
+    /// Clear the alarm.
     Clear,
 }
 
 impl Limit {
-    /// What a value means.
+    /// Meaning of a value.
     pub fn means(&self, value: f64) -> Means {
         let (is_bad, is_good) = match self.side {
             LimitSide::Above => (value > self.raise, value <= self.clear),
@@ -72,16 +73,16 @@ impl Limit {
     }
 }
 
-/// How a value is judged.
+/// How a value is checked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Check {
     /// The value itself.
     Threshold(Limit),
-    /// How much it changes in a time.
+    /// Its rate of change.
     Rate {
-        /// For the change.
+        /// Limit of the change.
         limit: Limit,
-        /// The time, milliseconds.
+        /// Time to which the limit applies, milliseconds.
         per_ms: i64,
     },
 }

@@ -1,6 +1,6 @@
-//! What the row of a kept alarm says.
+//! Times in the row of a stored alarm state.
 
-/// Times that the row of an entry says, milliseconds since the Unix epoch.
+/// Times in the row of an entry, milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RowContent {
     pub(super) holds_since: Option<i64>,

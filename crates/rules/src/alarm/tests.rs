@@ -68,7 +68,7 @@ fn a_condition_holds_for_its_time_before_the_alarm_is_raised() {
     };
     assert_eq!(take(&mut machine, 90.0, 0), None);
     assert!(machine.tick(59_999).is_empty());
-    // It has been well for a moment: the time begins anew.
+    // The value was good for a moment: the time starts again.
     assert_eq!(take(&mut machine, 70.0, 59_999), None);
     assert_eq!(take(&mut machine, 90.0, 60_000), None);
     assert!(machine.tick(119_999).is_empty());
@@ -96,7 +96,7 @@ fn a_rate_is_the_change_in_its_time() {
         change.map(|change| change.kind)
     };
     assert_eq!(take(20.0, 0), None);
-    // 1 in 30 s is 2 in a minute.
+    // 1 in 30 s equals 2 in a minute.
     assert_eq!(take(21.0, 30_000), None);
     assert_eq!(take(24.0, 60_000), Some(ChangeKind::Raised));
     assert_eq!(take(24.0, 60_000), None);
@@ -149,7 +149,7 @@ fn somebody_acknowledges_shelves_and_clears_an_alarm() {
     machine.shelve(id, 1_000, "eva", 4).expect("it is open");
     assert!(machine.tick(999).is_empty());
     let over = machine.tick(1_000);
-    // Who has acknowledged it does not have to do so again.
+    // An acknowledged alarm needs no second acknowledgement.
     assert_eq!(over[0].alarm.state, AlarmState::Acknowledged);
     let change = machine.clear(id, "eva", 1_001).expect("it is open");
     assert_eq!(change.alarm.state, AlarmState::Cleared);
@@ -157,7 +157,7 @@ fn somebody_acknowledges_shelves_and_clears_an_alarm() {
         machine.clear(id, "eva", 1_002),
         Err(AlarmError::NotFound(id))
     );
-    // Its condition still holds.
+    // Its condition is still true.
     assert_eq!(value(&mut machine, 90.0, 1_003), Some(ChangeKind::Raised));
     let later = machine.open().next().map_or(0, |alarm| alarm.id);
     assert!(later > id);
@@ -184,7 +184,7 @@ fn alarms_of_rules_that_are_gone_are_cleared() {
     assert_eq!(machine.counts().0, 0);
 }
 
-/// The machine of the next run, which has what this one has written.
+/// The machine of the next run, restored from the rows of this one.
 fn restarted(machine: &mut AlarmMachine, now_ms: i64) -> AlarmMachine {
     let mut later = AlarmMachine::default();
     later.restore(machine.open().cloned().collect());
@@ -281,7 +281,7 @@ fn few_rows_are_written_and_none_stays_behind() {
     assert_eq!(removed.len(), 1);
     assert_eq!(removed[0].1, None);
     assert!(machine.take_changed_watches(100).is_empty());
-    // A value that raises at once leaves no row.
+    // A value that raises the alarm at once leaves no row.
     assert!(value(&mut machine, 90.0, 30_000).is_some());
     assert!(machine.take_changed_watches(100).is_empty());
 }

@@ -1,5 +1,5 @@
-//! Which value of a message has another type than an expression expects, in words: who wrote the
-//! rule knows neither the types of CEL nor the message.
+//! Describes which value of a message has the wrong type for an expression. Authors of rules know
+//! neither the types of CEL nor the message.
 
 use cel::common::ast::{CallExpr, Expr};
 use cel::{Context, IdedExpr, Value};
@@ -7,7 +7,7 @@ use cel::{Context, IdedExpr, Value};
 use crate::arithmetic::Operator;
 use crate::functions::{PAY, PAY_LIST, PAY_TEXT};
 
-/// Letters of a value that are shown.
+/// Characters of a value that are shown.
 const SHOWN_MAX: usize = 40;
 
 /// Parts of names whose values are not shown.
@@ -15,11 +15,11 @@ const SECRET: [&str; 8] = [
     "pass", "pwd", "secret", "token", "key", "auth", "cred", "code",
 ];
 
-/// The value that an operation of the expression cannot take; none where that is not known. What it
-/// costs to find is what the expression costs, which the caller pays.
+/// Describes the value that an operation of the expression does not accept; `None` if unknown. The
+/// search costs as much as the expression, which the caller charges.
 pub(super) fn in_words(tree: &IdedExpr, scope: &Context<'_, '_>) -> Option<String> {
     let Expr::Call(call) = &tree.expr else {
-        // The elements that a macro goes over are not known here.
+        // The elements that a macro iterates over are unknown here.
         return match &tree.expr {
             Expr::Select(select) => in_words(&select.operand, scope),
             _ => None,
@@ -55,7 +55,8 @@ fn of_operation(call: &CallExpr, scope: &Context<'_, '_>) -> Option<String> {
     if what_left == what_right {
         return None;
     }
-    // What stands in the rule is as it is meant; of two that do not, what is no number is odd.
+    // A literal of the rule is assumed to be correct; of two other values, the one that is not a
+    // number is at fault.
     let of_message = [(left, &of_left, what_right), (right, &of_right, what_left)];
     let named = of_message
         .into_iter()
@@ -97,7 +98,7 @@ fn shown(name: &str, value: &Value) -> Option<String> {
     })
 }
 
-/// The name that the expression has for a value of the message; none: it is no such value.
+/// The name of a message's value in the expression; `None`: it is not such a value.
 fn name(part: &IdedExpr) -> Option<String> {
     match &part.expr {
         Expr::Ident(name) => Some(name.clone()),

@@ -1,6 +1,6 @@
-//! What an expression may have in it, and what becomes of it: arithmetic takes numbers of both
-//! kinds, lists of macros are bounded, patterns are compiled once, and what costs more the larger a
-//! value is stands in a function that pays for it.
+//! Checks the syntax tree of an expression, and rewrites it. Arithmetic accepts numbers of both
+//! kinds, lists of macros are bounded, and patterns are compiled once. Operations whose cost
+//! depends on the size of a value are wrapped in a function that charges for it.
 
 use cel::common::ast::CallExpr;
 use cel::common::ast::{EntryExpr, Expr, LiteralValue};
@@ -14,21 +14,21 @@ use crate::fuel;
 use crate::functions::{ADD_NUMBERS, FUNCTIONS, Function, MATCHES, PAY, PAY_LIST, PAY_TEXT, first};
 use crate::pattern::{PatternHandle, Patterns};
 
-/// Elements of a list that a macro goes over, at most.
+/// Maximum number of list elements that a macro iterates over.
 pub const ELEMENTS_MAX: usize = 1_000;
-/// Name of the function around the list of a macro.
+/// Name of the function that wraps the list of a macro.
 const BOUNDED: &str = "@bounded";
-/// Levels of a syntax tree, at most.
+/// Maximum depth of a syntax tree.
 const DEPTH_MAX: usize = 96;
-/// `+` of an expression, at most: each may make a text twice as long.
+/// Maximum number of `+` in an expression: each may double a text.
 const SUMS_MAX: usize = 16;
-/// Uses of variables, at most: each may copy the payload.
+/// Maximum number of uses of variables: each may copy the payload.
 const USES_MAX: usize = 64;
-/// Names, numbers, texts and operations inside of a macro, at most: they are evaluated for each
-/// element.
+/// Maximum number of names, numbers, texts and operations inside a macro: they are evaluated for
+/// each element.
 const INSIDE_MAX: usize = 48;
 
-/// Signs of CEL, as the syntax tree names them, but those of arithmetic.
+/// Operators of CEL by their names in the syntax tree, except those of arithmetic.
 const SIGNS: &[&str] = &[
     "_?_:_",
     "_&&_",
@@ -46,33 +46,33 @@ const SIGNS: &[&str] = &[
     "@in",
 ];
 
-/// Which variables an expression uses.
+/// The variables that an expression uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Variables(u16);
 
-/// Names of variables, by the places of their bits.
+/// Names of variables, by bit position.
 const NAMES: [&str; 9] = [
     "topic", "levels", "payload", "device", "key", "value", "previous", "time", "event",
 ];
 
 impl Variables {
-    /// Whether one of this name is used.
+    /// Whether the variable of this name is used.
     pub(crate) fn has(self, name: &str) -> bool {
         let at = NAMES.iter().position(|known| *known == name);
         at.is_some_and(|at| self.0 & (1 << at) != 0)
     }
 
-    /// Those that are used by one of both.
+    /// The variables used by either.
     pub(crate) fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
 
-/// Adds the function that bounds the lists of macros, and pays for going over them. It gets the
-/// list, and units for each element.
+/// Adds the function that bounds the lists of macros, and charges for the iteration. Its arguments
+/// are the list, and the units per element.
 ///
 /// # Errors
-/// CEL has got its name.
+/// CEL has a function of this name already.
 pub(super) fn add_bound(context: &mut Context<'_, '_>) -> Result<(), DeclarationError> {
     let function: Function = Box::new(|called| {
         let units = called.args.get(1);
@@ -97,16 +97,16 @@ pub(super) fn add_bound(context: &mut Context<'_, '_>) -> Result<(), Declaration
     context.add_function::<Function, Function>(BOUNDED, function)
 }
 
-/// What was found out of a syntax tree.
+/// Result of checking a syntax tree.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) variables: Variables,
     pub(super) patterns: Vec<PatternHandle>,
-    /// Units of its parts, but what is inside of a macro and what depends on values.
+    /// Units of its parts, except those inside macros and those that depend on values.
     pub(super) units: u64,
 }
 
-/// Checks a syntax tree and makes it what is evaluated.
+/// Checks a syntax tree and rewrites it for evaluation.
 pub(super) fn check(tree: &mut IdedExpr, patterns: &Patterns) -> Result<Checked, ExpressionError> {
     let mut check = Check {
         patterns,
@@ -132,11 +132,11 @@ struct Check<'a> {
     sums: usize,
     uses: usize,
     macros: usize,
-    /// Parts inside of a macro so far.
+    /// Number of parts inside a macro so far.
     inside: usize,
-    /// Their units for each element.
+    /// Their units per element.
     inside_units: u64,
-    /// Inside of a macro: the names of the element and of what is collected.
+    /// Inside a macro: the names of the element and of the accumulator.
     element: Option<(String, String)>,
 }
 
@@ -183,7 +183,7 @@ impl Check<'_> {
         }
     }
 
-    /// Counts the units of a part, without those of its own parts.
+    /// Counts the units of a part, without its children.
     fn count(&mut self, part: &Expr) {
         let text = match part {
             Expr::Literal(LiteralValue::String(text)) => text.inner().len(),
@@ -197,7 +197,7 @@ impl Check<'_> {
         *units = units.saturating_add(fuel::OPERATION + fuel::of_size(text));
     }
 
-    /// A part whose value becomes part of another value.
+    /// Checks a part whose value is copied into another value.
     fn copied(&mut self, part: &mut IdedExpr, depth: usize) -> Result<(), ExpressionError> {
         self.expression(part, depth + 1)?;
         let is_elsewhere = match &part.expr {
@@ -267,8 +267,8 @@ impl Check<'_> {
         let mut arguments = call.args.iter_mut();
         arguments.try_for_each(|argument| self.expression(argument, depth + 1))?;
         if let Some((operator, _, name)) = operator {
-            // What a macro collects grows by one element at a time. The library sees that by the
-            // name of the operator, and copies nothing then.
+            // The accumulator of a macro grows by one element at a time. The library detects that
+            // by the operator's name, and then copies nothing.
             let is_collecting = match (&self.element, call.args.first().map(|first| &first.expr)) {
                 (Some((_, collected)), Some(Expr::Ident(first))) => first == collected,
                 _ => false,
@@ -288,7 +288,7 @@ impl Check<'_> {
             }
             call.func_name = name.to_owned();
         }
-        // Functions of our own are no methods: `a.lower()` is `lower(a)`.
+        // Our own functions have no method form: `a.lower()` becomes `lower(a)`.
         if let Some(target) = call.target.take_if(|_| is_own(&call.func_name)) {
             call.args.insert(0, *target);
         }
@@ -296,7 +296,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// `text.matches("pattern")`: the pattern is compiled now.
+    /// `text.matches("pattern")`: compiles the pattern now.
     fn pattern(&mut self, node: &mut IdedExpr) -> Result<(), ExpressionError> {
         let Expr::Call(call) = &mut node.expr else {
             return Ok(());
@@ -365,7 +365,7 @@ impl Check<'_> {
     }
 }
 
-/// Puts a part into a function that pays for its value.
+/// Wraps a part in a function that charges for its value.
 fn pay(part: &mut IdedExpr, function: &str) {
     let inner = std::mem::take(part);
     part.id = inner.id;
@@ -376,10 +376,10 @@ fn pay(part: &mut IdedExpr, function: &str) {
     });
 }
 
-/// Has a call pay for its arguments. Functions of our own and arithmetic do that themselves.
+/// Makes a call charge for its arguments. Our own functions and arithmetic do that themselves.
 fn pay_for_arguments(call: &mut CallExpr) {
     match call.func_name.as_str() {
-        // They end where one of both ends.
+        // The cost is bounded by the smaller operand.
         "_==_" | "_!=_" | "_>=_" | "_<=_" | "_>_" | "_<_" => {
             if let [left, right] = &mut call.args[..]
                 && !(is_small(left) || is_small(right))
@@ -416,8 +416,8 @@ fn pay_for_arguments(call: &mut CallExpr) {
     }
 }
 
-/// Whether a value is a number, a truth value, or stands in the expression as it is, so that it was
-/// paid for.
+/// Whether a value is a number or a boolean, or is a literal of the expression, which is charged
+/// already.
 fn is_small(part: &IdedExpr) -> bool {
     match &part.expr {
         Expr::Literal(_) => true,
@@ -456,7 +456,7 @@ fn is_small(part: &IdedExpr) -> bool {
     }
 }
 
-/// Arguments of a function, what it is called on among them; none: CEL checks that.
+/// Number of arguments of a function, including its receiver; `None`: CEL checks that.
 fn arguments_of(name: &str) -> Option<usize> {
     match name {
         "abs" | "json" | "lower" | "number" | "round" | "bytes" | "double" | "int" | "size"

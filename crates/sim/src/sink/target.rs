@@ -27,7 +27,7 @@ enum Fate {
     TakeAndHang,
     /// It accepts the message, and then panics.
     TakeAndPanic,
-    /// It fails at this message, and takes those of other publishers.
+    /// It fails at this message, and accepts messages of other publishers.
     FailAtIt,
     /// It accepts the message, but does not answer in time.
     TakeSilently,

@@ -15,7 +15,7 @@ use martlet_fault::{self as fault, Fault};
 use martlet_rows::take_varint;
 use std::sync::Arc;
 
-/// The record at which replay begins.
+/// Segment number and offset at which replay begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplayFrom {
     pub(crate) number: u64,

@@ -58,7 +58,7 @@ impl Holds {
         self.0
     }
 
-    /// These and those.
+    /// Union of both.
     pub const fn with(self, other: Holds) -> Self {
         Holds(self.0 | other.0)
     }

@@ -63,11 +63,11 @@ pub(crate) fn record(buffer: &mut RecordBuffer, steps: &[Step]) {
     }
 }
 
-/// Makes records up. Ids of bodies grow per shard and are never used twice.
+/// Generates random records. Ids of bodies grow per shard and are never reused.
 pub(crate) struct Generator {
     next: [u64; 3],
     queues: u64,
-    /// How far back ids are looked for.
+    /// How far back ids are chosen from.
     reach: u64,
 }
 
@@ -93,7 +93,7 @@ impl Generator {
     fn some_id(&self, random: &mut Random) -> u64 {
         let shard = random.below(3);
         let newest = self.next[shard as usize];
-        // Now and then one that is still to come.
+        // Sometimes an id that comes later.
         let counter = (newest + 2).saturating_sub(random.below(self.reach));
         Self::id(shard, counter.max(1))
     }
@@ -185,7 +185,7 @@ struct Body {
 
 type Row = (u64, u8, [u64; 2], Vec<u8>);
 
-/// What the records say.
+/// The expected state according to the records.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     bodies: BTreeMap<u64, Body>,
@@ -288,7 +288,7 @@ impl Model {
         }
     }
 
-    /// The store says the same.
+    /// Checks that the store has the same state.
     pub(crate) fn compare<D: Disk>(&self, engine: &mut Engine<D>) {
         let mut queues: BTreeSet<u64> = BTreeSet::new();
         queues.extend(

@@ -1,4 +1,4 @@
-//! What a damaged checkpoint had is found again in the segments.
+//! Contents of a damaged checkpoint are recovered from the segments.
 
 use martlet_store::{
     BodyId, Damage, Disk, Engine, Holds, Lost, Missing, QueueId, RecordBuffer, SimDisk, check,
@@ -13,7 +13,7 @@ use crate::stores::{
 fn lose_block_of_bodies(disk: &SimDisk) {
     for (name, _) in disk.list().unwrap() {
         if name.contains("checkpoint") {
-            // The block behind the first one, whose length is in its header.
+            // The block after the first one, whose length is in its header.
             let bytes = disk.contents(&name).unwrap();
             let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap());
             let second = (16 + u64::from(length)).next_multiple_of(8);
@@ -22,7 +22,7 @@ fn lose_block_of_bodies(disk: &SimDisk) {
     }
 }
 
-/// The bodies that are retained and can be read.
+/// The bodies that are retained and readable.
 fn retained(engine: &Engine<SimDisk>) -> Vec<u64> {
     let mut all = Vec::new();
     engine.held(Holds::RETAINED, |id, _, found| {
@@ -79,7 +79,7 @@ fn what_was_retained_is_found_again_too_wherever_it_was_moved() {
         let found = retained(&engine);
         let is_found = |id: &u64| found.binary_search(id).is_ok();
         assert!(expected.iter().all(is_found), "{is_moved}: {found:?}");
-        // Where all is in the log still, nothing comes back that was released.
+        // While the log is complete, no released body comes back.
         let back = found.iter().filter(|id| **id >= 1_000).count();
         assert_eq!(back, expected.len(), "{is_moved}: {found:?}");
         assert!(is_moved || found.len() == back);
@@ -105,8 +105,8 @@ fn where_messages_lie_is_found_again_if_both_copies_of_that_block_are_lost() {
     check(disk, |damage| panic!("{damage}")).unwrap();
 }
 
-/// All that [`reclaimed`] has is there: states, retained bodies, and each entry, in its queue or
-/// because its body is to be routed again.
+/// Checks that everything of [`reclaimed`] exists: states, retained bodies, and each entry, in its
+/// queue or because its body must be routed again.
 fn assert_all_of_reclaimed(engine: &Engine<SimDisk>, what: &str) {
     let keys: Vec<u64> = (50..=BODIES).step_by(50).collect();
     let mut states = Vec::new();
@@ -177,7 +177,7 @@ fn each_block_of_the_checkpoint_is_found_again_in_the_segments() {
     };
     let sound = reclaimed();
     let mut blocks = blocks(&sound.contents(&name(&sound)).unwrap());
-    // Without the first one it is as if there were none.
+    // Without the first block, the checkpoint is unusable.
     blocks.remove(0);
     assert!(blocks.len() >= 4, "bodies, queues, states and an end");
     for at in blocks {
@@ -198,7 +198,7 @@ fn each_block_of_the_checkpoint_is_found_again_in_the_segments() {
     }
 }
 
-/// Where the blocks of a checkpoint begin.
+/// Offsets of the blocks of a checkpoint.
 fn blocks(bytes: &[u8]) -> Vec<u64> {
     let (mut blocks, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
@@ -209,14 +209,14 @@ fn blocks(bytes: &[u8]) -> Vec<u64> {
     blocks
 }
 
-/// Flips in the checkpoint's blocks of bodies and of queues, in both copies, and in the record
-/// that brought one entry: nothing is left of that, but that the queue had one more.
+/// Bits flip in the checkpoint's blocks of bodies and of queues, in both copies, and in the record
+/// that added one entry: only the count shows that the queue had one more entry.
 #[test]
 fn a_queue_that_has_fewer_entries_than_were_counted_says_so() {
     for is_ended in [false, true] {
         let disk = filled();
         if is_ended {
-            // What is behind the checkpoint says that it is over.
+            // Records after the checkpoint show that the entry has ended.
             let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
             let mut buffer = RecordBuffer::new();
             buffer.record().end(QueueId(207 % 5), BodyId(207), 0);

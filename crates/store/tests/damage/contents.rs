@@ -1,4 +1,5 @@
-//! Contents that nobody wrote so: arbitrary ones, old ones, and those that imitate records.
+//! Contents that the store did not write in this form: arbitrary ones, old ones, and imitated
+//! records.
 
 use martlet_store::{
     BodyId, Disk, Engine, Holds, Lost, OpenError, Options, RecordBuffer, SimDisk, check, repair,
@@ -65,7 +66,8 @@ fn mutate(disk: &SimDisk, name: &str, random: &mut Random) {
 
 #[test]
 fn a_message_that_imitates_records_is_not_taken_for_them() {
-    // Recovery looks for the next record behind a damaged one: inside its body it finds none.
+    // After a damaged record, recovery searches for the next record: it finds none inside the
+    // body.
     let other = SimDisk::new(1);
     let foreign = Options {
         salt: 1,
@@ -94,8 +96,7 @@ fn a_message_that_imitates_records_is_not_taken_for_them() {
 
 #[test]
 fn stale_records_in_a_segment_used_again_are_not_read() {
-    // Everything dies again and again; segments are used again with old records behind the new
-    // ones.
+    // Everything dies repeatedly; segments are reused with old records after the new ones.
     let disk = SimDisk::new(3);
     let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
     let mut generator = Generator::default();
@@ -133,7 +134,7 @@ fn a_newer_format_is_refused_with_words() {
     disk.set_contents("STORE", &bytes);
     let error = Engine::open(disk.clone(), options()).err().unwrap();
     assert!(error.to_string().contains("version 2"), "{error}");
-    // A flip in one copy is no matter.
+    // A flip in one copy does not matter.
     let disk = SimDisk::new(3);
     drop(Engine::open(disk.clone(), options()).unwrap());
     disk.flip("STORE", 9, 0);
@@ -153,7 +154,7 @@ fn a_record_that_lies_where_another_one_should_is_damage() {
     let mut bytes = disk.contents(name).unwrap();
     let at = |text: &[u8]| bytes.windows(text.len()).position(|found| found == text);
     let (sixth, seventh) = (at(b"the body 6").unwrap(), at(b"the body 7").unwrap());
-    // Header and the beginning of the operation.
+    // The header and the beginning of the operation.
     let begin = sixth - 27;
     bytes.copy_within(begin..begin + (seventh - sixth), seventh - 27);
     disk.set_contents(name, &bytes);

@@ -1,4 +1,4 @@
-//! Files that were cut, or are gone.
+//! Files that were truncated or removed.
 
 use martlet_store::{
     BodyId, Damage, Disk, Engine, Failure, Fault, Holds, Lost, Options, QueueId, RecordBuffer,
@@ -50,8 +50,8 @@ fn a_segment_that_is_gone_is_named() {
     );
 }
 
-/// A store of one segment with a few messages, killed before its first checkpoint, in the middle of
-/// work or at rest.
+/// A store of one segment with a few messages, killed before its first checkpoint, during work or
+/// when idle.
 fn young(at_rest: bool) -> SimDisk {
     let disk = SimDisk::new(5);
     let (mut engine, _) = Engine::open(disk.clone(), Options::default()).unwrap();
@@ -106,7 +106,7 @@ fn a_young_store_that_lost_its_only_segment_is_not_taken_for_a_new_one() {
                 assert_eq!(told.file, name, "{how}");
                 assert_eq!(told.lost, Lost::Rest { first: 1 }, "{how}");
             }
-            // It is not told for ever, and what comes now is kept.
+            // It is reported only once, and new data is kept.
             let mut buffer = RecordBuffer::new();
             let mut record = buffer.record();
             record.body(BodyId(7), Holds::RETAINED, &[&bytes_of(7)]);
@@ -148,7 +148,7 @@ fn damage_to_the_whole_end_of_the_log_is_named_after_a_moment_of_rest() {
 
 #[test]
 fn a_loss_of_power_while_a_store_is_made_is_no_damage() {
-    // What comes first in a store's life, up to each of its calls.
+    // The first calls in a store's life: crashes at each of them.
     for last in 0..60 {
         for seed in 0..20 {
             let disk = SimDisk::new(seed);
@@ -212,7 +212,7 @@ fn what_a_missing_segment_held_is_not_sought_in_a_newer_one() {
     let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
     fill(&mut engine);
     engine.checkpoint_now().unwrap();
-    // One more record, which nothing says was synced: it is written anew, into a new segment.
+    // One more record that no header shows as synced: it is written again, into a new segment.
     let mut buffer = RecordBuffer::new();
     let mut record = buffer.record();
     record.body(BodyId(BODIES + 1), Holds::RETAINED, &[&bytes_of(1)]);
@@ -243,7 +243,7 @@ fn a_log_file_cut_short_is_named_and_costs_only_what_was_cut_off() {
                 let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
                 fill(&mut engine);
                 engine.seal().unwrap();
-                // A moment of rest comes soon after.
+                // The store becomes idle soon after.
                 engine.housekeep(1).unwrap();
                 match is_closed {
                     true => engine.close().unwrap(),
@@ -282,11 +282,11 @@ fn assert_cut_is_named(disk: &SimDisk, name: &str, to: u64, used: u64) {
         report.damage
     );
     let lost = BODIES - served(&mut engine) as u64;
-    // A record of these has 100 bytes and more.
+    // Such a record has at least 100 bytes.
     assert!(lost <= used.saturating_sub(to) / 100 + 1, "{lost}");
     assert!(needed || lost == 0);
     assert!(lost > 0 || used.saturating_sub(to) < 400);
-    // It is not told for ever.
+    // It is reported only once.
     while engine.housekeep(1 << 20).unwrap().more {}
     engine.close().unwrap();
     let (_, report) = Engine::open(disk.clone(), options()).unwrap();

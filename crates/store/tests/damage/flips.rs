@@ -1,4 +1,4 @@
-//! Flipped bits: each is named, and costs one record at most.
+//! Flipped bits: each is reported, and costs at most one record.
 
 use martlet_store::{
     BodyId, Disk, Engine, Holds, Lost, Missing, QueueId, RecordBuffer, SimDisk, check,
@@ -83,7 +83,7 @@ fn a_flip_in_the_checkpoint_costs_nothing_and_is_named() {
         assert_eq!(report.damage[0].lost, Lost::Nothing);
         assert_eq!(served(&mut engine), BODIES as usize);
         assert_eq!(report.entries, BODIES as usize);
-        // The next one is whole again.
+        // The next checkpoint is intact again.
         while engine.housekeep(1 << 20).unwrap().more {}
         drop(engine);
         let (_, report) = Engine::open(disk, options()).unwrap();
@@ -112,8 +112,7 @@ fn a_body_whose_place_is_damaged_is_named_when_read() {
     assert!(matches!(found, Err(Missing::Damaged { offset: 64, .. })));
 }
 
-/// A store whose body 7 waits in queues 1 and 2, all of it routed as a broker does: in records of
-/// their own.
+/// A store whose body 7 is in queues 1 and 2, routed as by a broker: in separate records.
 pub(crate) fn routed(disk: &SimDisk) -> Engine<SimDisk> {
     let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
     let mut buffer = RecordBuffer::new();
@@ -193,7 +192,7 @@ fn a_message_of_which_nothing_is_left_is_still_told_once() {
         .windows(text.len())
         .position(|found| found == text)
         .unwrap();
-    // What kind of operation it is.
+    // The kind of the operation.
     disk.flip(name, at as u64 - 11, 2);
     let mut found = Vec::new();
     check(disk, |damage| found.push(damage)).unwrap();

@@ -1,5 +1,5 @@
-//! Flipped bits, cut files, arbitrary contents: what is damaged is named, costs no more than it
-//! must, and is never served.
+//! Flipped bits, truncated files, arbitrary contents: damage is reported, costs no more than
+//! necessary, and damaged data is never returned.
 
 // Helpers of tests may unwrap as tests do.
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! Stores that are filled, and what is done to their files.
+//! Creates stores and modifies their files.
 
 use martlet_store::{
     BodyId, Disk, Engine, Holds, Options, QueueId, RecordBuffer, SimDisk, StateKey,
@@ -44,7 +44,7 @@ pub(crate) fn fill(engine: &mut Engine<SimDisk>) {
     }
 }
 
-/// How many bodies are served, all of them with the right bytes.
+/// How many bodies can be read, all with the right bytes.
 pub(crate) fn served(engine: &mut Engine<SimDisk>) -> usize {
     let ids: Vec<BodyId> = (1..=BODIES).map(BodyId).collect();
     let mut count = 0;
@@ -57,14 +57,14 @@ pub(crate) fn served(engine: &mut Engine<SimDisk>) -> usize {
     count
 }
 
-/// Where the files have live data: name, length.
+/// Files with live data: name, length.
 pub(crate) fn log_files(disk: &SimDisk) -> Vec<(String, u64)> {
     let mut files = disk.list().unwrap();
     files.retain(|(name, _)| name.ends_with(".log") && name != "spare.log");
     files
 }
 
-/// The last byte that is not zero.
+/// Offset of the last byte that is not zero.
 pub(crate) fn used(disk: &SimDisk, name: &str) -> u64 {
     let bytes = disk.contents(name).unwrap();
     bytes
@@ -76,7 +76,7 @@ pub(crate) fn used(disk: &SimDisk, name: &str) -> u64 {
 pub(crate) fn flip_somewhere(disk: &SimDisk, random: &mut Random) -> (String, u64) {
     let files = log_files(disk);
     let (name, _) = &files[random.below(files.len() as u64) as usize];
-    // The last group is a seal with nothing in it.
+    // The last group is an empty seal.
     let end = used(disk, name) - 64;
     let offset = random.below(end);
     assert!(disk.flip(name, offset, random.below(8) as u8));
@@ -92,9 +92,9 @@ pub(crate) fn filled() -> SimDisk {
     disk
 }
 
-/// A closed store whose oldest segments were given back: what lived in them was copied. Every third
-/// body is in queue 9 too, by a record of its own; every 20th is retained; one state in five lives
-/// on.
+/// A closed store whose oldest segments were freed after their live data was copied. Every third
+/// body is also in queue 9, by a separate record; every 20th is retained; one state in five is
+/// still live.
 pub(crate) fn reclaimed() -> SimDisk {
     let disk = SimDisk::new(5);
     let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
@@ -140,7 +140,7 @@ fn state_key(owner: u64) -> StateKey {
     }
 }
 
-/// Where the log's record of a body begins to have its bytes: file and offset.
+/// File and offset at which the bytes of a body begin in the log.
 pub(crate) fn place_of(disk: &SimDisk, id: u64) -> (String, u64) {
     let mut files = log_files(disk).into_iter();
     let found = files.find_map(|(name, _)| {
@@ -169,7 +169,7 @@ pub(crate) fn used_or(disk: &SimDisk, name: &str, len: u64) -> u64 {
     }
 }
 
-/// States behind the checkpoint.
+/// States after the checkpoint.
 pub(crate) fn fill_more(engine: &mut Engine<SimDisk>) {
     for id in 1..=40 {
         let mut buffer = RecordBuffer::new();

@@ -1,4 +1,4 @@
-//! Places that the disk does not read.
+//! Places that the disk cannot read.
 
 use martlet_store::{
     BodyId, Call, Disk, Engine, Failure, Fault, Holds, Lost, RecordBuffer, SimDisk, check,
@@ -45,7 +45,7 @@ fn assert_unread_is_named(disk: &SimDisk, (name, place): (&str, u64), len: u64) 
     assert!(lost <= 4096 / 100 + 2, "{name} {place}: {lost}");
     assert!(lost == 0 || name.ends_with(".log"));
     assert!(lost == 0 || is_named);
-    // It goes on, and nothing is lost that can be read.
+    // The store continues, and no readable data is lost.
     let mut buffer = RecordBuffer::new();
     buffer.record().body(BodyId(9000), Holds::KEPT, &[b"new"]);
     engine.append(&buffer);
@@ -70,7 +70,7 @@ fn the_end_of_the_log_that_cannot_be_read_is_not_taken_for_a_torn_one() {
     drop(engine);
     let (name, _) = log_files(&disk).pop().unwrap();
     let end = used(&disk, &name);
-    // All of the last groups: nothing is left that could say whether they were synced.
+    // All of the last groups: no header is left to show whether they were synced.
     disk.spoil(&name, end - 1000, 16_384 - (end - 1000));
     let (mut engine, report) = Engine::open(disk.clone(), options()).unwrap();
     let [damage] = &report.damage[..] else {

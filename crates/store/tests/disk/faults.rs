@@ -1,4 +1,4 @@
-//! Calls that fail, and losses of power.
+//! Failing calls, and power losses.
 
 use martlet_store::{
     BodyId, Call, Disk, Engine, Failure, Fault, Lost, RecordBuffer, SimDisk, check,
@@ -25,7 +25,7 @@ fn what_a_lost_name_leaves_in_a_file_never_comes_back_under_the_same_name() {
         disk.crash(seed);
         let mut engine = open(&disk);
         let known = engine.stats().bodies;
-        // The same place and the same numbers, if nothing of what was not synced is left.
+        // The same place and the same numbers, if none of the unsynced data is left.
         commit(&mut engine, |buffer| publish(buffer, 9, 700));
         drop(engine);
         let (engine, report) = Engine::open(disk.clone(), options()).unwrap();
@@ -34,7 +34,7 @@ fn what_a_lost_name_leaves_in_a_file_never_comes_back_under_the_same_name() {
     }
 }
 
-/// The name of a new segment may come to the disk before its length does.
+/// The name of a new segment may reach the disk before its length.
 #[test]
 fn a_power_cut_is_never_taken_for_damage() {
     let mut empty = 0;
@@ -50,7 +50,7 @@ fn a_power_cut_is_never_taken_for_damage() {
                 engine.housekeep(8192).unwrap();
             }
         }
-        // What is written and not synced begins one more segment, or several.
+        // Unsynced data fills one more segment, or several.
         let mut buffer = RecordBuffer::new();
         (100..104 + seed % 40).for_each(|id| publish(&mut buffer, id, 1500));
         engine.append(&buffer);
@@ -106,7 +106,7 @@ fn run_with_fault(failure: Failure, site: u64) -> bool {
         let steps: Vec<_> = (0..6).map(|_| generator.steps(&mut random)).collect();
         steps.iter().for_each(|steps| record(&mut buffer, steps));
         let last = engine.append(&buffer);
-        // The second attempt passes, whatever the first one met.
+        // The second attempt succeeds, whatever the first one hit.
         for _ in 0..3 {
             if engine.write().is_ok() && engine.sync().is_ok() {
                 break;
@@ -128,7 +128,7 @@ fn run_with_fault(failure: Failure, site: u64) -> bool {
     disk.crash(site);
     model.compare(&mut open(&disk));
     check(disk, |damage| {
-        // The random records have entries of bodies that never were.
+        // The random records have entries of bodies that never existed.
         let is_nowhere = matches!(damage.lost, Lost::Body { .. }) && damage.file.is_empty();
         assert!(is_nowhere, "site {site}: {damage}");
     })
@@ -181,7 +181,7 @@ fn while_no_sync_succeeds_the_store_does_not_grow_and_nothing_is_lost() {
         }
         refuse_syncs(&disk);
         let mut last = PROMISED;
-        // In some of them power fails while it lasts.
+        // In some runs the power fails in the meantime.
         let rounds = if seed % 2 == 0 { 1000 } else { 1 + seed * 7 };
         for round in 0..rounds {
             if round % 40 == 0 {
@@ -190,7 +190,7 @@ fn while_no_sync_succeeds_the_store_does_not_grow_and_nothing_is_lost() {
                 publish(&mut buffer, last, 300);
                 engine.append(&buffer);
             }
-            // A file that was kept for this may not get its name.
+            // A spare file may not get its name.
             let written = engine.write();
             assert!(written.is_err() || engine.sync().is_err());
             let _ = engine.housekeep(8192);
@@ -235,7 +235,7 @@ fn starts_that_find_no_sync_to_succeed_do_not_fill_the_disk() {
     refuse_syncs(&disk);
     let before = disk.list().unwrap().len();
     for _ in 0..50 {
-        // It may open, and then cannot record anything; or not.
+        // It may open without being able to record anything, or fail to open.
         if let Ok((mut engine, _)) = Engine::open(disk.clone(), options()) {
             let mut buffer = RecordBuffer::new();
             publish(&mut buffer, 20, 300);

@@ -1,4 +1,4 @@
-//! Full and failing disks, and how much space and time the store takes.
+//! Full and failing disks, and the space and time that the store needs.
 
 // Helpers of tests may unwrap as tests do.
 #![allow(clippy::unwrap_used)]

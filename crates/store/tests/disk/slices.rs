@@ -1,4 +1,4 @@
-//! Checkpoints, snapshots and long queues, which are worked off in slices.
+//! Checkpoints, snapshots and long queues, which are processed in slices.
 
 use martlet_store::{BodyId, Engine, Holds, Options, QueueId, RecordBuffer, SimDisk};
 
@@ -100,7 +100,8 @@ fn a_long_queue_keeps_its_order_through_a_checkpoint_in_slices() {
         (0..60_000).for_each(|_| add(buffer, &mut expected));
     });
     engine.checkpoint_now().unwrap();
-    // The next one begins when all of this was written; then the queue changes between its slices.
+    // The next checkpoint begins after all of this was written; then the queue changes between its
+    // slices.
     let mut checkpointed = 0;
     while checkpointed < 2 {
         commit(&mut engine, |buffer| {
@@ -151,8 +152,8 @@ fn a_long_queue_is_forgotten_in_slices_with_the_same_result_whenever_power_is_lo
                 assert!(bodies - engine.stats().bodies <= 500);
                 bodies = engine.stats().bodies;
             }
-            // One that waits to be let go finds itself in a queue again: it is as if it had been
-            // gone, but for the one that another queue has.
+            // An entry that waits to be dropped is enqueued again: the result is as if it had been
+            // dropped before, except for the entry in the other queue.
             let again = [COUNT - 1, COUNT];
             commit(&mut engine, |buffer| {
                 for id in again {

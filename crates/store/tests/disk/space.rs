@@ -1,4 +1,4 @@
-//! The space that a store takes, on a full disk too.
+//! The space that a store needs, also on a full disk.
 
 use martlet_store::{BodyId, Call, Engine, Failure, Fault, QueueId, RecordBuffer, SimDisk};
 
@@ -10,7 +10,7 @@ fn on_a_full_disk_what_was_stored_can_be_read_and_ended_and_the_space_comes_back
     disk.set_capacity(Some(300_000));
     let mut engine = open(&disk);
     let mut id = 0;
-    // A caller that takes no more bodies when the store is low.
+    // A caller that accepts no more bodies when the store is low.
     while !engine.stats().is_low {
         id += 1;
         commit(&mut engine, |buffer| publish(buffer, id, 300));
@@ -95,7 +95,7 @@ fn on_a_full_disk_segments_that_died_are_used_again() {
     assert_eq!(engine.staged_bytes(), 0);
 }
 
-/// At no time does the store take more than twice what lives and 3.75 segments.
+/// Checks that the store takes at most twice the live bytes plus 3.75 segments.
 pub(crate) fn assert_bound(disk: &SimDisk, engine: &Engine<SimDisk>, when: u64) {
     let bound = 2 * engine.stats().live_bytes + 15 * SEGMENT / 4;
     assert!(disk.used() <= bound, "{when}: {} > {bound}", disk.used());
@@ -169,7 +169,7 @@ fn reclaim_reads_and_copies_little_where_little_lives() {
         }
     }
     assert!((6_000..14_000).contains(&moved), "{moved}");
-    // One for each survivor, and what gives some forty segments back.
+    // One call for each survivor, and those that free about forty segments.
     let calls = disk.calls() - calls;
     assert!(calls < 20 + 3 * 45, "{calls}");
 }
@@ -253,7 +253,7 @@ fn a_segment_is_not_used_again_before_the_end_of_its_last_body_is_durable() {
     (1..200).for_each(|id| end(&mut buffer, id));
     engine.append(&buffer);
     engine.write().unwrap();
-    // Nothing gets to the disk from here on.
+    // From here on nothing reaches the disk.
     disk.inject(Fault {
         call: Some(Call::Sync),
         skip: 0,

@@ -1,10 +1,10 @@
-//! Stores on a simulated disk, and what is done with them.
+//! Stores on a simulated disk, and operations on them.
 
 use martlet_store::{
     BodyId, Call, Engine, Failure, Fault, Holds, Options, QueueId, RecordBuffer, SimDisk,
 };
 
-/// Bytes of the longest segment; while the store is small, one has a quarter.
+/// Bytes of the longest segment; while the store is small, segments have a quarter of it.
 pub(crate) const SEGMENT: u64 = 65_536;
 
 pub(crate) fn options() -> Options {
@@ -41,7 +41,7 @@ pub(crate) fn commit(engine: &mut Engine<SimDisk>, build: impl FnOnce(&mut Recor
     engine.sync().unwrap();
 }
 
-/// A moment of rest: housekeeping until nothing waits.
+/// Runs housekeeping when idle, until no work is left.
 pub(crate) fn settle(engine: &mut Engine<SimDisk>) {
     engine.seal().unwrap();
     for _ in 0..10_000 {
@@ -64,7 +64,7 @@ pub(crate) fn refuse_syncs(disk: &SimDisk) {
     }
 }
 
-/// Messages from `1` on that are there, in a row, each with its bytes.
+/// Number of consecutive messages from `1` on that exist, each with the right bytes.
 pub(crate) fn count_served(engine: &Engine<SimDisk>, last: u64) -> u64 {
     let ids: Vec<BodyId> = (1..=last).map(BodyId).collect();
     let mut served = Vec::new();

@@ -1,4 +1,4 @@
-//! Calls and memory that the work of a store takes.
+//! Calls and memory that the store needs for its work.
 
 use martlet_store::{
     BodyId, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer, SimDisk, StateKey,
@@ -102,7 +102,8 @@ fn a_message_costs_at_most_twenty_bytes_of_memory() {
     is_near(&engine);
 }
 
-/// What the store says of its index without a walk over it is not far from what a walk finds.
+/// The approximate size of the index, without a walk over it, must be close to the result of a
+/// walk.
 fn is_near(engine: &Engine<SimDisk>) {
     let (about, walked) = (engine.index_bytes(), engine.stats().index_bytes);
     assert!(about * 10 > walked * 7, "{about} of {walked}");
@@ -115,7 +116,7 @@ fn what_the_index_takes_is_known_for_short_queues_and_states_too() {
     let mut buffer = RecordBuffer::new();
     for id in 1..=20_000 {
         let mut record = buffer.record();
-        // Of 16 neighbouring ids one is left, as of retained messages.
+        // One of 16 neighbouring ids is left, as with retained messages.
         record.body(BodyId(id * 16), Holds::NONE, &[b"payload"]);
         record.enqueue(QueueId(id / 2), BodyId(id * 16), 0, [1, 0], b"");
         let (kind, number) = (1, id as u32);

@@ -1,4 +1,4 @@
-//! Blocks: consecutive samples of a series, column by column.
+//! Blocks: consecutive samples of a series, stored by column.
 
 use super::columns::{
     put_bools, put_integers, put_numbers, put_texts, put_times, read_bools, read_integers,
@@ -10,15 +10,15 @@ use crate::value::{Instant, Sample, Value};
 /// The first byte of a block.
 const VERSION: u8 = 1;
 
-/// A block is split before it has more bytes. A row of this size lies in its page of SQLite as a
-/// whole (pages of 4 KiB: 1,002 bytes), so that reading a day reads consecutive pages.
+/// Maximum bytes of a block; larger ones are split. A row of this size fits into its page of
+/// SQLite (pages of 4 KiB: 1,002 bytes), so that reading a day reads consecutive pages.
 const BYTES_MAX: usize = 900;
-/// Most samples of a block, so that merging one late value stays cheap.
+/// Maximum samples of a block, so that merging one late value stays cheap.
 const SAMPLES_MAX: usize = 1_024;
-/// A block with this many bytes is full: later samples begin a new one.
+/// A block with this number of bytes is full: later samples begin a new one.
 pub(crate) const FULL_BYTES: usize = 700;
 
-/// Kinds differ, and each sample has its own.
+/// Kind of a column with different kinds: then each sample has its own.
 const MIXED: u8 = 255;
 
 fn kind(value: &Value) -> u8 {
@@ -31,20 +31,20 @@ fn kind(value: &Value) -> u8 {
     }
 }
 
-/// Whether a block of so many bytes and samples takes no more.
+/// Whether a block of this number of bytes and samples is full.
 pub(crate) fn is_full(bytes: usize, samples: usize) -> bool {
     bytes >= FULL_BYTES || samples >= SAMPLES_MAX
 }
 
-/// Packs samples, which are in order and not empty, into as few blocks as fit. Each comes with its
-/// number of samples.
+/// Packs ordered, non-empty samples into as few blocks as possible. Returns each with its number
+/// of samples.
 pub(crate) fn pack(mut samples: &[Sample]) -> Vec<(usize, Vec<u8>)> {
     let mut blocks = Vec::new();
     while !samples.is_empty() {
         let mut count = samples.len().min(SAMPLES_MAX);
         let mut bytes = encode(&samples[..count]);
         while bytes.len() > BYTES_MAX && count > 1 {
-            // Somewhat fewer than would fit if all took the same.
+            // Somewhat fewer than would fit if all took the same space.
             count = (count * BYTES_MAX / bytes.len() * 15 / 16).clamp(1, count - 1);
             bytes = encode(&samples[..count]);
         }
@@ -102,7 +102,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Sample>, Broken> {
     if from.byte()? != VERSION {
         return Err(Broken("it is of an unknown version"));
     }
-    // A sample takes at least the byte of its time.
+    // A sample takes at least one byte, for its time.
     let count = from.count(8)?;
     let times = read_times(&mut from, count)?;
     let origins = match from.byte()? {

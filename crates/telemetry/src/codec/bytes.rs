@@ -1,6 +1,6 @@
 //! Numbers of variable length.
 
-/// The bytes are not what was written.
+/// The bytes are damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken(pub(crate) &'static str);
 
@@ -13,12 +13,12 @@ pub(crate) fn put_unsigned(to: &mut Vec<u8>, mut number: u64) {
     to.push(number.to_le_bytes()[0]);
 }
 
-/// Appends a number. Those near 0 are short, whatever their sign is.
+/// Appends a signed number. Numbers near 0 are short, regardless of their sign.
 pub(crate) fn put_signed(to: &mut Vec<u8>, number: i64) {
     put_unsigned(to, ((number << 1) ^ (number >> 63)).cast_unsigned());
 }
 
-/// Reads what was appended.
+/// Reads encoded values.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],

@@ -1,8 +1,8 @@
-//! Columns of numbers, each packed by what neighbours have in common.
+//! Columns of numbers, each compressed by the similarity of neighbours.
 
 use super::{Broken, Reader, put_signed, put_unsigned};
 
-/// Whole numbers: the first one, then differences.
+/// Integers: the first one, then differences.
 pub(crate) fn put_integers(to: &mut Vec<u8>, numbers: impl Iterator<Item = i64>) {
     let mut previous = 0;
     for number in numbers {
@@ -21,11 +21,11 @@ pub(crate) fn read_integers(from: &mut Reader<'_>, count: usize) -> Result<Vec<i
     Ok(numbers)
 }
 
-/// Units of times: times that are whole seconds or milliseconds are stored as such.
+/// Units of times: whole seconds or milliseconds are stored in that unit.
 const UNITS: [i64; 3] = [1_000_000, 1_000, 1];
 
-/// Times: their unit, the first one, and how much each step differs from the one before. The steps
-/// of a steady sensor take one byte.
+/// Times: their unit, the first one, and the difference of each step from the one before. Steps of
+/// a regular sensor take one byte.
 pub(crate) fn put_times(to: &mut Vec<u8>, times: impl Iterator<Item = i64> + Clone) {
     let fits = |unit: &&i64| times.clone().all(|time| time % **unit == 0);
     let unit = *UNITS.iter().find(fits).unwrap_or(&1);
@@ -39,7 +39,7 @@ pub(crate) fn put_times(to: &mut Vec<u8>, times: impl Iterator<Item = i64> + Clo
         let time = time / unit;
         let new = time.wrapping_sub(previous);
         put_signed(to, new.wrapping_sub(step));
-        // The first time is no step.
+        // The first time has no step.
         step = if index == 0 { 0 } else { new };
         previous = time;
     }
@@ -61,12 +61,12 @@ pub(crate) fn read_times(from: &mut Reader<'_>, count: usize) -> Result<Vec<i64>
 
 /// Numbers are stored as XOR of neighbours.
 const XOR: u8 = 255;
-/// Most decimal places that are tried.
+/// Factors of the decimal places that are tried.
 const DECIMALS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
-/// Whole numbers up to here are exact as floating point numbers.
+/// Integers up to here are exact as floating point numbers.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The number as so many decimal places say it, if that is exact to the last bit.
+/// The number scaled by a power of ten, if the conversion is exact to the last bit.
 fn scaled(number: f64, factor: f64) -> Option<i64> {
     let scaled = (number * factor).round();
     if scaled.abs() >= EXACT {
@@ -76,13 +76,13 @@ fn scaled(number: f64, factor: f64) -> Option<i64> {
     ((whole as f64 / factor).to_bits() == number.to_bits()).then_some(whole)
 }
 
-/// Floating point numbers, without loss. Sensors give numbers with few decimal places, which are
-/// stored as whole numbers. Others are stored as XOR with the one before, without its zero bytes.
+/// Floating point numbers, lossless. Numbers of sensors usually have few decimal places and are
+/// stored as integers. Others are stored as XOR with the one before, without its zero bytes.
 pub(crate) fn put_numbers(to: &mut Vec<u8>, numbers: &[f64]) {
     let begin = to.len();
     let mut from = 0;
     for (decimals, factor) in DECIMALS.iter().enumerate() {
-        // What fits fewer places fits more places too, nearly always: the check begins at the
+        // Numbers that fit fewer places nearly always fit more places too: the check begins at the
         // first number that did not fit.
         let fits = |number: &f64| scaled(*number, *factor).is_some();
         match numbers[from..].iter().position(|number| !fits(number)) {
@@ -107,7 +107,7 @@ pub(crate) fn put_numbers(to: &mut Vec<u8>, numbers: &[f64]) {
     }
 }
 
-/// One byte with how many of the eight bytes are zero at either end, then the others.
+/// One byte with the number of zero bytes at each end, then the other bytes.
 fn put_changed(to: &mut Vec<u8>, changed: u64) {
     let high = changed.leading_zeros() / 8;
     let low = if changed == 0 {
@@ -150,7 +150,7 @@ fn read_changed(from: &mut Reader<'_>, count: usize) -> Result<Vec<f64>, Broken>
     Ok(numbers)
 }
 
-/// Truths, eight per byte.
+/// Booleans, eight per byte.
 pub(crate) fn put_bools(to: &mut Vec<u8>, bools: &[bool]) {
     for eight in bools.chunks(8) {
         let byte = eight.iter().rev();
@@ -164,7 +164,7 @@ pub(crate) fn read_bools(from: &mut Reader<'_>, count: usize) -> Result<Vec<bool
     Ok((0..count).map(truth).collect())
 }
 
-/// Texts: their length plus one and their bytes; 0 for the same as before.
+/// Texts: their length plus one and their bytes; 0 means the same as before.
 pub(crate) fn put_texts(to: &mut Vec<u8>, texts: &[&str]) {
     let mut previous = None;
     for text in texts {

@@ -1,4 +1,4 @@
-//! Bytes of blocks, of the journal and of roll-ups.
+//! Encoding of blocks, of the journal and of roll-ups.
 
 pub(crate) mod block;
 pub(crate) mod bytes;

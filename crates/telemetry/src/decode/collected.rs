@@ -1,4 +1,4 @@
-//! The values of a payload while it is read, and afterwards.
+//! The values of a payload, during and after decoding.
 
 use super::decoder::{Decoder, MissingTime, Skew};
 use super::key::check_key;
@@ -13,19 +13,19 @@ pub struct Reading {
     pub key: String,
     /// Its time, µs since the Unix epoch.
     pub time: i64,
-    /// Whether the time is that of the payload. If not, it is the time of receipt, and the payload
-    /// has to be known by something else when it comes again.
+    /// Whether the time is from the payload. If not, it is the time of receipt, and a redelivered
+    /// payload must be recognised by other means.
     pub is_own_time: bool,
     /// The value.
     pub value: Value,
 }
 
-/// What a payload holds.
+/// A decoded payload.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decoded {
     /// Its values, at least one.
     pub readings: Vec<Reading>,
-    /// How many of them got the time of receipt in place of a time that was too far off.
+    /// Number of readings whose time was too far off and was replaced by the time of receipt.
     pub retimed: usize,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Timed {
     is_retimed: bool,
 }
 
-/// The values of a payload while it is read.
+/// The values of a payload during decoding.
 pub(super) struct Collected<'a> {
     pub(super) decoder: &'a Decoder,
     received: i64,
@@ -47,7 +47,7 @@ pub(super) struct Collected<'a> {
 }
 
 impl<'a> Collected<'a> {
-    /// None yet, of a payload that was received at that time.
+    /// No values yet, for a payload received at that time.
     pub(super) fn new(decoder: &'a Decoder, received: i64) -> Self {
         Self {
             decoder,
@@ -57,10 +57,10 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// The time of the values of one object or line, by the policy.
+    /// The time of the values of one object or line, according to the policy.
     pub(super) fn timed(&mut self, own: Option<i64>) -> Result<Timed, Rejection> {
         let decoder = self.decoder;
-        // Objects of one payload stay apart where none has a time: a microsecond each.
+        // If objects of a payload have no time, they are kept apart by a microsecond each.
         let received = self.received.saturating_add(self.unit);
         self.unit += 1;
         let given = |is_retimed| Timed {
@@ -94,7 +94,7 @@ impl<'a> Collected<'a> {
     /// Adds a value.
     ///
     /// # Errors
-    /// It is beyond the bounds of a payload.
+    /// It exceeds the limits of a payload.
     pub(super) fn put(&mut self, key: String, timed: Timed, value: Value) -> Result<(), Rejection> {
         let limits = &self.decoder.limits;
         if self.decoded.readings.len() >= limits.values {

@@ -1,19 +1,19 @@
-//! How payloads are decoded.
+//! Settings for decoding payloads.
 
 use super::limits::Limits;
 use super::time::TimeUnit;
 
-/// The member that no form stores: old firmware sends its secret in it.
+/// A member that is never stored: old firmware sends its secret in it.
 pub const SECRET_MEMBER: &str = "api_key";
 
-/// How a payload is written.
+/// Format of a payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// JSON: an object of values, `{"data": {}, "metadata": {}, "timestamp": …}`,
     /// `{"ts": …, "values": {}}`, or an array of these.
     #[default]
     Json,
-    /// Lines of such JSON, each by itself.
+    /// Lines of such JSON, each independent.
     JsonLines,
     /// InfluxDB line protocol.
     Line,
@@ -21,65 +21,65 @@ pub enum Format {
     Value,
 }
 
-/// What happens to values whose payload has no time.
+/// Handling of payloads without a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissingTime {
-    /// They get the time of receipt.
+    /// Use the time of receipt.
     #[default]
     Received,
-    /// The payload is rejected.
+    /// Reject the payload.
     Reject,
 }
 
-/// What happens to values whose time is too far from the time of receipt.
+/// Handling of times that are too far from the time of receipt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Skew {
-    /// They get the time of receipt.
+    /// Use the time of receipt.
     #[default]
     Received,
-    /// The payload is rejected.
+    /// Reject the payload.
     Reject,
-    /// They keep their time.
+    /// Keep the time.
     Keep,
 }
 
-/// A member of a payload that is an object and only holds others. Objects in it are no values
-/// either: their names stand in the keys, with `_` between them.
+/// A member of a payload that is an object and only a container. Objects in it are containers too:
+/// their names become part of the keys, separated by `_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Its name.
     pub name: &'static str,
-    /// What the keys of its members begin with.
+    /// Prefix of the keys of its members.
     pub prefix: &'static str,
 }
 
-/// How payloads are decoded.
+/// Settings for decoding payloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoder {
-    /// How they are written.
+    /// Format of the payloads.
     pub format: Format,
-    /// Unit of times that are numbers.
+    /// Unit of numeric times.
     pub time_unit: TimeUnit,
-    /// What happens without a time.
+    /// Handling of a missing time.
     pub missing_time: MissingTime,
-    /// What happens to a time that is too far off.
+    /// Handling of a time that is too far off.
     pub skew: Skew,
-    /// How far a time may be after the time of receipt, µs; none is no limit.
+    /// Maximum time after the time of receipt, µs; `None`: no limit.
     pub ahead_max: Option<i64>,
-    /// How far a time may be before the time of receipt, µs; none is no limit.
+    /// Maximum time before the time of receipt, µs; `None`: no limit.
     pub behind_max: Option<i64>,
-    /// Members of nested objects become values of their own, with a dot between the names.
+    /// Whether members of nested objects become separate values, with a dot between the names.
     pub flatten: bool,
-    /// Members that only hold others: each member of such an object is a value of its own.
+    /// Container members: each member of such an object is a separate value.
     pub holders: &'static [Holder],
     /// Members and tags that are not stored.
     pub ignore: Vec<String>,
-    /// Bounds of a payload.
+    /// Limits of a payload.
     pub limits: Limits,
 }
 
 impl Decoder {
-    /// The same for values of the past: they keep their times, and each must have one.
+    /// The same for historical values: they keep their times, and each must have one.
     pub fn of_past(&self) -> Self {
         Self {
             missing_time: MissingTime::Reject,

@@ -1,4 +1,4 @@
-//! Objects and arrays of JSON, and single values.
+//! JSON objects and arrays, and single values.
 
 use serde_json::{Map, Value as Json};
 
@@ -9,12 +9,12 @@ use super::rejection::Rejection;
 use super::time::{of_integer, of_number, of_text, shown};
 use crate::Value;
 
-/// Members that hold the time of an object, the first one that is there.
+/// Members with the time of an object; the first existing one is used.
 const TIMES: [&str; 2] = ["timestamp", "ts"];
-/// What the keys of members of `metadata` begin with.
+/// Prefix of the keys of `metadata` members.
 const METADATA: &str = "meta_";
 
-/// The members that hold values, each with what their keys begin with.
+/// The members with values, each group with the prefix of its keys.
 type MemberGroups = Vec<(&'static str, Map<String, Json>)>;
 
 pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
@@ -24,11 +24,11 @@ pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection>
     }
 }
 
-/// What JSON ignores between its parts.
+/// Whitespace that JSON ignores.
 const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// The items of an array, behind its bracket. They are parsed one by one, so that a payload with
-/// too many values is rejected before the others are in memory.
+/// Reads the items of an array, after its bracket. They are parsed one by one, so that a payload
+/// with too many values is rejected before the rest is in memory.
 fn read_items(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     let mut rest = text;
     if rest.trim_start_matches(BLANKS) == "]" {
@@ -57,7 +57,7 @@ fn read_items(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Where an item of an array ends: at the comma or bracket that follows it.
+/// End of an item of an array: the comma or bracket that follows it.
 fn end_of_item(json: &[u8]) -> Option<usize> {
     let mut depth = 0_usize;
     let mut marks = Marks::of(json);
@@ -79,7 +79,7 @@ fn read_item(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     }
 }
 
-/// Lines of JSON; empty ones are skipped.
+/// JSON lines; empty ones are skipped.
 pub(super) fn read_lines(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     for (at, line) in text.lines().enumerate() {
         if line.trim().is_empty() {
@@ -93,7 +93,7 @@ pub(super) fn read_lines(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
     Ok(())
 }
 
-/// A payload that is one value. Text that is no JSON is a text.
+/// A payload with a single value. Text that is not JSON is a text value.
 pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     let json = match parse(text, out) {
         Err(Rejection::NotJson(_)) => Json::String(text.to_owned()),
@@ -136,7 +136,7 @@ fn read_object(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Resul
     Ok(())
 }
 
-/// Takes the time out of an object.
+/// Removes the time from an object and returns it.
 fn take_time(
     members: &mut Map<String, Json>,
     out: &Collected<'_>,
@@ -147,7 +147,7 @@ fn take_time(
         let Some(json) = members.remove(name) else {
             continue;
         };
-        // Both may be there; the second one is no value either.
+        // Both may exist; neither is a value.
         if found.is_some() {
             continue;
         }
@@ -185,15 +185,15 @@ fn parts(mut members: Map<String, Json>) -> MemberGroups {
     vec![("", members)]
 }
 
-/// The time of a member, and in how many objects it is.
+/// The time of a member, and its nesting depth.
 #[derive(Clone, Copy, Debug)]
 struct MemberContext {
     timed: Timed,
     depth: usize,
 }
 
-/// Puts a member. `between`: what stands between names if each member of an object is a value;
-/// none: the object is one value.
+/// Adds a member. `between`: separator of names if each member of an object is a value; `None`:
+/// the object is one value.
 fn put(
     key: String,
     between: Option<&str>,
@@ -224,7 +224,7 @@ fn put(
     }
 }
 
-/// Puts each member of an object.
+/// Adds each member of an object.
 fn put_members(
     prefix: &str,
     between: &str,
@@ -241,7 +241,7 @@ fn put_members(
     Ok(())
 }
 
-/// A value; none is `null`, which says that there is none.
+/// A value; `None` for `null`, which means no value.
 fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>, Rejection> {
     Ok(Some(match json {
         Json::Null => return Ok(None),
@@ -263,7 +263,7 @@ fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>,
     }))
 }
 
-/// The same without secrets in nested objects.
+/// Removes secrets from nested objects.
 fn without_secrets(json: Json) -> Json {
     match json {
         Json::Object(members) => {
@@ -277,7 +277,7 @@ fn without_secrets(json: Json) -> Json {
     }
 }
 
-/// How deeply it is nested; the parser allows 128.
+/// Nesting depth; the parser allows 128.
 fn depth_of(json: &Json) -> usize {
     let below = match json {
         Json::Object(members) => members.values().map(depth_of).max(),

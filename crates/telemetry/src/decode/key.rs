@@ -2,10 +2,10 @@
 
 use super::rejection::Rejection;
 
-/// Whether a text may be a key: queries name several keys with commas between them.
+/// Checks a key. Commas are invalid because queries separate keys by commas.
 ///
 /// # Errors
-/// It is empty or too long, or has a comma or a control character.
+/// It is empty or too long, or contains a comma or a control character.
 pub fn check_key(key: &str, bytes_max: usize) -> Result<(), Rejection> {
     if key.is_empty() {
         return Err(Rejection::KeyEmpty);

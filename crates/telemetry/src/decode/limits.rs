@@ -1,12 +1,12 @@
-//! Bounds of one payload.
+//! Limits of one payload.
 
 use super::marks::count_parts;
 use super::rejection::Rejection;
 
-/// Bounds of one payload.
+/// Limits of one payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Values of one payload.
+    /// Maximum number of values of one payload.
     pub values: usize,
     /// Longest key, bytes.
     pub key_bytes: usize,
@@ -17,21 +17,21 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Values, lists and objects in one object of a payload, about; more than any that is stored
-    /// has. It limits the memory that is used while the object is read.
+    /// Approximate maximum of values, lists and objects in one object of a payload; more than any
+    /// stored object has. Limits the memory used while the object is parsed.
     pub fn parts(&self) -> usize {
         self.values
             .saturating_mul(4)
             .saturating_add(self.text_bytes)
     }
 
-    /// Whether a text of JSON has no more parts than an object may have. Nothing is parsed.
+    /// Checks that a JSON text has no more parts than an object may have, without parsing it.
     ///
     /// # Errors
     /// It has more.
     pub fn check_parts(&self, json: &[u8]) -> Result<(), Rejection> {
         let max = self.parts();
-        // A part has one byte at least.
+        // A part has at least one byte.
         match json.len() > max && count_parts(json) > max {
             true => Err(Rejection::TooManyParts { max }),
             false => Ok(()),

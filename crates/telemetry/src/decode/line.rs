@@ -1,8 +1,8 @@
 //! InfluxDB line protocol: `measurement,tag=value field=value,… time`.
 //!
-//! The key of a value is the measurement, the values of the tags in the order of their names, and
-//! the field, with dots between them: `cpu,cpu=cpu0 idle=99` has the key `cpu.cpu0.idle`. So values
-//! that tags tell apart stay apart.
+//! The key of a value consists of the measurement, the tag values in the order of their names, and
+//! the field, separated by dots: `cpu,cpu=cpu0 idle=99` has the key `cpu.cpu0.idle`. So values
+//! with different tags stay separate.
 
 use super::collected::Collected;
 use super::rejection::Rejection;
@@ -23,7 +23,7 @@ pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection>
     Ok(())
 }
 
-/// Why a line is not read.
+/// Why a line cannot be parsed.
 enum Wrong {
     Syntax(String),
     Rejected(Rejection),
@@ -39,8 +39,8 @@ fn syntax(why: impl Into<String>) -> Wrong {
     Wrong::Syntax(why.into())
 }
 
-/// Splits at a character that is neither escaped nor, if so asked, between quotes. An end of line
-/// in a text value does not end a line.
+/// Splits at a character that is not escaped and, if `knows_quotes`, not between quotes. A line
+/// break in a text value does not end a line.
 fn split(text: &str, separator: char, knows_quotes: bool) -> Split<'_> {
     Split {
         rest: Some(text),
@@ -57,7 +57,7 @@ struct Split<'a> {
 }
 
 impl<'a> Split<'a> {
-    /// The first parts, `N` at most.
+    /// The first parts, at most `N`.
     fn first<const N: usize>(self) -> Vec<&'a str> {
         self.take(N).collect()
     }
@@ -96,7 +96,7 @@ fn read_line(line: &str, out: &mut Collected<'_>) -> Result<(), Wrong> {
         _ => return Err(syntax("expected a measurement, a blank and fields")),
     };
     let parts = split(rest, ' ', true).filter(|part| !part.is_empty());
-    // A third one is one too many.
+    // A third part is an error.
     let parts: Vec<&str> = parts.take(3).collect();
     let (fields, time) = match *parts.as_slice() {
         [fields] => (fields, None),
@@ -122,7 +122,7 @@ fn read_line(line: &str, out: &mut Collected<'_>) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// The time of a line: nanoseconds, unless the rule names another unit.
+/// The time of a line: nanoseconds, unless the rule sets another unit.
 fn time_of(text: &str, unit: TimeUnit) -> Result<i64, Rejection> {
     let unit = match unit {
         TimeUnit::Auto => TimeUnit::Nanos,
@@ -133,7 +133,7 @@ fn time_of(text: &str, unit: TimeUnit) -> Result<i64, Rejection> {
     time.ok_or_else(|| Rejection::BadTime(super::time::shown(text)))
 }
 
-/// The measurement and the values of its tags.
+/// The measurement and its tag values.
 fn prefix_of(series: &str, out: &Collected<'_>) -> Result<String, Wrong> {
     let mut parts = split(series, ',', false);
     let measurement = parts.next().unwrap_or_default();
@@ -149,7 +149,7 @@ fn prefix_of(series: &str, out: &Collected<'_>) -> Result<String, Wrong> {
         if !out.decoder.ignores(&name) {
             tags.push((name, unescaped(value)));
         }
-        // Each has a dot in the key.
+        // Each adds a dot to the key.
         let max = out.decoder.limits.key_bytes;
         if tags.len() > max {
             let bytes = tags.len();
@@ -186,7 +186,7 @@ fn value_of(key: &str, text: &str) -> Result<Value, Wrong> {
             },
         };
     }
-    // The standard library reads "inf" and "nan" as well.
+    // The standard library also parses "inf" and "nan".
     let number: f64 = text.parse().map_err(|_| no_value())?;
     match number.is_finite() {
         true => Ok(Value::Number(number)),

@@ -1,6 +1,6 @@
-//! The signs of JSON that divide it. Nothing is parsed.
+//! Structural characters of JSON, found without parsing.
 
-/// Commas, brackets and braces of a text of JSON that are not in a string, with their places.
+/// Commas, brackets and braces of a JSON text that are not in a string, with their offsets.
 pub(super) struct Marks<'a> {
     json: std::iter::Enumerate<std::slice::Iter<'a, u8>>,
 }
@@ -12,7 +12,7 @@ impl<'a> Marks<'a> {
         }
     }
 
-    /// Goes to the end of a string, behind its first quote.
+    /// Skips to the end of a string, after its first quote.
     fn pass_string(&mut self) {
         while let Some((_, byte)) = self.json.next() {
             match byte {
@@ -38,7 +38,7 @@ impl Iterator for Marks<'_> {
     }
 }
 
-/// Values, lists and objects of a text of JSON, about: what begins one is counted.
+/// Approximate number of values, lists and objects of a JSON text: counts their beginnings.
 pub(super) fn count_parts(json: &[u8]) -> usize {
     let begins = |(_, mark): &(usize, u8)| matches!(mark, b'[' | b'{' | b',');
     Marks::of(json).filter(begins).count()

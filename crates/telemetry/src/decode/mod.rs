@@ -1,13 +1,13 @@
-//! From a payload to typed values: pure, without clock, storage or topics.
+//! Decodes payloads to typed values: pure, without clock, storage or topics.
 //!
-//! * `decoder`: how payloads are decoded; `limits`: bounds of one
-//! * `collected`: its values
-//! * `json`: objects and arrays of JSON, and single values
+//! * `decoder`: settings for decoding; `limits`: limits of a payload
+//! * `collected`: the values of a payload
+//! * `json`: JSON objects and arrays, and single values
 //! * `line`: InfluxDB line protocol
 //! * `time`: times as numbers and texts
-//! * `rejection`: why a payload is not stored
+//! * `rejection`: why a payload is rejected
 //!
-//! A payload is decoded as a whole or rejected with a reason: half a message is never stored.
+//! A payload is decoded completely or rejected with a reason: it is never stored partially.
 
 mod collected;
 mod decoder;
@@ -30,10 +30,10 @@ pub use rejection::{REASONS, Rejection};
 pub use time::{TimeUnit, has_valid_offset, of_text as time_of_text};
 
 impl Decoder {
-    /// Decodes a payload that was received at that time, µs since the Unix epoch.
+    /// Decodes a payload received at that time, µs since the Unix epoch.
     ///
     /// # Errors
-    /// The payload is invalid, or the policy rejects it: nothing of it may be stored.
+    /// The payload is invalid, or the policy rejects it: none of its values may be stored.
     pub fn decode(&self, payload: &[u8], received: i64) -> Result<Decoded, Rejection> {
         let text = std::str::from_utf8(payload).map_err(|_| match payload {
             [0x1f, 0x8b, ..] => Rejection::Gzip,

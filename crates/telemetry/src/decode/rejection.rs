@@ -1,6 +1,6 @@
-//! Why a payload is not stored.
+//! Why a payload is rejected.
 
-/// Words of all reasons, as metrics have them.
+/// Names of all reasons in metrics.
 pub const REASONS: [&str; 13] = [
     "not_text",
     "not_json",
@@ -17,42 +17,42 @@ pub const REASONS: [&str; 13] = [
     "bad_number",
 ];
 
-/// Why a payload is not stored.
+/// Why a payload is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// It is no UTF-8.
+    /// It is not UTF-8.
     #[error("the payload is not UTF-8 text")]
     NotText,
-    /// It is compressed, and nothing said so.
+    /// It is compressed without an indication of it.
     #[error(
         "the payload is compressed with gzip: over HTTP, send the header Content-Encoding: gzip; \
          over MQTT, send it without compression"
     )]
     Gzip,
-    /// It is no JSON.
+    /// It is not JSON.
     #[error("the payload is not JSON: {0}")]
     NotJson(String),
-    /// A line is no line protocol.
+    /// A line is not valid line protocol.
     #[error("line {line}: {why}")]
     NotLine {
         /// Number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The error.
         why: String,
     },
     /// JSON other than an object or an array of objects.
     #[error("expected an object of values or an array of them, found {0}")]
     NotObject(&'static str),
-    /// There is no value in it.
+    /// It has no values.
     #[error("the payload has no values")]
     NoValues,
-    /// There are too many values in it.
+    /// It has too many values.
     #[error("the payload has more than {max} values")]
     TooManyValues {
         /// The limit.
         max: usize,
     },
-    /// An object of it has too many values, lists and objects in it.
+    /// An object in it has too many values, lists and objects.
     #[error("an object of the payload has more than {max} values, lists and objects in it")]
     TooManyParts {
         /// The limit.
@@ -69,7 +69,7 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
-    /// A key has a character that keys cannot have.
+    /// A key contains an invalid character.
     #[error("the key {key:?} has the character {character:?}")]
     KeyCharacter {
         /// The key.
@@ -95,19 +95,19 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
-    /// The time cannot be read.
+    /// The time cannot be parsed.
     #[error("{0} is not a valid time: expected ISO 8601 or a number of s, ms, µs or ns since 1970")]
     BadTime(String),
-    /// The time is none that is stored.
+    /// The time is outside the stored range.
     #[error("the time of the payload is not in the years 1 to 9997")]
     TimeRange,
     /// There is no time, and the policy needs one.
     #[error("the payload has no time, and missing_time is \"reject\"")]
     NoTime,
-    /// The time is too far off, and the policy rejects that.
+    /// The time differs too much from the time of receipt, and the policy rejects that.
     #[error("the time of the payload is {}, and skew is \"reject\"", off(*.ahead_secs))]
     Skewed {
-        /// How far it is after the time of receipt, seconds; negative: before it.
+        /// Difference from the time of receipt, seconds; negative: before it.
         ahead_secs: i64,
     },
     /// A number is not finite.
@@ -116,7 +116,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// Its word in metrics, one of [`REASONS`].
+    /// Its name in metrics, one of [`REASONS`].
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NotText | Self::Gzip => "not_text",

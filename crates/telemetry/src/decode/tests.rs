@@ -63,7 +63,7 @@ fn arrays_of_all_forms() {
     let payload = r#"[{"ts": 1772366399000, "values": {"a": 1}}, {"a": 2}, {"a": 3}]"#;
     let expected = [
         own("a", RECEIVED - SECOND, Value::Integer(1)),
-        // Without a time of their own they stay apart.
+        // Without times in the payload they stay separate.
         given("a", RECEIVED + 1, Value::Integer(2)),
         given("a", RECEIVED + 2, Value::Integer(3)),
     ];
@@ -285,7 +285,7 @@ fn what_is_invalid_is_rejected_with_its_reason() {
 }
 
 proptest! {
-    /// Whatever comes is decoded within the bounds, or rejected.
+    /// Any payload is decoded within the limits, or rejected.
     #[test]
     fn arbitrary_payloads_stay_within_the_bounds(
         payload in prop_oneof![
@@ -372,7 +372,7 @@ fn an_object_with_too_many_parts_is_not_parsed() {
         max: 20,
     };
     assert_eq!(told(&payload(20)), text);
-    // Commas in texts are no parts.
+    // Commas in texts do not count as parts.
     let commas = format!(
         "{{\"a\": 1, \"x\": null, \"\": null, \"{}\": null}}",
         ",[{".repeat(90)

@@ -2,10 +2,10 @@
 
 use super::rejection::Rejection;
 
-/// Unit of times that are numbers.
+/// Unit of numeric times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeUnit {
-    /// The magnitude decides: up to 10 digits are seconds, up to 13 milliseconds, up to 16
+    /// Determined by magnitude: up to 10 digits are seconds, up to 13 milliseconds, up to 16
     /// microseconds, more are nanoseconds.
     #[default]
     Auto,
@@ -24,7 +24,7 @@ const AUTO_MILLIS_BELOW: f64 = 1e13;
 const AUTO_MICROS_BELOW: f64 = 1e16;
 
 impl TimeUnit {
-    /// The unit of a number: its own, or by the number's magnitude.
+    /// The unit of a number: itself, or determined by the number's magnitude.
     fn of(self, number: f64) -> Self {
         match (self, number.abs()) {
             (Self::Auto, size) if size < AUTO_SECONDS_BELOW => Self::Seconds,
@@ -36,7 +36,7 @@ impl TimeUnit {
     }
 }
 
-/// A whole number as µs since the Unix epoch; none: it does not fit.
+/// An integer as µs since the Unix epoch; `None`: it does not fit.
 pub(super) fn of_integer(number: i64, unit: TimeUnit) -> Option<i64> {
     match unit.of(number as f64) {
         TimeUnit::Auto | TimeUnit::Seconds => number.checked_mul(1_000_000),
@@ -46,7 +46,7 @@ pub(super) fn of_integer(number: i64, unit: TimeUnit) -> Option<i64> {
     }
 }
 
-/// A number with a fraction as µs since the Unix epoch; none: it does not fit.
+/// A number with a fraction as µs since the Unix epoch; `None`: it does not fit.
 pub(super) fn of_number(number: f64, unit: TimeUnit) -> Option<i64> {
     let micros = match unit.of(number) {
         TimeUnit::Auto | TimeUnit::Seconds => number * 1e6,
@@ -55,12 +55,12 @@ pub(super) fn of_number(number: f64, unit: TimeUnit) -> Option<i64> {
         TimeUnit::Nanos => number / 1e3,
     };
     let micros = micros.round();
-    // 2^63 itself is no i64.
+    // 2^63 itself does not fit into i64.
     let fits = micros.is_finite() && micros >= i64::MIN as f64 && micros < i64::MAX as f64;
     fits.then_some(micros as i64)
 }
 
-/// ISO 8601, in UTC where it has no offset, or a number as text, as µs since the Unix epoch.
+/// Parses ISO 8601 (in UTC if it has no offset) or a number as text, as µs since the Unix epoch.
 ///
 /// # Errors
 /// It is neither.
@@ -78,7 +78,7 @@ pub fn of_text(text: &str, unit: TimeUnit) -> Result<i64, Rejection> {
 }
 
 fn of_iso(text: &str) -> Option<i64> {
-    // Most are in UTC, and have no offset that could be too long.
+    // Most are in UTC and have no offset to check.
     if !text.ends_with('Z') && !has_valid_offset(text) {
         return None;
     }
@@ -93,8 +93,8 @@ fn of_iso(text: &str) -> Option<i64> {
 /// The longest offset from UTC, seconds: 23:59.
 const OFFSET_MAX: i32 = 24 * 3_600 - 60;
 
-/// Whether a text has a time as ISO 8601 writes it, with an offset from UTC of 23:59 at most, or
-/// with none.
+/// Whether a text is an ISO 8601 time with an offset from UTC of at most 23:59, or without an
+/// offset.
 pub fn has_valid_offset(text: &str) -> bool {
     let Ok(pieces) = jiff::fmt::temporal::Pieces::parse(text) else {
         return false;
@@ -103,7 +103,7 @@ pub fn has_valid_offset(text: &str) -> bool {
     offset.is_none_or(|offset| offset.seconds().abs() <= OFFSET_MAX)
 }
 
-/// A text as messages show it: quoted, and not long.
+/// A text for messages: quoted and shortened.
 pub(super) fn shown(text: &str) -> String {
     const SHOWN: usize = 40;
     match text.char_indices().nth(SHOWN) {

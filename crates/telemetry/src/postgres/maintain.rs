@@ -1,4 +1,4 @@
-//! Deletes rows, and makes roll-ups.
+//! Deletes rows, and creates roll-ups.
 
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnection;
@@ -12,17 +12,17 @@ use crate::retention::{Retention, Usage};
 use crate::rollup::DayRoller;
 use crate::value::{DAY, Time, day_of};
 
-/// Series that are looked at in one transaction.
+/// Series that are processed in one transaction.
 const SERIES_PER_STEP: i64 = 1_000;
 
-/// Bytes of a row without a text and of its place in the index, about.
+/// Approximate bytes of a row without a text, with its index entry.
 const ROW_BYTES: i64 = 116;
 
 /// The day of a time; `/` rounds towards 0.
 const DAY_OF: &str = "(time - ((time % 86400000000) + 86400000000) % 86400000000) / 86400000000";
 
 impl PostgresWriter {
-    /// Deletes the values of a selection in a span of time. Answers how many.
+    /// Deletes the values of a selection in a time span. Returns their number.
     pub(crate) async fn delete(
         &mut self,
         selection: &Selection,
@@ -41,8 +41,8 @@ impl PostgresWriter {
         .await
     }
 
-    /// See `SqliteWriter::add_usage`. Bytes are an estimate: the size of the table would not do,
-    /// because it shrinks only when PostgreSQL cleans it up.
+    /// See `SqliteWriter::add_usage`. Bytes are an estimate: the size of the table is unsuitable,
+    /// because it shrinks only when PostgreSQL vacuums it.
     pub(crate) async fn add_usage(
         &mut self,
         retention: &Retention,
@@ -111,7 +111,7 @@ impl PostgresWriter {
         .await
     }
 
-    /// Makes the roll-ups of a day before `today`. Answers whether there was one.
+    /// Creates the roll-ups of a day before `today`. Returns whether there was one.
     pub(crate) async fn roll_some(&mut self, today: i64) -> Result<bool, StorageError> {
         self.in_transaction(async |work| roll(work, today).await)
             .await
@@ -136,7 +136,7 @@ async fn delete(
                AND day BETWEEN $2 AND $3";
     let rollups = sqlx::query(sql).bind(series).bind(first).bind(last);
     rollups.execute(&mut *on).await?;
-    // Days that have values no more are deleted when they are rolled.
+    // Days without values are deleted when they are rolled up.
     let sql = "UPDATE martlet_telemetry.days SET rolled = FALSE WHERE series = ANY($1) \
                AND day BETWEEN $2 AND $3 AND rolled";
     let days = sqlx::query(sql).bind(series).bind(first).bind(last);
@@ -152,7 +152,7 @@ async fn roll(on: &mut PgConnection, today: i64) -> Result<bool, sqlx::Error> {
         return Ok(false);
     }
     sqlx::raw_sql(ROLL_LOCK).execute(&mut *on).await?;
-    // Another node may have made it meanwhile.
+    // Another node may have created it in the meantime.
     let next = sqlx::query_as::<_, (i64, i64)>(waiting).bind(today);
     let Some((series, day)) = next.fetch_optional(&mut *on).await? else {
         return Ok(false);

@@ -1,7 +1,7 @@
 //! PostgreSQL: plain rows, in the schema `martlet_telemetry`.
 //!
-//! Several nodes may write to one database. Whoever makes roll-ups excludes those that write for
-//! that time, by a lock that is held until the end of a transaction.
+//! Several nodes may write to one database. The creation of roll-ups excludes writers by a lock
+//! that is held until the end of a transaction.
 
 pub(crate) mod maintain;
 pub(crate) mod read;
@@ -21,19 +21,18 @@ const VERSION: i64 = 1;
 /// The tables.
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// Taken by one who creates the tables, until the end of the transaction.
+/// Lock for creating the tables, until the end of the transaction.
 const SCHEMA_LOCK: &str = "SELECT pg_advisory_xact_lock(5129873164420718337)";
-/// Taken by those who write, together. A commit is synced, even if the database is set up
-/// otherwise.
+/// Shared lock of writers. A commit is synced, even if the database is configured otherwise.
 const WRITE_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(5129873164420718338); \
     SELECT set_config('synchronous_commit', 'on', TRUE) \
     WHERE current_setting('synchronous_commit') = 'off'";
-/// Taken by one who makes roll-ups, alone.
+/// Exclusive lock for creating roll-ups.
 const ROLL_LOCK: &str = "SELECT pg_advisory_xact_lock(5129873164420718338)";
 
 fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, StorageError> {
     let options = PgConnectOptions::from_str(url.whole());
-    // The driver's error may have a part of the password in it.
+    // The driver's error may contain a part of the password.
     let options = options.map_err(|_| {
         StorageError::Location(format!(
             "{url}: not a URL of a database; use postgres://USER:PASSWORD@HOST:PORT/DATABASE"
@@ -42,7 +41,7 @@ fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, StorageError> {
     Ok(options.disable_statement_logging())
 }
 
-/// Does work of the database, for which it has so much time.
+/// Runs a database operation with a time limit.
 async fn within<T>(
     most: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
@@ -76,7 +75,7 @@ async fn connect(url: &DatabaseUrl, connect_max: Duration) -> Result<PgConnectio
     }
 }
 
-/// Creates the tables if they are missing. Answers their version.
+/// Creates the tables if they are missing. Returns their version.
 async fn prepare(on: &mut PgConnection) -> Result<i64, sqlx::Error> {
     let mut work = on.begin().await?;
     sqlx::raw_sql(SCHEMA_LOCK).execute(&mut *work).await?;
@@ -96,7 +95,7 @@ async fn prepare(on: &mut PgConnection) -> Result<i64, sqlx::Error> {
     Ok(version)
 }
 
-/// With TimescaleDB the points are in chunks of a week.
+/// With TimescaleDB, stores the points in chunks of a week.
 async fn make_hypertable(on: &mut PgConnection) -> Result<(), sqlx::Error> {
     let found = "SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb')";
     if sqlx::query_scalar::<_, bool>(found)
@@ -110,7 +109,7 @@ async fn make_hypertable(on: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Connections that read. They are opened when they are first used.
+/// Read connections, opened on demand.
 fn readers(url: &DatabaseUrl, settings: &Settings) -> Result<PgPool, StorageError> {
     Ok(PgPoolOptions::new()
         .max_connections(settings.readers_max.max(1))

@@ -34,7 +34,7 @@ impl PostgresReader {
         StorageError::of_sql(&self.place, error)
     }
 
-    /// Waits for an answer, no longer than a database that can be reached takes.
+    /// Waits for an answer with the time limit of a reachable database.
     async fn answer<T>(
         &self,
         query: impl Future<Output = Result<T, sqlx::Error>>,
@@ -43,7 +43,7 @@ impl PostgresReader {
         answer.map_err(|error| self.error(error))
     }
 
-    /// The database, as errors name it.
+    /// The database, as named in errors.
     pub(crate) fn place(&self) -> &str {
         &self.place
     }
@@ -79,7 +79,7 @@ impl PostgresReader {
 
     /// A page of samples.
     pub(crate) async fn scan(&self, scan: &Scan) -> Result<Scanned, StorageError> {
-        // The plain comparison of times lets TimescaleDB leave out chunks.
+        // The plain comparison of times lets TimescaleDB skip chunks.
         let sql = match scan.newest_first {
             false => {
                 "SELECT time, origin, kind, number, whole, text FROM martlet_telemetry.points \
@@ -146,7 +146,7 @@ impl PostgresReader {
         self.answer(rows).await
     }
 
-    /// How many values a device has.
+    /// Number of values of a device.
     pub(crate) async fn count(&self, device: i64) -> Result<u64, StorageError> {
         let sql = "SELECT count(*) FROM martlet_telemetry.points WHERE series IN \
                    (SELECT id FROM martlet_telemetry.series WHERE device = $1)";
@@ -165,7 +165,7 @@ impl PostgresReader {
     }
 }
 
-/// None: the row has no value of its kind.
+/// `None`: the row has no value of its kind.
 pub(crate) fn sample_of(row: &PgRow) -> Result<Option<Sample>, sqlx::Error> {
     let number: Option<f64> = row.try_get(3)?;
     let whole: Option<i64> = row.try_get(4)?;

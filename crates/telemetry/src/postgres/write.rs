@@ -14,14 +14,14 @@ use crate::{Settings, StorageError};
 
 /// Rows of one statement.
 const ROWS_PER_INSERT: usize = 10_000;
-/// Whole numbers up to here are exact as floating point numbers.
+/// Integers up to here are exact as floating point numbers.
 const EXACT: i64 = 1 << 53;
 
 /// The writer of this node.
 #[derive(Debug)]
 pub(crate) struct PostgresWriter {
     url: DatabaseUrl,
-    /// None: it is opened when it is needed.
+    /// `None`: it is opened on demand.
     connection: Option<PgConnection>,
     connect_max: Duration,
     answer_max: Duration,
@@ -29,7 +29,7 @@ pub(crate) struct PostgresWriter {
     limits: SeriesLimits,
 }
 
-/// What each point of a batch is, by its identity: the last one wins.
+/// The values of a batch by identity: the last one wins.
 type Rows<'a> = BTreeMap<(SeriesId, Instant), &'a Value>;
 
 impl PostgresWriter {
@@ -47,7 +47,7 @@ impl PostgresWriter {
         })
     }
 
-    /// Bytes of memory that known series take.
+    /// Bytes of memory of known series.
     pub(crate) fn known_bytes(&self) -> usize {
         self.known.bytes()
     }
@@ -55,20 +55,20 @@ impl PostgresWriter {
     /// Closes the connection.
     pub(crate) async fn close(self) {
         if let Some(connection) = self.connection {
-            // A server that does not answer is not waited for.
+            // Does not wait for a server that does not answer.
             let _ = tokio::time::timeout(self.connect_max, connection.close()).await;
         }
     }
 
-    /// Commits points. What is refused for good is answered by its index.
+    /// Commits points. Returns permanently refused ones by their index.
     pub(crate) async fn commit(
         &mut self,
         points: Points,
     ) -> Result<Vec<(usize, PointRefusal)>, StorageError> {
         let limits = self.limits;
         let mut known = std::mem::take(&mut self.known);
-        // Numbers that are given to series in a transaction that fails are not in the table: what
-        // is known stays taken away then.
+        // Series numbers assigned in a failed transaction are not in the table: then the known
+        // series stay removed.
         let (known, refused) = self
             .in_transaction(async move |work| {
                 let refused = write(work, &mut known, limits, &points).await?;
@@ -79,7 +79,7 @@ impl PostgresWriter {
         Ok(refused)
     }
 
-    /// Does work in a transaction, on a connection that is opened anew if it is broken.
+    /// Runs a function in a transaction; reopens a broken connection.
     pub(crate) async fn in_transaction<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut Transaction<'_, Postgres>) -> Result<T, sqlx::Error>,
@@ -96,7 +96,7 @@ impl PostgresWriter {
         };
         let done = within(self.answer_max, all).await;
         let done = done.map_err(|error| StorageError::of_sql(&self.url.to_string(), error));
-        // After an error the connection may be broken: it costs little to open another one.
+        // After an error the connection may be broken: opening another one costs little.
         if done.is_ok() {
             self.connection = Some(connection);
         }
@@ -145,7 +145,7 @@ async fn write(
     Ok(refused)
 }
 
-/// The known series became too many to keep them all.
+/// There are too many known series to keep them all.
 async fn find_one(on: &mut PgConnection, point: &Point) -> Result<SeriesId, sqlx::Error> {
     let sql = "SELECT id FROM martlet_telemetry.series WHERE device = $1 AND key = $2";
     let id = sqlx::query_scalar(sql).bind(point.device).bind(&*point.key);
@@ -195,7 +195,7 @@ async fn insert(
     query.execute(on).await.map(drop)
 }
 
-/// The roll-ups of the days are gone until they are made anew.
+/// Removes the roll-ups of the days until they are created again.
 async fn touch_days(
     on: &mut PgConnection,
     rows: &[((SeriesId, Instant), &Value)],
@@ -222,7 +222,7 @@ async fn touch_days(
     Ok(())
 }
 
-/// Finds the numbers of series, and gives numbers to new ones.
+/// Looks up the numbers of series, and assigns numbers to new ones.
 async fn find_series(
     on: &mut PgConnection,
     known: &mut KnownSeries,
@@ -234,8 +234,8 @@ async fn find_series(
         return Ok(Refusals::default());
     }
     let devices: Vec<_> = new.iter().map(|(device, _)| *device).collect();
-    // Series whose values were deleted are not counted, though their rows remain: another node may
-    // know their numbers.
+    // Series whose values were deleted are not counted, although their rows remain: another node
+    // may have cached their numbers.
     let sql = "SELECT device, count(*) FROM martlet_telemetry.series WHERE device = ANY($1) \
                AND EXISTS (SELECT 1 FROM martlet_telemetry.points WHERE series = id) \
                GROUP BY device";
@@ -244,7 +244,7 @@ async fn find_series(
     let mut keys = counts
         .map(|(device, count)| (device, usize::try_from(count).unwrap_or(usize::MAX)))
         .collect();
-    // The planner's estimate: counting millions of rows would take long.
+    // The planner's estimate: counting millions of rows takes long.
     let sql = "SELECT greatest(reltuples, 0)::int8 FROM pg_class \
                WHERE oid = 'martlet_telemetry.series'::regclass";
     let all: i64 = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
@@ -263,7 +263,7 @@ fn columns(pairs: &[Pair]) -> (Vec<i64>, Vec<&str>) {
     pairs.iter().map(|(device, key)| (*device, &**key)).unzip()
 }
 
-/// Finds numbers of series; those that have none are answered.
+/// Looks up numbers of series; returns those without a number.
 async fn look_up(
     on: &mut PgConnection,
     known: &mut KnownSeries,

@@ -1,4 +1,4 @@
-//! Deletes spans of series, and days that are older than they are kept.
+//! Deletes spans of series, and days that exceed the retention limits.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -16,23 +16,23 @@ use crate::query::Selection;
 use crate::retention::{Retention, Usage, whole_days};
 use crate::value::{DAY, SeriesId, Time, day_of};
 
-/// Series that are looked at in one transaction.
+/// Series that are processed in one transaction.
 const SERIES_PER_STEP: i64 = 1_000;
 
 impl SqliteWriter {
-    /// Deletes the values of a selection in a span of time. Answers how many.
+    /// Deletes the values of a selection in a time span. Returns their number.
     pub(crate) async fn delete(
         &mut self,
         selection: &Selection,
         from: Time,
         until: Time,
     ) -> Result<u64, StorageError> {
-        // Blocks are all that there is after it: a deleted value is in no row of the journal from
-        // which it would come back.
+        // After it, blocks have all values: no deleted value can come back from a row of the
+        // journal.
         let mut deleted = 0;
         match self.move_all().await {
             Err(StorageError::Full { .. }) => {
-                // Deleting what is packed makes room for the others.
+                // Deleting packed values makes room for the others.
                 deleted += self.delete_packed(selection, from, until).await?;
                 self.move_all().await?;
             }
@@ -64,7 +64,8 @@ impl SqliteWriter {
         Ok(deleted)
     }
 
-    /// Adds up the bytes of some series after one. Answers the last one; none: these were all.
+    /// Adds up the bytes of some series after one. Returns the last one; `None`: there are no
+    /// more.
     pub(crate) async fn add_usage(
         &mut self,
         retention: &Retention,
@@ -89,7 +90,7 @@ impl SqliteWriter {
     }
 
     /// Deletes the days of some series after one that are before the first day of their class.
-    /// Answers how many values that were, and the last series; none: these were all.
+    /// Returns the number of values, and the last series; `None`: there are no more.
     pub(crate) async fn forget_some(
         &mut self,
         retention: &Retention,
@@ -97,7 +98,7 @@ impl SqliteWriter {
         after: i64,
     ) -> Result<(u64, Option<i64>), StorageError> {
         let memory = Arc::clone(&self.memory);
-        // A series whose new values are only in memory must stay.
+        // A series with new values only in memory must stay.
         let is_idle = |series| !memory.read().has_values(SeriesId(series));
         let connection = &mut self.connection;
         let done = forget_some(connection, retention, first_days, after, is_idle).await;
@@ -109,7 +110,7 @@ impl SqliteWriter {
     }
 }
 
-/// Whether a series has no values in memory. One whose new values are only there must stay.
+/// Whether a series has no values in memory. A series with new values only in memory must stay.
 fn is_idle(memory: &SharedMemory) -> impl Fn(i64) -> bool {
     |series| !memory.read().has_values(SeriesId(series))
 }
@@ -201,7 +202,7 @@ async fn delete_span(
     let whole = whole.bind(first).bind(end).fetch_one(&mut *on).await?;
     delete_days(on, series, first, end).await?;
     let mut deleted = u64::try_from(whole).unwrap_or(0);
-    // Parts of days at both ends; they may be of the same day.
+    // Partial days at both ends, which may be the same day.
     let mut ends = vec![day_of(from), day_of(until)];
     ends.retain(|day| !(first..end).contains(day));
     ends.dedup();
@@ -268,7 +269,7 @@ async fn delete_in_day(
     Ok(deleted)
 }
 
-/// Deletes those series that have no values.
+/// Deletes the series without values.
 async fn delete_empty(on: &mut SqliteConnection, series: &[i64]) -> Result<(), sqlx::Error> {
     let sql = "DELETE FROM series WHERE id IN (SELECT value FROM json_each(?1)) \
                AND NOT EXISTS (SELECT 1 FROM days WHERE days.series = series.id)";

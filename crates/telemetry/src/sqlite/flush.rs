@@ -11,12 +11,12 @@ use crate::codec::block::{decode, is_full, pack};
 use crate::memory::merge;
 use crate::value::{Instant, Sample, SeriesId, Time, day_of};
 
-/// Series that are moved in one transaction: a batch that arrives meanwhile waits for it.
+/// Series that are moved in one transaction: a batch that arrives in the meantime waits for it.
 const SERIES_PER_STEP: usize = 500;
 /// Rows of one statement.
 pub(super) const ROWS_PER_STATEMENT: usize = 100;
 
-/// A block as its row has it.
+/// A block, as in its row.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     pub(crate) at: Instant,
@@ -25,12 +25,12 @@ pub(crate) struct Block {
     pub(crate) data: Vec<u8>,
 }
 
-/// What a transaction changes in the blocks of many series.
+/// Changes of a transaction to the blocks of many series.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     removed: Vec<(SeriesId, Instant)>,
     added: Vec<(SeriesId, Block)>,
-    /// How many samples and bytes a day gains.
+    /// Number of samples and bytes added per day.
     days: BTreeMap<(SeriesId, i64), (i64, i64)>,
 }
 
@@ -43,7 +43,7 @@ impl Changes {
         self.days.is_empty()
     }
 
-    /// Takes a block away.
+    /// Removes a block.
     pub(crate) fn remove(&mut self, series: SeriesId, block: &Block) {
         self.removed.push((series, block.at));
         let day = self
@@ -54,7 +54,7 @@ impl Changes {
         day.1 -= signed(block.data.len());
     }
 
-    /// Packs samples, which are in order, into blocks.
+    /// Packs ordered samples into blocks.
     pub(crate) fn add(&mut self, series: SeriesId, samples: &[Sample]) {
         for of_day in samples.chunk_by(|a, b| day_of(a.at.time) == day_of(b.at.time)) {
             let mut rest = of_day;
@@ -81,7 +81,7 @@ impl Changes {
         }
     }
 
-    /// Replaces a block by its samples and others, of which the others are newer.
+    /// Replaces a block by its samples merged with other, newer ones.
     fn merge_into(
         &mut self,
         series: SeriesId,
@@ -94,10 +94,10 @@ impl Changes {
         Ok(())
     }
 
-    /// Writes the changes. The roll-ups of the days are gone then, until they are made anew.
+    /// Writes the changes. This removes the roll-ups of the days until they are created again.
     pub(crate) async fn write(self, on: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        // A block that begins where the one before it began replaces it: nearly always only the
-        // last block of a series grows.
+        // A block with the same beginning as the one before replaces it: usually only the last
+        // block of a series grows.
         let again = self.added.iter();
         let again: BTreeSet<_> = again.map(|(series, block)| (*series, block.at)).collect();
         for (series, at) in self.removed.iter().filter(|block| !again.contains(*block)) {
@@ -117,7 +117,7 @@ impl Changes {
             remove_rollups(&mut *on, some).await?;
             add_to_days(&mut *on, some).await?;
         }
-        // Only a deletion leaves a day empty.
+        // Only a deletion can leave a day empty.
         for ((series, day), _) in days.iter().filter(|(_, (samples, _))| *samples < 0) {
             let sql = "DELETE FROM days WHERE series = ?1 AND day = ?2 AND samples <= 0";
             let delete = sqlx::query(sql).bind(series.0).bind(day);
@@ -127,10 +127,10 @@ impl Changes {
     }
 }
 
-/// A day of a series, and how many samples and bytes it gains.
+/// A day of a series, and the number of samples and bytes added.
 type Gain = ((SeriesId, i64), (i64, i64));
 
-/// A statement with a list of rows in it, which is kept prepared if it is as long as most.
+/// A statement with a list of rows; prepared statements of the usual length are cached.
 pub(crate) fn with_rows(
     before: &str,
     row: &str,
@@ -149,7 +149,7 @@ pub(crate) fn with_rows(
     sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(keeps)
 }
 
-/// Removes the roll-ups of days. Only days that are rolled have some.
+/// Removes the roll-ups of days. Only rolled-up days have some.
 async fn remove_rollups(on: &mut SqliteConnection, days: &[Gain]) -> Result<(), sqlx::Error> {
     let mut query = with_rows(
         "WITH wanted (series, day) AS (VALUES ",
@@ -206,7 +206,7 @@ async fn insert(
     query.execute(on).await.map(drop)
 }
 
-/// Why blocks were not changed.
+/// Why blocks could not be changed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Sql(sqlx::Error),
@@ -250,13 +250,13 @@ pub(crate) fn block_of(row: &sqlx::sqlite::SqliteRow) -> Result<Block, sqlx::Err
 }
 
 impl SqliteWriter {
-    /// Whether values wait to be moved into blocks before more are taken.
+    /// Whether values must be moved into blocks before more are accepted.
     pub(crate) fn is_congested(&self) -> bool {
         let memory = self.memory.read();
         memory.active.bytes() >= self.memory_bytes_max && memory.is_moving()
     }
 
-    /// Begins to move the active generation, if it is large enough and the last one is done.
+    /// Freezes the active generation, if it is large enough and the previous one has been moved.
     pub(crate) fn freeze(&mut self, bytes_min: usize) -> bool {
         let Some(moving) = self.memory.freeze(bytes_min) else {
             return false;
@@ -266,7 +266,7 @@ impl SqliteWriter {
         true
     }
 
-    /// Moves some series of the frozen generation. Answers whether more wait.
+    /// Moves some series of the frozen generation. Returns whether more wait.
     pub(crate) async fn move_some(&mut self) -> Result<bool, StorageError> {
         let Some(moving) = &mut self.moving else {
             return Ok(false);
@@ -286,7 +286,7 @@ impl SqliteWriter {
         Ok(!is_last)
     }
 
-    /// Moves everything that is in memory into blocks, so that the journal is empty.
+    /// Moves all values in memory into blocks, so that the journal is empty.
     pub(crate) async fn move_all(&mut self) -> Result<(), StorageError> {
         loop {
             while self.move_some().await? {}
@@ -344,7 +344,7 @@ async fn last_blocks(
             query = query.bind(series.0);
         }
         for row in query.fetch_all(&mut *on).await? {
-            // Of several that begin at the same time, the last one stays.
+            // Of several with the same beginning, the last one is kept.
             found.insert(SeriesId(row.try_get(5)?), block_of(&row)?);
         }
     }
@@ -370,8 +370,8 @@ fn append(
     changes.merge_into(series, tail, samples.to_vec())
 }
 
-/// Merges samples that are before the last block into the blocks that they belong to, one block
-/// after the other. Blocks between them are not read.
+/// Merges samples that are before the last block into their blocks, one block after the other.
+/// Blocks between them are not read.
 async fn merge_late(
     on: &mut SqliteConnection,
     changes: &mut Changes,
@@ -382,8 +382,9 @@ async fn merge_late(
     while let Some(first) = samples.first() {
         let mut block = block_at(on, series, first.at).await?;
         if block.is_none() {
-            // What is older than all of its day joins the next block, so that values that arrive
-            // backwards do not make many small blocks. The last block may have changed already.
+            // Samples before the first block of their day join the next block, so that values that
+            // arrive in reverse order do not create many small blocks. The last block may have
+            // changed already.
             block = block_after(on, series, first.at).await?.filter(|next| {
                 next.at < tail
                     && day_of(next.at.time) == day_of(first.at.time)
@@ -405,7 +406,8 @@ async fn merge_late(
     Ok(())
 }
 
-/// The block of a day that has, or would have, this instant: the last one that begins no later.
+/// The block of a day that contains, or would contain, this instant: the last one that does not
+/// begin later.
 async fn block_at(
     on: &mut SqliteConnection,
     series: SeriesId,
@@ -423,7 +425,7 @@ async fn block_at(
     Ok(block.filter(|block| day_of(block.at.time) == day_of(at.time)))
 }
 
-/// The next block that begins after an instant.
+/// The first block that begins after an instant.
 async fn block_after(
     on: &mut SqliteConnection,
     series: SeriesId,

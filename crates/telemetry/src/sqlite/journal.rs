@@ -1,9 +1,9 @@
-//! Rows of the journal: what was committed and is not in blocks yet.
+//! Rows of the journal: values that are committed and not in blocks yet.
 
 use crate::codec::{Broken, Reader, put_signed, put_unsigned};
 use crate::value::{Instant, Sample, SeriesId, Value};
 
-/// The bytes of written values.
+/// Encodes written values.
 pub(crate) fn encode(rows: &[(SeriesId, Sample)]) -> Vec<u8> {
     let mut to = Vec::with_capacity(rows.len() * 16 + 8);
     put_unsigned(&mut to, rows.len() as u64);
@@ -37,7 +37,7 @@ pub(crate) fn encode(rows: &[(SeriesId, Sample)]) -> Vec<u8> {
     to
 }
 
-/// The values of a row, in the order in which they were written.
+/// The values of a row, in the order of writing.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(SeriesId, Sample)>, Broken> {
     let mut from = Reader::new(bytes);
     let count = from.count(24)?;

@@ -1,7 +1,7 @@
-//! SQLite: a journal of what was committed, and blocks of packed values.
+//! SQLite: a journal of committed values, and blocks of packed values.
 //!
-//! A batch is one row of the journal, so that syncing it writes few pages whatever the number of
-//! series is. Its values are in [`crate::memory`] until they are packed into blocks.
+//! A batch is one row of the journal, so that syncing it writes few pages, regardless of the
+//! number of series. Its values are in [`crate::memory`] until they are packed into blocks.
 
 pub(crate) mod delete;
 pub(crate) mod flush;
@@ -38,21 +38,21 @@ const PAGE_BYTES: u32 = 4096;
 /// Time that a statement waits while another process, such as a backup, holds the lock.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-/// Time that the lock of the file is waited for.
+/// Time limit for waiting for the lock of the file.
 const LOCK_MAX: Duration = Duration::from_secs(2);
 
-/// Rows that the thread of the writer's connection reads ahead. With few rows both threads wait for
-/// each other again and again, which costs more than the reading.
+/// Rows that the thread of the writer's connection reads ahead. With few rows both threads wait
+/// for each other often, which costs more than the reading.
 const ROWS_AHEAD: usize = 512;
-/// The same of a reader. It often ends before it has read all, and what was read ahead is lost.
+/// The same for a reader. It often stops early, and then rows that were read ahead are lost.
 const ROWS_AHEAD_OF_READER: usize = 64;
 
-/// Bytes of pages of the file that the writer's connection keeps in memory.
+/// Page cache of the writer's connection, bytes.
 pub(crate) const WRITER_CACHE_BYTES: usize = 16 << 20;
-/// The same of each reader.
+/// The same for each reader.
 pub(crate) const READER_CACHE_BYTES: usize = 2 << 20;
 
-/// `cache_size` of so many bytes.
+/// `cache_size` for this number of bytes.
 fn cache_size(bytes: usize) -> String {
     format!("-{}", bytes / 1024)
 }
@@ -64,9 +64,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// Keeps other processes, and other storages of this one, from writing to the file: what is in the
-/// memory of one of them the other would not know. The lock ends with the process or when it is
-/// dropped.
+/// Prevents writes to the file by other processes, and by other storages of this one: they would
+/// not see values that are only in memory. The lock ends with the process or when it is dropped.
 pub(crate) async fn lock(path: &Path) -> Result<File, StorageError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -87,8 +86,8 @@ pub(crate) async fn lock(path: &Path) -> Result<File, StorageError> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            // A process that was started while another storage was open has the lock too, until it
-            // runs its own program.
+            // A process that was forked while another storage was open also has the lock, until it
+            // executes its own program.
             Err(TryLockError::WouldBlock) if Instant::now() < until => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -103,7 +102,7 @@ pub(crate) async fn lock(path: &Path) -> Result<File, StorageError> {
     }
 }
 
-/// Opens the file to write to it, and creates it and its tables if they are missing.
+/// Opens the file for writing, and creates it and its tables if they are missing.
 pub(crate) async fn connect(
     path: &Path,
     settings: &Settings,
@@ -116,7 +115,7 @@ pub(crate) async fn connect(
         .auto_vacuum(SqliteAutoVacuum::None)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        // After a burst the log shrinks to this when it is written from its beginning again.
+        // After a burst the log is truncated to this size when it is restarted.
         .pragma("journal_size_limit", "67108864")
         .pragma("cache_size", cache_size(WRITER_CACHE_BYTES));
     let failed = |error| StorageError::of_sql(&place, error);
@@ -135,7 +134,7 @@ async fn limit_pages(on: &mut SqliteConnection, bytes: u64) -> Result<(), sqlx::
     Ok(())
 }
 
-/// Creates the tables in an empty file, and refuses files of others and of newer versions.
+/// Creates the tables in an empty file; rejects files of other programs and of newer versions.
 async fn prepare(on: &mut SqliteConnection, place: &str) -> Result<(), StorageError> {
     let failed = |error| StorageError::of_sql(place, error);
     let number = |sql: &'static str| sqlx::query_scalar::<_, i64>(sql);
@@ -181,8 +180,8 @@ fn make_file(path: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// Does work in a transaction that nobody else writes in. The driver's own transactions are not
-/// used: when there is no room SQLite ends a transaction by itself, and the driver does not notice.
+/// Runs a function in an exclusive write transaction. The driver's own transactions are not used:
+/// on a full disk SQLite ends a transaction by itself, and the driver does not notice.
 pub(crate) async fn in_transaction<T, E: From<sqlx::Error>>(
     on: &mut SqliteConnection,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
@@ -195,13 +194,13 @@ pub(crate) async fn in_transaction<T, E: From<sqlx::Error>>(
         },
         Err(error) => error,
     };
-    // It fails if there is none any more, which is as well.
+    // It fails if the transaction has ended already, which is harmless.
     let _ = sqlx::raw_sql("ROLLBACK").execute(on).await;
     Err(failed)
 }
 
-/// Copies the database at `place` to a new file, as of this moment. Values in its journal are in
-/// the journal of the copy.
+/// Copies the current database at `place` to a new file. Values in its journal are in the journal
+/// of the copy.
 pub(crate) async fn backup(place: &str, to: &Path) -> Result<(), StorageError> {
     let file_error = |error: io::Error| StorageError::File {
         place: to.display().to_string(),
@@ -226,7 +225,7 @@ pub(crate) async fn backup(place: &str, to: &Path) -> Result<(), StorageError> {
     file.sync_all().map_err(file_error)
 }
 
-/// Connections that read. They are opened when they are first used, and closed when they are idle.
+/// Read connections, opened on demand and closed when idle.
 pub(crate) fn readers(path: &Path, settings: &Settings) -> SqlitePool {
     let options = options(path)
         .row_buffer_size(ROWS_AHEAD_OF_READER)

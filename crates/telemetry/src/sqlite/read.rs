@@ -17,8 +17,8 @@ use crate::scan::{Scan, Scanned};
 use crate::value::{DAY, Instant, Sample, SeriesId, Time, day_of};
 use crate::{Settings, StorageError};
 
-/// Blocks of a series and a span of time. Blocks do not overlap, and none is of two days: the first
-/// one that matters begins before `from`, at most a day before it.
+/// Blocks of a series and a time span. Blocks do not overlap, and each belongs to one day: the
+/// first relevant one begins before `from`, at most a day before it.
 const OLDEST_FIRST: &str = "SELECT time, origin, last_time, samples, data FROM blocks \
     WHERE series = ?1 AND time >= coalesce((SELECT max(time) FROM blocks WHERE series = ?1 \
     AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 ORDER BY time, origin LIMIT ?5";
@@ -47,8 +47,8 @@ impl SqliteReader {
         StorageError::of_sql(&self.place, error)
     }
 
-    /// Bytes of memory that pages of the file take, at most: no connection has more of them than
-    /// the file.
+    /// Maximum bytes of memory for cached pages of the file: a connection caches no more than the
+    /// file has.
     pub(crate) fn cache_bytes(&self) -> usize {
         let file = std::fs::metadata(&*self.place).map_or(0, |found| found.len());
         let file = usize::try_from(file).unwrap_or(usize::MAX);
@@ -76,7 +76,7 @@ impl SqliteReader {
             .collect())
     }
 
-    /// Numbers of devices that have values, in order, after a device.
+    /// Numbers of devices with values, in order, after a device.
     pub(crate) async fn devices(&self, after: i64, limit: u32) -> Result<Vec<i64>, StorageError> {
         let sql = "SELECT DISTINCT device FROM series WHERE device > ?1 ORDER BY device LIMIT ?2";
         let found = sqlx::query_scalar(sql).bind(after).bind(limit);
@@ -88,8 +88,8 @@ impl SqliteReader {
 
     /// Samples of a series.
     pub(crate) async fn scan(&self, scan: &Scan) -> Result<Scanned, StorageError> {
-        // One more than asked for tells whether there are more. Memory comes first: what moves
-        // into blocks meanwhile is seen twice then, and not missed.
+        // One more than requested, to detect whether there are more. Memory is read first: values
+        // that move into blocks in between are seen twice then, and not missed.
         let most = scan.limit.saturating_add(1);
         let span = (scan.from, scan.until);
         let newer = self.memory.scan(scan.series, span, scan.newest_first, most);
@@ -108,8 +108,8 @@ impl SqliteReader {
         scan: &Scan,
         most: usize,
     ) -> Result<Vec<Sample>, StorageError> {
-        // Each block has at least one sample, and few of them are only next to the span. Without a
-        // limit the thread of the connection would read many blocks ahead for one sample.
+        // Each block has at least one sample, and few of them are outside the span. Without a
+        // limit, the connection's thread would read many blocks ahead for one sample.
         let enough = i64::try_from(most.saturating_add(8)).unwrap_or(i64::MAX);
         let (found, blocks) = self.scan_some(&mut *on, scan, most, enough).await?;
         if found.len() >= most || blocks < enough {
@@ -119,7 +119,7 @@ impl SqliteReader {
         Ok(found)
     }
 
-    /// Samples of at most so many blocks, and how many blocks were read.
+    /// Samples of at most this number of blocks, and the number of blocks that were read.
     async fn scan_some(
         &self,
         on: &mut SqliteConnection,
@@ -156,7 +156,7 @@ impl SqliteReader {
         Ok((found, blocks))
     }
 
-    /// Days of a series in a span of time whose roll-ups lack what is in memory.
+    /// Days of a series in a time span whose roll-ups lack values that are in memory.
     pub(crate) fn days_without_rollups(
         &self,
         series: SeriesId,
@@ -166,7 +166,7 @@ impl SqliteReader {
         self.memory.days(series, from, until)
     }
 
-    /// The first and the last of some days that have roll-ups.
+    /// The first and the last day with roll-ups among some days.
     pub(crate) async fn rolled_bounds(
         &self,
         series: SeriesId,
@@ -199,13 +199,13 @@ impl SqliteReader {
         rows.await.map_err(|error| self.error(error))
     }
 
-    /// How many values a device has.
+    /// Number of values of a device.
     pub(crate) async fn count(&self, device: i64) -> Result<u64, StorageError> {
         let mut count = 0;
         for (_, _, series) in self.series(&[device]).await? {
             let span = (Instant::first_of(Time::MIN), Instant::first_of(Time::MAX));
             let newer = self.memory.scan(series, span, false, usize::MAX);
-            // What is packed is counted twice, which has to be of one moment.
+            // Packed values are counted in two queries, which must use the same snapshot.
             let begun = self.pool.begin().await;
             let mut reading = begun.map_err(|error| self.error(error))?;
             let sql = "SELECT coalesce(sum(samples), 0) FROM days WHERE series = ?1";
@@ -218,7 +218,7 @@ impl SqliteReader {
         Ok(count)
     }
 
-    /// How many of some samples are not in blocks.
+    /// How many of these samples are not in blocks.
     async fn count_new(
         &self,
         on: &mut SqliteConnection,
@@ -244,7 +244,7 @@ impl SqliteReader {
         Ok(count as u64)
     }
 
-    /// Bytes of the file that are in use; those of deleted values are used again.
+    /// Bytes in use in the file; space of deleted values is reused.
     pub(crate) async fn bytes(&self) -> Result<u64, StorageError> {
         let sql = "SELECT (page_count - freelist_count) * page_size \
                    FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
@@ -255,18 +255,18 @@ impl SqliteReader {
         Ok(u64::try_from(bytes).unwrap_or(0))
     }
 
-    /// The file, as errors name it.
+    /// The file, as named in errors.
     pub(crate) fn place(&self) -> &Arc<str> {
         &self.place
     }
 
-    /// Writes all values as they are at this moment into a new file.
+    /// Writes all current values into a new file.
     pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
         super::backup(&self.place, path).await
     }
 }
 
-/// Appends those samples of a block that are asked for.
+/// Appends the requested samples of a block.
 fn take(to: &mut Vec<Sample>, samples: Vec<Sample>, scan: &Scan) {
     let is_whole =
         |(first, last): (&Sample, &Sample)| first.at >= scan.from && last.at < scan.until;
@@ -290,8 +290,8 @@ mod tests {
 
     use super::*;
 
-    /// The statement reads one range of the primary key, after a look for where it begins: neither
-    /// whole tables nor other series, and nothing is sorted.
+    /// The statement reads one range of the primary key, after a lookup of its beginning. It scans
+    /// neither whole tables nor other series, and sorts nothing.
     #[tokio::test]
     async fn a_span_of_a_series_is_one_range_read() {
         let mut on = SqliteConnection::connect("sqlite::memory:").await.unwrap();

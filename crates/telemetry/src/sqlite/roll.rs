@@ -1,4 +1,4 @@
-//! Makes the roll-ups of days that are over.
+//! Creates the roll-ups of completed days.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,14 @@ use crate::codec::block::decode;
 use crate::rollup::DayRoller;
 use crate::value::{DAY, SeriesId, day_of};
 
-/// Samples that are read in one step, about; a batch that arrives meanwhile waits for it.
+/// Approximate samples that are read in one step; a batch that arrives in the meantime waits for
+/// it.
 const SAMPLES_PER_STEP: i64 = 200_000;
-/// Days that are rolled in one step.
+/// Days that are rolled up in one step.
 const DAYS_PER_STEP: i64 = 500;
 
 impl SqliteWriter {
-    /// Makes the roll-ups of some days before `today`. Answers whether more wait.
+    /// Creates the roll-ups of some days before `today`. Returns whether more wait.
     pub(crate) async fn roll_some(&mut self, today: i64) -> Result<bool, StorageError> {
         let done = roll(&mut self.connection, today).await;
         done.map_err(|failure| failure.at(&self.place))
@@ -52,7 +53,7 @@ async fn roll(on: &mut SqliteConnection, today: i64) -> Result<bool, Failure> {
     .await
 }
 
-/// Makes the roll-ups of days: series, day and number of samples of each.
+/// Creates the roll-ups of days: series, day and number of samples of each.
 async fn roll_days(on: &mut SqliteConnection, days: &[(i64, i64, i64)]) -> Result<(), Failure> {
     let sums = sum_up(&mut *on, days).await?;
     let mut rows = Vec::new();
@@ -74,7 +75,7 @@ async fn roll_days(on: &mut SqliteConnection, days: &[(i64, i64, i64)]) -> Resul
         }
         query.execute(&mut *on).await?;
     }
-    // Each of them is there: it is an update of many rows at once.
+    // All these rows exist: this updates many rows at once.
     let mut query = with_rows(
         "INSERT INTO days (series, day, samples, bytes, rolled) VALUES ",
         "(?, ?, 0, 0, 1)",
@@ -119,5 +120,5 @@ async fn sum_up(
     Ok(sums)
 }
 
-// The statement above has the length of a day in it.
+// The statement above contains the length of a day.
 const _: () = assert!(DAY == 86_400_000_000);

@@ -15,26 +15,26 @@ use crate::series::{
 use crate::value::{Point, PointRefusal, SeriesId};
 use crate::{Settings, StorageError};
 
-/// Bytes of one row of the journal, about; a batch may have several.
+/// Approximate bytes of one row of the journal; a batch may have several.
 const ROW_BYTES: usize = 1 << 20;
 
-/// The one writer of a file.
+/// The only writer of a file.
 #[derive(Debug)]
 pub(crate) struct SqliteWriter {
     pub(crate) connection: SqliteConnection,
     pub(crate) memory: Arc<SharedMemory>,
     pub(crate) place: String,
     pub(crate) memory_bytes_max: usize,
-    /// The frozen generation; none: all of it is in blocks.
+    /// The frozen generation; `None`: all of it is in blocks.
     pub(crate) moving: Option<Moving>,
     /// Last row of the journal whose values are all in the frozen generation or in blocks.
     pub(crate) frozen_until: i64,
     /// Last row of the journal.
     pub(crate) journal_end: i64,
-    /// Held as long as the writer is there.
+    /// Held while the writer exists.
     _lock: File,
     known: KnownSeries,
-    /// How many series there are, once they were counted.
+    /// Number of series, after they were counted.
     series_count: Option<u64>,
     limits: SeriesLimits,
 }
@@ -86,12 +86,12 @@ impl SqliteWriter {
         Ok(())
     }
 
-    /// Bytes of memory that known series take.
+    /// Bytes of memory of known series.
     pub(crate) fn known_bytes(&self) -> usize {
         self.known.bytes()
     }
 
-    /// Closes the connection, and gives the file free for others.
+    /// Closes the connection, and releases the file's lock.
     pub(crate) async fn close(self) {
         let _ = self.connection.close().await;
     }
@@ -100,7 +100,7 @@ impl SqliteWriter {
         StorageError::of_sql(&self.place, error)
     }
 
-    /// Commits points. What is refused for good is answered by its index.
+    /// Commits points. Returns permanently refused ones by their index.
     pub(crate) async fn commit(
         &mut self,
         points: Points,
@@ -111,7 +111,7 @@ impl SqliteWriter {
                 Ok(refused)
             }
             Err(error) => {
-                // Numbers that were given to series in this transaction are not in the table.
+                // Series numbers assigned in this transaction are not in the table.
                 self.forget_series();
                 Err(self.error(error))
             }
@@ -144,7 +144,7 @@ impl SqliteWriter {
         Ok(done)
     }
 
-    /// Shows what was committed to readers. They wait for no more than a few hundred values.
+    /// Makes committed values visible to readers. They wait for at most a few hundred values.
     fn remember(&mut self, batch: SeriesRows) {
         let mut rows = batch.rows.into_iter();
         loop {
@@ -159,21 +159,21 @@ impl SqliteWriter {
         }
     }
 
-    /// Forgets the numbers of the series of a device, and how many series there are.
+    /// Forgets the cached numbers of a device's series, and the number of series.
     pub(crate) fn forget_device(&mut self, device: i64) {
         self.known.forget_device(device);
         self.series_count = None;
     }
 
-    /// Forgets the numbers of all series, and how many there are.
+    /// Forgets the cached numbers of all series, and how many there are.
     pub(crate) fn forget_series(&mut self) {
         self.known.clear();
         self.series_count = None;
     }
 }
 
-/// Points with the numbers of their series, and those whose series may not be made. A point comes
-/// with its series if that was known before.
+/// Points with the numbers of their series, and those whose series may not be created. A point
+/// comes with its series if that was known before.
 async fn with_series(
     on: &mut SqliteConnection,
     known: &KnownSeries,
@@ -196,7 +196,7 @@ async fn with_series(
             batch.rows.push((series, point.into_sample()));
             continue;
         }
-        // The known series became too many to keep them all.
+        // There are too many known series to keep them all.
         let sql = "SELECT id FROM series WHERE device = ?1 AND key = ?2";
         let id = sqlx::query_scalar(sql).bind(point.device).bind(&*point.key);
         let series = SeriesId(id.fetch_one(&mut *on).await?);
@@ -205,7 +205,7 @@ async fn with_series(
     Ok((batch, refused))
 }
 
-/// Finds the numbers of series, and gives numbers to new ones.
+/// Looks up the numbers of series, and assigns numbers to new ones.
 async fn find_series(
     on: &mut SqliteConnection,
     known: &mut KnownSeries,
@@ -243,7 +243,7 @@ async fn find_series(
     Ok(refused)
 }
 
-/// Finds numbers of series; those that have none are answered.
+/// Looks up numbers of series; returns those without a number.
 async fn look_up(
     on: &mut SqliteConnection,
     known: &mut KnownSeries,
@@ -273,13 +273,13 @@ fn pairs(of: &[Pair]) -> Vec<(i64, &str)> {
     of.iter().map(|(device, key)| (*device, &**key)).collect()
 }
 
-/// A list as an argument of `json_each`.
+/// Formats a list as an argument of `json_each`.
 pub(crate) fn json(list: &[impl Json]) -> String {
     let items: Vec<_> = list.iter().map(Json::json).collect();
     serde_json::Value::from(items).to_string()
 }
 
-/// What may be in such a list.
+/// Element types of such a list.
 pub(crate) trait Json {
     fn json(&self) -> serde_json::Value;
 }

@@ -1,4 +1,4 @@
-//! Sums per bucket beside the model, with and without roll-ups.
+//! Aggregates per bucket, compared with the model, with and without roll-ups.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use martlet_telemetry::{
 use crate::model::{BEGIN, KEYS, Model, points};
 use crate::place::{Dice, TestStorage, small};
 
-/// The bucket of a time, in the simplest way.
+/// Start of the bucket of a time, by the simplest algorithm.
 fn naive_start(bucket: &Bucket, from: Time, time: Time) -> Time {
     let (unit, zone) = match bucket {
         Bucket::Whole => return from,
@@ -78,7 +78,7 @@ fn naive_value(function: Function, rows: &[Row], before: Option<&Row>) -> Option
     number.map(Value::Number)
 }
 
-/// Without filled gaps.
+/// Without filling of empty buckets.
 fn naive(model: &Model, of: &Aggregate) -> Vec<AggregateRow> {
     let all = |from, until| Range {
         selection: of.selection.clone(),
@@ -126,7 +126,7 @@ fn naive(model: &Model, of: &Aggregate) -> Vec<AggregateRow> {
     rows
 }
 
-/// Sums may differ in their last digits, as they are added up in another order.
+/// Sums may differ in their last digits, because they are added in a different order.
 fn is_near(a: &Option<Value>, b: &Option<Value>) -> bool {
     match (a, b) {
         (Some(Value::Number(a)), Some(Value::Number(b))) => {
@@ -206,7 +206,7 @@ async fn sums_per_bucket_are_those_of_the_model_whatever_was_rolled_up_meanwhile
     check_against_the_model(&TestStorage::new("sums"), 12).await;
 }
 
-/// Compares the answer to a question about a part of the time until `until`.
+/// Compares the result of a query for a part of the time before `until`.
 pub(crate) async fn compare_one(storage: &Storage, model: &Model, dice: &mut Dice, until: Time) {
     let mut of = question(dice);
     let shift = dice.below((until - BEGIN).max(1)) / DAY * DAY;
@@ -225,7 +225,7 @@ pub(crate) async fn check_against_the_model(place: &TestStorage, rounds: i64) {
         model.write(&points);
         storage.write(points).await.expect("written");
         if round % 3 == 1 {
-            // Late values of the next rounds find roll-ups that are no longer right.
+            // Late values of later rounds make existing roll-ups invalid.
             storage.pack().await.expect("packed");
         }
         if round % 4 == 3 {

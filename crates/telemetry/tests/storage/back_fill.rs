@@ -1,6 +1,6 @@
-//! Many values that arrive out of order, and all questions beside the model.
+//! Many values that arrive out of order, with all kinds of queries compared with the model.
 //!
-//! 100,000 values, or as many as the variable says; `bench/back-fill` runs it with ten million.
+//! 100,000 values, or the number in the variable; `bench/back-fill` runs it with ten million.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -21,7 +21,7 @@ fn values() -> i64 {
     given.map_or(100_000, |given| given.parse().expect("a number of values"))
 }
 
-/// Shows at a terminal how far it is.
+/// Shows progress on a terminal.
 fn show(what: &str, done: i64, all: i64) {
     if std::io::stderr().is_terminal() {
         let percent = done * 100 / all.max(1);
@@ -34,11 +34,10 @@ fn show(what: &str, done: i64, all: i64) {
     }
 }
 
-/// Questions of one comparison.
+/// Number of queries of one comparison.
 const QUESTIONS: i64 = 10;
 
-/// The value at a place in the order of time. All series have values all the time, ten seconds
-/// apart.
+/// The value at a position in time order. All series have values at all times, ten seconds apart.
 fn point(place: i64, round: i64) -> Point {
     let series = place % (DEVICES * 4);
     let key = usize::try_from(series % 4).expect("small");
@@ -62,7 +61,7 @@ async fn compare(storage: &Storage, model: &Model, dice: &mut Dice, count: i64, 
     for question_number in 0..QUESTIONS {
         show("comparing", question_number, QUESTIONS);
         let mut range = question(dice);
-        // Anywhere in all of the time.
+        // At any time in the whole span.
         let shift = dice.below((until - BEGIN).max(1)) / SECOND * SECOND;
         range.from += shift;
         range.until += shift;
@@ -105,7 +104,7 @@ async fn back_filled_values_are_those_of_the_model() {
     for first in (0..count).step_by(CALL.unsigned_abs().try_into().unwrap()) {
         let places = (first..(first + CALL).min(count)).map(|index| index * STRIDE % count);
         let mut points: Vec<_> = places.map(|place| point(place, 0)).collect();
-        // A tenth replaces what may be there, or is replaced later.
+        // A tenth replaces existing values, or is replaced later.
         let again = (0..CALL / 10).map(|_| point(dice.below(count), first + 1));
         points.extend(again);
         model.write(&points);

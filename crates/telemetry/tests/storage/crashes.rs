@@ -1,4 +1,4 @@
-//! What was acknowledged is there after kill -9, and what was deleted is not.
+//! Acknowledged values survive kill -9, and deleted values stay deleted.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use martlet_telemetry::{
 use crate::model::{BEGIN, Model};
 use crate::place::{TestStorage, small};
 
-/// Set in a process that is to be killed: the file that it writes to.
+/// Set in the child process to be killed: the file that it writes.
 const CHILD: &str = "MARTLET_TELEMETRY_CHILD";
 const DEVICES: i64 = 7;
 
@@ -19,7 +19,7 @@ enum Step {
     Delete(Selection),
 }
 
-/// What the process does at a step, and with which device.
+/// The action of the process at a step, and its device.
 fn step(number: i64) -> (i64, Step) {
     let device = number % DEVICES;
     if number % 5 == 4 {
@@ -28,7 +28,7 @@ fn step(number: i64) -> (i64, Step) {
     let point = |index: i64| Point {
         device,
         key: "level".into(),
-        // Each step writes half of what an earlier one wrote anew.
+        // Each step overwrites half of the values of an earlier one.
         time: BEGIN + (number / DEVICES * 150 + index) * SECOND,
         origin: 0,
         value: Value::Integer(number * 1000 + index),
@@ -36,7 +36,7 @@ fn step(number: i64) -> (i64, Step) {
     (device, Step::Write((0..300).map(point).collect()))
 }
 
-/// Not a test by itself: it writes until it is killed.
+/// Not a separate test: it writes until it is killed.
 #[tokio::test]
 async fn child() {
     let Ok(path) = std::env::var(CHILD) else {
@@ -60,7 +60,8 @@ async fn child() {
     }
 }
 
-/// Runs the process until it has acknowledged so many steps, and kills it. Answers the last one.
+/// Runs the process until it has acknowledged this number of steps, and kills it. Returns the last
+/// one.
 fn run_and_kill(place: &TestStorage, steps: usize) -> i64 {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program)
@@ -83,7 +84,7 @@ fn run_and_kill(place: &TestStorage, steps: usize) -> i64 {
     for number in numbers {
         last = number;
         if last + 1 == i64::try_from(steps).expect("small") {
-            // What it writes from here on until it is dead is read, too.
+            // Output up to its end is read too.
             child.kill().expect("killed");
         }
     }
@@ -106,7 +107,7 @@ async fn acknowledged_values_survive_a_kill_and_deleted_ones_stay_deleted() {
         }
         let storage = place.open(small()).await;
         for device in 0..DEVICES {
-            // The step that was not acknowledged is done or not.
+            // The unacknowledged step may or may not have taken effect.
             if device == step(last + 1).0 {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Deletion, retention, backup, and a file without room.
+//! Deletion, retention, backup, and a full file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +107,7 @@ pub(crate) async fn check_retention(place: &TestStorage, bytes: u64) -> (u64, u6
                 bytes: Some(bytes),
             },
         ],
-        // Devices 1 and 2 are of a class each, 3 and 4 of none.
+        // Devices 1 and 2 have a class each, 3 and 4 have none.
         class_of: Arc::new(|device| usize::try_from(device - 1).ok().filter(|class| *class < 2)),
     };
     let before = storage.bytes().await.unwrap();
@@ -117,7 +117,7 @@ pub(crate) async fn check_retention(place: &TestStorage, bytes: u64) -> (u64, u6
         counts.push(storage.count(device).await.unwrap());
     }
     assert_eq!(deleted.values, 4 * 14_400 - counts.iter().sum::<u64>());
-    // The day in which the three days end is kept as a whole.
+    // The day that contains the three-day limit is kept completely.
     assert!((3 * 1440..=4 * 1440).contains(&counts[0]), "{counts:?}");
     assert!((1440..=9 * 1440).contains(&counts[1]), "{counts:?}");
     assert_eq!(counts[2..], [14_400, 14_400]);
@@ -151,7 +151,7 @@ async fn a_series_of_which_all_packed_days_are_too_old_keeps_its_new_values() {
     assert_eq!(storage.range(&all(&[1])).await.unwrap().rows.len(), 1);
 }
 
-/// The retention by age and by bytes, while all values are in memory alone.
+/// Retention by age and by bytes, while all values are only in memory.
 #[tokio::test]
 async fn values_that_are_not_packed_yet_are_deleted_too() {
     let limits = |age, bytes| Retention::of_all(Limits { age, bytes });

@@ -1,4 +1,4 @@
-//! The storage as other crates use it, beside a naive model.
+//! The storage as used by other crates, compared with a naive model.
 
 #![allow(clippy::unwrap_used)] // A panic here is a failed assertion.
 

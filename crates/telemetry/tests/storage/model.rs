@@ -9,8 +9,7 @@ use martlet_telemetry::{
 
 use crate::place::Dice;
 
-/// When the time of the tests begins, two days before clocks change in Europe:
-/// 2025-03-28T00:00:00Z.
+/// Start of the times in tests, two days before clocks change in Europe: 2025-03-28T00:00:00Z.
 pub(crate) const BEGIN: Time = 1_743_120_000 * SECOND;
 
 pub(crate) const KEYS: [&str; 4] = ["temperature", "count", "door", "state"];
@@ -95,8 +94,7 @@ impl Model {
     }
 }
 
-/// Points of few devices within a few days, some of them written twice or without a time of the
-/// device.
+/// Points of a few devices within a few days, some of them written twice or without a time.
 pub(crate) fn points(dice: &mut Dice, count: usize) -> Vec<Point> {
     let point = |_| {
         let key = usize::try_from(dice.below(4)).expect("small");
@@ -131,7 +129,7 @@ pub(crate) fn points(dice: &mut Dice, count: usize) -> Vec<Point> {
     (0..count).map(point).collect()
 }
 
-/// All pages of an answer.
+/// All pages of a result.
 pub(crate) async fn all_pages(storage: &Storage, mut range: Range) -> Vec<Row> {
     let mut rows = Vec::new();
     loop {
@@ -139,7 +137,7 @@ pub(crate) async fn all_pages(storage: &Storage, mut range: Range) -> Vec<Row> {
         assert!(page.rows.len() <= range.limit);
         rows.extend(page.rows);
         match page.next {
-            // As a client passes it on.
+            // As a client would pass it on.
             Some(next) => {
                 let next: Position = next.to_string().parse().expect("a position");
                 range.after = Some(next);
@@ -149,7 +147,7 @@ pub(crate) async fn all_pages(storage: &Storage, mut range: Range) -> Vec<Row> {
     }
 }
 
-/// A question about a part of what the model has.
+/// A query for a part of the model's values.
 pub(crate) fn question(dice: &mut Dice) -> Range {
     let from = BEGIN + dice.below(5 * DAY);
     let devices = (1..=3).filter(|_| dice.below(2) == 0).collect();

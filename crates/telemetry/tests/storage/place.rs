@@ -1,11 +1,11 @@
-//! Directories of tests, and numbers that are the same in each run.
+//! Temporary directories of tests, and reproducible random numbers.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use martlet_telemetry::{DatabaseUrl, Location, Settings, Storage};
 
-/// Where the values of a test are. A directory is removed at the end.
+/// Location of a test's values. A directory is removed at the end.
 pub(crate) enum TestStorage {
     Directory(PathBuf),
     Database(DatabaseUrl),
@@ -53,7 +53,7 @@ impl Drop for TestStorage {
     }
 }
 
-/// Settings under which values move into blocks often, and nobody waits for others.
+/// Settings under which values move into blocks often, and writes do not wait for others.
 pub(crate) fn small() -> Settings {
     Settings {
         gather: std::time::Duration::ZERO,
@@ -62,7 +62,7 @@ pub(crate) fn small() -> Settings {
     }
 }
 
-/// SplitMix64: the same numbers in each run.
+/// SplitMix64: reproducible random numbers.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {

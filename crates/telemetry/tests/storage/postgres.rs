@@ -1,5 +1,5 @@
-//! The same in PostgreSQL: a server in a temporary directory, on a socket there, as a user other
-//! than root, which it refuses to run as. It ends with the process that it watches.
+//! The same with PostgreSQL: a server in a temporary directory, on a socket there. PostgreSQL
+//! refuses to run as root, so it runs as another user. It ends with the process that it monitors.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -21,17 +21,17 @@ use crate::{aggregates, deletions, ranges};
 struct Server {
     place: PathBuf,
     bin: PathBuf,
-    /// Whose it is; none: this user's.
+    /// Its owner; `None`: this user.
     owner: Option<(u32, u32)>,
 }
 
-/// A database that nobody else has.
+/// A database that no other test uses.
 fn new_place() -> TestStorage {
     static SERVER: OnceLock<Server> = OnceLock::new();
     TestStorage::of_database(SERVER.get_or_init(Server::start).new_database())
 }
 
-/// Where the newest server is that Debian's packages have installed.
+/// Directory of the newest server installed by Debian's packages.
 fn bin() -> PathBuf {
     let all = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let found = all.flatten().map(|version| version.path().join("bin"));
@@ -42,7 +42,7 @@ fn bin() -> PathBuf {
         .expect("the tests need a server of PostgreSQL: apt-get install postgresql")
 }
 
-/// The user that the package has made.
+/// The user that the package has created.
 fn postgres_user() -> (u32, u32) {
     let all = fs::read_to_string("/etc/passwd").expect("there are users");
     let line = all.lines().find(|line| line.starts_with("postgres:"));
@@ -56,7 +56,7 @@ impl Server {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("martlet-pgt-{}-{count}", std::process::id());
-        // A socket's path is short.
+        // The path of a socket must be short.
         let place = Path::new("/tmp").join(name);
         fs::create_dir(&place).expect("a place for the server");
         let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
@@ -119,7 +119,7 @@ impl Server {
         );
     }
 
-    /// It is stopped, and its files removed, when this process has ended, however it did.
+    /// It is stopped, and its files are removed, after this process has ended for any reason.
     #[expect(
         clippy::zombie_processes,
         reason = "the watcher ends after this process"
@@ -236,7 +236,7 @@ async fn two_nodes_write_to_one_database() {
         (from..from + 2000).map(point).collect()
     };
     for round in 0..5 {
-        // The same days and series, and values of both nodes that are the same.
+        // The same days and series, and identical values from both nodes.
         let written = tokio::join!(
             one.write(points(round * 1000)),
             other.write(points(round * 1000))

@@ -1,4 +1,4 @@
-//! Writing, reading and paging beside the model.
+//! Writing, reading and paging, compared with the model.
 
 use martlet_telemetry::{
     Order, Point, PointRefusal, Range, Refused, Selection, Settings, Time, Value,
@@ -40,7 +40,7 @@ pub(crate) async fn check_against_the_model(place: &TestStorage, rounds: i64) {
         );
         match round % 10 {
             3 => storage.pack().await.expect("packed"),
-            // As after a crash: nothing is done to close it.
+            // As after a crash: without closing it.
             7 => {
                 storage.close().await.expect("closed");
                 storage = place.open(small()).await;
@@ -79,7 +79,7 @@ pub(crate) async fn check_backwards(place: &TestStorage, rounds: i64) {
         let point = |index: i64| Point {
             device: 7,
             key: "noise".into(),
-            // All values of a round have the same time, and differ in the message.
+            // All values of a round have the same time, and different message ids.
             time: BEGIN + round * 1_000_000,
             origin: index + 1,
             value: Value::Number((round * 1000 + index) as f64 / 7.0),

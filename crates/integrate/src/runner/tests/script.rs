@@ -75,7 +75,7 @@ pub(super) struct World {
     next_letter: u64,
     pub(super) store_error: Option<String>,
     pub(super) saved: SavedState,
-    /// Messages in the sessions of the lanes; those of lanes that are not named have none.
+    /// Messages in the sessions of the lanes; lanes beyond the list have none.
     pub(super) waiting: Vec<u64>,
     pub(super) team: Option<TenantId>,
     pub(super) now_ms: u64,

@@ -1,4 +1,4 @@
-//! What expires: sessions and messages, by a clock that may step.
+//! Expiry of sessions and messages, with a clock that may step.
 
 use crate::node::{End, StoredNode};
 
@@ -16,7 +16,7 @@ fn a_session_ends_when_its_expiry_has_run_out_across_the_restart() {
         );
         let mut node = node.restart(end, 2, 50_000);
         assert_eq!(node.report.sessions, 3, "{:?}", node.report);
-        // A minute at least, whatever the clock says.
+        // At least a minute, independent of the clock.
         node.elapse(61_000);
         node.play(
             "A: CONNECT clean=0 session_expiry=100
@@ -82,7 +82,7 @@ fn an_interval_that_is_sent_on_after_a_restart_is_no_longer_than_what_is_left() 
 
 const DAY_MS: u64 = 86_400_000;
 
-/// Whether the session of A, with an expiry of `expiry` seconds, is still there.
+/// Whether the session of A, with an expiry of `expiry` seconds, still exists.
 fn is_there(node: &mut StoredNode, expiry: u32) -> bool {
     let (present, _) = node.collect_with("a1", expiry);
     present
@@ -95,7 +95,7 @@ fn a_clock_set_back_does_not_let_an_expiry_begin_anew() {
         node.play("A: CONNECT id=a1 clean=0 session_expiry=1000; DISCONNECT");
         node.elapse(600_000);
         let mut node = node.restart(End::Kill, 2, 0);
-        // The last start has recorded the time; each further one with an older clock adds nothing.
+        // The last start has recorded the time; further ones with an older clock add nothing.
         for _ in 0..3 {
             node.set_wall_clock_back(DAY_MS);
             node = node.restart(End::Kill, 2, 0);
@@ -159,7 +159,7 @@ fn a_message_expires_across_the_restart() {
              B: CONNECT; SUBSCRIBE r; SUBSCRIBE s
              B> PUBLISH s retain payload=long message_expiry=968..970",
         );
-        // The expired one has been taken away for good.
+        // The expired one was removed for good.
         node.elapse(60_000);
         let node = node.restart(end, 2, 0);
         assert_eq!((node.report.entries, node.report.retained), (0, 1));

@@ -1,5 +1,5 @@
-//! What a restart keeps, with one shard and several, after a stop, a kill and a loss of power, and
-//! with another number of shards than before.
+//! What is kept over a restart, with one shard and several, after a stop, a kill and a power loss,
+//! and with a different number of shards.
 
 mod expiry;
 mod retained;
@@ -29,7 +29,7 @@ fn restarts_with(settings: &[(&str, &str)], before: &str, after: &str) {
             let mut node = node.restart(end, shards_after, 10);
             assert_eq!(node.report.damaged, 0, "{:?}", node.report);
             node.play(after);
-            // And what has just been brought back comes back again.
+            // And restored data is restored again.
             let node = node.restart(end, shards_before, 10);
             assert_eq!(node.report.damaged, 0, "{:?}", node.report);
         }

@@ -39,7 +39,8 @@ fn retained_messages_still_owed_are_owed_to_a_subscription_that_is_made_again() 
          P: PUBLISH r/${{n}} qos=1 retain payload=${{n}}
          end"
     ));
-    // It takes none, so that most are still owed when it says that it wants none again.
+    // It acknowledges none, so that most are still owed when it subscribes again with Retain
+    // Handling 2.
     node.play(
         "A: CONNECT id=a1 clean=0 session_expiry=65536 receive_maximum=1; SUBSCRIBE r/# qos=1
          A> PUBLISH r/1 qos=1 payload=1 retain ..
@@ -89,7 +90,7 @@ fn a_retained_message_that_was_replaced_or_swept_away_leaves_nothing_behind() {
     node.play("P: CONNECT; PUBLISH r qos=1 retain payload=1; PUBLISH r qos=1 retain payload=2");
     assert_eq!(node.bodies(), 1);
     node.play("P: CONNECT; PUBLISH r qos=1 retain");
-    // The clearing stays until no older record can follow.
+    // The clearing is kept until no older record can follow.
     assert_eq!(node.bodies(), 1);
     node.elapse(60_000);
     assert_eq!(node.bodies(), 0);

@@ -1,4 +1,4 @@
-//! Sessions, their subscriptions and what is in their queues.
+//! Sessions, their subscriptions and their queues.
 
 use martlet_store::{Call, Failure, Fault};
 
@@ -211,8 +211,8 @@ fn a_node_starts_on_a_full_disk_and_promises_again_when_there_is_room() {
             failure: Failure::NoSpace,
             once: false,
         });
-        // Nobody could make room on a node that does not start. Twice: nothing of the run between
-        // is on the disk, so its number is free again.
+        // A node that does not start could free no space. Twice: nothing of the run in between is
+        // on the disk, so its number is free again.
         let node = node.restart(End::Kill, 2, 10);
         let mut node = node.restart(End::Kill, 2, 10);
         assert_eq!(node.report.start, first + 1);

@@ -72,7 +72,7 @@ fn what_a_share_group_gave_at_qos_0_is_over() {
          A> CONNACK 0 session_present=1
          A> nothing",
     );
-    // Neither to the member that would have kept it.
+    // Not even to the member that would have kept it.
     restarts(
         "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=2
          A: DISCONNECT
@@ -141,7 +141,7 @@ fn a_share_group_whose_members_are_gone_ends_with_the_restart() {
          A: DISCONNECT
          P: CONNECT; PUBLISH t qos=1 payload=x",
     );
-    // As if the power had gone between the end of the session and that of the group.
+    // As if power had failed between the end of the session and that of the group.
     node.append(|record| record.forget(session));
     let node = node.restart(End::Kill, 2, 1);
     assert_eq!((node.report.sessions, node.report.groups), (0, 1));

@@ -1,4 +1,4 @@
-//! Users, and what they may do.
+//! Users and their permissions.
 
 use martlet_script::{Script, Users};
 
@@ -85,8 +85,9 @@ fn what_only_an_absent_member_of_a_share_group_may_have_waits_for_it_over_a_rest
                  P> PUBACK id=2",
             );
             let mut node = node.restart(end, shards, 1);
-            // Who may have neither is back first, and takes nothing from who may. What went back to
-            // the group meanwhile comes in no order that was promised: here the last first.
+            // The client without permissions reconnects first, and takes nothing from the
+            // permitted ones. Messages that returned to the group in the meantime have no
+            // guaranteed order: here the last is first.
             node.play(
                 "L: CONNECT id=l user=low password=a clean=0 session_expiry=65536
                  L> CONNACK 0 session_present=1
