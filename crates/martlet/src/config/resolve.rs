@@ -255,9 +255,7 @@ fn durability(effective: &Effective) -> Durability {
     }
 }
 
-/// The filter of the log. A bare word that is no level would be taken as a module's name and
-/// silence all others, so it is an error.
-/// A log file, and when another is begun.
+/// A log file, and when it is rotated.
 #[derive(Clone, Debug)]
 pub(crate) struct LogFile {
     /// Its path.
@@ -291,7 +289,6 @@ fn presence_topics(effective: &Effective) -> Result<Option<PresenceTopics>, Conf
     Ok(presence.publish.then_some(topics))
 }
 
-/// Where events are pushed to.
 /// Kinds of events that are published as messages.
 fn events_published(effective: &Effective) -> Result<Option<PublishedKinds>, ConfigError> {
     const KEY: &str = key!(events.publish);

@@ -31,7 +31,7 @@ pub(super) fn no_certificates_are_asked_for(effective: &Effective) -> Result<(),
     let key = if !is_off {
         key!(tls.client_certificates)
     } else if effective.source(key!(tls.client_certificates)) != DEFAULT_SOURCE {
-        // Clients are asked for none by explicit configuration.
+        // Client certificates are disabled explicitly.
         return Ok(());
     } else if !tls.client_ca.is_empty() {
         key!(tls.client_ca)
