@@ -88,7 +88,6 @@ pub(crate) fn lockout(effective: &Effective) -> Lockout {
 }
 
 /// One per process: a reload does not change which password matches which hash.
-/// again.
 static HASHING: OnceLock<Hashing> = OnceLock::new();
 
 /// User names known from files, for one listener or for all.
