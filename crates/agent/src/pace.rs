@@ -55,9 +55,9 @@ impl Rate {
     }
 }
 
-/// Pause before the next attempt to connect. `failures` is the number of consecutive failures, from
-/// 1. The first pause is 1 s to 2 s, depending on the random number. It doubles with each further
-/// failure, up to 60 s to 120 s. So devices do not all reconnect at the same time.
+/// Pause before the next attempt to connect, after this number of consecutive failures (at least
+/// one). The first pause is 1 s to 2 s, depending on the random number. It doubles with each
+/// further failure, up to 60 s to 120 s. So devices do not all reconnect at the same time.
 pub(crate) fn pause(failures: u32, random: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
     let shortest = FIRST_PAUSE

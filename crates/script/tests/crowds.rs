@@ -197,7 +197,8 @@ fn tracing(addresses: bool) -> Command {
     }))
 }
 
-/// Tracing of all clients with one address, for example of a proxy, begins in turns, and misses none.
+/// Tracing of all clients with one address, for example of a proxy, begins in turns and misses
+/// none.
 #[test]
 fn very_many_clients_of_one_address_are_traced_in_turns() {
     let mut node = node(Limits::default());
