@@ -19,8 +19,8 @@ use super::publishing::{Form, Packets, Stamp, TopicTurns};
 use super::schedule::Schedule;
 use super::sequence::Arrival;
 
-/// Most unacknowledged messages of one publisher. Prevents that Packet Identifiers, which wrap
-/// around, collide.
+/// Most unacknowledged messages of one publisher. So Packet Identifiers, which wrap around, never
+/// collide.
 const UNACKNOWLEDGED_MAX: u32 = 10_000;
 
 /// The same without a schedule, unless the window is larger. A message may be delivered before its

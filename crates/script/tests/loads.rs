@@ -134,7 +134,7 @@ fn a_publisher_faster_than_the_store_is_read_later_while_its_pings_pass() {
     assert_eq!(acknowledged, (1..=50).collect::<Vec<u16>>());
 }
 
-/// Design section 4: a full mailbox holds back publishers, nobody else [MQTT-3.3.4-8].
+/// Design section 4: a full mailbox holds back only publishers [MQTT-3.3.4-8].
 #[test]
 fn a_congested_shard_holds_publishes_back_and_nothing_else() {
     let mut node = node(Limits::default(), Wiring::default());
