@@ -1,7 +1,7 @@
 //! Checks that an ACL file permits the same as in Mosquitto: compares random files, users, Client
 //! Identifiers and topics with a running broker. Names with slashes get fewer rights here.
 //!
-//! `MARTLET_ACL_CASES` says how many decisions to compare; 100,000 without it.
+//! `MARTLET_ACL_CASES` is the number of decisions to compare; the default is 100,000.
 
 #![allow(clippy::unwrap_used)]
 

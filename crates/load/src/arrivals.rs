@@ -1,27 +1,27 @@
-//! What each subscriber got of each topic, against what was sent.
+//! Compares the messages received by each subscriber with those sent.
 //!
-//! Responsible for finding loss, duplicates and wrong order by the numbers in the messages,
-//! whatever clients a topic's messages are for. It knows no packets. MQTT 5.0 §4.3, §4.6.
+//! Responsible for detecting loss, duplicates and wrong order by the numbers in the messages, for
+//! any kind of audience. Has no packets. MQTT 5.0 §4.3, §4.6.
 
 use super::gathering::Gathering;
 use super::plan::{Audience, Plan};
 use super::sequence::{Arrival, Sequence};
 
-/// What arrived.
+/// Received messages.
 pub(super) struct Arrivals {
     audience: Audience,
     topic_count: usize,
     subscriber_count: usize,
-    /// Sequences by topic; for everyone: by subscriber and topic.
+    /// Sequences by topic; for `Everyone` by subscriber and topic.
     sequences: Vec<Sequence>,
-    /// For anyone: by topic.
+    /// For `Anyone`: by topic.
     gatherings: Vec<Gathering>,
-    /// For anyone: the number after the last one, by subscriber and topic.
+    /// For `Anyone`: the number after the last one, by subscriber and topic.
     next: Vec<u64>,
 }
 
 impl Arrivals {
-    /// Nothing has arrived.
+    /// Creates an empty state.
     pub(super) fn new(plan: &Plan) -> Self {
         let (topic_count, subscriber_count) = (plan.topics.len(), plan.subscriber_count());
         let product = topic_count * subscriber_count;
@@ -40,8 +40,8 @@ impl Arrivals {
         }
     }
 
-    /// Records that message `number` of a topic arrived at a subscriber. `None`: it is not for
-    /// that subscriber.
+    /// Records that message `number` of a topic arrived at a subscriber. Returns `None` if it is
+    /// not for that subscriber.
     #[inline]
     pub(super) fn record(
         &mut self,
@@ -60,7 +60,7 @@ impl Arrivals {
         }
     }
 
-    /// Deliveries that are missing when `sent` messages of each topic were sent.
+    /// Number of missing deliveries when `sent` messages of each topic were sent.
     pub(super) fn lost(&self, sent: &[u64]) -> u64 {
         let sequences = self.sequences.iter().zip(sent.iter().cycle());
         let gatherings = self.gatherings.iter().zip(sent);

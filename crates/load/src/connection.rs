@@ -1,7 +1,7 @@
-//! One connection of the load generator: a socket, what it has to send, and half a packet.
+//! One connection of the load generator: a socket, its output, and an incomplete packet.
 //!
-//! Responsible for reading into a buffer that all connections share and for writing in as few
-//! system calls as possible. It does not know what the packets are for.
+//! Responsible for reading into a buffer that all connections share, and for writing with as few
+//! system calls as possible. The use of packets is decided elsewhere.
 
 use std::io;
 use std::time::Instant;
@@ -11,22 +11,22 @@ use mio::net::TcpStream;
 
 use super::wire::Wire;
 
-/// Reads of one connection in one turn, so that none starves the others.
+/// Most reads of one connection per turn, so that none starves the others.
 const READS_MAX: usize = 4;
 
-/// Output that is kept room for once written.
+/// Capacity of the output buffer that is kept after writing.
 const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
 
-/// How far a connection has come.
+/// State of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The TCP connection is being made.
+    /// The TCP connection is being established.
     Connecting,
     /// CONNECT was sent.
     AwaitingConnAck,
     /// SUBSCRIBE was sent.
     AwaitingSubAck,
-    /// All is set up.
+    /// The setup has completed.
     Ready,
     /// DISCONNECT was sent.
     Closing,
@@ -38,33 +38,33 @@ pub(super) enum Phase {
 pub(super) struct Connection {
     wire: Wire,
     pub(super) phase: Phase,
-    /// When the TCP connection was begun.
+    /// When connecting began.
     pub(super) began: Instant,
-    /// Bytes that wait to be sent.
+    /// Bytes to be sent.
     pub(super) output: Vec<u8>,
     written: usize,
-    /// The first bytes of a packet that has not arrived in full.
+    /// The received bytes of an incomplete packet.
     partial: Vec<u8>,
-    /// Is listed for writing at the end of this turn.
+    /// Whether it is listed for writing at the end of this turn.
     pub(super) dirty: bool,
 }
 
-/// Result of handling a packet: go on, or close the connection for this reason.
+/// Result of handling a packet: continue, or close the connection for this reason.
 pub(super) type Received = Result<(), String>;
 
-/// How reading ended.
+/// Result of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadEnd {
-    /// All that was there was read.
+    /// Everything available was read.
     Drained,
-    /// There may be more.
+    /// There may be more to read.
     More,
     /// The broker closed the connection.
     Closed,
 }
 
 impl Connection {
-    /// A connection whose TCP connection has begun.
+    /// Creates a connection whose TCP connection has begun.
     pub(super) fn new(wire: Wire, began: Instant) -> Self {
         let phase = Phase::Connecting;
         let (output, partial) = (Vec::new(), Vec::new());
@@ -79,13 +79,13 @@ impl Connection {
         }
     }
 
-    /// The socket, to register it and to ask for its error.
+    /// The socket, for registering it and for reading its error.
     pub(super) fn stream(&mut self) -> &mut TcpStream {
         self.wire.socket()
     }
 
-    /// Reads what is there into `buffer` and gives each packet to `receive`, with the output to
-    /// answer to. The moment of a packet's arrival is that of its read.
+    /// Reads available bytes into `buffer` and passes each packet to `receive`, with the output for
+    /// answers. The time of a packet is that of its read.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
@@ -134,7 +134,7 @@ impl Connection {
         Ok(end)
     }
 
-    /// Writes as much as the system takes.
+    /// Writes as much as the system accepts.
     pub(super) fn write(&mut self) -> Result<(), String> {
         while self.written < self.output.len() {
             match self.wire.write(&self.output[self.written..]) {
@@ -151,21 +151,21 @@ impl Connection {
         self.wire.flush().map_err(|error| error.to_string())
     }
 
-    /// Ends the connection on our side and gives its buffers back.
+    /// Closes the connection on our side and frees its buffers.
     pub(super) fn discard(&mut self) {
-        // It may have ended already.
+        // The connection may have ended already.
         let _ = self.wire.socket().shutdown(std::net::Shutdown::Both);
         self.output = Vec::new();
         self.written = 0;
         self.partial = Vec::new();
     }
 
-    /// Whether there is something to write.
+    /// Whether there is output to write.
     pub(super) fn has_output(&self) -> bool {
         !self.output.is_empty() || self.wire.holds_output()
     }
 
-    /// Bytes not written yet.
+    /// Number of bytes not yet written.
     pub(super) fn output_len(&self) -> usize {
         self.output.len() - self.written
     }

@@ -1,6 +1,6 @@
-//! Connections that are made, and then do nothing: the scenarios connects and idle.
+//! The scenarios connects and idle: connections are opened, and then do nothing.
 //!
-//! Responsible for how fast and how cheaply connections are made and what they weigh. It moves no
+//! Responsible for the speed and cost of connecting, and for the memory per connection. Sends no
 //! messages. MQTT 5.0 §3.1.
 
 use std::time::{Duration, Instant};
@@ -14,12 +14,13 @@ use super::progress::{PROGRESS_INTERVAL, Progress};
 use super::report::{Connections, Report};
 use super::{UsageSample, run_name, usages};
 
-/// One of so many connections is made first: with them comes what a broker needs once.
+/// One out of this number of connections is opened first, to separate the broker's one-time
+/// allocations.
 const FIRST_SHARE: usize = 8;
 
-/// Runs connects or idle.
+/// Runs the scenario connects or idle.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
-    // Before anything is connected: it may take long to come to the last one.
+    // Before any connection is opened, since opening all may take long.
     expect_open_files(options.clients() as u64)?;
     let run = run_name();
     let purposes: Vec<_> = (0..options.clients())
@@ -98,7 +99,7 @@ fn hold(driver: &mut Driver, duration: Duration) -> anyhow::Result<()> {
     }
 }
 
-/// Expects nothing.
+/// A receiver that expects no packets.
 pub(super) struct Silence;
 
 impl Receiver for Silence {

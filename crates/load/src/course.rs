@@ -1,7 +1,7 @@
-//! Turns of the loop: publish, write, wait, read, until a moment or a condition.
+//! Turns of the loop: publish, write, wait, read, until a time or a condition.
 //!
-//! Responsible for keeping to the schedule, for showing how far it is, and for giving up when
-//! nothing moves any more. It does not know what is measured.
+//! Responsible for following the schedule, for showing progress, and for stopping if there is no
+//! more progress. Measuring is done elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -10,24 +10,24 @@ use super::options::Options;
 use super::progress::{PROGRESS_INTERVAL, Progress};
 use super::traffic::Traffic;
 
-/// Time without a delivery or acknowledgement after which a measurement is given up.
+/// Time without a delivery or acknowledgement after which a measurement is stopped.
 pub(super) const STALL: Duration = Duration::from_secs(3);
 
-/// Connections and what goes over them, turn by turn.
+/// Connections and their messages, turn by turn.
 pub(super) struct Course {
     pub(super) driver: Driver,
     pub(super) traffic: Traffic,
     pub(super) progress: Progress,
-    /// What the progress line says is being counted.
+    /// What the progress line counts.
     what: &'static str,
     last_progress: Instant,
     last_count: u64,
-    /// Whether it was given up.
+    /// Whether it was stopped for lack of progress.
     pub(super) stalled: bool,
 }
 
 impl Course {
-    /// Nothing has happened yet.
+    /// Creates the initial state.
     pub(super) fn new(options: &Options, driver: Driver, traffic: Traffic) -> Self {
         Self {
             driver,
@@ -40,7 +40,7 @@ impl Course {
         }
     }
 
-    /// Goes on until a moment, or until it makes no sense any more.
+    /// Continues until a time, or until there is no point in continuing.
     pub(super) fn drive_until(&mut self, end: Instant) -> anyhow::Result<()> {
         loop {
             let now = Instant::now();
@@ -51,7 +51,8 @@ impl Course {
         }
     }
 
-    /// Goes on until `done`, or until it makes no sense any more; `what` is being counted.
+    /// Continues until `done`, or until there is no point in continuing; the progress line counts
+    /// `what`.
     pub(super) fn drive_while(
         &mut self,
         what: &'static str,
@@ -69,7 +70,7 @@ impl Course {
         }
     }
 
-    /// Sends no more and waits until all has arrived.
+    /// Stops sending and waits until everything has arrived.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         self.traffic.stop();
         self.drive_while("delivered", |traffic| !traffic.is_settled())
@@ -83,7 +84,8 @@ impl Course {
             .idle_time(now)
             .min(at_most)
             .min(PROGRESS_INTERVAL);
-        // The poll counts in milliseconds: below one the loop spins, to keep to the schedule.
+        // The timeout of the poll is in milliseconds. Below one millisecond the loop spins, to keep
+        // the schedule.
         let timeout = Duration::from_millis(idle.as_millis() as u64);
         self.driver.turn(timeout, &mut self.traffic)?;
         let count = self.traffic.progress();
@@ -95,7 +97,7 @@ impl Course {
         Ok(())
     }
 
-    /// Whether it makes no sense to go on.
+    /// Whether there is no point in continuing.
     fn is_over(&mut self, now: Instant) -> bool {
         if self.traffic.is_settled() {
             self.last_progress = now;

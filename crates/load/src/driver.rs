@@ -1,7 +1,7 @@
 //! The loop of the load generator: one thread, one `mio` poll, any number of connections.
 //!
-//! Responsible for making connections, for a turn (wait, read all, write all), and for the limits
-//! of the system. It does not know what is measured; a `Receiver` does. MQTT 5.0 §3.1, §3.8.
+//! Responsible for opening connections, for a turn (wait, read all, write all), and for the limits
+//! of the system. Measuring is up to a `Receiver`. MQTT 5.0 §3.1, §3.8.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -22,49 +22,49 @@ use super::progress::Progress;
 use super::target::Target;
 use super::wire::Wire;
 
-/// Longer than any run, so that no ping is owed; not 0, which some brokers refuse.
+/// Longer than any run, so that no PINGREQ is needed; not 0, which some brokers refuse.
 const KEEP_ALIVE_SECS: u16 = u16::MAX;
 
 /// Topic Filters in one SUBSCRIBE; the next one waits for the SUBACK.
 const FILTERS_PER_SUBSCRIBE: usize = 100;
 
-/// How long the broker may take to close connections after DISCONNECT.
+/// Longest time that the broker may take to close connections after DISCONNECT.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is read at a time, from any connection.
+/// Size of the read buffer that all connections share.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Connections from one loopback address; the system has about 28,000 ports for each.
 const CONNECTIONS_PER_ADDRESS: usize = 25_000;
 
-/// How long all connections together may take.
+/// Time limit for opening all connections.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What a connection is for.
+/// Settings of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Purpose {
     /// Client Identifier.
     pub(super) client_id: String,
-    /// Topic Filters to subscribe to before it is ready.
+    /// Topic Filters to subscribe to before the connection is ready.
     pub(super) filters: Vec<String>,
-    /// The session to ask for.
+    /// The requested session.
     pub(super) session: SessionLife,
 }
 
-/// What becomes of a session.
+/// Lifetime of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionLife {
     /// It begins and ends with its connection.
     Passing,
-    /// It outlives its connection (MQTT 5: for a minute). The Client Identifier is a new one.
+    /// It outlives its connection (MQTT 5: by a minute). The Client Identifier is new.
     Lasting,
-    /// It outlives its connection (MQTT 5: for an hour), and may be there already.
+    /// It outlives its connection (MQTT 5: by an hour), and may already exist.
     Kept,
 }
 
-/// What takes the packets that come after a connection is ready.
+/// Handles packets that arrive after a connection is ready.
 pub(super) trait Receiver {
-    /// Takes a packet of connection `index`, answering to `output`.
+    /// Handles a packet of connection `index`; writes answers to `output`.
     fn receive(
         &mut self,
         index: usize,
@@ -74,7 +74,7 @@ pub(super) trait Receiver {
     ) -> Result<(), String>;
 }
 
-/// Open files beside those of connections.
+/// Number of open files other than connections.
 const OTHER_FILES: u64 = 64;
 
 /// All connections.
@@ -83,38 +83,38 @@ pub(super) struct Driver {
     events: Events,
     pub(super) connections: Vec<Connection>,
     buffer: Vec<u8>,
-    /// Connections with something to write at the end of the turn.
+    /// Connections with output to be written at the end of the turn.
     dirty: Vec<usize>,
-    /// Connections to read from in this turn, and then in the next.
+    /// Connections to be read in this turn, and in the next one.
     reading: Vec<usize>,
     reading_again: Vec<usize>,
     address: SocketAddr,
     target: Target,
     local_addresses: Vec<IpAddr>,
     options: Options,
-    /// Receive Maximum of the broker, the least of all CONNACKs.
+    /// Receive Maximum of the broker: the smallest of all CONNACKs.
     pub(super) receive_maximum: u16,
-    /// Why connections were closed, the first reason.
+    /// First reason for which a connection was closed.
     pub(super) first_error: Option<String>,
     pub(super) closed_count: usize,
 }
 
-/// How making the connections went.
+/// Result of opening the connections.
 pub(super) struct Setup {
-    /// From the first to the last.
+    /// Time from the first to the last.
     pub(super) took: Duration,
-    /// Each connection's time to CONNACK, in nanoseconds.
+    /// Time to CONNACK of each connection, in nanoseconds.
     pub(super) latencies: Vec<u64>,
 }
 
 impl Driver {
-    /// A driver without connections.
+    /// Creates a driver without connections.
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
         let target = options.target.clone();
         let name = format!("{}:{}", target.host, target.port);
         let addresses = (target.host.as_str(), target.port).to_socket_addrs();
         let addresses: Vec<_> = addresses.with_context(|| name.clone())?.collect();
-        // Of several addresses the first that listens.
+        // The first of several addresses that accepts a connection.
         let listening = |address: &&SocketAddr| std::net::TcpStream::connect(address).is_ok();
         let address = addresses.iter().find(listening);
         let address = *address.with_context(|| format!("{name}: connection refused"))?;
@@ -136,8 +136,8 @@ impl Driver {
         })
     }
 
-    /// Makes a connection for each purpose, at most `--concurrency` at a time, and waits until all
-    /// are ready or closed. What comes before the last one is ready goes to `receiver`.
+    /// Opens a connection for each purpose, at most `--concurrency` at a time, and waits until all
+    /// are ready or closed. Packets for ready connections go to `receiver`.
     pub(super) fn connect_all(
         &mut self,
         purposes: &[Purpose],
@@ -193,7 +193,7 @@ impl Driver {
     /// Sends DISCONNECT on these connections and waits until the broker has closed them.
     ///
     /// # Errors
-    /// It has not within some seconds.
+    /// The broker has not closed them within some seconds.
     pub(super) fn disconnect(
         &mut self,
         range: Range<usize>,
@@ -202,7 +202,7 @@ impl Driver {
         for index in range.clone() {
             let connection = &mut self.connections[index];
             if connection.phase == Phase::Ready {
-                // The same in all versions: normal disconnection.
+                // The same bytes in all versions: normal disconnection.
                 connection.output.extend_from_slice(&[0xe0, 0]);
                 connection.phase = Phase::Closing;
                 self.mark_dirty(index);
@@ -222,8 +222,8 @@ impl Driver {
         }
     }
 
-    /// Waits at most `timeout`, reads all that has arrived. What is to be sent goes out with
-    /// `write_dirty`.
+    /// Waits at most `timeout`, and reads everything that has arrived. `write_dirty` sends the
+    /// output.
     pub(super) fn turn(
         &mut self,
         timeout: Duration,
@@ -256,12 +256,12 @@ impl Driver {
         Ok(())
     }
 
-    /// Lists a connection whose output was added to.
+    /// Lists a connection with new output.
     pub(super) fn mark_dirty(&mut self, index: usize) {
         mark_dirty(&mut self.connections[index], index, &mut self.dirty);
     }
 
-    /// Writes the output of all listed connections, one system call each where it fits.
+    /// Writes the output of all listed connections, with one system call each if possible.
     pub(super) fn write_dirty(&mut self) {
         while let Some(index) = self.dirty.pop() {
             let connection = &mut self.connections[index];
@@ -374,18 +374,18 @@ impl Driver {
     }
 }
 
-/// Takes a connection from CONNACK to ready.
+/// Sets up connections, from CONNACK to ready.
 struct SetupReceiver<'a, R> {
     latencies: Vec<u64>,
     receive_maximum: u16,
-    /// The connection that the first purpose is of.
+    /// Index of the connection for the first purpose.
     first: usize,
     purposes: &'a [Purpose],
-    /// How many filters of each purpose were sent.
+    /// Number of filters sent for each purpose.
     subscribed: Vec<usize>,
     version: ProtocolVersion,
     qos: QoS,
-    /// Gets what is none of the setup's business.
+    /// Gets packets that do not belong to the setup.
     receiver: &'a mut R,
 }
 
@@ -425,7 +425,7 @@ impl<R: Receiver> SetupReceiver<'_, R> {
         Ok(())
     }
 
-    /// Sends the next SUBSCRIBE, if there is one.
+    /// Queues the next SUBSCRIBE, if there is one.
     fn subscribe(&mut self, place: usize, output: &mut Vec<u8>) -> Phase {
         let subscribed = &mut self.subscribed[place];
         let filters = self.purposes[place].filters.iter().skip(*subscribed);
@@ -481,8 +481,8 @@ fn mark_dirty(connection: &mut Connection, index: usize, dirty: &mut Vec<usize>)
     }
 }
 
-/// A socket that is connecting from the local addresses in turn. Without any, many loopback
-/// connections come from several loopback addresses.
+/// Opens a connecting socket from the local addresses in turn. Without local addresses, many
+/// loopback connections are spread over several loopback addresses.
 fn open_socket(address: SocketAddr, local: &[IpAddr], index: usize) -> anyhow::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -511,10 +511,10 @@ fn open_socket(address: SocketAddr, local: &[IpAddr], index: usize) -> anyhow::R
     }
 }
 
-/// Raises the soft limit of open files as far as is needed for this number of connections.
+/// Raises the soft limit of open files as needed for this number of connections.
 ///
 /// # Errors
-/// The hard limit is below that; what to do is said.
+/// The hard limit is too low; the text contains the remedy.
 pub(super) fn expect_open_files(connections: u64) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let needed = connections + OTHER_FILES;

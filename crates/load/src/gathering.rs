@@ -1,25 +1,25 @@
-//! Whether every message of a topic arrived once, at anyone of several receivers.
+//! Checks that every message of a topic arrived once at any of several receivers.
 //!
-//! Responsible for one stream whose numbers arrive in no order, as those of a share group do: a bit
-//! for each number that is neither below all that are missing nor above all that came. It knows
-//! neither topics nor receivers. MQTT 5.0 §4.8.2.
+//! Responsible for one stream whose numbers arrive in any order, as in a share group. Stores one
+//! bit for each number between the lowest missing one and the highest received one. Has no topics
+//! and no receivers. MQTT 5.0 §4.8.2.
 
 use std::collections::VecDeque;
 
 const BLOCK: u64 = u64::BITS as u64;
 
-/// The numbers seen of one stream, which begins at 0.
+/// The numbers of one stream, which begins at 0.
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
-    /// Blocks of numbers that have all arrived, before the first one in `blocks`.
+    /// Number of complete blocks before the first one in `blocks`.
     full: u64,
     blocks: VecDeque<u64>,
     count: u64,
 }
 
 impl Gathering {
-    /// Records that `number` arrived; `false` if it had arrived before. A number far beyond all
-    /// others costs memory in proportion: the caller keeps to what was sent.
+    /// Records that `number` arrived. Returns false if it had arrived before. The memory grows with
+    /// the highest number, so the caller must pass only numbers that were sent.
     pub(super) fn record(&mut self, number: u64) -> bool {
         let Some(place) = (number / BLOCK).checked_sub(self.full) else {
             return false;
@@ -42,7 +42,7 @@ impl Gathering {
         true
     }
 
-    /// How many numbers below `end` have not arrived, if none above it has.
+    /// Number of numbers below `end` that have not arrived, provided that none above has.
     pub(super) fn lost(&self, end: u64) -> u64 {
         end.saturating_sub(self.count)
     }

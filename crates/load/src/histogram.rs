@@ -1,8 +1,8 @@
-//! A histogram of latencies with a bounded relative error, recording in constant time.
+//! A histogram of latencies with a limited relative error and recording in constant time.
 //!
-//! Responsible for counting values and answering percentiles. A power of two is divided into 128
-//! equal steps, so that an answer is at most 0.8 % above the value recorded, from 1 ns to
-//! centuries. It does not know what is measured, nor any clock.
+//! Responsible for counting values and for percentiles. Each power of two is divided into 128 equal
+//! steps, so a result exceeds the recorded value by at most 0.8 %, from 1 ns to centuries. It has
+//! no clock.
 
 /// Steps per power of two, as a power of two itself.
 const STEP_BITS: u32 = 7;
@@ -47,7 +47,7 @@ impl Histogram {
     }
 
     /// The value that `percentile` (0 to 100) of all values do not exceed, rounded up within the
-    /// error of the histogram; 0 when there is none.
+    /// error of the histogram; 0 if there are no values.
     pub(crate) fn percentile(&self, percentile: f64) -> u64 {
         let rank = ((percentile / 100.0) * self.len as f64).ceil().max(1.0) as u64;
         let mut seen = 0;

@@ -1,10 +1,10 @@
-//! The load generator of `martlet bench`: puts a load on a broker and measures throughput, latency,
-//! CPU time and memory.
+//! The load generator of `martlet bench`: generates load on a broker and measures throughput,
+//! latency, CPU time and memory.
 //!
-//! Responsible for the course of a measurement: connect, warm up, measure, let all arrive, judge.
-//! One thread and one poll drive all clients, so that the generator stays below what it measures.
-//! It works against any broker. Every message is numbered; a lost, repeated or reordered one makes
-//! the result a failure.
+//! Responsible for the procedure of a measurement: connect, warm up, measure, wait for outstanding
+//! messages, evaluate. One thread and one poll drive all clients, so that the generator costs less
+//! than the broker. It works with any broker. Every message is numbered. A lost, repeated or
+//! reordered message makes the result a failure.
 #![forbid(unsafe_code)]
 // A closed pipe must not end the process.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -49,18 +49,17 @@ use traffic::Traffic;
 /// The result of a measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measured {
-    /// The figures, for people, or one line of JSON.
+    /// The figures as text, or one line of JSON.
     pub text: String,
-    /// No message was lost, repeated or reordered, no connection failed, and limits that the
-    /// scenario has were kept.
+    /// Whether no message was lost, repeated or reordered, no connection failed, and the limits of
+    /// the scenario were kept.
     pub is_good: bool,
 }
 
-/// Runs the scenario of the options against their target. Writes progress and warnings to standard
-/// error.
+/// Runs the selected scenario against the target. Writes progress and warnings to standard error.
 ///
 /// # Errors
-/// The broker could not be reached or measured; what happened, in words.
+/// The broker could not be reached or measured. The text has the reason.
 pub fn measure(options: &Options) -> anyhow::Result<Measured> {
     let report = match options.scenario {
         Scenario::Fairness => {
@@ -81,7 +80,7 @@ pub fn measure(options: &Options) -> anyhow::Result<Measured> {
     })
 }
 
-/// Usage of the broker and of ourselves at one moment.
+/// Resource usage of the broker and of this process at one moment.
 struct UsageSample {
     at: Instant,
     broker: Option<Usage>,
@@ -110,7 +109,7 @@ fn usages(before: &UsageSample, after: &UsageSample) -> Usages {
     }
 }
 
-/// Runs a scenario that moves messages for some time.
+/// Runs a scenario that sends messages for some time.
 fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
     let run = run_name();
     let plan = Plan::new(options, &run);
@@ -146,7 +145,7 @@ fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// The connections that a plan needs, publishers first.
+/// The connections of a plan, publishers first.
 fn purposes(options: &Options, plan: &Plan, run: &str) -> Vec<Purpose> {
     let session = match options.persistent {
         true => SessionLife::Lasting,
@@ -166,7 +165,7 @@ fn purposes(options: &Options, plan: &Plan, run: &str) -> Vec<Purpose> {
     publishers.chain(subscribers).collect()
 }
 
-/// The connections beside that do nothing.
+/// The additional idle connections.
 fn idle_purposes(options: &Options, run: &str) -> Vec<Purpose> {
     (0..options.idle)
         .map(|index| Purpose {
@@ -177,7 +176,7 @@ fn idle_purposes(options: &Options, run: &str) -> Vec<Purpose> {
         .collect()
 }
 
-/// What was moved between two moments, and everything that went wrong in the whole run.
+/// Evaluates the messages between two samples, and all faults of the whole run.
 fn judge(course: &Course, before: &UsageSample, after: &UsageSample) -> (Messages, Vec<String>) {
     let (driver, traffic) = (&course.driver, &course.traffic);
     let secs = (after.at - before.at).as_secs_f64().max(1e-9);
@@ -214,7 +213,7 @@ fn judge(course: &Course, before: &UsageSample, after: &UsageSample) -> (Message
     (messages, faults)
 }
 
-/// A name that keeps runs apart in topics and client ids.
+/// A unique name for a run, used in topics and client ids.
 fn run_name() -> String {
     format!("{:08x}", random::number() as u32)
 }

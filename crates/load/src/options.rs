@@ -1,7 +1,6 @@
-//! What is measured.
+//! Options of a measurement.
 //!
-//! Responsible for the options, each scenario's defaults, and which options go together. It
-//! measures nothing.
+//! Responsible for the options, each scenario's defaults, and valid combinations. Measures nothing.
 
 use std::net::IpAddr;
 
@@ -11,10 +10,10 @@ use martlet_codec::{ProtocolVersion, QoS};
 use super::fairness::names as names_of_loads;
 use super::target::Target;
 
-/// Bytes at the front of each payload that the load generator uses itself.
+/// Bytes at the beginning of each payload that the load generator uses.
 pub(super) const STAMP_BYTES: usize = 20;
 
-/// Addresses that one range of `--local-address` may name.
+/// Most addresses in one range of `--local-address`.
 const LOCAL_ADDRESSES_MAX: usize = 4096;
 
 /// A scenario and its amounts, as options of a command line.
@@ -127,12 +126,12 @@ pub(super) enum Scenario {
     Fairness,
 }
 
-/// Addresses to connect from, of one `--local-address`.
+/// Source addresses from one `--local-address`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LocalAddresses(Vec<IpAddr>);
 
 impl Options {
-    /// The same load on this broker.
+    /// Returns the same options for this broker.
     #[must_use]
     pub fn at(self, target: Target) -> Self {
         Self { target, ..self }
@@ -151,7 +150,7 @@ impl Options {
         self.clients.unwrap_or(default) as usize
     }
 
-    /// How many publishers the scenario has.
+    /// Number of publishers of the scenario.
     pub(super) fn publishers(&self) -> usize {
         let default = match self.scenario {
             Scenario::Pipes | Scenario::FanIn => return self.clients(),
@@ -161,7 +160,7 @@ impl Options {
         self.publishers.unwrap_or(default) as usize
     }
 
-    /// How many topics are published to.
+    /// Number of topics that are published to.
     pub(super) fn topics(&self) -> usize {
         let topics = |default| self.topics.unwrap_or(default) as usize;
         match self.scenario {
@@ -182,7 +181,7 @@ impl Options {
         self.qos.unwrap_or(default)
     }
 
-    /// Messages under way per publisher.
+    /// Messages in flight per publisher.
     pub(super) fn window(&self) -> u32 {
         self.window.unwrap_or(match self.scenario {
             Scenario::Wildcards | Scenario::Filters => 250,
@@ -191,7 +190,7 @@ impl Options {
         })
     }
 
-    /// Addresses to connect from; empty if it is left to the system.
+    /// Source addresses; empty if the system chooses them.
     pub(super) fn local_addresses(&self) -> Vec<IpAddr> {
         self.local
             .iter()
@@ -199,10 +198,10 @@ impl Options {
             .collect()
     }
 
-    /// Whether the options go together.
+    /// Checks the combination of options.
     ///
     /// # Errors
-    /// They do not; the text names them.
+    /// The options conflict; the text names them.
     pub fn check(&self) -> Result<(), String> {
         use Scenario::{Fairness, Filters, Offline, Retained, Share, Wildcards};
         let scenario = self.scenario;
@@ -256,7 +255,7 @@ impl Scenario {
         }
     }
 
-    /// Whether there are publishers.
+    /// Whether messages are published.
     pub(super) fn moves_messages(self) -> bool {
         !matches!(self, Self::Connects | Self::Idle | Self::Fairness)
     }
@@ -333,7 +332,7 @@ pub(super) mod tests {
         options: Options,
     }
 
-    /// The options of a command line.
+    /// Parses the options of a command line.
     pub(crate) fn options(line: &str) -> Options {
         let words = ["bench"].into_iter().chain(line.split(' '));
         let line: Line = clap::Parser::parse_from(words);

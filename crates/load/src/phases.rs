@@ -1,7 +1,7 @@
-//! A given number of messages, stored first and fetched then: the scenarios retained and offline.
+//! The scenarios retained and offline: a given number of messages is first stored and then fetched.
 //!
-//! Responsible for the course of the two phases, for what each costs, and for leaving nothing of
-//! it in the broker. MQTT 5.0 §3.3.1.3, §4.1.
+//! Responsible for the two phases, for the costs of each, and for removing all their state from the
+//! broker. MQTT 5.0 §3.3.1.3, §4.1.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use super::{STALL, UsageSample, connections::Silence, idle_purposes, judge, run_
 
 use crate::notes::errln;
 
-/// How long CPU time still counts after a phase, for what a broker puts off.
+/// How long CPU time is counted after a phase, for work that a broker defers.
 const AFTERMATH: Duration = Duration::from_millis(100);
 
-/// The two phases' names.
+/// Names of the two phases.
 fn names(scenario: Scenario) -> (&'static str, &'static str) {
     match scenario {
         Scenario::Retained => ("store", "fetch"),
@@ -29,7 +29,7 @@ fn names(scenario: Scenario) -> (&'static str, &'static str) {
     }
 }
 
-/// Runs retained or offline.
+/// Runs the scenario retained or offline.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     let run = run_name();
     let plan = Plan::new(options, &run);
@@ -57,7 +57,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     let begun = UsageSample::take(options, Some(&course.traffic))?;
     let stored = store(options, &plan, &mut course)?;
     if !course.traffic.is_settled() {
-        // What was not acknowledged is not lost, and a rate would say nothing.
+        // Unacknowledged messages are not lost, and a rate would be meaningless.
         course.progress.clear();
         let why = course.driver.first_error.take();
         let why = why.unwrap_or_else(|| format!("no answer for {STALL:?}"));
@@ -114,7 +114,7 @@ fn publish_all(
     course.drive_while("stored", |traffic| !traffic.is_settled())
 }
 
-/// Connects the subscribers and waits until they have all messages.
+/// Connects the subscribers and waits until they have received all messages.
 fn fetch(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyhow::Result<Phase> {
     let copies = match options.scenario {
         Scenario::Retained => plan.subscriber_count() as u64,
@@ -135,7 +135,7 @@ fn fetch(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyh
     driver.connect_all(&purposes, progress, traffic)?;
     course.drive_while("fetched", |traffic| !traffic.is_settled())?;
     let at = Instant::now();
-    // The last acknowledgements.
+    // Waits for the last acknowledgements.
     course.drive_until(at + AFTERMATH)?;
     let after = UsageSample::take(options, None)?;
     let took = at - before.at;
@@ -181,7 +181,7 @@ fn clean_up(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> a
     driver.disconnect(end..connected, &mut Silence)
 }
 
-/// The session that a fetching subscriber asks for.
+/// The session requested by a fetching subscriber.
 fn session(options: &Options) -> SessionLife {
     match options.scenario {
         Scenario::Offline => SessionLife::Kept,
@@ -199,7 +199,7 @@ fn publishers(plan: &Plan, run: &str) -> Vec<Purpose> {
         .collect()
 }
 
-/// The subscribers, with their filters unless the session brings them along.
+/// The subscribers, with their filters unless the session already contains them.
 fn subscribers(plan: &Plan, run: &str, session: SessionLife) -> Vec<Purpose> {
     let filters = plan.filters.iter().enumerate();
     filters

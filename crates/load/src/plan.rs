@@ -1,14 +1,14 @@
-//! Who publishes to which topics, and who subscribes to which filters.
+//! Assignment of topics to publishers and of filters to subscribers.
 //!
-//! Responsible for the topics and filters of each scenario, and for the one subscriber (or all, or
-//! anyone of a group) that a topic's messages are for. It sends nothing. MQTT 5.0 §4.7, §4.8.2.
+//! Responsible for the topics and filters of each scenario, and for the receivers of a topic's
+//! messages: one subscriber, all, or any of a group. Sends nothing. MQTT 5.0 §4.7, §4.8.2.
 
 use super::options::{Options, Scenario};
 
 /// The subscribers that get the messages of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// One subscriber: that of the topic's number modulo the number of subscribers.
+    /// One subscriber, whose number is the topic's number modulo the number of subscribers.
     One,
     /// Every subscriber.
     Everyone,
@@ -16,23 +16,24 @@ pub(super) enum Audience {
     Anyone,
 }
 
-/// The roles of a scenario. The publisher of a topic is that of the topic's number modulo the
-/// number of publishers.
+/// The roles of a scenario. A topic's publisher has the topic's number modulo the number of
+/// publishers.
 pub(super) struct Plan {
-    /// How many clients publish.
+    /// Number of publishers.
     pub(super) publisher_count: usize,
     /// The Topic Filters of each subscriber.
     pub(super) filters: Vec<Vec<String>>,
-    /// The Topic Names that are published to.
+    /// The Topic Names for publishing.
     pub(super) topics: Vec<String>,
     /// The subscribers that get the messages.
     pub(super) audience: Audience,
-    /// A publisher takes its topics in no order, as many devices would, and not in turn.
+    /// Whether a publisher uses its topics in pseudo-random order, as many devices would, and not
+    /// in turn.
     pub(super) shuffled: bool,
 }
 
 impl Plan {
-    /// The plan of a scenario that moves messages; `run` keeps its topics apart from others.
+    /// The plan of a scenario with messages; `run` makes its topics unique.
     pub(super) fn new(options: &Options, run: &str) -> Self {
         let (clients, topic_count) = (options.clients(), options.topics());
         let scenario = options.scenario;
@@ -74,7 +75,7 @@ impl Plan {
         }
     }
 
-    /// How many clients subscribe.
+    /// Number of subscribers.
     pub(super) fn subscriber_count(&self) -> usize {
         self.filters.len()
     }
@@ -84,7 +85,7 @@ fn plain_topic(run: &str, number: usize) -> String {
     format!("bench/{run}/{number}")
 }
 
-/// A topic and the one filter that matches it, of five kinds in turn.
+/// A topic and the only filter that matches it; five kinds alternate.
 fn mixed(run: &str, number: usize) -> (String, String) {
     match number % 5 {
         0 => {

@@ -1,7 +1,7 @@
-//! What the broker's process has used, read from `/proc`.
+//! Resource usage of the broker's process, read from `/proc`.
 //!
-//! Responsible for CPU time and resident memory of one process id. It does not know what the
-//! process is, and elsewhere than on Linux it says that it cannot tell.
+//! Responsible for CPU time and resident memory of one process id, of any process. Not supported on
+//! systems other than Linux, where it returns an error.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,19 +15,19 @@ pub(crate) struct Usage {
     pub(crate) user: Duration,
     /// CPU time in the kernel since the process began, of all its threads.
     pub(crate) system: Duration,
-    /// CPU time of each thread that is there now, by its id, to the nanosecond; empty if the system
-    /// does not tell.
+    /// CPU time of each existing thread by its id, with nanosecond precision; empty if the system
+    /// does not report it.
     pub(crate) threads: BTreeMap<u32, Duration>,
     /// Resident memory in bytes.
     pub(crate) resident_bytes: u64,
 }
 
-/// How far the clock ticks that user and system time are counted in may be off, at most: two
-/// times a tick of 10 ms, for each of two figures.
+/// Largest error of the clock ticks in which user and system time are counted: twice a tick of 10
+/// ms, for each of two figures.
 const TICKS_OFF: Duration = Duration::from_millis(40);
 
 impl Usage {
-    /// CPU time between an earlier moment and this one, as exactly as the system tells.
+    /// CPU time between an earlier sample and this one, as precisely as the system reports it.
     pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
         let ticks = (self.user + self.system).saturating_sub(before.user + before.system);
         let precise: Duration = self
@@ -37,7 +37,7 @@ impl Usage {
                 now.saturating_sub(before.threads.get(id).copied().unwrap_or_default())
             })
             .sum();
-        // What a thread used that has ended meanwhile is counted in ticks alone.
+        // The time of a thread that has ended meanwhile is counted only in ticks.
         if precise.abs_diff(ticks) <= TICKS_OFF {
             precise
         } else {
@@ -65,8 +65,8 @@ pub(crate) fn usage(pid: u32) -> anyhow::Result<Usage> {
     })
 }
 
-/// How long each thread ran: the first field of its `schedstat`, in nanoseconds. A thread that ends
-/// while it is read is left out.
+/// Run time of each thread: the first field of its `schedstat`, in nanoseconds. A thread that ends
+/// while it is read is skipped.
 fn threads(pid: u32) -> Option<BTreeMap<u32, Duration>> {
     let found = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let times = found.flatten().filter_map(|thread| {
@@ -78,7 +78,8 @@ fn threads(pid: u32) -> Option<BTreeMap<u32, Duration>> {
     Some(times.collect())
 }
 
-/// `utime` and `stime`, fields 14 and 15 of `stat`; the second field may hold blanks and brackets.
+/// `utime` and `stime`, fields 14 and 15 of `stat`; the second field may contain spaces and
+/// brackets.
 fn cpu_times(stat: &str) -> Option<(Duration, Duration)> {
     let after_name = stat.get(stat.rfind(')')? + 1..)?;
     let mut fields = after_name.split_whitespace().skip(11);

@@ -1,6 +1,6 @@
-//! A line on a terminal that tells how far the load generator is.
+//! A line on a terminal with the progress of the load generator.
 //!
-//! Responsible for showing it neither too often nor where nobody reads it. It counts nothing.
+//! Responsible for showing it at a limited rate, and only on a terminal. Counts nothing.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::options::Options;
 
 use crate::notes::err;
 
-/// Between two progress lines.
+/// Time between two progress lines.
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The line.
@@ -21,7 +21,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Shows nothing yet, and never does if standard error is no terminal.
+    /// Creates a line that is hidden at first. It stays hidden if standard error is not a terminal.
     pub(super) fn new(options: &Options) -> Self {
         let enabled = !options.json && std::io::stderr().is_terminal();
         Self {
@@ -32,7 +32,7 @@ impl Progress {
         }
     }
 
-    /// Shows that `count` things have been done (`what`), and how fast, if it is time to.
+    /// Shows the count (`count`) of `what` and its rate, if an update is due.
     pub(super) fn show(&mut self, now: Instant, what: &str, count: u64) {
         let since = now.saturating_duration_since(self.last);
         if !self.enabled || since < PROGRESS_INTERVAL {

@@ -1,27 +1,27 @@
-//! The PUBLISH packets of the load generator, and which topic is next.
+//! The PUBLISH packets of the load generator, and the order of topics.
 //!
-//! Responsible for putting a packet together from parts that were encoded once, with number and
-//! time at the front of its payload, and for the order in which a publisher takes its topics. It
-//! does not know when anything is sent. MQTT 5.0 §3.3.
+//! Responsible for composing a packet from pre-encoded parts, with number and time at the beginning
+//! of its payload, and for the order in which a publisher uses its topics. When packets are sent is
+//! decided elsewhere. MQTT 5.0 §3.3.
 
 use martlet_codec::{OutgoingPublish, PacketId, ProtocolVersion, QoS};
 
 use super::options::STAMP_BYTES;
 
-/// Packets to all topics. They differ in front of the Packet Identifier only.
+/// Packets for all topics. They differ only before the Packet Identifier.
 pub(super) struct Packets {
-    /// What stands in front of the Packet Identifier, for each topic one after the other.
+    /// The bytes before the Packet Identifier, for all topics one after the other.
     heads: Vec<u8>,
-    /// Where each topic's head ends.
+    /// End of each topic's head.
     ends: Vec<u32>,
-    /// The rest of any packet.
+    /// The rest of every packet.
     tail: Vec<u8>,
     has_packet_id: bool,
-    /// Where in the tail the payload begins; none if it is empty.
+    /// Offset of the payload in the tail; `None` if it is empty.
     payload_offset: Option<usize>,
 }
 
-/// What is the same in all packets.
+/// Properties that all packets share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
     pub(super) version: ProtocolVersion,
@@ -31,19 +31,19 @@ pub(super) struct Form {
     pub(super) payload_bytes: usize,
 }
 
-/// What a message says about itself.
+/// Information about a message in its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// The topic, by its number in the plan.
+    /// Number of the topic in the plan.
     pub(super) topic: u32,
-    /// How many messages went to that topic before.
+    /// Number of earlier messages to that topic.
     pub(super) number: u64,
     /// When it was sent or due, in nanoseconds since the beginning.
     pub(super) at: u64,
 }
 
 impl Packets {
-    /// The packets to these topics.
+    /// Creates the packets for these topics.
     pub(super) fn new(topics: &[String], form: Form) -> Self {
         let payload = vec![0; form.payload_bytes];
         let (mut heads, mut ends, mut packet) = (Vec::new(), Vec::new(), Vec::new());
@@ -96,7 +96,7 @@ impl Packets {
 }
 
 impl Stamp {
-    /// The stamp at the front of a payload, if there is one.
+    /// Reads the stamp at the beginning of a payload, if there is one.
     #[inline]
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let (topic, rest) = payload.split_first_chunk()?;
@@ -117,7 +117,7 @@ impl Stamp {
     }
 }
 
-/// The topics of one publisher, one after the other.
+/// The sequence of one publisher's topics.
 #[derive(Debug)]
 pub(super) struct TopicTurns {
     first: u64,
@@ -134,18 +134,18 @@ impl TopicTurns {
             first: first as u64,
             stride: stride as u64,
             count: (end - first).div_ceil(stride) as u64,
-            // Publishers begin at different places of the same sequence.
+            // Publishers begin at different points of the same sequence.
             turn: if shuffled { first as u64 } else { 0 },
             shuffled,
         }
     }
 
-    /// How many topics there are.
+    /// Number of topics.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The next topic: in turn, or in a fixed order that looks random.
+    /// The next topic: in turn, or in a fixed pseudo-random order.
     #[inline]
     pub(super) fn next(&mut self) -> u32 {
         let place = match (self.count, self.shuffled) {
@@ -156,7 +156,8 @@ impl TopicTurns {
                 place
             }
             (count, true) => {
-                // A linear congruential generator with Knuth's multiplier; its upper half is used.
+                // A linear congruential generator with Knuth's multiplier, of which the upper half
+                // is used.
                 let random = self.turn.wrapping_mul(6_364_136_223_846_793_005);
                 self.turn = random.wrapping_add(1_442_695_040_888_963_407);
                 ((self.turn >> 32) * count) >> 32

@@ -1,6 +1,6 @@
 //! The result of a measurement, as text or as a line of JSON.
 //!
-//! Responsible for the figures and their units. It measures nothing.
+//! Responsible for the figures and their units. Measures nothing.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::histogram::Histogram;
 use super::options::Options;
 use super::process::Usage;
 
-/// Everything that was measured. What a scenario does not have is absent.
+/// All results. Figures that a scenario does not have are absent.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     scenario: &'static str,
@@ -22,27 +22,27 @@ pub(super) struct Report {
     window: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
-    /// Seconds that were measured.
+    /// Duration of the measurement in seconds.
     secs: f64,
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     pub(super) messages: Option<Messages>,
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     pub(super) connections: Option<Connections>,
-    /// Each of retained and offline.
+    /// The phases of the scenarios retained and offline.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) phases: Vec<Phase>,
     #[serde(skip_serializing_if = "Option::is_none")]
     latency_us: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none")]
     broker: Option<BrokerUsage>,
-    /// CPU time of the load generator in the measured time, as a share of one core.
+    /// CPU time of the load generator during the measurement, as a share of one core.
     generator_cpu: f64,
-    /// What went wrong; empty if nothing.
+    /// Faults; empty if there were none.
     pub(super) faults: Vec<String>,
 }
 
-/// Figures of moved messages. Lost, duplicated, reordered, redelivered and refused are of the
-/// whole run, the others of the measured time.
+/// Figures about messages. Lost, duplicated, reordered, redelivered and refused messages are
+/// counted over the whole run, the others during the measurement.
 #[derive(Debug, Serialize)]
 pub(super) struct Messages {
     pub(super) published: u64,
@@ -56,7 +56,7 @@ pub(super) struct Messages {
     pub(super) refused: u64,
 }
 
-/// A part of a measurement that has its own cost.
+/// A part of a measurement with separate costs.
 #[derive(Debug, Serialize)]
 pub(super) struct Phase {
     phase: &'static str,
@@ -70,7 +70,7 @@ pub(super) struct Phase {
     resident_bytes_per_message: Option<f64>,
 }
 
-/// Figures of connections made.
+/// Figures about connections.
 #[derive(Debug, Serialize)]
 pub(super) struct Connections {
     pub(super) connected: usize,
@@ -102,21 +102,21 @@ struct BrokerUsage {
     /// Growth of resident memory per connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_connection: Option<f64>,
-    /// The same without the first eighth of the connections and what the broker needs once.
+    /// The same without the first eighth of the connections and the broker's one-time allocations.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_further_connection: Option<f64>,
 }
 
-/// The broker's and our own usage around the measured time.
+/// Resource usage of the broker and of the load generator around the measurement.
 pub(super) struct Usages {
-    /// The broker's, at the beginning and at the end, with `--pid`.
+    /// The broker's usage at the beginning and at the end, with `--pid`.
     pub(super) broker: Option<(Usage, Usage)>,
-    /// The load generator's.
+    /// The load generator's usage.
     pub(super) generator: Option<(Usage, Usage)>,
 }
 
 impl Report {
-    /// A report of the measured time; `count` is what the broker's CPU time is divided by.
+    /// Creates a report of the measurement; the broker's CPU time is divided by `count`.
     pub(super) fn new(
         options: &Options,
         measured: Duration,
@@ -154,7 +154,8 @@ impl Report {
         }
     }
 
-    /// The broker's memory after the first connections and at the end, `count` connections later.
+    /// Sets the growth of the broker's memory from after the first connections to the end, `count`
+    /// connections later.
     pub(super) fn grown_since_first(&mut self, first: &Usage, after: &Usage, count: usize) {
         if let Some(broker) = &mut self.broker {
             let grown = after.resident_bytes as f64 - first.resident_bytes as f64;
@@ -162,12 +163,12 @@ impl Report {
         }
     }
 
-    /// One line of JSON.
+    /// The report as one line of JSON.
     pub(super) fn json(&self) -> String {
         serde_json::to_string(self).expect("a report holds nothing that JSON cannot express")
     }
 
-    /// Lines for a reader.
+    /// The report as text.
     pub(super) fn text(&self) -> String {
         let mut lines = vec![format!(
             "{}, MQTT {}, QoS {}, {} clients, {} bytes, {}",
@@ -240,7 +241,7 @@ impl Report {
 }
 
 impl Phase {
-    /// A phase that moved `messages` messages; the usages may be of a longer time.
+    /// A phase with `messages` messages; the usages may cover a longer time.
     pub(super) fn new(name: &'static str, took: Duration, usages: &Usages, messages: u64) -> Self {
         let secs = took.as_secs_f64();
         let each = |bytes: f64| bytes / messages.max(1) as f64;

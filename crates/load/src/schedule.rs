@@ -1,10 +1,10 @@
-//! When messages are due at a given rate.
+//! Times at which messages are due at a given rate.
 //!
-//! Responsible for a schedule that does not wait for anybody: a message that is sent late counts
-//! its latency from when it was due, so that a broker that stalls the load generator does not
-//! improve its own percentiles. It reads no clock.
+//! Responsible for a schedule that does not wait: the latency of a message that is sent late counts
+//! from its due time, so a broker that delays the load generator does not improve its percentiles.
+//! It has no clock.
 
-/// Messages at even distances from moment 0 on.
+/// Messages at equal intervals from time 0.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
     rate: f64,
@@ -17,12 +17,12 @@ impl Schedule {
         Self { rate, due_count: 0 }
     }
 
-    /// When message `number` is due, in nanoseconds.
+    /// When message `number` is due in nanoseconds.
     pub(super) fn due_at(&self, number: u64) -> u64 {
         (number as f64 * 1e9 / self.rate) as u64
     }
 
-    /// The next message that is due at `now`, counted from 0; each is reported once.
+    /// The next message that is due at `now`, counted from 0. Each is returned once.
     pub(super) fn next_due(&mut self, now: u64) -> Option<u64> {
         let number = self.due_count;
         let is_due = self.due_at(number) <= now;
@@ -30,7 +30,7 @@ impl Schedule {
         is_due.then_some(number)
     }
 
-    /// Nanoseconds from `now` until another message is due.
+    /// Nanoseconds from `now` until the next message is due.
     pub(super) fn idle_nanos(&self, now: u64) -> u64 {
         self.due_at(self.due_count).saturating_sub(now)
     }

@@ -1,43 +1,43 @@
-//! Whether every message of a publisher arrived once and in order, judged by its number.
+//! Checks by its numbers that every message of a publisher arrived once and in order.
 //!
-//! Responsible for one stream (one publisher as seen by one subscriber): it counts what is lost,
-//! repeated and out of order. It knows neither topics nor Quality of Service; the caller that
-//! records a number decides whether a repetition is allowed.
+//! Responsible for one stream (one publisher as seen by one subscriber): counts lost, repeated and
+//! reordered messages. Topics and Quality of Service are not considered here; the caller decides
+//! whether a repetition is allowed.
 
 use std::collections::BTreeSet;
 
-/// Gaps longer than this are counted but not remembered number by number, so that a broken broker
-/// cannot make the load generator run out of memory.
+/// Longer gaps are counted, but their numbers are not stored, so that a broken broker cannot
+/// exhaust the load generator's memory.
 const MISSING_MAX: usize = 1 << 16;
 
-/// What one number says about its stream.
+/// The effect of one number on its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// The next number, after this many that have not arrived.
+    /// The next number, after skipped numbers that have not arrived.
     New {
-        /// Numbers skipped; 0 when all is well.
+        /// Number of skipped numbers; 0 if there is no gap.
         skipped: u64,
     },
-    /// A number that a later one had overtaken, after it had been counted as skipped.
+    /// A number that was overtaken by a later one, after it had been counted as skipped.
     Reordered,
-    /// A number that a later one had overtaken, counted as arrived for the first time.
+    /// A number that was overtaken by a later one, and arrived for the first time.
     Overtaken,
     /// A number that had arrived before.
     Repeated,
 }
 
-/// The numbers seen of one stream, which begins at 0.
+/// The numbers of one stream, which begins at 0.
 #[derive(Debug, Default)]
 pub(crate) struct Sequence {
     next: u64,
-    /// There only when something is missing, so that many streams stay small.
+    /// Allocated only if numbers are missing, so that many streams stay small.
     missing: Option<Box<Missing>>,
 }
 
 #[derive(Debug, Default)]
 struct Missing {
     numbers: BTreeSet<u64>,
-    /// Numbers skipped beyond `MISSING_MAX`, never to be recognised again.
+    /// Number of skipped numbers beyond `MISSING_MAX`, which cannot be recognized later.
     forgotten: u64,
 }
 
@@ -59,7 +59,7 @@ impl Sequence {
         }
     }
 
-    /// How many numbers below `end` have not arrived.
+    /// Number of numbers below `end` that have not arrived.
     pub(crate) fn lost(&self, end: u64) -> u64 {
         let missing = self.missing.as_ref();
         let missing = missing.map_or(0, |it| it.numbers.len() as u64 + it.forgotten);

@@ -1,18 +1,18 @@
-//! Where the load goes.
+//! The target of the load.
 
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-/// Where the load goes.
+/// The target of the load.
 #[derive(Clone)]
 pub struct Target {
     /// The broker's host.
     pub host: String,
     /// The broker's port.
     pub port: u16,
-    /// With what connections are encrypted, if they are.
+    /// TLS settings; `None` without encryption.
     pub tls: Option<Arc<ClientConfig>>,
     /// User name of all connections.
     pub username: Option<String>,
@@ -34,7 +34,7 @@ impl Default for Target {
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the password.
+        // The password is omitted.
         f.debug_struct("Target")
             .field("host", &self.host)
             .field("port", &self.port)

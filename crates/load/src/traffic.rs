@@ -1,7 +1,7 @@
-//! Messages from publishers to subscribers, counted, checked and timed.
+//! Sends messages from publishers to subscribers; counts, checks and times them.
 //!
-//! Responsible for who may send when (a window, or a schedule), the QoS handshakes of both sides,
-//! and what is still under way. It reads and writes no sockets. MQTT 5.0 §3.3, §4.3.
+//! Responsible for when publishers may send (a window, or a schedule), for the QoS handshakes of
+//! both sides, and for outstanding messages. Does not access sockets. MQTT 5.0 §3.3, §4.3.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,40 +19,41 @@ use super::publishing::{Form, Packets, Stamp, TopicTurns};
 use super::schedule::Schedule;
 use super::sequence::Arrival;
 
-/// Messages of one publisher sent and not acknowledged, at most; it keeps Packet Identifiers,
-/// which go round, from meeting.
+/// Most unacknowledged messages of one publisher. So Packet Identifiers, which wrap around, never
+/// collide.
 const UNACKNOWLEDGED_MAX: u32 = 10_000;
 
-/// The same without a schedule, unless the window is larger: a message may be delivered before its
-/// handshake has ended, and MQTT 3.1.1 has no way for a broker to say how many it bears.
+/// The same without a schedule, unless the window is larger. A message may be delivered before its
+/// handshake has completed, and in MQTT 3.1.1 a broker cannot limit the number of messages in
+/// flight.
 const UNACKNOWLEDGED_IN_WINDOW_MAX: u32 = 1000;
 
-/// Bytes waiting in one connection above which a schedule is held up.
+/// Bytes waiting in one connection above which the schedule is delayed.
 const OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// What was counted.
+/// Counters.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
     /// Messages sent.
     pub(super) published: u64,
-    /// Messages delivered, once for each subscriber.
+    /// Messages delivered, counted once per subscriber.
     pub(super) delivered: u64,
-    /// Deliveries that came again, with DUP, at QoS 1: allowed.
+    /// Repeated deliveries with DUP at QoS 1, which are allowed.
     pub(super) redelivered: u64,
-    /// Deliveries that came again and must not.
+    /// Repeated deliveries that are not allowed.
     pub(super) duplicated: u64,
     /// Deliveries after a later message of the same topic.
     pub(super) reordered: u64,
-    /// Messages that the broker refused with a reason code.
+    /// Messages that the broker rejected with a reason code.
     pub(super) refused: u64,
 }
 
-/// What holds a publisher back.
+/// What limits a publisher.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pace {
-    /// Number of messages under way, until they are delivered.
+    /// Number of messages in flight until they are delivered.
     Delivered(u64),
-    /// Number of messages until they are acknowledged; nothing is delivered.
+    /// Number of messages in flight until they are acknowledged; nothing is delivered.
     Acknowledged(u64),
     /// A schedule.
     Rate(Schedule),
@@ -63,30 +64,30 @@ pub(super) struct Traffic {
     version: ProtocolVersion,
     qos: QoS,
     pace: Pace,
-    /// The moment that stamps count from.
+    /// Origin of the time stamps.
     epoch: Instant,
     packets: Packets,
     publishers: Vec<Publisher>,
-    /// Messages sent to each topic.
+    /// Number of messages sent to each topic.
     sent: Vec<u64>,
     audience: Audience,
     subscriber_count: usize,
     arrivals: Arrivals,
-    /// The connection of the first publisher, and of the first subscriber.
+    /// Index of the connection of the first publisher, and of the first subscriber.
     first_publisher: usize,
     first_subscriber: usize,
-    /// Publishers that may have become able to send.
+    /// Publishers that may be able to send again.
     credited: Vec<usize>,
-    /// Deliveries that are still to come.
+    /// Number of outstanding deliveries.
     pub(super) undelivered: u64,
-    /// Messages of all publishers that are not at the end of their handshake.
+    /// Messages of all publishers whose handshake has not completed.
     unacknowledged: u64,
     unacknowledged_max: u32,
-    /// PINGREQs that were not answered.
+    /// Number of unanswered PINGREQs.
     unanswered: usize,
     pub(super) counts: Counts,
     pub(super) latencies: Histogram,
-    /// Latencies count for messages stamped from here …
+    /// Latencies count for messages with time stamps from here …
     pub(super) measure_from: u64,
     /// … up to here, in nanoseconds since the epoch.
     pub(super) measure_to: u64,
@@ -95,25 +96,25 @@ pub(super) struct Traffic {
 
 struct Publisher {
     turns: TopicTurns,
-    /// Messages sent.
+    /// Number of messages sent.
     next: u64,
-    /// Messages delivered to all who are to get them, or never to be.
+    /// Number of messages that are delivered to all their receivers, or never will be.
     delivered: u64,
-    /// Messages that the schedule has made due.
+    /// Number of messages that are due by the schedule.
     due: u64,
-    /// Messages to send in all.
+    /// Total number of messages to send.
     quota: u64,
     unacknowledged: u32,
     last_packet_id: u16,
     is_credited: bool,
-    /// Subscribers that each message from number `delivered` on is still missing at. Used when
-    /// everyone gets a message.
+    /// For each message from number `delivered` on, the number of subscribers that have not
+    /// received it. Used if every subscriber receives each message.
     missing_at: VecDeque<u32>,
 }
 
 impl Traffic {
-    /// The state of a scenario that begins at `epoch`. The publishers are the first connections,
-    /// then come the subscribers, unless it is said otherwise.
+    /// Creates the state of a scenario that begins at `epoch`. The publishers are the first
+    /// connections, followed by the subscribers, unless set otherwise.
     pub(super) fn new(
         options: &Options,
         plan: &Plan,
@@ -162,14 +163,14 @@ impl Traffic {
         }
     }
 
-    /// Sends `message_count` messages, evenly to all topics, as fast as they are acknowledged;
-    /// nobody is there to get them.
+    /// Sends `message_count` messages, evenly to all topics, as fast as they are acknowledged.
+    /// There are no receivers.
     pub(super) fn fill(&mut self, options: &Options, plan: &Plan, message_count: u64, form: Form) {
         self.pace = Pace::Acknowledged(options.window().into());
         self.packets = Packets::new(&plan.topics, form);
         let topic_count = plan.topics.len() as u64;
         for (index, publisher) in self.publishers.iter_mut().enumerate() {
-            // Whole rounds over all topics, and one message more to the first ones.
+            // Whole rounds over all topics, and one more message to the first topics.
             let (rounds, rest) = (message_count / topic_count, message_count % topic_count);
             let more = rest
                 .saturating_sub(index as u64)
@@ -179,34 +180,34 @@ impl Traffic {
         self.credit_all();
     }
 
-    /// Says which connections are the publishers', and from where on the subscribers'.
+    /// Sets the first connections of publishers and subscribers.
     pub(super) fn set_connections(&mut self, first_publisher: usize, first_subscriber: usize) {
         self.first_publisher = first_publisher;
         self.first_subscriber = first_subscriber;
     }
 
-    /// Says which connections are the subscribers'; the publishers stay.
+    /// Sets the first connection of subscribers; publishers are unchanged.
     pub(super) fn set_first_subscriber(&mut self, index: usize) {
         self.first_subscriber = index;
     }
 
-    /// The connection of the first subscriber.
+    /// Index of the first subscriber's connection.
     pub(super) fn first_subscriber(&self) -> usize {
         self.first_subscriber
     }
 
-    /// Lets every publisher send what it may. Begin with this.
+    /// Lets every publisher send as much as permitted. Call this first.
     pub(super) fn credit_all(&mut self) {
         (0..self.publishers.len()).for_each(|index| self.credit(index));
     }
 
-    /// Sends no more.
+    /// Stops sending.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// Sends a PINGREQ on each publisher's connection; when they are answered, all that was sent
-    /// before has been received.
+    /// Sends a PINGREQ on each publisher's connection. When they are answered, the broker has
+    /// received everything sent before.
     pub(super) fn ping(&mut self, driver: &mut Driver) {
         for index in 0..self.publishers.len() {
             let connection = self.first_publisher + index;
@@ -216,7 +217,7 @@ impl Traffic {
         }
     }
 
-    /// Sends the messages that are due, or that the window permits.
+    /// Sends the messages that are due or permitted by the window.
     pub(super) fn publish(&mut self, driver: &mut Driver, now: Instant) {
         if self.stopped {
             return self.credited.clear();
@@ -233,7 +234,7 @@ impl Traffic {
         held.into_iter().for_each(|index| self.credit(index));
     }
 
-    /// Time until the next message is due; the loop may wait for that time.
+    /// Time until the next message is due, for which the loop may wait.
     pub(super) fn idle_time(&self, now: Instant) -> Duration {
         match &self.pace {
             Pace::Rate(schedule) if !self.stopped => {
@@ -243,7 +244,7 @@ impl Traffic {
         }
     }
 
-    /// Whether all that was sent has been delivered and acknowledged.
+    /// Whether all messages have been delivered and acknowledged.
     pub(super) fn is_settled(&self) -> bool {
         self.undelivered == 0 && self.unacknowledged == 0 && self.unanswered == 0
     }
@@ -254,12 +255,12 @@ impl Traffic {
         publishers.all(|publisher| publisher.next == publisher.quota)
     }
 
-    /// Counts everything that happens; what it is matters only in that it grows.
+    /// A counter of all activity; only its growth is meaningful.
     pub(super) fn progress(&self) -> u64 {
         self.counts.delivered + self.counts.published - self.unacknowledged
     }
 
-    /// Deliveries that did not come.
+    /// Number of missing deliveries.
     pub(super) fn lost(&self) -> u64 {
         self.arrivals.lost(&self.sent)
     }
@@ -277,7 +278,7 @@ impl Traffic {
         }
     }
 
-    /// Deals out to the publishers, in turn, what the schedule says.
+    /// Assigns due messages of the schedule to the publishers in turn.
     fn make_due(&mut self, now: u64) {
         while let Pace::Rate(schedule) = &mut self.pace
             && let Some(number) = schedule.next_due(now)
@@ -288,7 +289,7 @@ impl Traffic {
         }
     }
 
-    /// Sends from one publisher; `true` when its output is too long to go on.
+    /// Sends from one publisher. Returns true if its output is too long to continue.
     fn publish_from(&mut self, index: usize, now: u64, driver: &mut Driver) -> bool {
         let stride = self.publishers.len() as u64;
         let publisher = &mut self.publishers[index];
@@ -298,7 +299,8 @@ impl Traffic {
         let limit = match self.pace {
             Pace::Rate(_) => publisher.due,
             Pace::Delivered(window) => publisher.delivered + window,
-            // Nothing tells when it has been received; the system's buffers hold it back.
+            // At QoS 0 nothing shows when a message is received; the system's buffers limit the
+            // rate.
             Pace::Acknowledged(_) if self.qos == QoS::AtMostOnce => u64::MAX,
             Pace::Acknowledged(window) => {
                 let unacknowledged = u64::from(publisher.unacknowledged);
@@ -408,7 +410,8 @@ impl Traffic {
         Ok(())
     }
 
-    /// One more subscriber has the messages `first` to `last` of a topic, or will never get them.
+    /// Counts that one more subscriber has received the messages `first` to `last` of a topic, or
+    /// never will.
     fn delivered(&mut self, topic: usize, first: u64, last: u64) {
         let count = last - first + 1;
         self.undelivered = self.undelivered.saturating_sub(count);
@@ -422,7 +425,7 @@ impl Traffic {
         self.credit(index);
     }
 
-    /// A publisher's message is at the end of its handshake.
+    /// Counts the completed handshake of a publisher's message.
     fn acknowledged(&mut self, publisher: usize, reason: ReasonCode) {
         let unacknowledged = &mut self.publishers[publisher].unacknowledged;
         *unacknowledged = unacknowledged.saturating_sub(1);
@@ -499,7 +502,7 @@ impl Publisher {
         PacketId::new(self.last_packet_id).unwrap_or(PacketId::MIN)
     }
 
-    /// One more of all subscribers has the messages `first` to `last`.
+    /// Counts that one more of all subscribers has received the messages `first` to `last`.
     fn delivered_once(&mut self, first: u64, last: u64) {
         for number in first..=last {
             let place = number

@@ -1,4 +1,4 @@
-//! What carries the bytes of one connection of the load generator: TCP, or TLS over it.
+//! The transport of one connection of the load generator: TCP, or TLS over TCP.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::target::Target;
 
-/// Bytes in and out, without blocking.
+/// Non-blocking input and output of bytes.
 pub(super) enum Wire {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Wire {
-    /// For a connection that is being made.
+    /// Creates the transport for a new connection.
     pub(super) fn new(stream: TcpStream, target: &Target) -> anyhow::Result<Self> {
         let Some(config) = &target.tls else {
             return Ok(Self::Plain(stream));
@@ -50,7 +50,7 @@ impl Wire {
         }
     }
 
-    /// Hands on what has been encrypted, as far as the system takes it.
+    /// Writes encrypted bytes, as far as the system accepts them.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let Self::Tls(stream) = self else {
             return Ok(());
@@ -61,7 +61,7 @@ impl Wire {
         }
     }
 
-    /// Something was encrypted and is not written yet.
+    /// Whether encrypted bytes are not yet written.
     pub(super) fn holds_output(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -69,13 +69,13 @@ impl Wire {
         }
     }
 
-    /// A read that does not fill its buffer has brought all there is: TLS gives it in records.
+    /// Whether a short read means that no bytes are left. Not with TLS, which returns records.
     pub(super) fn short_is_all(&self) -> bool {
         matches!(self, Self::Plain(_))
     }
 }
 
-/// Errors of TLS come inside those of the system; these say what to do.
+/// Unwraps a TLS error from an I/O error, because its text contains the remedy.
 fn told(error: io::Error) -> io::Error {
     let inner = error.get_ref();
     let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());

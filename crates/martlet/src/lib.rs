@@ -1,9 +1,9 @@
-//! The command line of Martlet: a table of contents, one module per subcommand.
+//! The command line of Martlet: one module per subcommand.
 //!
-//! Responsible for reading arguments, choosing the command and the exit code. It holds no logic
-//! of a broker or of a client.
+//! Responsible for parsing arguments, selecting the command, and the exit code. Contains no broker
+//! or client logic.
 #![forbid(unsafe_code)]
-// They panic where the reader has closed its pipe: `cmd::print` has what does not.
+// These macros panic if the reader has closed its pipe; `cmd::print` has safe ones.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cmd;
@@ -168,7 +168,7 @@ struct AgentCli {
     options: martlet_agent::AgentOptions,
 }
 
-/// Runs the command that the arguments of this process name.
+/// Runs the command given by the arguments of this process.
 #[must_use]
 pub fn main() -> ExitCode {
     panics::end_the_process();
@@ -186,7 +186,7 @@ fn run_words(words: Vec<OsString>) -> ExitCode {
 }
 
 fn run_args(args: Vec<OsString>) -> ExitCode {
-    // What it does not understand, and its help, all commands together tell.
+    // For unknown arguments and for help, all commands are needed.
     if let Some(agent) = agent_alone(&args) {
         return cmd::agent::run(&agent.options);
     }
@@ -197,7 +197,7 @@ fn run_args(args: Vec<OsString>) -> ExitCode {
     };
     match Cli::try_parse_from(&args) {
         Ok(cli) => {
-            // All options of all commands: a node does not need them while it runs.
+            // The options of all commands: a running node does not need them.
             drop((options, args));
             run(cli.command)
         }

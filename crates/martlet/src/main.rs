@@ -1,7 +1,7 @@
 //! The program: the command line of the library, and the allocator.
 //!
-//! The rest is a library, which the compiler builds beside the crates that it needs; a program has
-//! to wait for them.
+//! The rest is a library, so that the compiler can build it in parallel with the crates that it
+//! needs; a program would have to wait for them.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,14 +1,13 @@
-//! A panic ends the process, whichever thread it is in: nothing goes on in a state that nobody
-//! expects, and the service manager starts the node again. The exception are sinks, see
-//! `martlet_integrate::catch`.
+//! A panic ends the process, whichever thread it is in. So no code runs in an unexpected state, and
+//! the service manager restarts the node. Sinks are an exception, see `martlet_integrate::catch`.
 
-/// From now on a panic ends the process, unless it is caught.
+/// Makes every uncaught panic end the process.
 pub(crate) fn end_the_process() {
     end_the_process_or_thread(cfg!(panic = "abort"));
 }
 
-/// `aborts`: a panic is not unwound after the hook, so that one that is caught has to end its
-/// thread there.
+/// `aborts`: panics do not unwind after the hook, so a caught panic must end its thread inside the
+/// hook.
 fn end_the_process_or_thread(aborts: bool) {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -31,7 +30,7 @@ mod tests {
     const REACHED: i32 = 3;
     const SIGABRT: i32 = 6;
 
-    /// What the test below runs in a process of its own.
+    /// Code of the test below that runs in a separate process.
     fn panic_as_asked(wanted: &str) {
         if wanted == "apart" {
             super::end_the_process_or_thread(true);

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Creates a file that no other user can read.
 ///
 /// # Errors
-/// It exists already, whatever it is: it may be another user's, or a link to another file. Or it
+/// The path already exists: it may be another user's file, or a link to another file. Or the file
 /// cannot be created.
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();

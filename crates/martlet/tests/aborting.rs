@@ -1,8 +1,8 @@
-//! Panics in a program that is built with `panic = "abort"`, as the release profile has it: one that
-//! is caught costs its thread, every other one the process.
+//! Tests of panics in a program built with `panic = "abort"`, like the release profile: a caught
+//! panic ends its thread, every other panic ends the process.
 //!
-//! Tests are always built with panics that unwind. So a small program is compiled here, with the
-//! panic hook of this one and the libraries that the tests have.
+//! Tests are always built with unwinding panics. So a small program is compiled here, with this
+//! program's panic hook and the libraries of the tests.
 
 #![allow(clippy::unwrap_used)] // A panic here is a failed assertion.
 
@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 const SIGABRT: i32 = 6;
 const CRATE: &str = "martlet_integrate";
 
-/// The program: it panics where that is caught, and with an argument where it is not.
+/// The program: it panics inside a catch, or outside of it if it has an argument.
 fn source() -> String {
     let hook = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/panics.rs");
     format!(
@@ -39,7 +39,7 @@ fn source() -> String {
     )
 }
 
-/// Libraries of this name beside this test. An earlier build may have left others.
+/// Libraries of this name next to this test. An earlier build may have left others.
 fn libraries(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
     let is_ours = |path: &PathBuf| {

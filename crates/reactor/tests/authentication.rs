@@ -1,4 +1,4 @@
-//! Clients who wait in the lobby until the authenticator says who they are.
+//! Tests of clients that wait in the lobby for the authenticator.
 
 // A panic here is a failed assertion, in the helpers too.
 #![allow(clippy::unwrap_used)]
@@ -12,19 +12,19 @@ use common::*;
 use martlet_broker::{Authenticated, Authentication, Identity, ListenerPolicy, Settings};
 use martlet_reactor::{Authenticator, LoginAnswer};
 
-/// Hands the questions on; who takes them answers when it likes.
+/// Passes requests on; the receiver answers at any time.
 #[derive(Debug)]
 struct Asked(Sender<LoginAnswer>);
 
 impl Authenticator for Asked {
     fn ask(&self, _: Authentication, answer: LoginAnswer) {
-        // Nobody takes them any more when the test is over.
+        // After the end of the test there is no receiver.
         let _ = self.0.send(answer);
     }
 }
 
-/// The answers come while other connections do, so that the place of one that has left for another
-/// shard is taken in the same tick.
+/// Answers arrive while other clients connect, so that the place of a connection that has moved to
+/// another shard is reused in the same tick.
 #[test]
 fn everybody_of_a_crowd_is_let_in_whichever_shard_they_move_to() {
     let (questions, asked) = channel();

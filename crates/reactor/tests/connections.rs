@@ -1,5 +1,5 @@
-//! Connections over TCP: delivery within and across shards, slow and broken peers, the ends of
-//! connections, limits of the node.
+//! Tests of connections over TCP: delivery within and across shards, slow and broken peers, the
+//! ends of connections, limits of the node.
 
 // A panic here is a failed assertion, in the helpers too.
 #![allow(clippy::unwrap_used)]
@@ -14,12 +14,12 @@ use common::*;
 use martlet_broker::Settings;
 use martlet_reactor::{DelayedStore, StartError, start};
 
-// TCP is a transport as it has to be [MQTT-4.2.0-1].
+// TCP is a transport that fulfils the requirements [MQTT-4.2.0-1].
 #[test]
 fn a_message_reaches_its_subscribers_on_all_shards() {
     for threads in [1, 2, 4] {
         let node = node(threads);
-        // Sixteen clients have their sessions on more than one shard, all but surely.
+        // With near certainty, sixteen clients have sessions on more than one shard.
         let mut subscribers: Vec<Client> = (0..16)
             .map(|number| {
                 let mut client = node.tcp().connect(&format!("subscriber-{number}"));
@@ -55,7 +55,7 @@ fn a_message_reaches_its_subscribers_on_all_shards() {
     }
 }
 
-// Nothing else happens that would make the reactor go on.
+// No other event would make the reactor continue.
 #[test]
 fn one_message_reaches_more_clients_than_are_written_to_at_once() {
     let node = node(1);
@@ -204,7 +204,7 @@ fn connect_must_be_whole_before_its_deadline_however_it_drips() {
         if !dripping.try_send(&[byte]) || begin.elapsed() > Duration::from_secs(4) {
             break;
         }
-        // The drip is what is tested.
+        // This test is about slow byte-by-byte input.
         std::thread::sleep(Duration::from_millis(50));
     }
     dripping.expect_closed();
@@ -292,7 +292,7 @@ fn the_last_packet_is_not_lost_to_a_reset() {
         let mut client = node.tcp();
         client.send(&connect_v5(&format!("wrong-{number}")));
         assert_eq!(client.packet().unwrap()[0], 0x20);
-        // A reserved packet type, and much that nobody will read.
+        // A reserved packet type, followed by many bytes that are never read.
         let mut junk = vec![0x00, 0x00];
         junk.resize(300_000, 0xFF);
         client.try_send(&junk);
@@ -329,7 +329,7 @@ fn acknowledgements_wait_for_the_store() {
     let mut config = config(2, Settings::default());
     config.store = Box::new(DelayedStore { delay });
     let node = run(config);
-    // A session that outlives its connection: what is published to it must be kept.
+    // A session that outlives its connection: messages for it must be kept.
     let mut keeper = node.tcp();
     keeper.send(&connect("keeper", 0x00, None));
     keeper.expect(&[0x20, 2, 0, 0]);
@@ -432,7 +432,7 @@ fn an_idle_node_sleeps() {
         .collect();
     std::thread::sleep(Duration::from_millis(300));
     let before = node.running.stats().ticks;
-    // Nothing is to happen in this time; there is no event to wait for.
+    // Nothing must happen in this time, so there is no event to wait for.
     std::thread::sleep(Duration::from_millis(500));
     let ticks = node.running.stats().ticks - before;
     assert!(ticks < 30, "{ticks} ticks for nothing");

@@ -1,4 +1,4 @@
-//! What a listener lets in: by which socket, from where, how many, how fast.
+//! Tests of what a listener accepts: by socket, address, number and rate.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,14 +27,14 @@ fn with_events(limits: Limits) -> Settings {
     }
 }
 
-/// A node with a change to its first listener, which speaks MQTT over TCP.
+/// A node with a change to its first listener, for MQTT over TCP.
 fn with(settings: Settings, change: impl FnOnce(&mut ListenerConfig)) -> Node {
     let mut config: ReactorConfig = config(1, settings);
     change(&mut config.listeners[0]);
     common::run(config)
 }
 
-/// Why the next client that is refused is refused, and the address it is told of.
+/// The cause of the next refusal, and the address in its event.
 fn refused(node: &Node) -> (String, Option<String>) {
     let events = node.running.events();
     loop {
@@ -108,7 +108,7 @@ fn a_proxy_that_is_trusted_says_where_clients_come_from() {
     bytes.iter().for_each(|byte| client.send(&[*byte]));
     client.expect(&CONNACK);
     assert_eq!(connected_from(&node), "192.0.2.8:40001");
-    // Without a header nobody is let in.
+    // Without a header no client is accepted.
     let mut client = node.tcp();
     client.send(&connect("e", 0x02, None));
     client.expect_closed();
@@ -121,7 +121,7 @@ fn nobody_else_is_believed_where_they_come_from() {
         listener.proxies = vec!["192.0.2.0/24".parse().unwrap()];
     });
     let mut client = node.tcp();
-    // It may have been closed before that is written.
+    // The connection may have been closed before this is written.
     let _ = client.try_send(b"PROXY TCP4 192.0.2.7 127.0.0.1 40000 1883\r\n");
     client.expect_closed();
     let (why, from) = refused(&node);
@@ -140,7 +140,7 @@ fn a_listener_has_so_many_places_and_each_is_free_again_when_its_client_goes() {
     three.send(&connect("three", 0x02, None));
     three.expect(&[0x20, 2, 0, 3]);
     assert!(refused(&node).0.contains("max_connections"));
-    // Who is there takes over their own place; another listener has its own.
+    // A connected client takes over its own place; another listener has separate places.
     let _two = node.tcp().connect("two");
     let mut web = node.web();
     web.send(&connect("web", 0x02, None));
@@ -212,7 +212,7 @@ fn who_publishes_too_fast_is_read_later_and_loses_nothing() {
     for number in 0..200_u8 {
         publisher.send(&publish("t", &[number]));
     }
-    // Others, and its pings, have no part in it.
+    // It does not affect other clients, nor this client's pings.
     publisher.send(&PINGREQ);
     publisher.expect(&PINGRESP);
     assert!(
@@ -239,13 +239,13 @@ fn who_publishes_too_fast_with_qos_0_may_have_it_dropped_and_told() {
         Event::RateExceeded { topic, count, .. } => Some((topic, count)),
         _ => None,
     };
-    // All of them in one event, but those that the rate permits meanwhile.
+    // All of them in one event, except those that the rate permits meanwhile.
     let (topic, count) = std::iter::repeat_with(dropped).flatten().next().unwrap();
     assert!(
         &*topic == "t" && (50..200).contains(&count),
         "{topic} {count}"
     );
-    // What is to be acknowledged waits.
+    // Messages that must be acknowledged wait.
     publisher.send(&publish_qos1("t", 7, b"x"));
     publisher.expect(&[0x40, 2, 0, 7]);
 }

@@ -1,5 +1,5 @@
-//! A node that has run out of open files, in a process of its own: the limit holds for a whole
-//! process.
+//! Test of a node without free file descriptors, in a separate process, because the limit applies
+//! to a whole process.
 
 #![cfg(target_os = "linux")]
 // A panic here is a failed assertion, in the helpers too.
@@ -14,15 +14,15 @@ use std::time::Duration;
 use common::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Tells the child that it is one.
+/// Marks the child process.
 const CHILD: &str = "MARTLET_TEST_FILES_CHILD";
 
 const FILES: u64 = 128;
 
-/// Held by others than the connections, more than those leave.
+/// Number of files held open by other code, more than the connections leave.
 const FILES_HELD: usize = 50;
 
-/// Not a test of its own: the node, when run as a child.
+/// Not a separate test: the node, when run as a child.
 #[test]
 fn node_with_few_files() {
     if std::env::var_os(CHILD).is_none() {
@@ -79,7 +79,7 @@ fn without_open_files_left_accepting_pauses_instead_of_spinning() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let (_, pauses, ticks) = stats();
-    // Nothing is awaited: this is the time in which the node must not spin.
+    // There is nothing to wait for: in this time the node must not spin.
     std::thread::sleep(Duration::from_millis(500));
     let later = stats();
     assert!(
@@ -88,7 +88,7 @@ fn without_open_files_left_accepting_pauses_instead_of_spinning() {
         later.1 - pauses
     );
     assert!(later.2 - ticks <= 100, "{} ticks", later.2 - ticks);
-    // Those who wait are accepted when others have gone.
+    // Waiting clients are accepted when others have disconnected.
     drop(clients);
     Client::tcp(address).connect("after the flood");
     drop(input);

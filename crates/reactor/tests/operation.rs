@@ -1,5 +1,5 @@
-//! What operators see and do: commands, reports, events; and that the node's accounts are right
-//! after clients of every bad habit have come and gone.
+//! Tests of operation: commands, reports, events; and that the node's accounts are correct after
+//! misbehaving clients have disconnected.
 
 // A panic here is a failed assertion, in the helpers too.
 #![allow(clippy::unwrap_used)]
@@ -18,7 +18,7 @@ use martlet_broker::{
 };
 use martlet_codec::ReasonCode;
 
-/// The counters of all shards together, each balanced for itself.
+/// The sum of the counters of all shards, each of which must balance.
 fn counters(node: &Node) -> Counters {
     let reports = node.running.reports();
     let mut sum = Counters::default();
@@ -91,7 +91,7 @@ fn statistics_published_on_one_shard_reach_subscribers_on_all() {
     }
 }
 
-/// A client of the node's own, whose bytes this process carries.
+/// A client of the node itself, whose bytes this process carries.
 fn attached(node: &Node) -> Client {
     let own = Arc::new(ListenerPolicy::own(TenantId(0)));
     let socket = node.running.carry(own, None).unwrap();
@@ -128,7 +128,7 @@ fn parts_of_the_node_are_clients_that_no_limit_of_connections_keeps_out() {
         part.expect_closed();
     }
     node.await_connections(1);
-    // Nobody else has such a name, and they have no other.
+    // No other client has such a name, and this client gets no other.
     let mut named = attached(&node);
     named.send(&connect("device", 0x02, None));
     named.expect(&[0x20, 2, 0, 2]);
@@ -177,7 +177,7 @@ fn events_are_handed_on_and_those_nobody_takes_are_counted() {
     });
 }
 
-/// A small generator of numbers that look random: the test must do the same each time.
+/// A small pseudo-random generator: the test must be reproducible.
 struct Dice(u64);
 
 impl Dice {
@@ -190,7 +190,7 @@ impl Dice {
     }
 }
 
-/// Comes, subscribes, publishes and leaves in one way of many. T19.
+/// Connects, subscribes, publishes and disconnects in one of many ways. T19.
 fn misbehave(node: &Node, name: &str, dice: &mut Dice) {
     let mut client = if dice.below(3) == 0 {
         node.web()
@@ -217,7 +217,7 @@ fn misbehave(node: &Node, name: &str, dice: &mut Dice) {
         }
     }
     if sent == whole.len() && dice.below(2) == 0 {
-        // CONNACK, unless another has taken the session over meanwhile.
+        // CONNACK, unless another client has taken over the session meanwhile.
         let _ = client.packet();
     }
     match dice.below(6) {
@@ -281,7 +281,7 @@ fn accounts_balance_after_clients_of_every_bad_habit() {
         node.await_connections(1);
         let sum = counters(&node);
         assert_eq!((sum.connections, sum.lobby_connections), (1, 0));
-        // All that can go wrong did.
+        // All kinds of failures occurred.
         assert!(sum.connects_accepted > 500, "{sum:?}");
         assert!(sum.connects_refused > 0, "{sum:?}");
         assert!(sum.sessions_taken_over > 0, "{sum:?}");

@@ -1,4 +1,5 @@
-//! Parts of a running node take messages on threads of their own, whichever shard has them.
+//! Parts of a running node take messages on separate threads, whichever shard their sessions are
+//! on.
 
 #![allow(clippy::unwrap_used)]
 
@@ -79,7 +80,7 @@ fn a_part_that_is_dropped_is_detached_and_its_session_kept() {
     assert!(events.recv_timeout(PATIENCE).is_err(), "its outlet is gone");
     let mut device = node.tcp().connect("device");
     device.send(&publish("in/it", b"kept"));
-    // What was sent before is worked off.
+    // Everything sent before has been processed.
     device.send(&[0xC0, 0]);
     device.expect(&[0xD0, 0]);
     let (line, events) = attach(&node, "$part", "in/#");

@@ -1,5 +1,5 @@
-//! A node over TCP whose store is on a disk: restarts, a disk that fails and recovers, one that
-//! does not keep up, reading back.
+//! Tests of a node over TCP with a store on a disk: restarts, a disk that fails and recovers, a
+//! slow disk, reading messages back.
 
 #![allow(clippy::unwrap_used)]
 
@@ -35,7 +35,7 @@ fn fault(call: Option<Call>, failure: Failure) -> Fault {
     }
 }
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -53,7 +53,7 @@ impl Drop for Directory {
     }
 }
 
-/// A session that outlives its connection, subscribed and away.
+/// Creates a subscribed session that outlives its connection, and disconnects.
 fn keeper(node: &Node, topic: &str) {
     let mut keeper = node.tcp();
     keeper.send(&connect("keeper", 0x00, None));
@@ -63,7 +63,7 @@ fn keeper(node: &Node, topic: &str) {
     keeper.expect_closed();
 }
 
-/// The keeper comes back; what is in its queue, acknowledged.
+/// The keeper reconnects. Returns the messages in its queue, acknowledged.
 fn kept(node: &Node, count: usize) -> Vec<Vec<u8>> {
     let mut keeper = node.tcp();
     let payloads = take(&mut keeper, count);
@@ -72,7 +72,7 @@ fn kept(node: &Node, count: usize) -> Vec<Vec<u8>> {
     payloads
 }
 
-/// As [`kept`], but more may wait.
+/// Like [`kept`], but more messages may be queued.
 fn take(keeper: &mut Client, count: usize) -> Vec<Vec<u8>> {
     keeper.send(&connect("keeper", 0x00, None));
     keeper.expect(&[0x20, 2, 1, 0]);
@@ -136,7 +136,7 @@ fn the_time_of_records_goes_on_across_restarts_though_the_clock_is_set_back() {
         "{gone_ms}"
     );
     assert!(second.running.shutdown(PATIENCE));
-    // As if the last run had had a clock a day ahead of this one's.
+    // As if the clock had been a day ahead in the previous run.
     let (mut engine, _) = Engine::open(disk.clone(), Options::default()).unwrap();
     let mut records = RecordBuffer::new();
     let ahead_ms = record_ms(&second) + DAY_MS;
@@ -213,7 +213,7 @@ fn acknowledgements_wait_while_the_disk_fails_and_qos_0_goes_on() {
         publisher.send(&publish("quick", b"x"));
         subscriber.expect(&publish("quick", b"x"));
         publisher.send(&PINGREQ);
-        // Not the PUBACK.
+        // The PUBACK must not arrive.
         publisher.expect(&PINGRESP);
         await_that("it is tried again", || {
             health
@@ -257,7 +257,7 @@ fn a_store_far_behind_holds_back_who_publishes_what_must_be_stored() {
     let mut publishers: Vec<Client> = (0..4)
         .map(|n| node.tcp().connect(&format!("publisher{n}")))
         .collect();
-    // More than the store lets wait, and than sockets hold.
+    // More than the store's backlog and the sockets' buffers hold.
     let sender = std::thread::spawn(move || {
         for publisher in &mut publishers {
             for id in 1..=60_u16 {
@@ -365,7 +365,7 @@ fn with_an_interval_acknowledgements_wait_for_the_write_alone_and_the_end_syncs(
     disk.crash(3);
     let node = on_sim(&disk, 1, Durability::Interval { ms: 20 });
     assert_eq!(kept(&node, 1), [b"x"]);
-    // And without an end: after the interval.
+    // Also without a disconnect: after the interval.
     let health = node.running.store_health().unwrap();
     disk.inject(fault(Some(Call::Sync), Failure::Io));
     let mut publisher = node.tcp().connect("publisher");
@@ -412,7 +412,7 @@ fn a_full_disk_holds_publishers_back_until_a_reader_has_made_room() {
     drop(disk);
 }
 
-/// A node on a disk of 8 MiB that is full of what waits for the keeper, and who published it.
+/// A node on a disk of 8 MiB that is full of messages for the keeper, and their publisher.
 fn filled(disk: &SimDisk, prepare: impl FnOnce(&Node)) -> (Node, Client) {
     let mut config = config(2, Settings::default());
     config.store =
@@ -423,7 +423,7 @@ fn filled(disk: &SimDisk, prepare: impl FnOnce(&Node)) -> (Node, Client) {
     disk.set_capacity(Some(8 << 20));
     let health = node.running.store_health().unwrap();
     let mut publisher = node.tcp().connect("publisher");
-    // Once it is held back nothing takes what it sends.
+    // Once the publisher is held back, nothing reads its output.
     let patience = Some(Duration::from_millis(500));
     publisher.stream().set_write_timeout(patience).unwrap();
     let payload = vec![7; 4000];
@@ -458,7 +458,7 @@ fn what_a_full_disk_holds_can_be_taken_though_others_bring_more() {
             others.push(other);
         }
     });
-    // Each is as large as the whole reserve, many times over.
+    // Each is many times as large as the whole reserve.
     let floods: Vec<_> = others
         .into_iter()
         .map(|mut other| {
@@ -505,9 +505,9 @@ fn a_store_that_gets_no_file_for_another_reason_does_not_say_that_the_disk_is_fu
     keeper(&node, "t");
     let mut publisher = node.tcp().connect("publisher");
     disk.inject(fault(Some(Call::Create), Failure::Io));
-    // The file that was there for the next segment is taken by these.
+    // These use the file that was prepared for the next segment.
     (1..=12).for_each(|id| publisher.send(&publish_qos1("t", id, &[b'x'; 100_000])));
-    // What was being written may fail as well, and be written later.
+    // The current write may fail as well, and succeed later.
     let next = || notices.recv_timeout(PATIENCE).unwrap();
     let lows = std::iter::repeat_with(next).filter_map(|notice| match notice {
         StoreNotice::Low { why } => Some(why),
@@ -536,7 +536,7 @@ fn a_node_killed_on_a_full_disk_starts_and_goes_on_when_there_is_room() {
             Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM.memory).unwrap());
         run(config)
     };
-    // What is preallocated has room for a few such starts.
+    // The preallocated space is enough for a few such starts.
     for _ in 0..3 {
         drop(open());
         disk.crash(5);
@@ -570,7 +570,7 @@ fn what_is_on_the_disk_is_read_back_while_nothing_can_be_written() {
     keeper.expect(&[0x20, 2, 1, 0]);
     keeper.packet().unwrap();
     disk.inject(fault(Some(Call::Write), Failure::NoSpace));
-    // What was read ahead is sent at once, and then come pages of messages that the disk has.
+    // Messages that were read ahead are sent at once, then pages of messages from the disk.
     for id in 2..=300_u16 {
         let [high, low] = (id - 1).to_be_bytes();
         keeper.send(&[0x40, 2, high, low]);

@@ -1,8 +1,8 @@
-//! Every kind of call that the store's threads make of a disk, failing with each error and taking a
-//! second longer, under load: QoS 0 goes on, nothing acknowledged is lost, and all is well again
-//! without a restart.
+//! Tests every kind of disk call of the store's threads under load, failing with each error, or
+//! taking a second longer. QoS 0 continues, no acknowledged message is lost, and everything works
+//! again without a restart.
 //!
-//! Each single call of the engine in turn is `martlet-store`'s `tests/disk.rs`.
+//! `tests/disk.rs` of `martlet-store` tests each single call of the engine.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,14 +18,14 @@ use martlet_broker::Settings;
 use martlet_reactor::{DiskStore, Durability};
 use martlet_store::{Call, Disk, Options, SimDisk};
 
-/// What a call meets.
+/// Trouble of a call.
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     Error(io::ErrorKind),
     Delay(Duration),
 }
 
-/// A disk whose calls of one kind are in trouble until it is lifted.
+/// A disk whose calls of one kind are in trouble until it ends.
 #[derive(Clone, Debug)]
 struct TroubledDisk {
     inner: SimDisk,
@@ -115,7 +115,7 @@ impl Disk for TroubledDisk {
     }
 }
 
-/// What a running store asks of a disk; `List` is for opening alone.
+/// Calls of a running store; `List` is used only for opening.
 const CALLS: [Call; 8] = [
     Call::Create,
     Call::Open,
@@ -131,7 +131,7 @@ const CALLS: [Call; 8] = [
 const MESSAGES: u16 = 1200;
 const BYTES: usize = 4000;
 
-/// Time to wait for a call that may not come.
+/// Time limit for a call that may not happen.
 const AWAITED: Duration = Duration::from_secs(3);
 
 fn start_on(disk: &TroubledDisk) -> Node {
@@ -152,7 +152,7 @@ fn payload(number: u16) -> Vec<u8> {
     payload
 }
 
-/// Lets a session that outlives its connection receive these messages and acknowledge them.
+/// Lets a session that outlives its connection receive and acknowledge these messages.
 fn take(node: &Node, session_present: u8, numbers: std::ops::Range<u16>) {
     let mut keeper = node.tcp();
     keeper.send(&connect("keeper", 0x00, None));
@@ -183,7 +183,7 @@ fn publish_all(publisher: &mut Client, numbers: std::ops::Range<u16>) {
     }
 }
 
-/// How often the trouble was met.
+/// Returns how often the trouble occurred.
 fn live_through(call: Call, trouble: Trouble) -> u64 {
     println!("{call:?} {trouble:?}");
     let sim = SimDisk::new(call as u64);
@@ -199,7 +199,7 @@ fn live_through(call: Call, trouble: Trouble) -> u64 {
         let sender = scope.spawn(|| {
             publish_all(&mut publisher, 300..MESSAGES);
         });
-        // Half of them come while the disk is in trouble, if they can.
+        // Half of them arrive while the disk is in trouble, if possible.
         let taker = scope.spawn(|| take(&node, 1, 0..MESSAGES));
         let end = Instant::now() + AWAITED;
         while disk.met() < 2 && Instant::now() < end {
@@ -228,7 +228,7 @@ fn live_through(call: Call, trouble: Trouble) -> u64 {
     disk.met()
 }
 
-/// Lives through the trouble at each kind of call.
+/// Tests the trouble for each kind of call.
 fn at_each_call(trouble: Trouble) {
     for call in CALLS {
         let met = live_through(call, trouble);

@@ -1,5 +1,5 @@
-//! MQTT over TLS and over secure WebSocket on real sockets, with rustls as the client, and by hand
-//! where a client is to misbehave.
+//! Tests of MQTT over TLS and secure WebSocket on real sockets, with rustls as the client, or with
+//! handmade input for misbehaving clients.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
-/// A CA and what it has signed.
+/// A CA for signing certificates.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -65,7 +65,7 @@ struct Secure {
     web: SocketAddr,
 }
 
-/// A node with a listener of TLS and one of secure WebSocket beside the usual ones.
+/// A node with a TLS listener and a secure WebSocket listener in addition to the usual ones.
 fn secure(threads: usize, config: Arc<ServerConfig>, limits: Settings) -> Secure {
     let mut node = common::config(threads, limits);
     let settings = TlsSettings::new(config, None);
@@ -145,7 +145,7 @@ fn mqtt_goes_over_tls_and_secure_websocket_between_shards_in_large_and_small_pie
     }
 }
 
-/// A client that is connected, with what it encrypts by.
+/// A connected client with its TLS state.
 fn secure_client(
     secure: &Secure,
     authority: &Authority,
@@ -165,8 +165,8 @@ fn renew_keys(client: &mut StreamOwned<ClientConnection, TcpStream>) -> std::io:
     client.flush()
 }
 
-/// A key update takes the node as long as ten records with data, and nothing needs many. Where no
-/// data come between them, the TLS library sees to it.
+/// A key update costs the node as much as ten records with data, and is rarely needed. If there is
+/// no data in between, the TLS library limits them.
 #[test]
 fn a_client_may_renew_its_keys_and_not_without_end() {
     let authority = Authority::new();
@@ -262,7 +262,7 @@ fn plain_mqtt_at_a_tls_listener_is_recognised_and_logged() {
     plain.write_all(&connect("a", 2, None)).unwrap();
     let mut rest = Vec::new();
     let _ = plain.read_to_end(&mut rest);
-    // An alert of TLS, and no CONNACK.
+    // A TLS alert, and no CONNACK.
     assert!(rest.first().is_none_or(|first| *first == 0x15), "{rest:?}");
     let events = secure.node.running.events();
     let event = events.recv_timeout(PATIENCE).unwrap().event;
@@ -326,14 +326,14 @@ fn settings_that_are_replaced_hold_for_new_connections_and_end_none() {
     );
 }
 
-/// Lets everybody in and remembers what they came with.
+/// Accepts all clients and records their credentials.
 #[derive(Debug, Default)]
 struct Witness(Mutex<Vec<Authentication>>);
 
 impl Authenticator for Witness {
     fn ask(&self, authentication: Authentication, answer: LoginAnswer) {
         self.0.lock().unwrap().push(authentication);
-        // Another thread, a while later.
+        // Answered from another thread, after a delay.
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(5));
             let identity = Identity::anyone();
@@ -391,7 +391,7 @@ fn a_client_certificate_is_asked_for_checked_and_shown_to_who_authenticates() {
         let asked = witness.0.lock().unwrap().pop().unwrap();
         assert_eq!(&*asked.client_id, name);
         assert_eq!(asked.certificate.as_deref(), Some(&*chain[0]));
-        // Without one, and with one of another CA, nobody comes so far.
+        // Without a certificate, or with one of another CA, no client gets this far.
         for config in [authority.client(), with(&stranger).0] {
             let mut stream = dial(address, config);
             let _ = stream.write_all(&connect("x", 2, None));

@@ -1,5 +1,5 @@
-//! MQTT over WebSocket on real sockets, with tungstenite as the client, and by hand where a
-//! client is to misbehave. Rows T10 to T15 of the list of hostile inputs.
+//! Tests of MQTT over WebSocket on real sockets, with tungstenite as the client, or with handmade
+//! input for misbehaving clients. Rows T10 to T15 of the list of hostile inputs.
 
 // A panic here is a failed assertion, in the helpers too.
 #![allow(clippy::unwrap_used)]
@@ -14,7 +14,7 @@ use common::*;
 use martlet_broker::Settings;
 use tungstenite::Message;
 
-/// Opens a WebSocket connection by hand.
+/// Opens a WebSocket connection with a handmade request.
 fn upgraded(node: &Node) -> TcpStream {
     let mut stream = raw(node, &request(&[]));
     let mut head = Vec::new();
@@ -34,12 +34,12 @@ fn upgraded(node: &Node) -> TcpStream {
 fn raw(node: &Node, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(node.web).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    // A refusal may come before all is sent.
+    // The request may be refused before all of it is sent.
     let _ = stream.write_all(bytes.as_bytes());
     stream
 }
 
-/// A good request, with lines replaced or added by name.
+/// A valid request, with lines replaced or added by name.
 fn request(changed: &[(&str, &str)]) -> String {
     let mut lines = vec![
         ("GET", "GET /mqtt HTTP/1.1"),
@@ -64,7 +64,7 @@ fn request(changed: &[(&str, &str)]) -> String {
     format!("{}\r\n\r\n", lines.join("\r\n"))
 }
 
-/// The status of the answer to a request; the connection must end after it.
+/// The status of the response to a request; the connection must end after it.
 fn status_of(node: &Node, request: &str) -> u16 {
     let mut response = Vec::new();
     raw(node, request).read_to_end(&mut response).unwrap();
@@ -76,7 +76,7 @@ fn status_of(node: &Node, request: &str) -> u16 {
         .expect(&response)
 }
 
-/// What the server says after `bytes` came on an open WebSocket connection.
+/// The server's answer to `bytes` on an open WebSocket connection.
 fn answer_to(node: &Node, bytes: &[u8]) -> Vec<u8> {
     let mut stream = upgraded(node);
     let _ = stream.write_all(bytes);
@@ -85,7 +85,7 @@ fn answer_to(node: &Node, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// A Close frame with that code.
+/// A Close frame with this code.
 fn close(code: u16) -> Vec<u8> {
     [&[0x88, 2], &code.to_be_bytes()[..]].concat()
 }
@@ -156,7 +156,7 @@ fn output_for_a_reader_that_comes_late_is_whole() {
     for _ in 0..COUNT {
         writer.send(&publish("large", &payload));
     }
-    // All has arrived: what the readers have not taken waits in the node.
+    // Everything has arrived: messages that the readers have not taken wait in the node.
     writer.send(&PINGREQ);
     writer.expect(&PINGRESP);
     for reader in &mut readers {
@@ -242,7 +242,8 @@ fn a_million_empty_frames_are_not_worked_off() {
     let mut stream = upgraded(&node);
     let _ = stream.write_all(&empty);
     let mut answer = Vec::new();
-    // Six megabytes are more than is thrown away for one connection, so a reset may be the end.
+    // Six megabytes exceed what is discarded for one connection, so the connection may end with a
+    // reset.
     let _ = stream.read_to_end(&mut answer);
     assert!(answer.is_empty() || answer == close(1008));
     node.await_connections(0);

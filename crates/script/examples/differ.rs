@@ -1,9 +1,9 @@
-//! Random valid sequences of several clients against three shards and against Mosquitto: each
-//! operation must bring every client the same.
+//! Runs random valid sequences of several clients on three shards and on Mosquitto: each operation
+//! must have the same result for every client.
 //!
-//! `differ [SEQUENCES] [FIRST SEED]`; a difference prints its seed, the operations and what came.
-//! Order between topics, Packet Identifiers and several copies for overlapping subscriptions are
-//! left to a server by the specification, so they are not compared.
+//! `differ [SEQUENCES] [FIRST SEED]`. A difference prints its seed, the operations and the received
+//! packets. Order between topics, Packet Identifiers and several copies for overlapping
+//! subscriptions are not compared, because the specification leaves them to the server.
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A generator of random numbers that needs no crate (xorshift).
+/// A random number generator without a dependency (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -73,7 +73,7 @@ impl Random {
     }
 }
 
-/// What each operation sends, as a script would write it; `mute` before CONNECT is a client that
+/// What each operation sends, in the notation of scripts. `mute` before CONNECT is a client that
 /// acknowledges nothing on that connection.
 fn generate(seed: u64, version: Version) -> Vec<(usize, String)> {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
@@ -103,11 +103,12 @@ fn generate(seed: u64, version: Version) -> Vec<(usize, String)> {
         }
         let line = match random.below(10) {
             0..=2 => {
-                // One QoS per client: Mosquitto does not take the highest of overlapping filters.
+                // One QoS per client: Mosquitto does not use the highest of overlapping filters.
                 let mut line = format!("SUBSCRIBE {} qos={}", random.of(&filters), client % 3);
                 if version == Version::V5 {
                     line.push_str(random.of(&["", "", " rh=1", " rh=2"]));
-                    // One value per client: the specification leaves overlapping filters open.
+                    // One value per client: the specification does not define it for overlapping
+                    // filters.
                     line.push_str(["", " rap", " nl", ""][client]);
                 }
                 line
@@ -133,7 +134,7 @@ fn generate(seed: u64, version: Version) -> Vec<(usize, String)> {
     operations
 }
 
-/// What each client received because of one operation.
+/// What each client received as a result of one operation.
 type Seen = BTreeMap<usize, Vec<String>>;
 
 fn observe_shards(operations: &[(usize, String)], version: Version) -> Vec<Seen> {
@@ -236,7 +237,7 @@ fn transmit(stage: &mut dyn Stage, client: &mut Client, text: &str, version: Ver
         .expect("the broker is there");
 }
 
-/// Reads what is there and acknowledges it; true if there was something.
+/// Reads available packets and acknowledges them. Returns whether there were any.
 fn receive(
     stage: &mut dyn Stage,
     client: &mut Client,
@@ -285,7 +286,7 @@ fn receive(
     true
 }
 
-/// Sorts, and keeps of several copies of a message the one with the highest QoS.
+/// Sorts packets, and keeps only the copy of a message with the highest QoS.
 fn only_what_is_promised(packets: &mut Vec<String>) {
     packets.sort();
     let key = |text: &String| text.rsplit_once(" qos=").map(|(key, _)| key.to_owned());

@@ -1,4 +1,4 @@
-//! Where the scripts are, and writing back what a broker did (`UPDATE=1`).
+//! The files of scripts, and updating them with the behaviour of a broker (`UPDATE=1`).
 
 use std::path::PathBuf;
 
@@ -35,18 +35,18 @@ pub fn load_all() -> Result<Vec<Script>, String> {
     Ok(scripts)
 }
 
-/// A script whose expectations are being rewritten to what a broker does.
+/// A script whose expectations are being updated to the behaviour of a broker.
 #[derive(Clone, Debug)]
 pub struct Update {
-    /// The script as it stands now.
+    /// The current script.
     pub script: Script,
 }
 
 impl Update {
-    /// Puts what was received in the place of the line that was wrong, or at the end.
+    /// Replaces the line that differs by what was received, or appends it.
     ///
     /// # Errors
-    /// Nothing can be put there: the line is no expectation, or the script would not parse.
+    /// The line cannot be replaced: it is no expectation, or the script would become invalid.
     pub fn apply(&mut self, mismatch: &Mismatch) -> Result<(), String> {
         let got = mismatch.got.clone().ok_or_else(|| mismatch.to_string())?;
         let mut lines = self.script.lines.clone();
@@ -70,7 +70,7 @@ impl Update {
     /// Writes the file.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn write(&self) -> Result<(), String> {
         let path = scripts_dir().join(format!("{}.mqtt", self.script.name));
         let text = self.script.lines.join("\n") + "\n";

@@ -1,10 +1,10 @@
-//! A whole node in one thread: shards with their loops, what they share, the mailboxes between
-//! them, connections as byte queues, a store that answers at once or later, and a clock that tests
-//! move.
+//! A whole node in one thread: shards with their loops, shared state, mailboxes, connections as
+//! byte queues, a store that answers at once or later, and a manual clock.
 //!
-//! It runs the loop that the reactor runs (`martlet_tick`); it knows no packets. After every call
-//! into a shard the shard's accounts must balance, and whenever all shards are idle the sum over
-//! all of them: that is how every test that runs on it checks that no message is lost uncounted.
+//! It runs the same loop as the reactor (`martlet_tick`) and does not inspect packets. After every
+//! call into a shard, the shard's accounts must balance. When all shards are idle, the sum over all
+//! shards must balance. In this way every test on the harness checks that no message is lost
+//! uncounted.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,16 +22,17 @@ use martlet_tick::{Control, LocalNode};
 
 pub use martlet_tick::local::Link;
 
-/// How a harness is wired.
+/// Wiring of a harness.
 #[derive(Clone, Copy, Debug)]
 pub struct Wiring {
-    /// Number of shards, from 1.
+    /// Number of shards, at least 1.
     pub shards: u16,
-    /// Time until the store answers that a record is durable; 0 is within the same tick.
+    /// Time until the store reports a record as durable; 0 means within the same tick.
     pub durable_delay_ms: u64,
-    /// Seed of hash tables and of where sessions live.
+    /// Seed of hash tables and of the sessions' shards.
     pub seed: u64,
-    /// Turns are so short that nearly every packet ends one, and every message is fanned out.
+    /// Whether turns are so short that nearly every packet ends one, and every message is fanned
+    /// out.
     pub short_turns: bool,
 }
 
@@ -46,20 +47,20 @@ impl Default for Wiring {
     }
 }
 
-/// What the harness looks at in each call into a shard, and its store.
+/// Checks each call into a shard, and simulates the store.
 struct Watch {
     node: LocalNode,
     durable_delay_ms: u64,
-    /// Records that become durable: when, and of which shard.
+    /// Records that will be durable: the time, the shard and the number.
     durable: VecDeque<(u64, u16, RecordNumber)>,
-    /// The most PUBLISH packets that one call has written, while that is watched.
+    /// Most PUBLISH packets that one call has written, if this is recorded.
     most_sent: Option<u64>,
-    /// The most work that one call has done since this was last asked for.
+    /// Most work that one call has done since the last query.
     most_work: u64,
-    /// The most connections that one call has asked to be written to before those that wait for
-    /// messages for many, since this was last asked for.
+    /// Most connections that one call has requested to write to before those with messages for
+    /// many, since the last query.
     most_writes: usize,
-    /// The accounts are not checked after each call.
+    /// Whether the accounts are not checked after each call.
     is_trusted: bool,
 }
 
@@ -120,12 +121,12 @@ pub struct Harness {
     settings: Arc<Settings>,
     listener: Arc<ListenerPolicy>,
     opened: u64,
-    /// What comes is not worked off yet.
+    /// Whether input is held back.
     is_held: bool,
 }
 
 impl Harness {
-    /// A node that has just started.
+    /// Creates a node that has just started.
     pub fn new(mut settings: Settings, listener: ListenerPolicy, wiring: Wiring) -> Self {
         settings.node_seed = wiring.seed;
         if wiring.short_turns {
@@ -168,8 +169,8 @@ impl Harness {
         self.world.now()
     }
 
-    /// From now on queues keep in memory only what a store does not have. There is none that could
-    /// be asked: for tests in which clients that are owed much are away.
+    /// Makes queues keep in memory only what a store does not have. The harness cannot read
+    /// messages back, so this is for tests in which clients with long queues are offline.
     pub fn keep_queues_in_store(&mut self) {
         for shard in 0..self.world.shard_count() {
             self.world.call(usize::from(shard), |shard, cx| {
@@ -179,12 +180,12 @@ impl Harness {
         }
     }
 
-    /// A client connects; shards take turns in accepting.
+    /// Connects a client; shards accept in turn.
     pub fn open(&mut self) -> Link {
         self.open_from([127, 0, 0, 1].into())
     }
 
-    /// The same from this address.
+    /// Connects a client from this address.
     pub fn open_from(&mut self, address: IpAddr) -> Link {
         let shard = self.opened % u64::from(self.world.shard_count());
         self.opened += 1;
@@ -197,64 +198,64 @@ impl Harness {
         link
     }
 
-    /// The client sends bytes, and the node works until it is idle.
+    /// Sends bytes from the client, and runs the node until it is idle.
     pub fn send(&mut self, link: Link, bytes: &[u8]) {
         self.world.send(link, bytes);
         self.run();
     }
 
-    /// The client's end of the connection ends.
+    /// Ends the client's side of the connection.
     pub fn end(&mut self, link: Link, end: TransportEnd) {
         self.world.end(link, end);
         self.run();
     }
 
-    /// The client reads or stops reading.
+    /// Makes the client read or stop reading.
     pub fn set_reading(&mut self, link: Link, reading: bool) {
         self.world
             .set_room(link, if reading { usize::MAX } else { 0 });
         self.run();
     }
 
-    /// Takes what the broker has written.
+    /// Takes the bytes that the broker has written.
     pub fn take(&mut self, link: Link) -> Vec<u8> {
         self.world.take(link)
     }
 
-    /// Bytes of memory of the shards' tables, as they were counted last.
+    /// Memory of the shards' tables in bytes, as last counted.
     pub fn table_bytes(&self) -> u64 {
         let shards = self.world.drivers().iter();
         shards.map(|driver| driver.shard().bytes_of_tables()).sum()
     }
 
-    /// The shard where the connection is; none once it has ended.
+    /// The shard of the connection; `None` after its end.
     pub fn shard_of(&self, link: Link) -> Option<u16> {
         self.world.shard_of(link)
     }
 
-    /// The connection has ended.
+    /// Whether the connection has ended.
     pub fn is_closed(&self, link: Link) -> bool {
         self.world.is_closed(link)
     }
 
-    /// Tells one shard something.
+    /// Sends a command to one shard.
     pub fn command(&mut self, shard: u16, command: Command) {
         self.control(shard, Control::Command(command));
     }
 
-    /// A part tells its shard something: the one that owns the session of this Client Identifier.
+    /// Sends a part's call to the shard that owns the session of this Client Identifier.
     pub fn part_call(&mut self, client_id: &str, call: PartCall) {
         let shards = self.world.shard_count();
         let owner = martlet_broker::owner(&self.settings, TenantId(0), client_id, shards);
         self.control(owner.0, Control::Part(call));
     }
 
-    /// What parts were told since the last call.
+    /// Events for parts since the last call.
     pub fn take_told(&mut self) -> Vec<(PartId, PartEvent)> {
         std::iter::from_fn(|| self.world.next_told()).collect()
     }
 
-    /// One tick of each shard, though nothing waits: memory is settled with the node.
+    /// Runs one tick of each shard even without input, to settle memory with the node.
     pub fn end_tick(&mut self) {
         for shard in 0..self.world.shard_count() {
             self.world.tick(usize::from(shard));
@@ -262,26 +263,26 @@ impl Harness {
         self.run();
     }
 
-    /// The same for one shard alone: the others have nothing to do.
+    /// Runs one tick of one shard only.
     pub fn end_tick_of(&mut self, shard: u16) {
         self.world.tick(usize::from(shard));
         self.run();
     }
 
-    /// Keeps what shards tell each other from arriving, or lets it arrive.
+    /// Holds back messages between shards, or releases them.
     pub fn hold_mail(&mut self, hold: bool) {
         self.world.hold_mail(hold);
         self.run();
     }
 
-    /// Tells one shard that another one's mailbox is full, or has room again.
+    /// Notifies one shard whether another one's mailbox is full.
     pub fn set_congested(&mut self, shard: u16, on: bool) {
         self.world
             .call(usize::from(shard), |shard, cx| shard.congested(cx, on));
         self.run();
     }
 
-    /// Tells all shards what the store can take from now on.
+    /// Notifies all shards what the store can take from now on.
     pub fn set_store_state(&mut self, state: StoreState) {
         for shard in 0..self.world.shard_count() {
             self.world
@@ -290,39 +291,39 @@ impl Harness {
         self.run();
     }
 
-    /// Sets the wall clock, which has no influence on intervals.
+    /// Sets the wall clock, which does not affect intervals.
     pub fn set_wall_clock(&mut self, wall_ms: u64) {
         let now = self.world.now();
         self.world.set_now(Now { wall_ms, ..now });
     }
 
-    /// Events that have been reported since the last call.
+    /// Events reported since the last call.
     pub fn take_events(&mut self) -> Vec<EventNotice> {
         self.world.take_events()
     }
 
-    /// Clients who wait to be known, each with its shard.
+    /// Pending authentications, each with its shard.
     pub fn take_authentications(&mut self) -> Vec<(u16, Authentication)> {
         std::iter::from_fn(|| self.world.next_asked()).collect()
     }
 
-    /// Tells a shard who the client of a connection is.
+    /// Passes the authenticator's answer for a connection to a shard.
     pub fn authenticated(&mut self, shard: u16, id: ConnectionId, answer: Authenticated) {
         self.control(shard, Control::Authenticated(id, Box::new(answer)));
     }
 
-    /// Messages that are looked at before they are routed, each with its shard.
+    /// Messages to be screened before they are routed, each with its shard.
     pub fn take_screenings(&mut self) -> Vec<(u16, Screening)> {
         std::iter::from_fn(|| self.world.next_screening()).collect()
     }
 
-    /// Gives a shard the answer for the screened message of a connection.
+    /// Passes the answer for the screened message of a connection to a shard.
     pub fn screened(&mut self, shard: u16, id: ConnectionId, answer: Screened) {
         self.control(shard, Control::Screened(id, Box::new(answer)));
     }
 
-    /// Accepts all clients that wait to be authenticated, each as the user that it names, with all
-    /// rights; `last_revocation` is the number of the last revocation that was known.
+    /// Accepts all pending authentications, each with the given user name and all rights.
+    /// `last_revocation` is the number of the last processed revocation.
     pub fn accept_waiting(&mut self, last_revocation: u64) {
         for (shard, asked) in self.take_authentications() {
             let identity = Identity {
@@ -344,51 +345,51 @@ impl Harness {
         self.world.take_reports()
     }
 
-    /// From now on it is counted how many PUBLISH packets a call into a shard writes.
+    /// Starts to record how many PUBLISH packets one call into a shard writes.
     pub fn watch_sent(&mut self) {
         self.world.parts.most_sent = Some(0);
     }
 
-    /// The most of them since then.
+    /// The most PUBLISH packets since then.
     pub fn most_sent(&self) -> u64 {
         self.world.parts.most_sent.unwrap_or_default()
     }
 
-    /// Turns in which shards have gone on with deferred work.
+    /// Number of turns with deferred work.
     pub fn turns(&self) -> u64 {
         self.world.turns()
     }
 
-    /// The turn in which the first byte came that the client has not taken.
+    /// The turn in which the first byte arrived that the client has not taken.
     pub fn received_in(&self, link: Link) -> Option<u64> {
         self.world.received_in(link)
     }
 
-    /// From now on the accounts of shards are not checked after each call, which looks at each
-    /// session: for tests with very many of them.
+    /// Disables the check of accounts after each call, because it visits each session. For tests
+    /// with very many sessions.
     pub fn trust_accounts(&mut self) {
         self.world.parts.is_trusted = true;
     }
 
-    /// The most work that one call into a shard has done since the last time this was asked for.
+    /// Most work that one call into a shard has done since the last query.
     pub fn take_most_work(&mut self) -> u64 {
         core::mem::take(&mut self.world.parts.most_work)
     }
 
-    /// The most connections that one call into a shard has asked to be written to before those that
-    /// wait for messages for many, since the last time this was asked for.
+    /// Most connections that one call into a shard has requested to write to before those with
+    /// messages for many, since the last query.
     pub fn take_most_writes(&mut self) -> usize {
         core::mem::take(&mut self.world.parts.most_writes)
     }
 
-    /// Work of all shards so far.
+    /// Total work of all shards.
     pub fn work_done(&self) -> u64 {
         let shards = self.world.drivers().iter();
         shards.map(|driver| driver.shard().work_done()).sum()
     }
 
-    /// Does what `come` does as if all of it came at the same time. Answers how much work the ticks
-    /// do in which it comes; what is deferred then is done by later ones.
+    /// Runs `come` as if all of its input arrived at the same time. Returns the work of the ticks
+    /// in which the input arrives; later ticks do deferred work.
     pub fn at_once(&mut self, come: impl FnOnce(&mut Self)) -> u64 {
         let before = self.work_done();
         self.is_held = true;
@@ -400,7 +401,7 @@ impl Harness {
         work
     }
 
-    /// Entries in the tables of all shards, by the table's name.
+    /// Number of entries in the tables of all shards, by the table's name.
     pub fn leftovers(&self) -> Vec<(&'static str, usize)> {
         let shards = self.world.drivers().iter();
         shards
@@ -408,12 +409,12 @@ impl Harness {
             .collect()
     }
 
-    /// Counters of all shards together.
+    /// Sum of the counters of all shards.
     pub fn counters(&mut self) -> Counters {
         self.world.counters()
     }
 
-    /// Lets time pass, from one due timer to the next.
+    /// Advances time from one due timer to the next.
     pub fn elapse(&mut self, ms: u64) {
         let until = self.now().mono_ms + ms;
         while let Some(due) = self.next_due().filter(|due| *due <= until) {
@@ -438,7 +439,7 @@ impl Harness {
         self.run();
     }
 
-    /// Works until nothing is left to be done at this time.
+    /// Runs until no work is left at this time.
     fn run(&mut self) {
         if self.is_held {
             return;
@@ -456,7 +457,7 @@ impl Harness {
         self.assert_sums();
     }
 
-    /// Unless something is between shards, the sum over all must balance.
+    /// Unless messages are between shards, the sum over all shards must balance.
     fn assert_sums(&mut self) {
         if self.world.parts.is_trusted || self.world.is_mail_held() {
             return;

@@ -1,17 +1,17 @@
-//! Packet scripts: MQTT behaviour as text that people can read, and what runs it.
+//! Packet scripts: MQTT behaviour as readable text, and its runners.
 //!
-//! One file per behaviour, `scripts/<chapter>/<behaviour>.mqtt`; the language is described with an
-//! example of each construct in this crate's README.md. The same file runs in virtual time
-//! against one shard or several ([`VirtualStage`]), and over TCP against any broker
-//! ([`TcpStage`]); a broker that nobody here wrote tests the scripts that way.
+//! One file per behaviour, `scripts/<chapter>/<behaviour>.mqtt`. The README.md of this crate
+//! describes the language with an example of each construct. The same file runs in virtual time on
+//! one shard or several ([`VirtualStage`]), and over TCP with any broker ([`TcpStage`]). Runs with
+//! an independent broker test the scripts.
 //!
 //! # Layout
 //!
-//! * `script`, `value`: the grammar; words and what they stand for
-//! * `packet`: packets of scripts to and from bytes, apart from the broker's codec
-//! * `play`: runs a script on a [`Stage`] and tells what differed
+//! * `script`, `value`: the grammar; words and their values
+//! * `packet`: conversion of packets to and from bytes, independent of the broker's codec
+//! * `play`: runs a script on a [`Stage`] and reports differences
 //! * `harness`: a whole node in one thread and virtual time, for other tests too
-//! * `virtual_stage`, `tcp_stage`: the two stages; `files`: where the scripts are
+//! * `virtual_stage`, `tcp_stage`: the two stages; `files`: the files of scripts
 #![forbid(unsafe_code)]
 
 mod files;

@@ -1,8 +1,8 @@
-//! Packets of scripts to and from bytes, by the specification and apart from the broker's codec, so
-//! that an error in the one does not hide in the other.
+//! Conversion of packets in scripts to and from bytes. It follows the specification independently
+//! of the broker's codec, so that an error in one is not hidden by the other.
 //!
-//! Encoding permits nearly everything, wrong packets too; decoding is strict and knows only
-//! what a server may send.
+//! Encoding permits nearly everything, including invalid packets. Decoding is strict and accepts
+//! only packets that a server may send.
 
 mod decode;
 mod encode;
@@ -18,7 +18,7 @@ use crate::value::{Kind, Value, Variables, Word, render};
 pub struct Fields {
     /// `PUBLISH` and so on.
     pub name: &'static str,
-    /// In the order of the packet.
+    /// The fields in the order of the packet.
     pub fields: Vec<(String, Value)>,
 }
 
@@ -39,7 +39,7 @@ impl Fields {
         }
     }
 
-    /// As a script would write it.
+    /// The packet in the notation of scripts.
     pub fn render(&self) -> String {
         let mut text = self.name.to_owned();
         for (key, value) in &self.fields {
@@ -73,7 +73,7 @@ enum Form {
     Pair,
 }
 
-/// Properties: identifier, name in scripts, form, and the packets a server may send it in.
+/// Properties: identifier, name in scripts, form, and the packets in which a server may send it.
 const PROPERTIES: [(u8, &str, Form, &[&str]); 27] = [
     (0x01, "payload_format", Form::Byte, &["PUBLISH"]),
     (0x02, "message_expiry", Form::U32, &["PUBLISH"]),
@@ -133,7 +133,7 @@ const ALL: &[&str] = &[
     "AUTH",
 ];
 
-/// What kind of value a field takes; the Client Identifier shares its key with Packet Identifiers.
+/// The type of a field's value. The Client Identifier shares its key with Packet Identifiers.
 fn kind(packet: &str, key: &str) -> Kind {
     if let Some((.., form, _)) = PROPERTIES.iter().find(|row| row.1 == key) {
         return match form {
@@ -161,7 +161,7 @@ const FLAGS: [&str; 7] = [
     "clean",
 ];
 
-/// The key that a word without one stands for, `position` words after the name.
+/// The key of a word without one, `position` words after the name.
 fn key_of(packet: &str, position: usize, word: &Word) -> Result<String, String> {
     if !word.quoted && FLAGS.contains(&word.text.as_str()) {
         return Ok(word.text.clone());
@@ -177,10 +177,10 @@ fn key_of(packet: &str, position: usize, word: &Word) -> Result<String, String> 
     Ok(key.to_owned())
 }
 
-/// Keys and words of a text packet.
+/// Assigns keys to the words of a text packet.
 ///
 /// # Errors
-/// A word that stands for nothing there.
+/// A word that has no meaning at this position.
 pub(crate) fn keyed(packet: &TextPacket) -> Result<Vec<(String, Word)>, String> {
     let mut position = 0;
     let mut keyed = Vec::new();
@@ -207,10 +207,10 @@ impl Fields {
         self.fields.push((key.to_owned(), Value::Number(value)));
     }
 
-    /// Compares the packet with what a script expects; unbound variables take the values found.
+    /// Compares the packet with the expected one. Unbound variables are set to the values found.
     ///
     /// # Errors
-    /// The first difference, in words.
+    /// The first difference as text.
     pub fn matches(&self, expected: &TextPacket, variables: &mut Variables) -> Result<(), String> {
         if self.name != expected.name {
             return Err(format!("it is a {}", self.name));
@@ -263,7 +263,7 @@ impl Fields {
             )));
         }
         if key == "subscription_id" {
-            // Their order means nothing.
+            // Their order is not significant.
             let mut left = actual;
             for word in words {
                 let place = left
@@ -280,8 +280,8 @@ impl Fields {
         Ok(())
     }
 
-    /// DUP, QoS, RETAIN, Session Present and reason codes that are not named are to be 0; an
-    /// acknowledgement's may be any success.
+    /// Fields that are not named must be 0: DUP, QoS, RETAIN, Session Present and reason codes. In
+    /// an acknowledgement, any success code is accepted.
     fn defaults_match(&self, named: &[&str]) -> Result<(), String> {
         for (key, value) in &self.fields {
             let Value::Number(value) = value else {

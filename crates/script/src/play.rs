@@ -1,7 +1,7 @@
-//! Runs a script on a stage and tells where the broker differed.
+//! Runs a script on a stage and reports where the broker differs.
 //!
-//! Knows the order of things: implicit answers, what must come next, groups, one of several
-//! receivers. Knows neither sockets nor shards; those are stages.
+//! Implements the order of steps: implicit answers, expected packets, groups, one of several
+//! receivers. Sockets and shards are in the stages.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,57 +13,57 @@ use crate::script::{
 };
 use crate::value::{Value, Variables, Word};
 
-/// What came in on a connection.
+/// Input of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// Bytes.
     Bytes(Vec<u8>),
     /// Its end.
     Closed,
-    /// Nothing within the time given.
+    /// Nothing within the given time.
     Nothing,
 }
 
-/// Where a script runs: a broker and the way to it.
+/// The place where a script runs: a broker and a connection to it.
 pub trait Stage {
-    /// Opens a connection and names it.
+    /// Opens a connection and returns its number.
     ///
     /// # Errors
-    /// There is no way to the broker.
+    /// The broker cannot be reached.
     fn open(&mut self) -> Result<usize, String>;
-    /// Sends bytes. A connection that the broker has closed already is no error.
+    /// Sends bytes. It is no error if the broker has already closed the connection.
     ///
     /// # Errors
-    /// Anything else that fails.
+    /// Any other failure.
     fn send(&mut self, link: usize, bytes: &[u8]) -> Result<(), String>;
-    /// Ends a connection without a word.
+    /// Closes a connection without DISCONNECT.
     fn end(&mut self, link: usize);
-    /// Stops reading from the connection, or reads again.
+    /// Stops or resumes reading from the connection.
     fn set_reading(&mut self, link: usize, reading: bool);
-    /// What has come in, or comes within `patience`.
+    /// Returns available input, or waits up to `patience` for it.
     fn read(&mut self, link: usize, patience: Duration) -> Incoming;
-    /// Lets time pass.
+    /// Waits for this time.
     fn wait(&mut self, time: Duration);
-    /// Lets the broker see what was sent on one connection before something is sent on another.
+    /// Lets the broker process what was sent on one connection before another one sends.
     fn settle(&mut self);
-    /// How long to wait for what must come.
+    /// Longest waiting time for expected input.
     fn patience(&self) -> Duration;
-    /// How long nothing must come for there to be nothing.
+    /// Waiting time after which there counts as being no input.
     fn quiet(&self) -> Duration;
 }
 
-/// A script whose broker did something else.
+/// A script with which the broker's behaviour differs.
 #[derive(Clone, Debug)]
 pub struct Mismatch {
-    /// The script's name, version and what ran it.
+    /// The script's name, the version and the runner.
     pub title: String,
-    /// The line that was wrong, from 0.
+    /// Number of the line that differs, from 0.
     pub line: usize,
-    /// What differed.
+    /// The difference.
     pub why: String,
-    /// What happened up to there.
+    /// What happened until then.
     pub transcript: Vec<String>,
-    /// What the line should say for the script to pass, as far as that can be said.
+    /// The line with which the script would pass, if it can be determined.
     pub got: Option<String>,
 }
 
@@ -77,10 +77,10 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Runs `script` for `version`; `runner` names the stage in messages.
+/// Runs `script` for `version`; messages call the stage `runner`.
 ///
 /// # Errors
-/// The first line at which the broker does something else than the script says.
+/// The first line from which the broker's behaviour differs.
 pub fn play(
     stage: &mut dyn Stage,
     script: &Script,
@@ -135,9 +135,9 @@ struct Client {
     version: Version,
     buffer: Vec<u8>,
     next_id: u64,
-    /// The end of the connection has been seen.
+    /// Whether the end of the connection has been received.
     closed: bool,
-    /// The script does not care any more.
+    /// Whether the script ignores the connection from now on.
     ignored: bool,
 }
 
@@ -152,7 +152,7 @@ struct Player<'a> {
     script: &'a Script,
     version: Version,
     clients: BTreeMap<char, Client>,
-    /// Letters that stand for other ones (`X = A|B> …`).
+    /// Letters bound to other ones (`X = A|B> …`).
     names: BTreeMap<char, char>,
     variables: Variables,
     transcript: Vec<String>,
@@ -182,7 +182,7 @@ impl Player<'_> {
                 }
             }
             let text = self.script.lines.get(step.line).map_or("", String::as_str);
-            // Long repetitions would hide what matters.
+            // Long repetitions would hide what is important.
             if self.transcript.len() > 200 {
                 self.transcript.drain(..100);
             }
@@ -192,7 +192,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Nobody may have received more than the script says.
+    /// Checks that no client has received more than the script expects.
     fn finish(&mut self) -> Outcome {
         self.line = self.script.lines.len();
         let quiet = self.stage.quiet();
@@ -229,7 +229,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// After something hostile another client must still be served.
+    /// After hostile input another client must still be served.
     fn round_trip(&mut self) -> Outcome {
         let text = "C: CONNECT v=3.1.1 id=control; SUBSCRIBE control/x qos=1\n\
             C: PUBLISH control/x qos=1 payload=alive\n\
@@ -349,7 +349,7 @@ impl Player<'_> {
             .ok_or_else(|| "no such client".to_owned().into())
     }
 
-    /// Receives the answer that the specification promises, if the packet has one.
+    /// Receives the answer required by the specification, if the packet has one.
     fn answer(&mut self, letter: char, name: &str, encoded: &Encoded) -> Outcome {
         let id = encoded.packet_id;
         match name {
@@ -461,11 +461,11 @@ impl Player<'_> {
         }
     }
 
-    /// Waits until one of the clients has received something.
+    /// Waits until one of the clients has received anything.
     fn one_of(&mut self, clients: &[char]) -> Outcome<char> {
         let patience = self.stage.patience();
         let started = Instant::now();
-        // Virtual time does not show on the clock, so the turns are counted too.
+        // The clock does not advance in virtual time, so rounds are counted too.
         for _ in 0..patience.as_millis().max(1) {
             for letter in clients {
                 if self.has_packet(*letter, Duration::from_millis(1))? {
@@ -495,7 +495,7 @@ impl Player<'_> {
         Ok(incoming)
     }
 
-    /// Packets in any order, also within one client.
+    /// Receives packets in any order, even within one client.
     fn group(&mut self, members: &[(usize, Expectation)]) -> Outcome {
         let patience = self.stage.patience();
         let mut left: Vec<(usize, char, TextPacket)> = Vec::new();
@@ -567,8 +567,8 @@ impl Player<'_> {
     }
 }
 
-/// The step says itself how `client` is answered to the last of `parts`: by the answer that the
-/// specification promises, or by what ends the connection.
+/// Whether the step itself contains the answer to the last of `parts`: the answer required by the
+/// specification, or the end of the connection.
 fn answers(step: &Step, client: char, parts: &[Part]) -> bool {
     let sent = match parts.last().map(|part| &part.what) {
         Some(Outgoing::Packet(packet) | Outgoing::Drip(_, packet)) => packet.name.as_str(),

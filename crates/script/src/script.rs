@@ -1,7 +1,7 @@
-//! Scripts as text: from the lines of a file to its header and steps.
+//! The text of scripts: parses the lines of a file to its header and steps.
 //!
-//! Knows the grammar (README.md has an example of each construct), not what packets mean: a
-//! packet is a name, words and `key=word` pairs here.
+//! Implements the grammar (README.md has an example of each construct), but not the meaning of
+//! packets: a packet is a name, words and `key=word` pairs here.
 
 use std::time::Duration;
 
@@ -46,23 +46,23 @@ pub struct Script {
     pub name: String,
     /// The lines, for transcripts.
     pub lines: Vec<String>,
-    /// Versions it runs for, each on its own.
+    /// Versions for which it runs, separately.
     pub versions: Vec<Version>,
     /// Settings of the broker, in order.
     pub settings: Vec<(String, String)>,
-    /// Users that may connect; empty: everybody, without a name.
+    /// Users that may connect; if empty, all clients connect anonymously.
     pub users: Vec<User>,
-    /// It waits too long for real time.
+    /// Whether its waiting times are too long for real time.
     pub is_virtual: bool,
-    /// Why it cannot run against several shards.
+    /// Reason why it cannot run with several shards, if any.
     pub one_shard: Option<String>,
-    /// Why it cannot run against other brokers.
+    /// Reason why it cannot run with other brokers, if any.
     pub martlet_only: Option<String>,
-    /// Why it cannot run against Mosquitto.
+    /// Reason why it cannot run with Mosquitto, if any.
     pub not_mosquitto: Option<String>,
-    /// How Mosquitto differs, and which statement it does not keep.
+    /// How Mosquitto differs, and which statement it violates.
     pub mosquitto_differs: Option<String>,
-    /// What happens.
+    /// The steps.
     pub steps: Vec<Step>,
 }
 
@@ -73,17 +73,17 @@ pub struct User {
     pub name: String,
     /// Password.
     pub password: String,
-    /// What it may do: the first that matches decides, and what none names is forbidden. Without
-    /// any, everything is permitted.
+    /// Rules of the user: the first match decides, and everything else is forbidden. Without any
+    /// rules, everything is permitted.
     pub rules: Vec<UserRule>,
 }
 
 /// `allow=publish+receive:a/#`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRule {
-    /// Else it forbids.
+    /// Whether the rule permits; otherwise it forbids.
     pub allows: bool,
-    /// `publish`, `subscribe`, `receive`, with `+` between them.
+    /// `publish`, `subscribe`, `receive`, separated by `+`.
     pub actions: String,
     /// Topic Filter, with `%c` and `%u`.
     pub filter: String,
@@ -120,27 +120,27 @@ impl User {
 /// One statement.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Its line in the file, from 0.
+    /// Number of its line in the file, from 0.
     pub line: usize,
-    /// The versions it is for; empty is all.
+    /// The versions it applies to; empty means all.
     pub only: Vec<Version>,
-    /// What it says.
+    /// The action.
     pub act: Act,
 }
 
-/// What a statement says.
+/// The action of a statement.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// `A: …`: a client sends.
     Send {
         /// The client.
         client: char,
-        /// What, in order.
+        /// The actions of the client, in order.
         parts: Vec<Part>,
     },
     /// `A> …`: a client receives.
     Expect(Expectation),
-    /// `{ … }`: all of these, in any order.
+    /// `{ … }`: all of these in any order.
     Group(Vec<(usize, Expectation)>),
     /// `wait 1s`.
     Wait(Duration),
@@ -148,29 +148,29 @@ pub enum Act {
     Repeat(u32, Vec<Step>),
 }
 
-/// One thing that a client does.
+/// One action of a client.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// What.
+    /// The action.
     pub what: Outgoing,
-    /// In one segment with the part after it (`&` instead of `;`).
+    /// Whether it is sent in one segment with the next part (`&` and not `;`).
     pub joined: bool,
 }
 
-/// What a client does.
+/// Action of a client.
 #[derive(Clone, Debug)]
 pub enum Outgoing {
     /// Sends a packet.
     Packet(TextPacket),
     /// Sends these bytes.
     Raw(Vec<u8>),
-    /// Sends a packet byte by byte with this pause before each.
+    /// Sends a packet byte by byte, with this pause before each byte.
     Drip(Duration, TextPacket),
     /// Ends the connection without DISCONNECT.
     Drop,
-    /// Reads no more.
+    /// Stops reading.
     Pause,
-    /// Reads again.
+    /// Resumes reading.
     Resume,
 }
 
@@ -179,31 +179,31 @@ pub enum Outgoing {
 pub struct TextPacket {
     /// `CONNECT` and so on.
     pub name: String,
-    /// Words and pairs, in order; `,` of SUBSCRIBE is a word of its own.
+    /// Words and pairs, in order; `,` of SUBSCRIBE is a separate word.
     pub fields: Vec<(Option<String>, Word)>,
 }
 
-/// Something that is to be received.
+/// An expected reception.
 #[derive(Clone, Debug)]
 pub struct Expectation {
-    /// One of these clients.
+    /// One of these clients receives it.
     pub clients: Vec<char>,
-    /// The letter for the one that received it, and that for the other one.
+    /// The letters bound to the client that received it and to the other one.
     pub bind: Vec<char>,
-    /// What.
+    /// The expected item.
     pub what: Expected,
 }
 
-/// What a client has to receive.
+/// What a client must receive.
 #[derive(Clone, Debug)]
 pub enum Expected {
     /// This packet next.
     Packet(TextPacket),
-    /// The end of the connection next.
+    /// The end of the connection.
     Closed,
-    /// Nothing for that long; none is the time that the runner thinks enough.
+    /// Nothing for this duration; `None` is the default of the runner.
     Nothing(Option<Duration>),
-    /// Whatever comes from here on.
+    /// Anything from here on.
     Anything,
 }
 
@@ -211,7 +211,7 @@ impl Script {
     /// Parses a file; `name` is `chapter/behaviour`.
     ///
     /// # Errors
-    /// The first wrong line, with its number.
+    /// The first invalid line, with its number.
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         let mut script = Self {
             name: name.to_owned(),
@@ -279,12 +279,12 @@ impl Script {
         steps_for(&self.steps, version)
     }
 
-    /// How long the script waits at least.
+    /// Shortest total waiting time of the script.
     pub fn waits(&self) -> Duration {
         waits(&self.steps)
     }
 
-    /// The statements that its comments name, such as `MQTT-3.1.2-22`.
+    /// The statements in its comments, such as `MQTT-3.1.2-22`.
     pub fn statements(&self) -> Vec<String> {
         let comments = self
             .lines
@@ -332,7 +332,7 @@ fn waits(steps: &[Step]) -> Duration {
 
 fn drip_time(part: &Part) -> Duration {
     match &part.what {
-        // A rough length of the packet is enough here.
+        // An approximate length of the packet is sufficient here.
         Outgoing::Drip(pause, _) => *pause * 16,
         _ => Duration::ZERO,
     }
@@ -409,7 +409,7 @@ impl Parser {
     }
 }
 
-/// `@5 …`, `@3 …`, `@3.1.1 …`: the line is for these versions only.
+/// Parses `@5 …`, `@3 …`, `@3.1.1 …`: the line applies to these versions only.
 fn versions_of(line: &str) -> Result<(Vec<Version>, &str), String> {
     let Some(rest) = line.strip_prefix('@') else {
         return Ok((Vec::new(), line));
@@ -422,7 +422,7 @@ fn versions_of(line: &str) -> Result<(Vec<Version>, &str), String> {
     Ok((only, rest.trim()))
 }
 
-/// `15s`, `500ms` or `3h`.
+/// Parses `15s`, `500ms` or `3h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -582,7 +582,7 @@ enum Token {
     Ampersand,
 }
 
-/// Splits at spaces, `;`, `,` and lone `&`; quotes keep all of these.
+/// Splits at spaces, `;`, `,` and single `&`, but not inside quotes.
 fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();

@@ -1,6 +1,6 @@
-//! The stage of real time: a script over TCP, and brokers started for it as processes.
+//! The stage in real time: scripts over TCP, and brokers that are started as processes.
 //!
-//! Knows sockets and processes; which broker listens there makes no difference.
+//! Has sockets and processes; works with any broker.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,26 +10,26 @@ use std::time::{Duration, Instant};
 
 use crate::play::{Incoming, Stage};
 
-/// Times that a script waits where it cannot see what it waits for.
+/// Waiting times of a script for events that it cannot observe.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// For an expected packet, at most.
+    /// Longest time for an expected packet.
     pub patience: Duration,
-    /// Until what one connection has sent counts as worked off before another one sends:
-    /// connections of one broker have no common order that could be awaited.
+    /// Time after which the packets of one connection count as processed before another one sends.
+    /// A broker processes connections in no common order that could be awaited.
     pub settling: Duration,
-    /// For a packet that must not come.
+    /// Time for a packet that must not arrive.
     pub quiet: Duration,
 }
 
 impl Pace {
-    /// Times of a machine that does nothing else.
+    /// Times for an idle machine.
     pub const USUAL: Self = Self {
         patience: Duration::from_secs(3),
         settling: Duration::from_millis(25),
         quiet: Duration::from_millis(120),
     };
-    /// Times of a machine that stands still now and then.
+    /// Times for a machine that sometimes stalls.
     pub const UNHURRIED: Self = Self {
         patience: Duration::from_secs(15),
         settling: Duration::from_millis(500),
@@ -47,12 +47,12 @@ pub struct TcpStage {
 }
 
 impl TcpStage {
-    /// A stage before the broker at `address`.
+    /// Creates a stage for the broker at `address`.
     pub fn new(address: SocketAddr) -> Self {
         Self::with_pace(address, Pace::USUAL)
     }
 
-    /// The same, with these times.
+    /// Creates a stage with these times.
     pub fn with_pace(address: SocketAddr, pace: Pace) -> Self {
         Self {
             address,
@@ -80,7 +80,7 @@ impl Stage for TcpStage {
 
     fn send(&mut self, link: usize, bytes: &[u8]) -> Result<(), String> {
         if let Some(stream) = &mut self.streams[link] {
-            // That the broker has closed already shows when its answer is read.
+            // If the broker has closed the connection, this shows when its answer is read.
             let _ = stream.write_all(bytes);
         }
         Ok(())
@@ -133,19 +133,19 @@ impl Stage for TcpStage {
     }
 }
 
-/// A broker in a process of its own; it ends with this value.
+/// A broker in a separate process, which ends when this value is dropped.
 #[derive(Debug)]
 pub struct BrokerProcess {
     child: Child,
-    /// Where it listens.
+    /// Address of its listener.
     pub address: SocketAddr,
 }
 
 impl BrokerProcess {
-    /// Starts `command`, which is to listen on `address`, and waits until it does.
+    /// Starts `command`, which must listen on `address`, and waits until it does.
     ///
     /// # Errors
-    /// It cannot be started, ends, or does not listen within ten seconds.
+    /// The process cannot be started, ends, or does not listen within ten seconds.
     pub fn start(command: &mut Command, address: SocketAddr) -> Result<Self, String> {
         let child = command
             .stdin(Stdio::null())
@@ -167,10 +167,10 @@ impl BrokerProcess {
         Err(format!("{command:?} does not listen on {address}"))
     }
 
-    /// Starts a Martlet, which chooses its port itself and says which on standard output.
+    /// Starts a Martlet that chooses its port and prints it on standard output.
     ///
     /// # Errors
-    /// It cannot be started, or ends before it has said where it listens.
+    /// The process cannot be started, or ends before it has printed its address.
     pub fn start_announced(command: &mut Command) -> Result<Self, String> {
         let mut child = command
             .stdin(Stdio::null())
@@ -190,8 +190,8 @@ impl BrokerProcess {
         Err(format!("{command:?} ended: {status}"))
     }
 
-    /// How it ended, if it did by itself or does so within `patience`: the sockets of a process
-    /// that crashes are closed some time before it has ended.
+    /// How the process ended, if it has ended or does so within `patience`: the sockets of a
+    /// crashing process are closed some time before it has ended.
     pub fn has_ended(&mut self, patience: Duration) -> Option<String> {
         let asked = Instant::now();
         loop {
@@ -212,13 +212,13 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// Ports to choose from: below those that systems give to outgoing connections. One of those could
-/// be taken by a connection before a broker listens on it, even by the one that asks whether it
-/// does.
+/// Ports to choose from: below those that systems assign to outgoing connections. An outgoing
+/// connection could take one of those before a broker listens on it, even the connection that
+/// checks whether it listens.
 const PORTS: std::ops::Range<u32> = 20_000..32_000;
 
-/// A loopback address of this process alone, where the system has more than one: another process
-/// that chooses ports at the same time cannot come in between.
+/// A loopback address that only this process uses, if the system has several: another process that
+/// chooses ports at the same time cannot take them.
 fn own_loopback() -> Ipv4Addr {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     match cfg!(target_os = "linux") {
@@ -227,14 +227,14 @@ fn own_loopback() -> Ipv4Addr {
     }
 }
 
-/// A loopback address with a port that nobody listens on now. Each is given once.
+/// A loopback address with a free port. Each is returned only once.
 ///
 /// # Errors
-/// There is none.
+/// There is no free port.
 pub fn free_port() -> Result<SocketAddr, String> {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     let count = PORTS.end - PORTS.start;
-    // Another process begins elsewhere.
+    // Other processes begin elsewhere.
     let first = std::process::id().wrapping_mul(487);
     for _ in 0..count {
         let number = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));

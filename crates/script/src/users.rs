@@ -1,4 +1,4 @@
-//! Those whom a script names by `user NAME PASSWORD …`: who they are, and what they may do.
+//! The users in a script's `user NAME PASSWORD …`, and their rights.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::script::User;
 pub struct Users(Vec<(User, Arc<Rules>)>);
 
 impl Users {
-    /// With their rules compiled.
+    /// Creates the users with compiled rules.
     pub fn new(users: &[User]) -> Self {
         let known = |user: &User| (user.clone(), Arc::new(compile(user)));
         Self(users.iter().map(known).collect())
     }
 
-    /// Nobody is named, so nobody has to say who they are.
+    /// Whether there are no users, so that no client must authenticate.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -41,7 +41,8 @@ impl Users {
         self.decide(name, password, None)
     }
 
-    /// The method of scripts: a client says its name, is asked for its password, and says that.
+    /// The authentication method of scripts: a client sends its name, is asked for its password,
+    /// and sends it.
     fn answer_step(&self, step: &Step) -> Authenticated {
         if &*step.method != "steps" {
             return Authenticated::Refused {

@@ -1,13 +1,13 @@
-//! Values in scripts: how a word of a script becomes a number, bytes or a pair, and how an expected
-//! word compares with what a packet carries.
+//! Values in scripts: converts words to numbers, bytes or pairs, and compares expected words with
+//! the values in a packet.
 //!
-//! Knows the forms of words (quotes, `hex:`, repetition, variables, ranges, alternatives), not
-//! which fields a packet has.
+//! Implements the forms of words (quotes, `hex:`, repetition, variables, ranges, alternatives). The
+//! fields of packets are elsewhere.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// What a field carries.
+/// Value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// An integer of any width, or a flag.
@@ -18,7 +18,7 @@ pub enum Value {
     Pair(Vec<u8>, Vec<u8>),
 }
 
-/// Which form a field takes.
+/// Type of a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// [`Value::Number`].
@@ -32,12 +32,12 @@ pub enum Kind {
 /// Variables of a running script, by name.
 pub type Variables = HashMap<String, Value>;
 
-/// A word as it stands in the script.
+/// A word of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// Its text; escapes of quoted words are still there.
+    /// Its text, with the escapes of quoted words.
     pub text: String,
-    /// It stood in quotes: only escapes and `${…}` mean something in it.
+    /// Whether it is quoted: then only escapes and `${…}` have a special meaning.
     pub quoted: bool,
 }
 
@@ -50,17 +50,17 @@ impl Word {
         }
     }
 
-    /// The variable that the whole word names: `$` and lower-case letters, digits or `_`.
+    /// The variable, if the whole word is one: `$` and lower-case letters, digits or `_`.
     pub fn variable(&self) -> Option<&str> {
         let name = self.text.strip_prefix('$').filter(|_| !self.quoted)?;
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         (!name.is_empty() && name.chars().all(fits)).then_some(name)
     }
 
-    /// The value of the word as a field of `kind`.
+    /// The value of the word for a field of type `kind`.
     ///
     /// # Errors
-    /// Unbound variables and words that are not of that kind.
+    /// Unbound variables, and words that are not of that type.
     pub fn value(&self, kind: Kind, variables: &Variables) -> Result<Value, String> {
         if let Some(name) = self.variable() {
             let bound = variables.get(name);
@@ -100,11 +100,11 @@ impl Word {
         Ok(text.into_bytes())
     }
 
-    /// Compares the word with what a packet carries; `None` is an absent field. An unbound variable
-    /// takes the value.
+    /// Compares the word with the value in a packet; `None` is an absent field. An unbound variable
+    /// is set to the value.
     ///
     /// # Errors
-    /// What was expected, in words.
+    /// The expected value as text.
     pub fn matches(&self, actual: Option<&Value>, variables: &mut Variables) -> Result<(), String> {
         let plain = (!self.quoted).then_some(self.text.as_str());
         let Some(actual) = actual else {
@@ -148,7 +148,7 @@ impl Word {
     }
 }
 
-/// The value as a script would write it.
+/// The value in the notation of scripts.
 pub(crate) fn render(value: &Value) -> String {
     match value {
         Value::Number(number) => number.to_string(),
@@ -160,7 +160,7 @@ pub(crate) fn render(value: &Value) -> String {
     }
 }
 
-/// Runs of one byte longer than this are written as `x*N`.
+/// Runs of one byte longer than this are rendered as `x*N`.
 const RUN_MIN: usize = 24;
 
 fn render_bytes(bytes: &[u8]) -> String {
@@ -197,7 +197,7 @@ fn render_bytes(bytes: &[u8]) -> String {
     text.to_owned()
 }
 
-/// Puts variables in the place of `${name}`.
+/// Replaces `${name}` by the values of variables.
 fn interpolate(text: &str, variables: &Variables) -> Result<String, String> {
     let mut rest = text;
     let mut done = String::new();
@@ -221,10 +221,10 @@ fn interpolate(text: &str, variables: &Variables) -> Result<String, String> {
     Ok(done)
 }
 
-/// A decimal or `0x…` number, or the word `max`: 4294967295.
+/// Parses a decimal or `0x…` number, or the word `max`: 4294967295.
 ///
 /// # Errors
-/// Anything else.
+/// Any other text.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
@@ -236,10 +236,10 @@ pub(crate) fn number(text: &str) -> Result<u64, String> {
     parsed.map_err(|_| format!("`{text}` is not a number"))
 }
 
-/// Bytes from hexadecimal digits, two each.
+/// Parses hexadecimal digits, two per byte.
 ///
 /// # Errors
-/// Anything else.
+/// Any other text.
 pub(crate) fn hex(digits: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("`{digits}` is not hexadecimal");
     if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
@@ -251,7 +251,7 @@ pub(crate) fn hex(digits: &str) -> Result<Vec<u8>, String> {
         .collect()
 }
 
-/// The bytes of a quoted text: `\"`, `\\`, `\n`, `\r`, `\t`, `\0` and `\xNN`.
+/// Decodes a quoted text: `\"`, `\\`, `\n`, `\r`, `\t`, `\0` and `\xNN`.
 ///
 /// # Errors
 /// Other escapes.

@@ -1,7 +1,7 @@
-//! The stage of virtual time: a script against shards in this thread.
+//! The stage in virtual time: scripts on shards in this thread.
 //!
-//! Waiting costs nothing; what a script calls "the next packet" is there as soon as the node is
-//! idle, or after a few milliseconds of its time when its store takes that long.
+//! Waiting takes no real time. Expected packets are available as soon as the node is idle, or after
+//! some milliseconds of its time if its store takes that long.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct VirtualStage {
 }
 
 impl VirtualStage {
-    /// A fresh node with the script's settings.
+    /// Creates a new node with the script's settings.
     ///
     /// # Errors
     /// An unknown setting.
@@ -37,7 +37,7 @@ impl VirtualStage {
         })
     }
 
-    /// Tells the node who those are that it asks for.
+    /// Answers the node's authentication requests.
     fn answer(&mut self) {
         loop {
             let all = self.harness.take_authentications();
@@ -107,11 +107,11 @@ impl Stage for VirtualStage {
     }
 }
 
-/// Settings and listener of a node from a script's `settings` line: any limit by its key,
-/// `queue_full`, `response_information`, `refuse_control_characters`, and the listener's switches.
+/// Converts a script's `settings` line to settings and listener of a node: any limit by its key,
+/// `queue_full`, `response_information`, `refuse_control_characters`, and the listener's options.
 ///
 /// # Errors
-/// An unknown key or a value that does not fit.
+/// An unknown key or an invalid value.
 pub fn configure(pairs: &[(String, String)]) -> Result<(Settings, ListenerPolicy), String> {
     let mut settings = Settings::default();
     let mut listener = ListenerPolicy::default();

@@ -1,4 +1,4 @@
-//! Acknowledgements that come in a row do what each of them does alone.
+//! A sequence of acknowledgements has the same effect as each of them alone.
 
 use martlet_broker::{EventInterest, ListenerPolicy, Settings};
 use martlet_script::{Harness, Wiring};
@@ -7,11 +7,11 @@ mod raw;
 
 use raw::{CLEAN, connect, packet, subscribe, text};
 
-/// Clean Session 0: the session stays.
+/// Clean Session 0: the session outlives its connection.
 const LASTING: u8 = 0x00;
 
-/// A node that works acknowledgements off in a row; or, since each packet is to be told, one by
-/// one.
+/// A node that processes acknowledgements in sequences; or one by one, since each packet must be
+/// reported.
 fn node(one_by_one: bool) -> Harness {
     let settings = Settings {
         events: EventInterest {
@@ -32,7 +32,7 @@ fn ack(first: u8, id: u16) -> Vec<u8> {
     packet(first, &id.to_be_bytes())
 }
 
-/// Numbers that look random and are the same in each run.
+/// Pseudo-random numbers that are the same in each run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -45,8 +45,8 @@ impl Numbers {
     }
 }
 
-/// What a client sends at once: PUBACK, PUBREC, PUBREL and PUBCOMP for identifiers that may be in
-/// flight or not, now and then a PUBLISH or PINGREQ between them.
+/// Packets that a client sends at once: PUBACK, PUBREC, PUBREL and PUBCOMP for identifiers that may
+/// or may not be in flight, with some PUBLISH and PINGREQ in between.
 fn burst(numbers: &mut Numbers) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..1 + numbers.below(12) {
@@ -64,8 +64,8 @@ fn burst(numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
-/// All that a node does is the same in both: what each client receives, whether it stays
-/// connected, and each counter. A client that breaks a rule connects again.
+/// Compares two nodes: what each client receives, whether it stays connected, and each counter. A
+/// client that violates a rule reconnects.
 fn compare(flags: u8, seed: u64) {
     let mut numbers = Numbers(seed);
     let mut nodes = [node(false), node(true)];

@@ -1,7 +1,7 @@
-//! Every script that does not wait for long over TCP against the `martlet` binary.
+//! Runs every script without long waiting times over TCP with the `martlet` binary.
 //!
-//! `MARTLET_BIN` names the binary; else the one in this build's target folder is taken, and
-//! without one the trials are ignored.
+//! `MARTLET_BIN` is the path of the binary. By default the one in this build's target folder is
+//! used. Without a binary the trials are ignored.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use martlet_script::{BrokerProcess, Script, TcpStage, load_all, play};
 
-/// Scripts that wait longer are for virtual time only.
+/// Scripts that wait longer run only in virtual time.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() {
@@ -46,7 +46,7 @@ fn binary() -> Option<PathBuf> {
 fn run(program: &Path, script: &Script) -> Result<(), Failed> {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     for version in &script.versions {
-        // A socket lies in there, whose path must be short.
+        // It contains a socket, whose path must be short.
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let name = format!("martlet-script-{}-{number}", std::process::id());
         let data = std::env::temp_dir().join(name);
@@ -71,8 +71,8 @@ fn run(program: &Path, script: &Script) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A configuration file with one listener, on a port that the system chooses, and the settings of
-/// a script.
+/// A configuration file with one listener, on a port chosen by the system, and the settings of a
+/// script.
 fn configuration(settings: &[(String, String)]) -> String {
     let (mut limits, mut mqtt) = (String::new(), String::new());
     let mut listener = "url = \"mqtt://127.0.0.1:0\"\n".to_owned();

@@ -1,4 +1,4 @@
-//! What an operator reads of a node: numbers of packets and payload bytes, in and out.
+//! Tests of the counters for operators: packets and payload bytes, in and out.
 
 use martlet_broker::{ListenerPolicy, Settings};
 use martlet_script::{Harness, Wiring};

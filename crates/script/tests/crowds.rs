@@ -1,5 +1,5 @@
-//! What is looked for among very many: connections, sessions, subscriptions, messages. It is looked
-//! for in steps, and others are served in between.
+//! Searches among very many objects: connections, sessions, subscriptions, messages. They run in
+//! steps, and other clients are served in between.
 //!
 //! In virtual time on the harness, with short turns.
 
@@ -19,10 +19,10 @@ const V311: ProtocolVersion = ProtocolVersion::V311;
 /// Units of work in a turn.
 const TURN: u64 = 2048;
 
-/// Units that one call may take: its turn, and the last thing in it.
+/// Most units that one call may take: its turn, and the last item in it.
 const CALL: u64 = 2 * TURN;
 
-/// Clients or sessions of a node with very many.
+/// Number of clients or sessions on a node with very many.
 const MANY: usize = 10_000;
 
 fn node_at(limits: Limits, listener: ListenerPolicy) -> Harness {
@@ -79,8 +79,8 @@ fn answers(node: &mut Harness, command: Command) -> Vec<Answer> {
     reports.map(|report| report.answer).collect()
 }
 
-/// Memory runs short on a node with very many clients: who holds most is found in turns, and gives
-/// back.
+/// Memory is short on a node with very many clients: the clients that hold most are found in turns,
+/// and give back.
 #[test]
 fn who_holds_most_of_very_many_is_found_in_turns() {
     const GREEDY: usize = 10;
@@ -114,7 +114,7 @@ fn who_holds_most_of_very_many_is_found_in_turns() {
         }
     }
     assert!(greedy.iter().any(|link| node.is_closed(*link)));
-    // A search looks at no more places in a turn than an eighth of it has units.
+    // A search visits at most as many places per turn as an eighth of its units.
     let least = MANY as u64 / (TURN / 8);
     assert!(turns >= least, "{turns} turns, {least} at least");
     assert!(others.iter().all(|link| !node.is_closed(*link)));
@@ -155,7 +155,7 @@ fn a_long_queue_in_memory_is_cut_in_turns() {
     assert!(most <= CALL, "{most} units in one call");
 }
 
-/// Which client uses which topic is looked for in turns.
+/// The clients and their topics are searched in turns.
 #[test]
 fn topics_in_use_are_looked_for_in_turns() {
     let listener = ListenerPolicy {
@@ -197,7 +197,8 @@ fn tracing(addresses: bool) -> Command {
     }))
 }
 
-/// All clients from one address, of a proxy for example, are traced in turns, and none is later.
+/// Tracing of all clients with one address, for example of a proxy, begins in turns and misses
+/// none.
 #[test]
 fn very_many_clients_of_one_address_are_traced_in_turns() {
     let mut node = node(Limits::default());
@@ -236,8 +237,8 @@ fn subscriptions(answers: Vec<Answer>) -> SubscriptionPage {
     }
 }
 
-/// One session with very many subscriptions is looked through in turns, and each is found once,
-/// whatever is subscribed to or unsubscribed from meanwhile.
+/// One session with very many subscriptions is scanned in turns. Each subscription is found once,
+/// whatever is added or removed meanwhile.
 #[test]
 fn the_subscriptions_of_one_session_are_looked_through_in_turns() {
     const FILTERS: usize = 8_000;
@@ -275,7 +276,7 @@ fn the_subscriptions_of_one_session_are_looked_through_in_turns() {
     assert_eq!(page.subscriptions.len(), page.total);
     let least = FILTERS as u64 / 256 / 2;
     assert!(turns >= least, "{turns} turns, {least} at least");
-    // While it is looked through, every other one goes and others come.
+    // During the scan, every other subscription is removed and others are added.
     node.at_once(|node| {
         node.command(0, all());
         let (gone, new): (Vec<&String>, Vec<String>) = filters
@@ -334,8 +335,8 @@ fn the_subscriptions_of_one_session_are_looked_through_in_turns() {
     }
 }
 
-/// Who waits for something of their own is written to before those who get a message for many,
-/// also if that is routed at once.
+/// Clients that wait for other output are written to before the receivers of a message for many,
+/// even if that message is routed at once.
 #[test]
 fn receivers_of_a_message_for_many_are_written_to_after_others() {
     for (receivers, first) in [(8, 8), (9, 0), (1_000, 0)] {
@@ -355,7 +356,7 @@ fn receivers_of_a_message_for_many_are_written_to_after_others() {
         node.send(publisher, &packet);
         assert_eq!(node.take_most_writes(), first, "of {receivers}");
         assert!(links.iter().all(|link| node.take(*link) == packet));
-        // Its own answer waits for nobody.
+        // Its own answer does not wait.
         node.at_once(|node| {
             node.send(publisher, &packet);
             node.send(publisher, &[0xC0, 0]);

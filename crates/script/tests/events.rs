@@ -1,4 +1,4 @@
-//! What a node tells of its clients: in order, of everybody or of the few that are traced.
+//! Tests of the events about clients: their order, for all clients or for the few that are traced.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ fn publish(node: &mut Harness, link: Link, topic: &str, qos: u8, payload: &str) 
     node.elapse(5);
 }
 
-/// What was told of a client, in a word or two each.
+/// The events about a client, in one or two words each.
 fn told(events: &[EventNotice], of: &str) -> Vec<String> {
     let of_client = events.iter().filter(|told| *told.head.client_id == *of);
     of_client.map(in_words).collect()
@@ -271,7 +271,7 @@ fn what_is_written_in_parts_is_told_when_it_is_out() {
     );
 }
 
-/// Who comes with a name has it, if this is said, by a device's token.
+/// A client logs in with a user name. `is_good` means that a device token has proved it.
 fn prove(node: &mut Harness, client_id: &str, user: &str, is_good: bool) -> Link {
     let link = node.open();
     let head = [b"\0\x04MQTT\x04".as_slice(), &[CLEAN | 0x80, 0, 60]].concat();
@@ -313,7 +313,7 @@ fn who_has_proved_a_name_is_told_of_before_what_becomes_of_it() {
         prove(&mut node, "wrong", "eve", false);
         prove(&mut node, "device", "alice", true);
         prove(&mut node, "device", "alice", true);
-        // The session is another user's.
+        // The session belongs to another user.
         prove(&mut node, "device", "bob", true);
         let events = node.take_events();
         assert_eq!(told(&events, "wrong"), ["refused"], "{shards} shards");

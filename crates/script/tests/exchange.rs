@@ -1,5 +1,5 @@
-//! Enhanced authentication beside everything else: clients who go in the middle of it, credentials
-//! that are taken back or end, rules that are others afterwards.
+//! Tests of enhanced authentication in combination: clients that disconnect during the exchange,
+//! credentials that are revoked or expire, rules that change afterwards.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use martlet_script::{Harness, Link, Wiring};
 const METHOD: &str = "test";
 const SHARDS: u16 = 3;
 
-/// A client, and what it is asked about.
+/// A client and its pending authentication.
 struct Bench {
     node: Harness,
     link: Link,
 }
 
 impl Bench {
-    /// One that has sent its CONNECT.
+    /// A client that has sent its CONNECT.
     fn new() -> Self {
         let listener = ListenerPolicy {
             authenticate: true,
@@ -47,7 +47,7 @@ impl Bench {
         bench
     }
 
-    /// One that has been let in.
+    /// A client that has been accepted.
     fn accepted(identity: Identity) -> Self {
         let mut bench = Self::new();
         bench.answer(accepted(identity, 0));
@@ -80,7 +80,7 @@ impl Bench {
         self.node.send(self.link, &bytes);
     }
 
-    /// The only question.
+    /// The only pending request.
     fn asked(&mut self) -> (u16, Authentication) {
         let mut all = self.node.take_authentications();
         assert_eq!(all.len(), 1);
@@ -105,7 +105,7 @@ impl Bench {
         }
     }
 
-    /// What came, in short.
+    /// The received packets, abbreviated.
     fn received(&mut self) -> Vec<String> {
         let bytes = self.node.take(self.link);
         let (mut rest, mut all) = (&bytes[..], Vec::new());
@@ -171,13 +171,13 @@ fn what_is_remembered_comes_back_with_the_next_step_and_goes_with_the_connection
     assert!(state.is_some_and(|state| Arc::ptr_eq(state, &remembers)));
     drop(step);
     assert_eq!(Arc::strong_count(&remembers), 1, "it is handed out once");
-    // One that goes between its steps.
+    // A client that disconnects between its steps.
     let mut bench = Bench::new();
     bench.answer(asks(&remembers));
     assert_eq!(Arc::strong_count(&remembers), 2);
     bench.node.end(bench.link, TransportEnd::EndOfStream);
     assert_eq!(Arc::strong_count(&remembers), 1);
-    // And one that never says anything more.
+    // A client that sends nothing more.
     let mut bench = Bench::new();
     bench.answer(asks(&remembers));
     bench.node.elapse(61_000);
@@ -196,11 +196,11 @@ fn steps_do_not_prolong_the_deadline() {
     let (shard, asked) = bench.asked();
     bench.node.elapse(6000);
     assert!(bench.node.is_closed(bench.link));
-    // The answer comes too late.
+    // The answer arrives too late.
     let answer = accepted(user("alice"), 0);
     bench.node.authenticated(shard, asked.connection, answer);
     bench.received();
-    // Nor those of a re-authentication.
+    // The same for a re-authentication.
     let mut bench = Bench::accepted(user("alice"));
     bench.auth(ReasonCode::ReAuthenticate);
     for _ in 0..5 {
@@ -222,7 +222,7 @@ fn who_is_revoked_meanwhile_does_not_come_in() {
     bench.auth(ReasonCode::ContinueAuthentication);
     bench.answer(accepted(user("alice"), 0));
     assert_eq!(bench.received(), ["ConnAck NotAuthorized"]);
-    // Who is connected by enhanced authentication ends at once, whatever it is at.
+    // A client that is connected by enhanced authentication ends at once, in any state.
     let mut bench = Bench::accepted(user("alice"));
     bench.auth(ReasonCode::ReAuthenticate);
     bench.revoke("alice");
@@ -283,7 +283,7 @@ fn what_becomes_of_a_client_when_who_keeps_the_credentials_fails() {
     assert_eq!(bench.received(), ["Disconnect ServerBusy"]);
     let told = format!("{:?}", bench.node.take_events());
     assert!(told.contains("ReauthenticationRefused") && told.contains("the source is away"));
-    // A step is asked for of a client that named no method.
+    // A step is requested of a client without an authentication method.
     let mut bench = Bench::new();
     let (shard, _) = bench.asked();
     let link = bench.node.open();

@@ -1,5 +1,5 @@
-//! A store that cannot take more: what would make it grow waits or is refused, what makes room goes
-//! on, and what waits takes no more memory than it may.
+//! Tests of a store that cannot take more: operations that make it grow wait or are refused,
+//! operations that make room continue, and waiting operations do not exceed their memory limit.
 
 use martlet_broker::{Limits, ListenerPolicy, Settings, StoreState, TransportEnd};
 use martlet_script::{Harness, Link, Wiring};
@@ -43,7 +43,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// CONNECT of MQTT 3.1.1, with a Will of `will_bytes` bytes if the flags say so.
+/// A CONNECT of MQTT 3.1.1, with a Will of `will_bytes` bytes if the flags contain it.
 fn connect(client_id: &str, flags: u8, will_bytes: usize) -> Vec<u8> {
     let mut body = b"\0\x04MQTT\x04".to_vec();
     body.extend([flags, 0, 0]);
@@ -62,7 +62,7 @@ fn client(node: &mut Harness, client_id: &str, flags: u8) -> Link {
     link
 }
 
-/// What a CONNECT is answered.
+/// The answer to a CONNECT.
 fn answer(node: &mut Harness, client_id: &str, flags: u8, will_bytes: usize) -> Vec<u8> {
     let link = node.open();
     node.send(link, &connect(client_id, flags, will_bytes));
@@ -80,7 +80,7 @@ fn subscriptions_of_a_session_that_is_recorded_wait_for_the_store_and_pings_pass
         node.set_store_state(state);
         node.send(lasting, &[SUBSCRIBE, &PING, UNSUBSCRIBE].concat());
         assert_eq!(node.take(lasting), PONG, "{state:?}");
-        // Nothing of this one is stored.
+        // Nothing of this client is stored.
         node.send(passing, &[SUBSCRIBE, UNSUBSCRIBE].concat());
         assert_eq!(node.take(passing), [SUBACK, UNSUBACK].concat());
         node.set_store_state(StoreState::KeepsUp);
@@ -110,7 +110,7 @@ fn a_subscription_that_stands_already_does_not_wait_for_the_store_and_makes_no_r
         assert_eq!(node.take(lasting), SUBACK, "{state:?}");
     }
     assert_eq!(node.counters().records_appended, records);
-    // These are others, or bring something.
+    // These are different, or add something.
     let more = [
         subscribe("t", 0),
         subscribe("t/1", 1),
@@ -174,7 +174,7 @@ fn a_connect_with_a_long_will_waits_while_the_store_is_behind() {
     let mut node = node(Limits::default(), Wiring::default());
     node.set_store_state(StoreState::Behind);
     let waiting = node.open();
-    // What comes behind it waits too.
+    // Packets behind it wait too.
     node.send(
         waiting,
         &[&connect("waiting", WILL, 9000), &PING[..]].concat(),
@@ -183,14 +183,14 @@ fn a_connect_with_a_long_will_waits_while_the_store_is_behind() {
     node.send(gone, &connect("gone", WILL, 9000));
     node.end(gone, TransportEnd::EndOfStream);
     assert_eq!(node.take(waiting), b"");
-    // Nothing of this one is recorded.
+    // Nothing of this client is stored.
     assert_eq!(answer(&mut node, "passing", CLEAN, 0), b"\x20\x02\0\0");
-    // Longer than a client may take to send its CONNECT.
+    // Longer than the time limit for a CONNECT.
     node.elapse(29_000);
     assert_eq!(node.take(waiting), b"");
     node.set_store_state(StoreState::KeepsUp);
     assert_eq!(node.take(waiting), [b"\x20\x02\0\0", &PONG[..]].concat());
-    // As if it had not come.
+    // As if it had not been sent.
     assert_eq!(answer(&mut node, "gone", 0, 0), b"\x20\x02\0\0");
 }
 
@@ -273,7 +273,7 @@ fn who_has_waited_for_the_store_too_long_is_told_what_is_wrong_with_it() {
     }
 }
 
-/// A store that takes so long that nothing becomes durable in this test.
+/// A store so slow that no record becomes durable in this test.
 fn never() -> Wiring {
     Wiring {
         durable_delay_ms: 10_000_000,
@@ -281,7 +281,7 @@ fn never() -> Wiring {
     }
 }
 
-/// CONNECT of MQTT 5 with a session that outlives its connection.
+/// A CONNECT of MQTT 5 with a session that outlives its connection.
 fn lasting_v5(keep_alive_secs: u8) -> Vec<u8> {
     let mut body = b"\0\x04MQTT\x05\0\0".to_vec();
     body.extend(*b"\0\x05\x11\0\0\0\x09\0\x02v5");
@@ -298,7 +298,7 @@ fn a_connect_that_is_not_recorded_in_time_is_refused_with_a_reason() {
     let mut node = node(limits, never());
     let (v3, v5) = (node.open(), node.open());
     node.send(v3, &connect("lasting", 0, 0));
-    // Who waits for its CONNACK need not send PINGREQ.
+    // A client that waits for its CONNACK need not send PINGREQ.
     node.send(v5, &lasting_v5(1));
     let will = node.open();
     node.send(will, &connect("will", CLEAN | WILL, 1));
@@ -307,7 +307,7 @@ fn a_connect_that_is_not_recorded_in_time_is_refused_with_a_reason() {
         assert_eq!(node.take(link), b"");
         assert!(!node.is_closed(link));
     }
-    // Nothing of these is stored.
+    // Nothing of these clients is stored.
     let publisher = client(&mut node, "clean", CLEAN);
     node.send(publisher, b"\x82\x06\0\x05\0\x01t\x00");
     node.send(publisher, b"\x30\x04\0\x01tx");
@@ -380,7 +380,7 @@ fn answers_that_wait_for_the_store_are_bounded_and_counted_as_memory() {
     node.send(link, &SUBSCRIBE.repeat(20));
     let full = node.counters().memory_bytes;
     assert!(full >= before + 20 * 5, "{before} {full}");
-    // PUBCOMP would have to wait behind them.
+    // PUBCOMP would have to wait behind the others.
     let pubrels: Vec<u8> = (1..=100_u8).flat_map(|id| [0x62, 2, 0, id]).collect();
     node.send(
         link,
@@ -389,7 +389,7 @@ fn answers_that_wait_for_the_store_are_bounded_and_counted_as_memory() {
     assert_eq!(node.take(link), PONG);
     let held = node.counters().memory_bytes - full;
     assert!(held <= 4096, "what is held is as long as what came: {held}");
-    // Nothing is lost by it: all are answered, a gate after the other.
+    // Nothing is lost: all are answered, one gate after the other.
     node.elapse(10_000);
     let mut answers = SUBACK.repeat(100);
     answers.extend((1..=100_u8).flat_map(|id| [0x70, 2, 0, id]));

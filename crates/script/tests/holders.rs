@@ -1,5 +1,5 @@
-//! Who holds most of the memory: long queues in the store, share groups with many members, and many
-//! connections of one address.
+//! Tests of the objects that hold most of the memory: long queues in the store, share groups with
+//! many members, and many connections from one address.
 
 use martlet_broker::{
     Answer, Command, DropReason, Limits, ListenerPolicy, Settings, TenantId, TransportEnd,
@@ -59,7 +59,7 @@ fn node_with_store(memory_bytes: u64) -> Harness {
     node
 }
 
-/// Messages that wait for a client.
+/// Number of messages queued for a client.
 fn queued(node: &mut Harness, client_id: &str) -> usize {
     let command = Command::ClientDetail {
         request: 1,
@@ -79,8 +79,8 @@ fn queued(node: &mut Harness, client_id: &str) -> usize {
     }
 }
 
-/// A long queue whose messages are in the store takes memory all the same, by what names them: its
-/// session gives back, whether its client is there or not, and others are served.
+/// A long queue whose messages are in the store still takes memory for its entries. Its session
+/// gives back, whether its client is connected or not, and other clients are served.
 #[test]
 fn sessions_with_long_queues_in_the_store_give_back_before_those_with_short_ones() {
     const LONG: usize = 40;
@@ -121,7 +121,7 @@ fn sessions_with_long_queues_in_the_store_give_back_before_those_with_short_ones
     }
 }
 
-/// The queue of a share group likewise.
+/// The same for the queue of a share group.
 #[test]
 fn share_groups_with_long_queues_in_the_store_lose_their_oldest_messages() {
     const GROUPS: usize = 12;
@@ -143,8 +143,8 @@ fn share_groups_with_long_queues_in_the_store_lose_their_oldest_messages() {
     assert!(node.counters().dropped[DropReason::MemoryFull as usize] > 0);
 }
 
-/// Clients with these Client Identifiers, each from the address that is given for its number, that
-/// have sent a part of a packet.
+/// Connects clients with these Client Identifiers, each from the address for its number. Each has
+/// sent a part of a packet.
 fn with_unfinished_packets(
     node: &mut Harness,
     name: &str,
@@ -169,8 +169,8 @@ fn closed(node: &Harness, links: &[Link]) -> usize {
     links.iter().filter(|link| node.is_closed(**link)).count()
 }
 
-/// Who spreads what it holds over many connections gives back before others that have one, even if
-/// these hold somewhat more by it, and are newer.
+/// Clients that spread their memory over many connections give back before others with one
+/// connection, even if those hold somewhat more per connection and are newer.
 #[test]
 fn many_connections_of_one_address_give_back_before_single_ones_of_others() {
     let mut node = node(50_000_000, WorkLimits::default());
@@ -180,7 +180,7 @@ fn many_connections_of_one_address_give_back_before_single_ones_of_others() {
     let address = |number| [10, 1, 0, number as u8];
     let innocents = with_unfinished_packets(&mut node, "innocent", 50, (30_000, address));
     assert_eq!(closed(&node, &attackers), 0);
-    // Those who were there first fill the memory.
+    // The first connections fill the memory.
     for link in &attackers {
         node.send(*link, &[b'x'; 8_000]);
         turn(&mut node);
@@ -193,8 +193,8 @@ fn many_connections_of_one_address_give_back_before_single_ones_of_others() {
     assert_eq!(closed(&node, &gateway), 0);
 }
 
-/// A gateway whose clients hold a little more than usual is no larger than one client that holds
-/// much.
+/// A gateway whose clients hold a little more than usual does not count as more than one client
+/// that holds much.
 #[test]
 fn one_client_that_holds_much_gives_back_before_a_gateway_of_many() {
     let mut node = node(20_000_000, WorkLimits::default());
@@ -219,8 +219,8 @@ fn one_client_that_holds_much_gives_back_before_a_gateway_of_many() {
     assert_eq!(closed(&node, &gateway), 0);
 }
 
-/// Memory is short, and the members of a large share group are looked at for what they hold: in
-/// steps, however many there are.
+/// When memory is short, the members of a large share group are scanned in steps, however many
+/// there are.
 #[test]
 fn members_of_a_share_group_that_holds_much_are_looked_at_in_steps() {
     const MEMBERS: usize = 10_000;
@@ -236,7 +236,7 @@ fn members_of_a_share_group_that_holds_much_are_looked_at_in_steps() {
         subscribe(&mut node, link, &["$share/g/t/0".to_owned()]);
         node.end(link, TransportEnd::EndOfStream);
     }
-    // One group has an eighth of the memory at most.
+    // One group has at most an eighth of the memory.
     let other = connect(&mut node, "other");
     let filters: Vec<_> = (1..6).map(|group| format!("$share/g/t/{group}")).collect();
     subscribe(&mut node, other, &filters);
@@ -248,7 +248,7 @@ fn members_of_a_share_group_that_holds_much_are_looked_at_in_steps() {
         publish(&mut node, publisher, &topic, &[b'x'; 20_000]);
         node.elapse(5);
         node.take_most_work();
-        // Nothing but the search is left to do.
+        // Only the search is left to do.
         node.end_tick();
         most = most.max(node.take_most_work());
     }

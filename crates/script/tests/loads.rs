@@ -1,7 +1,7 @@
-//! Rows of the catalogue of hostile inputs that are about amounts: floods, storms, combinations.
+//! Entries of the catalogue of hostile inputs that concern amounts: floods, storms, combinations.
 //!
-//! In virtual time on the harness, which checks the accounts after every call into a shard; so the
-//! amounts are as small as they can be and still show the effect.
+//! In virtual time on the harness, which checks the accounts after every call into a shard. So the
+//! amounts are as small as possible while they still show the effect.
 
 use std::time::Instant;
 
@@ -134,7 +134,7 @@ fn a_publisher_faster_than_the_store_is_read_later_while_its_pings_pass() {
     assert_eq!(acknowledged, (1..=50).collect::<Vec<u16>>());
 }
 
-/// Design section 4: a full mailbox holds back publishers, nobody else [MQTT-3.3.4-8].
+/// Design section 4: a full mailbox holds back only publishers [MQTT-3.3.4-8].
 #[test]
 fn a_congested_shard_holds_publishes_back_and_nothing_else() {
     let mut node = node(Limits::default(), Wiring::default());
@@ -162,10 +162,11 @@ fn a_congested_shard_holds_publishes_back_and_nothing_else() {
     assert_eq!(publishes(&node.take(link)), 1);
 }
 
-/// Slow consumers, none of whom holds so much that it has to give back (`memory.rs`).
+/// Number of slow consumers; none of them holds so much that it has to give back (`memory.rs`).
 const LATE: usize = 8;
 
-/// Publishes 200 messages of 2,000 bytes, more than 256 KiB hold, to all late consumers in turn.
+/// Publishes 200 messages of 2,000 bytes, more than 256 KiB in total, to all slow consumers in
+/// turn.
 fn spend_memory(node: &mut Harness, publisher: Link) {
     for id in 1..=200 {
         let topic = format!("big/{}", usize::from(id) % LATE);
@@ -175,7 +176,7 @@ fn spend_memory(node: &mut Harness, publisher: Link) {
     }
 }
 
-/// Packet Identifiers of what a client was sent.
+/// Packet Identifiers of the messages sent to a client.
 fn sent_to(node: &mut Harness, link: Link) -> Vec<PacketId> {
     let mut ids = Vec::new();
     packets(&node.take(link), |packet| {
@@ -186,8 +187,8 @@ fn sent_to(node: &mut Harness, link: Link) -> Vec<PacketId> {
     ids
 }
 
-/// Memory that slow consumers have spent is refused to what would take more of it; who reads gets
-/// QoS 0 all the while, and once they have caught up all is as before.
+/// When slow consumers have used up the memory, operations that need more are refused. Clients that
+/// read still get QoS 0 messages. After the consumers have caught up, everything works as before.
 #[test]
 fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
     let limits = Limits {
@@ -196,7 +197,7 @@ fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
     };
     let mut node = node(limits, Wiring::default());
     let mut subscriber = |client_id: &str, filter: &str, qos| {
-        // What a session that ends with its connection was sent takes no memory any more.
+        // The sent messages of a session that ends with its connection take no memory any more.
         let link = client(&mut node, client_id, qos == QoS::AtMostOnce);
         node.send(link, &subscribe(&[filter], qos));
         node.take(link);
@@ -210,7 +211,7 @@ fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
         .collect();
     let deaf = subscriber("deaf", "small", QoS::AtMostOnce);
     let quick = subscriber("quick", "small", QoS::AtMostOnce);
-    // A closed connection gives its own buffers back: the next ones spend them.
+    // A closed connection frees its own buffers; the next ones use them up.
     for _ in 0..10 {
         let publisher = client(&mut node, "p", true);
         spend_memory(&mut node, publisher);
@@ -248,7 +249,7 @@ fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
     assert_eq!(publishes(&node.take(late[0])), 1, "there is memory again");
 }
 
-/// Else nobody could take what has spent it.
+/// Otherwise the messages that use up the memory could not be received.
 #[test]
 fn who_has_a_session_is_let_in_though_memory_is_spent() {
     let limits = Limits {
@@ -262,13 +263,13 @@ fn who_has_a_session_is_let_in_though_memory_is_spent() {
         node.send(away, &subscribe(&[&filter], QoS::AtLeastOnce));
         node.send(away, &[0xE0, 0]);
     }
-    // A closed connection gives its own buffers back: the next ones spend them.
+    // A closed connection frees its own buffers; the next ones use them up.
     for _ in 0..10 {
         let publisher = client(&mut node, "p", true);
         spend_memory(&mut node, publisher);
         assert!(node.is_closed(publisher), "memory is spent");
     }
-    // What the last one gave back is enough for a few more.
+    // The memory of the last one is enough for a few more.
     let is_refused = (0..10).any(|number| {
         let stranger = client(&mut node, &format!("stranger-{number}"), true);
         node.take(stranger) == [0x20, 2, 0, 3]
@@ -337,7 +338,7 @@ fn combinations_of_wildcards_cost_what_they_hold_and_give_one_message() {
     let topic = ["x"; LEVELS].join("/");
     node.send(link, &publish(&topic, QoS::AtMostOnce, 0, false, b"once"));
     assert_eq!(publishes(&node.take(link)), 1);
-    // More levels than any filter has, and the limit of levels: nothing matches.
+    // More levels than any filter has, and the limit of levels: no match.
     let deep = ["x"; 128].join("/");
     node.send(link, &publish(&deep, QoS::AtMostOnce, 0, false, b""));
     assert_eq!(publishes(&node.take(link)), 0);
@@ -399,7 +400,7 @@ fn all_wills_of_a_site_without_power_are_sent_once() {
         node.send(link, &connect(&format!("c{number}"), true, Some(will)));
     }
     node.take(watcher);
-    // They go silent together; the watcher does not.
+    // They become silent together; the watcher does not.
     for _ in 0..4 {
         node.elapse(4_000);
         node.send(watcher, &[0xC0, 0]);
@@ -408,7 +409,7 @@ fn all_wills_of_a_site_without_power_are_sent_once() {
     assert_eq!(node.counters().connections, 1);
 }
 
-/// P39: deliveries go in turns, so that others are served in between; none is lost by it.
+/// P39: deliveries take turns, so that other clients are served in between; none is lost.
 #[test]
 fn a_storm_to_many_subscribers_takes_turns_and_loses_nothing() {
     const SUBSCRIBERS: usize = 400;
@@ -445,7 +446,7 @@ fn a_storm_to_many_subscribers_takes_turns_and_loses_nothing() {
     }
 }
 
-/// P39: a share group's queue goes to a member of QoS 0 in turns, in order and whole.
+/// P39: a share group's queue is sent to a member of QoS 0 in turns, in order and completely.
 #[test]
 fn the_long_queue_of_a_share_group_takes_turns_and_loses_nothing() {
     const MESSAGES: u16 = 3_000;
@@ -483,7 +484,8 @@ fn the_long_queue_of_a_share_group_takes_turns_and_loses_nothing() {
     );
 }
 
-/// A SUBSCRIBE with more filters than a session may have is answered whole, and told in short.
+/// A SUBSCRIBE with more filters than a session may have gets a complete SUBACK, and its event is
+/// abbreviated.
 #[test]
 fn filters_beyond_what_a_session_may_have_are_refused_and_few_are_told() {
     let limits = Limits {
@@ -518,8 +520,8 @@ fn filters_beyond_what_a_session_may_have_are_refused_and_few_are_told() {
     assert_eq!(told.count(), 16);
 }
 
-/// Filters that match none of many retained messages: what it takes to find out is work, so that
-/// others are served in between.
+/// Filters that match none of many retained messages: the search counts as work, so that other
+/// clients are served in between.
 #[test]
 fn filters_that_many_retained_messages_are_looked_at_for_take_turns() {
     const FILTERS: usize = 200;
@@ -538,12 +540,12 @@ fn filters_that_many_retained_messages_are_looked_at_for_take_turns() {
     let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
     node.send(link, &subscribe(&filters, QoS::AtMostOnce));
     assert!(node.take(link).len() > FILTERS, "it is answered");
-    // Each looks at some 500 topics, and a turn looks at some 1,000 for one client.
+    // Each search examines some 500 topics, and a turn examines some 1,000 for one client.
     let turns = node.turns() - before;
     assert!(turns > 80, "{turns}");
 }
 
-/// The same where each topic that is looked at lies somewhere else in the tree, which takes longer.
+/// The same with topics in different parts of the tree, which takes longer.
 #[test]
 fn filters_that_retained_messages_have_to_be_looked_for_take_more_turns() {
     const FILTERS: usize = 100;
@@ -561,13 +563,13 @@ fn filters_that_retained_messages_have_to_be_looked_for_take_more_turns() {
     let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
     node.send(link, &subscribe(&filters, QoS::AtMostOnce));
     assert!(node.take(link).len() > FILTERS, "it is answered");
-    // Each looks for a thousand topics, and a turn has time for some 500.
+    // Each search visits a thousand topics, and a turn has time for some 500.
     let turns = node.turns() - before;
     assert!(turns > 150, "{turns}");
 }
 
-/// A topic that no message came to before has to be looked for in all indexes; one that is retained
-/// in the store of those too.
+/// A topic without earlier messages has to be looked up in all indexes; for a retained message,
+/// also in the retained store.
 #[test]
 fn messages_to_topics_that_are_not_known_take_turns() {
     const MESSAGES: usize = 2_000;
@@ -590,8 +592,8 @@ fn messages_to_topics_that_are_not_known_take_turns() {
     assert!(turns_for(false, true) > 30, "{}", turns_for(false, true));
 }
 
-/// A SUBSCRIBE or UNSUBSCRIBE of as many filters as a packet holds costs what it is long: four
-/// times as many do not take sixteen times as long.
+/// The cost of a SUBSCRIBE or UNSUBSCRIBE with as many filters as fit into a packet is linear in
+/// its length: four times as many filters do not take sixteen times as long.
 #[test]
 fn packets_with_many_filters_cost_what_they_are_long() {
     let time_of = |count: usize| {
@@ -618,7 +620,7 @@ fn packets_with_many_filters_cost_what_they_are_long() {
         assert_eq!(answers, [count, count]);
         time
     };
-    // The machine has other things to do: the shortest of as many as it takes.
+    // The shortest of several measurements, because the machine may be busy.
     let (few, mut many) = (time_of(30_000), time_of(120_000));
     for _ in 0..20 {
         if many < few * 9 {
@@ -629,7 +631,8 @@ fn packets_with_many_filters_cost_what_they_are_long() {
     panic!("{few:?}, {many:?}");
 }
 
-/// A long message for many takes turns as one for thousands does, and arrives once and whole.
+/// A long message for many receivers takes turns like a message for thousands, and arrives once and
+/// completely.
 #[test]
 fn a_long_message_for_many_takes_turns() {
     const RECEIVERS: usize = 100;
@@ -658,7 +661,7 @@ fn a_long_message_for_many_takes_turns() {
     );
 }
 
-/// The messages of a session that ends are counted at once; their memory is given back over turns.
+/// The messages of a session that ends are counted at once; their memory is freed over turns.
 #[test]
 fn the_long_queue_of_a_session_that_ends_is_counted_at_once_and_freed() {
     const MESSAGES: u16 = 3_000;
@@ -687,7 +690,7 @@ fn the_long_queue_of_a_session_that_ends_is_counted_at_once_and_freed() {
     }
 }
 
-/// D18: intervals are none of the wall clock's business.
+/// D18: the wall clock does not affect intervals.
 #[test]
 fn a_wall_clock_set_by_a_day_expires_nothing_and_keeps_nothing_longer() {
     const DAY_MS: u64 = 86_400_000;
@@ -704,7 +707,7 @@ fn a_wall_clock_set_by_a_day_expires_nothing_and_keeps_nothing_longer() {
     }
 }
 
-/// T19: a reset while a packet is half there, at every byte of a session.
+/// T19: a reset in the middle of a packet, at every byte of a session.
 #[test]
 fn a_reset_at_any_byte_leaves_nothing_behind() {
     let mut session = connect("a", true, None);

@@ -1,4 +1,4 @@
-//! An operator is told of each client that lost messages: at once, then with numbers.
+//! Operators get an event about each client that lost messages: at once, then with counts.
 
 use martlet_broker::{DropReason, Event, EventInterest, ListenerPolicy, Settings, TransportEnd};
 use martlet_script::{Harness, Link, Wiring};
@@ -7,7 +7,7 @@ mod raw;
 
 use raw::{CLEAN, connect, packet, subscribe, text};
 
-/// Only what the journal asks for: no single drop.
+/// Creates a node with only the journal's events, without events for single drops.
 fn node(change: impl FnOnce(&mut Settings)) -> Harness {
     let mut settings = Settings {
         events: EventInterest {
@@ -26,7 +26,7 @@ fn node(change: impl FnOnce(&mut Settings)) -> Harness {
     Harness::new(settings, ListenerPolicy::default(), wiring)
 }
 
-/// MQTT 5, with this Maximum Packet Size.
+/// Connects with MQTT 5 and this Maximum Packet Size.
 fn connect_with_maximum(node: &mut Harness, client_id: &str, maximum: u32) -> Link {
     let link = node.open();
     let properties = [&[5, 0x27], maximum.to_be_bytes().as_slice()].concat();
@@ -49,7 +49,7 @@ fn publish(node: &mut Harness, link: Link, topic: &str, qos: u8, payload: &str) 
     node.elapse(5);
 }
 
-/// Who lost how many messages for which reason, the topic that is named, and the option.
+/// For each client with losses: the reason, the number, the topic and the option.
 fn lost(node: &mut Harness) -> Vec<(String, DropReason, u64, String, Option<&'static str>)> {
     let events = node.take_events().into_iter();
     let lost = events.filter_map(|told| match told.event {
@@ -97,7 +97,7 @@ fn a_loss_is_told_at_once_and_then_every_ten_seconds_with_a_count() {
     assert_eq!(lost(&mut node), [first], "after a pause it is told at once");
 }
 
-/// The queue of the client `away` has room for two messages, and has got six.
+/// The queue of the client `away` has room for two messages, and has received six.
 fn node_with_full_queue() -> Harness {
     let mut node = node(|settings| settings.limits.queued_messages = 2);
     let away = connect(&mut node, "away", 0);

@@ -1,8 +1,8 @@
-//! Every script against Debian's Mosquitto over TCP: it tests the tests.
+//! Runs every script with Debian's Mosquitto over TCP, which tests the scripts themselves.
 //!
-//! A script on which Mosquitto differs says so in its header and with which statement; one that
-//! passes in spite of that fails here, so that the headers stay true. Without Mosquitto on this
-//! machine the trials are ignored. `SLOW=1` runs those that wait for long too.
+//! If Mosquitto differs on a script, the script's header contains this and the statement. If such a
+//! script passes, the trial fails, so that the headers stay correct. Without Mosquitto on this
+//! machine the trials are ignored. `SLOW=1` also runs scripts with long waiting times.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use martlet_script::{BrokerProcess, Pace, Script, TcpStage, Version, free_port, load_all, play};
 
-/// Scripts that wait longer are for virtual time only.
+/// Scripts that wait longer run only in virtual time.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() {
@@ -35,12 +35,12 @@ fn main() {
         trials.push(trial.with_ignored_flag(left_out));
     }
     let mut arguments = Arguments::from_args();
-    // Most of the time is waiting, so more of them at once than there are cores.
+    // Most of the time is spent waiting, so more trials run at once than there are cores.
     arguments.test_threads = arguments.test_threads.or(Some(8));
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// The settings of a script in Mosquitto's words; none if it has no such words.
+/// The settings of a script in Mosquitto's format; `None` if Mosquitto does not support them.
 fn config(script: &Script) -> Option<String> {
     let mut config = "allow_anonymous true\n".to_owned();
     for (key, value) in &script.settings {
@@ -59,12 +59,11 @@ fn config(script: &Script) -> Option<String> {
     Some(config)
 }
 
-/// Starts of a Mosquitto, at most: one that ends by itself has answered nothing and is started
-/// again.
+/// Most starts of a Mosquitto: if it ends by itself, the result is discarded and it is restarted.
 const STARTS: usize = 3;
 
-/// What a script meets that does not fit its header may come from a machine that stood still for a
-/// moment: it counts if it is so without hurry too.
+/// A result that contradicts the header may be caused by a machine that stalled: it counts only if
+/// it is the same with longer waiting times.
 fn run(program: &Path, script: &Script, config: &str) -> Result<(), Failed> {
     let usual = compare(program, script, (config, Pace::USUAL));
     usual.or_else(|_| compare(program, script, (config, Pace::UNHURRIED)))
@@ -101,7 +100,7 @@ fn compare(program: &Path, script: &Script, (config, pace): (&str, Pace)) -> Res
 
 struct Played {
     mismatch: Option<String>,
-    /// How it ended by itself, if it did.
+    /// How the process ended by itself, if it did.
     has_ended: Option<String>,
 }
 
@@ -114,7 +113,7 @@ fn play_once(
     let address = free_port()?;
     let name = script.name.replace('/', "-");
     let file = std::env::temp_dir().join(format!("{name}-{}.conf", address.port()));
-    // Options of a listener come behind it, those of the whole broker may too.
+    // A listener's options follow it; those of the whole broker may too.
     let text = format!("listener {} {}\n{config}", address.port(), address.ip());
     std::fs::write(&file, text)?;
     let broker = BrokerProcess::start(Command::new(program).arg("-c").arg(&file), address);

@@ -1,5 +1,5 @@
-//! What operators ask of a node: messages published, sessions, subscriptions and retained messages
-//! looked through and changed; on one shard and on several, with a store that answers late.
+//! Tests of operators' commands: publishing messages; listing and changing sessions, subscriptions
+//! and retained messages. On one shard and on several, with a store that answers late.
 
 use martlet_broker::{
     Answer, Authenticated, ClientDetail, ClientPage, ClientQuery, Command, DeleteOutcome,
@@ -54,7 +54,7 @@ impl Node {
         link
     }
 
-    /// What one shard answers until now; nothing else is answered.
+    /// The answer of one shard so far; there must be no other answer.
     fn answer_of(&mut self, shard: u16, command: impl Fn(u64) -> Command) -> Option<Answer> {
         self.asked += 1;
         self.harness.command(shard, command(self.asked));
@@ -69,7 +69,7 @@ impl Node {
         Some(report.answer)
     }
 
-    /// What all shards answer.
+    /// The answers of all shards.
     fn answers(&mut self, command: impl Fn(u64) -> Command) -> Vec<Answer> {
         let mut answers = Vec::new();
         for shard in 0..self.shards {
@@ -186,7 +186,7 @@ fn connect(client_id: &str, flags: u8) -> Vec<u8> {
     packet(0x10, &[head, text(client_id)].concat())
 }
 
-/// With a user name, which is the Client Identifier too.
+/// A CONNECT with a user name that equals the Client Identifier.
 fn connect_as(name: &str) -> Vec<u8> {
     let head = [b"\0\x04MQTT\x04".as_slice(), &[CLEAN | 0x80, 0, 60]].concat();
     packet(0x10, &[head, text(name), text(name)].concat())
@@ -296,7 +296,7 @@ fn a_store_that_takes_nothing_is_no_hang() {
     node.harness.set_store_state(StoreState::Full);
     let outcomes = node.publish(0, &kept).expect("it says no at once");
     assert_eq!(reasons(&outcomes), [ReasonCode::QuotaExceeded]);
-    // One that is behind may catch up.
+    // A store that is behind may catch up.
     node.harness.set_store_state(StoreState::Behind);
     assert_eq!(node.publish(0, &kept), None);
     node.harness.elapse(5_000);
@@ -309,7 +309,7 @@ fn a_store_that_takes_nothing_is_no_hang() {
     node.harness.elapse(30_000);
     let outcomes = published(node.answer().expect("it has waited long enough"));
     assert_eq!(reasons(&outcomes), [ReasonCode::QuotaExceeded]);
-    // One that never answers.
+    // A store that never answers.
     let mut node = Node::new(1, 3_600_000, limits);
     let topic = [retained("r", "kept")];
     assert_eq!(node.publish(0, &topic), None);
@@ -432,7 +432,7 @@ fn sessions_are_found_by_page() {
 #[test]
 fn many_sessions_are_looked_through_in_steps() {
     let mut node = Node::new(1, 0, Limits::default());
-    // More than several steps look at; at last few are left.
+    // More connections than several steps examine; finally few are left.
     let mut links = Vec::new();
     for number in 0..2500 {
         let link = node.harness.open();
@@ -458,7 +458,8 @@ fn many_sessions_are_looked_through_in_steps() {
     assert_eq!(names(&page)[0], "c2400");
 }
 
-/// Sessions that a scan has found may end before it does: those behind them are on the next page.
+/// Sessions found by a scan may end before the scan does. The sessions after them are on the next
+/// page.
 #[test]
 fn sessions_that_end_while_they_are_looked_for_hide_no_others() {
     const AWAY: u8 = 0;
@@ -466,7 +467,7 @@ fn sessions_that_end_while_they_are_looked_for_hide_no_others() {
     let passing: Vec<_> = (0..3)
         .map(|at| node.client(&format!("a{at}"), CLEAN))
         .collect();
-    // As many as several steps look at.
+    // As many sessions as several steps examine.
     for number in 0..5000 {
         let link = node.harness.open();
         node.harness
@@ -476,7 +477,7 @@ fn sessions_that_end_while_they_are_looked_for_hide_no_others() {
         limit: 3,
         ..ClientQuery::default()
     };
-    // They end when the scan has found them and looks for more.
+    // They end after the scan has found them, while it searches for more.
     node.asked += 1;
     let command = Command::Clients {
         request: node.asked,
@@ -596,7 +597,7 @@ fn an_operators_subscription_is_the_clients_own() {
     let got = node.harness.take(link);
     let count = |what: &[u8]| got.windows(what.len()).filter(|part| part == &what).count();
     assert_eq!([count(b"<t>"), count(b"<jobs>")], [1, 1]);
-    // One who is away is owed what comes from now on.
+    // Messages are queued for an offline client from now on.
     node.harness.end(link, TransportEnd::Error);
     assert_eq!(
         node.subscribe_for("device", &["later"]),
@@ -785,7 +786,7 @@ fn devices_that_publish_are_listed_once_in_some_seconds() {
             node.send(*link, &packet(0x30, &[text("a"), b"x".to_vec()].concat()));
         }
     };
-    // Nobody has asked yet.
+    // Nothing has been requested yet.
     publish(&mut node);
     assert_eq!(active(&mut node), Vec::<String>::new());
     publish(&mut node);

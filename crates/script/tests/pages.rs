@@ -1,5 +1,5 @@
-//! What operators list comes in pages that are bounded by bytes, and is gathered in steps that are
-//! bounded by bytes: however long texts are, others have their turn.
+//! Operators' lists are returned in pages limited in bytes, and gathered in steps limited in bytes:
+//! however long texts are, other clients have their turn.
 
 use martlet_broker::Answer;
 use martlet_broker::{
@@ -13,7 +13,7 @@ use martlet_script::{Harness, Link, Wiring};
 mod wire;
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
-/// Bytes that one step copies, about.
+/// Approximate number of bytes that one step copies.
 const STEP: usize = 64 * 1024;
 
 fn node() -> Harness {
@@ -35,7 +35,7 @@ fn connect(node: &mut Harness, client_id: &str, user_name: Option<&str>) -> Link
     link
 }
 
-/// The answer to a command, and how many turns it took.
+/// The answer to a command, and the number of turns it took.
 fn ask(node: &mut Harness, command: Command) -> (Answer, u64) {
     let before = node.turns();
     node.command(0, command);
@@ -117,7 +117,7 @@ fn retained_messages_with_long_properties_come_in_pages_of_bytes() {
 fn long_filters_come_in_pages_of_bytes() {
     const FILTERS: usize = 30;
     let mut node = node();
-    // Their order in the index is not that of the list.
+    // The order of the index differs from that of the list.
     let mut expected = Vec::new();
     for client in ["b", "a"] {
         let link = connect(&mut node, client, None);
@@ -147,7 +147,7 @@ fn long_filters_come_in_pages_of_bytes() {
             panic!("it was asked for subscriptions");
         };
         assert_eq!(page.total, 2 * FILTERS);
-        // All of them are looked at for each page.
+        // All are visited for each page.
         let all = 2 * FILTERS * 60_000;
         assert!(turns as usize >= all / STEP / 4, "{turns}");
         let bytes: usize = page.subscriptions.iter().map(|one| one.filter.len()).sum();
@@ -191,7 +191,7 @@ fn clients_with_long_names_come_in_pages_of_bytes() {
                 query: Box::new(query),
             },
         );
-        // All names are looked through for each page.
+        // All names are visited for each page.
         assert!(turns as usize >= CLIENTS * name.len() / STEP / 4, "{turns}");
         let Answer::Clients(page) = answer else {
             panic!("it was asked for clients");
@@ -211,7 +211,7 @@ fn clients_with_long_names_come_in_pages_of_bytes() {
     assert_eq!(found, CLIENTS);
 }
 
-/// Each message costs something, and so does each topic that is passed over.
+/// Each message counts as work, and so does each topic that is skipped.
 #[test]
 fn retained_messages_are_deleted_over_turns() {
     const TOPICS: u64 = 6_000;

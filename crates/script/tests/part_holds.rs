@@ -1,5 +1,5 @@
-//! What happens at the bounds of a part's queue: whose messages wait, for how long, and what is
-//! dropped instead, with the store, memory or the part itself in trouble.
+//! Tests of the limits of a part's queue: which messages wait, how long, and which are dropped
+//! instead, if the store, memory or the part itself has problems.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use raw::{CLEAN, connect, packet, subscribe, text};
 
 const NAME: &str = "$test/part";
 const PART: PartId = PartId(7);
-/// Bytes that one message of these tests counts for: topic `a/b`, a payload of two bytes.
+/// Counted size of one message of these tests: topic `a/b`, a payload of two bytes.
 const MESSAGE_BYTES: u64 = martlet_broker::MESSAGE_OVERHEAD as u64 + 5;
 const PING: [u8; 2] = [0xC0, 0];
 const PONG: [u8; 2] = [0xD0, 0];
@@ -64,7 +64,7 @@ fn spec(filters: &[&str], queue: PartQueueLimits) -> PartSpec {
     }
 }
 
-/// A queue of this number of messages, whose publishers wait then.
+/// A queue for this number of messages, beyond which publishers wait.
 fn holding(messages: u64) -> PartQueueLimits {
     PartQueueLimits {
         bytes_max: messages * MESSAGE_BYTES,
@@ -78,7 +78,7 @@ fn call(node: &mut Harness, call: PartCall) {
     node.elapse(20);
 }
 
-/// Attaches; whether its session was there.
+/// Attaches a part. Returns whether its session existed.
 fn attach(node: &mut Harness, spec: PartSpec) -> bool {
     call(node, PartCall::Attach(Box::new(spec)));
     let told = node.take_told();
@@ -96,7 +96,7 @@ fn attach(node: &mut Harness, spec: PartSpec) -> bool {
     }
 }
 
-/// What the part has been told: deliveries, and how its queue was at last.
+/// The part's deliveries, and the last state of its queue.
 fn told(node: &mut Harness) -> (Vec<Delivery>, Option<PartQueueState>) {
     let (mut deliveries, mut state) = (Vec::new(), None);
     for (_, event) in node.take_told() {
@@ -123,7 +123,7 @@ fn settle(node: &mut Harness, deliveries: &[Delivery], outcome: PartOutcome) {
     call(node, PartCall::Settle(PART, settlements.collect()));
 }
 
-/// Settles what there is until nothing comes any more.
+/// Settles deliveries until no more arrive.
 fn take_all(node: &mut Harness, first: Vec<Delivery>) -> Vec<String> {
     let mut texts = Vec::new();
     let mut found = first;
@@ -142,7 +142,7 @@ fn publish(node: &mut Harness, link: Link, (topic, qos, payload): (&str, u8, &st
     node.elapse(20);
 }
 
-/// Publishes until publishers wait: the messages that were accepted.
+/// Publishes until publishers wait. Returns the number of accepted messages.
 fn fill(node: &mut Harness, topic: &str) -> u64 {
     let device = connect(node, "filler", CLEAN);
     let before = node.counters().publishes_received;
@@ -240,7 +240,7 @@ fn operate(node: &mut Harness, request: u64, publisher: &str, topics: &[&str]) {
     node.elapse(20);
 }
 
-/// Answers since the last time, by request.
+/// Answers since the last call, by request.
 fn answers(node: &mut Harness) -> Vec<(u64, Vec<Published>)> {
     node.end_tick();
     let all = node.take_reports().into_iter();
@@ -264,7 +264,7 @@ pub(crate) fn what_operators_publish_waits_aside_for_a_part_and_others_go_on() {
         operate(&mut node, 1, "one", &["b", "a/b", "c"]);
         assert_eq!(answers(&mut node), [], "its second message waits");
         operate(&mut node, 2, "two", &["b"]);
-        // Of the same caller, on a topic that is to come first.
+        // From the same caller, on a topic that comes first.
         operate(&mut node, 3, "one", &["c"]);
         operate(&mut node, 4, "one", &["d"]);
         let done: Vec<u64> = answers(&mut node)
@@ -284,7 +284,7 @@ pub(crate) fn what_operators_publish_waits_aside_for_a_part_and_others_go_on() {
         assert_eq!(is_held(&refused[0].1), [false, true, true]);
         assert_eq!(refused[0].1[1].reason, ReasonCode::QuotaExceeded);
         assert_eq!(is_held(&refused[1].1), [true]);
-        // Another one has its turn when there is room.
+        // Another caller has its turn when there is room.
         operate(&mut node, 5, "one", &["a/b"]);
         assert_eq!(answers(&mut node), []);
         let (found, _) = told(&mut node);
@@ -399,7 +399,7 @@ pub(crate) fn short_memory_holds_publishers_and_drops_nothing_of_the_queue_of_a_
     node.elapse(2_000);
     let (_, state) = told(&mut node);
     assert!(state.is_some_and(|state| state.holds), "{state:?}");
-    // Others are served.
+    // Other clients are served.
     let other = connect(&mut node, "other", CLEAN);
     publish(&mut node, other, ("b", 0, "y"));
     assert_eq!(node.counters().publishes_received, sent);
@@ -449,7 +449,7 @@ pub(crate) fn a_client_that_hangs_up_does_not_get_past_a_hold() {
             let is_ack = |head: &u8| [0x40, 0x50].contains(head);
             assert!(!bytes[4..].first().is_some_and(is_ack), "{bytes:?}");
         }
-        // Those of QoS 0 come to nothing, and are counted; the others are as if they had not come.
+        // QoS 0 messages are dropped and counted; the others are treated as not received.
         let after = node.counters();
         assert_eq!(after.publishes_received, before.publishes_received + 40);
         assert_eq!(after.publishes_dropped, before.publishes_dropped + 40);
@@ -465,7 +465,7 @@ pub(crate) fn a_client_that_hangs_up_does_not_get_past_a_hold() {
     }
 }
 
-/// What a part is answered.
+/// The answer to a part's publish.
 fn publish_of_part(node: &mut Harness, (name, id): (&str, PartId), topic: &str) -> Published {
     let publish = PartPublish {
         number: 5,
@@ -565,7 +565,7 @@ fn only_publishers_of_the_tenant_and_of_what_is_kept_wait() {
         };
         node.part_call(&name, PartCall::Attach(Box::new(spec)));
         for _ in 0..20 {
-            // Operators publish for any tenant.
+            // Operators can publish in any tenant.
             let messages: Arc<[NewMessage]> = vec![message("a/b")].into();
             let publish = Command::Publish {
                 request: 1,
@@ -705,7 +705,7 @@ fn a_bound_that_becomes_smaller_than_what_waits_drops_nothing_of_a_part_that_hol
         assert_eq!(node.counters().dropped_total(), 0);
         call(&mut node, PartCall::Credit(PART, 1_000));
         let (more, _) = told(&mut node);
-        // Where it was attached again, the first one is with that attachment.
+        // After re-attaching, the first message belongs to that attachment.
         let first = if by_attaching { Vec::new() } else { first };
         let count = take_all(&mut node, [first, more].concat()).len();
         assert_eq!(count + usize::from(by_attaching), 20_004);
@@ -713,15 +713,15 @@ fn a_bound_that_becomes_smaller_than_what_waits_drops_nothing_of_a_part_that_hol
     }
 }
 
-/// The queue is told of as nearly full at the message that does not fit any more: that there is
-/// room before it ends no hold that it begins.
+/// The queue is reported as nearly full with the message that no longer fits. A report of room
+/// before it does not end a hold that it begins.
 #[test]
 fn a_long_message_at_the_bound_holds_publishers() {
     for shards in [1, 3] {
         let mut node = node(Limits::default(), shards);
         attach(&mut node, spec(&["a/#"], holding(20)));
         let device = connect(&mut node, "device", CLEAN);
-        // One is in flight, and three quarters of the queue are used.
+        // One message is in flight, and three quarters of the queue are used.
         for number in 0..16 {
             publish(&mut node, device, ("a/b", 1, &format!("{number:02}")));
         }
@@ -739,8 +739,8 @@ fn a_long_message_at_the_bound_holds_publishers() {
     }
 }
 
-/// Nothing of a client that has gone waits for a part. The Topic Aliases that its PUBLISH packets
-/// set hold all the same: what comes behind them is in order, and so is its DISCONNECT.
+/// Messages of a disconnected client do not wait for a part. The Topic Aliases that they set remain
+/// valid, so later packets are in order, including its DISCONNECT.
 #[test]
 fn a_client_that_says_goodbye_behind_what_a_part_holds_has_no_will() {
     for shards in [1, 3] {

@@ -1,5 +1,5 @@
-//! A part that is attached once per shard: each lane takes what its shard receives, and no message
-//! goes to another shard for it.
+//! A part that is attached once per shard: each lane takes the messages received by its shard, and
+//! they are not sent to another shard for it.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ fn call(node: &mut Harness, lane: u16, call: PartCall) {
     node.elapse(20);
 }
 
-/// Attaches a lane; answers what it is told at once.
+/// Attaches a lane. Returns its immediate events.
 fn attach(node: &mut Harness, spec: PartSpec) -> Vec<PartEvent> {
     let (id, name) = (spec.id, spec.client_id.clone());
     node.part_call(&name, PartCall::Attach(Box::new(spec)));
@@ -132,7 +132,7 @@ fn each_message_goes_to_the_lane_of_the_shard_that_received_it_and_to_no_other()
         publish(&mut node, link, "b", 1);
         assert!(deliveries(&mut node).is_empty(), "no lane has it");
     }
-    // What a lane takes is not without a receiver.
+    // Messages taken by a lane do not count as unmatched.
     assert_eq!(node.counters().messages_unmatched, 12);
 }
 
@@ -260,7 +260,8 @@ fn settle_all(node: &mut Harness, lane: u16) {
     call(node, lane, PartCall::Settle(id, settled));
 }
 
-/// Publishes a message from each client, and settles what the lanes get; how many messages.
+/// Publishes a message from each client, and settles the lanes' deliveries. Returns the number of
+/// messages.
 fn taken(node: &mut Harness, all: &[(u16, Link)], topic: &str) -> usize {
     for (_, link) in all {
         publish(node, *link, topic, 1);

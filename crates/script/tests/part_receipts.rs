@@ -1,4 +1,4 @@
-//! A part that asks for receipts learns how each of its messages ended for each receiver: once.
+//! A part that requests receipts gets the outcome of each message for each receiver exactly once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn dropped(reason: DropReason) -> ReceiptOutcome {
     ReceiptOutcome::Dropped(reason)
 }
 
-/// Wirings that matter to where the receivers are and when records are durable.
+/// Wirings that differ in where receivers are and when records are durable.
 fn wirings() -> [Wiring; 4] {
     let several = Wiring {
         shards: 3,
@@ -47,10 +47,10 @@ fn wirings() -> [Wiring; 4] {
     [Wiring::default(), several, slow, short]
 }
 
-/// What a part was told of its messages since the last time.
+/// Events for a part about its messages since the last call.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Told {
-    /// Number of receivers, where all are known.
+    /// Number of receivers, where it is complete.
     receivers: Vec<u64>,
     /// Sorted.
     receipts: Vec<(String, ReceiptOutcome)>,
@@ -58,7 +58,7 @@ struct Told {
 
 struct Test {
     node: Harness,
-    /// Messages that were published, by their names, and how many receivers they have left.
+    /// Published messages by id, and the number of outstanding receipts.
     known: BTreeMap<MessageId, i64>,
 }
 
@@ -67,7 +67,7 @@ impl Test {
         Self::with(wiring, Settings::default())
     }
 
-    /// The part is attached.
+    /// Creates a node with an attached part.
     fn with(wiring: Wiring, settings: Settings) -> Self {
         let node = Harness::new(settings, ListenerPolicy::default(), wiring);
         let mut test = Self {
@@ -122,8 +122,8 @@ impl Test {
         self.publish_all(vec![message(topic, qos)]);
     }
 
-    /// What the part was told. Each message must have a name before anything is told of it, and
-    /// no message leads to more receipts than it has receivers.
+    /// Events for the part. Each message must have an id before any event about it, and no message
+    /// may have more receipts than receivers.
     fn told(&mut self) -> Told {
         self.node.elapse(20);
         let mut told = Told::default();
@@ -158,7 +158,7 @@ impl Test {
         known.expect("its name was told before")
     }
 
-    /// All receivers have led to a receipt, and nothing is left in the shards' tables.
+    /// Asserts that there is a receipt for every receiver, and that the shards' tables are empty.
     fn is_done(&mut self) {
         assert!(
             self.known.values().all(|left| *left == 0),
@@ -183,7 +183,7 @@ impl Test {
         assert_eq!(told, expected);
     }
 
-    /// A client of MQTT 5 whose session is kept for an hour, with these further properties.
+    /// A client of MQTT 5 whose session is kept for an hour, with additional properties.
     fn connect_with(&mut self, client_id: &str, clean: bool, more: &[u8]) -> Link {
         let link = self.node.open();
         let properties = [&[17, 0, 0, 14, 16], more].concat();
@@ -216,7 +216,7 @@ impl Test {
         link
     }
 
-    /// A client that has subscribed and gone.
+    /// A client that has subscribed and disconnected.
     fn away(&mut self, client_id: &str, filter: &str, qos: u8) {
         let link = self.subscriber(client_id, filter, qos);
         self.leave(link);
@@ -227,7 +227,7 @@ impl Test {
         self.node.elapse(20);
     }
 
-    /// Packet Identifiers of the PUBLISH packets that a client has got.
+    /// Packet Identifiers of the PUBLISH packets received by a client.
     fn published_to(&mut self, link: Link) -> Vec<[u8; 2]> {
         self.node.elapse(20);
         let bytes = self.node.take(link);
@@ -244,7 +244,8 @@ impl Test {
         ids
     }
 
-    /// The client answers all that it has got with this packet and reason code; how many.
+    /// The client answers all received messages with this packet and reason code. Returns their
+    /// number.
     fn answer(&mut self, link: Link, (first, reason): (u8, u8)) -> usize {
         let ids = self.published_to(link);
         for [high, low] in &ids {
@@ -281,7 +282,7 @@ fn each_receiver_leads_to_one_receipt_that_says_how_it_answered() {
         test.subscriber("zero", "a/b", 0);
         test.subscriber("elsewhere", "c", 1);
         test.publish("a/b", QoS::ExactlyOnce);
-        // QoS 1 receivers are granted 1, those of QoS 0 are told at once.
+        // QoS 1 receivers are granted 1; those of QoS 0 get receipts at once.
         test.expect(&[5], &[("zero", ReceiptOutcome::Sent)]);
         let ids = test.published_to(two);
         let [[high, low]] = ids[..] else {
@@ -317,7 +318,7 @@ fn without_a_question_there_is_no_receipt() {
         message: message("a", QoS::AtLeastOnce),
         receipts: false,
     };
-    // Their names pass the one that would ask for receipts.
+    // Their ids go beyond the one that would request receipts.
     for _ in 0..600 {
         let call = PartCall::Publish(PART, Box::new(publish.clone()));
         test.node.part_call(NAME, call);
@@ -336,7 +337,8 @@ fn a_client_that_was_away_leads_to_a_receipt_when_it_comes_back() {
         test.publish("a", QoS::ExactlyOnce);
         test.publish("a", QoS::AtLeastOnce);
         test.expect(&[2, 2], &[]);
-        // A part that asked is told by its next attachment too, and by none of another name.
+        // The next attachment of the same part gets the receipts too, but a part of another name
+        // does not.
         test.node.part_call(NAME, PartCall::Detach(PART));
         test.node.elapse(20);
         test.node.take_told();
@@ -351,7 +353,7 @@ fn a_client_that_was_away_leads_to_a_receipt_when_it_comes_back() {
         test.node.send(two, &packet(PUBREC, &ids[0]));
         test.node.send(two, &packet(PUBACK, &ids[1]));
         test.expect(&[], &[("two", ACKNOWLEDGED), ("two", ACKNOWLEDGED)]);
-        // It was told nothing of the first one's, for which it was not there.
+        // It got no receipts of the first part's messages, which were sent before it was attached.
         let left: i64 = test.known.values().sum();
         assert_eq!(left, 2);
     }
@@ -385,12 +387,12 @@ fn the_receipt_of_a_dropped_message_says_why() {
         test.connect_with("away", true, &[]);
         let ended = dropped(DropReason::SessionEnded);
         test.expect(&[], &[("away", ended)]);
-        // Likewise what is in flight.
+        // The same for messages in flight.
         test.subscriber("in flight", "b", 2);
         test.publish("b", QoS::ExactlyOnce);
         test.connect_with("in flight", true, &[]);
         test.expect(&[1], &[("in flight", ended)]);
-        // An answer of before the end counts.
+        // An answer from before the end counts.
         let link = test.subscriber("in flight", "b", 2);
         test.publish("b", QoS::ExactlyOnce);
         test.answer(link, (PUBREC, 0));
@@ -464,7 +466,7 @@ fn what_the_members_of_a_share_group_hand_on_leads_to_one_receipt() {
         println!("{wiring:?}");
         let mut test = Test::new(wiring);
         let filter = "$share/g/a";
-        // The one that it is handed to first leaves without an answer.
+        // The member that gets it first leaves without an answer.
         let first = test.subscriber("first", filter, 1);
         test.publish("a", QoS::AtLeastOnce);
         test.expect(&[1], &[]);
@@ -480,7 +482,7 @@ fn what_the_members_of_a_share_group_hand_on_leads_to_one_receipt() {
         test.expect(&[1], &[("second", refused)]);
         test.publish("a", QoS::AtMostOnce);
         test.expect(&[1], &[("second", ReceiptOutcome::Sent)]);
-        // All are away: the group drops QoS 0 messages and keeps the others, until it ends.
+        // All are offline: the group drops QoS 0 messages and keeps the others until it ends.
         test.leave(second);
         test.publish("a", QoS::AtMostOnce);
         test.expect(&[1], &[(filter, dropped(DropReason::NoMember))]);
@@ -498,7 +500,7 @@ fn the_receipt_of_a_member_without_a_durable_session_names_it() {
         println!("{wiring:?}");
         let mut test = Test::new(wiring);
         let filter = "$share/g/a";
-        // Their sessions end with their connections.
+        // Sessions that end with their connections.
         let clean = &[17, 0, 0, 0, 0];
         let connect = |test: &mut Test, name: &str| {
             let link = test.node.open();
@@ -513,7 +515,7 @@ fn the_receipt_of_a_member_without_a_durable_session_names_it() {
         test.publish("a", QoS::AtLeastOnce);
         assert_eq!(test.answer(first, (PUBACK, 0)), 1);
         test.expect(&[1], &[("first", ACKNOWLEDGED)]);
-        // Two messages are with it when it leaves.
+        // It holds two messages when it leaves.
         test.publish("a", QoS::AtLeastOnce);
         test.publish("a", QoS::AtLeastOnce);
         let second = connect(&mut test, "second");

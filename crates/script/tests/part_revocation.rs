@@ -1,5 +1,5 @@
-//! A part that publishes by the rules of a user ends when that user's credentials are revoked, and
-//! may come again by a decision that was made later.
+//! A part that publishes by the rules of a user ends when that user's credentials are revoked. It
+//! may attach again with a later decision.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use martlet_script::{Harness, Wiring};
 const NAME: &str = "$test/part";
 const PART: PartId = PartId(7);
 
-/// Attaches a part as a user. `last_revocation` is the last revocation that was known then.
+/// Attaches a part as a user. `last_revocation` is the last revocation processed at that time.
 fn attach(node: &mut Harness, last_revocation: u64) -> Vec<(PartId, PartEvent)> {
     let identity = Identity {
         user_name: Some("alice".into()),

@@ -1,4 +1,4 @@
-//! Permissions that change, and credentials that are taken back, while clients come, stay and go.
+//! Tests of changes of permissions and of revocations while clients connect, stay and disconnect.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ fn rules(list: &[(bool, Actions, &str)]) -> Arc<Rules> {
     Arc::new(Rules::compile(rules, Actions::NONE).expect("the filters are valid"))
 }
 
-/// As [`Book`], with rules for all others.
+/// Like [`Book`], with rules for all others.
 #[derive(Debug)]
 struct SharedBook([(&'static str, Arc<Rules>); 2], Arc<Rules>);
 
@@ -105,7 +105,7 @@ fn accepted(asked: &Authentication, rules: Arc<Rules>, last_revocation: u64) -> 
     }
 }
 
-/// The only client who waits to be known.
+/// The only pending authentication.
 fn asked(node: &mut Harness) -> (u16, Authentication) {
     let mut all = node.take_authentications();
     assert_eq!(all.len(), 1);
@@ -126,7 +126,7 @@ fn come(node: &mut Harness, client_id: &str, flags: u8, user: &str, may: &Arc<Ru
     link
 }
 
-/// As [`come`], to a session that was left; what was kept comes with the CONNACK.
+/// Like [`come`], for an existing session; queued messages arrive with the CONNACK.
 fn come_back(node: &mut Harness, name: &str, may: &Arc<Rules>) -> Link {
     let link = node.open();
     node.send(link, &connect(name, 0, name));
@@ -197,13 +197,13 @@ fn revoking_ends_connections_and_those_on_their_way_in() {
         };
         all(&mut node, shards, &Command::Revoke([revocation].into()));
         assert!(links.iter().all(|link| node.is_closed(*link)));
-        // It was decided before, and comes after.
+        // It was decided before the revocation, and arrives after it.
         let answer = accepted(&waiting, Arc::clone(&open), 4);
         node.authenticated(shard, waiting.connection, answer);
         assert_eq!(node.take(late), NOT_AUTHORIZED);
         node.send(bob, &[0xC0, 0]);
         assert_eq!(node.take(bob), [0xD0, 0]);
-        // With new credentials it may come again.
+        // With new credentials it may connect again.
         let again = node.open();
         node.send(again, &connect("a", CLEAN, "alice"));
         let (shard, waiting) = asked(&mut node);
@@ -310,7 +310,7 @@ fn one_credential_of_a_user_is_revoked_and_who_came_by_another_stays() {
         all(&mut node, shards, &Command::Revoke([revocation].into()));
         assert!(go.iter().all(|link| node.is_closed(*link)));
         assert!(!node.is_closed(stays));
-        // Of those who were decided about before that.
+        // Clients whose authentication was decided before the revocation.
         for (client_id, mark, expected) in [
             ("late-old", 1, NOT_AUTHORIZED),
             ("late-any", 0, NOT_AUTHORIZED),
@@ -338,7 +338,7 @@ fn rules_that_change_hold_at_once_for_what_is_live_and_what_waits() {
             let all = [("alice", alice), ("bob", bob)];
             Command::SetRules(Arc::new(Book::from(all)))
         };
-        // The first is queued, and forbidden before it is sent.
+        // The first message is queued, and becomes forbidden before it is sent.
         node.end(reader, TransportEnd::EndOfStream);
         node.send(writer, &publish("a", 1, "two"));
         node.send(writer, &publish("b", 1, "three"));
@@ -387,7 +387,7 @@ fn a_will_that_is_not_permitted_any_more_is_not_sent() {
     }
 }
 
-/// A client chooses its Client Identifier, its user name and the topic of its Will.
+/// Clients choose their Client Identifier, their user name and the topic of their Will.
 #[test]
 fn a_forbidden_will_is_refused_for_that_whatever_its_topic_says() {
     let settings = Settings {
@@ -418,7 +418,7 @@ fn a_forbidden_will_is_refused_for_that_whatever_its_topic_says() {
 
 #[test]
 fn what_a_client_may_when_it_is_back_holds_for_topics_that_were_in_use() {
-    // With many subscriptions they are not looked at one by one.
+    // With many subscriptions they are not checked one by one.
     for (shards, others) in [(1, 0), (3, 0), (1, 100), (3, 100)] {
         let mut node = node(shards);
         let open = Arc::new(Rules::open());
@@ -446,7 +446,7 @@ fn what_a_client_may_when_it_is_back_holds_for_topics_that_were_in_use() {
     }
 }
 
-/// A PUBLISH of QoS 1 that has come.
+/// A received PUBLISH of QoS 1.
 struct Got {
     topic: String,
     payload: String,
@@ -490,7 +490,7 @@ impl Receiver {
         }
     }
 
-    /// What it has got is noted. The topic of a message that it may not have is an error.
+    /// Records received messages. The topic of a forbidden message is an error.
     fn receive(
         &mut self,
         node: &mut Harness,
@@ -520,7 +520,7 @@ impl Receiver {
     }
 }
 
-/// The next number of xorshift32, below a bound.
+/// The next number of xorshift32, below a limit.
 fn next_below(random: &mut u32, bound: u32) -> u32 {
     *random ^= *random << 13;
     *random ^= *random >> 17;
@@ -537,7 +537,7 @@ fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_an
         rules(&own.into_iter().chain(all).collect::<Vec<_>>())
     };
     let topics = ["a", "b", "c"];
-    // Whatever alice may not have, bob may: nothing is nobody's.
+    // Bob may receive whatever alice may not: each message has a receiver.
     let may = |alice_may: u32, user: usize, topic: &str| {
         let bit = topics.iter().position(|known| *known == topic);
         (alice_may >> bit.unwrap_or(0) & 1 == 1) == (user == 0)
@@ -581,14 +581,14 @@ fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_an
                     let [alice, bob] = [0, 1].map(|user| rules_of(alice_may, user));
                     let book = SharedBook([("alice", alice), ("bob", bob)], Arc::clone(&open));
                     let book = Arc::new(book);
-                    // It reaches one shard after the other, and messages come in between.
+                    // The change reaches one shard after the other, and messages arrive in between.
                     for shard in 0..shards {
                         let book = Arc::clone(&book);
                         node.command(shard, Command::SetRules(book));
                         if shard + 1 < shards {
                             total = send(&mut node, below(3));
                         }
-                        // By the old rules or by the new ones.
+                        // By the old or by the new rules.
                         for receiver in &mut receivers {
                             assert_eq!(receiver.receive(&mut node, &mut arrived, |_| true), Ok(()));
                         }
@@ -660,7 +660,7 @@ fn what_share_groups_lent_to_somebody_who_is_revoked_goes_to_others() {
     }
 }
 
-/// Whatever shards the two clients are on, the message is noted with who published it.
+/// On whatever shards the two clients are, the message is recorded with its publisher.
 #[test]
 fn a_message_that_rules_keep_from_its_only_subscriber_is_noted() {
     for shards in [1, 3] {
@@ -688,7 +688,7 @@ fn a_message_that_rules_keep_from_its_only_subscriber_is_noted() {
             assert_eq!((&*one.topic, one.count), (&*topic, 1));
             assert_eq!(one.client_id.as_deref(), Some("writer"));
             assert!(one.is_forbidden);
-            // It is forgotten once the client gets such messages.
+            // The record is removed when the client receives such messages.
             all(&mut node, shards, &book(&open));
             node.send(writer, &publish(&topic, 0, "x"));
             assert_eq!(node.take(link), publish(&topic, 0, "x"));
@@ -697,7 +697,7 @@ fn a_message_that_rules_keep_from_its_only_subscriber_is_noted() {
     }
 }
 
-/// The topics of all shards whose messages nobody was sent.
+/// The topics of all shards whose messages had no receiver.
 fn unmatched(node: &mut Harness, shards: u16) -> Vec<UnmatchedTopic> {
     let command = Command::Unmatched {
         request: 1,

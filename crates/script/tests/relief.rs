@@ -1,5 +1,5 @@
-//! Memory runs short because of what no client is asked to give back: what fills it is refused,
-//! and clients that hold little are served.
+//! Tests of short memory whose cause is not held by clients that must give back: operations that
+//! use more memory are refused, and clients that hold little are served.
 
 use martlet_broker::{
     Answer, Command, DeleteOutcome, DropReason, Event, EventInterest, Limit, Limits,
@@ -16,12 +16,12 @@ use answers::{answer, turn};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 const LIMIT: u64 = 20_000_000;
-/// Use at which memory is short.
+/// Use from which memory is short.
 const SHORT: u64 = LIMIT / 8 * 7;
-/// More than a client needs to hold to be asked to give back.
+/// A client that holds more than this must give back.
 const WAITING_BYTES: usize = 150_000;
 
-/// A node, a client that has received nothing of 150 kB yet, and a publisher.
+/// A node, a client with 150 kB of unreceived messages, and a publisher.
 struct Site {
     node: Harness,
     slow: Link,
@@ -61,7 +61,7 @@ fn site(shards: u16) -> Site {
 }
 
 impl Site {
-    /// The innocent are served, and nobody was ended.
+    /// Asserts that clients that hold little are served, and none was disconnected.
     fn is_served(&mut self) {
         for _ in 0..20 {
             turn(&mut self.node);
@@ -94,7 +94,7 @@ fn connect(node: &mut Harness, client_id: &str, will: Option<&[u8]>) -> Link {
     link
 }
 
-/// Subscribes at QoS 1; how many filters were granted.
+/// Subscribes at QoS 1. Returns the number of granted filters.
 fn subscribe(node: &mut Harness, link: Link, filters: &[String]) -> usize {
     node.take(link);
     node.send(link, &wire::subscribe(V5, filters, QoS::AtLeastOnce));
@@ -130,7 +130,7 @@ fn retain(node: &mut Harness, link: Link, topic: &str, payload: &[u8]) -> Reason
     publish_as(node, link, (topic, payload), true)
 }
 
-/// Retains messages of 20 kB until they are refused; how many were taken.
+/// Retains messages of 20 kB until they are refused. Returns the number of accepted messages.
 fn fill_with_retained(node: &mut Harness, link: Link) -> usize {
     for number in 0..1000 {
         let reason = retain(node, link, &format!("r/{number}"), &[b'x'; 20_000]);
@@ -156,12 +156,12 @@ fn retained_messages_fill_the_memory_and_they_alone_are_refused() {
                 if why.limit() == Some(Limit::MemoryKept))
         });
         assert!(told);
-        // What does not grow is taken, and others need no more than a session.
+        // A message that does not grow is accepted, and new clients need only memory for a session.
         assert!(!retain(&mut site.node, filler, "r/0", &[b'y'; 20_000]).is_error());
         let newcomer = connect(&mut site.node, "newcomer", None);
         assert_eq!(answer(&mut site.node, newcomer), OK);
         site.is_served();
-        // There is room again for what is taken away.
+        // Deleted messages make room again.
         for number in 0..count / 2 {
             retain(&mut site.node, filler, &format!("r/{number}"), b"");
         }
@@ -195,7 +195,7 @@ fn wills_fill_the_memory_and_they_alone_are_refused() {
     site.is_served();
 }
 
-/// What shards keep that have nothing to do counts too.
+/// Data kept by idle shards counts too.
 #[test]
 fn wills_of_one_shard_leave_less_room_for_retained_messages_of_another() {
     let mut site = site(2);
@@ -215,7 +215,7 @@ fn wills_of_one_shard_leave_less_room_for_retained_messages_of_another() {
         }
     }
     (0..8).for_each(|_| turn(&mut site.node));
-    // From now on the other shard is asleep: nothing is sent to it, and nobody calls it.
+    // From now on the other shard is idle: it gets no messages and no calls.
     let mut count = 0;
     while !retain(
         &mut site.node,
@@ -231,7 +231,7 @@ fn wills_of_one_shard_leave_less_room_for_retained_messages_of_another() {
     assert!(count * 20_000 < LIMIT as usize / 8 * 3, "{count}");
 }
 
-/// Clients subscribe until one of them is refused; false if none is.
+/// Clients subscribe until one of them is refused. Returns false if none is.
 fn fill_with_subscriptions(node: &mut Harness) -> bool {
     (0..1000).any(|number| {
         let link = connect(node, &format!("s{number}"), None);
@@ -253,8 +253,8 @@ fn subscriptions_fill_the_memory_and_they_alone_are_refused() {
     site.is_served();
 }
 
-/// However the kinds of kept data are mixed, a part of the memory is left for messages, and for
-/// clients that have sessions.
+/// However the kinds of kept data are mixed, a part of the memory remains for messages, and for
+/// clients with sessions.
 #[test]
 fn kept_data_of_all_kinds_together_never_fills_the_memory() {
     let mut site = site(1);
@@ -292,10 +292,10 @@ fn kept_data_of_all_kinds_together_never_fills_the_memory() {
     site.is_served();
 }
 
-/// Uses all memory; how many messages are retained then.
+/// Uses up all memory. Returns the number of retained messages.
 fn use_up(node: &mut Harness, filler: Link) -> usize {
     let count = fill_with_retained(node, filler);
-    // Each of them holds so little that it is not asked to give back.
+    // Each of them holds too little to have to give back.
     let is_refused = (0..2000).any(|number| {
         let away = connect(node, &format!("away-{number}"), None);
         let topic = format!("away/{number}");
@@ -307,7 +307,7 @@ fn use_up(node: &mut Harness, filler: Link) -> usize {
     count
 }
 
-/// A client for which little waits gets its QoS 0 messages while others hold all memory.
+/// A client with few queued messages gets QoS 0 messages while others hold all memory.
 #[test]
 fn a_few_qos_0_messages_wait_for_a_client_while_the_memory_is_used_up() {
     let mut site = site(1);
@@ -332,7 +332,7 @@ fn a_few_qos_0_messages_wait_for_a_client_while_the_memory_is_used_up() {
     assert_eq!(dropped + arrived, sent);
 }
 
-/// What frees memory is done however little is left.
+/// Operations that free memory work however little is left.
 #[test]
 fn retained_messages_can_be_taken_away_while_the_memory_is_used_up() {
     let mut site = site(1);
@@ -355,7 +355,7 @@ fn retained_messages_can_be_taken_away_while_the_memory_is_used_up() {
     assert_eq!(deleted, count as u64 - 1);
 }
 
-/// What waits for share groups is theirs: they lose their oldest messages.
+/// Queued messages of share groups belong to the groups: they lose their oldest messages.
 #[test]
 fn share_groups_that_hold_most_lose_their_oldest_messages() {
     let mut site = site(1);
@@ -376,7 +376,7 @@ fn share_groups_that_hold_most_lose_their_oldest_messages() {
     site.is_served();
 }
 
-/// Connects a client whose session ends with its connection, and that does not read.
+/// Connects a client that does not read and whose session ends with its connection.
 fn connect_deaf(node: &mut Harness, client_id: &str) -> Link {
     let mut packet = martlet_codec::Connect::new(V5, client_id);
     packet.properties.receive_maximum = std::num::NonZeroU16::new(1);
@@ -385,7 +385,7 @@ fn connect_deaf(node: &mut Harness, client_id: &str) -> Link {
     link
 }
 
-/// Clients that hold 100 kB each, which together is a sixteenth of the memory.
+/// Clients that hold 100 kB each, in total a sixteenth of the memory.
 fn innocents(node: &mut Harness, publisher: Link) -> Vec<Link> {
     (0..15)
         .map(|number| {
@@ -401,7 +401,7 @@ fn innocents(node: &mut Harness, publisher: Link) -> Vec<Link> {
         .collect()
 }
 
-/// A client that holds much by many share groups, each of which holds little, holds much.
+/// A client that holds much through many share groups, each with little, counts as holding much.
 #[test]
 fn who_holds_much_by_many_share_groups_gives_back_before_those_who_hold_little() {
     for shards in [1, 2] {
@@ -434,7 +434,8 @@ fn who_holds_much_by_many_share_groups_gives_back_before_those_who_hold_little()
     }
 }
 
-/// Many connections that each hold a little fill the memory: the newest go, and are told why.
+/// Many connections that each hold little fill the memory: the newest are closed with a reason
+/// code.
 #[test]
 fn many_unfinished_packets_give_way_to_those_who_are_served() {
     for with_innocents in [true, false] {
@@ -473,7 +474,7 @@ fn fill_with_unfinished_packets(with_innocents: bool) {
     assert!(told.next().is_some());
 }
 
-/// One group has no more than a client may have.
+/// One group has no more memory than a client may have.
 #[test]
 fn one_share_group_has_a_share_of_the_memory() {
     let mut site = site(1);
@@ -493,7 +494,7 @@ fn one_share_group_has_a_share_of_the_memory() {
     site.is_served();
 }
 
-/// Clients of one shard that hold most of the memory are none of the other shards' business.
+/// Clients of one shard that hold most of the memory do not affect clients of another shard.
 #[test]
 fn a_client_that_holds_little_is_not_ended_because_its_shard_has_no_larger_one() {
     let mut site = site(2);
@@ -520,7 +521,7 @@ fn a_client_that_holds_little_is_not_ended_because_its_shard_has_no_larger_one()
     assert!(!site.node.is_closed(site.slow));
 }
 
-/// Sessions of absent clients hold most, on a shard that is asleep: another one wakes it.
+/// Sessions of offline clients hold most on an idle shard; another shard wakes it.
 #[test]
 fn a_shard_that_is_asleep_is_woken_when_memory_is_short() {
     let mut site = site(2);

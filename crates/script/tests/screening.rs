@@ -1,5 +1,5 @@
-//! Messages that are looked at before they are routed: registrations of devices, and messages that
-//! name their device by `api_key`.
+//! Tests of messages that are screened before routing: registrations of devices, and messages that
+//! identify their device by `api_key`.
 
 mod wire;
 
@@ -20,7 +20,7 @@ const V5: ProtocolVersion = ProtocolVersion::V5;
 const REGISTER: &str = "x/discovery/register/s1";
 const RESPONSE: &str = "x/discovery/response/s1";
 
-/// A node of some shards whose listener has all.
+/// A node whose listener has all kinds of screening.
 fn node(shards: u16) -> Harness {
     let discovery = Discovery {
         key_in_payload: true,
@@ -52,7 +52,7 @@ fn rules(list: &[(Actions, &str)]) -> Arc<Rules> {
     Arc::new(Rules::compile(rules, Actions::NONE).expect("the filters are valid"))
 }
 
-/// A client without credentials of its own.
+/// A client without credentials.
 fn applicant() -> Identity {
     Identity {
         user_name: Some("$discovery".into()),
@@ -99,14 +99,14 @@ fn come(node: &mut Harness, client_id: &str, identity: Identity) -> Link {
     link
 }
 
-/// The only message that is looked at.
+/// The only message to be screened.
 fn asked(node: &mut Harness) -> (u16, Screening) {
     let mut all = node.take_screenings();
     assert_eq!(all.len(), 1, "{all:?}");
     all.remove(0)
 }
 
-/// What a client was sent: topics with payloads, and Reason Codes of PUBACK and PUBREC.
+/// What a client received: topics with payloads, and Reason Codes of PUBACK and PUBREC.
 fn taken(node: &mut Harness, link: Link) -> Vec<String> {
     let mut seen = Vec::new();
     let bytes = node.take(link);
@@ -126,7 +126,7 @@ fn taken(node: &mut Harness, link: Link) -> Vec<String> {
     seen
 }
 
-/// A client that says this will be published when its connection is lost: whether it is let in.
+/// A client with this payload in its Will. Returns whether it is accepted.
 fn come_with_will(node: &mut Harness, payload: &[u8]) -> (Link, bool) {
     let link = node.open();
     let mut connect = Connect::new(V5, "dying");
@@ -245,7 +245,7 @@ fn an_applicant_may_do_nothing_else_and_leaves_nothing() {
         let bytes = node.take(link);
         assert_eq!(bytes.last(), Some(&0x87), "{filter}");
     }
-    // There is room for two.
+    // There is room for two clients.
     let other = come(&mut node, "s2", applicant());
     let third = node.open();
     node.send(third, &connect("s3", None));
@@ -294,7 +294,7 @@ fn messages_keep_their_order_while_one_is_looked_at() {
         (of_device("2"), &["x/d1/2 0 2", "x/d1/3 0 3"], &["0x00"]),
         (of_device("4"), &["x/d1/4 0 4"], &["0x00"]),
         (refused(), &[], &[]),
-        // The device may not publish there, whatever its client may.
+        // The device may not publish there, whatever rights its client has.
         (of_device("6"), &["x/d1/7 0 7"], &["0x87"]),
     ];
     for (answer, seen, acked) in steps {
@@ -305,7 +305,7 @@ fn messages_keep_their_order_while_one_is_looked_at() {
         assert_eq!(taken(&mut node, link), acked);
     }
     assert!(node.take_screenings().is_empty());
-    // What is retained has no key.
+    // The retained message does not contain the key.
     let late = come(&mut node, "late", Identity::anyone());
     node.send(late, &subscribe(V5, &["x/d1/2"], QoS::AtMostOnce));
     assert!(taken(&mut node, late).contains(&"x/d1/2 0 2".to_owned()));
@@ -358,14 +358,14 @@ fn what_a_client_sent_before_it_left_is_looked_at_all_the_same() {
         node.screened(shard, screening.connection, of_device(number));
         assert_eq!(taken(&mut node, spy), [format!("x/d1/{number} 0 {number}")]);
     }
-    // A new connection does not wait for what its client sent before.
+    // A new connection does not wait for messages that its client sent before.
     let link = come(&mut node, "back", Identity::anyone());
     node.send(link, &keyed("x/d1/3"));
     node.end(link, TransportEnd::EndOfStream);
     asked(&mut node);
     let back = come(&mut node, "back", Identity::anyone());
     node.end(back, TransportEnd::EndOfStream);
-    // Who is gone for good is not asked about, and a late answer finds nobody.
+    // For a client that has left permanently nothing is requested, and a late answer is ignored.
     let link = come(&mut node, "gone", Identity::anyone());
     node.send(link, &keyed("x/d1/3"));
     let (shard, screening) = asked(&mut node);

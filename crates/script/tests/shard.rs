@@ -1,5 +1,5 @@
-//! Every script against shards in virtual time: one shard, three, three whose store answers five
-//! milliseconds late, and two whose turns are so short that nearly everything is put off.
+//! Runs every script in virtual time on one shard, on three, on three whose store answers five
+//! milliseconds late, and on two with turns so short that nearly everything is deferred.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use martlet_script::{Script, Update, VirtualStage, Wiring, load_all, play};
@@ -45,8 +45,8 @@ fn run(script: &Script, wiring: Wiring, name: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Rewrites the expectations of a script that differs; those that run for several versions are
-/// left to the reader.
+/// Updates the expectations of a script that differs. Scripts for several versions are left to the
+/// developer.
 fn update(script: &Script) {
     let mut update = Update {
         script: script.clone(),

@@ -1,4 +1,4 @@
-//! What waits for the store and what does not, with a store that answers 5 ms late.
+//! Tests of what waits for the store and what does not, with a store that answers 5 ms late.
 
 use martlet_broker::{ListenerPolicy, Settings};
 use martlet_script::{Harness, Link, Wiring};
@@ -9,7 +9,7 @@ const SUBSCRIBE_QOS_2: &[u8] = b"\x82\x06\x00\x01\x00\x01t\x02";
 const PUBLISH_QOS_1: &[u8] = b"\x32\x06\x00\x01t\x00\x01x";
 const PUBLISH_QOS_2: &[u8] = b"\x34\x06\x00\x01t\x00\x01x";
 
-/// A subscriber whose session is kept, and a publisher.
+/// A subscriber with a persistent session, and a publisher.
 fn clients() -> (Harness, Link, Link) {
     let wiring = Wiring {
         durable_delay_ms: 5,
@@ -39,7 +39,7 @@ fn qos_1_is_passed_on_at_once_and_acknowledged_when_it_is_stored() {
     assert_eq!(node.take(publisher), b"\x40\x02\x00\x01");
 }
 
-/// Else a crash between the two would make it a second message, under another Packet Identifier.
+/// Otherwise a crash in between would send it as a second message with another Packet Identifier.
 #[test]
 fn qos_2_is_passed_on_when_its_packet_identifier_is_stored() {
     let (mut node, subscriber, publisher) = clients();

@@ -1,8 +1,7 @@
-//! Whose turn it is: what many clients do at the same time takes turns by the work that it is, and
-//! nobody else waits for all of it.
+//! Tests of turns: simultaneous work of many clients is divided into turns by its cost, and no
+//! other client waits for all of it.
 //!
-//! In virtual time on the harness. Turns are short here, so that few clients are enough to fill
-//! many of them.
+//! In virtual time on the harness. Turns are short here, so that few clients fill many of them.
 
 use std::sync::Arc;
 
@@ -22,8 +21,8 @@ const V311: ProtocolVersion = ProtocolVersion::V311;
 /// Units of work in a turn.
 const TURN: u64 = 2048;
 
-/// Units that the end of a connection takes at once, at most, with the CONNECT that has ended it:
-/// all but its Will and its session.
+/// Most units of work that ending a connection takes at once, together with the CONNECT that has
+/// ended it. Its Will and its session are not included.
 const END: u64 = 400;
 
 fn settings(limits: Limits) -> Settings {
@@ -100,8 +99,8 @@ fn publishes(node: &mut Harness, link: Link) -> usize {
 const WATCHERS: usize = 200;
 const CLIENTS: usize = 60;
 
-/// Ends of connections that each have a Will for many take turns, however they come about, and
-/// each Will is sent once [MQTT-3.1.2-8].
+/// Ends of connections with a Will for many receivers take turns, whatever ended them, and each
+/// Will is sent once [MQTT-3.1.2-8].
 fn wills_take_turns(end: impl FnOnce(&mut Harness, &[Link])) {
     let mut node = node(Limits::default());
     let watchers = subscribers(&mut node, "watcher", WATCHERS, "wills");
@@ -161,8 +160,8 @@ fn wills_of_clients_that_operators_disconnect_take_turns() {
     });
 }
 
-/// A client is back before its Will had its turn: the Will is sent all the same, since its delay
-/// was over, and its session goes on.
+/// A client returns before its Will had its turn. The Will is still sent, since its delay had
+/// expired, and the session continues.
 #[test]
 fn a_will_that_waits_for_its_turn_is_sent_though_its_client_comes_back() {
     let mut node = node(Limits::default());
@@ -197,7 +196,7 @@ fn a_will_that_waits_for_its_turn_is_sent_though_its_client_comes_back() {
     }
 }
 
-/// What the registry says when the password of `user` was changed.
+/// The revocation after a change of the password of `user`.
 fn revocation_of(user: &str, number: u64) -> Revocation {
     Revocation {
         realm: Realm::COMMON,
@@ -207,7 +206,8 @@ fn revocation_of(user: &str, number: u64) -> Revocation {
     }
 }
 
-/// Many who are revoked at once end in turns, and no packet of theirs is obeyed meanwhile.
+/// Many clients that are revoked at once end in turns, and their packets are not processed
+/// meanwhile.
 #[test]
 fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
     let listener = ListenerPolicy {
@@ -230,7 +230,7 @@ fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
     }
     let observer = node.open();
     let mut hello = connect("observer", true, None);
-    // Another client.
+    // Another Client Identifier.
     let place = hello.len() - 4;
     hello[place..].copy_from_slice(b"boss");
     node.send(observer, &hello);
@@ -266,8 +266,8 @@ fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
     assert_eq!(node.counters().sessions, 1);
 }
 
-/// Clients send `packets` at the same time, and behind them another client publishes to `one`.
-/// Answers the most turns that one of the receivers has waited for that message.
+/// Clients send `packets` at the same time, and then another client publishes to `one`. Returns the
+/// most turns that a receiver has waited for that message.
 fn turns_behind(node: &mut Harness, expensive: &[Link], packets: &[u8], receivers: &[Link]) -> u64 {
     let cheap = client(node, "cheap", None);
     let mut began = 0;
@@ -283,7 +283,8 @@ fn turns_behind(node: &mut Harness, expensive: &[Link], packets: &[u8], receiver
     last.expect("there is a receiver") - began
 }
 
-/// Who publishes little waits a few turns, however many publish to many receivers at the same time.
+/// A client that publishes little waits only a few turns, however many others publish to many
+/// receivers at the same time.
 #[test]
 fn a_cheap_publisher_waits_a_few_turns_however_many_are_expensive() {
     const EXPENSIVE: usize = 120;
@@ -299,7 +300,7 @@ fn a_cheap_publisher_waits_a_few_turns_however_many_are_expensive() {
     }
 }
 
-/// The same where what is expensive is not a message for many, but a long packet.
+/// The same with long packets in place of messages for many.
 #[test]
 fn a_cheap_publisher_does_not_wait_for_many_long_subscribes() {
     const EXPENSIVE: usize = 100;
@@ -313,7 +314,7 @@ fn a_cheap_publisher_does_not_wait_for_many_long_subscribes() {
     assert_eq!(node.counters().subscriptions, 50 * EXPENSIVE as u64 + 1);
 }
 
-/// The same where the messages come from another shard.
+/// The same with messages from another shard.
 #[test]
 fn a_cheap_message_of_another_shard_does_not_wait_for_expensive_ones() {
     const EXPENSIVE: usize = 120;
@@ -337,7 +338,7 @@ fn a_cheap_message_of_another_shard_does_not_wait_for_expensive_ones() {
     }
 }
 
-/// A client that leaves much behind and comes again does not hold up everybody else.
+/// A client that has left much behind and reconnects does not delay other clients.
 #[test]
 fn what_a_client_left_behind_takes_a_bounded_part_of_a_turn_when_it_comes_back() {
     const MESSAGES: usize = 400;
@@ -358,8 +359,8 @@ fn what_a_client_left_behind_takes_a_bounded_part_of_a_turn_when_it_comes_back()
     }
 }
 
-/// Long queues whose messages expire together are looked through in turns, and nobody counts a
-/// message twice.
+/// Long queues whose messages expire together are scanned in turns, and no message is counted
+/// twice.
 #[test]
 fn long_queues_expire_in_turns() {
     const MESSAGES: u64 = 2_000;
@@ -372,7 +373,7 @@ fn long_queues_expire_in_turns() {
         node.end(away, TransportEnd::EndOfStream);
     }
     let publisher = node.open();
-    // MQTT 5, without Keep Alive.
+    // A CONNECT of MQTT 5 without Keep Alive.
     node.send(publisher, b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01p");
     let mut flood = Vec::new();
     for number in 1..=MESSAGES {
@@ -383,7 +384,7 @@ fn long_queues_expire_in_turns() {
             topic: b"t",
             packet_id: Some(wire::packet_id(number as u16)),
             topic_alias: None,
-            // Every third stays.
+            // Every third message does not expire.
             message_expiry_secs: (number % 3 > 0).then_some(60),
             subscription_ids: &[],
             forwarded: &[],
@@ -403,7 +404,7 @@ fn long_queues_expire_in_turns() {
     assert_eq!(counters.held, QUEUES * MESSAGES - expired);
 }
 
-/// Members of a share group that are away cost a message nothing, however many they are.
+/// Offline members of a share group do not add to the cost of a message, however many they are.
 #[test]
 fn members_of_a_share_group_that_are_away_are_not_looked_at() {
     const AWAY: usize = 600;
@@ -438,14 +439,15 @@ fn members_of_a_share_group_that_are_away_are_not_looked_at() {
         node.send(publisher, &packet);
         most = most.max(node.take_most_work());
     }
-    // It acknowledges nothing: what it has no credit for waits, and no member takes it.
+    // It acknowledges nothing: messages without credit wait, and no member takes them.
     let came = publishes(&mut node, there);
     assert!(came > 0 && came < usize::from(MESSAGES), "{came}");
     assert!(most <= 150, "{most} units for one message");
     assert_eq!(node.counters().held, MESSAGES.into());
 }
 
-/// Sessions that end with their connections take turns as well: each may have many subscriptions.
+/// Sessions that end with their connections take turns as well, since each may have many
+/// subscriptions.
 #[test]
 fn sessions_of_clients_that_say_goodbye_at_once_end_in_turns() {
     let mut node = node(Limits::default());
@@ -468,7 +470,7 @@ fn sessions_of_clients_that_say_goodbye_at_once_end_in_turns() {
     assert_eq!((counters.sessions, counters.subscriptions), (0, 0));
 }
 
-/// What clients had sent before they were cut off is obeyed, in turns.
+/// Packets that clients sent before they were disconnected are processed in turns.
 #[test]
 fn what_clients_sent_before_they_were_cut_off_takes_turns() {
     let mut node = node(Limits::default());
@@ -489,16 +491,16 @@ fn what_clients_sent_before_they_were_cut_off_takes_turns() {
     }
 }
 
-/// Sessions of clients that are away, of a node with very many.
+/// Number of sessions of offline clients on a node with very many.
 const SESSIONS: usize = 100_000;
 
-/// Units that one call of a node with these may take: its turn, and the last thing in it.
+/// Most units that one call on such a node may take: its turn, and the last item in it.
 const CALL: u64 = 2 * TURN;
 
-/// Turns that looking through these takes at least.
+/// Fewest turns that a scan of these sessions takes.
 const TURNS: u64 = SESSIONS as u64 / TURN;
 
-/// A node whose clients have to say who they are.
+/// A node whose clients must authenticate.
 fn asking_node() -> Harness {
     let listener = ListenerPolicy {
         authenticate: true,
@@ -507,7 +509,7 @@ fn asking_node() -> Harness {
     Harness::new(settings(Limits::default()), listener, Wiring::default())
 }
 
-/// A client that is known by this user name, by a user who may do everything.
+/// A client that is authenticated with this user name and has all rights.
 fn user(node: &mut Harness, client_id: &str, user_name: &str, clean_start: bool) -> Link {
     let link = node.open();
     let packet = wire::encoded(&Connect {
@@ -521,7 +523,7 @@ fn user(node: &mut Harness, client_id: &str, user_name: &str, clean_start: bool)
     link
 }
 
-/// Very many sessions of users of their own, whose clients are away.
+/// Very many sessions with separate users, whose clients are offline.
 fn crowded_node() -> Harness {
     let mut node = asking_node();
     node.trust_accounts();
@@ -533,7 +535,7 @@ fn crowded_node() -> Harness {
     node
 }
 
-/// Lets each user do what the others may, but one, who may do nothing.
+/// Gives all users the same rights, except one, which has none.
 #[derive(Debug)]
 struct AllBut(&'static str);
 
@@ -546,8 +548,8 @@ impl RuleBook for AllBut {
     }
 }
 
-/// Who is revoked is not obeyed from that moment, and is told nothing, however many sessions there
-/// are; and looking through them takes turns.
+/// Packets of a revoked client are rejected from that moment, and it receives nothing, however many
+/// sessions there are. The scan of the sessions takes turns.
 #[test]
 fn revoking_takes_turns_however_many_sessions_there_are_and_is_in_force_at_once() {
     let mut node = crowded_node();
@@ -585,13 +587,13 @@ fn revoking_takes_turns_however_many_sessions_there_are_and_is_in_force_at_once(
         1,
         "what it published is not obeyed"
     );
-    // The others go on.
+    // The other clients continue.
     node.send(other, &publish("told", b""));
     assert_eq!(publishes(&mut node, other), 1);
 }
 
-/// A revocation reaches each session, whatever comes while they are looked through, and wherever
-/// the change before it ended.
+/// A revocation reaches each session, whatever happens during the scan, and wherever the scan of
+/// the previous change ended.
 #[test]
 fn a_revocation_reaches_each_session_though_clients_connect_meanwhile() {
     let mut node = asking_node();
@@ -628,8 +630,8 @@ fn a_revocation_reaches_each_session_though_clients_connect_meanwhile() {
     assert_eq!(still_there(&node, &others), CLIENTS);
 }
 
-/// A message that was queued for a client that is revoked meanwhile stays in its session: it is not
-/// lost by the time that looking through all sessions takes.
+/// A message that was queued for a client before its revocation stays in its session. It is not
+/// lost while all sessions are scanned.
 #[test]
 fn a_message_for_a_revoked_client_waits_in_its_session() {
     let mut node = asking_node();
@@ -660,8 +662,7 @@ fn a_message_for_a_revoked_client_waits_in_its_session() {
     assert_eq!(publishes(&mut node, back), 1);
 }
 
-/// New rules are in force at once as well, for publishers and for receivers, and are looked up in
-/// turns.
+/// New rules apply at once for publishers and receivers, and are looked up in turns.
 #[test]
 fn new_rules_take_turns_however_many_sessions_there_are_and_are_in_force_at_once() {
     let mut node = crowded_node();
@@ -702,7 +703,7 @@ fn new_rules_take_turns_however_many_sessions_there_are_and_are_in_force_at_once
             0,
             "it stays so when all is done"
         );
-        // It may everything again.
+        // The user has all rights again.
         let command = Command::SetRules(Arc::new(AllBut("nobody")));
         node.at_once(|node| {
             node.command(0, command);
@@ -713,7 +714,8 @@ fn new_rules_take_turns_however_many_sessions_there_are_and_are_in_force_at_once
     }
 }
 
-/// Publishers that the store has held back go on in turns, and nobody else is looked at.
+/// Publishers that were held back by the store continue in turns, and no other clients are
+/// examined.
 #[test]
 fn those_that_were_held_back_go_on_in_turns() {
     const HELD: usize = 6_000;
@@ -737,7 +739,7 @@ fn those_that_were_held_back_go_on_in_turns() {
     assert_eq!(publishes(&mut node, receiver), HELD);
 }
 
-/// What the store answers at once for thousands goes out in turns.
+/// Packets for thousands of clients that waited for the store are sent in turns.
 #[test]
 fn answers_that_waited_for_the_store_go_out_in_turns() {
     const WAITING: usize = 4_000;
@@ -771,7 +773,7 @@ fn answers_that_waited_for_the_store_go_out_in_turns() {
     assert!(links.iter().all(|link| node.take(*link) == acknowledged));
 }
 
-/// A CONNECT is work, so that a flood of them is bounded by it.
+/// A CONNECT counts as work, which limits a flood of them.
 #[test]
 fn new_connections_count_as_work() {
     const NEW: usize = 100;

@@ -1,4 +1,4 @@
-//! How what loads leave in the broker is taken away: at the end of each load, and when the run is
+//! Removes what loads leave in the broker: at the end of each load, and when the run is
 //! interrupted.
 
 use std::thread;
@@ -9,9 +9,9 @@ use martlet_codec::QoS;
 use super::left_behind::Leftover;
 use super::peer::{Broker, Manner, publish};
 
-/// Clients that connect at the same time.
+/// Number of clients that connect at the same time.
 const CONNECTING: usize = 4;
-/// Messages between two pings.
+/// Number of messages between two pings.
 const MESSAGES_PER_PING: usize = 1000;
 
 /// Client Identifier of a numbered client.
@@ -19,7 +19,7 @@ pub(super) fn numbered(broker: &Broker, number: usize) -> String {
     broker.name(&format!("a{number}"))
 }
 
-/// Takes away all that is left in the broker.
+/// Removes everything left in the broker.
 pub(super) fn take_away(broker: &Broker) -> anyhow::Result<()> {
     let cleaner = broker.unhindered();
     for left in broker.left.take() {
@@ -32,7 +32,7 @@ pub(super) fn take_away(broker: &Broker) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Publishes `count` retained messages below a topic; with an empty payload they are removed.
+/// Publishes `count` retained messages below a topic; an empty payload removes them.
 pub(super) fn retain(
     broker: &Broker,
     root: &str,
@@ -71,7 +71,7 @@ fn end_sessions(broker: &Broker, count: usize) -> anyhow::Result<()> {
     })
 }
 
-/// A session that begins anew and ends with its connection takes the place of the old one.
+/// Replaces the old session by a new one that ends with its connection.
 fn end_session(broker: &Broker, client_id: &str) -> anyhow::Result<()> {
     let mut peer = broker.connect(client_id, Manner::default())?;
     peer.write(&[0xE0, 0])

@@ -1,4 +1,4 @@
-//! The loads: each is what one client, or a crowd of them, can do to a node within its limits.
+//! The loads: each is something that one client, or many, can do to a node within its limits.
 
 use std::net::TcpStream;
 use std::thread;
@@ -15,22 +15,22 @@ use super::peer::{Broker, Manner, Peer, publish, subscribe_packet, unsubscribe_p
 pub(super) struct Load {
     /// Its name on the command line.
     pub(super) name: &'static str,
-    /// What it is.
+    /// Its description.
     pub(super) what: &'static str,
-    /// Sockets that it has open at the same time, at most, with this share of its amounts.
+    /// Most sockets that it has open at the same time, for this scale of its amounts.
     pub(super) sockets: fn(f64) -> usize,
-    /// Prepares it, with this share of its amounts.
+    /// Prepares it, for this scale of its amounts.
     pub(super) prepare: fn(&Broker, f64) -> anyhow::Result<Prepared>,
 }
 
-/// A load that is about to begin.
+/// A prepared load.
 pub(super) struct Prepared {
-    /// Puts the load on the broker, for this long where it has no end of its own. Answers what it
-    /// came to.
+    /// Runs the load, for this duration if it has no end of its own. Returns a description of its
+    /// amount.
     pub(super) go: Box<dyn FnMut(Duration) -> anyhow::Result<String>>,
 }
 
-/// The quiet clients alone.
+/// Only the quiet clients.
 pub(super) const NOTHING: Load = Load {
     name: "nothing",
     what: "nothing",
@@ -112,25 +112,25 @@ pub(in super::super) fn names() -> Vec<&'static str> {
     LOADS.iter().map(|load| load.name).collect()
 }
 
-/// Levels of the filters that are combined.
+/// Levels of the combined filters.
 const LEVELS: usize = 13;
-/// Filters of the load `subscribe`: as many as one client may have.
+/// Filters of the load `subscribe`: the limit of one client.
 const FILTERS: usize = 10_000;
-/// Sockets that are open at the same time, at most; most systems allow a process some more.
+/// Most sockets that are open at the same time; most systems permit a process some more.
 const SOCKETS_MAX: usize = 15_000;
-/// Sockets of a load beside those that it has many of.
+/// Sockets of a load in addition to its many similar ones.
 const FEW: usize = 16;
-/// Sockets of the quiet clients, and others.
+/// Sockets of the quiet clients and others.
 pub(super) const OTHER_SOCKETS: u64 = 64;
-/// Clients that connect at the same time.
+/// Number of clients that connect at the same time.
 const CONNECTING: usize = 4;
-/// How long sessions live that are left behind and not taken away, seconds.
+/// Lifetime in seconds of sessions that are left behind and not cleaned up.
 const LEFT_SECS: u32 = 120;
-/// Publishers of the load `crowds`, each with its own part of the subscribers.
+/// Publishers of the load `crowds`, each with a separate part of the subscribers.
 const CROWDS: usize = 20;
-/// Time between two messages of each of them.
+/// Time between two messages of each of these publishers.
 const CROWDS_PAUSE: Duration = Duration::from_millis(250);
-/// Filters in one SUBSCRIBE where their number does not matter.
+/// Filters in one SUBSCRIBE if their number does not matter.
 const FILTERS_PER_PACKET: usize = 500;
 
 fn go(go: impl FnMut(Duration) -> anyhow::Result<String> + 'static) -> Prepared {
@@ -141,7 +141,7 @@ fn scaled(amount: usize, scale: f64) -> usize {
     ((amount as f64 * scale) as usize).max(1)
 }
 
-/// Does something again and again until the time is over; how often that was.
+/// Repeats an action until the time has expired. Returns the number of repetitions.
 fn until_over(
     least: Duration,
     mut once: impl FnMut() -> anyhow::Result<()>,
@@ -155,8 +155,8 @@ fn until_over(
     Ok(count)
 }
 
-/// One client subscribes to `{a,+}` in all combinations and publishes to topics that match all of
-/// them but in their last level, so that no topic comes twice; others match in full.
+/// One client subscribes to all combinations of `{a,+}`. It publishes to topics that match all of
+/// them except in the last level, so that no topic is repeated; other topics match completely.
 fn combinations(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     let levels = (LEVELS as f64 + scale.log2()).max(1.0) as usize;
     let root = broker.name("combinations");
@@ -233,7 +233,7 @@ fn retained(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     }))
 }
 
-/// Each filter leads to one place below each of the topics' second levels, and matches nothing.
+/// Each filter leads to one node below each of the topics' second levels, and matches nothing.
 fn retained_filters(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     let (count, filters) = (scaled(200_000, scale), scaled(2_000, scale));
     let root = broker.name("looked-for");
@@ -257,7 +257,8 @@ fn retained_filters(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
 }
 
 /// Connects `count` clients, runs `session` on each, and closes them without DISCONNECT, so that
-/// what they leave ends at `due`. The last `staying` stay connected and are returned.
+/// their sessions and Wills are due at `due`. The last `staying` clients stay connected and are
+/// returned.
 fn arrange(
     broker: &Broker,
     count: usize,
@@ -419,7 +420,7 @@ fn fan_out(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     let filter = [topic.clone()];
     let due = Instant::now() + Duration::from_secs(u64::from(LEFT_SECS)) + time_to_connect(away);
     let session = |peer: &mut Peer, _: usize| peer.subscribe(&filter, QoS::AtLeastOnce);
-    // Those who stay do not read: what comes for them waits in the system's buffers.
+    // The connected clients do not read: their messages wait in the system's buffers.
     let kept = arrange(broker, there + away, there, due, session, false)?;
     let mut publisher = broker.connect(&broker.name("publisher"), Manner::default())?;
     let mut message = Vec::new();
@@ -429,7 +430,7 @@ fn fan_out(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
             publisher.write(&message)?;
             publisher.read_until(|packet| Ok(matches!(packet, Packet::PubAck(_))))
         })?;
-        // All of the last message has gone out when the next may be sent.
+        // The next message is sent after the previous one has been sent to all.
         publisher.write(&message)?;
         publisher.read_until(|packet| Ok(matches!(packet, Packet::PubAck(_))))?;
         Ok(format!(
@@ -440,7 +441,7 @@ fn fan_out(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     }))
 }
 
-/// Each message goes to fewer subscribers than are fanned out over turns; all come at once.
+/// Each message has fewer receivers than are fanned out over turns; all messages arrive at once.
 fn crowds(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     let count = scaled(SOCKETS_MAX, scale);
     let topic = broker.name("crowd");

@@ -1,9 +1,9 @@
-//! `martlet bench fairness`: what other clients notice of heavy ones.
+//! `martlet bench fairness`: measures how much heavy clients affect other clients.
 //!
-//! Responsible for the course: quiet clients ping and exchange messages all the time, and beside
-//! them each load runs by itself. The result is a table: how long the quiet clients waited. Loads
-//! are in `loads`, what they leave in the broker in `left_behind`, how that is taken away in
-//! `left`, the quiet clients in `quiet`, a blocking client for all of them in `peer`.
+//! Responsible for the procedure: quiet clients continuously ping and exchange messages, while each
+//! load runs alone. The result is a table with the waiting times of the quiet clients. Modules:
+//! `loads` has the loads, `left_behind` what they leave in the broker, `left` its removal, `quiet`
+//! the quiet clients, and `peer` a blocking client for all of them.
 
 mod left;
 mod left_behind;
@@ -31,38 +31,38 @@ use super::histogram::Histogram;
 use super::options::Options;
 use crate::notes::{err, errln};
 
-/// Time that a p99 of the others is to stay below, milliseconds.
+/// Limit of the p99 of other clients, in milliseconds.
 const P99_MS: f64 = 5.0;
 
-/// All that was measured.
+/// The results.
 #[derive(Debug, Serialize)]
 struct Table {
     scenario: &'static str,
-    /// Share of the loads' amounts, 1 for all.
+    /// Scale of the loads' amounts; 1 for full amounts.
     scale: f64,
-    /// The limit of every p99, milliseconds.
+    /// The limit of every p99 in milliseconds.
     limit_ms: f64,
     rows: Vec<Row>,
 }
 
-/// How the loads ended: the text to print, or `None` if the run was interrupted.
+/// Result of the loads: the text to print, or `None` if the run was interrupted.
 type Over = Option<anyhow::Result<(String, bool)>>;
 
-/// What the quiet clients noticed of one load.
+/// Results of the quiet clients during one load.
 #[derive(Debug, Serialize)]
 struct Row {
     load: &'static str,
-    /// What the load came to.
+    /// Description of the load's amount.
     amount: String,
-    /// Seconds that the load took.
+    /// Duration of the load in seconds.
     secs: f64,
     pings: Waits,
     messages: Waits,
-    /// Both p99 are within the limit.
+    /// Whether both p99 values are within the limit.
     within_limit: bool,
 }
 
-/// How long round trips took, milliseconds.
+/// Round-trip times in milliseconds.
 #[derive(Debug, Serialize)]
 struct Waits {
     count: u64,
@@ -83,15 +83,15 @@ impl Waits {
     }
 }
 
-/// Runs all loads, one after the other. Answers the text to print, and whether every p99 is within
-/// its bound. What the loads leave in the broker is taken away, also if the run is interrupted.
+/// Runs all loads, one after the other. Returns the text to print, and whether every p99 is within
+/// its limit. Removes what the loads leave in the broker, even if the run is interrupted.
 pub(super) fn measure(options: &Options) -> anyhow::Result<(String, bool)> {
     let broker = Broker::new(&options.target)?;
     let (over, ends) = mpsc::channel();
     interrupts(over.clone())?;
     let (of_run, with) = (broker.clone(), options.clone());
     thread::spawn(move || {
-        // Without a receiver it is over already.
+        // Without a receiver the run has already ended.
         let _ = over.send(Some(run_all(&of_run, &with)));
     });
     let over = ends.recv()?;
@@ -137,7 +137,7 @@ fn interrupts(over: mpsc::Sender<Over>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has the next interrupt end the process.
+/// Makes the next interrupt end the process.
 fn interrupts_exit(ends: mpsc::Receiver<Over>) {
     thread::spawn(move || {
         while let Ok(over) = ends.recv() {

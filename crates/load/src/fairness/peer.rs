@@ -1,4 +1,5 @@
-//! A blocking MQTT client that writes packets and reads packets: no more than the loads need.
+//! A blocking MQTT client that writes and reads packets, with only the functions that the loads
+//! need.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -18,22 +19,22 @@ use crate::target::Target;
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
-/// How long a read waits before the broker counts as hung.
+/// Time limit of a read, after which the broker counts as hung.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The broker under test, and names that no other run has.
+/// The broker under test, and unique names for this run.
 #[derive(Clone, Debug)]
 pub(super) struct Broker {
     addresses: Vec<SocketAddr>,
     username: Option<String>,
     password: Option<Vec<u8>>,
-    /// Part of every Client Identifier and topic of this run.
+    /// Unique part of every Client Identifier and topic of this run.
     pub(super) run: String,
-    /// What of this run outlives its connections.
+    /// State of this run that outlives its connections.
     pub(super) left: LeftBehind,
 }
 
-/// What a connection is made with.
+/// Properties of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Manner<'a> {
     pub(super) session_expiry_secs: u32,
@@ -61,7 +62,7 @@ impl Broker {
         })
     }
 
-    /// The same, to clean up with once nothing more is to be left.
+    /// A copy for cleaning up, which may still connect after closing.
     pub(super) fn unhindered(&self) -> Self {
         Self {
             left: LeftBehind::default(),
@@ -69,10 +70,10 @@ impl Broker {
         }
     }
 
-    /// To be held while something is left.
+    /// Takes a lock to be held while state is being left in the broker.
     ///
     /// # Errors
-    /// Nothing is to be left any more.
+    /// Leaving state has been closed.
     pub(super) fn may_leave(&self) -> anyhow::Result<RwLockReadGuard<'_, bool>> {
         let closed = self.left.closed.read();
         let closed = closed.unwrap_or_else(PoisonError::into_inner);
@@ -80,12 +81,12 @@ impl Broker {
         Ok(closed)
     }
 
-    /// A topic or Client Identifier of this run.
+    /// A topic or Client Identifier that is unique to this run.
     pub(super) fn name(&self, what: &str) -> String {
         format!("bench-{}-{what}", self.run)
     }
 
-    /// Bytes of a CONNECT.
+    /// Encodes a CONNECT.
     pub(super) fn connect_packet(&self, client_id: &str, manner: Manner<'_>) -> Vec<u8> {
         let will = manner.will.map(|(topic, payload, delay_secs)| Will {
             topic,
@@ -118,7 +119,7 @@ impl Broker {
         Ok(stream)
     }
 
-    /// Connects a client and awaits its CONNACK.
+    /// Connects a client and waits for its CONNACK.
     pub(super) fn connect(&self, client_id: &str, manner: Manner<'_>) -> anyhow::Result<Peer> {
         let _may = self.may_leave()?;
         let mut peer = Peer {
@@ -149,7 +150,7 @@ impl Peer {
         self.stream.write_all(bytes).context("cannot write")
     }
 
-    /// Reads packets until `seen` says that this one was it.
+    /// Reads packets until `seen` returns true.
     pub(super) fn read_until(
         &mut self,
         mut seen: impl FnMut(&Packet<'_>) -> anyhow::Result<bool>,
@@ -182,20 +183,21 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends a PINGREQ and awaits its answer: all that was sent before has been worked off.
+    /// Sends a PINGREQ and waits for its answer: the broker has then processed everything sent
+    /// before.
     pub(super) fn ping(&mut self) -> anyhow::Result<()> {
         self.write(&[0xC0, 0])?;
         self.read_until(|packet| Ok(matches!(packet, Packet::PingResp)))
     }
 
-    /// Subscribes and awaits the SUBACK.
+    /// Subscribes and waits for the SUBACK.
     pub(super) fn subscribe(&mut self, filters: &[String], qos: QoS) -> anyhow::Result<()> {
         self.write(&subscribe_packet(filters, qos))?;
         self.read_until(|packet| Ok(matches!(packet, Packet::SubAck(_))))
     }
 }
 
-/// Bytes of a SUBSCRIBE.
+/// Encodes a SUBSCRIBE.
 pub(super) fn subscribe_packet(filters: &[String], qos: QoS) -> Vec<u8> {
     let options = SubscriptionOptions {
         qos,
@@ -213,7 +215,7 @@ pub(super) fn subscribe_packet(filters: &[String], qos: QoS) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of an UNSUBSCRIBE.
+/// Encodes an UNSUBSCRIBE.
 pub(super) fn unsubscribe_packet(filters: &[String]) -> Vec<u8> {
     let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
     let mut bytes = Vec::new();
@@ -222,7 +224,7 @@ pub(super) fn unsubscribe_packet(filters: &[String]) -> Vec<u8> {
     bytes
 }
 
-/// Appends a PUBLISH; QoS 1 with Packet Identifier 1.
+/// Appends a PUBLISH. QoS 1 uses Packet Identifier 1.
 pub(super) fn publish(out: &mut Vec<u8>, topic: &str, payload: &[u8], qos: QoS, retain: bool) {
     let packet = OutgoingPublish {
         dup: false,

@@ -1,5 +1,5 @@
-//! The quiet clients: a few that ping, a few pairs that exchange a message at a time. They measure
-//! how long each round trip took.
+//! The quiet clients: some ping, and some pairs exchange one message at a time. They measure the
+//! time of each round trip.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,19 +11,19 @@ use martlet_codec::{Ack, AckKind, Packet, ProtocolVersion, QoS, ReasonCode};
 use super::peer::{Broker, Manner, Peer, publish};
 use crate::histogram::Histogram;
 
-/// Clients of each kind: more than one, so that every shard of a node has some.
+/// Number of clients of each kind: more than one, so that every shard of a node has some.
 const CLIENTS: usize = 4;
 /// Time between two round trips of a client.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Quiet clients at work.
+/// Running quiet clients.
 pub(super) struct Quiet {
     stop: Arc<AtomicBool>,
     pings: Vec<JoinHandle<anyhow::Result<Vec<u64>>>>,
     messages: Vec<JoinHandle<anyhow::Result<Vec<u64>>>>,
 }
 
-/// What they have seen, in nanoseconds.
+/// Their measured latencies in nanoseconds.
 pub(super) struct QuietLatencies {
     pub(super) pings: Histogram,
     pub(super) ping_count: u64,
@@ -32,7 +32,7 @@ pub(super) struct QuietLatencies {
 }
 
 impl Quiet {
-    /// Connects all, and begins.
+    /// Connects all of them and starts measuring.
     pub(super) fn start(broker: &Broker) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (mut pings, mut messages) = (Vec::new(), Vec::new());
@@ -60,7 +60,7 @@ impl Quiet {
         })
     }
 
-    /// Ends the clients and merges their latencies.
+    /// Stops the clients and merges their latencies.
     pub(super) fn stop(self) -> anyhow::Result<QuietLatencies> {
         self.stop.store(true, Ordering::Relaxed);
         let (pings, ping_count) = gather(self.pings)?;
@@ -89,7 +89,7 @@ fn gather(clients: Vec<JoinHandle<anyhow::Result<Vec<u64>>>>) -> anyhow::Result<
     Ok((all, count))
 }
 
-/// Makes round trips until told to stop; how long each took, in nanoseconds.
+/// Makes round trips until stopped. Returns the duration of each in nanoseconds.
 fn repeat(
     stop: &AtomicBool,
     mut round_trip: impl FnMut() -> anyhow::Result<()>,
@@ -98,7 +98,8 @@ fn repeat(
     let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         round_trip()?;
-        // From when it was due: who waits for one answer asks the next question late.
+        // Measured from the due time: a client that waits for one answer sends its next request
+        // late.
         waits.push(due.elapsed().as_nanos() as u64);
         due = (due + PAUSE).max(Instant::now());
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -125,7 +126,7 @@ impl Pair {
         }
     }
 
-    /// One QoS 1 message: published, received and acknowledged on both sides.
+    /// Exchanges one QoS 1 message: published, received and acknowledged on both sides.
     fn exchange(&mut self) -> anyhow::Result<()> {
         self.publisher.write(&self.message)?;
         let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! `martlet acl`: why a client may do something, and mistakes in an ACL file.
+//! `martlet acl`: explains why a client may do something, and finds mistakes in an ACL file.
 
 mod file_options;
 mod lint;
@@ -136,7 +136,7 @@ fn explained_text(found: &Explained) -> String {
     text
 }
 
-/// Explains by one file alone.
+/// Explains by a file only.
 fn explain_by_file(
     options: &ExplainOptions,
     path: &Path,
@@ -160,7 +160,8 @@ fn explain_by_file(
     })
 }
 
-/// Asks the node that runs. If none runs, explains what a node would decide that was started now.
+/// Requests the explanation from the running node. If none runs, explains what a node would decide
+/// that was started now.
 fn explain_by_node(
     options: &ExplainOptions,
     question: &PermissionQuestion,

@@ -1,5 +1,5 @@
-//! `martlet status`, `martlet health` and `martlet reload`, and how commands ask a running node:
-//! through `admin.sock` in its data directory.
+//! `martlet status`, `martlet health` and `martlet reload`, and the requests of commands to a
+//! running node through `admin.sock` in its data directory.
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -54,10 +54,10 @@ pub(crate) fn status(options: &AdminOptions) -> ExitCode {
     )
 }
 
-/// Items of a page that is asked for.
+/// Number of items requested per page.
 const PAGE: usize = 1000;
 
-/// The first `limit` items of a list, page by page, and how many there are in all.
+/// The first `limit` items of a list, read page by page, and the total number of items.
 pub(crate) fn pages<T: DeserializeOwned>(
     data_dir: &Path,
     path: &str,
@@ -86,7 +86,7 @@ pub(crate) fn pages<T: DeserializeOwned>(
     }
 }
 
-/// Exit code of a reload that went well, after which something waits for a restart.
+/// Exit code of a successful reload with changes that need a restart.
 const NEEDS_RESTART: u8 = 3;
 
 /// `martlet reload`.
@@ -142,10 +142,10 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
     }
 }
 
-/// Exit code, with `--strict`, of a node that is ready, and about which there is something to know.
+/// Exit code with `--strict` of a node that is ready and has warnings.
 const WARNS: u8 = 3;
 
-/// How the node is, in one word, and what is to be known.
+/// The state of the node and its warnings.
 #[derive(Deserialize)]
 struct Health {
     status: String,
@@ -232,7 +232,7 @@ fn status_text(status: &Status) -> String {
     text
 }
 
-/// How much is used, and what for, the most first.
+/// Memory use by purpose, largest first.
 fn memory(status: &Status) -> String {
     let mut held: Vec<(&String, &u64)> = status.memory_held.iter().collect();
     held.sort_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
@@ -246,7 +246,7 @@ fn memory(status: &Status) -> String {
     format!("{used} of {limit} bytes: {}", held.join(", "))
 }
 
-/// What an acknowledgement promises.
+/// The guarantee of an acknowledgement.
 fn durability(status: &Status) -> String {
     let mode = &status.durability;
     match (mode.as_str(), status.interval_ms) {
@@ -257,8 +257,7 @@ fn durability(status: &Status) -> String {
     }
 }
 
-/// Clients as a table, or `none` if there are no clients; `total` of them would have been listed
-/// without a limit.
+/// Clients as a table, or `none` if there are no clients. `total` is the number without a limit.
 pub(crate) fn clients_text(clients: &[ClientView], total: u64, none: &str) -> String {
     let row = |client: &ClientView| {
         let state = match client.connected {
@@ -292,7 +291,7 @@ pub(crate) fn clients_text(clients: &[ClientView], total: u64, none: &str) -> St
     text + &left_out(clients.len(), total)
 }
 
-/// Prints what came of a command; as JSON, what the node says about its refusal too.
+/// Prints the result of a command. As JSON, includes the node's answer if it refused the request.
 pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
     let refusal = outcome.as_ref().err().and_then(NodeRefusal::of);
     let text = match (&outcome, refusal) {
@@ -313,14 +312,14 @@ pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode
     }
 }
 
-/// The node answered that it will not, or cannot: problem details (RFC 9457).
+/// A refusal or error of the node: problem details (RFC 9457).
 #[derive(Debug)]
 pub(crate) struct NodeRefusal {
-    /// Status of the answer.
+    /// Status code of the response.
     status: u16,
-    /// What is wrong, in the words of commands.
+    /// The error, in the terms of commands.
     detail: String,
-    /// All of the answer.
+    /// Body of the response.
     body: String,
 }
 
@@ -336,12 +335,12 @@ impl NodeRefusal {
         }
     }
 
-    /// Status of the answer.
+    /// Status code of the response.
     pub(crate) fn status(&self) -> u16 {
         self.status
     }
 
-    /// The node's refusal, if that is the cause of the error.
+    /// Returns the node's refusal, if it is the cause of the error.
     pub(crate) fn of(error: &anyhow::Error) -> Option<&Self> {
         error.downcast_ref()
     }
@@ -355,7 +354,7 @@ impl std::fmt::Display for NodeRefusal {
 
 impl std::error::Error for NodeRefusal {}
 
-/// Time that an answer may take, at most.
+/// Time limit for a response.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request to a node.
@@ -363,9 +362,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct AdminRequest<'a> {
     method: &'a str,
     path: &'a str,
-    /// What the answer is to be.
+    /// Accepted media type.
     accept: &'a str,
-    /// JSON.
+    /// Body in JSON.
     body: Option<&'a str>,
 }
 
@@ -380,7 +379,7 @@ impl<'a> AdminRequest<'a> {
     }
 }
 
-/// What the node of this data directory answers.
+/// Sends a request to the node of this data directory, and returns its response.
 pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<String> {
     let question = AdminRequest {
         method,
@@ -389,7 +388,7 @@ pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<S
     answer(data_dir, question, PATIENCE)
 }
 
-/// Returns its JSON answer to a request, which may take longer than usual by a given time.
+/// Sends a request and returns the JSON response. Extends the usual time limit by a given time.
 pub(crate) fn ask_with(
     data_dir: &Path,
     (method, path): (&str, &str),
@@ -425,7 +424,7 @@ fn answer(
     })
 }
 
-/// Whether a node runs there cannot be told.
+/// The error if it cannot be determined whether a node runs there.
 fn denied(socket: &Path, error: std::io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(format!(
         "permission denied for the node at {}: only root and the user that runs it can connect",
@@ -433,7 +432,7 @@ fn denied(socket: &Path, error: std::io::Error) -> anyhow::Error {
     ))
 }
 
-/// A connection to the node of this data directory, and who runs it.
+/// Connects to the node of this data directory. Also returns the system user that runs it.
 async fn connect(data_dir: &Path) -> anyhow::Result<(UnixStream, u32)> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
     let stream = UnixStream::connect(&socket).await;
@@ -450,13 +449,14 @@ async fn connect(data_dir: &Path) -> anyhow::Result<(UnixStream, u32)> {
     Ok((stream, peer))
 }
 
-/// Waits for work where nothing is asynchronous.
+/// Blocks on asynchronous work.
 pub(crate) fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build()?.block_on(work)
 }
 
-/// Checks the user of the peer: its answer is trusted, and other users may create a socket there.
+/// Checks the user of the peer. Its responses are trusted, but other users might create a socket
+/// there.
 fn expect_trusted(data_dir: &Path, peer: u32) -> anyhow::Result<()> {
     let own = rustix::process::geteuid().as_raw();
     let owner = data_dir.metadata()?.uid();
@@ -470,15 +470,15 @@ fn expect_trusted(data_dir: &Path, peer: u32) -> anyhow::Result<()> {
     }
 }
 
-/// The system user of the node that answers at this data directory's socket.
+/// The system user of the node that listens on this data directory's socket.
 pub(crate) fn user_of_node(data_dir: &Path) -> anyhow::Result<u32> {
     wait(async { Ok(connect(data_dir).await?.1) })
 }
 
-/// Whether a node answers at this data directory's socket.
+/// Whether a node listens on this data directory's socket.
 ///
 /// # Errors
-/// The user may not know it.
+/// The user has no permission to find out.
 pub(crate) fn may_ask(data_dir: &Path) -> anyhow::Result<bool> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
     match std::os::unix::net::UnixStream::connect(&socket) {
@@ -488,12 +488,12 @@ pub(crate) fn may_ask(data_dir: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// A node answers at this data directory's socket.
+/// Whether a node listens on this data directory's socket.
 pub(crate) fn is_running(data_dir: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).is_ok()
 }
 
-/// Writes what the node answers, as it comes.
+/// Writes the node's response while it is received.
 pub(crate) fn download(
     data_dir: &Path,
     path: &str,
@@ -511,7 +511,7 @@ pub(crate) fn download(
     })
 }
 
-/// Sends a file as the body of a POST, as it is read, and returns the answer.
+/// Streams a file as the body of a POST, and returns the response.
 pub(crate) fn upload(data_dir: &Path, path: &str, file: &Path) -> anyhow::Result<String> {
     let name = file.display();
     let opened = std::fs::File::open(file).with_context(|| format!("cannot open {name}"))?;
@@ -550,8 +550,8 @@ pub(crate) fn upload(data_dir: &Path, path: &str, file: &Path) -> anyhow::Result
     })
 }
 
-/// Takes the events of a stream (text/event-stream) as they come, the data of each, until that
-/// breaks it off; true if the node has ended it.
+/// Passes the data of each event of a stream (text/event-stream) to a function until that stops.
+/// Returns true if the node has ended the stream.
 pub(crate) fn follow(
     data_dir: &Path,
     path: &str,
@@ -586,7 +586,7 @@ pub(crate) fn follow(
     })
 }
 
-/// Sends a request; the answer's head has come, and it is a success.
+/// Sends a request. Returns when the head of the response has been received and is a success.
 async fn send(
     stream: UnixStream,
     question: AdminRequest<'_>,

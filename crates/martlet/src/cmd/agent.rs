@@ -1,7 +1,7 @@
 //! `martlet agent`: the agent on a device, and the import of a queue in SQLite.
 //!
-//! Responsible for reading SQLite, which the agent's own program is too small for. All else is the
-//! agent's library.
+//! Responsible for reading SQLite, which would make the agent's own program too large. Everything
+//! else is in the agent's library.
 
 use std::process::ExitCode;
 
@@ -11,13 +11,13 @@ use martlet_registry::{OfflineMessage, offline_messages, wait};
 
 use crate::cmd::print::{errln, outln};
 
-/// Numbers of rows that are named at most.
+/// Most row numbers that are printed.
 const NAMED_MAX: usize = 10;
 
 /// Runs the command.
 pub(crate) fn run(options: &AgentOptions) -> ExitCode {
     match &options.action {
-        // A device has little memory, and most of the program is not for the agent.
+        // A device has little memory, and the agent does not need most of the program.
         None => martlet_agent::run(options, martlet_allocator::release_code),
         Some(Action::Import(options)) => match import_file(options) {
             Ok(done) => print(options, &done),
@@ -41,7 +41,7 @@ fn import_file(options: &ImportOptions) -> Result<Imported, String> {
     import(options, &rows)
 }
 
-/// Tells what was done. The exit code is 3 if a row is missing in the queue.
+/// Prints the result. The exit code is 3 if a row was not imported.
 fn print(options: &ImportOptions, done: &Imported) -> ExitCode {
     let file = options.file.display().to_string();
     outln!(

@@ -1,4 +1,4 @@
-//! Answers of commands in the form that was asked for.
+//! Output of commands in the requested format.
 
 use martlet_control::text::printable;
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub(super) fn listed<const N: usize>(
     }
 }
 
-/// What was done, as JSON or as a line, with what has to be said behind it.
+/// The result as JSON or as a line, followed by the note about the reload.
 pub(super) fn done(on: &NodeAndForm, view: &Value, line: &str, reload_note: &str) -> String {
     match on.json {
         true => format!("{view}\n"),

@@ -1,26 +1,26 @@
-//! The command line of `martlet pub`, `sub` and `rr`, read the way mosquitto's clients read theirs.
+//! The command line of `martlet pub`, `sub` and `rr`, parsed like that of mosquitto's clients.
 //!
-//! Responsible for what clap cannot say: an option always takes the next argument whatever it
-//! looks like, `-D` takes three or four, options may stand in a file of defaults, and errors have
-//! mosquitto's wording and exit code. It knows no option by name except `-D`; the rest comes from
-//! the clap command itself.
+//! Responsible for features that clap does not have: an option always takes the next argument
+//! whatever it looks like, `-D` takes three or four, options may be in a file of defaults, and
+//! errors have mosquitto's wording and exit code. The only option handled by name is `-D`; all
+//! others come from the clap command.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Between the parts of one `-D` in the single argument that clap gets. No argument of a process
+/// Separates the parts of one `-D` in the single argument passed to clap. No argument of a process
 /// can contain it.
 pub(crate) const PROPERTY_SEPARATOR: char = '\0';
 
-/// The subcommands whose arguments are mosquitto's.
+/// The subcommands with mosquitto's command line.
 const MOSQUITTO_COMMANDS: [&str; 3] = ["pub", "sub", "rr"];
 
-/// The name of the link by which the program is a script of IoTFlow.
+/// Name of the link that makes the program behave like a script of IoTFlow.
 pub(crate) const MANAGE_SCRIPT: &str = "mqtt_manage.sh";
 
-/// Names by which the program may be called, through a link, and what that means.
+/// Program names, used by links, and the commands that they select.
 const PROGRAM_NAMES: &[(&str, &[&str])] = &[
     ("mosquitto_pub", &["pub"]),
     ("mosquitto_sub", &["sub"]),
@@ -31,10 +31,10 @@ const PROGRAM_NAMES: &[(&str, &[&str])] = &[
     (MANAGE_SCRIPT, &["manage"]),
 ];
 
-/// A client of another maker with the commands `pub` and `sub`.
+/// A client of another vendor with the commands `pub` and `sub`.
 const MQTT: &str = "mqtt";
 
-/// Its names of commands and options that are others here.
+/// Its command and option names that differ here.
 const MQTT_WORDS: &[(&str, &str)] = &[
     ("-pw", "-P"),
     ("--password", "--pw"),
@@ -48,10 +48,10 @@ const MQTT_WORDS: &[(&str, &str)] = &[
     ("--secure", "--tls-use-os-certs"),
 ];
 
-/// The arguments with the subcommand that the program's name stands for.
+/// Adds the subcommand that the program's name selects.
 ///
 /// # Errors
-/// The text for standard error: the name has no such command.
+/// The text for standard error: there is no such command for this name.
 pub(crate) fn by_program_name(mut args: Vec<OsString>) -> Result<Vec<OsString>, String> {
     let name = args.first().map(PathBuf::from);
     let name = name.as_deref().and_then(|path| path.file_name()?.to_str());
@@ -60,15 +60,15 @@ pub(crate) fn by_program_name(mut args: Vec<OsString>) -> Result<Vec<OsString>, 
     }
     let known = PROGRAM_NAMES.iter().find(|(known, _)| name == Some(known));
     if let Some((_, words)) = known {
-        // Usage is told by the name that has these words.
+        // The usage text is printed for the command with these words.
         let words = words.iter().map(OsString::from);
         args.splice(..1, std::iter::once(OsString::from("martlet")).chain(words));
     }
     Ok(args)
 }
 
-/// The directory of the link by whose name the program was called; none if it has another name, or
-/// was found on the path.
+/// The directory of the link by which the program was called; `None` if it has another name, or was
+/// found in the search path.
 pub(crate) fn link_directory(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::args_os().next()?);
     let directory = path
@@ -77,7 +77,7 @@ pub(crate) fn link_directory(name: &str) -> Option<PathBuf> {
     (!directory.as_os_str().is_empty()).then(|| directory.to_owned())
 }
 
-/// `mqtt pub` and `mqtt sub` with their options in the words of ours.
+/// Converts the options of `mqtt pub` and `mqtt sub` to ours.
 fn of_mqtt(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
     let command = match args.get(1).and_then(|word| word.to_str()) {
         Some("pub" | "publish") => "pub",
@@ -91,7 +91,7 @@ fn of_mqtt(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
         }
     };
     let mut all: Vec<OsString> = vec!["martlet".into(), command.into()];
-    // What follows an option may be its value, which stays as it is.
+    // The argument after an option may be its value, which stays unchanged.
     let mut is_value = false;
     for arg in args.into_iter().skip(2) {
         let known = MQTT_WORDS
@@ -116,8 +116,8 @@ fn of_mqtt(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
     Ok(all)
 }
 
-/// Rewrites the arguments of a mosquitto-like subcommand so that clap reads them as mosquitto
-/// does, with the defaults of its configuration file first. Other subcommands pass unchanged.
+/// Rewrites the arguments of a mosquitto-like subcommand so that clap parses them as mosquitto
+/// does, with the defaults of its configuration file first. Other subcommands are unchanged.
 ///
 /// # Errors
 /// The text for standard error when an option lacks its argument; the exit code is 1.
@@ -135,8 +135,8 @@ pub(crate) fn normalise(args: Vec<OsString>, cli: &clap::Command) -> Result<Vec<
     Ok(result)
 }
 
-/// Options of `martlet serve` that programs with options of one dash have too, so that nobody has
-/// to write a start-up line anew.
+/// Options of `martlet serve` that some programs accept with one dash, so that existing start-up
+/// lines work unchanged.
 const ONE_DASH: &[&str] = &[
     "-http-addr",
     "-log-level",
@@ -168,8 +168,8 @@ fn with_two_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// The text for standard error when clap refused the arguments of a mosquitto-like subcommand,
-/// `None` when the error is not of that kind (help, or another subcommand).
+/// The text for standard error when clap rejected the arguments of a mosquitto-like subcommand.
+/// `None` for other errors (help, or another subcommand).
 pub(crate) fn describe(
     error: &clap::Error,
     args: &[OsString],
@@ -209,7 +209,7 @@ fn mosquitto_command<'a>(args: &[OsString], cli: &'a clap::Command) -> Option<&'
         .flatten()
 }
 
-/// Where mosquitto's clients look for their default options.
+/// Path of the default options of mosquitto's clients.
 fn configuration_path(command: &str) -> Option<PathBuf> {
     let directory = match std::env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty()) {
         Some(directory) => PathBuf::from(directory),
@@ -237,7 +237,7 @@ fn configuration_arguments(text: &str, command: &clap::Command) -> Vec<OsString>
     result
 }
 
-/// Joins each option and its argument into one `--long=value`, so that no value is taken for an
+/// Joins each option and its argument into one `--long=value`, so that no value is parsed as an
 /// option.
 fn rewrite(
     args: &[OsString],
@@ -291,7 +291,7 @@ fn join_property<'a>(
     Ok(joined)
 }
 
-/// The option that `arg` names exactly, if it takes a value.
+/// The option with exactly this name, if it takes a value.
 fn value_option<'a>(arg: &OsStr, command: &'a clap::Command) -> Option<&'a clap::Arg> {
     let arg = arg.to_str()?;
     command.get_arguments().find(|option| {
@@ -321,7 +321,7 @@ fn missing_value(arg: &OsStr, option: &clap::Arg, command: &clap::Command) -> St
     with_usage(&line, command.get_name())
 }
 
-/// Words that people use for subcommands that are called otherwise, here and in other programs.
+/// Other words for subcommands, from common usage and from other programs.
 const OTHER_WORDS: &[(&[&str], &[&str])] = &[
     (
         &[
@@ -342,8 +342,8 @@ const OTHER_WORDS: &[(&[&str], &[&str])] = &[
     (&["forbid", "refuse"], &["deny"]),
 ];
 
-/// The error of an unknown subcommand, with the one that is meant. A word that only looks like it
-/// may be the opposite, as `restore` is of `revoke`.
+/// Adds the intended command to the error of an unknown subcommand. Similar spelling is not used,
+/// since a similar word may be the opposite, such as `restore` and `revoke`.
 pub(crate) fn with_suggestion(
     mut error: clap::Error,
     args: &[OsString],

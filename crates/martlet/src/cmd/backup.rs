@@ -1,4 +1,4 @@
-//! `martlet backup`: makes, verifies and restores a copy of everything a node keeps.
+//! `martlet backup`: creates, verifies and restores a copy of all data of a node.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
@@ -124,7 +124,7 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
     let has_tables = match made {
         Ok(has_tables) => has_tables,
         Err(error) => {
-            // Half a backup is of no use.
+            // An incomplete backup is useless.
             let _ = std::fs::remove_file(&partial);
             return Err(error);
         }
@@ -164,7 +164,7 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The key file of secrets; none if there is none.
+/// The key file of secrets, if there is one.
 fn key_file(options: &BackupOptions, data_dir: &Path) -> Option<PathBuf> {
     let configured = options.node.load().ok();
     let configured = configured.map(|found| found.settings().secrets.key_file.clone());
@@ -175,7 +175,7 @@ fn key_file(options: &BackupOptions, data_dir: &Path) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// Where the node's users and devices are, if that is no file.
+/// The location of the node's users and devices, if it is not a file.
 fn tables_elsewhere(options: &BackupOptions, data_dir: &Path) -> Option<String> {
     let noted = config::noted_tables(data_dir).or_else(|| {
         let location = config::location(&options.node.load().ok()?).ok()?;
@@ -190,7 +190,7 @@ fn partial_name(target: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Creates the file, for this user only. An existing file may be another user's, or a link to
+/// Creates the file for this user only. An existing file may be another user's, or a link to
 /// another file.
 fn create_new(partial: &Path) -> anyhow::Result<File> {
     private_file::create_new(partial).map_err(|error| match error.kind() {
@@ -203,13 +203,13 @@ fn create_new(partial: &Path) -> anyhow::Result<File> {
     })
 }
 
-/// Gives a complete backup its name, unless something has that by now.
+/// Renames a complete backup, unless the name exists by now.
 fn name(partial: &Path, target: &Path) -> anyhow::Result<()> {
     let linked = std::fs::hard_link(partial, target);
     let named = match linked {
         Ok(()) => std::fs::remove_file(partial),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
-        // A file system without links.
+        // The file system does not support hard links.
         Err(_) => std::fs::rename(partial, target),
     };
     named.with_context(|| format!("cannot name {}", target.display()))?;
@@ -219,8 +219,8 @@ fn name(partial: &Path, target: &Path) -> anyhow::Result<()> {
     synced.with_context(|| format!("cannot sync {}", parent.display()))
 }
 
-/// Writes the backup, and reads all of it again. Asks the node if it runs, else reads its store
-/// here, where perhaps nothing can be written.
+/// Writes the backup, and then reads it completely. Requests it from the node if it runs; otherwise
+/// reads the node's store, which may be read-only.
 fn write_new(
     file: &File,
     partial: &Path,
@@ -248,11 +248,11 @@ fn write_new(
             telemetry: telemetry.as_ref().map(TelemetryCopy::path),
         };
         write_archive(&store, &files, parts, BufWriter::new(file)).with_context(writing)?;
-        // Until here no node could start.
+        // Until here the lock kept a node from starting.
         drop(disk);
     }
     file.sync_all().with_context(writing)?;
-    // An answer that was cut off is found here, not on the day it is needed.
+    // This detects an incomplete response now, and not when the backup is needed.
     Ok(Archive::open(partial, |_, _| {})?)
 }
 
@@ -342,7 +342,7 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Said of a backup without the tables of users and devices.
+/// Note about a backup without the tables of users and devices.
 const NO_TABLES: &str = "There are no users and devices in it: the node had no tables, or has them in \
                          PostgreSQL, which pg_dump backs up.";
 
@@ -353,7 +353,7 @@ fn key_file_words(archive: &Archive) -> &'static str {
     }
 }
 
-/// How far reading is, on a terminal.
+/// Progress of reading, on a terminal.
 struct Progress {
     shown: Option<u64>,
     terminal: bool,

@@ -42,7 +42,7 @@ pub(crate) struct BenchOptions {
 }
 
 impl BenchOptions {
-    /// Where to connect, as whom, and with what it is encrypted, by the options or the environment.
+    /// The address, credentials and TLS settings, from the options or the environment.
     ///
     /// # Errors
     /// A line for the user.
@@ -88,10 +88,10 @@ impl BenchOptions {
         })
     }
 
-    /// Whether the options go together.
+    /// Checks the combination of options.
     ///
     /// # Errors
-    /// They do not; the text names them.
+    /// The options conflict; the text names them.
     fn check(&self) -> Result<(), String> {
         if self.tls_resume && !self.tls.is_requested(&ClientEnvironment::default()) {
             return Err("--tls-resume needs TLS: give --cafile".into());

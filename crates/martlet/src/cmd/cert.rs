@@ -220,7 +220,8 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The authority of a directory; where there is none, what makes one is said.
+/// Opens the authority of a directory. If there is none, the error contains the command that
+/// creates one.
 fn opened(directory: &Path) -> anyhow::Result<Authority> {
     Authority::open(directory, waits).map_err(|error| match error {
         AuthorityError::Missing(_) => {
@@ -234,7 +235,7 @@ fn opened(directory: &Path) -> anyhow::Result<Authority> {
     })
 }
 
-/// Says what the wait is for.
+/// Prints what the command is waiting for.
 pub(crate) fn waits(directory: &Path) {
     errln!(
         "martlet: waiting for another command that changes {}",
@@ -299,7 +300,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(name, name, &Purpose::Client, *days, kind, now)?;
     let list = directory.dir.join(REVOKED);
-    // Beside the configuration that `martlet init` has written.
+    // Next to the configuration written by `martlet init`.
     let of_node = readers::beside(&list).and_then(|config| {
         let node = NodeOptions::of_file(config);
         tables::lines_of_certificate(&node, name, &made.certificate, &made.key)
@@ -345,7 +346,7 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
     let (what, revoked) = match (what, serial) {
         (Some(what), _) => (what, authority.revoke(what, now_secs())?),
         (None, Some(serial)) => (serial, authority.revoke_serial(serial, now_secs())?),
-        // Clap asks for one of them.
+        // Clap requires one of them.
         (None, None) => anyhow::bail!("name a certificate, its file or its serial number"),
     };
     let reading = readers::of(&revoked.list, node);
@@ -398,7 +399,7 @@ fn list(options: &ListOptions) -> ExitCode {
         Err(error) => return failed(&error.into()),
     };
     let now = now_secs();
-    // Who asks what ends soon asks for what is to be renewed, and these have been.
+    // This query selects certificates to be renewed, and these have been renewed.
     let others = match options.expiring {
         Some(_) => Ok(Vec::new()),
         None => Authority::without_file(&options.directory.dir, now),
@@ -420,7 +421,7 @@ fn list(options: &ListOptions) -> ExitCode {
         let others = others.iter().map(entry_json);
         out!("{}", listing::items(all.chain(others)));
     } else if options.expiring.is_none() || !shown.is_empty() {
-        // A job that looks for those that expire is silent where there are none.
+        // A scheduled job that lists expiring certificates prints nothing if there are none.
         let known = shown.iter().map(|(path, facts, is_revoked)| {
             let state = match (is_revoked, left(facts)) {
                 (true, _) => "revoked".to_owned(),
@@ -458,7 +459,7 @@ fn show(options: &ShowOptions) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// What the script prints at its end.
+/// The output at the end of the script.
 const SCRIPT_DONE: &str = "\
 Certificates generated in config/certs:
   ca.crt, ca.key          the CA
@@ -469,9 +470,9 @@ Next steps:
   mosquitto_pub --cafile config/certs/ca.crt -h localhost -p 8883 -t test/topic -m 'Hello TLS'
 ";
 
-/// As the script of that name does it, without writing anything over.
+/// Works like the script of that name, but overwrites nothing.
 fn script() -> anyhow::Result<String> {
-    // The guide has it in a directory of its own.
+    // In the guide, the certificates have a separate directory.
     let beside = argv::link_directory("generate_certs.sh").unwrap_or_default();
     let directory = &beside.join("config/certs");
     let (days, kind, now) = (365, KeyKind::Rsa(2048), now_secs());

@@ -1,18 +1,18 @@
-//! A line chart for terminals, of Braille patterns: two by four dots a character.
+//! A line chart for terminals made of Braille patterns: two by four dots per character.
 
 /// Character without dots.
 const BLANK: u32 = 0x2800;
 /// Dots of a character by column and row, as bits of the pattern.
 const DOTS: [[u32; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
-/// Characters of a label.
+/// Length of a label in characters.
 const LABEL: usize = 10;
-/// Least width and height of what is drawn, characters.
+/// Smallest width and height of the drawing in characters.
 const WIDTH_MIN: usize = 10;
 const HEIGHT_MIN: usize = 2;
 
-/// A chart of points, each a time and a number, in order of time. `size` is its width and height
-/// in characters, labels included. `ends` are the labels of the first and the last time. Empty
-/// without points.
+/// Draws a chart of points, each a time and a number, in order of time. `size` is its width and
+/// height in characters, including labels. `ends` are the labels of the first and last time. Empty
+/// if there are no points.
 pub(crate) fn chart(points: &[(f64, f64)], size: (usize, usize), ends: (&str, &str)) -> String {
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return String::new();
@@ -58,7 +58,7 @@ pub(crate) fn chart(points: &[(f64, f64)], size: (usize, usize), ends: (&str, &s
     text
 }
 
-/// Where a number lies between two, from 0 to 1; in the middle if these are the same.
+/// Position of a number between two others, from 0 to 1; 0.5 if these are equal.
 fn share(least: f64, most: f64) -> impl Fn(f64) -> f64 {
     move |number| match most > least {
         true => (number - least) / (most - least),
@@ -66,7 +66,7 @@ fn share(least: f64, most: f64) -> impl Fn(f64) -> f64 {
     }
 }
 
-/// The dot of a place, which is from 0 to 1 to the right and upwards.
+/// Converts a position, from 0 to 1 to the right and upwards, to a dot.
 fn canvas_place((x, y): (f64, f64), (width, height): (usize, usize)) -> (i64, i64) {
     let (columns, rows) = ((2 * width - 1) as f64, (4 * height - 1) as f64);
     (
@@ -75,7 +75,7 @@ fn canvas_place((x, y): (f64, f64), (width, height): (usize, usize)) -> (i64, i6
     )
 }
 
-/// A number in few characters.
+/// Formats a number with few characters.
 fn number(number: f64) -> String {
     let size = number.abs();
     match size {
@@ -112,7 +112,7 @@ impl Canvas {
         }
     }
 
-    /// The dots between two, both included.
+    /// Draws the dots between two dots, both included.
     fn line(&mut self, from: (i64, i64), to: (i64, i64)) {
         let (across, down) = (to.0 - from.0, to.1 - from.1);
         let steps = across.abs().max(down.abs()).max(1);

@@ -1,4 +1,4 @@
-//! `martlet client` and `martlet session`: the clients of a running node, looked at and ended.
+//! `martlet client` and `martlet session`: show and end the clients of a running node.
 
 use std::process::ExitCode;
 
@@ -132,7 +132,7 @@ pub(crate) fn run(command: &ClientCommand) -> ExitCode {
     }
 }
 
-/// Runs `martlet clients`, which is `martlet client ls`.
+/// Runs `martlet clients`, an alias of `martlet client ls`.
 pub(crate) fn run_list(options: &ListOptions) -> ExitCode {
     finish_as(options.admin.json, list(options, "There are no clients."))
 }

@@ -1,4 +1,4 @@
-//! What the environment says to the client commands. Options are stronger.
+//! Environment variables for the client commands. Options take precedence.
 
 use martlet_control::text::printable;
 use martlet_environment::ClientEnvironment;
@@ -6,11 +6,11 @@ use martlet_environment::ClientEnvironment;
 use crate::cmd::print::errln;
 use crate::config;
 
-/// The process's, over that of `.env` in the working directory. A `.env` that cannot be trusted is
-/// left out, with a line on standard error.
+/// Variables of the process, which take precedence, and of `.env` in the working directory. An
+/// untrusted `.env` is skipped, with a line on standard error.
 ///
 /// # Errors
-/// A line for the user: which variable, and what was expected.
+/// A line for the user: the variable, and what was expected.
 pub(crate) fn of_process() -> Result<ClientEnvironment, String> {
     let variables = match config::environment() {
         Ok(environment) => environment.variables,

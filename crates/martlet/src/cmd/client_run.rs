@@ -1,8 +1,7 @@
-//! A client and its connections as the client commands use them.
+//! A client and its connections, for the client commands.
 //!
-//! Responsible for connecting, once and again, for the lines of `-d`, and for writing output when
-//! there is a pause.
-//! What to do with events is each command's own business.
+//! Responsible for connecting and reconnecting, for the lines of `-d`, and for writing output when
+//! there is a pause. Each command handles events itself.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -20,13 +19,13 @@ use super::mqtt_options::Target;
 use super::packet_log::PacketLog;
 use super::print::Output;
 
-/// How long a lost connection stays lost.
+/// Delay before reconnecting.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// Ports that servers use for TLS: MQTT, HTTPS and WebSocket.
+/// Common ports of servers with TLS: MQTT, HTTPS and WebSocket.
 const TLS_PORTS: &[u16] = &[443, 8081, 8084, 8443, 8883, 8884, 8885, 8886, 8887];
 
-/// What is connected to, as people are told.
+/// The address of an endpoint, for output.
 fn place(endpoint: &Endpoint) -> String {
     match &endpoint.unix {
         Some(path) => path.display().to_string(),
@@ -43,15 +42,15 @@ fn is_local(endpoint: &Endpoint) -> bool {
         || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// What a command waits for besides events.
+/// Next event for a command.
 pub(crate) enum Next {
     /// An event of the session.
     Event(Event),
     /// The connection ended.
     Lost(NetError),
-    /// The time of `-W` ran out.
+    /// The time of `-W` has expired.
     TimedOut,
-    /// SIGINT or SIGTERM, or nobody reads standard output.
+    /// SIGINT or SIGTERM, or the reader has closed standard output.
     Stopped,
 }
 
@@ -59,7 +58,7 @@ pub(crate) enum Next {
 pub(crate) struct ClientRun {
     /// The client.
     pub(crate) client: Client,
-    /// Where and as whom it connects.
+    /// The address and the credentials.
     pub(crate) target: Target,
     /// Standard output.
     pub(crate) output: Output,
@@ -71,7 +70,7 @@ pub(crate) struct ClientRun {
 }
 
 impl ClientRun {
-    /// A client that is not connected yet; the time of `-W` begins.
+    /// Creates a client without a connection; the time of `-W` starts.
     pub(crate) fn new(
         target: Target,
         debug: bool,
@@ -133,8 +132,8 @@ impl ClientRun {
         }
     }
 
-    /// What to do if the broker refuses the credentials or the Client Identifier. None for another
-    /// code, and for a broker on another machine, where `martlet why` does not reach.
+    /// Advice if the broker refuses the credentials or the Client Identifier. `None` for other
+    /// codes, and for a broker on another machine, which `martlet why` cannot reach.
     fn advice(&self, code: u8) -> Option<String> {
         // MQTT 3: 2, 4 and 5. MQTT 5: Client Identifier not valid, bad user name or password, not
         // authorized.
@@ -152,14 +151,14 @@ impl ClientRun {
         }
     }
 
-    /// Why there is no connection: the address is named, and TLS where it may be missing.
+    /// Describes why there is no connection: the address, and a note on TLS if it may be missing.
     pub(crate) fn not_connected(&self, error: &NetError) -> Failure {
         let endpoint = &self.target.endpoint;
         let failure = Failure::from_net(error);
         let may_need_tls = endpoint.tls.is_none()
             && endpoint.unix.is_none()
             && match error {
-                // What a TLS server says to a CONNECT is no packet of MQTT.
+                // A TLS server's answer to a CONNECT is not an MQTT packet.
                 NetError::Session(SessionError::Protocol(_)) => true,
                 NetError::Io(error) if error.kind() == ErrorKind::ConnectionRefused => false,
                 NetError::Closed | NetError::Io(_) | NetError::WebSocket(_) => {
@@ -206,7 +205,7 @@ impl ClientRun {
         }
     }
 
-    /// The next thing to act on. Output is written before waiting.
+    /// Returns the next event to handle. Writes output before waiting.
     pub(crate) async fn next(&mut self) -> Next {
         loop {
             let event = match self.client.session().poll_event() {
@@ -231,7 +230,7 @@ impl ClientRun {
         }
     }
 
-    /// Connects again after the connection was lost, and tries until there is an answer.
+    /// Reconnects after the connection was lost, and retries until there is an answer.
     pub(crate) async fn reconnect(&mut self) -> Connected {
         self.reconnect_counted().await.0
     }
@@ -250,7 +249,7 @@ impl ClientRun {
         }
     }
 
-    /// Waits without a connection; what ended the wait early, if anything did.
+    /// Waits without a connection. Returns the event that ended the wait early, if any.
     async fn pause(&mut self) -> Option<Connected> {
         tokio::select! {
             () = tokio::time::sleep(RECONNECT_DELAY) => None,
@@ -260,7 +259,7 @@ impl ClientRun {
         }
     }
 
-    /// Sends DISCONNECT, closes, and writes what is left to print.
+    /// Sends DISCONNECT, closes, and writes the remaining output.
     pub(crate) async fn finish(&mut self) {
         let properties = &self.target.properties;
         let expiry = properties.disconnect_expiry_secs;
@@ -295,7 +294,7 @@ impl ClientRun {
     }
 }
 
-/// Waits for what ends a command whatever it is at.
+/// Waits for an event that ends a command at any time.
 async fn stop_requested(
     deadline: Option<Instant>,
     interrupt: &mut Signal,
@@ -314,9 +313,9 @@ async fn stop_requested(
     }
 }
 
-/// What ends a command whatever it is at.
+/// Events that end a command at any time.
 enum Ended {
-    /// The time of `-W` ran out.
+    /// The time of `-W` has expired.
     TimedOut,
     /// SIGINT or SIGTERM.
     Stopped,
@@ -331,19 +330,19 @@ impl From<Ended> for Connected {
     }
 }
 
-/// How connecting went, when there was an answer at all.
+/// Result of connecting, if there was an answer.
 pub(crate) enum Connected {
-    /// CONNACK accepted us.
+    /// The server accepted the connection.
     Accepted,
-    /// CONNACK refused us.
+    /// The server refused the connection.
     Refused(Failure),
-    /// The time of `-W` ran out.
+    /// The time of `-W` has expired.
     TimedOut,
     /// SIGINT or SIGTERM.
     Stopped,
 }
 
-/// The failure of a `-W` that ran out.
+/// The failure for an expired `-W`.
 pub(crate) fn timed_out() -> Failure {
     Failure {
         code: exit::TIMED_OUT,
@@ -351,8 +350,8 @@ pub(crate) fn timed_out() -> Failure {
     }
 }
 
-/// Runs a client command on a runtime of its own. A thread that still reads standard input does
-/// not keep the process alive.
+/// Runs a client command on a separate runtime. A thread that still reads standard input does not
+/// keep the process alive.
 pub(crate) fn block_on(quiet: bool, work: impl Future<Output = Result<u8, Failure>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()

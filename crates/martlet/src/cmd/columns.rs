@@ -1,16 +1,16 @@
-//! How commands print lists for people: a line of headers, columns as wide as what is in them, and
-//! where there is nothing a sentence on standard error.
+//! Output of lists as text: a line of headers, columns as wide as their contents, and a sentence on
+//! standard error if the list is empty.
 
 use martlet_control::text::printable;
 
 use crate::cmd::print::errln;
 
-/// Between two columns.
+/// Space between two columns.
 const GAP: &str = "  ";
 
-/// A list with these headers; one that begins with `>` stands for a column of numbers. `none` is
-/// said where there are no rows. Empty fields are a dash, so that each line has all columns, but
-/// for the last one, which may be any text.
+/// Formats a list with these headers; a header that begins with `>` is for a column of numbers.
+/// `none` is printed if there are no rows. Empty fields become a dash, so that each line has all
+/// columns, except in the last column, which may contain any text.
 pub(crate) fn columns<const N: usize>(
     headers: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -49,7 +49,7 @@ pub(crate) fn columns<const N: usize>(
     text
 }
 
-/// A text for a column of at most this number of characters: a longer one ends with `…`.
+/// Truncates a text to this number of characters; a truncated text ends with `…`.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.chars().nth(most) {
         None => text.to_owned(),
@@ -61,7 +61,7 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// What was left out of a list of `total`, as its last line; nothing if all is there.
+/// A last line about items missing in a list of `total`; empty if it is complete.
 pub(crate) fn left_out(shown: usize, total: u64) -> String {
     match total > shown as u64 {
         true => format!("{shown} of {total} (--limit N shows more)\n"),

@@ -1,4 +1,4 @@
-//! `martlet command`: commands to devices, sent through a running node, and how far they are.
+//! `martlet command`: sends commands to devices through a running node, and shows their states.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use crate::cmd::query::encoded;
 
 /// Exit code while a command has not ended.
 const NOT_ENDED: u8 = 3;
-/// Interval at which the node is asked for states.
+/// Interval of requests for states.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// The longest page of devices that there is.
+/// Parameters for the largest page of devices.
 const ALL: [(&str, Option<&str>); 1] = [("limit", Some("1000"))];
 /// Characters of a result in a list.
 const RESULT_CHARACTERS: usize = 40;
@@ -169,7 +169,7 @@ fn failed(is_json: bool, error: anyhow::Error) -> ExitCode {
 }
 
 impl Target {
-    /// Where its commands are.
+    /// Path of the commands of the device or group.
     fn path(&self) -> String {
         match (&self.device, &self.group) {
             (Some(device), _) => format!("/api/v1/devices/{}/commands", encoded(device)),
@@ -247,7 +247,7 @@ fn send(options: &SendOptions) -> ExitCode {
 }
 
 impl SendOptions {
-    /// The devices are named by more than a group.
+    /// Whether devices are selected by more than a group.
     fn has_filter(&self) -> bool {
         self.device_type.is_some() || self.tag.is_some() || self.kind.is_some()
     }
@@ -350,7 +350,7 @@ fn table(items: &[Value]) -> String {
     columns(headers, items.iter().map(row), "There are no commands.")
 }
 
-/// The state of a command, with its progress if the device has told one.
+/// The state of a command, with its progress if the device has reported any.
 fn state_of(command: &Value) -> String {
     let state = text_of(&command["state"]);
     match command["progress"].as_u64() {
@@ -376,7 +376,7 @@ fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// What the node says of a command: of a device itself, or of the devices that have it.
+/// Reads the state of a command: for one device, or for all devices that received it.
 fn read(admin: &AdminOptions, id: &str, of: &Target) -> anyhow::Result<String> {
     let id = encoded(id);
     let target = match (&of.device, &of.group) {
@@ -403,7 +403,7 @@ fn show(options: &NamedOptions) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// A line for each member that says something.
+/// One line per member with a value.
 fn fields(command: &Value) -> String {
     let none = serde_json::Map::new();
     let members = command.as_object().unwrap_or(&none).iter();
@@ -445,7 +445,7 @@ fn change(options: &OfDevice, method: &str, action: &str, done: &str) -> anyhow:
     }
 }
 
-/// How far all devices of a command are.
+/// State of all devices of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Succeeded,
@@ -454,7 +454,7 @@ enum Progress {
 }
 
 impl Progress {
-    /// Counts commands by these states.
+    /// Combines the states of commands.
     fn of<'s>(states: impl Iterator<Item = &'s str>) -> Self {
         let mut progress = Self::Succeeded;
         for state in states {
@@ -480,7 +480,7 @@ impl Progress {
     }
 }
 
-/// Prints states as they change, until all have ended or the time is over.
+/// Prints states as they change, until all have ended or the time has expired.
 fn watch(
     admin: &AdminOptions,
     (id, of): (&str, &Target),
@@ -499,7 +499,8 @@ fn watch(
             };
             known = Some(line);
         }
-        // Who only watches has seen enough; who waits still wants to know how it ends.
+        // Without `--wait`, the command ends when the output is closed; with it, the final state
+        // still matters.
         if progress != Progress::NotEnded || !is_read && until.is_none() {
             return Ok(progress);
         }
@@ -511,7 +512,7 @@ fn watch(
     }
 }
 
-/// What the node says of a command now, the same as a line, and how far it is.
+/// Reads the current state of a command, the same as a line, and its progress.
 fn look(admin: &AdminOptions, id: &str, of: &Target) -> anyhow::Result<(Value, String, Progress)> {
     if of.device.is_some() {
         let command: Value = serde_json::from_str(&read(admin, id, of)?)?;

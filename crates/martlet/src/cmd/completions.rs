@@ -1,6 +1,6 @@
 //! `martlet completions SHELL`: a completion script on standard output.
 //!
-//! Responsible for nothing but that; the script is made from the command line's own definition.
+//! The script is generated from the definition of the command line.
 
 use std::process::ExitCode;
 

@@ -130,7 +130,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     Ok(text)
 }
 
-/// Tables of a list, as `show` prints them.
+/// The tables of a list in the format of `show`.
 fn tables<T: TableKeys>(name: &str, tables: &[config::Table<T>]) -> String {
     let mut text = String::new();
     for table in tables {
@@ -143,8 +143,7 @@ fn tables<T: TableKeys>(name: &str, tables: &[config::Table<T>]) -> String {
     text
 }
 
-/// A line for each variable: what becomes of it, its name, and what it means or why it has no
-/// effect.
+/// One line per variable: its effect, its name, and its meaning or the reason why it has no effect.
 fn env(json: bool) -> anyhow::Result<String> {
     let environment = config::environment()?;
     let file = environment.file.as_ref();
@@ -339,7 +338,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     let node = config::resolve(&effective)?;
     serve::check(&node)?;
     let mut text = String::new();
-    // Most who ask want to know it before they stop the node that runs.
+    // Users usually check the configuration before they stop the running node.
     let in_use = data_dir::in_use(&node.data_dir);
     let unusable_files = config::unusable_files_of_sinks(&node.sinks);
     for warning in effective

@@ -1,4 +1,4 @@
-//! Desired values at the command line: options that change them, of devices and of groups.
+//! Options for desired values of devices and groups.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,11 +21,11 @@ pub(crate) struct DesiredChange {
 }
 
 impl DesiredChange {
-    /// Changes the desired values at this target of the API. Returns its answer; none if nothing is
-    /// to be changed.
+    /// Changes the desired values at this path of the API. Returns the response; `None` if there is
+    /// nothing to change.
     ///
     /// # Errors
-    /// What is given is no JSON, or the node refuses it or does not answer.
+    /// The argument is not JSON, or the node refuses the change or does not respond.
     pub(crate) fn apply(&self, data_dir: &Path, target: &str) -> anyhow::Result<Option<String>> {
         let (method, option, text) = match (&self.set, &self.replace) {
             (Some(text), _) => ("PATCH", "--set", text),

@@ -1,4 +1,4 @@
-//! `martlet device`: devices and their credentials, which are made up and shown once.
+//! `martlet device`: devices and their credentials, which are generated and shown once.
 
 mod bulk;
 mod list;
@@ -136,7 +136,7 @@ struct AddOptions {
     no_secret: bool,
 }
 
-/// Something is to be changed.
+/// Options that change a device.
 const OTHER_CHANGES: [&str; 13] = [
     "name",
     "device_type",
@@ -261,7 +261,7 @@ pub(crate) fn run(command: &DeviceCommand) -> ExitCode {
     })
 }
 
-/// The device that is named: `ID@TEAM`, as it logs in, is a device of the team, unless a device has
+/// Finds a device. `ID@TEAM`, the form used in logins, is a device of the team, unless a device has
 /// this id.
 async fn found(open: &mut OpenTables, named: &NamedOptions) -> Result<Device, UseCaseError> {
     let find = |id: &str| FindDevice {
@@ -350,7 +350,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
     })
 }
 
-/// What it comes as, where that is not its id.
+/// Note on the user name of a device, if it differs from the id.
 fn comes_as(id: &str, user_name: &str) -> String {
     match user_name == id {
         true => String::new(),
@@ -373,7 +373,7 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
         Ok((open.run(renew).await?, device))
     })?;
     let reload_note = tables::reload_tables(&on.node);
-    // As it is called, however it was named.
+    // The actual id, whatever form the argument has.
     let id = &device.id;
     let given = tables::Given {
         id,
@@ -424,13 +424,13 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
             device: DeviceName::Number(device.number),
             within: Visibility::All,
             change,
-            // What was read is what is changed.
+            // The change applies only to the revision that was read.
             expected_revision: Some(device.revision),
         };
         open.run(change).await
     })?;
     let reload_note = tables::reload_tables(&on.node);
-    // In a team with a tenant of its own it comes by another name.
+    // In a team with a separate tenant, its user name changes.
     let user_name = changes.to_team.as_ref().map(|_| &changed.user_name);
     Ok(match (on.json, user_name) {
         (true, None) => format!("{}\n", serde_json::json!({ "changed": id })),
@@ -446,7 +446,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     })
 }
 
-/// A list with these more and those less; none: it stays.
+/// The list after adding and removing elements; `None` if it is unchanged.
 fn changed_list(all: &[String], more: &[String], less: &[String]) -> Option<Vec<String>> {
     if more.is_empty() && less.is_empty() {
         return None;
@@ -455,7 +455,8 @@ fn changed_list(all: &[String], more: &[String], less: &[String]) -> Option<Vec<
     Some(left.chain(more).cloned().collect())
 }
 
-/// Its groups then, if they are to be others. Of a team that it leaves they are none.
+/// The device's groups after the change, if they change. A device that leaves its team leaves its
+/// groups too.
 async fn groups_after(
     open: &mut OpenTables,
     device: &Device,

@@ -1,8 +1,8 @@
-//! Times that are written with a unit: `24h`.
+//! Durations with a unit: `24h`.
 
 use std::time::Duration;
 
-/// A number with a unit, as people write it.
+/// Parses a number with a unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("{text:?} is not a valid time, expected such as 30s, 90m, 24h, 7d");
     let unit = text.chars().next_back().ok_or_else(expected)?;
@@ -18,7 +18,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     whole.map(Duration::from_secs).ok_or_else(expected)
 }
 
-/// A time as it is given: `24h`.
+/// Formats a duration in the same notation: `24h`.
 pub(crate) fn time(time: Duration) -> String {
     let secs = time.as_secs();
     let units = [(86_400, 'd'), (3_600, 'h'), (60, 'm')];

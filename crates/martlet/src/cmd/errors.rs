@@ -1,4 +1,4 @@
-//! Errors in the words of commands.
+//! Error texts in the terms of commands.
 
 use martlet_api::{RemedyView, in_commands};
 use martlet_control::use_cases::UseCaseError;
@@ -6,7 +6,7 @@ use martlet_registry::RegistryError;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Text of an error with its causes. What helps against an error of the tables is a command.
+/// Text of an error with its causes. The remedy for an error of the tables is a command.
 pub(crate) fn error_text(error: &anyhow::Error) -> String {
     let causes = error.chain().map(|cause| {
         if let Some(error) = cause.downcast_ref::<UseCaseError>() {
@@ -20,11 +20,11 @@ pub(crate) fn error_text(error: &anyhow::Error) -> String {
     causes.collect::<Vec<_>>().join(": ")
 }
 
-/// Problem details of a running node, as far as a command words them.
+/// Problem details of a running node, as used by commands.
 #[derive(Debug, Deserialize)]
 struct Details {
     detail: String,
-    /// What happened, if the detail also says which field is at fault or what helps.
+    /// The cause, if the detail also contains the faulty field or the remedy.
     #[serde(default)]
     reason: Option<String>,
     #[serde(default)]
@@ -33,7 +33,7 @@ struct Details {
     remedies: Vec<RemedyView>,
 }
 
-/// The place of a field at fault.
+/// The place of a faulty field.
 #[derive(Debug, Deserialize)]
 struct FaultyField {
     #[serde(default)]
@@ -43,7 +43,7 @@ struct FaultyField {
 }
 
 impl FaultyField {
-    /// Name of the field, as an option where it is one.
+    /// Name of the field, or the option for it.
     fn words(&self) -> String {
         let pointer = self.pointer.as_ref().or(self.parameter.as_ref());
         let name = pointer.map_or("", |pointer| pointer.trim_start_matches('/'));
@@ -56,12 +56,12 @@ impl FaultyField {
     }
 }
 
-/// Text for problem details of a running node: it names options and commands, where the API names
-/// fields and requests. None: these are no problem details.
+/// Text for problem details of a running node, with options and commands in place of fields and
+/// requests. `None` if these are not problem details.
 pub(crate) fn in_words_of_commands(body: &str) -> Option<String> {
     let problem: Value = serde_json::from_str(body).ok()?;
     let detail = problem["detail"].as_str()?.to_owned();
-    // A newer node may have remedies that this command does not know.
+    // A newer node may have remedies that are unknown to this command.
     let worded = serde_json::from_value(problem).ok().and_then(worded);
     Some(worded.unwrap_or(detail))
 }

@@ -1,4 +1,4 @@
-//! `martlet events`: what happens to clients, a line each, as it happens, or from the archive.
+//! `martlet events`: events of clients, one per line, live or from the archive.
 
 mod archive;
 mod moment;
@@ -20,18 +20,18 @@ use moment::moment;
 pub(crate) use options::EventsOptions;
 use printer::{Printer, at};
 
-/// Events about messages: there may be very many of them, and they are built only while there is a
-/// reader.
+/// Kinds of events about messages. There may be very many, and they are created only while they
+/// have a reader.
 const OF_MESSAGES: &[EventKind] = &[
     EventKind::Published,
     EventKind::Delivered,
     EventKind::Packet,
 ];
 
-/// Messages one by one that `dropped` counts together.
+/// The event for each dropped message; `dropped` combines them.
 const EACH: EventKind = EventKind::DroppedMessage;
 
-/// More than the node keeps.
+/// More events than the node keeps.
 const ALL_KEPT: usize = 1_000_000;
 
 /// Runs the command.
@@ -58,7 +58,7 @@ fn show(options: &EventsOptions) -> anyhow::Result<()> {
         let Ok(event) = serde_json::from_str::<Value>(json) else {
             return ControlFlow::Continue(());
         };
-        // Those that tell of losses have no time.
+        // Events about losses have no time.
         if at(&event).is_some_and(|at| since.is_some_and(|since| at < since)) {
             return ControlFlow::Continue(());
         }

@@ -1,6 +1,6 @@
-//! Exit codes of the client commands, which are mosquitto's, and the words that go with them.
+//! Exit codes of the client commands, which are mosquitto's, and their texts.
 //!
-//! Responsible for naming an error on standard error and choosing its code. It does not end the
+//! Responsible for printing an error to standard error and for its exit code. Does not end the
 //! process.
 
 use std::io;
@@ -14,14 +14,14 @@ use crate::cmd::print::errln;
 
 /// Wrong arguments, no connection, a system error.
 pub(crate) const ERROR: u8 = 1;
-/// The server broke the protocol.
+/// The server violated the protocol.
 pub(crate) const PROTOCOL: u8 = 2;
 /// The connection was lost.
 pub(crate) const CONNECTION_LOST: u8 = 7;
-/// The time of `-W` ran out.
+/// The time of `-W` has expired.
 pub(crate) const TIMED_OUT: u8 = 27;
 
-/// Why a client command ends without having done its work.
+/// Why a client command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// The exit code.
@@ -39,7 +39,7 @@ impl Failure {
         }
     }
 
-    /// What a failed or ended network connection means.
+    /// Converts the failure or end of a network connection.
     pub(crate) fn from_net(error: &NetError) -> Self {
         match error {
             NetError::Lookup(_) => Self {
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// What a refusing CONNACK means.
+    /// Converts a refusing CONNACK.
     pub(crate) fn refused(version: ProtocolVersion, code: u8, reason: ReasonCode) -> Self {
         let why = match (version.is_v5(), code) {
             (true, _) => reason_text(reason),
@@ -89,13 +89,13 @@ impl Failure {
     }
 }
 
-/// Prints the text of wrong arguments and gives their exit code.
+/// Prints the text about wrong arguments and returns their exit code.
 pub(crate) fn usage(text: &str) -> ExitCode {
     errln!("{text}");
     ExitCode::from(ERROR)
 }
 
-/// The exit code of a finished client command; a failure is printed unless `quiet`.
+/// The exit code of a finished client command. Prints a failure unless `quiet`.
 pub(crate) fn finish(result: Result<u8, Failure>, quiet: bool) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
@@ -108,7 +108,7 @@ pub(crate) fn finish(result: Result<u8, Failure>, quiet: bool) -> ExitCode {
     }
 }
 
-/// A reason code in the words that mosquitto's clients use.
+/// The text of a reason code, as in mosquitto's clients.
 pub(crate) fn reason_text(reason: ReasonCode) -> &'static str {
     match reason {
         ReasonCode::BadUserNameOrPassword => "Bad username or password",
@@ -117,7 +117,7 @@ pub(crate) fn reason_text(reason: ReasonCode) -> &'static str {
     }
 }
 
-/// The system's words for an error, without its number.
+/// The system's text for an error, without its number.
 pub(crate) fn system_error(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {

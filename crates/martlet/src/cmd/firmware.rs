@@ -15,7 +15,7 @@ use crate::cmd::columns::columns;
 use crate::cmd::print::piped;
 use crate::cmd::query::encoded;
 
-/// Versions that are listed.
+/// Most versions that are listed.
 const LIMIT: usize = 1_000;
 
 /// Arguments of `martlet firmware`.
@@ -123,7 +123,7 @@ pub(crate) fn run(command: &FirmwareCommand) -> ExitCode {
     }
 }
 
-/// A path with the parameters that are given.
+/// Appends the parameters that have values to a path.
 pub(crate) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
     let mut target = path.to_owned();
     for (name, value) in parameters {
@@ -196,7 +196,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
     Ok(printable(&line).to_string())
 }
 
-/// Text of a member, for a terminal.
+/// The text of a member, safe for a terminal.
 pub(crate) fn text_of(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

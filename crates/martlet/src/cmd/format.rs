@@ -1,7 +1,7 @@
-//! How `martlet sub` and `rr` print a message: `-F`, `-v`, `%j`.
+//! Output formats of messages in `martlet sub` and `rr`: `-F`, `-v`, `%j`.
 //!
-//! Responsible for mosquitto's format strings, read once and checked before connecting, and for
-//! applying one to a message and a moment. It does not write anywhere.
+//! Responsible for mosquitto's format strings, which are parsed and checked before connecting, and
+//! for applying one to a message and a time. Does not write anywhere.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -16,11 +16,11 @@ use super::json::Json;
 /// Separators that may follow the field length of `%x`.
 const HEX_SEPARATORS: &str = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
-/// How messages are printed.
+/// A parsed output format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Format {
     pieces: Vec<Piece>,
-    /// JSON on several lines.
+    /// Whether JSON is printed on several lines.
     pub(crate) pretty: bool,
 }
 
@@ -31,11 +31,11 @@ enum Piece {
         letter: char,
         layout: Layout,
     },
-    /// A conversion of strftime, without its sign.
+    /// A conversion of strftime, without the percent sign.
     Time(char),
 }
 
-/// What stands between `%` and the letter.
+/// The part between `%` and the letter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Layout {
     zeros: bool,
@@ -45,12 +45,12 @@ struct Layout {
     separator: Option<char>,
 }
 
-/// A message that its format cannot print.
+/// A message that cannot be printed in its format.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unprintable(pub(crate) String);
 
 impl Format {
-    /// Reads a format string.
+    /// Parses a format string.
     ///
     /// # Errors
     /// A line for the user.
@@ -90,7 +90,7 @@ impl Format {
     /// Appends the message, received at `time`, to `out`.
     ///
     /// # Errors
-    /// The payload is not what the format asks for; `out` is left as it was.
+    /// The payload does not have the form that the format needs; `out` is unchanged.
     pub(crate) fn apply(
         &self,
         message: &Message,
@@ -262,7 +262,7 @@ fn json_properties(properties: &MessageProperties) -> Json {
 }
 
 impl Layout {
-    /// Text: cut at the precision, padded with blanks.
+    /// Appends text: truncated at the precision, padded with spaces.
     fn put_text(&self, text: &str, out: &mut Vec<u8>) {
         let end = self
             .precision
@@ -274,7 +274,7 @@ impl Layout {
         blanks.put(&text.as_bytes()[..end], out);
     }
 
-    /// Padded to the width.
+    /// Appends bytes, padded to the width.
     fn put(&self, bytes: &[u8], out: &mut Vec<u8>) {
         let padding = self.width.saturating_sub(bytes.len());
         if self.left {
@@ -287,7 +287,7 @@ impl Layout {
         }
     }
 
-    /// Hexadecimal digits, in fields of as many digits as the precision says.
+    /// Appends hexadecimal digits, in fields whose length is the precision.
     fn put_hex(&self, bytes: &[u8], upper: bool, out: &mut Vec<u8>) {
         let mut digits = String::with_capacity(bytes.len() * 2);
         let field = self.precision.unwrap_or(0);
@@ -340,7 +340,7 @@ fn parse_field(chars: &mut Peekable<Chars<'_>>) -> Result<Piece, String> {
     Ok(Piece::Field { letter, layout })
 }
 
-/// A width: at most 10,000, so that a slip of the finger does not fill the memory.
+/// Parses a width, at most 10,000, so that a typing error does not exhaust memory.
 fn parse_number(chars: &mut Peekable<Chars<'_>>) -> Result<Option<usize>, String> {
     let mut number = None;
     while let Some(digit) = chars.peek().and_then(|char| char.to_digit(10)) {
@@ -374,19 +374,19 @@ fn next(chars: &mut Peekable<Chars<'_>>) -> Result<char, String> {
         .ok_or_else(|| "Incomplete format specifier.".to_owned())
 }
 
-/// One conversion of strftime, `N` being the nanoseconds; an unknown one stays as it is, as with
-/// the C library.
+/// One conversion of strftime; `N` is nanoseconds. An unknown conversion stays unchanged, as in the
+/// C library.
 fn strftime(time: &Zoned, conversion: char) -> String {
     match conversion {
         'N' => format!("{:09}", time.subsec_nanosecond()),
         'n' => "\n".into(),
         't' => "\t".into(),
-        // The C locale's forms.
+        // Formats of the C locale.
         'c' => strftime_text(time, "%a %b %e %H:%M:%S %Y"),
         'x' => strftime_text(time, "%m/%d/%y"),
         'X' => strftime_text(time, "%H:%M:%S"),
         'r' => strftime_text(time, "%I:%M:%S %p"),
-        // Ours alone: jiff would print fractions or zone names for them.
+        // Printed unchanged: jiff would print fractions or zone names for them.
         'f' | 'Q' | 'q' | 'E' | 'O' => format!("%{conversion}"),
         other => {
             let format = format!("%{other}");
@@ -472,7 +472,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// Each expected text is what mosquitto_sub 2.0.11 printed for the same message.
+    /// The expected texts are the output of mosquitto_sub 2.0.11 for the same message.
     #[test]
     fn fields_print_what_mosquitto_prints() {
         let cases = [

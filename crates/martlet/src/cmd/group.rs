@@ -1,4 +1,4 @@
-//! `martlet group`: groups of devices in the tables of a node, and who is in them.
+//! `martlet group`: groups of devices in the tables of a node, and their members.
 
 use std::process::ExitCode;
 
@@ -177,7 +177,7 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
     }
 }
 
-/// Shows the desired values of a group, after they were changed if that is wanted.
+/// Shows the desired values of a group, after changing them if requested.
 fn desired(options: &DesiredOptions) -> anyhow::Result<String> {
     let (group, query) = (encoded(&options.group), options.of.query());
     let data_dir = options.admin.node.data_dir()?;
@@ -198,7 +198,7 @@ fn desired(options: &DesiredOptions) -> anyhow::Result<String> {
     Ok(format!("{}\n", printable(&line)))
 }
 
-/// The group by its id or its name, the name of its team, and its rules.
+/// The group with this id or name, the name of its team, and its rules.
 fn find(named: &NamedGroup) -> anyhow::Result<(Group, String, Vec<RuleLine>)> {
     let name = |text: &str, team: &Option<String>| GroupName {
         text: text.to_owned(),
@@ -286,7 +286,7 @@ impl Members {
     }
 }
 
-/// Adds devices to a group, which is named by itself and perhaps its team, or removes them.
+/// Adds devices to a group, given by its name and possibly its team, or removes them.
 fn change(
     (group, team): (&str, Option<&str>),
     devices: &[String],
@@ -303,7 +303,7 @@ fn change(
         is_added,
     };
     let (found, changed) = tables::run(&on.node, change)?;
-    // What a group permits decides from now on.
+    // The rules of the group apply from now on.
     let reload_note = tables::reload_tables(&on.node);
     let name = printable(&found.name);
     Ok(match (on.json, is_added) {

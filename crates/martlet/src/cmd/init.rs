@@ -1,5 +1,5 @@
-//! `martlet init`: a directory with all that a secured node needs, and the commands that show that
-//! it works.
+//! `martlet init`: creates a directory with everything for a secured node, and prints commands that
+//! show that it works.
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File};
@@ -21,7 +21,8 @@ use crate::cmd::{tables, user};
 use crate::private_file;
 use crate::serve::program_name;
 
-/// Days that certificates are valid: a server's has to be renewed, the authority's outlives it.
+/// Validity of certificates in days. A server's certificate must be renewed; the authority's
+/// outlives it.
 const CA_DAYS: u32 = 3650;
 const SERVER_DAYS: u32 = 365;
 
@@ -69,7 +70,7 @@ pub(crate) fn run(options: &InitOptions) -> ExitCode {
     }
 }
 
-/// Paths of what is made.
+/// Paths of the created files.
 struct InitPaths {
     config: PathBuf,
     certificates: PathBuf,
@@ -123,7 +124,8 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
     })
 }
 
-/// Nothing is written that would not start, or that no client could use.
+/// Checks the options, so that nothing is written with which the node would not start or no client
+/// could connect.
 fn check(options: &InitOptions) -> anyhow::Result<()> {
     let http = match options.http.as_str() {
         "off" => None,
@@ -152,7 +154,7 @@ fn check(options: &InitOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As certificates have it: a wildcard may be its first label.
+/// Whether a certificate may contain the name: its first label may be a wildcard.
 fn is_host_name(name: &str) -> bool {
     let letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
     let is_label =
@@ -161,7 +163,7 @@ fn is_host_name(name: &str) -> bool {
     name.len() <= 253 && rest.split('.').all(is_label)
 }
 
-/// The names by which clients may know this machine.
+/// Names of this machine that clients may use.
 fn names(more: &[String]) -> Vec<String> {
     let host = rustix::system::uname();
     let host = host.nodename().to_str().unwrap_or_default().to_owned();
@@ -177,7 +179,8 @@ fn names(more: &[String]) -> Vec<String> {
     names
 }
 
-/// Its name is synced: what a node later syncs in it is lost if that is.
+/// Creates a directory and syncs its name: otherwise files that a node later syncs in it could be
+/// lost.
 fn make_directory(path: &Path, may_be_there: bool) -> anyhow::Result<()> {
     let made = match may_be_there {
         true => martlet_store::make_directory(path),
@@ -206,7 +209,7 @@ fn now_secs() -> i64 {
     })
 }
 
-/// A TOML string.
+/// Converts to a TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
@@ -271,8 +274,8 @@ url = "ws://127.0.0.1:{websocket_port}/mqtt"
     )
 }
 
-/// What starts the node, and what shows that it works: the administrator is let in over TLS, and
-/// nobody without credentials.
+/// The command that starts the node, and those that show that it works: the administrator is
+/// admitted over TLS, and clients without credentials are refused.
 fn commands(options: &InitOptions, paths: &InitPaths, password: &str) -> [String; 2] {
     let program = typed(&program_name());
     let config = typed(&paths.config.display().to_string());
@@ -307,7 +310,7 @@ fn report(options: &InitOptions, paths: &InitPaths, names: &[String], password: 
         ("password", format!("{password}   (shown this once)")),
     ];
     for (what, is) in rows {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{what:<14} {is}");
     }
     let program = typed(&program_name());

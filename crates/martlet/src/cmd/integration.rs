@@ -1,5 +1,4 @@
-//! `martlet integration`: the integrations of a running node, and the messages that they have
-//! refused.
+//! `martlet integration`: the integrations of a running node, and their dead letters.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,11 +22,11 @@ use crate::cmd::node_options::TeamOption;
 use crate::cmd::print::counted;
 use crate::cmd::query::encoded;
 
-/// Time that a command or a test may take beyond that of other requests: it waits for a delivery.
+/// Additional time limit of a command or a test, which waits for a delivery.
 const LONGER: Duration = Duration::from_secs(60);
-/// Dead letters that one request may name, and those of a page.
+/// Most dead letters in one request or page.
 const IDS_MAX: usize = 1_000;
-/// Characters of a topic that a table shows.
+/// Characters of a topic shown in a table.
 const TOPIC_SHOWN: usize = 40;
 
 /// Arguments of `martlet integration`.
@@ -146,7 +145,7 @@ impl FromStr for IntegrationName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // As the node calls its session.
+        // Accepts the node's name of its session too.
         let own = text.strip_prefix("$integration/").unwrap_or(text);
         match own.split_once('/') {
             Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(Self {
@@ -168,7 +167,7 @@ impl std::fmt::Display for IntegrationName {
 }
 
 impl OneOptions {
-    /// The path of the integration, and what follows; with the query.
+    /// The path of the integration, followed by `rest`, with the query.
     fn path(&self, rest: &str) -> String {
         let IntegrationName { kind, name } = &self.integration;
         let (kind, name) = (encoded(kind), encoded(name));
@@ -179,7 +178,7 @@ impl OneOptions {
         format!("{}{}", self.path(rest), self.of.query())
     }
 
-    /// The same, with another parameter before that of the team.
+    /// The same, with another parameter before the team's.
     fn target_with(&self, rest: &str, parameter: &str) -> String {
         let team = self.of.filter();
         let team = team.map_or_else(String::new, |(name, team)| {
@@ -248,7 +247,7 @@ fn table(all: &[IntegrationView]) -> String {
     columns(headers, rows, "There are no integrations.")
 }
 
-/// RFC 3339 without fractions of a second.
+/// Converts a time to RFC 3339 without fractions of a second.
 fn to_seconds(time: &str) -> String {
     match time.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
@@ -372,7 +371,7 @@ fn act(options: &OneOptions, action: &str) -> anyhow::Result<String> {
     })
 }
 
-/// What a resumption has done to an integration that was in this state, as a predicate.
+/// Describes the effect of resuming an integration that was in this state, as a predicate.
 fn resumed(before: &IntegrationView) -> String {
     let waiting = match before.lag {
         Some(0) => "no message waits".to_owned(),
@@ -441,7 +440,7 @@ fn letters(options: &LettersOptions) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The oldest dead letters, `limit` at most, and whether there are more.
+/// The oldest dead letters, at most `limit`, and whether there are more.
 fn letters_of(
     data_dir: &Path,
     one: &OneOptions,

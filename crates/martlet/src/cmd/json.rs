@@ -1,14 +1,14 @@
-//! JSON text as mosquitto's clients print it.
+//! JSON text in the format of mosquitto's clients.
 //!
-//! Responsible for a value that keeps the order of its keys, read from a payload and written
-//! either without blanks or in mosquitto's `--pretty` layout (tabs, arrays on one line). It does
-//! not know which values make up a message.
+//! Responsible for a value that preserves the order of its keys. It is parsed from a payload and
+//! written either compactly or in mosquitto's `--pretty` layout (tabs, arrays on one line). The
+//! fields of a message are determined elsewhere.
 
 use std::fmt::Write as _;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// A JSON value; an object keeps its keys in order and may repeat one.
+/// A JSON value. An object preserves the order of its keys and may contain duplicates.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Json {
     /// `null`.
@@ -36,12 +36,12 @@ impl Json {
         Self::Number(number.to_string())
     }
 
-    /// Reads one JSON value that fills `text`.
+    /// Parses `text` as one JSON value.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }
 
-    /// The text without blanks.
+    /// The text without spaces.
     pub(crate) fn compact(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, None, 0);
@@ -55,7 +55,7 @@ impl Json {
         out
     }
 
-    /// Appends the text; `indent` is what one level is indented by, `None` for compact text.
+    /// Appends the text. `indent` is the indentation per level, `None` for compact text.
     fn write(&self, out: &mut String, indent: Option<&str>, depth: usize) {
         match self {
             Self::Null => out.push_str("null"),
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        // As short as it can be without changing the value, and whole numbers without a point.
+        // As short as possible without changing the value; whole numbers have no decimal point.
         if value.fract() == 0.0 && value.abs() < 1e15 {
             return Ok(Json::number(value as i64));
         }

@@ -1,12 +1,12 @@
-//! How commands print lists as JSON: in the form of the API's pages.
+//! Output of lists as JSON, in the form of the API's pages.
 //!
-//! Responsible for that form and for times in it. It does not know what is listed.
+//! Responsible for that form and for its times. The items are generic.
 
 use martlet_api::time::Moment;
 use serde::Serialize;
 use serde_json::Value;
 
-/// A list, and how many items there are if it was cut off.
+/// A list, and the total number of items if it was truncated.
 #[derive(Serialize)]
 struct List<T> {
     items: T,
@@ -18,7 +18,7 @@ struct List<T> {
 pub(crate) fn items(items: impl IntoIterator<Item = Value>) -> String {
     let items: Vec<Value> = items.into_iter().collect();
     let list = List { items, total: None };
-    // Texts and numbers alone: that cannot fail.
+    // Contains only texts and numbers, so this cannot fail.
     let text = serde_json::to_string(&list).unwrap_or_default();
     format!("{text}\n")
 }
@@ -26,7 +26,7 @@ pub(crate) fn items(items: impl IntoIterator<Item = Value>) -> String {
 /// The first items of a list of `total` items, as one line of JSON.
 ///
 /// # Errors
-/// An item cannot be written.
+/// An item cannot be serialized.
 pub(crate) fn first_of<T: Serialize>(items: &[T], total: u64) -> anyhow::Result<String> {
     let total = Some(total);
     let text = serde_json::to_string(&List { items, total })?;

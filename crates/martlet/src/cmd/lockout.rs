@@ -1,5 +1,5 @@
-//! `martlet lockout`: who is locked out of a running node for wrong credentials, and letting them
-//! try again.
+//! `martlet lockout`: lists names and addresses locked out of a running node for wrong credentials,
+//! and clears lockouts.
 
 use std::net::IpAddr;
 use std::process::ExitCode;

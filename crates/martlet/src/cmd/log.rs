@@ -1,4 +1,4 @@
-//! `martlet log`: what a running node logs.
+//! `martlet log`: the log levels of a running node.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 
 const PATH: &str = "/api/v1/logs/levels";
 
-/// The word that gives an area the level of everything again.
+/// Word that resets an area to the general level.
 const DEFAULT: &str = "default";
 
 /// Arguments of `martlet log`.

@@ -1,4 +1,4 @@
-//! `martlet logs`: what happened to clients recently, a line each, from the running node's journal.
+//! `martlet logs`: recent events of clients, one per line, from the running node's journal.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -59,10 +59,10 @@ pub(crate) struct LogsOptions {
     follow: bool,
 }
 
-/// How long the node is asked to wait for more.
+/// How long the node may wait for further entries, in seconds.
 const WAIT_SECS: u64 = 5;
 
-/// Interval at which lines of the node's own log are asked for.
+/// Interval of requests for lines of the node's own log.
 const LOG_EVERY: Duration = Duration::from_millis(500);
 
 /// `martlet logs`.
@@ -99,7 +99,7 @@ fn show(options: &LogsOptions) -> anyhow::Result<()> {
     }
 }
 
-/// The lines of the node's own log.
+/// Prints the lines of the node's own log.
 fn show_log(
     options: &LogsOptions,
     data_dir: &Path,
@@ -158,7 +158,7 @@ fn log_line(line: &LogLine) -> String {
     format!("{}\n", printable(&text))
 }
 
-/// False: standard output is closed.
+/// Prints a page. Returns false if standard output is closed.
 fn print(options: &LogsOptions, page: &Page) -> anyhow::Result<bool> {
     let out = std::io::stdout();
     let colours =
@@ -217,7 +217,7 @@ fn line(entry: &Entry, colours: bool) -> String {
         text.push_str(&format!(", {}", printable(topic)));
     }
     match (&entry.why, &entry.reason) {
-        // A sentence of its own ends with a full stop; here more may follow.
+        // The cause is a sentence with a full stop; here more text may follow.
         (Some(why), _) => {
             text.push_str(&format!(": {}", printable(why.trim_end_matches('.'))));
         }
@@ -226,7 +226,7 @@ fn line(entry: &Entry, colours: bool) -> String {
     }
     if let Some(remedy) = &entry.remedy {
         text.push_str(&format!(". Remedy: {}", printable(remedy)));
-        // It ends the line, and can be printed as it is.
+        // It is last in the line, and safe to print.
         if let Some(command) = &entry.command {
             text.push_str(&format!(": {command}"));
         }

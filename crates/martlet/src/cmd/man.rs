@@ -1,6 +1,6 @@
 //! `martlet man DIR`: manual pages, one per command.
 //!
-//! Responsible for nothing but that; the pages are made from the command line's own definition.
+//! The pages are generated from the definition of the command line.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
-//! `mqtt_manage.sh`: the commands of the script by that name of IoTFlow, for a node whose data are
-//! in `data` beside the link.
+//! `mqtt_manage.sh`: the commands of IoTFlow's script of that name, for a node with its data in
+//! `data` next to the link.
 //!
-//! Accounts are changed in the tables, whether or not the node runs (`accounts`); the node is a
-//! process of its own (`process`).
+//! Accounts are changed in the tables, whether or not the node runs (`accounts`). The node is a
+//! separate process (`process`).
 
 mod accounts;
 mod managed_node;
@@ -27,13 +27,14 @@ use crate::config;
 use crate::private_file;
 use managed_node::{CONFIGURATION, ManagedNode};
 
-/// Directory of backups, beside the link.
+/// Directory of backups, next to the link.
 const BACKUPS: &str = "backups";
 
-/// Password of the user admin in the script's document; no user has it unless it is given.
+/// Password of the user admin in the script's documentation; no user has it unless it is set
+/// explicitly.
 const DOCUMENTED_PASSWORD: &str = "admin123";
 
-/// Lines of the log that are shown.
+/// Number of log lines shown.
 const LOG_LINES: usize = 100;
 
 /// Arguments of the script.
@@ -148,7 +149,7 @@ fn act(managed: &ManagedNode, action: &Action) -> anyhow::Result<ExitCode> {
 }
 
 fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
-    // With the tables a device can be added before the first start.
+    // With the tables, devices can be added before the first start.
     tables::with(&managed.node(), async |_| Ok(()))?;
     outln!("The data are in {}", managed.data().display());
     let started = process::start(managed)?;
@@ -161,8 +162,7 @@ fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     Ok(started)
 }
 
-/// The script tests the user that its document has. A node that has no such user may be one that
-/// lets everybody in.
+/// The script tests the documented user. A node without this user may accept anonymous clients.
 fn test_without_account(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     let name = accounts::ADMIN.to_owned();
     let has_admin = tables::read(&managed.node(), async |open| {
@@ -182,7 +182,7 @@ fn test_without_account(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     Ok(done)
 }
 
-/// Publishes a message, and awaits its acknowledgement.
+/// Publishes a message, and waits for its acknowledgement.
 fn test(managed: &ManagedNode, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode> {
     let (host, port) = tables::plain_address(&managed.node()).context(
         "the node has no listener without TLS: test it with mosquitto_pub --cafile CA.crt",
@@ -197,7 +197,7 @@ fn test(managed: &ManagedNode, account: Option<(&str, &str)>) -> anyhow::Result<
     if let Some((user, password)) = account {
         words.extend(["-u", user, "-P", password].map(OsString::from));
         if is_device(managed, user)? {
-            // A device has one Client Identifier.
+            // A device must use its own Client Identifier.
             words.extend(["-i", user].map(OsString::from));
         }
     }
@@ -219,7 +219,7 @@ fn is_device(managed: &ManagedNode, name: &str) -> anyhow::Result<bool> {
     })
 }
 
-/// Prints the log of the node that runs, else the end of the file to which the last one wrote.
+/// Prints the log of the running node, or the end of the last log file.
 fn logs(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     use std::io::IsTerminal as _;
     if crate::cmd::admin::is_running(&managed.data()) {
@@ -241,7 +241,7 @@ fn logs(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A copy of the data in a file, beside copies of the configuration.
+/// Writes a copy of the data to a file, and copies the configuration files.
 fn backup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     let time = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S");
     let directory = managed.directory.join(BACKUPS).join(format!("mqtt_{time}"));
@@ -253,7 +253,7 @@ fn backup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     let archive = directory.join("martlet.backup");
     let done = managed.run(&["backup", "create", &archive.display().to_string()]);
     if done != ExitCode::SUCCESS {
-        // There is nothing in it.
+        // The directory is empty.
         let _ = fs::remove_dir(&directory);
         return Ok(done);
     }
@@ -268,7 +268,7 @@ fn backup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     Ok(done)
 }
 
-/// Copies a file that is there so that no other user can read the copy: it may have secrets.
+/// Copies an existing file so that no other user can read the copy, since it may contain secrets.
 fn copy_private(from: &Path, to: &Path) -> anyhow::Result<()> {
     if !from.is_file() {
         return Ok(());

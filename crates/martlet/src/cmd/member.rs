@@ -1,4 +1,4 @@
-//! `martlet team member`: who has a say in a team, and what.
+//! `martlet team member`: members of a team and their rights.
 
 use clap::{Args, Subcommand};
 use martlet_control::use_cases;
@@ -53,7 +53,7 @@ pub(crate) struct SetMember {
     role: ApiRole,
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
     match command {
         MemberCommand::Ls { team, on } => {

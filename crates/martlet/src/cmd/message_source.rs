@@ -1,7 +1,7 @@
-//! Where the payload of a message to be published comes from: `-m`, `-f`, `-n`, `-s`, `-l`.
+//! The source of the payload to be published: `-m`, `-f`, `-n`, `-s`, `-l`.
 //!
-//! Responsible for choosing exactly one and reading it, but for `-l`, whose lines are read while
-//! publishing. It does not publish.
+//! Responsible for selecting exactly one and reading it, except for `-l`, whose lines are read
+//! while publishing. Does not publish.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -30,7 +30,7 @@ pub(crate) struct MessageOptions {
 }
 
 impl MessageOptions {
-    /// How many of the options are given.
+    /// Number of these options that are given.
     pub(crate) fn count(&self) -> usize {
         usize::from(self.file.is_some())
             + usize::from(self.message.is_some())

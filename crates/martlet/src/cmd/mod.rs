@@ -1,6 +1,6 @@
-//! The subcommands, one module each, and what the MQTT clients among them share.
+//! The subcommands, one module each, and modules shared by the MQTT clients among them.
 //!
-//! Responsible for nothing itself.
+//! Contains no code itself.
 
 pub(crate) mod acl;
 pub(crate) mod admin;

@@ -1,7 +1,7 @@
-//! The options that `martlet pub`, `sub` and `rr` share: where to connect, and as whom.
+//! Options shared by `martlet pub`, `sub` and `rr`: the broker's address and the credentials.
 //!
-//! Responsible for their spelling, which is mosquitto's, their checks, and what they mean for the
-//! client: an endpoint and a CONNECT. It does not connect. MQTT 5.0 §3.1.
+//! Responsible for their spelling, which is mosquitto's, for their checks, and for converting them
+//! to an endpoint and a CONNECT. Does not connect. MQTT 5.0 §3.1.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use super::scram::Scram;
 use super::tls_options::TlsOptions;
 use super::url::{self, BrokerUrl, Scheme};
 
-/// Session Expiry Interval that never runs out.
+/// Session Expiry Interval of a session that never expires.
 const NEVER: u32 = u32::MAX;
 
 /// Options of every client command.
@@ -130,27 +130,27 @@ struct Unsupported {
     proxy: Option<OsString>,
 }
 
-/// The endpoint, and user name, password and topic as far as a URL has them.
+/// The endpoint, and the user name, password and topic in the URL, if any.
 type UrlParts = (Endpoint, Option<String>, Option<Password>, Option<String>);
 
-/// What the options mean.
+/// Settings that result from the options.
 #[derive(Debug)]
 pub(crate) struct Target {
     /// Where to connect.
     pub(crate) endpoint: Endpoint,
     /// The CONNECT to send.
     pub(crate) connect: ConnectOptions,
-    /// The Client Identifier was generated: no other client has it.
+    /// Whether the Client Identifier was generated, so that no other client has it.
     pub(crate) has_generated_id: bool,
-    /// SCRAM, if it authenticates by that and does not send its password.
+    /// SCRAM, if it is used, so that the password is not sent.
     pub(crate) scram: Option<Scram>,
-    /// The topic in the URL, if there is one.
+    /// The topic in the URL, if any.
     pub(crate) topic: Option<String>,
-    /// Properties for the other packets.
+    /// Properties for packets other than CONNECT.
     pub(crate) properties: Properties,
 }
 
-/// Why options are refused.
+/// Why options are rejected.
 #[derive(Debug)]
 pub(crate) struct OptionsRefusal {
     line: String,
@@ -158,7 +158,7 @@ pub(crate) struct OptionsRefusal {
 }
 
 impl OptionsRefusal {
-    /// The text for standard error, in mosquitto's form.
+    /// The text for standard error, in mosquitto's format.
     pub(crate) fn text(&self, command: &str) -> String {
         match self.points_to_help {
             true => argv::with_usage(&self.line, command),
@@ -183,8 +183,8 @@ impl From<&str> for OptionsRefusal {
 }
 
 impl MqttOptions {
-    /// Checks the options together and gives their meaning; `default_version` applies where neither
-    /// `-V` nor an option of MQTT 5.0 names one.
+    /// Checks the options and converts them. `default_version` applies if neither `-V` nor an
+    /// option of MQTT 5.0 determines the version.
     ///
     /// # Errors
     /// A line for the user.
@@ -205,7 +205,7 @@ impl MqttOptions {
             return Err("You must provide a client id if you are using the -c option.".into());
         }
         let properties = Properties::collect(&self.properties)?;
-        // As with mosquitto, an option that only MQTT 5.0 knows chooses MQTT 5.0.
+        // As in mosquitto, an option that exists only in MQTT 5.0 selects MQTT 5.0.
         let wants_v5 =
             !self.properties.is_empty() || self.session_expiry_secs.is_some() || self.scram;
         let version = match wants_v5 {
@@ -217,7 +217,7 @@ impl MqttOptions {
         let username = self.username.or(url_user);
         let password = self.password.map(OsString::into_vec);
         let password = password.map(Password).or(url_password);
-        // Both or none: a name from here and a password from there do not belong together.
+        // Both or none: a name and a password from different sources do not match.
         let (username, password) = match (username, password) {
             (None, None) => environment.credentials()?,
             both => both,
@@ -265,7 +265,7 @@ impl MqttOptions {
         })
     }
 
-    /// The endpoint, and user name, password and topic as far as the URL has them.
+    /// The endpoint, and the user name, password and topic in the URL, if any.
     fn endpoint(&self, environment: &ClientEnvironment) -> Result<UrlParts, String> {
         let named = self.host.clone().or_else(|| environment.host.clone());
         let is_secure = match &self.url {
@@ -367,7 +367,7 @@ impl Unsupported {
     }
 }
 
-/// A QoS as typed, for `-q`.
+/// Parses a QoS, for `-q`.
 pub(crate) fn qos(text: &str) -> Result<QoS, String> {
     parse_qos(text).ok_or_else(|| format!("Invalid QoS given: {text}"))
 }

@@ -1,4 +1,4 @@
-//! Which node a command is about, and in which form it answers.
+//! Selects the node of a command and the output format.
 
 use clap::Args;
 

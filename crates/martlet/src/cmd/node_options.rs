@@ -1,7 +1,7 @@
-//! Which node a command is about: what `status`, `clients`, `stop`, `backup` and `store` share.
+//! Selects the node of a command; shared by `status`, `clients`, `stop`, `backup` and `store`.
 //!
-//! Responsible for finding its data directory, as the node itself finds it. It does not know
-//! whether the node runs.
+//! Responsible for finding the node's data directory, in the same way as the node itself. Does not
+//! determine whether the node runs.
 
 use std::path::PathBuf;
 
@@ -36,12 +36,12 @@ pub(crate) struct TeamOption {
 }
 
 impl TeamOption {
-    /// As a parameter of what is asked of the API.
+    /// As a parameter for a request to the API.
     pub(crate) fn filter(&self) -> Option<(&str, &str)> {
         self.team.as_deref().map(|team| ("team", team))
     }
 
-    /// As the whole query.
+    /// As a whole query.
     pub(crate) fn query(&self) -> String {
         let named = self.filter();
         named.map_or_else(String::new, |(name, team)| {
@@ -60,7 +60,7 @@ impl NodeOptions {
         }
     }
 
-    /// The node of a script, which starts it with these options.
+    /// The node of a script that starts it with these options.
     pub(crate) fn of_script(data_dir: PathBuf, config: Option<PathBuf>) -> Self {
         Self {
             data_dir: Some(data_dir),
@@ -69,7 +69,7 @@ impl NodeOptions {
         }
     }
 
-    /// An option names the node.
+    /// Whether an option selects the node.
     pub(crate) fn is_named(&self) -> bool {
         self.data_dir.is_some() || self.config.is_some()
     }
@@ -87,11 +87,11 @@ impl NodeOptions {
         }
     }
 
-    /// The same, to ask a node that runs, whatever has become of its configuration file since: what
-    /// is wrong with that is told on standard error.
+    /// The data directory, for requests to a running node. If the configuration file has become
+    /// invalid, prints the error to standard error and continues if the directory is known.
     ///
     /// # Errors
-    /// What is wrong, where it is not known either way where the node is.
+    /// The error of the configuration, if the directory is unknown.
     pub(crate) fn data_dir_anyway(&self) -> anyhow::Result<PathBuf> {
         let error = match self.data_dir() {
             Ok(data_dir) => return Ok(data_dir),
@@ -115,7 +115,7 @@ impl NodeOptions {
         }
     }
 
-    /// The directory in which the node keeps everything.
+    /// The data directory of the node.
     pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
         Ok(config::data_dir(&self.load()?)?)
     }

@@ -1,14 +1,14 @@
-//! The lines of `-d`: what a client sends and receives.
+//! The lines of `-d`: packets that a client sends and receives.
 //!
-//! Responsible for mosquitto's wording. Payloads and credentials do not appear, for a traced packet
-//! holds neither.
+//! Responsible for mosquitto's wording. Payloads and credentials are not printed, because a traced
+//! packet contains neither.
 
 use martlet_client::{Direction, PacketSummary, TracedPacket};
 
-/// Words traced packets.
+/// Formats traced packets.
 #[derive(Debug, Default)]
 pub(crate) struct PacketLog {
-    /// The last number given to a request; messages of QoS 0 are counted too, as mosquitto does.
+    /// The last number assigned to a request. Messages of QoS 0 are counted too, as in mosquitto.
     last_mid: u16,
 }
 

@@ -111,7 +111,7 @@ fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
         return Err(edit::EditError::Exists(file.clone()).into());
     }
     let strength = match options.as_mosquitto {
-        // Scripts that call mosquitto_passwd know no --weak.
+        // Scripts written for mosquitto_passwd do not use --weak.
         true => Strength::Warned,
         false => Strength::of(options.weak),
     };
@@ -126,12 +126,12 @@ fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
     set(file, &user, &password, kind)
 }
 
-/// How a password is given without a terminal.
+/// Another way to give a password without a terminal.
 const OR_ELSE: &str = "give it on the command line: -b FILE USER PASSWORD";
 
-/// The best kind of hash that the readers of a password file know: Mosquitto reads Argon2id from
-/// 2.1 on only, so a file whose hashes are all PBKDF2 or SHA-512 gets PBKDF2. `fresh` is the kind
-/// for a file without hashes.
+/// The best format of a hash that the readers of a password file support. Mosquitto reads Argon2id
+/// only since 2.1, so a file whose hashes are all PBKDF2 or SHA-512 gets PBKDF2. `fresh` is the
+/// format for a file without hashes.
 pub(crate) fn kind_for(path: &Path, fresh: Kind) -> Kind {
     let text = std::fs::read(path).unwrap_or_default();
     let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted);
@@ -143,7 +143,7 @@ pub(crate) fn kind_for(path: &Path, fresh: Kind) -> Kind {
     }
 }
 
-/// Warns of short passwords before they are hashed: nobody sees their length afterwards.
+/// Warns about short passwords before they are hashed, since their length is unknown afterwards.
 fn warn_of_short(path: &Path) {
     let text = std::fs::read(path).unwrap_or_default();
     let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted);
@@ -155,7 +155,7 @@ fn warn_of_short(path: &Path) {
     }
 }
 
-/// Gives a user a password, in a file that is there.
+/// Sets the password of a user in an existing file.
 pub(crate) fn set(file: &Path, user: &str, password: &str, kind: Kind) -> anyhow::Result<String> {
     let done = match edit::set_user(file, user, password.as_bytes(), kind)? {
         Edited::Added => "Added",

@@ -1,4 +1,4 @@
-//! `martlet key`, `team`, `ban`, `provision` and `audit`: what else is in the tables of a node.
+//! `martlet key`, `team`, `ban`, `provision` and `audit`: other entries in the tables of a node.
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -166,7 +166,7 @@ pub(crate) struct RemoveBan {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ByWhat {
-    // As JSON and lists have it.
+    // In the format of JSON and lists.
     #[value(alias = "client_id")]
     ClientId,
     User,
@@ -260,7 +260,7 @@ pub(crate) struct AuditCommand {
     on: NodeAndForm,
 }
 
-/// The time when it expires; 0: never.
+/// Time of expiry; 0 means never.
 fn ends(lasts: Option<Duration>) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let ends = lasts.and_then(|lasts| now.unwrap_or_default().checked_add(lasts));
@@ -346,11 +346,11 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
     }
 }
 
-/// The id of the only one of these keys, ids and names, that has this name; else what is given, as
-/// an id.
+/// The id of the key with this name, if there is exactly one. Otherwise returns the argument as an
+/// id. `keys` are ids and names.
 ///
 /// # Errors
-/// Several have it: which one is meant?
+/// Several keys have this name.
 fn id_of<'a>(
     keys: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     given: &str,
@@ -526,7 +526,7 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
 }
 
 impl RemoveBan {
-    /// How the ban is found, if it is not named by its id.
+    /// A query for the ban, unless the argument is its id.
     fn find(&self) -> anyhow::Result<Option<use_cases::FindBan>> {
         let Some(value) = &self.value else {
             return Ok(None);

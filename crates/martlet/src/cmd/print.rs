@@ -1,18 +1,17 @@
 //! Standard output and standard error of all commands.
 //!
-//! Responsible for writing text, and for what happens when it cannot be written: a reader that has
-//! closed its pipe has read enough and is no error, everything else is one. It does not know what
-//! is printed. `print!` and `eprintln!` of the standard library end the process there, so Clippy
-//! refuses them in this crate.
+//! Responsible for writing text and for write errors. A closed pipe is no error, because the reader
+//! has read enough; all other errors are. `print!` and `eprintln!` of the standard library end the
+//! process in that case, so Clippy forbids them in this crate.
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-/// Why standard output could not be written, but for a closed pipe.
+/// The error of writing to standard output, except a closed pipe.
 static FAILED: OnceLock<String> = OnceLock::new();
 
-/// Writes to standard output; `false` when nobody reads it any more or it cannot be written.
+/// Writes to standard output. Returns false if the reader has closed it or writing failed.
 pub(crate) fn write_out(bytes: &[u8]) -> bool {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
@@ -24,7 +23,7 @@ pub(crate) fn write_out(bytes: &[u8]) -> bool {
     written.is_ok()
 }
 
-/// Standard output for what writes as it reads; see [`piped`].
+/// Standard output for code that writes while it reads; see [`piped`].
 #[derive(Debug)]
 pub(crate) struct Piped {
     is_read: bool,
@@ -44,8 +43,8 @@ impl Write for Piped {
     }
 }
 
-/// Does work that writes to standard output, until it has ended or nobody reads it any more, which
-/// is no error. That the output was lost in another way is told at the end of the program.
+/// Does work that writes to standard output, until it has ended or the reader has closed the
+/// output, which is no error. Other write errors are reported at the end of the program.
 pub(crate) fn piped(work: impl FnOnce(&mut Piped) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut out = Piped { is_read: true };
     let done = work(&mut out);
@@ -55,12 +54,13 @@ pub(crate) fn piped(work: impl FnOnce(&mut Piped) -> anyhow::Result<()>) -> anyh
     }
 }
 
-/// Writes to standard error. There is nowhere to report that it failed.
+/// Writes to standard error. If this fails, it cannot be reported.
 pub(crate) fn write_err(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// The exit code of a command that would end with `code`: a failure if its output was lost.
+/// The exit code of a command that would end with `code`: a failure if its output could not be
+/// written.
 pub(crate) fn exit_code(code: ExitCode) -> ExitCode {
     match FAILED.get() {
         Some(why) => {
@@ -74,28 +74,28 @@ pub(crate) fn exit_code(code: ExitCode) -> ExitCode {
     }
 }
 
-/// Prints to standard output, as `print!`.
+/// Prints to standard output, like `print!`.
 macro_rules! out {
     ($($words:tt)*) => {
         $crate::cmd::print::write_out(format!($($words)*).as_bytes())
     };
 }
 
-/// Prints a line to standard output, as `println!`.
+/// Prints a line to standard output, like `println!`.
 macro_rules! outln {
     ($($words:tt)*) => {
         $crate::cmd::print::write_out((format!($($words)*) + "\n").as_bytes())
     };
 }
 
-/// Prints to standard error, as `eprint!`.
+/// Prints to standard error, like `eprint!`.
 macro_rules! err {
     ($($words:tt)*) => {
         $crate::cmd::print::write_err(&format!($($words)*))
     };
 }
 
-/// Prints a line to standard error, as `eprintln!`.
+/// Prints a line to standard error, like `eprintln!`.
 macro_rules! errln {
     ($($words:tt)*) => {
         $crate::cmd::print::write_err(&(format!($($words)*) + "\n"))
@@ -104,14 +104,14 @@ macro_rules! errln {
 
 pub(crate) use {err, errln, out, outln};
 
-/// Output not yet written.
+/// Buffered output.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     buffer: Vec<u8>,
 }
 
 impl Output {
-    /// What to append to.
+    /// The buffer to append to.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
@@ -122,7 +122,7 @@ impl Output {
         self.buffer.push(b'\n');
     }
 
-    /// Writes all; `false` when nobody reads it any more or it cannot be written.
+    /// Writes the buffer. Returns false if the reader has closed the output or writing failed.
     pub(crate) fn flush(&mut self) -> bool {
         if self.buffer.is_empty() {
             return true;
@@ -133,7 +133,7 @@ impl Output {
     }
 }
 
-/// How many of something there are.
+/// A count with its noun in the right number.
 pub(crate) fn counted(count: u64, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),

@@ -1,4 +1,4 @@
-//! Asking for a password: twice and without echo at a terminal, a line each from a pipe.
+//! Reads passwords: twice and without echo on a terminal, one per line from a pipe.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
@@ -8,19 +8,19 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::cmd::print::{err, errln};
 
-/// Which passwords a command takes.
+/// Passwords that a command accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strength {
-    /// Those that are long enough.
+    /// Passwords of the minimum length.
     Strong,
-    /// A short one too, with a warning: where programs are used to that.
+    /// Short passwords too, with a warning: for programs that use such passwords.
     Warned,
-    /// Every one but the empty one.
+    /// All except the empty one.
     Any,
 }
 
 impl Strength {
-    /// As `--weak` says.
+    /// Depends on `--weak`.
     pub(crate) fn of(weak: bool) -> Self {
         match weak {
             true => Self::Any,
@@ -29,8 +29,8 @@ impl Strength {
     }
 }
 
-/// Reads a new password: twice at a terminal, one line from a pipe. `or_else` ends the error where
-/// there is no input: another way to give a password.
+/// Reads a new password: twice on a terminal, one line from a pipe. `or_else` is appended to the
+/// error if there is no input: another way to set a password.
 ///
 /// # Errors
 /// The input has ended, the passwords differ, or the password is too short.
@@ -51,10 +51,10 @@ pub(crate) fn new_password(of: &str, strength: Strength, or_else: &str) -> anyho
     given(first, strength)
 }
 
-/// The same, where a pipe has it twice too.
+/// The same, but a pipe must contain the password twice, too.
 ///
 /// # Errors
-/// As [`new_password`].
+/// The same as for [`new_password`].
 pub(crate) fn new_password_twice(
     of: &str,
     strength: Strength,
@@ -72,11 +72,11 @@ pub(crate) fn new_password_twice(
     Ok(first)
 }
 
-/// Reads a secret of another system: once and without echo at a terminal, or all of standard
-/// input. The line break at its end is not a part of it.
+/// Reads a secret of another system: once and without echo on a terminal, or all of standard input.
+/// A line end at its end is removed.
 ///
 /// # Errors
-/// There is no input, or it is longer than a secret may be or no text.
+/// There is no input, or it is too long for a secret, or not UTF-8.
 pub(crate) fn secret(of: &str, bytes_max: usize) -> anyhow::Result<String> {
     if io::stdin().is_terminal() {
         return hidden(&format!("Value of {of}: "));
@@ -90,10 +90,10 @@ pub(crate) fn secret(of: &str, bytes_max: usize) -> anyhow::Result<String> {
     secret_text(bytes, bytes_max)
 }
 
-/// The value of a secret that was read as bytes.
+/// Converts bytes that were read to a secret.
 ///
 /// # Errors
-/// As [`secret`].
+/// The same as for [`secret`].
 pub(crate) fn secret_text(bytes: Vec<u8>, bytes_max: usize) -> anyhow::Result<String> {
     let Ok(mut text) = String::from_utf8(bytes) else {
         bail!("the value is not text in UTF-8: encode it, for example in base64");
@@ -111,10 +111,10 @@ pub(crate) fn secret_text(bytes: Vec<u8>, bytes_max: usize) -> anyhow::Result<St
     }
 }
 
-/// Whether this is really to be done; where nobody is at a terminal, the command itself says so.
+/// Asks for confirmation on a terminal. Without a terminal, the command counts as confirmed.
 ///
 /// # Errors
-/// It is not, or the terminal cannot be read.
+/// It is not confirmed, or the terminal cannot be read.
 pub(crate) fn expect_agreed(what: &str) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
         return Ok(());
@@ -126,10 +126,10 @@ pub(crate) fn expect_agreed(what: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A password that is taken as it is, asked for once.
+/// Checks a password given once.
 ///
 /// # Errors
-/// It is too short.
+/// The password is too short.
 pub(crate) fn given(password: String, strength: Strength) -> anyhow::Result<String> {
     match (check_password(password.as_bytes()), strength) {
         (Ok(()), _) => Ok(password),
@@ -145,16 +145,16 @@ pub(crate) fn given(password: String, strength: Strength) -> anyhow::Result<Stri
     }
 }
 
-/// One line of the terminal, whose echo is off meanwhile.
+/// Reads one line of the terminal without echo.
 fn hidden(prompt: &str) -> anyhow::Result<String> {
     let mut error_output = io::stderr();
-    // First: what is typed at the prompt is neither shown nor thrown away.
+    // Before the prompt: input after the prompt must be neither shown nor discarded.
     let echo = Echo::off()?;
     error_output.write_all(prompt.as_bytes())?;
     error_output.flush()?;
     let read = line("the password");
     drop(echo);
-    // The return key was not echoed either.
+    // The line end was not echoed either.
     error_output.write_all(b"\n")?;
     read
 }
@@ -166,7 +166,7 @@ fn line(what: &str) -> anyhow::Result<String> {
     }
 }
 
-/// A line of standard input; none: it has ended.
+/// Reads a line of standard input; `None` at its end.
 fn piped(what: &str) -> anyhow::Result<Option<String>> {
     let mut text = String::new();
     let bytes = io::stdin().lock().read_line(&mut text);
@@ -176,7 +176,7 @@ fn piped(what: &str) -> anyhow::Result<Option<String>> {
     Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
-/// The terminal's echo is off until this is dropped.
+/// Disables the terminal's echo until it is dropped.
 struct Echo(rustix::termios::Termios);
 
 impl Echo {

@@ -1,7 +1,7 @@
 //! `-D COMMAND NAME VALUE`: MQTT 5.0 properties on the command line.
 //!
-//! Responsible for mosquitto's names of commands and properties, for which go together, and for
-//! their values' ranges. It does not know how the packets are made. MQTT 5.0 §2.2.2.2.
+//! Responsible for mosquitto's names of commands and properties, for valid combinations, and for
+//! the ranges of values. Packets are encoded elsewhere. MQTT 5.0 §2.2.2.2.
 
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -9,20 +9,20 @@ use martlet_client::{ConnectOptions, MessageProperties, UserPropertyList};
 
 use super::argv::PROPERTY_SEPARATOR;
 
-/// One `-D` as typed.
+/// One `-D` as written on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Property {
     command: String,
     name: String,
     value: String,
-    /// The second value, which a User Property has.
+    /// The second value of a User Property.
     second: Option<String>,
 }
 
 /// The properties of all commands.
 #[derive(Debug, Default)]
 pub(crate) struct Properties {
-    /// CONNECT: what `ConnectOptions` has no option for.
+    /// CONNECT: properties of `ConnectOptions` without their own option.
     connect: ConnectOptions,
     /// CONNECT: Session Expiry Interval in seconds.
     pub(crate) session_expiry_secs: Option<u32>,
@@ -44,7 +44,7 @@ pub(crate) struct Properties {
     pub(crate) disconnect_user: UserPropertyList,
 }
 
-/// The packets that mosquitto's `-D` names.
+/// Names of packets in mosquitto's `-D`.
 const COMMANDS: [&str; 12] = [
     "connect",
     "publish",
@@ -91,7 +91,7 @@ const NAMES: [&str; 27] = [
     "shared-subscription-available",
 ];
 
-/// Reads the joined argument of one `-D`.
+/// Parses the joined argument of one `-D`.
 ///
 /// # Errors
 /// Values are missing.
@@ -109,8 +109,8 @@ pub(crate) fn parse(text: &str) -> Result<Property, String> {
 }
 
 impl Properties {
-    /// Checks all properties and sorts them by command. Of one given twice the last counts, but for
-    /// User Properties, which add up.
+    /// Checks all properties and groups them by command. If one is given twice, the last one
+    /// counts; User Properties are accumulated.
     ///
     /// # Errors
     /// A line for the user.
@@ -122,7 +122,7 @@ impl Properties {
         Ok(result)
     }
 
-    /// Sets what the user gave for CONNECT.
+    /// Sets the user's properties for CONNECT.
     pub(crate) fn apply_to_connect(&self, options: &mut ConnectOptions) {
         let given = &self.connect;
         options.receive_maximum = given.receive_maximum;

@@ -1,7 +1,8 @@
-//! `martlet pub`: publish one message, the same one several times, or each line of standard input.
+//! `martlet pub`: publishes one message, the same one several times, or each line of standard
+//! input.
 //!
-//! Responsible for what mosquitto_pub does with its options. One message is a matter of one
-//! connection; where more are to come, a lost connection is made again.
+//! Responsible for the behaviour of mosquitto_pub's options. A single message uses one connection;
+//! with more messages, a lost connection is reopened.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::{argv, client_run};
 
 use crate::cmd::print::errln;
 
-/// Lines of standard input waiting for acknowledgement before no more is read.
+/// Most unacknowledged lines before reading of standard input pauses.
 const UNACKNOWLEDGED_MAX: usize = 10_000;
 
 /// Arguments of `martlet pub`.
@@ -54,7 +55,7 @@ pub(crate) struct PubOptions {
     help: Option<bool>,
 }
 
-/// What to publish.
+/// What to publish, and how.
 struct Plan {
     message: Message,
     count: u64,
@@ -70,7 +71,7 @@ pub(crate) fn run(options: PubOptions) -> ExitCode {
     }
 }
 
-/// What `ClientRun` is made of.
+/// Arguments of `ClientRun`.
 struct RunOptions {
     target: mqtt_options::Target,
     debug: bool,
@@ -181,15 +182,16 @@ fn refused(run: &mut ClientRun, failure: Failure) -> Failure {
 struct Publisher {
     run: ClientRun,
     plan: Plan,
-    /// Messages given to the session that have not ended.
+    /// Number of messages passed to the session that are not completed.
     under_way: usize,
-    /// The server knows on this connection what the Topic Alias stands for.
+    /// Whether the server has the Topic Alias on this connection.
     alias_known: bool,
     quiet: bool,
 }
 
 impl Publisher {
-    /// One after another: each waits for the end of the one before, then the delay.
+    /// Publishes one after another: each waits for the completion of the previous one, then for the
+    /// delay.
     async fn publish_repeatedly(&mut self) -> Result<(), Failure> {
         for left in (0..self.plan.count).rev() {
             if !self.connected().await? {
@@ -197,7 +199,7 @@ impl Publisher {
             }
             let mut message = self.plan.message.clone();
             if self.alias_known && message.qos == QoS::AtMostOnce {
-                // At higher QoS it may be sent again where nobody knows the alias.
+                // At higher QoS it may be resent on a connection without the alias.
                 message.topic.clear();
             }
             self.publish(message)?;
@@ -214,7 +216,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits for the delay of `--repeat`; the connection lives on meanwhile.
+    /// Waits for the delay of `--repeat`; the connection is kept alive meanwhile.
     async fn pause(&mut self) -> Result<bool, Failure> {
         let end = tokio::time::Instant::now() + self.plan.delay;
         loop {
@@ -249,7 +251,7 @@ impl Publisher {
                         if !self.publish_complete_lines(&mut pending).await? {
                             return Ok(());
                         }
-                        // A connection that is lost here is so for the next event too.
+                        // The next event reports a connection that is lost here.
                         let _ = self.run.client.flush().await;
                     }
                     _ => open = false,
@@ -270,7 +272,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes the complete lines; `false`: the command is to end.
+    /// Publishes the complete lines. Returns false if the command must end.
     async fn publish_complete_lines(&mut self, pending: &mut Vec<u8>) -> Result<bool, Failure> {
         let mut start = 0;
         while let Some(len) = pending[start..].iter().position(|byte| *byte == b'\n') {
@@ -300,7 +302,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits until there is a connection; `false` when the command is to end.
+    /// Waits until there is a connection. Returns false if the command must end.
     async fn connected(&mut self) -> Result<bool, Failure> {
         while !self.run.client.session().is_connected() {
             if !self.next().await? {
@@ -310,7 +312,7 @@ impl Publisher {
         Ok(true)
     }
 
-    /// Waits for one event and acts on it; `false` when the command is to end.
+    /// Waits for one event and handles it. Returns false if the command must end.
     async fn next(&mut self) -> Result<bool, Failure> {
         let next = self.run.next().await;
         self.act_on(next).await
@@ -325,8 +327,8 @@ impl Publisher {
         Ok(true)
     }
 
-    /// Connects again where more than one message is to be sent; the session sends what has not
-    /// been acknowledged.
+    /// Reconnects if more than one message is to be sent; the session resends unacknowledged
+    /// messages.
     async fn lost(&mut self, error: &NetError) -> Result<bool, Failure> {
         if self.plan.count == 1 {
             return Err(Failure::from_net(error));
@@ -335,7 +337,7 @@ impl Publisher {
         match self.run.reconnect().await {
             Connected::Accepted => Ok(true),
             Connected::Refused(failure) => Err(refused(&mut self.run, failure)),
-            // Told to end while something is left to be sent.
+            // The command must end while messages are unsent.
             Connected::TimedOut | Connected::Stopped if self.under_way > 0 => {
                 Err(Failure::from_net(error))
             }

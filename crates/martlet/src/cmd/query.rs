@@ -1,6 +1,6 @@
-//! Queries of what is asked of the API.
+//! Queries of requests to the API.
 
-/// As part of a query.
+/// Encodes text for a query.
 pub(crate) fn encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {

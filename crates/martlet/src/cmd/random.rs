@@ -1,14 +1,14 @@
-//! Random text and chance for client commands.
+//! Random text and numbers for client commands.
 //!
-//! Responsible for client ids that do not meet and for `--random-filter`. Not for secrets.
+//! Responsible for unique client ids and for `--random-filter`. Not for secrets.
 
 use std::hash::{BuildHasher, RandomState};
 
 /// Letters and digits of a client id.
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A Client Identifier for a client that was given none: 23 characters, which MQTT 3.1 and every
-/// server must accept [MQTT-3.1.3-5].
+/// A Client Identifier for a client without one: 23 characters, which MQTT 3.1 and every server
+/// must accept [MQTT-3.1.3-5].
 pub(crate) fn client_id() -> String {
     let mut random = (u128::from(number()) << 64) | u128::from(number());
     let mut id = String::from("martlet-");
@@ -19,7 +19,7 @@ pub(crate) fn client_id() -> String {
     id
 }
 
-/// A random number; each `RandomState` has keys of its own.
+/// A random number; each `RandomState` has its own keys.
 pub(crate) fn number() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }

@@ -1,4 +1,4 @@
-//! `martlet retained`: the retained messages of a running node, listed, read and taken away.
+//! `martlet retained`: lists, reads and removes the retained messages of a running node.
 
 use std::process::ExitCode;
 

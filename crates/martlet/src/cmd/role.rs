@@ -1,5 +1,5 @@
-//! `martlet role`, and `martlet device type`, which is the same for devices: names with rules in
-//! their order.
+//! `martlet role` and `martlet device type`, which is the same for devices: names with ordered
+//! rules.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -82,7 +82,7 @@ pub(crate) struct RulesOptions {
     inactive_after: Option<u32>,
 }
 
-/// Seconds of `--inactive-after`.
+/// Parses the seconds of `--inactive-after`.
 fn inactive_after(text: &str) -> Result<u32, String> {
     if text == "0" {
         return Ok(0);
@@ -132,7 +132,7 @@ pub(crate) fn run_for(owner: Owner, action: &Action) -> anyhow::Result<String> {
     }
 }
 
-/// What a command does with one rule.
+/// Change of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Allow,
@@ -143,7 +143,7 @@ enum Change {
 impl Change {
     fn of_rules(self) -> RuleChange {
         match self {
-            // The first that matches decides.
+            // The first matching rule decides, so the new one comes first.
             Self::Allow | Self::Deny => RuleChange::First,
             Self::Remove => RuleChange::Removed,
         }
@@ -209,7 +209,7 @@ fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<Str
 }
 
 impl RulesOptions {
-    /// Which Client Identifiers devices of the type are to use; none: nothing was given.
+    /// Client Identifiers required for devices of the type; `None` if the option was not given.
     fn client_ids(&self, owner: Owner) -> anyhow::Result<Option<ClientIds>> {
         let Some(word) = &self.client_id else {
             return Ok(None);
@@ -221,7 +221,8 @@ impl RulesOptions {
         read.map(Some).map_err(anyhow::Error::msg)
     }
 
-    /// After how many seconds devices of the type are inactive; none: nothing was given.
+    /// Seconds after which devices of the type count as inactive; `None` if the option was not
+    /// given.
     fn inactive_after(&self, owner: Owner) -> anyhow::Result<Option<u32>> {
         if self.inactive_after.is_some() && owner != Owner::DeviceType {
             bail!("--inactive-after is an option of device types alone");
@@ -229,7 +230,7 @@ impl RulesOptions {
         Ok(self.inactive_after)
     }
 
-    /// The settings of a type that were given.
+    /// The settings of a type in the options.
     fn settings(&self, owner: Owner) -> anyhow::Result<TypeSettings> {
         Ok(TypeSettings {
             client_ids: self.client_ids(owner)?,
@@ -237,7 +238,7 @@ impl RulesOptions {
         })
     }
 
-    /// The rules of the command line or of standard input; none: none were given.
+    /// The rules on the command line or on standard input; `None` if there are none.
     fn given_rules(&self) -> anyhow::Result<Option<Vec<RuleLine>>> {
         let lines = match self.stdin {
             false if self.rules.is_empty() => return Ok(None),

@@ -14,11 +14,11 @@ use crate::cmd::firmware::{text_of, with_query};
 use crate::cmd::print::out;
 use crate::cmd::query::encoded;
 
-/// Time between two looks of `watch`.
+/// Interval of requests in `watch`.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Characters of a progress bar.
+/// Length of a progress bar in characters.
 const BAR: u64 = 40;
-/// Time that starting a rollout may take beyond the usual: it has up to 100,000 devices.
+/// Additional time limit for starting a rollout, which may have up to 100,000 devices.
 const LONGER: Duration = Duration::from_secs(60);
 /// Exit code of `watch` if the rollout is paused, has failed or was aborted.
 const NOT_DONE: u8 = 3;
@@ -377,7 +377,7 @@ fn watch(named: &RolloutName) -> ExitCode {
             true => body.trim_end().to_owned(),
             false => progress_line(&rollout),
         };
-        // Nobody reads any more: that is their choice.
+        // The reader may have closed the output.
         let is_read = match (is_terminal, line == shown) {
             (true, _) => out!("\r\x1b[2K{line}"),
             (false, true) => true,

@@ -1,7 +1,7 @@
-//! `martlet rr`: send a request and print the first response.
+//! `martlet rr`: sends a request and prints the first response.
 //!
-//! Responsible for what mosquitto_rr does with its options: subscribe to the response topic,
-//! publish the request with it as Response Topic, wait. MQTT 5.0 §4.10.
+//! Responsible for the behaviour of mosquitto_rr's options: subscribe to the response topic,
+//! publish the request with it as Response Topic, and wait. MQTT 5.0 §4.10.
 
 use std::process::ExitCode;
 
@@ -40,7 +40,7 @@ pub(crate) struct RrOptions {
     help: Option<bool>,
 }
 
-/// What to ask and where the answer comes.
+/// The request and the response topic.
 struct Plan {
     debug: bool,
     print: PrintOptions,
@@ -137,7 +137,7 @@ async fn ask(target: Target, plan: Plan) -> Result<u8, Failure> {
                     run.finish().await;
                     let reason = reasons.first().copied();
                     let reason = reason.unwrap_or(ReasonCode::UnspecifiedError);
-                    // mosquitto_rr exits with 0 here, though nothing was asked.
+                    // mosquitto_rr exits with 0 here, although no request was sent.
                     let text = exit::reason_text(reason).into();
                     return Err(Failure {
                         code: exit::ERROR,

@@ -15,7 +15,7 @@ use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::query::encoded;
 
-/// Time that a request may take beyond others: a rule is attached, or tried on many messages.
+/// Additional time limit of a request that attaches a rule or tries it on many messages.
 const LONGER: Duration = Duration::from_secs(20);
 
 /// Arguments of `martlet rule`.
@@ -118,7 +118,7 @@ fn of_name(options: &NameOptions) -> String {
     target(&format!("/{}", encoded(&options.name)), &options.of)
 }
 
-/// What the node answers to a request with a body of JSON.
+/// Sends a request with a JSON body, and returns the node's response.
 pub(crate) fn ask_with_body(
     data_dir: &Path,
     target: (&str, &str),
@@ -188,7 +188,7 @@ fn show(options: &NameOptions) -> anyhow::Result<String> {
     }
 }
 
-/// A file as JSON: of JSON, or of TOML.
+/// Reads a JSON or TOML file as JSON.
 fn read_rule(file: &PathBuf) -> anyhow::Result<Map<String, Value>> {
     let text = read(file)?;
     if let Ok(rule) = serde_json::from_str(&text) {
@@ -196,7 +196,7 @@ fn read_rule(file: &PathBuf) -> anyhow::Result<Map<String, Value>> {
     }
     let rule: Map<String, Value> = toml::from_str(&text)
         .with_context(|| format!("{}: neither JSON nor TOML", file.display()))?;
-    // As it stands in the configuration.
+    // In the form used in the configuration.
     let mut tables = match rule.get("rules") {
         Some(Value::Array(tables)) => tables.clone(),
         _ => return Ok(rule),
@@ -249,7 +249,7 @@ fn switch(options: &NameOptions, enabled: bool) -> anyhow::Result<String> {
     }
 }
 
-/// Seconds of a time such as 15m.
+/// Seconds of a duration such as 15m.
 pub(crate) fn secs_of(text: &str) -> anyhow::Result<u64> {
     let wrong = || format!("{text:?}: expected a time such as 30s, 15m, 1h or 7d");
     let (number, unit) = text.split_at(text.len().saturating_sub(1));
@@ -264,14 +264,14 @@ pub(crate) fn secs_of(text: &str) -> anyhow::Result<u64> {
     Ok(number.saturating_mul(unit))
 }
 
-/// Messages, one JSON object a line.
+/// Messages, one JSON object per line.
 fn messages_of(text: &str) -> anyhow::Result<Vec<Value>> {
     let lines = text.lines().enumerate();
     let lines = lines.filter(|(_, line)| !line.trim().is_empty());
     let messages = lines.map(|(at, line)| {
         serde_json::from_str(line).map_err(|error| {
             let text = error.to_string();
-            // The place is that in the line.
+            // The position reported is that in the line.
             let why = text.split(" at line ").next().unwrap_or_default();
             anyhow::anyhow!("line {}, column {}: {why}", at + 1, error.column())
         })

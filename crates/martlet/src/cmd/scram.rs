@@ -3,7 +3,7 @@
 use martlet_access::scram::{Client, METHOD, ServerSignature, nonce};
 use martlet_client::Authentication;
 
-/// A user who proves to have a password, and wants the server to prove that it knows it.
+/// The client's side of a login with SCRAM, including verification of the server.
 #[derive(Clone)]
 pub(crate) struct Scram {
     user_name: String,
@@ -13,7 +13,7 @@ pub(crate) struct Scram {
 
 #[derive(Clone)]
 enum Step {
-    /// Nothing was said, or all is over.
+    /// Not started, or finished.
     Idle,
     First(Client),
     Last(ServerSignature),
@@ -26,7 +26,7 @@ impl std::fmt::Debug for Scram {
 }
 
 impl Scram {
-    /// The login of a user with this password.
+    /// Creates the login of a user with this password.
     pub(crate) fn new(user_name: String, password: Vec<u8>) -> Self {
         Self {
             user_name,
@@ -42,7 +42,7 @@ impl Authentication for Scram {
     }
 
     fn begin(&mut self) -> Vec<u8> {
-        // Without randomness nothing is said, and the server refuses that.
+        // Without random bytes the message is empty, which the server rejects.
         let Ok(nonce) = nonce() else {
             self.step = Step::Idle;
             return Vec::new();

@@ -1,5 +1,5 @@
-//! `martlet secret`: secrets of other systems in a running node. Values go in by standard input or
-//! a file, because other users see command lines, and are never shown.
+//! `martlet secret`: secrets of other systems in a running node. Values are read from standard
+//! input or a file, because other users can see command lines. Values are never shown.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -19,7 +19,7 @@ use crate::cmd::node_options::TeamOption;
 use crate::cmd::prompt;
 use crate::cmd::query::encoded;
 
-/// Time that a change may take beyond that of other requests.
+/// Additional time limit of a change.
 const LONGER: Duration = Duration::from_secs(10);
 
 /// Arguments of `martlet secret`.

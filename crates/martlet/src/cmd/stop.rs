@@ -1,7 +1,7 @@
 //! `martlet stop`: stops a running node, and waits until it has ended.
 //!
-//! A node has ended when its data directory is free: then its store is closed, and another node may
-//! start there. The lock says so across containers too, where process numbers do not.
+//! A node has ended when its data directory is unlocked: then its store is closed, and another node
+//! may start there. Unlike process ids, the lock works across containers.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,13 +14,13 @@ use crate::cmd::admin::{self, AdminOptions};
 use crate::cmd::print::{errln, outln};
 use crate::serve::data_dir;
 
-/// The node has not ended in time.
+/// Exit code if the node has not ended in time.
 const STILL_RUNNING: u8 = 2;
 
 /// Interval at which the command checks whether the node has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Interval at which the command reports that it has not.
+/// Interval of progress reports.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// Options of `martlet stop`.
@@ -54,7 +54,7 @@ fn stop(options: &StopOptions) -> anyhow::Result<ExitCode> {
     let mut reported = began;
     let runs = || match &claim {
         Some(claim) => data_dir::claimed(&data_dir).as_ref() == Some(claim),
-        // A file system without locks: its socket goes when the store is closed.
+        // The file system has no locks: the socket is removed when the store is closed.
         None => admin::is_running(&data_dir),
     };
     while runs() {
@@ -72,13 +72,13 @@ fn stop(options: &StopOptions) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the node is at, as far as it still answers.
+/// Describes what the node is waiting for, as far as it still responds.
 fn progress(data_dir: &Path, waited: Duration) -> String {
     let secs = waited.as_secs();
     let status = admin::ask(data_dir, "GET", "/api/v1/status");
     let status = status.and_then(|body| Ok(serde_json::from_str::<Status>(&body)?));
     let what = match status.map_or(0, |status| status.sockets_open) {
-        // It answers no more, or nobody is left to wait for.
+        // It no longer responds, or has no clients left to wait for.
         0 => "until the store is written and closed".to_owned(),
         1 => "for 1 client to receive its last output".to_owned(),
         count => format!("for {count} clients to receive their last output"),
@@ -92,6 +92,6 @@ fn print(json: bool, state: &str, began: Instant) {
         true => serde_json::json!({ "status": state, "secs": secs }).to_string(),
         false => format!("{state} ({secs:.1} s)"),
     };
-    // A closed pipe is the reader's choice.
+    // The reader may have closed the pipe.
     outln!("{line}");
 }

@@ -1,4 +1,4 @@
-//! `martlet store`: looks at the message store of a node that is not running, and mends it.
+//! `martlet store`: inspects and repairs the message store of a node that is not running.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -88,7 +88,7 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
     })
 }
 
-/// What root has made in the store belongs to its owner.
+/// Files that root has created in the store get the owner of the store.
 fn give_store(options: &StoreOptions) -> anyhow::Result<()> {
     let store = options
         .node
@@ -97,7 +97,7 @@ fn give_store(options: &StoreOptions) -> anyhow::Result<()> {
     give_files_to_owner_of(&store, &store)
 }
 
-/// How a store is opened: to be changed, or to be looked at.
+/// How a store is opened: for changes or read-only.
 type Claim = fn(&Path) -> anyhow::Result<RealDisk>;
 
 fn opened(options: &StoreOptions, claim: Claim) -> anyhow::Result<RealDisk> {
@@ -113,12 +113,12 @@ fn opened(options: &StoreOptions, claim: Claim) -> anyhow::Result<RealDisk> {
     claim(&store)
 }
 
-/// What [`inspect`] says of the places that were damaged and are repaired.
+/// Text of [`inspect`] for damaged places that have been repaired.
 const REPAIRED: &str =
     "damaged parts removed; everything else is kept, and the store opens without errors";
 
-/// Prints each damaged place that `look` finds, then how many there are and what they `are`; 1 if
-/// there is one.
+/// Prints each damaged place found by `look`, then their number and state. Returns exit code 1 if
+/// there are any.
 fn inspect(
     options: &StoreOptions,
     claim: Claim,

@@ -1,7 +1,7 @@
 //! `martlet sub`: subscribe and print what arrives.
 //!
-//! Responsible for what mosquitto_sub does with its options, across as many connections as it
-//! takes: a lost one is made again after a second.
+//! Responsible for the behaviour of mosquitto_sub's options, across any number of connections:
+//! after a lost connection, it reconnects after a second.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -97,7 +97,7 @@ pub(crate) struct PrintOptions {
 }
 
 impl PrintOptions {
-    /// Appends the message as the options say; a payload that the format cannot print is reported
+    /// Appends the message in the selected format. Reports a payload that the format cannot print
     /// on standard error.
     pub(crate) fn print(&self, message: &Message, out: &mut Vec<u8>) {
         let Some(format) = &self.format else {
@@ -116,7 +116,7 @@ impl PrintOptions {
         }
     }
 
-    /// An empty payload is not printed, but with `-v` named as such, as mosquitto_sub does.
+    /// An empty payload is not printed; with `-v` it is marked as such, like in mosquitto_sub.
     fn print_plain(&self, message: &Message, out: &mut Vec<u8>) {
         if self.verbose {
             out.extend_from_slice(message.topic.as_bytes());
@@ -149,7 +149,7 @@ pub(crate) fn run(mut options: SubOptions) -> ExitCode {
     }
 }
 
-/// The options that matter once connected.
+/// The options that are used after connecting.
 struct Plan {
     debug: bool,
     quiet: bool,
@@ -245,19 +245,19 @@ async fn subscribe_and_print(target: Target, plan: Plan) -> Result<u8, Failure> 
 struct Subscriber {
     run: ClientRun,
     plan: Plan,
-    /// Messages counted for `-C`.
+    /// Number of printed messages, for `-C`.
     printed: u64,
     subscribing: Option<RequestId>,
-    /// Clearing messages of `--remove-retained` that have not ended.
+    /// Outstanding publishes of `--remove-retained` that clear retained messages.
     clearing: Vec<RequestId>,
-    /// No more messages are wanted.
+    /// Whether no further messages are needed.
     done: bool,
 }
 
 impl Subscriber {
-    /// The exit code, or what went wrong.
+    /// Returns the exit code or the error.
     async fn run_until_done(&mut self) -> Result<u8, Failure> {
-        // A first connection that fails is for good; a later one is tried again.
+        // If the first connection fails, the command ends; later connections are retried.
         let connected = self.run.connect().await;
         let connected = connected.map_err(|error| self.run.not_connected(&error))?;
         if let Some(code) = self.begin(connected)? {
@@ -282,7 +282,7 @@ impl Subscriber {
         }
     }
 
-    /// Subscribes if the connection was accepted; the exit code when the command is to end.
+    /// Subscribes if the connection was accepted. Returns the exit code when the command must end.
     fn begin(&mut self, connected: Connected) -> Result<Option<u8>, Failure> {
         match connected {
             Connected::Accepted => self.subscribe().map(|()| None),
@@ -292,7 +292,7 @@ impl Subscriber {
         }
     }
 
-    /// Before MQTT 5.0 a broker ends a connection without a word. If it accepts the next one at
+    /// Before MQTT 5.0 a broker closes a connection without a reason. If it accepts the next one at
     /// once, another client with the same Client Identifier is the usual cause.
     fn warn_of_end(&self, error: &NetError) {
         let target = &self.run.target;
@@ -328,7 +328,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Acts on an event; the exit code when the command is to end.
+    /// Handles an event. Returns the exit code when the command must end.
     fn receive(&mut self, event: Event) -> Option<u8> {
         match event {
             Event::Message(message) if !self.done => {

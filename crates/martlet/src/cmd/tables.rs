@@ -1,6 +1,6 @@
-//! The tables of a node, as commands use them: commands open them here and run use cases on them,
-//! have the running node reload, and print the line with which a credential is tried. `cargo xtask
-//! tidy` checks that commands do not work on the registry elsewhere.
+//! The tables of a node, as used by commands. Commands open them here and run use cases on them,
+//! make the running node reload, and print a command line to try a credential. `cargo xtask tidy`
+//! checks that commands do not access the registry elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::cmd::node_options::NodeOptions;
 use crate::config::{self, Effective};
 use crate::serve::{check_restored, program_name};
 
-/// The tables of a node, opened by a command, which works on them by use cases.
+/// The tables of a node, opened by a command, which uses them through use cases.
 #[derive(Debug)]
 pub(crate) struct OpenTables {
     registry: Registry,
@@ -35,8 +35,7 @@ impl OpenTables {
         case.run(&mut self.registry, &Caller::local()).await
     }
 
-    /// As [`OpenTables::run`], for a caller that sees only the team that is named by id or name, if
-    /// one is.
+    /// Like [`OpenTables::run`]. If a team is given by id or name, the caller sees only that team.
     pub(crate) async fn run_in<U: UseCase>(
         &mut self,
         team: Option<&str>,
@@ -62,8 +61,7 @@ impl OpenTables {
     }
 }
 
-/// Does something with the tables of a node, which need not run. They are made if they are not
-/// there.
+/// Runs work on the tables of a node, running or not. Creates missing tables.
 pub(crate) fn with<T>(
     node: &NodeOptions,
     work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
@@ -79,8 +77,8 @@ pub(crate) fn with<T>(
     })
 }
 
-/// Nobody is to look for users and devices where the node has none: the one that runs, which may
-/// have been started with any options, or was last here. Answers whether it keeps what SCRAM needs.
+/// Checks that this location is that of the node's tables. The running node, or the last one here,
+/// may have been started with other options. Returns whether it stores SCRAM verifiers.
 fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> {
     let (own, data_dir) = (location.to_string(), node.data_dir()?);
     let running = user_configuration(node).ok().flatten();
@@ -107,13 +105,13 @@ fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> 
     }
 }
 
-/// One place, or one file by two paths.
+/// Whether both are the same location, or paths of the same file.
 fn is_same(one: &str, other: &str) -> bool {
     let found = |path: &str| Path::new(path).canonicalize().ok();
     one == other || found(one).is_some_and(|one| found(other) == Some(one))
 }
 
-/// Where the tables of a node are, for people.
+/// The location of a node's tables, as text.
 pub(crate) fn place(node: &NodeOptions) -> anyhow::Result<String> {
     Ok(config::location(&node.load()?)?.to_string())
 }
@@ -123,7 +121,7 @@ fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))
 }
 
-/// Reads from the tables of a node; where there are none nothing is made.
+/// Reads from the tables of a node. Does not create missing tables.
 pub(crate) fn read<T>(
     node: &NodeOptions,
     work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
@@ -151,12 +149,12 @@ pub(crate) fn read<T>(
     })
 }
 
-/// Runs a use case on the tables of a node, which need not run. The caller has all rights.
+/// Runs a use case on the tables of a node, running or not. The caller has all rights.
 pub(crate) fn run<U: UseCase>(node: &NodeOptions, case: U) -> anyhow::Result<U::Output> {
     run_in(node, None, case)
 }
 
-/// As [`run`], for a caller that sees only the team that is named by id or name, if one is.
+/// Like [`run`]. If a team is given by id or name, the caller sees only that team.
 pub(crate) fn run_in<U: UseCase>(
     node: &NodeOptions,
     team: Option<&str>,
@@ -169,7 +167,7 @@ pub(crate) fn run_in<U: UseCase>(
     }
 }
 
-/// As [`with`], by the data directory, which is made for this user alone if it is not there.
+/// Like [`with`], for a data directory. Creates it for this user only if it does not exist.
 pub(crate) fn with_tables_of<T>(
     data_dir: &Path,
     work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
@@ -181,7 +179,7 @@ pub(crate) fn with_tables_of<T>(
     })
 }
 
-/// Has the running node read the changed tables at once. Returns the result, as lines.
+/// Makes the running node reload the tables at once. Returns the result as lines.
 pub(crate) fn reload_tables(node: &NodeOptions) -> String {
     let Ok(data_dir) = node.data_dir() else {
         return String::new();
@@ -205,16 +203,16 @@ pub(crate) fn reload_tables(node: &NodeOptions) -> String {
     format!("{reload_note}{}", unasked.unwrap_or_default())
 }
 
-/// Where the running node has its users; none if no node runs.
+/// Where the running node has its users; `None` if no node runs.
 ///
 /// # Errors
-/// A node runs and does not answer.
+/// A node runs but does not respond.
 pub(crate) fn user_configuration(node: &NodeOptions) -> anyhow::Result<Option<UserConfiguration>> {
     let status = status(&node.data_dir()?)?;
     Ok(status.map(|status| status.users))
 }
 
-/// Has the running node read its files at once. Returns the result, as a line; nothing if no node
+/// Makes the running node reload its files at once. Returns the result as a line; empty if no node
 /// runs.
 pub(crate) fn reload_files(node: &NodeOptions) -> String {
     request_reload(node, "/api/v1/reload")
@@ -236,7 +234,7 @@ fn request_reload(node: &NodeOptions, path: &str) -> String {
     }
 }
 
-/// A device that was given a credential.
+/// A device with a new credential.
 #[derive(Debug)]
 pub(crate) struct Given<'a> {
     pub(crate) id: &'a str,
@@ -245,7 +243,7 @@ pub(crate) struct Given<'a> {
     pub(crate) secret: &'a str,
 }
 
-/// The line that shows that a device is let in and may publish.
+/// A command line that shows that a device can log in and publish.
 pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
     let Given {
         id,
@@ -274,9 +272,9 @@ fn topic_of(node: &NodeOptions, id: &str, device_type: &str) -> String {
     topic.unwrap_or_else(|| format!("d/{id}/test"))
 }
 
-/// The lines by which a device shows its certificate to this node and publishes: what is still to
-/// be done, each with a line of its own, and the last publishes. None: the node cannot be asked, or
-/// has no listener for it.
+/// The command lines by which a device publishes to this node with its certificate: one line for
+/// each remaining step; the last one publishes. `None` if the node does not respond, or has no
+/// suitable listener.
 pub(crate) fn lines_of_certificate(
     node: &NodeOptions,
     id: &str,
@@ -325,7 +323,7 @@ pub(crate) fn lines_of_certificate(
     Some(lines)
 }
 
-/// Host and port of the node's first listener for MQTT over TCP without TLS; none: it has none.
+/// Host and port of the node's first listener for plain MQTT over TCP; `None` if there is none.
 pub(crate) fn plain_address(node: &NodeOptions) -> Option<(String, u16)> {
     let effective = node.load().ok()?;
     let running = node
@@ -342,8 +340,8 @@ pub(crate) fn plain_address(node: &NodeOptions) -> Option<(String, u16)> {
     Some((host, address.port()))
 }
 
-/// Options of a client that lead to the node, with a blank before each; nothing where the usual
-/// ones do.
+/// Client options that select the node, each preceded by a space; empty if the defaults are
+/// sufficient.
 fn way_in(node: &NodeOptions, effective: &Effective) -> String {
     let urls = node
         .data_dir()
@@ -358,13 +356,13 @@ fn way_in(node: &NodeOptions, effective: &Effective) -> String {
     config::way_in(effective, url)
 }
 
-/// Where the node listens that runs; none if none does.
+/// The listeners of the running node; `None` if no node runs.
 fn listening(data_dir: &Path) -> Option<Vec<String>> {
     let status = status(data_dir).ok()?;
     status.map(|status| status.listeners)
 }
 
-/// How the node is that runs; none if none does.
+/// The status of the running node; `None` if no node runs.
 fn status(data_dir: &Path) -> anyhow::Result<Option<Status>> {
     if !admin::may_ask(data_dir)? {
         return Ok(None);
@@ -373,7 +371,7 @@ fn status(data_dir: &Path) -> anyhow::Result<Option<Status>> {
     Ok(Some(serde_json::from_str(&status)?))
 }
 
-/// Where one would.
+/// The configured listeners.
 fn configured(effective: &Effective) -> Vec<String> {
     let node = config::resolve(effective);
     let listeners = node.map(|node| node.listeners).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `martlet team token`: what the devices of a team log in with.
+//! `martlet team token`: credentials shared by the devices of a team.
 
 use clap::{Args, Subcommand};
 use martlet_control::use_cases::{AddTeamToken, ListTeamTokens, RestoreTeamToken, RevokeTeamToken};
@@ -59,7 +59,7 @@ fn view(token: &TeamToken) -> Value {
     })
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
     match command {
         TokenCommand::Add { team, name, on } => {

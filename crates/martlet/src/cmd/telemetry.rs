@@ -1,4 +1,4 @@
-//! `martlet telemetry`: values that devices have sent, shown, followed and exported.
+//! `martlet telemetry`: shows, follows and exports values sent by devices.
 
 use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
@@ -135,9 +135,9 @@ struct RejectedOptions {
     limit: u16,
 }
 
-/// Width and height of a chart where the terminal does not say, characters.
+/// Default width and height of a chart, in characters.
 const CHART: (usize, usize) = (80, 14);
-/// Colour of charts at terminals.
+/// Colour of charts on terminals.
 const COLOUR: (&str, &str) = ("\x1b[36m", "\x1b[0m");
 
 /// Runs the command.
@@ -187,7 +187,7 @@ impl Span {
     }
 }
 
-/// A time as the API reads it: `24h` is so long ago.
+/// A time in the API's format: `24h` means 24 hours ago.
 fn moment(text: &str) -> String {
     let is_ago = text.ends_with(['s', 'm', 'h', 'd', 'w']);
     match is_ago && text.starts_with(|first: char| first.is_ascii_digit()) {
@@ -264,7 +264,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A chart of each device and key whose values are numbers; empty: there is none.
+/// A chart for each device and key with numeric values; empty if there is none.
 fn charts(items: &[Value], name: &str) -> String {
     let mut series: Vec<(String, Vec<(Timestamp, f64)>)> = Vec::new();
     for item in items {
@@ -308,7 +308,7 @@ fn has_colours() -> bool {
         && std::io::stdout().is_terminal()
 }
 
-/// Width and height of a chart, characters.
+/// Width and height of a chart, in characters.
 fn size() -> (usize, usize) {
     let out = std::io::stdout();
     match rustix::termios::tcgetwinsize(&out) {
@@ -317,7 +317,7 @@ fn size() -> (usize, usize) {
     }
 }
 
-/// A time in the time zone of the machine.
+/// A time in the machine's time zone.
 fn clock(at: Timestamp) -> String {
     let zoned = at.to_zoned(TimeZone::system());
     zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
@@ -347,7 +347,7 @@ fn tail(options: &TailOptions) -> anyhow::Result<()> {
         if one["why"].is_null() {
             left -= 1;
         }
-        // Nobody reads any more: that is their choice.
+        // The reader may have closed the output.
         let is_read = out!("{line}");
         match (is_read, left) {
             (true, 1..) => ControlFlow::Continue(()),

@@ -1,4 +1,4 @@
-//! The options of TLS that the client commands share, with the names of mosquitto's.
+//! The TLS options of the client commands, with mosquitto's names.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,13 +38,13 @@ pub(crate) struct TlsOptions {
 }
 
 impl TlsOptions {
-    /// The connection is encrypted, by what these options or the environment say.
+    /// Whether these options or the environment request TLS.
     pub(crate) fn is_requested(&self, environment: &ClientEnvironment) -> bool {
         let named = self.cafile.is_some() || self.capath.is_some() || self.tls_use_os_certs;
         named || environment.use_tls
     }
 
-    /// With what it is.
+    /// Creates the TLS configuration.
     ///
     /// # Errors
     /// A line for the user.
@@ -68,7 +68,7 @@ impl TlsOptions {
         };
         let check = match (self.insecure, environment.insecure) {
             (true, _) => ServerCheck::AnyName,
-            // What that name means where it comes from: nothing at all is checked.
+            // In the program that this variable comes from, it disables all checks.
             (false, true) => ServerCheck::Nothing,
             (false, false) => ServerCheck::Full,
         };
@@ -86,7 +86,7 @@ impl TlsOptions {
         client_config(&files).map_err(|error| error.to_string())
     }
 
-    /// Options are given that mean something for an encrypted connection alone.
+    /// The first given option that requires TLS, if any.
     pub(crate) fn needs_tls(&self) -> Option<&'static str> {
         let all = [
             (

@@ -1,4 +1,4 @@
-//! `martlet top`: how busy a running node is, and who makes it so, again and again.
+//! `martlet top`: shows the load of a running node and its busiest clients, repeatedly.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -47,28 +47,28 @@ enum Order {
     Dropped,
 }
 
-/// Clients that are queried, at most; more would be work that shows in what is measured.
+/// Most clients that are queried. A query of more clients would affect the measurement.
 const LOOKED_AT: usize = 5_000;
-/// Clients that are shown if the size of the terminal is unknown.
+/// Number of clients shown if the size of the terminal is unknown.
 const SHOWN: usize = 20;
-/// Lines of the screen that are not clients.
+/// Lines of the screen other than clients.
 const HEAD_LINES: usize = 8;
 
-/// One look at a node.
+/// One measurement of a node.
 #[derive(Debug, Serialize)]
 struct Look {
     status: Status,
-    /// The last value of each series of `/api/v1/metrics/history`; none where it is not known.
+    /// The last value of each series of `/api/v1/metrics/history`; `None` if it is unknown.
     now: HashMap<String, Option<f32>>,
-    /// The busiest of those that were looked at.
+    /// The busiest clients of those queried.
     clients: Vec<Busy>,
-    /// Clients that were looked at.
+    /// Number of clients queried.
     looked_at: usize,
-    /// Clients that there are.
+    /// Number of all clients.
     total: u64,
 }
 
-/// What a client has to do.
+/// Load of a client.
 #[derive(Debug, Serialize)]
 struct Busy {
     client_id: String,
@@ -80,7 +80,7 @@ struct Busy {
     in_flight: usize,
 }
 
-/// What was counted for each client at a time.
+/// Counters of each client at one time.
 struct ClientCounts {
     at: Instant,
     clients: HashMap<String, (u64, u64)>,
@@ -103,7 +103,7 @@ fn show(options: &TopOptions) -> anyhow::Result<()> {
     let every = Duration::from_secs(options.interval);
     let out = std::io::stdout();
     let is_live = out.is_terminal() && !options.once && !options.admin.json;
-    // Rates are of two looks.
+    // Rates need two measurements.
     let mut before = counted(&clients(&data_dir)?.0);
     std::thread::sleep(Duration::from_secs(1).min(every));
     loop {
@@ -115,10 +115,10 @@ fn show(options: &TopOptions) -> anyhow::Result<()> {
             true => serde_json::to_string(&look)? + "\n",
             false => screen(&look, columns),
         };
-        // From the top, and what was there before goes.
+        // Moves to the top and clears the screen.
         let clear = if is_live { "\x1b[H\x1b[2J" } else { "" };
         let is_read = out!("{clear}{text}");
-        // That nobody reads any more is their choice.
+        // The reader may have closed the output.
         if options.once || !is_read {
             return Ok(());
         }
@@ -129,7 +129,7 @@ fn show(options: &TopOptions) -> anyhow::Result<()> {
     }
 }
 
-/// Rows and columns that are shown.
+/// Rows and columns of the display.
 fn size(is_live: bool) -> (usize, usize) {
     let found = is_live.then(|| rustix::termios::tcgetwinsize(std::io::stdout()));
     match found {
@@ -185,7 +185,7 @@ fn busiest(
 ) -> Vec<Busy> {
     let secs = (now - before.at).as_secs_f64().max(0.001);
     let busy = clients.into_iter().map(|client| {
-        // A session that is new began with nothing.
+        // A new session began with zeros.
         let known = before.clients.get(&client.client_id);
         let (delivered, dropped) = known.copied().unwrap_or_default();
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / secs;
@@ -205,7 +205,7 @@ fn busiest(
         Order::Queued => one.queued as f64,
         Order::Dropped => one.dropped_per_sec,
     };
-    // Those of the same are as they came, by name.
+    // The sort is stable, so equal ones stay sorted by name.
     busy.sort_by(|a, b| key(b).total_cmp(&key(a)));
     busy.truncate(shown);
     busy

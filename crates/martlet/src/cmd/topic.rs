@@ -1,4 +1,4 @@
-//! `martlet topic`: what a running node remembers of topics, listed and read.
+//! `martlet topic`: lists and reads the topic memory of a running node.
 
 use std::process::ExitCode;
 
@@ -62,7 +62,7 @@ struct HistoryOptions {
     limit: u16,
 }
 
-/// Characters of a payload that a line of a list shows.
+/// Characters of a payload shown per line of a list.
 const PAYLOAD_SHOWN: usize = 40;
 
 /// Runs the command.
@@ -135,7 +135,7 @@ fn publisher(message: &RememberedView) -> String {
     publisher.map_or_else(|| "-".to_owned(), |publisher| publisher.client_id.clone())
 }
 
-/// The payload in one line, at most `most` characters of it.
+/// The payload in one line, with at most `most` characters.
 fn payload(message: &RememberedView, most: usize) -> String {
     let text = match message.payload_encoding.as_str() {
         "base64" => {

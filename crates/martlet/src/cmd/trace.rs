@@ -1,5 +1,4 @@
-//! `martlet trace`: everything that a client, an address or a topic does goes to the node's log,
-//! for some minutes.
+//! `martlet trace`: logs all activity of a client, an address or a topic for some minutes.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -84,7 +83,7 @@ pub(crate) fn run(options: &TraceOptions) -> ExitCode {
 }
 
 impl Subject {
-    /// The name of the option in a request, and its value; none: nothing is named.
+    /// The option's name in a request, and its value; `None` if there is none.
     fn named(&self) -> Option<(&'static str, String)> {
         let client = self.client.clone().map(|client| ("client", client));
         let address = self.address.map(|address| ("address", address.to_string()));
@@ -135,7 +134,7 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
     }
     let begun: TraceView = serde_json::from_str(&answer)?;
     let until = begun.until.as_deref().unwrap_or("it is ended");
-    // By `ID@TEAM` it may be another's than was named.
+    // An argument `ID@TEAM` may refer to a client with another identifier.
     let (read, team) = match (&begun.client, begun.tenant) {
         (Some(client), Some(_)) => {
             let of_name = value.strip_prefix(&**client);

@@ -1,12 +1,11 @@
 //! The broker's address as a URL, the argument of `-L`.
 //!
-//! Responsible for `mqtt[s]://[user[:password]@]host[:port][/topic]` as mosquitto's clients read
-//! it, and for `ws[s]://[user[:password]@]host[:port][/path]`, our extension. It does not resolve
-//! names.
+//! Responsible for `mqtt[s]://[user[:password]@]host[:port][/topic]` as in mosquitto's clients, and
+//! for `ws[s]://[user[:password]@]host[:port][/path]`, our extension. Does not resolve names.
 
 use martlet_client::Password;
 
-/// How the Network Connection is made.
+/// Transport of the Network Connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scheme {
     /// MQTT directly over TCP.
@@ -15,12 +14,12 @@ pub(crate) enum Scheme {
     WebSocket,
 }
 
-/// A parsed URL. Absent parts keep what other options say.
+/// A parsed URL. For missing parts, other options apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BrokerUrl {
-    /// How to connect.
+    /// The transport.
     pub(crate) scheme: Scheme,
-    /// Encrypted.
+    /// Whether TLS is used.
     pub(crate) is_secure: bool,
     /// User name, percent-decoded.
     pub(crate) username: Option<String>,
@@ -28,16 +27,16 @@ pub(crate) struct BrokerUrl {
     pub(crate) password: Option<Password>,
     /// Host name or address, IPv6 without its brackets.
     pub(crate) host: String,
-    /// TCP port, the scheme's own when the URL names none.
+    /// TCP port; the scheme's default if the URL has none.
     pub(crate) port: u16,
-    /// What follows the host's `/`: the topic of `mqtt`, the path of `ws`.
+    /// The part after the host's `/`: the topic of `mqtt`, the path of `ws`.
     pub(crate) path: Option<String>,
 }
 
-/// Reads the argument of `-L`.
+/// Parses the argument of `-L`.
 ///
 /// # Errors
-/// A line for the user that says what is wrong with the URL. It never contains the password.
+/// A line for the user about the fault of the URL. It never contains the password.
 pub(crate) fn parse(url: &str) -> Result<BrokerUrl, String> {
     let (scheme, is_secure, rest, default_port) = match url.split_once("://") {
         Some(("mqtt", rest)) => (Scheme::Mqtt, false, rest, 1883),
@@ -108,7 +107,7 @@ fn host_and_port(address: &str, default_port: u16) -> Result<(String, u16), Stri
     Ok((host.to_owned(), port))
 }
 
-/// Undoes percent-encoding; a `%` that begins no valid sequence is refused.
+/// Decodes percent-encoding. An invalid sequence is an error.
 fn decode(text: &str) -> Result<String, String> {
     let invalid = || "Invalid URL for -L argument specified - bad % sequence.".to_owned();
     let mut bytes = Vec::with_capacity(text.len());

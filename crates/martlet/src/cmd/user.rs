@@ -1,5 +1,5 @@
-//! `martlet user`: the users of a node: those of its tables, or of its password file where there is
-//! one. The node reads either again by itself, and is told to at once.
+//! `martlet user`: the users of a node, in its tables, or in its password file if there is one. The
+//! node reloads both by itself, and is notified at once.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -213,7 +213,7 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
 }
 
 impl FileOptions {
-    /// The password file; none: the tables.
+    /// The password file; `None` if the users are in the tables.
     fn path(&self) -> anyhow::Result<Option<PathBuf>> {
         match &self.file {
             Some(file) => Ok(Some(file.clone())),
@@ -222,9 +222,9 @@ impl FileOptions {
     }
 }
 
-/// The password file of a node; none: its users are in the tables.
+/// The password file of a node; `None` if its users are in the tables.
 pub(super) fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf>> {
-    // One that runs may have been started with any options.
+    // A running node may have been started with other options.
     if let Some(places) = tables::user_configuration(node)? {
         let own = &places.listener_password_files;
         if let (None, Some(_)) = (&places.password_file, &places.tables_unasked)
@@ -246,8 +246,8 @@ pub(super) fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf
     Ok((!path.is_empty()).then(|| PathBuf::from(path)))
 }
 
-/// For a node of another user, root changes only files of that user: else a compromised node could
-/// have root change any file.
+/// For a node that runs as another user, root changes only files of that user. Otherwise a
+/// compromised node could make root change any file.
 fn expect_nodes_own(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
@@ -273,16 +273,16 @@ fn users(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(users)
 }
 
-/// What users of the tables have, and those of a password file have not.
+/// Settings that only users of the tables have.
 #[derive(Debug, Default, PartialEq)]
 struct OfTables<'a> {
-    /// What the user may do as a client.
+    /// Role for the rights as a client.
     role: Option<&'a str>,
-    /// What the user may do with the API.
+    /// Role for the rights at the API.
     api_role: Option<ApiRole>,
-    /// In whose tenant the user is.
+    /// Team whose tenant the user belongs to.
     team: Option<&'a str>,
-    /// What the user may do with the API is for all teams.
+    /// Whether the API role applies to all teams.
     all_teams: bool,
 }
 
@@ -310,8 +310,8 @@ fn change(
     }
     let strength = Strength::of(options.weak);
     let (password, fresh) = match options.generate {
-        // A generated password cannot be guessed, so the hash that every Mosquitto 2 reads will do,
-        // and logins cost the node less than with Argon2id.
+        // A generated password cannot be guessed, so the hash format that every Mosquitto 2 reads
+        // is sufficient, and logins cost the node less than with Argon2id.
         true => (
             hash::made_up_password().map_err(anyhow::Error::msg)?,
             Kind::Pbkdf2Sha512,
@@ -362,11 +362,11 @@ fn change_in_tables(
     let role = of_tables.role.unwrap_or(USER_ROLE);
     let is_of_team = of_tables.team.is_some() && !of_tables.all_teams;
     let given = of_tables.api_role.unwrap_or(match role {
-        // An administrator of the broker administers the node.
+        // An administrator of the broker also administers the node.
         ADMINISTRATOR => ApiRole::Administrator,
         _ => ApiRole::None,
     });
-    // A user who belongs to a team has a role in that team.
+    // A user that belongs to a team has an API role in that team.
     let (api_role, team_role) = match is_of_team {
         true => (ApiRole::None, given),
         false => (given, ApiRole::None),
@@ -433,7 +433,7 @@ fn change_in_tables(
     Ok(changed_text(&line, shown, &reload_note))
 }
 
-/// What adds an administrator of the broker, who administers the node too.
+/// The use case that adds an administrator of the broker and the node.
 pub(crate) fn administrator(name: &str, password: &str) -> AddUser {
     AddUser {
         user: NewUser {
@@ -445,23 +445,23 @@ pub(crate) fn administrator(name: &str, password: &str) -> AddUser {
     }
 }
 
-/// What the role has that a user gets without `--role`.
+/// Note on the default role of a user without `--role`.
 const ALL_TOPICS: &str = "This role permits all topics; --role gives another: martlet role ls";
 
-/// How a password is had without typing one.
+/// Note on generating a password.
 const GENERATE: &str = "use --generate, which makes one and prints it";
 
-/// The role that may do everything.
+/// Name of the administrator role.
 const ADMINISTRATOR: &str = "administrator";
 
-/// Counts the administrators that are enabled.
+/// Number of enabled administrators.
 pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
     let users = tables::run(node, ListUsers { deleted: false })?;
     let are = |user: &&martlet_registry::User| user.enabled && user.role == ADMINISTRATOR;
     Ok(users.iter().filter(are).count())
 }
 
-/// Warns if no administrator is left and there were `before` of them.
+/// Warns if no administrator is left although there were `before` of them.
 pub(crate) fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
     if before > 0 && administrators(node)? == 0 {
         errln!(
@@ -500,7 +500,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     })
 }
 
-/// What a password file cannot say of a user who is in one, and not in the tables.
+/// Rejects options that a password file does not support, for a user in a password file.
 fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<()> {
     let file = password_file(node).ok().flatten();
     let Some(path) = file.filter(|path| users(path).is_ok_and(|all| all.contains(user))) else {
@@ -633,7 +633,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         return Ok(listing::items(users));
     }
     let row = |UserRow { user, home, teams }: &UserRow| {
-        // What they may do in which team.
+        // The user's API roles by team.
         let teams = teams.iter().filter(|(_, role)| *role != ApiRole::None);
         let teams = teams.map(|(name, role)| format!("{name}:{}", role.word()));
         let state = match user.enabled {
@@ -664,12 +664,12 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     ))
 }
 
-/// A user with the names of teams.
+/// A user with the names of its teams.
 struct UserRow {
     user: martlet_registry::User,
-    /// The team in whose tenant the user is; empty is none.
+    /// The team whose tenant the user belongs to; empty if there is none.
     home: String,
-    /// The teams that the user is in, and as what.
+    /// The user's teams and API roles.
     teams: Vec<(String, ApiRole)>,
 }
 

@@ -1,4 +1,4 @@
-//! `martlet why`: what is wrong with a client, in one diagnosis, and how it is remedied.
+//! `martlet why`: one diagnosis of a client's problem, with its remedy.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -34,13 +34,13 @@ pub(crate) struct WhyOptions {
     team: Option<String>,
 }
 
-/// What the names of integrations begin with in a diagnosis.
+/// Prefix of integrations' names in a diagnosis.
 const INTEGRATIONS: &str = "$integration/";
 
-/// Further findings that are printed for people, at most.
+/// Most further findings that are printed.
 const ALSO_MAX: usize = 8;
 
-/// Something is wrong.
+/// Exit code if there is a problem.
 const WRONG: u8 = 3;
 
 /// Runs the command.
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &WhyOptions) -> ExitCode {
     }
 }
 
-/// Whether something is wrong.
+/// Prints the diagnosis. Returns whether there is a problem.
 fn show(options: &WhyOptions) -> anyhow::Result<bool> {
     let mut path = format!("/api/v1/why?name={}", encoded(&options.name));
     if let Some(topic) = &options.topic {
@@ -93,7 +93,7 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
         State::NeverSeen => "never seen",
         State::NoClient => "",
     };
-    // The time belongs to the finding, which is not always the state.
+    // The time belongs to the finding, which may differ from the state.
     let time = since(&diagnosis.finding, now);
     let (of_state, of_finding) = match is_of_state(diagnosis) {
         true => (time, String::new()),
@@ -101,7 +101,7 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
     };
     let sentence = printable(&diagnosis.finding.sentence);
     let mut text = match diagnosis.name.strip_prefix(INTEGRATIONS) {
-        // Its part of the node is always connected, also while its target is down.
+        // An integration's session is always connected, even while its target is down.
         Some(name) => format!("{}: {on}{sentence}{off}{of_finding}\n", printable(name)),
         None if diagnosis.state == State::NoClient => format!(
             "{}: {on}{sentence}{off}{of_finding}\n",
@@ -135,7 +135,7 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
     text
 }
 
-/// Since the time of the finding it is as it is.
+/// Whether the state has existed since the time of the finding.
 fn is_of_state(diagnosis: &Diagnosis) -> bool {
     let finding = &diagnosis.finding;
     finding.since_ms.is_none()
@@ -161,7 +161,7 @@ fn since(finding: &Finding, now: &Zoned) -> String {
     }
 }
 
-/// A time as it stands in brackets behind what it is the time of.
+/// A time in brackets, placed after what it belongs to.
 fn in_brackets(time: &str) -> String {
     let time = time.trim_start().replace(" (", "; ");
     time.trim_end_matches(')').to_owned()
@@ -172,12 +172,12 @@ fn remedy(text: &mut String, finding: &Finding) {
         text.push_str(&format!("  remedy: {}\n", printable(remedy)));
     }
     if let Some(command) = &finding.command {
-        // It can be printed as it is, and pasted.
+        // It is safe to print, and can be pasted.
         text.push_str(&format!("    {command}\n"));
     }
 }
 
-/// `09:14:03` of today, with the day of any other.
+/// `09:14:03` for today; with the date for other days.
 fn clock(at_ms: u64, now: &Zoned) -> String {
     let millis = i64::try_from(at_ms).unwrap_or(i64::MAX);
     let at = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -192,7 +192,7 @@ fn clock(at_ms: u64, now: &Zoned) -> String {
 mod tests {
     use super::*;
 
-    /// A diagnosis of this finding alone.
+    /// A diagnosis with only this finding.
     fn diagnosis(name: &str, state: State, finding: Finding) -> Diagnosis {
         Diagnosis {
             name: name.to_owned(),
@@ -297,7 +297,7 @@ mod tests {
             printed.contains("permits it (since 19") && printed.contains("; 3 times)"),
             "{printed}"
         );
-        // What is reported beside the refusal has a time of its own.
+        // A finding other than the refusal has its own time.
         diagnosis.state = State::Refused;
         let printed = text(&diagnosis, &Zoned::now(), false);
         assert!(

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use martlet_reactor::ListenAddress;
 
-/// Whether two listeners would want the same connections: `[::]` is every address of the machine,
-/// `0.0.0.0` every one of IPv4.
+/// Whether two listeners conflict: `[::]` is every address of the machine, `0.0.0.0` every IPv4
+/// address.
 pub(crate) fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
     let (Some(one), Some(other)) = (one.socket(), other.socket()) else {
         return one == other;
@@ -14,13 +14,13 @@ pub(crate) fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
     let is_part = |all: SocketAddr, one: SocketAddr| {
         all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4())
     };
-    // Port 0 is one that the system chooses.
+    // For port 0 the system chooses a free one.
     one.port() == other.port()
         && one.port() != 0
         && (one == other || is_part(one, other) || is_part(other, one))
 }
 
-/// A network, or an address as one.
+/// Parses a network, or an address as a network.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let found = text.parse::<IpNet>().ok();

@@ -1,9 +1,8 @@
-//! From keys to the authentication policy: the sources of credentials and the rules of each
+//! Converts keys to the authentication policy: the sources of credentials and the rules of each
 //! listener.
 //!
-//! Files are read here, at the start and whenever they are to be read again. Nothing is left out
-//! that was asked for: what cannot be read or understood is an error, and what held goes on
-//! holding.
+//! Files are read here, at the start and at each reload. A requested file is never skipped: if one
+//! is unreadable or invalid, an error is returned and the former policy stays in force.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,39 +26,39 @@ use super::load::{Effective, ListenerTable};
 use super::regular_file;
 use super::schema::Enabled;
 
-/// Name of the warning about a listener at which the tables are not checked.
+/// Name of the warning about a listener at which logins are not checked against the tables.
 pub(crate) const IGNORES_TABLES: &str = "listeners.ignore_tables";
 
-/// Whether a listener has a key that makes it a realm of its own.
+/// Whether a listener has a key that gives it a separate realm.
 fn has_own_credentials(table: &ListenerTable) -> bool {
     table.password_file.is_some()
         || table.acl_file.is_some()
         || table.certificate_user_name.is_some()
 }
 
-/// The authentication policy, while it is being read.
+/// Builds the authentication policy.
 #[derive(Debug)]
 pub(crate) struct PolicyReader<'a> {
     effective: &'a Effective,
     hashing: Hashing,
-    /// The tables, where they are in use.
+    /// The tables, if they are used.
     registry: Option<Arc<Snapshot>>,
-    /// The tables, if no login is checked against them and they are not switched off.
+    /// The tables, if no login is checked against them and they are not disabled.
     idle_tables: Option<Arc<Snapshot>>,
-    /// The tables have users or devices, but are not used as a source.
+    /// Whether the tables have users or devices but are not used as a source.
     has_unasked: bool,
     realms: BTreeMap<Realm, Chain>,
     /// Files that were read.
     pub(crate) files: Vec<PathBuf>,
-    /// What is odd in the files.
+    /// Warnings about the contents of the files.
     pub(crate) warnings: Vec<String>,
-    /// Where passwords are that people could guess.
+    /// Places of passwords that could be guessed.
     pub(crate) weak_passwords: Vec<String>,
-    /// Which rules leave all clients without any right.
+    /// Rules that give no client any rights.
     pub(crate) locked_out: Vec<String>,
 }
 
-/// A source, by its name in `auth.order`.
+/// A source by its name in `auth.order`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Certificate,
@@ -79,7 +78,7 @@ const KINDS: &[(&str, Kind)] = &[
     ("hook", Kind::Hook),
 ];
 
-/// The lockout for wrong credentials. It applies by HTTP too while no client has to log in.
+/// The lockout for wrong credentials. It also applies to HTTP while no client has to log in.
 pub(crate) fn lockout(effective: &Effective) -> Lockout {
     let auth = &effective.settings().auth;
     Lockout {
@@ -88,28 +87,27 @@ pub(crate) fn lockout(effective: &Effective) -> Lockout {
     }
 }
 
-/// One for the process: which password belongs to which hash does not change when files are read
-/// again.
+/// One per process: a reload does not change which password matches which hash.
 static HASHING: OnceLock<Hashing> = OnceLock::new();
 
-/// Users whose names are known, of one listener or of all.
+/// User names known from files, for one listener or for all.
 #[derive(Debug, Default)]
 struct Users {
     names: Vec<String>,
-    /// Where they are listed.
+    /// Places where they are listed.
     places: Vec<String>,
-    /// Other sources may know more of them.
+    /// Whether other sources may have further users.
     others: bool,
 }
 
-/// What is known of the tables of users and devices before a configuration is resolved.
+/// Whether the tables of users and devices were read before a configuration is resolved.
 #[derive(Clone, Debug)]
 pub(crate) enum TablesRead {
-    /// They are to be read.
+    /// They still have to be read.
     NotYet,
-    /// They are to be read, and come after these.
+    /// They still have to be read; this is the former snapshot.
     After(Arc<Snapshot>),
-    /// The tables, if they were read; none: they are empty.
+    /// The snapshot of the tables; `None` if they are empty.
     Given(Option<Arc<Snapshot>>),
 }
 
@@ -147,7 +145,7 @@ impl<'a> PolicyReader<'a> {
         Ok(reader)
     }
 
-    /// Realm of a listener, with its sources; none: authentication is off.
+    /// Realm of a listener, with its sources; `None` if authentication is off.
     pub(crate) fn realm_of(
         &mut self,
         table: Option<&ListenerTable>,
@@ -169,18 +167,18 @@ impl<'a> PolicyReader<'a> {
         Ok(Some(realm))
     }
 
-    /// The tables, if no login is checked against them and they are not switched off.
+    /// The tables, if no login is checked against them and they are not disabled.
     pub(crate) fn idle_tables(&self) -> Option<&Arc<Snapshot>> {
         self.idle_tables.as_ref()
     }
 
-    /// Whether clients can have credentials there.
+    /// Whether any client can have credentials in this realm.
     pub(crate) fn knows_anybody(&self, realm: Realm) -> bool {
         let chain = self.realms.get(&realm);
         chain.is_some_and(|chain| !chain.sources.is_empty())
     }
 
-    /// The whole policy, if a listener requires authentication.
+    /// Returns the whole policy, if a listener requires authentication.
     pub(crate) fn policy(self) -> Option<Arc<Policy>> {
         if self.realms.is_empty() {
             return None;
@@ -229,8 +227,8 @@ impl<'a> PolicyReader<'a> {
             self.warn_of_locked_out(acl, &users);
         }
         let has_acl = !self.acl_path(table).is_empty();
-        // A listener with keys of its own is never open because they are empty; nor is one because
-        // those who are to be let in are asked for nowhere.
+        // A listener with separate keys is never open because these are empty. Nor is a listener
+        // open because its users are not checked anywhere.
         let is_bare = sources.is_empty() && !has_acl && !self.has_unasked;
         if is_bare && enabled != Enabled::On && table.is_none() {
             return Ok(None);
@@ -288,7 +286,8 @@ impl<'a> PolicyReader<'a> {
         }
     }
 
-    /// The ACL file of the listener if it has keys of its own, else of the node; empty: none.
+    /// The ACL file of the listener if it has separate keys, otherwise of the node; empty if there
+    /// is none.
     fn acl_path<'b>(&'b self, table: Option<&'b ListenerTable>) -> &'b str {
         match table {
             None => &self.effective.settings().auth.acl_file,
@@ -314,7 +313,7 @@ impl<'a> PolicyReader<'a> {
                  devices say, disabled and deleted devices too"
             ));
         }
-        // Who is removed from the tables may have a certificate that is good for long.
+        // A user removed from the tables may still have a long-lived valid certificate.
         let has_acl = !self.acl_path(table).is_empty();
         let is_strict = registry.is_some() && !has_acl;
         let names = CertificateNames::new(field, people.clone(), registry);
@@ -322,8 +321,8 @@ impl<'a> PolicyReader<'a> {
         Some(Arc::new(names.of_registry_alone(is_strict)))
     }
 
-    /// The tables of the data directory, if they decide about anybody. That they are watched does
-    /// not depend on it: the first user may be added at any time.
+    /// Reads the tables of the data directory, if any login depends on them. They are watched in
+    /// any case, because the first user may be added at any time.
     fn read_registry(&mut self, read: TablesRead) -> Result<Option<Arc<Snapshot>>, ConfigError> {
         let auth = &self.effective.settings().auth;
         let is_wanted = auth.registry == Enabled::On;
@@ -407,7 +406,7 @@ impl<'a> PolicyReader<'a> {
             KeySource::fetched(&path, refresh, auth.jwt_algorithm)
                 .map_err(|why| ConfigError::Unusable(format!("auth.jwt_keys: {why}")))?
         } else if path.starts_with("http:") || path.starts_with("https:") {
-            // It may hold a password, and is not shown.
+            // The value may contain a password, so it is not shown.
             let why = "auth.jwt_keys: expected https://HOST/… or a file".to_owned();
             return Err(ConfigError::Unusable(why));
         } else {
@@ -473,8 +472,8 @@ impl<'a> PolicyReader<'a> {
         Ok(Some(Arc::new(source.renewing(renews))))
     }
 
-    /// An ACL file that gives no client any right locks all clients out, but for those of
-    /// the tables, which have rules of their own.
+    /// Warns about an ACL file that gives no client any rights and thus locks out all clients,
+    /// except those of the tables, which have separate rules.
     fn warn_of_locked_out(&mut self, acl: &AclFile, users: &Users) {
         let but = match self.registry.is_some() {
             true => "; users and devices of the tables have the rules of their roles and types",
@@ -497,7 +496,7 @@ impl<'a> PolicyReader<'a> {
         }
     }
 
-    /// The same of the rules of roles and types, if none of the users and devices may do anything.
+    /// The same for the rules of roles and types, if none of the users and devices has any rights.
     fn warn_of_locked_tables(&mut self) {
         let Some(tables) = &self.registry else {
             return;
@@ -509,7 +508,7 @@ impl<'a> PolicyReader<'a> {
                 if rules.is_some_and(|rules| rules.rules().iter().any(|rule| rule.allows)) {
                     return;
                 }
-                // Users that are not clients have no rights on purpose.
+                // Users that are not clients intentionally have no rights.
                 let found = tables.rules_place(tenant, name);
                 place = place.or(found.filter(|found| !found.is_builtin()));
             }
@@ -527,7 +526,7 @@ impl<'a> PolicyReader<'a> {
         }
     }
 
-    /// Names places, but no users: these warnings appear in health.
+    /// Mentions places but no users, because these warnings appear in health.
     fn warn_of_short(&mut self, place: &str, one: &str, many: &str, numbers: &[usize]) {
         const SHOWN: usize = 10;
         let all: Vec<String> = numbers.iter().take(SHOWN).map(usize::to_string).collect();
@@ -569,12 +568,12 @@ impl<'a> PolicyReader<'a> {
     }
 }
 
-/// How subscriptions are permitted where there is an ACL file.
+/// How subscriptions are checked if there is an ACL file.
 pub(crate) fn subscribing(effective: &Effective) -> Subscribing {
     effective.settings().acl.subscribe
 }
 
-/// Where users are.
+/// Returns where users are configured.
 pub(super) fn user_configuration(effective: &Effective) -> UserConfiguration {
     let absolute = |path: &str| {
         let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
@@ -595,7 +594,7 @@ pub(super) fn user_configuration(effective: &Effective) -> UserConfiguration {
     }
 }
 
-/// Reason why users and devices of the tables are refused; none if they are accepted.
+/// Why users and devices of the tables are rejected; `None` if they are accepted.
 pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
     let listeners = &effective.listeners;
     let auth = &effective.settings().auth;
@@ -617,7 +616,7 @@ fn tables_left_out(effective: &Effective) -> Option<String> {
     (!is_asked).then(|| "auth.order leaves registry out".to_owned())
 }
 
-/// The same name is the same realm after a restart: sessions remember it.
+/// A name must give the same realm after a restart, because sessions store it.
 fn crc32c_of(name: &str) -> u32 {
     crc32c::crc32c(name.as_bytes())
 }

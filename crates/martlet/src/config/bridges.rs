@@ -1,4 +1,4 @@
-//! The topics of `[[bridges]]`. However they are written, they become lines as Mosquitto has them.
+//! The topics of `[[bridges]]`. All notations are converted to lines in Mosquitto's format.
 
 use martlet_codec::QoS;
 use martlet_integrate::bridge::{DEFAULT_QOS, Direction, TopicRule};
@@ -8,10 +8,10 @@ use super::load::expectation;
 use super::nearest::{nearest, nearest_of};
 use super::schema::Kind;
 
-/// A topic of a bridge as a line, `FILTER DIRECTION QOS LOCAL_PREFIX REMOTE_PREFIX`.
+/// Converts a topic of a bridge to a line, `FILTER DIRECTION QOS LOCAL_PREFIX REMOTE_PREFIX`.
 ///
 /// # Errors
-/// What is wrong.
+/// The fault of the topic.
 pub(super) fn topic_line(topic: &DeValue<'_>) -> Result<String, String> {
     match topic {
         DeValue::Table(entries) => line_of_table(entries),
@@ -70,10 +70,10 @@ fn line_of_table(entries: &DeTable<'_>) -> Result<String, String> {
     checked_line(&rule)
 }
 
-/// A topic of a bridge as a line that reads as the same.
+/// Converts a topic of a bridge to a line that parses to the same rule.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the topic.
 pub(super) fn checked_line(rule: &TopicRule) -> Result<String, String> {
     let texts = [&rule.filter, &rule.local_prefix, &rule.remote_prefix];
     if texts.iter().any(|text| text.contains('"')) {

@@ -1,11 +1,11 @@
-//! What can be read of a configuration file with which something is wrong: commands that ask a node
-//! that runs only need to know where it is.
+//! Reads parts of an invalid configuration file: commands that query a running node need only its
+//! location.
 
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-/// The data directory that a file names, whatever else is in it; none: it names none, or that
+/// The data directory in a file, whatever else the file contains; `None` if there is none, or it
 /// cannot be read.
 pub(crate) fn data_dir_in(file: &Path) -> Option<PathBuf> {
     let text = std::fs::read_to_string(file).ok()?;

@@ -1,4 +1,4 @@
-//! Where the data are, and the options by which commands find them.
+//! The data directory, and the options by which commands find it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use martlet_control::text::typed;
 use super::error::ConfigError;
 use super::load::Effective;
 
-/// Where the data are, without creating anything.
+/// The path of the data directory. Creates nothing.
 pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
     let configured = &effective.settings().node.data_dir;
     if !configured.is_empty() {
@@ -29,7 +29,7 @@ pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
     }
 }
 
-/// Options by which commands find a node, from wherever they are called.
+/// Options by which commands find a node from any directory.
 pub(crate) fn command_options(data_dir: &Path, config: Option<&Path>) -> String {
     let typed = |path: &Path| {
         let absolute = std::path::absolute(path);
@@ -42,7 +42,7 @@ pub(crate) fn command_options(data_dir: &Path, config: Option<&Path>) -> String 
     text
 }
 
-/// The same, before words that follow; nothing where no data directory is known.
+/// The same, followed by a space; empty if no data directory is known.
 pub(super) fn options_of(effective: &Effective) -> String {
     let options = |directory: PathBuf| {
         let options = command_options(&directory, effective.own_file.as_deref());

@@ -1,5 +1,5 @@
-//! `DATABASE_URL` and `DATABASE_DSN`: many programs have these variables, and their databases are
-//! not ours. Such a database is used only if something says that it is for Martlet.
+//! `DATABASE_URL` and `DATABASE_DSN`: many programs use these variables for their own databases.
+//! Such a database is used only if there is evidence that it is for Martlet.
 
 use std::sync::Mutex;
 
@@ -12,23 +12,23 @@ use super::load::{DEFAULT_SOURCE, Effective, EnvironmentFile, Sourced, place_of}
 use super::registry::{location_of, noted_place};
 use super::schema::Value;
 
-/// The variables; the first is stronger.
+/// The variables; the first takes precedence.
 pub(crate) const NAMES: [&str; 2] = ["DATABASE_URL", "DATABASE_DSN"];
 
-/// Variables that only one of the systems has whose databases these are: all names of a line.
+/// Variables that only one of the systems with such databases uses: all names of a line together.
 const TELLING: [&[&str]; 3] = [
     &["IOTFLOW_ADMIN_TOKEN"],
     &["ENABLE_JETSTREAM"],
     &["NATS_URL", "LISTEN_ADDR"],
 ];
 
-/// A variable matters for where the tables are.
+/// Whether a variable affects the location of the tables.
 pub(crate) fn is_about_database(name: &str) -> bool {
     NAMES.contains(&name) || TELLING.iter().any(|names| names.contains(&name))
 }
 
-/// Takes `registry.url` from one of the variables, if its database is for Martlet; else a warning
-/// says which key to set.
+/// Sets `registry.url` from one of the variables, if its database is for Martlet. Otherwise adds a
+/// warning that contains the key to set.
 pub(super) fn adopt(
     environment: &[(String, String)],
     file: Option<&EnvironmentFile>,
@@ -78,16 +78,16 @@ pub(super) fn adopt(
     Ok(())
 }
 
-/// The URL is that of a kind of database that is understood.
+/// Whether the URL is that of a supported kind of database.
 fn is_understood(url: &str) -> bool {
     let known = ["postgres://", "postgresql://", "sqlite:", "sqlite3:"];
     known.iter().any(|scheme| url.starts_with(scheme))
 }
 
 enum Decision {
-    /// With a line about what else is in it.
+    /// Use it, with a note about its other contents.
     Use(Option<String>),
-    /// And why.
+    /// Do not use it, with the reason.
     Leave(String),
 }
 
@@ -98,7 +98,7 @@ fn decide(
 ) -> Result<Decision, ConfigError> {
     let directory = data_dir(effective)?;
     let noted = noted_place(&directory);
-    // Without the database that it has used, a node would let in strangers.
+    // Without the database that it used before, a node could admit unknown clients.
     if noted
         .as_ref()
         .is_some_and(|noted| *noted == location.to_string())
@@ -144,15 +144,15 @@ fn decide(
     Ok(Decision::Leave(format!("{why}{notice}")))
 }
 
-/// A database that is named by `registry.url` may have tables of another system too. It is told
-/// until the node has used it.
+/// A database in `registry.url` may also have tables of another system. This is reported until the
+/// node has used the database.
 fn tell_of_others(effective: &mut Effective) -> Result<(), ConfigError> {
     let location = super::registry::location(effective)?;
     let noted = noted_place(&data_dir(effective)?);
     if location.file().is_some() || noted.is_some_and(|noted| noted == location.to_string()) {
         return Ok(());
     }
-    // What cannot be reached is told of by who needs it.
+    // Code that needs an unreachable database reports the error.
     let found = look_into(&location).ok();
     if let Some(system) = found.and_then(|found| found.system) {
         effective.warnings.push(import_line(&location, system));
@@ -168,7 +168,7 @@ fn import_line(location: &Location, system: OtherSystem) -> String {
     )
 }
 
-/// What is in a database. It is asked once: a command reads the configuration several times.
+/// Contents of a database. Cached, because a command reads the configuration several times.
 fn look_into(location: &Location) -> Result<Contents, String> {
     static KNOWN: Mutex<Option<(Location, Result<Contents, String>)>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(|broken| broken.into_inner());

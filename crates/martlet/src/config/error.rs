@@ -1,26 +1,26 @@
-//! Why a configuration is not accepted.
+//! Errors of the configuration.
 
 use std::path::{Path, PathBuf};
 
 use super::nearest::nearest;
 
-/// Why a configuration is not accepted: which source, which key, what was expected.
+/// An error of the configuration: the source, the key and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read {}: {error}{}", path.display(), beginning(.path))]
     Unreadable {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: std::io::Error,
     },
-    /// The file is no TOML.
+    /// The file is not valid TOML.
     #[error("{}: {text}", path.display())]
     Syntax {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Line, column and what is wrong.
+        /// Line, column and fault.
         text: String,
     },
     /// There is no such key.
@@ -30,30 +30,30 @@ pub(crate) enum ConfigError {
         place: String,
         /// The key as written.
         key: String,
-        /// The nearest known one.
+        /// The most similar key.
         hint: Option<String>,
     },
-    /// The value does not fit.
+    /// The value is invalid.
     #[error("{place}: `{key}` is {got}, expected {expected}")]
     Value {
         /// Source and line.
         place: String,
-        /// Which key.
+        /// The key.
         key: String,
         /// The value as written.
         got: String,
-        /// What would fit.
+        /// The expected value.
         expected: String,
     },
-    /// Several of these at once.
+    /// Several of these errors.
     #[error("{} errors:\n  {}", .0.len(), .0.join("\n  "))]
     Several(Vec<String>),
-    /// Values that do not go together, or cannot be used on this machine.
+    /// Values that conflict, or cannot be used on this machine.
     #[error("{0}")]
     Unusable(String),
 }
 
-/// Where a path begins that is not whole.
+/// The base directory of a relative path.
 fn beginning(path: &Path) -> String {
     match std::env::current_dir() {
         Ok(directory) if path.is_relative() => {

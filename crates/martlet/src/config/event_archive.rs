@@ -1,4 +1,4 @@
-//! Which events are archived, and for how long.
+//! Settings of the event archive.
 
 use martlet_control::event_archive::{ArchiveSettings, DIRECTORY};
 use martlet_control::feed::Kinds;
@@ -11,7 +11,7 @@ use super::load::Effective;
 const KINDS: &str = key!(events.archive_kinds);
 const MS_OF_DAY: u64 = 86_400_000;
 
-/// None: no events are archived.
+/// The settings; `None` if no events are archived.
 pub(super) fn of(effective: &Effective) -> Result<Option<ArchiveSettings>, ConfigError> {
     let events = &effective.settings().events;
     let kinds = Kinds::parse(&events.archive_kinds).map_err(|error| {

@@ -1,6 +1,6 @@
-//! A configuration never fails open: whatever happens to it and to the files that it names, either
-//! it is refused, with words that say where, or nobody is let in and nothing is permitted that is
-//! not asked for in what is left of it.
+//! A configuration never fails open. Whatever happens to it and to the files that it names, either
+//! it is rejected with an error that names the place, or no client is admitted and no action
+//! permitted beyond what the remaining text requests.
 
 use std::fs;
 use std::net::IpAddr;
@@ -21,12 +21,12 @@ use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 
 use super::{ConfigError, Effective, NodeConfig, Overlay, load, resolve};
 
-/// A configuration that works, and what is in its files.
+/// A working configuration and its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Site {
     Passwords,
     Certificates,
-    /// With keys of its own, where the others have those of the node.
+    /// With separate keys; the others use those of the node.
     Listener,
     MosquittoPasswords,
     MosquittoCertificates,
@@ -81,7 +81,7 @@ impl Site {
         }
     }
 
-    /// Its files; the first is the configuration itself.
+    /// Names of its files; the first is the configuration itself.
     fn files(self) -> &'static [&'static str] {
         match self {
             Passwords => &["martlet.toml", "passwd", "acl"],
@@ -138,14 +138,14 @@ impl Site {
     }
 }
 
-/// What is made once: hashes, certificates, and a place where questions are answered.
+/// Test data that is created once: hashes, certificates, and a server for requests.
 struct Made {
     passwords: String,
     /// `server.crt`, `server.key`, `ca.crt`.
     certificates: [Vec<u8>; 3],
-    /// With a certificate of nobody's, and with one of another CA.
+    /// With a self-made certificate, and with one of another CA.
     strangers: [Arc<ClientConfig>; 2],
-    /// With one of the CA.
+    /// With a certificate of the CA.
     device: Arc<ClientConfig>,
     runtime: tokio::runtime::Runtime,
 }
@@ -201,7 +201,7 @@ static MADE: LazyLock<Made> = LazyLock::new(|| {
     }
 });
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -265,7 +265,7 @@ impl Drop for Directory {
     }
 }
 
-/// What happens to a file. Places are taken modulo what there is.
+/// Damage to a file. Positions are taken modulo the length.
 #[derive(Clone, Debug)]
 enum Damage {
     Flip(usize, u8),
@@ -278,7 +278,7 @@ enum Damage {
     Empty,
     Missing,
     Directory,
-    /// What no user can read, not even root.
+    /// Makes the file unreadable for every user, even root.
     Loop,
 }
 
@@ -347,10 +347,10 @@ impl Damage {
     }
 }
 
-/// What is left of a configuration's text, read in the plainest way.
+/// The remaining text of a damaged configuration, parsed in the simplest way.
 struct Left {
     site: Site,
-    /// The keys that are set and their values: `auth.password_file`, or Mosquitto's words.
+    /// The keys that are set and their values: `auth.password_file`, or Mosquitto's keywords.
     said: Vec<(String, String)>,
 }
 
@@ -393,7 +393,7 @@ impl Left {
             .any(|(known, said)| known == key && said == value)
     }
 
-    /// Clients without credentials are let in on purpose.
+    /// Whether the configuration intentionally admits clients without credentials.
     fn is_open(&self, is_loopback: bool) -> bool {
         if self.site.is_mosquitto() {
             let is_local = !self.says("listener") && !self.says("port");
@@ -424,7 +424,7 @@ impl Left {
         keys.iter().any(|key| self.says(key))
     }
 
-    /// No names are looked up.
+    /// Whether it contains only addresses, so that no names are resolved.
     fn has_addresses_only(&self) -> bool {
         self.said.iter().all(|(key, value)| match &**key {
             "listeners.url" => {
@@ -442,7 +442,7 @@ impl Left {
     }
 }
 
-/// What an ACL file permits at most, found in the most naive way; none if a line is not understood.
+/// The most that an ACL file permits, computed in the simplest way; `None` if a line is invalid.
 fn permits(text: &str, user: Option<&str>, topic: &str, read: bool) -> Option<bool> {
     let (mut section, mut allowed, mut denied) = (None, false, false);
     for line in text.lines().map(str::trim) {
@@ -497,7 +497,7 @@ fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
-/// As the shard does: it asks, or takes all, or none.
+/// Decides like the shard: by the authenticator, or by admitting all or none.
 fn is_let_in(
     policy: Option<&Arc<Policy>>,
     listener: &Arc<ListenerPolicy>,
@@ -535,7 +535,7 @@ fn is_let_in(
     answer.recv_timeout(Duration::from_secs(20)).unwrap()
 }
 
-/// A handshake in memory comes to its end.
+/// Whether an in-memory handshake completes.
 fn shakes_hands(server: Arc<ServerConfig>, client: &Arc<ClientConfig>) -> bool {
     let name = "localhost".try_into().unwrap();
     let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
@@ -567,7 +567,8 @@ fn shakes_hands(server: Arc<ServerConfig>, client: &Arc<ClientConfig>) -> bool {
     !server.is_handshaking() && !client.is_handshaking()
 }
 
-/// Nobody is let in at a node, and nothing permitted, that is not asked for in what is left.
+/// Asserts that a node admits no client and permits no action beyond what the remaining text
+/// requests.
 fn assert_closed(site: Site, directory: &Directory, node: &NodeConfig) {
     let left = Left::of(site, &directory.text(site.main_file()));
     let acl = directory.text("acl");
@@ -616,7 +617,7 @@ fn assert_closed(site: Site, directory: &Directory, node: &NodeConfig) {
     }
 }
 
-/// What a refusal has to name: the file, by the name that it has there, or the key.
+/// Whether an error contains its place: the file, by its name in the configuration, or the key.
 fn names_its_place(site: Site, directory: &Directory, error: &str) -> bool {
     let keys = ["auth.", "tls.", "listeners", "mqtt."];
     let directory = directory.0.file_name().unwrap_or_default();
@@ -747,7 +748,7 @@ proptest! {
     ) {
         let directory = Directory::with(site);
         for (file, damage) in &damages {
-            // Half of it befalls the configuration itself.
+            // Half of the damage affects the configuration itself.
             let files = site.files();
             let file = files[if *file < 4 { 0 } else { *file % files.len() }];
             damage.befall(&directory.0.join(file));

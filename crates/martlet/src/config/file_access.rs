@@ -1,6 +1,6 @@
-//! Which files of the configuration other users of the machine could change or read.
+//! Finds files of the configuration that other users of the machine could change or read.
 //!
-//! A `.env` is found by its name in the working directory, so it is obeyed only if nobody else can
+//! A `.env` is found by its name in the working directory, so it is used only if no other user can
 //! have written it. All other files are named by the user who starts the node: a file that others
 //! can change, or a secret that they can read, causes a warning.
 
@@ -18,15 +18,15 @@ use super::load::Effective;
 use super::schema::Value;
 use super::{masking, regular_file};
 
-/// Modes that let others than the owner write, and let everybody read.
+/// Mode bits for write access by others than the owner, and for read access by all users.
 const OTHERS_WRITE: u32 = 0o022;
 const ALL_READ: u32 = 0o004;
 
-/// Path, from the root, and text of `.env` in the working directory; none: there is no such file.
+/// Absolute path and text of `.env` in the working directory; `None` if there is no such file.
 ///
 /// # Errors
-/// It belongs to neither root nor the user of this process, others may write to it, or it cannot
-/// be read.
+/// The file belongs to neither root nor the user of this process, others have write access, or it
+/// cannot be read.
 pub(super) fn read_environment_file() -> Result<Option<(PathBuf, String)>, ConfigError> {
     let path = Path::new(".env");
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -36,10 +36,11 @@ pub(super) fn read_environment_file() -> Result<Option<(PathBuf, String)>, Confi
     }
 }
 
-/// What others must not do with a file.
+/// Access that others must not have to a file.
 #[derive(Clone, Copy, Debug, Default)]
 struct Guarded {
-    /// It has a secret, so they must not read it. Nobody may ever change one.
+    /// Whether it contains a secret, so that others must not read it. They must never have write
+    /// access.
     is_secret: bool,
 }
 
@@ -68,12 +69,12 @@ pub(crate) fn exposed_files(effective: &Effective) -> Vec<String> {
     warnings.collect()
 }
 
-/// A file that the configuration names and that cannot be read.
+/// An unreadable file that the configuration names.
 #[derive(Debug)]
 pub(crate) struct UnreadableFile {
-    /// Which file, and what the system said.
+    /// The file and the error of the system.
     pub(crate) what: String,
-    /// Where the configuration names it.
+    /// The place in the configuration that names it.
     place: Option<String>,
 }
 
@@ -86,7 +87,7 @@ impl std::fmt::Display for UnreadableFile {
     }
 }
 
-/// Where the configuration names a file.
+/// The place in the configuration that names a file.
 fn place_of_file(effective: &Effective, path: &Path) -> Option<String> {
     let of_listeners = effective.listeners.iter();
     let of_listeners = of_listeners.flat_map(|table| table.values().values());
@@ -98,7 +99,7 @@ fn place_of_file(effective: &Effective, path: &Path) -> Option<String> {
     named.map(|found| found.source.clone())
 }
 
-/// The files that the configuration names and that cannot be read.
+/// The unreadable files that the configuration names.
 pub(crate) fn unreadable_files(effective: &Effective) -> Vec<UnreadableFile> {
     let found = guarded(effective);
     let warnings = found.keys().filter_map(|path| {
@@ -115,7 +116,7 @@ pub(crate) fn unreadable_files(effective: &Effective) -> Vec<UnreadableFile> {
     warnings.collect()
 }
 
-/// Every file that the configuration is read from, or names.
+/// All files that the configuration is read from, or names.
 fn guarded(effective: &Effective) -> BTreeMap<PathBuf, Guarded> {
     let mut all: BTreeMap<PathBuf, Guarded> = BTreeMap::new();
     let mut add = |path: &Path, is_secret: bool| {
@@ -164,7 +165,7 @@ fn guarded(effective: &Effective) -> BTreeMap<PathBuf, Guarded> {
     all
 }
 
-/// Whether a value in the file is one that is not shown to everybody.
+/// Whether the file contains a secret value.
 fn has_secret(effective: &Effective, path: &Path) -> bool {
     let own = effective.environment_file.as_ref();
     let own = own.filter(|file| file.path == path);
@@ -178,7 +179,7 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
         .listeners
         .iter()
         .flat_map(|table| table.values().values());
-    // The sender of mails is an address, which a URL with a password looks like.
+    // The sender of e-mails is an address, which could be mistaken for a URL with a password.
     let sinks = effective.sinks.iter().flat_map(|sink| &sink.keys);
     let sinks = sinks
         .filter(|(key, _)| *key != "from")
@@ -188,15 +189,14 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
         .chain(sinks)
         .filter(|found| found.source.starts_with(&place) || is_of_env(&found.source));
     from_here.any(|found| match &found.value {
-        // A reference to a secret is none.
+        // A reference to a secret is not secret.
         Value::Secret(secret) => !secret.text().is_empty() && !masking::refers_alone(secret.text()),
         Value::Headers(lines) => masking::headers(lines) != *lines,
         shown => shown.shown() != *shown,
     })
 }
 
-/// Whether who reads the file could sign tokens by it. A public key, or a set of them, is for
-/// everybody.
+/// Whether a reader of the file could sign tokens with it. Public keys are not secret.
 fn is_symmetric(effective: &Effective, path: &str) -> bool {
     use Algorithm::{HS256, HS384, HS512};
     if matches!(

@@ -1,4 +1,4 @@
-//! What firmware for devices is bounded by, and how it is verified.
+//! Limits of firmware for devices, and its verification.
 
 use martlet_control::firmware::{DIRECTORY, FirmwareSettings, PublicKey};
 

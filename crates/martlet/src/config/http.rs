@@ -1,4 +1,4 @@
-//! From keys and values to the HTTP servers: where they listen, who may ask for what.
+//! Converts keys and values to the HTTP servers: their listeners and access rules.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -22,31 +22,31 @@ use crate::config::schema::{MetricsForm, TlsVersion};
 #[derive(Clone, Debug)]
 pub(crate) struct HttpListener {
     pub(crate) address: SocketAddr,
-    /// None is without TLS.
+    /// `None` without TLS.
     pub(crate) tls: Option<TlsSettings>,
-    /// What it serves.
+    /// The routes that it serves.
     pub(crate) routes: RouteSettings,
-    /// The default one, beside others that were asked for: the node starts without it if its
-    /// address is in use.
+    /// Whether it is the default listener next to configured ones: if its address is in use, the
+    /// node starts without it.
     pub(crate) is_optional: bool,
-    /// Which key or option asks for it.
+    /// The key or option that configures it.
     pub(crate) source: String,
 }
 
-/// How many HTTP connections there may be.
+/// Limits of HTTP connections.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpConnections {
-    /// Most connections of all listeners.
+    /// Limit for all listeners together.
     pub(crate) all: usize,
     pub(crate) of_address: usize,
-    /// An address leaves half of the free ones to others. Not where the user has set what an
-    /// address may have.
+    /// Whether an address may use at most half of the free connections. Off if the user has set a
+    /// limit per address.
     pub(crate) leaves_half: bool,
-    /// Addresses that many clients share, which have no limit of their own.
+    /// Addresses shared by many clients, which have no limit per address.
     pub(crate) proxies: Vec<IpNet>,
 }
 
-/// What an address has of few connections, at least.
+/// Lowest limit per address if there are few connections.
 const OF_ADDRESS_MIN: usize = 8;
 
 pub(super) fn connections(effective: &Effective, settings: &Settings) -> HttpConnections {
@@ -63,10 +63,10 @@ pub(super) fn connections(effective: &Effective, settings: &Settings) -> HttpCon
     }
 }
 
-/// Shortest key that is no guess; shorter ones are taken, with a warning.
+/// Shortest key that cannot be guessed; shorter ones are accepted with a warning.
 const KEY_BYTES_MIN: usize = 16;
 
-/// The listeners; none is off.
+/// The listeners; empty if HTTP is off.
 pub(super) fn listeners(
     effective: &Effective,
     general: &RouteSettings,
@@ -108,7 +108,7 @@ pub(super) fn listeners(
             )));
         }
         for address in addresses {
-            // Another listener at the address of the default one stands in its place.
+            // A configured listener at the default address replaces the default one.
             listeners.retain(|known| !(known.is_optional && is_same(known.address, address)));
             let listener = HttpListener {
                 address,
@@ -148,7 +148,7 @@ fn add(listeners: &mut Vec<HttpListener>, new: HttpListener) -> Result<(), Confi
     Ok(())
 }
 
-/// Addresses and TLS of a listener; no addresses: it is none.
+/// Addresses and TLS of a listener; no addresses if it is disabled.
 fn opened(
     effective: &Effective,
     text: &str,
@@ -159,7 +159,7 @@ fn opened(
     if !matches!(scheme, "" | "http" | "https") {
         return Ok((Vec::new(), None));
     }
-    // A name stands for all its addresses.
+    // A name is resolved to all its addresses.
     let found = address.trim_end_matches('/').to_socket_addrs();
     let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
     let has_certificate = !effective.settings().http.tls_certificate.is_empty();
@@ -171,7 +171,7 @@ fn opened(
     Ok((found, Some(tls)))
 }
 
-/// What a listener serves: what it says itself, else what `http` says.
+/// The routes of a listener: its own settings, or else those of `http`.
 fn routes(
     table: &HttpListenerTable,
     general: &RouteSettings,
@@ -226,7 +226,7 @@ fn tls(
     Ok(TlsSettings::new(tls.config, tls.clients))
 }
 
-/// The settings that say who may ask for what.
+/// The access rules.
 pub(super) fn settings(
     effective: &Effective,
     warnings: &mut Vec<String>,
@@ -273,7 +273,7 @@ pub(super) fn settings(
     })
 }
 
-/// Where topics of IoTFlow begin.
+/// The base of IoTFlow's topics.
 pub(crate) fn iotflow_base(effective: &Effective) -> Result<IotflowBase, ConfigError> {
     let base = &effective.settings().iotflow.base;
     IotflowBase::parse(base).ok_or_else(|| {
@@ -297,7 +297,7 @@ fn iotflow(effective: &Effective) -> Result<Arc<Catalogue>, ConfigError> {
         .map_err(|why| unusable(key!(iotflow.topics), why))
 }
 
-/// The systems whose routes are served.
+/// The systems whose compatible routes are served.
 fn compat(text: &str) -> Result<Vec<CompatApi>, String> {
     let mut all = Vec::new();
     for number in text.split(',').map(str::trim) {
@@ -346,10 +346,10 @@ fn is_origin(text: &str) -> bool {
     text == "*" || place.is_some_and(is_bare)
 }
 
-/// Name of the key that `http.admin_token` is.
+/// Name of the key made from `http.admin_token`.
 const ADMIN_KEY: &str = "iotflow-admin";
 
-/// The token of an administrator as a key; none if there is no token.
+/// The administrator's token as a key; `None` if there is no token.
 fn admin_key(token: &str, warnings: &mut Vec<String>) -> Result<Option<ApiKey>, String> {
     if token.is_empty() {
         return Ok(None);
@@ -368,7 +368,7 @@ fn admin_key(token: &str, warnings: &mut Vec<String>) -> Result<Option<ApiKey>, 
     Ok(Some(key))
 }
 
-/// The keys; nothing of one is in the error.
+/// Parses the keys. Errors contain no part of a key.
 fn keys(text: &str, warnings: &mut Vec<String>) -> Result<Vec<ApiKey>, String> {
     let mut keys: Vec<ApiKey> = Vec::new();
     let all = text.split(',').map(str::trim).filter(|one| !one.is_empty());
@@ -392,7 +392,7 @@ fn keys(text: &str, warnings: &mut Vec<String>) -> Result<Vec<ApiKey>, String> {
                 "the key of {name} must be of visible ASCII characters"
             ));
         }
-        // Where a key holds a colon its end is taken for a scope: it is not shown.
+        // If a key contains a colon, its end would be parsed as a scope, so it is not shown.
         let scopes = scopes.map_err(|_| {
             format!(
                 "what stands after the key of {name} is not a list of scopes, such as \

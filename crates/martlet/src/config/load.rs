@@ -1,9 +1,9 @@
-//! Lays the sources of configuration over each other and remembers where each value came from.
+//! Merges the sources of the configuration and records the source of each value.
 //!
-//! * `effective`: the configuration in force
-//! * `sourced`, `table`: its values with their places, and tables of lists
-//! * `check`: whether a value fits its key
-//! * `file`, `environment`, `environment_file`, `overlay`: the places that values come from
+//! * `effective`: the effective configuration
+//! * `sourced`, `table`: its values with their sources, and tables of lists
+//! * `check`: checks of values against their keys
+//! * `file`, `environment`, `environment_file`, `overlay`: the sources of values
 //! * `environment_name`: names of variables
 
 mod check;
@@ -35,8 +35,8 @@ use check::{known_key, parse_text};
 use environment::read_environment;
 use file::read_file;
 
-/// Lays file, environment and command line over the defaults. `environment` is the process's, with
-/// `.env` below it.
+/// Merges the default values, the file, the environment and the command line, in increasing
+/// precedence. `environment` is that of the process and of `.env`.
 pub(crate) fn load(
     overlay: &Overlay,
     environment: &[(String, String)],
@@ -88,19 +88,19 @@ fn listener_of(url: &str) -> Result<ListenerTable, ConfigError> {
     ListenerTable::of([("url".to_owned(), url)])
 }
 
-/// What a file of Mosquitto's alone says, and what becomes of each line.
+/// Result of reading only a Mosquitto file: its values, and a report for each line.
 #[derive(Debug)]
 pub(crate) struct Imported {
     pub(crate) effective: Effective,
     pub(crate) report: Vec<mosquitto::ReportLine>,
-    /// What keeps the file from being used.
+    /// The error, if the file cannot be used.
     pub(crate) error: Option<ConfigError>,
 }
 
-/// Reads a file of Mosquitto's alone.
+/// Reads only a Mosquitto file.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub(crate) fn import_mosquitto(path: &Path) -> Result<Imported, ConfigError> {
     let mut effective = Effective::defaults();
     let (report, result) = mosquitto::read_all(path, &mut effective)?;

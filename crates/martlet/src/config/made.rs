@@ -1,4 +1,4 @@
-//! Integrations that the API adds: their settings are JSON, with the keys of a table in the
+//! Integrations that are added by the API: their settings are JSON, with the keys of a table in the
 //! configuration.
 
 use std::path::PathBuf;
@@ -22,21 +22,21 @@ use super::schema::Kind;
 use super::sinks::sink_of;
 use super::table_kinds::table_kinds;
 
-/// Keys that name files of the node. Only callers that see the whole node may set them.
+/// Keys with file names of the node. Only callers that see the whole node may set them.
 const FILES: &[&str] = &["ca_file", "ca_directory", "certificate_file", "key_file"];
-/// What the node keeps with the settings and does not read.
+/// A key that the node stores with the settings but does not use.
 const NOTES: &str = "notes";
-/// Keys that stand in the path and the query of the request.
+/// Keys that are in the path and the query of the request.
 const ELSEWHERE: &[&str] = &["name", "tenant"];
 
-/// Makes integrations of the settings that the API was given.
+/// Creates integrations from settings of the API.
 #[derive(Clone, Debug)]
 pub(crate) struct MadeIntegrations {
-    /// Relative paths begin here.
+    /// Base directory of relative paths.
     pub(crate) data_dir: PathBuf,
     /// `integrations.allow_private`.
     pub(crate) allowed: AllowedNetworks,
-    /// Bytes of a queue, where `max_bytes` is not given.
+    /// Default size of a queue in bytes, without `max_bytes`.
     pub(crate) queue_bytes: u64,
 }
 
@@ -66,7 +66,7 @@ impl IntegrationMaker for MadeIntegrations {
                 let why = "only a caller that sees the whole node may name files of the node";
                 return Err(of_key(why.to_owned()));
             }
-            // As if it were not there.
+            // Treated as missing.
             if value.is_null() {
                 continue;
             }
@@ -86,7 +86,7 @@ impl IntegrationMaker for MadeIntegrations {
         let Some(Value::String(url)) = settings.get("url") else {
             return Ok(());
         };
-        // The routes of the microservice take them, as it did.
+        // The routes of the microservice accept them, like the original.
         let is_compat = settings.get("format").and_then(Value::as_str) == Some("microservice");
         let checked = match kind {
             AddedKind::Bridge => check_addresses(url, &self.allowed),
@@ -109,7 +109,7 @@ impl IntegrationMaker for MadeIntegrations {
     }
 }
 
-/// What the value of a key may be.
+/// Accepted values of a key.
 ///
 /// # Errors
 /// There is no such key.
@@ -171,7 +171,8 @@ fn value_of(kind: Kind, value: &Value) -> Result<TableValue, String> {
     }
 }
 
-/// A header, `Name: value`. What is secret by its name refers to a secret.
+/// A header, `Name: value`. If its name indicates a secret, its value must be a reference to a
+/// secret.
 fn header_line(line: &Value) -> Result<String, String> {
     let expected = "expected texts such as \"X-Source: martlet\"";
     let line = line.as_str().ok_or(expected)?;
@@ -187,8 +188,9 @@ fn header_line(line: &Value) -> Result<String, String> {
     Ok(line.to_owned())
 }
 
-/// Parts of names of headers whose values are secret. Fewer than those that are masked in answers:
-/// there a word such as `sig` in another one does no harm, and here the header would be refused.
+/// Parts of header names that indicate secret values. Fewer than those masked in answers: masking
+/// too much, for a word such as `sig` inside another one, is harmless, but here the header would be
+/// rejected.
 const SECRET_HEADERS: &[&str] = &[
     "auth",
     "cookie",

@@ -1,9 +1,9 @@
-//! What of a sink's keys is shown: no secrets, but references to them.
+//! Masks secrets in the keys of sinks, but not references to them.
 
-/// Headers whose values are shown.
+/// Headers whose values are not masked.
 const PLAIN: &[&str] = &["accept", "content-type", "user-agent"];
 
-/// Headers as they are shown: values are masked, but references to secrets.
+/// Headers for output: values are masked, except references to secrets.
 pub(super) fn headers(lines: &[String]) -> Vec<String> {
     lines.iter().map(|line| shown_header(line)).collect()
 }
@@ -27,7 +27,7 @@ fn shown_header(line: &str) -> String {
     format!("{name}: ***")
 }
 
-/// Whether a text is nothing but one reference to a secret.
+/// Whether a text consists of exactly one reference to a secret.
 pub(super) fn refers_alone(text: &str) -> bool {
     let inner = text.strip_prefix("${secret:");
     let inner = inner.and_then(|inner| inner.strip_suffix('}'));

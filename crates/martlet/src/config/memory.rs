@@ -1,13 +1,13 @@
-//! Memory that the node may use.
+//! Memory limit of the node.
 
 use super::error::ConfigError;
 use super::key;
 use super::load::Effective;
 
-/// Least memory of a node. A typing error, or megabytes for bytes, gives less.
+/// Smallest memory limit of a node. A typing error, or megabytes for bytes, gives less.
 const MEMORY_BYTES_MIN: u64 = 1024 * 1024;
 
-/// Memory that the node may use, bytes.
+/// Memory limit of the node in bytes.
 pub(super) fn memory_bytes_of(effective: &Effective) -> Result<usize, ConfigError> {
     match effective.settings().limits.memory_bytes {
         0 => Ok(default_memory_bytes()),
@@ -20,7 +20,7 @@ pub(super) fn memory_bytes_of(effective: &Effective) -> Result<usize, ConfigErro
     }
 }
 
-/// 60 % of what the control group or the machine has.
+/// 60 % of the memory of the control group or the machine.
 fn default_memory_bytes() -> usize {
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
         .ok()
@@ -32,7 +32,7 @@ fn default_memory_bytes() -> usize {
             let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
             Some(kib * 1024)
         });
-    // Where neither tells, as on macOS, a figure that any developer's machine has.
+    // If neither is known, as on macOS, an amount that every developer's machine has.
     let total = [group, machine]
         .into_iter()
         .flatten()

@@ -1,4 +1,4 @@
-//! What the message log keeps.
+//! Settings of the message log.
 
 use martlet_control::message_log::MessagesKept;
 
@@ -12,9 +12,9 @@ const MS_OF_DAY: u64 = 86_400_000;
 /// Settings of the message log.
 #[derive(Clone, Debug)]
 pub(crate) struct MessageLogConfig {
-    /// Topic Filters of messages that are stored beside those of `POST /publish`.
+    /// Topic Filters of messages that are stored in addition to those of `POST /publish`.
     pub(crate) filters: Vec<String>,
-    /// How much of them is kept.
+    /// Limits of the stored messages.
     pub(crate) kept: MessagesKept,
 }
 

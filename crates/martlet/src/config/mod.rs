@@ -1,20 +1,20 @@
-//! One configuration: default < file (TOML) < environment < command line.
+//! The configuration: default < file (TOML) < environment < command line.
 //!
-//! `schema` declares every key, with its type, default and range, and `key` names one; `load` lays
-//! the sources over each other and remembers where each value came from, `seeds` the names of other
-//! programs and `mosquitto` that broker's file among them.
+//! `schema` declares every key with its type, default and range, and `key` is the macro for key
+//! names. `load` merges the sources and records the source of each value. Two of the sources are
+//! `seeds`, the variables of other programs, and `mosquitto`, the configuration file of that
+//! broker.
 //!
-//! `resolve` turns the result into each layer's own settings, `authentication` into who is let in,
-//! `http` into what is served by HTTP and to whom, `registry` into where the tables are, `database`
-//! whether another program's variables say so, `sinks` into integrations, whose kinds are in
-//! `table_kinds`, `rules` into rules about messages, which `rule_table` has as they are written,
-//! `message_log` into what is kept of messages, `topic_memory` into what is remembered of topics,
-//! `telemetry` into what is stored of what devices measure, `data_dir` and `memory` into where the
-//! data are and how much memory there is, `way_in` how clients reach it, `file_access` which files
-//! other users could change or read.
+//! `resolve` converts the result to the settings of each layer. Parts of it are `authentication`
+//! (the authentication policy), `http` (HTTP listeners and access rules), `registry` (location of
+//! the tables), `database` (variables of other programs for that location), `sinks` (integrations,
+//! whose kinds are in `table_kinds`), `rules` (rules about messages, read from the file by
+//! `rule_table`), `message_log`, `topic_memory`, `telemetry`, `data_dir`, `memory` (the memory
+//! limit), `way_in` (options for clients) and `file_access` (files that other users could change or
+//! read).
 //!
-//! `error` says why a configuration is not accepted, and `nearest` which name was meant;
-//! `addresses` reads networks, `regular_file` reads files.
+//! `error` has the errors of a configuration, and `nearest` suggests similar names. `addresses`
+//! parses networks, `regular_file` reads files.
 
 mod addresses;
 mod authentication;

@@ -1,13 +1,13 @@
-//! Names that are most like a misspelt one.
+//! Finds names similar to a misspelt one.
 
-/// What is said of the nearest name, behind what is wrong.
+/// The suggestion after an error text, if there is one.
 pub(super) fn nearest(hint: &Option<String>) -> String {
     hint.as_ref()
         .map(|known| format!("; did you mean `{known}`?"))
         .unwrap_or_default()
 }
 
-/// The known name most like a misspelt one, if any is near.
+/// The known name most similar to a misspelt one, if any is similar.
 pub(super) fn nearest_of<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<String> {
     known
         .map(|candidate| (likeness(candidate, name), candidate))
@@ -16,8 +16,8 @@ pub(super) fn nearest_of<'a>(known: impl Iterator<Item = &'a str>, name: &str) -
         .map(|(_, candidate)| candidate.to_owned())
 }
 
-/// How like two names are, from 0 to 1. What they begin with alike counts for much, so within one
-/// section only what follows it is compared: keys of a section are not alike by its name alone.
+/// Similarity of two names, from 0 to 1. A common prefix has much weight, so within a section only
+/// the names after it are compared: otherwise all keys of a section would be similar.
 fn likeness(known: &str, name: &str) -> f64 {
     let of_section = known
         .split_once('.')

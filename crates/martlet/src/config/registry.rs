@@ -1,4 +1,4 @@
-//! Where the tables of users and devices are.
+//! Location of the tables of users and devices.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -13,13 +13,13 @@ use super::error::ConfigError;
 use super::key;
 use super::load::Effective;
 
-/// What begins the path of a file, as other programs write it; the longest first.
+/// Prefixes of file paths in other programs; the longest first.
 const FILE_SCHEMES: &[&str] = &["sqlite://", "sqlite3://", "sqlite:", "file:"];
 
-/// Where they are: by `registry.url`, or `martlet.db` in the data directory.
+/// Location of the tables: `registry.url`, or `martlet.db` in the data directory.
 ///
 /// # Errors
-/// It is the URL of no database that is understood.
+/// The URL is not that of a supported database.
 pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
     let url = effective.settings().registry.url.text().trim();
     if url.is_empty() {
@@ -31,10 +31,10 @@ pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
     })
 }
 
-/// The place that a URL or a path names.
+/// Location given by a URL or a path.
 ///
 /// # Errors
-/// It is the URL of no database that is understood. It may hold a password, and is not shown.
+/// The URL is not that of a supported database. It may contain a password, so it is not shown.
 pub(super) fn location_of(url: &str, effective: &Effective) -> Result<Location, String> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         let url =
@@ -53,16 +53,16 @@ pub(super) fn location_of(url: &str, effective: &Effective) -> Result<Location, 
     Ok(file_in(&directory, path))
 }
 
-/// Found from wherever the node or a command is started, and told so that it is the same there.
+/// An absolute location, so that it is the same for a node or command started elsewhere.
 fn file_in(data_dir: &Path, name: &str) -> Location {
     let path = data_dir.join(name);
     std::path::absolute(&path).unwrap_or(path).into()
 }
 
-/// How they are kept.
+/// Settings of the tables.
 ///
 /// # Errors
-/// As [`location`].
+/// The same as for [`location`].
 pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigError> {
     let settings = effective.settings();
     let most = settings.registry.max_devices_per_user;
@@ -78,11 +78,11 @@ pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigEr
     })
 }
 
-/// The file in the data directory that says by which tables its node goes: where they are, and
-/// which ones.
+/// The file in the data directory that records the tables of its node: their location and identity.
 const NOTED: &str = "registry";
 
-/// As it stands there: `martlet.db` if they are in the data directory, wherever that is.
+/// The location in that file: `martlet.db` if the tables are in the data directory, wherever that
+/// is.
 fn place(data_dir: &Path, location: &Location) -> String {
     match *location == file_in(data_dir, FILE) {
         true => FILE.to_owned(),
@@ -90,16 +90,16 @@ fn place(data_dir: &Path, location: &Location) -> String {
     }
 }
 
-/// Has the data directory say by which tables its node goes, without a password.
+/// Records in the data directory the tables of its node, without a password.
 ///
 /// # Errors
-/// The disk does not take it.
+/// The file cannot be written.
 pub(crate) fn note(data_dir: &Path, location: &Location, identity: Option<&str>) -> io::Result<()> {
     let path = data_dir.join(NOTED);
     let place = place(data_dir, location);
     let known = read(data_dir);
     let identity = match (&known, identity) {
-        // They are not asked now.
+        // The tables were not read this time.
         (Some((before, known)), None) if *before == place => known.clone(),
         (_, identity) => identity.unwrap_or_default().to_owned(),
     };
@@ -120,22 +120,23 @@ pub(crate) fn note(data_dir: &Path, location: &Location, identity: Option<&str>)
     std::fs::rename(&new, &path)
 }
 
-/// Where the node that was last here had them, if not in its data directory.
+/// Location recorded by the last node, if it is not in its data directory.
 pub(crate) fn noted(data_dir: &Path) -> Option<String> {
     let (place, _) = read(data_dir)?;
     (place != FILE).then_some(place)
 }
 
-/// Where the node that was last here had users and devices; none: nobody has used it.
+/// Location of users and devices recorded by the last node; `None` if no node has used the
+/// directory.
 pub(crate) fn noted_place(data_dir: &Path) -> Option<String> {
     read(data_dir).map(|(place, _)| place)
 }
 
-/// A start without those who were somebody would let in everybody: the tables are those that the
-/// node went by before.
+/// Checks that the tables are those that the node used before. A start without its former users
+/// would admit all clients.
 ///
 /// # Errors
-/// They are others, or not there.
+/// The tables are different or missing.
 pub(crate) fn expect_noted(
     data_dir: &Path,
     location: &Location,
@@ -145,7 +146,7 @@ pub(crate) fn expect_noted(
         return Ok(());
     };
     if known.is_empty() {
-        // Nobody was in them.
+        // The former tables had no users.
         return Ok(());
     }
     let note = data_dir.join(NOTED);
@@ -170,11 +171,11 @@ pub(crate) fn expect_noted(
     }
 }
 
-/// Place and identity; none: nothing is noted.
+/// Location and identity; `None` if nothing is recorded.
 fn read(data_dir: &Path) -> Option<(String, String)> {
     let file = File::open(data_dir.join(NOTED)).ok()?;
     let mut text = String::new();
-    // The longest path, and more.
+    // More than the longest path.
     file.take(8_192).read_to_string(&mut text).ok()?;
     let mut lines = text.lines().map(str::trim);
     let place = lines.next().filter(|place| !place.is_empty())?;

@@ -1,4 +1,4 @@
-//! Reading of files that the configuration names, without waiting for a writer.
+//! Reads files of the configuration, without blocking on pipes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -7,11 +7,11 @@ use std::path::Path;
 
 use rustix::fs::{FileType, OFlags};
 
-/// Opens a regular file. Opening a named pipe would wait for a process that writes to it, and a
-/// node that waits reads nothing else and does not stop.
+/// Opens a regular file. Opening a named pipe would block until a process writes to it, and a
+/// blocked node reads nothing else and does not stop.
 ///
 /// # Errors
-/// The system does not open it, or it is something else, such as a pipe or a device.
+/// The file cannot be opened, or is not a regular file, for example a pipe or a device.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new()
@@ -33,7 +33,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 /// Reads a regular file as a whole.
 ///
 /// # Errors
-/// As of [`open`], or it cannot be read.
+/// The same as for [`open`], or the file cannot be read.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes)?;

@@ -1,6 +1,6 @@
-//! From keys and values to the settings of each layer: listeners, limits, data directory.
+//! Converts keys and values to the settings of each layer: listeners, limits, data directory.
 //!
-//! * `listeners`, `url`: listeners of MQTT and their addresses
+//! * `listeners`, `url`: MQTT listeners and their addresses
 
 mod listeners;
 mod url;
@@ -35,85 +35,86 @@ use crate::config::schema::{self, LogFormat, StoreDurability};
 use crate::config::sinks::SinksConfig;
 use listeners::{keep_apart, listeners, no_certificates_are_asked_for};
 
-/// What a node is started with.
+/// Settings with which a node is started.
 #[derive(Debug)]
 pub(crate) struct NodeConfig {
     pub(crate) data_dir: PathBuf,
     pub(crate) threads: usize,
     pub(crate) durability: Durability,
-    /// For crash tests: what has not been synced stays in memory.
+    /// For crash tests: unsynced data is kept in memory only.
     pub(crate) simulate_power_loss: bool,
     pub(crate) settings: Settings,
     pub(crate) listeners: Vec<ListenerConfig>,
-    /// None is off.
+    /// HTTP listeners; empty if HTTP is off.
     pub(crate) http: Vec<HttpListener>,
     /// Access rules of HTTP.
     pub(crate) api: martlet_api::Settings,
-    /// HTTP connections at once.
+    /// Limits of HTTP connections.
     pub(crate) http_connections: HttpConnections,
     pub(crate) memory_bytes: usize,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
-    /// Beside standard error.
+    /// Log file, in addition to standard error.
     pub(crate) log_file: Option<LogFile>,
-    /// Each connect, disconnect and refusal has a line in the log.
+    /// Whether each connect, disconnect and refusal is logged.
     pub(crate) log_connections: bool,
-    /// How much of what happens is kept for its readers.
+    /// Limits of events that are kept for readers.
     pub(crate) events_kept: Bounds,
-    /// Where it is published who is connected.
+    /// Topics on which presence is published; `None` if it is not.
     pub(crate) presence_topics: Option<PresenceTopics>,
-    /// The topic of presence, whether it is published or not.
+    /// The presence topic, whether or not presence is published.
     pub(crate) presence_topic: String,
-    /// Where it is pushed to.
+    /// Target to which events are pushed.
     pub(crate) push: Option<Push>,
     /// Kinds of events that are published as messages.
     pub(crate) events_published: Option<PublishedKinds>,
-    /// Their names.
+    /// Names of these kinds.
     pub(crate) events_published_names: Vec<String>,
     pub(crate) sys_interval_secs: u64,
-    /// Interval at which the node publishes its state to topics of IoTFlow; 0 is never.
+    /// Interval at which the node publishes its state to topics of IoTFlow, in seconds; 0 means
+    /// never.
     pub(crate) iotflow_publish_secs: u64,
     /// The log of messages that other programs confirm.
     pub(crate) message_log: super::MessageLogConfig,
-    /// Bounds of firmware for devices, and the keys that it is verified with.
+    /// Limits of firmware for devices, and the keys that verify it.
     pub(crate) firmware: FirmwareSettings,
-    /// Which events are archived; none: no events are.
+    /// Archived events; `None` if there is no archive.
     pub(crate) event_archive: Option<ArchiveSettings>,
-    /// Storage of what devices measure; none: it is off.
+    /// Storage of telemetry; `None` if it is off.
     pub(crate) telemetry: Option<TelemetrySettings>,
     /// Rules about messages, and alarms.
     pub(crate) rules: super::rules::RulesConfig,
     pub(crate) shutdown_grace_secs: u64,
-    /// Addresses that were left out because this machine lacks their family.
+    /// Addresses that were skipped because this machine does not support their family.
     pub(crate) skipped: Vec<String>,
-    /// A listener beyond loopback takes anybody.
+    /// Whether a listener on a non-loopback address accepts anonymous clients.
     pub(crate) anonymous_beyond_loopback: bool,
     /// Authentication of clients, if it is required.
     pub(crate) policy: Option<Arc<Policy>>,
-    /// That of the policy, and of the node while it has none.
+    /// The lockout of the policy, or of the node if there is no policy.
     pub(crate) lockout: Lockout,
-    /// The tables, if no login is checked against them and they are not switched off.
+    /// The tables, if no login is checked against them and they are not disabled.
     pub(crate) idle_tables: Option<Arc<Snapshot>>,
-    /// Where the tables are, and how they are kept.
+    /// Location and settings of the tables.
     pub(crate) tables: TablesSettings,
     /// The key file of secrets.
     pub(crate) key_file: PathBuf,
     /// Integrations.
     pub(crate) sinks: SinksConfig,
-    /// Where users are.
+    /// Where users are configured.
     pub(crate) user_configuration: UserConfiguration,
-    /// Files that are read again when they change.
+    /// Files that are reloaded when they change.
     pub(crate) files: Vec<PathBuf>,
-    /// What is odd in the files.
+    /// Warnings about the contents of the files.
     pub(crate) warnings: Vec<String>,
-    /// Where passwords are that people could guess.
+    /// Places of passwords that could be guessed.
     pub(crate) weak_passwords: Vec<String>,
-    /// Which rules leave all clients without any right.
+    /// Rules that give no client any rights.
     pub(crate) locked_out: Vec<String>,
 }
 
 impl NodeConfig {
-    /// Some listener without credentials of its own takes clients without any.
+    /// Whether any listener without separate credentials accepts anonymous clients.
     pub(crate) fn lets_anonymous_in(&self) -> bool {
         let mut policies = self.listeners.iter().map(|listener| &listener.policy);
         policies.any(|policy| policy.allow_anonymous && policy.realm == Realm::COMMON)
@@ -125,7 +126,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     resolve_with(effective, TablesRead::NotYet)
 }
 
-/// The same, where the tables of users and devices may have been read already.
+/// The same, with tables of users and devices that may have been read already.
 pub(crate) fn resolve_with(
     effective: &Effective,
     tables: TablesRead,
@@ -212,7 +213,7 @@ fn threads_of(configured: usize) -> usize {
     }
 }
 
-/// What shards are told.
+/// Settings of the shards.
 fn settings_of(configured: &schema::Settings, checks_bans: bool) -> Settings {
     let mqtt = &configured.mqtt;
     let prefix = &mqtt.response_information;
@@ -223,7 +224,7 @@ fn settings_of(configured: &schema::Settings, checks_bans: bool) -> Settings {
         refuse_control_characters: mqtt.refuse_control_characters,
         response_information: (!prefix.is_empty()).then(|| prefix.clone()),
         events: EventInterest {
-            // The journal has them whether or not the log does.
+            // The journal records connections whether or not the log does.
             connections: true,
             drops: configured.log.drops,
             ..EventInterest::default()
@@ -234,7 +235,7 @@ fn settings_of(configured: &schema::Settings, checks_bans: bool) -> Settings {
     }
 }
 
-/// Names with commas between them.
+/// Splits names separated by commas.
 fn names_of(text: &str) -> Vec<String> {
     let names = text.split(',').map(str::trim);
     names
@@ -254,18 +255,16 @@ fn durability(effective: &Effective) -> Durability {
     }
 }
 
-/// The filter of the log. A bare word that is no level would be taken as a module's name and
-/// silence all others, so it is an error.
-/// A log file, and when another is begun.
+/// A log file, and when it is rotated.
 #[derive(Clone, Debug)]
 pub(crate) struct LogFile {
-    /// Where.
+    /// Its path.
     pub(crate) path: PathBuf,
-    /// Largest, in bytes.
+    /// Largest size in bytes.
     pub(crate) bytes: u64,
-    /// Older ones that are kept.
+    /// Number of older files that are kept.
     pub(crate) kept: u32,
-    /// Its directory is made, as the program did whose variable names the file.
+    /// Whether to create its directory, like the program from which the variable's name comes.
     pub(crate) makes_directory: bool,
 }
 
@@ -280,7 +279,7 @@ fn log_file(effective: &Effective) -> Option<LogFile> {
     })
 }
 
-/// Where it is published who is connected.
+/// Topics on which presence is published.
 fn presence_topics(effective: &Effective) -> Result<Option<PresenceTopics>, ConfigError> {
     let key = key!(presence.topic);
     let presence = &effective.settings().presence;
@@ -290,7 +289,6 @@ fn presence_topics(effective: &Effective) -> Result<Option<PresenceTopics>, Conf
     Ok(presence.publish.then_some(topics))
 }
 
-/// Where events are pushed to.
 /// Kinds of events that are published as messages.
 fn events_published(effective: &Effective) -> Result<Option<PublishedKinds>, ConfigError> {
     const KEY: &str = key!(events.publish);

@@ -1,18 +1,18 @@
-//! A table `[[rules]]`, as it is in the file.
+//! A table `[[rules]]` of the file.
 
 use serde_json::{Map, Value};
 use toml::de::{DeArray, DeTable, DeValue};
 
-/// A table `[[rules]]`, as it is in the file.
+/// A table `[[rules]]` of the file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RuleTable {
-    /// Where it begins: file and line.
+    /// File and line of its beginning.
     pub(crate) place: String,
     /// Its keys.
     pub(crate) keys: Map<String, Value>,
 }
 
-/// A table of the file as JSON.
+/// Converts a table of the file to JSON.
 pub(super) fn keys_of(table: &DeTable<'_>) -> Map<String, Value> {
     let entries = table.iter();
     entries

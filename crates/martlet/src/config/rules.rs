@@ -9,7 +9,7 @@ use super::load::Effective;
 
 const MS_OF_SECOND: i64 = 1_000;
 const MS_OF_DAY: i64 = 86_400_000;
-/// Keys of a table beside those of the rule itself.
+/// Keys of a table in addition to those of the rule itself.
 const NAME: &str = "name";
 const TENANT: &str = "tenant";
 
@@ -26,7 +26,7 @@ pub(crate) struct RulesConfig {
 /// The settings.
 ///
 /// # Errors
-/// A rule says something that it may not, or two have one name.
+/// A rule is invalid, or two have the same name.
 pub(super) fn of(effective: &Effective) -> Result<RulesConfig, ConfigError> {
     let mut rules: Vec<ConfiguredRule> = Vec::new();
     for table in &effective.rules {

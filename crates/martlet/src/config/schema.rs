@@ -1,8 +1,8 @@
-//! Every key there is, each declared once: its type, its default, its range, what it means. The
-//! typed configuration and the reference page come from here.
+//! All keys of the configuration, each declared once with its type, default, range and description.
+//! The typed configuration and the reference page are generated from these declarations.
 //!
-//! * `section`, `declaration`: how keys are declared, and what
-//! * `value`, `words`: what values are
+//! * `section`, `declaration`: declaration of keys
+//! * `value`, `words`: types of values
 //! * `general`, `authentication`, `http`, `events`, `telemetry`, `firmware`, `rules`, `listeners`:
 //!   the keys
 
@@ -50,8 +50,8 @@ macro_rules! settings {
                 [$(<$type as Section>::keys(stringify!($section)),)+].concat()
             }
 
-            /// Sets the key with this path. False: there is no such key, or the value is of another
-            /// type.
+            /// Sets the key with this path. Returns false if there is no such key, or the value has
+            /// another type.
             pub(crate) fn set(&mut self, path: &str, value: &Value) -> bool {
                 let Some((section, key)) = path.split_once('.') else {
                     return false;
@@ -91,14 +91,14 @@ settings! {
     limits: Limits,
 }
 
-/// All keys, in the order of the reference page. Listeners are a list of tables of their own.
+/// All keys, in the order of the reference page. Listeners are a separate list of tables.
 pub(crate) fn keys() -> &'static [Key] {
-    // Each reload and each checked value asks for them: they are put together once.
+    // Cached, because each reload and each check of a value needs the keys.
     static KEYS: LazyLock<Vec<Key>> = LazyLock::new(Settings::keys);
     &KEYS
 }
 
-/// The table of limits is the broker's.
+/// The table of limits is declared in the broker.
 impl Section for Limits {
     fn keys(section: &str) -> Vec<Key> {
         let rows = Self::TABLE.iter().map(|row| Key {
@@ -128,14 +128,14 @@ impl Section for Limits {
     }
 }
 
-/// With this limit an empty store takes 48 MiB, and there is room for two more segments.
+/// With this limit, an empty store takes 48 MiB, and there is room for two more segments.
 const STORE_BYTES_MIN: u64 = 64 << 20;
 
-/// The longest packet that there is: its first byte, four bytes of the Remaining Length, and what
-/// these can count (MQTT 5, section 2.1.4).
+/// Size of the largest possible packet: its first byte, four bytes of Remaining Length, and the
+/// largest value of these (MQTT 5, section 2.1.4).
 const PACKET_BYTES_MAX: u64 = 1 + 4 + martlet_codec::MAX_REMAINING_LEN as u64;
 
-/// The largest value that the limit's type takes.
+/// The largest value of the limit's type.
 fn limit_max(key: &str) -> u64 {
     if matches!(key, "packet_bytes" | "connect_packet_bytes") {
         return PACKET_BYTES_MAX;

@@ -1,5 +1,5 @@
-//! Variables of other programs that a node understands as those did: one that is set up by them
-//! starts as it is. The names of Martlet's own keys are stronger.
+//! Variables of other programs that a node understands like those programs, so that an existing
+//! setup works unchanged. Martlet's own variables take precedence.
 
 use std::net::IpAddr;
 
@@ -29,11 +29,11 @@ pub(crate) use variables::Variables;
 use names::NOT_MEANT;
 use setting_names::{SettingNames, authority};
 
-/// Port of the panel's server of events.
+/// Port of the panel's event server.
 const REVERB_PORT: u16 = 8080;
 
-/// Reads them. Listeners that they ask for are used where nothing else names any; `is_told` says
-/// that the command line does.
+/// Reads the variables. Listeners that they request are used if no other source configures any;
+/// `is_told` means that the command line does.
 pub(crate) fn read(
     variables: &Variables<'_>,
     effective: &mut Effective,
@@ -58,7 +58,8 @@ pub(crate) fn read(
 }
 
 impl SettingNames<'_> {
-    /// Warns of addresses of other systems that are not used: nobody would miss the messages.
+    /// Warns about addresses of other systems that are not used, because nobody would notice the
+    /// missing messages.
     fn tell_of_unused(&mut self) {
         for name in ["NATS_URL", "WEBHOOK_URL"] {
             if self.variables.value(name).is_some() && self.get(name).is_none() {
@@ -70,7 +71,7 @@ impl SettingNames<'_> {
         }
     }
 
-    /// A node without its broker has no MQTT listeners; what is served by HTTP goes on.
+    /// Without its broker, a node has no MQTT listeners, but HTTP still works.
     fn enabled(&mut self, is_told: bool) -> Result<(), ConfigError> {
         let name = "MQTT_BROKER_ENABLED";
         if self.switch(name)? != Some(false) {
@@ -90,7 +91,7 @@ impl SettingNames<'_> {
             let word = if enabled { "on" } else { "off" };
             self.set(key!(auth.enabled), Value::Text(word.to_owned()), name)?;
             if !enabled {
-                // Said in words: everybody is let in.
+                // The variable explicitly permits anonymous clients.
                 self.set(key!(mqtt.allow_anonymous), Value::Boolean(true), name)?;
             }
         }
@@ -108,7 +109,7 @@ impl SettingNames<'_> {
         Ok(())
     }
 
-    /// Where the tables are: `database`.
+    /// The location of the tables is in `database`.
     fn registry(&mut self) -> Result<(), ConfigError> {
         let name = "MAX_DEVICES_PER_USER";
         if let Some(text) = self.get(name) {
@@ -162,15 +163,15 @@ impl SettingNames<'_> {
         self.set(key!(http.api_keys), value, name)
     }
 
-    /// Where the panel's own server listens is where events are pushed to; the other names are the
-    /// way of browsers to it.
+    /// Events are pushed to the address where the panel's server listens. The other variables are
+    /// for browsers.
     fn reverb(&mut self) -> Result<(), ConfigError> {
         let Some(key) = self.get("REVERB_APP_KEY") else {
             return Ok(());
         };
         let server = ["REVERB_SERVER_HOST", "REVERB_SERVER_PORT"];
         if let Some(name) = server.into_iter().find(|name| self.get(name).is_some()) {
-            // An address to bind to is every address of this machine.
+            // The unspecified address includes every address of this machine.
             let host = self.get("REVERB_SERVER_HOST").unwrap_or("0.0.0.0");
             let is_everywhere = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
             let host = if is_everywhere { "127.0.0.1" } else { host };

@@ -1,14 +1,15 @@
-//! Which files sinks may write: each one of its own, and none of the node's. Two sinks on one file
-//! would cut off each other's lines, and a line in a file of the node would damage that.
+//! Files that sinks may write: a separate one for each, and none of the node's. Two sinks with one
+//! file would truncate each other's lines, and lines in a file of the node would damage it.
 //!
-//! Names of a file are compared by what they lead to, as far as it exists at the check.
+//! Paths of a file are compared after resolving links, as far as they exist at the check.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::load::Effective;
 
-/// What the node keeps in its data directory. What begins with `martlet.db` is the database.
+/// Files of the node in its data directory. Names that begin with `martlet.db` belong to the
+/// database.
 const OWN_NAMES: &[&str] = &[
     "admin.sock",
     "alive",
@@ -33,7 +34,7 @@ pub(super) struct OwnFiles {
 }
 
 impl OwnFiles {
-    /// Those of this configuration.
+    /// The files of this configuration.
     pub(super) fn new(effective: &Effective, data_dir: &Path) -> Self {
         let settings = effective.settings();
         let named = [
@@ -51,7 +52,7 @@ impl OwnFiles {
         }
     }
 
-    /// Why a sink must not write this file; none: it may.
+    /// Why a sink must not write this file; `None` if it may.
     pub(super) fn refuses(&self, path: &Path) -> Option<String> {
         let is_own = self.is_in_data_dir(path)
             || self.names().any(|own| is_same(&own, path))
@@ -62,7 +63,7 @@ impl OwnFiles {
         })
     }
 
-    /// Whether it has the name of a file of the node, which need not exist yet.
+    /// Whether it has the name of a file of the node, which may not exist yet.
     fn is_in_data_dir(&self, path: &Path) -> bool {
         let place = place(path);
         let Ok(within) = place.strip_prefix(&self.data_dir) else {
@@ -79,7 +80,7 @@ impl OwnFiles {
     }
 }
 
-/// Whether two files are one, or one could become the other when it is renamed.
+/// Whether two files are the same, or one could become the other by rotation.
 pub(super) fn meet(one: &Path, other: &Path) -> bool {
     let (a, b) = (place(one), place(other));
     is_same(one, other) || is_rotated(&a, &b) || is_rotated(&b, &a)
@@ -91,7 +92,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     place(one) == place(other) || is_linked
 }
 
-/// The path with the links in its directory followed.
+/// The path with the links in its directory resolved.
 fn place(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     match (path.parent(), path.file_name()) {
@@ -107,7 +108,7 @@ fn canonical(directory: &Path) -> PathBuf {
         .unwrap_or_else(|_| directory.to_owned())
 }
 
-/// Whether a file could become the other one when it is renamed.
+/// Whether a file could become the other one by rotation.
 fn is_rotated(path: &Path, other: &Path) -> bool {
     let (path, other) = (
         path.as_os_str().as_encoded_bytes(),

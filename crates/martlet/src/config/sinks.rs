@@ -1,5 +1,5 @@
-//! From the tables `[[sinks.KIND]]` to integrations. They stand in the file alone, so that who may
-//! write the configuration decides which files the node writes.
+//! Converts the tables `[[sinks.KIND]]` to integrations. They exist only in the file, so that
+//! whoever may write the configuration decides which files the node writes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::load::{Effective, SinkTable};
 use super::schema::Value;
 use super::sink_files::{OwnFiles, meet};
 
-/// Longest name of a sink.
+/// Longest name of a sink, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
 /// The integrations of a node.
@@ -29,17 +29,17 @@ pub(crate) struct SinksConfig {
     pub(crate) dead_letters: DeadLettersKept,
     /// `integrations.allow_private`.
     pub(crate) allowed: AllowedNetworks,
-    /// Queues of sinks that are not configured any more are removed. Not without a file: then it is
-    /// more likely that the file was forgotten.
+    /// Whether queues of sinks that are no longer configured are removed. Not without a
+    /// configuration file, since it was then probably forgotten.
     pub(crate) removes_others: bool,
-    /// Integrations whose URL names a private address that is not permitted, one sentence each.
+    /// Integrations whose URL contains a private address that is not permitted, one sentence each.
     pub(crate) refused: Vec<String>,
 }
 
 /// Resolves all sinks.
 ///
 /// # Errors
-/// A key is missing or unusable, two sinks have one name or one file, or one has a file of the
+/// A key is missing or invalid, two sinks have the same name or file, or one has a file of the
 /// node.
 pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfig, ConfigError> {
     let allowed = allowed_networks(effective, &[])?;
@@ -83,7 +83,7 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     })
 }
 
-/// The warning if an integration may not connect to the address of its URL.
+/// A warning if an integration may not connect to the address of its URL.
 fn refused_url(table: &SinkTable, surroundings: &Surroundings<'_>) -> Option<String> {
     let url = match &table.keys.get("url")?.value {
         Value::Text(url) => url.as_str(),
@@ -97,8 +97,8 @@ fn refused_url(table: &SinkTable, surroundings: &Surroundings<'_>) -> Option<Str
     ))
 }
 
-/// Integrations that could not write or connect now because of their files, one sentence each. They
-/// do not keep a node from starting: it keeps their messages until they can.
+/// Integrations that cannot write or connect at present because of their files, one sentence each.
+/// They do not prevent the start: the node stores their messages until they can.
 pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
     let mut warnings = Vec::new();
     for sink in &config.sinks {
@@ -113,7 +113,7 @@ pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
             ));
         }
         for path in sink.read_files() {
-            // A directory of authorities is opened as a file is.
+            // A directory of CAs can be opened like a file.
             if let Err(error) = std::fs::File::open(path) {
                 let path = path.display();
                 warnings.push(format!(
@@ -125,7 +125,7 @@ pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
     warnings
 }
 
-/// A sentence if no integration is the default connection of requests.
+/// A warning if the default connection of requests is not a configured integration.
 pub(crate) fn unknown_default(effective: &Effective, config: &SinksConfig) -> Option<String> {
     let key = key!(integrations.default_connection);
     let name = effective
@@ -146,8 +146,8 @@ pub(crate) fn unknown_default(effective: &Effective, config: &SinksConfig) -> Op
     ))
 }
 
-/// Networks of machines and containers. Link-local addresses are none: services of clouds that give
-/// out credentials are there.
+/// Private networks of machines and containers. Link-local addresses are not included, because
+/// cloud services that issue credentials have such addresses.
 const PRIVATE: &[&str] = &[
     "127.0.0.0/8",
     "10.0.0.0/8",
@@ -158,7 +158,7 @@ const PRIVATE: &[&str] = &[
     "fc00::/7",
 ];
 
-/// `integrations.allow_private` and some more.
+/// `integrations.allow_private` and further networks.
 fn allowed_networks(effective: &Effective, more: &[&str]) -> Result<AllowedNetworks, ConfigError> {
     let texts = effective.settings().integrations.allow_private.items();
     AllowedNetworks::parse(texts.chain(more.iter().copied())).map_err(|text| {
@@ -168,7 +168,7 @@ fn allowed_networks(effective: &Effective, more: &[&str]) -> Result<AllowedNetwo
     })
 }
 
-/// The sink of a table.
+/// Converts a table to a sink.
 fn sink(table: &SinkTable, surroundings: &Surroundings<'_>) -> Result<ConfiguredSink, String> {
     let values = table.keys.iter();
     let values: Table = values
@@ -177,10 +177,10 @@ fn sink(table: &SinkTable, surroundings: &Surroundings<'_>) -> Result<Configured
     sink_of(&table.kind, &values, surroundings)
 }
 
-/// The sink of this kind with these values.
+/// Converts values to a sink of this kind.
 ///
 /// # Errors
-/// A key is missing or unusable.
+/// A key is missing or invalid.
 pub(super) fn sink_of(
     kind: &str,
     values: &Table,
@@ -203,7 +203,7 @@ fn value_of(value: &Value) -> TableValue {
     }
 }
 
-/// The settings that all kinds of sinks have.
+/// The settings that all kinds of sinks share.
 fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
     let name = table.text("name").unwrap_or_default();
     if !is_name(name) {
@@ -213,7 +213,7 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
         ));
     }
     let filters = table.texts("filters");
-    // A bridge has topics, from which it makes them, and a source has none.
+    // A bridge derives filters from its topics, and a source has none.
     let is_sink = KINDS.iter().any(|sink| sink.name == kind);
     if filters.is_empty() && is_sink {
         return Err("`filters` is missing, expected a list such as [\"plant/#\"]".to_owned());
@@ -250,7 +250,7 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
         },
         backoff: backoff(table)?,
         queue: PartQueueLimits {
-            // 0: the start finds out what is free.
+            // 0: determined at the start by the free space.
             bytes_max: table.number("max_bytes", 0),
             age_max_secs: u32::try_from(table.number("max_age_secs", 0)).unwrap_or(u32::MAX),
             on_full,
@@ -276,7 +276,7 @@ fn backoff(table: &Table) -> Result<Backoff, String> {
     })
 }
 
-/// Names stand in Client Identifiers, paths of the API and metrics.
+/// Whether a name is valid in Client Identifiers, paths of the API and metrics.
 fn is_name(name: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=NAME_BYTES_MAX).contains(&name.len())
@@ -299,7 +299,7 @@ fn check_filter(filter: &str) -> Result<(), String> {
     }
 }
 
-/// Why two sinks cannot be there together.
+/// Why two sinks conflict, if they do.
 fn clash(one: &ConfiguredSink, other: &ConfiguredSink) -> Option<String> {
     let (own, others) = (&one.settings, &other.settings);
     if (own.kind, &own.name) == (others.kind, &others.name) {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::{Overlay, load};
 
-/// The sinks of a file, or why it is not taken.
+/// The sinks of a file, or the error.
 fn from_file(name: &str, text: &str) -> Result<SinksConfig, String> {
     let file = format!("martlet-sinks-{name}-{}.toml", std::process::id());
     let path = std::env::temp_dir().join(file);
@@ -125,7 +125,7 @@ fn two_sinks_have_names_and_files_of_their_own() {
 #[test]
 fn a_sink_does_not_write_files_of_the_node_nor_rename_its_own_over_them() {
     for path in ["/rules.acl", "/data/martlet.pid", "/data/martlet.db"] {
-        // `PATH` becomes `PATH.1`.
+        // `PATH` is rotated to `PATH.1`.
         for text in [
             format!("[auth]\nacl_file = \"{path}.1\"\n") + &sink("a", path, ""),
             "[auth]\nacl_file = \"/rules.acl\"\n".to_owned() + &sink("a", path, ""),

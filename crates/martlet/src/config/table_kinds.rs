@@ -1,5 +1,5 @@
-//! Kinds of integrations as the configuration has them, with the keys that all kinds have; those of
-//! one kind stand with it in `martlet_integrate`.
+//! Kinds of integrations in the configuration, with their common keys; keys of one kind are
+//! declared in `martlet_integrate`.
 
 use martlet_integrate::{KINDS, SOURCES, bridge};
 
@@ -8,11 +8,11 @@ use super::schema::Kind;
 /// Name, kind and meaning of a key.
 type KeyOfSink = (&'static str, Kind, &'static str);
 
-/// A kind of integration as the configuration has it.
+/// A kind of integration in the configuration.
 pub(crate) struct TableKind {
     /// `sinks`, `sources` or `bridges`.
     pub(crate) section: &'static str,
-    /// Name in `[[SECTION.NAME]]`; none: the tables are `[[SECTION]]`.
+    /// Name in `[[SECTION.NAME]]`; `None` if the tables are `[[SECTION]]`.
     pub(crate) name: Option<&'static str>,
     /// Name of the kind of integration.
     pub(crate) kind: &'static str,
@@ -60,7 +60,7 @@ pub(crate) fn table_kinds() -> impl Iterator<Item = TableKind> {
         name: None,
         kind: BRIDGE,
         keys: {
-            // Its pauses between connections are its own.
+            // It has separate keys for its pauses between connections.
             let common = COMMON_KEYS.into_iter();
             let common = common.filter(|key| !key.0.starts_with("retry_"));
             let common = common.map(|key| match key.0 {
@@ -198,7 +198,7 @@ const RETRY_LONGEST_MS_KEY: KeyOfSink = (
     "Longest such pause, milliseconds. If it is that of retry_first_ms, each pause is exactly as long. Default: 60000.",
 );
 
-/// Longest pause between attempts that may be configured: a day.
+/// Longest configurable pause between attempts: one day.
 const RETRY_MAX_MS: u64 = 86_400_000;
 
 const COMMON_KEYS: [KeyOfSink; 9] = [

@@ -1,4 +1,4 @@
-//! What is stored of what devices measure.
+//! Settings for the storage of telemetry.
 
 use martlet_control::telemetry::{
     DEVICE, DecodeLimits, Decoder, FILE, Format, Holder, KeyTemplate, Location, Settings,
@@ -23,7 +23,7 @@ pub(crate) fn tables() -> [(&'static str, &'static [TableKey]); 2] {
     ]
 }
 
-/// The settings; none: telemetry is off. What is configured is checked in any case.
+/// The settings; `None` if telemetry is off. The configuration is checked in any case.
 pub(crate) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, ConfigError> {
     let telemetry = &effective.settings().telemetry;
     let common = decoder(effective);
@@ -51,7 +51,7 @@ pub(crate) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, Con
     Ok(telemetry.enabled.then_some(settings))
 }
 
-/// How payloads are decoded unless a rule says otherwise.
+/// The decoding of payloads, unless a rule has other settings.
 fn decoder(effective: &Effective) -> Decoder {
     let telemetry = &effective.settings().telemetry;
     Decoder {
@@ -69,7 +69,7 @@ fn decoder(effective: &Effective) -> Decoder {
     }
 }
 
-/// Seconds as µs; none: no limit.
+/// Converts seconds to µs; `None` means no limit.
 fn micros(secs: u64) -> Option<i64> {
     let micros = i64::try_from(secs)
         .ok()
@@ -116,7 +116,7 @@ fn rule(table: &TelemetryRuleTable, common: &Decoder) -> Result<TelemetryRule, C
     })
 }
 
-/// The nested form of system 5: its values have the keys of the flat form.
+/// The nested format of system 5: its values have the keys of the flat format.
 const HOLDERS: &[Holder] = &[
     Holder {
         name: "telemetry",
@@ -128,7 +128,7 @@ const HOLDERS: &[Holder] = &[
     },
 ];
 
-/// Topics of systems 3 and 5.
+/// Rules for the topics of systems 3 and 5.
 fn default_rules(
     effective: &Effective,
     common: &Decoder,
@@ -138,7 +138,7 @@ fn default_rules(
         format!("{}/devices/{{{DEVICE}}}/telemetry/#", base.as_str()),
         common.clone(),
     );
-    // The payload names the device, and its time twice.
+    // The payload also contains the device, and the time a second time.
     let ignored = ["device_id", "datetime"].map(str::to_owned);
     let tls_guide = (
         format!("device/data/{{{DEVICE}}}"),

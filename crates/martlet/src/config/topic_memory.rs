@@ -1,4 +1,4 @@
-//! What of the topics is remembered.
+//! Settings of the topic memory.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::key;
 use super::load::Effective;
 use super::memory::memory_bytes_of;
 
-/// The topic memory; none: nothing is remembered.
+/// The topic memory; `None` if it is off.
 pub(super) fn of(effective: &Effective) -> Result<Option<Arc<TopicMemory>>, ConfigError> {
     let memory = &effective.settings().topic_memory;
     let filters = filters(effective, key!(topic_memory.filters), &memory.filters)?;

@@ -1,5 +1,5 @@
-//! The options of `martlet pub` and `martlet sub` that lead to a listener, for the commands that
-//! are printed to be tried.
+//! The options of `martlet pub` and `martlet sub` for a listener, for commands that are printed for
+//! users to try.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use martlet_reactor::ListenAddress;
 use super::load::{Effective, ListenerTable};
 use super::resolve::parse_url;
 
-/// Stands for the file of a CA that the node does not know.
+/// Placeholder for the file of an unknown CA.
 const UNKNOWN_CA: &str = "CA.crt";
 
-/// The options that lead to the listener with this URL, with a blank before each; empty where
-/// clients find it without any.
+/// The options for the listener with this URL, each preceded by a space; empty if the defaults of
+/// clients are sufficient.
 pub(crate) fn way_in(effective: &Effective, url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("mqtt", url));
     if scheme == "unix" {
@@ -27,7 +27,7 @@ pub(crate) fn way_in(effective: &Effective, url: &str) -> String {
         return String::new();
     };
     if scheme.starts_with("ws") && path != "/mqtt" {
-        // Only a URL has a path.
+        // Only a URL can contain a path.
         return format!(" -L {}", typed(url));
     }
     let is_secure = scheme.ends_with('s') && scheme != "ws";
@@ -59,8 +59,8 @@ pub(crate) fn way_in(effective: &Effective, url: &str) -> String {
     options
 }
 
-/// The name by which a client reaches an address and finds the certificate valid; none if that is
-/// localhost, which clients try by themselves.
+/// The name by which a client reaches an address and finds the certificate valid; `None` for
+/// localhost, which is the default of clients.
 fn host(ip: IpAddr, certificate: Option<&Path>) -> Option<String> {
     let ip = ip.to_canonical();
     let everywhere = ip.is_unspecified();
@@ -84,7 +84,7 @@ fn host(ip: IpAddr, certificate: Option<&Path>) -> Option<String> {
     Some(name.cloned().unwrap_or_else(|| ip.to_string()))
 }
 
-/// The address by which this machine reaches others, and they it. Nothing is sent.
+/// The address of this machine in its network. Nothing is sent.
 fn own_address(everywhere: IpAddr) -> Option<IpAddr> {
     let reached = |from: &str, to: &str| {
         let socket = UdpSocket::bind(from).ok()?;
@@ -92,7 +92,7 @@ fn own_address(everywhere: IpAddr) -> Option<IpAddr> {
         let own = socket.local_addr().ok()?.ip();
         (!own.is_loopback() && !own.is_unspecified()).then_some(own)
     };
-    // Addresses of documentation: only the route to them is looked up. `[::]` takes IPv4 too.
+    // Documentation addresses: only the route to them is looked up. `[::]` includes IPv4.
     let own = reached("0.0.0.0:0", "198.51.100.1:9");
     own.or_else(|| match everywhere.is_ipv6() {
         true => reached("[::]:0", "[2001:db8::1]:9"),
@@ -100,7 +100,7 @@ fn own_address(everywhere: IpAddr) -> Option<IpAddr> {
     })
 }
 
-/// The certificate of the listener at this address.
+/// The certificate of the listener with this address.
 fn certificate_of(effective: &Effective, address: SocketAddr) -> Option<PathBuf> {
     let is_there = |table: &&ListenerTable| {
         let Some(url) = &table.url else {
@@ -117,12 +117,12 @@ fn certificate_of(effective: &Effective, address: SocketAddr) -> Option<PathBuf>
     let table = effective.listeners.iter().find(is_there);
     let own = table.and_then(|table| table.certificate.as_ref());
     let path = own.unwrap_or(&effective.settings().tls.certificate);
-    // The command may be typed in another directory.
+    // The command may be run in another directory.
     (!path.is_empty()).then(|| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)))
 }
 
-/// The certificate of who has signed this one: a CA of `martlet cert` lies beside it, and one that
-/// has signed itself is its own.
+/// The certificate of the issuer: `martlet cert` stores the CA next to it, and a self-signed
+/// certificate is its own issuer.
 fn ca_of(certificate: &Path) -> Option<PathBuf> {
     let facts = Facts::of_file(certificate).ok()?;
     let beside = certificate.with_file_name(CA_CERTIFICATE);

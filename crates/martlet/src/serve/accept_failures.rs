@@ -1,5 +1,5 @@
-//! A limit for log lines about connections that could not be accepted: without descriptors there
-//! would be one for each try, for as long as that lasts.
+//! Limits log lines about connections that could not be accepted: without descriptors, each attempt
+//! would log one.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! When devices sent something, while the node runs.
+//! Times of devices' last activity, while the node runs.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use martlet_control::Control;
 use martlet_control::activity::{DeviceActivity, keep};
 use martlet_control::shared_registry::SharedRegistry;
 
-/// Begins to note it.
+/// Starts to record activity.
 pub(super) fn start(control: &Arc<Control>, tables: &Arc<SharedRegistry>) -> Arc<DeviceActivity> {
     let activity = Arc::new(DeviceActivity::new());
     let counted = Arc::clone(&activity);

@@ -1,4 +1,4 @@
-//! `admin.sock` in the data directory: the operators' listener, locked by its file mode.
+//! `admin.sock` in the data directory: the operators' listener, protected by its file mode.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tracing::error;
 /// Its name in the data directory.
 pub(crate) const FILE_NAME: &str = "admin.sock";
 
-/// What `sockaddr_un` takes on Linux, without the final zero byte.
+/// Longest path of `sockaddr_un` on Linux, without the final zero byte.
 const PATH_BYTES_MAX: usize = 107;
 
 /// Removes the socket's file when the node stops.
@@ -23,12 +23,12 @@ pub(crate) struct AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        // Nobody is hurt by one that is left: the next start replaces it.
+        // A leftover file does no harm: the next start replaces it.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Whether the socket can have its place in this directory.
+/// Checks whether the socket can be created in this directory.
 ///
 /// # Errors
 /// Its path would be too long.
@@ -45,8 +45,8 @@ pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the socket early: a caller that connects as soon as the node accepts clients gets an
-/// answer when the node is ready. The data directory's lock must be held.
+/// Opens the socket early: a caller that connects as soon as the node accepts clients gets a
+/// response when the node is ready. The caller must hold the data directory's lock.
 pub(crate) fn open(directory: &Path) -> anyhow::Result<(AdminSocket, UnixListener)> {
     let path = directory.join(FILE_NAME);
     let opening = || format!("cannot open {}", path.display());
@@ -56,14 +56,15 @@ pub(crate) fn open(directory: &Path) -> anyhow::Result<(AdminSocket, UnixListene
         }
         _ => {}
     }
-    // The directory is this user's alone, so nobody gets in before the mode is set.
+    // The directory is only accessible to this user, so no other user can connect before the mode
+    // is set.
     let listener = UnixListener::bind(&path).with_context(opening)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .with_context(opening)?;
     Ok((AdminSocket { path }, listener))
 }
 
-/// Answers until the process ends.
+/// Serves requests until the process ends.
 pub(crate) fn serve(listener: UnixListener, routes: Router) {
     let connection = HttpConnection {
         listener: ListenerKind::Socket,

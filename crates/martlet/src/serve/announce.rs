@@ -1,5 +1,5 @@
-//! What a node says when it has started: where it listens, where its data are, who may connect,
-//! what is unsafe about its files, and what to type next.
+//! Messages of a started node: its listeners, its data directory, who may connect, insecure files,
+//! and the next commands.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use super::setup_link::{OPEN_HERE, SetupLink};
 use crate::cmd::print::out;
 use crate::config::{self, NodeConfig};
 
-/// Names the warning of files that other users of the machine can change or read.
+/// Name of the warning about files that other users of the machine can change or read.
 const EXPOSED: &str = "exposed files";
-/// Names the warning of passwords that are too short.
+/// Name of the warning about passwords that are too short.
 const WEAK_PASSWORDS: &str = "weak passwords";
 
-/// Names the warning of rules that leave all clients without any right.
+/// Name of the warning about rules that give no client any rights.
 const LOCKED_OUT: &str = "locked out";
 
-/// What it listens on, where its data are, what to type next.
+/// Prints listeners, data directory and next commands.
 pub(super) fn announce(
     node: &NodeConfig,
     effective: &config::Effective,
@@ -82,7 +82,7 @@ pub(super) fn announce(
     text.push_str(&next_lines(node, effective, control));
     out!("{text}");
     let warnings = control.health.report().warnings;
-    // The line about the link says the same.
+    // The line about the link contains the same.
     let is_said = |warning: &&String| setup.is_none() || *warning != OPEN_HERE;
     for warning in warnings.iter().filter(is_said) {
         warn!("{warning}");
@@ -107,9 +107,9 @@ pub(super) fn announce(
     );
 }
 
-/// Has health warn of what is unsafe about the files of the configuration: those that other users
-/// can change, secrets that they can read, passwords that are too short, and rules that permit
-/// nothing to all clients. Earlier warnings are withdrawn. Returns each warning.
+/// Sets warnings in health about insecure files of the configuration: files that other users can
+/// change, secrets that they can read, passwords that are too short, and rules that give no client
+/// any rights. Withdraws earlier warnings. Returns all warnings.
 pub(super) fn warn_of_files(
     effective: &config::Effective,
     node: &NodeConfig,
@@ -134,7 +134,7 @@ pub(super) fn warn_of_files(
         .collect()
 }
 
-/// Which requests that other systems document need a key at this listener, and from where.
+/// Which of the compatible requests need a key at this listener, and from where.
 fn access_line(at: &HttpAt, is_unclaimed: bool) -> String {
     let systems = at.routes.compat.iter();
     let documented: Vec<&str> = systems
@@ -163,7 +163,7 @@ fn access_line(at: &HttpAt, is_unclaimed: bool) -> String {
     format!("  {}: {documented} {access}{open}\n", at.url)
 }
 
-/// What is odd about the HTTP listeners.
+/// Warnings about the HTTP listeners.
 fn http_lines(control: &Control, http: &[HttpAt]) -> String {
     let mut text = String::new();
     let mut warn = |warning: &str| {
@@ -201,7 +201,7 @@ fn http_lines(control: &Control, http: &[HttpAt]) -> String {
     text
 }
 
-/// Where the data are, and what an acknowledgement promises of them.
+/// The data directory, and the guarantee of an acknowledgement.
 fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     let data_dir = node.data_dir.display();
     let mut text = match node.durability {
@@ -246,7 +246,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     text
 }
 
-/// Clients that may connect.
+/// Describes which clients may connect.
 fn access_lines(node: &NodeConfig) -> String {
     if node.listeners.is_empty() {
         return "  no MQTT listeners: mqtt.enabled is false\n".to_owned();

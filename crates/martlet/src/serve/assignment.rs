@@ -1,4 +1,4 @@
-//! What an option of another system stands for.
+//! Values that result from options of other systems.
 
-/// A key, its value, and the option that it comes from.
+/// A key, its value, and the option that sets it.
 pub(super) type Assignment = (String, String, &'static str);

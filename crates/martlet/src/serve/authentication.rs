@@ -1,5 +1,5 @@
-//! The chain of the control plane behind the reactors' seam, and what looks at messages before they
-//! are routed.
+//! Connects the reactors to the authentication chain of the control plane, and to the screening of
+//! messages.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,21 +15,20 @@ use tokio::runtime::Handle;
 
 use crate::config::NodeConfig;
 
-/// Payloads of this length are looked at on the thread of the reactor.
+/// Payloads up to this length are checked on the thread of the reactor.
 const AT_ONCE_BYTES: usize = 8 * 1024;
 
-/// A chain that reactors can ask.
+/// The authentication chain as an authenticator of the reactors.
 #[derive(Clone, Debug)]
 pub(super) struct ChainAuthenticator {
     pub(super) chain: AuthenticationChain,
-    /// Registers devices; none before the tables are open.
+    /// Registers devices; empty before the tables are open.
     discovery: Arc<OnceLock<Arc<Discovery>>>,
     runtime: Handle,
 }
 
 impl ChainAuthenticator {
-    /// Authenticates clients by the policy. What is remembered of
-    /// them takes about `bytes_max` at most.
+    /// Creates an authenticator for the policy. Its caches take about `bytes_max` at most.
     pub(super) fn new(policy: Arc<Policy>, bytes_max: usize) -> anyhow::Result<Self> {
         let mut key = [0; 32];
         let mut source = std::fs::File::open("/dev/urandom").context("no source of randomness")?;
@@ -42,7 +41,7 @@ impl ChainAuthenticator {
         })
     }
 
-    /// From now on devices may register.
+    /// Enables the registration of devices.
     pub(super) fn begin_discovery(
         &self,
         node: &NodeConfig,
@@ -84,7 +83,7 @@ impl Authenticator for ChainAuthenticator {
     fn screen(&self, screening: Screening, answer: ScreenedAnswer) {
         match screening.kind {
             ScreeningKind::Registration => {
-                // Before the tables are open the message is refused, and may come again.
+                // Before the tables are open the message is refused, and may be sent again.
                 let Some(discovery) = self.discovery.get().cloned() else {
                     return;
                 };

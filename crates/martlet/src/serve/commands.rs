@@ -8,7 +8,7 @@ use martlet_control::shared_registry::SharedRegistry;
 
 use crate::config::NodeConfig;
 
-/// Begins to publish them.
+/// Starts to publish commands.
 pub(super) fn start(
     node: &NodeConfig,
     control: &Arc<Control>,

@@ -1,10 +1,10 @@
-//! Slots for HTTP connections, limited for each address and in all, and a reserve for connections
-//! that find no slot.
+//! Slots for HTTP connections, limited per address and in total, and a reserve for connections
+//! without a slot.
 //!
-//! A connection of the reserve is served a probe of health or `/metrics`, and closed. Any other
-//! request waits a little for a slot and is then refused. When the reserve is full, its oldest
-//! connection is closed: a probe is answered long before that, and a connection that sends nothing
-//! is no loss. So clients that hold connections open cannot block health checks.
+//! A connection of the reserve can be used for a health probe or `/metrics`, and is then closed.
+//! Any other request waits briefly for a slot and is then refused. If the reserve is full, its
+//! oldest connection is closed: a probe is answered long before that, and closing a connection that
+//! sends nothing does no harm. So clients that hold connections open cannot block health checks.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -17,25 +17,25 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::config::HttpConnections;
 
-/// Connections in the reserve at most.
+/// Most connections in the reserve.
 const RESERVE: usize = 64;
-/// Descriptors that clients of MQTT do not get and HTTP leaves to others: 8 for the tables (three
-/// connections with two files each, and one that they share), and as many for `admin.sock`, the
-/// store and files that are read again.
+/// Descriptors that MQTT clients do not get and that HTTP leaves to other parts: 8 for the tables
+/// (three connections with two files each, and a shared one), and 8 for `admin.sock`, the store and
+/// reloaded files.
 const DESCRIPTORS_OF_OTHERS: u64 = 16;
-/// Per cent of the remaining descriptors that are for slots.
+/// Percentage of the remaining descriptors that are used for slots.
 const SLOTS_PERCENT: u64 = 60;
-/// The reserve takes one in so many of them.
+/// The reserve takes one of this number of them.
 const RESERVE_PART: u64 = 10;
-/// Unless the user has set it, an address has no more slots than this part of the free ones: so
-/// the next address always finds some, however many addresses take all that they can.
+/// Unless the user has set a limit, an address gets no more slots than this part of the free ones.
+/// So the next address always finds some, however many addresses use all that they can.
 const FREE_PART: usize = 2;
-/// Slots that an address may have however few are free.
+/// Slots that an address may have even if few are free.
 const SHARE_MIN: usize = 2;
-/// How long a request of the reserve waits for a slot.
+/// How long a request on a connection of the reserve waits for a slot.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The slots of all listeners. Clones are the same ones.
+/// The slots of all listeners. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionSlots(Arc<Inner>);
 
@@ -45,7 +45,8 @@ struct Inner {
     reserve: usize,
     state: Mutex<State>,
     freed: Notify,
-    /// One for each connection that may be open, the one included that has to go for a new one.
+    /// One permit for each connection that may be open, including one that must be closed for a new
+    /// one.
     open: Arc<Semaphore>,
 }
 
@@ -53,16 +54,16 @@ struct Inner {
 struct State {
     used: usize,
     of_address: HashMap<IpAddr, usize>,
-    /// The reserve, oldest first.
+    /// The reserve, oldest connection first.
     reserve: VecDeque<(u64, oneshot::Sender<()>)>,
     next: u64,
 }
 
-/// A slot, until it is dropped.
+/// A slot, released on drop.
 #[derive(Debug)]
 struct ConnectionSlot(Arc<Inner>, IpAddr);
 
-/// Where one connection is: at a slot or in the reserve.
+/// State of one connection: with a slot or in the reserve.
 #[derive(Debug)]
 pub(crate) struct Seat {
     slots: ConnectionSlots,
@@ -73,25 +74,25 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// What limits the slots.
+    /// The limits of the slots.
     pub(crate) fn limits(&self) -> &HttpConnections {
         &self.slots.0.limits
     }
 }
 
-/// What a connection may do with a request.
+/// How a request is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
-    /// It has a slot.
+    /// The connection has a slot.
     Slot,
-    /// It is served this request from the reserve.
+    /// This request is served on a connection of the reserve.
     Reserve,
     /// There is no slot.
     Full,
 }
 
 impl ConnectionSlots {
-    /// As many as the configuration and the descriptors of the process allow.
+    /// Creates the slots, limited by the configuration and the descriptors of the process.
     pub(crate) fn new(mut limits: HttpConnections, descriptors: &Descriptors) -> Self {
         let mut reserve = RESERVE;
         if descriptors.limit.is_some() {
@@ -112,20 +113,21 @@ impl ConnectionSlots {
         }))
     }
 
-    /// Waits until another connection may be open; it is to be held until that is closed. None of
-    /// them lasts that has to go, so this waits for a moment only.
+    /// Waits until another connection may be open. The permit must be held until it is closed.
+    /// Connections that must be closed are closed at once, so the wait is short.
     pub(crate) async fn opening(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.open).acquire_owned().await.ok()
     }
 
-    /// Seats a new connection; with what tells that it is to be closed, if it is in the reserve.
+    /// Registers a new connection. If it is in the reserve, also returns a receiver that signals
+    /// when to close it.
     pub(crate) fn seat(&self, address: IpAddr) -> (Seat, Option<oneshot::Receiver<()>>) {
         let slot = self.take(address);
         let mut state = self.0.lock();
         state.next += 1;
         let reserved = state.next;
         let closed = slot.is_none().then(|| {
-            // The sender of the oldest is dropped, which tells it.
+            // Dropping the sender of the oldest one signals that it must be closed.
             if state.reserve.len() >= self.0.reserve {
                 state.reserve.pop_front();
             }
@@ -186,15 +188,15 @@ impl Drop for ConnectionSlot {
 }
 
 impl Seat {
-    /// Whether a request of this connection is served: a probe always, any other with a slot, for
-    /// which it waits a little.
+    /// Decides how a request of this connection is handled. A probe is always served. Any other
+    /// request needs a slot, for which it waits briefly.
     pub(crate) async fn enter(&self, is_probe: bool) -> Entered {
         if self.has_slot() {
             return Entered::Slot;
         }
         let waiting = async {
             loop {
-                // Before it is looked, so that none that is freed meanwhile is missed.
+                // Before checking, so that no release is missed meanwhile.
                 let mut freed = std::pin::pin!(self.slots.0.freed.notified());
                 freed.as_mut().enable();
                 if self.move_to_slot() || is_probe {
@@ -215,7 +217,7 @@ impl Seat {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It is not in the reserve (any more).
+    /// Whether the connection has a slot.
     pub(crate) fn has_slot(&self) -> bool {
         self.slot().is_some()
     }
@@ -292,7 +294,7 @@ mod tests {
         let seats: Vec<_> = (0..3).map(|_| slots.seat(address(1)).0).collect();
         assert_eq!(seats.iter().filter(|seat| seat.has_slot()).count(), 2);
         assert_eq!(seats[2].enter(true).await, Entered::Reserve);
-        // Another address, and a proxy that has no limit of its own.
+        // Another address, and a proxy without its own limit.
         let others: Vec<_> = (0..2).map(|_| slots.seat(address(9)).0).collect();
         assert!(others.iter().all(Seat::has_slot));
         let (late, _closed) = slots.seat(address(2));
@@ -326,7 +328,8 @@ mod tests {
             drop(first);
         });
         assert_eq!(entered, Entered::Slot);
-        // It is closed by nobody any more, which the dropped sender must not look like.
+        // The connection can no longer be closed for others; the dropped sender must not be
+        // mistaken for that.
         assert!(second.has_slot() && closed.is_some());
     }
 

@@ -1,4 +1,4 @@
-//! The data directory: made for this user alone, and claimed by one process.
+//! The data directory: created for this user only, and locked by one process.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -12,28 +12,28 @@ use anyhow::{Context as _, bail};
 use martlet_store::make_directory;
 use rustix::fs::{FlockOperation, flock};
 
-/// The file in it that is locked.
+/// The lock file.
 const LOCK: &str = "lock";
 
-/// Held as long as the node runs.
+/// The lock, held as long as the node runs.
 #[derive(Debug)]
 pub(crate) struct DataDirLock {
     _file: File,
 }
 
-/// How often and when a claimed directory is looked at again: who only asks whether it is claimed
-/// holds it for a moment.
+/// Number and interval of attempts to lock. A process that only checks the lock holds it for a
+/// moment.
 const ATTEMPTS: usize = 4;
 const AGAIN_AFTER: Duration = Duration::from_millis(25);
 
-/// One claim of a data directory, as others see it.
+/// A lock on a data directory, as seen by other processes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
-    /// When it was made.
+    /// When it was taken.
     since: SystemTime,
 }
 
-/// The claim that a process has on the directory; none if there is no claim.
+/// The lock that a process holds on the directory, if any.
 pub(crate) fn claimed(directory: &Path) -> Option<Claim> {
     let file = File::open(directory.join(LOCK)).ok()?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
@@ -44,7 +44,7 @@ pub(crate) fn claimed(directory: &Path) -> Option<Claim> {
     }
 }
 
-/// Text that says which process uses the directory; none if it is not in use.
+/// Text that names the process that uses the directory; `None` if it is not in use.
 pub(crate) fn in_use(directory: &Path) -> Option<String> {
     claimed(directory)?;
     let owner = File::open(directory.join(LOCK)).map(|mut file| owner(&mut file));
@@ -53,13 +53,13 @@ pub(crate) fn in_use(directory: &Path) -> Option<String> {
     Some(format!("the data directory {name} is in use{owner}"))
 }
 
-/// Whether a node could use the directory, were it not in use. What is tried leaves nothing.
+/// Checks whether a node could use the directory if it were not in use. Leaves no changes.
 ///
 /// # Errors
-/// It could not, and why.
+/// The reason why it could not.
 pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     let name = directory.display();
-    // A relative path without a parent lies in the working directory.
+    // A relative path without a parent is in the working directory.
     let mut there = directory
         .ancestors()
         .map(|path| match path.as_os_str().is_empty() {
@@ -85,11 +85,11 @@ pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a node could use the store in this directory, as far as its files can be opened. None is
-/// read.
+/// Checks whether a node could use the store in this directory, as far as its files can be opened.
+/// Reads no file.
 ///
 /// # Errors
-/// It could not, and why.
+/// The reason why it could not.
 pub(crate) fn check_store(directory: &Path) -> anyhow::Result<()> {
     if directory.symlink_metadata().is_err() {
         return Ok(());
@@ -117,14 +117,14 @@ fn check_file(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// Why nothing can be made in a place that is there.
+/// Why nothing can be created in an existing place.
 fn unusable(place: &Path) -> Option<String> {
     match place.metadata() {
         Ok(found) if !found.is_dir() => return Some("is not a directory".to_owned()),
         Ok(_) => {}
         Err(error) => return Some(format!("cannot be used: {error}")),
     }
-    // Modes do not tell all: /proc looks as if it could be written to.
+    // Modes are not sufficient: /proc looks writable.
     let trial = place.join(format!(".martlet-check-{}", std::process::id()));
     let made = DirBuilder::new().mode(0o700).create(&trial);
     let tried = made.and_then(|()| std::fs::remove_dir(&trial));
@@ -133,8 +133,8 @@ fn unusable(place: &Path) -> Option<String> {
         .map(|error| format!("cannot be written to: {error}"))
 }
 
-/// Whether other users of the machine may open the directory or a file in it, as far as the modes
-/// there say. A node makes them 0700 and 0600; others come from copies and archives.
+/// Whether other users of the machine may open the directory or a file in it, according to the
+/// modes. A node creates them with 0700 and 0600; other modes come from copies and archives.
 pub(crate) fn is_open_to_others(directory: &Path) -> bool {
     let open = |path: &Path| {
         let found = path.symlink_metadata();
@@ -144,8 +144,8 @@ pub(crate) fn is_open_to_others(directory: &Path) -> bool {
     open(directory) || files.any(|file| open(&file.path()))
 }
 
-/// Why other users of the machine could replace what is in the directory, and the command that
-/// mends it, but for the path; none if they could not, as far as owner and mode say.
+/// Why other users of the machine could replace files in the directory, and the command that fixes
+/// it, without the path. `None` if they could not, according to owner and mode.
 pub(crate) fn belongs_to_others(directory: &Path) -> Option<(String, String)> {
     let found = directory.metadata().ok()?;
     let own = rustix::process::geteuid().as_raw();
@@ -160,8 +160,7 @@ pub(crate) fn belongs_to_others(directory: &Path) -> Option<(String, String)> {
     })
 }
 
-/// The process that has claimed the directory, as the end of a phrase. It only helps the reader:
-/// without it the answer is the same.
+/// The process that has locked the directory, as the end of a phrase. For information only.
 fn owner(lock: &mut File) -> String {
     let mut owner = String::new();
     let _ = lock.read_to_string(&mut owner);
@@ -171,7 +170,7 @@ fn owner(lock: &mut File) -> String {
     }
 }
 
-/// Gives a file that root has made to the owner of the directory.
+/// Changes the owner of a file created by root to the owner of the directory.
 fn give_to_owner(file: &File, directory: &Path) -> std::io::Result<()> {
     let owner = directory.metadata()?;
     let is_root = rustix::process::geteuid().is_root();
@@ -181,11 +180,11 @@ fn give_to_owner(file: &File, directory: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Gives the directory and the files in it to the owner of another directory, where root has made
-/// them for it. Links are not followed.
+/// If root has created the directory and its files, changes their owner to that of another
+/// directory. Does not follow links.
 ///
 /// # Errors
-/// The directory cannot be read, or the system does not allow it.
+/// The directory cannot be read, or the system does not permit it.
 pub(crate) fn give_files_to_owner_of(owner: &Path, directory: &Path) -> anyhow::Result<()> {
     let owner = owner.metadata()?;
     if !rustix::process::geteuid().is_root() {
@@ -207,7 +206,7 @@ pub(crate) fn give_files_to_owner_of(owner: &Path, directory: &Path) -> anyhow::
         .with_context(|| format!("cannot give {} away", directory.display()))
 }
 
-/// Makes the directory if needed and claims it; a second process is refused.
+/// Creates the directory if needed and locks it. A second process is refused.
 pub(crate) fn claim(directory: &Path) -> anyhow::Result<DataDirLock> {
     make_directory(directory)
         .with_context(|| format!("cannot make the data directory {}", directory.display()))?;

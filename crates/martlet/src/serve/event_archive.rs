@@ -7,7 +7,7 @@ use martlet_control::event_archive::{EventArchive, keep};
 
 use crate::config::NodeConfig;
 
-/// Begins to archive events, if any are to be.
+/// Starts to archive events, if configured.
 pub(super) fn start(node: &NodeConfig, control: &Arc<Control>) -> Option<Arc<EventArchive>> {
     let settings = node.event_archive.clone()?;
     let archive = Arc::new(EventArchive::new(settings));

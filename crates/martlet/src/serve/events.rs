@@ -1,4 +1,4 @@
-//! What the reactors tell: reports, events and pauses.
+//! Forwards reports, events and pauses of the reactors.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,15 +15,15 @@ use tracing::warn;
 
 use super::standard::Standard;
 
-/// Time between two reads of events: the shards wake nobody meanwhile, and readers get the events
-/// in few large pieces.
+/// Time between two reads of events. Meanwhile the shards wake no reader, and readers get the
+/// events in few large batches.
 const EVENTS_PAUSE: Duration = Duration::from_millis(10);
 
-/// Nice value of a thread that gets a third of the processor time of others.
+/// Nice value of a thread that gets a third of the CPU time of others.
 #[cfg(target_os = "linux")]
 pub(super) const NICE: i32 = 5;
 
-/// Carries reports from the reactors to the control plane. Ends with the reactors.
+/// Forwards reports from the reactors to the control plane. Ends with the reactors.
 pub(super) fn pump_reports(running: &Running, control: &Arc<Control>) {
     let (reports, control) = (running.reports(), Arc::clone(control));
     std::thread::spawn(move || {
@@ -33,7 +33,7 @@ pub(super) fn pump_reports(running: &Running, control: &Arc<Control>) {
     });
 }
 
-/// Carries events to the log, the journal and the feed. Ends with the reactors.
+/// Forwards events to the log, the journal and the feed. Ends with the reactors.
 pub(super) fn pump_events(
     running: &Running,
     control: &Arc<Control>,
@@ -83,7 +83,7 @@ pub(super) async fn tell_pauses(control: Arc<Control>) {
     }
 }
 
-/// Tells readers of events that there are no more.
+/// Ends the streams of events.
 pub(super) async fn end_streams(control: &Control) {
     control.feed.close();
     let until = Instant::now() + Duration::from_millis(500);
@@ -92,14 +92,14 @@ pub(super) async fn end_streams(control: &Control) {
     }
 }
 
-/// The work of this thread may wait: where all cores are busy, threads that carry messages go
+/// Lowers the priority of this thread: if all cores are busy, threads that handle messages run
 /// first.
 #[cfg(target_os = "linux")]
 fn may_wait() {
-    // Where it is not permitted, it takes its turn like everybody else.
+    // Without permission, the thread keeps its priority.
     let _ = setpriority_process(Some(gettid()), NICE);
 }
 
-/// Elsewhere there is no such thing for one thread.
+/// Not supported for single threads on other systems.
 #[cfg(not(target_os = "linux"))]
 fn may_wait() {}

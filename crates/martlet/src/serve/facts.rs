@@ -1,5 +1,4 @@
-//! What operators are told that the node was set up with; gathered when it starts and whenever
-//! files are read again.
+//! Facts about the setup of a node for operators, collected at the start and at each reload.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,8 +9,8 @@ use martlet_reactor::ListenerConfig;
 
 use crate::config::{Effective, NodeConfig};
 
-/// The facts of a node that listens at these URLs, in the order of its listeners, and at those by
-/// HTTP.
+/// The facts of a node with these listener URLs, in the order of its listeners, and these HTTP
+/// URLs.
 pub(super) fn of(
     node: &NodeConfig,
     effective: &Effective,
@@ -45,7 +44,7 @@ fn listeners(all: &[ListenerConfig], urls: &[String], http: &[String]) -> Vec<Li
     mqtt.chain(http).collect()
 }
 
-/// Those of the files that encrypted listeners are configured with.
+/// The certificates in the files of TLS listeners.
 fn certificates(node: &NodeConfig, effective: &Effective) -> Vec<CertificateFacts> {
     let mut files: BTreeSet<(PathBuf, &'static str)> = BTreeSet::new();
     if node.listeners.iter().any(|listener| listener.tls.is_some()) {
@@ -67,7 +66,7 @@ fn certificates(node: &NodeConfig, effective: &Effective) -> Vec<CertificateFact
     found.collect()
 }
 
-/// A directory stands for the files in it.
+/// The files in a directory, or the file itself.
 fn files_of(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(path) else {
         return vec![path.to_owned()];
@@ -78,7 +77,7 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
 }
 
 fn fact(file: &Path, used_as: &'static str) -> Option<CertificateFacts> {
-    // What cannot be read has kept the node from starting, or from taking it.
+    // An unreadable file has already prevented the start or the reload.
     let found = Certificate::of_file(file).ok()?;
     Some(CertificateFacts {
         file: file.display().to_string(),

@@ -1,4 +1,4 @@
-//! Firmware for devices and rollouts of it, while the node runs.
+//! Firmware for devices, and its rollouts, while the node runs.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use martlet_control::shared_registry::SharedRegistry;
 
 use crate::config::NodeConfig;
 
-/// Begins to serve firmware and to advance rollouts.
+/// Starts to serve firmware and to advance rollouts.
 pub(super) fn start(
     node: &NodeConfig,
     control: &Arc<Control>,

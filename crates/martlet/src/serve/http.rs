@@ -1,8 +1,8 @@
 //! The HTTP servers: listeners on TCP, with TLS or without, and the connections of each.
 //!
-//! A connection is bounded in all that its other end decides: the time and length of a header, the
-//! idle time, the time that an answer may stay unread, and the number of connections, of each
-//! address and in all (`connection_slots`).
+//! All resources that a client controls are limited: time and length of a header, idle time, the
+//! time that an answer may stay unread, and the number of connections per address and in total
+//! (`connection_slots`).
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -36,38 +36,38 @@ use super::connection_slots::{ConnectionSlots, Entered, Seat};
 use super::stalling::Stalling;
 use crate::config::{HttpListener, key};
 
-/// Time until a header must be complete, from the connection or the request before it.
+/// Time limit for a complete header, from the beginning of the connection or the previous request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Time until a TLS handshake must be complete.
+/// Time limit for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time after which an answer is aborted if the client reads nothing of it.
+/// Time after which a response is aborted if the client reads nothing of it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
-/// Bytes that are buffered of a request before it is parsed, and fields that its header may have.
-/// The limits of the API are lower, and it answers with an error message.
+/// Size of the buffer for a request before it is parsed, and most fields of its header. The limits
+/// of the API are lower and lead to an error message.
 const BUFFER_BYTES: usize = 32 * 1024;
 const HEADER_FIELDS: usize = 100;
-/// Pause in accepting when the system has no more sockets.
+/// Pause in accepting when no descriptors are left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener that is open, and what it is encrypted with.
+/// An open listener with its TLS settings.
 #[derive(Debug)]
 pub(crate) struct OpenListener {
     listener: TcpListener,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<TlsSettings>,
-    /// What it serves.
+    /// The routes that it serves.
     pub(crate) routes: RouteSettings,
 }
 
 impl OpenListener {
-    /// As an address that can be typed into a browser.
+    /// The URL for a browser.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 }
 
-/// Opens a listener; none: it is optional, and its address is in use.
+/// Opens a listener. Returns `None` if it is optional and its address is in use.
 pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Option<OpenListener>> {
     let address = wanted.address;
     let listener = match TcpListener::bind(address).await {
@@ -107,7 +107,7 @@ fn by_owner(address: SocketAddr) -> String {
     owner.map_or_else(String::new, |owner| format!(" (in use by {owner})"))
 }
 
-/// Serves until the process ends; with `slots`, which all listeners share.
+/// Serves connections until the process ends. `slots` are shared by all listeners.
 pub(crate) async fn serve(
     open: OpenListener,
     routes: Router,
@@ -127,7 +127,7 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        // Answers are written whole.
+        // Responses are written in one piece.
         let _ = stream.set_nodelay(true);
         let connection = HttpConnection {
             listener: ListenerKind::Tcp {
@@ -149,7 +149,7 @@ pub(crate) async fn serve(
                         if first == CONNECT {
                             control.report_event(mqtt_came(peer));
                         }
-                        // Who does not speak HTTP is told so.
+                        // A client that does not use HTTP gets an error response.
                         talk(stream, routes, connection, of_seat).await;
                     }
                 },
@@ -171,10 +171,10 @@ pub(crate) async fn serve(
     }
 }
 
-/// First byte of a CONNECT of MQTT. No request of HTTP begins with it.
+/// First byte of an MQTT CONNECT. No HTTP request begins with it.
 const CONNECT: u8 = 0x10;
 
-/// What comes first, which stays to be read; none: nothing comes in time.
+/// The first byte, which stays in the buffer; `None` if none arrives in time.
 async fn first_byte(stream: &TcpStream) -> Option<u8> {
     let mut first = [0];
     let peeked = tokio::time::timeout(HEADER_TIMEOUT, stream.peek(&mut first)).await;
@@ -182,7 +182,8 @@ async fn first_byte(stream: &TcpStream) -> Option<u8> {
     matches!(peeked, Ok(Ok(1..))).then_some(first)
 }
 
-/// A client of MQTT is told nothing that it understands; operators are told.
+/// The event about an MQTT client on an HTTP port. It is for operators; the client would not
+/// understand a response.
 fn mqtt_came(peer: SocketAddr) -> EventNotice {
     let head = EventHead::new(TenantId(0), "");
     EventNotice::new(
@@ -195,7 +196,7 @@ fn mqtt_came(peer: SocketAddr) -> EventNotice {
     )
 }
 
-/// Talks until it ends, or until another connection takes its slot in the reserve.
+/// Serves a connection until it ends, or until another connection takes its place in the reserve.
 async fn unless_closed(
     talking: impl Future<Output = ()>,
     seat: Arc<Seat>,
@@ -209,7 +210,7 @@ async fn unless_closed(
         () = &mut talking => return,
         _ = closed => {}
     }
-    // It has a slot now, or is closed.
+    // It has a slot now, or must be closed.
     if seat.has_slot() {
         talking.await;
     }
@@ -243,7 +244,7 @@ async fn answer(
     Ok(answer)
 }
 
-/// The requests of a connection, one after the other.
+/// Serves the requests of a connection, one after the other.
 async fn talk<S>(stream: S, routes: Router, connection: HttpConnection, seat: Arc<Seat>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -256,7 +257,7 @@ where
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADER_FIELDS)
         .serve_connection(TokioIo::new(Stalling::new(stream, WRITE_PATIENCE)), service)
-        // For WebSockets, of which the API has limits of its own.
+        // For WebSockets, which have separate limits in the API.
         .with_upgrades();
     if let Err(error) = served.await {
         debug!(%error, "HTTP: a connection ended");

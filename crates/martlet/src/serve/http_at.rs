@@ -1,10 +1,10 @@
-//! An HTTP listener, as far as people are told of it.
+//! An HTTP listener in messages for users.
 
 use martlet_api::RouteSettings;
 
 use super::http;
 
-/// An HTTP listener, as far as people are told of it.
+/// An HTTP listener in messages for users.
 pub(super) struct HttpAt {
     pub(super) url: String,
     pub(super) address: std::net::SocketAddr,

@@ -1,4 +1,4 @@
-//! Starting integrations.
+//! Starts integrations.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -19,16 +19,16 @@ use tracing::warn;
 
 use crate::config::{self, NodeConfig};
 
-/// Unit in which the system tells what a file takes on the disk.
+/// Unit of the system for the disk usage of a file.
 const BYTES_OF_BLOCK: u64 = 512;
 
-/// Bytes that are free on the disk of a directory; where the system does not say, 10 GB.
+/// Free bytes on the disk of a directory; 10 GB if the system does not report it.
 fn free_bytes(directory: &Path) -> u64 {
     let disk = rustix::fs::statvfs(directory);
     disk.map_or(10_000_000_000, |disk| disk.f_bavail * disk.f_frsize)
 }
 
-/// Bytes that the files in a directory take on the disk, those in directories below left out.
+/// Disk usage of the files in a directory, without subdirectories.
 pub(super) fn used_bytes(directory: &Path) -> u64 {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     let files = entries.filter_map(|entry| entry.ok()?.metadata().ok());
@@ -36,17 +36,16 @@ pub(super) fn used_bytes(directory: &Path) -> u64 {
     files.map(|file| file.blocks() * BYTES_OF_BLOCK).sum()
 }
 
-/// Bytes that the queue of an integration may have unless the configuration says so: a tenth of
-/// what is free, with what the message store has taken of that. So it is the same after a restart
-/// with full queues.
+/// Default size of an integration's queue: a tenth of the free space, including the space that the
+/// message store has taken. So it is the same after a restart with full queues.
 pub(super) fn queue_bytes_default(free_bytes: u64, store_bytes: u64) -> u64 {
     free_bytes.saturating_add(store_bytes) / 10
 }
 
-/// Time for which a start waits for the integrations in the tables.
+/// Longest time that the start waits for the integrations in the tables.
 const SAVED_WITHIN: Duration = Duration::from_secs(2);
 
-/// The integrations of a node, none of which runs yet.
+/// Creates the integrations of a node without starting them.
 pub(super) fn make_integrations(
     node: &NodeConfig,
     control: &Arc<Control>,
@@ -70,8 +69,8 @@ pub(super) fn make_integrations(
     Arc::new(Integrations::new(control, tables, settings))
 }
 
-/// Starts the integrations of the configuration and of the tables. When it returns they get what is
-/// published.
+/// Starts the integrations of the configuration and of the tables. When it returns, they receive
+/// published messages.
 pub(super) async fn start_integrations(
     node: &NodeConfig,
     integrations: &Arc<Integrations>,
@@ -84,7 +83,7 @@ pub(super) async fn start_integrations(
     let telemetry = telemetry.map(Telemetry::integration);
     let sinks = node.sinks.sinks.iter().cloned();
     let sinks = sinks.chain(log).chain(telemetry);
-    // Rules that could not be read may have webhooks of their own, whose queues stay.
+    // Rules that could not be read may have webhooks of their own. Their queues are kept.
     let removes_others = node.sinks.removes_others && rules.are_read();
     let sinks = sinks.chain(rules.first_webhooks());
     let sinks = sinks.chain(rules.first_integration());
@@ -96,16 +95,16 @@ pub(super) async fn start_integrations(
     let all = Arc::clone(integrations);
     tokio::spawn(async move {
         let are_all_there = all.start_saved().await;
-        // The start may wait no longer.
+        // The start may have stopped waiting.
         let _ = is_read.send(());
         // The queue of an integration that cannot be started now is kept.
         if removes_others && are_all_there {
             all.remove_others().await;
         }
     });
-    // Tables that do not answer hold up nothing else.
+    // A database that does not respond does not delay anything else.
     let _ = tokio::time::timeout(SAVED_WITHIN, read).await;
-    // One that is not attached in time is in health.
+    // Health reports an integration that is not attached in time.
     let _ = tokio::time::timeout_at(attached_by.into(), integrations.attached()).await;
 }
 

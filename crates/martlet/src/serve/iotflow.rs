@@ -12,7 +12,7 @@ use martlet_control::shared_registry::SharedRegistry;
 
 use crate::config::NodeConfig;
 
-/// Starts what the node does with topics of IoTFlow.
+/// Starts the tasks for topics of IoTFlow.
 pub(super) fn start(
     node: &NodeConfig,
     (control, tables, integrations): (&Arc<Control>, &Arc<SharedRegistry>, &Arc<Integrations>),

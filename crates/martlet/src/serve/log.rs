@@ -1,4 +1,4 @@
-//! The log: lines on standard error, and beside them in a file that is put aside when it is large.
+//! The log: lines on standard error, and also in a file that is rotated when it is large.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _};
@@ -22,9 +22,9 @@ use super::rotated_file::RotatedFile;
 use super::standard::Standard;
 use crate::config::{LogFormat, NodeConfig};
 
-/// The log as it was started.
+/// The running log.
 pub(super) struct Log {
-    /// Changes the levels while the node runs.
+    /// Changes log levels while the node runs.
     pub(super) logging: Arc<Logging>,
     /// Standard error.
     pub(super) standard: Standard,
@@ -32,7 +32,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Reopens the file: log rotation has renamed it.
+    /// Reopens the file after log rotation has renamed it.
     pub(super) fn reopen(&self) {
         if let Some(Err(error)) = self.file.as_ref().map(RotatedFile::reopen) {
             tracing::error!(%error, "the log file cannot be opened again");
@@ -40,28 +40,28 @@ impl Log {
     }
 }
 
-/// What `log.level` says.
+/// Parses `log.level`.
 ///
 /// # Errors
-/// It is no filter.
+/// It is not a valid filter.
 pub(super) fn filter(node: &NodeConfig) -> anyhow::Result<EnvFilter> {
     let filter = parsed(&node.log_level);
     filter.with_context(|| format!("log.level is {:?}", node.log_level))
 }
 
-/// Crates that log less unless `log.level` names them, as with `sqlx=debug`: the node says the same
-/// in its own words.
+/// Crates that log less unless `log.level` contains them, such as `sqlx=debug`. The node logs these
+/// events itself.
 const QUIET: &str = "sqlx=warn,async_nats=off";
 
-/// A level without an area applies to our own areas.
+/// Parses a filter. A level without an area applies to all our areas.
 fn parsed(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     EnvFilter::try_new(format!("{QUIET},{text}"))
 }
 
-/// Lines go where the configuration says from now on.
+/// Starts logging to the configured targets.
 ///
 /// # Errors
-/// The level is none, or the file cannot be opened.
+/// The level is invalid, or the file cannot be opened.
 pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
     let (filter, handle) = reload::Layer::new(filter(node)?);
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -104,8 +104,8 @@ fn layer<W>(format: LogFormat, writer: W, colours: bool) -> Box<dyn Layer<Regist
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // What cannot be written is the writer's to tell: the layer would use `eprintln!`, which panics
-    // where standard error is closed.
+    // The writer handles write errors itself: the layer would use `eprintln!`, which panics if
+    // standard error is closed.
     let layer = fmt::layer()
         .with_timer(Clock)
         .with_writer(writer)
@@ -116,7 +116,7 @@ where
     }
 }
 
-/// Keeps the last lines, beside where they are written.
+/// Keeps the last lines in memory.
 struct KeptLines(LogLines);
 
 impl Layer<Registry> for KeptLines {
@@ -136,10 +136,10 @@ impl FormatTime for Clock {
     }
 }
 
-/// Whether the file of the log can be opened, or made; nothing is made here.
+/// Checks whether the log file can be opened or created. Creates nothing.
 ///
 /// # Errors
-/// It cannot.
+/// It cannot be opened or created.
 pub(crate) fn check_log_file(node: &NodeConfig) -> anyhow::Result<()> {
     let Some(settings) = &node.log_file else {
         return Ok(());

@@ -1,6 +1,6 @@
-//! The text form of a line of the log, as `tracing_subscriber` writes it, at a fraction of its
-//! cost: each client that connects has a line. Neither colours nor spans, of which the node has
-//! none.
+//! The text format of a log line, the same as that of `tracing_subscriber` at a fraction of its
+//! cost: each client that connects causes a line. No colours, and no spans, which the node does not
+//! use.
 
 use martlet_control::log_lines::{Kind, LogLines, Logged};
 use martlet_control::rfc3339;
@@ -11,7 +11,8 @@ use tracing_subscriber::layer::Context;
 use super::rotated_file::RotatedFile;
 use super::standard::Standard;
 
-/// Writes lines to standard error and to a file, and keeps the last ones: each is made once.
+/// Writes lines to standard error and to a file, and keeps the last ones. Each line is formatted
+/// once.
 pub(super) struct TextLines {
     pub(super) standard: Standard,
     pub(super) file: Option<RotatedFile>,
@@ -67,7 +68,7 @@ fn write(logged: &Logged<'_>, to: &mut Vec<u8>) {
     to.push(b'\n');
 }
 
-/// A level with the spaces around it, five characters wide.
+/// A level, surrounded by spaces and padded to five characters.
 fn level(level: Level) -> &'static [u8] {
     match level {
         Level::ERROR => b" ERROR ",
@@ -78,7 +79,7 @@ fn level(level: Level) -> &'static [u8] {
     }
 }
 
-/// Appends a text in quotes, as `Debug` shows it.
+/// Appends a text in quotes, in the format of `Debug`.
 fn quote(to: &mut Vec<u8>, text: &[u8]) {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'"' && *byte != b'\\';
     if !text.iter().all(is_plain) {
@@ -90,7 +91,7 @@ fn quote(to: &mut Vec<u8>, text: &[u8]) {
     to.push(b'"');
 }
 
-/// Appends a text, but for the characters that a terminal obeys.
+/// Appends a text without terminal control characters.
 fn harmless(to: &mut Vec<u8>, text: &[u8]) {
     let is_harmless = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t' | b'\r');
     if text.iter().all(is_harmless) {
@@ -152,7 +153,7 @@ mod tests {
     }
 
     impl Lines {
-        /// What was written, without the time of each line.
+        /// The written text without the time of each line.
         fn text(&self) -> String {
             let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
             let lines = text.split_inclusive('\n');

@@ -1,5 +1,5 @@
-//! The options of the MQTT microservice, which a node takes too: `--http-addr`, `--log-file` and
-//! `--file-logging`. `--log-level` and `--log-format` are the node's own.
+//! The options of the MQTT microservice, which a node accepts too: `--http-addr`, `--log-file` and
+//! `--file-logging`. `--log-level` and `--log-format` are also the node's own.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -7,7 +7,7 @@ use clap::Args;
 use super::assignment::Assignment;
 use crate::config::{HttpAddress, key, with_host};
 
-/// Its log file where none is named.
+/// Its default log file.
 const LOG_FILE: &str = "mqtt-service.log";
 
 /// Options of the microservice; each stands for a key of Martlet's own.
@@ -26,10 +26,10 @@ pub(crate) struct MicroserviceOptions {
 }
 
 impl MicroserviceOptions {
-    /// The listener that is asked for.
+    /// The requested HTTP listener.
     ///
     /// # Errors
-    /// The address is none.
+    /// The address is invalid.
     pub(super) fn http(&self) -> anyhow::Result<Option<HttpAddress>> {
         let address = self.http_addr.as_deref();
         address
@@ -37,7 +37,7 @@ impl MicroserviceOptions {
             .transpose()
     }
 
-    /// What the other options stand for.
+    /// The values that result from the other options.
     pub(super) fn assignments(&self) -> Vec<Assignment> {
         let named = self.log_file.clone();
         let file = match self.file_logging {
@@ -53,7 +53,7 @@ impl MicroserviceOptions {
 /// A further HTTP listener with the routes of this system first.
 ///
 /// # Errors
-/// The address is none.
+/// The address is invalid.
 pub(super) fn further(
     system: &'static str,
     option: &str,

@@ -1,11 +1,11 @@
-//! `martlet serve`: wires the layers together, tells people what it does, and stops in order.
+//! `martlet serve`: connects the layers, prints what the node does, and stops in order.
 //!
-//! * `stages`: the start in stages, each of which needs what the one before has made
-//! * `reactor`: starting the reactors
-//! * `shards`, `events`, `store`: what the control plane has to do with the reactors
+//! * `stages`: the start in stages, each of which needs the results of the previous one
+//! * `reactor`: starts the reactors
+//! * `shards`, `events`, `store`: connections between the control plane and the reactors
 //! * `presence`, `integrations`, `iotflow`: other parts of the node
 //! * `http`, `admin_socket`, `connection_slots`: listeners of the API
-//! * `reload`, `signals`: what happens while it runs
+//! * `reload`, `signals`: events while the node runs
 
 mod accept_failures;
 mod activity;
@@ -69,7 +69,7 @@ use crate::config::{self, NodeConfig};
 use signals::Signals;
 use tables_in_use::identity_of_tables;
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is stopped.
 pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,11 +80,11 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
     }
 }
 
-/// Looks for what [`run`] would refuse, as far as that can be seen without starting: the ports are
-/// not tried, and what the store holds is not read.
+/// Checks for errors of [`run`], as far as possible without starting: ports are not opened, and the
+/// store's contents are not read.
 ///
 /// # Errors
-/// What a node would end with.
+/// The error with which a node would end.
 pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
     log::filter(node)?;
     check_log_file(node)?;
@@ -98,7 +98,7 @@ pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
 }
 
 fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
-    // Before anything slow: a signal without a handler ends the process.
+    // Before any slow operation: a signal without a handler ends the process.
     let signals = Signals::handle()?;
     let effective = options.load()?;
     let node = config::resolve(&effective)?;
@@ -107,7 +107,7 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         warn!("{warning}");
     }
     keep_pages_small();
-    // Before anything is made in a directory that will not do.
+    // Before anything is created in an unsuitable directory.
     admin_socket::check(&node.data_dir)?;
     let lock = data_dir::claim(&node.data_dir)?;
     if node.user_configuration.tables_unasked.is_none() {
@@ -125,15 +125,15 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         .map_err(|error| open_files::explained(error, node.threads))?;
     let outcome = runtime.block_on(stages::run(&node, &effective, options, &log, &signals));
     let outcome = outcome.map_err(|error| open_files::explained(error, node.threads));
-    // What still runs there waits for clients that are gone.
+    // Remaining tasks wait for clients that have disconnected.
     runtime.shutdown_background();
     drop(lock);
     outcome
 }
 
-/// The allocator asks for huge pages, so that one idle connection more may cost 2 MiB. Many small
-/// things are held for long here: with small pages a broker takes about half the memory, and its
-/// CPU time does not change measurably.
+/// Disables huge pages. The allocator requests them, so one more idle connection might cost 2 MiB.
+/// Many small objects are kept for a long time here: with small pages a broker takes about half the
+/// memory, without a measurable change of its CPU time.
 fn keep_pages_small() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {

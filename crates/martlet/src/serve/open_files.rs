@@ -1,5 +1,5 @@
-//! What the limit of open files means for a node: how many clients may connect, and what is said
-//! where it is too low.
+//! Effects of the limit of open files: how many clients may connect, and the message if the limit
+//! is too low.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::config::NodeConfig;
 
-/// A node that could not open one more file or socket, and so did not start.
+/// Error of a node that could not open one more file or socket, and so did not start.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "too few file descriptors: this process may have {limit} files open (ulimit -n), and a node \
@@ -22,8 +22,8 @@ struct TooFewOpenFiles {
     least: u64,
 }
 
-/// What a node with one listener of MQTT and one of HTTP takes before the first client connects:
-/// what is open then, and what is kept from clients.
+/// Descriptors of a node with one MQTT listener and one HTTP listener before the first client
+/// connects, including the reserve.
 fn least(threads: usize) -> u64 {
     const OF_NODE: u64 = 56;
     const OF_THREAD: u64 = 3;
@@ -31,8 +31,8 @@ fn least(threads: usize) -> u64 {
     OF_NODE.saturating_add(OF_THREAD.saturating_mul(threads))
 }
 
-/// Says what is missing and what helps, where a node did not start for lack of descriptors:
-/// whatever was to be opened last is not the cause.
+/// Replaces the error of a start that failed for lack of descriptors by one with the cause and the
+/// remedy: the last file to be opened is not the cause.
 pub(super) fn explained(error: anyhow::Error, threads: usize) -> anyhow::Error {
     let few = Some(Errno::MFILE.raw_os_error());
     let is_few = error.chain().any(|cause| {
@@ -50,7 +50,7 @@ pub(super) fn explained(error: anyhow::Error, threads: usize) -> anyhow::Error {
     })
 }
 
-/// How many connections there may be, and what bounds them.
+/// The number of possible connections and the limit that determines it.
 pub(super) fn connections_line(node: &NodeConfig, most: u64, descriptors: &Descriptors) -> String {
     let Some(limit) = descriptors
         .limit

@@ -54,7 +54,7 @@ pub(crate) struct ConfigOptions {
 }
 
 impl ConfigOptions {
-    /// As the last layer over file and environment.
+    /// The options as the last layer over file and environment.
     pub(crate) fn overlay(&self) -> anyhow::Result<Overlay> {
         let mut values = self.panel_broker.assignments()?;
         values.extend(self.microservice.assignments());
@@ -104,8 +104,8 @@ impl ConfigOptions {
         })
     }
 
-    /// The same as far as it is said in our own words: what devices' programs have in their
-    /// environment is no matter of commands that only look for a node, but for its database.
+    /// The same with our own variables only. Variables of device programs do not matter for
+    /// commands that only look for a node, except for its database.
     pub(crate) fn load_own(&self) -> anyhow::Result<config::Effective> {
         let mut environment = config::environment()?;
         environment
@@ -116,7 +116,7 @@ impl ConfigOptions {
         Ok(config::load(&overlay, &environment.variables)?)
     }
 
-    /// The configuration in force.
+    /// Loads the effective configuration.
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
         let environment = config::environment()?;
         let mut overlay = self.overlay()?;

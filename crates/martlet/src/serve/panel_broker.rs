@@ -1,4 +1,4 @@
-//! The options of the MQTT panel's broker, which a node takes in the place of its own: `-tcp`,
+//! The options of the MQTT panel's broker, which a node accepts as a replacement for it: `-tcp`,
 //! `-ws`, `-info`, `-auth-url` and others.
 
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::microservice::further;
 use crate::cmd::print::errln;
 use crate::config::{HttpAddress, key};
 
-/// What the panel's broker does without options. Its server of Reverb is told events only where one
-/// of those two options is given.
+/// Defaults of the panel's broker. Events are pushed to its Reverb server only if one of those two
+/// options is given.
 const TCP: &str = ":1883";
 const WS: &str = ":1882";
 const INFO: &str = ":8080";
@@ -54,29 +54,29 @@ pub(crate) struct PanelBrokerOptions {
 }
 
 impl PanelBrokerOptions {
-    /// URLs to listen on.
+    /// URLs of the listeners.
     pub(super) fn listeners(&self) -> Vec<String> {
         let tcp = self.or_usual(self.tcp.as_ref(), TCP);
         let ws = self.or_usual(self.ws.as_ref(), WS);
         let tcp = tcp.map(|address| format!("mqtt://{}", with_host(&address)));
-        // A client may have any path there.
+        // A client may use any path there.
         let ws = ws.map(|address| format!("ws://{}/*", with_host(&address)));
         tcp.into_iter().chain(ws).collect()
     }
 
-    /// The HTTP listener that is asked for.
+    /// The requested HTTP listener.
     ///
     /// # Errors
-    /// The address is none.
+    /// The address is invalid.
     pub(super) fn http(&self) -> anyhow::Result<Option<HttpAddress>> {
         let info = self.or_usual(self.info.as_ref(), INFO);
         info.map(|at| further("2", "-info", &at)).transpose()
     }
 
-    /// What the other options stand for.
+    /// The values that result from the other options.
     ///
     /// # Errors
-    /// A duration is none.
+    /// A duration is invalid.
     pub(super) fn assignments(&self) -> anyhow::Result<Vec<Assignment>> {
         let mut all = Vec::new();
         let mut put = |key: &str, value: Option<String>, option| {
@@ -109,7 +109,7 @@ impl PanelBrokerOptions {
     }
 }
 
-/// An address as Go has it: without a host it is of all interfaces.
+/// An address in Go's notation: without a host it means all interfaces.
 fn with_host(address: &str) -> String {
     match address.strip_prefix(':') {
         Some(port) => format!("0.0.0.0:{port}"),
@@ -117,7 +117,7 @@ fn with_host(address: &str) -> String {
     }
 }
 
-/// A duration as Go has it: numbers, each with its unit.
+/// A duration in Go's notation: numbers, each with its unit.
 fn duration(option: &str, text: &str) -> anyhow::Result<Duration> {
     const UNITS: [(&str, f64); 7] = [
         ("ns", 1e-9),

@@ -1,4 +1,4 @@
-//! Keeping who is connected.
+//! Tracks which clients are connected.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use tracing::error;
 
 use crate::config::NodeConfig;
 
-/// The presence of clients, while it is kept.
+/// A running task that tracks presence.
 pub(super) struct KeptPresence {
     stopped: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl KeptPresence {
-    /// The node has stopped: what is left is written.
+    /// Stops the task; writes the remaining changes.
     pub(super) async fn stop(self) {
         let _ = self.stopped.send(());
         if let Err(error) = self.task.await {
@@ -26,7 +26,7 @@ impl KeptPresence {
     }
 }
 
-/// Starts to keep presence; the clients that were connected before are known when it returns.
+/// Starts to track presence. When it returns, clients that were connected before are included.
 pub(super) async fn keep_presence(
     node: &NodeConfig,
     control: &Arc<Control>,

@@ -1,6 +1,7 @@
-//! How the program was called.
+//! Name of the running program.
 
-/// As it was called: lines to be typed next must work even if it is not on the path.
+/// The name by which the program was called: printed command lines must work even if it is not in
+/// the search path.
 pub(crate) fn program_name() -> String {
     std::env::args()
         .next()

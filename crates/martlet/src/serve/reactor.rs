@@ -1,4 +1,4 @@
-//! Starting the reactors.
+//! Starts the reactors.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use super::options::ConfigOptions;
 use super::store::check_restored;
 use crate::config::{self, NodeConfig};
 
-/// Events that wait to be read, at most.
+/// Most events that wait to be read.
 const EVENT_CAPACITY: usize = 65_536;
-/// Time that the start waits for integrations to be attached: after that clients are accepted in
-/// any case.
+/// Longest time that the start waits for integrations to be attached. Afterwards clients are
+/// accepted in any case.
 pub(super) const OPENED_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) fn start_reactor(
@@ -38,7 +38,7 @@ pub(super) fn start_reactor(
     config.event_capacity = EVENT_CAPACITY;
     config.authenticator = Arc::new(authenticator.clone());
     config.refused_name = martlet_certificates::take_refused_name;
-    // What is published before an integration is attached would not reach it.
+    // Messages published before an integration is attached would not reach it.
     config.opens_later = !node.sinks.sinks.is_empty();
     config.rules = node
         .policy
@@ -53,8 +53,8 @@ pub(super) fn start_reactor(
     Ok(martlet_reactor::start(config)?)
 }
 
-/// Opens the listeners even if the integrations are not attached by then: clients do not wait for
-/// a database that does not answer.
+/// Opens the listeners even if the integrations are not attached in time: clients do not wait for a
+/// database that does not respond.
 pub(super) fn open_listeners_at_last(
     running: &Arc<Running>,
     opened_by: Instant,
@@ -104,7 +104,7 @@ pub(super) fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Ru
     }
 }
 
-/// What the limits and the descriptors of the process allow.
+/// Most connections permitted by the limits and the descriptors of the process.
 pub(super) fn connections_max(node: &NodeConfig, descriptors: &Descriptors) -> u64 {
     u64::from(node.settings.limits.connections).min(descriptors.connections)
 }

@@ -1,10 +1,10 @@
-//! Reading the files again while the node runs: certificates, revocation lists, passwords, ACLs.
+//! Reloads files while the node runs: certificates, revocation lists, passwords, ACLs.
 //!
-//! All of them, or nothing. If one cannot be read or understood, the former settings stay in force,
-//! and the log and health say so until a reading succeeds. A configuration that has lost what
-//! protects, as half a file has, is not applied either: it needs a restart with that configuration.
-//! Settings that apply only at the start, such as listeners and limits, are not changed; a
-//! difference is reported.
+//! All files are reloaded, or none. If one is unreadable or invalid, the former settings stay in
+//! force, and the log and health report it until a reload succeeds. A configuration without its
+//! former protection, such as a truncated file, is not applied either: it needs a restart with that
+//! configuration. Settings that apply only at the start, such as listeners and limits, are not
+//! changed; differences are reported.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -28,25 +28,26 @@ use super::options::ConfigOptions;
 use super::tables_in_use::{note_tables, tell_ignored};
 use crate::config::{self, ConfigError, Effective, HttpListener, NodeConfig, TablesRead, key};
 
-/// How often is looked whether a file has changed.
+/// Interval of checks for changed files.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often in a row files look the same before they are read: what writes them is through.
+/// Number of consecutive checks without further changes before files are read. Their writer has
+/// then finished.
 const SAME_LOOKS: u32 = 2;
 
-/// Names the warning of a reload that failed.
+/// Name of the warning about a failed reload.
 const WARNING: &str = "reload";
 
-/// Names users and devices among what has changed.
+/// Name of users and devices in lists of changes.
 const TABLES: &str = "tables";
 
-/// Names the warning that something waits for a restart.
+/// Name of the warning about changes that need a restart.
 const PENDING: &str = "restart";
 
-/// What is reloaded, and into what.
+/// State of reloading.
 pub(super) struct Reload {
     options: ConfigOptions,
     started_with: Effective,
-    /// What was last read without fault.
+    /// The configuration that was last loaded successfully.
     held: Effective,
     chain: AuthenticationChain,
     control: Arc<Control>,
@@ -58,18 +59,18 @@ pub(super) struct Reload {
     /// Settings of TLS by listener.
     tls: BTreeMap<String, TlsSettings>,
     files: Vec<PathBuf>,
-    /// The listeners that were opened at the start, as people are told of them.
+    /// The listeners that were opened at the start, as text.
     open: Vec<String>,
-    /// Where it listens by HTTP, as URLs.
+    /// URLs of the HTTP listeners.
     http_urls: Vec<String>,
-    /// What the files looked like when they were last read, or tried.
+    /// State of the files at the last reload or attempt.
     seen: Vec<Option<Look>>,
-    /// The same of the write-ahead log of the tables.
+    /// State of the write-ahead log of the tables at that time.
     log_seen: Option<Look>,
-    /// When they were last read, or tried.
+    /// Time of the last reload or attempt.
     tried: SystemTime,
-    /// The last time that everything was read the tables were gone, or others: once they are back
-    /// everything is read again.
+    /// Whether the tables were missing or replaced at the last full reload. When they are back, a
+    /// full reload follows.
     were_tables_lost: bool,
 }
 
@@ -81,7 +82,7 @@ struct RemovedAccounts {
 }
 
 impl RemovedAccounts {
-    /// What has changed; only of these names, if any are given.
+    /// Compares two snapshots; only for these names, if any are given.
     fn between(older: &Snapshot, newer: &Snapshot, names: Option<&[Arc<str>]>) -> Self {
         Self {
             devices: older.removed_devices(newer, names),
@@ -90,8 +91,8 @@ impl RemovedAccounts {
     }
 }
 
-/// What tells one state of a file from another, through symbolic links: Kubernetes changes one that
-/// is above.
+/// Attributes that identify the state of a file, with symbolic links followed: Kubernetes replaces
+/// a link in the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Look {
     device: u64,
@@ -101,7 +102,7 @@ struct Look {
     changed: (i64, i64),
 }
 
-/// A listener is known by its name and its address: a name may stand for several.
+/// A listener is identified by its name and address: several may have one name.
 fn key(listener: &ListenerConfig) -> String {
     format!("{} {}", listener.name, listener.address)
 }
@@ -110,7 +111,7 @@ fn key_of_http(listener: &HttpListener) -> String {
     format!("http {}", listener.address)
 }
 
-/// All listeners of a configuration, as people are told of them.
+/// All listeners of a configuration, as text.
 fn listeners_of(node: &NodeConfig) -> Vec<String> {
     let mqtt = node.listeners.iter();
     let mqtt = mqtt.map(|listener| match listener.name.is_empty() {
@@ -121,7 +122,7 @@ fn listeners_of(node: &NodeConfig) -> Vec<String> {
     mqtt.chain(http).collect()
 }
 
-/// What differs between the listeners that are open and those that are configured.
+/// Differences between the open listeners and the configured ones.
 fn listeners_waiting(open: &[String], configured: &[String]) -> Vec<String> {
     let only = |these: &[String], others: &[String], what: &str| {
         let found = these.iter().filter(|one| !others.contains(one));
@@ -175,15 +176,15 @@ impl Reload {
         reload
     }
 
-    /// The database of users and devices.
+    /// Whether this is the database of users and devices.
     fn is_tables(&self, file: &Path) -> bool {
         self.tables.location().file() == Some(file)
     }
 
-    /// Waits until a file has changed, or what it says is not so any more by itself. Changes that
-    /// come together are one: it waits for a moment in which nothing does. Returns why, too.
+    /// Waits until a file has changed, or a credential has expired. Combines simultaneous changes:
+    /// waits until no more follow. Also returns the reason.
     pub(super) async fn changed(&mut self) -> (ReloadOf, &'static str) {
-        // Of a database's tables there is no file, but their credentials end too.
+        // Tables in a database server have no file, but their credentials expire too.
         if self.files.is_empty() && self.tables.location().file().is_some() {
             return std::future::pending().await;
         }
@@ -195,7 +196,7 @@ impl Reload {
             if self.is_over() {
                 return (ReloadOf::SharedRegistry, "a credential has expired");
             }
-            // A log that is written to all the time keeps no file from being read.
+            // A write-ahead log that changes constantly must not delay reading other files.
             log_waits += u32::from(self.look_at_log() != self.log_seen);
             if log_waits > SAME_LOOKS {
                 return (ReloadOf::SharedRegistry, "the tables have changed");
@@ -218,16 +219,16 @@ impl Reload {
         }
     }
 
-    /// A credential has ended that was good when the files were read.
+    /// Whether a credential has expired that was valid at the last reload.
     fn is_over(&self) -> bool {
         let at_ms = self.chain.policy().changes_at_ms();
         let at = at_ms.and_then(|at_ms| u64::try_from(at_ms).ok());
         let at = at.map(|at| UNIX_EPOCH + Duration::from_millis(at));
-        // Where reading fails it is not tried again and again.
+        // A failing reload is not repeated for the same reason.
         at.is_some_and(|at| SystemTime::now() >= at && self.tried < at)
     }
 
-    /// Reads files again.
+    /// Reloads files.
     pub(super) async fn run(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
         let is_quick = of == ReloadOf::SharedRegistry && !self.were_tables_lost;
         let done = match is_quick {
@@ -242,16 +243,16 @@ impl Reload {
                 done
             }
         };
-        // Keys and people of the API are not among what the chain goes by.
+        // API keys and API users are not part of the chain's policy.
         self.tables.notify_changed();
-        // Once this is answered, nothing reaches a client that may not have it.
+        // When this is answered, no client receives messages that it may no longer receive.
         self.control.wait_until_all_reported().await;
         done
     }
 
-    /// Takes over what has changed in the tables; none: everything has to be read.
+    /// Applies changes of the tables. Returns `None` if a full reload is needed.
     async fn run_tables(&mut self, why: &str) -> Option<Result<Reloaded, String>> {
-        // Before it is read: what changes then is seen the next time.
+        // Taken before reading, so that later changes are detected next time.
         let look = self.look();
         self.log_seen = self.look_at_log();
         self.tried = SystemTime::now();
@@ -271,7 +272,7 @@ impl Reload {
                         "what changed in the tables is in force ({why})"
                     );
                 }
-                // What is wrong with a file is said by who reads everything.
+                // A full reload reports the fault of a file.
                 Err(_) if self.tables.location().file().is_some() => return None,
                 Err(error) => {
                     if let Some(changed) = tables.without_ended() {
@@ -291,7 +292,7 @@ impl Reload {
         Some(Ok(done))
     }
 
-    /// Whether the tables, which were not in use before, are in use now, or may be.
+    /// Whether the tables, which were not used before, are used now or may be.
     async fn are_asked(&self) -> bool {
         let is_wanted = self.control.user_configuration().tables_unasked.is_none();
         is_wanted && self.tables.are_in_use().await.unwrap_or(true)
@@ -323,8 +324,8 @@ impl Reload {
         revoked
     }
 
-    /// Ends the sessions of removed devices and users, so that the next client of the name does not
-    /// get them.
+    /// Ends the sessions of removed devices and users, so that a later client with the same name
+    /// does not resume them.
     fn end_sessions(&self, gone: RemovedAccounts) {
         if gone.devices.is_empty() && gone.users.is_empty() {
             return;
@@ -344,8 +345,8 @@ impl Reload {
         });
     }
 
-    /// The bans and teams of tables against which no login is checked apply all the same. `read`
-    /// are they, if they were read.
+    /// Applies the bans and teams of tables that no login is checked against. `read` is their
+    /// snapshot, if they were read.
     async fn settle_idle_tables(&self, read: Option<Arc<Snapshot>>) {
         let policy = self.chain.policy();
         if policy.tables().is_some() || self.control.user_configuration().tables_unasked.is_some() {
@@ -355,7 +356,7 @@ impl Reload {
             Some(read) => read,
             None => match self.tables.read_all().await {
                 Ok(read) => Arc::new(read),
-                // What is in memory goes on holding, and health tells why.
+                // The snapshot in memory stays in force, and health reports the reason.
                 Err(_) => return,
             },
         };
@@ -405,7 +406,7 @@ impl Reload {
                         self.control.health.warn_as(PENDING, text);
                     }
                 }
-                // Whom a revocation list ends is known to the listeners alone.
+                // Only the listeners know which clients a revocation list disconnects.
                 let looked = match done.certificates {
                     0 => "",
                     _ => "; client certificates are checked again",
@@ -426,8 +427,8 @@ impl Reload {
         outcome
     }
 
-    /// What the database has, as far as it is asked at all: a file is read with the others. One
-    /// that is away keeps nothing else from being read again.
+    /// Reads the tables of a database server, if they are used; a file is read with the others. A
+    /// database that cannot be reached does not keep other files from being reloaded.
     async fn read_tables(&self, of: ReloadOf) -> Result<TablesRead, String> {
         let is_wanted = self.control.user_configuration().tables_unasked.is_none();
         if self.tables.location().file().is_some() || !is_wanted {
@@ -447,7 +448,7 @@ impl Reload {
         self.chain.policy().tables().cloned()
     }
 
-    /// Files that differ from when they were last read, or tried.
+    /// Files that have changed since the last reload or attempt.
     fn files_changed(&self, look: &[Option<Look>]) -> Vec<String> {
         let both = self.files.iter().zip(self.seen.iter().zip(look));
         let changed = both.filter(|(_, (seen, now))| seen != now);
@@ -456,7 +457,7 @@ impl Reload {
             .collect()
     }
 
-    /// Keys whose values differ from those that were last read without fault.
+    /// Keys whose values differ from the last successful load.
     fn keys_changed(&self, effective: &Effective) -> Vec<String> {
         let changed = effective.values().iter().filter(|(key, sourced)| {
             let held = self.held.values().get(*key);
@@ -497,7 +498,7 @@ impl Reload {
         for warning in warn_of_files(&effective, &node, &self.control) {
             warn!("{warning}");
         }
-        // A key that needs a restart is reported as that alone.
+        // A key that needs a restart is reported only as such.
         let needs_restart = self.needs_restart(&effective);
         let keys = self.keys_changed(&effective).into_iter();
         changed.extend(keys.filter(|key| !needs_restart.contains(key)));
@@ -553,8 +554,8 @@ impl Reload {
         Ok(done)
     }
 
-    /// The tables are gone, or are others: their users and devices remain accepted, and no session
-    /// ends.
+    /// Whether the tables are missing or replaced. Then their users and devices stay accepted, and
+    /// no session ends.
     fn tables_lost(&self, policy: Option<&Arc<Policy>>) -> Option<RegistryError> {
         let held = self.tables_held()?;
         let place = self.tables.location().to_string();
@@ -565,13 +566,13 @@ impl Reload {
         }
     }
 
-    /// Somewhere clients are asked who they are.
+    /// Whether any listener requires authentication.
     fn is_asking(&self) -> bool {
         self.policies.iter().any(|(_, policy)| policy.authenticate)
     }
 
-    /// Requires authentication where it was off and is on now, and ends the present connections
-    /// there.
+    /// Requires authentication at listeners where it was off and is now on, and disconnects their
+    /// current clients.
     fn ask_at(&mut self, listeners: &[ListenerConfig]) {
         let mut has_changed = false;
         for listener in listeners {
@@ -596,7 +597,7 @@ impl Reload {
         }
     }
 
-    /// Sends the new rules to the shards first, then the revocations. Returns the number of these.
+    /// Sends the new rules to the shards, then the revocations. Returns the number of revocations.
     fn tell_shards(&self, rules: &Command, revocations: Vec<Revocation>) -> usize {
         self.control.send_to_all_shards(rules);
         let revoked = revocations.len();
@@ -607,8 +608,8 @@ impl Reload {
         revoked
     }
 
-    /// The same, with the topics of IoTFlow where they were at the start: rules and catalogue are
-    /// not to differ.
+    /// The configuration with IoTFlow's topics as at the start, because rules and catalogue must
+    /// agree.
     fn with_started_base(&self, effective: &Effective) -> Result<Effective, ConfigError> {
         const KEY: &str = key!(iotflow.base);
         let mut resolved = effective.clone();
@@ -650,8 +651,8 @@ impl Reload {
         self.files.iter().map(|file| look_at(file)).collect()
     }
 
-    /// The write-ahead log of the tables: while the node has them open, what another program
-    /// changes is there alone.
+    /// State of the write-ahead log of the tables. While the node has the tables open, changes by
+    /// other programs appear only there.
     fn look_at_log(&self) -> Option<Look> {
         let mut log = self.tables.location().file()?.as_os_str().to_owned();
         log.push("-wal");

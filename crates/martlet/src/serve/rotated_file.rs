@@ -1,4 +1,4 @@
-//! The file of the log, which is put aside when it is large.
+//! The log file, which is rotated when it is large.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,8 +12,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::cmd::print::errln;
 use crate::config::LogFile;
 
-/// A file that is renamed when it is large: `martlet.log`, `martlet.log.1`, …, of which the highest
-/// number is the oldest, and is removed in the end.
+/// A file that is rotated when it is large: `martlet.log`, `martlet.log.1`, …. The highest number
+/// is the oldest file, which is finally removed.
 #[derive(Clone, Debug)]
 pub(super) struct RotatedFile(Arc<Mutex<Rotation>>);
 
@@ -25,10 +25,10 @@ struct Rotation {
 }
 
 impl RotatedFile {
-    /// Opens the file, and makes it.
+    /// Opens the file; creates it if needed.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The file cannot be opened.
     pub(super) fn open(settings: &LogFile) -> anyhow::Result<Self> {
         let path = &settings.path;
         if let Some(directory) = settings.path.parent().filter(|_| settings.makes_directory) {
@@ -45,10 +45,10 @@ impl RotatedFile {
         }))))
     }
 
-    /// Opens it again: it was renamed.
+    /// Reopens the file after it was renamed.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The file cannot be opened.
     pub(super) fn reopen(&self) -> io::Result<()> {
         let mut rotation = self.lock();
         (rotation.file, rotation.bytes) = open(&rotation.settings.path)?;
@@ -68,7 +68,7 @@ impl RotatedFile {
 }
 
 impl Rotation {
-    /// A line is written whole into one file.
+    /// Writes a line completely into one file.
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         let len = line.len() as u64;
         if self.bytes > 0 && self.bytes + len > self.settings.bytes {
@@ -109,7 +109,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// Names of clients and topics stand in it, so it is its owner's and group's.
+/// Opens the file for its owner and group only, because it contains names of clients and topics.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     let file = options.create(true).append(true).mode(0o640).open(path)?;
@@ -117,7 +117,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, bytes))
 }
 
-/// One line on its way.
+/// A writer for one line.
 pub(super) struct RotatedLine(RotatedFile);
 
 impl Write for RotatedLine {
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(read(&path), "line 8 of ten\nline 9 of ten\n");
         assert_eq!(read(&numbered(&path, 1)), "line 6 of ten\nline 7 of ten\n");
         assert!(numbered(&path, 2).exists() && !numbered(&path, 3).exists());
-        // Who moves it away has it written to elsewhere until it is opened anew.
+        // After another program has renamed the file, lines go there until it is reopened.
         fs::rename(&path, directory.join("moved")).unwrap();
         file.reopen().unwrap();
         file.make_writer().write_all(b"after\n").unwrap();

@@ -13,7 +13,8 @@ use martlet_control::telemetry::Telemetry;
 
 use crate::config::NodeConfig;
 
-/// Makes them. Those of the tables are in force when this returns, unless the tables do not answer.
+/// Creates them. When this returns, those of the tables are in force, unless the tables do not
+/// respond.
 pub(super) async fn start(
     node: &NodeConfig,
     (control, tables, integrations): (&Arc<Control>, &Arc<SharedRegistry>, &Arc<Integrations>),

@@ -1,7 +1,8 @@
-//! The link by which the first administrator of a node is made.
+//! The link that creates the first administrator of a node.
 //!
-//! Responsible for where it is shown. It is a secret: it goes to the terminal, or to a file of the
-//! data directory that only its owner can read, and never into a log file or the journal.
+//! Responsible for where it is shown. It is a secret: it is printed to the terminal, or written to
+//! a file of the data directory that only its owner can read, and never to a log file or the
+//! journal.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -18,7 +19,7 @@ use tracing::{error, warn};
 use super::http_at::HttpAt;
 use crate::private_file;
 
-/// What health warns of until there is an administrator. The log has a line of its own.
+/// Warning in health until there is an administrator. The log has a separate line.
 pub(super) const OPEN_HERE: &str = "Nobody can administer the node yet, and its HTTP listeners are \
     open to everybody on this machine: make the first administrator (martlet user add NAME --role \
     administrator).";
@@ -26,34 +27,34 @@ pub(super) const OPEN_HERE: &str = "Nobody can administer the node yet, and its 
 /// The file in the data directory.
 const FILE: &str = "setup-link";
 
-/// Interval at which a node without an administrator checks whether it has one.
+/// Interval at which a node without an administrator checks whether there is one.
 const CLAIM_EVERY: Duration = Duration::from_secs(2);
 
-/// The name of a warning of health: nobody can administer the node any more.
+/// Name of a warning in health: no administrator is left.
 const NO_ADMINISTRATOR: &str = "no_administrator";
 
-/// What it says.
+/// Text of this warning.
 const NOBODY_LEFT: &str = "No administrator is left: every user with that API role is deleted or \
     disabled, and no API key has all rights. Add one on the node's machine: martlet user add NAME \
     --api-role administrator.";
 
-/// Time after a change of the tables in which more changes are taken together.
+/// Time after a change of the tables during which further changes are combined.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
-/// Interval at which it is looked for administrators though nothing was changed: keys expire.
+/// Interval of checks for administrators even without changes, since keys expire.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// The link, and where people find it.
+/// The link and where users find it.
 #[derive(Debug)]
 pub(super) struct SetupLink {
     link: String,
-    /// The file that holds it; none: it is printed.
+    /// The file that contains it; `None` if it is printed.
     file: Option<PathBuf>,
 }
 
 impl SetupLink {
-    /// For a node without an administrator: the link that creates one, once. Its token is after
-    /// `#`, which browsers do not send.
+    /// Creates the one-time link for a node without an administrator. Its token is after `#`, which
+    /// browsers do not send.
     pub(super) async fn of(
         api: &Api,
         control: &Arc<Control>,
@@ -92,7 +93,7 @@ impl SetupLink {
         }
     }
 
-    /// Lines for the first ones that the node prints.
+    /// Lines for the output of the start.
     pub(super) fn lines(&self) -> String {
         let what = "no administrator yet; make the first one here, once, within an hour:";
         match &self.file {
@@ -104,7 +105,7 @@ impl SetupLink {
         }
     }
 
-    /// Where the link is, for the log.
+    /// Place of the link, for the log.
     pub(super) fn place(&self) -> String {
         match &self.file {
             None => "the first lines that the node has printed".to_owned(),
@@ -114,7 +115,7 @@ impl SetupLink {
 }
 
 /// Whether standard output is not stored: it is a terminal, or a pipe to the program that started
-/// the node. A socket leads to the journal, and a file is kept.
+/// the node. A socket leads to the journal, and a file is stored.
 fn is_not_stored() -> bool {
     let stdout = io::stdout();
     if io::IsTerminal::is_terminal(&stdout) {
@@ -137,7 +138,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// The first administrator or key may be created by any means.
+/// Removes the file when there is an administrator or a key, however it was created.
 async fn withdraw_once_claimed(api: Api, control: Arc<Control>, file: PathBuf) {
     let mut ticks = tokio::time::interval(CLAIM_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -150,7 +151,7 @@ async fn withdraw_once_claimed(api: Api, control: Arc<Control>, file: PathBuf) {
     }
 }
 
-/// Health warns while a node that had administrators has none, whatever took the last one away.
+/// Sets a warning in health while a node that had administrators has none, whatever the cause.
 pub(super) async fn watch_administrators(
     api: Api,
     control: Arc<Control>,
@@ -172,7 +173,7 @@ pub(super) async fn watch_administrators(
             None => {}
         }
         tokio::time::sleep(LOOK_PAUSE).await;
-        // Late is no error, and the tables outlive the node.
+        // A timeout is no error, and the tables outlive the node.
         let _ = tokio::time::timeout(LOOK_EVERY, changes.changed()).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The shards, as the control plane reaches them.
+//! The shards, as used by the control plane.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! Signals, from before anything slow until the process ends.
+//! Handles signals, from before any slow operation until the process ends.
 //!
-//! A thread of its own waits for them, so that a file or database that hangs does not keep a node
-//! from being stopped: a second signal to stop ends the process at once.
+//! A separate thread waits for them, so that a hanging file or database does not keep a node from
+//! being stopped. A second signal to stop ends the process at once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,36 +11,36 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info};
 
-/// Time in which further signals count as the first one. One request to stop may come as several
-/// signals: `timeout` signals its child and then the group in which it is.
+/// Time in which further signals count as the same request. One request to stop may cause several
+/// signals: `timeout` signals its child and then the child's process group.
 const ONE_WISH: Duration = Duration::from_secs(1);
-/// Time for the last line of the log, which may hang too.
+/// Time limit for the last log line, which may hang too.
 const LAST_LINE: Duration = Duration::from_millis(200);
 
-/// "File size limit exceeded"; the number is the same on all systems this runs on.
+/// "File size limit exceeded"; the number is the same on all supported systems.
 const SIGXFSZ: i32 = 25;
 
-/// What the signals ask for.
+/// Received signals.
 #[derive(Clone, Debug)]
 pub(super) struct Signals(Arc<SignalState>);
 
 #[derive(Debug)]
 struct SignalState {
-    /// Name of the signal to stop; empty: none came.
+    /// Name of the received signal to stop; empty if there is none.
     stop: watch::Sender<&'static str>,
-    /// SIGHUP: one that comes before it is waited for is not lost.
+    /// SIGHUP. Stored if it arrives before a task waits for it.
     hangup: Notify,
     phase: Mutex<Phase>,
 }
 
-/// What a signal to stop does.
+/// Effect of a signal to stop.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// Files are read and nothing is open yet: it ends the process.
+    /// Files are being read and nothing is open yet: the signal ends the process.
     Reading,
-    /// It asks the node to stop.
+    /// The signal requests the node to stop.
     Running,
-    /// The node has been asked then: a signal ends the process.
+    /// The node was requested to stop at this time: another signal ends the process.
     Stopping(Instant),
 }
 
@@ -58,7 +58,7 @@ impl Signals {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-        // With a handler, a write beyond a limit of file sizes fails instead of ending the
+        // With a handler, a write beyond the limit of file sizes fails and does not end the
         // process: the store then waits for room, as on any full disk.
         let beyond_limit =
             signal(SignalKind::from_raw(SIGXFSZ)).context("cannot handle SIGXFSZ")?;
@@ -86,12 +86,12 @@ impl Signals {
         Ok(signals)
     }
 
-    /// The node opens its data: from now on it is stopped in order.
+    /// Call this before the node opens its data: from now on a signal stops it in order.
     pub(super) fn set_running(&self) {
         self.set(Phase::Running);
     }
 
-    /// The node stops, whoever asked for that: the next signal ends the process.
+    /// Call this when the node stops, for whatever reason: the next signal ends the process.
     pub(super) fn set_stopping(&self) {
         let mut phase = self.0.phase.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*phase, Phase::Stopping(_)) {
@@ -107,7 +107,7 @@ impl Signals {
         found.map_or("", |name| *name)
     }
 
-    /// Waits for a SIGHUP. Several are one; one that came before is there already.
+    /// Waits for a SIGHUP. Several signals are combined; an earlier one is not lost.
     pub(super) async fn hangup(&self) {
         self.0.hangup.notified().await;
     }
@@ -132,7 +132,7 @@ impl Signals {
     }
 }
 
-/// Ends the process, whatever hangs, the log included.
+/// Ends the process even if something hangs, including the log.
 fn end(code: i32, tell: impl FnOnce() + Send + 'static) -> ! {
     let told = std::thread::spawn(tell);
     let until = Instant::now() + LAST_LINE;

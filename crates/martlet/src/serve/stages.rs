@@ -1,13 +1,13 @@
-//! The start of a node in stages. Each takes what the one before has made, so that nothing is used
-//! before it is complete. One thing is set later: the chain of credentials gets the tables in the
-//! third stage, because the reactors ask it before the tables are open.
+//! The start of a node in stages. Each stage takes the result of the previous one, so that nothing
+//! is used before it is complete. One value is set later: the chain of credentials gets the tables
+//! in the third stage, because the reactors use it before the tables are open.
 //!
-//! 1. [`Bound`]: sockets of the API are open, and who is let in is known
-//! 2. [`Core`]: the reactors and the control plane run; events are carried on
-//! 3. [`Attached`]: the tables are open; presence is kept and integrations run
-//! 4. [`Serving`]: the API is served, and the node says that it is ready
+//! 1. [`Bound`]: sockets of the API are open, and the authentication policy exists
+//! 2. [`Core`]: the reactors and the control plane run; events are forwarded
+//! 3. [`Attached`]: the tables are open; presence is tracked and integrations run
+//! 4. [`Serving`]: the API is served, and the node reports that it is ready
 //!
-//! A node stops in the opposite order.
+//! A node stops in reverse order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,12 +65,12 @@ use super::{
 };
 use crate::config::{self, NodeConfig};
 
-/// Time that integrations may take to settle what they have in hand, at least.
+/// Least time that integrations get to settle unsettled messages.
 const SETTLED_WITHIN: Duration = Duration::from_secs(1);
-/// Time that the last events may take when the node stops.
+/// Time limit for the last events when the node stops.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is stopped.
 pub(super) async fn run(
     node: &NodeConfig,
     effective: &config::Effective,
@@ -88,7 +88,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// The first stage: nothing runs, and what needs a free address has it.
+/// The first stage: nothing runs, and all required addresses are bound.
 struct Bound {
     http: Vec<http::OpenListener>,
     http_at: Vec<HttpAt>,
@@ -104,7 +104,7 @@ impl Bound {
         for listener in &node.http {
             http.extend(http::bind(listener).await?);
         }
-        // Nobody is asked yet where there are no credentials; that may change while the node runs.
+        // Without a policy no login is checked yet; that may change while the node runs.
         let nobody = || {
             let mut policy = Policy::new(BTreeMap::new());
             policy.idle_tables = node.idle_tables.clone();
@@ -123,7 +123,7 @@ impl Bound {
         })
     }
 
-    /// Where the API is served.
+    /// URLs of the API.
     fn http_urls(&self) -> Vec<String> {
         self.http_at.iter().map(|at| at.url.clone()).collect()
     }
@@ -136,9 +136,9 @@ struct Core {
     authenticator: ChainAuthenticator,
     chain: AuthenticationChain,
     reloads: UnboundedReceiver<ReloadRequest>,
-    /// Carries events; ends with the reactors.
+    /// Forwards events; ends with the reactors.
     events: JoinHandle<()>,
-    /// When listeners are opened, whether or not integrations are attached by then.
+    /// Time at which listeners are opened, even if integrations are not yet attached.
     opened_by: Instant,
     opening: Option<tokio::task::JoinHandle<()>>,
 }
@@ -202,7 +202,7 @@ impl Core {
     }
 }
 
-/// The third stage: what uses the tables, and takes what clients publish.
+/// The third stage: the users of the tables, and the consumers of published messages.
 struct Attached {
     tables: Arc<SharedRegistry>,
     alive: Arc<Alive>,
@@ -235,7 +235,7 @@ impl Attached {
         let presence = keep_presence(node, control, &tables, &alive).await;
         let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);
         let activity = activity::start(control, &tables);
-        // Before listeners open: a device may answer at once what it was sent before the restart.
+        // Before listeners open: a device may immediately answer commands from before the restart.
         let commands = commands::start(node, control, &tables);
         let twins = twins::start(node, control, &tables);
         let telemetry = telemetry::start(node, control, &tables, &activity);
@@ -276,7 +276,7 @@ impl Attached {
     }
 }
 
-/// The fourth stage: the node does what it is there for.
+/// The fourth stage: the node is in service.
 struct Serving {
     core: Core,
     attached: Attached,
@@ -330,7 +330,7 @@ impl Serving {
             Arc::clone(&attached.integrations),
             http_urls,
         );
-        // The announcement must be true when it is read.
+        // The state must be true when it is announced.
         control.health.set_ready();
         let setup = SetupLink::of(&api, control, &bound.http_at, &node.data_dir).await;
         announce(
@@ -357,7 +357,7 @@ impl Serving {
         })
     }
 
-    /// Reads files again when that is asked for or needed.
+    /// Reloads files on request or when needed.
     async fn until_stopped(mut self, log: &Log, signals: &Signals) -> Self {
         let control = Arc::clone(&self.core.control);
         let mut stopping = std::pin::pin!(stop_asked(&control, signals));
@@ -374,7 +374,7 @@ impl Serving {
                 }
                 (of, why) = self.reload.changed() => (of, why, None),
             };
-            // A database that does not answer keeps nobody from stopping.
+            // A database that does not respond must not delay stopping.
             let outcome = tokio::select! {
                 () = &mut stopping => break,
                 outcome = self.reload.run(of, why) => outcome,
@@ -382,7 +382,7 @@ impl Serving {
             if why == "SIGHUP" {
                 notify::ready();
             }
-            // What came of it is in the log and in health, too.
+            // The outcome is also in the log and in health.
             if let Some(asked) = asked {
                 asked.answer(outcome);
             }
@@ -396,10 +396,11 @@ impl Serving {
         notify::stopping();
         signals.set_stopping();
         let grace = Duration::from_secs(node.shutdown_grace_secs);
-        // What they have in hand is settled while the shards still run.
+        // Unsettled messages are settled while the shards still run.
         attached.integrations.stop(grace.max(SETTLED_WITHIN)).await;
         stop_reactors(core.running, grace).await;
-        // Its last lines are those of clients who were told to go, and why they went is known then.
+        // Its last lines are about clients that were disconnected for the shutdown, with the
+        // reason.
         let over = tokio::task::spawn_blocking(|| core.events.join());
         let _ = tokio::time::timeout(LAST_EVENTS, over).await;
         attached.presence.stop().await;
@@ -414,7 +415,7 @@ impl Serving {
     }
 }
 
-/// Starts what runs beside the requests for as long as the node does.
+/// Starts the background tasks of the node.
 fn spawn_tasks(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<SharedRegistry>) {
     tokio::spawn(history::task::keep(Arc::clone(control)));
     tokio::spawn(memory::keep(Arc::clone(control)));
@@ -438,7 +439,7 @@ fn spawn_tasks(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<SharedReg
     }
 }
 
-/// The routes of listeners; those that serve the same share theirs.
+/// The routers of listeners; listeners with the same routes share one.
 struct Routers<'a> {
     api: &'a Api,
     made: Vec<(RouteSettings, Router)>,
@@ -468,7 +469,8 @@ async fn stop_asked(control: &Control, signals: &Signals) {
     }
 }
 
-/// Tells clients, waits for their connections to close, ends the reactors and closes the store.
+/// Disconnects clients, waits for their connections to close, ends the reactors and closes the
+/// store.
 async fn stop_reactors(running: Arc<Running>, grace: Duration) {
     let stopped = tokio::task::spawn_blocking(move || {
         let closed = running.shutdown(grace);

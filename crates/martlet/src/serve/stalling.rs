@@ -1,5 +1,5 @@
-//! A stream that fails when the other end stops reading: such a connection would keep its slot for
-//! ever.
+//! A stream that fails when the peer stops reading: otherwise such a connection would keep its slot
+//! forever.
 
 use std::future::Future as _;
 use std::io;
@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 pub(super) struct Stalling<S> {
     stream: S,
     patience: Duration,
-    /// While a write waits.
+    /// Deadline of a waiting write.
     until: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Standard error, as the log writes to it.
+//! Standard error for the log.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that are gathered to be written together, at most.
+/// Most bytes of lines that are gathered for one write.
 const GATHERED_BYTES: usize = 16 * 1024;
 
-/// Standard error. Lines of many events at once are written together: each would cost a call of the
-/// system.
+/// Standard error. Lines of many simultaneous events are written together, to save system calls.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Standard(Arc<Mutex<Gathered>>);
 
@@ -21,21 +20,20 @@ struct Gathered {
 }
 
 impl Standard {
-    /// Lines of this, and of others meanwhile, are written when it is over; what is worse than
-    /// `info` at once, with all before it.
+    /// Gathers lines during `work` and writes them afterwards. Lines more severe than `info` are
+    /// written at once, with all before them.
     pub(super) fn gather<T>(&self, work: impl FnOnce() -> T) -> T {
         self.lock().is_on = true;
         let done = work();
         let mut gathered = self.lock();
         gathered.is_on = false;
         gathered.write();
-        // A line may be long.
+        // A single line may be long.
         gathered.lines.shrink_to(GATHERED_BYTES);
         done
     }
 
-    /// A line is appended to those that wait. One that is urgent is written at once, with all
-    /// before it.
+    /// Appends a line to the waiting ones. An urgent line is written at once, with all before it.
     pub(super) fn put(&self, is_urgent: bool, append: impl FnOnce(&mut Vec<u8>)) {
         let mut gathered = self.lock();
         append(&mut gathered.lines);
@@ -51,14 +49,15 @@ impl Standard {
 }
 
 impl Gathered {
-    /// Writes what there is. Standard error may be a closed pipe: the node goes on without it.
+    /// Writes all waiting lines. Errors are ignored: standard error may be a closed pipe, and the
+    /// node continues without it.
     fn write(&mut self) {
         let _ = io::stderr().lock().write_all(&self.lines);
         self.lines.clear();
     }
 }
 
-/// One line on its way to standard error.
+/// A writer for one line on standard error.
 pub(super) struct StandardLine {
     to: Standard,
     is_urgent: bool,

@@ -1,4 +1,4 @@
-//! The message store: what is checked before it is opened, and what it has to say.
+//! The message store: checks before it is opened, and its notices.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use martlet_reactor::{Restored, Running, StoreNotice};
 use martlet_store::RealDisk;
 use tracing::{error, info, warn};
 
-/// What a restore that was cut off has left may be a part of the backup, or nothing at all.
+/// Rejects an interrupted restore, which may have left a part of the backup, or nothing.
 pub(crate) fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
     match unfinished_restore(data_dir) {
         None => Ok(()),
@@ -20,8 +20,8 @@ pub(crate) fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Says what the start has brought back, and what it could not; answers what operators should know
-/// for longer than a line in the log.
+/// Logs what the start has restored, and what it could not restore. Returns a note for operators
+/// that remains visible longer than a log line.
 pub(super) fn tell_restored(running: &Running) -> Option<String> {
     let Restored {
         opened,
@@ -70,7 +70,7 @@ pub(super) fn tell_restored(running: &Running) -> Option<String> {
     })
 }
 
-/// Carries what the store has to say to the log. Ends with the store.
+/// Forwards notices of the store to the log. Ends with the store.
 pub(super) fn pump_store_notices(running: &Running) {
     let Some(health) = running.store_health() else {
         return;
@@ -106,7 +106,7 @@ pub(crate) fn claim_store(directory: &Path) -> anyhow::Result<RealDisk> {
     claimed(directory, RealDisk::open(directory))
 }
 
-/// The same to look at what is there, also where nothing can be written.
+/// The same for reading only, even if the directory is read-only.
 pub(crate) fn claim_store_to_read(directory: &Path) -> anyhow::Result<RealDisk> {
     claimed(directory, RealDisk::open_to_read(directory))
 }
@@ -121,7 +121,7 @@ fn claimed(directory: &Path, opened: std::io::Result<RealDisk>) -> anyhow::Resul
     })
 }
 
-/// How many of something there are.
+/// A count with its noun in the right number.
 fn counted(count: usize, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),

@@ -9,7 +9,7 @@ use martlet_control::telemetry::Telemetry;
 
 use crate::config::NodeConfig;
 
-/// Starts the telemetry of the node; none: it is off.
+/// Starts the telemetry of the node; `None` if it is off.
 pub(super) fn start(
     node: &NodeConfig,
     control: &Arc<Control>,

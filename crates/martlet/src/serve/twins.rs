@@ -8,7 +8,7 @@ use martlet_control::twins::{Twins, keep};
 
 use crate::config::NodeConfig;
 
-/// Begins to publish desired values and to take reports.
+/// Starts to publish desired values and to process reports.
 pub(super) fn start(
     node: &NodeConfig,
     control: &Arc<Control>,

@@ -1,4 +1,4 @@
-//! `martlet bench` against a broker that neither loses nor repeats.
+//! `martlet bench` with a broker that neither loses nor repeats messages.
 
 use crate::support::{Broker, Family};
 

@@ -1,4 +1,4 @@
-//! What is made from the command line's own definition.
+//! Tests of output generated from the definition of the command line.
 
 use std::process::Command;
 

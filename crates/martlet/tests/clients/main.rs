@@ -1,8 +1,8 @@
-//! The client commands as a user runs them, against Debian's mosquitto broker.
+//! Tests of the client commands against Debian's mosquitto broker.
 //!
-//! Most tests run the same command line with `martlet pub|sub|rr` and with `mosquitto_pub|sub|rr`
-//! and want the same standard output, the same errors and the same exit code. They need the
-//! Debian packages `mosquitto` and `mosquitto-clients` and fail with their names without them.
+//! Most tests run the same command line with `martlet pub|sub|rr` and with `mosquitto_pub|sub|rr`,
+//! and assert the same standard output, errors and exit code. They need the Debian packages
+//! `mosquitto` and `mosquitto-clients`, and fail with these names if they are missing.
 
 mod bench;
 mod generated;

@@ -1,4 +1,4 @@
-//! `martlet pub` beside `mosquitto_pub`.
+//! Compares `martlet pub` with `mosquitto_pub`.
 
 use std::io::{BufRead, BufReader, Write};
 
@@ -6,10 +6,10 @@ use rustix::process::Signal;
 
 use crate::support::{Broker, CREDENTIALS_ADVICE, FAMILIES, Family, WHY_ADVICE, send_signal, wait};
 
-/// All of a message but its expiry, which counts down.
+/// All fields of a message except its expiry, which counts down.
 const FORMAT: &str = "%t|%q|%r|%x|%C|%R|%D|%F|%P";
 
-/// What an observer of `case/#` got from one run of a publisher.
+/// What a subscriber of `case/#` received from one run of a publisher.
 fn observed(broker: &Broker, family: Family, args: &[&str], input: &[u8], count: u32) -> String {
     let session = ["-c", "-i", "observer", "-q", "2", "-t", "case/#", "-V", "5"];
     let created = broker.run(
@@ -35,7 +35,7 @@ fn observed(broker: &Broker, family: Family, args: &[&str], input: &[u8], count:
         b"",
     );
     assert_eq!(got.code, 0, "{family:?} {args:?}: {}", got.stdout);
-    // The session ends, so that the next run begins anew.
+    // Ends the session, so that the next run begins with a new one.
     broker.run(
         Family::Mosquitto,
         "sub",
@@ -359,7 +359,7 @@ fn wrong_arguments_have_the_same_words_and_codes() {
 #[test]
 fn a_broker_that_is_not_there_is_reported_with_its_address() {
     let broker = Broker::open();
-    // Ours names the address.
+    // Our text contains the address.
     for (host, why) in [
         ("127.0.0.1", "Connection refused"),
         ("host.invalid", "Lookup error."),
@@ -380,8 +380,8 @@ fn a_broker_that_is_not_there_is_reported_with_its_address() {
     assert!(ours.stderr.contains(&why), "{ours:?}");
 }
 
-/// A line that was sent and not acknowledged when the broker died is sent again, and so are those
-/// that come later.
+/// A line that was unacknowledged when the broker was killed is sent again, followed by later
+/// lines.
 #[test]
 fn lines_go_on_where_they_were_after_the_broker_was_killed() {
     for qos in ["1", "2"] {
@@ -418,7 +418,7 @@ fn lines_go_on_where_they_were_after_the_broker_was_killed() {
 #[test]
 fn repeated_messages_go_on_after_the_broker_was_killed() {
     let mut broker = Broker::open();
-    // At QoS 0 the second message goes by its alias alone, on the first connection.
+    // At QoS 0 the second message has only its Topic Alias, on the first connection.
     let repeat = ["--repeat", "3", "--repeat-delay", "0.2", "-V", "5"];
     let alias = [
         "-t",

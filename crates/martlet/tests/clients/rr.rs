@@ -1,5 +1,5 @@
-//! `martlet rr` beside `mosquitto_rr`. A request that goes to its own response topic answers
-//! itself.
+//! Compares `martlet rr` with `mosquitto_rr`. A request to its own response topic is its own
+//! response.
 
 use crate::support::{Broker, FAMILIES};
 

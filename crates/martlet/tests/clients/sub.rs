@@ -1,4 +1,4 @@
-//! `martlet sub` beside `mosquitto_sub`.
+//! Compares `martlet sub` with `mosquitto_sub`.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::{Broker, FAMILIES, Family, send_signal, wait};
 
-/// A broker with some retained messages.
+/// Starts a broker with some retained messages.
 fn with_retained_messages() -> Broker {
     let broker = Broker::open();
     broker.publish(&[
@@ -300,7 +300,7 @@ fn sigterm_ends_a_client_that_waits_for_its_connection() {
         let args = [&["-L", &url], args].concat();
         let child = broker.spawn(Family::Martlet, command, &args);
         let (mut stream, _) = listener.accept().expect("it connects");
-        // The handshake of WebSocket is under way and gets no answer.
+        // The WebSocket handshake has begun and gets no answer.
         stream.read_exact(&mut [0; 4]).expect("it asks");
         send_signal(child.id(), Signal::TERM);
         assert_eq!(wait(child, command).status.code(), Some(0));

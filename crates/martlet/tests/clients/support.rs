@@ -1,4 +1,4 @@
-//! A mosquitto broker on a free port, the two families of clients, and how to compare them.
+//! A mosquitto broker on a free port, the two families of clients, and their comparison.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -12,14 +12,13 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longer than any case takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a client without credentials is told when it is refused for that.
+/// The advice for a refused client without credentials.
 pub(crate) const CREDENTIALS_ADVICE: &str = "Give credentials with -u USER -P PASSWORD.";
 
-/// What begins the line that a client with credentials is told when a broker on this machine
-/// refuses them.
+/// Beginning of the advice for a client with credentials that a broker on this machine refused.
 pub(crate) const WHY_ADVICE: &str = "If the broker is Martlet, this says why: martlet why ";
 
-/// A directory that goes with its owner.
+/// A temporary directory, removed on drop.
 pub(crate) struct TempDir(pub(crate) PathBuf);
 
 impl TempDir {
@@ -52,17 +51,17 @@ pub(crate) struct Broker {
     child: Child,
     pub(crate) port: u16,
     pub(crate) web_socket_port: u16,
-    /// The home of the clients, empty unless a test puts something there.
+    /// The home directory of the clients, empty unless a test writes to it.
     pub(crate) home: TempDir,
 }
 
 impl Broker {
-    /// A broker that lets everybody in.
+    /// Starts a broker that accepts anonymous clients.
     pub(crate) fn open() -> Self {
         Self::start("allow_anonymous true\n")
     }
 
-    /// A broker with the user `u`, password `pw`, who may use topics under `ok/`.
+    /// Starts a broker with the user `u`, password `pw`, who may use topics under `ok/`.
     pub(crate) fn with_password() -> Self {
         let home = TempDir::new();
         let passwords = home.0.join("passwords");
@@ -110,7 +109,7 @@ impl Broker {
         broker
     }
 
-    /// Kills the broker and starts it again on the same ports.
+    /// Kills the broker and restarts it on the same ports.
     pub(crate) fn restart(&mut self) {
         self.child.kill().expect("a child can be killed");
         self.child.wait().expect("a child can be waited for");
@@ -132,13 +131,13 @@ impl Broker {
         self.child.id()
     }
 
-    /// Publishes by mosquitto_pub, and wants it to work.
+    /// Publishes with mosquitto_pub, and asserts success.
     pub(crate) fn publish(&self, args: &[&str]) {
         let run = self.run(Family::Mosquitto, "pub", args, b"");
         assert_eq!(run.code, 0, "mosquitto_pub {args:?}: {}", run.stderr);
     }
 
-    /// A client command that is not waited for.
+    /// Starts a client command without waiting for it.
     pub(crate) fn spawn(&self, family: Family, command: &str, args: &[&str]) -> Child {
         self.command(family, command, args)
             .spawn()
@@ -149,15 +148,15 @@ impl Broker {
     pub(crate) fn run(&self, family: Family, command: &str, args: &[&str], input: &[u8]) -> Run {
         let mut child = self.spawn(family, command, args);
         let mut stdin = child.stdin.take().expect("standard input is a pipe");
-        // A client that does not read its input may have gone.
+        // A client that does not read its input may have exited.
         let _ = stdin.write_all(input);
         drop(stdin);
         let what = format!("{family:?} {command} {args:?}");
         Run::new(wait(child, &what), command)
     }
 
-    /// Runs one command line with both families and wants the same, but for what Martlet's clients
-    /// advise beside it.
+    /// Runs one command line with both families and asserts equal results, except for the advice of
+    /// Martlet's clients.
     pub(crate) fn compare(&self, command: &str, args: &[&str]) -> Run {
         self.compare_with_input(command, args, b"")
     }
@@ -211,7 +210,7 @@ impl Drop for Broker {
     }
 }
 
-/// Whose clients.
+/// The families of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     Martlet,
@@ -220,7 +219,7 @@ pub(crate) enum Family {
 
 pub(crate) const FAMILIES: [Family; 2] = [Family::Mosquitto, Family::Martlet];
 
-/// How a command ended, without what may differ.
+/// Result of a command, without parts that may differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -237,10 +236,10 @@ impl Run {
                 .collect::<Vec<_>>()
         };
         let mut stderr = text(&output.stderr);
-        // mosquitto's clients end some errors with a blank line and others with two.
+        // mosquitto's clients end some errors with one blank line and others with two.
         stderr.retain(|line| !line.is_empty());
         Self {
-            // Death by a signal has no code.
+            // A process killed by a signal has no exit code.
             code: output.status.code().unwrap_or(-1),
             stdout: text(&output.stdout).join("\n"),
             stderr: stderr.join("\n"),
@@ -259,7 +258,7 @@ impl Run {
     }
 }
 
-/// Hides client ids, moments and the name of the program.
+/// Replaces client ids, times and the name of the program.
 fn normalise(line: &str, command: &str) -> String {
     let mut line = line.replace(
         &format!("mosquitto_{command}"),
@@ -289,10 +288,10 @@ pub(crate) fn send_signal(pid: u32, signal: Signal) {
     kill_process(pid, signal).expect("the process is there");
 }
 
-/// Waits for a child, but not forever.
+/// Waits for a child with a time limit.
 pub(crate) fn wait(mut child: Child, what: &str) -> Output {
     let end = Instant::now() + DEADLINE;
-    // The pipes are read meanwhile, so that the child never waits for us.
+    // The pipes are read meanwhile, so that the child never blocks.
     let stdout = read_all(child.stdout.take());
     let stderr = read_all(child.stderr.take());
     let status = loop {
@@ -334,7 +333,7 @@ fn read_all(pipe: Option<impl std::io::Read + Send + 'static>) -> std::thread::J
     })
 }
 
-/// A program of Debian's, also where the search path lacks `/usr/sbin`.
+/// Finds a program of Debian, even if the search path lacks `/usr/sbin`.
 fn find(program: &str, package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
@@ -345,7 +344,7 @@ fn find(program: &str, package: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{program} is missing: install the Debian package {package}"))
 }
 
-/// A port that nobody listens on, below those that the system gives to outgoing connections.
+/// A free port, below those that the system assigns to outgoing connections.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let process = std::process::id() % 1000;

@@ -1,4 +1,4 @@
-//! Other ways to name and reach the broker than `-h` and `-p`.
+//! Ways to select and reach the broker other than `-h` and `-p`.
 
 use crate::support::{Broker, Family};
 
@@ -18,7 +18,7 @@ fn messages_go_over_web_socket_both_ways() {
     let broker = Broker::open();
     let url = format!("ws://127.0.0.1:{}/mqtt", broker.web_socket_port);
     let port = broker.web_socket_port.to_string();
-    // This broker writes 4 KiB to a WebSocket every 100 ms, so a large one is read over TCP.
+    // This broker writes 4 KiB to a WebSocket every 100 ms, so a large message is read over TCP.
     let over_tcp = ["-C", "1", "-W", "5"];
     let over_web_socket = ["-h", "127.0.0.1", "-p", &port, "--ws", "-C", "1", "-W", "5"];
     for (topic, len, read) in [

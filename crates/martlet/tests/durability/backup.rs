@@ -1,4 +1,4 @@
-//! Backups of a node that runs and of one that does not, and what `martlet store` says of damage.
+//! Backups of running and stopped nodes, and what `martlet store` reports about damage.
 
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ fn a_backup_of_a_node_that_does_not_run_changes_nothing_beside_its_file() {
                 false => node.broker.kill().unwrap(),
             }
         });
-        // For all users but root they cannot be written to.
+        // For all users except root they become read-only.
         let modes = |mode| {
             for path in [data.join("store"), data.clone()] {
                 let mode = std::fs::Permissions::from_mode(mode);
@@ -107,7 +107,7 @@ fn a_backup_of_a_node_that_does_not_run_changes_nothing_beside_its_file() {
         let verified = martlet(&["backup", "verify", &file]);
         let told = text(&verified.stdout);
         assert!(verified.status.success(), "{told}");
-        // A kill may come before the entries' records, which the start makes again.
+        // A kill may happen before the entries' records are written; the start creates these again.
         assert!(told.contains("200 messages"), "{told}");
         let restored = elsewhere.data().display().to_string();
         let unpacked = martlet(&["backup", "restore", &file, "--data-dir", &restored]);
@@ -119,7 +119,7 @@ fn a_backup_of_a_node_that_does_not_run_changes_nothing_beside_its_file() {
     }
 }
 
-/// Each file below a directory, with when it was changed and what is in it.
+/// Each file below a directory, with its time of change and its contents.
 fn everything_in(directory: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(directory).expect("it is there") {
@@ -154,7 +154,7 @@ fn a_backup_that_was_cut_or_changed_is_not_taken_for_a_whole_one() {
         fill(&node, 20).await;
         node.broker.kill().unwrap();
     });
-    // Nobody runs: the command reads the store itself.
+    // No node runs, so the command reads the store itself.
     let made = martlet(&["backup", "create", &name, "--data-dir", &data]);
     assert!(made.status.success(), "{}", text(&made.stderr));
     let whole = std::fs::read(&file).unwrap();
@@ -181,7 +181,7 @@ fn a_backup_that_was_cut_or_changed_is_not_taken_for_a_whole_one() {
         junk.contains(&format!("behind its end, at {length}")),
         "{junk}"
     );
-    // As a tar program pads it.
+    // Padded like the output of a tar program.
     std::fs::write(&file, [&whole, &[0; 9 * 512][..]].concat()).unwrap();
     assert!(martlet(&["backup", "verify", &name]).status.success());
     let mut changed = whole.clone();
@@ -248,7 +248,7 @@ fn a_restore_that_fails_leaves_only_what_an_earlier_one_has_left() {
     let elsewhere = Directory::new("restore-fails-there");
     let there = elsewhere.data();
     let restoring = there.join("store.restoring");
-    // Files may have 1 KiB: too little for the log.
+    // Files are limited to 1 KiB, which is too little for the log.
     let limited = format!(
         "trap '' XFSZ; ulimit -f 1; exec {MARTLET} backup restore {file} --data-dir {}",
         there.display()
@@ -421,7 +421,7 @@ fn a_store_of_which_only_the_mark_is_left_is_not_begun_anew() {
     });
 }
 
-/// Flips a bit of the first place in any file of the directory where these bytes are.
+/// Flips a bit where these bytes first occur in any file of the directory.
 fn flip(directory: &Path, wanted: &[u8]) {
     for entry in std::fs::read_dir(directory).expect("the store is there") {
         let path = entry.expect("an entry").path();

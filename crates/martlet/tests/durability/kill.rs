@@ -1,4 +1,4 @@
-//! Kills and power cuts under load: a part of what `martlet-crash` does with a thousand.
+//! Kills and power failures under load: a small version of `martlet-crash`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a node promises about its data, tried on the real program: kills, power cuts, stops,
+//! Tests of the durability of a node's data with the real program: kills, power failures, stops,
 //! backups, damage, a directory in use.
 
 mod backup;

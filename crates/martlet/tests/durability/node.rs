@@ -1,4 +1,4 @@
-//! A node as a process of its own, with a data directory of its own.
+//! A node as a separate process with its own data directory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,10 +13,10 @@ use martlet_crash::Broker;
 /// The program under test.
 pub(crate) const MARTLET: &str = env!("CARGO_BIN_EXE_martlet");
 
-/// How long an answer may take before a test fails.
+/// Time limit of an answer before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The command line of a node, with `{port}` and `{dir}` to be replaced, and further options.
+/// The command line of a node with further options; `{port}` and `{dir}` are replaced.
 pub(crate) fn serve(options: &[&str]) -> Vec<String> {
     let fixed = [
         MARTLET,
@@ -37,7 +37,7 @@ pub(crate) fn serve(options: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// A directory that goes away with its test.
+/// A directory that is removed with its test.
 #[derive(Debug)]
 pub(crate) struct Directory(PathBuf);
 
@@ -66,7 +66,7 @@ impl Drop for Directory {
     }
 }
 
-/// A node that is started; killed when it goes out of scope.
+/// A running node, killed on drop.
 pub(crate) struct Node {
     pub(crate) broker: Broker,
 }
@@ -79,7 +79,7 @@ impl Node {
         Self { broker }
     }
 
-    /// Kills it and starts it again.
+    /// Kills and restarts the node.
     pub(crate) async fn crash(&mut self) {
         self.broker.kill().expect("it can be killed");
         self.broker.start().expect("the program starts again");
@@ -107,7 +107,7 @@ impl Node {
     }
 }
 
-/// A client that fails its test when it waits too long.
+/// A client that fails its test when a wait takes too long.
 pub(crate) struct TestClient {
     client: Client,
 }
@@ -153,7 +153,7 @@ impl TestClient {
                 ..
             }
         ) {}
-        // At QoS 0 that is all there is to wait for.
+        // At QoS 0 there is nothing else to wait for.
         self.client.flush().await.expect("the connection stays");
     }
 
@@ -172,7 +172,7 @@ impl TestClient {
             .expect("a valid topic");
     }
 
-    /// True if the last publish is acknowledged within this time.
+    /// Whether the last publish is acknowledged within this time.
     pub(crate) async fn acknowledged_within(&mut self, patience: Duration) -> bool {
         loop {
             match self.try_next(patience).await {
@@ -183,7 +183,7 @@ impl TestClient {
         }
     }
 
-    /// The next message's topic and payload.
+    /// Returns topic and payload of the next message.
     pub(crate) async fn message(&mut self) -> (String, String) {
         loop {
             if let Event::Message(message) = self.next().await {
@@ -193,7 +193,7 @@ impl TestClient {
         }
     }
 
-    /// No message comes for this long.
+    /// Whether no message arrives within this time.
     pub(crate) async fn nothing_for(&mut self, patience: Duration) -> bool {
         loop {
             match self.try_next(patience).await {
@@ -205,7 +205,7 @@ impl TestClient {
     }
 }
 
-/// CONNECT of MQTT 5 with a session that stays.
+/// A CONNECT of MQTT 5 with a persistent session.
 pub(crate) fn lasting(client_id: &str) -> ConnectOptions {
     ConnectOptions {
         client_id: client_id.to_owned(),
@@ -215,7 +215,7 @@ pub(crate) fn lasting(client_id: &str) -> ConnectOptions {
     }
 }
 
-/// Runs the program to its end.
+/// Runs the program until it exits.
 pub(crate) fn martlet(arguments: &[&str]) -> Output {
     Command::new(MARTLET)
         .args(arguments)

@@ -1,4 +1,4 @@
-//! What is there again after a kill, one thing at a time.
+//! State that is restored after a kill, one aspect per test.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn sessions_queues_and_retained_messages_outlive_a_kill_and_a_change_of_threads(
 fn a_will_comes_once_after_a_kill_unless_its_client_is_back() {
     let directory = Directory::new("will");
     block_on(async {
-        // Time enough to come back on a machine that does much else.
+        // Long enough to reconnect on a busy machine.
         let options = ["--set", "limits.will_restart_secs=4"];
         let mut node = Node::start(&directory, &options).await;
         let mut watcher = node.connect(&lasting("watcher")).await;
@@ -176,7 +176,7 @@ fn stop_waits_until_the_node_has_ended_and_all_is_kept() {
         let stopped = stop(&[]);
         assert_eq!(stopped.status.code(), Some(0), "{}", text(&stopped.stderr));
         assert!(text(&stopped.stdout).starts_with("stopped ("));
-        // At once, and on the same directory.
+        // At once, with the same directory.
         node.broker.start().expect("it starts again");
         node.broker.accepts().await.expect("it accepts clients");
         drop(client);
@@ -194,8 +194,8 @@ fn stop_says_when_the_node_still_runs_after_its_time() {
     block_on(async {
         let grace = ["--threads", "1", "--set", "mqtt.shutdown_grace_secs=3"];
         let node = Node::start(&directory, &grace).await;
-        // A client that reads nothing, with more output than its socket takes: the node waits for
-        // it as long as its grace.
+        // A client that reads nothing, with more output than its socket buffers: the node waits for
+        // it during the grace period.
         let mut deaf = node.connect(&ConnectOptions::default()).await;
         deaf.subscribe("much", QoS::AtMostOnce).await;
         let mut publisher = node.connect(&ConnectOptions::default()).await;

@@ -1,4 +1,4 @@
-//! The system calls themselves: an acknowledgement leaves after the sync of what it promises.
+//! Tests of the system calls: an acknowledgement is sent after the sync of its record.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::node::{Directory, Node, block_on, lasting};
 
-/// `strace` sees each call of the node; it is among the packages that the README names.
+/// `strace` traces each call of the node; the README lists its package.
 #[test]
 fn puback_is_sent_after_write_and_sync_and_not_before() {
     let directory = Directory::new("strace");
@@ -31,7 +31,7 @@ fn puback_is_sent_after_write_and_sync_and_not_before() {
         publisher
             .publish("a", "traced payload", QoS::AtLeastOnce, false)
             .await;
-        // Detached by SIGTERM, so that its file is complete.
+        // SIGTERM detaches it, so that its file is complete.
         let pid = Pid::from_raw(strace.id() as i32).expect("the number of a process");
         kill_process(pid, Signal::TERM).expect("strace runs");
         strace.wait().expect("strace ends");
@@ -49,7 +49,7 @@ fn puback_is_sent_after_write_and_sync_and_not_before() {
     assert!(written < puback && synced, "no sync between them:\n{text}");
 }
 
-/// Waits until strace says that it is attached to all threads.
+/// Waits until strace reports that it is attached to all threads.
 fn attached(strace: &mut std::process::Child) {
     use std::io::BufRead as _;
     let stderr = strace.stderr.take().expect("it is a pipe");
@@ -59,6 +59,6 @@ fn attached(strace: &mut std::process::Child) {
         .expect("strace says something")
         .expect("in text");
     assert!(line.contains("attached"), "{line}");
-    // The pipe is kept open, so that strace does not end by it.
+    // The pipe stays open, since strace would end with it.
     std::thread::spawn(move || lines.for_each(drop));
 }

@@ -1,4 +1,4 @@
-//! A disk that is full: acknowledgements wait, QoS 0 goes on, and nothing has to be restarted.
+//! Tests of a full disk: acknowledgements wait, QoS 0 continues, and no restart is needed.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use martlet_codec::QoS;
 use crate::node::{Directory, Node, block_on, lasting, serve};
 use martlet_crash::Broker;
 
-/// The largest file the node may write, by the shell's `ulimit` (RLIMIT_FSIZE), in units of 1 KiB:
-/// less than a segment, so that the first record finds no room.
+/// The largest file that the node may write, set by the shell's `ulimit` (RLIMIT_FSIZE), in units
+/// of 1 KiB. It is smaller than a segment, so the first record finds no room.
 const FILE_KIB: &str = "64";
 
 #[test]
 fn without_room_qos_1_waits_and_qos_0_goes_on() {
     let directory = Directory::new("full");
     block_on(async {
-        // A store with room makes the sessions.
+        // The sessions are created while the store has room.
         let mut node = Node::start(&directory, &[]).await;
         let mut subscriber = node.connect(&lasting("subscriber")).await;
         subscriber.subscribe("stored", QoS::AtLeastOnce).await;
@@ -24,15 +24,15 @@ fn without_room_qos_1_waits_and_qos_0_goes_on() {
         node.broker.kill().unwrap();
 
         let command = serve(&["--threads", "1"]).join(" ");
-        // What SIGXFSZ would end by itself goes on: the write fails with EFBIG instead.
+        // With a handler for SIGXFSZ, the process continues and the write fails with EFBIG.
         let script = format!("ulimit -f {FILE_KIB}; exec {command}");
         let limited = ["sh", "-c", &script].map(str::to_owned);
         let mut broker = Broker::new(&limited, &directory.data()).expect("a free port");
         broker.start().expect("the shell starts it");
         let started = broker.accepts().await;
         if started.is_err() {
-            // A store that cannot be opened for writing says so and ends: then there is nothing to
-            // test.
+            // A store that cannot be opened for writing reports this and ends. Then there is
+            // nothing to test.
             panic!("it must start with what is there: {started:?}");
         }
         let node = Node { broker };

@@ -150,8 +150,8 @@ impl WebSocket {
         // One byte more than allowed is enough to detect a head that is too long.
         let room = (HEAD_LEN_MAX + 1 - before).min(bytes.len());
         head.extend_from_slice(&bytes[..room]);
-        // Only the end of a line can complete the request. This check prevents that the request is
-        // parsed again for each byte of a slow sender.
+        // Only the end of a line can complete the request. This check avoids parsing the request
+        // again for each byte of a slow sender.
         if before > 0 && head.len() < HEAD_LEN_MAX && !bytes.contains(&b'\n') {
             return Received::NOTHING;
         }

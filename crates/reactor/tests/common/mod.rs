@@ -1,5 +1,5 @@
-//! A node on loopback and clients that speak MQTT byte by byte, over TCP and over WebSocket, so
-//! that what a test asserts does not pass through any of our own code for packets.
+//! A node on loopback, and clients that send and check MQTT as bytes, over TCP and over WebSocket,
+//! so that no assertion depends on our own packet code.
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
@@ -15,10 +15,10 @@ use martlet_reactor::{
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
-/// Longer than anything that is awaited takes, so that only a failure meets it.
+/// Longer than any wait takes, so that only failures reach it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All the disk there is, and memory for as long a backlog as the store may have.
+/// No limit of the disk, and memory for the longest backlog of the store.
 pub const ROOM: StoreRoom = StoreRoom {
     disk: 0,
     memory: 1 << 30,
@@ -95,7 +95,7 @@ impl Node {
     }
 }
 
-/// Looks again and again, for a state that nobody announces.
+/// Polls a state for which there is no event.
 pub fn await_that(what: &str, is_so: impl Fn() -> bool) {
     let end = std::time::Instant::now() + PATIENCE;
     while !is_so() {
@@ -104,7 +104,7 @@ pub fn await_that(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A stream above which MQTT is spoken.
+/// A stream that carries MQTT.
 pub trait ReadWrite: Read + Write + Send {}
 
 impl<T: Read + Write + Send> ReadWrite for T {}
@@ -122,7 +122,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects over TCP; sends nothing yet.
+    /// Connects over TCP without sending anything.
     pub fn tcp(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -133,7 +133,7 @@ impl Client {
         }
     }
 
-    /// Over any stream.
+    /// Uses any stream.
     pub fn over(stream: Box<dyn ReadWrite>) -> Self {
         Self {
             wire: Wire::Other(stream),
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Over WebSocket over any stream.
+    /// Uses WebSocket over any stream.
     pub fn web_over(stream: Box<dyn ReadWrite>) -> Self {
         let mut request = "ws://localhost/mqtt".into_client_request().unwrap();
         request
@@ -171,7 +171,7 @@ impl Client {
         }
     }
 
-    /// Sends the bytes as they are, over WebSocket as one frame.
+    /// Sends the bytes unchanged; over WebSocket as one frame.
     pub fn send(&mut self, bytes: &[u8]) {
         match &mut self.wire {
             Wire::Tcp(stream) => stream.write_all(bytes).unwrap(),
@@ -184,7 +184,7 @@ impl Client {
         }
     }
 
-    /// As `send`, for a connection that may be closed already.
+    /// Like `send`, for a connection that may already be closed.
     pub fn try_send(&mut self, bytes: &[u8]) -> bool {
         match &mut self.wire {
             Wire::Tcp(stream) => stream.write_all(bytes).is_ok(),
@@ -197,7 +197,7 @@ impl Client {
         }
     }
 
-    /// The next packet whole; none when the connection is closed.
+    /// The next complete packet; `None` if the connection is closed.
     pub fn packet(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(length) = packet_len(&self.read)
@@ -234,7 +234,7 @@ impl Client {
         }
     }
 
-    /// CONNECT of 3.1.1 with Clean Session, and its CONNACK.
+    /// Sends a CONNECT of 3.1.1 with Clean Session, and receives its CONNACK.
     pub fn connect(mut self, client_id: &str) -> Self {
         self.send(&connect(client_id, 0x02, None));
         self.expect(&[0x20, 2, 0, 0]);

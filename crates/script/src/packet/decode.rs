@@ -1,4 +1,4 @@
-//! Bytes to packets.
+//! Decodes packets.
 
 use super::{Fields, Form, PROPERTIES};
 use crate::script::Version;
@@ -201,11 +201,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Takes one packet from the beginning of `bytes` and tells how long it was; `None` if more bytes
+/// Decodes one packet from the beginning of `bytes` and returns its length; `None` if more bytes
 /// are needed.
 ///
 /// # Errors
-/// What the server may not send.
+/// The packet is not permitted from a server.
 pub fn decode(bytes: &[u8], version: Version) -> Result<Option<(Fields, usize)>, String> {
     let mut reader = Reader { rest: bytes };
     let (Ok(first), Ok(length)) = (reader.byte(), reader.varint()) else {

@@ -1,10 +1,10 @@
-//! Packets of scripts to bytes.
+//! Encodes packets of scripts.
 
 use super::{Form, PROPERTIES, keyed, kind};
 use crate::script::{TextPacket, Version};
 use crate::value::{Kind, Value, Variables, Word, number};
 
-/// A packet ready to be sent, and what is needed to know its answer.
+/// An encoded packet, and the values needed to check its answer.
 #[derive(Clone, Debug, Default)]
 pub struct Encoded {
     /// The packet.
@@ -13,9 +13,9 @@ pub struct Encoded {
     pub packet_id: u64,
     /// QoS of a PUBLISH.
     pub qos: u64,
-    /// The QoS asked for by each filter, or 0 for each filter of UNSUBSCRIBE.
+    /// The requested QoS of each filter, or 0 for each filter of UNSUBSCRIBE.
     pub asked: Vec<u64>,
-    /// The version that a CONNECT names.
+    /// The version in a CONNECT.
     pub version: Option<Version>,
 }
 
@@ -24,7 +24,7 @@ struct Encoder<'a> {
     version: Version,
     keyed: &'a [(String, Word)],
     variables: &'a Variables,
-    /// Keys that have been looked at.
+    /// Keys that have been used.
     known: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ impl Encoder<'_> {
         }
     }
 
-    /// The properties whose keys begin with `prefix`, with their length before them.
+    /// The properties whose keys begin with `prefix`, preceded by their length.
     pub(super) fn properties(&mut self, prefix: &str) -> Result<Vec<u8>, String> {
         let mut block = Vec::new();
         for (key, word) in self.keyed {
@@ -154,7 +154,7 @@ impl Encoder<'_> {
         Ok(out)
     }
 
-    /// Will properties are those of a PUBLISH below `will.`, and `will.delay`.
+    /// The Will properties: those of a PUBLISH with the prefix `will.`, and `will.delay`.
     fn will_properties(&mut self) -> Result<Vec<u8>, String> {
         let renamed: Vec<_> = self
             .keyed
@@ -293,10 +293,11 @@ impl Encoder<'_> {
     }
 }
 
-/// Encodes a packet for a connection of `version`; `next_id` is used where no identifier is named.
+/// Encodes a packet for a connection of `version`. `next_id` is used if the packet has no
+/// identifier.
 ///
 /// # Errors
-/// Unknown keys and words that do not fit them.
+/// Unknown keys, and invalid values.
 pub fn encode(
     packet: &TextPacket,
     version: Version,

@@ -1,17 +1,17 @@
-//! Time that a node has to give memory back, and how it answers meanwhile.
+//! Gives a node time to free memory, and checks its answers.
 
 use martlet_codec::{Packet, ProtocolVersion, ReasonCode};
 use martlet_script::{Harness, Link};
 
 use crate::wire;
 
-/// Time passes in which shards settle their memory with the node.
+/// Lets time pass in which shards settle their memory with the node.
 pub(crate) fn turn(node: &mut Harness) {
     node.elapse(25);
     node.end_tick();
 }
 
-/// How the client is answered: the Reason Code of the first answer.
+/// The Reason Code of the first answer to the client.
 pub(crate) fn answer(node: &mut Harness, link: Link) -> ReasonCode {
     let mut reason = None;
     wire::packets(ProtocolVersion::V5, &node.take(link), |packet| {

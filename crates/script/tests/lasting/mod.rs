@@ -2,7 +2,8 @@
 
 use martlet_codec::{Connect, ConnectProperties, ProtocolVersion, PublishProperties, QoS, Will};
 
-/// A CONNECT of MQTT 5 for a session that lasts an hour; its Will has this payload.
+/// A CONNECT of MQTT 5 for a session that lasts an hour, with a Will of this payload if it is
+/// given.
 pub(crate) fn connect<'a>(client_id: &'a str, will: Option<&'a [u8]>) -> Connect<'a> {
     Connect {
         clean_start: false,

@@ -1,4 +1,4 @@
-//! What counts against `memory_bytes`.
+//! Tests of the data that counts against `memory_bytes`.
 
 use martlet_broker::{Limits, ListenerPolicy, Settings, TransportEnd};
 use martlet_codec::{Connect, ConnectProperties, Packet, QoS, ReasonCode};
@@ -32,7 +32,7 @@ fn sessions_subscriptions_and_wills_count_against_memory_bytes() {
     );
 }
 
-/// One message for many takes a place in each of their queues.
+/// One message for many receivers takes an entry in each of their queues.
 #[test]
 fn places_in_queues_count_against_memory_bytes() {
     let mut node = node(Limits {
@@ -56,11 +56,11 @@ fn places_in_queues_count_against_memory_bytes() {
             }
         });
     }
-    // 100,000 places would take some 6 MB.
+    // 100,000 entries would take some 6 MB.
     assert!(refused > 500, "{refused}");
 }
 
-/// What a shard remembers of topics counts, and has a part of the memory.
+/// The routes cached by a shard count, and have a limited part of the memory.
 #[test]
 fn routes_count_against_memory_bytes_and_have_a_part_of_it() {
     let limit = 4_000_000;
@@ -80,7 +80,7 @@ fn routes_count_against_memory_bytes_and_have_a_part_of_it() {
     assert!((limit / 32..limit / 8).contains(&grown), "{grown}");
 }
 
-/// Names of messages that are under way, in both directions, whose contents nobody keeps.
+/// Packet Identifiers in flight in both directions, for messages whose contents are no longer kept.
 #[test]
 fn packet_identifiers_under_way_count_against_memory_bytes() {
     const MESSAGES: u16 = 1000;
@@ -101,7 +101,7 @@ fn packet_identifiers_under_way_count_against_memory_bytes() {
     }
     let receipts = grown(&mut node, before);
     assert!(receipts > u64::from(MESSAGES) * 12, "{receipts}");
-    // To a session that ends with its connection: what was sent is kept nowhere else.
+    // For a session that ends with its connection, sent messages are kept nowhere else.
     let reader = node.open();
     node.send(
         reader,
@@ -120,7 +120,7 @@ fn packet_identifiers_under_way_count_against_memory_bytes() {
     assert!(node.counters().memory_bytes <= before, "it is given back");
 }
 
-/// Filters whose retained messages a client that does not read is still owed.
+/// Filters whose retained messages still have to be sent to a client that does not read.
 #[test]
 fn what_is_owed_of_retained_messages_counts_against_memory_bytes() {
     const FILTERS: usize = 500;
@@ -148,7 +148,7 @@ fn what_is_owed_of_retained_messages_counts_against_memory_bytes() {
     assert!(with > without + 150 * FILTERS as u64, "{with}, {without}");
 }
 
-/// A retained message takes its place in the store, however short it is.
+/// A retained message takes an entry in the store, however short it is.
 #[test]
 fn places_of_retained_messages_count_against_memory_bytes() {
     const TOPICS: u64 = 2000;
@@ -167,7 +167,7 @@ fn places_of_retained_messages_count_against_memory_bytes() {
         node.end_tick();
         node.counters().memory_bytes
     };
-    // The last topics that were cleared are remembered: a limited number, which is there already.
+    // The last deleted topics are remembered: a limited number, which is already reached.
     each(&mut node, b"x");
     each(&mut node, b"");
     node.elapse(60_000);
@@ -175,7 +175,7 @@ fn places_of_retained_messages_count_against_memory_bytes() {
     let before = node.counters().memory_bytes;
     let kept = each(&mut node, b"x") - before;
     let messages = node.counters().retained_bytes;
-    // Their bytes are those of the messages, topics and the rest of their places.
+    // The bytes are those of the messages, the topics and the rest of the entries.
     assert!(kept > TOPICS * 160 && kept > messages, "{kept}, {messages}");
     each(&mut node, b"");
     node.elapse(60_000);
@@ -184,7 +184,7 @@ fn places_of_retained_messages_count_against_memory_bytes() {
     assert!(left < 1000, "{left}: it is given back");
 }
 
-/// Ends as many ticks as it takes until everything is counted.
+/// Ends as many ticks as needed until everything is counted. Returns the counted bytes.
 pub(crate) fn count_all(node: &mut Harness) -> u64 {
     for _ in 0..80 {
         node.end_tick();
@@ -192,7 +192,7 @@ pub(crate) fn count_all(node: &mut Harness) -> u64 {
     node.counters().memory_bytes
 }
 
-/// A share group is a table of members and a name, on the shard where it lives.
+/// A share group has a name and a table of members on its shard.
 #[test]
 fn share_groups_count_against_memory_bytes() {
     const GROUPS: usize = 128;
@@ -210,7 +210,7 @@ fn share_groups_count_against_memory_bytes() {
     assert!(shared > own + 300 * GROUPS as u64, "{shared}, {own}");
 }
 
-/// Each member of one group takes a place in it.
+/// Each member of one group takes an entry in it.
 #[test]
 fn members_of_a_share_group_count_against_memory_bytes() {
     const MEMBERS: usize = 300;
@@ -226,7 +226,7 @@ fn members_of_a_share_group_count_against_memory_bytes() {
     assert!(shared > own + 80 * MEMBERS as u64, "{shared}, {own}");
 }
 
-/// Memory that this many clients take more with one CONNECT than with another.
+/// Difference in memory between this number of clients with one CONNECT and with another.
 fn grown_by(one: &Connect<'_>, other: &Connect<'_>, clients: usize) -> u64 {
     let held = |packet: &Connect<'_>| {
         let mut node = node(Limits {
@@ -251,7 +251,7 @@ fn grown_by(one: &Connect<'_>, other: &Connect<'_>, clients: usize) -> u64 {
         for link in links {
             node.end(link, TransportEnd::EndOfStream);
         }
-        // Events share what they say of a client.
+        // Events share the data of a client.
         node.take_events();
         let left = count_all(&mut node);
         assert!(left < before + 10_000, "{left}, {before}: it is given back");
@@ -260,7 +260,7 @@ fn grown_by(one: &Connect<'_>, other: &Connect<'_>, clients: usize) -> u64 {
     held(one) - held(other)
 }
 
-/// A client may say that it is of a user of a long name, and nobody asks.
+/// A client may send a long user name that is not checked.
 #[test]
 fn user_names_count_against_memory_bytes() {
     const CLIENTS: usize = 100;
@@ -283,7 +283,7 @@ fn client_identifiers_count_against_memory_bytes() {
     assert!(grown >= (CLIENTS * name.len()) as u64, "{grown}");
 }
 
-/// Messages that another shard has not answered for yet.
+/// Messages that another shard has not yet acknowledged.
 #[test]
 fn messages_under_way_to_other_shards_count_against_memory_bytes() {
     const MESSAGES: usize = 2000;
@@ -300,7 +300,7 @@ fn messages_under_way_to_other_shards_count_against_memory_bytes() {
     let publisher = connect(&mut node, "publisher", None);
     count_all(&mut node);
     let before = node.table_bytes();
-    // Nothing reaches the other shard before all is published.
+    // Nothing reaches the other shard before all messages are published.
     node.hold_mail(true);
     for _ in 0..MESSAGES {
         node.send(publisher, &publish("t", QoS::AtLeastOnce, b""));
@@ -309,14 +309,14 @@ fn messages_under_way_to_other_shards_count_against_memory_bytes() {
     let under_way = node.table_bytes() - before;
     node.hold_mail(false);
     assert!(under_way > 10 * MESSAGES as u64, "{under_way}");
-    // The sessions end, with all that waits for them.
+    // The sessions end with their queues.
     node.elapse(4_000_000);
     count_all(&mut node);
     let left = node.table_bytes();
     assert!(left < before + 10_000, "{left}, {before}");
 }
 
-/// Each timer, such as that of a session that ends some day.
+/// Each timer, such as that of a session's expiry.
 #[test]
 fn timers_count_against_memory_bytes() {
     const SESSIONS: usize = 1000;
@@ -345,7 +345,7 @@ fn timers_count_against_memory_bytes() {
     assert!(with > without + 30 * SESSIONS as u64, "{with}, {without}");
 }
 
-/// What is known of how fast each client publishes.
+/// Rate measurements of each client.
 #[test]
 fn rates_of_clients_count_against_memory_bytes() {
     const CLIENTS: usize = 1000;

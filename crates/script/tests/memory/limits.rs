@@ -1,4 +1,4 @@
-//! Limits of what clients and sessions take.
+//! Tests of the limits of clients and sessions.
 
 use martlet_broker::Limits;
 use martlet_codec::{Packet, QoS, ReasonCode};
@@ -16,7 +16,7 @@ fn filters_of_one_client_have_a_limit_in_bytes() {
     let link = connect(&mut node, "a", None);
     let filters = long_filters(20, 1000);
     assert_eq!(granted(&mut node, link, &filters), 10);
-    // Those that it has may be named again.
+    // Existing subscriptions may be repeated.
     assert_eq!(granted(&mut node, link, &filters[..10]), 10);
     let shared: Vec<_> = filters
         .iter()
@@ -51,7 +51,7 @@ fn a_will_and_all_wills_have_a_limit_in_bytes() {
     );
 }
 
-/// The Will of a session takes the place of the one that it has: only what it takes more counts.
+/// The new Will of a session replaces the existing one: only the difference counts.
 #[test]
 fn a_client_that_returns_with_its_will_needs_no_more_room() {
     let mut node = node(Limits {
@@ -91,7 +91,7 @@ fn sessions_have_a_limit_and_those_that_are_there_stay() {
     assert_eq!(outcome("a"), ok, "it has a session");
 }
 
-/// Topics that a node remembers for a client, because it has given them a Topic Alias.
+/// Topics that a node stores for a client because it has assigned Topic Aliases to them.
 #[test]
 fn topic_aliases_towards_a_client_have_a_limit_in_bytes_and_count() {
     let most = 100_000;

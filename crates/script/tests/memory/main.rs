@@ -1,4 +1,5 @@
-//! What clients make a node hold counts against its limits, and who holds most gives back first.
+//! Everything that clients make a node hold counts against its limits, and the clients that hold
+//! most give back first.
 
 mod counted;
 #[path = "../lasting/mod.rs"]

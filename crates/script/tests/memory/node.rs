@@ -1,4 +1,4 @@
-//! A node with limits, and clients that make it hold much.
+//! A node with limits, and clients that make it hold much memory.
 
 use martlet_broker::{EventInterest, Limits, ListenerPolicy, Settings};
 use martlet_codec::{Packet, ProtocolVersion, QoS, ReasonCode};
@@ -43,7 +43,7 @@ pub(crate) fn subscribe(filters: &[String], qos: QoS) -> Vec<u8> {
     wire::subscribe(V5, filters, qos)
 }
 
-/// Subscribes to these filters; how many were granted.
+/// Subscribes to these filters. Returns the number of granted ones.
 pub(crate) fn granted(node: &mut Harness, link: Link, filters: &[String]) -> usize {
     node.take(link);
     node.send(link, &subscribe(filters, QoS::AtLeastOnce));
@@ -74,7 +74,8 @@ pub(crate) fn long_filters(count: usize, bytes: usize) -> Vec<String> {
         .collect()
 }
 
-/// Adds something without end, in steps with a tick after each; the most that was charged.
+/// Adds items without end, in steps with a tick after each. Returns the most bytes that were
+/// counted.
 pub(crate) fn most_charged(limit: u64, mut add: impl FnMut(&mut Harness, usize)) -> u64 {
     let mut node = node(Limits {
         memory_bytes: limit,

@@ -1,4 +1,4 @@
-//! Who holds most gives back first.
+//! Tests that the clients that hold most give back first.
 
 use martlet_broker::{DropReason, Event, Limit, Limits, ListenerPolicy, Settings};
 use martlet_codec::{Connect, Packet, QoS, ReasonCode};
@@ -8,7 +8,7 @@ use crate::counted::count_all;
 use crate::node::{V5, connect, granted, node, packets, publish, reason_of_connack, subscribe};
 use crate::wire;
 
-/// Who does not read is made to give back what it holds; a publisher is served all the while.
+/// A client that does not read must give back; a publisher is served meanwhile.
 #[test]
 fn clients_that_do_not_read_give_way_to_those_that_do() {
     let mut node = node(Limits {
@@ -52,8 +52,8 @@ fn clients_that_do_not_read_give_way_to_those_that_do() {
     assert!(!node.is_closed(load) && !node.is_closed(reader));
 }
 
-/// A client that does not read holds its part of a quarter of the memory, though `output_bytes` is
-/// as large as the memory and most of that is free.
+/// A client that does not read holds at most its part of a quarter of the memory, although
+/// `output_bytes` is as large as the memory and most of that is free.
 #[test]
 fn one_client_has_a_share_of_the_memory() {
     let memory_bytes = 8_000_000;
@@ -83,8 +83,8 @@ fn one_client_has_a_share_of_the_memory() {
     assert!(dropped > 0);
 }
 
-/// The same with messages of QoS 1, which are not output: the connection goes, and its client is
-/// told.
+/// The same with messages of QoS 1, which are not output: the connection is closed with a reason
+/// code.
 #[test]
 fn a_client_that_holds_most_is_closed_and_the_reason_told() {
     let mut node = node(Limits {
@@ -124,15 +124,15 @@ fn a_client_that_holds_most_is_closed_and_the_reason_told() {
     assert!(node.counters().clients_relieved > 0);
 }
 
-/// The beginning of a CONNECT of 30 kB that never ends.
+/// The beginning of a CONNECT of 30 kB that is never completed.
 fn unfinished_connect() -> Vec<u8> {
     let mut bytes = b"\x10\xb0\xea\x01\x00\x04MQTT\x05\x02\x00\x00\x00\x75\x30".to_vec();
     bytes.resize(29_000, b'x');
     bytes
 }
 
-/// Connections that send the beginning of a CONNECT and no more have a part of the memory: those
-/// that hold most are refused and told why, and clients that log in find room.
+/// Connections that send only the beginning of a CONNECT have a part of the memory. Those that hold
+/// most are refused with a reason code, and clients that log in find room.
 #[test]
 fn who_has_not_logged_in_takes_no_memory_from_those_who_have() {
     let limit = 4_000_000;
@@ -179,7 +179,7 @@ fn who_has_not_logged_in_takes_no_memory_from_those_who_have() {
     assert!(refused.count() > 0);
 }
 
-/// The same of clients that have sent a large CONNECT and wait to be known.
+/// The same for clients that have sent a large CONNECT and wait to be authenticated.
 #[test]
 fn clients_that_wait_to_be_known_have_a_part_of_the_memory() {
     let limit = 4_000_000;
@@ -205,7 +205,7 @@ fn clients_that_wait_to_be_known_have_a_part_of_the_memory() {
     assert!((10..30).contains(&waiting), "{waiting}");
 }
 
-/// Filters that are refused, one byte each in the answer.
+/// Invalid filters, which take one byte each in the answer.
 fn refused_filters(count: usize) -> Vec<String> {
     (0..count).map(|_| "#/x".to_owned()).collect()
 }
@@ -227,7 +227,7 @@ fn answers_that_wait_for_share_groups_count_against_memory_bytes() {
     };
     let mut node = Harness::new(settings, ListenerPolicy::default(), wiring);
     let link = connect(&mut node, "a", None);
-    // Some of them live on the other shard.
+    // Some of them are on the other shard.
     let mut filters: Vec<String> = (0..8).map(|group| format!("$share/{group}/t")).collect();
     assert_eq!(granted(&mut node, link, &filters), 8);
     let before = count_all(&mut node);
@@ -241,7 +241,7 @@ fn answers_that_wait_for_share_groups_count_against_memory_bytes() {
     assert!(after < before + 10_000, "{after}, {before}");
 }
 
-/// A client whose answers wait for the store, and who holds most by that, gives way.
+/// A client whose answers wait for the store, and that therefore holds most, is closed.
 #[test]
 fn who_holds_most_by_answers_that_wait_gives_back_first() {
     let settings = Settings {
@@ -266,7 +266,7 @@ fn who_holds_most_by_answers_that_wait_gives_back_first() {
         .map(|number| client(&format!("other-{number}")))
         .collect();
     let greedy = client("greedy");
-    // It waits for its record, and what is answered later waits behind it.
+    // It waits for its record, and later answers wait behind it.
     let retained = wire::publish(V5, "t", (QoS::AtLeastOnce, 1), true, b"x");
     node.send(greedy, &retained);
     let packet = subscribe(&refused_filters(3000), QoS::AtMostOnce);

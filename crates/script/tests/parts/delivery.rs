@@ -1,4 +1,4 @@
-//! What a part is given, and what it makes of it.
+//! Tests of deliveries to a part and their settlement.
 
 use martlet_broker::{
     Authenticated, Delivery, DropReason, Identity, ListenerPolicy, PartCall, PartEvent, PartId,
@@ -206,7 +206,7 @@ fn what_is_durable_in_the_queue_is_delivered_without_waiting_for_the_store() {
         assert_eq!(payloads(&found), [payload]);
         settle(&mut node, &found, PartOutcome::Done);
     }
-    // One that has entered just now waits.
+    // A message that has just entered waits.
     publish(&mut node, device, ("a", 1, "3"));
     publish(&mut node, device, ("a", 1, "4"));
     assert_eq!(payloads(&deliveries(&mut node)), [""; 0]);
@@ -268,7 +268,7 @@ fn a_part_that_comes_back_gets_what_it_has_not_settled_and_what_came_meanwhile()
             found.iter().map(|found| found.dup).collect::<Vec<_>>(),
             [true, false, false]
         );
-        // It does not ask for `b` any more.
+        // It is no longer subscribed to `b`.
         publish(&mut node, device, ("b", 1, "3"));
         assert!(deliveries(&mut node).is_empty());
         settle(&mut node, &found, PartOutcome::Done);
@@ -331,7 +331,7 @@ fn a_part_is_ended_by_another_of_its_name() {
         panic!("{told:?}");
     };
     assert_eq!((*reason, *attached), (ReasonCode::SessionTakenOver, other));
-    // The first has nothing to say any more.
+    // Settlements by the first attachment are ignored now.
     call(&mut node, PartCall::Settle(PART, Vec::new()));
     assert!(node.take_told().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Parts of the node take messages as a client's session does, with their publisher, and settle
+//! Parts of the node receive messages like a client's session, with their publisher, and settle
 //! each of them.
 
 mod delivery;

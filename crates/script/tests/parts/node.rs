@@ -25,7 +25,7 @@ pub(crate) fn node(wiring: Wiring) -> Harness {
     Harness::new(Settings::default(), listener, wiring)
 }
 
-/// All wirings that matter to where the publisher is and when records are durable.
+/// All wirings that differ in where the publisher is and when records are durable.
 pub(crate) fn wirings() -> [Wiring; 3] {
     let slow = Wiring {
         shards: 3,
@@ -65,7 +65,7 @@ pub(crate) fn call(node: &mut Harness, call: PartCall) {
     node.elapse(20);
 }
 
-/// Attaches, and answers whether the session was there already.
+/// Attaches a part. Returns whether the session existed already.
 pub(crate) fn attach(node: &mut Harness, spec: PartSpec) -> bool {
     let filters = spec.subscriptions.len();
     call(node, PartCall::Attach(Box::new(spec)));
@@ -122,7 +122,7 @@ pub(crate) fn publish(node: &mut Harness, link: Link, (topic, qos, payload): (&s
     }
 }
 
-/// Attaches with bounds of the queue and credit for one delivery.
+/// Attaches a part with limits of the queue and credit for one delivery.
 pub(crate) fn attach_bounded(node: &mut Harness, queue: PartQueueLimits) {
     let spec = PartSpec {
         credit: 1,

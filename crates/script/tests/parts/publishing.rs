@@ -1,4 +1,4 @@
-//! What a part publishes.
+//! Tests of messages published by a part.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::node::{NAME, PART, attach, call, node, spec, wirings};
 use crate::raw;
 use crate::raw::connect;
 
-/// A message that a part publishes, as the consequence of one that was passed on `hops - 1` times.
+/// A message published by a part, caused by one that was forwarded `hops - 1` times.
 fn part_message(topic: &str, payload: &str, hops: u8) -> PartPublish {
     PartPublish {
         number: 5,
@@ -28,7 +28,7 @@ fn part_message(topic: &str, payload: &str, hops: u8) -> PartPublish {
     }
 }
 
-/// Why a message that a part has published was refused, or that it was not.
+/// The reason code for a message published by a part, and the deliveries.
 fn published(node: &mut Harness, publish: PartPublish) -> (ReasonCode, Vec<Delivery>) {
     call(node, PartCall::Publish(PART, Box::new(publish)));
     let mut reason = None;

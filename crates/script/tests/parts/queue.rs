@@ -1,4 +1,4 @@
-//! Bounds of the queue of a part, and what becomes of messages beyond them.
+//! Tests of the limits of a part's queue, and of messages beyond them.
 
 use martlet_broker::{
     Delivery, DropReason, OnFull, PartCall, PartEvent, PartOutcome, PartQueueLimits, PartQueueState,
@@ -8,7 +8,7 @@ use martlet_script::{Harness, Link, Wiring};
 use crate::node::{PART, attach_bounded, call, node, payloads, publish, settle, wirings};
 use crate::raw::{CLEAN, connect, packet};
 
-/// What the part has been told: deliveries, and how its queue was at last.
+/// The part's deliveries, and the last state of its queue.
 fn told(node: &mut Harness) -> (Vec<Delivery>, Option<PartQueueState>) {
     let (mut deliveries, mut state) = (Vec::new(), None);
     for (_, event) in node.take_told() {
@@ -21,7 +21,7 @@ fn told(node: &mut Harness) -> (Vec<Delivery>, Option<PartQueueState>) {
     (deliveries, state)
 }
 
-/// Settles what there is until nothing comes any more.
+/// Settles deliveries until no more arrive.
 fn take_all(node: &mut Harness, first: Vec<Delivery>) -> Vec<String> {
     let mut texts = Vec::new();
     let mut found = first;
@@ -33,7 +33,7 @@ fn take_all(node: &mut Harness, first: Vec<Delivery>) -> Vec<String> {
     texts
 }
 
-/// Bytes that one message of these tests counts for.
+/// Counted size of one message of these tests in bytes.
 const MESSAGE_BYTES: u64 = martlet_broker::MESSAGE_OVERHEAD as u64 + 5;
 
 #[test]
@@ -83,7 +83,7 @@ fn the_bound_of_a_queue_may_change_and_the_part_is_told_at_once_that_it_is_near(
             deliveries.extend(found);
             state.map(|state| (state.messages, state.bytes_max / MESSAGE_BYTES))
         };
-        // One is in flight. The fourth finds three quarters in use.
+        // One message is in flight. The fourth finds three quarters in use.
         assert_eq!(publish_all(&mut node, &["00", "01", "02", "03"]), None);
         assert_eq!(publish_all(&mut node, &["04"]), Some((3, 4)));
         call(&mut node, PartCall::QueueBytes(PART, 8 * MESSAGE_BYTES));
@@ -146,7 +146,7 @@ fn a_message_that_a_part_has_in_hand_for_too_long_is_given_back_as_too_old() {
         let (first, _) = told(&mut node);
         settle(&mut node, &first, PartOutcome::TooOld);
         assert_eq!(node.counters().dropped[DropReason::TooOld as usize], 1);
-        // Its place is free again, and the next says how old it is.
+        // Its place is free again, and the next message has an age.
         let (next, _) = told(&mut node);
         assert_eq!(payloads(&next), ["01"]);
         assert!((7_000..7_200).contains(&next[0].age_ms), "{next:?}");
@@ -205,7 +205,7 @@ fn publishers_wait_for_a_part_that_holds_them_and_for_nothing_else() {
         for (number, payload) in texts.iter().enumerate() {
             let device = devices[number % 4];
             publish(&mut node, device, ("a/b", 1, payload));
-            // No part takes this.
+            // No part takes this message.
             publish(&mut node, device, ("b", 0, "x"));
             node.send(device, &packet(0xC0, &[]));
         }
@@ -215,9 +215,9 @@ fn publishers_wait_for_a_part_that_holds_them_and_for_nothing_else() {
         assert!(state.holds && state.dropped == 0, "{wiring:?}: {state:?}");
         assert!(state.messages < 8, "{wiring:?}: {state:?}");
         let answered = node.counters().publishes_received;
-        // Its ping is answered though its PUBLISH waits.
+        // Its PINGREQ is answered although its PUBLISH waits.
         assert!(node.take(devices[3]).ends_with(&[0xD0, 0]), "{wiring:?}");
-        // Who publishes something else does not wait.
+        // Clients that publish to other topics do not wait.
         let other = connect(&mut node, "other", CLEAN);
         publish(&mut node, other, ("b", 1, "y"));
         assert_eq!(node.counters().publishes_received, answered + 1);

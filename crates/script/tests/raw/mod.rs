@@ -1,4 +1,4 @@
-//! Packets of 3.1.1 as bytes, each shorter than 128 bytes.
+//! Packets of MQTT 3.1.1 as bytes, each shorter than 128 bytes.
 
 use martlet_script::{Harness, Link};
 
@@ -11,12 +11,12 @@ pub(crate) fn text(text: &str) -> Vec<u8> {
     [&length, text.as_bytes()].concat()
 }
 
-/// A packet: its first byte, its length, and this body.
+/// A packet: its first byte, its length, and its body.
 pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     [&[first, body.len() as u8], body].concat()
 }
 
-/// A client connects, with these Connect Flags.
+/// Connects a client with these Connect Flags.
 pub(crate) fn connect(node: &mut Harness, client_id: &str, flags: u8) -> Link {
     let link = node.open();
     let head = [b"\0\x04MQTT\x04".as_slice(), &[flags, 0, 60]].concat();
@@ -25,7 +25,7 @@ pub(crate) fn connect(node: &mut Harness, client_id: &str, flags: u8) -> Link {
     link
 }
 
-/// It subscribes.
+/// Subscribes the client.
 pub(crate) fn subscribe(node: &mut Harness, link: Link, filter: &str, qos: u8) {
     let body = [vec![0, 1], text(filter), vec![qos]].concat();
     node.send(link, &packet(0x82, &body));

@@ -1,4 +1,4 @@
-//! Packets that tests write and read by hand, in one protocol version.
+//! Packets that tests write and read directly, in one protocol version.
 
 use martlet_codec::{
     Connect, OutgoingPublish, Packet, PacketId, ProtocolVersion, QoS, RetainHandling, Subscribe,
@@ -67,7 +67,7 @@ pub(crate) fn publish(
     bytes
 }
 
-/// Calls `seen` with each packet that the broker has written, all of them whole.
+/// Calls `seen` with each packet that the broker has written. All must be complete.
 pub(crate) fn packets(version: ProtocolVersion, bytes: &[u8], mut seen: impl FnMut(Packet<'_>)) {
     let mut rest = bytes;
     while let Some((packet, length)) =

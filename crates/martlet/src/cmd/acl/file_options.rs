@@ -1,4 +1,4 @@
-//! Which ACL file a command is about.
+//! Selects the ACL file of a command.
 
 use std::path::{Path, PathBuf};
 
@@ -23,10 +23,10 @@ pub(super) struct FileOptions {
 }
 
 impl FileOptions {
-    /// The file that was named, else the configured one, if there is any.
+    /// Reads the given file, or else the configured one, if any.
     pub(super) fn read(&self, named: Option<&Path>) -> anyhow::Result<Option<AclFile>> {
         let (path, subscribing) = match named.or(self.acl_file.as_deref()) {
-            // A file that is looked at alone needs no configuration that can be used.
+            // A given file can be checked without a valid configuration.
             Some(path) => {
                 let effective = self.node.load();
                 let subscribing = effective.map_or_else(

@@ -1,5 +1,5 @@
-//! `martlet acl lint`: what is odd in an ACL file, in roles and in types of devices, by themselves
-//! and beside what clients of the running node do.
+//! `martlet acl lint`: warnings about an ACL file, roles and device types, on their own and
+//! compared with the traffic of the running node.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +37,7 @@ pub(super) struct LintOptions {
     file: FileOptions,
 }
 
-/// What is looked at.
+/// The rules to check.
 struct Subject {
     file: Option<AclFile>,
     /// Roles and types that are not built in.
@@ -56,7 +56,7 @@ pub(super) fn run(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
         let judged = subject.judge(&uses);
         err!("{}", seen_text(&uses, since(node)?, &judged));
         found.extend(judged.into_iter().flat_map(|judged| judged.wider));
-        // In the order of the file; rules of the tables stay behind it, together.
+        // In the order of the file; rules of the tables come after it, together.
         let of_file = |lint: &Lint| lint.place.starts_with("line ");
         found.sort_by(|one, other| match (of_file(one), of_file(other)) {
             (true, true) => one.line.cmp(&other.line),
@@ -143,12 +143,12 @@ impl Subject {
     }
 }
 
-/// As a rule is named where it decides.
+/// The place of a rule in the form used in decisions.
 fn place(owner: Owner, name: &str, number: usize) -> String {
     format!("{} {name} rule {number}", owner.word())
 }
 
-/// How much was seen, and what it does not suffice for.
+/// Describes the amount of observed traffic, and which rules it is insufficient for.
 fn seen_text(uses: &[Use<'_>], since: Timestamp, judged: &[RuleReview]) -> String {
     let counted = |mut names: Vec<&str>| {
         names.sort_unstable();
@@ -190,7 +190,7 @@ fn since(node: &NodeOptions) -> anyhow::Result<Timestamp> {
     Ok(Timestamp::from_second(now.saturating_sub(secs))?)
 }
 
-/// Uses of topics that the node is asked for.
+/// Most uses of topics requested from the node.
 const USES_MAX: usize = 100_000;
 
 fn traffic(node: &NodeOptions) -> anyhow::Result<Vec<UseView>> {

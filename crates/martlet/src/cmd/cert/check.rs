@@ -1,4 +1,4 @@
-//! `martlet cert check HOST:PORT`: what a server shows, and whether it is to be trusted.
+//! `martlet cert check HOST:PORT`: shows a server's certificate, and whether it is trusted.
 
 use std::io;
 use std::net::TcpStream;
@@ -17,10 +17,10 @@ use super::shown::{facts_text, json};
 use super::time::now_secs;
 use crate::cmd::print::{errln, out, outln};
 
-/// How long the server may take.
+/// Time limit for the server.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long it may take to answer the end.
+/// Time limit for its answer to the end.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Options of `martlet cert check`.
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &CheckOptions) -> ExitCode {
 fn check(options: &CheckOptions) -> anyhow::Result<bool> {
     let (host, port) = host_and_port(&options.server)?;
     let name = options.servername.as_deref().unwrap_or(&host);
-    // First whatever it shows, then whether that is to be trusted.
+    // First without verification, to see the certificate; then with verification.
     let (seen, refused) = handshake(options, (&host, port), name, ServerCheck::Nothing)?;
     let checked = handshake(options, (&host, port), name, ServerCheck::Full)?.1;
     let first = seen.chain.first();
@@ -106,11 +106,11 @@ struct HandshakeFacts {
     chain: Vec<Facts>,
 }
 
-/// Why no handshake came about.
+/// Why the handshake failed.
 enum Failure {
     /// The server's certificate is not trusted.
     Untrusted(String),
-    /// Something else.
+    /// Another error.
     Other(String),
 }
 
@@ -121,7 +121,7 @@ impl Failure {
             Some(error @ rustls::Error::InvalidCertificate(_)) => {
                 Self::Untrusted(handshake_failure(error))
             }
-            // Servers of TLS 1.2 have no better word for it.
+            // TLS 1.2 servers have no more specific alert for it.
             Some(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure))
                 if is_tls && options.cert.is_none() =>
             {
@@ -145,13 +145,13 @@ impl Failure {
     }
 }
 
-/// The other side has ended the connection.
+/// Whether the other side has closed the connection.
 fn is_end(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
-/// What was seen, and why there was no connection if there was none.
+/// Returns the certificate seen, and the error if the connection failed.
 fn handshake(
     options: &CheckOptions,
     (host, port): (&str, u16),
@@ -182,8 +182,9 @@ fn handshake(
             return Ok((seen, Some(why)));
         }
     }
-    // In TLS 1.3 the handshake ends for the client before the server has checked its certificate.
-    // After close_notify the server closes, unless it has rejected the client before.
+    // In TLS 1.3 the client's handshake completes before the server has verified the client's
+    // certificate. After close_notify the server closes the connection, unless it has rejected the
+    // client before.
     stream.conn.send_close_notify();
     stream.sock.set_read_timeout(Some(ANSWER))?;
     let mut refused = None;

@@ -1,7 +1,7 @@
-//! Which node reads a revocation list.
+//! Finds out whether a node reads a revocation list.
 //!
-//! Responsible for asking the node that runs, or else the configuration that it would start with.
-//! It does not change the list.
+//! Responsible for querying the running node, or else the configuration with which it would start.
+//! Does not change the list.
 
 use std::path::{Path, PathBuf};
 
@@ -13,24 +13,24 @@ use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::config;
 
-/// What became known about the readers of a list.
+/// Result of the search.
 pub(super) struct Reading {
-    /// Whether the node reads it; none: no node and no configuration was found.
+    /// Whether the node reads the list; `None` if no node and no configuration was found.
     pub(super) is_read: Option<bool>,
-    /// The same in words, with what to do.
+    /// The same as text, with the next steps.
     pub(super) text: String,
 }
 
-/// What decides about client certificates, as a configuration has it.
+/// Settings of a configuration about client certificates.
 #[derive(Debug, Default)]
 struct Trust {
     /// The revocation lists of the node and its listeners.
     lists: Vec<PathBuf>,
-    /// Some listener asks for certificates.
+    /// Whether any listener requests certificates.
     asks: bool,
 }
 
-/// Whether a node reads this list.
+/// Determines whether a node reads this list.
 pub(super) fn of(list: &Path, node: &NodeOptions) -> Reading {
     let beside = beside(list);
     let node = match &beside {
@@ -73,7 +73,7 @@ pub(super) fn of(list: &Path, node: &NodeOptions) -> Reading {
     }
 }
 
-/// The configuration that `martlet init` writes beside the directory of its authority.
+/// The configuration that `martlet init` writes next to the directory of its authority.
 pub(super) fn beside(list: &Path) -> Option<PathBuf> {
     let directory = std::path::absolute(list.parent()?).ok()?;
     let file = directory.parent()?.join("martlet.toml");
@@ -106,7 +106,7 @@ fn report(list: &Path, trust: &Trust, place: &str, then: &str) -> Reading {
     }
 }
 
-/// As the node that runs was configured.
+/// Settings of the running node.
 fn of_running(data_dir: &Path) -> anyhow::Result<Trust> {
     let shown = admin::ask(data_dir, "GET", "/api/v1/config")?;
     let shown: Value = serde_json::from_str(&shown)?;
@@ -122,7 +122,7 @@ fn of_running(data_dir: &Path) -> anyhow::Result<Trust> {
     Ok(trust)
 }
 
-/// As a node would be configured.
+/// Settings of a configuration.
 fn of_configuration(effective: &config::Effective) -> Trust {
     let own = effective.listeners.iter();
     let own = own.filter_map(|table| table.client_certificates);

@@ -1,4 +1,4 @@
-//! What a certificate says, as text and as JSON.
+//! Output of certificates as text and as JSON.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use martlet_certificates::authority::IssuedCertificate;
 
 use super::time::date;
 
-/// What a certificate says, a line each.
+/// The fields of a certificate, one per line.
 pub(super) fn facts_text(facts: &Facts) -> String {
     let names = match facts.names.is_empty() {
         true => String::new(),

@@ -10,7 +10,7 @@ pub(super) fn now_secs() -> i64 {
     })
 }
 
-/// RFC 3339, in UTC.
+/// Formats a time in RFC 3339, in UTC.
 pub(super) fn date(secs: i64) -> String {
     jiff::Timestamp::from_second(secs).map_or_else(|_| "never".to_owned(), |time| time.to_string())
 }

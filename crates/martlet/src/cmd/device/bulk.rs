@@ -1,4 +1,4 @@
-//! `martlet device import` and `export`: many devices at once, as a table.
+//! `martlet device import` and `export`: many devices at once as a table.
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -52,9 +52,9 @@ pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
     Ok(table_of_devices(&all, LineEnd::Lf))
 }
 
-/// Exit code of an import of which some rows were refused.
+/// Exit code of an import with refused rows.
 const SOME_REFUSED: u8 = 3;
-/// Rows after which it is said how far it is.
+/// Number of rows between reports of progress.
 const STEP: usize = 500;
 
 pub(super) fn import(options: &ImportOptions) -> ExitCode {
@@ -69,7 +69,7 @@ pub(super) fn import(options: &ImportOptions) -> ExitCode {
     }
 }
 
-/// Answers how many were refused.
+/// Returns the number of refused rows.
 fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     let text = match options.file.as_os_str() == "-" {
         true => {
@@ -138,7 +138,7 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     Ok(refused.len())
 }
 
-/// Whether a file is JSON, by its name or its first letter, which no table begins with.
+/// Whether a file is JSON, by its name or its first character, which cannot begin a table.
 fn is_json(file: &Path, text: &[u8]) -> bool {
     let is_named = file
         .extension()
@@ -189,7 +189,8 @@ async fn add_devices(
     Ok(outcomes)
 }
 
-/// What was made up is shown here, and never again; with the user names, where one is not the id.
+/// Prints generated secrets, which are shown only once, with the user names that differ from the
+/// ids.
 fn print_added(added: &[AddedDevice], json: bool) {
     let secret = |device: &AddedDevice| device.secret.as_ref().map(|one| one.text().to_owned());
     if json {

@@ -1,4 +1,4 @@
-//! Which devices a command lists.
+//! Selects the devices that a command lists.
 
 use clap::Args;
 use martlet_control::use_cases::PageOfDevices;
@@ -22,7 +22,7 @@ pub(super) struct ListOptions {
     pub(super) on: NodeAndForm,
 }
 
-/// The devices that are asked for, by id.
+/// The selected devices, by id.
 pub(super) fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
     let filter = DeviceFilter {
         kind: options.kind.clone(),

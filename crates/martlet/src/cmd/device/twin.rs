@@ -1,5 +1,4 @@
-//! `martlet device twin`: the values that a device is to have, and those that it has reported, of a
-//! running node.
+//! `martlet device twin`: the desired and reported values of a device, from a running node.
 
 use clap::Args;
 use martlet_control::text::printable;
@@ -23,7 +22,7 @@ pub(super) struct TwinOptions {
     change: DesiredChange,
 }
 
-/// Shows the twin of a device, after it was changed if that is wanted.
+/// Shows the twin of a device, after changing it if requested.
 pub(super) fn run(options: &TwinOptions) -> anyhow::Result<String> {
     let id = encoded(&options.id);
     let query = options.of.query();

@@ -1,4 +1,4 @@
-//! `martlet events --archive`: events that are kept in files, of a node that runs or does not.
+//! `martlet events --archive`: archived events of a running or stopped node.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::cmd::query::encoded;
 
 /// Events of one page.
 const PAGE: usize = 1_000;
-/// How far back is looked, if nothing is said.
+/// Default start of the period.
 const SINCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Prints the events that match, the oldest one first.
@@ -33,7 +33,7 @@ pub(super) fn show(options: &EventsOptions, printer: &mut Printer) -> anyhow::Re
     }
 }
 
-/// Asks the node, page by page.
+/// Requests the events from the node, page by page.
 fn of_node(
     options: &EventsOptions,
     data_dir: &Path,

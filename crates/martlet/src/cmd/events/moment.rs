@@ -1,9 +1,9 @@
-//! Times of events as they are given.
+//! Times in the options of events.
 
 use jiff::{SignedDuration, Span, Timestamp};
 use martlet_control::telemetry::has_valid_offset;
 
-/// Reads a time, or a duration before now.
+/// Parses a time, or a duration before now.
 pub(super) fn moment(text: &str) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse::<Timestamp>()
         && has_valid_offset(text)
@@ -11,7 +11,7 @@ pub(super) fn moment(text: &str) -> anyhow::Result<Timestamp> {
         return Ok(at);
     }
     let expected = || anyhow::anyhow!("{text}: expected 10m, 2h, 7d or 2026-11-21T14:00:00Z");
-    // Days of 24 hours: a span of calendar days cannot be subtracted without a time zone.
+    // Days of 24 hours: calendar days cannot be subtracted without a time zone.
     if let Some(days) = text
         .strip_suffix('d')
         .and_then(|days| days.parse::<u16>().ok())

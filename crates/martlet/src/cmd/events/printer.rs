@@ -1,4 +1,4 @@
-//! Prints events, a line each.
+//! Prints events, one per line.
 
 use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
@@ -11,13 +11,13 @@ use serde_json::Value;
 use super::options::EventsOptions;
 use crate::cmd::print::out;
 
-/// Prints events, as many as are asked for.
+/// Prints a limited number of events.
 pub(super) struct Printer {
     json: bool,
     colours: bool,
-    /// Lines begin with the date too.
+    /// Whether lines begin with the date.
     dated: bool,
-    /// How many are still to be printed.
+    /// Number of events still to be printed.
     left: u64,
 }
 
@@ -32,7 +32,7 @@ impl Printer {
         }
     }
 
-    /// Prints an event. It breaks when there are enough, or nobody reads any more.
+    /// Prints an event. Breaks when the number is reached, or the output is closed.
     pub(super) fn print(&mut self, event: &Value, json: &str) -> ControlFlow<()> {
         if self.left == 0 {
             return ControlFlow::Break(());
@@ -50,7 +50,7 @@ impl Printer {
     }
 }
 
-/// Fields that are told in words of their own.
+/// Fields that are printed separately.
 const SAID: &[&str] = &[
     "id",
     "seq",
@@ -127,7 +127,7 @@ fn line(event: &Value, colours: bool, dated: bool) -> String {
     line
 }
 
-/// When it was.
+/// The time of an event.
 pub(super) fn at(event: &Value) -> Option<Timestamp> {
     event["at"].as_str()?.parse().ok()
 }

@@ -1,5 +1,5 @@
-//! Devices from the databases of IoTFlow and of Service-MQTT. They are added by the use cases that
-//! the API runs; nothing in the other database is changed.
+//! Imports devices from the databases of IoTFlow and of Service-MQTT. They are added by the API's
+//! use cases; the other database is not changed.
 
 use std::path::{Path, PathBuf};
 
@@ -56,7 +56,7 @@ impl DatabaseOptions {
         self.on.json
     }
 
-    /// The database that the options or the environment name.
+    /// The database in the options or in the environment.
     pub(super) fn location(&self, names: &[&str], usual: Option<&str>) -> anyhow::Result<Location> {
         if let Some(text) = &self.database {
             if has_password(text) {
@@ -103,8 +103,8 @@ impl DeviceOptions {
         self.device_type.as_deref().unwrap_or(usual).to_owned()
     }
 
-    /// Adds the devices of a database, or looks what would become of them. Those that cannot be
-    /// added come with their id and the reason.
+    /// Adds the devices of a database; a dry run only reports what would be done. Devices that
+    /// cannot be added are returned with their id and the reason.
     fn import(
         &self,
         from: &Location,
@@ -133,7 +133,7 @@ impl DeviceOptions {
     }
 }
 
-/// The password may stand before the host or among the parameters.
+/// Whether the URL has a password before the host or among the parameters.
 fn has_password(text: &str) -> bool {
     let Some((_, rest)) = text.split_once("://") else {
         return false;
@@ -142,7 +142,7 @@ fn has_password(text: &str) -> bool {
     user.contains(':') || rest.contains("password=")
 }
 
-/// A file of SQLite or a database of PostgreSQL, as other programs write it too.
+/// Parses a SQLite file or a PostgreSQL database, also in the notation of other programs.
 fn location(text: &str) -> anyhow::Result<Location> {
     if let Some((scheme, rest)) = text.split_once("://")
         && let Some("postgres" | "postgresql") = scheme.split('+').next()
@@ -190,12 +190,12 @@ pub(super) fn import_service_mqtt(options: &DeviceOptions) -> anyhow::Result<Rep
     options.import(&location, wanted, &found.unreadable)
 }
 
-/// A device that is to be added.
+/// A device to be added.
 struct DeviceToImport {
     id: String,
     device: NewDevice,
     secret: Secret,
-    /// The owner, if there is such a user here.
+    /// The owner, if a user of that name exists here.
     owner: String,
     settings: Vec<ForeignSetting>,
     note: String,
@@ -234,7 +234,7 @@ fn of_iotflow(found: IotFlowDevice, device_type: &str) -> Result<DeviceToImport,
 
 fn of_service_mqtt(found: ServiceMqttDevice, device_type: &str) -> Result<DeviceToImport, String> {
     let secret = Secret::given(&found.password).map_err(|why| format!("its password: {why}"))?;
-    // What it logs in with is what it is known by.
+    // A device is identified by its user name.
     let (id, note) = match found.user_name.is_empty() || found.user_name == found.id {
         true => (found.id, String::new()),
         false => {
@@ -302,7 +302,7 @@ async fn add(
     Ok(())
 }
 
-/// Outcome for a device that was not added: perhaps it was imported before.
+/// Outcome for a device that was not added, for example because it was imported before.
 async fn skipped(
     open: &mut OpenTables,
     one: &DeviceToImport,
@@ -314,7 +314,7 @@ async fn skipped(
     })
 }
 
-/// Its owner is the user of that name, if there is one.
+/// Sets the owner if a user of that name exists.
 async fn own(open: &mut OpenTables, one: &mut DeviceToImport) -> Result<(), UseCaseError> {
     if one.owner.is_empty() {
         return Ok(());
@@ -335,8 +335,8 @@ async fn own(open: &mut OpenTables, one: &mut DeviceToImport) -> Result<(), UseC
     Ok(())
 }
 
-/// The device of that id is the one that was imported before: it has that secret, or what it is and
-/// is called is the same.
+/// Whether the device with that id was imported before: it has the same secret, or the same type
+/// and name.
 async fn is_same(open: &mut OpenTables, one: &DeviceToImport) -> Result<bool, UseCaseError> {
     let device = DeviceName::Id(one.id.clone());
     let found = match open.run(FindDevice { device }).await {
@@ -353,7 +353,7 @@ async fn is_same(open: &mut OpenTables, one: &DeviceToImport) -> Result<bool, Us
     Ok(found.name == name && found.kind == one.device.kind)
 }
 
-/// Sets what of the configuration of a device is not set yet.
+/// Adds settings of a device that are not set yet.
 async fn add_settings(
     open: &mut OpenTables,
     report: &mut Report,
@@ -406,7 +406,7 @@ async fn add_settings(
     Ok(())
 }
 
-/// A value as it is written here: `true`, where Python writes `True`.
+/// A value in our notation: `true` for Python's `True`.
 fn in_our_words(value: &str, data_type: DataType) -> String {
     match data_type {
         DataType::Boolean => match value.trim().to_ascii_lowercase().as_str() {

@@ -1,4 +1,4 @@
-//! Users from a password file of Mosquitto, and roles from its ACL file.
+//! Imports users from a password file of Mosquitto, and roles from its ACL file.
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use super::mosquitto::MosquittoOptions;
 use super::report::{Outcome, Report};
 use crate::cmd::tables::{self, OpenTables};
 
-/// Users with their hashes, and what each may do.
+/// A user with its hash and rules.
 struct ImportedUser {
     name: String,
     hash: PasswordHash,
     role: String,
 }
 
-/// Imports the users of a password file, and with an ACL file their rules.
+/// Imports the users of a password file, and their rules from an ACL file if there is one.
 pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<Report> {
     let name = file.display().to_string();
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
@@ -69,7 +69,7 @@ fn read_acl(file: &Path) -> anyhow::Result<AclFile> {
     Ok(AclFile::parse(&name, &text, Subscribing::default())?)
 }
 
-/// Name of the role with the rules of a user. Users with the same rules have the same role.
+/// Name of the role with a user's rules. Users with the same rules share a role.
 fn role_of(
     acl: &AclFile,
     user: &str,
@@ -88,7 +88,7 @@ fn role_of(
     Ok(name)
 }
 
-/// Names of the roles that are there then.
+/// Adds roles. Returns the names of those that exist afterwards.
 async fn add_roles(
     open: &mut OpenTables,
     report: &mut Report,

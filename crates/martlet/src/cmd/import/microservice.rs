@@ -1,5 +1,6 @@
-//! Webhooks and messages from the database of the MQTT microservice. Messages are written into the
-//! tables. Webhooks are added to the running node, which seals the values of their headers.
+//! Imports webhooks and messages from the database of the MQTT microservice. Messages are written
+//! to the tables. Webhooks are added to the running node, which encrypts the values of their
+//! headers.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,14 +22,14 @@ use crate::cmd::errors::error_text;
 use crate::cmd::query::encoded;
 use crate::cmd::tables;
 
-/// Messages that are imported, the last ones: as many as the message log keeps by default.
+/// Most messages that are imported, the newest ones: the default limit of the message log.
 const MESSAGES_MAX: u32 = 100_000;
-/// Messages of one transaction.
+/// Number of messages per transaction.
 const MESSAGES_AT_ONCE: usize = 1_000;
-/// Time that a request to the node may take beside what is usual.
+/// Additional time limit of a request to the node.
 const LONGER: Duration = Duration::from_secs(10);
 
-/// Imports them.
+/// Imports webhooks and messages.
 pub(super) fn import(options: &DatabaseOptions) -> anyhow::Result<Report> {
     let location = options.location(&["DB_PATH"], Some("mqtt-messages.db"))?;
     let found = wait(microservice_contents(&location, MESSAGES_MAX))?;
@@ -56,7 +57,7 @@ pub(super) fn import(options: &DatabaseOptions) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// One line of the report for all messages.
+/// Adds one line to the report for all messages.
 fn add_messages(
     report: &mut Report,
     options: &DatabaseOptions,
@@ -102,13 +103,13 @@ fn add_messages(
     Ok(())
 }
 
-/// A message as the log has it, or why it is none.
+/// A message in the form of the message log, or the reason why it is invalid.
 fn logged(message: MicroserviceMessage) -> Result<LoggedMessage, String> {
     let (topic, qos) = (message.topic, message.qos);
     TopicName::new(&topic).map_err(|error| format!("its topic: {error}"))?;
     let qos = u8::try_from(qos).ok().filter(|qos| *qos <= 2);
     let qos = qos.ok_or_else(|| format!("its QoS is {}", message.qos))?;
-    // A message without a time has one in its id.
+    // If a message has no time, its id contains one.
     let (time, received_ms) = match message.time.trim() {
         "" => ("none", ms_of_id(&message.id)),
         time => (time, ms_of(time)),
@@ -125,8 +126,9 @@ fn logged(message: MicroserviceMessage) -> Result<LoggedMessage, String> {
     })
 }
 
-/// A time as Go writes it into SQLite: `2026-03-01 12:00:00.5+00:00`, `2026-03-01T12:00:00Z`, or
-/// `2026-03-01 12:00:00.5 +0000 UTC m=+0.1`. Without an offset it is UTC.
+/// Parses a time in the formats that Go writes to SQLite: `2026-03-01 12:00:00.5+00:00`,
+/// `2026-03-01T12:00:00Z`, or `2026-03-01 12:00:00.5 +0000 UTC m=+0.1`. Without an offset it is
+/// UTC.
 fn ms_of(text: &str) -> Option<u64> {
     let mut words = text.split_whitespace();
     let (first, second) = (words.next()?, words.next());
@@ -154,7 +156,7 @@ fn added(data_dir: &Path, dry_run: bool, found: &MicroserviceWebhook) -> Result<
         "" => json!({}),
         text => serde_json::from_str(text).map_err(|_| "its headers are not JSON".to_owned())?,
     };
-    // Where the microservice wrote 0, its documented default was meant.
+    // The microservice wrote 0 for its documented default.
     let or_default = |value: i64| Some(value).filter(|value| *value > 0);
     let body = json!({
         "name": found.name,

@@ -1,4 +1,4 @@
-//! `martlet import`: what other systems have, in Martlet's form.
+//! `martlet import`: imports data of other systems.
 
 mod databases;
 mod files;
@@ -62,7 +62,7 @@ enum Action {
     Seed4(DeviceOptions),
 }
 
-/// Exit code if something was not imported.
+/// Exit code if anything was skipped.
 const SOME_SKIPPED: u8 = 3;
 
 /// Runs the command.

@@ -1,5 +1,5 @@
-//! `martlet import mosquitto FILE`: our configuration from Mosquitto's, and what becomes of each
-//! line.
+//! `martlet import mosquitto FILE`: converts Mosquitto's configuration to ours, and reports the
+//! result for each line.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ impl MosquittoOptions {
     }
 }
 
-/// Exit code where the file is written, and no node starts with it.
+/// Exit code if the file is written but no node can start with it.
 const DOES_NOT_START: u8 = 3;
 
 /// Runs the command.
@@ -78,7 +78,7 @@ pub(super) fn run(options: &MosquittoOptions) -> ExitCode {
     }
 }
 
-/// Whether a node starts with what it becomes.
+/// Converts the file. Returns whether a node can start with the result.
 fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
     let file = options.file.as_deref().context("no file is named")?;
     let config::Imported {
@@ -86,7 +86,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
         mut report,
         error,
     } = config::import_mosquitto(file)?;
-    // Who is in the tables there decides whether a listener lets anybody in.
+    // The users in its tables decide whether a listener admits any client.
     let data_dir = config::data_dir(&effective).map_or_else(
         |_| "no data directory".to_owned(),
         |directory| directory.display().to_string(),
@@ -143,8 +143,8 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
     Ok(starts)
 }
 
-/// Everything that keeps a node from starting with this: files that are missing, and what is wrong
-/// with each listener.
+/// Everything that prevents a node from starting with this configuration: missing files, and faults
+/// of each listener.
 fn problems(effective: &Effective) -> Vec<String> {
     let first = match config::resolve(effective) {
         Ok(node) => {
@@ -166,7 +166,7 @@ fn problems(effective: &Effective) -> Vec<String> {
         .map(|error| error.to_string())
         .collect();
     for problem in problems {
-        // A file that is missing is named already.
+        // Missing files are already reported.
         let is_of_file = unreadable.iter().any(|file| problem.contains(&file.what));
         if !is_of_file && !all.contains(&problem) {
             all.push(problem);
@@ -175,12 +175,12 @@ fn problems(effective: &Effective) -> Vec<String> {
     all
 }
 
-/// What stands in our file for the password of a bridge.
+/// The reference that replaces the password of a bridge in our file.
 fn reference(bridge: &str) -> String {
     format!("\"${{secret:bridge-{bridge}}}\"")
 }
 
-/// The command that sets that password.
+/// The command that sets this password as a secret.
 fn secret_command(effective: &Effective, bridge: &str) -> String {
     let name = typed(&format!("bridge-{bridge}"));
     match config::data_dir(effective) {
@@ -192,7 +192,8 @@ fn secret_command(effective: &Effective, bridge: &str) -> String {
     }
 }
 
-/// The lines of passwords are reported as our file has them, with the command that is left to do.
+/// Replaces the lines with passwords in the report by references, with the command that remains to
+/// be run.
 fn refer_to_secrets(report: &mut [ReportLine], effective: &Effective) {
     for table in &effective.sinks {
         let name = name_of(table);
@@ -217,7 +218,7 @@ fn name_of(table: &SinkTable) -> &str {
     name.unwrap_or_default()
 }
 
-/// What differs from the defaults, as our file says it.
+/// Values that differ from the defaults, in our file format.
 fn toml_of(effective: &Effective, from: &str) -> String {
     let mut text = format!("# Made of {from} by martlet import mosquitto.\n");
     let mut section = "";
@@ -243,7 +244,7 @@ fn toml_of(effective: &Effective, from: &str) -> String {
         let name = name_of(table);
         for (key, sourced) in &table.keys {
             let (value, source) = match &sourced.value {
-                // What is secret is stored apart.
+                // Secrets are stored separately.
                 Value::Secret(_) => {
                     let note = format!("{}; {}", sourced.source, secret_command(effective, name));
                     (reference(name), note)

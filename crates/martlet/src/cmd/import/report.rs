@@ -1,15 +1,15 @@
-//! What became of everything that was to be imported. There is no secret in it.
+//! Results of an import. Contains no secrets.
 
 use std::collections::HashSet;
 
 use martlet_control::text::printable;
 use serde_json::{Value, json};
 
-/// What became of one thing.
+/// Result for one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Imported,
-    /// It was there before.
+    /// It existed before.
     Exists,
     Skipped,
 }
@@ -32,11 +32,11 @@ pub(super) struct Row {
     /// Its id or name here.
     pub(super) id: String,
     pub(super) outcome: Outcome,
-    /// Why it was skipped, or what else to know.
+    /// Why it was skipped, or a note.
     pub(super) note: String,
 }
 
-/// The name of several such things.
+/// The plural of a kind of object.
 fn plural(what: &str) -> String {
     match what {
         "telemetry" => "telemetry of devices".to_owned(),
@@ -45,7 +45,7 @@ fn plural(what: &str) -> String {
     }
 }
 
-/// Rows of a table that were skipped: the first ones each with the reason.
+/// Skipped rows of a table; the first ones with the reason.
 #[derive(Debug)]
 pub(super) struct Skipped {
     table: &'static str,
@@ -54,7 +54,7 @@ pub(super) struct Skipped {
 }
 
 impl Skipped {
-    /// Rows that are listed one by one, at most.
+    /// Most rows that are listed individually.
     const LISTED_MAX: usize = 20;
 
     pub(super) fn new(table: &'static str) -> Self {
@@ -65,7 +65,7 @@ impl Skipped {
         }
     }
 
-    /// Counts a row: which one it is, and why it is skipped.
+    /// Counts a row. `row` identifies it and contains the reason.
     pub(super) fn add(&mut self, row: String) {
         self.count += 1;
         if self.first.len() < Self::LISTED_MAX {
@@ -77,7 +77,7 @@ impl Skipped {
         self.count
     }
 
-    /// What the report says of them; none: there are none.
+    /// The text for the report; `None` if there are none.
     pub(super) fn note(&self) -> Option<String> {
         let first = self.first.join("; ");
         let (count, table) = (self.count, self.table);
@@ -92,16 +92,16 @@ impl Skipped {
     }
 }
 
-/// All of it.
+/// The whole report.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// Where everything came from.
+    /// Source of the import.
     from: String,
     is_dry_run: bool,
     rows: Vec<Row>,
-    /// Tables that are not imported, with their rows.
+    /// Tables that are not imported, with their number of rows.
     left: Vec<(&'static str, i64)>,
-    /// What the running node said.
+    /// Messages of the running node.
     pub(super) node: String,
 }
 
@@ -129,7 +129,7 @@ impl Report {
         self.left.extend(left);
     }
 
-    /// Ids of these things that are here now, or would be.
+    /// Ids of objects of this kind that exist now, or would exist.
     pub(super) fn there(&self, what: &str) -> HashSet<String> {
         let rows = self.rows.iter();
         let there = rows.filter(|row| row.what == what && row.outcome != Outcome::Skipped);
@@ -141,12 +141,12 @@ impl Report {
         self.rows.iter().filter(of).count()
     }
 
-    /// Something was to be imported and was not.
+    /// Whether anything was skipped.
     pub(super) fn has_skipped(&self) -> bool {
         self.rows.iter().any(|row| row.outcome == Outcome::Skipped)
     }
 
-    /// Something was changed.
+    /// Whether anything was changed.
     pub(super) fn has_imported(&self) -> bool {
         !self.is_dry_run && self.rows.iter().any(|row| row.outcome == Outcome::Imported)
     }
@@ -161,7 +161,7 @@ impl Report {
         kinds
     }
 
-    /// For people.
+    /// The report as text.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for row in &self.rows {
@@ -196,7 +196,7 @@ impl Report {
         text
     }
 
-    /// For programs.
+    /// The report as JSON.
     pub(super) fn json(&self) -> String {
         let items: Vec<Value> = self
             .rows

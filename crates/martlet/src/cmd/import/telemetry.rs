@@ -1,5 +1,5 @@
-//! Telemetry from the table `telemetry_data` of IoTFlow. The node stores it if it runs; else it is
-//! written into the node's storage here.
+//! Imports telemetry from the table `telemetry_data` of IoTFlow. A running node stores it;
+//! otherwise it is written to the node's storage directly.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{IsTerminal as _, Write as _};
@@ -24,15 +24,15 @@ use crate::cmd::query::encoded;
 use crate::cmd::tables;
 use crate::config;
 
-/// Records that are read at once.
+/// Number of records read at once.
 const PAGE: usize = 5_000;
-/// Records that are stored at once, and bytes of them, about.
+/// Records stored at once, and their approximate size in bytes.
 const RECORDS_AT_ONCE: usize = 500;
 const BYTES_AT_ONCE: usize = 256 << 10;
-/// Time that a request to the node may take beside what is usual.
+/// Additional time limit of a request to the node.
 const LONGER: Duration = Duration::from_secs(60);
 
-/// Imports the telemetry of the devices that the report names as there. A dry run only counts.
+/// Imports the telemetry of the devices that exist according to the report. A dry run only counts.
 pub(super) fn import(
     report: &mut Report,
     node: &NodeOptions,
@@ -79,18 +79,18 @@ pub(super) fn import(
     import.storage.close()
 }
 
-/// An import that is under way.
+/// An import in progress.
 struct Import {
     storage: Storage,
     progress: Progress,
-    /// Numbers of records of each device that were imported and skipped so far.
+    /// Numbers of imported and skipped records of each device.
     devices: HashMap<String, Done>,
-    /// Records of one device that are stored next.
+    /// Records of one device to be stored next.
     batch: RecordBatch,
 }
 
 impl Import {
-    /// Reads all records in one thread, and stores those of these devices in this one.
+    /// Reads all records in a separate thread, and stores those of these devices in this thread.
     fn run(&mut self, from: &Location, devices: &HashSet<String>) -> anyhow::Result<()> {
         let (send, pages) = sync_channel::<Vec<IotFlowRecord>>(1);
         std::thread::scope(|scope| {
@@ -144,7 +144,7 @@ impl Import {
     }
 }
 
-/// None of these is imported, or not all of their records.
+/// Reports that records of these devices were skipped.
 fn skip(report: &mut Report, counts: &[(String, i64)], why: &str) {
     for (id, records) in counts {
         let why = format!("{}: {why}", records_text(*records));
@@ -152,16 +152,16 @@ fn skip(report: &mut Report, counts: &[(String, i64)], why: &str) {
     }
 }
 
-/// Where telemetry is stored.
+/// Target of the import.
 enum Target {
-    /// The node that runs with this data directory stores them.
+    /// The running node with this data directory.
     Node(PathBuf),
-    /// In the storage of a node that does not run.
+    /// The storage of a node that does not run.
     AtRest(Box<martlet_control::telemetry::TelemetrySettings>),
 }
 
 impl Target {
-    /// Where, or why nowhere.
+    /// Finds the target, or the reason why there is none.
     fn find(node: &NodeOptions) -> anyhow::Result<Result<Self, String>> {
         let data_dir = node.data_dir()?;
         if !admin::may_ask(&data_dir)? {
@@ -203,11 +203,11 @@ impl Target {
     }
 }
 
-/// A target that is ready.
+/// An open target.
 enum Storage {
     Node(PathBuf),
     AtRest {
-        /// Numbers of the devices, by their ids.
+        /// Numbers of the devices by their ids.
         numbers: HashMap<String, i64>,
         runtime: tokio::runtime::Runtime,
         telemetry: Box<TelemetryAtRest>,
@@ -216,14 +216,14 @@ enum Storage {
 
 /// Why records are not stored.
 enum Failure {
-    /// Something is wrong with one of them.
+    /// One of the records is invalid.
     Records(String),
-    /// Nothing can be stored.
+    /// The storage failed.
     Storage(anyhow::Error),
 }
 
 impl Storage {
-    /// Stores records of a device, and returns the number of their values.
+    /// Stores records of a device. Returns the number of their values.
     fn store(&self, id: &str, records: &[Value]) -> Result<u64, Failure> {
         let body = Value::from(records).to_string();
         match self {
@@ -268,7 +268,7 @@ impl Storage {
     }
 }
 
-/// The records of a device that were imported and skipped.
+/// Numbers of imported and skipped records of a device.
 struct Done {
     records: i64,
     values: u64,
@@ -311,7 +311,7 @@ struct RecordBatch {
 }
 
 impl RecordBatch {
-    /// This record has to wait for the next batch.
+    /// Whether this record must wait for the next batch.
     fn is_full(&self, next: &IotFlowRecord) -> bool {
         let bytes = next.sent.as_ref().map_or(0, bytes_of);
         !self.records.is_empty()
@@ -327,8 +327,8 @@ impl RecordBatch {
         self.bytes += bytes;
     }
 
-    /// Stores the records. If the storage rejects one of them, each half is stored by itself, down
-    /// to that record.
+    /// Stores the records. If the storage rejects one of them, splits the batch in halves until
+    /// that record is found.
     fn store(self, storage: &Storage, done: &mut Done) -> anyhow::Result<()> {
         let mut parts = vec![(self.places.as_slice(), self.records.as_slice())];
         while let Some((places, records)) = parts.pop() {
@@ -355,12 +355,12 @@ impl RecordBatch {
     }
 }
 
-/// Bytes of what is stored, about.
+/// Approximate size of a record in bytes.
 fn bytes_of(sent: &IotFlowPayload) -> usize {
     sent.payload.len() + sent.metadata.len()
 }
 
-/// A record as devices send it by HTTP.
+/// Converts a record to the form that devices send by HTTP.
 fn payload_of(record: &IotFlowPayload) -> Result<Value, String> {
     let members = |column: &str, text: &str| {
         let value = match text.trim() {
@@ -394,7 +394,7 @@ fn records_text(records: i64) -> String {
     }
 }
 
-/// How far it is, at a terminal.
+/// Progress display on a terminal.
 struct Progress {
     done: usize,
     all: i64,
@@ -414,7 +414,7 @@ impl Progress {
         self.done += records;
         if self.is_terminal {
             err!("\rtelemetry: {} of {} records", self.done, self.all);
-            // Only the line is late otherwise.
+            // If this fails, the line is only delayed.
             let _ = std::io::stderr().flush();
         }
     }

@@ -20,19 +20,19 @@ use crate::cmd::tables::{self, OpenTables};
 use crate::cmd::user;
 use crate::private_file;
 
-/// The user that is the administrator.
+/// Name of the administrator.
 pub(super) const ADMIN: &str = "admin";
 
-/// Its role.
+/// Role of the administrator.
 const ADMINISTRATOR: &str = "administrator";
 
 /// Role of users, and type of devices.
 const IOTFLOW: &str = "iotflow";
 
-/// Passwords that have fewer characters can be guessed.
+/// Shorter passwords, in characters, can be guessed.
 const PASSWORD_CHARACTERS: usize = 10;
 
-/// Gives the administrator a password, and makes the administrator if there is none.
+/// Sets the password of the administrator. Creates the administrator if there is none.
 pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyhow::Result<String> {
     let node = managed.node();
     expect_tables(managed)?;
@@ -68,7 +68,7 @@ pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyh
         Some(_) => String::new(),
         None => format!("The password, shown this once: {made}\n"),
     };
-    // A password of the user's own is not printed.
+    // A password chosen by the user is not printed.
     let tried = match password {
         Some(_) => "PASSWORD".to_owned(),
         None => typed(&made),
@@ -79,7 +79,7 @@ pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyh
     ))
 }
 
-/// Adds a user; of one that is there already the password is changed, and nothing else.
+/// Adds a user. For an existing one, changes only the password.
 pub(super) fn create_user(
     managed: &ManagedNode,
     name: &str,
@@ -110,7 +110,7 @@ pub(super) fn create_user(
     })
 }
 
-/// Whether there is a user of this name.
+/// Whether this user exists.
 async fn is_user(open: &mut OpenTables, name: &str) -> Result<bool, UseCaseError> {
     let name = name.to_owned();
     match open.run(FindUser { name }).await {
@@ -120,7 +120,7 @@ async fn is_user(open: &mut OpenTables, name: &str) -> Result<bool, UseCaseError
     }
 }
 
-/// Removes a user, so that the name is free.
+/// Removes a user, so that the name can be reused.
 pub(super) fn delete_user(managed: &ManagedNode, name: &str) -> anyhow::Result<String> {
     let node = managed.node();
     expect_tables(managed)?;
@@ -134,8 +134,7 @@ pub(super) fn delete_user(managed: &ManagedNode, name: &str) -> anyhow::Result<S
     Ok(format!("Removed user {}\n{reload_note}", printable(name)))
 }
 
-/// Adds a device and writes its credentials to a new file. A device that is there already gets
-/// another secret.
+/// Adds a device and writes its credentials to a new file. An existing device gets a new secret.
 pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result<String> {
     if !martlet_registry::is_device_id(id) {
         bail!("{id:?} is not a valid id of a device: no +, # or /, and no $ at its beginning");
@@ -185,7 +184,7 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
     let (user_name, secret, is_new) = match made {
         Ok(made) => made,
         Err(error) => {
-            // It is empty.
+            // The file is empty.
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
@@ -211,7 +210,8 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
     ))
 }
 
-/// Users of a password file have no roles, so the script does not change them.
+/// Checks that users are in the tables. Users of a password file have no roles, so the script does
+/// not change them.
 fn expect_tables(managed: &ManagedNode) -> anyhow::Result<()> {
     match user::password_file(&managed.node())? {
         None => Ok(()),

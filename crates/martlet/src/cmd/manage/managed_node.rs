@@ -9,22 +9,22 @@ use anyhow::Context as _;
 use crate::cmd::argv;
 use crate::cmd::node_options::NodeOptions;
 
-/// Directory of the node's data, beside the link.
+/// Data directory of the node, next to the link.
 pub(super) const DATA: &str = "data";
 
-/// Configuration file beside the link, if there is one.
+/// Configuration file next to the link, if there is one.
 pub(super) const CONFIGURATION: &str = "martlet.toml";
 
 /// The node of the script.
 #[derive(Debug)]
 pub(super) struct ManagedNode {
-    /// Directory of the link, from the root; it is the working directory too.
+    /// Absolute path of the link's directory; also the working directory.
     pub(super) directory: PathBuf,
 }
 
 impl ManagedNode {
-    /// The directory of the link becomes the working directory, so that `.env` and relative paths
-    /// of the configuration are found.
+    /// Changes the working directory to that of the link, so that `.env` and relative paths of the
+    /// configuration are found.
     pub(super) fn enter() -> anyhow::Result<Self> {
         let directory = match argv::link_directory(argv::MANAGE_SCRIPT) {
             Some(directory) => directory,

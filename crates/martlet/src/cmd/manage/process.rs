@@ -1,4 +1,4 @@
-//! The node of the script as a process: started with a pid file, or by systemd where that runs it.
+//! The node as a process of the script: started with a pid file, or by systemd if that runs it.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -16,30 +16,30 @@ use crate::cmd::admin;
 use crate::cmd::print::{errln, out, outln};
 use crate::serve::data_dir;
 
-/// The unit of systemd.
+/// Name of the systemd unit.
 const UNIT: &str = "martlet.service";
 
 /// Files in the data directory.
 const PID_FILE: &str = "martlet.pid";
 const LOG_FILE: &str = "martlet.log";
 
-/// A longer log is put aside when the node is started.
+/// When the node is started, a log file longer than this is renamed.
 const LOG_BYTES_MAX: u64 = 10 << 20;
 
-/// Time that a start and a stop may take.
+/// Time limit for a start or a stop.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often is looked whether it is done.
+/// Interval of checks whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Lines of the log that are shown of a node that did not start.
+/// Number of log lines shown if a node did not start.
 const SHOWN_LINES: usize = 20;
 
 pub(super) fn log_file(managed: &ManagedNode) -> PathBuf {
     managed.data().join(LOG_FILE)
 }
 
-/// The end of a text.
+/// The last lines of a text.
 pub(super) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let last = &lines[lines.len().saturating_sub(count)..];
@@ -87,7 +87,7 @@ pub(super) fn start(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The node in a process group of its own, so that a signal of the terminal does not end it.
+/// Starts the node in a separate process group, so that a signal of the terminal does not end it.
 fn spawn(managed: &ManagedNode) -> anyhow::Result<Child> {
     let path = log_file(managed);
     let is_long = path
@@ -135,7 +135,7 @@ pub(super) fn stop(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
         outln!("The broker does not run");
         return Ok(ExitCode::SUCCESS);
     }
-    // It has not opened its socket yet, or closed it already.
+    // It has not opened its socket yet, or has already closed it.
     let pid = pid_of(&data).context("the broker does not answer, and there is no pid file")?;
     kill_process(pid, Signal::TERM).context("cannot end the broker")?;
     let began = Instant::now();
@@ -159,7 +159,7 @@ pub(super) fn restart(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     if is_of_systemd(managed) {
         return systemctl("restart");
     }
-    // A mistake in the configuration is found while the broker still runs.
+    // Errors in the configuration are detected while the broker still runs.
     let checked = managed.run(&["config", "check"]);
     if checked != ExitCode::SUCCESS {
         errln!("The broker was not restarted: its configuration has mistakes");
@@ -172,7 +172,7 @@ pub(super) fn restart(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Whether systemd runs the node with these data: its unit names the directory of the link.
+/// Whether systemd runs the node with this data: its unit contains the directory of the link.
 fn is_of_systemd(managed: &ManagedNode) -> bool {
     let mut command = Command::new("systemctl");
     let asked = [

@@ -1,4 +1,4 @@
-//! Whether a value fits its key.
+//! Checks values against their keys.
 
 use super::sourced::Sourced;
 use crate::config::error::ConfigError;
@@ -45,7 +45,7 @@ pub(super) fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, Co
         })
 }
 
-/// For a number with a unit behind it: what the number counts, and how it is written without one.
+/// A hint for a number with a unit: what the number counts, and how to write it without a unit.
 pub(super) fn unit_hint(path: &str, kind: Kind, text: &str) -> String {
     if !matches!(kind, Kind::Integer { .. } | Kind::NoneOrAtLeast { .. }) {
         return String::new();
@@ -83,10 +83,11 @@ pub(super) fn unit_hint(path: &str, kind: Kind, text: &str) -> String {
     format!("; it is a number of {what}, without a unit: {number}")
 }
 
-/// Stores a value, if the key takes it.
+/// Stores a value if it is valid for the key.
 ///
 /// # Errors
-/// It does not: what was expected. A value of another type is never stored as 0 or as nothing.
+/// The value is invalid; contains what was expected. A value of another type is never stored as 0
+/// or as empty.
 pub(super) fn checked(
     key: &str,
     kind: Kind,
@@ -121,7 +122,7 @@ pub(super) fn fits(kind: Kind, value: &Value) -> bool {
     }
 }
 
-/// What a value of this kind is, in words.
+/// Description of valid values of this kind.
 pub(crate) fn expectation(kind: Kind) -> String {
     match kind {
         Kind::Integer { min, max: u64::MAX } => format!("a whole number of at least {min}"),

@@ -1,4 +1,4 @@
-//! The configuration in force: each value with the place that it comes from.
+//! The effective configuration: each value with its source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,10 +23,10 @@ use crate::config::table_kinds::section_of;
 pub(crate) struct SinkTable {
     /// Kind, such as `file`.
     pub(crate) kind: String,
-    /// Where it begins: file and line.
+    /// File and line of its beginning.
     pub(crate) place: String,
-    /// It may connect to private addresses whatever `integrations.allow_private` is: who may set
-    /// the environment has named its target.
+    /// Whether it may connect to private addresses regardless of `integrations.allow_private`: its
+    /// target comes from the environment, which the operator controls.
     pub(crate) may_be_private: bool,
     pub(crate) keys: KeyValues,
 }
@@ -38,45 +38,45 @@ impl SinkTable {
     }
 }
 
-/// The configuration in force.
+/// The effective configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Effective {
-    /// The values, typed.
+    /// The typed values.
     settings: Settings,
-    /// The same of every key, set or not, with their places.
+    /// The values of all keys, set or not, with their sources.
     values: KeyValues,
-    /// Configured listeners; empty means the default ones.
+    /// Configured listeners; if empty, the default ones are used.
     pub(crate) listeners: Vec<ListenerTable>,
-    /// HTTP listeners beside `http.listen`.
+    /// HTTP listeners in addition to `http.listen`.
     pub(crate) http_listeners: Vec<HttpListenerTable>,
-    /// Configured sinks, which are in the file alone.
+    /// Configured sinks, which exist only in the file.
     pub(crate) sinks: Vec<SinkTable>,
-    /// Rules of telemetry, which are in the file alone.
+    /// Rules of telemetry, which exist only in the file.
     pub(crate) telemetry_rules: Vec<TelemetryRuleTable>,
-    /// How long telemetry of types of devices is kept, likewise.
+    /// Retention of telemetry by device type, only in the file.
     pub(crate) telemetry_retention: Vec<RetentionTable>,
-    /// Rules about messages, likewise.
+    /// Rules about messages, only in the file.
     pub(crate) rules: Vec<RuleTable>,
-    /// What is odd but does not keep the node from starting.
+    /// Warnings that do not prevent the start.
     pub(crate) warnings: Vec<String>,
-    /// What the start reports: private addresses that are permitted since their integration was
-    /// named in another way than by our file.
+    /// Notes for the start: permitted private addresses of integrations that are not configured in
+    /// our own file.
     pub(crate) notes: Vec<String>,
     /// Files that were read, for the start's report.
     pub(crate) files: Vec<PathBuf>,
-    /// The `.env` among them.
+    /// The `.env` file, if it was read.
     pub(crate) environment_file: Option<EnvironmentFile>,
-    /// The place of a `log.file` whose directory is made, as that other system does: it counts
-    /// while the value is the one of this place.
+    /// Source of a `log.file` whose directory must be created, as in another system. Applies only
+    /// while the value comes from this source.
     pub(crate) log_directory_of: Option<String>,
-    /// Files that hold one secret each, as `MARTLET_…_FILE` names them.
+    /// Files with one secret each, from variables `MARTLET_…_FILE`.
     pub(crate) secret_files: Vec<PathBuf>,
-    /// The one that is ours.
+    /// Path of our own configuration file.
     pub(crate) own_file: Option<PathBuf>,
 }
 
 impl Effective {
-    /// Nothing is configured.
+    /// The configuration without any set value.
     pub(super) fn defaults() -> Self {
         let defaults = keys().iter().map(|key| {
             let sourced = Sourced {
@@ -107,7 +107,7 @@ impl Effective {
     /// Sets a key of the node.
     ///
     /// # Errors
-    /// There is no such key, or the value does not fit.
+    /// There is no such key, or the value is invalid.
     pub(crate) fn set(&mut self, path: &str, sourced: Sourced) -> Result<(), ConfigError> {
         let key = known_key(keys(), path, &sourced.source)?;
         let settings = &mut self.settings;
@@ -116,27 +116,27 @@ impl Effective {
         Ok(())
     }
 
-    /// The values of all keys of the node, typed.
+    /// The typed values of all keys of the node.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Every key of the node, set or not.
+    /// All keys of the node, set or not.
     pub(crate) fn values(&self) -> &KeyValues {
         &self.values
     }
 
-    /// Whether other listeners are configured there, or in another way.
+    /// Whether the configured listeners differ.
     pub(crate) fn listeners_differ(&self, other: &Self) -> bool {
         differ(&self.listeners, &other.listeners)
     }
 
-    /// Whether other HTTP listeners are configured there, or in another way.
+    /// Whether the configured HTTP listeners differ.
     pub(crate) fn http_listeners_differ(&self, other: &Self) -> bool {
         differ(&self.http_listeners, &other.http_listeners)
     }
 
-    /// Tables of sinks, sources and bridges that differ from those there, such as `[[bridges]]`.
+    /// Tables of sinks, sources and bridges that differ, such as `[[bridges]]`.
     pub(crate) fn changed_integrations(&self, other: &Self) -> BTreeSet<String> {
         let of = |sinks: &[SinkTable], section: &str| -> Vec<Vec<(String, Value)>> {
             let own = sinks.iter().filter(|sink| sink.section() == section);
@@ -150,13 +150,13 @@ impl Effective {
         differing.map(|section| format!("[[{section}]]")).collect()
     }
 
-    /// Whether telemetry has other rules or another retention there.
+    /// Whether rules or retention of telemetry differ.
     pub(crate) fn telemetry_differs(&self, other: &Self) -> bool {
         differ(&self.telemetry_rules, &other.telemetry_rules)
             || differ(&self.telemetry_retention, &other.telemetry_retention)
     }
 
-    /// Whether other rules about messages are configured there, or in another way.
+    /// Whether the rules about messages differ.
     pub(crate) fn rules_differ(&self, other: &Self) -> bool {
         let keys = |all: &Self| {
             let tables = all.rules.iter();
@@ -165,7 +165,7 @@ impl Effective {
         keys(self) != keys(other)
     }
 
-    /// A key that protects and did in `before`, but not any more, or less.
+    /// Returns a key whose protection was stronger in `before`, if there is one.
     pub(crate) fn lost_protection(&self, before: &Self) -> Option<String> {
         let (old, new) = (protection(&before.settings), protection(&self.settings));
         let mut of_node = old.into_iter().zip(new);
@@ -173,7 +173,7 @@ impl Effective {
             return Some(key.to_owned());
         }
         for old in &before.listeners {
-            // Listeners that are gone go on as they were until a restart.
+            // Removed listeners continue unchanged until a restart.
             let Some(new) = self.listeners.iter().find(|new| new.url == old.url) else {
                 continue;
             };
@@ -186,8 +186,8 @@ impl Effective {
         None
     }
 
-    /// As it is shown to operators: what is secret is masked. If asked, only what is not the
-    /// default.
+    /// The configuration for output to operators; secrets are masked. With `changed`, only values
+    /// that are not the default.
     pub(crate) fn shown(&self, changed: bool) -> Configuration {
         let values = self.values.iter();
         let values = values.filter(|(_, sourced)| !changed || sourced.source != DEFAULT_SOURCE);
@@ -223,7 +223,7 @@ impl Effective {
         }
     }
 
-    /// The files of a key of TLS: the node's, and those of listeners.
+    /// The files of a TLS key, for the node and for listeners.
     pub(crate) fn paths(
         &self,
         of_node: fn(&Tls) -> &String,
@@ -239,7 +239,7 @@ impl Effective {
             .collect()
     }
 
-    /// Where the value of a key came from.
+    /// The source of a key's value.
     pub(crate) fn source(&self, path: &str) -> &str {
         self.values
             .get(path)
@@ -247,13 +247,13 @@ impl Effective {
     }
 }
 
-/// Whether two lists of tables are configured in different ways.
+/// Whether two lists of tables differ.
 fn differ<T: TableKeys>(one: &[Table<T>], other: &[Table<T>]) -> bool {
     let values = |table: &Table<T>| values_of(table.values());
     !one.iter().map(values).eq(other.iter().map(values))
 }
 
-/// Tables as they are shown to operators.
+/// Tables for output to operators.
 fn shown_tables<T: TableKeys>(tables: &[Table<T>]) -> Vec<BTreeMap<String, ListenerValue>> {
     let shown = |(key, sourced): (&String, &Sourced)| {
         let value = ListenerValue {
@@ -268,7 +268,7 @@ fn shown_tables<T: TableKeys>(tables: &[Table<T>]) -> Vec<BTreeMap<String, Liste
         .collect()
 }
 
-/// How much the keys that protect clients do so, of all listeners.
+/// Strength of the keys that protect clients, for all listeners.
 fn protection(settings: &Settings) -> [(&'static str, u8); 3] {
     let (acl_file, tls) = (&settings.auth.acl_file, &settings.tls);
     [
@@ -278,7 +278,7 @@ fn protection(settings: &Settings) -> [(&'static str, u8); 3] {
     ]
 }
 
-/// The same of one listener.
+/// The same for one listener.
 fn protection_of_listener(keys: &ListenerKeys) -> [(&'static str, u8); 3] {
     let is_set = |path: &Option<String>| path.as_ref().is_some_and(|path| !path.is_empty());
     [

@@ -1,4 +1,4 @@
-//! Variables of the environment, and the file that sets them.
+//! Variables of the environment and of `.env`.
 
 use std::path::PathBuf;
 
@@ -14,14 +14,14 @@ use crate::config::file_access::read_environment_file;
 use crate::config::nearest::{nearest, nearest_of};
 use crate::config::schema::{Key, Kind};
 
-/// Variables that tests and tools use and that configure nothing.
+/// Variables of tests and tools that are not configuration.
 const NOT_CONFIGURATION: &[&str] = &["MARTLET_BIN"];
 
-/// Variables of the process, over those of `.env` in the working directory.
+/// Variables of the process, which take precedence, and of `.env` in the working directory.
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
     pub(crate) variables: Vec<(String, String)>,
-    /// The `.env`; none: there is no such file.
+    /// The `.env` file, if there is one.
     pub(crate) file: Option<EnvironmentFile>,
 }
 
@@ -75,8 +75,8 @@ pub(super) fn read_environment(
     Ok(())
 }
 
-/// The name of a key's variable that is nearest to one that is not known. That all begin with
-/// `MARTLET_` makes none of them alike.
+/// The variable of a key that is most similar to an unknown one. The common prefix `MARTLET_` does
+/// not count.
 fn nearest_name(schema: &[Key], name: &str) -> Option<String> {
     let path = name.strip_prefix("MARTLET_").unwrap_or(name);
     let path = path.replace("__", ".").to_lowercase();
@@ -84,15 +84,15 @@ fn nearest_name(schema: &[Key], name: &str) -> Option<String> {
     hint.map(|path| environment_name(&path))
 }
 
-/// The environment of this process.
+/// Reads the environment of this process.
 ///
 /// # Errors
-/// There is a `.env` that another user can have written, or that cannot be read.
+/// Another user could have written `.env`, or it cannot be read.
 pub(crate) fn environment() -> Result<Environment, ConfigError> {
     let (path, text) = read_environment_file()?.unzip();
     let text = text.unwrap_or_default();
     let lines = lines(&text);
-    // Not UTF-8: it is left out.
+    // Variables that are not UTF-8 are skipped.
     let has = |name: &String| std::env::var(name).is_ok();
     let names = lines.iter().map(|(_, name)| name);
     let overridden = names.filter(|name| has(name)).cloned().collect();

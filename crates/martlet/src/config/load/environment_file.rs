@@ -1,28 +1,28 @@
-//! A `.env` that was read, and where the value of a variable comes from.
+//! A `.env` file, and the sources of variables.
 
 use std::path::PathBuf;
 
-/// A `.env` that was read.
+/// A `.env` file that was read.
 #[derive(Clone, Debug)]
 pub(crate) struct EnvironmentFile {
-    /// From the root.
+    /// Its absolute path.
     pub(crate) path: PathBuf,
-    /// Variables that it sets, each with its line, in their order.
+    /// Variables that it sets, with their lines, in order.
     pub(crate) lines: Vec<(usize, String)>,
-    /// Those of them that the process has too: its values count.
+    /// Variables among them that the process also has; the values of the process apply.
     pub(crate) overridden: Vec<String>,
-    /// Variables whose value begins with a quote that is not closed, each with its line.
+    /// Variables whose value begins with an unclosed quote, with their lines.
     pub(crate) unclosed: Vec<(usize, String)>,
 }
 
 impl EnvironmentFile {
-    /// Whether it sets this variable, whether or not the process has it too.
+    /// Whether it sets this variable, even if the process also has it.
     pub(crate) fn sets(&self, name: &str) -> bool {
         self.lines.iter().any(|(_, known)| known == name)
     }
 }
 
-/// Where the value of a variable comes from: `PATH/.env line 3 NAME` or `environment NAME`.
+/// The source of a variable's value: `PATH/.env line 3 NAME` or `environment NAME`.
 pub(crate) fn place_of(file: Option<&EnvironmentFile>, name: &str) -> String {
     format!("{} {name}", origin_of(file, name))
 }
@@ -31,7 +31,7 @@ pub(crate) fn place_of(file: Option<&EnvironmentFile>, name: &str) -> String {
 pub(crate) fn origin_of(file: Option<&EnvironmentFile>, name: &str) -> String {
     let found = file.and_then(|file| {
         let is_overridden = file.overridden.iter().any(|known| known == name);
-        // The last line counts.
+        // The last line applies.
         let mut lines = file.lines.iter().rev();
         let (line, _) = lines.find(|(_, known)| known == name && !is_overridden)?;
         Some(format!("{} line {line}", file.path.display()))

@@ -53,7 +53,7 @@ impl File<'_> {
         Ok(listener)
     }
 
-    /// The tables `[[sinks.KIND]]`, or those of sources.
+    /// Reads the tables `[[sinks.KIND]]`, or those of sources.
     pub(super) fn sinks(
         &self,
         section: &str,
@@ -81,14 +81,14 @@ impl File<'_> {
         Ok(sinks)
     }
 
-    /// The tables `[[bridges]]`.
+    /// Reads the tables `[[bridges]]`.
     pub(super) fn bridges(&self, tables: &DeArray<'_>) -> Result<Vec<SinkTable>, ConfigError> {
         let bridges = table_kinds().filter(|known| known.section == "bridges");
         let bridges = bridges.map(|known| self.tables_of(&known, tables));
         Ok(bridges.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
-    /// The tables of a kind of integration.
+    /// Reads the tables of a kind of integration.
     fn tables_of(
         &self,
         known: &TableKind,
@@ -107,7 +107,7 @@ impl File<'_> {
         tables.collect()
     }
 
-    /// The tables `[[telemetry.NAME]]`; false: there are no such tables.
+    /// Reads the tables `[[telemetry.NAME]]`. Returns false if there are none.
     fn telemetry(
         &self,
         name: &str,
@@ -131,7 +131,7 @@ impl File<'_> {
         Ok(true)
     }
 
-    /// Tables of a list, each with a key that it needs.
+    /// Reads tables of a list, each with a required key.
     fn needing<T: TableKeys>(
         &self,
         section: &str,
@@ -152,7 +152,8 @@ impl File<'_> {
         tables.collect()
     }
 
-    /// The tables `[[rules]]`. What is in them is checked when all of the configuration is read.
+    /// Reads the tables `[[rules]]`. Their contents are checked after the whole configuration has
+    /// been read.
     fn rules(&self, tables: &DeArray<'_>) -> Result<Vec<RuleTable>, ConfigError> {
         let tables = tables.iter().map(|table| {
             let place = self.place(table.span().start);
@@ -167,7 +168,7 @@ impl File<'_> {
         tables.collect()
     }
 
-    /// A table of a list whose keys are typed.
+    /// Reads a table of a list with typed keys.
     fn listed<T: TableKeys>(
         &self,
         section: &str,
@@ -176,7 +177,7 @@ impl File<'_> {
         Table::of(self.table(section, T::KEYS, table)?)
     }
 
-    /// A table of a list, with its keys.
+    /// Reads a table of a list and its keys.
     fn table(
         &self,
         section: &str,
@@ -210,7 +211,7 @@ impl File<'_> {
         Ok(found)
     }
 
-    /// Topics of a bridge, as lines.
+    /// Reads the topics of a bridge as lines.
     fn topics(&self, topics: &DeArray<'_>) -> Result<Vec<String>, ConfigError> {
         let lines = topics.iter().map(|topic| {
             topic_line(topic.get_ref()).map_err(|why| {
@@ -333,7 +334,7 @@ fn is_section(schema: &[Key], name: &str) -> bool {
     all.any(|(section, _)| section == name)
 }
 
-/// `[name]`, which is none.
+/// The error for `[name]`, which is not a section.
 fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
     let sections = schema.iter().filter_map(|key| key.path.split_once('.'));
     let hint = nearest_of(sections.map(|(section, _)| section), name);
@@ -353,7 +354,7 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
     }
 }
 
-/// A key before the first section, or a section that is written as a value.
+/// The error for a key before the first section, or a section that is written as a value.
 fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
     if is_section(schema, name)
         || matches!(
@@ -373,7 +374,7 @@ fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
             expected,
         };
     }
-    // `packet_bytes` alone is of a section that is missing above it.
+    // `packet_bytes` without a section belongs to a section that is missing above it.
     let mut whole = schema.iter().map(|key| &*key.path);
     let whole = whole.find(|path| path.split_once('.').is_some_and(|(_, key)| key == name));
     ConfigError::UnknownKey {
@@ -383,7 +384,7 @@ fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
     }
 }
 
-/// A value as it is written, if it is not long.
+/// The value as written, if it is short.
 fn shortened(written: &str) -> String {
     const SHOWN: usize = 60;
     let line = written.lines().next().unwrap_or_default();
@@ -401,7 +402,7 @@ fn text_of(kind: Kind, text: String) -> Value {
     }
 }
 
-/// No list of tables stands where one has to.
+/// The error for a value where a list of tables is expected.
 fn no_tables(place: String, section: &str) -> ConfigError {
     ConfigError::Value {
         place,
@@ -411,7 +412,7 @@ fn no_tables(place: String, section: &str) -> ConfigError {
     }
 }
 
-/// A list of texts; none: something else is in it.
+/// A list of texts; `None` if it contains other values.
 fn texts_of(texts: &DeArray<'_>) -> Option<Vec<String>> {
     let texts = texts.iter().map(|text| match text.get_ref() {
         DeValue::String(text) => Some(text.to_string()),
@@ -420,7 +421,8 @@ fn texts_of(texts: &DeArray<'_>) -> Option<Vec<String>> {
     texts.collect()
 }
 
-/// A list of texts as one; none: something else is in it, or a text with several values.
+/// A list of texts joined by commas; `None` if it contains other values, or a text with several
+/// values.
 fn joined(texts: &DeArray<'_>) -> Option<String> {
     let texts = texts.iter().map(|text| match text.get_ref() {
         DeValue::String(text) if !text.contains(',') => Some(text.as_ref()),
@@ -429,8 +431,8 @@ fn joined(texts: &DeArray<'_>) -> Option<String> {
     Some(texts.collect::<Option<Vec<&str>>>()?.join(", "))
 }
 
-/// Where it is and what was expected. Of the line only what stands before its `=` is shown: behind
-/// it a password may be.
+/// The place of a syntax error and what was expected. Only the part of the line before `=` is
+/// shown, because the value may be a password.
 fn syntax_error(text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start.min(text.len()));
     let before = text.get(..at).unwrap_or(text);

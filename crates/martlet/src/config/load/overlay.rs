@@ -1,33 +1,33 @@
-//! What the command line says.
+//! Configuration from the command line.
 
 use std::path::PathBuf;
 
 use super::environment_file::EnvironmentFile;
 
-/// What the command line says.
+/// Configuration from the command line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overlay {
     /// `--config`.
     pub(crate) file: Option<PathBuf>,
     /// `--mosquitto-conf`.
     pub(crate) mosquitto: Option<PathBuf>,
-    /// Key, value as text, and the option that says so.
+    /// Key, value as text, and the option that sets it.
     pub(crate) values: Vec<(String, String, &'static str)>,
     /// `--listen`, replacing all configured listeners.
     pub(crate) listen: Vec<String>,
     /// Further HTTP listeners.
     pub(crate) http: Vec<HttpAddress>,
-    /// The `.env` that some of the variables come from.
+    /// The `.env` file that contains some of the variables.
     pub(crate) environment_file: Option<EnvironmentFile>,
 }
 
-/// An HTTP listener that an option or variable of another system asks for.
+/// An HTTP listener requested by an option or variable of another system.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpAddress {
     /// Number of the system, as in `http.compat`.
     pub(crate) system: &'static str,
     /// `HOST:PORT`.
     pub(crate) address: String,
-    /// Which option or variable.
+    /// The option or variable.
     pub(crate) source: String,
 }

@@ -1,4 +1,4 @@
-//! Values with the places that they come from.
+//! Values with their sources.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::config::schema::Value;
 /// Source of values that are not set.
 pub(crate) const DEFAULT_SOURCE: &str = "default";
 
-/// A value and where it came from.
+/// A value and its source.
 #[derive(Clone, Debug)]
 pub(crate) struct Sourced {
     pub(crate) value: Value,
@@ -16,5 +16,5 @@ pub(crate) struct Sourced {
     pub(crate) source: String,
 }
 
-/// Keys with their values and places.
+/// Keys with their values and sources.
 pub(crate) type KeyValues = BTreeMap<String, Sourced>;

@@ -1,4 +1,4 @@
-//! A table of a list, such as `[[listeners]]`, as configured.
+//! A configured table of a list, such as `[[listeners]]`.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -11,7 +11,7 @@ use crate::config::schema::{
     HttpListenerKeys, ListenerKeys, RetentionKeys, TableKeys, TelemetryRuleKeys, Value,
 };
 
-/// A table: its keys as a struct, to which it derefs, and each with the place that it comes from.
+/// A table: its keys as a struct, to which it derefs, and the source of each key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table<T> {
     keys: T,
@@ -32,10 +32,10 @@ impl<T> Deref for Table<T> {
 }
 
 impl<T: TableKeys> Table<T> {
-    /// A table with these keys.
+    /// Creates a table with these keys.
     ///
     /// # Errors
-    /// There is no such key, or a value does not fit.
+    /// There is no such key, or a value is invalid.
     pub(crate) fn of(
         values: impl IntoIterator<Item = (String, Sourced)>,
     ) -> Result<Self, ConfigError> {
@@ -52,7 +52,7 @@ impl<T: TableKeys> Table<T> {
     /// Sets a key.
     ///
     /// # Errors
-    /// There is no such key, or the value does not fit.
+    /// There is no such key, or the value is invalid.
     pub(crate) fn set(&mut self, name: &str, sourced: Sourced) -> Result<(), ConfigError> {
         let Some(key) = T::KEYS.iter().find(|key| key.name == name) else {
             return Err(ConfigError::UnknownKey {
@@ -66,18 +66,18 @@ impl<T: TableKeys> Table<T> {
         Ok(())
     }
 
-    /// Each key that is set, with its place.
+    /// Each key that is set, with its source.
     pub(crate) fn values(&self) -> &KeyValues {
         &self.values
     }
 
-    /// Where a key was set; empty: it was not.
+    /// The source of a key; empty if it is not set.
     pub(crate) fn source(&self, name: &str) -> &str {
         self.values.get(name).map_or("", |found| &found.source)
     }
 }
 
-/// Keys and values, without where they came from.
+/// Keys and values without their sources.
 pub(super) fn values_of(values: &KeyValues) -> Vec<(String, Value)> {
     let all = values.iter();
     all.map(|(key, found)| (key.clone(), found.value.clone()))

@@ -1,4 +1,4 @@
-//! The section of a bridge: what its lines become as a table `[[bridges]]`.
+//! The section of a bridge, and its conversion to a table `[[bridges]]`.
 
 use std::net::IpAddr;
 
@@ -10,26 +10,26 @@ use crate::config::load::{KeyValues, SinkTable, Sourced};
 use crate::config::schema::Value;
 use crate::config::table_kinds::BRIDGE;
 
-/// Port of an address without one.
+/// Default port of an address.
 const PORT: u16 = 1883;
 
 /// A bridge.
 pub(super) struct Bridge {
     place: String,
     keys: KeyValues,
-    /// Host and port, with the place of the line.
+    /// Hosts and ports, and the place of their line.
     addresses: Vec<(String, u16)>,
     address_place: String,
     topics: Vec<String>,
     is_tls: bool,
-    /// Some line of it is not understood.
+    /// Whether any line of it is invalid.
     is_broken: bool,
 }
 
 type Read = Result<(Outcome, String), String>;
 
 impl Bridge {
-    /// The line `connection NAME`.
+    /// Parses the line `connection NAME`.
     pub(super) fn begin(name: &str, place: &str) -> Result<Self, String> {
         if name.is_empty() {
             return Err("the bridge has no name".to_owned());
@@ -60,12 +60,12 @@ impl Bridge {
         note
     }
 
-    /// A line of it is not understood, so what seems to be missing may be in that line.
+    /// Whether a line of it is invalid. Then apparently missing settings may be in that line.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken
     }
 
-    /// A line of the section.
+    /// Reads a line of the section.
     pub(super) fn read(&mut self, keyword: &str, value: &str, place: &str) -> Read {
         let read = self.read_line(keyword, value, place);
         self.is_broken |= read.is_err();
@@ -130,7 +130,7 @@ impl Bridge {
     fn read_addresses(&mut self, value: &str, place: &str) -> Read {
         for word in value.split_whitespace() {
             let (host, port) = match word.rsplit_once(':') {
-                // An address of IPv6 without a port has several colons.
+                // An IPv6 address without a port contains several colons.
                 Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
                     let number = port.parse().ok().filter(|port| *port > 0);
                     let number = number.ok_or_else(|| {
@@ -160,7 +160,7 @@ impl Bridge {
         Ok((Outcome::Mapped, format!("{TOPICS}: {line:?}")))
     }
 
-    /// `BASE [CAP]`, seconds.
+    /// Parses `BASE [CAP]`, in seconds.
     fn read_pauses(&mut self, value: &str, place: &str) -> Read {
         let mut words = value.split_whitespace();
         let base = number(words.next().unwrap_or_default())?.max(1);
@@ -171,8 +171,8 @@ impl Bridge {
         Ok((Outcome::Mapped, format!("{first}, {longest}")))
     }
 
-    /// Private addresses of the bridge, in the form of `integrations.allow_private`, without
-    /// link-local ones.
+    /// Private addresses of the bridge except link-local ones, in the form of
+    /// `integrations.allow_private`.
     pub(super) fn private_hosts(&self) -> Vec<String> {
         let mut hosts = Vec::new();
         for (host, _) in &self.addresses {
@@ -185,13 +185,13 @@ impl Bridge {
         hosts
     }
 
-    /// Link-local addresses that it names.
+    /// Link-local addresses of the bridge.
     pub(super) fn link_local_hosts(&self) -> impl Iterator<Item = &str> {
         let hosts = self.addresses.iter().map(|(host, _)| &**host);
         hosts.filter(|host| host.parse().is_ok_and(is_link_local))
     }
 
-    /// The table.
+    /// Converts the bridge to a table.
     pub(super) fn table(mut self) -> Result<SinkTable, String> {
         if self.addresses.is_empty() {
             return Err("the bridge has no `address`".to_owned());
@@ -221,8 +221,8 @@ impl Bridge {
     }
 }
 
-/// Whether an address is one of this link alone. Services of clouds that give out credentials are
-/// at such addresses, so the address in the file alone does not permit it.
+/// Whether an address is link-local. Cloud services that issue credentials have such addresses, so
+/// an address in the file is not sufficient permission.
 fn is_link_local(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_link_local(),
@@ -230,7 +230,7 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Lines that mean nothing here, or cannot be followed.
+/// Keywords that have no effect here, or are not supported.
 fn unmapped(keyword: &str, value: &str) -> Read {
     let is_false = value == "false";
     let (outcome, note) = match keyword {
@@ -285,7 +285,7 @@ mod tests {
         Value::Texts(values.iter().map(|one| (*one).to_owned()).collect())
     }
 
-    /// The table of a bridge with these lines, `KEYWORD VALUE` each, behind an address and a topic.
+    /// The table of a bridge with these lines, `KEYWORD VALUE` each, after an address and a topic.
     fn table(lines: &[&str]) -> SinkTable {
         let mut bridge = Bridge::begin("b", "line 1").expect("a name");
         for line in [&["address h", "topic a out 1"], lines].concat() {

@@ -10,7 +10,7 @@ pub(super) struct ConfigLine {
 }
 
 impl ConfigLine {
-    /// That something is wrong with it.
+    /// The error for this line.
     pub(super) fn error(&self, why: &str) -> ConfigError {
         let Self { place, keyword, .. } = self;
         ConfigError::Unusable(format!("{place}: {keyword}: {why}"))

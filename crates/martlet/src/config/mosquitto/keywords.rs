@@ -1,4 +1,4 @@
-//! Every keyword of Mosquitto 2.0's and 2.1's file, and what it means here.
+//! All keywords of the configuration files of Mosquitto 2.0 and 2.1, and their meaning here.
 
 use crate::config::key;
 use crate::config::nearest::nearest_of;
@@ -9,44 +9,44 @@ use super::reading::Reading;
 use crate::config::error::ConfigError;
 use crate::config::schema::Value;
 
-/// What a keyword means.
+/// Meaning of a keyword.
 pub(super) enum Meaning {
-    /// A number of ours; 0 there is `zero` here.
+    /// A number of a key; its value 0 becomes `zero`.
     Number {
         key: &'static str,
         zero: u64,
         factor: u64,
     },
-    /// A switch of ours.
+    /// A boolean key.
     Switch { key: &'static str },
-    /// Something of a listener.
+    /// A setting of a listener.
     Listener(KeywordScope),
-    /// The beginning of a bridge.
+    /// Begins a bridge.
     Bridge,
-    /// Nothing has to be done for it.
+    /// Has no effect here and is not needed.
     NotNeeded(&'static str),
-    /// It is not followed, and nothing is less safe for it.
+    /// Not supported; this does not reduce security.
     Unsupported(&'static str),
-    /// The same, where it is true.
+    /// The same if the value is true.
     UnsupportedIfTrue(&'static str),
-    /// Without it the node would be less safe.
+    /// Not supported; without it the node would be less secure, so this is an error.
     Refused(&'static str),
-    /// The same, where it is true.
+    /// The same if the value is true.
     RefusedIfTrue(&'static str),
-    /// It needs a closer look.
+    /// Handled by a function.
     Special(fn(&mut Reading<'_>, &ConfigLine) -> Result<(), ConfigError>),
 }
 
-/// Which listener a line is about.
+/// The listeners that a line applies to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeywordScope {
-    /// The listener's above.
+    /// The listener above.
     Own,
-    /// The same with `per_listener_settings true`, else everybody's.
+    /// The listener above with `per_listener_settings true`, otherwise all listeners.
     Security,
 }
 
-/// What a keyword means, if there is such.
+/// The meaning of a keyword, if it exists.
 pub(super) fn find(keyword: &str) -> Option<&'static Meaning> {
     let known = KEYWORDS.iter().find(|(known, _)| *known == keyword);
     known.map(|(_, meaning)| meaning).or_else(|| {
@@ -56,12 +56,12 @@ pub(super) fn find(keyword: &str) -> Option<&'static Meaning> {
     })
 }
 
-/// The known keyword that is nearest to one that is not; none: none is near.
+/// The keyword most similar to an unknown one, if any is similar.
 pub(super) fn nearest_to(keyword: &str) -> Option<String> {
     nearest_of(KEYWORDS.iter().map(|(known, _)| *known), keyword)
 }
 
-/// It may stand in the section of a bridge.
+/// Whether the keyword may occur in the section of a bridge.
 pub(super) fn is_of_bridge(keyword: &str) -> bool {
     let names = [
         "address",
@@ -360,7 +360,7 @@ fn per_listener(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), Conf
     Ok(())
 }
 
-/// -1 is no limit.
+/// -1 means no limit.
 fn max_connections(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let number: i64 = line
         .value
@@ -374,13 +374,13 @@ fn max_connections(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), C
     reading.set(line, key!(limits.connections), Value::Integer(number))
 }
 
-/// The longest packet that there is.
+/// Size of the largest possible packet.
 pub(super) const LONGEST: u64 = 268_435_455;
 
-/// The largest packet where a file says nothing of it, as in Mosquitto 2.1; 2.0 has no such limit.
+/// The default limit of packets in Mosquitto 2.1; version 2.0 has no limit.
 pub(super) const PACKET_BYTES: u64 = 2_000_000;
 
-/// The least that Mosquitto takes.
+/// The smallest value that Mosquitto accepts.
 const PACKET_BYTES_MIN: u64 = 20;
 
 fn packet_size(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
@@ -437,7 +437,7 @@ fn persistence(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), Confi
     Ok(())
 }
 
-/// Mosquitto's own database stays where it is.
+/// The database is stored in a subdirectory. Mosquitto's own database is not changed.
 fn persistence_location(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let directory = std::path::Path::new(&line.value).join("martlet");
     let directory = Value::Text(directory.display().to_string());
@@ -449,7 +449,7 @@ fn persistence_location(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<
     Ok(())
 }
 
-/// A number and a unit: `2m` are two months.
+/// A number and a unit: `2m` means two months.
 fn client_expiration(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let wrong = || line.error("expected a number and h, d, w, m or y, such as 14d");
     let unit = line.value.chars().last().ok_or_else(wrong)?;
@@ -472,10 +472,10 @@ fn client_expiration(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(),
     )
 }
 
-/// Levels of the log, by how much they show.
+/// Log levels, from quiet to verbose.
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug"];
 
-/// Each line adds to what those above it have named; `none` begins anew.
+/// Each line adds to the levels of the lines above; `none` resets them.
 fn log_type(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let level = match line.value.as_str() {
         "none" => 0,

@@ -1,4 +1,4 @@
-//! A listener of Mosquitto's file.
+//! A listener in Mosquitto's configuration file.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::config::key;
 use crate::config::load::{Effective, ListenerTable, Sourced};
 use crate::config::schema::Value;
 
-/// What has been said of it.
+/// The lines about a listener.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listener {
     place: String,
@@ -19,7 +19,7 @@ pub(super) struct Listener {
     /// Path of a Unix socket.
     path: Option<String>,
     host: Option<String>,
-    /// Keywords with their values and places, as they stand there.
+    /// Keywords with their values and places, as written.
     settings: BTreeMap<String, (String, String)>,
 }
 
@@ -28,10 +28,10 @@ const MQTT_PORT: u16 = 1883;
 const A_PORT: &str = "expected a port from 1 to 65535";
 const LISTENER: &str = "expected listener PORT [ADDRESS], with a port from 1 to 65535";
 
-/// Mosquitto knows no list of proxies.
+/// Mosquitto has no list of trusted proxies, so all are trusted.
 const ANY_PROXY: &str = "0.0.0.0/0, ::/0";
 
-/// Lines that say what Mosquitto does without them.
+/// Lines that only state Mosquitto's defaults.
 const DEFAULTS: &[(&str, &str)] = &[
     ("protocol", "mqtt"),
     ("max_connections", "-1"),
@@ -45,12 +45,12 @@ const DEFAULTS: &[(&str, &str)] = &[
 const ONE_CA: &str = "cafile and capath are one key here, client_ca: put all CAs into one of them";
 
 impl Listener {
-    /// Lines before the first listener.
+    /// Collects the lines before the first listener.
     pub(super) fn global() -> Self {
         Self::default()
     }
 
-    /// `listener PORT [ADDRESS]`
+    /// Parses `listener PORT [ADDRESS]`.
     pub(super) fn begin(value: &str, place: &str) -> Result<Self, String> {
         let mut words = value.split_whitespace();
         let port = words.next().unwrap_or_default();
@@ -77,7 +77,8 @@ impl Listener {
         })
     }
 
-    /// Without any, Mosquitto listens on loopback, and lets everybody in there.
+    /// The default listeners. Without any listener line, Mosquitto listens on loopback and accepts
+    /// anonymous clients there.
     pub(super) fn local(global: &Self) -> Vec<Self> {
         let on = |host: &str| Self {
             place: "mosquitto's default".to_owned(),
@@ -93,13 +94,13 @@ impl Listener {
         self.path.is_some() || self.port.is_some() || self.host.is_some()
     }
 
-    /// Lines about one listener that stand before the first one, so that they are followed for
-    /// none: their places and keywords, in the order of the file's keywords.
+    /// Places and keywords of lines about one listener that come before the first one and so have
+    /// no effect, in the order of the file's keywords.
     pub(super) fn misplaced(&self, per_listener: bool) -> Vec<(&str, &str)> {
         let is_lost = |keyword: &str, value: &str| match keyword {
             "password_file" | "acl_file" => per_listener,
-            // Without `per_listener_settings` they are everybody's; with it these values are what
-            // a listener without the line has.
+            // Without `per_listener_settings` they apply to all listeners; with it, these values
+            // are the defaults of a listener.
             "allow_anonymous" => per_listener && value == "true",
             "allow_zero_length_clientid" => per_listener && value == "false",
             _ => !DEFAULTS.contains(&(keyword, value)),
@@ -110,7 +111,7 @@ impl Listener {
             .collect()
     }
 
-    /// One of its lines.
+    /// Reads one of its lines.
     // Table: the keywords of a listener.
     pub(super) fn read(
         &mut self,
@@ -233,7 +234,7 @@ impl Listener {
         Ok((outcome, note))
     }
 
-    /// A certificate is of no use without its key, and the other way round.
+    /// Checks that certificate and key are both present or both missing.
     fn check_pair(&self) -> Result<(), ConfigError> {
         for (there, missing) in [("certfile", "keyfile"), ("keyfile", "certfile")] {
             if let Some((_, place)) = self.settings.get(there)
@@ -280,12 +281,12 @@ impl Listener {
             (None, Some("ipv4")) => "0.0.0.0".to_owned(),
             (None, _) => "[::]".to_owned(),
         };
-        // Mosquitto asks for none.
+        // Mosquitto accepts any path.
         let path = if is_web { ANY_PATH } else { "" };
         format!("{scheme}://{host}:{}{path}", self.port.unwrap_or(MQTT_PORT))
     }
 
-    /// As our own file would say it.
+    /// The listener as a table of our own file.
     // Table: the keys of a listener.
     pub(super) fn table(
         &self,
@@ -336,7 +337,7 @@ impl Listener {
             let word = Value::Text(word.to_owned());
             put("client_certificates", word, &self.place)?;
             if requires {
-                // As Mosquitto does.
+                // As in Mosquitto.
                 put("x509_version1", Value::Boolean(true), &self.place)?;
             }
             let field = match (
@@ -363,7 +364,7 @@ impl Listener {
             if field != "off" {
                 let field = Value::Text(field.to_owned());
                 put("certificate_user_name", field, &self.place)?;
-                // A listener with one key of these has all of its own.
+                // If a listener has one of these keys, none of them is inherited.
                 if !per_listener {
                     for key in ["password_file", "acl_file"] {
                         if let Some((value, place)) = global.settings.get(key) {
@@ -388,7 +389,7 @@ impl Listener {
             put("proxy_from", Value::Text(ANY_PROXY.to_owned()), place)?;
         }
         if let Some((places, place)) = self.settings.get("max_connections") {
-            // -1: no limit of its own.
+            // -1 means no limit of its own.
             let places = places.parse().unwrap_or(0).min(u32::MAX.into());
             put("max_connections", Value::Integer(places), place)?;
         }
@@ -413,7 +414,7 @@ impl Listener {
             for key in ["password_file", "acl_file"] {
                 let (value, place) = match self.settings.get(key) {
                     Some((value, place)) => (value.clone(), place.as_str()),
-                    // That it has none is its own.
+                    // The listener has none and does not inherit the node's.
                     None => (String::new(), "mosquitto's default"),
                 };
                 put(key, Value::Text(value), place)?;
@@ -422,7 +423,7 @@ impl Listener {
         Ok(table)
     }
 
-    /// What holds for all listeners, as our own file would say it.
+    /// Sets values for all listeners, as in our own file.
     pub(super) fn put_security(&self, effective: &mut Effective) -> Result<(), ConfigError> {
         for (keyword, key) in [
             ("password_file", key!(auth.password_file)),

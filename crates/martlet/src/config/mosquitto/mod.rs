@@ -1,8 +1,8 @@
-//! Mosquitto's configuration file: what it means here, line by line.
+//! Mosquitto's configuration file: its meaning here, line by line.
 //!
-//! It becomes the same values and listeners that our own file would give, so a node that is started
-//! with it and one that is started with what `martlet import mosquitto` writes are the same. A line
-//! that would admit more clients if it were ignored is an error, not a warning.
+//! It is converted to the values and listeners of our own file. So a node that is started with it
+//! behaves like one started with the output of `martlet import mosquitto`. A line is an error, and
+//! not a warning, if ignoring it would admit more clients.
 
 mod bridge;
 mod config_line;
@@ -27,15 +27,15 @@ pub(crate) use outcome::Outcome;
 use reading::Reading;
 pub(crate) use report_line::ReportLine;
 
-/// Reads a file, and those that it includes, into values and listeners.
+/// Reads a file and the files that it includes into values and listeners.
 ///
 /// # Errors
-/// What cannot be read, is not understood, or would be less safe if it were left out.
+/// The file cannot be read or is invalid, or would be less secure if a line were ignored.
 pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<(), ConfigError> {
     read_all(path, effective)?.1
 }
 
-/// The same, with what becomes of each line, also where some are errors.
+/// The same, with a report about each line, even if some lines are errors.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -55,7 +55,7 @@ pub(crate) fn read_all(
         problems: Vec::new(),
         log_level: None,
     };
-    // Which lines are about a listener's security depends on this one, wherever it stands.
+    // The meaning of lines about security depends on this line, wherever it is.
     let lines = reading.lines(path)?;
     reading.per_listener = lines
         .iter()
@@ -78,7 +78,7 @@ pub(crate) fn read_all(
 }
 
 impl Reading<'_> {
-    /// All lines, those of included files in their place.
+    /// Reads all lines, with included files in place.
     fn lines(&mut self, path: &Path) -> Result<Vec<ConfigLine>, ConfigError> {
         if self.files.iter().any(|known| known == path) {
             let text = format!("{} includes itself", path.display());
@@ -205,7 +205,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Something of the listener above, or of all.
+    /// Reads a setting of the listener above, or of all listeners.
     fn of_listener(&mut self, line: &ConfigLine, scope: KeywordScope) -> Result<(), ConfigError> {
         let is_global = scope == KeywordScope::Security && !self.per_listener;
         let listener = match self.listeners.last_mut() {
@@ -217,7 +217,8 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Mosquitto opens no port for health and metrics, and another program may have it.
+    /// Disables HTTP: Mosquitto opens no port for health and metrics, and another program may use
+    /// it.
     fn close_http(&mut self) {
         let source = "mosquitto's default".to_owned();
         self.report.push(ReportLine {
@@ -231,7 +232,7 @@ impl Reading<'_> {
         self.put(key!(http.listen), Value::Text("off".to_owned()), source);
     }
 
-    /// Without `persistence true` Mosquitto keeps nothing over a restart.
+    /// Without `persistence true`, Mosquitto keeps no data over a restart.
     fn keep_data(&mut self) {
         const KEY: &str = key!(store.durability);
         let held = self.effective.values().get(KEY);
@@ -250,7 +251,7 @@ impl Reading<'_> {
         });
     }
 
-    /// A file that says nothing of the size of packets has the limit of Mosquitto 2.1.
+    /// Without a limit of packets in the file, Mosquitto 2.1's default applies.
     fn limit_packets(&mut self) {
         const KEY: &str = key!(limits.packet_bytes);
         if self.effective.source(KEY) != DEFAULT_SOURCE {
@@ -269,7 +270,7 @@ impl Reading<'_> {
         self.put(KEY, Value::Integer(PACKET_BYTES), source);
     }
 
-    /// Mosquitto drops the newest message where a queue is full.
+    /// Mosquitto drops the newest message if a queue is full.
     fn keep_oldest(&mut self) {
         const KEY: &str = key!(mqtt.queue_full);
         let source = "mosquitto's default".to_owned();
@@ -284,7 +285,7 @@ impl Reading<'_> {
         self.put(KEY, Value::Text("drop-newest".to_owned()), source);
     }
 
-    /// `has_all_listeners`: none is missing because its line was not understood.
+    /// `has_all_listeners`: no listener is missing because of an invalid line.
     fn finish(mut self, has_all_listeners: bool) -> (Vec<ReportLine>, Result<(), ConfigError>) {
         if has_all_listeners {
             self.finish_listeners();
@@ -345,7 +346,7 @@ impl Reading<'_> {
                     continue;
                 }
             }
-            // Whoever wrote the address into the file wants it to be connected to.
+            // An address in the file is permission to connect to it.
             for host in hosts {
                 let before = &self.effective.settings().integrations.allow_private;
                 let before = before.as_str().to_owned();
@@ -367,8 +368,8 @@ impl Reading<'_> {
         }
     }
 
-    /// Mosquitto opens port 1883, too, for most of such lines, and no listener of the file has
-    /// them.
+    /// For most of these lines, Mosquitto also opens port 1883, and they apply to no listener of
+    /// the file.
     fn refuse_misplaced(&mut self) {
         for (place, keyword) in self.global.misplaced(self.per_listener) {
             let why = "is before the first listener, so it applies to none; move it below its \

@@ -1,21 +1,21 @@
-//! What becomes of a line of Mosquitto's file.
+//! Result of converting a line of Mosquitto's file.
 
-/// What becomes of a line.
+/// Result of converting a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It means the same here.
+    /// It has the same meaning here.
     Mapped,
-    /// It means something else; the note says what.
+    /// It has another meaning; the note describes it.
     Changed,
-    /// It says what is the default without it.
+    /// It equals the default.
     Default,
-    /// It is not needed here; the note says why.
+    /// It is not needed here; the note has the reason.
     NotNeeded,
-    /// It is not followed; the note says what to do instead.
+    /// It is not supported; the note has an alternative.
     Unsupported,
-    /// It keeps the file from being used; the note says why.
+    /// It prevents the use of the file; the note has the reason.
     Refused,
-    /// All lines are understood, and no node starts with them; the note says why.
+    /// All lines are valid, but no node can start with them; the note has the reason.
     DoesNotStart,
 }
 

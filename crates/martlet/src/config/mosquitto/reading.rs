@@ -1,4 +1,4 @@
-//! Mosquitto's file while it is read: what its lines have said until now.
+//! State while Mosquitto's file is read.
 
 use std::path::PathBuf;
 
@@ -12,26 +12,26 @@ use crate::config::key;
 use crate::config::load::{DEFAULT_SOURCE, Effective, Sourced};
 use crate::config::schema::Value;
 
-/// What is read of the file, and what becomes of it.
+/// Values read from the file, and the report.
 pub(super) struct Reading<'a> {
     pub(super) effective: &'a mut Effective,
     pub(super) report: Vec<ReportLine>,
     pub(super) listeners: Vec<Listener>,
-    /// What holds for listeners that say nothing of it, and for the one by `port`.
+    /// Settings for listeners without their own, and for the listener of `port`.
     pub(super) global: Listener,
     pub(super) per_listener: bool,
     pub(super) bridges: Vec<Bridge>,
-    /// The lines above are those of the last bridge.
+    /// Whether the current section is that of a bridge.
     pub(super) is_in_bridge: bool,
     pub(super) files: Vec<PathBuf>,
-    /// Lines that keep the file from being used.
+    /// Errors that prevent the use of the file.
     pub(super) problems: Vec<ConfigError>,
-    /// What the lines about the log have named until now, by `keywords::LEVELS`.
+    /// Log level from the lines so far, as an index of `keywords::LEVELS`.
     pub(super) log_level: Option<usize>,
 }
 
 impl Reading<'_> {
-    /// Says what becomes of a line.
+    /// Reports the result for a line.
     pub(super) fn report(&mut self, line: &ConfigLine, outcome: Outcome, note: impl Into<String>) {
         let is_secret = line.keyword.contains("password") && line.keyword != "password_file";
         let value = if is_secret { "***" } else { &line.value };
@@ -43,7 +43,7 @@ impl Reading<'_> {
         });
     }
 
-    /// The value of a line as a number.
+    /// Parses the value of a line as a number.
     pub(super) fn number(&self, line: &ConfigLine) -> Result<u64, ConfigError> {
         let number = line.value.parse();
         number.map_err(|_| {
@@ -54,7 +54,7 @@ impl Reading<'_> {
         })
     }
 
-    /// The value of a line as a switch.
+    /// Parses the value of a line as a boolean.
     pub(super) fn switch(&self, line: &ConfigLine) -> Result<bool, ConfigError> {
         match line.value.as_str() {
             "true" => Ok(true),
@@ -63,7 +63,7 @@ impl Reading<'_> {
         }
     }
 
-    /// A value of the node.
+    /// Sets a value of the node.
     pub(super) fn set(
         &mut self,
         line: &ConfigLine,
@@ -86,7 +86,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The same lines as on standard error, in a file.
+    /// Sets the log file, which receives the same lines as standard error.
     pub(super) fn log_file(&mut self, line: &ConfigLine, path: &str) -> Result<(), ConfigError> {
         if path.is_empty() {
             return Err(line.error("expected the path of a file"));
@@ -99,13 +99,13 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Sets what no line says.
+    /// Sets a value that is in no line.
     pub(super) fn put(&mut self, key: &str, value: Value, source: String) {
         let set = self.effective.set(key, Sourced { value, source });
         self.problems.extend(set.err());
     }
 
-    /// A listener begins.
+    /// Begins a listener.
     pub(super) fn begin_listener(&mut self, line: &ConfigLine) -> Result<(), ConfigError> {
         self.is_in_bridge = false;
         let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;

@@ -2,14 +2,14 @@
 
 use super::outcome::Outcome;
 
-/// A line of the file, and what becomes of it.
+/// A line of the file, and its result.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportLine {
     /// `mosquitto.conf line 3`.
     pub(crate) place: String,
-    /// Keyword and value; secrets masked.
+    /// Keyword and value; secrets are masked.
     pub(crate) text: String,
     pub(crate) outcome: Outcome,
-    /// What it becomes, or why it does not.
+    /// The result of the conversion, or the reason of the failure.
     pub(crate) note: String,
 }

@@ -20,18 +20,18 @@ use crate::config::key;
 use crate::config::load::{DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::{DiscoveryMode, ListenerKeys, TlsVersion};
 
-/// Owner and group.
+/// Read and write for owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Without an encrypted listener nobody can show a certificate: where the node asks for them, a
-/// listener was lost, or is not what it was meant to be.
+/// Rejects a configuration that requires client certificates but has no TLS listener, because no
+/// client can present one. A listener was probably lost or misconfigured.
 pub(super) fn no_certificates_are_asked_for(effective: &Effective) -> Result<(), ConfigError> {
     let tls = &effective.settings().tls;
     let is_off = tls.client_certificates == ClientCertificates::Off;
     let key = if !is_off {
         key!(tls.client_certificates)
     } else if effective.source(key!(tls.client_certificates)) != DEFAULT_SOURCE {
-        // They are declined in words.
+        // Client certificates are disabled explicitly.
         return Ok(());
     } else if !tls.client_ca.is_empty() {
         key!(tls.client_ca)
@@ -93,7 +93,7 @@ pub(super) fn listeners(
     Ok(listeners)
 }
 
-/// Health and metrics have an address of their own.
+/// Checks that health and metrics have a separate address.
 pub(super) fn keep_apart(
     http: &HttpListener,
     listeners: &[ListenerConfig],
@@ -110,7 +110,8 @@ pub(super) fn keep_apart(
     )))
 }
 
-/// Loopback, both families, MQTT and WebSocket. A family that the machine lacks is left out.
+/// The default listeners: loopback, both families, MQTT and WebSocket. A family that the machine
+/// does not support is skipped.
 fn default_listeners(
     effective: &Effective,
     reader: &mut PolicyReader<'_>,
@@ -151,8 +152,9 @@ fn default_listeners(
     Ok(listeners)
 }
 
-/// With the origins that a listener names. One that names none, and lets in everybody of this
-/// machine, lets in no pages of others: any page that its user visits could reach it.
+/// Adds the origins configured for a listener. A listener without configured origins that accepts
+/// anonymous clients of this machine rejects pages of other origins: otherwise any page that its
+/// user visits could connect.
 fn with_origins(
     transport: &Transport,
     table: Option<&ListenerTable>,
@@ -196,7 +198,7 @@ fn configured_listener(
     let tls = tls_of(effective, table, is_secure, files)
         .map_err(|why| unusable(format!("{text}: {why}")))?;
     let mut listeners = Vec::new();
-    // All addresses of a name have one realm.
+    // All addresses of a name have the same realm.
     let mut realm = None;
     for address in addresses {
         let name = match &table.name {
@@ -259,7 +261,7 @@ pub(super) fn policy(
         mark: 0,
         connections_max: own.max_connections.unwrap_or(0),
         connect_timeout_secs: own.connect_timeout_secs.unwrap_or(0),
-        // Configured credentials are required, on this machine too.
+        // If credentials are configured, they are also required for clients on this machine.
         allow_anonymous: own
             .allow_anonymous
             .unwrap_or((loopback && realm.is_none()) || general.allow_anonymous),
@@ -284,7 +286,7 @@ pub(super) fn policy(
     }
 }
 
-/// The policy with what a listener says of clients without credentials of their own.
+/// The policy with the listener's settings for applicants.
 fn with_applicants(
     effective: &Effective,
     table: &ListenerTable,
@@ -336,7 +338,7 @@ fn with_applicants(
     })
 }
 
-/// What a listener is encrypted with; none if it is not.
+/// TLS settings of a listener; `None` without encryption.
 fn tls_of(
     effective: &Effective,
     table: &ListenerTable,
@@ -391,8 +393,8 @@ fn tls_of(
         accepts_version1: table.x509_version1.unwrap_or(general.x509_version1),
         record_bytes: table.tls_record_bytes,
     };
-    // A CA without client_certificates: a line of the file is probably lost, and clients would be
-    // accepted without a certificate.
+    // There is a CA but no client_certificates. A line of the file is probably lost; clients would
+    // be accepted without a certificate.
     let is_said = table.client_certificates.is_some()
         || effective.source(key!(tls.client_certificates)) != DEFAULT_SOURCE;
     if !is_said && (files.client_ca.is_some() || files.revoked.is_some()) {
@@ -415,7 +417,7 @@ fn tls_of(
     Ok(Some(TlsSettings::new(tls.config, tls.clients)))
 }
 
-/// Addresses that are trusted to say where clients come from.
+/// Addresses of proxies that are trusted to send client addresses.
 fn proxies(table: &ListenerTable) -> Result<Vec<IpNet>, String> {
     let Some(text) = &table.proxy_from else {
         return Ok(Vec::new());

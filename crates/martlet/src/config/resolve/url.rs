@@ -1,31 +1,31 @@
-//! Addresses of listeners, as they are written.
+//! URLs of listeners.
 
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 
 use martlet_reactor::{ListenAddress, Origins, Transport};
 
-/// Port of MQTT, and the one that brokers use for MQTT over WebSocket.
+/// Default ports of MQTT, and of MQTT over WebSocket as used by brokers.
 pub(super) const MQTT_PORT: u16 = 1883;
 
 pub(super) const WEBSOCKET_PORT: u16 = 9001;
 
-/// The same, encrypted.
+/// The same with TLS.
 const MQTTS_PORT: u16 = 8883;
 
 const SECURE_WEBSOCKET_PORT: u16 = 8084;
 
 pub(super) const WEBSOCKET_PATH: &str = "/mqtt";
 
-/// Where to listen, and how.
+/// Address and transport of a listener.
 pub(crate) struct Url {
     pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) transport: Transport,
     pub(crate) is_secure: bool,
 }
 
-/// `mqtt[s]://HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:///PATH`; a name stands for all
-/// its addresses. `mode` is that of a socket's file.
+/// Parses `mqtt[s]://HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:///PATH`. A name is
+/// resolved to all its addresses. `mode` is that of a socket's file.
 pub(crate) fn parse_url(text: &str, mode: u32) -> Result<Url, String> {
     let expected = "expected mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, \
                     wss://HOST:PORT/PATH or unix:///PATH";
@@ -92,7 +92,7 @@ pub(crate) fn parse_url(text: &str, mode: u32) -> Result<Url, String> {
     })
 }
 
-/// An address as people type it.
+/// The URL of an address, as users write it.
 pub(crate) fn listener_url(
     address: &ListenAddress,
     transport: &Transport,

@@ -1,4 +1,4 @@
-//! Who is accepted, and what clients may do: `[auth]` and `[acl]`.
+//! Authentication and rights of clients: `[auth]` and `[acl]`.
 
 use martlet_access::Subscribing;
 use martlet_certificates::NameFrom;

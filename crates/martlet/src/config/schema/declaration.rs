@@ -1,4 +1,4 @@
-//! What is declared of a key.
+//! Declarations of keys.
 
 pub(crate) use martlet_integrate::Takes as Kind;
 
@@ -11,11 +11,11 @@ pub(crate) struct Key {
     pub(crate) path: String,
     pub(crate) kind: Kind,
     pub(crate) default: Value,
-    /// What it means, in a sentence.
+    /// Its description, one sentence.
     pub(crate) what: &'static str,
-    /// What happens at it, for limits.
+    /// For limits, the behaviour when the limit is reached.
     pub(crate) at_limit: Option<&'static str>,
-    /// Text with commas between several values: a file may have a list of texts in its place.
+    /// Whether it is comma-separated text, for which a file may also contain a list of texts.
     pub(crate) is_list: bool,
 }
 
@@ -24,13 +24,13 @@ pub(crate) struct Key {
 pub(crate) struct TableKey {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// What it means, in a sentence.
+    /// Its description, one sentence.
     pub(crate) what: &'static str,
-    /// As of [`Key`].
+    /// The same as in [`Key`].
     pub(crate) is_list: bool,
 }
 
-/// Keys of sinks, sources and bridges have no lists with commas.
+/// Keys of sinks, sources and bridges are never comma-separated lists.
 impl From<(&'static str, Kind, &'static str)> for TableKey {
     fn from((name, kind, what): (&'static str, Kind, &'static str)) -> Self {
         Self {

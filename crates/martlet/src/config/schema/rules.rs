@@ -1,4 +1,4 @@
-//! Alarms: `[alarms]`. Rules, `[[rules]]`, have what a rule of the API has; see rules.md.
+//! Alarms: `[alarms]`. Rules, `[[rules]]`, have the keys of rules in the API; see rules.md.
 
 use super::section::section;
 

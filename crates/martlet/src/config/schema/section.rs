@@ -1,5 +1,5 @@
-//! How sections and tables of the configuration are declared: each once, with the type, the
-//! default, the range and the description of each key.
+//! Declaration of sections and tables of the configuration. Each is declared once, with the type,
+//! the default, the range and the description of each key.
 
 use super::declaration::{Key, Kind, TableKey};
 use super::value::{Secret, Value};
@@ -9,37 +9,37 @@ pub(super) trait Section {
     /// Its keys, in the order of the reference page.
     fn keys(section: &str) -> Vec<Key>;
 
-    /// Sets a key. False: there is no such key, or the value is of another type.
+    /// Sets a key. Returns false if there is no such key, or the value has another type.
     fn set(&mut self, key: &str, value: &Value) -> bool;
 }
 
-/// Keys of one table of a list, such as `[[listeners]]`. Each may be missing.
+/// Keys of one table of a list, such as `[[listeners]]`. All are optional.
 pub(crate) trait TableKeys: Default {
     /// The keys, in the order of the reference page.
     const KEYS: &'static [TableKey];
 
-    /// Sets a key. False: there is no such key, or the value is of another type.
+    /// Sets a key. Returns false if there is no such key, or the value has another type.
     fn set(&mut self, key: &str, value: &Value) -> bool;
 }
 
 /// A type of values.
 pub(crate) trait Setting: Sized {
-    /// How a default is written in the declaration.
+    /// Type of a default in the declaration.
     type Written;
-    /// What is accepted where the declaration names no range.
+    /// Accepted values if the declaration contains no range.
     const KIND: Kind;
-    /// Text with commas between several values: a file may have a list of texts in its place.
+    /// Whether it is comma-separated text, for which a file may also contain a list of texts.
     const IS_LIST: bool = false;
 
     fn of_default(written: Self::Written) -> Self;
 
-    /// None: the value is of another type.
+    /// Converts a value; `None` if it has another type.
     fn of_value(value: &Value) -> Option<Self>;
 
     fn value(&self) -> Value;
 }
 
-/// Stores a value. False: it is of another type.
+/// Stores a value. Returns false if it has another type.
 pub(super) fn store<T: Setting>(field: &mut T, value: &Value) -> bool {
     match T::of_value(value) {
         Some(found) => {
@@ -50,7 +50,7 @@ pub(super) fn store<T: Setting>(field: &mut T, value: &Value) -> bool {
     }
 }
 
-/// Stores a value of a table. False: it is of another type.
+/// Stores a value of a table. Returns false if it has another type.
 pub(super) fn store_some<T: Setting>(field: &mut Option<T>, value: &Value) -> bool {
     match T::of_value(value) {
         Some(found) => {
@@ -61,7 +61,7 @@ pub(super) fn store_some<T: Setting>(field: &mut Option<T>, value: &Value) -> bo
     }
 }
 
-/// What a key accepts: all of its type, or a range of it.
+/// Accepted values of a key: all of its type, or a range.
 macro_rules! kind {
     ($type:ty) => {
         <$type as $crate::config::schema::section::Setting>::KIND
@@ -136,7 +136,7 @@ macro_rules! section {
     };
 }
 
-/// The name of a key in the file, which may be no name of a field.
+/// The name of a key in the file, which may differ from the name of the field.
 macro_rules! name_of {
     ($key:ident) => {
         stringify!($key)
@@ -146,8 +146,8 @@ macro_rules! name_of {
     };
 }
 
-/// Declares the keys of a table of a list, as `section!` does, but without defaults: what a missing
-/// key means depends on where the table is.
+/// Declares the keys of a table of a list, like `section!`, but without defaults: the meaning of a
+/// missing key depends on the place of the table.
 macro_rules! table {
     (
         $(#[doc = $about:literal])+
@@ -190,7 +190,7 @@ macro_rules! table {
     };
 }
 
-/// Declares what the words of a key stand for. With `or`, that word stands for none of them.
+/// Declares the words of a key and their values. With `or`, that word means `None`.
 macro_rules! words {
     ($type:ident { $($word:literal => $variant:ident,)+ }) => {
         impl $crate::config::schema::section::Setting for $type {
@@ -237,7 +237,7 @@ macro_rules! words {
 
             fn value(&self) -> $crate::config::schema::Value {
                 let all = [(None, $none), $((Some($type::$variant), $word)),+];
-                // Nothing is stored that has no word.
+                // Every stored value has a word.
                 let found = all.into_iter().find(|(value, _)| value == self);
                 let word = found.map_or($none, |(_, word)| word);
                 $crate::config::schema::Value::Text(word.to_owned())
@@ -256,7 +256,7 @@ pub(super) const fn whole_number(range: std::ops::RangeInclusive<u64>) -> Kind {
     }
 }
 
-/// Numbers that have all 64 bits, or fewer.
+/// Unsigned integers with up to 64 bits.
 macro_rules! numbers {
     ($($type:ident)+) => {$(
         impl Setting for $type {
@@ -303,7 +303,7 @@ impl Setting for bool {
     }
 }
 
-/// Empty text is none.
+/// Empty text means no value.
 impl Setting for String {
     type Written = &'static str;
     const KIND: Kind = Kind::Text;
@@ -362,24 +362,24 @@ impl Setting for Vec<String> {
     }
 }
 
-/// Several values with commas between them.
+/// Several values separated by commas.
 #[derive(Clone, Debug)]
 pub(crate) struct List<T>(T);
 
 impl List<String> {
-    /// The values without blanks around them; empty ones are left out.
+    /// The values without surrounding spaces; empty ones are skipped.
     pub(crate) fn items(&self) -> impl Iterator<Item = &str> + Clone {
         let items = self.0.split(',').map(str::trim);
         items.filter(|item| !item.is_empty())
     }
 
-    /// The same, as texts of their own.
+    /// The same as owned texts.
     pub(crate) fn to_vec(&self) -> Vec<String> {
         self.items().map(str::to_owned).collect()
     }
 }
 
-/// As it is written.
+/// The text as written.
 impl<T> std::ops::Deref for List<T> {
     type Target = T;
 

@@ -6,7 +6,7 @@ use super::section::{section, table};
 use super::value::Secret;
 use super::words::PayloadFormat;
 
-/// Seconds of a hundred years: farther off than any clock.
+/// Seconds in a hundred years: more than any clock is wrong.
 const SECS_MAX: u64 = 3_155_760_000;
 
 section! {

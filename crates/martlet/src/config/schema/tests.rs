@@ -1,6 +1,6 @@
 use super::*;
 
-/// The values at the ends of what a key accepts.
+/// The smallest and largest accepted values.
 fn ends_of(kind: Kind) -> Vec<Value> {
     match kind {
         Kind::Integer { min, max } => vec![Value::Integer(min), Value::Integer(max)],
@@ -17,7 +17,7 @@ fn ends_of(kind: Kind) -> Vec<Value> {
     }
 }
 
-/// A value of another kind.
+/// A value of another type.
 fn other_than(kind: Kind) -> Value {
     match kind {
         Kind::Boolean => Value::Integer(1),

@@ -1,4 +1,4 @@
-//! Values of the configuration, whatever key they are of.
+//! Types of values in the configuration.
 
 use martlet_control::text::masked_target;
 
@@ -15,12 +15,12 @@ pub(crate) enum Value {
     Secret(Secret),
 }
 
-/// Text that nothing prints.
+/// Text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// To be used, not to be shown.
+    /// The text for use, not for output.
     pub(crate) fn text(&self) -> &str {
         &self.0
     }
@@ -45,7 +45,7 @@ impl std::fmt::Display for Secret {
 }
 
 impl Value {
-    /// As JSON.
+    /// The value as JSON.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Integer(value) => (*value).into(),
@@ -57,7 +57,7 @@ impl Value {
         }
     }
 
-    /// The text or word; none: the value is of another kind.
+    /// The text or word; `None` if the value has another type.
     pub(crate) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(value) => Some(value),
@@ -65,19 +65,19 @@ impl Value {
         }
     }
 
-    /// To be shown as a value of a sink: what may be secret is masked, references to secrets are
-    /// not.
+    /// The value for output, for a key of a sink: potential secrets are masked, references to
+    /// secrets are not.
     pub(crate) fn shown_of_sink(&self) -> Self {
         match self {
             Self::Secret(text) if masking::refers_alone(text.text()) => {
                 Self::Text(text.text().to_owned())
             }
-            // The path of many webhooks is a secret by itself; a reference masks all of that.
+            // The path of many webhooks is a secret; with a reference, the whole path is masked.
             value => value.shown(),
         }
     }
 
-    /// To be shown: a URL is without what is secret in it.
+    /// The value for output: secrets in a URL are masked.
     pub(crate) fn shown(&self) -> Self {
         match self {
             Self::Text(value) => Self::Text(masked_target(value)),
@@ -87,7 +87,7 @@ impl Value {
 }
 
 impl std::fmt::Display for Value {
-    /// As TOML.
+    /// Formats the value as TOML.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Integer(value) => write!(f, "{value}"),

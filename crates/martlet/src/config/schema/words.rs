@@ -1,4 +1,4 @@
-//! Words of keys that accept only some, and what they stand for.
+//! Keys with a fixed list of values, and the meaning of these.
 
 use martlet_access::Subscribing;
 use martlet_broker::{QueueFull, RateExceeded};
@@ -8,12 +8,12 @@ use martlet_control::telemetry::{MissingTime, Skew, TimeUnit};
 
 use super::section::words;
 
-/// Promise of an acknowledgement.
+/// Guarantee of an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreDurability {
-    /// It is on the disk, synced.
+    /// The record is on the disk, synced.
     Sync,
-    /// It is written.
+    /// The record is written.
     Interval,
     /// Nothing is written.
     Memory,
@@ -43,14 +43,14 @@ words! {
     }
 }
 
-/// Whether something is used.
+/// Whether a feature is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Enabled {
-    /// Other keys decide.
+    /// Depends on other keys.
     Auto,
-    /// It is.
+    /// Used.
     On,
-    /// It is not.
+    /// Not used.
     Off,
 }
 
@@ -62,7 +62,7 @@ words! {
     }
 }
 
-/// Form of the log.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     Text,
@@ -76,7 +76,7 @@ words! {
     }
 }
 
-/// Form of `/metrics`.
+/// Format of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MetricsForm {
     Prometheus,
@@ -93,9 +93,9 @@ words! {
 /// How devices may register on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DiscoveryMode {
-    /// They may not.
+    /// Registration is disabled.
     Off,
-    /// The provisioning key is the password.
+    /// The provisioning key is used as the password.
     Password,
     /// The provisioning key may also be in the payload.
     Payload,
@@ -176,7 +176,7 @@ words! {
     }
 }
 
-/// Form of a payload of telemetry.
+/// Format of a telemetry payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PayloadFormat {
     Json,

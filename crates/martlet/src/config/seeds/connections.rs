@@ -1,4 +1,4 @@
-//! Named connections to other brokers by the names of the microservice: each is a bridge.
+//! Named connections to other brokers from the microservice's variables: each becomes a bridge.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use crate::config::key;
 use crate::config::schema::Value;
 use crate::config::table_kinds::BRIDGE;
 
-/// What the names of all connections begin with.
+/// Prefix of the variables of all connections.
 const BEGIN: &str = "MQTT_";
-/// What stands there in names that are of no connection.
+/// Words after the prefix that are not names of connections.
 const NO_NAMES: &[&str] = &["BROKER", "DEFAULT", "TLS", "AUTH"];
-/// Ping interval of that program, seconds.
+/// Ping interval of that program, in seconds.
 const KEEP_ALIVE_SECS: u64 = 30;
-/// Longest pause of that program between two attempts to connect, seconds.
+/// Longest pause of that program between attempts to connect, in seconds.
 const RECONNECT_MAX_SECS: u64 = 60;
 
-/// Ends of the names of a connection, and what each means here.
+/// Suffixes of a connection's variables, and their meaning here.
 pub(crate) const ENDS: &[(&str, &str)] = &[
     (
         HOST,
@@ -40,7 +40,7 @@ pub(crate) const ENDS: &[(&str, &str)] = &[
 ];
 const HOST: &str = "_HOST";
 
-/// Ends of names that have no effect here.
+/// Suffixes of variables that have no effect here.
 pub(super) const IGNORED_ENDS: &[(&str, &str)] = &[
     (
         "_ENABLE_LOGGING",
@@ -52,30 +52,30 @@ pub(super) const IGNORED_ENDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The connection of a variable with this end; none: it is of none.
+/// The connection of a variable with this suffix; `None` if it belongs to no connection.
 pub(super) fn name_of<'a>(variable: &'a str, end: &str) -> Option<&'a str> {
-    // Names of the program's own broker and of clients are in the reference.
+    // Variables for the program's own broker and for clients are in the reference.
     let is_known = NAMES.iter().any(|(known, _)| *known == variable);
     let name = variable.strip_prefix(BEGIN)?.strip_suffix(end)?;
     let is_name = !is_known && !name.is_empty() && !NO_NAMES.contains(&name);
     is_name.then_some(name)
 }
 
-/// What a variable of a connection means; none: it is of none.
+/// The meaning of a connection's variable; `None` if it belongs to no connection.
 pub(super) fn meaning(variable: &str) -> Option<&'static str> {
     let mut ends = ENDS.iter();
     let found = ends.find(|(end, _)| name_of(variable, end).is_some());
     found.map(|(_, what)| *what)
 }
 
-/// Why a variable of a connection has no effect; none: it is of none, or has one.
+/// Why a connection's variable has no effect; `None` if it has one, or belongs to no connection.
 pub(super) fn ignored(variable: &str) -> Option<&'static str> {
     let mut ends = IGNORED_ENDS.iter();
     let found = ends.find(|(end, _)| name_of(variable, end).is_some());
     found.map(|(_, why)| *why)
 }
 
-/// What all connections have in common.
+/// Values shared by all connections.
 struct Common {
     is_secure: bool,
     verifies: bool,
@@ -85,10 +85,10 @@ struct Common {
 }
 
 impl SettingNames<'_> {
-    /// Adds a bridge for each connection, and says which is the default.
+    /// Adds a bridge for each connection, and sets the default one.
     ///
     /// # Errors
-    /// A value is none.
+    /// A value is invalid.
     pub(super) fn connections(&mut self) -> Result<(), ConfigError> {
         let hosts = self.variables.all.iter();
         let hosts = hosts.filter_map(|(variable, host)| {
@@ -127,8 +127,8 @@ impl SettingNames<'_> {
         self.default_connection()
     }
 
-    /// Warns of what is set of a connection without a host. Ports are left out: container systems
-    /// set such names for services.
+    /// Warns about variables of a connection without a host. Ports are ignored, because container
+    /// systems set such variables for services.
     fn warn_of_others(&mut self, hosts: &BTreeMap<String, String>) {
         let all = self.variables.all.iter().map(|(variable, _)| variable);
         let others = all.filter_map(|variable| {
@@ -181,7 +181,7 @@ impl SettingNames<'_> {
             ("name", Value::Text(name.clone())),
             ("connection", Value::Boolean(true)),
             ("url", Value::Text(url)),
-            // As that program speaks: each broker understands it.
+            // The version of that program, which each broker supports.
             ("protocol", Value::Text("3.1.1".to_owned())),
             ("try_private", Value::Boolean(false)),
             ("notifications", Value::Boolean(false)),
@@ -199,7 +199,7 @@ impl SettingNames<'_> {
             let file = common.ca_file.clone();
             keys.extend(file.map(|file| ("ca_file", Value::Text(file))));
         }
-        // That program needs both.
+        // That program requires both.
         if let (Some(user), Some(password)) = (&common.user, &common.password) {
             keys.push(("user", Value::Text(user.clone())));
             keys.push(("password", Value::Secret(password.clone().into())));
@@ -255,7 +255,7 @@ mod tests {
         ] {
             assert_eq!(name_of(other, HOST), None, "{other}");
         }
-        // A listener of the node.
+        // The port of a listener of the node.
         assert_eq!(name_of("MQTT_WEBSOCKET_PORT", "_PORT"), None);
         assert!(meaning("MQTT_HIVEMQ_CLIENT_ID").is_some());
         assert!(ignored("MQTT_HIVEMQ_LOG_CHANNEL").is_some());

@@ -1,4 +1,4 @@
-//! What is served by HTTP, and the log, by the names of other programs.
+//! HTTP listeners and the log, from variables of other programs.
 
 use super::names::GENERIC;
 use super::setting_names::{SettingNames, authority};
@@ -8,11 +8,11 @@ use crate::config::key;
 use crate::config::load::{Effective, HttpAddress, HttpListenerTable, Sourced};
 use crate::config::schema::Value;
 
-/// Adds a listener for each variable and option that asks for one, with the routes of its system
+/// Adds a listener for each variable and option that requests one, with the routes of its system
 /// first. An option overrides the variable of its system.
 ///
 /// # Errors
-/// An address is none.
+/// An address is invalid.
 pub(crate) fn add_http_listeners(
     variables: &Variables<'_>,
     options: &[HttpAddress],
@@ -50,7 +50,7 @@ pub(crate) fn add_http_listeners(
     Ok(())
 }
 
-/// `PORT`, `:PORT` or `HOST:PORT` as `HOST:PORT`; without a host it is all interfaces.
+/// Converts `PORT`, `:PORT` or `HOST:PORT` to `HOST:PORT`; without a host it means all interfaces.
 pub(crate) fn with_host(text: &str, host: Option<&str>) -> Option<String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     if let Ok(port) = port.parse::<u16>() {
@@ -71,7 +71,7 @@ fn table(address: &HttpAddress, effective: &Effective) -> Result<HttpListenerTab
         false => compat.join(","),
     };
     let mut all = vec![("url", address.address.clone()), ("compat", compat)];
-    // Its own listener had no other metrics.
+    // Its own listener had only these metrics.
     if address.system == "1" {
         all.push(("metrics", "json".to_owned()));
     }
@@ -128,21 +128,22 @@ impl SettingNames<'_> {
             let count = count.map(Value::Integer);
             self.set_if("RATE_LIMIT_BURST", key!(http.burst), count)?;
         } else if let Some(count) = per_minute.flatten() {
-            // They may all come at once.
+            // All requests may arrive at once.
             let count = Value::Integer(count);
             self.set(key!(http.burst), count, "RATE_LIMIT_PER_MINUTE")?;
         }
         Ok(())
     }
 
-    /// A number of requests from 1 on; the inner none: the value is no such number.
+    /// A number of requests of at least 1. The inner `None` means that the value is invalid.
     fn count(&self, name: &str) -> Option<Option<u64>> {
         const MOST: u64 = 1_000_000;
         let count = self.get(name)?.parse::<u64>().ok();
         Some(count.filter(|count| (1..=MOST).contains(count)))
     }
 
-    /// A value that cannot be used is left out, with a warning: many programs have these names.
+    /// Sets a key. An invalid value is skipped with a warning, because many programs use these
+    /// variables.
     fn set_if(&mut self, name: &str, key: &str, value: Option<Value>) -> Result<(), ConfigError> {
         debug_assert!(GENERIC.contains(&name), "{name} has one meaning");
         match value {

@@ -1,4 +1,4 @@
-//! Names of other programs that have no effect on a node, each with the reason.
+//! Variables of other programs that have no effect on a node, with the reasons.
 
 use super::connections;
 
@@ -13,7 +13,7 @@ const SESSIONS: &str = "login sessions have random tokens and their own end";
 const BROWSERS: &str = "for the panel's own programs";
 const COLLECTOR: &str = "for the collector and dashboard, which stay programs of their own";
 
-/// Names, or beginnings of names with `*` behind them.
+/// Names, or prefixes of names followed by `*`.
 const IGNORED: &[(&str, &str)] = &[
     ("MQTT_USERNAME", CLIENTS),
     ("MQTT_PASSWORD", CLIENTS),
@@ -63,7 +63,7 @@ const IGNORED: &[(&str, &str)] = &[
     ("LATENCY_*", COLLECTOR),
 ];
 
-/// Why a name has no effect; none: it is not known.
+/// Why a variable has no effect; `None` if it is unknown.
 pub(crate) fn reason(name: &str) -> Option<&'static str> {
     let is_meant = |known: &str| match known.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),

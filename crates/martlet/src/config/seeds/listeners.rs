@@ -1,4 +1,4 @@
-//! MQTT listeners by the names of other programs.
+//! MQTT listeners from variables of other programs.
 
 use std::net::{ToSocketAddrs as _, UdpSocket};
 
@@ -11,14 +11,14 @@ use crate::config::schema::Value;
 const MQTT_PORT: u16 = 1883;
 const MQTTS_PORT: u16 = 8883;
 
-/// Names of the host and of the port of the listener without TLS, the strongest first.
+/// Variables for the host and port of the listener without TLS, by precedence.
 const HOSTS: [&str; 2] = ["MQTT_BROKER_HOST", "MQTT_HOST"];
 const PORTS: [&str; 2] = ["MQTT_BROKER_PORT", "MQTT_PORT"];
 
-/// Where the names say to listen.
+/// Listeners that the variables request.
 #[derive(Default)]
 struct Listeners {
-    /// URLs, each with the name that asks for it.
+    /// URLs, each with its variable.
     urls: Vec<(String, &'static str)>,
 }
 
@@ -31,9 +31,9 @@ impl Listeners {
     }
 }
 
-/// What is encrypted.
+/// Listeners with TLS.
 struct Tls {
-    /// Ports.
+    /// Their ports.
     ports: Vec<u16>,
     name: &'static str,
 }
@@ -83,13 +83,13 @@ impl SettingNames<'_> {
         Ok(())
     }
 
-    /// The first of these names that is given.
+    /// The first of these variables that is set.
     fn first(&self, names: &[&'static str]) -> Option<&'static str> {
         names.iter().copied().find(|name| self.get(name).is_some())
     }
 
-    /// The host to listen on. Programs of devices have the name of their broker there: one that is
-    /// no address of this machine is theirs.
+    /// The host to listen on. Device programs use this variable for the name of their broker; a
+    /// value that is not an address of this machine is for them.
     fn host(&mut self) -> String {
         const HERE: &str = "127.0.0.1";
         let Some(name) = self.first(&HOSTS) else {
@@ -107,7 +107,7 @@ impl SettingNames<'_> {
         HERE.to_owned()
     }
 
-    /// The port without TLS; none: the port that is named is one with TLS.
+    /// The port without TLS; `None` if the given port is one with TLS.
     fn plain_port(&self, tls: Option<&Tls>) -> Result<Option<u16>, ConfigError> {
         let Some(name) = self.first(&PORTS) else {
             return Ok(Some(MQTT_PORT));
@@ -115,7 +115,7 @@ impl SettingNames<'_> {
         let port = self.port(name)?.unwrap_or(MQTT_PORT);
         match tls {
             Some(tls) => Ok(Some(port).filter(|port| !tls.ports.contains(port))),
-            // Clients that were told of TLS would send their passwords there without it.
+            // Clients configured for TLS would send their passwords unencrypted to this port.
             None if self.is_clients_tls()? && port == self.tls_port()? => Ok(Some(MQTT_PORT)),
             None => Ok(Some(port)),
         }
@@ -125,7 +125,7 @@ impl SettingNames<'_> {
         Ok(self.port("MQTT_TLS_PORT")?.unwrap_or(MQTTS_PORT))
     }
 
-    /// The ports with TLS, if it is switched on; its files are set.
+    /// The ports with TLS, if it is enabled. Sets its files.
     fn tls(&mut self) -> Result<Option<Tls>, ConfigError> {
         if self.switch("MQTT_BROKER_TLS_ENABLED")? == Some(true) {
             let name = "MQTT_BROKER_TLS_ENABLED";
@@ -167,8 +167,8 @@ impl SettingNames<'_> {
         }))
     }
 
-    /// Whether MQTT_USE_TLS is one of the settings that a client has: beside it stands how the
-    /// client checks a server, and no certificate to be one.
+    /// Whether MQTT_USE_TLS is a setting for clients: it comes with settings to verify a server,
+    /// and without a server's certificate.
     fn is_clients_tls(&self) -> Result<bool, ConfigError> {
         let is_clients = self
             .first(&["MQTT_CA_CERTS", "MQTT_TLS_INSECURE"])
@@ -180,7 +180,7 @@ impl SettingNames<'_> {
         Ok(is_on && is_clients && !has_certificate)
     }
 
-    /// TLS that is switched on needs its files.
+    /// Checks that enabled TLS has its files.
     fn tls_files(&mut self, switch: &str, files: (&str, &str)) -> Result<(), ConfigError> {
         let tls = &self.effective.settings().tls;
         let (certificate, key) = (tls.certificate.is_empty(), tls.key.is_empty());
@@ -190,7 +190,7 @@ impl SettingNames<'_> {
         ] {
             match self.get(name).map(str::to_owned) {
                 Some(file) => self.set(key, Value::Text(file), name)?,
-                // Martlet's own name may say it.
+                // The file may be given by Martlet's own variable.
                 None if !is_empty || self.has_own(key) => {}
                 None => {
                     let why = format!("is true, and {name} names no file");
@@ -202,7 +202,7 @@ impl SettingNames<'_> {
     }
 }
 
-/// Whether this machine has the address, so that it can be listened on.
+/// Whether this is an address of this machine, so that it can be listened on.
 fn is_of_this_machine(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = (host, 0).to_socket_addrs();

@@ -1,6 +1,6 @@
 //! Names of variables of other programs.
 
-/// Each name, and what it means here.
+/// Each name and its meaning here.
 pub(crate) const NAMES: &[(&str, &str)] = &[
     (
         "MQTT_BROKER_ENABLED",
@@ -189,11 +189,11 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Why a name of [`GENERIC`] does not count.
+/// Why a name of [`GENERIC`] is ignored.
 pub(super) const NOT_MEANT: &str = "many programs have this name: it counts in .env, or beside a name that \
                          only one of these systems has";
 
-/// Names that many programs have.
+/// Names that many programs use.
 pub(super) const GENERIC: &[&str] = &[
     "HOST",
     "PORT",
@@ -213,7 +213,7 @@ pub(super) const GENERIC: &[&str] = &[
     "WEBHOOK_RETRY_DELAY",
 ];
 
-/// Names that only one of these systems has.
+/// Names that only one of these systems uses.
 pub(super) const UNIQUE: &[&str] = &[
     "MQTT_BROKER_CREDENTIALS",
     "MQTT_BROKER_AUTH_ENABLED",

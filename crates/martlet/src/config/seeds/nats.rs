@@ -1,4 +1,4 @@
-//! Forwarding to NATS by the names of another program: a sink `nats/service-mqtt`.
+//! Forwarding to NATS, from variables of another program: a sink `nats/service-mqtt`.
 
 use super::setting_names::SettingNames;
 use super::variables::Variables;
@@ -8,16 +8,16 @@ use crate::config::schema::Value;
 
 /// Name of the sink.
 const SINK: &str = "service-mqtt";
-/// Where that program connected to unless it was told.
+/// That program's default URL.
 const URL: &str = "nats://localhost:4222";
-/// Longest time limit of an acknowledgement that a sink may have.
+/// Longest time limit of an acknowledgement in a sink, in seconds.
 const TIMEOUT_SECS_MAX: u64 = 300;
 
-/// Adds the sink that takes every message, if NATS is named. The keys `nats.…` of all places are
-/// read before.
+/// Adds a sink for all messages if the variables contain NATS. The keys `nats.…` of all sources
+/// have already been read.
 ///
 /// # Errors
-/// A value is none.
+/// A value is invalid.
 pub(crate) fn add_nats(
     variables: &Variables<'_>,
     effective: &mut Effective,

@@ -1,4 +1,4 @@
-//! What becomes of each variable that a node might read.
+//! Reports the effect of each variable that a node might read.
 
 use super::names::{NAMES, NOT_MEANT};
 use super::variables::Variables;
@@ -6,18 +6,18 @@ use super::{connections, ignored};
 use crate::config::load::environment_name;
 use crate::config::schema::keys;
 
-/// What becomes of a variable.
+/// Effect of a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// It is read, and means this.
+    /// It is read, with this meaning.
     Read(&'static str),
     /// It has no effect, for this reason.
     Ignored(&'static str),
-    /// No such name is known.
+    /// The name is unknown.
     Unknown,
 }
 
-/// What a name that a node reads means.
+/// The meaning of a variable that a node reads.
 fn meaning(name: &str) -> Option<&'static str> {
     let found = NAMES.iter().find(|(known, _)| *known == name);
     let found = found.map(|(_, what)| *what);
@@ -25,7 +25,7 @@ fn meaning(name: &str) -> Option<&'static str> {
 }
 
 impl<'a> Variables<'a> {
-    /// What becomes of each variable that a node might read.
+    /// Returns the effect of each variable that a node might read.
     pub(crate) fn report(&self) -> Vec<(&'a str, Use)> {
         let own: Vec<String> = keys()
             .iter()
@@ -55,7 +55,7 @@ impl<'a> Variables<'a> {
         all
     }
 
-    /// Whether a name that nobody knows was meant for the node.
+    /// Whether an unknown name was probably intended for the node.
     fn is_about_node(&self, name: &str) -> bool {
         name.starts_with("MARTLET_")
             || name.starts_with("MQTT_")

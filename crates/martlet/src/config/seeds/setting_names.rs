@@ -1,4 +1,4 @@
-//! The configuration as variables of other programs set it.
+//! Configuration from variables of other programs.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,14 @@ use crate::config::error::ConfigError;
 use crate::config::load::{Effective, SinkTable, Sourced, environment_name};
 use crate::config::schema::Value;
 
-/// Variables, and the configuration that they set.
+/// Variables, and the configuration that they change.
 pub(super) struct SettingNames<'a> {
     pub(super) variables: &'a Variables<'a>,
     pub(super) effective: &'a mut Effective,
 }
 
 impl SettingNames<'_> {
-    /// The text of a variable; none: it is empty, or not meant for the node.
+    /// The text of a variable; `None` if it is empty or not for the node.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         debug_assert!(
             name.starts_with("MARTLET_") || NAMES.iter().any(|(known, _)| *known == name),
@@ -24,17 +24,17 @@ impl SettingNames<'_> {
         self.variables.get(name)
     }
 
-    /// Where the value of a variable comes from.
+    /// The source of a variable's value.
     pub(super) fn place(&self, name: &str) -> String {
         self.variables.place(name)
     }
 
-    /// That the value of a variable cannot be used.
+    /// The error for an invalid value of a variable.
     pub(super) fn unusable(&self, name: &str, why: &str) -> ConfigError {
         self.variables.unusable(name, why)
     }
 
-    /// A warning of the start.
+    /// Adds a warning for the start.
     pub(super) fn warn(&mut self, warning: String) {
         self.effective.warnings.push(warning);
     }
@@ -48,8 +48,8 @@ impl SettingNames<'_> {
         })
     }
 
-    /// Adds an integration of this kind with these keys, which variables name. It may connect to
-    /// private addresses; `what` says so in the notes of the start.
+    /// Adds an integration of this kind with keys from variables. It may connect to private
+    /// addresses; the notes of the start mention this with `what`.
     pub(super) fn add_sink(
         &mut self,
         kind: &str,
@@ -70,14 +70,14 @@ impl SettingNames<'_> {
         });
     }
 
-    /// A variable that is true or false.
+    /// Parses a boolean variable.
     pub(super) fn switch(&self, name: &str) -> Result<Option<bool>, ConfigError> {
         self.get(name)
             .map(|text| self.variables.truth(name, text))
             .transpose()
     }
 
-    /// A variable that is a port.
+    /// Parses a variable that is a port.
     pub(super) fn port(&self, name: &str) -> Result<Option<u16>, ConfigError> {
         let Some(text) = self.get(name) else {
             return Ok(None);
@@ -91,19 +91,19 @@ impl SettingNames<'_> {
         })
     }
 
-    /// Sets a key to a value that comes from this variable.
+    /// Sets a key to a value from this variable.
     pub(super) fn set(&mut self, key: &str, value: Value, name: &str) -> Result<(), ConfigError> {
         let source = self.place(name);
         self.effective.set(key, Sourced { value, source })
     }
 
-    /// Whether Martlet's own name of a key is set.
+    /// Whether Martlet's own variable of a key is set.
     pub(super) fn has_own(&self, key: &str) -> bool {
         self.get(&environment_name(key)).is_some()
     }
 }
 
-/// `HOST:PORT`, with an address of IPv6 in brackets.
+/// `HOST:PORT`, with an IPv6 address in brackets.
 pub(super) fn authority(host: &str, port: u16) -> String {
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),

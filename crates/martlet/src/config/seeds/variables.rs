@@ -1,14 +1,14 @@
-//! Variables of the environment, as other programs name them.
+//! Environment variables of other programs.
 
 use super::names::{GENERIC, UNIQUE};
 use crate::config::error::ConfigError;
 use crate::config::load::{EnvironmentFile, place_of};
 
-/// Variables of the environment.
+/// Environment variables.
 #[derive(Debug)]
 pub(crate) struct Variables<'a> {
     pub(super) all: &'a [(String, String)],
-    /// The `.env` that some of them come from.
+    /// The `.env` file that contains some of them.
     pub(super) file: Option<&'a EnvironmentFile>,
 }
 
@@ -17,17 +17,17 @@ impl<'a> Variables<'a> {
         Self { all, file }
     }
 
-    /// Where the value of a variable comes from.
+    /// The source of a variable's value.
     pub(super) fn place(&self, name: &str) -> String {
         place_of(self.file, name)
     }
 
-    /// That the value of a variable cannot be used.
+    /// The error for an invalid value of a variable.
     pub(super) fn unusable(&self, name: &str, why: &str) -> ConfigError {
         ConfigError::Unusable(format!("{} {why}", self.place(name)))
     }
 
-    /// Whether the text of a variable is a word for true.
+    /// Parses a boolean word.
     pub(super) fn truth(&self, name: &str, text: &str) -> Result<bool, ConfigError> {
         match text.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Ok(true),
@@ -39,10 +39,10 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Without spaces around it; none: it is empty, or not meant for the node.
+    /// The value without surrounding spaces; `None` if it is empty or not for the node.
     ///
-    /// A name that many programs have is meant if `.env` sets it, or if a name stands beside it
-    /// that only one of these systems has.
+    /// A name that many programs use counts if `.env` sets it, or if a name is also set that only
+    /// one of these systems uses.
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         let is_meant = !GENERIC.contains(&name)
             || self.file.is_some_and(|file| file.sets(name))
@@ -50,14 +50,14 @@ impl<'a> Variables<'a> {
         self.value(name).filter(|_| is_meant)
     }
 
-    /// Without spaces around it; none: it is empty.
+    /// The value without surrounding spaces; `None` if it is empty.
     pub(super) fn value(&self, name: &str) -> Option<&'a str> {
         let found = self.all.iter().find(|(known, _)| known == name);
         let value = found.map(|(_, value)| value.trim());
         value.filter(|value| !value.is_empty())
     }
 
-    /// Whether there is a name that only one of these systems has.
+    /// Whether a name is set that only one of these systems uses.
     pub(super) fn has_unique(&self) -> bool {
         let has = |name: &str| self.value(name).is_some();
         UNIQUE.iter().any(|name| has(name)) || (has("NATS_URL") && has("LISTEN_ADDR"))

@@ -9,16 +9,16 @@ use crate::config::schema::Value;
 
 /// Name of the webhook.
 const NAME: &str = "microservice";
-/// Longest time limit and longest pause, seconds.
+/// Longest time limit and longest pause in seconds.
 const SECS_MAX: u64 = 300;
 /// Most attempts after the first one.
 const RETRIES_MAX: u64 = 1_000;
 
 impl SettingNames<'_> {
-    /// Adds the webhook that takes every message, if it is switched on.
+    /// Adds the webhook for every message, if it is enabled.
     ///
     /// # Errors
-    /// A value is none, or the URL is missing.
+    /// A value is invalid, or the URL is missing.
     pub(super) fn webhook(&mut self) -> Result<(), ConfigError> {
         if self.switch("WEBHOOK_ENABLED")? != Some(true) {
             return Ok(());
