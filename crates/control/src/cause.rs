@@ -110,6 +110,7 @@ causes! {
     ListenerClosed = "listener-closed", "The node no longer listens where it connected before.";
     ServerStopped = "server-stopped", "The node was stopped.";
     StoreFailing = "store-failing", "The message store cannot write.";
+    ReloadFailed = "reload-failed", "The last reload of the configuration failed: the settings before it are in force.";
     TablesFailing = "tables-failing", "The tables of users and devices cannot be used.";
     StoreFull = "store-full", "The message store has no room for more messages.";
     KeptInMemory = "kept-in-memory", "The node keeps messages in memory only, and was started since.";

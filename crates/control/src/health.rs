@@ -10,6 +10,12 @@ pub(crate) const READY: &str = "ready";
 /// The message store has not been able to write for too long.
 pub(crate) const STORE_FAILING: &str = "store_failing";
 
+/// Names the report that the last reload failed.
+pub const RELOAD_FAILED: &str = "reload";
+
+/// Names the report that settings wait for a restart.
+pub const RESTART_PENDING: &str = "restart";
+
 /// What keeps a node from being ready, and what its operators should know.
 #[derive(Debug, Default)]
 pub struct Health {
@@ -83,6 +89,11 @@ impl Health {
     /// The same, until it is withdrawn or replaced under that name.
     pub fn warn_as(&self, name: &'static str, sentence: String) {
         self.state().named.insert(name, sentence);
+    }
+
+    /// The report under that name.
+    pub fn report_under(&self, name: &str) -> Option<String> {
+        self.state().named.get(name).cloned()
     }
 
     /// Whether there is a report under that name.

@@ -70,7 +70,7 @@ pub mod explain;
 pub mod facts;
 pub mod feed;
 pub mod firmware;
-mod health;
+pub mod health;
 mod health_report;
 pub mod history;
 pub mod integrations;

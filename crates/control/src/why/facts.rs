@@ -59,6 +59,10 @@ pub struct Facts {
     pub named_part: Option<NamedPart>,
     /// The type of the device was changed.
     pub type_change: Option<TypeChange>,
+    /// Why the last reload of the configuration failed, in words.
+    pub reload_failed: Option<String>,
+    /// Settings that wait for a restart, in words.
+    pub restart_pending: Option<String>,
     /// The tables of users and devices cannot be used now.
     pub tables_fail: bool,
     /// Groups that the device joined recently.

@@ -12,9 +12,9 @@ use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
     Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, command, credential,
-    elsewhere, firmware, inactive, integration, memory, named, not_for_device, other_session,
-    own_topics, publish_as, restored, retained, rollout, session, silence, telemetry, topic, twice,
-    twin, type_change, will,
+    elsewhere, firmware, inactive, integration, memory, named, not_for_device, not_in_force,
+    other_session, own_topics, publish_as, restored, retained, rollout, session, silence,
+    telemetry, topic, twice, twin, type_change, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -24,6 +24,10 @@ const EVIDENCE_MAX: usize = 24;
 
 /// Returns the diagnosis on the facts.
 pub fn judge(facts: &Facts) -> Diagnosis {
+    not_in_force::with_configuration(facts, diagnosis(facts))
+}
+
+fn diagnosis(facts: &Facts) -> Diagnosis {
     let clients = clients_of(facts);
     let mut named = named::named(facts);
     let is_client = !is_unknown(facts) || !facts.clients.is_empty() || integration::is_one(facts);

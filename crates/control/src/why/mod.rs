@@ -16,7 +16,8 @@
 //!   or were dropped for it (`overflow`), which are no telemetry (`telemetry`), which a start of
 //!   the node has made it forget (`memory`), that a backup was restored which may lack the name
 //!   (`restored`), that logins are not checked against the tables (`beside_tables`), that another
-//!   Client Identifier or tenant is meant (`other_id`); that a client of a user was refused before
+//!   Client Identifier or tenant is meant (`other_id`), that the configuration is not in force
+//!   (`not_in_force`); that a client of a user was refused before
 //!   its Client Identifier was known (`anonymous`), that a device is inactive (`inactive`), which
 //!   rollouts wait for it (`rollout`), which commands to it have failed or wait (`command`), which
 //!   of its groups are not for it (`not_for_device`), that its type was changed (`type_change`),
@@ -50,6 +51,7 @@ mod named;
 mod namesakes;
 mod near;
 mod not_for_device;
+mod not_in_force;
 mod other_id;
 mod other_session;
 mod overflow;

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{Command, ListenerPolicy, Revocation, TenantId};
 use martlet_control::authentication::{AuthenticationChain, Policy};
+use martlet_control::health::{RELOAD_FAILED, RESTART_PENDING};
 use martlet_control::integrations::Integrations;
 use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::text::printable;
@@ -34,14 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// then finished.
 const SAME_LOOKS: u32 = 2;
 
-/// Name of the warning about a failed reload.
-const WARNING: &str = "reload";
-
 /// Name of users and devices in lists of changes.
 const TABLES: &str = "tables";
-
-/// Name of the warning about changes that need a restart.
-const PENDING: &str = "restart";
 
 /// State of reloading.
 pub(super) struct Reload {
@@ -386,7 +381,7 @@ impl Reload {
         let outcome = self.reload(of, changed).await;
         match &outcome {
             Ok(done) => {
-                self.control.health.withdraw(WARNING);
+                self.control.health.withdraw(RELOAD_FAILED);
                 for line in &done.needs_restart {
                     warn!("reload: {line} has changed, which needs a restart");
                 }
@@ -394,7 +389,7 @@ impl Reload {
                     warn!("reload: {line}");
                 }
                 match done.needs_restart.as_slice() {
-                    [] => self.control.health.withdraw(PENDING),
+                    [] => self.control.health.withdraw(RESTART_PENDING),
                     keys => {
                         let text = format!(
                             "Changed since the start, and not in force before a restart: {}.",
@@ -403,7 +398,7 @@ impl Reload {
                         let listeners = done.listeners.iter().map(|line| format!(" {line};"));
                         let listeners: String = listeners.collect();
                         let text = format!("{text}{}", listeners.trim_end_matches(';'));
-                        self.control.health.warn_as(PENDING, text);
+                        self.control.health.warn_as(RESTART_PENDING, text);
                     }
                 }
                 // Only the listeners know which clients a revocation list disconnects.
@@ -421,7 +416,7 @@ impl Reload {
                 let text = format!(
                     "The last reload failed, and the settings before it remain in force: {problem}."
                 );
-                self.control.health.warn_as(WARNING, text);
+                self.control.health.warn_as(RELOAD_FAILED, text);
             }
         }
         outcome

@@ -33,6 +33,7 @@ use super::facts::{Banned, ClockOff, Facts, Lockout, NotStored, Presence, StoreT
 use crate::authentication::Policy;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError, OwnTopics};
+use crate::health::{RELOAD_FAILED, RESTART_PENDING};
 use crate::integrations::Integrations;
 use crate::journal::{AclFileOfListener, Entry, NamelessRules, Run, host, remedy_of_limit};
 use crate::restore_note::RestoreNote;
@@ -309,6 +310,8 @@ impl Control {
             has_no_configuration: question.sees_node && !self.has_configuration(),
             named_part: self.part_named(&question.name),
             type_change: None,
+            reload_failed: self.warning(question, RELOAD_FAILED),
+            restart_pending: self.warning(question, RESTART_PENDING),
             tables_fail: false,
             joined: Vec::new(),
             firmware_refused: None,
@@ -592,6 +595,14 @@ fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) ->
         is_new
     });
     all
+}
+
+impl Control {
+    /// What health reports under this name, for a caller that may see the node.
+    fn warning(&self, question: &Question, name: &str) -> Option<String> {
+        let seen = question.sees_node.then(|| self.health.report_under(name));
+        seen.flatten()
+    }
 }
 
 /// Where a client comes from, as far as known: where it was refused last, if that was after it was
