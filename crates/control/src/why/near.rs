@@ -253,8 +253,9 @@ fn differing_level(filter: &str, topic: &str, names: &Names<'_>) -> Option<NearM
     let levels = || own.iter().zip(&topic).enumerate();
     let mut differing = levels().filter(|(_, (own, level))| **own != "+" && own != level);
     let (at, (own_level, level)) = differing.next()?;
+    // Where no other level is the same, one letter more or less is a mistake.
     let has_same = levels().any(|(_, (own, level))| own == level);
-    if differing.next().is_some() || !has_same {
+    if differing.next().is_some() || !(has_same || is_similar(own_level, level, 1)) {
         return None;
     }
     let number = at + 1;
@@ -263,12 +264,13 @@ fn differing_level(filter: &str, topic: &str, names: &Names<'_>) -> Option<NearM
             "level {number} is {own_level:?} in {} and {level:?} in {}",
             names.filter, names.topic
         ),
-        is_likely: is_similar(own_level, level),
+        is_likely: is_similar(own_level, level, 2),
     })
 }
 
-/// One is a misspelt form of the other, or short for it.
-fn is_similar(one: &str, other: &str) -> bool {
+/// One is a misspelt form of the other, with this number of wrong letters at most; or, if two
+/// may be wrong, short for it.
+fn is_similar(one: &str, other: &str, wrong_max: usize) -> bool {
     let (short, long) = match one.len() <= other.len() {
         true => (one, other),
         false => (other, one),
@@ -279,8 +281,14 @@ fn is_similar(one: &str, other: &str) -> bool {
         return false;
     }
     let mut letters = long.chars();
-    let is_short_for = short.chars().all(|letter| letters.any(|of| of == letter));
-    is_short_for || strsim::osa_distance(short, long) <= 2
+    let is_short_for = wrong_max > 1 && short.chars().all(|letter| letters.any(|of| of == letter));
+    // Of four letters, two others make another word: slow and shop.
+    let wrong_max = match short.chars().count() {
+        ..5 => 1,
+        _ => wrong_max,
+    };
+    let is_misspelt = strsim::osa_distance(short, long) <= wrong_max;
+    is_misspelt || is_short_for
 }
 
 #[cfg(test)]
@@ -365,6 +373,11 @@ mod tests {
                 "d/f3/cmd",
                 "the filter begins with acme/eu/, and the topic does not",
             ),
+            (
+                "task/#",
+                "tasks/3",
+                "level 1 is \"task\" in the filter and \"tasks\" in the topic",
+            ),
             ("$queue/d/#", "d/f3/cmd", "$share/GROUP/d/# is meant"),
             ("$shared/g/d/#", "d/f3/cmd", "$share/g/d/# is meant"),
             (
@@ -391,7 +404,11 @@ mod tests {
         ] {
             assert_eq!(near_miss(filter, topic), None, "{filter} {topic}");
         }
-        for (filter, topic) in [("d/f3/cmd", "d/f4/cmd"), ("d/f3/cmd", "d/f3/state")] {
+        for (filter, topic) in [
+            ("d/f3/cmd", "d/f4/cmd"),
+            ("d/f3/cmd", "d/f3/state"),
+            ("shop/1", "slow/1"),
+        ] {
             let found = near_miss(filter, topic);
             assert!(
                 found.is_some_and(|found| !found.is_likely),
