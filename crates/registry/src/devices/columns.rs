@@ -427,6 +427,7 @@ pub(crate) fn names() -> Vec<&'static str> {
 
 // An entry: the field, its column in the table, its type, its type in `NewDevice`, the check of a
 // value by itself, and what the column is used for. Exports have the columns in this order.
+// `martlet device ls` shows some of them: its list is in the crate martlet, cmd/device.rs.
 columns! {
     set by the node {
         /// Unique among all devices that there ever were.
