@@ -127,7 +127,7 @@ fn decides_before<'a>(line: &AclLine, lines: &[&'a AclLine]) -> Option<&'a AclLi
     lines.iter().find(decides).copied()
 }
 
-/// Warnings about the rules of a role or device type, of which the first matching rule decides.
+/// Warnings about the rules of a role or device type. The first matching rule decides.
 /// `place` returns the place of a rule by its number, from 1.
 pub fn lint_rules(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Vec<Lint> {
     let mut found = Vec::new();

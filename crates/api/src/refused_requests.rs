@@ -140,7 +140,7 @@ pub(crate) fn report_lacking(
         principal.words()
     );
     let cause = RefusalCause::ApiKeyLacksScope;
-    if is_told(api, request) {
+    if is_within_limit(api, request) {
         report_refusal(
             api,
             request,
@@ -150,8 +150,8 @@ pub(crate) fn report_lacking(
     }
 }
 
-/// The address has not sent too many such requests.
-fn is_told(api: &Api, request: &RequestName) -> bool {
+/// Whether requests of this address may be reported: only so many are, within a time.
+fn is_within_limit(api: &Api, request: &RequestName) -> bool {
     let address = request.address.map(|address| address.to_string());
     let taken = api
         .refusals
@@ -167,7 +167,7 @@ fn report_unproved(api: &Api, request: &RequestName, why: (RefusalCause, String)
             let head = EventHead::new(tenant_of(api, device), device.as_str());
             report(api, request, head, why);
         }
-        None if is_told(api, request) => report(api, request, EventHead::unknown(), why),
+        None if is_within_limit(api, request) => report(api, request, EventHead::unknown(), why),
         None => {}
     }
 }

@@ -1,5 +1,5 @@
-//! A note that a restore leaves in the data directory, for later questions about missing data: when
-//! the backup was made, when it was restored, and of which node it was.
+//! A note that a restore leaves in the data directory, for later questions about missing data:
+//! the times of the backup and of the restore, and the name of the node that was backed up.
 
 use std::fs::File;
 use std::io::{self, Write as _};

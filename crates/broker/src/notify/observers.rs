@@ -1,4 +1,4 @@
-//! Which events observers want, and of which clients.
+//! The kinds of events that observers receive, and the clients that these are about.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -83,7 +83,7 @@ impl Alarms {
         let catalogue = &self.settings.catalogue;
         let entry = catalogue.entry(ALERTS);
         let path = entry.map_or("system/alerts", |entry| entry.path);
-        let message = NewMessage {
+        let mut message = NewMessage {
             topic: catalogue.topic(path).into(),
             payload: payload(&self.settings.node, change)
                 .to_string()
@@ -97,35 +97,27 @@ impl Alarms {
             ..NewMessage::default()
         };
         let tenant = TenantId(change.alarm.key.tenant);
-        if !message.retain {
-            return self
-                .post(publisher, tenant, message)
-                .await
-                .map_err(|error| error.to_string());
+        let mut posted = self.post(publisher, tenant, message.clone()).await;
+        // An alarm reaches its subscribers though no more retained messages are permitted.
+        let is_full = matches!(
+            posted,
+            Err(Unpublished::Rejected(ReasonCode::QuotaExceeded))
+        ) && message.retain;
+        if is_full {
+            message.retain = false;
+            posted = self.post(publisher, tenant, message).await;
         }
-        let unretained = NewMessage {
-            retain: false,
-            ..message.clone()
-        };
-        match self.post(publisher, tenant, message).await {
-            // An alarm reaches its subscribers though no more retained messages are permitted.
-            Err(Unpublished::Rejected(ReasonCode::QuotaExceeded)) => {
-                let posted = self.post(publisher, tenant, unretained).await;
-                posted.map_err(|error| error.to_string())?;
-                self.control.health.warn_as(
-                    UNRETAINED,
-                    "the last alarm was published without the Retain flag: limits.retained_messages, \
-                     limits.retained_bytes or limits.memory_bytes is reached"
-                        .to_owned(),
-                );
-                Ok(())
-            }
-            Err(error) => Err(error.to_string()),
-            Ok(()) => {
-                self.control.health.withdraw(UNRETAINED);
-                Ok(())
-            }
+        posted.map_err(|error| error.to_string())?;
+        match is_full {
+            false => self.control.health.withdraw(UNRETAINED),
+            true => self.control.health.warn_as(
+                UNRETAINED,
+                "the last alarm was published without the Retain flag: limits.retained_messages, \
+                 limits.retained_bytes or limits.memory_bytes is reached"
+                    .to_owned(),
+            ),
         }
+        Ok(())
     }
 
     async fn post(

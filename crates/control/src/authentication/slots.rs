@@ -1,4 +1,4 @@
-//! Slots for work of which only a few can run at once. Addresses take turns, so that one with many
+//! Slots for costly checks: only a few can run at once. Addresses take turns, so that one with many
 //! requests does not delay others. Clients with a recent successful login come before unknown ones.
 //! Requests of ended connections are skipped.
 

@@ -81,6 +81,9 @@ impl Commands {
 
     /// Adds the last command to each group of the device, if it is recent and not for the device.
     async fn not_for_device(&self, control: &Control, visibility: &Visibility, facts: &mut Facts) {
+        if facts.registered_as.as_deref() != Some("device") {
+            return;
+        }
         let (tenant, device) = (facts.question.tenant, facts.question.name.clone());
         let seen = visibility.clone();
         let read = self.tables.read(move |registry| {

@@ -465,7 +465,7 @@ impl Commands {
         WordedRemedy { text, command }
     }
 
-    /// A role that permits something, for a user who has none.
+    /// Advises to give a user without rights a role that permits the topic.
     fn some_role(&self, user: &str, lacking: &Lacking<'_>) -> WordedRemedy {
         let text = format!(
             "{user} has the role {NO_ROLE}, which permits nothing: give it a role that permits \

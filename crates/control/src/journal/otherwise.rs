@@ -6,7 +6,7 @@ use martlet_broker::{Names, Rules};
 
 use super::lacking::Lacking;
 
-/// What stands in place of a name that is no level of a topic, to see which rule was meant for it.
+/// Replaces a name that is not one level of a topic, to find the rule that would match otherwise.
 const STAND_IN: &str = "one-level";
 
 impl Lacking<'_> {

@@ -268,7 +268,7 @@ fn named_by_certificate(event: &Event) -> Option<&str> {
     why.subject().filter(|_| is_about_account)
 }
 
-/// A client was refused by sources that do not know its name, and of which the tables are none.
+/// Whether a client was refused as unknown by sources that do not include the tables.
 fn is_unknown_beside_tables(event: &Event) -> bool {
     let cause = event.cause();
     matches!(cause, Some(RefusalCause::UnknownUser(sources)) if !sources.registry)

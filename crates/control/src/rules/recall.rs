@@ -46,9 +46,7 @@ impl Rules {
             let inhibited = self.inhibited(&rule);
             let tenant = self.tenant_of_alarms(&rule);
             let waiting = self.alarms.waiting(tenant, &rule.name);
-            let mut raised = raised(&rule);
-            let unpublished = raised.find_map(|name| self.alarms.unpublished(tenant, name));
-            drop(raised);
+            let unpublished = raised(&rule).find_map(|name| self.alarms.unpublished(tenant, name));
             let topic = facts.question.topic.as_deref();
             let on_topic = topic.and_then(|topic| {
                 let counts = lock(&self.counts);

@@ -156,8 +156,8 @@ impl Task<'_> {
     fn take(&mut self, first: LaneEvent) -> Result<(), (ReasonCode, &'static str)> {
         let mut next = Some(first);
         let mut settled = Vec::new();
-        while let Some(events) = next {
-            match events {
+        while let Some(event) = next {
+            match event {
                 LaneEvent::Delivery(token, delivery) => {
                     settled.extend(self.deliver(token, &delivery))
                 }

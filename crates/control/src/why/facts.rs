@@ -85,8 +85,8 @@ pub struct Facts {
     pub banned: Option<Banned>,
     /// Wrong credentials were tried too often, for that name or from where it was last.
     pub locked_out: Option<Lockout>,
-    /// It logs in at a listener with users of its own, who are not those of the tables: the
-    /// listeners that use the tables, as URLs.
+    /// URLs of the listeners that use the tables, if the client logs in at another listener, which
+    /// has a password file of its own.
     pub listeners_of_tables: Option<Vec<String>>,
     /// The tables have the name, and no login is checked against them.
     pub idle_in_tables: Option<IdleInTables>,

@@ -1,9 +1,9 @@
 //! Configuration that is not in force: the last reload failed, or it needs a restart.
 
+use super::facts::Facts;
 use super::found::uncapitalized;
 use super::{Diagnosis, Finding};
 use crate::cause::Cause;
-use crate::why::facts::Facts;
 
 /// Adds a reload that failed, and settings that wait for a restart. A name or a rule that is
 /// missing is perhaps in the files that the node could not read: then the reload is the headline.

@@ -101,7 +101,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "verify",
         Takes::Boolean,
-        "Whether the other broker's certificate is checked, with mqtts://. false: it is not, so who is in between can read and change everything. Default: true.",
+        "Whether the other broker's certificate is checked, with mqtts://. false: it is not checked, and an attacker on the network path can read and change all messages. Default: true.",
     ),
     Key::new(
         "connection",

@@ -54,7 +54,7 @@ impl Messages {
         self.version
     }
 
-    /// Outcomes for a batch of which nothing was sent.
+    /// Outcomes of a batch: none of its messages was sent.
     pub(super) fn failed(&self, why: &str) -> Vec<Outcome> {
         vec![Outcome::Failed(why.to_owned()); self.messages.len()]
     }
