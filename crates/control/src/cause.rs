@@ -79,6 +79,8 @@ causes! {
     RevocationListExpired = "revocation-list-expired", "The revocation list of the listener has expired, so no certificate can be checked.";
     ProxyRefused = "proxy-refused", "It came around the proxy of the listener, or the proxy's header is malformed, or not expected.";
     OriginRefused = "origin-refused", "The web page that it is in has an origin that the listener does not allow.";
+    HostRefused = "host-refused", "The Host of its HTTP request is not a name of the node.";
+    RequestInvalid = "request-invalid", "Its HTTP request is not valid: its path, method or content is wrong.";
     WebsocketRefused = "websocket-refused", "Its request for a WebSocket connection, or a frame, breaks a rule of WebSocket.";
     ClientIdInvalid = "client-id-invalid", "Its Client Identifier is empty or not valid.";
     WrongVersion = "wrong-version", "It uses a version of MQTT that the node, or the listener, does not support.";
@@ -271,6 +273,8 @@ impl Cause {
             | Is::NotRegistered
             | Is::ReauthenticationFailed
             | Is::ReauthenticatedAsOther => Self::NotPermitted,
+            Is::RequestInvalid => Self::RequestInvalid,
+            Is::HostNotAllowed => Self::HostRefused,
             Is::StoreFull => Self::StoreFull,
             Is::StoreFailing => Self::StoreFailing,
             Is::NoAuthenticationMethod
@@ -280,7 +284,6 @@ impl Cause {
             | Is::NameOfDevice
             | Is::RegistrationPayload
             | Is::PayloadKeyUnreadable
-            | Is::RequestInvalid
             | Is::LoginFailed => Self::Other,
             Is::Packet(_)
             | Is::ByReasonCode
@@ -320,7 +323,8 @@ impl Cause {
             TlsFault::CertificateNotYetValid => Self::ClockWrong,
             TlsFault::CertificateRevoked => Self::CertificateRevoked,
             TlsFault::CertificateForeign => Self::CertificateForeign,
-            TlsFault::CertificateNotForClients
+            TlsFault::CertificateOfCa
+            | TlsFault::CertificateNotForClients
             | TlsFault::CertificateNotSigned
             | TlsFault::CertificateVersion
             | TlsFault::CertificateInvalid
@@ -498,7 +502,7 @@ pub(crate) mod tests {
         "the password is not",
         "wrong password, according to /etc/passwd",
         "wrong credential for device x",
-        "no user of that name is known to the registry x",
+        "no user of that name exists (looked up in: the registry x)",
         "x is neither a user nor a device of the tables",
         "it has no credentials",
         "does not permit anonymous",

@@ -98,6 +98,8 @@ pub(crate) async fn store(
     let received = received_now();
     let decode = move |payload: &[u8]| decoder.decode(payload, received);
     let decoded = read_payload(&api, request, decode).await?;
+    let tenant = device.tenant;
+    let path = || format!("POST /api/v1/devices/{id}/telemetry");
     let device = TelemetryDevice {
         number: device.number,
         tenant: device.tenant,
@@ -111,10 +113,9 @@ pub(crate) async fn store(
     };
     let stored = stored.map_err(|error: StoreError| match error.reason() {
         Some(reason) => {
-            let path = format!("POST /api/v1/devices/{id}/telemetry");
             telemetry.reject(
-                device.tenant,
-                &path,
+                tenant,
+                &path(),
                 Some(&id),
                 (reason, error.caller_text()),
             );
@@ -122,6 +123,7 @@ pub(crate) async fn store(
         }
         None => error.into(),
     })?;
+    telemetry.stored((tenant, &id), path);
     let view = StoredView {
         stored: stored.values,
         retimed: stored.retimed,

@@ -643,6 +643,9 @@ fn refused_by_tls(facts: &Facts) -> Option<&Entry> {
     (uses_tls && is_recent && is_by_tls && is_newer(facts, last)).then_some(last)
 }
 
+/// Time in which the refusal of a client without a name is taken for one of this client.
+const GUESSED_MS: u64 = 5 * 60 * 1_000;
+
 /// It has tried to connect. An HTTP request is not that.
 fn has_tried(facts: &Facts) -> bool {
     let is_request = |what: EventKind| {
@@ -657,12 +660,16 @@ fn has_tried(facts: &Facts) -> bool {
 /// Adds the last refusal of a client without a name: a client that is refused by TLS, by WebSocket
 /// or for its first bytes has not sent its name yet.
 fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
-    let mut recent = facts.nameless.iter().rev();
-    let is_recent = |entry: &&Entry| facts.now_ms.saturating_sub(entry.at_ms) <= RECENT_MS;
-    let Some(entry) = recent.next().filter(is_recent) else {
+    let is_recent = |entry: &&Entry| facts.now_ms.saturating_sub(entry.at_ms) <= GUESSED_MS;
+    let mut recent = facts.nameless.iter().rev().filter(is_recent);
+    let Some(entry) = recent.next() else {
         return finding;
     };
     let address = entry.address.as_deref().and_then(host).unwrap_or_default();
+    // It may be any of several.
+    if recent.any(|other| other.address.as_deref().and_then(host) != Some(address)) {
+        return finding;
+    }
     let (why, remedy) = server_certificate::in_words(facts, entry);
     finding.sentence.push_str(&format!(
         " under its name; perhaps it is the client without a name at {address} that was refused: {why}"
@@ -689,7 +696,7 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
                 format!("an HTTP request of {client_id}")
             }
             ("", None) => "a client without a name".to_owned(),
-            ("", Some(user)) => format!("a client of the user {user}"),
+            ("", Some(user)) => format!("a client with the User Name {user}"),
             (client_id, _) => format!("the client {client_id}"),
         };
         let (why, remedy) = server_certificate::in_words(facts, entry);

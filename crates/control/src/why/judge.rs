@@ -12,15 +12,15 @@ use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
     Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, command, credential,
-    elsewhere, firmware, inactive, integration, memory, named, not_for_device, not_in_force,
-    other_session, own_topics, publish_as, restored, retained, rollout, session, silence,
-    telemetry, topic, twice, twin, type_change, will,
+    elsewhere, firmware, inactive, integration, memory, named, no_session, not_for_device,
+    not_in_force, other_session, own_topics, publish_as, restored, retained, rollout, session,
+    silence, telemetry, topic, twice, twin, type_change, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
 
 /// Pieces of evidence that are shown of several clients together.
-const EVIDENCE_MAX: usize = 24;
+const EVIDENCE_MAX: usize = 12;
 
 /// Returns the diagnosis on the facts.
 pub fn judge(facts: &Facts) -> Diagnosis {
@@ -166,6 +166,7 @@ fn looked_at(facts: &Facts) -> Found {
     if !is_unknown(facts) {
         found.extend(other_session::other_session(facts));
         arrival::arrivals(facts, &mut found);
+        no_session::no_session(facts, &mut found);
         elsewhere::elsewhere(facts, &mut found);
         retained::retained(facts, &mut found);
         will::of_others(facts, &mut found);

@@ -104,7 +104,7 @@ pub enum RolloutStanding {
     Ended(&'static str),
 }
 
-/// Firmware that a device asked for by MQTT and did not get.
+/// Firmware that a device requested and did not get.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefusedFirmware {
     /// When, milliseconds since the Unix epoch.
