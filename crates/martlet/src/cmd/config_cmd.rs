@@ -26,12 +26,12 @@ enum Action {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Only values that are not the default
+        /// Print only values that differ from the default
         #[arg(long)]
         changed: bool,
     },
-    /// Print which variables of the environment and of .env a node reads, which it ignores and
-    /// why, and which it does not know; their values are not printed
+    /// Print which variables of the environment and of .env a node reads, which it ignores and why,
+    /// and which are unknown; their values are not printed
     Env {
         /// Print JSON
         #[arg(long)]
@@ -204,7 +204,9 @@ fn reference() -> String {
     text.push_str(
         "\n## `[[listeners]]`\n\nOne table per listener. Without one, the node listens on ",
     );
-    text.push_str("loopback, ports 1883 and 9001 (WebSocket).\n\n| Key | What it means |\n|---|---|\n");
+    text.push_str(
+        "loopback, ports 1883 and 9001 (WebSocket).\n\n| Key | What it means |\n|---|---|\n",
+    );
     for key in ListenerKeys::KEYS {
         text.push_str(&format!("| `{}` | {} |\n", key.name, key.what));
     }
