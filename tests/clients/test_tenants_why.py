@@ -158,7 +158,7 @@ def test_who_went_with_a_team_is_told_which_to_restore(node, teams):
         team_id = {"north": north, "plain": plain}[team]
         call(node, "DELETE", f"/api/v1/teams/{team_id}")
         answer = expect_why(node, KEY, "deleted", f"with its team {team}", f"name={device_of}")
-        assert f"restore the team {team}: that restores it too" == answer["remedy"]
+        assert f"restore the team {team}, which also restores it" == answer["remedy"]
         assert answer["command"].startswith("martlet team restore ") and answer["command"].endswith(team_id)
         # Nothing else would bring it back.
         assert not any("device restore" in json.dumps(one) for one in answer["also"]), answer

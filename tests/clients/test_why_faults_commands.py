@@ -298,7 +298,7 @@ def test_a_command_to_a_group_is_not_for_a_device_in_maintenance(node):
     with node.client("gm1", secret) as device:
         device.subscribe("d/gm1/commands/+", 1)
         told = node.headline("command-waits", f"the command flush ({sent['id']}), made on", "gm1")
-        assert "was not sent to the device: it had the status maintenance" in told["sentence"], told
+        assert "was not sent to the device: its status was maintenance" in told["sentence"], told
         node.bash(told)
         command = json.loads(device.receive().payload)["id"]
         answer(device, "gm1", {"command_id": command, "status": "success"})

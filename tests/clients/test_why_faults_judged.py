@@ -143,10 +143,10 @@ def test_an_api_key_is_asked_about():
 @pytest.mark.parametrize(("word", "advice", "shows"), [
     ("backup", "martlet backup --help", ""),
     ("health", "warns about", ""),
-    ("rules", "list what there is", ""),
+    ("rules", "list the existing objects", ""),
 ])
 def test_a_word_is_asked_about_that_is_no_client(node, word, advice, shows):
-    told = node.headline("nobody-known", f"nobody is called {word}: no client, device or user has that name", word)
+    told = node.headline("nobody-known", f"{word} is unknown: no client, device or user has that name", word)
     assert advice in told["remedy"] and told["state"] == "no-client", told
     node.bash(told)
 

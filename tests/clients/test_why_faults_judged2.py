@@ -63,8 +63,8 @@ def test_rules_before_the_first_user_are_for_clients_without_a_name(tmp_path):
     with faults.start() as node, node.client("dan", client_id="dan1") as client:
         client.subscribe("news/#", 1)
         told = node.headline("not-permitted", "no rule permits it", "dan1", "news/1")
-        assert "line 1 (news/#) stands before the first user line" in told["remedy"], told
-        assert "for clients without a user name alone" in told["remedy"], told
+        assert "line 1 (news/#) is before the first user line" in told["remedy"], told
+        assert "only to clients without a user name" in told["remedy"], told
         with acl.open("a") as file:
             file.write("user dan\ntopic read news/#\n")
         node.run("reload")

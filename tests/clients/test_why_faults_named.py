@@ -123,7 +123,7 @@ def test_telemetry_is_published_to_a_topic_that_no_rule_takes(node):
         # Of the last topics of messages that nobody got, some are not remembered: it publishes until one is.
         until(lambda: published(device, "d/p2/Telemetry") and node.why("p2")["wrong"], "nobody got it")
         for asked in (["p2"], ["p2", "d/p2/telemetry"]):
-            told = node.headline("subscriber-absent", "telemetry/main does not take that topic", *asked)
+            told = node.headline("subscriber-absent", "telemetry/main does not forward that topic", *asked)
             assert "d/p2/Telemetry" in told["sentence"] and "upper and lower case" in told["sentence"], told
         assert "d/+/telemetry" in node.bash(told)
 

@@ -265,7 +265,7 @@ def test_no_filter_of_an_integration_takes_the_topic(tmp_path):
         node.over("file/audit")
         with Client(node.node, "p") as client:
             client.publish("plant/1/status", "x")
-        said = "the integration file/audit does not take messages of plant/1/status: its filter is plant/+/state; "
+        said = "the integration file/audit does not forward messages of plant/1/status: its filter is plant/+/state; "
         told = node.headline("not-subscribed", said, "file/audit", "plant/1/status")
         assert 'level 3 is "state" in the filter and "status" in the topic' in told["sentence"]
         assert "plant/+/state" in node.bash(told)

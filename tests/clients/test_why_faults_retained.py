@@ -135,7 +135,7 @@ def test_a_client_says_goodbye_and_its_will_is_not_published(node, boss):
     assert "its Will for status/w1 was not published: that DISCONNECT discards it" in told["sentence"], told
     assert "0x04" in told["remedy"] and told["cause"] == "away", told
     boss.subscribe("status/w1", 1)
-    told = node.headline("will-not-sent", "w1 is gone, and its Will for status/w1 was not published", "console", "status/w1")
+    told = node.headline("will-not-sent", "w1 has disconnected, and its Will for status/w1 was not published", "console", "status/w1")
     assert "without DISCONNECT" in told["remedy"], told
     # With 0x04 it is published.
     client = node.client("ann", client_id="w1").will("status/w1", "gone", qos=1).start()
@@ -154,7 +154,7 @@ def test_a_will_waits_for_its_delay(node, boss):
     assert "its Will for status/w2 is published on" in told["sentence"], told
     assert "after its Will Delay Interval" in told["sentence"], told
     boss.subscribe("status/w2", 1)
-    told = node.headline("will-not-sent", "w2 is gone, and its Will for status/w2 is published on", "console", "status/w2")
+    told = node.headline("will-not-sent", "w2 has disconnected, and its Will for status/w2 is published on", "console", "status/w2")
     assert "shorter Will Delay Interval" in told["remedy"], told
 
 

@@ -118,8 +118,8 @@ def test_a_member_of_a_share_group_does_not_acknowledge(node, boss, kept):
             for _ in range(8):
                 boss.publish(topic, "x")
             for asked in ([name], [name, topic]):
-                told = node.headline("slow-reader", "it has not acknowledged the 2 messages that were sent to it, as many as "
-                                     f"it takes at once, so its share group {group} gives it no more", *asked)
+                told = node.headline("slow-reader", "it has not acknowledged the 2 messages that were sent to it, which is its "
+                                     f"maximum at one time, so its share group {group} sends it no more", *asked)
                 assert "PUBACK" in told["remedy"] and "Receive Maximum" in told["remedy"], told
                 assert "wait" not in told["sentence"], told
             # The others get them.
@@ -131,7 +131,7 @@ def test_a_member_of_a_share_group_does_not_acknowledge(node, boss, kept):
         for _ in range(3):
             boss.publish(topic, "y")
         for asked in ([name], [name, topic]):
-            node.headline("slow-reader", f"its share group {group} gives it no more; 3 messages wait in the group", *asked)
+            node.headline("slow-reader", f"its share group {group} sends it no more; 3 messages wait in the group", *asked)
         told = node.headline("slow-reader", f"{name}, which is subscribed to {topic} (by {group}), has not acknowledged 2 of "
                              "the messages that were sent to it", "console", topic)
         assert "3 wait" in told["sentence"] and "PUBACK" in told["remedy"], told

@@ -242,7 +242,7 @@ def test_messages_come_twice(node, boss):
         assert [client.receive().topic for _ in range(2)] == ["twice/1"] * 2
         client.expect_no_message()
         answer = node.why("twice", "twice/1")
-        assert not answer["wrong"] and "each message comes to it twice" in answer["sentence"], answer
+        assert not answer["wrong"] and "it receives each message twice" in answer["sentence"], answer
         assert "2 of its subscriptions match twice/1 (" in answer["sentence"], answer
         assert "$share/g/twice/#" in answer["sentence"], answer
 
@@ -254,7 +254,7 @@ def test_messages_come_to_two_clients_of_a_user(node, boss):
         assert published(boss, "ord/1")
         assert one.receive().topic == other.receive().topic == "ord/1"
         answer = node.why("site", "ord/1")
-        assert not answer["wrong"] and "each message comes to them twice" in answer["sentence"], answer
+        assert not answer["wrong"] and "they receive each message twice" in answer["sentence"], answer
         assert "$share/a/ord/# of w-1" in answer["sentence"], answer
 
 

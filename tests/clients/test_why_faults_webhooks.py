@@ -124,7 +124,7 @@ def test_a_rule_publishes_as_a_device_whose_rules_have_its_client_identifier(tmp
         for asked in (["pump-9"], ["pump-9", "d/pump-9/set"]):
             told = node.headline("not-permitted", "the rule copy publishes as pump-9 (publish_as), and its publish to d/pump-9/set "
                                  "was refused", *asked)
-            assert "%c stands for the Client Identifier of who publishes, which is $rule/copy" in told["sentence"], told
+            assert "%c is replaced by the Client Identifier of the publisher, which is $rule/copy" in told["sentence"], told
             assert told["remedy"].startswith("have the rule copy publish as a user whose rules permit it"), told
         with node.client("pump-9", secret) as device:
             assert node.why("pump-9")["state"] == "connected"

@@ -34,7 +34,7 @@ def test_a_device_has_a_wrong_secret(node):
     new = printed_secret(node.bash(told))
     assert sends(node, "h1", new) == 201
     node.over("h1")
-    assert any("the device was heard of again since" in sentence for sentence in before(node, "h1"))
+    assert any("the device has been in contact again since then" in sentence for sentence in before(node, "h1"))
 
 
 def test_a_device_of_a_team_with_a_tenant_has_a_wrong_secret(node):

@@ -74,7 +74,7 @@ def check(node, why, limit):
         expect(node, "store-full", f"its publishes wait: {why}", "p", "q")
         with Client(node, "listener") as listener:
             listener.subscribe("q", qos=1)
-            expect(node, "store-full", f"messages with QoS 1 and 2 wait, whoever publishes them: {why}", "listener")
+            expect(node, "store-full", f"messages with QoS 1 and 2 wait, from all publishers: {why}", "listener")
         publisher.wait_for_end()
         return said
 

@@ -39,7 +39,7 @@ pub struct AgentOptions {
 /// What the agent does besides running.
 #[derive(Subcommand, Debug)]
 pub enum Action {
-    /// Add the messages of a queue in SQLite (ID_queue.db) to the queue of a stopped agent
+    /// Add the messages of an SQLite queue (ID_queue.db) to the queue of a stopped agent
     ///
     /// The file is not changed. A row that was imported before is not added again, even from a copy
     /// of the file.
@@ -49,7 +49,7 @@ pub enum Action {
 /// Arguments of `martlet agent import`.
 #[derive(Args, Debug)]
 pub struct ImportOptions {
-    /// File of SQLite with the table messages
+    /// SQLite file with the table messages
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     #[command(flatten)]
@@ -63,12 +63,12 @@ pub(crate) struct QueueOptions {
     /// ~/.local/state/martlet-agent]
     #[arg(long, value_name = "DIR")]
     queue: Option<PathBuf>,
-    /// Messages that the queue holds; above, the oldest are dropped and counted
+    /// Maximum number of messages in the queue; above it the oldest are dropped and counted
     #[arg(long, value_name = "COUNT", default_value_t = 10_000,
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     queue_messages: u64,
-    /// Bytes of topics and payloads that the queue holds, with K, M or G; above, the oldest are
-    /// dropped and counted
+    /// Maximum size of topics and payloads in the queue in bytes, with K, M or G; above it the
+    /// oldest messages are dropped and counted
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = size)]
     queue_bytes: u64,
 }
@@ -76,22 +76,23 @@ pub(crate) struct QueueOptions {
 /// Arguments of the agent when it runs.
 #[derive(Args, Debug)]
 pub(crate) struct RunOptions {
-    /// Send each line of standard input; the default if there is no other input. At its end the
-    /// agent sends what is in the queue, and stops
+    /// Send each line of standard input; the default if no other input is given. At its end the
+    /// agent sends the messages in the queue, and stops
     #[arg(long, help_heading = "Input")]
     stdin: bool,
-    /// Send each line that is written to this named pipe, which is made if it is not there
+    /// Send each line that is written to this named pipe, which is created if it does not exist
     #[arg(long, value_name = "PATH", help_heading = "Input")]
     pipe: Option<PathBuf>,
-    /// Send each line of the files in this directory: of those that grow and of new ones
+    /// Send each line of the files in this directory; new files and new lines are sent when they
+    /// appear
     #[arg(long, value_name = "DIR", help_heading = "Input")]
     folder: Option<PathBuf>,
-    /// Send metrics of the host each time this number of seconds has passed
+    /// Send metrics of the host at this interval, seconds
     #[arg(long, value_name = "SECONDS", help_heading = "Input",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     metrics: Option<u64>,
     /// Topic of lines. {device_id}, {client_id} and {hostname} are replaced, and {file} by the name
-    /// of the file in --folder without its ending
+    /// of the file in --folder without its extension
     #[arg(
         short,
         long,
@@ -105,7 +106,7 @@ pub(crate) struct RunOptions {
     /// Name of the device in topics and metrics [default: the Client Identifier]
     #[arg(long, value_name = "ID")]
     device_id: Option<String>,
-    /// Longest line in bytes, with K or M; longer ones are left out and counted
+    /// Maximum length of a line in bytes, with K or M; longer lines are skipped and counted
     #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = line_size)]
     line_bytes: u64,
 
@@ -116,7 +117,7 @@ pub(crate) struct RunOptions {
     #[arg(short, long, value_name = "PORT", help_heading = "Broker",
           value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Client Identifier [default: MQTT_CLIENT_ID, else one that is made for the queue]
+    /// Client Identifier [default: MQTT_CLIENT_ID, else one that is generated for the queue]
     #[arg(short, long, value_name = "ID", help_heading = "Broker")]
     id: Option<String>,
     /// User name [default: MQTT_USERNAME]
@@ -142,7 +143,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "VERSION", default_value = "5",
           value_parser = version, help_heading = "Broker")]
     protocol_version: ProtocolVersion,
-    /// Messages per second that are sent at most
+    /// Maximum number of messages sent per second
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, help_heading = "Broker",
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: u64,

@@ -129,13 +129,13 @@ macro_rules! limits {
 
 limits! {
     packet_bytes: u32 = 1024 * 1024,
-        "Largest packet taken from a client, bytes; announced to v5 clients as Maximum Packet Size.",
-        "v5: DISCONNECT 0x95; v3: the connection is closed. Refused on the packet's length, before its bytes come.";
+        "Largest packet accepted from a client, bytes; announced to v5 clients as Maximum Packet Size.",
+        "v5: DISCONNECT 0x95; v3: the connection is closed. The packet's length is checked before its bytes arrive.";
     connect_packet_bytes: u32 = 32 * 1024,
         "Largest CONNECT packet, bytes.",
         "The connection is closed (v5: CONNACK 0x95 where the version is already known).";
     payload_bytes: u32 = 0,
-        "Longest payload of a message or a Will, bytes; 0 is no limit but that of its packet.",
+        "Longest payload of a message or a Will, bytes; 0: only limits.packet_bytes applies.",
         "QoS 0 is dropped, counted; QoS 1 and 2: v5 PUBACK/PUBREC 0x83, v3 acknowledged and dropped. A Will: v5 CONNACK 0x95; v3 CONNACK 5 (not authorized).";
     connect_timeout_secs: u32 = 10,
         "Time from the accepted connection to the complete CONNECT, seconds.",
@@ -145,7 +145,7 @@ limits! {
         "The connection is closed.";
     connections: u32 = 1_000_000,
         "Connections of this node.",
-        "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable). Where the limit of open files (ulimit -n) allows fewer, further clients wait to be accepted until another leaves; martlet health says how many there may be.";
+        "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable). If the limit of open files (ulimit -n) allows fewer, further clients wait until another client disconnects; martlet health shows how many connections are possible.";
     connect_rate: u32 = 0,
         "CONNECTs accepted per second and shard; 0 is no limit.",
         "v5: CONNACK 0x9F; v3: CONNACK 3 (server unavailable).";
@@ -165,7 +165,7 @@ limits! {
         "Topic Aliases a v5 client may set; announced. 0 refuses all.",
         "DISCONNECT 0x94 [MQTT-3.2.2-18].";
     topic_alias_bytes: u32 = 256 * 1024,
-        "Bytes of all topics that one client's aliases stand for, in each direction; 0 permits no alias.",
+        "Bytes of all topics that one client's aliases replace, in each direction; 0 permits no alias.",
         "DISCONNECT 0x97; towards a client, further topics are sent in full.";
     topic_alias_outbound: u16 = 32,
         "Topic Aliases used towards a v5 client that permits them; 0 uses none.",
@@ -174,28 +174,29 @@ limits! {
         "User Properties in one packet; 0 permits none.",
         "CONNECT: CONNACK 0x97; otherwise DISCONNECT 0x97.";
     receive_maximum: u16 = 1024,
-        "QoS 1 and 2 messages that a client may have under way towards the node; announced to v5.",
+        "Unacknowledged QoS 1 and 2 messages from one client; announced to v5 clients as Receive \
+         Maximum.",
         "v5: DISCONNECT 0x93; v3: QoS 2 closed, QoS 1 read later.";
     publish_rate: u32 = 0,
-        "PUBLISH packets per second of one client, and as many more at once after a second of quiet; 0 is no limit.",
-        "As mqtt.rate_exceeded says.";
+        "PUBLISH packets per second of one client; after a second without any, a burst of the same size is accepted. 0 is no limit.",
+        "Set by mqtt.rate_exceeded.";
     publish_bytes_rate: u32 = 0,
         "Bytes per second in the payloads of one client's PUBLISH packets; 0 is no limit.",
-        "As mqtt.rate_exceeded says.";
+        "Set by mqtt.rate_exceeded.";
     in_flight: u16 = 128,
-        "QoS 1 and 2 messages under way towards a client; the client's own Receive Maximum applies too.",
+        "Unacknowledged QoS 1 and 2 messages to one client; the client's own Receive Maximum applies too.",
         "Further messages wait in the session's queue.";
     queued_messages: u32 = 1_000_000,
-        "Messages waiting in one session's queue; with 0 none wait, and absent clients get nothing.",
-        "As `queue_full` says, counted.";
+        "Messages in one session's queue; with 0 no message is queued, and disconnected clients receive nothing.",
+        "Set by mqtt.queue_full, and counted.";
     queued_bytes: u64 = 256 * 1024 * 1024,
-        "Bytes of the messages waiting in one session's queue; with 0 none wait.",
-        "As `queue_full` says, counted.";
+        "Bytes of the messages in one session's queue; with 0 no message is queued.",
+        "Set by mqtt.queue_full, and counted.";
     output_bytes: u32 = 1024 * 1024,
-        "Bytes of output that wait for a client to read.",
+        "Bytes of output that wait until a client reads them.",
         "QoS 0 messages for it are dropped, counted; QoS 1 and 2 wait in its queue.";
     output_stalled_secs: u32 = 60,
-        "Time in which a client with waiting output takes none of it, seconds; 0 is no limit.",
+        "Time for which a client with waiting output reads none of it, seconds; 0 is no limit.",
         "The connection is closed as lost.";
     subscriptions_per_client: u32 = 10_000,
         "Subscriptions of one session; at most 128 of them are Shared Subscriptions.",
@@ -204,34 +205,35 @@ limits! {
         "Bytes of all Topic Filters that one session subscribes to; 16 MiB at most.",
         "SUBACK 0x97 (v3: 0x80) for that filter.";
     discovery_connections: u32 = 64,
-        "Clients without credentials of their own that are connected to register as devices (listener key discovery), in all and for each provisioning key that clients show as password; 0 lets none in.",
+        "Clients without credentials of their own that are connected to register as devices (listener key discovery), in total, and for each provisioning key that clients send as password; 0 accepts none.",
         "v5: CONNACK 0x97; v3: CONNACK 3 (server unavailable).";
     discovery_secs: u32 = 60,
-        "Time in which such a client has to register, seconds.",
+        "Time limit for such a client to register, seconds.",
         "v5: DISCONNECT 0x87; v3: the connection is closed, whether it has registered or not.";
     discovery_rate_per_address: u32 = 60,
         "Registrations over MQTT per minute from one address (IPv6: one /64); 0 is no limit.",
-        "The client is told so on its response topic, with the error too_many_requests; v5: PUBACK 0x97.";
+        "The client receives the error too_many_requests on its response topic; v5: PUBACK 0x97.";
     sessions: u32 = 1_000_000,
-        "Sessions of this node, those of absent clients included.",
-        "A client without a session: v5 CONNACK 0x97; v3 CONNACK 3 (server unavailable).";
+        "Sessions of this node, including those of disconnected clients.",
+        "A client that has no session: v5 CONNACK 0x97; v3 CONNACK 3 (server unavailable).";
     keep_alive_max_secs: u16 = 0,
-        "Keep Alive ceiling, seconds; 0 is none.",
-        "v5: Server Keep Alive tells the client; v3 (and Keep Alive 0): the ceiling is in force.";
+        "Maximum Keep Alive, seconds; 0 is no limit.",
+        "v5: the client receives it as Server Keep Alive; v3 (and Keep Alive 0): the maximum is \
+         used.";
     session_expiry_max_secs: u32 = u32::MAX,
-        "Session Expiry ceiling, seconds; 4294967295 is never. Also for v3 sessions that are not clean.",
-        "v5: CONNACK tells the shorter Session Expiry Interval.";
+        "Maximum Session Expiry Interval, seconds; with 4294967295 sessions never expire. Also applies to v3 sessions that are not clean.",
+        "v5: CONNACK contains the shorter Session Expiry Interval.";
     will_bytes: u32 = 32 * 1024,
-        "Bytes of one client's Will: topic, payload and properties; 0 permits no Will.",
+        "Bytes of one client's Will: topic, payload and properties; 0 permits no Wills.",
         "v5: CONNACK 0x97; v3: CONNACK 3 (server unavailable).";
     wills_bytes: u64 = 256 * 1024 * 1024,
         "Bytes of all Wills of this node; each shard has an equal part.",
         "A client with a Will: v5 CONNACK 0x97; v3 CONNACK 3 (server unavailable).";
     will_delay_max_secs: u32 = 86_400,
-        "Will Delay ceiling, seconds; with 0 Wills are sent at once.",
-        "The Will is sent then.";
+        "Maximum Will Delay Interval, seconds; with 0 Wills are sent at once.",
+        "The Will is sent after this time.";
     will_restart_secs: u32 = 30,
-        "Time after a start in which clients that were connected before it may reconnect before their Wills are due, seconds.",
+        "Time after a start for which Wills of clients that were connected before it wait, so that these clients can reconnect, seconds.",
         "The Will is published.";
     retained_messages: u32 = 1_000_000,
         "Retained messages of this node; 0 permits none.",
@@ -240,20 +242,20 @@ limits! {
         "Bytes of all retained messages; 0 permits none.",
         "As for retained_messages.";
     share_credit: u16 = 64,
-        "Messages a share group hands to one member before it answers; its Receive Maximum applies too.",
-        "Other members get the next ones, else they wait in the group's queue.";
+        "Unacknowledged messages of a share group to one member; its Receive Maximum applies too.",
+        "Further messages go to other members, or wait in the group's queue.";
     store_stalled_secs: u32 = 30,
-        "Time an acknowledgement, a CONNACK too, waits for a store that does not answer, seconds; with 0 a CONNACK waits authenticate_timeout_secs.",
+        "Time for which an acknowledgement, or a CONNACK, waits for a store that does not answer, seconds; with 0 a CONNACK waits for authenticate_timeout_secs.",
         "v5: DISCONNECT 0x97; v3: the connection is closed. Instead of a CONNACK: v5 0x88, v3 3 (server unavailable). The node is no longer ready.";
     store_bytes: u64 = 0,
-        "Disk space of the message store, bytes; 0 is all that the disk has.",
-        "As a full disk: what must be stored waits until messages are delivered, or its client is refused.";
+        "Disk space of the message store, bytes; 0 is no limit but the disk.",
+        "The same as on a full disk: messages that must be stored wait until others are delivered, or their client is refused.";
     memory_bytes: u64 = 0,
-        "Memory for connections with their TLS and WebSockets, sessions, subscriptions, Wills, buffers, queues, retained messages, remembered routes, bodies of HTTP requests, what other systems send to integrations, what is remembered about clients, answers kept for `Idempotency-Key`, the last lines of the log, and the tables of users and devices, bytes; 0 is 60 % of what machine or cgroup has. What is remembered about clients takes a quarter of it at most, routes and kept answers take a sixteenth each, and what integrations hold and connections that have not logged in an eighth each.",
-        "Of connections that have not logged in, those that hold most are refused where all of them hold more than their part (v5: CONNACK 0x97). Once what is kept (retained messages, Wills, subscriptions, sessions, tables) takes three quarters, new retained messages and Wills are refused; at seven eighths new subscriptions and sessions too (v5: 0x97; v3: as at their own limits). Of these four, what takes less than a sixteenth may grow up to fifteen sixteenths; then only Wills of up to 1 KiB of clients that have sessions are taken. From seven eighths on, the part of connections that have not logged in is an eighth of what it was. Then the largest holders give back, if clients and share groups with 64 KiB or more hold a sixteenth of the memory together; once less than a sixteenth is left, also if all with 4 KiB or more do. The largest holders are those that together hold an eighth of the memory, or half of what all holders do. What waits in share groups counts for their members: who has many groups holds what all of them hold. A client counts as a sixty-fourth of what all clients of its address (IPv6: one /64) hold beyond 4 KiB each, if that is more than it holds. Share groups and sessions lose their oldest messages: sessions of absent clients whose messages are in memory alone, and queues in the store that are so long that the list of their messages takes much memory; clients lose their QoS 0 output, then their connection (v5: 0x97), the newest first. At the limit new clients are refused (v5: 0x89) unless they have a session, QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted. Bodies of HTTP requests are refused (503), but for 1 MiB of those with credentials.";
+        "Memory of the node, bytes; 0 is 60 % of the memory of the machine or cgroup. It includes connections with TLS and WebSocket, sessions, subscriptions, Wills, buffers, queues, retained messages, cached routes, bodies of HTTP requests, messages that other systems send to integrations, the history of clients, answers stored for `Idempotency-Key`, the last log lines, and the tables of users and devices. The history of clients may use at most a quarter of it, cached routes and stored answers a sixteenth each, integrations and connections that have not logged in an eighth each.",
+        "When connections that have not logged in together use more than their part, those that use most are refused (v5: CONNACK 0x97). When retained messages, Wills, subscriptions, sessions and tables together use three quarters, new retained messages and Wills are refused; at seven eighths new subscriptions and sessions too (v5: 0x97; v3: as at their own limits). Of the first four, those that use less than a sixteenth may still grow, up to fifteen sixteenths; above that only Wills of up to 1 KiB of clients that have sessions are accepted. At seven eighths, the part of connections that have not logged in is reduced to an eighth of it. Then memory of the largest users is freed, if clients and share groups with 64 KiB or more together use a sixteenth of the memory; once less than a sixteenth is free, also if those with 4 KiB or more do. The largest users are those that together use an eighth of the memory, or half of what all clients and share groups use. Messages that wait in share groups count for the members: a client in many groups uses what all of them use. A client counts with a sixty-fourth of the memory that all clients of its address (IPv6: one /64) use above 4 KiB each, if that is more than its own. Share groups and sessions lose their oldest messages: sessions of disconnected clients whose messages are only in memory, and queues in the store whose list of messages uses much memory. Clients lose their QoS 0 output, then their connection (v5: 0x97), the newest connection first. At the limit, new clients without a session are refused (v5: 0x89), and so are QoS 1 and 2 publishes (v5: 0x97, v3: closed); QoS 0 messages are dropped and counted. Bodies of HTTP requests are refused (503), except 1 MiB for requests with credentials.";
     route_cache_entries: u32 = 262_144,
-        "Topics whose route a shard remembers; 0 remembers none.",
-        "Routes of further topics are looked up each time; the cache begins anew now and then.";
+        "Number of topics whose route a shard caches; 0: none.",
+        "Routes of further topics are looked up each time; the cache is emptied from time to time.";
 }
 
 impl Limits {
@@ -344,7 +346,7 @@ pub struct Discovery {
     pub topics: Arc<[Box<str>]>,
     /// Clients that are connected to register, at most.
     pub connections_max: u32,
-    /// Time in which such a client has to register, seconds.
+    /// Time limit for such a client to register, seconds.
     pub lasts_secs: u32,
 }
 

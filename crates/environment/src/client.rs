@@ -21,7 +21,7 @@ pub const CLIENT_NAMES: &[(&str, &str)] = &[
     ("MQTT_USE_TLS", "`true`: TLS."),
     (
         "MQTT_TLS_INSECURE",
-        "`true`: nothing of the server's certificate is checked.",
+        "`true`: the server's certificate is not checked.",
     ),
     ("MQTT_CA_CERTS", "File of CAs that are trusted."),
     ("MQTT_CA_CERT_PATH", "The same, where that is not given."),

@@ -43,7 +43,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "server",
         Takes::Text,
-        "Host name of the server that takes the mails by SMTP. Private addresses need integrations.allow_private.",
+        "Host name of the SMTP server. Private addresses need integrations.allow_private.",
     ),
     Key::new(
         "port",
@@ -56,12 +56,12 @@ const KEYS: &[Key] = &[
     Key::new(
         "tls",
         Takes::Word(&["starttls", "tls", "none"]),
-        "starttls (default): the connection is encrypted before anything is sent, or nothing is sent. tls: it is encrypted from the beginning. none: it is not, and user and password are refused.",
+        "starttls (default): the connection is encrypted by STARTTLS, or nothing is sent. tls: it is encrypted from the beginning. none: it is not encrypted, and user and password are rejected.",
     ),
     Key::new(
         "ca_file",
         Takes::Text,
-        "PEM file of the authorities that the server's certificate may be from. Default: those that the system trusts.",
+        "PEM file of the CAs that are trusted to sign the server's certificate. Default: those that the system trusts.",
     ),
     Key::new(
         "user",

@@ -24,18 +24,18 @@ pub struct Options {
     /// What to measure
     #[arg(value_enum)]
     pub(super) scenario: Scenario,
-    /// Local address to connect from, or a range like 127.0.0.2-127.0.0.9; repeatable, connections
-    /// take turns. One address has some 28,000 ports; on 127.0.0.1 more addresses are taken by
-    /// themselves
+    /// Local address to connect from, or a range such as 127.0.0.2-127.0.0.9; repeatable,
+    /// connections use them in turn. One address has about 28,000 ports; for 127.0.0.1 more
+    /// addresses are used automatically
     #[arg(long = "local-address", value_name = "ADDRESS", value_parser = local_addresses)]
     pub(super) local: Vec<LocalAddresses>,
     /// Protocol version: 3.1.1 or 5
     #[arg(long, default_value = "3.1.1", value_parser = version)]
     pub(super) version: ProtocolVersion,
-    /// How many: publishers and subscribers each (pipes), subscribers (fan-out, wildcards,
+    /// Number of clients: publishers and subscribers each (pipes), subscribers (fan-out, wildcards,
     /// filters), publishers (fan-in), members (share), sessions (offline), new subscribers
-    /// (retained), connections (connects, idle)
-    /// [default: 50, 500, 1000, 1000, 50, 10, 1, 1, 10000, 10000]
+    /// (retained), connections (connects, idle) [default: 50, 500, 1000, 1000, 50, 10, 1, 1, 10000,
+    /// 10000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) clients: Option<u32>,
     /// Publishers of wildcards, filters, share, retained and offline [default: 4, 4, 1, 1, 1]
@@ -44,47 +44,48 @@ pub struct Options {
     /// Topics of wildcards, filters of filters [default: 10000, 100000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(super) topics: Option<u32>,
-    /// Messages of retained (each a topic of its own) and offline (dealt out to the sessions)
+    /// Number of messages of retained (each on its own topic) and offline (distributed over the
+    /// sessions)
     #[arg(long, default_value_t = 100_000,
           value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(super) messages: u32,
     /// QoS of publishers and subscribers [default: 0; share, retained, offline: 1]
     #[arg(long, value_parser = qos)]
     pub(super) qos: Option<QoS>,
-    /// Messages under way per publisher; the next is sent when the oldest is delivered (retained,
-    /// offline: acknowledged)
-    /// [default: 20; wildcards, filters: 250; share, retained, offline: 1000]
+    /// Messages in flight per publisher; the next is sent when the oldest is delivered (retained,
+    /// offline: acknowledged) [default: 20; wildcards, filters: 250; share, retained, offline:
+    /// 1000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) window: Option<u32>,
-    /// Messages per second of all publishers, on schedule whether delivered or not; latency counts
-    /// from the scheduled time [default: as fast as --window allows]
+    /// Messages per second of all publishers, sent on schedule whether delivered or not; latency is
+    /// measured from the scheduled time [default: as fast as --window allows]
     #[arg(long, value_parser = rate)]
     pub(super) rate: Option<f64>,
     /// Payload in bytes
     #[arg(long, default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(STAMP_BYTES as i64..=16_777_216))]
     pub(super) payload: u32,
-    /// Sessions that outlive their connections, so that a broker keeps what they are owed; they
-    /// stay in the broker (MQTT 5: for a minute)
+    /// Use persistent sessions, so that the broker queues their messages; the sessions remain in
+    /// the broker (MQTT 5: for a minute)
     #[arg(long)]
     pub(super) persistent: bool,
-    /// Connections beside the scenario's that do nothing
+    /// Number of additional idle connections
     #[arg(long, default_value_t = 0, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(super) idle: u32,
-    /// Leave what retained and offline store in the broker (retained messages, emptied sessions)
+    /// Leave the retained messages and the emptied sessions of retained and offline in the broker
     #[arg(long)]
     pub(super) keep: bool,
-    /// Connections being made at the same time
+    /// Number of connections that are opened at the same time
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) concurrency: u32,
     /// Seconds before the measurement
     #[arg(long, default_value_t = 0.4, value_parser = secs)]
     pub(super) warmup: f64,
-    /// Seconds of the measurement; how long idle holds its connections
+    /// Seconds of the measurement; for idle, time for which the connections are kept open
     #[arg(long, default_value_t = 2.0, value_parser = secs)]
     pub(super) duration: f64,
-    /// Share of the amounts of fairness, such as 0.1 for a tenth
+    /// Scale of the amounts of fairness, such as 0.1 for a tenth
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub(super) scale: f64,
     /// Only this load of fairness; repeatable
@@ -115,14 +116,14 @@ pub(super) enum Scenario {
     Share,
     /// Many retained messages: stored, then sent to N new subscribers
     Retained,
-    /// Messages for N sessions that are away: queued, then drained
+    /// Messages for N disconnected sessions: queued, then delivered
     Offline,
     /// N connections as fast as they are accepted
     Connects,
     /// N connections that do nothing
     Idle,
-    /// What quiet clients notice of heavy ones: each of several loads in turn; exit code 1 if a
-    /// p99 is above 5 ms
+    /// Effect of heavy clients on quiet ones, with several loads in turn; exit code 1 if a p99 is
+    /// above 5 ms
     Fairness,
 }
 

@@ -56,11 +56,11 @@ enum Command {
     ///
     /// Exit code 0: it has ended. 1: no node answers. 2: it still runs after --timeout.
     Stop(cmd::stop::StopOptions),
-    /// Make, verify and restore a copy of all data of a node
+    /// Create, verify and restore a copy of all data of a node
     Backup(cmd::backup::BackupCommand),
     /// Check, repair or measure the message store of a node that is not running
     Store(cmd::store_cmd::StoreCommand),
-    /// Show what happened to clients recently, and remedies for what was refused
+    /// Show recent events of clients, and remedies for refusals
     Logs(cmd::logs::LogsOptions),
     /// Show and change what a running node logs
     Log(cmd::log::LogCommand),
@@ -70,8 +70,8 @@ enum Command {
     Trace(cmd::trace::TraceOptions),
     /// Show what is wrong with a device or client, since when, and the remedy
     ///
-    /// Exit code 0: nothing is wrong as far as the node can see. 3: something is. 1: the node does
-    /// not answer.
+    /// Exit code 0: the node has found no problem. 3: it has found one. 1: the node does not
+    /// answer.
     Why(cmd::why::WhyOptions),
     /// Make a running node reload certificates, passwords and ACLs
     ///
@@ -79,10 +79,10 @@ enum Command {
     /// apply only after a restart; they are printed, and martlet status shows them. 1: the files
     /// have errors, and the old settings remain in force.
     ///
-    /// It forgets which credentials were right or wrong (auth.remember_secs): clients that connect
-    /// afterwards are authenticated anew, by the HTTP hook too.
+    /// Remembered results of logins (auth.remember_secs) are discarded: clients that connect
+    /// afterwards are authenticated again, also by the HTTP hook.
     Reload(cmd::admin::AdminOptions),
-    /// Write a configuration file from that of another broker
+    /// Import the configuration or data of another broker
     Import(cmd::import::ImportCommand),
     /// Change a password file (the options of mosquitto_passwd)
     Passwd(cmd::passwd::PasswdOptions),
@@ -94,12 +94,12 @@ enum Command {
     Device(cmd::device::DeviceCommand),
     /// Add, list and delete firmware for devices
     Firmware(cmd::firmware::FirmwareCommand),
-    /// Bring firmware to devices in waves
+    /// Update the firmware of devices in waves
     Rollout(cmd::rollout::RolloutCommand),
     /// Add and remove groups of devices, and their members
     #[command(subcommand)]
     Group(cmd::group::GroupCommand),
-    /// Send commands to devices and groups, and show how far they are
+    /// Send commands to devices and groups, and show their progress
     #[command(name = "command")]
     Commands(cmd::command::CommandCommand),
     /// Add, revoke and list API keys
@@ -113,7 +113,7 @@ enum Command {
     Ban(cmd::people::BanCommand),
     /// List alarms, acknowledge, shelve and clear them
     Alarm(cmd::alarm::AlarmCommand),
-    /// Add, change, remove and try rules about messages
+    /// Add, change, remove and test rules about messages
     Rule(cmd::rule::RuleCommand),
     /// List lockouts for wrong credentials, and end them
     Lockout(cmd::lockout::LockoutCommand),
@@ -121,12 +121,12 @@ enum Command {
     Integration(cmd::integration::IntegrationCommand),
     /// List, set and remove secrets of other systems, which integrations use
     Secret(cmd::secret::SecretCommand),
-    /// Keys by which devices add themselves
+    /// Provisioning keys, with which devices register themselves
     #[command(subcommand)]
     Provision(cmd::people::ProvisionCommand),
     /// Show the audit log
     Audit(cmd::people::AuditCommand),
-    /// Roles: what users may do as clients
+    /// Roles: rights of users as MQTT clients
     Role(cmd::role::RoleCommand),
     /// Certificates for servers and devices, from your own authority
     Cert(cmd::cert::CertCommand),
@@ -141,10 +141,11 @@ enum Command {
     /// Send a request and wait for its response (the options of mosquitto_rr)
     #[command(disable_help_flag = true, args_override_self = true)]
     Rr(Box<cmd::rr::RrOptions>),
-    /// Keep lines and metrics of a device in a queue on disk, and send them to an MQTT broker
+    /// Store lines and metrics of a device in a queue on disk, and send them to an MQTT broker
     ///
-    /// Runs until SIGTERM or SIGINT, or until standard input, if there is no other input, has ended
-    /// and all of it was acknowledged. SIGUSR1 logs the state of the queue.
+    /// Runs until SIGTERM or SIGINT. If standard input is the only input, it also stops when
+    /// standard input has ended and all messages are acknowledged. SIGUSR1 logs the state of the
+    /// queue.
     Agent(Box<martlet_agent::AgentOptions>),
     /// Generate load on a broker and measure it
     #[command(disable_help_flag = true)]

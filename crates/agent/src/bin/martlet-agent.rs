@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use martlet_agent::{Action, AgentOptions, run};
 
-/// Keep lines and metrics of a device in a queue on disk, and send them to an MQTT broker.
+/// Store lines and metrics of a device in a queue on disk, and send them to an MQTT broker.
 #[derive(Parser)]
 #[command(name = "martlet-agent", version, max_term_width = 100)]
 struct Cli {

@@ -91,8 +91,8 @@ impl AclFileOfListener {
         let rule = found.place.zip(found.rule).filter(|_| found.allowed);
         rule.map_or_else(String::new, |(place, rule)| {
             format!(
-                " behind a line \"user {user}\": {place} ({rule}) stands before the first user \
-                 line, and the rules there are for clients without a user name alone"
+                " behind a line \"user {user}\": {place} ({rule}) is before the first user line, \
+                 and the rules there apply only to clients without a user name"
             )
         })
     }
@@ -262,7 +262,7 @@ impl Commands {
                 command: self.line("ban rm", &[], &[&ban.id]),
             },
             None => WordedRemedy {
-                text: "the ban is over: have the client connect again".to_owned(),
+                text: "the ban has ended: have the client connect again".to_owned(),
                 command: None,
             },
         }
@@ -298,9 +298,9 @@ impl Commands {
         };
         let key = match (shown, known) {
             (RefusalCause::ProvisioningKeyAsPassword, None) => {
-                "a device that is to be added shows a provisioning key at a listener with discovery, \
-                 or by POST /api/v1/provision; any other client needs a password of its own \
-                 (martlet device add, martlet user add)"
+                "a device that is to be added sends a provisioning key to a listener with \
+                 discovery, or by POST /api/v1/provision; any other client needs a password of its \
+                 own (martlet device add, martlet user add)"
                     .to_owned()
             }
             _ => format!("have the client log in with {whose}, not with a key{lost}"),
@@ -336,7 +336,7 @@ impl Commands {
         let part = lane_of(client_id).map_or(client_id, |(part, _)| part);
         let name = part.strip_prefix(CLIENT_IDS)?;
         let command = self.line("integration dead-letter ls", &[], &[name]);
-        WordedRemedy::by("its dead letters say what the target answered", command)
+        WordedRemedy::by("its dead letters show the answer of the target", command)
     }
 
     /// As [`Self::permit`], in a tenant, of a client whose listener has this ACL file, if that is
@@ -397,7 +397,7 @@ impl Commands {
         acl_file: Option<&AclFileOfListener>,
     ) -> WordedRemedy {
         if lacking.action == "publish" && !may_publish(lacking.topic) {
-            let text = "clients publish to no topic of the server's own ($SYS)";
+            let text = "clients cannot publish to the server's own topics ($SYS)";
             return WordedRemedy::words(text).unwrap_or_default();
         }
         let user = lacking.user;
@@ -510,8 +510,8 @@ impl Commands {
         if found.allowed {
             let place = found.place.unwrap_or_else(|| "the rules".to_owned());
             return WordedRemedy::words(format!(
-                "{place} permits it by now: nothing need be done, unless the client comes with \
-                 another User Name or Client Identifier"
+                "{place} permits it now: no action is needed, unless the client uses another User \
+                 Name or Client Identifier"
             ));
         }
         if let Some(why) = lacking.unfit_name(rules) {
@@ -524,8 +524,8 @@ impl Commands {
             && first.filter == wanted.filter;
         is_there.then(|| WordedRemedy {
             text: format!(
-                "{} is that rule already, and does not match: a name with +, # or / in it stands \
-                 for nothing there; have the client use another name or topic",
+                "{} is that rule already, and does not match: a name that contains +, # or / never \
+                 matches; have the client use another name or topic",
                 first.source
             ),
             command: None,
@@ -595,13 +595,15 @@ impl Commands {
             return deleted;
         }
         let tables = self.tables_now();
-        if tables.is_some_and(|tables| tables.may_be_team_key(name)) {
+        if tables
+            .as_ref()
+            .is_some_and(|tables| tables.may_be_team_key(name))
+        {
             return WordedRemedy {
-                text:
-                    "if this is the key of a team token, it no longer belongs to a team: see that \
-                     it is whole, or add another token to the team of the device (martlet team \
-                     token add TEAM NAME); to list the teams, run"
-                        .to_owned(),
+                text: "if this is the key of a team token, it no longer belongs to a team: check \
+                     that it is complete, or add another token to the team of the device (martlet \
+                     team token add TEAM NAME); to list the teams, run"
+                    .to_owned(),
                 command: self.line("team ls", &[], &[]),
             };
         }

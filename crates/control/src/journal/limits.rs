@@ -29,7 +29,7 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
         | Limit::SubscriptionIdentifiers => {
             let key = option.rsplit('.').next().unwrap_or_default();
             format!(
-                "have the client do without, or set {option} = true and restart the node ({key}, \
+                "have the client not use it, or set {option} = true and restart the node ({key}, \
                  if its listener sets it)"
             )
         }
@@ -58,7 +58,7 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
         Limit::QueuedMessages | Limit::QueuedBytes | Limit::MemoryShare => of_queue(option),
         Limit::PartQueue => {
             format!(
-                "see why the integration takes its messages too late, or raise its \
+                "find out why the integration delivers its messages too late, or raise its \
                  {option} (and restart the node, if the configuration has it)"
             )
         }
@@ -75,18 +75,18 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
              queue; or {raise}"
         ),
         Limit::OutputStalled => {
-            format!("look at the client and the network to it: it takes nothing; or {raise}")
+            format!("check the client and the network to it: it reads nothing; or {raise}")
         }
         Limit::KeepAliveMax => format!(
             "the client, or the network to it, is silent for too long: have it ping more often, or \
              {raise}"
         ),
         Limit::StoreBytes => format!(
-            "{raise}, or make room: have the clients connect whose messages are queued, or \
-             end their sessions (martlet session ls); martlet health says when there is room again"
+            "{raise}, or make room: have the clients connect whose messages are queued, or end \
+             their sessions (martlet session ls); martlet health shows when there is room again"
         ),
         Limit::DiskFull => {
-            "make room on the disk of the data directory: martlet health says when there is room \
+            "make room on the disk of the data directory: martlet health shows when there is room \
              again"
                 .to_owned()
         }
@@ -97,16 +97,17 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
             format!("{raise}, or give the machine more memory")
         }
         Limit::Sessions => format!(
-            "end the sessions of clients that do not come back (martlet session ls, martlet session \
-             rm CLIENT), let them expire sooner (limits.session_expiry_max_secs), or {raise}"
+            "end the sessions of clients that do not connect again (martlet session ls, martlet \
+             session rm CLIENT), let them expire sooner (limits.session_expiry_max_secs), or \
+             {raise}"
         ),
         Limit::WillsBytes => format!(
-            "{raise}, which the shards (node.threads) share in equal parts, or have the \
-             clients set shorter Wills (limits.will_bytes bounds each)"
+            "{raise}, which the shards (node.threads) share in equal parts, or have the clients \
+             set shorter Wills (limits.will_bytes limits each)"
         ),
         Limit::MemoryKept => format!(
-            "martlet health says what uses the memory: remove some of it, bound it (limits.retained_bytes, \
-             limits.wills_bytes, limits.sessions), or {raise}"
+            "martlet health shows what uses the memory: remove some of it, limit it \
+             (limits.retained_bytes, limits.wills_bytes, limits.sessions), or {raise}"
         ),
         _ => format!("{raise}, or find the clients that use the most"),
     })
@@ -116,7 +117,7 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
 pub(super) fn of_queue(options: &str) -> String {
     format!(
         "have the client connect more often or read faster, let the session of a client that does \
-         not come back expire sooner, or raise {options} and restart the node"
+         not connect again expire sooner, or raise {options} and restart the node"
     )
 }
 

@@ -154,7 +154,7 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
             WordedRemedy::by("give it another credential", commands.rotate(name))
         }
         RefusalCause::CertificateNotRegistered => WordedRemedy::words(format!(
-            "register the certificate that the client shows, if it is the device's: POST \
+            "register the certificate that the client presents, if it is the device's: POST \
              /api/v1/devices/{name}/credentials with its PEM as certificate"
         )),
         RefusalCause::NotItsClientId => WordedRemedy::words(format!(
@@ -163,8 +163,8 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
              device, give it an id and a secret of its own (martlet device add)"
         )),
         RefusalCause::ClientIdOfDevice => WordedRemedy::words(format!(
-            "have the client come as the device, with the User Name {name} and its secret, or set \
-             another Client Identifier (client id) on it"
+            "have the client log in as the device, with the User Name {name} and its secret, or \
+             set another Client Identifier (client id) on it"
         )),
         RefusalCause::CertificateNameUnknown if is_device_id(name) => {
             WordedRemedy::by("add it", commands.line("device add", &[], &[name]))
@@ -184,7 +184,7 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
             "give the client a user name and password (see martlet user add --help), or the \
              listener allow_anonymous = true"
         }
-        RefusalCause::NotMqtt => "the client speaks HTTP or something else to a port of plain MQTT",
+        RefusalCause::NotMqtt => "the client uses HTTP or another protocol at a port of plain MQTT",
         RefusalCause::TlsToMqtt => {
             "have the client connect to the port of a listener with TLS (martlet status lists them), \
              or without TLS to this one"
@@ -204,7 +204,7 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
             "have the client connect to the port of an MQTT listener: martlet status lists them"
         }
         RefusalCause::Proxy(ProxyFault::Missing) => {
-            "connect by the proxy, or to a listener without proxy_from"
+            "connect through the proxy, or to a listener without proxy_from"
         }
         RefusalCause::Proxy(ProxyFault::Unexpected) => {
             "set proxy_from of the listener to the address of the proxy, or have the proxy send no \
@@ -223,12 +223,15 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
         RefusalCause::EmptyClientId => {
             "give the client a Client Identifier, or the listener allow_empty_client_id = true"
         }
-        RefusalCause::HookRefused => "see why the program behind auth.hook_url refuses the client",
+        RefusalCause::HookRefused => {
+            "find out why the program behind auth.hook_url refuses the \
+             client"
+        }
         RefusalCause::HookDown => {
-            "see that the program behind auth.hook_url runs and answers in time, or raise \
+            "check that the program behind auth.hook_url runs and answers in time, or raise \
              auth.hook_timeout_ms"
         }
-        RefusalCause::TokenKeysDown => "see that the keys of auth.jwt_keys can be fetched",
+        RefusalCause::TokenKeysDown => "check that the keys of auth.jwt_keys can be fetched",
         RefusalCause::BadToken | RefusalCause::TokenEnded => "give the client a new token",
         RefusalCause::TokenOfOther => {
             "give the client a token of its own, or set its Client Identifier to the one that the \
@@ -258,17 +261,17 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
         RefusalCause::LoginsWait => {
             "have fewer clients connect at a time; if a hook checks them, see that it answers fast"
         }
-        RefusalCause::LoginFailed => "martlet health says what does not work",
+        RefusalCause::LoginFailed => "martlet health shows what does not work",
         RefusalCause::ReservedClientId => {
             "give the client a Client Identifier that does not begin with $"
         }
         RefusalCause::NameOfDevice => {
-            "give the client a User Name that is not the id of a device, or have it come as that \
+            "give the client a User Name that is not the id of a device, or have it log in as that \
              device with its secret"
         }
         RefusalCause::CertificateNamesNobody => {
-            "issue the client another certificate, which has its user name where the listener looks \
-             for it"
+            "issue the client another certificate, which has its user name in the field that the \
+             listener reads"
         }
         RefusalCause::PayloadKeyUnreadable => return screened(cause).and_then(WordedRemedy::words),
         RefusalCause::NoAuthenticationMethod => {
@@ -278,11 +281,11 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
     })
 }
 
-const SERVER_TOPIC: &str = "clients publish to no topic that begins with $SYS";
+const SERVER_TOPIC: &str = "clients cannot publish to topics that begin with $SYS";
 
 /// Remedy of a Topic Filter that is not valid.
-const WILDCARDS: &str = "have the client subscribe to a valid Topic Filter: # stands for the rest of \
-                         a topic and must be its last level, + stands for one whole level, as in \
+const WILDCARDS: &str = "have the client subscribe to a valid Topic Filter: # matches the rest of \
+                         a topic and must be its last level, + matches one whole level, as in \
                          plant/+/temp or plant/#";
 
 /// Remedy of a refused publish or subscription; `forbidden` is where a rule would permit it.
@@ -374,7 +377,7 @@ pub(super) fn provisioning(
             commands.line("provision ls", &[], &[]),
         ),
         (RefusalCause::ProvisioningKey, _) => WordedRemedy::by(
-            "see that the device has the whole key, or add another one (martlet provision add \
+            "check that the device has the complete key, or add another one (martlet provision add \
              NAME) and give it to the device; to list the keys, run",
             commands.line("provision ls", &[], &[]),
         ),
@@ -398,7 +401,7 @@ pub(super) fn end(
              own",
         ),
         RefusalCause::KeepAlive => WordedRemedy::words(
-            "the client, or the network to it, has gone silent; a longer Keep Alive tolerates \
+            "the client or the network to it no longer responds; a longer Keep Alive tolerates \
              longer gaps",
         ),
         RefusalCause::Packet(_) => broken(commands, client_id, reason),
@@ -414,7 +417,7 @@ pub(super) fn end(
 fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<WordedRemedy> {
     let text = match reason {
         ReasonCode::UnsupportedProtocolVersion => {
-            return WordedRemedy::words("the client has to speak MQTT 3.1, 3.1.1 or 5.0");
+            return WordedRemedy::words("the client must use MQTT 3.1, 3.1.1 or 5.0");
         }
         ReasonCode::MalformedPacket => {
             "the client sent bytes that are not such a packet: look at its MQTT library and its \

@@ -34,7 +34,7 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
             refused::connect(commands, notice, why)
         }
         Event::RequestRefused { why, .. } if why.cause == RefusalCause::Forbidden => {
-            WordedRemedy::words("have the device send requests about itself alone")
+            WordedRemedy::words("have the device send only requests about itself")
         }
         Event::RequestRefused { key: Some(key), .. } if key.lacking.is_some() => {
             let scope = key.lacking.unwrap_or_default();
@@ -45,8 +45,8 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
         }
         Event::RequestRefused { why, .. } if why.cause == RefusalCause::ApiKeyUnknown => {
             WordedRemedy::by(
-                "have the program that sends the request show a key that is valid (martlet key \
-                 add adds one); to list those that there are, run",
+                "have the program that sends the request use a valid key (martlet key add adds \
+                 one); to list them, run",
                 commands.line("key ls", &[], &[]),
             )
         }
@@ -176,23 +176,23 @@ pub(crate) fn dropped(reason: DropReason) -> Option<String> {
             "the client's Maximum Packet Size is smaller than the message"
         }
         DropReason::NotPermitted => {
-            "permit it where its rules are, if it should be received: martlet why with the topic \
-             says where that is"
+            "permit it in its rules, if it should be received: martlet why with the topic shows \
+             where they are"
         }
         DropReason::TooOld => {
-            "see why the integration takes its messages too late, or raise its max_age_secs"
+            "find out why the integration delivers its messages too late, or raise its max_age_secs"
         }
         DropReason::StoreFull => {
             "make room on the disk of the message store, or raise limits.store_bytes and \
              restart the node"
         }
-        DropReason::StoreStalled => "see in martlet health why the message store writes slowly",
+        DropReason::StoreStalled => "martlet health shows why the message store writes slowly",
         DropReason::StoreDamaged => {
-            "stop the node; martlet store check then says what else is damaged"
+            "stop the node; martlet store check then shows what else is damaged"
         }
         DropReason::RefusedByReceiver => {
-            "look at the receiver, which answers with a reason code of 0x80 or above: its own log \
-             says why"
+            "check the receiver, which answers with a reason code of 0x80 or above: its own log \
+             shows why"
         }
         DropReason::NoMember => {
             "have a member of the share group connect, or publish and subscribe with QoS 1, so that \

@@ -24,18 +24,18 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
         }
         TlsFault::NoSignatureOfClient => {
             "the key of the client's certificate is of a kind that the server does not verify: \
-             issue the certificate anew with an ECDSA P-256 or RSA key of 2048 bits or more (see \
+             issue a new certificate with an ECDSA P-256 or RSA key of 2048 bits or more (see \
              martlet cert client --help)"
         }
         TlsFault::NoExtension => "the client's TLS library is too old: update it",
         TlsFault::NoApplicationProtocol => "have the client offer the ALPN protocol mqtt, or none",
         TlsFault::CertificateExpired => {
-            "issue the client's certificate anew (see martlet cert renew --help), and give it to \
-             the client"
+            "renew the client's certificate (see martlet cert renew --help), and give it to the \
+             client"
         }
         TlsFault::CertificateNotYetValid => {
-            "look at the clocks of the node and of the machine that issued the certificate; if \
-             both are right, wait, or issue it anew (see martlet cert renew --help)"
+            "check the clocks of the node and of the machine that issued the certificate; if both \
+             are right, wait, or renew it (see martlet cert renew --help)"
         }
         TlsFault::CertificateRevoked => {
             "give the client a new certificate: see martlet cert client --help"
@@ -53,16 +53,16 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
              martlet cert client --help"
         }
         TlsFault::CertificateNotSigned => {
-            "the CA has another key now, or the certificate was changed: issue it anew by the \
+            "the CA has another key now, or the certificate was changed: issue a new one with the \
              listener's client_ca (see martlet cert client --help)"
         }
         TlsFault::CertificateVersion => {
-            "issue the client's certificate anew (see martlet cert client --help), or set \
+            "issue a new certificate for the client (see martlet cert client --help), or set \
              tls.x509_version1 = true (x509_version1 of the listener) to accept certificates of \
              X.509 version 1"
         }
         TlsFault::CertificateInvalid => {
-            "issue the client's certificate anew: see martlet cert client --help"
+            "issue a new certificate for the client: see martlet cert client --help"
         }
         TlsFault::CertificateMissing => {
             "give the client a certificate (see martlet cert client --help), or set \
@@ -78,8 +78,9 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
              HOST:PORT shows until when it is valid), else set the clock of the client"
         }
         TlsFault::EndedByClient => {
-            "the client's own log says why; often it connects by a name that is not in the \
-             server's certificate, or does not trust its CA: martlet cert check HOST:PORT shows both"
+            "the client's own log shows why; often it connects by a name that is not in the \
+             server's certificate, or does not trust its CA: martlet cert check HOST:PORT shows \
+             both"
         }
         TlsFault::NotTls => {
             "have the client connect with TLS, or to the port of a listener for its protocol \
@@ -90,8 +91,8 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
              port of a listener without TLS (martlet status lists them)"
         }
         TlsFault::RecordTooLong | TlsFault::EmptyRecords | TlsFault::Undecryptable => {
-            "what came is broken TLS: look at the client's TLS library, and at what is between \
-             it and the node (a proxy, a load balancer)"
+            "the received data is not valid TLS: check the client's TLS library, and what is \
+             between it and the node (a proxy, a load balancer)"
         }
         TlsFault::Failed => {
             "look at the client's TLS library and its version; openssl s_client -connect, from \

@@ -281,8 +281,8 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
     } = lockout;
     let sentence = match accepted_secs {
         Some(secs) => format!(
-            "wrong passwords were tried for it, and no more are checked: {why}. The password that \
-             was right before is accepted for {secs} s more (auth.remember_secs)"
+            "too many wrong passwords were tried for it, so no more are checked: {why}. Its last \
+             correct password is accepted for {secs} s more (auth.remember_secs)"
         ),
         None if facts.by_certificate => {
             format!("it cannot log in by password now, only by a certificate: {why}")
@@ -356,8 +356,8 @@ fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     let mut finding = Finding::new(
         cause,
         format!(
-            "perhaps: another client at {}, the address that it came from last, was refused: {why}; \
-             it gave no name, so it may be this client or a stranger",
+            "perhaps: another client at {}, the last address of this client, was refused: {why}; \
+             it sent no name, so it may be this client or another one",
             address.unwrap_or_default()
         ),
     );
@@ -379,7 +379,7 @@ fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
 fn lockout_before(facts: &Facts) -> Option<Finding> {
     let mut runs = facts.runs.iter().rev();
     let run = runs.find(|run| is_lockout_over(facts, run))?;
-    let sentence = "it was locked out for too many wrong credentials, and is not any more";
+    let sentence = "it was locked out for too many wrong credentials, and is no longer locked out";
     let mut finding = Finding::new(Cause::LockedOut, sentence).since(run.since_ms);
     (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
     Some(finding)
@@ -461,7 +461,7 @@ fn removed(deleted: &Deleted) -> Finding {
             _,
         ) => (
             format!("it was removed from the registry with its team {name}, which was deleted"),
-            format!("restore the team {name}: that restores it too"),
+            format!("restore the team {name}, which also restores it"),
         ),
         (
             Some(TeamDeletion {
@@ -521,7 +521,7 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
         finding.since_ms = Some(run.last.at_ms);
         let why = run.last.why.as_deref().unwrap_or_default();
         finding.sentence = match cause {
-            Cause::Away => format!("it is not connected: {why}, and it has not come again"),
+            Cause::Away => format!("it is not connected: {why}, and it has not connected again"),
             _ => format!("its connection was ended: {why}"),
         };
         let weight = match cause {
@@ -541,7 +541,7 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
     }) = &facts.presence
     {
         let why = why.as_deref().unwrap_or("its connection ended");
-        let sentence = format!("it is not connected: {why}, and it has not come again");
+        let sentence = format!("it is not connected: {why}, and it has not connected again");
         let finding = Finding::new(Cause::Away, sentence).since(*since_ms);
         found.push(perhaps_tried(
             facts,
@@ -560,7 +560,7 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
                         and has not connected since";
         let finding = Finding::new(Cause::Away, sentence).since(*last_seen_ms);
         let remedy = format!(
-            "see that it finds this node: the node listens on {}",
+            "check that it connects to this node: the node listens on {}",
             facts.listeners.join(", ")
         );
         found.push((Weight::Gone, finding.remedy(remedy)));
@@ -571,7 +571,10 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
         (&facts.registered_as, facts.last_seen_ms, has_tried(facts))
     {
         let at = rfc3339::in_words(seen_ms);
-        let sentence = format!("it is not connected by MQTT; the device was last heard of on {at}");
+        let sentence = format!(
+            "it is not connected by MQTT; the last contact with the device was \
+             on {at}"
+        );
         let finding = Finding::new(Cause::Away, sentence).since(seen_ms);
         found.push((Weight::Gone, finding));
     } else if facts.registered_as.is_some() && !has_tried(facts) {
@@ -581,7 +584,7 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
             facts.question.name
         );
         let remedy = format!(
-            "see that it has the node's address and its credential: the node listens on {}",
+            "check that it has the node's address and its credential: the node listens on {}",
             facts.listeners.join(", ")
         );
         let finding = Finding::new(Cause::NeverConnected, sentence).remedy(remedy);
@@ -615,7 +618,9 @@ fn perhaps_tried(facts: &Facts, (weight, mut finding): (Weight, Finding)) -> (We
         return (weight, finding);
     }
     if finding.cause != Cause::Away {
-        finding.sentence.push_str(", and it has not come again");
+        finding
+            .sentence
+            .push_str(", and it has not connected again");
     }
     (weight.min(Weight::Ended), with_nameless(facts, finding))
 }
@@ -779,5 +784,5 @@ pub(super) fn tried_by_another(run: &Run, cause: Cause, had: &str) -> Finding {
     let sentence = format!("{whom} {tried}; this client {had} a connection of its own then");
     let mut finding = Finding::new(cause, sentence).since(run.since_ms);
     (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
-    finding.remedy("this client needs nothing; find the other one, if it goes on trying")
+    finding.remedy("no action is needed for this client; find the other client if it continues")
 }

@@ -29,7 +29,7 @@ pub(super) fn of_named(now_ms: u64, key: &NamedApiKey) -> Finding {
         None => {
             let until = match key.expires_ms {
                 Some(at_ms) => format!("valid until {}", rfc3339::in_words(at_ms)),
-                None => "valid, without an end".to_owned(),
+                None => "valid, and does not expire".to_owned(),
             };
             let sentence = format!("{what}; it is {until} ({about})");
             match &key.refused {

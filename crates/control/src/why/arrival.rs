@@ -290,8 +290,8 @@ fn ended_before(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
          ends {secs} s after its connection{most}"
     );
     let finding = Finding::new(Cause::SessionEnded, sentence).remedy(format!(
-        "publish again; {longer}, or have the client connect more often; publish with RETAIN what \
-         later subscribers need"
+        "publish again; {longer}, or have the client connect more often; publish with RETAIN the \
+         messages that later subscribers need"
     ));
     Some(with_messages(finding, one))
 }
@@ -325,7 +325,7 @@ fn before_it_subscribed(facts: &Facts, one: &UnmatchedTopic, filter: &str) -> Fi
     let sentence = format!(
         "{published} arrived before it subscribed to {filter}, and {were} not retained: {others}"
     );
-    let again = "publish again; publish with RETAIN what later subscribers need";
+    let again = "publish again; publish with RETAIN the messages that later subscribers need";
     let bounded = keeping_session(facts).filter(|session| is_expiry_bounded(facts, session));
     let remedy = match bounded {
         Some(session) => format!(

@@ -39,7 +39,7 @@ pub(super) fn beside_tables(facts: &Facts, mut finding: Finding) -> Finding {
 }
 
 /// What to do about tables that nobody is looked up in.
-const USE_TABLES: &str = "have logins checked against the tables: set auth.registry = \"on\" (with \
+const USE_TABLES: &str = "to check logins against the tables, set auth.registry = \"on\" (with \
                           auth.enabled and auth.order that permit it), and restart the node";
 
 fn is_idle(IdleInTables { what, why }: &IdleInTables, name: &str) -> String {

@@ -235,7 +235,7 @@ fn of_stuck(
                 }
             },
             format!(
-                "have the device connect (martlet why {} says why it does not)",
+                "have the device connect (martlet why {} shows why it does not)",
                 command.device
             ),
         ),
@@ -348,7 +348,7 @@ fn of_ended(command: &DeviceCommand) -> Option<Finding> {
         CommandState::Failed if command.acknowledged_ms > 0 => {
             let result = match &*command.result {
                 "" => "without saying why".to_owned(),
-                result_text => format!("and said: {result_text}"),
+                result_text => format!("with the result: {result_text}"),
             };
             (
                 format!("{what} failed: the device reported a failure {result}"),
@@ -390,7 +390,7 @@ fn expired_for(command: &DeviceCommand) -> String {
         return command.result.clone();
     }
     if command.delivered_ms > 0 {
-        return "the device received it, and did not answer that it carries it out".to_owned();
+        return "the device received it, but did not acknowledge the command".to_owned();
     }
     if command.sent_ms > 0 {
         return "it was sent, and the device did not acknowledge the message".to_owned();

@@ -9,8 +9,8 @@ use super::side::{Side, side};
 use crate::cause::Cause;
 
 /// What to do about clients of two tenants.
-const SAME_TENANT: &str = "have the publisher and the receiver come as users or devices of the same \
-                           team";
+const SAME_TENANT: &str = "have the publisher and the receiver log in as users or devices of the \
+                           same team";
 
 /// What there is to find.
 pub(super) fn elsewhere(facts: &Facts, found: &mut Found) {

@@ -12,16 +12,16 @@ pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
     let (sentence, remedy) = match &request.of_type {
         Some(of_type) => (
             format!(
-                "the device asked for the firmware {name} version {version}, which is for devices \
+                "the device requested the firmware {name} version {version}, which is for devices \
                  of the type {of_type}, and it is of another type or team"
             ),
-            "have it ask for firmware of its own type, or correct its type",
+            "have it request firmware of its own type, or correct its type",
         ),
         None => (
             format!(
-                "the device asked for the firmware {name} version {version}, which does not exist"
+                "the device requested the firmware {name} version {version}, which does not exist"
             ),
-            "have it ask for firmware that exists, or upload it; to list the firmware, run",
+            "have it request firmware that exists, or upload it; to list the firmware, run",
         ),
     };
     let finding = Finding::new(Cause::FirmwareRefused, sentence).at(request.at_ms);

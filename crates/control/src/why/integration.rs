@@ -154,7 +154,7 @@ fn brought(facts: &Facts, one: &Integration) -> Option<String> {
     };
     let name = &one.name;
     Some(format!(
-        "the integration {name} brings {what}; {have} come in by it since the start"
+        "the integration {name} brings {what}; {have} been received through it since the start"
     ))
 }
 
@@ -186,7 +186,7 @@ fn not_taken(facts: &Facts, one: &Integration) -> Finding {
     };
     let near = nearest_in_words(&one.filters, topic);
     let sentence = format!(
-        "the integration {name} does not take messages of {topic}: {what} {}{more}{near}",
+        "the integration {name} does not forward messages of {topic}: {what} {}{more}{near}",
         shown.join(", ")
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(
@@ -296,12 +296,12 @@ fn slow_finding(now_ms: u64, one: &Integration) -> Option<Finding> {
         count => format!("{count} messages wait{}", oldest(now_ms, one)),
     };
     let sentence = format!(
-        "the integration {name} falls behind: {waiting}; its target has taken {delivered} since the \
-         start"
+        "the integration {name} falls behind: {waiting}; its target has accepted {delivered} since \
+         the start"
     );
     let finding = Finding::new(Cause::IntegrationFailing, sentence)
         .since(oldest_ms)
-        .remedy("see why the target takes them slowly; to test whether it answers, run");
+        .remedy("find out why the target is slow; to test whether it answers, run");
     Some(finding.command(&one.command))
 }
 
@@ -342,8 +342,8 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
     let (name, topic) = (&one.name, &missed.topic);
     let near = nearest_in_words(&one.filters, topic);
     let sentence = format!(
-        "it published to {topic}, which reached nobody: the integration {name} does not take that \
-         topic{near}"
+        "it published to {topic}, which no client received: the integration {name} does not \
+         forward that topic{near}"
     );
     let finding = Finding::new(Cause::SubscriberAbsent, sentence)
         .remedy("have the client publish to a topic that the filters of the integration match")

@@ -229,7 +229,7 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
                         true => Weight::Trouble,
                         false => Weight::Remark,
                     },
-                    format!("messages with QoS 1 and 2 wait, whoever publishes them: {why}"),
+                    format!("messages with QoS 1 and 2 wait, from all publishers: {why}"),
                 ),
             };
             let mut finding = Finding::new(Cause::StoreFull, sentence);
@@ -416,7 +416,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         Some(topic) if was_ill => format!("{who}, {}, and nothing is wrong now", uses(topic)),
         None if was_ill => format!("{who} and nothing is wrong now"),
         Some(topic) => format!(
-            "{who}, {}, and nothing of that topic was refused or lost recently{}",
+            "{who}, {}, and no message of that topic was refused or lost recently{}",
             uses(topic),
             match connected.as_slice() {
                 [one] if is_subscribed(one) => integration::nothing_brought(one),
@@ -424,7 +424,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
             }
         ),
         None if is_other_refused => {
-            format!("{who}, and nothing of those was refused or lost recently; another was refused")
+            format!("{who}, and none of those was refused or lost recently; another was refused")
         }
         None => format!("{who} and nothing {lost} was refused or lost recently"),
     };

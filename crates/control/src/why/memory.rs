@@ -48,12 +48,12 @@ pub(super) fn forgotten(facts: &Facts) -> Found {
     };
     let sentence = format!(
         "the node was started on {} and keeps messages in memory only (store.durability is \
-         \"memory\"): sessions, subscriptions, retained messages and messages that waited before \
-         that are gone",
+         \"memory\"): sessions, subscriptions, retained messages and queued messages from before \
+         that are lost",
         rfc3339::in_words(started_ms)
     );
     let finding = Finding::new(Cause::KeptInMemory, sentence).remedy(
-        "have the clients subscribe and publish again; to keep messages over a start, set \
+        "have the clients subscribe and publish again; to keep messages across a restart, set \
          store.durability to \"sync\" or \"interval\" and restart the node",
     );
     vec![(weight, finding.since(started_ms))]

@@ -40,10 +40,9 @@ pub(super) fn finding(facts: &Facts, missing: &IntegrationMissing) -> Finding {
     let remedy = match missing.near {
         0 => {
             "add it to the configuration file, and start the node with that file (martlet serve -c \
-             FILE), or add it through the API if it is a bridge or webhook; to list those that \
-             there are, run"
+             FILE), or add it through the API if it is a bridge or webhook; to list them, run"
         }
-        _ => "ask about the one that is meant; to list those that there are, run",
+        _ => "use the correct name; to list them, run",
     };
     Finding::new(Cause::NobodyKnown, sentence)
         .remedy(remedy)

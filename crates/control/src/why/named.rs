@@ -59,16 +59,16 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
 fn of_part(facts: &Facts, part: &NamedPart) -> Finding {
     let name = &facts.question.name;
     let sentence = format!(
-        "nobody is called {name}: no client, device or user has that name, which is a word for a \
-         part of Martlet; martlet why is asked about a client, device or user, an integration, a \
-         rule, a rollout or a command"
+        "{name} is unknown: no client, device or user has that name, which is the name of a part \
+         of Martlet; martlet why explains a client, device or user, an integration, a rule, a \
+         rollout or a command"
     );
     let own = part.own_command.map_or_else(String::new, |command| {
-        format!("{command} --help says what can be done with it; ")
+        format!("{command} --help shows what can be done with it; ")
     });
     let remedy = match part.is_health {
         true => format!("{own}to see what the node warns about, run"),
-        false => format!("{own}to list what there is, and ask about one of them, run"),
+        false => format!("{own}to list the existing objects, and use one of their names, run"),
     };
     advised(Cause::NobodyKnown, sentence, &remedy, &part.command)
 }
@@ -87,7 +87,7 @@ fn of_removed(facts: &Facts, removed: &Removed) -> Finding {
     );
     let mut finding = Finding::new(Cause::Deleted, sentence).since(removed.at_ms);
     finding.command.clone_from(&removed.list);
-    finding.remedy("add it again, if it is needed; to list those that there are, run")
+    finding.remedy("add it again, if it is needed; to list them, run")
 }
 
 /// A finding with what helps, and the command for it.
@@ -110,10 +110,8 @@ fn with_webhooks(rule: &NamedRule, of_rule: Finding) -> Vec<Finding> {
     let webhooks = rule.webhooks.iter().flat_map(integration::of_webhook);
     let has = format!("the rule {name} has a webhook that does not work");
     let takers = rule.takers.iter().flat_map(integration::of_webhook);
-    let takes = format!(
-        "the rule {name} has done its work, and an integration that takes what it says does not \
-         work"
-    );
+    let takes =
+        format!("the rule {name} works, but an integration that forwards its messages does not");
     let webhooks = webhooks
         .map(sentence(has))
         .chain(takers.map(sentence(takes)));
@@ -143,7 +141,7 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
     if !rule.is_in_force {
         let sentence = format!(
             "the rule {name} is not in force: its team has no tenant of its own, another rule has \
-             its name, or it cannot be read; the log of the node says which"
+             its name, or it cannot be read; the log of the node shows the cause"
         );
         let remedy = "correct the rule or its team";
         return advised(Cause::RuleOff, sentence, remedy, &rule.show);
@@ -184,16 +182,16 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
                 "the rule {name} has looked at {messages} since the node was started, and none is \
                  of {devices}"
             );
-            let remedy = "correct the rule, or the type or tags of the device; a message is of the \
-                          device that publishes it, unless the rule says otherwise (device); to \
-                          see the rule, run";
+            let remedy = "correct the rule, or the type or tags of the device; a message belongs \
+                          to the device that publishes it, unless `device` of the rule names \
+                          another; to see the rule, run";
             return advised(Cause::RuleUnmatched, sentence, remedy, &rule.show);
         }
         let sentence = format!(
             "the rule {name} has looked at {messages} since the node was started, and its \
              condition was true for none{missing}"
         );
-        let remedy = "compare its condition (when) with what is published: martlet rule test tries \
+        let remedy = "compare its condition (when) with what is published: martlet rule test tests \
                       it on messages; to see the rule, run";
         return advised(Cause::RuleUnmatched, sentence, remedy, &rule.show);
     }
@@ -305,8 +303,8 @@ fn stopped(rule: &NamedRule) -> Option<Finding> {
         "the rule {name} has looked at no message since the node was started: the rule {earlier} \
          has stopped {messages} before (action stop)"
     );
-    let remedy = "remove the action stop of that rule, or give this rule an earlier place: rules \
-                  are asked in the order of the configuration, then by name; to see the rule, run";
+    let remedy = "remove the action stop of that rule, or move this rule before it: rules are \
+                  evaluated in the order of the configuration, then by name; to see the rule, run";
     Some(advised(Cause::RuleUnmatched, sentence, remedy, &rule.show))
 }
 
@@ -363,19 +361,22 @@ fn of_rollout(rollout: &NamedRollout) -> Finding {
             advised(Cause::RolloutPaused, sentence, remedy, &rollout.go_on)
         }
         RolloutStanding::Running if rollout.troubled > 0 => {
-            let sentence = format!("{what} goes on, and some of its devices do not ({devices})");
+            let sentence = format!(
+                "{what} continues, but some of its devices do not make progress \
+                 ({devices})"
+            );
             let remedy = "to see why each is stuck, run";
             advised(Cause::RolloutWaits, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Aborted => {
             let sentence = format!(
-                "{what} was aborted, so the devices that were not done keep their version ({devices})"
+                "{what} was aborted, so the devices that were not updated keep their version ({devices})"
             );
             let remedy = "begin another rollout (martlet rollout start); to list the devices, run";
             advised(Cause::RolloutFailed, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Running => {
-            let sentence = format!("{what} goes on ({devices})");
+            let sentence = format!("{what} continues ({devices})");
             Finding::new(Cause::NothingWrong, sentence)
         }
         RolloutStanding::Succeeded => {

@@ -139,8 +139,7 @@ fn slip(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
         .filter_map(|last| with_wildcards(filter, last));
     if let Some(meant) = meant.find(|meant| would_match(meant, topic)) {
         return Some(format!(
-            "* is not a wildcard in MQTT: {meant} would match (+ stands for one level, # for the \
-             rest)"
+            "* is not a wildcard in MQTT: {meant} would match (+ matches one level, # the rest)"
         ));
     }
     if would_match(&filter.to_lowercase(), &topic.to_lowercase()) {
@@ -332,14 +331,14 @@ mod tests {
             (
                 "plant/*/temp",
                 "plant/1/temp",
-                "* is not a wildcard in MQTT: plant/+/temp would match (+ stands for one level, # \
-                 for the rest)",
+                "* is not a wildcard in MQTT: plant/+/temp would match (+ matches one level, # the \
+                 rest)",
             ),
             (
                 "plant/**",
                 "plant/1/temp",
-                "* is not a wildcard in MQTT: plant/# would match (+ stands for one level, # for \
-                 the rest)",
+                "* is not a wildcard in MQTT: plant/# would match (+ matches one level, # the \
+                 rest)",
             ),
             (
                 "plant/1/temp ",

@@ -19,8 +19,8 @@ pub(super) fn not_for_device(facts: &Facts, found: &mut Found) {
                 rfc3339::in_words(joined_ms)
             ),
             None => format!(
-                "{what}, made on {made} for the group {group}, was not sent to the device: it had \
-                 the status maintenance or inactive then, or too many commands that had not ended"
+                "{what}, made on {made} for the group {group}, was not sent to the device: its \
+                 status was maintenance or inactive then, or it had too many open commands"
             ),
         };
         let cause = match one.is_rollout {

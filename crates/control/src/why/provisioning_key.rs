@@ -16,8 +16,8 @@ pub(super) fn of_named(now_ms: u64, key: &NamedProvisioningKey) -> Finding {
         Finding::new(Cause::ProvisioningKeyEnded, sentence)
             .since(at_ms)
             .remedy(
-                "add another key (martlet provision add), and give it to the devices; \
-                 to list those that there are, run",
+                "add another key (martlet provision add), and give it to the devices; to list \
+                 them, run",
             )
             .command(&key.list)
     };

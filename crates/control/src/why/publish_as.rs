@@ -44,8 +44,8 @@ fn finding(facts: &Facts, run: &Run, is_over: bool) -> Finding {
     } else if let Some((_, rule)) = rules.find(|(seq, _)| *seq == run.last.seq) {
         let OwnNameRule { rule, filter, .. } = rule;
         sentence.push_str(&format!(
-            "; {rule} permits {filter}: %c stands for the Client Identifier of who publishes, which \
-             is {part}"
+            "; {rule} permits {filter}: %c is replaced by the Client Identifier of the publisher, \
+             which is {part}"
         ));
     }
     let finding = Finding::new(cause, sentence).when(run);

@@ -88,8 +88,8 @@ fn sent_again(topic: &str, at_ms: u64, remove: &str) -> Finding {
     Finding::new(Cause::RetainedAgain, sentence)
         .since(at_ms)
         .remedy(
-            "if it is to have an effect once, publish such messages without RETAIN, and delete \
-             this one; to delete it, run",
+            "if such messages should have an effect only once, publish them without RETAIN, and \
+             delete this one; to delete it, run",
         )
         .command(remove)
 }
@@ -122,7 +122,7 @@ fn not_sent(session: &Session, topic: &str, own: &[&str]) -> Option<Finding> {
             "it was subscribed already when it subscribed with Retain Handling 1, so its session \
              got no retained message again"
         }
-        _ => "it subscribed with Retain Handling 2, which asks for no retained messages",
+        _ => "it subscribed with Retain Handling 2, which requests no retained messages",
     };
     let sentence = format!("{topic} has a retained message, and it did not get it: {why}");
     let finding = Finding::new(Cause::NoRetained, sentence);
@@ -139,7 +139,7 @@ fn taken_away(one: &RetainedEnded) -> Finding {
         (RetainedEnd::Cleared, client_id) => {
             let who = client_id
                 .as_deref()
-                .unwrap_or("an operator or a client that is gone");
+                .unwrap_or("an operator or a client whose session has ended");
             let sentence = format!(
                 "{topic} no longer has a retained message: {who} cleared it on {at}, with a \
                  message with RETAIN and an empty payload"

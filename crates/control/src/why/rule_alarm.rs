@@ -95,7 +95,7 @@ fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
                 "{of} is shelved until {}{by}, so nobody is notified",
                 rfc3339::in_words(until_ms)
             );
-            let remedy = "wait, or end its silence";
+            let remedy = "wait, or unshelve it";
             Finding::new(Cause::AlarmSilent, sentence)
                 .remedy(remedy)
                 .command(&alarm.command)
@@ -105,8 +105,8 @@ fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
                 "{of} is active since {}, so nobody is notified again while its condition stays true",
                 rfc3339::in_words(alarm.raised_ms)
             );
-            let remedy = "clear it once that is over, or have the rule or another one clear it; \
-                          the next message for which the condition is true raises it again";
+            let remedy = "clear it when its cause is removed, or have a rule clear it; the next \
+                          message for which the condition is true raises it again";
             Finding::new(Cause::AlarmSilent, sentence)
                 .remedy(remedy)
                 .command(&alarm.command)
@@ -131,8 +131,8 @@ pub(super) fn inhibited(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
         rule.name
     );
     let remedy = format!(
-        "end what {by} is about, and the alarm {} is raised if its condition is still true; or \
-         take {by} out of inhibited_by of the rule; to clear the alarm {by}, run",
+        "remove the cause of {by}; then the alarm {} is raised if its condition is still true. Or \
+         remove {by} from inhibited_by of the rule; to clear the alarm {by}, run",
         rule.name
     );
     let finding = Finding::new(Cause::AlarmSilent, sentence).since(alarm.since_ms);

@@ -48,9 +48,10 @@ pub(super) fn on_topic(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
         TopicResult::OtherDevice => {
             let devices = rule.devices.as_deref().unwrap_or("other devices");
             (
-                format!("{message} is not of {devices}, and the rule {name} looks at no others"),
-                "correct the rule, or the type or tags of the device; a message is of the device \
-                 that publishes it, unless the rule says otherwise (device); to see the rule, run",
+                format!("{message} is not of {devices}, and the rule {name} ignores all others"),
+                "correct the rule, or the type or tags of the device; a message belongs to the \
+                 device that publishes it, unless `device` of the rule names another; to see the \
+                 rule, run",
             )
         }
     };

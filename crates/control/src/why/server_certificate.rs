@@ -36,7 +36,7 @@ fn taken_for_expired(facts: &Facts, refused: &Entry) -> Option<(String, String)>
             ),
         ),
         None => (
-            "the client takes the listener's certificate for expired, and it is not".to_owned(),
+            "the client rejects the listener's certificate as expired, but it is valid".to_owned(),
             "set the clock of the client".to_owned(),
         ),
     })

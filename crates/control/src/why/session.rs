@@ -44,7 +44,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
                 found.push((Weight::Before, before(run, cause, OVER)));
             }
             EventKind::RequestRefused if was_active_since(facts, run) => {
-                let over = "the device was heard of again since";
+                let over = "the device has been in contact again since then";
                 found.push((Weight::Before, before(run, cause, over)));
             }
             EventKind::Disconnected if is_connected => {
@@ -305,7 +305,7 @@ fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
                 1 => "; 1 message waits in the group".to_owned(),
                 queued => format!("; {queued} messages wait in the group"),
             };
-            let and = format!("so its share group {filter} gives it no more{waiting}");
+            let and = format!("so its share group {filter} sends it no more{waiting}");
             (since_ms, and)
         }
     };
@@ -314,7 +314,7 @@ fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
         sent => format!("the {sent} messages that were sent to it"),
     };
     let sentence =
-        format!("it has not acknowledged {messages}, as many as it takes at once, {and}");
+        format!("it has not acknowledged {messages}, which is its maximum at one time, {and}");
     let mut finding = Finding::new(Cause::SlowReader, sentence).since(since_ms);
     finding.last_ms = Some(facts.now_ms);
     found.push((Weight::Trouble, finding.remedy(ACKNOWLEDGE)));
@@ -478,8 +478,8 @@ fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Weight, Fi
             )
         }
         Cause::KeepAlive => format!(
-            "its connection was ended {times} because nothing came within 1.5 times its Keep Alive \
-             of {keep_alive} s"
+            "its connection was ended {times} because no packet arrived within 1.5 times its Keep \
+             Alive of {keep_alive} s"
         ),
         _ => {
             let why = run.last.why.as_deref().unwrap_or_default();

@@ -42,7 +42,10 @@ pub(super) fn publisher_absent(facts: &Facts, found: &mut Found) {
             finding
         }
     };
-    let mut finding = finding.remedy("if it should publish to the topic, see why it is away");
+    let mut finding = finding.remedy(
+        "if it should publish to the topic, find out why it is not \
+         connected",
+    );
     finding.command.clone_from(&first.command);
     found.push((Weight::Remark, finding));
 }

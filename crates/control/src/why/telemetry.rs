@@ -135,8 +135,8 @@ fn of_times(off: &ClockOff) -> Finding {
         count => format!("the values of its last {count} payloads are stored at times such as"),
     };
     let sentence = format!(
-        "{payloads} {}, {by} {side} the time of receipt: the device gives these times, so its clock \
-         is wrong, or its times have another unit",
+        "{payloads} {}, {by} {side} the time of receipt: the device gives these times, so its \
+         clock or the unit of its times is wrong",
         off.time
     );
     Finding::new(Cause::TimeWrong, sentence)
@@ -144,9 +144,9 @@ fn of_times(off: &ClockOff) -> Finding {
         .last(off.last_ms)
         .of_many(off.count)
         .remedy(
-            "set the clock of the device, or have it send no time; with \
-             telemetry.skew_behind_secs and telemetry.skew_ahead_secs the node takes the time of \
-             receipt instead of one that is further off; to see the last values, run",
+            "set the clock of the device, or have it send no time; with telemetry.skew_behind_secs \
+             and telemetry.skew_ahead_secs the node stores the time of receipt instead of a time \
+             that differs more; to see the last values, run",
         )
         .command(&off.command)
 }
@@ -175,11 +175,11 @@ fn is_unknown_device(facts: &Facts, one: &NotStored) -> bool {
 fn remedy(reason: &str) -> &'static str {
     match reason {
         "too_many_keys" => {
-            "see whether the device makes up keys, such as one for each message; else delete keys \
-             that are not needed any more, or raise telemetry.keys_per_device"
+            "check whether the device generates keys, such as one for each message; otherwise \
+             delete keys that are no longer needed, or raise telemetry.keys_per_device"
         }
         "too_many_series" => {
-            "delete values of devices that are not needed any more, or raise telemetry.series"
+            "delete values of devices that are no longer needed, or raise telemetry.series"
         }
         "unknown_device" | "no_device" => {
             "add the device, or correct the topic or its rule in [[telemetry.rules]]"

@@ -233,8 +233,8 @@ fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
         let Backlog { sent, waiting, .. } = backlog;
         let sentence = format!(
             "{client_id}, which is subscribed to {topic}{by}, has not acknowledged {sent} of the \
-             messages that were sent to it, as many as it takes at once, and {waiting} wait; for \
-             details, run martlet why {}",
+             messages that were sent to it, which is its maximum at one time, and {waiting} wait; \
+             for details, run martlet why {}",
             typed(client_id),
         );
         let mut finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
@@ -353,7 +353,7 @@ fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
             format!("it may publish to {topic}, and nobody is subscribed to it{near}{words}");
         let remedy = elsewhere.map_or(
             "check whether the receiver is connected, and to which Topic Filter it subscribes; \
-             publish with RETAIN what later subscribers need",
+             publish with RETAIN the messages that later subscribers need",
             |(_, remedy)| remedy,
         );
         let finding = Finding::new(Cause::SubscriberAbsent, sentence).remedy(remedy);
@@ -440,12 +440,12 @@ fn odd_member(facts: &Facts, own: &[(&str, u8)]) -> Option<Finding> {
         false => ", which is not connected,",
     };
     let sentence = format!(
-        "{client_id}{absent} is a member of the share group {filter} too, and takes a part of its \
-         messages"
+        "{client_id}{absent} is also a member of the share group {filter}, and receives some of \
+         its messages"
     );
     let finding = Finding::new(Cause::NothingWrong, sentence).remedy(
-        "if it should get none of them, stop that client, and end its session so that it is no \
-         member any more",
+        "if it should receive none of them, stop that client and end its session, so that it is no \
+         longer a member",
     );
     Some(finding.command(&other.end_session))
 }

@@ -36,8 +36,8 @@ pub(super) fn comes_twice(session: &Session, topic: &str) -> Option<String> {
     let (count, times) = times(&copies)?;
     let filters: Vec<&str> = copies.iter().map(|copy| copy.filter).collect();
     Some(format!(
-        "{count} of its subscriptions match {topic} ({}): each message comes to it {times}, unless \
-         another member of a share group gets it",
+        "{count} of its subscriptions match {topic} ({}): it receives each message {times}, unless \
+         another member of a share group receives it",
         filters.join(", ")
     ))
 }
@@ -50,7 +50,7 @@ pub(super) fn comes_twice_to_several(clients: &[&Facts], topic: &str) -> Option<
     let all = copies.iter();
     let all = all.map(|copy| format!("{} of {}", copy.filter, copy.client_id));
     Some(format!(
-        "{count} of their subscriptions match {topic} ({}): each message comes to them {times}",
+        "{count} of their subscriptions match {topic} ({}): they receive each message {times}",
         all.collect::<Vec<String>>().join(", ")
     ))
 }

@@ -28,8 +28,8 @@ pub(super) fn twin(facts: &Facts, found: &mut Found) {
             misread.why
         );
         let remedy = format!(
-            "have the device report a JSON object on {}; to see what it should have and what it \
-             has reported, run",
+            "have the device report a JSON object on {}; to see its desired and reported values, \
+             run",
             twin.reports
         );
         let finding = finding(twin, sentence, remedy).at(misread.at_ms);
@@ -49,15 +49,18 @@ fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Weight, Finding) {
     let HiddenValue { name, group, .. } = hidden;
     let (by, remedy) = match &hidden.by_group {
         Some(other) => (
-            format!("the group {other} has another value, and comes later by its name"),
             format!(
-                "set the value in {other}, or remove it there, or take the device out of one of \
-                 the groups; to see the values of {other}, run"
+                "the group {other} has another value, and has priority because its name sorts \
+                 later"
+            ),
+            format!(
+                "set the value in {other}, remove it there, or remove the device from one of the \
+                 groups; to see the values of {other}, run"
             ),
         ),
         None => (
             "the device has a desired value of its own, which hides that of the group".to_owned(),
-            format!("if the value of the group {group} is to hold, remove the device's own one"),
+            format!("to apply the value of the group {group}, remove the device's own value"),
         ),
     };
     let sentence = format!("the value {name} of the group {group} is not sent to the device: {by}");
@@ -91,10 +94,10 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
     let (topic, reports) = (&twin.topic, &twin.reports);
     let missing = twin.missing.join(", ");
     let what = format!(
-        "it has not reported the configuration that it should have (version {}: {missing})",
+        "it has not reported the desired configuration (version {}: {missing})",
         twin.version
     );
-    let shows = "to see what it should have and what it has reported, run";
+    let shows = "to see its desired and reported values, run";
     let session = facts.session.iter();
     let own = session.flat_map(|session| &session.subscriptions);
     let own = own.map(|(filter, _)| filter);
@@ -140,9 +143,12 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
         );
         return (Weight::Trouble, finding(twin, sentence, remedy));
     }
-    let sentence = format!("{what}: it was told on {topic}, and has reported nothing since");
+    let sentence = format!(
+        "{what}: it received the desired values on {topic}, and has reported \
+         nothing since"
+    );
     let remedy = format!(
-        "see why the program of the device does not report on {reports} what it has; {shows}"
+        "find out why the program of the device does not report its values on {reports}; {shows}"
     );
     let weight = match is_late && !is_refused {
         true => Weight::Trouble,

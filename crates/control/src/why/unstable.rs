@@ -40,12 +40,12 @@ pub(super) fn unstable(facts: &Facts, run: &Run) -> Option<(Weight, Finding)> {
                 "it connects and disconnects repeatedly: it sent DISCONNECT {count} times, and is \
                  connected now"
             ),
-            "have the client keep its connection; its own log says why it sends DISCONNECT",
+            "have the client keep its connection; its own log shows why it sends DISCONNECT",
         ),
         false => (
             format!("its connection broke {count} times, though it is connected now: {why}"),
-            "look at the network between the client and the node, at the power of the device, and \
-             at the client's own log: it ended the connections, or they were cut on the way",
+            "check the network between the client and the node, the power of the device, and the \
+             client's own log: the client ended the connections, or the network interrupted them",
         ),
     };
     let mut finding = Finding::new(Cause::Unstable, sentence).remedy(remedy);

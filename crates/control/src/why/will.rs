@@ -69,7 +69,7 @@ pub(super) fn of_others(facts: &Facts, found: &mut Found) {
         let (sentence, remedy) = match will {
             AbsentWill::Delayed { topic, due_ms } => (
                 format!(
-                    "{client_id} is gone, and its Will for {topic} {}",
+                    "{client_id} has disconnected, and its Will for {topic} {}",
                     delayed(*due_ms)
                 ),
                 "wait, or have that client connect with a shorter Will Delay Interval",
@@ -79,8 +79,8 @@ pub(super) fn of_others(facts: &Facts, found: &mut Found) {
                 is_discarded: true,
             }) => (
                 format!(
-                    "{client_id} is gone, and its Will for {topic} was not published: it sent \
-                     DISCONNECT, which discards the Will"
+                    "{client_id} has disconnected, and its Will for {topic} was not published: it \
+                     sent DISCONNECT, which discards the Will"
                 ),
                 "if the Will should be published, have that client end its connection without \
                  DISCONNECT, or send DISCONNECT with reason code 0x04 (MQTT 5)",

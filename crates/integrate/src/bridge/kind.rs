@@ -41,17 +41,17 @@ const KEYS: &[Key] = &[
     Key::new(
         "url",
         Takes::Text,
-        "The other broker: mqtt://HOST:1883, or mqtts://HOST:8883 with TLS. Several, with commas between them, are tried in turn. Private addresses need integrations.allow_private.",
+        "Address of the other broker: mqtt://HOST:1883, or mqtts://HOST:8883 with TLS. Several comma-separated addresses are tried in turn. Private addresses need integrations.allow_private.",
     ),
     Key {
         name: TOPICS,
         takes: Takes::Topics,
-        meaning: "Topics that it carries: tables { filter, direction, qos, local_prefix, remote_prefix }, or texts \"FILTER DIRECTION QOS LOCAL_PREFIX REMOTE_PREFIX\" as a line topic of Mosquitto. direction: out (default), in or both. qos: highest QoS, default 1. A prefix stands before the filter at that side. The first one that matches a topic counts.",
+        meaning: "Topics that it carries: tables { filter, direction, qos, local_prefix, remote_prefix }, or texts \"FILTER DIRECTION QOS LOCAL_PREFIX REMOTE_PREFIX\" as in a topic line of Mosquitto. direction: out (default), in or both. qos: highest QoS, default 1. A prefix is added before the filter on that side. The first entry that matches a topic applies.",
     },
     Key::new(
         "protocol",
         Takes::Word(PROTOCOLS),
-        "Version of MQTT: 5.0 (default) or 3.1.1. With another node that has bridges it is 5.0 in any case. Loops of several brokers are broken with 5.0 only.",
+        "Version of MQTT: 5.0 (default) or 3.1.1. To another Martlet node with bridges it is always 5.0. Loops of several brokers are prevented only with 5.0.",
     ),
     Key::new(
         "client_id",
@@ -67,7 +67,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "clean_session",
         Takes::Boolean,
-        "Whether the other broker forgets the session when the connection ends: what it publishes meanwhile is lost then. Default: false.",
+        "Whether the other broker discards the session when the connection ends. If true, messages that are published while the bridge is disconnected are lost. Default: false.",
     ),
     Key::new(
         "keep_alive_secs",
@@ -80,12 +80,12 @@ const KEYS: &[Key] = &[
     Key::new(
         "ca_file",
         Takes::Text,
-        "PEM file of the authorities that the other broker's certificate may be from, with mqtts://. Default: those that the system trusts.",
+        "PEM file of the CAs that are trusted to sign the other broker's certificate, with mqtts://. Default: those that the system trusts.",
     ),
     Key::new(
         "ca_directory",
         Takes::Text,
-        "Directory with PEM files of such authorities.",
+        "Directory with PEM files of such CAs.",
     ),
     Key::new(
         "certificate_file",
@@ -96,7 +96,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "any_server_name",
         Takes::Boolean,
-        "The other broker's certificate may be for another host name. Default: false.",
+        "Accept a certificate of the other broker for another host name. Default: false.",
     ),
     Key::new(
         "verify",
@@ -106,12 +106,12 @@ const KEYS: &[Key] = &[
     Key::new(
         "connection",
         Takes::Boolean,
-        "Whether it is a named connection: the microservice's POST /publish and POST /subscribe name it as broker. topics may be missing then. It connects when it is used first, whatever start says. Default: false.",
+        "Whether it is a named connection, which the microservice's POST /publish and POST /subscribe can name as broker. topics is then optional. It connects at its first use, and ignores start. Default: false.",
     ),
     Key::new(
         "prefix",
         Takes::Text,
-        "What stands before the topics, here, of messages that come in for POST /subscribe. Default: nothing.",
+        "Prefix that is added to the topics of messages received for POST /subscribe. Default: none.",
     ),
     Key::new(
         "start",
@@ -157,12 +157,12 @@ const KEYS: &[Key] = &[
     Key::new(
         "try_private",
         Takes::Boolean,
-        "Whether the bridge tells the other broker that it is one, with protocol 3.1.1, as Mosquitto does. The other broker keeps RETAIN then, and sends the bridge none of its own messages. A bridge to a node with bridges speaks 5.0 then, which ends loops. Set it to false if the other broker rejects that. Default: true.",
+        "Whether the bridge identifies itself as a bridge to the other broker with protocol 3.1.1, as Mosquitto does. The other broker then preserves RETAIN, and does not send the bridge its own messages. To a Martlet node with bridges, the bridge then uses 5.0, which prevents loops. Set it to false if the other broker rejects the connection. Default: true.",
     ),
     Key::new(
         "outgoing_retain",
         Takes::Boolean,
-        "Whether messages go out with RETAIN as they were published. false: without. Default: true.",
+        "Whether outgoing messages keep their RETAIN flag. false: it is cleared. Default: true.",
     ),
     Key::new(
         "in_flight",
@@ -170,7 +170,7 @@ const KEYS: &[Key] = &[
             min: 1,
             max: 65_535,
         },
-        "QoS 1 and 2 messages that are sent and not acknowledged, at most. Default: 100.",
+        "Maximum number of QoS 1 and 2 messages that are sent and not acknowledged. Default: 100.",
     ),
 ];
 

@@ -20,12 +20,12 @@ const KEYS: &[Key] = &[
     Key::new(
         "path",
         Takes::Text,
-        "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. Each sink needs a file of its own, and none of the node's. The file is made with mode 0640.",
+        "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. Each sink needs a file of its own, which is not one of the node's files. The file is created with mode 0640.",
     ),
     Key::new(
         "file_bytes",
         Takes::NoneOrAtLeast { min: 1_000 },
-        "Size at which the file is renamed PATH.1, PATH.1 PATH.2, and so on. Default: 100000000. 0: never, as where another program renames it; the next line goes into a new file then.",
+        "Size at which the file is renamed PATH.1, PATH.1 PATH.2, and so on. Default: 100000000. 0: never, for example because another program renames it; the next line then goes into a new file.",
     ),
     Key::new(
         "files_kept",

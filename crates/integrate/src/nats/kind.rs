@@ -35,7 +35,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "subject",
         Takes::Text,
-        "Subject of each message. {user}, {device}, {client}, {tenant}, {topic}, {content_type} and {property:NAME}, the first User Property of that name, are replaced; the levels of a topic become tokens. What NATS does not accept in a name is written as %XX, a missing name as -. {topic:mqtt}: the subject that nats-server's own MQTT listener uses. Default: raw.{user}.",
+        "Subject of each message. {user}, {device}, {client}, {tenant}, {topic}, {content_type} and {property:NAME}, the first User Property of that name, are replaced; the levels of a topic become tokens. Characters that NATS does not accept in a name are written as %XX, a missing name as -. {topic:mqtt}: the subject that nats-server's own MQTT listener uses. Default: raw.{user}.",
     ),
     CREDENTIALS_FILE,
     NKEY,
@@ -48,7 +48,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "stream",
         Takes::Text,
-        "Name of the stream that is created if none takes the subjects. Existing streams are never changed. Default: MARTLET_ and the name of the sink.",
+        "Name of the stream that is created if no stream contains the subjects. Existing streams are never changed. Default: MARTLET_ and the name of the sink.",
     ),
     Key::new(
         "create_stream",
@@ -77,7 +77,7 @@ const KEYS: &[Key] = &[
             min: 1,
             max: 86_400,
         },
-        "Time in which a created stream recognises a message that is published twice, seconds; at most stream_max_age_secs. Default: 900.",
+        "Time for which a created stream detects duplicates of a message, seconds; at most stream_max_age_secs. Default: 900.",
     ),
     Key::new(
         "timeout_secs",
@@ -87,12 +87,12 @@ const KEYS: &[Key] = &[
     Key::new(
         "bucket",
         Takes::Text,
-        "Key-value bucket that has the retained messages, a key for each topic, instead of subjects: messages that are not retained are not sent, and an empty one removes its key. It is created if it is not there, with stream_max_bytes if that is given. Implies keep_qos0. Default: none.",
+        "Key-value bucket that receives the retained messages, a key for each topic, instead of subjects: messages that are not retained are not sent, and an empty one deletes its key. It is created if it does not exist, with stream_max_bytes if that is set. Implies keep_qos0. Default: none.",
     ),
     Key::new(
         "jetstream",
         Takes::Boolean,
-        "false: messages are published without JetStream, and are delivered when the server has read them. Clients that are not subscribed at that time do not get them. Default: true.",
+        "false: messages are published without JetStream, and count as delivered when the server has read them. NATS clients that are not subscribed at that time do not receive them. Default: true.",
     ),
     Key::new(
         "content_type",
@@ -102,7 +102,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "log_messages",
         Takes::Boolean,
-        "One line of the log, at info, for each message that NATS has taken: 10 a second at most, and the number of the rest. Default: false.",
+        "Log a line at info for each message that NATS has accepted: at most 10 per second, then the number of the others. Default: false.",
     ),
 ];
 

@@ -42,7 +42,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "subject",
         Takes::Text,
-        "Subject of the requests; * stands for one token. Default: martlet.request.*.",
+        "Subject of the requests; * matches one token. Default: martlet.request.*.",
     ),
     Key::new(
         "topic",
@@ -57,7 +57,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "timeout_secs",
         Takes::Integer { min: 1, max: 60 },
-        "Time in which the client has to respond, seconds. Default: 5.",
+        "Time limit for the client's response, seconds. Default: 5.",
     ),
     CREDENTIALS_FILE,
     NKEY,

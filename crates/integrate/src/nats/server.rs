@@ -40,7 +40,7 @@ pub(super) const PASSWORD: Key = Key::new(
 pub(super) const CA_FILE: Key = Key::new(
     "ca_file",
     Takes::Text,
-    "PEM file of the authorities that a server's certificate may be from, with tls://. Default: those that the system trusts.",
+    "PEM file of the CAs that are trusted to sign a server's certificate, with tls://. Default: those that the system trusts.",
 );
 
 pub(super) const CERTIFICATE_FILE: Key = Key::new(

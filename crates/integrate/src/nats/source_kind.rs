@@ -36,17 +36,17 @@ const KEYS: &[Key] = &[
     Key::new(
         "durable",
         Takes::Text,
-        "Name of the durable consumer, which is created if it is not there. Default: martlet- and the name of the source.",
+        "Name of the durable consumer, which is created if it does not exist. Default: martlet- and the name of the source.",
     ),
     Key::new(
         "filter_subject",
         Takes::Text,
-        "Subjects of the stream that it takes, such as cmd.>. Default: all.",
+        "Subjects of the stream that it reads, such as cmd.>. Default: all.",
     ),
     Key::new(
         "deliver",
         Takes::Word(&["all", "new"]),
-        "Where a consumer begins that is created: all (default) is the beginning of the stream, new is now.",
+        "Where a new consumer begins: all (default) at the beginning of the stream, new at the current end.",
     ),
     Key::new(
         "topic",
@@ -74,12 +74,12 @@ const KEYS: &[Key] = &[
             min: 1,
             max: 10_000,
         },
-        "Messages that are published and not acknowledged yet, at most. Default: 500.",
+        "Maximum number of messages that are published and not yet acknowledged. Default: 500.",
     ),
     Key::new(
         "ack_wait_secs",
         Takes::Integer { min: 1, max: 3_600 },
-        "Time after which a consumer that is created delivers a message again that was not acknowledged, such as after a crash of the node, seconds. Default: 30.",
+        "Time after which a created consumer delivers an unacknowledged message again, such as after a crash of the node, seconds. Default: 30.",
     ),
     CREDENTIALS_FILE,
     NKEY,

@@ -44,12 +44,12 @@ const KEYS: &[Key] = &[
     Key::new(
         "in_flight",
         Takes::Integer { min: 1, max: 1_000 },
-        "Requests at once, for messages of different publishers, or of any with order = \"none\". Default: 8.",
+        "Maximum number of concurrent requests, for messages of different publishers, or of any with order = \"none\". Default: 8.",
     ),
     Key::new(
         "order",
         Takes::Word(&["publisher", "none"]),
-        "publisher: messages of one publisher are sent one after the other, and one that fails holds up the others of its publisher. none: messages are sent in any order, as many at once as in_flight allows. Default: publisher.",
+        "publisher: messages of one publisher are sent one after the other, and a failed message delays the later ones of its publisher. none: messages are sent in any order, up to in_flight at the same time. Default: publisher.",
     ),
     Key::new(
         "batch_messages",
@@ -57,17 +57,17 @@ const KEYS: &[Key] = &[
             min: 1,
             max: BATCH_MAX,
         },
-        "Messages of one request, at most. From 2 on each body is a list, of one message too. If a list is refused or fails, its messages are sent one by one, in lists of one. Default: 1, and each body is a message.",
+        "Maximum number of messages in one request. With 2 or more each body is a list, even of one message. If a list is rejected or fails, its messages are sent one by one, in lists of one. Default: 1, each body is a message.",
     ),
     Key::new(
         "format",
         Takes::Word(Format::NAMES),
-        "Form of a message. json: all that the node knows of it. cloudevents: CloudEvents 1.0, structured. microservice: that of system 1; as there, a target that answers 400 to 499 is tried again, up to max_attempts. ntfy: text for people with the headers Title, Priority and Tags, as ntfy takes it; for alarms. Default: json.",
+        "Format of a message. json: the message with all its metadata. cloudevents: CloudEvents 1.0, structured. microservice: the format of system 1; as in system 1, a status of 400 to 499 is retried, up to max_attempts. ntfy: readable text with the headers Title, Priority and Tags of ntfy; for alarms. Default: json.",
     ),
     Key::new(
         "signing_key",
         Takes::Secret,
-        "Key that requests are signed with, as Standard Webhooks: HMAC-SHA-256 over id, time and body, in the headers webhook-id, webhook-timestamp and webhook-signature. whsec_ and base64, or any text of 16 bytes or more. Default: they are not signed.",
+        "Key that signs requests, as in Standard Webhooks: HMAC-SHA-256 over id, time and body, in the headers webhook-id, webhook-timestamp and webhook-signature. whsec_ and base64, or any text of 16 bytes or more. Default: they are not signed.",
     ),
 ];
 

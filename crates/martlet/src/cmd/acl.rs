@@ -29,18 +29,18 @@ pub(crate) struct AclCommand {
 enum Action {
     /// Show the rule that decides about an action
     ///
-    /// The running node is asked: for a connected client, the rules in force, wherever they come
-    /// from; for others, the rules that they would get if they connected now. If no node runs, the
-    /// configuration and its files are used. The output says which of these was used.
+    /// Uses the rules of the running node: for a connected client its current rules, from all
+    /// sources; for other clients the rules that would apply if they connected now. If no node
+    /// runs, the configuration and its files are used. The output names the source of the rules.
     ///
-    /// Exit code 0: it is permitted. 1: it is refused. 2: there is no answer, since the topic is
-    /// invalid, the files cannot be read, or the node does not answer. 3: the client would be
-    /// refused at CONNECT.
+    /// Exit code 0: it is permitted. 1: it is refused. 2: unknown, because the topic is invalid,
+    /// the files cannot be read, or the node does not answer. 3: the client would be refused at
+    /// CONNECT.
     Explain(ExplainOptions),
     /// Show rules that never apply, and rules that permit too much
     ///
-    /// Exit code 0: there are none. 1: there are some. 2: the file or the tables cannot be read, or
-    /// with --traffic the node does not answer.
+    /// Exit code 0: no such rules were found. 1: some were found. 2: the file or the tables cannot
+    /// be read, or with --traffic the node does not answer.
     Lint(lint::LintOptions),
 }
 
@@ -53,7 +53,7 @@ struct ExplainOptions {
     /// What the client does
     #[arg(value_name = "ACTION")]
     action: ActionName,
-    /// Topic Name; a Topic Filter where it subscribes
+    /// Topic Name; for subscribe a Topic Filter
     #[arg(value_name = "TOPIC")]
     topic: String,
     /// Client Identifier, the value of %c [default: the user name]

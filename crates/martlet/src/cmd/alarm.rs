@@ -25,11 +25,11 @@ enum Action {
     /// List alarms that are not cleared
     #[command(alias = "list")]
     Ls(ListOptions),
-    /// Acknowledge an alarm: somebody takes care of it
+    /// Acknowledge an alarm: show that somebody works on it
     Ack(NumberOptions),
     /// Silence an alarm for a time
     Shelve(ShelveOptions),
-    /// End the silence of an alarm
+    /// Unshelve an alarm before the time ends
     Unshelve(NumberOptions),
     /// Clear an alarm
     Clear(NumberOptions),
@@ -41,10 +41,10 @@ struct ListOptions {
     admin: AdminOptions,
     #[command(flatten)]
     of: TeamOption,
-    /// Cleared ones too
+    /// Also list cleared alarms
     #[arg(long)]
     all: bool,
-    /// The least severity: info, warning, minor, major, critical
+    /// Minimum severity: info, warning, minor, major, critical
     #[arg(long, value_name = "WORD")]
     severity: Option<String>,
 }
@@ -63,7 +63,7 @@ struct ShelveOptions {
     admin: AdminOptions,
     /// Number of the alarm
     id: String,
-    /// For how long: 30s, 15m, 1h, 7d
+    /// Duration: 30s, 15m, 1h, 7d
     #[arg(long = "for", value_name = "TIME", default_value = "1h")]
     time: String,
 }

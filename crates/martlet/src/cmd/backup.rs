@@ -30,13 +30,13 @@ pub(crate) struct BackupCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Write a consistent copy of everything to a new file, while the node runs or not
+    /// Write a consistent copy of all data to a new file, whether or not the node runs
     ///
     /// Users and devices in PostgreSQL are not included, which is reported: use pg_dump for them.
     /// The data directory of a stopped node is only read. FILE.partial exists beside FILE until the
     /// copy is complete.
     ///
-    /// Exit code 0: the file is complete. 1: there is no new file.
+    /// Exit code 0: the file is complete. 1: no file was created.
     Create(CreateOptions),
     /// Read and check a whole backup, and show its contents
     ///
@@ -51,8 +51,8 @@ enum Action {
     },
     /// Unpack a backup into an empty data directory of a stopped node
     ///
-    /// Exit code 0: everything was unpacked. 1: it was not, and a node does not start with a part
-    /// of it.
+    /// Exit code 0: everything was unpacked. 1: the restore failed, and a node does not start with
+    /// an incomplete data directory.
     Restore(BackupOptions),
 }
 
@@ -70,7 +70,7 @@ struct BackupOptions {
 struct CreateOptions {
     #[command(flatten)]
     of: BackupOptions,
-    /// Include the key file of secrets; who has the backup can then read the secrets
+    /// Include the key file of secrets; everybody who can read the backup can then read the secrets
     #[arg(long)]
     with_key_file: bool,
 }

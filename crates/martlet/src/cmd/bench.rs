@@ -31,7 +31,7 @@ pub(crate) struct BenchOptions {
     password: Option<String>,
     #[command(flatten)]
     tls: TlsOptions,
-    /// TLS connections begin with the session of an earlier one, where the broker lets them
+    /// Resume TLS sessions, if the broker permits it
     #[arg(long)]
     tls_resume: bool,
     #[command(flatten)]

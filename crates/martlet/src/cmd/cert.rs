@@ -33,7 +33,7 @@ pub(crate) struct CertCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Make a certificate authority: ca.crt and ca.key
+    /// Create a certificate authority: ca.crt and ca.key
     Ca(CaOptions),
     /// Issue a certificate for a server: NAME.crt and NAME.key
     Server(ServerOptions),
@@ -41,15 +41,15 @@ enum Action {
     Client(ClientOptions),
     /// Issue a new certificate for the existing key
     Renew(RenewOptions),
-    /// Revoke certificates: crl.pem is written anew
+    /// Revoke certificates, and update crl.pem
     ///
-    /// A name stands for all its unexpired certificates, including those that `renew` has replaced:
-    /// issued.txt lists what the authority has issued. A file or a serial number stands for one
-    /// certificate, which needs no file in the directory.
+    /// A name means all its unexpired certificates, including those that `renew` has replaced:
+    /// issued.txt lists the certificates that the authority has issued. A file or a serial number
+    /// means one certificate, which needs no file in the directory.
     Revoke(RevokeOptions),
     /// Renew the revocation list: it is valid for another year
     Crl(DirectoryOptions),
-    /// List all certificates, with the time that each is still valid
+    /// List all certificates, with the time until each expires
     ///
     /// Certificates that `renew` has replaced are listed too until they expire.
     ///
@@ -102,7 +102,7 @@ struct CaOptions {
     /// Name of the authority
     #[arg(long, default_value = "Martlet CA")]
     name: String,
-    /// Days that it is valid
+    /// Validity in days
     #[arg(long, default_value_t = 3650)]
     days: u32,
 }
@@ -116,7 +116,7 @@ struct ServerOptions {
     directory: DirectoryOptions,
     #[command(flatten)]
     key: KeyOptions,
-    /// Days that it is valid
+    /// Validity in days
     #[arg(long, default_value_t = 365)]
     days: u32,
     /// Name of the files
@@ -133,7 +133,7 @@ struct ClientOptions {
     directory: DirectoryOptions,
     #[command(flatten)]
     key: KeyOptions,
-    /// Days that it is valid
+    /// Validity in days
     #[arg(long, default_value_t = 365)]
     days: u32,
 }
@@ -168,7 +168,7 @@ struct RevokeOptions {
 struct RenewOptions {
     #[command(flatten)]
     named: NamedOptions,
-    /// Days that it is valid
+    /// Validity in days
     #[arg(long, default_value_t = 365)]
     days: u32,
 }
@@ -177,7 +177,7 @@ struct RenewOptions {
 struct ListOptions {
     #[command(flatten)]
     directory: DirectoryOptions,
-    /// Only those that expire within this number of days
+    /// Only certificates that expire within this number of days
     #[arg(long, value_name = "DAYS")]
     expiring: Option<i64>,
 }

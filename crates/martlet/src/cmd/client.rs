@@ -31,7 +31,8 @@ enum Action {
     Show(NamedOptions),
     /// End the connection of a client; its session stays, and it may reconnect
     Kick(NamedOptions),
-    /// Forget a login that was verified: the next one is checked again, by the hook too
+    /// Forget the verified login of a client: its next login is checked again, also by the HTTP
+    /// hook
     Forget(ForgetOptions),
     /// List subscriptions: of a client, or those that match a topic
     Subscriptions(SubscriptionOptions),

@@ -33,8 +33,8 @@ pub(crate) struct CommandCommand {
 enum Action {
     /// Send a command to a device, a group, or devices by type, kind and tag
     ///
-    /// With --wait: exit code 0 if all devices have succeeded, 1 if one has not, 3 if the time is
-    /// over before.
+    /// With --wait: exit code 0 if all devices have succeeded, 1 if one has not, 3 after the time
+    /// limit.
     Send(Box<SendOptions>),
     /// List the commands of a device, or those sent to a group or to devices by type, kind and tag
     #[command(alias = "list")]
@@ -67,7 +67,7 @@ struct Target {
 struct SendOptions {
     #[command(flatten)]
     admin: AdminOptions,
-    /// What is to be done
+    /// Command for the device
     #[arg(value_name = "COMMAND")]
     command: String,
     #[command(flatten)]
@@ -90,14 +90,14 @@ struct SendOptions {
     /// Id of the command [default: a new one]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// QoS of its message [default: 1, and 2 for devices of the type iotflow]
+    /// QoS of the message [default: 1, and 2 for devices of the type iotflow]
     #[arg(long, short = 'q', value_name = "QOS",
         value_parser = clap::value_parser!(u8).range(0..=2))]
     qos: Option<u8>,
-    /// Time that a device has to acknowledge it, seconds
+    /// Time limit for the acknowledgement by the device, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     expires: u32,
-    /// Wait until it has ended, for at most this time, seconds
+    /// Wait until the command has ended, for at most this number of seconds
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u64>,
 }

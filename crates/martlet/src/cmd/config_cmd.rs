@@ -26,12 +26,12 @@ enum Action {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Only values that are not the default
+        /// Print only values that differ from the default
         #[arg(long)]
         changed: bool,
     },
-    /// Print which variables of the environment and of .env a node reads, which it ignores and
-    /// why, and which it does not know; their values are not printed
+    /// Print which variables of the environment and of .env a node reads, which it ignores and why,
+    /// and which are unknown; their values are not printed
     Env {
         /// Print JSON
         #[arg(long)]
@@ -186,7 +186,7 @@ fn reference() -> String {
             let rule = if name == "limits" { "---|" } else { "" };
             text.push_str(&format!("\n## `[{name}]`\n\n"));
             text.push_str(&format!(
-                "| Key | Default | Takes | What it means |{last}\n|---|---|---|---|{rule}\n"
+                "| Key | Default | Value | What it means |{last}\n|---|---|---|---|{rule}\n"
             ));
             section = name.to_owned();
         }
@@ -202,9 +202,11 @@ fn reference() -> String {
         ));
     }
     text.push_str(
-        "\n## `[[listeners]]`\n\nOne table per listener; without any, loopback is listened on, ",
+        "\n## `[[listeners]]`\n\nOne table per listener. Without one, the node listens on ",
     );
-    text.push_str("1883 and WebSocket 9001.\n\n| Key | What it means |\n|---|---|\n");
+    text.push_str(
+        "loopback, ports 1883 and 9001 (WebSocket).\n\n| Key | What it means |\n|---|---|\n",
+    );
     for key in ListenerKeys::KEYS {
         text.push_str(&format!("| `{}` | {} |\n", key.name, key.what));
     }
@@ -252,7 +254,7 @@ fn reference() -> String {
 const REFERENCE_HEAD: &str = "\
 # Configuration
 
-Show each value and where it came from, check a file, and have a running node read it again:
+Show each value and where it came from, check a file, and make a running node reload it:
 
 ```sh
 martlet config show
@@ -260,59 +262,67 @@ martlet config check -c martlet.toml
 martlet reload
 ```
 
-Each value is the last of: default, file (`--config FILE`, TOML), environment, command line. The
-environment name of a key is `MARTLET_` and its path in capitals with `__` between the parts:
-`limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`; a file `.env` in the working directory lies below
-the environment. A `.env` is refused if it belongs to neither root nor the user of the process, or
-if other users may write to it; the node's first lines and its health name the one that it has read.
-A secret may stand in a file instead, which the same name with `_FILE` names:
-`MARTLET_REGISTRY__URL_FILE=/run/secrets/registry`. On the command line any key is
-`--set KEY=VALUE`. `martlet config show` prints each value and where it came from,
-`martlet config check` says whether a node would start; its ports are not tried. An unknown key is
-an error, an unknown `MARTLET_` variable a warning; both name the nearest known one.
+A value can be set in several places. Later ones override earlier ones:
 
-Secrets belong into files that others cannot read. `serve`, `config check` and health warn of each
-file of the configuration, and each that it names, that other users of the machine may write to
-(group or all), and of each with secrets that all may read.
+1. the default
+2. the file (`--config FILE`, TOML)
+3. a file `.env` in the working directory
+4. the environment
+5. the command line
 
-`martlet reload`, and SIGHUP, read the configuration again, and the files that it names: of what
-has changed `auth.*`, `tls.*` and `http.tls_*` hold at once; what else has changed is listed, and
-needs a restart. A node reads a file of `auth.*` or `tls.*` by itself within a second of its last
-change; `martlet.toml` and the environment it reads only when it is used to.
+In the environment and in `.env`, the name of a key is `MARTLET_` and its path in capitals, with
+`__` between the parts: `limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`. To read a secret from a
+file, add `_FILE` to the name: `MARTLET_REGISTRY__URL_FILE=/run/secrets/registry`. On the command
+line, any key can be set by `--set KEY=VALUE`.
 
-A path that does not begin with `/` begins at the working directory of the process, wherever it
-stands: in a file (TOML or mosquitto.conf, with its `include_dir`), in the environment or on the
-command line. It does not begin at the file that it stands in; a service manager starts nodes in
-`/`, so give whole paths there. What `martlet import` writes has the paths as they stood.
-`unix:///PATH` is always whole.
+A `.env` is rejected if it belongs to neither root nor the user of the process, or if other users
+may write to it. The first lines of the node and its health name the `.env` that it has read.
+
+`martlet config show` prints each value and where it came from. `martlet config check` reports
+whether a node would start; its ports are not tried. An unknown key is an error, an unknown
+`MARTLET_` variable is a warning; both name the nearest known one.
+
+Keep secrets in files that other users cannot read. `serve`, `config check` and health warn about
+the files of the configuration, and the files that it names, if other users of the machine may
+write to them (group or all), or if they contain secrets and all users may read them.
+
+`martlet reload` and SIGHUP read the configuration and its files again. Changes of `auth.*`, `tls.*`
+and `http.tls_*` apply at once. Other changes are listed, and apply at the next start. If a file of
+`auth.*` or `tls.*` changes, a node reads it within a second, without a reload. It reads
+`martlet.toml` and the environment only at a reload.
+
+A path that does not begin with `/` is relative to the working directory of the process, not to the
+file that contains it. This applies to TOML files, mosquitto.conf with its `include_dir`, the
+environment and the command line. A service manager starts nodes in `/`, so use absolute paths
+there. `martlet import` does not change paths. `unix:///PATH` is always absolute.
 ";
 
 const HTTP_LISTENERS_HEAD: &str = "\n## `[[http_listeners]]`\n
-One table per further listener of the HTTP server, beside `http.listen`; in the file alone. Names
-and options of other systems add one each: `HTTP_SERVER_PORT` and `--http-addr`, `-info`, `PORT`,
-`LISTEN_ADDR`. One at the default address of `http.listen` stands in its place.\n
+One table per further listener of the HTTP server, in addition to `http.listen`; only in the file.
+Variables and options of other systems add one each: `HTTP_SERVER_PORT` and `--http-addr`, `-info`,
+`PORT`, `LISTEN_ADDR`. One at the default address of `http.listen` replaces it.\n
 | Key | What it means |
 |---|---|
 ";
 
 const BRIDGES_HEAD: &str = "\
-One table per bridge to another broker, in the file alone; see
+One table per bridge to another broker, only in the file; see
 [bridges.md](bridges.md). Changes apply at the next start.\n
-| Key | Takes | What it means |
+| Key | Value | What it means |
 |---|---|---|
 ";
 
 const TELEMETRY_HEAD: &str = "\
-One table each, in the file alone; see [telemetry.md](telemetry.md). Changes apply at the
+One table each, only in the file; see [telemetry.md](telemetry.md). Changes apply at the
 next start.\n
-| Key | Takes | What it means |
+| Key | Value | What it means |
 |---|---|---|
 ";
 
 const SINKS_HEAD: &str = "\
-One table each, in the file alone; see [integrations.md](integrations.md). Changes apply at the
+One table each, only in the file; see [integrations.md](integrations.md). Changes apply at the
 next start.\n
-| Key | Takes | What it means |
+| Key | Value | What it means |
 |---|---|---|
 ";
 
@@ -321,7 +331,7 @@ A node reads these variables as their programs did. They override the file, and 
 variables override them. Those that name listeners (host, ports, TLS) apply only if nothing else
 names a listener. A switch is `true` or `false` (also 1 and 0, yes and no, on and off). `HOST`,
 `PORT`, `LOG_LEVEL`, `LOG_FORMAT`, `LOG_FILE`, `ALLOWED_ORIGINS` and `RATE_LIMIT_…` are generic
-names, which many programs have: they apply in a `.env`, or beside a name that only one of these
+names, which many programs use: they apply in a `.env`, or if a name is set that only one of these
 systems has, such as `HTTP_SERVER_PORT` or `IOTFLOW_ADMIN_TOKEN`. `martlet config env` shows how
 each variable is used.\n
 | Variable | What it means |

@@ -40,12 +40,12 @@ pub(crate) struct DeviceCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Add a device; its credential is generated and printed, once
+    /// Add a device; its credential is generated and printed once
     #[command(alias = "create")]
     Add(AddOptions),
     /// Show a device
     Show(NamedOptions),
-    /// Add devices from a table: CSV whose first line names the columns, id being required; or JSON
+    /// Add devices from CSV, whose first line names the columns (id is required), or from JSON
     ///
     /// Columns: id, name, type, kind, status, description, location, firmware_version,
     /// hardware_version, owner, team, tags, groups, secret. An empty id is generated. Several tags
@@ -67,13 +67,13 @@ enum Action {
     /// List the devices of all teams
     #[command(alias = "list")]
     Ls(ListOptions),
-    /// Give a device a new credential, which is printed, once
+    /// Replace the credential of a device; the new one is printed once
     Rotate(RotateOptions),
     /// Change a device: its status, type, team or description
     Set(SetOptions),
-    /// Show or change the values that a device should have, and show those that it has reported
+    /// Show or change the desired values of a device, and show its reported values
     Twin(twin::TwinOptions),
-    /// Types of devices: which topics those of a type may use
+    /// Device types: rules about the topics that devices of a type may use
     Type {
         #[command(subcommand)]
         action: role::Action,
@@ -125,13 +125,13 @@ struct AddOptions {
     status: StatusName,
     #[command(flatten)]
     said: DescriptionOptions,
-    /// With this tag; may be given several times
+    /// Tag of the device; repeatable
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// In this group, by id or name; may be given several times
+    /// Group of the device, by id or name; repeatable
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
-    /// Give it no credential, as for devices with a certificate
+    /// Create no credential, for example for a device with a certificate
     #[arg(long)]
     no_secret: bool,
 }
@@ -156,7 +156,7 @@ const OTHER_CHANGES: [&str; 13] = [
 /// Options that describe a device.
 #[derive(Args, Debug)]
 struct DescriptionOptions {
-    /// What it is, in your own words
+    /// Kind of the device: any text
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
     /// Description, for people
@@ -171,7 +171,7 @@ struct DescriptionOptions {
     /// Version of its hardware
     #[arg(long, value_name = "TEXT")]
     hardware_version: Option<String>,
-    /// The user who owns it; "" is no user
+    /// User who owns the device; "" is no user
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
 }
@@ -198,7 +198,7 @@ struct SetOptions {
 
 #[derive(Args, Debug)]
 struct Changes {
-    /// Status; only active devices are accepted, connections of others end
+    /// Status; only active devices are accepted, connections of other devices end
     #[arg(long, required_unless_present_any = OTHER_CHANGES)]
     status: Option<StatusName>,
     /// A name for people
@@ -213,16 +213,16 @@ struct Changes {
     to_team: Option<String>,
     #[command(flatten)]
     said: DescriptionOptions,
-    /// Add this tag; may be given several times
+    /// Add this tag; repeatable
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Remove this tag; may be given several times
+    /// Remove this tag; repeatable
     #[arg(long = "untag", value_name = "TAG")]
     untags: Vec<String>,
-    /// Add it to this group, by id or name; may be given several times
+    /// Add it to this group, by id or name; repeatable
     #[arg(long = "join", value_name = "GROUP")]
     joins: Vec<String>,
-    /// Remove it from this group, by id or name; may be given several times
+    /// Remove it from this group, by id or name; repeatable
     #[arg(long = "leave", value_name = "GROUP")]
     leaves: Vec<String>,
 }

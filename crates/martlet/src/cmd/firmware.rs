@@ -36,7 +36,7 @@ enum Action {
     Show(FirmwareName),
     /// Delete a version of firmware, with its file
     Rm(FirmwareName),
-    /// Write the file of a version
+    /// Download the file of a version
     Get(GetOptions),
 }
 
@@ -53,19 +53,19 @@ struct AddOptions {
     /// The file
     #[arg(value_name = "FILE", required_unless_present = "url")]
     file: Option<PathBuf>,
-    /// Type of the devices that it is for
+    /// Type of the devices for which it is made
     #[arg(long = "type", value_name = "TYPE", default_value = "device")]
     device_type: String,
-    /// SHA-256 that the file has, in hexadecimal digits
+    /// SHA-256 of the file, in hexadecimal
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
     /// Signature in Base64; see firmware.public_keys
     #[arg(long, value_name = "BASE64")]
     signature: Option<String>,
-    /// Where devices load the file, in place of a file on the node
+    /// URL from which devices download the file, instead of a file on the node
     #[arg(long, value_name = "URL", conflicts_with = "file", requires_all = ["sha256", "size"])]
     url: Option<String>,
-    /// Bytes of the file at the URL
+    /// Size of the file at the URL, bytes
     #[arg(long, value_name = "BYTES", requires = "url")]
     size: Option<u64>,
     /// Add it to this team, by id or name
@@ -98,7 +98,7 @@ struct FirmwareName {
     /// Its version
     #[arg(value_name = "VERSION")]
     version: String,
-    /// Its team, by id or name: needed where several teams have such a version
+    /// Team of the firmware, by id or name; required if several teams have this version
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
 }
@@ -107,7 +107,7 @@ struct FirmwareName {
 struct GetOptions {
     #[command(flatten)]
     named: FirmwareName,
-    /// File that is written [default: standard output]
+    /// Output file [default: standard output]
     #[arg(long, short = 'o', value_name = "FILE")]
     output: Option<PathBuf>,
 }

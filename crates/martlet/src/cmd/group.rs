@@ -31,7 +31,7 @@ pub(crate) enum GroupCommand {
     /// Add a group
     #[command(aliases = ["create", "new"])]
     Add(AddGroupOptions),
-    /// Remove a group; its devices stay
+    /// Remove a group; its devices are kept
     Rm(NamedGroup),
     /// Devices of a group
     #[command(subcommand)]
@@ -39,7 +39,7 @@ pub(crate) enum GroupCommand {
     /// Remove devices from a group: what `member rm` was called
     #[command(hide = true)]
     Remove(Members),
-    /// Show or change the values that the devices of a group are to have
+    /// Show or change the desired values of the devices of a group
     Desired(DesiredOptions),
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum GroupCommand {
 pub(crate) enum MemberCommand {
     /// Add devices to a group
     Add(Members),
-    /// Remove devices from a group; they stay
+    /// Remove devices from a group; the devices are kept
     Rm(Members),
 }
 
@@ -97,7 +97,7 @@ pub(crate) struct NamedGroup {
     /// Name or id of the group
     #[arg(value_name = "GROUP")]
     group: String,
-    /// Team of the group, by id or name: needed where several teams have a group of that name
+    /// Team of the group, by id or name; required if several teams have a group of that name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]
@@ -112,8 +112,8 @@ pub(crate) struct Members {
     /// Devices
     #[arg(value_name = "DEVICE", required = true)]
     devices: Vec<String>,
-    /// Team of the devices, by id or name: needed where it owns a tenant and the group belongs to
-    /// no team. Among groups of the same name, that of the devices' team is used
+    /// Team of the devices, by id or name; required if it has its own tenant and the group belongs
+    /// to no team. Of several groups with the same name, the group of the devices' team is used
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]

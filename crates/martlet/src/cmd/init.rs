@@ -39,7 +39,7 @@ pub(crate) struct InitOptions {
     /// User name of the administrator
     #[arg(long, value_name = "USER", default_value = "admin")]
     admin: String,
-    /// Port of MQTT over TLS, which other machines reach
+    /// Port of MQTT over TLS, for other machines
     #[arg(long, value_name = "PORT", default_value_t = 8883)]
     tls_port: u16,
     /// Port of MQTT without TLS, only on this machine

@@ -40,29 +40,29 @@ pub(crate) struct IntegrationCommand {
 enum Action {
     /// List the integrations with their states
     ///
-    /// SINCE is the time since which one fails, or is paused. DELIVERED counts since the start of
-    /// the node.
+    /// SINCE is the time at which an integration failed or was paused. DELIVERED counts from the
+    /// start of the node.
     #[command(alias = "list")]
     Ls(ListOptions),
     /// Show the state of an integration, its counters and its last error
     ///
-    /// Counters begin with each start of the node; waiting messages and stored dead letters are
-    /// those that there are.
+    /// Counters begin at zero at each start of the node. The numbers of waiting messages and stored
+    /// dead letters are current values.
     Show(OneOptions),
     /// Pause an integration until it is resumed. It stays paused after a restart
     Pause(OneOptions),
     /// Resume an integration that is paused or has stopped
     Resume(OneOptions),
-    /// Resume an integration that has stopped at a message, which becomes a dead letter if it is
-    /// refused again
+    /// Resume an integration that has stopped at a message; the message becomes a dead letter if it
+    /// is rejected again
     Skip(OneOptions),
-    /// Have an integration deliver what waits now, and pause then
+    /// Deliver the messages that wait now, then pause the integration
     Drain(OneOptions),
     /// Test whether the target of an integration can be reached; no message is delivered
     ///
     /// Exit code 0: it can be reached. 1: it cannot, or the node does not answer.
     Test(OneOptions),
-    /// List, show, send and drop messages that an integration has refused
+    /// List, show, send and drop messages that an integration has rejected
     #[command(subcommand)]
     DeadLetter(DeadLetterAction),
 }
@@ -71,15 +71,15 @@ enum Action {
 enum DeadLetterAction {
     /// List dead letters, the oldest first
     ///
-    /// Long topics are cut; show and --json have them in full.
+    /// Long topics are truncated; show and --json print them in full.
     #[command(alias = "list")]
     Ls(LettersOptions),
     /// Show a dead letter with its payload
     Show(LetterOptions),
-    /// Send dead letters again; those that are taken are removed
+    /// Send dead letters again; those that are accepted are removed
     ///
-    /// The command does not wait for the target. Letters that are not sent yet are sent after a
-    /// restart too.
+    /// The command does not wait for the target. If the node restarts, the remaining dead letters
+    /// are sent after the restart.
     Send(ChosenOptions),
     /// Drop dead letters
     Rm(ChosenOptions),

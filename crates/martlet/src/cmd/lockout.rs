@@ -26,8 +26,8 @@ pub(crate) struct LockoutCommand {
 enum Action {
     /// List names and addresses that are locked out for wrong credentials
     ///
-    /// The same wrong credentials of an MQTT client again, within auth.refusal_remember_secs (5 s),
-    /// count as one failure.
+    /// If an MQTT client repeats the same wrong credentials within auth.refusal_remember_secs (5
+    /// s), they count as one failure.
     #[command(alias = "list")]
     Ls(ListOptions),
     /// End the lockouts of a user name or of an address

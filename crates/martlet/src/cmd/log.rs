@@ -36,8 +36,8 @@ struct LevelOptions {
     /// Only for this area
     #[arg(long, value_name = "AREA", requires = "level")]
     area: Option<String>,
-    /// For this number of minutes, then as before [default: until it is changed again or the node
-    /// ends]
+    /// Restore the previous level after this number of minutes [default: until it is changed again
+    /// or the node ends]
     #[arg(long, value_name = "N", requires = "level")]
     minutes: Option<u32>,
     #[command(flatten)]

@@ -35,14 +35,14 @@ pub(crate) struct LogsOptions {
         conflicts_with = "client"
     )]
     by_client: Option<String>,
-    /// Only what was refused or lost
+    /// Only refusals and losses
     #[arg(long, short = 't')]
     trouble: bool,
     /// Only lines that contain this text
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// Lines of the node's own log, of this level or a more severe one, instead of what happened to
-    /// clients: error, warn, info, debug or trace
+    /// Show the log of the node instead of events of clients: lines of this level or a more severe
+    /// one. error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     level: Option<String>,
     /// Show the last N lines

@@ -12,7 +12,7 @@ use super::exit;
 /// Arguments of `martlet man`.
 #[derive(Args, Debug)]
 pub(crate) struct ManOptions {
-    /// Directory to write to; made if it does not exist
+    /// Directory to write to; created if it does not exist
     directory: PathBuf,
 }
 

@@ -47,8 +47,8 @@ pub(crate) struct Member {
 pub(crate) struct SetMember {
     #[command(flatten)]
     member: Member,
-    /// What the user may do with the team's objects, through the API and the panel: administrator,
-    /// operator, viewer or none
+    /// Role for the team's objects in the API and the panel: administrator, operator, viewer or
+    /// none
     #[arg(long, value_name = "ROLE", value_parser = api_role)]
     role: ApiRole,
 }

@@ -57,7 +57,7 @@ pub(crate) struct MqttOptions {
     /// or ws[s]://[user[:password]@]host[:port]/path
     #[arg(short = 'L', long, value_name = "URL", value_parser = url::parse)]
     url: Option<BrokerUrl>,
-    /// How many QoS 1 and 2 messages may be under way
+    /// Maximum number of QoS 1 and 2 messages in flight
     #[arg(short = 'M', long = "max-inflight", value_name = "max-inflight", default_value = "20",
           value_parser = max_inflight)]
     pub(crate) max_inflight: u16,
@@ -82,8 +82,8 @@ pub(crate) struct MqttOptions {
     /// Protocol version: 5, 311 or 31, also mqttv5, mqttv311, mqttv31
     #[arg(short = 'V', long = "protocol-version", value_name = "version", value_parser = version)]
     version: Option<ProtocolVersion>,
-    /// Prove by SCRAM-SHA-256 to have the password instead of sending it; the server has to prove
-    /// that it knows it. MQTT 5.0
+    /// Authenticate by SCRAM-SHA-256 instead of sending the password; the server must prove that it
+    /// knows the password. MQTT 5.0 only
     #[arg(long)]
     scram: bool,
     /// Session Expiry Interval in seconds, -1 for never

@@ -30,7 +30,7 @@ pub(crate) struct NodeOptions {
 /// Among whose devices, clients and topics.
 #[derive(Args, Debug)]
 pub(crate) struct TeamOption {
-    /// Use the objects of this team, by id or name: needed where it owns a tenant
+    /// Team whose objects are used, by id or name; required if the team has its own tenant
     #[arg(long, value_name = "TEAM")]
     pub(crate) team: Option<String>,
 }

@@ -21,14 +21,15 @@ pub(crate) struct PasswdOptions {
     /// Remove the user
     #[arg(short = 'D', conflicts_with_all = ["update", "batch"])]
     delete: bool,
-    /// Hash all passwords of the file that are plain text
+    /// Hash all plain-text passwords of the file
     #[arg(short = 'U', conflicts_with_all = ["batch", "user"])]
     update: bool,
     /// Read the password from the command line, where other users of this machine can see it
     #[arg(short = 'b', requires = "password")]
     batch: bool,
-    /// Kind of hash [default: the best one that the readers of the file know: sha512-pbkdf2 in a
-    /// file whose hashes are all Mosquitto's, else argon2id; mosquitto_passwd: sha512-pbkdf2]
+    /// Algorithm of the hash [default: the strongest one that the readers of the file support:
+    /// sha512-pbkdf2 in a file whose hashes are all Mosquitto's, else argon2id; mosquitto_passwd:
+    /// sha512-pbkdf2]
     #[arg(short = 'H', long = "hash", value_name = "HASH")]
     hash: Option<HashName>,
     /// Accept a password of fewer than 10 characters
@@ -51,12 +52,12 @@ pub(crate) struct PasswdOptions {
 /// Kinds of hashes, as mosquitto names them.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum HashName {
-    /// 19 MiB of memory, two passes; Mosquitto reads it from 2.1 on
+    /// 19 MiB of memory, two passes; supported by Mosquitto 2.1 and later
     Argon2id,
-    /// PBKDF2; every Mosquitto reads it
+    /// PBKDF2; supported by all versions of Mosquitto
     #[value(name = "sha512-pbkdf2")]
     Sha512Pbkdf2,
-    /// Quickly guessed; for Mosquitto before 2.0
+    /// Weak; for Mosquitto before 2.0
     Sha512,
 }
 

@@ -25,7 +25,7 @@ use crate::cmd::{member, prompt, tables, team_token, user};
 /// Arguments of `martlet key`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum KeyCommand {
-    /// Add an API key, which is printed, once
+    /// Add an API key; it is printed once
     #[command(alias = "create")]
     Add(AddKey),
     /// List API keys, without the keys
@@ -38,7 +38,7 @@ pub(crate) enum KeyCommand {
 /// One, by its id.
 #[derive(Args, Debug)]
 pub(crate) struct ById {
-    /// Id of the key; or its name, if no other key that is good has that name
+    /// Id of the key, or its name if no other valid key has that name
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -51,11 +51,11 @@ pub(crate) struct AddKey {
     /// Name of the key
     #[arg(value_name = "NAME")]
     name: String,
-    /// Rights of its holder, repeatable: a scope such as devices:write, or administrator, operator
-    /// or viewer
+    /// Rights of the key, repeatable: a scope such as devices:write, or administrator, operator or
+    /// viewer
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
-    /// The team whose objects it sees, by id or name [default: all teams]
+    /// Team whose objects the key can access, by id or name [default: all teams]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     /// Time until it expires: 90m, 24h, 7d [default: never]
@@ -74,7 +74,7 @@ pub(crate) enum TeamCommand {
     /// List teams
     #[command(alias = "list")]
     Ls(ListTeams),
-    /// Delete a team, and its devices with it; it can be restored
+    /// Delete a team with its devices; it can be restored
     Rm(RemoveTeam),
     /// Restore a deleted team, and the devices that were deleted with it
     Restore(NamedTeam),
@@ -105,7 +105,7 @@ pub(crate) struct RemoveTeam {
     /// whether it was deleted before or not; asks for confirmation at a terminal
     #[arg(long)]
     purge: bool,
-    /// Also its devices, and the users who belong to it
+    /// Also remove its devices and its users
     #[arg(long, requires = "purge")]
     with_members: bool,
     /// Do not ask for confirmation
@@ -129,7 +129,8 @@ pub(crate) struct AddTeam {
     /// Name of the team
     #[arg(value_name = "NAME")]
     name: String,
-    /// Give it a tenant: its devices and topics are separate from all others, permanently
+    /// Give it its own tenant: its devices and topics are separate from all others. This cannot be
+    /// changed later
     #[arg(long)]
     own_tenant: bool,
     #[command(flatten)]
@@ -144,7 +145,7 @@ pub(crate) enum BanCommand {
     /// List bans
     #[command(alias = "list")]
     Ls(NodeAndForm),
-    /// Remove a ban, by its id or by the arguments that add was given
+    /// Remove a ban, by its id or by the arguments of ban add
     Rm(RemoveBan),
 }
 
@@ -189,8 +190,8 @@ pub(crate) struct AddBan {
     /// Kind of the ban
     #[arg(value_name = "KIND")]
     kind: ByWhat,
-    /// Client Identifier, user name, address or network such as 10.0.0.0/8 to ban; NAME@TEAM for
-    /// one of a team that has a tenant of its own
+    /// Client Identifier, user name, address or network such as 10.0.0.0/8 to ban; NAME@TEAM for a
+    /// client or user of a team with its own tenant
     #[arg(value_name = "VALUE")]
     value: String,
     /// In the tenant of this team, by id or name
@@ -209,13 +210,13 @@ pub(crate) struct AddBan {
 /// Arguments of `martlet provision`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum ProvisionCommand {
-    /// Add a key by which devices add themselves; it is printed, once
+    /// Add a provisioning key, with which devices register themselves; it is printed once
     #[command(alias = "create")]
     Add(AddProvision),
     /// List provisioning keys, without the keys
     #[command(alias = "list")]
     Ls(NodeAndForm),
-    /// Revoke a provisioning key; devices that it has made stay
+    /// Revoke a provisioning key; devices that it has added are kept
     Rm(ById),
 }
 
@@ -231,10 +232,10 @@ pub(crate) struct AddProvision {
     /// Team of the devices, by id or name [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// Pattern that ids of devices match, with one * for anything
+    /// Pattern for the ids of devices; one * matches any text
     #[arg(long, value_name = "PATTERN", default_value = "")]
     id_pattern: String,
-    /// Devices that it may add, at most; 0: no limit
+    /// Maximum number of devices that it may add; 0: no limit
     #[arg(long, value_name = "N", default_value_t = 0)]
     devices: u32,
     /// Time until it expires: 90m, 24h, 7d [default: never]
@@ -247,10 +248,10 @@ pub(crate) struct AddProvision {
 /// Arguments of `martlet audit`.
 #[derive(Args, Debug)]
 pub(crate) struct AuditCommand {
-    /// Only what this one did: ada, or as a line shows it, user:ada, key:ID, device:ID, "uid 0"
+    /// Only actions of this caller: ada, or as in the output, user:ada, key:ID, device:ID, "uid 0"
     #[arg(long, value_name = "WHO")]
     who: Option<String>,
-    /// Only this action; device. stands for all that begin with it
+    /// Only this action; device. means all actions that begin with it
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
     /// Show the newest N lines

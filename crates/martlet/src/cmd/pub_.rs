@@ -33,8 +33,8 @@ pub(crate) struct PubOptions {
     /// Each line of standard input is a message
     #[arg(short = 'l', long)]
     stdin_line: bool,
-    /// QoS of the messages. With MQTT 3.1.1 a broker cannot say that it refuses a message: it
-    /// acknowledges one to a topic that the client may not publish to, and drops it. -V 5 shows it
+    /// QoS of the messages. With MQTT 3.1.1 a broker cannot report that it refuses a message: it
+    /// acknowledges a message to a forbidden topic, and drops it. Use -V 5 to see the refusal
     #[arg(short = 'q', long, value_name = "QoS", default_value = "0",
           value_parser = mqtt_options::qos)]
     qos: QoS,

@@ -28,7 +28,7 @@ enum Action {
     /// List retained messages
     #[command(alias = "list")]
     Ls(ListOptions),
-    /// Print the payload of a retained message, byte by byte
+    /// Print the raw payload of a retained message
     Get(GetOptions),
     /// Delete retained messages
     Rm(RemoveOptions),
@@ -40,7 +40,7 @@ struct ListOptions {
     admin: AdminOptions,
     #[command(flatten)]
     of: TeamOption,
-    /// Topic Filter; topics that begin with $ have to be named by theirs
+    /// Topic Filter; # does not match topics that begin with $
     #[arg(value_name = "FILTER", default_value = "#")]
     filter: String,
     /// Only messages with this text in their topic

@@ -30,22 +30,22 @@ pub(crate) struct RoleCommand {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Action {
-    /// Add one, with rules
+    /// Add a role or device type, with rules
     Add(RulesOptions),
-    /// Remove one that is not in use
+    /// Remove a role or device type that is not in use
     Rm(NamedOptions),
     /// List all
     #[command(alias = "list")]
     Ls(NodeAndForm),
-    /// Show the rules of one. With --rule or --stdin, replace all of them: they apply at once, also
-    /// to connected clients
+    /// Show the rules of a role or device type. With --rule or --stdin, replace all of them: they
+    /// apply at once, also to connected clients
     #[command(visible_alias = "show", alias = "set")]
     Rules(RulesOptions),
-    /// Add a rule that permits something, before all others, so that it decides
+    /// Add a rule that permits an action. It is put first, so that it decides
     Allow(OneRule),
-    /// Add a rule that forbids something, before all others, so that it decides
+    /// Add a rule that forbids an action. It is put first, so that it decides
     Deny(OneRule),
-    /// Remove a rule; all others stay
+    /// Remove a rule; the other rules are kept
     Remove(OneRule),
 }
 
@@ -63,14 +63,15 @@ pub(crate) struct RulesOptions {
     #[command(flatten)]
     named: NamedOptions,
     /// A rule, as in an ACL file, repeatable: "topic read a/#", "topic deny a/secret", "pattern
-    /// write d/%c/#" (%c is the Client Identifier, %u the user name). The first that matches
-    /// decides; what none matches is forbidden. To read is to subscribe too
+    /// write d/%c/#" (%c is the Client Identifier, %u the user name). The first rule that matches
+    /// decides; without a match the action is forbidden. read also permits to subscribe
     #[arg(long = "rule", value_name = "RULE")]
     rules: Vec<String>,
     /// Read rules from standard input, a line each
     #[arg(long, conflicts_with = "rules")]
     stdin: bool,
-    /// For a device type: which Client Identifiers its devices may use: "id", their own, or "any"
+    /// For a device type: Client Identifiers that its devices may use: "id", only their own id, or
+    /// "any"
     #[arg(long, value_name = "id|any")]
     client_id: Option<String>,
     /// For a device type with --client-id any: sessions that a device may have [default: 10]

@@ -41,13 +41,13 @@ enum Action {
     Show(RolloutName),
     /// Follow a rollout with a progress bar until it pauses or ends
     Watch(RolloutName),
-    /// List devices of a rollout, and why each is stuck
+    /// List devices of a rollout, and why some are stuck
     Devices(DevicesOptions),
-    /// Offer the firmware to no further device
+    /// Pause a rollout: the firmware is offered to no further device
     Pause(RolloutName),
     /// Start a planned rollout, or resume a paused one
     Resume(RolloutName),
-    /// End a rollout; devices that have begun go on
+    /// End a rollout; devices that have begun the update continue
     Abort(RolloutName),
     /// Offer the firmware again to devices that failed or are silent
     Retry(RolloutName),
@@ -72,8 +72,8 @@ struct StartOptions {
     /// Devices of this type
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<String>,
-    /// Waves, with commas between them: 1%,10%,100% or numbers of devices. Each counts the devices
-    /// of those before it; the rest is the last wave [default: one wave]
+    /// Comma-separated waves: 1%,10%,100%, or numbers of devices. Each value includes the devices
+    /// of earlier waves; the remaining devices are the last wave [default: one wave]
     #[arg(long, value_name = "WAVES", value_delimiter = ',')]
     waves: Vec<String>,
     /// Percent of the devices of a wave that may fail [default: 5]
@@ -85,13 +85,13 @@ struct StartOptions {
     /// Seconds without contact after which a device counts as silent [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     silent_after: Option<u32>,
-    /// Seconds that a wave lasts at least [default: 0]
+    /// Minimum duration of a wave, seconds [default: 0]
     #[arg(long, value_name = "SECONDS")]
     min_wait: Option<u32>,
     /// Seconds after which the rollout fails if it has not ended [default: 604800]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
-    /// Plan it only; martlet rollout resume starts it
+    /// Only plan the rollout; martlet rollout resume starts it
     #[arg(long)]
     plan: bool,
     /// Team of the firmware and devices, by id or name
@@ -103,10 +103,10 @@ struct StartOptions {
 struct ListOptions {
     #[command(flatten)]
     admin: AdminOptions,
-    /// Only those that have not ended
+    /// Only rollouts that have not ended
     #[arg(long)]
     open: bool,
-    /// Only those of this team, by id or name
+    /// Only rollouts of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
 }

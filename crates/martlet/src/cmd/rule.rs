@@ -40,7 +40,7 @@ enum Action {
     On(NameOptions),
     /// Switch a rule off
     Off(NameOptions),
-    /// Test a rule on messages: show what it would do, and do nothing
+    /// Test a rule on messages: show its actions, but do not execute them
     Test(TestOptions),
 }
 
@@ -82,11 +82,11 @@ struct TestOptions {
     of: TeamOption,
     /// Name of a rule, or a file with one, as JSON or TOML
     rule: String,
-    /// Messages of this time before now: 30s, 15m, 1h, 7d. Those are in the message log, or the
-    /// values of --device in the telemetry
+    /// Use messages of the message log, or with --device its stored telemetry, that are not older
+    /// than this: 30s, 15m, 1h, 7d
     #[arg(long, value_name = "TIME", required_unless_present = "messages")]
     since: Option<String>,
-    /// Device whose values the rule is tried on
+    /// Device whose stored telemetry is used
     #[arg(long, value_name = "ID")]
     device: Option<String>,
     /// File with messages, one JSON object a line, with topic and payload or payload_json; -:

@@ -34,10 +34,10 @@ enum Action {
     /// List secrets with their owners and the integrations that use them, without their values
     #[command(alias = "list")]
     Ls(ListOptions),
-    /// Set a secret; integrations that use it go on with the new value at once
+    /// Set a secret; integrations use the new value at once
     ///
-    /// The value comes from standard input or a file, never from the command line. At a terminal it
-    /// is asked for without echo. A line break at its end is not a part of it.
+    /// The value is read from standard input or a file, never from the command line. At a terminal
+    /// it is entered at a prompt, without echo. A line break at its end is removed.
     Set(SetOptions),
     /// Remove a secret
     Rm(RemoveOptions),
@@ -72,7 +72,7 @@ struct RemoveOptions {
     of: TeamOption,
     /// Name of the secret
     name: String,
-    /// Remove it although an integration uses it; that integration stops
+    /// Remove the secret even if an integration uses it; that integration stops
     #[arg(long)]
     force: bool,
 }

@@ -28,7 +28,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct StopOptions {
     #[command(flatten)]
     admin: AdminOptions,
-    /// Seconds to wait until it has ended; the default is that of systemd; 0 does not wait
+    /// Seconds to wait until it has ended; the default is that of systemd; with 0 it does not wait
     #[arg(long, value_name = "SECS", default_value_t = 90)]
     timeout: u64,
 }

@@ -21,22 +21,23 @@ pub(crate) struct StoreCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Read everything and report each damaged place
+    /// Read the whole store and report each damaged place
     ///
     /// Nothing is changed. Files whose names end with .damaged are not read: see repair.
     ///
     /// Exit code 0: nothing is damaged. 1: something is damaged. 2: the store cannot be read, or a
     /// process has it open.
     Check(StoreOptions),
-    /// Remove what is damaged, and nothing else, so that the store opens clean
+    /// Remove only the damaged data, so that the store opens without errors
     ///
-    /// A checkpoint or a segment of another node that is unusable is not removed, but renamed with
-    /// the suffix .damaged, here and at a start. No program reads such a file again: keep it for an
-    /// analysis of the damage, else remove it. Copy the directory first if its data are valuable.
+    /// An unusable checkpoint, or an unusable segment of another node, is not removed but renamed
+    /// with the suffix .damaged, by this command and at a start. No program reads such a file
+    /// again: keep it to analyse the damage, or remove it. Copy the directory first if its data are
+    /// valuable.
     ///
-    /// Exit code 0: the store opens clean now, and all losses were reported. 1: it opens clean, but
-    /// a checkpoint was lost: messages may be repeated, and more may be lost than can be reported.
-    /// 2: it was not repaired.
+    /// Exit code 0: the store opens without errors now, and all losses were reported. 1: it opens
+    /// without errors, but a checkpoint was lost: messages may be repeated, and more messages may
+    /// be lost than can be reported. 2: it was not repaired.
     Repair(StoreOptions),
     /// Print the contents and the size of the store
     ///

@@ -79,7 +79,7 @@ pub(crate) struct PrintOptions {
     /// Output format, see mosquitto_sub(1)
     #[arg(short = 'F', long = "format", value_name = "format", value_parser = Format::parse)]
     format: Option<Format>,
-    /// Print no end of line after a message
+    /// Print no newline after a message
     #[arg(short = 'N', long = "no-eol")]
     no_eol: bool,
     /// Print JSON on several lines

@@ -12,7 +12,7 @@ use crate::cmd::{listing, tables};
 /// Arguments of `martlet team token`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum TokenCommand {
-    /// Add a team token, whose key and secret are printed, once
+    /// Add a team token; its key and secret are printed once
     #[command(alias = "create")]
     Add {
         /// Id or name of the team

@@ -27,11 +27,11 @@ pub(crate) struct TelemetryCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Show values, or what is calculated of them, with a chart of each key
+    /// Show values or aggregates, with a chart of each key
     Query(QueryOptions),
     /// Print values as they are stored
     Tail(TailOptions),
-    /// Write values as CSV, lines of JSON or InfluxDB line protocol
+    /// Write values as CSV, JSON lines or InfluxDB line protocol
     Export(ExportOptions),
     /// List payloads that were not stored, with the reason
     Rejected(RejectedOptions),
@@ -40,7 +40,7 @@ enum Action {
 /// Which devices and keys.
 #[derive(Args, Debug)]
 struct Selection {
-    /// Devices, by id, with commas between them
+    /// Comma-separated ids of devices
     #[arg(value_name = "DEVICE")]
     device: Option<String>,
     /// Devices of this group, by id or name
@@ -55,7 +55,7 @@ struct Selection {
     /// Devices of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// Keys with commas between them [default: all]
+    /// Comma-separated keys [default: all]
     #[arg(long, short = 'k', value_name = "KEYS")]
     keys: Option<String>,
 }
@@ -63,10 +63,10 @@ struct Selection {
 /// Which time.
 #[derive(Args, Debug)]
 struct Span {
-    /// The first time: 2026-11-21T14:00:00Z, or so long ago: 90s, 30m, 24h, 7d
+    /// Start of the time range: 2026-11-21T14:00:00Z, or an age: 90s, 30m, 24h, 7d
     #[arg(long, value_name = "TIME", default_value = "24h")]
     from: String,
-    /// The first time that is no longer shown
+    /// End of the time range, which is not included
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
 }
@@ -79,16 +79,17 @@ struct QueryOptions {
     of: Selection,
     #[command(flatten)]
     span: Span,
-    /// Calculate in buckets: 30s, 15m, 1h, 7d, or minute, hour, day, week, month, quarter, year
+    /// Aggregate in buckets of this length: 30s, 15m, 1h, 7d, or minute, hour, day, week, month,
+    /// quarter, year
     #[arg(long, short = 'b', value_name = "BUCKET")]
     bucket: Option<String>,
-    /// What is calculated: avg, min, max, sum, count, first, last, p50, p95, delta, rate
+    /// Comma-separated functions: avg, min, max, sum, count, first, last, p50, p95, delta, rate
     #[arg(long, short = 'f', value_name = "FUNCTIONS", requires = "bucket")]
     functions: Option<String>,
     /// Time zone of the calendar, such as Europe/Berlin [default: UTC]
     #[arg(long, value_name = "ZONE", requires = "bucket")]
     zone: Option<String>,
-    /// What is shown for buckets without values: none, null, previous or linear
+    /// How buckets without values are filled: none, null, previous or linear
     #[arg(long, value_name = "FILL", requires = "bucket")]
     fill: Option<String>,
     /// Print at most this many

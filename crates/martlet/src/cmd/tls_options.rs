@@ -23,7 +23,7 @@ pub(crate) struct TlsOptions {
     /// The private key of that certificate
     #[arg(long, value_name = "file")]
     key: Option<PathBuf>,
-    /// Accept a trusted certificate of any host
+    /// Accept a trusted certificate for any host name
     #[arg(long)]
     insecure: bool,
     /// Version of TLS: tlsv1.2 or tlsv1.3 [default: both]

@@ -31,7 +31,8 @@ pub(crate) struct TopOptions {
     /// Order of the clients
     #[arg(long, value_enum, default_value_t = Order::Rate)]
     sort: Order,
-    /// Clients that are shown [default: as many as fit; 20 if the output is not a terminal]
+    /// Number of clients that are shown [default: as many as fit; 20 if the output is not a
+    /// terminal]
     #[arg(long, short = 'n', value_name = "N")]
     clients: Option<usize>,
 }
@@ -39,11 +40,11 @@ pub(crate) struct TopOptions {
 /// An order of clients, the most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Order {
-    /// Messages delivered to it per second
+    /// Messages delivered to the client per second
     Rate,
-    /// Messages that wait in its queue
+    /// Messages that wait in the client's queue
     Queued,
-    /// Messages dropped for it per second
+    /// Messages dropped for the client per second
     Dropped,
 }
 

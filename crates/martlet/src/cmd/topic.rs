@@ -36,10 +36,10 @@ struct ListOptions {
     admin: AdminOptions,
     #[command(flatten)]
     of: TeamOption,
-    /// Topic Filter; topics that begin with $ have to be named by theirs
+    /// Topic Filter; # does not match topics that begin with $
     #[arg(value_name = "FILTER", default_value = "#")]
     filter: String,
-    /// Only topics with all of these words; in a word * is any text, ? any character
+    /// Only topics that contain all of these words; in a word * matches any text, ? any character
     #[arg(long, value_name = "WORDS")]
     search: Option<String>,
     /// Print at most this many

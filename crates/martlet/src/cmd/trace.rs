@@ -23,10 +23,10 @@ pub(crate) struct TraceOptions {
     admin: AdminOptions,
     #[command(flatten)]
     of: Subject,
-    /// Minutes that it lasts
+    /// Duration in minutes
     #[arg(long, short = 'm', value_name = "N", default_value_t = 10)]
     minutes: u32,
-    /// End it now
+    /// End the trace now
     #[arg(long, requires = "subject")]
     end: bool,
 }
@@ -44,14 +44,14 @@ struct Subject {
     /// Messages with a topic that this Topic Filter matches
     #[arg(long, value_name = "FILTER", group = "subject")]
     topic: Option<String>,
-    /// The client belongs to this team, by id or name, which has a tenant of its own
+    /// Team of the client, by id or name, if the team has its own tenant
     #[arg(long, value_name = "TEAM", requires = "client")]
     team: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// List what is traced; a client of the name ls is traced with: martlet trace -- ls
+    /// List active traces; to trace a client named ls: martlet trace -- ls
     #[command(alias = "list")]
     Ls(AdminOptions),
     /// End a trace, as --end does

@@ -37,15 +37,15 @@ pub(crate) struct UserCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Add a user; the password is asked for twice, or read from a pipe
+    /// Add a user; the password is entered twice at a prompt, or read from a pipe
     Add(AddOptions),
-    /// Delete a user; their connections end. A user of the tables can be restored
+    /// Delete a user and end the user's connections. A user of the tables can be restored
     Rm(RemoveOptions),
     /// Restore a deleted user of the tables, with the password
     Restore(RestoreOptions),
-    /// Give a user another password; their connections end
+    /// Change the password of a user and end the user's connections
     Passwd(ChangeOptions),
-    /// Give a user another role, or disable the user
+    /// Change the role of a user, or disable the user
     Set(SetOptions),
     /// List the users
     #[command(alias = "list")]
@@ -116,9 +116,9 @@ struct ChangeOptions {
     /// Generate a password and print it, once
     #[arg(long)]
     generate: bool,
-    /// In a password file, the kind of hash [default: the best one that the readers of the file
-    /// know: argon2id, or sha512-pbkdf2 for a generated password and in a file whose hashes are all
-    /// Mosquitto's]
+    /// In a password file, the algorithm of the hash [default: the strongest one that the readers
+    /// of the file support: argon2id, or sha512-pbkdf2 for a generated password and in a file whose
+    /// hashes are all Mosquitto's]
     #[arg(long, short = 'H', value_name = "HASH")]
     hash: Option<HashName>,
     /// Accept a password of fewer than 10 characters
@@ -133,15 +133,15 @@ struct AddOptions {
     /// Role as a client: administrator, user or one of martlet role ls [default: user]
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
-    /// Role in the API and the panel: administrator, operator, viewer or none; only in the team if
-    /// one is named [default: none; with --role administrator: administrator]
+    /// Role in the API and the panel: administrator, operator, viewer or none; only in the team of
+    /// --team, if given [default: none; with --role administrator: administrator]
     #[arg(long, value_name = "ROLE", value_parser = api_role)]
     api_role: Option<ApiRole>,
-    /// The team that the user belongs to, by id or name: its tenant, and the team of the API role
+    /// Team of the user, by id or name: the user is in its tenant, and --api-role applies to it
     /// [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// The API role applies to all teams, though the user belongs to one
+    /// The API role applies to all teams, even if the user belongs to one
     #[arg(long, requires = "team")]
     all_teams: bool,
 }
@@ -168,7 +168,7 @@ struct SetOptions {
     /// Enable the user
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
-    /// Disable the user; their connections end
+    /// Disable the user and end the user's connections
     #[arg(long, required_unless_present_any = ["role", "api_role", "enable", "team"])]
     disable: bool,
     /// Move the user to the tenant of this team, by id or name; "" is none

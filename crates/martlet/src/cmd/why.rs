@@ -20,16 +20,16 @@ use crate::cmd::query::encoded;
 pub(crate) struct WhyOptions {
     #[command(flatten)]
     admin: AdminOptions,
-    /// Client Identifier, device or user name; ID@TEAM for a device of a team that has a tenant of
-    /// its own. The IP address of a client that was refused before it said its name. The name of a
-    /// rule about messages, or the id of a rollout or command
+    /// Client Identifier, device or user name; ID@TEAM for a device of a team with its own tenant.
+    /// The IP address of a client that was refused before it sent its Client Identifier. The name
+    /// of a rule about messages, or the id of a rollout or command
     #[arg(value_name = "DEVICE|CLIENT")]
     name: String,
     /// Topic Name: why do messages that are published to it not arrive? Topic Filter: why is the
     /// client not subscribed?
     #[arg(value_name = "TOPIC")]
     topic: Option<String>,
-    /// Only clients of this team, by id or name, which has a tenant of its own
+    /// Only clients in the tenant of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
 }

@@ -87,55 +87,55 @@ pub(super) const BRIDGE: &str = bridge::KIND.name;
 const NAME_OF_SOURCE_KEY: KeyOfSink = (
     "name",
     Kind::Text,
-    "Name, which no other source of this kind has on the node: letters, digits, -, _ and ., 64 at most.",
+    "Name, unique among the sources of this kind on the node: at most 64 letters, digits, -, _ and . characters.",
 );
 
 const TENANT_OF_SOURCE_KEY: KeyOfSink = (
     "tenant",
     Kind::Text,
-    "Name or id of the team to whose tenant it publishes. A team that does not exist yet is waited for. Default: the common tenant.",
+    "Name or id of the team to whose tenant it publishes. If the team does not exist yet, the source waits for it. Default: the common tenant.",
 );
 
 const PUBLISH_AS_KEY: KeyOfSink = (
     "publish_as",
     Kind::Text,
-    "Name of a user or device of that tenant, whose rules limit what the source publishes. While there is none of that name who may log in, the source takes nothing. Default: no rules limit it.",
+    "Name of a user or device of that tenant, whose rules limit the topics to which the source publishes. While no user or device of that name may log in, the source reads nothing. Default: no rules limit it.",
 );
 
 const BRIDGE_NAME_KEY: KeyOfSink = (
     "name",
     Kind::Text,
-    "Name, which no other bridge of the node has: letters, digits, -, _ and ., 64 at most. The queue of messages belongs to it: a bridge of another name begins with an empty one.",
+    "Name, unique among the bridges of the node: at most 64 letters, digits, -, _ and . characters. The queue of messages belongs to the name: a renamed bridge begins with an empty queue.",
 );
 
 const BRIDGE_KEEP_QOS0_KEY: KeyOfSink = (
     "keep_qos0",
     Kind::Boolean,
-    "QoS 0 messages are queued and stored as well while the other broker cannot be reached, deletions of retained messages among them. false: they are dropped then, and cost less. Default: true.",
+    "Also queue and store QoS 0 messages, including deletions of retained messages, while the other broker cannot be reached. false: they are dropped, which costs less. Default: true.",
 );
 
 const BRIDGE_TENANT_KEY: KeyOfSink = (
     "tenant",
     Kind::Text,
-    "Name or id of the team whose tenant it carries messages of, in both directions. A team that does not exist yet is waited for. Default: the common tenant.",
+    "Name or id of the team whose tenant's messages it carries, in both directions. If the team does not exist yet, the bridge waits for it. Default: the common tenant.",
 );
 
 const NAME_KEY: KeyOfSink = (
     "name",
     Kind::Text,
-    "Name, which no other sink of this kind has on the node, not of another team either: letters, digits, -, _ and ., 64 at most. The queue of messages belongs to it: a sink of another name begins with an empty one.",
+    "Name, unique among the sinks of this kind on the node, those of other teams included: at most 64 letters, digits, -, _ and . characters. The queue of messages belongs to the name: a renamed sink begins with an empty queue.",
 );
 
 const FILTERS_KEY: KeyOfSink = (
     "filters",
     Kind::Texts,
-    "Topic Filters of the messages that it takes; $share/… is none.",
+    "Topic Filters of the messages that it forwards; $share/… is not permitted.",
 );
 
 const KEEP_QOS0_KEY: KeyOfSink = (
     "keep_qos0",
     Kind::Boolean,
-    "QoS 0 messages are queued and stored for it as well, so that none is lost while it cannot write; publishers wait for nothing. Default: false, they are dropped then.",
+    "Also queue and store QoS 0 messages, so that none is lost while the sink cannot write; publishers do not wait. Default: false, such messages are dropped.",
 );
 
 const MAX_BYTES_KEY: KeyOfSink = (
@@ -144,31 +144,31 @@ const MAX_BYTES_KEY: KeyOfSink = (
         min: 1_000,
         max: u64::MAX >> 1,
     },
-    "Bytes of the messages that may wait for it in the message store. Default: a tenth of what is free on the disk of the data directory at the start, with what the message store takes.",
+    "Maximum number of bytes of its messages in the message store. Default: a tenth of the disk space of the data directory that is free at the start or used by the message store.",
 );
 
 const MAX_AGE_SECS_KEY: KeyOfSink = (
     "max_age_secs",
     Kind::NoneOrAtLeast { min: 1 },
-    "Time that a message may wait, seconds; what waits longer is dropped and counted as too_old. Default: 0, for ever.",
+    "Maximum time that a message waits, seconds; older messages are dropped and counted as too_old. Default: 0, no limit.",
 );
 
 pub(super) const ON_FULL_KEY: KeyOfSink = (
     "on_full",
     Kind::Word(ON_FULL),
-    "What happens at max_bytes. drop-oldest (default): the oldest messages are dropped and counted as queue_full. hold: the clients that publish what the sink takes wait until there is room.",
+    "What happens at max_bytes. drop-oldest (default): the oldest messages are dropped and counted as queue_full. hold: clients that publish to its topics wait until there is room.",
 );
 
 const TENANT_KEY: KeyOfSink = (
     "tenant",
     Kind::Text,
-    "Name or id of the team whose tenant's messages it takes. A team that does not exist yet is waited for. \"*\": messages of all tenants. Default: the common tenant.",
+    "Name or id of the team whose tenant's messages it forwards. If the team does not exist yet, the sink waits for it. \"*\": messages of all tenants. Default: the common tenant.",
 );
 
 pub(super) const ON_REJECT_KEY: KeyOfSink = (
     "on_reject",
     Kind::Word(ON_REJECT),
-    "What happens to a message that the sink refuses. dead-letter (default): it becomes a dead letter, and those behind it go on. stop: the sink stops before it until it is resumed.",
+    "What happens to a message that the sink rejects. dead-letter (default): it becomes a dead letter, and delivery continues. stop: the sink stops before it until it is resumed.",
 );
 
 const MAX_ATTEMPTS_KEY: KeyOfSink = (
@@ -177,7 +177,7 @@ const MAX_ATTEMPTS_KEY: KeyOfSink = (
         min: 0,
         max: 1_000_000,
     },
-    "Attempts of one message at which the target fails, by an error of its own such as status 500, or because it ends the connection without an answer. After that the message counts as refused, see on_reject. Default: 10. 0: without end. A target that cannot be reached or is busy is tried without end in any case.",
+    "Maximum number of attempts for one message. An attempt counts if the target fails with an error of its own, such as status 500, or ends the connection without an answer. After that the message is rejected, see on_reject. Default: 10. 0: no limit. If a target cannot be reached or is busy, attempts are not limited.",
 );
 
 const RETRY_FIRST_MS_KEY: KeyOfSink = (
@@ -195,7 +195,7 @@ const RETRY_LONGEST_MS_KEY: KeyOfSink = (
         min: 10,
         max: RETRY_MAX_MS,
     },
-    "Longest such pause, milliseconds. If it is that of retry_first_ms, each pause is exactly as long. Default: 60000.",
+    "Longest such pause, milliseconds. If it is equal to retry_first_ms, all pauses have this length. Default: 60000.",
 );
 
 /// Longest configurable pause between attempts: one day.

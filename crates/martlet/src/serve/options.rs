@@ -15,30 +15,31 @@ pub(crate) struct ConfigOptions {
     /// Configuration file (TOML)
     #[arg(long, short = 'c', value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Run by a configuration file of Mosquitto; martlet import mosquitto FILE says what it becomes
+    /// Use a configuration file of Mosquitto; martlet import mosquitto FILE shows how each line is
+    /// converted
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     pub(crate) mosquitto_conf: Option<PathBuf>,
     /// Directory of all data
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// What an acknowledgement promises: sync (default), interval or memory
+    /// Durability of acknowledged messages: sync (default), interval or memory
     #[arg(long, value_name = "MODE")]
     pub(crate) durability: Option<String>,
-    /// Shards, one thread each (default: one per core)
+    /// Number of shards, one thread each (default: one per core)
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<u64>,
-    /// Where to listen, repeatable: mqtt://HOST:PORT, ws://HOST:PORT/PATH (default: loopback, 1883
-    /// and WebSocket 9001)
+    /// Address to listen on, repeatable: mqtt://HOST:PORT, ws://HOST:PORT/PATH (default: loopback,
+    /// 1883 and WebSocket 9001)
     #[arg(long, value_name = "URL")]
     pub(crate) listen: Vec<String>,
-    /// Accept clients without credentials on listeners beyond loopback too
+    /// Also accept clients without credentials on listeners that other machines can reach
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
     /// Address of the HTTP server with the API, health and metrics, or "off" (default:
     /// 127.0.0.1:8080)
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
-    /// Form of the log on standard error: text or json
+    /// Format of the log on standard error: text or json
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<String>,
     /// error, warn, info, debug or trace
@@ -48,7 +49,7 @@ pub(crate) struct ConfigOptions {
     pub(crate) microservice: MicroserviceOptions,
     #[command(flatten)]
     pub(crate) panel_broker: PanelBrokerOptions,
-    /// Any other key of the configuration, repeatable: --set limits.in_flight=20
+    /// Set a key of the configuration, repeatable: --set limits.in_flight=20
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }

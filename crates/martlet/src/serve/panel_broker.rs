@@ -48,7 +48,7 @@ pub(crate) struct PanelBrokerOptions {
     /// Push events to this server of Laravel Reverb: ws://HOST:PORT/app/KEY
     #[arg(long, value_name = "HOST:PORT")]
     reverb_host: Option<String>,
-    /// With the key of this application
+    /// Key of the application on the server of --reverb-host
     #[arg(long, value_name = "KEY")]
     reverb_app_key: Option<String>,
 }

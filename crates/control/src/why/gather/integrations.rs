@@ -319,7 +319,10 @@ impl Control {
             SecretTrouble::Missing { names, team, .. } => {
                 let name = names.first().map_or("", |name| name);
                 let command = self.command_of_team("secret set", team, name);
-                ("set the secret; it asks for the value", Some(command))
+                (
+                    "set the secret (the command prompts for the value)",
+                    Some(command),
+                )
             }
             SecretTrouble::NotRead => ("wait until the tables answer", None),
             _ => ("correct what the error names", None),

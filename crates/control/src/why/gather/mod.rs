@@ -626,7 +626,7 @@ fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a
 fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
     let shown = |why: String| match sees_node {
         true => why,
-        false => "the operator of the node knows more".to_owned(),
+        false => "ask the operator of the node for details".to_owned(),
     };
     if let Some((_, error)) = state.failing {
         return Some(StoreTrouble::Failing(shown(error)));

@@ -203,7 +203,7 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
 fn who_went_with_a_team_is_told_which_to_restore() {
     let mut facts = facts(None);
     let command = Some("martlet team restore t1".to_owned());
-    for (brings_back, expected) in [(true, "that restores it too"), (false, "first, then it")] {
+    for (brings_back, expected) in [(true, "which also restores it"), (false, "first, then it")] {
         facts.deleted = Some(Deleted {
             user: None,
             at_ms: NOW - 5_000,

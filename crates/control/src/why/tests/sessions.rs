@@ -160,7 +160,8 @@ fn a_member_of_a_share_group_that_takes_no_more_is_told() {
     let is_there = State::Connected;
     expect(&judge(&facts), Cause::NothingWrong, is_there, "");
     facts.session = lazy(10_000);
-    let expected = "as many as it takes at once, so its share group $share/g/a/# gives it no more";
+    let expected =
+        "which is its maximum at one time, so its share group $share/g/a/# sends it no more";
     let diagnosis = judge(&facts);
     expect(&diagnosis, Cause::SlowReader, is_there, expected);
     assert!(

@@ -124,7 +124,7 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
     refused.last.topic = Some("d/d1/other".to_owned());
     facts.runs = vec![refused.clone()];
     let diagnosis = judge(&facts);
-    let expected = "nothing of that topic was refused";
+    let expected = "no message of that topic was refused";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     assert_eq!(diagnosis.also.len(), 1, "{diagnosis:#?}");
     assert!(diagnosis.also[0].sentence.contains("d/d1/other"));
@@ -270,8 +270,7 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
     let remedy = Some("raise limits.store_bytes".to_owned());
     facts.store = Some(StoreTrouble::Full { why, remedy });
     let (full, is_there) = (Cause::StoreFull, State::Connected);
-    let expected =
-        "messages with QoS 1 and 2 wait, whoever publishes them: the message store takes";
+    let expected = "messages with QoS 1 and 2 wait, from all publishers: the message store takes";
     expect(&judge(&facts), full, is_there, expected);
     if let Some(session) = &mut facts.session {
         session.waits_for_store = true;
@@ -446,7 +445,7 @@ fn a_will_that_was_not_published_is_told_to_who_waits_for_it_and_of_its_client()
         since_ms: NOW - 10,
         will: discarded.clone(),
     }];
-    let expected = "d2 is gone, and its Will for state/1 was not published";
+    let expected = "d2 has disconnected, and its Will for state/1 was not published";
     expect(
         &judge(&facts),
         Cause::WillNotSent,

@@ -28,9 +28,9 @@ pub(super) struct LintOptions {
     /// types of devices in the tables]
     #[arg(value_name = "FILE")]
     path: Option<PathBuf>,
-    /// Compare with what clients of the running node do: report rules that are wider than that. The
-    /// amount of traffic that was seen, and rules with too little of it, are reported on standard
-    /// error
+    /// Compare the rules with the actions of clients of the running node: report rules that permit
+    /// more than the clients use. The amount of observed traffic, and rules with too little of it,
+    /// are reported on standard error
     #[arg(long)]
     traffic: bool,
     #[command(flatten)]

@@ -26,7 +26,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Options of `martlet cert check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckOptions {
-    /// The server; port 8883 if none is named
+    /// The server; the default port is 8883
     #[arg(value_name = "HOST:PORT")]
     server: String,
     /// File of CAs to trust [default: those that the system trusts]

@@ -26,7 +26,7 @@ use crate::cmd::tables::{self, OpenTables};
 
 #[derive(Args, Debug)]
 pub(super) struct ImportOptions {
-    /// The table, or JSON: a list of devices, as export --json prints it; - is standard input
+    /// CSV, or JSON: a list of devices, as export --json prints it; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Add nothing; show the result for each row

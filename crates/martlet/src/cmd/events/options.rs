@@ -13,7 +13,7 @@ pub(crate) struct EventsOptions {
     #[arg(long, value_name = "CLIENT")]
     pub(super) client: Option<String>,
     /// Only events of this kind, repeatable: connected, refused, disconnected, subscribed,
-    /// published, delivered, dropped, packet, … or all [default: what happens to clients, not to
+    /// published, delivered, dropped, packet, … or all [default: events of clients, not of
     /// messages]
     #[arg(
         long = "type",
@@ -24,29 +24,28 @@ pub(crate) struct EventsOptions {
         value_delimiter = ','
     )]
     pub(super) kinds: Vec<String>,
-    /// Also each message that was dropped because its session has ended; else there is one event
-    /// with their number
+    /// Print an event for each message that was dropped because its session has ended, instead of
+    /// one event with their number
     #[arg(long)]
     pub(super) each: bool,
     /// Also messages with a topic that this Topic Filter matches
     #[arg(long, value_name = "FILTER")]
     pub(super) topic: Option<String>,
-    /// Only events of clients of this team, by id or name, which has a tenant of its own [default:
-    /// all teams]
+    /// Only events of clients in the tenant of this team, by id or name [default: all teams]
     #[arg(long, value_name = "TEAM")]
     pub(super) team: Option<String>,
-    /// Only what was refused or lost
+    /// Only refusals and losses
     #[arg(long, short = 't')]
     pub(super) trouble: bool,
-    /// Begin at this time, as far as events are kept: 10m, 2h, 7d, or a time as
+    /// Begin at this time, or at the oldest event that is kept: 10m, 2h, 7d, or a time such as
     /// 2026-11-21T14:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(super) since: Option<String>,
-    /// Print events that are kept in files (events.archive_kinds), and exit. Without a running node
-    /// the files of the data directory are read [default for --since: 24h]
+    /// Print archived events (events.archive_kinds), and exit. If no node runs, the files of the
+    /// data directory are read [default for --since: 24h]
     #[arg(long, conflicts_with_all = ["trouble", "each"])]
     pub(super) archive: bool,
-    /// End before this time, written as that of --since
+    /// End before this time, in the format of --since
     #[arg(long, value_name = "TIME", requires = "archive")]
     pub(super) until: Option<String>,
     /// Exit after this number of events

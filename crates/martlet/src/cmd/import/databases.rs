@@ -26,11 +26,11 @@ use crate::config;
 /// Which database.
 #[derive(Args, Debug)]
 pub(super) struct DatabaseOptions {
-    /// File of SQLite, or postgres://USER@HOST/DATABASE without a password [default: DATABASE_URL
-    /// or DATABASE_DSN of the environment or of .env; seed1: DB_PATH, else mqtt-messages.db]
+    /// SQLite file, or postgres://USER@HOST/DATABASE without a password [default: DATABASE_URL or
+    /// DATABASE_DSN of the environment or of .env; seed1: DB_PATH, else mqtt-messages.db]
     #[arg(value_name = "DATABASE", conflicts_with = "url_file")]
     database: Option<String>,
-    /// File that holds the URL, with its password
+    /// File that contains the URL, with its password
     #[arg(long, value_name = "FILE")]
     url_file: Option<PathBuf>,
     /// Show what would be imported, and import nothing
@@ -45,8 +45,8 @@ pub(super) struct DatabaseOptions {
 pub(super) struct DeviceOptions {
     #[command(flatten)]
     database: DatabaseOptions,
-    /// Device type of the devices: which topics they may use [default: seed3: iotflow, seed4:
-    /// service-mqtt]
+    /// Type of the devices, which decides the topics that they may use [default: seed3: iotflow,
+    /// seed4: service-mqtt]
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<String>,
 }

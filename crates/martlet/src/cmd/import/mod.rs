@@ -30,35 +30,35 @@ pub(crate) struct ImportCommand {
 enum Action {
     /// Write a configuration file from a mosquitto.conf, or import a password file and an ACL file
     ///
-    /// With a mosquitto.conf: reports what each line becomes. Exit code 0: the file was written, or
-    /// printed. 1: a line is not understood, or would leave access open if it were ignored; the
-    /// error names it, and nothing is written. 3: the file was written or printed, but no node
-    /// starts with it here; the end of the report says why.
+    /// With a mosquitto.conf: reports how each line is converted. Exit code 0: the file was
+    /// written, or printed. 1: a line is not understood, or would leave access open if it were
+    /// ignored; the error names it, and nothing is written. 3: the file was written or printed, but
+    /// no node starts with it on this machine; the end of the report shows why.
     ///
-    /// With --password-file: its users are added to the tables, with the hashes that they have;
-    /// passwords in clear are hashed. With --acl-file too, the lines of each user become a role.
-    /// Exit code 3: some users were not added; the report says why.
+    /// With --password-file: its users are added to the tables, with their hashes; plain-text
+    /// passwords are hashed. With --acl-file too, the lines of each user become a role. Exit code
+    /// 3: some users were not added; the report shows why.
     Mosquitto(MosquittoOptions),
     /// Import the webhooks and messages of a database of the MQTT microservice (seed 1):
     /// mqtt-messages.db
     ///
-    /// Messages go into the message log, with their ids; the last 100,000 of them. Webhooks are
-    /// added to the running node, with their ids. What was imported before is left as it is. Exit
-    /// code 3: some webhooks were not imported; the report says why.
+    /// The last 100,000 messages are added to the message log, with their ids. Webhooks are added
+    /// to the running node, with their ids. Messages and webhooks that were imported before are not
+    /// changed. Exit code 3: some webhooks were not imported; the report shows why.
     Seed1(DatabaseOptions),
     /// Import the devices of a database of IoTFlow (seed 3), with their numbers, keys,
     /// configuration and telemetry
     ///
-    /// The id of a device is its number. Its key stays valid, and is kept as a digest. Devices that
-    /// were imported before are left as they are. Telemetry keeps its times, and needs
-    /// telemetry.enabled; the node may run or not. A value that was imported before is not added
-    /// again. Exit code 3: some things were not imported; the report says why.
+    /// The id of a device is its number. Its key remains valid, and is stored as a digest. Devices
+    /// that were imported before are not changed. Telemetry keeps its times, and needs
+    /// telemetry.enabled; the node need not run. A value that was imported before is not added
+    /// again. Exit code 3: some objects were not imported; the report shows why.
     Seed3(DeviceOptions),
     /// Import the devices of a database of Service-MQTT (seed 4), with their passwords
     ///
-    /// The password of a device stays valid, and is kept as a digest. Devices that were imported
-    /// before are left as they are. Exit code 3: some devices were not imported; the report says
-    /// why.
+    /// The password of a device remains valid, and is stored as a digest. Devices that were
+    /// imported before are not changed. Exit code 3: some devices were not imported; the report
+    /// shows why.
     Seed4(DeviceOptions),
 }
 

@@ -29,10 +29,10 @@ pub(super) struct MosquittoOptions {
     /// Add the users of this password file to the tables
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     password_file: Option<PathBuf>,
-    /// Give them roles with the rules of this ACL file
+    /// Create roles for these users from the rules of this ACL file
     #[arg(long, value_name = "FILE", requires = "password_file")]
     acl_file: Option<PathBuf>,
-    /// Their role without an ACL file
+    /// Role of these users without --acl-file
     #[arg(long, value_name = "ROLE", requires = "password_file", default_value = USER_ROLE)]
     role: String,
     /// Show which users would be added, and add none

@@ -7,17 +7,17 @@ const MIB: u64 = 1024 * 1024;
 section! {
     /// Firmware for devices.
     Firmware {
-        /// Bytes of one file of firmware, at most; see firmware.md. A longer upload is rejected.
+        /// Maximum size of one firmware file, bytes; see firmware.md. A larger upload is rejected.
         max_bytes: u64 = 256 * MIB, in 1..=16 * 1024 * MIB;
-        /// Bytes of all files of firmware in the data directory, at most. An upload beyond that is
-        /// rejected.
+        /// Maximum size of all firmware files in the data directory together, bytes. An upload
+        /// above it is rejected.
         total_bytes: u64 = 4 * 1024 * MIB, in 1..=1024 * 1024 * MIB;
-        /// Bytes per second of firmware that are sent to devices over MQTT, at most, all devices
-        /// together. Further requests wait, one of each device.
+        /// Maximum number of bytes of firmware per second that are sent over MQTT, for all devices
+        /// together. Further requests wait, one per device.
         mqtt_bytes_per_sec: u64 = 8 * MIB, in 1024..=1024 * MIB;
-        /// Public keys of Ed25519 in Base64, separated by commas: firmware is accepted only with a
-        /// signature that one of them has made over the 32 bytes of the file's SHA-256. Default:
-        /// none, signatures are kept as they are given.
+        /// Comma-separated Ed25519 public keys in Base64: firmware is accepted only with a
+        /// signature over the 32 bytes of the file's SHA-256 that one of them verifies. Default:
+        /// none, signatures are stored and not verified.
         public_keys: List<String> = "";
     }
 }

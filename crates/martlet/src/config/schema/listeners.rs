@@ -9,15 +9,14 @@ table! {
     /// A table `[[http_listeners]]`.
     HttpListenerKeys {
         /// Address to listen on: http://HOST:PORT, https://HOST:PORT or HOST:PORT, as in
-        /// http.listen. A name stands for all its addresses.
+        /// http.listen. A host name means all of its addresses.
         url: String;
-        /// As http.compat, for this listener: whose routes are served, the first one's where two
-        /// systems have a path.
+        /// As http.compat, for this listener: the systems whose routes are served; if two systems
+        /// have the same path, that of the first.
         compat: List<String>;
         /// As http.open_routes, for this listener.
         open_routes: List<String>;
-        /// Form of /metrics where the request names none: prometheus (default), or json, the one of
-        /// system 1.
+        /// Default format of /metrics: prometheus (default), or json, the format of system 1.
         metrics: MetricsForm;
     }
 }
@@ -28,7 +27,7 @@ table! {
         /// Address to listen on: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH,
         /// wss://HOST:PORT/PATH or unix:///PATH. The path /* matches any path.
         url: String;
-        /// Name in logs; the URL if none is given.
+        /// Name in logs. Default: the URL.
         name: String;
         /// As mqtt.allow_anonymous, for this listener.
         allow_anonymous: bool;
@@ -38,22 +37,22 @@ table! {
         /// credentials may put the key into the registration. Needs allow_anonymous = false.
         discovery: DiscoveryMode;
         /// Whether a message may name its device by api_key in a JSON payload, as firmware of
-        /// system 3 does: it is then published by that device's rules, without the key. Clients
-        /// without credentials are accepted, and may publish only such messages, unless
-        /// allow_anonymous gives them more.
+        /// system 3 does: it is then published with that device's rights, without the key. Clients
+        /// without credentials are accepted, but may publish only such messages unless
+        /// allow_anonymous is set.
         payload_api_key: bool;
-        /// Clients that are connected by this listener, at most; 0: only limits.connections
+        /// Maximum number of clients connected to this listener; 0: only limits.connections
         /// applies.
         max_connections: u32, in 0..=0xFFFF_FFFF;
-        /// Connections that are accepted per second, at most, so that handshakes leave time for
+        /// Maximum number of connections accepted per second, so that handshakes leave time for
         /// other clients; more connections wait in the system's queue. 0: no limit.
         accept_rate: u32, in 0..=1_000_000;
         /// As limits.connect_timeout_secs, for this listener: TLS handshake, WebSocket request and
         /// CONNECT together. 0: the value of the node.
         connect_timeout_secs: u32, in 0..=3_600;
-        /// Comma-separated addresses or networks of proxies, such as 10.0.0.0/8, that say in the
-        /// PROXY protocol (version 1 or 2) where a client comes from. Each connection has to begin
-        /// with the PROXY protocol then; a connection from another address is refused.
+        /// Comma-separated addresses or networks of proxies, such as 10.0.0.0/8, that send the
+        /// client's address by the PROXY protocol (version 1 or 2). If it is set, each connection
+        /// must begin with a PROXY header, and connections from other addresses are refused.
         proxy_from: List<String>;
         /// For unix:///PATH: mode of the socket's file; a user who may write to the file may
         /// connect. Default: 0660.
@@ -70,18 +69,19 @@ table! {
         subscription_identifiers: bool;
         /// As mqtt.shared_subscriptions, for this listener.
         shared_subscriptions: bool;
-        /// As auth.password_file, for this listener. A listener with one of these three keys has
-        /// credentials and rules of its own: those of the node do not apply there.
+        /// As auth.password_file, for this listener. A listener with password_file, acl_file or
+        /// certificate_user_name has its own credentials and rules: those of the node do not apply
+        /// to it.
         password_file: String;
         /// As auth.acl_file, for this listener.
         acl_file: String;
-        /// As auth.certificate_user_name, for this listener. Where the tables of users and devices
-        /// are in use they decide here too: a client that is disabled or deleted there is refused,
-        /// and so is, without an acl_file, a client that is unknown there.
+        /// As auth.certificate_user_name, for this listener. If the tables of users and devices are
+        /// in use, they apply here too: a client that is disabled or deleted in them is refused.
+        /// Without an acl_file, a client that is not in them is refused too.
         certificate_user_name: Option<NameFrom>;
-        /// With certificate_user_name of this listener: the tables of users and devices are not
-        /// checked here, so that certificates of disabled, deleted and unknown devices are
-        /// accepted. Start, config check and health warn about it.
+        /// With certificate_user_name of this listener: do not check the tables of users and
+        /// devices, so that certificates of disabled, deleted and unknown devices are accepted.
+        /// Start, config check and health warn about it.
         ignore_tables: bool;
         /// For mqtts:// and wss://: PEM file with the server's certificate, then those of its CAs.
         certificate: String;
@@ -101,9 +101,9 @@ table! {
         x509_version1: bool;
         /// Longest TLS record that is sent, for clients with little memory.
         tls_record_bytes: u16, in 64..=16_384;
-        /// Comma-separated origins whose pages may open a WebSocket, or *: all. Default: all; but
-        /// only pages of this machine, such as http://localhost:3000, at a listener on loopback
-        /// that accepts clients without credentials. A client that sends no origin, such as a
+        /// Comma-separated origins whose pages may open a WebSocket, or *: all. Default: all. At a
+        /// listener on loopback that accepts clients without credentials, the default is pages of
+        /// this machine, such as http://localhost:3000. A client that sends no origin, such as a
         /// device, is accepted.
         origins: List<String>;
     }

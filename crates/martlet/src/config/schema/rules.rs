@@ -9,14 +9,14 @@ section! {
         /// integrations that do not deliver or fall behind, and telemetry that cannot be stored;
         /// see alarms.md.
         watch_node: bool = true;
-        /// Seconds for which an integration does not deliver before that is an alarm.
+        /// Seconds without delivery after which an alarm is raised about an integration.
         integration_after_secs: u32 = 60, in 1..=86_400;
-        /// Age in seconds of a message that waits for an integration, from which on that is an
-        /// alarm, although the integration delivers or is paused.
+        /// Age in seconds of the oldest message in the queue of an integration at which an alarm is
+        /// raised, even if the integration delivers or is paused.
         integration_lag_secs: u64 = 300, in 1..=2_592_000;
-        /// Days for which alarms are kept once they are cleared.
+        /// Days for which cleared alarms are kept.
         kept_days: u32 = 90, in 1..=36_500;
-        /// Cleared alarms that are kept, at most: the oldest ones are forgotten.
+        /// Maximum number of cleared alarms that are kept; above it the oldest ones are deleted.
         kept: u32 = 100_000, in 1..=100_000_000;
     }
 }

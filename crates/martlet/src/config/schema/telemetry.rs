@@ -13,11 +13,11 @@ section! {
     /// Storage of what devices measure.
     Telemetry {
         /// Store the values that devices publish, or send over HTTP; see telemetry.md. Without
-        /// [[telemetry.rules]] the topics of systems 3 and 5 are taken:
+        /// [[telemetry.rules]] values are stored from the topics of systems 3 and 5:
         /// IOTFLOW_BASE/devices/{device}/telemetry/# and device/data/{device}.
         enabled: bool = false;
-        /// Where the values are stored: postgres://USER:PASSWORD@HOST/DATABASE, or the path of a
-        /// file of SQLite. Default: telemetry.db in the data directory.
+        /// Where the values are stored: postgres://USER:PASSWORD@HOST/DATABASE, or the path of an
+        /// SQLite file. Default: telemetry.db in the data directory.
         url: Secret = "";
         /// What happens to values whose payload has no time. received: they get the time of
         /// receipt. reject: the payload is not stored.
@@ -29,31 +29,33 @@ section! {
         /// Seconds that the time of a payload may be after the time of receipt; 0: no limit.
         skew_ahead_secs: u64 = 86_400, in 0..=SECS_MAX;
         /// Seconds that the time of a payload may be before the time of receipt; 0: no limit, so
-        /// that devices may send what they have kept.
+        /// that devices may send old values later.
         skew_behind_secs: u64 = 0, in 0..=SECS_MAX;
-        /// Keys of one device, at most. Values of further keys are not stored.
+        /// Maximum number of keys of one device. Values of further keys are not stored.
         keys_per_device: usize = 1_000, in 1..=1_000_000;
-        /// Keys of all devices together, at most. Values of further keys are not stored.
+        /// Maximum number of keys of all devices together. Values of further keys are not stored.
         series: u64 = 10_000_000, in 1..=1_000_000_000;
-        /// Values of one message or HTTP request, at most. One with more is not stored.
+        /// Maximum number of values in one message or HTTP request. A message with more is not
+        /// stored.
         message_values: usize = 10_000, in 1..=1_000_000;
-        /// Longest key, bytes. A payload with a longer one is not stored.
+        /// Maximum length of a key, bytes. A payload with a longer key is not stored.
         key_bytes: usize = 128, in 1..=256;
-        /// Longest text or JSON value, bytes. A payload with a longer one is not stored.
+        /// Maximum length of a text or JSON value, bytes. A payload with a longer value is not
+        /// stored.
         text_bytes: usize = 16_384, in 1..=1_048_576;
-        /// Measure how old values are when subscribers have them: the stage delivered of the metric
-        /// martlet_telemetry_latency_seconds. It costs what a reader of the events published and
-        /// delivered costs.
+        /// Measure the age of values when subscribers receive them: the stage delivered of the
+        /// metric martlet_telemetry_latency_seconds. It costs as much as one stream of the events
+        /// published and delivered.
         subscriber_latency: bool = false;
         /// Days after which values are deleted, a whole day (UTC) at a time, unless
-        /// [[telemetry.retention]] says otherwise for the type of its device; 0: never.
+        /// [[telemetry.retention]] has another value for the type of the device; 0: never.
         keep_days: u64 = 0, in 0..=36_500;
-        /// Bytes that the file of SQLite may have, at most. Beyond that nothing is stored, messages
-        /// wait in the queue of the integration telemetry/main, and health says so, as when the
-        /// disk is full. 0: no limit.
+        /// Maximum size of the SQLite file, bytes. Above it nothing is stored, messages wait in the
+        /// queue of the integration telemetry/main, and health reports it, as when the disk is
+        /// full. 0: no limit.
         file_bytes: u64 = 0, zero or from 1_048_576;
-        /// Bytes that values take, at most, of devices of all types that have no
-        /// [[telemetry.retention]]: beyond that the oldest days are deleted. 0: no limit.
+        /// Maximum number of bytes of the values of all devices whose type has no
+        /// [[telemetry.retention]]; above it the oldest days are deleted. 0: no limit.
         keep_bytes: u64 = 0, zero or from 1_048_576;
     }
 }
@@ -61,12 +63,12 @@ section! {
 table! {
     /// A table `[[telemetry.rules]]`.
     TelemetryRuleKeys {
-        /// Topics whose messages are taken: a Topic Filter with names for levels, such as
-        /// plant/{line}/{device}/#. {device} is the id of the device. Without it the values are
-        /// those of the device that publishes them. The first rule that a topic matches applies.
+        /// Topics whose messages are stored: a Topic Filter with names for levels, such as
+        /// plant/{line}/{device}/#. {device} is the id of the device. Without it, the values belong
+        /// to the device that publishes them. The first rule that matches a topic applies.
         topic: String;
-        /// Keys of the values. {key} is the key in the payload, {rest} what # stands for, with dots
-        /// between its levels, and other names are those of topic. Default: {key}.
+        /// Keys of the values. {key} is the key in the payload, {rest} the levels that # matches,
+        /// with dots between them, and other names are those in topic. Default: {key}.
         key: String;
         /// json (default): an object of values, {"data": {}, "metadata": {}, "timestamp": …},
         /// {"ts": …, "values": {}}, or an array of these. line: InfluxDB line protocol. value: one
@@ -98,7 +100,7 @@ table! {
         device_type as "type": String;
         /// Days after which their values are deleted; 0: never. Default: telemetry.keep_days.
         keep_days: u64, in 0..=36_500;
-        /// Bytes that their values take together, at most: beyond that the oldest days are deleted.
+        /// Maximum number of bytes of all their values; above it the oldest days are deleted.
         /// Default: 0, no limit.
         keep_bytes: u64, zero or from 1_048_576;
     }

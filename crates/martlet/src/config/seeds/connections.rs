@@ -35,7 +35,7 @@ pub(crate) const ENDS: &[(&str, &str)] = &[
     ),
     (
         "_PREFIX",
-        "What stands here before the topics of messages that come from there, `prefix`. Martlet's own name.",
+        "Prefix that is added to the topics of messages from that broker, `prefix`. Not a variable of the other program.",
     ),
 ];
 const HOST: &str = "_HOST";

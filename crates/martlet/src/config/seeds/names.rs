@@ -4,7 +4,7 @@
 pub(crate) const NAMES: &[(&str, &str)] = &[
     (
         "MQTT_BROKER_ENABLED",
-        "`false`: `mqtt.enabled = false`, unless Martlet's own names say where it listens.",
+        "`false`: `mqtt.enabled = false`, unless Martlet's own variables name a listener.",
     ),
     (
         "MQTT_BROKER_HOST",
@@ -65,7 +65,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     ("DATABASE_DSN", "The same, where DATABASE_URL is not given."),
     ("MAX_DEVICES_PER_USER", "`registry.max_devices_per_user`"),
-    ("API_KEY_ENABLED", "`true`: the keys of API_KEYS are good."),
+    ("API_KEY_ENABLED", "`true`: the keys of API_KEYS are valid."),
     (
         "API_KEYS",
         "With API_KEY_ENABLED: comma-separated keys of `http.api_keys`, each of which permits \
@@ -118,7 +118,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "`log.level`; `warning` is `warn`, `critical` is `error`.",
     ),
     ("LOG_FORMAT", "`log.format`."),
-    ("LOG_FILE", "`log.file`; its directory is made."),
+    ("LOG_FILE", "`log.file`; its directory is created."),
     (
         "RATE_LIMIT_PER_MINUTE",
         "`http.rate`, a sixtieth of it, at least 1; without `RATE_LIMIT_BURST` also `http.burst`.",
@@ -138,7 +138,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     (
         "MQTT_TLS_CA_FILE",
-        "PEM file of the authorities of these certificates; those that the system trusts if it is not given.",
+        "PEM file of the CAs that signed these certificates. Default: those that the system trusts.",
     ),
     (
         "MQTT_AUTH_USERNAME",
@@ -150,11 +150,11 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     (
         "WEBHOOK_ENABLED",
-        "`true`: the webhook `webhook/microservice` gets every message, QoS 0 too, in the form of the \
-         microservice, see [webhooks](webhooks.md#formats). Needs no \
+        "`true`: the webhook `webhook/microservice` gets every message, QoS 0 too, in the format \
+         of the microservice, see [webhooks](webhooks.md#formats). Needs no \
          `integrations.allow_private` for loopback and private addresses, which the start reports.",
     ),
-    ("WEBHOOK_URL", "Where its requests go."),
+    ("WEBHOOK_URL", "URL of its requests."),
     (
         "WEBHOOK_METHOD",
         "Their method: POST, PUT or PATCH; POST if it is not given.",
@@ -165,8 +165,9 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     (
         "WEBHOOK_RETRY_COUNT",
-        "Attempts of a message after the first one, while the receiver fails at it; 3 if it is not \
-         given. Then the message is a dead letter. A receiver that cannot be reached is waited for.",
+        "Number of retries of a message that the receiver fails to process; 3 if it is not given. \
+         After that the message becomes a dead letter. If the receiver cannot be reached, attempts \
+         are not limited.",
     ),
     (
         "WEBHOOK_RETRY_DELAY",
