@@ -110,7 +110,7 @@ def test_a_bridge_brings_a_topic_under_another_name(tmp_path):
             with node.client("boss", client_id="valvectl") as client, Client(other.node, "h1") as hub:
                 client.subscribe("cmd/pump", 1)
                 until(lambda: node.why("bridge/hq")["cause"] == "nothing-wrong", "it is attached")
-                brings = "brings cmd/pump from the topic site/1/cmd/pump of the other broker; 0 messages have come in"
+                brings = "brings cmd/pump from the topic site/1/cmd/pump of the other broker; 0 messages have been received through it"
                 for asked in (["valvectl", "cmd/pump"], ["bridge/hq", "cmd/pump"]):
                     told = node.why(*asked)
                     assert not told["wrong"] and f"bridge/hq {brings}" in told["sentence"], told

@@ -174,3 +174,20 @@ def put_rule(node, name, rule):
     path = node.path / f"{name}.json"
     path.write_text(json.dumps(rule))
     node.run("rule", "add", name, str(path))
+
+
+def test_an_alarm_is_active_for_a_device(node):
+    secret = node.device("q11")
+    put_rule(node, "too-hot", {"topics": ["d/+/heat"], "alarm": {"condition": "payload.t > 9", "severity": "major"}})
+    with node.client("q11", secret) as device:
+        device.publish("d/q11/heat", '{"t": 12}', 1)
+        answer = until_said(node, "the alarm too-hot about it is active", "q11")
+        assert "alarm clear" in answer, answer
+        answer = node.why("too-hot")
+        assert "its alarm too-hot about q11 is active since" in answer["sentence"], answer
+
+
+def test_a_device_that_sends_by_http_alone_was_seen(node):
+    secret = node.device("q12")
+    assert sent(node, "/api/v1/devices/q12/telemetry", secret) == 201
+    until(lambda: node.why("q12")["state"] == "away", "it was seen")

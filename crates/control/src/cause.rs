@@ -123,6 +123,7 @@ causes! {
          paused.";
     RuleOff = "rule-off", "A rule about messages is off, or not in force.";
     RuleUnmatched = "rule-unmatched", "A rule about messages has looked at no message, or its condition was true for none.";
+    AlarmActive = "alarm-active", "An alarm about it is active.";
     AlarmSilent = "alarm-silent", "The alarm of a rule is shelved or already active, so no notification is sent; or another alarm inhibits it.";
     RuleFailing = "rule-failing", "A rule about messages fails.";
     RolloutPaused = "rollout-paused", "A rollout of firmware is paused, or has not been started.";

@@ -609,6 +609,7 @@ impl Commands {
         }
         let team = name.rsplit_once('@').map(|(_, team)| team);
         if let (Some(team), Some(tables)) = (team, tables)
+            && self.tenant == TenantId::default()
             && tables.tenant_named(team).is_none()
         {
             return WordedRemedy {

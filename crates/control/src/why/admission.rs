@@ -203,10 +203,15 @@ fn or_of_configuration(facts: &Facts, mut finding: Finding) -> Finding {
         && is_of_nobody
         && facts.has_no_configuration
     {
-        remedy.push_str(
-            "; if it is a rule of a configuration file, start the node with that file (martlet \
-             serve -c FILE)",
-        );
+        const START: &str = "if it is a rule of a configuration file, start the node with that file \
+                             (martlet serve -c FILE)";
+        // The command follows the last clause.
+        *remedy = match remedy.rsplit_once("; ") {
+            Some((first, last)) if finding.command.is_some() => {
+                format!("{first}; {START}; {last}")
+            }
+            _ => format!("{remedy}; {START}"),
+        };
     }
     finding
 }

@@ -194,6 +194,8 @@ pub struct Facts {
     pub twin: Option<DeviceTwin>,
     /// The rollout that was asked about.
     pub named_rollout: Option<NamedRollout>,
+    /// Alarms about the device that are not cleared.
+    pub alarms: Vec<RuleAlarm>,
     /// The rule about messages that was asked about.
     pub named_rule: Option<NamedRule>,
     /// Payloads that it published and that are not stored as telemetry, the latest first.

@@ -50,7 +50,7 @@
 //!   does not exist
 //! * `named`: a rule, a rollout or a command
 //! * `not_in_force`: the configuration is not in force
-//! * `rule_alarm`: why the alarm of a rule is not raised
+//! * `rule_alarm`: alarms of a rule or a device, and why one is not raised
 //! * `rule_on_topic`: what a rule has made of the last message on the topic
 
 mod admission;

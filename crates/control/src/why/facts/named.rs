@@ -127,6 +127,8 @@ pub struct RuleAlarm {
     pub name: String,
     /// What it is about.
     pub subject: String,
+    /// Its text.
+    pub message: String,
     /// When it was raised, milliseconds since the Unix epoch.
     pub raised_ms: u64,
     /// Until when it is shelved, likewise; none: it is not.

@@ -384,6 +384,7 @@ impl Control {
             named_command: None,
             twin: None,
             named_rollout: None,
+            alarms: Vec::new(),
             named_rule: None,
             integrations: Vec::new(),
             clients: Vec::new(),
