@@ -118,7 +118,7 @@ def test_a_public_key_is_no_secret(start_node, tmp_path):
     assert not let_in(node, forged.decode())
     done = martlet_process.run("config", "check", "--set", f"auth.jwt_keys={signer.file}", "--set",
                                "auth.jwt_algorithm=HS256")
-    assert done.returncode != 0 and "HS… takes a secret" in done.stderr
+    assert done.returncode != 0 and "HS… needs a secret" in done.stderr
 
 
 def test_a_token_says_what_its_client_may_do_and_when_it_ends(start_node, tmp_path):
