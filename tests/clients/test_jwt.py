@@ -210,7 +210,7 @@ def test_a_private_key_is_not_what_tokens_are_checked_with(tmp_path, algorithm):
 @pytest.mark.parametrize("key", ["jwt_issuer", "jwt_audience", "jwt_client_claim"])
 def test_what_is_asked_of_tokens_that_nobody_takes_is_remarked(key):
     done = martlet_process.run("config", "check", "--set", f"auth.{key}=us")
-    assert f"auth.{key} is set, and without auth.jwt_keys no token is taken" in done.stdout + done.stderr
+    assert f"auth.{key} is set, but without auth.jwt_keys no token is accepted" in done.stdout + done.stderr
 
 
 class KeyServer(http.server.ThreadingHTTPServer):

@@ -96,7 +96,7 @@ pub enum BackupError {
     },
     /// It was made by a newer program.
     #[error(
-        "{path} has format {found}; this program knows formats up to {FORMAT}: use a newer one"
+        "{path} has format {found}; this program supports formats up to {FORMAT}: use a newer one"
     )]
     TooNew {
         /// The archive.
