@@ -423,7 +423,7 @@ def test_a_broker_that_takes_qos_0_only_loses_no_message(start_agent, start_node
     agent = start_agent("--topic", TOPIC, port=node.port())
     agent.write("x\ny\n")
     agent.wait_until(taken=2, messages=2)
-    agent.wait_for_log(rf"127.0.0.1:{node.port()}: the broker takes messages of QoS 0 only.*all messages stay.*--host")
+    agent.wait_for_log(rf"127.0.0.1:{node.port()}: the broker accepts only messages of QoS 0.*all messages stay.*--host")
     assert agent.ask()["refused"] == 0
     agent.kill()
     data = Node(settings=["mqtt.allow_anonymous=true"], data_dir=tmp_path / "other")

@@ -341,13 +341,13 @@ def test_a_port_for_tls_is_told_from_others(start_node, tmp_path):
     port = node.port("mqtts")
     for command in (["sub", "-t", "t"], ["pub", "-t", "t", "-m", "m"], ["rr", "-t", "t", "-e", "r", "-m", "m"]):
         said = martlet(*command, "-h", "127.0.0.1", "-p", str(port), code=2)
-        assert f"Port {port} may be one for TLS" in said and "--cafile FILE" in said, said
+        assert f"Port {port} may be a TLS port" in said and "--cafile FILE" in said, said
     said = martlet("pub", "-h", "127.0.0.1", "-p", str(port), "--cafile", authority / "ca.crt", "-t", "t", "-m", "m")
     assert said == ""
     # And the other way round.
     plain = start_node().port()
     said = martlet("pub", "-h", "127.0.0.1", "-p", str(plain), "--cafile", authority / "ca.crt", "-t", "t", "-m", "m", code=1)
-    assert f"Port {plain} may be one without TLS" in said, said
+    assert f"Port {plain} may be a port without TLS" in said, said
 
 
 def test_words_of_other_programs_lead_to_ours_and_never_to_the_opposite(tmp_path):

@@ -107,7 +107,7 @@ def test_commands_do_not_look_in_a_file_where_the_node_has_a_database(start_node
             node.terminate()
             node.wait()
     # Everybody would be let in, so it is to be meant.
-    with pytest.raises(RuntimeError, match="registry.url as it was"):
+    with pytest.raises(RuntimeError, match="registry.url to its old value"):
         start_node(http=True, variables=KEYS, data_dir=data_dir)
     with pytest.raises(RuntimeError, match="no users and devices"):
         empty = {**KEYS, "MARTLET_REGISTRY__URL": url}

@@ -450,7 +450,7 @@ def test_a_stream_is_resumed_where_it_broke_off(node):
     assert [again.next()[1]["topic"] for _ in range(3)] == ["t/1", "t/2", "t/3"]
     elsewhere = Stream(node, "kinds=connected&last_event_id=0-1")
     name, gone = elsewhere.next()
-    assert name == "gone" and gone["why"] == "the node has started anew" and "count" not in gone
+    assert name == "gone" and gone["why"] == "the node was restarted" and "count" not in gone
     assert elsewhere.kinds(1) == ["connected"]
 
 

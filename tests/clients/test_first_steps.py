@@ -82,7 +82,7 @@ def test_a_certificate_for_a_node_of_init_is_issued_by_the_ca_that_is_there(tmp_
     said("init", str(tmp_path / "node"))
     missing = str(tmp_path / "certs")
     told = said("cert", "server", "--dir", missing, "localhost", code=1)
-    assert "such as that of martlet init in DIR/certs, name its directory by --dir" in told, told
+    assert "such as that of martlet init in DIR/certs, give its directory with --dir" in told, told
     said("cert", "server", "--dir", str(tmp_path / "node" / "certs"), "--file", "other", "localhost")
 
 
@@ -149,7 +149,7 @@ def test_a_refused_client_is_told_how_to_ask_why(start_node, tmp_path):
 def test_the_status_warns_of_no_administrator_only_while_there_is_none(start_node):
     node = start_node(http=True)
     place = ("--data-dir", str(node.data_dir))
-    warning = "Nobody can administer the node yet"
+    warning = "The node has no administrator yet"
     assert warning in said("status", *place)
     said("user", "add", "ann", "--role", "administrator", "--generate", *place)
     assert warning not in said("status", *place)
@@ -211,8 +211,8 @@ def test_a_backup_without_tables_says_so_and_a_restored_node_is_started_with_its
         tables = pathlib.Path(node.data_dir) / "martlet.db"
         has_tables = tables.exists()
         told = said("backup", "create", str(file), "--data-dir", str(node.data_dir))
-    assert ("there are no users and devices in it: the node has no tables" in told) != has_tables, told
-    assert ("There are no users and devices in it" in said("backup", "verify", str(file))) != has_tables
+    assert ("it contains no users and devices: the node has no tables" in told) != has_tables, told
+    assert ("It contains no users and devices" in said("backup", "verify", str(file))) != has_tables
     told = said("backup", "restore", str(file), "--data-dir", str(tmp_path / "new"), "-c", str(config))
     start = next(line for line in told.splitlines() if line.startswith("Start the node with it: "))
     assert f"-c {config}" in start, start

@@ -293,7 +293,7 @@ def test_a_team_without_a_tenant_gives_no_topics_of_others(node):
     call(node, "POST", "/api/v1/device-types", {"name": "tap", "rules": ["topic read #"]})
     call(node, "POST", "/api/v1/device-types", {"name": "meter", "rules": ["pattern readwrite m/%u/#"]})
     told = call(node, "POST", "/api/v1/devices", {"id": "d1", "type": "tap"}, key, expect=422)
-    assert "only by callers that see all teams" in told["detail"]
+    assert "only callers with access to all teams" in told["detail"]
     call(node, "POST", "/api/v1/devices", {"id": "d1", "type": "meter"}, key)
     call(node, "PATCH", "/api/v1/devices/d1", {"type": "tap"}, key, expect=422)
     told = call(node, "POST", "/api/v1/devices/bulk", {"devices": [{"id": "d2", "type": "tap"}]}, key)
@@ -529,7 +529,7 @@ def test_a_link_is_good_no_more_once_somebody_can_administer_the_node(start_node
     data_dir = node.data_dir
     token = lambda: re.search(r"/setup#(\S+)", "\n".join(node.announced))[1]
     first = token()
-    node.wait_for_log("clients of MQTT need credentials")
+    node.wait_for_log("MQTT clients need credentials")
     node.terminate()
     node.wait()
     node = start()
@@ -550,7 +550,7 @@ def test_health_says_that_nobody_administers_the_node_until_a_key_is_added(start
     run = lambda *arguments: subprocess.run([martlet_process.binary(), *arguments, "--data-dir", node.data_dir],
                                             env=martlet_process.environment(), capture_output=True, text=True,
                                             timeout=DEADLINE_SECS)
-    warns = lambda: "Nobody can administer" in run("health").stdout
+    warns = lambda: "The node has no administrator yet" in run("health").stdout
     until(warns, "health says it before")
     # A key that administers nothing changes nothing.
     assert run("key", "add", "reader", "--scope", "viewer").returncode == 0

@@ -118,7 +118,7 @@ def test_a_public_key_is_no_secret(start_node, tmp_path):
     assert not let_in(node, forged.decode())
     done = martlet_process.run("config", "check", "--set", f"auth.jwt_keys={signer.file}", "--set",
                                "auth.jwt_algorithm=HS256")
-    assert done.returncode != 0 and "HS… takes a secret" in done.stderr
+    assert done.returncode != 0 and "HS… needs a secret" in done.stderr
 
 
 def test_a_token_says_what_its_client_may_do_and_when_it_ends(start_node, tmp_path):
@@ -210,7 +210,7 @@ def test_a_private_key_is_not_what_tokens_are_checked_with(tmp_path, algorithm):
 @pytest.mark.parametrize("key", ["jwt_issuer", "jwt_audience", "jwt_client_claim"])
 def test_what_is_asked_of_tokens_that_nobody_takes_is_remarked(key):
     done = martlet_process.run("config", "check", "--set", f"auth.{key}=us")
-    assert f"auth.{key} is set, and without auth.jwt_keys no token is taken" in done.stdout + done.stderr
+    assert f"auth.{key} is set, but without auth.jwt_keys no token is accepted" in done.stdout + done.stderr
 
 
 class KeyServer(http.server.ThreadingHTTPServer):

@@ -123,7 +123,7 @@ def test_who_is_let_in_during_a_lockout_is_told_so(start_node, tmp_path):
     assert "cannot log in" not in note["sentence"], note
     assert "no more are checked" in note["sentence"] and "correct password is accepted for" in note["sentence"], note
     warning = " ".join(call(node, "GET", "/api/v1/health", key=KEY)["warnings"])
-    assert "the name one-more" in warning and "are let in all the same" in warning, warning
+    assert "the name one-more" in warning and "is still accepted while its password is remembered" in warning, warning
     come_and_go(node, "one-more")
 
 

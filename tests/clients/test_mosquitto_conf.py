@@ -205,19 +205,19 @@ topic # out 1
 
 
 @pytest.mark.parametrize("line, why", [
-    ("plugin /usr/lib/mosquitto_dynamic_security.so", "plugins decide who is let in"),
+    ("plugin /usr/lib/mosquitto_dynamic_security.so", "plugins decide which clients are accepted"),
     ("psk_file /etc/psk", "pre-shared keys"),
-    ("mount_point a/", "no mount points"),
+    ("mount_point a/", "mount points are not supported"),
     ("clientid_prefixes a-", "client identifiers"),
     ("use_username_as_clientid true", "client identifiers"),
-    ("allow_anonymus false", "is not known"),
+    ("allow_anonymus false", "is unknown"),
     ("allow_anonymous maybe", "true or false"),
     ("password_file /nowhere/passwd", "/nowhere/passwd"),
     ("acl_file /nowhere/acl", "/nowhere/acl"),
     ("bind_interface eth0", "bound to addresses"),
     ("include_dir /nowhere", "cannot read"),
     ("capath /etc/ssl", "the listener has no certfile and keyfile"),
-    ("proxy_protocol_v2_require_tls true", "is not looked at here"),
+    ("proxy_protocol_v2_require_tls true", "is not checked whether"),
     ("websockets_origin https://a.example,https://b.example", "expected one origin"),
     ("enable_proxy_protocol 3", "expected 1 or 2"),
     ("message_size_limit much", "a whole number"),
@@ -372,9 +372,9 @@ def test_what_starts_in_mosquitto_alone_is_told(files, tmp_path):
         report = done.stdout if "--out" in more else done.stderr
         if "--json" in more:
             last = json.loads(report)["items"][-1]
-            assert last["outcome"] == "does not start" and "nobody could connect" in last["note"]
+            assert last["outcome"] == "does not start" and "no client could connect" in last["note"]
         else:
-            assert "does not start" in report and "nobody could connect" in report
+            assert "does not start" in report and "no client could connect" in report
     assert toml.exists(), "it may be mended"
 
 

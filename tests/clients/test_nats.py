@@ -253,7 +253,7 @@ def test_a_subject_that_no_stream_takes_is_told(start_node, tmp_path, nats):
     node = start_node(**configured(tmp_path, nats.url, create_stream=False))
     with Client(node, "pump-1").credentials("ann", "x") as client:
         client.publish("plant/1", "x")
-    until(lambda: any("no stream takes" in one for one in warnings(node)), lambda: warnings(node))
+    until(lambda: any("no stream contains" in one for one in warnings(node)), lambda: warnings(node))
     nats_process.Client(nats).add_stream("RAW", "raw.>")
     until_count(node, nats, 1)
 

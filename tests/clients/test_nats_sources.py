@@ -107,7 +107,7 @@ def test_what_can_never_be_published_is_told_and_ended(start_node, tmp_path, nat
         assert (got.topic, got.payload) == ("pump/x", b"cmd.pump")
     until_acknowledged(nats, node)
     until(lambda: state(node)["refused"] == 5, lambda: state(node))
-    assert "refused for good" in node.log()
+    assert "refused permanently" in node.log()
     done = martlet_process.run("why", "nats-source/cmd", "--data-dir", str(node.data_dir))
     assert done.returncode == 3 and "it has refused 5 messages since the start" in done.stdout, done
 

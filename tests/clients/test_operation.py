@@ -220,7 +220,7 @@ def test_a_data_directory_of_another_user_is_told(start_node, tmp_path):
     os.chown(data, 65534, 65534)
     node = start_node(data_dir=data)
     warned = json.loads(ask(node, "status", "--json"))["warnings"]
-    assert f"belongs to another user (65534, this is 0), who may replace what is in it: run chown -R 0 {data} " in warned[0]
+    assert f"belongs to another user (65534, this is 0), who may replace its contents: run chown -R 0 {data} " in warned[0]
 
 
 def test_what_is_open_by_http_beyond_this_machine_is_told(start_node, tmp_path):
@@ -585,10 +585,10 @@ def test_a_first_start_is_healthy_and_warns_once_of_one_thing(tmp_path):
     with martlet_process.Node(data_dir=tmp_path / "data", http=True) as node:
         node.wait_for_log("ready")
         warnings = [line for line in node.log().splitlines() if " WARN " in line and "administ" in line]
-        assert len(warnings) == 1 and "no administrator yet" in warnings[0] and "open to everybody" in warnings[0], warnings
+        assert len(warnings) == 1 and "no administrator yet" in warnings[0] and "open to all users" in warnings[0], warnings
         health = ["health", "--data-dir", str(tmp_path / "data")]
         done = martlet_process.run(*health)
-        assert done.returncode == 0 and "warning: Nobody can administer the node yet" in done.stdout, done
+        assert done.returncode == 0 and "warning: The node has no administrator yet" in done.stdout, done
         assert martlet_process.run(*health, "--strict").returncode == 3
 
 

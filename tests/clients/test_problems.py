@@ -20,7 +20,7 @@ def document(node):
     ({"id": "d", "tags": [7]}, "/tags/0", "expected a string, and found the number 7"),
     ({"id": "d", "tags": "x"}, "/tags", "expected an array, and found the text \"x\""),
     ({"id": 7}, "/id", "expected a string, and found the number 7"),
-    ({"id": "d", "colour": 1}, "/colour", "there is no such field; expected one of id, name"),
+    ({"id": "d", "colour": 1}, "/colour", "unknown field; expected one of id, name"),
     ([7], "", "expected an object, found a list"),
     ("d", "", "expected an object, and found the text \"d\""),
     ({"id": "d", "status": "off"}, "/status", "\"off\" is not one of active, inactive, maintenance"),
@@ -48,7 +48,7 @@ def is_told(problem, pointer, said):
     ("online=yes", "online", "expected true or false"),
     ("status=off", "status", "\"off\" is not one of active, inactive, maintenance"),
     ("sort=size", "sort", "\"size\" is not one of id, created, last_seen"),
-    ("limti=1", "limti", "there is no such field; expected"),
+    ("limti=1", "limti", "unknown field; expected"),
     ("q=a%00b", "q", "U+0000 is not allowed"),
     ("format=csv", "format", "applies only to exports"),
 ])

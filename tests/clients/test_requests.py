@@ -117,7 +117,7 @@ def test_a_device_of_the_built_in_type_may_answer_and_who_may_not_is_named(start
         quiet.client.on_message = None
         body["timeout_ms"] = 300
         refused = call(node, "POST", "/request", body, status=504)
-        assert "no response came" in refused["detail"] and "quiet\" answered" not in refused["detail"]
+        assert "no response on" in refused["detail"] and "quiet\" answered" not in refused["detail"]
 
 
 def test_many_ask_at_once_each_gets_its_own(node, name):

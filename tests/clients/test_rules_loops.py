@@ -36,7 +36,7 @@ def test_a_rule_that_multiplies_its_own_messages_ends(start_node, tmp_path):
     # The message itself, those that follow from it, and those that follow from these.
     assert found["matched"] == 1 + 16 + 16 * 16, found
     assert found["messages"] == found["matched"] + found["loops"] == 4_369, found
-    assert "taken for a loop" in found["last_error"]
+    assert "treated as a loop" in found["last_error"]
 
 
 def test_many_consequences_of_one_message_have_consequences(start_node, tmp_path):

@@ -704,7 +704,7 @@ def test_without_telemetry_routes_say_what_to_set(start_node):
 
 @pytest.mark.parametrize("text, words", [
     ('[[telemetry.rules]]\nkey = "x"', "needs `topic`"),
-    ('[[telemetry.rules]]\ntopic = "a/#/b"', "# stands at the end"),
+    ('[[telemetry.rules]]\ntopic = "a/#/b"', "# is permitted only at the end"),
     ('[[telemetry.rules]]\ntopic = "a/{device}"\nkey = "{line}"', "{line}"),
     ('[[telemetry.rules]]\ntopic = "a/{device}"\nkey = "x"', "{key}"),
     ('[[telemetry.rules]]\ntopic = "a/{device}"\nformat = "xml"', "json, line, value"),

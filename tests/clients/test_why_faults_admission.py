@@ -203,8 +203,8 @@ def test_a_token_is_not_good(tmp_path):
     with Faults(settings=[f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=HS256"]) as node:
         now = int(time.time())
         for cause, said, mended, claims in (
-                ("token-bad", "its token is not good: it has expired", "new token", {"exp": now - 600}),
-                ("clock-wrong", "its token is not good: it is not valid yet", "clock", {"nbf": now + 600})):
+                ("token-bad", "its token is not valid: it has expired", "new token", {"exp": now - 600}),
+                ("clock-wrong", "its token is not valid: it is not valid yet", "clock", {"nbf": now + 600})):
             assert not node.comes("jwt", signer.token(**claims), "c1")
             assert mended in node.headline(cause, said, "c1")["remedy"]
         head, claims, _ = signer.token().split(".")

@@ -64,7 +64,7 @@ def test_a_rollout_is_paused(firmware):
         firmware.run("rollout", "pause", rollout)
         state = json.loads(firmware.run("rollout", "show", rollout, "--json"))["state"]
         assert state == "paused"
-        told = firmware.headline("rollout-paused", "is paused: somebody paused it", rollout)
+        told = firmware.headline("rollout-paused", "is paused: an operator paused it", rollout)
         assert told["state"] == "no-client" and f"the rollout {rollout} of pump 2.0" in told["sentence"]
         firmware.bash(told)
         firmware.over(rollout)
@@ -283,9 +283,9 @@ def test_no_stream_of_nats_takes_what_a_sink_publishes(tmp_path):
         with configured(tmp_path, config).start() as node:
             with Client(node.node, "p") as client:
                 client.publish("plant/1", "x")
-            told = node.headline("integration-failing", "no stream takes the subject", "nats/raw")
+            told = node.headline("integration-failing", "no stream contains the subject", "nats/raw")
             failed = node.run("integration", "test", "nats/raw", code=1)
-            assert "no stream takes the subject \"raw.>\"" in failed, failed
+            assert "no stream contains the subject \"raw.>\"" in failed, failed
             nats_process.Client(server).add_stream("RAW", "raw.>")
             assert "can reach its target" in node.bash(told)
             node.over("nats/raw")

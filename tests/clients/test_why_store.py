@@ -82,7 +82,7 @@ def check(node, why, limit):
 def test_a_store_that_takes_as_much_as_it_may_is_named_with_its_limit(start_node):
     node = start_node(settings=[f"limits.store_bytes={LIMIT}", "limits.store_stalled_secs=8",
                                 "limits.queued_bytes=1000000000"])
-    [said] = check(node, "the message store takes as much as limits.store_bytes allows", "limits.store_bytes")
+    [said] = check(node, "the message store has reached limits.store_bytes", "limits.store_bytes")
     assert said == "the message store is full (limits.store_bytes)"
     answer = expect(node, "store-full", f"the message store is full (limits.store_bytes = {LIMIT})", "p")
     assert "limits.store_bytes" in answer["remedy"]

@@ -55,7 +55,7 @@ def test_each_listener_serves_what_it_says(tmp_path):
         assert ask(open_, "/publish", *key)[1] == "application/json"
         listeners = json.loads(get(f"{general}/api/v1/listeners", *key)[2])["items"]
         assert len([one for one in listeners if one["protocol"] == "http"]) == 4
-        warnings = [line for line in node.announced if "http.open_routes lets everybody use GET /broker/status" in line]
+        warnings = [line for line in node.announced if "http.open_routes permits all clients to use GET /broker/status" in line]
         assert len(warnings) == 1
 
 
@@ -98,7 +98,7 @@ def test_the_system_that_is_named_first_has_a_path_of_several(tmp_path):
     ([{"url": "127.0.0.1:8099", "metrics": "xml"}], "expected one of prometheus, json"),
     ([{"url": "ftp://127.0.0.1:8099"}], '"ftp://127.0.0.1:8099" is not a valid address'),
     ([{"url": "nowhere"}], '"nowhere" is not a valid address'),
-    ([{"url": "https://127.0.0.1:8099"}], "asks for https://, which needs a certificate"),
+    ([{"url": "https://127.0.0.1:8099"}], "requests https://, which needs a certificate"),
     ([{"url": "127.0.0.1:8099", "color": "red"}], "unknown key `color`"),
     ([{"url": "127.0.0.1:8099"}, {"url": "127.0.0.1:8099"}], "127.0.0.1:8099 is an address of the HTTP listener 127.0.0.1:8099 too"),
     ([{"url": "127.0.0.1:8099"}, {"url": "0.0.0.0:8099"}], "0.0.0.0:8099 is an address of the HTTP listener 127.0.0.1:8099 too"),
@@ -134,7 +134,7 @@ def test_who_needs_a_key_and_from_where_is_told_at_the_start(tmp_path):
         told = line(node, f"http://0.0.0.0:{port}")
         assert "POST /publish, GET /broker/status, GET /logs need no key from this machine until" in told
         assert "from other machines they need one" in told
-        assert any("only this machine reaches them" in text for text in node.announced)
+        assert any("only this machine can reach them" in text for text in node.announced)
         # It is so.
         assert get(f"http://127.0.0.1:{port}/broker/status")[0] == 200
         assert get(f"http://{own_address()}:{port}/broker/status")[0] == 401
@@ -143,7 +143,7 @@ def test_who_needs_a_key_and_from_where_is_told_at_the_start(tmp_path):
     keys = {"API_KEY_ENABLED": "true", "API_KEYS": KEY}
     with node_with(tmp_path, {**everywhere, "open_routes": "GET /logs"}, variables=keys.items()) as node:
         told = line(node, f"http://0.0.0.0:{port}")
-        assert "need a key or a session (X-API-Key: KEY), from every machine; without one everybody may use GET /logs" in told
+        assert "need a key or a session (X-API-Key: KEY), from every machine; without one all clients may use GET /logs" in told
         assert get(f"http://127.0.0.1:{port}/broker/status")[0] == 401
         for host in ("127.0.0.1", own_address()):
             assert get(f"http://{host}:{port}/broker/status", "-H", f"X-API-Key: {KEY}")[0] == 200

@@ -153,8 +153,8 @@ impl AclFile {
                 file: self.name.clone(),
                 line: line.number,
                 why: format!(
-                    "%c and %u stand for themselves in {:?}, and in a rule of a role they do not: \
-                     make it a pattern, or leave the line out",
+                    "%c and %u are not replaced in {:?}, but in a rule of a role they are: make it \
+                     a pattern, or remove the line",
                     line.filter
                 ),
             });

@@ -94,7 +94,7 @@ pub(crate) fn statement(line: &str) -> Result<Statement<'_>, String> {
     let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
     let rest = rest.trim();
     match keyword {
-        "user" if rest.is_empty() => Err("`user` names nobody, expected: user NAME".to_owned()),
+        "user" if rest.is_empty() => Err("`user` has no name, expected: user NAME".to_owned()),
         "user" => Ok(Statement::User(rest)),
         "topic" | "pattern" => {
             let (access, filter) = access_and_filter(rest)?;

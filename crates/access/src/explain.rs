@@ -96,8 +96,8 @@ impl AclFile {
         let is_level = |name: &str| !name.contains(['+', '#', '/']);
         if !is_level(user.unwrap_or_default()) || !is_level(client_id) {
             return format!(
-                "no line of {whose} in {} permits it, and patterns are nobody's whose name or \
-                 Client Identifier has +, # or / in it",
+                "no line of {whose} in {} permits it, and patterns do not apply to names or Client \
+                 Identifiers that contain +, # or /",
                 self.name
             );
         }

@@ -89,8 +89,8 @@ impl AclFile {
             }
             if line.of != LineSubject::Everybody && line.has_names() {
                 odd(format!(
-                    "`{}`: %c and %u stand for names in `pattern` lines alone; here they are those \
-                     two letters",
+                    "`{}`: %c and %u are replaced only in `pattern` lines; here they are literal \
+                     characters",
                     line.text()
                 ));
             }

@@ -72,13 +72,13 @@ impl PasswordFile {
             if hash.is_plain() {
                 if plain == Plain::Refused {
                     return Err(problem(format!(
-                        "the password of {user} stands there as it is; martlet passwd -U FILE \
-                         turns all such into hashes, auth.plain_passwords = true permits them"
+                        "the password of {user} is plain text; martlet passwd -U FILE hashes all \
+                         plain-text passwords, auth.plain_passwords = true permits them"
                     )));
                 }
                 file.warnings.push(format!(
-                    "{name} line {number}: the password of {user} stands there as it is; \
-                     martlet passwd -U {name} turns all such into hashes"
+                    "{name} line {number}: the password of {user} is plain text; martlet passwd -U \
+                     {name} hashes all plain-text passwords"
                 ));
             }
             if hash.is_short() {

@@ -172,7 +172,7 @@ impl ClientFirst {
         match binding {
             // The client has no channel binding, or assumes that the server has none.
             "n" | "y" => {}
-            _ if binding.starts_with("p=") => return Err("there is no channel binding here"),
+            _ if binding.starts_with("p=") => return Err("channel binding is not supported"),
             _ => return Err("no first message of SCRAM"),
         }
         let (other_name, bare) = rest.split_once(',').ok_or("no first message of SCRAM")?;
@@ -190,7 +190,7 @@ impl ClientFirst {
                 .strip_prefix("a=")
                 .ok_or("no user name to act as")?;
             if prepared_name(&decode_name(other_name)?)? != user_name {
-                return Err("nobody acts as another user here");
+                return Err("an authorization identity is not supported");
             }
         }
         Ok(Self {
@@ -251,7 +251,7 @@ impl Exchange {
         let header = parts.next().and_then(|part| part.strip_prefix("c="));
         let header = STANDARD.decode(header.ok_or("no channel binding first")?);
         if header.ok().as_deref() != Some(self.header.as_bytes()) {
-            return Err("it says otherwise of channel binding than before");
+            return Err("its channel binding differs from the first message");
         }
         if parts.next().and_then(|part| part.strip_prefix("r=")) != Some(&self.nonce) {
             return Err("not the nonce of this exchange");

@@ -180,7 +180,12 @@ impl<'a> Keeper<'a> {
             self.take(&mut lines, Chunk::Ended);
         }
         let committed = self.shared.queue.borrow_mut().commit();
-        committed.map_err(|error| format!("what was taken last is lost: {error}"))?;
+        committed.map_err(|error| {
+            format!(
+                "the messages that were accepted last are lost: \
+             {error}"
+            )
+        })?;
         self.failure.map_or(Ok(()), Err)
     }
 

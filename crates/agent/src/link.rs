@@ -38,10 +38,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const BUSY_DELAY: Duration = Duration::from_secs(5);
 
 /// Without PUBACK from the broker, no message could ever be deleted.
-const QOS_0_ONLY: &str = "the broker takes messages of QoS 0 only, and the agent deletes a \
-                          message when the broker has acknowledged it, which needs QoS 1: all \
-                          messages stay in the queue; permit QoS 1 there (mqtt.max_qos of \
-                          Martlet, max_qos of Mosquitto), or give another broker with --host";
+const QOS_0_ONLY: &str = "the broker accepts only messages of QoS 0, but the agent deletes a \
+                          message only when the broker has acknowledged it, which needs QoS 1: all \
+                          messages stay in the queue; permit QoS 1 there (mqtt.max_qos of Martlet, \
+                          max_qos of Mosquitto), or give another broker with --host";
 
 /// A message that was passed to the session.
 #[derive(Clone, Debug)]
@@ -223,10 +223,10 @@ impl<'a> Link<'a> {
         let advice = match (self.connect.version.is_v5(), code) {
             (true, 0x84) | (false, 1) => "try --protocol-version 311",
             (true, 0x86 | 0x87) | (false, 4 | 5) => {
-                "check MQTT_USERNAME and MQTT_PASSWORD, and what the broker's log says"
+                "check MQTT_USERNAME and MQTT_PASSWORD, and the broker's log"
             }
             (true, 0x85) | (false, 2) => "give another Client Identifier with --id",
-            _ => "the broker's log says why",
+            _ => "the broker's log shows why",
         };
         let why = reason.name();
         let text = self.quoted(text);
@@ -349,7 +349,7 @@ impl<'a> Link<'a> {
                 self.shared.queue.borrow_mut().give_back(id);
                 self.busy_until = Some(Instant::now() + BUSY_DELAY);
                 let text = format!(
-                    "the broker cannot take a message to {topic:?} now ({why}); it is sent again \
+                    "the broker cannot accept a message to {topic:?} now ({why}); it is sent again \
                      in 5 s"
                 );
                 self.busy.line(Level::Warning, &text);

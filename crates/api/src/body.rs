@@ -68,7 +68,7 @@ pub(crate) async fn read(
         }
         Err(_) => {
             let secs = timeout.as_secs();
-            let detail = format!("the body was not there after {secs} s");
+            let detail = format!("the body was not received within {secs} s");
             return Err(Problem::new(ProblemKind::Timeout, detail));
         }
     };

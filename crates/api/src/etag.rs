@@ -55,7 +55,7 @@ impl Version {
     pub fn check_write(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let mut conditions = headers.get_all(header::IF_MATCH).iter().peekable();
         if conditions.peek().is_none() {
-            let detail = "say by If-Match which version is to be changed: its ETag, or *";
+            let detail = "give the version to be changed in If-Match: its ETag, or *";
             return Err(Problem::new(ProblemKind::PreconditionRequired, detail));
         }
         if conditions.any(|list| self.is_in(list, false)) {

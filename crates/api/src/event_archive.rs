@@ -116,6 +116,6 @@ pub(crate) async fn archive(
 impl From<ArchiveError> for Problem {
     fn from(error: ArchiveError) -> Self {
         tracing::error!(%error, "the event archive cannot be read");
-        Self::unavailable("the event archive cannot be read now; the log says why".to_owned())
+        Self::unavailable("the event archive cannot be read now; the log shows why".to_owned())
     }
 }

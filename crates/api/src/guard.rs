@@ -310,6 +310,6 @@ async fn write_down(api: &Api, entry: AuditEntry, is_there: bool) {
     }
     match api.callers.audit(entry).await {
         Ok(()) | Err(CallersError::None) => {}
-        Err(error) => warn!(%error, "the audit log does not take an entry"),
+        Err(error) => warn!(%error, "the audit log cannot write an entry"),
     }
 }

@@ -20,13 +20,13 @@ use crate::problem::{ProblemKind, ProblemView};
 #[openapi(
     info(
         title = "Martlet",
-        description = "The HTTP API of a Martlet node.\n\n\
-            Errors are problem details (RFC 9457). Lists come page by page: `next` of a page is \
-            the `cursor` of the one after it. Times are RFC 3339 in UTC, but where a name ends in \
-            `_ms` or `_secs`. A write with an `Idempotency-Key` may be sent again within a day, \
-            also after a restart where there are tables: it is done once, and the answer is the \
-            first one, with `Idempotency-Replayed: true`. What is shown once, as a secret, is \
-            `null` in it, and named in `Idempotency-Left-Out`: have another one made.",
+        description = "The HTTP API of a Martlet node.\n\nErrors are problem details (RFC 9457). \
+            Lists are returned in pages: `next` of a page is the `cursor` of the next one. Times \
+            are RFC 3339 in UTC, except where a name ends in `_ms` or `_secs`. A write with an \
+            `Idempotency-Key` may be sent again within a day, also after a restart where there are \
+            tables: it is executed once, and the first answer is returned again, with \
+            `Idempotency-Replayed: true`. Values that are shown only once, such as secrets, are \
+            then `null`, and are named in `Idempotency-Left-Out`: generate a new one.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(ProblemView, crate::events::Format)),

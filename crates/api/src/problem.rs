@@ -35,21 +35,21 @@ problems! {
     BadRequest "bad-request" 400 "Bad request" "The request cannot be understood.";
     Unauthenticated "unauthenticated" 401 "Not authenticated" "No credentials were sent, or they are not valid.";
     Forbidden "forbidden" 403 "Forbidden" "The caller may not do this.";
-    NotFound "not-found" 404 "Not found" "There is nothing by that path or name.";
-    NoSubscriber "no-subscriber" 404 "No subscriber" "Nobody is subscribed to the Topic Name, so nobody can answer the request.";
+    NotFound "not-found" 404 "Not found" "No object has that path or name.";
+    NoSubscriber "no-subscriber" 404 "No subscriber" "No client is subscribed to the Topic Name, so none can answer the request.";
     MethodNotAllowed "method-not-allowed" 405 "Method not allowed" "The path exists, with other methods: see Allow.";
     Timeout "timeout" 408 "Request timeout" "The request did not arrive in time.";
     Conflict "conflict" 409 "Conflict" "The request conflicts with the current state.";
     PreconditionFailed "precondition-failed" 412 "Precondition failed" "The object has changed: If-Match or If-None-Match does not match.";
-    TooLarge "too-large" 413 "Content too large" "The body is longer than the node takes.";
-    UriTooLong "uri-too-long" 414 "URI too long" "The path and query are longer than the node takes.";
+    TooLarge "too-large" 413 "Content too large" "The body is longer than the node accepts.";
+    UriTooLong "uri-too-long" 414 "URI too long" "The path and query are longer than the node accepts.";
     UnsupportedMediaType "unsupported-media-type" 415 "Unsupported media type" "The body must be application/json.";
-    RangeNotSatisfiable "range-not-satisfiable" 416 "Range not satisfiable" "The file has no byte of the range that is asked for.";
+    RangeNotSatisfiable "range-not-satisfiable" 416 "Range not satisfiable" "The file has no byte in the requested range.";
     Misdirected "misdirected" 421 "Misdirected request" "The Host of the request is not one of this node.";
     Invalid "invalid" 422 "Invalid content" "The body is readable, but a value is not valid.";
     PreconditionRequired "precondition-required" 428 "Precondition required" "Send If-Match with the version that you change, so that no change of another caller is lost.";
-    RateLimited "rate-limited" 429 "Too many requests" "Too many requests came; Retry-After says when to ask again.";
-    HeadersTooLarge "headers-too-large" 431 "Request header fields too large" "The header is longer than the node takes.";
+    RateLimited "rate-limited" 429 "Too many requests" "Too many requests; Retry-After is the time to wait before the next one.";
+    HeadersTooLarge "headers-too-large" 431 "Request header fields too large" "The header is longer than the node accepts.";
     Internal "internal" 500 "Internal error" "The node is at fault; its log has the request's number.";
     Unavailable "unavailable" 503 "Unavailable" "It cannot be done now.";
     NoAnswer "no-answer" 504 "No answer in time" "An integration did not answer in time: it may do it later.";
@@ -367,6 +367,6 @@ pub(crate) async fn not_found() -> Problem {
 }
 
 pub(crate) fn nothing_there() -> Problem {
-    let detail = "there is nothing by that path; /docs/ shows what there is";
+    let detail = "unknown path; /docs/ lists the paths";
     Problem::new(ProblemKind::NotFound, detail)
 }

@@ -319,7 +319,7 @@ pub(crate) fn refusal_of(api: &Api, outcome: &Published) -> PublishRefusal {
     match outcome.is_held {
         true => PublishRefusal {
             field: None,
-            detail: "not published: the queue of an integration that takes it is full, and \
+            detail: "not published: the queue of an integration that forwards it is full, and \
                      publishers wait for it; try again later"
                 .to_owned(),
             reason: outcome.reason,

@@ -256,8 +256,8 @@ fn wording(remedy: &Remedy) -> Wording {
             Wording::of(&request, &command, "stops its delivery")
         }
         Remedy::UsePasswordFile => Wording::of_both(
-            "a shorter password belongs in a password file (martlet passwd -U), where guessing it \
-             takes longer"
+            "put a shorter password into a password file (martlet passwd -U), where it is harder \
+             to guess"
                 .to_owned(),
         ),
         Remedy::Import(None) => Wording::of_both(

@@ -247,9 +247,9 @@ pub(crate) async fn request(
             let detail = match &silence.refused {
                 Some(refused) => format!("{context}{}", refused_text(refused)),
                 None => format!(
-                    "{context}no response came on {response_topic:?} within {timeout_ms} ms; GET \
-                     /api/v1/subscriptions?topic= says who subscribes, GET /api/v1/why?name= \
-                     whether one of them is well"
+                    "{context}no response on {response_topic:?} within {timeout_ms} ms; GET \
+                     /api/v1/subscriptions?topic= lists the subscribers, GET /api/v1/why?name= \
+                     shows whether one of them has a problem"
                 ),
             };
             Err(Problem::new(ProblemKind::NoResponse, detail))

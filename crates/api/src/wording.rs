@@ -33,8 +33,8 @@ pub(crate) fn worded(text: &str) -> Worded {
         return Worded::of_member(
             name,
             match rest.strip_prefix(", expected ") {
-                Some(known) => format!("there is no such field; expected {}", plain(known)),
-                None => "there is no such field, and none is expected".to_owned(),
+                Some(known) => format!("unknown field; expected {}", plain(known)),
+                None => "unknown field; none is expected".to_owned(),
             },
         );
     }
@@ -47,7 +47,7 @@ pub(crate) fn worded(text: &str) -> Worded {
         return Worded::of_member(name, "the field is missing");
     }
     if let Some((name, _)) = member_of(text, "duplicate field `") {
-        return Worded::of_member(name, "the field is there more than once");
+        return Worded::of_member(name, "the field occurs more than once");
     }
     let of_value = ["invalid type: ", "invalid value: "].into_iter();
     let of_value = of_value.filter_map(|begin| text.strip_prefix(begin));
@@ -193,12 +193,12 @@ mod tests {
             (
                 "unknown field `a`b`, expected `id` or `name` at line 1 column 5",
                 "a`b",
-                "there is no such field; expected id or name",
+                "unknown field; expected id or name",
             ),
             (
                 "unknown field `x`, there are no fields",
                 "x",
-                "there is no such field, and none is expected",
+                "unknown field; none is expected",
             ),
             (
                 "missing field `id` at line 1 column 2",
@@ -208,7 +208,7 @@ mod tests {
             (
                 "duplicate field `limit`",
                 "limit",
-                "the field is there more than once",
+                "the field occurs more than once",
             ),
         ] {
             assert_eq!(worded(text), Worded::of_member(member, expected), "{text}");

@@ -9,8 +9,8 @@ use utoipa::openapi::schema::{Array, ArrayBuilder, Object};
 /// The statuses of a device.
 pub(crate) fn statuses() -> Object {
     one_of(
-        "`active` devices are let in, `inactive` ones and those in `maintenance` are not; where \
-         nothing is said, a device is `active`.",
+        "`active` devices are accepted, `inactive` ones and those in `maintenance` are refused. \
+         Default: `active`.",
         Status::ALL.into_iter().map(Status::word),
     )
 }
@@ -19,7 +19,7 @@ pub(crate) fn statuses() -> Object {
 pub(crate) fn credential_kinds() -> Object {
     use martlet_registry::CredentialKind::{Certificate, Secret};
     one_of(
-        "By what the device proves who it is.",
+        "Kind of the credential of the device.",
         [Secret, Certificate].map(|kind| kind.word()),
     )
 }
@@ -35,8 +35,7 @@ pub(crate) fn ban_kinds() -> Object {
 /// Roles of the API.
 pub(crate) fn api_roles() -> Object {
     one_of(
-        "What they may do with the API and the panel, of all teams; a user of whom nothing is \
-         said: `none`.",
+        "Role in the API and the panel, for all teams. Default: `none`.",
         ApiRole::ALL.into_iter().map(ApiRole::word),
     )
 }
@@ -56,7 +55,7 @@ pub(crate) fn member_roles() -> Object {
 pub(crate) fn scopes() -> Array {
     let scopes = Scope::ALL.iter().map(|scope| scope.name());
     let roles = Role::ALL.iter().map(|role| role.name());
-    let what = "A scope, or a role that stands for some.";
+    let what = "A scope, or a role that includes several.";
     ArrayBuilder::new()
         .description(Some("What the holder of the key may do."))
         .items(one_of(what, scopes.chain(roles)))
@@ -66,15 +65,12 @@ pub(crate) fn scopes() -> Array {
 /// How a list of devices is sorted.
 pub(crate) fn device_orders() -> Object {
     one_of(
-        "`id`, `created` (newest first) or `last_seen` (first who was heard of last).",
+        "`id`, `created` (newest first) or `last_seen` (latest contact first).",
         ["id", "created", "last_seen"],
     )
 }
 
 /// How an export of devices is written.
 pub(crate) fn export_formats() -> Object {
-    one_of(
-        "`csv`, which it is if nothing is said, or `json`.",
-        ["csv", "json"],
-    )
+    one_of("`csv` (default) or `json`.", ["csv", "json"])
 }

@@ -33,7 +33,7 @@ macro_rules! drop_reasons {
 drop_reasons! {
     ClientAway = "client_away", "A QoS 0 message for a session whose client is not connected.";
     OutputFull = "output_full", "A QoS 0 message for a client that does not read fast enough.";
-    PartBusy = "integration_busy", "A QoS 0 message for an integration that could not take it at once; with `keep_qos0` it waits.";
+    PartBusy = "integration_busy", "A QoS 0 message for an integration that could not accept it at once; with `keep_qos0` it waits.";
     QueueFull = "queue_full", "The session's queue was full; see `queue_full` in the configuration.";
     PacketTooLarge = "packet_too_large", "The packet would exceed the client's Maximum Packet Size.";
     RefusedByReceiver = "refused_by_receiver", "The client answered with a reason code of 0x80 or above, or an integration's target refused the message.";
@@ -122,7 +122,7 @@ counters! {
     connections: Gauge, "Accepted connections now.";
     lobby_connections: Gauge, "Connections before their CONNECT is accepted, now.";
     sessions: Gauge, "Sessions of clients now, connected or not.";
-    parts: Gauge, "Parts of the node that take messages now, such as integrations: one on each thread.";
+    parts: Gauge, "Parts of the node that receive messages now, such as integrations: one per thread.";
     subscriptions: Gauge, "Subscriptions now.";
     share_groups: Gauge, "Share groups now.";
     queues_full: Gauge, "Sessions and share groups whose queue has dropped messages and is still full.";

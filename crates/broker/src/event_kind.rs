@@ -43,9 +43,9 @@ macro_rules! kinds {
 
 kinds! {
     Connected = "connected", Some("connected"), Connection, "A CONNECT was accepted.";
-    Authenticated = "authenticated", None, Connection, "A client has proved who it is. Whether it is accepted follows.";
+    Authenticated = "authenticated", None, Connection, "A client is authenticated. Whether it is accepted is decided next.";
     Refused = "refused", Some("connect refused"), Connection, "A CONNECT was refused.";
-    ReauthenticationRefused = "reauthentication_refused", Some("re-authentication refused"), Connection, "A client did not prove anew who it is.";
+    ReauthenticationRefused = "reauthentication_refused", Some("re-authentication refused"), Connection, "A client failed to authenticate again.";
     ProvisioningRefused = "provisioning_refused", Some("provisioning refused"), Connection, "A device was not added by the provisioning key that it has shown.";
     RequestRefused = "request_refused", Some("request refused"), Connection, "An HTTP request was refused: of a device, or for its API key.";
     TakenOver = "taken_over", None, Connection, "A connection ends because its client has come again.";
@@ -70,7 +70,7 @@ kinds! {
     AlarmRaised = "alarm_raised", None, Connection, "An alarm was raised.";
     AlarmChanged = "alarm_changed", None, Connection, "An alarm was acknowledged, shelved or cleared.";
     TwinChanged = "twin_changed", None, Connection, "Desired or reported values of a device have changed.";
-    Gone = "gone", None, Gap, "Events were lost; nobody can leave that out.";
+    Gone = "gone", None, Gap, "Events were lost. This event is always sent.";
 }
 
 impl EventKind {

@@ -214,7 +214,7 @@ impl Shard {
         self.buffers.scratch.clear();
         auth.encode(&mut self.buffers.scratch);
         if self.buffers.scratch.len() > connection.packet_bytes_max as usize {
-            let why = "authentication needs larger packets than the client takes";
+            let why = "authentication needs larger packets than the client accepts";
             return Err(PacketError::rule(ReasonCode::PacketTooLarge, why));
         }
         let output = connection.output_mut(&mut self.buffers.pool);

@@ -96,7 +96,7 @@ pub enum Screened {
 impl Screened {
     /// There is no answer: the message is not routed.
     pub fn failed() -> Self {
-        let detail = "the check of the message did not come to an end";
+        let detail = "the check of the message was not completed";
         Self::Refused {
             reason: ReasonCode::ImplementationSpecificError,
             why: Refusal::operators_only(RefusalCause::LoginFailed, detail),

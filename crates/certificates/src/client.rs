@@ -365,12 +365,12 @@ pub fn handshake_failure(error: &Error) -> String {
         Error::InvalidCertificate(CertificateError::Other(other))
             if other.to_string().contains("UnsupportedCertVersion") =>
         {
-            "the server's certificate is of X.509 version 1, which names no hosts: sign it anew \
-             with -extfile and a subjectAltName, or by martlet cert server"
+            "the server's certificate is of X.509 version 1, which names no hosts: issue a new one \
+             with -extfile and a subjectAltName, or with martlet cert server"
                 .to_owned()
         }
         Error::InvalidCertificate(error) => {
-            format!("the server's certificate is not good: {error}")
+            format!("the server's certificate is not valid: {error}")
         }
         Error::InvalidMessage(_) => {
             "the server did not answer with TLS: check that this is its TLS port".to_owned()

@@ -177,7 +177,7 @@ fn verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, FileErro
     }
     let Some(path) = &files.client_ca else {
         return Err(FileError::Unusable(
-            "clients are to show certificates, and no CA says which are good".to_owned(),
+            "client certificates are required, but no CA to verify them is configured".to_owned(),
         ));
     };
     let authorities = pem::authorities(path)?;
@@ -314,7 +314,7 @@ mod tests {
             client_ca: None,
             ..good.clone()
         });
-        assert!(said.contains("no CA says which are good"), "{said}");
+        assert!(said.contains("no CA to verify them"), "{said}");
         let said = error(&ServerFiles {
             client_certificates: ClientCertificates::Required,
             revoked: good.client_ca.clone(),

@@ -96,7 +96,7 @@ pub enum BackupError {
     },
     /// It was made by a newer program.
     #[error(
-        "{path} has format {found}; this program knows formats up to {FORMAT}: use a newer one"
+        "{path} has format {found}; this program supports formats up to {FORMAT}: use a newer one"
     )]
     TooNew {
         /// The archive.
@@ -493,7 +493,7 @@ fn trouble_at_end(file: &File, end: u64, length: u64) -> io::Result<Option<Strin
         if let Some(place) = buffer[..count].iter().position(|byte| *byte != 0) {
             let place = at + place as u64;
             return Ok(Some(format!(
-                "something else stands behind its end, at {place}"
+                "it contains other data after its end, at {place}"
             )));
         }
         at += count as u64;

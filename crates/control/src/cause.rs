@@ -489,7 +489,7 @@ pub(crate) mod tests {
         "the client's TLS lacks",
         "no application protocol (ALPN)",
         "the client ended the TLS handshake",
-        "more came than a TLS record holds",
+        "the client sent more than a TLS record may contain",
         "what came cannot be decrypted",
         "the TLS connection failed",
         "what came is not TLS",

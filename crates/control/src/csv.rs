@@ -30,13 +30,11 @@ pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
             return Ok(rows);
         }
         if record.iter().any(|field| field.contains(END)) {
-            return Err(format!("line {begin}: a quotation begins and does not end"));
+            return Err(format!("line {begin}: a quote is not closed"));
         }
         let row = text.get(lines.counted..).unwrap_or_default();
         if let Some(letter) = behind_quotation(row, record.len()) {
-            return Err(format!(
-                "line {begin}: {letter:?} stands behind a quotation"
-            ));
+            return Err(format!("line {begin}: {letter:?} after a closing quote"));
         }
         if record.iter().any(|field| !field.trim().is_empty()) {
             rows.push((begin, record.iter().map(str::to_owned).collect()));

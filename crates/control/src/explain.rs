@@ -116,7 +116,7 @@ impl PermissionQuestion {
                     .by(&Rules::open(), self.user.as_deref(), asked.to_owned())
                     .with("authentication is off, so every client may do everything"),
                 false => not_let_in(
-                    "nothing knows any credentials, and anonymous clients are rejected",
+                    "no credentials are configured, and anonymous clients are rejected",
                     asked,
                 ),
             };
@@ -127,7 +127,7 @@ impl PermissionQuestion {
         });
         let mut explained = match standing {
             None | Some((_, Standing::Unproved)) if !anonymous => {
-                not_let_in("no listener lets clients in without credentials", asked)
+                not_let_in("no listener accepts clients without credentials", asked)
             }
             None => self.by(&chain.anonymous, None, asked.to_owned()),
             Some((_, Standing::Unproved)) => self
@@ -141,8 +141,8 @@ impl PermissionQuestion {
             Some((user, Standing::ByProof(sources))) => {
                 let rules = policy.rules_of(self.realm(), Some(user));
                 let note = format!(
-                    "whether {user} is let in, {sources} will say when it comes; rules that come \
-                     with that go before these"
+                    "{sources} will decide at its login whether {user} is accepted; rules that it \
+                     receives there take precedence over these"
                 );
                 self.by(&rules, Some(user), asked.to_owned()).with(&note)
             }
@@ -236,7 +236,7 @@ fn by_session(question: &PermissionQuestion, session: &SessionRules) -> Explaine
     let user = session.user.as_ref().map(UserName::as_str);
     let explained = question.by(rules, user, asked);
     match session.has_own_rules {
-        true => explained.with("these rules came with the proof of who it is"),
+        true => explained.with("these rules were received at its login"),
         false => explained,
     }
 }
@@ -245,6 +245,6 @@ fn whom(session: &SessionRules) -> String {
     match &session.user {
         Some(UserName::Proved(name)) => format!("user {name}"),
         Some(UserName::Claimed(name)) => format!("what claims to be user {name}"),
-        None => "nobody in particular".to_owned(),
+        None => "an anonymous client".to_owned(),
     }
 }

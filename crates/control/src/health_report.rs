@@ -42,8 +42,8 @@ impl Control {
         }
         if self.shards.is_accepting_paused() {
             report.warnings.push(format!(
-                "Nobody is accepted now: no descriptors are left for more connections (of {} at most); \
-                 raise the limit of open files (ulimit -n, LimitNOFILE).",
+                "No more clients are accepted: no descriptors are left for more connections (of {} \
+                 at most); raise the limit of open files (ulimit -n, LimitNOFILE).",
                 self.info.connections_max
             ));
         }
@@ -77,12 +77,12 @@ impl Control {
                 report.status = STORE_FAILING;
             }
             report.warnings.push(format!(
-                "The message store has not been able to write for {secs} s: {error}. \
-                 What has to be stored is not acknowledged; QoS 0 goes on."
+                "The message store has not been able to write for {secs} s: {error}. Messages that \
+                 must be stored are not acknowledged; QoS 0 is not affected."
             ));
         } else if let Some(why) = store.low {
             report.warnings.push(format!(
-                "No more messages are stored: {why}. QoS 0 goes on."
+                "No more messages are stored: {why}. QoS 0 is not affected."
             ));
         } else if store.behind {
             let behind = "The disk is too slow: publishers with QoS 1 and 2 are held back.";
@@ -95,7 +95,7 @@ impl Control {
             };
             report.warnings.push(format!(
                 "{messages} could not be read back: the store is damaged; `martlet store check` \
-                 says where."
+                 shows where."
             ));
         }
         report
@@ -137,8 +137,8 @@ fn queues_warning(full: u64) -> Option<String> {
         _ => format!("The queues of {full} sessions or share groups are full"),
     };
     Some(format!(
-        "{whose}: messages for them are dropped as mqtt.queue_full says; `martlet client ls` shows \
-         what is queued."
+        "{whose}: messages for them are dropped according to mqtt.queue_full; `martlet client ls` \
+         shows the queues."
     ))
 }
 
@@ -170,9 +170,9 @@ fn lockouts_warning(locked_out: &LockedOut, reader: HealthAudience) -> Option<St
     };
     Some(format!(
         "{who} locked out for too many wrong credentials{named}: no more passwords are checked \
-         there for a while. Clients are let in all the same while the password that they logged in \
-         with is remembered (auth.remember_secs), or where they have logged in before and only \
-         others were wrong. `martlet logs -t` tells who tries, `martlet why NAME` whether a client \
-         is kept out. It ends by itself; `martlet lockout rm` ends it now."
+         there for a while. A client is still accepted while its password is remembered \
+         (auth.remember_secs), or at an address where it has logged in before and only other \
+         clients sent wrong credentials. `martlet logs -t` shows the attempts, `martlet why NAME` \
+         whether a client is locked out. It ends by itself; `martlet lockout rm` ends it now."
     ))
 }

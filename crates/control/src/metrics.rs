@@ -187,14 +187,15 @@ impl Collector for Page {
         put(
             &mut encoder,
             "connections_max",
-            "Connections taken at once, by the limits and by the descriptors of the process",
+            "Maximum number of concurrent connections, by the limits and by the descriptors of the \
+             process",
             &most,
         )?;
         let dropped = ConstCounter::new(self.events_dropped);
         put(
             &mut encoder,
             "events_dropped",
-            "Events that nobody took in time",
+            "Events that were not read in time",
             &dropped,
         )?;
         let readers = ConstGauge::new(self.feed_readers as i64);
@@ -238,7 +239,7 @@ impl Page {
                     reserved and not used yet";
         put(encoder, "memory_used_bytes", help, &used)?;
         let limit = ConstGauge::new(i64::try_from(self.memory.limit).unwrap_or(i64::MAX));
-        let help = "limits.memory_bytes, or the part of the machine's memory that it stands for";
+        let help = "limits.memory_bytes, or its default, a part of the machine's memory";
         put(encoder, "memory_limit_bytes", help, &limit)
     }
 

@@ -33,7 +33,8 @@ macro_rules! scopes {
 scopes! {
     NodeRead "node:read" "State, traffic and metrics of the node.";
     NodeWrite "node:write" "Stop the node, and have its files read again.";
-    BackupRead "backup:read" "Take a backup, which holds all messages and hashes of passwords.";
+    BackupRead "backup:read" "Create a backup, which contains all messages and hashes of \
+         passwords.";
     ClientsRead "clients:read" "See sessions and their connections.";
     ClientsWrite "clients:write" "End connections and sessions.";
     MessagesRead "messages:read" "Receive messages that clients publish: responses to requests, and what the node remembers of topics.";
@@ -46,15 +47,15 @@ scopes! {
     TelemetryWrite "telemetry:write" "Send values for devices, and delete values.";
     UsersRead "users:read" "See users and teams.";
     UsersWrite "users:write" "Make, change and remove users and teams.";
-    KeysRead "keys:read" "See which API keys and team tokens there are, without the keys.";
+    KeysRead "keys:read" "List API keys and team tokens, without the keys.";
     KeysWrite "keys:write" "Make and remove API keys and team tokens.";
     AclRead "acl:read" "See rules, and ask what decides.";
     AclWrite "acl:write" "Change rules.";
-    AuditRead "audit:read" "See who changed what.";
+    AuditRead "audit:read" "Read the audit log.";
     EventsRead "events:read" "See what happened to clients.";
     IntegrationsRead "integrations:read" "See integrations and which messages they have refused, rules about messages, and alarms.";
-    IntegrationsWrite "integrations:write" "Pause, resume and drain integrations, send and drop dead letters, set the secrets that integrations use, change rules about messages, and take care of alarms.";
-    AuthCheck "auth:check" "Ask who a client is by its credentials, as another broker does.";
+    IntegrationsWrite "integrations:write" "Pause, resume and drain integrations, send and drop dead letters, set the secrets that integrations use, change rules about messages, and acknowledge, shelve and clear alarms.";
+    AuthCheck "auth:check" "Check the credentials of a client, as another broker does.";
     ConfigRead "config:read" "See the configuration, without secrets.";
     ConfigWrite "config:write" "Change the configuration.";
 }

@@ -41,8 +41,8 @@ pub fn read_file(path: &Path) -> Result<Option<String>, String> {
     }
     if found.mode() & OTHERS_WRITE != 0 {
         return Err(format!(
-            "{} is refused: other users may write to it (mode {:04o}) and could take over the \
-             node; run chmod go-w {}",
+            "{} is refused: other users may write to it (mode {:04o}) and could control the node; \
+             run chmod go-w {}",
             path.display(),
             found.mode() & 0o7777,
             quoted(path)

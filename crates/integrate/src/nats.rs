@@ -565,7 +565,7 @@ fn outcome(to: &NatsConnection, error: &PublishError, subject: &str) -> Outcome 
         ) => Outcome::Refused(format!("NATS rejects a message of this size: {why}")),
         // Also occurs while JetStream starts, or while a stream has no leader.
         (PublishErrorKind::StreamNotFound, _) => Outcome::FailedAtMessage(format!(
-            "no stream takes the subject {subject:?}: add it to the subjects of a stream"
+            "no stream contains the subject {subject:?}: add it to the subjects of a stream"
         )),
         (PublishErrorKind::TimedOut, _) => Outcome::Failed(
             "NATS is connected and does not acknowledge in time (`timeout_secs`): it hangs, is \
@@ -576,9 +576,9 @@ fn outcome(to: &NatsConnection, error: &PublishError, subject: &str) -> Outcome 
             Outcome::Failed("the connection to NATS was lost".to_owned())
         }
         (_, Some(_)) if why.contains(SUBJECT_IS_FULL) => Outcome::FailedAtMessage(format!(
-            "JetStream takes no more messages of the subject {subject:?}: {why}"
+            "JetStream accepts no more messages of the subject {subject:?}: {why}"
         )),
-        (_, Some(_)) => Outcome::Failed(format!("JetStream takes no messages now: {why}")),
+        (_, Some(_)) => Outcome::Failed(format!("JetStream accepts no messages now: {why}")),
         _ => Outcome::Failed(format!("it cannot be published: {why}")),
     }
 }

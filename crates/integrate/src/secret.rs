@@ -167,7 +167,7 @@ impl fmt::Display for SecretTrouble {
             Self::OtherKey { name, path } => write!(
                 f,
                 "the secret {name:?} is sealed with another key than that in {}: copy the key file \
-                 of the node that wrote it, or set the secret anew",
+                 of the node that wrote it, or set the secret again",
                 path.display()
             ),
             Self::Damaged { name, options } => {
@@ -177,8 +177,8 @@ impl fmt::Display for SecretTrouble {
                 };
                 write!(
                     f,
-                    "the stored value of the secret {name:?} is damaged: set it anew with `martlet \
-                     secret set {name}{of}`"
+                    "the stored value of the secret {name:?} is damaged: set it again with \
+                     `martlet secret set {name}{of}`"
                 )
             }
             Self::Tables(why) => write!(f, "its secrets cannot be read: {why}"),
@@ -212,7 +212,7 @@ impl Template {
                 .strip_prefix("secret:")
                 .and_then(|after| after.split_once('}'))
             else {
-                return Err("after `${` stands no `secret:NAME}`".to_owned());
+                return Err("`${` is not followed by `secret:NAME}`".to_owned());
             };
             let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             if name.is_empty() || name.len() > 64 || !name.bytes().all(is_letter) {

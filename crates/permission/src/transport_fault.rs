@@ -44,13 +44,13 @@ faults! {
         CertificateForeign = "the client's certificate is of another CA";
         CertificateNotForClients = "the client's certificate is not for clients";
         CertificateNotSigned = "the client's certificate is not signed by the CA that it names";
-        CertificateVersion = "the client's certificate is not of X.509 version 3: sign it anew, or accept version 1 with x509_version1";
+        CertificateVersion = "the client's certificate is not of X.509 version 3: issue a new one, or accept version 1 with x509_version1";
         CertificateInvalid = "the client's certificate is not valid";
         RevocationListExpired = "the revocation list has expired: renew it";
         ServerNotTrusted = "the client does not trust the server's certificate";
         ServerExpired = "the client says that the server's certificate has expired";
         EndedByClient = "the client ended the TLS handshake";
-        RecordTooLong = "more came than a TLS record holds";
+        RecordTooLong = "the client sent more than a TLS record may contain";
         EmptyRecords = "too many TLS records without data came in a row, such as key updates";
         Undecryptable = "what came cannot be decrypted";
         Failed = "the TLS connection failed";
@@ -88,7 +88,7 @@ faults! {
         FrameTooLong = "frame longer than the largest packet allowed";
         EmptyFrames = "too many empty frames";
         CloseHalfCode = "Close frame with half a status code";
-        CloseCode = "Close frame with a code nobody may send";
+        CloseCode = "Close frame with a forbidden code";
         CloseNotUtf8 = "Close frame with a reason that is not UTF-8";
     }
 }

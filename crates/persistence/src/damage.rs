@@ -48,9 +48,9 @@ impl DamageWords {
                  changes of sessions"
             ),
             Lost::CheckpointBlock => format!(
-                "{place}a block of the checkpoint is lost: what it said is sought in the log; \
-                 messages may come again, and sessions that ended, subscriptions and retained \
-                 messages that were cleared may be there again"
+                "{place}a block of the checkpoint is lost: its contents are restored from the log; \
+                 messages may be repeated, and sessions that had ended, and subscriptions and \
+                 retained messages that had been removed, may exist again"
             ),
             Lost::WithoutCheckpoint { first, count } => format!(
                 "{place}there is no checkpoint to say what {count} records from {first} on \

@@ -60,7 +60,7 @@ impl LoginAnswer {
 
 impl Drop for LoginAnswer {
     fn drop(&mut self) {
-        let detail = "authentication did not come to an end";
+        let detail = "authentication was not completed";
         self.send(Authenticated::failed(Refusal::operators_only(
             RefusalCause::LoginFailed,
             detail,

@@ -68,7 +68,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
             _ => return Err(io::ErrorKind::AddrInUse.into()),
         },
         Ok(_) => {
-            let why = "something that is not a socket is there";
+            let why = "a file that is not a socket already exists there";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
         }
     }

@@ -455,7 +455,7 @@ impl DefinitionReader<'_> {
             true => {}
         }
         if !is_own && webhook.format.is_some() {
-            let why = "expected only with `url`: a webhook that is there has its own";
+            let why = "expected only with `url`: an existing webhook has its own";
             return Err(DefinitionError::new(at("format"), why));
         }
         Ok(CheckedAction::Webhook {
@@ -559,9 +559,7 @@ fn limit_of(key: &impl Fn(&str) -> String, kind: &AlarmKind) -> Result<Limit, De
         LimitSide::Below => clear >= raise,
     };
     if !raise.is_finite() || !clear.is_finite() || !is_sound {
-        let why = format!(
-            "{clear}: expected a number on the good side of the limit {raise}, or the limit itself"
-        );
+        let why = format!("{clear}: expected the limit {raise}, or a number on its normal side");
         return Err(DefinitionError::new(key("clear"), why));
     }
     Ok(Limit { side, raise, clear })

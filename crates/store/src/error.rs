@@ -118,13 +118,13 @@ impl fmt::Display for OpenError {
             OpenError::Disk(error) => error.fmt(f),
             OpenError::Options(what) => write!(f, "options of the store: {what}"),
             OpenError::NoIdentity => f.write_str(
-                "there are segments of a store, but its file STORE is missing or damaged: put it \
-                 back; it never changes, so that of any backup of this store will do",
+                "segments of a store exist, but its file STORE is missing or damaged: restore it; \
+                 it never changes, so the file from any backup of this store can be used",
             ),
             OpenError::Gone { mark } => write!(
                 f,
-                "there was a store here, as its file {mark} says, and all else of it is gone: put \
-                 its files back, or move the directory away and restore a backup (martlet backup \
+                "the directory contained a store, of which only the file {mark} is left: restore \
+                 its files, or move the directory away and restore a backup (martlet backup \
                  restore); to begin with an empty store remove {mark}"
             ),
             OpenError::Foreign { file } => write!(
@@ -135,18 +135,18 @@ impl fmt::Display for OpenError {
             ),
             OpenError::TooNew { found, known } => write!(
                 f,
-                "the store has format version {found}; this program knows versions up to {known}: \
-                 use a newer program"
+                "the store has format version {found}; this program supports versions up to \
+                 {known}: use a newer program"
             ),
             OpenError::Checkpoint { file } => write!(
                 f,
-                "checkpoint {file} is damaged at its beginning, in both copies, and segments that \
-                 came before it are gone: martlet store repair makes the best of the rest"
+                "checkpoint {file} is damaged at its beginning, in both copies, and earlier \
+                 segments are missing: martlet store repair recovers the remaining data"
             ),
             OpenError::NoCheckpoint { file } => write!(
                 f,
-                "there is no checkpoint, and {file} is missing from the log: put the checkpoint \
-                 back, or martlet store repair makes the best of the rest"
+                "there is no checkpoint, and {file} is missing from the log: restore the \
+                 checkpoint, or recover the remaining data with martlet store repair"
             ),
         }
     }

@@ -12,7 +12,7 @@ use crate::disk::Disk;
 const SMALL_BYTES: u64 = 4 << 20;
 
 /// The error text when the limit is reached.
-const LIMIT_REACHED: &str = "the message store takes as much as limits.store_bytes allows";
+const LIMIT_REACHED: &str = "the message store has reached limits.store_bytes";
 
 /// A disk over another one, with a limit.
 #[derive(Clone, Debug)]

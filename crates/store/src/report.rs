@@ -202,8 +202,8 @@ impl fmt::Display for Damage {
             Lost::Checkpoint { known } => {
                 f.write_str("no checkpoint of this store, or one whose beginning is damaged: ")?;
                 f.write_str(match known {
-                    true => "nothing lost, all it could say is known without it",
-                    false => "if it said more than is known without it, that is lost",
+                    true => "nothing is lost: its contents are known without it",
+                    false => "other contents of it, if any, are lost",
                 })
             }
             Lost::Body { id, queues, .. } => {

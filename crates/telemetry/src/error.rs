@@ -45,8 +45,8 @@ pub enum StorageError {
     },
     /// The tables have a version that this program does not support.
     #[error(
-        "{place}: the telemetry tables have version {found}, this program knows version {known}; \
-         use the program that wrote them, or a newer one"
+        "{place}: the telemetry tables have version {found}, this program supports version \
+         {known}; use the program that wrote them, or a newer one"
     )]
     Newer {
         /// The location, without a password.
@@ -57,7 +57,7 @@ pub enum StorageError {
         known: i64,
     },
     /// Another error of the database.
-    #[error("{place}: the telemetry database says: {error}")]
+    #[error("{place}: the telemetry database reported: {error}")]
     Database {
         /// The location, without a password.
         place: String,

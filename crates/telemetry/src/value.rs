@@ -138,7 +138,7 @@ pub enum PointRefusal {
     #[error("the device has as many keys as it may have")]
     TooManyKeys,
     /// There are [`crate::Settings::series_max`] series.
-    #[error("there are as many pairs of device and key as there may be")]
+    #[error("the maximum number of pairs of device and key is reached")]
     TooManySeries,
 }
 

@@ -136,7 +136,7 @@ impl Pipe {
         match path.metadata() {
             Ok(found) if found.file_type().is_fifo() => {}
             Ok(_) => {
-                let why = "it is not a named pipe; give another path, or remove what is there";
+                let why = "it is not a named pipe; give another path, or remove the existing file";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

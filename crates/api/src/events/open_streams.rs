@@ -266,7 +266,7 @@ impl StreamCounts {
             bytes = one.bytes,
             all_bytes = self.bytes,
             "a stream of events was ended: its reader does not read, and events that wait for \
-             readers take too much memory"
+             readers use too much memory"
         );
         one.slot.has_ended.store(true, Ordering::Relaxed);
         one.slot.ended.notify_one();

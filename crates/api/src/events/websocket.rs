@@ -97,7 +97,7 @@ pub(super) fn answer(
 /// How a stream ends whose reader does not read while too much waits for readers.
 const ENDED: (CloseCode, &str) = (
     CloseCode::Again,
-    "this reader does not read, and events that wait for readers take too much memory",
+    "this reader does not read, and events that wait for readers use too much memory",
 );
 /// Time for the reader to take that.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -166,7 +166,7 @@ impl Talk {
                 // It may be gone already, or not read.
                 let _ = tokio::time::timeout(PATIENCE, socket.close(Some(frame))).await;
             }
-            Err(error) => debug!(%error, "a reader of events is gone"),
+            Err(error) => debug!(%error, "a reader of events has disconnected"),
         }
     }
 

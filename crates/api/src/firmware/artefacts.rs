@@ -124,11 +124,11 @@ pub(crate) struct ReferenceBody {
         (Vec<u8> = "application/octet-stream"),
         (ReferenceBody = "application/json"))),
     responses((status = 201, description = "Stored", body = FirmwareView),
-        (status = 409, description = "The version exists, or there is no room for it",
+        (status = 409, description = "The version exists, or the limit of firmware is reached",
             body = ProblemView, content_type = "application/problem+json"),
         (status = 413, description = "The file is longer than `firmware.max_bytes`",
             body = ProblemView, content_type = "application/problem+json"),
-        (status = 422, description = "The file or its signature is not what was said",
+        (status = 422, description = "The file or its signature does not match",
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn add(
     State(api): State<Api>,

@@ -140,7 +140,7 @@ pub(crate) async fn add(
     if let (Some(query), Some(body)) = (&of.team, &body.team)
         && query != body
     {
-        let detail = format!("the query says {query}");
+        let detail = format!("the query contains {query}");
         return Err(Problem::new(ProblemKind::Invalid, detail.clone()).of_field("/team", detail));
     }
     let new = NewBan {

@@ -468,8 +468,8 @@ pub(crate) struct Receivers {
     request_body = CommandBody,
     responses((status = 201, description = "Stored, and being published",
             body = FleetCommandView),
-        (status = 409, description = "There is such a command of this id, or the devices are too \
-            many")))]
+        (status = 409, description = "A command with this id exists, or there are too many \
+            devices")))]
 pub(crate) async fn send_to_many(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

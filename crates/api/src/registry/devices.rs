@@ -756,7 +756,7 @@ pub(crate) async fn restore(
 /// With all that belongs to it, whether it was deleted before or not.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/purge", tag = "devices",
     params(("id" = String, Path, description = "Id of the device"), OfTeam),
-    responses((status = 204, description = "Deleted for good"),
+    responses((status = 204, description = "Deleted permanently"),
         (status = 404, description = "Not found")))]
 pub(crate) async fn purge(
     State(api): State<Api>,

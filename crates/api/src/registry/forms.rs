@@ -23,7 +23,7 @@ pub(crate) fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let if_match = headers.get(axum::http::header::IF_MATCH);
     let Some(if_match) = if_match.map(|if_match| if_match.to_str().unwrap_or_default().trim())
     else {
-        let detail = "say by If-Match which version is to be changed: its ETag, or *";
+        let detail = "give the version to be changed in If-Match: its ETag, or *";
         return Err(Problem::new(ProblemKind::PreconditionRequired, detail));
     };
     if if_match == "*" {

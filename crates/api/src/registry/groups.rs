@@ -326,7 +326,7 @@ pub(crate) async fn rules(
     params(("id" = String, Path, description = "Id or name of the group"), OfTeam), request_body = RuleLines,
     responses((status = 200, description = "In force", body = RuleLines),
         (status = 404, description = "No such group"),
-        (status = 412, description = "The group was changed meanwhile")))]
+        (status = 412, description = "The group was changed in the meantime")))]
 pub(crate) async fn set_rules(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

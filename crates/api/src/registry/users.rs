@@ -301,7 +301,7 @@ pub(crate) async fn delete(
 /// and the API keys of the user are deleted.
 #[utoipa::path(post, path = "/api/v1/users/{name}/purge", tag = "people",
     params(("name" = String, Path, description = "User name")),
-    responses((status = 204, description = "Deleted for good"),
+    responses((status = 204, description = "Deleted permanently"),
         (status = 404, description = "No such user")))]
 pub(crate) async fn purge(
     State(api): State<Api>,

@@ -167,7 +167,7 @@ pub(super) async fn answer(
     };
     if is_truncated {
         let detail = format!(
-            "there are more than {EXPORT_MAX} buckets: ask for longer ones, a shorter span or \
+            "there are more than {EXPORT_MAX} buckets: use longer ones, a shorter time range or \
              fewer devices"
         );
         return Err(Problem::of_query("bucket", detail));

@@ -75,7 +75,7 @@ impl From<StorageError> for Problem {
             error => {
                 tracing::warn!(%error, "telemetry cannot be stored or read");
                 let detail = "telemetry cannot be stored or read now: martlet health and the \
-                              node's log say why";
+                              node's log show why";
                 Self::unavailable(detail.to_owned())
             }
         }

@@ -46,7 +46,13 @@ impl Span {
     /// # Errors
     /// One is missing or cannot be read, or there is nothing between them.
     pub(crate) fn read_both(&self) -> Result<(i64, i64), Problem> {
-        let missing = |name| Problem::of_query(name, "say which time: it is needed here; * is any");
+        let missing = |name| {
+            Problem::of_query(
+                name,
+                "give the time: it is required here; * is any \
+             time",
+            )
+        };
         let read = |name, text: &Option<String>, any| match text.as_deref() {
             None => Err(missing(name)),
             Some("*") => Ok(any),

@@ -61,8 +61,8 @@ impl Authority {
         let is_old = |entry: &IssuedCertificate| entry.name == what && entry.is_found;
         let note = index.entries.iter().any(is_old).then(|| {
             format!(
-                "{what} was here before {} was kept: if it had been renewed, the certificate of \
-                 before is not known and is still good; revoke it by its file or its serial number",
+                "{what} was here before {} was kept: if it had been renewed, the old certificate \
+                 is unknown and still valid; revoke it by its file or its serial number",
                 self.directory.join(INDEX).display()
             )
         });

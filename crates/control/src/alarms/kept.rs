@@ -88,7 +88,8 @@ impl Alarms {
                     Some((key, state))
                 }
                 Err(error) => {
-                    warn!(name, %error, "what an alarm has waited for is damaged: it begins anew");
+                    warn!(name, %error, "the saved state of an alarm is damaged: its condition is \
+                         evaluated from the beginning");
                     None
                 }
             }

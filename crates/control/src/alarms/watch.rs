@@ -192,7 +192,7 @@ impl Alarms {
 
     fn look_at_telemetry(&self) {
         let is_bad = self.control.health.says("telemetry");
-        let message = "Telemetry cannot be stored: martlet health says why".to_owned();
+        let message = "Telemetry cannot be stored: martlet health shows why".to_owned();
         let key = of_node(TELEMETRY, "telemetry");
         self.observe_node(key, None, (Severity::Major, message), (is_bad, 0));
     }

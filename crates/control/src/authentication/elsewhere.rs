@@ -105,7 +105,7 @@ impl AuthenticationChain {
         match Arc::ptr_eq(policy, &self.policy()) || self.0.lock().revoked == known {
             true => found,
             false => {
-                let detail = "its credentials were changed meanwhile";
+                let detail = "its credentials were changed in the meantime";
                 Authenticated::failed(Refusal::operators_only(RefusalCause::LoginFailed, detail))
             }
         }

@@ -641,7 +641,7 @@ impl Drop for LoginQuestion {
         let waiting = state.take_waiting(&self.digest, self.number);
         drop(state);
         for (_, answer) in waiting {
-            let detail = "authentication did not come to an end";
+            let detail = "authentication was not completed";
             let why = Refusal::operators_only(RefusalCause::LoginFailed, detail);
             answer(Authenticated::failed(why));
         }

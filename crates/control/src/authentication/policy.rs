@@ -519,7 +519,7 @@ pub(super) fn is_named_as_device(
     let is_device = !by.proves_devices() && all.any(|source| source.has_device(name));
     is_device.then(|| {
         let detail = format!(
-            "{name} is a device of the tables, and nobody else has its name: {} lets it in",
+            "{name} is a device of the tables, and no user has its name: {} accepts it",
             by.name()
         );
         Refusal::operators_only(RefusalCause::NameOfDevice, detail).about(name)

@@ -31,7 +31,7 @@ pub enum ControlError {
         expected: usize,
     },
     /// A shard has too much to do, or its store does not answer.
-    #[error("not done, and it may be asked again: {0}")]
+    #[error("not done, and may be tried again: {0}")]
     Refused(ReasonCode),
 }
 

@@ -67,14 +67,14 @@ impl Registration {
         for (name, value) in members {
             if !MEMBERS.contains(&name.as_str()) {
                 let known = MEMBERS.join(", ");
-                return Err(format!("there is no member {name:?}: expected {known}"));
+                return Err(format!("unknown member {name:?}: expected {known}"));
             }
             if !value.is_string() {
                 return Err(format!("the member {name:?} is not text"));
             }
         }
         // Not with serde's own words, which may name values.
-        Self::deserialize(value).map_err(|_| "a member of the registration stands twice".to_owned())
+        Self::deserialize(value).map_err(|_| "a member of the registration occurs twice".to_owned())
     }
 
     /// The provisioning key in it.
@@ -234,7 +234,7 @@ mod tests {
             (r#"{"key":["SECRET"]}"#, "member \"key\" is not text"),
             (
                 r#"{"key":"SECRET","provisioning_key":"SECRET"}"#,
-                "stands twice",
+                "occurs twice",
             ),
         ];
         for (payload, expected) in cases {

@@ -16,7 +16,7 @@ pub struct Kinds(u32);
 
 /// A name that no kind has.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a kind of event; there are {names}", names = names())]
+#[error("{0:?} is not a kind of event; expected one of {names}", names = names())]
 pub struct NoKind(String);
 
 fn names() -> String {

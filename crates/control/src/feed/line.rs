@@ -283,7 +283,7 @@ impl EventGap {
             kind: "gone",
             count: None,
             why: "the stream was ended: its reader does not read, and events that wait for readers \
-                  take too much memory",
+                  use too much memory",
         }
     }
 
@@ -292,7 +292,7 @@ impl EventGap {
         Self {
             kind: "gone",
             count: None,
-            why: "the node has started anew",
+            why: "the node was restarted",
         }
     }
 }

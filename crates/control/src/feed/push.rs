@@ -284,7 +284,7 @@ async fn hear(
                 }
                 "pusher:error" => {
                     let text = crate::text::printable(&message.data.to_string());
-                    return Err(format!("the server says {text}"));
+                    return Err(format!("the server answered {text}"));
                 }
                 _ => {}
             }
@@ -355,6 +355,6 @@ async fn send(
     };
     match tokio::time::timeout(PATIENCE, sending).await {
         Ok(sent) => sent.map_err(|error| error.to_string()),
-        Err(_) => Err("the server takes nothing".to_owned()),
+        Err(_) => Err("the server accepts no data".to_owned()),
     }
 }

@@ -111,8 +111,8 @@ impl Files {
         let missing = || {
             let directory = self.directory.display();
             let why = format!(
-                "the file {digest} is not in {directory}: copy it there from the node that took it, \
-                 or delete this version and add it again"
+                "the file {digest} is not in {directory}: copy it there from the node that \
+                 received it, or delete this version and add it again"
             );
             FirmwareError::NoFile(why)
         };

@@ -121,7 +121,7 @@ fn read_parts(
         return wrong("a piece has 1 to 65536 bytes");
     }
     let offset = match (offset, chunk) {
-        (Some(_), Some(_)) => return wrong("say offset or chunk, not both"),
+        (Some(_), Some(_)) => return wrong("give offset or chunk, not both"),
         (Some(offset), None) => offset,
         (None, chunk) => chunk.unwrap_or(0).saturating_mul(length),
     };

@@ -162,8 +162,8 @@ impl Upload {
             && !claimed.eq_ignore_ascii_case(&sha256)
         {
             return Err(invalid(format!(
-                "the file has the SHA-256 {sha256}, not {claimed} as was said: it is another file, \
-                 or was damaged on the way"
+                "the file has the SHA-256 {sha256}, not the given {claimed}: it is another file, \
+                 or was damaged during the transfer"
             )));
         }
         file.flush().await.map_err(failed("written"))?;

@@ -315,10 +315,7 @@ impl Integrations {
             }
         };
         let Some(of_kind) = AddedKind::from_name(kind) else {
-            warn!(
-                kind,
-                name, "this program knows no such kind of integrations"
-            );
+            warn!(kind, name, "unknown kind of integrations in this version");
             return false;
         };
         if !is_enabled(&settings) {

@@ -41,7 +41,7 @@ impl RunningIntegration {
             let integration = self.handle.client_id();
             warn!(
                 integration,
-                "a delivery was broken off: its messages will be repeated"
+                "a delivery was interrupted: its messages will be repeated"
             );
         }
     }

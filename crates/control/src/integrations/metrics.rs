@@ -19,7 +19,7 @@ type CounterOf = (&'static str, &'static str, fn(&State) -> u64);
 const COUNTERS: &[CounterOf] = &[
     (
         "integration_delivered",
-        "Messages that the target of the integration has taken",
+        "Messages that the target of the integration has accepted",
         |state| state.counts.delivered,
     ),
     (
@@ -34,7 +34,7 @@ const COUNTERS: &[CounterOf] = &[
     ),
     (
         "integration_incoming",
-        "Messages of the target that the node has taken, of a bridge",
+        "Messages of the target that the node has accepted, of a bridge",
         |state| state.counts.incoming,
     ),
     (

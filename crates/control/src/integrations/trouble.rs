@@ -71,7 +71,7 @@ pub(super) fn pause(state: &State) -> Option<String> {
 
 fn delivery_trouble(state: &State) -> Option<String> {
     if let Some(why) = &state.stopped_because {
-        return Some(format!("has stopped: {why}. Resume it to go on"));
+        return Some(format!("has stopped: {why}. Resume it to continue"));
     }
     match state.activity {
         Activity::Paused => return None,
@@ -111,7 +111,7 @@ pub(crate) fn queue_trouble(queue: &PartQueueState, on_full: OnFull) -> Option<S
         OnFull::Hold => "clients that publish for it wait",
     };
     (percent >= u128::from(NEAR_PERCENT))
-        .then(|| format!("its queue takes {percent} % of `max_bytes`, at which {then}"))
+        .then(|| format!("its queue uses {percent} % of `max_bytes`, at which {then}"))
 }
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(
             text.as_deref(),
             Some(
-                "falls behind: its queue takes 80 % of `max_bytes`, at which the oldest messages \
+                "falls behind: its queue uses 80 % of `max_bytes`, at which the oldest messages \
                  are dropped"
             )
         );
@@ -174,6 +174,6 @@ mod tests {
         let mut paused = state(900, false);
         paused.activity = Activity::Paused;
         let text = trouble(&paused, OnFull::Hold);
-        assert!(text.is_some_and(|text| text.starts_with("is paused, and its queue takes 90 %")));
+        assert!(text.is_some_and(|text| text.starts_with("is paused, and its queue uses 90 %")));
     }
 }

@@ -52,8 +52,8 @@ catalogue! {
     "device_status_offline" "devices/{device_id}/status/offline" "status" AtLeastOnce true "A device is offline";
     "device_config" "devices/{device_id}/config" "config" AtLeastOnce true "Configuration of a device";
     "device_lwt" "lwt/devices/{device_id}" "lwt" AtLeastOnce true "Will Message of a device";
-    "discovery_register" "discovery/register/{device_id}" "discovery" AtLeastOnce false "A device asks to be registered";
-    "discovery_response" "discovery/response/{device_id}" "discovery" AtLeastOnce false "Answer to a device that asked to be registered";
+    "discovery_register" "discovery/register/{device_id}" "discovery" AtLeastOnce false "A device requests its registration";
+    "discovery_response" "discovery/response/{device_id}" "discovery" AtLeastOnce false "Answer to the registration of a device";
     "fleet_commands" "fleet/commands/{group_id}" "commands" ExactlyOnce true "Commands for a group of devices";
     "fleet_status" "fleet/status/{group_id}" "status" AtLeastOnce true "Status of a group of devices";
     "system_health" "system/health" "system" AtLeastOnce true "Health of the system";

@@ -124,7 +124,7 @@ impl Keeper {
             .await
             .is_err()
         {
-            warn!("could not write in time who was connected at the stop");
+            warn!("could not write in time which clients were connected at the stop");
         }
     }
 

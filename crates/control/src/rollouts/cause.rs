@@ -136,7 +136,7 @@ pub(super) fn pause_in_words(reason: PauseReason) -> &'static str {
     match reason {
         PauseReason::GateFailures => "too many devices of the wave have failed",
         PauseReason::GateSilence => "too many devices of the wave are silent",
-        PauseReason::ByHand => "somebody paused it",
+        PauseReason::ByHand => "an operator paused it",
     }
 }
 
@@ -252,7 +252,7 @@ fn not_done(facts: &Facts<'_>) -> Option<Cause> {
     let progress = of.progress.map(|percent| format!(" ({percent} %)"));
     let at = time(of.heard_ms);
     let text = format!(
-        "The device {what}{}, as it last said at {at}.",
+        "The device {what}{}, by its last report at {at}.",
         progress.unwrap_or_default()
     );
     cause(CauseKind::NotDone, text)
@@ -279,7 +279,7 @@ fn failed(facts: &Facts<'_>) -> Option<Cause> {
         | DeviceReason::Cancelled => {
             let said = match of.detail.as_str() {
                 "" => "without saying why".to_owned(),
-                detail => format!("and said: {detail}"),
+                detail => format!("with the message: {detail}"),
             };
             cause(
                 CauseKind::DeviceFailed,

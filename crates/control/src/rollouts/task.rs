@@ -205,7 +205,7 @@ fn warn_of(control: &Control, paused: &[Rollout]) {
     };
     let text = format!(
         "Rollouts are paused by their gates: {}{more}. martlet rollout devices ID --state failed \
-         (or silent) says why, martlet rollout resume ID goes on.",
+         (or silent) shows why, martlet rollout resume ID continues.",
         named.join(", ")
     );
     control.health.warn_as(WARNING, text);

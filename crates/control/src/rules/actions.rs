@@ -346,10 +346,10 @@ impl<'a> Doer<'a> {
             // A webhook is a lane, which is not counted among subscribers.
             Some(one) if one.matched_locally > 0 || one.other_shards > 0 => Ok(()),
             _ if is_own => Err(PostError::Refused(format!(
-                "the webhook {name:?} of the rule does not run: the log says why"
+                "the webhook {name:?} of the rule does not run: the log shows why"
             ))),
             _ => Err(PostError::Refused(format!(
-                "there is no webhook {name:?}: GET /api/v1/webhooks lists those there are"
+                "there is no webhook {name:?}: GET /api/v1/webhooks lists all webhooks"
             ))),
         }
     }

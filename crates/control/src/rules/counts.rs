@@ -170,8 +170,8 @@ impl Counts {
                 self.matched += 1;
                 self.loops += 1;
                 self.failed(&format!(
-                    "a message on {topic:?} was passed on by rules too often ({HOPS_MAX} hops): \
-                     it is taken for a loop, and the rule publishes nothing for it"
+                    "a message on {topic:?} was passed on by rules too often ({HOPS_MAX} hops): it \
+                     is treated as a loop, and the rule publishes nothing for it"
                 ));
                 return Some(actions);
             }
@@ -185,8 +185,8 @@ impl Counts {
             RuleResult::Loop => {
                 self.loops += 1;
                 self.failed(&format!(
-                    "a message on {topic:?} was passed on by rules too often ({HOPS_MAX} hops): \
-                     it is taken for a loop and not looked at"
+                    "a message on {topic:?} was passed on by rules too often ({HOPS_MAX} hops): it \
+                     is treated as a loop and ignored"
                 ));
             }
         }

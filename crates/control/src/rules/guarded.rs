@@ -100,7 +100,7 @@ impl Guard for PanicGuard {
         let Faults { slow, panics } = &**faults;
         if slow.load(Ordering::Relaxed) >= SLOW_MAX {
             return Err(format!(
-                "its expression is no longer evaluated, since that has taken longer than {} s for \
+                "its expression is no longer evaluated, because it took longer than {} s for \
                  {SLOW_MAX} messages, while other rules waited: change the rule",
                 TIME_MAX.as_secs()
             ));

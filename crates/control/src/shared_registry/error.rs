@@ -41,8 +41,8 @@ impl SharedRegistryError {
 }
 
 /// Error text for a database that cannot be used.
-const CANNOT: &str =
-    "the tables of users and devices cannot be used now: martlet health and the node's log say why";
+const CANNOT: &str = "the tables of users and devices cannot be used now: martlet health and the node's log show \
+     why";
 
 pub(super) fn is_fault(error: &RegistryError) -> bool {
     !matches!(

@@ -42,7 +42,7 @@ impl Collector for TelemetryPage {
             ),
             (
                 "telemetry_failed_writes",
-                "Batches that the telemetry storage did not take; they are tried again",
+                "Batches that the telemetry storage did not accept; they are retried",
                 counts.failed_writes,
             ),
             (

@@ -59,7 +59,7 @@ impl TopicTemplate {
         let mut has_rest = false;
         for level in text.split('/') {
             if has_rest {
-                return Err(format!("{text:?}: # stands at the end alone"));
+                return Err(format!("{text:?}: # is permitted only at the end"));
             }
             let name = level
                 .strip_prefix('{')

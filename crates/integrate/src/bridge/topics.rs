@@ -94,7 +94,7 @@ impl TopicRule {
             remote_prefix: words.next().unwrap_or_default().into(),
         };
         if let Some(word) = words.next() {
-            return Err(format!("{word:?} stands behind the remote prefix"));
+            return Err(format!("unexpected {word:?} after the remote prefix"));
         }
         rule.check()?;
         Ok(rule)

@@ -135,7 +135,8 @@ pub(super) fn start(parts: WorkerParts) -> Option<Handle> {
         Ok(handle) => Some(handle),
         Err(error) => {
             let error: io::Error = error;
-            error!(%bridge, %error, "there is no thread for the bridge: it carries nothing");
+            error!(%bridge, %error, "no thread could be started for the bridge: it transfers no \
+                 messages");
             None
         }
     }

@@ -37,7 +37,7 @@ const BESIDE_PAYLOAD: usize = 64 << 10;
 /// Maximum number of characters of a server's text that are shown.
 const LETTERS_MAX: usize = 200;
 
-const SILENT: &str = "NATS takes connections and does not answer, or the network drops them";
+const SILENT: &str = "NATS accepts connections but does not answer, or the network drops packets";
 
 /// A connection and its JetStream context.
 pub(super) struct NatsConnection {
@@ -254,7 +254,7 @@ impl NatsConnection {
             return Outcome::Failed(format!("{why}: {excess}"));
         }
         Outcome::Failed(match self.complaints.borrow().last() {
-            Some(complaint) => format!("{why}; the server says: {}", self.masked(complaint)),
+            Some(complaint) => format!("{why}; the server answered: {}", self.masked(complaint)),
             None => why,
         })
     }

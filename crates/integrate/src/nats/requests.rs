@@ -242,7 +242,7 @@ impl Requests {
                 "{WAITING_MAX} requests wait for their responses already"
             ))
         } else if before > 0 && before + bytes > self.memory.max() {
-            Some("the requests that wait for their responses take too much memory".to_owned())
+            Some("the requests that wait for their responses use too much memory".to_owned())
         } else {
             None
         };

@@ -416,8 +416,8 @@ async fn consumer(
     let found = &consumer.cached_info().config;
     if found.filter_subject != filter || found.ack_policy != AckPolicy::Explicit {
         return Err(format!(
-            "the consumer {durable:?} is there with the filter {:?} and another policy than \
-             configured: remove it, or name another `durable`",
+            "the consumer {durable:?} exists with the filter {:?} and another policy than \
+             configured: remove it, or set another `durable`",
             found.filter_subject
         ));
     }

@@ -57,7 +57,7 @@ pub(super) async fn create_if_none(
             Ok(())
         }
         Err(error) => Err(format!(
-            "no stream takes {filter:?}, and the stream {:?} cannot be created: {}",
+            "no stream contains {filter:?}, and the stream {:?} cannot be created: {}",
             new.name,
             error_words(&error)
         )),
@@ -80,7 +80,7 @@ pub(super) async fn expect(jetstream: &Context, filter: &str) -> Result<(), Stri
     match filter.is_empty() || is_taken(jetstream, filter).await? {
         true => Ok(()),
         false => Err(format!(
-            "no stream takes the subject {filter:?}: add it to the subjects of a stream"
+            "no stream contains the subject {filter:?}: add it to the subjects of a stream"
         )),
     }
 }

@@ -99,8 +99,8 @@ impl SubjectTemplate {
         let is_bad = |c: char| c.is_whitespace() || c.is_control() || "*>}%".contains(c);
         if self.has_two_in_a_token() {
             return Err(
-                "expected one field in each token: of two together nobody can tell where the first \
-                 one ends, and different names would make one subject"
+                "expected one field in each token: with two, different names could result in the \
+                 same subject"
                     .to_owned(),
             );
         }

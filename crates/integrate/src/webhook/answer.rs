@@ -44,7 +44,7 @@ pub(super) fn outcome(
     };
     if status.is_redirection() {
         return Outcome::FailedAtMessage(format!(
-            "{said}; redirects are not followed: set `url` to the address that is meant"
+            "{said}; redirects are not followed: set `url` to the correct address"
         ));
     }
     let is_refused = status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429);

@@ -202,7 +202,7 @@ impl Connections {
             Ok(connected) => connected.map_err(NoAnswer::NotConnected),
             Err(_) => {
                 let secs = within.as_secs_f32();
-                let why = format!("there is no connection after {secs} s");
+                let why = format!("no connection within {secs} s");
                 Err(NoAnswer::NotConnected(why))
             }
         }

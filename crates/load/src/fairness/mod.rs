@@ -97,7 +97,8 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<(String, bool)> {
     let over = ends.recv()?;
     if over.is_none() {
         errln!(
-            "Interrupted: what is left in the broker is taken away; interrupt again to leave it."
+            "Interrupted: retained messages and sessions are removed from the broker; interrupt \
+             again to leave them."
         );
         interrupts_exit(ends);
     }

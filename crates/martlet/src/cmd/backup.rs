@@ -151,7 +151,7 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
     let elsewhere = tables_elsewhere(options, &data_dir);
     if elsewhere.is_none() && !has_tables {
         outln!(
-            "there are no users and devices in it: the node has no tables ({} is not there)",
+            "it contains no users and devices: the node has no tables ({} does not exist)",
             data_dir.join(TABLES).display()
         );
     }
@@ -343,7 +343,7 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
 }
 
 /// Note about a backup without the tables of users and devices.
-const NO_TABLES: &str = "There are no users and devices in it: the node had no tables, or has them in \
+const NO_TABLES: &str = "It contains no users and devices: the node had no tables, or has them in \
                          PostgreSQL, which pg_dump backs up.";
 
 fn key_file_words(archive: &Archive) -> &'static str {

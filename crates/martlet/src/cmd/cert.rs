@@ -227,8 +227,8 @@ fn opened(directory: &Path) -> anyhow::Result<Authority> {
         AuthorityError::Missing(_) => {
             let dir = typed(&directory.display().to_string());
             anyhow::anyhow!(
-                "{error}; if there is one, such as that of martlet init in DIR/certs, name its \
-                 directory by --dir; if there is none, martlet cert ca --dir {dir} makes one"
+                "{error}; if one exists, such as that of martlet init in DIR/certs, give its \
+                 directory with --dir; otherwise create one: martlet cert ca --dir {dir}"
             )
         }
         error => error.into(),

@@ -144,7 +144,7 @@ impl ClientRun {
             None if matches!(code, 2 | 0x85) => None,
             None => Some("Give credentials with -u USER -P PASSWORD.".to_owned()),
             Some(user) if is_local(&self.target.endpoint) => Some(format!(
-                "If the broker is Martlet, this says why: martlet why {}",
+                "If the broker is Martlet, this shows why: martlet why {}",
                 typed(user)
             )),
             Some(_) => None,
@@ -188,12 +188,12 @@ impl ClientRun {
         };
         let hint = match (may_need_tls, may_be_plain) {
             (_, true) => format!(
-                "\nPort {} may be one without TLS: name the port for TLS, often 8883, or leave out the \
-                 options for TLS.",
+                "\nPort {} may be a port without TLS: give the TLS port, often 8883, or leave out \
+                 the TLS options.",
                 endpoint.port
             ),
             (true, false) => format!(
-                "\nPort {} may be one for TLS: give the CA of the server with --cafile FILE, or \
+                "\nPort {} may be a TLS port: give the CA of the server with --cafile FILE, or \
                  --tls-use-os-certs.",
                 endpoint.port
             ),

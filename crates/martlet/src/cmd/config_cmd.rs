@@ -370,9 +370,9 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .map(|listener| listener.name.as_str())
         .collect();
     text.push_str(&match names.as_slice() {
-        [] => "the configuration is good; it has no MQTT listeners\n".to_owned(),
+        [] => "the configuration is valid; it has no MQTT listeners\n".to_owned(),
         names => format!(
-            "the configuration is good; it listens on {}\n",
+            "the configuration is valid; it listens on {}\n",
             names.join(", ")
         ),
     });

@@ -494,7 +494,7 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     if options.purge && !options.yes {
         let id = printable(id);
         prompt::expect_agreed(&format!(
-            "Remove the device {id} permanently, with all that belongs to it?"
+            "Remove the device {id} permanently, with everything that belongs to it?"
         ))?;
     }
     let (team, device) = (of.team.as_deref(), DeviceName::Id(id.clone()));
@@ -519,8 +519,9 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
                 None => typed(id),
             };
             format!(
-                "Deleted device {id}\n{reload_note}Its id stays taken. To bring it back: martlet device \
-                 restore {back}; to remove it permanently: martlet device rm --purge {back}\n"
+                "Deleted device {id}\n{reload_note}Its id remains reserved. To restore it: martlet \
+                 device restore {back}; to remove it permanently: martlet device rm --purge \
+                 {back}\n"
             )
         }
     })

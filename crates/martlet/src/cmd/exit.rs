@@ -130,6 +130,6 @@ fn lost() -> Failure {
     Failure::error(
         CONNECTION_LOST,
         "The connection was lost.\nIf the broker has ended it, as it may for a message that it \
-         refuses, its log says why (with Martlet: martlet logs, martlet why CLIENT).",
+         refuses, its log shows why (with Martlet: martlet logs, martlet why CLIENT).",
     )
 }

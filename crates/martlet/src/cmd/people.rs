@@ -419,8 +419,8 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             })?;
             let reload_note = tables::reload_tables(&on.node);
             let line = format!(
-                "Deleted the team {team}; martlet team restore {id} brings it back, martlet team rm \
-                 --purge {id} removes it for good"
+                "Deleted the team {team}; martlet team restore {id} restores it, martlet team rm \
+                 --purge {id} removes it permanently"
             );
             Ok(done(on, &json!({ "removed": id }), &line, &reload_note))
         }
@@ -447,7 +447,10 @@ fn purge_team(options: &RemoveTeam) -> anyhow::Result<String> {
         let named = printable(team);
         prompt::expect_agreed(&match with_members {
             true => format!("Remove the team {named} permanently, with all its devices and users?"),
-            false => format!("Remove the team {named} permanently, with all that belongs to it?"),
+            false => format!(
+                "Remove the team {named} permanently, with everything that belongs to \
+                 it?"
+            ),
         })?;
     }
     let before = user::administrators(&on.node)?;

@@ -140,7 +140,7 @@ pub(crate) fn given(password: String, strength: Strength) -> anyhow::Result<Stri
             Ok(password)
         }
         (Err(why), Strength::Strong) => {
-            bail!("{why}; nothing was changed (--weak takes a shorter one)")
+            bail!("{why}; nothing was changed (--weak accepts a shorter one)")
         }
     }
 }

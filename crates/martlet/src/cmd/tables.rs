@@ -87,7 +87,7 @@ fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> 
         Some(places) => (places.tables, "that runs", String::new()),
         None => {
             let dir = data_dir.display();
-            let or_else = format!("; or remove {dir}/registry, if they are there from now on");
+            let or_else = format!("; or remove {dir}/registry, to use the new place from now on");
             (
                 config::noted_tables(&data_dir),
                 "that was last here",

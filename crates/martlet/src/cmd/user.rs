@@ -297,8 +297,9 @@ fn change(
     };
     if *of_tables != OfTables::default() {
         bail!(
-            "users of a password file have no roles and no team: auth.acl_file says what they may do; without \
-             auth.password_file the tables of the data directory hold users and roles"
+            "users of a password file have no roles and no team: auth.acl_file contains their \
+             rights; without auth.password_file, users and roles are in the tables of the data \
+             directory"
         );
     }
     let is_new = !is_there && !path.exists();
@@ -512,8 +513,9 @@ fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<
     }
     let path = path.display().to_string();
     bail!(
-        "{} is in the password file {path}, whose users have no role and cannot be disabled: auth.acl_file \
-         says what users may do, and martlet user rm {} --file {} removes this one",
+        "{} is in the password file {path}, whose users have no role and cannot be disabled: \
+         auth.acl_file contains the rights of users, and martlet user rm {} --file {} removes this \
+         one",
         printable(user),
         typed(user),
         typed(&path)
@@ -567,9 +569,9 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
         (true, _) => format!("{view}\n"),
         (false, true) => format!("Removed user {shown} from {place} permanently\n{reload_note}"),
         (false, false) => format!(
-            "Deleted user {shown} from {place}\n{reload_note}The name stays taken. To bring the user \
-             back: martlet user restore {name}; to remove it permanently: martlet user rm --purge \
-             {name}\n"
+            "Deleted user {shown} from {place}\n{reload_note}The name remains reserved. To restore \
+             the user: martlet user restore {name}; to remove it permanently: martlet user rm \
+             --purge {name}\n"
         ),
     })
 }

@@ -254,7 +254,7 @@ impl<'a> PolicyReader<'a> {
             let Some((_, kind)) = KINDS.iter().find(|(known, _)| *known == name) else {
                 let known: Vec<&str> = KINDS.iter().map(|(known, _)| *known).collect();
                 return Err(ConfigError::Unusable(format!(
-                    "auth.order: there is no source {name:?}, expected some of {}",
+                    "auth.order: unknown source {name:?}, expected some of {}",
                     known.join(", ")
                 )));
             };
@@ -267,7 +267,8 @@ impl<'a> PolicyReader<'a> {
         for (name, kind) in KINDS {
             if !order.contains(kind) && self.is_configured(*kind) {
                 return Err(ConfigError::Unusable(format!(
-                    "{name} is configured, and auth.order leaves it out: add it, or take it away"
+                    "{name} is configured, but not listed in auth.order: add it there, or remove \
+                     its configuration"
                 )));
             }
         }
@@ -309,8 +310,8 @@ impl<'a> PolicyReader<'a> {
         if ignores && self.registry.is_some() {
             self.warnings.push(format!(
                 "{IGNORES_TABLES} is true for a listener with its own certificate_user_name: \
-                 clients with a certificate are let in there whatever the tables of users and \
-                 devices say, disabled and deleted devices too"
+                 clients with a certificate are accepted there without a check of the tables of \
+                 users and devices, including disabled and deleted devices"
             ));
         }
         // A user removed from the tables may still have a long-lived valid certificate.
@@ -343,7 +344,7 @@ impl<'a> PolicyReader<'a> {
         match read {
             Some(snapshot) if is_wanted || snapshot.is_in_use() => Ok(Some(snapshot)),
             None if is_wanted => Err(ConfigError::Unusable(format!(
-                "auth.registry is on, and there is no user or device: martlet user add {}NAME",
+                "auth.registry is on, but no user or device exists: martlet user add {}NAME",
                 options_of(self.effective)
             ))),
             idle => {
@@ -395,7 +396,7 @@ impl<'a> PolicyReader<'a> {
                 (key!(auth.jwt_client_claim), &auth.jwt_client_claim),
             ];
             for (key, _) in asked.into_iter().filter(|(_, text)| !text.is_empty()) {
-                let text = format!("{key} is set, and without auth.jwt_keys no token is taken");
+                let text = format!("{key} is set, but without auth.jwt_keys no token is accepted");
                 self.warnings.push(text);
             }
             return Ok(None);
@@ -486,7 +487,7 @@ impl<'a> PolicyReader<'a> {
             None if users.others || users.names.is_empty() || users.names.iter().any(may) => return,
             None => format!(
                 "the ACL file {} permits no user of {} anything: none of them may publish or \
-                 receive; add lines under `user NAME` with the names that stand there{but}",
+                 receive; add lines under `user NAME` for these users{but}",
                 acl.name(),
                 users.places.join(", ")
             ),
@@ -537,8 +538,8 @@ impl<'a> PolicyReader<'a> {
         let (word, all) = (if numbers.len() == 1 { one } else { many }, all.join(", "));
         if !numbers.is_empty() {
             self.weak_passwords.push(format!(
-                "{place} has passwords of fewer than {PASSWORD_MIN} characters, in {word} {all}{more}: \
-                 anybody could guess them"
+                "{place} has passwords of fewer than {PASSWORD_MIN} characters, in {word} \
+                 {all}{more}: they are easy to guess"
             ));
         }
     }
@@ -599,7 +600,7 @@ pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
     let listeners = &effective.listeners;
     let auth = &effective.settings().auth;
     if auth.enabled == Enabled::Off {
-        return Some("auth.enabled is off, so that nobody is asked who they are".to_owned());
+        return Some("auth.enabled is off, so clients are not authenticated".to_owned());
     }
     if auth.registry == Enabled::Off {
         return Some("auth.registry is off".to_owned());
@@ -613,7 +614,7 @@ pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
 fn tables_left_out(effective: &Effective) -> Option<String> {
     let mut order = effective.settings().auth.order.items();
     let is_asked = order.any(|name| name == "registry");
-    (!is_asked).then(|| "auth.order leaves registry out".to_owned())
+    (!is_asked).then(|| "auth.order does not list registry".to_owned())
 }
 
 /// A name must give the same realm after a restart, because sessions store it.

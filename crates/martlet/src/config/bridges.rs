@@ -77,7 +77,7 @@ fn line_of_table(entries: &DeTable<'_>) -> Result<String, String> {
 pub(super) fn checked_line(rule: &TopicRule) -> Result<String, String> {
     let texts = [&rule.filter, &rule.local_prefix, &rule.remote_prefix];
     if texts.iter().any(|text| text.contains('"')) {
-        return Err("a quote stands in a topic, which a bridge cannot carry".to_owned());
+        return Err("a topic contains a quote, which a bridge cannot transfer".to_owned());
     }
     let line = rule.to_string();
     TopicRule::parse(&line, DEFAULT_QOS).map(|_| line)

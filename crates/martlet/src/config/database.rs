@@ -135,7 +135,7 @@ fn decide(
         false => {
             let key = "registry.adopt = true (MARTLET_REGISTRY__ADOPT=true) or registry.url";
             format!(
-                "nothing says that it is for Martlet. Users and devices are kept in martlet.db of \
+                "it is not known to be for Martlet. Users and devices are kept in martlet.db of \
                  the data directory. To use it, set {key}"
             )
         }

@@ -677,7 +677,7 @@ fn a_line_that_protects_and_is_lost_is_told() {
             MosquittoPasswords,
             "listener 21205 0.0.0.0\n",
             "listener 21205 0.0.0.0\nrequire_certificate true\n",
-            "nobody could show one",
+            "no client could present a certificate",
         ),
     ] {
         let directory = Directory::with(site);

@@ -133,11 +133,11 @@ fn add(listeners: &mut Vec<HttpListener>, new: HttpListener) -> Result<(), Confi
     if let Some(known) = all.find(|known| is_same(known.address, new.address)) {
         let why = match known.source == new.source && known.address == new.address {
             true => format!(
-                "{}: {} is listened on twice; name it once",
+                "{}: {} is given twice; give each address once",
                 new.source, new.address
             ),
             false => format!(
-                "{}: {} is an address of the HTTP listener {} too, which {} asks for; give one of \
+                "{}: {} is an address of the HTTP listener {} too, which {} requests; give one of \
                  them another port, or leave one out",
                 new.source, new.address, known.address, known.source
             ),
@@ -206,7 +206,7 @@ fn tls(
     };
     if certificate.is_empty() || key.is_empty() {
         return Err(ConfigError::Unusable(format!(
-            "{source} asks for https://, which needs a certificate and its key: set \
+            "{source} requests https://, which needs a certificate and its key: set \
              http.tls_certificate and http.tls_key, or tls.certificate and tls.key"
         )));
     }
@@ -304,7 +304,7 @@ fn compat(text: &str) -> Result<Vec<CompatApi>, String> {
         match CompatApi::of_number(number) {
             _ if text == "off" => {}
             Some(api) if !all.contains(&api) => all.push(api),
-            Some(_) => return Err(format!("{number} stands twice in {text:?}")),
+            Some(_) => return Err(format!("{number} occurs twice in {text:?}")),
             None => {
                 return Err(format!(
                     "{number:?} is not known: expected 1, 2, 3, 4 or off"
@@ -395,8 +395,8 @@ fn keys(text: &str, warnings: &mut Vec<String>) -> Result<Vec<ApiKey>, String> {
         // If a key contains a colon, its end would be parsed as a scope, so it is not shown.
         let scopes = scopes.map_err(|_| {
             format!(
-                "what stands after the key of {name} is not a list of scopes, such as \
-                 clients:read+messages:write or viewer; a key has no colon in it"
+                "the text after the key of {name} is not a list of scopes, such as \
+                 clients:read+messages:write or viewer; a key contains no colon"
             )
         })?;
         if keys.iter().any(|known| known.name() == name) {

@@ -91,9 +91,9 @@ impl IntegrationMaker for MadeIntegrations {
         let checked = match kind {
             AddedKind::Bridge => check_addresses(url, &self.allowed),
             AddedKind::Webhook if !is_compat && has_credentials(url) => Err(
-                "it has a user name or password, which would stand in the tables in clear: give a \
-                 header such as \"Authorization: Basic ${secret:NAME}\" instead, and set the secret \
-                 with PUT /api/v1/secrets/NAME"
+                "it has a user name or password, which the tables would contain in plain text: use \
+                 a header such as \"Authorization: Basic ${secret:NAME}\" instead, and set the \
+                 secret with PUT /api/v1/secrets/NAME"
                     .to_owned(),
             ),
             AddedKind::Webhook => Ok(()),
@@ -116,7 +116,7 @@ impl IntegrationMaker for MadeIntegrations {
 fn kind_of(of_kind: AddedKind, key: &str) -> Result<Kind, String> {
     if ELSEWHERE.contains(&key) {
         return Err(
-            "it stands in the request itself: the name in its path, the team in `team`".to_owned(),
+            "it is part of the request: the name in its path, the team in `team`".to_owned(),
         );
     }
     let known = table_kinds().find(|known| known.kind == of_kind.name());
@@ -150,8 +150,8 @@ fn value_of(kind: Kind, value: &Value) -> Result<TableValue, String> {
             Ok(TableValue::Secret(SecretValue::new(text.clone())))
         }
         (Kind::Secret, _) => Err(
-            "expected a reference such as \"${secret:NAME}\", so that no secret stands in the \
-             tables: set the secret with PUT /api/v1/secrets/NAME"
+            "expected a reference such as \"${secret:NAME}\", so that the tables contain no \
+             secret: set the secret with PUT /api/v1/secrets/NAME"
                 .to_owned(),
         ),
         (Kind::Topics, Value::Array(topics)) => {
@@ -181,8 +181,8 @@ fn header_line(line: &Value) -> Result<String, String> {
     let is_secret = SECRET_HEADERS.iter().any(|word| name.contains(word));
     if is_secret && !value.contains("${secret:") {
         return Err(format!(
-            "the header {name:?}: expected a reference such as \"{name}: ${{secret:NAME}}\", so that \
-             no secret stands in the tables: set the secret with PUT /api/v1/secrets/NAME"
+            "the header {name:?}: expected a reference such as \"{name}: ${{secret:NAME}}\", so \
+             that the tables contain no secret: set the secret with PUT /api/v1/secrets/NAME"
         ));
     }
     Ok(line.to_owned())

@@ -154,8 +154,9 @@ pub(crate) fn expect_noted(
     let own = place(data_dir, location);
     if before != own {
         return Err(format!(
-            "the users and devices of this node were in {before}, and are to be in {location} now: \
-             set registry.url as it was; or, if they are there from now on, remove {note}"
+            "the users and devices of this node were in {before}, but are configured to be in \
+             {location} now: set registry.url to its old value; or, to use the new database from \
+             now on, remove {note}"
         ));
     }
     match identity {

@@ -36,7 +36,7 @@ pub(super) fn of(effective: &Effective) -> Result<RulesConfig, ConfigError> {
         };
         let rule = rule(&table.keys).map_err(unusable)?;
         if rules.iter().any(|other| other.name == rule.name) {
-            let why = format!("there is another rule {:?} above", rule.name);
+            let why = format!("another rule {:?} exists above", rule.name);
             return Err(unusable(why));
         }
         rules.push(rule);

@@ -156,7 +156,7 @@ impl SettingNames<'_> {
             named.push(format!("api-key-{}:{key}", at + 1));
         }
         if named.is_empty() {
-            let why = "is true, and API_KEYS has none: nobody could use the API";
+            let why = "is true, but API_KEYS contains no key: no client could use the API";
             return Err(self.unusable("API_KEY_ENABLED", why));
         }
         let value = Value::Secret(named.join(",").into());

@@ -139,9 +139,9 @@ pub(crate) fn unknown_default(effective: &Effective, config: &SinksConfig) -> Op
     }
     let source = effective.source(key);
     Some(format!(
-        "{source}: {key} is {name:?}, and there is no such connection: requests that name no \
-         broker will fail. Name a bridge with connection = true, set MQTT_{}_HOST, or take \
-         internal for this node",
+        "{source}: {key} is {name:?}, but that connection does not exist: requests that name no \
+         broker will fail. Name a bridge with connection = true, set MQTT_{}_HOST, or use internal \
+         for this node",
         name.to_uppercase()
     ))
 }
@@ -189,7 +189,7 @@ pub(super) fn sink_of(
     let sources = SOURCES.iter().map(|(_, kind)| kind);
     let mut kinds = KINDS.iter().chain(sources).chain([&bridge::KIND]);
     let kind = kinds.find(|known| known.name == kind);
-    let kind = kind.ok_or("there is no such kind of sink")?;
+    let kind = kind.ok_or("unknown kind of sink")?;
     (kind.make)(values, surroundings, common(kind.name, values)?)
 }
 

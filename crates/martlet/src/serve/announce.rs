@@ -71,7 +71,7 @@ pub(super) fn announce(
     }
     text.push_str(&http_lines(control, http));
     if node.anonymous_beyond_loopback {
-        let warning = "listeners beyond loopback accept clients without credentials";
+        let warning = "listeners that other machines can reach accept clients without credentials";
         text.push_str(&format!("  warning: {warning}\n"));
         control.health.warn(format!("{warning}."));
     }
@@ -89,13 +89,12 @@ pub(super) fn announce(
     }
     if let Some(setup) = setup {
         let open = match warnings.iter().any(|warning| warning == OPEN_HERE) {
-            true => ", and the HTTP listeners are open to everybody on this machine",
+            true => ", and the HTTP listeners are open to all users of this machine",
             false => "",
         };
         warn!(
-            "there is no administrator yet{open}. To make one, open the link in {} once, within an \
-             hour (from then on clients of MQTT need credentials too, unless \
-             mqtt.allow_anonymous is true)",
+            "no administrator yet{open}. To create one, open the link in {} once, within an hour \
+             (after that, MQTT clients need credentials too, unless mqtt.allow_anonymous is true)",
             setup.place()
         );
     }
@@ -147,17 +146,17 @@ fn access_line(at: &HttpAt, is_unclaimed: bool) -> String {
     let access = match (is_unclaimed, at.address.ip().is_loopback()) {
         (false, _) => "need a key or a session (X-API-Key: KEY), from every machine",
         (true, true) => {
-            "need no key until there is an administrator or an API key; only this machine reaches \
+            "need no key until an administrator or an API key exists; only this machine can reach \
              them"
         }
         (true, false) => {
-            "need no key from this machine until there is an administrator or an API key; from \
-             other machines they need one (X-API-Key: KEY)"
+            "need no key from this machine until an administrator or an API key exists; from other \
+             machines they need one (X-API-Key: KEY)"
         }
     };
     let open = match at.routes.open_routes.as_slice() {
         [] => String::new(),
-        routes => format!("; without one everybody may use {}", routes.join(", ")),
+        routes => format!("; without one all clients may use {}", routes.join(", ")),
     };
     let documented = documented.join(", ");
     format!("  {}: {documented} {access}{open}\n", at.url)
@@ -196,7 +195,9 @@ fn http_lines(control: &Control, http: &[HttpAt]) -> String {
     open.dedup();
     if !open.is_empty() {
         let routes = open.join(", ");
-        warn(&format!("http.open_routes lets everybody use {routes}"));
+        warn(&format!(
+            "http.open_routes permits all clients to use {routes}"
+        ));
     }
     text
 }
@@ -207,14 +208,17 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     let mut text = match node.durability {
         Durability::Sync => format!("  data in {data_dir}, synced before it is acknowledged\n"),
         Durability::Interval { ms } => {
-            format!("  data in {data_dir}, synced every {ms} ms: a power cut may cost as much\n")
+            format!(
+                "  data in {data_dir}, synced every {ms} ms: a power cut may lose the last \
+                 {ms} ms\n"
+            )
         }
         Durability::Memory => "  all data in memory: a restart loses them\n".to_owned(),
     };
     text.push_str(&match &node.user_configuration.tables_unasked {
         None => format!("  users and devices in {}\n", node.tables.location),
         Some(why) => format!(
-            "  users and devices in {}, which is not asked: {why}\n",
+            "  users and devices in {}, which is not used: {why}\n",
             node.tables.location
         ),
     });
@@ -227,7 +231,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     }
     if let Some((why, remedy)) = data_dir::belongs_to_others(&node.data_dir) {
         warn(&format!(
-            "the data directory {why}, who may replace what is in it: run {remedy} {} to change \
+            "the data directory {why}, who may replace its contents: run {remedy} {} to change \
              that",
             typed(&node.data_dir.display().to_string())
         ));

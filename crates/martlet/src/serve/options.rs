@@ -128,7 +128,7 @@ impl ConfigOptions {
             let warnings = file.unclosed.iter().map(|(line, name)| {
                 format!(
                     "{}, line {line}: the value of {name} begins with a quote that is not closed, \
-                     and the quote is taken as a part of it: close it",
+                     and the quote is treated as part of the value: close it",
                     file.path.display()
                 )
             });

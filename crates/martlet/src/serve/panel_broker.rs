@@ -91,7 +91,7 @@ impl PanelBrokerOptions {
         if let Some(text) = &self.auto_clean_interval {
             duration("-auto-clean-interval", text)?;
             errln!(
-                "martlet: -auto-clean-interval has no effect: what has expired is removed at once"
+                "martlet: -auto-clean-interval has no effect: expired messages are removed at once"
             );
         }
         let (host, key) = (self.reverb_host.as_deref(), self.reverb_app_key.as_deref());

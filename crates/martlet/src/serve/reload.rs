@@ -264,7 +264,7 @@ impl Reload {
                     done.changed.push(TABLES.to_owned());
                     debug!(
                         revoked = done.revoked,
-                        "what changed in the tables is in force ({why})"
+                        "changes in the tables were applied ({why})"
                     );
                 }
                 // A full reload reports the fault of a file.

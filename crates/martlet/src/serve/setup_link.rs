@@ -20,9 +20,9 @@ use super::http_at::HttpAt;
 use crate::private_file;
 
 /// Warning in health until there is an administrator. The log has a separate line.
-pub(super) const OPEN_HERE: &str = "Nobody can administer the node yet, and its HTTP listeners are \
-    open to everybody on this machine: make the first administrator (martlet user add NAME --role \
-    administrator).";
+pub(super) const OPEN_HERE: &str = "The node has no administrator yet, and its HTTP listeners are \
+    open to all users of this machine: create the first administrator (martlet user add NAME \
+    --role administrator).";
 
 /// The file in the data directory.
 const FILE: &str = "setup-link";
@@ -95,11 +95,11 @@ impl SetupLink {
 
     /// Lines for the output of the start.
     pub(super) fn lines(&self) -> String {
-        let what = "no administrator yet; make the first one here, once, within an hour:";
+        let what = "no administrator yet; create the first one here, once, within an hour:";
         match &self.file {
             None => format!("  {what}\n  {}\n", self.link),
             Some(file) => format!(
-                "  no administrator yet; make the first one, once, within an hour, by the link in {}\n",
+                "  no administrator yet; create the first one, once, within an hour, with the link in {}\n",
                 file.display()
             ),
         }

@@ -465,7 +465,7 @@ impl<'a> Routers<'a> {
 async fn stop_asked(control: &Control, signals: &Signals) {
     tokio::select! {
         name = signals.stop_asked() => info!("{name}: stopping"),
-        () = control.stop_requested() => info!("told to stop by admin.sock"),
+        () = control.stop_requested() => info!("stop requested through admin.sock"),
     }
 }
 

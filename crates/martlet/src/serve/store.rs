@@ -12,8 +12,8 @@ pub(crate) fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
     match unfinished_restore(data_dir) {
         None => Ok(()),
         Some(unfinished) => anyhow::bail!(
-            "a restore into {} was cut off: run martlet backup restore again, or move the \
-             directory away to start with nothing ({} says so)",
+            "a restore into {} was interrupted: run martlet backup restore again, or move the \
+             directory away to start without data ({} shows this)",
             data_dir.display(),
             unfinished.display()
         ),
@@ -45,8 +45,8 @@ pub(super) fn tell_restored(running: &Running) -> Option<String> {
     if restored.clock_behind_ms > 0 {
         warn!(
             secs = restored.clock_behind_ms as f64 / 1000.0,
-            "the clock is behind what it was when the node last ran: sessions and messages expire \
-             later, by the time the node was not running"
+            "the clock is behind its value when the node last ran: the expiry of sessions and \
+             messages does not count the time when the node was not running"
         );
     }
     info!(
@@ -63,7 +63,7 @@ pub(super) fn tell_restored(running: &Running) -> Option<String> {
     let places = damage.len() + restored.damage.len();
     (places > 0).then(|| {
         format!(
-            "The store was found damaged at the start ({}); the log of the start says where, and \
+            "The store was found damaged at the start ({}); the log of the start shows where, and \
              what is lost.",
             counted(places, "place")
         )

@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const CREDENTIALS_ADVICE: &str = "Give credentials with -u USER -P PASSWORD.";
 
 /// Beginning of the advice for a client with credentials that a broker on this machine refused.
-pub(crate) const WHY_ADVICE: &str = "If the broker is Martlet, this says why: martlet why ";
+pub(crate) const WHY_ADVICE: &str = "If the broker is Martlet, this shows why: martlet why ";
 
 /// A temporary directory, removed on drop.
 pub(crate) struct TempDir(pub(crate) PathBuf);

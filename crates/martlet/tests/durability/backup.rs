@@ -178,7 +178,7 @@ fn a_backup_that_was_cut_or_changed_is_not_taken_for_a_whole_one() {
     }
     let junk = fails(&[&whole, &b"junk"[..]].concat());
     assert!(
-        junk.contains(&format!("behind its end, at {length}")),
+        junk.contains(&format!("after its end, at {length}")),
         "{junk}"
     );
     // Padded like the output of a tar program.

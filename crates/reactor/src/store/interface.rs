@@ -98,7 +98,7 @@ pub trait Store: fmt::Debug + Send {
     /// # Errors
     /// There is no store on disk, or the disk failed; as text.
     fn pin(&self) -> Result<PinnedFiles, String> {
-        Err("all is kept in memory: there is nothing to copy".to_owned())
+        Err("all data is kept in memory: there is nothing to copy".to_owned())
     }
 
     /// Contents and disk use; `None` without a store on disk, or if it does not answer.

@@ -12,7 +12,8 @@ pub enum Conflict {
     DevicesOfUser(String, u64),
     /// Devices of this user, which would have more than that many again.
     #[error(
-        "{0} would own more than {1} devices again, and nobody may: have others own some first"
+        "{0} would own more than the limit of {1} devices again: give some devices another owner \
+         first"
     )]
     DevicesOfUserAgain(String, u64),
     /// Devices that are added together: that many at most.
@@ -35,8 +36,8 @@ pub enum Conflict {
     AddedIntegrations(String, i64),
     /// Rules that were added through the API: that many at most.
     #[error(
-        "there are {0} rules that were added through the API, which is the most: remove one, or \
-         put it into the configuration file"
+        "{0} rules were added through the API, which is the maximum: remove one, or put this one \
+         into the configuration file"
     )]
     AddedRules(i64),
     /// Versions of firmware: that many at most.
@@ -142,6 +143,6 @@ impl Remedies for Conflict {
 fn free(user: &str, is_deleted: bool) -> String {
     match is_deleted {
         false => format!("give {user} another one first"),
-        true => format!("{user} was deleted: restore it, or remove it for good first"),
+        true => format!("{user} was deleted: restore it, or remove it permanently first"),
     }
 }

@@ -21,19 +21,19 @@ pub enum Exists {
     #[error("the {0} {1} already exists")]
     RuleSet(ObjectKind, String),
     /// A team or group of this name.
-    #[error("there is a {0} {1} already")]
+    #[error("the {0} {1} already exists")]
     Named(ObjectKind, String),
     /// A rule about messages of this name.
-    #[error("there is a rule {0:?} already")]
+    #[error("the rule {0:?} already exists")]
     Rule(String),
     /// A rule or an integration, of this kind and name, of another team.
     #[error("the name {1:?} is that of a {0} of another team: choose another")]
     OfAnotherTeam(String, String),
     /// A user whose name is the id of the device.
-    #[error("there is a user {0}, and a device's id is its user name: choose another")]
+    #[error("a user {0} exists, and a device's id is its user name: choose another id")]
     UserOfDeviceId(String),
     /// A device whose user name is the name of the user.
-    #[error("the name is taken: it is the user name of the device {0}")]
+    #[error("the name is in use: it is the user name of the device {0}")]
     DeviceOfUserName(String),
     /// A name that would belong to the tenant of the team of this name.
     #[error("{0} would be a name in the tenant of the team {1}: give the team another name")]
@@ -41,7 +41,8 @@ pub enum Exists {
     /// A device of this id in the tenant of the other team.
     #[error(
         "there is a {0} in the other team's tenant already, or one that was deleted and can be \
-         restored: remove it for good first, or export this device and add it there by another id"
+         restored: remove it permanently first, or export this device and add it there with \
+         another id"
     )]
     DeviceInTenant(String),
     /// The same device in another row.

@@ -95,7 +95,7 @@ pub enum RegistryError {
     #[error(transparent)]
     Exists(#[from] Exists),
     /// It has been changed since it was read.
-    #[error("{what} was changed meanwhile: its revision is {found}, not {expected}")]
+    #[error("{what} was changed in the meantime: its revision is {found}, not {expected}")]
     Stale {
         /// What it is.
         what: String,
@@ -105,7 +105,7 @@ pub enum RegistryError {
         found: i64,
     },
     /// Another device has this name, which one alone may have there.
-    #[error("there is a device named {0:?}: choose another name")]
+    #[error("a device named {0:?} exists: choose another name")]
     NameTaken(String),
     /// There may be no more, or the state of something rules it out.
     #[error(transparent)]

@@ -23,8 +23,8 @@ pub enum Refused {
     GroupRulesOfAll,
     /// A role or type whose rules have topics of others, such as this filter.
     #[error(
-        "the {0} {1} permits {2}, where others are too who are not of the team: as the team has no \
-         tenant, it is given only by callers that see all teams"
+        "the {0} {1} permits {2}, topics that clients outside the team also use: because the team \
+         has no tenant, only callers with access to all teams can assign it"
     )]
     RuleSetOfAll(ObjectKind, String, String),
     /// The user of this name, for a caller that sees one team.
@@ -54,7 +54,7 @@ pub enum Refused {
     #[error("the team {0} has no tenant of its own")]
     NoTenant(String),
     /// Several teams have the firmware of this name and version.
-    #[error("several teams have a firmware {0:?} of the version {1:?}: say by team which one")]
+    #[error("several teams have a firmware {0:?} of the version {1:?}: give the team")]
     FirmwareOfTeams(String, String),
 
     // What stays as it is.
@@ -103,8 +103,8 @@ pub enum Refused {
     Name(&'static str, String),
     /// A name that programs take out of a path.
     #[error(
-        "{1:?} cannot be the name of a {0}: programs take it out of a path, and so out of the URLs \
-         of the API; choose another name"
+        "{1:?} cannot be the name of a {0}: programs remove it from paths, and so from the URLs of \
+         the API; choose another name"
     )]
     NameOfPath(&'static str, String),
     /// A name with a letter that changes the direction of text.
@@ -283,7 +283,7 @@ pub enum Refused {
     #[error("{0}")]
     Plan(PlanError),
     /// A rollout to no group, tag or type.
-    #[error("say which devices: a group, a tag or a type")]
+    #[error("give the devices: a group, a tag or a type")]
     NoTarget,
     /// A rollout to devices that there are not.
     #[error("no device is in that group, or has that tag and type")]
@@ -304,8 +304,8 @@ pub enum Refused {
     OlderVersion(String),
     /// A database of another program.
     #[error(
-        "{0} is a database of another program: name another file, which is made if it is not there \
-         (registry.url)"
+        "{0} is a database of another program: give another file, which is created if it does not \
+         exist (registry.url)"
     )]
     OtherProgram(String),
     /// The user may not make the schema in the database.

@@ -171,7 +171,7 @@ async fn offer(work: &mut Work<'_>, rollout: &Rollout, wave: usize) -> Result<(i
     let firmware = firmware::by_number(&mut work.all, engine, rollout.firmware).await?;
     let firmware = firmware.ok_or_else(|| RegistryError::Damaged {
         place: work.place().to_owned(),
-        what: format!("the firmware of the rollout {} is not there", rollout.id),
+        what: format!("the firmware of the rollout {} does not exist", rollout.id),
     })?;
     let mut sql = work.sql(
         "SELECT r.device, r.state, r.reason, r.detail, r.progress, r.since_ms, r.heard_ms, \

@@ -98,8 +98,8 @@ pub(super) async fn publish(
         PublishTo::Queued => Ok((Extension(about), None)),
         PublishTo::Refused(outcome) => Err(failed(publish::refusal_of(api, &outcome).into())),
         PublishTo::NotAttached => Err(not_published(&format!(
-            "the bridge {name:?} is not attached to the node, so nothing would take the message: \
-             GET /api/v1/integrations/bridge/{name} says why"
+            "the bridge {name:?} is not attached to the node, so the message would be lost: GET \
+             /api/v1/integrations/bridge/{name} shows why"
         ))),
     }
 }

@@ -135,8 +135,8 @@ impl CertificateNames {
                     && registry.is_none_or(|held| held.account_kind(self.tenant, name).is_none())
                 {
                     let detail = format!(
-                        "its certificate is good, and {name} is neither a user nor a device of the \
-                         tables"
+                        "its certificate is valid, but {name} is neither a user nor a device of \
+                         the tables"
                     );
                     let refusal =
                         Refusal::operators_only(RefusalCause::CertificateNameUnknown, detail);
@@ -167,7 +167,7 @@ impl CertificateNames {
                 })
             }
             Err(error) => {
-                let detail = format!("its certificate names nobody: {error}");
+                let detail = format!("its certificate has no user name: {error}");
                 let cause = RefusalCause::CertificateNamesNobody;
                 LookupResult::Wrong(Refusal::operators_only(cause, detail))
             }

@@ -102,14 +102,14 @@ impl Hook {
         };
         let password = request.password.as_ref().map_or(&[][..], Password::bytes);
         if password.is_empty() {
-            let detail = "it has no password, so the hook is not asked";
+            let detail = "it has no password, so the hook is not called";
             return LookupResult::Wrong(Refusal::operators_only(
                 RefusalCause::NoCredentials,
                 detail,
             ));
         }
         let Ok(password) = std::str::from_utf8(password) else {
-            let detail = "its password is not text, so the hook is not asked";
+            let detail = "its password is not text, so the hook is not called";
             let cause = RefusalCause::WrongPassword(PasswordSource::Other);
             return LookupResult::Wrong(Refusal::operators_only(cause, detail));
         };
@@ -126,7 +126,7 @@ impl Hook {
         let turn = tokio::time::timeout(self.settings.timeout, self.slots.take(slot_request));
         let _turn = match turn.await {
             Ok(Some(turn)) => turn,
-            Ok(None) => return hook_down("nobody waits for its answer"),
+            Ok(None) => return hook_down("the client no longer waits for its answer"),
             Err(_) => {
                 let (at_once, millis) = (self.settings.at_once, self.settings.timeout.as_millis());
                 return hook_down(format!(

@@ -73,7 +73,7 @@ impl KeySource {
         let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         if url.scheme() != "https" && !(url.scheme() == "http" && is_local) {
             return Err(
-                "expected https://: keys that come over a network unencrypted are anybody's"
+                "expected https://: keys from an unencrypted connection cannot be trusted"
                     .to_owned(),
             );
         }
@@ -135,7 +135,7 @@ impl Fetched {
         match &held.keys {
             Some((keys, came)) if came.elapsed() < HOLDS => Ok(Arc::clone(keys)),
             _ => {
-                let why = held.failure.as_deref().unwrap_or("it was not asked yet");
+                let why = held.failure.as_deref().unwrap_or("not requested yet");
                 Err(format!("no keys from {}: {why}", self.shown_url()))
             }
         }

@@ -93,8 +93,7 @@ impl Tokens {
         if header.crit.is_some() {
             // RFC 7515 section 4.1.11: what is critical and not understood makes it invalid.
             return bad_token(
-                "its token is not good: its header has `crit`, and nothing critical is understood \
-                 here",
+                "its token is not valid: its header has `crit`, which is not supported",
             );
         }
         let is_meant = |key: &&TokenKey| {
@@ -102,7 +101,7 @@ impl Tokens {
                 && (header.kid.is_none() || key.id.is_none() || key.id == header.kid)
         };
         let no_key = format!(
-            "its token is not good: no key for a token of {:?} with this `kid`",
+            "its token is not valid: no key for a token of {:?} with this `kid`",
             header.alg
         );
         let mut refusal = Refusal::operators_only(RefusalCause::BadToken, no_key);
@@ -259,7 +258,7 @@ fn refused_for(error: &Error) -> Refusal {
         }
         _ => (RefusalCause::BadToken, error.to_string()),
     };
-    Refusal::operators_only(cause, format!("its token is not good: {why}"))
+    Refusal::operators_only(cause, format!("its token is not valid: {why}"))
 }
 
 /// Why a token whose claim names this client is not for the client that shows it; none: it is.

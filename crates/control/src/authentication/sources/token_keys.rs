@@ -37,7 +37,7 @@ impl TokenKeys {
         if text.starts_with('{') {
             return Self::of_set(text, algorithm);
         }
-        let algorithm = algorithm.ok_or("auth.jwt_algorithm has to say for what the key is")?;
+        let algorithm = algorithm.ok_or("auth.jwt_algorithm must name the algorithm of the key")?;
         let is_pem = text.starts_with("-----BEGIN");
         if is_pem && text.contains("PRIVATE KEY-----") {
             return Err(
@@ -49,7 +49,7 @@ impl TokenKeys {
         let key = match algorithm {
             Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 if is_pem => {
                 // Else a public key, which everybody may have, would be the secret.
-                return Err("the file is a key in PEM, and HS… takes a secret".to_owned());
+                return Err("the file is a key in PEM, but HS… needs a secret".to_owned());
             }
             Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => {
                 let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
@@ -102,7 +102,7 @@ impl TokenKeys {
                     return Err(error(why));
                 }
                 (None, None) => {
-                    let why = "`alg` is missing, and auth.jwt_algorithm does not say it";
+                    let why = "`alg` is missing, and auth.jwt_algorithm is not set";
                     return Err(error(why.to_owned()));
                 }
             };

@@ -266,17 +266,18 @@ pub(super) fn facts_of_refused_topic() -> Facts {
 fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
     let mut facts = facts(None);
     facts.session = Some(connected());
-    let why = "the message store takes as much as limits.store_bytes allows".to_owned();
+    let why = "the message store has reached limits.store_bytes".to_owned();
     let remedy = Some("raise limits.store_bytes".to_owned());
     facts.store = Some(StoreTrouble::Full { why, remedy });
     let (full, is_there) = (Cause::StoreFull, State::Connected);
-    let expected = "messages with QoS 1 and 2 wait, from all publishers: the message store takes";
+    let expected =
+        "messages with QoS 1 and 2 wait, from all publishers: the message store has reached";
     expect(&judge(&facts), full, is_there, expected);
     if let Some(session) = &mut facts.session {
         session.waits_for_store = true;
     }
     let diagnosis = judge(&facts);
-    let expected = "its publishes wait: the message store takes as much as limits.store_bytes";
+    let expected = "its publishes wait: the message store has reached limits.store_bytes";
     expect(&diagnosis, full, is_there, expected);
     let remedy = diagnosis.finding.remedy.as_deref();
     assert_eq!(remedy, Some("raise limits.store_bytes"));

@@ -65,8 +65,8 @@ pub(super) fn of(list: &Path, node: &NodeOptions) -> Reading {
         _ => Reading {
             is_read: None,
             text: format!(
-                "next: no node was found to ask; a node rejects these certificates only with --set \
-                 tls.client_crl={} (-c FILE or --data-dir DIR names the node)",
+                "next: no running node was found; a node rejects these certificates only with \
+                 --set tls.client_crl={} (-c FILE or --data-dir DIR names the node)",
                 list.display()
             ),
         },

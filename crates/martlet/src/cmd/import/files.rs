@@ -160,7 +160,7 @@ async fn add_user(
         Err(error) => return Err(error),
     }
     let note = match hash.is_plain() {
-        true => format!("role {role}; its password was in clear and is hashed now"),
+        true => format!("role {role}; its password was plain text and is now hashed"),
         false => format!("role {role}"),
     };
     if dry_run {

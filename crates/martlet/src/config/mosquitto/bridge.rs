@@ -238,7 +238,7 @@ fn unmapped(keyword: &str, value: &str) -> Read {
             return Err("TLS without certificates is not supported; use bridge_cafile".to_owned());
         }
         "bridge_require_ocsp" if !is_false => {
-            return Err("whether a certificate was revoked is not asked here".to_owned());
+            return Err("certificate revocation is not checked".to_owned());
         }
         "round_robin" if !is_false => (
             Outcome::Unsupported,
@@ -246,7 +246,8 @@ fn unmapped(keyword: &str, value: &str) -> Read {
         ),
         "local_username" | "local_password" => (
             Outcome::Unsupported,
-            "the bridge publishes here what its topics take, whatever the rules of this user",
+            "the bridge publishes all messages of its topics here; the rules of this user are \
+             ignored",
         ),
         "threshold" => (
             Outcome::Unsupported,

@@ -94,14 +94,14 @@ pub(super) fn is_of_bridge(keyword: &str) -> bool {
 }
 
 const PLUGIN: Meaning = Meaning::Refused(
-    "plugins decide who is let in, and none is loaded here; use a password file and an ACL file, or \
-     keep Mosquitto for this",
+    "plugins decide which clients are accepted, but plugins are not supported; use a password file \
+     and an ACL file, or keep Mosquitto for this",
 );
 
 const LOG_TIME: Meaning =
     Meaning::NotNeeded("each line of the log begins with its time, in the form of RFC 3339");
 const LOG_SYSTEM: Meaning = Meaning::NotNeeded(
-    "the log goes to standard error, which a service manager takes; see log.format",
+    "the log goes to standard error, which a service manager collects; see log.format",
 );
 const SYNCED: Meaning = Meaning::NotNeeded(
     "the store is not written at intervals: what is acknowledged is synced already (store.durability)",
@@ -128,7 +128,7 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     (
         "proxy_protocol_v2_require_tls",
-        Meaning::RefusedIfTrue("whether clients speak TLS with the proxy is not looked at here"),
+        Meaning::RefusedIfTrue("it is not checked whether clients use TLS with the proxy"),
     ),
     ("certfile", Meaning::Listener(KeywordScope::Own)),
     ("keyfile", Meaning::Listener(KeywordScope::Own)),
@@ -160,19 +160,19 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     (
         "mount_point",
         Meaning::Refused(
-            "there are no mount points: clients would use each other's topics; keep them apart by \
-             an ACL file",
+            "mount points are not supported: clients would use each other's topics; separate them \
+             with an ACL file",
         ),
     ),
     (
         "clientid_prefixes",
-        Meaning::Refused("client identifiers are not looked at here: use a password file"),
+        Meaning::Refused("client identifiers are not checked: use a password file"),
     ),
     (
         "use_username_as_clientid",
         Meaning::RefusedIfTrue(
-            "client identifiers are taken as they come; a session is its user's alone, and %u in an \
-             ACL file stands for the user",
+            "client identifiers are not changed; a session belongs to its user only, and %u in an \
+             ACL file is replaced by the user name",
         ),
     ),
     ("psk_file", Meaning::Refused(PSK)),
@@ -195,15 +195,18 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ("tls_keyform", Meaning::Special(keyform)),
     (
         "ciphers",
-        Meaning::NotNeeded("only suites without known weakness are spoken: TLS 1.2 and 1.3, AEAD"),
+        Meaning::NotNeeded(
+            "only cipher suites without known weakness are supported: TLS 1.2 and \
+             1.3, AEAD",
+        ),
     ),
     (
         "ciphers_tls1.3",
-        Meaning::NotNeeded("only suites without known weakness are spoken"),
+        Meaning::NotNeeded("only cipher suites without known weakness are supported"),
     ),
     (
         "dhparamfile",
-        Meaning::NotNeeded("keys are agreed on over elliptic curves alone"),
+        Meaning::NotNeeded("only key exchange over elliptic curves is supported"),
     ),
     ("max_keepalive", number(key!(limits.keep_alive_max_secs), 0)),
     ("max_packet_size", Meaning::Special(packet_size)),
@@ -257,7 +260,7 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     (
         "websockets_log_level",
-        Meaning::NotNeeded("WebSockets are logged as all else: log.level"),
+        Meaning::NotNeeded("WebSockets have no log level of their own: log.level"),
     ),
     ("log_type", Meaning::Special(log_type)),
     (
@@ -268,17 +271,15 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     (
         "user",
-        Meaning::NotNeeded(
-            "start it as that user: User= of systemd; it needs no rights to begin with",
-        ),
+        Meaning::NotNeeded("start it as that user: User= of systemd; it needs no special rights"),
     ),
     (
         "pid_file",
-        Meaning::NotNeeded("martlet stop and systemd know the process without it"),
+        Meaning::NotNeeded("martlet stop and systemd do not need it"),
     ),
     (
         "set_tcp_nodelay",
-        Meaning::NotNeeded("small packets are never held back"),
+        Meaning::NotNeeded("small packets are always sent at once"),
     ),
     (
         "websockets_headers_size",
@@ -286,11 +287,11 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     (
         "check_retain_source",
-        Meaning::NotNeeded("retained messages are looked at when they are sent"),
+        Meaning::NotNeeded("retained messages are checked when they are sent"),
     ),
     (
         "allow_duplicate_messages",
-        Meaning::NotNeeded("overlapping subscriptions are one message"),
+        Meaning::NotNeeded("overlapping subscriptions receive one message"),
     ),
     ("auto_id_prefix", ID_PREFIX),
     ("listener_auto_id_prefix", ID_PREFIX),
@@ -300,11 +301,11 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     (
         "upgrade_outgoing_qos",
-        Meaning::UnsupportedIfTrue("messages are sent with the lower QoS, as MQTT says"),
+        Meaning::UnsupportedIfTrue("messages are sent with the lower QoS, as MQTT requires"),
     ),
     (
         "queue_qos0_messages",
-        Meaning::UnsupportedIfTrue("QoS 0 is not queued for clients that are away"),
+        Meaning::UnsupportedIfTrue("QoS 0 messages are not queued for disconnected clients"),
     ),
     (
         "allow_zero_length_clientid",
@@ -312,20 +313,20 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     (
         "retry_interval",
-        Meaning::NotNeeded("messages are sent again when a client comes back, and only then"),
+        Meaning::NotNeeded("messages are sent again only when a client reconnects"),
     ),
     (
         "http_dir",
-        Meaning::Unsupported("files are served by a web server"),
+        Meaning::Unsupported("files are not served: use a web server"),
     ),
     (
         "enable_control_api",
-        Meaning::Unsupported("there is no $CONTROL: use martlet's commands"),
+        Meaning::Unsupported("$CONTROL is not supported: use martlet's commands"),
     ),
     ("connection", Meaning::Bridge),
     (
         "retain_expiry_interval",
-        Meaning::Unsupported("retained messages expire as their publisher says"),
+        Meaning::Unsupported("retained messages expire as their publisher requests"),
     ),
 ];
 
@@ -335,7 +336,7 @@ const ID_PREFIX: Meaning = Meaning::Unsupported(
 );
 
 const PSK: &str =
-    "pre-shared keys are not spoken; give devices certificates, or passwords over TLS";
+    "pre-shared keys are not supported; give devices certificates, or passwords over TLS";
 
 const fn number(key: &'static str, zero: u64) -> Meaning {
     Meaning::Number {
@@ -431,7 +432,7 @@ fn persistence(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), Confi
         entry.outcome = Outcome::Changed;
         entry.note = "store.durability = \"sync\", the default: synced before it is acknowledged, \
                      not at intervals; mosquitto.db is not read, so sessions and retained messages \
-                     begin anew"
+                     are lost"
             .to_owned();
     }
     Ok(())
@@ -484,8 +485,7 @@ fn log_type(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigEr
         "notice" | "information" => 3,
         "all" | "debug" => 4,
         "subscribe" | "unsubscribe" | "websockets" | "internal" => {
-            let note =
-                "it has no level of its own here; log.level = \"debug\" shows it with all else";
+            let note = "it has no level of its own; log.level = \"debug\" includes it";
             reading.report(line, Outcome::NotNeeded, note);
             return Ok(());
         }
@@ -519,11 +519,11 @@ fn log_dest(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigEr
         "stdout" => (Outcome::Changed, "the log goes to standard error"),
         "syslog" => (
             Outcome::Changed,
-            "the log goes to standard error, which the service manager takes",
+            "the log goes to standard error, which the service manager collects",
         ),
         "topic" => (
             Outcome::Unsupported,
-            "the log is published to no topic: martlet logs, martlet events or log.file",
+            "the log is not published to a topic: use martlet logs, martlet events or log.file",
         ),
         "dlt" | "android" => (Outcome::Unsupported, "the log goes to standard error"),
         _ => {

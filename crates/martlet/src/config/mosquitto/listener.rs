@@ -149,11 +149,11 @@ impl Listener {
             "capath" if self.settings.contains_key("cafile") => return Err(error(ONE_CA)),
             "cafile" if self.settings.contains_key("capath") => return Err(error(ONE_CA)),
             "tls_version" => match value {
-                "tlsv1.2" => "tls_version = \"1.2\": TLS 1.2 and 1.3 are spoken".to_owned(),
+                "tlsv1.2" => "tls_version = \"1.2\": TLS 1.2 and 1.3 are supported".to_owned(),
                 "tlsv1.3" => "tls_version = \"1.3\"".to_owned(),
                 "tlsv1.1" | "tlsv1.0" | "tlsv1" => {
                     outcome = Outcome::Changed;
-                    "TLS before 1.2 is broken and not spoken; 1.2 and 1.3 are".to_owned()
+                    "TLS before 1.2 is insecure and not supported; 1.2 and 1.3 are".to_owned()
                 }
                 _ => return Err(error("expected tlsv1.3 or tlsv1.2")),
             },
@@ -201,8 +201,8 @@ impl Listener {
             "acl_file" => {
                 outcome = Outcome::Changed;
                 format!(
-                    "acl_file = {value:?}: names of clients that nobody has proved count as none, and \
-                     names with / fit into no pattern"
+                    "acl_file = {value:?}: names of clients that are not authenticated are \
+                     ignored, and names with / match no pattern"
                 )
             }
             "certfile" => format!("certificate = {value:?}"),
@@ -326,8 +326,8 @@ impl Listener {
             .filter(|_| !is_secure)
         {
             let text = format!(
-                "{place}: require_certificate: the listener has no certfile and keyfile, so nobody \
-                 could show one"
+                "{place}: require_certificate: the listener has no certfile and keyfile, so no \
+                 client could present a certificate"
             );
             return Err(ConfigError::Unusable(text));
         }
@@ -355,9 +355,8 @@ impl Listener {
                 };
                 let place = self.settings.get(keyword).map_or("", |(_, place)| place);
                 let text = format!(
-                    "{place}: {keyword}: without require_certificate true nobody is asked for a \
-                     certificate, so that Mosquitto refuses everybody there; add it, or remove \
-                     this line"
+                    "{place}: {keyword}: without require_certificate true no client certificate is \
+                     requested, so Mosquitto refuses all clients there; add it, or remove this line"
                 );
                 return Err(ConfigError::Unusable(text));
             }

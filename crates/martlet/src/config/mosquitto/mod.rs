@@ -150,7 +150,7 @@ impl Reading<'_> {
         let Some(meaning) = keywords::find(&line.keyword) else {
             let hint = nearest(&keywords::nearest_to(&line.keyword));
             return Err(line.error(&format!(
-                "this keyword is not known, so what it protects is not either{hint}; remove the \
+                "this keyword is unknown, so it may be important for security{hint}; remove the \
                  line if it is not needed"
             )));
         };

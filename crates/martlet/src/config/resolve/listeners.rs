@@ -41,7 +41,7 @@ pub(super) fn no_certificates_are_asked_for(effective: &Effective) -> Result<(),
         return Ok(());
     };
     Err(ConfigError::Unusable(format!(
-        "{}: `{key}` is set, and no listener is encrypted, so that no client can show a certificate: \
+        "{}: `{key}` is set, but no listener is encrypted, so no client can present a certificate: \
          use mqtts:// or wss://, or leave it out",
         effective.source(key)
     )))
@@ -69,7 +69,7 @@ pub(super) fn listeners(
             {
                 let place = table.source("url");
                 let text = match known.address == *address {
-                    true => format!("{address} is listened on twice; name each address once"),
+                    true => format!("{address} is given twice; give each address once"),
                     false => format!(
                         "{address} and {}, of another listener, overlap: one of them is every \
                          address of this machine; give one of them another port",
@@ -219,9 +219,9 @@ fn configured_listener(
             || realm.is_some_and(|realm| reader.knows_anybody(realm));
         if !loopback && !lets_in {
             return Err(ConfigError::Unusable(format!(
-                "{source}: {} can be reached from other machines, and nobody could connect, since no \
-                 credentials are configured; add a user (martlet user add {}NAME), or listen on \
-                 loopback, or add --allow-anonymous if everybody who can reach it may use it",
+                "{source}: {} can be reached from other machines, but no client could connect, \
+                 because no credentials are configured; add a user (martlet user add {}NAME), or \
+                 listen on loopback, or add --allow-anonymous to permit access without credentials",
                 listener_url(&address, &transport, is_secure),
                 options_of(effective)
             )));
@@ -399,8 +399,8 @@ fn tls_of(
         || effective.source(key!(tls.client_certificates)) != DEFAULT_SOURCE;
     if !is_said && (files.client_ca.is_some() || files.revoked.is_some()) {
         return Err(
-            "client_ca or client_crl is set, and client_certificates is not: say required or \
-             optional, or off if nobody is to show one"
+            "client_ca or client_crl is set, but client_certificates is not: set it to required or \
+             optional, or to off if client certificates are not used"
                 .to_owned(),
         );
     }

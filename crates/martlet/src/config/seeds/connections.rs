@@ -120,8 +120,8 @@ impl SettingNames<'_> {
         if common.is_secure && !common.verifies {
             let place = self.place("MQTT_TLS_VERIFY_PEER");
             self.warn(format!(
-                "{place} is not true: the certificates of other brokers are not checked, so who is \
-                 in between can read and change what is sent"
+                "{place} is not true: the certificates of other brokers are not checked, so an \
+                 attacker on the network path can read and change messages"
             ));
         }
         self.default_connection()

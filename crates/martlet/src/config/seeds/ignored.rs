@@ -6,7 +6,7 @@ use super::connections;
 const CLIENTS: &str = "a setting of clients; martlet pub, sub, rr and bench read it";
 const OTHER_CLIENTS: &str = "a setting of the program that connected to a broker; here it is the \
                              broker itself";
-const MESSAGE_LOG: &str = "the message log is with users and devices, where registry.url says; \
+const MESSAGE_LOG: &str = "the message log is in the database of users and devices (registry.url); \
                            martlet import seed1 imports mqtt-messages.db";
 const TELEMETRY: &str = "storage of telemetry is planned";
 const SESSIONS: &str = "login sessions have random tokens and their own end";
@@ -41,7 +41,7 @@ const IGNORED: &[(&str, &str)] = &[
     ("SEED_USER_*", "martlet user add makes users"),
     ("QUEUE_CONNECTION", BROWSERS),
     ("REDIS_URL", "nothing here needs a cache of its own"),
-    ("FLASK_ENV", "there is one mode"),
+    ("FLASK_ENV", "only one mode exists"),
     ("SECRET_KEY", SESSIONS),
     ("SESSION_TIMEOUT", SESSIONS),
     (

@@ -101,8 +101,8 @@ impl SettingNames<'_> {
         }
         let place = self.place(name);
         self.warn(format!(
-            "{place}: {host} is not an address of this machine, so it is taken for a \
-             setting of clients; the node listens on {HERE}"
+            "{place}: {host} is not an address of this machine, so it is treated as a setting of \
+             clients; the node listens on {HERE}"
         ));
         HERE.to_owned()
     }
@@ -153,9 +153,9 @@ impl SettingNames<'_> {
             };
             let place = self.place("MQTT_USE_TLS");
             self.warn(format!(
-                "{place}: it is taken as a setting of clients, since the \
-                 environment has no certificate of a server; the node ignores it{ports}. For TLS \
-                 set tls.certificate and tls.key, or MQTT_CERT_FILE_PATH and MQTT_KEY_FILE_PATH"
+                "{place}: it is treated as a setting of clients, because the environment contains \
+                 no server certificate; the node ignores it{ports}. For TLS set tls.certificate \
+                 and tls.key, or MQTT_CERT_FILE_PATH and MQTT_KEY_FILE_PATH"
             ));
             return Ok(None);
         }
