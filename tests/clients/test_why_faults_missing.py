@@ -121,7 +121,7 @@ def test_a_bridge_brings_a_topic_under_another_name(tmp_path):
                 hub.publish("cmd/pump", "on")
                 hub.publish("site/1/cmd/pump", "on")
                 assert client.receive_payload() == "on"
-                until(lambda: "1 message has come in" in node.why("bridge/hq", "cmd/pump")["sentence"], "it is counted")
+                until(lambda: "1 message has been received" in node.why("bridge/hq", "cmd/pump")["sentence"], "it is counted")
                 assert "bridge/hq" not in node.why("valvectl", "cmd/pump")["sentence"]
 
 

@@ -178,7 +178,7 @@ def put_rule(node, name, rule):
 
 def test_an_alarm_is_active_for_a_device(node):
     secret = node.device("q11")
-    put_rule(node, "too-hot", {"topics": ["d/+/heat"], "alarm": {"condition": "payload.t > 9", "severity": "major"}})
+    put_rule(node, "too-hot", {"topics": ["d/+/heat"], "alarm": {"severity": "major", "condition": {"raise_when": "payload.t > 9"}}})
     with node.client("q11", secret) as device:
         device.publish("d/q11/heat", '{"t": 12}', 1)
         answer = until_said(node, "the alarm too-hot about it is active", "q11")
