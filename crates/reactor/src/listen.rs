@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
+use martlet_broker::Limits;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::{ListenAddress, ListenerConfig};
@@ -20,18 +21,27 @@ use crate::sys;
 /// Length of the system's queue of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// How long the peer may leave sent bytes unacknowledged. Detects half-open connections long before
-/// their Keep Alive does.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+/// How much longer than a client may read nothing its TCP may leave sent bytes unacknowledged.
+const UNACKNOWLEDGED_LONGER: Duration = Duration::from_secs(10);
+
+/// How long the peer may leave sent bytes unacknowledged (`TCP_USER_TIMEOUT`), which detects
+/// half-open connections. Linux counts a closed receive window too, though the peer answers: so it
+/// is longer than `limits.output_stalled_secs`, which ends such a connection with its own cause.
+/// None if that is without limit.
+pub(crate) fn unacknowledged_max(limits: &Limits) -> Option<Duration> {
+    let stalled = Duration::from_secs(limits.output_stalled_secs.into());
+    (!stalled.is_zero()).then(|| stalled + UNACKNOWLEDGED_LONGER)
+}
 
 /// Opens the socket of one listener. Returns its actual address.
-pub(crate) fn bind(config: &ListenerConfig) -> Result<(Listener, ListenAddress), StartError> {
+pub(crate) fn bind(
+    config: &ListenerConfig,
+    unacknowledged: Option<Duration>,
+) -> Result<(Listener, ListenAddress), StartError> {
     let (listener, address) = (config.name.clone(), config.address.clone());
     let bound = match &config.address {
-        ListenAddress::Tcp(address) => {
-            bind_tcp(*address).map(|(bound, address)| (bound, ListenAddress::Tcp(address)))
-        }
+        ListenAddress::Tcp(address) => bind_tcp(*address, unacknowledged)
+            .map(|(bound, address)| (bound, ListenAddress::Tcp(address))),
         ListenAddress::Unix { path, mode } => {
             bind_unix(path, *mode).map(|bound| (bound, address.clone()))
         }
@@ -82,7 +92,10 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
     Ok(Listener::unix(UnixListener::from(socket), file))
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
+fn bind_tcp(
+    address: SocketAddr,
+    unacknowledged: Option<Duration>,
+) -> io::Result<(Listener, SocketAddr)> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -99,7 +112,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
     // Accepted sockets inherit both options on Linux, which saves two system calls per connection.
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    socket.set_tcp_user_timeout(unacknowledged)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = unacknowledged;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = std::net::TcpListener::from(socket);
@@ -113,6 +128,20 @@ mod tests {
 
     use super::*;
     use crate::config::Transport;
+
+    const TIMEOUT: Option<Duration> = Some(Duration::from_secs(70));
+
+    #[test]
+    fn a_closed_window_is_the_limits_own_matter() {
+        let of = |output_stalled_secs| {
+            unacknowledged_max(&Limits {
+                output_stalled_secs,
+                ..Limits::default()
+            })
+        };
+        assert_eq!(of(60), TIMEOUT);
+        assert_eq!(of(0), None);
+    }
 
     fn config(address: &str) -> ListenerConfig {
         ListenerConfig {
@@ -128,8 +157,10 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_an_error_that_names_address_and_process() {
-        let (_held, address) = bind(&config("127.0.0.1:0")).unwrap();
-        let error = bind(&config(&address.to_string())).unwrap_err().to_string();
+        let (_held, address) = bind(&config("127.0.0.1:0"), TIMEOUT).unwrap();
+        let error = bind(&config(&address.to_string()), TIMEOUT)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(&address.to_string()), "{error}");
         if cfg!(target_os = "linux") {
             assert!(
@@ -142,18 +173,18 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn accepted_sockets_inherit_their_options() {
-        let (listener, address) = bind(&config("127.0.0.1:0")).unwrap();
+        let (listener, address) = bind(&config("127.0.0.1:0"), TIMEOUT).unwrap();
         let _client = std::net::TcpStream::connect(address.socket().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         let socket = stream.options();
         assert!(socket.tcp_nodelay().unwrap());
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), TIMEOUT);
         assert!(socket.nonblocking().unwrap());
     }
 
     #[test]
     fn the_unspecified_address_of_ipv6_takes_ipv4_too() {
-        let Ok((listener, address)) = bind(&config("[::]:0")) else {
+        let Ok((listener, address)) = bind(&config("[::]:0"), TIMEOUT) else {
             return;
         };
         let port = address.socket().unwrap().port();
@@ -163,11 +194,11 @@ mod tests {
 
     #[test]
     fn a_named_ipv6_address_leaves_the_port_of_ipv4_free() {
-        let Ok((_listener, address)) = bind(&config("[::1]:0")) else {
+        let Ok((_listener, address)) = bind(&config("[::1]:0"), TIMEOUT) else {
             return;
         };
         let port = address.socket().unwrap().port();
-        bind(&config(&format!("127.0.0.1:{port}"))).unwrap();
+        bind(&config(&format!("127.0.0.1:{port}")), TIMEOUT).unwrap();
     }
 
     #[test]
@@ -181,21 +212,21 @@ mod tests {
             path: path.clone(),
             mode,
         };
-        let (listener, _) = bind(&config).unwrap();
+        let (listener, _) = bind(&config, TIMEOUT).unwrap();
         let found = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(found & 0o777, mode);
         // A process that listens there keeps the socket.
-        let error = bind(&config).unwrap_err().to_string();
+        let error = bind(&config, TIMEOUT).unwrap_err().to_string();
         assert!(error.contains("mqtt.sock is in use"), "{error}");
         drop(listener);
         assert!(!path.exists());
         // A socket left by a killed process is replaced.
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        drop(bind(&config).unwrap());
+        drop(bind(&config, TIMEOUT).unwrap());
         // A file that is no socket is kept.
         std::fs::write(&path, "data").unwrap();
-        let error = format!("{:?}", bind(&config).unwrap_err());
+        let error = format!("{:?}", bind(&config, TIMEOUT).unwrap_err());
         assert!(error.contains("not a socket"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
         std::fs::remove_dir_all(&directory).unwrap();

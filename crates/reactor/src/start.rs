@@ -106,7 +106,8 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
     for listener in &config.listeners {
-        let (bound, address) = listen::bind(listener)?;
+        let unacknowledged = listen::unacknowledged_max(&config.settings.limits);
+        let (bound, address) = listen::bind(listener, unacknowledged)?;
         listeners.push((bound, listener.accept_rate));
         addresses.push((listener.name.clone(), address));
     }

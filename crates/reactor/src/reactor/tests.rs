@@ -252,7 +252,7 @@ fn a_tick_goes_on_with_few_handshakes() {
 fn a_tick_accepts_a_part_of_the_connections_that_wait() {
     const WAITING: usize = 3 * ACCEPTS_PER_TICK;
     let listener = tcp(None);
-    let (bound, address) = listen::bind(&listener).unwrap();
+    let (bound, address) = listen::bind(&listener, None).unwrap();
     let mut node = Node::new(&[listener]);
     let descriptors = Descriptors::of_process();
     node.reactor
