@@ -42,7 +42,7 @@ def test_each_refusal_is_one_line_with_the_way_to_mend_it(start_node, tmp_path):
         client.wait_for_end()
     expected = {
         "c1": ["connect refused", "user alice", "wrong password, according to", "martlet user passwd"],
-        "c2": ["connect refused", "user bob", "no user of that name is known", "martlet user add"],
+        "c2": ["connect refused", "user bob", "no user of that name exists", "martlet user add"],
         "c3": ["connect refused", "it has no credentials", "martlet user add"],
         "c4": ["publish refused", "down", "permit it in the ACL file (auth.acl_file)"],
         "c6": ["disconnected", "(limits.packet_bytes = 1000)", "raise limits.packet_bytes"],

@@ -37,8 +37,8 @@ def test_a_device_could_not_carry_a_command_out(node):
         assert json.loads(device.receive().payload)["id"] == command
         answer(device, "c1", {"command_id": command, "status": "failed", "result": "Valve stuck"})
         told = node.headline("command-failed", f"the command open ({command}) to c1 failed: the device reported a failure", "c1")
-        assert told["sentence"].endswith("and said: Valve stuck") and told["state"] == "connected"
-        by_id = node.headline("command-failed", "and said: Valve stuck", command)
+        assert told["sentence"].endswith("with the result: Valve stuck") and told["state"] == "connected"
+        by_id = node.headline("command-failed", "with the result: Valve stuck", command)
         assert by_id["state"] == "no-client" and by_id["command"] == told["command"]
         node.bash(told)
         assert json.loads(device.receive().payload)["id"] == command

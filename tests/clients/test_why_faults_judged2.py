@@ -286,4 +286,6 @@ def test_a_device_shows_its_secret_as_a_bearer(http):
     told = http.headline("wrong-password", f"its HTTP request was refused: POST {path}: the key that it shows is not valid", "br-1")
     assert requests(http, "POST", path, printed_secret(http.bash(told)), "Authorization", {"t": 1}) == 201
     assert requests(http, "GET", "/api/v1/devices", secret, "Authorization") == 401
+    http.headline("not-permitted", "it shows the key of a device, and the route needs an API key", "br-1")
+    assert requests(http, "POST", path, secret, "Authorization", {"t": 1}) == 201
     http.over("br-1")

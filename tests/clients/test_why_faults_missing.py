@@ -110,7 +110,7 @@ def test_a_bridge_brings_a_topic_under_another_name(tmp_path):
             with node.client("boss", client_id="valvectl") as client, Client(other.node, "h1") as hub:
                 client.subscribe("cmd/pump", 1)
                 until(lambda: node.why("bridge/hq")["cause"] == "nothing-wrong", "it is attached")
-                brings = "brings cmd/pump from the topic site/1/cmd/pump of the other broker; 0 messages have come in"
+                brings = "brings cmd/pump from the topic site/1/cmd/pump of the other broker; 0 messages have been received through it"
                 for asked in (["valvectl", "cmd/pump"], ["bridge/hq", "cmd/pump"]):
                     told = node.why(*asked)
                     assert not told["wrong"] and f"bridge/hq {brings}" in told["sentence"], told
@@ -121,7 +121,7 @@ def test_a_bridge_brings_a_topic_under_another_name(tmp_path):
                 hub.publish("cmd/pump", "on")
                 hub.publish("site/1/cmd/pump", "on")
                 assert client.receive_payload() == "on"
-                until(lambda: "1 message has come in" in node.why("bridge/hq", "cmd/pump")["sentence"], "it is counted")
+                until(lambda: "1 message has been received" in node.why("bridge/hq", "cmd/pump")["sentence"], "it is counted")
                 assert "bridge/hq" not in node.why("valvectl", "cmd/pump")["sentence"]
 
 

@@ -188,7 +188,7 @@ def test_a_client_identifier_is_too_long(node, boss):
     assert "give the client a shorter one" in told["remedy"] and "command" not in told
     with node.client("boss", client_id="b2") as other:
         assert reason_of(node.client("boss", client_id=long).start()).is_failure
-        node.headline("limit-reached", "a client of the user was refused: the Client Identifier is too long", "boss")
+        node.headline("limit-reached", "a client with this User Name was refused: the Client Identifier is too long", "boss")
         other.publish("x", "x")
 
 

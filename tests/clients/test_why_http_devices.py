@@ -81,7 +81,7 @@ def test_a_device_sends_values_of_another_one(node):
 def test_a_body_is_too_long(node):
     secret = node.device("h6")
     assert sends(node, "h6", secret, json.dumps({"t": "x" * 5000})) == 413
-    node.headline("other", "its HTTP request was refused: POST /api/v1/devices/h6/telemetry", "h6")
+    node.headline("request-invalid", "its HTTP request was refused: POST /api/v1/devices/h6/telemetry", "h6")
 
 
 def test_telemetry_that_is_not_valid_is_reported_once(node):

@@ -123,7 +123,7 @@ pub fn is_built_in_device_type(name: &str) -> bool {
 /// The rules of a built-in device type.
 pub fn built_in_device_rules(device_type: &str, base: &IotflowBase) -> Option<Arc<Rules>> {
     let (name, rules) = DEVICE_TYPES.iter().find(|(name, _)| *name == device_type)?;
-    let source = format!("device type {name}, which is built in");
+    let source = format!("the built-in device type {name}");
     Some(compiled(rules, &source, base))
 }
 
@@ -136,7 +136,7 @@ pub fn iotflow_user_rules(base: &IotflowBase) -> Arc<Rules> {
         .iter()
         .map(|(actions, filter)| (*actions, filter.replace("%c", "%u")))
         .collect();
-    compiled(&by_user, "role iotflow, which is built in", base)
+    compiled(&by_user, "the built-in role iotflow", base)
 }
 
 fn compiled(rules: &[(Actions, impl AsRef<str>)], source: &str, base: &IotflowBase) -> Arc<Rules> {

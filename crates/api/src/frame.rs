@@ -20,6 +20,7 @@ use crate::origin;
 use crate::output::Class;
 use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
 use crate::rate::name_of;
+use crate::refused_requests;
 
 const METRICS: &str = "/metrics";
 /// Longest path and query, bytes.
@@ -57,6 +58,7 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     let path = request.uri().path().to_owned();
     let form = ErrorForm::of(&api.routes.compat, &path);
     let request_headers = request.headers().clone();
+    let uri = request.uri().clone();
     let preflight = origin::preflight(request.method(), &request_headers);
     let is_preflight = preflight.is_some();
     let answer = match check(&api, connection, &request) {
@@ -67,6 +69,15 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
             None => next.run(request).await,
         },
     };
+    if is_without_route(&answer) {
+        let mut request = Request::new(());
+        *request.method_mut() = line.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = request_headers.clone();
+        request.extensions_mut().insert(connection);
+        let (request, ()) = request.into_parts();
+        refused_requests::report_without_route(&api, &request, answer.status()).await;
+    }
     let class = Class::of(connection.listener, is_probe);
     let answer = api.output.count(&api.control, class, answer);
     let mut answer = as_problem(answer, (&line.id, &path), form);
@@ -82,6 +93,15 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
         .note(&line.method, answer.status(), line.begun.elapsed());
     write(&line, &answer);
     answer
+}
+
+/// No route has looked for the caller, because the Host, the path or the method is wrong.
+fn is_without_route(answer: &Response) -> bool {
+    let is_wrong = matches!(
+        answer.status(),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::MISDIRECTED_REQUEST
+    );
+    is_wrong && answer.extensions().get::<PrincipalName>().is_none()
 }
 
 /// Path and query without what is secret.

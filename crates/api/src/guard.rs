@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -65,9 +66,17 @@ async fn check(
     // Devices ask again and again for what may not be there.
     let device = caller.device.as_ref().filter(|_| is_write);
     let own_request = device.map(|device| (device.clone(), RequestName::of(connection, &parts)));
+    let of_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
+    let of_key = of_key.then(|| RequestName::of_device(connection, &parts));
+    let of_key = of_key
+        .flatten()
+        .map(|request| (caller.principal.clone(), request));
     let finish = |answer: Response, name: String| {
         if let Some((device, request)) = &own_request {
             refused_requests::report_answer(&api, request, device, &answer);
+        }
+        if let (Some((principal, request)), StatusCode::NOT_FOUND) = (&of_key, answer.status()) {
+            refused_requests::report_elsewhere(&api, request, principal);
         }
         finish(answer, taken, name)
     };
@@ -171,12 +180,12 @@ async fn admit(
                 {
                     caller::identify_device(api, connection, parts).await?
                 }
-                caller => reported(api, connection, parts, caller)?,
+                caller => reported(api, connection, parts, caller).await?,
             }
         }
         _ => {
             let caller = caller::identify(api, connection, parts, is_open).await;
-            reported(api, connection, parts, caller)?
+            reported(api, connection, parts, caller).await?
         }
     };
     origin::check_origin(&api.settings, connection, parts, &caller)?;
@@ -218,18 +227,20 @@ fn is_of_unknown_key(problem: &Problem, parts: &Parts) -> bool {
 }
 
 /// The caller that was looked for; one with an unknown key is reported.
-fn reported(
+async fn reported(
     api: &Api,
     connection: HttpConnection,
     parts: &Parts,
     found: Result<IdentifiedCaller, Problem>,
 ) -> Result<IdentifiedCaller, Problem> {
-    found.inspect_err(|problem| {
-        if is_of_unknown_key(problem, parts) {
-            let request = RequestName::of(connection, parts);
-            refused_requests::report_unknown_key(api, &request);
-        }
-    })
+    if let Err(problem) = &found
+        && is_of_unknown_key(problem, parts)
+    {
+        let request = RequestName::of(connection, parts);
+        let key = keys::shown(&parts.headers, &parts.uri);
+        refused_requests::report_unknown_key(api, &request, key).await;
+    }
+    found
 }
 
 fn is_nobody(principal: &Principal) -> bool {

@@ -1,23 +1,26 @@
 //! Requests that are refused: each is an event, as a refused login by MQTT is. That of a device
-//! is about the device, so that `martlet why DEVICE` finds it; that with an API key which lacks a
-//! right names the key; others are found by their address, and their number is limited.
+//! is about the device, so that `martlet why DEVICE` finds it; that with an API key names the key;
+//! others are found by their address, and their number is limited.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use axum::extract::MatchedPath;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::Response;
 use martlet_broker::{
-    Event, EventHead, EventNotice, LackingKey, LockoutScope, Refusal, RefusalCause, TenantId,
-    UserName,
+    Event, EventHead, EventNotice, LockoutScope, Refusal, RefusalCause, RequestKey, TenantId,
+    UserName, shortened,
 };
 use martlet_control::devices::KeyRefusal;
 use martlet_control::principal::{Principal, PrincipalKind, Scope};
 use martlet_registry::{Device, Status, is_device_id};
 
 use crate::api::Api;
+use crate::caller;
 use crate::connection::HttpConnection;
+use crate::keys;
 use crate::problem::{Problem, ProblemKind};
 
 /// Longest part of a path that an event shows, bytes.
@@ -41,16 +44,36 @@ impl RequestName {
         let route = parts.extensions.get::<MatchedPath>();
         Self {
             text: format!("{} {shown}", parts.method),
-            device: route.and_then(|route| device_in(route.as_str(), path)),
+            device: device_in(route.map_or(path, MatchedPath::as_str), path),
             address: connection.peer,
         }
     }
+
+    /// The same, if the path names a device.
+    pub(crate) fn of_device(connection: HttpConnection, parts: &Parts) -> Option<Self> {
+        let route = parts.extensions.get::<MatchedPath>()?;
+        device_in(route.as_str(), parts.uri.path())?;
+        Some(Self::of(connection, parts))
+    }
 }
 
-/// The id of a device in a path; none: the path names no device.
+/// Levels of routes after which the id of a device follows.
+const BEFORE_DEVICE: [&str; 3] = ["devices", "device", "telemetry"];
+
+/// The id of a device in a path; none: the path names no device. The route of a path that no route
+/// matches is the path itself.
 fn device_in(route: &str, path: &str) -> Option<String> {
-    let mut levels = route.split('/').zip(path.split('/'));
-    let (_, id) = levels.find(|(name, _)| *name == "{id}")?;
+    let before = route.split('/');
+    let mut levels = before
+        .clone()
+        .zip(before.skip(1))
+        .zip(path.split('/').skip(1));
+    let is_id = |name: &str| name == "{id}" || route == path;
+    let is_device = |before: &str, name| match is_id(name) {
+        true if route == path => before == BEFORE_DEVICE[0],
+        is_id => is_id && BEFORE_DEVICE.contains(&before),
+    };
+    let ((_, _), id) = levels.find(|((before, name), _)| is_device(before, name))?;
     // An id that is percent-encoded is left out: few are.
     (is_device_id(id) && !id.contains('%')).then(|| id.to_owned())
 }
@@ -114,10 +137,103 @@ fn head_of(device: &Device) -> EventHead {
     head.with_user(Some(UserName::Proved(device.user_name.as_str().into())))
 }
 
-/// Reports a request with an API key that nobody has.
-pub(crate) fn report_unknown_key(api: &Api, request: &RequestName) {
+/// Reports a request with an API key that nobody has. If it is the key of a device, the event is
+/// about that: the answer does not tell, so that nobody finds out keys of devices here.
+pub(crate) async fn report_unknown_key(api: &Api, request: &RequestName, key: Option<Vec<u8>>) {
+    if !is_within_limit(api, request) {
+        return;
+    }
+    if let Some(device) = device_of(api, key).await {
+        let why = "it shows the key of a device, and the route needs an API key".to_owned();
+        return report(
+            api,
+            request,
+            head_of(&device),
+            (RefusalCause::Forbidden, why),
+        );
+    }
     let why = "unknown API key".to_owned();
     report_unproved(api, request, (RefusalCause::ApiKeyUnknown, why));
+}
+
+/// The device that has this key.
+async fn device_of(api: &Api, key: Option<Vec<u8>>) -> Option<Device> {
+    api.devices().ok()?.by_secret(&key?).await.ok()
+}
+
+/// Reports a request that no route took: its Host is not one of the node, or it shows a key of the
+/// API or of a device, and its path or method is wrong. Other requests to wrong paths are from
+/// anybody, and are many.
+pub(crate) async fn report_without_route(api: &Api, request: &Parts, status: StatusCode) {
+    let connection = request.extensions.get::<HttpConnection>();
+    let connection = connection.copied().unwrap_or(HttpConnection::UNKNOWN);
+    let name = RequestName::of(connection, request);
+    let is_misdirected = status == StatusCode::MISDIRECTED_REQUEST;
+    let key = keys::shown(&request.headers, &request.uri);
+    if !(is_misdirected || key.is_some()) || !is_within_limit(api, &name) {
+        return;
+    }
+    if is_misdirected {
+        let host = request.headers.get(header::HOST);
+        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let why = format!("Host {:?} is not a name of this node", &*shortened(host));
+        let why = (RefusalCause::HostNotAllowed, why);
+        return report(api, &name, EventHead::unknown(), why);
+    }
+    let why = match status {
+        StatusCode::METHOD_NOT_ALLOWED => "the path exists with other methods",
+        _ => "there is no such path",
+    };
+    let why = (RefusalCause::RequestInvalid, why.to_owned());
+    let called_by = caller::identify(api, connection, request, false).await;
+    match called_by.map(|caller| caller.principal) {
+        Ok(principal) => report_of_key(api, &name, &principal, why),
+        Err(_) => match device_of(api, key).await {
+            Some(device) => report(api, &name, head_of(&device), why),
+            None => report(api, &name, EventHead::unknown(), why),
+        },
+    }
+}
+
+/// Reports that a device of this id is not in the tenant of the API key that a request was sent
+/// with, if it is in another tenant: the path is right, and the key is not.
+pub(crate) fn report_elsewhere(api: &Api, request: &RequestName, principal: &Principal) {
+    let Some(device) = &request.device else {
+        return;
+    };
+    let policy = api.control.policy();
+    let tables = policy.as_deref().and_then(|policy| policy.tables());
+    let mut tenants = tables
+        .into_iter()
+        .flat_map(|tables| tables.tenants_of_device(device));
+    let is_elsewhere = tenants.next().is_some();
+    if is_elsewhere && is_within_limit(api, request) {
+        // Nothing of other tenants: the event is shown to the team of the key.
+        let why = format!("no device {device} that {} sees", principal.words());
+        report_of_key(api, request, principal, (RefusalCause::RequestInvalid, why));
+    }
+}
+
+fn report_of_key(
+    api: &Api,
+    request: &RequestName,
+    principal: &Principal,
+    (cause, why): (RefusalCause, String),
+) {
+    let PrincipalKind::ApiKey { id, .. } = &principal.kind else {
+        return;
+    };
+    let key = RequestKey {
+        id: id.as_str().into(),
+        lacking: None,
+    };
+    let refusal = Refusal::operators_only(cause, format!("{}: {why}", request.text));
+    let refusal = match &request.device {
+        Some(device) => refusal.about(device.as_str()),
+        None => refusal,
+    };
+    let head = EventHead::new(principal.tenant, "");
+    report_refusal(api, request, head, (refusal, Some(Box::new(key))));
 }
 
 /// Reports a request with an API key that lacks this scope.
@@ -130,9 +246,9 @@ pub(crate) fn report_lacking(
     let PrincipalKind::ApiKey { id, .. } = &principal.kind else {
         return;
     };
-    let key = LackingKey {
+    let key = RequestKey {
         id: id.as_str().into(),
-        scope: scope.name(),
+        lacking: Some(scope.name()),
     };
     let why = format!(
         "{} needs the scope {scope}, which {} lacks",
@@ -198,7 +314,7 @@ fn report_refusal(
     api: &Api,
     request: &RequestName,
     head: EventHead,
-    (why, key): (Refusal, Option<Box<LackingKey>>),
+    (why, key): (Refusal, Option<Box<RequestKey>>),
 ) {
     let head = head.with_address(request.address.map(|address| (address, 0)));
     api.control
@@ -219,5 +335,13 @@ mod tests {
         );
         assert_eq!(device("/api/v1/devices/a%20b/telemetry"), None);
         assert_eq!(device_in("/api/v1/publish", "/api/v1/publish"), None);
+        let without_route = |path| device_in(path, path);
+        assert_eq!(
+            without_route("/api/v1/devices/d1/telemetri").as_deref(),
+            Some("d1")
+        );
+        assert_eq!(without_route("/api/v1/telemetry/rejected"), None);
+        let rollout = device_in("/api/v1/rollouts/{id}/pause", "/api/v1/rollouts/d1/pause");
+        assert_eq!(rollout, None);
     }
 }

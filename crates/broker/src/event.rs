@@ -61,13 +61,13 @@ pub enum Event {
         /// The key that it has shown; none: it is no valid key.
         key: Option<Box<ShownKey>>,
     },
-    /// A request by HTTP was refused: of a device, or with an API key. Told by the node, not by a
-    /// shard.
+    /// A request by HTTP was refused: of a device, with an API key, or for its Host. Reported by
+    /// the node, not by a shard.
     RequestRefused {
         /// Why, with the method and path of the request.
         why: Refusal,
-        /// The API key that lacks a right; none: it is about something else.
-        key: Option<Box<LackingKey>>,
+        /// The API key that it was sent with; none: without one, or it is that of a device.
+        key: Option<Box<RequestKey>>,
     },
     /// An accepted connection ended.
     Disconnected {
@@ -238,13 +238,13 @@ pub struct ShownKey {
     pub id_pattern: Box<str>,
 }
 
-/// An API key that lacks a right for what was requested with it.
+/// The API key of a request that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LackingKey {
+pub struct RequestKey {
     /// Its id; of a key of the configuration its name.
     pub id: Box<str>,
-    /// The scope that it lacks.
-    pub scope: &'static str,
+    /// The scope that it lacks; none: it was refused for something else.
+    pub lacking: Option<&'static str>,
 }
 
 /// See [`Event::Published`].

@@ -7,7 +7,7 @@ use martlet_permission::Refusal;
 
 use crate::connected_client::{ConnectedClient, SharedClient, UserName};
 use crate::event::{
-    DeliveredMessage, Event, EventNotice, LackingKey, PublishedMessage, ShownKey, WillNotice,
+    DeliveredMessage, Event, EventNotice, PublishedMessage, RequestKey, ShownKey, WillNotice,
 };
 use crate::event_head::EventHead;
 use crate::shortened::{WHY_BYTES_MAX, cut_to, is_cut, shortened};
@@ -178,7 +178,7 @@ impl Event {
             Self::Disconnected {
                 will: Some(will), ..
             } => size_of::<WillNotice>() + will.topic.len(),
-            Self::RequestRefused { key: Some(key), .. } => size_of::<LackingKey>() + key.id.len(),
+            Self::RequestRefused { key: Some(key), .. } => size_of::<RequestKey>() + key.id.len(),
             Self::ProvisioningRefused { key: Some(key), .. } => {
                 size_of::<ShownKey>()
                     + [&key.name, &key.device_type, &key.team, &key.id_pattern]

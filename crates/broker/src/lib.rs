@@ -138,7 +138,7 @@ pub use effect::{
     ShardMessage,
 };
 pub use event::{
-    AlarmNotice, DeliveredMessage, Event, EventNotice, LackingKey, PublishedMessage, ShownKey,
+    AlarmNotice, DeliveredMessage, Event, EventNotice, PublishedMessage, RequestKey, ShownKey,
     WillNotice,
 };
 pub use event_head::{EventHead, UserRef};

@@ -79,6 +79,8 @@ causes! {
     RevocationListExpired = "revocation-list-expired", "The revocation list of the listener has expired, so no certificate can be checked.";
     ProxyRefused = "proxy-refused", "It did not connect through the proxy of the listener, or the proxy's header is malformed, or not expected.";
     OriginRefused = "origin-refused", "The web page of the client has an origin that the listener does not allow.";
+    HostRefused = "host-refused", "The Host of its HTTP request is not a name of the node.";
+    RequestInvalid = "request-invalid", "Its HTTP request is not valid: its path, method or content is wrong.";
     WebsocketRefused = "websocket-refused", "Its WebSocket request, or a frame, violates the WebSocket protocol.";
     ClientIdInvalid = "client-id-invalid", "Its Client Identifier is empty or not valid.";
     WrongVersion = "wrong-version", "It uses a version of MQTT that the node, or the listener, does not support.";
@@ -121,6 +123,7 @@ causes! {
          paused.";
     RuleOff = "rule-off", "A rule about messages is off, or not in force.";
     RuleUnmatched = "rule-unmatched", "A rule about messages has looked at no message, or its condition was true for none.";
+    AlarmActive = "alarm-active", "An alarm about it is active.";
     AlarmSilent = "alarm-silent", "The alarm of a rule is shelved or already active, so no notification is sent; or another alarm inhibits it.";
     RuleFailing = "rule-failing", "A rule about messages fails.";
     RolloutPaused = "rollout-paused", "A rollout of firmware is paused, or has not been started.";
@@ -273,6 +276,8 @@ impl Cause {
             | Is::NotRegistered
             | Is::ReauthenticationFailed
             | Is::ReauthenticatedAsOther => Self::NotPermitted,
+            Is::RequestInvalid => Self::RequestInvalid,
+            Is::HostNotAllowed => Self::HostRefused,
             Is::StoreFull => Self::StoreFull,
             Is::StoreFailing => Self::StoreFailing,
             Is::NoAuthenticationMethod
@@ -282,7 +287,6 @@ impl Cause {
             | Is::NameOfDevice
             | Is::RegistrationPayload
             | Is::PayloadKeyUnreadable
-            | Is::RequestInvalid
             | Is::LoginFailed => Self::Other,
             Is::Packet(_)
             | Is::ByReasonCode
@@ -322,7 +326,8 @@ impl Cause {
             TlsFault::CertificateNotYetValid => Self::ClockWrong,
             TlsFault::CertificateRevoked => Self::CertificateRevoked,
             TlsFault::CertificateForeign => Self::CertificateForeign,
-            TlsFault::CertificateNotForClients
+            TlsFault::CertificateOfCa
+            | TlsFault::CertificateNotForClients
             | TlsFault::CertificateNotSigned
             | TlsFault::CertificateVersion
             | TlsFault::CertificateInvalid
@@ -500,7 +505,7 @@ pub(crate) mod tests {
         "the password is not",
         "wrong password, according to /etc/passwd",
         "wrong credential for device x",
-        "no user of that name is known to the registry x",
+        "no user of that name exists (looked up in: the registry x)",
         "x is neither a user nor a device of the tables",
         "it has no credentials",
         "does not permit anonymous",

@@ -61,6 +61,17 @@ const CONNECTS_LOOKED_AT: usize = 1_024;
 /// Refused publishes that are looked at, at most.
 const REFUSED_LOOKED_AT: usize = 256;
 
+/// The last HTTP request with an API key that was refused.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusedOfKey {
+    /// What was refused.
+    pub(crate) entry: Entry,
+    /// The scope that the key lacks; none: it was refused for something else.
+    pub(crate) lacking: Option<&'static str>,
+    /// The device that the path names, if the request was refused for that.
+    pub(crate) device: Option<String>,
+}
+
 /// Entries behind a number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = EventPage)]
@@ -448,15 +459,20 @@ impl Journal {
         self.refused_for(&[EventKind::RequestRefused], is_it)
     }
 
-    /// The last HTTP request that was refused because this API key lacks a right, and the scope
-    /// that it lacks.
-    pub(crate) fn refused_to_key(&self, id: &str) -> Option<(Entry, &'static str)> {
+    /// The last HTTP request with this API key that was refused, and the scope that the key lacks,
+    /// if it was refused for that.
+    pub(crate) fn refused_to_key(&self, id: &str) -> Option<RefusedOfKey> {
         let kept = self.lock();
         let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
         let mut found = troubles.filter_map(|written| match &written.notice.event {
-            Event::RequestRefused { key: Some(key), .. } if *key.id == *id => {
-                Some((written.entry(&self.commands), key.scope))
-            }
+            Event::RequestRefused {
+                key: Some(key),
+                why,
+            } if *key.id == *id => Some(RefusedOfKey {
+                entry: written.entry(&self.commands),
+                lacking: key.lacking,
+                device: why.subject().map(str::to_owned),
+            }),
             _ => None,
         });
         found.next()

@@ -265,6 +265,12 @@ async fn answering(permitted: &[SocketAddr]) -> Result<SocketAddr, String> {
 /// The outcome of a mail that the server did not accept.
 fn outcome_of(error: &lettre::transport::smtp::Error) -> Outcome {
     let why = error_words(error);
+    // lettre has no kind for this error: only its text differs. It decides nothing but the words.
+    if error.is_client() && why.contains("STARTTLS") {
+        let why = "the server offers no STARTTLS: set tls = \"tls\" if its port expects TLS at once, \
+                   or tls = \"none\" to send without encryption";
+        return Outcome::Failed(why.to_owned());
+    }
     match (error.is_permanent(), error.is_transient()) {
         (true, _) => Outcome::Refused(format!("the server refuses the mail: {why}")),
         (_, true) => Outcome::FailedAtMessage(format!("the server rejects the mail: {why}")),

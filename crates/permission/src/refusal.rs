@@ -203,6 +203,8 @@ causes! {
     WillForbidden = "the Will is not permitted";
     /// The HTTP request of a device is not valid.
     RequestInvalid = "the HTTP request is not valid";
+    /// The Host of an HTTP request is not a name of the node.
+    HostNotAllowed = "the Host of the HTTP request is not a name of the node";
     /// A device exceeds its rate of HTTP requests.
     TooManyRequests = "too many HTTP requests";
     /// The topic of the Will belongs to the server.

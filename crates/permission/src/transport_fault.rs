@@ -40,6 +40,7 @@ faults! {
         CertificateExpired = "the client's certificate has expired";
         CertificateNotYetValid = "the client's certificate is not valid yet";
         CertificateRevoked = "the client's certificate is revoked";
+        CertificateOfCa = "the client shows the certificate of a CA, or one that it signed itself, not one that a CA issued to it";
         CertificateForeign = "the client's certificate is of another CA";
         CertificateNotForClients = "the client's certificate is not for clients";
         CertificateNotSigned = "the client's certificate is not signed by the CA that it names";

@@ -664,6 +664,11 @@ fn fault_of(error: &rustls::Error, handshaking: bool) -> TlsFault {
         {
             TlsFault::CertificateVersion
         }
+        Error::InvalidCertificate(CertificateError::Other(other))
+            if other.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            TlsFault::CertificateOfCa
+        }
         Error::InvalidCertificate(_) => TlsFault::CertificateInvalid,
         Error::AlertReceived(
             AlertDescription::UnknownCA

@@ -98,6 +98,8 @@ pub(crate) async fn store(
     let received = received_now();
     let decode = move |payload: &[u8]| decoder.decode(payload, received);
     let decoded = read_payload(&api, request, decode).await?;
+    let tenant = device.tenant;
+    let path = || format!("POST /api/v1/devices/{id}/telemetry");
     let device = TelemetryDevice {
         number: device.number,
         tenant: device.tenant,
@@ -111,17 +113,12 @@ pub(crate) async fn store(
     };
     let stored = stored.map_err(|error: StoreError| match error.reason() {
         Some(reason) => {
-            let path = format!("POST /api/v1/devices/{id}/telemetry");
-            telemetry.reject(
-                device.tenant,
-                &path,
-                Some(&id),
-                (reason, error.caller_text()),
-            );
+            telemetry.reject(tenant, &path(), Some(&id), (reason, error.caller_text()));
             Problem::from(error).recorded()
         }
         None => error.into(),
     })?;
+    telemetry.stored((tenant, &id), path);
     let view = StoredView {
         stored: stored.values,
         retimed: stored.retimed,

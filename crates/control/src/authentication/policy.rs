@@ -243,7 +243,10 @@ impl Policy {
         let tenant = request.realm.tenant().0;
         let numbered = named.and_then(|(tables, name)| tables.device_numbered(tenant, name));
         let why = match numbered {
-            None => unknown_user(sources),
+            None => {
+                let name = request.user_name.as_deref().unwrap_or_default();
+                unknown_user(sources, (request.realm, name))
+            }
             Some(id) => {
                 let detail = format!("wrong credential for device {id}, by its number");
                 Refusal::operators_only(RefusalCause::WrongSecret, detail).about(&**id)
@@ -328,7 +331,9 @@ impl Policy {
             return Standing::Known;
         }
         match of(Knowledge::ByProof) {
-            by_proof if by_proof.is_empty() => Standing::Barred(unknown_user(sources)),
+            by_proof if by_proof.is_empty() => {
+                Standing::Barred(unknown_user(sources, (realm, user_name)))
+            }
             by_proof => Standing::ByProof(by_proof.join(" or ")),
         }
     }
@@ -545,9 +550,21 @@ impl RuleBook for Policy {
 }
 
 /// None of these sources knows the name.
-fn unknown_user(sources: &[Arc<dyn CredentialSource>]) -> Refusal {
+fn unknown_user(sources: &[Arc<dyn CredentialSource>], (realm, name): (Realm, &str)) -> Refusal {
     let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
-    let detail = format!("no user of that name is known to {}", names.join(", "));
+    let team = sources.iter().find_map(|source| {
+        let (_, team) = name.rsplit_once('@')?;
+        // Other teams are not told which teams there are.
+        (realm == Realm::COMMON).then_some(())?;
+        (source.tables()?.tenant_named(team).is_none()).then_some(team)
+    });
+    let team = team.map_or_else(String::new, |team| {
+        format!("; it ends with @{team}, and there is no team {team} with a tenant of its own")
+    });
+    let detail = format!(
+        "no user of that name exists (looked up in: {}){team}",
+        names.join(", ")
+    );
     unknown_to(sources, detail)
 }
 

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use martlet_registry::{Actor, Device, Page, PageRequest, Visibility};
+use martlet_registry::{Actor, Device, Page, PageRequest, RegistryError, Visibility};
 pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
 use tokio::fs::File;
 
@@ -258,13 +258,23 @@ impl FirmwareStore {
         version: String,
     ) -> Result<Firmware, SharedRegistryError> {
         let (team, of_type) = (device.team.clone(), device.device_type.clone());
+        let requested = (name.clone(), version.clone());
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let of = (&*team, &*of_type);
-                registry.firmware_for(of, &name, &version).await
+                registry.firmware_for(of, &requested.0, &requested.1).await
             })
         });
-        read.await
+        let found = read.await;
+        let key = (device.tenant, device.id.as_str());
+        match &found {
+            Ok(_) => self.refused.remove(key),
+            Err(SharedRegistryError::Registry(RegistryError::NotFound(_))) => {
+                self.refused.add(key, &name, &version);
+            }
+            Err(_) => {}
+        }
+        found
     }
 
     /// Deletes a version of firmware, and its file if no other version has it.

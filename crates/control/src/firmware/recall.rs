@@ -1,4 +1,4 @@
-//! Firmware that a device requested by MQTT and did not get, for `why`.
+//! Firmware that a device requested and did not get, for `why`.
 
 use martlet_registry::Visibility;
 

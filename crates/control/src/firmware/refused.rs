@@ -1,4 +1,5 @@
-//! What devices asked for by MQTT and did not get, of each device the last one, in memory.
+//! Firmware that devices requested, by MQTT or HTTP, and did not get: of each device the last one,
+//! in memory.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;

@@ -409,7 +409,7 @@ impl Commands {
         let Some((user, place)) = place else {
             let others = match self.have_other_rules() {
                 true => {
-                    ", or, for a client whose rules come with its token or the hook's answer, there"
+                    "; if the client has its rules from its token or from the hook, permit it there"
                 }
                 false => "",
             };
@@ -595,12 +595,28 @@ impl Commands {
             return deleted;
         }
         let tables = self.tables_now();
-        if tables.is_some_and(|tables| tables.may_be_team_key(name)) {
+        if tables
+            .as_ref()
+            .is_some_and(|tables| tables.may_be_team_key(name))
+        {
             return WordedRemedy {
                 text: "if this is the key of a team token, it no longer belongs to a team: check \
                      that it is complete, or add another token to the team of the device (martlet \
                      team token add TEAM NAME); to list the teams, run"
                     .to_owned(),
+                command: self.line("team ls", &[], &[]),
+            };
+        }
+        let team = name.rsplit_once('@').map(|(_, team)| team);
+        if let (Some(team), Some(tables)) = (team, tables)
+            && self.tenant == TenantId::default()
+            && tables.tenant_named(team).is_none()
+        {
+            return WordedRemedy {
+                text: format!(
+                    "correct the team behind @ ({team}), or add the team with a tenant of its own \
+                     (martlet team add --own-tenant); to list the teams, run"
+                ),
                 command: self.line("team ls", &[], &[]),
             };
         }

@@ -39,8 +39,9 @@ pub(super) fn connect(
             user?;
             // A user of that name would be asked for a password before its tokens are.
             WordedRemedy::words(
-                "give the client a valid token, or a password that the hook accepts; if a user of \
-                 this name is added, the client needs the password of that user",
+                "give the client a valid token, or, with auth.hook_url, a password that the hook \
+                 accepts; if a user of this name is added, the client needs the password of that \
+                 user",
             )
         }
         RefusalCause::UnknownUser(sources) => Some(commands.unknown(sources, why.subject(), user?)),
@@ -188,7 +189,13 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
             "have the client connect to the port of a listener with TLS (martlet status lists them), \
              or without TLS to this one"
         }
-        RefusalCause::RequestInvalid => "correct the request that the device sends",
+        RefusalCause::RequestInvalid => {
+            "correct the request: its method, path or content; /docs of the node lists all routes"
+        }
+        RefusalCause::HostNotAllowed => {
+            "add the name to http.hosts, if it is one of this node; or have the client use \
+             localhost or a loopback address"
+        }
         RefusalCause::TooManyRequests => {
             "have the device send fewer requests, each with several values, or raise http.rate \
              and http.burst"

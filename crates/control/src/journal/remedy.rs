@@ -36,10 +36,13 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
         Event::RequestRefused { why, .. } if why.cause == RefusalCause::Forbidden => {
             WordedRemedy::words("have the device send only requests about itself")
         }
-        Event::RequestRefused { key: Some(key), .. } => WordedRemedy::words(format!(
-            "give the program a key that has the scope {} too (martlet key add, or http.api_keys)",
-            key.scope
-        )),
+        Event::RequestRefused { key: Some(key), .. } if key.lacking.is_some() => {
+            let scope = key.lacking.unwrap_or_default();
+            WordedRemedy::words(format!(
+                "give the program a key that has the scope {scope} too (martlet key add, or \
+                 http.api_keys)"
+            ))
+        }
         Event::RequestRefused { why, .. } if why.cause == RefusalCause::ApiKeyUnknown => {
             WordedRemedy::by(
                 "have the program that sends the request use a valid key (martlet key add adds \

@@ -41,6 +41,10 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
             "give the client a new certificate: see martlet cert client --help"
         }
         TlsFault::RevocationListExpired => "write a new one: see martlet cert crl --help",
+        TlsFault::CertificateOfCa => {
+            "issue a certificate for the client by the listener's client_ca (see martlet cert \
+             client --help); a CA's own certificate is not for clients"
+        }
         TlsFault::CertificateForeign => {
             "give the client a certificate of the listener's client_ca, or add its CA there"
         }

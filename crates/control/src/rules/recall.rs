@@ -14,6 +14,9 @@ use crate::why::facts::{Facts, InhibitedRuleAlarm, Integration, NamedRule, RuleA
 /// Alarms of a rule that are looked at.
 const ALARMS_MAX: usize = 20;
 
+/// The name of devices in the facts.
+const DEVICE: &str = "device";
+
 /// The event of an alarm, where it is published.
 const ALARM_EVENTS: &str = "$events/alarm_raised";
 
@@ -28,6 +31,7 @@ impl Rules {
             .map(|kind| kind.name())
             .filter(|name| published.contains(*name));
         facts.own_topics.events.extend(published);
+        facts.alarms = self.alarms_about(team, facts).await;
         let name = &*facts.question.name;
         let Ok(all) = self.seen(Visibility::of(team)).await else {
             return;
@@ -115,37 +119,64 @@ impl Rules {
         let mut found = Vec::new();
         let tenant = self.tenant_of_alarms(rule).0;
         for name in raised(rule) {
-            let open = AlarmState::ALL
-                .iter()
-                .filter(|state| **state != AlarmState::Cleared);
             let filter = AlarmFilter {
                 tenant: Some(tenant),
                 name: Some(name.to_owned()),
-                states: open.map(|state| state.word().to_owned()).collect(),
                 ..AlarmFilter::default()
             };
-            let page = PageRequest::first(ALARMS_MAX);
-            let Ok(page) = self.alarms.list(filter, page).await else {
-                continue;
-            };
-            found.extend(page.items.into_iter().map(|row| {
-                let is_shelved = row.state == AlarmState::Shelved.word();
-                let action = match is_shelved {
-                    true => "alarm unshelve",
-                    false => "alarm clear",
-                };
-                let id = row.id.to_string();
-                RuleAlarm {
-                    command: self.control.command_with_options(action, &id),
-                    shelved_until_ms: is_shelved.then(|| unsigned(row.shelved_until_ms)),
-                    raised_ms: unsigned(row.raised_ms),
-                    name: row.name,
-                    subject: row.subject,
-                    by: row.changed_by,
-                }
-            }));
+            found.extend(self.open_alarms(filter).await);
         }
         found
+    }
+
+    /// The alarms about the device that was asked about that are not cleared. A team sees those of
+    /// its own tenant alone.
+    async fn alarms_about(&self, team: Option<&str>, facts: &Facts) -> Vec<RuleAlarm> {
+        let tenant = facts.question.tenant;
+        let is_seen = team.is_none() || tenant != TenantId::default();
+        if !is_seen || facts.registered_as.as_deref() != Some(DEVICE) {
+            return Vec::new();
+        }
+        let filter = AlarmFilter {
+            tenant: Some(tenant.0),
+            device: Some(facts.question.name.clone()),
+            ..AlarmFilter::default()
+        };
+        self.open_alarms(filter).await
+    }
+
+    /// The alarms of the filter that are not cleared.
+    async fn open_alarms(&self, filter: AlarmFilter) -> Vec<RuleAlarm> {
+        let open = AlarmState::ALL
+            .iter()
+            .filter(|state| **state != AlarmState::Cleared);
+        let filter = AlarmFilter {
+            states: open.map(|state| state.word().to_owned()).collect(),
+            ..filter
+        };
+        let page = self
+            .alarms
+            .list(filter, PageRequest::first(ALARMS_MAX))
+            .await;
+        let rows = page.map_or_else(|_| Vec::new(), |page| page.items);
+        let alarms = rows.into_iter().map(|row| {
+            let is_shelved = row.state == AlarmState::Shelved.word();
+            let action = match is_shelved {
+                true => "alarm unshelve",
+                false => "alarm clear",
+            };
+            let id = row.id.to_string();
+            RuleAlarm {
+                command: self.control.command_with_options(action, &id),
+                shelved_until_ms: is_shelved.then(|| unsigned(row.shelved_until_ms)),
+                raised_ms: unsigned(row.raised_ms),
+                name: row.name,
+                subject: row.subject,
+                message: row.message,
+                by: row.changed_by,
+            }
+        });
+        alarms.collect()
     }
 
     /// The integrations that take the alarms of a rule, or the messages that it publishes, where

@@ -20,7 +20,7 @@ impl SharedRegistry {
         let name = &facts.question.name;
         facts.namesakes.add_nearest(name, "API key", names);
         let found = best_named(all, name);
-        facts.named_api_key = found.map(|key| self.named_key(key));
+        facts.named_api_key = found.map(|key| self.named_key(key, facts.question.sees_node));
     }
 
     /// The same of a provisioning key, with what was last refused with it.
@@ -50,21 +50,26 @@ impl SharedRegistry {
         });
     }
 
-    fn named_key(&self, key: ApiKey) -> NamedApiKey {
+    fn named_key(&self, key: ApiKey, sees_node: bool) -> NamedApiKey {
         let scopes = key.scopes.iter();
         let scopes: String = scopes
             .map(|scope| format!("--scope {} ", typed(scope)))
             .collect();
         let arguments = format!("{scopes}{}", typed(&key.name));
         let refused = self.control.journal.refused_to_key(&key.id);
-        let refused = refused.map(|(entry, scope)| RefusedToKey {
-            wider: self.control.command_of_team(
-                "key add",
-                &key.team,
-                &format!("--scope {} {arguments}", typed(scope)),
-            ),
-            entry,
-            scope,
+        let refused = refused.map(|refused| RefusedToKey {
+            wider: refused.lacking.map(|scope| {
+                let arguments = format!("--scope {} {arguments}", typed(scope));
+                let add = self
+                    .control
+                    .command_of_team("key add", &key.team, &arguments);
+                (scope, add)
+            }),
+            elsewhere: match refused.device {
+                Some(device) if sees_node => self.devices_elsewhere(refused.entry.tenant, &device),
+                _ => Vec::new(),
+            },
+            entry: refused.entry,
         });
         NamedApiKey {
             expires_ms: nonzero(key.expires_ms),
@@ -78,6 +83,16 @@ impl SharedRegistry {
             scopes: key.scopes,
             refused,
         }
+    }
+}
+
+impl SharedRegistry {
+    /// Devices of this id in other tenants, as the User Names that they come with.
+    fn devices_elsewhere(&self, tenant: u32, id: &str) -> Vec<String> {
+        let policy = self.control.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let found = tables.map(|tables| tables.devices_elsewhere(tenant, id).collect());
+        found.unwrap_or_default()
     }
 }
 

@@ -113,6 +113,29 @@ impl Rejections {
         }
     }
 
+    /// Notes that the last payload of a client is stored that was published to this topic, or sent
+    /// to this path by HTTP.
+    pub(super) fn note_stored_one(
+        &self,
+        (tenant, client_id): (u32, &str),
+        topic: impl FnOnce() -> String,
+    ) {
+        let mut inner = self.inner();
+        let mut all = inner.last.iter_mut();
+        if !all.any(|one| one.stored_ms.is_none()) {
+            return;
+        }
+        let topic = shortened(&topic());
+        let of_it = inner.last.iter_mut();
+        let of_it = of_it.filter(|one| {
+            let of_client = one.client_id.as_deref() == Some(client_id);
+            one.tenant == tenant && one.topic == topic && of_client
+        });
+        for one in of_it {
+            one.stored_ms.get_or_insert_with(now_ms);
+        }
+    }
+
     /// The last ones of a tenant, or of all, the newest first.
     pub(crate) fn last(&self, tenant: Option<u32>, limit: usize) -> Vec<Rejected> {
         let inner = self.inner();

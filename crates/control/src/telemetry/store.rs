@@ -469,6 +469,12 @@ impl Telemetry {
         self.rejections.note(tenant, topic, client_id, why);
     }
 
+    /// Notes that the last payload of a device by an HTTP request is stored. `path` is only called
+    /// if payloads were rejected.
+    pub fn stored(&self, (tenant, device): (u32, &str), path: impl FnOnce() -> String) {
+        self.rejections.note_stored_one((tenant, device), path);
+    }
+
     /// Notes of which topics, by tenant, the last payload is stored.
     pub(super) fn note_stored<'a>(&self, topics: impl FnOnce() -> HashMap<(u32, &'a str), bool>) {
         self.rejections.note_stored(topics);

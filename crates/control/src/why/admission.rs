@@ -203,10 +203,15 @@ fn or_of_configuration(facts: &Facts, mut finding: Finding) -> Finding {
         && is_of_nobody
         && facts.has_no_configuration
     {
-        remedy.push_str(
-            "; if it is a rule of a configuration file, start the node with that file (martlet \
-             serve -c FILE)",
-        );
+        const START: &str = "if it is a rule of a configuration file, start the node with that file \
+                             (martlet serve -c FILE)";
+        // The command follows the last clause.
+        *remedy = match remedy.rsplit_once("; ") {
+            Some((first, last)) if finding.command.is_some() => {
+                format!("{first}; {START}; {last}")
+            }
+            _ => format!("{remedy}; {START}"),
+        };
     }
     finding
 }
@@ -648,6 +653,9 @@ fn refused_by_tls(facts: &Facts) -> Option<&Entry> {
     (uses_tls && is_recent && is_by_tls && is_newer(facts, last)).then_some(last)
 }
 
+/// Time in which the refusal of a client without a name is taken for one of this client.
+const GUESSED_MS: u64 = 5 * 60 * 1_000;
+
 /// It has tried to connect. An HTTP request is not that.
 fn has_tried(facts: &Facts) -> bool {
     let is_request = |what: EventKind| {
@@ -662,12 +670,16 @@ fn has_tried(facts: &Facts) -> bool {
 /// Adds the last refusal of a client without a name: a client that is refused by TLS, by WebSocket
 /// or for its first bytes has not sent its name yet.
 fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
-    let mut recent = facts.nameless.iter().rev();
-    let is_recent = |entry: &&Entry| facts.now_ms.saturating_sub(entry.at_ms) <= RECENT_MS;
-    let Some(entry) = recent.next().filter(is_recent) else {
+    let is_recent = |entry: &&Entry| facts.now_ms.saturating_sub(entry.at_ms) <= GUESSED_MS;
+    let mut recent = facts.nameless.iter().rev().filter(is_recent);
+    let Some(entry) = recent.next() else {
         return finding;
     };
     let address = entry.address.as_deref().and_then(host).unwrap_or_default();
+    // It may be any of several.
+    if recent.any(|other| other.address.as_deref().and_then(host) != Some(address)) {
+        return finding;
+    }
     let (why, remedy) = server_certificate::in_words(facts, entry);
     finding.sentence.push_str(&format!(
         " under its name; perhaps it is the client without a name at {address} that was refused: {why}"
@@ -694,7 +706,7 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
                 format!("an HTTP request of {client_id}")
             }
             ("", None) => "a client without a name".to_owned(),
-            ("", Some(user)) => format!("a client of the user {user}"),
+            ("", Some(user)) => format!("a client with the User Name {user}"),
             (client_id, _) => format!("the client {client_id}"),
         };
         let (why, remedy) = server_certificate::in_words(facts, entry);

@@ -17,7 +17,10 @@ pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
     };
     let run = facts.runs.iter().rev().find(is_it)?;
     let mut finding = Finding::of_run(run, run.cause.unwrap_or(Cause::Other));
-    finding.sentence = format!("a client of the user was refused: {}", finding.sentence);
+    finding.sentence = format!(
+        "a client with this User Name was refused: {}",
+        finding.sentence
+    );
     let clients = facts.clients.iter().flat_map(|client| &client.runs);
     let mut came = clients.filter(|other| other.last.what == EventKind::Connected);
     // It may have come with another Client Identifier since. Whoever came in the same millisecond

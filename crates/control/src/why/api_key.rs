@@ -33,15 +33,15 @@ pub(super) fn of_named(now_ms: u64, key: &NamedApiKey) -> Finding {
             };
             let sentence = format!("{what}; it is {until} ({about})");
             match &key.refused {
-                Some(refused) => lacks(now_ms, key, (refused, &what, &until)),
+                Some(refused) => with_refused(now_ms, key, (refused, &what, &until)),
                 None => Finding::new(Cause::NothingWrong, sentence),
             }
         }
     }
 }
 
-/// A request was refused because it lacks a right.
-fn lacks(
+/// A request with it was refused.
+fn with_refused(
     now_ms: u64,
     key: &NamedApiKey,
     (refused, what, until): (&RefusedToKey, &str, &str),
@@ -49,18 +49,34 @@ fn lacks(
     let entry = &refused.entry;
     let why = entry.why.as_deref().unwrap_or_default();
     let about = about(key);
-    let sentence = format!("{what}; its last refused request: {why} (it is {until}; {about})");
+    let elsewhere = match &*refused.elsewhere {
+        [] => String::new(),
+        [one] => format!("; another tenant has a device of that id: {one}"),
+        all => format!(
+            "; other tenants have devices of that id: {}",
+            all.join(", ")
+        ),
+    };
+    let sentence =
+        format!("{what}; its last refused request: {why}{elsewhere} (it is {until}; {about})");
     if now_ms.saturating_sub(entry.at_ms) > RECENT_MS {
         return Finding::new(Cause::NothingWrong, sentence);
     }
-    Finding::new(Cause::NotPermitted, sentence)
-        .at(entry.at_ms)
-        .remedy(format!(
-            "if the program that has it needs the scope {}, give it a key that has that too; to \
-             add one, run",
-            refused.scope
-        ))
-        .command(&refused.wider)
+    let cause = entry.cause.unwrap_or(Cause::Other);
+    let finding = Finding::new(cause, sentence).at(entry.at_ms);
+    match &refused.wider {
+        Some((scope, add)) => finding
+            .remedy(format!(
+                "if the program that has it needs the scope {scope}, give it a key that has that \
+                 too; to add one, run"
+            ))
+            .command(add),
+        None if !refused.elsewhere.is_empty() => finding.remedy(
+            "have the program use the key of the team that has the device, or one that belongs to \
+             no team with ?team=TEAM",
+        ),
+        None => finding.remedy(entry.remedy.clone().unwrap_or_default()),
+    }
 }
 
 fn ended(key: &NamedApiKey, sentence: String, at_ms: u64) -> Finding {

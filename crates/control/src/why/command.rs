@@ -4,10 +4,13 @@ use martlet_broker::EventKind;
 use martlet_registry::CommandState;
 
 use super::Finding;
+use super::arrival::names_client;
 use super::facts::{DeviceCommand, Facts, NamedCommand};
 use super::found::{
-    ENDED_RECENTLY_MS, Found, Weight, devices as devices_in_words, is_connected, uncapitalized,
+    CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, Found, Weight, devices as devices_in_words, is_connected,
+    uncapitalized,
 };
+use super::integration::published_in_vain;
 use super::near::{matches, nearest_in_words};
 use super::side::{concerns_one_of, was_refused};
 use crate::cause::Cause;
@@ -58,8 +61,12 @@ pub(super) fn commands(facts: &Facts, found: &mut Found) {
         }
     }
     for (kind, command, more) in stuck {
-        let finding = of_stuck(command, kind, more);
-        found.push((weight(facts, kind, command), finding));
+        let elsewhere = answered_elsewhere(facts, command).filter(|_| kind == Stuck::NoAnswer);
+        let weight = match elsewhere {
+            Some(_) => Weight::Trouble,
+            None => weight(facts, kind, command),
+        };
+        found.push((weight, of_stuck(command, kind, (more, elsewhere))));
     }
 }
 
@@ -68,7 +75,7 @@ pub(super) fn of_named(named: &NamedCommand) -> Finding {
     match named {
         NamedCommand::One(command) => match stuck_at(command) {
             Some(Stuck::AtWork) => Finding::new(Cause::NothingWrong, at_work(command)),
-            Some(kind) => of_stuck(command, kind, 0),
+            Some(kind) => of_stuck(command, kind, (0, None)),
             None => of_ended(command).unwrap_or_else(|| {
                 let what = of_device(command);
                 let sentence = format!("{what} has succeeded{}", result_text(&command.result));
@@ -146,6 +153,15 @@ fn stuck_at(command: &DeviceCommand) -> Option<Stuck> {
     })
 }
 
+/// The topic of its own that a device has published to since it has the command, without a
+/// receiver: its answer may be there.
+fn answered_elsewhere<'a>(facts: &'a Facts, command: &DeviceCommand) -> Option<&'a str> {
+    let since_ms = command.delivered_ms.saturating_sub(CLOCKS_DIFFER_MS);
+    let mut latest = published_in_vain(facts).rev();
+    let found = latest.find(|one| one.last_ms >= since_ms && names_client(facts, &one.topic));
+    found.map(|one| &*one.topic)
+}
+
 /// How much it weighs that a command is stuck.
 fn weight(facts: &Facts, kind: Stuck, command: &DeviceCommand) -> Weight {
     let since_ms = command.delivered_ms.max(command.sent_ms);
@@ -196,8 +212,13 @@ fn at_work(command: &DeviceCommand) -> String {
     )
 }
 
-/// A command that has not ended. `more`: others that are stuck for the same reason.
-fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64) -> Finding {
+/// A command that has not ended. `more`: others that are stuck for the same reason. `elsewhere`: a
+/// topic on which the device may have answered.
+fn of_stuck(
+    command: &DeviceCommand,
+    kind: Stuck,
+    (more, elsewhere): (u64, Option<&str>),
+) -> Finding {
     let (topic, answers) = (&command.topic, &command.answers);
     let own = command.reach.subscriptions.iter().map(|(filter, _)| filter);
     let sent = rfc3339::in_words(command.sent_ms);
@@ -247,8 +268,11 @@ fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64) -> Finding {
         Stuck::NoAnswer => (
             Cause::CommandWaits,
             format!(
-                "the device received it on {}, and has not answered",
-                rfc3339::in_words(command.delivered_ms)
+                "the device received it on {}, and has not answered{}",
+                rfc3339::in_words(command.delivered_ms),
+                elsewhere.map_or_else(String::new, |topic| format!(
+                    " on {answers}; it has published to {topic} since, which reached nobody"
+                ))
             ),
             answering(command, "have the device answer"),
         ),

@@ -194,10 +194,14 @@ pub struct Facts {
     pub twin: Option<DeviceTwin>,
     /// The rollout that was asked about.
     pub named_rollout: Option<NamedRollout>,
+    /// Alarms about the device that are not cleared.
+    pub alarms: Vec<RuleAlarm>,
     /// The rule about messages that was asked about.
     pub named_rule: Option<NamedRule>,
     /// Payloads that it published and that are not stored as telemetry, the latest first.
     pub not_stored: Vec<NotStored>,
+    /// Topic Filters of the rules of telemetry; empty: no telemetry is stored.
+    pub telemetry_filters: Vec<Box<str>>,
     /// The times of its last telemetry are years off.
     pub clock_off: Option<ClockOff>,
     /// Integrations of its tenant that do not deliver, or the one that was asked about.

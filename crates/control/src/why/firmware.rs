@@ -1,4 +1,4 @@
-//! Firmware that a device asked for by MQTT and did not get.
+//! Firmware that a device requested and did not get.
 
 use super::Finding;
 use super::facts::Facts;

@@ -12,15 +12,15 @@ use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
     Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, command, credential,
-    elsewhere, firmware, inactive, integration, memory, named, not_for_device, not_in_force,
-    other_session, own_topics, publish_as, restored, retained, rollout, session, silence,
-    telemetry, topic, twice, twin, type_change, will,
+    elsewhere, firmware, inactive, integration, memory, named, no_session, not_for_device,
+    not_in_force, other_session, own_topics, publish_as, restored, retained, rollout, rule_alarm,
+    session, silence, telemetry, topic, twice, twin, type_change, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
 
 /// Pieces of evidence that are shown of several clients together.
-const EVIDENCE_MAX: usize = 24;
+const EVIDENCE_MAX: usize = 12;
 
 /// Returns the diagnosis on the facts.
 pub fn judge(facts: &Facts) -> Diagnosis {
@@ -132,6 +132,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             not_for_device: facts.not_for_device.clone(),
             by_certificate: facts.by_certificate,
             inactive: facts.inactive.clone(),
+            alarms: facts.alarms.clone(),
             named_in_topic: facts.named_in_topic.clone(),
             own_topics: facts.own_topics.clone(),
             ..client.clone()
@@ -166,6 +167,7 @@ fn looked_at(facts: &Facts) -> Found {
     if !is_unknown(facts) {
         found.extend(other_session::other_session(facts));
         arrival::arrivals(facts, &mut found);
+        no_session::no_session(facts, &mut found);
         elsewhere::elsewhere(facts, &mut found);
         retained::retained(facts, &mut found);
         will::of_others(facts, &mut found);
@@ -174,6 +176,7 @@ fn looked_at(facts: &Facts) -> Found {
         topic::topic(facts, &mut found);
     }
     found.extend(memory::forgotten(facts));
+    rule_alarm::about_device(facts, &mut found);
     type_change::with_type_change(facts, &mut found);
     for (_, finding) in &mut found {
         with_group(facts, finding);
@@ -362,7 +365,12 @@ fn state(facts: &Facts) -> State {
         {
             State::Refused
         }
-        None if facts.presence.is_none() && facts.runs.is_empty() => State::NeverSeen,
+        None if facts.presence.is_none()
+            && facts.runs.is_empty()
+            && facts.last_seen_ms.is_none() =>
+        {
+            State::NeverSeen
+        }
         _ => State::Away,
     }
 }

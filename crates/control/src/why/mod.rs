@@ -5,29 +5,53 @@
 //! * `gather`: where it comes from
 //! * `part_in_words`: rules and integrations, by the Client Identifiers of their parts
 //! * `namesakes`: which known names may be meant by an unknown one
-//! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
-//!   (`admission`; `credential` if it has none, or no rights in the API; `server_certificate` if it
-//!   takes a listener's certificate for expired), which of its messages were refused or lost
-//!   (`session`), who publishes and receives a topic (`topic`, `twice`), which messages did not
-//!   come to it though it is subscribed, or nearly so (`arrival`, `near`), who publishes nothing
-//!   (`silence`), what the node itself does not publish (`own_topics`), that its connections end
-//!   again and again (`unstable`), which retained message it did not get (`retained`), which Wills
-//!   were published or discarded (`will`), which messages wait for an integration (`integration`)
-//!   or were dropped for it (`overflow`), which are no telemetry (`telemetry`), which a start of
-//!   the node has made it forget (`memory`), that a backup was restored which may lack the name
-//!   (`restored`), that logins are not checked against the tables (`beside_tables`), that another
-//!   Client Identifier or tenant is meant (`other_id`), that the configuration is not in force
-//!   (`not_in_force`); that a client of a user was refused before
-//!   its Client Identifier was known (`anonymous`), that a device is inactive (`inactive`), which
-//!   rollouts wait for it (`rollout`), which commands to it have failed or wait (`command`), which
-//!   of its groups are not for it (`not_for_device`), that its type was changed (`type_change`),
-//!   which firmware it asked for and did not get (`firmware`), that messages wait in another
-//!   session of its user (`other_session`), what rules and integrations may not publish as it
-//!   (`publish_as`), what other tenants have of the topic (`elsewhere`), which configuration it has
-//!   not reported (`twin`), and the rules, rollouts and commands that were named (`named`;
-//!   `rule_on_topic` what a rule has made of the last message on the topic, `rule_alarm` why its
-//!   alarm is not raised; `api_key` and `provisioning_key` if it is a key, `missing` if it is an
-//!   integration that is not there)
+//! * `judge`: the diagnosis on the facts, without further questions
+//!
+//! Each other module finds one kind of cause. About admission:
+//!
+//! * `admission`: why a client is refused or away
+//! * `anonymous`: a client of a user was refused before its Client Identifier was known
+//! * `beside_tables`: logins are not checked against the tables
+//! * `credential`: it has no credential, or no rights in the API
+//! * `other_id`: another Client Identifier or tenant is meant
+//! * `restored`: a backup was restored that may lack the name
+//! * `server_certificate`: a client takes the certificate of a listener for expired
+//! * `unstable`: its connections end again and again
+//!
+//! About messages:
+//!
+//! * `arrival`, `near`: messages did not come to it though it is subscribed, or nearly so
+//! * `elsewhere`: what other tenants have of the topic
+//! * `memory`: what a start of the node has made it forget
+//! * `no_session`: no session is kept for it while it is away
+//! * `other_session`: messages wait in another session of its user
+//! * `own_topics`: what the node itself does not publish
+//! * `publish_as`: what rules and integrations may not publish as it
+//! * `retained`: the retained message that it did not get
+//! * `session`: messages of it that were refused or lost
+//! * `silence`: it publishes nothing
+//! * `topic`, `twice`: who publishes and receives a topic
+//! * `will`: Wills that were published or discarded
+//!
+//! About devices:
+//!
+//! * `command`: commands to it that have failed or wait
+//! * `firmware`, `rollout`: firmware that it did not get, and rollouts that wait for it
+//! * `inactive`: it sends nothing
+//! * `not_for_device`: groups of it that a command or rollout is not for
+//! * `telemetry`: payloads that are not stored
+//! * `twin`: configuration that it has not reported
+//! * `type_change`: its type was changed
+//!
+//! About what else was named:
+//!
+//! * `api_key`, `provisioning_key`: a key
+//! * `integration`, `overflow`, `missing`: an integration that fails, whose queue is full, or that
+//!   does not exist
+//! * `named`: a rule, a rollout or a command
+//! * `not_in_force`: the configuration is not in force
+//! * `rule_alarm`: alarms of a rule or a device, and why one is not raised
+//! * `rule_on_topic`: what a rule has made of the last message on the topic
 
 mod admission;
 mod anonymous;
@@ -43,13 +67,13 @@ mod found;
 mod gather;
 mod inactive;
 mod integration;
-
 mod judge;
 mod memory;
 mod missing;
 mod named;
 mod namesakes;
 mod near;
+mod no_session;
 mod not_for_device;
 mod not_in_force;
 mod other_id;

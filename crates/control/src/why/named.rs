@@ -201,11 +201,8 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
         return finding;
     }
     let (messages, matched) = (messages(rule.messages), rule.matched);
+    let alarms = rule_alarm::active(rule);
     if rule.keeps_alarm && rule.condition.is_none() {
-        let alarms = match rule.alarms.is_empty() {
-            true => "; its alarm is not active",
-            false => "",
-        };
         let sentence = format!(
             "the rule {name} is on: it has looked at {messages} since the node was started{alarms}"
         );
@@ -213,7 +210,7 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
     }
     let sentence = format!(
         "the rule {name} is on: it has looked at {messages} since the node was started, and its \
-         condition was true for {matched} of them"
+         condition was true for {matched} of them{alarms}"
     );
     Finding::new(Cause::NothingWrong, sentence)
 }

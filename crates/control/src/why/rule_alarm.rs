@@ -1,12 +1,17 @@
-//! Why the alarm of a rule is not raised, or nobody is notified of it.
+//! Alarms of a rule or a device: which are active, why one is not raised, or nobody is notified.
 
 use martlet_rules::WaitingAlarm;
 
 use super::Finding;
 use super::facts::{Facts, InhibitedRuleAlarm, NamedRule, RuleAlarm};
+use super::found::{Found, Weight};
 use crate::cause::Cause;
 use crate::rfc3339;
+use crate::text::printable;
 use crate::wall_clock::unsigned;
+
+/// Alarms that are named, at most.
+const ALARMS_NAMED: usize = 3;
 
 /// The last change of its alarm could not be published.
 pub(super) fn unpublished(rule: &NamedRule) -> Option<Finding> {
@@ -64,6 +69,45 @@ fn seconds(ms: i64) -> String {
     match ms {
         ..1_000 => "less than 1 s".to_owned(),
         ms => format!("{} s", ms / 1_000),
+    }
+}
+
+/// Its alarms that are active, as the end of a sentence.
+pub(super) fn active(rule: &NamedRule) -> String {
+    if rule.alarms.is_empty() {
+        return match rule.keeps_alarm {
+            true => "; its alarm is not active".to_owned(),
+            false => String::new(),
+        };
+    }
+    let shown = rule.alarms.iter().take(ALARMS_NAMED).map(|alarm| {
+        let since = rfc3339::in_words(alarm.raised_ms);
+        format!(
+            "its alarm {} about {} is active since {since}",
+            alarm.name, alarm.subject
+        )
+    });
+    let shown: Vec<String> = shown.collect();
+    let more = match rule.alarms.len().saturating_sub(ALARMS_NAMED) {
+        0 => String::new(),
+        count => format!(", and {count} more"),
+    };
+    format!("; {}{more}", shown.join(", "))
+}
+
+/// Alarms about a device that are active, whichever rule has raised them.
+pub(super) fn about_device(facts: &Facts, found: &mut Found) {
+    for alarm in facts.alarms.iter().take(ALARMS_NAMED) {
+        let message = match &*alarm.message {
+            "" => String::new(),
+            message => format!(": {}", printable(message)),
+        };
+        let sentence = format!("the alarm {} about it is active{message}", alarm.name);
+        let finding = Finding::new(Cause::AlarmActive, sentence)
+            .since(alarm.raised_ms)
+            .remedy("remove its cause, then clear it, or have a rule clear it")
+            .command(&alarm.command);
+        found.push((Weight::Aside, finding));
     }
 }
 

@@ -61,8 +61,10 @@ pub(super) fn on_topic(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
 
 /// A failure of the rule is not of the topic that was asked about.
 pub(super) fn failed_elsewhere(facts: &Facts, rule: &NamedRule) -> bool {
+    // The topic of the message whose action failed is not known.
+    let of = rule.failed_topic.as_deref();
     let topic = facts.question.topic.as_deref();
-    topic.is_some() && rule.on_topic.is_some() && rule.failed_topic.as_deref() != topic
+    topic.is_some() && of.is_some() && rule.on_topic.is_some() && of != topic
 }
 
 /// Names of the members of a payload; none if it is no object.

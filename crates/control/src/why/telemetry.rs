@@ -1,15 +1,22 @@
 //! Why telemetry of a client was not stored.
 
 use super::Finding;
+use super::arrival::{names_client, with_messages};
 use super::facts::{ClockOff, Facts, NotStored};
 use super::found::{Found, RECENT_MS, Weight};
-use super::near::matches;
+use super::integration::published_in_vain;
+use super::near::{is_nearly_matched, matches};
+use super::side::{Side, side};
 use crate::cause::Cause;
 
 /// Payloads that are named, at most.
 const NAMED: usize = 3;
 
+/// The name of devices in the facts.
+const DEVICE: &str = "device";
+
 pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
+    without_rule(facts, found);
     // The topic of the values is not known.
     let weight_of_times = match facts.question.topic {
         Some(_) => Weight::Aside,
@@ -57,6 +64,60 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
             }
         });
     }
+}
+
+/// A topic of the device, the one that was asked about or the last that it published to without a
+/// receiver, is matched by no rule of telemetry.
+fn without_rule(facts: &Facts, found: &mut Found) {
+    let filters = &facts.telemetry_filters;
+    let is_device = facts.registered_as.as_deref() == Some(DEVICE);
+    if !is_device || filters.is_empty() {
+        return;
+    }
+    let is_taken = |topic: &str| filters.iter().any(|filter| matches(filter, topic));
+    // What integrations nearly take is reported as theirs.
+    let is_near = |topic: &str| is_nearly_matched(filters.iter(), topic);
+    let is_own = |topic: &str| names_client(facts, topic) && !is_taken(topic);
+    match facts.question.topic.as_deref() {
+        Some(topic) => {
+            let is_publisher = side(facts) != Side::Receiver;
+            if is_own(topic) && is_publisher && !facts.question.is_about_filter() {
+                let finding = unmatched(facts, topic, "what it publishes there");
+                found.push((Weight::Aside, finding));
+            }
+        }
+        None => {
+            let mut latest = published_in_vain(facts).rev();
+            let missed = latest.find(|one| is_own(&one.topic) && !is_near(&one.topic));
+            found.extend(missed.map(|one| {
+                let finding = unmatched(facts, &one.topic, "what it published there");
+                (Weight::Remark, with_messages(finding, one))
+            }));
+        }
+    }
+}
+
+/// No rule of telemetry matches the topic.
+fn unmatched(facts: &Facts, topic: &str, what: &str) -> Finding {
+    let filters = &facts.telemetry_filters;
+    let shown: Vec<&str> = filters.iter().take(NAMED).map(|filter| &**filter).collect();
+    let more = match filters.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    let reached = match facts.question.topic {
+        Some(_) => "",
+        None => ", and it reached nobody",
+    };
+    let sentence = format!(
+        "no rule of telemetry matches {topic}, so {what} is not stored{reached}: the topics of the \
+         rules are {}{more}",
+        shown.join(", ")
+    );
+    Finding::new(Cause::TelemetryNotStored, sentence).remedy(
+        "if it is telemetry, have the device publish to a topic that they match, or add a rule to \
+         [[telemetry.rules]]",
+    )
 }
 
 /// The clock of the device is years off.

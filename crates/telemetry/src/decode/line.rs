@@ -16,6 +16,12 @@ pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection>
             continue;
         }
         read_line(line, out).map_err(|error| match error {
+            Wrong::Syntax(_) if line.starts_with(['{', '[']) => Rejection::NotLine {
+                line: at + 1,
+                why: "it is JSON, and the format of this rule or Content-Type is line protocol: \
+                      send JSON as application/json, or set format = \"json\" for the rule"
+                    .to_owned(),
+            },
             Wrong::Syntax(why) => Rejection::NotLine { line: at + 1, why },
             Wrong::Rejected(rejection) => rejection,
         })?;

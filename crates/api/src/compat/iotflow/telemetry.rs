@@ -54,6 +54,9 @@ async fn stored(
         Err(rejection) => Err(rejection.into()),
         Ok(decoded) => telemetry.store(&known, (decoded, received)).await,
     };
+    if stored.is_ok() {
+        telemetry.stored((device.tenant, &device.id), || format!("POST {path}"));
+    }
     stored.map_err(|error: StoreError| match error.reason() {
         Some(reason) => {
             let request = format!("POST {path}");

@@ -104,7 +104,7 @@ pub enum RolloutStanding {
     Ended(&'static str),
 }
 
-/// Firmware that a device asked for by MQTT and did not get.
+/// Firmware that a device requested and did not get.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefusedFirmware {
     /// When, milliseconds since the Unix epoch.
@@ -127,6 +127,8 @@ pub struct RuleAlarm {
     pub name: String,
     /// What it is about.
     pub subject: String,
+    /// Its text.
+    pub message: String,
     /// When it was raised, milliseconds since the Unix epoch.
     pub raised_ms: u64,
     /// Until when it is shelved, likewise; none: it is not.

@@ -181,7 +181,7 @@ pub struct NamedApiKey {
     pub uses: u64,
     /// The command that adds another one like it.
     pub renew: String,
-    /// The last request that was refused because it lacks a right.
+    /// The last request with it that was refused.
     pub refused: Option<RefusedToKey>,
 }
 
@@ -205,15 +205,17 @@ pub struct RefusedElsewhere {
     pub near: Vec<String>,
 }
 
-/// A request that was refused because an API key lacks a right.
+/// A request with an API key that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedToKey {
     /// What was refused.
     pub entry: Entry,
-    /// The scope that it lacks.
-    pub scope: &'static str,
-    /// The command that adds a key that has it too.
-    pub wider: String,
+    /// The scope that the key lacks, and the command that adds a key that has it too; none: it was
+    /// refused for something else.
+    pub wider: Option<(&'static str, String)>,
+    /// Devices of the id that the path names in other tenants, as the User Names that they come
+    /// with.
+    pub elsewhere: Vec<String>,
 }
 
 /// A provisioning key that was asked about.

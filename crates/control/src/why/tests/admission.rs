@@ -68,7 +68,7 @@ fn who_would_not_be_let_in_is_told_so_before_it_comes() {
         "neither connected nor",
     );
     facts.registered_as = None;
-    let nobody = "no user of that name is known to the registry";
+    let nobody = "no user of that name exists (looked up in: the registry)";
     facts.standing = Some(barred(NOBODY, nobody));
     expect(
         &judge(&facts),

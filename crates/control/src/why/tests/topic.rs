@@ -321,7 +321,10 @@ fn what_holds_now_comes_before_what_happened() {
     expect(&diagnosis, Cause::Disabled, State::Refused, "is disabled");
     assert_eq!(diagnosis.finding.count, Some(3));
     facts.runs.pop();
-    facts.standing = Some(barred(NOBODY, "no user of that name is known to x"));
+    facts.standing = Some(barred(
+        NOBODY,
+        "no user of that name exists (looked up in: x)",
+    ));
     expect(
         &judge(&facts),
         Cause::UnknownName,
