@@ -374,7 +374,7 @@ def test_explain_knows_what_the_hook_said_of_who_is_connected(start_node, hook):
         assert told.returncode == code, told
         return told.stdout
 
-    assert "whether alice is let in, the hook (auth.hook_url) will say" in explain("other", 0)
+    assert "the hook (auth.hook_url) will decide at its login whether alice is accepted" in explain("other", 0)
     with Client(node, "c1").credentials("alice", "x"):
         assert "rule 1 of the hook's answer" in explain("up/c1", 0)
         assert "these rules were received at its login" in explain("other", 1)

@@ -158,7 +158,7 @@ def test_the_first_start_prints_a_link_that_makes_the_first_administrator(start_
     headers = {"Content-Type": "application/json"}
     status, _, answer = ask(node, "/api/v1/setup", "POST", headers, json.dumps(body).encode())
     assert status == 201, answer
-    assert "clients without them are refused" in json.loads(answer)["note"]
+    assert "clients without credentials are refused" in json.loads(answer)["note"]
     assert b"mqtt.allow_anonymous" in ask(node, "/setup")[2], "the page says so beforehand"
     login = json.dumps({"user": "ada", "password": "correct horse"}).encode()
     status, answered, answer = ask(node, "/api/v1/session", "POST", headers, login)

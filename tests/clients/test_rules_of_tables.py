@@ -140,7 +140,7 @@ def test_one_rule_is_added_and_removed(place):
     place.run("role", "allow", "r", "deny x", code=1)
     place.run("role", "deny", "r", "read x", code=1)
     place.run("role", "allow", "r", "", code=1)
-    assert "stays as it is" in place.run("role", "allow", "user", "x", code=1)
+    assert "cannot be changed" in place.run("role", "allow", "user", "x", code=1)
     assert "no role none-such" in place.run("role", "allow", "none-such", "x", code=1)
     assert rules() == ["topic write b/#", "topic read a/#"]
     assert "replace all rules" in place.run("role", "rules", "r", "--rule", "topic read z")

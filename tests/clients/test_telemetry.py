@@ -613,7 +613,7 @@ def test_values_are_followed_as_they_are_stored(node, name):
     got, thread = tailed(node, f"device={name}", 5)
     call(node, "DELETE", f"/devices/{name}", headers={"If-Match": "*"}, status=204)
     thread.join(20)
-    assert len(got) == 1 and "others now" in got[0]["why"]
+    assert len(got) == 1 and "the devices have changed" in got[0]["why"]
 
 
 # Tenants

@@ -220,7 +220,7 @@ def test_a_proxy_sends_its_header_to_a_plain_listener(header):
         with socket.create_connection((HERE, node.node.port("mqtt")), timeout=20) as wire:
             wire.sendall(header)
             wire.recv(1)
-        told = node.headline("proxy-refused", "a PROXY header came first", HERE)
+        told = node.headline("proxy-refused", "a PROXY header was received", HERE)
         assert "set proxy_from" in told["remedy"]
 
 
@@ -291,7 +291,7 @@ def test_mqtt_comes_to_the_port_of_http():
             wire.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
             assert wire.recv(12) == b"HTTP/1.1 400"
         for asked in (HERE, "h1"):
-            told = node.headline("wrong-transport" if asked == HERE else "never-connected", "MQTT came to a port of HTTP",
+            told = node.headline("wrong-transport" if asked == HERE else "never-connected", "received MQTT at a port of HTTP",
                                  asked)
             assert "the port of an MQTT listener" in told["remedy"], told
         assert node.comes("h1", secret)

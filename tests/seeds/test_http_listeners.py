@@ -93,7 +93,7 @@ def test_the_system_that_is_named_first_has_a_path_of_several(tmp_path):
 @pytest.mark.parametrize("tables, says", [
     ([{"compat": "1"}], "an HTTP listener needs `url`"),
     ([{"url": "127.0.0.1:8099", "compat": "7"}], 'line 3: compat: "7" is not known'),
-    ([{"url": "127.0.0.1:8099", "compat": "1,1"}], "compat: 1 stands twice"),
+    ([{"url": "127.0.0.1:8099", "compat": "1,1"}], "compat: 1 occurs twice"),
     ([{"url": "127.0.0.1:8099", "open_routes": "devices"}], 'open_routes: "devices" is not a valid route'),
     ([{"url": "127.0.0.1:8099", "metrics": "xml"}], "expected one of prometheus, json"),
     ([{"url": "ftp://127.0.0.1:8099"}], '"ftp://127.0.0.1:8099" is not a valid address'),
@@ -167,4 +167,4 @@ def test_the_default_listener_gives_way_to_another_at_its_address():
     assert listeners("--http-addr", ":8080") == ["0.0.0.0:8080"]
     assert martlet_process.run("config", "check", "--http-addr", ":8080").returncode == 0
     done = martlet_process.run("config", "check", "--http-addr", ":8080", "--http", "127.0.0.1:8080")
-    assert done.returncode != 0 and "which http.listen asks for" in done.stderr, done
+    assert done.returncode != 0 and "which http.listen requests" in done.stderr, done

@@ -167,7 +167,7 @@ def test_a_variable_adds_one_http_listener(tmp_path, text, told):
     ("LISTEN_ADDR=9091x\n", 'LISTEN_ADDR is "9091x", expected a port'),
     ("PORT=70000\n", 'PORT is "70000", expected a port'),
     ("MQTT_PORT=0\n", 'MQTT_PORT is "0", expected a port from 1 to 65535'),
-    ("HTTP_SERVER_PORT=8099\nLISTEN_ADDR=:8099\n", ".env line 1 HTTP_SERVER_PORT asks for"),
+    ("HTTP_SERVER_PORT=8099\nLISTEN_ADDR=:8099\n", ".env line 1 HTTP_SERVER_PORT requests"),
     ("MARTLET_HTTP__LISTEN=127.0.0.1:8099\nHTTP_SERVER_PORT=8099\n", "which http.listen requests; give one of them another port"),
     ("MQTT_USE_TLS=true\n", "MQTT_USE_TLS is true, and MQTT_CERT_FILE_PATH names no file"),
     ("MQTT_BROKER_ENABLED=maybe\n", "expected true or false"),

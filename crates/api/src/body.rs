@@ -63,7 +63,7 @@ pub(crate) async fn read(
             return Err(Problem::bad_request("the body cannot be read"));
         }
         Ok(Err(BodyError::NoRoom)) => {
-            let detail = "the node has no memory for more bodies of requests; ask again later";
+            let detail = "the node has no memory for more bodies of requests; try again later";
             return Err(Problem::unavailable(detail.to_owned()));
         }
         Err(_) => {

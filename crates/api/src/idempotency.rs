@@ -169,14 +169,14 @@ async fn try_run(
                 return Err(Problem::conflict(detail.to_owned()));
             }
             KeyState::Lost => {
-                let detail = "a request with this Idempotency-Key came before and is not carried \
-                              out again; its answer is no longer kept, as it was too long, made \
-                              room for later ones, or a restart of the node came between: look \
-                              what became of it, and use another key";
+                let detail = "a request with this Idempotency-Key was received before and is not \
+                              executed again; its answer is no longer stored, because it was too \
+                              long, made room for later ones, or the node was restarted: check the \
+                              result of that request, and use another key";
                 return Err(Problem::conflict(detail.to_owned()));
             }
             KeyState::Other => {
-                let detail = "this Idempotency-Key came with another request before";
+                let detail = "this Idempotency-Key was used with another request before";
                 return Err(Problem::new(ProblemKind::Invalid, detail));
             }
         }

@@ -116,7 +116,7 @@ impl RateAnswer {
             .options
             .map_or(String::new(), |name| format!(" ({name})"));
         let detail = format!(
-            "too many requests: at most {} at once and {} a second{options}; ask again in {secs} s",
+            "too many requests: at most {} at once and {} a second{options}; try again in {secs} s",
             self.limit, self.per_second
         );
         let problem = Problem::new(ProblemKind::RateLimited, detail)

@@ -209,7 +209,7 @@ fn wording(remedy: &Remedy) -> Wording {
             let (route, noun) = (route(*kind), noun(*kind));
             let request = format!("POST {route}/{name}/restore");
             let command = format!("martlet {noun} restore {name}");
-            Wording::of(&request, &command, "brings it back")
+            Wording::of(&request, &command, "restores it")
         }
         Remedy::Purge(kind, name) => {
             let (route, noun) = (route(*kind), noun(*kind));
@@ -229,7 +229,7 @@ fn wording(remedy: &Remedy) -> Wording {
         }
         Remedy::InTeam(team) => {
             let (parameter, option) = (format!("?team={team}"), format!("--team {team}"));
-            Wording::of(&parameter, &option, "asks for it")
+            Wording::of(&parameter, &option, "selects it")
         }
         Remedy::NameTeamOfGroup => Wording {
             request: "name the team (?team=TEAM, --team TEAM), or the group by its id".to_owned(),
@@ -330,16 +330,16 @@ mod tests {
             (
                 &NotFound::DeviceOfTeams("d".to_owned(), vec!["a".to_owned(), "b".to_owned()]),
                 "there is no device d: there is one in the team a, and one in b: ?team=a (--team \
-                 a) asks for it",
-                "there is no device d: there is one in the team a, and one in b: --team a asks for \
+                 a) selects it",
+                "there is no device d: there is one in the team a, and one in b: --team a selects \
                  it",
             ),
             (
                 &Exists::Deleted(ObjectKind::User, "ann".to_owned()),
-                "ann was deleted: POST /api/v1/users/ann/restore (martlet user restore ann) brings \
-                 it back, POST /api/v1/users/ann/purge (martlet user rm --purge ann) removes it \
-                 permanently",
-                "ann was deleted: martlet user restore ann brings it back, martlet user rm --purge \
+                "ann was deleted: POST /api/v1/users/ann/restore (martlet user restore ann) \
+                 restores it, POST /api/v1/users/ann/purge (martlet user rm --purge ann) removes \
+                 it permanently",
+                "ann was deleted: martlet user restore ann restores it, martlet user rm --purge \
                  ann removes it permanently",
             ),
             (

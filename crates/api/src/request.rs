@@ -207,7 +207,7 @@ impl From<RequestError> for Problem {
         (status = 200, description = "The response", body = RequestOutcome),
         (status = 404, description = "No client is subscribed to the topic", body = ProblemView,
             content_type = "application/problem+json"),
-        (status = 504, description = "No answer came in time, or no client may answer", body = ProblemView,
+        (status = 504, description = "No answer was received in time, or no client may answer", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn request(
     State(api): State<Api>,

@@ -545,7 +545,7 @@ async fn past(
     if let Some(key) = &definition.telemetry {
         caller.check_scopes([Scope::TelemetryRead].into())?;
         let device = history.device.as_deref().ok_or_else(|| {
-            let detail = "expected the id of a device, whose values the rule is tried on";
+            let detail = "expected the id of a device, whose values the rule is tested with";
             Problem::of_body("/history/device", detail.to_owned())
         })?;
         let of = ((tenant.0, device), key.as_str());

@@ -164,8 +164,8 @@ pub(crate) async fn remove(
     if !users.is_empty() && wanted.force != Some(true) {
         let users = users.join(", ");
         let detail = format!(
-            "the secret {name:?} is used by {users}: remove it from their settings first. \
-             `martlet secret rm --force` (force=true) removes it all the same, and stops them"
+            "the secret {name:?} is used by {users}: remove it from their settings first. `martlet \
+             secret rm --force` (force=true) removes it anyway, and stops them"
         );
         return Err(Problem::new(ProblemKind::Conflict, detail));
     }

@@ -44,9 +44,9 @@ pub(crate) struct SetupDone {
 }
 
 /// What the first user changes, as the page shows before.
-const NOTE: &str = "From now on the API and MQTT ask for credentials: clients without them \
-                    are refused, and those that are connected so are disconnected, unless \
-                    mqtt.allow_anonymous permits them. Add devices and users for them.";
+const NOTE: &str = "From now on the API and MQTT require credentials: clients without credentials \
+                    are refused, and connected ones are disconnected, unless mqtt.allow_anonymous \
+                    permits them. Add devices and users for them.";
 
 /// Make the first administrator
 ///

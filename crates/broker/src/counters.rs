@@ -147,7 +147,7 @@ counters! {
     publishes_sent_at_once: Counter, "Of them, those of messages that waited for nothing: no client that was away, slow or without quota.";
     publish_bytes_received: Counter, "Payload bytes received.";
     publish_bytes_sent: Counter, "Payload bytes put into output buffers.";
-    messages_unmatched: Counter, "Messages that nobody was subscribed to.";
+    messages_unmatched: Counter, "Messages without a subscriber.";
     publishes_refused: Counter, "PUBLISH packets refused: permission, quota, unsupported feature.";
     publishes_dropped: Counter, "PUBLISH packets with QoS 0 dropped because their client published faster than limits.publish_rate or limits.publish_bytes_rate, or left while they waited for an integration or the store; they are among those refused.";
     publishes_delayed: Counter, "Times that a PUBLISH packet waited because its client published faster than limits.publish_rate or limits.publish_bytes_rate.";
@@ -155,7 +155,7 @@ counters! {
     wills_sent: Counter, "Wills published.";
     matched: Counter, "Messages chosen for a session or share group.";
     delivered: Counter, "Messages delivered.";
-    expired: Counter, "Messages whose expiry ran out while they were held.";
+    expired: Counter, "Messages that expired while they were held.";
     records_appended: Counter, "Records handed to the store.";
     routes_cached: Counter, "Publishes whose route was remembered.";
     routes_walked: Counter, "Publishes whose route was looked up.";

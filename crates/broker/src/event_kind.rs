@@ -64,7 +64,7 @@ kinds! {
     QueueFull = "queue_full", Some("queue full"), Connection, "A queue is full.";
     OutputFull = "output_full", Some("output full"), Connection, "A client reads too slowly: QoS 0 messages for it are dropped.";
     MessagesLost = "messages_lost", Some("messages lost"), Connection, "How many messages were dropped for a client or a share group, and why.";
-    Packet = "packet", None, Packet, "A packet came or was written.";
+    Packet = "packet", None, Packet, "A packet was received or sent.";
     DeviceInactive = "device_inactive", None, Connection, "A device has sent nothing for longer than its type permits.";
     DeviceActive = "device_active", None, Connection, "A device that was inactive has sent something.";
     AlarmRaised = "alarm_raised", None, Connection, "An alarm was raised.";

@@ -23,7 +23,7 @@ pub type Looked<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallersError>> + 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallersError {
     /// The node has none.
-    #[error("this node keeps no users for HTTP; use an API key of http.api_keys, or admin.sock")]
+    #[error("this node has no users for HTTP; use an API key of http.api_keys, or admin.sock")]
     None,
     /// It does not answer.
     #[error("{0}")]

@@ -490,7 +490,7 @@ pub(crate) mod tests {
         "no application protocol (ALPN)",
         "the client ended the TLS handshake",
         "the client sent more than a TLS record may contain",
-        "what came cannot be decrypted",
+        "received data cannot be decrypted",
         "the TLS connection failed",
         "what came is not TLS",
         "the first packet is not CONNECT",

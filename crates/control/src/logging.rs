@@ -223,7 +223,7 @@ impl Logging {
             Change {
                 client: Some(_), ..
             } => {
-                return Err("a client is traced whole: leave area and level out".to_owned());
+                return Err("a trace of a client has no area or level: leave them out".to_owned());
             }
             Change {
                 area: Some(area), ..
@@ -235,7 +235,8 @@ impl Logging {
             } => self.set_level(level)?,
             Change { level: Some(_), .. } => {
                 return Err(
-                    "the level of everything has no end: name an area, or leave minutes out"
+                    "minutes are not supported for the level of everything: name an area, or leave \
+                     minutes out"
                         .to_owned(),
                 );
             }

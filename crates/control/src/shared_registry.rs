@@ -427,9 +427,7 @@ impl SharedRegistry {
             true => self.open_to_write(opened).await,
             false => match opened {
                 Opened::Empty(registry) | Opened::Whole(registry) => Ok(registry),
-                Opened::Not => Err(RegistryError::System(
-                    "the tables are not opened".to_owned(),
-                )),
+                Opened::Not => Err(RegistryError::System("the tables are not open".to_owned())),
             },
         }
     }
@@ -460,9 +458,9 @@ impl SharedRegistry {
         }
         match opened {
             Opened::Whole(registry) => Ok(registry),
-            Opened::Not | Opened::Empty(_) => Err(RegistryError::System(
-                "the tables are not opened".to_owned(),
-            )),
+            Opened::Not | Opened::Empty(_) => {
+                Err(RegistryError::System("the tables are not open".to_owned()))
+            }
         }
     }
 

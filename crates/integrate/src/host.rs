@@ -63,7 +63,7 @@ impl RequestTrouble {
     pub fn code_and_words(self) -> (&'static str, String) {
         match self {
             Self::NobodyThere => ("404", "nobody is subscribed to its topic".to_owned()),
-            Self::Silent => ("504", "no response came in time".to_owned()),
+            Self::Silent => ("504", "no response was received in time".to_owned()),
             Self::Refused(why) => ("400", why),
             Self::Forbidden(why) => ("403", why),
             Self::Busy(why) => ("503", why),

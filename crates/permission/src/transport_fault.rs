@@ -27,8 +27,8 @@ macro_rules! faults {
 faults! {
     /// Why a TLS handshake or connection failed.
     TlsFault {
-        NotTls = "what came is not TLS: this listener expects TLS (mqtts or wss)";
-        PlainMqtt = "plain MQTT came to a port of TLS";
+        NotTls = "received data is not TLS: this listener expects TLS (mqtts or wss)";
+        PlainMqtt = "received plain MQTT at a port of TLS";
         NoVersion = "no TLS version in common: the client's is older than the listener accepts";
         NoCipherSuite = "no TLS cipher suite in common";
         NoKeyExchange = "no TLS key exchange group in common";
@@ -48,11 +48,11 @@ faults! {
         CertificateInvalid = "the client's certificate is not valid";
         RevocationListExpired = "the revocation list has expired: renew it";
         ServerNotTrusted = "the client does not trust the server's certificate";
-        ServerExpired = "the client says that the server's certificate has expired";
+        ServerExpired = "the client reports that the server's certificate has expired";
         EndedByClient = "the client ended the TLS handshake";
         RecordTooLong = "the client sent more than a TLS record may contain";
         EmptyRecords = "too many TLS records without data came in a row, such as key updates";
-        Undecryptable = "what came cannot be decrypted";
+        Undecryptable = "received data cannot be decrypted";
         Failed = "the TLS connection failed";
     }
 }
@@ -96,10 +96,10 @@ faults! {
 faults! {
     /// Why a connection through a proxy was refused.
     ProxyFault {
-        Missing = "no PROXY header came first: this listener is for proxies alone";
+        Missing = "no PROXY header was received first: this listener accepts only proxies";
         Malformed = "the PROXY header is malformed";
         TooLong = "the PROXY header is longer than 4096 bytes";
-        Unexpected = "a PROXY header came first: this listener is not for proxies";
+        Unexpected = "a PROXY header was received: this listener does not accept proxies";
         NotTrusted = "this listener is for proxies alone, and this address is none of theirs";
     }
 }

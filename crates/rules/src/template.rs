@@ -41,7 +41,7 @@ impl Template {
         let (mut parts, mut rest, mut expressions) = (Vec::new(), text, 0);
         while let Some((before, behind)) = rest.split_once("{{") {
             let Some((inner, after)) = behind.split_once("}}") else {
-                return Err(ExpressionError("`{{` has no `}}` behind it".to_owned()));
+                return Err(ExpressionError("`{{` is not followed by `}}`".to_owned()));
             };
             expressions += 1;
             if expressions > EXPRESSIONS_MAX {

@@ -49,9 +49,9 @@ fn advice(error: &io::Error) -> Option<&'static str> {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::MFILE) => {
-            Some("let the process open more (ulimit -n, LimitNOFILE of its unit)")
+            Some("raise the limit of the process (ulimit -n, LimitNOFILE of its unit)")
         }
-        Some(Errno::NFILE) => Some("let the system open more (sysctl fs.file-max)"),
+        Some(Errno::NFILE) => Some("raise the limit of the system (sysctl fs.file-max)"),
         Some(Errno::ISDIR) => Some("the store needs that name: move the directory away"),
         Some(Errno::ACCESS | Errno::PERM) => {
             Some("the store's files have to belong to the user of the process")

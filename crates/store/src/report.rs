@@ -187,7 +187,7 @@ impl fmt::Display for Damage {
             Lost::CutOff { needed } => {
                 f.write_str("the file ends here, though it was longer: ")?;
                 f.write_str(match needed {
-                    true => "what lay behind is lost",
+                    true => "later data is lost",
                     false => "nothing lost",
                 })
             }

@@ -97,7 +97,7 @@ impl BodyReader {
 fn no_slot() -> Problem {
     let secs = WAIT_MAX.as_secs();
     let detail = format!(
-        "the node reads other large bodies, and had no slot for this one in {secs} s: ask again \
+        "the node reads other large bodies, and had no slot for this one in {secs} s: try again \
          later"
     );
     Problem::unavailable(detail)

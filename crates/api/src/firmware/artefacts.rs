@@ -196,7 +196,7 @@ async fn next_piece(body: &mut Body) -> Result<Option<axum::body::Bytes>, Proble
             Ok(Some(Err(_))) => return Err(Problem::bad_request("the body cannot be read")),
             Err(_) => {
                 let secs = IDLE_MAX.as_secs();
-                let detail = format!("nothing of the file came for {secs} s");
+                let detail = format!("no data of the file was received for {secs} s");
                 return Err(Problem::new(ProblemKind::Timeout, detail));
             }
         };

@@ -139,7 +139,7 @@ fn decoder_of(common: &Decoder, headers: &HeaderMap) -> Result<Decoder, Problem>
         "text/plain" | "application/vnd.influx.line-protocol" => Format::Line,
         _ => {
             let detail = format!(
-                "the Content-Type {essence:?} is not known: send application/json, \
+                "the Content-Type {essence:?} is not supported: send application/json, \
                  application/x-ndjson, or text/plain for line protocol"
             );
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
@@ -194,7 +194,7 @@ pub(crate) async fn read_payload<T: Send + 'static>(
             reader.read(usize::MAX, work).await?
         }
         _ => {
-            let detail = format!("the Content-Encoding {encoding:?} is not known: send gzip");
+            let detail = format!("the Content-Encoding {encoding:?} is not supported: send gzip");
             Err(Problem::new(ProblemKind::UnsupportedMediaType, detail))
         }
     }

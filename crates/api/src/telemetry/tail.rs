@@ -192,7 +192,7 @@ impl TailState {
             None => "the right to read telemetry has ended",
             Some(_) => match selected(&self.api, &self.caller, &self.devices).await {
                 Ok(ids) if ids == self.ids => return None,
-                _ => "the devices are others now: ask again",
+                _ => "the devices have changed: send the request again",
             },
         };
         self.is_over = true;

@@ -229,7 +229,7 @@ mod tests {
             ("[]", "is not a JSON object"),
             (
                 r#"{"key":"mp_SECRET","colour":"SECRET"}"#,
-                "no member \"colour\"",
+                "unknown member \"colour\"",
             ),
             (r#"{"key":["SECRET"]}"#, "member \"key\" is not text"),
             (

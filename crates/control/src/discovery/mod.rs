@@ -240,7 +240,7 @@ impl Discovery {
         }
         let (limit, value) = (Limit::DiscoveryRate, self.per_minute.into());
         let why = ReachedLimit { limit, value }.refusal();
-        let text = "too many registrations came from this address: try again in a minute";
+        let text = "too many registrations from this address: try again in a minute";
         let failure = Failure::new("too_many_requests", text.to_owned());
         Err(NotDone::of(failure, ReasonCode::QuotaExceeded, why))
     }

@@ -263,7 +263,7 @@ impl EventGap {
         Self {
             kind: "gone",
             count: Some(count),
-            why: "they came faster than they were read, or are too long ago",
+            why: "they arrived faster than they were read, or are too old",
         }
     }
 

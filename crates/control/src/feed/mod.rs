@@ -97,7 +97,7 @@ impl EventBatch {
 
 /// Too many read already.
 #[derive(Debug, thiserror::Error)]
-#[error("{READERS_MAX} read the events already; end one of them first")]
+#[error("{READERS_MAX} streams of events are open; close one of them first")]
 pub struct TooMany;
 
 impl Feed {

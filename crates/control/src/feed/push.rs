@@ -256,7 +256,7 @@ async fn listen(mut stream: SplitStream<Socket>, answers: mpsc::Sender<Message>)
         match tokio::time::timeout(PING * 2, hear(&mut stream, &answers)).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return why,
-            Err(_) => return "the server gives no sign of life".to_owned(),
+            Err(_) => return "the server does not respond".to_owned(),
         }
     }
 }

@@ -179,7 +179,7 @@ impl Server {
                 let is_too_large = receipt.outcome == ReceiptOutcome::Dropped(PacketTooLarge);
                 if let Some((tenant, request)) = answer.filter(|_| is_too_large) {
                     let why = "the piece is longer than the device's Maximum Packet Size permits: \
-                               ask for a shorter one";
+                               request a shorter one";
                     self.publish(tenant, None, request.error(why));
                 }
             }
@@ -295,7 +295,7 @@ impl Server {
             }
             Err(error) => {
                 debug!(%error, "firmware of a device cannot be read");
-                Err("firmware cannot be read now: ask again later".to_owned())
+                Err("firmware cannot be read now: try again later".to_owned())
             }
         }
     }

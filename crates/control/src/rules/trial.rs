@@ -106,7 +106,7 @@ fn no_place() -> RuleError {
 fn too_long() -> RuleError {
     let secs = TRIAL_WITHIN.as_secs();
     RuleError::Trial(format!(
-        "the trial takes longer than {secs} s: give it fewer messages"
+        "the test takes longer than {secs} s: give it fewer messages"
     ))
 }
 

@@ -14,10 +14,10 @@ pub enum SharedRegistryError {
     #[error("{0}: no answer in {secs} s", secs = .1.as_secs())]
     Late(Location, Duration),
     /// The change is written, but the node has not applied it yet.
-    #[error("it is written, and not in force yet: the node could not read it: {0}")]
+    #[error("it is stored, but not applied yet: the node could not read it: {0}")]
     NotInForce(String),
     /// It was broken off.
-    #[error("the change was broken off")]
+    #[error("the change was interrupted")]
     BrokenOff,
 }
 

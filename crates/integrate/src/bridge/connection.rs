@@ -227,8 +227,8 @@ impl NamedConnection {
             .map_err(|error| format!("it is not a valid Topic Filter: {error}"))?;
         if filter.starts_with("$share/") {
             return Err(
-                "a named connection joins no share group: subscribe to the filter behind \
-                        $share and the group"
+                "a named connection joins no share group: subscribe to the filter without $share \
+                        and the group"
                     .to_owned(),
             );
         }

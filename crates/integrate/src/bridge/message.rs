@@ -240,7 +240,7 @@ pub(super) fn inward(
         }
     }
     if hops > usize::from(HOPS_MAX) {
-        return Inward::Drop(Some("it came over too many nodes"));
+        return Inward::Drop(Some("it passed too many nodes"));
     }
     let mut user_properties: Vec<(Box<str>, Box<str>)> = properties
         .user_properties

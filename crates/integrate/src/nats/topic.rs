@@ -36,7 +36,7 @@ impl TopicTemplate {
                 .and_then(|(name, behind)| Some((field(name)?, behind)));
             let (part, behind) = found.ok_or(
                 "after `{` expected one of: subject, subject:mqtt, topic, the number of a token, \
-                 such as 2, or a number with .. behind it, and `}`",
+                 such as 2, or a number followed by .., and `}`",
             )?;
             if !before.is_empty() {
                 parts.push(TopicPiece::Text(before.into()));

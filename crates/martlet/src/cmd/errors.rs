@@ -119,8 +119,8 @@ mod tests {
             (
                 json!({ "detail": "d was deleted: …", "reason": "d was deleted",
                     "remedies": deleted }),
-                "d was deleted: martlet device restore d brings it back, martlet device rm \
-                 --purge d removes it permanently",
+                "d was deleted: martlet device restore d restores it, martlet device rm --purge d \
+                 removes it permanently",
             ),
             (
                 json!({ "detail": "x is missing: do this", "reason": "x is missing",

@@ -59,7 +59,7 @@ pub enum Refused {
 
     // What stays as it is.
     /// A role or type that comes with the program.
-    #[error("the {0} {1} comes with the program and stays as it is: add one of another name")]
+    #[error("the {0} {1} is built in and cannot be changed: add one with another name")]
     BuiltIn(ObjectKind, String),
     /// Rules of a group that would be added or removed like a role.
     #[error(
@@ -79,7 +79,7 @@ pub enum Refused {
     #[error("a request with this Idempotency-Key was made before and added no device")]
     RequestWithoutDevice,
     /// The Idempotency-Key came with another request.
-    #[error("this Idempotency-Key came with another request before")]
+    #[error("this Idempotency-Key was used with another request before")]
     OtherRequest,
     /// Another node removed the secret that was just set.
     #[error("the secret was removed again at once: set it again")]

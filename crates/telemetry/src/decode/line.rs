@@ -107,7 +107,7 @@ fn read_line(line: &str, out: &mut Collected<'_>) -> Result<(), Wrong> {
     let (fields, time) = match *parts.as_slice() {
         [fields] => (fields, None),
         [fields, time] => (fields, Some(time_of(time, out.decoder.time_unit)?)),
-        _ => return Err(syntax("expected fields and a time, and nothing behind it")),
+        _ => return Err(syntax("expected fields and a time, and no text after it")),
     };
     let prefix = prefix_of(series, out)?;
     let timed = out.timed(time)?;

@@ -91,7 +91,11 @@ fn renew(hashing: &Hashing, path: &str, name: &str, file: &PasswordFile, passwor
     match edit::renew(Path::new(path), name, &older, password) {
         Ok(Some(newer)) => {
             hashing.renewed(older, newer);
-            tracing::info!(user_name = name, "the hash of a password was made stronger");
+            tracing::info!(
+                user_name = name,
+                "a password was hashed again with a stronger \
+                 algorithm"
+            );
         }
         // It has been changed meanwhile.
         Ok(None) => {}

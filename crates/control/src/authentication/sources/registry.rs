@@ -187,7 +187,11 @@ fn renew(
         registry.close().await
     });
     match done {
-        Ok(()) => tracing::info!(user_name = name, "the hash of a password was made stronger"),
+        Ok(()) => tracing::info!(
+            user_name = name,
+            "a password was hashed again with a stronger \
+             algorithm"
+        ),
         Err(error) => tracing::warn!(user_name = name, %error, "a weak hash could not be renewed"),
     }
 }

@@ -11,7 +11,10 @@ fn stray(ago_ms: u64) -> Entry {
         ..run(
             EventKind::Refused,
             "ProtocolError",
-            (RefusalCause::Tls(TlsFault::NotTls), "what came is not TLS"),
+            (
+                RefusalCause::Tls(TlsFault::NotTls),
+                "received data is not TLS",
+            ),
             1,
             ago_ms,
         )
