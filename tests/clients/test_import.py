@@ -160,6 +160,11 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     source = make(IOTFLOW)
     dry = json.loads(command(target, "import", "seed3", source, "--dry-run", "--json", expected=3))
     assert dry["dry_run"]
+    [limit] = [item for item in dry["items"] if item["id"] == "3/limit"]
+    assert (limit["outcome"], limit["note"]) == ("skipped", "the value of limit is not of type integer")
+    dry = command(target, "import", "seed3", source, "--dry-run", expected=3)
+    assert "would be imported setting 3/interval\n" in dry and "skipped           setting 3/limit: the value" in dry
+    assert "settings: 2 to import, 0 there before, 1 skipped, nothing was changed" in dry
     assert json.loads(command(target, "device", "ls", "--json"))["items"] == []
 
     told = command(target, "import", "seed3", source, expected=3)
@@ -231,7 +236,7 @@ def test_telemetry_of_iotflow_keeps_its_times_and_types(make, target, start_node
     told = command(target, "import", "seed3", source, expected=3)
     assert "skipped   telemetry 3: 6 records: the node stores no telemetry: set telemetry.enabled" in told
     dry = command(target, "import", "seed3", source, "--dry-run", expected=3, variables=ENABLED)
-    assert "imported  telemetry 3: 6 records" in dry and "telemetry of devices: 2 to import" in dry
+    assert "would be imported telemetry 3: 6 records" in dry and "telemetry of devices: 2 to import" in dry
     assert not (target[0] / "telemetry.db").exists()
     # Twice while no node runs, and once more by the node.
     for _ in range(2):

@@ -165,8 +165,13 @@ impl Report {
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for row in &self.rows {
-            let (outcome, what, id) = (row.outcome.word(), row.what, printable(&row.id));
-            text.push_str(&format!("{outcome:<9} {what} {id}"));
+            let (what, id) = (row.what, printable(&row.id));
+            let (outcome, width) = match (self.is_dry_run, row.outcome) {
+                (false, outcome) => (outcome.word(), 9),
+                (true, Outcome::Imported) => ("would be imported", 17),
+                (true, outcome) => (outcome.word(), 17),
+            };
+            text.push_str(&format!("{outcome:<width$} {what} {id}"));
             if !row.note.is_empty() {
                 text.push_str(&format!(": {}", printable(&row.note)));
             }
