@@ -332,6 +332,7 @@ def test_webhooks_and_messages_of_the_microservice_are_imported(tmp_path, target
     assert "webhooks: 2 to import" in told and "messages" in told
     told = command(target, "import", "seed1", str(path), expected=3)
     assert "known-token-2" not in told
+    assert "imported  messages 2: " in told and "messages: 2 imported, 0 there before, 0 skipped" in told
     node = start(start_node, target, http=True, settings=["integrations.allow_private=127.0.0.0/8"])
     assert messages(node, "false") == [("3", "a/1", {"t": 1}, 1, False, "T12:00:00.500Z")]
     assert messages(node, "true") == [("4", "a/2", "/wA=", 2, True, "T12:00:01.000Z")]

@@ -29,8 +29,10 @@ impl Outcome {
 pub(super) struct Row {
     /// `device`, `setting`, `telemetry`, `user` or `role`.
     pub(super) what: &'static str,
-    /// Its id or name here.
+    /// Its id or name here; of a line about several objects, their number.
     pub(super) id: String,
+    /// How many objects the line is about.
+    pub(super) count: u64,
     pub(super) outcome: Outcome,
     /// Why it was skipped, or a note.
     pub(super) note: String,
@@ -120,6 +122,24 @@ impl Report {
         self.rows.push(Row {
             what,
             id: id.to_owned(),
+            count: 1,
+            outcome,
+            note: note.to_owned(),
+        });
+    }
+
+    /// Adds one line about several objects.
+    pub(super) fn add_many(
+        &mut self,
+        what: &'static str,
+        count: u64,
+        outcome: Outcome,
+        note: &str,
+    ) {
+        self.rows.push(Row {
+            what,
+            id: count.to_string(),
+            count,
             outcome,
             note: note.to_owned(),
         });
@@ -136,9 +156,9 @@ impl Report {
         there.map(|row| row.id.clone()).collect()
     }
 
-    fn count(&self, what: &str, outcome: Outcome) -> usize {
+    fn count(&self, what: &str, outcome: Outcome) -> u64 {
         let of = |row: &&Row| row.what == what && row.outcome == outcome;
-        self.rows.iter().filter(of).count()
+        self.rows.iter().filter(of).map(|row| row.count).sum()
     }
 
     /// Whether anything was skipped.
