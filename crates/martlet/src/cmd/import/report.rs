@@ -27,7 +27,8 @@ impl Outcome {
 /// A line of the report.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
-    /// `device`, `setting`, `telemetry`, `user` or `role`.
+    /// `device`, `setting`, `telemetry`, `user`, `role`, `line` (of an ACL file), `messages` or
+    /// `webhook`.
     pub(super) what: &'static str,
     /// Its id or name here; of a line about several objects, their number.
     pub(super) id: String,
@@ -42,6 +43,7 @@ pub(super) struct Row {
 fn plural(what: &str) -> String {
     match what {
         "telemetry" => "telemetry of devices".to_owned(),
+        "line" => "lines of the ACL file".to_owned(),
         what if what.ends_with('s') => what.to_owned(),
         what => format!("{what}s"),
     }
