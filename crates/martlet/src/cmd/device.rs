@@ -1,5 +1,6 @@
 //! `martlet device`: devices and their credentials, which are generated and shown once.
 
+mod bans;
 mod bulk;
 mod list;
 mod twin;
@@ -26,6 +27,7 @@ use crate::cmd::duration::{duration, time};
 use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::print::err;
 use crate::cmd::prompt;
 use crate::cmd::role;
 use crate::cmd::tables::{self, OpenTables};
@@ -312,6 +314,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
     };
     let (added, secret) = tables::run(&on.node, add)?;
     let reload_note = tables::reload_tables(&on.node);
+    err!("{}", bans::notes(&on.node, &added));
     let (id, user_name) = (&added.id, &added.user_name);
     let Some(secret) = secret.as_ref().map(Secret::text) else {
         return Ok(match on.json {
