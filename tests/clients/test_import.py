@@ -171,7 +171,7 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     assert "imported  device 3" in told and "skipped   device 9: its key" in told
     assert "skipped   setting 3/limit" in told
     assert "devices: 2 imported, 0 there before, 1 skipped" in told
-    assert "not imported: 1 rows of the table users" in told
+    assert "not imported: 1 row of the table users" in told
 
     devices = json.loads(command(target, "device", "ls", "--json"))["items"]
     found = [(one["id"], one["name"], one["type"], one["kind"], one["status"]) for one in devices]
@@ -227,7 +227,7 @@ def expect_imported(told):
     assert "1 record: the device was not imported" in notes[0]
     assert notes[1].startswith("4 records with 10 values")
     assert notes[2].startswith("2 rows of the table telemetry_data: record 5: its payload is not a JSON object; record 6: "), notes[2]
-    assert notes[3].startswith("1 record with 1 values")
+    assert notes[3].startswith("1 record with 1 value;")
 
 
 def test_telemetry_of_iotflow_keeps_its_times_and_types(make, target, start_node):

@@ -217,7 +217,10 @@ impl Report {
             text.push_str(&format!("{}: nothing to import\n", self.from));
         }
         for (table, rows) in &self.left {
-            text.push_str(&format!("not imported: {rows} rows of the table {table}\n"));
+            let noun = if *rows == 1 { "row" } else { "rows" };
+            text.push_str(&format!(
+                "not imported: {rows} {noun} of the table {table}\n"
+            ));
         }
         text.push_str(&self.node);
         text
