@@ -639,9 +639,10 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         // The user's API roles by team.
         let teams = teams.iter().filter(|(_, role)| *role != ApiRole::None);
         let teams = teams.map(|(name, role)| format!("{name}:{}", role.word()));
-        let state = match user.enabled {
-            true => "enabled",
-            false => "disabled",
+        let state = match (user.deleted_ms > 0, user.enabled) {
+            (true, _) => "deleted",
+            (false, true) => "enabled",
+            (false, false) => "disabled",
         };
         [
             user.name.clone(),
