@@ -135,7 +135,7 @@ limits! {
         "Largest CONNECT packet, bytes.",
         "The connection is closed (v5: CONNACK 0x95 where the version is already known).";
     payload_bytes: u32 = 0,
-        "Longest payload of a message or a Will, bytes; 0: only limits.packet_bytes applies.",
+        "Longest payload of a message or a Will, bytes; 0: only the limit of the packet applies.",
         "QoS 0 is dropped, counted; QoS 1 and 2: v5 PUBACK/PUBREC 0x83, v3 acknowledged and dropped. A Will: v5 CONNACK 0x95; v3 CONNACK 5 (not authorized).";
     connect_timeout_secs: u32 = 10,
         "Time from the accepted connection to the complete CONNECT, seconds.",
