@@ -402,10 +402,7 @@ mod tests {
     fn an_address_is_listened_on_once() {
         let twice = ["mqtt://127.0.0.1:1884", "ws://127.0.0.1:1884/mqtt"];
         let error = with_listen(&twice, &[]).unwrap_err().to_string();
-        assert!(
-            error.contains("127.0.0.1:1884 is given twice"),
-            "{error}"
-        );
+        assert!(error.contains("127.0.0.1:1884 is given twice"), "{error}");
     }
 
     #[test]
