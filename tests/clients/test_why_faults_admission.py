@@ -93,7 +93,7 @@ def test_a_client_speaks_plain_mqtt_to_a_port_of_tls(node):
 def test_a_client_speaks_tls_to_a_port_of_plain_mqtt(node):
     secret = node.device("t3")
     sends(node, "mqtt", bytes.fromhex("16030100c8010000c40303") + bytes(190))
-    told = nameless(node, "t3", "wrong-transport", "received TLS at a port of plain MQTT")
+    told = nameless(node, "t3", "wrong-transport", "TLS was received at a port of plain MQTT")
     assert "the port of a listener with TLS" in told["remedy"]
     assert node.comes("t3", secret)
     node.over("t3")

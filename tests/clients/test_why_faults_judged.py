@@ -143,7 +143,7 @@ def test_an_api_key_is_asked_about():
 @pytest.mark.parametrize(("word", "advice", "shows"), [
     ("backup", "martlet backup --help", ""),
     ("health", "warns about", ""),
-    ("rules", "list the existing objects", ""),
+    ("rules", "to list them, run", ""),
 ])
 def test_a_word_is_asked_about_that_is_no_client(node, word, advice, shows):
     told = node.headline("nobody-known", f"{word} is unknown: no client, device or user has that name", word)

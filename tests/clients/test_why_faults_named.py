@@ -291,7 +291,7 @@ def test_mqtt_comes_to_the_port_of_http():
             wire.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
             assert wire.recv(12) == b"HTTP/1.1 400"
         for asked in (HERE, "h1"):
-            told = node.headline("wrong-transport" if asked == HERE else "never-connected", "received MQTT at a port of HTTP",
+            told = node.headline("wrong-transport" if asked == HERE else "never-connected", "MQTT was received at a port of HTTP",
                                  asked)
             assert "the port of an MQTT listener" in told["remedy"], told
         assert node.comes("h1", secret)

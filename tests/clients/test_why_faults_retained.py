@@ -154,7 +154,7 @@ def test_a_will_waits_for_its_delay(node, boss):
     assert "its Will for status/w2 is published on" in told["sentence"], told
     assert "after its Will Delay Interval" in told["sentence"], told
     boss.subscribe("status/w2", 1)
-    told = node.headline("will-not-sent", "w2 has disconnected, and its Will for status/w2 is published on", "console", "status/w2")
+    told = node.headline("will-not-sent", "w2 is not connected, and its Will for status/w2 is published on", "console", "status/w2")
     assert "shorter Will Delay Interval" in told["remedy"], told
 
 

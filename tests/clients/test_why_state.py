@@ -103,7 +103,7 @@ def test_a_user_of_the_password_file_who_never_came_is_known(start_node, tmp_pat
 def test_a_wrong_password_of_one_client_is_no_contradiction_to_another(node):
     with client(node, "ann", "panel"):
         refused(node, "ann", "wrong", "w1")
-        answer = expect(node, "nothing-wrong", "another was refused", "ann")
+        answer = expect(node, "nothing-wrong", "another client was refused", "ann")
         [other] = [one for one in answer["also"] if one["cause"] == "wrong-password"]
         assert "first check which credential the client uses" in other["remedy"] and "user passwd" in other["command"]
 

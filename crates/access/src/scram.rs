@@ -190,7 +190,7 @@ impl ClientFirst {
                 .strip_prefix("a=")
                 .ok_or("no user name to act as")?;
             if prepared_name(&decode_name(other_name)?)? != user_name {
-                return Err("an authorization identity is not supported");
+                return Err("the authorization identity is another user, which is not supported");
             }
         }
         Ok(Self {

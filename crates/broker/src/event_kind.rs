@@ -48,7 +48,7 @@ kinds! {
     ReauthenticationRefused = "reauthentication_refused", Some("re-authentication refused"), Connection, "A client failed to authenticate again.";
     ProvisioningRefused = "provisioning_refused", Some("provisioning refused"), Connection, "A device was not added by the provisioning key that it has shown.";
     RequestRefused = "request_refused", Some("request refused"), Connection, "An HTTP request was refused: of a device, or for its API key.";
-    TakenOver = "taken_over", None, Connection, "A connection ends because its client has come again.";
+    TakenOver = "taken_over", None, Connection, "A connection ends because its client has connected again.";
     Disconnected = "disconnected", Some("disconnected"), Connection, "A connection ended.";
     SessionEnded = "session_ended", None, Connection, "A session ended.";
     Subscribed = "subscribed", None, Subscription, "A subscription was granted.";

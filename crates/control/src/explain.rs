@@ -244,7 +244,7 @@ fn by_session(question: &PermissionQuestion, session: &SessionRules) -> Explaine
 fn whom(session: &SessionRules) -> String {
     match &session.user {
         Some(UserName::Proved(name)) => format!("user {name}"),
-        Some(UserName::Claimed(name)) => format!("what claims to be user {name}"),
+        Some(UserName::Claimed(name)) => format!("a client that claims to be user {name}"),
         None => "an anonymous client".to_owned(),
     }
 }

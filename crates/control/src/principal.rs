@@ -32,7 +32,7 @@ macro_rules! scopes {
 
 scopes! {
     NodeRead "node:read" "State, traffic and metrics of the node.";
-    NodeWrite "node:write" "Stop the node, and have its files read again.";
+    NodeWrite "node:write" "Stop the node, and reload its configuration and files.";
     BackupRead "backup:read" "Create a backup, which contains all messages and hashes of \
          passwords.";
     ClientsRead "clients:read" "See sessions and their connections.";
@@ -49,7 +49,7 @@ scopes! {
     UsersWrite "users:write" "Make, change and remove users and teams.";
     KeysRead "keys:read" "List API keys and team tokens, without the keys.";
     KeysWrite "keys:write" "Make and remove API keys and team tokens.";
-    AclRead "acl:read" "See rules, and ask what decides.";
+    AclRead "acl:read" "See rules, and which rule decides about an action.";
     AclWrite "acl:write" "Change rules.";
     AuditRead "audit:read" "Read the audit log.";
     EventsRead "events:read" "See what happened to clients.";

@@ -273,7 +273,9 @@ fn outcome_of(error: &lettre::transport::smtp::Error) -> Outcome {
     }
     match (error.is_permanent(), error.is_transient()) {
         (true, _) => Outcome::Refused(format!("the server refuses the mail: {why}")),
-        (_, true) => Outcome::FailedAtMessage(format!("the server rejects the mail: {why}")),
+        (_, true) => {
+            Outcome::FailedAtMessage(format!("the server does not accept the mail now: {why}"))
+        }
         _ => Outcome::Failed(format!("the server cannot be reached: {why}")),
     }
 }

@@ -93,9 +93,9 @@ causes! {
     /// The first packet is not CONNECT.
     NotMqtt = "the first packet is not CONNECT [MQTT-3.1.0-1]";
     /// The first bytes are a TLS handshake, but the listener expects plain MQTT.
-    TlsToMqtt = "received TLS at a port of plain MQTT";
+    TlsToMqtt = "TLS was received at a port of plain MQTT";
     /// MQTT was received on a port of the HTTP server.
-    MqttToHttp = "received MQTT at a port of HTTP";
+    MqttToHttp = "MQTT was received at a port of HTTP";
     /// The Client Identifier is empty, and the listener requires one.
     EmptyClientId = "the listener does not allow an empty Client Identifier";
     /// The Client Identifier begins with `$`.

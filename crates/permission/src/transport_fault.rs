@@ -27,8 +27,8 @@ macro_rules! faults {
 faults! {
     /// Why a TLS handshake or connection failed.
     TlsFault {
-        NotTls = "received data is not TLS: this listener expects TLS (mqtts or wss)";
-        PlainMqtt = "received plain MQTT at a port of TLS";
+        NotTls = "the received data is not TLS: this listener expects TLS (mqtts or wss)";
+        PlainMqtt = "plain MQTT was received at a port of TLS";
         NoVersion = "no TLS version in common: the client's is older than the listener accepts";
         NoCipherSuite = "no TLS cipher suite in common";
         NoKeyExchange = "no TLS key exchange group in common";
@@ -51,8 +51,8 @@ faults! {
         ServerExpired = "the client reports that the server's certificate has expired";
         EndedByClient = "the client ended the TLS handshake";
         RecordTooLong = "the client sent more than a TLS record may contain";
-        EmptyRecords = "too many TLS records without data came in a row, such as key updates";
-        Undecryptable = "received data cannot be decrypted";
+        EmptyRecords = "too many TLS records without data in a row, such as key updates";
+        Undecryptable = "the received data cannot be decrypted";
         Failed = "the TLS connection failed";
     }
 }
@@ -96,10 +96,10 @@ faults! {
 faults! {
     /// Why a connection through a proxy was refused.
     ProxyFault {
-        Missing = "no PROXY header was received first: this listener accepts only proxies";
+        Missing = "the connection did not begin with a PROXY header: this listener accepts only proxies";
         Malformed = "the PROXY header is malformed";
         TooLong = "the PROXY header is longer than 4096 bytes";
         Unexpected = "a PROXY header was received: this listener does not accept proxies";
-        NotTrusted = "this listener is for proxies alone, and this address is none of theirs";
+        NotTrusted = "this listener accepts only proxies, and this address is not one of them";
     }
 }

@@ -48,7 +48,7 @@ impl DamageWords {
                  changes of sessions"
             ),
             Lost::CheckpointBlock => format!(
-                "{place}a block of the checkpoint is lost: its contents are restored from the log; \
+                "{place}a block of the checkpoint is lost: as much of it as possible is read from the log; \
                  messages may be repeated, and sessions that had ended, and subscriptions and \
                  retained messages that had been removed, may exist again"
             ),

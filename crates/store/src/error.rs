@@ -141,12 +141,12 @@ impl fmt::Display for OpenError {
             OpenError::Checkpoint { file } => write!(
                 f,
                 "checkpoint {file} is damaged at its beginning, in both copies, and earlier \
-                 segments are missing: martlet store repair recovers the remaining data"
+                 segments are missing: martlet store repair recovers what is left"
             ),
             OpenError::NoCheckpoint { file } => write!(
                 f,
                 "there is no checkpoint, and {file} is missing from the log: restore the \
-                 checkpoint, or recover the remaining data with martlet store repair"
+                 checkpoint, or recover what is left with martlet store repair"
             ),
         }
     }

@@ -203,7 +203,7 @@ impl fmt::Display for Damage {
                 f.write_str("no checkpoint of this store, or one whose beginning is damaged: ")?;
                 f.write_str(match known {
                     true => "nothing is lost: its contents are known without it",
-                    false => "other contents of it, if any, are lost",
+                    false => "contents that are not known without it are lost",
                 })
             }
             Lost::Body { id, queues, .. } => {

@@ -124,7 +124,7 @@ pub(crate) struct ReferenceBody {
         (Vec<u8> = "application/octet-stream"),
         (ReferenceBody = "application/json"))),
     responses((status = 201, description = "Stored", body = FirmwareView),
-        (status = 409, description = "The version exists, or the limit of firmware is reached",
+        (status = 409, description = "The version exists, or firmware.total_bytes is reached",
             body = ProblemView, content_type = "application/problem+json"),
         (status = 413, description = "The file is longer than `firmware.max_bytes`",
             body = ProblemView, content_type = "application/problem+json"),

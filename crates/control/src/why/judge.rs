@@ -423,7 +423,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         Some(topic) if was_ill => format!("{who}, {}, and nothing is wrong now", uses(topic)),
         None if was_ill => format!("{who} and nothing is wrong now"),
         Some(topic) => format!(
-            "{who}, {}, and no message of that topic was refused or lost recently{}",
+            "{who}, {}, and nothing on that topic was refused or lost recently{}",
             uses(topic),
             match connected.as_slice() {
                 [one] if is_subscribed(one) => integration::nothing_brought(one),
@@ -431,7 +431,10 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
             }
         ),
         None if is_other_refused => {
-            format!("{who}, and none of those was refused or lost recently; another was refused")
+            format!(
+                "{who}, and nothing of these was refused or lost recently; another client was \
+                 refused"
+            )
         }
         None => format!("{who} and nothing {lost} was refused or lost recently"),
     };

@@ -68,7 +68,7 @@ fn of_part(facts: &Facts, part: &NamedPart) -> Finding {
     });
     let remedy = match part.is_health {
         true => format!("{own}to see what the node warns about, run"),
-        false => format!("{own}to list the existing objects, and use one of their names, run"),
+        false => format!("{own}give martlet why the name of one of them; to list them, run"),
     };
     advised(Cause::NobodyKnown, sentence, &remedy, &part.command)
 }
@@ -359,8 +359,7 @@ fn of_rollout(rollout: &NamedRollout) -> Finding {
         }
         RolloutStanding::Running if rollout.troubled > 0 => {
             let sentence = format!(
-                "{what} continues, but some of its devices do not make progress \
-                 ({devices})"
+                "{what} is running, but some of its devices do not make progress ({devices})"
             );
             let remedy = "to see why each is stuck, run";
             advised(Cause::RolloutWaits, sentence, remedy, &rollout.list)
@@ -373,7 +372,7 @@ fn of_rollout(rollout: &NamedRollout) -> Finding {
             advised(Cause::RolloutFailed, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Running => {
-            let sentence = format!("{what} continues ({devices})");
+            let sentence = format!("{what} is running ({devices})");
             Finding::new(Cause::NothingWrong, sentence)
         }
         RolloutStanding::Succeeded => {

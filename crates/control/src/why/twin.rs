@@ -139,12 +139,12 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
             rfc3339::in_words(twin.reported_ms)
         );
         let remedy = format!(
-            "see why the device does not accept these values, or set values that it accepts; {shows}"
+            "find out why the device does not accept these values, or set values that it accepts; {shows}"
         );
         return (Weight::Trouble, finding(twin, sentence, remedy));
     }
     let sentence = format!(
-        "{what}: it received the desired values on {topic}, and has reported \
+        "{what}: the desired values were published on {topic}, and it has reported \
          nothing since"
     );
     let remedy = format!(

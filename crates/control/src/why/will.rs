@@ -69,7 +69,7 @@ pub(super) fn of_others(facts: &Facts, found: &mut Found) {
         let (sentence, remedy) = match will {
             AbsentWill::Delayed { topic, due_ms } => (
                 format!(
-                    "{client_id} has disconnected, and its Will for {topic} {}",
+                    "{client_id} is not connected, and its Will for {topic} {}",
                     delayed(*due_ms)
                 ),
                 "wait, or have that client connect with a shorter Will Delay Interval",

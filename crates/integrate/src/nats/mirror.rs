@@ -342,7 +342,7 @@ impl Mirror {
             let mut query = query(tenant, filter, PAGE, usize::MAX);
             loop {
                 let page = self.host.retained(&query).await;
-                let page = page.ok_or("the node does not answer which messages are retained")?;
+                let page = page.ok_or("the node does not return its retained messages")?;
                 let mut sent = Vec::new();
                 for info in &page.messages {
                     if let Some(secs) = info.expires_in_secs {
@@ -396,7 +396,7 @@ impl Mirror {
             }
             let query = query(tenant, &topic, 1, 0);
             let page = self.host.retained(&query).await;
-            let page = page.ok_or("the node does not answer which messages are retained")?;
+            let page = page.ok_or("the node does not return its retained messages")?;
             if !page.messages.is_empty() {
                 continue;
             }

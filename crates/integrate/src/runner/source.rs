@@ -355,7 +355,7 @@ impl<S: MessageSource> SourceRunner<S> {
         }
         let why = match outcome.is_held {
             true => "the queue of an integration that holds clients back is full".to_owned(),
-            false => format!("the node accepts it later: {}", reason.name()),
+            false => format!("the node does not accept it now: {}", reason.name()),
         };
         self.counts.failed_attempts += 1;
         self.last_error = Some((format!("{}: {why}", in_hand.place), self.host.now_ms()));

@@ -232,7 +232,7 @@ pub(crate) struct AddProvision {
     /// Team of the devices, by id or name [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// Pattern for the ids of devices; one * matches any text
+    /// Pattern for the ids of devices; it may contain one *, which matches any text
     #[arg(long, value_name = "PATTERN", default_value = "")]
     id_pattern: String,
     /// Maximum number of devices that it may add; 0: no limit

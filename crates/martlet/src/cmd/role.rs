@@ -64,7 +64,7 @@ pub(crate) struct RulesOptions {
     named: NamedOptions,
     /// A rule, as in an ACL file, repeatable: "topic read a/#", "topic deny a/secret", "pattern
     /// write d/%c/#" (%c is the Client Identifier, %u the user name). The first rule that matches
-    /// decides; without a match the action is forbidden. read also permits to subscribe
+    /// decides; without a match the action is forbidden. read also permits subscribing
     #[arg(long = "rule", value_name = "RULE")]
     rules: Vec<String>,
     /// Read rules from standard input, a line each

@@ -402,10 +402,7 @@ mod tests {
     fn an_address_is_listened_on_once() {
         let twice = ["mqtt://127.0.0.1:1884", "ws://127.0.0.1:1884/mqtt"];
         let error = with_listen(&twice, &[]).unwrap_err().to_string();
-        assert!(
-            error.contains("127.0.0.1:1884 is listened on twice"),
-            "{error}"
-        );
+        assert!(error.contains("127.0.0.1:1884 is given twice"), "{error}");
     }
 
     #[test]
@@ -419,7 +416,7 @@ mod tests {
         for (key, value) in keys {
             for urls in [&[][..], &["mqtt://127.0.0.1:1883", "ws://127.0.0.1:9001"]] {
                 let said = with_listen(urls, &[(key, value)]).unwrap_err().to_string();
-                assert!(said.contains(&format!("`{key}` is set, and no")), "{said}");
+                assert!(said.contains(&format!("`{key}` is set, but no")), "{said}");
             }
         }
         let off = [

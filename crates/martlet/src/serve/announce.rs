@@ -93,8 +93,9 @@ pub(super) fn announce(
             false => "",
         };
         warn!(
-            "no administrator yet{open}. To create one, open the link in {} once, within an hour \
-             (after that, MQTT clients need credentials too, unless mqtt.allow_anonymous is true)",
+            "no administrator yet{open}. To create one, open the link in {} once, within an hour. \
+             As soon as an administrator exists, MQTT clients need credentials too, unless \
+             mqtt.allow_anonymous is true",
             setup.place()
         );
     }

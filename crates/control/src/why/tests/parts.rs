@@ -154,7 +154,12 @@ fn a_rollout_is_told_by_its_id() {
             Cause::RolloutWaits,
             "some of its devices do not",
         ),
-        (RolloutStanding::Running, 0, Cause::NothingWrong, "goes on"),
+        (
+            RolloutStanding::Running,
+            0,
+            Cause::NothingWrong,
+            "is running",
+        ),
         (
             RolloutStanding::Succeeded,
             0,

@@ -13,7 +13,7 @@ fn stray(ago_ms: u64) -> Entry {
             "ProtocolError",
             (
                 RefusalCause::Tls(TlsFault::NotTls),
-                "received data is not TLS",
+                "the received data is not TLS",
             ),
             1,
             ago_ms,

@@ -124,7 +124,7 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
     refused.last.topic = Some("d/d1/other".to_owned());
     facts.runs = vec![refused.clone()];
     let diagnosis = judge(&facts);
-    let expected = "no message of that topic was refused";
+    let expected = "nothing on that topic was refused";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     assert_eq!(diagnosis.also.len(), 1, "{diagnosis:#?}");
     assert!(diagnosis.also[0].sentence.contains("d/d1/other"));

@@ -431,8 +431,8 @@ fn persistence(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), Confi
     {
         entry.outcome = Outcome::Changed;
         entry.note = "store.durability = \"sync\", the default: synced before it is acknowledged, \
-                     not at intervals; mosquitto.db is not read, so sessions and retained messages \
-                     are lost"
+                     not at intervals; mosquitto.db is not read, so its sessions and retained \
+                     messages are not imported"
             .to_owned();
     }
     Ok(())

@@ -67,7 +67,7 @@ section! {
         /// postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full, or the path of an SQLite
         /// file. Default: martlet.db in the data directory, which is created at the first write.
         /// While the database is unreachable, the tables that were read last remain in force, and
-        /// nothing can be changed. If it is unreachable at the start, the start fails at once.
+        /// nothing can be changed. If it is unreachable at the start, the node does not start.
         url: Secret = "";
         /// Use the database of DATABASE_URL or DATABASE_DSN, whatever it contains. Its other tables
         /// are not changed: in PostgreSQL, Martlet's tables are in the schema martlet. If false,

@@ -46,8 +46,8 @@ section! {
         /// of the proxy's client. From any other address the header is ignored.
         trusted_proxies: List<String> = "";
         /// Maximum number of concurrent HTTP connections. Health probes and /metrics are answered
-        /// above the limit, and admin.sock has a limit of its own. Any other request waits 3 s for
-        /// a free connection and is then refused (503).
+        /// above the limit, and connections to admin.sock are not counted. Any other request waits
+        /// 3 s for a free connection and is then refused (503).
         connections: usize = 512, in 1..=100_000;
         /// Maximum number of concurrent HTTP connections from one address, or from one IPv6 /64
         /// network; 0 is a quarter of http.connections, at least 8. With 0, while few connections
