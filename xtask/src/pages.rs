@@ -302,8 +302,8 @@ dropped: the node rejected them, or too many waited. |
  status. |
 | `martlet_http_request_duration_seconds` | histogram | Time to the answer, or to the beginning \
  of a stream, by method. |
-| `process_cpu_seconds_total` | counter | CPU time, user and system; like all of `process_…` only on \
- Linux. |
+| `process_cpu_seconds_total` | counter | CPU time, user and system; like all of `process_…` \
+ only on Linux. |
 | `process_resident_memory_bytes` | gauge | Resident memory. |
 | `process_virtual_memory_bytes` | gauge | Virtual memory. |
 | `process_threads` | gauge | Threads. |
@@ -313,7 +313,8 @@ dropped: the node rejected them, or too many waited. |
 | `martlet_build_info` | gauge | Always 1; the label `version` has the version. |
 | `martlet_store_syncs_total` | counter | Groups of records written and synced. |
 | `martlet_store_records_total` | counter | Records written and synced. |
-| `martlet_store_unreadable_total` | counter | Messages lost because the store could not read them back. |
+| `martlet_store_unreadable_total` | counter | Messages lost because the store could not read \
+ them back. |
 | `martlet_store_failing` | gauge | 1 while the store cannot write. |
 | `martlet_store_behind` | gauge | 1 while publishers with QoS 1 and 2 wait for it. |
 | `martlet_store_waiting_bytes` | gauge | Bytes of records that wait to be written. |

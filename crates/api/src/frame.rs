@@ -20,7 +20,7 @@ use crate::origin;
 use crate::output::Class;
 use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
 use crate::rate::name_of;
-use crate::refused_requests;
+use crate::unrouted;
 
 const METRICS: &str = "/metrics";
 /// Longest path and query, bytes.
@@ -76,7 +76,7 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
         *request.headers_mut() = request_headers.clone();
         request.extensions_mut().insert(connection);
         let (request, ()) = request.into_parts();
-        refused_requests::report_without_route(&api, &request, answer.status()).await;
+        unrouted::report(&api, &request, answer.status()).await;
     }
     let class = Class::of(connection.listener, is_probe);
     let answer = api.output.count(&api.control, class, answer);

@@ -11,6 +11,7 @@ use axum::routing::MethodRouter;
 use martlet_broker::shortened;
 use martlet_control::callers::{AuditEntry, CallersError};
 use martlet_control::principal::{Principal, PrincipalKind, Scope, Scopes};
+use martlet_registry::Device;
 use tracing::{info, warn};
 
 use crate::access::{Access, Audited};
@@ -63,21 +64,9 @@ async fn check(
         ListenerKind::Tcp { .. } => api.rates.take(&name, Instant::now()),
     };
     let is_write = !origin::is_safe(&parts.method);
-    // Devices ask again and again for what may not be there.
-    let device = caller.device.as_ref().filter(|_| is_write);
-    let own_request = device.map(|device| (device.clone(), RequestName::of(connection, &parts)));
-    let of_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
-    let of_key = of_key.then(|| RequestName::of_device(connection, &parts));
-    let of_key = of_key
-        .flatten()
-        .map(|request| (caller.principal.clone(), request));
+    let reported = ReportedCaller::of(&caller, connection, &parts);
     let finish = |answer: Response, name: String| {
-        if let Some((device, request)) = &own_request {
-            refused_requests::report_answer(&api, request, device, &answer);
-        }
-        if let (Some((principal, request)), StatusCode::NOT_FOUND) = (&of_key, answer.status()) {
-            refused_requests::report_elsewhere(&api, request, principal);
-        }
+        reported.report(&api, &answer);
         finish(answer, taken, name)
     };
     if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
@@ -144,6 +133,38 @@ async fn check(
         write_down(&api, entry, is_there).await;
     }
     finish(answer, name)
+}
+
+/// The caller of a request, as far as refusals of it are events.
+struct ReportedCaller {
+    device: Option<(Device, RequestName)>,
+    key: Option<(Principal, RequestName)>,
+}
+
+impl ReportedCaller {
+    fn of(caller: &IdentifiedCaller, connection: HttpConnection, parts: &Parts) -> Self {
+        // Devices ask again and again for what may not be there.
+        let is_write = !origin::is_safe(&parts.method);
+        let device = caller.device.as_ref().filter(|_| is_write);
+        let is_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
+        let of_device = is_key.then(|| RequestName::of_device(connection, parts));
+        Self {
+            device: device
+                .map(|device| ((**device).clone(), RequestName::of(connection, parts))),
+            key: of_device
+                .flatten()
+                .map(|request| (caller.principal.clone(), request)),
+        }
+    }
+
+    fn report(&self, api: &Api, answer: &Response) {
+        if let Some((device, request)) = &self.device {
+            refused_requests::report_answer(api, request, device, answer);
+        }
+        if let (Some((principal, request)), StatusCode::NOT_FOUND) = (&self.key, answer.status()) {
+            refused_requests::report_elsewhere(api, request, principal);
+        }
+    }
 }
 
 fn finish(mut answer: Response, taken: Option<RateAnswer>, name: String) -> Response {

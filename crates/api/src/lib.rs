@@ -86,6 +86,7 @@ mod tenant;
 pub mod time;
 mod topics;
 mod traces;
+mod unrouted;
 mod webhooks;
 mod why;
 mod wording;

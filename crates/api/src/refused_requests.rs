@@ -7,20 +7,17 @@ use std::time::Instant;
 
 use axum::extract::MatchedPath;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use axum::response::Response;
 use martlet_broker::{
     Event, EventHead, EventNotice, LockoutScope, Refusal, RefusalCause, RequestKey, TenantId,
-    UserName, shortened,
+    UserName,
 };
 use martlet_control::devices::KeyRefusal;
 use martlet_control::principal::{Principal, PrincipalKind, Scope};
 use martlet_registry::{Device, Status, is_device_id};
 
 use crate::api::Api;
-use crate::caller;
 use crate::connection::HttpConnection;
-use crate::keys;
 use crate::problem::{Problem, ProblemKind};
 
 /// Longest part of a path that an event shows, bytes.
@@ -132,7 +129,7 @@ pub(crate) fn report_answer(api: &Api, request: &RequestName, device: &Device, a
     report(api, request, head_of(device), why);
 }
 
-fn head_of(device: &Device) -> EventHead {
+pub(crate) fn head_of(device: &Device) -> EventHead {
     let head = EventHead::new(TenantId(device.tenant), device.id.as_str());
     head.with_user(Some(UserName::Proved(device.user_name.as_str().into())))
 }
@@ -157,42 +154,8 @@ pub(crate) async fn report_unknown_key(api: &Api, request: &RequestName, key: Op
 }
 
 /// The device that has this key.
-async fn device_of(api: &Api, key: Option<Vec<u8>>) -> Option<Device> {
+pub(crate) async fn device_of(api: &Api, key: Option<Vec<u8>>) -> Option<Device> {
     api.devices().ok()?.by_secret(&key?).await.ok()
-}
-
-/// Reports a request that no route took: its Host is not one of the node, or it shows a key of the
-/// API or of a device, and its path or method is wrong. Other requests to wrong paths are from
-/// anybody, and are many.
-pub(crate) async fn report_without_route(api: &Api, request: &Parts, status: StatusCode) {
-    let connection = request.extensions.get::<HttpConnection>();
-    let connection = connection.copied().unwrap_or(HttpConnection::UNKNOWN);
-    let name = RequestName::of(connection, request);
-    let is_misdirected = status == StatusCode::MISDIRECTED_REQUEST;
-    let key = keys::shown(&request.headers, &request.uri);
-    if !(is_misdirected || key.is_some()) || !is_within_limit(api, &name) {
-        return;
-    }
-    if is_misdirected {
-        let host = request.headers.get(header::HOST);
-        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let why = format!("Host {:?} is not a name of this node", &*shortened(host));
-        let why = (RefusalCause::HostNotAllowed, why);
-        return report(api, &name, EventHead::unknown(), why);
-    }
-    let why = match status {
-        StatusCode::METHOD_NOT_ALLOWED => "the path exists with other methods",
-        _ => "there is no such path",
-    };
-    let why = (RefusalCause::RequestInvalid, why.to_owned());
-    let called_by = caller::identify(api, connection, request, false).await;
-    match called_by.map(|caller| caller.principal) {
-        Ok(principal) => report_of_key(api, &name, &principal, why),
-        Err(_) => match device_of(api, key).await {
-            Some(device) => report(api, &name, head_of(&device), why),
-            None => report(api, &name, EventHead::unknown(), why),
-        },
-    }
 }
 
 /// Reports that a device of this id is not in the tenant of the API key that a request was sent
@@ -214,7 +177,7 @@ pub(crate) fn report_elsewhere(api: &Api, request: &RequestName, principal: &Pri
     }
 }
 
-fn report_of_key(
+pub(crate) fn report_of_key(
     api: &Api,
     request: &RequestName,
     principal: &Principal,
@@ -267,7 +230,7 @@ pub(crate) fn report_lacking(
 }
 
 /// Whether requests of this address may be reported: only so many are, within a time.
-fn is_within_limit(api: &Api, request: &RequestName) -> bool {
+pub(crate) fn is_within_limit(api: &Api, request: &RequestName) -> bool {
     let address = request.address.map(|address| address.to_string());
     let taken = api
         .refusals
@@ -300,7 +263,12 @@ fn tenant_of(api: &Api, device: &str) -> TenantId {
     }
 }
 
-fn report(api: &Api, request: &RequestName, head: EventHead, why: (RefusalCause, String)) {
+pub(crate) fn report(
+    api: &Api,
+    request: &RequestName,
+    head: EventHead,
+    why: (RefusalCause, String),
+) {
     let (cause, why) = why;
     let refusal = Refusal::operators_only(cause, format!("{}: {why}", request.text));
     let refusal = match &*head.client_id {

@@ -178,6 +178,7 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
 }
 
 /// Remedies that need no name.
+// Table: a remedy for each cause.
 fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
     WordedRemedy::words(match cause {
         RefusalCause::NoCredentials | RefusalCause::AnonymousRefused => {

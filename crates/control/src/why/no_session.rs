@@ -27,9 +27,9 @@ pub(super) fn no_session(facts: &Facts, found: &mut Found) {
     if !is_missed {
         return;
     }
-    let sentence = "no session is kept for it while it is away, so messages for it do not wait: its \
-                    last connection had the Session Expiry Interval 0 (before MQTT 5: Clean Session \
-                    1), or its session has expired since";
+    let sentence = "no session is kept for it while it is away, so messages for it do not wait: \
+                    its last connection had the Session Expiry Interval 0 (before MQTT 5: Clean \
+                    Session 1), or its session has expired since";
     let finding = Finding::new(Cause::NotKept, sentence).remedy(
         "if messages should wait for it, have the client connect with Clean Start 0 and a Session \
          Expiry Interval (before MQTT 5: Clean Session 0), and subscribe with QoS 1",
