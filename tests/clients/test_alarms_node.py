@@ -136,7 +136,7 @@ alarm = { threshold = { above = 80 } }
 def test_a_device_that_is_inactive_is_an_alarm_until_it_sends_something(start_node, tmp_path):
     node = start_node(**configured(tmp_path, text=""))
     secret = call(node, "POST", "/devices", {"id": "pump-1"}, 201)["secret"]
-    call(node, "PATCH", "/device-types/device", {"inactive_after_secs": 10})
+    call(node, "PATCH", "/device-types/device", {"inactive_after_secs": 10}, headers={"If-Match": "*"})
     with Client(node, "pump-1").credentials("pump-1", secret) as pump:
         pump.publish("d/pump-1/t", "1")
         until(lambda: named(node, "device_inactive"), node.log, 60)

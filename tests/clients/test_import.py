@@ -160,13 +160,18 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     source = make(IOTFLOW)
     dry = json.loads(command(target, "import", "seed3", source, "--dry-run", "--json", expected=3))
     assert dry["dry_run"]
+    [limit] = [item for item in dry["items"] if item["id"] == "3/limit"]
+    assert (limit["outcome"], limit["note"]) == ("skipped", "the value of limit is not of type integer")
+    dry = command(target, "import", "seed3", source, "--dry-run", expected=3)
+    assert "would be imported setting 3/interval\n" in dry and "skipped           setting 3/limit: the value" in dry
+    assert "settings: 2 to import, 0 there before, 1 skipped, nothing was changed" in dry
     assert json.loads(command(target, "device", "ls", "--json"))["items"] == []
 
     told = command(target, "import", "seed3", source, expected=3)
     assert "imported  device 3" in told and "skipped   device 9: its key" in told
     assert "skipped   setting 3/limit" in told
     assert "devices: 2 imported, 0 there before, 1 skipped" in told
-    assert "not imported: 1 rows of the table users" in told
+    assert "not imported: 1 row of the table users" in told
 
     devices = json.loads(command(target, "device", "ls", "--json"))["items"]
     found = [(one["id"], one["name"], one["type"], one["kind"], one["status"]) for one in devices]
@@ -222,7 +227,7 @@ def expect_imported(told):
     assert "1 record: the device was not imported" in notes[0]
     assert notes[1].startswith("4 records with 10 values")
     assert notes[2].startswith("2 rows of the table telemetry_data: record 5: its payload is not a JSON object; record 6: "), notes[2]
-    assert notes[3].startswith("1 record with 1 values")
+    assert notes[3].startswith("1 record with 1 value;")
 
 
 def test_telemetry_of_iotflow_keeps_its_times_and_types(make, target, start_node):
@@ -231,7 +236,7 @@ def test_telemetry_of_iotflow_keeps_its_times_and_types(make, target, start_node
     told = command(target, "import", "seed3", source, expected=3)
     assert "skipped   telemetry 3: 6 records: the node stores no telemetry: set telemetry.enabled" in told
     dry = command(target, "import", "seed3", source, "--dry-run", expected=3, variables=ENABLED)
-    assert "imported  telemetry 3: 6 records" in dry and "telemetry of devices: 2 to import" in dry
+    assert "would be imported telemetry 3: 6 records" in dry and "telemetry of devices: 2 to import" in dry
     assert not (target[0] / "telemetry.db").exists()
     # Twice while no node runs, and once more by the node.
     for _ in range(2):
@@ -327,6 +332,7 @@ def test_webhooks_and_messages_of_the_microservice_are_imported(tmp_path, target
     assert "webhooks: 2 to import" in told and "messages" in told
     told = command(target, "import", "seed1", str(path), expected=3)
     assert "known-token-2" not in told
+    assert "imported  messages 2: " in told and "messages: 2 imported, 0 there before, 0 skipped" in told
     node = start(start_node, target, http=True, settings=["integrations.allow_private=127.0.0.0/8"])
     assert messages(node, "false") == [("3", "a/1", {"t": 1}, 1, False, "T12:00:00.500Z")]
     assert messages(node, "true") == [("4", "a/2", "/wA=", 2, True, "T12:00:01.000Z")]
@@ -373,10 +379,12 @@ def test_users_and_rules_of_mosquitto_are_imported(tmp_path, target, start_node)
         "pattern readwrite iotflow/devices/%c/+\n"
     )
     files = ["--password-file", str(passwords), "--acl-file", str(acl)]
-    told = command(target, "import", "mosquitto", *files)
+    told = command(target, "import", "mosquitto", *files, expected=3)
+    assert "skipped   line 1 topic read public/#: it is for clients without a user name" in told
+    assert "lines of the ACL file: 0 imported, 0 there before, 1 skipped" in told
     assert "users: 3 imported, 0 there before, 0 skipped" in told and "roles: 2 imported" in told
     assert "in clear, and long" not in told
-    assert "users: 0 imported, 3 there before" in command(target, "import", "mosquitto", *files)
+    assert "users: 0 imported, 3 there before" in command(target, "import", "mosquitto", *files, expected=3)
 
     node = start(start_node, target)
     assert publishes(node, "admin", "admin-password", "any/topic")

@@ -369,6 +369,22 @@ def test_a_banned_client_is_told_that_it_is_banned(start_node, kind, value):
     assert json.loads(done.stdout)["cause"] == "banned", done.stdout
 
 
+def test_who_adds_a_device_that_is_banned_is_told_how_to_let_it_in(tmp_path):
+    place = ["--data-dir", tmp_path / "data"]
+    bans = {}
+    for kind in ("client-id", "user"):
+        done = martlet_process.run("ban", "add", kind, f"of-{kind}", "--json", *place)
+        bans[f"of-{kind}"] = json.loads(done.stdout)["id"]
+    assert martlet_process.run("ban", "add", "address", "10.0.0.1", *place).returncode == 0
+    for device, ban in bans.items():
+        done = martlet_process.run("device", "add", device, "--json", *place)
+        assert json.loads(done.stdout)["id"] == device
+        assert f"{device} is banned" in done.stderr and f"ban rm --data-dir={tmp_path / 'data'} {ban}\n" in done.stderr, done
+    for device in ("other", "10.0.0.1"):
+        done = martlet_process.run("device", "add", device, *place)
+        assert done.returncode == 0 and "banned" not in done.stdout + done.stderr, done
+
+
 @pytest.mark.parametrize("kind, value", [("client-id", "pump"), ("user", "ann"), ("address", "127.0.0.1")])
 def test_a_ban_holds_on_a_node_without_users_and_devices(start_node, tmp_path, kind, value):
     """At once, over a restart, and until it is lifted; others are let in as before."""

@@ -1,5 +1,6 @@
 """Rules about messages: what they do, that they are durable, that they end, and who may write them."""
 
+import datetime
 import json
 import time
 
@@ -254,6 +255,9 @@ def test_a_rule_is_tried_and_nothing_is_done(start_node, tmp_path):
         tried = call(node, "POST", "/rules/test", {"name": "hot", "messages": messages})["items"]
         monitor.expect_no_message()
     assert [one["verdict"] for one in tried] == ["unmatched", "matched", None]
+    # Without a time, the last message is received now, and each other one a second before the next.
+    times = [datetime.datetime.fromisoformat(one["at"]).timestamp() for one in tried]
+    assert abs(times[2] - time.time()) < 30 and times[2] - times[1] == pytest.approx(1) == times[1] - times[0], times
     publish = {"topic": "alerts/1", "payload": '{"t": 90}', "qos": 1, "retain": True}
     assert tried[1]["actions"] == [{"publish": publish}]
     alarm = {"topics": ["t"], "alarm": {"threshold": {"above": 80, "clear": 70}, "for_secs": 60}}

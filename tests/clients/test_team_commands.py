@@ -33,6 +33,7 @@ def test_a_deleted_device_is_gone_at_once_and_comes_back_as_it_was(start, place)
     assert "martlet device restore d1" in said and "martlet device rm --purge d1" in said
     assert not is_in(node, "d1", secret)
     assert ids(place) == [] and ids(place, "--deleted") == ["d1"]
+    assert place.run("device", "ls", "--deleted").splitlines()[1].split()[:2] == ["d1", "deleted"]
     for command in (["show"], ["rotate"], ["set", "--name=x"], ["rm"]):
         said = place.run("device", *command, "d1", code=1)
         assert "there is no device d1: it was deleted" in said and "martlet device restore d1" in said
@@ -40,6 +41,16 @@ def test_a_deleted_device_is_gone_at_once_and_comes_back_as_it_was(start, place)
     assert shown(place, "device", "restore", "d1")["name"] == "Pump of the cellar"
     assert is_in(node, "d1", secret) and ids(place, "--deleted") == []
     assert "the device d1 is not deleted" in place.run("device", "restore", "d1", code=1)
+
+
+def test_a_list_of_devices_with_a_kind_shows_it(place):
+    place.device("d1")
+    assert "KIND" not in place.run("device", "ls")
+    place.device("d2", "--kind", "valve")
+    header, one = place.run("device", "ls", "--kind", "valve").splitlines()
+    assert header.split() == ["DEVICE", "STATUS", "ONLINE", "TYPE", "KIND", "CREDENTIALS", "NAME"]
+    assert one.split()[:5] == ["d2", "active", "never", "device", "valve"]
+    assert place.run("device", "ls").splitlines()[1].split()[4] == "-"
 
 
 @pytest.mark.parametrize("deleted", (False, True), ids=("there", "deleted"))
@@ -85,6 +96,7 @@ def test_a_deleted_user_comes_back_with_the_password_or_is_purged(start, place):
 
     assert may() and "martlet user restore alice" in place.run("user", "rm", "alice")
     assert not may() and names() == ["bob"] and names("--deleted") == ["alice"]
+    assert "deleted" in place.run("user", "ls", "--deleted") and "enabled" not in place.run("user", "ls", "--deleted")
     again = martlet("user", "add", "alice", "--weak", "--data-dir", place.path, given="other\n", code=1)
     assert "martlet user restore alice" in again
     place.run("user", "restore", "alice")
@@ -214,7 +226,10 @@ def test_a_deleted_team_comes_back_with_its_devices(start, place):
     def is_in():
         return publish(node, "d/pump/x", "-i", "pump", "-u", "pump@north", "-P", north["secret"])[0] == 0
 
-    assert is_in() and made["id"] in place.run("team", "rm", "north")
+    line = next(one for one in place.run("device", "show", "pump", "--team", "north").splitlines() if one.startswith("team"))
+    assert line.split() == ["team", "north"]
+    told = place.run("team", "rm", "north")
+    assert "martlet team restore north" in told and made["id"] not in told
     assert not is_in() and shown(place, "team", "ls")["items"] == []
     assert [one["name"] for one in shown(place, "team", "ls", "--deleted")["items"]] == ["north"]
     place.run("team", "restore", made["id"])
@@ -248,7 +263,13 @@ def test_a_device_is_changed_in_all_that_is_said_of_it(place):
     place.run("device", "set", "pump", "--leave", "yard")
     assert shown(place, "device", "show", "pump")["groups"] == [groups[teams["south"], "hall"]]
     assert "in no group yard" in place.run("device", "set", "pump", "--leave", "yard", code=1)
-    assert "no group nowhere" in place.run("device", "set", "pump", "--join", "nowhere", code=1)
+    for command in (["set", "pump", "--join", "nowhere"], ["add", "new", "--group", "nowhere"]):
+        told = place.run("device", *command, code=1)
+        assert "there is no group nowhere: " in told and "martlet group add nowhere" in told
+    place.run("team", "add", "away")
+    place.run("group", "add", "theirs", "--team", "away")
+    told = place.run("device", "set", "pump", "--join", "theirs", code=1)
+    assert "the group theirs belongs to another team than the device" in told
     place.run("device", "set", "pump", code=2)
     # Of several of one name that of the device's team.
     place.run("device", "set", "pump", "--leave", "hall")

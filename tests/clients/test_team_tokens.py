@@ -162,6 +162,7 @@ def test_the_commands_about_team_tokens(tmp_path, start_node):
     assert one["name"] == "panel" and one["revoked_at"] is None
     shown = place.run("team", "token", "ls", "plant")
     assert "panel" in shown and key not in shown and secret not in shown
+    assert shown.splitlines()[1].split()[1:] == ["panel", "valid"]
     node = start_node(data_dir=place.path)
     assert is_in(node, "pump", (key, secret))
     connected = Device(node, key, password=secret, client_id="pump")

@@ -15,6 +15,7 @@ import pytest
 import martlet_process
 from paho_client import Client, properties
 from programs import need
+from test_http_api import KEY, ask
 from test_http_registry import call
 from test_sinks import until
 from test_webhooks import SIGNING_KEY, configured, state
@@ -287,6 +288,11 @@ def test_a_device_that_goes_silent_is_told_and_so_is_its_return(start_node, tmp_
     assert "10 to 31622400" in refused["detail"]
     shown = call(node, "PATCH", "/api/v1/device-types/device", {"inactive_after_secs": 10})
     assert (shown["inactive_after_secs"], shown["built_in"]) == (10, True)
+    path, change = "/api/v1/device-types/device", json.dumps({"inactive_after_secs": 20}).encode()
+    headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
+    assert ask(node, path, "PATCH", headers, change)[0] == 428
+    assert ask(node, path, "PATCH", {**headers, "If-Match": f'"{shown["revision"] + 7}"'}, change)[0] == 412
+    assert call(node, "GET", path) == shown
 
     def device():
         return call(node, "GET", "/api/v1/devices/pump-1")

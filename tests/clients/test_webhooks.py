@@ -246,6 +246,23 @@ def test_without_its_key_file_it_stops_and_goes_on_when_it_is_back(start_node, t
     until(lambda: state(node)["secret_trouble"] is None, lambda: state(node))
 
 
+def test_a_signing_key_that_is_too_short_is_told_before_a_message_comes(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url, signing_key="${secret:key}"))
+    of_node = ("--data-dir", str(node.data_dir))
+    set_secret(node, "key", "short")
+    until(lambda: state(node)["secret_trouble"] == "secret_unusable", lambda: state(node))
+    why = f'the secret "key" cannot be used: `signing_key` has fewer than 16 bytes'
+    sets = f"martlet secret set key --data-dir={node.data_dir}"
+    told = [shown("integration", "show", "webhook/crm", *of_node), martlet_process.run("health", *of_node).stdout,
+            martlet_process.run("why", "webhook/crm", *of_node).stdout]
+    for text in told:
+        assert why in text and sets in text, text
+    publish(node, "0")
+    set_secret(node, "key", SIGNING_KEY)
+    until_payloads(node, receiver, ["0"])
+    assert state(node)["secret_trouble"] is None
+
+
 def test_a_team_sees_and_changes_its_own_secrets_only(start_node, tmp_path, receiver):
     options = configured(
         tmp_path, receiver.url, tenant="north", headers=["Authorization: Bearer ${secret:token}"])

@@ -174,151 +174,151 @@ reasons: a message that did not arrive is found in one of them.
 ";
 
 const MEMORY: &str = "
-## What memory is held for
+## Memory by use
 
-`martlet_memory_bytes{held_for=\"…\"}` tells each part; `martlet status` shows them too. They are \
+`martlet_memory_bytes{held_for=\"…\"}` has each part; `martlet status` shows them too. They are \
 estimates.
 
-| Part | What is in it |
+| Part | Contents |
 |---|---|
-| `shards` | Messages, buffers, sessions, subscriptions and whatever else shards charge; for each \
-of them `martlet_shard_memory_bytes`. |
-| `addresses` | The addresses that clients connect from, for `limits.connect_rate_per_address`. |
-| `logins` | Wrong credentials and lockouts, logins that are remembered, and questions under way. |
-| `tables` | Users, devices and rules, as they are in memory. |
-| `topics` | What was published last: the [topic memory](topics.md). |
-| `journal` | What was refused or lost, and what became of each name: `martlet logs`, \
+| `shards` | Messages, buffers, sessions, subscriptions and other memory of shards; for each \
+shard `martlet_shard_memory_bytes`. |
+| `addresses` | Addresses of clients, for `limits.connect_rate_per_address`. |
+| `logins` | Wrong credentials, lockouts, cached logins, and checks in progress. |
+| `tables` | Users, devices and rules, in memory. |
+| `topics` | Last messages: the [topic memory](topics.md). |
+| `journal` | Refusals and losses, and the last events of each name: `martlet logs`, \
 `martlet why`. |
-| `events` | The latest events, those on their way there, and frames that wait to be pushed. |
-| `event_streams` | Events that wait for the readers of streams. |
-| `presence` | Clients that are not connected and are remembered. |
+| `events` | Latest events, events in queues, and frames that wait to be pushed. |
+| `event_streams` | Events that wait for readers of streams. |
+| `presence` | Clients that are not connected. |
 | `log` | The last lines of the log, for `GET /api/v1/logs`. |
-| `store` | Records that wait to be written to the disk, buffers for them, and the index of what \
-is stored. |
+| `store` | Records that wait to be written, their buffers, and the index of the \
+store. |
 | `audit` | Lines of the audit log that wait to be written. |
 | `http_answers` | Answers kept for `Idempotency-Key`. |
-| `http_callers` | Sessions of people, rates of callers, positions in lists. |
-| `http_bodies` | Bodies of requests that are being read. |
-| `http_output` | Answers that are being sent. |
-| `integrations` | What other systems have sent and the node has not taken, and copies of what \
+| `http_callers` | Sessions of users, rates of callers, positions in lists. |
+| `http_bodies` | Bodies of requests in progress. |
+| `http_output` | Answers in progress. |
+| `integrations` | Messages from other systems that wait, and copies of messages that \
 bridges send. |
 
-What waits to be written to the disk is bounded before that: from 16 MiB on, or a sixteenth of \
-`limits.memory_bytes`, publishes, subscriptions and long Wills wait; from 32 MiB on, or a quarter, \
+Records that wait to be written have limits of their own. From 16 MiB on, or a sixteenth of \
+`limits.memory_bytes`, publishes, subscriptions and long Wills wait. From 32 MiB on, or a quarter, \
 the store counts as stuck, and a CONNECT that needs it is refused.
 
-A name of more than 256 bytes is kept and shown as its beginning, its end, its length and a \
+A name of more than 256 bytes is stored and shown as its beginning, its end, its length and a \
 digest: `abcd…wxyz (31,000 bytes, sha256 0123456789abcdef)`.
 ";
 
 /// Metrics of `control`; the tests with foreign clients compare the names.
 const METRICS_OF_NODE: &str = "\
-| `martlet_memory_bytes` | gauge | Bytes that count against `limits.memory_bytes`, by what they \
- are held for: see below. |
-| `martlet_memory_used_bytes` | gauge | Their sum, with what shards have reserved and not used \
- yet. |
-| `martlet_memory_limit_bytes` | gauge | `limits.memory_bytes`, or the part of the machine's \
- memory that it stands for. |
+| `martlet_memory_bytes` | gauge | Memory in use, by use: see below. It counts against \
+ `limits.memory_bytes`. |
+| `martlet_memory_used_bytes` | gauge | Sum of all uses, and memory that shards have reserved. |
+| `martlet_memory_limit_bytes` | gauge | The limit: `limits.memory_bytes`, or the default \
+ part of the machine's memory. |
 | `martlet_messages_dropped_total` | counter | Messages dropped, by reason: see below. |
 | `martlet_sockets_accepted_total` | counter | Sockets accepted by the listeners. |
-| `martlet_accept_pauses_total` | counter | Times that accepting began to pause \
-because too few descriptors were left. |
-| `martlet_connections_max` | gauge | Connections taken at once, by the limits \
-and by the descriptors of the process. |
-| `martlet_events_dropped_total` | counter | Events, for the log, that nobody took in time. |
-| `martlet_delivery_latency_seconds` | histogram | From the reading of a PUBLISH to its \
- writing to a subscriber, by shard; without what waited for a client. |
-| `martlet_events_readers` | gauge | Who reads events as they happen, now. |
+| `martlet_accept_pauses_total` | counter | Pauses of accepting because too few \
+file descriptors were left. |
+| `martlet_connections_max` | gauge | Maximum number of connections, from the limits \
+and the file descriptors of the process. |
+| `martlet_events_dropped_total` | counter | Events for the log that were dropped \
+because their queue was full. |
+| `martlet_delivery_latency_seconds` | histogram | Time from reading a PUBLISH to \
+ writing it to a subscriber, by shard; without messages that waited for a client. |
+| `martlet_events_readers` | gauge | Readers of live events. |
 | `martlet_locked_out` | gauge | Addresses and names that are locked out now for too many wrong \
  credentials; `martlet status` names some. |
-| `martlet_lockouts_total` | counter | How often one was locked out. |
+| `martlet_lockouts_total` | counter | Lockouts. |
 | `martlet_telemetry_values_total` | counter | Values of [telemetry](telemetry.md) that were \
 stored, if it is on. |
-| `martlet_telemetry_rejected_total` | counter | Payloads, or values of them, that were not \
+| `martlet_telemetry_rejected_total` | counter | Payloads or values that were not \
 stored, by [`reason`](telemetry.md#watch-it). |
-| `martlet_telemetry_retimed_values_total` | counter | Values that got the time of receipt, as \
-their own was too far off. |
-| `martlet_telemetry_failed_writes_total` | counter | Batches that the storage did not take; they \
-are tried again. |
-| `martlet_telemetry_latency_seconds` | histogram | From the time that a device has given its \
-newest value to its arrival (`stage` is `received`) and its synced write (`stored`), by \
+| `martlet_telemetry_retimed_values_total` | counter | Values stored with the time of receipt, \
+because their own time was too far off. |
+| `martlet_telemetry_failed_writes_total` | counter | Batches that the storage did not accept; \
+they are retried. |
+| `martlet_telemetry_latency_seconds` | histogram | Time from the timestamp of the newest \
+value to its arrival (`stage` is `received`) and to its synced write (`stored`), by \
 `device_type`: 50 types, and `other`. |
-| `martlet_rollouts` | gauge | [Rollouts](firmware.md) that have been started and have not ended, \
+| `martlet_rollouts` | gauge | [Rollouts](firmware.md) that were started and have not ended, \
 by `state`: `running`, `paused_by_hand`, `paused_by_gate`. |
-| `martlet_telemetry_deleted_values_total` | counter | Values that were deleted by their \
-retention. |
+| `martlet_telemetry_deleted_values_total` | counter | Values deleted by retention. |
 | `martlet_topic_memory_topics` | gauge | Topics in the [topic memory](topics.md), if there is \
 one. |
-| `martlet_topic_memory_dropped_total` | counter | Topics that it has dropped, by `reason`: \
+| `martlet_topic_memory_dropped_total` | counter | Topics dropped from it, by `reason`: \
 `too_many` of a tenant, `memory_full`, `too_old`. |
 | `martlet_rules` | gauge | [Rules](rules.md) in force. |
-| `martlet_rules_messages_total` | counter | Messages, values and events that a rule has looked \
-at, by `rule`, as the next five. |
+| `martlet_rules_messages_total` | counter | Messages, values and events examined, by \
+`rule`, like the next five. |
 | `martlet_rules_matched_total` | counter | Of these, those for which the condition was true. |
-| `martlet_rules_missing_total` | counter | Of these, those in which a member was missing that \
+| `martlet_rules_missing_total` | counter | Of these, those without a member that \
 the condition needs. |
-| `martlet_rules_errors_total` | counter | Messages and actions for which a rule has failed. |
-| `martlet_rules_loops_total` | counter | Messages that were not looked at, since rules have \
-passed them on too often. |
-| `martlet_rules_evaluation_seconds_total` | counter | Time that a rule has taken to look at \
-messages, without its actions. |
+| `martlet_rules_errors_total` | counter | Messages and actions for which a rule failed. |
+| `martlet_rules_loops_total` | counter | Messages that were not examined because rules \
+had forwarded them too often. |
+| `martlet_rules_evaluation_seconds_total` | counter | Time spent on the conditions of a \
+rule, without its actions. |
 | `martlet_rules_actions_total` | counter | Actions of all rules, by `action` and `outcome`: \
 `done`, `refused` or `retried`. |
 | `martlet_alarms_open` | gauge | [Alarms](alarms.md) that are not cleared, by `state` and \
 `severity`. |
-| `martlet_alarms_watched` | gauge | Alarms and devices that are watched for one, in memory. |
-| `martlet_alarms_observations_dropped_total` | counter | Observations that were dropped, since \
+| `martlet_alarms_watched` | gauge | Alarms, and devices watched for an alarm, in \
+memory. |
+| `martlet_alarms_observations_dropped_total` | counter | Observations dropped because \
 too many devices are watched. |
-| `martlet_alarms_notifications_total` | counter | Changes of alarms for the topic of alerts, \
+| `martlet_alarms_notifications_total` | counter | Changes of alarms to be published, \
 by `outcome`: `published`, `failed` or `dropped`. |
-| `martlet_integration_delivered_total` | counter | Messages that the target has taken; as all \
+| `martlet_integration_delivered_total` | counter | Messages delivered to the target; like all \
  of `martlet_integration_…` by `kind` and `name`. |
 | `martlet_integration_repeated_total` | counter | Of these, messages that may have been \
  delivered before. |
-| `martlet_integration_skipped_total` | counter | Of the delivered ones, messages of a bridge that \
- were not sent, since they came from the other broker. Counted since the start of the node. |
-| `martlet_integration_incoming_total` | counter | Messages of the other broker that the node has \
-taken from a bridge. |
+| `martlet_integration_skipped_total` | counter | Messages of a bridge that were not sent, \
+ because they came from the other broker. Counted since the start of the node. |
+| `martlet_integration_incoming_total` | counter | Messages received from the other broker \
+of a bridge. |
 | `martlet_integration_incoming_dropped_total` | counter | Messages of the other broker that were \
-dropped: the node rejects them, or too many wait. |
-| `martlet_integration_refused_total` | counter | Messages that the target has refused. |
-| `martlet_integration_failed_attempts_total` | counter | Attempts to deliver that failed, each \
- for a batch. |
+dropped: the node rejected them, or too many waited. |
+| `martlet_integration_refused_total` | counter | Messages that the target refused. |
+| `martlet_integration_failed_attempts_total` | counter | Failed attempts to deliver a \
+ batch. |
 | `martlet_integration_dead_letters_total` | counter | Dead letters stored since the start. |
-| `martlet_integration_dead_letters_dropped_total` | counter | The oldest dead letters, dropped \
- to make room for those of this one. |
-| `martlet_integration_dead_letters_stored` | gauge | Dead letters that are stored now. |
-| `martlet_integration_lag_messages` | gauge | Messages that wait for it, in its queue and in \
- hand. |
-| `martlet_integration_in_hand_messages` | gauge | Messages that it has taken from its queue and \
- not settled. |
+| `martlet_integration_dead_letters_dropped_total` | counter | Oldest dead letters dropped \
+ to make room for new ones. |
+| `martlet_integration_dead_letters_stored` | gauge | Dead letters stored now. |
+| `martlet_integration_lag_messages` | gauge | Messages that wait, in its queue and in \
+ flight. |
+| `martlet_integration_in_hand_messages` | gauge | Messages taken from its queue and \
+ not delivered yet. |
 | `martlet_integration_oldest_message_age_seconds` | gauge | Age of the oldest message that is \
  not delivered; 0 if there is none. |
-| `martlet_integration_state` | gauge | 1 for the state that it is in, by `state`, 0 for the \
+| `martlet_integration_state` | gauge | 1 for its present state, by `state`; 0 for the \
  others. |
 | `martlet_uptime_seconds` | gauge | Time since the start. |
-| `martlet_health_warnings` | gauge | Warnings in health now: `martlet health` tells them. |
-| `martlet_http_requests_total` | counter | HTTP requests that were answered, by method and \
+| `martlet_health_warnings` | gauge | Health warnings now: `martlet health` lists them. |
+| `martlet_http_requests_total` | counter | HTTP requests answered, by method and \
  status. |
-| `martlet_http_request_duration_seconds` | histogram | Time to their answers, or to the beginning \
+| `martlet_http_request_duration_seconds` | histogram | Time to the answer, or to the beginning \
  of a stream, by method. |
-| `process_cpu_seconds_total` | counter | CPU time, user and system; as all of `process_…` on \
- Linux alone. |
+| `process_cpu_seconds_total` | counter | CPU time, user and system; like all of `process_…` only on \
+ Linux. |
 | `process_resident_memory_bytes` | gauge | Resident memory. |
 | `process_virtual_memory_bytes` | gauge | Virtual memory. |
 | `process_threads` | gauge | Threads. |
 | `process_open_fds` | gauge | Open file descriptors: each connection is one. |
-| `process_max_fds` | gauge | Most file descriptors that may be open. |
-| `process_start_time_seconds` | gauge | When it was started, in seconds since the Unix epoch. |
-| `martlet_build_info` | gauge | Always 1; the label `version` says which program it is. |
+| `process_max_fds` | gauge | Maximum number of open file descriptors. |
+| `process_start_time_seconds` | gauge | Start time, seconds since the Unix epoch. |
+| `martlet_build_info` | gauge | Always 1; the label `version` has the version. |
 | `martlet_store_syncs_total` | counter | Groups of records written and synced. |
 | `martlet_store_records_total` | counter | Records written and synced. |
-| `martlet_store_unreadable_total` | counter | Messages lost: waited for, but not to be read back. |
+| `martlet_store_unreadable_total` | counter | Messages lost because the store could not read them back. |
 | `martlet_store_failing` | gauge | 1 while the store cannot write. |
-| `martlet_store_behind` | gauge | 1 while publishers with QoS 1 and 2 are held back for it. |
+| `martlet_store_behind` | gauge | 1 while publishers with QoS 1 and 2 wait for it. |
 | `martlet_store_waiting_bytes` | gauge | Bytes of records that wait to be written. |
 | `martlet_store_disk_bytes` | gauge | Bytes of the store's files. |
-| `martlet_store_live_bytes` | gauge | Bytes of messages and states that are needed. |
+| `martlet_store_live_bytes` | gauge | Bytes of messages and states in use. |
 | `martlet_store_messages` | gauge | Messages in the store, each once. |
 | `martlet_store_entries` | gauge | Messages in queues and in flight in the store. |
 ";

@@ -173,6 +173,14 @@ impl AclFile {
             .collect())
     }
 
+    /// The lines before the first `user`, which apply to anonymous clients only: number of the
+    /// line, and its text.
+    pub fn anonymous_lines(&self) -> impl Iterator<Item = (usize, String)> {
+        let lines = self.lines.iter();
+        let lines = lines.filter(|line| line.of == LineSubject::Anonymous);
+        lines.map(|line| (line.number, line.text()))
+    }
+
     /// Users with own lines.
     pub fn users(&self) -> impl Iterator<Item = &str> {
         self.users.keys().map(|name| &**name)

@@ -59,9 +59,10 @@ pub struct IntegrationView {
     pub failure: Option<FailureView>,
     /// Names of the secrets that it uses.
     pub secrets: Vec<String>,
-    /// Why its secrets cannot be used: `secret_missing`, `secret_damaged`, `key_file_missing`,
-    /// `key_file_exposed`, `key_file_unusable`, `key_file_wrong`, `tables_unavailable` or
-    /// `secrets_not_read`; null if they can. `failure` has it in words.
+    /// Why its secrets cannot be used: `secret_missing`, `secret_damaged`, `secret_unusable` (a
+    /// signing key that is too short or not base64), `key_file_missing`, `key_file_exposed`,
+    /// `key_file_unusable`, `key_file_wrong`, `tables_unavailable` or `secrets_not_read`; null if
+    /// they can. `failure` has it in words.
     #[schema(example = "secret_missing")]
     pub secret_trouble: Option<String>,
     /// Last error, also after recovery.

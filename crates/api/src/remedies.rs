@@ -319,7 +319,14 @@ mod tests {
 
     #[test]
     fn a_remedy_is_a_request_or_a_command() {
-        let errors: [(&dyn Remedies, &str, &str); 6] = [
+        let errors: [(&dyn Remedies, &str, &str); 7] = [
+            (
+                &Refused::NotFound(NotFound::Object(ObjectKind::Group, "pumps".to_owned())),
+                "there is no group pumps: GET /api/v1/groups (martlet group ls) lists them, POST \
+                 /api/v1/groups (martlet group add pumps) adds it",
+                "there is no group pumps: martlet group ls lists them, martlet group add pumps \
+                 adds it",
+            ),
             (
                 &NotFound::Object(ObjectKind::DeviceType, "pump".to_owned()),
                 "there is no device type pump: GET /api/v1/device-types (martlet device type ls) \

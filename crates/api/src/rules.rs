@@ -382,7 +382,8 @@ pub(crate) struct TriedBody {
     /// Payload as JSON.
     #[serde(default)]
     payload_json: Option<Value>,
-    /// When it was received. Without it, each message is a second later than the one before.
+    /// When it was received. Without it, each message is a second later than the one before, and
+    /// the last one is received now.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     at: Option<String>,
@@ -511,9 +512,11 @@ pub(crate) async fn test(
     let messages: Vec<TriedMessage> = match &body.history {
         Some(history) => past(&api, &caller, tenant, &definition, history).await?,
         None => {
+            let count = i64::try_from(body.messages.len()).unwrap_or(0);
+            let first_ms = Moment::now().as_ms() - (count - 1).max(0) * 1_000;
             let messages = body.messages.into_iter().enumerate();
             messages
-                .map(|(at, message)| tried(at, message))
+                .map(|(at, message)| tried(at, message, first_ms))
                 .collect::<Result<_, _>>()?
         }
     };
@@ -590,9 +593,10 @@ async fn past(
     Ok(tried.filter(|one| one.time_ms >= from_ms).collect())
 }
 
-fn tried(at: usize, message: TriedBody) -> Result<TriedMessage, Problem> {
+/// A message of a request; the one at 0 is received at `first_ms`, if it has no time.
+fn tried(at: usize, message: TriedBody, first_ms: i64) -> Result<TriedMessage, Problem> {
     let time_ms = match &message.at {
-        None => i64::try_from(at).unwrap_or(0).saturating_mul(1_000),
+        None => first_ms + i64::try_from(at).unwrap_or(0) * 1_000,
         Some(text) => Moment::parse(text).map(Moment::as_ms).ok_or_else(|| {
             let detail =
                 format!("{text:?} is not a valid time, expected such as 2030-01-31T12:00:00Z");

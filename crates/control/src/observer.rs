@@ -4,7 +4,7 @@
 use martlet_broker::{
     Delivery, PartId, PartOutcome, PartQueueLimits, PartReach, PartSpec, PartSubscription, TenantId,
 };
-use martlet_codec::RetainHandling;
+use martlet_codec::{ReasonCode, RetainHandling};
 use martlet_integrate::{LaneEvent, Lanes};
 
 use crate::control::Control;
@@ -49,10 +49,10 @@ impl Observer {
     /// Nothing is lost if the future is dropped.
     ///
     /// # Errors
-    /// The part was ended, for this reason, or the node stops.
-    pub(crate) async fn next(&mut self) -> Result<Vec<Delivery>, &'static str> {
+    /// The part was ended, for this reason; none: the node stops.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Delivery>, Option<&'static str>> {
         loop {
-            let mut next = Some(self.lanes.next().await.ok_or("the node stops")?);
+            let mut next = Some(self.lanes.next().await.ok_or(None)?);
             let (mut settled, mut deliveries) = (Vec::new(), Vec::new());
             while let Some(events) = next {
                 match events {
@@ -61,7 +61,9 @@ impl Observer {
                         settled.push((token, PartOutcome::Done));
                     }
                     LaneEvent::Attached(_) | LaneEvent::Queue(_) => {}
-                    LaneEvent::Ended { why, .. } => return Err(why),
+                    LaneEvent::Ended { reason, why } => {
+                        return Err((reason != ReasonCode::ServerShuttingDown).then_some(why));
+                    }
                 }
                 next = self.lanes.next_now();
             }

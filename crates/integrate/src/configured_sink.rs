@@ -8,7 +8,7 @@ use crate::bridge::{BrokerAddresses, NamedConnection};
 use crate::each::{self, Each, OneByOne};
 use crate::host::Host;
 use crate::runner::{Handle, Runner, Settings, SourceRunner};
-use crate::secret::{SecretsReceiver, Template};
+use crate::secret::{SecretCheck, SecretTrouble, SecretValues, SecretsReceiver, Template};
 use crate::sink::Sink;
 use crate::source::MessageSource;
 
@@ -18,6 +18,7 @@ pub struct ConfiguredSink {
     /// Settings of its runner.
     pub settings: Settings,
     secrets: Vec<Box<str>>,
+    check: SecretCheck,
     files: Vec<PathBuf>,
     read_files: Vec<PathBuf>,
     connection: Option<Arc<NamedConnection>>,
@@ -84,6 +85,7 @@ impl ConfiguredSink {
         Self {
             settings,
             secrets: Vec::new(),
+            check: Arc::new(|_| Ok(())),
             files: Vec::new(),
             read_files: Vec::new(),
             connection: None,
@@ -104,6 +106,21 @@ impl ConfiguredSink {
     pub fn with_secrets_of<'a>(self, texts: impl IntoIterator<Item = &'a Template>) -> Self {
         let names = texts.into_iter().flat_map(Template::names);
         self.with_secrets(names.map(str::to_owned))
+    }
+
+    /// Sets the check of the values of its secrets, which is run when they are read.
+    #[must_use]
+    pub(crate) fn checking_secrets(
+        mut self,
+        check: impl Fn(&SecretValues) -> Result<(), SecretTrouble> + Send + Sync + 'static,
+    ) -> Self {
+        self.check = Arc::new(check);
+        self
+    }
+
+    /// The check of the values of its secrets.
+    pub fn secret_check(&self) -> &SecretCheck {
+        &self.check
     }
 
     /// Adds the broker, for a bridge.

@@ -85,7 +85,9 @@ pub use runner::{
     ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Clock, Command, CommandError, Counts, Failure,
     Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State, ToldCommand,
 };
-pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
+pub use secret::{
+    SecretCheck, SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template,
+};
 pub use sink::{AccessRefused, Sink};
 pub use sink_message::{SinkMessage, by_publisher};
 pub use sink_state::SinkState;

@@ -36,6 +36,9 @@ pub type SecretValues = BTreeMap<Box<str>, SecretValue>;
 /// The current secrets of an integration, or why they cannot be used.
 pub type Secrets = Result<Arc<SecretValues>, SecretTrouble>;
 
+/// Checks the values of the secrets of an integration.
+pub type SecretCheck = Arc<dyn Fn(&SecretValues) -> Result<(), SecretTrouble> + Send + Sync>;
+
 /// Follows the secrets of an integration.
 pub type SecretsReceiver = watch::Receiver<Secrets>;
 
@@ -84,6 +87,17 @@ pub enum SecretTrouble {
         /// Command-line options with which a command finds the node; empty: none needed.
         options: String,
     },
+    /// The value of the secret is not valid where the integration uses it.
+    Unusable {
+        /// Name of the secret.
+        name: String,
+        /// The reason.
+        why: String,
+        /// Team that owns it, as configured; empty: the common tenant.
+        team: String,
+        /// Command-line options with which a command finds the node; empty: none needed.
+        options: String,
+    },
     /// The tables cannot be read.
     Tables(String),
 }
@@ -99,6 +113,7 @@ impl SecretTrouble {
             Self::KeyFileUnusable { .. } => "key_file_unusable",
             Self::OtherKey { .. } => "key_file_wrong",
             Self::Damaged { .. } => "secret_damaged",
+            Self::Unusable { .. } => "secret_unusable",
             Self::Tables(_) => "tables_unavailable",
         }
     }
@@ -107,8 +122,19 @@ impl SecretTrouble {
 impl SecretTrouble {
     /// Sets the command-line options with which the suggested command finds the node.
     pub fn with_options(mut self, of_node: &str) -> Self {
-        if let Self::Missing { options, .. } | Self::Damaged { options, .. } = &mut self {
+        if let Self::Missing { options, .. }
+        | Self::Damaged { options, .. }
+        | Self::Unusable { options, .. } = &mut self
+        {
             of_node.clone_into(options);
+        }
+        self
+    }
+
+    /// Sets the team that owns a secret whose value cannot be used.
+    pub fn with_team(mut self, of_integration: &str) -> Self {
+        if let Self::Unusable { team, .. } = &mut self {
+            of_integration.clone_into(team);
         }
         self
     }
@@ -129,14 +155,7 @@ impl fmt::Display for SecretTrouble {
                 team,
                 options,
             } => {
-                let of = match &**team {
-                    "" => String::new(),
-                    team => format!(" --team {team}"),
-                };
-                let of = match &**options {
-                    "" => of,
-                    options => format!("{of} {options}"),
-                };
+                let of = options_of(team, options);
                 match &names[..] {
                     [name] => write!(
                         f,
@@ -171,19 +190,41 @@ impl fmt::Display for SecretTrouble {
                 path.display()
             ),
             Self::Damaged { name, options } => {
-                let of = match &**options {
-                    "" => String::new(),
-                    options => format!(" {options}"),
-                };
+                let of = options_of("", options);
                 write!(
                     f,
                     "the stored value of the secret {name:?} is damaged: set it again with \
                      `martlet secret set {name}{of}`"
                 )
             }
+            Self::Unusable {
+                name,
+                why,
+                team,
+                options,
+            } => {
+                let of = options_of(team, options);
+                write!(
+                    f,
+                    "the secret {name:?} cannot be used: {why}: set it again with `martlet secret \
+                     set {name}{of}`"
+                )
+            }
             Self::Tables(why) => write!(f, "its secrets cannot be read: {why}"),
         }
     }
+}
+
+/// The options of a command about a secret of this team, each after a space.
+fn options_of(team: &str, options: &str) -> String {
+    let mut text = String::new();
+    if !team.is_empty() {
+        text.push_str(&format!(" --team {team}"));
+    }
+    if !options.is_empty() {
+        text.push_str(&format!(" {options}"));
+    }
+    text
 }
 
 impl std::error::Error for SecretTrouble {}

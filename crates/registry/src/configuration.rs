@@ -186,6 +186,21 @@ impl Registry {
     }
 }
 
+/// Checks a key and its value.
+///
+/// # Errors
+/// The key is not a valid name, or the value is not of its type.
+pub fn check_setting(key: &str, value: &str, data_type: DataType) -> Result<(), RegistryError> {
+    check_new_name("key", key)?;
+    if data_type != DataType::Json {
+        check_text("value", value)?;
+    }
+    match data_type.reads(value) && value.len() <= 65_536 {
+        true => Ok(()),
+        false => Err(Refused::Setting(key.to_owned(), data_type.word()).into()),
+    }
+}
+
 fn read_setting(row: &AnyRow) -> Result<Setting, Fault> {
     let data_type: String = row.try_get("data_type")?;
     Ok(Setting {
@@ -215,13 +230,7 @@ async fn set_one(
     mut new: Setting,
     expected_revision: Option<i64>,
 ) -> Result<Setting, Fault> {
-    check_new_name("key", &new.key)?;
-    if new.data_type != DataType::Json {
-        check_text("value", &new.value)?;
-    }
-    if !new.data_type.reads(&new.value) || new.value.len() > 65_536 {
-        return Err(Refused::Setting(new.key, new.data_type.word()).into());
-    }
+    check_setting(&new.key, &new.value, new.data_type)?;
     let device = find_device(
         &mut work.all,
         work.engine,

@@ -114,7 +114,7 @@ pub use commands::{
     CommandOutcome, CommandState, CommandStep, CommandUpdate, CommandsKept, FleetCommand,
     FleetReport, FleetTarget, NewCommand, new_command_id,
 };
-pub use configuration::{DataType, Setting};
+pub use configuration::{DataType, Setting, check_setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, RegistrySettings, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};

@@ -11,7 +11,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::credentials::rotate_one;
 use crate::database::Work;
 use crate::devices::{expect_type, find_device, insert_one};
-use crate::groups::find::for_team as group_for_team;
+use crate::groups::find::{for_team as group_for_team, none_for_team};
 use crate::idempotency::{Claim, claim};
 use crate::names::{check_name, check_new_name};
 use crate::secret::{self, DigestKey, Secret};
@@ -295,7 +295,10 @@ async fn insert(
     for named in &new.groups {
         match group_for_team(&mut work.all, &team, named).await? {
             Some((id, of)) if visibility.sees(&of) => groups.push(id),
-            _ => return Err(Refused::NoGroupForTeam(named.clone()).into()),
+            _ => {
+                let why = none_for_team(&mut work.all, &visibility, named).await?;
+                return Err(why.into());
+            }
         }
     }
     let secret = Secret::with_prefix(PREFIX)?;

@@ -298,14 +298,18 @@ macro_rules! routes_of {
 
 /// When devices of a type are inactive. Types that come with the program have it too
 #[utoipa::path(patch, path = "/api/v1/device-types/{name}", tag = "rules",
-    params(("name" = String, Path, description = "Name")),
+    params(("name" = String, Path, description = "Name"),
+        ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
     request_body = TypeChange,
     responses((status = 200, description = "The current state", body = RuleSetView),
-        (status = 404, description = "Not found")))]
+        (status = 404, description = "Not found"),
+        (status = 412, description = "Its revision is not the one in If-Match"),
+        (status = 428, description = "The header If-Match is required")))]
 pub(crate) async fn change_type(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<TypeChange>,
 ) -> Result<Response, Problem> {
     let change = ChangeRuleSet {
@@ -316,7 +320,7 @@ pub(crate) async fn change_type(
             client_ids: None,
             inactive_after_secs: Some(body.inactive_after_secs),
         },
-        expected_revision: None,
+        expected_revision: expected(&headers)?,
     };
     api.run(caller.clone(), change).await?;
     answer_of(&api, caller, Owner::DeviceType, name, StatusCode::OK).await

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{Delivery, EventKind, PartEvent, Published, Receipt};
-use martlet_codec::PacketId;
+use martlet_codec::{PacketId, ReasonCode};
 use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate};
 use martlet_rules::hops_after;
 use tracing::{debug, warn};
@@ -230,11 +230,13 @@ impl Task {
                 let tokens = self.answered.entry((tenant, attachment)).or_default();
                 tokens.push(delivery.token);
             }
-            PartEvent::Ended { why, .. } => {
-                warn!(
-                    why,
-                    tenant, "cannot publish the commands of a tenant; retrying"
-                );
+            PartEvent::Ended { reason, why } => {
+                if reason != ReasonCode::ServerShuttingDown {
+                    warn!(
+                        why,
+                        tenant, "cannot publish the commands of a tenant; retrying"
+                    );
+                }
                 self.posts.forget(tenant, attachment);
                 self.in_hand.retain(|_, command| command.tenant != tenant);
                 self.is_all_due = true;

@@ -1,10 +1,12 @@
 //! The secrets of one integration, and what is wrong with them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use martlet_integrate::{
-    ALL_TENANTS, Activity, Failure, SecretTrouble, Secrets, SecretsReceiver, Settings, State,
+    ALL_TENANTS, Activity, ConfiguredSink, Failure, SecretCheck, SecretTrouble, Secrets,
+    SecretsReceiver, State,
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -13,19 +15,25 @@ use crate::secrets::SecretStore;
 use crate::wall_clock::now_ms;
 
 /// The secrets of one integration.
-#[derive(Debug)]
 pub(super) struct OwnSecrets {
     pub(super) team: Box<str>,
     names: Vec<Box<str>>,
+    check: SecretCheck,
     now: watch::Sender<Secrets>,
     /// Time since when they cannot be used, milliseconds since the Unix epoch.
     since_ms: AtomicU64,
 }
 
+impl fmt::Debug for OwnSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnSecrets").field(&self.names).finish()
+    }
+}
+
 impl OwnSecrets {
     /// The secrets that an integration refers to, not read yet.
-    pub(super) fn new<'a>(settings: &Settings, names: impl Iterator<Item = &'a str>) -> Self {
-        let mut names: Vec<Box<str>> = names.map(Into::into).collect();
+    pub(super) fn new(sink: &ConfiguredSink) -> Self {
+        let mut names: Vec<Box<str>> = sink.secrets().map(Into::into).collect();
         names.sort_unstable();
         names.dedup();
         let first = match names.is_empty() {
@@ -34,11 +42,12 @@ impl OwnSecrets {
         };
         Self {
             // The node's administrators configure what takes the messages of all tenants.
-            team: match &*settings.tenant {
+            team: match &*sink.settings.tenant {
                 ALL_TENANTS => Box::default(),
                 team => team.into(),
             },
             names,
+            check: Arc::clone(sink.secret_check()),
             now: watch::Sender::new(first),
             since_ms: AtomicU64::new(now_ms()),
         }
@@ -61,7 +70,7 @@ impl OwnSecrets {
 
     /// Reads them. Returns whether they have changed.
     pub(super) async fn renew(&self, store: &SecretStore, integration: &str) -> bool {
-        let found = store.values(&self.team, &self.names).await;
+        let found = store.values(&self.team, &self.names, &self.check).await;
         // While the tables do not answer, the values from before are good.
         let is_unknown = matches!(found, Err(SecretTrouble::Tables(_)));
         if (is_unknown && self.now.borrow().is_ok()) || *self.now.borrow() == found {

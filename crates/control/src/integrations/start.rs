@@ -25,7 +25,7 @@ impl Integrations {
     pub(super) fn started(&self, sink: &ConfiguredSink, is_added: bool) -> Arc<RunningIntegration> {
         self.host.brokers().set(&sink.settings.name, sink.broker());
         let settings = sink.settings.clone();
-        let own = Arc::new(OwnSecrets::new(&settings, sink.secrets()));
+        let own = Arc::new(OwnSecrets::new(sink));
         let host: Arc<NodeHost> = Arc::clone(&self.host);
         let handle = Arc::new(with_rules(sink).start(own.subscribe(), host));
         let with_secrets = vec![(Arc::clone(&own), Arc::clone(&handle))];

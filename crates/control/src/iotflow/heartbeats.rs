@@ -66,9 +66,10 @@ async fn take(
                     }
                 }
             }
-            Err(why) => {
+            Err(Some(why)) => {
                 return warn!(why, "cannot read heartbeats and telemetry");
             }
+            Err(None) => return,
         }
     }
 }

@@ -8,7 +8,7 @@ mod key_file;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use martlet_integrate::{SecretTrouble, SecretValue, SecretValues, Secrets};
+use martlet_integrate::{SecretCheck, SecretTrouble, SecretValue, SecretValues, Secrets};
 pub use martlet_registry::SecretHead;
 use martlet_registry::{Actor, Refused, RegistryError, Visibility};
 use tokio::sync::Mutex;
@@ -171,9 +171,16 @@ impl SecretStore {
     }
 
     /// The values of secrets of a team, which is named by id or name; empty: the common tenant.
-    pub(crate) async fn values(&self, team: &str, names: &[Box<str>]) -> Secrets {
+    /// `check` refuses values that cannot be used.
+    pub(crate) async fn values(
+        &self,
+        team: &str,
+        names: &[Box<str>],
+        check: &SecretCheck,
+    ) -> Secrets {
         let read = self.read_values(team, names).await;
-        read.map_err(|trouble| trouble.with_options(&self.options))
+        let read = read.and_then(|values| check(&values).map(|()| values));
+        read.map_err(|trouble| trouble.with_team(team).with_options(&self.options))
     }
 
     async fn read_values(&self, team: &str, names: &[Box<str>]) -> Secrets {

@@ -42,7 +42,8 @@ async fn take(control: &Control, topics: &TopicMemory) {
                     topics.note(some);
                 }
             }
-            Err(why) => return warn!(why, "cannot remember messages"),
+            Err(Some(why)) => return warn!(why, "cannot remember messages"),
+            Err(None) => return,
         }
     }
 }

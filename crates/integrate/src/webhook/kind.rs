@@ -6,7 +6,7 @@ use hyper::header::HeaderName;
 
 use super::format::Format;
 use super::settings::WebhookSettings;
-use super::{WebhookSink, check};
+use super::{WebhookSink, check, signing_key};
 use crate::configured_sink::ConfiguredSink;
 use crate::kind::{Key, Kind, Surroundings, Takes};
 use crate::runner::{OnReject, Settings};
@@ -102,10 +102,15 @@ fn make(
         ..settings
     };
     let names: Vec<String> = webhook.secret_names().map(str::to_owned).collect();
+    let signing_key = webhook.signing_key.clone();
     let sink = ConfiguredSink::new(settings, move |secrets| {
         WebhookSink::new(webhook.clone(), secrets)
     });
-    Ok(sink.with_secrets(names))
+    let sink = sink.with_secrets(names);
+    Ok(match signing_key {
+        Some(key) => sink.checking_secrets(move |values| signing_key::check(&key, values)),
+        None => sink,
+    })
 }
 
 fn webhook_settings(

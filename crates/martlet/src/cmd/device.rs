@@ -1,5 +1,6 @@
 //! `martlet device`: devices and their credentials, which are generated and shown once.
 
+mod bans;
 mod bulk;
 mod list;
 mod twin;
@@ -12,8 +13,8 @@ use martlet_api::json_of_device;
 use martlet_control::devices::DeviceName;
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::{
-    AddDevice, ChangeDevice, DeleteDevice, FindDevice, FindGroup, FindTeam, GroupName, PurgeDevice,
-    RestoreDevice, RotateSecret, UseCaseError,
+    AddDevice, ChangeDevice, DeleteDevice, FindDevice, FindGroup, FindTeam, GroupName,
+    ListTeamNames, PurgeDevice, RestoreDevice, RotateSecret, UseCaseError,
 };
 use martlet_registry::{
     DEVICE_TYPE, Device, DeviceChange, DeviceSecret, NewDevice, NotFound, Owner, RegistryError,
@@ -21,11 +22,11 @@ use martlet_registry::{
 };
 
 use crate::cmd::admin::finish_as;
-use crate::cmd::columns::columns;
 use crate::cmd::duration::{duration, time};
 use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::print::err;
 use crate::cmd::prompt;
 use crate::cmd::role;
 use crate::cmd::tables::{self, OpenTables};
@@ -312,6 +313,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
     };
     let (added, secret) = tables::run(&on.node, add)?;
     let reload_note = tables::reload_tables(&on.node);
+    err!("{}", bans::notes(&on.node, &added));
     let (id, user_name) = (&added.id, &added.user_name);
     let Some(secret) = secret.as_ref().map(Secret::text) else {
         return Ok(match on.json {
@@ -542,10 +544,17 @@ fn restore(options: &NamedOptions) -> anyhow::Result<String> {
 
 fn show(options: &NamedOptions) -> anyhow::Result<String> {
     let on = &options.on;
-    let device = tables::read(&on.node, async |open| found(open, options).await)?;
-    let view = json_of_device(device);
+    let (device, teams) = tables::read(&on.node, async |open| {
+        Ok((found(open, options).await?, open.run(ListTeamNames).await?))
+    })?;
+    let team = teams.get(&device.team).cloned();
+    let mut view = json_of_device(device);
     if on.json {
         return Ok(format!("{view}\n"));
+    }
+    // In JSON it is the id.
+    if let Some(team) = team {
+        view["team"] = team.into();
     }
     let fields = view.as_object().into_iter().flatten();
     let line = |(name, value): (&String, &serde_json::Value)| {
@@ -577,29 +586,5 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         });
         return Ok(listing::items(all));
     }
-    let row = |device: &Device| {
-        let online = match &device.presence {
-            Some(presence) if presence.online => "yes",
-            Some(_) => "no",
-            None => "never",
-        };
-        let name = match device.name == device.id {
-            true => String::new(),
-            false => device.name.clone(),
-        };
-        [
-            device.user_name.clone(),
-            device.status.word().to_owned(),
-            online.to_owned(),
-            device.device_type.clone(),
-            device.credentials.to_string(),
-            name,
-        ]
-    };
-    let headers = ["DEVICE", "STATUS", "ONLINE", "TYPE", ">CREDENTIALS", "NAME"];
-    Ok(columns(
-        headers,
-        all.iter().map(row),
-        "There are no devices.",
-    ))
+    Ok(list::table(&all))
 }

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use martlet_control::text::printable;
+use martlet_control::text::{printable, typed};
 
 use crate::cmd::print::errln;
 use crate::cmd::query::encoded;
@@ -72,6 +72,17 @@ impl NodeOptions {
     /// Whether an option selects the node.
     pub(crate) fn is_named(&self) -> bool {
         self.data_dir.is_some() || self.config.is_some()
+    }
+
+    /// The option that names the same node in a command to be typed, ` --data-dir DIR`; empty if
+    /// none is needed.
+    pub(crate) fn in_command(&self) -> String {
+        match (self.is_named(), self.data_dir()) {
+            (true, Ok(directory)) => {
+                format!(" --data-dir {}", typed(&directory.display().to_string()))
+            }
+            _ => String::new(),
+        }
     }
 
     /// The node's configuration.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
 use martlet_control::principal::{Role, Scopes};
-use martlet_control::text::printable;
+use martlet_control::text::{printable, typed};
 use martlet_control::use_cases;
 use martlet_registry::{
     AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam, PageRequest,
@@ -407,22 +407,29 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             team: NamedTeam { team, on },
             ..
         }) => {
-            let find = use_cases::FindTeamId { team: team.clone() };
-            let id = tables::with(&on.node, async |open| {
-                let id = open.run(find).await?;
+            let find = use_cases::FindTeam { team: team.clone() };
+            let team = tables::with(&on.node, async |open| {
+                let found = open.run(find).await?;
                 let delete = use_cases::DeleteTeam {
-                    team: id.clone(),
+                    team: found.id.clone(),
                     expected_revision: None,
                 };
                 open.run(delete).await?;
-                Ok(id)
+                Ok(found)
             })?;
             let reload_note = tables::reload_tables(&on.node);
+            let name = typed(&team.name);
             let line = format!(
-                "Deleted the team {team}; martlet team restore {id} restores it, martlet team rm \
-                 --purge {id} removes it permanently"
+                "Deleted the team {}; martlet team restore {name} restores it, martlet team rm \
+                 --purge {name} removes it permanently",
+                team.name
             );
-            Ok(done(on, &json!({ "removed": id }), &line, &reload_note))
+            Ok(done(
+                on,
+                &json!({ "removed": team.id }),
+                &line,
+                &reload_note,
+            ))
         }
         TeamCommand::Member(command) => member::run(command),
         TeamCommand::Token(command) => team_token::run(command),

@@ -197,9 +197,10 @@ fn start(options: &StartOptions) -> anyhow::Result<String> {
     let id = text_of(&added["id"]);
     let state = text_of(&added["state"]);
     let devices = devices_text(&added["devices"]);
+    let node = options.admin.node.in_command();
     let next = match options.plan {
-        true => format!("martlet rollout resume {id} starts it."),
-        false => format!("martlet rollout watch {id} follows it."),
+        true => format!("To start it: martlet rollout resume {id}{node}"),
+        false => format!("To follow it: martlet rollout watch {id}{node}"),
     };
     Ok(format!("Rollout {id} of {devices} is {state}.\n{next}\n"))
 }

@@ -322,8 +322,13 @@ fn test(options: &TestOptions) -> anyhow::Result<String> {
             lines.push_str(&format!("    {action}\n"));
         }
     }
+    let noun = if items.len() == 1 {
+        "message"
+    } else {
+        "messages"
+    };
     lines.push_str(&format!(
-        "{} messages, {matched} matched, {failed} failed. Nothing was done.\n",
+        "{} {noun}, {matched} matched, {failed} failed. Nothing was done.\n",
         items.len()
     ));
     Ok(lines)

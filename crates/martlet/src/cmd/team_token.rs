@@ -83,7 +83,11 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
             let team = team.clone();
             let all = tables::run(&on.node, ListTeamTokens { team })?;
             let row = |token: TeamToken| {
-                let state = if token.revoked_ms > 0 { "revoked" } else { "" };
+                let state = if token.revoked_ms > 0 {
+                    "revoked"
+                } else {
+                    "valid"
+                };
                 let view = view(&token);
                 (view, [token.id, token.name, state.to_owned()])
             };

@@ -265,19 +265,38 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A chart for each device and key with numeric values; empty if there is none.
+/// A value in a chart.
+struct Point {
+    at: Timestamp,
+    number: f64,
+    /// As it is written; `true` is 1 in the chart.
+    text: String,
+}
+
+impl Point {
+    /// The value of this name of an item; `None` if it is not in charts.
+    fn of(item: &Value, name: &str) -> Option<Self> {
+        let at = item["time"].as_str()?.parse().ok()?;
+        let (number, text) = match (item[name].as_bool(), item[name].as_f64()) {
+            (Some(state), _) => (f64::from(state), state.to_string()),
+            (None, number) => (number?, number?.to_string()),
+        };
+        Some(Self { at, number, text })
+    }
+}
+
+/// A chart for each device and key with numeric values, a line if it has one value; empty if there
+/// is none.
 fn charts(items: &[Value], name: &str) -> String {
-    let mut series: Vec<(String, Vec<(Timestamp, f64)>)> = Vec::new();
+    let mut series: Vec<(String, Vec<Point>)> = Vec::new();
     for item in items {
-        let number = item[name].as_f64().or(item[name].as_bool().map(f64::from));
-        let at = item["time"].as_str().and_then(|text| text.parse().ok());
-        let (Some(number), Some(at)) = (number, at) else {
+        let Some(point) = Point::of(item, name) else {
             continue;
         };
         let title = format!("{} {}", text_of(&item["device"]), text_of(&item["key"]));
         match series.iter_mut().find(|(known, _)| *known == title) {
-            Some((_, points)) => points.push((at, number)),
-            None => series.push((title, vec![(at, number)])),
+            Some((_, points)) => points.push(point),
+            None => series.push((title, vec![point])),
         }
     }
     let (on, off) = match has_colours() {
@@ -286,14 +305,17 @@ fn charts(items: &[Value], name: &str) -> String {
     };
     let mut text = String::new();
     for (title, mut points) in series {
-        points.sort_by_key(|(at, _)| *at);
+        points.sort_by_key(|point| point.at);
         let (Some(first), Some(last)) = (points.first(), points.last()) else {
             continue;
         };
-        let ends = (clock(first.0), clock(last.0));
-        let newest = last.1;
+        let (ends, newest) = ((clock(first.at), clock(last.at)), &last.text);
+        if points.len() == 1 {
+            text.push_str(&format!("{title} (1 value): {newest} at {}\n\n", ends.1));
+            continue;
+        }
         let dots = points.iter();
-        let dots = dots.map(|(at, number)| (at.as_microsecond() as f64, *number));
+        let dots = dots.map(|point| (point.at.as_microsecond() as f64, point.number));
         let dots: Vec<(f64, f64)> = dots.collect();
         let drawn = chart(&dots, size(), (&ends.0, &ends.1));
         let many = points.len();
@@ -394,4 +416,44 @@ fn rejected(options: &RejectedOptions) -> anyhow::Result<String> {
         items.iter().map(row),
         "No payload was rejected.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn item(key: &str, second: u32, value: Value) -> Value {
+        let time = format!("2026-11-21T14:00:{second:02}Z");
+        json!({"time": time, "device": "pump", "key": key, "value": value})
+    }
+
+    #[test]
+    fn a_single_value_is_a_line_and_several_are_a_chart() {
+        let items = [
+            item("on", 0, json!(true)),
+            item("speed", 0, json!(70)),
+            item("speed", 1, json!(71.5)),
+        ];
+        let text = charts(&items, "value");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0].starts_with("pump on (1 value): true at 2026-11-2"),
+            "{text}"
+        );
+        assert_eq!(lines[1], "");
+        assert_eq!(lines[2], "pump speed (2 values, last 71.5)");
+        assert_eq!(lines.len(), 3 + CHART.1 + 1, "{text}");
+    }
+
+    #[test]
+    fn the_last_value_of_a_switch_is_a_word() {
+        let items = [item("on", 0, json!(true)), item("on", 1, json!(false))];
+        let text = charts(&items, "value");
+        assert!(
+            text.starts_with("pump on (2 values, last false)\n"),
+            "{text}"
+        );
+    }
 }

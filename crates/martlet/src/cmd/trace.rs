@@ -145,10 +145,7 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
         }
         _ => (&value, String::new()),
     };
-    let node = match options.admin.node.is_named() {
-        true => format!(" --data-dir {}", typed(&data_dir.display().to_string())),
-        false => String::new(),
-    };
+    let node = options.admin.node.in_command();
     Ok(format!(
         "{} is traced until {until}: its lines go to the log of the node\nTo follow it: martlet \
          events --{name} {}{team}{node} --type all",

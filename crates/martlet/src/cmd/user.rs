@@ -570,8 +570,9 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
         (false, true) => format!("Removed user {shown} from {place} permanently\n{reload_note}"),
         (false, false) => format!(
             "Deleted user {shown} from {place}\n{reload_note}The name remains reserved. To restore \
-             the user: martlet user restore {name}; to remove it permanently: martlet user rm \
-             --purge {name}\n"
+             the user: martlet user restore {name}{node}; to remove it permanently: martlet user \
+             rm --purge {name}{node}\n",
+            node = file.node.in_command()
         ),
     })
 }
@@ -638,9 +639,10 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         // The user's API roles by team.
         let teams = teams.iter().filter(|(_, role)| *role != ApiRole::None);
         let teams = teams.map(|(name, role)| format!("{name}:{}", role.word()));
-        let state = match user.enabled {
-            true => "enabled",
-            false => "disabled",
+        let state = match (user.deleted_ms > 0, user.enabled) {
+            (true, _) => "deleted",
+            (false, true) => "enabled",
+            (false, false) => "disabled",
         };
         [
             user.name.clone(),

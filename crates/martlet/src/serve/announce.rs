@@ -145,22 +145,22 @@ fn access_line(at: &HttpAt, is_unclaimed: bool) -> String {
         return String::new();
     }
     let access = match (is_unclaimed, at.address.ip().is_loopback()) {
-        (false, _) => "need a key or a session (X-API-Key: KEY), from every machine",
-        (true, true) => {
-            "need no key until an administrator or an API key exists; only this machine can reach \
-             them"
-        }
-        (true, false) => {
-            "need no key from this machine until an administrator or an API key exists; from other \
-             machines they need one (X-API-Key: KEY)"
-        }
+        (false, _) => format!(
+            "{} need a key or a session (X-API-Key: KEY), from every machine",
+            documented.join(", ")
+        ),
+        (true, true) => "until there is an administrator or an API key, programs on this machine \
+                         need no key"
+            .to_owned(),
+        (true, false) => "until there is an administrator or an API key, programs on this machine \
+                          need no key; those on other machines need one (X-API-Key: KEY)"
+            .to_owned(),
     };
     let open = match at.routes.open_routes.as_slice() {
         [] => String::new(),
         routes => format!("; without one all clients may use {}", routes.join(", ")),
     };
-    let documented = documented.join(", ");
-    format!("  {}: {documented} {access}{open}\n", at.url)
+    format!("  {}: {access}{open}\n", at.url)
 }
 
 /// Warnings about the HTTP listeners.

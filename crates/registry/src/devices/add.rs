@@ -12,7 +12,7 @@ use super::{AddedDevice, Import, RowOutcome};
 use crate::audit::NewAuditEntry;
 use crate::database::Work;
 use crate::device_ids::{expect_free_number, expect_own_number, generated_id, is_digits};
-use crate::groups::find::for_team as group_for_team;
+use crate::groups::find::{for_team as group_for_team, none_for_team};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault};
 use crate::teams::{Home, expect_unqualified, home_if_any, name_of};
@@ -253,7 +253,7 @@ async fn check_new(
         match looked_up.groups.get(&place) {
             Some(Some(id)) => group.clone_from(id),
             _ => {
-                let why = Refused::NoGroupForTeam(group.clone());
+                let why = none_for_team(&mut work.all, &visibility, group).await?;
                 return Ok(Err(RowOutcome::Refused(why)));
             }
         }

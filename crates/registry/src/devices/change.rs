@@ -10,7 +10,7 @@ use super::columns::{self, Device, DeviceChange, user_name};
 use super::find::find_device;
 use crate::commands::cancel_of_device;
 use crate::database::Work;
-use crate::groups::find::for_team as group_for_team;
+use crate::groups::find::{for_team as group_for_team, none_for_team};
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, home, name_of};
 use crate::{Actor, Exists, Refused, Registry, RegistryError, Status, expect_revision};
@@ -135,7 +135,10 @@ async fn set_groups(
         }
         match group_for_team(&mut work.all, &device.team, group).await? {
             Some((id, of)) if visibility.sees(&of) => places.push((id, device.number)),
-            _ => return Err(Refused::NoGroupForTeam(group.clone()).into()),
+            _ => {
+                let why = none_for_team(&mut work.all, &visibility, group).await?;
+                return Err(why.into());
+            }
         }
     }
     let mut sql = work.sql("DELETE FROM group_devices WHERE device = ");

@@ -44,9 +44,9 @@ pub enum Refused {
     /// Something that the request names is not there.
     #[error(transparent)]
     NotFound(#[from] NotFound),
-    /// There is no group of this name for the team.
-    #[error("there is no group {0} for devices of that team")]
-    NoGroupForTeam(String),
+    /// The group is not for devices of that team.
+    #[error("the group {0} belongs to another team than the device")]
+    GroupOfOtherTeam(String),
     /// The owner is not in the team of the device.
     #[error("the user {0} is not in the team of the device")]
     OwnerOfOtherTeam(String),
@@ -350,6 +350,10 @@ fn found(system: Option<OtherSystem>) -> String {
 impl Remedies for Refused {
     fn remedies(&self) -> Vec<Remedy> {
         match self {
+            // The request would be carried out if there were such a group.
+            Self::NotFound(NotFound::Object(kind @ ObjectKind::Group, name)) => {
+                vec![Remedy::List(*kind), Remedy::Add(*kind, name.clone())]
+            }
             Self::NotFound(missing) => missing.remedies(),
             Self::GivenSecret => vec![Remedy::UsePasswordFile],
             Self::OtherProgram(_) => vec![Remedy::Import(None)],

@@ -4,7 +4,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::sql::{Fault, Sql, clean};
-use crate::{NotFound, ObjectKind, Visibility};
+use crate::{NotFound, ObjectKind, Refused, Visibility};
 
 /// A group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,4 +97,17 @@ pub(crate) async fn for_team(
     let found = query.bind(team.to_owned()).fetch_all(on).await?;
     let found = found.into_iter();
     Ok(found.min_by_key(|(id, of)| (id != text, of != team)))
+}
+
+/// Why [`for_team`] has found no group: there is none that these see, or it is of another team.
+pub(crate) async fn none_for_team(
+    on: &mut AnyConnection,
+    visibility: &Visibility,
+    text: &str,
+) -> Result<Refused, Fault> {
+    let text = text.to_owned();
+    Ok(match candidates(on, visibility, &text).await?.is_empty() {
+        true => NotFound::Object(ObjectKind::Group, text).into(),
+        false => Refused::GroupOfOtherTeam(text),
+    })
 }

@@ -1,9 +1,10 @@
-//! Selects the devices that a command lists.
+//! Selects the devices that a command lists, and their table.
 
 use clap::Args;
 use martlet_control::use_cases::PageOfDevices;
 use martlet_registry::{Device, DeviceFilter, DeviceOrder, PageRequest};
 
+use crate::cmd::columns::columns;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::tables;
 
@@ -45,4 +46,59 @@ pub(super) fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
             }
         }
     })
+}
+
+/// The devices as a table. It has a column of kinds if any of them has a kind.
+pub(super) fn table(devices: &[Device]) -> String {
+    let none = "There are no devices.";
+    let fields = devices.iter().map(|device| {
+        let status = match device.deleted_ms > 0 {
+            true => "deleted",
+            false => device.status.word(),
+        };
+        let online = match &device.presence {
+            Some(presence) if presence.online => "yes",
+            Some(_) => "no",
+            None => "never",
+        };
+        let name = match device.name == device.id {
+            true => String::new(),
+            false => device.name.clone(),
+        };
+        let first = [
+            device.user_name.clone(),
+            status.to_owned(),
+            online.to_owned(),
+            device.device_type.clone(),
+        ];
+        (
+            first,
+            device.kind.clone(),
+            [device.credentials.to_string(), name],
+        )
+    });
+    match devices.iter().any(|device| !device.kind.is_empty()) {
+        true => columns(
+            [
+                "DEVICE",
+                "STATUS",
+                "ONLINE",
+                "TYPE",
+                "KIND",
+                ">CREDENTIALS",
+                "NAME",
+            ],
+            fields.map(|([id, status, online, of], kind, [count, name])| {
+                [id, status, online, of, kind, count, name]
+            }),
+            none,
+        ),
+        false => columns(
+            ["DEVICE", "STATUS", "ONLINE", "TYPE", ">CREDENTIALS", "NAME"],
+            fields.map(|([id, status, online, of], _, [count, name])| {
+                [id, status, online, of, count, name]
+            }),
+            none,
+        ),
+    }
 }

@@ -9,7 +9,7 @@ use martlet_api::in_commands;
 use martlet_control::devices::DeviceName;
 use martlet_control::use_cases::{
     AddDevices, FindDevice, FindDeviceOfSecret, FindUser, ReadConfiguration, SetConfiguration,
-    TryDevices, UseCaseError,
+    TryConfiguration, TryDevices, UseCaseError,
 };
 use martlet_registry::{
     DataType, DatabaseUrl, DeviceSecret, ForeignSetting, Import, IotFlowDevice, Location,
@@ -383,20 +383,31 @@ async fn add_settings(
             report.add("setting", &id, Outcome::Skipped, &why);
             continue;
         };
-        if dry_run {
-            report.add("setting", &id, Outcome::Imported, "");
-            continue;
-        }
-        let set = SetConfiguration {
-            device: device.clone(),
-            key: setting.key.clone(),
-            value: in_our_words(&setting.value, data_type),
-            data_type,
-            is_active: setting.is_active,
-            expected_revision: Some(0),
+        let key = setting.key.clone();
+        let value = in_our_words(&setting.value, data_type);
+        let done = match dry_run {
+            true => {
+                let check = TryConfiguration {
+                    key,
+                    value,
+                    data_type,
+                };
+                open.run(check).await
+            }
+            false => {
+                let set = SetConfiguration {
+                    device: device.clone(),
+                    key,
+                    value,
+                    data_type,
+                    is_active: setting.is_active,
+                    expected_revision: Some(0),
+                };
+                open.run(set).await.map(drop)
+            }
         };
-        match open.run(set).await {
-            Ok(_) => report.add("setting", &id, Outcome::Imported, ""),
+        match done {
+            Ok(()) => report.add("setting", &id, Outcome::Imported, ""),
             Err(error) if error.is_refused() => {
                 report.add("setting", &id, Outcome::Skipped, &in_commands(&error));
             }

@@ -44,6 +44,15 @@ pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<
         });
     }
     let mut report = Report::new(name, options.dry_run());
+    for (number, line) in acl.iter().flat_map(AclFile::anonymous_lines) {
+        report.add(
+            "line",
+            &format!("{number} {line}"),
+            Outcome::Skipped,
+            "it is for clients without a user name, and roles are of users: keep it in the ACL \
+             file of auth.acl_file",
+        );
+    }
     tables::with(&options.node, async |open| {
         let dry_run = options.dry_run();
         let usable = add_roles(open, &mut report, roles, dry_run).await?;

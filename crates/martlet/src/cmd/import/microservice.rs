@@ -86,19 +86,14 @@ fn add_messages(
     }
     if stored > 0 {
         let why = "the node drops those that messages.kept_days and messages.kept do not keep";
-        report.add("messages", &stored.to_string(), Outcome::Imported, why);
+        report.add_many("messages", stored, Outcome::Imported, why);
     }
     if stored < count {
-        let there = (count - stored).to_string();
-        report.add("messages", &there, Outcome::Exists, "");
+        report.add_many("messages", count - stored, Outcome::Exists, "");
     }
     if let Some(note) = skipped.note() {
-        report.add(
-            "messages",
-            &skipped.count().to_string(),
-            Outcome::Skipped,
-            &note,
-        );
+        let count = u64::try_from(skipped.count()).unwrap_or(0);
+        report.add_many("messages", count, Outcome::Skipped, &note);
     }
     Ok(())
 }

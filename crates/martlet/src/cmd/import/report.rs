@@ -27,10 +27,13 @@ impl Outcome {
 /// A line of the report.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
-    /// `device`, `setting`, `telemetry`, `user` or `role`.
+    /// `device`, `setting`, `telemetry`, `user`, `role`, `line` (of an ACL file), `messages` or
+    /// `webhook`.
     pub(super) what: &'static str,
-    /// Its id or name here.
+    /// Its id or name here; of a line about several objects, their number.
     pub(super) id: String,
+    /// How many objects the line is about.
+    pub(super) count: u64,
     pub(super) outcome: Outcome,
     /// Why it was skipped, or a note.
     pub(super) note: String,
@@ -40,6 +43,7 @@ pub(super) struct Row {
 fn plural(what: &str) -> String {
     match what {
         "telemetry" => "telemetry of devices".to_owned(),
+        "line" => "lines of the ACL file".to_owned(),
         what if what.ends_with('s') => what.to_owned(),
         what => format!("{what}s"),
     }
@@ -120,6 +124,24 @@ impl Report {
         self.rows.push(Row {
             what,
             id: id.to_owned(),
+            count: 1,
+            outcome,
+            note: note.to_owned(),
+        });
+    }
+
+    /// Adds one line about several objects.
+    pub(super) fn add_many(
+        &mut self,
+        what: &'static str,
+        count: u64,
+        outcome: Outcome,
+        note: &str,
+    ) {
+        self.rows.push(Row {
+            what,
+            id: count.to_string(),
+            count,
             outcome,
             note: note.to_owned(),
         });
@@ -136,9 +158,9 @@ impl Report {
         there.map(|row| row.id.clone()).collect()
     }
 
-    fn count(&self, what: &str, outcome: Outcome) -> usize {
+    fn count(&self, what: &str, outcome: Outcome) -> u64 {
         let of = |row: &&Row| row.what == what && row.outcome == outcome;
-        self.rows.iter().filter(of).count()
+        self.rows.iter().filter(of).map(|row| row.count).sum()
     }
 
     /// Whether anything was skipped.
@@ -165,8 +187,13 @@ impl Report {
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for row in &self.rows {
-            let (outcome, what, id) = (row.outcome.word(), row.what, printable(&row.id));
-            text.push_str(&format!("{outcome:<9} {what} {id}"));
+            let (what, id) = (row.what, printable(&row.id));
+            let (outcome, width) = match (self.is_dry_run, row.outcome) {
+                (false, outcome) => (outcome.word(), 9),
+                (true, Outcome::Imported) => ("would be imported", 17),
+                (true, outcome) => (outcome.word(), 17),
+            };
+            text.push_str(&format!("{outcome:<width$} {what} {id}"));
             if !row.note.is_empty() {
                 text.push_str(&format!(": {}", printable(&row.note)));
             }
@@ -190,7 +217,10 @@ impl Report {
             text.push_str(&format!("{}: nothing to import\n", self.from));
         }
         for (table, rows) in &self.left {
-            text.push_str(&format!("not imported: {rows} rows of the table {table}\n"));
+            let noun = if *rows == 1 { "row" } else { "rows" };
+            text.push_str(&format!(
+                "not imported: {rows} {noun} of the table {table}\n"
+            ));
         }
         text.push_str(&self.node);
         text

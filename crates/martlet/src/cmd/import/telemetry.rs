@@ -288,8 +288,9 @@ impl Default for Done {
 impl Done {
     fn add_to(self, report: &mut Report, id: &str) {
         if self.records > 0 {
+            let noun = if self.values == 1 { "value" } else { "values" };
             let note = format!(
-                "{} with {} values; values that were stored before are not duplicated",
+                "{} with {} {noun}; values that were stored before are not duplicated",
                 records_text(self.records),
                 self.values
             );
