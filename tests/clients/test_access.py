@@ -197,7 +197,7 @@ def test_a_bad_file_leaves_what_held_and_says_so(guarded):
     # The node is asked, not the file that it has not taken.
     told = martlet_process.run("acl", "explain", "alice", "publish", "up/1", "--data-dir", node.data_dir)
     assert told.returncode == 0 and f"{acl} line 2" in told.stdout, told
-    assert "asked: the running node" in told.stdout
+    assert "source: the running node" in told.stdout
     acl.write_text(ACL)
     node.process.send_signal(signal.SIGHUP)
     until(lambda: "reload failed" not in

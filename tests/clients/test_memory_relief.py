@@ -120,7 +120,7 @@ def test_what_fills_the_memory_is_refused_and_the_others_are_served(fill, kind, 
         health = told(node, "health")
         assert "limits.memory_bytes are in use" in health and f"New {kind} are refused" in health
         assert "limits.memory_bytes are in use" in told(node, "status")
-        assert "is one of those that hold most" not in told(node, "why", "other")
+        assert "is one of those that use most" not in told(node, "why", "other")
 
 
 def get(node, path):

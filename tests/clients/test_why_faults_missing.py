@@ -47,7 +47,7 @@ def test_an_integration_is_in_the_configuration_file_that_no_backup_has(tmp_path
         old.run("backup", "create", str(backup))
     assert martlet_process.run("backup", "restore", str(backup), "--data-dir", str(data)).returncode == 0
     with Faults(path=data) as node:
-        told = node.headline("nobody-known", "it goes on from a backup, which does not have the configuration file, and was "
+        told = node.headline("nobody-known", "it was restored from a backup, which does not contain the configuration file, and was "
                              "started without one", "file/audit")
         assert "start the node with that file" in told["remedy"], told
         node.bash(told)

@@ -299,7 +299,7 @@ def test_it_is_told_what_becomes_of_each_variable(tmp_path):
         "API_KEYS": "ignored", "MARTLET_REGISTRY__URL_FILE": "read", "PORT": "ignored",
     }
     assert "setting of clients" in rows["MQTT_CLIENT_ID"][1]
-    assert "many programs have this name" in rows["PORT"][1]
+    assert "many programs use this name" in rows["PORT"][1]
     table = subprocess.run([martlet_process.binary(), "config", "env"], cwd=tmp_path, capture_output=True, text=True,
                            env=clean, timeout=20).stdout
     assert re.search(rf"^unknown +APP_NAME +no such variable +{re.escape(str(tmp_path))}/.env line \d+$", table, re.M), table

@@ -74,7 +74,7 @@ impl AclFile {
             found.why = format!("{place}: {}", line.text());
             found.rule = Some(line.text());
         } else if found.allowed {
-            "subscribing always is; each message is looked at when it is delivered"
+            "subscribing always is; each message is checked when it is delivered"
                 .clone_into(&mut found.why);
         } else if action != Actions::PUBLISH || may_publish(topic) {
             found.why = self.why_nothing(user, client_id);

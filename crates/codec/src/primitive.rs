@@ -215,7 +215,7 @@ fn marks_any<const N: usize>(word: u64, wanted: [u8; N]) -> u64 {
 
 #[cold]
 pub(crate) fn nul_in_string() -> DecodeError {
-    DecodeError::malformed("string holds U+0000", "MQTT-1.5.4-2")
+    DecodeError::malformed("string contains U+0000", "MQTT-1.5.4-2")
 }
 
 #[cold]

@@ -35,8 +35,8 @@ impl fmt::Display for TopicError {
         f.write_str(match self {
             Self::Empty => "it is empty",
             Self::TooLong => "it is longer than 65,535 bytes",
-            Self::Nul => "it holds U+0000",
-            Self::WildcardInName => "a Topic Name must not hold + or #",
+            Self::Nul => "it contains U+0000",
+            Self::WildcardInName => "a Topic Name must not contain + or #",
             Self::MultiLevelWildcard => "# must be alone in the last level",
             Self::SingleLevelWildcard => "+ must be alone in its level",
             Self::ShareName => "$share/ must be followed by a ShareName, / and a Topic Filter",

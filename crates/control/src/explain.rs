@@ -132,7 +132,7 @@ impl PermissionQuestion {
             None => self.by(&chain.anonymous, None, asked.to_owned()),
             Some((_, Standing::Unproved)) => self
                 .by(&chain.anonymous, None, asked.to_owned())
-                .with("no source of credentials is configured: the name is not looked at"),
+                .with("no source of credentials is configured: the name is not checked"),
             Some((_, Standing::Barred(why))) => not_let_in(why.detail(), asked),
             Some((user, Standing::Known)) => {
                 let rules = policy.rules_of(self.realm(), Some(user));

@@ -165,7 +165,7 @@ fn email_settings(table: &Table, surroundings: &Surroundings<'_>) -> Result<Emai
         return Err("`user` and `password` need each other".to_owned());
     }
     if settings.tls == TlsMode::None && settings.user.is_some() {
-        return Err("with tls = \"none\" the password would be sent in clear".to_owned());
+        return Err("with tls = \"none\" the password would be sent without encryption".to_owned());
     }
     Ok(settings)
 }

@@ -51,7 +51,7 @@ limits_reached! {
     TopicBytes = "limits.topic_bytes", "the topic is too long";
     TopicLevels = "limits.topic_levels", "the topic has too many levels";
     TopicAliasMaximum = "limits.topic_alias_maximum", "the Topic Alias is too high";
-    TopicAliasBytes = "limits.topic_alias_bytes", "the topics behind the client's Topic Aliases are too long";
+    TopicAliasBytes = "limits.topic_alias_bytes", "the topics of the client's Topic Aliases are too long";
     UserProperties = "limits.user_properties", "the packet has too many User Properties";
     ReceiveMaximum = "limits.receive_maximum", "the client sent too many QoS 1 and 2 messages before they were acknowledged";
     PublishRate = "limits.publish_rate", "the client publishes too many messages per second";
@@ -79,7 +79,7 @@ limits_reached! {
     StoreStalled = "limits.store_stalled_secs", "the message store does not answer";
     Memory = "limits.memory_bytes", "the memory for messages and clients is used up";
     MemoryOfLogins = "limits.memory_bytes", "connections that have not logged in use their share of the memory, and this one used most";
-    MemoryOfClient = "limits.memory_bytes", "memory is short, and this client is one of those that hold most of it";
+    MemoryOfClient = "limits.memory_bytes", "memory is short, and this client is one of those that use most of it";
     MemoryKept = "limits.memory_bytes", "retained messages, Wills, subscriptions and sessions use their part of the memory";
     MaximumQos = "mqtt.max_qos", "the QoS is too high";
     RetainAvailable = "mqtt.retain_available", "retained messages are switched off";

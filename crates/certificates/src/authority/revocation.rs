@@ -92,7 +92,7 @@ impl Authority {
         let index = self.index()?;
         let note = (!index.has(&read)).then(|| {
             format!(
-                "{} has no certificate of this number; if it is right, it is revoked all the same",
+                "{} has no certificate of this number; if it is right, it is revoked anyway",
                 self.directory.join(INDEX).display()
             )
         });

@@ -237,7 +237,7 @@ fn unfit_topic(bytes: &[u8]) -> DecodeError {
     }
     DecodeError::of(
         ReasonCode::TopicNameInvalid,
-        "topic holds a wildcard",
+        "topic contains a wildcard",
         "MQTT-3.3.2-2",
     )
 }

@@ -141,7 +141,7 @@ fn log(advanced: &AdvancedRollout) {
         ),
         _ => info!(
             rollout = id,
-            firmware, version, wave, state, "rollout goes on"
+            firmware, version, wave, state, "rollout changed"
         ),
     }
 }

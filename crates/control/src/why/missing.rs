@@ -29,11 +29,13 @@ pub(super) fn finding(facts: &Facts, missing: &IntegrationMissing) -> Finding {
     });
     let place = match (missing.has_configuration, &facts.restored) {
         (false, Some(_)) => {
-            "; it goes on from a backup, which does not have the configuration file, and was \
-             started without one"
+            "; it was restored from a backup, which does not contain the configuration file, and \
+             was started without one"
         }
         (false, None) => "; it was started without a configuration file",
-        (true, Some(_)) => "; it goes on from a backup, which does not have the configuration file",
+        (true, Some(_)) => {
+            "; it was restored from a backup, which does not contain the configuration file"
+        }
         (true, None) => "",
     };
     sentence.push_str(place);

@@ -126,10 +126,10 @@ fn explained_text(found: &Explained) -> String {
     let word = match found.outcome {
         Outcome::Permitted => "permitted",
         Outcome::Refused => "refused",
-        Outcome::NotLetIn => "not let in",
+        Outcome::NotLetIn => "not accepted",
     };
     let mut text = format!("{word}: {}\n", printable(&found.why));
-    text.push_str(&format!("asked: {}\n", printable(&found.asked)));
+    text.push_str(&format!("source: {}\n", printable(&found.asked)));
     for note in &found.notes {
         text.push_str(&format!("note: {}\n", printable(note)));
     }

@@ -189,7 +189,7 @@ fn detail_text(found: &ClientDetailView) -> String {
         let worth = if found.user_is_proved {
             ""
         } else {
-            " (says so)"
+            " (not verified)"
         };
         line("user", format!("{user}{worth}"));
     }

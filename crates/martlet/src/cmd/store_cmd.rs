@@ -207,7 +207,7 @@ fn rows(stats: &Stats) -> [(&'static str, u64, &'static str); 11] {
         (
             "tail_bytes",
             stats.tail_bytes,
-            "read at a start, behind the checkpoint",
+            "read at a start, after the checkpoint",
         ),
         (
             "checkpoint_bytes",

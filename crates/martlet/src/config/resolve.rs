@@ -318,7 +318,7 @@ fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
     let ca_file = Some(&events.push_ca_file);
     let ca_file = ca_file.filter(|path| !path.is_empty()).map(PathBuf::from);
     if ca_file.is_some() && !url.starts_with("wss://") {
-        let why = "events.push_url is not wss://, so no certificate is looked at".to_owned();
+        let why = "events.push_url is not wss://, so no certificate is checked".to_owned();
         return Err(unusable(key!(events.push_ca_file), why));
     }
     if let Some(path) = &ca_file {

@@ -218,7 +218,7 @@ impl Check<'_> {
             }
             return refused(format!(
                 "{name:?} is used inside of a macro, where only the element {element:?} is known: \
-                 it would be looked at once for each element"
+                 it would be evaluated once for each element"
             ));
         }
         let Some(at) = NAMES.iter().position(|known| *known == name) else {

@@ -191,7 +191,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
 ];
 
 /// Why a name of [`GENERIC`] is ignored.
-pub(super) const NOT_MEANT: &str = "many programs have this name: it counts in .env, or beside a name that \
+pub(super) const NOT_MEANT: &str = "many programs use this name: it applies in .env, or if a name is set that \
                          only one of these systems has";
 
 /// Names that many programs use.
