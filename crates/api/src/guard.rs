@@ -149,8 +149,7 @@ impl ReportedCaller {
         let is_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
         let of_device = is_key.then(|| RequestName::of_device(connection, parts));
         Self {
-            device: device
-                .map(|device| ((**device).clone(), RequestName::of(connection, parts))),
+            device: device.map(|device| ((**device).clone(), RequestName::of(connection, parts))),
             key: of_device
                 .flatten()
                 .map(|request| (caller.principal.clone(), request)),
