@@ -324,6 +324,13 @@ impl Control {
                     Some(command),
                 )
             }
+            SecretTrouble::Unusable { name, team, .. } => {
+                let command = self.command_of_team("secret set", team, name);
+                (
+                    "set the secret again; the command prompts for the value",
+                    Some(command),
+                )
+            }
             SecretTrouble::NotRead => ("wait until the tables answer", None),
             _ => ("correct what the error names", None),
         }
