@@ -490,6 +490,18 @@ impl Reload {
                 "the change removes or weakens {lost}: restart the node to apply it"
             ));
         }
+        let held = self.chain.policy();
+        if let Some(path) = node
+            .policy
+            .as_ref()
+            .and_then(|new| held.emptied_password_file(new))
+        {
+            return Err(format!(
+                "the password file {path} is empty, as after an interrupted copy: write it again; to \
+                 remove all users, leave a line that begins with #"
+            ));
+        }
+        drop(held);
         for warning in warn_of_files(&effective, &node, &self.control) {
             warn!("{warning}");
         }
