@@ -176,8 +176,11 @@ def test_what_waits_for_a_restart_is_told_until_it_does_not(start_node, tmp_path
     one.close()
     assert reason == 0, "the node was started to let everybody in"
     # What holds is said again.
-    assert reload("[mqtt]\nallow_anonymous = true\n").returncode == 0
+    told = reload("[mqtt]\nallow_anonymous = true\n")
+    assert told.returncode == 0 and "changed: mqtt" not in told.stdout, told
+    assert "mqtt.allow_anonymous is as at the start again" in told.stdout, told
     assert "before a restart" not in warnings()
+    assert "nothing has changed" in reload("[mqtt]\nallow_anonymous = true\n").stdout
 
 
 def test_tables_of_integrations_that_wait_for_a_restart_are_named(start_node, tmp_path):
