@@ -4,6 +4,7 @@ as it was, by commands and by HTTP."""
 import csv
 import io
 import json
+import resource
 import subprocess
 
 import pytest
@@ -110,6 +111,48 @@ def test_what_is_no_table_of_devices_is_told(place):
     semicolons = place.run("device", "import", "-", given="id;name\npump;Pump\n", code=1)
     assert "with a comma between them" in semicolons
     assert "line 2" in place.run("device", "import", "-", given='id,name\npump,"Pump\n', code=1)
+
+
+def test_a_column_is_named_once(place, start_node):
+    table = "id,id\na,b\n"
+    assert 'the table has two columns "id"' in place.run("device", "import", "-", given=table, code=1)
+    node = start_node(data_dir=place.path, http=True, variables=KEYS)
+    told = call(node, "POST", "/api/v1/devices/import", table.encode(), kind="text/csv", expect=422)
+    assert 'two columns "id"' in told["detail"]
+
+
+def test_a_file_without_end_is_no_table(place):
+    """Within the memory that a table takes."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    done = subprocess.run([martlet_process.binary(), "device", "import", "/dev/zero", "--data-dir", str(place.path)],
+                          env=martlet_process.environment(), capture_output=True, text=True, timeout=60, preexec_fn=limit)
+    assert done.returncode == 1 and "cannot read /dev/zero: it is longer than 256 MiB" in done.stderr, done
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
+        cat.stdin.write(b"id\npump\n")
+        cat.stdin.close()
+        pipe = f"/dev/fd/{cat.stdout.fileno()}"
+        done = subprocess.run([martlet_process.binary(), "device", "import", pipe, "--data-dir", str(place.path)],
+                              env=martlet_process.environment(), capture_output=True, timeout=60, pass_fds=[cat.stdout.fileno()])
+    assert done.returncode == 0, "a pipe, as a shell makes one of <(cat)"
+
+
+def test_a_secret_belongs_to_one_device(place, start_node):
+    """By HTTP a device is found by it."""
+    same = "0123456789abcdefX"
+    why = "another device has this secret already"
+    told = place.run("device", "import", "-", given=f"id,secret\ns2,{same}\ns3,{same}\ns4,{same}9\n", code=3)
+    assert f"line 3: s3: {why}" in told and "2 added, 1 refused" in told, told
+    told = place.run("device", "import", "-", given=f"id,secret\ns2,{same}\ns5,{same}\n", code=3)
+    assert "line 2: s2: s2 already exists" in told and f"line 3: s5: {why}" in told, told
+    node = start_node(data_dir=place.path, http=True, variables=KEYS)
+    told = call(node, "POST", "/api/v1/devices", {"id": "s6", "secret": same}, expect=409)
+    assert why in told["detail"] and same not in json.dumps(told), told
+    rows = call(node, "POST", "/api/v1/devices/import", f"id,secret\ns7,{same}\n".encode(), kind="text/csv")["rows"]
+    assert rows[0]["outcome"] == "exists" and why in json.dumps(rows), rows
+    assert {one["id"] for one in call(node, "GET", "/api/v1/devices")["items"]} == {"s2", "s4"}
+    # Once it is revoked, another device may have it.
+    call(node, "POST", "/api/v1/devices/s2/rotate", {"grace_secs": 0})
+    call(node, "POST", "/api/v1/devices", {"id": "s6", "secret": same})
 
 
 def test_devices_move_to_another_node_with_team_and_groups_by_name(start_node, place, variables, tmp_path):

@@ -245,6 +245,12 @@ def test_what_no_client_could_publish_is_refused(node, body, pointer):
     assert problem["errors"][0]["pointer"] == pointer
 
 
+def test_a_limit_that_is_off_is_not_named(node):
+    body = {"topic": "a", "payload": "x" * 1_100_000}
+    detail = call(node, "POST", "/publish", body, status=422)["detail"]
+    assert "limits.packet_bytes, 1048576" in detail and "payload_bytes" not in detail, detail
+
+
 def test_many_publish_at_once(node, name):
     """Callers side by side: each is answered, and each message arrives once."""
     with Client(node, name) as client:

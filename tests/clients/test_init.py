@@ -74,6 +74,22 @@ def test_nothing_is_open_to_others_and_nothing_is_written_over(tmp_path):
     assert "already exists" in said and (tmp_path / "node/martlet.toml").read_text() == text
 
 
+def test_a_directory_with_other_files_is_left_alone_unless_it_is_forced(tmp_path):
+    more, _ = options()
+    for directory in ("full", "empty", "disk"):
+        (tmp_path / directory).mkdir()
+    (tmp_path / "full/notes.txt").write_text("mine")
+    (tmp_path / "disk/lost+found").mkdir()
+    said = martlet("init", tmp_path / "full", *more, code=1)
+    assert f"{tmp_path / 'full'} is not empty: init would add martlet.toml, certs and data" in said and "--force" in said
+    assert os.listdir(tmp_path / "full") == ["notes.txt"]
+    martlet("init", tmp_path / "full", "--force", *more)
+    assert (tmp_path / "full/notes.txt").read_text() == "mine" and (tmp_path / "full/martlet.toml").is_file()
+    assert "already exists" in martlet("init", tmp_path / "full", "--force", *more, code=1)
+    martlet("init", tmp_path / "empty", *more)
+    martlet("init", tmp_path / "disk", *more)
+
+
 def page(language, containing):
     """The block of docs/serve.md in that language that has the text in it."""
     text = (martlet_process.ROOT / "docs/serve.md").read_text()

@@ -640,3 +640,17 @@ def test_health_warns_as_soon_as_the_last_administrator_is_gone(place, start):
     assert "No administrator is left" in node.log()
     place.run("key", "add", "keeper", "--scope", "administrator")
     until(lambda: not warns(), "a key with all rights will do")
+
+
+@pytest.mark.parametrize("time", ["99999999d", "99999999999d", "213503982334601d"])
+def test_a_time_that_is_too_long_is_not_for_ever(place, time):
+    place.run("device", "add", "d1")
+    for command, option in [(("key", "add", "k", "--scope", "viewer"), "--for"), (("provision", "add", "p"), "--for"),
+                            (("ban", "add", "client-id", "d1"), "--for"), (("device", "rotate", "d1"), "--grace")]:
+        told = place.run(*command, option, time, code=2)
+        why = "expected at most 365d" if option == "--grace" else "ends after the year 9999"
+        assert option in told and why in told, told
+    for noun in ("key", "ban", "provision"):
+        assert "no" in place.run(noun, "ls") or not place.run(noun, "ls").strip(), noun
+    place.run("device", "rotate", "d1", "--grace", "365d")
+    place.run("ban", "add", "client-id", "d1", "--for", "36500d")

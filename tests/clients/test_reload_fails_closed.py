@@ -176,8 +176,11 @@ def test_what_waits_for_a_restart_is_told_until_it_does_not(start_node, tmp_path
     one.close()
     assert reason == 0, "the node was started to let everybody in"
     # What holds is said again.
-    assert reload("[mqtt]\nallow_anonymous = true\n").returncode == 0
+    told = reload("[mqtt]\nallow_anonymous = true\n")
+    assert told.returncode == 0 and "changed: mqtt" not in told.stdout, told
+    assert "mqtt.allow_anonymous is as at the start again" in told.stdout, told
     assert "before a restart" not in warnings()
+    assert "nothing has changed" in reload("[mqtt]\nallow_anonymous = true\n").stdout
 
 
 def test_tables_of_integrations_that_wait_for_a_restart_are_named(start_node, tmp_path):
@@ -241,3 +244,40 @@ def test_credentials_that_come_while_the_node_runs_are_asked_for_at_once(start_n
     path.write_text("")
     told = martlet_process.run("reload", "--data-dir", node.data_dir)
     assert told.returncode != 0 and "restart the node" in told.stderr, told
+
+
+def expect_warning_of_no_users(path, *texts):
+    for shown in texts:
+        assert f"the password file {path} has no users: no client can log in with it" in shown, shown
+
+
+def test_an_empty_password_file_is_warned_of(start_node, tmp_path):
+    path = tmp_path / "passwd"
+    path.write_bytes(b"")
+    setting = f"auth.password_file={path}"
+    node = start_node(settings=[setting, "log.level=warn"])
+    checked = martlet_process.run("config", "check", "--data-dir", str(tmp_path / "other"), "--set", setting)
+    assert checked.returncode == 0, checked.stderr
+    health = martlet_process.run("health", "--data-dir", node.data_dir)
+    expect_warning_of_no_users(path, node.log(), checked.stdout, health.stdout + health.stderr)
+
+
+def test_a_password_file_that_becomes_empty_keeps_its_users(start_node, tmp_path):
+    """As an interrupted copy leaves it; who removes the last user leaves a comment."""
+    path = tmp_path / "passwd"
+    path.write_text(f"alice:{hashed('a')}\n")
+    node = start_node(settings=[f"auth.password_file={path}", "auth.refusal_remember_secs=0", "auth.lockout_failures=0"])
+    path.write_bytes(b"")
+    told = martlet_process.run("reload", "--data-dir", node.data_dir)
+    assert told.returncode != 0 and f"the password file {path} is empty" in told.stderr, told
+    health = martlet_process.run("health", "--data-dir", node.data_dir)
+    assert f"the password file {path} is empty" in health.stdout + health.stderr, health
+    assert may_publish(node, "alice", "a", "x"), "alice is locked out"
+    path.write_text(f"alice:{hashed('a')}\n")
+    assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+    assert martlet_process.run("passwd", "-D", str(path), "alice").returncode == 0
+    told = martlet_process.run("reload", "--data-dir", node.data_dir)
+    assert told.returncode == 0, told
+    assert not may_publish(node, "alice", "a", "x"), "alice was removed"
+    health = martlet_process.run("health", "--data-dir", node.data_dir)
+    expect_warning_of_no_users(path, health.stdout + health.stderr)

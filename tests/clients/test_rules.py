@@ -246,6 +246,15 @@ def test_what_is_wrong_with_a_rule_is_named(start_node, tmp_path, change, key):
     assert [one["pointer"] for one in problem["errors"]] == [key], problem
 
 
+@pytest.mark.parametrize(("rule", "where"), [("", "topics: "), ('{"topics": ["a/#/b"], "actions": ["stop"]}', "topics: ")])
+def test_what_is_wrong_with_the_file_of_a_rule_is_said_of_the_file(start_node, tmp_path, rule, where):
+    node = start_node(**configured(tmp_path, text=""))
+    file = tmp_path / "rule.json"
+    file.write_text(rule)
+    done = martlet_process.run("rule", "add", "r1", str(file), "--data-dir", node.data_dir)
+    assert done.returncode == 1 and f"{file}: {where}" in done.stderr and "--" not in done.stderr, done.stderr
+
+
 def test_a_rule_is_tried_and_nothing_is_done(start_node, tmp_path):
     node = start_node(**configured(tmp_path))
     messages = [{"topic": "plant/1/temperature", "payload_json": value} for value in (70, 90)]

@@ -5,6 +5,7 @@ import shlex
 import socket
 import sqlite3
 import subprocess
+from urllib.parse import quote
 
 import pytest
 
@@ -12,6 +13,7 @@ import martlet_process
 from programs import need
 from paho_client import Client, properties
 from test_access import publish, until
+from test_http_api import KEY, KEYS, ask
 from test_registry import Place
 from test_scram import packet, string
 from test_tls import Authority
@@ -468,8 +470,19 @@ def expired(authority, name, begin="20200101000000Z", end="20210101000000Z", ext
 
 
 def test_hostile_names_are_shown_escaped(node):
-    done = martlet_process.run("why", "x\x1b[31m\u202e", "--data-dir", node.data_dir)
-    assert done.returncode == WRONG and "\x1b" not in done.stdout and "\u202e" not in done.stdout
+    done = martlet_process.run("why", "x\u202e", "--data-dir", node.data_dir)
+    assert done.returncode == WRONG and "\u202e" not in done.stdout
+
+
+@pytest.mark.parametrize("name, why", [("", "it is empty"), ("x\x1b[31m", "it has control characters"),
+                                       ("a\nb", "it has control characters")])
+def test_a_name_that_nobody_can_have_is_refused(start_node, name, why):
+    node = start_node(http=True, variables=KEYS)
+    done = martlet_process.run("why", name, "--data-dir", node.data_dir)
+    assert done.returncode == 2 and why in done.stderr and "martlet user" not in done.stdout, done
+    assert "\x1b" not in done.stderr
+    status, _, body = ask(node, f"/api/v1/why?name={quote(name)}", headers={"X-API-Key": KEY})
+    assert status == 400 and why in json.loads(body)["detail"], body
 
 
 def test_a_subscriber_that_is_not_there_or_takes_less(node, place):

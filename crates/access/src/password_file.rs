@@ -38,6 +38,8 @@ pub struct PasswordFile {
     warnings: Vec<String>,
     /// Numbers of lines with passwords that are too short, as far as they are in plain text.
     short: Vec<usize>,
+    /// It has neither a user nor a comment.
+    is_blank: bool,
 }
 
 /// Longest user name in bytes, as in a CONNECT.
@@ -54,6 +56,7 @@ impl PasswordFile {
             stranger: None,
             warnings: Vec::new(),
             short: Vec::new(),
+            is_blank: text.iter().all(u8::is_ascii_whitespace),
         };
         for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let number = number + 1;
@@ -137,6 +140,11 @@ impl PasswordFile {
     /// All users, in no particular order.
     pub fn users(&self) -> impl Iterator<Item = &str> {
         self.users.keys().map(|name| &**name)
+    }
+
+    /// Whether it has neither a user nor a comment, as an interrupted copy leaves it.
+    pub fn is_blank(&self) -> bool {
+        self.is_blank
     }
 
     /// The kinds of its hashes, each once; plain-text passwords have none.

@@ -121,3 +121,4 @@ pub use setup::token::UNCLAIMED;
 pub use subscriptions::SubscriptionView;
 pub use topics::{RememberedView, TopicView};
 pub use traces::{TraceView, TracesView};
+pub use why::odd_name;

@@ -298,11 +298,14 @@ pub(crate) fn refused(api: &Api, reason: ReasonCode) -> PublishRefusal {
         NotAuthorized => PublishRefusal::of("/topic", reason, "it may not be published to"),
         PacketTooLarge => {
             let limits = &api.control.info.limits;
-            let detail = format!(
-                "it is longer than limits.payload_bytes, {}, or with its topic and properties than \
-                 limits.packet_bytes, {}",
-                limits.payload_bytes, limits.packet_bytes
-            );
+            let packet = format!("limits.packet_bytes, {}", limits.packet_bytes);
+            let detail = match limits.payload_bytes {
+                0 => format!("with its topic and properties it is longer than {packet}"),
+                payload => format!(
+                    "it is longer than limits.payload_bytes, {payload}, or with its topic and \
+                     properties than {packet}"
+                ),
+            };
             PublishRefusal::of("/payload", reason, detail)
         }
         PayloadFormatInvalid => PublishRefusal::of("/payload", reason, "it is not UTF-8"),

@@ -28,6 +28,17 @@ pub(crate) struct WhyParams {
     topic: Option<String>,
 }
 
+/// Why no client, device or user has this name, if that is certain.
+pub fn odd_name(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("it is empty: name a client, a device or a user"),
+        name if name.chars().any(char::is_control) => {
+            Some("it has control characters, which no name of a client, device or user has")
+        }
+        _ => None,
+    }
+}
+
 /// Why it does not work
 ///
 /// One diagnosis from the tables, the rules, the session and the latest events: what is wrong,
@@ -41,6 +52,9 @@ pub(crate) async fn why(
     QueryOf(asked): QueryOf<WhyParams>,
 ) -> Result<Json<Diagnosis>, Problem> {
     let WhyParams { name, topic } = asked;
+    if let Some(why) = odd_name(&name) {
+        return Err(Problem::of_query("name", why));
+    }
     let (tenant, name) = match &tenants {
         TenantsOrDeletedTeam::Tenants(Some(tenant)) => {
             (*tenant, api.control.own_name(*tenant, name))

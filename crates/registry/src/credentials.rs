@@ -13,7 +13,8 @@ use crate::names::check_new_name;
 use crate::secret::{self, Digest, DigestKey, Secret};
 use crate::sql::{Fault, Sql, clean};
 use crate::{
-    Actor, Conflict, Device, DeviceRef, Exists, NotFound, Registry, RegistryError, Visibility,
+    Actor, Conflict, Device, DeviceRef, Exists, NotFound, Refused, Registry, RegistryError,
+    Visibility,
 };
 
 /// What a credential is.
@@ -99,6 +100,9 @@ pub(crate) struct CredentialRow {
 
 /// Time for which old secrets of a device remain valid after a new one, by default.
 pub const ROTATION_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest time for which old secrets of a device may remain valid after a new one: a year.
+pub const ROTATION_GRACE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Registry {
     /// The credentials of a device, oldest first.
@@ -427,6 +431,9 @@ pub(crate) async fn rotate_one(
     device: DeviceRef<'_>,
     grace: Duration,
 ) -> Result<Secret, Fault> {
+    if grace > ROTATION_GRACE_MAX {
+        return Err(Refused::RotationGrace.into());
+    }
     let found = find_device(
         &mut work.all,
         work.engine,

@@ -115,7 +115,9 @@ pub use commands::{
     FleetReport, FleetTarget, NewCommand, new_command_id,
 };
 pub use configuration::{DataType, Setting, check_setting};
-pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
+pub use credentials::{
+    Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE, ROTATION_GRACE_MAX,
+};
 pub use database::{FILE, Registry, RegistrySettings, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
 pub use deletions::{DeletedAccount, TeamDeletion};

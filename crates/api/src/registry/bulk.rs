@@ -354,6 +354,11 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
         );
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
+    let mut each = names.iter().enumerate();
+    if let Some((_, twice)) = each.find(|(at, name)| names[..*at].contains(name)) {
+        let detail = format!("the table has two columns {twice:?}");
+        return Err(Problem::new(ProblemKind::Invalid, detail));
+    }
     if !names.iter().any(|name| name == "id") {
         let detail = "the table has no column id; its first line names the columns";
         return Err(Problem::new(ProblemKind::Invalid, detail));
@@ -515,6 +520,14 @@ mod tests {
             let names = ["id", column].map(str::to_owned);
             let fields = ["pump-7", "sixteen-letters-"].map(str::to_owned);
             assert!(of_row(&names, &fields).is_ok(), "{column}");
+        }
+    }
+
+    #[test]
+    fn a_column_is_named_once() {
+        for (table, twice) in [("id,id\na,b\n", "id"), ("id,Name,name\n", "name")] {
+            let why = devices_of_table(table.as_bytes()).unwrap_err();
+            assert_eq!(why, format!("the table has two columns {twice:?}"));
         }
     }
 

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use martlet_control::devices::certificate_of_pem;
 use martlet_control::use_cases::{AddCredential, ListCredentials, RevokeCredential, RotateSecret};
-use martlet_registry::{Credential, NewCredential, ROTATION_GRACE, Secret};
+use martlet_registry::{Credential, NewCredential, ROTATION_GRACE, ROTATION_GRACE_MAX, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -217,9 +217,6 @@ pub(crate) struct Rotated {
     grace_secs: u64,
 }
 
-/// Longest time for which an old secret remains valid after the next one: a year.
-const GRACE_SECS_MAX: u64 = 365 * 24 * 60 * 60;
-
 /// Give a device another secret
 ///
 /// The secret is shown only once. The old secrets of the device remain valid for `grace_secs`,
@@ -237,8 +234,8 @@ pub(crate) async fn rotate(
     JsonBody(body): JsonBody<Rotation>,
 ) -> Result<JsonWithSecrets<Rotated>, Problem> {
     let grace_secs = body.grace_secs.unwrap_or(ROTATION_GRACE.as_secs());
-    if grace_secs > GRACE_SECS_MAX {
-        let detail = format!("expected 0 to {GRACE_SECS_MAX}");
+    if grace_secs > ROTATION_GRACE_MAX.as_secs() {
+        let detail = format!("expected 0 to {}", ROTATION_GRACE_MAX.as_secs());
         let problem = Problem::new(ProblemKind::Invalid, format!("grace_secs: {detail}"));
         return Err(problem.of_field("/grace_secs", detail));
     }

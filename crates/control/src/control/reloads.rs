@@ -46,6 +46,9 @@ pub struct Reloaded {
     pub revoked: usize,
     /// What has changed and is in force from the next start on.
     pub needs_restart: Vec<String>,
+    /// Keys of the configuration that were changed and now have the values of the start again.
+    #[serde(default)]
+    pub as_at_start: Vec<String>,
     /// Listeners that are configured and not open before the next start, or open until then and not
     /// configured any more, each in words.
     #[serde(default)]

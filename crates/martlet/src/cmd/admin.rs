@@ -119,7 +119,7 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
         }
         text.push('\n');
         match done.changed.as_slice() {
-            [] if needs_restart => {}
+            [] if needs_restart || !done.as_at_start.is_empty() => {}
             [] => text.push_str("nothing has changed since they were last read\n"),
             changed => text.push_str(&format!("changed: {}\n", changed.join(", "))),
         }
@@ -130,6 +130,9 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
         }
         for what in &done.needs_restart {
             text.push_str(&format!("{what} has changed, which needs a restart\n"));
+        }
+        for key in &done.as_at_start {
+            text.push_str(&format!("{key} is as at the start again\n"));
         }
         for listener in &done.listeners {
             text.push_str(&format!("{listener}\n"));

@@ -22,7 +22,8 @@ use martlet_registry::{
 };
 
 use crate::cmd::admin::finish_as;
-use crate::cmd::duration::{duration, time};
+use crate::cmd::columns::columns;
+use crate::cmd::duration::{duration, grace, time};
 use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
@@ -181,8 +182,8 @@ struct DescriptionOptions {
 struct RotateOptions {
     #[command(flatten)]
     device: NamedOptions,
-    /// Time until the old credential expires: 30s, 90m, 24h, 7d
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    /// Time until the old credential expires: 30s, 90m, 24h, 7d, at most 365d
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = grace)]
     grace: Duration,
     /// The old credential expires at once, and connections end
     #[arg(long, conflicts_with = "grace")]

@@ -1,6 +1,8 @@
 //! Durations with a unit: `24h`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use martlet_registry::ROTATION_GRACE_MAX;
 
 /// Parses a number with a unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -16,6 +18,23 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let number: u64 = text[..text.len() - 1].parse().map_err(|_| expected())?;
     let whole = number.checked_mul(secs).filter(|secs| *secs > 0);
     whole.map(Duration::from_secs).ok_or_else(expected)
+}
+
+/// Parses a time from now on: milliseconds since the Unix epoch at its end.
+pub(crate) fn end_ms(text: &str) -> Result<i64, String> {
+    let end = SystemTime::now().checked_add(duration(text)?);
+    let end = end.and_then(|end| jiff::Timestamp::try_from(end).ok());
+    let end_ms = end.map(jiff::Timestamp::as_millisecond);
+    end_ms.ok_or_else(|| format!("{text:?} ends after the year 9999; without a time it never ends"))
+}
+
+/// Parses the time for which an old secret remains valid.
+pub(crate) fn grace(text: &str) -> Result<Duration, String> {
+    let grace = duration(text)?;
+    match grace <= ROTATION_GRACE_MAX {
+        true => Ok(grace),
+        false => Err(format!("expected at most {}", time(ROTATION_GRACE_MAX))),
+    }
 }
 
 /// Formats a duration in the same notation: `24h`.
@@ -43,6 +62,19 @@ mod tests {
         assert_eq!(duration("24h"), Ok(ROTATION_GRACE), "as it is by HTTP");
         for text in ["", "7", "d", "-1h", "0s", "1é", "99999999999999999999d"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_too_long_is_not_for_ever() {
+        assert_eq!(grace("365d"), Ok(ROTATION_GRACE_MAX));
+        for text in ["366d", "99999999999d", "213503982334601d"] {
+            assert_eq!(grace(text), Err("expected at most 365d".to_owned()));
+        }
+        assert!(end_ms("36500d").is_ok());
+        for text in ["99999999d", "99999999999d", "213503982334601d"] {
+            let why = end_ms(text).unwrap_err();
+            assert!(why.contains("ends after the year 9999"), "{why}");
         }
     }
 }

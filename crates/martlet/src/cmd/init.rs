@@ -51,6 +51,9 @@ pub(crate) struct InitOptions {
     /// Address of health and metrics, or off
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     http: String,
+    /// Also use a directory with other files; no file is overwritten
+    #[arg(long)]
+    force: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -96,6 +99,13 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
             );
         }
     }
+    if !options.force && has_files(&dir)? {
+        bail!(
+            "{} is not empty: init would add martlet.toml, certs and data to its files; name another \
+             directory, or use --force",
+            dir.display()
+        );
+    }
     check(options)?;
     let names = names(&options.name);
     let text = config_text(options, &paths);
@@ -122,6 +132,22 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
         true => format!("{}\n", json(options, &paths, &names, &password)),
         false => report(options, &paths, &names, &password),
     })
+}
+
+/// Whether a directory exists and has files, other than what a new file system has.
+fn has_files(dir: &Path) -> anyhow::Result<bool> {
+    let reading = || format!("cannot read {}", dir.display());
+    let entries = match dir.read_dir() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(reading),
+    };
+    for entry in entries {
+        if entry.with_context(reading)?.file_name() != "lost+found" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Checks the options, so that nothing is written with which the node would not start or no client

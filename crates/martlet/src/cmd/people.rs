@@ -1,7 +1,6 @@
 //! `martlet key`, `team`, `ban`, `provision` and `audit`: other entries in the tables of a node.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
 use martlet_control::principal::{Role, Scopes};
@@ -14,7 +13,7 @@ use martlet_registry::{
 use serde_json::{Value, json};
 
 use crate::cmd::answers::{done, listed};
-use crate::cmd::duration::duration;
+use crate::cmd::duration::end_ms;
 use crate::cmd::listing;
 use crate::cmd::member::MemberCommand;
 use crate::cmd::node_and_form::NodeAndForm;
@@ -59,8 +58,8 @@ pub(crate) struct AddKey {
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     /// Time until it expires: 90m, 24h, 7d [default: never]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
-    lasts: Option<Duration>,
+    #[arg(long = "for", value_name = "TIME", value_parser = end_ms)]
+    ends_ms: Option<i64>,
     #[command(flatten)]
     on: NodeAndForm,
 }
@@ -201,8 +200,8 @@ pub(crate) struct AddBan {
     #[arg(long, value_name = "TEXT", default_value = "")]
     why: String,
     /// Duration: 90m, 24h, 7d [default: for ever]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
-    lasts: Option<Duration>,
+    #[arg(long = "for", value_name = "TIME", value_parser = end_ms)]
+    ends_ms: Option<i64>,
     #[command(flatten)]
     on: NodeAndForm,
 }
@@ -239,8 +238,8 @@ pub(crate) struct AddProvision {
     #[arg(long, value_name = "N", default_value_t = 0)]
     devices: u32,
     /// Time until it expires: 90m, 24h, 7d [default: never]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
-    lasts: Option<Duration>,
+    #[arg(long = "for", value_name = "TIME", value_parser = end_ms)]
+    ends_ms: Option<i64>,
     #[command(flatten)]
     on: NodeAndForm,
 }
@@ -259,13 +258,6 @@ pub(crate) struct AuditCommand {
     limit: usize,
     #[command(flatten)]
     on: NodeAndForm,
-}
-
-/// Time of expiry; 0 means never.
-fn ends(lasts: Option<Duration>) -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ends = lasts.and_then(|lasts| now.unwrap_or_default().checked_add(lasts));
-    ends.map_or(0, |ends| i64::try_from(ends.as_millis()).unwrap_or(0))
 }
 
 fn time(ms: i64) -> String {
@@ -299,7 +291,7 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
                 scopes: options.scopes.clone(),
                 team: options.team.clone(),
                 owner: String::new(),
-                expires_ms: ends(options.lasts),
+                expires_ms: options.ends_ms.unwrap_or(0),
             };
             let (key, secret) = tables::run(&options.on.node, use_cases::AddApiKey { key })?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
@@ -492,7 +484,7 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
                 value: options.value.clone(),
                 team: options.team.clone(),
                 why: options.why.clone(),
-                until_ms: ends(options.lasts),
+                until_ms: options.ends_ms.unwrap_or(0),
             };
             let add = use_cases::AddBan {
                 ban: new,
@@ -565,7 +557,7 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
                 team: options.team.clone(),
                 id_pattern: options.id_pattern.clone(),
                 devices_max: i64::from(options.devices),
-                expires_ms: ends(options.lasts),
+                expires_ms: options.ends_ms.unwrap_or(0),
                 ..NewProvisioningKey::new(&options.name)
             };
             let add = use_cases::AddProvisioningKey { key };

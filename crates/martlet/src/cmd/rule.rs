@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
@@ -219,11 +219,24 @@ fn read(file: &PathBuf) -> anyhow::Result<String> {
     fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
+/// An error about a field of a rule, which is in the file and not an option.
+fn in_file(error: anyhow::Error, file: &Path) -> anyhow::Error {
+    let text = error.to_string();
+    match text
+        .strip_prefix("--")
+        .and_then(|rest| rest.split_once(": "))
+    {
+        Some((field, why)) => anyhow!("{}: {}: {why}", file.display(), field.replace('-', "_")),
+        None => error,
+    }
+}
+
 fn add(options: &AddOptions) -> anyhow::Result<String> {
     let rule = Value::Object(read_rule(&options.file)?);
     let path = format!("/{}", encoded(&options.name));
     let target = target(&path, &options.of);
-    let body = ask_with_body(&options.admin.node.data_dir()?, ("PUT", &target), &rule)?;
+    let body = ask_with_body(&options.admin.node.data_dir()?, ("PUT", &target), &rule);
+    let body = body.map_err(|error| in_file(error, &options.file))?;
     match options.admin.json {
         true => Ok(body),
         false => Ok(format!("The rule {} is in force.\n", options.name)),

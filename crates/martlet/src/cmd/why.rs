@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
+use martlet_api::odd_name;
 use martlet_control::cause::Cause;
 use martlet_control::text::printable;
 use martlet_control::why::{Diagnosis, Finding, State};
@@ -40,11 +41,18 @@ const INTEGRATIONS: &str = "$integration/";
 /// Most further findings that are printed.
 const ALSO_MAX: usize = 8;
 
+/// Exit code of wrong arguments.
+const USAGE: u8 = 2;
+
 /// Exit code if there is a problem.
 const WRONG: u8 = 3;
 
 /// Runs the command.
 pub(crate) fn run(options: &WhyOptions) -> ExitCode {
+    if let Some(why) = odd_name(&options.name) {
+        errln!("martlet: the name {:?}: {why}", options.name);
+        return ExitCode::from(USAGE);
+    }
     match show(options) {
         Ok(false) => ExitCode::SUCCESS,
         Ok(true) => ExitCode::from(WRONG),

@@ -17,6 +17,7 @@ use martlet_control::authentication::sources::{
     People, RegistrySource, TokenKeys, TokenSettings, Tokens,
 };
 use martlet_control::authentication::{Chain, CredentialSource, Lockout, Policy};
+use martlet_control::text::typed;
 use martlet_registry::{COMMON_TENANT, Owner, RulesPlace, Snapshot};
 
 use super::data_dir::options_of;
@@ -467,10 +468,29 @@ impl<'a> PolicyReader<'a> {
         self.warn_of_short(&path, "line", "lines", file.short());
         known.names.extend(file.users().map(str::to_owned));
         known.places.push(path.clone());
+        if file.users().next().is_none() {
+            self.warn_of_no_users(&path);
+        }
         let (people, hashing) = (people.clone(), self.hashing.clone());
         let renews = auth.renew_hashes;
         let source = PasswordFileSource::new(path, file, people, hashing);
         Ok(Some(Arc::new(source.renewing(renews))))
+    }
+
+    /// Warns about a password file that lets no client in.
+    fn warn_of_no_users(&mut self, path: &str) {
+        let but = match self.registry.is_some() {
+            true => "; users and devices of the tables can log in",
+            false => "",
+        };
+        let warning = format!(
+            "the password file {path} has no users: no client can log in with it; add users with \
+             `martlet passwd {} NAME`, or remove the setting password_file{but}",
+            typed(path)
+        );
+        if !self.locked_out.contains(&warning) {
+            self.locked_out.push(warning);
+        }
     }
 
     /// Warns about an ACL file that gives no client any rights and thus locks out all clients,

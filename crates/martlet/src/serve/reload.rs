@@ -490,16 +490,31 @@ impl Reload {
                 "the change removes or weakens {lost}: restart the node to apply it"
             ));
         }
+        let held = self.chain.policy();
+        if let Some(path) = node
+            .policy
+            .as_ref()
+            .and_then(|new| held.emptied_password_file(new))
+        {
+            return Err(format!(
+                "the password file {path} is empty, as after an interrupted copy: write it again; to \
+                 remove all users, leave a line that begins with #"
+            ));
+        }
+        drop(held);
         for warning in warn_of_files(&effective, &node, &self.control) {
             warn!("{warning}");
         }
         // A key that needs a restart is reported only as such.
         let needs_restart = self.needs_restart(&effective);
         let keys = self.keys_changed(&effective).into_iter();
-        changed.extend(keys.filter(|key| !needs_restart.contains(key)));
+        let keys = keys.filter(|key| !needs_restart.contains(key));
+        let (keys, as_at_start): (Vec<_>, Vec<_>) = keys.partition(|key| is_read_again(key));
+        changed.extend(keys);
         let mut done = Reloaded {
             changed,
             needs_restart,
+            as_at_start,
             listeners: listeners_waiting(&self.open, &listeners_of(&node)),
             ..Reloaded::default()
         };
@@ -616,14 +631,9 @@ impl Reload {
 
     /// Keys whose changes apply only at the next start.
     fn needs_restart(&self, effective: &Effective) -> Vec<String> {
-        let read_again = |key: &str| {
-            ["auth.", "tls.", "http.tls_"]
-                .iter()
-                .any(|beginning| key.starts_with(beginning))
-        };
         let old = self.started_with.values();
         let changed = effective.values().iter().filter(|(key, sourced)| {
-            !read_again(key) && old.get(*key).is_none_or(|old| old.value != sourced.value)
+            !is_read_again(key) && old.get(*key).is_none_or(|old| old.value != sourced.value)
         });
         let mut all: Vec<String> = changed.map(|(key, _)| key.clone()).collect();
         if effective.listeners_differ(&self.started_with) {
@@ -653,6 +663,14 @@ impl Reload {
         log.push("-wal");
         look_at(Path::new(&log))
     }
+}
+
+/// Whether changes of this key apply without a restart.
+fn is_read_again(key: &str) -> bool {
+    let beginnings = ["auth.", "tls.", "http.tls_"];
+    beginnings
+        .iter()
+        .any(|beginning| key.starts_with(beginning))
 }
 
 fn look_at(path: &Path) -> Option<Look> {

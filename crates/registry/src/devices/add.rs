@@ -135,6 +135,8 @@ struct Row {
     /// The number that it brings along, if any.
     given_number: Option<i64>,
     secret: DeviceSecret,
+    /// Digest of a secret that no other device may have.
+    own_digest: Option<String>,
     /// Id, secret that was made up, digest.
     credential: Option<(String, Option<Secret>, String)>,
 }
@@ -184,6 +186,8 @@ struct LookedUp {
     /// Ids of groups, by the team that they are for and how they were named; none: there is none.
     groups: HashMap<(String, String), Option<String>>,
     ids: HashSet<(i64, String)>,
+    /// Digests of given secrets.
+    digests: HashSet<String>,
     /// Devices of each owner.
     owned: HashMap<String, i64>,
 }
@@ -266,6 +270,7 @@ async fn check_new(
         device,
         given_number,
         secret,
+        own_digest: None,
         credential: None,
     }))
 }
@@ -309,6 +314,30 @@ async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String
     Ok(taken)
 }
 
+/// Computes the digests of given secrets. Returns those that another device has.
+async fn taken_digests(
+    work: &mut Work<'_>,
+    key: &DigestKey,
+    rows: &mut [Row],
+) -> Result<HashSet<String>, Fault> {
+    for row in &mut *rows {
+        if let DeviceSecret::Given(secret) = &row.secret {
+            let digest = key.digest(secret.text().as_bytes());
+            row.own_digest = Some(secret::digest_text(&digest));
+        }
+    }
+    let mut digests = rows.iter().filter_map(|row| row.own_digest.clone());
+    let Some(first) = digests.next() else {
+        return Ok(HashSet::new());
+    };
+    let mut sql = work.sql("SELECT digest FROM device_credentials WHERE revoked_ms = 0");
+    sql.push(" AND digest IN ")
+        .list([first].into_iter().chain(digests));
+    let found = sql.all(&mut work.all).await?;
+    let found = found.iter().map(|row| row.try_get("digest"));
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
 async fn insert_chunk(
     work: &mut Work<'_>,
     key: &DigestKey,
@@ -317,6 +346,10 @@ async fn insert_chunk(
     outcomes: &mut [RowOutcome],
 ) -> Result<(), Fault> {
     let taken = taken(work, &rows).await?;
+    let taken_digests = taken_digests(work, key, &mut rows).await?;
+    let has_secret = |looked_up: &LookedUp, digest: &String| {
+        taken_digests.contains(digest) || looked_up.digests.contains(digest)
+    };
     if work.devices_per_user_max.is_some() {
         for row in &rows {
             let owner = &row.device.owner;
@@ -345,6 +378,9 @@ async fn insert_chunk(
             (None, Ok(())) if looked_up.ids.contains(&place) => {
                 RowOutcome::Exists(Exists::Twice(row.device.id.clone()))
             }
+            (None, Ok(())) if row.own_digest.iter().any(|one| has_secret(looked_up, one)) => {
+                RowOutcome::Exists(Exists::Secret)
+            }
             (None, Ok(())) => match (looked_up.owned.get_mut(&row.device.owner), most) {
                 (Some(owned), Some(most)) if u64::try_from(*owned).unwrap_or(0) >= most => {
                     RowOutcome::Conflict(too_many(&row.device.owner, most))
@@ -352,6 +388,7 @@ async fn insert_chunk(
                 (owned, _) => {
                     owned.into_iter().for_each(|owned| *owned += 1);
                     looked_up.ids.insert(place);
+                    looked_up.digests.extend(row.own_digest.clone());
                     next_number += 1;
                     return true;
                 }
@@ -368,7 +405,7 @@ async fn insert_chunk(
             DeviceSecret::None => continue,
             DeviceSecret::MadeUp => (true, Secret::new()?),
             DeviceSecret::OfLength(length) => (true, Secret::of_length(*length)?),
-            DeviceSecret::Given(secret) => (false, secret.clone()),
+            DeviceSecret::Given(secret) | DeviceSecret::Shared(secret) => (false, secret.clone()),
         };
         let digest = secret::digest_text(&key.digest(secret.text().as_bytes()));
         row.credential = Some((secret::new_id()?, made_up.then_some(secret), digest));

@@ -9,8 +9,11 @@ pub enum DeviceSecret {
     MadeUp,
     /// As [`DeviceSecret::MadeUp`], with this many letters and digits, at least 16.
     OfLength(usize),
-    /// It has it from elsewhere.
+    /// It has it from elsewhere, and no other device has it: by HTTP a device is found by it.
     Given(Secret),
+    /// It has it from elsewhere, and others may have it too, as in systems where it is only the
+    /// password of a user name.
+    Shared(Secret),
     /// Nothing yet.
     None,
 }

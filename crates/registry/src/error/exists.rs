@@ -57,6 +57,12 @@ pub enum Exists {
     /// A device with this credential.
     #[error("a device has this credential already")]
     Credential,
+    /// Another device with the secret of a new one.
+    #[error(
+        "another device has this secret already, and by HTTP a device is found by its secret: give \
+         each device its own"
+    )]
+    Secret,
     /// The firmware of this name and version.
     #[error(
         "there is a firmware {0:?} of the version {1:?} already: delete it, or give this one \
@@ -97,6 +103,7 @@ impl Remedies for Exists {
             | Self::DeviceInTenant(_)
             | Self::Twice(_)
             | Self::Credential
+            | Self::Secret
             | Self::Firmware(..)
             | Self::Command(..)
             | Self::TopicOfGroup(_)

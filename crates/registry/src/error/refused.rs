@@ -207,6 +207,9 @@ pub enum Refused {
     /// A secret that is too short or too long.
     #[error("a secret from elsewhere must have 16 to 512 bytes and be random")]
     GivenSecret,
+    /// The time for which old secrets remain valid.
+    #[error("an old secret may remain valid for at most 365 days")]
+    RotationGrace,
     /// The end of a ban.
     #[error("the end of a ban must be in the future")]
     BanOver,

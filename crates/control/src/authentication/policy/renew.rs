@@ -134,6 +134,15 @@ impl Policy {
         sources.filter_map(|source| source.changes_at_ms()).min()
     }
 
+    /// A password file that has users in this policy, and is empty in the next one.
+    pub fn emptied_password_file(&self, next: &Policy) -> Option<&str> {
+        self.realms.iter().find_map(|(realm, chain)| {
+            let next = &next.realms.get(realm)?.sources;
+            let mut sources = chain.sources.iter();
+            sources.find_map(|source| source.emptied_file(next))
+        })
+    }
+
     /// Users that may be connected by credentials of this policy and that the next one would
     /// refuse.
     pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, RevokedClients)> {

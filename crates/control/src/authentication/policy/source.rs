@@ -71,6 +71,13 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
     /// among `next`, if there is one, would refuse.
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients>;
 
+    /// The path of its file, if the source has users and the same file is empty in the source of
+    /// its kind among `next`, as an interrupted copy leaves it.
+    fn emptied_file(&self, next: &[Arc<dyn CredentialSource>]) -> Option<&str> {
+        let _ = next;
+        None
+    }
+
     /// The same with these tables; none: it does not look at any.
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn CredentialSource>> {
         let _ = tables;

@@ -156,6 +156,12 @@ impl CredentialSource for PasswordFileSource {
         removed.filter(|name| !is_renewed(name)).map(user).collect()
     }
 
+    fn emptied_file(&self, next: &[Arc<dyn CredentialSource>]) -> Option<&str> {
+        let newer = of_kind::<Self>(next).filter(|newer| newer.path == self.path)?;
+        let had_users = self.file.users().next().is_some();
+        (had_users && newer.file.is_blank()).then_some(&*self.path)
+    }
+
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.file.users())
     }

@@ -1,6 +1,7 @@
 //! `martlet device import` and `export`: many devices at once as a table.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -54,6 +55,8 @@ pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
 
 /// Exit code of an import with refused rows.
 const SOME_REFUSED: u8 = 3;
+/// Longest table, in bytes: more than a million devices.
+const BYTES_MAX: u64 = 256 << 20;
 /// Number of rows between reports of progress.
 const STEP: usize = 500;
 
@@ -72,11 +75,9 @@ pub(super) fn import(options: &ImportOptions) -> ExitCode {
 /// Returns the number of refused rows.
 fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     let text = match options.file.as_os_str() == "-" {
-        true => {
-            let mut text = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut text).map(|_| text)
-        }
-        false => std::fs::read(&options.file),
+        true => read(io::stdin().lock()),
+        // A pipe too, as a shell makes one of <(…).
+        false => File::open(&options.file).and_then(read),
     };
     let text = text.with_context(|| format!("cannot read {}", options.file.display()))?;
     let is_json = is_json(&options.file, &text);
@@ -138,6 +139,19 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     Ok(refused.len())
 }
 
+/// Reads a table up to the limit.
+fn read(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    from.take(BYTES_MAX + 1).read_to_end(&mut text)?;
+    match text.len() as u64 > BYTES_MAX {
+        true => Err(io::Error::other(format!(
+            "it is longer than {} MiB: import it in parts",
+            BYTES_MAX >> 20
+        ))),
+        false => Ok(text),
+    }
+}
+
 /// Whether a file is JSON, by its name or its first character, which cannot begin a table.
 fn is_json(file: &Path, text: &[u8]) -> bool {
     let is_named = file
@@ -168,7 +182,7 @@ async fn add_devices(
         let import = Import::AllOrNone;
         return open.run(AddDevices { devices, import }).await;
     }
-    let (total, is_watched) = (devices.len(), std::io::stderr().is_terminal());
+    let (total, is_watched) = (devices.len(), io::stderr().is_terminal());
     let mut outcomes = Vec::with_capacity(total);
     let mut left = devices.into_iter().peekable();
     while left.peek().is_some() {

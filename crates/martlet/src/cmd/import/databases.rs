@@ -245,7 +245,7 @@ fn of_service_mqtt(found: ServiceMqttDevice, device_type: &str) -> Result<Device
     let device = NewDevice {
         device_type: device_type.to_owned(),
         kind: found.device_type,
-        secret: DeviceSecret::Given(secret.clone()),
+        secret: DeviceSecret::Shared(secret.clone()),
         ..NewDevice::new(&id)
     };
     Ok(DeviceToImport {
