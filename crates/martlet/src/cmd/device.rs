@@ -22,8 +22,7 @@ use martlet_registry::{
 };
 
 use crate::cmd::admin::finish_as;
-use crate::cmd::columns::columns;
-use crate::cmd::duration::{duration, grace, time};
+use crate::cmd::duration::{grace, time};
 use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
