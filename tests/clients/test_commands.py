@@ -280,7 +280,7 @@ url = "mqtts://127.0.0.1:0"
 certificate = "{certificates}/server.crt"
 key = "{key}"
 """)
-    passwords.write_text("")
+    martlet("passwd", "-c", "-b", passwords, "bob", "long enough it is")
     secret.write_text("")
     for one in (file, passwords, key, secret):
         one.chmod(mode)

@@ -52,7 +52,7 @@ def test_a_proxy_says_where_clients_come_from(start_node, tmp_path):
         assert proxy.recv(4) == b"\x20\x02\x00\x00"
         node.wait_for_log("192.0.2.33:4711")
     assert publish(node, "t")[0] != 0
-    node.wait_for_log("no PROXY header")
+    node.wait_for_log("did not begin with a PROXY header")
 
 
 def test_a_proxy_stands_before_tls(start_node, tmp_path):
@@ -162,7 +162,7 @@ def test_who_is_removed_at_one_door_stays_at_the_other(start_node, tmp_path):
         return client.credentials("alice", password)
 
     with at(main, "main", "secret") as stays, at(guests, "guest", "guest") as gone:
-        (tmp_path / "guests").write_text("")
+        (tmp_path / "guests").write_text("# no users\n")
         assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
         gone.wait_for_end()
         stays.publish("t", "still here", qos=1)

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from test_access import until
+from test_access import publish, until
 from test_http_api import KEYS, ask
 from test_why_faults_keys import printed_or_last
-from why_faults import TELEMETRY, Faults, printed_secret
+from why_faults import TELEMETRY, Faults, printed_secret, published
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +191,49 @@ def test_a_device_that_sends_by_http_alone_was_seen(node):
     secret = node.device("q12")
     assert sent(node, "/api/v1/devices/q12/telemetry", secret) == 201
     until(lambda: node.why("q12")["state"] == "away", "it was seen")
+
+
+def test_a_user_lacks_a_right_of_the_api(node):
+    node.user("vic", "--api-role", "viewer")
+    login = json.dumps({"user": "vic", "password": "secret"}).encode()
+    status, headers, body = ask(node.node, "/api/v1/session", "POST", {"Content-Type": "application/json"}, login)
+    assert status == 200, body
+    cookie, token = headers["Set-Cookie"].split(";")[0], json.loads(body)["csrf_token"]
+    headers = {"Content-Type": "application/json", "Cookie": cookie, "X-CSRF-Token": token}
+    assert ask(node.node, "/api/v1/devices", "POST", headers, b'{"id": "q13"}')[0] == 403
+    told = node.headline("not-permitted", "POST /api/v1/devices needs the scope devices:write", "vic")
+    assert "--api-role" in told["remedy"], told
+
+
+def test_a_user_logs_in_to_the_panel_with_a_wrong_password(node):
+    node.user("wim", "--api-role", "viewer")
+    login = json.dumps({"user": "wim", "password": "other"}).encode()
+    assert ask(node.node, "/api/v1/session", "POST", {"Content-Type": "application/json"}, login)[0] == 401
+    told = node.headline("wrong-password", "its HTTP request was refused: POST /api/v1/session: wrong password", "wim")
+    node.bash(told, given="another secret\nanother secret\n")
+
+
+def test_a_device_sends_no_password(node):
+    node.device("q14")
+    assert publish(node.node, "d/q14/x", "-u", "q14", "-i", "q14")[0] != 0
+    told = node.headline("no-credentials", "it sent a user name and no password", "q14")
+    assert "command" not in told and "its secret" in told["remedy"], told
+
+
+def test_telemetry_of_a_team_is_taken_by_the_node(node):
+    secret = printed_secret(node.run("device", "add", "q15", "--team", "north"))
+    with node.client("q15@north", secret, client_id="q15") as device:
+        device.publish("d/q15/telemetry", '{"a": 7}', 1)
+        answer = node.why("q15@north", "d/q15/telemetry")
+        assert not answer["wrong"], answer
+
+
+def test_a_gateway_uses_its_client_identifier_in_a_topic(node):
+    node.run("device", "type", "add", "gateways", "--client-id", "any", "--rule", "pattern write gateways/%c/#")
+    secret = node.device("q16", "--type", "gateways")
+    with node.client("q16", secret, client_id="line-3") as gateway:
+        assert not published(gateway, "gateways/line-3/x")
+        told = node.headline("not-permitted", 'with its own name instead of "line-3"', "q16")
+        assert "'pattern write gateways/%c/x'" not in told.get("command", ""), told
+        node.bash(told)
+        until(lambda: published(gateway, "gateways/line-3/x"), "it may publish now")

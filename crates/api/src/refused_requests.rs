@@ -9,12 +9,12 @@ use axum::extract::MatchedPath;
 use axum::http::request::Parts;
 use axum::response::Response;
 use martlet_broker::{
-    Event, EventHead, EventNotice, LockoutScope, Refusal, RefusalCause, RequestKey, TenantId,
-    UserName,
+    Event, EventHead, EventNotice, LockoutScope, PasswordSource, Refusal, RefusalCause, RequestKey,
+    TenantId, UserName,
 };
 use martlet_control::devices::KeyRefusal;
 use martlet_control::principal::{Principal, PrincipalKind, Scope};
-use martlet_registry::{Device, Status, is_device_id};
+use martlet_registry::{AccountKind, Device, Status, is_device_id};
 
 use crate::api::Api;
 use crate::connection::HttpConnection;
@@ -137,9 +137,6 @@ pub(crate) fn head_of(device: &Device) -> EventHead {
 /// Reports a request with an API key that nobody has. If it is the key of a device, the event is
 /// about that: the answer does not tell, so that nobody finds out keys of devices here.
 pub(crate) async fn report_unknown_key(api: &Api, request: &RequestName, key: Option<Vec<u8>>) {
-    if !is_within_limit(api, request) {
-        return;
-    }
     if let Some(device) = device_of(api, key).await {
         let why = "it shows the key of a device, and the route needs an API key".to_owned();
         return report(
@@ -206,12 +203,20 @@ pub(crate) fn report_lacking(
     principal: &Principal,
     scope: Scope,
 ) {
-    let PrincipalKind::ApiKey { id, .. } = &principal.kind else {
-        return;
-    };
-    let key = RequestKey {
-        id: id.as_str().into(),
-        lacking: Some(scope.name()),
+    let head = EventHead::new(principal.tenant, "");
+    let (head, key) = match &principal.kind {
+        PrincipalKind::ApiKey { id, .. } => {
+            let key = RequestKey {
+                id: id.as_str().into(),
+                lacking: Some(scope.name()),
+            };
+            (head, Some(Box::new(key)))
+        }
+        PrincipalKind::User { name } => {
+            let name = UserName::Proved(name.as_str().into());
+            (head.with_user(Some(name)), None)
+        }
+        _ => return,
     };
     let why = format!(
         "{} needs the scope {scope}, which {} lacks",
@@ -223,10 +228,35 @@ pub(crate) fn report_lacking(
         report_refusal(
             api,
             request,
-            EventHead::new(principal.tenant, ""),
-            (Refusal::operators_only(cause, why), Some(Box::new(key))),
+            head,
+            (Refusal::operators_only(cause, why), key),
         );
     }
+}
+
+/// Reports that a user logged in to the API or the panel with a wrong password.
+pub(crate) fn report_user_login(api: &Api, connection: HttpConnection, user: &str) {
+    let request = RequestName {
+        text: "POST /api/v1/session".to_owned(),
+        device: None,
+        address: connection.peer,
+    };
+    if let Some(tenant) = tenant_of_user(api, user)
+        && is_within_limit(api, &request)
+    {
+        let head = EventHead::new(tenant, "").with_user(Some(UserName::Claimed(user.into())));
+        let cause = RefusalCause::WrongPassword(PasswordSource::Registry);
+        report(api, &request, head, (cause, "wrong password".to_owned()));
+    }
+}
+
+/// The tenant of the user of the tables that has this name; none: nobody has it.
+fn tenant_of_user(api: &Api, user: &str) -> Option<TenantId> {
+    let policy = api.control.policy();
+    let tables = policy.as_deref().and_then(|policy| policy.tables())?;
+    let mut all = std::iter::once(0).chain(tables.tenants());
+    let of_user = all.find(|tenant| tables.account_kind(*tenant, user) == Some(AccountKind::User));
+    of_user.map(TenantId)
 }
 
 /// Whether requests of this address may be reported: only so many are, within a time.

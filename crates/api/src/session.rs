@@ -18,6 +18,7 @@ use crate::extensions::PrincipalName;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::name_of;
+use crate::refused_requests;
 use crate::time::Moment;
 use open::{ABSOLUTE, IDLE, LoginSession};
 
@@ -121,7 +122,7 @@ pub(crate) async fn begin(
     Extension(connection): Extension<HttpConnection>,
     JsonBody(login): JsonBody<Login>,
 ) -> Result<Response, Problem> {
-    let now = Instant::now();
+    let (now, begun_ms) = (Instant::now(), Moment::now().as_ms());
     let too_long = login.user.len() > TEXT_MAX || login.password.len() > TEXT_MAX;
     if too_long {
         let detail = format!("user and password have {TEXT_MAX} bytes at most");
@@ -146,6 +147,11 @@ pub(crate) async fn begin(
         attempt.finish(found.is_some()).await?;
     }
     let Some(account) = found else {
+        // The right password of a user without rights is remembered on its own.
+        let tables = api.tables().ok();
+        if !tables.is_some_and(|tables| tables.lacked_rights(&login.user, begun_ms)) {
+            refused_requests::report_user_login(&api, connection, &login.user);
+        }
         let detail = "user name or password are wrong";
         return Err(Problem::new(ProblemKind::Unauthenticated, detail)
             .with_header(header::WWW_AUTHENTICATE, crate::caller::known::CHALLENGE));

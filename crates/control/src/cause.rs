@@ -231,6 +231,7 @@ impl Cause {
             | Is::NoScramVerifier
             | Is::ApiKeyUnknown => Self::WrongPassword,
             Is::ApiKeyLacksScope => Self::NotPermitted,
+            Is::PasswordMissing => Self::NoCredentials,
             Is::ApiKeyAsPassword | Is::ProvisioningKeyAsPassword => Self::KeyAsPassword,
             Is::ProvisioningKey => Self::ProvisioningKeyWrong,
             Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic => {

@@ -395,7 +395,11 @@ mod tests {
             ("user", "u"),
             ("password", "p"),
         ];
-        assert!(made(&clear).expect_err("in clear").contains("in clear"));
+        assert!(
+            made(&clear)
+                .expect_err("in clear")
+                .contains("without encryption")
+        );
         assert!(made(&[]).expect_err("no receiver").contains("`to`"));
         assert!(
             made(&[("to", "nobody")])

@@ -126,6 +126,9 @@ causes! {
     ReauthenticatedAsOther = "re-authentication as another user";
     /// The client sent no user name or no password.
     NoCredentials = "a user name and password are required";
+    /// The client sent a user name and no password. The subject is the device of that name, if
+    /// there is one.
+    PasswordMissing = "the user name or password is wrong";
     /// The secret of a device is wrong. The subject is the device.
     WrongSecret = "the user name or password is wrong";
     /// The secret of a device has white space around it, and is correct without it. The subject is
@@ -260,6 +263,7 @@ impl RefusalCause {
             Self::WrongPassword(_)
                 | Self::WrongSecret
                 | Self::SecretWithBlanks
+                | Self::PasswordMissing
                 | Self::ApiKeyAsPassword
                 | Self::ProvisioningKeyAsPassword
                 | Self::CertificateNotRegistered

@@ -41,8 +41,11 @@ impl Lacking<'_> {
     pub(super) fn line(&self, owner: Owner) -> Option<RuleLine> {
         let own = match owner {
             Owner::Role => [("%u", self.user), ("%u", None)],
-            // A user may use any Client Identifier, and a device may not.
-            Owner::DeviceType | Owner::Group => [("%c", Some(self.client_id)), ("%u", self.user)],
+            // Of a device, %c is its id, whatever Client Identifier its type permits.
+            Owner::DeviceType | Owner::Group => [
+                ("%c", self.user.or(Some(self.client_id))),
+                ("%u", self.user),
+            ],
         };
         let is_placeholder = |level: &str| level.contains("%c") || level.contains("%u");
         let filter = self.filter();
@@ -79,7 +82,10 @@ mod tests {
         let rule = |owner, action, topic| {
             let lacking = Lacking {
                 client_id: "c1",
-                user: Some("ann"),
+                user: Some(match owner {
+                    Owner::Role => "ann",
+                    _ => "c1",
+                }),
                 action,
                 topic,
             };

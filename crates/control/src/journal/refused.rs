@@ -185,6 +185,12 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
             "give the client a user name and password (see martlet user add --help), or the \
              listener allow_anonymous = true"
         }
+        RefusalCause::PasswordMissing => {
+            "have the client send its password; that of a device is its secret"
+        }
+        RefusalCause::ApiKeyLacksScope => {
+            "give the user an API role that has the scope (martlet user set NAME --api-role ROLE)"
+        }
         RefusalCause::NotMqtt => "the client uses HTTP or another protocol at a port of plain MQTT",
         RefusalCause::TlsToMqtt => {
             "have the client connect to the port of a listener with TLS (martlet status lists them), \

@@ -21,6 +21,12 @@ const DEVICE: &str = "device";
 const USER: &str = "user";
 
 impl SharedRegistry {
+    /// Whether a user logged in to the API since then, milliseconds since the Unix epoch, with the
+    /// right password and without rights there.
+    pub fn lacked_rights(&self, user: &str, since_ms: i64) -> bool {
+        self.without_rights.of(user) >= Some(unsigned(since_ms))
+    }
+
     /// Adds it. `team`: the caller sees what is of this team alone. Where the tables cannot be
     /// read, health reports it, and the rest is shown.
     pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {

@@ -12,7 +12,7 @@
 //! * `copy`: a copy for a backup
 //! * `latency`: how old values are when they come, when they are synced, and when subscribers have
 //!   them (`subscribers`)
-//! * `off_times`: devices whose values are stored at times that are years off
+//! * `off_times`: devices whose values are stored at times that are weeks off
 //! * `metrics`: of the Prometheus page
 
 mod copy;

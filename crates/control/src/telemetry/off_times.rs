@@ -1,4 +1,4 @@
-//! Devices whose last values are stored at times that are years off, by the devices' own clocks.
+//! Devices whose last values are stored at times that are weeks off, by the devices' own clocks.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::remembered::Name;
 
 /// From so far on it is the clock that is wrong: values of the past may come late.
-const OFF_BY_SECS: i64 = 365 * 24 * 60 * 60;
+const OFF_BY_SECS: i64 = 30 * 24 * 60 * 60;
 /// Devices that are remembered, at most.
 const DEVICES_MAX: usize = 500;
 /// Bytes of memory that one takes, about.
 const BYTES: usize = 200;
 
-/// Payloads of a device whose values are stored at times that are years off.
+/// Payloads of a device whose values are stored at times that are weeks off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OffTime {
     /// The newest time in the last one, seconds since the Unix epoch.
@@ -73,7 +73,7 @@ impl OffTimes {
     }
 }
 
-/// Whether a time is years off, beside the time of receipt; both in µs since the Unix epoch.
+/// Whether a time is weeks off, beside the time of receipt; both in µs since the Unix epoch.
 pub(super) fn is_off(time: i64, received: i64) -> bool {
     let off_secs = (time / 1_000_000).saturating_sub(received / 1_000_000);
     off_secs.saturating_abs() >= OFF_BY_SECS

@@ -304,7 +304,7 @@ impl Telemetry {
         self.rejections.nearly_about(tenant, device)
     }
 
-    /// The last values of a device are stored at times that are years off.
+    /// The last values of a device are stored at times that are weeks off.
     pub(crate) fn off_time(&self, tenant: u32, device: &str) -> Option<OffTime> {
         self.off_times.of(&(tenant, device.to_owned()))
     }

@@ -686,8 +686,10 @@ fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
     ));
     finding.last_ms = Some(entry.at_ms);
     if let Some(remedy) = remedy {
-        let otherwise = finding.remedy.take().unwrap_or_default();
-        finding.remedy = Some(format!("if it is that client: {remedy}. Else {otherwise}"));
+        finding.remedy = Some(match finding.remedy.take() {
+            Some(otherwise) => format!("if it is that client: {remedy}. Else {otherwise}"),
+            None => format!("if it is that client: {remedy}"),
+        });
     }
     finding
 }

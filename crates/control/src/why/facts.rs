@@ -200,9 +200,12 @@ pub struct Facts {
     pub named_rule: Option<NamedRule>,
     /// Payloads that it published and that are not stored as telemetry, the latest first.
     pub not_stored: Vec<NotStored>,
+    /// An integration that takes messages of all tenants takes those of the topic that was asked
+    /// about.
+    pub taken_for_all: bool,
     /// Topic Filters of the rules of telemetry; empty: no telemetry is stored.
     pub telemetry_filters: Vec<Box<str>>,
-    /// The times of its last telemetry are years off.
+    /// The times of its last telemetry are weeks off.
     pub clock_off: Option<ClockOff>,
     /// Integrations of its tenant that do not deliver, or the one that was asked about.
     pub integrations: Vec<Integration>,

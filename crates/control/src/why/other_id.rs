@@ -45,9 +45,10 @@ pub(super) fn with_near_refused(facts: &Facts, mut finding: Finding) -> Finding 
             "; a client with the Client Identifier {client_id} was refused: {why}"
         ));
         finding.last_ms = Some(entry.at_ms);
-        let otherwise = finding.remedy.take().unwrap_or_default();
+        let otherwise = finding.remedy.take();
+        let otherwise = otherwise.map_or_else(String::new, |other| format!(". Else {other}"));
         return finding.remedy(format!(
-            "if that is the device, set its Client Identifier to {name}. Else {otherwise}"
+            "if that is the device, set its Client Identifier to {name}{otherwise}"
         ));
     }
     finding

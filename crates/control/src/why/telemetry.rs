@@ -120,14 +120,15 @@ fn unmatched(facts: &Facts, topic: &str, what: &str) -> Finding {
     )
 }
 
-/// The clock of the device is years off.
+/// The clock of the device is weeks off.
 fn of_times(off: &ClockOff) -> Finding {
     let side = match off.days_behind > 0 {
         true => "behind",
         false => "ahead of",
     };
-    let by = match off.days_behind.unsigned_abs() / 365 {
-        1 => "a year".to_owned(),
+    let days = off.days_behind.unsigned_abs();
+    let by = match days / 365 {
+        0 | 1 => format!("{days} days"),
         years => format!("{years} years"),
     };
     let payloads = match off.count {
@@ -136,7 +137,7 @@ fn of_times(off: &ClockOff) -> Finding {
     };
     let sentence = format!(
         "{payloads} {}, {by} {side} the time of receipt: the device gives these times, so its \
-         clock or the unit of its times is wrong",
+         clock or the unit of its times is wrong, or it sends old values",
         off.time
     );
     Finding::new(Cause::TimeWrong, sentence)

@@ -343,6 +343,9 @@ fn downgraded(topic: &str, own: &[(&str, u8)], found: &mut Found) {
 /// The finding about the receivers of what it publishes.
 fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
     let all = facts.subscribers.as_deref()?;
+    if all.is_empty() && facts.taken_for_all {
+        return None;
+    }
     if all.is_empty() {
         let near = near_subscribers(&facts.near);
         let near = near.map_or_else(String::new, |near| format!("; {near}"));

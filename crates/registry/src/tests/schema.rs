@@ -327,7 +327,7 @@ fn a_file_of_another_program_is_refused() {
 both!(devices_bring_their_numbers, registry, {
     let numbered = |number: i64| NewDevice {
         number: Some(number),
-        secret: DeviceSecret::Given(Secret::given("abcdefghijklmnop").expect("long enough")),
+        secret: DeviceSecret::Shared(Secret::given("abcdefghijklmnop").expect("long enough")),
         ..NewDevice::new(&number.to_string())
     };
     registry.add_device("first").await?;

@@ -2,6 +2,7 @@
 
 use martlet_broker::{ClientQuery, EventKind, Search, SubscriptionQuery, TenantId};
 
+use super::integrations::is_of_node;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::journal::Entry;
@@ -58,6 +59,8 @@ impl Control {
                 ..SubscriptionQuery::default()
             };
             let all = self.subscriptions(&query).await?.subscriptions.into_iter();
+            // They take messages of all tenants.
+            let all = all.filter(|one| !is_of_node(&one.client_id));
             found.subscribers.extend(all.map(|one| SubscriberElsewhere {
                 client_id: one.client_id.to_string(),
                 filter: one.filter.into_string(),

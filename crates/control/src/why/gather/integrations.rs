@@ -32,6 +32,13 @@ const REPAIR_TARGET_IN_TIME: &str = "correct what the error names, at the target
 /// examples.
 const OF_THE_NODE: [&str; 3] = ["log", "rules", "telemetry"];
 
+/// The Client Identifier of an integration of the node itself.
+pub(super) fn is_of_node(client_id: &str) -> bool {
+    let name = client_id.strip_prefix(CLIENT_IDS);
+    let kind = name.and_then(|name| name.split_once('/'));
+    kind.is_some_and(|(kind, _)| OF_THE_NODE.contains(&kind))
+}
+
 /// The question about an integration that is named by kind and name, `file/audit`, or by the
 /// Client Identifier of its part or of one of its lanes, as one about its part.
 pub(super) fn integration_named(all: &Integrations, question: &Question) -> Option<Question> {
@@ -55,6 +62,22 @@ pub(super) fn integration_named(all: &Integrations, question: &Question) -> Opti
         // The sessions of one that takes messages of all tenants are the node's own.
         tenant: tenant.unwrap_or(question.tenant),
         ..question.clone()
+    })
+}
+
+/// Whether an integration that takes messages of all tenants takes those of the topic that was
+/// asked about.
+fn takes_for_all(all: &Integrations, facts: &Facts) -> bool {
+    let topic = facts.question.topic.as_deref();
+    let Some(topic) = topic.and_then(|topic| TopicName::new(topic).ok()) else {
+        return false;
+    };
+    all.examined().iter().any(|one| {
+        let handle = &one.handle;
+        let mut filters = one.filters.iter();
+        all.takes_all_tenants(handle.kind(), handle.name())
+            && filters
+                .any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
     })
 }
 
@@ -148,8 +171,10 @@ impl Control {
     /// messages, are counted.
     pub(super) async fn add_integrations(&self, all: &Integrations, facts: &mut Facts) {
         facts.integrations = self.integrations_of(all, facts);
+        facts.taken_for_all = takes_for_all(all, facts);
         for client in &mut facts.clients {
             client.integrations = self.integrations_of(all, client);
+            client.taken_for_all = takes_for_all(all, client);
         }
         let of_clients = facts.clients.iter_mut();
         let of_clients = of_clients.flat_map(|client| &mut client.integrations);

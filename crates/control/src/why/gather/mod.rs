@@ -327,6 +327,7 @@ impl Control {
             not_stored: telemetry.map_or_else(Vec::new, |telemetry| {
                 not_stored_of(telemetry, question, client_id)
             }),
+            taken_for_all: false,
             telemetry_filters: telemetry.map(Telemetry::filters).unwrap_or_default(),
             clock_off: telemetry.and_then(|telemetry| self.clock_off(telemetry, tenant, client_id)),
             banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),

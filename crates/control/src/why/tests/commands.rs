@@ -107,7 +107,7 @@ fn each_way_to_be_stuck_is_told() {
         (
             of_result(Failed, "Valve stuck"),
             failed,
-            "the device reported a failure and said: Valve stuck",
+            "the device reported a failure with the result: Valve stuck",
         ),
         (command("c", Expired), failed, "it was never sent"),
         (command("c", Acknowledged), Cause::NothingWrong, ""),
