@@ -451,7 +451,7 @@ def test_a_lost_message_has_a_line_without_log_drops(start_node):
         assert "packet_too_large" in told or "Maximum Packet Size" in told, told
         lines = [line for line in node.log().splitlines() if "messages lost" in line]
         assert len(lines) == 1 and 'topic="t/0"' in lines[0] and 'reason="packet_too_large"' in lines[0], lines
-        until(lambda: "count=19" in node.log(), "the rest is told with its number")
+        until(lambda: "count=19" in node.log(), "the rest is told with its number", within=30)
 
 
 def test_why_of_a_member_tells_what_its_share_group_lost(start_node):
