@@ -112,7 +112,11 @@ fn a_proxy_that_is_trusted_says_where_clients_come_from() {
     let mut client = node.tcp();
     client.send(&connect("e", 0x02, None));
     client.expect_closed();
-    assert!(refused(&node).0.contains("did not begin with a PROXY header"));
+    assert!(
+        refused(&node)
+            .0
+            .contains("did not begin with a PROXY header")
+    );
 }
 
 #[test]
