@@ -14,7 +14,7 @@ use martlet_broker::{
 };
 use martlet_control::devices::KeyRefusal;
 use martlet_control::principal::{Principal, PrincipalKind, Scope};
-use martlet_registry::{AccountKind, Device, Status, is_device_id};
+use martlet_registry::{Device, Status, is_device_id};
 
 use crate::api::Api;
 use crate::connection::HttpConnection;
@@ -41,7 +41,7 @@ impl RequestName {
         let route = parts.extensions.get::<MatchedPath>();
         Self {
             text: format!("{} {shown}", parts.method),
-            device: device_in(route.map_or(path, MatchedPath::as_str), path),
+            device: device_in(route.map(MatchedPath::as_str), path),
             address: connection.peer,
         }
     }
@@ -49,7 +49,7 @@ impl RequestName {
     /// The same, if the path names a device.
     pub(crate) fn of_device(connection: HttpConnection, parts: &Parts) -> Option<Self> {
         let route = parts.extensions.get::<MatchedPath>()?;
-        device_in(route.as_str(), parts.uri.path())?;
+        device_in(Some(route.as_str()), parts.uri.path())?;
         Some(Self::of(connection, parts))
     }
 }
@@ -57,20 +57,20 @@ impl RequestName {
 /// Levels of routes after which the id of a device follows.
 const BEFORE_DEVICE: [&str; 3] = ["devices", "device", "telemetry"];
 
-/// The id of a device in a path; none: the path names no device. The route of a path that no route
-/// matches is the path itself.
-fn device_in(route: &str, path: &str) -> Option<String> {
-    let before = route.split('/');
-    let mut levels = before
-        .clone()
-        .zip(before.skip(1))
-        .zip(path.split('/').skip(1));
-    let is_id = |name: &str| name == "{id}" || route == path;
-    let is_device = |before: &str, name| match is_id(name) {
-        true if route == path => before == BEFORE_DEVICE[0],
-        is_id => is_id && BEFORE_DEVICE.contains(&before),
+/// The id of a device in a path; none: the path names no device. Without a route it is what follows
+/// `devices`.
+fn device_in(route: Option<&str>, path: &str) -> Option<String> {
+    let levels = || path.split('/');
+    let id = match route {
+        Some(route) => {
+            let names = route.split('/').zip(route.split('/').skip(1));
+            let mut ids = names.zip(levels().skip(1));
+            let ((_, _), id) =
+                ids.find(|((before, name), _)| *name == "{id}" && BEFORE_DEVICE.contains(before))?;
+            id
+        }
+        None => levels().skip_while(|level| *level != "devices").nth(1)?,
     };
-    let ((_, _), id) = levels.find(|((before, name), _)| is_device(before, name))?;
     // An id that is percent-encoded is left out: few are.
     (is_device_id(id) && !id.contains('%')).then(|| id.to_owned())
 }
@@ -163,10 +163,8 @@ pub(crate) fn report_elsewhere(api: &Api, request: &RequestName, principal: &Pri
     };
     let policy = api.control.policy();
     let tables = policy.as_deref().and_then(|policy| policy.tables());
-    let mut tenants = tables
-        .into_iter()
-        .flat_map(|tables| tables.tenants_of_device(device));
-    let is_elsewhere = tenants.next().is_some();
+    let is_elsewhere =
+        tables.is_some_and(|tables| tables.tenants_of_device(device).next().is_some());
     if is_elsewhere && is_within_limit(api, request) {
         // Nothing of other tenants: the event is shown to the team of the key.
         let why = format!("no device {device} that {} sees", principal.words());
@@ -174,49 +172,33 @@ pub(crate) fn report_elsewhere(api: &Api, request: &RequestName, principal: &Pri
     }
 }
 
+/// Reports a request with an API key that was refused for something else than its rights.
 pub(crate) fn report_of_key(
     api: &Api,
     request: &RequestName,
     principal: &Principal,
     (cause, why): (RefusalCause, String),
 ) {
-    let PrincipalKind::ApiKey { id, .. } = &principal.kind else {
+    let Some((head, Some(key))) = subject_of(principal, None) else {
         return;
-    };
-    let key = RequestKey {
-        id: id.as_str().into(),
-        lacking: None,
     };
     let refusal = Refusal::operators_only(cause, format!("{}: {why}", request.text));
     let refusal = match &request.device {
         Some(device) => refusal.about(device.as_str()),
         None => refusal,
     };
-    let head = EventHead::new(principal.tenant, "");
-    report_refusal(api, request, head, (refusal, Some(Box::new(key))));
+    report_refusal(api, request, head, (refusal, Some(key)));
 }
 
-/// Reports a request with an API key that lacks this scope.
+/// Reports a request of a user or with an API key that lacks this scope.
 pub(crate) fn report_lacking(
     api: &Api,
     request: &RequestName,
     principal: &Principal,
     scope: Scope,
 ) {
-    let head = EventHead::new(principal.tenant, "");
-    let (head, key) = match &principal.kind {
-        PrincipalKind::ApiKey { id, .. } => {
-            let key = RequestKey {
-                id: id.as_str().into(),
-                lacking: Some(scope.name()),
-            };
-            (head, Some(Box::new(key)))
-        }
-        PrincipalKind::User { name } => {
-            let name = UserName::Proved(name.as_str().into());
-            (head.with_user(Some(name)), None)
-        }
-        _ => return,
+    let Some((head, key)) = subject_of(principal, Some(scope.name())) else {
+        return;
     };
     let why = format!(
         "{} needs the scope {scope}, which {} lacks",
@@ -225,12 +207,28 @@ pub(crate) fn report_lacking(
     );
     let cause = RefusalCause::ApiKeyLacksScope;
     if is_within_limit(api, request) {
-        report_refusal(
-            api,
-            request,
-            head,
-            (Refusal::operators_only(cause, why), key),
-        );
+        let refusal = Refusal::operators_only(cause, why);
+        report_refusal(api, request, head, (refusal, key));
+    }
+}
+
+/// The head of an event about the request of a caller, and the API key; none: the caller is neither
+/// a user nor has a key.
+fn subject_of(
+    principal: &Principal,
+    lacking: Option<&'static str>,
+) -> Option<(EventHead, Option<Box<RequestKey>>)> {
+    let head = EventHead::new(principal.tenant, "");
+    match &principal.kind {
+        PrincipalKind::ApiKey { id, .. } => {
+            let id = id.as_str().into();
+            Some((head, Some(Box::new(RequestKey { id, lacking }))))
+        }
+        PrincipalKind::User { name } => {
+            let name = UserName::Proved(name.as_str().into());
+            Some((head.with_user(Some(name)), None))
+        }
+        _ => None,
     }
 }
 
@@ -254,9 +252,7 @@ pub(crate) fn report_user_login(api: &Api, connection: HttpConnection, user: &st
 fn tenant_of_user(api: &Api, user: &str) -> Option<TenantId> {
     let policy = api.control.policy();
     let tables = policy.as_deref().and_then(|policy| policy.tables())?;
-    let mut all = std::iter::once(0).chain(tables.tenants());
-    let of_user = all.find(|tenant| tables.account_kind(*tenant, user) == Some(AccountKind::User));
-    of_user.map(TenantId)
+    tables.tenant_of(user).map(TenantId)
 }
 
 /// Whether requests of this address may be reported: only so many are, within a time.
@@ -326,20 +322,21 @@ mod tests {
     #[test]
     fn the_device_is_the_one_of_the_path() {
         let route = "/api/v1/devices/{id}/telemetry";
-        let device = |path| device_in(route, path);
+        let device = |path| device_in(Some(route), path);
         assert_eq!(
             device("/api/v1/devices/d1/telemetry").as_deref(),
             Some("d1")
         );
         assert_eq!(device("/api/v1/devices/a%20b/telemetry"), None);
-        assert_eq!(device_in("/api/v1/publish", "/api/v1/publish"), None);
-        let without_route = |path| device_in(path, path);
+        assert_eq!(device_in(Some("/api/v1/publish"), "/api/v1/publish"), None);
+        let without_route = |path| device_in(None, path);
         assert_eq!(
             without_route("/api/v1/devices/d1/telemetri").as_deref(),
             Some("d1")
         );
         assert_eq!(without_route("/api/v1/telemetry/rejected"), None);
-        let rollout = device_in("/api/v1/rollouts/{id}/pause", "/api/v1/rollouts/d1/pause");
+        let rollout = Some("/api/v1/rollouts/{id}/pause");
+        let rollout = device_in(rollout, "/api/v1/rollouts/d1/pause");
         assert_eq!(rollout, None);
     }
 }

@@ -123,8 +123,8 @@ impl fmt::Display for OpenError {
             ),
             OpenError::Gone { mark } => write!(
                 f,
-                "the directory contained a store, of which only the file {mark} is left: restore \
-                 its files, or move the directory away and restore a backup (martlet backup \
+                "the directory contained a store, and only its file {mark} is left: restore the other \
+                 files, or move the directory away and restore a backup (martlet backup \
                  restore); to begin with an empty store remove {mark}"
             ),
             OpenError::Foreign { file } => write!(

@@ -7,17 +7,20 @@ use martlet_registry::{may_be_api_key, may_be_provisioning_key};
 /// key, the kind of that key. The key is in no text.
 pub(super) fn named(request: &Authentication, why: Refusal) -> Refusal {
     let password = request.password.as_ref().map_or(&[][..], Password::bytes);
+    let of = |cause, detail: String| {
+        let named = Refusal::operators_only(cause, detail);
+        match (why.cause, why.subject()) {
+            (RefusalCause::WrongSecret, Some(device)) => named.about(device),
+            _ => named,
+        }
+    };
     let is_known = matches!(
         why.cause,
         RefusalCause::WrongSecret | RefusalCause::WrongPassword(_)
     );
     if password.is_empty() && is_known {
         let detail = "it sent a user name and no password".to_owned();
-        let missing = Refusal::operators_only(RefusalCause::PasswordMissing, detail);
-        return match (why.cause, why.subject()) {
-            (RefusalCause::WrongSecret, Some(device)) => missing.about(device),
-            _ => missing,
-        };
+        return of(RefusalCause::PasswordMissing, detail);
     }
     let (cause, what) = if may_be_api_key(password) {
         let what = "an API key (mk_...), which is for HTTP requests alone";
@@ -29,9 +32,5 @@ pub(super) fn named(request: &Authentication, why: Refusal) -> Refusal {
         return why;
     };
     let detail = format!("the password has the form of {what}: {}", why.detail());
-    let named = Refusal::operators_only(cause, detail);
-    match (why.cause, why.subject()) {
-        (RefusalCause::WrongSecret, Some(device)) => named.about(device),
-        _ => named,
-    }
+    of(cause, detail)
 }

@@ -81,7 +81,7 @@ impl Commands {
 
     /// Adds the last command to each group of the device, if it is recent and not for the device.
     async fn not_for_device(&self, control: &Control, visibility: &Visibility, facts: &mut Facts) {
-        if facts.registered_as.as_deref() != Some("device") {
+        if !facts.is_device() {
             return;
         }
         let (tenant, device) = (facts.question.tenant, facts.question.name.clone());

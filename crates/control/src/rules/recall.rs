@@ -14,9 +14,6 @@ use crate::why::facts::{Facts, InhibitedRuleAlarm, Integration, NamedRule, RuleA
 /// Alarms of a rule that are looked at.
 const ALARMS_MAX: usize = 20;
 
-/// The name of devices in the facts.
-const DEVICE: &str = "device";
-
 /// The event of an alarm, where it is published.
 const ALARM_EVENTS: &str = "$events/alarm_raised";
 
@@ -134,7 +131,7 @@ impl Rules {
     async fn alarms_about(&self, team: Option<&str>, facts: &Facts) -> Vec<RuleAlarm> {
         let tenant = facts.question.tenant;
         let is_seen = team.is_none() || tenant != TenantId::default();
-        if !is_seen || facts.registered_as.as_deref() != Some(DEVICE) {
+        if !is_seen || !facts.is_device() {
             return Vec::new();
         }
         let filter = AlarmFilter {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::remembered::Name;
 
-/// From so far on it is the clock that is wrong: values of the past may come late.
+/// Difference from which on the clock is taken to be wrong: values of the past may come late.
 const OFF_BY_SECS: i64 = 30 * 24 * 60 * 60;
 /// Devices that are remembered, at most.
 const DEVICES_MAX: usize = 500;

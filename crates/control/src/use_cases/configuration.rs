@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use martlet_registry::{DataType, Registry, Setting, check_setting};
+use martlet_registry::{DataType, Registry, Setting};
 
 use crate::callers::Caller;
 use crate::devices::DeviceName;
@@ -48,26 +48,6 @@ impl UseCase for CountActiveSettings {
         _: &Caller,
     ) -> Result<HashMap<i64, u64>, UseCaseError> {
         Ok(registry.active_settings(&self.devices).await?)
-    }
-}
-
-/// Checks a key of a configuration as [`SetConfiguration`] does. Sets nothing.
-#[derive(Debug)]
-pub struct TryConfiguration {
-    /// The key.
-    pub key: String,
-    /// The value, as text.
-    pub value: String,
-    /// What the text is.
-    pub data_type: DataType,
-}
-
-impl UseCase for TryConfiguration {
-    type Output = ();
-    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
-
-    async fn run(self, _: &mut Registry, _: &Caller) -> Result<(), UseCaseError> {
-        Ok(check_setting(&self.key, &self.value, self.data_type)?)
     }
 }
 

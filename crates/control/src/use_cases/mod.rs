@@ -40,7 +40,7 @@ pub use audit::ReadAuditLog;
 pub use bans::{AddBan, FindBan, ListBans, PageOfBans, RemoveBan, add_ban};
 pub use bulk::{AddDevices, ExportNames, ReadExportNames, TryDevices};
 pub use configuration::{
-    CountActiveSettings, ReadConfiguration, RemoveConfiguration, SetConfiguration, TryConfiguration,
+    CountActiveSettings, ReadConfiguration, RemoveConfiguration, SetConfiguration,
 };
 pub use credentials::{AddCredential, ListCredentials, RevokeCredential, RotateSecret};
 pub use devices::{

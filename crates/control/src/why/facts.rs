@@ -214,6 +214,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The tables have a device of that name.
+    pub(crate) fn is_device(&self) -> bool {
+        self.registered_as.as_deref() == Some("device")
+    }
+
     /// Nothing was ever seen of a client of that name.
     pub(crate) fn is_unseen(&self) -> bool {
         self.session.is_none()

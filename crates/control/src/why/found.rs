@@ -89,6 +89,16 @@ pub(super) fn is_unacknowledged(now_ms: u64, since_ms: u64) -> bool {
 pub(super) const ACKNOWLEDGE: &str = "see why the client does not send PUBACK or PUBREC: it may be \
      busy with a message, or acknowledge by hand; or have it set a larger Receive Maximum";
 
+/// The first of some names, at most this many, and the number of the others.
+pub(super) fn first_of<N: AsRef<str>>(names: &[N], most: usize) -> String {
+    let shown: Vec<&str> = names.iter().take(most).map(AsRef::as_ref).collect();
+    let more = match names.len().saturating_sub(most) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    shown.join(", ") + &more
+}
+
 /// Within a sentence.
 pub(super) fn uncapitalized(text: &str) -> String {
     let mut letters = text.trim_end_matches('.').chars();

@@ -6,7 +6,7 @@ use martlet_integrate::{AccessRefused, CLIENT_IDS, bridge};
 use super::Finding;
 use super::arrival::{is_published_by_itself, with_messages};
 use super::facts::{Facts, Integration, NotDelivering, Session};
-use super::found::{Found, RECENT_MS, Weight, uncapitalized};
+use super::found::{Found, RECENT_MS, Weight, first_of, uncapitalized};
 use super::near::{is_nearly_matched, nearest_in_words};
 use super::side::{Side, side};
 use crate::cause::Cause;
@@ -174,20 +174,15 @@ fn is_bridge(name: &str) -> bool {
 /// No filter of it matches the topic that was asked about.
 fn not_taken(facts: &Facts, one: &Integration) -> Finding {
     let topic = facts.question.topic.as_deref().unwrap_or_default();
-    let (name, more) = (&one.name, one.filters.len().saturating_sub(FILTERS_TOLD));
-    let shown = one.filters.get(..FILTERS_TOLD).unwrap_or(&one.filters);
-    let more = match more {
-        0 => String::new(),
-        count => format!(" and {count} more"),
-    };
+    let name = &one.name;
     let what = match one.filters.len() {
         1 => "its filter is",
         _ => "its filters are",
     };
     let near = nearest_in_words(&one.filters, topic);
     let sentence = format!(
-        "the integration {name} does not forward messages of {topic}: {what} {}{more}{near}",
-        shown.join(", ")
+        "the integration {name} does not forward messages of {topic}: {what} {}{near}",
+        first_of(&one.filters, FILTERS_TOLD)
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(
         "publish to a topic that its filters match, or add the topic to the filters of the \

@@ -9,8 +9,8 @@ use super::found::{Found, Weight};
 use super::side::{Side, side};
 use crate::cause::Cause;
 
-/// What there is to find: the client was connected, its session is gone, and a topic was asked
-/// about that it may read, or messages with its name in their topics reached nobody.
+/// Reports it if the client was connected and has no session any more, and either the question
+/// names a topic that it may read, or messages with its name in their topics reached nobody.
 pub(super) fn no_session(facts: &Facts, found: &mut Found) {
     let mut runs = facts.runs.iter();
     let was_connected = runs.any(|run| run.last.what == EventKind::Disconnected);

@@ -3,7 +3,7 @@
 use super::Finding;
 use super::arrival::{names_client, with_messages};
 use super::facts::{ClockOff, Facts, NotStored};
-use super::found::{Found, RECENT_MS, Weight};
+use super::found::{Found, RECENT_MS, Weight, first_of};
 use super::integration::published_in_vain;
 use super::near::{is_nearly_matched, matches};
 use super::side::{Side, side};
@@ -11,9 +11,6 @@ use crate::cause::Cause;
 
 /// Payloads that are named, at most.
 const NAMED: usize = 3;
-
-/// The name of devices in the facts.
-const DEVICE: &str = "device";
 
 pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
     without_rule(facts, found);
@@ -70,8 +67,7 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
 /// receiver, is matched by no rule of telemetry.
 fn without_rule(facts: &Facts, found: &mut Found) {
     let filters = &facts.telemetry_filters;
-    let is_device = facts.registered_as.as_deref() == Some(DEVICE);
-    if !is_device || filters.is_empty() {
+    if !facts.is_device() || filters.is_empty() {
         return;
     }
     let is_taken = |topic: &str| filters.iter().any(|filter| matches(filter, topic));
@@ -99,20 +95,14 @@ fn without_rule(facts: &Facts, found: &mut Found) {
 
 /// No rule of telemetry matches the topic.
 fn unmatched(facts: &Facts, topic: &str, what: &str) -> Finding {
-    let filters = &facts.telemetry_filters;
-    let shown: Vec<&str> = filters.iter().take(NAMED).map(|filter| &**filter).collect();
-    let more = match filters.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        count => format!(" and {count} more"),
-    };
     let reached = match facts.question.topic {
         Some(_) => "",
         None => ", and it reached nobody",
     };
     let sentence = format!(
         "no rule of telemetry matches {topic}, so {what} is not stored{reached}: the topics of the \
-         rules are {}{more}",
-        shown.join(", ")
+         rules are {}",
+        first_of(&facts.telemetry_filters, NAMED)
     );
     Finding::new(Cause::TelemetryNotStored, sentence).remedy(
         "if it is telemetry, have the device publish to a topic that they match, or add a rule to \

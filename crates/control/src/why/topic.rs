@@ -9,7 +9,7 @@ use super::arrival::{
 use super::elsewhere::subscribers_elsewhere;
 use super::facts::{Backlog, Facts, OwnNameRule, Subscriber, TopicRules};
 use super::found::{
-    ACKNOWLEDGE, Found, RECENT_MS, Weight, is_recent, is_unacknowledged, uncapitalized,
+    ACKNOWLEDGE, Found, RECENT_MS, Weight, first_of, is_recent, is_unacknowledged, uncapitalized,
 };
 use super::overflow::dropped_for_integrations;
 use super::part_in_words::integration_of;
@@ -460,7 +460,7 @@ fn others_in_words(facts: &Facts, members: &[&Subscriber]) -> String {
         .filter(|one| one.client_id != facts.client_id)
         .collect();
     others.sort_by_key(|one| !one.connected);
-    let words = others.iter().take(MEMBERS_NAMED).map(|one| {
+    let words = others.iter().map(|one| {
         let absent = match one.connected {
             true => "",
             false => " (not connected)",
@@ -468,13 +468,9 @@ fn others_in_words(facts: &Facts, members: &[&Subscriber]) -> String {
         format!("{}{absent}", one.client_id)
     });
     let words: Vec<String> = words.collect();
-    let more = match others.len().saturating_sub(MEMBERS_NAMED) {
-        0 => String::new(),
-        count => format!(" and {count} more"),
-    };
     match words.is_empty() {
         true => String::new(),
-        false => format!("; the others are {}{more}", words.join(", ")),
+        false => format!("; the others are {}", first_of(&words, MEMBERS_NAMED)),
     }
 }
 

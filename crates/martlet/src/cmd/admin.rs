@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::cmd::columns::{columns, left_out};
-use crate::cmd::errors::{error_text, in_words_of_commands};
+use crate::cmd::errors::{error_text, in_words_of_commands, in_words_of_files};
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{counted, errln, outln};
 use crate::cmd::query::encoded;
@@ -341,6 +341,12 @@ impl NodeRefusal {
     /// Status code of the response.
     pub(crate) fn status(&self) -> u16 {
         self.status
+    }
+
+    /// What is wrong with a field of the file that the request was read from. `None` if no single
+    /// field is faulty.
+    pub(crate) fn in_file(&self) -> Option<String> {
+        in_words_of_files(&self.body)
     }
 
     /// Returns the node's refusal, if it is the cause of the error.

@@ -44,16 +44,27 @@ struct FaultyField {
 
 impl FaultyField {
     /// Name of the field, or the option for it.
-    fn words(&self) -> String {
+    fn words(&self, source: FieldSource) -> String {
         let pointer = self.pointer.as_ref().or(self.parameter.as_ref());
         let name = pointer.map_or("", |pointer| pointer.trim_start_matches('/'));
         let is_option = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
         match name {
             "" => String::new(),
-            name if name.chars().all(is_option) => format!("--{}: ", name.replace('_', "-")),
+            name if source == FieldSource::Options && name.chars().all(is_option) => {
+                format!("--{}: ", name.replace('_', "-"))
+            }
             name => format!("{name}: "),
         }
     }
+}
+
+/// Where the fields of a request come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FieldSource {
+    /// Options of the command.
+    Options,
+    /// A file.
+    File,
 }
 
 /// Text for problem details of a running node, with options and commands in place of fields and
@@ -62,16 +73,26 @@ pub(crate) fn in_words_of_commands(body: &str) -> Option<String> {
     let problem: Value = serde_json::from_str(body).ok()?;
     let detail = problem["detail"].as_str()?.to_owned();
     // A newer node may have remedies that are unknown to this command.
-    let worded = serde_json::from_value(problem).ok().and_then(worded);
+    let problem = serde_json::from_value(problem).ok();
+    let worded = problem.and_then(|problem| worded(problem, FieldSource::Options));
     Some(worded.unwrap_or(detail))
 }
 
-fn worded(problem: Details) -> Option<String> {
+/// The same of a request that was read from a file. `None` if no single field is faulty.
+pub(crate) fn in_words_of_files(body: &str) -> Option<String> {
+    let problem: Details = serde_json::from_str(body).ok()?;
+    match problem.errors.len() {
+        1 => worded(problem, FieldSource::File),
+        _ => None,
+    }
+}
+
+fn worded(problem: Details, source: FieldSource) -> Option<String> {
     let Some(reason) = problem.reason else {
         return Some(problem.detail);
     };
     let place = match &problem.errors[..] {
-        [place] => place.words(),
+        [place] => place.words(source),
         _ => String::new(),
     };
     let remedies = problem.remedies.into_iter().map(RemedyView::command);

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
+use crate::cmd::admin::{AdminOptions, NodeRefusal, ask, ask_with, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::query::encoded;
@@ -221,12 +221,8 @@ fn read(file: &PathBuf) -> anyhow::Result<String> {
 
 /// An error about a field of a rule, which is in the file and not an option.
 fn in_file(error: anyhow::Error, file: &Path) -> anyhow::Error {
-    let text = error.to_string();
-    match text
-        .strip_prefix("--")
-        .and_then(|rest| rest.split_once(": "))
-    {
-        Some((field, why)) => anyhow!("{}: {}: {why}", file.display(), field.replace('-', "_")),
+    match NodeRefusal::of(&error).and_then(NodeRefusal::in_file) {
+        Some(words) => anyhow!("{}: {words}", file.display()),
         None => error,
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn command_options(data_dir: &Path, config: Option<&Path>) -> String 
 }
 
 /// The same, followed by a space; empty if no data directory is known.
-pub(super) fn options_of(effective: &Effective) -> String {
+pub(crate) fn options_of(effective: &Effective) -> String {
     let options = |directory: PathBuf| {
         let options = command_options(&directory, effective.own_file.as_deref());
         format!("{options} ")

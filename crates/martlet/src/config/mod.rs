@@ -53,7 +53,7 @@ mod way_in;
 
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
 pub(crate) use broken::data_dir_in;
-pub(crate) use data_dir::{command_options, data_dir};
+pub(crate) use data_dir::{command_options, data_dir, options_of};
 pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database};
 pub(crate) use error::ConfigError;
 pub(crate) use file_access::{exposed_files, unreadable_files};

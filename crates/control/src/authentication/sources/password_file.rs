@@ -93,8 +93,7 @@ fn renew(hashing: &Hashing, path: &str, name: &str, file: &PasswordFile, passwor
             hashing.renewed(older, newer);
             tracing::info!(
                 user_name = name,
-                "a password was hashed again with a stronger \
-                 algorithm"
+                "a password was hashed again with a stronger algorithm"
             );
         }
         // It has been changed meanwhile.

@@ -189,8 +189,7 @@ fn renew(
     match done {
         Ok(()) => tracing::info!(
             user_name = name,
-            "a password was hashed again with a stronger \
-             algorithm"
+            "a password was hashed again with a stronger algorithm"
         ),
         Err(error) => tracing::warn!(user_name = name, %error, "a weak hash could not be renewed"),
     }

@@ -65,20 +65,24 @@ pub(super) fn integration_named(all: &Integrations, question: &Question) -> Opti
     })
 }
 
-/// Whether an integration that takes messages of all tenants takes those of the topic that was
-/// asked about.
-fn takes_for_all(all: &Integrations, facts: &Facts) -> bool {
-    let topic = facts.question.topic.as_deref();
-    let Some(topic) = topic.and_then(|topic| TopicName::new(topic).ok()) else {
-        return false;
-    };
-    all.examined().iter().any(|one| {
-        let handle = &one.handle;
-        let mut filters = one.filters.iter();
-        all.takes_all_tenants(handle.kind(), handle.name())
-            && filters
-                .any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
-    })
+/// Whether one of these Topic Filters matches the topic.
+fn takes(filters: &[Box<str>], topic: TopicName<'_>) -> bool {
+    let mut filters = filters.iter();
+    filters.any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
+}
+
+/// Whether an integration that takes messages of all tenants takes those of the topic in the
+/// question.
+fn takes_for_all(all: &Integrations, question: &Question) -> bool {
+    let topic = question.topic.as_deref();
+    topic
+        .and_then(|topic| TopicName::new(topic).ok())
+        .is_some_and(|topic| {
+            all.examined().iter().any(|one| {
+                all.takes_all_tenants(one.handle.kind(), one.handle.name())
+                    && takes(&one.filters, topic)
+            })
+        })
 }
 
 impl Control {
@@ -171,10 +175,10 @@ impl Control {
     /// messages, are counted.
     pub(super) async fn add_integrations(&self, all: &Integrations, facts: &mut Facts) {
         facts.integrations = self.integrations_of(all, facts);
-        facts.taken_for_all = takes_for_all(all, facts);
+        facts.taken_for_all = takes_for_all(all, &facts.question);
         for client in &mut facts.clients {
             client.integrations = self.integrations_of(all, client);
-            client.taken_for_all = takes_for_all(all, client);
+            client.taken_for_all = facts.taken_for_all;
         }
         let of_clients = facts.clients.iter_mut();
         let of_clients = of_clients.flat_map(|client| &mut client.integrations);
@@ -250,12 +254,8 @@ impl Control {
         let name = format!("{}/{}", handle.kind(), handle.name());
         let command = |action: &str| self.integration_command(action, &name);
         let queue = state.queue.as_ref();
-        let takes = |filter: &str, topic: TopicName<'_>| {
-            TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic))
-        };
         Integration {
-            takes_topic: topic
-                .is_some_and(|topic| filters.iter().any(|filter| takes(filter, topic))),
+            takes_topic: topic.is_some_and(|topic| takes(filters, topic)),
             has_messages: state.clients_waiting.iter().any(|one| one == client_id),
             waiting: state.lag,
             filters: filters.iter().map(ToString::to_string).collect(),

@@ -31,15 +31,12 @@ fn note(node: &NodeOptions, device: &Device, ban: &Ban) -> String {
         BanKind::UserName => "the user",
         BanKind::Address => "the address",
     };
-    let options = match (node.data_dir(), node.load()) {
-        (Ok(data_dir), Ok(effective)) => {
-            config::command_options(&data_dir, effective.own_file.as_deref())
-        }
-        _ => String::new(),
-    };
+    let options = node.load().map_or_else(
+        |_| String::new(),
+        |effective| config::options_of(&effective),
+    );
     format!(
-        "Note: {what} {} is banned, so the device is refused. To remove the ban: {} ban rm {options} \
-         {}\n",
+        "Note: {what} {} is banned, so the device is refused. To remove the ban: {} ban rm {options}{}\n",
         printable(&device.id),
         program_name(),
         typed(&ban.id),

@@ -9,12 +9,12 @@ use martlet_api::in_commands;
 use martlet_control::devices::DeviceName;
 use martlet_control::use_cases::{
     AddDevices, FindDevice, FindDeviceOfSecret, FindUser, ReadConfiguration, SetConfiguration,
-    TryConfiguration, TryDevices, UseCaseError,
+    TryDevices, UseCaseError,
 };
 use martlet_registry::{
     DataType, DatabaseUrl, DeviceSecret, ForeignSetting, Import, IotFlowDevice, Location,
     NewDevice, RegistryError, RowOutcome, Secret, ServiceMqttDevice, Status, UnreadableRow,
-    iotflow_devices, service_mqtt_devices, wait,
+    check_setting, iotflow_devices, service_mqtt_devices, wait,
 };
 
 use super::report::{Outcome, Report};
@@ -386,14 +386,7 @@ async fn add_settings(
         let key = setting.key.clone();
         let value = in_our_words(&setting.value, data_type);
         let done = match dry_run {
-            true => {
-                let check = TryConfiguration {
-                    key,
-                    value,
-                    data_type,
-                };
-                open.run(check).await
-            }
+            true => check_setting(&key, &value, data_type).map_err(UseCaseError::from),
             false => {
                 let set = SetConfiguration {
                     device: device.clone(),
