@@ -267,7 +267,7 @@ def test_the_command_of_a_rollout_was_cancelled(node, firmware):
     secret = node.device("r4", "--tag", "cancelled")
     with node.client("r4", secret):
         rollout = firmware("cancelled")
-        until(lambda: state(node, "r4", rollout) == "pending", "offered")
+        until(lambda: rollout in node.run("command", "ls", "--device", "r4", "--open", "--json"), "offered")
         node.run("command", "cancel", rollout, "--device", "r4")
         told = node.headline("rollout-failed", "the command of the device was cancelled", "r4")
         assert "r4" in node.bash(told)
