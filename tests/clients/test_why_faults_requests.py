@@ -237,3 +237,52 @@ def test_a_gateway_uses_its_client_identifier_in_a_topic(node):
         assert "'pattern write gateways/%c/x'" not in told.get("command", ""), told
         node.bash(told)
         until(lambda: published(gateway, "gateways/line-3/x"), "it may publish now")
+
+
+def test_a_rule_has_a_key_that_no_device_sends(node, tmp_path):
+    secret = node.device("q20")
+    rule = tmp_path / "warm.json"
+    text = {"telemetry": "temperature", "when": "value > 20", "actions": [{"publish": {"topic": "warm"}}]}
+    rule.write_text(json.dumps(text))
+    node.run("rule", "add", "warm", rule)
+    with node.client("q20", secret) as device:
+        device.publish("d/q20/telemetry", '{"temp": 21}', 1)
+        told = node.headline("rule-unmatched", "none of the key temperature came; values of other keys came: temp", "warm")
+        assert "compare the key" in told["remedy"], told
+        assert "temperature" in node.bash(told)
+        rule.write_text(json.dumps({**text, "telemetry": "temp"}))
+        node.run("rule", "rm", "warm")
+        node.run("rule", "add", "warm", rule)
+        device.publish("d/q20/telemetry", '{"temp": 22}', 1)
+        node.over("warm")
+
+
+def test_a_key_of_a_team_that_was_deleted(node):
+    node.run("team", "add", "east")
+    key = printed_or_last(node.run("key", "add", "eastern", "--scope", "devices:read", "--team", "east"))
+    assert sent(node, "/api/v1/devices", key, "GET") == 200
+    node.run("team", "rm", "east")
+    assert sent(node, "/api/v1/devices", key, "GET") == 401
+    told = node.headline("deleted", "it is not accepted: its team east was deleted", "eastern")
+    node.bash(told)
+    assert sent(node, "/api/v1/devices", key, "GET") == 200
+    node.over("eastern")
+
+
+@pytest.mark.parametrize("change, cause, said", [
+    (("set", "--disable"), "disabled", "its owner otto is disabled"),
+    (("rm",), "deleted", "its owner otto was deleted"),
+])
+def test_a_key_of_a_user_that_is_not_let_in(node, change, cause, said):
+    name = f"key-{cause}"
+    node.user("otto", "--api-role", "viewer")
+    admin = printed_or_last(node.run("key", "add", f"{name}-admin", "--scope", "administrator"))
+    body = json.dumps({"name": name, "scopes": ["devices:read"], "owner": "otto"}).encode()
+    key = json.loads(ask(node.node, "/api/v1/keys", "POST", {"X-API-Key": admin, "Content-Type": "application/json"}, body)[2])["key"]
+    assert sent(node, "/api/v1/devices", key, "GET") == 200
+    node.run("user", change[0], "otto", *change[1:])
+    assert sent(node, "/api/v1/devices", key, "GET") == 401
+    told = node.headline(cause, f"it is not accepted: {said}", name)
+    node.bash(told)
+    assert sent(node, "/api/v1/devices", key, "GET") == 200
+    node.run("user", "rm", "--purge", "--yes", "otto")

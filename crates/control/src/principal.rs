@@ -35,7 +35,7 @@ scopes! {
     NodeWrite "node:write" "Stop the node, and reload its configuration and files.";
     BackupRead "backup:read" "Create a backup, which contains all messages and hashes of \
          passwords.";
-    ClientsRead "clients:read" "See sessions and their connections.";
+    ClientsRead "clients:read" "See sessions, their connections, bans and lockouts.";
     ClientsWrite "clients:write" "End connections and sessions.";
     MessagesRead "messages:read" "Receive messages that clients publish: responses to requests, and what the node remembers of topics.";
     MessagesWrite "messages:write" "Publish messages.";

@@ -53,6 +53,17 @@ pub struct ApiKey {
     pub revoked_ms: i64,
 }
 
+/// Why a key is not accepted that has neither expired nor was revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiKeyBarred {
+    /// The user that owns it is disabled.
+    OwnerDisabled,
+    /// The user that owns it was deleted.
+    OwnerDeleted,
+    /// The team of this name that it belongs to was deleted.
+    TeamDeleted(String),
+}
+
 /// A key to be added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewApiKey {
@@ -135,6 +146,20 @@ impl Registry {
             Ok(keys)
         };
         let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// Why [`Registry::api_key_of`] does not find a key that has neither expired nor was revoked;
+    /// none: it finds it.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn api_key_barred(
+        &mut self,
+        key: &ApiKey,
+    ) -> Result<Option<ApiKeyBarred>, RegistryError> {
+        let mut reading = self.reading().await?;
+        let read = barred(reading.connection(), key).await;
         reading.end(read).await
     }
 
@@ -233,6 +258,27 @@ fn check_scopes(scopes: &[String]) -> Result<(), RegistryError> {
         true => Ok(()),
         false => Err(Refused::Scopes.into()),
     }
+}
+
+/// Why a key is not accepted because of its team or its owner.
+async fn barred(on: &mut AnyConnection, key: &ApiKey) -> Result<Option<ApiKeyBarred>, Fault> {
+    if !key.team.is_empty() {
+        let sql = "SELECT name FROM teams WHERE id = $1 AND deleted_ms > 0";
+        let query = sqlx::query_scalar::<_, String>(sql).bind(key.team.clone());
+        if let Some(name) = query.fetch_optional(&mut *on).await? {
+            return Ok(Some(ApiKeyBarred::TeamDeleted(name)));
+        }
+    }
+    if key.owner.is_empty() {
+        return Ok(None);
+    }
+    let sql = "SELECT enabled FROM users WHERE name = $1 AND deleted_ms = 0";
+    let query = sqlx::query_scalar::<_, i64>(sql).bind(key.owner.clone());
+    Ok(match query.fetch_optional(on).await? {
+        Some(0) => Some(ApiKeyBarred::OwnerDisabled),
+        Some(_) => None,
+        None => Some(ApiKeyBarred::OwnerDeleted),
+    })
 }
 
 async fn insert(

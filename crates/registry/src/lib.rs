@@ -103,7 +103,7 @@ pub use activity::{Activity, LastActivity};
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
 pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
-pub use api_keys::{ApiKey, NewApiKey, may_be_api_key};
+pub use api_keys::{ApiKey, ApiKeyBarred, NewApiKey, may_be_api_key};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Visibility};
 pub use bans::{Ban, BanKind, NewBan};
 pub use bridge_subscriptions::BridgeSubscription;

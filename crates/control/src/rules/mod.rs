@@ -26,6 +26,7 @@ mod devices;
 mod guarded;
 mod metrics;
 mod on_topics;
+mod other_keys;
 pub(crate) mod publish;
 mod recall;
 mod sink;
@@ -60,6 +61,7 @@ use action_counts::ActionCounts;
 use counts::Counts;
 use devices::RuleDevices;
 use guarded::GuardedRule;
+use other_keys::OtherKeys;
 
 /// Kind and name of the integration.
 const KIND: &str = "rules";
@@ -188,6 +190,8 @@ pub struct Rules {
     waiting_teams: Mutex<BTreeSet<String>>,
     /// Filters of the integration that runs; none: it does not.
     filters: Mutex<Vec<String>>,
+    /// Keys of values at which no rule has looked.
+    other_keys: Mutex<OtherKeys>,
     /// Webhooks of rules that run, by name.
     webhooks: Mutex<BTreeMap<String, MadeWebhook>>,
 }
@@ -223,6 +227,7 @@ impl Rules {
             stamp: Mutex::default(),
             waiting_teams: Mutex::default(),
             filters: Mutex::default(),
+            other_keys: Mutex::default(),
             webhooks: Mutex::default(),
         }
     }

@@ -209,12 +209,21 @@ impl Rules {
         found
     }
 
+    /// Keys of values of a tenant at which no rule has looked.
+    fn other_keys(&self, tenant: TenantId) -> Vec<String> {
+        lock(&self.other_keys).of(tenant.0)
+    }
+
     fn named_rule(&self, rule: VisibleRule) -> NamedRule {
         let command = |action: &str| {
             self.control
                 .command_of_team(&format!("rule {action}"), &rule.team, &typed(&rule.name))
         };
         let counts = rule.counts.clone().unwrap_or_default();
+        let other_keys = match rule.definition.telemetry {
+            Some(_) => self.other_keys(self.tenant_of_alarms(&rule)),
+            None => Vec::new(),
+        };
         NamedRule {
             is_on: rule.definition.is_enabled(),
             is_in_force: rule.counts.is_some(),
@@ -244,6 +253,8 @@ impl Rules {
             failed_action: counts.failed_action,
             switch_on: command("on"),
             show: command("show"),
+            other_keys,
+            key: rule.definition.telemetry,
             topics: rule.definition.topics,
             name: rule.name,
         }

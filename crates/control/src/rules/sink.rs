@@ -235,10 +235,11 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
         && let Some(telemetry) = rules.telemetry.as_ref()
         && let Some((name, readings)) = telemetry.readings_of(message)
     {
-        let wanted = readings
+        let (wanted, others): (Vec<_>, Vec<_>) = readings
             .into_iter()
-            .filter(|(key, _)| in_force.set.looks_at_key(key));
-        values.extend(wanted.map(|(key, reading)| Facts {
+            .partition(|(key, _)| in_force.set.looks_at_key(key));
+        lock(&rules.other_keys).note(message.tenant().0, others.iter().map(|(key, _)| key));
+        values.extend(wanted.into_iter().map(|(key, reading)| Facts {
             source: RuleInput::Telemetry {
                 key,
                 value: json_of(&reading.value),

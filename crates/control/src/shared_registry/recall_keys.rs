@@ -1,12 +1,13 @@
 //! What the tables have of a key, of the API or for provisioning, that `martlet why` is asked
 //! about.
 
-use martlet_registry::{ApiKey, ProvisioningKey, Visibility};
+use martlet_registry::{ApiKey, ApiKeyBarred, ProvisioningKey, Visibility};
 
 use super::SharedRegistry;
+use crate::cause::Cause;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{Facts, NamedApiKey, NamedProvisioningKey, RefusedToKey};
+use crate::why::facts::{BarredApiKey, Facts, NamedApiKey, NamedProvisioningKey, RefusedToKey};
 
 impl SharedRegistry {
     /// Adds the key that has the name, or the id, that was asked about: one that is good before
@@ -19,8 +20,18 @@ impl SharedRegistry {
         let names = all.iter().map(|key| key.name.as_str());
         let name = &facts.question.name;
         facts.namesakes.add_nearest(name, "API key", names);
-        let found = best_named(all, name);
-        facts.named_api_key = found.map(|key| self.named_key(key, facts.question.sees_node));
+        let Some(key) = best_named(all, name) else {
+            return;
+        };
+        let of_key = key.clone();
+        let barred = self
+            .read(move |registry| Box::pin(async move { registry.api_key_barred(&of_key).await }));
+        let barred = barred.await.ok().flatten();
+        let barred = barred.map(|barred| self.barred_key(&key, barred));
+        facts.named_api_key = Some(NamedApiKey {
+            barred,
+            ..self.named_key(key, facts.question.sees_node)
+        });
     }
 
     /// The same of a provisioning key, with what was last refused with it.
@@ -48,6 +59,39 @@ impl SharedRegistry {
             device_type: key.device_type,
             id_pattern: key.id_pattern,
         });
+    }
+
+    fn barred_key(&self, key: &ApiKey, barred: ApiKeyBarred) -> BarredApiKey {
+        let owner = &key.owner;
+        let (cause, why, remedy, command, subject) = match barred {
+            ApiKeyBarred::TeamDeleted(team) => (
+                Cause::Deleted,
+                format!("its team {team} was deleted"),
+                "restore the team, or give the program another key",
+                "team restore",
+                team,
+            ),
+            ApiKeyBarred::OwnerDisabled => (
+                Cause::Disabled,
+                format!("its owner {owner} is disabled"),
+                "enable the user, or give the program another key",
+                "user set --enable",
+                owner.clone(),
+            ),
+            ApiKeyBarred::OwnerDeleted => (
+                Cause::Deleted,
+                format!("its owner {owner} was deleted"),
+                "restore the user, or give the program another key",
+                "user restore",
+                owner.clone(),
+            ),
+        };
+        BarredApiKey {
+            cause,
+            why,
+            remedy,
+            command: self.control.command_with_options(command, &typed(&subject)),
+        }
     }
 
     fn named_key(&self, key: ApiKey, sees_node: bool) -> NamedApiKey {
@@ -82,6 +126,7 @@ impl SharedRegistry {
             name: key.name,
             scopes: key.scopes,
             refused,
+            barred: None,
         }
     }
 }

@@ -27,6 +27,12 @@ pub(super) fn of_named(now_ms: u64, key: &NamedApiKey) -> Finding {
             ended(key, sentence, at_ms)
         }
         None => {
+            if let Some(barred) = &key.barred {
+                let sentence = format!("{what}; it is not accepted: {} ({about})", barred.why);
+                return Finding::new(barred.cause, sentence)
+                    .remedy(barred.remedy)
+                    .command(&barred.command);
+            }
             let until = match key.expires_ms {
                 Some(at_ms) => format!("valid until {}", rfc3339::in_words(at_ms)),
                 None => "valid, and does not expire".to_owned(),

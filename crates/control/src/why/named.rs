@@ -4,11 +4,12 @@ use super::Finding;
 use super::facts::{Facts, NamedPart, NamedRollout, NamedRule, Removed, RolloutStanding};
 use super::found::{messages, times, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
-use super::rule_on_topic::{failed_elsewhere, on_topic, payload_has};
+use super::rule_on_topic::{failed_elsewhere, nearest_or_some, on_topic, payload_has};
 use super::{api_key, command, integration, missing, provisioning_key, rule_alarm};
 use crate::cause::Cause;
 use crate::rfc3339;
 use crate::rules::MissingMember;
+use crate::text::printable;
 
 /// Findings about the rule, the rollout and the command of the name in the question.
 pub(super) fn named(facts: &Facts) -> Vec<Finding> {
@@ -305,8 +306,28 @@ fn stopped(rule: &NamedRule) -> Option<Finding> {
     Some(advised(Cause::RuleUnmatched, sentence, remedy, &rule.show))
 }
 
+/// It has looked at no value of telemetry.
+fn no_value(rule: &NamedRule, key: &str) -> Finding {
+    let others = nearest_or_some(key, &rule.other_keys);
+    let others = others.map_or_else(String::new, |others| {
+        format!("; values of other keys came: {others}")
+    });
+    let sentence = format!(
+        "the rule {} has looked at no value since the node was started: none of the key {} came\
+         {others}",
+        rule.name,
+        printable(key)
+    );
+    let remedy = "compare the key with those that the device sends, and check that a rule of \
+                  telemetry matches its topic; to see the rule, run";
+    advised(Cause::RuleUnmatched, sentence, remedy, &rule.show)
+}
+
 /// It has looked at no message.
 fn no_message(facts: &Facts, rule: &NamedRule) -> Finding {
+    if let Some(key) = &rule.key {
+        return no_value(rule, key);
+    }
     let name = &rule.name;
     let looks_at = match rule.topics.is_empty() {
         true => String::new(),

@@ -120,32 +120,36 @@ fn value_in_words(name: &str, value: &Value) -> Option<String> {
 /// The member of a payload whose name is nearly that of a missing one, else some of them, as the
 /// end of a sentence.
 pub(super) fn payload_has(missing: &str, others: &[String]) -> String {
+    let found = nearest_or_some(missing, others);
+    found.map_or_else(String::new, |found| format!("; the payload has {found}"))
+}
+
+/// The name that is nearly the missing one, else some of them; none: there are none.
+pub(super) fn nearest_or_some(missing: &str, others: &[String]) -> Option<String> {
     // The member `temp` of `payload.temp`, or the whole name of a value such as `previous`.
     let last = missing.rsplit('.').next().unwrap_or(missing).to_lowercase();
     let is_near = |other: &String| {
         let other = other.to_lowercase();
         let distance = strsim::osa_distance(&last, &other);
         let is_longer = last.len() >= 3 && other.starts_with(&last);
-        (distance <= 2 || is_longer).then_some(distance)
+        let is_shorter = other.len() >= 3 && last.starts_with(&other);
+        (distance <= 2 || is_longer || is_shorter).then_some(distance)
     };
     let near = others
         .iter()
         .filter_map(|other| Some((is_near(other)?, other)));
-    match (near.min(), others) {
-        (Some((_, other)), _) => format!("; the payload has {}", printable(other)),
-        (None, []) => String::new(),
-        (None, others) => {
-            let shown: Vec<String> = others
-                .iter()
-                .take(MEMBERS_MAX)
-                .map(|one| printable(one))
-                .collect();
-            let more = if others.len() > shown.len() {
-                ", …"
-            } else {
-                ""
-            };
-            format!("; the payload has {}{more}", shown.join(", "))
-        }
+    if let Some((_, other)) = near.min() {
+        return Some(printable(other));
     }
+    let shown: Vec<String> = others
+        .iter()
+        .take(MEMBERS_MAX)
+        .map(|one| printable(one))
+        .collect();
+    let more = if others.len() > shown.len() {
+        ", …"
+    } else {
+        ""
+    };
+    (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
 }

@@ -394,7 +394,7 @@ fn test(options: &OneOptions) -> ExitCode {
         let name = &options.integration;
         match (options.is_json(), found.error) {
             (true, _) => Ok(body),
-            (false, None) => Ok(format!("{name} can reach its target")),
+            (false, None) => Ok(format!("{name} can reach its target; no message was sent")),
             (false, Some(why)) => anyhow::bail!("{name} cannot reach its target: {why}"),
         }
     });

@@ -161,6 +161,10 @@ pub struct NamedRule {
     pub name: String,
     /// Its Topic Filters; none: it looks at telemetry or events.
     pub topics: Vec<String>,
+    /// The key of the values of telemetry that it looks at; none: it looks at none.
+    pub key: Option<String>,
+    /// Keys of values that came in messages of its tenant, at which no rule looks.
+    pub other_keys: Vec<String>,
     /// It is switched on.
     pub is_on: bool,
     /// The node evaluates it.

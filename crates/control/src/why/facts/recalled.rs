@@ -1,5 +1,6 @@
 //! What the tables and their audit log have of a client, device or other name.
 
+use crate::cause::Cause;
 use crate::journal::{Entry, Run, WordedRemedy};
 
 /// A user or device that was removed from the tables.
@@ -183,6 +184,21 @@ pub struct NamedApiKey {
     pub renew: String,
     /// The last request with it that was refused.
     pub refused: Option<RefusedToKey>,
+    /// Why it is not accepted although it is neither revoked nor expired.
+    pub barred: Option<BarredApiKey>,
+}
+
+/// Why an API key is not accepted although it is neither revoked nor expired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BarredApiKey {
+    /// What its team or its owner is.
+    pub cause: Cause,
+    /// The same in words, such as `its team north was deleted`.
+    pub why: String,
+    /// What to do.
+    pub remedy: &'static str,
+    /// The command for it.
+    pub command: String,
 }
 
 /// A name of the tables against which no login is checked.
