@@ -5,6 +5,7 @@ import os
 import pathlib
 import queue
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -135,6 +136,17 @@ def test_a_client_that_is_slowed_is_told_of_once_and_counted(start_node):
         metrics = page.read().decode()
     line = next(line for line in metrics.splitlines() if line.startswith("martlet_publishes_delayed_total"))
     assert int(float(line.split()[-1])) >= 10, line
+
+
+def test_messages_that_wait_for_the_rate_are_lost_when_their_client_leaves(start_node):
+    node = start_node(settings=["limits.publish_rate=5"], http=True)
+    publishes = b"".join(b"\x32\x06\x00\x01t" + struct.pack(">H", 1 + number) + b"x" for number in range(30))
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as connection:
+        connection.sendall(b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02q1" + publishes)
+    until(lambda: "still waited" in logs(node, "-t"), "it is told of")
+    line = logs(node, "-t")
+    assert "still waited when the client closed its connection" in line and "QoS 0" not in line, line
+    assert "stay connected until its messages are received" in line and "rate_exceeded" not in line, line
 
 
 def string(text):

@@ -1,6 +1,7 @@
 """Faults of devices and users that are put to `martlet why`: the headline is the fault, and the
 command that is printed, or the advice, ends it."""
 
+import json
 import socket
 
 import pytest
@@ -281,3 +282,16 @@ def test_a_client_that_says_goodbye_has_no_fault(node):
     dropped = node.client("p14", secret).start()
     dropped.drop()
     node.headline("away", "closed the connection without DISCONNECT", "p14")
+
+
+@pytest.mark.parametrize("password", ["the id", "", "anything"])
+def test_the_secret_of_a_device_is_its_user_name(node, password):
+    name = f"sw-{len(password)}"
+    secret = node.device(name)
+    assert not node.comes(secret, name if password == "the id" else password, name)
+    told = node.headline("wrong-password", f"its User Name is the secret of the device {name}", name)
+    assert f"set the User Name of the client to {name}" in told["remedy"], told
+    assert secret not in json.dumps(told) + node.node.log() + node.run("logs", "--json")
+    made = printed_secret(node.bash(told))
+    assert node.comes(name, made, name)
+    node.over(name)

@@ -286,3 +286,14 @@ def test_a_key_of_a_user_that_is_not_let_in(node, change, cause, said):
     node.bash(told)
     assert sent(node, "/api/v1/devices", key, "GET") == 200
     node.run("user", "rm", "--purge", "--yes", "otto")
+
+
+def test_what_a_device_reports_to_the_node_is_no_telemetry(node):
+    secret = node.device("q21")
+    with node.client("q21", secret) as device:
+        device.publish("d/q21/twin/reported", '{"mode": "eco"}', 1)
+        device.publish("d/q21/twin/get", "", 1)
+        until(lambda: "eco" in node.run("device", "twin", "q21"), "it has come")
+        answer = json.dumps(node.why("q21"))
+        assert "no rule of telemetry" not in answer, answer
+        node.over("q21")

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use martlet_codec::{ProtocolVersion, ReasonCode};
-use martlet_permission::{Identity, Realm, Refusal, TenantId};
+use martlet_permission::{Identity, Realm, Refusal, RefusalCause, TenantId};
 
 use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
@@ -167,10 +167,13 @@ pub struct Claim {
 }
 
 impl Authenticated {
-    /// The same. A refusal gets the claims of the client.
+    /// The same. A refusal gets the claims of the client, but no secret.
     #[must_use]
-    pub fn claimed(mut self, claimant: Claim) -> Self {
-        if let Self::Refused { claim, .. } = &mut self {
+    pub fn claimed(mut self, mut claimant: Claim) -> Self {
+        if let Self::Refused { claim, why, .. } = &mut self {
+            if why.cause == RefusalCause::SecretAsUserName {
+                claimant.user_name = why.subject().map(Arc::from);
+            }
             *claim = Some(claimant);
         }
         self

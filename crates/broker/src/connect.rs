@@ -47,11 +47,12 @@ impl Shard {
             return self.refuse_client(cx, index, &client, reason, why);
         }
         let is_new = before.is_none();
-        if is_new
-            && !cx
-                .node
-                .borrow_session(self.settings.limits.sessions as usize)
-        {
+        // The limit is for clients: an integration is not refused because devices have many.
+        let sessions_max = match client.part {
+            Some(_) => usize::MAX,
+            None => self.settings.limits.sessions as usize,
+        };
+        if is_new && !cx.node.borrow_session(sessions_max) {
             let reason = ReasonCode::QuotaExceeded;
             return self.refuse_client(cx, index, &client, reason, Limit::Sessions);
         }
@@ -560,10 +561,12 @@ impl Shard {
         let is_proved = permit.is_some() && user_name.is_some();
         let is_device = is_proved && permit.is_some_and(|permit| permit.identity.is_device);
         let client_id = Arc::clone(&session.client_id);
-        let keep_alive_secs = self
-            .settings
-            .limits
-            .keep_alive_in_force(request.keep_alive_secs);
+        // The ceiling is for clients: a part sends no packets that could keep it alive.
+        let limits = &self.settings.limits;
+        let keep_alive_secs = match self.connections.at(index).flags.part() {
+            true => request.keep_alive_secs,
+            false => limits.keep_alive_in_force(request.keep_alive_secs),
+        };
         let gauge = &self.memory.clients;
         let client = self.connections.at(index).client_mut();
         client.set_names(client_id, user_name, gauge);

@@ -125,13 +125,16 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
-    /// A client published faster than it may, and messages of QoS 0 beyond that were dropped.
-    /// Reported once a second per client at most.
+    /// A client published faster than it may, and messages beyond that were dropped: those of QoS 0,
+    /// or those that waited when it closed its connection. Reported once a second per client at
+    /// most.
     RateExceeded {
         /// To which topic the first of them was.
         topic: Box<str>,
         /// How many they were.
         count: u32,
+        /// They waited for the rate when the client closed its connection.
+        waited: bool,
         /// The rate that is permitted.
         limit: ReachedLimit,
     },

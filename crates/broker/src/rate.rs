@@ -151,7 +151,11 @@ impl Shard {
             .any(Wants::CONNECTIONS.and(Wants::CLIENTS))
         {
             let id = self.connections.id_of(index);
+            let exceeded = self.settings.rate_exceeded;
+            let is_dropped_anyway =
+                exceeded == RateExceeded::DropQos0 && publish.qos == QoS::AtMostOnce;
             let spent = self.connections.at(index).make_spent();
+            spent.waited |= !is_dropped_anyway;
             spent.dropped += 1;
             if spent.dropped == 1 {
                 let topic = publish.topic.map(|topic| topic.as_str());
@@ -172,6 +176,7 @@ impl Shard {
             return;
         };
         let (count, topic) = (spent.dropped, core::mem::take(&mut spent.topic));
+        let waited = core::mem::take(&mut spent.waited);
         let limit = spent.limit();
         spent.dropped = 0;
         if let (1.., Some(session)) = (count, session)
@@ -182,6 +187,7 @@ impl Shard {
                 Event::RateExceeded {
                     topic,
                     count,
+                    waited,
                     limit: self.reached(limit, None),
                 },
             );

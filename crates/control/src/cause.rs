@@ -228,6 +228,7 @@ impl Cause {
             Is::WrongPassword(_)
             | Is::WrongSecret
             | Is::SecretWithBlanks
+            | Is::SecretAsUserName
             | Is::NoScramVerifier
             | Is::ApiKeyUnknown => Self::WrongPassword,
             Is::ApiKeyLacksScope => Self::NotPermitted,

@@ -80,7 +80,7 @@ pub struct NodeInfo {
     pub restored: Option<RestoreNote>,
 }
 
-/// Messages that the node publishes itself, by its configuration.
+/// Messages that the node publishes itself, by its configuration, and those for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnTopics {
     /// Statistics, below `$SYS/`.
@@ -91,6 +91,8 @@ pub struct OwnTopics {
     pub presence: String,
     /// Presence is published there.
     pub publishes_presence: bool,
+    /// Topic Filters of what devices publish for the node itself: reports of commands and twins.
+    pub received: Vec<String>,
 }
 
 /// Where users are, by the configuration in force.

@@ -89,6 +89,11 @@ pub(crate) fn sentence(notice: &EventNotice) -> Option<Cow<'_, str>> {
     let why = why(notice)?;
     Some(match &notice.event {
         Event::QueueFull { messages, .. } => format!("{messages} messages wait: {why}").into(),
+        Event::RateExceeded {
+            count,
+            waited: true,
+            ..
+        } => format!("{count} still waited when the client closed its connection: {why}").into(),
         Event::RateExceeded { count, .. } => {
             format!("{count} with QoS 0 in a second: {why}").into()
         }

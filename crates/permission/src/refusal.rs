@@ -134,6 +134,9 @@ causes! {
     /// The secret of a device has white space around it, and is correct without it. The subject is
     /// the device.
     SecretWithBlanks = "the user name or password is wrong";
+    /// The User Name is the secret of the device that is the subject. It is in no event: the id of
+    /// the device takes its place there.
+    SecretAsUserName = "the user name or password is wrong";
     /// The password is wrong and has the form of an API key. The subject is the device of that
     /// name, if there is one.
     ApiKeyAsPassword = "the user name or password is wrong";
@@ -487,6 +490,7 @@ mod tests {
             RefusalCause::WrongPassword(PasswordSource::Registry),
             RefusalCause::WrongSecret,
             RefusalCause::SecretWithBlanks,
+            RefusalCause::SecretAsUserName,
             RefusalCause::NoScramVerifier,
             RefusalCause::ApiKeyAsPassword,
             RefusalCause::ProvisioningKeyAsPassword,

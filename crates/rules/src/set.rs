@@ -728,7 +728,7 @@ impl Judge<'_> {
                 let text = match check {
                     Check::Threshold(limit) => format!("{name}: {shown} is {}", beyond(limit)),
                     Check::Rate { limit, per_ms } => format!(
-                        "{name}: it changes faster than permitted: {} in {} s, and it is {shown}",
+                        "{name}: it changes faster than permitted: {} in {} s; its value is now {shown}",
                         beyond(limit),
                         per_ms / 1_000
                     ),

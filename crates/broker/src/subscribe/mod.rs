@@ -329,12 +329,16 @@ impl Shard {
     /// The limit that a further subscription of a session would exceed.
     fn no_room_for_subscription(&mut self, session: u32, filter: &str) -> Option<Limit> {
         let limits = &self.settings.limits;
-        let subscriptions = &self.sessions.at(session).subscriptions;
-        if subscriptions.len() >= limits.subscriptions_per_client as usize {
-            return Some(Limit::SubscriptionsPerClient);
-        }
-        if !subscriptions.has_room_for(filter, limits.subscription_bytes) {
-            return Some(Limit::SubscriptionBytes);
+        let session = self.sessions.at(session);
+        let subscriptions = &session.subscriptions;
+        // The filters of a part are those of the configuration and of rules.
+        if !session.flags.part() {
+            if subscriptions.len() >= limits.subscriptions_per_client as usize {
+                return Some(Limit::SubscriptionsPerClient);
+            }
+            if !subscriptions.has_room_for(filter, limits.subscription_bytes) {
+                return Some(Limit::SubscriptionBytes);
+            }
         }
         if self.memory.growth.subscriptions_stop {
             return Some(Limit::MemoryKept);

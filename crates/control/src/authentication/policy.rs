@@ -242,6 +242,10 @@ impl Policy {
         let named = tables.zip(request.user_name.as_deref());
         let tenant = request.realm.tenant().0;
         let numbered = named.and_then(|(tables, name)| tables.device_numbered(tenant, name));
+        let swapped = tables.and_then(|tables| mistaken_key::secret_as_user_name(tables, request));
+        if let Some(why) = swapped {
+            return bad_credentials(why);
+        }
         let why = match numbered {
             None => {
                 let name = request.user_name.as_deref().unwrap_or_default();

@@ -5,7 +5,7 @@ use martlet_broker::TenantId;
 use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate, Visibility};
 
 use super::Commands;
-use super::message::answer_topic;
+use super::message::{answer_topic, filters};
 use crate::control::Control;
 use crate::journal::WordedRemedy;
 use crate::text::typed;
@@ -45,6 +45,7 @@ impl Commands {
     /// cannot be read, health reports it, and the rest is shown.
     pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
         let (device, tenant) = (facts.question.name.clone(), facts.question.tenant);
+        facts.own_topics.received.extend(filters(&self.catalogue));
         let visibility = Visibility::of(team);
         let seen = visibility.clone();
         let read = self.tables.read(move |registry| {

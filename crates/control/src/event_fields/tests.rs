@@ -210,6 +210,7 @@ fn of_messages() -> Vec<Event> {
         Event::RateExceeded {
             topic: "a/b".into(),
             count: 2,
+            waited: false,
             limit: reached(Limit::PublishRate),
         },
         Event::PublishesDelayed {

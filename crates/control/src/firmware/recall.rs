@@ -3,6 +3,7 @@
 use martlet_registry::Visibility;
 
 use super::FirmwareStore;
+use super::request::native_filter;
 use crate::control::Control;
 use crate::text::typed;
 use crate::why::facts::{Facts, RefusedFirmware};
@@ -11,6 +12,7 @@ impl FirmwareStore {
     /// Adds it. `team`: the caller sees firmware of this team alone. Where the tables cannot be
     /// read, health reports it, and the rest is shown.
     pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
+        facts.own_topics.received.push(native_filter());
         let (tenant, device) = (facts.question.tenant, &*facts.question.name);
         let Some(refused) = self.refused.of((tenant.0, device)) else {
             return;

@@ -50,10 +50,15 @@ pub(super) struct WrongRequest {
     why: String,
 }
 
+/// Topic Filter of the requests of devices of other types than `iotflow`.
+pub(super) fn native_filter() -> String {
+    format!("{NATIVE}/+/{ASK_NATIVE}")
+}
+
 /// Topic Filters of the requests.
 pub(super) fn filters(catalogue: &Catalogue) -> Vec<String> {
     vec![
-        format!("{NATIVE}/+/{ASK_NATIVE}"),
+        native_filter(),
         catalogue.topic(&format!("devices/+/{ASK_IOTFLOW}")),
     ]
 }

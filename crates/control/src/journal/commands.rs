@@ -432,17 +432,18 @@ impl Commands {
         }
         let text = match (owner, place.is_builtin()) {
             (Owner::Role, true) => format!(
-                "the role {name} is built in and cannot be changed: give {user} another role, \
-                 with the rules of {name} that it needs (martlet role rules {name} lists them; \
-                 martlet role add NAME --rule … --rule …, martlet user set {} --role NAME)",
+                "give {user} another role, since the role {name} is built in and cannot be \
+                 changed: one with the rules of {name} that it needs (martlet role rules {name} \
+                 lists them; martlet role add NAME --rule … --rule …, martlet user set {} --role \
+                 NAME)",
                 typed(user)
             ),
             (Owner::Role, false) => format!("permit it in the rules of the role {name}"),
             (_, true) => format!(
-                "the device type {name} is built in and cannot be changed: permit it in a type \
-                 of your own that has the rules of {name} too (martlet device type rules {name} \
-                 lists them; martlet device type add NAME --rule … --rule …, martlet device set {} \
-                 --type NAME), or in the rules of a group that the device is in",
+                "permit it in a type of your own, since the device type {name} is built in and \
+                 cannot be changed: one that has the rules of {name} too (martlet device type \
+                 rules {name} lists them; martlet device type add NAME --rule … --rule …, martlet \
+                 device set {} --type NAME), or in the rules of a group that the device is in",
                 typed(user)
             ),
             (_, false) => format!(

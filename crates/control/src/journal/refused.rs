@@ -146,6 +146,14 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
              correct one is lost, give the device another",
             commands.rotate(name),
         ),
+        RefusalCause::SecretAsUserName => WordedRemedy::by(
+            &format!(
+                "set the User Name of the client to {name}, and its password to the secret; \
+                 programs between may have logged the secret as a name: to give the device another \
+                 one, run"
+            ),
+            commands.rotate(name),
+        ),
         RefusalCause::SecretWithBlanks => WordedRemedy::words(
             "remove the white space around the secret in the settings of the client, such as the \
              line break at the end of a file that it is read from",

@@ -72,6 +72,15 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
         Event::Dropped { reason, .. } | Event::MessagesLost { reason, .. } => {
             lost(notice, *reason, commands)
         }
+        Event::RateExceeded {
+            limit,
+            waited: true,
+            ..
+        } => WordedRemedy::words(format!(
+            "have the client stay connected until its messages are received (QoS 1: until it has \
+             each PUBACK), or publish less; or raise {}, and restart the node",
+            limit.limit.option()
+        )),
         Event::RateExceeded { limit, .. } => WordedRemedy::words(format!(
             "have the client publish less; or raise {}, or set mqtt.rate_exceeded = \"delay\", and \
              restart the node",
@@ -173,7 +182,7 @@ pub(crate) fn dropped(reason: DropReason) -> Option<String> {
             return Some(of_queue("limits.queued_messages or limits.queued_bytes"));
         }
         DropReason::PacketTooLarge => {
-            "the client's Maximum Packet Size is smaller than the message"
+            "have the client announce a larger Maximum Packet Size, or have smaller messages published"
         }
         DropReason::NotPermitted => {
             "permit it in its rules, if it should be received: martlet why with the topic shows \

@@ -5,7 +5,7 @@ use martlet_registry::{GroupTwin, Twin, Values, Visibility};
 use serde_json::{Value, json};
 
 use super::Twins;
-use super::message::topics_of;
+use super::message::{filters, topics_of};
 use crate::control::Control;
 use crate::text::typed;
 use crate::wall_clock::unsigned;
@@ -19,6 +19,7 @@ impl Twins {
     /// read, health reports it, and the rest is shown.
     pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
         let (device, tenant) = (facts.question.name.clone(), facts.question.tenant);
+        facts.own_topics.received.extend(filters(&self.catalogue));
         let of_tenant = control.team_of_tenant(tenant);
         // A device is named within a team, or in the common tenant.
         let visibility = Visibility::of(team.or(of_tenant.as_deref()));

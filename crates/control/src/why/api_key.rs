@@ -104,6 +104,7 @@ pub(super) fn about(key: &NamedApiKey) -> String {
             times(key.uses.max(1)),
             rfc3339::in_words(at_ms)
         ),
+        None if key.refused.is_some() => format!("{scopes}; no request with it has succeeded"),
         None => format!("{scopes}; it was never used"),
     }
 }

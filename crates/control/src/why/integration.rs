@@ -13,6 +13,9 @@ use crate::cause::Cause;
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};
 
+/// The integration of all rules.
+pub(super) const RULES: &str = "rules/main";
+
 /// Filters of an integration that are named, at most.
 const FILTERS_TOLD: usize = 5;
 
@@ -45,7 +48,8 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             (false, false) if one.holds && facts.question.topic.is_none() => Weight::Aside,
             (false, false) => {
                 let topic = facts.question.topic.as_deref().unwrap_or_default();
-                let is_near = is_nearly_matched(&one.filters, topic);
+                // The filters of the rules' integration are those of the rules.
+                let is_near = one.name != RULES && is_nearly_matched(&one.filters, topic);
                 if is_near && misses_topic(facts, one) {
                     found.push((Weight::Aside, not_taken(facts, one)));
                 }

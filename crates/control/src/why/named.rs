@@ -151,7 +151,10 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
         return finding;
     }
     // All rules wait while the integration does.
-    let waiting = facts.integrations.iter().find(|one| one.name == RULES);
+    let waiting = facts
+        .integrations
+        .iter()
+        .find(|one| one.name == integration::RULES);
     if let Some(finding) = waiting.and_then(integration::of_rules) {
         return finding;
     }
@@ -349,9 +352,6 @@ fn no_message(facts: &Facts, rule: &NamedRule) -> Finding {
     let remedy = "look at what is published, and at what the rule looks at; to see the rule, run";
     advised(Cause::RuleUnmatched, sentence, remedy, &rule.show)
 }
-
-/// The integration of all rules.
-const RULES: &str = "rules/main";
 
 fn of_rollout(rollout: &NamedRollout) -> Finding {
     let (id, devices) = (&rollout.id, &rollout.devices);

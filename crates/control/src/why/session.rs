@@ -4,7 +4,7 @@ use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
 
 use super::Finding;
 use super::admission::{is_by_another, is_of_packets, not_added, tried_by_another, was_there_then};
-use super::facts::{Facts, OwnNameRule, Session};
+use super::facts::{Facts, Session};
 use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged,
     messages_wait, times, uncapitalized,
@@ -112,14 +112,9 @@ fn of_rules(facts: &Facts, run: &Run, cause: Cause) -> Finding {
     let Some((_, own_name_rule)) = all.find(|(seq, _)| *seq == run.last.seq) else {
         return finding;
     };
-    let OwnNameRule {
-        rule,
-        filter,
-        other_name,
-    } = own_name_rule;
-    finding.sentence.push_str(&format!(
-        "; {rule} permits {filter}, with its own name instead of {other_name:?}"
-    ));
+    let filter = &own_name_rule.filter;
+    let permitted = own_name_rule.in_words();
+    finding.sentence.push_str(&format!("; {permitted}"));
     let does = match run.last.what {
         EventKind::PublishRefused => "publish to a topic that",
         _ => "subscribe to topics that",

@@ -73,7 +73,13 @@ fn without_rule(facts: &Facts, found: &mut Found) {
     let is_taken = |topic: &str| filters.iter().any(|filter| matches(filter, topic));
     // What integrations nearly take is reported as theirs.
     let is_near = |topic: &str| is_nearly_matched(filters.iter(), topic);
-    let is_own = |topic: &str| names_client(facts, topic) && !is_taken(topic);
+    // What the node itself receives is no telemetry.
+    let is_received = |topic: &str| {
+        let mut received = facts.own_topics.received.iter();
+        received.any(|filter| matches(filter, topic))
+    };
+    let is_own =
+        |topic: &str| names_client(facts, topic) && !is_taken(topic) && !is_received(topic);
     match facts.question.topic.as_deref() {
         Some(topic) => {
             let is_publisher = side(facts) != Side::Receiver;

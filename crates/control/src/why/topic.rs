@@ -476,17 +476,10 @@ fn others_in_words(facts: &Facts, members: &[&Subscriber]) -> String {
 
 /// `does` is what the client does with the topic: `publish to` or `read`.
 fn wrong_topic(does: &str, own_name: &OwnNameRule, topic: &str) -> Finding {
-    let OwnNameRule {
-        rule,
-        filter,
-        other_name,
-    } = own_name;
+    let (filter, permitted) = (&own_name.filter, own_name.in_words());
     Finding::new(
         Cause::WrongTopic,
-        format!(
-            "it may not {does} {topic}: {rule} permits {filter}, with its own name instead of \
-             {other_name:?}"
-        ),
+        format!("it may not {does} {topic}: {permitted}"),
     )
     .remedy(format!(
         "have the client {does} a topic that {filter} matches"

@@ -99,6 +99,7 @@ pub(super) fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Ru
                 .map_or_else(Vec::new, PublishedKinds::names),
             presence: node.presence_topic.clone(),
             publishes_presence: node.presence_topics.is_some(),
+            received: Vec::new(),
         },
         restored: RestoreNote::read(&node.data_dir),
     }

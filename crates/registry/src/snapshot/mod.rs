@@ -161,6 +161,9 @@ impl Credential {
     }
 }
 
+/// How Client Identifiers begin that the node assigns.
+const ASSIGNED: &str = "auto-";
+
 impl Snapshot {
     /// There is, or was, a user or a device.
     pub fn is_in_use(&self) -> bool {
@@ -576,6 +579,12 @@ impl Snapshot {
         credential.is_some_and(|credential| !credential.used.0.load(Ordering::Relaxed))
     }
 
+    /// Whether this is a valid secret of a device.
+    pub fn is_secret_of(&self, tenant: u32, id: &str, secret: &[u8], now_ms: i64) -> bool {
+        let credential = self.secret_of(tenant, id, secret);
+        credential.is_some_and(|credential| credential.is_good(now_ms))
+    }
+
     /// Marks the use of this secret as written.
     pub fn use_is_written(&self, tenant: u32, id: &str, secret: &[u8]) {
         if let Some(credential) = self.secret_of(tenant, id, secret) {
@@ -641,9 +650,13 @@ impl Snapshot {
                     return self.expect_of_no_device(tenant, client_id);
                 }
                 Status::Active => {
+                    let assigned = match client_id.starts_with(ASSIGNED) {
+                        true => ", which the node has assigned, since the client sent an empty one",
+                        false => "",
+                    };
                     let detail = format!(
                         "the Client Identifier of the device {name} must be {name}, since its \
-                         topics are named after it; it is {client_id:?}"
+                         topics are named after it; it is {client_id:?}{assigned}"
                     );
                     return refused(RefusalCause::NotItsClientId, detail, name);
                 }

@@ -16,7 +16,7 @@ use crate::journal::{AclFileOfListener, Entry, Lacking, Run, WordedRemedy};
 use crate::text::typed;
 use crate::why::Question;
 use crate::why::facts::{
-    GroupMissing, NearSubscriber, OwnNameRule, Retained, Subscriber, TopicRules,
+    ANY_LEVEL, GroupMissing, NearSubscriber, OwnNameRule, Retained, Subscriber, TopicRules,
 };
 
 const SUBSCRIBERS_MAX: usize = 20;
@@ -396,7 +396,7 @@ fn in_place_of_wildcards(filter: &str) -> String {
     let own = SubscriptionFilter::parse(filter).map(|parsed| parsed.filter.as_str());
     let own = own.unwrap_or(filter);
     let levels = own.split('/').map(|level| match level {
-        "+" | "#" => "_",
+        "+" | "#" => ANY_LEVEL,
         level => level,
     });
     levels.collect::<Vec<&str>>().join("/")
