@@ -295,3 +295,12 @@ def test_the_secret_of_a_device_is_its_user_name(node, password):
     made = printed_secret(node.bash(told))
     assert node.comes(name, made, name)
     node.over(name)
+
+
+def test_a_secret_has_quotation_marks_around_it(node):
+    secret = node.device("quoted")
+    assert not node.comes("quoted", f'"{secret}"')
+    told = node.headline("wrong-password", "is right but for the quotation marks around it", "quoted")
+    assert node.comes("quoted", secret)
+    assert "white space" not in told["sentence"]
+    node.over("quoted")

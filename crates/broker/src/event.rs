@@ -125,9 +125,9 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
-    /// A client published faster than it may, and messages beyond that were dropped: those of QoS 0,
-    /// or those that waited when it closed its connection. Reported once a second per client at
-    /// most.
+    /// A client published faster than it may, and messages beyond that were dropped: those of
+    /// QoS 0, or those that waited when it closed its connection. Reported once a second per client
+    /// at most.
     RateExceeded {
         /// To which topic the first of them was.
         topic: Box<str>,

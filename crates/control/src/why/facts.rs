@@ -705,26 +705,8 @@ pub struct OwnNameRule {
     pub rule: String,
     /// Its Topic Filter with the client's own name.
     pub filter: String,
-    /// The name in the topic in its place; [`ANY_LEVEL`]: a wildcard.
+    /// The name in the topic in its place; `_`: a wildcard.
     pub other_name: String,
-}
-
-/// A level that takes the place of a wildcard of a Topic Filter.
-pub(super) const ANY_LEVEL: &str = "_";
-
-impl OwnNameRule {
-    /// What the rule permits, in words.
-    pub(super) fn in_words(&self) -> String {
-        let Self {
-            rule,
-            filter,
-            other_name,
-        } = self;
-        match &**other_name {
-            ANY_LEVEL => format!("{rule} permits {filter}, which has its own name"),
-            _ => format!("{rule} permits {filter}, with its own name instead of {other_name:?}"),
-        }
-    }
 }
 
 /// A subscriber of a topic.

@@ -79,6 +79,7 @@ mod not_in_force;
 mod other_id;
 mod other_session;
 mod overflow;
+mod own_name;
 mod own_topics;
 mod part_in_words;
 mod provisioning_key;

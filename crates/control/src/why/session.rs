@@ -10,6 +10,7 @@ use super::found::{
     messages_wait, times, uncapitalized,
 };
 use super::near::{matches, near_miss, nearly_same, shared_meant};
+use super::own_name::permits;
 use super::side::{Side, is_subscribed, of_topic, side};
 use super::topic::{is_by_rules, of_another_topic};
 use super::unstable::unstable;
@@ -113,7 +114,7 @@ fn of_rules(facts: &Facts, run: &Run, cause: Cause) -> Finding {
         return finding;
     };
     let filter = &own_name_rule.filter;
-    let permitted = own_name_rule.in_words();
+    let permitted = permits(own_name_rule);
     finding.sentence.push_str(&format!("; {permitted}"));
     let does = match run.last.what {
         EventKind::PublishRefused => "publish to a topic that",

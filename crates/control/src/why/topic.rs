@@ -12,6 +12,7 @@ use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, first_of, is_recent, is_unacknowledged, uncapitalized,
 };
 use super::overflow::dropped_for_integrations;
+use super::own_name::permits;
 use super::part_in_words::integration_of;
 use super::side::{Side, matching, of_topic, side, subscribes};
 use super::twice::comes_twice;
@@ -476,7 +477,7 @@ fn others_in_words(facts: &Facts, members: &[&Subscriber]) -> String {
 
 /// `does` is what the client does with the topic: `publish to` or `read`.
 fn wrong_topic(does: &str, own_name: &OwnNameRule, topic: &str) -> Finding {
-    let (filter, permitted) = (&own_name.filter, own_name.in_words());
+    let (filter, permitted) = (&own_name.filter, permits(own_name));
     Finding::new(
         Cause::WrongTopic,
         format!("it may not {does} {topic}: {permitted}"),

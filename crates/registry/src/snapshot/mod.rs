@@ -161,6 +161,19 @@ impl Credential {
     }
 }
 
+/// A secret without the quotation marks, or else the white space, around it, and what that is.
+fn without_surroundings(secret: &[u8]) -> (&[u8], &'static str) {
+    let trimmed = secret.trim_ascii();
+    let unquoted = [b"\"", b"'"].iter().find_map(|mark| {
+        let rest = trimmed.strip_prefix(mark.as_slice())?;
+        rest.strip_suffix(mark.as_slice())
+    });
+    match unquoted {
+        Some(unquoted) => (unquoted, "quotation marks"),
+        None => (trimmed, "white space"),
+    }
+}
+
 /// How Client Identifiers begin that the node assigns.
 const ASSIGNED: &str = "auto-";
 
@@ -483,16 +496,16 @@ impl Snapshot {
                 ))
             }
             Some(Err(why)) if why.cause == RefusalCause::WrongSecret => {
-                let trimmed = secret.trim_ascii();
+                let (bare, around) = without_surroundings(secret);
                 // Looked up for every secret, so that the time of the answer shows nothing.
-                let digest = self.key.digest(trimmed);
+                let digest = self.key.digest(bare);
                 let shown = (CredentialKind::Secret, &digest);
                 let without = self.check_credential(tenant, id, client_id, shown, now_ms);
-                let is_right = matches!(without, Some(Ok(_))) && !trimmed.is_empty();
+                let is_right = matches!(without, Some(Ok(_))) && !bare.is_empty();
                 Some(Err(match is_right {
                     true => {
                         let detail = format!(
-                            "the secret for device {id} is right but for the white space around it"
+                            "the secret for device {id} is right but for the {around} around it"
                         );
                         Refusal::operators_only(RefusalCause::SecretWithBlanks, detail).about(id)
                     }

@@ -16,8 +16,9 @@ use crate::journal::{AclFileOfListener, Entry, Lacking, Run, WordedRemedy};
 use crate::text::typed;
 use crate::why::Question;
 use crate::why::facts::{
-    ANY_LEVEL, GroupMissing, NearSubscriber, OwnNameRule, Retained, Subscriber, TopicRules,
+    GroupMissing, NearSubscriber, OwnNameRule, Retained, Subscriber, TopicRules,
 };
+use crate::why::own_name::ANY_LEVEL;
 
 const SUBSCRIBERS_MAX: usize = 20;
 
