@@ -42,7 +42,9 @@ class Device:
             struct.pack("!H", len(text)) + text.encode() for text in texts)
         self.user = user
         self.socket = socket.create_connection(("127.0.0.1", node.port()), timeout=DEADLINE_SECS)
-        self.socket.sendall(b"\x10" + bytes([len(body)]) + body)
+        length = len(body)
+        # A token takes two bytes for the length.
+        self.socket.sendall(b"\x10" + bytes([length] if length < 128 else [length % 128 | 128, length // 128]) + body)
         self.ended_ns = None
         self.ended = threading.Event()
         self.got = b""
