@@ -13,6 +13,7 @@ import pytest
 
 import martlet_process
 from paho_client import Client
+from server_process import free_port
 from test_sinks import until
 
 
@@ -118,14 +119,14 @@ def test_a_subscriber_says_that_another_client_has_its_client_identifier(start_n
 
 
 def test_a_subscriber_names_no_other_client_when_the_broker_was_away(start_node, subscribe, tmp_path):
-    node = start_node(data_dir=tmp_path / "data")
-    port = node.port()
+    port = free_port()
+    node = start_node(data_dir=tmp_path / "data", listen=(f"mqtt://127.0.0.1:{port}",))
     one = subscribe("-p", str(port), "-i", "pump-7", "-t", "a", "-d")
     until(lambda: "Subscribed" in one.said(), one.said)
     node.close()
     # One attempt finds no broker.
     with socket.create_server(("127.0.0.1", port)) as server:
-        server.settimeout(10)
+        server.settimeout(20)
         server.accept()[0].close()
     start_node(data_dir=tmp_path / "data", listen=(f"mqtt://127.0.0.1:{port}",))
     until(lambda: one.said().count("Subscribed") == 2, one.said)

@@ -62,7 +62,7 @@ def hook():
 
 
 def node_of(start_node, hook, *settings, **options):
-    return start_node(settings=[f"auth.hook_url={hook.url}", "auth.hook_timeout_ms=500",
+    return start_node(settings=[f"auth.hook_url={hook.url}", "auth.hook_timeout_ms=10000",
                                 "auth.refusal_remember_secs=0", *settings], **options)
 
 
@@ -98,11 +98,11 @@ def test_an_answer_is_remembered_no_longer_than_it_says(start_node, hook, cache_
     assert len(hook.asked) == (2 if is_asked_again else 1)
 
 
-def test_an_answer_of_a_second_is_asked_for_after_it(start_node, hook):
+def test_an_answer_of_some_seconds_is_asked_for_after_them(start_node, hook):
     node = node_of(start_node, hook)
-    hook.cache_control = "max-age=1"
+    hook.cache_control = "max-age=5"
     assert let_in(node) and let_in(node) and len(hook.asked) == 1
-    # The next login after that second is another question.
+    # The next login after them is another question.
     until(lambda: let_in(node) and len(hook.asked) == 2, "it is asked for again")
 
 
@@ -115,13 +115,13 @@ def test_a_refusal_is_remembered_no_longer_than_it_says(start_node, hook):
 
 
 def test_a_hook_that_is_slow_or_down_lets_nobody_in_but_who_was_there_of_late(start_node, hook):
-    node = node_of(start_node, hook)
+    node = node_of(start_node, hook, "auth.hook_timeout_ms=2000")
     assert let_in(node)
-    hook.delay_secs = 1
+    hook.delay_secs = 30
     began = time.monotonic()
     assert not let_in(node, client="c2")
-    assert time.monotonic() - began < 1, "it is not waited for longer than was said"
-    until(lambda: "no answer within 500 ms" in node.log(), "the log says why")
+    assert time.monotonic() - began < 10, "it is not waited for longer than was said"
+    until(lambda: "no answer within 2000 ms" in node.log(), "the log says why")
     assert let_in(node)
     hook.delay_secs = 0
     assert let_in(node, client="c2")
@@ -195,9 +195,9 @@ def test_a_hook_that_answers_nobody_keeps_no_client_waiting_for_long(start_node,
             wires[-1].sendall(bytes([0x10, len(body)]) + body)
         began = time.monotonic()
         assert not let_in(node, client="innocent")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         for wire in wires:
-            wire.settimeout(max(0.1, began + 3 - time.monotonic()))
+            wire.settimeout(max(0.1, began + 8 - time.monotonic()))
             assert wire.recv(64)[3] == 0x88, "it may come again"
     finally:
         for wire in wires:
@@ -227,7 +227,7 @@ def test_an_answer_says_what_a_client_may_do_and_until_when(start_node, hook):
     acl = [{"permission": "deny", "action": "publish", "topic": "d/${clientid}/secret"},
            {"permission": "allow", "action": "publish", "topic": "d/${clientid}/#"},
            {"permission": "allow", "action": "subscribe", "topic": "to/${username}"}]
-    hook.body = json.dumps({"result": "allow", "acl": acl, "expire_at": int(time.time()) + 3}).encode()
+    hook.body = json.dumps({"result": "allow", "acl": acl, "expire_at": int(time.time()) + 8}).encode()
 
     def may_publish(topic, client="c1"):
         code, said = publish(node, topic, "-V", "5", "-u", "key", "-P", "secret", "-i", client)
@@ -256,6 +256,8 @@ def test_whom_a_hook_does_not_know_the_next_source_may(start_node, hook, tmp_pat
 
 def test_whom_a_hook_let_in_goes_with_it(start_node, hook, tmp_path):
     """Within 50 ms of the reload; who is in the password file stays."""
+    from test_revocation import Pulse  # It has the server of this file.
+
     passwords, config = tmp_path / "passwd", tmp_path / "martlet.toml"
     martlet_process.run("passwd", "--weak", "-c", "-b", str(passwords), "admin", "pw")
     listed = f'[auth]\npassword_file = "{passwords}"\n'
@@ -266,10 +268,14 @@ def test_whom_a_hook_let_in_goes_with_it(start_node, hook, tmp_path):
         assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
         goes.publish("t", "the same hook", qos=1)
         config.write_text(listed)
+        pulse = Pulse(node, "admin", password="pw")
+        for _ in range(20):
+            pulse.beat()
         assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
         answered = time.monotonic()
         goes.wait_for_end()
-        assert time.monotonic() - answered < 0.05
+        late = pulse.beyond([(time.monotonic() - answered) * 1000], 50)
+        assert not late, f"too late: {late}"
         stays.publish("t", "still here", qos=1)
 
 

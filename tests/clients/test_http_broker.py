@@ -121,6 +121,7 @@ def test_a_queue_and_what_is_in_flight_are_shown_without_payloads(node, name):
         assert (sent["state"], sent["qos"]) == ("unacknowledged", 1)
         assert "s3cret" not in json.dumps(found)
         assert f"{name}/#" in command(node, "client", "show", name)
+    until(lambda: call(node, "GET", f"/clients/{name}")["connection"] is None, "it is away")
     call(node, "POST", "/publish", body)
     found = call(node, "GET", f"/clients/{name}")
     assert found["connection"] is None and found["left_at"].endswith("Z")

@@ -128,7 +128,7 @@ def test_a_token_says_what_its_client_may_do_and_when_it_ends(start_node, tmp_pa
     token = signer.token(acl=permitted)
     assert let_in(node, token, topic="d/c1/up") and let_in(node, token, topic="shared/device-7")
     assert not let_in(node, token, topic="d/c2/up") and not let_in(node, token, topic="d/c1/down")
-    with Client(node, "c1").credentials("jwt", signer.token(acl=permitted, exp=int(time.time()) + 3)) as client:
+    with Client(node, "c1").credentials("jwt", signer.token(acl=permitted, exp=int(time.time()) + 8)) as client:
         assert client.subscribe("d/c1/down") == [0]
         assert client.subscribe("d/c2/down")[0] >= 0x80
         client.wait_for_end()
@@ -254,8 +254,10 @@ def test_keys_come_from_a_server_and_are_fetched_anew(start_node, tmp_path):
     server.status = 200
     server.holds(old=SECRET)
     until(lambda: let_in(node, signer.token()), "keys are fetched")
-    asked = server.asked
-    assert let_in(node, signer.token()) and server.asked - asked <= 1, "not for each client"
+    asked, began = server.asked, time.monotonic()
+    assert all(let_in(node, signer.token()) for _ in range(5))
+    # Once a second, however long five clients take.
+    assert server.asked - asked <= 1 + (time.monotonic() - began), "not for each client"
     # While the server does not answer the last keys hold.
     server.status = 503
     time.sleep(1.1)
@@ -324,7 +326,7 @@ def test_keys_do_not_come_over_an_open_network():
 def test_a_token_that_has_ended_takes_no_session_over(start_node, tmp_path):
     signer = Signer(tmp_path, "HS256")
     node = start_node(settings=[f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=HS256"])
-    ends = int(time.time()) + 2
+    ends = int(time.time()) + 6
     short = signer.token(exp=ends)
     # It is remembered from here on.
     assert let_in(node, short)
@@ -357,13 +359,19 @@ def test_who_came_by_a_key_that_is_taken_away_goes_with_it(start_node, tmp_path)
 
     has("old", "new")
     node = start_node(settings=[f"auth.jwt_keys={path}"])
+    from test_revocation import Pulse  # It has things of a file that has things of this one.
+
     with Client(node, "stays").credentials("jwt", token("new")) as stays:
         with Client(node, "goes", clean=False).credentials("jwt", token("old")) as goes:
+            pulse = Pulse(node, "pulse", password=token("new"))
+            for _ in range(20):
+                pulse.beat()
             has("new")
             assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
             answered = time.monotonic()
             goes.wait_for_end()
-            assert time.monotonic() - answered < 0.05
+            late = pulse.beyond([(time.monotonic() - answered) * 1000], 50)
+            assert not late, f"too late: {late}"
         stays.publish("t", "still here", qos=1)
         assert not let_in(node, token("old"), client="goes")
         # Another order of the same keys concerns nobody.

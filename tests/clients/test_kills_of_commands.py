@@ -6,6 +6,7 @@ import time
 
 import martlet_process
 from device_fleet import Fleet
+from server_process import free_port
 from test_http_api import KEY
 from test_http_registry import call
 from test_rollouts import add_devices, devices_of, start, until_shown, upload
@@ -18,6 +19,8 @@ KILLS = 4
 def test_kills_during_group_commands_and_rollouts(tmp_path, start_node):
     how = {"http": True, "variables": {"MARTLET_HTTP__API_KEYS": f"all:{KEY}"}, "data_dir": tmp_path,
            "settings": ["http.rate=0", "limits.connect_rate_per_address=0"]}
+    # Its own over the kills: the devices try to connect to it meanwhile.
+    how["listen"] = [f"mqtt://127.0.0.1:{free_port()}"]
     node = start_node(**how)
     made = add_devices(node, DEVICES)
     upload(node)
@@ -39,7 +42,7 @@ def test_kills_during_group_commands_and_rollouts(tmp_path, start_node):
             node.process.kill()
             node.process.wait()
             fleet.subscribed.clear()
-            node = start_node(**how, listen=[f"mqtt://127.0.0.1:{fleet.port}"])
+            node = start_node(**how)
         for rollout in rollouts:
             done = until_shown(node, rollout, lambda found: found["state"] not in ("running", "planned"), 60)
             assert (done["state"], done["states"]) == ("succeeded", {"succeeded": DEVICES})

@@ -475,8 +475,13 @@ def test_why_of_a_member_tells_what_its_share_group_lost(start_node):
     with Client(node, "publisher") as publisher:
         for _ in range(6):
             publisher.acknowledged("t")
-    done = martlet_process.run("why", "member", "--json", "--data-dir", node.data_dir)
-    answer = json.loads(done.stdout)
-    found = [one for one in [answer, *answer["also"]] if "$share/workers/t" in one["sentence"]]
-    assert found and found[0]["count"] == 4 and "(queue_full)" in found[0]["sentence"], answer
+
+    def lost():
+        done = martlet_process.run("why", "member", "--json", "--data-dir", node.data_dir)
+        answer = json.loads(done.stdout)
+        return [one for one in [answer, *answer.get("also", [])] if "$share/workers/t" in one["sentence"]]
+
+    until(lambda: [one["count"] for one in lost()[:1]] == [4], "why tells all of them")
+    answer = found = lost()
+    assert found[0]["count"] == 4 and "(queue_full)" in found[0]["sentence"], answer
     assert "limits.queued_messages" in found[0]["sentence"] + found[0]["remedy"] and found[0]["since"], answer

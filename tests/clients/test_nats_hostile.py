@@ -39,8 +39,8 @@ def test_a_source_ends_a_message_with_headers_that_cannot_be_read(start_node, tm
             sources.publish(nats, "cmd.after", b"2")
             assert client.receive().topic == "devices/after"
         sources.until_acknowledged(nats, node)
-        assert sources.state(node)["refused"] == 1
-        assert "cannot read its headers" in "".join(sources.warnings(node))
+        until(lambda: sources.state(node)["refused"] == 1, lambda: sources.state(node))
+        until(lambda: "cannot read its headers" in "".join(sources.warnings(node)), lambda: sources.warnings(node))
     finally:
         nats.close()
 
@@ -152,7 +152,7 @@ def test_a_subject_that_is_not_permitted(start_node, tmp_path, source, jetstream
         until(lambda: asks.count("RAW") == 1, lambda: state(node))
         until(lambda: len(letters(node)) == 1, lambda: state(node))
         assert 'does not permit the user of the sink to publish to "raw.mallory"' in letters(node)[0]["reason"]
-        assert state(node)["delivered"] == 1
+        until(lambda: state(node)["delivered"] == 1, lambda: state(node))
     finally:
         nats.close()
 

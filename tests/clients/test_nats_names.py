@@ -39,7 +39,8 @@ def test_a_subject_has_the_team_and_the_device(start_node, tmp_path, nats):
     for _, head, _ in found:
         at = datetime.datetime.fromisoformat(head["Mqtt-Received-At"])
         assert at.tzinfo is not None and abs((at - before).total_seconds()) < 60, head
-    assert [head["Mqtt-Device"] for _, head, _ in found] == ["pump", "pump", "a.b"]
+    devices = {payload.decode(): head["Mqtt-Device"] for _, head, payload in found}
+    assert devices == {"north": "pump", "south": "pump", "common": "a.b"}
 
 
 # Refused by the node, as the specification advises, so that they are in no topic and in no user name.

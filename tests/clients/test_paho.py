@@ -184,7 +184,7 @@ def test_all_publish_properties_arrive(node, name):
         client.publish(name, "hello", properties=sent)
         got = client.receive().properties
         assert got.PayloadFormatIndicator == 1
-        assert 299 <= got.MessageExpiryInterval <= 300
+        assert 280 <= got.MessageExpiryInterval <= 300
         assert got.ContentType == "text/plain"
         assert got.ResponseTopic == f"{name}/answer"
         assert got.CorrelationData == b"\x00\x01\xff"
@@ -269,7 +269,7 @@ def test_the_broker_uses_topic_aliases_when_it_may(node, name):
 
 
 def test_a_delayed_will_is_cancelled_by_coming_back(node, name):
-    delay = properties("WILLMESSAGE", WillDelayInterval=2)
+    delay = properties("WILLMESSAGE", WillDelayInterval=4)
     with Client(node, f"{name}-s") as subscriber:
         subscriber.subscribe(name, 1)
         lost = persistent(node, f"{name}-w", V5)
@@ -324,11 +324,12 @@ def test_keep_alive_is_watched_and_pings_answer_it(node, name):
         assert silent.client.loop_read() == 0
         assert subscriber.receive_payload() == "silent"
         silent.client.socket().close()
-        pinging = Client(node, f"{name}-p", keepalive=1).will(name, "not silent", qos=1).start()
-        delay = properties("WILLMESSAGE", WillDelayInterval=3)
+        # The node waits for half as long again.
+        pinging = Client(node, f"{name}-p", keepalive=4).will(name, "not silent", qos=1).start()
+        delay = properties("WILLMESSAGE", WillDelayInterval=8)
         timer = persistent(node, f"{name}-t", V5)
-        timer.will(name, "three seconds", qos=1, properties=delay).start().drop()
-        assert subscriber.receive_payload() == "three seconds"
+        timer.will(name, "eight seconds", qos=1, properties=delay).start().drop()
+        assert subscriber.receive_payload() == "eight seconds"
         pinging.disconnect()
 
 

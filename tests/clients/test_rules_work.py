@@ -60,7 +60,9 @@ def test_a_rule_that_costs_much_holds_up_nobody(teams):
     found = lambda: call(node, "GET", "/rules/fast", key=keys["south"])["counts"]
     until(lambda: found()["actions"] == 1, node.log)
     assert time.monotonic() - began < 10
-    slow = call(node, "GET", "/rules/slow0", key=keys["north"])["counts"]
+    slow = lambda: call(node, "GET", "/rules/slow0", key=keys["north"])["counts"]
+    until(lambda: slow()["errors"] == 1, node.log)
+    slow = slow()
     assert (slow["errors"], slow["matched"]) == (1, 0), slow
     assert "too much work for one message" in slow["last_error"], slow
 

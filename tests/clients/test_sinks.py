@@ -5,7 +5,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 import martlet_process
 from programs import need
+from server_process import free_port
 from paho_client import Client
 from test_http_api import KEYS
 from test_http_registry import call
@@ -110,9 +110,11 @@ def test_messages_of_all_tenants_name_their_teams(start_node, tmp_path):
         devices[team] = call(node, "POST", "/api/v1/devices", body)
     # The sink of the team is attached once the team is there.
     until(lambda: "an integration works again" in node.log(), node.log)
-    for team, made in devices.items():
+    for count, (team, made) in enumerate(devices.items(), 1):
         with Client(node, "pump").credentials(made["user_name"], made["secret"]) as client:
             client.publish("plant/1", team or "common")
+        # Messages of two clients are in no order otherwise.
+        until_lines(node, path, count)
     found = until_lines(node, path, 3)
     assert [(line["team"], line["payload"]) for line in found] == [("north", "north"), ("south", "south"), (None, "common")]
     own = until_lines(node, path.parent / "own.json", 1)
@@ -299,9 +301,12 @@ def test_the_oldest_messages_make_room_at_max_bytes_and_that_is_told(start_node,
             client.publish("plant/1", str(number))
     told = "at which the oldest messages are dropped"
     until(lambda: any(told in one for one in warnings(node)), lambda: str(warnings(node)))
-    metrics = urllib.request.urlopen(node.http_url + "/metrics", timeout=10).read().decode()
-    dropped = [line for line in metrics.splitlines() if 'reason="queue_full"' in line]
-    assert sum(float(line.split()[-1]) for line in dropped) > 500, dropped
+
+    def dropped():
+        metrics = urllib.request.urlopen(node.http_url + "/metrics", timeout=10).read().decode()
+        return sum(float(line.split()[-1]) for line in metrics.splitlines() if 'reason="queue_full"' in line)
+
+    until(lambda: dropped() > 500, lambda: f"{dropped()} are dropped")
     path.parent.mkdir()
     until(lambda: any_line(path, str(count - 1)), node.log)
     found = [int(line["payload"]) for line in lines(path)]
@@ -537,7 +542,7 @@ def test_a_line_is_synced_before_its_message_is_settled(start_node, tmp_path):
         [strace, "-f", "-y", "-qq", "-o", trace, "-e", f"trace={calls}", "-p", str(node.process.pid)],
         stderr=subprocess.PIPE)
     try:
-        until(lambda: os.path.exists(trace) and int(tracer_of(node.process.pid)) > 0, "strace does not attach")
+        until(lambda: os.path.exists(trace) and all(tracers_of(node.process.pid)), "strace does not attach")
         with Client(node, "pump-1") as client:
             for number in range(20):
                 client.publish("plant/1", str(number))
@@ -555,9 +560,10 @@ def test_a_line_is_synced_before_its_message_is_settled(start_node, tmp_path):
     assert any("sync(" in line and directory in line for line in trace.read_text().splitlines())
 
 
-def tracer_of(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return next(line.split()[1] for line in status.splitlines() if line.startswith("TracerPid"))
+def tracers_of(pid):
+    """Who traces each thread; 0 is nobody."""
+    texts = [path.read_text() for path in pathlib.Path(f"/proc/{pid}/task").glob("*/status")]
+    return [int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("TracerPid")]
 
 
 def test_what_is_acknowledged_as_soon_as_the_port_is_open_is_delivered(tmp_path):
@@ -567,9 +573,7 @@ def test_what_is_acknowledged_as_soon_as_the_port_is_open_is_delivered(tmp_path)
     path.mkdir()
     count, names = 200, []
     for turn, threads in enumerate(("4", "1", "4")):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         publishers = [Publisher([port], f"{turn}-{number}", count) for number in range(4)]
         for publisher in publishers:
             # It tries to connect until there is a node.

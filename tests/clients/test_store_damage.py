@@ -85,7 +85,9 @@ def test_health_and_why_tell_it_once_the_session_comes(damaged):
             until(lambda: warned("could not be read back"), "health tells it")
             [warning] = warned("could not be read back")
             assert warning.startswith("1 message could") and "martlet store check" in warning
-            answer = json.loads(martlet(damaged, "why", "meter", "--json").stdout)
+            why = lambda: json.loads(martlet(damaged, "why", "meter", "--json").stdout)
+            until(lambda: why()["wrong"], "why tells it")
+            answer = why()
             assert answer["wrong"] and answer["sentence"].startswith("1 message for it was dropped"), answer
             assert "it is damaged on the disk" in answer["sentence"], answer
             assert "martlet store check" in answer["remedy"], answer

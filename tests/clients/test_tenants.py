@@ -335,12 +335,14 @@ def test_events_are_of_the_team_that_asks(node, teams):
 
     for name in TEAMS:
         key = teams[name]["key"]
-        assert len(listed(key)) == 1 and len(listed(KEY, f"&team={name}")) == 1
-        assert len(streamed(key)) == 1 == len(streamed(KEY, f"&team={name}"))
+        # A stream is read for two seconds, which may be too short on a busy machine.
+        for read in (listed, streamed):
+            until(lambda: len(read(key)) == 1, "the team's own")
+            until(lambda: len(read(KEY, f"&team={name}")) == 1, "that of the team that is named")
         ask_other = next(teams[one]["id"] for one in TEAMS if one != name)
         call(node, "GET", f"/api/v1/events?team={ask_other}", key=key, expect=403)
-    assert len(listed(KEY)) == len(streamed(KEY)) == 2
-    assert len({one["tenant"] for one in streamed(KEY)}) == 2
+    assert len(listed(KEY)) == 2
+    until(lambda: len(all_of := streamed(KEY)) == 2 == len({one["tenant"] for one in all_of}), "those of both teams")
 
 
 def test_a_team_reaches_no_device_without_one_and_nobody_elses_people(node, teams):
@@ -613,7 +615,7 @@ def test_a_stream_ends_at_once_with_the_right_to_it(node, teams, stack, by):
                 stream.recv(timeout=DEADLINE_SECS)
     else:
         stream.read()
-    assert time.monotonic() - begun < 5, "the next sign of life was due in 15 s"
+    assert time.monotonic() - begun < 10, "the next sign of life was due in 15 s"
 
 
 def test_explain_knows_who_is_of_a_team_by_the_name_that_they_come_by(node, teams):

@@ -15,7 +15,7 @@ from test_http_api import KEY, KEYS, ask
 from test_http_broker import call, command, durable, node  # noqa: F401 -- the fixture
 
 # Samples are taken every second, and late where the machine is busy.
-SAMPLED_SECS = 15
+SAMPLED_SECS = 30
 
 
 def test_numbers_over_time_say_what_happened(node, name):
@@ -29,7 +29,7 @@ def test_numbers_over_time_say_what_happened(node, name):
             rates, clients, latencies = (one["values"] for one in found["series"])
             assert len(found["at"]) == len(rates) == len(clients)
             assert found["step_secs"] == 1
-            is_there = rates and max(rates) > 0 and clients[-1] == 1
+            is_there = any(rates) and clients[-1] == 1
             return is_there and any(latency for latency in latencies)
 
         until(seen, "the history has it", SAMPLED_SECS)
@@ -47,9 +47,14 @@ def test_top_shows_the_node_and_its_busiest_clients(node, name):
         shown = command(node, "top", "--once")
         assert re.search(r"^messages +\S+/s in", shown, re.MULTILINE)
         assert f"{name}-busy"[:32] in shown and "\x1b" not in shown
-        look = json.loads(command(node, "top", "--once", "--json", "--sort", "queued"))
-        assert look["status"]["connections"] == 1 and look["now"]["clients"] == 1
-        assert [one["client_id"] for one in look["clients"]] == [f"{name}-busy"]
+
+        def only_busy():
+            look = json.loads(command(node, "top", "--once", "--json", "--sort", "queued"))
+            clients = [one["client_id"] for one in look["clients"]]
+            return (look["status"]["connections"], look["now"]["clients"], clients) == (1, 1, [f"{name}-busy"])
+
+        # A sample, and the client of the test before, may be of a moment ago.
+        until(only_busy, "one client is counted", SAMPLED_SECS)
 
 
 def follow(node, *options):
@@ -151,7 +156,8 @@ def test_a_message_has_one_name_everywhere(start_node):
         there.receive()
         assert own.isdecimal() and own != "0"
         assert call(node, "GET", "/retained/named%2Fit")["message_id"] == own
-        assert [one["message_id"] for one in call(node, "GET", "/clients/away")["queue"]] == [own]
+        queued = lambda: [one["message_id"] for one in call(node, "GET", "/clients/away")["queue"]]
+        until(lambda: queued() == [own], "it waits in the queue")
 
         events = [json.loads(line) for line in told.communicate(timeout=15)[0].splitlines()]
         names = {event["kind"]: event["message_id"] for event in events}
@@ -209,7 +215,9 @@ def test_the_last_lines_of_the_log_are_there(start_node):
     texts = [line["text"] for line in found["items"]]
     assert "ready" in texts
     assert [line["seq"] for line in found["items"]] == sorted(line["seq"] for line in found["items"])
-    assert call(node, "GET", f"/logs?after={found['next']}")["items"] == []
+    # The node may have written another one meanwhile.
+    later = call(node, "GET", f"/logs?after={found['next']}")["items"]
+    assert all(line["seq"] > found["items"][-1]["seq"] for line in later), (found, later)
     # Whoever asks for a change has a line.
     call(node, "PATCH", "/logs/levels", {"level": "info"})
     until(

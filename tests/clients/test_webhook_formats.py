@@ -95,9 +95,9 @@ def test_a_message_is_a_cloud_event(start_node, tmp_path, receiver):
 
 def test_messages_share_requests_and_stay_in_order(start_node, tmp_path, receiver):
     release = threading.Event()
-    receiver.answer = lambda body: 204 if release.wait(30) else 500
+    receiver.answer = lambda body: 204 if release.wait(60) else 500
     node = start_node(**configured(
-        tmp_path, receiver.url, batch_messages=50, in_flight=1, format="cloudevents"))
+        tmp_path, receiver.url, batch_messages=50, in_flight=1, format="cloudevents", timeout_secs=60))
     with Client(node, "pump-1") as client:
         for number in range(120):
             client.publish("plant/1", str(number))
@@ -117,7 +117,7 @@ def test_a_message_that_is_refused_in_a_list_becomes_a_dead_letter_alone(start_n
         return 422 if any(one["payload"] == "bad" for one in body) else 204
 
     receiver.answer = answer
-    node = start_node(**configured(tmp_path, receiver.url, batch_messages=10, in_flight=1))
+    node = start_node(**configured(tmp_path, receiver.url, batch_messages=10, in_flight=1, timeout_secs=60))
     with Client(node, "pump-1") as client:
         for payload in ("0", "1", "bad", "2", "3"):
             client.publish("plant/1", payload)
@@ -135,7 +135,7 @@ def test_without_an_order_messages_of_one_publisher_are_sent_at_once(start_node,
         return 204
 
     receiver.answer = answer
-    node = start_node(**configured(tmp_path, receiver.url, order="none", in_flight=4))
+    node = start_node(**configured(tmp_path, receiver.url, order="none", in_flight=4, timeout_secs=60))
     with Client(node, "pump-1") as client:
         client.publish("plant/1", "first")
         # Alone in its call: the others are all in the next one.
@@ -315,7 +315,7 @@ def test_a_device_that_goes_silent_is_told_and_so_is_its_return(start_node, tmp_
     assert [one["kind"] for one in events()] == ["device_inactive", "device_active"]
     assert {one["client_id"] for one in events()} == {"pump-1"}
     assert events()[0]["inactive_after_secs"] == 10
-    assert call(node, "GET", "/api/v1/devices?inactive=true")["items"] == []
+    until(lambda: call(node, "GET", "/api/v1/devices?inactive=true")["items"] == [], node.log)
 
 
 def test_no_client_may_tell_of_events(start_node, tmp_path, receiver):

@@ -129,7 +129,7 @@ def test_failures_are_repeated_in_order_and_refusals_become_dead_letters(start_n
     receiver.answer = lambda message: (500, {}, b"no")
     publish(node, "0", "1", "bad", "2")
     until(lambda: len(receiver.tried) >= 2, node.log)
-    assert any("answered 500" in one for one in warnings(node))
+    until(lambda: any("answered 500" in one for one in warnings(node)), lambda: warnings(node))
     receiver.answer = lambda message: (
         (400, {}, b"no\nsuch thing") if message["payload"] == "bad" else (200, {}, b""))
     until_payloads(node, receiver, ["0", "1", "2"])
@@ -260,7 +260,7 @@ def test_a_signing_key_that_is_too_short_is_told_before_a_message_comes(start_no
     publish(node, "0")
     set_secret(node, "key", SIGNING_KEY)
     until_payloads(node, receiver, ["0"])
-    assert state(node)["secret_trouble"] is None
+    until(lambda: state(node)["secret_trouble"] is None, lambda: state(node))
 
 
 def test_a_team_sees_and_changes_its_own_secrets_only(start_node, tmp_path, receiver):
@@ -428,7 +428,7 @@ def test_why_tells_since_when_a_webhook_fails(start_node, tmp_path, receiver):
     answer = call(node, "GET", "/api/v1/why?name=webhook/crm", key=KEY)
     assert answer["sentence"].startswith("1 message waits for the integration webhook/crm: the target answered 500")
     since = datetime.datetime.fromisoformat(answer["since"]).timestamp()
-    assert abs(since - began) < 10, answer
+    assert began - 1 <= since <= time.time() + 1, answer
     assert answer["command"].startswith("martlet integration test ")
 
 
@@ -472,11 +472,12 @@ def test_a_refused_message_stops_it_until_it_is_skipped(start_node, tmp_path, re
     until(lambda: activity() == "stopped", lambda: activity())
     assert receiver.payloads() == ["0"]
     of_node = ("--data-dir", str(node.data_dir))
+    tried = len(receiver.tried)
     assert martlet_process.run("integration", "resume", "webhook/crm", *of_node).returncode == 0
-    until(lambda: activity() == "stopped" and len(receiver.tried) >= 3, lambda: activity())
+    until(lambda: activity() == "stopped" and len(receiver.tried) > tried, lambda: activity())
     assert martlet_process.run("integration", "skip", "webhook/crm", *of_node).returncode == 0
     until(lambda: receiver.payloads() == ["0", "1"], node.log)
-    assert state(node)["dead_letters_stored"] == 1
+    until(lambda: state(node)["dead_letters_stored"] == 1, lambda: state(node))
 
 
 def test_no_secret_is_in_a_log_that_has_everything(start_node, tmp_path, receiver):

@@ -53,8 +53,12 @@ def test_a_webhook_is_added_changed_and_removed_while_the_node_runs(start_node, 
     for path in (WEBHOOK, "/api/v1/integrations/webhook/crm"):
         assert ask(node, "GET", path)[0] == 404
     assert ask(node, "DELETE", WEBHOOK)[0] == 404
-    audit = [one["action"] for one in ask(node, "GET", "/api/v1/audit")[1]["items"]]
-    assert sorted(one for one in audit if one.startswith("webhook.")) == ["webhook.add", "webhook.change", "webhook.remove"]
+
+    def changes():
+        actions = [one["action"] for one in ask(node, "GET", "/api/v1/audit")[1]["items"]]
+        return sorted(one for one in actions if one.startswith("webhook."))
+
+    until(lambda: changes() == ["webhook.add", "webhook.change", "webhook.remove"], lambda: changes())
 
 
 def test_settings_that_are_none_are_refused(start_node, tmp_path, receiver):  # noqa: F811

@@ -3,7 +3,6 @@ the ports. What it says of other brokers: `test_connections`."""
 
 import json
 import re
-import socket
 import subprocess
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 import martlet_process
 from paho_client import Client
 from programs import Mosquitto
+from server_process import free_port
 from test_sinks import until
 from test_webhook_formats import receiver  # noqa: F401
 
@@ -45,8 +45,7 @@ SUCCESS = {"status": "success", "message": "Message published successfully"}
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     place = tmp_path_factory.mktemp("microservice")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     (place / ".env").write_text(CONFIGURATION.replace("PORT ", f"{port} "))
     with martlet_process.Node(listen=(), http=True, directory=place) as node:
         yield node
@@ -364,7 +363,7 @@ def test_a_webhook_retries_with_its_pause_and_gives_up(tmp_path, receiver, statu
         until(lambda: payloads(receiver) == ["good"], node.log)
         assert len(receiver.bodies(status)) == 3
         letters = f"/api/v1/integrations/webhook/{webhook['id']}/dead-letters"
-        assert len(asked(node, "GET", letters)[2]["items"]) == 1
+        until(lambda: len(asked(node, "GET", letters)[2]["items"]) == 1, node.log)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])

@@ -714,7 +714,9 @@ def test_what_the_document_allows_in_a_minute_may_come_at_once(tmp_path):
         codes = done.stdout.split()
         # One comes back each second.
         assert codes[:60] == ["200"] * 60 and "429" in codes[60:61 + int(secs) + 1], (codes, secs)
-        status, kind, told = asked(node, "GET", "/api/v1/admin/stats", None, *ADMIN)
+        # Another one may come back before this one is asked.
+        answers = (asked(node, "GET", "/api/v1/admin/stats", None, *ADMIN) for _ in range(20))
+        status, kind, told = next(one for one in answers if one[0] != 200)
         assert (status, kind) == (429, JSON) and (told["limit"], told["window"]) == (60, 60), told
         has(told, {**ERROR, "error": "=Rate limit exceeded", "retry_after": "int", "limit": "int", "window": "int"})
 
@@ -731,7 +733,7 @@ def test_who_guesses_keys_of_devices_is_locked_out():
         assert told == [401] * 6 + [429] and heard(good["secret"])[0] == 200
         assert [heard(f"guess-{number}")[0] for number in range(6)][-1] == 429
         status, kind, told = heard(other["secret"])
-        assert (status, kind) == (429, JSON) and "retry-after: 120" in asked.head.lower(), told
+        assert (status, kind) == (429, JSON) and re.search(r"retry-after: 1(20|1\d)\b", asked.head.lower()), told
         assert heard(good["secret"])[0] == 200, "it was right from there before"
         listed = martlet_process.run("lockout", "ls", "--data-dir", node.data_dir).stdout
         assert "127.0.0.1" in listed and "device key " in listed and "x" * 32 not in listed, listed

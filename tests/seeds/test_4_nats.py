@@ -44,13 +44,15 @@ def test_the_time_limit_of_an_acknowledgement_is_that_of_the_variable(nats):
 def test_odd_user_names_are_escaped_by_the_preset(nats):
     names = ["a.b", "*", ">", "a b", "-", "é", "\ufeff", "pump"]
     with Service(NATS_URL=nats.url) as service:
-        for name in names:
+        asks = nats_process.Client(nats)
+        for count, name in enumerate(names, 1):
             with Client(service.node, "pump").credentials(name, "x") as client:
                 client.publish("a", name)
+            # Messages of two connections are in no order otherwise.
+            until(lambda: asks.count(STREAM) == count, service.node.log)
         with Client(service.node, "pump") as client:
             client.publish("a", b"\x00\xff", qos=0)
             client.publish("b/c", "last")
-        asks = nats_process.Client(nats)
         until(lambda: asks.count(STREAM) == len(names) + 2, service.node.log)
         found = [(subject, payload) for subject, _, payload in asks.all(STREAM)]
     subjects = [subject for subject, _ in found]

@@ -10,6 +10,7 @@ import pytest
 import martlet_process
 from programs import Mosquitto
 from server_process import free_ports
+from test_sinks import until
 
 DEPLOY = martlet_process.ROOT / "deploy"
 EXAMPLES = sorted(path.parent.name for path in DEPLOY.glob("*/.env.example"))
@@ -316,6 +317,8 @@ def test_the_flags_of_the_microservice(tmp_path):
         status, kind, body = get(f"{url}/metrics")
         assert (status, kind) == (200, "application/json")
         Mosquitto(node).pub("-t", "a", "-m", "x", "-q", "1")
+        # That it has gone may be noted a moment later.
+        until(lambda: json.loads(get(f"{url}/metrics")[2])["connections"]["disconnections"] == 1, node.log)
         told = json.loads(get(f"{url}/metrics")[2])
         assert set(told) == {"messages", "subscriptions", "connections", "api", "latency", "last_updated"}
         assert set(told["messages"]) == {"published", "received", "failed"} and told["messages"]["published"] == 1
