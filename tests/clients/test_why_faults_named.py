@@ -207,7 +207,7 @@ def test_a_line_break_is_in_a_name_or_a_secret(node):
         # Shards tell of refusals at about the same time in any order: the one before the last may come last.
         assert reason_of(node.client("n3", secrets["n3"] + end, client_id="n3").start()).is_failure
         told = node.headline("wrong-password", "right but for the white space around it", "n3")
-        assert "remove the white space" in told["remedy"] and "command" not in told
+        assert "remove what is around the secret" in told["remedy"] and "command" not in told
     for name, secret in secrets.items():
         with node.client(name, secret):
             node.over(name)

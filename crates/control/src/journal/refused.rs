@@ -155,8 +155,8 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
             commands.rotate(name),
         ),
         RefusalCause::SecretWithBlanks => WordedRemedy::words(
-            "remove that in the settings of the client: such as the line break at the end of a file \
-             that it reads the secret from, or the quotation marks of a file of variables",
+            "remove what is around the secret in the settings of the client, such as the line break \
+             at the end of a file that it is read from, or the quotation marks of a file of variables",
         ),
         RefusalCause::CredentialExpired => {
             WordedRemedy::by("give it another credential", commands.rotate(name))

@@ -108,7 +108,27 @@ pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
 
 fn parse(text: &str, out: &Collected<'_>) -> Result<Json, Rejection> {
     out.decoder.limits.check_parts(text.as_bytes())?;
-    serde_json::from_str(text).map_err(|error| Rejection::NotJson(error.to_string()))
+    serde_json::from_str(text)
+        .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text))))
+}
+
+/// A mistake that programs often make when they write JSON, as the end of a sentence.
+fn mistake(text: &str) -> &'static str {
+    let is_word = |word: &str| {
+        let mut words = text.split(|character: char| !character.is_ascii_alphanumeric());
+        words.any(|one| one.eq_ignore_ascii_case(word))
+    };
+    if text.starts_with('\u{feff}') {
+        "; it begins with a byte order mark, which JSON does not have"
+    } else if text.ends_with('\0') {
+        "; it ends with a zero byte: the length of the payload is one too large"
+    } else if text.contains('\'') && !text.contains('"') {
+        "; texts and keys of JSON are in double quotation marks"
+    } else if is_word("nan") || is_word("inf") || is_word("infinity") {
+        "; JSON has no NaN and no infinity: leave such a value out"
+    } else {
+        ""
+    }
 }
 
 fn read_object(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Result<(), Rejection> {

@@ -245,6 +245,25 @@ fn a_single_value_is_typed() {
 }
 
 #[test]
+fn common_mistakes_in_json_are_named() {
+    let decoder = Decoder::default();
+    for (payload, said) in [
+        ("\u{feff}{\"t\": 1}", "byte order mark"),
+        ("{\"t\": 1}\0", "zero byte"),
+        ("{'t': 1}", "double quotation marks"),
+        ("{\"t\": NaN}", "no NaN"),
+        ("{\"t\": -inf}", "no infinity"),
+        ("{\"t\": }", "expected value at line 1 column 7"),
+    ] {
+        let told = decoder
+            .decode(payload.as_bytes(), RECEIVED)
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains(said), "{told}");
+    }
+}
+
+#[test]
 fn what_is_invalid_is_rejected_with_its_reason() {
     let decoder = Decoder {
         limits: Limits {
