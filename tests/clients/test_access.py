@@ -17,7 +17,7 @@ from programs import need
 from paho_client import Client
 from test_tls import Authority
 
-DEADLINE_SECS = 10
+DEADLINE_SECS = 20
 
 
 def until(condition, what, within=DEADLINE_SECS):

@@ -231,7 +231,7 @@ def test_a_token_names_another_client_and_one_ends(tmp_path):
         assert not node.comes("jwt", signer.token(cid="c9"), "c8")
         told = node.headline("token-bad", 'its token is for the client "c9" (claim cid)', "c8")
         assert told["remedy"]
-        token = signer.token(cid="c10", exp=int(time.time()) + 2)
+        token = signer.token(cid="c10", exp=int(time.time()) + 6)
         with node.client("jwt", token, client_id="c10") as client:
             client.wait_for_end()
             told = node.headline("credential-expired", "its token has expired", "c10")

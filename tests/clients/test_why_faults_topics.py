@@ -159,6 +159,7 @@ def test_a_topic_filter_of_a_kept_session_nearly_matches(node, boss, nearly):
         app.subscribe(topic_filter, 1)
     gone(node, name)
     for count in (0, 1):
+        until(lambda: node.why(name, topic).get("count", 0) == count, "what was published is noted")
         told = node.headline("not-subscribed", f"it is subscribed to {topic_filter}, which does not match: {said}", name, topic)
         assert "it is not connected, and its session has no subscription" in told["sentence"], told
         assert told["state"] == "away" and told.get("count", 0) == count and f"subscribe to {topic}" in told["remedy"], told
@@ -168,6 +169,7 @@ def test_a_topic_filter_of_a_kept_session_nearly_matches(node, boss, nearly):
         assert published(boss, topic)
     with node.client("ann", client_id=name, **KEPT) as app:
         app.subscribe(topic, 1)
+    gone(node, name)
     assert published(boss, topic)
     told = node.why(name, topic)
     assert told["cause"] == "away" and not told["wrong"], told
