@@ -143,8 +143,12 @@ def test_an_integration_is_paused_and_full(node, boss):
     assert "max_bytes = 0" not in json.dumps(of_sink), of_sink
     node.bash(told)
     until(lambda: node.why("file/drop")["cause"] != "integration-paused", "it goes on")
-    after = node.why("b1", "drop/1")
-    assert "for the integration file/drop" in after["sentence"] and "max_bytes" in after["remedy"], after
+
+    def is_told():
+        after = node.why("b1", "drop/1")
+        return "for the integration file/drop" in after["sentence"] and "max_bytes" in after.get("remedy", "")
+
+    until(is_told, "what was dropped is told")
 
 
 def test_of_another_sink_no_topic_is_told_without_one(node):

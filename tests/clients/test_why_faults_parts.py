@@ -86,8 +86,8 @@ def test_a_paused_rollout_has_not_come_to_a_device(firmware):
         firmware.bash(told)
         assert json.loads(firmware.run("rollout", "show", rollout, "--json"))["state"] == "running"
         firmware.over(waits)
-        [also] = [one for one in firmware.why(waits)["also"] if one["cause"] == "rollout-waits"]
-        assert "waits for the gate of wave 1" in also["sentence"], also
+        also = lambda: [one["sentence"] for one in firmware.why(waits)["also"] if one["cause"] == "rollout-waits"]
+        until(lambda: len(also()) == 1 and "waits for the gate of wave 1" in also()[0], "it waits for its wave")
 
 
 def test_a_rollout_waits_for_a_device_that_is_not_subscribed(firmware):
