@@ -217,13 +217,13 @@ def test_a_token_is_not_good(tmp_path):
 
 def test_a_hook_refuses_and_does_not_answer():
     hook = HookServer()
-    settings = [f"auth.hook_url={hook.url}", "auth.hook_timeout_ms=500", "auth.refusal_remember_secs=0"]
+    settings = [f"auth.hook_url={hook.url}", "auth.hook_timeout_ms=2000", "auth.refusal_remember_secs=0"]
     with Faults(settings=settings) as node:
         hook.status, hook.body = 401, b'{"message":"Credentials Unauthorized"}'
         assert not node.comes("key", "secret", "h1")
         told = node.headline("hook-refused", "the hook answered", "h1")
         assert "auth.hook_url" in told["remedy"]
-        hook.delay_secs = 2
+        hook.delay_secs = 6
         assert not node.comes("key", "secret", "h2")
         told = node.headline("hook-down", "no answer within", "h2")
         assert "auth.hook_url" in told["remedy"]

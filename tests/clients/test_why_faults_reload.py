@@ -3,6 +3,7 @@
 import os
 
 import martlet_process
+from test_access import until
 from test_why_faults_more import configured
 from why_faults import Faults, reason_of
 
@@ -49,6 +50,7 @@ password_file = "{passwords}"
         passwords.write_text("dave:davepassword12\n")
         node.node.wait_for_log("the settings before it remain in force")
         assert reason_of(node.client("dave", "davepassword12", client_id="dave-app").start()).is_failure
+        until(lambda: node.why("dave-app")["also"], "its refusal is told")
         told = node.headline("reload-failed", str(passwords), "dave-app")
         assert told["also"][0]["cause"] == "unknown-name", told
         assert "davepassword12" not in str(told), told
