@@ -72,7 +72,7 @@ def come(node, name, password, *options):
 def test_nothing_is_wrong_with_who_is_connected_and_permitted(node, place):
     with Client(node, "d1").credentials("d1", place.secret) as device:
         device.client.publish("plant/d1/telemetry", "x", qos=1).wait_for_publish(10)
-        assert verdict(node, "d1")["state"] == "connected"
+        until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")
         expect(node, "nothing-wrong", "it is connected", "d1")
 
 

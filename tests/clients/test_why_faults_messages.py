@@ -133,6 +133,7 @@ def test_another_member_of_the_share_group_gets_the_message(node, boss):
         for member in (one, other):
             member.subscribe("$share/crew/q/9", 1)
         boss.publish("q/9", "x")
+        node.over("q9", "q/9")
         answer = node.why("q9", "q/9")
         assert "each message goes to one of the 2 members of that share group" in answer["sentence"], answer
         assert not answer["wrong"], answer

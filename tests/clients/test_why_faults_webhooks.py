@@ -127,7 +127,7 @@ def test_a_rule_publishes_as_a_device_whose_rules_have_its_client_identifier(tmp
             assert "%c is replaced by the Client Identifier of the publisher, which is $rule/copy" in told["sentence"], told
             assert told["remedy"].startswith("have the rule copy publish as a user whose rules permit it"), told
         with node.client("pump-9", secret) as device:
-            assert node.why("pump-9")["state"] == "connected"
+            until(lambda: node.why("pump-9")["state"] == "connected", "it is there")
             assert device.acknowledged("d/pump-9/set")
 
 
