@@ -1,6 +1,8 @@
 """Faults that leave no refusal of the client that is asked about, put to `martlet why`: a device that is
 not there or publishes elsewhere, and connections that break again and again."""
 
+import json
+
 import pytest
 
 import martlet_process
@@ -106,6 +108,8 @@ def test_a_connected_device_has_published_nothing(node, app):
         assert published(device, "d/mute/state")
         for asked in (["mute"], ["mute", "d/mute/state"], ["app", "d/mute/state"]):
             until(lambda: "has published nothing" not in node.why(*asked)["sentence"], "the message is noted")
+        # The tables date it up to some seconds later, which must not be after the next connection began.
+        until(lambda: json.loads(node.run("device", "show", "mute", "--json"))["last_message_at"], "the tables have it")
     # It says so again of the next connection, though the tables have the message.
     with node.client("mute", secret):
         until(lambda: said.split(", ")[-1] in node.why("app", "d/mute/state")["sentence"], "it is silent again")
