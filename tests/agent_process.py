@@ -83,7 +83,7 @@ class Agent:
     def end(self):
         """Closes standard input and waits for the end: the exit status."""
         self.process.stdin.close()
-        return self.process.wait(timeout=DEADLINE_SECS)
+        return self.process.wait(timeout=3 * DEADLINE_SECS)
 
     def stop(self):
         """SIGTERM; the exit status."""

@@ -6,7 +6,6 @@ import os
 import pty
 import select
 import signal
-import socket
 import subprocess
 import time
 
@@ -15,9 +14,10 @@ import pytest
 import martlet_process
 from programs import need
 from paho_client import Client
+from server_process import free_port
 from test_tls import Authority
 
-DEADLINE_SECS = 10
+DEADLINE_SECS = 20
 
 
 def until(condition, what, within=DEADLINE_SECS):
@@ -225,17 +225,20 @@ def test_a_file_that_changes_is_read_again_and_who_is_gone_is_gone(guarded):
 def test_a_file_is_read_within_a_second_of_its_last_change(guarded):
     node, passwords, _ = guarded
     took = []
+    reloads = lambda: node.log().count("reloaded")
     for number in range(5):
+        before = reloads()
         martlet_process.run("user", "rm", "alice", "--file", str(passwords))
         changed = time.monotonic()
-        before = node.log().count("reloaded")
-        while node.log().count("reloaded") == before:
+        while reloads() == before:
             assert time.monotonic() < changed + DEADLINE_SECS
             time.sleep(0.005)
         took.append(time.monotonic() - changed)
+        before = reloads()
         done = subprocess.run([martlet_process.binary(), "user", "add", "alice", "--weak", "--file", str(passwords)],
                               input="a\n", text=True, capture_output=True, timeout=DEADLINE_SECS)
         assert done.returncode == 0, done.stderr
+        until(lambda: reloads() > before, "the file is read again")
         until(lambda: publish(node, "own/x", "-u", "alice", "-P", "a")[0] == 0, "alice is let in")
     # One of them may have met a busy machine.
     assert sorted(took)[2] < 1, took
@@ -342,9 +345,7 @@ def test_password_files_of_ours_are_read_by_mosquitto(tmp_path):
     link = tmp_path / "mosquitto_passwd"
     link.symlink_to(martlet_process.binary())
     subprocess.run([str(link), "-c", "-b", str(path), "alice", "secret"], check=True, timeout=DEADLINE_SECS)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     config = tmp_path / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\npassword_file {path}\nuser root\n")
     broker = subprocess.Popen([need("mosquitto", "mosquitto"), "-c", str(config)],
@@ -370,7 +371,7 @@ def test_an_acl_file_is_explained_and_looked_through(tmp_path):
 
 def test_who_tries_passwords_is_locked_out_and_nobody_else(start_node, tmp_path):
     path = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"), ("bob", "b"))
-    node = start_node(settings=[f"auth.password_file={path}", "auth.lockout_failures=5", "auth.lockout_secs=2",
+    node = start_node(settings=[f"auth.password_file={path}", "auth.lockout_failures=5", "auth.lockout_secs=5",
                                 "auth.remember_secs=0"])
     assert publish(node, "t", "-u", "bob", "-P", "b")[0] == 0
     for number in range(5):
@@ -489,6 +490,7 @@ def test_an_acl_file_that_permits_nobody_anything_is_warned_of(start_node, tmp_p
     assert not warns(node.log()) and not warns(run("health").stdout)
     acl.write_text(text)
     assert run("reload").returncode == 0
+    until(lambda: warns(node.log()), "the log warns")
     assert warns(node.log()) and warns(run("health").stdout), node.log()
     acl.write_text("user alice\ntopic readwrite #\n")
     assert run("reload").returncode == 0

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import urllib.request
 
@@ -12,6 +11,7 @@ import pytest
 
 import martlet_process
 from paho_client import Client
+from server_process import free_port
 from test_access import until
 from test_http_api import KEY, KEYS
 from test_operation import get
@@ -318,9 +318,7 @@ jwt_keys = "https://keys.example/S3CRETS3CRETS3CRETS3CRET/jwks.json?k=S3CRETS3CR
 
 
 def test_what_was_to_be_connected_to_is_named(start_node, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     for command in (["sub", "-t", "t"], ["pub", "-t", "t", "-m", "m"], ["rr", "-t", "t", "-e", "r", "-m", "m"]):
         said = martlet(*command, "-h", "127.0.0.1", "-p", str(port), code=1)
         assert f"cannot connect to 127.0.0.1:{port}: Connection refused" in said, said
@@ -409,6 +407,7 @@ def test_an_option_of_one_letter_means_the_same_in_commands_that_are_alike(fille
 def test_logs_takes_the_names_of_the_filters_of_the_api(filled):
     at = ["--data-dir", str(filled.path)]
     lines = lambda *more: martlet_process.run("logs", *more, *at)
+    until(lambda: "c1" in lines("--client", "c1").stdout, "the journal has it")
     assert "c1" in lines("--client", "c1").stdout and lines("--client", "c1").stdout == lines("c1").stdout
     assert len(lines("--limit", "1").stdout.splitlines()) == 1
     assert "c2" not in lines("--search", "c1").stdout
@@ -491,8 +490,7 @@ def test_a_url_of_a_unix_socket_names_the_option_for_it():
 
 
 def test_the_http_server_takes_a_name_too():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     node = subprocess.Popen([martlet_process.binary(), "serve", "--durability", "memory", "--listen", "mqtt://127.0.0.1:0",
                              "--http", f"localhost:{port}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=martlet_process.environment())

@@ -31,7 +31,7 @@ def test_events_and_packets_are_kept_over_a_kill(tmp_path, start_node):
     until(lambda: len(kept("kinds=published")) == 2, "messages are not archived")
     until(lambda: len(kept("kinds=packet&client=a1&limit=1000")) >= 3, "packets are not archived")
     # It is synced within a second.
-    time.sleep(1.5)
+    time.sleep(3)
     node.process.kill()
     node.process.wait()
     node = start_node(**how)

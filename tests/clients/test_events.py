@@ -22,6 +22,7 @@ import websockets.sync.server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import martlet_process
+from server_process import free_port
 from test_access import until
 from test_http_api import ask
 
@@ -267,7 +268,7 @@ def test_who_is_refused_never_looks_connected(start_node, panels):
 
 
 def test_what_happens_while_the_server_is_away_comes_when_it_is_back(start_node, panels):
-    panel = panels()
+    panel = panels(port=free_port())
     node = pushing(start_node, panel)
     first = Device(node, "before")
     panel.take(3)
@@ -424,8 +425,10 @@ def test_who_has_proved_a_name_is_told_of_first_and_how(start_node):
     node = start_node(http=True, variables=users, settings=settings)
     stream = Stream(node, "kinds=authenticated,connected,refused")
     assert Device(node, "wrong", "good", "wrong").connack[1] != 0
+    # Of clients at two shards, events may come in any order.
+    events = [stream.next()[1]]
     assert Device(node, "right", "good", "pw").connack[1] == 0
-    events = [stream.next()[1] for _ in range(3)]
+    events += [stream.next()[1] for _ in range(2)]
     assert [(one["client_id"], one["kind"]) for one in events] == [
         ("wrong", "refused"), ("right", "authenticated"), ("right", "connected"),
     ]  # fmt: skip
@@ -485,15 +488,16 @@ def test_filters_and_samples(node):
             "kinds=published&address=127.0.0.1&user=nobody",
         )
     }
+    by_topic, by_prefix, sampled, nothing = streams.values()
     for client_id in ("one-1", "two-1"):
         device = Device(node, client_id)
         for topic in ("a/1", "b/1", "a/2"):
             device.publish(topic)
         device.disconnect()
-    by_topic, by_prefix, sampled, nothing = streams.values()
+        # Of clients at two shards, events may come in any order.
+        assert sampled.next()[1]["client_id"] == client_id
     assert [by_topic.next()[1]["topic"] for _ in range(4)] == ["a/1", "a/2"] * 2
     assert [by_prefix.next()[1]["topic"] for _ in range(3)] == ["a/1", "b/1", "a/2"]
-    assert [sampled.next()[1]["client_id"] for _ in range(2)] == ["one-1", "two-1"]
     nothing.wire.sock.settimeout(0.2)
     with pytest.raises(TimeoutError):
         nothing.next()

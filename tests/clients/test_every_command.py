@@ -234,6 +234,8 @@ key = "{self.root}/certs/server.key"
         self.words["alarm"] = str(self.json("alarm", "ls")["items"][0]["id"])
         until(lambda: self.json("integration", "dead-letter", "ls", "webhook/crm")["items"], "there is a dead letter")
         until(lambda: "1" in self.run("telemetry", "query", "d1"), "there are values")
+        until(lambda: self.json("telemetry", "rejected")["items"], "there is a rejected payload")
+        until(lambda: self.json("lockout", "ls")["items"], "somebody is locked out")
 
     def whole(self, command, has_node=True):
         """A command line with what its words stand for."""

@@ -11,6 +11,7 @@ import pytest
 
 import martlet_process
 from programs import need
+from server_process import free_port, free_ports
 from paho_client import Client, properties
 from test_access import publish, until
 from test_http_api import KEY, KEYS, ask
@@ -71,7 +72,7 @@ def come(node, name, password, *options):
 def test_nothing_is_wrong_with_who_is_connected_and_permitted(node, place):
     with Client(node, "d1").credentials("d1", place.secret) as device:
         device.client.publish("plant/d1/telemetry", "x", qos=1).wait_for_publish(10)
-        assert verdict(node, "d1")["state"] == "connected"
+        until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")
         expect(node, "nothing-wrong", "it is connected", "d1")
 
 
@@ -84,6 +85,7 @@ def test_who_never_came_and_who_is_nobody(node):
 def test_a_wrong_password_is_told_with_when_it_began_and_how_often(node, place):
     for _ in range(3):
         assert come(node, "d1", "wrong") != 0
+    until(lambda: verdict(node, "d1").get("count") == 3, "all three are told")
     answer = expect(node, "wrong-password", "wrong credential for device d1", "d1")
     assert (answer["state"], answer["count"]) == ("refused", 3)
     assert answer["command"].startswith("martlet device rotate") and answer["command"].endswith(" d1")
@@ -92,7 +94,7 @@ def test_a_wrong_password_is_told_with_when_it_began_and_how_often(node, place):
     first = done.stdout.splitlines()[0]
     assert first.startswith("d1: refused since ") and "(3 times)" in first, done.stdout
     assert come(node, "d1", place.secret) == 0
-    assert verdict(node, "d1")["state"] == "away"
+    until(lambda: verdict(node, "d1")["state"] == "away", "it has come and gone")
 
 
 def test_a_device_that_is_not_active_is_told_so_whether_it_has_tried_or_not(node, place):
@@ -136,6 +138,7 @@ def test_who_tried_too_often_is_locked_out(start_node, place, tmp_path):
     # Another is not, until it tries for itself; what it was told last is the cause then.
     for number in range(3):
         come(node, "d1", f"wrong {number}")
+    until(lambda: any(one["cause"] == "locked-out" for one in verdict(node, "d1")["also"]), "it is told beside")
     answer = expect(node, "wrong-password", "wrong credential", "d1")
     also = [one["sentence"] for one in answer["also"] if one["cause"] == "locked-out"]
     assert len(also) == 1 and "for this user name from this address, 127.0.0.1" in also[0]
@@ -388,9 +391,11 @@ def test_a_queue_that_is_full(start_node, place):
     options = {"properties": None}
     with Client(node, "app", version=4, clean=False).credentials("ann", "secret") as app:
         app.subscribe("plant/#", 1)
+    until(lambda: verdict(node, "app")["state"] == "away", "it is gone")
     with Client(node, "d1").credentials("d1", place.secret) as device:
         for _ in range(20):
             device.client.publish("plant/d1/telemetry", "x", qos=1, **options).wait_for_publish(10)
+    until(lambda: "15 messages for it were dropped" in json.dumps(verdict(node, "app")), "all are counted")
     answer = expect(node, "queue-full", "queue", "app")
     assert answer["state"] == "away"
     said = " ".join(one["sentence"] for one in [answer, *answer["also"]])
@@ -417,6 +422,7 @@ def test_what_was_lost_on_the_way_to_it_is_told_by_what_its_session_counts(node,
         assert send("-V", "5", "-D", "publish", "user-property", "k", "x" * 100)[0] == 0
         answer = expect(node, "too-large", "1 message for it was dropped", "d1", "plant/d1/set")
         assert "packet_too_large" in answer["sentence"] and "Maximum Packet Size" in answer["remedy"]
+    until(lambda: verdict(node, "d1")["state"] == "away", "it is gone")
     assert send("-V", "5", "-D", "publish", "message-expiry-interval", "1")[0] == 0
     assert send("-q", "0")[0] == 0
 
@@ -533,14 +539,15 @@ def test_who_is_banned_is_told_so_with_the_command_that_lifts_it(start_node, pla
 
 
 def test_when_it_was_last_seen_and_why_it_went_is_known_after_restarts(start_node, place):
-    node = start_node(data_dir=place.path, http=True)
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    node = start_node(data_dir=place.path, http=True, listen=(url,))
     with Client(node, "d1").credentials("d1", place.secret):
         until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")
     went = expect(node, "away", "it is not connected", "d1")
     node.terminate()
     node.wait()
     # On the same port: else the listener that it used is closed.
-    node = start_node(data_dir=place.path, listen=(node.url("mqtt"),))
+    node = start_node(data_dir=place.path, listen=(url,))
     answer = expect(node, "away", "it is not connected", "d1")
     assert answer["since"][:16] == went["since"][:16]
     assert any("last seen from 127.0.0.1:" in one["text"] for one in answer["evidence"]), answer
@@ -550,7 +557,7 @@ def test_when_it_was_last_seen_and_why_it_went_is_known_after_restarts(start_nod
         node.process.kill()
         node.wait()
         device.wait_for_end()
-    node = start_node(data_dir=place.path, listen=(node.url("mqtt"),))
+    node = start_node(data_dir=place.path, listen=(url,))
     expect(node, "away", "the node ended without a stop", "d1")
 
 
@@ -566,7 +573,7 @@ def wait_until_written(place, name):
 
 
 def test_a_listener_that_is_there_no_more(start_node, place):
-    urls = ("mqtt://127.0.0.1:0", "mqtt://127.0.0.1:0")
+    urls = [f"mqtt://127.0.0.1:{port}" for port in free_ports(2)]
     node = start_node(data_dir=place.path, listen=urls)
     first, second = node.urls
     with Client(node, "d1", port=int(second.rsplit(":")[-1])).credentials("d1", place.secret):
@@ -600,9 +607,12 @@ def test_the_log_has_the_remedy_of_a_deleted_device(start_node, tmp_path):
     node = start_node(data_dir=place.path)
     place.run("device", "rm", "c-2")
     assert come(node, "c-2", secret) != 0 and come(node, "c-3", secret) != 0
-    node.wait_for_log("c-3")
-    lines = {name: next(line for line in node.log().splitlines()
-                        if "connection refused" in line and name in line) for name in ("c-2", "c-3")}
+
+    def refusals(name):
+        return [line for line in node.log().splitlines() if "connection refused" in line and name in line]
+
+    until(lambda: refusals("c-2") and refusals("c-3"), "both are told")
+    lines = {name: refusals(name)[0] for name in ("c-2", "c-3")}
     assert "device restore" in lines["c-2"] and "device add" not in lines["c-2"], lines["c-2"]
     # One line says it all: nothing stands below it.
     assert "below" not in lines["c-3"] and "to add a device, run: martlet device add" in lines["c-3"], lines["c-3"]

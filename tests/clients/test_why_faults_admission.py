@@ -11,6 +11,7 @@ import pytest
 import martlet_process
 from programs import need
 from paho_client import Client
+from server_process import free_port, free_ports
 from test_access import until
 from test_hook import HookServer
 from test_jwt import Signer
@@ -216,13 +217,13 @@ def test_a_token_is_not_good(tmp_path):
 
 def test_a_hook_refuses_and_does_not_answer():
     hook = HookServer()
-    settings = [f"auth.hook_url={hook.url}", "auth.hook_timeout_ms=500", "auth.refusal_remember_secs=0"]
+    settings = [f"auth.hook_url={hook.url}", "auth.hook_timeout_ms=2000", "auth.refusal_remember_secs=0"]
     with Faults(settings=settings) as node:
         hook.status, hook.body = 401, b'{"message":"Credentials Unauthorized"}'
         assert not node.comes("key", "secret", "h1")
         told = node.headline("hook-refused", "the hook answered", "h1")
         assert "auth.hook_url" in told["remedy"]
-        hook.delay_secs = 2
+        hook.delay_secs = 6
         assert not node.comes("key", "secret", "h2")
         told = node.headline("hook-down", "no answer within", "h2")
         assert "auth.hook_url" in told["remedy"]
@@ -234,7 +235,7 @@ def test_a_hook_refuses_and_does_not_answer():
 
 
 def test_a_listener_was_closed():
-    with Faults(listen=("mqtt://127.0.0.1:0", "mqtt://127.0.0.1:0")) as node:
+    with Faults(listen=[f"mqtt://{HERE}:{port}" for port in free_ports(2)]) as node:
         secret = node.device("l1")
         first, second = node.node.urls
         with node.client("l1", secret, port=int(second.rsplit(":")[-1])):
@@ -250,12 +251,10 @@ def test_a_listener_was_closed():
 
 
 def test_a_node_was_stopped_without_notice():
-    with Faults() as node:
+    with Faults(listen=(f"mqtt://{HERE}:{free_port()}",)) as node:
         secret = node.device("l2")
-        url = node.node.url("mqtt")
         with node.client("l2", secret) as device:
             node.over("l2")
-            node.options["listen"] = (url,)
             node.restart()
             device.wait_for_end()
         node.headline("away", "it is not connected", "l2")

@@ -116,6 +116,7 @@ def test_a_command_waits_for_a_device_that_is_away(node):
         device.subscribe("d/c5/commands/+", 1)
         answer(device, "c5", {"command_id": json.loads(device.receive().payload)["id"], "status": "succeeded"})
         node.over("c5")
+    until(lambda: node.why("c5")["state"] == "away", "it is gone")
     command = node.send("c5")
     assert command in node.bash(node.headline("command-waits", "the device has not been connected since", command))
     assert any(command in one["sentence"] for one in node.why("c5")["also"])

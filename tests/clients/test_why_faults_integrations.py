@@ -56,7 +56,7 @@ def test_an_integration_is_paused(node):
     told = node.headline("integration-paused", "1 message waits for the integration file/audit, which is paused", AUDIT)
     node.bash(told)
     node.over(AUDIT)
-    assert (node.out / "messages.json").exists()
+    until((node.out / "messages.json").exists, "it is written")
 
 
 def test_a_webhook_answers_with_an_error(node):

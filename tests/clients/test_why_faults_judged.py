@@ -35,6 +35,7 @@ def test_a_retained_state_is_no_fault(node, boss):  # noqa: F811
     boss.publish("plant/state", "on", retain=True)
     with node.client("ann", client_id="a1") as app:
         app.subscribe("plant/state", 1)
+        node.over("a1", "plant/state")
         told = node.why("a1", "plant/state")
         assert told["cause"] == "nothing-wrong", told
         assert [one for one in told["also"] if one["cause"] == "retained-again"], told
@@ -154,7 +155,7 @@ def test_a_word_is_asked_about_that_is_no_client(node, word, advice, shows):
 def test_a_device_is_called_like_a_part(node):
     secret = node.device("store")
     with node.client("store", secret):
-        assert node.why("store")["cause"] == "nothing-wrong"
+        until(lambda: node.why("store")["cause"] == "nothing-wrong", "it is there")
 
 
 # Alarms
@@ -208,6 +209,7 @@ def test_the_other_member_of_a_share_group_is_named(node, boss):  # noqa: F811
     with node.client("ann", client_id="s1") as first, node.client("bob", client_id="s2") as second:
         for member in (first, second):
             member.subscribe("$share/crew/jobs/1", 1)
+        until(lambda: "the others are s2" in node.why("s1", "jobs/1")["sentence"], "both are there")
         told = node.why("s1", "jobs/1")
         assert not told["wrong"] and "the others are s2" in told["sentence"], told
 

@@ -199,6 +199,7 @@ def test_a_forgotten_member_of_a_share_group_is_named(tmp_path):
                 Client(node.node, "laptop-of-tim") as other:
             for member in (first, second, other):
                 member.subscribe("$share/crew/jobs/1", 1)
+            until(lambda: "laptop-of-tim" in json.dumps(node.why("worker-1", "jobs/1")), "all are there")
             told = node.why("worker-1", "jobs/1")
             assert not told["wrong"], told
             [odd] = [one for one in told["also"] if "laptop-of-tim is also a member of the share group" in one["sentence"]]

@@ -153,6 +153,7 @@ def test_messages_wait_in_another_session_of_the_user(node, boss):
     node.user("app")
     with node.client("app", client_id="app-1", **KEPT) as app:
         app.subscribe("t/other", 1)
+    until(lambda: node.why("app-1")["state"] == "away", "it is gone")
     assert published(boss, "t/other")
     with node.client("app", client_id="app-2", **KEPT) as app:
         app.subscribe("t/other", 1)
@@ -424,7 +425,7 @@ url = "https://127.0.0.1:{server.server_port}/hook"
         node.options["variables"] = {"SSL_CERT_FILE": str(tmp_path / "certs/ca.crt")}
         node.restart()
         node.over("webhook/crm")
-        assert "1 message since the start" in node.why("webhook/crm")["sentence"]
+        until(lambda: "1 message since the start" in node.why("webhook/crm")["sentence"], "it is delivered")
     server.shutdown()
 
 

@@ -73,17 +73,21 @@ def test_a_rollout_is_paused(firmware):
 def test_a_paused_rollout_has_not_come_to_a_device(firmware):
     secrets = [firmware.device(name, "--tag", "two") for name in ("f2", "f3")]
     rollout = firmware.rollout("two", "--waves", "1,2", "--min-wait", "3600")
+
+    def waiting():
+        states = json.loads(firmware.run("rollout", "devices", rollout, "--json"))["items"]
+        return [one["device"] for one in states if one["state"] == "waiting"]
+
+    until(lambda: len(waiting()) == 1, "one of both was offered the firmware")
     firmware.run("rollout", "pause", rollout)
     with firmware.client("f2", secrets[0]), firmware.client("f3", secrets[1]):
-        # One of both was offered the firmware.
-        states = json.loads(firmware.run("rollout", "devices", rollout, "--json"))["items"]
-        [waits] = [one["device"] for one in states if one["state"] == "waiting"]
+        [waits] = waiting()
         told = firmware.headline("rollout-paused", f"the rollout {rollout} of pump 2.0 is paused", waits)
         firmware.bash(told)
         assert json.loads(firmware.run("rollout", "show", rollout, "--json"))["state"] == "running"
         firmware.over(waits)
-        [also] = [one for one in firmware.why(waits)["also"] if one["cause"] == "rollout-waits"]
-        assert "waits for the gate of wave 1" in also["sentence"], also
+        also = lambda: [one["sentence"] for one in firmware.why(waits)["also"] if one["cause"] == "rollout-waits"]
+        until(lambda: len(also()) == 1 and "waits for the gate of wave 1" in also()[0], "it waits for its wave")
 
 
 def test_a_rollout_waits_for_a_device_that_is_not_subscribed(firmware):
@@ -95,6 +99,7 @@ def test_a_rollout_waits_for_a_device_that_is_not_subscribed(firmware):
         device.subscribe("d/f4/commands/firmware", 1)
         assert device.receive()
         firmware.over("f4")
+    until(lambda: firmware.why("f4")["state"] == "away", "it is gone")
     told = firmware.why("f4")
     assert told["cause"] == "away" and any("rollout" in one["sentence"] for one in told["also"]), told
 

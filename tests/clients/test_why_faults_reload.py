@@ -1,10 +1,20 @@
 """Configuration that is not in force, put to `martlet why`: a reload that failed, and settings that need a restart."""
 
+import os
+
 import martlet_process
+from test_access import until
 from test_why_faults_more import configured
 from why_faults import Faults, reason_of
 
 ACL = "user alice\ntopic read plant/#\n"
+
+
+def replace(path, text):
+    """The node never reads a file that is written in part."""
+    new = path.with_name("new")
+    new.write_text(text)
+    os.replace(new, path)
 
 
 def test_an_acl_file_has_a_line_that_is_not_valid(tmp_path):
@@ -13,7 +23,7 @@ def test_an_acl_file_has_a_line_that_is_not_valid(tmp_path):
     passwords = tmp_path / "passwd"
     assert martlet_process.run("passwd", "-b", "-c", str(passwords), "alice", "secret of alice").returncode == 0
     with Faults(settings=[f"auth.password_file={passwords}", f"auth.acl_file={acl}"]) as node:
-        acl.write_text(ACL + "topics read office/#\ntopic read office/#\n")
+        replace(acl, ACL + "topics read office/#\ntopic read office/#\n")
         node.node.wait_for_log("the settings before it remain in force")
         with node.client("alice", "secret of alice", client_id="al") as client:
             client.subscribe("office/#", 1)
@@ -21,7 +31,7 @@ def test_an_acl_file_has_a_line_that_is_not_valid(tmp_path):
                                  "office/1")
             assert "topics" in told["sentence"] and str(acl) in told["sentence"], told
             assert told["also"][0]["cause"] == "not-permitted", told
-        acl.write_text(ACL + "topic read office/#\n")
+        replace(acl, ACL + "topic read office/#\n")
         node.node.wait_for_log("reloaded")
         with node.client("alice", "secret of alice", client_id="al") as client:
             assert client.subscribe("office/#", 1) == [1]
@@ -40,6 +50,7 @@ password_file = "{passwords}"
         passwords.write_text("dave:davepassword12\n")
         node.node.wait_for_log("the settings before it remain in force")
         assert reason_of(node.client("dave", "davepassword12", client_id="dave-app").start()).is_failure
+        until(lambda: node.why("dave-app")["also"], "its refusal is told")
         told = node.headline("reload-failed", str(passwords), "dave-app")
         assert told["also"][0]["cause"] == "unknown-name", told
         assert "davepassword12" not in str(told), told

@@ -154,6 +154,7 @@ def test_a_session_ends_with_each_connection(node):
     node.user("pusher", "--role", "administrator")
     with node.client("dash", client_id="dash1", clean=False) as client:
         client.subscribe("plant/1", 1)
+    until(lambda: node.why("dash1")["state"] == "away", "it is gone")
     with node.client("pusher", client_id="p1") as pusher:
         pusher.publish("plant/1", "x", 1)
     answer = until_said(node, "no session is kept for it while it is away", "dash1", "plant/1")

@@ -87,8 +87,10 @@ def test_a_shared_subscription_gets_no_retained_message(node, boss):
 
 
 def test_a_session_has_expired_with_a_message(node, boss):
-    with node.client("ann", client_id="s1", clean=False, properties=properties("CONNECT", SessionExpiryInterval=1)) as app:
+    expiry = properties("CONNECT", SessionExpiryInterval=5)
+    with node.client("ann", client_id="s1", clean=False, properties=expiry) as app:
         app.subscribe("s/1", 1)
+    until(lambda: node.why("s1")["state"] == "away", "it is gone")
     assert published(boss, "s/1")
     for asked in (["s1"], ["s1", "s/1"]):
         told = node.headline("session-ended", "the session ended: Session Expiry Interval; 1 message that waited for it "

@@ -249,6 +249,7 @@ def test_a_client_that_subscribes_with_qos_0_has_no_fault(node, boss):
     with node.client("boss", client_id="qos0") as app:
         app.subscribe("qos/0", 0)
         assert published(boss, "qos/0") and app.receive().qos == 0
+        node.over("qos0", "qos/0")
         answer = node.why("qos0", "qos/0")
         assert (answer["cause"], answer["wrong"]) == ("nothing-wrong", False), answer
         assert any(one["cause"] == "qos-downgraded" for one in answer["also"]), answer

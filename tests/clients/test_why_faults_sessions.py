@@ -50,7 +50,7 @@ def test_a_device_has_as_many_sessions_as_its_type_permits(first):
             node.bash(told)
             with node.client("gw-1", secret, client_id="gw-1-2"):
                 node.over("gw-1")
-                assert "2 of its 2 clients are connected" in node.why("gw-1")["sentence"]
+                until(lambda: "2 of its 2 clients are connected" in node.why("gw-1")["sentence"], "both are there")
                 node.over("gw-1-2")
 
 
@@ -127,6 +127,7 @@ def test_a_member_of_a_share_group_does_not_acknowledge(node, boss, kept):
                 assert not node.why(*asked)["wrong"]
             for _ in range(6):
                 assert other.receive().topic == topic
+        until(lambda: node.why(f"{name}-2")["state"] == "away", "it is gone")
         # Nobody gets them now.
         for _ in range(3):
             boss.publish(topic, "y")

@@ -182,10 +182,10 @@ def test_a_name_that_no_device_can_have_is_not_to_be_added_as_one(node):
 def test_what_waited_for_its_rate_is_over_when_its_client_has_gone(start_node, place):
     node = start_node(data_dir=place.path, settings=["limits.publish_rate=5", "mqtt.rate_exceeded=delay"])
     with client(node, "ann") as ann:
-        for _ in range(12):
+        for _ in range(30):
             sent = ann.client.publish("t", "x", qos=1)
         expect(node, "too-fast", "the messages that it publishes wait", "ann")
-        sent.wait_for_publish(10)
+        sent.wait_for_publish(20)
     answer = expect(node, "away", "the client sent DISCONNECT", "ann")
     [before] = [one for one in answer["also"] if one["cause"] == "too-fast"]
     assert "waited" in before["sentence"] and before["sentence"].endswith("that is over"), before
