@@ -2,6 +2,8 @@
 
 use std::io;
 
+use tokio_rustls::rustls::InvalidMessage;
+
 use crate::session::SessionError;
 
 /// Why a network connection failed or ended.
@@ -14,7 +16,7 @@ pub enum NetError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The TLS handshake failed, or a record cannot be decrypted.
-    #[error("TLS: {0}")]
+    #[error("{}", in_words(.0))]
     Tls(tokio_rustls::rustls::Error),
     /// The WebSocket handshake failed, or a frame was invalid.
     #[error("WebSocket: {0}")]
@@ -28,4 +30,14 @@ pub enum NetError {
     /// There is no connection.
     #[error("not connected")]
     NotConnected,
+}
+
+/// A TLS error, where the text of the library does not name the usual cause.
+fn in_words(error: &tokio_rustls::rustls::Error) -> String {
+    match error {
+        tokio_rustls::rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "the server does not speak TLS on that port".to_owned()
+        }
+        error => format!("TLS: {error}"),
+    }
 }

@@ -18,7 +18,7 @@ use martlet_certificates::{ClientFiles, client_config};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{CertificateError, Error as TlsError};
+use tokio_rustls::rustls::{CertificateError, Error as TlsError, InvalidMessage};
 use url::Url;
 
 use super::answer::Body;
@@ -228,6 +228,11 @@ fn tls_words(error: &std::io::Error) -> String {
         Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             "the certificate of the target is of no authority that the node trusts: name a file of \
              authorities with that one in the variable SSL_CERT_FILE of the node, and restart it"
+                .to_owned()
+        }
+        Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            "the target does not speak TLS on that port: its URL may begin with http:// instead of \
+             https://"
                 .to_owned()
         }
         _ => error_words(error),
