@@ -1,6 +1,5 @@
-"""The document of IoTFlow's MQTT integration, from top to bottom, and the routes of its API beside it:
-status, Content-Type, documented keys with their JSON types and constant texts of each answer, and bad
-input for each route. What later work brings is listed in test_statements.py."""
+"""The document of IoTFlow's MQTT integration, from top to bottom, and the routes of its API beside it: status, Content-Type,
+documented keys with their JSON types and constant texts of each answer, and bad input for each route."""
 
 import json
 import re
@@ -712,9 +711,8 @@ def test_what_the_document_allows_in_a_minute_may_come_at_once(tmp_path):
                               capture_output=True, text=True, timeout=60)
         secs = time.monotonic() - begun
         codes = done.stdout.split()
-        # One comes back each second.
+        # One comes back each second, also before the next one is asked.
         assert codes[:60] == ["200"] * 60 and "429" in codes[60:61 + int(secs) + 1], (codes, secs)
-        # Another one may come back before this one is asked.
         answers = (asked(node, "GET", "/api/v1/admin/stats", None, *ADMIN) for _ in range(20))
         status, kind, told = next(one for one in answers if one[0] != 200)
         assert (status, kind) == (429, JSON) and (told["limit"], told["window"]) == (60, 60), told
