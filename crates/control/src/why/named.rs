@@ -4,6 +4,7 @@ use super::Finding;
 use super::facts::{Facts, NamedPart, NamedRollout, NamedRule, Removed, RolloutStanding};
 use super::found::{messages, times, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
+use super::rollout::report_exactly;
 use super::rule_on_topic::{failed_elsewhere, nearest_or_some, on_topic, payload_has};
 use super::{api_key, command, integration, missing, provisioning_key, rule_alarm};
 use crate::cause::Cause;
@@ -360,6 +361,16 @@ fn of_rollout(rollout: &NamedRollout) -> Finding {
         RolloutStanding::Running => rollout.troubled == 0,
         standing => standing == RolloutStanding::Succeeded,
     };
+    let held_up_by = rollout.held_up_by.as_ref();
+    let held_up = held_up_by.map_or_else(String::new, |one| {
+        format!("; {}: {}", one.device, uncapitalized(&one.why))
+    });
+    let differs = held_up_by.and_then(|one| one.version.as_deref());
+    if let Some(version) = differs.filter(|_| rollout.standing == RolloutStanding::Running) {
+        let sentence = format!("{what} is running ({devices}){held_up}");
+        let remedy = report_exactly(version);
+        return advised(Cause::RolloutWaits, sentence, &remedy, &rollout.list);
+    }
     if let Some((device, why)) = rollout.skipped.as_ref().filter(|_| goes_well) {
         let why = uncapitalized(why);
         let sentence = format!("{what} has skipped devices ({devices}), such as {device}: {why}");
@@ -373,14 +384,15 @@ fn of_rollout(rollout: &NamedRollout) -> Finding {
             advised(Cause::RolloutPaused, sentence, "start it", &rollout.go_on)
         }
         RolloutStanding::Paused(why) => {
-            let sentence = format!("{what} is paused: {why} ({devices})");
+            let sentence = format!("{what} is paused: {why} ({devices}){held_up}");
             let remedy = "see why devices are stuck, have those that failed try again (martlet rollout \
                           retry), and resume it";
             advised(Cause::RolloutPaused, sentence, remedy, &rollout.go_on)
         }
         RolloutStanding::Running if rollout.troubled > 0 => {
             let sentence = format!(
-                "{what} is running, but some of its devices do not make progress ({devices})"
+                "{what} is running, but some of its devices do not make progress \
+                 ({devices}){held_up}"
             );
             let remedy = "to see why each is stuck, run";
             advised(Cause::RolloutWaits, sentence, remedy, &rollout.list)
@@ -393,7 +405,7 @@ fn of_rollout(rollout: &NamedRollout) -> Finding {
             advised(Cause::RolloutFailed, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Running => {
-            let sentence = format!("{what} is running ({devices})");
+            let sentence = format!("{what} is running ({devices}){held_up}");
             Finding::new(Cause::NothingWrong, sentence)
         }
         RolloutStanding::Succeeded => {

@@ -181,6 +181,7 @@ fn a_rollout_is_told_by_its_id() {
                 devices: "devices: 1 waiting".to_owned(),
                 troubled,
                 skipped: None,
+                held_up_by: None,
                 go_on: "martlet rollout resume r".to_owned(),
                 list: "martlet rollout devices r".to_owned(),
             }),
@@ -195,6 +196,7 @@ fn a_rollout_waits_for_a_device_that_is_connected() {
     let rollout = |stuck, ago_ms| DeviceRollout {
         id: "r".to_owned(),
         firmware: "pump 2".to_owned(),
+        version: "2".to_owned(),
         stuck,
         why: "The device waits.".to_owned(),
         since_ms: NOW - ago_ms,
@@ -207,6 +209,7 @@ fn a_rollout_waits_for_a_device_that_is_connected() {
         (DeviceStuck::NoAnswer, 60_000, Cause::RolloutWaits),
         (DeviceStuck::Paused, 0, Cause::RolloutPaused),
         (DeviceStuck::InTurn, 60_000, Cause::NothingWrong),
+        (DeviceStuck::VersionDiffers, 0, Cause::RolloutWaits),
         (DeviceStuck::Failed, 0, Cause::RolloutFailed),
         (DeviceStuck::WrongType, 0, Cause::RolloutFailed),
         (DeviceStuck::Cancelled, 0, Cause::RolloutFailed),

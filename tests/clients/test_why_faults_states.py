@@ -1,0 +1,70 @@
+"""States that do not end by themselves, put to `martlet why`: rollouts, commands, alarms and retained messages that wait for
+something that does not come."""
+
+import json
+
+import pytest
+
+from test_access import until
+from why_faults import TELEMETRY, Faults
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    path = tmp_path_factory.mktemp("states") / "martlet.toml"
+    path.write_text(TELEMETRY)
+    image = path.parent / "pump.bin"
+    image.write_text("firmware")
+    with Faults(arguments=("-c", str(path))).start() as faults:
+        faults.run("firmware", "add", "pump", "2.0", str(image))
+        yield faults
+
+
+def rollout_to(node, tag):
+    return json.loads(node.run("rollout", "start", "pump", "2.0", "--tag", tag, "--json"))["id"]
+
+
+def begins(device, name):
+    """The device answers its command with 40 %."""
+    command = json.loads(device.receive().payload)["id"]
+    answers(device, name, {"command_id": command, "status": "progress", "progress": 40})
+    return command
+
+
+def answers(device, name, body):
+    device.publish(f"d/{name}/status/command", json.dumps(body), 1)
+
+
+def of_cause(told, cause):
+    return [one["sentence"] for one in told["also"] if one["cause"] == cause]
+
+
+def test_a_device_reports_nearly_the_version_of_the_rollout(node):
+    secret = node.device("s1", "--tag", "s1")
+    with node.client("s1", secret) as device:
+        device.subscribe("d/s1/commands/+", 1)
+        rollout = rollout_to(node, "s1")
+        begins(device, "s1")
+        until(lambda: "loads the file (40 %)" in node.run("rollout", "devices", rollout), "it has begun")
+        device.publish("d/s1/twin/reported", '{"firmware_version": "v2.0"}', 1)
+        said = "the device reports firmware_version v2.0, and the rollout waits for 2.0"
+        for asked in ("s1", rollout):
+            told = node.headline("rollout-waits", said, asked)
+            assert told["remedy"].startswith("have the firmware report exactly 2.0"), told
+            assert "firmware_version v2.0" in node.bash(told)
+        device.publish("d/s1/twin/reported", '{"firmware_version": "2.0"}', 1)
+        node.over("s1")
+        node.over(rollout)
+
+
+def test_a_device_of_a_rollout_is_away_since_its_last_report(node):
+    secret = node.device("s2", "--tag", "s2")
+    with node.client("s2", secret) as device:
+        device.subscribe("d/s2/commands/+", 1)
+        rollout = rollout_to(node, "s2")
+        begins(device, "s2")
+        until(lambda: "loads the file (40 %)" in node.run("rollout", "devices", rollout), "it has begun")
+    said = "the device has not been connected since"
+    until(lambda: any(said in one and "(40 %)" in one for one in of_cause(node.why("s2"), "rollout-waits")), said)
+    assert f"s2: {said}" in node.why(rollout)["sentence"]
+    assert "The device has not been connected since" in node.run("rollout", "devices", rollout)
