@@ -68,3 +68,34 @@ def test_a_device_of_a_rollout_is_away_since_its_last_report(node):
     until(lambda: any(said in one and "(40 %)" in one for one in of_cause(node.why("s2"), "rollout-waits")), said)
     assert f"s2: {said}" in node.why(rollout)["sentence"]
     assert "The device has not been connected since" in node.run("rollout", "devices", rollout)
+
+
+def test_a_device_is_away_since_it_acknowledged_a_command(node):
+    secret = node.device("s3")
+    with node.client("s3", secret) as device:
+        device.subscribe("d/s3/commands/+", 1)
+        command = json.loads(node.run("command", "send", "reboot", "--device", "s3", "--json"))["id"]
+        assert json.loads(device.receive().payload)["id"] == command
+        answers(device, "s3", {"command_id": command, "status": "acknowledged"})
+        until(lambda: "is being carried out" in node.why(command)["sentence"], "it is being carried out")
+        node.over("s3")
+    for asked in ("s3", command):
+        told = node.headline("command-waits", f"the command reboot ({command}) to s3 has not ended: the device acknowledged it on", asked)
+        assert "been away since" in told["sentence"] and told["sentence"].endswith("an acknowledged command does not expire"), told
+        assert f'on d/s3/status/command {{"command_id": "{command}"' in told["remedy"], told
+    assert " command cancel " in told["command"]
+    node.bash(told)
+    node.over("s3")
+
+
+def test_a_command_was_acknowledged_and_its_time_is_over(node):
+    secret = node.device("s4")
+    with node.client("s4", secret) as device:
+        device.subscribe("d/s4/commands/+", 1)
+        command = json.loads(node.run("command", "send", "reboot", "--device", "s4", "--expires", "3", "--json"))["id"]
+        assert device.receive()
+        answers(device, "s4", {"command_id": command, "status": "acknowledged"})
+        for asked in ("s4", command):
+            told = node.headline("command-waits", "and has not reported its end", asked)
+        node.bash(told)
+        node.over("s4")

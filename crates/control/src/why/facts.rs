@@ -266,6 +266,8 @@ pub struct DeviceCommand {
     pub reach: Reach,
     /// The command line that publishes it again.
     pub retry: String,
+    /// The command line that cancels it.
+    pub cancel: String,
     /// The command line that shows it.
     pub show: String,
 }

@@ -23,7 +23,7 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     });
     let rollout = facts.named_rollout.iter().map(of_rollout);
     let command = facts.named_command.iter();
-    let command = command.map(command::of_named);
+    let command = command.map(|one| command::of_named(facts.now_ms, one));
     let mut found: Vec<Finding> = rule.chain(rollout).chain(command).collect();
     let key = facts.named_api_key.as_ref();
     let is_revoked = key.is_some_and(|key| key.revoked_ms.is_some());
