@@ -6,16 +6,14 @@ import json
 import pytest
 
 from test_access import until
-from why_faults import TELEMETRY, Faults
+from why_faults import Faults
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    path = tmp_path_factory.mktemp("states") / "martlet.toml"
-    path.write_text(TELEMETRY)
-    image = path.parent / "pump.bin"
+    image = tmp_path_factory.mktemp("states") / "pump.bin"
     image.write_text("firmware")
-    with Faults(arguments=("-c", str(path))).start() as faults:
+    with Faults().start() as faults:
         faults.run("firmware", "add", "pump", "2.0", str(image))
         yield faults
 
@@ -99,3 +97,35 @@ def test_a_command_was_acknowledged_and_its_time_is_over(node):
             told = node.headline("command-waits", "and has not reported its end", asked)
         node.bash(told)
         node.over("s4")
+
+
+@pytest.mark.parametrize("side, limit, clear, values", [
+    ("above", 80, 75, (85, 77, 75)),
+    ("below", 10, 12, (5, 11, 12)),
+])
+def test_an_alarm_stays_active_between_its_limit_and_its_clear_value(node, side, limit, clear, values):
+    name, other, rule = f"s5-{side}", f"s6-{side}", f"level-{side}"
+    secret, other_secret = node.device(name), node.device(other)
+    threshold = {"value": "payload.t", side: limit, "clear": clear}
+    path = node.path / f"{rule}.json"
+    path.write_text(json.dumps({"topics": [f"d/+/{side}"], "alarm": {"severity": "major", "threshold": threshold}}))
+    node.run("rule", "add", rule, str(path))
+    raised, between, cleared = values
+    topic = f"d/{name}/{side}"
+    with node.client(name, secret) as device, node.client(other, other_secret) as another:
+        another.publish(f"d/{other}/{side}", json.dumps({"t": raised}), 1)
+        device.publish(topic, json.dumps({"t": raised}), 1)
+        device.publish(topic, json.dumps({"t": between}), 1)
+        said = f"the last value, {between}, is {side} its clear value {clear}, so the alarm stays active"
+        until(lambda: said in node.why(rule, topic)["sentence"], said)
+        told = node.why(rule, topic)
+        assert told["cause"] == "alarm-silent" and f"about {name}," in told["sentence"] and other not in told["sentence"], told
+        until(lambda: any("its clear value" in one for one in of_cause(node.why(name), "alarm-active")), "it is reported")
+        [also] = [one for one in node.why(name)["also"] if one["cause"] == "alarm-active"]
+        clears = "at most" if side == "above" else "at least"
+        assert also["remedy"].startswith(f"wait: it clears by itself when payload.t is {clears} {clear}"), also
+        device.publish(topic, json.dumps({"t": cleared}), 1)
+        until(lambda: not of_cause(node.why(name), "alarm-active"), "it is cleared by itself")
+        # That of the other device is still active.
+        assert node.bash(node.headline("alarm-silent", f"about {other},", rule))
+        node.over(rule)

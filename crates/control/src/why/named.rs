@@ -203,7 +203,7 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
         return finding;
     }
     let (messages, matched) = (messages(rule.messages), rule.matched);
-    let alarms = rule_alarm::active(rule);
+    let alarms = rule_alarm::active(facts, rule);
     if rule.keeps_alarm && rule.condition.is_none() {
         let sentence = format!(
             "the rule {name} is on: it has looked at {messages} since the node was started{alarms}"

@@ -152,6 +152,10 @@ pub struct RuleAlarm {
     pub shelved_until_ms: Option<u64>,
     /// The user that shelved or acknowledged it; empty: none.
     pub by: String,
+    /// When it is cleared by itself, in words; none: only an action of a rule clears it.
+    pub clears_when: Option<String>,
+    /// Why its last value keeps it active, in words; none: it does not, or is not known.
+    pub kept_by: Option<String>,
     /// The command that ends the silence of one that is shelved, or clears it.
     pub command: String,
 }
