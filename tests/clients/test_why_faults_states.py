@@ -129,3 +129,32 @@ def test_an_alarm_stays_active_between_its_limit_and_its_clear_value(node, side,
         # That of the other device is still active.
         assert node.bash(node.headline("alarm-silent", f"about {other},", rule))
         node.over(rule)
+
+
+@pytest.fixture
+def reader(node):
+    node.user("reader", "--role", "administrator")
+    yield
+    node.run("user", "rm", "--purge", "--yes", "reader")
+
+
+def test_a_retained_will_stays_when_its_client_is_connected_again(node, reader):
+    secret = node.device("s7")
+
+    def device():
+        return node.client("s7", secret).will("d/s7/status", "offline", qos=1, retain=True)
+
+    first = device().start()
+    first.publish("d/s7/status", "online", 1, retain=True)
+    first.drop()
+    until(lambda: "offline" in node.run("retained", "get", "d/s7/status"), "the Will is published")
+    with device() as again, node.client("reader") as other:
+        other.subscribe("d/s7/status", 1)
+        said = "the retained message of d/s7/status is the Will of s7, published on"
+        for asked in ("s7", "reader"):
+            told = node.headline("will-retained", said, asked, "d/s7/status")
+            assert "s7 is connected again since" in told["sentence"] and "nothing was retained there since" in told["sentence"], told
+            assert told["remedy"] == "have s7 publish its state to d/s7/status with RETAIN after each connect", told
+        again.publish("d/s7/status", "online", 1, retain=True)
+        for asked in ("s7", "reader"):
+            until(lambda: "Will" not in json.dumps(node.why(asked, "d/s7/status")), "it has published its state")

@@ -596,6 +596,9 @@ pub enum Retained {
         at_ms: u64,
         /// The command that deletes it.
         remove: String,
+        /// Client Identifier of the client whose Will it is, if that is connected again, and since
+        /// when, milliseconds since the Unix epoch.
+        past_will: Option<(String, u64)>,
     },
     /// It was taken away.
     Ended(RetainedEnded),
