@@ -158,3 +158,12 @@ def test_a_retained_will_stays_when_its_client_is_connected_again(node, reader):
         again.publish("d/s7/status", "online", 1, retain=True)
         for asked in ("s7", "reader"):
             until(lambda: "Will" not in json.dumps(node.why(asked, "d/s7/status")), "it has published its state")
+
+
+def test_the_next_wave_waits_for_one_device(node):
+    secrets = [node.device(name, "--tag", "s8") for name in ("s8", "s9")]
+    with node.client("s8", secrets[0]), node.client("s9", secrets[1]):
+        started = node.run("rollout", "start", "pump", "2.0", "--tag", "s8", "--waves", "1,2", "--json")
+        rollout = json.loads(started)["id"]
+        until(lambda: "of which 1 device has not ended" in node.run("rollout", "devices", rollout), "the second wave waits")
+    node.run("rollout", "abort", rollout)
