@@ -167,3 +167,18 @@ def test_the_next_wave_waits_for_one_device(node):
         rollout = json.loads(started)["id"]
         until(lambda: "of which 1 device has not ended" in node.run("rollout", "devices", rollout), "the second wave waits")
     node.run("rollout", "abort", rollout)
+
+
+def test_a_condition_names_the_previous_message_and_there_was_none(node):
+    path = node.path / "jump.json"
+    rule = {"topics": ["jumps/#"], "when": "payload > previous + 10", "actions": [{"publish": {"topic": "out/jump"}}]}
+    path.write_text(json.dumps(rule))
+    node.run("rule", "add", "jump", str(path))
+    node.user("jumper", "--role", "administrator")
+    with node.client("jumper") as client:
+        client.publish("jumps/1", "5", 1)
+        said = "in it the field previous (there was no earlier message), which it names, is missing, last on jumps/1"
+        told = node.headline("rule-unmatched", said, "jump")
+        node.bash(told)
+        told = node.headline("rule-unmatched", "lacks the field previous (there was no earlier message)", "jump", "jumps/1")
+        node.bash(told)

@@ -5,7 +5,9 @@ use super::facts::{Facts, NamedPart, NamedRollout, NamedRule, Removed, RolloutSt
 use super::found::{messages, times, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
 use super::rollout::report_exactly;
-use super::rule_on_topic::{failed_elsewhere, nearest_or_some, on_topic, payload_has};
+use super::rule_on_topic::{
+    failed_elsewhere, is_previous, missing_field, nearest_or_some, on_topic, payload_has,
+};
 use super::{api_key, command, integration, missing, provisioning_key, rule_alarm};
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -266,11 +268,16 @@ fn missing_member(rule: &NamedRule) -> String {
         others,
     } = missing;
     let count = match rule.missing {
+        _ if rule.messages == 1 => "it".to_owned(),
         count if count == rule.messages => "all of them".to_owned(),
         count => format!("{count} of them"),
     };
-    let has = payload_has(name, others);
-    format!("; in {count} the field {name} is missing that it names, last on {topic}{has}")
+    let has = match is_previous(name) {
+        true => String::new(),
+        false => payload_has(name, others),
+    };
+    let field = missing_field(name);
+    format!("; in {count} {field}, which it names, is missing, last on {topic}{has}")
 }
 
 /// A Topic Name was asked about that none of its filters matches.

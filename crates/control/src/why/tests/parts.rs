@@ -87,7 +87,7 @@ fn a_rule_is_told_by_its_name() {
             missing,
             None,
             Cause::RuleUnmatched,
-            "in all of them the field temp is missing that it names, last on plant/7/temperature; the \
+            "in all of them the field temp, which it names, is missing, last on plant/7/temperature; the \
              payload has Temp",
         ),
         (
