@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import martlet_process
 from test_access import until
 from why_faults import Faults
 
@@ -182,3 +183,15 @@ def test_a_condition_names_the_previous_message_and_there_was_none(node):
         node.bash(told)
         told = node.headline("rule-unmatched", "lacks the field previous (there was no earlier message)", "jump", "jumps/1")
         node.bash(told)
+
+
+def test_a_name_is_printed_once(node):
+    secret = node.device("s10")
+    with node.client("s10", secret) as device:
+        device.subscribe("d/s10/commands/+", 1)
+        command = json.loads(node.run("command", "send", "reboot", "--device", "s10", "--json"))["id"]
+        assert device.receive()
+        node.run("key", "add", "line-1", "--scope", "devices:read")
+        for asked, head in ((command, f"the command reboot ({command}) to s10"), ("line-1", "line-1 is an API key")):
+            printed = martlet_process.run("why", asked, "--data-dir", str(node.place.path)).stdout
+            assert printed.startswith(head) and printed.splitlines()[0].count(asked) == 1, printed
