@@ -323,13 +323,13 @@ def test_all_clients_of_a_user_are_looked_at(node, place):
         answer = expect(node, "not-permitted", "client press (not connected): its publish to plan/1 was refused", "ann")
         assert answer["state"] == "connected"
         place.run("role", "allow", "worker", "topic write plan/#")
-        answer = expect(node, "nothing-wrong", "1 of its 2 clients are connected (panel)", "ann")
+        answer = expect(node, "nothing-wrong", "1 of its 2 clients is connected (panel)", "ann")
         assert any(one["sentence"].startswith("client press: it is not connected") for one in answer["also"]), answer
         # The client that is gone, and came last.
         with Client(node, "later").credentials("ann", "secret"):
             until(lambda: "(later, panel)" in verdict(node, "ann")["sentence"] or
                   "(panel, later)" in verdict(node, "ann")["sentence"], "both are there")
-        assert expect(node, "nothing-wrong", "clients are connected (panel)", "ann")["state"] == "connected"
+        assert expect(node, "nothing-wrong", "clients is connected (panel)", "ann")["state"] == "connected"
 
 
 def test_a_packet_that_breaks_a_rule_is_named_with_the_rule(node, place):

@@ -254,6 +254,6 @@ def test_the_value_of_another_type_is_named(tmp_path):
 def test_the_member_that_is_missing_is_named(tmp_path):
     with configured(tmp_path, RULES) as node, Client(node.node, "gauge") as gauge:
         gauge.publish("tank/7/temp", '{"Temp": 90}')
-        told = node.headline("rule-unmatched", "in all of them the field temp is missing that it names, last on tank/7/temp; "
+        told = node.headline("rule-unmatched", "in it the field temp, which it names, is missing, last on tank/7/temp; "
                              "the payload has Temp", "temp")
         node.bash(told)

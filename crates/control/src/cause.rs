@@ -102,6 +102,7 @@ causes! {
     NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
     NoRetained = "no-retained", "It gets no retained message: the message was cleared or has expired, or its subscription brings none.";
     RetainedAgain = "retained-again", "A retained message of a topic for commands is sent to it again at each subscribe.";
+    WillRetained = "will-retained", "The retained message of the topic is the Will of a client that is connected again.";
     NoLocal = "no-local", "It published the messages itself, and its subscription has No Local.";
     WillNotSent = "will-not-sent", "A Will was not published: its client sent DISCONNECT, or its Will Delay Interval is not over.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";

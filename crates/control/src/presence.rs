@@ -147,6 +147,11 @@ impl Presence {
         self.lock().will_of(tenant, client_id)
     }
 
+    /// The Will Topic of a client that is connected and whose Will was published when it left last.
+    pub(crate) fn past_will_of(&self, tenant: TenantId, client_id: &str) -> Option<Box<str>> {
+        self.lock().past_will_of(tenant, client_id)
+    }
+
     /// How a client came and went, as far as it did in this run.
     pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<QuietClient> {
         self.lock().calm(tenant, client_id)

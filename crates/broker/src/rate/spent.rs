@@ -13,7 +13,7 @@ pub(crate) struct Spent {
     pub(crate) is_awaited: bool,
     /// Messages that were dropped and are not yet reported: a timer will do that.
     pub(crate) dropped: u32,
-    /// Some of these waited when the client closed its connection.
+    /// Messages among these waited when the client closed its connection.
     pub(crate) waited: bool,
     /// The topic of the first of them.
     pub(crate) topic: Box<str>,

@@ -212,6 +212,11 @@ impl Alarms {
         lock(&self.machine).waiting(tenant.0, name)
     }
 
+    /// The last value of an open alarm of this number; none: it has none, or that is not known.
+    pub(crate) fn last_value(&self, id: i64) -> Option<f64> {
+        lock(&self.machine).last_value(id)
+    }
+
     /// Why the last change of the alarm of this name could not be published, and when, milliseconds
     /// since the Unix epoch; none: it was published.
     pub(crate) fn unpublished(&self, tenant: TenantId, name: &str) -> Option<(u64, String)> {

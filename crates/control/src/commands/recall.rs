@@ -209,6 +209,7 @@ impl Commands {
             misread: self.misread.of((command.tenant, &command.device)),
             reach: reach.clone(),
             retry: line("retry"),
+            cancel: line("cancel"),
             show: line("show"),
         }
     }

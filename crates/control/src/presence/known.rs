@@ -232,6 +232,14 @@ impl ClientTable {
         departure.will.as_deref().cloned()
     }
 
+    /// The Will Topic of a client that is connected and whose Will was published when it left last.
+    pub(super) fn past_will_of(&self, tenant: TenantId, client_id: &str) -> Option<Box<str>> {
+        let client = &self.clients[self.find(tenant, client_id)?];
+        let departure = client.departure.as_ref().filter(|_| client.online)?;
+        let will = departure.will.as_ref().filter(|will| !will.is_discarded)?;
+        Some(will.topic.clone())
+    }
+
     /// When a client connected and disconnected since the node was started.
     pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<QuietClient> {
         let client = &self.clients[self.find(tenant, client_id)?];

@@ -6,6 +6,9 @@ use martlet_registry::{CommandState, Rollout, RolloutDevice, Status};
 use crate::rfc3339;
 use crate::wall_clock::unsigned;
 
+/// Time after which a report of a device is noted at the latest, milliseconds.
+const NOTED_MS: u64 = 5_000;
+
 /// What is known of a device of a rollout.
 pub(super) struct Facts<'a> {
     pub(super) rollout: &'a Rollout,
@@ -43,6 +46,8 @@ pub enum CauseKind {
     NoAnswer,
     /// The device has begun and not reported that it is done.
     NotDone,
+    /// The device reports nearly the version of the rollout as its own.
+    VersionDiffers,
     /// The device has sent nothing for the time of the gate.
     Silent,
     /// The device has answered that it failed, or refused the message.
@@ -79,6 +84,7 @@ impl CauseKind {
             Self::SubscribedWithQos0 => "subscribed_with_qos_0",
             Self::NoAnswer => "no_answer",
             Self::NotDone => "not_done",
+            Self::VersionDiffers => "version_differs",
             Self::Silent => "silent",
             Self::DeviceFailed => "device_failed",
             Self::TooManyCommands => "too_many_commands",
@@ -119,6 +125,9 @@ pub(super) fn cause_of(facts: &Facts<'_>) -> Option<Cause> {
         DeviceState::Failed => failed(facts),
         DeviceState::Skipped => skipped(facts),
         DeviceState::Silent => {
+            if let Some(found) = version_differs(facts) {
+                return Some(found);
+            }
             let (at, way) = (time(of.heard_ms), on_its_way(facts));
             let why = way.map(|way| format!(" {}", way.text)).unwrap_or_default();
             let text = format!("Nothing has been heard from the device since {at}.{why}");
@@ -170,10 +179,15 @@ fn waiting(facts: &Facts<'_>) -> Option<Cause> {
                     "Wave {own} waits for the gate of wave {current}, which lasts {} s at least.",
                     rollout.plan.gate.min_wait_ms / 1000
                 ),
-                open => format!(
-                    "Wave {own} waits for the gate of wave {current}, of which {open} devices have \
-                     not ended."
-                ),
+                open => {
+                    let open = match open {
+                        1 => "1 device has".to_owned(),
+                        open => format!("{open} devices have"),
+                    };
+                    format!(
+                        "Wave {own} waits for the gate of wave {current}, of which {open} not ended."
+                    )
+                }
             };
             cause(CauseKind::WaveWaits, text)
         }
@@ -191,15 +205,17 @@ fn on_its_way(facts: &Facts<'_>) -> Option<Cause> {
     if !is_active {
         return deleted_device(facts);
     }
-    match device.device.state {
-        DeviceState::Downloading | DeviceState::Installing => return not_done(facts),
-        DeviceState::Delivered => return no_answer(facts),
-        _ => {}
-    }
-    match device.command_state {
-        Some(CommandState::Acknowledged) => return not_done(facts),
-        Some(CommandState::Delivered) => return no_answer(facts),
-        _ => {}
+    let begun: Option<fn(&Facts<'_>) -> Option<Cause>> = match device.device.state {
+        DeviceState::Downloading | DeviceState::Installing => Some(not_done),
+        DeviceState::Delivered => Some(no_answer),
+        _ => match device.command_state {
+            Some(CommandState::Acknowledged) => Some(not_done),
+            Some(CommandState::Delivered) => Some(no_answer),
+            _ => None,
+        },
+    };
+    if let Some(begun) = begun {
+        return version_differs(facts).or_else(|| begun(facts));
     }
     match facts.connected {
         None => {
@@ -239,8 +255,53 @@ fn on_its_way(facts: &Facts<'_>) -> Option<Cause> {
 
 fn no_answer(facts: &Facts<'_>) -> Option<Cause> {
     let at = time(facts.device.device.heard_ms);
+    if let Some(since) = away_since(facts) {
+        let text = format!(
+            "The device has not been connected since {since}; it received the command at {at}."
+        );
+        return cause(CauseKind::NotConnected, text);
+    }
     let text = format!("The device received the command at {at} but has not answered.");
     cause(CauseKind::NoAnswer, text)
+}
+
+/// Since when the device is not connected, if it has reported nothing since.
+fn away_since(facts: &Facts<'_>) -> Option<String> {
+    let (is_connected, since_ms) = facts.connected?;
+    // A device that reports by HTTP is not connected.
+    let is_away = !is_connected && unsigned(facts.device.device.heard_ms) <= since_ms + NOTED_MS;
+    is_away.then(|| rfc3339::text(since_ms))
+}
+
+/// The device reports nearly the version of the rollout: it may have installed it.
+fn version_differs(facts: &Facts<'_>) -> Option<Cause> {
+    let (has, Rollout { name, version, .. }) = (&facts.device.has_version, facts.rollout);
+    if has == version || bare_version(has, name) != bare_version(version, name) {
+        return None;
+    }
+    let text =
+        format!("The device reports firmware_version {has}, and the rollout waits for {version}.");
+    cause(CauseKind::VersionDiffers, text)
+}
+
+/// A version without the name of the firmware, `v`, what follows `+` and zeros at its end.
+fn bare_version(version: &str, name: &str) -> String {
+    let version = version.trim().to_lowercase();
+    let whole = version.split('+').next().unwrap_or_default();
+    let mut bare = whole;
+    for prefix in [&*name.to_lowercase(), "version", "ver", "v"] {
+        if let Some(rest) = bare.strip_prefix(prefix) {
+            bare = rest.trim_start_matches(['-', '_', ' ', '.', '/', ':']);
+        }
+    }
+    // It was another word.
+    if !bare.starts_with(|letter: char| letter.is_ascii_digit()) {
+        bare = whole;
+    }
+    while let Some(rest) = bare.strip_suffix(".0") {
+        bare = rest;
+    }
+    bare.to_owned()
 }
 
 fn not_done(facts: &Facts<'_>) -> Option<Cause> {
@@ -250,12 +311,21 @@ fn not_done(facts: &Facts<'_>) -> Option<Cause> {
         _ => "loads the file",
     };
     let progress = of.progress.map(|percent| format!(" ({percent} %)"));
+    let progress = progress.unwrap_or_default();
     let at = time(of.heard_ms);
-    let text = format!(
-        "The device {what}{}, by its last report at {at}.",
-        progress.unwrap_or_default()
-    );
-    cause(CauseKind::NotDone, text)
+    match away_since(facts) {
+        Some(since) => {
+            let text = format!(
+                "The device has not been connected since {since}; it {what}{progress}, by its last \
+                 report at {at}."
+            );
+            cause(CauseKind::NotConnected, text)
+        }
+        None => {
+            let text = format!("The device {what}{progress}, by its last report at {at}.");
+            cause(CauseKind::NotDone, text)
+        }
+    }
 }
 
 fn failed(facts: &Facts<'_>) -> Option<Cause> {
@@ -435,6 +505,60 @@ mod tests {
             assert_eq!(cause.kind, kind, "{}", cause.text);
         }
         assert_eq!(found(&device(DeviceState::Succeeded, None), None), None);
+    }
+
+    #[test]
+    fn nearly_the_version_of_the_rollout_is_not_that_version() {
+        let reports = |version: &str, has: &str| {
+            let mut rollout = rollout();
+            rollout.version = version.to_owned();
+            let mut device = device(DeviceState::Downloading, None);
+            device.has_version = has.to_owned();
+            let facts = Facts {
+                rollout: &rollout,
+                device: &device,
+                connected: Some((true, 0)),
+                topic: "d/pump-1/commands/firmware",
+            };
+            cause_of(&facts).unwrap().kind == CauseKind::VersionDiffers
+        };
+        for has in [
+            "v2.0",
+            "V 2.0",
+            "2",
+            "2.0.0",
+            "pump-2.0",
+            "pump_v2.0",
+            "2.0+b7",
+        ] {
+            assert!(reports("2.0", has), "{has}");
+        }
+        for has in ["", "1.0", "2.0.1", "20", "v", "2.0-rc1", "valve-2.0"] {
+            assert!(!reports("2.0", has), "{has}");
+        }
+        assert!(reports("v2.0", "2.0"));
+        assert!(!reports("release", "pump"));
+    }
+
+    #[test]
+    fn a_device_that_is_away_since_its_last_report_says_so() {
+        let mut device = device(DeviceState::Downloading, None);
+        device.device.heard_ms = 1_000;
+        let cause = found(&device, Some(false)).unwrap();
+        assert_eq!(cause.kind, CauseKind::NotConnected);
+        assert!(
+            cause
+                .text
+                .contains("; it loads the file, by its last report"),
+            "{}",
+            cause.text
+        );
+        // It reports by HTTP.
+        device.device.heard_ms = 60_000;
+        assert_eq!(
+            found(&device, Some(false)).unwrap().kind,
+            CauseKind::NotDone
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::journal::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{
-    DeviceRollout, DeviceStuck, Facts, NamedRollout, NotForDevice, RolloutStanding,
+    DeviceRollout, DeviceStuck, Facts, HeldUpBy, NamedRollout, NotForDevice, RolloutStanding,
 };
 
 /// Rollouts of a device that are reported, at most.
@@ -20,8 +20,8 @@ const TOLD: u32 = 3;
 const ENDED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
 /// Rollouts that are looked at.
 const LOOKED_AT: usize = 50;
-/// Devices that were skipped and are looked at.
-const SKIPPED_MAX: usize = 100;
+/// Devices of one state that are looked at.
+const DEVICES_MAX: usize = 100;
 
 impl Rollouts {
     /// Adds it. `team`: the caller sees rollouts of this team alone. Where the tables cannot be
@@ -54,6 +54,7 @@ impl Rollouts {
             Some(DeviceRollout {
                 command: command(control, action, &rollout.id),
                 firmware: firmware(&rollout),
+                version: rollout.version,
                 why: cause.text,
                 since_ms: u64::try_from(device.device.since_ms).unwrap_or(0),
                 ended_ms: u64::try_from(rollout.finished_ms).unwrap_or(0),
@@ -65,7 +66,13 @@ impl Rollouts {
         self.before_joining(control, team, facts).await;
         if let Ok(rollout) = self.show(Visibility::of(team), name).await {
             let skipped = self.skipped(control, &rollout, team).await;
-            facts.named_rollout = Some(named_rollout(control, rollout, skipped));
+            let held_up_by = self.held_up_by(control, &rollout, team).await;
+            let named = named_rollout(control, rollout);
+            facts.named_rollout = Some(NamedRollout {
+                skipped,
+                held_up_by,
+                ..named
+            });
         }
     }
 
@@ -139,16 +146,55 @@ impl Rollouts {
         rollout: &Rollout,
         team: Option<&str>,
     ) -> Option<(String, String)> {
-        rollout.states().get(&DeviceState::Skipped)?;
+        let skipped = self.in_state(control, rollout, team, DeviceState::Skipped);
+        let mut skipped = skipped.await.into_iter();
+        let (id, cause) = skipped.find(|(_, cause)| cause.kind != CauseKind::HasVersion)?;
+        Some((id, cause.text))
+    }
+
+    /// A device that has begun and does not go on by itself: it reports another version, else it is
+    /// away since its last report.
+    async fn held_up_by(
+        &self,
+        control: &Control,
+        rollout: &Rollout,
+        team: Option<&str>,
+    ) -> Option<HeldUpBy> {
+        use DeviceState::{Delivered, Downloading, Installing, Silent};
+        let mut begun = Vec::new();
+        for state in [Silent, Installing, Downloading, Delivered] {
+            begun.extend(self.in_state(control, rollout, team, state).await);
+        }
+        let mut kinds = [CauseKind::VersionDiffers, CauseKind::NotConnected].into_iter();
+        kinds.find_map(|kind| {
+            let mut devices = begun.iter();
+            let (device, cause) = devices.find(|(_, cause)| cause.kind == kind)?;
+            Some(HeldUpBy {
+                device: device.clone(),
+                why: cause.text.clone(),
+                version: (kind == CauseKind::VersionDiffers).then(|| rollout.version.clone()),
+            })
+        })
+    }
+
+    /// The first devices of a rollout that are in this state, and why each is stuck.
+    async fn in_state(
+        &self,
+        control: &Control,
+        rollout: &Rollout,
+        team: Option<&str>,
+        state: DeviceState,
+    ) -> Vec<(String, Cause)> {
+        if !rollout.states().contains_key(&state) {
+            return Vec::new();
+        }
         let whose = (Visibility::of(team), rollout.id.clone());
-        let page = PageRequest::first(SKIPPED_MAX);
-        let devices = self.devices(control, whose, Some(DeviceState::Skipped), page);
-        let devices = devices.await.ok()?.items.into_iter();
-        let mut skipped = devices.filter_map(|(device, cause)| {
-            let cause = cause.filter(|cause| cause.kind != CauseKind::HasVersion)?;
-            Some((device.id, cause.text))
-        });
-        skipped.next()
+        let page = PageRequest::first(DEVICES_MAX);
+        let devices = self.devices(control, whose, Some(state), page).await;
+        let devices = devices.map_or_else(|_| Vec::new(), |page| page.items);
+        let stuck = devices.into_iter();
+        let stuck = stuck.filter_map(|(device, cause)| Some((device.id, cause?)));
+        stuck.collect()
     }
 }
 
@@ -158,11 +204,7 @@ struct Target {
     group: Option<String>,
 }
 
-fn named_rollout(
-    control: &Control,
-    rollout: Rollout,
-    skipped: Option<(String, String)>,
-) -> NamedRollout {
+fn named_rollout(control: &Control, rollout: Rollout) -> NamedRollout {
     let states = rollout.states();
     let troubled = [DeviceState::Failed, DeviceState::Silent];
     let troubled = troubled.iter().filter_map(|state| states.get(state)).sum();
@@ -182,7 +224,8 @@ fn named_rollout(
         },
         devices: format!("devices: {}", states.join(", ")),
         troubled,
-        skipped,
+        skipped: None,
+        held_up_by: None,
         go_on: command(control, goes_on_by(rollout.machine.state), &rollout.id),
         list: command(control, "devices", &rollout.id),
         id: rollout.id,
@@ -215,6 +258,7 @@ fn stuck(kind: CauseKind) -> Option<DeviceStuck> {
         CauseKind::NotConnected | CauseKind::NeverConnected => DeviceStuck::Absent,
         CauseKind::NotSubscribed | CauseKind::SubscribedWithQos0 => DeviceStuck::NotSubscribed,
         CauseKind::MessageNotAcknowledged | CauseKind::NoAnswer => DeviceStuck::NoAnswer,
+        CauseKind::VersionDiffers => DeviceStuck::VersionDiffers,
         CauseKind::Silent => DeviceStuck::Silent,
         CauseKind::DeviceFailed | CauseKind::TooManyCommands | CauseKind::TimedOut => {
             DeviceStuck::Failed

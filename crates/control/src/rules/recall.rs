@@ -3,7 +3,7 @@
 use martlet_broker::{EventKind, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_registry::{AlarmFilter, PageRequest, Visibility};
-use martlet_rules::{ActionDefinition, AlarmState, InhibitedAlarm, own_webhook};
+use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own_webhook};
 
 use super::{Definition, Rules, VisibleRule, webhooks};
 use crate::lock::lock;
@@ -28,9 +28,11 @@ impl Rules {
             .map(|kind| kind.name())
             .filter(|name| published.contains(*name));
         facts.own_topics.events.extend(published);
-        facts.alarms = self.alarms_about(team, facts).await;
+        let seen = self.seen(Visibility::of(team)).await;
+        let rules = seen.as_deref().unwrap_or_default();
+        facts.alarms = self.alarms_about(team, facts, rules).await;
         let name = &*facts.question.name;
-        let Ok(all) = self.seen(Visibility::of(team)).await else {
+        let Ok(all) = seen else {
             return;
         };
         // An alarm that a rule raises may have another name.
@@ -121,14 +123,19 @@ impl Rules {
                 name: Some(name.to_owned()),
                 ..AlarmFilter::default()
             };
-            found.extend(self.open_alarms(filter).await);
+            found.extend(self.open_alarms(filter, std::slice::from_ref(rule)).await);
         }
         found
     }
 
     /// The alarms about the device that was asked about that are not cleared. A team sees those of
     /// its own tenant alone.
-    async fn alarms_about(&self, team: Option<&str>, facts: &Facts) -> Vec<RuleAlarm> {
+    async fn alarms_about(
+        &self,
+        team: Option<&str>,
+        facts: &Facts,
+        rules: &[VisibleRule],
+    ) -> Vec<RuleAlarm> {
         let tenant = facts.question.tenant;
         let is_seen = team.is_none() || tenant != TenantId::default();
         if !is_seen || !facts.is_device() {
@@ -139,11 +146,11 @@ impl Rules {
             device: Some(facts.question.name.clone()),
             ..AlarmFilter::default()
         };
-        self.open_alarms(filter).await
+        self.open_alarms(filter, rules).await
     }
 
-    /// The alarms of the filter that are not cleared.
-    async fn open_alarms(&self, filter: AlarmFilter) -> Vec<RuleAlarm> {
+    /// The alarms of the filter that are not cleared. One that a rule keeps has its name.
+    async fn open_alarms(&self, filter: AlarmFilter, rules: &[VisibleRule]) -> Vec<RuleAlarm> {
         let open = AlarmState::ALL
             .iter()
             .filter(|state| **state != AlarmState::Cleared);
@@ -163,7 +170,13 @@ impl Rules {
                 false => "alarm clear",
             };
             let id = row.id.to_string();
+            let mut rules = rules.iter();
+            let rule = rules
+                .find(|rule| rule.name == row.name && self.tenant_of_alarms(rule).0 == row.tenant);
+            let last = self.alarms.last_value(row.id);
             RuleAlarm {
+                clears_when: rule.and_then(|rule| clears_when(&rule.definition)),
+                kept_by: rule.and_then(|rule| kept_by(&rule.definition, last?)),
                 command: self.control.command_with_options(action, &id),
                 shelved_until_ms: is_shelved.then(|| unsigned(row.shelved_until_ms)),
                 raised_ms: unsigned(row.raised_ms),
@@ -269,6 +282,68 @@ fn raised(rule: &VisibleRule) -> impl Iterator<Item = &str> {
         ActionDefinition::Alarm(alarm) => alarm.raise.as_deref(),
         _ => None,
     }))
+}
+
+/// When the alarm that a rule keeps is cleared by itself, in words.
+fn clears_when(definition: &Definition) -> Option<String> {
+    let alarm = definition.alarm.as_ref()?;
+    if let Some(limit) = &alarm.threshold {
+        let (clear, is_above) = clear_value(limit)?;
+        let value = value_of(definition, limit);
+        return Some(format!("{value} is {} {clear}", side(is_above)));
+    }
+    if let Some(limit) = &alarm.rate {
+        let (clear, is_above) = clear_value(limit)?;
+        let (value, secs) = (value_of(definition, limit), limit.per_secs.unwrap_or(60));
+        return Some(format!(
+            "the change of {value} in {secs} s is {} {clear}",
+            side(is_above)
+        ));
+    }
+    if let Some(condition) = &alarm.condition {
+        return match (&condition.clear_when, &condition.raise_when) {
+            (Some(clear), _) => Some(format!("{clear} is true")),
+            (None, raise) => raise.as_ref().map(|raise| format!("{raise} is false")),
+        };
+    }
+    alarm
+        .no_data
+        .as_ref()
+        .map(|_| "a message arrives".to_owned())
+}
+
+/// Why its last value keeps the alarm of a rule active, in words.
+fn kept_by(definition: &Definition, last: f64) -> Option<String> {
+    let limit = definition.alarm.as_ref()?.threshold.as_ref()?;
+    let (clear, is_above) = clear_value(limit)?;
+    let (is_kept, side) = match is_above {
+        true => (last > clear, "above"),
+        false => (last < clear, "below"),
+    };
+    is_kept.then(|| format!("the last value, {last}, is {side} its clear value {clear}"))
+}
+
+/// The value at which a limit clears its alarm, and whether values above it are bad.
+fn clear_value(limit: &AlarmKind) -> Option<(f64, bool)> {
+    let raise = limit.above.or(limit.below)?;
+    Some((limit.clear.unwrap_or(raise), limit.above.is_some()))
+}
+
+/// The side of that value on which the alarm is cleared.
+fn side(is_above: bool) -> &'static str {
+    match is_above {
+        true => "at most",
+        false => "at least",
+    }
+}
+
+/// The expression of the value of a limit.
+fn value_of<'a>(definition: &'a Definition, limit: &'a AlarmKind) -> &'a str {
+    let default = match definition.telemetry {
+        Some(_) => "value",
+        None => "payload",
+    };
+    limit.value.as_deref().unwrap_or(default)
 }
 
 /// The devices whose messages a rule looks at, in words; none: all of them.

@@ -20,6 +20,9 @@ use crate::rfc3339;
 /// reported.
 const ANSWERS_WITHIN_MS: u64 = 30_000;
 
+/// Name of the commands of rollouts.
+const UPDATE: &str = "update";
+
 /// What keeps a command from being carried out. Those of one kind are reported together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stuck {
@@ -37,6 +40,10 @@ enum Stuck {
     NotUnderstood,
     /// It carries the command out.
     AtWork,
+    /// It has acknowledged the command, and is not connected since.
+    LeftAtWork,
+    /// It has acknowledged the command, and has not ended it in the time of the command.
+    Overdue,
 }
 
 /// What there is to find of the commands of a device.
@@ -50,7 +57,7 @@ pub(super) fn commands(facts: &Facts, found: &mut Found) {
     {
         let is_latest = !names.contains(&&*command.name);
         names.push(&command.name);
-        match stuck_at(command) {
+        match stuck_at(facts.now_ms, command) {
             Some(kind) => match stuck.iter_mut().find(|(known, ..)| *known == kind) {
                 Some((_, _, more)) => *more += 1,
                 None => stuck.push((kind, command, 0)),
@@ -71,9 +78,9 @@ pub(super) fn commands(facts: &Facts, found: &mut Found) {
 }
 
 /// A command that was asked about by its id.
-pub(super) fn of_named(named: &NamedCommand) -> Finding {
+pub(super) fn of_named(now_ms: u64, named: &NamedCommand) -> Finding {
     match named {
-        NamedCommand::One(command) => match stuck_at(command) {
+        NamedCommand::One(command) => match stuck_at(now_ms, command) {
             Some(Stuck::AtWork) => Finding::new(Cause::NothingWrong, at_work(command)),
             Some(kind) => of_stuck(command, kind, (0, None)),
             None => of_ended(command).unwrap_or_else(|| {
@@ -124,7 +131,7 @@ fn is_in_question(facts: &Facts, command: &DeviceCommand) -> bool {
 }
 
 /// What keeps a command from being carried out; none: it has ended.
-fn stuck_at(command: &DeviceCommand) -> Option<Stuck> {
+fn stuck_at(now_ms: u64, command: &DeviceCommand) -> Option<Stuck> {
     if command.state.is_final() {
         return None;
     }
@@ -135,6 +142,8 @@ fn stuck_at(command: &DeviceCommand) -> Option<Stuck> {
         .is_some_and(|misread| misread.at_ms >= command.sent_ms.max(command.created_ms));
     let is_misread = !command.result.is_empty() && command.acknowledged_ms == 0;
     Some(match command.state {
+        CommandState::Acknowledged if left_at_work(command).is_some() => Stuck::LeftAtWork,
+        CommandState::Acknowledged if now_ms > command.expires_ms => Stuck::Overdue,
         CommandState::Acknowledged => Stuck::AtWork,
         _ if is_misread || is_nameless => Stuck::NotUnderstood,
         CommandState::Delivered => Stuck::NoAnswer,
@@ -151,6 +160,21 @@ fn stuck_at(command: &DeviceCommand) -> Option<Stuck> {
             }
         }
     })
+}
+
+/// Since when the device of a command is not connected, if it acknowledged it before.
+fn left_at_work(command: &DeviceCommand) -> Option<u64> {
+    let gone_ms = command
+        .reach
+        .gone_ms
+        .filter(|_| !command.reach.is_connected);
+    // A device that answers by HTTP is not connected.
+    gone_ms.filter(|gone_ms| command.acknowledged_ms <= gone_ms + CLOCKS_DIFFER_MS)
+}
+
+/// It is the command of a rollout, which is reported itself.
+fn is_of_rollout(facts: &Facts, command: &DeviceCommand) -> bool {
+    !facts.rollouts.is_empty() && command.name == UPDATE
 }
 
 /// The topic of its own that a device has published to since it has the command, without a
@@ -177,10 +201,13 @@ fn weight(facts: &Facts, kind: Stuck, command: &DeviceCommand) -> Weight {
     match kind {
         // Why it is not connected is reported first.
         Stuck::Absent | Stuck::AtWork => Weight::Aside,
+        Stuck::LeftAtWork | Stuck::Overdue if is_of_rollout(facts, command) => Weight::Aside,
+        // It is reported before that the device has left by itself.
+        Stuck::LeftAtWork => Weight::Ended,
         _ if is_refused => Weight::Aside,
         Stuck::NotUnderstood => Weight::Trouble,
         _ if !is_connected(facts) => Weight::Remark,
-        Stuck::NotSubscribed | Stuck::Qos0 => Weight::Trouble,
+        Stuck::NotSubscribed | Stuck::Qos0 | Stuck::Overdue => Weight::Trouble,
         Stuck::NotAcknowledged | Stuck::NoAnswer if is_late => Weight::Trouble,
         Stuck::NotAcknowledged | Stuck::NoAnswer => Weight::Aside,
     }
@@ -214,6 +241,7 @@ fn at_work(command: &DeviceCommand) -> String {
 
 /// A command that has not ended. `more`: others that are stuck for the same reason. `elsewhere`: a
 /// topic on which the device may have answered.
+// Table: what is reported of each way to be stuck.
 fn of_stuck(
     command: &DeviceCommand,
     kind: Stuck,
@@ -286,6 +314,11 @@ fn of_stuck(
             "the device carries it out".to_owned(),
             "wait".to_owned(),
         ),
+        Stuck::LeftAtWork | Stuck::Overdue => (
+            Cause::CommandWaits,
+            acknowledged_only(command),
+            answering(command, "have the device connect and answer"),
+        ),
     };
     let others = match more {
         0 => "",
@@ -300,12 +333,34 @@ fn of_stuck(
     let sentence = match kind {
         Stuck::AtWork => at_work(command),
         Stuck::NotUnderstood => format!("{what} has not ended: {why}"),
+        Stuck::LeftAtWork | Stuck::Overdue if more == 0 => format!("{what} has not ended: {why}"),
+        Stuck::LeftAtWork | Stuck::Overdue => format!("{what}{others} have not ended: {why}"),
         _ => format!("{what}{others} {wait}: {why}"),
     };
     let finding = Finding::new(cause, sentence).since(command.created_ms);
-    finding
-        .remedy(format!("{remedy}; to see the command, run"))
-        .command(&command.show)
+    match kind {
+        Stuck::LeftAtWork | Stuck::Overdue => finding
+            .remedy(format!("{remedy}; or cancel the command"))
+            .command(&command.cancel),
+        _ => finding
+            .remedy(format!("{remedy}; to see the command, run"))
+            .command(&command.show),
+    }
+}
+
+/// The device has acknowledged a command, and nothing more.
+fn acknowledged_only(command: &DeviceCommand) -> String {
+    let at = rfc3339::in_words(command.acknowledged_ms);
+    let progress = command.progress.map(|percent| format!(" ({percent} %)"));
+    let progress = progress.unwrap_or_default();
+    let since = match left_at_work(command) {
+        Some(gone_ms) => format!("been away since {}", rfc3339::in_words(gone_ms)),
+        None => "not reported its end".to_owned(),
+    };
+    format!(
+        "the device acknowledged it on {at}{progress}, and has {since}; an acknowledged command \
+         does not expire"
+    )
 }
 
 /// What is wrong with the answer of a device.

@@ -266,6 +266,8 @@ pub struct DeviceCommand {
     pub reach: Reach,
     /// The command line that publishes it again.
     pub retry: String,
+    /// The command line that cancels it.
+    pub cancel: String,
     /// The command line that shows it.
     pub show: String,
 }
@@ -594,6 +596,9 @@ pub enum Retained {
         at_ms: u64,
         /// The command that deletes it.
         remove: String,
+        /// Client Identifier of the client whose Will it is, if that is connected again, and since
+        /// when, milliseconds since the Unix epoch.
+        past_will: Option<(String, u64)>,
     },
     /// It was taken away.
     Ended(RetainedEnded),

@@ -406,8 +406,9 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         1 => ("it is connected".to_owned(), "of it"),
         count => {
             let names: Vec<&str> = connected.iter().map(|one| &*one.client_id).collect();
+            let are = if names.len() == 1 { "is" } else { "are" };
             let who = format!(
-                "{} of its {count} clients are connected ({})",
+                "{} of its {count} clients {are} connected ({})",
                 names.len(),
                 names.join(", ")
             );

@@ -4,7 +4,10 @@ use super::Finding;
 use super::facts::{Facts, NamedPart, NamedRollout, NamedRule, Removed, RolloutStanding};
 use super::found::{messages, times, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
-use super::rule_on_topic::{failed_elsewhere, nearest_or_some, on_topic, payload_has};
+use super::rollout::report_exactly;
+use super::rule_on_topic::{
+    failed_elsewhere, is_previous, missing_field, nearest_or_some, on_topic, payload_has,
+};
 use super::{api_key, command, integration, missing, provisioning_key, rule_alarm};
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -22,7 +25,7 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     });
     let rollout = facts.named_rollout.iter().map(of_rollout);
     let command = facts.named_command.iter();
-    let command = command.map(command::of_named);
+    let command = command.map(|one| command::of_named(facts.now_ms, one));
     let mut found: Vec<Finding> = rule.chain(rollout).chain(command).collect();
     let key = facts.named_api_key.as_ref();
     let is_revoked = key.is_some_and(|key| key.revoked_ms.is_some());
@@ -205,7 +208,7 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
         return finding;
     }
     let (messages, matched) = (messages(rule.messages), rule.matched);
-    let alarms = rule_alarm::active(rule);
+    let alarms = rule_alarm::active(facts, rule);
     if rule.keeps_alarm && rule.condition.is_none() {
         let sentence = format!(
             "the rule {name} is on: it has looked at {messages} since the node was started{alarms}"
@@ -268,11 +271,16 @@ fn missing_member(rule: &NamedRule) -> String {
         others,
     } = missing;
     let count = match rule.missing {
+        _ if rule.messages == 1 => "it".to_owned(),
         count if count == rule.messages => "all of them".to_owned(),
         count => format!("{count} of them"),
     };
-    let has = payload_has(name, others);
-    format!("; in {count} the field {name} is missing that it names, last on {topic}{has}")
+    let has = match is_previous(name) {
+        true => String::new(),
+        false => payload_has(name, others),
+    };
+    let field = missing_field(name);
+    format!("; in {count} {field}, which it names, is missing, last on {topic}{has}")
 }
 
 /// A Topic Name was asked about that none of its filters matches.
@@ -360,6 +368,16 @@ fn of_rollout(rollout: &NamedRollout) -> Finding {
         RolloutStanding::Running => rollout.troubled == 0,
         standing => standing == RolloutStanding::Succeeded,
     };
+    let held_up_by = rollout.held_up_by.as_ref();
+    let held_up = held_up_by.map_or_else(String::new, |one| {
+        format!("; {}: {}", one.device, uncapitalized(&one.why))
+    });
+    let differs = held_up_by.and_then(|one| one.version.as_deref());
+    if let Some(version) = differs.filter(|_| rollout.standing == RolloutStanding::Running) {
+        let sentence = format!("{what} is running ({devices}){held_up}");
+        let remedy = report_exactly(version);
+        return advised(Cause::RolloutWaits, sentence, &remedy, &rollout.list);
+    }
     if let Some((device, why)) = rollout.skipped.as_ref().filter(|_| goes_well) {
         let why = uncapitalized(why);
         let sentence = format!("{what} has skipped devices ({devices}), such as {device}: {why}");
@@ -373,14 +391,15 @@ fn of_rollout(rollout: &NamedRollout) -> Finding {
             advised(Cause::RolloutPaused, sentence, "start it", &rollout.go_on)
         }
         RolloutStanding::Paused(why) => {
-            let sentence = format!("{what} is paused: {why} ({devices})");
+            let sentence = format!("{what} is paused: {why} ({devices}){held_up}");
             let remedy = "see why devices are stuck, have those that failed try again (martlet rollout \
                           retry), and resume it";
             advised(Cause::RolloutPaused, sentence, remedy, &rollout.go_on)
         }
         RolloutStanding::Running if rollout.troubled > 0 => {
             let sentence = format!(
-                "{what} is running, but some of its devices do not make progress ({devices})"
+                "{what} is running, but some of its devices do not make progress \
+                 ({devices}){held_up}"
             );
             let remedy = "to see why each is stuck, run";
             advised(Cause::RolloutWaits, sentence, remedy, &rollout.list)
@@ -393,7 +412,7 @@ fn of_rollout(rollout: &NamedRollout) -> Finding {
             advised(Cause::RolloutFailed, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Running => {
-            let sentence = format!("{what} is running ({devices})");
+            let sentence = format!("{what} is running ({devices}){held_up}");
             Finding::new(Cause::NothingWrong, sentence)
         }
         RolloutStanding::Succeeded => {

@@ -25,6 +25,18 @@ pub(super) fn retained(facts: &Facts, found: &mut Found) {
     let (Some(topic), Some(retained)) = (&facts.question.topic, &facts.retained) else {
         return;
     };
+    if let Retained::Kept {
+        topic,
+        at_ms,
+        past_will: Some(past),
+        ..
+    } = retained
+        && !facts.question.is_about_filter()
+        && past.0 == facts.client_id
+    {
+        found.push((Weight::Topic, past_will_of(topic, *at_ms, past)));
+        return;
+    }
     let Some(session) = facts.session.as_ref().filter(|session| session.connected) else {
         return;
     };
@@ -40,10 +52,16 @@ pub(super) fn retained(facts: &Facts, found: &mut Found) {
             topic,
             at_ms,
             remove,
+            past_will,
         } => match not_sent(session, topic, &own) {
             Some(finding) if is_before(*at_ms) => found.push((Weight::Topic, finding)),
             Some(_) => {}
             None if facts.question.is_about_filter() => {}
+            None if past_will.is_some() => {
+                let past = past_will.iter();
+                let past = past.map(|past| past_will_of(topic, *at_ms, past));
+                found.extend(past.map(|finding| (Weight::Topic, finding)));
+            }
             None => {
                 let weight = match is_for_commands(topic) {
                     true => Weight::Topic,
@@ -76,6 +94,21 @@ fn is_for_commands(topic: &str) -> bool {
         let level = level.to_ascii_lowercase();
         COMMANDS.contains(&&*level)
     })
+}
+
+/// The retained message is the Will of a client that is connected again: that and since when.
+fn past_will_of(topic: &str, at_ms: u64, (client_id, since_ms): &(String, u64)) -> Finding {
+    let sentence = format!(
+        "the retained message of {topic} is the Will of {client_id}, published on {}; {client_id} \
+         is connected again since {}, and nothing was retained there since",
+        rfc3339::in_words(at_ms),
+        rfc3339::in_words(*since_ms)
+    );
+    Finding::new(Cause::WillRetained, sentence)
+        .since(at_ms)
+        .remedy(format!(
+            "have {client_id} publish its state to {topic} with RETAIN after each connect"
+        ))
 }
 
 /// The retained message is sent at each subscribe, also if the client has had it.

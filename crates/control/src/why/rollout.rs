@@ -17,6 +17,7 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
     let what = format!("the rollout {} of {}", one.id, one.firmware);
     let why = uncapitalized(&one.why);
     let is_late = facts.now_ms.saturating_sub(one.since_ms) >= ANSWERS_WITHIN_MS;
+    let exactly = report_exactly(&one.version);
     let (weight, cause, sentence, remedy) = match one.stuck {
         DeviceStuck::NotStarted => (
             Weight::Aside,
@@ -59,6 +60,12 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
             format!("{what} waits for the device: {why}"),
             "see why the program of the device does not answer the command; to see the devices of \
              the rollout, run",
+        ),
+        DeviceStuck::VersionDiffers => (
+            Weight::Trouble,
+            Cause::RolloutWaits,
+            format!("{what} waits for the device: {why}"),
+            &*exactly,
         ),
         DeviceStuck::Silent => (
             Weight::Trouble,
@@ -124,6 +131,14 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
         finding.last_ms = Some(facts.now_ms);
     }
     (weight, finding)
+}
+
+/// What to do about a device that reports nearly this version.
+pub(super) fn report_exactly(version: &str) -> String {
+    format!(
+        "have the firmware report exactly {version} (firmware_version in its twin or heartbeat), or \
+         have the device answer the command with succeeded; to see the devices of the rollout, run"
+    )
 }
 
 /// The rollout does not wait for the device, whether or not that is connected.

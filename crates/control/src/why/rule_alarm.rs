@@ -61,8 +61,16 @@ pub(super) fn waiting(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
 /// An alarm about this subject may follow from the topic that was asked about. A subject is the id
 /// of a device, or a topic.
 fn may_be_of_topic(facts: &Facts, subject: &str) -> bool {
-    let topic = facts.question.topic.as_deref();
-    topic.is_none_or(|topic| !subject.contains('/') || subject == topic)
+    let Some(topic) = facts.question.topic.as_deref() else {
+        return true;
+    };
+    // A device may publish to a topic without its id.
+    let mut devices = facts.named_in_topic.iter().filter(|one| one.is_device);
+    let is_of_device = match devices.clone().next() {
+        None => !subject.contains('/'),
+        Some(_) => devices.any(|device| device.client_id == subject),
+    };
+    subject == topic || is_of_device
 }
 
 fn seconds(ms: i64) -> String {
@@ -73,26 +81,43 @@ fn seconds(ms: i64) -> String {
 }
 
 /// Its alarms that are active, as the end of a sentence.
-pub(super) fn active(rule: &NamedRule) -> String {
+pub(super) fn active(facts: &Facts, rule: &NamedRule) -> String {
     if rule.alarms.is_empty() {
         return match rule.keeps_alarm {
             true => "; its alarm is not active".to_owned(),
             false => String::new(),
         };
     }
-    let shown = rule.alarms.iter().take(ALARMS_NAMED).map(|alarm| {
+    let alarms = rule.alarms.iter();
+    let alarms = alarms.filter(|alarm| may_be_of_topic(facts, &alarm.subject));
+    let all: Vec<&RuleAlarm> = alarms.collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let shown = all.iter().take(ALARMS_NAMED).map(|alarm| {
         let since = rfc3339::in_words(alarm.raised_ms);
         format!(
-            "its alarm {} about {} is active since {since}",
-            alarm.name, alarm.subject
+            "its alarm {} about {} is active since {since}{}",
+            alarm.name,
+            alarm.subject,
+            kept(alarm)
         )
     });
     let shown: Vec<String> = shown.collect();
-    let more = match rule.alarms.len().saturating_sub(ALARMS_NAMED) {
+    let more = match all.len().saturating_sub(ALARMS_NAMED) {
         0 => String::new(),
         count => format!(", and {count} more"),
     };
     format!("; {}{more}", shown.join(", "))
+}
+
+/// Why an alarm stays active, as the end of a sentence.
+fn kept(alarm: &RuleAlarm) -> String {
+    match (&alarm.kept_by, &alarm.clears_when) {
+        (Some(why), _) => format!("; {why}, so the alarm stays active"),
+        (None, Some(when)) => format!("; it clears when {when}"),
+        (None, None) => String::new(),
+    }
 }
 
 /// Alarms about a device that are active, whichever rule has raised them.
@@ -102,10 +127,17 @@ pub(super) fn about_device(facts: &Facts, found: &mut Found) {
             "" => String::new(),
             message => format!(": {}", printable(message)),
         };
-        let sentence = format!("the alarm {} about it is active{message}", alarm.name);
+        let kept_by = alarm.kept_by.iter();
+        let kept: String = kept_by.map(|why| format!("; {why}")).collect();
+        let name = &alarm.name;
+        let sentence = format!("the alarm {name} about it is active{message}{kept}");
+        let remedy = match &alarm.clears_when {
+            Some(when) => format!("wait: it clears by itself when {when}; to clear it now, run"),
+            None => "remove its cause, then clear it, or have a rule clear it".to_owned(),
+        };
         let finding = Finding::new(Cause::AlarmActive, sentence)
             .since(alarm.raised_ms)
-            .remedy("remove its cause, then clear it, or have a rule clear it")
+            .remedy(remedy)
             .command(&alarm.command);
         found.push((Weight::Aside, finding));
     }
@@ -145,12 +177,26 @@ fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
                 .command(&alarm.command)
         }
         None => {
-            let sentence = format!(
-                "{of} is active since {}, so nobody is notified again while its condition stays true",
-                rfc3339::in_words(alarm.raised_ms)
-            );
-            let remedy = "clear it when its cause is removed, or have a rule clear it; the next \
-                          message for which the condition is true raises it again";
+            let since = rfc3339::in_words(alarm.raised_ms);
+            let sentence = match (&alarm.kept_by, &alarm.clears_when) {
+                (None, None) => format!(
+                    "{of} is active since {since}, so nobody is notified again while its condition \
+                     stays true"
+                ),
+                _ => format!(
+                    "{of} is active since {since}, so nobody is notified again{}",
+                    kept(alarm)
+                ),
+            };
+            let remedy = match &alarm.clears_when {
+                Some(when) => format!(
+                    "wait: it clears by itself when {when}, and can be raised again then; to clear \
+                     it now, run"
+                ),
+                None => "clear it when its cause is removed, or have a rule clear it; the next \
+                         message for which the condition is true raises it again"
+                    .to_owned(),
+            };
             Finding::new(Cause::AlarmSilent, sentence)
                 .remedy(remedy)
                 .command(&alarm.command)

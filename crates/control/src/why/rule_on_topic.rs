@@ -38,9 +38,17 @@ pub(super) fn on_topic(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
                 "correct the condition (when), or what is published; to see the rule, run",
             )
         }
+        TopicResult::Missing(field) if is_previous(field) => (
+            format!(
+                "{message} lacks {}, which the rule {name} names",
+                missing_field(field)
+            ),
+            "publish another message; to see the rule, run",
+        ),
         TopicResult::Missing(field) => (
             format!(
-                "{message} lacks the field {field}, which the rule {name} names{}",
+                "{message} lacks {}, which the rule {name} names{}",
+                missing_field(field),
                 payload_has(field, &members_of(&last.payload))
             ),
             "correct the rule, or what is published; to see the rule, run",
@@ -115,6 +123,19 @@ fn value_in_words(name: &str, value: &Value) -> Option<String> {
         printable(name),
         printable(&shown)
     ))
+}
+
+/// It is the value of the message before, which the first message does not have.
+pub(super) fn is_previous(field: &str) -> bool {
+    field.split('.').next() == Some("previous")
+}
+
+/// A field that is missing.
+pub(super) fn missing_field(field: &str) -> String {
+    match is_previous(field) {
+        true => format!("the field {field} (there was no earlier message)"),
+        false => format!("the field {field}"),
+    }
 }
 
 /// The member of a payload whose name is nearly that of a missing one, else some of them, as the

@@ -244,8 +244,8 @@ fn queue(now_ms: u64, session: &Session, found: &mut Found) {
         return;
     };
     let sentence = format!(
-        "its queue is full, {} messages wait in it, and more are dropped: {}",
-        session.queued,
+        "its queue is full, {} in it, and more are dropped: {}",
+        messages_wait(session.queued),
         limit.words()
     );
     let mut finding = Finding::new(Cause::QueueFull, sentence);
@@ -289,7 +289,9 @@ fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
     let (since_ms, and) = match own {
         Some(since_ms) => {
             let queued = session.queued;
-            (since_ms, format!("and {queued} wait behind them"))
+            let wait = if queued == 1 { "waits" } else { "wait" };
+            let them = if session.in_flight == 1 { "it" } else { "them" };
+            (since_ms, format!("and {queued} {wait} behind {them}"))
         }
         None => {
             let Some((since_ms, group)) = of_group() else {

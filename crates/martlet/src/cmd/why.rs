@@ -108,17 +108,14 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
         false => (String::new(), format!(" ({})", in_brackets(&time))),
     };
     let sentence = printable(&diagnosis.finding.sentence);
-    let mut text = match diagnosis.name.strip_prefix(INTEGRATIONS) {
-        // An integration's session is always connected, even while its target is down.
-        Some(name) => format!("{}: {on}{sentence}{off}{of_finding}\n", printable(name)),
-        None if diagnosis.state == State::NoClient => format!(
-            "{}: {on}{sentence}{off}{of_finding}\n",
-            printable(&diagnosis.name)
-        ),
-        None => format!(
-            "{}: {on}{state}{off}{of_state}: {sentence}{of_finding}\n",
-            printable(&diagnosis.name)
-        ),
+    let integration = diagnosis.name.strip_prefix(INTEGRATIONS);
+    let name = printable(integration.unwrap_or(&diagnosis.name));
+    // An integration's session is always connected, even while its target is down.
+    let has_state = integration.is_none() && diagnosis.state != State::NoClient;
+    let mut text = match has_state {
+        true => format!("{name}: {on}{state}{off}{of_state}: {sentence}{of_finding}\n"),
+        false if names(&sentence, &name) => format!("{on}{sentence}{off}{of_finding}\n"),
+        false => format!("{name}: {on}{sentence}{off}{of_finding}\n"),
     };
     remedy(&mut text, &diagnosis.finding);
     for finding in diagnosis.also.iter().take(ALSO_MAX) {
@@ -141,6 +138,17 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
         text.push_str(&format!("    {at}  {}\n", printable(&evidence.text)));
     }
     text
+}
+
+/// Whether a sentence names its subject before its first colon.
+fn names(sentence: &str, subject: &str) -> bool {
+    let clause = sentence.split(": ").next().unwrap_or_default();
+    let mut found = clause.match_indices(subject);
+    let is_in_name = |letter: char| letter.is_alphanumeric() || "-_./@".contains(letter);
+    found.any(|(at, _)| {
+        let after = &clause[at + subject.len()..];
+        !clause[..at].ends_with(is_in_name) && !after.starts_with(is_in_name)
+    })
 }
 
 /// Whether the state has existed since the time of the finding.
@@ -248,9 +256,27 @@ mod tests {
         };
         let diagnosis = diagnosis("$integration/webhook/crm", State::Connected, finding);
         let printed = text(&diagnosis, &Zoned::now(), false);
-        let head =
-            "webhook/crm: 1 message waits for the integration webhook/crm: no route (since 19";
+        // The sentence names it.
+        let head = "1 message waits for the integration webhook/crm: no route (since 19";
         assert!(printed.starts_with(head), "{printed}");
+    }
+
+    #[test]
+    fn a_subject_is_printed_once() {
+        for (sentence, subject, expected) in [
+            ("the command open (c1) to y4 failed: x", "c1", true),
+            ("the rollout c1 of pump 2.0 is running", "c1", true),
+            ("line-1 is an API key", "line-1", true),
+            ("the rule hot-2 is on", "hot", false),
+            (
+                "1 message waits: webhook/crm is paused",
+                "webhook/crm",
+                false,
+            ),
+            ("", "x", false),
+        ] {
+            assert_eq!(names(sentence, subject), expected, "{sentence}");
+        }
     }
 
     #[test]

@@ -267,7 +267,6 @@ impl AlarmMachine {
                 hops: 0,
             };
             let mut entry = MonitoredAlarm::new(about);
-            entry.value = alarm.value;
             self.by_id.insert(alarm.id, alarm.key.clone());
             let key = alarm.key.clone();
             entry.alarm = Some(alarm);
@@ -285,6 +284,11 @@ impl AlarmMachine {
     /// The alarm of this number, unless it is cleared.
     pub fn get(&self, id: i64) -> Option<&Alarm> {
         self.entries.get(self.by_id.get(&id)?)?.alarm.as_ref()
+    }
+
+    /// The last value of the alarm of this number since the start, unless it is cleared.
+    pub fn last_value(&self, id: i64) -> Option<f64> {
+        self.entries.get(self.by_id.get(&id)?)?.value
     }
 
     /// Number of entries, and number of observations dropped because there were too many.

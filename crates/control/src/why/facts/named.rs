@@ -25,6 +25,8 @@ pub struct DeviceRollout {
     pub id: String,
     /// Name and version of the firmware.
     pub firmware: String,
+    /// Its version.
+    pub version: String,
     /// Why the device has not installed it.
     pub stuck: DeviceStuck,
     /// The same in words.
@@ -52,6 +54,8 @@ pub enum DeviceStuck {
     NotSubscribed,
     /// It has not answered.
     NoAnswer,
+    /// It reports nearly the version of the rollout as its own.
+    VersionDiffers,
     /// It has sent nothing for the time of the gate.
     Silent,
     /// It has failed.
@@ -81,10 +85,23 @@ pub struct NamedRollout {
     pub troubled: u64,
     /// A device that was skipped though it does not have the version, and why.
     pub skipped: Option<(String, String)>,
+    /// A device that has begun and does not go on by itself.
+    pub held_up_by: Option<HeldUpBy>,
     /// The command that comes first so that it goes on.
     pub go_on: String,
     /// The command that lists its devices, and why each is stuck.
     pub list: String,
+}
+
+/// A device that has begun to install the firmware of a rollout, and does not go on by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldUpBy {
+    /// Its id.
+    pub device: String,
+    /// Why, in words.
+    pub why: String,
+    /// The version that it should report, if it reports another one; none: it is away.
+    pub version: Option<String>,
 }
 
 /// How a rollout is.
@@ -135,6 +152,10 @@ pub struct RuleAlarm {
     pub shelved_until_ms: Option<u64>,
     /// The user that shelved or acknowledged it; empty: none.
     pub by: String,
+    /// When it is cleared by itself, in words; none: only an action of a rule clears it.
+    pub clears_when: Option<String>,
+    /// Why its last value keeps it active, in words; none: it does not, or is not known.
+    pub kept_by: Option<String>,
     /// The command that ends the silence of one that is shelved, or clears it.
     pub command: String,
 }

@@ -84,7 +84,9 @@ impl Control {
             subscribers,
             subscriber_groups,
             near,
-            retained: self.retained_of(question.tenant, topic).await?,
+            retained: self
+                .retained_of((question.tenant, who.client_id), topic)
+                .await?,
             groups_missing,
         })
     }
@@ -93,7 +95,7 @@ impl Control {
     /// else the end of the last one.
     async fn retained_of(
         &self,
-        tenant: TenantId,
+        (tenant, client_id): (TenantId, &str),
         topic: &str,
     ) -> Result<Option<Retained>, ControlError> {
         let Ok(filter) = SubscriptionFilter::parse(topic) else {
@@ -111,6 +113,7 @@ impl Control {
         };
         if let Some(first) = self.retained(&query).await?.messages.into_iter().next() {
             return Ok(Some(Retained::Kept {
+                past_will: self.past_will(tenant, client_id, &first).await?,
                 remove: self.command_of_tenant("retained rm", tenant, &typed(&first.topic)),
                 topic: first.topic.into_string(),
                 at_ms: first.received_wall_ms,

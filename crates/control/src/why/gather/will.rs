@@ -1,6 +1,6 @@
 //! Wills of clients that are gone.
 
-use martlet_broker::{ClientDetail, TenantId};
+use martlet_broker::{ClientDetail, RetainedInfo, TenantId};
 
 use crate::control::{Control, ControlError};
 use crate::why::Question;
@@ -30,6 +30,37 @@ impl Control {
         }
         let disconnected = self.presence.will_of(tenant, client_id)?;
         Some(AbsentWill::Gone(disconnected))
+    }
+
+    /// The client whose Will this retained message is, if it is connected again, and since when. It
+    /// is the client of the question, or one that the topic names.
+    pub(super) async fn past_will(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        retained: &RetainedInfo,
+    ) -> Result<Option<(String, u64)>, ControlError> {
+        let levels = retained.topic.split('/').take(LEVELS_MAX);
+        let names = std::iter::once(client_id).chain(levels);
+        for name in names.filter(|name| !name.is_empty()) {
+            if self.presence.past_will_of(tenant, name).as_deref() != Some(&*retained.topic) {
+                continue;
+            }
+            let Some(session) = self.client(tenant, name, 0).await? else {
+                continue;
+            };
+            // It mostly comes with the same Will again.
+            let is_it = session.will.as_ref().is_some_and(|will| {
+                will.retain
+                    && will.topic == retained.topic
+                    && will.payload_bytes == retained.payload_bytes
+            });
+            let since_ms = session.info.connected_at_ms;
+            if is_it && session.info.connected && retained.received_wall_ms <= since_ms {
+                return Ok(Some((name.to_owned(), since_ms)));
+            }
+        }
+        Ok(None)
     }
 
     /// Clients that are gone, whose names are in the topic that was asked about, and whose Will is,

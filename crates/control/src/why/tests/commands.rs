@@ -39,6 +39,7 @@ fn command(id: &str, state: CommandState) -> DeviceCommand {
             gone_ms: None,
             subscriptions: vec![("d/d1/commands/+".to_owned(), 1)],
         },
+        cancel: format!("martlet command cancel --device d1 {id}"),
         retry: format!("martlet command retry --device d1 {id}"),
         show: format!("martlet command show --device d1 {id}"),
     }
@@ -111,6 +112,14 @@ fn each_way_to_be_stuck_is_told() {
         ),
         (command("c", Expired), failed, "it was never sent"),
         (command("c", Acknowledged), Cause::NothingWrong, ""),
+        (
+            DeviceCommand {
+                expires_ms: NOW - 1_000,
+                ..command("c", Acknowledged)
+            },
+            waits,
+            "has not reported its end; an acknowledged command does not expire",
+        ),
     ] {
         let of_device = of(vec![command.clone()]);
         expect(&judge(&of_device), cause, State::Connected, expected);

@@ -218,7 +218,7 @@ fn all_clients_of_a_user_are_looked_at() {
     // Without the refusal she is well: one of her clients is connected.
     both.clients[0].runs.remove(0);
     let diagnosis = judge(&both);
-    let expected = "1 of its 2 clients are connected (c2)";
+    let expected = "1 of its 2 clients is connected (c2)";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     let is_reported =
         |one: &super::Finding| one.sentence.starts_with("client c1: it is not connected");

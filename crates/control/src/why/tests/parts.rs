@@ -87,7 +87,7 @@ fn a_rule_is_told_by_its_name() {
             missing,
             None,
             Cause::RuleUnmatched,
-            "in all of them the field temp is missing that it names, last on plant/7/temperature; the \
+            "in all of them the field temp, which it names, is missing, last on plant/7/temperature; the \
              payload has Temp",
         ),
         (
@@ -181,6 +181,7 @@ fn a_rollout_is_told_by_its_id() {
                 devices: "devices: 1 waiting".to_owned(),
                 troubled,
                 skipped: None,
+                held_up_by: None,
                 go_on: "martlet rollout resume r".to_owned(),
                 list: "martlet rollout devices r".to_owned(),
             }),
@@ -195,6 +196,7 @@ fn a_rollout_waits_for_a_device_that_is_connected() {
     let rollout = |stuck, ago_ms| DeviceRollout {
         id: "r".to_owned(),
         firmware: "pump 2".to_owned(),
+        version: "2".to_owned(),
         stuck,
         why: "The device waits.".to_owned(),
         since_ms: NOW - ago_ms,
@@ -207,6 +209,7 @@ fn a_rollout_waits_for_a_device_that_is_connected() {
         (DeviceStuck::NoAnswer, 60_000, Cause::RolloutWaits),
         (DeviceStuck::Paused, 0, Cause::RolloutPaused),
         (DeviceStuck::InTurn, 60_000, Cause::NothingWrong),
+        (DeviceStuck::VersionDiffers, 0, Cause::RolloutWaits),
         (DeviceStuck::Failed, 0, Cause::RolloutFailed),
         (DeviceStuck::WrongType, 0, Cause::RolloutFailed),
         (DeviceStuck::Cancelled, 0, Cause::RolloutFailed),

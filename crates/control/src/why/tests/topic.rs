@@ -348,6 +348,7 @@ fn kept(ago_ms: u64) -> Option<Retained> {
         topic: "state/1".to_owned(),
         at_ms: NOW - ago_ms,
         remove: "martlet retained rm state/1".to_owned(),
+        past_will: None,
     })
 }
 
