@@ -126,14 +126,14 @@ pub enum Event {
         why: Refusal,
     },
     /// A client published faster than it may, and messages beyond that were dropped: those of
-    /// QoS 0, or those that waited when it closed its connection. Reported once a second per client
+    /// QoS 0, or those that waited when it disconnected. Reported once a second per client
     /// at most.
     RateExceeded {
         /// To which topic the first of them was.
         topic: Box<str>,
         /// How many they were.
         count: u32,
-        /// They waited for the rate when the client closed its connection.
+        /// They waited for the rate when the client disconnected.
         waited: bool,
         /// The rate that is permitted.
         limit: ReachedLimit,

@@ -151,18 +151,23 @@ impl Shard {
             .any(Wants::CONNECTIONS.and(Wants::CLIENTS))
         {
             let id = self.connections.id_of(index);
-            let exceeded = self.settings.rate_exceeded;
-            let is_dropped_anyway =
-                exceeded == RateExceeded::DropQos0 && publish.qos == QoS::AtMostOnce;
+            // Where nothing is dropped in passing, the client has left what waited.
+            let in_passing = self.settings.rate_exceeded == RateExceeded::DropQos0
+                && publish.qos == QoS::AtMostOnce;
             let spent = self.connections.at(index).make_spent();
-            spent.waited |= !is_dropped_anyway;
-            spent.dropped += 1;
-            if spent.dropped == 1 {
-                let topic = publish.topic.map(|topic| topic.as_str());
-                let topic = topic.or(aliased.as_deref()).unwrap_or_default();
-                spent.topic = (&*shortened(topic)).into();
+            if spent.dropped + spent.waited == 0 {
                 let due_ms = cx.now.mono_ms + TOLD_MS;
                 self.timers.wheel.arm(due_ms, Timer::RateDrops(id));
+            }
+            let (count, first) = match in_passing {
+                true => (&mut spent.dropped, &mut spent.topic),
+                false => (&mut spent.waited, &mut spent.waited_topic),
+            };
+            *count += 1;
+            if *count == 1 {
+                let topic = publish.topic.map(|topic| topic.as_str());
+                let topic = topic.or(aliased.as_deref()).unwrap_or_default();
+                *first = (&*shortened(topic)).into();
             }
         }
         Ok(false)
@@ -175,22 +180,29 @@ impl Shard {
         let Some(spent) = connection.spent() else {
             return;
         };
-        let (count, topic) = (spent.dropped, core::mem::take(&mut spent.topic));
-        let waited = core::mem::take(&mut spent.waited);
+        let dropped = (
+            core::mem::take(&mut spent.dropped),
+            core::mem::take(&mut spent.topic),
+        );
+        let topic = core::mem::take(&mut spent.waited_topic);
+        let waited = (core::mem::take(&mut spent.waited), topic);
         let limit = spent.limit();
-        spent.dropped = 0;
-        if let (1.., Some(session)) = (count, session)
-            && self.is_observed(session, Wants::CONNECTIONS)
-        {
-            cx.effects.notify(
-                self.head_with_user(session).with_address(address),
-                Event::RateExceeded {
+        let Some(session) =
+            session.filter(|session| self.is_observed(*session, Wants::CONNECTIONS))
+        else {
+            return;
+        };
+        for ((count, topic), waited) in [(dropped, false), (waited, true)] {
+            if count > 0 {
+                let head = self.head_with_user(session).with_address(address);
+                let event = Event::RateExceeded {
                     topic,
                     count,
                     waited,
                     limit: self.reached(limit, None),
-                },
-            );
+                };
+                cx.effects.notify(head, event);
+            }
         }
     }
 }

@@ -93,7 +93,7 @@ pub(crate) fn sentence(notice: &EventNotice) -> Option<Cow<'_, str>> {
             count,
             waited: true,
             ..
-        } => format!("{count} still waited when the client closed its connection: {why}").into(),
+        } => format!("{count} still waited when the client disconnected: {why}").into(),
         Event::RateExceeded { count, .. } => {
             format!("{count} with QoS 0 in a second: {why}").into()
         }

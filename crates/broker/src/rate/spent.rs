@@ -13,10 +13,12 @@ pub(crate) struct Spent {
     pub(crate) is_awaited: bool,
     /// Messages that were dropped and are not yet reported: a timer will do that.
     pub(crate) dropped: u32,
-    /// Messages among these waited when the client closed its connection.
-    pub(crate) waited: bool,
     /// The topic of the first of them.
     pub(crate) topic: Box<str>,
+    /// Messages that waited when the client disconnected, which are not yet reported either.
+    pub(crate) waited: u32,
+    /// The topic of the first of these.
+    pub(crate) waited_topic: Box<str>,
     /// How often a message has waited since that was last reported, and when that was, in
     /// milliseconds of the monotonic clock.
     pub(crate) delayed: u32,

@@ -109,22 +109,34 @@ pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
 fn parse(text: &str, out: &Collected<'_>) -> Result<Json, Rejection> {
     out.decoder.limits.check_parts(text.as_bytes())?;
     serde_json::from_str(text)
-        .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text))))
+        .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text, &error))))
 }
 
+/// Bytes of the longest word for what is no number, `infinity`, and its sign.
+const WORD_BYTES_MAX: usize = 9;
+
 /// A mistake that programs often make when they write JSON, as the end of a sentence.
-fn mistake(text: &str) -> &'static str {
-    let is_word = |word: &str| {
-        let mut words = text.split(|character: char| !character.is_ascii_alphanumeric());
-        words.any(|one| one.eq_ignore_ascii_case(word))
-    };
+fn mistake(text: &str, error: &serde_json::Error) -> &'static str {
+    // The column is that of the first letter of the wrong word, or of one after it.
+    let line = text.lines().nth(error.line().saturating_sub(1));
+    let begin = error.column().saturating_sub(WORD_BYTES_MAX);
+    let before = line
+        .and_then(|line| line.as_bytes().get(begin..))
+        .unwrap_or_default();
+    let found = before
+        .iter()
+        .take(2 * WORD_BYTES_MAX)
+        .map(u8::to_ascii_lowercase);
+    let found: Vec<u8> = found.collect();
+    let mut words = found.split(|byte| !byte.is_ascii_alphanumeric());
+    let is_no_number = words.any(|word| matches!(word, b"nan" | b"inf" | b"infinity"));
     if text.starts_with('\u{feff}') {
         "; it begins with a byte order mark, which JSON does not have"
     } else if text.ends_with('\0') {
         "; it ends with a zero byte: the length of the payload is one too large"
     } else if text.contains('\'') && !text.contains('"') {
         "; texts and keys of JSON are in double quotation marks"
-    } else if is_word("nan") || is_word("inf") || is_word("infinity") {
+    } else if is_no_number {
         "; JSON has no NaN and no infinity: leave such a value out"
     } else {
         ""

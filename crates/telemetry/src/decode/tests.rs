@@ -253,6 +253,7 @@ fn common_mistakes_in_json_are_named() {
         ("{'t': 1}", "double quotation marks"),
         ("{\"t\": NaN}", "no NaN"),
         ("{\"t\": -inf}", "no infinity"),
+        ("{\"long enough\": 1,\n\"t\": -Infinity}", "no infinity"),
         ("{\"t\": }", "expected value at line 1 column 7"),
     ] {
         let told = decoder
@@ -261,6 +262,12 @@ fn common_mistakes_in_json_are_named() {
             .to_string();
         assert!(told.contains(said), "{told}");
     }
+    let text = r#"{"note": "NaN is bad, as everybody knows" "t": 1}"#;
+    let told = decoder
+        .decode(text.as_bytes(), RECEIVED)
+        .unwrap_err()
+        .to_string();
+    assert!(!told.contains("NaN"), "{told}");
 }
 
 #[test]
