@@ -93,7 +93,7 @@ def test_why_names_the_integration_that_messages_wait_for(failing):
     node, path = failing
     for name in ("$integration/file/audit", NAME):
         code, said = why(node, name)
-        assert code == 3 and said.startswith("file/audit: 3 messages wait for the integration file/audit: "), said
+        assert code == 3 and said.startswith("3 messages wait for the integration file/audit: "), said
         assert "Not a directory" in said and "martlet integration test " in said, said
     code, said = why(node, "pump-1")
     assert "its messages wait for the integration file/audit: " in said, said

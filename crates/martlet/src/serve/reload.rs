@@ -35,6 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// then finished.
 const SAME_LOOKS: u32 = 2;
 
+/// Longest tick of a system clock.
+const TICK: Duration = Duration::from_millis(20);
+
 /// Name of users and devices in lists of changes.
 const TABLES: &str = "tables";
 
@@ -95,6 +98,19 @@ struct Look {
     bytes: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+}
+
+impl Look {
+    /// The file has not changed since this time, or shortly before it: file systems note the time
+    /// of a change with the time of the last tick of the system.
+    fn is_older_than(&self, time: SystemTime) -> bool {
+        let since = time.checked_sub(TICK).unwrap_or(UNIX_EPOCH);
+        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (secs, nanos) = self.changed;
+        let secs = u64::try_from(secs).unwrap_or_default();
+        let nanos = u32::try_from(nanos).unwrap_or_default();
+        (secs, nanos) < (since.as_secs(), since.subsec_nanos())
+    }
 }
 
 /// A listener is identified by its name and address: several may have one name.
@@ -558,9 +574,11 @@ impl Reload {
         self.control.set_user_configuration(node.user_configuration);
         let identity = self.tables_held().map(|tables| tables.identity());
         note_tables(&node.data_dir, self.tables.location(), identity);
-        self.files = node.files;
         self.held = effective;
-        self.seen = self.look();
+        let known = self.files.iter().map(PathBuf::as_path);
+        let known = known.zip(self.seen.iter().copied()).collect();
+        self.seen = seen_of(&node.files, &known, self.tried);
+        self.files = node.files;
         Ok(done)
     }
 
@@ -665,6 +683,21 @@ impl Reload {
     }
 }
 
+/// The states in which a reload that began at this time has read these files. It has looked at the
+/// known ones before it read them: what has changed since then is read again. Of a file that the
+/// configuration names since this reload, only whether it has changed since then is known.
+fn seen_of(
+    files: &[PathBuf],
+    known: &BTreeMap<&Path, Option<Look>>,
+    began: SystemTime,
+) -> Vec<Option<Look>> {
+    let seen = files.iter().map(|file| match known.get(file.as_path()) {
+        Some(seen) => *seen,
+        None => look_at(file).filter(|look| look.is_older_than(began)),
+    });
+    seen.collect()
+}
+
 /// Whether changes of this key apply without a restart.
 fn is_read_again(key: &str) -> bool {
     let beginnings = ["auth.", "tls.", "http.tls_"];
@@ -682,4 +715,34 @@ fn look_at(path: &Path) -> Option<Look> {
         modified: (found.mtime(), found.mtime_nsec()),
         changed: (found.ctime(), found.ctime_nsec()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_files_are_read_is_read_again() {
+        let directory = std::env::temp_dir().join(format!("martlet-reload-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let [held, new, late] = ["held", "new", "late"].map(|name| directory.join(name));
+        std::fs::write(&held, "1").unwrap();
+        std::fs::write(&new, "1").unwrap();
+        let looks = |files: &[PathBuf]| files.iter().map(|file| look_at(file)).collect::<Vec<_>>();
+        let before = look_at(&held);
+        let known = BTreeMap::from([(held.as_path(), before)]);
+        let began = SystemTime::now() + 2 * TICK;
+
+        // Nothing has changed since the reload began.
+        let files = [held.clone(), new.clone()];
+        assert_eq!(seen_of(&files, &known, began), looks(&files));
+
+        std::fs::write(&held, "22").unwrap();
+        std::fs::write(&late, "1").unwrap();
+        let files = [held.clone(), late.clone()];
+        let seen = seen_of(&files, &known, SystemTime::now());
+        assert_eq!(seen, [before, None]);
+        assert_ne!(seen, looks(&files));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }
