@@ -179,15 +179,14 @@ fn waiting(facts: &Facts<'_>) -> Option<Cause> {
                     "Wave {own} waits for the gate of wave {current}, which lasts {} s at least.",
                     rollout.plan.gate.min_wait_ms / 1000
                 ),
-                open => {
-                    let open = match open {
-                        1 => "1 device has".to_owned(),
-                        open => format!("{open} devices have"),
-                    };
-                    format!(
-                        "Wave {own} waits for the gate of wave {current}, of which {open} not ended."
-                    )
-                }
+                1 => format!(
+                    "Wave {own} waits for the gate of wave {current}, of which 1 device has not \
+                     ended."
+                ),
+                open => format!(
+                    "Wave {own} waits for the gate of wave {current}, of which {open} devices have \
+                     not ended."
+                ),
             };
             cause(CauseKind::WaveWaits, text)
         }
