@@ -20,5 +20,5 @@ mod use_cases;
 pub use conformance::Conformance;
 pub use pages::{Page, all_pages};
 pub use sources::{SourceFile, root, source_files};
-pub use test_run::run_tests;
+pub use test_run::{Form, run_tests};
 pub use tidy::problems;

@@ -3,6 +3,8 @@
 use std::io::{Result, Write};
 use std::process::ExitCode;
 
+use xtask::Form;
+
 /// Number of test programs that run at once.
 const AT_ONCE: usize = 2;
 
@@ -12,7 +14,7 @@ Usage: cargo xtask COMMAND
   docs           Generate the pages below docs/, and list statements without a test
   docs --check   Fail if one of them is stale
   tidy           Check the rules about the repository
-  test           Run the tests of all crates, two programs at a time
+  test [FORM]    Run tests of crates, two programs at a time: quick, all (default) or long
 ";
 
 fn main() -> ExitCode {
@@ -22,7 +24,8 @@ fn main() -> ExitCode {
         ["docs"] => write_docs(),
         ["docs", "--check"] => check_docs(),
         ["tidy"] => tidy(),
-        ["test"] => xtask::run_tests(AT_ONCE),
+        ["test"] => xtask::run_tests(Form::All, AT_ONCE),
+        ["test", name] if let Some(form) = Form::of_name(name) => xtask::run_tests(form, AT_ONCE),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -1,5 +1,6 @@
 //! Runs the tests of all crates, several programs at once: many of them mostly wait.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::io::{Error, Result, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,76 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Programs that take longest; these are started first.
-const LONG: &[&str] = &["mosquitto", "binary", "seeds", "repository", "api"];
+const LONG: &[&str] = &["seeds", "mosquitto", "binary", "storage", "faults", "recovery", "repository"];
+
+/// More failed tests than this in one program are no accident: they are not repeated.
+const REPEATED_AT_MOST: usize = 5;
+
+/// Crates whose tests are built with deliberate faults in them, which tests activate one at a time.
+const WITH_FAULTS: [&str; 3] = ["martlet-store", "martlet-persistence", "martlet-sim"];
+
+/// What a newcomer runs: the protocol, and the packet scripts in virtual time.
+const QUICK: [&str; 3] = ["martlet-codec", "martlet-broker", "martlet-script"];
+
+/// Which tests a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The core, in a few minutes.
+    Quick,
+    /// Everything that a run before each landing has.
+    All,
+    /// Campaigns: many more seeds and inputs.
+    Long,
+}
+
+impl Form {
+    /// The form of that name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "quick" => Some(Self::Quick),
+            "all" => Some(Self::All),
+            "long" => Some(Self::Long),
+            _ => None,
+        }
+    }
+
+    /// Arguments of Cargo for each build that the form needs.
+    fn builds(self) -> Vec<Vec<String>> {
+        let named = |names: &[&str]| names.iter().map(|name| format!("--package={name}")).collect();
+        let mut with_faults: Vec<String> = named(&WITH_FAULTS);
+        with_faults.extend(WITH_FAULTS.map(|name| format!("--features={name}/faults")));
+        match self {
+            Self::Quick => {
+                let mut quick: Vec<String> = named(&QUICK);
+                quick.extend(["--lib", "--test=shard", "--test=packet_table"].map(str::to_owned));
+                vec![quick]
+            }
+            Self::All => {
+                let mut others = vec!["--workspace".to_owned()];
+                others.extend(WITH_FAULTS.map(|name| format!("--exclude={name}")));
+                vec![others, with_faults]
+            }
+            Self::Long => {
+                let fuzzing = ["--package=martlet-fuzzing", "--package=martlet-telemetry"];
+                vec![fuzzing.map(str::to_owned).to_vec(), with_faults]
+            }
+        }
+    }
+
+    /// How often campaigns try, where that differs from what the tests say.
+    fn counts(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Quick | Self::All => &[],
+            Self::Long => &[
+                ("SIM_SEEDS", "20000"),
+                ("STORE_SEEDS", "5000"),
+                ("MARTLET_FUZZ_RUNS", "20"),
+                ("MARTLET_TELEMETRY_VALUES", "1000000"),
+            ],
+        }
+    }
+}
 
 /// A test program.
 #[derive(Clone, Debug)]
@@ -27,17 +97,20 @@ struct Ended {
     name: String,
     passed: bool,
     took: Duration,
-    /// Its output about failures; empty if it passed.
+    /// Its output about failures; empty if all tests passed at once.
     failures: String,
+    /// Tests that failed, and passed when they were repeated alone.
+    unstable: Vec<String>,
 }
 
-/// Builds the tests of the workspace and runs `at_once` programs at a time. The output of each is
-/// printed when it has ended. Returns whether all have passed.
+/// Builds the tests of a form and runs `at_once` programs at a time. The output of each is printed
+/// when it has ended. A test that fails is repeated once, alone; one that passes then is named as
+/// unstable at the end. Returns whether all have passed.
 ///
 /// # Errors
 /// Cargo cannot be run, or a program cannot be started.
-pub fn run_tests(at_once: usize) -> Result<bool> {
-    let programs = Mutex::new(VecDeque::from(programs()?));
+pub fn run_tests(form: Form, at_once: usize) -> Result<bool> {
+    let programs = Mutex::new(VecDeque::from(programs(form)?));
     let ended = Mutex::new(Vec::new());
     let work = || -> Result<()> {
         loop {
@@ -48,7 +121,7 @@ pub fn run_tests(at_once: usize) -> Result<bool> {
             let Some(program) = next else {
                 return Ok(());
             };
-            let one = run(&program)?;
+            let one = run(&program, form.counts())?;
             ended
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -62,29 +135,32 @@ pub fn run_tests(at_once: usize) -> Result<bool> {
             ended.unwrap_or_else(|_| Err(Error::other("a thread that runs tests panicked")))
         })
     })?;
-    let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ended.sort_by_key(|one| Reverse(one.took));
+    eprintln!("The tests of crates that took longest:");
+    for one in ended.iter().take(10) {
+        eprintln!("{:6.0} s  {}", one.took.as_secs_f32(), one.name);
+    }
     let failed: Vec<&Ended> = ended.iter().filter(|one| !one.passed).collect();
     // Repeated at the end, so that the last lines contain the failures.
     for one in &failed {
         let (name, took) = (&one.name, one.took.as_secs_f32());
         eprintln!("failed: {name} ({took:.1} s)\n{}", one.failures);
     }
+    for one in &ended {
+        for test in &one.unstable {
+            let name = &one.name;
+            eprintln!("unstable: {name}: {test} failed, and passed when it was repeated alone");
+        }
+    }
     Ok(failed.is_empty())
 }
 
-/// All test programs, the longest first.
-fn programs() -> Result<Vec<Program>> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["test", "--locked", "--workspace", "--no-run"]);
-    cargo.arg("--message-format=json-render-diagnostics");
-    let built = cargo.stderr(Stdio::inherit()).output()?;
-    if !built.status.success() {
-        return Err(Error::other("the tests were not built"));
-    }
-    let lines = String::from_utf8_lossy(&built.stdout);
-    let mut programs: Vec<Program> = lines.lines().filter_map(program).collect();
-    if programs.is_empty() {
-        return Err(Error::other("cargo has named no tests"));
+/// All test programs of a form, the longest first.
+fn programs(form: Form) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    for arguments in form.builds() {
+        programs.extend(built(&arguments)?);
     }
     let rank = |program: &Program| {
         let (_, target) = program.name.split_once(' ').unwrap_or_default();
@@ -92,6 +168,27 @@ fn programs() -> Result<Vec<Program>> {
         place.unwrap_or(LONG.len())
     };
     programs.sort_by_key(|program| (rank(program), program.name.clone()));
+    Ok(programs)
+}
+
+/// The test programs of one build. Examples and benches are left out.
+fn built(arguments: &[String]) -> Result<Vec<Program>> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["test", "--locked", "--no-run"]);
+    cargo.arg("--message-format=json-render-diagnostics");
+    if !arguments.iter().any(|argument| argument == "--lib") {
+        cargo.args(["--lib", "--bins", "--tests"]);
+    }
+    cargo.args(arguments);
+    let built = cargo.stderr(Stdio::inherit()).output()?;
+    if !built.status.success() {
+        return Err(Error::other("the tests were not built"));
+    }
+    let lines = String::from_utf8_lossy(&built.stdout);
+    let programs: Vec<Program> = lines.lines().filter_map(program).collect();
+    if programs.is_empty() {
+        return Err(Error::other("cargo has named no tests"));
+    }
     Ok(programs)
 }
 
@@ -111,19 +208,30 @@ fn program(line: &str) -> Option<Program> {
     })
 }
 
-fn run(program: &Program) -> Result<Ended> {
+fn run(program: &Program, counts: &[(&str, &str)]) -> Result<Ended> {
     let began = Instant::now();
-    let mut command = Command::new(&program.path);
-    command.current_dir(&program.directory);
-    command.env("CARGO_MANIFEST_DIR", &program.directory);
-    let output = command.stdin(Stdio::null()).output()?;
-    let (took, passed) = (began.elapsed(), output.status.success());
-    let failures = if passed {
-        String::new()
-    } else {
-        failures(&String::from_utf8_lossy(&output.stdout))
-    };
+    let output = command(program, counts).output()?;
     let name = &program.name;
+    let mut passed = output.status.success();
+    let (mut failures_of, mut unstable) = (String::new(), Vec::new());
+    if !passed {
+        let printed = String::from_utf8_lossy(&output.stdout);
+        failures_of = failures(&printed);
+        let failed = failed_tests(&printed);
+        if (1..=REPEATED_AT_MOST).contains(&failed.len()) {
+            for test in failed {
+                let mut alone = command(program, counts);
+                if alone.args(["--exact", &test]).output()?.status.success() {
+                    unstable.push(test);
+                } else {
+                    unstable.clear();
+                    break;
+                }
+            }
+            passed = !unstable.is_empty();
+        }
+    }
+    let took = began.elapsed();
     let mut text = format!("\n     Running {name} ({:.1} s)\n", took.as_secs_f32()).into_bytes();
     text.extend(&output.stdout);
     text.extend(&output.stderr);
@@ -136,8 +244,26 @@ fn run(program: &Program) -> Result<Ended> {
         name: name.clone(),
         passed,
         took,
-        failures,
+        failures: failures_of,
+        unstable,
     })
+}
+
+/// A program, which runs in the directory of its crate.
+fn command(program: &Program, counts: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(&program.path);
+    command.current_dir(&program.directory);
+    command.env("CARGO_MANIFEST_DIR", &program.directory);
+    command.envs(counts.iter().copied());
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Names of the tests that failed, by what their program has printed.
+fn failed_tests(printed: &str) -> Vec<String> {
+    let lines = printed.lines().filter_map(|line| line.strip_prefix("test "));
+    let failed = lines.filter_map(|line| line.strip_suffix(" ... FAILED"));
+    failed.map(str::to_owned).collect()
 }
 
 /// A program's output about failures: from the line `failures:` on. A program that crashed has no
@@ -181,5 +307,20 @@ mod tests {
             "\nfailures:\n\n---- b stdout ----\nleft: 1\n"
         );
         assert_eq!(failures("test a ...\nkilled"), "test a ...\nkilled");
+        assert_eq!(failed_tests(printed), ["b"]);
+    }
+
+    #[test]
+    fn crates_with_faults_are_built_once() {
+        let builds = Form::All.builds();
+        let named = |argument: &str| {
+            let has = |build: &&Vec<String>| build.iter().any(|one| one == argument);
+            builds.iter().filter(has).count()
+        };
+        for name in WITH_FAULTS {
+            assert_eq!(named(&format!("--exclude={name}")), 1);
+            assert_eq!(named(&format!("--package={name}")), 1);
+            assert_eq!(named(&format!("--features={name}/faults")), 1);
+        }
     }
 }
