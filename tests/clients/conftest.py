@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import tempfile
 
 import pytest
 
@@ -35,6 +36,13 @@ def start_node():
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def short_path():
+    """A directory for a socket, whose path must not be long, wherever temporary files lie."""
+    with tempfile.TemporaryDirectory(prefix="martlet-", dir="/tmp") as path:
+        yield pathlib.Path(path)
 
 
 @pytest.fixture(scope="session")

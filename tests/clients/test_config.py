@@ -61,14 +61,12 @@ def test_config_check_refuses_a_data_directory_that_a_node_refuses(tmp_path):
     bad_store = tmp_path / "bad-store"
     bad_store.mkdir()
     (bad_store / "store").write_text("")
-    too_long = tmp_path / ("d" * 100)
     for data_dir, words in (
         (file / "data", "cannot be made"),
         (file, ""),
         ("/proc/nope", "cannot be made"),
         (cut_off, "a restore into"),
         (bad_store, ""),
-        (too_long, "choose a shorter --data-dir"),
     ):
         options = ("--data-dir", str(data_dir), "--listen", "mqtt://127.0.0.1:0", "--http", "off")
         for command in (("serve",), ("config", "check")):
@@ -77,7 +75,6 @@ def test_config_check_refuses_a_data_directory_that_a_node_refuses(tmp_path):
             assert str(data_dir) in done.stderr
         assert words in done.stderr
         assert done.stdout == ""
-    assert not too_long.exists()
 
 
 def test_config_check_accepts_the_data_directory_of_a_node_that_runs_and_says_so(start_node):
@@ -151,3 +148,15 @@ def test_an_unknown_setting_on_the_command_line_is_refused():
         done = martlet_process.run("config", "check", "--set", setting)
         assert done.returncode != 0
         assert word in done.stderr
+
+
+def test_a_data_directory_may_have_a_long_path(start_node, tmp_path):
+    """Longer than the path of a socket may be; commands reach the node by one all the same."""
+    data_dir = tmp_path / ("d" * 120)
+    node = start_node(data_dir=data_dir)
+    done = martlet_process.run("status", "--data-dir", str(data_dir))
+    assert done.returncode == 0, done.stderr
+    node.terminate()
+    assert node.wait() == 0
+    assert not (data_dir / "admin.sock").exists()
+    assert "no node answers" in martlet_process.run("status", "--data-dir", str(data_dir)).stderr

@@ -24,8 +24,8 @@ def configured(tmp_path, text):
     return ["-c", str(path)]
 
 
-def test_a_unix_socket_is_a_listener_for_whoever_may_write_to_it(start_node, tmp_path):
-    path = tmp_path / "mqtt.sock"
+def test_a_unix_socket_is_a_listener_for_whoever_may_write_to_it(start_node, tmp_path, short_path):
+    path = short_path / "mqtt.sock"
     node = start_node(listen=(), arguments=configured(
         tmp_path, f'[[listeners]]\nurl = "unix://{path}"\nmode = "0600"\n'))
     assert node.urls == [f"unix://{path}"]
@@ -36,9 +36,9 @@ def test_a_unix_socket_is_a_listener_for_whoever_may_write_to_it(start_node, tmp
         assert sub.poll() is None
     for command in ([need("mosquitto_pub", "mosquitto-clients")], [martlet_process.binary(), "pub"]):
         done = subprocess.run([*command, "--unix", str(path), "-t", "t", "-m", "x", "-q", "1"],
-                              capture_output=True, text=True, timeout=20)
+                              capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
-    out, _ = sub.communicate(timeout=20)
+    out, _ = sub.communicate(timeout=60)
     assert out.count("t x") == 2
     node.close()
     assert not path.exists()
@@ -47,7 +47,7 @@ def test_a_unix_socket_is_a_listener_for_whoever_may_write_to_it(start_node, tmp
 def test_a_proxy_says_where_clients_come_from(start_node, tmp_path):
     node = start_node(listen=(), arguments=configured(
         tmp_path, '[[listeners]]\nurl = "mqtt://127.0.0.1:0"\nproxy_from = "127.0.0.1, 10.0.0.0/8"\n'))
-    with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as proxy:
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as proxy:
         proxy.sendall(b"PROXY TCP4 192.0.2.33 127.0.0.1 4711 1883\r\n\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02me")
         assert proxy.recv(4) == b"\x20\x02\x00\x00"
         node.wait_for_log("192.0.2.33:4711")
@@ -66,7 +66,7 @@ key = "{key}"
 proxy_from = "127.0.0.1"
 """))
     context = ssl.create_default_context(cafile=authority.certificate)
-    with socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=20) as plain:
+    with socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=60) as plain:
         plain.sendall(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x22\x7f\x00\x00\x01\x12\x67\x22\xb3")
         with context.wrap_socket(plain, server_hostname="localhost") as client:
             client.sendall(b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02me")
@@ -84,7 +84,7 @@ def test_tls_1_3_alone(start_node, tmp_path):
     assert publish(node, "t", *options, port=port)[0] == 0
     context = ssl.create_default_context(cafile=authority.certificate)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as plain, pytest.raises(ssl.SSLError):
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as plain, pytest.raises(ssl.SSLError):
         context.wrap_socket(plain, server_hostname="localhost")
     node.wait_for_log("no TLS version in common")
 
@@ -148,8 +148,8 @@ def test_users_of_one_name_at_two_doors_are_two_users(start_node, tmp_path):
     # Nor does one take the other's session.
     subscribe = [need("mosquitto_sub", "mosquitto-clients"), "-h", "127.0.0.1", "-t", "t", "-q", "1", "-c", "-i",
                  "lasting", "-u", "alice", "-E"]
-    assert subprocess.run([*subscribe, "-p", str(main), "-P", "secret"], timeout=20).returncode == 0
-    assert subprocess.run([*subscribe, "-p", str(guests), "-P", "guest"], timeout=20, capture_output=True).returncode != 0
+    assert subprocess.run([*subscribe, "-p", str(main), "-P", "secret"], timeout=60).returncode == 0
+    assert subprocess.run([*subscribe, "-p", str(guests), "-P", "guest"], timeout=60, capture_output=True).returncode != 0
     node.wait_for_log("the session of this Client Identifier is another user's")
 
 
@@ -173,7 +173,7 @@ def reason(port, address, password):
     """What alice is told whom a proxy says to come from there."""
     body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"".join(
         len(part).to_bytes(2, "big") + part for part in (b"c", b"alice", password))
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(f"PROXY TCP4 {address} 127.0.0.1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
         return client.recv(64)[3]
 
@@ -216,7 +216,7 @@ proxy_from = "127.0.0.1"
         """Under a name that nobody guessed before, so that it is the address that is counted."""
         body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"\x00\x00" + b"".join(
             len(part).to_bytes(2, "big") + part for part in (address.encode(), b"guess"))
-        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as client:
             client.sendall(f"PROXY TCP6 {address} ::1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
             return client.recv(64)[3]
 
@@ -240,6 +240,7 @@ def test_two_listeners_do_not_have_one_name(tmp_path):
     assert done.returncode != 0 and "two listeners have the name" in done.stderr
 
 
+@pytest.mark.long
 def test_one_address_with_many_guesses_keeps_nobody_waiting(start_node, tmp_path):
     """Each guess takes a core for some 100 ms; by a proxy's word they come from one address."""
     passwords = tmp_path / "passwd"

@@ -53,12 +53,12 @@ class OnSocket(http.client.HTTPConnection):
 
     def __init__(self, node):
         super().__init__("localhost", timeout=30)
-        self.path = os.path.join(node.data_dir, "admin.sock")
+        self.node = node
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(30)
-        self.sock.connect(self.path)
+        self.node.connect_to_admin(self.sock)
 
 
 def ask(node, method, path, body=None, **headers):
@@ -302,7 +302,7 @@ def test_readers_that_never_read_are_ended_and_one_that_reads_stays(request_of):
             sock = ends.enter_context(socket.socket(socket.AF_UNIX))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.settimeout(30)
-            sock.connect(os.path.join(node.data_dir, "admin.sock"))
+            node.connect_to_admin(sock)
             target = f"/api/v1/events?kinds={kinds}&payload=1000000"
             sock.sendall(request_of.format(target).encode())
             head = b""

@@ -126,7 +126,7 @@ def test_what_fills_the_memory_is_refused_and_the_others_are_served(fill, kind, 
 def get(node, path):
     wire = http.client.HTTPConnection("localhost", timeout=60)
     wire.sock = socket.socket(socket.AF_UNIX)
-    wire.sock.connect(f"{node.data_dir}/admin.sock")
+    node.connect_to_admin(wire.sock)
     with contextlib.closing(wire):
         wire.request("GET", f"/api/v1{path}")
         answer = wire.getresponse()

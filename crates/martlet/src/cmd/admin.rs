@@ -26,7 +26,7 @@ use crate::cmd::errors::{error_text, in_words_of_commands, in_words_of_files};
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{counted, errln, outln};
 use crate::cmd::query::encoded;
-use crate::serve::admin_socket;
+use crate::serve::admin_socket::{self, SocketPath};
 
 /// Which node to ask, and how to print the answer.
 #[derive(Args, Debug)]
@@ -444,7 +444,10 @@ fn denied(socket: &Path, error: std::io::Error) -> anyhow::Error {
 /// Connects to the node of this data directory. Also returns the system user that runs it.
 async fn connect(data_dir: &Path) -> anyhow::Result<(UnixStream, u32)> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
-    let stream = UnixStream::connect(&socket).await;
+    let stream = match SocketPath::of(data_dir) {
+        Ok(short) => UnixStream::connect(short.path()).await,
+        Err(error) => Err(error),
+    };
     let stream = stream.map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => denied(&socket, error),
         _ => anyhow::Error::new(error).context(format!(
@@ -490,7 +493,7 @@ pub(crate) fn user_of_node(data_dir: &Path) -> anyhow::Result<u32> {
 /// The user has no permission to find out.
 pub(crate) fn may_ask(data_dir: &Path) -> anyhow::Result<bool> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
-    match std::os::unix::net::UnixStream::connect(&socket) {
+    match SocketPath::connect(data_dir) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(denied(&socket, error)),
         Err(_) => Ok(false),
@@ -499,7 +502,7 @@ pub(crate) fn may_ask(data_dir: &Path) -> anyhow::Result<bool> {
 
 /// Whether a node listens on this data directory's socket.
 pub(crate) fn is_running(data_dir: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).is_ok()
+    SocketPath::connect(data_dir).is_ok()
 }
 
 /// Writes the node's response while it is received.

@@ -1,11 +1,14 @@
 //! `admin.sock` in the data directory: the operators' listener, protected by its file mode.
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use axum::{Extension, Router};
 use martlet_api::{HttpConnection, ListenerKind};
+use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
 use tracing::error;
 
@@ -28,14 +31,56 @@ impl Drop for AdminSocket {
     }
 }
 
+/// A path by which the socket of a directory is bound or connected to. Where its own path is longer
+/// than a socket's may be, it leads over a descriptor of the directory, as long as this value lives.
+pub(crate) struct SocketPath {
+    path: PathBuf,
+    _directory: Option<OwnedFd>,
+}
+
+impl SocketPath {
+    /// The path of the socket in this directory.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub(crate) fn of(directory: &Path) -> std::io::Result<Self> {
+        let path = directory.join(FILE_NAME);
+        if path.as_os_str().len() <= PATH_BYTES_MAX || !cfg!(target_os = "linux") {
+            return Ok(Self {
+                path,
+                _directory: None,
+            });
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+        Ok(Self {
+            path: format!("/proc/self/fd/{}/{FILE_NAME}", directory.as_raw_fd()).into(),
+            _directory: Some(directory),
+        })
+    }
+
+    /// The path, which is good as long as this value lives.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Connects to the socket.
+    ///
+    /// # Errors
+    /// No node listens there, or the user has no permission.
+    pub(crate) fn connect(directory: &Path) -> std::io::Result<UnixStream> {
+        UnixStream::connect(&Self::of(directory)?.path)
+    }
+}
+
 /// Checks whether the socket can be created in this directory.
 ///
 /// # Errors
-/// Its path would be too long.
+/// Its path would be too long, where no shorter one leads there.
 pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     let path = directory.join(FILE_NAME);
     let bytes = path.as_os_str().len();
-    if bytes > PATH_BYTES_MAX {
+    if bytes > PATH_BYTES_MAX && !cfg!(target_os = "linux") {
         bail!(
             "{} is a path of {bytes} bytes, a socket's may have {PATH_BYTES_MAX}: choose a shorter \
              --data-dir",
@@ -58,7 +103,8 @@ pub(crate) fn open(directory: &Path) -> anyhow::Result<(AdminSocket, UnixListene
     }
     // The directory is only accessible to this user, so no other user can connect before the mode
     // is set.
-    let listener = UnixListener::bind(&path).with_context(opening)?;
+    let short = SocketPath::of(directory).with_context(opening)?;
+    let listener = UnixListener::bind(&short.path).with_context(opening)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .with_context(opening)?;
     Ok((AdminSocket { path }, listener))
