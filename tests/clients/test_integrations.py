@@ -89,6 +89,16 @@ def test_a_sink_that_fails_is_shown_tested_and_recovers(failing):
     assert "Not a directory" in found["last_error"]["error"]
 
 
+def test_integrations_are_among_the_clients_only_if_they_are_asked_for(failing):
+    node, _ = failing
+    names = lambda query: [one["client_id"] for one in call(node, "GET", f"/api/v1/clients{query}", key=KEY)["items"]]
+    assert not any(name.startswith("$") for name in names(""))
+    assert names("?search=%24integration/file") != []
+    listed = martlet_process.run("client", "ls", "--data-dir", node.data_dir).stdout
+    assert "$integration" not in listed
+    assert "$integration" in martlet_process.run("client", "ls", "$integration", "--data-dir", node.data_dir).stdout
+
+
 def test_why_names_the_integration_that_messages_wait_for(failing):
     node, path = failing
     for name in ("$integration/file/audit", NAME):
@@ -217,7 +227,7 @@ def test_what_waits_for_a_team_goes_when_the_team_is_removed_for_good_and_not_be
         call(node, "DELETE", f"/api/v1/devices/{one}?team=north")
     # Dead letters of its tenant go too, whoever's sink had them.
     tenant = call(node, "GET", "/api/v1/teams/north")["tenant"]
-    with contextlib.closing(sqlite3.connect(f"{node.data_dir}/martlet.db", timeout=20)) as tables:
+    with contextlib.closing(sqlite3.connect(f"{node.data_dir}/martlet.db", timeout=60)) as tables:
         letter = ("INSERT INTO dead_letters (id, node, kind, name, tenant, message_id, topic, bytes, payload_bytes, qos, "
                   "retain, retained, received_ms, refused_ms, reason, refusals, publisher, properties, payload) VALUES "
                   "(?, 'n', 'webhook', 'x', ?, ?, 't', 1, 1, 1, 0, 0, 1, 1, 'r', 1, '{}', '', '')")
@@ -232,7 +242,7 @@ def test_what_waits_for_a_team_goes_when_the_team_is_removed_for_good_and_not_be
     call(node, "POST", "/api/v1/teams/north/purge?with_members=true")
     until(lambda: "the team of the integration was removed: its messages are dropped" in node.log(), node.log)
     node.wait_for_log("messages=3")
-    with contextlib.closing(sqlite3.connect(f"{node.data_dir}/martlet.db", timeout=20)) as tables:
+    with contextlib.closing(sqlite3.connect(f"{node.data_dir}/martlet.db", timeout=60)) as tables:
         assert tables.execute("SELECT id FROM dead_letters").fetchall() == [(902,)]
 
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::client_ids::{no_session, without_own_parts};
+use crate::client_ids::{clients_alone, no_session};
 use crate::extract::{PathOf, QueryOf};
 use crate::integrations::{Instead, expect_no_integration};
 use crate::page::{self, Page};
@@ -102,9 +102,17 @@ pub(crate) struct ClientParams {
     total: Option<bool>,
 }
 
+impl ClientParams {
+    /// The text that is searched for.
+    pub(crate) fn search(&self) -> Option<&str> {
+        self.search.as_deref()
+    }
+}
+
 /// Clients
 ///
-/// Sessions, connected or not, by Client Identifier.
+/// Sessions, connected or not, by Client Identifier. Integrations are listed if `search` begins with
+/// `$`.
 #[utoipa::path(get, path = "/api/v1/clients", tag = "clients",
     params(ClientParams, OfTenant),
     responses((status = 200, description = "A page of the list", body = Page<ClientView>)))]
@@ -113,14 +121,19 @@ pub(crate) async fn list(
     InTenant(tenant): InTenant,
     QueryOf(params): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<ClientView>>, Problem> {
-    page_of(&api, tenant, params).await.map(axum::Json)
+    let without = clients_alone(params.search());
+    page_of(&api, tenant, params, without)
+        .await
+        .map(axum::Json)
 }
 
-/// A page of sessions, each as its line of the list.
+/// A page of sessions, each as its line of the list. It leaves out those whose Client Identifiers
+/// begin with one of `without`.
 pub(crate) async fn page_of<T: From<ClientInfo>>(
     api: &Api,
     tenant: TenantId,
     params: ClientParams,
+    without: &'static [&'static str],
 ) -> Result<Page<T>, Problem> {
     let ClientParams {
         search,
@@ -134,7 +147,7 @@ pub(crate) async fn page_of<T: From<ClientInfo>>(
     let after: Option<(String, u32)> = api.cursors().key(&list, cursor.as_deref())?;
     let query = ClientQuery {
         tenant: Some(tenant),
-        without: without_own_parts(search.as_deref()),
+        without,
         search: search.as_deref().map(anywhere),
         user: user.map(Into::into),
         connected,

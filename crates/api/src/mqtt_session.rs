@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::client_ids::no_session;
+use crate::client_ids::{no_session, without_own_parts};
 use crate::clients::{ClientParams, page_of};
 use crate::extract::{PathOf, QueryOf};
 use crate::integrations::{Instead, expect_no_integration};
@@ -101,7 +101,10 @@ pub(crate) async fn list(
     InTenant(tenant): InTenant,
     QueryOf(params): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<SessionLine>>, Problem> {
-    page_of(&api, tenant, params).await.map(axum::Json)
+    let without = without_own_parts(params.search());
+    page_of(&api, tenant, params, without)
+        .await
+        .map(axum::Json)
 }
 
 /// A session
