@@ -45,7 +45,7 @@ pub use defaults::{
 };
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};
-pub use lint::{Lint, lint_rules};
+pub use lint::{Lint, lint_rules, locks_out};
 pub use password::{PASSWORD_MIN, check_password, is_short};
 pub use password_file::{Check, PasswordFile, Plain};
 pub use rule_line::RuleLine;

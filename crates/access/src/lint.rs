@@ -80,6 +80,9 @@ impl AclFile {
                 ));
                 continue;
             }
+            if let Some(why) = star(&line.filter) {
+                odd(format!("`{}`: {why}", line.text()));
+            }
             if line.of == LineSubject::Everybody && !line.has_names() {
                 odd(format!(
                     "`{}` applies to everybody, also to anonymous clients, because it has neither \
@@ -111,6 +114,14 @@ impl AclFile {
     }
 }
 
+/// The warning about a filter with `*`, which stands for everything in the languages of others.
+fn star(filter: &str) -> Option<&'static str> {
+    filter.contains('*').then_some(
+        "* is an ordinary character in a Topic Filter; write + for one level, or # for all further \
+         levels",
+    )
+}
+
 /// A line that decides wherever this one would: it is checked earlier and covers all that this line
 /// permits or forbids. `lines` are all lines of the same owner, in the order of the file.
 fn decides_before<'a>(line: &AclLine, lines: &[&'a AclLine]) -> Option<&'a AclLine> {
@@ -127,20 +138,28 @@ fn decides_before<'a>(line: &AclLine, lines: &[&'a AclLine]) -> Option<&'a AclLi
     lines.iter().find(decides).copied()
 }
 
-/// Warnings about the rules of a role or device type. The first matching rule decides.
+/// Warning about rules of a role or device type that give its clients no rights.
+pub fn locks_out(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Option<Lint> {
+    (!rules.iter().any(|rule| rule.allows)).then(|| Lint {
+        place: place(1),
+        line: 1,
+        why: "no rule permits anything: clients with these rules may neither publish nor receive"
+            .to_owned(),
+    })
+}
+
+/// Warnings about single rules of a role, device type or group. The first matching rule decides.
 /// `place` returns the place of a rule by its number, from 1.
 pub fn lint_rules(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Vec<Lint> {
     let mut found = Vec::new();
-    if !rules.iter().any(|rule| rule.allows) {
-        found.push(Lint {
-            place: place(1),
-            line: 1,
-            why:
-                "no rule permits anything: clients with these rules may neither publish nor receive"
-                    .to_owned(),
-        });
-    }
     for (at, rule) in rules.iter().enumerate() {
+        if let Some(why) = star(&rule.filter) {
+            found.push(Lint {
+                place: place(at + 1),
+                line: at + 1,
+                why: format!("`{rule}`: {why}"),
+            });
+        }
         let covers_it = |other: &&RuleLine| {
             other.actions.has(rule.actions) && covers(&other.filter, &rule.filter)
         };
@@ -190,6 +209,7 @@ mod tests {
         assert_eq!(lines("pattern read news\n"), [1]);
         assert_eq!(lines("user a\ntopic d/%c\n"), [2]);
         assert_eq!(lines("pattern readwrite #\n").len(), 2);
+        assert_eq!(lines("user a\ntopic read a/*\ntopic read b/+\n"), [2]);
     }
 
     /// The best of three measurements, because the machine may be busy.

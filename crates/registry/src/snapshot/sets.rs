@@ -262,7 +262,11 @@ impl Sets {
         if of_groups.is_empty() && !is_named_otherwise {
             return Ok(Some(Arc::clone(of_type)));
         }
-        let mut all = [of_type.rules(), &of_groups].concat();
+        // What a group forbids comes first: behind a rule of the type that permits it, it would never
+        // decide.
+        let (permitted, forbidden): (Vec<Rule>, Vec<Rule>) =
+            of_groups.into_iter().partition(|rule| rule.allows);
+        let mut all = [&forbidden, of_type.rules(), &permitted].concat();
         if is_named_otherwise {
             all.iter_mut().for_each(by_user_name);
         }

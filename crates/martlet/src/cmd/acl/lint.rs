@@ -1,4 +1,4 @@
-//! `martlet acl lint`: warnings about an ACL file, roles and device types, on their own and
+//! `martlet acl lint`: warnings about an ACL file, roles, device types and groups, on their own and
 //! compared with the traffic of the running node.
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use martlet_access::{AclFile, Lint, Needs, RuleReview, USES_MIN, Use, judge_rules_by, lint_rules};
+use martlet_access::{AclFile, Lint, Needs, RuleReview, USES_MIN, Use, judge_rules_by, lint_rules, locks_out};
 use martlet_api::page::Items;
 use martlet_api::{Status, UseView};
 use martlet_control::text::printable;
@@ -24,8 +24,8 @@ use crate::config;
 
 #[derive(Args, Debug)]
 pub(super) struct LintOptions {
-    /// Check only this ACL file [default: auth.acl_file of the configuration, and the roles and
-    /// types of devices in the tables]
+    /// Check only this ACL file [default: auth.acl_file of the configuration, and the roles,
+    /// types of devices and groups in the tables]
     #[arg(value_name = "FILE")]
     path: Option<PathBuf>,
     /// Compare the rules with the actions of clients of the running node: report rules that permit
@@ -40,7 +40,7 @@ pub(super) struct LintOptions {
 /// The rules to check.
 struct Subject {
     file: Option<AclFile>,
-    /// Roles and types that are not built in.
+    /// Roles, types and groups that are not built in.
     sets: Vec<(Owner, RuleSet)>,
     /// The tables that the rules belong to.
     tables: Option<Snapshot>,
@@ -100,7 +100,7 @@ impl Subject {
         let tables = martlet_registry::wait(Snapshot::load_with(&path, base))?;
         let mut sets = Vec::new();
         if tables.is_some() {
-            for owner in [Owner::Role, Owner::DeviceType] {
+            for owner in [Owner::Role, Owner::DeviceType, Owner::Group] {
                 let all = tables::run(node, ListRuleSets { owner })?;
                 let own = all.into_iter().filter(|set| !set.is_builtin);
                 sets.extend(own.map(|set| (owner, set)));
@@ -108,8 +108,8 @@ impl Subject {
         }
         if file.is_none() && sets.is_empty() {
             bail!(
-                "no ACL file, and no role or device type except the built-in ones: name a file, or \
-                 the node with -c FILE or --data-dir DIR"
+                "no ACL file, and no role, device type or group with rules except the built-in ones: \
+                 name a file, or the node with -c FILE or --data-dir DIR"
             );
         }
         Ok(Self { file, sets, tables })
@@ -118,7 +118,11 @@ impl Subject {
     fn lint(&self) -> Vec<Lint> {
         let of_file = self.file.iter().flat_map(AclFile::lint);
         let of_sets = self.sets.iter().flat_map(|(owner, set)| {
-            lint_rules(&set.rules, |number| place(*owner, &set.name, number))
+            let place = |number| place(*owner, &set.name, number);
+            // The devices of a group have the rules of their types too.
+            let is_alone = *owner != Owner::Group;
+            let locked = is_alone.then(|| locks_out(&set.rules, place)).flatten();
+            locked.into_iter().chain(lint_rules(&set.rules, place))
         });
         of_file.chain(of_sets).collect()
     }
