@@ -131,7 +131,7 @@ allow_private = "127.0.0.0/8"
 
 [[sinks.email]]
 name = "operators"
-filters = ["iotflow/system/alerts"]
+filters = ["iotflow/system/alarms"]
 server = "localhost"
 port = {mails.server_address[1]}
 tls = "{mails.mode}"
@@ -197,7 +197,7 @@ def test_a_slow_server_holds_up_no_rule(start_node, tmp_path, mails, authority):
     mails.is_slow.set()
     node = start_node(**configured(tmp_path, text=text_of(mails, ca_file=authority / "ca.crt")))
     with Client(node, "monitor") as monitor:
-        monitor.subscribe("iotflow/system/alerts", qos=1)
+        monitor.subscribe("iotflow/system/alarms", qos=1)
         raise_alarm(node)
         assert json.loads(monitor.receive_payload())["change"] == "raised"
         until(lambda: any(word == "MAIL" for _, word in mails.lines), node.log)
@@ -236,7 +236,7 @@ allow_private = "127.0.0.0/8"
 
 [[sinks.webhook]]
 name = "phones"
-filters = ["iotflow/system/alerts"]
+filters = ["iotflow/system/alarms"]
 url = "https://localhost:{server.server_port}/plant"
 format = "ntfy"
 """

@@ -39,7 +39,7 @@ def node(start_node, tmp_path):
 
 def test_a_threshold_raises_an_alarm_and_clears_it(node):
     with Client(node, "monitor") as monitor, Client(node, "pump") as pump:
-        monitor.subscribe("iotflow/system/alerts", qos=1)
+        monitor.subscribe("iotflow/system/alarms", qos=1)
         for value in (79, 81, 90, 76):
             pump.publish("plant/p1/temperature", str(value))
         raised = json.loads(monitor.receive_payload())
@@ -54,7 +54,7 @@ def test_a_threshold_raises_an_alarm_and_clears_it(node):
     [alarm] = alarms(node, "?state=cleared&device=p1")
     assert alarm["cleared_at"] >= alarm["raised_at"]
     with Client(node, "late") as late:
-        late.subscribe("iotflow/system/alerts", qos=1)
+        late.subscribe("iotflow/system/alarms", qos=1)
         message = late.receive()
         assert message.retain and json.loads(message.payload)["change"] == "cleared"
 
@@ -172,7 +172,7 @@ allow_private = "127.0.0.0/8"
 
 [[sinks.email]]
 name = "operators"
-filters = ["iotflow/system/alerts"]
+filters = ["iotflow/system/alarms"]
 server = "127.0.0.1"
 port = {mails.server_address[1]}
 tls = "none"
@@ -195,7 +195,7 @@ allow_private = "127.0.0.0/8"
 
 [[sinks.webhook]]
 name = "operators"
-filters = ["iotflow/system/alerts"]
+filters = ["iotflow/system/alarms"]
 url = "{receiver.url}"
 """
     node = start_node(**configured(tmp_path, text=text))

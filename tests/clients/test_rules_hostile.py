@@ -229,10 +229,10 @@ def test_rules_and_alarms_of_a_team_are_its_own(start_node, tmp_path, variables)
         pump.expect_no_message()
     with Client(node, "pump").credentials(*secrets["north"]) as pump:
         pump.subscribe("seen", qos=1)
-        pump.subscribe("iotflow/system/alerts", qos=1)
+        pump.subscribe("iotflow/system/alarms", qos=1)
         pump.publish("t", "9")
         topics = {pump.receive().topic for _ in range(2)}
-        assert topics == {"seen", "iotflow/system/alerts"}
+        assert topics == {"seen", "iotflow/system/alarms"}
     assert alarms_of(node, keys["south"]) == []
     [alarm] = alarms_of(node, keys["north"])
     assert (alarm["name"], alarm["device"]) == ("high", "pump")

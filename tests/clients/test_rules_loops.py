@@ -58,7 +58,7 @@ def test_alarms_that_are_raised_by_alerts_about_them_end(start_node, tmp_path):
     """Each alarm has a subject of its own, and is raised after a time."""
     condition = "{ raise_when = \"payload.change == 'raised'\" }"
     alarm = f'device = "{{{{ payload.id }}}}"\nalarm = {{ for_secs = 1, condition = {condition} }}'
-    text = rule("again", 'topics = ["iotflow/system/alerts"]', more=alarm)
+    text = rule("again", 'topics = ["iotflow/system/alarms"]', more=alarm)
     text += rule("first", 'topics = ["start"]', "alarm = { raise = 'first' }")
     node = start_node(**configured(tmp_path, text=text))
     with Client(node, "pump") as pump:
@@ -69,7 +69,7 @@ def test_alarms_that_are_raised_by_alerts_about_them_end(start_node, tmp_path):
 
 
 def test_alarms_that_silence_raises_end(start_node, tmp_path):
-    text = rule("again", 'topics = ["iotflow/system/alerts"]', more="alarm = { no_data = { after_secs = 1 } }")
+    text = rule("again", 'topics = ["iotflow/system/alarms"]', more="alarm = { no_data = { after_secs = 1 } }")
     text += rule("first", 'topics = ["start"]', "alarm = { raise = 'first' }")
     node = start_node(**configured(tmp_path, text=text))
     with Client(node, "pump") as pump:

@@ -18,7 +18,7 @@ threshold = { above = 80, clear = 75 }
 SINK = """
 [[sinks.file]]
 name = "al"
-filters = ["iotflow/system/alerts"]
+filters = ["iotflow/system/alarms"]
 path = "PATH"
 """
 

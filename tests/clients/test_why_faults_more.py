@@ -44,7 +44,7 @@ def session(node, user, password="secret"):
     body = json.dumps({"user": user, "password": password}).encode()
     request = urllib.request.Request(f"{node.node.http_url}/api/v1/session", body, {"content-type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -54,7 +54,7 @@ def why_of(node, key, name, topic=None):
     """The answer to who has a key of the API."""
     query = f"name={name}" + (f"&topic={topic}" if topic else "")
     request = urllib.request.Request(f"{node.node.http_url}/api/v1/why?{query}", headers={"authorization": f"Bearer {key}"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -371,7 +371,7 @@ def test_the_mail_server_of_a_rule_is_down(tmp_path):
 allow_private = ["127.0.0.0/8"]
 [[sinks.email]]
 name = "operators"
-filters = ["iotflow/system/alerts"]
+filters = ["iotflow/system/alarms"]
 server = "127.0.0.1"
 port = {free_port()}
 tls = "none"

@@ -413,7 +413,7 @@ mod tests {
         let settings = made(&[("to", "ops@example.com")]).expect("it is complete");
         let alarm = br#"{"change":"raised","name":"hot\r\nBcc: x@y.z","severity":"major",
             "message":"It is hot","device":null,"raised_at":"T","changed_at":"T"}"#;
-        let message = SinkMessage::example("iotflow/system/alerts", alarm);
+        let message = SinkMessage::example("iotflow/system/alarms", alarm);
         let mail = settings.mail(&message).expect("a mail").formatted();
         let mail = String::from_utf8_lossy(&mail).into_owned();
         assert!(

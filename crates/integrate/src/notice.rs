@@ -130,7 +130,7 @@ mod tests {
         let alarm =
             br#"{"change":"raised","name":"hot","severity":"critical","message":"It is hot",
             "device":"p\u00fc\n","raised_at":"T","changed_at":"T","changed_by":null,"more":1}"#;
-        let notice = Notice::of(&SinkMessage::example("iotflow/system/alerts", alarm));
+        let notice = Notice::of(&SinkMessage::example("iotflow/system/alarms", alarm));
         assert_eq!(notice.title, "[raised] hot p\u{fc}");
         assert!(notice.text.starts_with("It is hot\n"), "{}", notice.text);
         let headers = notice.headers();

@@ -14,8 +14,8 @@ use crate::wall_clock::unsigned;
 
 /// Client Identifier of the parts that publish alerts.
 const PART: &str = "$alarms";
-/// Name of the topic in the catalogue.
-const ALERTS: &str = "system_alerts";
+/// Path of their topic below `iotflow.base`. The warnings of health have a topic of their own.
+const ALARMS: &str = "system/alarms";
 /// Names of what health reports.
 const UNPUBLISHED: &str = "alarms_unpublished";
 const UNRETAINED: &str = "alarms_unretained";
@@ -72,25 +72,18 @@ impl Alarms {
 
     /// The topic of messages about alarms.
     pub(crate) fn topic(&self) -> String {
-        let catalogue = &self.settings.catalogue;
-        let path = catalogue
-            .entry(ALERTS)
-            .map_or("system/alerts", |entry| entry.path);
-        catalogue.topic(path)
+        self.settings.catalogue.topic(ALARMS)
     }
 
     async fn publish(&self, publisher: &mut Publisher, change: &AlarmChange) -> Result<(), String> {
-        let catalogue = &self.settings.catalogue;
-        let entry = catalogue.entry(ALERTS);
-        let path = entry.map_or("system/alerts", |entry| entry.path);
         let mut message = NewMessage {
-            topic: catalogue.topic(path).into(),
+            topic: self.topic().into(),
             payload: payload(&self.settings.node, change)
                 .to_string()
                 .into_bytes()
                 .into(),
-            qos: entry.map_or(QoS::AtLeastOnce, |entry| entry.qos),
-            retain: entry.is_none_or(|entry| entry.retain),
+            qos: QoS::AtLeastOnce,
+            retain: true,
             payload_is_utf8: Some(true),
             content_type: Some("application/json".into()),
             hops: hops_after(change.hops, 1),
