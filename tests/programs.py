@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import threading
 
-DEADLINE_SECS = 20
+DEADLINE_SECS = 60
 
 
 def need(program, package):

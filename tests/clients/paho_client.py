@@ -13,7 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-DEADLINE_SECS = 20
+DEADLINE_SECS = 60
 
 V311, V5 = mqtt.MQTTv311, mqtt.MQTTv5
 

@@ -20,7 +20,7 @@ from server_process import free_port
 from test_tls import Authority
 
 TOPIC = "device/data/7"
-DEADLINE_SECS = 30
+DEADLINE_SECS = 60
 
 
 @pytest.fixture
@@ -279,6 +279,7 @@ def test_metrics_are_flat_json_with_the_names_of_device_programs(start_agent, br
     assert 0 <= found["cpu_usage"] <= 100 and found["memory_used"] < found["memory_total"]
 
 
+@pytest.mark.long
 def test_the_rate_is_kept(start_agent, broker):
     agent = start_agent("--topic", TOPIC, "--rate", "100", port=broker.port)
     agent.wait_for_log("connected to")

@@ -153,6 +153,7 @@ def test_clients_that_come_at_once_get_no_more_sessions(node):
         client.disconnect()
 
 
+@pytest.mark.timed
 def test_a_revocation_ends_all_sessions_of_the_device(node):
     add_type(node)
     secret, other = add(node, "pump"), add(node, "valve")

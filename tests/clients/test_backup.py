@@ -210,7 +210,7 @@ def test_backups_that_nobody_reads_are_few():
         place = urlsplit(node.http_url)
 
         def begin():
-            wire = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+            wire = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
             wire.request("GET", "/api/v1/backup", headers={"X-API-Key": key})
             return wire, wire.getresponse()
 

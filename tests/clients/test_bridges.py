@@ -93,7 +93,7 @@ def test_messages_go_out_and_come_in_with_their_prefixes(start_node, tmp_path, m
     until(lambda: (state(node)["incoming"], state(node)["incoming_dropped"]) == (3, 0), lambda: state(node))
     shown = martlet_process.run("integration", "show", "bridge/up", "--data-dir", str(node.data_dir)).stdout
     assert "3 from there, 0 dropped" in shown
-    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=20) as page:
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=60) as page:
         assert 'martlet_integration_incoming_total{kind="bridge",name="up"} 3' in page.read().decode()
 
 

@@ -132,7 +132,7 @@ class Wire:
     """A device that sends and receives single packets of MQTT 3.1.1."""
 
     def __init__(self, node, made):
-        self.socket = socket.create_connection(("127.0.0.1", node.port()), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", node.port()), timeout=60)
         parts = [made["id"], made["user_name"], made["secret"]]
         texts = b"".join(struct.pack(">H", len(part)) + part.encode() for part in parts)
         self.send(0x10, b"\0\x04MQTT\x04\xc2\0\0" + texts)

@@ -330,8 +330,8 @@ def test_settings_that_are_none_are_refused(start_node, tmp_path, more, says):
 def test_a_secret_is_referred_to_and_used(start_node, tmp_path):
     mosquitto = Mosquitto("password_file {place}/users\nallow_anonymous false", files={"users": ""})
     mosquitto.kill()
-    subprocess.run(["mosquitto_passwd", "-b", f"{mosquitto.place}/users", "u", "right"], check=True, timeout=20)
-    subprocess.run(["chmod", "0644", f"{mosquitto.place}/users"], check=True, timeout=20)
+    subprocess.run(["mosquitto_passwd", "-b", f"{mosquitto.place}/users", "u", "right"], check=True, timeout=60)
+    subprocess.run(["chmod", "0644", f"{mosquitto.place}/users"], check=True, timeout=60)
     mosquitto.start()
     try:
         node = start_node(**options(tmp_path))
@@ -404,7 +404,7 @@ def test_tls_and_credentials_are_those_of_all_connections(start_node, tmp_path, 
     authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
     certificate, key = authority.sign("server")
     users = tmp_path / "users"
-    subprocess.run(["mosquitto_passwd", "-c", "-b", str(users), "u", "right"], check=True, timeout=20)
+    subprocess.run(["mosquitto_passwd", "-c", "-b", str(users), "u", "right"], check=True, timeout=60)
     files = {name: open(path, encoding="utf-8").read() for name, path in
              (("server.crt", certificate), ("server.key", key), ("users", users))}
     mosquitto = Mosquitto("password_file {place}/users\nallow_anonymous false",

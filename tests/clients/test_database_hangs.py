@@ -16,6 +16,7 @@ from test_sinks import until
 CALLERS = 6
 
 
+@pytest.mark.long
 def test_a_database_that_answers_nothing_keeps_callers_waiting_once(start_node):
     """Not each of them for as long as the one before."""
     server = postgres_process.Server()

@@ -69,7 +69,7 @@ def test_it_is_used_if_a_key_says_so_and_from_then_on(start, postgres):
     # Commands find it too.
     done = martlet_process.subprocess.run(
         [martlet_process.binary(), "device", "ls", "--data-dir", node.data_dir],
-        env={**martlet_process.environment(), "DATABASE_URL": url}, capture_output=True, text=True, timeout=20,
+        env={**martlet_process.environment(), "DATABASE_URL": url}, capture_output=True, text=True, timeout=60,
     )
     assert done.returncode == 0 and "ours" in done.stdout, done
 

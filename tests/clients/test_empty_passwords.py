@@ -41,7 +41,7 @@ def reason(node, version, name, password):
     flags = 0x82 | (0 if password is None else 0x40)
     body = text("MQTT") + bytes([version, flags]) + struct.pack(">H", 60) + (b"\0" if version == 5 else b"") + text(name)
     body += text(name) + (b"" if password is None else text(password))
-    with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as wire:
         wire.sendall(bytes([0x10, len(body)]) + body)
         return wire.recv(64)[3]
 
@@ -138,7 +138,7 @@ def test_of_devices_of_a_table(start_node, tmp_path):
 def test_of_the_environment(tmp_path, credentials):
     variables = {**martlet_process.environment(), "MARTLET_AUTH__CREDENTIALS": credentials}
     done = subprocess.run([martlet_process.binary(), "serve", "--data-dir", str(tmp_path / "data"), "--listen",
-                           "mqtt://127.0.0.1:0", "--http", "off"], env=variables, capture_output=True, text=True, timeout=20)
+                           "mqtt://127.0.0.1:0", "--http", "off"], env=variables, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "auth.credentials" in done.stderr and "is not user:password" in done.stderr, done
 
 

@@ -68,7 +68,7 @@ def test_how_old_values_are_is_a_histogram_of_their_type(tmp_path, start_node):
         client.publish("iotflow/devices/p0/telemetry/sensors", json.dumps({"t": 2}), qos=1)
 
     def metrics():
-        with urllib.request.urlopen(node.http_url + "/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(node.http_url + "/metrics", timeout=60) as answer:
             return answer.read().decode().splitlines()
 
     def count(stage, le):
@@ -119,7 +119,7 @@ def test_latency_to_subscribers_is_measured_if_that_is_asked_for(tmp_path, start
     clients[1].subscribe("iotflow/devices/+/telemetry/#", qos=1)
 
     def counts():
-        with urllib.request.urlopen(node.http_url + "/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(node.http_url + "/metrics", timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         name = 'martlet_telemetry_latency_seconds_bucket{le="%s",device_type="iotflow",stage="delivered"}'
         return [float(line.split()[-1]) for le in ("10.0", "30.0", "+Inf") for line in lines if line.startswith(name % le)]

@@ -26,7 +26,7 @@ from server_process import free_port
 from test_access import until
 from test_http_api import ask
 
-DEADLINE_SECS = 20
+DEADLINE_SECS = 60
 KEY = "0123456789abcdef0123456789abcdef"
 EVENTS_ONLY = "fedcba9876543210fedcba9876543210"
 KEYS = {"MARTLET_HTTP__API_KEYS": f"all:{KEY},events:{EVENTS_ONLY}:events:read"}

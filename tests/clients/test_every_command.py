@@ -20,7 +20,7 @@ from test_import import IOTFLOW, MICROSERVICE, SERVICE_MQTT
 from test_registry import Place, martlet
 from test_webhooks import Receiver
 
-DEADLINE_SECS = 20
+DEADLINE_SECS = 60
 PASSWORD = "a long password"
 
 # The queue of another agent.

@@ -72,7 +72,7 @@ def test_bounds_of_one_file_and_of_all(start_node, tmp_path):
     upload(node, version="2.1", content=b"y" * 500)
     # In chunks, without a length.
     place = urlsplit(node.http_url)
-    wire = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+    wire = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
     # The node may answer before the last chunk has gone.
     with contextlib.suppress(BrokenPipeError):
         wire.request("POST", "/api/v1/firmware?name=pump&version=3&device_type=device", iter([b"z" * 600, b"z" * 600]),
@@ -116,7 +116,7 @@ def test_a_file_elsewhere_is_referred_to(node):
     call(node, "POST", "/api/v1/firmware", {**body, "url": "file:///etc/passwd"}, expect=422)
     assert call(node, "POST", "/api/v1/firmware", body)["url"] == body["url"]
     place = urlsplit(node.http_url)
-    wire = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+    wire = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
     wire.request("GET", "/api/v1/firmware/pump/2.0/file", headers={"X-API-Key": KEY})
     answer = wire.getresponse()
     assert (answer.status, answer.headers["Location"]) == (307, body["url"])
@@ -210,7 +210,7 @@ def test_kills_leave_whole_files_alone(tmp_path, start_node):
         content = os.urandom(2_000_000)
         upload(node, version=f"1.{at}", content=content)
         place = urlsplit(node.http_url)
-        wire = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+        wire = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
         wire.putrequest("POST", "/api/v1/firmware?name=half&version=1&device_type=device")
         for name, value in (("X-API-Key", KEY), ("Content-Length", "3000000"), ("Content-Type", "application/x")):
             wire.putheader(name, value)

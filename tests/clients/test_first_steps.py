@@ -32,7 +32,7 @@ class Subscriber:
 
     def close(self):
         self.process.terminate()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_several_keys_of_one_name_are_told_by_their_ids(start_node):
     # Who lacks a scope is told which of them it has shown.
     request = urllib.request.Request(f"{node.http_url}/api/v1/reload", method="POST", headers={"X-API-Key": added[0]["key"]})
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=60)
     detail = json.loads(refused.value.read())["detail"]
     assert refused.value.code == 403 and f"the API key app (key:{added[0]['id']}) lacks the scope node:write" in detail, detail
     said("key", "rm", added[0]["id"], *at)
@@ -232,7 +232,7 @@ def test_a_refused_publisher_prints_the_reason_of_the_broker(start_node):
 
 def test_health_says_that_no_new_session_fits_and_what_ends_one(start_node):
     node = start_node(settings=["limits.sessions=1"])
-    with socket.create_connection(("127.0.0.1", node.port()), timeout=10) as stream:
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as stream:
         stream.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01p")
         assert stream.recv(4) == b"\x20\x02\x00\x00"
         done = martlet_process.run("health", "--data-dir", node.data_dir)
@@ -247,7 +247,7 @@ def test_health_says_that_no_new_session_fits_and_what_ends_one(start_node):
 def test_what_comes_from_the_environment_file_is_told_with_its_line(tmp_path, command):
     file = tmp_path / ".env"
     file.write_text("# c\nMARTLET_LOG__LEVEL=debug\nMARTLET_LIMITS__SESIONS=5\n")
-    done = subprocess.run([martlet_process.binary(), *command], cwd=tmp_path, capture_output=True, text=True, timeout=20,
+    done = subprocess.run([martlet_process.binary(), *command], cwd=tmp_path, capture_output=True, text=True, timeout=60,
                           env={**martlet_process.environment(), "MARTLET_LIMITS__CONNECTIONS": "7"})
     told = done.stdout + done.stderr
     unknown = f"{file} line 3 MARTLET_LIMITS__SESIONS: no such setting; did you mean `MARTLET_LIMITS__SESSIONS`?"

@@ -17,7 +17,7 @@ import pytest
 
 import martlet_process
 
-DEADLINE_SECS = 20
+DEADLINE_SECS = 60
 KEY = "0123456789abcdef0123456789abcdef"
 VIEWER = "fedcba9876543210fedcba9876543210"
 KEYS = {"MARTLET_HTTP__API_KEYS": f"all:{KEY},grafana:{VIEWER}:viewer"}

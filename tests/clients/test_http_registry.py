@@ -14,7 +14,7 @@ import pytest
 import martlet_process
 from test_http_api import KEY, ask
 from test_access import until
-from test_revocation import LIMIT_SECS, Device, Pulse, in_ms
+from test_revocation import LIMIT_SECS, TRIES, Device, Pulse, in_ms
 
 # Types of devices that come with the program, whose topics are the devices' own.
 BUILT_IN_TYPES = {"device", "iotflow", "service-mqtt", "tls-guide"}
@@ -22,8 +22,7 @@ BUILT_IN_TYPES = {"device", "iotflow", "service-mqtt", "tls-guide"}
 # From a request to the closed connection, which has the database's time and Python's too.
 REQUEST_MS = 100
 
-DEADLINE_SECS = 20
-TRIES = 100
+DEADLINE_SECS = 60
 
 
 @pytest.fixture
@@ -121,6 +120,7 @@ def take_back(how):
 
 
 @pytest.mark.parametrize("how", ["disable", "delete", "rotate", "revoke", "ban"])
+@pytest.mark.timed
 def test_who_is_taken_back_is_out_within_50_ms(node, how):
     """In 99 of 100 tries, from the answer that it is done; the request itself has the database's time too."""
     names = [f"d{number}" for number in range(TRIES)]

@@ -368,7 +368,7 @@ def test_users_and_rules_of_mosquitto_are_imported(tmp_path, target, start_node)
     passwords, acl = tmp_path / "passwd", tmp_path / "acl.conf"
     hashed = subprocess.run(
         [martlet_process.binary(), "passwd", "-c", "-b", "-H", "sha512-pbkdf2", str(passwords), "admin", "admin-password"],
-        env=martlet_process.environment(), capture_output=True, text=True, timeout=20,
+        env=martlet_process.environment(), capture_output=True, text=True, timeout=60,
     )
     assert hashed.returncode == 0, hashed
     with passwords.open("a") as file:

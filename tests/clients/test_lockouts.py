@@ -9,6 +9,8 @@ import socket
 import time
 import urllib.request
 
+import pytest
+
 import martlet_process
 from test_access import mosquitto_passwd
 from test_listeners import configured
@@ -41,7 +43,7 @@ def held(node, name, password, address=NAT):
     """A connection of who comes by a proxy's word from there, with its CONNACK."""
     body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"".join(
         len(part).to_bytes(2, "big") + part for part in (name.encode(), name.encode(), password.encode()))
-    with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as client:
         client.sendall(f"PROXY TCP4 {address} 127.0.0.1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
         yield client, client.recv(64)
 
@@ -71,7 +73,7 @@ def come(node, name, password, address=NAT):
 
 
 def probe(node, path):
-    with urllib.request.urlopen(f"{node.http_url}{path}", timeout=20) as answer:
+    with urllib.request.urlopen(f"{node.http_url}{path}", timeout=60) as answer:
         return " ".join(json.load(answer)["warnings"])
 
 
@@ -158,7 +160,7 @@ PASSWORD = "correct horse"
 def log_in(node, user, password, source):
     """The status of POST /session from this address, and its Retry-After."""
     place = node.http_url.split("://")[1]
-    wire = http.client.HTTPConnection(place, timeout=20, source_address=(source, 0))
+    wire = http.client.HTTPConnection(place, timeout=60, source_address=(source, 0))
     try:
         body = json.dumps({"user": user, "password": password})
         wire.request("POST", "/api/v1/session", body, {"Content-Type": "application/json"})
@@ -233,6 +235,7 @@ def test_lockouts_of_clients_are_lifted_too(start_node, tmp_path):
     assert come(node, "pump", "pump") == LET_IN
 
 
+@pytest.mark.long
 def test_the_time_of_a_refusal_tells_neither_devices_nor_users_apart_from_names_that_nobody_has(start_node):
     """Whether they come as devices do, by a Client Identifier that is the name, or otherwise."""
     node = start_node(http=True, variables=KEYS, settings=["auth.lockout_failures=0", "auth.refusal_remember_secs=0"])
@@ -242,7 +245,7 @@ def test_the_time_of_a_refusal_tells_neither_devices_nor_users_apart_from_names_
     def took(name, client, secret):
         text = lambda value: len(value).to_bytes(2, "big") + value.encode()
         body = text("MQTT") + b"\x05\xc2\x00\x3c\x00" + text(client) + text(name) + text(secret)
-        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as wire:
             began = time.monotonic()
             wire.sendall(bytes([0x10, len(body)]) + body)
             assert wire.recv(64)[3] == WRONG

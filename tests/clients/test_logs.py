@@ -101,7 +101,7 @@ def test_messages_beyond_the_rate_are_told_of_together(start_node):
         ("messages dropped", "fast", "t/1")}
     line = logs(node, "-t").splitlines()[0]
     assert ", claims to be user alice (127.0.0.1:" in line and "(limits.publish_rate = 10)" in line, line
-    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=20) as page:
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=60) as page:
         metrics = page.read().decode()
     dropped = next(line for line in metrics.splitlines() if 'reason="rate_exceeded"' in line)
     assert int(float(dropped.split()[-1])) == sum(entry["count"] for entry in entries) >= 200, dropped
@@ -132,7 +132,7 @@ def test_a_client_that_is_slowed_is_told_of_once_and_counted(start_node):
     entries = [json.loads(line) for line in logs(node, "-t", "--json").splitlines()]
     assert [(entry["what"], entry["client_id"], entry["limit"]) for entry in entries] == [
         ("publishes delayed", "fast", "limits.publish_rate")]
-    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=20) as page:
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=60) as page:
         metrics = page.read().decode()
     line = next(line for line in metrics.splitlines() if line.startswith("martlet_publishes_delayed_total"))
     assert int(float(line.split()[-1])) >= 10, line
@@ -141,7 +141,7 @@ def test_a_client_that_is_slowed_is_told_of_once_and_counted(start_node):
 def test_messages_that_wait_for_the_rate_are_lost_when_their_client_leaves(start_node):
     node = start_node(settings=["limits.publish_rate=5"], http=True)
     publishes = b"".join(b"\x32\x06\x00\x01t" + struct.pack(">H", 1 + number) + b"x" for number in range(30))
-    with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as connection:
         connection.sendall(b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02q1" + publishes)
     until(lambda: "still waited" in logs(node, "-t"), "it is told of")
     line = logs(node, "-t")
@@ -224,7 +224,7 @@ LIMITS = {
 def test_a_refusal_by_a_limit_names_its_option_and_its_number(start_node, name):
     settings, sent, what, option, topic = LIMITS[name]
     node = start_node(settings=settings)
-    with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as wire:
         wire.sendall(connect5(b"c1"))
         assert wire.recv(100)[0] == 0x20
         wire.sendall(sent)
@@ -267,7 +267,7 @@ def test_a_connection_that_a_limit_refuses_is_told_of_with_option_and_number(sta
     wires = []
     try:
         for number in range(4):
-            wire = socket.create_connection(("127.0.0.1", node.port()), timeout=20)
+            wire = socket.create_connection(("127.0.0.1", node.port()), timeout=60)
             wires.append(wire)
             wire.sendall(connect5(b"client-%d" % number if name != "connections" else b"c%d" % number,
                                   will=will if "Will" in name else b""))
@@ -300,7 +300,7 @@ def pasted(command, directory, given=""):
     """What a shell makes of a line, in a directory that has nothing to do with the node."""
     path = f"{pathlib.Path(martlet_process.binary()).parent}:{os.environ['PATH']}"
     return subprocess.run(["bash", "-c", command], cwd=directory, input=given, capture_output=True, text=True,
-                          env={**martlet_process.environment(), "PATH": path}, timeout=20)
+                          env={**martlet_process.environment(), "PATH": path}, timeout=60)
 
 
 # Who takes the quotes apart makes a file; the last letters turn the direction of writing.
@@ -343,7 +343,7 @@ def test_commands_of_the_tables_work_as_they_are_printed(start_node, tmp_path):
 
     def martlet(*arguments, given="secret\n"):
         done = subprocess.run([martlet_process.binary(), *arguments, "--data-dir", data_dir], input=given,
-                              capture_output=True, text=True, env=martlet_process.environment(), timeout=20)
+                              capture_output=True, text=True, env=martlet_process.environment(), timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -384,7 +384,7 @@ def test_logs_are_followed(start_node, tmp_path):
         until(refused, "it is shown while it happens")
     finally:
         follow.kill()
-        follow.wait(timeout=20)
+        follow.wait(timeout=60)
 
 
 def test_reading_events_changes_no_log(start_node):
@@ -428,7 +428,7 @@ def test_a_trace_begins_with_the_connect(start_node):
 def test_a_slow_reader_has_one_line_and_not_one_for_each_message(start_node):
     """QoS 0 messages that a client does not read fast enough are dropped, and the log says so."""
     node = start_node(settings=["limits.output_bytes=65536"])
-    with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as slow:
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04slow")
         slow.sendall(b"\x82\x06\x00\x01\x00\x01t\x00")

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import martlet_process
 from martlet_process import Node
 from test_access import until
 from test_tls import authority  # noqa: F401  (a fixture)
@@ -28,7 +29,7 @@ KEY = "0123456789abcdef0123456789abcdef"
 MB = 1024 * 1024
 LIMIT = 48 * MB
 BESIDE = 64 * MB
-SECS = 6
+SECS = 6 if martlet_process.IS_LONG else 2
 # At most so many connections stay open: this process may have few files open itself (`ulimit -n`).
 HELD = 2000
 
@@ -72,7 +73,7 @@ def publish(topic, payload, qos=0, packet_id=1):
 
 
 def opened(node):
-    sock = socket.create_connection(("127.0.0.1", node.port()), timeout=10)
+    sock = socket.create_connection(("127.0.0.1", node.port()), timeout=60)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -274,7 +275,7 @@ def test_who_does_not_log_in_takes_no_memory_from_those_who_do(scheme, make, cou
         assert connack(client) == 0
         begun, most = make(), 0
         for number in range(1, count + 1):
-            sock = ends.enter_context(socket.create_connection(("127.0.0.1", node.port(scheme)), timeout=10))
+            sock = ends.enter_context(socket.create_connection(("127.0.0.1", node.port(scheme)), timeout=60))
             # Who is shown out meanwhile may be so before all was sent.
             with contextlib.suppress(ConnectionError):
                 sock.sendall(begun)
@@ -299,7 +300,7 @@ def test_those_who_shake_hands_and_wait_do_not_keep_new_clients_out(authority):
     with Node(settings, listen=("mqtts://127.0.0.1:0",)) as node, contextlib.ExitStack() as ends:
 
         def shaken():
-            sock = socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=10)
+            sock = socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=60)
             return context.wrap_socket(sock)
 
         for _ in range(1500):
@@ -340,7 +341,7 @@ def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
         body = b'{"topic": "t", "payload": "' + b"x" * (MB - 100)
 
         def begin():
-            sock = opened_here.enter_context(socket.create_connection((place.hostname, place.port), timeout=20))
+            sock = opened_here.enter_context(socket.create_connection((place.hostname, place.port), timeout=60))
             head = f"POST /api/v1/publish HTTP/1.1\r\nHost: {place.netloc}\r\nX-API-Key: {KEY}\r\n"
             head += f"Content-Type: application/json\r\nContent-Length: {len(body) + 2}\r\n\r\n"
             # Who is refused may be so before all was sent.
@@ -368,7 +369,7 @@ def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
             assert connack(sock) is not None
         # Who operates the node is answered with however little memory.
         def small():
-            wire = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+            wire = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
             with contextlib.closing(wire):
                 headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
                 wire.request("POST", "/api/v1/keys", json.dumps({"name": "k", "scopes": ["viewer"]}), headers)

@@ -392,7 +392,7 @@ def test_a_source_is_in_metrics_and_why(start_node, tmp_path, nats):
     node = start_node(**configured(tmp_path, nats.url))
     publish(nats, "cmd.x", b"1")
     until(lambda: state(node)["delivered"] == 1, lambda: state(node))
-    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=20) as page:
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=60) as page:
         metrics = page.read().decode()
     assert 'martlet_integration_delivered_total{kind="nats-source",name="cmd"} 1' in metrics
     nats.kill()

@@ -171,7 +171,7 @@ def test_the_receiver_of_signed_webhooks_works_as_pasted(reader):
             signed = f"1.{headers['webhook-timestamp']}.".encode() + body
             headers["webhook-signature"] = "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as answer:
+            with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
                 return answer.status
         except urllib.error.HTTPError as answer:
             return answer.code

@@ -16,7 +16,7 @@ actions = [{ publish = { topic = "out/{{ levels[1] }}" } }]
 
 def quiet(node):
     """Connects with Keep Alive 0 and sends nothing more, until the node ends the connection."""
-    with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as connection:
         connection.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01q")
         while connection.recv(100):
             pass

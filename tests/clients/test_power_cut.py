@@ -156,7 +156,7 @@ def missing_of_session(node, name, topic, expected):
         # As the others at most: a client that gets QoS 2 has the message only after PUBREL.
         last.publish(topic, b"last", qos=2)
     count = 0
-    while (payload := client.messages.get(timeout=20).payload) != b"last":
+    while (payload := client.messages.get(timeout=60).payload) != b"last":
         assert topic != "t" or int.from_bytes(payload[:4], "big") == count
         count += 1
     client.disconnect()

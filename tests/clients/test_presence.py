@@ -48,7 +48,7 @@ def statuses(node, reader):
         client.subscribe("end", 1)
         client.client.publish("end", "x", 1)
         found = {}
-        while (message := client.messages.get(timeout=10)).topic != "end":
+        while (message := client.messages.get(timeout=60)).topic != "end":
             if message.payload:
                 found[message.topic] = json.loads(message.payload)
         return found

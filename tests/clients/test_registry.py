@@ -22,7 +22,7 @@ from test_http_api import KEY, KEYS, ask
 from test_jwt import Signer
 from test_tls import Authority
 
-DEADLINE_SECS = 20
+DEADLINE_SECS = 60
 
 
 def martlet(*arguments, given=None, code=0):

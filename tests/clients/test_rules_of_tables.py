@@ -95,7 +95,7 @@ def test_lint_looks_at_roles_and_says_how_much_it_has_seen(start, place):
     lint = [martlet_process.binary(), "acl", "lint", "--traffic", "--data-dir", str(place.path)]
 
     def linted():
-        done = subprocess.run(lint, capture_output=True, text=True, env=martlet_process.environment(), timeout=20)
+        done = subprocess.run(lint, capture_output=True, text=True, env=martlet_process.environment(), timeout=60)
         return done.stdout.splitlines()[1:], done.stderr
 
     with Client(node, "c1").credentials("ann", "secret") as ann:

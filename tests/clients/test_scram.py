@@ -76,7 +76,7 @@ class Wire:
     """A connection with packets as bytes."""
 
     def __init__(self, node):
-        self.socket = socket.create_connection(("127.0.0.1", node.port()), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", node.port()), timeout=60)
 
     def __enter__(self):
         return self
@@ -319,7 +319,7 @@ def test_a_server_that_does_not_know_the_password_gets_no_message(answers):
     command = martlet(impostor, "pub", "--scram", "-u", "alice", "-P", "secret", "-t", "t", "-m", "private")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as pub:
         assert impostor.serve() == b"", "nothing is sent to it"
-        _, said = pub.communicate(timeout=20)
+        _, said = pub.communicate(timeout=60)
     assert pub.returncode == 1 and "authentication failed" in said
 
 
@@ -330,7 +330,7 @@ def test_users_of_the_tables_prove_their_passwords_once_a_verifier_is_stored(sta
         config.write_text(f'[node]\ndata_dir = "{tmp_path}/data"\n[auth]\nscram = {str(scram).lower()}\n')
         done = subprocess.run([martlet_process.binary(), "user", action, name, "-c", str(config), *more,
                                *(["--weak"] if action != "set" else [])],
-                              input=password + "\n", capture_output=True, text=True, timeout=20,
+                              input=password + "\n", capture_output=True, text=True, timeout=60,
                               env=martlet_process.environment())
         assert done.returncode == 0, done.stderr
 
@@ -341,7 +341,7 @@ def test_users_of_the_tables_prove_their_passwords_once_a_verifier_is_stored(sta
     def let_in(name, password="secret"):
         done = subprocess.run(
             [martlet_process.binary(), "pub", "-p", str(node.port()), "-t", "t", "-m", "x", "-q", "1", "-V", "5",
-             "--scram", "-u", name, "-P", password], capture_output=True, text=True, timeout=20,
+             "--scram", "-u", name, "-P", password], capture_output=True, text=True, timeout=60,
             env=martlet_process.environment())
         return done.returncode == 0
 
@@ -373,7 +373,7 @@ def test_who_knows_a_name_decides_about_it_by_scram_as_by_a_password(start_node,
     """A disabled user, a device's identifier, and a name that another source has first."""
     def martlet(*words):
         done = subprocess.run([martlet_process.binary(), *words, "--data-dir", str(tmp_path / "data")],
-                              input="tables\n", capture_output=True, text=True, timeout=20,
+                              input="tables\n", capture_output=True, text=True, timeout=60,
                               env={**martlet_process.environment(), "MARTLET_AUTH__SCRAM": "true"})
         assert done.returncode == 0, done.stderr
 
@@ -392,7 +392,7 @@ def test_who_knows_a_name_decides_about_it_by_scram_as_by_a_password(start_node,
     def let_in(name, password, client, *scram):
         done = subprocess.run(
             [martlet_process.binary(), "pub", "-p", str(node.port()), "-t", "t", "-m", "x", "-q", "1", "-V", "5",
-             *scram, "-u", name, "-P", password, "-i", client], capture_output=True, text=True, timeout=20,
+             *scram, "-u", name, "-P", password, "-i", client], capture_output=True, text=True, timeout=60,
             env=martlet_process.environment())
         return done.returncode == 0
 

@@ -62,7 +62,7 @@ def until_lines(node, path, count):
 
 
 def warnings(node):
-    with urllib.request.urlopen(node.http_url + "/api/v1/health", timeout=10) as answer:
+    with urllib.request.urlopen(node.http_url + "/api/v1/health", timeout=60) as answer:
         return json.load(answer)["warnings"]
 
 
@@ -303,7 +303,7 @@ def test_the_oldest_messages_make_room_at_max_bytes_and_that_is_told(start_node,
     until(lambda: any(told in one for one in warnings(node)), lambda: str(warnings(node)))
 
     def dropped():
-        metrics = urllib.request.urlopen(node.http_url + "/metrics", timeout=10).read().decode()
+        metrics = urllib.request.urlopen(node.http_url + "/metrics", timeout=60).read().decode()
         return sum(float(line.split()[-1]) for line in metrics.splitlines() if 'reason="queue_full"' in line)
 
     until(lambda: dropped() > 500, lambda: f"{dropped()} are dropped")
@@ -324,7 +324,7 @@ def test_a_message_that_waits_too_long_is_dropped(start_node, tmp_path):
             client.publish("plant/1", str(number))
 
         def is_counted():
-            answer = urllib.request.urlopen(node.http_url + "/metrics", timeout=10)
+            answer = urllib.request.urlopen(node.http_url + "/metrics", timeout=60)
             metrics = answer.read().decode().splitlines()
             dropped = [line for line in metrics if 'reason="too_old"' in line]
             return sum(float(line.split()[-1]) for line in dropped) > 200

@@ -579,7 +579,7 @@ def test_the_documented_query_of_grafana_is_answered_with_its_columns(node, name
 def tailed(node, query, count, key=KEY):
     """Reads events of a stream in the background: what came, and the thread."""
     place = urlsplit(node.http_url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
     connection.request("GET", f"/api/v1/telemetry/tail?{query}", headers={"X-API-Key": key})
     answer = connection.getresponse()
     assert answer.status == 200, answer.read()

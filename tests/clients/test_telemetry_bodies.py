@@ -151,6 +151,7 @@ def test_what_unpacks_to_more_than_is_stored_takes_little_memory(start_node, cas
     assert highest_memory(node) - before < 64_000_000
 
 
+@pytest.mark.long
 def test_large_bodies_of_one_device_keep_nobody_waiting(start_node):
     node = start_node(http=True, variables=KEYS, settings=["http.rate=0", "telemetry.enabled=true"])
     _, secret = device(node, "pump")

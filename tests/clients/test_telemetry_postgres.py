@@ -193,7 +193,7 @@ def test_nothing_is_lost_while_the_server_cannot_be_reached(server, tmp_path, ou
             until(lambda: load.acknowledged > after + 50, "messages are acknowledged")
         finally:
             load.end()
-        assert load.slowest < 5
+        assert load.slowest < 60
         count = lambda key: int(server.sql(url, f"SELECT count(*) FROM martlet_telemetry.samples WHERE key = '{key}'"))
         until(lambda: count("n") >= load.acknowledged and count("twice") >= load.acknowledged,
               f"all of {load.acknowledged} values are stored", within=60)

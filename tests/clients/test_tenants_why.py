@@ -223,7 +223,7 @@ def test_a_certificate_and_scram_say_whose_client_is_refused(start_node, variabl
         subprocess.run([need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p",
                         str(node.port("mqtts")), "--cafile", authority.certificate, "-t", "t", "-m", "x", "-i",
                         client_id, "--cert", certificate[0], "--key", certificate[1]],
-                       capture_output=True, timeout=20)
+                       capture_output=True, timeout=60)
 
     # In the handshake, and after it.
     publish_with(expired(authority, "pump@north"), "pump")

@@ -96,6 +96,7 @@ def test_topics_are_searched_by_words_filters_and_page_by_page(node, name):
     assert one["messages"] == 1 and one["last"]["publisher"]["client_id"] == f"{name}-c"
 
 
+@pytest.mark.long
 def test_a_rate_is_near_what_is_published(node, name):
     topic = f"plant/{name}/steady"
     with Client(node, name) as client:

@@ -77,16 +77,16 @@ def test_events_follow_what_happens_a_line_each(node, name):
     with Client(node, name) as client:
         client.subscribe(f"{name}/filter")
         client.publish(f"{name}/topic", "x")
-    said, _ = reader.communicate(timeout=15)
+    said, _ = reader.communicate(timeout=60)
     assert [line.split()[1] for line in said.splitlines()] == [
         "connected", "subscribed", "disconnected",
     ]
     assert f"{name}/filter" in said and reader.returncode == 0
-    event = json.loads(topics.communicate(timeout=15)[0])
+    event = json.loads(topics.communicate(timeout=60)[0])
     assert event["kind"] in ("subscribed", "published") and event["client_id"] == name
     # What is kept is there later, too.
     later = follow(node, "--client", name, "--since", "10m", "--type", "connected", "-n", "1")
-    assert "connected" in later.communicate(timeout=15)[0]
+    assert "connected" in later.communicate(timeout=60)[0]
     done = martlet_process.run("events", "--type", "nonsense", "--data-dir", node.data_dir)
     assert done.returncode == 1 and "not a kind of event" in done.stderr
 
@@ -159,7 +159,7 @@ def test_a_message_has_one_name_everywhere(start_node):
         queued = lambda: [one["message_id"] for one in call(node, "GET", "/clients/away")["queue"]]
         until(lambda: queued() == [own], "it waits in the queue")
 
-        events = [json.loads(line) for line in told.communicate(timeout=15)[0].splitlines()]
+        events = [json.loads(line) for line in told.communicate(timeout=60)[0].splitlines()]
         names = {event["kind"]: event["message_id"] for event in events}
         assert names == {"published": own, "delivered": own}
         named = lambda line: line.get("topic") == "named/it" and line.get("message_id")  # noqa: E731

@@ -47,7 +47,7 @@ def web():
 @pytest.mark.parametrize("kind", REFUSED)
 def test_each_refusal_shows_its_own_fix(web, kind):
     asked, mended = REFUSED[kind]
-    with socket.create_connection(("127.0.0.1", web.port("ws")), timeout=20) as wire:
+    with socket.create_connection(("127.0.0.1", web.port("ws")), timeout=60) as wire:
         own = f"127.0.0.1:{wire.getsockname()[1]}"
         wire.sendall(asked)
         wire.settimeout(20)

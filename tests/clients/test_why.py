@@ -218,7 +218,7 @@ def typed_in_bash(command, tmp_path):
     if not (path / "martlet").exists():
         (path / "martlet").symlink_to(martlet_process.binary())
     environment = martlet_process.environment()
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20,
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60,
                           env={**environment, "PATH": f"{path}:{environment['PATH']}"})
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -270,7 +270,7 @@ def test_what_a_subscriber_lacks_is_a_rule_of_its_role(node, place, tmp_path):
 
 def test_who_asks_for_a_page_at_the_address_of_a_device_is_not_the_device(node, place):
     def ask_for_a_page():
-        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as wire:
             wire.sendall(b"GET / HTTP/1.1\r\n\r\n")
             while wire.recv(100):
                 pass
@@ -296,7 +296,7 @@ def test_the_tls_of_a_stranger_at_the_same_address_is_not_the_verdict(start_node
         until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")
     for name in ("d1", "ann", "app"):
         expect(node, "away", "it is not connected: the client sent DISCONNECT", name)
-    with socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=20) as wire:
+    with socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=60) as wire:
         wire.sendall(b"this is no TLS\r\n\r\n")
         while wire.recv(100):
             pass
@@ -338,7 +338,7 @@ def test_a_packet_that_breaks_a_rule_is_named_with_the_rule(node, place):
     for broken, said in (
             (connect, "CONNECT: a second CONNECT [MQTT-3.1.0-2]"),
             (packet(0x30, string(b"plant/+/telemetry")), "PUBLISH: ")):
-        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=60) as wire:
             wire.sendall(connect)
             assert wire.recv(4) == b"\x20\x02\x00\x00"
             wire.sendall(broken)
@@ -443,7 +443,7 @@ def test_certificates_that_are_not_good_are_told_of_by_the_name_in_them(start_no
     def publish_with(certificate):
         subprocess.run([need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p",
                         str(node.port("mqtts")), "--cafile", ours.certificate, "-t", "t", "-m", "x",
-                        "--cert", certificate[0], "--key", certificate[1]], capture_output=True, timeout=20)
+                        "--cert", certificate[0], "--key", certificate[1]], capture_output=True, timeout=60)
 
     publish_with(others.sign("dev-other", usage="clientAuth"))
     publish_with(expired(ours, "dev-old"))
@@ -533,7 +533,7 @@ def test_who_is_banned_is_told_so_with_the_command_that_lifts_it(start_node, pla
     answer = expect(node, "banned", f"{ban[1]} is banned: it makes noise", "d1")
     assert come(node, "d1", place.secret) != 0
     answer = expect(node, "banned", f"{ban[1]} is banned: it makes noise", "d1")
-    subprocess.run([martlet_process.binary(), *answer["command"].split()[1:]], check=True, timeout=20)
+    subprocess.run([martlet_process.binary(), *answer["command"].split()[1:]], check=True, timeout=60)
     assert come(node, "d1", place.secret) == 0
     assert verdict(node, "d1")["cause"] != "banned"
 

@@ -46,13 +46,13 @@ def tls(node, *options, name="x", password="x"):
     """Whether mosquitto_pub is let in by TLS."""
     done = subprocess.run(
         [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(node.node.port("mqtts")), "-i", name,
-         "-u", name, "-P", password, "-t", f"d/{name}/x", "-m", "x", "-q", "1", *options], capture_output=True, timeout=20)
+         "-u", name, "-P", password, "-t", f"d/{name}/x", "-m", "x", "-q", "1", *options], capture_output=True, timeout=60)
     return done.returncode == 0
 
 
 def sends(node, scheme, data):
     """What comes back for bytes that are not MQTT."""
-    with socket.create_connection((HERE, node.node.port(scheme)), timeout=20) as wire:
+    with socket.create_connection((HERE, node.node.port(scheme)), timeout=60) as wire:
         wire.sendall(data)
         came = b""
         try:
@@ -189,7 +189,7 @@ def test_a_certificate_comes_with_another_client_identifier(strict, authority):
         done = subprocess.run(
             [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(strict.node.port("mqtts")), "-i", other,
              "-t", "d/c2/x", "-m", "x", "-q", "1", "--cafile", authority.certificate, "--cert", certificate[0], "--key",
-             certificate[1], *options], capture_output=True, timeout=20)
+             certificate[1], *options], capture_output=True, timeout=60)
         assert done.returncode != 0
         for asked in ("c2", other):
             told = strict.headline("wrong-client-id", f"the Client Identifier of the device c2 must be c2, since its topics are "

@@ -258,7 +258,7 @@ def test_a_client_breaks_a_rule_of_mqtt(node):
     secret = node.device("p13")
     connect = packet(0x10, string(b"MQTT") + b"\x04\xc2\x00\x3c" + string(b"p13") + string(b"p13")
                      + string(secret.encode()))
-    with socket.create_connection(("127.0.0.1", node.node.port()), timeout=20) as wire:
+    with socket.create_connection(("127.0.0.1", node.node.port()), timeout=60) as wire:
         wire.sendall(connect)
         assert wire.recv(4) == b"\x20\x02\x00\x00"
         wire.sendall(connect)

@@ -221,7 +221,7 @@ def test_a_line_break_is_in_a_name_or_a_secret(node):
                                     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12)], ids=["v1", "v2"])
 def test_a_proxy_sends_its_header_to_a_plain_listener(header):
     with Faults() as node:
-        with socket.create_connection((HERE, node.node.port("mqtt")), timeout=20) as wire:
+        with socket.create_connection((HERE, node.node.port("mqtt")), timeout=60) as wire:
             wire.sendall(header)
             wire.recv(1)
         told = node.headline("proxy-refused", "a PROXY header was received", HERE)
@@ -291,7 +291,7 @@ def test_mqtt_comes_to_the_port_of_http():
     node.options["http"] = True
     with node.start():
         secret = node.device("h1")
-        with socket.create_connection((HERE, int(node.node.http_url.rsplit(":")[-1])), timeout=20) as wire:
+        with socket.create_connection((HERE, int(node.node.http_url.rsplit(":")[-1])), timeout=60) as wire:
             wire.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
             assert wire.recv(12) == b"HTTP/1.1 400"
         for asked in (HERE, "h1"):

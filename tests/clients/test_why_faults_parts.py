@@ -372,14 +372,14 @@ def test_a_device_uses_a_version_of_tls_that_is_too_old(tmp_path):
         done = subprocess.run(
             [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(faults.node.port("mqtts")), "-i", "v1",
              "-u", "v1", "-P", secret, "-t", "d/v1/x", "-m", "x", "-q", "1", "--cafile", authority.certificate],
-            capture_output=True, timeout=20)
+            capture_output=True, timeout=60)
         return done.returncode == 0
 
     with faults.start() as node:
         assert comes()
         old = ssl.create_default_context(cafile=authority.certificate)
         old.maximum_version = ssl.TLSVersion.TLSv1_2
-        with socket.create_connection((HERE, node.node.port("mqtts")), timeout=20) as wire, pytest.raises(OSError):
+        with socket.create_connection((HERE, node.node.port("mqtts")), timeout=60) as wire, pytest.raises(OSError):
             old.wrap_socket(wire, server_hostname="localhost")
         told = node.headline("away", "perhaps it is the client without a name at 127.0.0.1 that was refused", "v1")
         assert "no TLS version in common" in told["sentence"] and "TLS" in told["remedy"], told

@@ -133,7 +133,7 @@ class Faults:
         Commands.ran.add(answer["command"])
         environment = martlet_process.environment()
         done = subprocess.run(["bash", "-c", answer["command"]], input=given, capture_output=True, text=True,
-                              timeout=20, env={**environment, "PATH": f"{path}:{environment['PATH']}"})
+                              timeout=60, env={**environment, "PATH": f"{path}:{environment['PATH']}"})
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 

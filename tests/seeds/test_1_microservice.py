@@ -55,7 +55,7 @@ def typed(node, line):
     """What a line of the document prints, with this node's ports."""
     line = line.replace("localhost:8080", node.http_url.removeprefix("http://"))
     line = line.replace("-p 1883", f"-p {node.port()}").replace("-h localhost", "-h 127.0.0.1")
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done
     return done.stdout
 
@@ -65,7 +65,7 @@ def asked(node, method, path, body=None, *options):
     command = ["curl", "-sS", "-i", "-X", method, node.http_url + path, *options]
     if body is not None:
         command += ["--data-binary", body if isinstance(body, str) else json.dumps(body)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done
     head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
     status = int(head.split()[1])
@@ -463,7 +463,7 @@ def test_its_limitations_are_none_here(lifted, tmp_path):
         port = ["-p", str(node.port())]
         if lifted == "session":
             command = ["mosquitto_sub", "-h", "127.0.0.1", *port, "-i", "s", "-c", "-q", "1", "-t", "a", "-E"]
-            assert subprocess.run(command, timeout=20).returncode == 0
+            assert subprocess.run(command, timeout=60).returncode == 0
         if lifted == "will":
             client = subscriber(node, "gone")
             lost = subscriber(node, "x", "--will-topic", "gone", "--will-payload", "bye")
@@ -472,11 +472,11 @@ def test_its_limitations_are_none_here(lifted, tmp_path):
             return
         if lifted == "qos2":
             client = subscriber(node, "a", "-q", "2")
-            assert subprocess.run([*pub, *port, "-t", "a", "-m", "two", "-q", "2"], timeout=20).returncode == 0
+            assert subprocess.run([*pub, *port, "-t", "a", "-m", "two", "-q", "2"], timeout=60).returncode == 0
             assert received(client) == "two"
             return
         retain = ["-r"] if lifted == "retained" else []
-        assert subprocess.run([*pub, *port, "-t", "a", "-m", "kept", "-q", "1", *retain], timeout=20).returncode == 0
+        assert subprocess.run([*pub, *port, "-t", "a", "-m", "kept", "-q", "1", *retain], timeout=60).returncode == 0
         node.process.kill()
         node.wait()
     with martlet_process.Node(data_dir=place) as node:
@@ -492,6 +492,6 @@ def test_a_port_in_use_and_missing_certificates_are_named(node, tmp_path):
     assert done.returncode != 0 and "is in use by" in done.stderr, done
     variables = {"MQTT_BROKER_TLS_ENABLED": "true", "MQTT_BROKER_TLS_CERT_FILE": "certificates/server.crt",
                  "MQTT_BROKER_TLS_KEY_FILE": "certificates/server.key"}
-    done = subprocess.run([martlet_process.binary(), "config", "check"], capture_output=True, text=True, timeout=20,
+    done = subprocess.run([martlet_process.binary(), "config", "check"], capture_output=True, text=True, timeout=60,
                           env={**martlet_process.environment(), **variables}, cwd=tmp_path)
     assert done.returncode != 0 and "certificates/server.crt" in done.stderr, done

@@ -31,7 +31,7 @@ def node(panel, tmp_path_factory):
 
 
 def statistics(node, *options):
-    done = subprocess.run(["curl", "-sS", "-i", node.http_url + "/", *options], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["curl", "-sS", "-i", node.http_url + "/", *options], capture_output=True, text=True, timeout=60)
     head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
     return int(head.split()[1]), head, body
 
@@ -92,7 +92,7 @@ def test_another_broker_asks_here_as_it_asks_the_panel():
 
         def asked(**members):
             done = subprocess.run(["curl", "-sS", "-w", "\n%{http_code}", node.http_url + "/api/mqtt/auth", "-d", json.dumps(members),
-                                   "-H", "Accept: application/json"], capture_output=True, text=True, timeout=20)
+                                   "-H", "Accept: application/json"], capture_output=True, text=True, timeout=60)
             body, _, status = done.stdout.rpartition("\n")
             return int(status), json.loads(body)
 

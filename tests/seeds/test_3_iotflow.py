@@ -33,7 +33,7 @@ def asked(node, method, path, body=None, *options):
     command = ["curl", "-sS", "-i", "-X", method, node.http_url + path, *options]
     if body is not None:
         command += ["--data-binary", body if isinstance(body, str) else json.dumps(body)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done
     head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
     kind = re.search(r"^content-type: *([^;\n]*)", head, re.I | re.M)
@@ -325,7 +325,7 @@ def test_a_device_is_told_how_to_connect(node):
     command = ["mosquitto_pub", "-V", "5", "-h", told["mqtt_host"], "-p", str(told["mqtt_port"]), "-q", "1",
                "-i", told["client_id"], "-u", told["username"], "-P", told["api_key"]]
     for topic in ("telemetry_publish", "status_publish"):
-        done = subprocess.run([*command, "-t", told["topics"][topic], "-m", "{}"], capture_output=True, text=True, timeout=20)
+        done = subprocess.run([*command, "-t", told["topics"][topic], "-m", "{}"], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout + done.stderr) == (0, ""), done
     answer = asked(node, "GET", "/api/v1/devices/credentials", None, *key_of(device))
     assert answer[:2] == (200, JSON)

@@ -21,7 +21,7 @@ def nats():
 
 
 def warnings(service):
-    with urllib.request.urlopen(service.http_url + "/api/v1/health", timeout=20) as answer:
+    with urllib.request.urlopen(service.http_url + "/api/v1/health", timeout=60) as answer:
         return json.load(answer)["warnings"]
 
 

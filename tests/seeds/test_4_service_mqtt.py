@@ -109,7 +109,7 @@ def test_the_routes_are_described(service):
     assert asked(service, "GET", "/docs")[0] == 308
     # The listener of the node itself shows its own API there.
     general = next(url for url in re.findall(r"http://[\d.]+:\d+", " ".join(service.node.announced)) if url != service.http_url)
-    page = subprocess.run(["curl", "-sS", f"{general}/docs/index.html"], capture_output=True, text=True, timeout=20).stdout
+    page = subprocess.run(["curl", "-sS", f"{general}/docs/index.html"], capture_output=True, text=True, timeout=60).stdout
     assert "start.js" in page and "device-service.js" not in page
 
 
@@ -165,7 +165,7 @@ def test_every_message_is_forwarded_to_nats_and_has_a_line_in_the_log(source):
             lines = "".join(f"{text}\n" for text in sent)
             # Line by line, at QoS 0 as in the document.
             done = subprocess.run(["mosquitto_pub", "-h", "localhost", "-p", str(service.node.port()), *login,
-                                   "-t", f"raw.{user}", "-l"], input=lines, text=True, capture_output=True, timeout=20)
+                                   "-t", f"raw.{user}", "-l"], input=lines, text=True, capture_output=True, timeout=60)
             assert done.returncode == 0, done.stderr
             asks = nats_process.Client(nats)
             # Messages of two connections are in no order otherwise.
@@ -236,5 +236,5 @@ def test_topics_that_begin_with_a_dollar_sign_are_forwarded_if_they_are_named(tm
 ])
 def test_a_wrong_value_is_told(variables, told):
     done = subprocess.run([martlet_process.binary(), "config", "check"], capture_output=True, text=True, cwd="/tmp",
-                          env={**martlet_process.environment(), "LISTEN_ADDR": ":0", **variables}, timeout=20)
+                          env={**martlet_process.environment(), "LISTEN_ADDR": ":0", **variables}, timeout=60)
     assert done.returncode != 0 and told in done.stdout + done.stderr, done

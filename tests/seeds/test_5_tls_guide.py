@@ -17,7 +17,7 @@ from documents import Reader
 from programs import Output, need
 from server_process import free_ports
 
-DEADLINE_SECS = 20
+DEADLINE_SECS = 60
 
 CONF = """\
 # Enable TLS listener

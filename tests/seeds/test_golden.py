@@ -196,7 +196,7 @@ def test_an_error_of_the_node_has_the_form_of_the_system(request_line, body, kin
     method, path = request_line.split()
     with martlet_process.Node(http=True, settings=["http.rate=0"]) as node:
         assert asked(node, "POST", "/devices", {"type": "x"})[0] == 200
-        with contextlib.closing(sqlite3.connect(f"{node.data_dir}/martlet.db", timeout=20)) as tables:
+        with contextlib.closing(sqlite3.connect(f"{node.data_dir}/martlet.db", timeout=60)) as tables:
             tables.execute("DROP TABLE devices")
         status, found, told = asked(node, method, path, body)
         assert (status, found) == (503, kind), told

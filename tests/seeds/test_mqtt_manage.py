@@ -40,7 +40,7 @@ class Script:
     def publishes(self, topic, user, password, *options):
         line = ["mosquitto_pub", "-h", "localhost", "-p", str(self.port), "-V", "5", "-q", "1", "-t", topic, "-m", "x",
                 "-u", user, "-P", password, *options]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60)
         return done.returncode == 0 and "Warning" not in done.stderr
 
 
@@ -273,13 +273,13 @@ def test_mqtt_has_the_lines_of_the_document(tmp_path):
             assert time.monotonic() < deadline
         assert sub.stdout.readline() == "x\n"
         pub = mqtt('mqtt pub -h localhost -p 1883 -t "test/topic" -m "Hello, world!"', node)
-        assert pub.wait(timeout=20) == 0 and sub.stdout.readline() == "Hello, world!\n"
+        assert pub.wait(timeout=60) == 0 and sub.stdout.readline() == "Hello, world!\n"
         pub = mqtt('mqtt publish -h localhost -p 1883 -u u -pw p -t test/topic -m -pw', node)
-        assert pub.wait(timeout=20) == 0 and sub.stdout.readline() == "-pw\n"
-        assert mqtt('mqtt pub -h localhost -p 1883 -u u -pw wrong -t test/topic -m x', node).wait(timeout=20) != 0
+        assert pub.wait(timeout=60) == 0 and sub.stdout.readline() == "-pw\n"
+        assert mqtt('mqtt pub -h localhost -p 1883 -u u -pw wrong -t test/topic -m x', node).wait(timeout=60) != 0
         sub.kill()
         sub.wait()
         for line in ("mqtt shell", "mqtt", "mqtt stop"):
             other = mqtt(line, node)
-            _, said = other.communicate(timeout=20)
+            _, said = other.communicate(timeout=60)
             assert other.returncode == 1 and "mqtt has only the commands pub and sub" in said

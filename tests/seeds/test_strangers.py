@@ -72,7 +72,7 @@ def node(request, tmp_path_factory):
 
 def answers(host, port, headers):
     """Each request and the status of its answer."""
-    connection = http.client.HTTPConnection(host, port, timeout=20)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     for path in PATHS:
         for method in METHODS:
             # Without a body: who were let in would be told so, and not be refused.
@@ -86,7 +86,7 @@ def answers(host, port, headers):
 def test_the_listeners_are_there(node):
     assert len(set(node.http_ports)) == 8
     for port in node.http_ports:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/healthz")
         assert connection.getresponse().status == 200
 
@@ -111,7 +111,7 @@ def test_who_comes_from_elsewhere_gets_nothing(node):
 
 def test_what_everybody_is_told_says_nothing_of_the_node(node):
     for port in node.http_ports:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         told = {}
         for path in ("/", "/health"):
             connection.request("GET", path, headers={"X-Forwarded-For": "192.0.2.7"})

@@ -37,7 +37,7 @@ def node_of(place, text, listen=(), **options):
 
 
 def get(url, *options):
-    done = subprocess.run(["curl", "-sS", "-i", url, *options], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["curl", "-sS", "-i", url, *options], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done
     head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
     kind = re.search(r"^content-type: *([^;\n]*)", head, re.I | re.M)
@@ -45,20 +45,20 @@ def get(url, *options):
 
 
 def refused(url):
-    return subprocess.run(["curl", "-sS", url], capture_output=True, timeout=20).returncode == 7
+    return subprocess.run(["curl", "-sS", url], capture_output=True, timeout=60).returncode == 7
 
 
 def check(place, text="", variables=(), *options):
     (place / ".env").write_text(text)
     return subprocess.run([martlet_process.binary(), "config", "check", *options], capture_output=True, text=True,
-                          env={**martlet_process.environment(), **dict(variables)}, cwd=place, timeout=20)
+                          env={**martlet_process.environment(), **dict(variables)}, cwd=place, timeout=60)
 
 
 def shown(place, text="", variables=(), *options):
     """Values in force that are not the default, and the HTTP listeners."""
     (place / ".env").write_text(text)
     done = subprocess.run([martlet_process.binary(), "config", "show", "--json", "--changed", *options],
-                          capture_output=True, text=True, timeout=20, cwd=place,
+                          capture_output=True, text=True, timeout=60, cwd=place,
                           env={**martlet_process.environment(), **dict(variables)})
     assert done.returncode == 0, done
     told = json.loads(done.stdout)
@@ -82,7 +82,7 @@ def test_a_node_starts_with_it(system, tmp_path):
         if http:
             assert get(f"http://127.0.0.1:{ports[http]}/healthz")[0] == 200
         assert any(line.startswith("configuration from") and line.endswith("/.env") for line in node.announced)
-    env = json.loads(subprocess.run([martlet_process.binary(), "config", "env", "--json"], cwd=tmp_path, timeout=20,
+    env = json.loads(subprocess.run([martlet_process.binary(), "config", "env", "--json"], cwd=tmp_path, timeout=60,
                                     env=martlet_process.environment(), capture_output=True, text=True).stdout)
     names = re.findall(r"^(\w+)=", text, re.M)
     assert {row["name"] for row in env if row["state"] == "unknown"} == set(), env
@@ -139,11 +139,11 @@ def test_a_name_that_many_programs_have_counts_only_where_it_is_meant(tmp_path):
 def listener_compat(first):
     """Whose routes a listener of a system has, with its own first where the program has them."""
     done = subprocess.run([martlet_process.binary(), "config", "show", "--json"], capture_output=True, text=True,
-                          env=martlet_process.environment(), cwd="/tmp", timeout=20)
+                          env=martlet_process.environment(), cwd="/tmp", timeout=60)
     values = {value["key"]: value["value"] for value in json.loads(done.stdout)["values"]}
     default = values["http.compat"].replace(" ", "").split(",")
     known = subprocess.run([martlet_process.binary(), "config", "check", "--set", f"http.compat={first}"],
-                           capture_output=True, env=martlet_process.environment(), cwd="/tmp", timeout=20)
+                           capture_output=True, env=martlet_process.environment(), cwd="/tmp", timeout=60)
     own = [first] if "is not known" not in known.stderr.decode() else []
     return ",".join(own + [number for number in default if number != first])
 
@@ -210,7 +210,7 @@ def test_a_port_of_tls_serves_tls_only(tmp_path, certificates, own):
         assert node.urls == [*plain, f"mqtts://127.0.0.1:{port if own else other}"]
         line = ["mosquitto_pub", "-h", "localhost", "-p", str(port if own else other), "-t", "a", "-m", "x", "-q", "1",
                 "--cafile", certificates / "ca.crt"]
-        assert subprocess.run(line, capture_output=True, timeout=20).returncode == 0
+        assert subprocess.run(line, capture_output=True, timeout=60).returncode == 0
 
 
 GUIDE = "MQTT_BROKER_PORT=8883\nMQTT_USE_TLS=true\nMQTT_TLS_INSECURE={}\nMQTT_CA_CERTS=docker/ca.crt\n"
@@ -236,7 +236,7 @@ def test_clients_read_env_below_the_environment(tmp_path, certificates):
         line = [martlet_process.binary(), "pub", "-t", "a", "-m", "x", "-q", "1"]
 
         def pub(**variables):
-            return subprocess.run(line, cwd=place, capture_output=True, text=True, timeout=20,
+            return subprocess.run(line, cwd=place, capture_output=True, text=True, timeout=60,
                                   env={**martlet_process.environment(), **variables})
         assert pub().returncode == 0
         assert pub(MQTT_BROKER_PORT="1").returncode != 0
@@ -257,10 +257,10 @@ def test_a_node_without_its_broker_serves_http(tmp_path):
     place = tmp_path / "data"
     with martlet_process.Node(data_dir=place) as node:
         line = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(node.port()), "-i", "s", "-c", "-q", "1", "-t", "a", "-E"]
-        assert subprocess.run(line, timeout=20).returncode == 0
+        assert subprocess.run(line, timeout=60).returncode == 0
     with node_of(tmp_path, "MQTT_BROKER_ENABLED=false\n", http=True, data_dir=place) as node:
         sent = subprocess.run(["curl", "-sS", f"{node.http_url}/publish", "-d", '{"topic": "a", "payload": "x", "qos": 1}'],
-                              capture_output=True, text=True, timeout=20)
+                              capture_output=True, text=True, timeout=60)
         assert json.loads(sent.stdout)["status"] == "success", sent
     with martlet_process.Node(data_dir=place) as node:
         line = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(node.port()), "-i", "s", "-c", "-q", "1", "-t", "a", "-C", "1"]
@@ -292,7 +292,7 @@ def test_it_is_told_what_becomes_of_each_variable(tmp_path):
     (tmp_path / ".env").write_text(text)
     clean = {name: value for name, value in martlet_process.environment().items() if name in ("PATH", "HOME")}
     done = subprocess.run([martlet_process.binary(), "config", "env", "--json"], cwd=tmp_path, capture_output=True, text=True,
-                          env={**clean, "PORT": "5000"}, timeout=20)
+                          env={**clean, "PORT": "5000"}, timeout=60)
     rows = {row["name"]: (row["state"], row["what"]) for row in json.loads(done.stdout)}
     assert {name: state for name, (state, _) in rows.items()} == {
         "MQTT_BROKER_PORT": "read", "WEBHOOK_URL": "read", "MQTT_HIVEMQ_HOST": "read", "MQTT_CLIENT_ID": "ignored",
@@ -302,7 +302,7 @@ def test_it_is_told_what_becomes_of_each_variable(tmp_path):
     assert "setting of clients" in rows["MQTT_CLIENT_ID"][1]
     assert "many programs use this name" in rows["PORT"][1]
     table = subprocess.run([martlet_process.binary(), "config", "env"], cwd=tmp_path, capture_output=True, text=True,
-                           env=clean, timeout=20).stdout
+                           env=clean, timeout=60).stdout
     assert re.search(rf"^unknown +APP_NAME +no such variable +{re.escape(str(tmp_path))}/.env line \d+$", table, re.M), table
 
 
