@@ -2,9 +2,9 @@
 //! is no broker: what it costs is the floor under what any broker on this machine can cost.
 //!
 //! Responsible for answering the packets that must be answered, and for handing a PUBLISH on, as
-//! it is, to whoever subscribed to that topic or to a filter that begins like it. No sessions, no
-//! state of any handshake, no limits, no checks: it is for the load generator, which sends only
-//! what is in order, and whose Packet Identifiers do not meet.
+//! it is, to every client that subscribed to that topic or to a filter that begins like it. No
+//! sessions, no state of any handshake, no limits, no checks: it is for the load generator, which
+//! sends only what is in order, and whose Packet Identifiers do not meet.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;

@@ -110,7 +110,7 @@ fn find(name: &str) -> anyhow::Result<&'static Path> {
     let path = PATHS.iter().find(|path| path.name == name);
     path.with_context(|| {
         let names: Vec<_> = PATHS.iter().map(|path| path.name).collect();
-        format!("{name} is none of {}", names.join(", "))
+        format!("{name} is not one of {}", names.join(", "))
     })
 }
 

@@ -115,7 +115,7 @@ pub(crate) fn check_origin(
         return Ok(());
     };
     let has_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
-    // What comes by a WebSocket any page could read: CORS does not keep it from that.
+    // Any page could read what a WebSocket brings: CORS does not prevent it.
     let is_websocket = is_websocket(&parts.headers);
     let may = connection.listener == ListenerKind::Socket
         || (is_safe(&parts.method) && !is_websocket)

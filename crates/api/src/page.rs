@@ -99,7 +99,7 @@ impl Cursors {
     /// The key of the item that a cursor of this list is after, if there is a cursor.
     ///
     /// # Errors
-    /// It is none of this list.
+    /// It is not of this list.
     pub fn key<T: DeserializeOwned>(
         &self,
         of: &str,
@@ -127,7 +127,7 @@ impl Cursors {
     /// The position that a cursor of this list is after.
     ///
     /// # Errors
-    /// It is none of this list.
+    /// It is not of this list.
     pub fn position(&self, of: &str, cursor: &str) -> Result<String, Problem> {
         let read = || {
             let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;

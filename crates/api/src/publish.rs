@@ -28,7 +28,7 @@ pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of a body besides the longest message.
 const BODY_OVERHEAD: usize = 64 * 1024;
 
-/// How long a body with messages may be, if one comes by this path. One message as long as clients
+/// Length limit of a body with messages on this path. One message as long as clients
 /// may send it fits, also in Base64.
 pub(crate) fn body_bytes_max(api: &Api, path: &str) -> Option<usize> {
     let max = match path {

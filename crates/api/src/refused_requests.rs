@@ -255,7 +255,7 @@ fn tenant_of_user(api: &Api, user: &str) -> Option<TenantId> {
     tables.tenant_of(user).map(TenantId)
 }
 
-/// Whether requests of this address may be reported: only so many are, within a time.
+/// Whether requests of this address may be reported: a limited number are, within a time.
 pub(crate) fn is_within_limit(api: &Api, request: &RequestName) -> bool {
     let address = request.address.map(|address| address.to_string());
     let taken = api

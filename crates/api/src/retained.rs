@@ -197,7 +197,7 @@ pub(crate) async fn show(
     let content_type = content_type.and_then(|text| HeaderValue::from_str(text).ok());
     let content_type = content_type.filter(|text| !text.is_empty());
     let octets = HeaderValue::from_static("application/octet-stream");
-    // Whatever a device has published, it is no page of this node.
+    // What a device has published is never shown as a page of this node.
     let policy = "default-src 'none'; frame-ancestors 'none'; sandbox";
     let head = [
         (header::CONTENT_TYPE, content_type.unwrap_or(octets)),
@@ -393,7 +393,7 @@ mod tests {
         let base64 = |text: &str| (text.to_owned(), "base64".to_owned());
         assert_eq!(of("é".as_bytes(), true), text("é"));
         assert_eq!(of(b"\xc3", true), base64("ww=="));
-        // A letter of which the end is not shown.
+        // A letter whose end is not shown.
         assert_eq!(of(b"a\xc3", false), text("a"));
         assert_eq!(of(b"\xff\xc3", false), base64("/8M="));
     }

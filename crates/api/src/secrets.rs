@@ -174,7 +174,7 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Integrations go by a change before it is answered.
+/// Integrations apply a change before it is answered.
 pub(crate) async fn in_force(api: &Api) {
     if let Some(all) = api.integrations() {
         all.renew_secrets().await;

@@ -97,7 +97,7 @@ pub enum Event {
     QueueFull {
         /// Messages that wait in it.
         messages: usize,
-        /// What becomes of further ones.
+        /// What happens to further ones.
         policy: QueueFull,
         /// The bound that it is at.
         limit: ReachedLimit,

@@ -432,7 +432,7 @@ pub struct Settings {
     pub limits: Limits,
     /// What happens when a session's queue is full.
     pub queue_full: QueueFull,
-    /// What becomes of what a client publishes beyond its rate.
+    /// What happens to what a client publishes beyond its rate.
     pub rate_exceeded: RateExceeded,
     /// Topics, Client Identifiers and User Names with control characters or noncharacters are
     /// refused (MQTT 5 section 1.5.4 leaves the choice to the receiver).
@@ -466,7 +466,7 @@ impl Default for Settings {
     }
 }
 
-/// What becomes of a PUBLISH beyond the rate.
+/// What happens to a PUBLISH beyond the rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RateExceeded {
     /// It is worked off when the rate permits, and the socket read later. What is left when the

@@ -231,7 +231,7 @@ impl Drop for Header {
 
 impl Message {
     /// Copies a publication. `scratch` is only used inside; `gauge` counts the bytes until the
-    /// last clone is gone, on whichever shard that happens.
+    /// last clone is dropped, on whichever shard that happens.
     pub fn new(
         publication: &Publication<'_>,
         client: Option<SharedClient>,

@@ -1,6 +1,6 @@
 //! Parts: what consumes messages inside the process, such as integrations. A part is a session of
 //! the node's own whose carrier is not a Network Connection: it gets messages as they are, not as
-//! packets, and answers each with what became of it.
+//! packets, and answers each with what happened to it.
 //!
 //! Everything else is as for a client. A durable part is a durable session: the same queue, the
 //! same records, the same accounting. Its credit takes the place of the Receive Maximum, what it

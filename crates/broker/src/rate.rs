@@ -1,4 +1,4 @@
-//! How fast a client may publish, and what becomes of what is beyond that.
+//! How fast a client may publish, and what happens to what is beyond that.
 //!
 //! A bucket of tokens, kept as the time at which it would be full again: it holds what one second
 //! brings, so that a client that was quiet may send as much at once.

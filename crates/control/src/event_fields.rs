@@ -62,7 +62,7 @@ pub(crate) struct EventFields<'a> {
     pub(crate) at_ms: Option<u64>,
     /// Messages that wait in a queue that is full.
     pub(crate) messages: Option<usize>,
-    /// What becomes of further ones.
+    /// What happens to further ones.
     pub(crate) policy: Option<&'static str>,
     /// Name of the reason code, or why messages were dropped.
     pub(crate) reason: Option<&'static str>,

@@ -436,7 +436,7 @@ impl Journal {
         found.map(|written| written.entry(&self.commands)).collect()
     }
 
-    /// What became of a name of a tenant recently, the latest last.
+    /// What happened to a name of a tenant recently, the latest last.
     pub(crate) fn runs_of(&self, tenant: TenantId, name: &str, presence: &Presence) -> Vec<Run> {
         let entry = |written: &NotedEvent| written.entry(&self.commands);
         // Before the lock: writers take the lock of presence first.

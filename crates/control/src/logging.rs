@@ -82,7 +82,7 @@ struct State {
 #[schema(as = LevelChange)]
 pub struct Change {
     /// `off`, `error`, `warn`, `info`, `debug` or `trace`; without an area a whole filter, as
-    /// `log.level` has it. None, with an area: what holds for all again.
+    /// `log.level` has it. None, with an area: the level of all areas again.
     #[serde(default)]
     pub level: Option<String>,
     /// Only for this area.
@@ -202,7 +202,7 @@ impl Logging {
         }
     }
 
-    /// Changes what is logged; what holds now is the answer.
+    /// Changes what is logged. Returns what is in force now.
     ///
     /// # Errors
     /// What is wrong with the wish.
@@ -251,7 +251,7 @@ impl Logging {
         Ok(self.levels())
     }
 
-    /// What holds now.
+    /// What is in force now.
     pub fn levels(&self) -> Levels {
         let state = self.lock();
         Levels {

@@ -138,7 +138,7 @@ impl Control {
     /// Answered when the last PUBACK would come.
     ///
     /// # Errors
-    /// If the shard does not answer in time: what became of them is not known.
+    /// If the shard does not answer in time: what happened to them is not known.
     pub async fn publish(
         &self,
         caller: &str,
@@ -153,7 +153,7 @@ impl Control {
             publisher: Arc::clone(&publisher),
             messages: Arc::clone(&messages),
         };
-        // As a connection of the caller would: what comes by one shard keeps its order.
+        // As a connection of the caller would: messages of one shard keep their order.
         let shard = self.shard_of_caller(caller);
         let answer = self.ask_shard(shard, self.store_timeout(), command).await?;
         match expect_one_done(answer)? {

@@ -82,7 +82,7 @@ pub enum RequestError {
     /// The shards do not answer.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// There is no source of randomness.
+    /// Random bytes are not available.
     #[error("this machine has no source of randomness")]
     Randomness,
     /// The node cannot take part in it itself.

@@ -184,7 +184,7 @@ fn change(disk: &SimDisk, choices: &mut Choices<'_>) -> bool {
             bytes = disk.contents(other).unwrap_or_default();
         }
         6 => {
-            // A file is gone, or has another name.
+            // A file was removed, or has another name.
             let _ = match choices.one_of(2) {
                 true => disk.remove(name),
                 false => disk.rename(name, choices.pick(&["00000001.log", "00000009.log", "x"])),

@@ -46,7 +46,7 @@ pub struct Response {
 /// Why a request has no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestTrouble {
-    /// There is no subscriber of its topic.
+    /// Nobody is subscribed to its topic.
     NobodyThere,
     /// No response came in time.
     Silent,

@@ -505,7 +505,7 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<BanTarget, Fault> {
     })
 }
 
-/// A user has a name that is no other tenant's, and comes by it alone.
+/// A user has a name that no other tenant has, and logs in with it alone.
 async fn of_no_team(work: &mut Work<'_>, new: &NewBan) -> Result<BanTarget, Fault> {
     let mut whom = BanTarget {
         tenant: ALL_TENANTS,

@@ -18,14 +18,14 @@ pub(crate) struct ChangePosition {
 pub(crate) enum Changes {
     /// Everything has to be read again: too much has changed, or it is unknown what.
     Everything,
-    /// What these users, devices and bans are, some of which may be gone.
+    /// What these users, devices and bans are; some may have been deleted.
     Of {
         users: BTreeSet<String>,
         /// Devices by tenant and id.
         devices: BTreeSet<(u32, String)>,
         /// Bans by id.
         bans: BTreeSet<String>,
-        /// What many go by: rules, roles, types, groups' names, teams, settings.
+        /// What many depend on: rules, roles, types, groups' names, teams, settings.
         of_many: bool,
         /// With these it is seen.
         seen: ChangePosition,

@@ -148,7 +148,7 @@ impl Registry {
     /// Gives a role or a type other rules.
     ///
     /// # Errors
-    /// There is none of that name, or it is built in.
+    /// No entry has that name, or it is built in.
     pub async fn set_rules(
         &mut self,
         owner: Owner,
@@ -163,7 +163,7 @@ impl Registry {
     /// of that team. The revision is the group's.
     ///
     /// # Errors
-    /// There is none of that name, it is built in, or it has another revision than expected.
+    /// No entry has that name, it is built in, or it has another revision than expected.
     pub async fn change_rules(
         &mut self,
         actor: &Actor,
@@ -180,7 +180,7 @@ impl Registry {
     /// Changes the rules of a role or a type, if some are given, and the settings of a type.
     ///
     /// # Errors
-    /// There is none of that name, it has another revision than expected, or it is built in.
+    /// No entry has that name, it has another revision than expected, or it is built in.
     /// `inactive_after_secs` of a type that is built in can be set.
     pub async fn change_rule_set(
         &mut self,

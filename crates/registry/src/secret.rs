@@ -33,7 +33,7 @@ impl Secret {
             .map_err(|why| RegistryError::System(why.to_owned()))
     }
 
-    /// Letters and digits at random, so many; 16 are the fewest that cannot be guessed.
+    /// This many random letters and digits; 16 are the fewest that cannot be guessed.
     pub(crate) fn of_length(length: usize) -> Result<Self, RegistryError> {
         let password = random_password(length.max(16));
         password

@@ -176,7 +176,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Deletes a user: it is gone for everybody, and can be restored.
+    /// Deletes a user: nobody sees it, and it can be restored.
     ///
     /// # Errors
     /// There is no such user, or it has another revision than expected.
@@ -200,7 +200,7 @@ impl Registry {
     /// Brings a deleted user back, as it was.
     ///
     /// # Errors
-    /// There is no such deleted user, or the user's team is gone.
+    /// No such user was deleted, or the user's team was.
     pub async fn restore_user(&mut self, actor: &Actor, name: &str) -> Result<User, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {

@@ -13,9 +13,9 @@ const TIME_MAX_MS: i64 = 366 * 24 * 60 * 60 * 1000;
 /// waves before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wave {
-    /// So many devices.
+    /// This many devices.
     Devices(u64),
-    /// So many hundredths of a percent of all devices, 1 to 10,000; rounded up.
+    /// This many hundredths of a percent of all devices, 1 to 10,000; rounded up.
     Share(u16),
 }
 

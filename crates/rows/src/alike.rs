@@ -60,7 +60,7 @@ impl<T: Copy + Ord> Alike<T> {
         self.values.get(&number).map_or(&[], |known| &known.value)
     }
 
-    /// A row that had this is gone. True: it was the last one.
+    /// A row that had this was removed. True: it was the last one.
     pub fn let_go(&mut self, number: u32) -> bool {
         let Some(known) = self.values.get_mut(&number) else {
             return false;

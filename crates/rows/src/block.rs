@@ -1,4 +1,4 @@
-//! Up to 64 rows: packed by column and shared, or unpacked to work on. Rows that are gone are
+//! Up to 64 rows: packed by column and shared, or unpacked to work on. Removed rows are
 //! marked in a mask, so that taking one out of a packed block changes eight bytes.
 
 use crate::BLOCK_ROWS;
@@ -177,7 +177,7 @@ impl<const COLUMNS: usize> Block<COLUMNS> {
         }
     }
 
-    /// Packs again without the rows that are gone.
+    /// Packs again without the removed rows.
     pub(crate) fn shrink(&mut self) {
         if self.there != 0 {
             *self = Block::packed(&self.rows());

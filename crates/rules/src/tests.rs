@@ -462,7 +462,7 @@ fn loops_end() {
     // It does not examine its own message.
     assert!(evaluate(&set_of(false), &facts(1, Some("r"))).is_empty());
     assert_eq!(evaluate(&set_of(false), &facts(1, Some("other"))).len(), 1);
-    // If it examines its own messages, it loops only so often.
+    // If it examines its own messages, it loops only a few times.
     let mut hops = 0;
     loop {
         let outcomes = evaluate(&set_of(true), &facts(hops, Some("r")));

@@ -187,7 +187,7 @@ pub(crate) fn qos_0_is_not_kept_while_the_store_does_not_keep_up() {
             node.send(device, &PING);
             assert_eq!(node.take(device), PONG, "it does not wait");
             let count = |bytes: &[u8]| bytes.windows(3).filter(|part| part == b"a/b").count();
-            assert_eq!(count(&node.take(reader)), 52, "who is there gets all");
+            assert_eq!(count(&node.take(reader)), 52, "connected clients get all");
             assert_eq!(dropped(&mut node, reason), 50, "{state:?}, {shards} shards");
             assert_eq!(node.counters().dropped_total(), 50);
             assert_eq!(node.counters().records_appended, records);

@@ -3,7 +3,7 @@
 //!
 //! Live data is always in a segment, so bodies and states are all found. Entries are found if the
 //! record that added them, or a copy of their body, still exists; bodies that had more of them are
-//! routed again. Ended items may reappear, if the record that ended them is gone.
+//! routed again. Ended items may reappear, if the record that ended them is missing.
 
 use crate::disk::Disk;
 use crate::engine::Engine;

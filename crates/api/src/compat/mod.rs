@@ -76,7 +76,7 @@ impl ErrorForm {
         owner(compat, path).map_or(Self::Problem, CompatApi::error_form)
     }
 
-    /// Status of the answer, of which this one is known so far.
+    /// Status of the answer, as far as it is known.
     pub(crate) fn status(self, problem: &Problem, so_far: StatusCode) -> StatusCode {
         match self {
             Self::Problem | Self::PanelBroker => so_far,

@@ -403,7 +403,7 @@ pub type DeviceRow = (usize, String, Result<NewDevice, String>);
 /// A table of devices, as text: each with its line, its id, and what it is or why it is none.
 ///
 /// # Errors
-/// It is no table of devices; in words.
+/// The reason, in words, why it is not a table of devices.
 pub fn devices_of_table(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
     let all = of_table(text).map_err(|problem| problem.detail().to_owned())?;
     Ok(told(all))

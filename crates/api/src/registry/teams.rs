@@ -218,7 +218,7 @@ pub(crate) struct Purge {
     with_members: Option<bool>,
 }
 
-/// What is gone with a team.
+/// What is removed with a team.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Purged {
     /// Its id.

@@ -386,7 +386,7 @@ async fn each_message_of_many_has_its_outcome() {
         assert_eq!(answer.json()["refused"], 10_000);
         assert_eq!(answer.header("idempotency-replayed"), replayed);
     }
-    // Nobody who is not known has their body read.
+    // The body of an unknown caller is not read.
     let endless = Body::from_stream(futures_util::stream::pending::<std::io::Result<Vec<u8>>>());
     let builder = request("POST", path).header("content-type", "application/json");
     let answer = node.send(builder.body(endless).unwrap()).await;

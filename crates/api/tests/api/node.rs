@@ -400,7 +400,7 @@ impl Node {
         }
     }
 
-    /// Requests come by this listener.
+    /// Requests arrive at this listener.
     pub(crate) fn at(mut self, listener: ListenerKind) -> Self {
         self.listener = listener;
         self

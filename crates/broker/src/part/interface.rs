@@ -158,7 +158,7 @@ pub enum PartCall {
 pub struct Settlement {
     /// Token of the delivery.
     pub token: PacketId,
-    /// What became of it.
+    /// What happened to it.
     pub outcome: PartOutcome,
 }
 
@@ -326,7 +326,7 @@ impl<F: FnMut(PartEvent) + Send> PartOutlet for F {
 /// Commands of a part, attached or about to be, to its shard. The part is detached when this is
 /// dropped.
 pub trait PartLine: core::fmt::Debug + Send + Sync {
-    /// Says what became of deliveries.
+    /// Says what happened to deliveries.
     fn settle(&self, settlements: Vec<Settlement>);
     /// Sets how many deliveries it may have and not have settled, 1 to 65,535.
     fn set_credit(&self, credit: u16);

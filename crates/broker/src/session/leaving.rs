@@ -33,7 +33,7 @@ impl Shard {
         }
     }
 
-    /// The connection is gone: what a share group handed over and was not sent goes back to it.
+    /// The connection has ended: what a share group handed over and was not sent goes back to it.
     pub(crate) fn pause_outbound<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         // Without bounds: as it was restored.
         let lost_by = match self.work.unbounded {

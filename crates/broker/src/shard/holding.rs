@@ -19,7 +19,7 @@ use crate::shard::Shard;
 use crate::shard::store::StoreState;
 use crate::work::NODE;
 
-/// What becomes of a packet.
+/// What happens to a packet.
 pub(super) enum PacketHandling {
     /// It is worked off.
     Now,

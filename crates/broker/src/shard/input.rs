@@ -22,7 +22,7 @@ use crate::shard::{Ending, PacketError, Shard, TransportEnd};
 use crate::work::PACKET;
 
 impl Shard {
-    /// The transport is gone: what came before its end is worked off, then the connection is lost
+    /// The transport has ended: what came before its end is worked off, then the connection is lost
     /// unless its client sent DISCONNECT.
     pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
@@ -585,7 +585,7 @@ pub(crate) enum Progress {
     Packet(usize),
     /// The packet is not complete, or has to wait.
     NeedMore,
-    /// The connection is gone, or takes no more input.
+    /// The connection has ended, or takes no more input.
     Gone,
 }
 

@@ -1,4 +1,4 @@
-//! What the shard of a member does: joining and leaving, and what becomes of a message that the
+//! What the shard of a member does: joining and leaving, and what happens to a message that the
 //! group handed over.
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //!
 //! The group holds the queue. Members give it credit; it hands out a message only against credit,
 //! and holds it until the member's shard has answered: acknowledged, refused, or returned because
-//! the member's session is gone. What is returned goes to the next member, except a QoS 2 message
+//! the member's session has ended. What is returned goes to the next member, except a QoS 2 message
 //! that was sent once: it is dropped with its session [MQTT-4.8.2-4], [MQTT-4.8.2-5].
 //!
 //! A member gets only messages that its rules permit. The group has the rules of each member, so a

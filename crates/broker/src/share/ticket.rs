@@ -74,7 +74,7 @@ pub enum ShareOutcome {
     Expired,
     /// The member's queue is full; others may have room.
     NoRoom,
-    /// The member is gone. A QoS 2 message that was sent is not given to another
+    /// The member has left. A QoS 2 message that was sent is not given to another
     /// [MQTT-4.8.2-5].
     Returned {
         /// It was QoS 2 and had been sent.

@@ -481,7 +481,7 @@ impl AuthenticationChain {
         })
     }
 
-    /// What holds.
+    /// The rules in force.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.0.lock().policy)
     }

@@ -5,7 +5,7 @@
 //! it is there. In it, `PLAN.json` names the files that the restore puts elsewhere, so that what a
 //! restore was cut off in can be undone by the next one. A directory `store` that is a symbolic
 //! link or a mount point stays, and its files are written there: no name in it counts before
-//! `store.restoring` is gone.
+//! `store.restoring` is removed.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, Metadata};

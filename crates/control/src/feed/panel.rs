@@ -220,7 +220,7 @@ impl Panel {
         }
     }
 
-    /// Some events are gone: what waits for answers would wait for ever.
+    /// Some events were dropped: what waits for answers would wait for ever.
     pub fn flush(&mut self, out: &mut Vec<Frame>) {
         let mut all: Vec<WaitingEvent> = Vec::new();
         for (_, client) in self.clients.drain() {

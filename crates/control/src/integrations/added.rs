@@ -32,7 +32,7 @@ pub enum AddedError {
     /// The configuration has one of this kind and name.
     #[error("{0}")]
     Configured(String),
-    /// There is none of this name.
+    /// Nothing has this name.
     #[error("{0}")]
     NotFound(String),
     /// The tables refuse it, or cannot be used.

@@ -58,7 +58,7 @@ impl Integrations {
     /// Gives a message to a named connection. Answered when it waits in its queue.
     ///
     /// # Errors
-    /// A shard does not answer in time: what became of the message is not known.
+    /// A shard does not answer in time: what happened to the message is not known.
     pub async fn publish_to(
         &self,
         connection: &NamedConnection,

@@ -1,5 +1,5 @@
-//! What became of each name recently, for longer than single entries are kept: the same thing again
-//! and again is one run, with its first and last time and how often.
+//! What happened to each name recently, for longer than single entries are kept: the same thing
+//! again and again is one run, with its first and last time and how often.
 
 use std::sync::Arc;
 

@@ -316,7 +316,7 @@ impl Rules {
         self.follow_values();
     }
 
-    /// Has values of the keys that rules look at handed over when they come by HTTP.
+    /// Has values of the keys that rules look at handed over when they arrive by HTTP.
     fn follow_values(&self) {
         if let Some(telemetry) = self.telemetry.as_ref() {
             let in_force = self.in_force();

@@ -28,7 +28,7 @@ pub enum RuleError {
     /// The configuration has a rule of this name.
     #[error("{0}")]
     Configured(String),
-    /// There is none of this name.
+    /// Nothing has this name.
     #[error("{0}")]
     NotFound(String),
     /// It cannot be tried.

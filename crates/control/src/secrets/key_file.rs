@@ -137,7 +137,7 @@ impl Key {
     /// Seals the value of a secret of the team of this id.
     ///
     /// # Errors
-    /// There is no source of randomness.
+    /// Random bytes are not available.
     pub(super) fn seal(
         &self,
         (team, name): (&str, &str),

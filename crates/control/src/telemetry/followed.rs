@@ -51,7 +51,7 @@ impl FollowedValues {
 }
 
 impl Telemetry {
-    /// From now on values of these keys are published when they come by HTTP.
+    /// From now on values of these keys are published when they arrive by HTTP.
     pub(crate) fn hand_to_rules(&self, keys: BTreeSet<String>) {
         let mut followed = self
             .followed
@@ -101,7 +101,7 @@ impl Telemetry {
     /// Publishes what is followed. Waits until it is in the queue of the rules.
     ///
     /// # Errors
-    /// The node does not take it: whoever sends the values sends them again.
+    /// The node rejects it: the sender of the values sends them again.
     pub(super) async fn publish_followed(
         &self,
         tenant: u32,

@@ -23,8 +23,8 @@ pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
     );
     let clients = facts.clients.iter().flat_map(|client| &client.runs);
     let mut came = clients.filter(|other| other.last.what == EventKind::Connected);
-    // It may have come with another Client Identifier since. Whoever came in the same millisecond
-    // may have come before.
+    // It may have connected with another Client Identifier since. In the same millisecond, it may
+    // have been before.
     let has_come = came.any(|other| other.last.at_ms > run.last.at_ms);
     let weight = match is_recent(facts, run) && !has_come {
         true => Weight::Trouble,

@@ -20,7 +20,7 @@ pub(super) fn credentials(facts: &Facts, refused: Option<&Run>, found: &mut Foun
     found.extend(token_shown_by_another(facts));
 }
 
-/// The device has no credential, and has come by no other way.
+/// The device has no credential, and has logged in by no other way.
 fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Weight, Finding)> {
     let none = facts.no_credential.as_ref()?;
     let is_by_others = facts.by_certificate || facts.by_team_token;

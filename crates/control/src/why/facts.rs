@@ -118,7 +118,7 @@ pub struct Facts {
     pub lifted: Vec<u64>,
     /// A user was asked about, and its Client Identifier was last used by another user.
     pub is_of_another: bool,
-    /// What became of it recently, the latest last.
+    /// What happened to it recently, the latest last.
     pub runs: Vec<Run>,
     /// What was refused to parts of the node that publish as it, such as rules with `publish_as`,
     /// the latest last.
@@ -162,7 +162,7 @@ pub struct Facts {
     pub retained: Option<Retained>,
     /// Its Will, if it left with one.
     pub will: Option<AbsentWill>,
-    /// Other clients that are gone and have, or had, a Will for the topic.
+    /// Other clients that have left and have, or had, a Will for the topic.
     pub absent: Vec<Absent>,
     /// Publishes of other clients that were refused recently, the latest last: to the topic, or to
     /// topics that the client is subscribed to.
@@ -604,7 +604,7 @@ pub enum Retained {
     Ended(RetainedEnded),
 }
 
-/// The Will of a client that is gone.
+/// The Will of a client that has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AbsentWill {
     /// It waits for its Will Delay Interval.
@@ -618,7 +618,7 @@ pub enum AbsentWill {
     Gone(WillNotice),
 }
 
-/// A client that is gone.
+/// A client that has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absent {
     /// Client Identifier.

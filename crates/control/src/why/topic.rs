@@ -1,4 +1,4 @@
-//! What becomes of messages of the topic that was asked about.
+//! What happens to messages of the topic that was asked about.
 
 use martlet_broker::{DropReason, EventKind};
 
@@ -60,7 +60,7 @@ pub(super) fn of_another_topic(facts: &Facts, run: &Run) -> bool {
     facts.question.topic.is_some() && !of.is_empty() && !of_topic(facts, run)
 }
 
-/// What becomes of messages of the topic that was asked about.
+/// What happens to messages of the topic that was asked about.
 pub(super) fn topic(facts: &Facts, found: &mut Found) {
     let Some(topic) = &facts.question.topic else {
         return;

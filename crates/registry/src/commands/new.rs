@@ -33,7 +33,7 @@ pub struct NewCommand {
 /// Makes up the id of a command.
 ///
 /// # Errors
-/// There is no source of random bytes.
+/// Random bytes are not available.
 pub fn new_command_id() -> Result<String, RegistryError> {
     secret::new_id()
 }

@@ -15,7 +15,7 @@ use crate::users::is_user;
 use crate::{Actor, Registry, RegistryError, Visibility, expect_revision};
 
 impl Registry {
-    /// Deletes a device: it is gone for everybody, and can be restored.
+    /// Deletes a device: nobody sees it, and it can be restored.
     ///
     /// # Errors
     /// There is no such device, or it has another revision than expected.

@@ -91,7 +91,7 @@ impl NewDevice {
     }
 }
 
-/// What becomes of the others when one of many devices cannot be added.
+/// What happens to the others when one of many devices cannot be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Import {
     /// None is added.

@@ -335,7 +335,7 @@ pub enum Refused {
     /// A file that does not exist.
     #[error("{}: there is no such file", .0.display())]
     NoFile(PathBuf),
-    /// A file that is no queue of a device.
+    /// A file that is not a device's queue.
     #[error(
         "{}: no queue of a device: expected a table messages with the columns id, topic, payload \
          and timestamp", .0.display()

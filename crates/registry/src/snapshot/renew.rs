@@ -249,7 +249,7 @@ impl Snapshot {
             None => of_tenant.remove(id),
             Some((row, groups)) => {
                 if !self.sets.has_all(&groups) {
-                    // A group that was added is no change of rules; but its topic is one.
+                    // A group that was added does not change rules, but its topic does.
                     let base = &self.iotflow_base;
                     self.sets = Arc::new(self.sets.read_again(on, place, base).await?.0);
                 }

@@ -8,7 +8,7 @@ use crate::database::Work;
 use crate::sql::Fault;
 use crate::{Actor, Conflict, Registry, RegistryError, Visibility, expect_revision};
 
-/// What is gone with a team that was removed for good.
+/// What is removed with a team for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgedTeam {
     /// Its id.

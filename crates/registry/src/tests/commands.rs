@@ -63,7 +63,7 @@ both!(steps_of_several_commands_are_applied_in_order, registry, {
         CommandStep::Sent { message },
     );
     assert_eq!(registry.update_commands(&[sent]).await?.len(), 1);
-    // A receipt of another client than the device is none of it.
+    // A receipt of another client than the device does not count.
     let others = update(by_message("monitor"), CommandStep::Delivered);
     assert!(registry.update_commands(&[others]).await?.is_empty());
     let two = CommandKey::Id(0, "pump".to_owned(), "two".to_owned());

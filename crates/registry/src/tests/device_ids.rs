@@ -193,7 +193,7 @@ both!(a_device_is_known_by_its_number, registry, {
     }
     assert_eq!(found(&tables, 1, "1"), None, "of another tenant");
 
-    // A name takes precedence, whoever has it or had it and can be restored.
+    // A name takes precedence, also that of a deleted device that can be restored.
     registry.add_user("1", "user", "secret").await?;
     rename(registry, "valve", "9").await;
     registry.add_device("third").await?;

@@ -238,7 +238,7 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
     registry.answer("ann", "k", "digest", (201, "{}")).await?;
     assert_eq!(registry.forget_answers(1, 1).await?, 0);
     assert_eq!(registry.forget_answers(0, 1).await?, 1);
-    // The answer is gone, and the key is good for nothing else.
+    // The answer is no longer kept, and the key is good for nothing else.
     let without = Claim::Answered {
         status: 201,
         answer: String::new(),

@@ -163,7 +163,7 @@ impl Run {
         self.look().await
     }
 
-    /// What many go by is changed, or who goes by it.
+    /// What many depend on is changed, or who depends on it.
     async fn run_rules(&mut self, call: &Call, name: &str) -> String {
         let (registry, actor) = (&mut self.registry, all());
         let rule = RuleLine::parse(&format!("topic read {}/{name}", call.kind));

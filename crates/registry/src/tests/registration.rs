@@ -98,7 +98,7 @@ both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
             .await?,
         0
     );
-    // That is no change of the device.
+    // The device is not changed by it.
     let found = registry
         .device(&Visibility::All, DeviceRef::Number(1))
         .await?;

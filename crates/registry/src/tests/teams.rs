@@ -127,7 +127,7 @@ both!(a_tenant_has_ids_of_its_own, registry, {
     assert!(!check(two.tenant, &first) && !check(0, &first));
     assert_eq!(snapshot.tenant_named("two"), Some(two.tenant));
     assert_eq!(snapshot.tenant_named("three"), None);
-    // A change of one is no change of the other.
+    // A change of one does not change the other.
     let inactive = DeviceChange {
         status: Some(crate::Status::Inactive),
         ..DeviceChange::default()

@@ -25,7 +25,7 @@ pub(super) struct Share {
     /// before: data on a link may be read long after the node has given the message to another
     /// member.
     suspects: Vec<Suspect>,
-    /// Current or former group of each client: a node may notice late that the client is gone.
+    /// Current or former group of each client: a node may notice late that the client has left.
     groups: BTreeMap<ClientIndex, FilterIndex>,
     /// Groups with a current or former member at QoS 0: its messages may be lost with its
     /// connection.

@@ -54,7 +54,7 @@ impl Node {
         self.retained.replace(Retained::new());
     }
 
-    /// What remains although all clients, sessions and retained messages are gone; must be
+    /// What remains although all clients, sessions and retained messages are removed; must be
     /// nothing.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();

@@ -178,7 +178,7 @@ fn reviewed_elsewhere(
             }
         }
     }
-    // There is no list of clients that have logged in with a proof.
+    // No list has the clients that have logged in with a proof.
     let by_proof = |source: &Arc<dyn CredentialSource>| source.knows("") == Knowledge::ByProof;
     if old.iter().any(by_proof) {
         let listed = next.iter().flat_map(|source| source.users());

@@ -18,7 +18,7 @@ use crate::authentication::slots::{SlotRequest, Slots};
 /// Passwords remembered at most; when there are more, the oldest go.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// Bytes of memory for a right password, and for two hashes of which one replaced the other.
+/// Bytes of memory for a right password, and for two hashes if one replaced the other.
 const PROOF_BYTES: usize = 160;
 const RENEWED_BYTES: usize = 400;
 

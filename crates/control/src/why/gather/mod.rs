@@ -8,7 +8,7 @@
 //! * `part`: words for parts of the program
 //! * `session`: the session of a client
 //! * `topic`: the permissions, subscribers and retained message of a topic
-//! * `will`: Wills of clients that are gone
+//! * `will`: Wills of clients that have left
 
 mod elsewhere;
 mod identity;

@@ -1,4 +1,4 @@
-//! Wills of clients that are gone.
+//! Wills of clients that have left.
 
 use martlet_broker::{ClientDetail, RetainedInfo, TenantId};
 
@@ -63,7 +63,7 @@ impl Control {
         Ok(None)
     }
 
-    /// Clients that are gone, whose names are in the topic that was asked about, and whose Will is,
+    /// Clients that have left, whose names are in the topic that was asked about, and whose Will is,
     /// or was, for it.
     pub(super) async fn absent_of_topic(
         &self,

@@ -133,7 +133,7 @@ fn a_bridge_carries_a_topic_the_other_way() {
             .sentence
             .contains("(direction in), and sends none")
     );
-    // Who is not waited for here goes out.
+    // A message that is not waited for here is sent.
     let mut out = bridge(true, &[]);
     assert_eq!(judge(&out).finding.cause, Cause::NothingWrong);
     out.subscribers = Some(vec![Subscriber {

@@ -1,4 +1,4 @@
-//! What became of a session and its messages.
+//! What happened to a session and its messages.
 
 use martlet_broker::{DropReason, EventKind, Limit, LossTimes, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;
