@@ -110,7 +110,9 @@ def test_a_payload_above_the_limit_of_the_server_is_a_dead_letter(start_node, tm
     server = nats_process.Server("max_payload: 20000")
     try:
         nats_process.Client(server).add_stream("RAW", "raw.>")
-        node = start_node(**configured(tmp_path, server.url))
+        # Nothing listens at the first address.
+        url = f"nats://127.0.0.1:{free_port()},{server.url}"
+        node = start_node(**configured(tmp_path, url))
         with Client(node, "pump-1") as client:
             for payload in ["first", "x" * 30_000, "last"]:
                 client.publish("plant/1", payload)

@@ -64,7 +64,7 @@ def test_every_odd_character_is_in_one_token_and_can_be_read_back(start_node, tm
     """In user names, in the levels of topics, and in properties, which may have control characters too."""
     subject = "raw.{user}.{property:site}.{topic}"
     node = start_node(**configured(tmp_path, nats.url, filters=["t/#"], subject=subject),
-                      settings=[f"auth.hook_url={hook.url}", "auth.allow_anonymous=true"])
+                      settings=[f"auth.hook_url={hook.url}", "mqtt.allow_anonymous=true"])
     # A topic has no wildcard.
     topics = [text for text in ODD if not set("+#") & set(text)]
     values = [*ODD, *CONTROL]

@@ -44,7 +44,7 @@ def test_the_time_limit_of_an_acknowledgement_is_that_of_the_variable(nats):
 
 def test_odd_user_names_are_escaped_by_the_preset(nats, hook):
     names = ["a.b", "*", ">", "a b", "-", "é", "\ufeff", "pump"]
-    checks = {"MARTLET_AUTH__HOOK_URL": hook.url, "MARTLET_AUTH__ALLOW_ANONYMOUS": "true"}
+    checks = {"MARTLET_AUTH__HOOK_URL": hook.url, "MARTLET_MQTT__ALLOW_ANONYMOUS": "true"}
     with Service(NATS_URL=nats.url, **checks) as service:
         asks = nats_process.Client(nats)
         for count, name in enumerate(names, 1):
