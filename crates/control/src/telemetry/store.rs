@@ -577,9 +577,7 @@ impl Telemetry {
         // A caller that may see health may not see the address of a database, and its user.
         let why = match self.settings.location {
             Location::File(_) => error.to_string(),
-            Location::Postgres(_) => {
-                "its database returned an unexpected error; see the log".to_owned()
-            }
+            Location::Postgres(_) => error.public_cause().to_owned(),
         };
         self.control.health.warn_as(WARNING, cannot_store(&why));
     }
