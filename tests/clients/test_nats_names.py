@@ -7,6 +7,7 @@ import pytest
 
 import nats_process
 from paho_client import Client, properties
+from test_hook import hook  # noqa: F401
 from test_http_registry import call
 from test_nats import configured, letters, state, until_count
 from test_sinks import until
@@ -59,10 +60,11 @@ def read_back(token):
     return re.sub(rb"%([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]), token.encode()).decode()
 
 
-def test_every_odd_character_is_in_one_token_and_can_be_read_back(start_node, tmp_path, nats):
+def test_every_odd_character_is_in_one_token_and_can_be_read_back(start_node, tmp_path, nats, hook):
     """In user names, in the levels of topics, and in properties, which may have control characters too."""
     subject = "raw.{user}.{property:site}.{topic}"
-    node = start_node(**configured(tmp_path, nats.url, filters=["t/#"], subject=subject))
+    node = start_node(**configured(tmp_path, nats.url, filters=["t/#"], subject=subject),
+                      settings=[f"auth.hook_url={hook.url}", "mqtt.allow_anonymous=true"])
     # A topic has no wildcard.
     topics = [text for text in ODD if not set("+#") & set(text)]
     values = [*ODD, *CONTROL]

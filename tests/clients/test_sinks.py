@@ -84,7 +84,8 @@ def test_a_message_is_a_line_of_the_file(start_node, tmp_path):
     found = (first["topic"], first["payload"], first["qos"], first["retain"])
     assert found == ("plant/1/temperature", "21.5 °C", 1, True)
     names = (first["client_id"], first["user"], first["device"], first["repeated"])
-    assert names == ("pump-1", "ann", None, False)
+    # Nobody has checked that it is ann.
+    assert names == ("pump-1", None, None, False)
     assert first["received_at"].endswith("Z") and len(first["received_at"]) == 24
     seconds = time.strftime("%Y-%m-%dT%H:", time.gmtime(before / 1000))
     assert first["received_at"].startswith(seconds[:10])

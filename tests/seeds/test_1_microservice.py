@@ -104,8 +104,11 @@ def test_mosquittos_clients_exchange_a_message(node):
 
 def test_the_line_that_publishes_works_as_it_is_printed(node):
     client = subscriber(node, "test/topic")
+    published = lambda: asked(node, "GET", "/metrics", None, "-H", "Accept: application/json")[2]["messages"]["published"]
+    before = published()
     assert json.loads(typed(node, PUBLISH)) == SUCCESS
     assert received(client) == "Hello, world!"
+    assert published() == before + 1
 
 
 @pytest.mark.parametrize("payload, arrives", [
@@ -393,6 +396,11 @@ def test_what_is_wrong_with_a_webhook_is_told(wrong, says):
         status, kind, body = asked(node, "POST", "/webhooks", wrong)
         assert (status, kind, body["status"]) == (400, "application/json", "error") and says in body["message"]
         assert asked(node, "GET", "/webhooks")[2]["count"] == 0
+
+
+def test_a_webhook_at_this_machine_is_refused_at_once_unless_it_is_permitted(node):
+    status, _, body = asked(node, "POST", "/webhooks", {"url": "http://localhost:9/x", "topic_filter": "a"})
+    assert (status, body["status"]) == (400, "error") and "integrations.allow_private" in body["message"], body
 
 
 def test_the_variables_of_a_webhook_send_it_every_message(tmp_path, receiver):

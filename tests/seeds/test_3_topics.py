@@ -8,6 +8,7 @@ import pytest
 
 import martlet_process
 import postgres_process
+from paho_client import Client
 from programs import Mosquitto
 from test_3_iotflow import ADMIN, TOKEN, asked, has, key_of, registered
 
@@ -48,7 +49,7 @@ def login(device):
 
 
 @pytest.mark.parametrize("path, qos", [
-    ("status/heartbeat", "0"), ("heartbeat", "1"), ("telemetry", "1"), ("telemetry/sensors", "2"),
+    ("status/heartbeat", "0"), ("heartbeat", "1"), ("telemetry", "1"), ("telemetry/sensors", "2"), ("status/online", "1"),
 ])
 def test_a_message_by_mqtt_makes_its_device_online(node, path, qos):
     device = registered(node)
@@ -67,10 +68,28 @@ def test_a_message_by_mqtt_makes_its_device_online(node, path, qos):
     assert shown["last_seen"]
 
 
+def test_a_will_at_status_offline_makes_its_device_offline(node):
+    device = registered(node)
+    topic = f"iotflow/devices/{device['id']}/status"
+
+    def seen():
+        sent = Mosquitto(node).pub(*login(device), "-q", "1", "-t", f"{topic}/heartbeat", "-m", "x")
+        assert sent.returncode == 0, sent
+        return state(node, device)["status_source"] == "database" and state(node, device)["is_online"]
+
+    until(seen)
+    client = Client(node, device["id"]).credentials(device["id"], device["secret"]).will(f"{topic}/offline", "gone", 1)
+    with client:
+        client.drop()
+    # It would be online for 300 s because of its heartbeat.
+    until(lambda: not state(node, device)["is_online"])
+    until(seen)
+
+
 def test_other_messages_make_no_device_online(node):
     device, other = registered(node), registered(node)
     mosquitto = Mosquitto(node)
-    for path in ("status/offline", "status/online", "events/x"):
+    for path in ("status/offline", "events/x"):
         sent = mosquitto.pub(*login(device), "-q", "1", "-t", f"iotflow/devices/{device['id']}/{path}", "-m", "x")
         assert sent.returncode == 0, sent
     # Another device has no heartbeats for this one.

@@ -8,6 +8,7 @@ import pytest
 import nats_process
 from paho_client import Client
 from test_4_service_mqtt import Service
+from test_hook import hook  # noqa: F401
 from test_sinks import until
 
 STREAM = "MARTLET_service-mqtt"
@@ -41,9 +42,10 @@ def test_the_time_limit_of_an_acknowledgement_is_that_of_the_variable(nats):
         until(lambda: asks.count(STREAM) == 2, service.node.log)
 
 
-def test_odd_user_names_are_escaped_by_the_preset(nats):
+def test_odd_user_names_are_escaped_by_the_preset(nats, hook):
     names = ["a.b", "*", ">", "a b", "-", "é", "\ufeff", "pump"]
-    with Service(NATS_URL=nats.url) as service:
+    checks = {"MARTLET_AUTH__HOOK_URL": hook.url, "MARTLET_MQTT__ALLOW_ANONYMOUS": "true"}
+    with Service(NATS_URL=nats.url, **checks) as service:
         asks = nats_process.Client(nats)
         for count, name in enumerate(names, 1):
             with Client(service.node, "pump").credentials(name, "x") as client:

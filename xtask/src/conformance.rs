@@ -339,6 +339,10 @@ where that one is.
 `broker/lobby.rs` stands for `crates/broker/src/lobby.rs`, `script:connect/name` for
 `crates/script/scripts/connect/name.mqtt`. Some statements need no code of their own, since no path
 leads to a violation; a test shows it all the same.
+
+Section 1.5.4 leaves a choice for control characters, such as TAB, in topics: a PUBLISH or SUBSCRIBE
+with one ends the connection, in MQTT 5.0 with DISCONNECT 0x90, whatever its QoS.
+`mqtt.refuse_control_characters` = false accepts them.
 ";
 
 const CLIENT_HEAD: &str = "

@@ -18,14 +18,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::log::{self, Level, Seldom};
-use crate::message::Queued;
+use crate::message::{IN_FLIGHT_MAX, Queued};
 use crate::pace::{Rate, pause};
 use crate::queue::End;
 use crate::shared::{Shared, random};
 
-/// Most messages that wait for PUBACK.
-const IN_FLIGHT_MAX: usize = 100;
-/// Most bytes of these messages. One message is sent in any case, however long it is.
+/// Most bytes of messages that wait for PUBACK. One message is sent in any case, however long it is.
 const IN_FLIGHT_BYTES_MAX: u64 = 1 << 20;
 /// Time limit for connecting, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -290,6 +288,7 @@ impl<'a> Link<'a> {
                     topic: message.topic,
                     payload: message.payload,
                     qos: QoS::AtLeastOnce,
+                    duplicate: message.sent_before,
                     ..Message::default()
                 },
                 now,

@@ -3,6 +3,9 @@
 /// First byte of a stored message: its format.
 const FORM: u8 = 1;
 
+/// Messages that are sent and not acknowledged, at most.
+pub(crate) const IN_FLIGHT_MAX: usize = 100;
+
 /// A message that waits for its PUBACK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Queued {
@@ -12,6 +15,8 @@ pub(crate) struct Queued {
     pub(crate) topic: String,
     /// Payload, any bytes.
     pub(crate) payload: Vec<u8>,
+    /// Whether an earlier run of the agent may have sent it.
+    pub(crate) sent_before: bool,
 }
 
 /// The bytes before the payload.

@@ -12,7 +12,7 @@ use martlet_store::{
     StoreError,
 };
 
-use crate::message::{Queued, head, read};
+use crate::message::{IN_FLIGHT_MAX, Queued, head, read};
 
 /// The only queue of the store.
 const QUEUE: QueueId = QueueId(1);
@@ -86,6 +86,8 @@ pub(crate) struct Queue<D: Disk> {
     records: RecordBuffer,
     limits: Limits,
     next_id: u64,
+    /// Number of the last message that an earlier run may have sent; 0: none.
+    sent_until: u64,
     messages: u64,
     bytes: u64,
     handed_out: BTreeMap<u64, HandedOut>,
@@ -110,7 +112,12 @@ impl<D: Disk> Queue<D> {
         let (mut engine, report) = Engine::open(disk, options)?;
         engine.settle().map_err(OpenError::Disk)?;
         let (mut messages, mut bytes) = (0, 0);
+        let mut sent_until = 0;
         for entry in engine.entries(QUEUE) {
+            // The oldest ones are sent first. What was acknowledged is not in the queue any more.
+            if messages < IN_FLIGHT_MAX as u64 {
+                sent_until = entry.body.0;
+            }
             messages += 1;
             bytes += entry.note[0];
         }
@@ -121,6 +128,7 @@ impl<D: Disk> Queue<D> {
             records: RecordBuffer::new(),
             limits,
             next_id,
+            sent_until,
             messages,
             bytes,
             handed_out: BTreeMap::new(),
@@ -259,7 +267,13 @@ impl<D: Disk> Queue<D> {
             };
             let has_ended = false;
             self.handed_out.insert(id, HandedOut { bytes, has_ended });
-            taken.push(Queued { id, topic, payload });
+            let sent_before = id <= self.sent_until;
+            taken.push(Queued {
+                id,
+                topic,
+                payload,
+                sent_before,
+            });
         }
         taken
     }

@@ -229,3 +229,26 @@ fn a_queue_that_overflows_for_long_takes_little_space() {
     while queue.housekeep().unwrap() {}
     assert!(disk.used() < 6 << 20, "{}", disk.used());
 }
+
+#[test]
+fn messages_that_an_earlier_run_may_have_sent_are_marked() {
+    let disk = SimDisk::new(11);
+    let mut queue = open(&disk, LARGE);
+    let in_flight = IN_FLIGHT_MAX as u32;
+    push(&mut queue, 0..in_flight + 5);
+    queue.commit().unwrap();
+    let taken = queue.take(usize::MAX, u64::MAX);
+    assert!(taken.iter().all(|message| !message.sent_before));
+    queue.end(taken[0].id, End::Acknowledged);
+    queue.commit().unwrap();
+    drop(queue);
+    disk.crash(1);
+    let mut queue = open(&disk, LARGE);
+    push(&mut queue, 0..1);
+    queue.commit().unwrap();
+    let taken = queue.take(usize::MAX, u64::MAX);
+    let marked = taken.iter().take_while(|message| message.sent_before);
+    // No more than that was sent at once.
+    assert_eq!(marked.count(), IN_FLIGHT_MAX);
+    assert!(!taken[IN_FLIGHT_MAX].sent_before);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use martlet_control::Control;
 use martlet_control::alarms::Alarms;
-use martlet_control::callers::{Caller, Callers};
+use martlet_control::callers::{Caller, Callers, CallersError};
 use martlet_control::commands::Commands;
 use martlet_control::devices::Devices;
 use martlet_control::event_archive::EventArchive;
@@ -283,7 +283,22 @@ impl Api {
 
     /// Whether the node has no administrator yet: then every listener is open to this machine.
     pub async fn is_unclaimed(&self) -> bool {
-        self.settings.keys.is_empty() && matches!(self.callers.is_claimed().await, Ok(false))
+        matches!(self.known_unclaimed().await, Ok(true))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// It cannot be known now.
+    pub(crate) async fn known_unclaimed(&self) -> Result<bool, CallersError> {
+        if !self.settings.keys.is_empty() {
+            return Ok(false);
+        }
+        match self.callers.is_claimed().await {
+            Ok(is_claimed) => Ok(!is_claimed),
+            Err(CallersError::None) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the node had an administrator and has none any more for the API. None: that is not

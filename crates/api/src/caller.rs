@@ -64,7 +64,7 @@ pub(crate) async fn identify(
     if is_open {
         return Ok(IdentifiedCaller::of(Principal::anonymous(Scopes::NONE)));
     }
-    if is_local(api, connection, parts) && api.is_unclaimed().await {
+    if is_local(api, connection, parts) && api.known_unclaimed().await? {
         return Ok(IdentifiedCaller::of(Principal::anonymous(Scopes::all())));
     }
     Err(unknown(

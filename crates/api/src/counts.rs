@@ -23,6 +23,8 @@ pub(crate) struct Counts {
     durations: Family<MethodLabel, Histogram>,
     /// All requests, and those that were answered with 400 or more.
     totals: Arc<[AtomicU64; 2]>,
+    /// Messages that requests published, and those that could not be published.
+    messages: Arc<[AtomicU64; 2]>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -42,6 +44,7 @@ impl Default for Counts {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             totals: Arc::default(),
+            messages: Arc::default(),
         }
     }
 }
@@ -67,6 +70,20 @@ impl Counts {
         let [requests, errors] = &*self.totals;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (count(requests), count(errors))
+    }
+
+    /// Requests published so many messages, and failed to publish so many.
+    pub(crate) fn note_messages(&self, published: usize, failed: usize) {
+        for (count, more) in self.messages.iter().zip([published, failed]) {
+            count.fetch_add(u64::try_from(more).unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    /// Messages that requests published, and those that could not be published.
+    pub(crate) fn messages(&self) -> (u64, u64) {
+        let [published, failed] = &*self.messages;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(published), count(failed))
     }
 
     /// Puts them on a page.

@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::extract::QueryOf;
 use crate::problem::Problem;
+use crate::telemetry::with_plus;
 use crate::time::Moment;
 
 /// Default: the last five minutes, which are kept for every second.
@@ -124,7 +125,7 @@ fn moment(parameter: &str, text: Option<&str>) -> Result<Option<u64>, Problem> {
     let Some(text) = text else {
         return Ok(None);
     };
-    let found = Moment::parse(text).ok_or_else(|| {
+    let found = Moment::parse(&with_plus(text)).ok_or_else(|| {
         let detail = "expected a time as RFC 3339 has it, such as 2026-11-21T14:00:00Z";
         Problem::of_query(parameter, detail)
     })?;

@@ -426,6 +426,9 @@ pub(crate) async fn publish_one(
     let about = Extension(About(json!({ "topic": message.topic })));
     let caller = principal.to_string();
     let outcomes = api.control.publish(&caller, tenant, vec![message]).await?;
+    let is_published = |outcome: &&Published| !outcome.reason.is_error();
+    let published = outcomes.iter().filter(is_published).count();
+    api.counts.note_messages(published, 1 - published.min(1));
     match outcomes.first() {
         Some(outcome) if !outcome.reason.is_error() => Ok((about, outcome.into())),
         Some(outcome) => Err(refusal_of(api, outcome).into()),
@@ -500,6 +503,8 @@ pub(crate) async fn publish_bulk(
     let outcomes: Vec<PublishOutcome> = outcomes.collect();
     let is_published = |outcome: &&PublishOutcome| outcome.detail.is_none();
     let published = outcomes.iter().filter(is_published).count();
+    api.counts
+        .note_messages(published, outcomes.len() - published);
     let outcomes = PublishOutcomes {
         published,
         refused: outcomes.len() - published,

@@ -20,7 +20,8 @@ pub struct Message {
     pub qos: QoS,
     /// The RETAIN flag.
     pub retain: bool,
-    /// The DUP flag of the received PUBLISH; ignored when publishing.
+    /// The DUP flag of the received PUBLISH. When publishing with QoS 1 or 2: an earlier run of the
+    /// client may have sent it.
     pub duplicate: bool,
     /// Packet Identifier of the received PUBLISH; ignored when publishing.
     pub packet_id: Option<PacketId>,

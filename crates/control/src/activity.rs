@@ -52,6 +52,12 @@ impl DeviceActivity {
         waiting.note_at_once(tenant.0, id, is_telemetry, now_signed_ms());
     }
 
+    /// A device, or its Will, says that it is offline, which is written within a second or so.
+    pub fn note_offline(&self, tenant: TenantId, id: &str) {
+        let mut waiting = self.waiting();
+        waiting.note_offline(tenant.0, id, now_signed_ms());
+    }
+
     fn waiting(&self) -> MutexGuard<'_, UnwrittenActivity> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

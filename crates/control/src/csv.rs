@@ -1,5 +1,6 @@
 //! Tables as text with commas (RFC 4180).
 
+use std::borrow::Cow;
 use std::io::Read as _;
 
 use ::csv::{QuoteStyle, ReaderBuilder, StringRecord, Terminator, WriterBuilder};
@@ -97,6 +98,9 @@ impl<'a> LineCounter<'a> {
     }
 }
 
+/// What a file begins with whose reader would take it for another encoding, such as Excel.
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// How lines end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineEnd {
@@ -109,12 +113,16 @@ pub enum LineEnd {
 /// A row as a line. What a spreadsheet would take for a formula is marked as text, as others may
 /// have written it.
 pub fn line<'a>(fields: impl IntoIterator<Item = &'a str>, end: LineEnd) -> String {
-    let marked = |field: &str| match is_marked(field) {
-        true => format!("'{field}"),
-        false => field.to_owned(),
-    };
-    let fields: Vec<String> = fields.into_iter().map(marked).collect();
-    exact_line(fields.iter().map(String::as_str), end)
+    let fields: Vec<Cow<'_, str>> = fields.into_iter().map(marked).collect();
+    exact_line(fields.iter().map(|field| &**field), end)
+}
+
+/// A field, marked as text if a spreadsheet would take it for a formula.
+pub fn marked(field: &str) -> Cow<'_, str> {
+    match is_marked(field) {
+        true => format!("'{field}").into(),
+        false => field.into(),
+    }
 }
 
 /// The same, where each letter counts, as of a password.

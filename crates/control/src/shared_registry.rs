@@ -333,7 +333,7 @@ impl SharedRegistry {
                 // What it was in the middle of is not known.
                 *self.follower.lock().await = Opened::Not;
                 let error = SharedRegistryError::Late(self.settings.location.clone(), at_most);
-                self.warn(&error.to_string());
+                self.warn(&error.to_string(), "its database did not answer in time");
                 Err(error)
             }
         }
@@ -490,16 +490,16 @@ impl SharedRegistry {
             .unwrap_or_else(PoisonError::into_inner) = failed_at;
         match error {
             None => self.control.health.withdraw(WARNING),
-            Some(error) => self.warn(&error.to_string()),
+            Some(error) => self.warn(&error.to_string(), error.public_cause()),
         }
     }
 
-    fn warn(&self, error: &str) {
+    fn warn(&self, error: &str, public_cause: &str) {
         tracing::error!(error, "the tables of users and devices cannot be used");
         // A caller that may see health may not see the address of a database, and its user.
         let why = match self.settings.location {
             Location::File(_) => error,
-            Location::Url(_) => "the database returned an unexpected error; see the log",
+            Location::Url(_) => public_cause,
         };
         let text = format!(
             "The tables of users and devices cannot be used: {why}. Logins use the copy in memory."

@@ -24,6 +24,7 @@
 //! * `json`: a message as JSON
 //! * `notice`: a message as a notification for people
 //! * `file`: a sink that appends to a file
+//! * `http`: requests to one URL over kept connections
 //! * `webhook`: a sink that sends HTTP requests
 //! * `email`: a sink that sends mails
 //! * `bridge`: other brokers, in both directions
@@ -40,6 +41,7 @@ mod feed;
 pub mod file;
 mod host;
 mod host_future;
+mod http;
 mod incoming;
 mod input_memory;
 pub mod json;
@@ -72,6 +74,7 @@ pub use each::OneByOne;
 pub use feed::{SinkMessages, Ticket};
 pub use host::{Host, PartSession, RequestTrouble, Response, SavedState};
 pub use host_future::HostFuture;
+pub use http::{HttpRequest, HttpTarget, NoAnswer};
 pub use input_memory::{InputMemory, MemoryLender};
 pub use kind::{Key, Kind, Surroundings, Takes};
 pub use kinds::{KINDS, SOURCES};

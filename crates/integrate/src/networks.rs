@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::{TcpStream, lookup_host};
 
 /// Non-public networks, from the IANA special-purpose address registries.
@@ -55,6 +55,13 @@ fn unmapped(network: IpNet) -> IpNet {
 }
 
 impl AllowedNetworks {
+    /// All networks, for addresses that the operator of the node configures.
+    #[must_use]
+    pub fn all() -> Self {
+        let (v4, v6) = (Ipv4Net::default(), Ipv6Net::default());
+        Self(Arc::new([IpNet::V4(v4), IpNet::V6(v6)]))
+    }
+
     /// Parses networks such as `10.1.0.0/16`; a single address is a network of one.
     ///
     /// # Errors

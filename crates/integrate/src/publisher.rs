@@ -5,7 +5,7 @@
 pub struct Publisher {
     /// Client Identifier.
     pub client_id: Option<String>,
-    /// User name.
+    /// User name that was checked.
     pub user: Option<String>,
     /// Device of the registry.
     pub device: Option<String>,

@@ -181,10 +181,15 @@ impl SinkMessage {
         }
     }
 
-    /// User name of the publisher; `None` if it had none or is unknown.
+    /// User name of the publisher; `None` if it had none or is unknown, or if its name was not
+    /// checked: other systems take the name for the one that published.
     pub fn user(&self) -> Option<&str> {
         match &self.publisher {
-            NamesFrom::Message => self.message.client()?.user_name.as_deref(),
+            NamesFrom::Message => {
+                let client = self.message.client()?;
+                let is_proved = client.flags.user_is_proved();
+                client.user_name.as_deref().filter(|_| is_proved)
+            }
             NamesFrom::DeadLetter(publisher) => publisher.user.as_deref(),
         }
     }

@@ -2,7 +2,6 @@
 
 mod access;
 mod answer;
-mod connections;
 mod format;
 mod kind;
 mod request;

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use martlet_broker::Limits;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::config::{ListenAddress, ListenerConfig};
 use crate::poll::{Listener, SocketFile};
@@ -92,6 +92,11 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
     Ok(Listener::unix(UnixListener::from(socket), file))
 }
 
+/// Time without a byte from a peer after which the system asks whether it is still there.
+const PROBE_AFTER: Duration = Duration::from_secs(300);
+/// Time between two such questions.
+const PROBE_EVERY: Duration = Duration::from_secs(30);
+
 fn bind_tcp(
     address: SocketAddr,
     unacknowledged: Option<Duration>,
@@ -109,8 +114,13 @@ fn bind_tcp(
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    // Accepted sockets inherit both options on Linux, which saves two system calls per connection.
+    // Accepted sockets inherit these options on Linux, which saves system calls per connection.
     socket.set_tcp_nodelay(true)?;
+    // A client with Keep Alive 0 that has lost its power would be connected for ever.
+    let probes = TcpKeepalive::new()
+        .with_time(PROBE_AFTER)
+        .with_interval(PROBE_EVERY);
+    socket.set_tcp_keepalive(&probes)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(unacknowledged)?;
     #[cfg(not(target_os = "linux"))]
@@ -180,6 +190,8 @@ mod tests {
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), TIMEOUT);
         assert!(socket.nonblocking().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBE_AFTER);
     }
 
     #[test]

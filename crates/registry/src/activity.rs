@@ -82,6 +82,8 @@ impl Registry {
                 later(&mut sql, "last_heartbeat_ms", one.heartbeat_ms);
                 sql.push(", ");
                 later(&mut sql, "last_telemetry_ms", one.telemetry_ms);
+                sql.push(", ");
+                later(&mut sql, "said_offline_ms", one.offline_ms);
                 sql.push(" WHERE tenant = ").bind(i64::from(one.tenant));
                 sql.push(" AND id = ").bind(one.id.as_str());
                 sql.push(" AND deleted_ms = 0");

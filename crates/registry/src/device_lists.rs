@@ -469,8 +469,14 @@ fn conditions(
         }
     }
     if let Some(since_ms) = filter.active_since_ms {
-        sql.push(" AND (last_heartbeat_ms >= ").bind(since_ms);
-        sql.push(" OR last_telemetry_ms >= ").bind(since_ms);
+        for (before, column) in [
+            (" AND (", "last_heartbeat_ms"),
+            (" OR ", "last_telemetry_ms"),
+        ] {
+            sql.push(before).push("(").push(column);
+            sql.push(" > said_offline_ms AND ").push(column);
+            sql.push(" >= ").bind(since_ms).push(")");
+        }
         sql.push(
             " OR EXISTS (SELECT 1 FROM presence WHERE presence.tenant = devices.tenant AND \
              client_id = devices.id AND online = 1))",

@@ -100,7 +100,8 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Those of these numbers that devices have, deleted ones among them.
+    /// Those of these numbers that devices have, deleted ones among them, or removed ones whose
+    /// telemetry is kept.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -115,6 +116,8 @@ impl Registry {
             let mut found = HashSet::new();
             for numbers in numbers.chunks(CHUNK) {
                 let mut sql = Sql::new(engine, "SELECT number FROM devices WHERE number IN ");
+                sql.list(numbers.iter().copied());
+                sql.push(" UNION SELECT device FROM kept_telemetry WHERE device IN ");
                 sql.list(numbers.iter().copied());
                 for row in sql.all(on).await? {
                     found.insert(row.try_get("number")?);

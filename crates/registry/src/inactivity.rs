@@ -184,12 +184,19 @@ pub(crate) async fn mark_active(
     work: &mut Work<'_>,
     times: &[MessageTimes],
 ) -> Result<Vec<SilentDevice>, Fault> {
+    // A Will is no message of the device.
+    let Some(first) = times.iter().position(|one| one.message_ms > 0) else {
+        return Ok(Vec::new());
+    };
     let mut sql = work.sql(
         "UPDATE devices SET inactive_since_ms = 0 WHERE inactive_since_ms > 0 AND \
          deleted_ms = 0 AND (tenant, id) IN (VALUES ",
     );
     for (at, one) in times.iter().enumerate() {
-        sql.push(if at == 0 { "(" } else { ", (" });
+        if one.message_ms == 0 {
+            continue;
+        }
+        sql.push(if at == first { "(" } else { ", (" });
         sql.bind(i64::from(one.tenant));
         sql.push(", ").bind(clean(&one.id)).push(")");
     }

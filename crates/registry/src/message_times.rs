@@ -7,10 +7,12 @@ pub struct MessageTimes {
     pub tenant: u32,
     /// Its id.
     pub id: String,
-    /// The last message of any kind.
+    /// The last message of any kind; 0: none.
     pub message_ms: i64,
     /// The last heartbeat; 0: none.
     pub heartbeat_ms: i64,
     /// The last telemetry; 0: none.
     pub telemetry_ms: i64,
+    /// When it, or its Will, said last that it is offline; 0: never.
+    pub offline_ms: i64,
 }

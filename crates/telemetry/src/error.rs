@@ -92,6 +92,15 @@ impl StorageError {
         }
     }
 
+    /// Cause that may be shown to callers that may not see the address of the database.
+    pub fn public_cause(&self) -> &'static str {
+        match self {
+            Self::Unreachable { error, .. } | Self::Database { error, .. } => public_cause(error),
+            Self::Full { .. } => "its database has no room",
+            _ => "its database returned an unexpected error; see the log",
+        }
+    }
+
     /// Converts an error of the driver.
     pub(crate) fn of_sql(place: &str, error: sqlx::Error) -> Self {
         let place = place.to_owned();
@@ -118,6 +127,27 @@ impl StorageError {
             | sqlx::Error::WorkerCrashed => Self::Unreachable { place, error },
             _ => Self::Database { place, error },
         }
+    }
+}
+
+/// Cause of an error of a database that may be shown to callers that may not see its address.
+fn public_cause(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "the connection to its database was refused: nothing listens there"
+        }
+        sqlx::Error::Io(_) => "the connection to its database failed; see the log",
+        sqlx::Error::Tls(_) => "its database and the node do not agree on TLS; see the log",
+        sqlx::Error::PoolTimedOut => "its database did not answer in time",
+        sqlx::Error::Database(error) if error.code().is_some_and(|code| code.starts_with("28")) => {
+            "its database refused the user name or password"
+        }
+        sqlx::Error::Database(error)
+            if error.code().is_some_and(|code| code.starts_with("57P")) =>
+        {
+            "its database is starting or stopping"
+        }
+        _ => "its database returned an unexpected error; see the log",
     }
 }
 

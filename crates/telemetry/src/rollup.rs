@@ -10,7 +10,7 @@ use crate::value::{DAY, Sample, Time, Value, day_of};
 const SAMPLES_PER_ENTRY: usize = 8;
 
 /// Integers up to here are exact as floating point numbers.
-const EXACT: i64 = 1 << 53;
+const EXACT: u64 = 1 << 53;
 
 /// Sums of the numbers of a span. All are of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,7 @@ pub(crate) enum NumberKind {
 impl NumberKind {
     fn of(value: &Value) -> Option<Self> {
         match value {
-            Value::Integer(number) if number.abs() <= EXACT => Some(Self::Integer),
+            Value::Integer(number) if number.unsigned_abs() <= EXACT => Some(Self::Integer),
             Value::Number(_) => Some(Self::Number),
             Value::Bool(_) => Some(Self::Bool),
             Value::Integer(_) | Value::Text(_) | Value::Json(_) => None,

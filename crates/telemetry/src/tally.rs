@@ -23,8 +23,11 @@ pub(crate) struct Tally {
 struct Numbers {
     count: u64,
     sum: f64,
-    min: f64,
-    max: f64,
+    /// The exact sum, while all of them are integers.
+    whole_sum: Option<i128>,
+    /// As it was sent: not each integer is exact as a floating point number.
+    min: Value,
+    max: Value,
     first: (Time, f64),
     last: (Time, f64),
 }
@@ -45,11 +48,16 @@ impl Tally {
         self.count += 1;
         if let Some(number) = sample.value.number() {
             let at = (sample.at.time, number);
-            self.add_numbers(&Numbers {
+            let (value, whole_sum) = match sample.value {
+                Value::Integer(whole) => (Value::Integer(whole), Some(i128::from(whole))),
+                _ => (Value::Number(number), None),
+            };
+            self.add_numbers(Numbers {
                 count: 1,
                 sum: number,
-                min: number,
-                max: number,
+                whole_sum,
+                min: value.clone(),
+                max: value,
                 first: at,
                 last: at,
             });
@@ -73,11 +81,17 @@ impl Tally {
     /// Adds a roll-up entry. It is entirely in this bucket.
     pub(crate) fn add_sums(&mut self, kind: NumberKind, sums: &SpanSums) {
         self.count += sums.count;
-        self.add_numbers(&Numbers {
+        let value = |number| match kind {
+            NumberKind::Integer => kind.value(number),
+            NumberKind::Number | NumberKind::Bool => Value::Number(number),
+        };
+        let is_exact = kind == NumberKind::Integer && sums.sum.abs() <= EXACT_MAX;
+        self.add_numbers(Numbers {
             count: sums.count,
             sum: sums.sum,
-            min: sums.min,
-            max: sums.max,
+            whole_sum: is_exact.then_some(sums.sum as i128),
+            min: value(sums.min),
+            max: value(sums.max),
             first: (sums.first_time, sums.first),
             last: (sums.last_time, sums.last),
         });
@@ -87,16 +101,22 @@ impl Tally {
         self.last = Some(kind.value(sums.last));
     }
 
-    fn add_numbers(&mut self, others: &Numbers) {
+    fn add_numbers(&mut self, others: Numbers) {
         match &mut self.numbers {
             Some(numbers) => {
                 numbers.count += others.count;
                 numbers.sum += others.sum;
-                numbers.min = numbers.min.min(others.min);
-                numbers.max = numbers.max.max(others.max);
+                let sums = numbers.whole_sum.zip(others.whole_sum);
+                numbers.whole_sum = sums.map(|(sum, other)| sum.saturating_add(other));
+                if is_less(&others.min, &numbers.min) {
+                    numbers.min = others.min;
+                }
+                if is_less(&numbers.max, &others.max) {
+                    numbers.max = others.max;
+                }
                 numbers.last = others.last;
             }
-            None => self.numbers = Some(Numbers { ..*others }),
+            None => self.numbers = Some(others),
         }
     }
 
@@ -114,9 +134,12 @@ impl Tally {
             Function::First => return self.first.clone(),
             Function::Last => return self.last.clone(),
             Function::Avg => numbers.map(mean),
-            Function::Min => numbers.map(|numbers| numbers.min),
-            Function::Max => numbers.map(|numbers| numbers.max),
-            Function::Sum => numbers.map(|numbers| numbers.sum),
+            Function::Min => return numbers.map(|numbers| numbers.min.clone()),
+            Function::Max => return numbers.map(|numbers| numbers.max.clone()),
+            Function::Sum => match numbers.and_then(whole_sum) {
+                Some(sum) => return Some(sum),
+                None => numbers.map(|numbers| numbers.sum),
+            },
             Function::P50 => self.percentile(0.5),
             Function::P95 => self.percentile(0.95),
             Function::Delta => numbers.map(|numbers| change(numbers, previous).1),
@@ -137,6 +160,23 @@ impl Tally {
     }
 }
 
+/// Integers up to here are exact as floating point numbers.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Whether a number is less than another one.
+fn is_less(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Integer(one), Value::Integer(other)) => one < other,
+        _ => one.number() < other.number(),
+    }
+}
+
+/// The exact sum, if all numbers are integers and it is one too.
+fn whole_sum(numbers: &Numbers) -> Option<Value> {
+    let sum = i64::try_from(numbers.whole_sum?).ok()?;
+    Some(Value::Integer(sum))
+}
+
 fn mean(numbers: &Numbers) -> f64 {
     numbers.sum / numbers.count as f64
 }
@@ -149,4 +189,43 @@ fn change(numbers: &Numbers, previous: Option<(Time, f64)>) -> (Time, f64) {
 
 fn rate((time, amount): (Time, f64)) -> Option<f64> {
     (time > 0).then(|| amount / (time as f64 / SECOND as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Instant;
+
+    fn results(values: impl IntoIterator<Item = Value>) -> [Option<Value>; 3] {
+        let mut tally = Tally::default();
+        for (time, value) in (0..).zip(values) {
+            let at = Instant { time, origin: 0 };
+            tally.add(Sample { at, value }).unwrap();
+        }
+        [Function::Min, Function::Max, Function::Sum].map(|function| tally.value(function, None))
+    }
+
+    #[test]
+    fn integers_stay_as_they_were_sent() {
+        let whole = |number: i64| Some(Value::Integer(number));
+        let above = 9_007_199_254_740_993;
+        assert_eq!(
+            results([Value::Integer(above)]),
+            [whole(above), whole(above), whole(above)]
+        );
+        let two = [Value::Integer(above), Value::Integer(-above - 1)];
+        let expected = [whole(-above - 1), whole(above), whole(-1)];
+        assert_eq!(results(two), expected);
+        let mixed = [Value::Integer(above), Value::Number(0.5)];
+        let [min, max, sum] = results(mixed);
+        assert_eq!((min, max), (Some(Value::Number(0.5)), whole(above)));
+        assert!(matches!(sum, Some(Value::Number(_))));
+    }
+
+    #[test]
+    fn a_sum_that_is_no_integer_any_more_is_a_number() {
+        let [_, max, sum] = results([Value::Integer(i64::MAX), Value::Integer(i64::MAX)]);
+        assert_eq!(max, Some(Value::Integer(i64::MAX)));
+        assert_eq!(sum, Some(Value::Number(2.0 * i64::MAX as f64)));
+    }
 }

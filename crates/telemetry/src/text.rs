@@ -1,64 +1,36 @@
-//! Rows as text: CSV, NDJSON and InfluxDB's line protocol.
+//! Rows as text: NDJSON and InfluxDB's line protocol.
 
 use std::fmt::Write as _;
-use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::StorageError;
 use crate::query::Row;
 use crate::value::{Time, Value};
 
 /// A format of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// CSV (RFC 4180, lines end with CR LF) with the columns `time,device,key,type,value`.
-    Csv,
     /// One object per line: `{"time":"2025-03-28T00:00:00Z","device":"a","key":"k","value":1}`.
     Ndjson,
-    /// InfluxDB's line protocol with times in nanoseconds: `telemetry,device=a k=1i
-    /// 1743120000000000000`. JSON is a string. Of two values with the same time and key, InfluxDB
-    /// keeps the last one.
+    /// InfluxDB's line protocol with times in nanoseconds: `telemetry,device=a k=1
+    /// 1743120000000000000`. Integers are written as numbers, because InfluxDB refuses a field that
+    /// is an integer in one line and a number in another one. JSON is a string. Of two values with
+    /// the same time and key, InfluxDB keeps the last one.
     LineProtocol,
-}
-
-impl FromStr for Format {
-    type Err = StorageError;
-
-    fn from_str(text: &str) -> Result<Self, StorageError> {
-        match text {
-            "csv" => Ok(Self::Csv),
-            "ndjson" => Ok(Self::Ndjson),
-            "influx" => Ok(Self::LineProtocol),
-            _ => Err(StorageError::Query(format!(
-                "{text}: not a format; use csv, ndjson or influx"
-            ))),
-        }
-    }
 }
 
 impl Format {
     /// Media type of the format.
     pub fn media_type(self) -> &'static str {
         match self {
-            Self::Csv => "text/csv; charset=utf-8",
             Self::Ndjson => "application/x-ndjson",
             Self::LineProtocol => "text/plain; charset=utf-8",
-        }
-    }
-
-    /// Header before the first row.
-    pub fn head(self) -> &'static str {
-        match self {
-            Self::Csv => "time,device,key,type,value\r\n",
-            Self::Ndjson | Self::LineProtocol => "",
         }
     }
 
     /// Appends a row. `device` is the name of its device.
     pub fn write(self, to: &mut String, device: &str, row: &Row) {
         match self {
-            Self::Csv => csv(to, device, row),
             Self::Ndjson => ndjson(to, device, row),
             Self::LineProtocol => line_protocol(to, device, row),
         }
@@ -72,38 +44,6 @@ pub fn time_text(time: Time) -> String {
         Ok(at) => at.to_string(),
         Err(_) => time.to_string(),
     }
-}
-
-fn csv(to: &mut String, device: &str, row: &Row) {
-    to.push_str(&time_text(row.time));
-    for field in [device, &row.key] {
-        to.push(',');
-        csv_field(to, field);
-    }
-    let (kind, value) = match &row.value {
-        Value::Integer(number) => ("integer", number.to_string()),
-        Value::Number(number) => ("number", number.to_string()),
-        Value::Bool(truth) => ("bool", truth.to_string()),
-        Value::Text(text) => ("text", text.to_string()),
-        Value::Json(text) => ("json", text.to_string()),
-    };
-    to.push(',');
-    to.push_str(kind);
-    to.push(',');
-    csv_field(to, &value);
-    to.push_str("\r\n");
-}
-
-fn csv_field(to: &mut String, text: &str) {
-    // Readers preserve spaces at the ends only in quotes.
-    let is_plain = !text.contains([',', '"', '\r', '\n']) && text.trim() == text;
-    if is_plain {
-        to.push_str(text);
-        return;
-    }
-    to.push('"');
-    to.push_str(&text.replace('"', "\"\""));
-    to.push('"');
 }
 
 fn ndjson(to: &mut String, device: &str, row: &Row) {
@@ -148,7 +88,7 @@ fn line_protocol(to: &mut String, device: &str, row: &Row) {
     to.push('=');
     match &row.value {
         Value::Integer(number) => {
-            let _ = write!(to, "{number}i");
+            let _ = write!(to, "{number}");
         }
         Value::Number(number) => {
             let _ = write!(to, "{number}");
@@ -198,24 +138,6 @@ mod tests {
     }
 
     #[test]
-    fn csv_quotes_what_would_end_a_field() {
-        for (device, value, expected) in [
-            ("a", Value::Number(21.5), "a,k,number,21.5"),
-            ("a,b", Value::Bool(true), "\"a,b\",k,bool,true"),
-            (
-                "a",
-                Value::Text("x \"y\"".into()),
-                "a,k,text,\"x \"\"y\"\"\"",
-            ),
-            ("a", Value::Text(" x".into()), "a,k,text,\" x\""),
-            ("a", Value::Json("[1,2]".into()), "a,k,json,\"[1,2]\""),
-        ] {
-            let expected = format!("2025-03-28T00:00:00.5Z,{expected}\r\n");
-            assert_eq!(written(Format::Csv, device, "k", value), expected);
-        }
-    }
-
-    #[test]
     fn each_line_of_ndjson_is_an_object_with_the_value_as_it_is() {
         for (value, expected) in [
             (Value::Integer(i64::MAX), "9223372036854775807"),
@@ -234,7 +156,7 @@ mod tests {
     #[test]
     fn line_protocol_escapes_names_and_texts() {
         for (device, key, value, expected) in [
-            ("d 1", "k,=", Value::Integer(-3), r"device=d\ 1 k\,\==-3i"),
+            ("d 1", "k,=", Value::Integer(-3), r"device=d\ 1 k\,\==-3"),
             ("d", "k", Value::Number(0.1), "device=d k=0.1"),
             ("d", "k", Value::Bool(false), "device=d k=false"),
             (

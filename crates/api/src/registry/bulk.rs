@@ -494,7 +494,10 @@ pub(crate) async fn export(
         let views = all.into_iter().map(|device| DeviceView::now(&api, device));
         return Ok(axum::Json(views.collect::<Vec<_>>()).into_response());
     }
-    let text = table_of_devices(&all, LineEnd::CrLf);
+    let mut text = table_of_devices(&all, LineEnd::CrLf);
+    if params.bom == Some(true) {
+        text.insert(0, csv::BYTE_ORDER_MARK);
+    }
     let headers = [
         (
             header::CONTENT_TYPE,

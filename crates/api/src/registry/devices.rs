@@ -142,6 +142,7 @@ impl From<Device> for DeviceView {
             // Said by `team`, and by other routes.
             tenant: _,
             last_heartbeat_ms: _,
+            said_offline_ms: _,
         } = device;
         let presence = presence.map(ClientPresence::from);
         let view = Self {
@@ -227,6 +228,8 @@ pub(crate) struct DeviceParams {
     /// `csv` (default) or `json`.
     #[param(schema_with = words::export_formats, required = false)]
     pub(super) format: Option<String>,
+    /// Begin CSV with a byte order mark, for Excel.
+    pub(super) bom: Option<bool>,
     /// Only devices of this type.
     #[serde(rename = "type")]
     #[param(rename = "type")]
@@ -765,6 +768,10 @@ pub(crate) async fn purge(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
     let caller = within(&api, caller, of.team.as_deref()).await?;
-    api.run(caller, PurgeDevice { device: id.into() }).await?;
+    let purge = PurgeDevice {
+        device: id.into(),
+        keeps_telemetry: false,
+    };
+    api.run(caller, purge).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
+use martlet_control::csv::{self, BYTE_ORDER_MARK};
 use martlet_control::telemetry::{
     Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, RowFormat, Selection, Unit,
-    time_text,
+    csv_line, csv_value, time_text,
 };
 use serde_json::{Map, Value, json};
 
@@ -39,7 +40,9 @@ const LENGTHS: [(char, i64); 5] = [
 /// They mean nothing.
 pub(crate) fn bucket_of(text: &str, zone: Option<&str>) -> Result<Bucket, Problem> {
     if let Ok(unit) = text.parse::<Unit>() {
-        return Bucket::calendar(unit, zone.unwrap_or("UTC"))
+        // A plus of a query that is not written as %2B is a blank. No name has one.
+        let zone = zone.map(|zone| zone.replace(' ', "+"));
+        return Bucket::calendar(unit, zone.as_deref().unwrap_or("UTC"))
             .map_err(|error| Problem::of_query("zone", error.to_string()));
     }
     if zone.is_some() {
@@ -99,6 +102,7 @@ pub(super) struct Buckets {
     pub(super) limit: Option<usize>,
     pub(super) cursor: Option<String>,
     pub(super) format: Option<String>,
+    pub(super) bom: Option<bool>,
 }
 
 /// The answer to a query with buckets.
@@ -172,7 +176,7 @@ pub(super) async fn answer(
         );
         return Err(Problem::of_query("bucket", detail));
     }
-    let text = exported(format, found.rows, &names, &ids)?;
+    let text = exported(format, found.rows, &names, &ids, query.bom == Some(true))?;
     let headers = [(header::CONTENT_TYPE, format.media_type())];
     Ok((headers, text).into_response())
 }
@@ -195,6 +199,7 @@ fn exported(
     rows: Vec<AggregateRow>,
     names: &[&str],
     ids: &HashMap<i64, String>,
+    has_bom: bool,
 ) -> Result<String, Problem> {
     let mut text = String::new();
     if format == RowFormat::LineProtocol {
@@ -202,7 +207,11 @@ fn exported(
         return Err(Problem::of_query("format", detail));
     }
     if format == RowFormat::Csv {
-        text.push_str(&format!("time,device,key,{}\r\n", names.join(",")));
+        if has_bom {
+            text.push(BYTE_ORDER_MARK);
+        }
+        let head = ["time", "device", "key"].into_iter();
+        text.push_str(&csv_line(head.chain(names.iter().copied()).map(Cow::from)));
     }
     for row in rows {
         if format == RowFormat::Ndjson {
@@ -211,32 +220,16 @@ fn exported(
             continue;
         }
         let device = id_of(row.device, ids);
-        let _ = write!(
-            text,
-            "{},{},{}",
-            time_text(row.start),
-            cell(&device),
-            cell(&row.key)
-        );
-        for value in &row.values {
-            text.push(',');
-            match value.as_ref().map(json_of) {
-                None => {}
-                Some(Value::String(value)) => text.push_str(&cell(&value)),
-                Some(value) => text.push_str(&cell(&value.to_string())),
-            }
-        }
-        text.push_str("\r\n");
+        let head = [
+            time_text(row.start).into(),
+            csv::marked(&device),
+            csv::marked(&row.key),
+        ];
+        let values = row.values.iter();
+        let values = values.map(|value| value.as_ref().map_or(Cow::from(""), csv_value));
+        text.push_str(&csv_line(head.into_iter().chain(values)));
     }
     Ok(text)
-}
-
-/// A cell of CSV (RFC 4180).
-fn cell(text: &str) -> Cow<'_, str> {
-    match text.contains(['"', ',', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")).into(),
-        false => text.into(),
-    }
 }
 
 #[cfg(test)]

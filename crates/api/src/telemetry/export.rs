@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
+use martlet_control::csv::BYTE_ORDER_MARK;
 use martlet_control::telemetry::{Order, Range, RowFormat, Storage};
 
 use super::view::id_of;
@@ -36,6 +37,7 @@ struct ExportState {
     range: Range,
     ids: HashMap<i64, String>,
     format: RowFormat,
+    has_bom: bool,
     is_first: bool,
     has_more: bool,
 }
@@ -56,7 +58,10 @@ impl ExportState {
         };
         let mut text = String::new();
         if std::mem::take(&mut self.is_first) {
-            text.push_str(self.format.head());
+            if self.has_bom && self.format == RowFormat::Csv {
+                text.push(BYTE_ORDER_MARK);
+            }
+            text.push_str(&self.format.head());
         }
         self.has_more = found.next.is_some();
         self.range.after = found.next;
@@ -73,7 +78,7 @@ pub(super) fn answer(
     storage: Storage,
     range: Range,
     ids: HashMap<i64, String>,
-    format: RowFormat,
+    (format, has_bom): (RowFormat, bool),
 ) -> Response {
     let source = ExportState {
         storage,
@@ -85,6 +90,7 @@ pub(super) fn answer(
         },
         ids,
         format,
+        has_bom,
         is_first: true,
         has_more: true,
     };

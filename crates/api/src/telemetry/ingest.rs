@@ -113,7 +113,12 @@ pub(crate) async fn store(
     };
     let stored = stored.map_err(|error: StoreError| match error.reason() {
         Some(reason) => {
-            telemetry.reject(tenant, &path(), Some(&id), (reason, error.caller_text()));
+            telemetry.reject(
+                tenant,
+                &path(),
+                (Some(&id), Some(&id)),
+                (reason, error.caller_text()),
+            );
             Problem::from(error).recorded()
         }
         None => error.into(),

@@ -33,7 +33,7 @@ use crate::route_list::Routes;
 pub(crate) use aggregate::bucket_of;
 pub(crate) use ingest::{is_lines, read_payload};
 pub(crate) use of_node::telemetry_of;
-pub(crate) use times::time_of;
+pub(crate) use times::{time_of, with_plus};
 pub(crate) use view::json_of;
 
 /// Adds these routes to the others.
@@ -54,7 +54,11 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Rejected(rejection) => {
                 let detail = format!("nothing of the body is stored: {rejection}");
-                Self::new(ProblemKind::Invalid, detail)
+                let problem = Self::new(ProblemKind::Invalid, detail);
+                match rejection.pointer() {
+                    Some(pointer) => problem.of_field(&pointer, rejection.to_string()),
+                    None => problem,
+                }
             }
             StoreError::Refused { .. } => {
                 let detail = format!("nothing of the body is stored: {error}");

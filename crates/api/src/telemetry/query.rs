@@ -155,6 +155,8 @@ pub(crate) struct QueryParams {
     /// `json` (default), or an export of all values: `csv`, `ndjson` or `line` (InfluxDB line
     /// protocol).
     format: Option<String>,
+    /// Begin CSV with a byte order mark, for Excel.
+    bom: Option<bool>,
 }
 
 impl QueryParams {
@@ -231,6 +233,7 @@ pub(crate) async fn query(
             limit: wanted.limit,
             cursor: wanted.cursor,
             format: wanted.format,
+            bom: wanted.bom,
         };
         return aggregate::answer(&api, buckets, ids, (from, until)).await;
     }
@@ -253,7 +256,12 @@ pub(crate) async fn query(
     };
     let storage = telemetry.storage().await?;
     if let Some(format) = export::format_of(wanted.format.as_deref())? {
-        return Ok(export::answer(storage, range, ids, format));
+        return Ok(export::answer(
+            storage,
+            range,
+            ids,
+            (format, wanted.bom == Some(true)),
+        ));
     }
     let found = storage.range(&range).await?;
     let answer = QueryAnswer {

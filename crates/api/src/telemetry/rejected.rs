@@ -23,6 +23,9 @@ pub(crate) struct RejectedParams {
     /// The most items.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
+    /// Only payloads with values of this device, whoever has sent them.
+    #[param(example = "pump-7")]
+    device: Option<String>,
 }
 
 /// Rejected telemetry
@@ -45,7 +48,6 @@ pub(crate) async fn list(
         return Ok(Json(Items { items: Vec::new() }));
     }
     let tenant = tenant.map(|tenant| tenant.0);
-    Ok(Json(
-        telemetry.rejected(tenant, limit).into_iter().collect(),
-    ))
+    let rejected = telemetry.rejected(tenant, wanted.device.as_deref(), limit);
+    Ok(Json(rejected.into_iter().collect()))
 }

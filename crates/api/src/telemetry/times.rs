@@ -1,5 +1,7 @@
 //! Times and spans in queries.
 
+use std::borrow::Cow;
+
 use jiff::{SignedDuration, Timestamp};
 use martlet_control::telemetry::{TimeUnit, time_of_text};
 use serde::Deserialize;
@@ -73,6 +75,7 @@ impl Span {
 /// It is none.
 pub(crate) fn time_of(name: &str, text: &str) -> Result<i64, Problem> {
     let now = Timestamp::now().as_microsecond();
+    let text = &*with_plus(text);
     if text == "now" || text == "now()" {
         return Ok(now);
     }
@@ -86,6 +89,21 @@ pub(crate) fn time_of(name: &str, text: &str) -> Result<i64, Problem> {
         );
         Problem::of_query(name, detail)
     })
+}
+
+/// A time whose offset has a blank in place of `+`: what a `+` means in a query that is not written
+/// as `%2B`.
+pub(crate) fn with_plus(text: &str) -> Cow<'_, str> {
+    let is_offset = |offset: &str| {
+        let mut digits = offset.bytes().filter(|byte| *byte != b':');
+        matches!(offset.len(), 2 | 4 | 5) && digits.all(|byte| byte.is_ascii_digit())
+    };
+    match text.rsplit_once(' ') {
+        Some((time, offset)) if time.contains(':') && is_offset(offset) => {
+            format!("{time}+{offset}").into()
+        }
+        _ => text.into(),
+    }
 }
 
 /// µs of `-24h` and the like; none: it is something else.
@@ -115,6 +133,10 @@ mod tests {
         assert_eq!(at("2026-03-01T12:00:00Z"), 1_772_366_400_000_000);
         assert_eq!(at("1772366400"), 1_772_366_400_000_000);
         assert_eq!(at("1772366400000"), 1_772_366_400_000_000);
+        assert_eq!(at("2026-03-01T13:00:00+01:00"), 1_772_366_400_000_000);
+        assert_eq!(at("2026-03-01T13:00:00 01:00"), 1_772_366_400_000_000);
+        assert_eq!(at("2026-03-01 13:00:00 0100"), 1_772_366_400_000_000);
+        assert_eq!(at("2026-03-01 12:00"), 1_772_366_400_000_000);
         let ago = at("now") - at("-2h");
         assert!((7_199_000_000..=7_201_000_000).contains(&ago), "{ago}");
         for text in ["", "-", "-h", "-5x", "yesterday", "-99999999999999999w"] {

@@ -172,10 +172,10 @@ impl Session {
         for (packet_id, request) in self.outbound.in_flight.iter_mut() {
             match &mut request.stage {
                 Stage::Published {
+                    message,
                     sent_before,
                     releases_first,
-                    ..
-                } => (*sent_before, *releases_first) = (false, false),
+                } => (*sent_before, *releases_first) = (message.duplicate, false),
                 _ => released.push(packet_id),
             }
         }
@@ -208,7 +208,7 @@ impl Session {
             if releases_first {
                 self.release_first(packet_id);
             }
-            self.encode_publish(&message, Some(packet_id), false, now);
+            self.encode_publish(&message, Some(packet_id), message.duplicate, now);
             let stage = Stage::Published {
                 message,
                 sent_before: true,

@@ -34,6 +34,8 @@ struct DeviceActivityTimes {
     heartbeat_ms: i64,
     /// The last telemetry that is yet to be written; 0: none.
     telemetry_ms: i64,
+    /// When it said last that it is offline, if that is yet to be written; 0: it did not.
+    offline_ms: i64,
     is_soon: bool,
     written: Option<Instant>,
     /// Since when something waits.
@@ -46,12 +48,16 @@ impl DeviceActivityTimes {
         let is_old = self
             .written
             .is_none_or(|at| now.duration_since(at) >= every);
-        self.message_ms > 0 && is_old
+        self.is_waiting() && is_old
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.message_ms > 0 || self.offline_ms > 0
     }
 
     fn is_done(&self, now: Instant) -> bool {
         let is_old = |at| now.duration_since(at) >= DEVICE_EVERY;
-        self.message_ms == 0 && self.written.is_none_or(is_old)
+        !self.is_waiting() && self.written.is_none_or(is_old)
     }
 }
 
@@ -74,10 +80,21 @@ impl UnwrittenActivity {
     pub(super) fn note_at_once(&mut self, tenant: u32, id: &str, is_telemetry: bool, at_ms: i64) {
         self.change(tenant, id, at_ms, |noted| {
             noted.is_soon = true;
+            // In the order in which they came, within a millisecond too.
+            let at_ms = at_ms.max(noted.offline_ms + 1);
             match is_telemetry {
                 true => noted.telemetry_ms = at_ms,
                 false => noted.heartbeat_ms = at_ms,
             }
+        });
+    }
+
+    /// A device said, or its Will, that it is offline. That is no message of its own.
+    pub(super) fn note_offline(&mut self, tenant: u32, id: &str, at_ms: i64) {
+        self.change(tenant, id, 0, |noted| {
+            noted.is_soon = true;
+            let sent_ms = noted.heartbeat_ms.max(noted.telemetry_ms);
+            noted.offline_ms = at_ms.max(sent_ms);
         });
     }
 
@@ -91,7 +108,7 @@ impl UnwrittenActivity {
         let key = (tenant, id.to_owned());
         let is_known = self.devices.contains_key(&key);
         if !is_known && self.devices.len() >= DEVICES_MAX {
-            self.known_since_ms = at_ms;
+            self.known_since_ms = self.known_since_ms.max(at_ms);
             return;
         }
         if !is_known {
@@ -135,6 +152,7 @@ impl UnwrittenActivity {
                     message_ms: noted.message_ms,
                     heartbeat_ms: noted.heartbeat_ms,
                     telemetry_ms: noted.telemetry_ms,
+                    offline_ms: noted.offline_ms,
                 });
                 *noted = DeviceActivityTimes {
                     written: Some(now),
@@ -155,6 +173,7 @@ impl UnwrittenActivity {
             self.change(row.tenant, &row.id, row.message_ms, |noted| {
                 noted.heartbeat_ms = noted.heartbeat_ms.max(row.heartbeat_ms);
                 noted.telemetry_ms = noted.telemetry_ms.max(row.telemetry_ms);
+                noted.offline_ms = noted.offline_ms.max(row.offline_ms);
                 noted.written = None;
             });
         }
@@ -177,6 +196,7 @@ mod tests {
             message_ms,
             heartbeat_ms,
             telemetry_ms,
+            offline_ms: 0,
         }
     }
 
@@ -197,6 +217,20 @@ mod tests {
         assert_eq!(waiting.take_due(later + DEVICE_EVERY, 10), []);
         assert!(waiting.devices.is_empty());
         assert_eq!(waiting.id_bytes, 0);
+    }
+
+    #[test]
+    fn the_last_word_of_a_device_counts_whether_it_is_online() {
+        let mut waiting = UnwrittenActivity::new(0);
+        let now = Instant::now();
+        waiting.note_at_once(0, "a", false, 1_000);
+        waiting.note_offline(0, "a", 1_000);
+        let noted = waiting.take_due(now, 10).remove(0);
+        assert!(noted.offline_ms >= noted.heartbeat_ms && noted.message_ms == 1_000);
+        waiting.note_offline(0, "a", 9_000);
+        waiting.note_at_once(0, "a", true, 9_000);
+        let noted = waiting.take_due(now + SOON, 10).remove(0);
+        assert!(noted.telemetry_ms > noted.offline_ms);
     }
 
     #[test]

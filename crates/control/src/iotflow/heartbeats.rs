@@ -1,8 +1,8 @@
-//! Heartbeats and telemetry of devices: a part of the node takes these messages, and notes when
-//! devices sent them, and which firmware their heartbeats name.
+//! Heartbeats and telemetry of devices, and what they or their Wills say of being online: a part of
+//! the node takes these messages, and notes when devices sent them, and which firmware their
+//! heartbeats name.
 //!
-//! The topic names the device. Rules decide who may publish there. Will Messages are not looked at:
-//! they have topics of their own.
+//! The topic names the device. Rules decide who may publish there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,10 +58,19 @@ async fn take(
                 for delivery in &deliveries {
                     let message = &delivery.message;
                     let path = catalogue.path_of(message.topic());
-                    if let Some((id, is_telemetry)) = path.and_then(device_of) {
-                        activity.note(message.tenant(), id, is_telemetry);
-                        if !is_telemetry {
-                            versions.note(message.tenant(), id, message.payload());
+                    let Some((id, kind)) = path.and_then(device_of) else {
+                        continue;
+                    };
+                    let tenant = message.tenant();
+                    match kind {
+                        Kind::Telemetry => activity.note(tenant, id, true),
+                        Kind::Online => activity.note(tenant, id, false),
+                        // An empty one clears a retained message.
+                        Kind::Offline if message.payload().is_empty() => {}
+                        Kind::Offline => activity.note_offline(tenant, id),
+                        Kind::Heartbeat => {
+                            activity.note(tenant, id, false);
+                            versions.note(tenant, id, message.payload());
                         }
                     }
                 }
@@ -74,17 +83,33 @@ async fn take(
     }
 }
 
-const FILTERS: [&str; 3] = [
+const FILTERS: [&str; 5] = [
     "devices/+/status/heartbeat",
+    "devices/+/status/online",
+    "devices/+/status/offline",
     "devices/+/heartbeat",
     "devices/+/telemetry/#",
 ];
 
-/// The device that a topic of this path names, and whether its messages are telemetry.
-fn device_of(path: &str) -> Option<(&str, bool)> {
+/// What a message says of its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Telemetry,
+    Heartbeat,
+    Online,
+    Offline,
+}
+
+/// The device that a topic of this path names, and what its messages say.
+fn device_of(path: &str) -> Option<(&str, Kind)> {
     let (id, rest) = path.strip_prefix("devices/")?.split_once('/')?;
-    let kind = rest.split('/').next().unwrap_or_default();
-    Some((id, kind == "telemetry"))
+    let kind = match rest {
+        "status/online" => Kind::Online,
+        "status/offline" => Kind::Offline,
+        _ if rest.split('/').next() == Some("telemetry") => Kind::Telemetry,
+        _ => Kind::Heartbeat,
+    };
+    Some((id, kind))
 }
 
 #[cfg(test)]
@@ -93,9 +118,19 @@ mod tests {
 
     #[test]
     fn a_topic_names_its_device() {
-        assert_eq!(device_of("devices/7/telemetry"), Some(("7", true)));
-        assert_eq!(device_of("devices/a/telemetry/sensors"), Some(("a", true)));
-        assert_eq!(device_of("devices/a/status/heartbeat"), Some(("a", false)));
+        assert_eq!(
+            device_of("devices/7/telemetry"),
+            Some(("7", Kind::Telemetry))
+        );
+        for (rest, kind) in [
+            ("telemetry/sensors", Kind::Telemetry),
+            ("status/heartbeat", Kind::Heartbeat),
+            ("heartbeat", Kind::Heartbeat),
+            ("status/online", Kind::Online),
+            ("status/offline", Kind::Offline),
+        ] {
+            assert_eq!(device_of(&format!("devices/a/{rest}")), Some(("a", kind)));
+        }
         assert_eq!(device_of("devices/a"), None);
         assert_eq!(device_of("system/health"), None);
     }

@@ -5,6 +5,7 @@
 //! * `sink`: the integration that takes messages
 //! * `devices`: devices by the names in topics
 //! * `rejected`: payloads that were not stored
+//! * `rows`: rows as text
 //! * `tail`: values as they are stored
 //! * `kept`, `retention`: how long values are kept, and what is deleted
 //! * `followed`: values that came by HTTP, for the rules
@@ -25,6 +26,7 @@ mod off_times;
 mod past;
 mod rejected;
 mod retention;
+mod rows;
 mod rule;
 mod sink;
 mod store;
@@ -34,8 +36,6 @@ mod tail;
 pub use copy::{TelemetryCopy, copy_at_rest};
 pub use devices::TelemetryDevice;
 pub use kept::{TelemetryKept, TypeKept};
-/// How rows are written.
-pub use martlet_telemetry::Format as RowFormat;
 pub use martlet_telemetry::decode::{
     Decoded, Decoder, Format, Holder, Limits as DecodeLimits, MissingTime, Reading, Rejection,
     Skew, TimeUnit, has_valid_offset, time_of_text,
@@ -48,6 +48,7 @@ pub use martlet_telemetry::{
 pub use past::TelemetryAtRest;
 pub use rejected::Rejected;
 
+pub use rows::{RowFormat, csv_line, csv_value};
 pub use rule::{DEVICE, KeyTemplate, REST, TelemetryRule, TopicTemplate, TopicVariables};
 pub use store::{StoreError, StoredNow, Telemetry, TelemetrySettings};
 pub use tail::{Tail, TailEnd};

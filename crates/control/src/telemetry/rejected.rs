@@ -35,6 +35,8 @@ pub struct Rejected {
     pub topic: String,
     /// Client Identifier of the last publisher, as far as known.
     pub client_id: Option<String>,
+    /// The device whose values they were to be, as far as known.
+    pub device: Option<String>,
     /// Word of the reason, as the metric has it.
     pub reason: &'static str,
     /// What is wrong with the last one.
@@ -73,7 +75,7 @@ impl Rejections {
         &self,
         tenant: u32,
         topic: &str,
-        client_id: Option<&str>,
+        (client_id, device): (Option<&str>, Option<&str>),
         (reason, detail): (&'static str, String),
     ) {
         let mut inner = self.inner();
@@ -91,6 +93,7 @@ impl Rejections {
             tenant,
             topic,
             client_id: client_id.map(shortened),
+            device: device.map(shortened),
             reason,
             detail: shortened(&detail),
             count: before.map_or(0, |one| one.count) + 1,
@@ -136,15 +139,22 @@ impl Rejections {
         }
     }
 
-    /// The last ones of a tenant, or of all, the newest first.
-    pub(crate) fn last(&self, tenant: Option<u32>, limit: usize) -> Vec<Rejected> {
+    /// The last ones of a tenant and of a device, or of all, the newest first.
+    pub(crate) fn last(
+        &self,
+        tenant: Option<u32>,
+        device: Option<&str>,
+        limit: usize,
+    ) -> Vec<Rejected> {
         let inner = self.inner();
         let all = inner.last.iter().rev();
         let all = all.filter(|one| tenant.is_none_or(|tenant| one.tenant == tenant));
+        let is_of = |one: &&Rejected| device.is_none() || one.device.as_deref() == device;
+        let all = all.filter(is_of);
         all.take(limit).cloned().collect()
     }
 
-    /// The last ones of a client of a tenant, or of a device of that id that is not known, the
+    /// The last ones of a client of a tenant, or of a device of that id, whoever has sent them, the
     /// newest first.
     pub(crate) fn about_client(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
         let inner = self.inner();
@@ -153,7 +163,9 @@ impl Rejections {
             one.reason == UNKNOWN_DEVICE && one.topic.split('/').any(|level| level == client_id)
         };
         let is_about = |one: &&Rejected| {
-            one.tenant == tenant && (one.client_id.as_deref() == Some(client_id) || names(one))
+            let is_named = |name: &Option<String>| name.as_deref() == Some(client_id);
+            let is_named = is_named(&one.client_id) || is_named(&one.device);
+            one.tenant == tenant && (is_named || names(one))
         };
         all.filter(is_about).cloned().collect()
     }
@@ -207,14 +219,14 @@ mod tests {
     fn rejections_of_one_topic_and_reason_are_one_and_all_are_counted() {
         let rejections = Rejections::default();
         let reject = |tenant, topic: &str, reason| {
-            rejections.note(tenant, topic, Some("c"), (reason, "why".to_owned()));
+            rejections.note(tenant, topic, (Some("c"), None), (reason, "why".to_owned()));
         };
         reject(0, "a", "not_json");
         reject(0, "b", "not_json");
         reject(0, "a", "not_json");
         reject(1, "a", "no_values");
         let shown = |tenant| {
-            let last = rejections.last(tenant, 10).into_iter();
+            let last = rejections.last(tenant, None, 10).into_iter();
             last.map(|one| (one.topic, one.count)).collect::<Vec<_>>()
         };
         assert_eq!(shown(Some(0)), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
@@ -226,9 +238,9 @@ mod tests {
     fn a_rejection_is_over_when_a_payload_of_its_topic_is_stored() {
         let rejections = Rejections::default();
         let reject =
-            |topic: &str| rejections.note(0, topic, Some("c"), ("not_json", String::new()));
+            |topic: &str| rejections.note(0, topic, (Some("c"), None), ("not_json", String::new()));
         let over = || -> Vec<bool> {
-            let last = rejections.last(None, 10).into_iter();
+            let last = rejections.last(None, None, 10).into_iter();
             last.map(|one| one.stored_ms.is_some()).collect()
         };
         reject("a");
@@ -244,9 +256,14 @@ mod tests {
         let rejections = Rejections::default();
         for number in 0..2 * KEPT {
             let detail = "ü".repeat(TEXT_MAX);
-            rejections.note(0, &format!("t/{number}"), None, ("not_json", detail));
+            rejections.note(
+                0,
+                &format!("t/{number}"),
+                (None, Some("d")),
+                ("not_json", detail),
+            );
         }
-        let last = rejections.last(None, usize::MAX);
+        let last = rejections.last(None, Some("d"), usize::MAX);
         assert_eq!(last.len(), KEPT);
         assert_eq!(last[0].topic, format!("t/{}", 2 * KEPT - 1));
         assert!(last.iter().all(|one| one.detail.len() <= TEXT_MAX + 3));

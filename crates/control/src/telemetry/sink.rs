@@ -95,8 +95,8 @@ struct MatchedMessage<'a> {
     device: Name,
 }
 
-/// A payload that is not stored: its message, the word of the reason and what is wrong.
-type NotStored<'a> = (&'a SinkMessage, &'static str, String);
+/// A payload that is not stored: its message, its device, the word of the reason and what is wrong.
+type NotStored<'a> = (&'a SinkMessage, Option<String>, &'static str, String);
 
 impl Telemetry {
     /// Stores the values of messages. Invalid payloads are left out, counted and remembered.
@@ -109,7 +109,7 @@ impl Telemetry {
         for message in batch {
             match self.taken(message) {
                 Some(Ok(one)) => taken.push(one),
-                Some(Err((reason, why))) => not_stored.push((message, reason, why)),
+                Some(Err((reason, why))) => not_stored.push((message, None, reason, why)),
                 // The rules were others when it came, before a restart.
                 None => {}
             }
@@ -129,14 +129,15 @@ impl Telemetry {
                     "there is no device {id:?}: add it (martlet device add {id}), or correct the \
                      topic"
                 );
-                not_stored.push((message, UNKNOWN_DEVICE, why));
+                not_stored.push((message, Some(one.device.1), UNKNOWN_DEVICE, why));
                 continue;
             };
             let received = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
             let received = received.saturating_mul(1_000);
             match one.rule.decoder.decode(message.payload(), received) {
                 Err(rejection) => {
-                    not_stored.push((message, rejection.reason(), rejection.to_string()));
+                    let (device, reason) = (Some(one.device.1), rejection.reason());
+                    not_stored.push((message, device, reason, rejection.to_string()));
                 }
                 Ok(decoded) => {
                     retimed += decoded.retimed;
@@ -162,17 +163,21 @@ impl Telemetry {
         self.note_activity(active);
         self.count_retimed(retimed);
         let mut rejected: HashSet<*const SinkMessage> = HashSet::new();
-        for (message, reason, why) in not_stored {
+        for (message, device, reason, why) in not_stored {
             rejected.insert(message);
             let tenant = message.tenant().0;
-            self.reject(tenant, message.topic(), message.client_id(), (reason, why));
+            let who = (message.client_id(), device.as_deref());
+            self.reject(tenant, message.topic(), who, (reason, why));
         }
         for (index, (key, reason, why)) in refused {
             if let Some(message) = sources.get(index) {
                 rejected.insert(*message);
                 let why = format!("{key}: {why}");
                 let tenant = message.tenant().0;
-                self.reject(tenant, message.topic(), message.client_id(), (reason, why));
+                let one = self.taken(message).and_then(Result::ok);
+                let device = one.map(|one| one.device.1);
+                let who = (message.client_id(), device.as_deref());
+                self.reject(tenant, message.topic(), who, (reason, why));
             }
         }
         self.note_stored(|| {

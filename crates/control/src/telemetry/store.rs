@@ -288,8 +288,7 @@ impl Telemetry {
             + self.tails.memory_bytes()
     }
 
-    /// Payloads that were not stored, the newest first: of a client, or of a device of that id,
-    /// which is not known.
+    /// Payloads that were not stored, the newest first: of a client, or of a device of that id.
     pub fn rejected_about(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
         self.rejections.about_client(tenant, client_id)
     }
@@ -311,7 +310,7 @@ impl Telemetry {
 
     /// Payloads of all tenants that were not stored, the newest first.
     pub fn all_rejected(&self) -> Vec<Rejected> {
-        self.rejections.last(None, usize::MAX)
+        self.rejections.last(None, None, usize::MAX)
     }
 
     /// Whether values can be stored now.
@@ -463,10 +462,11 @@ impl Telemetry {
         &self,
         tenant: u32,
         topic: &str,
-        client_id: Option<&str>,
+        (client_id, device): (Option<&str>, Option<&str>),
         why: (&'static str, String),
     ) {
-        self.rejections.note(tenant, topic, client_id, why);
+        let who = (client_id, device);
+        self.rejections.note(tenant, topic, who, why);
     }
 
     /// Notes that the last payload of a device by an HTTP request is stored. `path` is only called
@@ -480,9 +480,15 @@ impl Telemetry {
         self.rejections.note_stored(topics);
     }
 
-    /// The last payloads that were not stored, of a tenant or of all, the newest first.
-    pub fn rejected(&self, tenant: Option<u32>, limit: usize) -> Vec<Rejected> {
-        self.rejections.last(tenant, limit)
+    /// The last payloads that were not stored, of a tenant and of a device, or of all, the newest
+    /// first.
+    pub fn rejected(
+        &self,
+        tenant: Option<u32>,
+        device: Option<&str>,
+        limit: usize,
+    ) -> Vec<Rejected> {
+        self.rejections.last(tenant, device, limit)
     }
 
     pub(super) fn rejected_counts(&self) -> BTreeMap<&'static str, u64> {
@@ -577,9 +583,7 @@ impl Telemetry {
         // A caller that may see health may not see the address of a database, and its user.
         let why = match self.settings.location {
             Location::File(_) => error.to_string(),
-            Location::Postgres(_) => {
-                "its database returned an unexpected error; see the log".to_owned()
-            }
+            Location::Postgres(_) => error.public_cause().to_owned(),
         };
         self.control.health.warn_as(WARNING, cannot_store(&why));
     }

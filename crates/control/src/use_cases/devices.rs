@@ -328,6 +328,8 @@ impl UseCase for RestoreDevice {
 pub struct PurgeDevice {
     /// Which device.
     pub device: DeviceName,
+    /// Whether its telemetry stays, under its number.
+    pub keeps_telemetry: bool,
 }
 
 impl UseCase for PurgeDevice {
@@ -336,7 +338,7 @@ impl UseCase for PurgeDevice {
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         Ok(registry
-            .purge_device(&caller.actor, self.device.of())
+            .purge_device(&caller.actor, self.device.of(), self.keeps_telemetry)
             .await?)
     }
 }

@@ -52,6 +52,22 @@ pub(super) struct NatsConnection {
     excess: Option<Arc<OnceLock<Excess>>>,
 }
 
+/// The servers of a URL, in order: several are separated by commas, and those without a scheme have
+/// that of the first one.
+fn servers(url: &str) -> Vec<String> {
+    let scheme = url.split_once("://").map_or("nats", |(scheme, _)| scheme);
+    let all = url.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let servers = all.map(|one| match one.contains("://") {
+        true => one.to_owned(),
+        false => format!("{scheme}://{one}"),
+    });
+    let servers: Vec<String> = servers.collect();
+    match servers.is_empty() {
+        true => vec![url.to_owned()],
+        false => servers,
+    }
+}
+
 impl std::fmt::Debug for NatsConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
@@ -59,17 +75,35 @@ impl std::fmt::Debug for NatsConnection {
 }
 
 impl NatsConnection {
-    /// Connects to the first address of the server that answers. The addresses are checked; the
-    /// client library gets no name that it would resolve again. `capacity`: maximum number of
-    /// waiting messages of a subscription; further ones are dropped.
+    /// Connects to the first server that answers. `capacity`: maximum number of waiting messages
+    /// of a subscription; further ones are dropped.
     pub(super) async fn open(
         settings: &ServerSettings,
         values: &SecretValues,
         capacity: usize,
     ) -> Result<Self, String> {
-        let mut secrets = SecretTexts::of(values);
         let url = filled(&settings.url, values)?;
-        let server: ServerAddr = url.expose().parse().map_err(|_| {
+        let mut failures = Vec::new();
+        for url in servers(url.expose()) {
+            match Self::open_at(&url, settings, values, capacity).await {
+                Ok(connection) => return Ok(connection),
+                Err(failure) if failures.contains(&failure) => {}
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(failures.join("; "))
+    }
+
+    /// Connects to the first address of a server that answers. The addresses are checked; the
+    /// client library gets no name that it would resolve again.
+    async fn open_at(
+        url: &str,
+        settings: &ServerSettings,
+        values: &SecretValues,
+        capacity: usize,
+    ) -> Result<Self, String> {
+        let mut secrets = SecretTexts::of(values);
+        let server: ServerAddr = url.parse().map_err(|_| {
             "`url` is not a NATS URL, expected one such as nats://host:4222".to_owned()
         })?;
         if !matches!(server.scheme(), "nats" | "tls") {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use jiff::Timestamp;
 
+use crate::http::Body;
 use crate::masking::SecretTexts;
 use crate::outcome::Outcome;
 
@@ -13,15 +14,6 @@ use crate::outcome::Outcome;
 const LETTERS_MAX: usize = 200;
 /// Longest pause that `Retry-After` may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
-
-/// The beginning of an answer.
-#[derive(Debug, Default)]
-pub(super) struct Body {
-    /// The bytes read.
-    pub(super) bytes: Vec<u8>,
-    /// Whether the answer is or may be longer.
-    pub(super) is_cut: bool,
-}
 
 /// The outcome of a message from the status and the beginning of the answer. `is_for_good`: a 4xx
 /// answer is permanent for this message.

@@ -3,24 +3,19 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http_body_util::Full;
+use hyper::Method;
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
     USER_AGENT,
 };
-use hyper::{Method, Request, Uri};
-use percent_encoding::percent_decode_str;
-use url::{Position, Url};
 
 use super::access::Access;
 use super::answer;
-use super::connections::{Connections, NoAnswer, WebhookRequest, WebhookResponse};
 use super::format::Format;
 use super::secrets;
 use super::settings::WebhookSettings;
 use super::signing_key::{key_of, signature};
+use crate::http::{Answer, HttpTarget, NoAnswer};
 use crate::masking::SecretTexts;
 use crate::outcome::Outcome;
 use crate::secret::SecretValues;
@@ -32,11 +27,7 @@ const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 /// The target of requests, with the values of all secrets.
 pub(super) struct Target {
-    connections: Connections,
-    /// Host, with the port if it is not the default.
-    host: String,
-    /// Path and query.
-    place: Uri,
+    http: HttpTarget,
     method: Method,
     headers: HeaderMap,
     key: Option<hmac::Key>,
@@ -49,7 +40,7 @@ pub(super) struct Target {
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Target").field(&self.host).finish()
+        f.debug_tuple("Target").field(&self.http).finish()
     }
 }
 
@@ -61,24 +52,12 @@ impl Target {
     pub(super) fn new(settings: &WebhookSettings, values: &SecretValues) -> Result<Self, String> {
         let filled = |template: &crate::Template| template.fill(values).map_err(String::from);
         let secrets = secrets::all(settings, values)?;
-        let url = Url::parse(filled(&settings.url)?.expose())
-            .map_err(|error| format!("`url` is not a valid URL: {error}"))?;
-        let connections = Connections::new(&url, &settings.allowed, settings.timeout)?;
-        let place = Uri::try_from(&url[Position::BeforePath..Position::AfterQuery]);
-        let place = place.map_err(|error| format!("`url` is not a valid URL: {error}"))?;
-        let host = &url[Position::BeforeHost..Position::BeforePath];
+        let url = filled(&settings.url)?;
+        let http = HttpTarget::new(url.expose(), &settings.allowed, settings.timeout)?;
         let method = Method::from_bytes(settings.method.as_bytes())
             .map_err(|_| "`method` is not an HTTP method".to_owned())?;
-        let mut headers = HeaderMap::new();
-        let in_header = |text: &str| {
-            HeaderValue::from_str(text)
-                .map_err(|_| "`url` has a host that cannot be sent".to_owned())
-        };
-        headers.insert(HOST, in_header(host)?);
+        let mut headers = http.headers();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        if let Some(credentials) = credentials_of(&url) {
-            headers.insert(AUTHORIZATION, credentials);
-        }
         let (format, is_list) = (settings.format, settings.batch_messages > 1);
         let content_type = HeaderValue::from_static(format.content_type(is_list));
         headers.insert(CONTENT_TYPE, content_type);
@@ -96,9 +75,7 @@ impl Target {
             headers.insert(USER_AGENT, name);
         }
         Ok(Self {
-            connections,
-            host: host.to_owned(),
-            place,
+            http,
             method,
             headers,
             key: key.as_ref().map(key_of).transpose()?,
@@ -123,8 +100,8 @@ impl Target {
         let Some(headers) = self.headers_of(messages, &id, &body) else {
             return Outcome::Refused("its id or signature cannot be sent in a header".to_owned());
         };
-        let request = self.request(self.method.clone(), headers, body);
-        match self.connections.send(request).await {
+        let request = self.http.request(self.method.clone(), headers, body);
+        match self.http.send(request).await {
             Ok(answer) => {
                 access.answered(answer.head.status);
                 self.outcome(&answer)
@@ -134,14 +111,6 @@ impl Target {
             Err(error @ NoAnswer::Late) => Outcome::NoAnswer(self.told(&error)),
             Err(error @ NoAnswer::Broken(_)) => Outcome::FailedAtMessage(self.told(&error)),
         }
-    }
-
-    fn request(&self, method: Method, headers: HeaderMap, body: Vec<u8>) -> WebhookRequest {
-        let mut request = Request::new(Full::from(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.place.clone();
-        *request.headers_mut() = headers;
-        request
     }
 
     /// Headers of a request with these messages, this id and body.
@@ -164,8 +133,8 @@ impl Target {
         Some(headers)
     }
 
-    fn outcome(&self, answer: &WebhookResponse) -> Outcome {
-        let WebhookResponse { head, body } = answer;
+    fn outcome(&self, answer: &Answer) -> Outcome {
+        let Answer { head, body } = answer;
         let retry_after = head.headers.get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok());
         let is_for_good = self.format != Format::Microservice;
@@ -180,8 +149,8 @@ impl Target {
                 headers.insert(name, value.clone());
             }
         }
-        let request = self.request(Method::HEAD, headers, Vec::new());
-        let sent = self.connections.send(request).await;
+        let request = self.http.request(Method::HEAD, headers, Vec::new());
+        let sent = self.http.send(request).await;
         sent.map(drop).map_err(|error| self.told(&error))
     }
 
@@ -189,18 +158,4 @@ impl Target {
     fn told(&self, error: &NoAnswer) -> String {
         self.secrets.mask_text(&error.to_string())
     }
-}
-
-/// The Authorization header for the user name and password of a URL.
-fn credentials_of(url: &Url) -> Option<HeaderValue> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let mut credentials: Vec<u8> = percent_decode_str(url.username()).collect();
-    credentials.push(b':');
-    credentials.extend(percent_decode_str(url.password().unwrap_or_default()));
-    let value = format!("Basic {}", STANDARD.encode(credentials));
-    let mut value = HeaderValue::try_from(value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }

@@ -501,7 +501,14 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     }
     let (team, device) = (of.team.as_deref(), DeviceName::Id(id.clone()));
     match options.purge {
-        true => tables::run_in(&on.node, team, PurgeDevice { device })?,
+        true => {
+            let keeps_telemetry = false;
+            let purge = PurgeDevice {
+                device,
+                keeps_telemetry,
+            };
+            tables::run_in(&on.node, team, purge)?
+        }
         false => {
             let delete = DeleteDevice {
                 device,

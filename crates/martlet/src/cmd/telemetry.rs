@@ -1,5 +1,6 @@
 //! `martlet telemetry`: shows, follows and exports values sent by devices.
 
+use std::collections::HashSet;
 use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -134,6 +135,9 @@ struct RejectedOptions {
     #[arg(long, value_name = "N", default_value_t = 100,
         value_parser = clap::value_parser!(u16).range(1..=1_000))]
     limit: u16,
+    /// Only payloads with values of this device
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
 }
 
 /// Default width and height of a chart, in characters.
@@ -221,13 +225,10 @@ fn query(options: &QueryOptions) -> anyhow::Result<String> {
         (Some(_), None) => vec!["avg"],
         (Some(_), Some(functions)) => functions.split(',').map(str::trim).collect(),
     };
-    let mut text = match options.table {
-        true => String::new(),
-        false => charts(items, names[0]),
+    let mut text = match (options.table, names.as_slice()) {
+        (false, [name]) => charts_and_table(items, name),
+        _ => table(items, &names),
     };
-    if options.table || text.is_empty() {
-        text = table(items, &names);
-    }
     if answer["truncated"] == true {
         text.push_str(&format!(
             "There are more than {} values: raise --limit, or use --bucket or martlet telemetry \
@@ -238,7 +239,7 @@ fn query(options: &QueryOptions) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn table(items: &[Value], names: &[&str]) -> String {
+fn table<'a>(items: impl IntoIterator<Item = &'a Value>, names: &[&str]) -> String {
     let row = |one: &Value| {
         let values = names.iter().map(|name| shown(&one[*name]));
         let values: Vec<String> = values.collect();
@@ -250,7 +251,11 @@ fn table(items: &[Value], names: &[&str]) -> String {
         ]
     };
     let heads = names.join("  ").to_uppercase();
-    columns(["TIME", "DEVICE", "KEY", &heads], items.iter().map(row), "")
+    columns(
+        ["TIME", "DEVICE", "KEY", &heads],
+        items.into_iter().map(row),
+        "",
+    )
 }
 
 fn text_of(value: &Value) -> String {
@@ -285,9 +290,29 @@ impl Point {
     }
 }
 
-/// A chart for each device and key with numeric values, a line if it has one value; empty if there
-/// is none.
-fn charts(items: &[Value], name: &str) -> String {
+/// A chart for each device and key whose values are all numbers, and a table of the others.
+fn charts_and_table(items: &[Value], name: &str) -> String {
+    let series = |item: &Value| (text_of(&item["device"]), text_of(&item["key"]));
+    let is_drawn = |item: &Value| item[name].is_null() || Point::of(item, name).is_some();
+    let not_drawn = items.iter().filter(|item| !is_drawn(item));
+    let in_table: HashSet<_> = not_drawn.map(series).collect();
+    let is_in_table = |item: &&Value| in_table.contains(&series(item));
+    let (in_table, drawn): (Vec<&Value>, Vec<&Value>) = items.iter().partition(is_in_table);
+    let mut text = charts(drawn.iter().copied(), name);
+    // Nulls alone are no chart.
+    let in_table = if text.is_empty() {
+        items.iter().collect()
+    } else {
+        in_table
+    };
+    if !in_table.is_empty() {
+        text.push_str(&table(in_table, &[name]));
+    }
+    text
+}
+
+/// A chart for each device and key, a line if it has one value.
+fn charts<'a>(items: impl IntoIterator<Item = &'a Value>, name: &str) -> String {
     let mut series: Vec<(String, Vec<Point>)> = Vec::new();
     for item in items {
         let Some(point) = Point::of(item, name) else {
@@ -393,7 +418,8 @@ fn export(options: &ExportOptions) -> anyhow::Result<()> {
 }
 
 fn rejected(options: &RejectedOptions) -> anyhow::Result<String> {
-    let target = format!("/api/v1/telemetry/rejected?limit={}", options.limit);
+    let mut target = format!("/api/v1/telemetry/rejected?limit={}", options.limit);
+    put(&mut target, "device", options.device.as_deref());
     let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
     if options.admin.json {
         return Ok(body);
@@ -406,11 +432,12 @@ fn rejected(options: &RejectedOptions) -> anyhow::Result<String> {
             text_of(&one["at"]),
             one["count"].to_string(),
             text_of(&one["client_id"]),
+            text_of(&one["device"]),
             text_of(&one["topic"]),
             text_of(&one["detail"]),
         ]
     };
-    let headers = ["LAST", ">COUNT", "CLIENT", "TOPIC", "WHY"];
+    let headers = ["LAST", ">COUNT", "CLIENT", "DEVICE", "TOPIC", "WHY"];
     Ok(columns(
         headers,
         items.iter().map(row),
@@ -445,6 +472,20 @@ mod tests {
         assert_eq!(lines[1], "");
         assert_eq!(lines[2], "pump speed (2 values, last 71.5)");
         assert_eq!(lines.len(), 3 + CHART.1 + 1, "{text}");
+    }
+
+    #[test]
+    fn values_that_are_no_numbers_are_in_a_table_with_all_of_their_key() {
+        let items = [
+            item("state", 0, json!("on")),
+            item("state", 1, json!(7)),
+            item("state", 2, json!("off")),
+            item("speed", 0, json!(70)),
+        ];
+        let text = charts_and_table(&items, "value");
+        assert!(text.starts_with("pump speed (1 value): 70 at "), "{text}");
+        assert_eq!(text.matches("state").count(), 3, "{text}");
+        assert!(text.contains("  7"), "{text}");
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl IntegrationMaker for MadeIntegrations {
                  secret with PUT /api/v1/secrets/NAME"
                     .to_owned(),
             ),
-            AddedKind::Webhook => Ok(()),
+            AddedKind::Webhook => self.allowed.refuses(url).map_or(Ok(()), Err),
         };
         checked.map_err(|why| Unusable {
             key: Some("url".to_owned()),

@@ -99,6 +99,7 @@ fn rule(table: &TelemetryRuleTable, common: &Decoder) -> Result<TelemetryRule, C
     }
     let decoder = Decoder {
         format,
+        time_member: table.time_member.clone(),
         time_unit: table.time_unit.unwrap_or_default(),
         missing_time: table.missing_time.unwrap_or(common.missing_time),
         skew: table.skew.unwrap_or(common.skew),

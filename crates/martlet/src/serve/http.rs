@@ -8,14 +8,17 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use hyper::body::Incoming;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -36,6 +39,9 @@ use super::connection_slots::{ConnectionSlots, Entered, Seat};
 use super::stalling::Stalling;
 use crate::config::{HttpListener, key};
 
+/// Time without a byte from a peer after which the system asks whether it is still there.
+#[cfg(target_os = "linux")]
+const PROBE_AFTER: Duration = Duration::from_secs(300);
 /// Time limit for a complete header, from the beginning of the connection or the previous request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit for a TLS handshake.
@@ -129,6 +135,10 @@ pub(crate) async fn serve(
         };
         // Responses are written in one piece.
         let _ = stream.set_nodelay(true);
+        // Streams of events may be idle for long.
+        let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
+        #[cfg(target_os = "linux")]
+        let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, PROBE_AFTER);
         let connection = HttpConnection {
             listener: ListenerKind::Tcp {
                 is_loopback: open.address.ip().is_loopback(),
@@ -226,22 +236,60 @@ async fn answer(
     let entered = seat
         .enter(martlet_api::is_probe(request.uri().path()))
         .await;
+    // What is left of a body would be taken for the next request.
+    let mut is_unread = false;
     let mut answer = match entered {
         Entered::Full => {
             let limits = seat.limits();
             martlet_api::no_slot(limits.of_address, limits.all)
         }
         Entered::Slot | Entered::Reserve => {
-            let mut request = request.map(axum::body::Body::new);
+            let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+            let mut request = request.map(|body| {
+                let is_read = Arc::clone(&is_read);
+                axum::body::Body::new(WatchedBody { body, is_read })
+            });
             request.extensions_mut().insert(connection);
-            routes.oneshot(request).await?
+            let answer = routes.oneshot(request).await?;
+            is_unread = !is_read.load(Ordering::Relaxed);
+            answer
         }
     };
-    if entered != Entered::Slot {
+    if entered != Entered::Slot || is_unread {
         let headers = answer.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)
+}
+
+/// The body of a request, and whether all of it was read.
+struct WatchedBody {
+    body: Incoming,
+    is_read: Arc<AtomicBool>,
+}
+
+impl Body for WatchedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.is_read.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Serves the requests of a connection, one after the other.

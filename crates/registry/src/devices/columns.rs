@@ -450,6 +450,8 @@ columns! {
         last_heartbeat_ms ("last_heartbeat_ms"): i64, check unchecked, uses &[];
         /// When it last sent telemetry; 0: never.
         last_telemetry_ms ("last_telemetry_ms"): i64, check unchecked, uses &[];
+        /// When it, or its Will, last said that it is offline; 0: never.
+        said_offline_ms ("said_offline_ms"): i64, check unchecked, uses &[];
         /// Since when it is inactive: it has sent nothing for longer than its type permits. 0: it
         /// is not.
         inactive_since_ms ("inactive_since_ms"): i64, check unchecked, uses &[];

@@ -51,7 +51,7 @@ impl Registry {
     }
 
     /// Removes a device for good, with all that belongs to it, whether it was deleted before or
-    /// not.
+    /// not. Its telemetry may be kept, under its number, which no other device gets.
     ///
     /// # Errors
     /// There is no such device.
@@ -59,6 +59,7 @@ impl Registry {
         &mut self,
         actor: &Actor,
         device: DeviceRef<'_>,
+        keeps_telemetry: bool,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
@@ -71,6 +72,10 @@ impl Registry {
             };
             let deleted = sqlx::query("DELETE FROM devices WHERE number = $1").bind(found.number);
             deleted.execute(&mut *work.all).await?;
+            if keeps_telemetry {
+                let kept = sqlx::query("INSERT INTO kept_telemetry (device) VALUES ($1)");
+                kept.bind(found.number).execute(&mut *work.all).await?;
+            }
             presence::forget(&mut work, found.tenant, &found.id).await?;
             let changed = json!({ "number": found.number, "tenant": found.tenant });
             work.audit("device.remove", ("device", &found.id), &found.team, changed)

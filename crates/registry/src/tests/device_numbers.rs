@@ -32,8 +32,12 @@ both!(devices_are_found_by_tenant_and_id_many_at_once, registry, {
     let numbers: Vec<i64> = (common..common + 10).collect();
     let existing = registry.existing_numbers(&numbers).await?;
     assert_eq!(existing.len(), 3);
-    registry.purge_device(&all(), "b".into()).await?;
+    registry.purge_device(&all(), "b".into(), false).await?;
     assert_eq!(registry.existing_numbers(&numbers).await?.len(), 2);
+    // The telemetry of one that is removed for good may stay.
+    registry.add_device("c").await?;
+    registry.purge_device(&all(), "c".into(), true).await?;
+    assert_eq!(registry.existing_numbers(&numbers).await?.len(), 3);
     let of_type = registry.numbers_of_types(&["device".to_owned()]).await?;
     assert_eq!(of_type.len(), 2);
 });

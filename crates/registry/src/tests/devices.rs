@@ -125,7 +125,7 @@ both!(
             ("d", true)
         );
         registry.delete_device(&actor, "d".into(), None).await?;
-        registry.purge_device(&actor, "d".into()).await?;
+        registry.purge_device(&actor, "d".into(), false).await?;
         assert!(is_not_found(
             registry.restore_device(&actor, "d".into()).await
         ));

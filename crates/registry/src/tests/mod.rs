@@ -104,7 +104,7 @@ impl Registry {
 
     /// Removes a device for good.
     pub(crate) async fn remove_device(&mut self, id: &str) -> Result<(), RegistryError> {
-        self.purge_device(&Actor::local(), id.into()).await
+        self.purge_device(&Actor::local(), id.into(), false).await
     }
 }
 

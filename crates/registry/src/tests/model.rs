@@ -241,9 +241,10 @@ impl Run {
                 let back = registry.restore_device(actor, name.into()).await;
                 outcome_text(back, |device| device.number.to_string())
             }
-            _ => outcome_text(registry.purge_device(actor, name.into()).await, |()| {
-                "purged".into()
-            }),
+            _ => outcome_text(
+                registry.purge_device(actor, name.into(), false).await,
+                |()| "purged".into(),
+            ),
         }
     }
 

@@ -44,7 +44,7 @@ both!(a_device_registers_with_its_number_as_id, registry, {
         matches!(taken, Err(RegistryError::NameTaken(_))),
         "{taken:?}"
     );
-    registry.purge_device(&all(), 1.into()).await?;
+    registry.purge_device(&all(), 1.into(), false).await?;
     let again = registry.register_device(&all(), named("Sensor 1")).await?;
     assert_eq!((again.number, &*again.id), (2, "2"));
 });
@@ -114,6 +114,7 @@ both!(devices_that_sent_messages_are_noted_at_once, registry, {
         message_ms,
         heartbeat_ms: message_ms,
         telemetry_ms,
+        offline_ms: 0,
     };
     let all = [active("a", 2_000, 0), active("b", 3_000, 3_000)];
     registry.note_message_times(&all).await?;
@@ -161,6 +162,7 @@ both!(
             message_ms,
             heartbeat_ms: 0,
             telemetry_ms: 0,
+            offline_ms: 0,
         };
         let check = |now_ms| InactivityCheck {
             now_ms,

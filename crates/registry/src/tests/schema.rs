@@ -374,7 +374,7 @@ both!(devices_bring_their_numbers, registry, {
         .await?;
     assert!(matches!(again[..], [RowOutcome::Exists(_)]), "{again:?}");
     // A number is never used again.
-    registry.purge_device(&all(), "12".into()).await?;
+    registry.purge_device(&all(), "12".into(), false).await?;
     let again = registry
         .add_devices(&all(), vec![numbered(12)], Import::EachByItself)
         .await?;

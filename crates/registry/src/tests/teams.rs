@@ -35,7 +35,9 @@ both!(
         assert!(is_not_found(
             registry.delete_device(&bob, "d1".into(), None).await
         ));
-        assert!(is_not_found(registry.purge_device(&bob, 1.into()).await));
+        assert!(is_not_found(
+            registry.purge_device(&bob, 1.into(), false).await
+        ));
         assert!(is_not_found(
             registry.credentials(&bob.visibility, "d1".into()).await
         ));

@@ -58,6 +58,8 @@ pub struct Holder {
 pub struct Decoder {
     /// Format of the payloads.
     pub format: Format,
+    /// Member with the time of an object; `None`: `timestamp` or `ts`.
+    pub time_member: Option<String>,
     /// Unit of numeric times.
     pub time_unit: TimeUnit,
     /// Handling of a missing time.

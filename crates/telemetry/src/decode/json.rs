@@ -1,11 +1,11 @@
 //! JSON objects and arrays, and single values.
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Number, Value as Json};
 
 use super::collected::{Collected, Timed};
 use super::decoder::SECRET_MEMBER;
 use super::marks::Marks;
-use super::rejection::Rejection;
+use super::rejection::{Part, Rejection};
 use super::time::{of_integer, of_number, of_text, shown};
 use crate::Value;
 
@@ -37,10 +37,7 @@ fn read_items(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     for number in 1.. {
         let end = end_of_item(rest.as_bytes());
         let (item, behind) = rest.split_at(end.unwrap_or(rest.len()));
-        read_item(item, out).map_err(|rejection| match rejection {
-            Rejection::NotJson(why) => Rejection::NotJson(format!("item {number}: {why}")),
-            other => other,
-        })?;
+        read_item(item, out).map_err(|rejection| rejection.at(Part::Item, number))?;
         match behind.strip_prefix(',') {
             Some(others) => rest = others,
             None if behind == "]" => break,
@@ -85,18 +82,22 @@ pub(super) fn read_lines(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
         if line.trim().is_empty() {
             continue;
         }
-        read(line, out).map_err(|rejection| match rejection {
-            Rejection::NotJson(why) => Rejection::NotJson(format!("line {}: {why}", at + 1)),
-            other => other,
-        })?;
+        read(line, out).map_err(|rejection| rejection.at(Part::Line, at + 1))?;
     }
     Ok(())
 }
 
-/// A payload with a single value. Text that is not JSON is a text value.
+/// A payload with a single value. Text that is neither JSON nor nearly a number is a text value.
 pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
-    let json = match parse(text, out) {
-        Err(Rejection::NotJson(_)) => Json::String(text.to_owned()),
+    let bare = text.trim_matches(is_around_number);
+    let json = match parse(bare, out) {
+        Err(Rejection::NotJson(_)) => match nearly_number(bare)? {
+            Some(number) => number.into(),
+            None if text.contains('\0') => return Err(Rejection::ZeroByte),
+            None => Json::String(text.to_owned()),
+        },
+        // A text and its quotation marks are JSON, with blanks around it at most.
+        Ok(json) if !json.is_number() => parse(text, out).unwrap_or(json),
         parsed => parsed?,
     };
     let timed = out.timed(None)?;
@@ -106,10 +107,66 @@ pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
     }
 }
 
+/// Blanks, control characters and byte order marks, which devices send before or after a number.
+fn is_around_number(letter: char) -> bool {
+    letter.is_control() || letter.is_whitespace() || letter == '\u{feff}'
+}
+
+/// A number that JSON does not know, such as `+5`, `.5` or `5.`; none: it is a text, such as a
+/// number with leading zeros.
+fn nearly_number(text: &str) -> Result<Option<Number>, Rejection> {
+    let digits = text.trim_start_matches(['+', '-']);
+    let mut first = digits.bytes();
+    if let (Some(b'0'), Some(b'0'..=b'9')) = (first.next(), first.next()) {
+        return Ok(None);
+    }
+    if let Ok(whole) = text.parse::<i64>() {
+        return Ok(Some(whole.into()));
+    }
+    let Ok(number) = text.parse::<f64>() else {
+        return Ok(None);
+    };
+    match Number::from_f64(number) {
+        Some(number) => Ok(Some(number)),
+        None => Err(Rejection::NotFinite("value".to_owned())),
+    }
+}
+
+/// A JSON number without a fraction or an exponent that has more digits than an integer of 64
+/// bits. The parser would round it.
+fn long_integer(json: &str) -> Option<&str> {
+    const DIGITS_MAX: usize = 19;
+    let bytes = json.as_bytes();
+    let (mut at, mut is_text) = (0, false);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' if is_text => at += 1,
+            b'"' => is_text = !is_text,
+            b'-' | b'0'..=b'9' if !is_text => {
+                let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+                let length = bytes[at..].iter().take_while(|byte| is_part(byte)).count();
+                let number = &json[at..at + length];
+                let digits = number.trim_start_matches('-');
+                if digits.len() > DIGITS_MAX && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return Some(number);
+                }
+                at += length - 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
 fn parse(text: &str, out: &Collected<'_>) -> Result<Json, Rejection> {
     out.decoder.limits.check_parts(text.as_bytes())?;
-    serde_json::from_str(text)
-        .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text, &error))))
+    let json = serde_json::from_str(text)
+        .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text, &error))))?;
+    match long_integer(text) {
+        Some(number) => Err(Rejection::TooLarge(shown(number))),
+        None => Ok(json),
+    }
 }
 
 /// Bytes of the longest word for what is no number, `infinity`, and its sign.
@@ -175,7 +232,9 @@ fn take_time(
 ) -> Result<Option<i64>, Rejection> {
     let unit = out.decoder.time_unit;
     let mut found = None;
-    for name in TIMES {
+    let own = out.decoder.time_member.as_deref();
+    let usual = TIMES.into_iter().filter(|_| own.is_none());
+    for name in own.into_iter().chain(usual) {
         let Some(json) = members.remove(name) else {
             continue;
         };
@@ -281,6 +340,7 @@ fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>,
         Json::String(text) => Value::Text(text.into()),
         Json::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Value::Integer(whole),
+            (None, _) if number.is_u64() => return Err(Rejection::TooLarge(number.to_string())),
             (None, Some(number)) if number.is_finite() => Value::Number(number),
             _ => return Err(Rejection::NotFinite(key.to_owned())),
         },

@@ -4,8 +4,10 @@
 //! the field, separated by dots: `cpu,cpu=cpu0 idle=99` has the key `cpu.cpu0.idle`. So values
 //! with different tags stay separate.
 
+use std::num::IntErrorKind;
+
 use super::collected::Collected;
-use super::rejection::Rejection;
+use super::rejection::{Part, Rejection};
 use super::time::{TimeUnit, of_integer};
 use crate::Value;
 
@@ -23,7 +25,7 @@ pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection>
                     .to_owned(),
             },
             Wrong::Syntax(why) => Rejection::NotLine { line: at + 1, why },
-            Wrong::Rejected(rejection) => rejection,
+            Wrong::Rejected(rejection) => rejection.at(Part::Line, at + 1),
         })?;
     }
     Ok(())
@@ -186,9 +188,11 @@ fn value_of(key: &str, text: &str) -> Result<Value, Wrong> {
     if let Some(whole) = text.strip_suffix(['i', 'u']) {
         return match whole.parse::<i64>() {
             Ok(number) => Ok(Value::Integer(number)),
-            Err(_) => match whole.parse::<u64>() {
-                Ok(number) => Ok(Value::Number(number as f64)),
-                Err(_) => Err(no_value()),
+            Err(error) => match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
+                    Err(Rejection::TooLarge(super::time::shown(whole)).into())
+                }
+                _ => Err(no_value()),
             },
         };
     }

@@ -113,9 +113,72 @@ pub enum Rejection {
     /// A number is not finite.
     #[error("the value of {0} is not a finite number")]
     NotFinite(String),
+    /// An integer does not fit.
+    #[error(
+        "the integer {0} is not in -9223372036854775808 to 9223372036854775807; send it as a text, \
+         or with a decimal point if an approximate number is enough"
+    )]
+    TooLarge(String),
+    /// A text has a zero byte, which cannot be stored.
+    #[error(
+        "the text has a zero byte, which cannot be stored: the length of the payload may be one too \
+         large"
+    )]
+    ZeroByte,
+    /// An element or line of the payload is rejected, and with it the payload.
+    #[error("{part} {number}: {rejection}")]
+    At {
+        /// What it is.
+        part: Part,
+        /// Its number, from 1.
+        number: usize,
+        /// Why.
+        rejection: Box<Rejection>,
+    },
+}
+
+/// A part of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// An element of a JSON array.
+    Item,
+    /// A line.
+    Line,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Item => "item",
+            Self::Line => "line",
+        })
+    }
 }
 
 impl Rejection {
+    /// The same, of an element or line of its payload, counted from 1.
+    pub(super) fn at(self, part: Part, number: usize) -> Self {
+        match self {
+            // Lines of arrays have elements.
+            Self::At { .. } => self,
+            rejection => Self::At {
+                part,
+                number,
+                rejection: Box::new(rejection),
+            },
+        }
+    }
+
+    /// JSON pointer of the element or line of the payload; none: it is the whole payload.
+    pub fn pointer(&self) -> Option<String> {
+        match self {
+            Self::At { number, .. } | Self::NotLine { line: number, .. } => {
+                Some(format!("/{}", number.saturating_sub(1)))
+            }
+            _ => None,
+        }
+    }
+
     /// Its name in metrics, one of [`REASONS`].
     pub fn reason(&self) -> &'static str {
         match self {
@@ -131,7 +194,9 @@ impl Rejection {
             Self::BadTime(_) | Self::TimeRange => "bad_time",
             Self::NoTime => "no_time",
             Self::Skewed { .. } => "skewed_time",
-            Self::NotFinite(_) => "bad_number",
+            Self::NotFinite(_) | Self::TooLarge(_) => "bad_number",
+            Self::ZeroByte => "not_text",
+            Self::At { rejection, .. } => rejection.reason(),
         }
     }
 }

@@ -109,6 +109,27 @@ fn the_magnitude_of_a_number_or_the_rule_decides_its_unit() {
 }
 
 #[test]
+fn a_rule_names_the_member_with_the_time() {
+    let decoder = |unit| Decoder {
+        time_member: Some("Time".to_owned()),
+        time_unit: unit,
+        ..Decoder::default()
+    };
+    for (payload, unit) in [
+        (r#"{"Time": "2024-01-01T00:00:00", "a": 1}"#, TimeUnit::Auto),
+        (r#"{"Time": "2024-01-01 00:00:00", "a": 1}"#, TimeUnit::Auto),
+        (r#"{"Time": 1704067200, "a": 1}"#, TimeUnit::Auto),
+        (r#"{"Time": 1704067200000, "a": 1}"#, TimeUnit::Millis),
+    ] {
+        let expected = [own("a", 1_704_067_200_000_000, Value::Integer(1))];
+        assert_eq!(decoded(&decoder(unit), payload), expected, "{payload}");
+    }
+    // Another member is a value then.
+    let found = decoded(&decoder(TimeUnit::Auto), r#"{"ts": 7}"#);
+    assert_eq!(found[0].0, "ts");
+}
+
+#[test]
 fn policies_of_missing_and_skewed_times() {
     let mut decoder = Decoder {
         missing_time: MissingTime::Reject,
@@ -236,11 +257,76 @@ fn a_single_value_is_typed() {
         ("on", Value::Text("on".into())),
         ("\"on\"", Value::Text("on".into())),
         ("[1,2]", Value::Json("[1,2]".into())),
+        ("\u{feff}21.5\r\n", Value::Number(21.5)),
+        ("7\0", Value::Integer(7)),
+        ("+7", Value::Integer(7)),
+        (".5", Value::Number(0.5)),
+        ("-.5", Value::Number(-0.5)),
+        ("5.", Value::Number(5.0)),
+        ("007", Value::Text("007".into())),
+        (" on ", Value::Text(" on ".into())),
+        ("\u{feff}on", Value::Text("\u{feff}on".into())),
+        ("7 \u{b0}C", Value::Text("7 \u{b0}C".into())),
     ] {
         assert_eq!(
             decoded(&decoder, payload),
             [given("value", RECEIVED, value)]
         );
+    }
+}
+
+#[test]
+fn what_is_nearly_a_value_is_rejected() {
+    let decoder = Decoder {
+        format: Format::Value,
+        ..Decoder::default()
+    };
+    for (payload, reason) in [
+        ("nan", "bad_number"),
+        ("1e999", "bad_number"),
+        ("18446744073709551615", "bad_number"),
+        ("100000000000000000000", "bad_number"),
+        ("on\0", "not_text"),
+    ] {
+        assert_eq!(rejected(&decoder, payload), reason, "{payload}");
+    }
+}
+
+#[test]
+fn a_part_that_is_rejected_is_named() {
+    for (format, payload, said, pointer) in [
+        (
+            Format::Json,
+            r#"[{"a": 1}, {"a": 18446744073709551615}]"#,
+            "item 2: ",
+            "/1",
+        ),
+        (
+            Format::JsonLines,
+            "{\"a\": 1}\n\n{\"b\": [[1,[2]]]}",
+            "line 3: the value of b",
+            "/2",
+        ),
+        (Format::Line, "m a=1\nm b=nan", "line 2: ", "/1"),
+        (
+            Format::Line,
+            "m a=1\nm b=99999999999999999999i",
+            "line 2: the integer",
+            "/1",
+        ),
+    ] {
+        let limits = Limits {
+            depth: 2,
+            ..Limits::default()
+        };
+        let decoder = Decoder {
+            format,
+            limits,
+            ..Decoder::default()
+        };
+        let rejection = decoder.decode(payload.as_bytes(), RECEIVED).unwrap_err();
+        assert!(rejection.to_string().starts_with(said), "{rejection}");
+        assert_eq!(rejection.pointer().as_deref(), Some(pointer));
     }
 }
 

@@ -235,6 +235,7 @@ pub(super) async fn delete(
     let device = find(&api, &caller, &named).await?;
     let purge = PurgeDevice {
         device: DeviceName::Number(device.number),
+        keeps_telemetry: true,
     };
     let purged = api.tables()?.run(caller, purge).await;
     purged.map_err(|error| missing(error, &named))?;
@@ -242,7 +243,7 @@ pub(super) async fn delete(
         "status": "success",
         "message": format!("Device {} deleted successfully", device.name),
         "device_id": device.number,
-        "note": "Telemetry of the device is deleted within some minutes",
+        "note": "Telemetry of the device is kept under its number",
     })))
 }
 

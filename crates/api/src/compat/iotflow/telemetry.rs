@@ -61,7 +61,8 @@ async fn stored(
         Some(reason) => {
             let request = format!("POST {path}");
             let why = (reason, error.caller_text());
-            telemetry.reject(device.tenant, &request, Some(&device.id), why);
+            let who = (Some(&*device.id), Some(&*device.id));
+            telemetry.reject(device.tenant, &request, who, why);
             Problem::from(error).recorded()
         }
         None => error.into(),

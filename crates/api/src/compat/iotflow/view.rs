@@ -95,10 +95,12 @@ impl OnlineState {
     }
 }
 
-/// A device is online if it is connected, or has sent a heartbeat or telemetry since then.
+/// A device is online if it is connected, or has sent a heartbeat or telemetry since then, and has
+/// not said afterwards that it is offline.
 fn is_online(device: &Device, is_connected: bool, active_since_ms: i64) -> bool {
     let message_ms = device.last_heartbeat_ms.max(device.last_telemetry_ms);
-    device.status == Status::Active && (is_connected || message_ms >= active_since_ms)
+    device.status == Status::Active
+        && (is_connected || message_ms >= active_since_ms && message_ms > device.said_offline_ms)
 }
 
 /// Numbers about the devices that the caller sees.

@@ -94,6 +94,10 @@ pub(super) async fn publish(
     }
     let caller = (&*principal.to_string(), tenant);
     let sent = all.publish_to(&connection, caller, message).await;
+    match &sent {
+        Ok(PublishTo::Queued) => api.counts.note_messages(1, 0),
+        _ => api.counts.note_messages(0, 1),
+    }
     match sent.map_err(|error| not_published(&error.to_string()))? {
         PublishTo::Queued => Ok((Extension(about), None)),
         PublishTo::Refused(outcome) => Err(failed(publish::refusal_of(api, &outcome).into())),

@@ -31,19 +31,20 @@ pub(crate) fn are_requested(api: &Api, headers: &HeaderMap) -> bool {
         && (accepts(&["application/json"]) || (api.routes.metrics_are_json && !is_prometheus()))
 }
 
-/// The page. Messages and connections are those of the node: `published` came in, `received` went
-/// out to subscribers, `failed` were lost.
+/// The page. Messages and connections are those of the node: `published` came in, by MQTT or by
+/// HTTP, `received` went out to subscribers, `failed` were lost or refused.
 ///
 /// # Errors
 /// A shard does not answer in time.
 pub(crate) async fn metrics(api: &Api) -> Result<Response, Problem> {
     let counters = api.control.snapshot().await?;
     let (requests, errors) = api.counts.totals();
+    let (published, failed) = api.counts.messages();
     let page = json!({
         "messages": {
-            "published": counters.publishes_received,
+            "published": counters.publishes_received + published,
             "received": counters.publishes_sent,
-            "failed": counters.lost_total() + counters.publishes_refused,
+            "failed": counters.lost_total() + counters.publishes_refused + failed,
         },
         "subscriptions": counters.subscriptions,
         "connections": {

@@ -13,8 +13,9 @@ use martlet_broker::{
     Actions, Authentication, Identity, Password, PasswordSource, Proof, Realm, Refusal,
     RefusalCause, RevokedClients, Rule, Rules, Voucher,
 };
-use reqwest::header::{CACHE_CONTROL, HeaderMap};
-use reqwest::{Client, StatusCode};
+use martlet_integrate::{AllowedNetworks, HttpRequest, HttpTarget, NoAnswer};
+use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -61,7 +62,7 @@ pub struct HookSettings {
 #[derive(Debug)]
 pub struct Hook {
     settings: HookSettings,
-    client: Client,
+    http: HttpTarget,
     slots: Slots,
     people: People,
     /// The server that lets clients in.
@@ -77,19 +78,12 @@ impl Hook {
     /// # Errors
     /// The URL is none, or TLS cannot be used.
     pub fn new(settings: HookSettings, people: People) -> Result<Self, String> {
-        let url = reqwest::Url::parse(&settings.url).map_err(|error| error.to_string())?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err("expected http:// or https://".to_owned());
-        }
-        let client = Client::builder()
-            .timeout(settings.timeout)
-            // Credentials go where they were sent, and nowhere else.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
-            .build();
+        // Credentials go to the operator's server, wherever it is. Redirects are not followed.
+        let networks = AllowedNetworks::all();
+        let http = HttpTarget::new(&settings.url, &networks, settings.timeout)?;
         Ok(Self {
             slots: Slots::new(settings.at_once),
-            client: client.map_err(|error| error.to_string())?,
+            http,
             voucher: vouchers::voucher_of("hook", &[settings.url.as_bytes()]),
             settings,
             people,
@@ -135,25 +129,33 @@ impl Hook {
                 ));
             }
         };
-        let http_request = self.client.post(&self.settings.url).json(&body);
-        let http_request = http_request.header(reqwest::header::ACCEPT, "application/json");
-        let response = match http_request.send().await {
-            Ok(response) => response,
-            Err(error) if error.is_timeout() => {
+        let (head, body) = match self.http.fetch(self.request(&body), ANSWER_BYTES_MAX).await {
+            Ok(answer) => answer,
+            Err(NoAnswer::Late) => {
                 let millis = self.settings.timeout.as_millis();
                 return hook_down(format!(
                     "no answer within {millis} ms (auth.hook_timeout_ms)"
                 ));
             }
-            // Its text has the URL, which may have a secret.
-            Err(error) => return hook_down(error.without_url().to_string()),
+            Err(error) => return hook_down(error.to_string()),
         };
-        let (status, most) = (response.status(), freshness(response.headers()));
-        let found = self.found(request, name, status, self.permits(response).await);
+        let (status, most) = (head.status, freshness(&head.headers));
+        let found = self.found(request, name, status, self.permits(status, body));
         match most {
             Some(most) => LookupResult::Within(Box::new(found), most),
             None => found,
         }
+    }
+
+    fn request(&self, body: &Value) -> HttpRequest {
+        let mut headers = self.http.headers();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(ACCEPT, json.clone());
+        headers.insert(CONTENT_TYPE, json);
+        let agent = concat!("martlet/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        let body = body.to_string().into_bytes();
+        self.http.request(Method::POST, headers, body)
     }
 
     /// The result of a verdict.
@@ -179,14 +181,17 @@ impl Hook {
         }
     }
 
-    async fn permits(&self, response: reqwest::Response) -> Result<HookDecision, String> {
-        let status = response.status();
+    fn permits(&self, status: StatusCode, body: Option<Vec<u8>>) -> Result<HookDecision, String> {
+        let whole = || {
+            let no_body = "its answer is longer than 64 KiB, or is not complete";
+            body.ok_or_else(|| no_body.to_owned())
+        };
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(format!("it answered {status}"));
         }
         let permits = match self.settings.form {
             HookForm::Panel if status == StatusCode::OK => {
-                let answer = json(&limited(response).await?)?;
+                let answer = json(&whole()?)?;
                 let Value::Object(fields) = answer else {
                     return Err("it answered 200 without a JSON object".to_owned());
                 };
@@ -197,7 +202,7 @@ impl Hook {
             }
             HookForm::Status => status.is_success(),
             HookForm::GoAuth if status.is_success() => {
-                let body = limited(response).await?;
+                let body = whole()?;
                 match body.trim_ascii() {
                     // Without a body the status decides.
                     b"" | b"ok" => true,
@@ -205,7 +210,7 @@ impl Hook {
                 }
             }
             HookForm::Result if status == StatusCode::OK => {
-                return HookDecision::of_result(&json(&limited(response).await?)?);
+                return HookDecision::of_result(&json(&whole()?)?);
             }
             HookForm::Panel | HookForm::GoAuth | HookForm::Result => false,
         };
@@ -383,21 +388,6 @@ fn of_placeholders(topic: &str) -> String {
 fn json(body: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(body)
         .map_err(|error| format!("its answer is not JSON: {}", without_values(&error)))
-}
-
-async fn limited(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| error.without_url().to_string())?
-    {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > ANSWER_BYTES_MAX {
-            return Err("its answer is longer than 64 KiB".to_owned());
-        }
-    }
-    Ok(bytes)
 }
 
 fn hook_refused(detail: String) -> LookupResult {

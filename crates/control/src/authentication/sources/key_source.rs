@@ -80,6 +80,8 @@ impl KeySource {
         let client = Client::builder()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
+            // Minutes pass between two requests: the server may close a kept connection just then.
+            .pool_max_idle_per_host(0)
             .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Self::Fetched(Box::new(Fetched {

@@ -74,6 +74,9 @@ table! {
         /// {"ts": …, "values": {}}, or an array of these. line: InfluxDB line protocol. value: one
         /// number, true, false or text, with the key value.
         format: PayloadFormat;
+        /// Member that has the time of an object, instead of timestamp and ts, such as Time. Its
+        /// value is ISO 8601 or a number.
+        time_member: String;
         /// Unit of times that are numbers. auto (default): by the number of digits; ns for line
         /// protocol.
         time_unit: TimeUnit;

@@ -45,13 +45,6 @@ impl SettingNames<'_> {
             ));
             return Ok(());
         }
-        let (url, others) = match url.split_once(',') {
-            Some((first, others)) => (first.trim().to_owned(), Some(others)),
-            None => (url, None),
-        };
-        if others.is_some() {
-            self.warn(format!("{source}: only the first of its addresses is used"));
-        }
         let url = match url.contains("://") {
             true => url,
             false => format!("nats://{url}"),
