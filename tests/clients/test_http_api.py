@@ -273,6 +273,14 @@ def test_a_body_that_is_too_long_is_not_read(node):
     assert statuses(send(node, chunked, parts=[chunk] * 40)) in ([413], [])
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "odd"])
+def test_what_a_page_of_another_site_causes_changes_nothing_without_origin_either(node, site):
+    change = lambda *more: ask(node, "/api/v1/reload", "POST", {"X-API-Key": KEY, **dict(more)})[0]
+    assert change(("Sec-Fetch-Site", site)) == 403
+    assert change() < 300 and change(("Sec-Fetch-Site", "none")) < 300 and change(("Sec-Fetch-Site", "same-origin")) < 300
+    assert ask(node, "/api/v1/status", "GET", {"X-API-Key": KEY, "Sec-Fetch-Site": site})[0] == 200
+
+
 def test_headers_that_do_not_come_end_the_connection(node):
     """Whoever sends a byte now and then keeps no place for ever, and others are served meanwhile."""
     place = urlsplit(node.http_url)

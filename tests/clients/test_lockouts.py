@@ -141,6 +141,22 @@ def test_a_lockout_of_where_a_stranger_is_does_not_keep_a_device_out(start_node,
     assert come(node, "known", "known") == LET_IN
 
 
+def test_wrong_provisioning_keys_lock_out_their_address(start_node):
+    node = start_node(http=True, variables=KEYS, settings=["auth.lockout_failures=3", "http.rate=0"])
+    right = call(node, "POST", "/api/v1/provisioning-keys", {"name": "line"})["key"]
+    # Its address is known from now on, as that of a device is.
+    provision = lambda key, id, expect: call(node, "POST", "/api/v1/provision", {"key": key, "id": id}, key=None, expect=expect)
+    provision(right, "a", 201)
+    for number in range(3):
+        provision(f"guess {number} " + "x" * 32, "b", 401)
+    provision("guess 4 " + "x" * 32, "b", 429)
+    other = call(node, "POST", "/api/v1/provisioning-keys", {"name": "other"})["key"]
+    provision(other, "b", 429)
+    provision(right, "c", 201)
+    listed = martlet_process.run("lockout", "ls", "--data-dir", node.data_dir).stdout
+    assert "127.0.0.1" in listed, listed
+
+
 def test_health_tells_operators_who_is_locked_out_and_strangers_how_many(start_node, tmp_path):
     node = guarded(start_node, tmp_path, "known")
     assert probe(node, "/health/ready") == "" and metric(node, "martlet_locked_out") == 0

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import socket
 import struct
 import subprocess
@@ -485,3 +486,23 @@ def test_why_of_a_member_tells_what_its_share_group_lost(start_node):
     answer = found = lost()
     assert found[0]["count"] == 4 and "(queue_full)" in found[0]["sentence"], answer
     assert "limits.queued_messages" in found[0]["sentence"] + found[0]["remedy"] and found[0]["since"], answer
+
+
+def test_a_flood_of_lines_is_counted_and_told_in_one(start_node, tmp_path):
+    """In the file and on standard error; lines of another kind are there."""
+    log = tmp_path / "martlet.log"
+    node = start_node(settings=["log.lines_per_second=5", f"log.file={log}"])
+    for number in range(40):
+        with socket.create_connection(("127.0.0.1", node.port())) as wire:
+            wire.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04" + f"{number:04}".encode())
+            assert wire.recv(4)[3:] == b"\x00"
+            wire.sendall(b"\xe0\x00")
+            assert wire.recv(1) == b""
+    node.wait_for_log("more than 5 lines of one kind in a second")
+    node.terminate()
+    node.wait()
+    for text in (node.log(), log.read_text()):
+        shown = text.count("client connected client_id")
+        lines = [line for line in text.splitlines() if "lines of one kind" in line and "client connected" in line]
+        left_out = sum(int(re.search(r"lines=(\d+)", line)[1]) for line in lines)
+        assert shown + left_out == 40 and left_out > 0, text

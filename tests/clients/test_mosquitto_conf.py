@@ -717,3 +717,24 @@ def test_an_error_of_an_import_names_the_line_and_what_is_expected(tmp_path, lin
     done = imported(conf)
     assert done.returncode == 1 and f"mosquitto.conf {said}" in done.stderr, done.stderr
     assert "no `address`" not in done.stderr, "the error is told once"
+
+
+# What controls a terminal, or turns the direction of writing.
+CONTROLS = ["\x1b]0;owned\x07", "\x7f", "\x9b2J", "\u202e", "\u2066"]
+
+
+def test_nothing_of_a_file_controls_the_terminal(tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text("".join(f"bridge_{text} yes\nlistener 188{at} 127.0.0.1\nlog_dest file /tmp/{text}\n" for at, text in enumerate(CONTROLS)))
+    for more in ((), ("--json",)):
+        done = imported(conf, *more)
+        said = done.stdout + done.stderr
+        assert "owned" in said
+        found = [text for text in "\x1b\x07\x7f\x9b\u202e\u2066" if text in said]
+        assert not found, (found, said)
+
+
+def test_a_file_without_an_end_is_refused(tmp_path):
+    for arguments in (("mosquitto", "/dev/zero"), ("mosquitto", "--password-file", "/dev/zero", "--data-dir", str(tmp_path))):
+        done = martlet_process.run("import", *arguments)
+        assert done.returncode == 1 and "larger than 64 MiB" in done.stderr, done.stderr

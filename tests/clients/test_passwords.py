@@ -1,6 +1,7 @@
 """Passwords: how long they are, and whose are changed where."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -164,3 +165,34 @@ def resolved(document, part):
             return resolved(document, document["components"]["schemas"][part["$ref"].split("/")[-1]])
         return {key: resolved(document, value) for key, value in part.items()}
     return [resolved(document, one) for one in part] if isinstance(part, list) else part
+
+
+NOBODY = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a link to another user")
+def test_files_are_not_written_through_the_link_of_another_user(tmp_path):
+    """Nor is a file of another user written in a directory where all may write."""
+    victim, shared = tmp_path / "victim", tmp_path / "shared"
+    shared.mkdir(mode=0o777)
+    shared.chmod(0o1777)
+    victim.write_text("root:x\n")
+    victim.chmod(0o600)
+    link = shared / "passwd"
+    link.symlink_to(victim)
+    os.lchown(link, NOBODY, NOBODY)
+    added = martlet_process.run("passwd", "--weak", "-b", link, "eve", "secret")
+    assert added.returncode == 1 and f"is a link of the user {NOBODY}" in added.stderr, added.stderr
+    checked = martlet_process.run("config", "check", "--set", f"log.file={link}", "--data-dir", tmp_path / "data")
+    assert checked.returncode != 0 and "log.file" in checked.stderr and "link" in checked.stderr, checked.stderr
+    assert victim.read_text() == "root:x\n"
+    # Own links are followed.
+    own = shared / "own"
+    own.symlink_to(victim)
+    martlet("passwd", "--weak", "-b", own, "bob", "secret")
+    assert "bob:" in victim.read_text() and own.is_symlink()
+    theirs = shared / "theirs"
+    theirs.write_text("")
+    os.chown(theirs, NOBODY, NOBODY)
+    added = martlet_process.run("passwd", "--weak", "-b", theirs, "eve", "secret")
+    assert added.returncode == 1 and f"belongs to the user {NOBODY}" in added.stderr, added.stderr

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import http.client
 import json
+import re
 import subprocess
 import threading
 import time
@@ -364,6 +365,31 @@ def test_a_team_reaches_no_device_without_one_and_nobody_elses_people(node, team
     # And nobody is brought over from another.
     call(node, "POST", "/api/v1/users", {"name": "carol", "password": "0123456789"}, key=teams["south"]["key"])
     call(node, "PUT", f"/api/v1/teams/{teams['north']['id']}/members/carol", {"role": "viewer"}, key=key, expect=422)
+
+
+def test_another_team_in_the_query_is_refused_by_every_route(node, teams):
+    """Whatever the route does with the parameter; the own team may be named by its name, too."""
+    key, theirs = teams["north"]["key"], teams["south"]["id"]
+    document = call(node, "GET", "/api/v1/openapi.json")
+    tried = 0
+    for path, item in document["paths"].items():
+        if not path.startswith("/api/v1/"):
+            continue
+        for method, operation in item.items():
+            if method == "parameters" or operation.get("security") == []:
+                continue
+            asked = re.sub(r"\{[^}]*\}", "x", path)
+            for team in (theirs, "south", "no-such-team"):
+                call(node, method.upper(), f"{asked}?team={team}", {} if method in ("post", "put", "patch") else None,
+                     key=key, expect=403)
+            tried += 1
+    assert tried > 100
+    new = {"name": "more", "scopes": ["viewer"]}
+    call(node, "POST", f"/api/v1/keys?team={theirs}", new, key=key, expect=403)
+    call(node, "GET", "/api/v1/clients?team=north", key=key)
+    # A key for one team must not become one for all because the route ignores the parameter.
+    problem = call(node, "POST", f"/api/v1/keys?team={theirs}", new, expect=400)
+    assert "takes no team" in problem["detail"]
 
 
 def test_who_has_the_name_of_a_device_that_is_no_more_gets_nothing_of_it(node, teams):

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::FileProblem;
 use crate::hash::{Kind, PasswordHash};
+use crate::owned;
 use crate::password_file::user_line;
 
 /// Mode of a new file: accessible to its owner only.
@@ -71,6 +72,7 @@ pub fn create(path: &Path, replaces: bool) -> Result<(), EditError> {
             Ok(())
         });
     }
+    owned::check(path).map_err(file_error(path))?;
     let mut options = OpenOptions::new();
     let made = options.write(true).create_new(true).mode(MODE).open(path);
     match made {
@@ -208,7 +210,8 @@ fn change<T>(
     edit: impl FnOnce(&mut Vec<String>) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
     let failed = file_error(path);
-    // The target of a symbolic link is changed, not the link.
+    // The target of a symbolic link is changed, not the link; but no link of another user chooses it.
+    owned::check(path).map_err(&failed)?;
     let path = fs::canonicalize(path).map_err(&failed)?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     let lock = File::open(directory).map_err(&failed)?;

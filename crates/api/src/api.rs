@@ -16,9 +16,11 @@ use martlet_control::message_log::MessageLog;
 use martlet_control::rollouts::Rollouts;
 use martlet_control::rules::Rules;
 use martlet_control::shared_registry::SharedRegistry;
+use martlet_control::shared_slots::SharedSlots;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
 use martlet_control::use_cases::UseCase;
+use martlet_registry::Visibility;
 use tokio::sync::Semaphore;
 
 use crate::body::large::LargeBodies;
@@ -70,6 +72,10 @@ pub struct Inner {
     pub(crate) large_bodies: LargeBodies,
     pub(crate) output: Output,
     pub(crate) streams: Arc<Streams>,
+    /// Queries of telemetry that run at once: what they find is in memory until it is answered.
+    pub(crate) telemetry_queries: SharedSlots<Visibility>,
+    /// Readers that follow telemetry.
+    pub(crate) telemetry_tails: SharedSlots<Visibility>,
     /// Backups that may be sent beside those that are.
     pub(crate) backups: Arc<Semaphore>,
     pub(crate) cursors: Arc<Cursors>,
@@ -109,6 +115,11 @@ const SETTLE_MAX: Duration = Duration::from_millis(500);
 /// Options that limit the requests of a caller.
 const RATE_OPTIONS: &str = "http.burst, http.rate";
 
+/// Queries of telemetry that run at once; one team may have half of them.
+const QUERIES_MAX: usize = 8;
+/// Readers that follow telemetry, at most; one team may have half of them.
+pub(crate) const TAILS_MAX: usize = 256;
+
 /// Attempts to log in that may come at once, and per second after that.
 const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
@@ -143,6 +154,8 @@ impl Api {
             large_bodies: LargeBodies::default(),
             output: Output::default(),
             streams: Arc::default(),
+            telemetry_queries: SharedSlots::new(QUERIES_MAX, QUERIES_MAX / 2),
+            telemetry_tails: SharedSlots::new(TAILS_MAX, TAILS_MAX / 2),
             backups: Arc::new(Semaphore::new(BACKUPS_AT_ONCE)),
             cursors: Arc::new(Cursors::new()?),
             internal_use: InternalUse::default(),

@@ -30,6 +30,7 @@ use crate::rate::{self, RateAnswer};
 use crate::refused_requests::{self, RequestName};
 use crate::session::open::CSRF_HEADER;
 use crate::streamed;
+use crate::tenant;
 use crate::time::Moment;
 
 /// Handlers behind their access rule.
@@ -86,6 +87,9 @@ async fn check(
     let is_device = caller.device.is_some();
     if let Some(device) = caller.device {
         parts.extensions.insert(OwnDevice(device));
+    }
+    if let Err(problem) = tenant::check_named(&api, &mut parts).await {
+        return finish(problem.into_response(), name);
     }
     let request = Request::from_parts(parts, body);
     // A refused request has been answered. The body counts until the answer is there.

@@ -18,6 +18,9 @@ const HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, I
 const EXPOSED: &str = "ETag, Idempotency-Replayed, Link, Location, RateLimit-Limit, \
                        RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id";
 
+/// Header of browsers: how the page that caused a request is related to its target.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
 /// Whether nothing is changed by a method.
 pub(crate) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
@@ -82,6 +85,13 @@ fn origin_of(headers: &HeaderMap) -> Option<&str> {
     Some(origin.to_str().unwrap_or("null"))
 }
 
+/// A browser says that a page of another origin, or none that it can name, caused the request. Other
+/// programs do not send the header.
+fn is_fetched_by_another_site(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(SEC_FETCH_SITE).iter();
+    all.any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+}
+
 fn is_same(connection: HttpConnection, headers: &HeaderMap, origin: &str) -> bool {
     let host = headers
         .get(header::HOST)
@@ -111,14 +121,23 @@ pub(crate) fn check_origin(
     parts: &Parts,
     caller: &IdentifiedCaller,
 ) -> Result<(), Problem> {
+    let is_write = !is_safe(&parts.method);
     let Some(origin) = origin_of(&parts.headers) else {
-        return Ok(());
+        let is_refused = is_write && connection.listener != ListenerKind::Socket;
+        return match is_refused && is_fetched_by_another_site(&parts.headers) {
+            true => {
+                let detail = "a browser sent this for another site (Sec-Fetch-Site), without \
+                              Origin: such requests may not change anything";
+                Err(Problem::new(ProblemKind::Forbidden, detail))
+            }
+            false => Ok(()),
+        };
     };
     let has_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
     // Any page could read what a WebSocket brings: CORS does not prevent it.
     let is_websocket = is_websocket(&parts.headers);
     let may = connection.listener == ListenerKind::Socket
-        || (is_safe(&parts.method) && !is_websocket)
+        || (!is_write && !is_websocket)
         || (is_websocket && has_key)
         || is_same(connection, &parts.headers, origin)
         || is_listed(settings, origin)

@@ -1,15 +1,18 @@
 //! The list of routes while it is made: each is added together with its access rule.
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::routing::MethodRouter;
 use utoipa::OpenApi as _;
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::{OpenApi, RefOr};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::access::{Access, Audited};
 use crate::api::Api;
 use crate::guard::guarded;
 use crate::openapi;
+use crate::tenant;
 
 /// Routes are added together with their access rule, or not at all.
 pub(crate) struct Routes {
@@ -73,6 +76,10 @@ impl Routes {
         let (schemas, mut paths, methods) = route;
         self.form = match self.form {
             Form::Router(mut router) => {
+                let methods = match paths.paths.values().any(declares_team) {
+                    true => methods,
+                    false => methods.route_layer(from_fn(tenant::takes_no_team)),
+                };
                 let methods = guarded(&self.api, access, audited, methods);
                 for path in paths.paths.keys() {
                     router = router.route(path, methods.clone());
@@ -90,4 +97,23 @@ impl Routes {
         };
         self
     }
+}
+
+/// Whether an operation of a path takes a team in its query.
+fn declares_team(item: &PathItem) -> bool {
+    let operations = [
+        &item.get,
+        &item.head,
+        &item.put,
+        &item.post,
+        &item.patch,
+        &item.delete,
+    ];
+    let parameters = |operation: &'_ Operation| {
+        let mut all = operation.parameters.iter().flatten();
+        all.any(|one| matches!(one, RefOr::T(one) if one.name == tenant::TEAM_PARAMETER))
+    };
+    { operations }
+        .into_iter()
+        .any(|operation| operation.as_ref().is_some_and(parameters))
 }

@@ -1,13 +1,19 @@
 //! Whose clients and topics a request is about.
 
-use axum::extract::FromRequestParts;
+use std::borrow::Cow;
+
+use axum::extract::{FromRequestParts, Request};
+use axum::http::Uri;
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
 use martlet_control::principal::Principal;
 use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::problem::Problem;
+use crate::registry::{CalledBy, team_id};
 
 /// The parameter of the query that names a team; taken here, so no other of the same handler's.
 pub(crate) const TEAM_PARAMETER: &str = "team";
@@ -80,23 +86,53 @@ fn requested(parts: &mut Parts, api: &Api) -> Result<TenantsOrDeletedTeam, Probl
     use TenantsOrDeletedTeam::{DeletedTeam, Tenants};
     parts.extensions.insert(TeamTaken);
     let principal = parts.extensions.get::<Principal>();
-    let own = principal.and_then(|principal| {
-        let team = principal.team.as_deref();
-        team.map(|team| (team, principal.tenant))
-    });
-    let query = parts.uri.query().unwrap_or_default();
-    let named = form_urlencoded::parse(query.as_bytes())
-        .find_map(|(name, value)| (name == TEAM_PARAMETER).then_some(value));
+    let own = principal.and_then(|principal| principal.team.as_ref().map(|_| principal.tenant));
+    let named = named_teams(&parts.uri).next();
     match (own, named) {
         (None, None) => Ok(Tenants(None)),
-        (Some((_, tenant)), None) => Ok(Tenants(Some(tenant))),
-        (Some((team, tenant)), Some(named)) if team == named => Ok(Tenants(Some(tenant))),
-        (Some((team, _)), Some(_)) => Err(Problem::sees_alone(team)),
+        // Another team was refused before the route: `check_named`.
+        (Some(tenant), _) => Ok(Tenants(Some(tenant))),
         (None, Some(named)) => Ok(match api.control.tenant_of_team(&named) {
             Some(tenant) => Tenants(Some(tenant)),
             None => DeletedTeam(named.into_owned()),
         }),
     }
+}
+
+/// Teams that a query names.
+fn named_teams(uri: &Uri) -> impl Iterator<Item = Cow<'_, str>> {
+    let query = uri.query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes())
+        .filter_map(|(name, value)| (name == TEAM_PARAMETER).then_some(value))
+}
+
+/// Checks that a caller of a team names no other team in the query, whatever the route does with
+/// the parameter.
+///
+/// # Errors
+/// The caller names another team or one that is not there; or the tables cannot be read.
+pub(crate) async fn check_named(api: &Api, parts: &mut Parts) -> Result<(), Problem> {
+    let CalledBy(caller) = CalledBy::from_request_parts(parts, api).await?;
+    let Some(own) = caller.visibility().team().map(ToOwned::to_owned) else {
+        return Ok(());
+    };
+    for named in named_teams(&parts.uri).filter(|named| *named != own) {
+        if team_id(api, &caller, &named).await? != own {
+            return Err(Problem::sees_alone(&own));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a team in the query of a route that takes none: what is meant for one team must not
+/// happen for all.
+pub(crate) async fn takes_no_team(request: Request, next: Next) -> Response {
+    if named_teams(request.uri()).next().is_none() {
+        return next.run(request).await;
+    }
+    let detail = "this route takes no team in the query";
+    let problem = Problem::bad_request(detail).of_parameter(TEAM_PARAMETER, "not taken here");
+    problem.into_response()
 }
 
 /// A team was named that is not there.

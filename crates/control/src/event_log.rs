@@ -25,7 +25,7 @@ pub(crate) fn interest() -> EventInterest {
 }
 
 /// The target of lines of what is traced, which the filter lets through whatever the level is.
-pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
+pub const TRACED: &str = "martlet_control::event_log::traced";
 
 /// Writes one event to the log, with the number of its tenant if it is not the common one. `way`
 /// is how a refusal may be remedied. What is traced is written whatever the level of the log is.

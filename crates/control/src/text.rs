@@ -1,6 +1,7 @@
 //! Text from outside, such as Client Identifiers and topics, as it is shown to people: on a
 //! terminal, and in a command that they may paste into a shell.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 /// Text that does nothing to a terminal: what controls it, turns the direction of writing or is not
@@ -14,6 +15,28 @@ pub fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+/// The same for text of several lines, which may be JSON: line breaks and tabs are left, and the
+/// escapes are those of JSON.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    let may_stay = |letter: char| is_shown(letter) || matches!(letter, '\n' | '\t');
+    if text.bytes().all(is_plain) || text.chars().all(may_stay) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match may_stay(letter) {
+            true => shown.push(letter),
+            false => {
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    shown.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// Text as it is typed in a shell: one word, whatever is in it, and safe to print. What cannot be
@@ -208,6 +231,16 @@ mod tests {
         assert_eq!(printable("c1\u{9b}2J"), "c1\\u{9b}2J");
         assert_eq!(printable("a\u{202e}b\u{2066}c"), "a\\u{202e}b\\u{2066}c");
         assert_eq!(printable("a\u{2028}b\u{200b}"), "a\\u{2028}b\\u{200b}");
+    }
+
+    #[test]
+    fn lines_of_json_are_escaped_as_json() {
+        assert_eq!(harmless("{\n\t\"é\": 1\n}"), "{\n\t\"é\": 1\n}");
+        let shown = harmless("{\"a\": \"\u{9b}2J\u{202e}\u{7f}\u{e0001}\"}\r\u{1b}");
+        assert_eq!(
+            shown,
+            r#"{"a": "\u009b2J\u202e\u007f\udb40\udc01"}\u000d\u001b"#
+        );
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! The e-mail sink: each message becomes a mail that is handed to a server by SMTP. For alarms.
 
+mod server;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lettre::Message;
 use lettre::address::Envelope;
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use lettre::transport::smtp::client::{Certificate, CertificateStore, TlsParameters};
 use tokio::net::TcpStream;
 
+use self::server::{Encryption, SendError, Server};
 use crate::configured_sink::ConfiguredSink;
 use crate::each::OneByOne;
 use crate::kind::{Key, Kind, Surroundings, Takes};
@@ -22,10 +25,9 @@ use crate::secret::{SecretValues, Template};
 use crate::sink_message::SinkMessage;
 use crate::sink_state::SinkState;
 use crate::table::Table;
-use crate::words::error_words;
 
-/// Time limit of a command of SMTP.
-const COMMAND_WITHIN: Duration = Duration::from_secs(20);
+/// Time limit for connecting and logging in.
+const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 /// Maximum number of recipients of a mail.
 const RECEIVERS_MAX: usize = 50;
 /// Port for mail submission (RFC 6409), and with implicit TLS (RFC 8314).
@@ -170,20 +172,18 @@ fn email_settings(table: &Table, surroundings: &Surroundings<'_>) -> Result<Emai
     Ok(settings)
 }
 
-type Transport = AsyncSmtpTransport<Tokio1Executor>;
-
 /// A sink that sends mails.
 struct EmailSink {
     settings: EmailSettings,
     /// The transport and the address that it connects to.
-    transport: SinkState<(SocketAddr, Transport)>,
+    transport: SinkState<Server>,
     /// Recipients that the server refused in the last mail, while it accepted others.
     refused: Option<String>,
 }
 
 impl EmailSettings {
     /// Connects to this address; the certificate must be valid for the server's name.
-    fn transport(&self, to: SocketAddr, values: &SecretValues) -> Result<Transport, String> {
+    fn transport(&self, to: SocketAddr, values: &SecretValues) -> Result<Server, String> {
         let parameters = || {
             let mut builder = TlsParameters::builder(self.server.clone());
             if let Some(path) = &self.ca_file {
@@ -198,21 +198,24 @@ impl EmailSettings {
             let made = builder.build();
             made.map_err(|error| format!("TLS cannot be used: {error}"))
         };
-        let tls = match self.tls {
-            TlsMode::StartTls => Tls::Required(parameters()?),
-            TlsMode::Tls => Tls::Wrapper(parameters()?),
-            TlsMode::None => Tls::None,
+        let encryption = match self.tls {
+            TlsMode::StartTls => Encryption::StartTls(parameters()?),
+            TlsMode::Tls => Encryption::Tls(parameters()?),
+            TlsMode::None => Encryption::None,
         };
-        let mut builder = Transport::builder_dangerous(to.ip().to_string())
-            .port(to.port())
-            .tls(tls)
-            .timeout(Some(COMMAND_WITHIN));
-        if let (Some(user), Some(password)) = (&self.user, &self.password) {
-            let password = password.fill(values).map_err(String::from)?;
-            let credentials = Credentials::new(user.clone(), password.expose().to_owned());
-            builder = builder.credentials(credentials);
-        }
-        Ok(builder.build())
+        let credentials = match (&self.user, &self.password) {
+            (Some(user), Some(password)) => {
+                let password = password.fill(values).map_err(String::from)?;
+                Some(Credentials::new(user.clone(), password.expose().to_owned()))
+            }
+            _ => None,
+        };
+        Ok(Server {
+            address: to,
+            encryption,
+            credentials,
+            connect_within: CONNECT_WITHIN,
+        })
     }
 
     fn mail(&self, message: &SinkMessage) -> Result<Message, String> {
@@ -236,19 +239,20 @@ impl EmailSettings {
 }
 
 impl EmailSink {
-    async fn transport(&mut self) -> Result<Transport, String> {
+    async fn transport(&mut self) -> Result<Server, String> {
         let settings = &self.settings;
         // Connects to the checked address: another lookup could return a different one.
         let permitted = settings.allowed.resolve(&settings.server, settings.port);
         let permitted = permitted.await?;
-        self.transport.discard_if(|(to, _)| !permitted.contains(to));
+        self.transport
+            .discard_if(|server| !permitted.contains(&server.address));
         let make = |secrets: std::sync::Arc<SecretValues>| async move {
             let to = answering(&permitted).await?;
-            Ok((to, settings.transport(to, &secrets)?))
+            settings.transport(to, &secrets)
         };
         let kept = self.transport.take(make).await?;
         self.transport.keep(kept.clone());
-        Ok(kept.1)
+        Ok(kept)
     }
 }
 
@@ -263,8 +267,11 @@ async fn answering(permitted: &[SocketAddr]) -> Result<SocketAddr, String> {
 }
 
 /// The outcome of a mail that the server did not accept.
-fn outcome_of(error: &lettre::transport::smtp::Error) -> Outcome {
-    let why = error_words(error);
+fn outcome_of(error: &SendError) -> Outcome {
+    let why = error.to_string();
+    let SendError::Smtp(error) = error else {
+        return Outcome::Failed(format!("the server cannot be reached: {why}"));
+    };
     // lettre has no kind for this error: only its text differs. It decides nothing but the words.
     if error.is_client() && why.contains("STARTTLS") {
         let why = "the server offers no STARTTLS: set tls = \"tls\" if its port expects TLS at once, \
@@ -282,7 +289,7 @@ fn outcome_of(error: &lettre::transport::smtp::Error) -> Outcome {
 
 impl EmailSink {
     /// Sends a separate mail to each recipient: a refused one does not affect the others.
-    async fn deliver_each(&mut self, transport: &Transport, mail: &Message) -> Outcome {
+    async fn deliver_each(&mut self, server: &Server, mail: &Message) -> Outcome {
         let (from, bytes) = (mail.envelope().from().cloned(), mail.formatted());
         let (mut refused, mut is_taken, mut first) = (Vec::new(), false, None);
         for to in mail.envelope().to() {
@@ -290,10 +297,10 @@ impl EmailSink {
                 Ok(envelope) => envelope,
                 Err(error) => return Outcome::Refused(error.to_string()),
             };
-            match transport.send_raw(&envelope, &bytes).await {
-                Ok(_) => is_taken = true,
+            match server.send(&envelope, &bytes).await {
+                Ok(()) => is_taken = true,
                 Err(error) if error.is_permanent() => {
-                    refused.push(format!("{to}: {}", error_words(&error)));
+                    refused.push(format!("{to}: {error}"));
                     first.get_or_insert(outcome_of(&error));
                 }
                 // The other recipients get it again; otherwise this one would never get it.
@@ -319,17 +326,17 @@ impl OneByOne for EmailSink {
             Ok(mail) => mail,
             Err(why) => return Outcome::Refused(why),
         };
-        let transport = match self.transport().await {
-            Ok(transport) => transport,
+        let server = match self.transport().await {
+            Ok(server) => server,
             Err(why) => return Outcome::Failed(why),
         };
-        match transport.send_raw(mail.envelope(), &mail.formatted()).await {
-            Ok(_) => {
+        match server.send(mail.envelope(), &mail.formatted()).await {
+            Ok(()) => {
                 self.refused = None;
                 Outcome::Done
             }
             Err(error) if error.is_permanent() && self.settings.to.len() > 1 => {
-                self.deliver_each(&transport, &mail).await
+                self.deliver_each(&server, &mail).await
             }
             Err(error) => {
                 // Another address of the server may answer.
@@ -344,13 +351,10 @@ impl OneByOne for EmailSink {
     }
 
     async fn test(&mut self) -> Result<(), String> {
-        match self.transport().await?.test_connection().await {
+        match self.transport().await?.test().await {
             Ok(true) => Ok(()),
             Ok(false) => Err("the server does not answer as a server of SMTP does".to_owned()),
-            Err(error) => Err(format!(
-                "the server cannot be reached: {}",
-                error_words(&error)
-            )),
+            Err(error) => Err(format!("the server cannot be reached: {error}")),
         }
     }
 }

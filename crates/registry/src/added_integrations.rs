@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::sql::{Fault, clean};
-use crate::teams::home;
+use crate::teams::{home, share_of};
 use crate::{Actor, Conflict, Exists, NotFound, Registry, RegistryError, Visibility};
 
 /// Integrations of one kind of one node that are added by the API, at most: each has a thread of
@@ -158,6 +158,17 @@ async fn set_one(
         let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
         if query.bind(clean(kind)).fetch_one(&mut *work.all).await? >= ADDED_MAX {
             return Err(Conflict::AddedIntegrations(kind.to_owned(), ADDED_MAX).into());
+        }
+        let sql =
+            "SELECT COUNT(*) FROM added_integrations WHERE node = $1 AND kind = $2 AND team = $3";
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
+        let query = query.bind(clean(kind)).bind(team.clone());
+        let (own, max) = (
+            query.fetch_one(&mut *work.all).await?,
+            share_of(&team, ADDED_MAX),
+        );
+        if own >= max {
+            return Err(Conflict::IntegrationsOfTeam(kind.to_owned(), max).into());
         }
     }
     let sql = "INSERT INTO added_integrations (node, kind, name, team, settings, created_ms, \

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::device_numbers::{CHUNK, by_tenant};
 use crate::sql::{Fault, Sql, clean};
-use crate::teams::home;
+use crate::teams::{home, share_of};
 use crate::{
     Actor, Conflict, Exists, NotFound, ObjectKind, Registry, RegistryError, Visibility,
     expect_revision,
@@ -229,6 +229,15 @@ async fn set_one(
         let query = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM message_rules");
         if query.fetch_one(&mut *work.all).await? >= RULES_MAX {
             return Err(Conflict::AddedRules(RULES_MAX).into());
+        }
+        let sql = "SELECT COUNT(*) FROM message_rules WHERE team = $1";
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(team.clone());
+        let (own, max) = (
+            query.fetch_one(&mut *work.all).await?,
+            share_of(&team, RULES_MAX),
+        );
+        if own >= max {
+            return Err(Conflict::RulesOfTeam(max).into());
         }
     }
     // Nodes with the same tables notice a change by its time.

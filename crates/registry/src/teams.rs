@@ -212,6 +212,15 @@ pub(crate) struct Home {
     pub(crate) tenant: i64,
 }
 
+/// How many of the objects that all teams share one team may have, so that no team takes them all.
+/// Those that belong to no team are made by callers that see all teams, and are not limited.
+pub(crate) fn share_of(team: &str, max: i64) -> i64 {
+    match team {
+        "" => max,
+        _ => max / 2,
+    }
+}
+
 /// The team that is meant by an id or a name, or none by nothing.
 pub(crate) async fn home(
     on: &mut AnyConnection,

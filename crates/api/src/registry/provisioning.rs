@@ -5,6 +5,7 @@ use std::time::Instant;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use martlet_control::devices::DeviceError;
 use martlet_control::use_cases::{AddProvisioningKey, ListProvisioningKeys, RevokeProvisioningKey};
 use martlet_registry::{
     DEVICE_TYPE, DeviceSecret, NewDevice, NewProvisioningKey, ProvisioningKey, ProvisioningKeyRef,
@@ -240,7 +241,8 @@ pub(crate) struct Provisioned {
 
 /// Add a device by a provisioning key
 ///
-/// The device gets the type, team and groups of the key. It may connect when the answer is there. A
+/// The device gets the type, team and groups of the key. It may connect when the answer is there.
+/// Wrong keys lock out their address, as wrong passwords do (429, `auth.lockout_failures`). A
 /// repeated request with the same `Idempotency-Key`, because no answer came, gets another secret,
 /// as long as none was used; the answer then has `Idempotency-Replayed: true`.
 #[utoipa::path(post, path = "/api/v1/provision", tag = "devices", request_body = ProvisionBody,
@@ -273,9 +275,20 @@ pub(crate) async fn provision(
     };
     let (key, id) = (body.key, device.id.clone());
     let devices = api.devices()?;
+    let chain = api.control.authentication_chain();
+    let digest = digest_of(key.as_bytes());
+    let attempt = chain.map(|chain| chain.begin_key(&digest, connection.peer));
+    let attempt = attempt.transpose()?;
     let shown = ProvisioningKeyRef::Secret(key.clone());
     let made = devices.provision_by_key(caller.actor, shown, device, request);
     let made = made.await;
+    if let Some(attempt) = attempt {
+        match &made {
+            Err(DeviceError::NotFound(_)) => attempt.finish(false).await?,
+            Err(DeviceError::Unavailable(_)) => {}
+            Ok(_) | Err(_) => attempt.finish(true).await?,
+        }
+    }
     if let Err(error) = &made {
         let who = (id.as_deref(), connection.peer);
         devices.report_not_added(key, who, error).await;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::of_node::{device_of, telemetry_of};
+use super::of_node::{device_of, telemetry_of, turn};
 use super::times::Span;
 use super::view::{ReadingView, json_of};
 use crate::api::Api;
@@ -125,6 +125,7 @@ pub(crate) async fn range(
     QueryOf(wanted): QueryOf<DeviceValueParams>,
 ) -> Result<Json<Readings>, Problem> {
     let telemetry = telemetry_of(&api)?;
+    let _turn = turn(&api, &caller).await?;
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let own = own.map(|Extension(own)| own);
     let device = device_of(&api, &caller, own.as_ref(), &id).await?;
@@ -196,6 +197,7 @@ pub(crate) async fn latest(
     QueryOf(wanted): QueryOf<KeysQuery>,
 ) -> Result<Json<BTreeMap<String, LatestView>>, Problem> {
     let telemetry = telemetry_of(&api)?;
+    let _turn = turn(&api, &caller).await?;
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let own = own.map(|Extension(own)| own);
     let device = device_of(&api, &caller, own.as_ref(), &id).await?;

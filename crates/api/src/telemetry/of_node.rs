@@ -1,7 +1,10 @@
 //! The telemetry of the node, and the device that a request is about.
 
+use std::time::Duration;
+
 use martlet_control::callers::Caller;
 use martlet_control::devices::DeviceName;
+use martlet_control::shared_slots::SharedSlot;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::use_cases::FindDevice;
 use martlet_registry::Device;
@@ -20,6 +23,24 @@ pub(crate) fn telemetry_of(api: &Api) -> Result<&Telemetry, Problem> {
             "the node stores no telemetry: set telemetry.enabled = true and start it again"
                 .to_owned(),
         )
+    })
+}
+
+/// Longest time that a query waits for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(30);
+
+/// Waits for the turn of a query. One team does not have all turns, so the queries of another one
+/// do not wait for its own.
+///
+/// # Errors
+/// Queries of the same caller's team take too long.
+pub(crate) async fn turn(api: &Api, caller: &Caller) -> Result<SharedSlot, Problem> {
+    let whose = caller.visibility();
+    let turn = api.telemetry_queries.take(&whose, TURN_WITHIN);
+    turn.await.ok_or_else(|| {
+        let secs = TURN_WITHIN.as_secs();
+        let detail = format!("other queries of telemetry took more than {secs} s: try again later");
+        Problem::unavailable(detail)
     })
 }
 

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::aggregate::{self, Buckets};
 use super::device::{keys_of, limit_of, order_of};
 use super::export;
-use super::of_node::telemetry_of;
+use super::of_node::{telemetry_of, turn};
 use super::times::Span;
 use super::view::DeviceReadingView;
 use crate::api::Api;
@@ -203,6 +203,7 @@ pub(crate) async fn query(
     QueryOf(wanted): QueryOf<QueryParams>,
 ) -> Result<Response, Problem> {
     let telemetry = telemetry_of(&api)?;
+    let _turn = turn(&api, &caller).await?;
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let devices = Devices {
         device: wanted.device.clone(),

@@ -11,6 +11,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use martlet_control::callers::Caller;
 use martlet_control::principal::Scope;
+use martlet_control::shared_slots::SharedSlot;
 use martlet_control::telemetry::{Point, Tail, TailEnd, time_text};
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use super::device::keys_of;
 use super::of_node::telemetry_of;
 use super::query::{Devices, selected};
 use super::view::{DeviceReadingView, id_of, json_of};
-use crate::api::Api;
+use crate::api::{Api, TAILS_MAX};
 use crate::connection::HttpConnection;
 use crate::extract::QueryOf;
 use crate::guard;
@@ -32,8 +33,6 @@ use crate::registry::{CalledBy, within};
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// After a change of the tables the rights are read again at most once in this interval.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Readers at once, at most.
-const READERS_MAX: usize = 256;
 
 /// Which values.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
@@ -72,10 +71,16 @@ pub(crate) async fn tail(
     request: Request,
 ) -> Result<Response, Problem> {
     let telemetry = telemetry_of(&api)?;
-    if telemetry.readers() >= READERS_MAX {
-        let detail = format!("{READERS_MAX} readers follow telemetry already: try again later");
-        return Err(Problem::unavailable(detail));
-    }
+    let slot = api.telemetry_tails.try_take(&caller.visibility());
+    let slot = slot.map_err(|taken| {
+        let whose = if taken < TAILS_MAX {
+            " of this team"
+        } else {
+            ""
+        };
+        let detail = format!("{taken} readers{whose} follow telemetry already: try again later");
+        Problem::unavailable(detail)
+    })?;
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let devices = wanted.devices();
     let ids = selected(&api, &caller, &devices).await?;
@@ -95,6 +100,7 @@ pub(crate) async fn tail(
         parts,
         api,
         is_over: false,
+        _slot: slot,
     };
     let first = futures_util::stream::iter([Ok(Bytes::from_static(b"retry: 1000\n\n"))]);
     let chunks = futures_util::stream::unfold(source, |mut source| async move {
@@ -145,6 +151,7 @@ struct TailState {
     beats: Interval,
     looked: Instant,
     is_over: bool,
+    _slot: SharedSlot,
 }
 
 impl TailState {

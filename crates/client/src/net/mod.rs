@@ -26,6 +26,9 @@ pub use endpoint::{Endpoint, Transport};
 pub use error::NetError;
 use stream::Stream;
 
+/// Bytes that wait to be written, above which nothing is read.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
+
 /// A session with at most one network connection at a time.
 pub struct Client {
     session: Session,
@@ -173,7 +176,10 @@ impl Client {
             if let Poll::Ready(Err(error)) = stream.poll_write(context, self.session.output_mut()) {
                 return Poll::Ready(Err(self.lost(error)));
             }
-            let read = match self.is_paused {
+            // A server that reads nothing must not make the session keep answers without end. If it
+            // stays like that, the Keep Alive ends the connection.
+            let is_blocked = self.session.output_mut().len() > UNSENT_BYTES_MAX;
+            let read = match self.is_paused || is_blocked {
                 true => Poll::Pending,
                 false => stream.poll_read(context, &mut self.read_buffer),
             };

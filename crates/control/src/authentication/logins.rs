@@ -58,8 +58,8 @@ impl AuthenticationChain {
         })
     }
 
-    /// Begins to check the key that a device shows by HTTP, given by its SHA-256 digest. There is
-    /// no slot to wait for: the key is looked up.
+    /// Begins to check the key that a device shows by HTTP (its own, or a provisioning key), given
+    /// by its SHA-256 digest. There is no slot to wait for: the key is looked up.
     ///
     /// Each key counts as a name of its own, by a part of the digest. So a device with an old key
     /// does not lock out the others at its address, and many keys from one address are guesses.

@@ -75,6 +75,8 @@ pub(super) struct Guard {
     line: Vec<u8>,
     /// Bytes of the current message that are missing, with its line end.
     left: usize,
+    /// Lines without a message since they were last taken.
+    other_lines: u32,
 }
 
 impl Guard {
@@ -93,7 +95,13 @@ impl Guard {
             payload_max: twice.clamp(PAYLOAD_BYTES_ALWAYS, PAYLOAD_BYTES_MAX),
             line: Vec::new(),
             left: 0,
+            other_lines: 0,
         })
+    }
+
+    /// Takes the number of lines without a message (PING, INFO, errors) since the last call.
+    pub(super) fn take_other_lines(&mut self) -> u32 {
+        std::mem::take(&mut self.other_lines)
     }
 
     /// Checks the next data.
@@ -123,19 +131,22 @@ impl Guard {
                 return Err(Excess::Line);
             }
             if self.line.ends_with(b"\r\n") {
-                self.left = self.behind(&self.line)?;
-                self.line.clear();
+                let mut line = std::mem::take(&mut self.line);
+                self.left = self.behind(&line)?;
+                line.clear();
+                self.line = line;
             }
         }
         Ok(())
     }
 
     /// Number of bytes that follow a line.
-    fn behind(&self, line: &[u8]) -> Result<usize, Excess> {
+    fn behind(&mut self, line: &[u8]) -> Result<usize, Excess> {
         if line.len() > LINE_BYTES_MAX {
             return Err(Excess::Line);
         }
         if !line.starts_with(b"MSG ") && !line.starts_with(b"HMSG ") {
+            self.other_lines = self.other_lines.saturating_add(1);
             return Ok(0);
         }
         let text = std::str::from_utf8(line).map_err(|_| Excess::Message(None))?;

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_nats::rustls::ClientConfig;
@@ -19,7 +19,8 @@ use tokio::io::{
     split,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -31,6 +32,11 @@ use crate::words::error_words;
 const FIRST_LINE_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes per read.
 const COPIED_BYTES: usize = 64 << 10;
+/// Bytes that are read from the server while something is written to it.
+const UNANSWERED_BYTES_MAX: usize = 256 << 10;
+/// Lines without a message in this time, above which reading pauses.
+const OTHER_LINES_MAX: u32 = 1_000;
+const OTHER_LINES_WITHIN: Duration = Duration::from_secs(1);
 
 /// A relay to a server, for one connection of the client.
 pub(super) struct Relay {
@@ -38,7 +44,7 @@ pub(super) struct Relay {
     pub(super) address: SocketAddr,
     /// The word that the client adds to its name.
     pub(super) word: String,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<std::sync::Mutex<Option<String>>>,
     /// The excess for which the server was cut off.
     pub(super) excess: Arc<OnceLock<Excess>>,
 }
@@ -212,19 +218,22 @@ async fn accepted(
 async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
     (first, client): (Vec<u8>, BufReader<TcpStream>),
     (mut server, mut guard): (S, Guard),
-    (trouble, excess): (&Mutex<Option<String>>, &OnceLock<Excess>),
+    (trouble, excess): (&std::sync::Mutex<Option<String>>, &OnceLock<Excess>),
 ) -> io::Result<()> {
     let carried = async {
         server.write_all(&first).await?;
         let (mut from_server, mut to_server) = split(server);
         let (mut from_client, mut to_client) = split(client);
-        let out = copy(&mut from_client, &mut to_server, |_| Ok(()));
-        let back = copy(&mut from_server, &mut to_client, |bytes| {
-            guard.look(bytes).map_err(|why| {
+        let writing = Mutex::new(());
+        let out = copy_out(&mut from_client, &mut to_server, &writing);
+        let look = |bytes: &[u8]| {
+            let looked = guard.look(bytes).map_err(|why| {
                 tracing::warn!(%why, "a connection to NATS is ended");
                 io::Error::other(*excess.get_or_init(|| why))
-            })
-        });
+            });
+            looked.map(|()| guard.take_other_lines())
+        };
+        let back = copy_back(&mut from_server, &mut to_client, (&writing, look));
         tokio::try_join!(out, back)
     };
     let carried = carried.await;
@@ -235,22 +244,57 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
     carried.map(drop)
 }
 
-/// Copies data that passes `look` until the end.
-async fn copy(
+/// Copies what the client sends until the end. `writing` is locked while it is written.
+async fn copy_out(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    mut look: impl FnMut(&[u8]) -> io::Result<()>,
+    writing: &Mutex<()>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; COPIED_BYTES];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        let _locked = writing.lock().await;
+        if bytes.is_empty() {
+            return to.shutdown().await;
+        }
+        to.write_all(bytes).await?;
+        to.flush().await?;
+    }
+}
+
+/// Copies what the server sends, and what passes `look`, until the end.
+///
+/// The client answers a PING, and keeps the answer until it is written. So not much is read from a
+/// server that reads nothing. `look` returns the number of lines without a message: a server does
+/// not send many of these.
+async fn copy_back(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    (writing, mut look): (&Mutex<()>, impl FnMut(&[u8]) -> io::Result<u32>),
+) -> io::Result<()> {
+    let mut buffer = vec![0; COPIED_BYTES];
+    let (mut unanswered, mut lines, mut since) = (0, 0, Instant::now());
     loop {
         let count = from.read(&mut buffer).await?;
         let bytes = buffer.get(..count).unwrap_or_default();
         if bytes.is_empty() {
             return to.shutdown().await;
         }
-        look(bytes)?;
+        lines += look(bytes)?;
         to.write_all(bytes).await?;
         to.flush().await?;
+        unanswered += count;
+        if unanswered >= UNANSWERED_BYTES_MAX {
+            drop(writing.lock().await);
+            unanswered = 0;
+        }
+        if lines > OTHER_LINES_MAX {
+            sleep_until(since + OTHER_LINES_WITHIN).await;
+        }
+        if since.elapsed() >= OTHER_LINES_WITHIN {
+            (lines, since) = (0, Instant::now());
+        }
     }
 }
 
@@ -266,6 +310,46 @@ mod tests {
         assert_eq!(seen, "INFO {\"server_id\":\"a\"}\r\n");
         assert_eq!(without_tls(b"HTTP/1.1 400\r\n"), None);
         assert_ne!(word().expect("a word"), word().expect("another"));
+    }
+
+    #[tokio::test]
+    async fn not_much_is_read_from_a_server_that_reads_nothing() {
+        let (client, mut library) = tokio::io::duplex(64);
+        let (server, mut peer) = tokio::io::duplex(64);
+        let (mut from_client, mut to_client) = split(client);
+        let (mut from_server, mut to_server) = split(server);
+        let writing = Mutex::new(());
+        let out = copy_out(&mut from_client, &mut to_server, &writing);
+        let back = copy_back(
+            &mut from_server,
+            &mut to_client,
+            (&writing, |_: &[u8]| Ok(0)),
+        );
+        let mut passed = 0;
+        let flood = async {
+            // The library's answer does not fit.
+            library.write_all(&[b'P'; 128]).await.expect("it is taken");
+            let (mut from_relay, _to_relay) = split(library);
+            let mut buffer = [0; 64];
+            let endless = async {
+                loop {
+                    peer.write_all(b"PING\r\n").await.expect("it is written");
+                }
+            };
+            let read = async {
+                loop {
+                    passed += from_relay.read(&mut buffer).await.expect("it is read");
+                }
+            };
+            tokio::join!(endless, read)
+        };
+        let all = async { tokio::join!(out, back, flood) };
+        // All of it happens in memory, so it stands still long before.
+        let _: Result<_, _> = timeout(Duration::from_secs(2), all).await;
+        assert!(
+            (1..=UNANSWERED_BYTES_MAX + 128).contains(&passed),
+            "{passed}"
+        );
     }
 
     #[tokio::test]

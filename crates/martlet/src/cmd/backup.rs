@@ -16,7 +16,7 @@ use martlet_persistence::DamageWords;
 use crate::cmd::admin;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{err, errln, outln};
+use crate::cmd::print::{err, errln, outln, write_err};
 use crate::config;
 use crate::private_file;
 use crate::serve::{check_restored, claim_data_dir, claim_store_to_read, program_name};
@@ -372,7 +372,7 @@ impl Progress {
         if self.terminal && self.shown != Some(percent) {
             self.shown = Some(percent);
             let filled = "#".repeat(percent as usize / 4);
-            err!("\r[{filled:<25}] {percent:>3} %");
+            write_err(&format!("\r[{filled:<25}] {percent:>3} %"));
             let _ = std::io::stderr().flush();
         }
     }

@@ -1,12 +1,13 @@
 //! `martlet firmware`: versions of firmware for devices.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use martlet_access::owned;
 use martlet_control::text::printable;
 use serde_json::{Value, json};
 
@@ -296,7 +297,9 @@ fn get(options: &GetOptions) -> anyhow::Result<String> {
     match &options.output {
         Some(file) => {
             let name = file.display();
-            let made = File::create(file).with_context(|| format!("cannot write {name}"));
+            let mut options = OpenOptions::new();
+            let made = owned::open(file, options.write(true).create(true).truncate(true))
+                .with_context(|| format!("cannot write {name}"));
             let mut out = std::io::BufWriter::new(made?);
             download(&data_dir, &path, &mut out)?;
             out.flush()?;

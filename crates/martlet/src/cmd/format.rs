@@ -10,6 +10,7 @@ use std::str::Chars;
 use jiff::Zoned;
 use martlet_client::{Message, MessageProperties};
 use martlet_codec::QoS;
+use martlet_control::text::harmless;
 
 use super::json::Json;
 
@@ -22,6 +23,8 @@ pub(crate) struct Format {
     pieces: Vec<Piece>,
     /// Whether JSON is printed on several lines.
     pub(crate) pretty: bool,
+    /// Whether messages are shown on a terminal, which nothing in them may control.
+    pub(crate) is_shown: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +87,7 @@ impl Format {
         Ok(Self {
             pieces,
             pretty: false,
+            is_shown: false,
         })
     }
 
@@ -109,7 +113,15 @@ impl Format {
                     Ok(())
                 }
                 Piece::Field { letter, layout } => {
-                    self.apply_field(*letter, layout, message, time, out)
+                    let begin = out.len();
+                    let done = self.apply_field(*letter, layout, message, time, out);
+                    if self.is_shown {
+                        let field = String::from_utf8_lossy(&out[begin..]);
+                        let field = harmless(&field).into_owned();
+                        out.truncate(begin);
+                        out.extend_from_slice(field.as_bytes());
+                    }
+                    done
                 }
             };
             if let Err(error) = result {

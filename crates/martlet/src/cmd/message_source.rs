@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::exit::{self, Failure};
+use crate::config::regular_file;
 
 /// Options of which one must be given.
 #[derive(Args, Debug)]
@@ -48,7 +49,7 @@ impl MessageOptions {
         }
         if let Some(path) = self.file {
             let name = path.display().to_string();
-            return std::fs::read(path).map_err(|_| Failure {
+            return regular_file::read_named(&path).map_err(|_| Failure {
                 code: exit::ERROR,
                 text: format!(
                     "Error: Unable to open file \"{name}\".\nError loading input file \"{name}\"."

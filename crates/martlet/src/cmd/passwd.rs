@@ -11,6 +11,7 @@ use martlet_access::{PASSWORD_MIN, PasswordFile, Plain};
 
 use crate::cmd::print::{errln, outln};
 use crate::cmd::prompt::{self, Strength};
+use crate::config::regular_file;
 
 /// Options of `martlet passwd`.
 #[derive(Args, Debug)]
@@ -134,7 +135,7 @@ const OR_ELSE: &str = "give it on the command line: -b FILE USER PASSWORD";
 /// only since 2.1, so a file whose hashes are all PBKDF2 or SHA-512 gets PBKDF2. `fresh` is the
 /// format for a file without hashes.
 pub(crate) fn kind_for(path: &Path, fresh: Kind) -> Kind {
-    let text = std::fs::read(path).unwrap_or_default();
+    let text = regular_file::read_named(path).unwrap_or_default();
     let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted);
     let kinds = file.map(|file| file.kinds()).unwrap_or_default();
     match kinds.as_slice() {
@@ -146,7 +147,7 @@ pub(crate) fn kind_for(path: &Path, fresh: Kind) -> Kind {
 
 /// Warns about short passwords before they are hashed, since their length is unknown afterwards.
 fn warn_of_short(path: &Path) {
-    let text = std::fs::read(path).unwrap_or_default();
+    let text = regular_file::read_named(path).unwrap_or_default();
     let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted);
     for line in file.iter().flat_map(PasswordFile::short) {
         errln!(

@@ -13,7 +13,7 @@ use crate::cmd::admin::{AdminOptions, ask, finish_as, pages};
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
-use crate::cmd::print::write_out;
+use crate::cmd::print::write_data;
 use crate::cmd::query::encoded;
 
 /// Arguments of `martlet retained`.
@@ -128,7 +128,7 @@ fn print(options: &GetOptions) -> anyhow::Result<()> {
             .context("the node's answer is not Base64")?,
         _ => payload.into_bytes(),
     };
-    write_out(&bytes);
+    write_data(&bytes);
     Ok(())
 }
 

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use martlet_control::text::printable;
+use martlet_control::text::{harmless, printable};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::firmware::{text_of, with_query};
-use crate::cmd::print::out;
+use crate::cmd::print::{out, write_out};
 use crate::cmd::query::encoded;
 
 /// Interval of requests in `watch`.
@@ -380,7 +380,7 @@ fn watch(named: &RolloutName) -> ExitCode {
         };
         // The reader may have closed the output.
         let is_read = match (is_terminal, line == shown) {
-            (true, _) => out!("\r\x1b[2K{line}"),
+            (true, _) => write_out(format!("\r\x1b[2K{}", harmless(&line)).as_bytes()),
             (false, true) => true,
             (false, false) => out!("{line}\n"),
         };

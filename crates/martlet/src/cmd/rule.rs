@@ -1,7 +1,5 @@
 //! `martlet rule`: rules about messages of a running node.
 
-use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +12,7 @@ use crate::cmd::admin::{AdminOptions, NodeRefusal, ask, ask_with, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::query::encoded;
+use crate::config::regular_file;
 
 /// Additional time limit of a request that attaches a rule or tries it on many messages.
 const LONGER: Duration = Duration::from_secs(20);
@@ -212,11 +211,9 @@ fn read_rule(file: &PathBuf) -> anyhow::Result<Map<String, Value>> {
 
 fn read(file: &PathBuf) -> anyhow::Result<String> {
     if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        return Ok(text);
+        return Ok(regular_file::read_stdin_text()?);
     }
-    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    regular_file::read_named_text(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// An error about a field of a rule, which is in the file and not an option.

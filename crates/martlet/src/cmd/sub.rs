@@ -3,6 +3,7 @@
 //! Responsible for the behaviour of mosquitto_sub's options, across any number of connections:
 //! after a lost connection, it reconnects after a second.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use martlet_codec::{
     ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionFilter, SubscriptionOptions,
     TopicFilter, TopicName,
 };
-use martlet_control::text::typed;
+use martlet_control::text::{harmless, typed};
 
 use super::client_run::{ClientRun, Connected, Next, block_on, timed_out};
 use super::exit::{self, Failure};
@@ -85,6 +86,9 @@ pub(crate) struct PrintOptions {
     /// Print JSON on several lines
     #[arg(long)]
     pretty: bool,
+    /// Whether messages are shown on a terminal, which nothing in them may control
+    #[arg(skip)]
+    is_shown: bool,
     /// Do not print retained messages
     #[arg(short = 'R', long = "no-retained")]
     pub(crate) no_retained: bool,
@@ -111,19 +115,25 @@ impl PrintOptions {
 
     /// Makes the options of `--pretty` part of the format.
     pub(crate) fn prepare(&mut self) {
+        self.is_shown = std::io::stdout().is_terminal();
         if let Some(format) = &mut self.format {
             format.pretty = self.pretty;
+            format.is_shown = self.is_shown;
         }
     }
 
     /// An empty payload is not printed; with `-v` it is marked as such, like in mosquitto_sub.
     fn print_plain(&self, message: &Message, out: &mut Vec<u8>) {
+        let shown = |bytes: &[u8], out: &mut Vec<u8>| match self.is_shown {
+            true => out.extend_from_slice(harmless(&String::from_utf8_lossy(bytes)).as_bytes()),
+            false => out.extend_from_slice(bytes),
+        };
         if self.verbose {
-            out.extend_from_slice(message.topic.as_bytes());
+            shown(message.topic.as_bytes(), out);
             out.push(b' ');
         }
         if !message.payload.is_empty() {
-            out.extend_from_slice(&message.payload);
+            shown(&message.payload, out);
         } else if self.verbose && !self.no_eol {
             out.extend_from_slice(b"(null)");
         } else {

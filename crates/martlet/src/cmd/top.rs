@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use martlet_api::{ClientView, HistoryView, Status};
-use martlet_control::text::printable;
+use martlet_control::text::{harmless, printable};
 use serde::Serialize;
 
 use crate::cmd::admin::{AdminOptions, ask, pages};
 use crate::cmd::errors::error_text;
-use crate::cmd::print::{errln, out, outln};
+use crate::cmd::print::{errln, outln, write_out};
 
 /// Arguments of `martlet top`.
 #[derive(Args, Debug)]
@@ -118,7 +118,7 @@ fn show(options: &TopOptions) -> anyhow::Result<()> {
         };
         // Moves to the top and clears the screen.
         let clear = if is_live { "\x1b[H\x1b[2J" } else { "" };
-        let is_read = out!("{clear}{text}");
+        let is_read = write_out(format!("{clear}{}", harmless(&text)).as_bytes());
         // The reader may have closed the output.
         if options.once || !is_read {
             return Ok(());

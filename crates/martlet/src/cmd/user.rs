@@ -27,6 +27,7 @@ use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
 use crate::cmd::{listing, passwd, prompt, tables};
+use crate::config::regular_file;
 
 /// Arguments of `martlet user`.
 #[derive(Args, Debug)]
@@ -266,7 +267,8 @@ fn expect_nodes_own(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
 }
 
 fn users(path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = regular_file::read_named(path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted)?;
     let mut users: Vec<String> = file.users().map(str::to_owned).collect();
     users.sort_unstable();

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use martlet_access::owned;
 use martlet_control::shared_registry::TablesSettings;
 use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location, RegistryError};
 
@@ -115,7 +116,7 @@ pub(crate) fn note(data_dir: &Path, location: &Location, identity: Option<&str>)
     let new = path.with_extension("new");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&new)?;
+    let mut file = owned::open(&new, &mut options)?;
     writeln!(file, "{place}\n{identity}")?;
     std::fs::rename(&new, &path)
 }

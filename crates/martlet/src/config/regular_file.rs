@@ -40,9 +40,57 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Most bytes of a file that a command reads as a whole.
+const COMMAND_FILE_MAX: u64 = 64 << 20;
+
+/// Reads a file that a user names to a command, also a pipe such as `<(…)`, up to 64 MiB.
+///
+/// # Errors
+/// The file cannot be read, or is larger: a device such as `/dev/zero` has no end.
+pub(crate) fn read_named(path: &Path) -> io::Result<Vec<u8>> {
+    read_some(File::open(path)?)
+}
+
+/// The same for text.
+///
+/// # Errors
+/// The same as for [`read_named`], or it is not UTF-8.
+pub(crate) fn read_named_text(path: &Path) -> io::Result<String> {
+    text_of(read_named(path)?)
+}
+
+/// Reads standard input in the same way.
+///
+/// # Errors
+/// The same as for [`read_named_text`].
+pub(crate) fn read_stdin_text() -> io::Result<String> {
+    text_of(read_some(io::stdin().lock())?)
+}
+
+fn read_some(from: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(COMMAND_FILE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > COMMAND_FILE_MAX {
+        let why = format!("it is larger than {} MiB", COMMAND_FILE_MAX >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
+    String::from_utf8(bytes).map_err(invalid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let found = read_named(Path::new("/dev/zero")).map_err(|error| error.to_string());
+        assert_eq!(found, Err("it is larger than 64 MiB".to_owned()));
+    }
 
     #[test]
     fn a_pipe_is_refused_at_once() {

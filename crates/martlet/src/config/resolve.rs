@@ -57,6 +57,7 @@ pub(crate) struct NodeConfig {
     /// Log file, in addition to standard error.
     pub(crate) log_file: Option<LogFile>,
     /// Whether each connect, disconnect and refusal is logged.
+    pub(crate) log_lines_per_second: u32,
     pub(crate) log_connections: bool,
     /// Limits of events that are kept for readers.
     pub(crate) events_kept: Bounds,
@@ -178,6 +179,7 @@ pub(crate) fn resolve_with(
         log_format: settings.log.format,
         log_level: log_level(&settings.log.level)?,
         log_file: log_file(effective),
+        log_lines_per_second: settings.log.lines_per_second,
         log_connections: settings.log.connections,
         events_kept: Bounds {
             events: settings.events.kept,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use martlet_access::owned;
 use martlet_control::log_lines::LogLines;
 use martlet_control::logging::Logging;
 use martlet_control::rfc3339;
@@ -17,6 +18,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use super::log_flood::FloodLimit;
 use super::log_text::TextLines;
 use super::rotated_file::RotatedFile;
 use super::standard::Standard;
@@ -29,6 +31,13 @@ pub(super) struct Log {
     /// Standard error.
     pub(super) standard: Standard,
     file: Option<RotatedFile>,
+    flood: FloodLimit,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.flood.tell();
+    }
 }
 
 impl Log {
@@ -69,24 +78,26 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
     let standard = Standard::default();
     let file = node.log_file.as_ref().map(RotatedFile::open).transpose()?;
     let lines = LogLines::default();
-    let is_plain = node.log_format == LogFormat::Text && !colours;
-    let layers = if is_plain {
+    let layers = if node.log_format == LogFormat::Text {
         let text = TextLines {
             standard: standard.clone(),
+            colours,
             file: file.clone(),
             lines: lines.clone(),
         };
         vec![text.boxed()]
     } else {
         let mut layers = vec![
-            layer(node.log_format, standard.clone(), colours),
+            json_layer(standard.clone()),
             KeptLines(lines.clone()).boxed(),
         ];
-        layers.extend(file.clone().map(|file| layer(node.log_format, file, false)));
+        layers.extend(file.clone().map(json_layer));
         layers
     };
+    let flood = FloodLimit::start(node.log_lines_per_second).context("cannot start a thread")?;
     tracing_subscriber::registry()
         .with(layers)
+        .with(flood.clone())
         .with(filter)
         .init();
     let apply = move |text: &str| {
@@ -97,10 +108,11 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
         logging: Logging::new(&node.log_level, Box::new(apply), lines),
         standard,
         file,
+        flood,
     })
 }
 
-fn layer<W>(format: LogFormat, writer: W, colours: bool) -> Box<dyn Layer<Registry> + Send + Sync>
+fn json_layer<W>(writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -110,10 +122,7 @@ where
         .with_timer(Clock)
         .with_writer(writer)
         .log_internal_errors(false);
-    match format {
-        LogFormat::Text => layer.with_ansi(colours).with_target(false).boxed(),
-        LogFormat::Json => layer.with_ansi(false).json().flatten_event(true).boxed(),
-    }
+    layer.with_ansi(false).json().flatten_event(true).boxed()
 }
 
 /// Keeps the last lines in memory.
@@ -145,7 +154,7 @@ pub(crate) fn check_log_file(node: &NodeConfig) -> anyhow::Result<()> {
         return Ok(());
     };
     let path = &settings.path;
-    let opened = OpenOptions::new().append(true).open(path);
+    let opened = owned::open(path, OpenOptions::new().append(true));
     let usable = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut parents = path.ancestors().skip(1);

@@ -1,9 +1,10 @@
 //! The text format of a log line, the same as that of `tracing_subscriber` at a fraction of its
-//! cost: each client that connects causes a line. No colours, and no spans, which the node does not
+//! cost: each client that connects causes a line. No spans, which the node does not
 //! use.
 
 use martlet_control::log_lines::{Kind, LogLines, Logged};
 use martlet_control::rfc3339;
+use martlet_control::text::printable;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
@@ -15,6 +16,8 @@ use super::standard::Standard;
 /// once.
 pub(super) struct TextLines {
     pub(super) standard: Standard,
+    /// Whether levels have colours on standard error.
+    pub(super) colours: bool,
     pub(super) file: Option<RotatedFile>,
     pub(super) lines: LogLines,
 }
@@ -23,10 +26,12 @@ impl<S: Subscriber> Layer<S> for TextLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         self.lines.note_and(event, |logged| {
             let is_urgent = logged.level() < Level::INFO;
-            self.standard.put(is_urgent, |line| write(&logged, line));
+            let colours = self.colours;
+            self.standard
+                .put(is_urgent, |line| write(&logged, line, colours));
             if let Some(file) = &self.file {
                 let mut line = Vec::new();
-                write(&logged, &mut line);
+                write(&logged, &mut line, false);
                 file.put(&line);
             }
         });
@@ -34,9 +39,15 @@ impl<S: Subscriber> Layer<S> for TextLines {
 }
 
 /// Appends time, level, message and fields as a line.
-fn write(logged: &Logged<'_>, to: &mut Vec<u8>) {
+fn write(logged: &Logged<'_>, to: &mut Vec<u8>, colours: bool) {
     rfc3339::with_text_of_us(logged.at_us(), |time| to.extend_from_slice(time.as_bytes()));
+    let (on, off) = match colours {
+        true => (colour(logged.level()), "\x1b[0m"),
+        false => ("", ""),
+    };
+    to.extend_from_slice(on.as_bytes());
     to.extend_from_slice(level(logged.level()));
+    to.extend_from_slice(off.as_bytes());
     let mut is_first = true;
     for (name, kind, value) in logged.values() {
         if name.starts_with("log.") {
@@ -57,7 +68,6 @@ fn write(logged: &Logged<'_>, to: &mut Vec<u8>) {
         match kind {
             Kind::Text if !is_message => quote(to, value),
             Kind::Json => to.extend_from_slice(value),
-            Kind::Shown if !is_message => to.extend_from_slice(value),
             Kind::Text | Kind::Shown | Kind::Error => harmless(to, value),
             Kind::Sources => {
                 harmless(to, value);
@@ -79,6 +89,17 @@ fn level(level: Level) -> &'static [u8] {
     }
 }
 
+/// The colour of a level on a terminal.
+fn colour(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG => "\x1b[34m",
+        Level::TRACE => "\x1b[35m",
+    }
+}
+
 /// Appends a text in quotes, in the format of `Debug`.
 fn quote(to: &mut Vec<u8>, text: &[u8]) {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'"' && *byte != b'\\';
@@ -91,22 +112,17 @@ fn quote(to: &mut Vec<u8>, text: &[u8]) {
     to.push(b'"');
 }
 
-/// Appends a text without terminal control characters.
+/// Appends a text in which nothing controls a terminal, and no line looks like one of its own.
 fn harmless(to: &mut Vec<u8>, text: &[u8]) {
-    let is_harmless = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t' | b'\r');
-    if text.iter().all(is_harmless) {
+    if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return to.extend_from_slice(text);
     }
-    for one in String::from_utf8_lossy(text).chars() {
-        match one {
-            '\x1b' | '\x07' | '\x08' | '\x0c' | '\x7f' => {
-                to.extend_from_slice(format!("\\x{:02x}", one as u32).as_bytes());
-            }
-            '\u{80}'..='\u{9f}' => {
-                to.extend_from_slice(format!("\\u{{{:x}}}", one as u32).as_bytes());
-            }
-            _ => to.extend_from_slice(one.encode_utf8(&mut [0; 4]).as_bytes()),
+    let text = String::from_utf8_lossy(text);
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            to.extend_from_slice(b"\n  ");
         }
+        to.extend_from_slice(printable(line).as_bytes());
     }
 }
 
@@ -147,7 +163,7 @@ mod tests {
     impl<S: Subscriber> Layer<S> for Lines {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
             LogLines::default().note_and(event, |logged| {
-                write(&logged, &mut self.0.lock().unwrap());
+                write(&logged, &mut self.0.lock().unwrap(), false);
             });
         }
     }
@@ -170,7 +186,7 @@ mod tests {
 
     impl std::fmt::Display for Failed {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("it \x1b failed")
+            f.write_str("it failed")
         }
     }
 
@@ -183,7 +199,7 @@ mod tests {
     fn log_all_kinds() {
         let (none, name) = (None::<&str>, "a \"b\"\\ é\n\u{1b}");
         tracing::info!(client_id = "plain", none, version = %5, there = true, "client connected");
-        tracing::warn!(name, r#type = ?Some("x"), count = -3_i64, secs = 0.5, "odd: {name} \u{9b}");
+        tracing::warn!(name, r#type = ?Some("x"), count = -3_i64, secs = 0.5, "odd: é");
         tracing::error!(bytes = 7_u64, error = &Failed(None) as &dyn Error);
         let failed = Failed(Some(Box::new(Failed(Some(Box::new(Failed(None)))))));
         tracing::debug!(
@@ -193,6 +209,26 @@ mod tests {
             "x"
         );
         tracing::trace!("last");
+    }
+
+    #[test]
+    fn nothing_in_a_line_controls_a_terminal_or_looks_like_another_line() {
+        let own = Lines::default();
+        let subscriber = tracing_subscriber::registry().with(own.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let odd = "a\u{1b}[2J\u{9b}\u{202e}\r\u{0}\n2026 INFO b";
+            tracing::info!(shown = %odd, text = odd, "message {odd}");
+        });
+        let text = own.text();
+        let controls = |letter: char| letter.is_control() && letter != '\n';
+        assert!(
+            !text.contains(controls) && !text.contains('\u{202e}'),
+            "{text}"
+        );
+        assert!(
+            text.lines().skip(1).all(|line| line.starts_with("  ")),
+            "{text}"
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod http_at;
 mod integrations;
 mod iotflow;
 mod log;
+mod log_flood;
 mod log_text;
 mod memory;
 mod microservice;

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
+use martlet_access::owned;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::standard::harmless_json;
 use crate::cmd::print::errln;
 use crate::config::LogFile;
 
@@ -109,10 +111,11 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// Opens the file for its owner and group only, because it contains names of clients and topics.
+/// Opens the file for its owner and group only, because it contains names of clients and topics. A
+/// link or a file of another user is not opened.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
-    let file = options.create(true).append(true).mode(0o640).open(path)?;
+    let file = owned::open(path, options.create(true).append(true).mode(0o640))?;
     let bytes = file.metadata()?.len();
     Ok((file, bytes))
 }
@@ -122,7 +125,7 @@ pub(super) struct RotatedLine(RotatedFile);
 
 impl Write for RotatedLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.put(bytes);
+        self.0.put(&harmless_json(bytes));
         Ok(bytes.len())
     }
 

@@ -1,8 +1,10 @@
 //! Standard error for the log.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use martlet_control::text::harmless;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -57,6 +59,15 @@ impl Gathered {
     }
 }
 
+/// A line of JSON, in which nothing controls a terminal: DEL and C1 need no escape in JSON.
+pub(super) fn harmless_json(line: &[u8]) -> Cow<'_, [u8]> {
+    if line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+        return Cow::Borrowed(line);
+    }
+    let text = String::from_utf8_lossy(line);
+    Cow::Owned(harmless(&text).into_owned().into_bytes())
+}
+
 /// A writer for one line on standard error.
 pub(super) struct StandardLine {
     to: Standard,
@@ -65,7 +76,8 @@ pub(super) struct StandardLine {
 
 impl Write for StandardLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let append = |lines: &mut Vec<u8>| lines.extend_from_slice(bytes);
+        let line = harmless_json(bytes);
+        let append = |lines: &mut Vec<u8>| lines.extend_from_slice(&line);
         self.to.put(self.is_urgent, append);
         Ok(bytes.len())
     }

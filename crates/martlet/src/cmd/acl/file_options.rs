@@ -7,7 +7,7 @@ use clap::Args;
 use martlet_access::{AclFile, Subscribing};
 
 use crate::cmd::node_options::NodeOptions;
-use crate::config;
+use crate::config::{self, regular_file};
 
 /// Which ACL file.
 #[derive(Args, Debug)]
@@ -46,7 +46,8 @@ impl FileOptions {
         if path.is_empty() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let text = regular_file::read_named_text(Path::new(&path))
+            .with_context(|| format!("cannot read {path}"))?;
         Ok(Some(AclFile::parse(&path, &text, subscribing)?))
     }
 }

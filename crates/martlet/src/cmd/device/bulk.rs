@@ -22,7 +22,7 @@ use crate::cmd::errors::error_text;
 use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
-use crate::cmd::print::{err, errln, out};
+use crate::cmd::print::{err, errln, out, write_data, write_err};
 use crate::cmd::tables::{self, OpenTables};
 
 #[derive(Args, Debug)]
@@ -50,7 +50,9 @@ pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
         let all: Vec<_> = all.into_iter().map(json_of_device).collect();
         return Ok(format!("{}\n", serde_json::Value::Array(all)));
     }
-    Ok(table_of_devices(&all, LineEnd::Lf))
+    // It is imported again as it is.
+    write_data(table_of_devices(&all, LineEnd::Lf).as_bytes());
+    Ok(String::new())
 }
 
 /// Exit code of an import with refused rows.
@@ -194,7 +196,8 @@ async fn add_devices(
         if is_watched {
             let (done, wide) = (outcomes.len(), 30);
             let full = done * wide / total.max(1);
-            err!("\r[{:<wide$}] {done} of {total} rows", "#".repeat(full));
+            let bar = "#".repeat(full);
+            write_err(&format!("\r[{bar:<wide$}] {done} of {total} rows"));
         }
     }
     if is_watched && total > 0 {

@@ -21,7 +21,7 @@ use super::report::{Outcome, Report};
 use super::telemetry;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::tables::{self, OpenTables};
-use crate::config;
+use crate::config::{self, regular_file};
 
 /// Which database.
 #[derive(Args, Debug)]
@@ -69,7 +69,7 @@ impl DatabaseOptions {
             return location(text);
         }
         if let Some(file) = &self.url_file {
-            let text = std::fs::read_to_string(file);
+            let text = regular_file::read_named_text(file);
             let text = text.with_context(|| format!("cannot read {}", file.display()))?;
             return location(text.trim());
         }

@@ -12,6 +12,7 @@ use martlet_registry::{NewUser, Owner, TypeSettings};
 use super::mosquitto::MosquittoOptions;
 use super::report::{Outcome, Report};
 use crate::cmd::tables::{self, OpenTables};
+use crate::config::regular_file;
 
 /// A user with its hash and rules.
 struct ImportedUser {
@@ -23,7 +24,7 @@ struct ImportedUser {
 /// Imports the users of a password file, and their rules from an ACL file if there is one.
 pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<Report> {
     let name = file.display().to_string();
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+    let bytes = regular_file::read_named(file).with_context(|| format!("cannot read {name}"))?;
     let passwords = PasswordFile::parse(&name, &bytes, Plain::Accepted)?;
     let acl = options.acl_file().map(read_acl).transpose()?;
     let mut users: Vec<&str> = passwords.users().collect();
@@ -74,7 +75,8 @@ pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<
 
 fn read_acl(file: &Path) -> anyhow::Result<AclFile> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    let text =
+        regular_file::read_named_text(file).with_context(|| format!("cannot read {name}"))?;
     Ok(AclFile::parse(&name, &text, Subscribing::default())?)
 }
 

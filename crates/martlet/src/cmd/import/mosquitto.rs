@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_control::text::typed;
+use martlet_control::text::{printable, typed};
 use martlet_registry::USER_ROLE;
 
 use crate::cmd::errors::error_text;
@@ -72,7 +72,7 @@ pub(super) fn run(options: &MosquittoOptions) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DOES_NOT_START),
         Err(error) => {
-            errln!("martlet: {}", error_text(&error));
+            errln!("martlet: {}", printable(&error_text(&error)));
             ExitCode::FAILURE
         }
     }
@@ -268,9 +268,12 @@ fn text(report: &[ReportLine], data_dir: &str) -> String {
             note,
         } = line;
         text.push_str(&format!(
-            "{:<14} {place}: {words}\n{:15}{note}\n",
+            "{:<14} {}: {}\n{:15}{}\n",
             outcome.word(),
-            ""
+            printable(place),
+            printable(words),
+            "",
+            printable(note)
         ));
     }
     text.push_str(&format!(

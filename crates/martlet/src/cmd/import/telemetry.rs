@@ -19,7 +19,7 @@ use super::report::{Outcome, Report, Skipped};
 use crate::cmd::admin::{self, NodeRefusal, ask, ask_with};
 use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::err;
+use crate::cmd::print::{err, write_err};
 use crate::cmd::query::encoded;
 use crate::cmd::tables;
 use crate::config;
@@ -414,7 +414,10 @@ impl Progress {
     fn add(&mut self, records: usize) {
         self.done += records;
         if self.is_terminal {
-            err!("\rtelemetry: {} of {} records", self.done, self.all);
+            write_err(&format!(
+                "\rtelemetry: {} of {} records",
+                self.done, self.all
+            ));
             // If this fails, the line is only delayed.
             let _ = std::io::stderr().flush();
         }

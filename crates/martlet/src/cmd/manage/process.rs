@@ -1,7 +1,7 @@
 //! The node as a process of the script: started with a pid file, or by systemd if that runs it.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use martlet_access::owned;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::managed_node::{DATA, ManagedNode};
@@ -58,8 +59,13 @@ pub(super) fn start(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot make {}", managed.data().display()))?;
     let mut child = spawn(managed)?;
     let pid = child.id();
-    fs::write(managed.data().join(PID_FILE), format!("{pid}\n"))
-        .context("cannot write the pid file")?;
+    let mut options = OpenOptions::new();
+    owned::open(
+        &managed.data().join(PID_FILE),
+        options.write(true).create(true).truncate(true),
+    )
+    .and_then(|mut file| writeln!(file, "{pid}"))
+    .context("cannot write the pid file")?;
     let began = Instant::now();
     while !is_ready(&managed.data()) {
         if let Some(status) = child.try_wait()? {
@@ -97,7 +103,7 @@ fn spawn(managed: &ManagedNode) -> anyhow::Result<Child> {
         fs::rename(&path, path.with_extension("log.1")).context("cannot put the log aside")?;
     }
     let mut options = OpenOptions::new();
-    let log = options.create(true).append(true).mode(0o600).open(&path);
+    let log = owned::open(&path, options.create(true).append(true).mode(0o600));
     let log = log.with_context(|| format!("cannot open {}", path.display()))?;
     let program = std::env::current_exe().context("cannot find the program")?;
     let mut command = Command::new(program);

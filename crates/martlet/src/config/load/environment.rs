@@ -1,6 +1,6 @@
 //! Variables of the environment and of `.env`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use martlet_environment::{lines, unclosed_quotes, variables};
 
@@ -12,6 +12,7 @@ use super::sourced::Sourced;
 use crate::config::error::ConfigError;
 use crate::config::file_access::read_environment_file;
 use crate::config::nearest::{nearest, nearest_of};
+use crate::config::regular_file;
 use crate::config::schema::{Key, Kind};
 
 /// Variables of tests and tools that are not configuration.
@@ -50,7 +51,7 @@ pub(super) fn read_environment(
                 )));
             }
             effective.secret_files.push(PathBuf::from(text));
-            let text = std::fs::read_to_string(text).map_err(|error| {
+            let text = regular_file::read_named_text(Path::new(text)).map_err(|error| {
                 ConfigError::Unusable(format!("{place}: cannot read {text}: {error}"))
             })?;
             let value = parse_text(key, text.trim_end_matches(['\n', '\r']), &place)?;

@@ -11,6 +11,7 @@ use super::table::{HttpListenerTable, ListenerTable, Table};
 use crate::config::bridges::topic_line;
 use crate::config::error::ConfigError;
 use crate::config::nearest::nearest_of;
+use crate::config::regular_file;
 use crate::config::rule_table::{RuleTable, keys_of};
 use crate::config::schema::{
     HttpListenerKeys, Key, Kind, ListenerKeys, TableKey, TableKeys, Value,
@@ -274,7 +275,7 @@ pub(super) fn read_file(
     schema: &[Key],
     effective: &mut Effective,
 ) -> Result<(), ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+    let text = regular_file::read_named_text(path).map_err(|error| ConfigError::Unreadable {
         path: path.to_owned(),
         error,
     })?;

@@ -18,6 +18,7 @@ use crate::config::error::ConfigError;
 use crate::config::key;
 use crate::config::load::{DEFAULT_SOURCE, Effective};
 use crate::config::nearest::nearest;
+use crate::config::regular_file;
 use crate::config::schema::Value;
 use bridge::Bridge;
 use config_line::ConfigLine;
@@ -88,7 +89,7 @@ impl Reading<'_> {
             path: path.to_owned(),
             error,
         };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let text = regular_file::read_named_text(path).map_err(unreadable)?;
         self.files.push(path.to_owned());
         let mut all = Vec::new();
         for (number, line) in text.lines().enumerate() {

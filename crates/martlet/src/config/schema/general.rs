@@ -103,6 +103,10 @@ section! {
         file_bytes: u64 = 10_000_000, in 1_000..=1 << 60;
         /// Number of renamed files that are kept.
         files_kept: u32 = 5, in 0..=1_000;
+        /// Maximum number of lines of one kind per second, such as those of connects. More are
+        /// counted, and reported in one line. Lines of the levels debug and trace, and those of
+        /// martlet trace, have no limit. 0 is no limit.
+        lines_per_second: u32 = 200, in 0..=1_000_000;
         /// Log each connect, disconnect and refusal.
         connections: bool = true;
         /// Log each dropped message.
