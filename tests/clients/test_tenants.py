@@ -392,6 +392,18 @@ def test_another_team_in_the_query_is_refused_by_every_route(node, teams):
     assert "takes no team" in problem["detail"]
 
 
+def test_one_team_takes_half_of_what_teams_share(node, teams):
+    """What is off counts as well, and costs no thread."""
+    off = {"url": "https://example.invalid/", "filters": ["t"], "enabled": False}
+    add = lambda name, team, expect=None: call(
+        node, "PUT", f"/api/v1/webhooks/{name}", off, key=teams[team]["key"], expect=expect)
+    for number in range(50):
+        add(f"north-{number}", "north")
+    assert "a team has 50" in add("one-more", "north", 409)["detail"]
+    add("north-0", "north")
+    add("south", "south")
+
+
 def test_who_has_the_name_of_a_device_that_is_no_more_gets_nothing_of_it(node, teams):
     key = teams["north"]["key"]
     first = device(node, teams["north"]["reader"], kept_secs=600)
