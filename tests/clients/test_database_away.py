@@ -165,6 +165,6 @@ def test_without_a_key_the_answer_says_that_the_database_is_away(start_node):
         server.stop()
         call(node, "POST", "/api/v1/devices", {"id": "valve"}, key=None, expect=503)
         told = martlet_process.run("health", "--data-dir", node.data_dir).stdout
-        assert "was refused" in told and "unexpected" not in told, told
+        assert "the connection to its database" in told and "unexpected" not in told, told
     finally:
         server.close()
