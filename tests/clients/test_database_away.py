@@ -155,3 +155,16 @@ def test_commands_find_the_tables_of_a_node_from_wherever_they_are_called(tmp_pa
     assert code == 0 and said.count("\n") == 5, said
     said, code = command("device", "ls", "--data-dir", "data")
     assert code == 1 and "other.db" in said, said
+
+
+def test_without_a_key_the_answer_says_that_the_database_is_away(start_node):
+    server = postgres_process.Server()
+    try:
+        node = start_node(http=True, variables={"MARTLET_REGISTRY__URL": server.new_database()})
+        call(node, "POST", "/api/v1/devices", {"id": "pump"}, key=None)
+        server.stop()
+        call(node, "POST", "/api/v1/devices", {"id": "valve"}, key=None, expect=503)
+        told = martlet_process.run("health", "--data-dir", node.data_dir).stdout
+        assert "the connection to its database" in told and "unexpected" not in told, told
+    finally:
+        server.close()

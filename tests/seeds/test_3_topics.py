@@ -78,7 +78,7 @@ def test_a_will_at_status_offline_makes_its_device_offline(node):
         return state(node, device)["status_source"] == "database" and state(node, device)["is_online"]
 
     until(seen)
-    client = Client(node, device["id"]).credentials(device["id"], device["secret"]).will(f"{topic}/offline", "gone", 1)
+    client = Client(node, device["id"]).credentials(device["id"], device["secret"]).will(f"{topic}/offline", "gone", qos=1)
     with client:
         client.drop()
     # It would be online for 300 s because of its heartbeat.

@@ -186,6 +186,18 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0028_goodbye.sql"),
         postgres: include_str!("../migrations/0028_goodbye.sql"),
     },
+    Step {
+        version: 29,
+        name: "offline devices",
+        sqlite: include_str!("../migrations/0029_offline_devices.sql"),
+        postgres: include_str!("../migrations/0029_offline_devices.sql"),
+    },
+    Step {
+        version: 30,
+        name: "kept telemetry",
+        sqlite: include_str!("../migrations/0030_kept_telemetry.sql"),
+        postgres: include_str!("../migrations/0030_kept_telemetry.sql"),
+    },
 ];
 
 impl Step {

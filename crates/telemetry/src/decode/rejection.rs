@@ -111,7 +111,7 @@ pub enum Rejection {
         ahead_secs: i64,
     },
     /// A number is not finite.
-    #[error("the value of {0} is not a finite number")]
+    #[error("the value of {0} is not a finite number (NaN, infinite or too large)")]
     NotFinite(String),
     /// An integer does not fit.
     #[error(
