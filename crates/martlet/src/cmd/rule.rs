@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
+use martlet_text_file::text_without_bom;
 use serde_json::{Map, Value, json};
 
 use crate::cmd::admin::{AdminOptions, NodeRefusal, ask, ask_with, finish_as};
@@ -214,9 +215,11 @@ fn read(file: &PathBuf) -> anyhow::Result<String> {
     if file.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text)?;
-        return Ok(text);
+        return Ok(text_without_bom(&text).to_owned());
     }
-    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    let text = fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text_without_bom(&text).to_owned())
 }
 
 /// An error about a field of a rule, which is in the file and not an option.
