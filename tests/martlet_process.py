@@ -6,6 +6,7 @@ by side. MARTLET_BIN names the program; without it, what `cargo build` makes of 
 repository: debug/martlet in CARGO_TARGET_DIR, which is target if it is not set.
 """
 
+import json
 import os
 import pathlib
 import queue
@@ -122,6 +123,10 @@ class Node:
                 raise RuntimeError(f"the node ended while starting:\n{self.log()}")
             self.announced.append(line.strip())
             words = line.split()
+            if line.startswith("{"):
+                told = json.loads(line)
+                self.urls, self.http_url = told["listeners"], next(iter(told["http"]), None)
+                return
             if line.strip().startswith("listening on "):
                 self.urls.append(words[-1])
             elif line.strip().startswith("health and metrics on "):
@@ -149,6 +154,11 @@ class Node:
         """All that the node has written to standard error."""
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return log.read()
+
+    def facts(self, text):
+        """Lines at info that contain the text, without time and level."""
+        lines = (line.partition(" INFO ")[2].strip() for line in self.log().splitlines())
+        return [line for line in lines if text in line]
 
     def wait_for_log(self, text):
         """Waits until the node has written the text to standard error."""

@@ -711,7 +711,7 @@ restart_timeout 1 5
 keepalive_interval 30
 """)
     node = start_node(arguments=("--mosquitto-conf", str(conf)), data_dir=tmp_path / "data", http=True, variables=KEYS, listen=())
-    assert any("integrations.allow_private has 127.0.0.1" in line for line in node.announced), node.announced
+    assert node.facts("integrations.allow_private has 127.0.0.1"), node.log()
     until_connected(node)
     with Client(mosquitto, "there", port=mosquitto.port) as there, Client(node, "here", port=port) as here:
         there.subscribe("site/#", qos=1)

@@ -1,6 +1,9 @@
 """Which database a node uses: variables that other programs have too, and databases that they use."""
 
 import sqlite3
+import subprocess
+import threading
+import time
 
 import pytest
 
@@ -38,6 +41,23 @@ def start(start_node, tmp_path):
     return start
 
 
+def appears_late(postgres, place):
+    """URL of a database whose server appears later, and a function that has it appear as soon as a node waits for it."""
+    url, there = postgres.new_database(), place / "pg"
+    def show(log):
+        def once_it_waits():
+            until = time.monotonic() + martlet_process.DEADLINE_SECS
+            while time.monotonic() < until and not (log.exists() and "waiting for it" in log.read_text()):
+                time.sleep(0.05)
+            there.symlink_to(postgres.place)
+        threading.Thread(target=once_it_waits, daemon=True).start()
+    return url.replace(postgres.place, str(there)), show
+
+
+def warnings(node):
+    return call(node, "GET", "/api/v1/health")["warnings"]
+
+
 def devices(node):
     return [one["id"] for one in call(node, "GET", "/api/v1/devices")["items"]]
 
@@ -47,6 +67,7 @@ def test_the_database_of_another_program_is_not_used(start, postgres):
     postgres.sql(url, OTHERS)
     node = start(DATABASE_URL=url)
     assert "environment DATABASE_URL" in node.log() and "registry.adopt" in node.log()
+    assert any("environment DATABASE_URL" in one and "is not used" in one for one in warnings(node))
     call(node, "POST", "/api/v1/devices", {"id": "ours"})
     assert postgres.sql(url, SCHEMA).strip() == "0"
     assert postgres.sql(url, "SELECT label FROM devices").strip() == "theirs"
@@ -83,7 +104,7 @@ def test_it_is_used_if_it_has_the_schema(start, start_node, postgres):
 
 @pytest.mark.parametrize(
     "names",
-    [{"IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, {"ENABLE_JETSTREAM": "true"},
+    [{"IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, {"ENABLE_JETSTREAM": "true"}, {"MAX_DEVICES_PER_USER": "3"},
      {"NATS_URL": "nats://localhost:4222", "LISTEN_ADDR": ":0"}],
 )
 def test_it_is_used_next_to_a_name_that_one_system_has(start, postgres, names):
@@ -98,9 +119,41 @@ def test_one_of_two_names_does_not_tell(start, postgres):
     assert postgres.sql(url, SCHEMA).strip() == "0"
 
 
-def test_a_database_that_cannot_be_reached_stops_the_start_only_if_it_was_used(start, postgres):
-    node = start(DATABASE_URL=UNREACHABLE, IOTFLOW_ADMIN_TOKEN="0123456789abcdef")
+def test_a_database_that_cannot_be_reached_stops_the_start_only_if_it_is_for_martlet(start):
+    node = start(DATABASE_URL=UNREACHABLE)
     assert "cannot be read" in node.log() and "registry.url" in node.log() and "geheim" not in node.log()
+    assert any("cannot be read" in one for one in warnings(node))
+    for name in ({"IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, {"MARTLET_REGISTRY__URL": UNREACHABLE}):
+        with pytest.raises(RuntimeError) as told:
+            start(DATABASE_URL=UNREACHABLE, MARTLET_REGISTRY__WAIT_SECS="1", **name)
+        assert "has waited for 1 s: registry.wait_secs" in str(told.value) and "geheim" not in str(told.value)
+
+
+@pytest.mark.parametrize("names", [
+    ("DATABASE_URL", {"IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}), ("DATABASE_DSN", {"LISTEN_ADDR": ":0"}),
+    ("MARTLET_REGISTRY__URL", {}),
+])
+def test_a_database_that_is_not_up_yet_is_waited_for(start, postgres, tmp_path, names):
+    url, show = appears_late(postgres, tmp_path)
+    variables = {names[0]: url, **names[1]}
+    show(tmp_path / "log0")
+    node = start(**variables)
+    call(node, "POST", "/api/v1/devices", {"id": "ours"})
+    assert postgres.sql(url, "SELECT id FROM martlet.devices").strip() == "ours"
+    assert devices(start(**variables)) == ["ours"]
+
+
+def test_users_in_a_file_that_is_not_used_are_named(start, postgres, tmp_path):
+    line = [martlet_process.binary(), "user", "add", "anna", "--generate", "--data-dir", str(tmp_path / "data")]
+    assert subprocess.run(line, env=martlet_process.environment(), capture_output=True, timeout=20).returncode == 0
+    url = postgres.new_database()
+    done = subprocess.run([martlet_process.binary(), "init", str(tmp_path / "init")], capture_output=True, text=True, timeout=20,
+                          env={**martlet_process.environment(), "MARTLET_REGISTRY__URL": url})
+    assert done.returncode == 0 and "martlet.db are not used" in done.stderr, done
+    node = start(MARTLET_REGISTRY__URL=url)
+    [warning] = [one for one in warnings(node) if "martlet.db" in one]
+    assert "are not used" in warning and "MARTLET_REGISTRY__URL" in warning
+    assert node.log().count("martlet.db are not used") == 1
 
 
 def test_a_database_that_was_used_has_to_be_reached(start, postgres):

@@ -61,7 +61,7 @@ def node(start_node):
 
 def most(node):
     """How many connections it says it takes."""
-    line = next(line for line in node.announced if line.startswith("at most "))
+    [line] = node.facts("at most ")
     return int(re.fullmatch(rf"at most (\d+) connections: {OPEN_FILES} files may be open .*", line)[1])
 
 
@@ -164,7 +164,7 @@ def test_the_tables_open_while_clients_and_idle_http_connections_take_all_they_m
 def test_the_figures_of_open_files_add_up(start_node):
     for open_files in (64, 400):
         node = start_node(open_files=open_files, http=True, settings=["node.threads=2"])
-        line = next(line for line in node.announced if line.startswith("at most "))
+        [line] = node.facts("at most ")
         at_most, limit, opened, kept = map(int, re.fullmatch(
             r"at most (\d+) connections: (\d+) files may be open \(ulimit -n\); the node has opened (\d+) of them, and "
             r"keeps (\d+) for the store, the tables, HTTP and admin.sock", line).groups())
@@ -190,5 +190,5 @@ def test_where_too_few_files_may_be_open_the_node_says_how_many_it_needs(tmp_pat
     assert client.is_connected() and client.publish()
     # It starts with fewer, and says that these are too few.
     node = start_node(open_files=40, http=True, settings=["node.threads=2"])
-    line = next(line for line in node.announced if line.startswith("at most "))
+    [line] = node.facts("at most ")
     assert f"which is too few: a node needs at least {least}" in line, line

@@ -362,20 +362,23 @@ def test_lines_of_old_guides_are_taken(tmp_path):
     assert report["retry_interval 20"] == "not needed" and report["allow_zero_length_clientid true"] == "mapped"
 
 
-def test_what_starts_in_mosquitto_alone_is_told(files, tmp_path):
-    """A listener for other machines without credentials: there nobody is let in, here it does not start."""
-    conf, toml = tmp_path / "mosquitto.conf", tmp_path / "martlet.toml"
+def test_a_listener_that_nobody_can_use_yet_starts_as_in_mosquitto(tmp_path):
+    """A listener for other machines without credentials: nobody is let in until somebody is added."""
+    conf = tmp_path / "mosquitto.conf"
     conf.write_text("listener 1883\n")
-    for more in [(), ("--json",), ("--out", str(toml)), ("--out", str(tmp_path / "json.toml"), "--json")]:
-        done = imported(conf, *more)
-        assert done.returncode == 3, done
-        report = done.stdout if "--out" in more else done.stderr
-        if "--json" in more:
-            last = json.loads(report)["items"][-1]
-            assert last["outcome"] == "does not start" and "no client could connect" in last["note"]
-        else:
-            assert "does not start" in report and "no client could connect" in report
-    assert toml.exists(), "it may be mended"
+    assert imported(conf).returncode == 0
+    # A password file of the listener itself stays empty whoever is added to the tables.
+    (tmp_path / "nobody").write_text("# none\n")
+    conf.write_text(f"per_listener_settings true\nlistener 1883\nacl_file {tmp_path}/nobody\n")
+    done = imported(conf)
+    assert done.returncode == 3 and "no client could connect" in done.stderr, done
+
+
+def test_its_file_given_as_a_configuration_is_recognised(tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text("# Mosquitto\nlistener 1883\nallow_anonymous true\n")
+    done = martlet_process.run("config", "check", "-c", str(conf))
+    assert done.returncode == 1 and "given with --mosquitto-conf FILE" in done.stderr, done
 
 
 def test_everything_that_blocks_is_told_at_once(tmp_path):
@@ -670,7 +673,10 @@ def test_an_import_with_errors_reports_the_other_lines_too_and_whose_users_count
     conf.write_text(f"listener 1883 127.0.0.1\npersistence true\npersistence_location {tmp_path}/\n")
     done = imported(conf)
     assert f"those of the data directory {tmp_path}/martlet, as for a node" in done.stderr, done.stderr
-    conf.write_text(f"listener 1883\npersistence true\npersistence_location {tmp_path}/\n")
+    # Nobody can be added to the listener's own users.
+    (tmp_path / "acl").write_text("")
+    conf.write_text(f"per_listener_settings true\nlistener 1883\nacl_file {tmp_path}/acl\npersistence true\n"
+                    f"persistence_location {tmp_path}/\n")
     done = imported(conf, "--json")
     assert done.returncode == 3 and f"those of {tmp_path}/martlet" in json.loads(done.stderr)["items"][-1]["note"]
 

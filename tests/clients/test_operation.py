@@ -435,7 +435,7 @@ def test_help_and_version_are_there():
 def test_the_first_lines_name_the_setup_link_and_the_tables(start_node, tmp_path):
     command = [martlet_process.binary(), "serve", "--data-dir", str(tmp_path / "data"), "--http", "127.0.0.1:0", "--listen",
                "mqtt://127.0.0.1:0"]
-    node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=martlet_process.environment())
     try:
         said = ""
@@ -444,10 +444,21 @@ def test_the_first_lines_name_the_setup_link_and_the_tables(start_node, tmp_path
             if line.startswith("See how"):
                 break
         assert re.search(r"http://127\.0\.0\.1:\d+/setup#[\w-]{20,}", said), said
-        assert f"users and devices in {tmp_path}/data/martlet.db" in said
+        assert len(said.splitlines()) < 12 and "warning" not in said, said
     finally:
         node.terminate()
-        node.wait()
+        log = node.communicate()[1]
+    assert f"users and devices in {tmp_path}/data/martlet.db" in log
+    warnings = [line.partition(" WARN ")[2] for line in log.splitlines() if " WARN " in line]
+    assert len(warnings) == len(set(warnings)), "each once"
+
+
+def test_a_start_that_fails_says_so_in_json(tmp_path):
+    for more in (["--set", "log.level=loud"], ["--set", "auth.password_file=/nowhere"]):
+        done = martlet_process.run("serve", "--log-format", "json", "--data-dir", str(tmp_path / "data"), *more)
+        assert done.returncode == 1 and done.stdout == "", done
+        lines = [json.loads(line) for line in done.stderr.splitlines()]
+        assert lines[-1]["level"] == "ERROR" and lines[-1]["message"].startswith("martlet: "), lines
 
 
 def test_the_level_of_the_log_is_changed_while_the_node_runs(start_node):
@@ -601,6 +612,7 @@ def test_fields_of_the_json_log_are_json(start_node):
         client.client.publish("a/b", "x", qos=1).wait_for_publish(DEADLINE_SECS)
     node.terminate()
     assert node.wait() == 0
+    assert all(json.loads(line) for line in node.announced), "the first lines too"
     lines = [json.loads(line) for line in node.log().splitlines()]
     ready = next(line for line in lines if line["message"] == "ready")
     assert ready["listeners"] == ", ".join(node.urls)

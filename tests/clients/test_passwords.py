@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import martlet_process
+from paho_client import Client
 from test_access import mosquitto_passwd, publish
 from test_http_api import KEYS
 from test_http_registry import call
@@ -196,3 +197,45 @@ def test_files_are_not_written_through_the_link_of_another_user(tmp_path):
     os.chown(theirs, NOBODY, NOBODY)
     added = martlet_process.run("passwd", "--weak", "-b", theirs, "eve", "secret")
     assert added.returncode == 1 and f"belongs to the user {NOBODY}" in added.stderr, added.stderr
+
+
+def test_the_password_of_a_user_is_changed_where_it_is_checked(start_node, tmp_path):
+    """With a password file, a name in the tables is still a name in the tables."""
+    file = tmp_path / "passwd"
+    data = ("--data-dir", str(tmp_path / "data"))
+    assert martlet_process.run("passwd", "-c", "-b", str(file), "bob", "a-long-password").returncode == 0
+    assert martlet_process.run("user", "add", "anna", "--generate", *data).returncode == 0
+    node = start_node(settings=[f"auth.password_file={file}"], data_dir=tmp_path / "data")
+    for name, place in [("anna", "martlet.db"), ("bob", "passwd")]:
+        done = martlet_process.run("user", "passwd", name, "--generate", "--json", *data)
+        assert done.returncode == 0, done
+        changed = json.loads(done.stdout)
+        assert changed["file"].endswith(place)
+        with Client(node, name).credentials(name, changed["password"]) as client:
+            client.publish("t", "x")
+    assert martlet_process.run("user", "rm", "anna", *data).returncode == 0
+    assert "bob" in file.read_text()
+
+
+def test_an_empty_user_name_is_no_user_to_add(start_node, tmp_path):
+    data = ("--data-dir", str(tmp_path / "data"))
+    assert martlet_process.run("user", "add", "anna", "--generate", *data).returncode == 0
+    node = start_node(data_dir=tmp_path / "data")
+    line = ["mosquitto_pub", "-p", str(node.port()), "-i", "shelly", "-u", "", "-P", "", "-t", "a", "-m", "x"]
+    assert subprocess.run(line, capture_output=True, timeout=20).returncode != 0
+    told = martlet_process.run("why", "shelly", *data).stdout
+    assert "an empty user name" in told and "ROLE" not in told, told
+
+
+@pytest.mark.parametrize("which", ["passwd", "acl"])
+def test_files_may_begin_with_a_byte_order_mark(start_node, tmp_path, which):
+    passwd, acl = tmp_path / "passwd", tmp_path / "acl"
+    assert martlet_process.run("passwd", "-c", "-b", str(passwd), "bob", "a-long-password").returncode == 0
+    acl.write_text("user bob\ntopic readwrite home/#\n")
+    path = {"passwd": passwd, "acl": acl}[which]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    node = start_node(settings=[f"auth.password_file={passwd}", f"auth.acl_file={acl}"])
+    with Client(node, "c").credentials("bob", "a-long-password") as client:
+        client.publish("home/a", "x")
+    done = martlet_process.run("passwd", "-b", str(passwd), "bob", "another-password")
+    assert done.returncode == 0 and passwd.read_text().count("bob") == 1, done

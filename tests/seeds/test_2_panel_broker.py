@@ -1,7 +1,9 @@
 """The document of the MQTT panel's broker: started by its name and with its options, it asks the
 panel who a client is, and tells its statistics. Its events are tested in clients/test_events.py."""
 
+import contextlib
 import json
+import socket
 import subprocess
 
 import pytest
@@ -121,3 +123,19 @@ def test_another_broker_asks_here_as_it_asks_the_panel():
 def test_what_is_wrong_with_an_option_is_named(options, says, tmp_path):
     done = martlet_process.run("serve", *options, "--data-dir", str(tmp_path / "data"))
     assert done.returncode != 0 and says in done.stderr, done
+
+
+def test_it_starts_beside_reverb_and_its_name_has_the_commands_that_it_prints(tmp_path):
+    link = tmp_path / "mqtt-panel-broker"
+    link.symlink_to(martlet_process.binary())
+    with contextlib.ExitStack() as reverb:
+        with contextlib.suppress(OSError):
+            # Another test may have the port: it is in use in any case.
+            reverb.enter_context(socket.create_server(("127.0.0.1", 8080)))
+        options = ["-tcp", "127.0.0.1:0", "-ws", "127.0.0.1:0"]
+        with martlet_process.Node(command=[str(link)], arguments=options, listen=(), http=None) as node:
+            assert "the default address of HTTP, 0.0.0.0:8080, is in use" in node.log()
+            status = subprocess.run([link, "status", "--data-dir", node.data_dir], capture_output=True, text=True, timeout=20)
+            assert status.returncode == 0, status
+            shown = subprocess.run([link, "config", "show", "--as-panel-broker"], capture_output=True, text=True, timeout=20)
+            assert "ws://127.0.0.1:8080/app/" in shown.stdout, shown

@@ -18,7 +18,7 @@ JSON = "application/json"
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def node(request):
-    variables, server = {"IOTFLOW_ADMIN_TOKEN": TOKEN}, None
+    variables, server = {"IOTFLOW_ADMIN_TOKEN": TOKEN, "MARTLET_TELEMETRY__ENABLED": "false"}, None
     if request.param == "postgres":
         server = postgres_process.Server()
         variables["MARTLET_REGISTRY__URL"] = server.new_database()

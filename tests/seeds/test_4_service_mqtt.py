@@ -156,7 +156,7 @@ def test_every_message_is_forwarded_to_nats_and_has_a_line_in_the_log(source):
     nats = nats_process.Server(source=source)
     try:
         with Service(NATS_URL=nats.url.replace("127.0.0.1", "localhost"), PUBLISH_TIMEOUT_SEC="3") as service:
-            [permitted] = [line for line in service.node.announced if "private addresses" in line]
+            [permitted] = service.node.facts("private addresses")
             assert permitted.startswith("environment NATS_URL: the sink nats/service-mqtt may connect to")
             _, _, device = asked(service, "POST", "/devices", {"type": "test-device"})
             user = device["mqtt_user"]

@@ -55,8 +55,7 @@ def test_each_listener_serves_what_it_says(tmp_path):
         assert ask(open_, "/publish", *key)[1] == "application/json"
         listeners = json.loads(get(f"{general}/api/v1/listeners", *key)[2])["items"]
         assert len([one for one in listeners if one["protocol"] == "http"]) == 4
-        warnings = [line for line in node.announced if "http.open_routes permits all clients to use GET /broker/status" in line]
-        assert len(warnings) == 1
+        assert node.log().count("http.open_routes permits all clients to use GET /broker/status") == 1
 
 
 @pytest.mark.parametrize("accept, compat, metrics, kind", [
@@ -129,12 +128,12 @@ def test_an_address_in_use_is_named_with_what_asks_for_it(tmp_path):
 def test_who_needs_a_key_and_from_where_is_told_at_the_start(tmp_path):
     [port] = free_ports(1)
     everywhere = {"url": f"0.0.0.0:{port}", "compat": "1"}
-    line = lambda node, url: next(text for text in node.announced if text.startswith(f"{url}: ") and " key" in text)
+    line = lambda node, url: next(text for text in node.facts(f"{url}: ") if " key" in text)
     with node_with(tmp_path, everywhere) as node:
         told = line(node, f"http://0.0.0.0:{port}")
         until_then = "until there is an administrator or an API key, programs on this machine need no key"
         assert f"{until_then}; those on other machines need one" in told
-        assert any(text.endswith(until_then) for text in node.announced)
+        assert any(text.endswith(until_then) for text in node.facts(until_then))
         # It is so.
         assert get(f"http://127.0.0.1:{port}/broker/status")[0] == 200
         assert get(f"http://{own_address()}:{port}/broker/status")[0] == 401

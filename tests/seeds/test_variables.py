@@ -81,7 +81,7 @@ def test_a_node_starts_with_it(system, tmp_path):
             assert node.port() == ports[mqtt]
         if http:
             assert get(f"http://127.0.0.1:{ports[http]}/healthz")[0] == 200
-        assert any(line.startswith("configuration from") and line.endswith("/.env") for line in node.announced)
+        assert any(line.endswith("/.env") for line in node.facts("configuration from"))
     env = json.loads(subprocess.run([martlet_process.binary(), "config", "env", "--json"], cwd=tmp_path, timeout=60,
                                     env=martlet_process.environment(), capture_output=True, text=True).stdout)
     names = re.findall(r"^(\w+)=", text, re.M)
@@ -95,7 +95,7 @@ def test_the_names_of_iotflow_have_their_meaning(tmp_path):
     with node_of(tmp_path, text.replace("LOG_LEVEL=INFO", "LOG_LEVEL=WARNING")) as node:
         # Where localhost has an address of IPv6 too, the node listens on both.
         urls = [url for url in node.urls if "//[::1]:" not in url]
-        assert urls == [f"mqtt://127.0.0.1:{ports['MQTT_PORT']}", f"ws://127.0.0.1:{ports['MQTT_WEBSOCKET_PORT']}/mqtt"]
+        assert urls == [f"mqtt://127.0.0.1:{ports['MQTT_PORT']}", f"ws://127.0.0.1:{ports['MQTT_WEBSOCKET_PORT']}/*"]
         assert (tmp_path / "logs/iotflow.log").is_file()
         url = f"http://127.0.0.1:{ports['PORT']}/api/v1/config"
         told = {value["key"]: value["value"] for value in json.loads(get(url)[2])["values"]}
@@ -189,6 +189,51 @@ def test_the_plain_listener_has_other_names(tmp_path):
     with node_of(tmp_path, f"MQTT_HOST=192.0.2.7\nMQTT_PORT={mqtt}\n") as node:
         assert node.urls == [f"mqtt://127.0.0.1:{mqtt}"]
         assert "192.0.2.7 is not an address of this machine" in node.log()
+
+
+def test_a_node_for_other_machines_starts_without_users_and_demands_credentials(tmp_path):
+    [mqtt, http] = free_ports(2)
+    text = f"MQTT_HOST=0.0.0.0\nMQTT_PORT={mqtt}\nLISTEN_ADDR=:{http}\n"
+    with node_of(tmp_path, text) as node:
+        assert "clients need credentials" in node.announced
+        assert Mosquitto(node).pub("-t", "a", "-m", "x").returncode != 0
+        warned = lambda: [line for line in json.loads(get(f"http://127.0.0.1:{http}/api/v1/health")[2])["warnings"]
+                          if "clients need credentials at" in line]
+        [told] = warned()
+        assert "martlet user add" in told and "martlet device add" in told and "--allow-anonymous" in told
+        added = subprocess.run(["curl", "-sS", f"http://127.0.0.1:{http}/devices", "-d", '{"type": "t"}'],
+                               capture_output=True, text=True, timeout=20)
+        device = json.loads(added.stdout)
+        # A body may begin with a byte order mark, as editors of Windows write it.
+        for path, body in (("devices", '{"type": "t"}'), ("api/v1/devices", '{"id": "d"}')):
+            status, _, told = get(f"http://127.0.0.1:{http}/{path}", "--json", "\ufeff" + body)
+            assert status in (200, 201), told
+        login = ("-u", device["mqtt_user"], "-P", device["mqtt_password"])
+        done = Mosquitto(node).pub(*login, "-t", f"raw.{login[1]}", "-m", "x", "-q", "1")
+        assert done.returncode == 0, (done, node.log())
+        assert Mosquitto(node).pub("-t", "a", "-m", "x").returncode != 0
+
+
+def test_the_port_of_service_mqtt_is_open_to_other_machines(tmp_path):
+    listeners = lambda text: [line for line in check(tmp_path, text).stdout.splitlines() if "it listens on" in line]
+    assert listeners("MQTT_PORT=1899\n")[0].endswith(" mqtt://127.0.0.1:1899")
+    for name in ("LISTEN_ADDR=:9099", "ENABLE_JETSTREAM=true", "NATS_URL=nats://localhost"):
+        assert listeners(f"MQTT_PORT=1899\n{name}\n")[0].endswith(" mqtt://0.0.0.0:1899")
+    assert listeners("MQTT_PORT=1899\nMQTT_HOST=127.0.0.1\nLISTEN_ADDR=:9099\n")[0].endswith(" mqtt://127.0.0.1:1899")
+
+
+def test_the_last_line_of_a_name_applies_and_both_are_named(tmp_path):
+    values, _ = shown(tmp_path, "MQTT_BROKER_AUTH_ENABLED=false\nA=1\nMQTT_BROKER_AUTH_ENABLED=true\n")
+    assert values == {"auth.enabled": "on"}
+    done = check(tmp_path, "LOG_LEVEL=debug\nLOG_LEVEL=error\nMQTT_PORT=${NO_SUCH_PORT}\n")
+    assert "line 1: LOG_LEVEL is set again in line 2, and the last line applies" in done.stdout, done
+    assert "line 3: MQTT_PORT refers to NO_SUCH_PORT, which is not set" in done.stdout, done
+
+
+def test_names_of_iotflow_store_telemetry(tmp_path):
+    assert shown(tmp_path, "MAX_DEVICES_PER_USER=3\n")[0]["telemetry.enabled"] is True
+    values, _ = shown(tmp_path, "MAX_DEVICES_PER_USER=3\n", [("MARTLET_TELEMETRY__ENABLED", "false")])
+    assert values.get("telemetry.enabled", False) is False
 
 
 @pytest.fixture(scope="module")

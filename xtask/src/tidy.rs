@@ -11,6 +11,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-allocator", &[]),
     ("martlet-codec", &[]),
     ("martlet-rows", &[]),
+    ("martlet-text-file", &[]),
     ("martlet-fault", &[]),
     (
         "martlet-broker",
@@ -28,8 +29,11 @@ const LAYOUT: &[(&str, &[&str])] = &[
         &["martlet-broker", "martlet-codec", "martlet-fault"],
     ),
     ("martlet-client", &["martlet-codec"]),
-    ("martlet-access", &["martlet-codec", "martlet-permission"]),
-    ("martlet-certificates", &[]),
+    (
+        "martlet-access",
+        &["martlet-codec", "martlet-permission", "martlet-text-file"],
+    ),
+    ("martlet-certificates", &["martlet-text-file"]),
     ("martlet-database-url", &[]),
     ("martlet-rollout", &[]),
     ("martlet-telemetry", &["martlet-database-url"]),
@@ -80,6 +84,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-store",
             "martlet-telemetry",
             "martlet-rules",
+            "martlet-text-file",
         ],
     ),
     (
@@ -99,6 +104,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-broker",
             "martlet-codec",
             "martlet-registry",
+            "martlet-text-file",
         ],
     ),
     (
@@ -128,7 +134,10 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-tick",
         ],
     ),
-    ("martlet-environment", &["martlet-client"]),
+    (
+        "martlet-environment",
+        &["martlet-client", "martlet-text-file"],
+    ),
     (
         "martlet-agent",
         &[
@@ -163,6 +172,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-reactor",
             "martlet-registry",
             "martlet-store",
+            "martlet-text-file",
         ],
     ),
 ];

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use martlet_permission::{Actions, Rule, Rules};
+use martlet_text_file::text_without_bom;
 
 use crate::acl_line::{Access, AclLine, LineSubject, Statement, fits_patterns, statement};
 use crate::by_owner::LinesByOwner;
@@ -39,7 +40,7 @@ impl AclFile {
     pub fn parse(name: &str, text: &str, subscribing: Subscribing) -> Result<Self, FileProblem> {
         let mut lines = Vec::new();
         let mut whose = LineSubject::Anonymous;
-        for (number, line) in text.lines().enumerate() {
+        for (number, line) in text_without_bom(text).lines().enumerate() {
             let number = number + 1;
             let problem = |why| FileProblem {
                 file: name.to_owned(),

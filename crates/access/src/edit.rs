@@ -6,6 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use martlet_text_file::text_without_bom;
+
 use crate::FileProblem;
 use crate::hash::{Kind, PasswordHash};
 use crate::owned;
@@ -225,6 +227,7 @@ fn change<T>(
         why: "the file is not UTF-8".to_owned(),
     })?;
     // A carriage return is part of its line.
+    let text = text_without_bom(&text);
     let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
     if lines.last().is_some_and(String::is_empty) {
         lines.pop();

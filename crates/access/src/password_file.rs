@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use martlet_text_file::without_bom;
+
 use crate::FileProblem;
 use crate::hash::{Kind, PasswordHash};
 
@@ -58,7 +60,7 @@ impl PasswordFile {
             short: Vec::new(),
             is_blank: text.iter().all(u8::is_ascii_whitespace),
         };
-        for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        for (number, line) in without_bom(text).split(|byte| *byte == b'\n').enumerate() {
             let number = number + 1;
             let problem = |why: String| FileProblem {
                 file: name.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use martlet_environment::{read_file, variables};
+use martlet_environment::{assignments, read_file, variables};
 use martlet_store::{OpenError, RealDisk};
 use rustix::system::uname;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,7 +41,7 @@ fn settings(options: &AgentOptions) -> Result<Settings, String> {
             String::new()
         }
     };
-    options.run.settings(&variables(&text))
+    options.run.settings(&variables(&assignments(&text)))
 }
 
 /// Opens the queue, and logs the damage found.

@@ -4,6 +4,7 @@ use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{Method, header};
+use martlet_text_file::without_bom;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::Segment;
 
@@ -94,7 +95,7 @@ fn is_json(content_type: Option<&header::HeaderValue>) -> bool {
 
 /// A JSON object. A list is rejected: its items would be taken as members, by their order.
 pub(crate) fn object_from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    match bytes.trim_ascii_start().first() {
+    match without_bom(bytes).trim_ascii_start().first() {
         Some(b'[') => {
             from_json::<IgnoredAny>(bytes)?;
             Err(Problem::of_body("", "expected an object, found a list"))
@@ -104,7 +105,7 @@ pub(crate) fn object_from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, P
 }
 
 pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut json = serde_json::Deserializer::from_slice(without_bom(bytes));
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let mut at = pointer(error.path().iter());
         let inner = error.into_inner();

@@ -1,9 +1,10 @@
 //! PEM files.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
+use martlet_text_file::without_bom;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
@@ -133,7 +134,12 @@ where
 
 fn open(path: &Path) -> Result<BufReader<File>, FileError> {
     let file = File::open(path).map_err(|source| unreadable(path, source))?;
-    Ok(BufReader::new(file))
+    let mut reader = BufReader::new(file);
+    let begin = reader.fill_buf();
+    let begin = begin.map_err(|source| unreadable(path, source))?;
+    let skipped = begin.len() - without_bom(begin).len();
+    reader.consume(skipped);
+    Ok(reader)
 }
 
 fn unreadable(path: &Path, source: io::Error) -> FileError {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::Read as _;
 
 use ::csv::{QuoteStyle, ReaderBuilder, StringRecord, Terminator, WriterBuilder};
+use martlet_text_file::text_without_bom;
 
 /// The last row of what is read: a quotation that does not end swallows it.
 const END: &str = "\u{1}end";
@@ -14,7 +15,7 @@ const END: &str = "\u{1}end";
 /// # Errors
 /// A quotation that does not end, or that something stands behind; with the line of its row.
 pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text_without_bom(text);
     let mut reader = ReaderBuilder::new();
     let reader = reader.has_headers(false).flexible(true);
     let end = format!("\n{END}");

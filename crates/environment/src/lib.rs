@@ -11,17 +11,24 @@ mod parse;
 
 pub use client::{CLIENT_NAMES, ClientEnvironment};
 pub use file::read_file;
-pub use parse::{lines, parse, unclosed_quotes};
+pub use parse::{Assignment, parse};
 
-/// The variables of the process and of a `.env`'s text. Those of the process take precedence.
-/// Variables that are not UTF-8 are omitted.
-pub fn variables(env_file: &str) -> Vec<(String, String)> {
-    let mut variables = parse(env_file);
-    for (name, value) in std::env::vars_os() {
-        if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
-            variables.retain(|(known, _)| *known != name);
-            variables.push((name, value));
-        }
+/// The variables of a `.env`'s text. Those of the process take precedence in `${NAME}`.
+pub fn assignments(env_file: &str) -> Vec<Assignment> {
+    parse(env_file, |name| std::env::var(name).ok())
+}
+
+/// The variables of the process and of a `.env`, each once. Those of the process take precedence,
+/// then the last one of the file. Variables that are not UTF-8 are omitted.
+pub fn variables(file: &[Assignment]) -> Vec<(String, String)> {
+    let mut variables: Vec<(String, String)> = Vec::new();
+    let file = file.iter();
+    let file = file.map(|found| (found.name.clone(), found.value.clone()));
+    let process = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    for (name, value) in file.chain(process) {
+        variables.retain(|(known, _)| *known != name);
+        variables.push((name, value));
     }
     variables
 }

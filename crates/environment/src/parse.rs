@@ -1,66 +1,180 @@
-//! The format of `.env`: names, values and quotes, like common libraries for such files.
+//! The format of `.env`: names, values and quotes, as python-dotenv and Compose read them.
 
-/// Names and values of a `.env`, in their order. Lines without `=` are skipped. A BOM before the
-/// first name, which some editors write, is ignored.
-pub fn parse(text: &str) -> Vec<(String, String)> {
-    without_bom(text)
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
-        .map(|(name, value)| (name.trim().to_owned(), env_value(value.trim()).to_owned()))
-        .collect()
+use std::iter::Peekable;
+use std::str::CharIndices;
+
+use martlet_text_file::text_without_bom;
+
+/// A variable that a `.env` sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    /// Line of the name.
+    pub line: usize,
+    /// The name.
+    pub name: String,
+    /// The value, without quotes and with `${…}` replaced.
+    pub value: String,
+    /// The value begins with a quote that is not closed, and is used as written, with the quote.
+    pub is_unclosed: bool,
+    /// Variables that the value refers to and that are not set. They are replaced by nothing.
+    pub unset: Vec<String>,
 }
 
-/// Line and name of each variable in the text, in their order.
-pub fn lines(text: &str) -> Vec<(usize, String)> {
-    let lines = without_bom(text).lines().map(str::trim).zip(1..);
-    let lines = lines.filter(|(line, _)| !line.starts_with('#'));
-    lines
-        .filter_map(|(line, number)| {
-            let line = line.strip_prefix("export ").unwrap_or(line);
-            let (name, _) = line.split_once('=')?;
-            Some((number, name.trim().to_owned()))
-        })
-        .collect()
-}
-
-/// Line and name of each variable whose value begins with a quote that is not closed. The value is
-/// used as written, with the quote.
-pub fn unclosed_quotes(text: &str) -> Vec<(usize, String)> {
-    let lines = without_bom(text).lines().map(str::trim).zip(1..);
-    let lines = lines.filter(|(line, _)| !line.starts_with('#'));
-    lines
-        .filter_map(|(line, number)| {
-            let (name, value) = line
-                .strip_prefix("export ")
-                .unwrap_or(line)
-                .split_once('=')?;
-            let value = value.trim();
-            let quote = value
-                .chars()
-                .next()
-                .filter(|first| matches!(first, '"' | '\''))?;
-            (value.matches(quote).count() == 1).then(|| (number, name.trim().to_owned()))
-        })
-        .collect()
-}
-
-fn without_bom(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
-}
-
-/// The text in quotes, or else the text before a comment, like common libraries: a `#` inside a
-/// word does not begin a comment.
-fn env_value(text: &str) -> &str {
-    let quoted = ['"', '\''].into_iter().find_map(|quote| {
-        let (value, behind) = text.strip_prefix(quote)?.split_once(quote)?;
-        let behind = behind.trim_start();
-        (behind.is_empty() || behind.starts_with('#')).then_some(value)
-    });
-    if let Some(value) = quoted {
-        return value;
+/// Variables of a `.env`, in their order. The last one of a name applies. Lines without `=` are
+/// skipped. `get` returns the variables of the process, which take precedence in `${NAME}`.
+pub fn parse(text: &str, get: impl Fn(&str) -> Option<String>) -> Vec<Assignment> {
+    let text = text_without_bom(text);
+    let mut all: Vec<Assignment> = Vec::new();
+    let (mut at, mut line) = (0, 1);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let first = rest.lines().next().unwrap_or_default();
+        let mut taken = rest.find('\n').map_or(rest.len(), |end| end + 1);
+        if let Some((name, value)) = split(first) {
+            let begins_at = first.len() - value.len();
+            let read = read_value(&rest[begins_at..]);
+            if let Value::Quoted { length, .. } = read {
+                // A quoted value may have several lines.
+                let end = begins_at + length;
+                taken = rest[end..]
+                    .find('\n')
+                    .map_or(rest.len(), |more| end + more + 1);
+            }
+            let known = |name: &str| {
+                let before = all.iter().rev().find(|known| known.name == name);
+                get(name).or_else(|| before.map(|known| known.value.clone()))
+            };
+            all.push(assignment(line, name, read, known));
+        }
+        line += rest[..taken].matches('\n').count();
+        at += taken;
     }
+    all
+}
+
+/// Name and rest of a line that sets a variable. The rest begins with the value.
+fn split(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim_start();
+    if line.starts_with('#') {
+        return None;
+    }
+    let line = match line.strip_prefix("export") {
+        Some(rest) if rest.starts_with(char::is_whitespace) => rest.trim_start(),
+        _ => line,
+    };
+    let (name, value) = line.split_once('=')?;
+    let name = name.trim();
+    let bare = name
+        .strip_prefix('\'')
+        .and_then(|name| name.strip_suffix('\''));
+    let name = bare.unwrap_or(name);
+    (!name.is_empty()).then_some((name, value.trim_start()))
+}
+
+enum Value<'a> {
+    /// In quotes; only text in double quotes may refer to variables.
+    Quoted {
+        text: String,
+        refers: bool,
+        /// Length with both quotes.
+        length: usize,
+    },
+    Plain(&'a str),
+    Unclosed(&'a str),
+}
+
+fn read_value(text: &str) -> Value<'_> {
+    let line = text.lines().next().unwrap_or_default();
+    let Some(quote) = text
+        .chars()
+        .next()
+        .filter(|first| matches!(first, '"' | '\''))
+    else {
+        return Value::Plain(line);
+    };
+    let quoted = read_quoted(text, quote);
+    // What follows on the line is a comment, or the quote is a part of the value.
+    let quoted = quoted.filter(|(_, length)| {
+        let behind = text[*length..]
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start();
+        behind.is_empty() || behind.starts_with('#')
+    });
+    match quoted {
+        Some((text, length)) => Value::Quoted {
+            text,
+            refers: quote == '"',
+            length,
+        },
+        None if line.matches(quote).count() == 1 => Value::Unclosed(line),
+        None => Value::Plain(line),
+    }
+}
+
+/// The text between the quote at the beginning and the next one, and the length of both quotes and
+/// what is between them. In single quotes only `\'` and `\\` are escapes.
+fn read_quoted(text: &str, quote: char) -> Option<(String, usize)> {
+    let mut value = String::new();
+    let mut letters: Peekable<CharIndices<'_>> = text.char_indices().peekable();
+    letters.next();
+    while let Some((at, letter)) = letters.next() {
+        if letter == quote {
+            return Some((value, at + 1));
+        }
+        let escaped = letters
+            .peek()
+            .map(|(_, next)| *next)
+            .filter(|_| letter == '\\');
+        let replaced = match escaped {
+            Some('\\') => Some('\\'),
+            Some(next) if next == quote => Some(quote),
+            Some(next) if quote == '"' => match next {
+                'n' => Some('\n'),
+                'r' => Some('\r'),
+                't' => Some('\t'),
+                '\'' => Some('\''),
+                _ => None,
+            },
+            _ => None,
+        };
+        if replaced.is_some() {
+            letters.next();
+        }
+        value.push(replaced.unwrap_or(letter));
+    }
+    None
+}
+
+fn assignment(
+    line: usize,
+    name: &str,
+    read: Value<'_>,
+    known: impl Fn(&str) -> Option<String>,
+) -> Assignment {
+    let mut unset = Vec::new();
+    let is_unclosed = matches!(read, Value::Unclosed(_));
+    let value = match read {
+        Value::Quoted {
+            text, refers: true, ..
+        } => expand(&text, known, &mut unset),
+        Value::Quoted { text, .. } => text,
+        Value::Plain(text) | Value::Unclosed(text) => {
+            expand(without_comment(text), known, &mut unset)
+        }
+    };
+    Assignment {
+        line,
+        name: name.to_owned(),
+        value,
+        is_unclosed,
+        unset,
+    }
+}
+
+/// The text before a comment: a `#` inside a word does not begin one.
+fn without_comment(text: &str) -> &str {
+    let text = text.trim();
     if text.starts_with('#') {
         return "";
     }
@@ -71,58 +185,143 @@ fn env_value(text: &str) -> &str {
     comment.map_or(text, |(at, _)| text[..at].trim_end())
 }
 
+/// Replaces `${NAME}` and `${NAME:-DEFAULT}`. Everything else, such as `${secret:NAME}` and
+/// `$NAME`, stays as it is, because passwords contain dollar signs.
+fn expand(text: &str, known: impl Fn(&str) -> Option<String>, unset: &mut Vec<String>) -> String {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        expanded.push_str(before);
+        rest = after;
+        let reference = after.split_once('}');
+        let parts = reference.map(|(inner, behind)| match inner.split_once(":-") {
+            Some((name, default)) => (name, Some(default), behind),
+            None => (inner, None, behind),
+        });
+        match parts.filter(|(name, ..)| is_name(name)) {
+            Some((name, default, behind)) => {
+                let value = known(name).filter(|value| default.is_none() || !value.is_empty());
+                if value.is_none() && default.is_none() {
+                    unset.push(name.to_owned());
+                }
+                expanded.push_str(value.as_deref().or(default).unwrap_or_default());
+                rest = behind;
+            }
+            None => expanded.push_str("${"),
+        }
+    }
+    expanded.push_str(rest);
+    expanded
+}
+
+fn is_name(text: &str) -> bool {
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    !text.is_empty()
+        && text.chars().all(is_letter)
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_bom_is_no_part_of_the_first_name() {
-        let text = "\u{feff}A=\"1\nB=2";
-        assert_eq!(parse(text)[0], ("A".to_owned(), "\"1".to_owned()));
-        assert_eq!(unclosed_quotes(text), [(1, "A".to_owned())]);
-        assert_eq!(parse("\u{feff}# c\nA=1").len(), 1);
-        assert_eq!(lines("\u{feff}A=1"), [(1, "A".to_owned())]);
+    fn values(text: &str) -> Vec<(String, String)> {
+        let get = |name: &str| (name == "HOME").then(|| "/root/x".to_owned());
+        let all = parse(text, get).into_iter();
+        all.map(|found| (found.name, found.value)).collect()
     }
 
-    #[test]
-    fn an_env_file_has_comments_quotes_and_exports() {
-        let parsed = parse("# c\nA=1\nexport B=\"two words\"\n\nC='x'\n");
-        let expected = [("A", "1"), ("B", "two words"), ("C", "x")];
-        assert!(
-            parsed
-                .iter()
-                .map(|(k, v)| (k.as_str(), v.as_str()))
-                .eq(expected)
-        );
-        let found = lines("# c\nA=1\nexport B=\"two words\"\n\nC='x'\n");
-        let found: Vec<_> = found.iter().map(|(line, name)| (*line, &**name)).collect();
-        assert_eq!(found, [(2, "A"), (3, "B"), (5, "C")]);
-    }
-
-    #[test]
-    fn an_environment_file_may_have_comments_and_quotes() {
-        let text = "A=true           # switch\nB='x # y' # z\nC=a#b\nexport D=\"q\"\nE=# none\nF=\"a\nG=it's";
-        let expected = [
-            ("A", "true"),
-            ("B", "x # y"),
-            ("C", "a#b"),
-            ("D", "q"),
-            ("E", ""),
-            ("F", "\"a"),
-            ("G", "it's"),
-        ];
-        let read = parse(text);
-        let read: Vec<_> = read
+    fn check(text: &str, expected: &[(&str, &str)]) {
+        let found = values(text);
+        let found: Vec<_> = found
             .iter()
             .map(|(name, value)| (&**name, &**value))
             .collect();
-        assert_eq!(read, expected);
+        assert_eq!(found, expected, "{text:?}");
+    }
+
+    #[test]
+    fn an_environment_file_has_comments_quotes_and_exports() {
+        check(
+            "# c\nA=1\nexport B=\"two words\"\n\n export\tC='x'\nexported=y\nno value\n= z\n",
+            &[
+                ("A", "1"),
+                ("B", "two words"),
+                ("C", "x"),
+                ("exported", "y"),
+            ],
+        );
+        check(
+            "A=true           # switch\nB='x # y' # z\nC=a#b\nE=# none\nF=\"a\nG=it's\n H = h \nI=\"a\"b\n'J'=j",
+            &[
+                ("A", "true"),
+                ("B", "x # y"),
+                ("C", "a#b"),
+                ("E", ""),
+                ("F", "\"a"),
+                ("G", "it's"),
+                ("H", "h"),
+                ("I", "\"a\"b"),
+                ("J", "j"),
+            ],
+        );
+    }
+
+    #[test]
+    fn lines_may_end_as_in_windows_and_begin_with_a_byte_order_mark() {
+        check(
+            "\u{feff}A=1\r\nB=\"2\"\r\n# c\r\nC='3'",
+            &[("A", "1"), ("B", "2"), ("C", "3")],
+        );
+        check("\u{feff}# c\r\nA=\r\nB=x\r\n", &[("A", ""), ("B", "x")]);
+    }
+
+    #[test]
+    fn quotes_have_escapes_and_several_lines() {
+        check(
+            "A=\"a\\nb \\\"c\\\" \\\\ \\x\"\nB='it\\'s \\n'\nC=\\n\nD=\"one\ntwo # 2\" # c\nE=e",
+            &[
+                ("A", "a\nb \"c\" \\ \\x"),
+                ("B", "it's \\n"),
+                ("C", "\\n"),
+                ("D", "one\ntwo # 2"),
+                ("E", "e"),
+            ],
+        );
+        let lines = parse("A=\"one\ntwo\"\nB=1", |_| None);
+        assert_eq!(
+            lines.iter().map(|found| found.line).collect::<Vec<_>>(),
+            [1, 3]
+        );
+    }
+
+    #[test]
+    fn variables_are_replaced_but_not_in_single_quotes() {
+        check(
+            "A=a\nB=${A}-${HOME}\nC=\"${A}\"\nD='${A}'\nE=${NONE:-x y}\nF=${secret:S}$A pa$$\nG=${A:-b}\nH=${",
+            &[
+                ("A", "a"),
+                ("B", "a-/root/x"),
+                ("C", "a"),
+                ("D", "${A}"),
+                ("E", "x y"),
+                ("F", "${secret:S}$A pa$$"),
+                ("G", "a"),
+                ("H", "${"),
+            ],
+        );
+        let found = parse("A=x${NONE}y", |_| None);
+        assert_eq!(found[0].value, "xy");
+        assert_eq!(found[0].unset, ["NONE"]);
     }
 
     #[test]
     fn quotes_that_are_not_closed_are_found() {
-        let text = "A=\"x\"\n# B=\"\nC=it's\n\nexport D='half\nE=\"half # y\nF=\"x\" # \"z\n";
-        let expected = [(5, "D".to_owned()), (6, "E".to_owned())];
-        assert_eq!(unclosed_quotes(text), expected);
+        let text = "A=\"x\"\n# B=\"\nC=it's\n\nexport D='half\nF=\"x\" # z\nE=\"half # y\n";
+        let found = parse(text, |_| None);
+        let unclosed = found.iter().filter(|found| found.is_unclosed);
+        let unclosed: Vec<_> = unclosed.map(|found| (found.line, &*found.name)).collect();
+        assert_eq!(unclosed, [(5, "D"), (7, "E")]);
+        assert_eq!(found[2].value, "'half");
     }
 }

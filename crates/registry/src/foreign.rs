@@ -115,6 +115,25 @@ pub async fn contents(location: &Location) -> Result<Contents, RegistryError> {
     .await
 }
 
+/// Whether the file has users or devices of this program.
+///
+/// # Errors
+/// It cannot be read.
+pub async fn has_accounts(file: &Path) -> Result<bool, RegistryError> {
+    if !crate::database::is_there(file)? {
+        return Ok(false);
+    }
+    read_from(&file.to_owned().into(), async |on, engine| {
+        if !is_ours(on, engine).await? {
+            return Ok(false);
+        }
+        let any = "SELECT CAST(EXISTS (SELECT 1 FROM users) OR EXISTS (SELECT 1 FROM devices) AS INTEGER)";
+        let any: i32 = sqlx::query_scalar(any).fetch_one(on).await?;
+        Ok(any != 0)
+    })
+    .await
+}
+
 /// The devices of a database of IoTFlow.
 ///
 /// # Errors

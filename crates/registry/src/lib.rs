@@ -133,7 +133,7 @@ pub use error::{Conflict, Exists, NotFound, ObjectKind, Refused, RegistryError, 
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{
     Contents, ForeignSetting, ForeignTables, IotFlowDevice, ServiceMqttDevice, contents,
-    iotflow_devices, service_mqtt_devices,
+    has_accounts, iotflow_devices, service_mqtt_devices,
 };
 pub use foreign_microservice::{
     MicroserviceContents, MicroserviceMessage, MicroserviceWebhook, microservice_contents,

@@ -2,6 +2,7 @@
 //! comments.
 
 use axum::extract::{FromRequest, Request};
+use martlet_text_file::without_bom;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -41,7 +42,7 @@ impl<S: Send + Sync> FromRequest<S> for Members {
         let reader = reader_of(&request);
         let bytes = whole_body(request, state).await?;
         let read = |bytes: &[u8]| {
-            let found = serde_json::from_slice(&without_comments(bytes));
+            let found = serde_json::from_slice(&without_comments(without_bom(bytes)));
             Ok(Self(found.unwrap_or_default()))
         };
         read_with(reader, bytes, read).await

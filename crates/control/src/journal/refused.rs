@@ -44,6 +44,12 @@ pub(super) fn connect(
                  user",
             )
         }
+        // A client whose settings are empty, which sends both fields without text.
+        RefusalCause::UnknownUser(_) if user == Some("") => WordedRemedy::words(
+            "the client sends an empty user name: set a user name and a password in its settings \
+             (martlet user add, martlet device add), or switch its authentication off, so that it \
+             sends neither",
+        ),
         RefusalCause::UnknownUser(sources) => Some(commands.unknown(sources, why.subject(), user?)),
         RefusalCause::ApiKeyAsPassword | RefusalCause::ProvisioningKeyAsPassword => {
             Some(commands.own_password(why.cause, user?))
@@ -100,7 +106,7 @@ fn wrong_password(
         PasswordSource::Configuration => {
             return WordedRemedy::words(
                 "first check which credential the client uses; the correct one is in \
-                 auth.credentials (MARTLET_AUTH__CREDENTIALS) of the node",
+                 auth.credentials of the node; martlet config show says where it is set",
             );
         }
         PasswordSource::Registry => None,

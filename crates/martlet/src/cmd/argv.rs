@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use martlet_text_file::text_without_bom;
 
 /// Separates the parts of one `-D` in the single argument passed to clap. No argument of a process
 /// can contain it.
@@ -60,6 +61,12 @@ pub(crate) fn by_program_name(mut args: Vec<OsString>) -> Result<Vec<OsString>, 
     }
     let known = PROGRAM_NAMES.iter().find(|(known, _)| name == Some(known));
     if let Some((_, words)) = known {
+        // The program that is replaced had options only: a word is a command of this program, such
+        // as those that the start prints.
+        let is_server = words.first() == Some(&"serve");
+        let first = args.get(1).and_then(|first| first.to_str());
+        let is_command = first.is_some_and(|first| !first.starts_with('-'));
+        let words = if is_server && is_command { &[] } else { *words };
         // The usage text is printed for the command with these words.
         let words = words.iter().map(OsString::from);
         args.splice(..1, std::iter::once(OsString::from("martlet")).chain(words));
@@ -128,7 +135,7 @@ pub(crate) fn normalise(args: Vec<OsString>, cli: &clap::Command) -> Result<Vec<
     let mut result = args[..2].to_vec();
     let defaults = configuration_path(command.get_name())
         .and_then(|path| std::fs::read_to_string(path).ok())
-        .map(|text| configuration_arguments(&text, command))
+        .map(|text| configuration_arguments(text_without_bom(&text), command))
         .unwrap_or_default();
     rewrite(&defaults, command, &mut result)?;
     rewrite(&args[2..], command, &mut result)?;

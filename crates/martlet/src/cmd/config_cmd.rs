@@ -124,7 +124,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     for note in &effective.notes {
         text.push_str(&format!("# {note}\n"));
     }
-    for warning in &effective.warnings {
+    for warning in effective.warnings.iter().chain(&effective.unused_tables) {
         text.push_str(&format!("# warning: {warning}\n"));
     }
     Ok(text)
@@ -354,6 +354,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     for warning in effective
         .warnings
         .iter()
+        .chain(&effective.unused_tables)
         .chain(&node.warnings)
         .chain(&config::exposed_files(&effective))
         .chain(&node.weak_passwords)

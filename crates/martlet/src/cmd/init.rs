@@ -14,12 +14,12 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use martlet_access::hash;
 use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpose, REVOKED};
-use martlet_control::text::typed;
+use martlet_control::text::{printable, typed};
 
 use crate::cmd::print::{errln, out};
 use crate::cmd::{tables, user};
 use crate::private_file;
-use crate::serve::program_name;
+use crate::serve::{ConfigOptions, program_name};
 
 /// Validity of certificates in days. A server's certificate must be renewed; the authority's
 /// outlives it.
@@ -128,10 +128,23 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
     let add = user::administrator(&options.admin, &password);
     tables::with_tables_of(&paths.data, async |open| open.run(add).await)?;
     write_new(&paths.config, text.as_bytes())?;
+    warn_of_other_tables(&paths.config);
     Ok(match options.json {
         true => format!("{}\n", json(options, &paths, &names, &password)),
         false => report(options, &paths, &names, &password),
     })
+}
+
+/// Warns if a variable names another database: the administrator is not in it.
+fn warn_of_other_tables(config: &Path) {
+    let options = ConfigOptions {
+        config: Some(config.to_owned()),
+        ..ConfigOptions::default()
+    };
+    let loaded = options.load();
+    for warning in loaded.iter().flat_map(|loaded| &loaded.unused_tables) {
+        errln!("martlet: warning: {}", printable(warning));
+    }
 }
 
 /// Whether a directory exists and has files, other than what a new file system has.

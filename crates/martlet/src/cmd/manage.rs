@@ -154,6 +154,10 @@ fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     outln!("The data are in {}", managed.data().display());
     let started = process::start(managed)?;
     if started == ExitCode::SUCCESS {
+        let node = config::resolve(&managed.node().load()?)?;
+        if let Some(access) = crate::serve::access(&node) {
+            outln!("{access}");
+        }
         outln!(
             "Next: ./{MANAGE_SCRIPT} setup-admin makes the administrator; ./{MANAGE_SCRIPT} generate-device ID adds a \
              device"
@@ -188,9 +192,10 @@ fn test(managed: &ManagedNode, account: Option<(&str, &str)>) -> anyhow::Result<
         "the node has no listener without TLS: test it with mosquitto_pub --cafile CA.crt",
     )?;
     let port = port.to_string();
-    let mut words: Vec<OsString> = ["pub", "-h", &host, "-p", &port, "-V", "5", "-q", "1"]
-        .map(OsString::from)
-        .to_vec();
+    // MQTT_USE_TLS of .env is about other ports.
+    let to = ["pub", "-h", &host, "-p", &port, "--without-tls"];
+    let mut words: Vec<OsString> = to.map(OsString::from).to_vec();
+    words.extend(["-V", "5", "-q", "1"].map(OsString::from));
     let base = config::iotflow_base(&managed.node().load()?)?;
     let topic = format!("{}/test", base.as_str());
     words.extend(["-t", &topic, "-m", "test"].map(OsString::from));

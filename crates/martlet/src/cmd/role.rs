@@ -13,6 +13,7 @@ use martlet_control::use_cases::{
     AddRuleSet, ChangeOneRule, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, RuleChange,
 };
 use martlet_registry::{ClientIds, Owner, RuleSet, TypeSettings};
+use martlet_text_file::text_without_bom;
 
 use crate::cmd::columns::columns;
 use crate::cmd::duration::duration;
@@ -248,7 +249,7 @@ impl RulesOptions {
                 let mut text = String::new();
                 let read = std::io::stdin().lock().read_to_string(&mut text);
                 read.context("cannot read the rules")?;
-                let lines = text.lines().map(str::trim);
+                let lines = text_without_bom(&text).lines().map(str::trim);
                 let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
                 lines.map(str::to_owned).collect()
             }

@@ -98,7 +98,8 @@ fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> 
     match of_node {
         Some(of_node) if !is_same(&of_node, &own) => anyhow::bail!(
             "the node {which} has its users and devices in {of_node}, and this command would look \
-             in {own}: give it the node's configuration with -c FILE, or MARTLET_REGISTRY__URL\
+             in {own}: give it the node's configuration with -c FILE, or the variable of the node \
+             that names its database, such as DATABASE_URL or MARTLET_REGISTRY__URL\
              {or_else}"
         ),
         _ => Ok(keeps_scram),

@@ -35,13 +35,16 @@ pub(crate) struct TlsOptions {
     /// Trust the CAs that the system trusts; the connection is encrypted
     #[arg(long)]
     tls_use_os_certs: bool,
+    /// No TLS, even if the environment requests it
+    #[arg(long, hide = true)]
+    without_tls: bool,
 }
 
 impl TlsOptions {
     /// Whether these options or the environment request TLS.
     pub(crate) fn is_requested(&self, environment: &ClientEnvironment) -> bool {
         let named = self.cafile.is_some() || self.capath.is_some() || self.tls_use_os_certs;
-        named || environment.use_tls
+        named || environment.use_tls && !self.without_tls
     }
 
     /// Creates the TLS configuration.

@@ -13,8 +13,8 @@ use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::{
-    AddUser, ChangeUser, DeleteUser, ListTeamNames, ListUsers, ListUsersInTeams, NewPassword,
-    PurgeUser, RestoreUser, SetPassword,
+    AddUser, ChangeUser, DeleteUser, FindUser, ListTeamNames, ListUsers, ListUsersInTeams,
+    NewPassword, PurgeUser, RestoreUser, SetPassword,
 };
 use martlet_registry::{ApiRole, NewUser, USER_ROLE, UserChange};
 
@@ -27,7 +27,7 @@ use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
 use crate::cmd::{listing, passwd, prompt, tables};
-use crate::config::regular_file;
+use crate::config::{self, regular_file};
 
 /// Arguments of `martlet user`.
 #[derive(Args, Debug)]
@@ -221,6 +221,29 @@ impl FileOptions {
             None => password_file(&self.node),
         }
     }
+
+    /// The password file that decides about an existing user; `None` if the tables do.
+    fn path_of(&self, user: &str) -> anyhow::Result<Option<PathBuf>> {
+        let Some(path) = self.path()? else {
+            return Ok(None);
+        };
+        let configured = self.node.load()?;
+        if self.file.is_some() || config::tables_unasked(&configured).is_some() {
+            return Ok(Some(path));
+        }
+        let name = user.to_owned();
+        let is_in_tables = tables::read(&self.node, async |open| {
+            Ok(open.run(FindUser { name }).await.is_ok())
+        })?;
+        if !is_in_tables {
+            return Ok(Some(path));
+        }
+        // The first source of auth.order that has the name decides.
+        let mut order = configured.settings().auth.order.items();
+        let is_first = order.find(|name| ["registry", "password-file"].contains(name));
+        let is_in_file = users(&path).is_ok_and(|known| known.iter().any(|known| known == user));
+        Ok((is_in_file && is_first == Some("password-file")).then_some(path))
+    }
 }
 
 /// The password file of a node; `None` if its users are in the tables.
@@ -294,7 +317,11 @@ fn change(
     is_there: bool,
 ) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
-    let Some(path) = file.path()? else {
+    let path = match is_there {
+        true => file.path_of(user)?,
+        false => file.path()?,
+    };
+    let Some(path) = path else {
         return change_in_tables(options, of_tables, is_there);
     };
     if *of_tables != OfTables::default() {
@@ -526,7 +553,7 @@ fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<
 
 fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
-    let Some(path) = file.path()? else {
+    let Some(path) = file.path_of(user)? else {
         return remove_from_tables(options);
     };
     edit::remove_user(&path, user)?;

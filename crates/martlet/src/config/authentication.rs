@@ -31,7 +31,7 @@ use super::schema::Enabled;
 pub(crate) const IGNORES_TABLES: &str = "listeners.ignore_tables";
 
 /// Whether a listener has a key that gives it a separate realm.
-fn has_own_credentials(table: &ListenerTable) -> bool {
+pub(super) fn has_own_credentials(table: &ListenerTable) -> bool {
     table.password_file.is_some()
         || table.acl_file.is_some()
         || table.certificate_user_name.is_some()
@@ -491,6 +491,11 @@ impl<'a> PolicyReader<'a> {
         if !self.locked_out.contains(&warning) {
             self.locked_out.push(warning);
         }
+    }
+
+    /// Adds a warning about a listener for which nobody has credentials.
+    pub(super) fn warn_of_nobody(&mut self, warning: String) {
+        self.locked_out.push(warning);
     }
 
     /// Warns about an ACL file that gives no client any rights and thus locks out all clients,

@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
+use martlet_text_file::text_without_bom;
 use toml::de::{DeTable, DeValue};
 
 /// The data directory in a file, whatever else the file contains; `None` if there is none, or it
 /// cannot be read.
 pub(crate) fn data_dir_in(file: &Path) -> Option<PathBuf> {
     let text = std::fs::read_to_string(file).ok()?;
-    data_dir_in_text(&text)
+    data_dir_in_text(text_without_bom(&text))
 }
 
 fn named<'a, 'b>(table: &'a DeTable<'b>, name: &str) -> Option<&'a DeValue<'b>> {

@@ -1,25 +1,34 @@
 //! `DATABASE_URL` and `DATABASE_DSN`: many programs use these variables for their own databases.
 //! Such a database is used only if there is evidence that it is for Martlet.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use martlet_registry::{Contents, Location, OtherSystem, contents, wait};
+use martlet_registry::{
+    Contents, FILE, Location, OtherSystem, RegistryError, contents, has_accounts, wait,
+};
+use tracing::warn;
 
 use super::data_dir::data_dir;
 use super::error::ConfigError;
 use super::key;
 use super::load::{DEFAULT_SOURCE, Effective, EnvironmentFile, Sourced, place_of};
 use super::registry::{location_of, noted_place};
-use super::schema::Value;
+use super::schema::{Enabled, Value};
+
+/// Pause between attempts to reach the database at the start.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The variables; the first takes precedence.
 pub(crate) const NAMES: [&str; 2] = ["DATABASE_URL", "DATABASE_DSN"];
 
 /// Variables that only one of the systems with such databases uses: all names of a line together.
-const TELLING: [&[&str]; 3] = [
+const TELLING: [&[&str]; 5] = [
     &["IOTFLOW_ADMIN_TOKEN"],
+    &["MAX_DEVICES_PER_USER"],
     &["ENABLE_JETSTREAM"],
     &["NATS_URL", "LISTEN_ADDR"],
+    &["DATABASE_DSN", "LISTEN_ADDR"],
 ];
 
 /// Whether a variable affects the location of the tables.
@@ -28,7 +37,7 @@ pub(crate) fn is_about_database(name: &str) -> bool {
 }
 
 /// Sets `registry.url` from one of the variables, if its database is for Martlet. Otherwise adds a
-/// warning that contains the key to set.
+/// warning, which contains the key to set and which health shows.
 pub(super) fn adopt(
     environment: &[(String, String)],
     file: Option<&EnvironmentFile>,
@@ -50,7 +59,7 @@ pub(super) fn adopt(
         if !is_understood(url) {
             let warning =
                 format!("{place}: not used, it begins with neither postgres:// nor sqlite:");
-            effective.warnings.push(warning);
+            effective.unused_tables.push(warning);
             continue;
         }
         let is_told = effective.settings().registry.adopt
@@ -70,10 +79,29 @@ pub(super) fn adopt(
             }
             Decision::Leave(why) => {
                 let warning = format!("{place}: {location} is not used: {why}");
-                effective.warnings.push(warning);
+                effective.unused_tables.push(warning);
             }
         }
         return Ok(());
+    }
+    Ok(())
+}
+
+/// Warns about users and devices in `martlet.db` of the data directory if the tables are elsewhere:
+/// nobody could log in as the administrator that `martlet init` has added there.
+pub(super) fn warn_of_unused_file(effective: &mut Effective) -> Result<(), ConfigError> {
+    let file = data_dir(effective)?.join(FILE);
+    let location = super::registry::location(effective)?;
+    if location.file() == std::path::absolute(&file).ok().as_deref() {
+        return Ok(());
+    }
+    // A file that cannot be read may have some, too.
+    if wait(has_accounts(&file)).unwrap_or(true) {
+        let source = effective.source(key!(registry.url));
+        effective.unused_tables.push(format!(
+            "the users and devices of {} are not used, such as an administrator of martlet init:              {source} says that they are in {location}. Add them there (martlet user add, martlet              device add with the same setting), or remove the setting",
+            file.display()
+        ));
     }
     Ok(())
 }
@@ -112,6 +140,8 @@ fn decide(
     }
     let found = match look_into(location) {
         Ok(found) => found,
+        // It is meant for Martlet. Another place would not have its users and devices.
+        Err(_) if is_told => return Ok(Decision::Use(None)),
         Err(why) => {
             return Ok(Decision::Leave(format!(
                 "it cannot be read ({why}), and this node has not used it before. Users and devices \
@@ -133,7 +163,7 @@ fn decide(
                  of the data directory"
             .to_owned(),
         false => {
-            let key = "registry.adopt = true (MARTLET_REGISTRY__ADOPT=true) or registry.url";
+            let key = "registry.adopt = true or registry.url";
             format!(
                 "it is not known to be for Martlet. Users and devices are kept in martlet.db of \
                  the data directory. To use it, set {key}"
@@ -168,16 +198,60 @@ fn import_line(location: &Location, system: OtherSystem) -> String {
     )
 }
 
-/// Contents of a database. Cached, because a command reads the configuration several times.
-fn look_into(location: &Location) -> Result<Contents, String> {
-    static KNOWN: Mutex<Option<(Location, Result<Contents, String>)>> = Mutex::new(None);
-    let mut known = KNOWN.lock().unwrap_or_else(|broken| broken.into_inner());
-    if let Some((place, found)) = &*known
-        && place == location
-    {
-        return found.clone();
+/// Waits until PostgreSQL of `registry.url` responds, at most `registry.wait_secs`: its server
+/// often starts together with the node. Returns whether it did not respond before.
+///
+/// # Errors
+/// It does not respond in this time.
+pub(crate) fn wait_for_database(effective: &Effective) -> Result<bool, ConfigError> {
+    let auth = &effective.settings().auth;
+    let location = super::registry::location(effective)?;
+    if location.file().is_some() || [auth.registry, auth.enabled].contains(&Enabled::Off) {
+        return Ok(false);
     }
-    let found = wait(contents(location)).map_err(|error| error.to_string());
-    *known = Some((location.clone(), found.clone()));
+    if look_into(&location).is_ok() {
+        return Ok(false);
+    }
+    let secs = effective.settings().registry.wait_secs;
+    let until = Instant::now() + Duration::from_secs(secs);
+    let mut is_late = false;
+    while let Err(error) = look_again(&location)
+        && error.is_unreachable()
+    {
+        if Instant::now() >= until {
+            return Err(ConfigError::Unusable(format!(
+                "{error} (the start has waited for {secs} s: registry.wait_secs)"
+            )));
+        }
+        if !is_late {
+            warn!("{error}; waiting for it, at most {secs} s (registry.wait_secs)");
+        }
+        is_late = true;
+        std::thread::sleep(AGAIN_AFTER);
+    }
+    Ok(true)
+}
+
+/// Contents of a database, or why they cannot be read.
+type Found = Result<Contents, String>;
+
+/// The database that was read last.
+static KNOWN: Mutex<Option<(Location, Found)>> = Mutex::new(None);
+
+/// Contents of a database. Cached, because a command reads the configuration several times.
+fn look_into(location: &Location) -> Found {
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match known.filter(|(place, _)| place == location) {
+        Some((_, found)) => found,
+        None => look_again(location).map_err(|error| error.to_string()),
+    }
+}
+
+/// The same, not from the cache.
+fn look_again(location: &Location) -> Result<Contents, RegistryError> {
+    let found = wait(contents(location));
+    let kept = found.as_ref().map(|found| *found);
+    let kept = kept.map_err(ToString::to_string);
+    *KNOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some((location.clone(), kept));
     found
 }

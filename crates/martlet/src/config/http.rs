@@ -26,8 +26,8 @@ pub(crate) struct HttpListener {
     pub(crate) tls: Option<TlsSettings>,
     /// The routes that it serves.
     pub(crate) routes: RouteSettings,
-    /// Whether it is the default listener next to configured ones: if its address is in use, the
-    /// node starts without it.
+    /// Whether it is a default, next to configured listeners or of another system: if its address
+    /// is in use, the node starts without it.
     pub(crate) is_optional: bool,
     /// The key or option that configures it.
     pub(crate) source: String,
@@ -114,7 +114,7 @@ pub(super) fn listeners(
                 address,
                 tls: tls.clone(),
                 routes: routes.clone(),
-                is_optional: false,
+                is_optional: source == DEFAULT_SOURCE,
                 source: source.clone(),
             };
             add(&mut listeners, listener)?;

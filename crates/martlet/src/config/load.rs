@@ -76,6 +76,7 @@ pub(crate) fn load(
     seeds::add_nats(&variables, &mut effective)?;
     seeds::add_http_listeners(&variables, &overlay.http, &mut effective)?;
     database::adopt(environment, env_file, &mut effective)?;
+    database::warn_of_unused_file(&mut effective)?;
     Ok(effective)
 }
 

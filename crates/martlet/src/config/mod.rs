@@ -9,8 +9,8 @@
 //! (the authentication policy), `http` (HTTP listeners and access rules), `registry` (location of
 //! the tables), `database` (variables of other programs for that location), `sinks` (integrations,
 //! whose kinds are in `table_kinds`), `rules` (rules about messages, read from the file by
-//! `rule_table`), `message_log`, `topic_memory`, `telemetry`, `data_dir`, `memory` (the memory
-//! limit), `way_in` (options for clients) and `file_access` (files that other users could change or
+//! `rule_table`), `message_log`, `topic_memory`, `telemetry`, `log`, `data_dir`, `memory` (the
+//! memory limit), `way_in` (options for clients) and `file_access` (files that other users could change or
 //! read).
 //!
 //! `error` has the errors of a configuration, and `nearest` suggests similar names. `addresses`
@@ -31,6 +31,7 @@ mod firmware;
 mod http;
 mod key;
 mod load;
+mod log;
 mod made;
 mod masking;
 mod memory;
@@ -54,7 +55,7 @@ mod way_in;
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
 pub(crate) use broken::data_dir_in;
 pub(crate) use data_dir::{command_options, data_dir, options_of};
-pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database};
+pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database, wait_for_database};
 pub(crate) use error::ConfigError;
 pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::{HttpConnections, HttpListener, iotflow_base};
@@ -63,13 +64,14 @@ pub(crate) use load::{
     Effective, HttpAddress, Imported, Overlay, SinkTable, Table, environment, environment_name,
     expectation, import_mosquitto, load, origin_of,
 };
+pub(crate) use log::{LogFile, LogSettings, log_settings};
 pub(crate) use made::MadeIntegrations;
 pub(crate) use message_log::MessageLogConfig;
 pub(crate) use registry::{
     expect_noted as expect_noted_tables, location, note as note_tables, noted as noted_tables,
     settings as tables_settings,
 };
-pub(crate) use resolve::{LogFile, NodeConfig, listener_url, resolve, resolve_with};
+pub(crate) use resolve::{NodeConfig, listener_url, resolve, resolve_with};
 pub(crate) use schema::{
     HttpListenerKeys, ListenerKeys, LogFormat, Settings, TableKeys, Value, keys,
 };

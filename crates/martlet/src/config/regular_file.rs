@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use martlet_text_file::text_without_bom;
 use rustix::fs::{FileType, OFlags};
 
 /// Opens a regular file. Opening a named pipe would block until a process writes to it, and a
@@ -51,7 +52,7 @@ pub(crate) fn read_named(path: &Path) -> io::Result<Vec<u8>> {
     read_some(File::open(path)?)
 }
 
-/// The same for text.
+/// The same for text, without a byte order mark.
 ///
 /// # Errors
 /// The same as for [`read_named`], or it is not UTF-8.
@@ -79,7 +80,8 @@ fn read_some(from: impl io::Read) -> io::Result<Vec<u8>> {
 
 fn text_of(bytes: Vec<u8>) -> io::Result<String> {
     let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
-    String::from_utf8(bytes).map_err(invalid)
+    let text = String::from_utf8(bytes).map_err(invalid)?;
+    Ok(text_without_bom(&text).to_owned())
 }
 
 #[cfg(test)]

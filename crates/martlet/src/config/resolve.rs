@@ -30,8 +30,9 @@ use crate::config::error::ConfigError;
 use crate::config::http::{self, HttpConnections, HttpListener};
 use crate::config::key;
 use crate::config::load::Effective;
+use crate::config::log::{LogSettings, log_settings};
 use crate::config::memory::memory_bytes_of;
-use crate::config::schema::{self, LogFormat, StoreDurability};
+use crate::config::schema::{self, StoreDurability};
 use crate::config::sinks::SinksConfig;
 use listeners::{keep_apart, listeners, no_certificates_are_asked_for};
 
@@ -52,12 +53,8 @@ pub(crate) struct NodeConfig {
     /// Limits of HTTP connections.
     pub(crate) http_connections: HttpConnections,
     pub(crate) memory_bytes: usize,
-    pub(crate) log_format: LogFormat,
-    pub(crate) log_level: String,
-    /// Log file, in addition to standard error.
-    pub(crate) log_file: Option<LogFile>,
+    pub(crate) log: LogSettings,
     /// Whether each connect, disconnect and refusal is logged.
-    pub(crate) log_lines_per_second: u32,
     pub(crate) log_connections: bool,
     /// Limits of events that are kept for readers.
     pub(crate) events_kept: Bounds,
@@ -176,10 +173,7 @@ pub(crate) fn resolve_with(
         http_connections: http::connections(effective, &api),
         api,
         memory_bytes,
-        log_format: settings.log.format,
-        log_level: log_level(&settings.log.level)?,
-        log_file: log_file(effective),
-        log_lines_per_second: settings.log.lines_per_second,
+        log: log_settings(effective)?,
         log_connections: settings.log.connections,
         events_kept: Bounds {
             events: settings.events.kept,
@@ -257,30 +251,6 @@ fn durability(effective: &Effective) -> Durability {
     }
 }
 
-/// A log file, and when it is rotated.
-#[derive(Clone, Debug)]
-pub(crate) struct LogFile {
-    /// Its path.
-    pub(crate) path: PathBuf,
-    /// Largest size in bytes.
-    pub(crate) bytes: u64,
-    /// Number of older files that are kept.
-    pub(crate) kept: u32,
-    /// Whether to create its directory, like the program from which the variable's name comes.
-    pub(crate) makes_directory: bool,
-}
-
-fn log_file(effective: &Effective) -> Option<LogFile> {
-    let log = &effective.settings().log;
-    (!log.file.is_empty()).then(|| LogFile {
-        path: PathBuf::from(&log.file),
-        bytes: log.file_bytes,
-        kept: log.files_kept,
-        makes_directory: effective.log_directory_of.as_deref()
-            == Some(effective.source(key!(log.file))),
-    })
-}
-
 /// Topics on which presence is published.
 fn presence_topics(effective: &Effective) -> Result<Option<PresenceTopics>, ConfigError> {
     let key = key!(presence.topic);
@@ -348,21 +318,6 @@ fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
     }))
 }
 
-fn log_level(text: &str) -> Result<String, ConfigError> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let known = |part: &str| {
-        let level = part.rsplit('=').next().unwrap_or(part).trim();
-        LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
-    };
-    if text.split(',').all(known) {
-        return Ok(text.to_owned());
-    }
-    Err(ConfigError::Unusable(format!(
-        "log.level is {text:?}, expected error, warn, info, debug, trace or off, \
-         or a filter such as \"info,martlet_control=warn\""
-    )))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,10 +346,15 @@ mod tests {
 
     #[test]
     fn beyond_loopback_anonymous_access_must_be_chosen_in_words() {
-        let error = with_listen(&["mqtt://0.0.0.0:1883"], &[])
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("--allow-anonymous"), "{error}");
+        let node = with_listen(&["mqtt://0.0.0.0:1883"], &[]).unwrap();
+        assert!(!node.listeners[0].policy.allow_anonymous);
+        assert!(node.locked_out[0].contains("--allow-anonymous"));
+        let never = [("auth.registry", "off")];
+        let error = with_listen(&["mqtt://0.0.0.0:1883"], &never).unwrap_err();
+        assert!(
+            error.to_string().contains("auth.registry is off"),
+            "{error}"
+        );
         let node = with_listen(&["mqtt://[::]:1883"], &[("mqtt.allow_anonymous", "true")]).unwrap();
         assert!(node.anonymous_beyond_loopback);
         assert!(node.listeners[0].policy.allow_anonymous);

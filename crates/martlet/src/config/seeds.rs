@@ -46,6 +46,7 @@ pub(crate) fn read(
     names.enabled(is_told)?;
     names.authentication()?;
     names.registry()?;
+    names.telemetry()?;
     names.api_keys()?;
     names.admin_token()?;
     names.reverb()?;
@@ -107,6 +108,15 @@ impl SettingNames<'_> {
             self.set(key!(auth.credentials), users, name)?;
         }
         Ok(())
+    }
+
+    /// IoTFlow stores telemetry without being asked.
+    fn telemetry(&mut self) -> Result<(), ConfigError> {
+        let names = ["IOTFLOW_ADMIN_TOKEN", "MAX_DEVICES_PER_USER"];
+        match names.into_iter().find(|name| self.get(name).is_some()) {
+            Some(name) => self.set(key!(telemetry.enabled), Value::Boolean(true), name),
+            None => Ok(()),
+        }
     }
 
     /// The location of the tables is in `database`.

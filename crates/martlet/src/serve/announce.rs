@@ -16,17 +16,20 @@ use super::open_files::connections_line;
 use super::program_name::program_name;
 use super::setup_link::{OPEN_HERE, SetupLink};
 use crate::cmd::print::out;
-use crate::config::{self, NodeConfig};
+use crate::config::{self, LogFormat, NodeConfig};
 
 /// Name of the warning about files that other users of the machine can change or read.
 const EXPOSED: &str = "exposed files";
 /// Name of the warning about passwords that are too short.
 const WEAK_PASSWORDS: &str = "weak passwords";
 
+/// Name of the warning about databases of users and devices that are not used.
+const UNUSED_TABLES: &str = "unused tables";
 /// Name of the warning about rules that give no client any rights.
 const LOCKED_OUT: &str = "locked out";
 
-/// Prints listeners, data directory and next commands.
+/// Logs how the node is set up, and prints its listeners, who may connect and the next commands.
+/// Warnings are only in the log, once each.
 pub(super) fn announce(
     node: &NodeConfig,
     effective: &config::Effective,
@@ -36,55 +39,57 @@ pub(super) fn announce(
     is_unclaimed: bool,
     descriptors: &Descriptors,
 ) {
-    let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
-    for url in &control.info.listeners {
-        text.push_str(&format!("  listening on {url}\n"));
+    warn_of_files(effective, node, control);
+    warn_of_http(control, http);
+    warn_of_data(node, control);
+    if node.anonymous_beyond_loopback {
+        control.health.warn(
+            "listeners that other machines can reach accept clients without credentials."
+                .to_owned(),
+        );
     }
-    for url in &node.skipped {
-        text.push_str(&format!(
-            "  not on {url}: this machine has no such addresses\n"
-        ));
-    }
-    for at in http {
-        text.push_str(&format!("  health and metrics on {}\n", at.url));
-    }
-    if let Some(at) = http.first() {
-        text.push_str(&format!("  the API and its pages on {}/docs/\n", at.url));
-    }
-    for at in http {
-        text.push_str(&access_line(at, is_unclaimed));
-    }
-    text.push_str(&connections_line(
+    let mut facts = http_facts(http, is_unclaimed);
+    facts.push(connections_line(
         node,
         control.info.connections_max,
         descriptors,
     ));
-    text.push_str(&durability_lines(node, control));
-    for file in &effective.files {
-        text.push_str(&format!("  configuration from {}\n", file.display()));
+    facts.extend(data_facts(node));
+    let files = effective.files.iter();
+    facts.extend(files.map(|file| format!("configuration from {}", file.display())));
+    facts.extend(effective.notes.iter().cloned());
+    for fact in facts {
+        info!("{fact}");
     }
-    for note in &effective.notes {
-        text.push_str(&format!("  {note}\n"));
-    }
-    for warning in warn_of_files(effective, node, control) {
-        text.push_str(&format!("  warning: {warning}\n"));
-    }
-    text.push_str(&http_lines(control, http));
-    if node.anonymous_beyond_loopback {
-        let warning = "listeners that other machines can reach accept clients without credentials";
-        text.push_str(&format!("  warning: {warning}\n"));
-        control.health.warn(format!("{warning}."));
-    }
-    text.push_str(&access_lines(node));
-    if let Some(setup) = setup {
-        text.push_str(&setup.lines());
-    }
-    text.push_str(&next_lines(node, effective, control));
+    tell_warnings(effective, node, control, setup);
+    let text = match node.log.format {
+        LogFormat::Text => banner(node, effective, control, http, setup),
+        LogFormat::Json => format!("{}\n", json_banner(node, effective, control, http, setup)),
+    };
     out!("{text}");
+    info!(
+        listeners = control.info.listeners.join(", "),
+        threads = node.threads,
+        connections_max = control.info.connections_max,
+        "ready"
+    );
+}
+
+/// Logs the warnings of health that are not in the log yet, and that nobody administers the node.
+fn tell_warnings(
+    effective: &config::Effective,
+    node: &NodeConfig,
+    control: &Control,
+    setup: Option<&SetupLink>,
+) {
     let warnings = control.health.report().warnings;
+    let logged = node.warnings.iter().map(|warning| format!("{warning}."));
+    let unused = format!("{}.", effective.unused_tables.join("; "));
+    let logged: Vec<String> = logged.chain([unused]).collect();
     // The line about the link contains the same.
-    let is_said = |warning: &&String| setup.is_none() || *warning != OPEN_HERE;
-    for warning in warnings.iter().filter(is_said) {
+    let is_said =
+        |warning: &&String| logged.contains(warning) || setup.is_some() && *warning == OPEN_HERE;
+    for warning in warnings.iter().filter(|warning| !is_said(warning)) {
         warn!("{warning}");
     }
     if let Some(setup) = setup {
@@ -99,17 +104,62 @@ pub(super) fn announce(
             setup.place()
         );
     }
-    info!(
-        listeners = control.info.listeners.join(", "),
-        threads = node.threads,
-        connections_max = control.info.connections_max,
-        "ready"
-    );
+}
+
+/// Text for a person who has started the node.
+fn banner(
+    node: &NodeConfig,
+    effective: &config::Effective,
+    control: &Control,
+    http: &[HttpAt],
+    setup: Option<&SetupLink>,
+) -> String {
+    let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
+    for url in &control.info.listeners {
+        text.push_str(&format!("  listening on {url}\n"));
+    }
+    for url in &node.skipped {
+        text.push_str(&format!(
+            "  not on {url}: this machine has no such addresses\n"
+        ));
+    }
+    for at in http {
+        text.push_str(&format!("  health and metrics on {}\n", at.url));
+    }
+    if let Some(access) = access(node) {
+        text.push_str(&format!("  {access}\n"));
+    }
+    if let Some(setup) = setup {
+        text.push_str(&setup.lines());
+    }
+    text.push_str(&next_lines(node, effective, control));
+    text
+}
+
+/// The same as one line of JSON.
+fn json_banner(
+    node: &NodeConfig,
+    effective: &config::Effective,
+    control: &Control,
+    http: &[HttpAt],
+    setup: Option<&SetupLink>,
+) -> serde_json::Value {
+    let next = next_lines(node, effective, control);
+    let next: Vec<&str> = next.lines().map(str::trim).collect();
+    serde_json::json!({
+        "message": "started",
+        "version": env!("CARGO_PKG_VERSION"),
+        "listeners": control.info.listeners,
+        "http": http.iter().map(|at| &at.url).collect::<Vec<_>>(),
+        "access": access(node),
+        "setup": setup.map(|setup| setup.lines().trim().to_owned()),
+        "next": next,
+    })
 }
 
 /// Sets warnings in health about insecure files of the configuration: files that other users can
-/// change, secrets that they can read, passwords that are too short, and rules that give no client
-/// any rights. Withdraws earlier warnings. Returns all warnings.
+/// change, secrets that they can read, passwords that are too short, rules that give no client any
+/// rights, and databases that are not used. Withdraws earlier warnings. Returns all warnings.
 pub(super) fn warn_of_files(
     effective: &config::Effective,
     node: &NodeConfig,
@@ -120,6 +170,7 @@ pub(super) fn warn_of_files(
         (EXPOSED, &exposed),
         (WEAK_PASSWORDS, &node.weak_passwords),
         (LOCKED_OUT, &node.locked_out),
+        (UNUSED_TABLES, &effective.unused_tables),
     ];
     for (name, warnings) in all {
         match warnings.is_empty() {
@@ -134,15 +185,23 @@ pub(super) fn warn_of_files(
         .collect()
 }
 
+/// Where the pages of the API are, and which requests need a key, and from where.
+fn http_facts(http: &[HttpAt], is_unclaimed: bool) -> Vec<String> {
+    let pages = http.first();
+    let pages = pages.map(|at| format!("the API and its pages on {}/docs/", at.url));
+    let access = http.iter().filter_map(|at| http_access(at, is_unclaimed));
+    pages.into_iter().chain(access).collect()
+}
+
 /// Which of the compatible requests need a key at this listener, and from where.
-fn access_line(at: &HttpAt, is_unclaimed: bool) -> String {
+fn http_access(at: &HttpAt, is_unclaimed: bool) -> Option<String> {
     let systems = at.routes.compat.iter();
     let documented: Vec<&str> = systems
         .flat_map(|system| system.documented_requests())
         .copied()
         .collect();
     if documented.is_empty() {
-        return String::new();
+        return None;
     }
     let access = match (is_unclaimed, at.address.ip().is_loopback()) {
         (false, _) => format!(
@@ -160,21 +219,16 @@ fn access_line(at: &HttpAt, is_unclaimed: bool) -> String {
         [] => String::new(),
         routes => format!("; without one all clients may use {}", routes.join(", ")),
     };
-    format!("  {}: {access}{open}\n", at.url)
+    Some(format!("{}: {access}{open}", at.url))
 }
 
-/// Warnings about the HTTP listeners.
-fn http_lines(control: &Control, http: &[HttpAt]) -> String {
-    let mut text = String::new();
-    let mut warn = |warning: &str| {
-        text.push_str(&format!("  warning: {warning}\n"));
-        control.health.warn(format!("{warning}."));
-    };
+/// Sets warnings in health about the HTTP listeners.
+fn warn_of_http(control: &Control, http: &[HttpAt]) {
     let is_far = |at: &&HttpAt| !at.address.ip().is_loopback();
     if let Some(at) = http.iter().find(is_far) {
-        warn(&format!(
+        control.health.warn(format!(
             "health and metrics can be read from other machines, by every client that reaches \
-             {}; from there the API requires a key or a session",
+             {}; from there the API requires a key or a session.",
             at.url
         ));
     }
@@ -183,9 +237,9 @@ fn http_lines(control: &Control, http: &[HttpAt]) -> String {
         .filter(is_far)
         .find(|at| at.url.starts_with("http:"));
     if let Some(at) = plain {
-        warn(&format!(
+        control.health.warn(format!(
             "API keys, passwords, sessions and the secrets of new devices can be read on their way \
-             to {}, which has no TLS: use https:// or a proxy that does",
+             to {}, which has no TLS: use https:// or a proxy that does.",
             at.url
         ));
     }
@@ -196,37 +250,33 @@ fn http_lines(control: &Control, http: &[HttpAt]) -> String {
     open.dedup();
     if !open.is_empty() {
         let routes = open.join(", ");
-        warn(&format!(
-            "http.open_routes permits all clients to use {routes}"
+        control.health.warn(format!(
+            "http.open_routes permits all clients to use {routes}."
         ));
     }
-    text
 }
 
-/// The data directory, and the guarantee of an acknowledgement.
-fn durability_lines(node: &NodeConfig, control: &Control) -> String {
+/// The data directory, the guarantee of an acknowledgement, and the tables.
+fn data_facts(node: &NodeConfig) -> [String; 2] {
     let data_dir = node.data_dir.display();
-    let mut text = match node.durability {
-        Durability::Sync => format!("  data in {data_dir}, synced before it is acknowledged\n"),
-        Durability::Interval { ms } => {
-            format!(
-                "  data in {data_dir}, synced every {ms} ms: a power cut may lose the last \
-                 {ms} ms\n"
-            )
-        }
-        Durability::Memory => "  all data in memory: a restart loses them\n".to_owned(),
-    };
-    text.push_str(&match &node.user_configuration.tables_unasked {
-        None => format!("  users and devices in {}\n", node.tables.location),
-        Some(why) => format!(
-            "  users and devices in {}, which is not used: {why}\n",
-            node.tables.location
+    let data = match node.durability {
+        Durability::Sync => format!("data in {data_dir}, synced before it is acknowledged"),
+        Durability::Interval { ms } => format!(
+            "data in {data_dir}, synced every {ms} ms: a power cut may lose the last {ms} ms"
         ),
-    });
-    let mut warn = |warning: &str| {
-        text.push_str(&format!("  warning: {warning}\n"));
-        control.health.warn(format!("{warning}."));
+        Durability::Memory => "all data in memory: a restart loses them".to_owned(),
     };
+    let location = &node.tables.location;
+    let tables = match &node.user_configuration.tables_unasked {
+        None => format!("users and devices in {location}"),
+        Some(why) => format!("users and devices in {location}, which is not used: {why}"),
+    };
+    [data, tables]
+}
+
+/// Sets warnings in health about the data directory.
+fn warn_of_data(node: &NodeConfig, control: &Control) {
+    let warn = |warning: &str| control.health.warn(format!("{warning}."));
     if node.durability == Durability::Memory && node.data_dir.join(STORE).is_dir() {
         warn("the store in the data directory is not used with durability memory");
     }
@@ -248,30 +298,31 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     if node.simulate_power_loss {
         warn("store.simulate_power_loss is on: a crash of the process is a power cut");
     }
-    text
 }
 
-/// Describes which clients may connect.
-fn access_lines(node: &NodeConfig) -> String {
+/// Which clients may connect, and how others may.
+pub(crate) fn access(node: &NodeConfig) -> Option<String> {
     if node.listeners.is_empty() {
-        return "  no MQTT listeners: mqtt.enabled is false\n".to_owned();
+        return Some("no MQTT listeners: mqtt.enabled is false".to_owned());
     }
     let all = || node.listeners.iter().map(|listener| &listener.policy);
     let is_open = |policy: &&Arc<ListenerPolicy>| policy.allow_anonymous;
     if all().all(|policy| !policy.allow_anonymous) {
-        return "  clients need credentials\n".to_owned();
+        return Some("clients need credentials".to_owned());
     }
     let open = all().filter(is_open).filter(|policy| policy.authenticate);
     let open: Vec<&str> = open.map(|policy| &*policy.name).collect();
     match (&node.policy, node.anonymous_beyond_loopback) {
-        (Some(_), _) if !open.is_empty() => {
-            format!(
-                "  clients without credentials are accepted at {}\n",
-                open.join(", ")
-            )
-        }
-        (_, true) => String::new(),
-        _ => "  MQTT is open to every client on this machine, closed to all others\n".to_owned(),
+        (Some(_), _) if !open.is_empty() => Some(format!(
+            "clients without credentials are accepted at {}",
+            open.join(", ")
+        )),
+        (_, true) => None,
+        _ => Some(format!(
+            "MQTT is open to every client on this machine, closed to all others; to open it to \
+             them: {} init, or --listen mqtt://0.0.0.0:1883",
+            program_name()
+        )),
     }
 }
 

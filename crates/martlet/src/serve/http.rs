@@ -80,8 +80,9 @@ pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Option<OpenLis
         Ok(listener) => listener,
         Err(error) if wanted.is_optional && error.kind() == ErrorKind::AddrInUse => {
             warn!(
-                "http.listen is not set, and its default, {address}, is in use{}: only the other \
-                 HTTP listeners are opened",
+                "the default address of HTTP, {address}, is in use{}: the node starts without this \
+                 listener; to choose another address, set http.listen, or -info of the panel's \
+                 broker",
                 by_owner(address)
             );
             return Ok(None);

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -22,7 +22,7 @@ use super::log_flood::FloodLimit;
 use super::log_text::TextLines;
 use super::rotated_file::RotatedFile;
 use super::standard::Standard;
-use crate::config::{LogFormat, NodeConfig};
+use crate::config::{LogFormat, LogSettings};
 
 /// The running log.
 pub(super) struct Log {
@@ -53,9 +53,9 @@ impl Log {
 ///
 /// # Errors
 /// It is not a valid filter.
-pub(super) fn filter(node: &NodeConfig) -> anyhow::Result<EnvFilter> {
-    let filter = parsed(&node.log_level);
-    filter.with_context(|| format!("log.level is {:?}", node.log_level))
+pub(super) fn filter(settings: &LogSettings) -> anyhow::Result<EnvFilter> {
+    let filter = parsed(&settings.level);
+    filter.with_context(|| format!("log.level is {:?}", settings.level))
 }
 
 /// Crates that log less unless `log.level` contains them, such as `sqlx=debug`. The node logs these
@@ -67,18 +67,26 @@ fn parsed(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseErro
     EnvFilter::try_new(format!("{QUIET},{text}"))
 }
 
+/// Format of the log, once it has been started.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Format of the log; `None` before it is started.
+pub(super) fn format() -> Option<LogFormat> {
+    FORMAT.get().copied()
+}
+
 /// Starts logging to the configured targets.
 ///
 /// # Errors
 /// The level is invalid, or the file cannot be opened.
-pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
-    let (filter, handle) = reload::Layer::new(filter(node)?);
+pub(super) fn start(settings: &LogSettings) -> anyhow::Result<Log> {
+    let (filter, handle) = reload::Layer::new(filter(settings)?);
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && io::stderr().is_terminal();
     let standard = Standard::default();
-    let file = node.log_file.as_ref().map(RotatedFile::open).transpose()?;
+    let file = settings.file.as_ref().map(RotatedFile::open).transpose()?;
     let lines = LogLines::default();
-    let layers = if node.log_format == LogFormat::Text {
+    let layers = if settings.format == LogFormat::Text {
         let text = TextLines {
             standard: standard.clone(),
             colours,
@@ -94,18 +102,19 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
         layers.extend(file.clone().map(json_layer));
         layers
     };
-    let flood = FloodLimit::start(node.log_lines_per_second).context("cannot start a thread")?;
+    let flood = FloodLimit::start(settings.lines_per_second).context("cannot start a thread")?;
     tracing_subscriber::registry()
         .with(layers)
         .with(flood.clone())
         .with(filter)
         .init();
+    let _ = FORMAT.set(settings.format);
     let apply = move |text: &str| {
         let filter = parsed(text).map_err(|error| format!("{text:?}: {error}"))?;
         handle.reload(filter).map_err(|error| error.to_string())
     };
     Ok(Log {
-        logging: Logging::new(&node.log_level, Box::new(apply), lines),
+        logging: Logging::new(&settings.level, Box::new(apply), lines),
         standard,
         file,
         flood,
@@ -149,16 +158,16 @@ impl FormatTime for Clock {
 ///
 /// # Errors
 /// It cannot be opened or created.
-pub(crate) fn check_log_file(node: &NodeConfig) -> anyhow::Result<()> {
-    let Some(settings) = &node.log_file else {
+pub(crate) fn check_log_file(settings: &LogSettings) -> anyhow::Result<()> {
+    let Some(file) = &settings.file else {
         return Ok(());
     };
-    let path = &settings.path;
+    let path = &file.path;
     let opened = owned::open(path, OpenOptions::new().append(true));
     let usable = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut parents = path.ancestors().skip(1);
-            let parent = parents.find(|parent| !settings.makes_directory || parent.exists());
+            let parent = parents.find(|parent| !file.makes_directory || parent.exists());
             let parent = parent.filter(|parent| *parent != Path::new(""));
             let parent = parent.unwrap_or(Path::new("."));
             rustix::fs::access(parent, rustix::fs::Access::WRITE_OK).map_err(io::Error::from)

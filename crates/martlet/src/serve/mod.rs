@@ -51,6 +51,7 @@ mod telemetry;
 mod topic_memory;
 mod twins;
 
+pub(crate) use announce::access;
 pub(crate) use data_dir::{claim as claim_data_dir, give_files_to_owner_of};
 pub(crate) use log::check_log_file;
 pub(crate) use options::ConfigOptions;
@@ -66,19 +67,25 @@ use tracing::warn;
 
 use crate::cmd::errors::error_text;
 use crate::cmd::print::errln;
-use crate::config::{self, NodeConfig};
+use crate::config::{self, LogFormat, NodeConfig};
 use signals::Signals;
 use tables_in_use::identity_of_tables;
 
 /// Runs a node until it is stopped.
 pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
-    match serve(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            errln!("martlet: {}", error_text(&error));
-            ExitCode::FAILURE
+    let Err(error) = serve(options) else {
+        return ExitCode::SUCCESS;
+    };
+    let text = error_text(&error);
+    // Before the log has begun, its format is known from the command line only.
+    match log::format().or_else(|| options.asked_format()) {
+        Some(LogFormat::Json) => {
+            let line = serde_json::json!({"level": "ERROR", "message": format!("martlet: {text}")});
+            errln!("{line}");
         }
+        _ => errln!("martlet: {text}"),
     }
+    ExitCode::FAILURE
 }
 
 /// Checks for errors of [`run`], as far as possible without starting: ports are not opened, and the
@@ -87,8 +94,8 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
 /// # Errors
 /// The error with which a node would end.
 pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
-    log::filter(node)?;
-    check_log_file(node)?;
+    log::filter(&node.log)?;
+    check_log_file(&node.log)?;
     admin_socket::check(&node.data_dir)?;
     data_dir::check(&node.data_dir)?;
     if node.durability != Durability::Memory {
@@ -101,10 +108,17 @@ pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
 fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
     // Before any slow operation: a signal without a handler ends the process.
     let signals = Signals::handle()?;
-    let effective = options.load()?;
+    let mut effective = options.load()?;
+    let log = log::start(&config::log_settings(&effective)?)?;
+    if config::wait_for_database(&effective)? {
+        // What the database contains decides about warnings.
+        effective = options.load()?;
+    }
+    for warning in effective.warnings.iter().chain(&effective.unused_tables) {
+        warn!("{warning}");
+    }
     let node = config::resolve(&effective)?;
-    let log = log::start(&node)?;
-    for warning in effective.warnings.iter().chain(&node.warnings) {
+    for warning in &node.warnings {
         warn!("{warning}");
     }
     keep_pages_small();

@@ -56,20 +56,20 @@ pub(super) fn connections_line(node: &NodeConfig, most: u64, descriptors: &Descr
         .limit
         .filter(|_| most < u64::from(node.settings.limits.connections))
     else {
-        return format!("  at most {most} connections (limits.connections)\n");
+        return format!("at most {most} connections (limits.connections)");
     };
     let kept = descriptors.reserved;
     let open = limit.saturating_sub(kept.saturating_add(descriptors.connections));
     match descriptors.connections {
         0 | 1 => format!(
-            "  at most {most} connections: {limit} files may be open (ulimit -n), which is too few: \
-             a node needs at least {}, and one more for each client\n",
+            "at most {most} connections: {limit} files may be open (ulimit -n), which is too few: \
+             a node needs at least {}, and one more for each client",
             least(node.threads)
         ),
         _ => format!(
-            "  at most {most} connections: {limit} files may be open (ulimit -n); the node has \
+            "at most {most} connections: {limit} files may be open (ulimit -n); the node has \
              opened {open} of them, and keeps {kept} for the store, the tables, HTTP and \
-             admin.sock\n"
+             admin.sock"
         ),
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::microservice::MicroserviceOptions;
 use super::panel_broker::PanelBrokerOptions;
-use crate::config::{self, Overlay, key};
+use crate::config::{self, LogFormat, Overlay, key};
 
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -105,6 +105,12 @@ impl ConfigOptions {
         })
     }
 
+    /// Format of the log that the command line asks for.
+    pub(super) fn asked_format(&self) -> Option<LogFormat> {
+        let is_json = self.log_format.as_deref() == Some("json");
+        is_json.then_some(LogFormat::Json)
+    }
+
     /// The same with our own variables only. Variables of device programs do not matter for
     /// commands that only look for a node, except for its database.
     pub(crate) fn load_own(&self) -> anyhow::Result<config::Effective> {
@@ -123,16 +129,10 @@ impl ConfigOptions {
         let mut overlay = self.overlay()?;
         overlay.environment_file.clone_from(&environment.file);
         let mut effective = config::load(&overlay, &environment.variables)?;
+        effective.warnings.extend(self.panel_broker.warnings());
         if let Some(file) = &environment.file {
             effective.files.push(file.path.clone());
-            let warnings = file.unclosed.iter().map(|(line, name)| {
-                format!(
-                    "{}, line {line}: the value of {name} begins with a quote that is not closed, \
-                     and the quote is treated as part of the value: close it",
-                    file.path.display()
-                )
-            });
-            effective.warnings.extend(warnings);
+            effective.warnings.extend(file.warnings());
         }
         effective.environment_file = environment.file;
         Ok(effective)

@@ -8,11 +8,9 @@ use clap::Args;
 
 use super::assignment::Assignment;
 use super::microservice::further;
-use crate::cmd::print::errln;
 use crate::config::{HttpAddress, key};
 
-/// Defaults of the panel's broker. Events are pushed to its Reverb server only if one of those two
-/// options is given.
+/// Defaults of the panel's broker.
 const TCP: &str = ":1883";
 const WS: &str = ":1882";
 const INFO: &str = ":8080";
@@ -70,7 +68,12 @@ impl PanelBrokerOptions {
     /// The address is invalid.
     pub(super) fn http(&self) -> anyhow::Result<Option<HttpAddress>> {
         let info = self.or_usual(self.info.as_ref(), INFO);
-        info.map(|at| further("2", "-info", &at)).transpose()
+        let info = info.map(|at| further("2", "-info", &at)).transpose()?;
+        // Its default is also that of Laravel Reverb: without it the node still serves MQTT.
+        Ok(info.map(|at| match self.info {
+            Some(_) => at,
+            None => at.optional(),
+        }))
     }
 
     /// The values that result from the other options.
@@ -90,17 +93,21 @@ impl PanelBrokerOptions {
         }
         if let Some(text) = &self.auto_clean_interval {
             duration("-auto-clean-interval", text)?;
-            errln!(
-                "martlet: -auto-clean-interval has no effect: expired messages are removed at once"
-            );
         }
-        let (host, key) = (self.reverb_host.as_deref(), self.reverb_app_key.as_deref());
-        if let (Some(_), _) | (_, Some(_)) = (host, key) {
+        let host = self.reverb_host.as_deref();
+        let key = self.reverb_app_key.as_deref();
+        if self.as_panel_broker || host.is_some() || key.is_some() {
             let host = host.unwrap_or(REVERB_HOST);
             let url = format!("ws://{host}/app/{}", key.unwrap_or(REVERB_APP_KEY));
             put(key!(events.push_url), Some(url), "-reverb-host");
         }
         Ok(all)
+    }
+
+    /// Options that have no effect.
+    pub(super) fn warnings(&self) -> Option<String> {
+        let text = "-auto-clean-interval has no effect: expired messages are removed at once";
+        self.auto_clean_interval.as_ref().map(|_| text.to_owned())
     }
 
     fn or_usual(&self, given: Option<&String>, usual: &str) -> Option<String> {
@@ -187,7 +194,8 @@ mod tests {
         assert_eq!(http.as_deref(), Some("0.0.0.0:8080"));
         assert_eq!(value("auth.hook_url"), Some(AUTH_URL));
         assert_eq!(value("auth.remember_secs"), Some("86400"));
-        assert_eq!(value("events.push_url"), None);
+        let reverb = "ws://127.0.0.1:8080/app/8jtblx730rmylh68ipdx";
+        assert_eq!(value("events.push_url"), Some(reverb));
     }
 
     #[test]

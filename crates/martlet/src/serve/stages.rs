@@ -22,7 +22,7 @@ use martlet_control::alarms::Alarms;
 use martlet_control::authentication::{AuthenticationChain, Policy};
 use martlet_control::backup::STORE;
 use martlet_control::commands::Commands;
-use martlet_control::feed;
+use martlet_control::feed::{self, Push};
 use martlet_control::firmware::FirmwareStore;
 use martlet_control::history;
 use martlet_control::integrations::Integrations;
@@ -306,7 +306,7 @@ impl Serving {
         };
         let api = Api::new(Arc::clone(control), directory, parts, node.api.clone());
         let api = api.context("no source of randomness")?;
-        spawn_tasks(node, control, tables);
+        spawn_tasks(node, control, tables, &bound.http_at);
         tokio::spawn(attached.message_log.clone().keep());
         let http_urls = bound.http_urls();
         let descriptors = core.running.descriptors();
@@ -416,10 +416,18 @@ impl Serving {
 }
 
 /// Starts the background tasks of the node.
-fn spawn_tasks(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<SharedRegistry>) {
+fn spawn_tasks(
+    node: &NodeConfig,
+    control: &Arc<Control>,
+    tables: &Arc<SharedRegistry>,
+    http: &[HttpAt],
+) {
     tokio::spawn(history::task::keep(Arc::clone(control)));
     tokio::spawn(memory::keep(Arc::clone(control)));
-    if let (Some(push), Some(state)) = (&node.push, control.push()) {
+    let is_own = |push: &Push| http.iter().any(|at| at.is_at(&push.url));
+    if node.push.as_ref().is_some_and(is_own) {
+        warn!("events are not pushed: events.push_url is the address of this node's HTTP server");
+    } else if let (Some(push), Some(state)) = (&node.push, control.push()) {
         let state = Arc::clone(state);
         tokio::spawn(feed::push(Arc::clone(control), push.clone(), state));
     }

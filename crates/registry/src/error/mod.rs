@@ -112,6 +112,28 @@ pub enum RegistryError {
     Conflict(#[from] Conflict),
 }
 
+impl RegistryError {
+    /// Whether the server of the database does not respond, is starting or stopping, or has no free
+    /// connection. All other errors need a change by an operator.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        let Self::Database { error, .. } = self else {
+            return false;
+        };
+        match error {
+            sqlx::Error::Io(_) => true,
+            sqlx::Error::Database(error) => {
+                let code = error.code().unwrap_or_default();
+                code.len() == 5
+                    && ["08", "53", "57"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Refuses a change of an object that has been changed since it was read.
 pub(crate) fn expect_revision(
     what: &str,

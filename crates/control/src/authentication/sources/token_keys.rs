@@ -2,6 +2,7 @@
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use martlet_text_file::without_bom;
 use serde_json::Value;
 
 use super::without_values;
@@ -33,6 +34,7 @@ impl TokenKeys {
     /// # Errors
     /// What was expected.
     pub fn read(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<Self, String> {
+        let bytes = without_bom(bytes);
         let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
         if text.starts_with('{') {
             return Self::of_set(text, algorithm);
@@ -77,7 +79,7 @@ impl TokenKeys {
 
     /// Reads the answer of a server. Where it has no keys any more, no token is good.
     pub(super) fn of_server(body: &[u8], otherwise: Option<Algorithm>) -> Result<Self, String> {
-        let set = serde_json::from_slice::<Value>(body).ok();
+        let set = serde_json::from_slice::<Value>(without_bom(body)).ok();
         let keys = set.as_ref().and_then(|set| set.get("keys")?.as_array());
         match keys.is_some_and(Vec::is_empty) {
             true => Ok(Self(Vec::new())),

@@ -16,6 +16,7 @@ use martlet_registry::{
     NewDevice, RegistryError, RowOutcome, Secret, ServiceMqttDevice, Status, UnreadableRow,
     check_setting, iotflow_devices, service_mqtt_devices, wait,
 };
+use martlet_text_file::text_without_bom;
 
 use super::report::{Outcome, Report};
 use super::telemetry;
@@ -71,7 +72,7 @@ impl DatabaseOptions {
         if let Some(file) = &self.url_file {
             let text = regular_file::read_named_text(file);
             let text = text.with_context(|| format!("cannot read {}", file.display()))?;
-            return location(text.trim());
+            return location(text_without_bom(&text).trim());
         }
         let environment = config::environment()?.variables;
         let found = names.iter().find_map(|name| {

@@ -148,7 +148,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
 fn problems(effective: &Effective) -> Vec<String> {
     let first = match config::resolve(effective) {
         Ok(node) => {
-            let log = serve::check_log_file(&node).err();
+            let log = serve::check_log_file(&node.log).err();
             return log.iter().map(|error| format!("{error:#}")).collect();
         }
         Err(first) => first,

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use martlet_environment::{lines, unclosed_quotes, variables};
+use martlet_environment::{assignments, variables};
+use martlet_text_file::text_without_bom;
 
 use super::check::parse_text;
 use super::effective::Effective;
@@ -54,7 +55,11 @@ pub(super) fn read_environment(
             let text = regular_file::read_named_text(Path::new(text)).map_err(|error| {
                 ConfigError::Unusable(format!("{place}: cannot read {text}: {error}"))
             })?;
-            let value = parse_text(key, text.trim_end_matches(['\n', '\r']), &place)?;
+            let value = parse_text(
+                key,
+                text_without_bom(&text).trim_end_matches(['\n', '\r']),
+                &place,
+            )?;
             let source = place;
             effective.set(&key.path, Sourced { value, source })?;
             continue;
@@ -92,18 +97,15 @@ fn nearest_name(schema: &[Key], name: &str) -> Option<String> {
 pub(crate) fn environment() -> Result<Environment, ConfigError> {
     let (path, text) = read_environment_file()?.unzip();
     let text = text.unwrap_or_default();
-    let lines = lines(&text);
+    let assignments = assignments(&text);
+    let variables = variables(&assignments);
     // Variables that are not UTF-8 are skipped.
-    let has = |name: &String| std::env::var(name).is_ok();
-    let names = lines.iter().map(|(_, name)| name);
-    let overridden = names.filter(|name| has(name)).cloned().collect();
-    let unclosed = unclosed_quotes(&text);
+    let names = assignments.iter().map(|found| found.name.clone());
+    let overridden = names.filter(|name| std::env::var(name).is_ok()).collect();
     let file = path.map(|path| EnvironmentFile {
         path,
-        lines,
+        assignments,
         overridden,
-        unclosed,
     });
-    let variables = variables(&text);
     Ok(Environment { variables, file })
 }

@@ -2,23 +2,52 @@
 
 use std::path::PathBuf;
 
+use martlet_environment::Assignment;
+
 /// A `.env` file that was read.
 #[derive(Clone, Debug)]
 pub(crate) struct EnvironmentFile {
     /// Its absolute path.
     pub(crate) path: PathBuf,
-    /// Variables that it sets, with their lines, in order.
-    pub(crate) lines: Vec<(usize, String)>,
+    /// What it sets, in order.
+    pub(crate) assignments: Vec<Assignment>,
     /// Variables among them that the process also has; the values of the process apply.
     pub(crate) overridden: Vec<String>,
-    /// Variables whose value begins with an unclosed quote, with their lines.
-    pub(crate) unclosed: Vec<(usize, String)>,
 }
 
 impl EnvironmentFile {
     /// Whether it sets this variable, even if the process also has it.
     pub(crate) fn sets(&self, name: &str) -> bool {
-        self.lines.iter().any(|(_, known)| known == name)
+        self.assignments.iter().any(|known| known.name == name)
+    }
+
+    /// Lines that may have another effect than was meant.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for (at, found) in self.assignments.iter().enumerate() {
+            let Assignment { line, name, .. } = found;
+            let place = format!("{}, line {line}", self.path.display());
+            if found.is_unclosed {
+                all.push(format!(
+                    "{place}: the value of {name} begins with a quote that is not closed, and the \
+                     quote is treated as part of the value: close it"
+                ));
+            }
+            for unset in &found.unset {
+                all.push(format!(
+                    "{place}: {name} refers to {unset}, which is not set and counts as empty"
+                ));
+            }
+            let mut later = self.assignments[at + 1..].iter();
+            if let Some(later) = later.find(|later| later.name == *name) {
+                all.push(format!(
+                    "{place}: {name} is set again in line {}, and the last line applies: remove one \
+                     of them",
+                    later.line
+                ));
+            }
+        }
+        all
     }
 }
 
@@ -32,9 +61,9 @@ pub(crate) fn origin_of(file: Option<&EnvironmentFile>, name: &str) -> String {
     let found = file.and_then(|file| {
         let is_overridden = file.overridden.iter().any(|known| known == name);
         // The last line applies.
-        let mut lines = file.lines.iter().rev();
-        let (line, _) = lines.find(|(_, known)| known == name && !is_overridden)?;
-        Some(format!("{} line {line}", file.path.display()))
+        let mut last = file.assignments.iter().rev();
+        let last = last.find(|known| known.name == name && !is_overridden)?;
+        Some(format!("{} line {}", file.path.display(), last.line))
     });
     found.unwrap_or_else(|| "environment".to_owned())
 }

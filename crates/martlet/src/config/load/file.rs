@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use martlet_text_file::text_without_bom;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::check::{expectation, fits, known_key, unit_hint};
@@ -10,6 +11,7 @@ use super::sourced::{KeyValues, Sourced};
 use super::table::{HttpListenerTable, ListenerTable, Table};
 use crate::config::bridges::topic_line;
 use crate::config::error::ConfigError;
+use crate::config::mosquitto::is_keyword;
 use crate::config::nearest::nearest_of;
 use crate::config::regular_file;
 use crate::config::rule_table::{RuleTable, keys_of};
@@ -279,11 +281,12 @@ pub(super) fn read_file(
         path: path.to_owned(),
         error,
     })?;
-    let table = DeTable::parse(&text).map_err(|error| ConfigError::Syntax {
+    let text = text_without_bom(&text);
+    let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
-        text: syntax_error(&text, &error),
+        text: syntax_error(text, &error),
     })?;
-    let file = File { path, text: &text };
+    let file = File { path, text };
     for (section, content) in table.get_ref() {
         let place = file.place(section.span().start);
         match (&**section.get_ref(), content.get_ref()) {
@@ -447,5 +450,10 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> String {
         false => format!(" ({key})"),
     };
     let message = error.message().replace("\\u{a}", "end of line");
-    format!("line {number}, column {column}{named}: {message}")
+    let first = line.split_whitespace().next().unwrap_or_default();
+    let hint = match key.is_empty() && is_keyword(first) {
+        true => "; a configuration file of Mosquitto is given with --mosquitto-conf FILE",
+        false => "",
+    };
+    format!("line {number}, column {column}{named}: {message}{hint}")
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::environment_file::EnvironmentFile;
+use super::sourced::DEFAULT_SOURCE;
 
 /// Configuration from the command line.
 #[derive(Clone, Debug, Default)]
@@ -30,4 +31,13 @@ pub(crate) struct HttpAddress {
     pub(crate) address: String,
     /// The option or variable.
     pub(crate) source: String,
+}
+
+impl HttpAddress {
+    /// The same as the default of an option that is not given: the node starts without this
+    /// listener if its address is in use.
+    pub(crate) fn optional(self) -> Self {
+        let source = DEFAULT_SOURCE.to_owned();
+        Self { source, ..self }
+    }
 }

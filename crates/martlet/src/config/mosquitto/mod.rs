@@ -14,6 +14,8 @@ mod report_line;
 
 use std::path::Path;
 
+use martlet_text_file::text_without_bom;
+
 use crate::config::error::ConfigError;
 use crate::config::key;
 use crate::config::load::{DEFAULT_SOURCE, Effective};
@@ -78,6 +80,11 @@ pub(crate) fn read_all(
     Ok(reading.finish(has_all_listeners))
 }
 
+/// Whether lines of Mosquitto's file begin with this word.
+pub(crate) fn is_keyword(word: &str) -> bool {
+    keywords::find(word).is_some()
+}
+
 impl Reading<'_> {
     /// Reads all lines, with included files in place.
     fn lines(&mut self, path: &Path) -> Result<Vec<ConfigLine>, ConfigError> {
@@ -92,7 +99,7 @@ impl Reading<'_> {
         let text = regular_file::read_named_text(path).map_err(unreadable)?;
         self.files.push(path.to_owned());
         let mut all = Vec::new();
-        for (number, line) in text.lines().enumerate() {
+        for (number, line) in text_without_bom(&text).lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;

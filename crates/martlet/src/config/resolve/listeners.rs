@@ -12,7 +12,7 @@ use martlet_reactor::{ListenAddress, ListenerConfig, Origins, TlsSettings, Trans
 
 use super::url::{MQTT_PORT, Url, WEBSOCKET_PATH, WEBSOCKET_PORT, listener_url, parse_url};
 use crate::config::addresses::{network, overlap};
-use crate::config::authentication::PolicyReader;
+use crate::config::authentication::{PolicyReader, has_own_credentials, tables_unasked};
 use crate::config::data_dir::options_of;
 use crate::config::error::ConfigError;
 use crate::config::http::{HttpListener, iotflow_base};
@@ -218,13 +218,9 @@ fn configured_listener(
             || takes_applicants
             || realm.is_some_and(|realm| reader.knows_anybody(realm));
         if !loopback && !lets_in {
-            return Err(ConfigError::Unusable(format!(
-                "{source}: {} can be reached from other machines, but no client could connect, \
-                 because no credentials are configured; add a user (martlet user add {}NAME), or \
-                 listen on loopback, or add --allow-anonymous to permit access without credentials",
-                listener_url(&address, &transport, is_secure),
-                options_of(effective)
-            )));
+            let url = listener_url(&address, &transport, is_secure);
+            expect_credentials(effective, table, reader, &url)
+                .map_err(|why| unusable(format!("{url} {why}")))?;
         }
         let is_open_here = loopback && policy.allow_anonymous;
         let transport = with_origins(&transport, Some(table), is_open_here);
@@ -240,6 +236,36 @@ fn configured_listener(
         });
     }
     Ok(listeners)
+}
+
+/// Warns that nobody has credentials for a listener that other machines can reach.
+///
+/// # Errors
+/// Users and devices that are added later could not log in there either.
+fn expect_credentials(
+    effective: &Effective,
+    table: &ListenerTable,
+    reader: &mut PolicyReader<'_>,
+    url: &str,
+) -> Result<(), String> {
+    let never = match has_own_credentials(table) {
+        true => Some("the listener has credentials of its own, and nobody is in them".to_owned()),
+        false => tables_unasked(effective),
+    };
+    if let Some(why) = never {
+        return Err(format!(
+            "can be reached from other machines, but no client could connect: {why}; configure \
+             credentials, or listen on loopback, or add --allow-anonymous to permit access without \
+             credentials"
+        ));
+    }
+    reader.warn_of_nobody(format!(
+        "clients need credentials at {url}, and there are none yet: add a user (martlet user add \
+         {options}NAME) or a device (martlet device add {options}ID, or POST /api/v1/devices), or \
+         start with --allow-anonymous to permit access without credentials",
+        options = options_of(effective)
+    ));
+    Ok(())
 }
 
 pub(super) fn policy(

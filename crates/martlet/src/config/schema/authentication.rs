@@ -21,8 +21,9 @@ section! {
         /// user, device and role change them. auto: as soon as the first user or device exists, and
         /// from then on. The rules of their role or type apply to them, not those of auth.acl_file.
         registry: Enabled = Enabled::Auto;
-        /// Users with their passwords: user:password,user2:password2. Better: a password file.
-        credentials: Secret = "";
+        /// Comma-separated users with their passwords: user:password,user2:password2. Better: a
+        /// password file.
+        credentials: List<Secret> = "";
         /// File of users with hashes of their passwords, in Mosquitto's format; martlet passwd
         /// edits it.
         password_file: String = "";

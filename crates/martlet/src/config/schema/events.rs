@@ -38,7 +38,7 @@ section! {
         /// taken_over, disconnected, session_ended, subscribed, unsubscribed, subscribe_refused,
         /// publish_refused, device_inactive, device_active, alarm_raised, alarm_changed,
         /// twin_changed. Empty: none.
-        publish: String = "";
+        publish: List<String> = "";
         /// Comma-separated kinds of events that are written to files, for GET
         /// /api/v1/events/archive: such as connected,disconnected,refused, or published,packet for
         /// messages and packets, or all. Payloads are not included. Empty: none.

@@ -67,8 +67,12 @@ section! {
         /// postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full, or the path of an SQLite
         /// file. Default: martlet.db in the data directory, which is created at the first write.
         /// While the database is unreachable, the tables that were read last remain in force, and
-        /// nothing can be changed. If it is unreachable at the start, the node does not start.
+        /// nothing can be changed. If it is unreachable at the start, the node waits for it
+        /// (registry.wait_secs).
         url: Secret = "";
+        /// Seconds that a start waits for PostgreSQL if it does not respond yet. Then the start
+        /// fails.
+        wait_secs: u64 = 30, in 0..=3_600;
         /// Use the database of DATABASE_URL or DATABASE_DSN, whatever it contains. Its other tables
         /// are not changed: in PostgreSQL, Martlet's tables are in the schema martlet. If false,
         /// such a database is used only if it contains Martlet's tables, or if a variable is set
@@ -171,7 +175,7 @@ section! {
         /// Comma-separated Topic Filters of messages that are stored in the message log, which the
         /// routes of system 1 show (GET /messages). Messages that are published by POST /publish
         /// are always stored. Empty: only those.
-        keep: String = "";
+        keep: List<String> = "";
         /// Maximum number of messages in the message log. Above it the tenant with the most
         /// messages loses its oldest ones. The limit is checked every ten seconds, and with each
         /// batch of messages.keep.
@@ -189,7 +193,7 @@ section! {
         /// Comma-separated Topic Filters, such as devices/+/state,sensors/#. For the topics that
         /// they match, the node remembers the last payloads, the rate and the last publisher, in
         /// memory, for GET /api/v1/topics and martlet topic. Empty: for no topics.
-        filters: String = "";
+        filters: List<String> = "";
         /// Number of payloads that are remembered for a topic, the latest ones.
         payloads: usize = 10, in 1..=10_000;
         /// Number of bytes that are remembered of a payload; a longer one is truncated.
@@ -216,7 +220,7 @@ section! {
         /// Comma-separated overrides of QoS and retain of topics of that catalogue:
         /// NAME:QOS:RETAIN, such as system_metrics:1:true. GET /api/v1/mqtt/topics/structure lists
         /// the names.
-        topics: String = "";
+        topics: List<String> = "";
         /// Interval at which the node publishes its state as JSON to system/health, system/metrics,
         /// system/alerts, monitoring/broker, monitoring/clients and monitoring/traffic below
         /// iotflow.base, with the QoS and retain of the catalogue; 0: never. Of the built-in roles

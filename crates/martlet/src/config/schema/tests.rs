@@ -81,3 +81,14 @@ fn paths_and_descriptions_are_whole() {
         assert!(ends_well, "{}: {:?}", key.path, key.what);
     }
 }
+
+#[test]
+fn keys_with_several_values_take_a_list_in_a_file() {
+    let is_said = |what: &str| what.starts_with("Comma-separated");
+    for key in keys() {
+        assert!(key.is_list || !is_said(key.what), "{}", key.path);
+    }
+    for key in ListenerKeys::KEYS.iter().chain(HttpListenerKeys::KEYS) {
+        assert!(key.is_list || !is_said(key.what), "{}", key.name);
+    }
+}

@@ -15,6 +15,15 @@ const MQTTS_PORT: u16 = 8883;
 const HOSTS: [&str; 2] = ["MQTT_BROKER_HOST", "MQTT_HOST"];
 const PORTS: [&str; 2] = ["MQTT_BROKER_PORT", "MQTT_PORT"];
 
+/// Variables of Service-MQTT.
+const SERVICE_MQTT: [&str; 5] = [
+    "LISTEN_ADDR",
+    "DATABASE_DSN",
+    "ENABLE_JETSTREAM",
+    "NATS_URL",
+    "PUBLISH_TIMEOUT_SEC",
+];
+
 /// Listeners that the variables request.
 #[derive(Default)]
 struct Listeners {
@@ -62,7 +71,14 @@ impl SettingNames<'_> {
         }
         if let Some(port) = self.port("MQTT_WEBSOCKET_PORT")? {
             let authority = authority(&host, port);
-            listeners.add("ws", &authority, "/mqtt", "MQTT_WEBSOCKET_PORT");
+            // A client may use any path there, as with Mosquitto.
+            listeners.add("ws", &authority, "/*", "MQTT_WEBSOCKET_PORT");
+        } else {
+            let place = self.place(name);
+            self.effective.notes.push(format!(
+                "{place}: only the listeners that are named are open; for WebSocket set \
+                 MQTT_WEBSOCKET_PORT=9001"
+            ));
         }
         if let Some(tls) = tls {
             for port in tls.ports {
@@ -89,11 +105,16 @@ impl SettingNames<'_> {
     }
 
     /// The host to listen on. Device programs use this variable for the name of their broker; a
-    /// value that is not an address of this machine is for them.
+    /// value that is not an address of this machine is for them. Service-MQTT had no variable for
+    /// it and listened on all interfaces.
     fn host(&mut self) -> String {
         const HERE: &str = "127.0.0.1";
+        const EVERYWHERE: &str = "0.0.0.0";
         let Some(name) = self.first(&HOSTS) else {
-            return HERE.to_owned();
+            return match self.first(&SERVICE_MQTT) {
+                Some(_) => EVERYWHERE.to_owned(),
+                None => HERE.to_owned(),
+            };
         };
         let host = self.get(name).unwrap_or(HERE).to_owned();
         if is_of_this_machine(&host) {

@@ -8,7 +8,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     (
         "MQTT_BROKER_HOST",
-        "Address to listen on; 127.0.0.1 if it is not given.",
+        "Address to listen on; 127.0.0.1 if it is not given, see MQTT_PORT.",
     ),
     (
         "MQTT_BROKER_PORT",
@@ -20,11 +20,13 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     (
         "MQTT_PORT",
-        "The same as MQTT_BROKER_PORT, where that is not given.",
+        "The same as MQTT_BROKER_PORT, where that is not given. Beside a name of system 4 \
+         (LISTEN_ADDR, DATABASE_DSN, ENABLE_JETSTREAM, NATS_URL, PUBLISH_TIMEOUT_SEC) and without \
+         a host, the node listens on all interfaces.",
     ),
     (
         "MQTT_WEBSOCKET_PORT",
-        "Port of a WebSocket listener, `/mqtt`, without TLS.",
+        "Port of a WebSocket listener without TLS, at any path.",
     ),
     (
         "MQTT_BROKER_TLS_ENABLED",
@@ -64,7 +66,10 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
          [the database](database.md).",
     ),
     ("DATABASE_DSN", "The same, where DATABASE_URL is not given."),
-    ("MAX_DEVICES_PER_USER", "`registry.max_devices_per_user`"),
+    (
+        "MAX_DEVICES_PER_USER",
+        "`registry.max_devices_per_user`, and `telemetry.enabled`.",
+    ),
     ("API_KEY_ENABLED", "`true`: the keys of API_KEYS are valid."),
     (
         "API_KEYS",
@@ -73,7 +78,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     (
         "IOTFLOW_ADMIN_TOKEN",
-        "`http.admin_token`: an API key that permits everything, also shown as \
+        "Sets `telemetry.enabled`, and `http.admin_token`: an API key that permits everything, also shown as \
          `Authorization: admin TOKEN`.",
     ),
     (
