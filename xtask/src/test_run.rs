@@ -12,7 +12,15 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Programs that take longest; these are started first.
-const LONG: &[&str] = &["seeds", "mosquitto", "binary", "storage", "faults", "recovery", "repository"];
+const LONG: &[&str] = &[
+    "seeds",
+    "mosquitto",
+    "binary",
+    "storage",
+    "faults",
+    "recovery",
+    "repository",
+];
 
 /// More failed tests than this in one program are no accident: they are not repeated.
 const REPEATED_AT_MOST: usize = 5;
@@ -48,7 +56,12 @@ impl Form {
 
     /// Arguments of Cargo for each build that the form needs.
     fn builds(self) -> Vec<Vec<String>> {
-        let named = |names: &[&str]| names.iter().map(|name| format!("--package={name}")).collect();
+        let named = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| format!("--package={name}"))
+                .collect()
+        };
         let mut with_faults: Vec<String> = named(&WITH_FAULTS);
         with_faults.extend(WITH_FAULTS.map(|name| format!("--features={name}/faults")));
         match self {
@@ -261,7 +274,9 @@ fn command(program: &Program, counts: &[(&str, &str)]) -> Command {
 
 /// Names of the tests that failed, by what their program has printed.
 fn failed_tests(printed: &str) -> Vec<String> {
-    let lines = printed.lines().filter_map(|line| line.strip_prefix("test "));
+    let lines = printed
+        .lines()
+        .filter_map(|line| line.strip_prefix("test "));
     let failed = lines.filter_map(|line| line.strip_suffix(" ... FAILED"));
     failed.map(str::to_owned).collect()
 }

@@ -122,9 +122,7 @@ pub(crate) async fn list(
     QueryOf(params): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<ClientView>>, Problem> {
     let without = clients_alone(params.search());
-    page_of(&api, tenant, params, without)
-        .await
-        .map(axum::Json)
+    page_of(&api, tenant, params, without).await.map(axum::Json)
 }
 
 /// A page of sessions, each as its line of the list. It leaves out those whose Client Identifiers

@@ -102,9 +102,7 @@ pub(crate) async fn list(
     QueryOf(params): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<SessionLine>>, Problem> {
     let without = without_own_parts(params.search());
-    page_of(&api, tenant, params, without)
-        .await
-        .map(axum::Json)
+    page_of(&api, tenant, params, without).await.map(axum::Json)
 }
 
 /// A session

@@ -315,7 +315,11 @@ fn a_connect_that_is_not_recorded_in_time_is_refused_with_a_reason() {
     node.send(publisher, b"\x82\x06\0\x05\0\x01w\x00");
     assert_eq!(node.take(publisher), b"\x90\x03\0\x05\x00");
     node.elapse(200);
-    assert_eq!(node.take(publisher), b"", "no Will of a client that was refused");
+    assert_eq!(
+        node.take(publisher),
+        b"",
+        "no Will of a client that was refused"
+    );
     assert_eq!(node.take(v3), SERVER_UNAVAILABLE);
     assert_eq!(node.take(will), SERVER_UNAVAILABLE);
     let answer = node.take(v5);

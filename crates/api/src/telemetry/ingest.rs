@@ -96,7 +96,7 @@ pub(crate) async fn store(
         false => decoder,
     };
     let received = received_now();
-    let decode = move |payload: &[u8]| decoder.decode(payload, received);
+    let decode = move |payload: &[u8]| decoder.decode_whole(payload, received);
     let decoded = read_payload(&api, request, decode).await?;
     let tenant = device.tenant;
     let path = || format!("POST /api/v1/devices/{id}/telemetry");

@@ -54,7 +54,7 @@ impl TelemetryAtRest {
     /// The payload is invalid, a value cannot be stored, or the storage does not take it: nothing
     /// of it is stored then.
     pub async fn store(&self, device: i64, payload: &[u8]) -> Result<usize, StoreError> {
-        let decoded = self.decoder.decode(payload, 0)?;
+        let decoded = self.decoder.decode_whole(payload, 0)?;
         let values = decoded.readings.len();
         let points: Vec<_> = points_of(decoded, device, 0, str::to_owned).collect();
         let keys: Vec<_> = points.iter().map(|point| point.key.clone()).collect();

@@ -141,6 +141,10 @@ impl Telemetry {
                 }
                 Ok(decoded) => {
                     retimed += decoded.retimed;
+                    for rejection in &decoded.left_out {
+                        let (device, reason) = (Some(one.device.1.clone()), rejection.reason());
+                        not_stored.push((message, device, reason, rejection.to_string()));
+                    }
                     if let Some(time) = newest_own_time(&decoded) {
                         timed.push((Arc::clone(&device.device_type), time, received));
                         if is_any_off || is_off(time, received) {

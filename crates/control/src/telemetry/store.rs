@@ -419,7 +419,7 @@ impl Telemetry {
             ..Decoder::default()
         };
         let received = now_signed_ms().saturating_mul(1_000);
-        let mut decoded = decoder.decode(payload.as_bytes(), received)?;
+        let mut decoded = decoder.decode_whole(payload.as_bytes(), received)?;
         for reading in &mut decoded.readings {
             // The node has made it: there may be several with this time.
             reading.is_own_time = false;

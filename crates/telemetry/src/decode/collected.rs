@@ -2,7 +2,7 @@
 
 use super::decoder::{Decoder, MissingTime, Skew};
 use super::key::check_key;
-use super::rejection::Rejection;
+use super::rejection::{Part, Rejection};
 use crate::Value;
 use crate::value::{TIME_END, TIME_MIN};
 
@@ -27,7 +27,12 @@ pub struct Decoded {
     pub readings: Vec<Reading>,
     /// Number of readings whose time was too far off and was replaced by the time of receipt.
     pub retimed: usize,
+    /// Why single values of the payload are left out, at most 16.
+    pub left_out: Vec<Rejection>,
 }
+
+/// Most values of a payload whose rejections are kept.
+const LEFT_OUT_MAX: usize = 16;
 
 /// The time of some values of a payload.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +94,20 @@ impl<'a> Collected<'a> {
                 is_retimed: false,
             }),
         }
+    }
+
+    /// Leaves out one value. Those beside it are kept.
+    pub(super) fn leave_out(&mut self, rejection: Rejection) {
+        if self.decoded.left_out.len() < LEFT_OUT_MAX {
+            self.decoded.left_out.push(rejection);
+        }
+    }
+
+    /// Says in which part of the payload the values are that were left out after the first `known`.
+    pub(super) fn place_left_out(&mut self, known: usize, part: Part, number: usize) {
+        let unplaced = self.decoded.left_out.split_off(known);
+        let placed = unplaced.into_iter().map(|one| one.at(part, number));
+        self.decoded.left_out.extend(placed);
     }
 
     /// Adds a value.

@@ -37,7 +37,9 @@ fn read_items(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     for number in 1.. {
         let end = end_of_item(rest.as_bytes());
         let (item, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        let known = out.decoded.left_out.len();
         read_item(item, out).map_err(|rejection| rejection.at(Part::Item, number))?;
+        out.place_left_out(known, Part::Item, number);
         match behind.strip_prefix(',') {
             Some(others) => rest = others,
             None if behind == "]" => break,
@@ -82,7 +84,9 @@ pub(super) fn read_lines(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
         if line.trim().is_empty() {
             continue;
         }
+        let known = out.decoded.left_out.len();
         read(line, out).map_err(|rejection| rejection.at(Part::Line, at + 1))?;
+        out.place_left_out(known, Part::Line, at + 1);
     }
     Ok(())
 }
@@ -308,9 +312,13 @@ fn put(
                 out,
             )
         }
-        (_, json) => match value_of(&key, json, out)? {
-            Some(value) => out.put(key, place.timed, value),
-            None => Ok(()),
+        (_, json) => match value_of(&key, json, out) {
+            Ok(Some(value)) => out.put(key, place.timed, value),
+            Ok(None) => Ok(()),
+            Err(rejection) => {
+                out.leave_out(rejection);
+                Ok(())
+            }
         },
     }
 }

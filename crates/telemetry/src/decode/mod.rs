@@ -7,7 +7,9 @@
 //! * `time`: times as numbers and texts
 //! * `rejection`: why a payload is rejected
 //!
-//! A payload is decoded completely or rejected with a reason: it is never stored partially.
+//! A payload that cannot be parsed, or exceeds a limit, is rejected as a whole with a reason. A value
+//! that cannot be stored, such as an integer of more than 64 bits, is left out with a reason of its
+//! own; [`Decoder::decode_whole`] rejects its payload.
 
 mod collected;
 mod decoder;
@@ -33,7 +35,8 @@ impl Decoder {
     /// Decodes a payload received at that time, µs since the Unix epoch.
     ///
     /// # Errors
-    /// The payload is invalid, or the policy rejects it: none of its values may be stored.
+    /// The payload is invalid, or the policy rejects it, or each of its values is left out: none may
+    /// be stored.
     pub fn decode(&self, payload: &[u8], received: i64) -> Result<Decoded, Rejection> {
         let text = std::str::from_utf8(payload).map_err(|_| match payload {
             [0x1f, 0x8b, ..] => Rejection::Gzip,
@@ -47,8 +50,24 @@ impl Decoder {
             Format::Value => json::read_value(text, &mut out)?,
         }
         match out.decoded.readings.is_empty() {
-            true => Err(Rejection::NoValues),
+            true => Err(first_of(out.decoded.left_out).unwrap_or(Rejection::NoValues)),
             false => Ok(out.decoded),
         }
     }
+
+    /// Decodes a payload whose sender gets an answer: all of its values, or none.
+    ///
+    /// # Errors
+    /// The payload is rejected, or a value of it is left out.
+    pub fn decode_whole(&self, payload: &[u8], received: i64) -> Result<Decoded, Rejection> {
+        let mut decoded = self.decode(payload, received)?;
+        match first_of(std::mem::take(&mut decoded.left_out)) {
+            Some(rejection) => Err(rejection),
+            None => Ok(decoded),
+        }
+    }
+}
+
+fn first_of(left_out: Vec<Rejection>) -> Option<Rejection> {
+    left_out.into_iter().next()
 }

@@ -293,6 +293,25 @@ fn what_is_nearly_a_value_is_rejected() {
 }
 
 #[test]
+fn one_value_that_cannot_be_stored_is_left_out_alone() {
+    for (format, payload) in [
+        (Format::Json, r#"{"a": 1, "b": 18446744073709551615}"#),
+        (Format::Json, r#"[{"b": 18446744073709551615}, {"a": 1}]"#),
+        (Format::Line, "m b=18446744073709551615u,a=1i"),
+    ] {
+        let decoder = Decoder {
+            format,
+            ..Decoder::default()
+        };
+        let decoded = decoder.decode(payload.as_bytes(), RECEIVED).unwrap();
+        let values: Vec<&Value> = decoded.readings.iter().map(|one| &one.value).collect();
+        assert_eq!(values, [&Value::Integer(1)], "{payload}");
+        let reasons: Vec<_> = decoded.left_out.iter().map(Rejection::reason).collect();
+        assert_eq!(reasons, ["bad_number"], "{payload}");
+    }
+}
+
+#[test]
 fn a_part_that_is_rejected_is_named() {
     for (format, payload, said, pointer) in [
         (
@@ -324,7 +343,7 @@ fn a_part_that_is_rejected_is_named() {
             limits,
             ..Decoder::default()
         };
-        let rejection = decoder.decode(payload.as_bytes(), RECEIVED).unwrap_err();
+        let rejection = decoder.decode_whole(payload.as_bytes(), RECEIVED).unwrap_err();
         assert!(rejection.to_string().starts_with(said), "{rejection}");
         assert_eq!(rejection.pointer().as_deref(), Some(pointer));
     }

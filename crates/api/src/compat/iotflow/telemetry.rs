@@ -49,7 +49,7 @@ async fn stored(
         device_type: device.device_type.as_str().into(),
     };
     let received = received_now();
-    let decode = move || decoder.decode(sent.lines().as_bytes(), received);
+    let decode = move || decoder.decode_whole(sent.lines().as_bytes(), received);
     let stored = match reader.read(bytes, decode).await? {
         Err(rejection) => Err(rejection.into()),
         Ok(decoded) => telemetry.store(&known, (decoded, received)).await,

@@ -8,7 +8,9 @@ use anyhow::bail;
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use martlet_access::{AclFile, Lint, Needs, RuleReview, USES_MIN, Use, judge_rules_by, lint_rules, locks_out};
+use martlet_access::{
+    AclFile, Lint, Needs, RuleReview, USES_MIN, Use, judge_rules_by, lint_rules, locks_out,
+};
 use martlet_api::page::Items;
 use martlet_api::{Status, UseView};
 use martlet_control::text::printable;
