@@ -212,7 +212,7 @@ fn change<T>(
     edit: impl FnOnce(&mut Vec<String>) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
     let failed = file_error(path);
-    // The target of a symbolic link is changed, not the link; but no link of another user chooses it.
+    // The target of a symbolic link is changed, not the link; no link of another user chooses it.
     owned::check(path).map_err(&failed)?;
     let path = fs::canonicalize(path).map_err(&failed)?;
     let directory = path.parent().unwrap_or(Path::new("/"));

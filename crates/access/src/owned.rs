@@ -63,7 +63,7 @@ fn look(path: &Path) -> io::Result<Option<Metadata>> {
         Err(error) => return Err(error),
     };
     let named = path.symlink_metadata()?;
-    // A pipe that is found through a link of the system, such as /dev/stdout, is of whoever made it.
+    // A pipe that is found through a link of the system, such as /dev/stdout, may be of any user.
     if found.is_file() || named.file_type().is_fifo() {
         expect_owner(path, &found)?;
     }

@@ -23,7 +23,7 @@ use crate::pace::{Rate, pause};
 use crate::queue::End;
 use crate::shared::{Shared, random};
 
-/// Most bytes of messages that wait for PUBACK. One message is sent in any case, however long it is.
+/// Most bytes of messages that wait for PUBACK. One message is always sent, however long it is.
 const IN_FLIGHT_BYTES_MAX: u64 = 1 << 20;
 /// Time limit for connecting, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -111,8 +111,8 @@ impl ClientParams {
 
 /// Clients
 ///
-/// Sessions, connected or not, by Client Identifier. Integrations are listed if `search` begins with
-/// `$`.
+/// Sessions, connected or not, by Client Identifier. Integrations are listed if `search` begins
+/// with `$`.
 #[utoipa::path(get, path = "/api/v1/clients", tag = "clients",
     params(ClientParams, OfTenant),
     responses((status = 200, description = "A page of the list", body = Page<ClientView>)))]

@@ -85,8 +85,8 @@ fn origin_of(headers: &HeaderMap) -> Option<&str> {
     Some(origin.to_str().unwrap_or("null"))
 }
 
-/// A browser says that a page of another origin, or none that it can name, caused the request. Other
-/// programs do not send the header.
+/// A browser says that a page of another origin, or none that it can name, caused the request.
+/// Other programs do not send the header.
 fn is_fetched_by_another_site(headers: &HeaderMap) -> bool {
     let mut all = headers.get_all(SEC_FETCH_SITE).iter();
     all.any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))

@@ -36,8 +36,8 @@ pub struct Presence {
 }
 
 impl Registry {
-    /// Writes the presence of clients, as this node knows it. The end of a client that has connected
-    /// to another node since is left out.
+    /// Writes the presence of clients, as this node knows it. The end of a client that has
+    /// connected to another node since is left out.
     ///
     /// # Errors
     /// The database cannot be changed.

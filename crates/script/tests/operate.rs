@@ -419,11 +419,7 @@ fn sessions_are_found_by_page() {
     assert_eq!(count(&search("client-1", false)), 10);
     assert_eq!(count(&search("lient-1", false)), 0);
     assert_eq!(count(&search("lient-1", true)), 10);
-    assert_eq!(
-        count(&search("127.0.0.1", false)),
-        30,
-        "all connected clients"
-    );
+    assert_eq!(count(&search("127.0.0.1", false)), 30, "all connected");
     let away = ClientQuery {
         connected: Some(false),
         limit: 100,

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::words::error_words;
 
-/// Bytes that a server may send without getting anything: an answer, or its part of a TLS handshake.
+/// Bytes that a server may send without getting anything: an answer, or its part of a handshake.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// How the connection is encrypted.

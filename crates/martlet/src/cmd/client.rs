@@ -44,8 +44,8 @@ pub(crate) struct ListOptions {
     admin: AdminOptions,
     #[command(flatten)]
     of: TeamOption,
-    /// Only clients with this text in Client Identifier, user name or address. Integrations are listed
-    /// if it begins with `$`
+    /// Only clients with this text in Client Identifier, user name or address. Integrations are
+    /// listed if it begins with `$`
     #[arg(value_name = "TEXT")]
     search: Option<String>,
     /// Only clients of this user

@@ -10,8 +10,8 @@
 //! the tables), `database` (variables of other programs for that location), `sinks` (integrations,
 //! whose kinds are in `table_kinds`), `rules` (rules about messages, read from the file by
 //! `rule_table`), `message_log`, `topic_memory`, `telemetry`, `log`, `data_dir`, `memory` (the
-//! memory limit), `way_in` (options for clients) and `file_access` (files that other users could change or
-//! read).
+//! memory limit), `way_in` (options for clients) and `file_access` (files that other users could
+//! change or read).
 //!
 //! `error` has the errors of a configuration, and `nearest` suggests similar names. `addresses`
 //! parses networks, `regular_file` reads files.

@@ -32,7 +32,7 @@ impl Drop for AdminSocket {
 }
 
 /// A path by which the socket of a directory is bound or connected to. Where its own path is longer
-/// than a socket's may be, it leads over a descriptor of the directory, as long as this value lives.
+/// than a socket's may be, it leads over a descriptor of the directory, which this value holds.
 pub(crate) struct SocketPath {
     path: PathBuf,
     _directory: Option<OwnedFd>,

@@ -262,8 +262,8 @@ impl Sets {
         if of_groups.is_empty() && !is_named_otherwise {
             return Ok(Some(Arc::clone(of_type)));
         }
-        // What a group forbids comes first: behind a rule of the type that permits it, it would never
-        // decide.
+        // What a group forbids comes first: behind a rule of the type that permits it, it would
+        // never decide.
         let (permitted, forbidden): (Vec<Rule>, Vec<Rule>) =
             of_groups.into_iter().partition(|rule| rule.allows);
         let mut all = [&forbidden, of_type.rules(), &permitted].concat();

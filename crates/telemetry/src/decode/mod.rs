@@ -7,9 +7,9 @@
 //! * `time`: times as numbers and texts
 //! * `rejection`: why a payload is rejected
 //!
-//! A payload that cannot be parsed, or exceeds a limit, is rejected as a whole with a reason. A value
-//! that cannot be stored, such as an integer of more than 64 bits, is left out with a reason of its
-//! own; [`Decoder::decode_whole`] rejects its payload.
+//! A payload that cannot be parsed, or exceeds a limit, is rejected as a whole with a reason. A
+//! value that cannot be stored, such as an integer of more than 64 bits, is left out with a reason
+//! of its own; [`Decoder::decode_whole`] rejects its payload.
 
 mod collected;
 mod decoder;
@@ -35,8 +35,8 @@ impl Decoder {
     /// Decodes a payload received at that time, µs since the Unix epoch.
     ///
     /// # Errors
-    /// The payload is invalid, or the policy rejects it, or each of its values is left out: none may
-    /// be stored.
+    /// The payload is invalid, or the policy rejects it, or each of its values is left out: none
+    /// may be stored.
     pub fn decode(&self, payload: &[u8], received: i64) -> Result<Decoded, Rejection> {
         let text = std::str::from_utf8(payload).map_err(|_| match payload {
             [0x1f, 0x8b, ..] => Rejection::Gzip,

@@ -343,7 +343,9 @@ fn a_part_that_is_rejected_is_named() {
             limits,
             ..Decoder::default()
         };
-        let rejection = decoder.decode_whole(payload.as_bytes(), RECEIVED).unwrap_err();
+        let rejection = decoder
+            .decode_whole(payload.as_bytes(), RECEIVED)
+            .unwrap_err();
         assert!(rejection.to_string().starts_with(said), "{rejection}");
         assert_eq!(rejection.pointer().as_deref(), Some(pointer));
     }

@@ -63,8 +63,8 @@ impl Control {
         Ok(None)
     }
 
-    /// Clients that have left, whose names are in the topic that was asked about, and whose Will is,
-    /// or was, for it.
+    /// Clients that have left, whose names are in the topic that was asked about, and whose Will
+    /// is, or was, for it.
     pub(super) async fn absent_of_topic(
         &self,
         question: &Question,
