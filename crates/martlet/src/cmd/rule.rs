@@ -188,7 +188,7 @@ fn show(options: &NameOptions) -> anyhow::Result<String> {
 }
 
 /// Reads a JSON or TOML file as JSON.
-fn read_rule(file: &PathBuf) -> anyhow::Result<Map<String, Value>> {
+fn read_rule(file: &Path) -> anyhow::Result<Map<String, Value>> {
     let text = read(file)?;
     if let Ok(rule) = serde_json::from_str(&text) {
         return Ok(rule);
@@ -209,7 +209,7 @@ fn read_rule(file: &PathBuf) -> anyhow::Result<Map<String, Value>> {
     }
 }
 
-fn read(file: &PathBuf) -> anyhow::Result<String> {
+fn read(file: &Path) -> anyhow::Result<String> {
     if file.as_os_str() == "-" {
         return Ok(regular_file::read_stdin_text()?);
     }
