@@ -244,7 +244,7 @@ def test_an_env_file_is_named_by_its_whole_path(working, tmp_path):
     command = [martlet_process.binary(), "serve", "--data-dir", str(tmp_path / "data"), "--http", "127.0.0.1:0", "--listen",
                "mqtt://127.0.0.1:0"]
     node = subprocess.Popen(command, cwd=working, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                            stderr=subprocess.DEVNULL, env={**martlet_process.environment(), **KEYS})
+                            stderr=subprocess.STDOUT, env={**martlet_process.environment(), **KEYS})
     try:
         said, http = [], None
         for line in node.stdout:
@@ -253,7 +253,7 @@ def test_an_env_file_is_named_by_its_whole_path(working, tmp_path):
                 http = line.split()[-1]
             if line.startswith("See how"):
                 break
-        assert f"configuration from {working}/.env" in said
+        assert any(f"configuration from {working}/.env" in line for line in said), said
         health = martlet("health", "--data-dir", tmp_path / "data")
         assert f"environment from {working}/.env" in health
         import urllib.request

@@ -213,13 +213,13 @@ def test_listeners_that_wait_for_a_restart_are_named(start_node, tmp_path, short
         return martlet_process.run("status", "--data-dir", node.data_dir).stdout
 
     gone = reload(first)
-    stays = f"the listener second at {tmp_path}/second.sock stays open until a restart"
+    stays = f"the listener second at {short_path}/second.sock stays open until a restart"
     assert gone.returncode == 3 and stays in gone.stdout, gone
-    assert stays in warnings() and (tmp_path / "second.sock").exists()
+    assert stays in warnings() and (short_path / "second.sock").exists()
     added = reload(first + second + second.replace("second", "third"))
-    waits = f"the listener third at {tmp_path}/third.sock is not open before a restart"
+    waits = f"the listener third at {short_path}/third.sock is not open before a restart"
     assert added.returncode == 3 and waits in added.stdout and stays not in added.stdout, added
-    assert waits in warnings() and not (tmp_path / "third.sock").exists()
+    assert waits in warnings() and not (short_path / "third.sock").exists()
     # As it was.
     again = reload(first + second)
     assert again.returncode == 0 and "listener second" not in again.stdout, again
