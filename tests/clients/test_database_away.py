@@ -167,4 +167,5 @@ def test_without_a_key_the_answer_says_that_the_database_is_away(start_node):
         told = martlet_process.run("health", "--data-dir", node.data_dir).stdout
         assert "the connection to its database" in told and "unexpected" not in told, told
     finally:
+        server.start()
         server.close()
