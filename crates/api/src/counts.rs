@@ -72,7 +72,7 @@ impl Counts {
         (count(requests), count(errors))
     }
 
-    /// Requests published so many messages, and failed to publish so many.
+    /// Counts messages that requests published, and those that they failed to publish.
     pub(crate) fn note_messages(&self, published: usize, failed: usize) {
         for (count, more) in self.messages.iter().zip([published, failed]) {
             count.fetch_add(u64::try_from(more).unwrap_or(0), Ordering::Relaxed);

@@ -184,7 +184,7 @@ pub(crate) async fn mark_active(
     work: &mut Work<'_>,
     times: &[MessageTimes],
 ) -> Result<Vec<SilentDevice>, Fault> {
-    // A Will is no message of the device.
+    // A Will does not count as a message of the device.
     let Some(first) = times.iter().position(|one| one.message_ms > 0) else {
         return Ok(Vec::new());
     };

@@ -1,5 +1,5 @@
 //! Text that others have written: files and bodies. Editors of Windows begin it with a byte order
-//! mark, which is no part of the text.
+//! mark, which does not belong to the text.
 #![forbid(unsafe_code)]
 
 /// U+FEFF in UTF-8.

@@ -23,7 +23,7 @@ pub(crate) struct RejectedParams {
     /// The most items.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// Only payloads with values of this device, whoever has sent them.
+    /// Only payloads with values of this device, from any sender.
     #[param(example = "pump-7")]
     device: Option<String>,
 }

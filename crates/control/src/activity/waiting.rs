@@ -89,7 +89,7 @@ impl UnwrittenActivity {
         });
     }
 
-    /// A device said, or its Will, that it is offline. That is no message of its own.
+    /// A device said, or its Will, that it is offline. It does not count as its own message.
     pub(super) fn note_offline(&mut self, tenant: u32, id: &str, at_ms: i64) {
         self.change(tenant, id, 0, |noted| {
             noted.is_soon = true;

@@ -1,5 +1,5 @@
 //! Converts the tables `[[sinks.KIND]]` to integrations. They exist only in the file, so that
-//! whoever can write the configuration decides which files the node writes.
+//! everybody who can write the configuration decides which files it writes.
 
 use std::path::Path;
 use std::time::Duration;
