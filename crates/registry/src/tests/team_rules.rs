@@ -9,72 +9,77 @@ use crate::{
     Refused, Registry, RegistryError, Renewed, Snapshot, USER_ROLE, UserChange,
 };
 
-both!(a_groups_rules_come_after_the_types_by_name, registry, {
-    let rule = |line: &str| RuleLine::parse(line).expect("it is a rule");
-    let rules = [rule("topic deny a/secret"), rule("topic read a/#")];
-    registry
-        .add_rule_set(Owner::DeviceType, "meter", &rules)
-        .await?;
-    let mut groups = Vec::new();
-    for (name, line) in [
-        ("b", "topic deny b/#"),
-        ("a", "topic read b/open"),
-        ("c", "topic read a/secret"),
-    ] {
-        let group = registry.add_group(&all(), new_group(name)).await?;
+both!(
+    what_groups_forbid_applies_first_and_what_they_permit_last,
+    registry,
+    {
+        let rule = |line: &str| RuleLine::parse(line).expect("it is a rule");
+        let rules = [rule("topic deny a/secret"), rule("topic read a/#")];
         registry
-            .set_rules(Owner::Group, &group.id, &[rule(line)])
+            .add_rule_set(Owner::DeviceType, "meter", &rules)
             .await?;
-        groups.push(group.id);
-    }
-    for id in ["d1", "d2"] {
-        let device = NewDevice {
-            device_type: "meter".to_owned(),
-            groups: groups.clone(),
-            ..new_device(id)
+        let mut groups = Vec::new();
+        for (name, line) in [
+            ("b", "topic deny a/x"),
+            ("a", "topic read b/open"),
+            ("c", "topic read a/secret"),
+        ] {
+            let group = registry.add_group(&all(), new_group(name)).await?;
+            registry
+                .set_rules(Owner::Group, &group.id, &[rule(line)])
+                .await?;
+            groups.push(group.id);
+        }
+        for id in ["d1", "d2"] {
+            let device = NewDevice {
+                device_type: "meter".to_owned(),
+                groups: groups.clone(),
+                ..new_device(id)
+            };
+            registry.create_device(&all(), device).await?;
+        }
+        let snapshot = Snapshot::read(registry).await?;
+        let reads = |snapshot: &Snapshot, topic: &str| {
+            let names = Names {
+                client_id: "d1",
+                user_name: "d1",
+            };
+            let rules = snapshot.rules_of(0, "d1").expect("it is known");
+            rules.topic(Actions::RECEIVE, topic, names).allowed
         };
-        registry.create_device(&all(), device).await?;
-    }
-    let snapshot = Snapshot::read(registry).await?;
-    let reads = |snapshot: &Snapshot, topic: &str| {
-        let names = Names {
-            client_id: "d1",
-            user_name: "d1",
+        assert!(reads(&snapshot, "a/y") && !reads(&snapshot, "a/secret"));
+        assert!(reads(&snapshot, "b/open") && !reads(&snapshot, "a/x"));
+        let rules = |id| snapshot.rules_of(0, id).expect("it is known");
+        assert!(
+            std::sync::Arc::ptr_eq(rules("d1"), rules("d2")),
+            "they are shared"
+        );
+        registry
+            .remove_from_group(&all(), &groups[1], &["d1".into()])
+            .await?;
+        let Renewed::Changed(crate::Changed {
+            tables: newer,
+            names,
+            ..
+        }) = snapshot.renew_from(registry).await?
+        else {
+            panic!("one device has changed");
         };
-        let rules = snapshot.rules_of(0, "d1").expect("it is known");
-        rules.topic(Actions::RECEIVE, topic, names).allowed
-    };
-    assert!(reads(&snapshot, "a/x") && !reads(&snapshot, "a/secret"));
-    assert!(reads(&snapshot, "b/open") && !reads(&snapshot, "b/x"));
-    let rules = |id| snapshot.rules_of(0, id).expect("it is known");
-    assert!(
-        std::sync::Arc::ptr_eq(rules("d1"), rules("d2")),
-        "they are shared"
-    );
-    registry
-        .remove_from_group(&all(), &groups[1], &["d1".into()])
-        .await?;
-    let Renewed::Changed(crate::Changed {
-        tables: newer,
-        names,
-        ..
-    }) = snapshot.renew_from(registry).await?
-    else {
-        panic!("one device has changed");
-    };
-    assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["d1"]);
-    assert!(!reads(&newer, "b/open") && reads(&newer, "a/x"));
-    registry.remove_group(&all(), &groups[0], None).await?;
-    let Renewed::Changed(crate::Changed { tables: newer, .. }) = newer.renew_from(registry).await?
-    else {
-        panic!("a group has gone");
-    };
-    let whole = Snapshot::read(registry).await?;
-    for id in ["d1", "d2"] {
-        let rules = |tables: &Snapshot| tables.rules_of(0, id).map(|all| all.rules().to_vec());
-        assert_eq!(rules(&newer), rules(&whole));
+        assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["d1"]);
+        assert!(!reads(&newer, "b/open") && reads(&newer, "a/y"));
+        registry.remove_group(&all(), &groups[0], None).await?;
+        let Renewed::Changed(crate::Changed { tables: newer, .. }) =
+            newer.renew_from(registry).await?
+        else {
+            panic!("a group has gone");
+        };
+        let whole = Snapshot::read(registry).await?;
+        for id in ["d1", "d2"] {
+            let rules = |tables: &Snapshot| tables.rules_of(0, id).map(|all| all.rules().to_vec());
+            assert_eq!(rules(&newer), rules(&whole));
+        }
     }
-});
+);
 
 both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     let shared = registry.add_team(&all(), new_team("shared", false)).await?;

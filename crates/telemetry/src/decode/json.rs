@@ -136,12 +136,17 @@ fn nearly_number(text: &str) -> Result<Option<Number>, Rejection> {
     }
 }
 
-/// A JSON number without a fraction or an exponent that has more digits than an integer of 64
-/// bits. The parser would round it.
-fn long_integer(json: &str) -> Option<&str> {
+/// A sign that no stored text has, before the digits of an integer that was too long to parse.
+const LONG: char = '\0';
+
+/// JSON in which each number without a fraction or an exponent that has more digits than an integer
+/// of 64 bits is a text that begins with [`LONG`]: the parser would round it. `None`: it has none.
+fn with_marked_integers(json: &str) -> Option<String> {
     const DIGITS_MAX: usize = 19;
     let bytes = json.as_bytes();
     let (mut at, mut is_text) = (0, false);
+    let mut marked = String::new();
+    let mut copied = 0;
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'\\' if is_text => at += 1,
@@ -152,7 +157,9 @@ fn long_integer(json: &str) -> Option<&str> {
                 let number = &json[at..at + length];
                 let digits = number.trim_start_matches('-');
                 if digits.len() > DIGITS_MAX && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                    return Some(number);
+                    marked.push_str(&json[copied..at]);
+                    marked.push_str(&format!("\"\\u0000{number}\""));
+                    copied = at + length;
                 }
                 at += length - 1;
             }
@@ -160,17 +167,33 @@ fn long_integer(json: &str) -> Option<&str> {
         }
         at += 1;
     }
-    None
+    (copied > 0).then(|| marked + &json[copied..])
+}
+
+/// The digits of an integer that was too long to parse, in a value or in one of its parts.
+fn marked_integer(json: &Json) -> Option<&str> {
+    match json {
+        Json::String(text) => text.strip_prefix(LONG).filter(|digits| {
+            digits
+                .trim_start_matches('-')
+                .bytes()
+                .all(|byte| byte.is_ascii_digit())
+        }),
+        Json::Array(items) => items.iter().find_map(marked_integer),
+        Json::Object(members) => members.values().find_map(marked_integer),
+        _ => None,
+    }
 }
 
 fn parse(text: &str, out: &Collected<'_>) -> Result<Json, Rejection> {
     out.decoder.limits.check_parts(text.as_bytes())?;
     let json = serde_json::from_str(text)
         .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text, &error))))?;
-    match long_integer(text) {
-        Some(number) => Err(Rejection::TooLarge(shown(number))),
-        None => Ok(json),
-    }
+    Ok(match with_marked_integers(text) {
+        // It differs in nothing but the texts.
+        Some(marked) => serde_json::from_str(&marked).unwrap_or(json),
+        None => json,
+    })
 }
 
 /// Bytes of the longest word for what is no number, `infinity`, and its sign.
@@ -342,6 +365,9 @@ fn put_members(
 
 /// A value; `None` for `null`, which means no value.
 fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>, Rejection> {
+    if let Some(digits) = marked_integer(&json) {
+        return Err(Rejection::TooLarge(shown(digits)));
+    }
     Ok(Some(match json {
         Json::Null => return Ok(None),
         Json::Bool(flag) => Value::Bool(flag),

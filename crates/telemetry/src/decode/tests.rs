@@ -297,6 +297,10 @@ fn one_value_that_cannot_be_stored_is_left_out_alone() {
     for (format, payload) in [
         (Format::Json, r#"{"a": 1, "b": 18446744073709551615}"#),
         (Format::Json, r#"[{"b": 18446744073709551615}, {"a": 1}]"#),
+        (
+            Format::Json,
+            r#"{"b": [1, -9223372036854775808000], "a": 1}"#,
+        ),
         (Format::Line, "m b=18446744073709551615u,a=1i"),
     ] {
         let decoder = Decoder {
