@@ -100,6 +100,15 @@ def test_ranges_of_a_file(node):
     assert get(node, If_None_Match=etag)[0] == 304
 
 
+def test_pieces_count_in_the_rate_by_their_bytes(start_node):
+    node = start_node(http=True, settings=["http.rate=1", "http.burst=20"])
+    upload(node, content=CONTENT)
+    pieces = [get(node, Range=f"bytes={at}-{at + 999}") for at in range(0, len(CONTENT), 1_000)]
+    assert b"".join(body for status, _, body in pieces if status == 206) == CONTENT
+    refused = [get(node)[0] for _ in range(60)]
+    assert 429 in refused, "whole files count as requests"
+
+
 def test_a_device_loads_firmware_for_its_type_with_its_own_key(node):
     upload(node, content=CONTENT)
     upload(node, name="valve", content=b"valve", device_type="iotflow")

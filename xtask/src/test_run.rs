@@ -25,12 +25,6 @@ const LONG: &[&str] = &[
 /// More failed tests than this in one program are no accident: they are not repeated.
 const REPEATED_AT_MOST: usize = 5;
 
-/// Crates whose tests are built with deliberate faults in them, which tests activate one at a time.
-const WITH_FAULTS: [&str; 3] = ["martlet-store", "martlet-persistence", "martlet-sim"];
-
-/// What a newcomer runs: the protocol, and the packet scripts in virtual time.
-const QUICK: [&str; 3] = ["martlet-codec", "martlet-broker", "martlet-script"];
-
 /// Which tests a run has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -54,32 +48,30 @@ impl Form {
         }
     }
 
-    /// Arguments of Cargo for each build that the form needs.
-    fn builds(self) -> Vec<Vec<String>> {
-        let named = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| format!("--package={name}"))
-                .collect()
+    /// Arguments of Cargo that choose the tests of the form.
+    fn tests(self) -> Vec<String> {
+        let words: &[&str] = match self {
+            Self::Quick => &[
+                "--package=martlet-codec",
+                "--package=martlet-broker",
+                "--package=martlet-script",
+                "--lib",
+                "--test=shard",
+                "--test=packet_table",
+            ],
+            Self::All => &["--workspace", "--lib", "--bins", "--tests"],
+            Self::Long => &[
+                "--package=martlet-fuzzing",
+                "--package=martlet-persistence",
+                "--package=martlet-sim",
+                "--package=martlet-store",
+                "--package=martlet-telemetry",
+                "--lib",
+                "--bins",
+                "--tests",
+            ],
         };
-        let mut with_faults: Vec<String> = named(&WITH_FAULTS);
-        with_faults.extend(WITH_FAULTS.map(|name| format!("--features={name}/faults")));
-        match self {
-            Self::Quick => {
-                let mut quick: Vec<String> = named(&QUICK);
-                quick.extend(["--lib", "--test=shard", "--test=packet_table"].map(str::to_owned));
-                vec![quick]
-            }
-            Self::All => {
-                let mut others = vec!["--workspace".to_owned()];
-                others.extend(WITH_FAULTS.map(|name| format!("--exclude={name}")));
-                vec![others, with_faults]
-            }
-            Self::Long => {
-                let fuzzing = ["--package=martlet-fuzzing", "--package=martlet-telemetry"];
-                vec![fuzzing.map(str::to_owned).to_vec(), with_faults]
-            }
-        }
+        words.iter().map(|word| (*word).to_owned()).collect()
     }
 
     /// How often campaigns try, where that differs from what the tests say.
@@ -171,10 +163,7 @@ pub fn run_tests(form: Form, at_once: usize) -> Result<bool> {
 
 /// All test programs of a form, the longest first.
 fn programs(form: Form) -> Result<Vec<Program>> {
-    let mut programs = Vec::new();
-    for arguments in form.builds() {
-        programs.extend(built(&arguments)?);
-    }
+    let mut programs = built(&form.tests())?;
     let rank = |program: &Program| {
         let (_, target) = program.name.split_once(' ').unwrap_or_default();
         let place = LONG.iter().position(|long| *long == target);
@@ -189,9 +178,6 @@ fn built(arguments: &[String]) -> Result<Vec<Program>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--locked", "--no-run"]);
     cargo.arg("--message-format=json-render-diagnostics");
-    if !arguments.iter().any(|argument| argument == "--lib") {
-        cargo.args(["--lib", "--bins", "--tests"]);
-    }
     cargo.args(arguments);
     let built = cargo.stderr(Stdio::inherit()).output()?;
     if !built.status.success() {
@@ -323,19 +309,5 @@ mod tests {
         );
         assert_eq!(failures("test a ...\nkilled"), "test a ...\nkilled");
         assert_eq!(failed_tests(printed), ["b"]);
-    }
-
-    #[test]
-    fn crates_with_faults_are_built_once() {
-        let builds = Form::All.builds();
-        let named = |argument: &str| {
-            let has = |build: &&Vec<String>| build.iter().any(|one| one == argument);
-            builds.iter().filter(has).count()
-        };
-        for name in WITH_FAULTS {
-            assert_eq!(named(&format!("--exclude={name}")), 1);
-            assert_eq!(named(&format!("--package={name}")), 1);
-            assert_eq!(named(&format!("--features={name}/faults")), 1);
-        }
     }
 }

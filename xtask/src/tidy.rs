@@ -198,7 +198,6 @@ pub fn problems(files: &[SourceFile]) -> Vec<String> {
     for file in files {
         if file.path.ends_with("Cargo.toml") {
             check_edges(file, &mut problems);
-            check_faults(file, &mut problems);
         }
         if file.path.ends_with(".rs") {
             check_width(file, &mut problems);
@@ -234,20 +233,6 @@ fn check_edges(file: &SourceFile, problems: &mut Vec<String>) {
         if ours && is_dependency && !allowed.contains(&used) {
             let place = format!("{}:{}", file.path, index + 1);
             problems.push(format!("{place}: {name} may not depend on {used}"));
-        }
-    }
-}
-
-/// Only the simulator and the tests of the store and of its records may enable deliberate faults.
-fn check_faults(file: &SourceFile, problems: &mut Vec<String>) {
-    let may = matches!(
-        package_name(&file.text),
-        "martlet-fault" | "martlet-persistence" | "martlet-sim" | "martlet-store"
-    );
-    for (index, line) in file.text.lines().enumerate() {
-        if !may && !line.starts_with('#') && line.contains("faults") {
-            let place = format!("{}:{}", file.path, index + 1);
-            problems.push(format!("{place}: deliberate faults are for martlet-sim"));
         }
     }
 }
@@ -396,15 +381,6 @@ mod tests {
         assert_eq!(
             problems_of("crates/martlet/Cargo.toml", manifest),
             ["crates/martlet/Cargo.toml:4: martlet may not depend on martlet-sim"]
-        );
-    }
-
-    #[test]
-    fn deliberate_faults_outside_the_simulator_are_found() {
-        let manifest = "name = \"martlet\"\nmartlet-broker = { features = [\"faults\"] }\n";
-        assert_eq!(
-            problems_of("crates/martlet/Cargo.toml", manifest),
-            ["crates/martlet/Cargo.toml:2: deliberate faults are for martlet-sim"]
         );
     }
 

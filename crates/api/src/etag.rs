@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use martlet_registry::Expected;
 
 use crate::problem::{Problem, ProblemKind};
 use crate::secret::digest_of;
@@ -40,43 +41,61 @@ impl Version {
     /// 304 where the reader has this version already.
     pub fn unless_unchanged(&self, headers: &HeaderMap, answer: impl IntoResponse) -> Response {
         let conditions = headers.get_all(header::IF_NONE_MATCH);
-        // By the weak comparison: W/ may stand before.
-        let is_unchanged = conditions.iter().any(|list| self.is_in(list, true));
+        let is_unchanged = conditions.iter().any(|list| self.is_in(list));
         match is_unchanged {
             true => (StatusCode::NOT_MODIFIED, [self.header()]).into_response(),
             false => ([self.header()], answer).into_response(),
         }
     }
 
-    /// Checks that the version in `If-Match` is this one.
-    ///
-    /// # Errors
-    /// There is no `If-Match` (428), or another version (412).
-    pub fn check_write(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let mut conditions = headers.get_all(header::IF_MATCH).iter().peekable();
-        if conditions.peek().is_none() {
-            let detail = "give the version to be changed in If-Match: its ETag, or *";
-            return Err(Problem::new(ProblemKind::PreconditionRequired, detail));
-        }
-        if conditions.any(|list| self.is_in(list, false)) {
-            return Ok(());
-        }
-        let detail = "it has been changed since it was read: read it again";
-        Err(Problem::new(ProblemKind::PreconditionFailed, detail))
-    }
-
-    fn is_in(&self, list: &HeaderValue, is_weak_good: bool) -> bool {
-        let Ok(list) = list.to_str() else {
-            return false;
-        };
-        list.split(',').map(str::trim).any(|tag| {
-            let strong = match is_weak_good {
-                true => tag.strip_prefix("W/").unwrap_or(tag),
-                false => tag,
-            };
+    /// Whether a list has this version, by the weak comparison: `W/` may stand before.
+    fn is_in(&self, list: &HeaderValue) -> bool {
+        tags(list).any(|tag| {
+            let strong = tag.strip_prefix("W/").unwrap_or(tag);
             tag == "*" || strong.as_bytes() == self.0.as_bytes()
         })
     }
+}
+
+/// The revisions that `If-Match` names, by the strong comparison (RFC 9110, 13.1.1).
+///
+/// # Errors
+/// There is no `If-Match` (428), or it has no tag that a revision can have (412).
+pub(crate) fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
+    let lists = headers.get_all(header::IF_MATCH);
+    if lists.iter().next().is_none() {
+        let detail = "give the version to be changed in If-Match: its ETag, or *";
+        return Err(Problem::new(ProblemKind::PreconditionRequired, detail));
+    }
+    if lists.iter().flat_map(tags).any(|tag| tag == "*") {
+        return Ok(Expected::any());
+    }
+    let number = |tag: &str| {
+        let tag = tag.strip_prefix('"')?.strip_suffix('"')?;
+        tag.parse().ok()
+    };
+    let revisions: Vec<i64> = lists.iter().flat_map(tags).filter_map(number).collect();
+    if revisions.is_empty() {
+        let detail = "If-Match names no version of it: read it again";
+        return Err(Problem::new(ProblemKind::PreconditionFailed, detail));
+    }
+    Ok(revisions.into_iter().collect())
+}
+
+/// As [`expected`]; any revision without `If-Match`.
+///
+/// # Errors
+/// `If-Match` has no tag that a revision can have (412).
+pub(crate) fn expected_if_any(headers: &HeaderMap) -> Result<Expected, Problem> {
+    match headers.contains_key(header::IF_MATCH) {
+        true => expected(headers),
+        false => Ok(Expected::any()),
+    }
+}
+
+/// The tags of a list; none where it is no text.
+fn tags(list: &HeaderValue) -> impl Iterator<Item = &str> {
+    list.to_str().unwrap_or_default().split(',').map(str::trim)
 }
 
 #[cfg(test)]
@@ -88,17 +107,27 @@ mod tests {
     }
 
     #[test]
-    fn who_writes_says_what_they_know() {
-        let version = Version::of_number(7);
-        let check = |headers: HeaderMap| version.check_write(&headers).map_err(|it| it.kind());
-        assert_eq!(check(headers(header::IF_MATCH, "\"6\", \"7\"")), Ok(()));
-        assert_eq!(check(headers(header::IF_MATCH, "*")), Ok(()));
+    fn who_writes_says_which_revisions_they_know() {
+        let check = |headers: HeaderMap| expected(&headers).map_err(|it| it.kind());
+        let of = |value| check(headers(header::IF_MATCH, value));
+        assert_eq!(of("\"6\", \"7\""), Ok(Expected::from_iter([6, 7])));
+        assert_eq!(of("W/\"6\", \"7\", \"x\""), Ok(Expected::from(7)));
+        assert_eq!(of("\"6\", *"), Ok(Expected::any()));
         let failed = Err(ProblemKind::PreconditionFailed);
-        assert_eq!(check(headers(header::IF_MATCH, "\"6\"")), failed);
-        assert_eq!(check(headers(header::IF_MATCH, "W/\"7\"")), failed);
+        assert_eq!(of("W/\"7\""), failed);
+        assert_eq!(of("7"), failed);
+        let lines = [("\"6\""), ("\"7\"")].map(|line| (header::IF_MATCH, line));
+        let two = lines.map(|(name, line)| (name, HeaderValue::from_static(line)));
+        let mut both = HeaderMap::new();
+        for (name, line) in two {
+            both.append(name, line);
+        }
+        assert_eq!(check(both), Ok(Expected::from_iter([6, 7])));
+        let required = Err(ProblemKind::PreconditionRequired);
+        assert_eq!(check(HeaderMap::new()), required);
         assert_eq!(
-            check(HeaderMap::new()),
-            Err(ProblemKind::PreconditionRequired)
+            expected_if_any(&HeaderMap::new()).ok(),
+            Some(Expected::any())
         );
     }
 

@@ -22,6 +22,7 @@ use crate::caller;
 use crate::caller::known::IdentifiedCaller;
 use crate::connection::{HttpConnection, ListenerKind};
 use crate::extensions::{About, AboutTeam, OwnDevice, PrincipalName, RequestId, Unchanged};
+use crate::firmware;
 use crate::idempotency;
 use crate::keys;
 use crate::origin;
@@ -62,7 +63,10 @@ async fn check(
     let taken = match connection.listener {
         ListenerKind::Socket => None,
         ListenerKind::Tcp { .. } if access == Access::Open => None,
-        ListenerKind::Tcp { .. } => api.rates.take(&name, Instant::now()),
+        ListenerKind::Tcp { .. } => {
+            let part = firmware::part_of_token(&parts);
+            api.rates.take_part(&name, part, Instant::now())
+        }
     };
     let is_write = !origin::is_safe(&parts.method);
     let reported = ReportedCaller::of(&caller, connection, &parts);

@@ -54,6 +54,11 @@ impl Rates {
 
     /// Takes a token; none where there is no limit.
     pub(crate) fn take(&self, who: &str, now: Instant) -> Option<RateAnswer> {
+        self.take_part(who, 1.0, now)
+    }
+
+    /// Takes a part of a token, more than 0 and at most 1; none where there is no limit.
+    pub(crate) fn take_part(&self, who: &str, part: f64, now: Instant) -> Option<RateAnswer> {
         if self.per_second <= 0.0 {
             return None;
         }
@@ -67,12 +72,12 @@ impl Rates {
         };
         let new = || TokenBucket::new(self.per_second, self.burst, now);
         let bucket = buckets.entry(name.to_owned()).or_insert_with(new);
-        let wait = match bucket.tokens(now) >= 1.0 {
+        let wait = match bucket.tokens(now) >= part {
             true => {
-                bucket.take(1.0, now);
+                bucket.take(part, now);
                 None
             }
-            false => Some(bucket.time_to(1.0, now)),
+            false => Some(bucket.time_to(part, now)),
         };
         Some(RateAnswer {
             limit: self.burst as u64,

@@ -15,7 +15,7 @@ use martlet_control::rules::{
     Definition, RuleChange, RuleCounts, RuleError, Rules, TrialOutcome, TriedMessage, VisibleRule,
 };
 use martlet_control::telemetry::StoreError;
-use martlet_registry::{NotFound, ObjectKind};
+use martlet_registry::{Expected, NotFound, ObjectKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -25,10 +25,11 @@ use crate::access::Access::Scoped;
 use crate::added::owner;
 use crate::api::Api;
 use crate::etag::Version;
+use crate::etag::expected_if_any;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Items;
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::registry::{CalledBy, expected_if_any, moment, version, within};
+use crate::registry::{CalledBy, moment, version, within};
 use crate::route_list::Routes;
 use crate::telemetry::telemetry_of;
 use crate::time::Moment;
@@ -239,7 +240,7 @@ async fn write(
     caller: &Caller,
     of: &OfTeam,
     (name, definition): (String, Definition),
-    revision: Option<i64>,
+    expected: Expected,
 ) -> Result<Response, Problem> {
     expect_rights(caller, &definition)?;
     let team = owner(api, caller, of.team.as_deref()).await?;
@@ -247,7 +248,7 @@ async fn write(
         name: name.clone(),
         team,
         definition,
-        revision,
+        expected,
     };
     let is_new = rules_of(api)?.set(caller.actor.clone(), change).await?;
     let view: RuleView = one(api, caller, of, &name).await?.into();
@@ -279,7 +280,7 @@ pub(crate) async fn create(
         _ => return Err(Problem::of_body("/name", "expected a text".to_owned())),
     };
     let definition = definition_of(body)?;
-    write(&api, &caller, &of, (name, definition), Some(0)).await
+    write(&api, &caller, &of, (name, definition), Expected::from(0)).await
 }
 
 /// Add or replace a rule
@@ -302,8 +303,8 @@ pub(crate) async fn set(
     JsonBody(RuleBody(body)): JsonBody<RuleBody>,
 ) -> Result<Response, Problem> {
     let definition = definition_of(body)?;
-    let revision = expected_if_any(&headers)?;
-    write(&api, &caller, &of, (name, definition), revision).await
+    let expected = expected_if_any(&headers)?;
+    write(&api, &caller, &of, (name, definition), expected).await
 }
 
 /// Change a rule
@@ -329,7 +330,12 @@ pub(crate) async fn change(
         let detail = format!("the rule {name:?} is one of the configuration: change it there");
         Problem::new(ProblemKind::Conflict, detail)
     })?;
-    let expected = expected_if_any(&headers)?.unwrap_or(stored.revision);
+    let expected = expected_if_any(&headers)?;
+    // Keys that are not named stay as they were read.
+    let expected = match expected.has(stored.revision) {
+        true => Expected::from(stored.revision),
+        false => expected,
+    };
     let mut all = match serde_json::to_value(&before.definition) {
         Ok(Value::Object(all)) => all,
         _ => Map::new(),
@@ -348,7 +354,7 @@ pub(crate) async fn change(
     let of = OfTeam {
         team: Some(before.team).filter(|team| !team.is_empty()),
     };
-    write(&api, &caller, &of, (name, definition), Some(expected)).await
+    write(&api, &caller, &of, (name, definition), expected).await
 }
 
 /// Remove a rule

@@ -2,9 +2,9 @@
 //! them.
 //!
 //! Each fault breaks one rule of the broker, its records or the store; the code for the rule
-//! checks here whether the fault is active. Without the cargo feature `faults` no fault can be
-//! activated, and the compiler removes all of this code; the binary is never built with the
-//! feature. With it, one fault at a time is active on the calling thread.
+//! checks here whether the fault is active. With debug assertions, as Cargo builds tests, one fault
+//! at a time can be active on the calling thread. Without them, as in a release, no fault can be
+//! activated, and the compiler removes all of this code.
 #![forbid(unsafe_code)]
 
 macro_rules! faults {
@@ -196,25 +196,26 @@ faults! {
 }
 
 /// Whether a fault is active on this thread.
-#[cfg(not(feature = "faults"))]
+#[cfg(not(debug_assertions))]
 #[inline(always)]
 pub const fn is(_fault: Fault) -> bool {
     false
 }
 
-#[cfg(feature = "faults")]
+#[cfg(debug_assertions)]
 std::thread_local! {
     static IN_FORCE: core::cell::Cell<Option<Fault>> = const { core::cell::Cell::new(None) };
 }
 
 /// Whether a fault is active on this thread.
-#[cfg(feature = "faults")]
+#[cfg(debug_assertions)]
+#[inline]
 pub fn is(fault: Fault) -> bool {
     IN_FORCE.get() == Some(fault)
 }
 
 /// Activates a fault on this thread, or none.
-#[cfg(feature = "faults")]
+#[cfg(debug_assertions)]
 pub fn set(fault: Option<Fault>) {
     IN_FORCE.set(fault);
 }

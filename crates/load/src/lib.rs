@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 use connections::Silence;
 use course::{Course, STALL};
 use driver::{Driver, Purpose, SessionLife};
+use notes::errln;
 pub use options::Options;
 use options::Scenario;
 use plan::Plan;
@@ -142,6 +143,11 @@ fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
     let mut report = Report::new(options, measured, latencies, &usages, messages.delivered);
     report.faults = faults;
     report.messages = Some(messages);
+    // Behind the last acknowledgements: a session that ends before them has lost messages.
+    let all = 0..course.driver.connections.len();
+    if let Err(error) = course.driver.disconnect(all, &mut course.traffic) {
+        errln!("Warning: {error:#}");
+    }
     Ok(report)
 }
 

@@ -1,7 +1,8 @@
 //! The tests detect faults: each of these behaviours fails with a deliberate fault.
 //!
-//! Needs the feature `faults`: `cargo test -p martlet-persistence --features faults --test faults`.
+//! Needs debug assertions, which a release does not have.
 
+#![cfg(debug_assertions)]
 #![allow(clippy::unwrap_used)]
 
 #[path = "recovery/cases.rs"]

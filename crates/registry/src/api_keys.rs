@@ -11,9 +11,7 @@ use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::home;
 use crate::users::expect_user;
-use crate::{
-    Actor, NotFound, ObjectKind, Refused, Registry, RegistryError, Visibility, expect_revision,
-};
+use crate::{Actor, Expected, NotFound, ObjectKind, Refused, Registry, RegistryError, Visibility};
 
 /// Prefix of keys, so that a key that is found can be recognised.
 const PREFIX: &str = "mk_";
@@ -173,7 +171,7 @@ impl Registry {
         id: &str,
         name: &str,
         scopes: &[String],
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<ApiKey, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = change_one(&mut work, id, name, scopes, expected_revision).await;
@@ -335,12 +333,12 @@ async fn change_one(
     id: &str,
     name: &str,
     scopes: &[String],
-    expected_revision: Option<i64>,
+    expected_revision: Expected,
 ) -> Result<ApiKey, Fault> {
     check_new_name("key", name)?;
     check_scopes(scopes)?;
     let mut key = find(&mut work.all, &work.actor.visibility, id).await?;
-    expect_revision("the key", expected_revision, key.revision)?;
+    expected_revision.check("the key", key.revision)?;
     let changed = json!({ "name": [key.name, name], "scopes": [key.scopes, scopes] });
     key.name = name.to_owned();
     key.scopes = scopes.to_vec();

@@ -11,8 +11,7 @@ use crate::devices::find_device;
 use crate::names::check_new_name;
 use crate::sql::{Fault, Sql, clean};
 use crate::{
-    Actor, DeviceRef, NotFound, Refused, Registry, RegistryError, Visibility, check_text,
-    expect_revision,
+    Actor, DeviceRef, Expected, NotFound, Refused, Registry, RegistryError, Visibility, check_text,
 };
 
 /// The type of a value.
@@ -155,7 +154,7 @@ impl Registry {
         value: &str,
         data_type: DataType,
         is_active: bool,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<Setting, RegistryError> {
         let mut work = self.begin(actor).await?;
         let setting = Setting {
@@ -228,7 +227,7 @@ async fn set_one(
     work: &mut Work<'_>,
     device: DeviceRef<'_>,
     mut new: Setting,
-    expected_revision: Option<i64>,
+    expected_revision: Expected,
 ) -> Result<Setting, Fault> {
     check_setting(&new.key, &new.value, new.data_type)?;
     let device = find_device(
@@ -241,7 +240,7 @@ async fn set_one(
     .await?;
     let old = find(&mut work.all, device.number, &new.key).await?;
     let revision = old.as_ref().map_or(0, |old| old.revision);
-    expect_revision(&new.key, expected_revision, revision)?;
+    expected_revision.check(&new.key, revision)?;
     new.revision = revision + 1;
     let sql = "INSERT INTO device_configuration (device, key, value, data_type, is_active, \
                revision, updated_ms) VALUES ($1, $2, $3, $4, $5, $6, $7) \

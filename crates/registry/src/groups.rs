@@ -15,8 +15,8 @@ use crate::secret;
 use crate::sql::{Engine, Fault, Sql};
 use crate::teams::home;
 use crate::{
-    Actor, DeviceRef, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError, Visibility,
-    check_text, expect_revision,
+    Actor, DeviceRef, Exists, Expected, NotFound, ObjectKind, Refused, Registry, RegistryError,
+    Visibility, check_text,
 };
 pub use find::Group;
 use find::{SELECT, candidates, find_group, for_team, one_of, read_group};
@@ -69,7 +69,7 @@ impl Registry {
         actor: &Actor,
         id: &str,
         change: GroupChange,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<Group, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = change_one(&mut work, id, change, expected_revision).await;
@@ -84,7 +84,7 @@ impl Registry {
         &mut self,
         actor: &Actor,
         id: &str,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = remove_one(&mut work, id, expected_revision).await;
@@ -327,11 +327,11 @@ async fn change_one(
     work: &mut Work<'_>,
     id: &str,
     change: GroupChange,
-    expected_revision: Option<i64>,
+    expected_revision: Expected,
 ) -> Result<Group, Fault> {
     let mut group = find_group(&mut work.all, &work.actor.visibility, id).await?;
     let id = &*group.id.clone();
-    expect_revision("the group", expected_revision, group.revision)?;
+    expected_revision.check("the group", group.revision)?;
     let mut changed = Map::new();
     if let Some(name) = change.name.filter(|name| *name != group.name) {
         check_new_name("group", &name)?;
@@ -375,11 +375,11 @@ async fn change_one(
 async fn remove_one(
     work: &mut Work<'_>,
     id: &str,
-    expected_revision: Option<i64>,
+    expected_revision: Expected,
 ) -> Result<(), Fault> {
     let group = find_group(&mut work.all, &work.actor.visibility, id).await?;
     let id = &*group.id;
-    expect_revision("the group", expected_revision, group.revision)?;
+    expected_revision.check("the group", group.revision)?;
     for sql in [
         "DELETE FROM rules WHERE owner_kind = 'group' AND owner = $1",
         "DELETE FROM group_devices WHERE group_id = $1",

@@ -58,6 +58,7 @@ mod device_lists;
 mod device_numbers;
 mod devices;
 mod error;
+mod expected;
 mod firmware;
 mod foreign;
 mod foreign_microservice;
@@ -128,8 +129,8 @@ pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, FIRMWARE_VERSION,
     Import, NewDevice, ReportedVersion, RowOutcome, Status, is_device_id, reported_version,
 };
-use error::expect_revision;
 pub use error::{Conflict, Exists, NotFound, ObjectKind, Refused, RegistryError, Remedies, Remedy};
+pub use expected::Expected;
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{
     Contents, ForeignSetting, ForeignTables, IotFlowDevice, ServiceMqttDevice, contents,

@@ -25,7 +25,7 @@ use crate::rule_sets::owner::{
 use crate::sql::Fault;
 use crate::teams;
 use crate::{
-    Actor, Conflict, Exists, Refused, Registry, RegistryError, Visibility, expect_revision, now_ms,
+    Actor, Conflict, Exists, Expected, Refused, Registry, RegistryError, Visibility, now_ms,
 };
 
 /// Rules of one role, type or group.
@@ -155,7 +155,7 @@ impl Registry {
         name: &str,
         rules: &[RuleLine],
     ) -> Result<(), RegistryError> {
-        self.change_rules(&Actor::local(), owner, name, rules, None)
+        self.change_rules(&Actor::local(), owner, name, rules, Expected::any())
             .await
     }
 
@@ -170,7 +170,7 @@ impl Registry {
         owner: Owner,
         name: &str,
         rules: &[RuleLine],
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = change(&mut work, owner, name, rules, expected_revision).await;
@@ -188,7 +188,7 @@ impl Registry {
         (owner, name): (Owner, &str),
         rules: Option<&[RuleLine]>,
         settings: TypeSettings,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
@@ -196,7 +196,7 @@ impl Registry {
                 Some(rules) => change(&mut work, owner, name, rules, expected_revision).await?,
                 None => {
                     let found = revision_of(&mut work, owner, name).await?;
-                    expect_revision(name, expected_revision, found)?;
+                    expected_revision.check(name, found)?;
                 }
             }
             set_settings(&mut work, name, settings).await
@@ -434,7 +434,7 @@ async fn change(
     owner: Owner,
     name: &str,
     rules: &[RuleLine],
-    expected_revision: Option<i64>,
+    expected_revision: Expected,
 ) -> Result<(), Fault> {
     let (mut team, mut name) = (String::new(), name.to_owned());
     let raise = match owner {
@@ -460,7 +460,7 @@ async fn change(
     }
     let name = &*name;
     let found = revision_of(work, owner, name).await?;
-    expect_revision(name, expected_revision, found)?;
+    expected_revision.check(name, found)?;
     let raise = sqlx::query(raise).bind(name.to_owned());
     raise.execute(&mut *work.all).await?;
     let old = sqlx::query("DELETE FROM rules WHERE owner_kind = $1 AND owner = $2");

@@ -9,8 +9,7 @@ use crate::device_numbers::{CHUNK, by_tenant};
 use crate::sql::{Fault, Sql, clean};
 use crate::teams::{home, share_of};
 use crate::{
-    Actor, Conflict, Exists, NotFound, ObjectKind, Registry, RegistryError, Visibility,
-    expect_revision,
+    Actor, Conflict, Exists, Expected, NotFound, ObjectKind, Registry, RegistryError, Visibility,
 };
 
 /// Rules in the tables, at most.
@@ -103,10 +102,10 @@ impl Registry {
         actor: &Actor,
         (name, team): (&str, &str),
         definition: &str,
-        revision: Option<i64>,
+        expected: Expected,
     ) -> Result<bool, RegistryError> {
         let mut work = self.begin(actor).await?;
-        let done = set_one(&mut work, (name, team), definition, revision).await;
+        let done = set_one(&mut work, (name, team), definition, expected).await;
         work.end(done).await
     }
 
@@ -210,7 +209,7 @@ async fn set_one(
     work: &mut Work<'_>,
     (name, team): (&str, &str),
     definition: &str,
-    revision: Option<i64>,
+    expected: Expected,
 ) -> Result<bool, Fault> {
     let team = home(&mut work.all, &work.actor.visibility, team)
         .await?
@@ -221,10 +220,10 @@ async fn set_one(
         return Err(Exists::OfAnotherTeam(kind, name.to_owned()).into());
     }
     let current = before.as_ref().map_or(0, |(_, revision)| *revision);
-    if revision == Some(0) && current > 0 {
+    if expected == Expected::from(0) && current > 0 {
         return Err(Exists::Rule(name.to_owned()).into());
     }
-    expect_revision(&format!("the rule {name:?}"), revision, current)?;
+    expected.check(&format!("the rule {name:?}"), current)?;
     if before.is_none() {
         let query = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM message_rules");
         if query.fetch_one(&mut *work.all).await? >= RULES_MAX {

@@ -17,8 +17,8 @@ use crate::names::check_new_name;
 use crate::secret;
 use crate::sql::{Fault, clean};
 use crate::{
-    Actor, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError, Visibility, check_text,
-    expect_revision,
+    Actor, Exists, Expected, NotFound, ObjectKind, Refused, Registry, RegistryError, Visibility,
+    check_text,
 };
 
 /// A team.
@@ -82,7 +82,7 @@ impl Registry {
         actor: &Actor,
         id: &str,
         change: TeamChange,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<Team, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = change_one(&mut work, id, change, expected_revision).await;
@@ -381,11 +381,11 @@ async fn change_one(
     work: &mut Work<'_>,
     id: &str,
     change: TeamChange,
-    expected_revision: Option<i64>,
+    expected_revision: Expected,
 ) -> Result<Team, Fault> {
     let mut team = find_named(&mut work.all, &work.actor.visibility, id, false).await?;
     let id = &*team.id.clone();
-    expect_revision("the team", expected_revision, team.revision)?;
+    expected_revision.check("the team", team.revision)?;
     let mut changed = Map::new();
     if let Some(name) = change.name.filter(|name| *name != team.name) {
         check_new_name("team", &name)?;

@@ -20,8 +20,8 @@ use crate::rule_sets::owner::{is_builtin, unknown};
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, forget_owner, home, team_seen};
 use crate::{
-    Actor, Exists, NO_ROLE, ObjectKind, Owner, Refused, Registry, RegistryError, USER_ROLE,
-    Visibility, check_text, expect_revision,
+    Actor, Exists, Expected, NO_ROLE, ObjectKind, Owner, Refused, Registry, RegistryError,
+    USER_ROLE, Visibility, check_text,
 };
 use find::find_own;
 use passwords::new_hash;
@@ -155,7 +155,9 @@ impl Registry {
             enabled,
             ..UserChange::default()
         };
-        let changed = self.change_user(&Actor::local(), name, change, None).await;
+        let changed = self
+            .change_user(&Actor::local(), name, change, Expected::any())
+            .await;
         changed.map(drop)
     }
 
@@ -169,7 +171,7 @@ impl Registry {
         actor: &Actor,
         name: &str,
         change: UserChange,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<User, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = change_one(&mut work, name, change, expected_revision).await;
@@ -184,12 +186,12 @@ impl Registry {
         &mut self,
         actor: &Actor,
         name: &str,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
             let user = find_own(&mut work.all, &actor.visibility, name, false).await?;
-            expect_revision(name, expected_revision, user.revision)?;
+            expected_revision.check(name, user.revision)?;
             let now_ms = work.now_ms;
             set_deleted(&mut work, &user, "user.delete", now_ms).await
         };
@@ -367,11 +369,11 @@ async fn change_one(
     work: &mut Work<'_>,
     name: &str,
     change: UserChange,
-    expected_revision: Option<i64>,
+    expected_revision: Expected,
 ) -> Result<User, Fault> {
     let visibility = work.actor.visibility.clone();
     let old = find_own(&mut work.all, &visibility, name, false).await?;
-    expect_revision(name, expected_revision, old.revision)?;
+    expected_revision.check(name, old.revision)?;
     let mut new = old.clone();
     if let Some(role) = change.role {
         expect_role(work, &role).await?;

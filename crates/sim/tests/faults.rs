@@ -1,7 +1,9 @@
 //! The checks detect faults: with each deliberate fault, some seed fails that passes without it.
 //!
-//! Needs the feature `faults`: `cargo test -p martlet-sim --features faults --test faults`. With
-//! `FAULT` in the environment, only the faults with these names.
+//! Needs debug assertions, which a release does not have. With `FAULT` in the environment, only the
+//! faults with these names.
+
+#![cfg(debug_assertions)]
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

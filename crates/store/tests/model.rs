@@ -275,8 +275,8 @@ fn a_release_that_comes_before_its_body_is_remembered() {
 
 /// The model detects faults: with each deliberate fault, some seed fails that passes without it.
 ///
-/// Needs the feature `faults`; with `FAULT` in the environment, only the fault of that name.
-#[cfg(feature = "faults")]
+/// With `FAULT` in the environment, only the fault of that name.
+#[cfg(debug_assertions)]
 #[test]
 fn every_deliberate_fault_of_the_engine_is_found() {
     use martlet_fault::Fault as Broken;

@@ -16,6 +16,8 @@ use martlet_control::firmware::FirmwareError;
 use martlet_control::principal::Scope::{DevicesRead, DevicesWrite};
 use utoipa_axum::routes;
 
+pub(crate) use file::part_of_token;
+
 use crate::access::Access::{Scoped, ScopedOrOfDevice};
 use crate::problem::{Problem, ProblemKind};
 use crate::route_list::Routes;

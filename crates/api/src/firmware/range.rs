@@ -40,6 +40,16 @@ pub(super) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> RangeAnswer
     }
 }
 
+/// Bytes of the range that a request asks for; `None`: it has no range with two ends.
+pub(super) fn asked_bytes(headers: &HeaderMap) -> Option<u64> {
+    let range = headers.get(header::RANGE)?.to_str().ok()?;
+    match bounds(range)? {
+        (Some(first), Some(last)) => (last - first).checked_add(1),
+        (None, last) => last,
+        (Some(_), None) => None,
+    }
+}
+
 /// Whether a list of entity tags has this one, or is `*`.
 fn is_in(list: &str, etag: &str) -> bool {
     let mut tags = list.split(',').map(str::trim);

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::devices::OfTeam;
-use super::forms::{expected_if_any, moment, version, word};
+use super::forms::{moment, version, word};
 use super::{CalledBy, within};
 use crate::api::Api;
+use crate::etag::expected_if_any;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::problem::Problem;
 use crate::time::Moment;

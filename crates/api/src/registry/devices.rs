@@ -19,11 +19,10 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
-use super::forms::{
-    expected, expected_if_any, moment, page_of, page_request, version, word, word_of_query,
-};
+use super::forms::{moment, page_of, page_request, version, word, word_of_query};
 use super::{CalledBy, team_id, within};
 use crate::api::Api;
+use crate::etag::{expected, expected_if_any};
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;

@@ -1,52 +1,17 @@
 //! What requests and answers have in common: revisions, times, words and pages of lists.
 
-use axum::http::HeaderMap;
 use martlet_registry::PageRequest;
 use serde::Serialize;
 
 use crate::api::Api;
 use crate::etag::Version;
 use crate::page::{self, Page};
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::Problem;
 use crate::time::Moment;
 
 /// The version of what its keeper counts.
 pub(crate) fn version(revision: i64) -> Version {
     Version::of_number(u64::try_from(revision).unwrap_or(0))
-}
-
-/// The revision that `If-Match` names; none: any will do, by `*`.
-///
-/// # Errors
-/// It names none (428), or what no revision is (412).
-pub(crate) fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let if_match = headers.get(axum::http::header::IF_MATCH);
-    let Some(if_match) = if_match.map(|if_match| if_match.to_str().unwrap_or_default().trim())
-    else {
-        let detail = "give the version to be changed in If-Match: its ETag, or *";
-        return Err(Problem::new(ProblemKind::PreconditionRequired, detail));
-    };
-    if if_match == "*" {
-        return Ok(None);
-    }
-    let tag = if_match
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
-    match tag.and_then(|tag| tag.parse().ok()) {
-        Some(revision) => Ok(Some(revision)),
-        None => {
-            let detail = "If-Match names no version of it: read it again";
-            Err(Problem::new(ProblemKind::PreconditionFailed, detail))
-        }
-    }
-}
-
-/// As [`expected`], for an optional value.
-pub(crate) fn expected_if_any(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    match headers.contains_key(axum::http::header::IF_MATCH) {
-        true => expected(headers),
-        false => Ok(None),
-    }
 }
 
 /// When, if ever; 0 is never.

@@ -12,10 +12,11 @@ use martlet_registry::{Group, GroupChange, NewGroup};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::forms::{expected, expected_if_any, moment, page_of_all, version};
+use super::forms::{moment, page_of_all, version};
 use super::rule_sets::{RuleLines, lines, parse};
 use super::{CalledBy, within};
 use crate::api::Api;
+use crate::etag::{expected, expected_if_any};
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;

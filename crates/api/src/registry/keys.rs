@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::CalledBy;
-use super::forms::{expected, moment, page_of_all, time, version};
+use super::forms::{moment, page_of_all, time, version};
 use crate::api::Api;
+use crate::etag::expected;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::keys::PageParams;
 use crate::page::Page;

@@ -47,7 +47,7 @@ pub use bulk::{DeviceRow, devices_of_json, devices_of_table, json_of_device, tab
 pub(crate) use called_by::{CalledBy, team_id, within};
 pub(crate) use commands::TIME_SECS as COMMAND_TIME_SECS;
 pub(crate) use devices::{OfTeam, expect_type, group_id};
-pub(crate) use forms::{expected_if_any, moment, page_of, page_request, version, word_of_query};
+pub(crate) use forms::{moment, page_of, page_request, version, word_of_query};
 
 /// Adds these routes to the others.
 // Table: routes and their handlers.

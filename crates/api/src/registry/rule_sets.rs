@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::CalledBy;
-use super::forms::{expected, page_of_all, version};
+use super::forms::{page_of_all, version};
 use crate::api::Api;
+use crate::etag::expected;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::keys::PageParams;
 use crate::page::Page;

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::CalledBy;
-use super::forms::{expected, expected_if_any, moment, page_of_all, version};
+use super::forms::{moment, page_of_all, version};
 use super::users::{UserParams, api_role};
 use crate::api::Api;
+use crate::etag::{expected, expected_if_any};
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;

@@ -13,9 +13,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::devices::OfTeam;
-use super::forms::{expected_if_any, moment, version};
+use super::forms::{moment, version};
 use super::{CalledBy, within};
 use crate::api::Api;
+use crate::etag::expected_if_any;
 use crate::extensions::OwnDevice;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::CalledBy;
-use super::forms::{expected, expected_if_any, moment, page_of, page_request, version, word};
+use super::forms::{moment, page_of, page_request, version, word};
 use crate::api::Api;
+use crate::etag::{expected, expected_if_any};
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_integrate::ConfiguredSink;
-use martlet_registry::{Actor, RegistryError, StoredRule, Visibility};
+use martlet_registry::{Actor, Expected, RegistryError, StoredRule, Visibility};
 use martlet_rules::{Definition, DefinitionError};
 use tracing::{info, warn};
 
@@ -51,8 +51,8 @@ pub struct RuleChange {
     pub team: String,
     /// Its definition.
     pub definition: Definition,
-    /// The revision that it must have; 0: it must not exist; none: any.
-    pub revision: Option<i64>,
+    /// The revision that it must have; 0: it must not exist.
+    pub expected: Expected,
 }
 
 /// A rule as a caller sees it.
@@ -274,7 +274,7 @@ impl Rules {
         let written = self.tables.note(move |registry| {
             Box::pin(async move {
                 let of = (change.name.as_str(), change.team.as_str());
-                let set = registry.set_rule(&actor, of, &definition, change.revision);
+                let set = registry.set_rule(&actor, of, &definition, change.expected);
                 set.await
             })
         });

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::{Event, EventHead, EventNotice, TenantId};
-use martlet_registry::{Actor, Device, DeviceRef, Refused, TwinReport, Visibility};
+use martlet_registry::{Actor, Device, DeviceRef, Expected, Refused, TwinReport, Visibility};
 pub use martlet_registry::{
     GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values,
 };
@@ -95,7 +95,7 @@ impl Twins {
         actor: Actor,
         device: DeviceName,
         change: TwinChange,
-        expected: Option<i64>,
+        expected: Expected,
     ) -> Result<Twin, SharedRegistryError> {
         let changed = self.tables.note(move |registry| {
             Box::pin(async move {
@@ -137,7 +137,7 @@ impl Twins {
         actor: Actor,
         group: String,
         change: TwinChange,
-        expected: Option<i64>,
+        expected: Expected,
     ) -> Result<GroupTwin, SharedRegistryError> {
         let changed = self.tables.note(move |registry| {
             Box::pin(async move {

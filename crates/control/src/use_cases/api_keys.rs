@@ -1,6 +1,6 @@
 //! API keys of the registry.
 
-use martlet_registry::{ApiKey, NewApiKey, Registry, Secret};
+use martlet_registry::{ApiKey, Expected, NewApiKey, Registry, Secret};
 
 use crate::callers::{Caller, rights};
 use crate::principal::Scopes;
@@ -78,7 +78,7 @@ pub struct ChangeApiKey {
     /// The scopes and roles that it gets.
     pub scopes: Vec<String>,
     /// The revision that it must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for ChangeApiKey {

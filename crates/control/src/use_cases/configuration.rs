@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use martlet_registry::{DataType, Registry, Setting};
+use martlet_registry::{DataType, Expected, Registry, Setting};
 
 use crate::callers::Caller;
 use crate::devices::DeviceName;
@@ -65,7 +65,7 @@ pub struct SetConfiguration {
     /// It is active.
     pub is_active: bool,
     /// The revision that the key must have, if any; 0: the key must not exist.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for SetConfiguration {

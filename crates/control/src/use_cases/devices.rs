@@ -1,8 +1,9 @@
 //! Devices: finding, adding, changing and removing them.
 
 use martlet_registry::{
-    Device, DeviceChange, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, KindCount, NewDevice,
-    Owner, Page, PageRequest, PartCounts, Registry, RegistryError, Secret, Status, Visibility,
+    Device, DeviceChange, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, Expected, KindCount,
+    NewDevice, Owner, Page, PageRequest, PartCounts, Registry, RegistryError, Secret, Status,
+    Visibility,
 };
 
 use crate::callers::Caller;
@@ -264,7 +265,7 @@ pub struct ChangeDevice {
     /// What is to be different.
     pub change: DeviceChange,
     /// The revision that it must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for ChangeDevice {
@@ -291,7 +292,7 @@ pub struct DeleteDevice {
     /// Which device.
     pub device: DeviceName,
     /// The revision that it must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for DeleteDevice {

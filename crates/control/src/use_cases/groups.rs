@@ -1,7 +1,8 @@
 //! Groups of devices, their members and their rules.
 
 use martlet_registry::{
-    DeviceRef, Group, GroupChange, NewGroup, Owner, Registry, RuleLine, RuleSet, Visibility,
+    DeviceRef, Expected, Group, GroupChange, NewGroup, Owner, Registry, RuleLine, RuleSet,
+    Visibility,
 };
 
 use crate::callers::Caller;
@@ -137,7 +138,7 @@ pub struct ChangeGroup {
     /// What is to be different.
     pub change: GroupChange,
     /// The revision that it must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for ChangeGroup {
@@ -158,7 +159,7 @@ pub struct RemoveGroup {
     /// Which group.
     pub group: GroupName,
     /// The revision that it must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for RemoveGroup {
@@ -233,7 +234,7 @@ pub struct SetGroupRules {
     /// All of its rules, in their order.
     pub rules: Vec<RuleLine>,
     /// The revision that it must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for SetGroupRules {

@@ -2,8 +2,8 @@
 
 use martlet_access::hash::PasswordHash;
 use martlet_registry::{
-    ApiRole, Member, NO_ROLE, NewUser, Page, PageRequest, Registry, USER_ROLE, User, UserChange,
-    Visibility,
+    ApiRole, Expected, Member, NO_ROLE, NewUser, Page, PageRequest, Registry, USER_ROLE, User,
+    UserChange, Visibility,
 };
 
 use crate::callers::{Caller, rights};
@@ -239,7 +239,7 @@ pub struct ChangeUser {
     /// What is to be different.
     pub change: UserChange,
     /// The revision that the user must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for ChangeUser {
@@ -288,7 +288,7 @@ pub struct DeleteUser {
     /// User name.
     pub name: String,
     /// The revision that the user must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for DeleteUser {

@@ -1,6 +1,8 @@
 //! Types of devices and roles of users: their rules.
 
-use martlet_registry::{NotFound, Owner, Registry, RegistryError, RuleLine, RuleSet, TypeSettings};
+use martlet_registry::{
+    Expected, NotFound, Owner, Registry, RegistryError, RuleLine, RuleSet, TypeSettings,
+};
 
 use crate::callers::{Caller, rights};
 use crate::use_cases::error::{SelectorKind, UseCaseError};
@@ -143,7 +145,7 @@ pub struct ChangeRuleSet {
     /// Settings of a type.
     pub settings: TypeSettings,
     /// The revision that it must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for ChangeRuleSet {
@@ -232,7 +234,7 @@ impl UseCase for ChangeOneRule {
             // The registry refuses to change what is built in.
             let rules = after.unwrap_or_else(|| set.rules.clone());
             check_rules(registry, caller, (owner, &name), &rules).await?;
-            let expected = Some(set.revision);
+            let expected = Expected::from(set.revision);
             match registry
                 .change_rules(actor, owner, &name, &rules, expected)
                 .await

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use martlet_registry::{
-    ApiRole, Member, NewTeam, PurgedTeam, Registry, RegistryError, Team, TeamChange, Visibility,
+    ApiRole, Expected, Member, NewTeam, PurgedTeam, Registry, RegistryError, Team, TeamChange,
+    Visibility,
 };
 
 use crate::callers::{Caller, rights};
@@ -141,7 +142,7 @@ pub struct ChangeTeam {
     /// What is to be different.
     pub change: TeamChange,
     /// The revision that it must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for ChangeTeam {
@@ -165,7 +166,7 @@ pub struct DeleteTeam {
     /// Id or name of the team.
     pub team: String,
     /// The revision that it must have, if any.
-    pub expected_revision: Option<i64>,
+    pub expected_revision: Expected,
 }
 
 impl UseCase for DeleteTeam {

@@ -3,8 +3,8 @@
 use martlet_access::RuleLine;
 use martlet_broker::TenantId;
 use martlet_registry::{
-    Actor, ApiRole, NO_ROLE, NewApiKey, NewTeam, NewUser, Owner, Registry, TypeSettings, USER_ROLE,
-    UserChange, Visibility,
+    Actor, ApiRole, Expected, NO_ROLE, NewApiKey, NewTeam, NewUser, Owner, Registry, TypeSettings,
+    USER_ROLE, UserChange, Visibility,
 };
 
 use super::*;
@@ -81,7 +81,7 @@ async fn who_has_more_rights_is_not_changed_by_a_caller_with_fewer() {
             enabled: Some(false),
             ..UserChange::default()
         },
-        expected_revision: None,
+        expected_revision: Expected::any(),
     };
     let refused = change.run(&mut registry, &operator).await;
     assert!(matches!(refused, Err(UseCaseError::LackingScopes(_))));
@@ -212,7 +212,7 @@ async fn rules_and_settings_of_a_type_change_together_or_not_at_all() {
         name: name.clone(),
         rules: Some(rules("topic read b/#")),
         settings: inactive_after(1),
-        expected_revision: None,
+        expected_revision: Expected::any(),
     };
     let refused = change.run(&mut registry, &local).await;
     assert!(refused.is_err_and(|error| error.is_refused()));

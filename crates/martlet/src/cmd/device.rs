@@ -17,8 +17,8 @@ use martlet_control::use_cases::{
     ListTeamNames, PurgeDevice, RestoreDevice, RotateSecret, UseCaseError,
 };
 use martlet_registry::{
-    DEVICE_TYPE, Device, DeviceChange, DeviceSecret, NewDevice, NotFound, Owner, RegistryError,
-    Secret, Status, Visibility,
+    DEVICE_TYPE, Device, DeviceChange, DeviceSecret, Expected, NewDevice, NotFound, Owner,
+    RegistryError, Secret, Status, Visibility,
 };
 
 use crate::cmd::admin::finish_as;
@@ -427,7 +427,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
             within: Visibility::All,
             change,
             // The change applies only to the revision that was read.
-            expected_revision: Some(device.revision),
+            expected_revision: device.revision.into(),
         };
         open.run(change).await
     })?;
@@ -512,7 +512,7 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
         false => {
             let delete = DeleteDevice {
                 device,
-                expected_revision: None,
+                expected_revision: Expected::any(),
             };
             tables::run_in(&on.node, team, delete)?;
         }

@@ -7,7 +7,7 @@ use martlet_control::text::printable;
 use martlet_control::use_cases::{
     self, AddGroup, ChangeMembers, FindGroup, GroupName, ListTeamNames, ReadGroupRules, RemoveGroup,
 };
-use martlet_registry::{Group, NewGroup, RuleLine};
+use martlet_registry::{Expected, Group, NewGroup, RuleLine};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, finish_as};
@@ -157,7 +157,7 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
                     text: found.id.clone(),
                     team: None,
                 },
-                expected_revision: None,
+                expected_revision: Expected::any(),
             };
             tables::run(&on.node, remove)?;
             let reload_note = tables::reload_tables(&on.node);

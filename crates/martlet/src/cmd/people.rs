@@ -7,8 +7,8 @@ use martlet_control::principal::{Role, Scopes};
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases;
 use martlet_registry::{
-    AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam, PageRequest,
-    Refused, RegistryError,
+    AuditFilter, BanKind, DEVICE_TYPE, Expected, NewApiKey, NewBan, NewProvisioningKey, NewTeam,
+    PageRequest, Refused, RegistryError,
 };
 use serde_json::{Value, json};
 
@@ -404,7 +404,7 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
                 let found = open.run(find).await?;
                 let delete = use_cases::DeleteTeam {
                     team: found.id.clone(),
-                    expected_revision: None,
+                    expected_revision: Expected::any(),
                 };
                 open.run(delete).await?;
                 Ok(found)

@@ -12,7 +12,7 @@ use martlet_control::text::printable;
 use martlet_control::use_cases::{
     AddRuleSet, ChangeOneRule, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, RuleChange,
 };
-use martlet_registry::{ClientIds, Owner, RuleSet, TypeSettings};
+use martlet_registry::{ClientIds, Expected, Owner, RuleSet, TypeSettings};
 use martlet_text_file::text_without_bom;
 
 use crate::cmd::columns::columns;
@@ -357,7 +357,7 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
             name: name.clone(),
             rules,
             settings,
-            expected_revision: None,
+            expected_revision: Expected::any(),
         };
         tables::run(&on.node, change)?;
         reload_note = format!("{replaced}{}", tables::reload_tables(&on.node));

@@ -16,7 +16,7 @@ use martlet_control::use_cases::{
     AddUser, ChangeUser, DeleteUser, FindUser, ListTeamNames, ListUsers, ListUsersInTeams,
     NewPassword, PurgeUser, RestoreUser, SetPassword,
 };
-use martlet_registry::{ApiRole, NewUser, USER_ROLE, UserChange};
+use martlet_registry::{ApiRole, Expected, NewUser, USER_ROLE, UserChange};
 
 use crate::cmd::admin;
 use crate::cmd::columns::columns;
@@ -519,7 +519,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
             team: options.team.clone(),
             ..UserChange::default()
         },
-        expected_revision: None,
+        expected_revision: Expected::any(),
     };
     tables::run(node, change)?;
     warn_of_none(node, before)?;
@@ -579,7 +579,7 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
     match options.purge {
         true => tables::run(&file.node, PurgeUser { name })?,
         false => {
-            let expected_revision = None;
+            let expected_revision = Expected::any();
             let delete = DeleteUser {
                 name,
                 expected_revision,

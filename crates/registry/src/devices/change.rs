@@ -13,7 +13,7 @@ use crate::database::Work;
 use crate::groups::find::{for_team as group_for_team, none_for_team};
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, home, name_of};
-use crate::{Actor, Exists, Refused, Registry, RegistryError, Status, expect_revision};
+use crate::{Actor, Exists, Expected, Refused, Registry, RegistryError, Status};
 
 impl Registry {
     /// Changes a device; the answer is what it is then.
@@ -26,7 +26,7 @@ impl Registry {
         actor: &Actor,
         device: DeviceRef<'_>,
         change: DeviceChange,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<Device, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = change_one(&mut work, device, change, expected_revision).await;
@@ -38,11 +38,11 @@ pub(super) async fn change_one(
     work: &mut Work<'_>,
     device: DeviceRef<'_>,
     mut change: DeviceChange,
-    expected_revision: Option<i64>,
+    expected_revision: Expected,
 ) -> Result<Device, Fault> {
     let visibility = work.actor.visibility.clone();
     let old = find_device(&mut work.all, work.engine, &visibility, device, false).await?;
-    expect_revision(&old.id, expected_revision, old.revision)?;
+    expected_revision.check(&old.id, old.revision)?;
     let mut new = old.clone();
     let (owner, team) = (change.owner.take(), change.team.take());
     let (tags, groups) = (change.tags.take(), change.groups.take());

@@ -12,7 +12,7 @@ use crate::presence;
 use crate::sql::Fault;
 use crate::teams::team_seen;
 use crate::users::is_user;
-use crate::{Actor, Registry, RegistryError, Visibility, expect_revision};
+use crate::{Actor, Expected, Registry, RegistryError, Visibility};
 
 impl Registry {
     /// Deletes a device: nobody sees it, and it can be restored.
@@ -23,13 +23,13 @@ impl Registry {
         &mut self,
         actor: &Actor,
         device: DeviceRef<'_>,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
             let found =
                 find_device(&mut work.all, work.engine, &actor.visibility, device, false).await?;
-            expect_revision(&found.id, expected_revision, found.revision)?;
+            expected_revision.check(&found.id, found.revision)?;
             set_deleted(&mut work, &found, "device.delete").await
         };
         let done = done.await;

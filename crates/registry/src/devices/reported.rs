@@ -6,7 +6,7 @@ use super::change::change_one;
 use super::{DeviceChange, DeviceRef};
 use crate::database::Work;
 use crate::sql::{Fault, clean};
-use crate::{Actor, Registry, RegistryError};
+use crate::{Actor, Expected, Registry, RegistryError};
 
 /// Member of a report with the firmware version.
 pub const FIRMWARE_VERSION: &str = "firmware_version";
@@ -74,7 +74,7 @@ pub(crate) async fn note_version(
         firmware_version: Some(clean(version)),
         ..DeviceChange::default()
     };
-    match change_one(work, DeviceRef::Number(number), change, None).await {
+    match change_one(work, DeviceRef::Number(number), change, Expected::any()).await {
         Ok(_) => Ok(true),
         Err(Fault::Told(RegistryError::Refused(_))) => Ok(false),
         Err(fault) => Err(fault),

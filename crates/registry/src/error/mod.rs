@@ -9,6 +9,7 @@ mod not_found;
 mod refused;
 mod remedy;
 
+use crate::Expected;
 use std::path::PathBuf;
 
 pub use conflict::Conflict;
@@ -99,8 +100,8 @@ pub enum RegistryError {
     Stale {
         /// What it is.
         what: String,
-        /// The revision that it was thought to have.
-        expected: i64,
+        /// The revisions that it was thought to have.
+        expected: Expected,
         /// The revision that it has.
         found: i64,
     },
@@ -131,22 +132,6 @@ impl RegistryError {
             }
             _ => false,
         }
-    }
-}
-
-/// Refuses a change of an object that has been changed since it was read.
-pub(crate) fn expect_revision(
-    what: &str,
-    expected: Option<i64>,
-    found: i64,
-) -> Result<(), RegistryError> {
-    match expected {
-        Some(expected) if expected != found => Err(RegistryError::Stale {
-            what: what.to_owned(),
-            expected,
-            found,
-        }),
-        _ => Ok(()),
     }
 }
 

@@ -10,8 +10,8 @@ use martlet_permission::{Actions, Names, RevokedClients};
 use super::*;
 use crate::sql::Fault;
 use crate::{
-    Actor, DeviceChange, GroupChange, NewDevice, NewGroup, Owner, Registry, Remedies as _, Remedy,
-    Renewed, now_ms, wait,
+    Actor, DeviceChange, Expected, GroupChange, NewDevice, NewGroup, Owner, Registry,
+    Remedies as _, Remedy, Renewed, now_ms, wait,
 };
 
 /// A directory that is gone with the test.
@@ -370,7 +370,9 @@ fn devices_of_iotflow_read_the_commands_of_their_groups_alone() {
             name: Some("valves".to_owned()),
             ..GroupChange::default()
         };
-        registry.change_group(&actor, "pumps", change, None).await?;
+        registry
+            .change_group(&actor, "pumps", change, Expected::any())
+            .await?;
         let Renewed::Changed(changed) = held.renew().await? else {
             panic!("the name of its group has changed");
         };
@@ -382,7 +384,7 @@ fn devices_of_iotflow_read_the_commands_of_their_groups_alone() {
             ..DeviceChange::default()
         };
         registry
-            .change_device(&actor, "d".into(), change, None)
+            .change_device(&actor, "d".into(), change, Expected::any())
             .await?;
         let Renewed::Changed(changed) = held.renew().await? else {
             panic!("its type has changed");
@@ -513,7 +515,9 @@ fn what_the_tables_take_grows_and_shrinks_with_them() {
         }
         let full = Snapshot::read(&mut registry).await?.memory_bytes();
         let first = "d1".into();
-        registry.delete_device(&Actor::local(), first, None).await?;
+        registry
+            .delete_device(&Actor::local(), first, Expected::any())
+            .await?;
         let fewer = Snapshot::read(&mut registry).await?.memory_bytes();
         Ok::<_, crate::RegistryError>([empty, full, fewer])
     })

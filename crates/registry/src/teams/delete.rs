@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use super::{Team, expect_all, find_named, named};
 use crate::database::Work;
 use crate::sql::Fault;
-use crate::{Actor, Conflict, Registry, RegistryError, Visibility, expect_revision};
+use crate::{Actor, Conflict, Expected, Registry, RegistryError, Visibility};
 
 /// What is removed with a team for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Registry {
         &mut self,
         actor: &Actor,
         id: &str,
-        expected_revision: Option<i64>,
+        expected_revision: Expected,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = delete_one(&mut work, id, expected_revision).await;
@@ -87,12 +87,12 @@ impl Registry {
 async fn delete_one(
     work: &mut Work<'_>,
     id: &str,
-    expected_revision: Option<i64>,
+    expected_revision: Expected,
 ) -> Result<(), Fault> {
     expect_all(&work.actor)?;
     let team = find_named(&mut work.all, &Visibility::All, id, false).await?;
     let id = &*team.id;
-    expect_revision("the team", expected_revision, team.revision)?;
+    expected_revision.check("the team", team.revision)?;
     let sql = "SELECT name FROM users WHERE team = $1 AND deleted_ms = 0 LIMIT 1";
     let at_home = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
     if let Some(user) = at_home.fetch_optional(&mut *work.all).await? {

@@ -2,8 +2,8 @@ use serde_json::json;
 
 use super::{all, both, new_device, of_team};
 use crate::{
-    Actor, AuditFilter, AuditKept, AuditLine, DeviceChange, NewApiKey, NewAuditEntry, NewTeam,
-    Owner, PageRequest, Status, Visibility,
+    Actor, AuditFilter, AuditKept, AuditLine, DeviceChange, Expected, NewApiKey, NewAuditEntry,
+    NewTeam, Owner, PageRequest, Status, Visibility,
 };
 
 both!(
@@ -22,7 +22,7 @@ both!(
             ..DeviceChange::default()
         };
         registry
-            .change_device(&ann, "d1".into(), change, None)
+            .change_device(&ann, "d1".into(), change, Expected::any())
             .await?;
         registry.add_user("eve", "user", "password-of-eve").await?;
         let key = NewApiKey {
@@ -203,7 +203,7 @@ both!(
             tags: Some(vec!["t".to_owned()]),
             ..DeviceChange::default()
         };
-        let changed = registry.change_device(&actor, "d".into(), change, None);
+        let changed = registry.change_device(&actor, "d".into(), change, Expected::any());
         let changed = changed.await?;
         assert_eq!(
             changed,

@@ -1,7 +1,8 @@
 use super::{all, both, new_device};
 use crate::{
-    AuditFilter, BanKind, DeviceChange, Import, Location, NewBan, NewDevice, NewTeam, PageRequest,
-    Presence, Refused, Registry, RegistryError, Renewed, RowOutcome, Snapshot, Visibility, now_ms,
+    AuditFilter, BanKind, DeviceChange, Expected, Import, Location, NewBan, NewDevice, NewTeam,
+    PageRequest, Presence, Refused, Registry, RegistryError, Renewed, RowOutcome, Snapshot,
+    Visibility, now_ms,
 };
 
 both!(a_word_of_the_paths_is_no_id, registry, {
@@ -46,7 +47,9 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
     registry.add_device("summary-1").await?;
     registry.add_user("summary-2", "user", "secret").await?;
     registry.add_device("gone").await?;
-    registry.delete_device(&actor, "gone".into(), None).await?;
+    registry
+        .delete_device(&actor, "gone".into(), Expected::any())
+        .await?;
     registry.add_device("stays").await?;
     rename(registry, "old", "summary").await;
     rename(registry, "gone", "status").await;
@@ -199,7 +202,9 @@ both!(a_device_is_known_by_its_number, registry, {
     registry.add_device("third").await?;
     registry.add_device("fourth").await?;
     rename(registry, "fourth", "3").await;
-    registry.delete_device(&actor, "3".into(), None).await?;
+    registry
+        .delete_device(&actor, "3".into(), Expected::any())
+        .await?;
     let Renewed::Changed(changed) = tables.renew_from(registry).await? else {
         panic!("something has changed");
     };
@@ -223,7 +228,7 @@ both!(a_device_is_known_by_its_number, registry, {
         ..DeviceChange::default()
     };
     let moved = registry
-        .change_device(&actor, "9".into(), change, None)
+        .change_device(&actor, "9".into(), change, Expected::any())
         .await?;
     let Renewed::Changed(changed) = changed.tables.renew_from(registry).await? else {
         panic!("something has changed");

@@ -1,5 +1,5 @@
 use super::{all, both, new_device};
-use crate::{NewTeam, Visibility};
+use crate::{Expected, NewTeam, Visibility};
 
 both!(devices_are_found_by_tenant_and_id_many_at_once, registry, {
     let team = NewTeam {
@@ -13,7 +13,9 @@ both!(devices_are_found_by_tenant_and_id_many_at_once, registry, {
     let mut of_team = new_device("a");
     of_team.team = Some(team.id.clone());
     let of_team = registry.create_device(&all(), of_team).await?;
-    registry.delete_device(&all(), "b".into(), None).await?;
+    registry
+        .delete_device(&all(), "b".into(), Expected::any())
+        .await?;
 
     let name = |tenant: u32, id: &str| (tenant, id.to_owned());
     let names = [

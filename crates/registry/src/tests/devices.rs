@@ -6,9 +6,9 @@ use sqlx::{Column as _, Row as _};
 use super::{all, both, is_not_found, new_device};
 use crate::devices::column_names;
 use crate::{
-    CredentialUse, DataType, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, Exists, Import,
-    NewCredential, NewDevice, NewGroup, ObjectKind, Owner, PageRequest, Presence, RegistryError,
-    RowOutcome, Secret, Snapshot, Status, Visibility,
+    CredentialUse, DataType, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, Exists,
+    Expected, Import, NewCredential, NewDevice, NewGroup, ObjectKind, Owner, PageRequest, Presence,
+    RegistryError, RowOutcome, Secret, Snapshot, Status, Visibility,
 };
 
 both!(a_device_has_all_its_fields, registry, {
@@ -65,25 +65,27 @@ both!(
             ..DeviceChange::default()
         };
         let changed = registry
-            .change_device(&actor, "d".into(), rename("a"), Some(1))
+            .change_device(&actor, "d".into(), rename("a"), Expected::from(1))
             .await?;
         assert_eq!((&*changed.name, changed.revision), ("a", 2));
         let late = registry
-            .change_device(&actor, "d".into(), rename("b"), Some(1))
+            .change_device(&actor, "d".into(), rename("b"), Expected::from(1))
             .await;
         assert!(matches!(
             late,
-            Err(RegistryError::Stale {
-                expected: 1,
-                found: 2,
-                ..
-            })
+            Err(RegistryError::Stale { expected, found: 2, .. }) if expected == Expected::from(1)
         ));
-        let late = registry.delete_device(&actor, "d".into(), Some(1)).await;
+        let either = Expected::from_iter([1, 2]);
+        registry
+            .change_device(&actor, "d".into(), rename("a"), either)
+            .await?;
+        let late = registry
+            .delete_device(&actor, "d".into(), Expected::from(1))
+            .await;
         assert!(matches!(late, Err(RegistryError::Stale { .. })));
         // Nothing is different.
         let same = registry
-            .change_device(&actor, "d".into(), rename("a"), None)
+            .change_device(&actor, "d".into(), rename("a"), Expected::any())
             .await?;
         assert_eq!(same.revision, 2);
     }
@@ -96,7 +98,9 @@ both!(
         let actor = all();
         let first = registry.create_device(&actor, new_device("d")).await?;
         let secret = first.secret.expect("one was made up");
-        registry.delete_device(&actor, "d".into(), None).await?;
+        registry
+            .delete_device(&actor, "d".into(), Expected::any())
+            .await?;
         assert!(is_not_found(
             registry.device(&Visibility::All, "d".into()).await
         ));
@@ -124,7 +128,9 @@ both!(
             (&*device.id, credential.is_good(device.updated_ms)),
             ("d", true)
         );
-        registry.delete_device(&actor, "d".into(), None).await?;
+        registry
+            .delete_device(&actor, "d".into(), Expected::any())
+            .await?;
         registry.purge_device(&actor, "d".into(), false).await?;
         assert!(is_not_found(
             registry.restore_device(&actor, "d".into()).await
@@ -226,12 +232,14 @@ both!(nobody_owns_more_devices_than_they_may, registry, {
         ..DeviceChange::default()
     };
     let taken = registry
-        .change_device(&actor, "d".into(), own.clone(), None)
+        .change_device(&actor, "d".into(), own.clone(), Expected::any())
         .await;
     assert!(matches!(taken, Err(RegistryError::Conflict(_))));
-    registry.delete_device(&actor, "a".into(), None).await?;
     registry
-        .change_device(&actor, "d".into(), own, None)
+        .delete_device(&actor, "a".into(), Expected::any())
+        .await?;
+    registry
+        .change_device(&actor, "d".into(), own, Expected::any())
         .await?;
     let back = registry.restore_device(&actor, "a".into()).await;
     assert!(matches!(back, Err(RegistryError::Conflict(_))));
@@ -278,7 +286,7 @@ both!(
                 if ids.len() == 7 {
                     // What was on the first page goes, and hides nothing of the next.
                     registry
-                        .delete_device(&actor, (&*ids[3]).into(), None)
+                        .delete_device(&actor, (&*ids[3]).into(), Expected::any())
                         .await?;
                 }
                 match found.next {
@@ -474,7 +482,7 @@ both!(a_configuration_has_values_of_their_types, registry, {
                 value,
                 data_type,
                 true,
-                None,
+                Expected::any(),
             )
             .await;
         assert_eq!(set.is_ok(), is_one, "{data_type:?} {value}");
@@ -500,7 +508,7 @@ both!(a_configuration_has_values_of_their_types, registry, {
             "x",
             DataType::String,
             false,
-            Some(1),
+            Expected::from(1),
         )
         .await?;
     assert_eq!((again.revision, again.is_active), (2, false));
@@ -720,12 +728,12 @@ both!(devices_have_a_kind_that_is_free_text, registry, {
         ..DeviceChange::default()
     };
     let changed = registry
-        .change_device(&actor, "c".into(), change("valve"), None)
+        .change_device(&actor, "c".into(), change("valve"), Expected::any())
         .await?;
     assert_eq!((&*changed.kind, changed.revision), ("valve", 2));
     for odd in ["x".repeat(257), "two\nlines".to_owned()] {
         let outcome = registry
-            .change_device(&actor, "c".into(), change(&odd), None)
+            .change_device(&actor, "c".into(), change(&odd), Expected::any())
             .await;
         assert!(
             matches!(outcome, Err(RegistryError::Refused(_))),

@@ -1,8 +1,8 @@
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
-    BanKind, Claim, CredentialUse, Exists, NewApiKey, NewBan, NewGroup, NewProvisioningKey,
-    NewTeam, Refused, Registry, RegistryError, Renewed, RepeatableRequest, Secret, Snapshot,
-    Visibility,
+    BanKind, Claim, CredentialUse, Exists, Expected, NewApiKey, NewBan, NewGroup,
+    NewProvisioningKey, NewTeam, Refused, Registry, RegistryError, Renewed, RepeatableRequest,
+    Secret, Snapshot, Visibility,
 };
 
 both!(an_api_key_is_good_until_something_ends_it, registry, {
@@ -51,7 +51,7 @@ both!(an_api_key_is_good_until_something_ends_it, registry, {
     registry.set_user("ann", None, Some(true)).await?;
     let scopes = ["publish".to_owned()];
     let changed = registry
-        .change_api_key(&all(), &key.id, "ci", &scopes, Some(1))
+        .change_api_key(&all(), &key.id, "ci", &scopes, Expected::from(1))
         .await?;
     assert_eq!((changed.scopes, changed.revision), (scopes.to_vec(), 2));
     let bob = of_team(&team.id);

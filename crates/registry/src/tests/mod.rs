@@ -31,8 +31,8 @@ use std::time::Duration;
 
 use crate::snapshot::tests::TemporaryDirectory;
 use crate::{
-    Actor, DeviceChange, Location, NewDevice, NewGroup, NewTeam, Registry, RegistryError, Secret,
-    Status, Visibility, wait,
+    Actor, DeviceChange, Expected, Location, NewDevice, NewGroup, NewTeam, Registry, RegistryError,
+    Secret, Status, Visibility, wait,
 };
 
 type Body = for<'a> fn(&'a mut Registry) -> Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
@@ -89,7 +89,7 @@ impl Registry {
             ..DeviceChange::default()
         };
         let actor = Actor::local();
-        let changed = self.change_device(&actor, id.into(), change, None);
+        let changed = self.change_device(&actor, id.into(), change, Expected::any());
         changed.await.map(drop)
     }
 

@@ -7,9 +7,9 @@ use proptest::test_runner::{Config, TestRunner};
 use super::{all, new_device, of_team, postgres};
 use crate::snapshot::tests::TemporaryDirectory;
 use crate::{
-    Actor, ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Import, Location,
-    NewDevice, NewGroup, NewTeam, NewUser, Owner, PageRequest, Registry, RegistryError, Renewed,
-    RowOutcome, Snapshot, Status, Visibility, wait,
+    Actor, ApiRole, DeviceChange, DeviceFilter, DeviceOrder, Expected, GroupChange, Import,
+    Location, NewDevice, NewGroup, NewTeam, NewUser, Owner, PageRequest, Registry, RegistryError,
+    Renewed, RowOutcome, Snapshot, Status, Visibility, wait,
 };
 
 /// A call: what it does, to which of a few names, and by whom.
@@ -115,9 +115,12 @@ impl Run {
                 let created = self.registry.create_user(&actor, user, "x").await;
                 outcome_text(created, |user| format!("{} {}", user.name, user.tenant))
             }
-            7 => outcome_text(self.registry.delete_user(&actor, name, None).await, |()| {
-                "gone".into()
-            }),
+            7 => outcome_text(
+                self.registry
+                    .delete_user(&actor, name, Expected::any())
+                    .await,
+                |()| "gone".into(),
+            ),
             8 => outcome_text(self.registry.restore_user(&actor, name).await, |user| {
                 user.name
             }),
@@ -147,7 +150,9 @@ impl Run {
             }
             14..=19 => self.run_rules(call, name).await,
             11 => outcome_text(
-                self.registry.delete_team(&actor, &self.team, None).await,
+                self.registry
+                    .delete_team(&actor, &self.team, Expected::any())
+                    .await,
                 |()| "gone".into(),
             ),
             12 => outcome_text(
@@ -179,7 +184,8 @@ impl Run {
                             name: Some(["a", "group", "z"][rules.len()].to_owned()),
                             ..GroupChange::default()
                         };
-                        let changed = registry.change_group(&actor, &self.group, change, None);
+                        let changed =
+                            registry.change_group(&actor, &self.group, change, Expected::any());
                         changed.await.map(|_| ())
                     }
                     18 => registry.set_user(name, Some("own"), None).await,
@@ -188,7 +194,8 @@ impl Run {
                             device_type: Some("own".to_owned()),
                             ..DeviceChange::default()
                         };
-                        let changed = registry.change_device(&actor, name.into(), change, None);
+                        let changed =
+                            registry.change_device(&actor, name.into(), change, Expected::any());
                         changed.await.map(|_| ())
                     }
                 };
@@ -227,14 +234,18 @@ impl Run {
                     team: (call.other == 3).then(|| self.team.clone()),
                     ..DeviceChange::default()
                 };
-                let expected = (call.other == 0).then_some(1);
+                let expected = (call.other == 0)
+                    .then(|| Expected::from(1))
+                    .unwrap_or_default();
                 let changed = registry.change_device(actor, name.into(), change, expected);
                 outcome_text(changed.await, |device| {
                     format!("{} {}", device.number, device.revision)
                 })
             }
             3 => outcome_text(
-                registry.delete_device(actor, name.into(), None).await,
+                registry
+                    .delete_device(actor, name.into(), Expected::any())
+                    .await,
                 |()| "gone".into(),
             ),
             4 => {

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::{
-    Activity, Actor, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, IOTFLOW,
-    InactivityCheck, KindCount, MessageTimes, Owner, PartCounts, SilentDevice, TypeSettings,
-    now_ms,
+    Activity, Actor, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, Expected,
+    IOTFLOW, InactivityCheck, KindCount, MessageTimes, Owner, PartCounts, SilentDevice,
+    TypeSettings, now_ms,
 };
 
 /// The type that devices have if none is named.
@@ -176,7 +176,8 @@ both!(
         assert_eq!(registry.mark_inactive(check(500_000)).await?, []);
         assert!(!registry.has_inactivity().await?);
         let actor = all();
-        let set = registry.change_rule_set(&actor, DEVICE, None, inactive_after(60), None);
+        let set =
+            registry.change_rule_set(&actor, DEVICE, None, inactive_after(60), Expected::any());
         set.await?;
         assert!(registry.has_inactivity().await?);
         // One second later than it would be without what may be missing.
@@ -215,7 +216,8 @@ both!(
             ..check(559_000)
         };
         assert_eq!(registry.mark_inactive(late).await?, []);
-        let set = registry.change_rule_set(&actor, DEVICE, None, inactive_after(0), None);
+        let set =
+            registry.change_rule_set(&actor, DEVICE, None, inactive_after(0), Expected::any());
         set.await?;
         assert_eq!(registry.mark_inactive(check(900_000)).await?, []);
     }
@@ -224,14 +226,14 @@ both!(
 both!(when_devices_are_inactive_is_checked, registry, {
     for (name, secs) in [("device", 9), ("device", 40_000_000), ("odd", 60)] {
         let (actor, of) = (all(), (Owner::DeviceType, name));
-        let set = registry.change_rule_set(&actor, of, None, inactive_after(secs), None);
+        let set = registry.change_rule_set(&actor, of, None, inactive_after(secs), Expected::any());
         assert!(set.await.is_err(), "{name} {secs}");
     }
     let team = Actor {
         visibility: Visibility::Team("plant".to_owned()),
         ..all()
     };
-    let set = registry.change_rule_set(&team, DEVICE, None, inactive_after(60), None);
+    let set = registry.change_rule_set(&team, DEVICE, None, inactive_after(60), Expected::any());
     assert!(set.await.is_err());
 });
 
@@ -244,7 +246,9 @@ both!(devices_are_counted_and_listed_by_place, registry, {
         ..NewDevice::unnamed()
     };
     registry.create_device(&all(), other).await?;
-    registry.delete_device(&all(), 3.into(), None).await?;
+    registry
+        .delete_device(&all(), 3.into(), Expected::any())
+        .await?;
     let counts = registry.device_counts(&Visibility::All).await?;
     let expected = DeviceCounts {
         total: 3,
@@ -272,7 +276,15 @@ both!(devices_are_counted_and_listed_by_place, registry, {
     for (key, is_active) in [("a", true), ("b", false)] {
         let device = DeviceRef::Number(1);
         registry
-            .set_configuration(&all(), device, key, "1", DataType::Integer, is_active, None)
+            .set_configuration(
+                &all(),
+                device,
+                key,
+                "1",
+                DataType::Integer,
+                is_active,
+                Expected::any(),
+            )
             .await?;
     }
     let active = registry.active_settings(&[1, 2]).await?;

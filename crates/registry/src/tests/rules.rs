@@ -1,21 +1,25 @@
 use super::both;
 use crate::{
-    Actor, AlarmFilter, AlarmRow, AlarmWatchRow, AlarmsKept, NewCredential, NewDevice, PageRequest,
-    RegistryError, Visibility,
+    Actor, AlarmFilter, AlarmRow, AlarmWatchRow, AlarmsKept, Expected, NewCredential, NewDevice,
+    PageRequest, RegistryError, Visibility,
 };
 
 both!(a_rule_is_changed_by_who_knows_it, registry, {
     let actor = Actor::local();
     let of = ("hot", "");
-    assert!(registry.set_rule(&actor, of, "{}", Some(0)).await?);
-    let again = registry.set_rule(&actor, of, "{}", Some(0)).await;
+    assert!(
+        registry
+            .set_rule(&actor, of, "{}", Expected::from(0))
+            .await?
+    );
+    let again = registry.set_rule(&actor, of, "{}", Expected::from(0)).await;
     assert!(matches!(again, Err(RegistryError::Exists(_))), "{again:?}");
     assert!(
         !registry
-            .set_rule(&actor, of, "{\"own\":true}", Some(1))
+            .set_rule(&actor, of, "{\"own\":true}", Expected::from(1))
             .await?
     );
-    let stale = registry.set_rule(&actor, of, "{}", Some(1)).await;
+    let stale = registry.set_rule(&actor, of, "{}", Expected::from(1)).await;
     assert!(
         matches!(stale, Err(RegistryError::Stale { .. })),
         "{stale:?}"

@@ -5,8 +5,8 @@ use martlet_permission::{Actions, Names};
 
 use super::{all, both, new_device, new_group, new_team, of_team};
 use crate::{
-    Actor, ApiRole, Conflict, DeviceChange, NO_ROLE, NewDevice, NewProvisioningKey, NewUser, Owner,
-    Refused, Registry, RegistryError, Renewed, Snapshot, USER_ROLE, UserChange,
+    Actor, ApiRole, Conflict, DeviceChange, Expected, NO_ROLE, NewDevice, NewProvisioningKey,
+    NewUser, Owner, Refused, Registry, RegistryError, Renewed, Snapshot, USER_ROLE, UserChange,
 };
 
 both!(
@@ -67,7 +67,9 @@ both!(
         };
         assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["d1"]);
         assert!(!reads(&newer, "b/open") && reads(&newer, "a/y"));
-        registry.remove_group(&all(), &groups[0], None).await?;
+        registry
+            .remove_group(&all(), &groups[0], Expected::any())
+            .await?;
         let Renewed::Changed(crate::Changed { tables: newer, .. }) =
             newer.renew_from(registry).await?
         else {
@@ -129,7 +131,9 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     assert!(is_refused(
         registry.change_password(&bob, "root", "y").await
     ));
-    assert!(is_refused(registry.delete_user(&bob, "root", None).await));
+    assert!(is_refused(
+        registry.delete_user(&bob, "root", Expected::any()).await
+    ));
     assert!(is_refused(registry.purge_user(&bob, "root").await));
     let raised = UserChange {
         api_role: Some(ApiRole::Operator),
@@ -137,7 +141,7 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     };
     assert!(is_refused(
         registry
-            .change_user(&bob, "u2", raised, None)
+            .change_user(&bob, "u2", raised, Expected::any())
             .await
             .map(drop)
     ));
@@ -146,15 +150,15 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     let lines = [RuleLine::parse("topic readwrite #").expect("it is a rule")];
     let group = registry.add_group(&ann, new_group("g")).await?;
     let outcome = registry
-        .change_rules(&ann, Owner::Group, &group.id, &lines, None)
+        .change_rules(&ann, Owner::Group, &group.id, &lines, Expected::any())
         .await;
     assert!(is_refused(outcome));
     let group = registry.add_group(&bob, new_group("g")).await?;
     registry
-        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Expected::from(1))
         .await?;
     let outcome = registry
-        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Expected::from(1))
         .await;
     assert!(matches!(outcome, Err(RegistryError::Stale { .. })));
     assert_eq!(
@@ -170,7 +174,7 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
         ..lines[0].clone()
     };
     let outcome = registry
-        .change_rules(&bob, Owner::Group, &group.id, &[odd], None)
+        .change_rules(&bob, Owner::Group, &group.id, &[odd], Expected::any())
         .await;
     assert!(is_refused(outcome));
     Snapshot::read(registry).await?;
@@ -206,11 +210,11 @@ async fn the_types_of_a_team_name_their_devices(
         ..DeviceChange::default()
     };
     let changed = registry
-        .change_device(ann, "t2".into(), change.clone(), None)
+        .change_device(ann, "t2".into(), change.clone(), Expected::any())
         .await;
     assert!(is_refused(changed.map(drop)));
     registry
-        .change_device(&all(), "t2".into(), change, None)
+        .change_device(&all(), "t2".into(), change, Expected::any())
         .await?;
     // What it was given is not taken away by another change.
     let change = DeviceChange {
@@ -219,7 +223,7 @@ async fn the_types_of_a_team_name_their_devices(
         ..DeviceChange::default()
     };
     registry
-        .change_device(ann, "t2".into(), change, None)
+        .change_device(ann, "t2".into(), change, Expected::any())
         .await?;
     let key = NewProvisioningKey {
         device_type: "tap".to_owned(),
@@ -238,13 +242,18 @@ async fn the_types_of_a_team_name_their_devices(
         role: Some("meter".to_owned()),
         ..UserChange::default()
     };
-    registry.change_user(ann, "u1", role, None).await?;
+    registry
+        .change_user(ann, "u1", role, Expected::any())
+        .await?;
     let role = UserChange {
         role: Some("tap".to_owned()),
         ..UserChange::default()
     };
     assert!(is_refused(
-        registry.change_user(ann, "u1", role, None).await.map(drop)
+        registry
+            .change_user(ann, "u1", role, Expected::any())
+            .await
+            .map(drop)
     ));
     Ok(())
 }
@@ -255,7 +264,7 @@ both!(
     {
         registry.add_rule_set(Owner::Role, "reader", &[]).await?;
         registry.add_user("ann", "reader", "secret").await?;
-        registry.delete_user(&all(), "ann", None).await?;
+        registry.delete_user(&all(), "ann", Expected::any()).await?;
         let outcome = registry.remove_rule_set(Owner::Role, "reader").await;
         assert!(matches!(
             outcome,

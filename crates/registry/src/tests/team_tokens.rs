@@ -2,7 +2,7 @@ use martlet_permission::{RefusalCause, RevokedClients};
 
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
-    COMMON_TENANT, DeviceChange, DeviceRef, LoginNumbers, NewDevice, NewTeam, Registry,
+    COMMON_TENANT, DeviceChange, DeviceRef, Expected, LoginNumbers, NewDevice, NewTeam, Registry,
     RegistryError, Renewed, Snapshot, Team, TeamTokenLogin, Visibility,
 };
 
@@ -147,7 +147,7 @@ both!(a_revoked_token_can_be_restored, registry, {
     let back = renewed(&removed, registry).await?;
     assert_eq!(login(&back, shown), Some(found));
     // The token of a team that is deleted opens nothing, until the team is restored.
-    registry.delete_team(&all(), "one", None).await?;
+    registry.delete_team(&all(), "one", Expected::any()).await?;
     let deleted = renewed(&back, registry).await?;
     assert!(deleted.tenant_of_team_token(shown.0).is_none());
     registry.restore_team(&all(), "one").await?;
@@ -184,7 +184,9 @@ both!(
             ..DeviceChange::default()
         };
         let device = DeviceRef::Id("pump");
-        registry.change_device(&all(), device, change, None).await?;
+        registry
+            .change_device(&all(), device, change, Expected::any())
+            .await?;
         let after = renewed(&before, registry).await?;
         assert_eq!(cause(&after, shown), Some(RefusalCause::NotItsClientId));
         let removed = before.removed(COMMON_TENANT, &after, "pump");

@@ -4,7 +4,7 @@ use martlet_permission::RevokedClients;
 
 use super::{all, both, is_not_found, new_device, new_group, new_team, of_team};
 use crate::{
-    AccountKind, ApiRole, Conflict, DeviceChange, DeviceFilter, DeviceOrder, GroupChange,
+    AccountKind, ApiRole, Conflict, DeviceChange, DeviceFilter, DeviceOrder, Expected, GroupChange,
     NewDevice, NewGroup, NewProvisioningKey, NewUser, NotFound, Owner, PageRequest, RegistryError,
     Renewed, Snapshot, TypeSettings, UserChange, Visibility,
 };
@@ -29,11 +29,13 @@ both!(
         let change = DeviceChange::default();
         assert!(is_not_found(
             registry
-                .change_device(&bob, "d1".into(), change, None)
+                .change_device(&bob, "d1".into(), change, Expected::any())
                 .await
         ));
         assert!(is_not_found(
-            registry.delete_device(&bob, "d1".into(), None).await
+            registry
+                .delete_device(&bob, "d1".into(), Expected::any())
+                .await
         ));
         assert!(is_not_found(
             registry.purge_device(&bob, 1.into(), false).await
@@ -49,10 +51,14 @@ both!(
         ));
         let rename = GroupChange::default();
         assert!(is_not_found(
-            registry.change_group(&bob, &group.id, rename, None).await
+            registry
+                .change_group(&bob, &group.id, rename, Expected::any())
+                .await
         ));
         assert!(is_not_found(
-            registry.remove_group(&bob, &group.id, None).await
+            registry
+                .remove_group(&bob, &group.id, Expected::any())
+                .await
         ));
         assert!(is_not_found(
             registry
@@ -65,7 +71,7 @@ both!(
         ));
         assert!(is_not_found(
             registry
-                .change_rules(&bob, Owner::Group, &group.id, &[], None)
+                .change_rules(&bob, Owner::Group, &group.id, &[], Expected::any())
                 .await
         ));
         let page = PageRequest::first(10);
@@ -135,7 +141,7 @@ both!(a_tenant_has_ids_of_its_own, registry, {
         ..DeviceChange::default()
     };
     registry
-        .change_device(&of_team(&one.id), "d".into(), inactive, None)
+        .change_device(&of_team(&one.id), "d".into(), inactive, Expected::any())
         .await?;
     let Renewed::Changed(crate::Changed { tables: newer, .. }) =
         snapshot.renew_from(registry).await?
@@ -150,7 +156,7 @@ both!(a_tenant_has_ids_of_its_own, registry, {
         ..DeviceChange::default()
     };
     let moved = registry
-        .change_device(&all(), first.number.into(), to_two, None)
+        .change_device(&all(), first.number.into(), to_two, Expected::any())
         .await;
     assert!(matches!(moved, Err(RegistryError::Exists(_))));
     // A user of one tenant is nobody in the other.
@@ -180,11 +186,13 @@ both!(
             .create_device(&ann, new_device("gone before"))
             .await?;
         registry
-            .delete_device(&ann, "gone before".into(), None)
+            .delete_device(&ann, "gone before".into(), Expected::any())
             .await?;
         let deleted = registry.devices().await?;
         assert!(deleted.is_empty());
-        registry.delete_team(&all(), &team.id, Some(1)).await?;
+        registry
+            .delete_team(&all(), &team.id, Expected::from(1))
+            .await?;
         assert!(is_not_found(
             registry.team(&Visibility::All, &team.id).await
         ));
@@ -219,7 +227,9 @@ both!(
         assert!(snapshot.account_kind(team.tenant, "stays").is_some());
         assert!(snapshot.account_kind(team.tenant, "gone before").is_none());
         assert!(registry.deleted_with_teams("stays").await?.is_empty());
-        registry.delete_team(&all(), &team.id, None).await?;
+        registry
+            .delete_team(&all(), &team.id, Expected::any())
+            .await?;
         assert_eq!(registry.purge_deleted(&all(), i64::MAX).await?, 2 + 1);
         let next = registry.add_team(&all(), new_team("one", true)).await?;
         assert_ne!(
@@ -263,16 +273,18 @@ both!(users_have_roles_and_are_members, registry, {
         ..UserChange::default()
     };
     let changed = registry
-        .change_user(&all(), "ann", change.clone(), Some(1))
+        .change_user(&all(), "ann", change.clone(), Expected::from(1))
         .await?;
     assert_eq!(changed.revision, 2);
-    let late = registry.change_user(&all(), "ann", change, Some(1)).await;
+    let late = registry
+        .change_user(&all(), "ann", change, Expected::from(1))
+        .await;
     assert!(matches!(late, Err(RegistryError::Stale { .. })));
     // What the gate does not ask about is no change for nodes.
     assert!(matches!(before.renew_from(registry).await?, Renewed::Same));
     assert!(registry.log_in("ann", "secret").await?.is_some());
     assert!(registry.log_in("ann", "guess").await?.is_none());
-    registry.delete_user(&all(), "ann", None).await?;
+    registry.delete_user(&all(), "ann", Expected::any()).await?;
     assert!(registry.log_in("ann", "secret").await?.is_none());
     assert!(
         registry
@@ -302,10 +314,10 @@ both!(once_administered_a_node_is_nobodys_no_more, registry, {
         ..UserChange::default()
     };
     registry
-        .change_user(&all(), "ann", role(ApiRole::Administrator), None)
+        .change_user(&all(), "ann", role(ApiRole::Administrator), Expected::any())
         .await?;
     registry
-        .change_user(&all(), "ann", role(ApiRole::None), None)
+        .change_user(&all(), "ann", role(ApiRole::None), Expected::any())
         .await?;
     registry.remove_user("ann").await?;
     assert!(registry.is_claimed().await?);
@@ -329,7 +341,9 @@ both!(
         registry
             .create_device(&all(), owned("d2", &team.id))
             .await?;
-        registry.delete_team(&all(), &team.id, None).await?;
+        registry
+            .delete_team(&all(), &team.id, Expected::any())
+            .await?;
         registry.create_device(&all(), owned("d3", "")).await?;
         let outcome = registry.restore_team(&all(), &team.id).await;
         assert!(
@@ -381,7 +395,7 @@ both!(
             ..DeviceChange::default()
         };
         let moved = registry
-            .change_device(&all(), created.number.into(), change, None)
+            .change_device(&all(), created.number.into(), change, Expected::any())
             .await?;
         assert_eq!((moved.team, moved.tenant), (south.id.clone(), 0));
         assert_eq!(moved.groups, std::slice::from_ref(&other.id));
@@ -390,7 +404,7 @@ both!(
             ..DeviceChange::default()
         };
         let same = registry
-            .change_device(&all(), "d".into(), same, None)
+            .change_device(&all(), "d".into(), same, Expected::any())
             .await?;
         assert_eq!(same.revision, moved.revision, "nothing is different");
         let user = NewUser {
@@ -426,7 +440,9 @@ both!(a_team_is_removed_for_good_and_its_name_is_free, registry, {
     let ann = of_team(&team.id);
     registry.create_device(&ann, new_device("d1")).await?;
     registry.create_device(&ann, new_device("d2")).await?;
-    registry.delete_device(&all(), 2.into(), None).await?;
+    registry
+        .delete_device(&all(), 2.into(), Expected::any())
+        .await?;
     registry.add_group(&ann, new_group("hall")).await?;
     let user = NewUser::new("bob");
     registry.create_user(&ann, user, "0123456789").await?;
@@ -452,7 +468,9 @@ both!(a_team_is_removed_for_good_and_its_name_is_free, registry, {
     registry
         .create_device(&of_team(&again.id), new_device("d1"))
         .await?;
-    registry.delete_team(&all(), &again.id, None).await?;
+    registry
+        .delete_team(&all(), &again.id, Expected::any())
+        .await?;
     assert_eq!(
         registry.purge_team(&all(), "north", false).await?.devices,
         1

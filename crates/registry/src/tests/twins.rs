@@ -1,7 +1,9 @@
 use serde_json::json;
 
 use super::{all, both, is_not_found, new_device, new_group, of_team};
-use crate::{Actor, Registry, RegistryError, TwinChange, TwinReport, Values, Visibility, wait};
+use crate::{
+    Actor, Expected, Registry, RegistryError, TwinChange, TwinReport, Values, Visibility, wait,
+};
 
 fn values(json: serde_json::Value) -> Values {
     match json {
@@ -27,9 +29,9 @@ both!(both_sides_of_a_twin_have_versions_of_their_own, registry, {
     registry.add_device("pump").await?;
     let actor = all();
     let set = patch(json!({"a": 1, "b": {"c": 2}}));
-    let twin = registry.change_desired(&actor, "pump".into(), &set, Some(0));
+    let twin = registry.change_desired(&actor, "pump".into(), &set, Expected::from(0));
     assert_eq!(twin.await?.desired.version, 1);
-    let stale = registry.change_desired(&actor, "pump".into(), &set, Some(0));
+    let stale = registry.change_desired(&actor, "pump".into(), &set, Expected::from(0));
     assert!(matches!(
         stale.await,
         Err(RegistryError::Stale { found: 1, .. })
@@ -49,7 +51,7 @@ both!(both_sides_of_a_twin_have_versions_of_their_own, registry, {
     assert_eq!((twin.reported.version, twin.reported.updated_ms), (2, 7));
     assert_eq!(twin.difference(), values(json!({"a": 1})));
     let replace = TwinChange::Replace(values(json!({"d": null, "e": 1})));
-    let twin = registry.change_desired(&actor, "pump".into(), &replace, Some(1));
+    let twin = registry.change_desired(&actor, "pump".into(), &replace, Expected::from(1));
     assert_eq!(twin.await?.desired.values, values(json!({"e": 1})));
 });
 
@@ -60,7 +62,7 @@ both!(twins_are_read_for_devices_that_have_some, registry, {
     let set = patch(json!({"x": 1}));
     for device in ["a", "c"] {
         registry
-            .change_desired(&all(), device.into(), &set, None)
+            .change_desired(&all(), device.into(), &set, Expected::any())
             .await?;
     }
     registry
@@ -80,7 +82,7 @@ both!(twins_are_read_for_devices_that_have_some, registry, {
     assert_eq!(page.len(), 1);
     assert_eq!(page[0].2, "c");
     let team = of_team("t");
-    let other = registry.change_desired(&team, "a".into(), &set, None);
+    let other = registry.change_desired(&team, "a".into(), &set, Expected::any());
     assert!(is_not_found(other.await));
     registry.remove_device("a").await?;
     assert!(registry.twins_of(&names[..1]).await?.is_empty());
@@ -129,7 +131,7 @@ both!(a_version_of_a_twin_has_the_same_values_always, registry, {
     let set = patch(json!({"x": 0}));
     let path = group.id.clone();
     registry
-        .change_group_twin(&actor, &path, &set, None)
+        .change_group_twin(&actor, &path, &set, Expected::any())
         .await?;
     let mut other = Registry::open(registry.location().clone()).await?;
     let changes = std::thread::spawn(move || {
@@ -137,7 +139,7 @@ both!(a_version_of_a_twin_has_the_same_values_always, registry, {
             for x in 1..=100 {
                 let set = patch(json!({ "x": x }));
                 let actor = Actor::local();
-                let changed = other.change_group_twin(&actor, &path, &set, None);
+                let changed = other.change_group_twin(&actor, &path, &set, Expected::any());
                 changed.await?;
             }
             other.close().await

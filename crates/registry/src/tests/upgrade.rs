@@ -6,8 +6,8 @@ use super::{all, postgres};
 use crate::snapshot::tests::TemporaryDirectory;
 use crate::sql::Engine;
 use crate::{
-    COMMON_TENANT, DeviceChange, DeviceRef, Location, NewTeam, Registry, RegistryError, Snapshot,
-    Visibility, migrations, wait,
+    COMMON_TENANT, DeviceChange, DeviceRef, Expected, Location, NewTeam, Registry, RegistryError,
+    Snapshot, Visibility, migrations, wait,
 };
 
 /// Two teams and a deleted one, with devices, as the version before team tokens left them.
@@ -74,7 +74,7 @@ async fn upgraded(location: &Location) -> Result<(), RegistryError> {
         ..DeviceChange::default()
     };
     registry
-        .change_device(&all(), DeviceRef::Id("free"), change, None)
+        .change_device(&all(), DeviceRef::Id("free"), change, Expected::any())
         .await?;
     let token = registry.add_team_token(&all(), "early", "panel").await?;
     assert_eq!(token.token.number, 1);

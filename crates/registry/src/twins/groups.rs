@@ -11,7 +11,7 @@ use super::{Values, merge};
 use crate::database::Work;
 use crate::groups::find::find_group;
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Actor, Refused, Registry, RegistryError, Visibility, expect_revision};
+use crate::{Actor, Expected, Refused, Registry, RegistryError, Visibility};
 
 /// Desired values of a group.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,7 +78,7 @@ impl Registry {
         actor: &Actor,
         group: &str,
         change: &TwinChange,
-        expected: Option<i64>,
+        expected: Expected,
     ) -> Result<(GroupTwin, Vec<(u32, String)>), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = set(&mut work, group, change, expected).await;
@@ -113,12 +113,12 @@ async fn set(
     work: &mut Work<'_>,
     group: &str,
     change: &TwinChange,
-    expected: Option<i64>,
+    expected: Expected,
 ) -> Result<(GroupTwin, Vec<(u32, String)>), Fault> {
     let (visibility, place) = (work.actor.visibility.clone(), work.place().to_owned());
     let (mut twin, team) = one(&mut work.all, &place, &visibility, group).await?;
     let what = format!("the desired values of the group {}", twin.name);
-    expect_revision(&what, expected, twin.desired.version)?;
+    expected.check(&what, twin.desired.version)?;
     change.apply(&mut twin.desired.values);
     let text = written("desired", &twin.desired.values).map_err(Refused::Twin)?;
     twin.desired.version += 1;

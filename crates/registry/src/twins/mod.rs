@@ -21,9 +21,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::devices::{find_device, note_version, reported_version};
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{
-    Actor, DeviceRef, NotFound, Refused, Registry, RegistryError, Visibility, expect_revision,
-};
+use crate::{Actor, DeviceRef, Expected, NotFound, Refused, Registry, RegistryError, Visibility};
 
 /// What a device reports.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +69,7 @@ impl Registry {
         actor: &Actor,
         device: DeviceRef<'_>,
         change: &TwinChange,
-        expected: Option<i64>,
+        expected: Expected,
     ) -> Result<Twin, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = set_desired(&mut work, device, change, expected).await;
@@ -207,7 +205,7 @@ async fn set_desired(
     work: &mut Work<'_>,
     device: DeviceRef<'_>,
     change: &TwinChange,
-    expected: Option<i64>,
+    expected: Expected,
 ) -> Result<Twin, Fault> {
     let (engine, visibility) = (work.engine, work.actor.visibility.clone());
     let device = find_device(&mut work.all, engine, &visibility, device, false).await?;
@@ -216,7 +214,7 @@ async fn set_desired(
     sql.push("d.number = ").bind(device.number);
     let mut twin = one_of(&mut work.all, engine, &place, sql).await?;
     let what = format!("the desired values of {}", device.id);
-    expect_revision(&what, expected, twin.desired.version)?;
+    expected.check(&what, twin.desired.version)?;
     change.apply(&mut twin.desired.values);
     let text = written("desired", &twin.desired.values).map_err(Refused::Twin)?;
     twin.desired.version += 1;

@@ -8,7 +8,7 @@ use martlet_control::use_cases::{
     ChangeDevice, CountActiveSettings, ListCredentials, ListDevicesFrom, PurgeDevice,
     ReadConfiguration,
 };
-use martlet_registry::{Credential, Device, DeviceChange, DeviceFilter, DeviceOrder};
+use martlet_registry::{Credential, Device, DeviceChange, DeviceFilter, DeviceOrder, Expected};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -167,7 +167,7 @@ async fn changed(
         device: DeviceName::Number(device.number),
         within: caller.visibility(),
         change,
-        expected_revision: None,
+        expected_revision: Expected::any(),
     };
     let changed = api.tables()?.run(caller, change).await;
     changed.map_err(|error| missing(error, &device.number.to_string()))

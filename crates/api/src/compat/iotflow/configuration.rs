@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use martlet_control::devices::DeviceName;
 use martlet_control::use_cases::{ReadConfiguration, SetConfiguration};
-use martlet_registry::{DataType, Setting};
+use martlet_registry::{DataType, Expected, Setting};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -84,7 +84,7 @@ pub(super) async fn set(
         value: text_of(body.config_value.unwrap_or_default(), data_type),
         data_type,
         is_active: true,
-        expected_revision: None,
+        expected_revision: Expected::any(),
     };
     let set = api.run(caller, set).await?;
     Ok(Json(json!({

@@ -10,7 +10,7 @@ use martlet_control::use_cases::{
     ChangeDevice, FindUser, ListDevicesFrom, ReadConfiguration, RegisterDevice,
 };
 use martlet_registry::{
-    Activity, Device, DeviceChange, DeviceFilter, DeviceOrder, IOTFLOW, NewDevice, Status,
+    Activity, Device, DeviceChange, DeviceFilter, DeviceOrder, Expected, IOTFLOW, NewDevice, Status,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -189,7 +189,7 @@ pub(super) async fn change(
         device: DeviceName::Number(device.number),
         within: caller.visibility(),
         change,
-        expected_revision: None,
+        expected_revision: Expected::any(),
     };
     let changed = shown(&api, api.run(caller, change).await?);
     let message = "Device configuration updated successfully";

@@ -395,7 +395,7 @@ async fn add_settings(
                     value,
                     data_type,
                     is_active: setting.is_active,
-                    expected_revision: Some(0),
+                    expected_revision: 0.into(),
                 };
                 open.run(set).await.map(drop)
             }

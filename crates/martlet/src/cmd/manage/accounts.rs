@@ -11,7 +11,7 @@ use martlet_control::use_cases::{
     AddDevice, AddUser, ChangeUser, FindDevice, FindUser, NewPassword, PurgeUser, RotateSecret,
     SetPassword, UseCaseError,
 };
-use martlet_registry::{ApiRole, DeviceSecret, NewDevice, NewUser, UserChange};
+use martlet_registry::{ApiRole, DeviceSecret, Expected, NewDevice, NewUser, UserChange};
 
 use super::managed_node::ManagedNode;
 use crate::cmd::argv::MANAGE_SCRIPT;
@@ -59,7 +59,7 @@ pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyh
                 enabled: Some(true),
                 ..UserChange::default()
             },
-            expected_revision: None,
+            expected_revision: Expected::any(),
         };
         open.run(change).await.map(drop)
     })?;
