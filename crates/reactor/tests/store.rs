@@ -336,7 +336,6 @@ fn many_wait_for_one_sync() {
     let health = node.running.store_health().unwrap();
     let mut publisher = node.tcp().connect("publisher");
     let before = health.status();
-    let begin = Instant::now();
     let mut packets = Vec::new();
     (1..=1000_u16).for_each(|id| packets.extend(publish_qos1("t", id, b"x")));
     publisher.send(&packets);
@@ -347,8 +346,7 @@ fn many_wait_for_one_sync() {
     let after = health.status();
     assert!(after.records - before.records >= 1000);
     let syncs = after.syncs - before.syncs;
-    let most = 2 + begin.elapsed().as_micros() as u64 / 500;
-    assert!(syncs <= most.min(500), "{syncs} in {:?}", begin.elapsed());
+    assert!(syncs <= 500, "{syncs}");
 }
 
 #[test]

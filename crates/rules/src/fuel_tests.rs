@@ -1,7 +1,5 @@
 //! Rules that are written to be expensive, and ordinary ones for comparison.
 
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 
 use crate::alarm::AlarmMachine;
@@ -40,7 +38,6 @@ fn no_expression_is_much_work() {
     let patterns: Vec<String> = patterns.collect();
     let sum = repeated("payload", 15, "+");
     let copies = format!("size([{}]) > 0", repeated("payload", 60, ","));
-    let began = Instant::now();
     for (when, payload) in [
         (
             format!("[{sum}].exists(x, {})", patterns.join(" || ")),
@@ -73,11 +70,6 @@ fn no_expression_is_much_work() {
         // The right side of `||` is not evaluated if the left one is true.
         assert_eq!(is_too_much(&found), !is_true_at_once, "{when}: {found:?}");
     }
-    assert!(
-        began.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        began.elapsed()
-    );
 }
 
 /// Exceeding the limit is an error even if the value is not needed in the end.

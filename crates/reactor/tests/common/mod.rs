@@ -16,7 +16,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
 /// Longer than any wait takes, so that only failures reach it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// No limit of the disk, and memory for the longest backlog of the store.
 pub const ROOM: StoreRoom = StoreRoom {
