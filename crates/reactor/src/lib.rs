@@ -41,7 +41,7 @@ pub use events::Events;
 pub use latency::{LATENCY_BOUNDS_US, LatencyHistogram};
 pub use node::SharedNode;
 pub use start::{Running, start};
-pub use start_error::StartError;
+pub use start_error::{StartError, low_port};
 pub use stats::ReactorStats;
 pub use store::{
     DelayedStore, DiskStore, Durability, Durable, MemoryStore, PinnedFiles, Restored, Storage,

@@ -1,6 +1,7 @@
 //! Why a node did not start.
 
 use std::io;
+use std::net::SocketAddr;
 
 use martlet_broker::SHARDS_MAX;
 use martlet_persistence::RestoreError;
@@ -26,7 +27,10 @@ pub enum StartError {
         owner: String,
     },
     /// A listener's socket could not be opened.
-    #[error("listener {listener:?}: cannot listen on {address}")]
+    #[error(
+        "listener {listener:?}: cannot listen on {address}{}",
+        low_port(address.socket(), source.kind())
+    )]
     Bind {
         /// The listener's name.
         listener: String,
@@ -41,4 +45,18 @@ pub enum StartError {
     /// The system lacks a resource that every reactor needs.
     #[error("cannot start a reactor")]
     System(#[from] io::Error),
+}
+
+/// What to do where the system refuses a port because of its number, as the end of a sentence;
+/// empty: it does not.
+#[must_use]
+pub fn low_port(address: Option<SocketAddr>, error: io::ErrorKind) -> &'static str {
+    let is_low = address.is_some_and(|address| address.port() < 1024);
+    match is_low && error == io::ErrorKind::PermissionDenied {
+        true => {
+            "; a port below 1024 needs the capability CAP_NET_BIND_SERVICE (AmbientCapabilities= of \
+             a systemd unit) or root: choose a higher port, or give the capability"
+        }
+        false => "",
+    }
 }

@@ -89,7 +89,7 @@ impl Evaluator {
             let text = errors.to_string();
             let first = text.lines().next().unwrap_or("it is not an expression");
             let first = first.strip_prefix("ERROR: <input>:").unwrap_or(first);
-            ExpressionError(format!("line:column {}", shortened(first)))
+            ExpressionError(format!("line:column {}", shortened(&in_words(first))))
         })?;
         let mut tree = program.expression().clone();
         let checked = check::check(&mut tree, &self.patterns)?;
@@ -105,6 +105,23 @@ impl Evaluator {
     pub(crate) fn scope(&self) -> Context<'_, '_> {
         self.root.new_inner_scope()
     }
+}
+
+/// The parser's error without the names of its tokens: `1:4: unexpected '>'`.
+fn in_words(error: &str) -> String {
+    const UNEXPECTED: [&str; 4] = [
+        "Syntax error: mismatched input ",
+        "Syntax error: extraneous input ",
+        "Syntax error: no viable alternative at input ",
+        "Syntax error: token recognition error at: ",
+    ];
+    let said = error
+        .split_once(" expecting ")
+        .map_or(error, |(said, _)| said);
+    let said = said.replace("'<EOF>'", "end of the expression");
+    UNEXPECTED
+        .iter()
+        .fold(said, |said, words| said.replace(words, "unexpected "))
 }
 
 /// The value of an expression in a scope, without a copy.

@@ -589,6 +589,18 @@ fn definitions_say_which_key_is_wrong() {
     assert!(serde_json::from_value::<Definition>(unknown).is_err());
 }
 
+#[test]
+fn what_is_no_expression_is_named_without_the_parsers_tokens() {
+    for (when, said) in [
+        ("payload >> 3", "unexpected '>'"),
+        ("payload.a ==", "unexpected end of the expression"),
+    ] {
+        let why = refused(json!({ "topics": ["#"], "when": when, "actions": ["stop"] }));
+        assert!(why.contains(said), "{why}");
+        assert!(!why.contains("expecting"), "{why}");
+    }
+}
+
 proptest! {
     /// Parsing any text terminates, and so does its evaluation.
     #[test]

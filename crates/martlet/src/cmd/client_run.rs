@@ -143,12 +143,28 @@ impl ClientRun {
         match &self.target.connect.username {
             None if matches!(code, 2 | 0x85) => None,
             None => Some("Give credentials with -u USER -P PASSWORD.".to_owned()),
-            Some(user) if is_local(&self.target.endpoint) => Some(format!(
-                "If the broker is Martlet, this shows why: martlet why {}",
-                typed(user)
-            )),
-            Some(_) => None,
+            Some(user) => self.advice_about(user),
         }
+    }
+
+    /// The command that shows why a request of the client was refused. `None` for a broker on
+    /// another machine, and where the node has chosen the Client Identifier.
+    pub(crate) fn advice_of_refusal(&self) -> Option<String> {
+        let connect = &self.target.connect;
+        match &connect.username {
+            Some(user) => self.advice_about(user),
+            None if connect.client_id.is_empty() => None,
+            None => self.advice_about(&connect.client_id),
+        }
+    }
+
+    fn advice_about(&self, name: &str) -> Option<String> {
+        is_local(&self.target.endpoint).then(|| {
+            format!(
+                "If the broker is Martlet, this shows why: martlet why {}",
+                typed(name)
+            )
+        })
     }
 
     /// Describes why there is no connection: the address, and a note on TLS if it may be missing.

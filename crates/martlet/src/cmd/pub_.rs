@@ -155,6 +155,7 @@ async fn publish_all(options: RunOptions, plan: Plan) -> Result<u8, Failure> {
         run,
         plan,
         under_way: 0,
+        has_advised: false,
         alias_known: false,
         quiet: options.quiet,
     };
@@ -184,6 +185,8 @@ struct Publisher {
     plan: Plan,
     /// Number of messages passed to the session that are not completed.
     under_way: usize,
+    /// The command that shows why a message was refused has been printed.
+    has_advised: bool,
     /// Whether the server has the Topic Alias on this connection.
     alias_known: bool,
     quiet: bool,
@@ -360,6 +363,12 @@ impl Publisher {
         if reason.is_error() && !self.quiet {
             let why = exit::reason_text(reason);
             errln!("Warning: Publish {request} failed: {why}.");
+            // Once: each of many messages may be refused for the same reason.
+            if !std::mem::replace(&mut self.has_advised, true)
+                && let Some(advice) = self.run.advice_of_refusal()
+            {
+                errln!("{advice}");
+            }
         }
     }
 }

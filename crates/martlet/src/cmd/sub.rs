@@ -381,6 +381,9 @@ impl Subscriber {
         if reasons.iter().all(|reason| reason.is_error()) {
             if !self.plan.quiet {
                 errln!("All subscription requests were denied.");
+                if let Some(advice) = self.run.advice_of_refusal() {
+                    errln!("{advice}");
+                }
             }
             return Some(0);
         }

@@ -187,9 +187,15 @@ pub(super) fn sink_of(
     surroundings: &Surroundings<'_>,
 ) -> Result<ConfiguredSink, String> {
     let sources = SOURCES.iter().map(|(_, kind)| kind);
-    let mut kinds = KINDS.iter().chain(sources).chain([&bridge::KIND]);
-    let kind = kinds.find(|known| known.name == kind);
-    let kind = kind.ok_or("unknown kind of sink")?;
+    let kinds = KINDS.iter().chain(sources).chain([&bridge::KIND]);
+    let found = kinds.clone().find(|known| known.name == kind);
+    let kind = found.ok_or_else(|| {
+        let names: Vec<&str> = kinds.map(|known| known.name).collect();
+        format!(
+            "unknown kind {kind:?}, expected one of {}",
+            names.join(", ")
+        )
+    })?;
     (kind.make)(values, surroundings, common(kind.name, values)?)
 }
 

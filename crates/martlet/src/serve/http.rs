@@ -94,8 +94,9 @@ pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Option<OpenLis
                 LISTEN => "choose another --http ADDR, or --http off",
                 _ => "choose another address",
             };
+            let low = martlet_reactor::low_port(Some(address), error.kind());
             let what = format!(
-                "{}: cannot listen on {address}{by}; {remedy}",
+                "{}: cannot listen on {address}{by}{low}; {remedy}",
                 wanted.source
             );
             return Err(anyhow::Error::new(error).context(what));
