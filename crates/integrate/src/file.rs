@@ -2,8 +2,10 @@
 //! template for others.
 
 mod kind;
+mod opening;
 mod rotated;
 mod settings;
+mod synced;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -20,7 +20,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "path",
         Takes::Text,
-        "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. Each sink needs a file of its own, which is not one of the node's files. The file is created with mode 0640.",
+        "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. Each sink needs a file of its own, which is not one of the node's files. The file is created with mode 0640, and PATH.synced beside it, which has the length that is safe from a power cut.",
     ),
     Key::new(
         "file_bytes",

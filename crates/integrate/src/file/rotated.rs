@@ -4,31 +4,31 @@
 //! interrupted write are cut off or terminated before the next line. Another program may rename
 //! the file, as logrotate does: the next lines go to a new file.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, OFlags};
+use rustix::fs::Access;
 
+use super::opening::{self, OTHER_CONTENTS, flags};
 use super::settings::FileSettings;
-
-/// The file has payloads, so only owner and group may read it.
-const MODE: u32 = 0o640;
-/// The end of a file is searched in pieces of this length, bytes.
-const PIECE: u64 = 64 * 1024;
-/// Error for a file with other contents.
-const OTHER_CONTENTS: &str = "it has other contents than lines of JSON, and is left as it is";
-/// Beginning of every line.
-const LINE_BEGIN: &[u8] = b"{\"id\":";
+use super::synced::SyncedLength;
 
 /// A file of lines, opened on first use.
 #[derive(Debug)]
 pub struct RotatedFile {
     settings: FileSettings,
-    open: Option<File>,
-    /// Why the file could not be renamed although it is large.
+    open: Option<OpenFile>,
+    /// Why the file could not be renamed although it is large, or its length not be kept.
     trouble: Option<String>,
+}
+
+/// The file, and the one that keeps its length; none if that cannot be written.
+#[derive(Debug)]
+struct OpenFile {
+    lines: File,
+    synced: Option<SyncedLength>,
 }
 
 impl RotatedFile {
@@ -41,7 +41,7 @@ impl RotatedFile {
         }
     }
 
-    /// Why the file could not be renamed although it is large.
+    /// Why the file could not be renamed although it is large, or its length not be kept.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
@@ -71,7 +71,8 @@ impl RotatedFile {
         if self.open.is_some() || !path.exists() {
             return Ok(());
         }
-        open(path).map(drop).map_err(|error| self.told(&error))
+        let opened = opening::open_regular(path).and_then(|file| opening::lock(&file));
+        opened.map_err(|error| self.told(&error))
     }
 
     fn told(&self, error: &io::Error) -> String {
@@ -89,16 +90,25 @@ impl RotatedFile {
             });
             bytes = self.reopen()?;
         }
-        let Some(file) = &mut self.open else {
+        let Some(OpenFile {
+            lines: file,
+            synced,
+        }) = &mut self.open
+        else {
             return Err(io::ErrorKind::NotFound.into());
         };
         let written = file.write_all(lines).and_then(|()| file.sync_data());
-        if written.is_err() {
+        if let Err(error) = written {
             // Otherwise a full disk would leave half a line. If this fails too, the next call cuts
             // it.
             let _ = file.set_len(bytes);
+            return Err(error);
         }
-        written
+        if let Some(synced) = synced {
+            // The old length is kept if this fails: then more is checked at the next opening.
+            let _ = synced.keep(file, bytes + lines.len() as u64);
+        }
+        Ok(())
     }
 
     /// Opens the file unless the open one is still at the path. Returns its length.
@@ -110,19 +120,39 @@ impl RotatedFile {
             Err(error) => return Err(error),
         };
         if let (Some(found), Some(file)) = (&found, &self.open) {
-            let open = file.metadata()?;
+            let open = file.lines.metadata()?;
             if (open.dev(), open.ino()) == (found.dev(), found.ino()) {
                 return Ok(open.len());
             }
         }
         self.open = None;
-        let mut file = open(path)?;
-        repair_end(&mut file)?;
-        if found.is_none() {
-            sync_directory(path)?;
-        }
-        let bytes = file.metadata()?.len();
-        self.open = Some(file);
+        let mut lines = opening::open_regular(path)?;
+        opening::lock(&lines)?;
+        let synced = SyncedLength::open(path);
+        let length = match &synced {
+            Ok(synced) => synced.of(&lines)?,
+            Err(_) => None,
+        };
+        opening::repair_end(&mut lines, length)?;
+        opening::append_from_now_on(&lines)?;
+        let bytes = lines.metadata()?.len();
+        let synced = synced.and_then(|synced| {
+            synced.keep(&lines, bytes)?;
+            synced.sync()?;
+            Ok(synced)
+        });
+        let synced = synced.map_err(|error| {
+            let path = path.display();
+            self.trouble = Some(format!(
+                "{path}.synced cannot be written, so a power cut may damage {path}: {error}"
+            ));
+        });
+        // The names of new files, too, survive a power cut.
+        sync_directory(path)?;
+        self.open = Some(OpenFile {
+            lines,
+            synced: synced.ok(),
+        });
         Ok(bytes)
     }
 
@@ -142,86 +172,6 @@ impl RotatedFile {
     }
 }
 
-/// Opens a file to append to it, or creates it. Only a regular file is opened, and no link is
-/// followed: another user of the directory could have created one.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).read(true).mode(MODE);
-    let file = options.custom_flags(flags()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    lock(&file)?;
-    Ok(file)
-}
-
-/// Flags: do not follow links, do not wait for the other end of a pipe.
-fn flags() -> i32 {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    i32::try_from(flags.bits()).unwrap_or_default()
-}
-
-/// Locks a file while it is open: two writers would cut off each other's lines.
-fn lock(file: &File) -> io::Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(io::Error::other(
-            "another sink or node writes it: give each a file of its own",
-        )),
-        // Some network file systems have no locks.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Cuts off or terminates an incomplete last line, as left by a crash.
-fn repair_end(file: &mut File) -> io::Result<()> {
-    let bytes = file.metadata()?.len();
-    if bytes == 0 {
-        return Ok(());
-    }
-    let mut first = [0];
-    file.seek(SeekFrom::Start(0))?;
-    file.read_exact(&mut first)?;
-    let begin = last_line(file, bytes)?;
-    file.seek(SeekFrom::Start(begin))?;
-    let mut line = Vec::new();
-    file.read_to_end(&mut line)?;
-    // After a power cut, the end of a file may have its length but not its contents.
-    let zeros = line.iter().rev().take_while(|byte| **byte == 0).count();
-    let text = &line[..line.len() - zeros];
-    let is_blank = begin == 0 && text.is_empty();
-    if !matches!(first[0], b'{' | b'\n') && !is_blank {
-        return Err(io::Error::other(OTHER_CONTENTS));
-    }
-    if line.is_empty() {
-        return Ok(());
-    }
-    let is_whole = serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_ok();
-    let is_torn = text.starts_with(LINE_BEGIN) || LINE_BEGIN.starts_with(text);
-    match is_torn && !is_whole {
-        true => file.set_len(begin)?,
-        false => file.write_all(b"\n")?,
-    }
-    file.sync_data()
-}
-
-/// Offset of the last line; the length if the file ends with a line break.
-fn last_line(file: &mut File, bytes: u64) -> io::Result<u64> {
-    let mut end = bytes;
-    while end > 0 {
-        let begin = end.saturating_sub(PIECE);
-        let mut piece = vec![0; usize::try_from(end - begin).unwrap_or_default()];
-        file.seek(SeekFrom::Start(begin))?;
-        file.read_exact(&mut piece)?;
-        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(begin + at as u64 + 1);
-        }
-        end = begin;
-    }
-    Ok(0)
-}
-
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
@@ -233,7 +183,7 @@ fn directory(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// Makes the name of a new file survive a power cut.
+/// Makes the names of new files survive a power cut.
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory(path))?.sync_all()
 }
@@ -272,9 +222,10 @@ fn check_begin(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 
     use super::*;
+    use crate::file::opening::{MODE, PIECE};
 
     /// A temporary directory of a test, removed at its end.
     struct TestDirectory(PathBuf);
@@ -435,9 +386,60 @@ mod tests {
     }
 
     #[test]
+    fn zeros_between_lines_that_were_not_synced_are_cut_off_with_all_after_them() {
+        let place = TestDirectory::new("zeros");
+        let kept = place.0.join("messages.json.synced");
+        place.file().append(b"{\"id\":1}\n").unwrap();
+        let of_the_first = fs::read(&kept).unwrap();
+        for (behind, then) in [
+            ("{\"id\":2}\n\0\0\0\0\0:3}\n{\"id\":4}\n", "{\"id\":2}\n"),
+            ("\0\0\0\0\0:2}\n{\"id\":3}\n", ""),
+            ("{\"id\":2}\n{\"id\":3,\"to\0\0\n{\"id\":4", "{\"id\":2}\n"),
+            ("{\"id\":2}\n{\"id\":3}\n", "{\"id\":2}\n{\"id\":3}\n"),
+            ("{\"id\":2}\n{\"id\":3}", "{\"id\":2}\n{\"id\":3}\n"),
+        ] {
+            place.file().append(b"").unwrap();
+            let file = OpenOptions::new().write(true).open(place.path()).unwrap();
+            file.set_len(9).unwrap();
+            fs::write(&kept, &of_the_first).unwrap();
+            file.write_at(behind.as_bytes(), 9).unwrap();
+            place.file().append(b"{\"id\":9}\n").unwrap();
+            let expected = format!("{{\"id\":1}}\n{then}{{\"id\":9}}\n");
+            assert_eq!(place.read("messages.json"), expected, "{behind:?}");
+        }
+    }
+
+    #[test]
+    fn zeros_at_the_begin_of_a_file_that_was_not_synced_are_cut_off() {
+        let place = TestDirectory::new("begin");
+        place.file().append(b"").unwrap();
+        let mut file = OpenOptions::new().append(true).open(place.path()).unwrap();
+        file.write_all(b"\0\0\0\0\n{\"id\":1}\n").unwrap();
+        place.file().append(b"{\"id\":2}\n").unwrap();
+        assert_eq!(place.read("messages.json"), "{\"id\":2}\n");
+    }
+
+    #[test]
+    fn a_kept_length_is_of_its_file_alone() {
+        let place = TestDirectory::new("other-length");
+        place.file().append(b"{\"id\":1}\n").unwrap();
+        fs::rename(place.path(), place.0.join("moved.json")).unwrap();
+        // No line of the sink: it is ended, and nothing before it is examined.
+        let others = "{\"of\":\0}\n{\"of\":\"others\"}\n{\"of\"";
+        fs::write(place.path(), others).unwrap();
+        place.file().append(b"{\"id\":2}\n").unwrap();
+        let expected = format!("{others}\n{{\"id\":2}}\n");
+        assert_eq!(place.read("messages.json"), expected);
+        // Cut by another program, as `copytruncate` of logrotate does.
+        fs::write(place.path(), "").unwrap();
+        place.file().append(b"{\"id\":3}\n").unwrap();
+        assert_eq!(place.read("messages.json"), "{\"id\":3}\n");
+    }
+
+    #[test]
     fn a_long_torn_line_is_found_across_pieces() {
         let place = TestDirectory::new("long");
-        let long = "x".repeat(3 * PIECE as usize);
+        let long = "x".repeat(3 * PIECE);
         fs::write(place.path(), format!("{{\"id\":1}}\n{{\"id\":2,\"{long}")).unwrap();
         place.file().append(b"{\"id\":3}\n").unwrap();
         assert_eq!(place.read("messages.json"), "{\"id\":1}\n{\"id\":3}\n");

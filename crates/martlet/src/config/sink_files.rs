@@ -80,7 +80,7 @@ impl OwnFiles {
     }
 }
 
-/// Whether two files are the same, or one could become the other by rotation.
+/// Whether two files are the same, or one could become the other by rotation, or keeps its length.
 pub(super) fn meet(one: &Path, other: &Path) -> bool {
     let (a, b) = (place(one), place(other));
     is_same(one, other) || is_rotated(&a, &b) || is_rotated(&b, &a)
@@ -108,7 +108,7 @@ fn canonical(directory: &Path) -> PathBuf {
         .unwrap_or_else(|_| directory.to_owned())
 }
 
-/// Whether a file could become the other one by rotation.
+/// Whether a file could become the other one by rotation, or the other one keeps its length.
 fn is_rotated(path: &Path, other: &Path) -> bool {
     let (path, other) = (
         path.as_os_str().as_encoded_bytes(),
@@ -117,7 +117,9 @@ fn is_rotated(path: &Path, other: &Path) -> bool {
     let number = other
         .strip_prefix(path)
         .and_then(|rest| rest.strip_prefix(b"."));
-    number.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+    number.is_some_and(|rest| {
+        rest == b"synced" || !rest.is_empty() && rest.iter().all(u8::is_ascii_digit)
+    })
 }
 
 #[cfg(test)]

@@ -110,6 +110,10 @@ fn two_sinks_have_names_and_files_of_their_own() {
         (sink("b", "/a.json", ""), "it writes the file /a.json"),
         (sink("b", "/./a.json", ""), "it writes the file /a.json"),
         (sink("b", "/a.json.2", ""), "it writes the file /a.json.2"),
+        (
+            sink("b", "/a.json.synced", ""),
+            "it writes the file /a.json.synced",
+        ),
     ]
     .into_iter()
     .enumerate()
