@@ -91,7 +91,8 @@ pub(super) struct Writing<D: Disk> {
     /// Requests that wait until everything appended before them is written.
     reads: Vec<PageRead>,
     questions: Vec<StoreQuestion>,
-    /// Whether written records are not yet synced.
+    /// Whether appended records are not yet synced. Housekeeping may write them too: while the disk
+    /// fails they wait to be written again.
     is_unsynced: bool,
     /// Whether a client waits for unsynced records, or for those about to be written.
     is_awaited: bool,
@@ -267,6 +268,7 @@ where
                     self.is_awaited |= awaited;
                     self.parts_bytes -= records.bytes();
                     self.engine.append(&records);
+                    self.is_unsynced = true;
                     came += records.count().max(1);
                     self.inbox.give_back(records);
                     self.shards[usize::from(shard.0)].taken = last;
@@ -285,6 +287,7 @@ where
         let mut records = RecordBuffer::new();
         put_clock(ClockState::of((self.how.clock)()), &mut records);
         self.engine.append(&records);
+        self.is_unsynced = true;
         self.clock_due = Instant::now() + CLOCK_EVERY;
         // The log is sealed after these records as well.
         self.idle_since = Some(Instant::now());
@@ -320,7 +323,6 @@ where
         }
         if self.engine.staged_bytes() > 0 {
             self.engine.write()?;
-            self.is_unsynced = true;
         }
         for shard in &mut self.shards {
             shard.written = shard.taken;
@@ -484,5 +486,67 @@ where
         if let Err(error) = self.engine.close() {
             self.health.unwritten(error.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_store::{Call, Failure, Fault, Options, SimDisk};
+
+    use super::super::inbox::BacklogLimits;
+    use super::super::syncing::syncing;
+    use super::*;
+    use crate::mailbox::Mailboxes;
+    use martlet_broker::ShardId;
+
+    fn writing(disk: &SimDisk) -> Writing<SimDisk> {
+        let (engine, _) = Engine::open(disk.clone(), Options::default()).unwrap();
+        let limits = BacklogLimits {
+            behind: 1 << 20,
+            stuck: 2 << 20,
+        };
+        let inbox = Arc::new(Inbox::new(limits));
+        let health = StoreHealth::new(inbox.shown_state(), inbox.shown_held_bytes());
+        let (mailboxes, _) = Mailboxes::new(&[], 1);
+        Writing::new(
+            engine,
+            syncing().0,
+            inbox,
+            Arc::new(health),
+            crossbeam_channel::unbounded().0,
+            vec![Durable::new(ShardId(0), mailboxes)],
+            WriterSettings {
+                durability: Durability::Sync,
+                group_bytes: 1 << 20,
+                clock: Box::new(Now::default),
+            },
+        )
+    }
+
+    #[test]
+    fn what_housekeeping_has_written_is_answered_only_once_it_is_synced() {
+        let disk = SimDisk::new(1);
+        let mut writing = writing(&disk);
+        let mut records = RecordBuffer::new();
+        put_clock(ClockState::of(Now::default()), &mut records);
+        writing.parts_bytes = records.bytes();
+        writing.parts.push_back(StoreInput::Records {
+            shard: ShardId(0),
+            records,
+            last: RecordNumber(1),
+            awaited: true,
+        });
+        assert_eq!(writing.stage(), 1);
+        // A sync has failed before, so that they wait. Meanwhile a sparse segment is reclaimed.
+        writing.engine.write().unwrap();
+        disk.inject(Fault {
+            call: Some(Call::Sync),
+            skip: 0,
+            failure: Failure::Io,
+            once: false,
+        });
+        assert!(!writing.commit(false));
+        assert_eq!(writing.shards[0].answered, RecordNumber(0));
+        assert_eq!(writing.engine.durable(), 0);
     }
 }
