@@ -69,6 +69,7 @@ pub(crate) struct Keeper<'a> {
     dropped: Seldom,
     too_long: Seldom,
     dropped_told: u64,
+    damaged_told: u64,
     last_report: String,
 }
 
@@ -123,6 +124,7 @@ impl<'a> Keeper<'a> {
             dropped: Seldom::default(),
             too_long: Seldom::default(),
             dropped_told: 0,
+            damaged_told: 0,
             last_report: String::new(),
         })
     }
@@ -296,6 +298,7 @@ impl<'a> Keeper<'a> {
         self.due = None;
         self.shared.committed.notify_one();
         self.tell_dropped();
+        self.tell_damaged();
         let now = Instant::now();
         self.rest_at = Some(now + REST_DELAY);
         self.tidy();
@@ -348,6 +351,19 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Messages that could not be read back are gone from the queue.
+    fn tell_damaged(&mut self) {
+        let damaged = self.shared.queue.borrow().counts().damaged;
+        if damaged > self.damaged_told {
+            let text = format!(
+                "{} messages of the queue are damaged on the disk and are not sent",
+                damaged - self.damaged_told
+            );
+            log::line(Level::Error, &text);
+            self.damaged_told = damaged;
+        }
+    }
+
     fn tell_too_long(&self, count: u64) {
         if count > 0 {
             let text = format!("{count} lines are longer than --line-bytes: they are left out");
@@ -356,6 +372,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn report(&mut self) {
+        self.tell_damaged();
         let report = self.shared.report();
         if report != self.last_report {
             log::line(Level::Info, &report);

@@ -252,3 +252,43 @@ fn messages_that_an_earlier_run_may_have_sent_are_marked() {
     assert_eq!(marked.count(), IN_FLIGHT_MAX);
     assert!(!taken[IN_FLIGHT_MAX].sent_before);
 }
+
+#[test]
+fn each_bit_that_flips_in_a_closed_queue_is_reported_or_costs_a_counted_message() {
+    let disk = SimDisk::new(8);
+    let mut queue = open(&disk, LARGE);
+    push(&mut queue, 100..110);
+    queue.commit().unwrap();
+    queue.close().unwrap();
+    let sound = disk.duplicate();
+    let logs = || -> Vec<(String, usize)> {
+        let files = Disk::list(&sound).unwrap();
+        let files = files.into_iter().map(|(name, _)| name);
+        let length = |name: &String| {
+            sound.contents(name).map_or(0, |all| {
+                all.iter()
+                    .rposition(|byte| *byte != 0)
+                    .map_or(0, |at| at + 1)
+            })
+        };
+        files.map(|name| (name.clone(), length(&name))).collect()
+    };
+    let mut damaged = 0;
+    for (name, length) in logs() {
+        for offset in (0..length as u64).step_by(13) {
+            let disk = sound.duplicate();
+            assert!(disk.flip(&name, offset, 3));
+            let Ok((mut queue, report)) = Queue::open(disk, LARGE, 7) else {
+                continue;
+            };
+            let found = all(&mut queue);
+            let is_whole = found == (100..110).collect::<Vec<u32>>();
+            let is_named = !report.damage.is_empty() || queue.counts().damaged > 0;
+            assert!(is_whole || is_named, "{name} at {offset}: {found:?}");
+            // No message is changed.
+            assert!(found.iter().all(|number| (100..110).contains(number)));
+            damaged += queue.counts().damaged;
+        }
+    }
+    assert!(damaged > 0);
+}
