@@ -227,7 +227,7 @@ pub(crate) async fn show(
 /// The alarm as it is now, and the team that it belongs to.
 type Changed = (Option<Extension<AboutTeam>>, Json<AlarmView>);
 
-fn order(
+async fn order(
     api: &Api,
     caller: &Caller,
     (id, tenant): (&str, InTenants),
@@ -235,7 +235,8 @@ fn order(
 ) -> Result<Changed, Problem> {
     let InTenants(tenant) = tenant;
     let of = (number_of(id)?, tenant);
-    let changed = alarms_of(api)?.order(of, &caller.actor.who, order)?;
+    let changed = alarms_of(api)?.order(of, &caller.actor.who, order);
+    let changed = changed.await?;
     let team = api.control.team_of_tenant(TenantId(changed.tenant));
     Ok((team.map(AboutTeam).map(Extension), Json(changed.into())))
 }
@@ -257,7 +258,7 @@ pub(crate) async fn acknowledge(
     tenant: InTenants,
     PathOf(id): PathOf<String>,
 ) -> Result<Changed, Problem> {
-    order(&api, &caller, (&id, tenant), AlarmOrder::Acknowledge)
+    order(&api, &caller, (&id, tenant), AlarmOrder::Acknowledge).await
 }
 
 /// For how long an alarm is silent.
@@ -290,7 +291,7 @@ pub(crate) async fn shelve(
         let detail = format!("expected seconds, from 1 to {SHELVED_MAX_SECS}");
         return Err(Problem::of_body("/secs", detail));
     }
-    order(&api, &caller, (&id, tenant), AlarmOrder::Shelve(body.secs))
+    order(&api, &caller, (&id, tenant), AlarmOrder::Shelve(body.secs)).await
 }
 
 /// End the shelving of an alarm
@@ -310,7 +311,7 @@ pub(crate) async fn unshelve(
     tenant: InTenants,
     PathOf(id): PathOf<String>,
 ) -> Result<Changed, Problem> {
-    order(&api, &caller, (&id, tenant), AlarmOrder::Unshelve)
+    order(&api, &caller, (&id, tenant), AlarmOrder::Unshelve).await
 }
 
 /// Clear an alarm
@@ -328,5 +329,5 @@ pub(crate) async fn clear(
     tenant: InTenants,
     PathOf(id): PathOf<String>,
 ) -> Result<Changed, Problem> {
-    order(&api, &caller, (&id, tenant), AlarmOrder::Clear)
+    order(&api, &caller, (&id, tenant), AlarmOrder::Clear).await
 }

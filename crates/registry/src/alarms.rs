@@ -3,6 +3,7 @@
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
+use crate::outbox::{self, OutboxRow};
 use crate::page::{Cursor, page_of};
 use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, Page, PageRequest, Registry, RegistryError};
@@ -75,11 +76,15 @@ const COLUMNS: &str = "node, id, tenant, name, subject, device, severity, state,
                        cleared_ms";
 
 impl Registry {
-    /// Writes alarms as they are now.
+    /// Writes alarms as they are now, and in the same transaction the messages about their changes.
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn save_alarms(&mut self, alarms: &[AlarmRow]) -> Result<(), RegistryError> {
+    pub async fn save_alarms(
+        &mut self,
+        alarms: &[AlarmRow],
+        messages: &[OutboxRow],
+    ) -> Result<(), RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             for alarm in alarms {
@@ -111,7 +116,7 @@ impl Registry {
                     .bind(alarm.cleared_ms);
                 query.execute(&mut *work.all).await?;
             }
-            Ok(())
+            outbox::put(&mut work, messages).await
         };
         let done: Result<(), Fault> = done.await;
         work.end(done).await

@@ -79,6 +79,7 @@ mod migrations;
 mod names;
 mod offline_queue;
 mod other_system;
+mod outbox;
 mod page;
 mod postgres;
 mod presence;
@@ -158,6 +159,7 @@ pub use message_log::{LoggedMessage, MessageLogQuery, MessagesKept};
 pub use message_times::MessageTimes;
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use other_system::OtherSystem;
+pub use outbox::OutboxRow;
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{

@@ -9,7 +9,6 @@ use martlet_registry::AlarmRow;
 use martlet_rules::{AlarmKey, AlarmState};
 use tracing::{info, warn};
 
-use super::kept::UnwrittenRows;
 use super::watch::Watch;
 use super::{Alarms, lock, row};
 use crate::rules::publish::Publisher;
@@ -20,8 +19,8 @@ use crate::wall_clock::now_signed_ms;
 const READ_WITHIN: Duration = Duration::from_secs(2);
 /// Time between two looks at what is due.
 const TICK: Duration = Duration::from_secs(1);
-/// Alarms of one transaction.
-const ROWS: usize = 500;
+/// Messages that are kept until they are published, at most.
+const MESSAGES_KEPT: i64 = 100_000;
 /// Time between two looks for alarms that are not kept any longer.
 const TRIM_EVERY_TICKS: u32 = 600;
 
@@ -43,17 +42,21 @@ impl Alarms {
     async fn restore(&self) -> Result<(), SharedRegistryError> {
         let kept = self.kept_watches().await?;
         let node = self.settings.node.clone();
-        let rows = match self.tables.are_there() {
-            false => Vec::new(),
+        let (rows, last_message) = match self.tables.are_there() {
+            false => (Vec::new(), 0),
             true => {
                 let read = self.tables.read(move |registry| {
-                    Box::pin(async move { registry.open_alarms(&node).await })
+                    Box::pin(async move {
+                        let rows = registry.open_alarms(&node).await?;
+                        Ok((rows, registry.last_of_outbox(&node).await?))
+                    })
                 });
                 read.await?
             }
         };
         let mut machine = lock(&self.machine);
-        let mut unsaved = lock(&self.unsaved);
+        let mut pending = lock(&self.pending);
+        pending.restore(last_message);
         let open: HashSet<AlarmKey> = machine.open().map(|alarm| alarm.key.clone()).collect();
         let mut restored = Vec::new();
         for row in rows {
@@ -66,13 +69,13 @@ impl Alarms {
                         cleared_ms: now_signed_ms(),
                         ..row
                     };
-                    unsaved.insert(cleared.id, cleared);
+                    pending.add_alarm(cleared);
                 }
             }
         }
         machine.restore(restored);
         machine.restore_watches(kept, now_signed_ms());
-        drop((machine, unsaved));
+        drop((pending, machine));
         self.is_restored.store(true, Ordering::Relaxed);
         self.clear_others();
         Ok(())
@@ -82,7 +85,6 @@ impl Alarms {
     pub async fn keep(self: Arc<Self>) {
         let mut publisher = Publisher::new(Arc::clone(&self.control));
         let mut watch = Watch::default();
-        let mut kept = UnwrittenRows::default();
         let mut has_failed = false;
         for number in (0..TRIM_EVERY_TICKS).cycle() {
             let _ = tokio::time::timeout(TICK, self.wake.notified()).await;
@@ -99,9 +101,10 @@ impl Alarms {
                 watch.look(&self).await;
             }
             let saved = match self.save().await {
-                Ok(()) => self.keep_watches(&mut kept).await,
+                Ok(()) => self.keep_watches().await,
                 failed => failed,
             };
+            let are_written = saved.is_ok();
             match saved {
                 Ok(()) => has_failed = false,
                 Err(error) if !has_failed => {
@@ -110,46 +113,66 @@ impl Alarms {
                 }
                 Err(_) => {}
             }
-            self.publish_changes(&mut publisher).await;
+            self.publish_changes(&mut publisher, are_written).await;
             if number == 0 {
                 self.trim().await;
             }
         }
     }
 
-    /// Writes the alarms that have changed.
+    /// Writes the alarms that have changed with the messages about that, and conditions that have.
     pub(super) async fn save(&self) -> Result<(), SharedRegistryError> {
+        let mut unwritten = self.unwritten.lock().await;
         loop {
-            let rows: Vec<AlarmRow> = lock(&self.unsaved).values().take(ROWS).cloned().collect();
-            if rows.is_empty() {
-                return Ok(());
+            let batch = lock(&self.pending).batch();
+            if batch.alarms.is_empty() {
+                break;
             }
-            let written = rows.clone();
+            let written = batch.clone();
             let done = self.tables.note(move |registry| {
-                Box::pin(async move { registry.save_alarms(&written).await })
+                Box::pin(async move {
+                    registry
+                        .save_alarms(&written.alarms, &written.messages)
+                        .await
+                })
             });
             done.await?;
-            let mut unsaved = lock(&self.unsaved);
-            for row in rows {
-                // One that has changed meanwhile is written again.
-                if unsaved.get(&row.id) == Some(&row) {
-                    unsaved.remove(&row.id);
-                }
-            }
+            lock(&self.pending).written(&batch);
         }
+        self.keep_conditions(&mut unwritten).await?;
+        // What was observed meanwhile is owed still.
+        let machine = lock(&self.machine);
+        if !machine.has_changed_conditions() {
+            lock(&self.pending).owes_no_more();
+        }
+        Ok(())
     }
 
     async fn trim(&self) {
         if !self.tables.are_there() {
             return;
         }
-        let kept = self.settings.kept;
+        let (kept, node) = (self.settings.kept, self.settings.node.clone());
         let done = self.tables.note(move |registry| {
-            Box::pin(async move { registry.trim_alarms(kept, now_signed_ms()).await })
+            Box::pin(async move {
+                let alarms = registry.trim_alarms(kept, now_signed_ms()).await?;
+                let messages = registry.trim_outbox(&node, MESSAGES_KEPT).await?;
+                Ok((alarms, messages))
+            })
         });
         match done.await {
-            Ok(0) => {}
-            Ok(alarms) => info!(alarms, "cleared alarms are no longer kept"),
+            Ok((alarms, messages)) => {
+                self.notifications.dropped(messages);
+                if messages > 0 {
+                    warn!(
+                        messages,
+                        "messages about alarms were dropped: they could not be published for long"
+                    );
+                }
+                if alarms > 0 {
+                    info!(alarms, "cleared alarms are no longer kept");
+                }
+            }
             Err(error) => warn!(%error, "cannot remove old alarms"),
         }
     }

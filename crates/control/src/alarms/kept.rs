@@ -6,6 +6,7 @@ use martlet_rules::{AlarmKey, WatchState};
 use tracing::warn;
 
 use super::names::NAMES;
+use super::pending::UnwrittenRows;
 use super::{Alarms, lock};
 use crate::shared_registry::SharedRegistryError;
 
@@ -16,9 +17,13 @@ const TIMES: usize = 4;
 /// Rows that are read at the start, at most.
 const KEPT_MAX: u32 = 200_000;
 
-/// Rows that are to be written and were not taken by the tables yet.
-#[derive(Debug, Default)]
-pub(super) struct UnwrittenRows(Vec<AlarmWatchRow>);
+impl UnwrittenRows {
+    fn add(&mut self, changed: Vec<(AlarmKey, Option<WatchState>)>) {
+        let rows = changed.into_iter();
+        self.0
+            .extend(rows.map(|(key, state)| row_of(key, state.as_ref())));
+    }
+}
 
 fn row_of(key: AlarmKey, state: Option<&WatchState>) -> AlarmWatchRow {
     AlarmWatchRow {
@@ -33,27 +38,36 @@ fn row_of(key: AlarmKey, state: Option<&WatchState>) -> AlarmWatchRow {
 
 impl Alarms {
     /// Writes what has changed.
-    pub(super) async fn keep_watches(
-        &self,
-        kept: &mut UnwrittenRows,
-    ) -> Result<(), SharedRegistryError> {
+    pub(super) async fn keep_watches(&self) -> Result<(), SharedRegistryError> {
+        let mut kept = self.unwritten.lock().await;
         for _ in 0..TIMES {
-            if kept.0.is_empty() {
-                let changed = lock(&self.machine).take_changed_watches(ROWS);
-                let rows = changed.into_iter();
-                kept.0 = rows
-                    .map(|(key, state)| row_of(key, state.as_ref()))
-                    .collect();
-            }
+            self.write_watches(&mut kept).await?;
+            kept.add(lock(&self.machine).take_changed_watches(ROWS));
             if kept.0.is_empty() {
                 return Ok(());
             }
-            let (node, rows) = (self.settings.node.clone(), kept.0.clone());
+        }
+        self.write_watches(&mut kept).await
+    }
+
+    /// Writes the conditions that have become true, or are true no more.
+    pub(super) async fn keep_conditions(
+        &self,
+        kept: &mut UnwrittenRows,
+    ) -> Result<(), SharedRegistryError> {
+        kept.add(lock(&self.machine).take_changed_conditions());
+        self.write_watches(kept).await
+    }
+
+    async fn write_watches(&self, kept: &mut UnwrittenRows) -> Result<(), SharedRegistryError> {
+        while !kept.0.is_empty() {
+            let some = kept.0.len().min(ROWS);
+            let (node, rows) = (self.settings.node.clone(), kept.0[..some].to_vec());
             let done = self.tables.note(move |registry| {
                 Box::pin(async move { registry.save_alarm_watches(&node, &rows).await })
             });
             done.await?;
-            kept.0.clear();
+            kept.0.drain(..some);
         }
         Ok(())
     }

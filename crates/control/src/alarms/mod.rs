@@ -5,6 +5,7 @@
 //! * `kept`: what alarms that are not raised wait for, over a restart
 //! * `metrics`: metrics of alarms
 //! * `names`: names of alarms of the node itself
+//! * `pending`: what is to be written and published
 //! * `notifications`: outcomes of notifications
 //! * `row`: an alarm as the tables have it
 //! * `report`: messages and events about changes
@@ -15,11 +16,12 @@ mod kept;
 mod metrics;
 mod names;
 mod notifications;
+mod pending;
 mod report;
 mod row;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,6 +33,7 @@ use martlet_rules::{
 };
 pub use martlet_rules::{AlarmError, AlarmState, Severity};
 use tokio::sync::Notify;
+use tracing::warn;
 
 use crate::control::Control;
 use crate::integrations::Integrations;
@@ -38,9 +41,8 @@ use crate::iotflow::Catalogue;
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::now_signed_ms;
 use notifications::Notifications;
+use pending::{Pending, UnwrittenRows};
 
-/// Changes that are not reported yet, at most. Older ones are dropped; the tables have them.
-const UNREPORTED_MAX: usize = 10_000;
 /// Longest time for which an alarm is shelved: 30 days.
 pub const SHELVED_MAX_SECS: u32 = 30 * 24 * 60 * 60;
 
@@ -81,10 +83,11 @@ pub struct Alarms {
     integrations: Arc<Integrations>,
     settings: AlarmSettings,
     machine: Mutex<AlarmMachine>,
-    /// Those that are to be written, as they are now.
-    unsaved: Mutex<BTreeMap<i64, AlarmRow>>,
-    /// Changes that are to be reported.
-    unreported: Mutex<VecDeque<AlarmChange>>,
+    /// What is to be written and published.
+    pending: Mutex<Pending>,
+    /// Locked while the tables are written. What one writer has taken must not be written after
+    /// what a later one has.
+    unwritten: tokio::sync::Mutex<UnwrittenRows>,
     /// Names that rules have; none before they were read.
     names: Mutex<Option<HashSet<(u32, String)>>>,
     is_restored: AtomicBool,
@@ -108,8 +111,8 @@ impl Alarms {
             integrations: Arc::clone(integrations),
             settings,
             machine: Mutex::default(),
-            unsaved: Mutex::default(),
-            unreported: Mutex::default(),
+            pending: Mutex::default(),
+            unwritten: tokio::sync::Mutex::default(),
             names: Mutex::default(),
             is_restored: AtomicBool::new(false),
             notifications: Notifications::default(),
@@ -117,10 +120,29 @@ impl Alarms {
         }
     }
 
-    /// Takes what was observed.
+    /// Takes what was observed in a message. The message may be settled once
+    /// [`Self::save_observed`] is done.
     pub(crate) fn observe(&self, input: AlarmInput) {
-        let change = input.apply(&mut lock(&self.machine));
+        let mut machine = lock(&self.machine);
+        let change = input.apply(&mut machine);
+        if change.is_some() || machine.has_changed_conditions() {
+            lock(&self.pending).owe();
+        }
+        // Before another one may take it for written.
         self.changed(change);
+        drop(machine);
+    }
+
+    /// Writes what was observed in messages.
+    ///
+    /// # Errors
+    /// The tables cannot be changed.
+    pub(crate) async fn save_observed(&self) -> Result<(), SharedRegistryError> {
+        let is_owed = lock(&self.pending).is_owed();
+        match is_owed {
+            true => self.save().await,
+            false => Ok(()),
+        }
     }
 
     /// What the node itself watches is, or is not, as it should be.
@@ -134,7 +156,8 @@ impl Alarms {
         if self.settings.watches_node {
             let input =
                 AlarmInput::of_node(key, device, message, (is_bad, for_ms), now_signed_ms());
-            self.observe(input);
+            let change = input.apply(&mut lock(&self.machine));
+            self.changed(change);
         }
     }
 
@@ -143,18 +166,15 @@ impl Alarms {
         if changes.peek().is_none() {
             return;
         }
-        let mut unsaved = lock(&self.unsaved);
-        let mut unreported = lock(&self.unreported);
+        let now_ms = now_signed_ms();
+        let mut pending = lock(&self.pending);
         for change in changes {
             let row = row::of_alarm(&self.settings.node, &change.alarm);
-            unsaved.insert(change.alarm.id, row);
-            unreported.push_back(change);
-            if unreported.len() > UNREPORTED_MAX {
-                unreported.pop_front();
-                self.notifications.dropped();
-            }
+            let dropped = pending.add(row, self.message(&change), now_ms);
+            self.notifications.dropped(dropped);
+            self.notify_readers(&change);
         }
-        drop((unsaved, unreported));
+        drop(pending);
         self.wake.notify_one();
     }
 
@@ -223,16 +243,32 @@ impl Alarms {
         self.notifications.last_failure(tenant, name)
     }
 
-    /// Does something with an alarm of a tenant; none: of any. Returns it as it is then.
+    /// Does something with an alarm of a tenant; none: of any. Returns it as it is then. It is in
+    /// the tables, unless they do not answer.
     ///
     /// # Errors
     /// No alarm of this number is open, or its state does not permit the change.
-    pub fn order(
+    pub async fn order(
+        &self,
+        of: (i64, Option<TenantId>),
+        by: &str,
+        order: AlarmOrder,
+    ) -> Result<AlarmRow, AlarmError> {
+        let change = self.change(of, by, order)?;
+        let row = row::of_alarm(&self.settings.node, &change.alarm);
+        self.changed([change]);
+        if let Err(error) = self.save().await {
+            warn!(%error, "a change of an alarm is written later");
+        }
+        Ok(row)
+    }
+
+    fn change(
         &self,
         (id, tenant): (i64, Option<TenantId>),
         by: &str,
         order: AlarmOrder,
-    ) -> Result<AlarmRow, AlarmError> {
+    ) -> Result<AlarmChange, AlarmError> {
         let now_ms = now_signed_ms();
         let mut machine = lock(&self.machine);
         let alarm = machine.get(id);
@@ -241,7 +277,7 @@ impl Alarms {
         if !is_own {
             return Err(AlarmError::NotFound(id));
         }
-        let change = match order {
+        match order {
             AlarmOrder::Acknowledge => machine.acknowledge(id, by, now_ms),
             AlarmOrder::Shelve(secs) => {
                 let secs = secs.min(SHELVED_MAX_SECS);
@@ -249,12 +285,7 @@ impl Alarms {
             }
             AlarmOrder::Unshelve => machine.unshelve(id, by, now_ms),
             AlarmOrder::Clear => machine.clear(id, by, now_ms),
-        };
-        drop(machine);
-        let change = change?;
-        let row = row::of_alarm(&self.settings.node, &change.alarm);
-        self.changed([change]);
-        Ok(row)
+        }
     }
 }
 

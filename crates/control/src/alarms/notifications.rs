@@ -33,7 +33,9 @@ impl Notifications {
         *lock(&self.failure) = None;
     }
 
-    pub(super) fn failed(&self, tenant: TenantId, alarm: &str, why: &str) {
+    /// Returns whether the last one of this alarm has not failed too.
+    pub(super) fn failed(&self, tenant: TenantId, alarm: &str, why: &str) -> bool {
+        let is_first = self.last_failure(tenant, alarm).is_none();
         self.failed.fetch_add(1, Ordering::Relaxed);
         *lock(&self.failure) = Some(Failure {
             tenant,
@@ -41,6 +43,7 @@ impl Notifications {
             at_ms: now_ms(),
             why: why.to_owned(),
         });
+        is_first
     }
 
     /// When and why the last change could not be published, if it is of this alarm.
@@ -51,9 +54,10 @@ impl Notifications {
         is_it.then(|| (failure.at_ms, failure.why.clone()))
     }
 
-    pub(super) fn dropped(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn dropped(&self, changes: u64) {
+        self.dropped.fetch_add(changes, Ordering::Relaxed);
     }
+
     /// Numbers by outcome.
     pub(super) fn counts(&self) -> [(&'static str, u64); 3] {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);

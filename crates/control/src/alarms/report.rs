@@ -1,8 +1,12 @@
 //! Reports of changes of alarms: to subscribers of the topic of alerts, and to readers of events.
 //! Other systems get them by integrations that take that topic, with their queues and retries.
 
+use std::collections::HashSet;
+
 use martlet_broker::{AlarmNotice, Event, EventHead, EventNotice, NewMessage, TenantId};
 use martlet_codec::{QoS, ReasonCode};
+use martlet_integrate::is_for_good;
+use martlet_registry::OutboxRow;
 use martlet_rules::{Alarm, AlarmChange, ChangeKind, hops_after};
 use serde_json::{Value, json};
 use tracing::warn;
@@ -10,6 +14,7 @@ use tracing::warn;
 use super::{Alarms, lock};
 use crate::rfc3339;
 use crate::rules::publish::{PostError, Publisher};
+use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::unsigned;
 
 /// Client Identifier of the parts that publish alerts.
@@ -21,27 +26,98 @@ const UNPUBLISHED: &str = "alarms_unpublished";
 const UNRETAINED: &str = "alarms_unretained";
 
 impl Alarms {
-    /// Publishes the changes of alarms, and reports them to readers of events.
-    pub(super) async fn publish_changes(&self, publisher: &mut Publisher) {
+    /// Publishes the messages about changes of alarms that are written; all if the tables cannot be
+    /// written: nobody shall wait for them.
+    pub(super) async fn publish_changes(&self, publisher: &mut Publisher, are_written: bool) {
         loop {
-            let next = lock(&self.unreported).pop_front();
-            let Some(change) = next else { return };
-            self.notify_readers(&change);
-            match self.publish(publisher, &change).await {
-                Ok(()) => {
-                    self.notifications.published();
-                    self.control.health.withdraw(UNPUBLISHED);
-                }
-                Err(why) => self.unpublished_change(&change, &why),
+            let read = match are_written {
+                true => self.read_outbox().await,
+                false => Ok(()),
+            };
+            let due = lock(&self.pending).take_waiting(!are_written);
+            let is_last = due.is_empty();
+            let left = self.publish_all(publisher, due).await;
+            let is_stuck = !left.is_empty();
+            lock(&self.pending).put_back(left);
+            let removed = match are_written {
+                true => self.remove_sent().await,
+                false => Ok(()),
+            };
+            if let Err(error) = read.and(removed) {
+                return warn!(%error, "cannot read or remove messages about alarms; retrying");
+            }
+            if is_last || is_stuck {
+                return;
             }
         }
     }
 
-    fn unpublished_change(&self, change: &AlarmChange, why: &str) {
-        let key = &change.alarm.key;
-        self.notifications
-            .failed(TenantId(key.tenant), &key.name, why);
-        let alarm = &*key.name;
+    /// Publishes messages in order. Returns those that are to be tried again: the first of a tenant
+    /// that fails, and all of that tenant after it.
+    async fn publish_all(&self, publisher: &mut Publisher, due: Vec<OutboxRow>) -> Vec<OutboxRow> {
+        let (mut left, mut stuck) = (Vec::new(), HashSet::new());
+        for row in due {
+            if stuck.contains(&row.tenant) {
+                left.push(row);
+                continue;
+            }
+            match self.publish(publisher, &row).await {
+                Ok(()) => {
+                    self.notifications.published();
+                    self.control.health.withdraw(UNPUBLISHED);
+                    lock(&self.pending).done(row.number);
+                }
+                Err(why) => {
+                    self.unpublished_change(&row, &why.to_string());
+                    match why {
+                        Unpublished::ForGood(_) => lock(&self.pending).done(row.number),
+                        Unpublished::NotPosted(_) | Unpublished::Rejected(_) => {
+                            stuck.insert(row.tenant);
+                            left.push(row);
+                        }
+                    }
+                }
+            }
+        }
+        left
+    }
+
+    /// Reads messages of earlier runs, and those that did not fit into memory.
+    async fn read_outbox(&self) -> Result<(), SharedRegistryError> {
+        let Some(limit) = lock(&self.pending).to_read() else {
+            return Ok(());
+        };
+        let node = self.settings.node.clone();
+        let read = self
+            .tables
+            .read(move |registry| Box::pin(async move { registry.outbox(&node, limit).await }));
+        let rows = read.await?;
+        lock(&self.pending).read(rows);
+        Ok(())
+    }
+
+    /// Removes the messages that were published.
+    async fn remove_sent(&self) -> Result<(), SharedRegistryError> {
+        let sent = lock(&self.pending).take_sent();
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let (node, numbers) = (self.settings.node.clone(), sent.clone());
+        let removed = self.tables.note(move |registry| {
+            Box::pin(async move { registry.remove_from_outbox(&node, &numbers).await })
+        });
+        let removed = removed.await;
+        if removed.is_err() {
+            lock(&self.pending).not_removed(sent);
+        }
+        removed
+    }
+
+    fn unpublished_change(&self, row: &OutboxRow, why: &str) {
+        let alarm = &*row.subject;
+        if !self.notifications.failed(TenantId(row.tenant), alarm, why) {
+            return;
+        }
         warn!(
             alarm,
             why, "could not publish an alarm; GET /api/v1/alarms has it"
@@ -52,7 +128,7 @@ impl Alarms {
         );
     }
 
-    fn notify_readers(&self, change: &AlarmChange) {
+    pub(super) fn notify_readers(&self, change: &AlarmChange) {
         let alarm = &change.alarm;
         let notice = AlarmNotice {
             id: alarm.id,
@@ -75,21 +151,31 @@ impl Alarms {
         self.settings.catalogue.topic(ALARMS)
     }
 
-    async fn publish(&self, publisher: &mut Publisher, change: &AlarmChange) -> Result<(), String> {
+    /// The message about a change.
+    pub(super) fn message(&self, change: &AlarmChange) -> OutboxRow {
+        OutboxRow {
+            node: self.settings.node.clone(),
+            number: 0,
+            tenant: change.alarm.key.tenant,
+            subject: change.alarm.key.name.clone(),
+            topic: self.topic(),
+            payload: payload(&self.settings.node, change).to_string(),
+            hops: hops_after(change.hops, 1),
+        }
+    }
+
+    async fn publish(&self, publisher: &mut Publisher, row: &OutboxRow) -> Result<(), Unpublished> {
         let mut message = NewMessage {
-            topic: self.topic().into(),
-            payload: payload(&self.settings.node, change)
-                .to_string()
-                .into_bytes()
-                .into(),
+            topic: row.topic.as_str().into(),
+            payload: row.payload.as_bytes().into(),
             qos: QoS::AtLeastOnce,
             retain: true,
             payload_is_utf8: Some(true),
             content_type: Some("application/json".into()),
-            hops: hops_after(change.hops, 1),
+            hops: row.hops,
             ..NewMessage::default()
         };
-        let tenant = TenantId(change.alarm.key.tenant);
+        let tenant = TenantId(row.tenant);
         let mut posted = self.post(publisher, tenant, message.clone()).await;
         // An alarm reaches its subscribers though no more retained messages are permitted.
         let is_full = matches!(
@@ -100,7 +186,7 @@ impl Alarms {
             message.retain = false;
             posted = self.post(publisher, tenant, message).await;
         }
-        posted.map_err(|error| error.to_string())?;
+        posted?;
         match is_full {
             false => self.control.health.withdraw(UNRETAINED),
             true => self.control.health.warn_as(
@@ -126,8 +212,14 @@ impl Alarms {
         let outcome = publisher.answer(&posted).await;
         let outcome = outcome.map_err(Unpublished::NotPosted)?;
         match outcome.reason.is_error() || outcome.is_held {
-            true => Err(Unpublished::Rejected(outcome.reason)),
             false => Ok(()),
+            // It has been passed on too often.
+            true if outcome.reason == ReasonCode::ImplementationSpecificError
+                || is_for_good(outcome.reason) =>
+            {
+                Err(Unpublished::ForGood(outcome.reason))
+            }
+            true => Err(Unpublished::Rejected(outcome.reason)),
         }
     }
 }
@@ -138,9 +230,12 @@ enum Unpublished {
     /// The node did not take it, or did not answer; the reason in words.
     #[error("{0}")]
     NotPosted(String),
-    /// The node rejects it.
+    /// The node rejects it now.
     #[error("the node rejects it: {}", .0.name())]
     Rejected(ReasonCode),
+    /// The node rejects it, and would do so again.
+    #[error("the node rejects it: {}", .0.name())]
+    ForGood(ReasonCode),
 }
 
 /// A change as a message.

@@ -16,6 +16,8 @@ use crate::wall_clock::now_ms;
 
 /// The publisher that events show.
 const PUBLISHER: &str = "$commands";
+/// Time within which the states of a fleet are certainly published, milliseconds.
+const RECENT_MS: i64 = 60_000;
 /// Commands of a group whose states are published: the newest ones.
 const REPORTS: u32 = 10;
 
@@ -27,6 +29,27 @@ pub(super) fn states(report: &FleetReport) -> Value {
 }
 
 impl Commands {
+    /// The states of fleets that may have changed shortly before the end of the last run are
+    /// published once more: the change may be in the tables without its message.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub(super) async fn restore_fleets(&self) -> Result<(), SharedRegistryError> {
+        if !self.tables.are_there() {
+            return Ok(());
+        }
+        let read = self
+            .tables
+            .read(|registry| Box::pin(async move { registry.recent_fleets(RECENT_MS).await }));
+        for (group, id) in read.await? {
+            self.fleet_has_changed(match group.is_empty() {
+                true => Fleet::Filter(id),
+                false => Fleet::Group(group),
+            });
+        }
+        Ok(())
+    }
+
     /// Publishes the states of fleets in which something has changed.
     pub(super) async fn publish_states(&self, control: &Control) {
         for fleet in self.take_changed_fleets() {

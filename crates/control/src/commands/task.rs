@@ -35,6 +35,8 @@ const IN_HAND_BYTES: usize = 160;
 const IN_HAND_TIME: Duration = Duration::from_secs(30);
 /// Interval at which commands expire and states of fleets are published.
 const TICK: Duration = Duration::from_secs(1);
+/// Time until the tables are read again at the start.
+const RESTORE_AGAIN: Duration = Duration::from_secs(10);
 /// Ticks between two looks for what was missed: messages that were dropped, devices that were
 /// disabled with others.
 const TICKS_TO_LOOK: u64 = 30;
@@ -52,6 +54,11 @@ const EVENTS: usize = 8_192;
 
 /// Publishes commands and takes answers. It begins with the first command of the node.
 pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
+    while let Err(error) = commands.restore_fleets().await {
+        warn!(%error, "cannot read the states of commands to several devices; retrying");
+        tokio::time::sleep(RESTORE_AGAIN).await;
+    }
+    commands.publish_states(&control).await;
     while !has_commands(&commands).await {
         commands.changed.notified().await;
     }

@@ -80,6 +80,8 @@ pub(super) struct Doer<'a> {
     /// Actions of the present message: they number its commands.
     actions: usize,
     failed: Option<(usize, String)>,
+    /// The first message that alarms have observed.
+    observed: Option<usize>,
 }
 
 impl<'a> Doer<'a> {
@@ -97,6 +99,7 @@ impl<'a> Doer<'a> {
             messages: 0,
             actions: 0,
             failed: None,
+            observed: None,
         }
     }
 
@@ -205,6 +208,8 @@ impl<'a> Doer<'a> {
             Action::Alarm(input) => {
                 let input = input.after(origin.told_hops.observed);
                 self.rules.alarms.observe(input);
+                let at = self.messages.saturating_sub(1);
+                self.observed.get_or_insert(at);
             }
         }
         self.note((origin.rule, kind), Ok(()));
@@ -316,6 +321,12 @@ impl<'a> Doer<'a> {
     pub(super) async fn finish(mut self) -> Result<(), (usize, String)> {
         self.store_all().await;
         self.wait().await;
+        // The messages are settled next: what they have changed must outlive a crash.
+        if let Some(at) = self.observed
+            && let Err(error) = self.rules.alarms.save_observed().await
+        {
+            self.fail(at, ActionKind::Alarm, error.caller_text());
+        }
         match self.failed {
             None => Ok(()),
             Some(failed) => Err(failed),

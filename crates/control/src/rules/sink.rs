@@ -56,6 +56,10 @@ impl Sink for RuleSink {
     async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
         let rules = Arc::clone(&self.rules);
         let in_force = rules.in_force();
+        // Else each try would repeat what the rules do beside the alarms.
+        if let Err(error) = rules.alarms.save_observed().await {
+            return vec![Outcome::Failed(error.caller_text()); batch.len()];
+        }
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut doer = Doer::new(&rules, &in_force, &mut self.publisher);
         let devices = match rules.devices_of(&in_force, batch).await {

@@ -52,6 +52,7 @@ use self::ends_with::EndsWith;
 use self::handle::Shared;
 use self::settings::TEST_WITHIN;
 pub(crate) use self::source::SourceRunner;
+pub use self::source::is_for_good;
 use crate::dead_letters::DeadLetter;
 use crate::feed::{Feeder, Ticket};
 use crate::host::Host;

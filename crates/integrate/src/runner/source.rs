@@ -439,7 +439,7 @@ impl<S: MessageSource> SourceRunner<S> {
 }
 
 /// Whether a retry of the same message would be refused too.
-fn is_for_good(reason: ReasonCode) -> bool {
+pub fn is_for_good(reason: ReasonCode) -> bool {
     matches!(
         reason,
         ReasonCode::NotAuthorized

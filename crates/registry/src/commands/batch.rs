@@ -162,6 +162,27 @@ impl Registry {
         work.end(done).await
     }
 
+    /// Groups (group, empty) and commands to filters (empty, id) with commands that have not ended,
+    /// or that ended within `ms` before the last one that did.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn recent_fleets(&mut self, ms: i64) -> Result<Vec<(String, String)>, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let sql = "SELECT DISTINCT fleet_group, CASE WHEN fleet_group = '' THEN fleet ELSE '' \
+                       END FROM commands WHERE fleet <> '' AND (finished_ms = 0 OR finished_ms > \
+                       (SELECT COALESCE(MAX(finished_ms), 0) FROM commands) - $1)";
+            let rows = sqlx::query(sql).bind(ms).fetch_all(on).await?;
+            let rows = rows.iter();
+            let rows = rows.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+            rows.collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
     /// The tenants whose devices have commands that have not ended.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 use super::both;
 use crate::{
     Actor, AlarmFilter, AlarmRow, AlarmWatchRow, AlarmsKept, Expected, NewCredential, NewDevice,
-    PageRequest, RegistryError, Visibility,
+    OutboxRow, PageRequest, RegistryError, Visibility,
 };
 
 both!(a_rule_is_changed_by_who_knows_it, registry, {
@@ -63,8 +63,8 @@ both!(cleared_alarms_are_kept_for_a_time, registry, {
         ..AlarmRow::default()
     };
     let all = [alarm(1, 10), alarm(2, 0), alarm(3, 2_000), alarm(4, 3_000)];
-    registry.save_alarms(&all).await?;
-    registry.save_alarms(&[alarm(2, 0)]).await?;
+    registry.save_alarms(&all, &[]).await?;
+    registry.save_alarms(&[alarm(2, 0)], &[]).await?;
     let open = registry.open_alarms("n").await?;
     assert_eq!((open.len(), open[0].id, open[0].value), (1, 2, Some(1.5)));
     let filter = AlarmFilter {
@@ -85,6 +85,44 @@ both!(cleared_alarms_are_kept_for_a_time, registry, {
     let ids: Vec<i64> = remaining.items.iter().map(|alarm| alarm.id).collect();
     assert_eq!(ids, [4, 2]);
 });
+
+both!(
+    messages_about_alarms_are_kept_until_they_are_published,
+    registry,
+    {
+        let message = |node: &str, number: i64| OutboxRow {
+            node: node.to_owned(),
+            number,
+            tenant: 3,
+            subject: "hot".to_owned(),
+            topic: "a/b".to_owned(),
+            payload: format!("{number}"),
+            hops: 2,
+        };
+        let alarm = AlarmRow {
+            node: "n".to_owned(),
+            id: 1,
+            ..AlarmRow::default()
+        };
+        let all = [message("n", 2), message("n", 1), message("other", 1)];
+        registry.save_alarms(&[alarm.clone()], &all).await?;
+        // The answer to the first try was lost.
+        registry.save_alarms(&[alarm], &all[..1]).await?;
+        let found = registry.outbox("n", 10).await?;
+        assert_eq!(found, [message("n", 1), message("n", 2)]);
+        assert_eq!(registry.outbox("n", 1).await?.len(), 1);
+        registry.remove_from_outbox("n", &[1, 7]).await?;
+        assert_eq!(registry.outbox("n", 10).await?, [message("n", 2)]);
+        let more: Vec<OutboxRow> = (3..7).map(|number| message("n", number)).collect();
+        registry.save_alarms(&[], &more).await?;
+        assert_eq!(registry.trim_outbox("n", 5).await?, 0);
+        assert_eq!(registry.trim_outbox("n", 2).await?, 3);
+        assert_eq!(registry.outbox("n", 10).await?, more[2..]);
+        assert_eq!(registry.last_of_outbox("n").await?, 6);
+        assert_eq!(registry.last_of_outbox("none").await?, 0);
+        assert_eq!(registry.outbox("other", 10).await?.len(), 1);
+    }
+);
 
 both!(what_alarms_wait_for_is_kept_by_node, registry, {
     let row = |subject: &str, state: &str| AlarmWatchRow {

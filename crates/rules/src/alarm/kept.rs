@@ -122,6 +122,33 @@ impl AlarmMachine {
         changed
     }
 
+    /// Changes of conditions since the last call that must be written before what led to them may
+    /// be forgotten: the state of an alarm, or `None` to remove its row. They count as written.
+    pub fn take_changed_conditions(&mut self) -> Vec<(AlarmKey, Option<WatchState>)> {
+        let mut changed = Vec::new();
+        for key in std::mem::take(&mut self.changed_conditions) {
+            let is_removed = self.removed.remove(&key);
+            let Some(entry) = self.entries.get_mut(&key) else {
+                if is_removed {
+                    changed.push((key, None));
+                }
+                continue;
+            };
+            let now = entry.to_write();
+            let since = |row: Option<RowContent>| row.and_then(|row| row.holds_since);
+            if is_removed || since(now) != since(entry.written) {
+                entry.written = now;
+                changed.push((key, now.map(|_| entry.watch_state())));
+            }
+        }
+        changed
+    }
+
+    /// Whether [`Self::take_changed_conditions`] may have something.
+    pub fn has_changed_conditions(&self) -> bool {
+        !self.changed_conditions.is_empty()
+    }
+
     /// Restores the state of an earlier run. Observations since then are kept.
     pub fn restore_watches(
         &mut self,

@@ -244,6 +244,8 @@ pub struct AlarmMachine {
     pub(super) entries: HashMap<AlarmKey, MonitoredAlarm>,
     /// Removed entries that still have a row.
     pub(super) removed: HashSet<AlarmKey>,
+    /// Those whose condition has become true or is true no more, since that was last written.
+    pub(super) changed_conditions: HashSet<AlarmKey>,
     by_id: HashMap<i64, AlarmKey>,
     /// Per tenant and name, the last alarm whose condition was not true for long enough.
     too_short: HashMap<(u32, String), WaitingAlarm>,
@@ -407,6 +409,9 @@ impl AlarmMachine {
         if entry.alarm.is_some() {
             return None;
         }
+        if entry.holds_since.is_none() {
+            self.changed_conditions.insert(key.clone());
+        }
         let since = *entry.holds_since.get_or_insert(now_ms);
         let is_due = now_ms.saturating_sub(since) >= entry.about.for_ms;
         match is_due && !self.is_inhibited(key) {
@@ -477,7 +482,9 @@ impl AlarmMachine {
         let id = self.last_id;
         self.too_short.remove(&(key.tenant, key.name.clone()));
         let entry = self.entries.get_mut(key)?;
-        entry.holds_since = None;
+        if entry.holds_since.take().is_some() {
+            self.changed_conditions.insert(key.clone());
+        }
         let alarm = Alarm {
             id,
             key: key.clone(),
@@ -504,6 +511,9 @@ impl AlarmMachine {
     fn clear_key(&mut self, key: &AlarmKey, now_ms: i64, by: &str) -> Option<AlarmChange> {
         let entry = self.entries.get_mut(key)?;
         let held = entry.holds_since.take();
+        if held.is_some() {
+            self.changed_conditions.insert(key.clone());
+        }
         if let Some(since_ms) = held.filter(|since| now_ms - since < entry.about.for_ms) {
             let too_short = WaitingAlarm {
                 subject: key.subject.clone(),

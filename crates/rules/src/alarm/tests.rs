@@ -285,3 +285,26 @@ fn few_rows_are_written_and_none_stays_behind() {
     assert!(value(&mut machine, 90.0, 30_000).is_some());
     assert!(machine.take_changed_watches(100).is_empty());
 }
+
+#[test]
+fn conditions_that_become_true_or_end_are_written_at_once_and_values_are_not() {
+    let mut machine = AlarmMachine::default();
+    let mut rows = |observation: &Observation, at_ms| {
+        machine.take(about("hot", 1_000, &[]), observation, at_ms);
+        assert_eq!(machine.has_changed_conditions(), at_ms != 2 && at_ms != 4);
+        let rows = machine.take_changed_conditions().into_iter();
+        rows.map(|(_, state)| state.map(|state| state.holds_since))
+            .collect::<Vec<_>>()
+    };
+    let (hot, cold) = (Observation::Value(90.0, HOT), Observation::Value(60.0, HOT));
+    assert_eq!(rows(&hot, 1), [Some(Some(1))]);
+    assert!(rows(&hot, 2).is_empty());
+    assert_eq!(rows(&cold, 3), [None]);
+    assert!(rows(&cold, 4).is_empty());
+    // Nothing is written twice, and an alarm that is raised leaves no row.
+    assert_eq!(rows(&hot, 5), [Some(Some(5))]);
+    assert!(machine.take_changed_watches(100).is_empty());
+    assert_eq!(machine.tick(1_005).len(), 1);
+    assert_eq!(machine.take_changed_conditions().len(), 1);
+    assert!(machine.take_changed_watches(100).is_empty());
+}

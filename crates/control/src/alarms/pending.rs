@@ -1,0 +1,245 @@
+//! What of the alarms is to be written to the tables, and what is to be published about them.
+//!
+//! A message about a change is written in the transaction of the change, published from then on,
+//! and removed once the node has stored it. So it is published at least once, also after a crash.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use martlet_registry::{AlarmRow, AlarmWatchRow, OutboxRow};
+
+/// Messages in memory, at most. Others are read from the tables.
+const WAITING_MAX: usize = 10_000;
+/// Rows of one transaction.
+const ROWS: usize = 500;
+
+/// Rows of alarms that are not raised, which are to be written.
+#[derive(Debug, Default)]
+pub(super) struct UnwrittenRows(pub(super) Vec<AlarmWatchRow>);
+
+/// What is to be written and published.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// Alarms that are to be written, as they are now.
+    alarms: BTreeMap<i64, AlarmRow>,
+    /// Messages that are to be written with them, by number, with the number of the alarm.
+    messages: BTreeMap<i64, (i64, OutboxRow)>,
+    /// Messages that are to be published, the oldest first.
+    waiting: VecDeque<OutboxRow>,
+    /// Numbers of messages that are to be removed from the tables.
+    sent: Vec<i64>,
+    /// The tables may have messages that do not wait in memory.
+    has_more: bool,
+    last_number: i64,
+    /// A message that led to one of the changes is not settled before they are written.
+    is_owed: bool,
+}
+
+/// What is written in one transaction.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Batch {
+    pub(super) alarms: Vec<AlarmRow>,
+    pub(super) messages: Vec<OutboxRow>,
+}
+
+impl Pending {
+    /// Adds an alarm as it is now, without a message.
+    pub(super) fn add_alarm(&mut self, alarm: AlarmRow) {
+        self.alarms.insert(alarm.id, alarm);
+    }
+
+    /// Adds an alarm as it is now, and the message about its change. Returns how many messages were
+    /// dropped, because the tables take none for long.
+    pub(super) fn add(&mut self, alarm: AlarmRow, message: OutboxRow, now_ms: i64) -> u64 {
+        self.last_number = now_ms.saturating_mul(1_000).max(self.last_number + 1);
+        let number = self.last_number;
+        let message = OutboxRow { number, ..message };
+        self.messages.insert(number, (alarm.id, message.clone()));
+        self.add_alarm(alarm);
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back(message);
+        } else {
+            self.has_more = true;
+        }
+        let is_full = self.messages.len() > WAITING_MAX;
+        u64::from(is_full && self.messages.pop_first().is_some())
+    }
+
+    /// The tables may have messages of earlier runs, up to this number.
+    pub(super) fn restore(&mut self, last_number: i64) {
+        self.has_more = true;
+        self.last_number = self.last_number.max(last_number);
+    }
+
+    /// The writing is waited for by what led to it.
+    pub(super) fn owe(&mut self) {
+        self.is_owed = true;
+    }
+
+    /// Whether something is written that is waited for, or failed to be.
+    pub(super) fn is_owed(&self) -> bool {
+        self.is_owed
+    }
+
+    /// All that was there when `is_owed` was read is written.
+    pub(super) fn owes_no_more(&mut self) {
+        self.is_owed = !self.alarms.is_empty();
+    }
+
+    /// What is to be written next.
+    pub(super) fn batch(&self) -> Batch {
+        let alarms: Vec<AlarmRow> = self.alarms.values().take(ROWS).cloned().collect();
+        let ids: BTreeSet<i64> = alarms.iter().map(|alarm| alarm.id).collect();
+        let messages = self.messages.values();
+        let messages = messages.filter(|(alarm, _)| ids.contains(alarm));
+        let messages = messages.map(|(_, message)| message.clone()).collect();
+        Batch { alarms, messages }
+    }
+
+    /// A batch is written.
+    pub(super) fn written(&mut self, batch: &Batch) {
+        for message in &batch.messages {
+            self.messages.remove(&message.number);
+        }
+        for alarm in &batch.alarms {
+            // One that has changed meanwhile is written again.
+            if self.alarms.get(&alarm.id) == Some(alarm) {
+                self.alarms.remove(&alarm.id);
+            }
+        }
+    }
+
+    /// Messages that are to be published. Without `even_unwritten` none that is to be written.
+    pub(super) fn take_waiting(&mut self, even_unwritten: bool) -> Vec<OutboxRow> {
+        let all = std::mem::take(&mut self.waiting);
+        let is_due =
+            |message: &OutboxRow| even_unwritten || !self.messages.contains_key(&message.number);
+        let (due, others) = all.into_iter().partition(is_due);
+        self.waiting = others;
+        due.into()
+    }
+
+    /// These messages wait again.
+    pub(super) fn put_back(&mut self, messages: Vec<OutboxRow>) {
+        for message in messages.into_iter().rev() {
+            self.waiting.push_front(message);
+        }
+    }
+
+    /// A message is published, or is never to be.
+    pub(super) fn done(&mut self, number: i64) {
+        self.messages.remove(&number);
+        self.sent.push(number);
+    }
+
+    /// Numbers of messages that are to be removed from the tables.
+    pub(super) fn take_sent(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// These could not be removed.
+    pub(super) fn not_removed(&mut self, numbers: Vec<i64>) {
+        self.sent.extend(numbers);
+    }
+
+    /// How many messages are to be read from the tables; none if all wait in memory.
+    pub(super) fn to_read(&self) -> Option<usize> {
+        let is_due = self.has_more && self.waiting.is_empty() && self.sent.is_empty();
+        is_due.then_some(ROWS)
+    }
+
+    /// Adds the oldest messages of the tables.
+    pub(super) fn read(&mut self, messages: Vec<OutboxRow>) {
+        self.has_more = messages.len() >= ROWS;
+        let waiting = self.waiting.iter().map(|message| message.number);
+        let waiting: BTreeSet<i64> = waiting.collect();
+        let others = messages.into_iter();
+        let others = others.filter(|message| !waiting.contains(&message.number));
+        self.put_back(others.collect());
+        // Those that were added while the tables were read.
+        let all = self.waiting.make_contiguous();
+        all.sort_by_key(|message| message.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alarm(id: i64, state: &str) -> AlarmRow {
+        AlarmRow {
+            id,
+            state: state.to_owned(),
+            ..AlarmRow::default()
+        }
+    }
+
+    fn message(payload: &str) -> OutboxRow {
+        OutboxRow {
+            payload: payload.to_owned(),
+            ..OutboxRow::default()
+        }
+    }
+
+    fn payloads(messages: &[OutboxRow]) -> Vec<&str> {
+        messages.iter().map(|one| &*one.payload).collect()
+    }
+
+    #[test]
+    fn a_change_is_written_with_its_message_and_published_after_that() {
+        let mut pending = Pending::default();
+        assert_eq!(pending.add(alarm(7, "active"), message("raised"), 5), 0);
+        let batch = pending.batch();
+        // It changes while it is being written.
+        pending.add(alarm(7, "cleared"), message("cleared"), 5);
+        assert!(pending.take_waiting(false).is_empty());
+        pending.written(&batch);
+        let due = pending.take_waiting(false);
+        assert_eq!(payloads(&due), ["raised"]);
+        pending.done(due[0].number);
+        let batch = pending.batch();
+        assert_eq!(batch.alarms, [alarm(7, "cleared")]);
+        assert_eq!(payloads(&batch.messages), ["cleared"]);
+        pending.written(&batch);
+        let due = pending.take_waiting(false);
+        pending.put_back(due);
+        assert_eq!(payloads(&pending.take_waiting(false)), ["cleared"]);
+        assert_eq!(pending.take_sent(), [5_000]);
+        assert!(pending.batch().alarms.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_read_from_the_tables_in_order() {
+        let mut pending = Pending::default();
+        pending.restore(9_000);
+        assert_eq!(pending.to_read(), Some(ROWS));
+        pending.add(alarm(1, "active"), message("new"), 5);
+        let of_earlier_runs =
+            [(8_000, "old"), (9_000, "late")].map(|(number, payload)| OutboxRow {
+                number,
+                ..message(payload)
+            });
+        pending.read(of_earlier_runs.into());
+        assert_eq!(pending.to_read(), None);
+        assert_eq!(
+            payloads(&pending.take_waiting(true)),
+            ["old", "late", "new"]
+        );
+        for id in 0..=WAITING_MAX as i64 {
+            let dropped = pending.add(alarm(id, "active"), message("x"), 5);
+            let batch = pending.batch();
+            pending.written(&batch);
+            assert_eq!(dropped, 0);
+        }
+        assert_eq!(pending.take_waiting(false).len(), WAITING_MAX);
+        assert_eq!(pending.to_read(), Some(ROWS));
+    }
+
+    #[test]
+    fn what_the_tables_do_not_take_is_bounded() {
+        let mut pending = Pending::default();
+        let dropped = (0..WAITING_MAX as i64 + 2)
+            .map(|id| pending.add(alarm(1, "active"), message("x"), id))
+            .sum::<u64>();
+        assert_eq!(dropped, 2);
+    }
+}

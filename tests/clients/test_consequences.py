@@ -1,0 +1,147 @@
+"""What follows from a message is published at least once: over kills, while the tables are away, on a full store."""
+
+import json
+import random
+import sqlite3
+import time
+
+import pytest
+
+import postgres_process
+from paho_client import V5, Client, properties
+from test_access import until
+from test_alarms import HOT, alarms
+from test_http_api import KEYS
+from test_rules import call, configured, crash
+
+ALERTS = "iotflow/system/alarms"
+LASTS = properties("CONNECT", SessionExpiryInterval=3600)
+KILLS = 20
+
+
+def sql(data, postgres, variables, text):
+    """Runs a statement in the tables of a node that is stopped or runs; rows as lists of texts."""
+    url = variables.get("MARTLET_REGISTRY__URL")
+    if url:
+        return [row.split("|") for row in postgres.sql(url, text).splitlines()]
+    with sqlite3.connect(data / "martlet.db", timeout=30) as database:
+        return [[str(cell) for cell in row] for row in database.execute(text)]
+
+
+def leave_monitor(node):
+    """A session that gets all alerts, also of a node that starts again."""
+    with Client(node, "monitor", V5, clean=False, properties=LASTS) as monitor:
+        monitor.subscribe(ALERTS, qos=1)
+
+
+def alerts(node, is_enough):
+    """What the monitor gets, until that is enough."""
+    found = []
+    with Client(node, "monitor", V5, clean=False, properties=LASTS) as monitor:
+        while not is_enough(found):
+            found.append(json.loads(monitor.receive_payload()))
+    # They are acknowledged.
+    while not monitor.messages.empty():
+        found.append(json.loads(monitor.receive_payload()))
+    return found
+
+
+def test_messages_in_the_outbox_are_published_at_the_start(start_node, tmp_path, variables, request):
+    """As a kill between the change of an alarm and its message leaves them."""
+    data = tmp_path / "data"
+    options = {**configured(tmp_path, text=HOT, data_dir=data), "variables": variables}
+    postgres = request.getfixturevalue("postgres") if len(variables) > len(KEYS) else None
+    node = start_node(**options)
+    leave_monitor(node)
+    with Client(node, "pump") as pump:
+        pump.publish("plant/p1/temperature", "90")
+    [raised] = alerts(node, any)
+    outbox = "SELECT number FROM outbox"
+    until(lambda: sql(data, postgres, variables, outbox) == [], node.log)
+    crash(node)
+    [[name]] = sql(data, postgres, variables, "SELECT DISTINCT node FROM alarms")
+    rows = ", ".join(
+        f"('{name}', {number}, 0, 'hot', '{ALERTS}', '{json.dumps({'id': str(number), 'change': 'cleared'})}', 1)"
+        for number in range(1, 1201))
+    columns = "node, number, tenant, subject, topic, payload, hops"
+    sql(data, postgres, variables, f"INSERT INTO outbox ({columns}) VALUES {rows}")
+    # Another node with the same tables publishes this one.
+    sql(data, postgres, variables, f"INSERT INTO outbox ({columns}) VALUES ('other', 1, 0, 'hot', '{ALERTS}', 'x', 1)")
+    node = start_node(**options)
+    found = [int(one["id"]) for one in alerts(node, lambda found: len(found) == 1200)]
+    # In order, and each of them once.
+    assert found == list(range(1, 1201))
+    until(lambda: sql(data, postgres, variables, "SELECT node, number FROM outbox") == [["other", "1"]], node.log)
+    with Client(node, "pump") as pump:
+        pump.publish("plant/p1/temperature", "20")
+    [cleared] = alerts(node, any)
+    assert (cleared["id"], cleared["change"]) == (raised["id"], "cleared")
+
+
+def test_what_alarms_observe_while_the_tables_are_away_outlives_a_kill(start_node, tmp_path):
+    """A value that was acknowledged raises or clears its alarm, and its alert is published."""
+    server = postgres_process.Server()
+    try:
+        variables = {**KEYS, "MARTLET_REGISTRY__URL": server.new_database()}
+        options = {**configured(tmp_path, text=HOT, data_dir=tmp_path / "data"), "variables": variables}
+        node = start_node(**options)
+        leave_monitor(node)
+        with Client(node, "pump") as pump:
+            pump.publish("plant/p1/temperature", "90", qos=1)
+        [first] = alerts(node, any)
+        with Client(node, "pump") as pump:
+            server.stop()
+            pump.publish("plant/p1/temperature", "20", qos=1)
+            pump.publish("plant/p2/temperature", "90", qos=1)
+        # Nobody who is told of an alarm waits for the tables.
+        alerts(node, lambda found: any(one["device"] == "p1" for one in found))
+        crash(node)
+        server.start()
+        node = start_node(**options)
+        until(lambda: [one["device"] for one in alarms(node)] == ["p2"], node.log)
+        assert [one["id"] for one in alarms(node, "?state=cleared&device=p1")] == [first["id"]]
+        [second] = alarms(node)
+        # It was raised anew, or is the one that the first node told of.
+        alerts(node, lambda found: any(one["id"] == second["id"] for one in found))
+        node.close()
+    finally:
+        server.close()
+
+
+def test_a_change_by_hand_is_in_the_tables_when_it_is_answered(start_node, tmp_path):
+    options = configured(tmp_path, text=HOT, data_dir=tmp_path / "data")
+    node = start_node(**options)
+    with Client(node, "pump") as pump:
+        pump.publish("plant/p1/temperature", "90", qos=1)
+    until(lambda: len(alarms(node)) == 1, node.log)
+    [alarm] = alarms(node)
+    leave_monitor(node)
+    alerts(node, any)
+    call(node, "POST", f"/alarms/{alarm['id']}/acknowledge")
+    crash(node)
+    node = start_node(**options)
+    assert [one["state"] for one in alarms(node)] == ["acknowledged"]
+    assert alerts(node, any)[0]["change"] == "acknowledged"
+
+
+@pytest.mark.long
+def test_kills_shortly_after_the_acknowledgement_lose_no_alert(start_node, tmp_path, variables):
+    options = {**configured(tmp_path, text=HOT, data_dir=tmp_path / "data"), "variables": variables}
+    node = start_node(**options)
+    leave_monitor(node)
+    expected = set()
+    for turn in range(KILLS):
+        with Client(node, f"pump-{turn}") as pump:
+            for one in range(5):
+                device = f"p{turn}-{one}"
+                pump.publish(f"plant/{device}/temperature", "90", qos=1)
+                expected.add((device, "raised"))
+                if one % 2:
+                    pump.publish(f"plant/{device}/temperature", "20", qos=1)
+                    expected.add((device, "cleared"))
+            time.sleep(random.random() * 0.1)
+            crash(node)
+        node = start_node(**options)
+    open_alarms = {device for device, _ in expected} - {device for device, change in expected if change == "cleared"}
+    until(lambda: {one["device"] for one in alarms(node, "?limit=1000")} == open_alarms, node.log)
+    alerts(node, lambda found: {(one["device"], one["change"]) for one in found} >= expected)
