@@ -13,6 +13,7 @@ from test_access import until
 from test_alarms import HOT, alarms
 from test_http_api import KEYS
 from test_rules import call, configured, crash
+from test_why_store import LIMIT, fill
 
 ALERTS = "iotflow/system/alarms"
 LASTS = properties("CONNECT", SessionExpiryInterval=3600)
@@ -145,3 +146,27 @@ def test_kills_shortly_after_the_acknowledgement_lose_no_alert(start_node, tmp_p
     open_alarms = {device for device, _ in expected} - {device for device, change in expected if change == "cleared"}
     until(lambda: {one["device"] for one in alarms(node, "?limit=1000")} == open_alarms, node.log)
     alerts(node, lambda found: {(one["device"], one["change"]) for one in found} >= expected)
+
+
+def test_what_a_rule_publishes_waits_for_room_in_the_store(start_node, tmp_path):
+    text = """
+[[rules]]
+name = "copy"
+topics = ["from"]
+actions = [{ publish = { topic = "to", payload = "{{ payload }}", qos = 1 } }]
+"""
+    options = configured(tmp_path, text=text, settings=[
+        f"limits.store_bytes={LIMIT}", "limits.store_stalled_secs=5", "http.rate=0", "limits.queued_bytes=1000000000"])
+    node = start_node(**options)
+    with Client(node, "monitor") as monitor, Client(node, "pump") as pump, Client(node, "filler", V5) as filler:
+        monitor.subscribe("to", qos=1)
+        fill(node, filler)
+        # It does not make the store grow. What follows from it does.
+        pump.publish("from", "1", qos=0)
+        until(lambda: call(node, "GET", "/rules/copy")["counts"]["matched"] >= 1, node.log)
+        shown = lambda: call(node, "GET", "/integrations/rules/main")
+        until(lambda: "store of the node is full" in json.dumps(shown()), lambda: json.dumps(shown()))
+        call(node, "DELETE", "/sessions/keeper", status=204)
+        assert monitor.receive_payload() == "1"
+    until(lambda: call(node, "GET", "/rules/copy")["counts"]["actions"] == 1, node.log)
+    assert call(node, "GET", "/rules/copy")["counts"]["errors"] == 0

@@ -122,6 +122,8 @@ pub struct Published {
     /// It was refused because a part holds back what it takes, until its queue has room: the same
     /// message may be accepted later.
     pub is_held: bool,
+    /// It was refused because memory or the store is full: the same message may be accepted later.
+    pub is_short: bool,
 }
 
 impl Published {
@@ -129,6 +131,19 @@ impl Published {
     /// not counted: they answer no request.
     pub fn subscribers(&self) -> u64 {
         self.matched_locally.saturating_sub(self.lanes) + u64::from(self.other_shards)
+    }
+
+    /// The same message may be accepted later.
+    pub fn comes_later(&self) -> bool {
+        self.is_held || self.is_short
+    }
+
+    /// Memory or the store is full.
+    pub(crate) fn short() -> Self {
+        Self {
+            is_short: true,
+            ..Self::refused(ReasonCode::QuotaExceeded)
+        }
     }
 
     /// A part holds it back.
@@ -149,6 +164,7 @@ impl Published {
             other_shards: 0,
             recorded: false,
             is_held: false,
+            is_short: false,
         }
     }
 }

@@ -162,6 +162,24 @@ impl Control {
         }
     }
 
+    /// As [`Self::publish`], for messages that are repeated until the node accepts them.
+    ///
+    /// # Errors
+    /// Some of them are to be published again: a shard does not answer in time, or memory, the
+    /// store or the queue of an integration is full.
+    pub(crate) async fn publish_all(
+        &self,
+        caller: &str,
+        tenant: TenantId,
+        messages: Vec<NewMessage>,
+    ) -> Result<(), ControlError> {
+        let outcomes = self.publish(caller, tenant, messages).await?;
+        match outcomes.iter().find(|outcome| outcome.comes_later()) {
+            Some(outcome) => Err(ControlError::Refused(outcome.reason)),
+            None => Ok(()),
+        }
+    }
+
     /// Ends the connection of a client. Returns whether there was one.
     ///
     /// # Errors

@@ -52,6 +52,7 @@ fn published(messages: &[NewMessage]) -> Said {
             other_shards: 0,
             recorded: false,
             is_held: false,
+            is_short: false,
         }
     });
     Said::Publish(outcomes.collect())

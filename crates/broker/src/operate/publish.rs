@@ -147,6 +147,10 @@ impl Shard {
             self.counters.publishes_refused += 1;
             return (Published::refused(reason), RecordNumber(0));
         }
+        if !self.has_room_for(message) {
+            self.counters.publishes_refused += 1;
+            return (Published::short(), RecordNumber(0));
+        }
         let mut forwarded = core::mem::take(&mut self.buffers.forwarded);
         forwarded.clear();
         message.encode_forwarded(&mut forwarded);
@@ -193,6 +197,7 @@ impl Shard {
             other_shards: routed.other_shards.count_ones(),
             recorded: routed.record > RecordNumber(0),
             is_held: false,
+            is_short: false,
         };
         self.buffers.forwarded = forwarded;
         (outcome, routed.record)
@@ -224,14 +229,16 @@ impl Shard {
         {
             return Err(ReasonCode::PayloadFormatInvalid);
         }
+        Ok(())
+    }
+
+    /// Whether memory and the store have room for a message.
+    fn has_room_for(&self, message: &NewMessage) -> bool {
         // An empty one takes a retained message away, which makes room.
         let needs_memory =
             message.qos > QoS::AtMostOnce && !(message.retain && message.payload.is_empty());
         let no_memory = self.memory.is_spent() && needs_memory;
         let no_store = self.store.state >= StoreState::Full && message.grows_store();
-        match no_memory || no_store {
-            true => Err(ReasonCode::QuotaExceeded),
-            false => Ok(()),
-        }
+        !no_memory && !no_store
     }
 }

@@ -68,9 +68,11 @@ impl Commands {
                 }
             };
             for (tenant, message) in messages {
-                let published = control.publish(PUBLISHER, tenant, vec![message]);
+                let published = control.publish_all(PUBLISHER, tenant, vec![message]);
                 if let Err(error) = published.await {
-                    warn!(%error, "cannot publish the states of commands to several devices");
+                    warn!(%error, "cannot publish the states of commands to several devices; retrying");
+                    self.fleet_has_changed(fleet);
+                    break;
                 }
             }
         }

@@ -3,8 +3,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use martlet_broker::{EVENTS, EventKind, NewMessage, TenantId};
+use martlet_broker::{EVENTS, EventKind, NewMessage, Published, TenantId};
 use martlet_codec::QoS;
 use tracing::warn;
 
@@ -14,6 +15,8 @@ use crate::control::Control;
 
 /// The publisher that events show.
 const PUBLISHER: &str = "$events";
+/// Time until messages are tried again for which memory, the store or a queue has no room.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Messages of one command.
 const MESSAGES: usize = 128;
 
@@ -120,10 +123,26 @@ async fn publish(control: &Control, some: &[(TenantId, NewMessage)]) {
         .first()
         .map_or(TenantId::default(), |(tenant, _)| *tenant);
     let messages = some.iter().map(|(_, message)| message.clone());
-    let published = control.publish(PUBLISHER, tenant, messages.collect());
-    if let Err(error) = published.await {
-        let events = some.len();
-        warn!(%error, events, "events may not have been published");
+    let mut messages: Vec<NewMessage> = messages.collect();
+    while !messages.is_empty() {
+        let events = messages.len();
+        match control.publish(PUBLISHER, tenant, messages.clone()).await {
+            Ok(outcomes) => {
+                let outcomes = outcomes.iter().map(Published::comes_later);
+                let again = messages.into_iter().zip(outcomes);
+                messages = again
+                    .filter_map(|(one, again)| again.then_some(one))
+                    .collect();
+            }
+            Err(error) => {
+                warn!(%error, events, "events may not have been published");
+                return;
+            }
+        }
+        if !messages.is_empty() {
+            // The feed keeps those behind it, as long as they fit.
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{Command, NewMessage, ShardId, TenantId, is_assigned_client_id};
+use martlet_broker::{Answer, Command, NewMessage, ShardId, TenantId, is_assigned_client_id};
 use martlet_codec::{QoS, TopicName};
 use tracing::warn;
 
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::presence::ClientPresence;
 
 /// How long a batch of messages may take.
@@ -104,10 +104,24 @@ pub(super) async fn publish(
             publisher: PUBLISHER.into(),
             messages: Arc::clone(&messages),
         };
-        if let Err(error) = control.ask_shard(ShardId(0), PATIENCE, command).await {
-            warn!(%error, "could not publish presence in time; retrying");
+        let answer = control.ask_shard(ShardId(0), PATIENCE, command).await;
+        if let Some(why) = why_again(answer) {
+            warn!(why, "could not publish presence in time; retrying");
             unreported.extend(some.iter().map(|client| (*client).clone()));
         }
     }
     unreported
+}
+
+/// Why messages are to be published again; none if they are published, or never will be.
+fn why_again(answer: Result<Answer, ControlError>) -> Option<String> {
+    match answer {
+        Ok(Answer::Publish(outcomes)) => {
+            let refused = outcomes.iter().find(|outcome| outcome.comes_later());
+            refused.map(|outcome| outcome.reason.name().to_owned())
+        }
+        Ok(Answer::Refused(reason)) => Some(reason.name().to_owned()),
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()),
+    }
 }

@@ -19,6 +19,9 @@ const POSTED_MAX: usize = 256;
 /// Values of a batch that are stored at once, at most.
 const STORED_MAX: usize = 256;
 
+/// Why a message waits.
+const SHORT: &str = "the message waits, since the memory or the message store of the node is full";
+
 /// Which rule does something, and for which message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
@@ -300,6 +303,10 @@ impl<'a> Doer<'a> {
                     );
                     self.fail(at, ActionKind::Publish, why);
                 }
+                Ok(outcome) if outcome.is_short => {
+                    let why = format!("{topic:?}: {SHORT}");
+                    self.fail(at, ActionKind::Publish, why);
+                }
                 Ok(outcome) if outcome.reason == ReasonCode::NotAuthorized => {
                     let why = format!("{topic:?}: rules do not permit it to publish there");
                     self.note((rule, ActionKind::Publish), Err(&why));
@@ -350,6 +357,12 @@ impl<'a> Doer<'a> {
         let published = published.await;
         let published = published.map_err(|error| PostError::Failed(error.to_string()))?;
         match published.first() {
+            Some(one) if one.is_held => Err(PostError::Failed(format!(
+                "the webhook {name:?}: its queue is full"
+            ))),
+            Some(one) if one.is_short => {
+                Err(PostError::Failed(format!("the webhook {name:?}: {SHORT}")))
+            }
             Some(one) if one.reason.is_error() => Err(PostError::Refused(format!(
                 "the webhook {name:?}: the node rejects the message: {}",
                 one.reason.name()

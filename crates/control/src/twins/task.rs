@@ -366,7 +366,8 @@ impl Task<'_> {
                 ..desired_message(&self.twins.catalogue, twin, now_ms())
             });
             let tenant = TenantId(of_tenant[0].tenant);
-            let published = self.control.publish(PART, tenant, messages.collect()).await;
+            let messages = messages.collect();
+            let published = self.control.publish_all(PART, tenant, messages).await;
             if let Err(error) = published {
                 warn!(%error, "cannot publish desired values to devices; retrying");
                 for twin in of_tenant {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_codec::{QoS, ReasonCode};
+use martlet_codec::QoS;
 use martlet_permission::TenantId;
 
 use crate::command::NewMessage;
@@ -63,7 +63,7 @@ impl PublishJob {
     pub(crate) fn given_up(mut self, is_held: bool) -> Answer {
         let refused = match is_held {
             true => Published::held(),
-            false => Published::refused(ReasonCode::QuotaExceeded),
+            false => Published::short(),
         };
         self.outcomes.resize(self.messages.len(), refused);
         Answer::Publish(self.outcomes)
