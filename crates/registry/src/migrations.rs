@@ -198,6 +198,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0030_kept_telemetry.sql"),
         postgres: include_str!("../migrations/0030_kept_telemetry.sql"),
     },
+    Step {
+        version: 31,
+        name: "names within teams",
+        sqlite: include_str!("../migrations/0031_names_within_teams.sql"),
+        postgres: include_str!("../migrations/0031_names_within_teams.sql"),
+    },
 ];
 
 impl Step {
