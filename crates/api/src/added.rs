@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use martlet_control::callers::Caller;
 use martlet_control::integrations::{AddedChange, AddedError, AddedKind, VisibleIntegration};
 use martlet_control::text::masked_target;
+use martlet_registry::NotFound;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -20,7 +21,7 @@ use crate::time::Moment;
 /// An integration of the configuration, or one that was added through the API.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AddedView {
-    /// Name, which no other integration of this kind and node has.
+    /// Name, which no other integration of this kind, node and team has.
     /// `/api/v1/integrations/KIND/NAME` has its state.
     #[schema(example = "site")]
     name: String,
@@ -104,7 +105,8 @@ impl From<AddedError> for Problem {
 #[into_params(parameter_in = Query)]
 pub(crate) struct OfTeam {
     /// Team whose messages they take, by id or name. Without it, those of the caller's team; for a
-    /// caller that sees all teams, a list has those of all, and a new one is of the common tenant.
+    /// caller that sees all teams, a list has those of all, a new one is of the common tenant, and
+    /// of several of one name that of the common tenant is meant.
     team: Option<String>,
 }
 
@@ -127,13 +129,33 @@ pub(crate) async fn show(
     (kind, name): (AddedKind, &str),
 ) -> Result<Json<AddedView>, Problem> {
     let all = seen(api, caller, of.team.as_deref(), kind).await?;
-    let found = all.into_iter().find(|one| one.name == name);
+    let mut named = all.into_iter().filter(|one| one.name == name);
+    let found = one_of_team(&mut named, (kind.name(), name), |one| &one.team)?;
     found.map(|one| Json(one.into())).ok_or_else(|| {
         let kind = kind.name();
         let detail =
             format!("there is no {kind} {name:?}: GET /api/v1/{kind}s lists those there are");
         Problem::new(ProblemKind::NotFound, detail)
     })
+}
+
+/// The one of these, which all have this name, that is meant: that of no team, or the only one.
+///
+/// # Errors
+/// Several teams have one.
+pub(crate) fn one_of_team<T>(
+    named: &mut dyn Iterator<Item = T>,
+    (kind, name): (&str, &str),
+    team: impl Fn(&T) -> &str,
+) -> Result<Option<T>, Problem> {
+    let mut all: Vec<T> = named.collect();
+    let of_none = all.iter().position(|one| team(one).is_empty());
+    if all.len() > 1 && of_none.is_none() {
+        let several = NotFound::OfSeveralTeams(kind.to_owned(), name.to_owned());
+        return Err(Problem::of_error(ProblemKind::NotFound, &several));
+    }
+    let at = of_none.unwrap_or_default();
+    Ok((at < all.len()).then(|| all.swap_remove(at)))
 }
 
 /// Adds or changes one.
@@ -148,7 +170,7 @@ pub(crate) async fn set(
     let change = AddedChange {
         kind,
         name: name.clone(),
-        team,
+        team: team.clone(),
         settings,
     };
     let all = started(api)?;
@@ -156,7 +178,7 @@ pub(crate) async fn set(
     let found = all.seen_of(kind, caller.visibility(), None).await?;
     let found = found
         .into_iter()
-        .find(|one| one.name == name && one.added.is_some());
+        .find(|one| one.name == name && one.team == team && one.added.is_some());
     // Removed by another request since.
     let found = found.ok_or_else(|| {
         Problem::conflict("it was removed again at once: add it again".to_owned())
@@ -172,8 +194,10 @@ pub(crate) async fn set(
 pub(crate) async fn remove(
     api: &Api,
     caller: Caller,
+    of: &OfTeam,
     (kind, name): (AddedKind, &str),
 ) -> Result<StatusCode, Problem> {
+    let caller = within(api, caller, of.team.as_deref()).await?;
     let removed = started(api)?.remove_added(caller.actor, kind, name);
     removed.await?;
     Ok(StatusCode::NO_CONTENT)

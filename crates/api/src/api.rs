@@ -17,7 +17,7 @@ use martlet_control::rollouts::Rollouts;
 use martlet_control::rules::Rules;
 use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::shared_slots::SharedSlots;
-use martlet_control::telemetry::Telemetry;
+use martlet_control::telemetry::{QueryMemories, Telemetry};
 use martlet_control::twins::Twins;
 use martlet_control::use_cases::UseCase;
 use martlet_registry::Visibility;
@@ -74,6 +74,8 @@ pub struct Inner {
     pub(crate) streams: Arc<Streams>,
     /// Queries of telemetry that run at once: what they find is in memory until it is answered.
     pub(crate) telemetry_queries: SharedSlots<Visibility>,
+    /// Memory of what they find.
+    pub(crate) query_memory: QueryMemories<Visibility>,
     /// Readers that follow telemetry.
     pub(crate) telemetry_tails: SharedSlots<Visibility>,
     /// Backups that may be sent beside those that are.
@@ -115,9 +117,9 @@ const SETTLE_MAX: Duration = Duration::from_millis(500);
 /// Options that limit the requests of a caller.
 const RATE_OPTIONS: &str = "http.burst, http.rate";
 
-/// Queries of telemetry that run at once; one team may have half of them.
+/// Queries of telemetry that run at once; one team may have its share of them.
 const QUERIES_MAX: usize = 8;
-/// Readers that follow telemetry, at most; one team may have half of them.
+/// Readers that follow telemetry, at most; one team may have its share of them.
 pub(crate) const TAILS_MAX: usize = 256;
 
 /// Attempts to log in that may come at once, and per second after that.
@@ -139,8 +141,8 @@ impl Api {
         settings: Settings,
     ) -> Option<Self> {
         let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));
+        let share = control.info.limits.team_share();
         let inner = Inner {
-            control,
             callers,
             sessions: Arc::default(),
             setup: Setup::default(),
@@ -154,13 +156,15 @@ impl Api {
             large_bodies: LargeBodies::default(),
             output: Output::default(),
             streams: Arc::default(),
-            telemetry_queries: SharedSlots::new(QUERIES_MAX, QUERIES_MAX / 2),
-            telemetry_tails: SharedSlots::new(TAILS_MAX, TAILS_MAX / 2),
+            telemetry_queries: SharedSlots::new(QUERIES_MAX, share.of_size(QUERIES_MAX)),
+            query_memory: QueryMemories::new(&control),
+            telemetry_tails: SharedSlots::new(TAILS_MAX, share.of_size(TAILS_MAX)),
             backups: Arc::new(Semaphore::new(BACKUPS_AT_ONCE)),
             cursors: Arc::new(Cursors::new()?),
             internal_use: InternalUse::default(),
             document: OnceLock::new(),
             make_document: OnceLock::new(),
+            control,
             parts,
             settings,
         };

@@ -90,7 +90,7 @@ pub(crate) async fn set(
 /// One that was added through the API. The messages in its queue are dropped. Its session at the
 /// other broker stays there.
 #[utoipa::path(delete, path = "/api/v1/bridges/{name}", tag = "integrations",
-    params(("name" = String, Path, description = "Name")),
+    params(OfTeam, ("name" = String, Path, description = "Name")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "No such object, or the configuration has it",
@@ -98,7 +98,8 @@ pub(crate) async fn set(
 pub(crate) async fn remove(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
+    QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    added::remove(&api, caller, (KIND, &name)).await
+    added::remove(&api, caller, &of, (KIND, &name)).await
 }

@@ -22,11 +22,11 @@ use crate::caller;
 use crate::caller::known::IdentifiedCaller;
 use crate::connection::{HttpConnection, ListenerKind};
 use crate::extensions::{About, AboutTeam, OwnDevice, PrincipalName, RequestId, Unchanged};
-use crate::firmware;
 use crate::idempotency;
 use crate::keys;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
+use crate::range;
 use crate::rate::{self, RateAnswer};
 use crate::refused_requests::{self, RequestName};
 use crate::session::open::CSRF_HEADER;
@@ -64,7 +64,7 @@ async fn check(
         ListenerKind::Socket => None,
         ListenerKind::Tcp { .. } if access == Access::Open => None,
         ListenerKind::Tcp { .. } => {
-            let part = firmware::part_of_token(&parts);
+            let part = range::part_of_token(&parts);
             api.rates.take_part(&name, part, Instant::now())
         }
     };

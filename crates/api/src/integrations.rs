@@ -32,9 +32,13 @@ pub struct IntegrationView {
     /// Kind, such as `file`.
     #[schema(example = "file")]
     pub kind: String,
-    /// Name, which no other integration of this kind has.
+    /// Name, which no other integration of this kind and team has.
     #[schema(example = "audit")]
     pub name: String,
+    /// Name among all of the node, as in metrics and `why`: `TEAM/NAME` if a team has added it, else
+    /// the same.
+    #[schema(example = "audit")]
+    pub full_name: String,
     /// Client Identifier of its session.
     #[schema(example = "$integration/file/audit")]
     pub client_id: String,
@@ -147,7 +151,8 @@ impl From<IntegrationInfo> for IntegrationView {
         });
         Self {
             kind: of.handle.kind().to_owned(),
-            name: of.handle.name().to_owned(),
+            name: of.handle.own_name().to_owned(),
+            full_name: of.handle.name().to_owned(),
             client_id: of.handle.client_id().to_owned(),
             team: Some(of.team.to_string()).filter(|team| !team.is_empty()),
             filters: of.filters.into_iter().map(Into::into).collect(),
@@ -204,7 +209,7 @@ impl From<IntegrationError> for Problem {
 pub(crate) struct OneIntegration {
     /// Kind, such as `file`
     kind: String,
-    /// Name
+    /// Name, or `TEAM%2FNAME`; without a team, that of no team comes first
     name: String,
 }
 
@@ -709,11 +714,11 @@ impl Remedies for KeptForIntegration {
 /// `/api/v1/integrations` change those.
 pub(crate) fn expect_no_integration(
     api: &Api,
-    client_id: &str,
+    (tenant, client_id): (TenantId, &str),
     instead: Instead,
 ) -> Result<(), Problem> {
     let integrations = api.integrations();
-    match integrations.and_then(|all| all.of_session(client_id)) {
+    match integrations.and_then(|all| all.of_session(tenant, client_id)) {
         None => Ok(()),
         Some(found) => {
             let (kind, name) = (found.kind().to_owned(), found.name().to_owned());

@@ -64,6 +64,7 @@ pub mod page;
 mod payload;
 pub mod problem;
 mod publish;
+mod range;
 mod rate;
 mod refused_requests;
 mod registry;

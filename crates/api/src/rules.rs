@@ -22,7 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use crate::access::Access::Scoped;
-use crate::added::owner;
+use crate::added::{one_of_team, owner};
 use crate::api::Api;
 use crate::etag::Version;
 use crate::etag::expected_if_any;
@@ -59,7 +59,7 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
 /// A rule of the configuration, or one that was added through the API.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RuleView {
-    /// Name, which no other rule has.
+    /// Name, which no other rule of its team has.
     #[schema(example = "hot")]
     name: String,
     /// Id of the team whose messages it looks at, or its name in the configuration; null: the
@@ -134,8 +134,8 @@ pub(crate) struct NamedRuleBody(Map<String, Value>);
 #[into_params(parameter_in = Query)]
 pub(crate) struct OfTeam {
     /// Team whose messages they look at, by id or name. Without it, those of the caller's team; for
-    /// a caller that sees all teams, a list has those of all, and a new one is of the common
-    /// tenant.
+    /// a caller that sees all teams, a list has those of all, a new one is of the common tenant, and
+    /// of several of one name that of the common tenant is meant.
     team: Option<String>,
 }
 
@@ -190,8 +190,10 @@ async fn seen(api: &Api, caller: &Caller, of: &OfTeam) -> Result<Vec<VisibleRule
 }
 
 async fn one(api: &Api, caller: &Caller, of: &OfTeam, name: &str) -> Result<VisibleRule, Problem> {
-    let mut all = seen(api, caller, of).await?.into_iter();
-    all.find(|one| one.name == name).ok_or_else(|| {
+    let all = seen(api, caller, of).await?.into_iter();
+    let mut named = all.filter(|one| one.name == name);
+    let found = one_of_team(&mut named, ("rule", name), |one| &one.team)?;
+    found.ok_or_else(|| {
         let missing = NotFound::Object(ObjectKind::Rule, name.to_owned());
         Problem::of_error(ProblemKind::NotFound, &missing)
     })
@@ -361,7 +363,7 @@ pub(crate) async fn change(
 ///
 /// One that was added through the API. Its alarms are cleared.
 #[utoipa::path(delete, path = "/api/v1/rules/{name}", tag = "rules",
-    params(("name" = String, Path, description = "Name")),
+    params(OfTeam, ("name" = String, Path, description = "Name")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "No such object, or the configuration has it",
@@ -369,8 +371,10 @@ pub(crate) async fn change(
 pub(crate) async fn remove(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
+    QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
+    let caller = within(&api, caller, of.team.as_deref()).await?;
     rules_of(&api)?.remove(caller.actor, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -23,6 +23,7 @@ use crate::part::interface::PartSpec;
 use crate::session::Session;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};
+use crate::tenant_counts::TenantPool;
 use crate::timer::Timer;
 use crate::work::COMING_OR_GOING;
 
@@ -52,21 +53,20 @@ impl Shard {
             Some(_) => usize::MAX,
             None => self.settings.limits.sessions as usize,
         };
-        if is_new && !cx.node.borrow_session(sessions_max) {
-            let reason = ReasonCode::QuotaExceeded;
-            return self.refuse_client(cx, index, &client, reason, Limit::Sessions);
+        if is_new && let Err(why) = self.take_session(cx, tenant, sessions_max) {
+            return self.refuse_client(cx, index, &client, ReasonCode::QuotaExceeded, why);
         }
         if let Err(why) = self.take_user_session(cx, before, &client) {
             if is_new {
-                cx.node.return_session();
+                self.uncount_session(cx, tenant);
             }
             return self.refuse_client(cx, index, &client, ReasonCode::QuotaExceeded, why);
         }
         self.work.add(COMING_OR_GOING);
         self.end_old_connection(cx, index, (tenant, &client_id));
-        if let Err(why) = self.take_place(cx, index) {
+        if let Err(why) = self.take_place(cx, index, tenant) {
             if is_new {
-                cx.node.return_session();
+                self.uncount_session(cx, tenant);
             }
             self.leave_user_session(cx, &client);
             return self.refuse_client(cx, index, &client, ReasonCode::ServerBusy, why);
@@ -77,7 +77,7 @@ impl Shard {
         let session = resumed.unwrap_or_else(|| {
             if !is_new {
                 // It takes the place of the one that has just ended.
-                cx.node.borrow_session(usize::MAX);
+                let _ = self.take_session(cx, tenant, usize::MAX);
             }
             self.new_session(tenant, &client_id)
         });
@@ -275,8 +275,13 @@ impl Shard {
             .is_some_and(|(owner, permit)| owner.gives_way_to(&permit.identity))
     }
 
-    /// Takes a slot for a connection, of the listener and of the node.
-    fn take_place<N: Node>(&mut self, cx: &Cx<'_, N>, index: u32) -> Result<(), Limit> {
+    /// Takes a slot for a connection, of the listener, of the tenant and of the node.
+    fn take_place<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        tenant: TenantId,
+    ) -> Result<(), Limit> {
         let listener = self.connections.at(index).listener();
         // Counted without a limit too, for statistics.
         let (number, places) = match (listener.number, listener.connections_max) {
@@ -290,11 +295,20 @@ impl Shard {
             Some(_) => usize::MAX,
             None => self.settings.limits.connections as usize,
         };
-        if cx.node.borrow_connection_slot(connections_max) {
-            return Ok(());
-        }
+        let of_tenant = self.share_of(connections_max);
+        let limit = match cx
+            .node
+            .borrow_of_tenant(tenant, TenantPool::Connections, of_tenant)
+        {
+            true if cx.node.borrow_connection_slot(connections_max) => return Ok(()),
+            true => {
+                cx.node.return_of_tenant(tenant, TenantPool::Connections);
+                Limit::Connections
+            }
+            false => Limit::TeamConnections,
+        };
         cx.node.return_listener_slot(number);
-        Err(Limit::Connections)
+        Err(limit)
     }
 
     /// Sends CONNACK: from here on the client is connected. One CONNACK per connection

@@ -40,6 +40,7 @@
 //! * `screen`: messages that the control plane looks at before they are routed
 //! * `review`: new rules and revocations, applied to all sessions over turns
 //! * `notify`: which events are reported, and to which observers
+//! * `tenant_counts`, `tenant_share`: how many sessions and connections a tenant has, and may have
 //! * `user_sessions`: how many sessions a user has
 //! * `active_devices`: which devices have published
 //! * `recent_topics`: what is remembered of some topics; `unmatched`: topics of messages that
@@ -111,6 +112,8 @@ mod share;
 mod shortened;
 mod split_map;
 mod subscribe;
+mod tenant_counts;
+mod tenant_share;
 mod time;
 mod timer;
 mod topic_tree;
@@ -162,7 +165,7 @@ pub use martlet_permission::{
     Actions, Audience, CredentialMark, EVENTS, IS_NODE, Identity, Limit, LockoutScope,
     NODES_WITH_BRIDGES, Names, PasswordSource, Proof, ProxyFault, ReachedLimit, Realm, Refusal,
     RefusalCause, Revocation, RevocationReason, RevokedClients, Rule, RuleBook, RuleDecision,
-    Rules, RulesError, Screens, TO_BRIDGES, TenantId, TlsFault, UserSources, Voucher,
+    Rules, RulesError, Screens, Share, TO_BRIDGES, TenantId, TlsFault, UserSources, Voucher,
     WebSocketFault, may_publish,
 };
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
@@ -198,6 +201,7 @@ pub use share::ticket::{GroupAddress, GroupId, ShareOutcome, ShareTicket};
 pub use shortened::{
     NAME_BYTES_MAX, WHY_BYTES_MAX, is_of_name, is_shortened, matches_shown, shortened,
 };
+pub use tenant_counts::{TenantCounts, TenantPool};
 pub use time::Now;
 pub use user_sessions::UserSessions;
 pub use work::WorkLimits;

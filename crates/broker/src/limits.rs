@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use martlet_codec::QoS;
-use martlet_permission::{Realm, TenantId};
+use martlet_permission::{Realm, Share, TenantId};
 
 use crate::event_interest::EventInterest;
 use crate::work::WorkLimits;
@@ -72,6 +72,7 @@ const MINIMA: &[(&str, u64)] = &[
     ("discovery_secs", 1),
     ("sessions", 1),
     ("share_credit", 1),
+    ("team_percent", 1),
 ];
 
 impl LimitRow {
@@ -216,6 +217,9 @@ limits! {
     sessions: u32 = 1_000_000,
         "Sessions of this node, including those of disconnected clients.",
         "A client that has no session: v5 CONNACK 0x97; v3 CONNACK 3 (server unavailable).";
+    team_percent: u32 = 50,
+        "Part of what all teams share that one team may have, percent: connections, sessions and retained messages of its tenant, and what docs/teams.md lists.",
+        "A client of the team without a session, or its connection: v5 CONNACK 0x97 or 0x89; v3 CONNACK 3. A retained message: as for retained_messages. An object: HTTP 409.";
     keep_alive_max_secs: u16 = 0,
         "Maximum Keep Alive, seconds; 0 is no limit.",
         "v5: the client receives it as Server Keep Alive; v3 (and Keep Alive 0): the maximum is \
@@ -259,6 +263,11 @@ limits! {
 }
 
 impl Limits {
+    /// How much of what all teams share one team may have.
+    pub fn team_share(&self) -> Share {
+        Share::percent(self.team_percent)
+    }
+
     /// Whether how fast a client may publish has a limit.
     #[inline]
     pub(crate) fn has_publish_rate(&self) -> bool {

@@ -14,6 +14,7 @@ use crate::id::ShardId;
 use crate::interest::{EpochKey, Interest, InterestClass};
 use crate::memory_use::{MemoryUse, ShardMemory, is_nearly_used, is_short, is_watched};
 use crate::retained::Retained;
+use crate::tenant_counts::TenantPool;
 use crate::time::Now;
 
 /// The node, as a shard sees it.
@@ -62,6 +63,18 @@ pub trait Node {
 
     /// Counts a session that has ended.
     fn return_session(&self) {}
+
+    /// Counts a session or a connection of a tenant that begins; false when the tenant has
+    /// `count_max` already. The common tenant is not counted.
+    fn borrow_of_tenant(&self, tenant: TenantId, pool: TenantPool, count_max: usize) -> bool {
+        let _ = (tenant, pool, count_max);
+        true
+    }
+
+    /// Counts one that has ended.
+    fn return_of_tenant(&self, tenant: TenantId, pool: TenantPool) {
+        let _ = (tenant, pool);
+    }
 
     /// Counts a session of a user that begins; false when the user has `count_max` already.
     fn borrow_user_session(&self, tenant: TenantId, user_name: &Arc<str>, count_max: u32) -> bool {

@@ -103,7 +103,7 @@ impl Shard {
         }
         self.replace_will(session, record.will.clone());
         // What was stored is restored, even beyond the limit in force now.
-        cx.node.borrow_session(usize::MAX);
+        let _ = self.take_session(cx, record.tenant, usize::MAX);
         if let Some(owner) = owner.filter(|owner| owner.is_counted)
             && let Some(user_name) = &owner.user_name
         {

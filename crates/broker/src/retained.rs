@@ -27,7 +27,7 @@ use crate::message::Message;
 pub struct Retained {
     tenants: BTreeMap<TenantId, BTreeSet<RetainedEntry>>,
     revision: u64,
-    totals: Totals,
+    totals: AllTotals,
     /// Clearings that are kept for a while, by their revisions: oldest first.
     cleared: BTreeMap<u64, Cleared>,
     expiring: Expiring,
@@ -57,6 +57,36 @@ impl Totals {
             self.bytes -= entry_bytes(message);
         }
         self
+    }
+}
+
+/// The totals of the node, and of each tenant but the common one.
+#[derive(Clone, Debug, Default)]
+struct AllTotals {
+    all: Totals,
+    of_tenants: BTreeMap<TenantId, Totals>,
+}
+
+impl AllTotals {
+    fn of(&self, tenant: TenantId) -> Totals {
+        self.of_tenants.get(&tenant).copied().unwrap_or_default()
+    }
+
+    /// `message` is in its topic's place.
+    fn add(&mut self, message: &Message) {
+        self.all = self.all.with(message);
+        if message.tenant() != TenantId::default() {
+            let own = self.of_tenants.entry(message.tenant()).or_default();
+            *own = own.with(message);
+        }
+    }
+
+    /// `message` is no longer in its topic's place.
+    fn remove(&mut self, message: &Message) {
+        self.all = self.all.without(message);
+        if let Some(own) = self.of_tenants.get_mut(&message.tenant()) {
+            *own = own.without(message);
+        }
     }
 }
 
@@ -168,7 +198,7 @@ impl Retained {
         Self {
             tenants: BTreeMap::new(),
             revision: 0,
-            totals: Totals::default(),
+            totals: AllTotals::default(),
             cleared: BTreeMap::new(),
             expiring: Expiring::default(),
         }
@@ -181,23 +211,38 @@ impl Retained {
 
     /// Retained messages of clients.
     pub fn len(&self) -> usize {
-        self.totals.count
+        self.totals.all.count
     }
 
     /// Clients have nothing retained.
     pub fn is_empty(&self) -> bool {
-        self.totals.count == 0
+        self.totals.all.count == 0
     }
 
     /// Their bytes, overhead included.
     pub fn bytes(&self) -> usize {
-        self.totals.bytes
+        self.totals.all.bytes
     }
 
     /// Bytes of memory that all of it takes, approximately: the node's own topics are left out.
     pub fn memory_bytes(&self) -> usize {
-        let entries = (self.totals.count + self.cleared.len()) * ENTRY_BYTES;
-        self.totals.bytes + entries + self.cleared.len() * CLEARED_BYTES
+        let entries = (self.totals.all.count + self.cleared.len()) * ENTRY_BYTES;
+        self.totals.all.bytes + entries + self.cleared.len() * CLEARED_BYTES
+    }
+
+    /// Whether the tenant of a message would have more than `count_max` messages or `bytes_max`
+    /// bytes with it. The common tenant has no such bounds.
+    pub fn exceeds_share(&self, message: &Message, count_max: usize, bytes_max: usize) -> bool {
+        let tenant = message.tenant();
+        if tenant == TenantId::default() || !counts(message) {
+            return false;
+        }
+        let own = self.totals.of(tenant);
+        let topics = self.tenants.get(&tenant);
+        let before = topics.and_then(|topics| topics.get(message.topic_bytes()));
+        let others = before.map_or(own, |before| own.without(&before.message));
+        let totals = others.with(message);
+        totals.count > count_max || totals.bytes > bytes_max && totals.bytes > own.bytes
     }
 
     /// Replaces the topic's retained message [MQTT-3.3.1-5], unless that would make more than
@@ -216,11 +261,11 @@ impl Retained {
         // There is nearly always room, so the place is looked for once.
         let before = topics.replace(RetainedEntry::new(message, publisher, revision));
         let others = match &before {
-            Some(before) => self.totals.without(&before.message),
-            None => self.totals,
+            Some(before) => self.totals.all.without(&before.message),
+            None => self.totals.all,
         };
         let totals = others.with(&stored);
-        let grows = totals.bytes > self.totals.bytes;
+        let grows = totals.bytes > self.totals.all.bytes;
         let full = match totals.count > count_max {
             true => Some(Limit::RetainedMessages),
             false => (totals.bytes > bytes_max && grows).then_some(Limit::RetainedBytes),
@@ -235,7 +280,10 @@ impl Retained {
             Self::put_back(topics, &stored, before);
             return RetainedChange::Stored { revision, replaced };
         }
-        self.totals = totals;
+        if let Some(before) = &before {
+            self.totals.remove(&before.message);
+        }
+        self.totals.add(&stored);
         self.expiring.notice(&stored);
         if let Some(before) = before.filter(RetainedEntry::is_cleared) {
             self.cleared.remove(&before.revision);
@@ -270,7 +318,7 @@ impl Retained {
         let cleared = Cleared::of(&clearing, now_ms);
         let before = topics.replace(RetainedEntry::new(clearing, None, revision));
         if let Some(before) = &before {
-            self.totals = self.totals.without(&before.message);
+            self.totals.remove(&before.message);
             self.cleared.remove(&before.revision);
         }
         self.cleared.insert(revision, cleared);
@@ -297,7 +345,7 @@ impl Retained {
             return (!same).then(|| message.id());
         }
         self.expiring.notice(&message);
-        self.totals = self.totals.with(&message);
+        self.totals.add(&message);
         if is_clearing(&message) {
             self.cleared.insert(revision, Cleared::of(&message, now_ms));
         }
@@ -307,7 +355,7 @@ impl Retained {
             self.cleared.remove(&before.revision);
         }
         let before = &before.message;
-        self.totals = self.totals.without(before);
+        self.totals.remove(before);
         Some(before.id())
     }
 
@@ -482,7 +530,7 @@ impl Retained {
         let last = last.map(|message| message.topic().into());
         for message in expired_messages {
             if let Some(entry) = topics.take(message.topic_bytes()) {
-                self.totals = self.totals.without(&entry.message);
+                self.totals.remove(&entry.message);
                 ended.push(entry.message);
             }
         }

@@ -364,6 +364,13 @@ impl Control {
         found.or_else(|| tables.tenant_named(team)).map(TenantId)
     }
 
+    /// The name of the team that owns a tenant; none: no team, as for the common one.
+    pub fn name_of_tenant(&self, tenant: TenantId) -> Option<String> {
+        let policy = self.policy()?;
+        let tables = policy.tables_even_idle()?;
+        tables.team_of(tenant.0).map(ToOwned::to_owned)
+    }
+
     /// The id of the team that owns a tenant; none: no team, as for the common one.
     pub fn team_of_tenant(&self, tenant: TenantId) -> Option<String> {
         let policy = self.policy()?;

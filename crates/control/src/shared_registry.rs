@@ -30,6 +30,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_access::IotflowBase;
+use martlet_broker::Share;
 use martlet_registry::{
     AuditKept, Location, Registry, RegistryError, RegistrySettings, Renewed, Snapshot,
 };
@@ -105,6 +106,8 @@ pub struct TablesSettings {
     pub iotflow_base: IotflowBase,
     /// Devices that one user may own; none: as many as they like.
     pub devices_per_user_max: Option<u64>,
+    /// How much of what all teams share one team may have.
+    pub team_share: Share,
     /// How much of the audit log is kept.
     pub audit: AuditKept,
 }
@@ -116,6 +119,7 @@ impl TablesSettings {
             keeps_scram: self.keeps_scram,
             iotflow_base: self.iotflow_base.clone(),
             devices_per_user_max: self.devices_per_user_max,
+            team_share: self.team_share,
         }
     }
 }

@@ -87,6 +87,7 @@ pub use publisher::Publisher;
 pub use runner::{
     ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Clock, Command, CommandError, Counts, Failure,
     Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State, ToldCommand, is_for_good,
+    name_of_team, own_name,
 };
 pub use secret::{
     SecretCheck, SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template,

@@ -65,6 +65,9 @@ limits_reached! {
     SubscriptionsPerClient = "limits.subscriptions_per_client", "the session has the maximum number of subscriptions";
     SubscriptionBytes = "limits.subscription_bytes", "the Topic Filters of the session have the maximum number of bytes";
     Sessions = "limits.sessions", "the node has the maximum number of sessions";
+    TeamConnections = "limits.team_percent", "the team has its share of the connections";
+    TeamSessions = "limits.team_percent", "the team has its share of the sessions";
+    TeamRetained = "limits.team_percent", "the team has its share of the retained messages";
     UserSessions = "max_sessions", "the device has as many sessions as its type permits";
     DiscoveryConnections = "limits.discovery_connections", "the maximum number of clients is registering";
     DiscoverySecs = "limits.discovery_secs", "the time to register is over";

@@ -23,6 +23,7 @@ mod own;
 mod refusal;
 mod revocation;
 mod rules;
+mod share;
 mod tenant;
 mod transport_fault;
 
@@ -38,5 +39,6 @@ pub use own::{
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use revocation::{Revocation, RevocationReason, RevokedClients};
 pub use rules::{Rule, RuleDecision, Rules, RulesError};
+pub use share::Share;
 pub use tenant::TenantId;
 pub use transport_fault::{ProxyFault, TlsFault, WebSocketFault};

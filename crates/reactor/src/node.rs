@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, MemoryPressure, MemoryUse, Node,
-    Retained, ShardId, ShardMemory, TenantId, UserSessions, counted_as,
+    Retained, ShardId, ShardMemory, TenantCounts, TenantId, TenantPool, UserSessions, counted_as,
 };
 
 /// The state shared by the reactors of one process.
@@ -31,6 +31,7 @@ pub struct SharedNode {
     sessions: AtomicUsize,
     /// Sessions of users with a limit on the number of sessions.
     user_sessions: Mutex<UserSessions>,
+    tenants: Mutex<TenantCounts>,
     connections: AtomicUsize,
     /// Connections by listener.
     by_listener: Box<[AtomicU32]>,
@@ -72,6 +73,7 @@ impl SharedNode {
             by_shard: Mutex::default(),
             sessions: AtomicUsize::new(0),
             user_sessions: Mutex::default(),
+            tenants: Mutex::default(),
             connections: AtomicUsize::new(0),
             by_listener: (0..listeners).map(|_| AtomicU32::new(0)).collect(),
             connects: Mutex::default(),
@@ -82,6 +84,10 @@ impl SharedNode {
     pub fn clients_by_listener(&self) -> Vec<u32> {
         let all = self.by_listener.iter();
         all.map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    fn tenants(&self) -> MutexGuard<'_, TenantCounts> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn user_sessions(&self) -> MutexGuard<'_, UserSessions> {
@@ -190,6 +196,17 @@ impl Node for SharedNode {
     fn return_session(&self) {
         let count = self.sessions.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(count > 0, "only what was borrowed is given back");
+    }
+
+    fn borrow_of_tenant(&self, tenant: TenantId, pool: TenantPool, count_max: usize) -> bool {
+        // Without teams the lock is never taken.
+        tenant == TenantId::default() || self.tenants().borrow(tenant, pool, count_max)
+    }
+
+    fn return_of_tenant(&self, tenant: TenantId, pool: TenantPool) {
+        if tenant != TenantId::default() {
+            self.tenants().give_back(tenant, pool);
+        }
     }
 
     fn borrow_user_session(&self, tenant: TenantId, user_name: &Arc<str>, count_max: u32) -> bool {

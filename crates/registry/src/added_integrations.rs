@@ -1,13 +1,13 @@
 //! Integrations of nodes that were added by the API.
 
 use serde_json::json;
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::sql::{Fault, clean};
-use crate::teams::{home, share_of};
-use crate::{Actor, Conflict, Exists, NotFound, Registry, RegistryError, Visibility};
+use crate::teams::{home, name_of, team_seen_of_several};
+use crate::{Actor, Conflict, Registry, RegistryError, Visibility};
 
 /// Integrations of one kind of one node that are added by the API, at most: each has a thread of
 /// its own.
@@ -18,10 +18,12 @@ pub const ADDED_MAX: i64 = 100;
 pub struct AddedIntegration {
     /// Kind, such as `bridge`.
     pub kind: String,
-    /// Name, which no other integration of this kind and node has.
+    /// Name, which no other integration of this kind, node and team has.
     pub name: String,
     /// Id of the team whose messages it takes; empty: the common tenant.
     pub team: String,
+    /// Name of that team; empty: the common tenant.
+    pub team_name: String,
     /// Its settings: a JSON object.
     pub settings: String,
     /// Milliseconds since the Unix epoch.
@@ -48,8 +50,10 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let sql = "SELECT kind, name, team, settings, created_ms, changed_ms, changed_by \
-                       FROM added_integrations WHERE node = $1 ORDER BY kind, name";
+            let sql = "SELECT kind, one.name AS name, team, COALESCE(teams.name, '') AS \
+                       team_name, settings, one.created_ms AS created_ms, changed_ms, changed_by \
+                       FROM added_integrations one LEFT JOIN teams ON teams.id = team \
+                       WHERE node = $1 ORDER BY kind, one.name, team";
             let rows = sqlx::query(sql).bind(clean(node)).fetch_all(on).await?;
             let all: Result<Vec<_>, Fault> = rows.iter().map(read_one).collect();
             let mut all = all?;
@@ -61,11 +65,10 @@ impl Registry {
     }
 
     /// Writes an integration of a node, of this kind and name, and of the team of this id; empty:
-    /// the common tenant. Returns whether it is new. The team of one that is there stays.
+    /// the common tenant. Returns whether it is new.
     ///
     /// # Errors
-    /// The caller does not see the team, the name is that of another team's integration, or the
-    /// node has [`ADDED_MAX`] of this kind.
+    /// The caller does not see the team, or the node has [`ADDED_MAX`] of this kind.
     pub async fn set_added_integration(
         &mut self,
         actor: &Actor,
@@ -80,30 +83,40 @@ impl Registry {
     }
 
     /// Removes an integration of a node, of this kind and name, with the subscriptions of a bridge.
+    /// Returns the id and the name of its team.
     ///
     /// # Errors
-    /// There is none, or the caller does not see it.
+    /// There is none that the caller sees, or several teams have one.
     pub async fn remove_added_integration(
         &mut self,
         actor: &Actor,
         node: &str,
         (kind, name): (&str, &str),
-    ) -> Result<(), RegistryError> {
+    ) -> Result<(String, String), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let team = team_of(&mut work.all, node, (kind, name)).await?;
-            let team = team.filter(|team| work.actor.visibility.sees(team));
-            let team = team.ok_or_else(|| not_found(kind, name))?;
-            let sql = "DELETE FROM added_integrations WHERE node = $1 AND kind = $2 AND name = $3";
+            let team = seen_team_of(&mut work, node, (kind, name)).await?;
+            let team_name = match team.as_str() {
+                "" => String::new(),
+                team => name_of(&mut work.all, team).await?,
+            };
+            let sql = "DELETE FROM added_integrations WHERE node = $1 AND kind = $2 AND \
+                       team = $3 AND name = $4";
             let query = sqlx::query(sql).bind(clean(node)).bind(clean(kind));
-            query.bind(clean(name)).execute(&mut *work.all).await?;
+            let query = query.bind(team.clone()).bind(clean(name));
+            query.execute(&mut *work.all).await?;
             if kind == BRIDGE {
+                let bridge = match team_name.as_str() {
+                    "" => name.to_owned(),
+                    team => format!("{team}/{name}"),
+                };
                 let sql = "DELETE FROM bridge_subscriptions WHERE node = $1 AND bridge = $2";
-                let query = sqlx::query(sql).bind(clean(node)).bind(clean(name));
+                let query = sqlx::query(sql).bind(clean(node)).bind(clean(&bridge));
                 query.execute(&mut *work.all).await?;
             }
             work.audit(&format!("{kind}.remove"), (kind, name), &team, json!({}))
-                .await
+                .await?;
+            Ok((team, team_name))
         };
         let done = done.await;
         work.end(done).await
@@ -115,6 +128,7 @@ fn read_one(row: &AnyRow) -> Result<AddedIntegration, Fault> {
         kind: row.try_get("kind")?,
         name: row.try_get("name")?,
         team: row.try_get("team")?,
+        team_name: row.try_get("team_name")?,
         settings: row.try_get("settings")?,
         created_ms: row.try_get("created_ms")?,
         changed_ms: row.try_get("changed_ms")?,
@@ -122,19 +136,20 @@ fn read_one(row: &AnyRow) -> Result<AddedIntegration, Fault> {
     })
 }
 
-fn not_found(kind: &str, name: &str) -> NotFound {
-    NotFound::Added(kind.to_owned(), name.to_owned())
-}
-
-/// Team of an integration; none: there is no such one.
-async fn team_of(
-    on: &mut AnyConnection,
+/// The team of the integration of this name that the caller sees; that of none comes first.
+async fn seen_team_of(
+    work: &mut Work<'_>,
     node: &str,
     (kind, name): (&str, &str),
-) -> Result<Option<String>, Fault> {
+) -> Result<String, Fault> {
     let sql = "SELECT team FROM added_integrations WHERE node = $1 AND kind = $2 AND name = $3";
     let query = sqlx::query_scalar(sql).bind(clean(node)).bind(clean(kind));
-    Ok(query.bind(clean(name)).fetch_optional(on).await?)
+    let teams: Vec<String> = query.bind(clean(name)).fetch_all(&mut *work.all).await?;
+    Ok(team_seen_of_several(
+        &work.actor.visibility,
+        teams,
+        (kind, name),
+    )?)
 }
 
 async fn set_one(
@@ -148,11 +163,11 @@ async fn set_one(
     let team = home(&mut work.all, &work.actor.visibility, team)
         .await?
         .team;
-    let before = team_of(&mut work.all, node, (kind, name)).await?;
-    let is_new = before.is_none();
-    if before.is_some_and(|before| before != team) {
-        return Err(Exists::OfAnotherTeam(kind.to_owned(), name.to_owned()).into());
-    }
+    let sql = "SELECT COUNT(*) FROM added_integrations WHERE node = $1 AND kind = $2 AND \
+               team = $3 AND name = $4";
+    let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
+    let query = query.bind(clean(kind)).bind(team.clone()).bind(clean(name));
+    let is_new = query.fetch_one(&mut *work.all).await? == 0;
     if is_new {
         let sql = "SELECT COUNT(*) FROM added_integrations WHERE node = $1 AND kind = $2";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
@@ -165,7 +180,7 @@ async fn set_one(
         let query = query.bind(clean(kind)).bind(team.clone());
         let (own, max) = (
             query.fetch_one(&mut *work.all).await?,
-            share_of(&team, ADDED_MAX),
+            work.share_of(&team, ADDED_MAX),
         );
         if own >= max {
             return Err(Conflict::IntegrationsOfTeam(kind.to_owned(), max).into());
@@ -173,7 +188,7 @@ async fn set_one(
     }
     let sql = "INSERT INTO added_integrations (node, kind, name, team, settings, created_ms, \
                changed_ms, changed_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT \
-               (node, kind, name) DO UPDATE SET settings = excluded.settings, changed_ms = \
+               (node, kind, team, name) DO UPDATE SET settings = excluded.settings, changed_ms = \
                excluded.changed_ms, changed_by = excluded.changed_by";
     let query = sqlx::query(sql).bind(clean(node)).bind(clean(kind));
     let query = query

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use martlet_access::IotflowBase;
+use martlet_permission::Share;
 use sqlx::any::install_default_drivers;
 use sqlx::{Any, AnyConnection, Connection as _, Transaction};
 
@@ -16,7 +17,7 @@ use crate::audit::entry::{self, NewAuditEntry};
 use crate::migrations::{self, migrate};
 use crate::postgres::{self, PING_MAX};
 use crate::secret::DigestKey;
-use crate::sql::{Engine, Fault, Sql};
+use crate::sql::{Engine, Fault, Sql, signed, unsigned};
 use crate::writing::begin_writing;
 use crate::{Actor, Location, Refused, RegistryError, now_ms};
 
@@ -47,6 +48,8 @@ pub struct RegistrySettings {
     pub iotflow_base: IotflowBase,
     /// Devices that one user may own; none: as many as they like.
     pub devices_per_user_max: Option<u64>,
+    /// How much of what all teams share one team may have.
+    pub team_share: Share,
 }
 
 impl fmt::Debug for Registry {
@@ -62,6 +65,7 @@ pub(crate) struct Work<'a> {
     pub(crate) now_ms: i64,
     pub(crate) actor: Actor,
     pub(crate) devices_per_user_max: Option<u64>,
+    team_share: Share,
     place: Arc<str>,
 }
 
@@ -286,6 +290,7 @@ impl Registry {
     pub(crate) async fn begin(&mut self, actor: &Actor) -> Result<Work<'_>, RegistryError> {
         let engine = self.engine();
         let devices_per_user_max = self.settings.devices_per_user_max;
+        let team_share = self.settings.team_share;
         let place = Arc::clone(&self.place);
         let begun = begin_writing(self.connected().await?, engine).await;
         Ok(Work {
@@ -294,6 +299,7 @@ impl Registry {
             now_ms: now_ms(),
             actor: actor.clone(),
             devices_per_user_max,
+            team_share,
             place,
         })
     }
@@ -331,6 +337,16 @@ impl Registry {
 }
 
 impl Work<'_> {
+    /// How many of the objects that all teams share one team may have, so that no team takes them
+    /// all. Those that belong to no team are made by callers that see all teams, and are not
+    /// limited.
+    pub(crate) fn share_of(&self, team: &str, max: i64) -> i64 {
+        match team {
+            "" => max,
+            _ => signed(self.team_share.of(unsigned(max))),
+        }
+    }
+
     /// Ends the change, or undoes it.
     pub(crate) async fn end<T>(self, done: Result<T, Fault>) -> Result<T, RegistryError> {
         match done {

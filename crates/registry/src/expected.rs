@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::RegistryError;
-
 /// Revisions that an object may have when it is changed: any, or those of a list, as `If-Match`
 /// has it (RFC 9110, 13.1.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,21 +21,6 @@ impl Expected {
         match &self.0 {
             Some(revisions) => revisions.contains(&revision),
             None => true,
-        }
-    }
-
-    /// Refuses a change of an object that has another revision.
-    ///
-    /// # Errors
-    /// [`RegistryError::Stale`]: `found` is not among the revisions.
-    pub(crate) fn check(&self, what: &str, found: i64) -> Result<(), RegistryError> {
-        match self.has(found) {
-            true => Ok(()),
-            false => Err(RegistryError::Stale {
-                what: what.to_owned(),
-                expected: self.clone(),
-                found,
-            }),
         }
     }
 }

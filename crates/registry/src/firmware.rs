@@ -258,17 +258,26 @@ impl Registry {
         reading.end(read.map_err(Fault::from)).await
     }
 
-    /// Bytes of all files in data directories: a file that several versions have counts once.
+    /// Bytes of all files in data directories, and of those of one team: a file that several
+    /// versions have counts once.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn firmware_bytes(&mut self) -> Result<u64, RegistryError> {
+    pub async fn firmware_bytes(&mut self, team: &str) -> Result<(u64, u64), RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let sql = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM (SELECT DISTINCT sha256, \
-                   size FROM firmware WHERE url = '') AS files";
-        let read = sqlx::query_scalar::<_, i64>(sql).fetch_one(on).await;
-        reading.end(read.map(unsigned).map_err(Fault::from)).await
+        let read = async {
+            let sql = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM (SELECT DISTINCT \
+                       sha256, size FROM firmware WHERE url = '') AS files";
+            let all: i64 = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
+            let sql = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM (SELECT DISTINCT \
+                       sha256, size FROM firmware WHERE url = '' AND team = $1) AS files";
+            let query = sqlx::query_scalar(sql).bind(team.to_owned());
+            let own: i64 = query.fetch_one(on).await?;
+            Ok((unsigned(all), unsigned(own)))
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
     }
 }
 

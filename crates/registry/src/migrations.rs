@@ -204,6 +204,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0031_outbox.sql"),
         postgres: include_str!("../migrations/0031_outbox.sql"),
     },
+    Step {
+        version: 32,
+        name: "names within teams",
+        sqlite: include_str!("../migrations/0032_names_within_teams.sql"),
+        postgres: include_str!("../migrations/0032_names_within_teams.sql"),
+    },
 ];
 
 impl Step {

@@ -7,10 +7,8 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::device_numbers::{CHUNK, by_tenant};
 use crate::sql::{Fault, Sql, clean};
-use crate::teams::{home, share_of};
-use crate::{
-    Actor, Conflict, Exists, Expected, NotFound, ObjectKind, Registry, RegistryError, Visibility,
-};
+use crate::teams::{home, team_seen_of_several};
+use crate::{Actor, Conflict, Exists, Expected, Registry, RegistryError, Visibility};
 
 /// Rules in the tables, at most.
 pub const RULES_MAX: i64 = 1_000;
@@ -20,7 +18,7 @@ const KIND: &str = "rule";
 /// A rule in the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRule {
-    /// Name, which no other rule has.
+    /// Name, which no other rule of its team has.
     pub name: String,
     /// Id of the team whose messages it looks at; empty: the common tenant.
     pub team: String,
@@ -62,7 +60,7 @@ impl Registry {
         let on = reading.connection();
         let read = async {
             let sql = "SELECT name, team, definition, revision, created_ms, changed_ms, \
-                       changed_by FROM message_rules ORDER BY name";
+                       changed_by FROM message_rules ORDER BY name, team";
             let rows = sqlx::query(sql).fetch_all(on).await?;
             let all: Result<Vec<_>, Fault> = rows.iter().map(read_rule).collect();
             let mut all = all?;
@@ -95,8 +93,8 @@ impl Registry {
     /// `revision`, the rule has to be at that one; 0: it must not exist. Returns whether it is new.
     ///
     /// # Errors
-    /// The caller does not see the team, the name is that of another team's rule, the rule has
-    /// another revision, or there are [`RULES_MAX`].
+    /// The caller does not see the team, the rule has another revision, or there are
+    /// [`RULES_MAX`].
     pub async fn set_rule(
         &mut self,
         actor: &Actor,
@@ -112,14 +110,15 @@ impl Registry {
     /// Removes a rule.
     ///
     /// # Errors
-    /// There is none, or the caller does not see it.
+    /// There is none that the caller sees, or several teams have one.
     pub async fn remove_rule(&mut self, actor: &Actor, name: &str) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let found = found(&mut work.all, name).await?;
-            let found = found.filter(|(team, _)| work.actor.visibility.sees(team));
-            let (team, _) = found.ok_or_else(|| not_found(name))?;
-            let query = sqlx::query("DELETE FROM message_rules WHERE name = $1").bind(clean(name));
+            let query = sqlx::query_scalar("SELECT team FROM message_rules WHERE name = $1");
+            let teams = query.bind(clean(name)).fetch_all(&mut *work.all).await?;
+            let team = team_seen_of_several(&work.actor.visibility, teams, (KIND, name))?;
+            let sql = "DELETE FROM message_rules WHERE team = $1 AND name = $2";
+            let query = sqlx::query(sql).bind(team.clone()).bind(clean(name));
             query.execute(&mut *work.all).await?;
             work.audit("rule.remove", (KIND, name), &team, json!({}))
                 .await
@@ -193,16 +192,12 @@ fn read_rule(row: &AnyRow) -> Result<StoredRule, Fault> {
     })
 }
 
-fn not_found(name: &str) -> NotFound {
-    NotFound::Added(ObjectKind::Rule.to_string(), name.to_owned())
-}
-
-/// Team and revision of a rule; none: there is no such one.
-async fn found(on: &mut AnyConnection, name: &str) -> Result<Option<(String, i64)>, Fault> {
-    let query = sqlx::query("SELECT team, revision FROM message_rules WHERE name = $1");
-    let row = query.bind(clean(name)).fetch_optional(on).await?;
-    let read = row.map(|row| Ok((row.try_get("team")?, row.try_get("revision")?)));
-    read.transpose()
+/// Revision of a rule of a team; 0: there is no such one.
+async fn revision_of(on: &mut AnyConnection, (name, team): (&str, &str)) -> Result<i64, Fault> {
+    let sql = "SELECT revision FROM message_rules WHERE team = $1 AND name = $2";
+    let query = sqlx::query_scalar(sql).bind(team.to_owned());
+    let found: Option<i64> = query.bind(clean(name)).fetch_optional(on).await?;
+    Ok(found.unwrap_or_default())
 }
 
 async fn set_one(
@@ -214,17 +209,13 @@ async fn set_one(
     let team = home(&mut work.all, &work.actor.visibility, team)
         .await?
         .team;
-    let before = found(&mut work.all, name).await?;
-    if before.as_ref().is_some_and(|(before, _)| *before != team) {
-        let kind = ObjectKind::Rule.to_string();
-        return Err(Exists::OfAnotherTeam(kind, name.to_owned()).into());
-    }
-    let current = before.as_ref().map_or(0, |(_, revision)| *revision);
+    let current = revision_of(&mut work.all, (name, &team)).await?;
+    let is_new = current == 0;
     if expected == Expected::from(0) && current > 0 {
         return Err(Exists::Rule(name.to_owned()).into());
     }
     expected.check(&format!("the rule {name:?}"), current)?;
-    if before.is_none() {
+    if is_new {
         let query = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM message_rules");
         if query.fetch_one(&mut *work.all).await? >= RULES_MAX {
             return Err(Conflict::AddedRules(RULES_MAX).into());
@@ -233,7 +224,7 @@ async fn set_one(
         let query = sqlx::query_scalar::<_, i64>(sql).bind(team.clone());
         let (own, max) = (
             query.fetch_one(&mut *work.all).await?,
-            share_of(&team, RULES_MAX),
+            work.share_of(&team, RULES_MAX),
         );
         if own >= max {
             return Err(Conflict::RulesOfTeam(max).into());
@@ -241,7 +232,7 @@ async fn set_one(
     }
     // Nodes with the same tables notice a change by its time.
     let sql = "INSERT INTO message_rules (name, team, definition, revision, created_ms, changed_ms, \
-               changed_by) VALUES ($1, $2, $3, $4, $5, $5, $6) ON CONFLICT (name) DO UPDATE SET \
+               changed_by) VALUES ($1, $2, $3, $4, $5, $5, $6) ON CONFLICT (team, name) DO UPDATE SET \
                definition = excluded.definition, revision = excluded.revision, changed_ms = \
                excluded.changed_ms, changed_by = excluded.changed_by";
     let query = sqlx::query(sql).bind(clean(name)).bind(team.clone());
@@ -251,12 +242,12 @@ async fn set_one(
         .bind(work.now_ms)
         .bind(clean(&work.actor.who));
     query.execute(&mut *work.all).await?;
-    let what = match before {
-        None => "rule.add",
-        Some(_) => "rule.change",
+    let what = match is_new {
+        true => "rule.add",
+        false => "rule.change",
     };
     let changed: serde_json::Value = serde_json::from_str(definition).unwrap_or_default();
     work.audit(what, (KIND, name), &team, json!({ "definition": changed }))
         .await?;
-    Ok(before.is_none())
+    Ok(is_new)
 }

@@ -212,13 +212,23 @@ pub(crate) struct Home {
     pub(crate) tenant: i64,
 }
 
-/// How many of the objects that all teams share one team may have, so that no team takes them all.
-/// Those that belong to no team are made by callers that see all teams, and are not limited.
-pub(crate) fn share_of(team: &str, max: i64) -> i64 {
-    match team {
-        "" => max,
-        _ => max / 2,
+/// Which of these teams, which all have an object of this kind and name, is meant: that of no team,
+/// or the only one that these see.
+///
+/// # Errors
+/// They see none, or several.
+pub(crate) fn team_seen_of_several(
+    visibility: &Visibility,
+    mut teams: Vec<String>,
+    (kind, name): (&str, &str),
+) -> Result<String, NotFound> {
+    teams.retain(|team| visibility.sees(team));
+    if teams.len() > 1 && teams.iter().all(|team| !team.is_empty()) {
+        return Err(NotFound::OfSeveralTeams(kind.to_owned(), name.to_owned()));
     }
+    let missing = || NotFound::Added(kind.to_owned(), name.to_owned());
+    // The empty one is the first.
+    teams.into_iter().min().ok_or_else(missing)
 }
 
 /// The team that is meant by an id or a name, or none by nothing.

@@ -60,7 +60,7 @@ pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, RuleInput};
 pub use fuel::UNITS_MAX;
 pub use guard::Guard;
 pub use hops::{HOPS_MAX, hops_after, hops_of_siblings};
-pub use memory::Memory;
+pub use memory::{Memory, PREVIOUS_MAX, Previous};
 pub use pattern::PATTERN_BYTES_MAX;
 pub use problem::Problem;
 pub use rule::{MessageRule, RuleSource, own_webhook};

@@ -1,14 +1,15 @@
 //! State of rules between messages.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cel::Value;
 
 use crate::fuel::{UNITS_MAX, UNITS_OF_VALUE};
 use crate::value::bytes_of;
 
-/// Maximum number of values that are remembered for `previous`.
-const PREVIOUS_MAX: usize = 50_000;
+/// Maximum number of values that are remembered for `previous`, of all tenants.
+pub const PREVIOUS_MAX: usize = 50_000;
 /// Maximum bytes of such a value.
 const PREVIOUS_BYTES_MAX: usize = 4 * 1024;
 
@@ -21,16 +22,102 @@ pub(crate) struct PreviousKey {
     pub(crate) of: String,
 }
 
+/// Values of one tenant.
+#[derive(Debug, Default)]
+struct OfTenant {
+    values: HashMap<PreviousKey, Value>,
+    /// The oldest first.
+    order: VecDeque<PreviousKey>,
+}
+
+/// Values that rules remember for `previous`. If there are too many, the tenant that has most
+/// loses its oldest.
+#[derive(Debug)]
+pub struct Previous {
+    tenants: BTreeMap<u32, OfTenant>,
+    count: usize,
+    count_max: usize,
+    /// Most that one tenant may have, but the common one.
+    of_tenant_max: usize,
+    dropped: u64,
+}
+
+impl Default for Previous {
+    fn default() -> Self {
+        Self::new(PREVIOUS_MAX, PREVIOUS_MAX)
+    }
+}
+
+impl Previous {
+    /// At most `count_max` values, and `of_tenant_max` of one tenant but the common one.
+    pub fn new(count_max: usize, of_tenant_max: usize) -> Self {
+        Self {
+            tenants: BTreeMap::new(),
+            count: 0,
+            count_max,
+            of_tenant_max,
+            dropped: 0,
+        }
+    }
+
+    /// Number of values that were dropped to make room for others.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn get(&self, key: &PreviousKey) -> Option<&Value> {
+        self.tenants.get(&key.tenant)?.values.get(key)
+    }
+
+    fn put(&mut self, key: PreviousKey, value: &Value) {
+        let tenant = key.tenant;
+        let own = self.tenants.entry(tenant).or_default();
+        if own.values.insert(key.clone(), value.clone()).is_some() {
+            return;
+        }
+        own.order.push_back(key);
+        self.count += 1;
+        if tenant != 0 && own.order.len() > self.of_tenant_max {
+            self.drop_oldest_of(tenant);
+        } else if self.count > self.count_max {
+            let most = self.tenants.iter().max_by_key(|(_, of)| of.order.len());
+            self.drop_oldest_of(most.map_or(tenant, |(most, _)| *most));
+        }
+    }
+
+    fn drop_oldest_of(&mut self, tenant: u32) {
+        let Some(of) = self.tenants.get_mut(&tenant) else {
+            return;
+        };
+        if let Some(oldest) = of.order.pop_front() {
+            of.values.remove(&oldest);
+            self.count -= 1;
+            self.dropped += 1;
+        }
+        if of.order.is_empty() {
+            self.tenants.remove(&tenant);
+        }
+    }
+}
+
 /// State of rules between messages; empty at first.
 #[derive(Debug, Default)]
 pub struct Memory {
-    previous: HashMap<PreviousKey, Value>,
-    order: VecDeque<PreviousKey>,
+    /// Shared by the rules of all tenants.
+    previous: Arc<Mutex<Previous>>,
     /// Units used by rules for the current message, by rule index. Small values are not counted.
     used: HashMap<usize, u64>,
 }
 
 impl Memory {
+    /// With these values for `previous`.
+    pub fn with(previous: Arc<Mutex<Previous>>) -> Self {
+        Self {
+            previous,
+            used: HashMap::new(),
+        }
+    }
+
     /// Starts the next message. One message may have many telemetry values: the cost limit of a
     /// rule applies to all of them together.
     pub fn next_message(&mut self) {
@@ -50,22 +137,50 @@ impl Memory {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Previous> {
+        self.previous.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The previous value with this key.
-    pub(crate) fn previous(&self, key: &PreviousKey) -> Option<&Value> {
-        self.previous.get(key)
+    pub(crate) fn previous(&self, key: &PreviousKey) -> Option<Value> {
+        self.lock().get(key).cloned()
     }
 
     pub(crate) fn remember(&mut self, key: PreviousKey, value: &Value) {
-        if bytes_of(value) > PREVIOUS_BYTES_MAX {
-            return;
+        if bytes_of(value) <= PREVIOUS_BYTES_MAX {
+            self.lock().put(key, value);
         }
-        if self.previous.insert(key.clone(), value.clone()).is_none() {
-            self.order.push_back(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(tenant: u32, of: usize) -> PreviousKey {
+        PreviousKey {
+            tenant,
+            rule: "r".to_owned(),
+            of: of.to_string(),
         }
-        while self.order.len() > PREVIOUS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.previous.remove(&oldest);
-            }
+    }
+
+    #[test]
+    fn the_tenant_that_has_most_gives_way() {
+        let mut previous = Previous::new(10, 6);
+        previous.put(key(2, 0), &Value::Int(1));
+        for of in 0..100 {
+            previous.put(key(1, of), &Value::Int(1));
         }
+        // Tenant 1 has its share, and tenant 2 still has its value.
+        assert!(previous.get(&key(2, 0)).is_some());
+        assert_eq!((previous.count, previous.dropped()), (7, 94));
+        assert!(previous.get(&key(1, 93)).is_none() && previous.get(&key(1, 94)).is_some());
+        // The common one has no share, and is the one with most.
+        for of in 0..100 {
+            previous.put(key(0, of), &Value::Int(1));
+        }
+        assert!(previous.get(&key(2, 0)).is_some());
+        assert_eq!(previous.count, 10);
     }
 }

@@ -1,7 +1,7 @@
 //! All rules of a node, and their results for a message. A payload is parsed once for all rules,
 //! and only rules whose Topic Filters may match are examined.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use cel::{Context, Value};
@@ -206,30 +206,28 @@ impl MessageRules {
         &self.rules
     }
 
-    /// Topic Filters of all enabled rules.
-    pub fn filters(&self) -> Vec<String> {
-        let acting = self
-            .rules
-            .iter()
-            .filter(|one| one.rule.definition.is_enabled());
-        let filters = acting.filter_map(|one| match &one.rule.source {
-            RuleSource::Topics(filters) => Some(filters.clone()),
-            _ => None,
-        });
-        let mut filters: Vec<String> = filters.flatten().collect();
-        filters.sort_unstable();
-        filters.dedup();
-        filters
+    /// Enabled rules.
+    fn acting(&self) -> impl Iterator<Item = &TaggedRule> {
+        let rules = self.rules.iter();
+        rules.filter(|one| one.rule.definition.is_enabled())
+    }
+
+    /// What the enabled rules of each tenant look at; tenants without such rules are left out.
+    pub fn sources(&self) -> BTreeMap<u32, Vec<&RuleSource>> {
+        let mut sources = BTreeMap::<u32, Vec<&RuleSource>>::new();
+        for one in self.acting() {
+            sources
+                .entry(one.tenant)
+                .or_default()
+                .push(&one.rule.source);
+        }
+        sources
     }
 
     /// Names of alarms that enabled rules may raise, with their tenants.
     pub fn alarm_names(&self) -> HashSet<(u32, String)> {
-        let acting = self
-            .rules
-            .iter()
-            .filter(|one| one.rule.definition.is_enabled());
         let mut names = HashSet::new();
-        for one in acting {
+        for one in self.acting() {
             if one.rule.alarm.is_some() {
                 names.insert((one.tenant, one.rule.name.clone()));
             }
@@ -578,7 +576,7 @@ impl Judge<'_> {
             of,
         };
         if let Some(previous) = memory.previous(&key) {
-            scope.add_variable_from_value("previous", previous.clone());
+            scope.add_variable_from_value("previous", previous);
         }
         memory.remember(key, current);
     }

@@ -532,7 +532,7 @@ fn telemetry_and_events_are_sources() {
         RuleResult::Matched(_)
     ));
     assert_eq!(set.events(), ["disconnected"]);
-    assert!(set.filters().is_empty());
+    assert_eq!(set.sources()[&0].len(), 2);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::StorageError;
 use crate::bucket::Bucket;
 use crate::function::Function;
+use crate::held::{Held, bytes_of_aggregate};
 use crate::query::{Row, Selection, SeriesOf, SeriesPages};
 use crate::reader::DatabaseReader;
 use crate::spans::{Piece, Spans};
@@ -108,7 +109,11 @@ impl Aggregated {
 
 impl DatabaseReader {
     /// Computes aggregates per bucket.
-    pub(crate) async fn aggregate(&self, of: &Aggregate) -> Result<Aggregated, StorageError> {
+    pub(crate) async fn aggregate(
+        &self,
+        of: &Aggregate,
+        held: &mut Held,
+    ) -> Result<Aggregated, StorageError> {
         if of.limit == 0 || of.functions.is_empty() {
             let told = "at least one function and a limit of at least 1 are needed";
             return Err(StorageError::Query(told.to_owned()));
@@ -122,6 +127,7 @@ impl DatabaseReader {
             pages.skip_before(after.device);
         }
         while let Some(page) = pages.next().await? {
+            held.series(page.len())?;
             for series in page {
                 let place = (series.device, &*series.key);
                 let after = of.after.as_ref();
@@ -131,7 +137,9 @@ impl DatabaseReader {
                     _ => None,
                 };
                 let most = of.limit + 1 - rows.len();
-                rows.extend(self.aggregate_series(of, &series, behind, most).await?);
+                let more = self.aggregate_series(of, &series, behind, most).await?;
+                held.add(more.iter().map(bytes_of_aggregate).sum())?;
+                rows.extend(more);
                 if rows.len() > of.limit {
                     rows.truncate(of.limit);
                     let next = rows.last().map(AggregateRow::position);

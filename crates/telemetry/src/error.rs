@@ -15,6 +15,12 @@ pub enum StorageError {
         /// Error of the driver.
         error: Arc<sqlx::Error>,
     },
+    /// The memory for results is used up. Retry later, or ask for less.
+    #[error(
+        "the results of queries take as much memory as they may: ask for fewer devices, keys or \
+         items, or try again later"
+    )]
+    Memory,
     /// The disk is full, or the limit of the file is reached. Writing continues by itself when
     /// there is room again.
     #[error(
@@ -81,6 +87,7 @@ impl StorageError {
     pub fn is_worth_a_retry(&self) -> bool {
         match self {
             Self::Unreachable { .. }
+            | Self::Memory
             | Self::Full { .. }
             | Self::File { .. }
             | Self::Database { .. } => true,

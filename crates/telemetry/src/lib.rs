@@ -19,6 +19,7 @@ pub mod decode;
 mod engine;
 mod error;
 mod function;
+mod held;
 mod location;
 mod memory;
 mod postgres;
@@ -41,6 +42,7 @@ pub use aggregate::{Aggregate, AggregatePosition, AggregateRow, Aggregated, Fill
 pub use bucket::{Bucket, Unit};
 pub use error::StorageError;
 pub use function::Function;
+pub use held::{Found, QueryMemory};
 pub use location::Location;
 pub use martlet_database_url::DatabaseUrl;
 pub use query::{Order, Position, Range, Row, Rows, Selection};

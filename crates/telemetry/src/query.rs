@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::StorageError;
+use crate::held::{Held, bytes_of};
 use crate::reader::DatabaseReader;
 use crate::scan::Scan;
 use crate::value::{Instant, Sample, SeriesId, Time, Value};
@@ -256,10 +257,15 @@ impl<'a> SeriesPages<'a> {
 
 impl DatabaseReader {
     /// The latest value of each series.
-    pub(crate) async fn latest(&self, selection: &Selection) -> Result<Vec<Row>, StorageError> {
+    pub(crate) async fn latest(
+        &self,
+        selection: &Selection,
+        held: &mut Held,
+    ) -> Result<Vec<Row>, StorageError> {
         let mut rows = Vec::new();
         let mut pages = SeriesPages::new(self, selection);
         while let Some(page) = pages.next().await? {
+            held.series(page.len())?;
             for series in page {
                 let scan = Scan {
                     series: series.id,
@@ -268,15 +274,18 @@ impl DatabaseReader {
                     newest_first: true,
                     limit: 1,
                 };
-                let scanned = self.scan(&scan).await?;
-                rows.extend(scanned.samples.into_iter().map(|sample| series.row(sample)));
+                for sample in self.scan(&scan).await?.samples {
+                    let row = series.row(sample);
+                    held.add(bytes_of(&row))?;
+                    rows.push(row);
+                }
             }
         }
         Ok(rows)
     }
 
     /// Rows of a time span.
-    pub(crate) async fn range(&self, range: &Range) -> Result<Rows, StorageError> {
+    pub(crate) async fn range(&self, range: &Range, held: &mut Held) -> Result<Rows, StorageError> {
         if range.limit == 0 {
             return Err(StorageError::Query(
                 "the limit must be at least 1".to_owned(),
@@ -286,19 +295,20 @@ impl DatabaseReader {
             return Ok(Rows::default());
         }
         match range.order {
-            Order::BySeries => self.range_by_series(range).await,
-            Order::OldestFirst => self.range_by_time(range, false).await,
-            Order::NewestFirst => self.range_by_time(range, true).await,
+            Order::BySeries => self.range_by_series(range, held).await,
+            Order::OldestFirst => self.range_by_time(range, false, held).await,
+            Order::NewestFirst => self.range_by_time(range, true, held).await,
         }
     }
 
-    async fn range_by_series(&self, range: &Range) -> Result<Rows, StorageError> {
+    async fn range_by_series(&self, range: &Range, held: &mut Held) -> Result<Rows, StorageError> {
         let mut rows = Vec::new();
         let mut pages = SeriesPages::new(self, &range.selection);
         if let Some(after) = &range.after {
             pages.skip_before(after.device);
         }
         while let Some(page) = pages.next().await? {
+            held.series(page.len())?;
             for series in page {
                 let mut from = Instant::first_of(range.from);
                 if let Some(after) = &range.after {
@@ -316,8 +326,11 @@ impl DatabaseReader {
                     newest_first: false,
                     limit: range.limit - rows.len() + 1,
                 };
-                let scanned = self.scan(&scan).await?;
-                rows.extend(scanned.samples.into_iter().map(|sample| series.row(sample)));
+                for sample in self.scan(&scan).await?.samples {
+                    let row = series.row(sample);
+                    held.add(bytes_of(&row))?;
+                    rows.push(row);
+                }
                 if rows.len() > range.limit {
                     return Ok(cut(rows, range.limit));
                 }
@@ -327,11 +340,17 @@ impl DatabaseReader {
     }
 
     /// Reads each series only as far as the rows found so far require.
-    async fn range_by_time(&self, range: &Range, newest_first: bool) -> Result<Rows, StorageError> {
+    async fn range_by_time(
+        &self,
+        range: &Range,
+        newest_first: bool,
+        held: &mut Held,
+    ) -> Result<Rows, StorageError> {
         let most = range.limit.saturating_add(1);
         let mut found = TopRows::new(most, newest_first);
         let mut pages = SeriesPages::new(self, &range.selection);
         while let Some(page) = pages.next().await? {
+            held.series(page.len())?;
             for series in page {
                 let mut scan = Scan {
                     series: series.id,
@@ -349,6 +368,7 @@ impl DatabaseReader {
                     let last = scanned.samples.last().cloned();
                     for sample in scanned.samples {
                         found.add(series.row(sample));
+                        held.rows(found.bytes)?;
                     }
                     match last.filter(|_| scanned.has_more) {
                         Some(last) => scan = scan.after(&last),
@@ -392,6 +412,7 @@ fn cut(mut rows: Vec<Row>, limit: usize) -> Rows {
 /// The first rows of many series by time; at most twice the requested number is kept.
 struct TopRows {
     rows: Vec<Row>,
+    bytes: usize,
     most: usize,
     newest_first: bool,
     /// Rows after this instant are not needed any more.
@@ -402,6 +423,7 @@ impl TopRows {
     fn new(most: usize, newest_first: bool) -> Self {
         Self {
             rows: Vec::new(),
+            bytes: 0,
             most,
             newest_first,
             worst: None,
@@ -409,6 +431,7 @@ impl TopRows {
     }
 
     fn add(&mut self, row: Row) {
+        self.bytes += bytes_of(&row);
         self.rows.push(row);
         if self.rows.len() >= self.most.saturating_mul(2) {
             self.sort();
@@ -424,7 +447,10 @@ impl TopRows {
             true => self.rows.sort_unstable_by(|a, b| by(b, a)),
             false => self.rows.sort_unstable_by(by),
         }
-        self.rows.truncate(self.most);
+        if self.rows.len() > self.most {
+            self.rows.truncate(self.most);
+            self.bytes = self.rows.iter().map(bytes_of).sum();
+        }
         if self.rows.len() == self.most {
             self.worst = self.rows.last().map(|row| row.position().instant());
         }

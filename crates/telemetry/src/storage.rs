@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::aggregate::{Aggregate, Aggregated};
+use crate::held::{Found, Held, QueryMemory};
 use crate::memory::SharedMemory;
 use crate::postgres::read::PostgresReader;
 use crate::query::{Range, Row, Rows, Selection, SeriesPages};
@@ -151,7 +152,22 @@ impl Storage {
     /// # Errors
     /// The values cannot be read.
     pub async fn latest(&self, selection: &Selection) -> Result<Vec<Row>, StorageError> {
-        self.inner.reader.latest(selection).await
+        let mut held = Held::default();
+        self.inner.reader.latest(selection, &mut held).await
+    }
+
+    /// As [`Self::latest`]. What is found counts in `memory`.
+    ///
+    /// # Errors
+    /// The values cannot be read, or there is not enough memory.
+    pub async fn latest_within(
+        &self,
+        selection: &Selection,
+        memory: Arc<dyn QueryMemory>,
+    ) -> Result<Found<Vec<Row>>, StorageError> {
+        let mut held = Held::new(Some(memory));
+        let rows = self.inner.reader.latest(selection, &mut held).await?;
+        Ok(Found::new(rows, held))
     }
 
     /// Keys of a device, in order.
@@ -182,7 +198,22 @@ impl Storage {
     /// # Errors
     /// The values cannot be read, or the limit is 0.
     pub async fn range(&self, range: &Range) -> Result<Rows, StorageError> {
-        self.inner.reader.range(range).await
+        let mut held = Held::default();
+        self.inner.reader.range(range, &mut held).await
+    }
+
+    /// As [`Self::range`]. What is found counts in `memory`.
+    ///
+    /// # Errors
+    /// The values cannot be read, the limit is 0, or there is not enough memory.
+    pub async fn range_within(
+        &self,
+        range: &Range,
+        memory: Arc<dyn QueryMemory>,
+    ) -> Result<Found<Rows>, StorageError> {
+        let mut held = Held::new(Some(memory));
+        let rows = self.inner.reader.range(range, &mut held).await?;
+        Ok(Found::new(rows, held))
     }
 
     /// Aggregates (sums, averages and others) per bucket. Roll-ups are used if they are valid and
@@ -192,7 +223,22 @@ impl Storage {
     /// The values cannot be read, the limit is 0, no function is requested, or a percentile has
     /// too many numbers in one bucket.
     pub async fn aggregate(&self, of: &Aggregate) -> Result<Aggregated, StorageError> {
-        self.inner.reader.aggregate(of).await
+        let mut held = Held::default();
+        self.inner.reader.aggregate(of, &mut held).await
+    }
+
+    /// As [`Self::aggregate`]. What is found counts in `memory`.
+    ///
+    /// # Errors
+    /// As for [`Self::aggregate`], or there is not enough memory.
+    pub async fn aggregate_within(
+        &self,
+        of: &Aggregate,
+        memory: Arc<dyn QueryMemory>,
+    ) -> Result<Found<Aggregated>, StorageError> {
+        let mut held = Held::new(Some(memory));
+        let rows = self.inner.reader.aggregate(of, &mut held).await?;
+        Ok(Found::new(rows, held))
     }
 
     /// Deletes the values of a selection from a time to before another one. Keys without values

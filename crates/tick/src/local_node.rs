@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     EpochKey, Interest, InterestClass, MemoryPressure, MemoryUse, Node, Retained, ShardId,
-    ShardMemory, TenantId, UserSessions,
+    ShardMemory, TenantCounts, TenantId, TenantPool, UserSessions,
 };
 
 /// State shared by the shards, without locks.
@@ -20,6 +20,7 @@ pub struct LocalNode {
     by_shard: RefCell<BTreeMap<u16, ShardMemory>>,
     sessions: Cell<usize>,
     user_sessions: RefCell<UserSessions>,
+    tenants: RefCell<TenantCounts>,
     connections: Cell<usize>,
 }
 
@@ -39,6 +40,7 @@ impl LocalNode {
             by_shard: RefCell::default(),
             sessions: Cell::new(0),
             user_sessions: RefCell::default(),
+            tenants: RefCell::default(),
             connections: Cell::new(0),
         }
     }
@@ -124,6 +126,15 @@ impl Node for LocalNode {
 
     fn return_session(&self) {
         self.sessions.set(self.sessions.get() - 1);
+    }
+
+    fn borrow_of_tenant(&self, tenant: TenantId, pool: TenantPool, count_max: usize) -> bool {
+        let mut tenants = self.tenants.borrow_mut();
+        tenant == TenantId::default() || tenants.borrow(tenant, pool, count_max)
+    }
+
+    fn return_of_tenant(&self, tenant: TenantId, pool: TenantPool) {
+        self.tenants.borrow_mut().give_back(tenant, pool);
     }
 
     fn borrow_user_session(&self, tenant: TenantId, user_name: &Arc<str>, count_max: u32) -> bool {

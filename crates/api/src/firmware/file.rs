@@ -1,49 +1,29 @@
 //! The file of a version of firmware, in ranges, as it is read from the disk.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Extension, MatchedPath, State};
-use axum::http::request::Parts;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::of_node::firmware_of;
-use super::range::{RangeAnswer, asked_bytes, part_of};
 use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind, ProblemView};
+use crate::range::{FILE_PATH, RangeAnswer, part_of};
 use crate::registry::{CalledBy, OfTeam, within};
-
-const PATH: &str = "/api/v1/firmware/{name}/{version}/file";
 
 /// Bytes that are read at once.
 const PIECE: u64 = 64 * 1024;
 
-/// The part of a token of `http.rate` that a request takes: one, or less for a piece of a file of
-/// firmware. A device with little memory asks for many small pieces.
-pub(crate) fn part_of_token(parts: &Parts) -> f64 {
-    /// Bytes of a file for a token.
-    const BYTES: f64 = 64.0 * 1024.0;
-    /// Requests for a token, however small their pieces are.
-    const REQUESTS: f64 = 64.0;
-    let path = parts.extensions.get::<MatchedPath>();
-    match path.is_some_and(|path| path.as_str() == PATH) {
-        true => asked_bytes(&parts.headers).map_or(1.0, |bytes| {
-            (bytes as f64 / BYTES).clamp(1.0 / REQUESTS, 1.0)
-        }),
-        false => 1.0,
-    }
-}
-
 /// The file of a version of firmware
 ///
-/// A request for a part of at most 64 KiB counts as a part of a request in `http.rate`, by its bytes.
 /// A device shows its secret in `X-API-Key`, and gets firmware for its type. Parts of the file are
-/// asked for by `Range`, `If-Range` with the `ETag`. A file that is elsewhere is answered with its
-/// URL in `Location`.
-#[utoipa::path(get, path = PATH, tag = "firmware",
+/// asked for by `Range`, `If-Range` with the `ETag`; one of at most 64 KiB counts as a part of a
+/// request in `http.rate`. A file that is elsewhere is answered with its URL in `Location`.
+#[utoipa::path(get, path = FILE_PATH, tag = "firmware",
     params(("name" = String, Path, description = "Name"),
         ("version" = String, Path, description = "Revision"), OfTeam),
     responses((status = 200, description = "The file", content_type = "application/octet-stream",

@@ -3,20 +3,16 @@
 //! * `artefacts`: versions of firmware: added, listed, deleted
 //! * `file`: the file of a version, in ranges
 //! * `of_node`: the firmware and the rollouts of the node
-//! * `range`: what a request asks for of a file
 //! * `rollouts`: rollouts and their devices
 
 mod artefacts;
 mod file;
 mod of_node;
-mod range;
 mod rollouts;
 
 use martlet_control::firmware::FirmwareError;
 use martlet_control::principal::Scope::{DevicesRead, DevicesWrite};
 use utoipa_axum::routes;
-
-pub(crate) use file::part_of_token;
 
 use crate::access::Access::{Scoped, ScopedOrOfDevice};
 use crate::problem::{Problem, ProblemKind};

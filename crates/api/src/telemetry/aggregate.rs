@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use martlet_control::csv::{self, BYTE_ORDER_MARK};
 use martlet_control::telemetry::{
-    Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, RowFormat, Selection, Unit,
-    csv_line, csv_value, time_text,
+    Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, QueryMemory, RowFormat,
+    Selection, Unit, csv_line, csv_value, time_text,
 };
 use serde_json::{Map, Value, json};
 
@@ -114,6 +115,7 @@ pub(super) async fn answer(
     query: Buckets,
     ids: HashMap<i64, String>,
     (from, until): (i64, i64),
+    memory: Arc<dyn QueryMemory>,
 ) -> Result<Response, Problem> {
     let mut devices: Vec<i64> = ids.keys().copied().collect();
     devices.sort_unstable();
@@ -156,7 +158,8 @@ pub(super) async fn answer(
         }),
     };
     let storage = telemetry_of(api)?.storage().await?;
-    let found = storage.aggregate(&question).await?;
+    let of_query = storage.aggregate_within(&question, memory).await?;
+    let found = of_query.rows;
     let names: Vec<&str> = question.functions.iter().map(|one| one.name()).collect();
     let (is_truncated, next) = (found.is_truncated(), found.next);
     let Some(format) = format else {

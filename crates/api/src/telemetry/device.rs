@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::of_node::{device_of, telemetry_of, turn};
+use super::of_node::{device_of, memory_of, telemetry_of, turn};
 use super::times::Span;
 use super::view::{ReadingView, json_of};
 use crate::api::Api;
@@ -126,6 +126,7 @@ pub(crate) async fn range(
 ) -> Result<Json<Readings>, Problem> {
     let telemetry = telemetry_of(&api)?;
     let _turn = turn(&api, &caller).await?;
+    let memory = memory_of(&api, &caller);
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let own = own.map(|Extension(own)| own);
     let device = device_of(&api, &caller, own.as_ref(), &id).await?;
@@ -150,7 +151,9 @@ pub(crate) async fn range(
         limit: limit_of(wanted.limit)?,
         after: after.transpose()?,
     };
-    let found = telemetry.storage().await?.range(&range).await?;
+    let storage = telemetry.storage().await?;
+    let of_query = storage.range_within(&range, memory).await?;
+    let found = of_query.rows;
     Ok(Json(Readings {
         truncated: found.is_truncated(),
         next: found
@@ -198,6 +201,7 @@ pub(crate) async fn latest(
 ) -> Result<Json<BTreeMap<String, LatestView>>, Problem> {
     let telemetry = telemetry_of(&api)?;
     let _turn = turn(&api, &caller).await?;
+    let memory = memory_of(&api, &caller);
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let own = own.map(|Extension(own)| own);
     let device = device_of(&api, &caller, own.as_ref(), &id).await?;
@@ -205,8 +209,9 @@ pub(crate) async fn latest(
         devices: vec![device.number],
         keys: keys_of(wanted.keys.as_deref())?,
     };
-    let found = telemetry.storage().await?.latest(&selection).await?;
-    let found = found.into_iter().map(|row| {
+    let storage = telemetry.storage().await?;
+    let of_query = storage.latest_within(&selection, memory).await?;
+    let found = of_query.rows.into_iter().map(|row| {
         let latest = LatestView {
             time: time_text(row.time),
             value: json_of(&row.value),

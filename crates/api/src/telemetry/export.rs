@@ -2,12 +2,13 @@
 //! than a page of them is in memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use martlet_control::csv::BYTE_ORDER_MARK;
-use martlet_control::telemetry::{Order, Range, RowFormat, Storage};
+use martlet_control::telemetry::{Order, QueryMemory, Range, RowFormat, Storage};
 
 use super::view::id_of;
 use crate::problem::Problem;
@@ -34,6 +35,7 @@ pub(super) fn format_of(word: Option<&str>) -> Result<Option<RowFormat>, Problem
 
 struct ExportState {
     storage: Storage,
+    memory: Arc<dyn QueryMemory>,
     range: Range,
     ids: HashMap<i64, String>,
     format: RowFormat,
@@ -47,8 +49,9 @@ impl ExportState {
         if !self.has_more {
             return None;
         }
-        let found = match self.storage.range(&self.range).await {
-            Ok(found) => found,
+        let memory = Arc::clone(&self.memory);
+        let of_query = match self.storage.range_within(&self.range, memory).await {
+            Ok(of_query) => of_query,
             Err(error) => {
                 // The answer has begun: it is cut off, so that no client takes it for complete.
                 self.has_more = false;
@@ -56,6 +59,7 @@ impl ExportState {
                 return Some(Err(std::io::Error::other("telemetry cannot be read")));
             }
         };
+        let found = of_query.rows;
         let mut text = String::new();
         if std::mem::take(&mut self.is_first) {
             if self.has_bom && self.format == RowFormat::Csv {
@@ -75,13 +79,14 @@ impl ExportState {
 
 /// All rows of a range, by device, key and time.
 pub(super) fn answer(
-    storage: Storage,
+    (storage, memory): (Storage, Arc<dyn QueryMemory>),
     range: Range,
     ids: HashMap<i64, String>,
     (format, has_bom): (RowFormat, bool),
 ) -> Response {
     let source = ExportState {
         storage,
+        memory,
         range: Range {
             order: Order::BySeries,
             limit: PAGE,

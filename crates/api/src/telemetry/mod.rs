@@ -75,6 +75,7 @@ impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Query(why) => Self::bad_request(why),
+            StorageError::Memory => Self::unavailable(error.to_string()),
             // The error of the database may have its address in it, so it is only logged.
             error => {
                 tracing::warn!(%error, "telemetry cannot be stored or read");

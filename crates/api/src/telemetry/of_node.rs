@@ -1,11 +1,12 @@
 //! The telemetry of the node, and the device that a request is about.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_control::callers::Caller;
 use martlet_control::devices::DeviceName;
 use martlet_control::shared_slots::SharedSlot;
-use martlet_control::telemetry::Telemetry;
+use martlet_control::telemetry::{QueryMemory, Telemetry};
 use martlet_control::use_cases::FindDevice;
 use martlet_registry::Device;
 
@@ -65,4 +66,9 @@ pub(super) async fn device_of(
             api.run(caller.clone(), FindDevice { device }).await
         }
     }
+}
+
+/// The memory of what the queries of a caller find.
+pub(crate) fn memory_of(api: &Api, caller: &Caller) -> Arc<dyn QueryMemory> {
+    api.query_memory.of(caller.visibility())
 }

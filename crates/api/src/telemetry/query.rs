@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::aggregate::{self, Buckets};
 use super::device::{keys_of, limit_of, order_of};
 use super::export;
-use super::of_node::{telemetry_of, turn};
+use super::of_node::{memory_of, telemetry_of, turn};
 use super::times::Span;
 use super::view::DeviceReadingView;
 use crate::api::Api;
@@ -204,6 +204,7 @@ pub(crate) async fn query(
 ) -> Result<Response, Problem> {
     let telemetry = telemetry_of(&api)?;
     let _turn = turn(&api, &caller).await?;
+    let memory = memory_of(&api, &caller);
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let devices = Devices {
         device: wanted.device.clone(),
@@ -236,7 +237,7 @@ pub(crate) async fn query(
             format: wanted.format,
             bom: wanted.bom,
         };
-        return aggregate::answer(&api, buckets, ids, (from, until)).await;
+        return aggregate::answer(&api, buckets, ids, (from, until), memory).await;
     }
     wanted.expect_no_bucket()?;
     let order = order_of(wanted.order.as_deref())?;
@@ -258,13 +259,14 @@ pub(crate) async fn query(
     let storage = telemetry.storage().await?;
     if let Some(format) = export::format_of(wanted.format.as_deref())? {
         return Ok(export::answer(
-            storage,
+            (storage, memory),
             range,
             ids,
             (format, wanted.bom == Some(true)),
         ));
     }
-    let found = storage.range(&range).await?;
+    let of_query = storage.range_within(&range, memory).await?;
+    let found = of_query.rows;
     let answer = QueryAnswer {
         truncated: found.is_truncated(),
         next: found

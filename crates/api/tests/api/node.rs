@@ -359,6 +359,7 @@ pub(crate) fn tables_at(path: PathBuf, control: &Arc<Control>) -> SharedRegistry
         keeps_scram: false,
         iotflow_base: Default::default(),
         devices_per_user_max: None,
+        team_share: Default::default(),
         audit: martlet_registry::AuditKept::default(),
     };
     SharedRegistry::new(settings, Arc::clone(control))

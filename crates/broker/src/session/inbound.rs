@@ -486,9 +486,18 @@ impl Shard {
                 false => limits.retained_bytes as usize,
             },
         );
-        let change = cx
-            .node
-            .retained(|store| store.store(held.clone(), publisher, count_max, bytes_max));
+        let share = limits.team_share();
+        let (count_share, bytes_share) = (
+            share.of_size(limits.retained_messages as usize),
+            share.of_size(limits.retained_bytes as usize),
+        );
+        let change =
+            cx.node.retained(
+                |store| match store.exceeds_share(&held, count_share, bytes_share) {
+                    true => RetainedChange::Full(Limit::TeamRetained),
+                    false => store.store(held.clone(), publisher, count_max, bytes_max),
+                },
+            );
         *message = Some(held);
         match change {
             RetainedChange::Full(Limit::RetainedBytes) if memory_is_short => {

@@ -20,6 +20,7 @@ use crate::shard::Shard;
 use crate::shard::end::{Ending, TransportEnd, WillAtEnd};
 use crate::shard::packet_error::PacketError;
 use crate::shortened::shortened;
+use crate::tenant_counts::TenantPool;
 use crate::timer::Timer;
 use crate::work::{CLOSING, COMING_OR_GOING, ENDS};
 
@@ -149,6 +150,8 @@ impl Shard {
         }
         self.report_disconnected(cx, session, ending);
         cx.node.return_connection_slot();
+        let tenant = self.sessions.at(session).tenant;
+        cx.node.return_of_tenant(tenant, TenantPool::Connections);
         let id = self.connections.id_of(index);
         self.connections.accepted -= 1;
         let connection = self.connections.at(index);
@@ -210,7 +213,7 @@ impl Shard {
             self.store.gate.session_ends(number, client);
         }
         self.work.add(COMING_OR_GOING);
-        cx.node.return_session();
+        self.uncount_session(cx, tenant);
         self.return_user_session(cx, index);
         match is_quick {
             true => self.sessions.remove(index),

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use martlet_broker::Share;
 use martlet_registry::{Actor, Device, Page, PageRequest, RegistryError, Visibility};
 pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
 use tokio::fs::File;
@@ -52,6 +53,8 @@ pub struct FirmwareSettings {
     pub max_bytes: u64,
     /// Bytes of all files, at most.
     pub total_bytes: u64,
+    /// How much of these one team may have.
+    pub team_share: Share,
     /// Bytes per second that are served by MQTT, at most.
     pub mqtt_bytes_per_sec: u64,
     /// One of these keys must have signed a file. Empty: signatures are kept as they are given.
@@ -136,7 +139,17 @@ impl FirmwareStore {
         claims.check()?;
         let place = self.place_of(visibility)?;
         let bytes = length.unwrap_or(max);
-        let stored = self.stored_bytes().await?;
+        let team = visibility.team().unwrap_or_default();
+        let (stored, own) = self.stored_bytes(team.to_owned()).await?;
+        let share = self.settings.team_share.of(self.settings.total_bytes);
+        if !team.is_empty() && own.saturating_add(bytes) > share {
+            let why = format!(
+                "a team may have {share} bytes of files (limits.team_percent of \
+                 firmware.total_bytes), and {own} are stored: delete some first (martlet firmware \
+                 rm)"
+            );
+            return Err(FirmwareError::NoRoom(why));
+        }
         let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
         let reserved = (Arc::clone(&self.reserved), bytes);
         let mut upload = Upload::new(claims, reserved, max, place);
@@ -152,14 +165,11 @@ impl FirmwareStore {
         Ok(upload)
     }
 
-    /// Bytes of all files.
-    ///
-    /// # Errors
-    /// The tables cannot be read.
-    pub async fn stored_bytes(&self) -> Result<u64, SharedRegistryError> {
+    /// Bytes of all files, and of those of a team.
+    async fn stored_bytes(&self, team: String) -> Result<(u64, u64), SharedRegistryError> {
         let read = self
             .tables
-            .read(|registry| Box::pin(registry.firmware_bytes()));
+            .read(move |registry| Box::pin(async move { registry.firmware_bytes(&team).await }));
         read.await
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::TenantId;
-use martlet_integrate::{ConfiguredSink, Host as _};
+use martlet_integrate::{ConfiguredSink, Host as _, name_of_team};
 use martlet_registry::{Actor, AddedIntegration, RegistryError, Visibility};
 use serde_json::{Map, Value};
 use tracing::{info, warn};
@@ -45,7 +45,7 @@ pub enum AddedError {
 pub struct AddedChange {
     /// Kind.
     pub kind: AddedKind,
-    /// Name, which no other integration of this kind and node has.
+    /// Name, which no other integration of this kind, node and team has.
     pub name: String,
     /// Id of the team whose messages it takes; empty: the common tenant.
     pub team: String,
@@ -56,7 +56,7 @@ pub struct AddedChange {
 /// An integration of such a kind as a caller sees it.
 #[derive(Clone, Debug)]
 pub struct VisibleIntegration {
-    /// Name, which no other integration of this kind and node has.
+    /// Name, which no other integration of this kind, node and team has.
     pub name: String,
     /// Team whose messages it takes; empty: the common tenant.
     pub team: String,
@@ -97,7 +97,8 @@ impl Integrations {
         let mut all: Vec<VisibleIntegration> = configured.collect();
         all.extend(added.map(|one| {
             let mut running = running.clone();
-            let own = running.find(|entry| entry.is_added && *entry.settings.name == *one.name);
+            let name = full_name(&one);
+            let own = running.find(|entry| entry.is_added && *entry.settings.name == *name);
             VisibleIntegration {
                 name: one.name.clone(),
                 team: one.team.clone(),
@@ -134,12 +135,15 @@ impl Integrations {
             settings,
         } = change;
         let sees_node = actor.visibility == Visibility::All;
-        let sink = self.maker.make(kind, &name, &team, &settings, sees_node)?;
+        let full_name = name_of_team(&self.team_name(&team), &name);
+        let sink = self
+            .maker
+            .make(kind, &full_name, &team, &settings, sees_node)?;
         self.maker.check_new(kind, &settings)?;
-        self.expect_not_configured(kind, &name)?;
+        self.expect_not_configured(kind, (&team, &name))?;
         let is_enabled = is_enabled(&settings);
         let text = Value::Object(settings).to_string();
-        let (node, of, owner) = (self.host.name().to_owned(), name.clone(), team.clone());
+        let (node, of, owner) = (self.host.name().to_owned(), name, team);
         let written = self.tables.note(move |registry| {
             Box::pin(async move {
                 let of = (kind.name(), of.as_str());
@@ -148,7 +152,7 @@ impl Integrations {
             })
         });
         let is_new = written.await?;
-        let ended_before = self.end(kind, &name).await;
+        let ended_before = self.end(kind, &full_name).await;
         if !is_enabled {
             // What it would not deliver is not kept for it.
             if let Some(ended) = ended_before {
@@ -161,7 +165,7 @@ impl Integrations {
             match self.saved_subscriptions().await {
                 Ok(saved) => restore(connection, &saved),
                 Err(error) => {
-                    let bridge = &*name;
+                    let bridge = &*full_name;
                     warn!(
                         bridge,
                         %error,
@@ -198,14 +202,14 @@ impl Integrations {
                 registry.remove_added_integration(&actor, &node, of).await
             })
         });
-        match removed.await {
+        let (_, team) = match removed.await {
             Err(SharedRegistryError::Registry(RegistryError::NotFound(why))) => {
                 // The answer has nothing of the configuration, which the caller may not see.
                 return Err(AddedError::NotFound(why.to_string()));
             }
             done => done?,
-        }
-        if let Some(entry) = self.end(kind, name).await {
+        };
+        if let Some(entry) = self.end(kind, &name_of_team(&team, name)).await {
             self.end_queues_of(&entry).await;
         }
         Ok(())
@@ -251,10 +255,26 @@ impl Integrations {
         log_ended(&integration, "the integration was removed", messages);
     }
 
-    fn expect_not_configured(&self, kind: AddedKind, name: &str) -> Result<(), AddedError> {
+    /// Name of a team by its id; empty: the common tenant.
+    fn team_name(&self, team: &str) -> String {
+        let tenant = Some(team).filter(|team| !team.is_empty());
+        let tenant = tenant.and_then(|team| self.host.tenant(team));
+        let name = tenant.and_then(|tenant| self.host.team_of(tenant));
+        name.map_or_else(|| team.to_owned(), |name| name.to_string())
+    }
+
+    /// The names of the configuration are those of the common tenant, and of their own.
+    fn expect_not_configured(
+        &self,
+        kind: AddedKind,
+        (team, name): (&str, &str),
+    ) -> Result<(), AddedError> {
         let kind = kind.name();
         let found = self.entry(kind, name);
-        match found.filter(|entry| !entry.is_added) {
+        let is_of_team = |entry: &Arc<RunningIntegration>| {
+            team.is_empty() || self.host.tenant(team) == self.host.tenant(&entry.settings.tenant)
+        };
+        match found.filter(|entry| !entry.is_added && is_of_team(entry)) {
             None => Ok(()),
             Some(_) => Err(AddedError::Configured(format!(
                 "the configuration of the node has a {kind} {name:?}: choose another name, or \
@@ -296,14 +316,19 @@ impl Integrations {
     /// Starts an integration of the tables. Returns false if it cannot be created: the log has the
     /// reason.
     fn start_added(&self, one: &AddedIntegration) -> bool {
-        let (kind, name) = (&*one.kind, &*one.name);
-        let is_there = self.entry(kind, name);
-        if let Some(entry) = is_there {
-            if !entry.is_added {
-                let what = "an integration that was added through the API is not started: the \
-                            configuration has one of its name";
-                warn!(kind, name, "{what}");
-            }
+        let (kind, name) = (&*one.kind, &*full_name(one));
+        if self.entry(kind, name).is_some_and(|entry| entry.is_added) {
+            return true;
+        }
+        let Some(of_kind) = AddedKind::from_name(kind) else {
+            warn!(kind, name, "unknown kind of integrations in this version");
+            return false;
+        };
+        let is_free = self.expect_not_configured(of_kind, (&one.team, &one.name));
+        if is_free.is_err() {
+            let what = "an integration that was added through the API is not started: the \
+                        configuration has one of its name";
+            warn!(kind, name, "{what}");
             return true;
         }
         let settings = match serde_json::from_str(&one.settings) {
@@ -313,10 +338,6 @@ impl Integrations {
                 warn!(kind, name, "{what}");
                 return false;
             }
-        };
-        let Some(of_kind) = AddedKind::from_name(kind) else {
-            warn!(kind, name, "unknown kind of integrations in this version");
-            return false;
         };
         if !is_enabled(&settings) {
             return true;
@@ -333,6 +354,11 @@ impl Integrations {
             }
         }
     }
+}
+
+/// The name of an integration among all of the node.
+fn full_name(one: &AddedIntegration) -> String {
+    name_of_team(&one.team_name, &one.name)
 }
 
 /// Whether an integration with these settings runs.

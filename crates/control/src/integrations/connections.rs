@@ -96,7 +96,7 @@ impl Integrations {
         let (node, one) = (
             self.host.name().to_owned(),
             BridgeSubscription {
-                bridge: connection.name().to_owned(),
+                bridge: connection.bridge().to_owned(),
                 filter: filter.to_owned(),
                 qos: qos as u8,
             },
@@ -125,7 +125,7 @@ impl Integrations {
     ) -> Result<(), SubscriptionError> {
         let _changing = connection.changing().await;
         connection.unsubscribe(filter, ANSWERED_WITHIN).await?;
-        let (node, bridge) = (self.host.name().to_owned(), connection.name().to_owned());
+        let (node, bridge) = (self.host.name().to_owned(), connection.bridge().to_owned());
         let filter = filter.to_owned();
         let removed = self.tables.note(move |registry| {
             Box::pin(async move {
@@ -150,7 +150,7 @@ impl Integrations {
 
 /// Gives a connection its subscriptions among all that are saved.
 pub(super) fn restore(connection: &NamedConnection, saved: &[BridgeSubscription]) {
-    let own = saved.iter().filter(|one| one.bridge == connection.name());
+    let own = saved.iter().filter(|one| one.bridge == connection.bridge());
     connection.restore(own.map(|one| {
         let qos = QoS::from_bits(one.qos).unwrap_or_default();
         (one.filter.clone(), qos)

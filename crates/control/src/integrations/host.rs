@@ -236,8 +236,7 @@ impl Host for NodeHost {
     }
 
     fn team_of(&self, tenant: TenantId) -> Option<Arc<str>> {
-        let policy = self.control.policy()?;
-        policy.tables_even_idle()?.team_of(tenant.0).map(Into::into)
+        self.control.name_of_tenant(tenant).map(Into::into)
     }
 
     fn why_no_tenant(&self, team: &str) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use martlet_broker::TenantId;
 use martlet_integrate::{
     BroughtTopics, Command, CommandError, DeadLetter, DeadLetterHead, Handle, Host as _, OnReject,
-    SecretTrouble, State,
+    SecretTrouble, State, name_of_team, own_name,
 };
 use martlet_registry::{NotFound, ObjectKind};
 
@@ -153,9 +153,10 @@ impl Operator<'_> {
     /// # Errors
     /// There is none.
     pub async fn one(&self, kind: &str, name: &str) -> Result<IntegrationInfo, IntegrationError> {
-        let is_it = |one: &IntegrationInfo| (one.handle.kind(), one.handle.name()) == (kind, name);
+        let meant = self.own_handle(kind, name)?;
+        let is_it = |one: &IntegrationInfo| Arc::ptr_eq(&one.handle, &meant);
         let found = self.list().await.into_iter().find(is_it);
-        found.ok_or_else(|| not_found(kind, name))
+        Ok(found.ok_or_else(|| not_found(kind, name))?)
     }
 
     /// Has an integration do something. Returns when it is done, or has begun.
@@ -199,15 +200,35 @@ impl Operator<'_> {
         after: Option<u64>,
         limit: usize,
     ) -> Result<LetterPage, IntegrationError> {
-        let is_configured = self.all.get(kind, name).is_some();
-        if is_configured {
-            self.own_handle(kind, name)?;
-        }
-        let page = self.own_letters((kind, name), after, limit).await?;
-        if page.items.is_empty() && after.is_none() && !is_configured {
-            return Err(not_found(kind, name));
+        let stored = self.stored_name(kind, name)?;
+        let mut page = self.own_letters((kind, &stored), after, limit).await?;
+        if page.items.is_empty() && self.all.entry(kind, &stored).is_none() {
+            // It was one of the configuration.
+            page = self.own_letters((kind, name), after, limit).await?;
+            if page.items.is_empty() && after.is_none() {
+                return Err(not_found(kind, name).into());
+            }
         }
         Ok(page)
+    }
+
+    /// The name under which dead letters of an integration are stored. The integration may be one
+    /// that is not there any more.
+    ///
+    /// # Errors
+    /// It is another caller's.
+    fn stored_name(&self, kind: &str, name: &str) -> Result<String, NotFound> {
+        match self.all.called(self.tenant, kind, name) {
+            Ok(handle) => Ok(handle.name().to_owned()),
+            Err(NotFound::Object(..)) if self.all.entry(kind, name).is_none() => {
+                let team = self.tenant.and_then(|tenant| self.all.host.team_of(tenant));
+                Ok(name_of_team(
+                    team.as_deref().unwrap_or_default(),
+                    own_name(name),
+                ))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The next page of dead letters with one that the caller sees; the last page may have none.
@@ -238,11 +259,12 @@ impl Operator<'_> {
         name: &str,
         id: u64,
     ) -> Result<DeadLetter, IntegrationError> {
+        let stored = self.stored_name(kind, name)?;
         let found = self.all.host.dead_letters().get(id).await;
         let found = found.map_err(IntegrationError::Store)?;
         let is_own = |letter: &DeadLetter| {
             let of = (&*letter.head.kind, &*letter.head.name);
-            of == (kind, name) && self.sees(&letter.head)
+            (of == (kind, &*stored) || of == (kind, name)) && self.sees(&letter.head)
         };
         found
             .filter(is_own)
@@ -335,14 +357,11 @@ impl Operator<'_> {
     fn sees(&self, letter: &DeadLetterHead) -> bool {
         let (kind, name) = (&*letter.kind, &*letter.name);
         self.tenant.is_none_or(|tenant| tenant.0 == letter.tenant)
-            && (self.all.get(kind, name).is_none() || self.own_handle(kind, name).is_ok())
+            && (self.all.entry(kind, name).is_none() || self.own_handle(kind, name).is_ok())
     }
 
     fn own_handle(&self, kind: &str, name: &str) -> Result<Arc<Handle>, IntegrationError> {
-        let mut own = self.own().into_iter();
-        let found = own.find(|entry| entry.is_called(kind, name));
-        let found = found.ok_or_else(|| not_found(kind, name))?;
-        Ok(Arc::clone(&found.handle))
+        Ok(self.all.called(self.tenant, kind, name)?)
     }
 
     async fn send_command(
@@ -402,9 +421,8 @@ impl Operator<'_> {
     }
 }
 
-fn not_found(kind: &str, name: &str) -> IntegrationError {
-    let name = format!("{kind}/{name}");
-    NotFound::Object(ObjectKind::Integration, name).into()
+pub(super) fn not_found(kind: &str, name: &str) -> NotFound {
+    NotFound::Object(ObjectKind::Integration, format!("{kind}/{name}"))
 }
 
 fn no_letter(kind: &str, name: &str, id: u64) -> IntegrationError {

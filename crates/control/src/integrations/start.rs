@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_integrate::{ConfiguredSink, webhook};
+use martlet_integrate::{ConfiguredSink, own_name, webhook};
 
 use super::Integrations;
 use super::entry::{RunningIntegration, TO_WEBHOOKS};
@@ -14,7 +14,7 @@ use super::{secrets, sending, teams};
 fn with_rules(sink: &ConfiguredSink) -> ConfiguredSink {
     let mut sink = sink.clone();
     if sink.settings.kind == webhook::KIND.name {
-        let filter = format!("{TO_WEBHOOKS}{}/#", sink.settings.name);
+        let filter = format!("{TO_WEBHOOKS}{}/#", own_name(&sink.settings.name));
         sink.settings.filters.push(filter.into());
     }
     sink

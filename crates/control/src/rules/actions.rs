@@ -155,7 +155,8 @@ impl<'a> Doer<'a> {
         };
         self.rules.actions.note(kind, outcome);
         let mut counts = lock(&self.rules.counts);
-        let Some(counts) = counts.get_mut(self.name(rule)) else {
+        let place = self.in_force.places.get(rule);
+        let Some(counts) = place.and_then(|place| counts.get_mut(&place.key)) else {
             return;
         };
         match done {

@@ -46,9 +46,10 @@ const COUNTERS: &[CounterOf] = &[
 /// Rules at one moment.
 #[derive(Debug)]
 pub struct RulesPage {
-    /// Counts of the rules by name.
+    /// Counts of the rules by their names among all.
     rules: Vec<(String, Counts)>,
     actions: Vec<(ActionKind, ActionOutcome, u64)>,
+    previous_dropped: u64,
 }
 
 impl Rules {
@@ -56,7 +57,7 @@ impl Rules {
     pub fn metrics(&self) -> RulesPage {
         let in_force = self.in_force();
         let counts = lock(&self.counts);
-        let names = in_force.places.iter().map(|place| &place.name);
+        let names = in_force.places.iter().map(|place| &place.key);
         let rules = names.map(|name| (name.clone(), counts.get(name).cloned().unwrap_or_default()));
         let kinds = ActionKind::ALL.into_iter();
         let actions = kinds.flat_map(|kind| {
@@ -66,6 +67,7 @@ impl Rules {
         RulesPage {
             rules: rules.collect(),
             actions: actions.collect(),
+            previous_dropped: lock(&self.previous).dropped(),
         }
     }
 }
@@ -74,6 +76,9 @@ impl Collector for RulesPage {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let in_force = ConstGauge::new(i64::try_from(self.rules.len()).unwrap_or(i64::MAX));
         put(&mut encoder, "rules", "Rules in force", &in_force)?;
+        let dropped = ConstCounter::new(self.previous_dropped);
+        let help = "Values that rules remembered for `previous`, dropped to make room for others";
+        put(&mut encoder, "rules_previous_dropped", help, &dropped)?;
         let kind = ConstCounter::new(0_u64).metric_type();
         for (name, help, value) in COUNTERS {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;

@@ -1,9 +1,11 @@
 //! Rules about messages, while the node runs: those of the configuration and those of the tables,
 //! and what follows from messages.
 //!
-//! One integration, `rules/main`, takes what the rules look at, of all tenants. It has a durable
-//! queue, as all integrations have. An action is done at least once: after a crash, or if the
-//! tables do not answer, the rules look at a message again.
+//! The rules of each tenant have an integration of their own, `rules/main` or `rules/TEAM/main`,
+//! which takes what they look at: with a durable queue and a thread, as all integrations have. So
+//! the rules of one team neither wait for those of another, nor hold back its publishers. An action
+//! is done at least once: after a crash, or if the tables do not answer, the rules look at a
+//! message again.
 //!
 //! * `counts`: what was counted, and the last error
 //! * `devices`: types and tags of devices
@@ -11,6 +13,7 @@
 //! * `metrics`: metrics of rules
 //! * `on_topics`: what a rule has made of the last message of each topic
 //! * `publish`: the parts by which rules and alarms publish
+//! * `queues`: the integrations of the tenants
 //! * `recall`: what `why` reports of a rule
 //! * `sink`: the integration
 //! * `action_counts`: counts of actions
@@ -28,6 +31,7 @@ mod metrics;
 mod on_topics;
 mod other_keys;
 pub(crate) mod publish;
+mod queues;
 mod recall;
 mod sink;
 mod stored;
@@ -38,8 +42,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::TenantId;
+use martlet_integrate::name_of_team;
 pub use martlet_rules::{ActionDefinition, Definition, DefinitionError, RuleSource};
-use martlet_rules::{Evaluator, MessageRule, MessageRules};
+use martlet_rules::{Evaluator, MessageRule, MessageRules, PREVIOUS_MAX, Previous};
 use serde_json::{Map, Value};
 use tracing::warn;
 
@@ -56,15 +61,16 @@ use crate::feed::{PublishedKinds, publish_events};
 use crate::integrations::Integrations;
 use crate::shared_registry::SharedRegistry;
 use crate::shared_slots::SharedSlots;
-use crate::telemetry::{Telemetry, followed};
+use crate::telemetry::Telemetry;
 use action_counts::ActionCounts;
 use counts::Counts;
 use devices::RuleDevices;
 use guarded::GuardedRule;
 use other_keys::OtherKeys;
+use queues::Queues;
 
-/// Kind and name of the integration.
-const KIND: &str = "rules";
+/// Kind of the integrations, and their name in their tenants.
+pub(crate) const KIND: &str = "rules";
 const NAME: &str = "main";
 /// Trials that run at one time, and those of one team.
 const TRIALS_MAX: usize = 3;
@@ -128,9 +134,12 @@ fn with_kinds(mut definition: Definition) -> Definition {
 /// Where a rule is from.
 #[derive(Clone, Debug)]
 struct RuleOrigin {
-    /// Id of the team; empty: the common tenant.
+    /// Id of the team, or its name in the configuration; empty: the common tenant.
     team: String,
+    /// Name in its team.
     name: String,
+    /// Name among all rules, see [`Rules::key_of`].
+    key: String,
     is_configured: bool,
 }
 
@@ -188,8 +197,10 @@ pub struct Rules {
     stamp: Mutex<Option<(i64, i64)>>,
     /// Teams of rules that are not in force, since these have no tenant of their own.
     waiting_teams: Mutex<BTreeSet<String>>,
-    /// Filters of the integration that runs; none: it does not.
-    filters: Mutex<Vec<String>>,
+    /// The integrations that run, by name.
+    queues: Mutex<Queues>,
+    /// Values that the rules of all tenants remember for `previous`.
+    previous: Arc<Mutex<Previous>>,
     /// Keys of values at which no rule has looked.
     other_keys: Mutex<OtherKeys>,
     /// Webhooks of rules that run, by name.
@@ -210,7 +221,6 @@ impl Rules {
     ) -> Self {
         Self {
             devices: RuleDevices::new(Arc::clone(&parts.tables)),
-            control: parts.control,
             tables: parts.tables,
             integrations: parts.integrations,
             telemetry: parts.telemetry,
@@ -226,9 +236,14 @@ impl Rules {
             changing: tokio::sync::Mutex::default(),
             stamp: Mutex::default(),
             waiting_teams: Mutex::default(),
-            filters: Mutex::default(),
+            queues: Mutex::default(),
+            previous: Arc::new(Mutex::new(Previous::new(
+                PREVIOUS_MAX,
+                parts.control.info.limits.team_share().of_size(PREVIOUS_MAX),
+            ))),
             other_keys: Mutex::default(),
             webhooks: Mutex::default(),
+            control: parts.control,
         }
     }
 
@@ -245,34 +260,60 @@ impl Rules {
         }
     }
 
+    /// The name of a rule among all of the node: `NAME`, or `TEAM/NAME` of one of the tables that
+    /// is a team's.
+    fn key_of(&self, (team, name): (&str, &str), is_configured: bool) -> String {
+        match (team, is_configured) {
+            ("", _) | (_, true) => name.to_owned(),
+            // Of a team without a tenant no rule is in force.
+            (team, false) => match self.tenant_of(team) {
+                Some(tenant) => name_of_team(&self.team_name(tenant), name),
+                None => name_of_team(team, name),
+            },
+        }
+    }
+
+    fn origin(&self, (team, name): (&str, &str), is_configured: bool) -> RuleOrigin {
+        RuleOrigin {
+            team: team.to_owned(),
+            name: name.to_owned(),
+            key: self.key_of((team, name), is_configured),
+            is_configured,
+        }
+    }
+
     /// Puts the rules of the configuration and these into force.
     fn put_in_force(&self, stored: &[(RuleOrigin, Definition)]) {
         let configured = self.configured.iter().map(|rule| {
-            let place = RuleOrigin {
-                team: rule.team.clone(),
-                name: rule.name.clone(),
-                is_configured: true,
-            };
+            let place = self.origin((&rule.team, &rule.name), true);
             (place, &rule.definition)
         });
         let stored = stored.iter().map(|(place, one)| (place.clone(), one));
         let before = self.in_force();
         let known = before.places.iter().zip(&before.rules);
         let known: HashMap<&str, &GuardedRule> = known
-            .map(|(place, rule)| (place.name.as_str(), rule))
+            .map(|(place, rule)| (place.key.as_str(), rule))
             .collect();
         let (mut rules, mut places) = (Vec::<GuardedRule>::new(), Vec::<RuleOrigin>::new());
-        let (mut names, mut waiting) = (BTreeSet::new(), BTreeSet::new());
+        let (mut keys, mut waiting) = (BTreeSet::new(), BTreeSet::new());
         for (place, definition) in configured.chain(stored) {
             let name = &*place.name;
-            if names.contains(name) {
+            let tenant = self.tenant_of(&place.team);
+            // A name of the configuration is also one of its team.
+            let is_taken = keys.contains(&place.key)
+                || places.iter().zip(&rules).any(|(other, rule)| {
+                    other.is_configured
+                        && other.name == place.name
+                        && tenant == Some(TenantId(rule.tagged.tenant))
+                });
+            if is_taken {
                 warn!(
                     name,
                     "a rule of the tables is not in force: the configuration has its name"
                 );
                 continue;
             }
-            let Some(tenant) = self.tenant_of(&place.team) else {
+            let Some(tenant) = tenant else {
                 let team = &*place.team;
                 warn!(
                     name,
@@ -283,7 +324,7 @@ impl Rules {
             };
             let definition = with_kinds(definition.clone());
             // One that was not changed stays as it is, with what has gone wrong with it.
-            let known = known.get(name).copied();
+            let known = known.get(place.key.as_str()).copied();
             let rule = match known.filter(|rule| rule.is_same(tenant.0, &definition)) {
                 Some(known) => Ok(known.clone()),
                 None => guarded::read(&self.evaluator, name, &definition)
@@ -291,7 +332,7 @@ impl Rules {
             };
             match rule {
                 Ok(rule) => {
-                    names.insert(place.name.clone());
+                    keys.insert(place.key.clone());
                     rules.push(rule);
                     places.push(place);
                 }
@@ -300,9 +341,9 @@ impl Rules {
         }
         *lock(&self.waiting_teams) = waiting;
         let mut counts = lock(&self.counts);
-        counts.retain(|name, _| names.contains(name));
-        for name in names {
-            counts.entry(name).or_default();
+        counts.retain(|key, _| keys.contains(key));
+        for key in keys {
+            counts.entry(key).or_default();
         }
         drop(counts);
         let set = guarded::set_of(&self.evaluator, &rules);
@@ -335,23 +376,6 @@ impl Rules {
         if let Ok(Some(kinds)) = PublishedKinds::parse(&missing.join(",")) {
             tokio::spawn(publish_events(Arc::clone(&self.control), kinds));
         }
-    }
-
-    /// Topic Filters of all that the rules look at.
-    fn filters(&self) -> Vec<String> {
-        let in_force = self.in_force();
-        let mut filters = in_force.set.filters();
-        if in_force.set.has_telemetry()
-            && let Some(telemetry) = self.telemetry.as_ref()
-        {
-            filters.extend(telemetry.filters().into_iter().map(String::from));
-            filters.push(followed::topic());
-        }
-        let events = in_force.set.events();
-        filters.extend(events.iter().map(|kind| format!("$events/{kind}")));
-        filters.sort_unstable();
-        filters.dedup();
-        filters
     }
 }
 

@@ -2,10 +2,11 @@
 
 use martlet_broker::{EventKind, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
+use martlet_integrate::name_of_team;
 use martlet_registry::{AlarmFilter, PageRequest, Visibility};
 use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own_webhook};
 
-use super::{Definition, Rules, VisibleRule, webhooks};
+use super::{Definition, KIND, NAME, Rules, VisibleRule, webhooks};
 use crate::lock::lock;
 use crate::text::typed;
 use crate::wall_clock::unsigned;
@@ -36,11 +37,20 @@ impl Rules {
             return;
         };
         // An alarm that a rule raises may have another name.
-        let mut named = all.iter().filter(|rule| rule.name == *name);
-        let mut raising = all
-            .iter()
-            .filter(|rule| raised(rule).any(|one| one == name));
-        let found = named.next().or_else(|| raising.next()).cloned();
+        let (mut named, mut raising): (Vec<&VisibleRule>, Vec<&VisibleRule>) = (
+            all.iter()
+                .filter(|rule| rule.name == *name || rule.key == *name)
+                .collect(),
+            all.iter()
+                .filter(|rule| raised(rule).any(|one| one == name))
+                .collect(),
+        );
+        // Several teams may have one of this name.
+        let asked = facts.question.tenant;
+        for found in [&mut named, &mut raising] {
+            found.sort_by_key(|rule| self.tenant_of_alarms(rule) != asked);
+        }
+        let found = named.first().or(raising.first()).copied().cloned();
         if found.is_none() && facts.is_unseen() {
             let names = all.iter().map(|rule| rule.name.as_str());
             facts.namesakes.add_nearest(name, "rule", names);
@@ -53,11 +63,12 @@ impl Rules {
             let topic = facts.question.topic.as_deref();
             let on_topic = topic.and_then(|topic| {
                 let counts = lock(&self.counts);
-                counts.get(&rule.name)?.on_topic(topic)
+                counts.get(&rule.key)?.on_topic(topic)
             });
             let webhooks = self.webhooks_of(&rule).await;
             let alarms = self.alarms_of(&rule).await;
             let takers = self.takers_of(&rule).await;
+            let queue = self.queue_of(tenant).await;
             facts.named_rule = Some(NamedRule {
                 webhooks,
                 alarms,
@@ -66,6 +77,7 @@ impl Rules {
                 waiting,
                 unpublished,
                 on_topic,
+                queue,
                 ..self.named_rule(rule)
             });
         }
@@ -78,14 +90,26 @@ impl Rules {
             let ActionDefinition::Webhook(webhook) = action else {
                 continue;
             };
-            let name = match webhook.url {
-                Some(_) => format!("{}/{}", webhooks::KIND, own_webhook(&rule.name, at)),
-                None => format!("webhook/{}", webhook.name),
+            let (kind, name) = match webhook.url {
+                Some(_) => (webhooks::KIND, own_webhook(&rule.name, at)),
+                None => ("webhook", webhook.name.clone()),
             };
+            let tenant = self.tenant_of_alarms(rule);
+            let Ok(handle) = self.integrations.called(Some(tenant), kind, &name) else {
+                continue;
+            };
+            let name = format!("{kind}/{}", handle.name());
             let one = self.control.named_integration(&self.integrations, &name);
             found.extend(one.await);
         }
         found
+    }
+
+    /// The integration that hands the messages of a tenant to its rules.
+    async fn queue_of(&self, tenant: TenantId) -> Option<Integration> {
+        let name = format!("{KIND}/{}", name_of_team(&self.team_name(tenant), NAME));
+        let one = self.control.named_integration(&self.integrations, &name);
+        one.await
     }
 
     /// The alarm that a rule keeps, if it would be raised and another one silences it.
@@ -211,8 +235,11 @@ impl Rules {
                 topics.any(|topic| TopicName::new(topic).is_ok_and(|topic| filter.matches(topic)))
             })
         };
+        let tenant = self.tenant_of_alarms(rule);
         let all = self.integrations.examined().into_iter();
-        let taking = all.filter(|one| one.filters.iter().any(|filter| takes(filter)));
+        let taking = all
+            .filter(|one| one.state.tenant == Some(tenant))
+            .filter(|one| one.filters.iter().any(|filter| takes(filter)));
         let mut found = Vec::new();
         for one in taking {
             let name = format!("{}/{}", one.handle.kind(), one.handle.name());
@@ -256,6 +283,7 @@ impl Rules {
             waiting: None,
             unpublished: None,
             on_topic: None,
+            queue: None,
             keeps_alarm: rule.definition.alarm.is_some(),
             condition: rule.definition.when,
             last_error: counts.last_error,

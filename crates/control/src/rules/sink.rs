@@ -1,4 +1,4 @@
-//! The integration that hands messages to the rules.
+//! The integration that hands messages to the rules of a tenant.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::EVENTS;
 use martlet_codec::PublishProperties;
-use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
+use martlet_integrate::{ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
 use martlet_rules::{DeviceFacts, Facts, Memory, RuleInput, RuleResult};
 use serde_json::Value;
 
 use super::actions::{ConsequenceHops, Doer, Origin};
 use super::publish::{BY_RULE, HOPS};
-use super::{InForce, KIND, NAME, Publisher, Rules, lock};
+use super::queues::RuleQueue;
+use super::{InForce, KIND, Publisher, Rules, lock};
 use crate::remembered::Name;
 use crate::telemetry::followed::FollowedValues;
 use crate::telemetry::json_of;
@@ -26,21 +27,21 @@ const IN_HAND: u16 = 1_000;
 const CALLED_EVERY: Duration = Duration::from_millis(4);
 
 impl Rules {
-    /// The integration with these Topic Filters.
-    pub(super) fn integration(self: &Arc<Self>, filters: Vec<String>) -> ConfiguredSink {
-        let filters = filters.into_iter().map(String::into_boxed_str).collect();
+    /// The integration of this name.
+    pub(super) fn integration(self: &Arc<Self>, name: &str, of: &RuleQueue) -> ConfiguredSink {
+        let filters = of.filters.iter().map(|filter| filter.as_str().into());
         let settings = Settings {
-            tenant: ALL_TENANTS.into(),
+            tenant: of.team.as_str().into(),
             keeps_qos0: true,
             batch_messages: BATCH_MESSAGES,
             in_hand: IN_HAND,
             called_every: CALLED_EVERY,
-            ..Settings::new(KIND, NAME, filters)
+            ..Settings::new(KIND, name, filters.collect())
         };
         let rules = Arc::clone(self);
         ConfiguredSink::new(settings, move |_| RuleSink {
             rules: Arc::clone(&rules),
-            memory: Memory::default(),
+            memory: Memory::with(Arc::clone(&rules.previous)),
             publisher: Publisher::new(Arc::clone(&rules.control)),
         })
     }
@@ -126,7 +127,7 @@ async fn look_at(
             let mut all = lock(&rules.counts);
             let place = in_force.places.get(outcome.rule);
             // None: the rule has been removed meanwhile.
-            let Some(counts) = place.and_then(|place| all.get_mut(&place.name)) else {
+            let Some(counts) = place.and_then(|place| all.get_mut(&place.key)) else {
                 continue;
             };
             if let RuleResult::Stopped(earlier) = outcome.verdict {

@@ -4,18 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_integrate::ConfiguredSink;
 use martlet_registry::{Actor, Expected, RegistryError, StoredRule, Visibility};
 use martlet_rules::{Definition, DefinitionError};
 use tracing::{info, warn};
 
-use super::{RuleCounts, RuleOrigin, Rules, check, lock, webhooks};
+use super::{ConfiguredRule, RuleCounts, RuleOrigin, Rules, check, lock, webhooks};
 use crate::shared_registry::SharedRegistryError;
 
 /// Time that the start waits for the tables.
 const READ_WITHIN: Duration = Duration::from_secs(2);
-/// A Topic Filter that matches no message.
-const NOTHING: &str = "$events/none";
 /// Time between two looks at whether another node has changed rules.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -45,7 +42,7 @@ pub enum RuleError {
 /// A rule that is to be added or changed.
 #[derive(Clone, Debug)]
 pub struct RuleChange {
-    /// Name, which no other rule has.
+    /// Name, which no other rule of its team has.
     pub name: String,
     /// Id of the team whose messages it looks at; empty: the common tenant.
     pub team: String,
@@ -58,7 +55,7 @@ pub struct RuleChange {
 /// A rule as a caller sees it.
 #[derive(Clone, Debug)]
 pub struct VisibleRule {
-    /// Name, which no other rule has.
+    /// Name, which no other rule of its team has.
     pub name: String,
     /// Id of the team whose messages it looks at; empty: the common tenant.
     pub team: String,
@@ -68,6 +65,8 @@ pub struct VisibleRule {
     pub stored: Option<StoredRule>,
     /// What was counted of it; none: it is not in force.
     pub counts: Option<RuleCounts>,
+    /// Name among all rules: `NAME` or `TEAM/NAME`.
+    pub key: String,
 }
 
 impl Rules {
@@ -108,11 +107,7 @@ impl Rules {
         let stamp = self.current_stamp().await?;
         let stored = self.stored(Visibility::All).await?;
         let read = stored.iter().filter_map(|one| {
-            let place = RuleOrigin {
-                team: one.team.clone(),
-                name: one.name.clone(),
-                is_configured: false,
-            };
+            let place = self.origin((&one.team, &one.name), false);
             match serde_json::from_str(&one.definition) {
                 Ok(definition) => Some((place, definition)),
                 Err(error) => {
@@ -144,36 +139,6 @@ impl Rules {
     /// have of their own.
     pub fn are_read(&self) -> bool {
         lock(&self.stamp).is_some()
-    }
-
-    /// The integration of the start; none: there are no rules.
-    pub fn first_integration(self: &Arc<Self>) -> Option<ConfiguredSink> {
-        self.follow_values();
-        let filters = self.filters();
-        lock(&self.filters).clone_from(&filters);
-        match (filters.is_empty(), self.are_read()) {
-            (false, _) => Some(self.integration(filters)),
-            // Its queue may have messages for rules that are not known yet.
-            (true, false) => Some(self.integration(vec![NOTHING.to_owned()])),
-            (true, true) => None,
-        }
-    }
-
-    /// Has the integration take what the rules look at now.
-    async fn attach(self: &Arc<Self>) {
-        let filters = self.filters();
-        let has_changed = *lock(&self.filters) != filters;
-        if !has_changed {
-            return;
-        }
-        match filters.is_empty() {
-            true => self.integrations.remove_own(super::KIND, super::NAME).await,
-            false => {
-                let sink = self.integration(filters.clone());
-                self.integrations.replace_own(sink).await;
-            }
-        }
-        *lock(&self.filters) = filters;
     }
 
     /// Follows the rules of the tables, for as long as the node runs.
@@ -223,31 +188,34 @@ impl Rules {
                 definition: rule.definition.clone(),
                 stored: None,
                 counts: self.counts_of(&rule.name, true),
+                key: rule.name.clone(),
             })
             .collect();
         for one in self.stored(visibility.clone()).await? {
             let Ok(definition) = serde_json::from_str(&one.definition) else {
                 continue;
             };
+            let key = self.key_of((&one.team, &one.name), false);
             all.push(VisibleRule {
                 name: one.name.clone(),
                 team: one.team.clone(),
                 definition,
-                counts: self.counts_of(&one.name, false),
+                counts: self.counts_of(&key, false),
                 stored: Some(one),
+                key,
             });
         }
         Ok(all)
     }
 
-    fn counts_of(&self, name: &str, is_configured: bool) -> Option<RuleCounts> {
+    fn counts_of(&self, key: &str, is_configured: bool) -> Option<RuleCounts> {
         let in_force = self.in_force();
         let mut places = in_force.places.iter();
-        places.find(|place| place.name == name && place.is_configured == is_configured)?;
+        places.find(|place| place.key == key && place.is_configured == is_configured)?;
         let counts = lock(&self.counts);
         Some(
             counts
-                .get(name)
+                .get(key)
                 .map_or_else(RuleCounts::default, |one| one.seen()),
         )
     }
@@ -264,7 +232,12 @@ impl Rules {
         let rule = check(&change.name, &change.definition)?;
         webhooks::check(self.integrations.maker(), &rule, &change.team)?;
         let name = &change.name;
-        if self.configured.iter().any(|rule| rule.name == *name) {
+        // The names of the configuration are also those of the common tenant.
+        let is_of_team = |rule: &ConfiguredRule| {
+            change.team.is_empty() || self.tenant_of(&rule.team) == self.tenant_of(&change.team)
+        };
+        let mut configured = self.configured.iter();
+        if configured.any(|rule| rule.name == *name && is_of_team(rule)) {
             return Err(RuleError::Configured(format!(
                 "the configuration of the node has a rule {name:?}: choose another name, or change \
                  it there"

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use martlet_integrate::ConfiguredSink;
-use martlet_rules::{DefinitionError, MessageRule};
+use martlet_integrate::{ConfiguredSink, own_name};
+use martlet_rules::{DefinitionError, MessageRule, own_webhook};
 use serde_json::{Map, Value};
 use tracing::warn;
 
@@ -43,7 +43,7 @@ fn make(
     (team, settings): &MadeWebhook,
 ) -> Result<ConfiguredSink, String> {
     let mut settings = settings.clone();
-    settings.insert("filters".to_owned(), vec![topic(name)].into());
+    settings.insert("filters".to_owned(), vec![topic(own_name(name))].into());
     let created = maker.make(AddedKind::Webhook, name, team, &settings, false);
     let mut sink = created.map_err(|error| error.to_string())?;
     sink.settings.kind = KIND;
@@ -70,14 +70,17 @@ pub(super) fn check(
 }
 
 impl Rules {
-    /// Webhooks of the rules in force, by name.
+    /// Webhooks of the rules in force, by name: `RULE.NUMBER` or `TEAM/RULE.NUMBER`.
     fn configured_webhooks(&self) -> BTreeMap<String, MadeWebhook> {
         let in_force = self.in_force();
         let rules = in_force.set.rules().iter().zip(&in_force.places);
         let acting = rules.filter(|(one, _)| one.rule.definition().is_enabled());
         let webhooks = acting.flat_map(|(one, place)| {
             let of = of_rule(&one.rule);
-            of.map(move |(_, name, settings)| (name, (place.team.clone(), settings)))
+            of.map(move |(at, _, settings)| {
+                let name = own_webhook(&place.key, at);
+                (name, (place.team.clone(), settings))
+            })
         });
         webhooks.collect()
     }

@@ -24,6 +24,7 @@ mod latency;
 mod metrics;
 mod off_times;
 mod past;
+mod query_memory;
 mod rejected;
 mod retention;
 mod rows;
@@ -42,10 +43,11 @@ pub use martlet_telemetry::decode::{
 };
 pub use martlet_telemetry::{
     Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, Location, Order, Point,
-    Position, Range, Row, Rows, Selection, Settings, Storage, StorageError, TIME_END, TIME_MIN,
-    Unit, Value, time_text,
+    Position, QueryMemory, Range, Row, Rows, Selection, Settings, Storage, StorageError, TIME_END,
+    TIME_MIN, Unit, Value, time_text,
 };
 pub use past::TelemetryAtRest;
+pub use query_memory::QueryMemories;
 pub use rejected::Rejected;
 
 pub use rows::{RowFormat, csv_line, csv_value};

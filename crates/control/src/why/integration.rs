@@ -13,8 +13,8 @@ use crate::cause::Cause;
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};
 
-/// The integration of all rules.
-pub(super) const RULES: &str = "rules/main";
+/// Names of the integrations of rules begin with this.
+const RULES: &str = "rules/";
 
 /// Filters of an integration that are named, at most.
 const FILTERS_TOLD: usize = 5;
@@ -49,7 +49,8 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             (false, false) => {
                 let topic = facts.question.topic.as_deref().unwrap_or_default();
                 // The filters of the rules' integration are those of the rules.
-                let is_near = one.name != RULES && is_nearly_matched(&one.filters, topic);
+                let is_near =
+                    !one.name.starts_with(RULES) && is_nearly_matched(&one.filters, topic);
                 if is_near && misses_topic(facts, one) {
                     found.push((Weight::Aside, not_taken(facts, one)));
                 }
@@ -354,7 +355,7 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
     Some((weight, with_messages(finding, missed)))
 }
 
-/// Why the integration that hands messages to all rules does not; none: it does.
+/// Why the integration that hands messages to the rules of a tenant does not; none: it does.
 pub(super) fn of_rules(one: &Integration) -> Option<Finding> {
     finding(&with_topic(one))
 }

@@ -153,11 +153,8 @@ fn of_rule(facts: &Facts, rule: &NamedRule) -> Finding {
     if let Some(finding) = topic_missed(facts, rule) {
         return finding;
     }
-    // All rules wait while the integration does.
-    let waiting = facts
-        .integrations
-        .iter()
-        .find(|one| one.name == integration::RULES);
+    // All rules of a tenant wait while its integration does.
+    let waiting = rule.queue.as_ref();
     if let Some(finding) = waiting.and_then(integration::of_rules) {
         return finding;
     }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ask::Ask;
 use super::change::{Change, ConnectionError};
+use crate::runner::own_name;
 
 /// Maximum number of subscriptions of one connection.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
@@ -73,8 +74,13 @@ impl NamedConnection {
         })
     }
 
-    /// Its name, that of the bridge.
+    /// Its name in its tenant.
     pub fn name(&self) -> &str {
+        own_name(&self.name)
+    }
+
+    /// The name of the bridge among all of the node.
+    pub fn bridge(&self) -> &str {
         &self.name
     }
 
@@ -83,18 +89,18 @@ impl NamedConnection {
     /// RETAIN.
     pub fn topic_of(&self, topic: &str, retain: bool) -> String {
         let level = if retain { RETAINED } else { NOT_RETAINED };
-        format!("{TO_BRIDGES}{}/{level}/{topic}", self.name)
+        format!("{TO_BRIDGES}{}/{level}/{topic}", self.name())
     }
 
     /// Topic Filter of all such topics.
     pub(super) fn filter(&self) -> Box<str> {
-        format!("{TO_BRIDGES}{}/#", self.name).into()
+        format!("{TO_BRIDGES}{}/#", self.name()).into()
     }
 
     /// The topic at the other broker, and whether that retains the message; `None`: the message is
     /// not for this connection.
     pub(super) fn outward<'a>(&self, topic: &'a str) -> Option<(&'a str, bool)> {
-        let rest = topic.strip_prefix(TO_BRIDGES)?.strip_prefix(&*self.name)?;
+        let rest = topic.strip_prefix(TO_BRIDGES)?.strip_prefix(self.name())?;
         let (level, topic) = rest.strip_prefix('/')?.split_once('/')?;
         match level {
             RETAINED => Some((topic, true)),

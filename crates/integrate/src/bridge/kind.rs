@@ -261,7 +261,7 @@ fn make(
         return Err("`tenant` is \"*\": a bridge carries the messages of one tenant".to_owned());
     }
     let secs = |key, default| Duration::from_secs(table.number(key, default));
-    let default_id = format!("{}.{}", host_name(), settings.name);
+    let default_id = format!("{}.{}", host_name(), settings.name.replace('/', "."));
     let client_id = table.text("client_id").unwrap_or(&default_id);
     let pauses = (
         secs("reconnect_min_secs", 1),

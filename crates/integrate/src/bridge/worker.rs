@@ -37,7 +37,7 @@ use crate::host::Host;
 use crate::incoming::Incoming;
 use crate::masking::SecretTexts;
 use crate::part::Part;
-use crate::runner::{Command, Teller};
+use crate::runner::{Command, Teller, own_name};
 use crate::secret::SecretsReceiver;
 
 /// After a connection that lasted this long, the next pause is the shortest again.
@@ -515,7 +515,7 @@ impl Core {
             self.host.attach(spec, outlet)
         }));
         self.publish(
-            topic_of_node(&self.settings.name),
+            topic_of_node(own_name(&self.settings.name)),
             self.route.node.as_bytes(),
         );
         self.notify(self.is_connected);

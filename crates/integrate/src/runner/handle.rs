@@ -7,7 +7,7 @@ use martlet_broker::{OnFull, PartQueueState, TenantId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::settings::Settings;
+use super::settings::{Settings, own_name};
 use crate::incoming::Incoming;
 use crate::sink::AccessRefused;
 
@@ -308,12 +308,17 @@ impl Handle {
         self.kind
     }
 
-    /// Name; unique among integrations of this kind.
+    /// Name; unique among integrations of this kind: `NAME` or `TEAM/NAME`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Client Identifier of its session, `$integration/KIND/NAME`.
+    /// Name in its tenant, without the team.
+    pub fn own_name(&self) -> &str {
+        own_name(&self.name)
+    }
+
+    /// Client Identifier of its session, `$integration/KIND/NAME`; unique in its tenant.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }

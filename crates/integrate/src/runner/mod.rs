@@ -42,7 +42,9 @@ pub use backoff::Backoff;
 pub use clock::Clock;
 pub(crate) use handle::Teller;
 pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State, ToldCommand};
-pub use settings::{ALL_TENANTS, CLIENT_IDS, MAX_ATTEMPTS, OnReject, Settings};
+pub use settings::{
+    ALL_TENANTS, CLIENT_IDS, MAX_ATTEMPTS, OnReject, Settings, name_of_team, own_name,
+};
 
 use self::attempt::Broken;
 use self::caller::{CallRuntime, CallerAnswer, Request, SinkCaller};

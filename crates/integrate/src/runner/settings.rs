@@ -37,7 +37,8 @@ pub enum OnReject {
 pub struct Settings {
     /// Kind of the sink, such as `file`.
     pub kind: &'static str,
-    /// Name; unique among integrations of this kind.
+    /// Name; unique among integrations of this kind: `NAME`, or `TEAM/NAME` if the name is one of
+    /// a team.
     pub name: Box<str>,
     /// Team whose tenant's messages it takes; empty: the common tenant; [`ALL_TENANTS`]: all
     /// tenants.
@@ -77,6 +78,19 @@ pub struct Settings {
     pub backoff: Backoff,
 }
 
+/// The name of an integration of a team among all of the node.
+pub fn name_of_team(team: &str, name: &str) -> String {
+    match team {
+        "" => name.to_owned(),
+        team => format!("{team}/{name}"),
+    }
+}
+
+/// The name of an integration in its tenant: without the team.
+pub fn own_name(name: &str) -> &str {
+    name.rsplit_once('/').map_or(name, |(_, own)| own)
+}
+
 impl Settings {
     /// Settings with the defaults: dead letters, ten attempts, batches of 1,000 messages and 1 MiB,
     /// 30 s.
@@ -106,9 +120,9 @@ impl Settings {
         !self.tenant.is_empty() && *self.tenant != *ALL_TENANTS
     }
 
-    /// Client Identifier of its part. The sessions of its lanes append the number of the lane, see
-    /// [`lane_name`](martlet_broker::lane_name).
+    /// Client Identifier of its part, unique in its tenant. The sessions of its lanes append the
+    /// number of the lane, see [`lane_name`](martlet_broker::lane_name).
     pub fn client_id(&self) -> String {
-        format!("{CLIENT_IDS}{}/{}", self.kind, self.name)
+        format!("{CLIENT_IDS}{}/{}", self.kind, own_name(&self.name))
     }
 }

@@ -228,7 +228,7 @@ fn table(all: &[IntegrationView]) -> String {
         let failing = failure.and_then(|failure| failure.since.as_deref());
         let since = one.paused_since.as_deref().or(failing);
         [
-            format!("{}/{}", one.kind, one.name),
+            format!("{}/{}", one.kind, one.full_name),
             one.state.clone(),
             count(one.lag),
             one.delivered.to_string(),
@@ -270,7 +270,7 @@ fn one_text(one: &IntegrationView) -> String {
     let mut line = |what: &str, value: String| {
         text.push_str(&format!("{what:<13}{}\n", printable(&value)));
     };
-    line("integration", format!("{}/{}", one.kind, one.name));
+    line("integration", format!("{}/{}", one.kind, one.full_name));
     line(
         "state",
         match &one.paused_since {

@@ -22,6 +22,7 @@ pub(super) fn of(effective: &Effective) -> Result<FirmwareSettings, ConfigError>
         directory: data_dir(effective)?.join(DIRECTORY),
         max_bytes: firmware.max_bytes,
         total_bytes: firmware.total_bytes,
+        team_share: effective.settings().limits.team_share(),
         mqtt_bytes_per_sec: firmware.mqtt_bytes_per_sec,
         public_keys: keys.collect::<Result<_, _>>()?,
     })

@@ -19,7 +19,7 @@ use super::load::expectation;
 use super::masking::refers_alone;
 use super::nearest::{nearest, nearest_of};
 use super::schema::Kind;
-use super::sinks::sink_of;
+use super::sinks::{OWNER, sink_of};
 use super::table_kinds::table_kinds;
 
 /// Keys with file names of the node. Only callers that see the whole node may set them.
@@ -49,8 +49,13 @@ impl IntegrationMaker for MadeIntegrations {
         settings: &Map<String, Value>,
         sees_node: bool,
     ) -> Result<ConfiguredSink, Unusable> {
-        let mut table = vec![("name".to_owned(), TableValue::Text(name.to_owned()))];
-        table.push(("tenant".to_owned(), TableValue::Text(team.to_owned())));
+        let text = |text: &str| TableValue::Text(text.to_owned());
+        let (owner, name) = name.rsplit_once('/').unwrap_or(("", name));
+        let mut table = vec![
+            ("name".to_owned(), text(name)),
+            (OWNER.to_owned(), text(owner)),
+        ];
+        table.push(("tenant".to_owned(), text(team)));
         for (key, value) in settings {
             let of_key = |why| Unusable {
                 key: Some(key.clone()),

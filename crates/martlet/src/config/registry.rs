@@ -72,6 +72,7 @@ pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigEr
         keeps_scram: settings.auth.scram,
         iotflow_base: super::http::iotflow_base(effective)?,
         devices_per_user_max: (most > 0).then_some(most),
+        team_share: settings.limits.team_share(),
         audit: AuditKept {
             days: settings.audit.keep_days,
             lines: settings.audit.keep_lines,

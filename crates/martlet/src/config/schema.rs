@@ -140,6 +140,9 @@ fn limit_max(key: &str) -> u64 {
     if matches!(key, "packet_bytes" | "connect_packet_bytes") {
         return PACKET_BYTES_MAX;
     }
+    if key == "team_percent" {
+        return 100;
+    }
     let mut limits = Limits::default();
     [u64::MAX, u64::from(u32::MAX), u64::from(u16::MAX)]
         .into_iter()

@@ -10,7 +10,7 @@ use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLetters
 use martlet_integrate::file::check_path;
 use martlet_integrate::{
     Backoff, KINDS, MAX_ATTEMPTS, OnReject, SOURCES, SecretValue, Settings, Surroundings, Table,
-    TableValue, bridge,
+    TableValue, bridge, name_of_team,
 };
 
 use super::error::ConfigError;
@@ -209,6 +209,10 @@ fn value_of(value: &Value) -> TableValue {
     }
 }
 
+/// A key with the team whose name this is, of integrations that teams have added: no key of the
+/// configuration.
+pub(crate) const OWNER: &str = "owner";
+
 /// The settings that all kinds of sinks share.
 fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
     let name = table.text("name").unwrap_or_default();
@@ -261,7 +265,11 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
             age_max_secs: u32::try_from(table.number("max_age_secs", 0)).unwrap_or(u32::MAX),
             on_full,
         },
-        ..Settings::new(kind, name, filters.collect())
+        ..Settings::new(
+            kind,
+            &name_of_team(table.text(OWNER).unwrap_or_default(), name),
+            filters.collect(),
+        )
     })
 }
 

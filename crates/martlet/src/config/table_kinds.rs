@@ -105,7 +105,7 @@ const PUBLISH_AS_KEY: KeyOfSink = (
 const BRIDGE_NAME_KEY: KeyOfSink = (
     "name",
     Kind::Text,
-    "Name, unique among the bridges of the node: at most 64 characters, letters, digits, -, _ and . only. The queue of messages belongs to the name: a renamed bridge begins with an empty queue.",
+    "Name, unique among the bridges of the configuration: at most 64 characters, letters, digits, -, _ and . only. The queue of messages belongs to the name: a renamed bridge begins with an empty queue.",
 );
 
 const BRIDGE_KEEP_QOS0_KEY: KeyOfSink = (
@@ -123,7 +123,7 @@ const BRIDGE_TENANT_KEY: KeyOfSink = (
 const NAME_KEY: KeyOfSink = (
     "name",
     Kind::Text,
-    "Name, unique among the sinks of this kind on the node, those of other teams included: at most 64 characters, letters, digits, -, _ and . only. The queue of messages belongs to the name: a renamed sink begins with an empty queue.",
+    "Name, unique among the sinks of this kind in the configuration: at most 64 characters, letters, digits, -, _ and . only. The queue of messages belongs to the name: a renamed sink begins with an empty queue.",
 );
 
 const FILTERS_KEY: KeyOfSink = (

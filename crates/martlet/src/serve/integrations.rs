@@ -86,7 +86,7 @@ pub(super) async fn start_integrations(
     // Rules that could not be read may have webhooks of their own. Their queues are kept.
     let removes_others = node.sinks.removes_others && rules.are_read();
     let sinks = sinks.chain(rules.first_webhooks());
-    let sinks = sinks.chain(rules.first_integration());
+    let sinks = sinks.chain(rules.first_integrations());
     for warning in config::unusable_files_of_sinks(&node.sinks) {
         warn!("{warning}");
     }

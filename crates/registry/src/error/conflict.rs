@@ -42,15 +42,17 @@ pub enum Conflict {
     AddedRules(i64),
     /// Integrations of this kind of one team: that many at most.
     #[error(
-        "a team has {1} integrations of the kind {0} at most, half of what the node has: remove one"
+        "a team has {1} integrations of the kind {0} at most, its share of what the node has (limits.team_percent): remove one"
     )]
     IntegrationsOfTeam(String, i64),
     /// Rules of one team: that many at most.
-    #[error("a team has {0} rules at most, half of what the node has: remove one")]
+    #[error(
+        "a team has {0} rules at most, its share of what the node has (limits.team_percent): remove one"
+    )]
     RulesOfTeam(i64),
     /// Rollouts of one team that have not ended: that many at most.
     #[error(
-        "{0} rollouts of this team have not ended, half of what the node has: abort some, or wait"
+        "{0} rollouts of this team have not ended, its share of what the node has (limits.team_percent): abort some, or wait"
     )]
     RolloutsOfTeam(i64),
     /// Versions of firmware: that many at most.

@@ -26,9 +26,6 @@ pub enum Exists {
     /// A rule about messages of this name.
     #[error("the rule {0:?} already exists")]
     Rule(String),
-    /// A rule or an integration, of this kind and name, of another team.
-    #[error("the name {1:?} is that of a {0} of another team: choose another")]
-    OfAnotherTeam(String, String),
     /// A user whose name is the id of the device.
     #[error("a user {0} exists, and a device's id is its user name: choose another id")]
     UserOfDeviceId(String),
@@ -96,7 +93,6 @@ impl Remedies for Exists {
             Self::RuleSet(kind, name) => vec![Remedy::ChangeRules(*kind, name.clone())],
             Self::Named(..)
             | Self::Rule(_)
-            | Self::OfAnotherTeam(..)
             | Self::UserOfDeviceId(_)
             | Self::DeviceOfUserName(_)
             | Self::NameInTenant(..)

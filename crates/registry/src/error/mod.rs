@@ -135,6 +135,23 @@ impl RegistryError {
     }
 }
 
+impl Expected {
+    /// Refuses a change of an object that has another revision.
+    ///
+    /// # Errors
+    /// [`RegistryError::Stale`]: `found` is not among the revisions.
+    pub(crate) fn check(&self, what: &str, found: i64) -> Result<(), RegistryError> {
+        match self.has(found) {
+            true => Ok(()),
+            false => Err(RegistryError::Stale {
+                what: what.to_owned(),
+                expected: self.clone(),
+                found,
+            }),
+        }
+    }
+}
+
 impl Remedies for RegistryError {
     fn remedies(&self) -> Vec<Remedy> {
         match self {

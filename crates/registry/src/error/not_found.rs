@@ -62,6 +62,9 @@ pub enum NotFound {
     /// A rule or an integration, of this kind and name, that was added through the API.
     #[error("there is no {0} {1:?} that was added through the API")]
     Added(String, String),
+    /// One rule or integration, of this kind and name: several teams have one.
+    #[error("several teams have a {0} {1:?}: name the team")]
+    OfSeveralTeams(String, String),
     /// A ban of this name or address.
     #[error("there is no such ban of {0}")]
     BanOf(String),
@@ -109,6 +112,7 @@ impl Remedies for NotFound {
             | Self::RevokedTeamToken(..)
             | Self::ValidTeamToken(..)
             | Self::Added(..)
+            | Self::OfSeveralTeams(..)
             | Self::Grantable(..) => Vec::new(),
         }
     }

@@ -9,7 +9,6 @@ use crate::device_lists::named_by;
 use crate::groups::find::find_group;
 use crate::rollout::{DeviceState, Plan, Rollout as Machine};
 use crate::sql::{Fault, clean, signed};
-use crate::teams::share_of;
 use crate::{
     Actor, Conflict, DeviceFilter, Firmware, Refused, Registry, RegistryError, Visibility,
     firmware, secret,
@@ -77,8 +76,9 @@ async fn add(work: &mut Work<'_>, new: &NewRollout) -> Result<Rollout, Fault> {
     let team = visibility.team().unwrap_or_default();
     let mut sql = work.sql("SELECT COUNT(*) FROM rollouts WHERE finished_ms = 0 AND team = ");
     sql.bind(team.to_owned());
-    if sql.count(&mut work.all).await? >= share_of(team, OPEN_MAX) {
-        return Err(Conflict::RolloutsOfTeam(share_of(team, OPEN_MAX)).into());
+    let share = work.share_of(team, OPEN_MAX);
+    if sql.count(&mut work.all).await? >= share {
+        return Err(Conflict::RolloutsOfTeam(share).into());
     }
     let mut devices = devices(work, &of, &new.target).await?;
     let sql = "UPDATE counters SET last = last + 1 WHERE name = 'rollout' RETURNING last";

@@ -279,9 +279,11 @@ async fn remove_rest_of(work: &mut Work<'_>, team: &str) -> Result<(), sqlx::Err
         "DELETE FROM team_tokens WHERE team = $1",
         "DELETE FROM secrets WHERE team = $1",
         "DELETE FROM bridge_subscriptions WHERE EXISTS (SELECT 1 FROM added_integrations one \
-         WHERE one.team = $1 AND one.kind = 'bridge' AND one.node = bridge_subscriptions.node \
-         AND one.name = bridge_subscriptions.bridge)",
+         JOIN teams ON teams.id = one.team WHERE one.team = $1 AND one.kind = 'bridge' AND \
+         one.node = bridge_subscriptions.node AND \
+         teams.name || '/' || one.name = bridge_subscriptions.bridge)",
         "DELETE FROM added_integrations WHERE team = $1",
+        "DELETE FROM message_rules WHERE team = $1",
         "DELETE FROM devices WHERE team = $1",
         "DELETE FROM bans WHERE tenant > 0 AND tenant = (SELECT tenant FROM teams WHERE id = $1)",
         "DELETE FROM presence WHERE tenant > 0 AND tenant = (SELECT tenant FROM teams WHERE id = $1)",

@@ -86,3 +86,41 @@ both!(subscriptions_go_with_their_bridge, registry, {
         [of("other", "a", 1)]
     );
 });
+
+both!(a_name_is_one_within_a_team, registry, {
+    for name in ["north", "south"] {
+        let team = crate::NewTeam {
+            name: name.to_owned(),
+            owns_tenant: true,
+            ..crate::NewTeam::default()
+        };
+        registry.add_team(&Actor::local(), team).await?;
+    }
+    let actor = Actor::local();
+    for (team, expected) in [("north", true), ("south", true), ("south", false)] {
+        let set = registry.set_added_integration(&actor, "n", UP, team, "{}");
+        assert_eq!(set.await?, expected);
+        let set = registry.set_rule(&actor, ("hot", team), "{}", crate::Expected::any());
+        assert_eq!(set.await?, expected);
+    }
+    let all = registry.added_integrations(&Visibility::All, "n").await?;
+    let names: Vec<&str> = all.iter().map(|one| &*one.team_name).collect();
+    assert_eq!(names.len(), 2);
+    assert!(names.contains(&"north") && names.contains(&"south"));
+    // Who sees both has to name one.
+    let several = registry.remove_added_integration(&actor, "n", UP).await;
+    assert!(several.is_err_and(|error| error.to_string().contains("several teams")));
+    assert!(registry.remove_rule(&actor, "hot").await.is_err());
+    let south = all.iter().find(|one| one.team_name == "south");
+    let of_south = Actor {
+        visibility: Visibility::of(south.map(|one| &*one.team)),
+        ..Actor::local()
+    };
+    let (_, team) = registry
+        .remove_added_integration(&of_south, "n", UP)
+        .await?;
+    assert_eq!(team, "south");
+    registry.remove_rule(&of_south, "hot").await?;
+    assert_eq!(registry.stored_rules(&Visibility::All).await?.len(), 1);
+    registry.remove_added_integration(&actor, "n", UP).await?;
+});

@@ -27,8 +27,22 @@ INSERT INTO devices (number, tenant, id, name, type, status, description, locati
 UPDATE counters SET last = 3 WHERE name = 'device'; \
 INSERT INTO settings (name, value) VALUES ('in_use', 'yes')";
 
-/// Makes such tables.
-async fn write_before_team_tokens(location: &Location) {
+/// Integrations and rules of a team, as the version before names within teams left them.
+const NAMES: &str = "\
+INSERT INTO teams (id, name, description, tenant, revision, created_ms, updated_ms, deleted_ms) \
+    VALUES ('t-1', 'north', '', 7, 1, 20, 20, 0); \
+INSERT INTO added_integrations (node, kind, name, team, settings, created_ms, changed_ms, \
+    changed_by) VALUES ('n', 'bridge', 'up', 't-1', '{}', 1, 1, 'x'), \
+    ('n', 'webhook', 'own', '', '{}', 1, 1, 'x'); \
+INSERT INTO integration_states (node, kind, name, state, reason, changed_ms) VALUES \
+    ('n', 'bridge', 'up', 'paused', '', 5), ('n', 'webhook', 'own', 'paused', '', 5); \
+INSERT INTO bridge_subscriptions (node, bridge, filter, qos) VALUES ('n', 'up', 'a', 1); \
+INSERT INTO message_rules (name, team, definition, revision, created_ms, changed_ms, changed_by) \
+    VALUES ('hot', 't-1', '{}', 3, 1, 1, 'x'); \
+INSERT INTO settings (name, value) VALUES ('in_use', 'yes')";
+
+/// Makes tables of a version, with these rows.
+async fn write(location: &Location, version: i64, rows: &'static str) {
     sqlx::any::install_default_drivers();
     let (url, engine) = match location {
         Location::File(path) => (
@@ -43,14 +57,14 @@ async fn write_before_team_tokens(location: &Location) {
         let done = sqlx::raw_sql(schema).execute(&mut connection).await;
         done.expect("the schema is made");
     }
-    migrations::run_to(&mut connection, engine, 15).await;
-    let done = sqlx::raw_sql(ROWS).execute(&mut connection).await;
+    migrations::run_to(&mut connection, engine, version).await;
+    let done = sqlx::raw_sql(rows).execute(&mut connection).await;
     done.expect("they are written");
     connection.close().await.expect("it is closed");
 }
 
 async fn upgraded(location: &Location) -> Result<(), RegistryError> {
-    write_before_team_tokens(location).await;
+    write(location, 15, ROWS).await;
     let mut registry = Registry::open(location).await?;
     let device = registry
         .device(&Visibility::All, DeviceRef::Id("pump"))
@@ -100,4 +114,37 @@ fn teams_and_devices_of_the_version_before_team_tokens_are_kept_in_sqlite() {
 fn teams_and_devices_of_the_version_before_team_tokens_are_kept_in_postgresql() {
     let location = Location::Url(postgres::new_database());
     wait(upgraded(&location)).expect("they are brought to this version");
+}
+
+async fn renamed(location: &Location) -> Result<(), RegistryError> {
+    write(location, 30, NAMES).await;
+    let mut registry = Registry::open(location).await?;
+    let states = [
+        ("bridge", "north/up", true),
+        ("bridge", "up", false),
+        ("webhook", "own", true),
+    ];
+    for (kind, name, is_there) in states {
+        let state = registry.integration_state("n", kind, name).await?;
+        assert_eq!(state.is_some(), is_there, "{kind}/{name}");
+    }
+    let subscriptions = registry.bridge_subscriptions("n").await?;
+    assert_eq!(subscriptions[0].bridge, "north/up");
+    let added = registry.added_integrations(&Visibility::All, "n").await?;
+    assert_eq!((&*added[0].name, &*added[0].team_name), ("up", "north"));
+    let rules = registry.stored_rules(&Visibility::All).await?;
+    assert_eq!((&*rules[0].name, rules[0].revision), ("hot", 3));
+    Ok(())
+}
+
+#[test]
+fn names_of_integrations_of_teams_are_qualified_in_sqlite() {
+    let place = TemporaryDirectory::new("names");
+    wait(renamed(&place.db().into())).expect("they are brought to this version");
+}
+
+#[test]
+fn names_of_integrations_of_teams_are_qualified_in_postgresql() {
+    let location = Location::Url(postgres::new_database());
+    wait(renamed(&location)).expect("they are brought to this version");
 }

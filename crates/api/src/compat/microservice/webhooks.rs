@@ -343,7 +343,8 @@ async fn change(
     PathOf(id): PathOf<String>,
     CompatBody(body): CompatBody<WebhookBody>,
 ) -> Result<Json<Value>, Problem> {
-    let (_, before) = one(&api, &caller, &id).await?;
+    let (seen, before) = one(&api, &caller, &id).await?;
+    let caller = in_team_of(caller, &seen);
     let (webhook, secrets) = before.clone().changed(&id, body)?;
     write(&api, &caller, &id, (&webhook, &before), secrets).await?;
     let (seen, webhook) = one(&api, &caller, &id).await?;
@@ -359,11 +360,20 @@ async fn remove(
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
-    let (_, webhook) = one(&api, &caller, &id).await?;
+    let (seen, webhook) = one(&api, &caller, &id).await?;
+    let caller = in_team_of(caller, &seen);
     let removed = started(&api)?.remove_added(caller.actor.clone(), KIND, &id);
     removed.await?;
     forget(&api, &caller, webhook.headers.into_values()).await;
     Ok(done(format!("Webhook {id} deleted successfully")))
+}
+
+/// The caller as one of the team that has the webhook.
+fn in_team_of(caller: Caller, seen: &VisibleIntegration) -> Caller {
+    match seen.team.as_str() {
+        "" => caller,
+        team => caller.in_team(team.to_owned()),
+    }
 }
 
 /// Writes a webhook with the secrets that it needs, and forgets those that it needs no more.

@@ -239,6 +239,8 @@ pub struct NamedRule {
     pub keeps_alarm: bool,
     /// What it has made of the last message on the topic that was asked about.
     pub on_topic: Option<LastOnTopic>,
+    /// The integration that hands messages to it; none: it does not run.
+    pub queue: Option<Integration>,
     /// The command that switches it on.
     pub switch_on: String,
     /// The command that shows it.

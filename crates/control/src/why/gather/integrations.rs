@@ -1,10 +1,11 @@
 //! Integrations, and the sessions and dead letters of one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use martlet_broker::{LossTimes, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
-use martlet_integrate::{CLIENT_IDS, KINDS, Kind, SOURCES, SecretTrouble, bridge};
+use martlet_integrate::{CLIENT_IDS, Handle, KINDS, Kind, SOURCES, SecretTrouble, bridge};
 
 use super::session::session_of;
 use crate::control::{Control, ControlError};
@@ -44,7 +45,18 @@ pub(super) fn is_of_node(client_id: &str) -> bool {
 pub(super) fn integration_named(all: &Integrations, question: &Question) -> Option<Question> {
     let named = |name: &str| {
         let (kind, name) = name.split_once('/')?;
-        all.get(kind, name)
+        let is_there = |entry: &Arc<Handle>| match all.takes_all_tenants(kind, entry.name()) {
+            true => question.sees_node,
+            false => entry.state().tenant == Some(question.tenant),
+        };
+        // A name with its team is that of one in another tenant.
+        match question.sees_node && name.contains('/') {
+            true => all.called(None, kind, name).ok(),
+            false => all
+                .called(Some(question.tenant), kind, name)
+                .ok()
+                .filter(is_there),
+        }
     };
     let handle = match question.name.strip_prefix(CLIENT_IDS) {
         Some(name) => {
@@ -52,15 +64,10 @@ pub(super) fn integration_named(all: &Integrations, question: &Question) -> Opti
         }
         None => named(&question.name),
     }?;
-    let tenant = handle.state().tenant;
-    let is_there = match all.takes_all_tenants(handle.kind(), handle.name()) {
-        true => question.sees_node,
-        false => tenant == Some(question.tenant),
-    };
-    is_there.then(|| Question {
+    Some(Question {
         name: handle.client_id().to_owned(),
         // The sessions of one that takes messages of all tenants are the node's own.
-        tenant: tenant.unwrap_or(question.tenant),
+        tenant: handle.state().tenant.unwrap_or(question.tenant),
         ..question.clone()
     })
 }
@@ -211,7 +218,7 @@ impl Control {
             if !is_seen {
                 continue;
             }
-            let found_one = self.integration(&examined, client_id, topic);
+            let found_one = self.integration(&examined, (question.tenant, client_id), topic);
             let is_missed = || {
                 let topic = topic.map_or("", |topic| topic.as_str());
                 is_nearly_matched(examined.filters.iter(), topic)
@@ -240,7 +247,7 @@ impl Control {
     fn integration(
         &self,
         examined: &Examined,
-        client_id: &str,
+        (tenant, client_id): (TenantId, &str),
         topic: Option<TopicName<'_>>,
     ) -> Integration {
         let Examined {
@@ -276,7 +283,7 @@ impl Control {
             queue: queue.and_then(|queue| queue_trouble(queue, handle.on_full())),
             age_max_secs: *age_max_secs,
             why: self.not_delivering(examined, &name),
-            is_own: handle.client_id() == client_id,
+            is_own: handle.client_id() == client_id && state.tenant == Some(tenant),
             name,
         }
     }
@@ -329,12 +336,16 @@ impl Control {
         let mut examined =
             examined.filter(|one| name == format!("{}/{}", one.handle.kind(), one.handle.name()));
         let examined = examined.next()?;
-        let client_id = examined.handle.client_id();
+        let handle = Arc::clone(&examined.handle);
+        let of = (
+            examined.state.tenant.unwrap_or_default(),
+            handle.client_id(),
+        );
         let (dead_letters, letter_reason) = letters_of(all, name).await;
         Some(Integration {
             dead_letters,
             letter_reason,
-            ..self.integration(&examined, client_id, None)
+            ..self.integration(&examined, of, None)
         })
     }
 

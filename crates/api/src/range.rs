@@ -1,10 +1,15 @@
 //! What a request asks for of a file (RFC 9110, 13 and 14).
 
+use axum::extract::MatchedPath;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
+
+/// The route of the file of a version of firmware.
+pub(crate) const FILE_PATH: &str = "/api/v1/firmware/{name}/{version}/file";
 
 /// What is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RangeAnswer {
+pub(crate) enum RangeAnswer {
     /// All of it.
     Whole,
     /// The bytes from the first to the last one, both included.
@@ -17,7 +22,7 @@ pub(super) enum RangeAnswer {
 
 /// Reads the headers of a request for a file of `size` bytes with this entity tag, which has quotes
 /// around it. A range that is not understood, and several ranges, are as if none was asked for.
-pub(super) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> RangeAnswer {
+pub(crate) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> RangeAnswer {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok();
     if text(header::IF_NONE_MATCH).is_some_and(|list| is_in(list, etag)) {
         return RangeAnswer::NotModified;
@@ -40,8 +45,24 @@ pub(super) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> RangeAnswer
     }
 }
 
+/// The part of a token of `http.rate` that a request takes: one, or less for a piece of a file of
+/// firmware. A device with little memory asks for many small pieces.
+pub(crate) fn part_of_token(parts: &Parts) -> f64 {
+    /// Bytes of a file for a token.
+    const BYTES: f64 = 64.0 * 1024.0;
+    /// Requests for a token, however small their pieces are.
+    const REQUESTS: f64 = 64.0;
+    let path = parts.extensions.get::<MatchedPath>();
+    match path.is_some_and(|path| path.as_str() == FILE_PATH) {
+        true => asked_bytes(&parts.headers).map_or(1.0, |bytes| {
+            (bytes as f64 / BYTES).clamp(1.0 / REQUESTS, 1.0)
+        }),
+        false => 1.0,
+    }
+}
+
 /// Bytes of the range that a request asks for; `None`: it has no range with two ends.
-pub(super) fn asked_bytes(headers: &HeaderMap) -> Option<u64> {
+fn asked_bytes(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(header::RANGE)?.to_str().ok()?;
     match bounds(range)? {
         (Some(first), Some(last)) => (last - first).checked_add(1),

@@ -1,0 +1,162 @@
+"""What teams share: names of what they add, the turns of their rules, and the part of the node that one team may have."""
+
+import concurrent.futures
+import json
+
+import pytest
+
+import martlet_process
+from paho_client import Client
+from test_http_registry import KEY, ask, call
+from test_tenants import TEAMS, Device, device, make_teams
+
+# It takes as many steps as a rule may use for one message.
+COSTLY = " || ".join(["json(payload) == ''"] * 40)
+
+
+@pytest.fixture
+def teams(node):
+    return make_teams(node)
+
+
+@pytest.fixture
+def node(start_node, variables, tmp_path):
+    return start_node(http=True, variables=variables, data_dir=tmp_path / "data", settings=[
+        "http.rate=0", "telemetry.enabled=true", "telemetry.text_bytes=65536", "limits.memory_bytes=64000000", "limits.team_percent=50"])
+
+
+def metrics(node):
+    return ask(node, "/metrics", headers={"X-API-Key": KEY})[2].decode()
+
+
+def test_names_are_names_within_a_team(node, teams, tmp_path):
+    hook = lambda filter: {"url": "https://example.invalid/", "filters": [filter]}
+    bridge = lambda filter: {"url": "mqtt://example.invalid:1", "topics": [f"{filter} out"]}
+    rule = lambda filter: {"topics": [filter], "actions": ["stop"]}
+    kinds = (("webhooks", hook), ("bridges", bridge), ("rules", rule))
+    for kind, made in kinds:
+        for team in TEAMS:
+            call(node, "PUT", f"/api/v1/{kind}/main", made(team), key=teams[team]["key"], expect=201)
+            call(node, "PUT", f"/api/v1/{kind}/main", made(team), key=teams[team]["key"], expect=200)
+        # Who sees all teams names one.
+        problem = call(node, "GET", f"/api/v1/{kind}/main", expect=404)
+        assert "several teams" in problem["detail"], problem
+        call(node, "PUT", f"/api/v1/{kind}/main", made("all"), expect=201)
+        found = lambda query, key=KEY: call(node, "GET", f"/api/v1/{kind}/main{query}", key=key)
+        texts = [json.dumps(found("", teams[team]["key"])) for team in TEAMS]
+        assert all(f'"{team}' in text for team, text in zip(TEAMS, texts)), texts
+        assert '"all' in json.dumps(found("")) and '"south' in json.dumps(found("?team=south"))
+    page = metrics(node)
+    for name in ("main", "north/main", "south/main"):
+        for of in ('kind="webhook"', 'kind="bridge"', 'kind="rules"'):
+            assert page.count(f'martlet_integration_in_hand_messages{{{of},name="{name}"}}') == 1, (name, of)
+        assert page.count(f'martlet_rules_messages_total{{rule="{name}"}}') == 1, name
+    key = teams["north"]["key"]
+    of_kind = lambda items: [(one["name"], one["full_name"]) for one in items if one["kind"] == "webhook"]
+    listed = call(node, "GET", "/api/v1/integrations", key=key)["items"]
+    assert of_kind(listed) == [("main", "north/main")]
+    # Each order goes to the own one.
+    call(node, "POST", "/api/v1/integrations/webhook/main/pause", key=key)
+    state = lambda query: call(node, "GET", f"/api/v1/integrations/webhook/main{query}")["state"]
+    assert (state("?team=north"), state("?team=south") != "paused", state("") != "paused") == ("paused", True, True)
+    data = str(tmp_path / "data")
+    run = lambda *words: martlet_process.run(*words, "--data-dir", data)
+    shown = run("integration", "show", "webhook/north/main")
+    assert shown.returncode == 0 and "paused" in shown.stdout, shown
+    assert "webhook/north/main" in run("why", "webhook/main", "--team", "north").stdout
+    call(node, "DELETE", "/api/v1/rules/none", expect=404)
+    removed = run("rule", "rm", "--team", "south", "main")
+    assert removed.returncode == 0, removed
+    assert call(node, "GET", "/api/v1/rules", key=teams["south"]["key"])["items"] == []
+    for kind, _ in kinds:
+        call(node, "DELETE", f"/api/v1/{kind}/main", key=key, expect=204)
+        call(node, "GET", f"/api/v1/{kind}/main", key=key, expect=404)
+        call(node, "GET", f"/api/v1/{kind}/main")
+
+
+def test_rules_of_a_team_do_not_wait_for_those_of_another(node, teams):
+    """By order: what one team's rules make of a message comes while another team's queue is not empty."""
+    rule = {"topics": ["t"], "actions": [{"publish": {"topic": "seen", "payload": "{{ payload }}"}}]}
+    for team in TEAMS:
+        call(node, "PUT", "/api/v1/rules/pass-on", rule, key=teams[team]["key"])
+    readers = {team: device(node, teams[team]["reader"]) for team in TEAMS}
+    pumps = {team: device(node, teams[team]["pump"]) for team in TEAMS}
+    for reader in readers.values():
+        reader.subscribe("seen")
+    north = teams["north"]["key"]
+    queue = lambda: call(node, "GET", "/api/v1/integrations/rules/main", key=north)
+    call(node, "POST", "/api/v1/integrations/rules/main/pause", key=north)
+    for number in range(20):
+        pumps["north"].publish("t", str(number))
+    pumps["south"].publish("t", "0")
+    readers["south"].expect(("seen", "0", False))
+    assert readers["north"].got == [] and queue()["state"] == "paused"
+    call(node, "POST", "/api/v1/integrations/rules/main/resume", key=north)
+    readers["north"].expect(*[("seen", str(number), False) for number in range(20)])
+    # Many rules that cost as much as they may.
+    costly = {"topics": ["burn"], "when": COSTLY, "actions": ["stop"]}
+    for number in range(40):
+        call(node, "PUT", f"/api/v1/rules/burn-{number}", costly, key=north)
+    for _ in range(5):
+        pumps["north"].publish("burn", json.dumps(["x" * 50] * 1000))
+    pumps["south"].publish("t", "1")
+    readers["south"].expect(("seen", "0", False), ("seen", "1", False))
+    looked = sum(one["counts"]["messages"] for one in call(node, "GET", "/api/v1/rules", key=north)["items"]
+                 if one["name"].startswith("burn"))
+    assert looked < 200, "the rules of the other team were not through"
+    for one in (*readers.values(), *pumps.values()):
+        one.close()
+
+
+def test_the_results_of_queries_are_bounded_for_one_team(node, teams):
+    """A team may have 4 of the 8 MB for results. What is beyond is refused, and another team's query is answered."""
+    for team in TEAMS:
+        key = teams[team]["key"]
+        for first in range(0, 80, 10):
+            batch = [{"ts": 1790000000000 + number, "values": {"text": "x" * 60_000}} for number in range(first, first + 10)]
+            call(node, "POST", "/api/v1/devices/pump/telemetry", batch, key=key)
+    query = lambda team, limit: ask(
+        node, f"/api/v1/query?device=pump&from=2020-01-01T00:00:00Z&limit={limit}",
+        headers={"X-API-Key": teams[team]["key"]})
+    status, _, text = query("north", 1_000)
+    assert status == 503 and b"results of queries" in text, (status, text[:200])
+    assert query("north", 5)[0] == 200
+    with concurrent.futures.ThreadPoolExecutor(60) as pool:
+        asked = [pool.submit(query, "north", 20) for _ in range(60)]
+        assert query("south", 5)[0] == 200
+        assert {one.result()[0] for one in asked} <= {200, 503}
+    assert query("north", 5)[0] == 200
+
+
+def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(start_node, variables):
+    node = start_node(http=True, variables=variables, settings=[
+        "http.rate=0", "limits.team_percent=20", "limits.sessions=20", "limits.connections=15",
+        "limits.retained_messages=10"])
+    teams = make_teams(node)
+    for number in range(4):
+        for team in TEAMS:
+            made = {"id": f"more-{number}", "type": "free"}
+            teams[team][number] = call(node, "POST", "/api/v1/devices", made, key=teams[team]["key"])
+    clients = [device(node, teams["north"][number], kept_secs=600) for number in range(3)]
+    assert [client.code.value for client in clients] == [0, 0, 0]
+    refused = device(node, teams["north"][3])
+    assert refused.code.is_failure, refused.code
+    refused.close()
+    others = [device(node, teams["south"][number]) for number in range(3)]
+    assert [client.code.value for client in others] == [0, 0, 0]
+    # One that has gone makes room; its session is still one of four.
+    clients.pop().close()
+    clients.append(device(node, teams["north"][3], kept_secs=600))
+    assert clients[-1].code.value == 0
+    clients.pop().close()
+    refused = device(node, teams["north"]["reader"])
+    assert refused.code.is_failure, refused.code
+    refused.close()
+    for number in range(4):
+        clients[0].publish(f"kept/{number}", "x", retain=True)
+        others[0].publish(f"kept/{number}", "x", retain=True)
+    kept = lambda team: [one["topic"] for one in call(
+        node, "GET", "/api/v1/retained", key=teams[team]["key"])["items"] if one["topic"].startswith("kept/")]
+    assert kept("north") == kept("south") == ["kept/0", "kept/1"]
+    for one in (*clients, *others):
+        one.close()
