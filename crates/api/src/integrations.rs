@@ -35,8 +35,8 @@ pub struct IntegrationView {
     /// Name, which no other integration of this kind and team has.
     #[schema(example = "audit")]
     pub name: String,
-    /// Name among all of the node, as in metrics and `why`: `TEAM/NAME` if a team has added it, else
-    /// the same.
+    /// Name among all of the node, as in metrics and `why`: `TEAM/NAME` if a team has added it,
+    /// else the same.
     #[schema(example = "audit")]
     pub full_name: String,
     /// Client Identifier of its session.

@@ -133,9 +133,9 @@ pub(crate) struct NamedRuleBody(Map<String, Value>);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OfTeam {
-    /// Team whose messages they look at, by id or name. Without it, those of the caller's team; for
-    /// a caller that sees all teams, a list has those of all, a new one is of the common tenant, and
-    /// of several of one name that of the common tenant is meant.
+    /// Team whose messages they look at, by id or name. Without it, those of the caller's team. A
+    /// caller that sees all teams then lists those of all, adds one of the common tenant, and means
+    /// that of the common tenant where several have the name.
     team: Option<String>,
 }
 

@@ -9,7 +9,6 @@
 mod cases;
 #[path = "recovery/lanes.rs"]
 mod lanes;
-#[allow(dead_code)]
 #[path = "recovery/node.rs"]
 mod node;
 

@@ -232,8 +232,8 @@ async fn set_one(
     }
     // Nodes with the same tables notice a change by its time.
     let sql = "INSERT INTO message_rules (name, team, definition, revision, created_ms, changed_ms, \
-               changed_by) VALUES ($1, $2, $3, $4, $5, $5, $6) ON CONFLICT (team, name) DO UPDATE SET \
-               definition = excluded.definition, revision = excluded.revision, changed_ms = \
+               changed_by) VALUES ($1, $2, $3, $4, $5, $5, $6) ON CONFLICT (team, name) DO UPDATE \
+               SET definition = excluded.definition, revision = excluded.revision, changed_ms = \
                excluded.changed_ms, changed_by = excluded.changed_by";
     let query = sqlx::query(sql).bind(clean(name)).bind(team.clone());
     let query = query

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::StorageError;
 use crate::bucket::Bucket;
 use crate::function::Function;
-use crate::held::{Held, bytes_of_aggregate};
-use crate::query::{Row, Selection, SeriesOf, SeriesPages};
+use crate::held::Held;
+use crate::query::{Row, SERIES_BYTES, Selection, SeriesOf, SeriesPages};
 use crate::reader::DatabaseReader;
 use crate::spans::{Piece, Spans};
 use crate::tally::Tally;
@@ -91,6 +91,15 @@ pub struct AggregateRow {
     pub values: Vec<Option<Value>>,
 }
 
+impl AggregateRow {
+    /// Bytes that it takes.
+    fn bytes(&self) -> usize {
+        let text_bytes = |value: &Option<Value>| value.as_ref().map_or(0, Value::text_bytes);
+        let each = |value| size_of::<Option<Value>>() + text_bytes(value);
+        size_of::<Self>() + self.values.iter().map(each).sum::<usize>()
+    }
+}
+
 /// Rows in order of device, key and bucket, and the position of the next ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Aggregated {
@@ -127,7 +136,7 @@ impl DatabaseReader {
             pages.skip_before(after.device);
         }
         while let Some(page) = pages.next().await? {
-            held.series(page.len())?;
+            held.series(page.len().saturating_mul(SERIES_BYTES))?;
             for series in page {
                 let place = (series.device, &*series.key);
                 let after = of.after.as_ref();
@@ -138,7 +147,7 @@ impl DatabaseReader {
                 };
                 let most = of.limit + 1 - rows.len();
                 let more = self.aggregate_series(of, &series, behind, most).await?;
-                held.add(more.iter().map(bytes_of_aggregate).sum())?;
+                held.add(more.iter().map(AggregateRow::bytes).sum())?;
                 rows.extend(more);
                 if rows.len() > of.limit {
                     rows.truncate(of.limit);

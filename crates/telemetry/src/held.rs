@@ -1,13 +1,10 @@
-//! The memory that a query holds while it runs: the series that it looks at and the rows that it has
-//! found. Its caller bounds it.
+//! The memory that a query holds while it runs: the series that it looks at, and the rows that it
+//! has found. Its caller bounds it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::StorageError;
-use crate::aggregate::AggregateRow;
-use crate::query::{Row, SeriesOf};
-use crate::value::Value;
 
 /// Memory for what queries hold.
 pub trait QueryMemory: fmt::Debug + Send + Sync {
@@ -18,8 +15,6 @@ pub trait QueryMemory: fmt::Debug + Send + Sync {
     fn give_back(&self, bytes: usize);
 }
 
-/// Bytes of a series that is looked at, with the text of its key.
-const SERIES_BYTES: usize = size_of::<SeriesOf>() + 64;
 /// Memory is taken in steps of this size.
 const STEP: usize = 64 << 10;
 
@@ -41,12 +36,12 @@ impl Held {
         }
     }
 
-    /// It looks at so many series now.
+    /// The series that it looks at take so many bytes now.
     ///
     /// # Errors
     /// There is not enough memory.
-    pub(crate) fn series(&mut self, count: usize) -> Result<(), StorageError> {
-        self.series = count.saturating_mul(SERIES_BYTES);
+    pub(crate) fn series(&mut self, bytes: usize) -> Result<(), StorageError> {
+        self.series = bytes;
         self.renew()
     }
 
@@ -102,26 +97,6 @@ impl<T> Found<T> {
     pub(crate) fn new(rows: T, held: Held) -> Self {
         Self { rows, _held: held }
     }
-}
-
-fn text_bytes(value: &Value) -> usize {
-    match value {
-        Value::Text(text) | Value::Json(text) => text.len(),
-        _ => 0,
-    }
-}
-
-/// Bytes of a row.
-pub(crate) fn bytes_of(row: &Row) -> usize {
-    size_of::<Row>() + text_bytes(&row.value)
-}
-
-/// Bytes of a row of aggregates.
-pub(crate) fn bytes_of_aggregate(row: &AggregateRow) -> usize {
-    let values = row.values.iter();
-    let values =
-        values.map(|value| size_of::<Option<Value>>() + value.as_ref().map_or(0, text_bytes));
-    size_of::<AggregateRow>() + values.sum::<usize>()
 }
 
 #[cfg(test)]

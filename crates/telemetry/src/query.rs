@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::StorageError;
-use crate::held::{Held, bytes_of};
+use crate::held::Held;
 use crate::reader::DatabaseReader;
 use crate::scan::Scan;
 use crate::value::{Instant, Sample, SeriesId, Time, Value};
@@ -71,6 +71,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Bytes that it takes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.value.text_bytes()
+    }
+
     /// Position of the row in a result; see [`Range::after`].
     pub fn position(&self) -> Position {
         Position {
@@ -173,6 +178,9 @@ impl FromStr for Position {
     }
 }
 
+/// Bytes of a requested series, with the text of its key.
+pub(crate) const SERIES_BYTES: usize = size_of::<SeriesOf>() + 64;
+
 /// A requested series.
 #[derive(Clone, Debug)]
 pub(crate) struct SeriesOf {
@@ -265,7 +273,7 @@ impl DatabaseReader {
         let mut rows = Vec::new();
         let mut pages = SeriesPages::new(self, selection);
         while let Some(page) = pages.next().await? {
-            held.series(page.len())?;
+            held.series(page.len().saturating_mul(SERIES_BYTES))?;
             for series in page {
                 let scan = Scan {
                     series: series.id,
@@ -276,7 +284,7 @@ impl DatabaseReader {
                 };
                 for sample in self.scan(&scan).await?.samples {
                     let row = series.row(sample);
-                    held.add(bytes_of(&row))?;
+                    held.add(row.bytes())?;
                     rows.push(row);
                 }
             }
@@ -308,7 +316,7 @@ impl DatabaseReader {
             pages.skip_before(after.device);
         }
         while let Some(page) = pages.next().await? {
-            held.series(page.len())?;
+            held.series(page.len().saturating_mul(SERIES_BYTES))?;
             for series in page {
                 let mut from = Instant::first_of(range.from);
                 if let Some(after) = &range.after {
@@ -328,7 +336,7 @@ impl DatabaseReader {
                 };
                 for sample in self.scan(&scan).await?.samples {
                     let row = series.row(sample);
-                    held.add(bytes_of(&row))?;
+                    held.add(row.bytes())?;
                     rows.push(row);
                 }
                 if rows.len() > range.limit {
@@ -350,7 +358,7 @@ impl DatabaseReader {
         let mut found = TopRows::new(most, newest_first);
         let mut pages = SeriesPages::new(self, &range.selection);
         while let Some(page) = pages.next().await? {
-            held.series(page.len())?;
+            held.series(page.len().saturating_mul(SERIES_BYTES))?;
             for series in page {
                 let mut scan = Scan {
                     series: series.id,
@@ -431,7 +439,7 @@ impl TopRows {
     }
 
     fn add(&mut self, row: Row) {
-        self.bytes += bytes_of(&row);
+        self.bytes += row.bytes();
         self.rows.push(row);
         if self.rows.len() >= self.most.saturating_mul(2) {
             self.sort();
@@ -449,7 +457,7 @@ impl TopRows {
         }
         if self.rows.len() > self.most {
             self.rows.truncate(self.most);
-            self.bytes = self.rows.iter().map(bytes_of).sum();
+            self.bytes = self.rows.iter().map(Row::bytes).sum();
         }
         if self.rows.len() == self.most {
             self.worst = self.rows.last().map(|row| row.position().instant());

@@ -41,7 +41,8 @@ pub struct Unusable {
 /// Makes integrations of their settings. The program implements it: it knows the configuration.
 pub trait IntegrationMaker: Send + Sync + 'static {
     /// An integration of this kind and name, `NAME` or `TEAM/NAME`, for the messages of the team of
-    /// this id; empty: the common tenant. `sees_node`: whether the caller may let the node read files.
+    /// this id; empty: the common tenant. `sees_node`: whether the caller may let the node read
+    /// files.
     ///
     /// # Errors
     /// A setting is unknown or unusable.

@@ -127,6 +127,35 @@ impl Integrations {
     }
 }
 
+impl Integrations {
+    /// The integration that a caller means by this kind and name, which sees this tenant alone;
+    /// none: all. The name is one among all of the node, or one in a tenant.
+    ///
+    /// # Errors
+    /// There is none that the caller sees, or several tenants have one.
+    pub(crate) fn called(
+        &self,
+        tenant: Option<TenantId>,
+        kind: &str,
+        name: &str,
+    ) -> Result<Arc<Handle>, NotFound> {
+        let entries = self.entries();
+        let is_meant = |entry: &&Arc<RunningIntegration>| {
+            let handle = &entry.handle;
+            let is_name = handle.name() == name || handle.own_name() == name;
+            handle.kind() == kind && is_name && self.is_of(entry, tenant)
+        };
+        let mut meant: Vec<_> = entries.iter().filter(is_meant).collect();
+        meant.sort_by_key(|entry| !entry.is_called(kind, name));
+        let is_one = meant.len() == 1 || meant.first().is_some_and(|one| one.is_called(kind, name));
+        match meant.first() {
+            Some(entry) if is_one => Ok(Arc::clone(&entry.handle)),
+            Some(_) => Err(NotFound::OfSeveralTeams(kind.to_owned(), name.to_owned())),
+            None => Err(not_found(kind, name)),
+        }
+    }
+}
+
 impl Operator<'_> {
     /// The integrations, in the order of the configuration.
     pub async fn list(&self) -> Vec<IntegrationInfo> {

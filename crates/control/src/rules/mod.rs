@@ -67,7 +67,6 @@ use counts::Counts;
 use devices::RuleDevices;
 use guarded::GuardedRule;
 use other_keys::OtherKeys;
-use queues::Queues;
 
 /// Kind of the integrations, and their name in their tenants.
 pub(crate) const KIND: &str = "rules";
@@ -170,6 +169,18 @@ pub struct RuleParts {
     pub commands: Arc<Commands>,
     /// Alarms that rules raise.
     pub alarms: Arc<Alarms>,
+}
+
+/// The integrations of all tenants with rules, by name.
+type Queues = BTreeMap<String, RuleQueue>;
+
+/// What the integration of a tenant takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct RuleQueue {
+    /// Name of the team that owns the tenant; empty: the common one.
+    team: String,
+    /// Topic Filters.
+    filters: Vec<String>,
 }
 
 /// The rules of a node that runs.

@@ -1,30 +1,18 @@
-//! The integrations that hand messages to the rules: one for each tenant. So one team's costly rules
-//! and full queue delay the rules and the publishers of no other team.
+//! The integrations that hand messages to the rules: one for each tenant.
+//!
+//! So the costly rules and the full queue of one team delay nothing of another one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{ConfiguredSink, name_of_team};
 use martlet_rules::RuleSource;
 
-use super::{KIND, NAME, Rules, lock};
+use super::{KIND, NAME, Queues, RuleQueue, Rules, lock};
 use crate::telemetry::followed;
 
 /// A Topic Filter that matches no message.
 const NOTHING: &str = "$events/none";
-
-/// The integrations of all tenants with rules, by name.
-pub(super) type Queues = BTreeMap<String, RuleQueue>;
-
-/// What the integration of a tenant takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct RuleQueue {
-    /// Name of the team that owns the tenant; empty: the common one.
-    pub(super) team: String,
-    /// Topic Filters.
-    pub(super) filters: Vec<String>,
-}
 
 /// Topic Filters of what the rules of one tenant look at. `telemetry`: those of all telemetry.
 fn filters_of(sources: &[&RuleSource], telemetry: Option<Vec<String>>) -> Vec<String> {

@@ -10,9 +10,9 @@ use martlet_integrate::{ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
 use martlet_rules::{DeviceFacts, Facts, Memory, RuleInput, RuleResult};
 use serde_json::Value;
 
+use super::RuleQueue;
 use super::actions::{ConsequenceHops, Doer, Origin};
 use super::publish::{BY_RULE, HOPS};
-use super::queues::RuleQueue;
 use super::{InForce, KIND, Publisher, Rules, lock};
 use crate::remembered::Name;
 use crate::telemetry::followed::FollowedValues;

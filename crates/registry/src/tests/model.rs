@@ -234,9 +234,10 @@ impl Run {
                     team: (call.other == 3).then(|| self.team.clone()),
                     ..DeviceChange::default()
                 };
-                let expected = (call.other == 0)
-                    .then(|| Expected::from(1))
-                    .unwrap_or_default();
+                let expected = match call.other {
+                    0 => Expected::from(1),
+                    _ => Expected::any(),
+                };
                 let changed = registry.change_device(actor, name.into(), change, expected);
                 outcome_text(changed.await, |device| {
                     format!("{} {}", device.number, device.revision)

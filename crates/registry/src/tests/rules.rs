@@ -105,7 +105,9 @@ both!(
             ..AlarmRow::default()
         };
         let all = [message("n", 2), message("n", 1), message("other", 1)];
-        registry.save_alarms(&[alarm.clone()], &all).await?;
+        registry
+            .save_alarms(std::slice::from_ref(&alarm), &all)
+            .await?;
         // The answer to the first try was lost.
         registry.save_alarms(&[alarm], &all[..1]).await?;
         let found = registry.outbox("n", 10).await?;
