@@ -70,12 +70,14 @@ class Outcome:
 
     def pytest_runtest_logreport(self, report):
         self.took[pathlib.Path(report.location[0]).name] += report.duration
-        if report.failed:
+        if report.failed and report.nodeid not in self.failed:
             self.failed[report.nodeid] = None
+            # At once: a run that is stopped has named what failed until then.
+            if self.failed_to:
+                with open(self.failed_to, "a", encoding="utf-8") as file:
+                    file.write(f"{report.nodeid}\n")
 
     def pytest_sessionfinish(self):
-        if self.failed_to:
-            pathlib.Path(self.failed_to).write_text("".join(f"{name}\n" for name in self.failed), encoding="utf-8")
         if self.writes_slowest:
             lines = (f"{round(seconds):5} {name}\n" for name, seconds in self.took.most_common(SLOWEST_COUNT))
             SLOWEST.write_text("".join(lines), encoding="utf-8")

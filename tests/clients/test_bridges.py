@@ -268,7 +268,7 @@ def test_nothing_is_lost_over_kills_of_the_node(start_node, tmp_path, mosquitto)
     until_connected(node)
     with Client(node, "keeps", clean=False, properties=properties("CONNECT", SessionExpiryInterval=3600)) as keeps:
         keeps.subscribe("in/#", qos=1)
-    count = 1_500
+    count = 1_500 if martlet_process.IS_LONG else 300
     acknowledged, stop = [], threading.Event()
 
     def publish_there():

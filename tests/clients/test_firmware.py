@@ -101,7 +101,8 @@ def test_ranges_of_a_file(node):
 
 
 def test_pieces_count_in_the_rate_by_their_bytes(start_node):
-    node = start_node(http=True, settings=["http.rate=1", "http.burst=20"])
+    keys = {"MARTLET_HTTP__API_KEYS": f"all:{KEY}"}
+    node = start_node(http=True, variables=keys, settings=["http.rate=1", "http.burst=20"])
     upload(node, content=CONTENT)
     pieces = [get(node, Range=f"bytes={at}-{at + 999}") for at in range(0, len(CONTENT), 1_000)]
     assert b"".join(body for status, _, body in pieces if status == 206) == CONTENT

@@ -551,7 +551,7 @@ def test_exports_have_all_values_and_are_read_again(node, name):
     lines = ask(node, f"{query}&format=ndjson", headers=headers)[2].decode().splitlines()
     assert len(lines) == 12_001 and json.loads(lines[0]) == {"device": name, "key": "n", "time": rows[0]["time"], "value": 0}
     line = ask(node, f"{query}&format=line&keys=n&to=1790000002", headers=headers)[2].decode()
-    assert line == f"telemetry,device={name} n=0i 1790000000000000000\ntelemetry,device={name} n=1i 1790000001000000000\n"
+    assert line == f"telemetry,device={name} n=0 1790000000000000000\ntelemetry,device={name} n=1 1790000001000000000\n"
     assert ask(node, f"{query}&format=xml", headers=headers)[0] == 400
 
 

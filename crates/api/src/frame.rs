@@ -19,6 +19,7 @@ use crate::forwarded;
 use crate::origin;
 use crate::output::Class;
 use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
+use crate::range::part_of_token;
 use crate::rate::name_of;
 use crate::unrouted;
 
@@ -145,7 +146,8 @@ fn check(api: &Api, connection: HttpConnection, request: &Request) -> Result<(),
     // Other clients of the address do not keep readers from the metrics.
     let what = if is_metrics { "metrics for " } else { "" };
     let who = format!("{what}address {}", name_of(connection.peer));
-    let taken = api.rates.take(&who, Instant::now());
+    let part = part_of_token(request.uri().path(), headers);
+    let taken = api.rates.take_part(&who, part, Instant::now());
     taken.and_then(|taken| taken.refusal()).map_or(Ok(()), Err)
 }
 

@@ -64,7 +64,7 @@ async fn check(
         ListenerKind::Socket => None,
         ListenerKind::Tcp { .. } if access == Access::Open => None,
         ListenerKind::Tcp { .. } => {
-            let part = range::part_of_token(&parts);
+            let part = range::part_of_token(parts.uri.path(), &parts.headers);
             api.rates.take_part(&name, part, Instant::now())
         }
     };

@@ -1,11 +1,6 @@
 //! What a request asks for of a file (RFC 9110, 13 and 14).
 
-use axum::extract::MatchedPath;
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
-
-/// The route of the file of a version of firmware.
-pub(crate) const FILE_PATH: &str = "/api/v1/firmware/{name}/{version}/file";
 
 /// What is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +42,14 @@ pub(crate) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> RangeAnswer
 
 /// The part of a token of `http.rate` that a request takes: one, or less for a piece of a file of
 /// firmware. A device with little memory asks for many small pieces.
-pub(crate) fn part_of_token(parts: &Parts) -> f64 {
+pub(crate) fn part_of_token(path: &str, headers: &HeaderMap) -> f64 {
     /// Bytes of a file for a token.
     const BYTES: f64 = 64.0 * 1024.0;
     /// Requests for a token, however small their pieces are.
     const REQUESTS: f64 = 64.0;
-    let path = parts.extensions.get::<MatchedPath>();
-    match path.is_some_and(|path| path.as_str() == FILE_PATH) {
-        true => asked_bytes(&parts.headers).map_or(1.0, |bytes| {
+    let of_firmware = path.strip_prefix("/api/v1/firmware/");
+    match of_firmware.is_some_and(|rest| rest.ends_with("/file")) {
+        true => asked_bytes(headers).map_or(1.0, |bytes| {
             (bytes as f64 / BYTES).clamp(1.0 / REQUESTS, 1.0)
         }),
         false => 1.0,

@@ -12,7 +12,7 @@ use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::range::{FILE_PATH, RangeAnswer, part_of};
+use crate::range::{RangeAnswer, part_of};
 use crate::registry::{CalledBy, OfTeam, within};
 
 /// Bytes that are read at once.
@@ -23,7 +23,7 @@ const PIECE: u64 = 64 * 1024;
 /// A device shows its secret in `X-API-Key`, and gets firmware for its type. Parts of the file are
 /// asked for by `Range`, `If-Range` with the `ETag`; one of at most 64 KiB counts as a part of a
 /// request in `http.rate`. A file that is elsewhere is answered with its URL in `Location`.
-#[utoipa::path(get, path = FILE_PATH, tag = "firmware",
+#[utoipa::path(get, path = "/api/v1/firmware/{name}/{version}/file", tag = "firmware",
     params(("name" = String, Path, description = "Name"),
         ("version" = String, Path, description = "Revision"), OfTeam),
     responses((status = 200, description = "The file", content_type = "application/octet-stream",

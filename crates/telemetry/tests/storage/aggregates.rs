@@ -59,6 +59,24 @@ fn naive_value(function: Function, rows: &[Row], before: Option<&Row>) -> Option
             .or_else(|| rows.iter().find_map(timed))?;
         Some((last.0 - first.0, last.1 - first.1))
     };
+    // Whole numbers stay exact, where all are whole.
+    let of_number = rows.iter().filter(|row| row.value.number().is_some());
+    let whole: Option<Vec<i64>> = of_number
+        .map(|row| match row.value {
+            Value::Integer(whole) => Some(whole),
+            _ => None,
+        })
+        .collect();
+    let whole = whole.filter(|all| !all.is_empty());
+    let exact = whole.and_then(|all| match function {
+        Function::Min => all.iter().copied().min(),
+        Function::Max => all.iter().copied().max(),
+        Function::Sum => all.iter().try_fold(0_i64, |sum, one| sum.checked_add(*one)),
+        _ => None,
+    });
+    if let Some(exact) = exact {
+        return Some(Value::Integer(exact));
+    }
     let number = match function {
         Function::Count => return Some(Value::Integer(rows.len() as i64)),
         Function::First => return rows.first().map(|row| row.value.clone()),
@@ -126,10 +144,14 @@ fn naive(model: &Model, of: &Aggregate) -> Vec<AggregateRow> {
     rows
 }
 
-/// Sums may differ in their last digits, because they are added in a different order.
+/// Sums may differ in their last digits, because they are added in a different order. Of numbers of
+/// which some are whole, the smallest and the largest may be either.
 fn is_near(a: &Option<Value>, b: &Option<Value>) -> bool {
+    use Value::{Integer, Number};
+    let number = |value: &Option<Value>| value.as_ref().and_then(Value::number);
     match (a, b) {
-        (Some(Value::Number(a)), Some(Value::Number(b))) => {
+        (Some(Number(_)), Some(Number(_) | Integer(_))) | (Some(Integer(_)), Some(Number(_))) => {
+            let (a, b) = (number(a).unwrap(), number(b).unwrap());
             (a - b).abs() <= 1e-6 * (1.0 + a.abs().max(b.abs()))
         }
         _ => a == b,
