@@ -66,12 +66,12 @@ class Outcome:
     def __init__(self, config):
         self.failed_to = config.getoption("--failed-to")
         self.writes_slowest = config.getoption("--write-slowest")
-        self.failed, self.took = {}, collections.Counter()
+        self.failed, self.took = set(), collections.Counter()
 
     def pytest_runtest_logreport(self, report):
         self.took[pathlib.Path(report.location[0]).name] += report.duration
         if report.failed and report.nodeid not in self.failed:
-            self.failed[report.nodeid] = None
+            self.failed.add(report.nodeid)
             # At once: a run that is stopped has named what failed until then.
             if self.failed_to:
                 with open(self.failed_to, "a", encoding="utf-8") as file:

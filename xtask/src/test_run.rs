@@ -49,8 +49,8 @@ impl Form {
     }
 
     /// Arguments of Cargo that choose the tests of the form.
-    fn tests(self) -> Vec<String> {
-        let words: &[&str] = match self {
+    fn tests(self) -> &'static [&'static str] {
+        match self {
             Self::Quick => &[
                 "--package=martlet-codec",
                 "--package=martlet-broker",
@@ -70,8 +70,7 @@ impl Form {
                 "--bins",
                 "--tests",
             ],
-        };
-        words.iter().map(|word| (*word).to_owned()).collect()
+        }
     }
 
     /// How often campaigns try, where that differs from what the tests say.
@@ -163,7 +162,7 @@ pub fn run_tests(form: Form, at_once: usize) -> Result<bool> {
 
 /// All test programs of a form, the longest first.
 fn programs(form: Form) -> Result<Vec<Program>> {
-    let mut programs = built(&form.tests())?;
+    let mut programs = built(form.tests())?;
     let rank = |program: &Program| {
         let (_, target) = program.name.split_once(' ').unwrap_or_default();
         let place = LONG.iter().position(|long| *long == target);
@@ -174,7 +173,7 @@ fn programs(form: Form) -> Result<Vec<Program>> {
 }
 
 /// The test programs of one build. Examples and benches are left out.
-fn built(arguments: &[String]) -> Result<Vec<Program>> {
+fn built(arguments: &[&str]) -> Result<Vec<Program>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--locked", "--no-run"]);
     cargo.arg("--message-format=json-render-diagnostics");

@@ -351,7 +351,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Messages that could not be read back are gone from the queue.
+    /// Logs the messages of the queue that are damaged on the disk, and so are not sent.
     fn tell_damaged(&mut self) {
         let damaged = self.shared.queue.borrow().counts().damaged;
         if damaged > self.damaged_told {

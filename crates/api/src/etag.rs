@@ -116,11 +116,9 @@ mod tests {
         let failed = Err(ProblemKind::PreconditionFailed);
         assert_eq!(of("W/\"7\""), failed);
         assert_eq!(of("7"), failed);
-        let lines = [("\"6\""), ("\"7\"")].map(|line| (header::IF_MATCH, line));
-        let two = lines.map(|(name, line)| (name, HeaderValue::from_static(line)));
         let mut both = HeaderMap::new();
-        for (name, line) in two {
-            both.append(name, line);
+        for line in ["\"6\"", "\"7\""] {
+            both.append(header::IF_MATCH, HeaderValue::from_static(line));
         }
         assert_eq!(check(both), Ok(Expected::from_iter([6, 7])));
         let required = Err(ProblemKind::PreconditionRequired);

@@ -34,7 +34,7 @@ impl Shard {
         cx.node.return_of_tenant(tenant, TenantPool::Sessions);
     }
 
-    /// What one team may have of so many.
+    /// The share of one team, where all teams together may have `all`.
     pub(crate) fn share_of(&self, all: usize) -> usize {
         match all {
             usize::MAX => usize::MAX,

@@ -22,8 +22,9 @@ impl Share {
 
     /// The share of a number that all teams have together, at least 1.
     pub fn of(self, all: u64) -> u64 {
-        let part = u128::from(all) * u128::from(self.percent) / 100;
-        u64::try_from(part).unwrap_or(u64::MAX).max(1)
+        let percent = u64::from(self.percent);
+        // Hundreds and the rest apart: their product could be too large.
+        (all / 100 * percent + all % 100 * percent / 100).max(1)
     }
 
     /// The same of a size.

@@ -36,7 +36,7 @@ impl Held {
         }
     }
 
-    /// The series that it looks at take so many bytes now.
+    /// Sets the bytes that the series of the query take.
     ///
     /// # Errors
     /// There is not enough memory.
@@ -45,7 +45,7 @@ impl Held {
         self.renew()
     }
 
-    /// Its rows take so many bytes now.
+    /// Sets the bytes that its rows take.
     ///
     /// # Errors
     /// There is not enough memory.
@@ -54,7 +54,7 @@ impl Held {
         self.renew()
     }
 
-    /// So many bytes of rows were added.
+    /// Adds bytes of further rows.
     ///
     /// # Errors
     /// There is not enough memory.

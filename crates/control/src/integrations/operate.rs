@@ -125,9 +125,7 @@ impl Integrations {
     pub fn operated_in(&self, tenant: Option<TenantId>) -> Operator<'_> {
         Operator { all: self, tenant }
     }
-}
 
-impl Integrations {
     /// The integration that a caller means by this kind and name, which sees this tenant alone;
     /// none: all. The name is one among all of the node, or one in a tenant.
     ///
@@ -450,7 +448,7 @@ impl Operator<'_> {
     }
 }
 
-pub(super) fn not_found(kind: &str, name: &str) -> NotFound {
+fn not_found(kind: &str, name: &str) -> NotFound {
     NotFound::Object(ObjectKind::Integration, format!("{kind}/{name}"))
 }
 

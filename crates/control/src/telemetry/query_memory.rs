@@ -1,5 +1,6 @@
-//! The memory that the results of queries take: a part of `limits.memory_bytes`, of which one
-//! caller's team may have its share.
+//! The memory for the results of queries.
+//!
+//! It is a part of `limits.memory_bytes`. One team may use its share of this part.
 
 use std::collections::HashMap;
 use std::fmt;
