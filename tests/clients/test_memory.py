@@ -236,7 +236,6 @@ def test_what_is_added_without_end_stays_within_the_limit(durability, add, size)
                 enough = took > SECS or len(node.held) >= HELD
                 if enough and (not size or added > bound):
                     break
-                assert took < 10 * SECS, f"too little was added: {added / MB:.0f} MB"
         assert most < bound, f"{most / MB:.0f} MB of {bound / MB:.0f} after {number}"
         # Who adds nothing is served.
         with opened(node) as sock:

@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use martlet_permission::{Limit, TenantId};
+use martlet_permission::{Limit, Share, TenantId};
 
 use crate::fault::{self, Fault};
 use crate::gauge::CountedBytes;
@@ -75,18 +75,26 @@ impl AllTotals {
     /// `message` is in its topic's place.
     fn add(&mut self, message: &Message) {
         self.all = self.all.with(message);
-        if message.tenant() != TenantId::default() {
-            let own = self.of_tenants.entry(message.tenant()).or_default();
-            *own = own.with(message);
-        }
+        self.change_own(None, Some(message));
     }
 
     /// `message` is no longer in its topic's place.
     fn remove(&mut self, message: &Message) {
         self.all = self.all.without(message);
-        if let Some(own) = self.of_tenants.get_mut(&message.tenant()) {
-            *own = own.without(message);
+        self.change_own(Some(message), None);
+    }
+
+    /// The totals of the tenant of a topic in whose place `after` is, where `before` was.
+    fn change_own(&mut self, before: Option<&Message>, after: Option<&Message>) {
+        let Some(tenant) = after.or(before).map(Message::tenant) else {
+            return;
+        };
+        if tenant == TenantId::default() {
+            return;
         }
+        let own = self.of_tenants.entry(tenant).or_default();
+        *own = before.map_or(*own, |before| own.without(before));
+        *own = after.map_or(*own, |after| own.with(after));
     }
 }
 
@@ -230,9 +238,15 @@ impl Retained {
         self.totals.all.bytes + entries + self.cleared.len() * CLEARED_BYTES
     }
 
-    /// Whether the tenant of a message would have more than `count_max` messages or `bytes_max`
-    /// bytes with it. The common tenant has no such bounds.
-    pub fn exceeds_share(&self, message: &Message, count_max: usize, bytes_max: usize) -> bool {
+    /// Whether the tenant of a message would have more than its share of `count_max` messages or
+    /// `bytes_max` bytes with it. The common tenant has no such bounds.
+    pub fn exceeds_share(
+        &self,
+        message: &Message,
+        share: Share,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> bool {
         let tenant = message.tenant();
         if tenant == TenantId::default() || !counts(message) {
             return false;
@@ -242,7 +256,9 @@ impl Retained {
         let before = topics.and_then(|topics| topics.get(message.topic_bytes()));
         let others = before.map_or(own, |before| own.without(&before.message));
         let totals = others.with(message);
-        totals.count > count_max || totals.bytes > bytes_max && totals.bytes > own.bytes
+        let has_grown = totals.bytes > own.bytes;
+        totals.count > share.of_size(count_max)
+            || has_grown && totals.bytes > share.of_size(bytes_max)
     }
 
     /// Replaces the topic's retained message [MQTT-3.3.1-5], unless that would make more than
@@ -280,10 +296,9 @@ impl Retained {
             Self::put_back(topics, &stored, before);
             return RetainedChange::Stored { revision, replaced };
         }
-        if let Some(before) = &before {
-            self.totals.remove(&before.message);
-        }
-        self.totals.add(&stored);
+        self.totals.all = totals;
+        let replaced_message = before.as_ref().map(|before| &before.message);
+        self.totals.change_own(replaced_message, Some(&stored));
         self.expiring.notice(&stored);
         if let Some(before) = before.filter(RetainedEntry::is_cleared) {
             self.cleared.remove(&before.revision);

@@ -479,25 +479,16 @@ impl Shard {
         let publisher = session.map(|session| self.client_key(session.tenant, &session.client_id));
         let limits = &self.settings.limits;
         let memory_is_short = self.memory.growth.retained_stops;
-        let (count_max, bytes_max) = (
-            limits.retained_messages as usize,
-            match memory_is_short {
-                true => 0,
-                false => limits.retained_bytes as usize,
-            },
-        );
+        let count_max = limits.retained_messages as usize;
+        let bytes_configured = limits.retained_bytes as usize;
+        let bytes_max = if memory_is_short { 0 } else { bytes_configured };
         let share = limits.team_share();
-        let (count_share, bytes_share) = (
-            share.of_size(limits.retained_messages as usize),
-            share.of_size(limits.retained_bytes as usize),
-        );
-        let change =
-            cx.node.retained(
-                |store| match store.exceeds_share(&held, count_share, bytes_share) {
-                    true => RetainedChange::Full(Limit::TeamRetained),
-                    false => store.store(held.clone(), publisher, count_max, bytes_max),
-                },
-            );
+        let change = cx.node.retained(|store| {
+            match store.exceeds_share(&held, share, count_max, bytes_configured) {
+                true => RetainedChange::Full(Limit::TeamRetained),
+                false => store.store(held.clone(), publisher, count_max, bytes_max),
+            }
+        });
         *message = Some(held);
         match change {
             RetainedChange::Full(Limit::RetainedBytes) if memory_is_short => {
