@@ -100,11 +100,14 @@ def test_a_client_speaks_tls_to_a_port_of_plain_mqtt(node):
     node.over("t3")
 
 
-def test_a_client_sends_something_else_to_a_port_of_plain_mqtt(node):
-    node.device("t4")
-    sends(node, "mqtt", b"GET / HTTP/1.1\r\n\r\n")
-    told = nameless(node, "t4", "wrong-transport", "the first packet is not CONNECT")
-    assert "HTTP" in told["remedy"]
+@pytest.mark.parametrize("name, first, said, mended", [
+    ("t4-http", b"GET / HTTP/1.1\r\n\r\n", "an HTTP request was received at a port of plain MQTT", "the port of the HTTP listener"),
+    ("t4-ssh", b"SSH-2.0-OpenSSH_9.2\r\n", "the first packet is not CONNECT", "another protocol"),
+])
+def test_a_client_sends_something_else_to_a_port_of_plain_mqtt(node, name, first, said, mended):
+    node.device(name)
+    sends(node, "mqtt", first)
+    assert mended in nameless(node, name, "wrong-transport", said)["remedy"]
 
 
 # What is asked for, the cause, words of the headline, and a word of how it is mended.

@@ -241,9 +241,11 @@ impl Cause {
             }
             Is::Tls(fault) => Self::of_tls(fault),
             Is::WebSocket(fault) => Self::of_web_socket(fault),
-            Is::Proxy(ProxyFault::Missing) | Is::NotMqtt | Is::TlsToMqtt | Is::MqttToHttp => {
-                Self::WrongTransport
-            }
+            Is::Proxy(ProxyFault::Missing)
+            | Is::NotMqtt
+            | Is::TlsToMqtt
+            | Is::HttpToMqtt
+            | Is::MqttToHttp => Self::WrongTransport,
             Is::Proxy(_) => Self::ProxyRefused,
             Is::TakenOver => Self::TakenOver,
             Is::KeepAlive => Self::KeepAlive,

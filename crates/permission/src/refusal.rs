@@ -94,6 +94,8 @@ causes! {
     NotMqtt = "the first packet is not CONNECT [MQTT-3.1.0-1]";
     /// The first bytes are a TLS handshake, but the listener expects plain MQTT.
     TlsToMqtt = "TLS was received at a port of plain MQTT";
+    /// The first bytes are an HTTP request, but the listener expects plain MQTT.
+    HttpToMqtt = "an HTTP request was received at a port of plain MQTT";
     /// MQTT was received on a port of the HTTP server.
     MqttToHttp = "MQTT was received at a port of HTTP";
     /// The Client Identifier is empty, and the listener requires one.

@@ -289,6 +289,7 @@ impl Shard {
             let cause = match begins_proxy_header(bytes) {
                 true => RefusalCause::Proxy(ProxyFault::Unexpected),
                 false if begins_tls_handshake(bytes) => RefusalCause::TlsToMqtt,
+                false if begins_http_request(bytes) => RefusalCause::HttpToMqtt,
                 false => RefusalCause::NotMqtt,
             };
             self.refuse(cx, id.index, None, ReasonCode::ProtocolError, cause);
@@ -642,6 +643,20 @@ impl Drop for HeldInput<'_> {
 /// The first bytes are those of a TLS record with a handshake: a ClientHello.
 fn begins_tls_handshake(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x16, 0x03])
+}
+
+/// The first bytes are those of an HTTP request: its method.
+fn begins_http_request(bytes: &[u8]) -> bool {
+    const METHODS: [&[u8]; 7] = [
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"OPTIONS ",
+        b"DELETE ",
+        b"PATCH ",
+    ];
+    METHODS.iter().any(|method| bytes.starts_with(method))
 }
 
 /// The first bytes are those of a PROXY header, of version 1 or 2.

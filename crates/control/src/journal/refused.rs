@@ -205,7 +205,11 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
         RefusalCause::ApiKeyLacksScope => {
             "give the user an API role that has the scope (martlet user set NAME --api-role ROLE)"
         }
-        RefusalCause::NotMqtt => "the client uses HTTP or another protocol at a port of plain MQTT",
+        RefusalCause::NotMqtt => "the client uses another protocol at a port of plain MQTT",
+        RefusalCause::HttpToMqtt => {
+            "have the client use the port of the HTTP listener, or for MQTT over WebSocket that of a \
+             ws listener: martlet status lists them"
+        }
         RefusalCause::TlsToMqtt => {
             "have the client connect to the port of a listener with TLS (martlet status lists them), \
              or without TLS to this one"

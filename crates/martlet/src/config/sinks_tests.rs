@@ -74,6 +74,10 @@ fn what_is_wrong_with_a_sink_is_named_with_its_line() {
             "did you mean `[[sinks.file]]`?",
         ),
         (
+            "[[sinks.influx]]\nname = \"a\"\n".to_owned(),
+            "unknown kind `[[sinks.influx]]`; there are ",
+        ),
+        (
             "[sinks]\nfile = 3\n".to_owned(),
             "expected [[sinks.file]] tables",
         ),

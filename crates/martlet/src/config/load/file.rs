@@ -68,13 +68,7 @@ impl File<'_> {
             let place = self.place(kind.span().start);
             let mut all = table_kinds().filter(|known| known.section == section);
             let Some(known) = all.find(|known| known.name == Some(name)) else {
-                let all = table_kinds().filter(|known| known.section == section);
-                let hint = nearest_of(all.filter_map(|known| known.name), name);
-                return Err(ConfigError::UnknownKey {
-                    place,
-                    key: format!("[[{section}.{name}]]"),
-                    hint: hint.map(|kind| format!("[[{section}.{kind}]]")),
-                });
+                return Err(unknown_kind(place, section, name));
             };
             let DeValue::Array(tables) = tables.get_ref() else {
                 return Err(no_tables(place, &known.table()));
@@ -403,6 +397,25 @@ fn text_of(kind: Kind, text: String) -> Value {
     match kind {
         Kind::Secret => Value::Secret(text.into()),
         _ => Value::Text(text),
+    }
+}
+
+/// The error for a kind of sinks or sources that does not exist. Without a similar one, it lists
+/// all.
+fn unknown_kind(place: String, section: &str, name: &str) -> ConfigError {
+    let all = table_kinds().filter(|known| known.section == section);
+    let all: Vec<&str> = all.filter_map(|known| known.name).collect();
+    let key = format!("[[{section}.{name}]]");
+    match nearest_of(all.iter().copied(), name) {
+        Some(kind) => ConfigError::UnknownKey {
+            place,
+            key,
+            hint: Some(format!("[[{section}.{kind}]]")),
+        },
+        None => ConfigError::Unusable(format!(
+            "{place}: unknown kind `{key}`; there are {}",
+            all.join(", ")
+        )),
     }
 }
 
