@@ -4,9 +4,12 @@
 //! proxies, would double the cost of each request.
 
 use std::fmt;
+use std::future::{Future as _, poll_fn};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -33,6 +36,9 @@ use crate::words::error_words;
 
 /// Bytes of an answer that are shown.
 const TOLD_BYTES_MAX: usize = 1_024;
+/// Bytes that a target may send from one request to the next, heads included. Without this bound,
+/// heads of 1xx answers, or the digits of the length of a chunk, could come without end.
+const RECEIVED_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of an answer that are read so that the connection can be reused.
 const READ_BYTES_MAX: usize = 64 * 1_024;
 /// Time limit for reading them.
@@ -54,6 +60,8 @@ pub enum NoAnswer {
     Late,
     /// The connection was closed, or the data is not valid HTTP.
     Broken(hyper::Error),
+    /// The target has sent more than an answer may have.
+    Endless,
 }
 
 impl fmt::Display for NoAnswer {
@@ -65,6 +73,11 @@ impl fmt::Display for NoAnswer {
                 f,
                 "the target ended the connection, or its answer is not HTTP: {}",
                 error_words(error)
+            ),
+            Self::Endless => write!(
+                f,
+                "the target has sent {} MiB, and its answer has no end",
+                RECEIVED_BYTES_MAX >> 20
             ),
         }
     }
@@ -114,8 +127,42 @@ struct Idle {
 
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// Bytes of answers that have arrived.
-    received: Arc<AtomicU64>,
+    received: Arc<Received>,
+}
+
+impl Connection {
+    /// Why there is no answer, after an error.
+    fn no_answer(&self, error: hyper::Error) -> NoAnswer {
+        match self.received.is_too_much() {
+            true => NoAnswer::Endless,
+            false => NoAnswer::Broken(error),
+        }
+    }
+}
+
+/// Bytes that a target has sent.
+#[derive(Default)]
+struct Received {
+    all: AtomicU64,
+    /// How many there were when the last request was sent.
+    at_request: AtomicU64,
+}
+
+impl Received {
+    fn begin_request(&self) {
+        let all = self.all.load(Ordering::Relaxed);
+        self.at_request.store(all, Ordering::Relaxed);
+    }
+
+    /// Bytes since the last request.
+    fn of_answer(&self) -> u64 {
+        let at_request = self.at_request.load(Ordering::Relaxed);
+        self.all.load(Ordering::Relaxed).saturating_sub(at_request)
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.of_answer() > RECEIVED_BYTES_MAX
+    }
 }
 
 impl HttpTarget {
@@ -231,7 +278,7 @@ impl HttpTarget {
             if connection.sender.ready().await.is_err() {
                 continue;
             }
-            let received = connection.received.load(Ordering::Relaxed);
+            connection.received.begin_request();
             let sent = connection.sender.try_send_request(request.clone()).await;
             let failed = match sent {
                 Ok(response) => return Ok((connection, response)),
@@ -243,14 +290,14 @@ impl HttpTarget {
             }
             // Or meanwhile, as it was idle for too long: RFC 9112, 9.3.1. A target that is down
             // gets the request twice at most.
-            if connection.received.load(Ordering::Relaxed) == received {
+            if connection.received.of_answer() == 0 {
                 break;
             }
-            return Err(NoAnswer::Broken(failed.into_error()));
+            return Err(connection.no_answer(failed.into_error()));
         }
         let mut connection = self.connect().await?;
         let sent = connection.sender.send_request(request).await;
-        let response = sent.map_err(NoAnswer::Broken)?;
+        let response = sent.map_err(|error| connection.no_answer(error))?;
         Ok((connection, response))
     }
 
@@ -334,16 +381,20 @@ fn tls_words(error: &std::io::Error) -> String {
 async fn start(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<Connection, String> {
-    let received = Arc::<AtomicU64>::default();
+    let received = Arc::<Received>::default();
     let count = Arc::clone(&received);
     let stream = InspectReader::new(stream, move |bytes: &[u8]| {
         let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        count.fetch_add(bytes, Ordering::Relaxed);
+        count.all.fetch_add(bytes, Ordering::Relaxed);
     });
     let started = handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = started.map_err(|error| error_words(&error))?;
+    let (sender, mut connection) = started.map_err(|error| error_words(&error))?;
+    let bound = Arc::clone(&received);
     // Requests report how the connection ended.
-    tokio::spawn(async move { drop(connection.await) });
+    tokio::spawn(poll_fn(move |cx| match bound.is_too_much() {
+        true => Poll::Ready(()),
+        false => Pin::new(&mut connection).poll(cx).map(drop),
+    }));
     Ok(Connection { sender, received })
 }
 
@@ -450,6 +501,39 @@ mod tests {
         let (target, requests) = server(&[b""]).await;
         assert!(matches!(ask(&target).await, Err(NoAnswer::Broken(_))));
         assert_eq!(requests.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_given_up() {
+        let endless: [(&[u8], &[u8]); 3] = [
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"HTTP/1.1 200 OK\r\nA: ", b"aaaaaaaaaaaaaaaa"),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                b"0000000000000000",
+            ),
+        ];
+        for (begin, piece) in endless {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            let pieces = piece.repeat(4_096);
+            let sending = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut sent = begin.len();
+                stream.write_all(begin).await.unwrap();
+                while stream.write_all(&pieces).await.is_ok() {
+                    sent += pieces.len();
+                }
+                sent
+            });
+            let within = Duration::from_secs(600);
+            let target = HttpTarget::new(&url, &AllowedNetworks::all(), within).unwrap();
+            let answer = ask(&target).await;
+            assert!(!matches!(answer, Ok(Some(_)) | Err(NoAnswer::Late)));
+            drop(target);
+            // What the system's buffers hold comes on top.
+            assert!(sending.await.unwrap() < 64 << 20, "{piece:?}");
+        }
     }
 
     #[tokio::test]

@@ -132,8 +132,13 @@ impl AllowedNetworks {
         if is_allowed || is_public(address) {
             return Ok(());
         }
+        let network = match address {
+            IpAddr::V4(own) if own.is_loopback() => "127.0.0.0/8, this machine,",
+            IpAddr::V6(own) if own.is_loopback() => "::1, this machine,",
+            _ => "its network",
+        };
         Err(format!(
-            "{address} is a private or special address: add its network to \
+            "{address} is a private or special address: add {network} to \
              `integrations.allow_private` to permit it"
         ))
     }
