@@ -135,7 +135,7 @@ fn masked_where(
             false => "***".to_owned(),
         };
     };
-    if reqwest::Url::parse(text).is_err() {
+    if url::Url::parse(text).is_err() {
         // As listeners have it: every address, by a port alone, which is no secret.
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let port = host.strip_prefix(':').unwrap_or_default();

@@ -14,8 +14,8 @@ use martlet_broker::{
     RefusalCause, RevokedClients, Rule, Rules, Voucher,
 };
 use martlet_integrate::{AllowedNetworks, HttpRequest, HttpTarget, NoAnswer};
-use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
-use reqwest::{Method, StatusCode};
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -4,8 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::{Client, Url};
+use hyper::header::{HeaderValue, USER_AGENT};
+use hyper::{Method, StatusCode};
+use martlet_integrate::{AllowedNetworks, HttpTarget, NoAnswer};
 use tokio::sync::Mutex as Turn;
+use url::Url;
 
 use super::{Algorithm, TokenKeys};
 
@@ -34,7 +37,7 @@ pub enum KeySource {
 #[derive(Debug)]
 pub struct Fetched {
     url: Url,
-    client: Client,
+    http: HttpTarget,
     /// Time after which the keys are fetched again.
     refresh: Duration,
     /// Algorithm of keys that do not name one.
@@ -77,16 +80,11 @@ impl KeySource {
                     .to_owned(),
             );
         }
-        let client = Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            // Minutes pass between two requests: the server may close a kept connection just then.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
-            .build();
+        // The operator names the server, wherever it is. Redirects are not followed.
+        let http = HttpTarget::new(url.as_str(), &AllowedNetworks::all(), TIMEOUT)?;
         Ok(Self::Fetched(Box::new(Fetched {
             url,
-            client: client.map_err(|error| error.to_string())?,
+            http,
             refresh,
             algorithm,
             held: Mutex::default(),
@@ -171,19 +169,19 @@ impl Fetched {
     }
 
     async fn fetch(&self) -> Result<TokenKeys, String> {
-        let error_text = |error: reqwest::Error| error.without_url().to_string();
-        let request = self.client.get(self.url.clone());
-        let mut response = request.send().await.map_err(error_text)?;
-        if response.status() != reqwest::StatusCode::OK {
-            return Err(format!("it answered {}", response.status()));
+        let mut headers = self.http.headers();
+        let agent = concat!("martlet/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        let request = self.http.request(Method::GET, headers, Vec::new());
+        let answer = self.http.fetch(request, SET_BYTES_MAX).await;
+        let (head, body) = answer.map_err(|error| match error {
+            NoAnswer::Late => format!("no answer within {} s", TIMEOUT.as_secs()),
+            error => error.to_string(),
+        })?;
+        if head.status != StatusCode::OK {
+            return Err(format!("it answered {}", head.status));
         }
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(error_text)? {
-            body.extend_from_slice(&part);
-            if body.len() > SET_BYTES_MAX {
-                return Err("the answer is longer than 1 MiB".to_owned());
-            }
-        }
+        let body = body.ok_or("the answer is longer than 1 MiB, or has ended early")?;
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err("the answer is not a set of keys (JWKS)".to_owned());
         }
