@@ -19,6 +19,7 @@ const LONG: &[&str] = &[
     "storage",
     "faults",
     "recovery",
+    "integration",
     "repository",
 ];
 

@@ -99,11 +99,11 @@ const OF_THE_STORE: &[Fault] = &[
 ];
 
 /// Faults that need more than the simulated parts cause: tests of restarts find them
-/// (`crates/persistence/tests/faults.rs`).
+/// (`crates/persistence/tests/recovery/faults.rs`).
 const OF_RESTARTS: &[Fault] = &[Fault::LaneRouteStays, Fault::LanesNotRoutedAgain];
 
 /// Faults of parts that involve store, memory or operators, which the simulator does not vary:
-/// scripts find them (`crates/persistence/tests/faults.rs`).
+/// scripts find them (`crates/persistence/tests/recovery/faults.rs`).
 const OF_SCRIPTS: &[Fault] = &[
     Fault::KeptQos0IgnoresStore,
     Fault::HoldSparesOperators,

@@ -7,6 +7,8 @@ mod cases;
 mod costs;
 mod crash;
 mod damage;
+#[cfg(debug_assertions)]
+mod faults;
 mod lanes;
 mod node;
 mod part_receipts;

@@ -374,7 +374,7 @@ impl Queues {
             return Forgotten::default();
         };
         let forgotten = Forgotten {
-            rows: std::mem::replace(&mut queue.rows, Rows::new()),
+            rows: std::mem::take(&mut queue.rows),
             newest: queue.newest.clone(),
         };
         queue.tokens = Vec::new();

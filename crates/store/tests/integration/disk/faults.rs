@@ -5,8 +5,8 @@ use martlet_store::{
 };
 
 use crate::common::{Generator, Model, Random, record};
-use crate::space::assert_bound;
-use crate::stores::{commit, count_served, open, options, publish, refuse_syncs, settle};
+use super::space::assert_bound;
+use super::stores::{commit, count_served, open, options, publish, refuse_syncs, settle};
 
 #[test]
 fn what_a_lost_name_leaves_in_a_file_never_comes_back_under_the_same_name() {

@@ -3,7 +3,7 @@
 use martlet_store::{BodyId, Engine, Holds, Options, QueueId, RecordBuffer, SimDisk};
 
 use crate::common::{Generator, Model, Random, record};
-use crate::stores::{commit, end, long_queue, open, options, publish, settle};
+use super::stores::{commit, end, long_queue, open, options, publish, settle};
 
 #[test]
 fn a_checkpoint_is_written_in_slices_and_is_the_image_of_one_moment() {

@@ -1,17 +1,11 @@
 //! Test of a node without free file descriptors, in a separate process, because the limit applies
 //! to a whole process.
 
-#![cfg(target_os = "linux")]
-// A panic here is a failed assertion, in the helpers too.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// Marks the child process.
@@ -53,7 +47,7 @@ fn node_with_few_files() {
 fn without_open_files_left_accepting_pauses_instead_of_spinning() {
     // T5
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["node_with_few_files", "--exact", "--nocapture"])
+        .args(["files::node_with_few_files", "--exact", "--nocapture"])
         .env(CHILD, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

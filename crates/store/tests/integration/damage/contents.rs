@@ -6,8 +6,8 @@ use martlet_store::{
 };
 
 use crate::common::{Generator, Model, Random, record};
-use crate::flips::routed;
-use crate::stores::{BODIES, fill, log_files, options, served};
+use super::flips::routed;
+use super::stores::{BODIES, fill, log_files, options, served};
 
 #[test]
 fn arbitrary_contents_never_panic_and_what_is_served_is_right() {

@@ -4,16 +4,12 @@
 //!
 //! `tests/disk.rs` of `martlet-store` tests each single call of the engine.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use martlet_broker::Settings;
 use martlet_reactor::{DiskStore, Durability};
 use martlet_store::{Call, Disk, Options, SimDisk};

@@ -4,7 +4,7 @@ use martlet_store::{
     BodyId, Call, Disk, Engine, Failure, Fault, Holds, Lost, RecordBuffer, SimDisk, check,
 };
 
-use crate::stores::{BODIES, fill, fill_more, log_files, options, served, used, used_or};
+use super::stores::{BODIES, fill, fill_more, log_files, options, served, used, used_or};
 
 #[test]
 fn a_place_that_cannot_be_read_is_named_with_the_error_and_costs_what_lies_there() {

@@ -1,14 +1,9 @@
 //! Tests of clients that wait in the lobby for the authenticator.
 
-// A panic here is a failed assertion, in the helpers too.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
-use common::*;
+use crate::common::*;
 use martlet_broker::{Authenticated, Authentication, Identity, ListenerPolicy, Settings};
 use martlet_reactor::{Authenticator, LoginAnswer};
 

@@ -1,16 +1,12 @@
 //! Tests of MQTT over TLS and secure WebSocket on real sockets, with rustls as the client, or with
 //! handmade input for misbehaving clients.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use martlet_broker::{
     Authenticated, Authentication, Event, Identity, ListenerPolicy, RefusalCause, Settings,
     TlsFault,
@@ -67,7 +63,7 @@ struct Secure {
 
 /// A node with a TLS listener and a secure WebSocket listener in addition to the usual ones.
 fn secure(threads: usize, config: Arc<ServerConfig>, limits: Settings) -> Secure {
-    let mut node = common::config(threads, limits);
+    let mut node = crate::common::config(threads, limits);
     let settings = TlsSettings::new(config, None);
     add_listeners(&mut node, &settings, &Arc::default());
     let node = run(node);
@@ -356,7 +352,7 @@ fn a_client_certificate_is_asked_for_checked_and_shown_to_who_authenticates() {
     let config = ServerConfig::builder().with_client_cert_verifier(verifier);
     let config = Arc::new(config.with_single_cert(chain, key).unwrap());
     let witness = Arc::new(Witness::default());
-    let mut node = common::config(3, Settings::default());
+    let mut node = crate::common::config(3, Settings::default());
     node.authenticator = Arc::clone(&witness) as _;
     let policy = ListenerPolicy {
         authenticate: true,

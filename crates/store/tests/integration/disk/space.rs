@@ -2,7 +2,7 @@
 
 use martlet_store::{BodyId, Call, Engine, Failure, Fault, QueueId, RecordBuffer, SimDisk};
 
-use crate::stores::{SEGMENT, commit, end, open, publish, settle};
+use super::stores::{SEGMENT, commit, end, open, publish, settle};
 
 #[test]
 fn on_a_full_disk_what_was_stored_can_be_read_and_ended_and_the_space_comes_back() {

@@ -5,7 +5,7 @@ use martlet_store::{
     SimDisk, check,
 };
 
-use crate::stores::{BODIES, bytes_of, cut, fill, filled, log_files, options, served, used};
+use super::stores::{BODIES, bytes_of, cut, fill, filled, log_files, options, served, used};
 
 #[test]
 fn a_file_that_was_cut_is_named_and_the_rest_is_served() {

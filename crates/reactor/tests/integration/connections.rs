@@ -1,16 +1,11 @@
 //! Tests of connections over TCP: delivery within and across shards, slow and broken peers, the
 //! ends of connections, limits of the node.
 
-// A panic here is a failed assertion, in the helpers too.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::Read;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use martlet_broker::Settings;
 use martlet_reactor::{DelayedStore, StartError, start};
 

@@ -1,13 +1,9 @@
 //! Parts of a running node take messages on separate threads, whichever shard their sessions are
 //! on.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::sync::mpsc::{Receiver, channel};
 
-use common::*;
+use crate::common::*;
 use martlet_broker::{
     Delivery, PartEvent, PartId, PartLine, PartOutcome, PartQueueLimits, PartReach, PartSpec,
     PartSubscription, Settlement, TenantId,

@@ -2,27 +2,16 @@
 //!
 //! Needs debug assertions, which a release does not have.
 
-#![cfg(debug_assertions)]
-#![allow(clippy::unwrap_used)]
-
-#[path = "recovery/cases.rs"]
-mod cases;
-#[path = "recovery/lanes.rs"]
-mod lanes;
-#[path = "recovery/node.rs"]
-mod node;
-
 #[allow(dead_code)]
-#[path = "../../script/tests/part_holds.rs"]
+#[path = "../../../script/tests/part_holds.rs"]
 mod part_holds;
-#[allow(dead_code)]
-#[path = "recovery/parts.rs"]
-mod parts;
 
 use std::panic::catch_unwind;
 
 use martlet_fault::Fault;
-use node::End;
+
+use crate::node::End;
+use crate::{cases, lanes, parts};
 
 /// Whether the behaviour fails with the fault, and passes without it.
 fn is_found(fault: Fault, play: fn()) -> bool {

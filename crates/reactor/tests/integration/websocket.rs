@@ -1,16 +1,11 @@
 //! Tests of MQTT over WebSocket on real sockets, with tungstenite as the client, or with handmade
 //! input for misbehaving clients. Rows T10 to T15 of the list of hostile inputs.
 
-// A panic here is a failed assertion, in the helpers too.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use martlet_broker::Settings;
 use tungstenite::Message;
 

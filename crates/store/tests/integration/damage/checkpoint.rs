@@ -5,7 +5,7 @@ use martlet_store::{
     repair,
 };
 
-use crate::stores::{
+use super::stores::{
     BODIES, bytes_of, fill, filled, log_files, options, place_of, reclaimed, served,
 };
 

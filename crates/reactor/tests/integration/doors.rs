@@ -1,16 +1,12 @@
 //! Tests of what a listener accepts: by socket, address, number and rate.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Client, Node, PATIENCE, PINGREQ, PINGRESP, config, connect, publish, publish_qos1};
+use crate::common::{Client, Node, PATIENCE, PINGREQ, PINGRESP, config, connect, publish, publish_qos1};
 use martlet_broker::{Event, EventInterest, Limits, RateExceeded, Settings};
 use martlet_codec::ReasonCode;
 use martlet_reactor::{ListenAddress, ListenerConfig, ReactorConfig};
@@ -31,7 +27,7 @@ fn with_events(limits: Limits) -> Settings {
 fn with(settings: Settings, change: impl FnOnce(&mut ListenerConfig)) -> Node {
     let mut config: ReactorConfig = config(1, settings);
     change(&mut config.listeners[0]);
-    common::run(config)
+    crate::common::run(config)
 }
 
 /// The cause of the next refusal, and the address in its event.

@@ -1,14 +1,10 @@
 //! Tests of a node over TCP with a store on a disk: restarts, a disk that fails and recovers, a
 //! slow disk, reading messages back.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use martlet_broker::Settings;
 use martlet_persistence::{ClockState, put_clock};
 use martlet_reactor::{

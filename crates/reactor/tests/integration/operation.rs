@@ -1,17 +1,12 @@
 //! Tests of operation: commands, reports, events; and that the node's accounts are correct after
 //! misbehaving clients have disconnected.
 
-// A panic here is a failed assertion, in the helpers too.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::Write;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use martlet_broker::{
     Answer, Command, Counters, Event, EventInterest, Limits, ListenerPolicy, Settings, ShardId,
     SysTopic, TenantId,

@@ -6,7 +6,7 @@ use martlet_store::{
 };
 
 use crate::common::Random;
-use crate::stores::{BODIES, bytes_of, fill, filled, flip_somewhere, log_files, options, served};
+use super::stores::{BODIES, bytes_of, fill, filled, flip_somewhere, log_files, options, served};
 
 #[test]
 fn each_of_a_hundred_flips_in_the_tail_is_named_and_costs_one_record_at_most() {

@@ -2,9 +2,7 @@
 //! the store equals the state after some prefix of the records, and that prefix contains
 //! everything that was durable.
 
-mod common;
-
-use common::{Generator, Model, Random, Step, record};
+use crate::common::{Generator, Model, Random, Step, record};
 use martlet_store::{
     BodyId, Call, Engine, Failure, Fault, Holds, Lost, Lsn, Options, RecordBuffer, SimDisk, check,
 };

@@ -6,7 +6,7 @@ use martlet_store::{
 };
 
 use crate::common::{Generator, Model, Random, record};
-use crate::stores::{commit, end, open, options, publish};
+use super::stores::{commit, end, open, options, publish};
 
 #[test]
 fn neighbours_are_read_with_few_calls() {

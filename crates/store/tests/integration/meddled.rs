@@ -1,9 +1,6 @@
 //! A directory with changes from outside: files of another store, missing files, invalid files.
 //! Existing data is used or rejected with the reason, and never treated as nothing.
 
-// Helpers of tests may unwrap as tests do.
-#![allow(clippy::unwrap_used)]
-
 use martlet_store::{
     BodyId, Damage, Disk, Engine, Holds, Lost, OpenError, Options, QueueId, RealDisk, RecordBuffer,
     SimDisk, check, files_at_rest, repair,
