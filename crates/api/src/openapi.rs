@@ -23,7 +23,7 @@ use crate::problem::{ProblemKind, ProblemView};
         title = "Martlet",
         description = "The HTTP API of a Martlet node.\n\nErrors are problem details (RFC 9457). \
             Lists are returned in pages: `next` of a page is the `cursor` of the next one. Times \
-            are RFC 3339 in UTC, except where a name ends in `_ms` or `_secs`. A write with an \
+            are RFC 3339 in UTC, with six digits of the second, except where a name ends in `_ms` or `_secs`. A write with an \
             `Idempotency-Key` may be sent again within a day, also after a restart where there are \
             tables: it is executed once, and the first answer is returned again, with \
             `Idempotency-Replayed: true`. Values that are shown only once, such as secrets, are \

@@ -19,11 +19,11 @@ use super::routes::CompatRoutes;
 use crate::access::Access::{Open, Scoped};
 use crate::access::Audited;
 use crate::api::Api;
+use crate::compat::time::{Moment, moment};
 use crate::docs;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{CalledBy, moment};
+use crate::registry::CalledBy;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
-use crate::time::Moment;
 
 /// Letters and digits of a secret.
 const SECRET_LEN: usize = 16;

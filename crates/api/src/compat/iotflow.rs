@@ -39,9 +39,9 @@ use super::routes::CompatRoutes;
 use crate::access::Access::{OfDevice, Open, Scoped, ScopedOrOfDevice};
 use crate::access::{Access, Audited};
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
-use crate::time::Moment;
 use limits::Limit;
 
 pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {

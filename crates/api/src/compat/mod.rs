@@ -12,6 +12,7 @@ mod panel_broker;
 pub(crate) mod paths;
 mod routes;
 pub(crate) mod system;
+mod time;
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, get};

@@ -20,10 +20,10 @@ use super::routes::CompatRoutes;
 use crate::access::Access::{Scoped, ScopedOrLocal};
 use crate::access::Audited;
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::docs;
 use crate::guard::guarded;
 use crate::problem::Problem;
-use crate::time::Moment;
 
 pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
     let check = ScopedOrLocal(Scope::AuthCheck);

@@ -19,11 +19,11 @@ use super::devices::{shown, status_of};
 use super::records;
 use super::view::{OnlineState, find, missing, numbers};
 use crate::api::Api;
+use crate::compat::time::{Moment, moment};
 use crate::extensions::Unchanged;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{CalledBy, moment};
-use crate::time::Moment;
+use crate::registry::CalledBy;
 
 /// Devices of a page: the maximum and the default.
 const PAGE_MAX: u64 = 100;

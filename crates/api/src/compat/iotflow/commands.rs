@@ -22,11 +22,12 @@ use super::body::{Body, missing_field};
 use super::devices::seen_by;
 use super::view::find;
 use crate::api::Api;
+use crate::compat::time::moment;
 use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::PathOf;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, refusal_of};
-use crate::registry::{COMMAND_TIME_SECS, CalledBy, moment};
+use crate::registry::{COMMAND_TIME_SECS, CalledBy};
 use crate::tenant::{InTenant, OfTenant};
 
 /// Kinds of commands, each with its topic.

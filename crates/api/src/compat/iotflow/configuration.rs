@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 
 use super::body::{Body, expect_members};
 use crate::api::Api;
+use crate::compat::time::moment;
 use crate::extensions::OwnDevice;
 use crate::problem::Problem;
-use crate::registry::{CalledBy, moment};
+use crate::registry::CalledBy;
 
 /// The configuration of the device itself
 #[utoipa::path(get, path = "/api/v1/devices/config",

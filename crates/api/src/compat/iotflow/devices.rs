@@ -22,13 +22,13 @@ use super::mqtt::BrokerLocation;
 use super::records;
 use super::view::{DeviceView, OnlineState, find, missing};
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::keys::KEY_HEADER;
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::CalledBy;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
-use crate::time::Moment;
 
 /// Devices of a page of states: the maximum and the default.
 const STATES_MAX: u64 = 1_000;

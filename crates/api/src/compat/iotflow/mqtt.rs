@@ -13,11 +13,11 @@ use utoipa::ToSchema;
 use super::body::{Body, missing_field};
 use super::topics;
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::extensions::{About, Unchanged};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::{InTenant, OfTenant};
-use crate::time::Moment;
 
 const MQTT_PORT: u16 = 1883;
 const MQTTS_PORT: u16 = 8883;

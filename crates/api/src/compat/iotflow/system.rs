@@ -18,10 +18,10 @@ use super::view::numbers;
 use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::guard::guarded;
 use crate::problem::Problem;
 use crate::registry::CalledBy;
-use crate::time::Moment;
 
 /// The version of the interface, which its clients know.
 const VERSION: &str = "1.0.0";

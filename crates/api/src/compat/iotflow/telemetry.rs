@@ -10,7 +10,7 @@ use martlet_codec::QoS;
 use martlet_control::principal::Principal;
 use martlet_control::telemetry::{
     Aggregate, Bucket, Decoder, Fill, Format, Function, Row, Selection, StoreError, StoredNow,
-    TIME_END, TelemetryDevice, received_now, time_text,
+    TIME_END, TelemetryDevice, received_now,
 };
 use martlet_control::use_cases::CountDevices;
 use martlet_registry::{Device, DeviceFilter};
@@ -24,6 +24,7 @@ use super::records::{RecordSelection, devices_of, off, records, storage_of, view
 use super::sent::{BodyObjects, SentRecord};
 use crate::api::Api;
 use crate::body::large::BodyReader;
+use crate::compat::time::{Moment, time_text};
 use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -142,7 +143,7 @@ pub(super) async fn publish(
         "device_id": device.number,
         "device_name": device.name,
         "topic": topic,
-        "timestamp": crate::time::Moment::now(),
+        "timestamp": Moment::now(),
     });
     Ok((StatusCode::CREATED, Extension(Unchanged), Json(answer)))
 }

@@ -12,9 +12,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Api;
+use crate::compat::time::{Moment, moment};
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::moment;
-use crate::time::Moment;
 
 /// A device.
 #[derive(Debug, Serialize, ToSchema)]

@@ -18,11 +18,11 @@ use utoipa::ToSchema;
 use super::form::done;
 use crate::api::Api;
 use crate::compat::body::CompatBody;
+use crate::compat::time::Moment;
 use crate::extensions::About;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::{InTenant, OfTenant};
-use crate::time::Moment;
 
 /// The name of the node itself among the brokers.
 const INTERNAL: &str = "internal";

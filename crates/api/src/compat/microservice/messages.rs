@@ -18,10 +18,10 @@ use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::api::Api;
 use crate::compat::routes::CompatRoutes;
+use crate::compat::time::Moment;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{InTenant, OfTenant};
-use crate::time::Moment;
 
 /// Bytes of the messages of a list, at most; one message may be larger.
 const LIST_BYTES: u64 = 32 * 1024 * 1024;

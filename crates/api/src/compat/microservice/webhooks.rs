@@ -26,10 +26,11 @@ use crate::added::{NOTE, owner, seen};
 use crate::api::Api;
 use crate::compat::body::CompatBody;
 use crate::compat::routes::CompatRoutes;
+use crate::compat::time::moment;
 use crate::extract::{PathOf, QueryOf};
 use crate::integrations::started;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{CalledBy, moment};
+use crate::registry::CalledBy;
 use crate::secrets::{in_force, store};
 
 const KIND: AddedKind = AddedKind::Webhook;
