@@ -9,7 +9,9 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema};
+use utoipa::openapi::{
+    Content, ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
+};
 
 use crate::access::Access;
 use crate::compat::system::CompatApi;
@@ -23,13 +25,13 @@ use crate::problem::{ProblemKind, ProblemView};
         title = "Martlet",
         description = "The HTTP API of a Martlet node.\n\nErrors are problem details (RFC 9457). \
             Lists are returned in pages: `next` of a page is the `cursor` of the next one. Times \
-            are RFC 3339 in UTC, with six digits of the second, except where a name ends in `_ms` or `_secs`. A write with an \
-            `Idempotency-Key` may be sent again within a day, also after a restart where there are \
-            tables: it is executed once, and the first answer is returned again, with \
-            `Idempotency-Replayed: true`. Values that are shown only once, such as secrets, are \
-            then `null`, and are named in `Idempotency-Left-Out`: generate a new one.\n\nRoutes of \
-            other systems (`http.compat`) have a tag for each system. Their answers and errors are \
-            those of that system.",
+            are RFC 3339 in UTC with six digits after the second, except where a name ends in \
+            `_ms` or `_secs`. A write with an `Idempotency-Key` may be sent again within a day, \
+            also after a restart where there are tables: it is executed once, and the first answer \
+            is returned again, with `Idempotency-Replayed: true`. Values that are shown only once, \
+            such as secrets, are then `null`, and are named in `Idempotency-Left-Out`: generate a \
+            new one.\n\nRoutes of other systems (`http.compat`) have a tag for each system. Their \
+            answers and errors are those of that system.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(ProblemView, crate::events::Format)),
@@ -164,7 +166,8 @@ pub(crate) fn declare(path: &str, item: &mut PathItem, access: Access) {
     }
 }
 
-/// The same for a path of another system. All its errors are `error`; none: problem details.
+/// The same for a path of another system. All its errors are `error`; none: problem details. The
+/// answer to a request that is sent again has an error as problem details, too.
 pub(crate) fn declare_of_system(
     path: &str,
     item: &mut PathItem,
@@ -176,14 +179,19 @@ pub(crate) fn declare_of_system(
     };
     for (method, operation) in operations(item) {
         operation.operation_id = Some(id_of(method, path));
-        declare_access(operation, access, method != "get");
+        let is_write = method != "get";
+        declare_access(operation, access, is_write);
+        let mut error = ResponseBuilder::from(error.clone());
+        if is_write && access != Access::Open {
+            error = error.content(PROBLEM_TYPE, problem_content());
+        }
         let all = &mut operation.responses.responses;
-        all.insert("default".to_owned(), error.clone().into());
+        all.insert("default".to_owned(), error.build().into());
     }
 }
 
-/// Gives every operation of a path this tag alone, and an id that begins with it: other systems have
-/// paths that differ from native ones by `/api/v1` alone.
+/// Gives every operation of a path this tag alone, and an id that begins with it: paths of other
+/// systems differ from native ones by `/api/v1` alone.
 pub(crate) fn tag(item: &mut PathItem, tag: &str) {
     let prefix = tag.to_lowercase().replace([' ', '-'], "_");
     for (_, operation) in operations(item) {
@@ -366,13 +374,19 @@ fn idempotency_key() -> Parameter {
         .build()
 }
 
+/// Content-Type of problem details.
+const PROBLEM_TYPE: &str = "application/problem+json";
+
 fn problem(what: &str) -> RefOr<Response> {
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Problem")))
-        .build();
     ResponseBuilder::new()
         .description(what)
-        .content("application/problem+json", content)
+        .content(PROBLEM_TYPE, problem_content())
         .build()
         .into()
+}
+
+fn problem_content() -> Content {
+    ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build()
 }

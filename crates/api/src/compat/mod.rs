@@ -87,7 +87,7 @@ impl ErrorForm {
                 &["error", "message", "timestamp", "path", "request_id"],
                 &["application/json"],
             ),
-            Self::DeviceService => (&["error"], &["text/plain"]),
+            Self::DeviceService => (&[], &["text/plain"]),
         };
         Some(openapi::error_of(members, content_types))
     }

@@ -135,7 +135,8 @@ pub(super) async fn send(
 #[utoipa::path(post, path = "/api/v1/mqtt/fleet/{group}/command",
     params(OfTenant, ("group" = String, Path, description = "Id of the group, or its name")),
     request_body = SentCommand,
-    responses((status = 200, description = "The command, and how many devices get it", body = Value)))]
+    responses(
+        (status = 200, description = "The command, and how many devices get it", body = Value)))]
 pub(super) async fn send_to_fleet(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -292,7 +293,9 @@ type AnsweredOutcome = (Option<Extension<Unchanged>>, Json<Value>);
 
 /// Answer a command
 #[utoipa::path(post, path = "/api/v1/devices/{id}/control/{command}/status",
-    params(("id" = String, Path, description = "Number of the device, or its id"), ("command" = String, Path, description = "Number of the command, or its id")),
+    params(
+        ("id" = String, Path, description = "Number of the device, or its id"),
+        ("command" = String, Path, description = "Number of the command, or its id")),
     request_body = DeviceAnswer,
     responses((status = 200, description = "The command", body = Value)))]
 pub(super) async fn answer(

@@ -38,7 +38,8 @@ pub(super) struct LogParams {
 /// Of the log file, or the last lines that are in memory.
 #[utoipa::path(get, path = "/logs",
     params(LogParams),
-    responses((status = 200, description = "The lines", body = String, content_type = "text/plain")))]
+    responses(
+        (status = 200, description = "The lines", body = String, content_type = "text/plain")))]
 pub(super) async fn show(
     State(api): State<Api>,
     QueryOf(wanted): QueryOf<LogParams>,
