@@ -198,10 +198,10 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
 
 
 VALUES = {
-    "3": [("2025-07-01T10:00:00.25Z", {"count": 7, "meta_fw": "2.1", "meta_type": "sensors", "mode": "auto", "on": True,
-                                        "place": {"lat": 1.5}, "temperature": 21.5}),
-          ("2025-07-01T10:00:01Z", {"temperature": 22.0}), ("2025-07-01T10:00:04Z", {"temperature": 23})],
-    "7": [("1999-12-31T23:59:59Z", {"open": False})],
+    "3": [("2025-07-01T10:00:00.250000Z", {"count": 7, "meta_fw": "2.1", "meta_type": "sensors", "mode": "auto", "on": True,
+                                            "place": {"lat": 1.5}, "temperature": 21.5}),
+          ("2025-07-01T10:00:01.000000Z", {"temperature": 22.0}), ("2025-07-01T10:00:04.000000Z", {"temperature": 23})],
+    "7": [("1999-12-31T23:59:59.000000Z", {"open": False})],
 }
 ENABLED = {"MARTLET_TELEMETRY__ENABLED": "true"}
 

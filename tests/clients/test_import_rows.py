@@ -91,8 +91,8 @@ def test_a_record_that_cannot_be_read_keeps_no_other_from_being_imported(source,
         assert words in why, why
     assert found[("telemetry", "3")][0][0] == "imported"
     node = start(start_node, target, http=True)
-    assert values(node, "1") == [("2025-07-01T10:00:00Z", {"a": 1}), ("2025-07-01T10:00:03Z", {"a": 6})]
-    assert values(node, "3") == [("2025-07-01T10:00:00Z", {"a": 7})]
+    assert values(node, "1") == [("2025-07-01T10:00:00.000000Z", {"a": 1}), ("2025-07-01T10:00:03.000000Z", {"a": 6})]
+    assert values(node, "3") == [("2025-07-01T10:00:00.000000Z", {"a": 7})]
 
 
 def test_records_without_an_id_or_with_the_same_one_are_imported(source, target, start_node):
@@ -113,7 +113,7 @@ def test_records_without_an_id_or_with_the_same_one_are_imported(source, target,
     for id in ("2.0", "\ufffdA", "NULL"):
         assert found[("telemetry", id)] == [("skipped", "1 record: the device was not imported")], found
     node = start(start_node, target, http=True)
-    assert values(node, "2") == [("2025-07-01T10:00:00Z", {"a": 1, "b": 2, "c": 3})]
+    assert values(node, "2") == [("2025-07-01T10:00:00.000000Z", {"a": 1, "b": 2, "c": 3})]
     found = call(node, "GET", "/api/v1/query?device=1&from=2025-07-01T00:00:00Z&bucket=all&functions=count")
     assert [one["count"] for one in found["items"]] == [12_000]
 

@@ -63,7 +63,7 @@ def test_values_are_stored_and_read(stored):
         # It comes again, with another value.
         client.publish("device/data/car", json.dumps({"timestamp": BEGIN + 0.5, "speed": 13}), 1)
         client.publish("device/data/car", json.dumps({"untimed": 1}), 0)
-    first = "2026-09-20T00:00:00.5Z"
+    first = "2026-09-20T00:00:00.500000Z"
     found = dict(((key, value) for key, value in values(node, "car", 6) if key != "gps"))
     assert found == {"speed": 13, "on": True, "n": 2**60, "state": "x\ufffdy", "untimed": 1}
     assert post(node, "car", [{"ts": BEGIN + 2, "speed": 1}, {"ts": BEGIN + 3, "speed": 2}])["stored"] == 2

@@ -219,4 +219,4 @@ def test_commands_name_options_and_commands_and_lists_are_pages(node, place):
     place.device("d9")
     [device] = json.loads(said("device", "ls", "--json", code=0))["items"]
     times = [value for value in device.values() if isinstance(value, str) and re.match(r"20\d\d-.*Z$", value)]
-    assert times and all(re.fullmatch(r".*:\d\d\.\d{3}Z", one) for one in times), device
+    assert times and all(re.fullmatch(r".*:\d\d\.\d{6}Z", one) for one in times), device

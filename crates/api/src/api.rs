@@ -50,6 +50,8 @@ pub struct Api {
     inner: Arc<dyn AsRef<Inner> + Send + Sync>,
     /// What this listener serves.
     pub(crate) routes: Arc<RouteSettings>,
+    /// The document that describes its routes.
+    pub(crate) document: Arc<OnceLock<Document>>,
 }
 
 /// What all listeners share.
@@ -82,8 +84,7 @@ pub struct Inner {
     pub(crate) backups: Arc<Semaphore>,
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) internal_use: InternalUse,
-    pub(crate) document: OnceLock<Document>,
-    /// Builds it from all routes.
+    /// Builds the document of a listener from its routes.
     pub(crate) make_document: OnceLock<fn(&Api) -> Document>,
     parts: NodeParts,
 }
@@ -162,7 +163,6 @@ impl Api {
             backups: Arc::new(Semaphore::new(BACKUPS_AT_ONCE)),
             cursors: Arc::new(Cursors::new()?),
             internal_use: InternalUse::default(),
-            document: OnceLock::new(),
             make_document: OnceLock::new(),
             control,
             parts,
@@ -171,6 +171,7 @@ impl Api {
         inner.count_memory();
         Some(Self {
             routes: Arc::new(inner.settings.routes.clone()),
+            document: Arc::default(),
             inner: Arc::new(inner),
         })
     }
@@ -213,8 +214,13 @@ impl Api {
     /// The same node for a listener with its own settings.
     #[must_use]
     pub fn with_routes(&self, routes: RouteSettings) -> Self {
+        let document = match routes.compat == self.routes.compat {
+            true => Arc::clone(&self.document),
+            false => Arc::default(),
+        };
         Self {
             inner: Arc::clone(&self.inner),
+            document,
             routes: Arc::new(routes),
         }
     }

@@ -9,9 +9,12 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
+use utoipa::openapi::{
+    Content, ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
+};
 
 use crate::access::Access;
+use crate::compat::system::CompatApi;
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::problem::{ProblemKind, ProblemView};
@@ -22,11 +25,13 @@ use crate::problem::{ProblemKind, ProblemView};
         title = "Martlet",
         description = "The HTTP API of a Martlet node.\n\nErrors are problem details (RFC 9457). \
             Lists are returned in pages: `next` of a page is the `cursor` of the next one. Times \
-            are RFC 3339 in UTC, except where a name ends in `_ms` or `_secs`. A write with an \
-            `Idempotency-Key` may be sent again within a day, also after a restart where there are \
-            tables: it is executed once, and the first answer is returned again, with \
-            `Idempotency-Replayed: true`. Values that are shown only once, such as secrets, are \
-            then `null`, and are named in `Idempotency-Left-Out`: generate a new one.",
+            are RFC 3339 in UTC with six digits after the second, except where a name ends in \
+            `_ms` or `_secs`. A write with an `Idempotency-Key` may be sent again within a day, \
+            also after a restart where there are tables: it is executed once, and the first answer \
+            is returned again, with `Idempotency-Replayed: true`. Values that are shown only once, \
+            such as secrets, are then `null`, and are named in `Idempotency-Left-Out`: generate a \
+            new one.\n\nRoutes of other systems (`http.compat`) have a tag for each system. Their \
+            answers and errors are those of that system.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(ProblemView, crate::events::Format)),
@@ -51,7 +56,7 @@ use crate::problem::{ProblemKind, ProblemView};
 pub(crate) struct Base;
 
 /// Adds the ways in which callers authenticate.
-pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi) {
+pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi, compat: &[CompatApi]) {
     let components = document.components.get_or_insert_default();
     let key = |value| SecurityScheme::ApiKey(value);
     let schemes = [
@@ -59,7 +64,7 @@ pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi) {
             "key",
             key(ApiKey::Header(ApiKeyValue::with_description(
                 KEY_HEADER,
-                "An API key",
+                "An API key, or the secret of a device",
             ))),
         ),
         (
@@ -67,7 +72,7 @@ pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi) {
             SecurityScheme::Http(
                 HttpBuilder::new()
                     .scheme(HttpAuthScheme::Bearer)
-                    .description(Some("An API key"))
+                    .description(Some("An API key, or the secret of a device"))
                     .build(),
             ),
         ),
@@ -89,7 +94,17 @@ pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi) {
     for (name, scheme) in schemes {
         components.add_security_scheme(name, scheme);
     }
+    if compat.contains(&CompatApi::IotFlow) {
+        let admin = ApiKeyValue::with_description(
+            "Authorization",
+            "`admin KEY`, where KEY is an API key: on routes of IoTFlow alone",
+        );
+        components.add_security_scheme(ADMIN_SCHEME, key(ApiKey::Header(admin)));
+    }
 }
+
+/// The way in which administrators of IoTFlow authenticate.
+pub(crate) const ADMIN_SCHEME: &str = "admin";
 
 /// What the router writes `{*topic}`, since it may have slashes in it, is `{topic}` to readers.
 pub(crate) fn with_plain_paths(document: &mut utoipa::openapi::OpenApi) {
@@ -100,7 +115,10 @@ pub(crate) fn with_plain_paths(document: &mut utoipa::openapi::OpenApi) {
     document.paths.paths = plain.collect();
 }
 
-/// A body of a `POST` whose members may all be left out may be left out itself.
+/// What native paths begin with, but for probes and metrics.
+const NATIVE: &str = "/api/v1";
+
+/// A body of a native `POST` whose members may all be left out may be left out itself.
 pub(crate) fn with_optional_bodies(document: &mut utoipa::openapi::OpenApi) {
     const SCHEMAS: &str = "#/components/schemas/";
     let schemas = document.components.as_ref().map(|all| &all.schemas);
@@ -117,7 +135,8 @@ pub(crate) fn with_optional_bodies(document: &mut utoipa::openapi::OpenApi) {
         };
         matches!(named, Some(Schema::Object(object)) if object.required.is_empty())
     };
-    for item in document.paths.paths.values_mut() {
+    let paths = document.paths.paths.iter_mut();
+    for (_, item) in paths.filter(|(path, _)| path.starts_with(NATIVE)) {
         let body = item
             .post
             .as_mut()
@@ -138,37 +157,107 @@ pub(crate) fn with_optional_bodies(document: &mut utoipa::openapi::OpenApi) {
 
 /// Adds the access rule and the possible errors to every operation of a path.
 pub(crate) fn declare(path: &str, item: &mut PathItem, access: Access) {
-    let PathItem {
-        get,
-        put,
-        post,
-        delete,
-        patch,
-        ..
-    } = item;
-    for (method, operation, is_write) in [
-        ("get", get, false),
-        ("put", put, true),
-        ("post", post, true),
-        ("delete", delete, true),
-        ("patch", patch, true),
-    ] {
-        if let Some(operation) = operation {
-            operation.operation_id = Some(id_of(method, path));
-            declare_one(operation, access, is_write);
+    for (method, operation) in operations(item) {
+        operation.operation_id = Some(id_of(method, path));
+        let is_write = method != "get";
+        let kinds = kinds_of(operation, access, is_write);
+        declare_access(operation, access, is_write);
+        declare_problems(operation, kinds);
+    }
+}
+
+/// The same for a path of another system. All its errors are `error`; none: problem details. The
+/// answer to a request that is sent again has an error as problem details, too.
+pub(crate) fn declare_of_system(
+    path: &str,
+    item: &mut PathItem,
+    access: Access,
+    error: Option<Response>,
+) {
+    let Some(error) = error else {
+        return declare(path, item, access);
+    };
+    for (method, operation) in operations(item) {
+        operation.operation_id = Some(id_of(method, path));
+        let is_write = method != "get";
+        declare_access(operation, access, is_write);
+        let mut error = ResponseBuilder::from(error.clone());
+        if is_write && access != Access::Open {
+            error = error.content(PROBLEM_TYPE, problem_content());
+        }
+        let all = &mut operation.responses.responses;
+        all.insert("default".to_owned(), error.build().into());
+    }
+}
+
+/// Gives every operation of a path this tag alone, and an id that begins with it: paths of other
+/// systems differ from native ones by `/api/v1` alone.
+pub(crate) fn tag(item: &mut PathItem, tag: &str) {
+    let prefix = tag.to_lowercase().replace([' ', '-'], "_");
+    for (_, operation) in operations(item) {
+        operation.tags = Some(vec![tag.to_owned()]);
+        if let Some(id) = &mut operation.operation_id {
+            id.insert_str(0, &format!("{prefix}_"));
         }
     }
 }
 
+/// Adds a way in which callers authenticate to every operation of a path that is not open.
+pub(crate) fn accept(item: &mut PathItem, scheme: &str) {
+    for (_, operation) in operations(item) {
+        if let Some(security) = operation.security.as_mut().filter(|all| !all.is_empty()) {
+            security.push(requirement(scheme));
+        }
+    }
+}
+
+/// An error of another system: as JSON an object with these members, else a text.
+pub(crate) fn error_of(members: &[&str], content_types: &[&str]) -> Response {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let mut response = ResponseBuilder::new().description("An error, in the form of the system");
+    for content_type in content_types {
+        let schema = match *content_type {
+            "application/json" => members.iter().fold(ObjectBuilder::new(), |object, member| {
+                object.property(*member, text()).required(*member)
+            }),
+            _ => text(),
+        };
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        response = response.content(*content_type, content);
+    }
+    response.build()
+}
+
+/// The operations of a path, each with its method.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let all = [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
+    ];
+    all.into_iter()
+        .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+fn requirement(scheme: &str) -> SecurityRequirement {
+    SecurityRequirement::new(scheme, Vec::<String>::new())
+}
+
 /// Makes the id that programs generated from the document call an operation by: `get_acl_explain`.
 fn id_of(method: &str, path: &str) -> String {
-    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    let path = path.strip_prefix(NATIVE).unwrap_or(path);
     let words = path.split(|letter: char| !letter.is_ascii_alphanumeric());
-    let words = words.filter(|word| !word.is_empty()).collect::<Vec<_>>();
+    let mut words = words.filter(|word| !word.is_empty()).collect::<Vec<_>>();
+    if words.is_empty() {
+        words.push("root");
+    }
     format!("{method}_{}", words.join("_"))
 }
 
-fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
+/// Kinds of the problems that an operation may answer with.
+fn kinds_of(operation: &Operation, access: Access, is_write: bool) -> Vec<ProblemKind> {
     use ProblemKind::{
         BadRequest, Conflict, Forbidden, HeadersTooLarge, Invalid, Misdirected, RateLimited,
         Timeout, TooLarge, Unauthenticated, Unavailable, UnsupportedMediaType, UriTooLong,
@@ -183,37 +272,57 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
     }
     if access != Access::Open {
         kinds.extend([Unauthenticated, Forbidden]);
-        operation.security = Some(
-            ["key", "bearer", "query", "session"]
-                .into_iter()
-                .map(|name| SecurityRequirement::new(name, Vec::<String>::new()))
-                .collect(),
-        );
-    } else {
-        operation.security = Some(Vec::new());
     }
+    kinds
+}
+
+/// Adds the access rule, and the header with which a write may be sent again.
+fn declare_access(operation: &mut Operation, access: Access, is_write: bool) {
+    let schemes: &[&str] = match access {
+        Access::Open => &[],
+        Access::OfDevice => &["key", "bearer"],
+        _ => &["key", "bearer", "query", "session"],
+    };
+    let mut security: Vec<_> = schemes.iter().map(|name| requirement(name)).collect();
+    if let Access::ScopedOrLocal(_) = access {
+        security.push(SecurityRequirement::default());
+    }
+    operation.security = Some(security);
     // Without authentication there is no caller whose keys these are.
     if is_write && access != Access::Open {
         let parameters = operation.parameters.get_or_insert_default();
         parameters.push(idempotency_key().into());
     }
-    if let Access::Scoped(scope)
-    | Access::ScopedOrOfTeam(scope, _)
-    | Access::ScopedOrOfDevice(scope) = access
-    {
+    let (scope, rule) = match access {
+        Access::Open | Access::Known => return,
+        Access::OfDevice => (None, "For a device, with its secret as the key.".to_owned()),
+        Access::Scoped(scope) | Access::ScopedOrOfDevice(scope) => {
+            (Some(scope), format!("Scope: `{scope}`."))
+        }
+        Access::ScopedOrLocal(scope) => {
+            let rule = format!("Scope: `{scope}`; none on the machine of the node.");
+            (Some(scope), rule)
+        }
+        Access::ScopedOrOfTeam(scope, of_team) => {
+            let rule = format!("Scope: `{scope}`. Of who sees one team only: `{of_team}`.");
+            (Some(scope), rule)
+        }
+    };
+    if let Some(scope) = scope {
         let more = ExtensionsBuilder::new()
             .add("x-scope", scope.name())
             .build();
         operation.extensions.get_or_insert_default().merge(more);
-        let description = operation.description.get_or_insert_default();
-        if !description.is_empty() {
-            description.push_str("\n\n");
-        }
-        description.push_str(&format!("Scope: `{scope}`."));
-        if let Access::ScopedOrOfTeam(_, of_team) = access {
-            description.push_str(&format!(" Of who sees one team only: `{of_team}`."));
-        }
     }
+    let description = operation.description.get_or_insert_default();
+    if !description.is_empty() {
+        description.push_str("\n\n");
+    }
+    description.push_str(&rule);
+}
+
+/// Adds the errors: problem details.
+fn declare_problems(operation: &mut Operation, kinds: Vec<ProblemKind>) {
     let all = &mut operation.responses.responses;
     // The errors that a route declares are problems too.
     for (status, response) in all.iter_mut() {
@@ -265,13 +374,19 @@ fn idempotency_key() -> Parameter {
         .build()
 }
 
-fn problem(what: &str) -> RefOr<utoipa::openapi::Response> {
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Problem")))
-        .build();
+/// Content-Type of problem details.
+const PROBLEM_TYPE: &str = "application/problem+json";
+
+fn problem(what: &str) -> RefOr<Response> {
     ResponseBuilder::new()
         .description(what)
-        .content("application/problem+json", content)
+        .content(PROBLEM_TYPE, problem_content())
         .build()
         .into()
+}
+
+fn problem_content() -> Content {
+    ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build()
 }

@@ -34,6 +34,11 @@ impl Routes {
         }
     }
 
+    /// The node and the listener whose routes these are.
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
     pub(crate) fn router(self) -> Router<Api> {
         match self.form {
             Form::Router(router) => router,
@@ -67,20 +72,32 @@ impl Routes {
         self.add_audited(access, Audited::InTables, route)
     }
 
-    fn add_audited(
+    fn add_audited(self, access: Access, audited: Audited, route: UtoipaMethodRouter<Api>) -> Self {
+        let takes_team = route.1.paths.values().any(declares_team);
+        let behind = |api: &Api, methods: MethodRouter<Api>| {
+            let methods = match takes_team {
+                true => methods,
+                false => methods.route_layer(from_fn(tenant::takes_no_team)),
+            };
+            guarded(api, access, audited, methods)
+        };
+        self.add_behind(route, behind, |path, item| {
+            openapi::declare(path, item, access);
+        })
+    }
+
+    /// Adds a route: `behind` puts its handlers behind their access rule, `describe` completes the
+    /// description of each path.
+    pub(crate) fn add_behind(
         mut self,
-        access: Access,
-        audited: Audited,
         route: UtoipaMethodRouter<Api>,
+        behind: impl FnOnce(&Api, MethodRouter<Api>) -> MethodRouter<Api>,
+        describe: impl Fn(&str, &mut PathItem),
     ) -> Self {
         let (schemas, mut paths, methods) = route;
         self.form = match self.form {
             Form::Router(mut router) => {
-                let methods = match paths.paths.values().any(declares_team) {
-                    true => methods,
-                    false => methods.route_layer(from_fn(tenant::takes_no_team)),
-                };
-                let methods = guarded(&self.api, access, audited, methods);
+                let methods = behind(&self.api, methods);
                 for path in paths.paths.keys() {
                     router = router.route(path, methods.clone());
                 }
@@ -88,7 +105,7 @@ impl Routes {
             }
             Form::Document(document) => {
                 for (path, item) in &mut paths.paths {
-                    openapi::declare(path, item, access);
+                    describe(path, item);
                 }
                 let all = OpenApiRouter::<Api>::with_openapi(*document);
                 let all = all.routes((schemas, paths, MethodRouter::new()));

@@ -23,12 +23,15 @@ use crate::{
 /// The routes of a node. The listener puts [`HttpConnection`](crate::HttpConnection) into the
 /// extensions of each request: how it came in.
 pub fn router(api: Api) -> Router {
-    // Routes are the same for all listeners of a node.
+    // It is made the same way for all listeners of a node.
     let _ = api.make_document.set(document);
     let routes = declared(Routes::new(&api, Form::Router(Router::new())));
+    let router = match compat::has_root(&api) {
+        true => routes.router(),
+        false => routes.router().route("/", get(docs::root)),
+    };
     let (index, index_script) = compat::pages(&api);
-    compat::add_to(routes.router(), &api)
-        .route("/", compat::root(&api))
+    router
         .route("/docs", get(docs::slash))
         .route("/docs/", get(docs::index))
         .route("/docs/index.html", index)
@@ -48,9 +51,11 @@ pub fn router(api: Api) -> Router {
 fn document(api: &Api) -> Document {
     let form = Form::Document(Box::new(openapi::Base::openapi()));
     let mut document = declared(Routes::new(api, form)).document();
-    openapi::with_schemes(&mut document);
+    openapi::with_schemes(&mut document, &api.routes.compat);
     openapi::with_plain_paths(&mut document);
     openapi::with_optional_bodies(&mut document);
+    let tags = document.tags.get_or_insert_default();
+    tags.extend(compat::tags(api));
     document.info.version = api.control.info.version.to_owned();
     Document::new(&document)
 }
@@ -180,5 +185,6 @@ fn declared(routes: Routes) -> Routes {
         .add(Open, routes!(session::begin))
         .add(Open, routes!(setup::make));
     let routes = alarms::add_to(rules::add_to(routes));
-    firmware::add_to(telemetry::add_to(registry::add_to(routes)))
+    let routes = firmware::add_to(telemetry::add_to(registry::add_to(routes)));
+    compat::add_to(routes)
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use martlet_control::rfc3339::with_text_of_us;
 use serde::{Serialize, Serializer};
 
-/// A moment, sent as `2026-11-21T14:00:00.000Z`.
+/// A moment, sent as `2026-11-21T14:00:00.000000Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(jiff::Timestamp);
 
@@ -41,11 +42,11 @@ impl Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Milliseconds, always: what comes back from a database has no more, and texts of one
-        // length are in the order of their times.
-        match u64::try_from(self.as_ms()) {
-            Ok(ms) => f.write_str(&martlet_control::rfc3339::text(ms)),
-            Err(_) => self.0.fmt(f),
+        // Six digits, always, as times of telemetry have: texts of one length are in the order of
+        // their times.
+        match u64::try_from(self.0.as_microsecond()) {
+            Ok(us) => with_text_of_us(us, |text| f.write_str(text)),
+            Err(_) => write!(f, "{:.6}", self.0),
         }
     }
 }
@@ -70,11 +71,17 @@ mod tests {
     fn moments_are_rfc_3339_in_utc() {
         let moment = Moment::from_ms(1_700_000_000_123).unwrap();
         let text = serde_json::to_string(&moment).unwrap();
-        assert_eq!(text, "\"2023-11-14T22:13:20.123Z\"");
-        for (ms, text) in [(0, "00.000Z"), (690, "00.690Z"), (7_000, "07.000Z")] {
+        assert_eq!(text, "\"2023-11-14T22:13:20.123000Z\"");
+        for (ms, text) in [
+            (0, "00.000000Z"),
+            (690, "00.690000Z"),
+            (7_000, "07.000000Z"),
+        ] {
             let shown = Moment::from_ms(ms).unwrap().to_string();
             assert_eq!(shown, format!("1970-01-01T00:00:{text}"));
         }
+        let before = Moment::from_ms(-1).unwrap().to_string();
+        assert_eq!(before, "1969-12-31T23:59:59.999000Z");
         assert_eq!(Moment::from_ms(i64::MAX), None);
     }
 }

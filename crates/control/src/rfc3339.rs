@@ -1,7 +1,7 @@
-//! How times stand in JSON: RFC 3339, in UTC, to the millisecond. In the program they are
-//! milliseconds since the Unix epoch.
+//! How times stand in JSON: RFC 3339, in UTC; in messages to the millisecond, in answers with six
+//! digits, as times of telemetry have. In the program they are milliseconds since the Unix epoch.
 //!
-//! To be named in `#[serde(with = …)]`.
+//! To be named in `#[serde(with = …)]`, for answers.
 
 use std::cell::RefCell;
 
@@ -11,6 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// As a text; what is beyond the year 9999 is its end.
 pub fn text(ms: u64) -> String {
     with_second(ms / 1_000, |second| format!("{second}.{:03}Z", ms % 1_000))
+}
+
+/// The same as answers have it.
+pub fn in_answers(ms: u64) -> String {
+    text_of_us(ms.saturating_mul(1_000))
 }
 
 /// The same of microseconds, and to the microsecond.
@@ -78,7 +83,7 @@ fn parse<E: serde::de::Error>(text: &str) -> Result<u64, E> {
 /// # Errors
 /// What the serializer says.
 pub fn serialize<S: Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    text(*ms).serialize(serializer)
+    in_answers(*ms).serialize(serializer)
 }
 
 /// Reads one.
@@ -91,14 +96,14 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
 
 /// One that need not be known.
 pub mod optional {
-    use super::{Deserialize, Deserializer, Serialize, Serializer, parse, text};
+    use super::{Deserialize, Deserializer, Serialize, Serializer, in_answers, parse};
 
     /// Writes it, or null.
     ///
     /// # Errors
     /// What the serializer says.
     pub fn serialize<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
-        ms.map(text).serialize(serializer)
+        ms.map(in_answers).serialize(serializer)
     }
 
     /// Reads it.
@@ -115,14 +120,14 @@ pub mod optional {
 
 /// A list of them.
 pub mod list {
-    use super::{Deserialize, Deserializer, Serializer, parse, text};
+    use super::{Deserialize, Deserializer, Serializer, in_answers, parse};
 
     /// Writes it.
     ///
     /// # Errors
     /// What the serializer says.
     pub fn serialize<S: Serializer>(all: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(all.iter().map(|ms| text(*ms)))
+        serializer.collect_seq(all.iter().map(|ms| in_answers(*ms)))
     }
 
     /// Reads it.
@@ -161,18 +166,21 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_to_the_millisecond_and_read_again() {
+    fn times_are_written_with_six_digits_and_read_again() {
         let some = Some {
             one: 1_700_000_000_123,
             none: None,
             list: vec![0],
         };
         let text = serde_json::to_string(&some).unwrap();
-        let expected =
-            r#"{"one":"2023-11-14T22:13:20.123Z","none":null,"list":["1970-01-01T00:00:00.000Z"]}"#;
+        let expected = concat!(
+            r#"{"one":"2023-11-14T22:13:20.123000Z","none":null,"#,
+            r#""list":["1970-01-01T00:00:00.000000Z"]}"#
+        );
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Some>(&text).unwrap(), some);
         assert!(serde_json::from_str::<Some>(&text.replace("2023", "x")).is_err());
         assert!(super::text(u64::MAX).starts_with("9999-12-30T"));
+        assert!(super::in_answers(u64::MAX).starts_with("9999-12-30T"));
     }
 }

@@ -10,7 +10,8 @@ use crate::value::{Time, Value};
 /// A format of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One object per line: `{"time":"2025-03-28T00:00:00Z","device":"a","key":"k","value":1}`.
+    /// One object per line:
+    /// `{"time":"2025-03-28T00:00:00.000000Z","device":"a","key":"k","value":1}`.
     Ndjson,
     /// InfluxDB's line protocol with times in nanoseconds: `telemetry,device=a k=1
     /// 1743120000000000000`. Integers are written as numbers, because InfluxDB refuses a field that
@@ -37,11 +38,11 @@ impl Format {
     }
 }
 
-/// A time in RFC 3339, in UTC. A time outside the calendar, which is never stored, is printed as a
-/// number.
+/// A time in RFC 3339, in UTC, always with six digits. A time outside the calendar, which is never
+/// stored, is printed as a number.
 pub fn time_text(time: Time) -> String {
     match Timestamp::from_microsecond(time) {
-        Ok(at) => at.to_string(),
+        Ok(at) => format!("{at:.6}"),
         Err(_) => time.to_string(),
     }
 }
@@ -146,7 +147,7 @@ mod tests {
             (Value::Json("{\n\"a\": [1]}".into()), r#"{"a":[1]}"#),
         ] {
             let expected = format!(
-                "{{\"time\":\"2025-03-28T00:00:00.5Z\",\"device\":\"d\",\"key\":\"k\",\
+                "{{\"time\":\"2025-03-28T00:00:00.500000Z\",\"device\":\"d\",\"key\":\"k\",\
                  \"value\":{expected}}}\n"
             );
             assert_eq!(written(Format::Ndjson, "d", "k", value), expected);

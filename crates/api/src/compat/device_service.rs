@@ -6,24 +6,24 @@
 use axum::extract::{Extension, FromRequest, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use martlet_control::principal::{Principal, PrincipalKind, Scope};
 use martlet_control::use_cases::AddDevice;
 use martlet_registry::{DeviceSecret, NewDevice, SERVICE_MQTT};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::body::CompatBody;
 use super::routes::CompatRoutes;
 use crate::access::Access::{Open, Scoped};
 use crate::access::Audited;
 use crate::api::Api;
+use crate::compat::time::{Moment, moment};
 use crate::docs;
-use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{CalledBy, moment};
+use crate::registry::CalledBy;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
-use crate::time::Moment;
 
 /// Letters and digits of a secret.
 const SECRET_LEN: usize = 16;
@@ -31,13 +31,11 @@ const SECRET_LEN: usize = 16;
 /// What is wrong with every body that is no device.
 const EXPECTED: &str = r#"body must be {"type":"<deviceType>"}"#;
 
-pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let access = Scoped(Scope::DevicesWrite);
-    let devices = guarded(api, access, Audited::InTables, post(add));
-    let document = guarded(api, Open, Audited::Here, get(document));
+pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
+    let write = Scoped(Scope::DevicesWrite);
     routes
-        .route("/devices", devices)
-        .route("/docs/doc.json", document)
+        .add(write, Audited::InTables, routes!(add))
+        .add(Open, Audited::Here, routes!(document))
 }
 
 /// Status of an error: what is wrong with a body is 400 there.
@@ -56,8 +54,10 @@ pub(super) fn error_answer(problem: &Problem) -> (HeaderValue, String) {
 }
 
 /// A device to be added.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = service_mqtt::NewDevice)]
 struct AddedDevice {
+    /// What it is.
     #[serde(rename = "type")]
     kind: String,
 }
@@ -82,18 +82,31 @@ impl<S: Send + Sync> FromRequest<S> for AddedDeviceBody {
 }
 
 /// A device that was added, with its credentials, which are shown this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = service_mqtt::Device)]
 struct Added {
+    /// Its id.
     id: String,
+    /// What it is.
     #[serde(rename = "type")]
     kind: String,
+    /// User Name that it connects with.
     mqtt_user: String,
+    /// Password, shown only once; null if a repeated request is answered.
+    #[schema(value_type = Option<String>)]
     mqtt_password: Option<ShownOnce<String>>,
+    /// When it was added.
+    #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Moment>,
 }
 
+/// Add a device
+///
 /// A caller without credentials, as on an open route, does not choose the type of the device, which
 /// is its rights.
+#[utoipa::path(post, path = "/devices",
+    request_body = AddedDevice,
+    responses((status = 200, description = "The device, and its credentials", body = Added)))]
 async fn add(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -121,7 +134,11 @@ async fn add(
     }))
 }
 
-/// The description of its route, in the form of its time.
+/// The description of the route of Service-MQTT
+///
+/// In the form of its time: Swagger 2.0.
+#[utoipa::path(get, path = "/docs/doc.json",
+    responses((status = 200, description = "The description", body = serde_json::Value)))]
 async fn document() -> Response {
     let headers = [
         (header::CONTENT_TYPE, "application/json"),

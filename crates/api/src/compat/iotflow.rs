@@ -29,225 +29,132 @@ mod topics;
 mod view;
 
 use axum::http::{HeaderValue, StatusCode};
-use axum::routing::{MethodRouter, delete, get, post, put};
 use martlet_control::principal::Scope;
 use serde_json::{Map, Value};
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
 
-pub(super) use system::root;
-
+use super::panel_broker::for_programs;
 use super::routes::CompatRoutes;
-use crate::access::Access::{OfDevice, Scoped, ScopedOrOfDevice};
+use crate::access::Access::{OfDevice, Open, Scoped, ScopedOrOfDevice};
 use crate::access::{Access, Audited};
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
-use crate::time::Moment;
 use limits::Limit;
 
-pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let routes = add_devices(routes, api);
-    let routes = add_mqtt(routes, api);
-    let routes = add_admin(routes, api);
-    let routes = add_telemetry(routes, api);
+pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
+    let routes = add_admin(add_mqtt(add_devices(routes)));
+    let read = Scoped(Scope::NodeRead);
+    add_telemetry(routes)
+        // Its state is for callers with a scope: `brief_to_others`.
+        .add_behind(Open, routes!(system::health), system::brief_to_others)
+        .add(read, Audited::Here, routes!(system::status))
+        .add_behind(Open, routes!(system::root), |_, methods| {
+            for_programs(methods)
+        })
+}
+
+/// Adds a route with a limit of its own.
+fn add_limited(
+    routes: CompatRoutes,
+    limit: Limit,
+    access: Access,
+    audited: Audited,
+    route: UtoipaMethodRouter<Api>,
+) -> CompatRoutes {
+    routes.add_behind(access, route, |api, methods| {
+        guarded(api, access, audited, limits::limited(api, limit, methods))
+    })
+}
+
+fn add_telemetry(routes: CompatRoutes) -> CompatRoutes {
+    use Audited::{Here, Nowhere};
+    let read = ScopedOrOfDevice(Scope::TelemetryRead);
+    let write = ScopedOrOfDevice(Scope::TelemetryWrite);
+    let limit = Limit::Telemetry;
+    let send = routes!(telemetry::send_own);
+    let routes = add_limited(routes, limit, OfDevice, Nowhere, send);
+    let send = routes!(telemetry::send);
+    let routes = add_limited(routes, limit, OfDevice, Nowhere, send);
     routes
-        .route("/health", system::health(api))
-        .route("/status", status(api))
+        .add(OfDevice, Here, routes!(telemetry::own))
+        .add(write, Nowhere, routes!(telemetry::publish))
+        .add(read, Here, routes!(telemetry::status))
+        .add(read, Here, routes!(telemetry::of_user))
+        .add(read, Here, routes!(telemetry::page_of_device))
+        .add(read, Here, routes!(telemetry::aggregated_of_device))
+        .add(read, Here, routes!(telemetry::of_device))
+        .add(write, Here, routes!(telemetry::delete))
+        .add(read, Here, routes!(telemetry::latest))
+        .add(read, Here, routes!(telemetry::aggregated))
 }
 
-fn add_telemetry(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let read = |methods| {
-        let access = ScopedOrOfDevice(Scope::TelemetryRead);
-        guarded(api, access, Audited::Here, methods)
-    };
-    let send = || {
-        let send = limits::limited(api, Limit::Telemetry, post(telemetry::send));
-        guarded(api, OfDevice, Audited::Nowhere, send)
-    };
-    let delete = guarded(
-        api,
-        ScopedOrOfDevice(Scope::TelemetryWrite),
-        Audited::Here,
-        delete(telemetry::delete),
-    );
-    let publish = guarded(
-        api,
-        ScopedOrOfDevice(Scope::TelemetryWrite),
-        Audited::Nowhere,
-        post(telemetry::publish),
-    );
-    let own = guarded(api, OfDevice, Audited::Here, get(telemetry::own));
-    let routes = routes
-        .route("/api/v1/devices/telemetry", own)
-        .route("/api/v1/devices/telemetry", send())
-        .route("/api/v1/mqtt/telemetry/{id}", publish)
-        .route("/api/v1/telemetry", send())
-        .route("/api/v1/telemetry/status", read(get(telemetry::status)));
-    routes
-        .route(
-            "/api/v1/telemetry/user/{user}",
-            read(get(telemetry::of_user)),
-        )
-        .route(
-            "/api/v1/telemetry/device/{id}",
-            read(get(telemetry::page_of_device)),
-        )
-        .route(
-            "/api/v1/telemetry/device/{id}/aggregated",
-            read(get(telemetry::aggregated_of_device)),
-        )
-        .route("/api/v1/telemetry/{id}", read(get(telemetry::of_device)))
-        .route("/api/v1/telemetry/{id}", delete)
-        .route(
-            "/api/v1/telemetry/{id}/latest",
-            read(get(telemetry::latest)),
-        )
-        .route(
-            "/api/v1/telemetry/{id}/aggregated",
-            read(get(telemetry::aggregated)),
-        )
-}
-
-/// The state of the node.
-fn status(api: &Api) -> MethodRouter<Api> {
-    let access = Scoped(Scope::NodeRead);
-    guarded(api, access, Audited::Here, get(system::status))
-}
-
-fn add_devices(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let in_tables = |access: Access, methods| guarded(api, access, Audited::InTables, methods);
-    let own = |methods| in_tables(OfDevice, methods);
+fn add_devices(routes: CompatRoutes) -> CompatRoutes {
+    use Audited::{Here, InTables};
     let read = Scope::DevicesRead;
-    let register = post(devices::register);
-    let register = limits::limited(api, Limit::Registrations, register);
-    let heartbeat = limits::limited(api, Limit::Heartbeats, post(devices::heartbeat));
-    let configuration = get(configuration::show)
-        .put(devices::change)
-        .post(configuration::set);
-    let routes = routes
-        .route(
-            "/api/v1/devices/register",
-            in_tables(Scoped(Scope::DevicesWrite), register),
-        )
-        .route("/api/v1/devices/status", own(get(devices::own_status)))
-        .route("/api/v1/devices/heartbeat", own(heartbeat))
-        .route("/api/v1/devices/config", own(configuration))
-        .route("/api/v1/devices/credentials", own(get(devices::own_topics)))
-        .route(
-            "/api/v1/devices/mqtt-credentials",
-            own(get(devices::mqtt_credentials)),
-        );
+    let control = Scoped(Scope::MessagesWrite);
+    let answer = ScopedOrOfDevice(Scope::DevicesWrite);
+    let (limit, access) = (Limit::Registrations, Scoped(Scope::DevicesWrite));
+    let register = routes!(devices::register);
+    let routes = add_limited(routes, limit, access, InTables, register);
+    let heartbeat = routes!(devices::heartbeat);
+    let routes = add_limited(routes, Limit::Heartbeats, OfDevice, InTables, heartbeat);
     routes
-        .route(
-            "/api/v1/devices/statuses",
-            in_tables(Scoped(read), get(devices::statuses)),
+        .add(OfDevice, InTables, routes!(devices::own_status))
+        .add(
+            OfDevice,
+            InTables,
+            routes!(configuration::show, devices::change, configuration::set),
         )
-        .route(
-            "/api/v1/devices/{id}/status",
-            in_tables(ScopedOrOfDevice(read), get(devices::status)),
-        )
-        .route(
-            "/api/v1/devices/{id}/summary",
-            in_tables(ScopedOrOfDevice(read), get(devices::summary)),
-        )
-        .route(
-            "/api/v1/devices/{id}/control",
-            in_tables(Scoped(Scope::MessagesWrite), post(commands::control)),
-        )
-        .route(
-            "/api/v1/devices/{id}/control/pending",
-            in_tables(ScopedOrOfDevice(read), get(commands::pending)),
-        )
-        .route(
-            "/api/v1/devices/{id}/control/{command}/status",
-            guarded(
-                api,
-                ScopedOrOfDevice(Scope::DevicesWrite),
-                Audited::Here,
-                post(commands::answer),
-            ),
-        )
+        .add(OfDevice, InTables, routes!(devices::own_topics))
+        .add(OfDevice, InTables, routes!(devices::mqtt_credentials))
+        .add(Scoped(read), InTables, routes!(devices::statuses))
+        .add(ScopedOrOfDevice(read), InTables, routes!(devices::status))
+        .add(ScopedOrOfDevice(read), InTables, routes!(devices::summary))
+        .add(control, InTables, routes!(commands::control))
+        .add(ScopedOrOfDevice(read), InTables, routes!(commands::pending))
+        .add(answer, Here, routes!(commands::answer))
 }
 
-fn add_mqtt(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
-    let (read, write) = (Scope::NodeRead, Scope::MessagesWrite);
-    let in_tables = |methods| guarded(api, Scoped(write), Audited::InTables, methods);
-    let publish = guarded(api, Scoped(write), Audited::Soon, post(mqtt::publish));
-    let routes = routes
-        .route("/api/v1/mqtt/status", with(read, get(mqtt::status)))
-        .route("/api/v1/mqtt/publish", publish)
-        .route(
-            "/api/v1/mqtt/subscribe",
-            with(Scope::ClientsWrite, post(mqtt::subscribe)),
-        )
-        .route(
-            "/api/v1/mqtt/monitoring/metrics",
-            with(read, get(mqtt::metrics)),
-        )
-        .route(
-            "/api/v1/mqtt/topics/structure",
-            with(read, get(topics::structure)),
-        )
-        .route(
-            "/api/v1/mqtt/topics/validate",
-            with(read, post(topics::validate)),
-        )
-        .route(
-            "/api/v1/mqtt/topics/device/{id}",
-            with(read, get(topics::of_device)),
-        );
+fn add_mqtt(routes: CompatRoutes) -> CompatRoutes {
+    use Audited::{Here, InTables, Soon};
+    let read = Scoped(Scope::NodeRead);
+    let write = Scoped(Scope::MessagesWrite);
     routes
-        .route(
-            "/api/v1/mqtt/device/{id}/command",
-            in_tables(post(commands::send)),
-        )
-        .route(
-            "/api/v1/mqtt/fleet/{group}/command",
-            in_tables(post(commands::send_to_fleet)),
-        )
+        .add(read, Here, routes!(mqtt::status))
+        .add(write, Soon, routes!(mqtt::publish))
+        .add(Scoped(Scope::ClientsWrite), Here, routes!(mqtt::subscribe))
+        .add(read, Here, routes!(mqtt::metrics))
+        .add(read, Here, routes!(topics::structure))
+        .add(read, Here, routes!(topics::validate))
+        .add(read, Here, routes!(topics::of_device))
+        .add(write, InTables, routes!(commands::send))
+        .add(write, InTables, routes!(commands::send_to_fleet))
 }
 
-fn add_admin(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let with = |scope, methods| guarded(api, Scoped(scope), Audited::InTables, methods);
-    let (read, write) = (Scope::DevicesRead, Scope::DevicesWrite);
-    let routes = routes
-        .route("/api/v1/admin/devices", with(read, get(admin::list)))
-        .route("/api/v1/admin/devices/{id}", with(read, get(admin::show)))
-        .route(
-            "/api/v1/admin/devices/{id}",
-            with(write, put(admin::change).delete(admin::delete)),
-        )
-        .route(
-            "/api/v1/admin/devices/{id}/status",
-            with(write, put(admin::set_status)),
-        )
-        .route("/api/v1/admin/stats", with(read, get(admin::statistics)))
-        .route("/api/v1/admin/dashboard", with(read, get(admin::dashboard)))
-        .route(
-            "/api/v1/admin/telemetry",
-            with(Scope::TelemetryRead, get(telemetry::of_all)),
-        );
+fn add_admin(routes: CompatRoutes) -> CompatRoutes {
+    use Audited::InTables;
+    let read = Scoped(Scope::DevicesRead);
+    let write = Scoped(Scope::DevicesWrite);
     routes
-        .route(
-            "/api/v1/admin/cache/device-status",
-            with(read, get(admin::cache)),
+        .add(read, InTables, routes!(admin::list))
+        .add(read, InTables, routes!(admin::show))
+        .add(write, InTables, routes!(admin::change, admin::delete))
+        .add(write, InTables, routes!(admin::set_status))
+        .add(read, InTables, routes!(admin::statistics))
+        .add(read, InTables, routes!(admin::dashboard))
+        .add(
+            Scoped(Scope::TelemetryRead),
+            InTables,
+            routes!(telemetry::of_all),
         )
-        .route(
-            "/api/v1/admin/cache/device-status",
-            with(write, delete(admin::clear_cache)),
-        )
-        .route(
-            "/api/v1/admin/cache/devices/{id}",
-            with(write, delete(admin::clear_cache_of_device)),
-        )
-        .route(
-            "/api/v1/admin/redis-db-sync/status",
-            with(read, get(admin::synchronization)),
-        )
-        .route(
-            "/api/v1/admin/redis-db-sync/{*rest}",
-            with(write, post(admin::no_synchronization)),
-        )
+        .add(read, InTables, routes!(admin::cache))
+        .add(write, InTables, routes!(admin::clear_cache))
+        .add(write, InTables, routes!(admin::clear_cache_of_device))
+        .add(read, InTables, routes!(admin::synchronization))
+        .add(write, InTables, routes!(admin::no_synchronization))
 }
 
 /// Status of an error: what is wrong with a body is 400 there.

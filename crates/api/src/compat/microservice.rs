@@ -13,12 +13,13 @@ pub(crate) mod webhooks;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, StatusCode};
-use axum::routing::{MethodRouter, get, post};
 use martlet_codec::QoS;
 use martlet_control::message_log::LoggedMessage;
 use martlet_control::principal::{Principal, Scope};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use self::form::done;
 use super::body::CompatBody;
@@ -27,30 +28,22 @@ use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::api::Api;
 use crate::extensions::About;
-use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
-use crate::tenant::InTenant;
+use crate::tenant::{InTenant, OfTenant};
 
-pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
-    let messages = Scoped(Scope::MessagesWrite);
-    let publish = guarded(api, messages, Audited::Soon, post(publish));
-    let write = Scope::IntegrationsWrite;
+pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
+    let read = Scoped(Scope::NodeRead);
+    let write = Scoped(Scope::IntegrationsWrite);
+    let publish_scope = Scoped(Scope::MessagesWrite);
     let routes = routes
-        .route("/publish", publish)
-        .route("/status", status(api))
-        .route("/broker/status", with(Scope::NodeRead, get(broker_status)))
-        .route("/logs", with(Scope::NodeRead, get(log::show)))
-        .route("/subscribe", with(write, post(brokers::subscribe)))
-        .route("/unsubscribe", with(write, post(brokers::unsubscribe)));
-    webhooks::add_to(messages::add_to(routes, api), api)
-}
-
-/// `GET /status`, where the path is this system's.
-fn status(api: &Api) -> MethodRouter<Api> {
-    let access = Scoped(Scope::NodeRead);
-    guarded(api, access, Audited::Here, get(brokers::status))
+        .add(publish_scope, Audited::Soon, routes!(publish))
+        .add(read, Audited::Here, routes!(brokers::status))
+        .add(read, Audited::Here, routes!(broker_status))
+        .add(read, Audited::Here, routes!(log::show))
+        .add(write, Audited::Here, routes!(brokers::subscribe))
+        .add(write, Audited::Here, routes!(brokers::unsubscribe));
+    webhooks::add_to(messages::add_to(routes))
 }
 
 /// Status of an error: what is wrong with a body is 400 there.
@@ -77,16 +70,24 @@ pub(super) fn error_answer(problem: &Problem) -> (HeaderValue, String) {
 }
 
 /// A message that is to be published.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = microservice::Message)]
 struct PublishBody {
+    /// Topic Name.
     #[serde(default)]
+    #[schema(required)]
     topic: String,
+    /// A text is the payload as it is, everything else as JSON.
     #[serde(default = "no_payload")]
     payload: Value,
+    /// QoS.
     #[serde(default, deserialize_with = "publish::qos")]
+    #[schema(value_type = u8, minimum = 0, maximum = 2, default = 0)]
     qos: QoS,
+    /// It is retained.
     #[serde(default)]
     retained: bool,
+    /// Name of another broker; `internal` is this node.
     broker: Option<String>,
 }
 
@@ -102,6 +103,13 @@ fn payload_of(payload: Value) -> String {
     }
 }
 
+/// Publish a message
+///
+/// At this node, or at another broker.
+#[utoipa::path(post, path = "/publish",
+    params(OfTenant),
+    request_body = PublishBody,
+    responses((status = 200, description = "Published", body = Value)))]
 async fn publish(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -127,6 +135,9 @@ async fn publish(
     Ok((about, done))
 }
 
+/// State of the node's own broker
+#[utoipa::path(get, path = "/broker/status",
+    responses((status = 200, description = "The state", body = Value)))]
 async fn broker_status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
     let counters = api.control.snapshot().await?;
     let is_open = !api.control.info.listeners.is_empty();

@@ -12,17 +12,21 @@ mod panel_broker;
 pub(crate) mod paths;
 mod routes;
 pub(crate) mod system;
+mod time;
 
-use axum::Router;
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, get};
+use utoipa::openapi::Response;
+use utoipa::openapi::tag::{Tag, TagBuilder};
 
 use self::paths::owner;
 use self::routes::CompatRoutes;
 use self::system::CompatApi;
 use crate::api::Api;
 use crate::docs;
+use crate::openapi;
 use crate::problem::{CONTENT_TYPE, Problem};
+use crate::route_list::Routes;
 
 impl CompatApi {
     /// The form of its errors.
@@ -35,23 +39,19 @@ impl CompatApi {
         }
     }
 
-    /// Adds its routes, but for `/`.
-    fn add_to(self, routes: CompatRoutes, api: &Api) -> CompatRoutes {
+    /// Adds its routes.
+    fn add_to(self, routes: CompatRoutes) -> CompatRoutes {
         match self {
-            Self::Microservice => microservice::add_to(routes, api),
-            Self::PanelBroker => panel_broker::add_to(routes, api),
-            Self::IotFlow => iotflow::add_to(routes, api),
-            Self::DeviceService => device_service::add_to(routes, api),
+            Self::Microservice => microservice::add_to(routes),
+            Self::PanelBroker => panel_broker::add_to(routes),
+            Self::IotFlow => iotflow::add_to(routes),
+            Self::DeviceService => device_service::add_to(routes),
         }
     }
 
-    /// What it has at `/`.
-    fn root(self, api: &Api) -> Option<MethodRouter<Api>> {
-        match self {
-            Self::Microservice | Self::DeviceService => None,
-            Self::PanelBroker => Some(panel_broker::root(api)),
-            Self::IotFlow => Some(panel_broker::for_programs(get(iotflow::root))),
-        }
+    /// Whether it has `/`.
+    fn has_root(self) -> bool {
+        matches!(self, Self::PanelBroker | Self::IotFlow)
     }
 }
 
@@ -74,6 +74,22 @@ impl ErrorForm {
     /// The form for requests with this path, whatever becomes of them.
     pub(crate) fn of(compat: &[CompatApi], path: &str) -> Self {
         owner(compat, path).map_or(Self::Problem, CompatApi::error_form)
+    }
+
+    /// Its description; none: problem details.
+    fn response(self) -> Option<Response> {
+        let (members, content_types): (&[&str], &[&str]) = match self {
+            Self::Problem => return None,
+            // What needs a key is refused as plain text.
+            Self::Microservice => (&["status", "message"], &["application/json", "text/plain"]),
+            Self::PanelBroker => (&["message"], &["application/json"]),
+            Self::IotFlow => (
+                &["error", "message", "timestamp", "path", "request_id"],
+                &["application/json"],
+            ),
+            Self::DeviceService => (&[], &["text/plain"]),
+        };
+        Some(openapi::error_of(members, content_types))
     }
 
     /// Status of the answer, as far as it is known.
@@ -102,23 +118,35 @@ impl ErrorForm {
     }
 }
 
-/// The router with the routes that are served of other systems, but for `/`.
-pub(crate) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
-    let Some(&first) = api.routes.compat.first() else {
-        return router;
+/// Adds the routes that are served of other systems.
+pub(crate) fn add_to(routes: Routes) -> Routes {
+    let compat = routes.api().routes.compat.clone();
+    let Some(&first) = compat.first() else {
+        return routes;
     };
-    let mut routes = CompatRoutes::beside(router, first);
-    for &system in &api.routes.compat {
-        routes = system.add_to(routes.of(system), api);
+    let mut routes = CompatRoutes::beside(routes, first);
+    for system in compat {
+        routes = system.add_to(routes.of(system));
     }
-    routes.into_router()
+    routes.into_routes()
 }
 
-/// What is at `/`.
-pub(crate) fn root(api: &Api) -> MethodRouter<Api> {
-    let mut systems = api.routes.compat.iter();
-    let first = systems.find_map(|system| system.root(api));
-    first.unwrap_or_else(|| get(docs::root))
+/// Whether a system that is served has `/`.
+pub(crate) fn has_root(api: &Api) -> bool {
+    api.routes.compat.iter().any(|system| system.has_root())
+}
+
+/// Tags of the systems that are served.
+pub(crate) fn tags(api: &Api) -> Vec<Tag> {
+    let systems = api.routes.compat.iter();
+    let tags = systems.map(|system| {
+        let description = format!("{}, as its clients know it", system.what());
+        TagBuilder::new()
+            .name(system.tag())
+            .description(Some(description))
+            .build()
+    });
+    tags.collect()
 }
 
 /// The page `/docs/index.html` and its script: of Service-MQTT where its routes come first.

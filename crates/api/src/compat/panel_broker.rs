@@ -8,9 +8,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::MethodRouter;
 use martlet_control::principal::Scope;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 pub(super) use authentication::error_answer;
 
@@ -18,24 +20,23 @@ use super::routes::CompatRoutes;
 use crate::access::Access::{Scoped, ScopedOrLocal};
 use crate::access::Audited;
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::docs;
 use crate::guard::guarded;
 use crate::problem::Problem;
-use crate::time::Moment;
 
-pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let access = ScopedOrLocal(Scope::AuthCheck);
-    let authenticate = post(authentication::authenticate);
-    routes.route(
-        "/api/mqtt/auth",
-        guarded(api, access, Audited::Nowhere, authenticate),
-    )
-}
-
-/// What is at `/`.
-pub(super) fn root(api: &Api) -> MethodRouter<Api> {
-    let access = Scoped(Scope::NodeRead);
-    for_programs(guarded(api, access, Audited::Here, get(statistics)))
+pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
+    let check = ScopedOrLocal(Scope::AuthCheck);
+    let read = Scoped(Scope::NodeRead);
+    routes
+        .add(
+            check,
+            Audited::Nowhere,
+            routes!(authentication::authenticate),
+        )
+        .add_behind(read, routes!(statistics), |api, methods| {
+            for_programs(guarded(api, read, Audited::Here, methods))
+        })
 }
 
 /// An answer for programs: browsers are led to the pages.
@@ -63,29 +64,46 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 }
 
 /// What Mochi calls its system information. Times are in seconds since the Unix epoch.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = panel::Statistics)]
 struct Statistics {
+    /// Version of the node.
     version: &'static str,
+    /// When the node was started.
     started: u64,
+    /// The time now.
     time: u64,
     /// Seconds.
     uptime: u64,
+    /// Bytes that clients have sent.
     bytes_received: u64,
+    /// Bytes that were sent to clients.
     bytes_sent: u64,
+    /// Clients that are connected.
     clients_connected: u64,
+    /// Sessions of clients that are not connected.
     clients_disconnected: u64,
+    /// Most clients that were connected at once.
     clients_maximum: u64,
+    /// Sessions.
     clients_total: u64,
+    /// PUBLISH packets that clients have sent.
     messages_received: u64,
+    /// PUBLISH packets that were sent to clients.
     messages_sent: u64,
+    /// Messages that were dropped.
     messages_dropped: u64,
+    /// Retained messages.
     retained: u64,
     /// Messages that are held for clients: queued or in flight.
     inflight: u64,
     /// How many of those have expired.
     inflight_dropped: u64,
+    /// Subscriptions.
     subscriptions: u64,
+    /// Packets that clients have sent.
     packets_received: u64,
+    /// Packets that were sent to clients.
     packets_sent: u64,
     /// Bytes that count against `limits.memory_bytes`.
     memory_alloc: u64,
@@ -93,6 +111,13 @@ struct Statistics {
     threads: u64,
 }
 
+/// Statistics of the broker
+///
+/// With the names of Mochi.
+#[utoipa::path(get, path = "/",
+    responses(
+        (status = 200, description = "The statistics", body = Statistics),
+        (status = 307, description = "A browser is led to the pages")))]
 async fn statistics(State(api): State<Api>) -> Result<Json<Statistics>, Problem> {
     let control = &api.control;
     let counters = control.snapshot().await?;

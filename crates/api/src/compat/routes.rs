@@ -2,15 +2,20 @@
 
 use std::collections::HashMap;
 
-use axum::Router;
 use axum::routing::MethodRouter;
+use utoipa_axum::router::UtoipaMethodRouter;
 
+use super::ErrorForm;
 use super::system::CompatApi;
+use crate::access::{Access, Audited};
 use crate::api::Api;
+use crate::guard::guarded;
+use crate::openapi;
+use crate::route_list::Routes;
 
 /// Routes of other systems. A path is the system's that has added it first.
 pub(crate) struct CompatRoutes {
-    router: Router<Api>,
+    routes: Routes,
     /// The system whose routes are added now.
     system: CompatApi,
     owners: HashMap<String, CompatApi>,
@@ -18,9 +23,9 @@ pub(crate) struct CompatRoutes {
 
 impl CompatRoutes {
     /// Routes of other systems beside these.
-    pub(super) fn beside(router: Router<Api>, first: CompatApi) -> Self {
+    pub(super) fn beside(routes: Routes, first: CompatApi) -> Self {
         Self {
-            router,
+            routes,
             system: first,
             owners: HashMap::new(),
         }
@@ -32,16 +37,46 @@ impl CompatRoutes {
     }
 
     /// All routes.
-    pub(super) fn into_router(self) -> Router<Api> {
-        self.router
+    pub(super) fn into_routes(self) -> Routes {
+        self.routes
     }
 
     /// Adds a route, unless a system that was before has the path.
-    pub(crate) fn route(mut self, path: &str, methods: MethodRouter<Api>) -> Self {
+    pub(crate) fn add(
+        self,
+        access: Access,
+        audited: Audited,
+        route: UtoipaMethodRouter<Api>,
+    ) -> Self {
+        self.add_behind(access, route, |api, methods| {
+            guarded(api, access, audited, methods)
+        })
+    }
+
+    /// The same, where `behind` puts the handlers behind their access rule; the document has it as
+    /// `access`.
+    pub(crate) fn add_behind(
+        mut self,
+        access: Access,
+        route: UtoipaMethodRouter<Api>,
+        behind: impl FnOnce(&Api, MethodRouter<Api>) -> MethodRouter<Api>,
+    ) -> Self {
         let system = self.system;
-        let owner = self.owners.entry(path.to_owned()).or_insert(system);
-        if *owner == system {
-            self.router = self.router.route(path, methods);
+        let mut paths = route.1.paths.keys();
+        let is_free = paths.all(|path| {
+            let owner = self.owners.entry(path.clone()).or_insert(system);
+            *owner == system
+        });
+        if is_free {
+            let compat = self.routes.api().routes.compat.clone();
+            self.routes = self.routes.add_behind(route, behind, |path, item| {
+                let form = ErrorForm::of(&compat, path);
+                openapi::declare_of_system(path, item, access, form.response());
+                openapi::tag(item, system.tag());
+                if form == ErrorForm::IotFlow && access != Access::OfDevice {
+                    openapi::accept(item, openapi::ADMIN_SCHEME);
+                }
+            });
         }
         self
     }

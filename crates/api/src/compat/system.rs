@@ -25,6 +25,26 @@ impl CompatApi {
         }
     }
 
+    /// Its tag in the document of the API.
+    pub(crate) fn tag(self) -> &'static str {
+        match self {
+            Self::Microservice => "Microservice",
+            Self::PanelBroker => "MQTT panel",
+            Self::IotFlow => "IoTFlow",
+            Self::DeviceService => "Service-MQTT",
+        }
+    }
+
+    /// What it is.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Microservice => "The MQTT microservice",
+            Self::PanelBroker => "The broker of the MQTT panel",
+            Self::IotFlow => "IoTFlow",
+            Self::DeviceService => "Service-MQTT",
+        }
+    }
+
     /// Requests that its document prints.
     pub fn documented_requests(self) -> &'static [&'static str] {
         match self {

@@ -137,7 +137,7 @@ async fn a_retained_message_is_json_or_bytes() {
             Some(payload)
         );
         assert_eq!(message["payload_encoding"], "text");
-        assert_eq!(message["received_at"], "2023-11-14T22:13:20.000Z");
+        assert_eq!(message["received_at"], "2023-11-14T22:13:20.000000Z");
     }
     let builder = request("GET", &format!("/api/v1/retained/{topic}"))
         .header("x-api-key", VIEWER)

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
+use martlet_api::{CompatApi, RouteSettings, Settings};
 use serde_json::Value;
 
 use crate::node::{KEY, Node, VIEWER, request, with_keys};
@@ -19,6 +20,26 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
         }
     }
     all
+}
+
+/// All systems whose routes can be served.
+const SYSTEMS: [CompatApi; 4] = [
+    CompatApi::Microservice,
+    CompatApi::PanelBroker,
+    CompatApi::IotFlow,
+    CompatApi::DeviceService,
+];
+
+/// A node with the routes of these systems.
+fn with_systems(compat: &[CompatApi]) -> Node {
+    let routes = RouteSettings {
+        compat: compat.to_vec(),
+        ..RouteSettings::default()
+    };
+    Node::new(Settings {
+        routes,
+        ..with_keys()
+    })
 }
 
 async fn document(node: &Node) -> Value {
@@ -95,7 +116,7 @@ async fn every_list_has_its_items_under_that_name() {
 
 #[tokio::test]
 async fn the_document_describes_everything_that_is_in_it() {
-    let document = document(&Node::new(with_keys())).await;
+    let document = document(&with_systems(&SYSTEMS)).await;
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     assert_eq!(document["info"]["version"], "1.2.3");
     let all = operations(&document);
@@ -119,7 +140,10 @@ async fn the_document_describes_everything_that_is_in_it() {
             "{place} does not say who may ask"
         );
         let is_closed = !operation["security"].as_array().unwrap().is_empty();
-        if is_closed && path != "/api/v1/session" {
+        let is_of_device = operation["description"]
+            .as_str()
+            .is_some_and(|text| text.ends_with("For a device, with its secret as the key."));
+        if is_closed && path != "/api/v1/session" && !is_of_device {
             assert!(says(&operation["x-scope"]), "{place} names no scope");
         }
         for parameter in operation["parameters"].as_array().into_iter().flatten() {
@@ -128,7 +152,9 @@ async fn the_document_describes_everything_that_is_in_it() {
         let responses = operation["responses"].as_object().unwrap();
         assert!(responses.contains_key("default"), "{place}");
         assert!(
-            responses.keys().any(|status| status.starts_with('2')),
+            responses.keys().any(|status| status.starts_with('2'))
+                // There is no Redis.
+                || path.ends_with("/redis-db-sync/{rest}"),
             "{place}"
         );
         for (status, response) in responses {
@@ -276,4 +302,113 @@ async fn a_body_of_which_nothing_is_needed_is_optional() {
     for path in ["/api/v1/keys", "/api/v1/session", "/api/v1/publish"] {
         assert!(is_needed(path), "{path}");
     }
+}
+
+/// The routes of each system.
+const ROUTES: [(CompatApi, &str, &str); 4] = [
+    (
+        CompatApi::Microservice,
+        "Microservice",
+        "POST /publish, GET /status, GET /broker/status, GET /logs, POST /subscribe,
+         POST /unsubscribe, GET /messages, DELETE /messages/confirmed, GET /messages/{id},
+         DELETE /messages/{id}, POST /messages/{id}/confirm, GET /webhooks, POST /webhooks,
+         GET /webhooks/{id}, PUT /webhooks/{id}, DELETE /webhooks/{id}",
+    ),
+    (
+        CompatApi::PanelBroker,
+        "MQTT panel",
+        "GET /, POST /api/mqtt/auth",
+    ),
+    (
+        CompatApi::IotFlow,
+        "IoTFlow",
+        "GET /, GET /health, GET /status, POST /api/v1/devices/register,
+         GET /api/v1/devices/status, POST /api/v1/devices/heartbeat, GET /api/v1/devices/config,
+         PUT /api/v1/devices/config, POST /api/v1/devices/config,
+         GET /api/v1/devices/credentials, GET /api/v1/devices/mqtt-credentials,
+         GET /api/v1/devices/telemetry, POST /api/v1/devices/telemetry,
+         GET /api/v1/devices/statuses, GET /api/v1/devices/{id}/status,
+         GET /api/v1/devices/{id}/summary, POST /api/v1/devices/{id}/control,
+         GET /api/v1/devices/{id}/control/pending,
+         POST /api/v1/devices/{id}/control/{command}/status, GET /api/v1/mqtt/status,
+         POST /api/v1/mqtt/publish, POST /api/v1/mqtt/subscribe,
+         GET /api/v1/mqtt/monitoring/metrics, GET /api/v1/mqtt/topics/structure,
+         POST /api/v1/mqtt/topics/validate, GET /api/v1/mqtt/topics/device/{id},
+         POST /api/v1/mqtt/device/{id}/command, POST /api/v1/mqtt/fleet/{group}/command,
+         POST /api/v1/mqtt/telemetry/{id}, POST /api/v1/telemetry, GET /api/v1/telemetry/status,
+         GET /api/v1/telemetry/user/{user}, GET /api/v1/telemetry/device/{id},
+         GET /api/v1/telemetry/device/{id}/aggregated, GET /api/v1/telemetry/{id},
+         DELETE /api/v1/telemetry/{id}, GET /api/v1/telemetry/{id}/latest,
+         GET /api/v1/telemetry/{id}/aggregated, GET /api/v1/admin/devices,
+         GET /api/v1/admin/devices/{id}, PUT /api/v1/admin/devices/{id},
+         DELETE /api/v1/admin/devices/{id}, PUT /api/v1/admin/devices/{id}/status,
+         GET /api/v1/admin/stats, GET /api/v1/admin/dashboard, GET /api/v1/admin/telemetry,
+         GET /api/v1/admin/cache/device-status, DELETE /api/v1/admin/cache/device-status,
+         DELETE /api/v1/admin/cache/devices/{id}, GET /api/v1/admin/redis-db-sync/status,
+         POST /api/v1/admin/redis-db-sync/{rest}",
+    ),
+    (
+        CompatApi::DeviceService,
+        "Service-MQTT",
+        "POST /devices, GET /docs/doc.json",
+    ),
+];
+
+/// Methods and paths of the operations with this tag, in their order.
+fn tagged(document: &Value, tag: &str) -> Vec<String> {
+    let all = operations(document).into_iter();
+    let all = all.filter(|(_, _, operation)| operation["tags"][0] == tag);
+    let mut all: Vec<String> = all
+        .map(|(method, path, _)| format!("{method} {path}"))
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+#[tokio::test]
+async fn routes_of_other_systems_are_in_the_document_as_they_are_served() {
+    let native = operations(&document(&Node::new(with_keys())).await).len();
+    for (system, tag, routes) in ROUTES {
+        let node = with_systems(&[system]);
+        let document = document(&node).await;
+        let mut expected: Vec<&str> = routes.split(',').map(str::trim).collect();
+        expected.sort_unstable();
+        assert_eq!(tagged(&document, tag), expected);
+        assert_eq!(operations(&document).len(), native + expected.len());
+        let tags = document["tags"].as_array().unwrap();
+        assert!(tags.iter().any(|known| known["name"] == tag), "{tag}");
+        for route in expected {
+            let (method, path) = route.split_once(' ').unwrap();
+            let answer = node.send(request(method, path).body(Body::empty()).unwrap());
+            // Who the caller is, is asked of a route alone.
+            let status = answer.await.status;
+            let is_served =
+                ![StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status);
+            assert!(is_served, "{route}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_of_two_systems_is_that_of_the_first_one_in_the_document() {
+    use CompatApi::{IotFlow, Microservice, PanelBroker};
+    for (order, path, tag) in [
+        ([Microservice, IotFlow], "/status", "Microservice"),
+        ([IotFlow, Microservice], "/status", "IoTFlow"),
+        ([PanelBroker, IotFlow], "/", "MQTT panel"),
+        ([IotFlow, PanelBroker], "/", "IoTFlow"),
+    ] {
+        let document = document(&with_systems(&order)).await;
+        let tags = &document["paths"][path]["get"]["tags"];
+        assert_eq!(tags, &serde_json::json!([tag]), "{order:?} {path}");
+    }
+}
+
+/// Each listener has its own systems.
+#[tokio::test]
+async fn a_listener_has_the_document_of_its_own_routes() {
+    let node = with_systems(&[CompatApi::Microservice]);
+    assert!(document(&node).await["paths"]["/publish"].is_object());
+    let node = node.with_routes(RouteSettings::default());
+    assert!(document(&node).await["paths"]["/publish"].is_null());
 }

@@ -9,7 +9,9 @@ use axum::body::{Body, Bytes};
 use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use martlet_api::{Api, ApiKey, HttpConnection, ListenerKind, NodeParts, Settings, router};
+use martlet_api::{
+    Api, ApiKey, HttpConnection, ListenerKind, NodeParts, RouteSettings, Settings, router,
+};
 use martlet_broker::{
     Answer as Said, ClientPage, Command, DeleteOutcome, Limits, MemoryUse, MessageId, NewMessage,
     PartEvent, PartLine, PartOutlet, PartPublish, PartSpec, Published, Report, RetainedInfo,
@@ -405,6 +407,13 @@ impl Node {
     /// Requests arrive at this listener.
     pub(crate) fn at(mut self, listener: ListenerKind) -> Self {
         self.listener = listener;
+        self
+    }
+
+    /// The same node at a listener with routes of its own.
+    pub(crate) fn with_routes(mut self, routes: RouteSettings) -> Self {
+        self.api = self.api.with_routes(routes);
+        self.routes = router(self.api.clone());
         self
     }
 

@@ -393,7 +393,7 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, fields: &EventFields<'a>, payload_max: us
         shown.payload = Some(text);
         shown.payload_encoding = encoding;
     }
-    shown.last_message = fields.last_message_ms.map(rfc3339::text);
+    shown.last_message = fields.last_message_ms.map(rfc3339::in_answers);
     shown.inactive_after_secs = fields.inactive_after_secs;
     shown.alarm = fields.alarm.map(|alarm| FeedAlarm {
         id: alarm.id.to_string(),

@@ -242,7 +242,10 @@ impl Counts {
             is_over: self.is_over,
             missing_member: self.missing_member(),
             failed_action: self.failed_action,
-            last_error_at: self.last_error.as_ref().map(|(at, _)| rfc3339::text(*at)),
+            last_error_at: self
+                .last_error
+                .as_ref()
+                .map(|(at, _)| rfc3339::in_answers(*at)),
         }
     }
 }

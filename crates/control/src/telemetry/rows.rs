@@ -106,7 +106,7 @@ mod tests {
             };
             let mut text = String::new();
             RowFormat::Csv.write(&mut text, device, &row);
-            assert_eq!(text, format!("2025-03-28T00:00:00.5Z,{expected}\r\n"));
+            assert_eq!(text, format!("2025-03-28T00:00:00.500000Z,{expected}\r\n"));
         }
     }
 }

@@ -53,6 +53,6 @@ mod tests {
         let found = first_of(&[1, 2], 7).unwrap();
         assert_eq!(found, "{\"items\":[1,2],\"total\":7}\n");
         assert_eq!(time(0), Value::Null);
-        assert_eq!(time(1_000), json!("1970-01-01T00:00:01.000Z"));
+        assert_eq!(time(1_000), json!("1970-01-01T00:00:01.000000Z"));
     }
 }

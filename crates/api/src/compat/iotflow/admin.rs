@@ -11,6 +11,7 @@ use martlet_control::use_cases::{
 use martlet_registry::{Credential, Device, DeviceChange, DeviceFilter, DeviceOrder, Expected};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
@@ -18,11 +19,11 @@ use super::devices::{shown, status_of};
 use super::records;
 use super::view::{OnlineState, find, missing, numbers};
 use crate::api::Api;
+use crate::compat::time::{Moment, moment};
 use crate::extensions::Unchanged;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{CalledBy, moment};
-use crate::time::Moment;
+use crate::registry::CalledBy;
 
 /// Devices of a page: the maximum and the default.
 const PAGE_MAX: u64 = 100;
@@ -31,13 +32,20 @@ const PAGE: u64 = 50;
 const RECENT: usize = 10;
 
 /// Page and filter of the list of devices.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct DeviceParams {
+    /// Which page, from 1 on.
     page: Option<u64>,
+    /// Devices of a page; 100 at most, default 50.
     per_page: Option<u64>,
+    /// Only devices with this status.
     status: Option<String>,
+    /// Only devices of this type, in the words of their owners.
     #[serde(rename = "type")]
+    #[param(rename = "type")]
     device_type: Option<String>,
+    /// With this in id, name, description or location.
     search: Option<String>,
 }
 
@@ -52,6 +60,10 @@ impl DeviceParams {
     }
 }
 
+/// All devices
+#[utoipa::path(get, path = "/api/v1/admin/devices",
+    params(DeviceParams),
+    responses((status = 200, description = "A page of devices", body = Value)))]
 pub(super) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -97,6 +109,10 @@ pub(super) async fn list(
     })))
 }
 
+/// One device, with credentials, configuration and last telemetry
+#[utoipa::path(get, path = "/api/v1/admin/devices/{id}",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    responses((status = 200, description = "The device", body = Value)))]
 pub(super) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -147,13 +163,20 @@ fn record_of(credential: &Credential, now_ms: i64) -> Value {
 }
 
 /// What is to be different about a device.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Change)]
 pub(super) struct Change {
+    /// For people.
     name: Option<String>,
+    /// For people.
     description: Option<String>,
+    /// `active`, `inactive` or `maintenance`.
     status: Option<String>,
+    /// Where it stands.
     location: Option<String>,
+    /// What runs on it.
     firmware_version: Option<String>,
+    /// What it is built as.
     hardware_version: Option<String>,
 }
 
@@ -173,6 +196,13 @@ async fn changed(
     changed.map_err(|error| missing(error, &device.number.to_string()))
 }
 
+/// Change a device
+///
+/// Members that are missing stay.
+#[utoipa::path(put, path = "/api/v1/admin/devices/{id}",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    request_body = Change,
+    responses((status = 200, description = "The device", body = Value)))]
 pub(super) async fn change(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -197,11 +227,19 @@ pub(super) async fn change(
 }
 
 /// A status to be set.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::StatusChange)]
 pub(super) struct StatusChange {
+    /// `active`, `inactive` or `maintenance`.
+    #[schema(value_type = String)]
     status: Option<String>,
 }
 
+/// Set the status of a device
+#[utoipa::path(put, path = "/api/v1/admin/devices/{id}/status",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    request_body = StatusChange,
+    responses((status = 200, description = "The old and the new status", body = Value)))]
 pub(super) async fn set_status(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -226,7 +264,12 @@ pub(super) async fn set_status(
     })))
 }
 
-/// The device is removed for good, so that its name and id are free.
+/// Remove a device for good
+///
+/// Its name and id are free then. Its telemetry is kept under its number.
+#[utoipa::path(delete, path = "/api/v1/admin/devices/{id}",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    responses((status = 200, description = "Removed", body = Value)))]
 pub(super) async fn delete(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -247,6 +290,9 @@ pub(super) async fn delete(
     })))
 }
 
+/// Numbers about devices, credentials and configuration
+#[utoipa::path(get, path = "/api/v1/admin/stats",
+    responses((status = 200, description = "The numbers", body = Value)))]
 pub(super) async fn statistics(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -279,6 +325,9 @@ pub(super) async fn statistics(
     })))
 }
 
+/// Numbers about devices, their types and telemetry
+#[utoipa::path(get, path = "/api/v1/admin/dashboard",
+    responses((status = 200, description = "The numbers", body = Value)))]
 pub(super) async fn dashboard(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -304,7 +353,11 @@ pub(super) async fn dashboard(
     })))
 }
 
-/// There is no cache: states are those of the node itself, so nothing is ever cleared.
+/// State of the cache
+///
+/// There is no cache: states are those of the node itself.
+#[utoipa::path(get, path = "/api/v1/admin/cache/device-status",
+    responses((status = 200, description = "An empty cache", body = Value)))]
 pub(super) async fn cache() -> Json<Value> {
     Json(json!({
         "status": "success",
@@ -318,12 +371,23 @@ pub(super) async fn cache() -> Json<Value> {
     }))
 }
 
+/// Clear the cache
+///
+/// There is none, so nothing is cleared.
+#[utoipa::path(delete, path = "/api/v1/admin/cache/device-status",
+    responses((status = 200, description = "Nothing was done", body = Value)))]
 pub(super) async fn clear_cache() -> (Extension<Unchanged>, Json<Value>) {
     let message = "All device status caches cleared successfully";
     let answer = json!({ "status": "success", "message": message });
     (Extension(Unchanged), Json(answer))
 }
 
+/// Clear the cache of a device
+///
+/// There is none, so nothing is cleared.
+#[utoipa::path(delete, path = "/api/v1/admin/cache/devices/{id}",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    responses((status = 200, description = "Nothing was done", body = Value)))]
 pub(super) async fn clear_cache_of_device(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -335,6 +399,11 @@ pub(super) async fn clear_cache_of_device(
     Ok((Extension(Unchanged), Json(answer)))
 }
 
+/// State of the synchronization with Redis
+///
+/// There is none.
+#[utoipa::path(get, path = "/api/v1/admin/redis-db-sync/status",
+    responses((status = 200, description = "It is off", body = Value)))]
 pub(super) async fn synchronization() -> Json<Value> {
     Json(json!({
         "status": "success",
@@ -342,6 +411,12 @@ pub(super) async fn synchronization() -> Json<Value> {
     }))
 }
 
+/// Synchronize with Redis
+///
+/// There is no Redis: states of devices are in the tables. It is always refused.
+#[utoipa::path(post, path = "/api/v1/admin/redis-db-sync/{*rest}",
+    params(("rest" = String, Path, description = "What was to be done")),
+    responses((status = 503, description = "There is no Redis", body = Value)))]
 pub(super) async fn no_synchronization() -> (Extension<Unchanged>, Problem) {
     let detail = "there is no Redis to synchronize with: states of devices are in the tables";
     let problem = Problem::new(ProblemKind::Unavailable, detail);

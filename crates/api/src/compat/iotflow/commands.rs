@@ -16,31 +16,42 @@ use martlet_control::shared_registry::SharedRegistryError;
 use martlet_registry::{COMMANDS_OPEN_MAX, Device, PageRequest, RegistryError, Visibility};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::body::{Body, missing_field};
 use super::devices::seen_by;
 use super::view::find;
 use crate::api::Api;
+use crate::compat::time::moment;
 use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::PathOf;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, refusal_of};
-use crate::registry::{COMMAND_TIME_SECS, CalledBy, moment};
-use crate::tenant::InTenant;
+use crate::registry::{COMMAND_TIME_SECS, CalledBy};
+use crate::tenant::{InTenant, OfTenant};
 
 /// Kinds of commands, each with its topic.
 const KINDS: [&str; 3] = ["config", "control", "firmware"];
 
 /// A command as administrators send it. Its `timestamp` is not read: the node sets the time.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Command)]
 pub(super) struct SentCommand {
+    /// `config`, `control` or `firmware`; needed for a device, not used for a group.
     command_type: Option<String>,
+    /// Its name.
+    #[schema(value_type = String)]
     command: Option<String>,
+    /// Its parameters; default `{}`.
     #[serde(default)]
     parameters: Value,
+    /// Its id, a text or a number; default: made by the node.
     command_id: Option<Value>,
+    /// QoS.
     #[serde(default = "exactly_once", deserialize_with = "publish::qos")]
+    #[schema(value_type = u8, minimum = 0, maximum = 2, default = 2)]
     qos: QoS,
+    /// Seconds after which it expires.
     expires_secs: Option<u32>,
 }
 
@@ -82,6 +93,11 @@ fn parameters_in(command: &Command) -> Value {
     serde_json::from_str(&command.parameters).unwrap_or(Value::Null)
 }
 
+/// Send a command to a device
+#[utoipa::path(post, path = "/api/v1/mqtt/device/{id}/command",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    request_body = SentCommand,
+    responses((status = 200, description = "The command", body = Value)))]
 pub(super) async fn send(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -112,8 +128,15 @@ pub(super) async fn send(
     })))
 }
 
+/// Send a command to a group
+///
 /// Devices of the group get a command each, with a state. The message on the topic of the fleet is
 /// for clients that subscribe to that alone; of a group that is not in the tables it is all.
+#[utoipa::path(post, path = "/api/v1/mqtt/fleet/{group}/command",
+    params(OfTenant, ("group" = String, Path, description = "Id of the group, or its name")),
+    request_body = SentCommand,
+    responses(
+        (status = 200, description = "The command, and how many devices get it", body = Value)))]
 pub(super) async fn send_to_fleet(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -161,13 +184,22 @@ pub(super) async fn send_to_fleet(
 }
 
 /// What a device is to do.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Control)]
 pub(super) struct Controlled {
+    /// Name of the command.
+    #[schema(value_type = String)]
     command: Option<String>,
+    /// Its parameters; default `{}`.
     #[serde(default)]
     parameters: Value,
 }
 
+/// Control a device
+#[utoipa::path(post, path = "/api/v1/devices/{id}/control",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    request_body = Controlled,
+    responses((status = 201, description = "The command", body = Value)))]
 pub(super) async fn control(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -217,7 +249,12 @@ fn status_of(state: CommandState) -> &'static str {
     }
 }
 
-/// The oldest one first: all commands that the device has not acknowledged.
+/// Commands that a device has not acknowledged
+///
+/// The oldest one first.
+#[utoipa::path(get, path = "/api/v1/devices/{id}/control/pending",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    responses((status = 200, description = "The commands", body = Vec<Value>)))]
 pub(super) async fn pending(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -242,14 +279,25 @@ pub(super) async fn pending(
 }
 
 /// An answer of a device, or an answer in its place.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Answer)]
 pub(super) struct DeviceAnswer {
+    /// `pending`, `acknowledged`, `completed` or `failed`.
+    #[schema(value_type = String)]
     status: Option<String>,
+    /// What came of it.
     result: Option<Value>,
 }
 
 type AnsweredOutcome = (Option<Extension<Unchanged>>, Json<Value>);
 
+/// Answer a command
+#[utoipa::path(post, path = "/api/v1/devices/{id}/control/{command}/status",
+    params(
+        ("id" = String, Path, description = "Number of the device, or its id"),
+        ("command" = String, Path, description = "Number of the command, or its id")),
+    request_body = DeviceAnswer,
+    responses((status = 200, description = "The command", body = Value)))]
 pub(super) async fn answer(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

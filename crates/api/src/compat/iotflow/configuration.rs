@@ -7,13 +7,18 @@ use martlet_control::use_cases::{ReadConfiguration, SetConfiguration};
 use martlet_registry::{DataType, Expected, Setting};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::body::{Body, expect_members};
 use crate::api::Api;
+use crate::compat::time::moment;
 use crate::extensions::OwnDevice;
 use crate::problem::Problem;
-use crate::registry::{CalledBy, moment};
+use crate::registry::CalledBy;
 
+/// The configuration of the device itself
+#[utoipa::path(get, path = "/api/v1/devices/config",
+    responses((status = 200, description = "The values by key", body = Value)))]
 pub(super) async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -55,13 +60,23 @@ fn value_of(data_type: DataType, text: &str) -> Value {
 }
 
 /// A key of the configuration.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Configuration)]
 pub(super) struct ConfigurationBody {
+    /// The key.
+    #[schema(value_type = String)]
     config_key: Option<String>,
+    /// The value.
+    #[schema(value_type = Value)]
     config_value: Option<Value>,
+    /// `string`, as by default, `integer`, `float`, `boolean` or `json`.
     data_type: Option<String>,
 }
 
+/// Set a key of the configuration of the device itself
+#[utoipa::path(post, path = "/api/v1/devices/config",
+    request_body = ConfigurationBody,
+    responses((status = 200, description = "Set", body = Value)))]
 pub(super) async fn set(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -14,6 +14,7 @@ use martlet_registry::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
@@ -21,46 +22,68 @@ use super::mqtt::BrokerLocation;
 use super::records;
 use super::view::{DeviceView, OnlineState, find, missing};
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::keys::KEY_HEADER;
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::CalledBy;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
-use crate::time::Moment;
 
 /// Devices of a page of states: the maximum and the default.
 const STATES_MAX: u64 = 1_000;
 const STATES: u64 = 100;
 
 /// A device that registers.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Registration)]
 pub(super) struct Registration {
+    /// Its name, which no other device has.
+    #[schema(value_type = String)]
     name: Option<String>,
+    /// What it is.
+    #[schema(value_type = String)]
     device_type: Option<String>,
+    /// User Name of its owner.
     user_id: Option<String>,
+    /// For people.
     description: Option<String>,
+    /// Where it stands.
     location: Option<String>,
+    /// What runs on it.
     firmware_version: Option<String>,
+    /// What it is built as.
     hardware_version: Option<String>,
 }
 
 /// The answer to a registration.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = iotflow::Registered)]
 pub(super) struct Registered {
+    /// What was done.
     message: &'static str,
+    /// The device.
     device: RegisteredDevice,
 }
 
-#[derive(Debug, Serialize)]
+/// A device that was registered, with its key.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = iotflow::RegisteredDevice)]
 struct RegisteredDevice {
     #[serde(flatten)]
     view: DeviceView,
+    /// Its key, shown only once; null if a repeated request is answered.
+    #[schema(value_type = Option<String>)]
     api_key: Option<ShownOnce<String>>,
 }
 
+/// Register a device
+///
 /// A caller without credentials, as on an open route, chooses neither the type of the device, which
 /// is its rights, nor its owner.
+#[utoipa::path(post, path = "/api/v1/devices/register",
+    request_body = Registration,
+    responses((status = 201, description = "The device, and its key", body = Registered)))]
 pub(super) async fn register(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -133,6 +156,9 @@ pub(super) fn shown(api: &Api, device: Device) -> Map<String, Value> {
     }
 }
 
+/// The device itself
+#[utoipa::path(get, path = "/api/v1/devices/status",
+    responses((status = 200, description = "The device", body = Value)))]
 pub(super) async fn own_status(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
@@ -145,6 +171,9 @@ pub(super) async fn own_status(
     Json(json!({ "status": "success", "device": shown }))
 }
 
+/// Send a heartbeat
+#[utoipa::path(post, path = "/api/v1/devices/heartbeat",
+    responses((status = 200, description = "Noted", body = Value)))]
 pub(super) async fn heartbeat(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
@@ -163,14 +192,26 @@ pub(super) async fn heartbeat(
 }
 
 /// A report of a device.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::OwnChange)]
 pub(super) struct OwnChange {
+    /// `active`, `inactive` or `maintenance`.
+    #[schema(value_type = String)]
     status: Option<String>,
+    /// Where it stands.
     location: Option<String>,
+    /// What runs on it.
     firmware_version: Option<String>,
+    /// What it is built as.
     hardware_version: Option<String>,
 }
 
+/// Change the device itself
+///
+/// Members that are missing stay, but for `status`.
+#[utoipa::path(put, path = "/api/v1/devices/config",
+    request_body = OwnChange,
+    responses((status = 200, description = "The device", body = Value)))]
 pub(super) async fn change(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -204,6 +245,9 @@ pub(super) fn status_of(word: &str) -> Result<Status, Problem> {
     })
 }
 
+/// The device itself, with its topics
+#[utoipa::path(get, path = "/api/v1/devices/credentials",
+    responses((status = 200, description = "The device", body = Value)))]
 pub(super) async fn own_topics(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
@@ -234,7 +278,11 @@ fn topic_of(api: &Api, device: &Device, rest: &str) -> String {
     api.settings.iotflow.topic(&path)
 }
 
+/// With what the device connects by MQTT
+///
 /// The key that is shown is the one that came with the request: the node keeps none.
+#[utoipa::path(get, path = "/api/v1/devices/mqtt-credentials",
+    responses((status = 200, description = "Address, user name, key and topics", body = Value)))]
 pub(super) async fn mqtt_credentials(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
@@ -264,9 +312,12 @@ pub(super) async fn mqtt_credentials(
 }
 
 /// Which part of the list of states.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct StatesQuery {
+    /// The most devices; 1000 at most, default 100.
     limit: Option<u64>,
+    /// Devices before the first one.
     offset: Option<u64>,
 }
 
@@ -281,6 +332,10 @@ fn state_of(api: &Api, device: &Device) -> Map<String, Value> {
     ])
 }
 
+/// States of all devices
+#[utoipa::path(get, path = "/api/v1/devices/statuses",
+    params(StatesQuery),
+    responses((status = 200, description = "The states, by number of the device", body = Value)))]
 pub(super) async fn statuses(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -323,6 +378,10 @@ pub(super) async fn seen_by(
     }
 }
 
+/// State of a device
+#[utoipa::path(get, path = "/api/v1/devices/{id}/status",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    responses((status = 200, description = "The state", body = Value)))]
 pub(super) async fn status(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -344,12 +403,19 @@ pub(super) async fn status(
 }
 
 /// What a summary has in it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct SummaryQuery {
+    /// `true`, as by default: with the configuration.
     include_config: Option<String>,
+    /// The most records of telemetry; 100 at most, default 10.
     telemetry_limit: Option<usize>,
 }
 
+/// A device with its state, configuration and last telemetry
+#[utoipa::path(get, path = "/api/v1/devices/{id}/summary",
+    params(("id" = String, Path, description = "Number of the device, or its id"), SummaryQuery),
+    responses((status = 200, description = "The summary", body = Value)))]
 pub(super) async fn summary(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

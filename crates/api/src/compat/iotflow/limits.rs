@@ -9,10 +9,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::connection::HttpConnection;
 use crate::extensions::OwnDevice;
 use crate::rate::{RateAnswer, name_of};
-use crate::time::Moment;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,15 +8,16 @@ use martlet_codec::QoS;
 use martlet_control::principal::Principal;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::body::{Body, missing_field};
 use super::topics;
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::extensions::{About, Unchanged};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
-use crate::tenant::InTenant;
-use crate::time::Moment;
+use crate::tenant::{InTenant, OfTenant};
 
 const MQTT_PORT: u16 = 1883;
 const MQTTS_PORT: u16 = 8883;
@@ -96,6 +97,9 @@ fn host_and_port(place: &str) -> (&str, Option<u16>) {
     (host.trim_start_matches('[').trim_end_matches(']'), port)
 }
 
+/// Where clients reach the broker
+#[utoipa::path(get, path = "/api/v1/mqtt/status",
+    responses((status = 200, description = "The address, and whether it is open", body = Value)))]
 pub(super) async fn status(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -118,6 +122,9 @@ fn host_of(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::HOST)?.to_str().ok()
 }
 
+/// Numbers about the broker
+#[utoipa::path(get, path = "/api/v1/mqtt/monitoring/metrics",
+    responses((status = 200, description = "The numbers", body = Value)))]
 pub(super) async fn metrics(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -147,12 +154,20 @@ pub(super) async fn metrics(
 }
 
 /// A message that is to be published.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Message)]
 pub(super) struct MqttMessageBody {
+    /// Topic Name.
+    #[schema(value_type = String)]
     topic: Option<String>,
+    /// A text is the payload as it is, everything else as JSON.
+    #[schema(value_type = Value)]
     payload: Option<Value>,
+    /// QoS.
     #[serde(default = "at_least_once", deserialize_with = "publish::qos")]
+    #[schema(value_type = u8, minimum = 0, maximum = 2, default = 1)]
     qos: QoS,
+    /// It is retained; also as `retained`.
     #[serde(default, alias = "retained")]
     retain: bool,
 }
@@ -161,6 +176,13 @@ fn at_least_once() -> QoS {
     QoS::AtLeastOnce
 }
 
+/// Publish a message
+///
+/// To a topic of the system.
+#[utoipa::path(post, path = "/api/v1/mqtt/publish",
+    params(OfTenant),
+    request_body = MqttMessageBody,
+    responses((status = 200, description = "Published", body = Value)))]
 pub(super) async fn publish(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -193,15 +215,24 @@ pub(super) async fn publish(
 }
 
 /// A subscription that is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Subscription)]
 pub(super) struct Subscription {
+    /// Topic Filter.
+    #[schema(value_type = String)]
     topic: Option<String>,
+    /// QoS.
     #[serde(default = "at_least_once", deserialize_with = "publish::qos")]
+    #[schema(value_type = u8, minimum = 0, maximum = 2, default = 1)]
     qos: QoS,
 }
 
-/// Accepts a subscription of the system's own client. That client is the node itself, which sees
-/// every message, so nothing changes.
+/// Subscribe the system's own client
+///
+/// That client is the node itself, which sees every message, so nothing changes.
+#[utoipa::path(post, path = "/api/v1/mqtt/subscribe",
+    request_body = Subscription,
+    responses((status = 200, description = "Accepted", body = Value)))]
 pub(super) async fn subscribe(
     State(api): State<Api>,
     Body(body): Body<Subscription>,

@@ -4,6 +4,7 @@ use axum::extract::{FromRequest, Request};
 use martlet_control::telemetry::{DecodeLimits, Rejection, StoreError};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::body::{expect_members, with_heading};
 use crate::api::Api;
@@ -57,7 +58,7 @@ fn rejected(rejection: Rejection) -> Problem {
 
 fn of_object(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
     limits.check_parts(body).map_err(rejected)?;
-    let one: Object = object_with_comments(body).map_err(with_heading)?;
+    let one: SentRecord = object_with_comments(body).map_err(with_heading)?;
     Ok(BodyObjects(vec![one.payload()?]))
 }
 
@@ -73,8 +74,8 @@ fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
             return Err(rejected(Rejection::TooManyValues { max }));
         }
         limits.check_parts(line).map_err(rejected)?;
-        let read = object_from_json::<Object>(line).map_err(with_heading);
-        let payload = read.and_then(Object::payload);
+        let read = object_from_json::<SentRecord>(line).map_err(with_heading);
+        let payload = read.and_then(SentRecord::payload);
         all.push(payload.map_err(|problem| of_line(at + 1, &problem))?);
     }
     expect_members(&[("data", !all.is_empty())])?;
@@ -92,16 +93,23 @@ fn of_line(number: usize, problem: &Problem) -> Problem {
 }
 
 /// What a device sends of one time.
-#[derive(Debug, Deserialize)]
-struct Object {
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Telemetry)]
+pub(super) struct SentRecord {
+    /// Values by key: an object.
+    #[schema(value_type = Object)]
     data: Option<Value>,
+    /// Values about these, by key: an object.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
+    /// When they were measured; default: when they are received.
     timestamp: Option<Value>,
+    /// Becomes `type` of the metadata.
     #[serde(rename = "type")]
     data_type: Option<String>,
 }
 
-impl Object {
+impl SentRecord {
     /// The same as a payload by MQTT has it.
     fn payload(self) -> Result<String, Problem> {
         expect_members(&[("data", self.data.is_some())])?;

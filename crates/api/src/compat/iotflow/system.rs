@@ -6,21 +6,22 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::MethodRouter;
 use martlet_control::HealthAudience;
 use martlet_control::callers::Caller;
 use martlet_control::principal::Scope;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 use super::records;
 use super::view::numbers;
 use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::api::Api;
+use crate::compat::time::Moment;
 use crate::guard::guarded;
 use crate::problem::Problem;
 use crate::registry::CalledBy;
-use crate::time::Moment;
 
 /// The version of the interface, which its clients know.
 const VERSION: &str = "1.0.0";
@@ -30,10 +31,32 @@ const CPU_SAMPLE: Duration = Duration::from_millis(100);
 
 /// `GET /health`: every caller gets that the node is alive; callers with the right get its whole
 /// state.
-pub(super) fn health(api: &Api) -> MethodRouter<Api> {
+pub(super) fn brief_to_others(api: &Api, methods: MethodRouter<Api>) -> MethodRouter<Api> {
     let access = Scoped(Scope::NodeRead);
-    let detailed = guarded(api, access, Audited::Here, get(status));
+    let detailed = guarded(api, access, Audited::Here, methods);
     detailed.route_layer(from_fn(brief_if_not_detailed))
+}
+
+/// How much of the state.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "it stands in the document, and is read before the caller is known"
+)]
+pub(super) struct HealthParams {
+    /// `true`: the whole state.
+    detailed: Option<bool>,
+}
+
+/// Whether the node is alive
+///
+/// With `detailed=true` its whole state, to callers with the scope `node:read`.
+#[utoipa::path(get, path = "/health",
+    params(HealthParams),
+    responses((status = 200, description = "The state", body = Value)))]
+pub(super) async fn health(api: State<Api>, caller: CalledBy) -> Result<Json<Value>, Problem> {
+    status(api, caller).await
 }
 
 async fn brief_if_not_detailed(request: Request, next: Next) -> Response {
@@ -55,8 +78,12 @@ fn brief() -> Json<Value> {
     }))
 }
 
-/// `GET /`: where the routes are.
-pub(in crate::compat) async fn root() -> Json<Value> {
+/// Where the routes are
+#[utoipa::path(get, path = "/",
+    responses(
+        (status = 200, description = "Paths by name", body = Value),
+        (status = 307, description = "A browser is led to the pages")))]
+pub(super) async fn root() -> Json<Value> {
     Json(json!({
         "name": "IoT Device Connectivity Layer",
         "version": VERSION,
@@ -71,6 +98,9 @@ pub(in crate::compat) async fn root() -> Json<Value> {
     }))
 }
 
+/// The whole state of the node
+#[utoipa::path(get, path = "/status",
+    responses((status = 200, description = "The state", body = Value)))]
 pub(super) async fn status(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

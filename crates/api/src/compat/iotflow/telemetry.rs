@@ -10,19 +10,21 @@ use martlet_codec::QoS;
 use martlet_control::principal::Principal;
 use martlet_control::telemetry::{
     Aggregate, Bucket, Decoder, Fill, Format, Function, Row, Selection, StoreError, StoredNow,
-    TIME_END, TelemetryDevice, received_now, time_text,
+    TIME_END, TelemetryDevice, received_now,
 };
 use martlet_control::use_cases::CountDevices;
 use martlet_registry::{Device, DeviceFilter};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Body, expect_members};
 use super::devices::seen_by;
 use super::records::{RecordSelection, devices_of, off, records, storage_of, views_of};
-use super::sent::BodyObjects;
+use super::sent::{BodyObjects, SentRecord};
 use crate::api::Api;
 use crate::body::large::BodyReader;
+use crate::compat::time::{Moment, time_text};
 use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -69,6 +71,12 @@ async fn stored(
     })
 }
 
+/// Send telemetry
+///
+/// An object, or a line for each (`application/x-ndjson`).
+#[utoipa::path(post, path = "/api/v1/telemetry",
+    request_body = SentRecord,
+    responses((status = 201, description = "Stored", body = Value)))]
 pub(super) async fn send(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
@@ -88,8 +96,29 @@ pub(super) async fn send(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// Publishes the message by MQTT, on the topic of the path. So subscribers get it too, and the
-/// rules of telemetry store it.
+/// Send telemetry, at the path of devices
+///
+/// An object, or a line for each (`application/x-ndjson`).
+#[utoipa::path(post, path = "/api/v1/devices/telemetry",
+    request_body = SentRecord,
+    responses((status = 201, description = "Stored", body = Value)))]
+pub(super) async fn send_own(
+    api: State<Api>,
+    device: Extension<OwnDevice>,
+    reader: Extension<BodyReader>,
+    uri: Uri,
+    sent: BodyObjects,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    send(api, device, reader, uri, sent).await
+}
+
+/// Publish telemetry of a device by MQTT
+///
+/// Subscribers get it too, and the rules of telemetry store it.
+#[utoipa::path(post, path = "/api/v1/mqtt/telemetry/{id}",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    request_body = SentRecord,
+    responses((status = 201, description = "Published", body = Value)))]
 pub(super) async fn publish(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -114,23 +143,34 @@ pub(super) async fn publish(
         "device_id": device.number,
         "device_name": device.name,
         "topic": topic,
-        "timestamp": crate::time::Moment::now(),
+        "timestamp": Moment::now(),
     });
     Ok((StatusCode::CREATED, Extension(Unchanged), Json(answer)))
 }
 
 /// Which records.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct RecordParams {
+    /// The most records.
     limit: Option<usize>,
+    /// Records before the first one, where a device asks for its own.
     offset: Option<usize>,
+    /// Which page, from 1 on, where there are pages.
     page: Option<usize>,
+    /// From when on: RFC 3339, or a time before now, such as `-24h`.
     start_time: Option<String>,
+    /// Until when, in the same forms.
     end_time: Option<String>,
+    /// The same as `start_time`.
     start_date: Option<String>,
+    /// The same as `end_time`.
     end_date: Option<String>,
+    /// Only records whose metadata have this `type`, where a device asks for its own.
     #[serde(rename = "type")]
+    #[param(rename = "type")]
     kind: Option<String>,
+    /// Only values of this key, where there are pages.
     data_type: Option<String>,
 }
 
@@ -158,6 +198,10 @@ fn span(from: &str, until: Option<&str>) -> Result<(i64, i64), Problem> {
     }
 }
 
+/// Records of the device itself
+#[utoipa::path(get, path = "/api/v1/devices/telemetry",
+    params(RecordParams),
+    responses((status = 200, description = "The records, the newest first", body = Value)))]
 pub(super) async fn own(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
@@ -187,6 +231,10 @@ pub(super) async fn own(
     })))
 }
 
+/// Records of a device
+#[utoipa::path(get, path = "/api/v1/telemetry/{id}",
+    params(("id" = String, Path, description = "Number of the device, or its id"), RecordParams),
+    responses((status = 200, description = "The records, the newest first", body = Value)))]
 pub(super) async fn of_device(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -218,6 +266,10 @@ pub(super) async fn of_device(
     })))
 }
 
+/// Records of a device, in pages
+#[utoipa::path(get, path = "/api/v1/telemetry/device/{id}",
+    params(("id" = String, Path, description = "Number of the device, or its id"), RecordParams),
+    responses((status = 200, description = "A page of records", body = Value)))]
 pub(super) async fn page_of_device(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -267,6 +319,10 @@ pub(super) async fn page_of_device(
     })))
 }
 
+/// The latest values of a device
+#[utoipa::path(get, path = "/api/v1/telemetry/{id}/latest",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    responses((status = 200, description = "The values by key", body = Value)))]
 pub(super) async fn latest(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -296,15 +352,24 @@ pub(super) async fn latest(
 }
 
 /// What is calculated.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Calculated {
+    /// Key of the values in windows; default `temperature`.
     field: Option<String>,
+    /// Key of the values where there is one window; needed there.
     data_type: Option<String>,
+    /// `mean`, `median`, `sum`, `count`, `min`, `max`, `first` or `last`.
     aggregation: Option<String>,
+    /// Length of a window; default `1h`.
     window: Option<String>,
+    /// From when on, in windows: RFC 3339, or a time before now, such as `-24h`.
     start_time: Option<String>,
+    /// Until when, in windows.
     end_time: Option<String>,
+    /// From when on, where there is one window.
     start_date: Option<String>,
+    /// Until when, where there is one window.
     end_date: Option<String>,
 }
 
@@ -325,6 +390,10 @@ fn function_of(word: &str) -> Result<Function, Problem> {
     }
 }
 
+/// Values of a key in windows of time
+#[utoipa::path(get, path = "/api/v1/telemetry/{id}/aggregated",
+    params(("id" = String, Path, description = "Number of the device, or its id"), Calculated),
+    responses((status = 200, description = "A value for each window", body = Value)))]
 pub(super) async fn aggregated(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -373,6 +442,10 @@ pub(super) async fn aggregated(
     })))
 }
 
+/// One value of a key, of all its values
+#[utoipa::path(get, path = "/api/v1/telemetry/device/{id}/aggregated",
+    params(("id" = String, Path, description = "Number of the device, or its id"), Calculated),
+    responses((status = 200, description = "The value, and of how many", body = Value)))]
 pub(super) async fn aggregated_of_device(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -417,12 +490,22 @@ pub(super) async fn aggregated_of_device(
 }
 
 /// Which values are to be deleted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Deleted)]
 pub(super) struct ToDelete {
+    /// From when on: RFC 3339, or a time before now, such as `-24h`.
+    #[schema(value_type = String)]
     start_time: Option<String>,
+    /// Until when, in the same forms.
+    #[schema(value_type = String)]
     stop_time: Option<String>,
 }
 
+/// Delete values of a device
+#[utoipa::path(delete, path = "/api/v1/telemetry/{id}",
+    params(("id" = String, Path, description = "Number of the device, or its id")),
+    request_body = ToDelete,
+    responses((status = 200, description = "How many were deleted", body = Value)))]
 pub(super) async fn delete(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -459,6 +542,9 @@ pub(super) async fn delete(
     Ok((about, of_team, Json(answer)))
 }
 
+/// State of the storage of telemetry
+#[utoipa::path(get, path = "/api/v1/telemetry/status",
+    responses((status = 200, description = "The state", body = Value)))]
 pub(super) async fn status(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -475,7 +561,12 @@ pub(super) async fn status(
     })))
 }
 
-/// The telemetry of all devices of a user; a device sees those of its owner.
+/// Records of all devices of a user
+///
+/// A device sees those of its owner.
+#[utoipa::path(get, path = "/api/v1/telemetry/user/{user}",
+    params(("user" = String, Path, description = "User Name"), RecordParams),
+    responses((status = 200, description = "The records, the newest first", body = Value)))]
 pub(super) async fn of_user(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -540,7 +631,9 @@ pub(super) async fn of_user(
     })))
 }
 
-/// The latest values of devices.
+/// The latest values of all devices
+#[utoipa::path(get, path = "/api/v1/admin/telemetry",
+    responses((status = 200, description = "The values by device", body = Value)))]
 pub(super) async fn of_all(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

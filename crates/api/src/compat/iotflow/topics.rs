@@ -6,6 +6,7 @@ use martlet_codec::TopicFilter;
 use martlet_control::iotflow::{Catalogue, CatalogueTopic, DEVICE, PATTERNS};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::body::{Body, missing_field};
 use crate::api::Api;
@@ -16,6 +17,9 @@ use crate::problem::Problem;
 /// Bytes of a Topic Name, at most [MQTT-4.7.3-3].
 const TOPIC_BYTES_MAX: usize = 65_535;
 
+/// The catalogue of topics
+#[utoipa::path(get, path = "/api/v1/mqtt/topics/structure",
+    responses((status = 200, description = "The topics by name", body = Value)))]
 pub(super) async fn structure(State(api): State<Api>) -> Json<Value> {
     let catalogue = &api.settings.iotflow;
     let patterns = PATTERNS.iter();
@@ -45,7 +49,12 @@ fn described(catalogue: &Catalogue, entry: &CatalogueTopic) -> (String, Value) {
     (entry.name.to_owned(), value)
 }
 
-/// Topics of a device, which need not be there.
+/// Topics of a device
+///
+/// It need not be there.
+#[utoipa::path(get, path = "/api/v1/mqtt/topics/device/{id}",
+    params(("id" = String, Path, description = "Id of the device")),
+    responses((status = 200, description = "The topics by type", body = Value)))]
 pub(super) async fn of_device(
     State(api): State<Api>,
     PathOf(id): PathOf<String>,
@@ -82,11 +91,18 @@ pub(super) async fn of_device(
 }
 
 /// A topic to be looked at.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = iotflow::Topic)]
 pub(super) struct TopicBody {
+    /// Topic Name.
+    #[schema(value_type = String)]
     topic: Option<String>,
 }
 
+/// Check a topic
+#[utoipa::path(post, path = "/api/v1/mqtt/topics/validate",
+    request_body = TopicBody,
+    responses((status = 200, description = "Whether it is valid, and its parts", body = Value)))]
 pub(super) async fn validate(
     State(api): State<Api>,
     Body(body): Body<TopicBody>,

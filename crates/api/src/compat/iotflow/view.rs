@@ -9,36 +9,52 @@ use martlet_control::use_cases::{
 };
 use martlet_registry::{Device, Status};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::api::Api;
+use crate::compat::time::{Moment, moment};
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::moment;
-use crate::time::Moment;
 
 /// A device.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = iotflow::Device)]
 pub(super) struct DeviceView {
     /// Its number.
     id: i64,
+    /// For people.
     name: String,
+    /// For people.
     description: String,
     /// Its kind, in the words of its owner.
     device_type: String,
+    /// `active`, `inactive` or `maintenance`.
     status: &'static str,
+    /// Where it stands.
     location: String,
+    /// What runs on it.
     firmware_version: String,
+    /// What it is built as.
     hardware_version: String,
     /// Its owner's user name.
     user_id: Option<String>,
+    /// Its owner.
     owner: Option<Owner>,
+    /// When it was registered.
+    #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Moment>,
+    /// When it was last changed.
+    #[schema(value_type = Option<String>, format = DateTime)]
     updated_at: Option<Moment>,
+    /// When it was last seen.
+    #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<Moment>,
 }
 
 /// The owner of a device.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = iotflow::Owner)]
 pub(super) struct Owner {
+    /// User Name.
     username: String,
     /// Users have none here.
     email: Option<String>,

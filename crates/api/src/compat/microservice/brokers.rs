@@ -13,15 +13,16 @@ use martlet_control::integrations::{
 use martlet_control::principal::Principal;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::form::done;
 use crate::api::Api;
 use crate::compat::body::CompatBody;
+use crate::compat::time::Moment;
 use crate::extensions::About;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
-use crate::tenant::InTenant;
-use crate::time::Moment;
+use crate::tenant::{InTenant, OfTenant};
 
 /// The name of the node itself among the brokers.
 const INTERNAL: &str = "internal";
@@ -122,12 +123,18 @@ fn not_published(why: &str) -> Problem {
 }
 
 /// A subscription at a broker.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = microservice::Subscription)]
 pub(super) struct SubscriptionBody {
+    /// Topic Filter.
     #[serde(default)]
+    #[schema(required)]
     topic: String,
+    /// QoS.
     #[serde(default, deserialize_with = "publish::qos")]
+    #[schema(value_type = u8, minimum = 0, maximum = 2, default = 0)]
     qos: QoS,
+    /// Name of another broker; `internal` is this node.
     broker: Option<String>,
 }
 
@@ -150,6 +157,11 @@ impl SubscriptionBody {
     }
 }
 
+/// Subscribe at another broker
+#[utoipa::path(post, path = "/subscribe",
+    params(OfTenant),
+    request_body = SubscriptionBody,
+    responses((status = 200, description = "Subscribed", body = Value)))]
 pub(super) async fn subscribe(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -164,6 +176,11 @@ pub(super) async fn subscribe(
     Ok((body.about(), done))
 }
 
+/// Unsubscribe at another broker
+#[utoipa::path(post, path = "/unsubscribe",
+    params(OfTenant),
+    request_body = SubscriptionBody,
+    responses((status = 200, description = "Unsubscribed", body = Value)))]
 pub(super) async fn unsubscribe(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -199,7 +216,12 @@ fn unchanged(error: SubscriptionError, what: &str) -> Problem {
     Problem::new(ProblemKind::Internal, detail)
 }
 
-/// `GET /status`: the brokers that were used since the start, or have subscriptions.
+/// State of the brokers
+///
+/// Those that were used since the start, or have subscriptions.
+#[utoipa::path(get, path = "/status",
+    params(OfTenant),
+    responses((status = 200, description = "The brokers by name", body = Value)))]
 pub(super) async fn status(State(api): State<Api>, InTenant(tenant): InTenant) -> Json<Value> {
     let mut brokers = Map::new();
     let mut are_connected = true;

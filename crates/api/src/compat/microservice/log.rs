@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use martlet_control::log_lines::LogLine;
 use serde::Deserialize;
 use tracing::warn;
+use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::extract::QueryOf;
@@ -22,12 +23,23 @@ const BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Lines of memory that are shown, at most.
 const LINES_MAX: usize = 10_000;
 
-#[derive(Debug, Deserialize)]
+/// Which lines.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LogParams {
+    /// Name of the log file: that of the node, or `mqtt-service.log`, which stands for it.
     file: Option<String>,
+    /// The last lines alone.
     lines: Option<usize>,
 }
 
+/// The log as text
+///
+/// Of the log file, or the last lines that are in memory.
+#[utoipa::path(get, path = "/logs",
+    params(LogParams),
+    responses(
+        (status = 200, description = "The lines", body = String, content_type = "text/plain")))]
 pub(super) async fn show(
     State(api): State<Api>,
     QueryOf(wanted): QueryOf<LogParams>,

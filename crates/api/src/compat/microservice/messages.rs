@@ -3,7 +3,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::routing::{delete, get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use martlet_broker::TenantId;
@@ -11,39 +10,47 @@ use martlet_control::message_log::{LoggedMessage, MessageLogQuery};
 use martlet_control::principal::Scope;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
+use utoipa_axum::routes;
 
 use super::form::{done, limit};
 use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::api::Api;
 use crate::compat::routes::CompatRoutes;
+use crate::compat::time::Moment;
 use crate::extract::{PathOf, QueryOf};
-use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
-use crate::tenant::InTenant;
-use crate::time::Moment;
+use crate::tenant::{InTenant, OfTenant};
 
 /// Bytes of the messages of a list, at most; one message may be larger.
 const LIST_BYTES: u64 = 32 * 1024 * 1024;
 
-pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
-    let (read, write) = (Scope::MessagesRead, Scope::MessagesWrite);
+pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
+    let read = Scoped(Scope::MessagesRead);
+    let write = Scoped(Scope::MessagesWrite);
     routes
-        .route("/messages", with(read, get(list)))
-        .route("/messages/confirmed", with(write, delete(delete_confirmed)))
-        .route("/messages/{id}", with(read, get(show)))
-        .route("/messages/{id}", with(write, delete(delete_one)))
-        .route("/messages/{id}/confirm", with(write, post(confirm)))
+        .add(read, Audited::Here, routes!(list))
+        .add(write, Audited::Here, routes!(delete_confirmed))
+        .add(read, Audited::Here, routes!(show))
+        .add(write, Audited::Here, routes!(delete_one))
+        .add(write, Audited::Here, routes!(confirm))
 }
 
 /// Which messages are listed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct MessageParams {
+    /// `true`: those that are confirmed; otherwise the others.
     confirmed: Option<String>,
+    /// The most messages, from 1 on; default 100.
     limit: Option<String>,
 }
 
+/// Messages of the message log
+#[utoipa::path(get, path = "/messages",
+    params(OfTenant, MessageParams),
+    responses((status = 200, description = "The messages", body = Value)))]
 async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -65,6 +72,10 @@ async fn list(
     })))
 }
 
+/// One message of the message log
+#[utoipa::path(get, path = "/messages/{id}",
+    params(OfTenant, ("id" = String, Path, description = "Id of the message")),
+    responses((status = 200, description = "The message", body = Value)))]
 async fn show(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -75,6 +86,10 @@ async fn show(
     Ok(Json(json!({ "status": "success", "message": message })))
 }
 
+/// Confirm a message
+#[utoipa::path(post, path = "/messages/{id}/confirm",
+    params(OfTenant, ("id" = String, Path, description = "Id of the message")),
+    responses((status = 200, description = "Confirmed", body = Value)))]
 async fn confirm(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -86,6 +101,10 @@ async fn confirm(
     }
 }
 
+/// Delete a message
+#[utoipa::path(delete, path = "/messages/{id}",
+    params(OfTenant, ("id" = String, Path, description = "Id of the message")),
+    responses((status = 200, description = "Deleted", body = Value)))]
 async fn delete_one(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -97,6 +116,10 @@ async fn delete_one(
     }
 }
 
+/// Delete all confirmed messages
+#[utoipa::path(delete, path = "/messages/confirmed",
+    params(OfTenant),
+    responses((status = 200, description = "How many were deleted", body = Value)))]
 async fn delete_confirmed(
     State(api): State<Api>,
     InTenant(tenant): InTenant,

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::api::Api;
 use crate::compat::CompatApi;
+use crate::compat::time::Moment;
 use crate::problem::Problem;
-use crate::time::Moment;
 
 /// Whether a request gets this page: the microservice's routes are served, and the request or the
 /// listener asks for JSON.

@@ -8,7 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{delete, get, post, put};
 use martlet_control::callers::Caller;
 use martlet_control::integrations::{
     AddedChange, AddedError, AddedKind, SecretValue, VisibleIntegration, WEBHOOK_METHODS,
@@ -17,6 +16,8 @@ use martlet_control::principal::Scope;
 use martlet_control::text::masked_target;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
 use super::form::{done, limit};
 use crate::access::Access::Scoped;
@@ -25,11 +26,11 @@ use crate::added::{NOTE, owner, seen};
 use crate::api::Api;
 use crate::compat::body::CompatBody;
 use crate::compat::routes::CompatRoutes;
+use crate::compat::time::moment;
 use crate::extract::{PathOf, QueryOf};
-use crate::guard::guarded;
 use crate::integrations::started;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{CalledBy, moment};
+use crate::registry::CalledBy;
 use crate::secrets::{in_force, store};
 
 const KIND: AddedKind = AddedKind::Webhook;
@@ -44,28 +45,38 @@ const HEADERS_MAX: usize = 50;
 /// Placeholder in answers for a value of a header, and in a change for its present value.
 const HIDDEN: &str = "***";
 
-pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
-    let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
-    let (read, write) = (Scope::IntegrationsRead, Scope::IntegrationsWrite);
+pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
+    let read = Scoped(Scope::IntegrationsRead);
+    let write = Scoped(Scope::IntegrationsWrite);
     routes
-        .route("/webhooks", with(read, get(list)))
-        .route("/webhooks", with(write, post(add)))
-        .route("/webhooks/{id}", with(read, get(show)))
-        .route("/webhooks/{id}", with(write, put(change)))
-        .route("/webhooks/{id}", with(write, delete(remove)))
+        .add(read, Audited::Here, routes!(list))
+        .add(write, Audited::Here, routes!(add))
+        .add(read, Audited::Here, routes!(show))
+        .add(write, Audited::Here, routes!(change))
+        .add(write, Audited::Here, routes!(remove))
 }
 
 /// A webhook in a request. What is not there stays, or has its default.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = microservice::Webhook)]
 struct WebhookBody {
+    /// For people.
     name: Option<String>,
+    /// Where messages are sent; needed when it is added.
     url: Option<String>,
+    /// Method of the requests; default `POST`.
     method: Option<String>,
+    /// Topic Filter of the messages; needed when it is added.
     topic_filter: Option<String>,
+    /// It is on, as by default.
     enabled: Option<bool>,
+    /// Values of headers by name; `***` is the value that it has.
     headers: Option<BTreeMap<String, String>>,
+    /// Time limit of a request, seconds; default 10.
     timeout: Option<u64>,
+    /// Attempts after the first one; default 3.
     retry_count: Option<u32>,
+    /// Pause between attempts, seconds; default 5.
     retry_delay: Option<u64>,
 }
 
@@ -286,11 +297,19 @@ async fn one(
 }
 
 /// Which webhooks are listed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct WebhookParams {
+    /// The most webhooks, from 1 on; default 100.
     limit: Option<String>,
 }
 
+/// Webhooks
+///
+/// Those that were added by these routes, the oldest first.
+#[utoipa::path(get, path = "/webhooks",
+    params(WebhookParams),
+    responses((status = 200, description = "The webhooks", body = Value)))]
 async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -309,6 +328,10 @@ async fn list(
     })))
 }
 
+/// One webhook
+#[utoipa::path(get, path = "/webhooks/{id}",
+    params(("id" = String, Path, description = "Id of the webhook")),
+    responses((status = 200, description = "The webhook", body = Value)))]
 async fn show(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -319,6 +342,10 @@ async fn show(
     Ok(Json(json!({ "status": "success", "webhook": webhook })))
 }
 
+/// Add a webhook
+#[utoipa::path(post, path = "/webhooks",
+    request_body = WebhookBody,
+    responses((status = 201, description = "The webhook", body = Value)))]
 async fn add(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -337,6 +364,13 @@ async fn add(
     Ok((StatusCode::CREATED, Json(done)))
 }
 
+/// Change a webhook
+///
+/// Members that are missing stay.
+#[utoipa::path(put, path = "/webhooks/{id}",
+    params(("id" = String, Path, description = "Id of the webhook")),
+    request_body = WebhookBody,
+    responses((status = 200, description = "The webhook", body = Value)))]
 async fn change(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -355,6 +389,10 @@ async fn change(
     })))
 }
 
+/// Remove a webhook
+#[utoipa::path(delete, path = "/webhooks/{id}",
+    params(("id" = String, Path, description = "Id of the webhook")),
+    responses((status = 200, description = "Removed", body = Value)))]
 async fn remove(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -6,6 +6,7 @@ use axum::http::HeaderValue;
 use martlet_control::authentication::Elsewhere;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::api::Api;
 use crate::compat::body::Members;
@@ -19,14 +20,38 @@ const MEMBERS: [(&str, &str); 3] = [
     ("api_secret", "api secret"),
 ];
 
+/// Credentials of a client of another broker.
+#[derive(Debug, ToSchema)]
+#[schema(as = panel::Credentials)]
+#[expect(
+    dead_code,
+    reason = "it stands in the document; each member has an error of its own"
+)]
+pub(super) struct Credentials {
+    /// Client Identifier.
+    client_id: String,
+    /// User Name.
+    api_key: String,
+    /// Password.
+    api_secret: String,
+}
+
 /// Numbers of a client that is let in; 0: there is none.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = panel::Client)]
 pub(super) struct Numbers {
+    /// Number of its team.
     team_id: i64,
+    /// Number of its token.
     api_token_id: i64,
+    /// Number of the device.
     mqtt_client_id: i64,
 }
 
+/// Check the credentials of a client of another broker
+#[utoipa::path(post, path = "/api/mqtt/auth",
+    request_body = Credentials,
+    responses((status = 200, description = "They are valid", body = Numbers)))]
 pub(super) async fn authenticate(
     State(api): State<Api>,
     Members(members): Members,

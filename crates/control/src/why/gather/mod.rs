@@ -23,6 +23,7 @@ mod will;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use martlet_broker::{
     ClientDetail, ClientQuery, EventKind, GroupDetail, Limit, Realm, TenantId, matches_shown,
 };
@@ -38,7 +39,7 @@ use crate::integrations::Integrations;
 use crate::journal::{AclFileOfListener, Entry, NamelessRules, Run, host, remedy_of_limit};
 use crate::restore_note::RestoreNote;
 use crate::store::StoreState;
-use crate::telemetry::{Telemetry, time_text};
+use crate::telemetry::Telemetry;
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms, unsigned};
 use identity::Identified;
@@ -396,7 +397,10 @@ impl Control {
     fn clock_off(&self, telemetry: &Telemetry, tenant: TenantId, device: &str) -> Option<ClockOff> {
         let off = telemetry.off_time(tenant.0, device)?;
         let ms = |secs: i64| unsigned(secs.saturating_mul(1_000));
-        let words = |secs: i64| time_text(secs.saturating_mul(1_000_000));
+        let words = |secs: i64| match Timestamp::from_second(secs) {
+            Ok(at) => at.to_string(),
+            Err(_) => secs.to_string(),
+        };
         let (from, to) = (words(off.time_secs), words(off.time_secs.saturating_add(1)));
         let arguments = format!("--table --from {from} --to {to} {}", typed(device));
         Some(ClockOff {
