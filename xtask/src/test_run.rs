@@ -13,14 +13,18 @@ use serde_json::Value;
 
 /// Programs that take longest; these are started first.
 const LONG: &[&str] = &[
+    "faults",
+    "api",
     "seeds",
     "mosquitto",
     "binary",
-    "storage",
-    "faults",
-    "recovery",
+    "martlet",
+    "martlet_registry",
     "integration",
+    "recovery",
     "repository",
+    "durability",
+    "storage",
 ];
 
 /// More failed tests than this in one program are no accident: they are not repeated.
@@ -217,6 +221,12 @@ fn run(program: &Program, counts: &[(&str, &str)]) -> Result<Ended> {
         let printed = String::from_utf8_lossy(&output.stdout);
         failures_of = failures(&printed);
         let failed = failed_tests(&printed);
+        if failed.is_empty() {
+            // It crashed: of a stack overflow, say.
+            let told = String::from_utf8_lossy(&output.stderr);
+            let status = output.status;
+            failures_of = format!("{failures_of}\n{}\n{status}", failures(&told));
+        }
         if (1..=REPEATED_AT_MOST).contains(&failed.len()) {
             for test in failed {
                 let mut alone = command(program, counts);

@@ -109,7 +109,9 @@ impl Target {
             Err(error @ NoAnswer::NotConnected(_)) => Outcome::Failed(self.told(&error)),
             // The target is reachable; a message may make it fail or hang.
             Err(error @ NoAnswer::Late) => Outcome::NoAnswer(self.told(&error)),
-            Err(error @ (NoAnswer::Broken(_) | NoAnswer::Endless)) => Outcome::FailedAtMessage(self.told(&error)),
+            Err(error @ (NoAnswer::Broken(_) | NoAnswer::Endless)) => {
+                Outcome::FailedAtMessage(self.told(&error))
+            }
         }
     }
 

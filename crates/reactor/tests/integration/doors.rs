@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Node, PATIENCE, PINGREQ, PINGRESP, config, connect, publish, publish_qos1};
+use crate::common::{
+    Client, Node, PATIENCE, PINGREQ, PINGRESP, config, connect, publish, publish_qos1,
+};
 use martlet_broker::{Event, EventInterest, Limits, RateExceeded, Settings};
 use martlet_codec::ReasonCode;
 use martlet_reactor::{ListenAddress, ListenerConfig, ReactorConfig};

@@ -8,14 +8,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::{Method, StatusCode};
 use martlet_access::administrator_rules;
 use martlet_broker::{
     Actions, Authentication, Identity, Password, PasswordSource, Proof, Realm, Refusal,
     RefusalCause, RevokedClients, Rule, Rules, Voucher,
 };
 use martlet_integrate::{AllowedNetworks, HttpRequest, HttpTarget, NoAnswer};
-use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
-use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -5,9 +5,9 @@ use martlet_store::{
     BodyId, Disk, Engine, Holds, Lost, OpenError, Options, RecordBuffer, SimDisk, check, repair,
 };
 
-use crate::common::{Generator, Model, Random, record};
 use super::flips::routed;
 use super::stores::{BODIES, fill, log_files, options, served};
+use crate::common::{Generator, Model, Random, record};
 
 #[test]
 fn arbitrary_contents_never_panic_and_what_is_served_is_right() {

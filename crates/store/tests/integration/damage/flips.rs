@@ -5,8 +5,8 @@ use martlet_store::{
     read_located, repair,
 };
 
-use crate::common::Random;
 use super::stores::{BODIES, bytes_of, fill, filled, flip_somewhere, log_files, options, served};
+use crate::common::Random;
 
 #[test]
 fn each_of_a_hundred_flips_in_the_tail_is_named_and_costs_one_record_at_most() {

@@ -4,9 +4,9 @@ use martlet_store::{
     BodyId, Call, Disk, Engine, Failure, Fault, Lost, RecordBuffer, SimDisk, check,
 };
 
-use crate::common::{Generator, Model, Random, record};
 use super::space::assert_bound;
 use super::stores::{commit, count_served, open, options, publish, refuse_syncs, settle};
+use crate::common::{Generator, Model, Random, record};
 
 #[test]
 fn what_a_lost_name_leaves_in_a_file_never_comes_back_under_the_same_name() {

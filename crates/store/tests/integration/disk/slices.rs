@@ -2,8 +2,8 @@
 
 use martlet_store::{BodyId, Engine, Holds, Options, QueueId, RecordBuffer, SimDisk};
 
-use crate::common::{Generator, Model, Random, record};
 use super::stores::{commit, end, long_queue, open, options, publish, settle};
+use crate::common::{Generator, Model, Random, record};
 
 #[test]
 fn a_checkpoint_is_written_in_slices_and_is_the_image_of_one_moment() {

@@ -5,8 +5,8 @@ use martlet_store::{
     read_located,
 };
 
-use crate::common::{Generator, Model, Random, record};
 use super::stores::{commit, end, open, options, publish};
+use crate::common::{Generator, Model, Random, record};
 
 #[test]
 fn neighbours_are_read_with_few_calls() {
