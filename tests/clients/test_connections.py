@@ -304,7 +304,7 @@ def test_a_bridge_that_was_added_is_in_a_node_that_goes_on_from_a_backup(start_n
     if with_key_file:
         until(lambda: ask(node, "GET", "/api/v1/bridges/up-2")[1]["state"] == "running", node.log)
     else:
-        told = lambda: run("why", "bridge/up-2", "--data-dir", str(data)).stdout
+        told = lambda: node.why("bridge/up-2")["sentence"]
         until(lambda: "key file" in told(), told)
     # It is the same node after a restart, too.
     assert run("backup", "create", str(tmp_path / "again"), "--data-dir", str(data)).returncode == 0

@@ -372,8 +372,7 @@ def test_a_banned_client_is_told_that_it_is_banned(start_node, kind, value):
     done = martlet_process.run("logs", "--json", "--data-dir", node.data_dir)
     ends = [one for one in map(json.loads, done.stdout.splitlines()) if one["what"] == "disconnected"]
     assert [(one["cause"], one["why"]) for one in ends] == [("banned", "an operator has banned it")]
-    why = lambda: martlet_process.run("why", "pump", "--json", "--data-dir", node.data_dir).stdout
-    until(lambda: json.loads(why())["cause"] == "banned", "why says so")
+    until(lambda: node.why("pump")["cause"] == "banned", "why says so")
 
 
 def test_who_adds_a_device_that_is_banned_is_told_how_to_let_it_in(tmp_path):
@@ -407,7 +406,7 @@ def test_a_ban_holds_on_a_node_without_users_and_devices(start_node, tmp_path, k
         pump.wait_for_end()
     assert not is_let_in(node, "pump", "ann")
     assert kind == "address" or is_let_in(node, "other", "bob")
-    until(lambda: "banned" in martlet_process.run("why", "pump", "--json", *place).stdout, "why says so")
+    until(lambda: node.why("pump")["cause"] == "banned", "why says so")
     assert value in ban("ls").stdout
     node.terminate()
     node.wait()
