@@ -72,7 +72,7 @@ class Server:
 
     def start(self, *more):
         """With these settings beside its own."""
-        options = f"-c listen_addresses= -c unix_socket_directories={self.place} -c fsync=off"
+        options = f"-c listen_addresses= -c unix_socket_directories={self.place} -c fsync=off -c autovacuum=off"
         options = " ".join([options, *(f"-c {setting}" for setting in more)])
         log = os.path.join(self.place, "log")
         self.run("pg_ctl", "-D", self.data, "-l", log, "-w", "-o", options, "start")

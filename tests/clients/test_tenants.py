@@ -590,7 +590,8 @@ def test_no_route_shows_or_changes_what_is_another_teams(node, teams):
                     if required:
                         queries = ["?" + urllib.parse.urlencode({one: name for one in required}) for name in names]
                     for query in queries:
-                        for body in bodies if way in (None, names[0]) else bodies[:2]:
+                        # A team in the query is refused whatever the body is.
+                        for body in bodies if way in (None, names[0]) and query == queries[0] else bodies[:2]:
                             headers = {"X-API-Key": north, "If-Match": "*"}
                             text = None if body is None else json.dumps(body).encode()
                             if text:
