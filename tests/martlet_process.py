@@ -104,7 +104,8 @@ class AdminConnection(http.client.HTTPConnection):
 
 
 class Node:
-    """A running `martlet serve`. Use it in a `with` statement: at its end the node is killed."""
+    """A running `martlet serve`. Use it in a `with` statement: at its end the node is killed, and if its data directory
+    is not its own alone, stopped."""
 
     def __init__(
         self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None,
@@ -243,7 +244,10 @@ class Node:
         return self
 
     def __exit__(self, *_):
-        self.kill()
+        if self._own_dir:
+            self.kill()
+        else:
+            self.close()
 
 
 def receive_exactly(connection, count):

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -22,14 +23,22 @@ from test_tls import Authority
 WRONG = 3
 
 
-@pytest.fixture
-def place(tmp_path):
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
     """A data directory with a type of devices that publish to one topic each, and one device."""
-    place = Place(tmp_path / "data")
+    place = Place(tmp_path_factory.mktemp("prepared") / "data")
     place.run("device", "type", "add", "sensor", "--rule", "pattern write plant/%c/telemetry",
               "--rule", "pattern read plant/%c/set")
     place.secret = place.device("d1", "--type", "sensor")
     place.user("ann")
+    return place
+
+
+@pytest.fixture
+def place(prepared, tmp_path):
+    """A copy of it."""
+    place = Place(shutil.copytree(prepared.path, tmp_path / "data"))
+    place.secret = prepared.secret
     return place
 
 
