@@ -1,9 +1,11 @@
 """Backups and restores: nobody else's file is written to, and a restore is whole or nothing."""
 
+import contextlib
 import http.client
 import json
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import time
@@ -44,7 +46,8 @@ def source(tmp_path_factory):
 def is_whole(data):
     """All that the backup has is there."""
     stats = json.loads(run("store", "stats", "--json", data_dir=data))
-    return stats["messages"] == MESSAGES and "press-7" in run("device", "ls", data_dir=data)
+    with contextlib.closing(sqlite3.connect(f"file:{data}/martlet.db?mode=ro", uri=True)) as tables:
+        return stats["messages"] == MESSAGES and tables.execute("SELECT id FROM devices").fetchall() == [("press-7",)]
 
 
 def is_nothing(data):
