@@ -1,6 +1,8 @@
 """A server of PostgreSQL from Debian's package, on a socket in a directory of its own."""
 
+import atexit
 import contextlib
+import functools
 import glob
 import itertools
 import os
@@ -12,6 +14,19 @@ import subprocess
 import tempfile
 import time
 from urllib.parse import urlsplit
+
+import martlet_process
+
+# With the tables of the program, and nothing in them.
+TEMPLATE = "with_tables"
+
+
+@functools.cache
+def initialized():
+    """A data directory as `initdb` makes it. Each server has a copy: to make one takes ten times as long."""
+    place = tempfile.mkdtemp(prefix="martlet-pg-", dir="/tmp")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
 
 
 class Server:
@@ -26,10 +41,20 @@ class Server:
             user = pwd.getpwnam("postgres")
             os.chown(self.place, user.pw_uid, user.pw_gid)
             self.owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        self.has_template = False
         self.names = (f"d{number}" for number in itertools.count())
         self.data = os.path.join(self.place, "data")
-        self.run("initdb", "--no-sync", "-A", "trust", "-U", "martlet", "-E", "UTF8", "-D", self.data)
+        # The copy belongs to the same user, and its mode is as PostgreSQL wants it.
+        subprocess.run(["cp", "-a", self.initialized(), self.data], check=True)
         self.start()
+
+    def initialized(self):
+        data = os.path.join(initialized(), "data")
+        if not os.path.exists(data):
+            if self.owner:
+                os.chown(initialized(), self.owner["user"], self.owner["group"])
+            self.run("initdb", "--no-sync", "-A", "trust", "-U", "martlet", "-E", "UTF8", "-D", data)
+        return data
 
     def run(self, program, *arguments):
         done = subprocess.run(
@@ -47,7 +72,7 @@ class Server:
 
     def start(self, *more):
         """With these settings beside its own."""
-        options = f"-c listen_addresses= -c unix_socket_directories={self.place} -c fsync=off"
+        options = f"-c listen_addresses= -c unix_socket_directories={self.place} -c fsync=off -c autovacuum=off"
         options = " ".join([options, *(f"-c {setting}" for setting in more)])
         log = os.path.join(self.place, "log")
         self.run("pg_ctl", "-D", self.data, "-l", log, "-w", "-o", options, "start")
@@ -120,11 +145,25 @@ class Server:
         self.start("ssl=on", "listen_addresses=127.0.0.1", f"port={port}")
         return port
 
-    def new_database(self):
-        """URL of a database that nobody else has."""
+    def new_database(self, has_tables=True):
+        """URL of a database that nobody else has: empty, or with the tables of the program as its start has made them,
+        which takes longer than to copy them."""
         name = next(self.names)
-        self.run("createdb", "-T", "template0", name)
+        self.run("createdb", "-T", self.template() if has_tables else "template0", name)
+        return self.url(name)
+
+    def url(self, name):
         return f"postgres://martlet@localhost/{name}?host={self.place}"
+
+    def template(self):
+        if not self.has_template:
+            self.run("createdb", "-T", "template0", TEMPLATE)
+            with tempfile.TemporaryDirectory(prefix="martlet-template-") as data_dir:
+                environment = {**martlet_process.environment(), "MARTLET_REGISTRY__URL": self.url(TEMPLATE)}
+                subprocess.run([martlet_process.binary(), "user", "ls", "--data-dir", data_dir], env=environment, check=True,
+                               capture_output=True, timeout=martlet_process.DEADLINE_SECS)
+            self.has_template = True
+        return TEMPLATE
 
     def close(self):
         try:

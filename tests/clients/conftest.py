@@ -25,7 +25,7 @@ def node():
 
 @pytest.fixture
 def start_node():
-    """Starts nodes of a test's own: start_node(settings=[...], listen=[...])."""
+    """Starts nodes of a test's own: start_node(settings=[...], listen=[...]). They are killed at its end."""
     started = []
 
     def start(**options):
@@ -35,7 +35,7 @@ def start_node():
 
     yield start
     for one in started:
-        one.close()
+        one.kill()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Every call returns only when the broker has answered, so that tests need no slee
 import queue
 import socket
 import threading
+import time
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -41,7 +42,7 @@ class Client:
         self._port = port
         self._clean = clean
         self._connect = connect
-        self._connected = threading.Event()
+        self._answered_or_ended = threading.Event()
         self._ended = threading.Event()
         self._answers = {}
         self._answered = threading.Condition()
@@ -88,7 +89,7 @@ class Client:
             options["clean_start"] = self._clean
         self.client.connect("127.0.0.1", port, **options)
         self.client.loop_start()
-        assert self._connected.wait(DEADLINE_SECS), "no CONNACK came"
+        assert self._answered_or_ended.wait(DEADLINE_SECS) and self.connack is not None, "no CONNACK came"
         return self
 
     def __exit__(self, *_):
@@ -131,7 +132,10 @@ class Client:
     def publish(self, topic, payload, qos=1, **options):
         """Returns when the message is acknowledged (QoS 0: written)."""
         sent = self.client.publish(topic, payload, qos, **options)
-        sent.wait_for_publish(DEADLINE_SECS)
+        deadline = time.monotonic() + DEADLINE_SECS
+        # A connection that has ended does not come again.
+        while not (sent.is_published() or self._ended.is_set()) and time.monotonic() < deadline:
+            sent.wait_for_publish(0.2)
         assert sent.is_published(), "the message was not acknowledged"
 
     def acknowledged(self, topic, **options):
@@ -163,11 +167,12 @@ class Client:
         self.connack = reason
         self.connack_properties = answered
         self.session_present = flags.session_present
-        self._connected.set()
+        self._answered_or_ended.set()
 
     def _on_disconnect(self, _client, _data, _flags, reason, _properties):
         self.end_reason = reason
         self._ended.set()
+        self._answered_or_ended.set()
 
     def _on_answer(self, _client, _data, packet_id, reasons, _properties):
         with self._answered:

@@ -21,11 +21,12 @@ DEADLINE_SECS = 60
 
 
 def until(condition, what, within=DEADLINE_SECS):
-    """Waits until something is true that has no event of its own."""
-    deadline = time.monotonic() + within
+    """Waits until something is true that has no event of its own. What takes long is asked for less often."""
+    deadline, pause_secs = time.monotonic() + within, 0.02
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {within} s"
-        time.sleep(0.02)
+        time.sleep(pause_secs)
+        pause_secs = min(pause_secs * 1.2, 0.2)
 
 
 def mosquitto_passwd(path, *users, kind="sha512-pbkdf2"):

@@ -8,7 +8,7 @@ import pytest
 
 from paho_client import properties
 from test_access import publish, until
-from test_http_registry import call
+from test_http_registry import call, in_a_file
 from test_registry import Place, device, is_permitted
 from test_revocation import LIMIT_SECS, Device, Pulse
 
@@ -61,6 +61,7 @@ def test_a_type_states_which_client_identifiers_its_devices_may_use(node, place)
     assert json.loads(place.run("device", "type", "show", "t", "--json"))["client_id"] == "id"
 
 
+@in_a_file
 def test_mosquitto_pub_needs_no_client_identifier(node):
     made = call(node, "POST", "/api/v1/devices", {"type": "service-mqtt", "kind": "test-device"})
     login = ("-u", made["id"], "-P", made["secret"])
@@ -72,6 +73,7 @@ def test_mosquitto_pub_needs_no_client_identifier(node):
     assert publish(node, "d/plain/x", "-u", "plain", "-P", secret)[0] != 0
 
 
+@in_a_file
 def test_topics_are_named_after_the_device_whatever_its_client_identifier(node):
     add_type(node)
     secret = add(node, "pump")
@@ -84,6 +86,7 @@ def test_topics_are_named_after_the_device_whatever_its_client_identifier(node):
         assert reader.receive().topic == "d/pump/x"
 
 
+@in_a_file
 def test_a_session_is_the_devices_own(node):
     add_type(node)
     one, other, plain = add(node, "one"), add(node, "other"), add(node, "plain", "device")
@@ -131,6 +134,7 @@ def test_a_device_has_no_more_sessions_than_its_type_permits(start_node, variabl
     assert [connect(one) for one in ("d", "e")] == [0, QUOTA_EXCEEDED]
 
 
+@in_a_file
 def test_clients_that_come_at_once_get_no_more_sessions(node):
     add_type(node)
     secret = add(node, "pump")
@@ -170,6 +174,7 @@ def test_a_revocation_ends_all_sessions_of_the_device(node):
     assert stays.is_connected()
 
 
+@in_a_file
 def test_a_device_of_another_type_loses_its_other_sessions(node):
     add_type(node)
     secret = add(node, "pump")

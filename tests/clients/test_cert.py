@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -29,14 +30,20 @@ def openssl(*arguments, cwd=None):
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.fixture(params=[[], ["--rsa", "2048"]], ids=["p256", "rsa"])
-def authority(request, tmp_path):
+@pytest.fixture(scope="module", params=[[], ["--rsa", "2048"]], ids=["p256", "rsa"])
+def made(request, tmp_path_factory):
     """A directory with a CA, a server's and a device's certificate."""
-    directory = tmp_path / "certs"
+    directory = tmp_path_factory.mktemp("made") / "certs"
     cert("ca", "--dir", directory, *request.param)
     cert("server", "localhost", "127.0.0.1", "--dir", directory, *request.param)
     cert("client", "device-7", "--dir", directory, *request.param)
     return directory
+
+
+@pytest.fixture
+def authority(made, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(made, tmp_path / "certs")
 
 
 def test_openssl_finds_them_good(authority):

@@ -10,7 +10,7 @@ import pytest
 import martlet_process
 from paho_client import Client, properties
 from test_http_api import KEY
-from test_http_registry import call
+from test_http_registry import call, in_a_file
 from test_sinks import until
 
 LONG = properties("CONNECT", SessionExpiryInterval=3600)
@@ -113,6 +113,7 @@ def test_a_command_waits_for_a_device_that_subscribes_later(commanding):
     monitor.disconnect()
 
 
+@in_a_file
 def test_a_command_stays_sent_at_qos_0(commanding):
     made = add(commanding, "pump")
     client = connect(commanding, made)
@@ -164,6 +165,7 @@ class Wire:
         assert self.receive() == (0x90, bytes([0, 1, qos]))
 
 
+@in_a_file
 @pytest.mark.parametrize("qos, answer_kind", [(1, 0x40), (2, 0x50)])
 def test_a_command_is_delivered_by_puback_or_pubrec_and_not_before(commanding, qos, answer_kind):
     """At QoS 2 the device has it with PUBREC; PUBCOMP is not waited for."""
@@ -214,6 +216,7 @@ def test_commands_end_with_their_device(commanding):
     call(commanding, "POST", "/api/v1/devices/disabled/commands", {"command": "x"}, expect=409)
 
 
+@in_a_file
 def test_what_cannot_be_a_command_is_refused(commanding):
     add(commanding, "pump")
     path = "/api/v1/devices/pump/commands"

@@ -1,6 +1,7 @@
 """Named connections to other brokers, as the microservice has them, against Debian's Mosquitto; and
 bridges that the API adds, changes and removes."""
 
+import http.client
 import json
 import re
 import subprocess
@@ -8,6 +9,7 @@ import threading
 
 import pytest
 
+from http_as_curl import requested
 from martlet_process import run
 from mosquitto_process import Mosquitto
 from paho_client import V5, Client
@@ -37,13 +39,9 @@ def variables(port, name="HIVEMQ", **more):
 
 def ask(node, method, path, body=None):
     """Status and body of an answer."""
-    command = ["curl", "-sS", "-w", "\n%{http_code}", "-X", method, node.http_url + path, "-H", f"X-API-Key: {KEY}"]
-    if body is not None:
-        command += ["-H", "Content-Type: application/json", "--data-binary", json.dumps(body)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 0, done
-    text, _, status = done.stdout.rpartition("\n")
-    return int(status), json.loads(text) if text else None
+    status, _, text, _ = requested(node.http_url + path, method, body, (
+        "-H", f"X-API-Key: {KEY}", "-H", "Content-Type: application/json"))
+    return status, json.loads(text) if text else None
 
 
 def publish(node, topic, payload, broker="hivemq", qos=1, **more):
@@ -304,7 +302,7 @@ def test_a_bridge_that_was_added_is_in_a_node_that_goes_on_from_a_backup(start_n
     if with_key_file:
         until(lambda: ask(node, "GET", "/api/v1/bridges/up-2")[1]["state"] == "running", node.log)
     else:
-        told = lambda: run("why", "bridge/up-2", "--data-dir", str(data)).stdout
+        told = lambda: node.why("bridge/up-2")["sentence"]
         until(lambda: "key file" in told(), told)
     # It is the same node after a restart, too.
     assert run("backup", "create", str(tmp_path / "again"), "--data-dir", str(data)).returncode == 0
@@ -459,7 +457,7 @@ def test_nothing_is_lost_over_kills_of_both_sides_under_load(start_node, tmp_pat
         while at < each:
             try:
                 publish(nodes[-1], f"plant/{number}/{at}", "x")
-            except (AssertionError, ValueError, subprocess.TimeoutExpired):
+            except (AssertionError, ValueError, OSError, http.client.HTTPException):
                 # The node was killed: what became of this message is not known, so it is sent again.
                 continue
             sent[number].append(at)

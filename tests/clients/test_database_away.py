@@ -84,7 +84,7 @@ def test_of_a_database_that_is_away_nobody_outside_is_told_where_it_is(start_nod
 
 
 def test_commands_do_not_look_in_a_file_where_the_node_has_a_database(start_node, postgres, tmp_path):
-    url, data_dir = postgres.new_database(), tmp_path / "data"
+    url, data_dir = postgres.new_database(has_tables=False), tmp_path / "data"
     node = start_node(http=True, variables={**KEYS, "MARTLET_REGISTRY__URL": url}, data_dir=data_dir)
     call(node, "POST", "/api/v1/devices", {"id": "pump"})
 

@@ -43,7 +43,7 @@ def start(start_node, tmp_path):
 
 def appears_late(postgres, place):
     """URL of a database whose server appears later, and a function that has it appear as soon as a node waits for it."""
-    url, there = postgres.new_database(), place / "pg"
+    url, there = postgres.new_database(has_tables=False), place / "pg"
     def show(log):
         def once_it_waits():
             until = time.monotonic() + martlet_process.DEADLINE_SECS
@@ -63,7 +63,7 @@ def devices(node):
 
 
 def test_the_database_of_another_program_is_not_used(start, postgres):
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     postgres.sql(url, OTHERS)
     node = start(DATABASE_URL=url)
     assert "environment DATABASE_URL" in node.log() and "registry.adopt" in node.log()
@@ -79,7 +79,7 @@ def test_the_database_of_another_program_is_not_used(start, postgres):
 
 
 def test_it_is_used_if_a_key_says_so_and_from_then_on(start, postgres):
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     postgres.sql(url, OTHERS)
     node = start(DATABASE_URL=url, MARTLET_REGISTRY__ADOPT="true")
     call(node, "POST", "/api/v1/devices", {"id": "ours"})
@@ -96,7 +96,7 @@ def test_it_is_used_if_a_key_says_so_and_from_then_on(start, postgres):
 
 
 def test_it_is_used_if_it_has_the_schema(start, start_node, postgres):
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     first = start_node(http=True, variables={**KEYS, "MARTLET_REGISTRY__URL": url})
     call(first, "POST", "/api/v1/devices", {"id": "ours"})
     assert devices(start(DATABASE_DSN=url)) == ["ours"]
@@ -108,13 +108,13 @@ def test_it_is_used_if_it_has_the_schema(start, start_node, postgres):
      {"NATS_URL": "nats://localhost:4222", "LISTEN_ADDR": ":0"}],
 )
 def test_it_is_used_next_to_a_name_that_one_system_has(start, postgres, names):
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     start(DATABASE_URL=url, **names)
     assert postgres.sql(url, SCHEMA).strip() == "1"
 
 
 def test_one_of_two_names_does_not_tell(start, postgres):
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     start(DATABASE_URL=url, NATS_URL="nats://localhost:4222")
     assert postgres.sql(url, SCHEMA).strip() == "0"
 
@@ -146,7 +146,7 @@ def test_a_database_that_is_not_up_yet_is_waited_for(start, postgres, tmp_path, 
 def test_users_in_a_file_that_is_not_used_are_named(start, postgres, tmp_path):
     line = [martlet_process.binary(), "user", "add", "anna", "--generate", "--data-dir", str(tmp_path / "data")]
     assert subprocess.run(line, env=martlet_process.environment(), capture_output=True, timeout=20).returncode == 0
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     done = subprocess.run([martlet_process.binary(), "init", str(tmp_path / "init")], capture_output=True, text=True, timeout=20,
                           env={**martlet_process.environment(), "MARTLET_REGISTRY__URL": url})
     assert done.returncode == 0 and "martlet.db are not used" in done.stderr, done
@@ -157,7 +157,7 @@ def test_users_in_a_file_that_is_not_used_are_named(start, postgres, tmp_path):
 
 
 def test_a_database_that_was_used_has_to_be_reached(start, postgres):
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     start(DATABASE_URL=url, ENABLE_JETSTREAM="true")
     gone = f"ALTER DATABASE {url.split('/')[3].split('?')[0]} RENAME TO gone_{url.split('/')[3].split('?')[0]}"
     start(DATABASE_URL=url).close()
@@ -169,7 +169,7 @@ def test_a_database_that_was_used_has_to_be_reached(start, postgres):
 
 @pytest.mark.parametrize("tables, system", [(IOTFLOW, "seed3"), (SERVICE_MQTT, "seed4")])
 def test_tables_of_a_replaced_system_are_left_and_a_line_names_the_import(start, postgres, tables, system):
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     postgres.sql(url, tables)
     rows = postgres.sql(url, "SELECT * FROM public.devices")
     columns = "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1"
@@ -183,7 +183,7 @@ def test_tables_of_a_replaced_system_are_left_and_a_line_names_the_import(start,
 
 
 def test_the_key_of_the_configuration_is_stronger(start_node, postgres, tmp_path):
-    ours, theirs = postgres.new_database(), postgres.new_database()
+    ours, theirs = postgres.new_database(has_tables=False), postgres.new_database(has_tables=False)
     file = tmp_path / "martlet.toml"
     file.write_text(f'[registry]\nurl = "{ours}"\nadopt = true\n')
     file.chmod(0o600)

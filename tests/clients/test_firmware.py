@@ -14,7 +14,7 @@ import pytest
 import martlet_process
 from paho_client import Client, properties
 from test_http_api import KEY, ask
-from test_http_registry import call
+from test_http_registry import call, in_a_file
 from test_rollouts import upload
 from test_sinks import until
 
@@ -52,6 +52,7 @@ def test_a_file_is_stored_listed_and_deleted(node):
     assert get(node, "/api/v1/firmware/pump/2.1/file")[0] == 404
 
 
+@in_a_file
 def test_what_is_not_as_it_was_said_is_not_kept(node):
     upload(node, content=CONTENT, sha256="0" * 64, expect=422)
     upload(node, content=b"", expect=422)
@@ -81,6 +82,7 @@ def test_bounds_of_one_file_and_of_all(start_node, tmp_path):
     until(lambda: len(list((tmp_path / "firmware").iterdir())) == 2, lambda: f"{list((tmp_path / 'firmware').iterdir())}")
 
 
+@in_a_file
 def test_ranges_of_a_file(node):
     upload(node, content=CONTENT)
     status, headers, body = get(node)
@@ -152,6 +154,7 @@ def test_a_signature_is_verified_with_the_keys_of_the_configuration(start_node, 
     assert upload(node, content=CONTENT, signature=signature)["verified"]
 
 
+@in_a_file
 def test_pieces_by_mqtt(node):
     made = device(node)
     upload(node, content=CONTENT)
@@ -194,6 +197,7 @@ def test_pieces_by_mqtt(node):
     client.disconnect()
 
 
+@in_a_file
 def test_a_piece_that_is_too_long_for_the_device_is_told(node):
     made = device(node)
     upload(node, content=CONTENT)

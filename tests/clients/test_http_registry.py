@@ -24,6 +24,9 @@ REQUEST_MS = 100
 
 DEADLINE_SECS = 60
 
+# Of what the node knows by itself, or refuses before it asks the tables: they are in a file alone.
+in_a_file = pytest.mark.parametrize("variables", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def node(start_node, variables):
@@ -253,6 +256,7 @@ def key_of(node, *scopes, **more):
     return call(node, "POST", "/api/v1/keys", {"name": "k", "scopes": list(scopes), **more})["key"]
 
 
+@in_a_file
 def test_who_may_make_others_makes_nobody_who_may_do_more(node):
     """Neither by a role of MQTT, nor by the password of one who has it, nor by rules or keys that give it."""
     few = key_of(node, "users:read", "users:write", "keys:write", "devices:read", "devices:write")
@@ -288,6 +292,7 @@ def test_who_may_make_others_makes_nobody_who_may_do_more(node):
     call(node, "POST", "/api/v1/provisioning-keys", {"name": "line"}, few)
 
 
+@in_a_file
 def test_a_team_without_a_tenant_gives_no_topics_of_others(node):
     team = call(node, "POST", "/api/v1/teams", {"name": "shared"})["id"]
     key = key_of(node, "administrator", team=team)
@@ -386,6 +391,7 @@ def test_what_was_changed_since_is_not_for_who_asks_again(node, how):
     assert provision() == 201, "it is added anew"
 
 
+@in_a_file
 def test_a_list_is_taken_for_no_object(node):
     document = call(node, "GET", "/api/v1/openapi.json")
     tried = 0
@@ -505,6 +511,7 @@ def test_who_has_a_name_next_was_never_connected(node):
         False, None, None, ""), found
 
 
+@in_a_file
 def test_a_ban_that_would_be_over_is_refused(node):
     ban = {"kind": "client_id", "value": "d1", "until": "2020-01-01T00:00:00Z"}
     told = call(node, "POST", "/api/v1/bans", ban, expect=422)
@@ -575,6 +582,7 @@ def test_a_backup_says_that_the_tables_of_postgresql_are_not_in_it(node, variabl
     assert ("pg_dump" in (headers.get("Martlet-Left-Out") or "")) == is_elsewhere
 
 
+@in_a_file
 def test_what_is_built_in_is_shown_with_the_rules_that_hold(node):
     def held(path):
         found = call(node, "GET", f"/api/v1/{path}")

@@ -117,7 +117,7 @@ def make(request, tmp_path):
                 database.executescript(tables.format(serial="INTEGER", time="DATETIME"))
             return str(path)
         server = request.getfixturevalue("postgres")
-        url = server.new_database()
+        url = server.new_database(has_tables=False)
         server.sql(url, tables.format(serial="SERIAL", time="TIMESTAMP WITH TIME ZONE"))
         return url
 
@@ -397,7 +397,7 @@ def test_users_and_rules_of_mosquitto_are_imported(tmp_path, target, start_node)
 
 
 def test_a_node_takes_over_its_database_from_service_mqtt(postgres, start_node, tmp_path):
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     postgres.sql(url, SERVICE_MQTT.format(time="timestamptz"))
     rows = postgres.sql(url, "SELECT * FROM public.devices")
     variables = {**KEYS, "DATABASE_DSN": url, "ENABLE_JETSTREAM": "true"}

@@ -119,7 +119,7 @@ def test_why_names_the_integration_that_messages_wait_for(failing):
     remedy(path)
     assert command(node, "resume", NAME) == f"{NAME} is resumed; 3 messages waited\n"
     until_lines(node, path, 3)
-    until(lambda: why(node, NAME)[0] == 0, lambda: why(node, NAME))
+    until(lambda: not node.why(NAME)["wrong"], lambda: node.why(NAME))
     assert "integration" not in why(node, "pump-1", "plant/1")[1]
 
 

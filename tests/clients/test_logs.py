@@ -125,8 +125,7 @@ def test_a_client_that_is_slowed_is_told_of_once_and_counted(start_node):
         for _ in range(30):
             client.client.publish("t/1", "x", qos=0)
         until(lambda: "publishes delayed: fast" in logs(node, "-t"), "it is told of while it is slowed")
-        done = martlet_process.run("why", "fast", "--data-dir", node.data_dir, "--json")
-        verdict = json.loads(done.stdout)
+        verdict = node.why("fast")
         assert verdict["cause"] == "too-fast" and "(limits.publish_rate = 5)" in verdict["sentence"], verdict
         assert "raise limits.publish_rate" in verdict["remedy"], verdict
         client.publish("t/1", "x", qos=1)
@@ -239,8 +238,7 @@ def test_a_refusal_by_a_limit_names_its_option_and_its_number(start_node, name):
     assert entry.get("topic") == topic, entry
     assert option.split(" ")[0] in entry["remedy"], entry
     asked = ["c1", topic] if topic and what == "publish refused" else ["c1"]
-    done = martlet_process.run("why", *asked, "--data-dir", node.data_dir, "--json")
-    verdict = json.loads(done.stdout)
+    verdict = node.why(*asked)
     told = [verdict, *verdict["also"]]
     assert any(f"({option})" in one["sentence"] and option.split(" ")[0] in one.get("remedy", "") for one in told), \
         verdict
@@ -478,8 +476,7 @@ def test_why_of_a_member_tells_what_its_share_group_lost(start_node):
             publisher.acknowledged("t")
 
     def lost():
-        done = martlet_process.run("why", "member", "--json", "--data-dir", node.data_dir)
-        answer = json.loads(done.stdout)
+        answer = node.why("member")
         return [one for one in [answer, *answer.get("also", [])] if "$share/workers/t" in one["sentence"]]
 
     until(lambda: [one["count"] for one in lost()[:1]] == [4], "why tells all of them")

@@ -48,21 +48,8 @@ def come(node, number, user_name, **more):
         return connack(sock)
 
 
-class OnSocket(http.client.HTTPConnection):
-    """HTTP by `admin.sock`."""
-
-    def __init__(self, node):
-        super().__init__("localhost", timeout=30)
-        self.node = node
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
-        self.node.connect_to_admin(self.sock)
-
-
 def ask(node, method, path, body=None, **headers):
-    with contextlib.closing(OnSocket(node)) as wire:
+    with contextlib.closing(martlet_process.AdminConnection(node.data_dir)) as wire:
         wire.request(method, path, body, {"content-type": "application/json", **headers})
         answer = wire.getresponse()
         return answer.status, answer.read()
@@ -125,11 +112,9 @@ def test_long_names_that_are_alike_are_told_apart():
                 assert connack(sock) == 0
             wrong.sendall(packet(0x82, b"\0\1\0" + text("$share//x") + b"\1"))
             wrong.recv(64)
-            why = ["why", one, "--json", "--data-dir", node.data_dir]
-            told = martlet_process.run(*why).stdout
+            told = json.dumps(node.why(one))
             assert "$share//x" not in told and "a" * 200 in told, told
-            why[1] = other
-            assert "$share//x" in martlet_process.run(*why).stdout
+            assert "$share//x" in json.dumps(node.why(other))
             for path in ["/api/v1/events?tail=9&client=", "/api/v1/logs?client="]:
                 assert json.loads(ask(node, "GET", path + other)[1])["items"], "by its whole name it is found"
             of_one = json.loads(ask(node, "GET", "/api/v1/events?tail=9&client=" + one)[1])["items"]
@@ -226,7 +211,7 @@ def test_readers_of_events_that_never_read_hold_little(format):
         assert connack(load) == 0
         for number in range(1, 241):
             if number % 8 == 1:
-                wire = ends.enter_context(contextlib.closing(OnSocket(node)))
+                wire = ends.enter_context(contextlib.closing(martlet_process.AdminConnection(node.data_dir)))
                 wire.request("GET", f"/api/v1/events?kinds=all&payload=1000000{format}",
                              headers={"accept": "text/event-stream"})
                 assert wire.getresponse().status == 200
@@ -254,7 +239,7 @@ def test_answers_that_nobody_reads_hold_little():
         assert len(ask(node, "GET", page)[1]) > MB // 2
         most = 0
         for number in range(400):
-            wire = ends.enter_context(contextlib.closing(OnSocket(node)))
+            wire = ends.enter_context(contextlib.closing(martlet_process.AdminConnection(node.data_dir)))
             wire.connect()
             wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             wire.request("GET", page)

@@ -396,5 +396,5 @@ def test_a_source_is_in_metrics_and_why(start_node, tmp_path, nats):
         metrics = page.read().decode()
     assert 'martlet_integration_delivered_total{kind="nats-source",name="cmd"} 1' in metrics
     nats.kill()
-    why = lambda: martlet_process.run("why", "nats-source/cmd", "--data-dir", str(node.data_dir)).stdout
+    why = lambda: node.why("nats-source/cmd")["sentence"]
     until(lambda: "lost" in why() or "cannot be reached" in why(), why)

@@ -319,7 +319,8 @@ def test_keep_alive_is_watched_and_pings_answer_it(node, name):
         subscriber.subscribe(name, 1)
         silent = Client(node, f"{name}-w", keepalive=1).will(name, "silent", qos=1)
         silent.client.loop_start = lambda: None
-        silent._connected.set()
+        silent.connack = 0
+        silent._answered_or_ended.set()
         silent.start()
         assert silent.client.loop_read() == 0
         assert subscriber.receive_payload() == "silent"

@@ -3,7 +3,7 @@
 from test_access import until
 from test_events import Stream, panels  # noqa: F401
 from test_http_api import KEY
-from test_http_registry import call, node  # noqa: F401
+from test_http_registry import call, in_a_file, node  # noqa: F401
 from test_tenants import TEAMS, device, make_teams
 
 
@@ -15,6 +15,7 @@ def publish_all(node, teams, common):
         one.close()
 
 
+@in_a_file
 def test_frames_are_of_the_tenant_of_who_asks(node):  # noqa: F811
     teams = make_teams(node)
     common = call(node, "POST", "/api/v1/devices", {"id": "pump", "type": "free"})
@@ -31,6 +32,7 @@ def test_frames_are_of_the_tenant_of_who_asks(node):  # noqa: F811
             stream.close()
 
 
+@in_a_file
 def test_events_of_a_team_are_pushed_from_when_it_is_there(start_node, variables, panels):  # noqa: F811
     panel = panels()
     node = start_node(http=True, variables=variables, settings=[  # noqa: F811

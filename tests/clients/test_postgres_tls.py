@@ -19,7 +19,8 @@ def test_a_database_is_reached_by_tls_and_only_if_it_is_the_right_one(start_node
 
         def start(ca, mode="verify-full", password=PASSWORD, host="localhost"):
             url = f"postgres://martlet:{password}@{host}:{port}/things?sslmode={mode}&sslrootcert={ca.certificate}"
-            return start_node(http=True, variables={**KEYS, "MARTLET_REGISTRY__URL": url})
+            settings = ["registry.wait_secs=1"]
+            return start_node(http=True, settings=settings, variables={**KEYS, "MARTLET_REGISTRY__URL": url})
 
         for wrong in ({"ca": stranger}, {"ca": authority, "password": "wrong"}, {"ca": authority, "mode": "disable"}):
             with pytest.raises(RuntimeError) as told:

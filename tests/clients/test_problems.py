@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 
+import martlet_process
 from test_http_api import KEY, KEYS, ask, native
-from test_http_registry import call, node  # noqa: F401
+from test_http_registry import call
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def node():
+    with martlet_process.Node(http=True, variables=KEYS, settings=["http.rate=0"]) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
 def document(node):
     return call(node, "GET", "/api/v1/openapi.json")
 
@@ -89,10 +96,10 @@ def test_the_way_to_mend_it_is_the_apis_own(node):
 
 
 def test_what_helps_is_a_member_of_its_own(node):
-    call(node, "POST", "/api/v1/devices", {"id": "d1"})
-    call(node, "DELETE", "/api/v1/devices/d1")
-    told = call(node, "POST", "/api/v1/devices", {"id": "d1"}, expect=409)
-    of = {"kind": "device", "name": "d1"}
+    call(node, "POST", "/api/v1/devices", {"id": "d2"})
+    call(node, "DELETE", "/api/v1/devices/d2")
+    told = call(node, "POST", "/api/v1/devices", {"id": "d2"}, expect=409)
+    of = {"kind": "device", "name": "d2"}
     assert told["remedies"] == [{"do": "restore", **of}, {"do": "purge", **of}], told
     assert told["detail"].startswith(told["reason"] + ": "), told
     told = call(node, "GET", "/api/v1/devices?team=none", expect=400)

@@ -6,7 +6,7 @@ import pytest
 
 import martlet_process
 from test_hook import HookServer, let_in, node_of
-from test_http_registry import call
+from test_http_registry import call, in_a_file
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def hook():
     server.close()
 
 
+@in_a_file
 def test_one_remembered_login_is_forgotten(start_node, hook, variables):
     node = node_of(start_node, hook, "http.rate=0", http=True, variables=variables)
     assert let_in(node) and let_in(node, client="c2") and len(hook.asked) == 2
@@ -33,6 +34,7 @@ def test_one_remembered_login_is_forgotten(start_node, hook, variables):
     assert "/api/v1/auth/remembered" in json.dumps(call(node, "GET", "/api/v1/audit"))
 
 
+@in_a_file
 def test_a_command_forgets_one_login(start_node, hook, variables):
     node = node_of(start_node, hook, http=True, variables=variables)
     forget = lambda *words: martlet_process.run("client", "forget", "--data-dir", node.data_dir, *words)
@@ -47,6 +49,7 @@ def test_a_command_forgets_one_login(start_node, hook, variables):
     assert told.returncode == 1 and "no login of the user c2 with the Client Identifier c2 is remembered" in told.stderr
 
 
+@in_a_file
 def test_who_sees_one_team_forgets_its_own_alone(start_node, hook, variables):
     node = node_of(start_node, hook, "http.rate=0", http=True, variables=variables)
     call(node, "POST", "/api/v1/teams", {"name": "apart", "owns_tenant": True})

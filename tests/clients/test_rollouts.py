@@ -14,7 +14,7 @@ from device_fleet import Fleet
 from paho_client import Client
 from server_process import free_port
 from test_http_api import KEY
-from test_http_registry import call
+from test_http_registry import call, in_a_file
 from test_sinks import until
 
 DEVICES = int(os.environ.get("MARTLET_ROLLOUT_DEVICES", "60"))
@@ -143,6 +143,7 @@ def test_a_version_that_the_device_reports_ends_it(node):
     other.disconnect()
 
 
+@in_a_file
 def test_a_gate_that_pauses_raises_an_alarm(node):
     made = add_devices(node, 2)
     upload(node)
@@ -165,6 +166,7 @@ def test_a_gate_that_pauses_raises_an_alarm(node):
     client.disconnect()
 
 
+@in_a_file
 def test_a_device_of_iotflow_gets_it_on_its_topic(node):
     group = call(node, "POST", "/api/v1/groups", {"name": "pumps"})["id"]
     made = call(node, "POST", "/api/v1/devices", {"id": "flow", "type": "iotflow", "groups": [group]})
@@ -208,6 +210,7 @@ def test_devices_that_do_not_need_it_are_skipped_with_the_reason(node):
     until_shown(node, rollout, lambda found: found["state"] == "succeeded")
 
 
+@in_a_file
 def test_each_stuck_device_says_where(node):
     made = add_devices(node, 3)
     upload(node)
@@ -259,6 +262,7 @@ def test_a_planned_rollout_is_started_paused_aborted_and_not_retried(node):
     client.disconnect()
 
 
+@in_a_file
 def test_what_cannot_be_a_rollout_is_refused(node):
     add_devices(node, 1)
     upload(node)

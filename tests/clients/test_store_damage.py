@@ -85,9 +85,8 @@ def test_health_and_why_tell_it_once_the_session_comes(damaged):
             until(lambda: warned("could not be read back"), "health tells it")
             [warning] = warned("could not be read back")
             assert warning.startswith("1 message could") and "martlet store check" in warning
-            why = lambda: json.loads(martlet(damaged, "why", "meter", "--json").stdout)
-            until(lambda: why()["wrong"], "why tells it")
-            answer = why()
+            until(lambda: node.why("meter")["wrong"], "why tells it")
+            answer = node.why("meter")
             assert answer["wrong"] and answer["sentence"].startswith("1 message for it was dropped"), answer
             assert "it is damaged on the disk" in answer["sentence"], answer
             assert "martlet store check" in answer["remedy"], answer

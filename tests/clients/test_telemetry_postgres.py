@@ -35,7 +35,7 @@ def variables(url):
 @pytest.fixture
 def stored(postgres):
     """A node whose values are in a database of their own, and how to ask that database."""
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     with martlet_process.Node(http=True, variables=variables(url), settings=SETTINGS) as node:
         yield node, lambda sql: postgres.sql(url, sql).strip()
 
@@ -115,7 +115,7 @@ def test_roll_ups_are_made_and_late_values_correct_them(stored):
 
 
 def test_old_values_are_deleted_and_a_backup_says_what_it_lacks(postgres, tmp_path):
-    url = postgres.new_database()
+    url = postgres.new_database(has_tables=False)
     with martlet_process.Node(http=True, variables=variables(url), settings=SETTINGS, data_dir=tmp_path) as node:
         for name in ("car", "gone"):
             device(node, name)

@@ -12,7 +12,7 @@ from programs import need
 from test_access import until
 from test_http_api import KEY, KEYS
 from test_http_registry import (  # noqa: F401
-    DEADLINE_SECS, call, node)
+    DEADLINE_SECS, call, in_a_file, node)
 from test_scram import CONNACK, CONTINUE, Scram, Wire
 from test_tenants import TEAMS, Device, device, make_teams
 from test_tls import Authority
@@ -45,6 +45,7 @@ def let_in(node, made):
     return one.code == 0
 
 
+@in_a_file
 def test_a_wrong_password_in_one_tenant_is_told_there_and_nowhere_else(node, teams):
     for _ in range(3):
         refused(node, "pump", "pump@north", "wrong")
@@ -79,6 +80,7 @@ def test_a_wrong_password_in_one_tenant_is_told_there_and_nowhere_else(node, tea
     assert all("nowhere" not in str(refusals(keys[name])) for name in TEAMS)
 
 
+@in_a_file
 def test_by_command_why_knows_a_device_of_a_team(node, teams):
     refused(node, "pump", "pump@north", "wrong")
     expect_why(node, KEY, "wrong-password", "", "name=pump@north")
@@ -90,6 +92,7 @@ def test_by_command_why_knows_a_device_of_a_team(node, teams):
     assert json.loads(done.stdout)["cause"] == "nobody-known"
 
 
+@in_a_file
 def test_who_receives_a_topic_is_looked_for_in_the_tenant_that_asks(node, teams):
     keys = {name: teams[name]["key"] for name in TEAMS}
     readers = device(node, teams["south"]["reader"])
@@ -132,6 +135,7 @@ def test_what_the_tables_know_of_a_name_is_told_in_its_tenant(node, teams):
         expect_why(node, key, "nobody-known", "", "name=elsewhere")
 
 
+@in_a_file
 def test_what_is_refused_before_anybody_is_asked_is_told_to_the_team_that_is_named(node, teams):
     """By a limit or the Will, whatever the password is."""
     connect = b"\x00\x04MQTT\x04\xc6\x00\x3c" + b"".join(
@@ -179,6 +183,7 @@ def test_who_went_with_a_team_is_told_which_to_restore(node, teams):
     assert let_in(node, teams["north"]["pump"])
 
 
+@in_a_file
 def test_a_refusal_that_names_nobody_is_told_to_who_sees_all_alone(node, teams):
     """It may be any team's, whose devices come from one address."""
     for name in TEAMS:
@@ -196,6 +201,7 @@ def test_a_refusal_that_names_nobody_is_told_to_who_sees_all_alone(node, teams):
         assert answer["cause"] == "away" and "the first packet" not in json.dumps(answer)
 
 
+@in_a_file
 def test_a_lock_out_is_of_the_name_in_its_tenant(start_node, variables):
     node = start_node(http=True, variables=variables, settings=["auth.lockout_failures=3"])
     teams = make_teams(node)
@@ -208,6 +214,7 @@ def test_a_lock_out_is_of_the_name_in_its_tenant(start_node, variables):
     at_home.close()
 
 
+@in_a_file
 def test_a_certificate_and_scram_say_whose_client_is_refused(start_node, variables, tmp_path):
     authority = Authority(tmp_path / "ca")
     server = authority.sign("server")
@@ -247,6 +254,7 @@ def test_a_certificate_and_scram_say_whose_client_is_refused(start_node, variabl
         assert why(node, keys["south"], query)["evidence"] == []
 
 
+@in_a_file
 def test_who_has_no_good_credential_left_is_told_so(node, teams):
     key = teams["north"]["key"]
     call(node, "POST", "/api/v1/devices", {"id": "pump"})
@@ -265,6 +273,7 @@ def test_who_has_no_good_credential_left_is_told_so(node, teams):
     assert why(node, teams["south"]["key"])["cause"] == "never-connected"
 
 
+@in_a_file
 def test_a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark(node, teams):
     key = teams["north"]["key"]
     pump = device(node, teams["north"]["pump"])
@@ -324,6 +333,7 @@ def test_a_ban_is_of_the_tenant_that_it_is_made_in(node, teams):
     assert bans(keys["north"]) == []
 
 
+@in_a_file
 def test_a_ban_of_no_tenant_is_refused(node, teams):
     call(node, "POST", "/api/v1/teams", {"name": "plain"})
     body = {"kind": "client_id", "value": "pump"}
@@ -335,6 +345,7 @@ def test_a_ban_of_no_tenant_is_refused(node, teams):
     assert call(node, "GET", "/api/v1/bans")["items"] == []
 
 
+@in_a_file
 def test_a_ban_holds_who_proves_a_password_in_steps_in_its_tenant(start_node, variables):
     node = start_node(http=True, variables=variables, settings=["auth.scram=true", "auth.lockout_failures=0"])
     teams = make_teams(node)

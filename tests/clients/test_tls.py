@@ -28,7 +28,7 @@ class Authority:
         subprocess.run([need("openssl", "openssl"), *arguments], cwd=self.directory, check=True,
                        capture_output=True, timeout=60)
 
-    def sign(self, name, key="rsa:2048", usage="serverAuth", days=2, names="DNS:localhost,IP:127.0.0.1"):
+    def sign(self, name, key="ec_paramgen_curve:P-256", usage="serverAuth", days=2, names="DNS:localhost,IP:127.0.0.1"):
         """Certificate and key, by their paths."""
         of_key = ["-newkey", key] if key.startswith("rsa") else ["-newkey", "ec", "-pkeyopt", key]
         self._openssl("req", *of_key, "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",

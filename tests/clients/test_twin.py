@@ -8,7 +8,7 @@ import martlet_process
 from paho_client import Client, properties
 from test_events import Stream
 from test_http_api import KEY
-from test_http_registry import ask, call
+from test_http_registry import ask, call, in_a_file
 from test_sinks import until
 
 LONG = properties("CONNECT", SessionExpiryInterval=3600)
@@ -97,6 +97,7 @@ def test_a_device_asks_for_its_values(node):
     client.disconnect()
 
 
+@in_a_file
 def test_a_session_that_resumes_is_told_too(node):
     made = add(node, "pump")
     client = connect(node, made, clean=False, properties=LONG)
@@ -110,6 +111,7 @@ def test_a_session_that_resumes_is_told_too(node):
     client.disconnect()
 
 
+@in_a_file
 def test_a_device_of_iotflow_has_topics_of_its_own(node):
     made = add(node, "s1", type="iotflow")
     client = connect(node, made)
@@ -138,6 +140,7 @@ def test_versions_keep_two_writers_apart(node):
         call(node, "PATCH", path, wrong, expect=422)
 
 
+@in_a_file
 def test_values_are_bounded(node):
     made = add(node, "pump")
     desire(node, "pump", {"a": "x" * 60_000})
@@ -245,6 +248,7 @@ def test_a_device_reads_and_reports_by_http_with_its_own_secret(node):
     assert twin(node, "pump")["reported"]["version"] == 2
 
 
+@in_a_file
 def test_the_part_that_takes_reports_is_in_no_list(node):
     made = add(node, "pump")
     client = connect(node, made)

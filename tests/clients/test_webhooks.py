@@ -511,9 +511,7 @@ def test_why_names_all_secrets_that_are_missing_and_how_to_set_them(start_node, 
     pathlib.Path(options["arguments"][1]).chmod(0o644)
     node = start_node(**options)
 
-    def finding():
-        done = martlet_process.run("why", "webhook/crm", "--json", "--data-dir", str(node.data_dir))
-        return json.loads(done.stdout)
+    finding = lambda: node.why("webhook/crm")
 
     until(lambda: 'no secret' in finding()["sentence"], node.log)
     sentence, command = finding()["sentence"], finding()["command"]

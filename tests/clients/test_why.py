@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -22,10 +23,10 @@ from test_tls import Authority
 WRONG = 3
 
 
-@pytest.fixture
-def place(tmp_path):
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
     """A data directory with a type of devices that publish to one topic each, and one device."""
-    place = Place(tmp_path / "data")
+    place = Place(tmp_path_factory.mktemp("prepared") / "data")
     place.run("device", "type", "add", "sensor", "--rule", "pattern write plant/%c/telemetry",
               "--rule", "pattern read plant/%c/set")
     place.secret = place.device("d1", "--type", "sensor")
@@ -34,16 +35,20 @@ def place(tmp_path):
 
 
 @pytest.fixture
+def place(prepared, tmp_path):
+    """A copy of it."""
+    place = Place(shutil.copytree(prepared.path, tmp_path / "data"))
+    place.secret = prepared.secret
+    return place
+
+
+@pytest.fixture
 def node(start_node, place):
     return start_node(data_dir=place.path)
 
 
-def verdict(node, *arguments):
-    """What the command answers, as the API has it; its exit code says whether something is wrong."""
-    done = martlet_process.run("why", *arguments, "--data-dir", node.data_dir, "--json")
-    answer = json.loads(done.stdout)
-    assert done.returncode == (WRONG if answer["wrong"] else 0), done.stderr
-    return answer
+def verdict(node, *asked):
+    return node.why(*asked)
 
 
 def expect_of(ask, cause, said):
@@ -89,12 +94,16 @@ def test_a_wrong_password_is_told_with_when_it_began_and_how_often(node, place):
     answer = expect(node, "wrong-password", "wrong credential for device d1", "d1")
     assert (answer["state"], answer["count"]) == ("refused", 3)
     assert answer["command"].startswith("martlet device rotate") and answer["command"].endswith(" d1")
-    # What is printed for people says the same.
+    # What is printed for people says the same, and for programs all of it; the exit code says whether something is wrong.
+    done = martlet_process.run("why", "d1", "--data-dir", node.data_dir, "--json")
+    assert (done.returncode, json.loads(done.stdout)["cause"]) == (WRONG, "wrong-password"), done
     done = martlet_process.run("why", "d1", "--data-dir", node.data_dir)
+    assert done.returncode == WRONG
     first = done.stdout.splitlines()[0]
     assert first.startswith("d1: refused since ") and "(3 times)" in first, done.stdout
     assert come(node, "d1", place.secret) == 0
     until(lambda: verdict(node, "d1")["state"] == "away", "it has come and gone")
+    assert martlet_process.run("why", "d1", "--data-dir", node.data_dir).returncode == 0
 
 
 def test_a_device_that_is_not_active_is_told_so_whether_it_has_tried_or_not(node, place):
@@ -468,7 +477,7 @@ def expired(authority, name, begin="20200101000000Z", end="20210101000000Z", ext
         subprocess.run([need("openssl", "openssl"), *arguments], cwd=directory, check=True,
                        capture_output=True, timeout=60)
 
-    openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
             "-subj", f"/CN={name}")
     openssl("ca", "-batch", "-config", "ca.cnf", "-cert", "ca.crt", "-keyfile", "ca.key", "-in", f"{name}.csr",
             "-out", f"{name}.crt", "-startdate", begin, "-enddate", end, "-extensions", "client", "-notext")

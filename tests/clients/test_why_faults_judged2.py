@@ -121,13 +121,13 @@ def test_a_misspelt_device_comes_with_the_token_of_a_team_that_has_a_tenant():
         told = node.headline("wrong-client-id", said, "fan_10")
         assert "was refused in the tenant of the team north" in told["sentence"], told
         assert told["remedy"].startswith("did you mean fan-10?"), told
-        of_tenant = node.headline("wrong-client-id", said, "--team", "north", "fan_10")
+        of_tenant = node.headline("wrong-client-id", said, "fan_10", team="north")
         assert of_tenant["remedy"] == told["remedy"] and of_tenant["command"] == told["command"], of_tenant
         of_device = node.headline("never-connected", "a client with the Client Identifier fan_10 was refused", "fan-10@north")
         assert "set its Client Identifier to fan-10" in of_device["remedy"], of_device
         node.bash(told)
         until(lambda: node.comes(key, secret, "fan_10"), "it is added")
-        node.over("--team", "north", "fan_10")
+        node.over("fan_10", team="north")
         assert node.comes(key, secret, "fan-10")
         node.over("fan-10@north")
 

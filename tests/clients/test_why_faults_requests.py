@@ -67,7 +67,7 @@ def test_a_team_asks_for_a_device_of_another_team(node):
     node.run("device", "add", "q5", "--team", "south")
     key = printed_or_last(node.run("key", "add", "northern", "--scope", "devices:read", "--team", "north"))
     assert sent(node, "/api/v1/devices/q5", key, "GET") == 404
-    told = node.headline("request-invalid", "GET /api/v1/devices/q5: no device q5 that", "northern", "--team", "north")
+    told = node.headline("request-invalid", "GET /api/v1/devices/q5: no device q5 that", "northern", team="north")
     assert "another tenant has a device of that id: q5@south" in told["sentence"], told
     assert "the key of the team that has the device" in told["remedy"], told
     # What is of another team is not shown to this one.

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import martlet_process
+from http_as_curl import requested
 from paho_client import Client
 from programs import Mosquitto
 from server_process import free_port
@@ -62,15 +63,7 @@ def typed(node, line):
 
 def asked(node, method, path, body=None, *options):
     """Status, Content-Type and body of an answer, as curl gets it."""
-    command = ["curl", "-sS", "-i", "-X", method, node.http_url + path, *options]
-    if body is not None:
-        command += ["--data-binary", body if isinstance(body, str) else json.dumps(body)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done
-    head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
-    status = int(head.split()[1])
-    kind = re.search(r"^content-type: *([^;\n]*)", head, re.I | re.M)
-    kind = kind and kind.group(1)
+    status, kind, body, _ = requested(node.http_url + path, method, body, options)
     return status, kind, json.loads(body) if kind == "application/json" else body
 
 

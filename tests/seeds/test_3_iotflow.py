@@ -10,6 +10,7 @@ import pytest
 
 import martlet_process
 import postgres_process
+from http_as_curl import requested
 from programs import Mosquitto
 
 TOKEN = "0123456789abcdef-admin"
@@ -30,15 +31,8 @@ def node(request):
 
 def asked(node, method, path, body=None, *options):
     """Status, Content-Type and body of an answer, as curl gets it; and the headers."""
-    command = ["curl", "-sS", "-i", "-X", method, node.http_url + path, *options]
-    if body is not None:
-        command += ["--data-binary", body if isinstance(body, str) else json.dumps(body)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done
-    head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
-    kind = re.search(r"^content-type: *([^;\n]*)", head, re.I | re.M)
-    asked.head = head
-    return int(head.split()[1]), kind and kind.group(1), json.loads(body) if body and "json" in kind.group(1) else body
+    status, kind, body, asked.head = requested(node.http_url + path, method, body, options)
+    return status, kind, json.loads(body) if body and "json" in kind else body
 
 
 def shape(value):

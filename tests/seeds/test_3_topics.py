@@ -38,6 +38,7 @@ def until(condition):
     deadline = time.monotonic() + 20
     while not (found := condition()):
         assert time.monotonic() < deadline
+        time.sleep(0.02)
     return found
 
 

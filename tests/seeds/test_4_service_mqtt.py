@@ -60,7 +60,7 @@ def service(request):
 
 def test_a_device_is_added_and_publishes(service):
     # The line of the document: curl sends it with the type of a form.
-    status, kind, added = asked(service, "POST", "/devices", None, "-d", '{"type":"test-device"}')
+    status, kind, added = asked(service, "POST", "/devices", '{"type":"test-device"}')
     assert (status, kind) == (200, "application/json"), added
     assert list(added) == ["id", "type", "mqtt_user", "mqtt_password", "created_at"]
     assert re.fullmatch(r"[A-Z2-7]{16}", added["id"]) and added["mqtt_user"] == added["id"]
