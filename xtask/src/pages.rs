@@ -251,7 +251,8 @@ one. |
 | `martlet_topic_memory_dropped_total` | counter | Topics dropped from it, by `reason`: \
 `too_many` of a tenant, `memory_full`, `too_old`. |
 | `martlet_rules` | gauge | [Rules](rules.md) in force. |
-| `martlet_rules_previous_dropped_total` | counter | Values that rules remembered for `previous`, dropped to make room for others. |
+| `martlet_rules_previous_dropped_total` | counter | Values that rules remembered for \
+`previous`, dropped to make room for others. |
 | `martlet_rules_messages_total` | counter | Messages, values and events examined, by \
 `rule`, like the next five. |
 | `martlet_rules_matched_total` | counter | Of these, those for which the condition was true. |

@@ -17,11 +17,13 @@ mod time;
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, get};
 use utoipa::openapi::Response;
+use utoipa::openapi::path::PathItem;
 use utoipa::openapi::tag::{Tag, TagBuilder};
 
 use self::paths::owner;
 use self::routes::CompatRoutes;
 use self::system::CompatApi;
+use crate::access::Access;
 use crate::api::Api;
 use crate::docs;
 use crate::openapi;
@@ -124,11 +126,20 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
     let Some(&first) = compat.first() else {
         return routes;
     };
-    let mut routes = CompatRoutes::beside(routes, first);
+    let mut routes = CompatRoutes::beside(routes, first, declare);
     for system in compat {
         routes = system.add_to(routes.of(system));
     }
     routes.into_routes()
+}
+
+/// Describes a path in the document: its access rule, and the errors of the system that has it.
+fn declare(compat: &[CompatApi], path: &str, item: &mut PathItem, access: Access) {
+    let form = ErrorForm::of(compat, path);
+    openapi::declare_of_system(path, item, access, form.response());
+    if form == ErrorForm::IotFlow && access != Access::OfDevice {
+        openapi::accept(item, openapi::ADMIN_SCHEME);
+    }
 }
 
 /// Whether a system that is served has `/`.

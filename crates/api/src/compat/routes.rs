@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use axum::routing::MethodRouter;
+use utoipa::openapi::path::PathItem;
 use utoipa_axum::router::UtoipaMethodRouter;
 
-use super::ErrorForm;
 use super::system::CompatApi;
 use crate::access::{Access, Audited};
 use crate::api::Api;
@@ -19,15 +19,20 @@ pub(crate) struct CompatRoutes {
     /// The system whose routes are added now.
     system: CompatApi,
     owners: HashMap<String, CompatApi>,
+    declare: Declare,
 }
 
+/// Describes a path, in the document, of one of the systems that are served.
+type Declare = fn(&[CompatApi], &str, &mut PathItem, Access);
+
 impl CompatRoutes {
-    /// Routes of other systems beside these.
-    pub(super) fn beside(routes: Routes, first: CompatApi) -> Self {
+    /// Routes of other systems beside these, which `declare` describes in the document.
+    pub(super) fn beside(routes: Routes, first: CompatApi, declare: Declare) -> Self {
         Self {
             routes,
             system: first,
             owners: HashMap::new(),
+            declare,
         }
     }
 
@@ -69,13 +74,10 @@ impl CompatRoutes {
         });
         if is_free {
             let compat = self.routes.api().routes.compat.clone();
+            let declare = self.declare;
             self.routes = self.routes.add_behind(route, behind, |path, item| {
-                let form = ErrorForm::of(&compat, path);
-                openapi::declare_of_system(path, item, access, form.response());
+                declare(&compat, path, item, access);
                 openapi::tag(item, system.tag());
-                if form == ErrorForm::IotFlow && access != Access::OfDevice {
-                    openapi::accept(item, openapi::ADMIN_SCHEME);
-                }
             });
         }
         self
