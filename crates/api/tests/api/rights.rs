@@ -70,12 +70,22 @@ async fn keys_are_added_changed_and_revoked_by_who_has_their_scopes() {
     let place = TemporaryDirectory::new();
     let callers = callers(Scope::KeysWrite);
     let node = node_with(&callers, &place);
-    for target in sets() {
+    let scopes = Scope::ALL.len();
+    for (number, target) in sets().into_iter().enumerate() {
+        // Who has just as much, another scope, all but this one, everything, nothing.
+        let others = [
+            number,
+            number + 1,
+            number + scopes,
+            2 * scopes,
+            2 * scopes + 1,
+        ];
+        let callers = others.map(|at| &callers[at % callers.len()]);
         let body = json!({ "name": "target", "scopes": target.names() });
         let few = json!({ "name": "target", "scopes": [] });
         let make = || administrator(&node, "POST", "/api/v1/keys", &body);
         let mut path = format!("/api/v1/keys/{}", make().await["id"].as_str().unwrap());
-        for caller in &callers {
+        for caller in callers {
             expect(&node, caller, ("POST", "/api/v1/keys", &body), target).await;
             if expect(&node, caller, ("PUT", &path, &few), target).await {
                 // It has nothing now, and is given all of it again.
