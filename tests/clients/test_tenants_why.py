@@ -196,9 +196,9 @@ def test_a_refusal_that_names_nobody_is_told_to_who_sees_all_alone(node, teams):
         # It is in no tenant, and so no more than a remark.
         answer = expect_why(node, KEY, "away", "it is not connected", f"name=pump@{name}")
         assert any(one["cause"] == "wrong-transport" for one in answer["also"])
-        assert any("the first packet is not CONNECT" in one["text"] for one in answer["evidence"])
+        assert any("an HTTP request was received" in one["text"] for one in answer["evidence"])
         answer = why(node, teams[name]["key"])
-        assert answer["cause"] == "away" and "the first packet" not in json.dumps(answer)
+        assert answer["cause"] == "away" and "HTTP request" not in json.dumps(answer)
 
 
 @in_a_file
