@@ -63,11 +63,19 @@ impl Sink for RuleSink {
         }
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut doer = Doer::new(&rules, &in_force, &mut self.publisher);
-        let devices = match rules.devices_of(&in_force, batch).await {
+        // While the tables cannot be read, messages of known devices do not wait for those behind
+        // them.
+        let mut all = rules.devices_of(&in_force, batch).await;
+        let mut tried = batch;
+        if all.is_err() && batch.len() > 1 {
+            tried = &batch[..1];
+            all = rules.devices_of(&in_force, tried).await;
+        }
+        let devices = match all {
             Ok(devices) => devices,
             Err(why) => return vec![Outcome::Failed(why); batch.len()],
         };
-        for message in batch {
+        for message in tried {
             match look_at(
                 &rules,
                 &in_force,
