@@ -105,8 +105,9 @@ impl Evaluator {
     }
 }
 
-/// The program of a text. The parser takes eighteen calls for each bracket, which in a build for
-/// tests have 150 KB: on a thread with a stack for [`NESTED_MAX`] of them, whoever calls.
+/// Compiles a text. For each bracket the parser makes eighteen nested calls, which take 150 KB of
+/// stack in a build without optimisation. So it runs on a thread whose stack has room for
+/// [`NESTED_MAX`] brackets.
 fn compiled(text: &str) -> Result<Program, ExpressionError> {
     let compile = || {
         Program::compile(text).map_err(|errors| {
