@@ -380,6 +380,10 @@ def test_a_team_has_bridges_of_its_own_tenant(start_node, tmp_path, mosquitto):
     # Neither seen, nor changed, nor removed by others.
     call(node, "GET", BRIDGE, key=south, expect=404)
     call(node, "DELETE", BRIDGE, key=south, expect=404)
+    # The name is one within the team: another team has a bridge of that name of its own.
+    call(node, "PUT", BRIDGE, settings(mosquitto.port), key=south)
+    call(node, "DELETE", BRIDGE, key=south)
+    assert (names(north), names(south)) == (["up"], [])
     call(node, "PUT", f"{BRIDGE}2?team=south", settings(mosquitto.port), key=north, expect=403)
     # Files of the node are for who sees all of it.
     told = call(node, "PUT", f"{BRIDGE}3", settings(mosquitto.port, ca_file="/etc/passwd"), key=north, expect=422)
