@@ -12,7 +12,7 @@ import martlet_process
 from paho_client import Client
 from programs import Mosquitto
 from test_http_api import KEYS
-from test_http_registry import call
+from test_http_registry import ask, call
 from test_sinks import until
 from test_webhook_formats import receiver  # noqa: F401
 
@@ -46,7 +46,11 @@ CREATE TABLE device_configurations (
     updated_at {time}, PRIMARY KEY (id), CONSTRAINT uq_device_config UNIQUE (device_id, config_key),
     FOREIGN KEY(device_id) REFERENCES devices (id)
 );
-INSERT INTO users (user_id, username, email, password_hash) VALUES ('u1', 'ann', 'ann@example', 'x');
+INSERT INTO users (user_id, username, email, password_hash, is_active, is_admin) VALUES
+    ('u1', 'ann', 'ann@example', 'scrypt:32768:8:1$salt$00', NULL, FALSE),
+    ('u2', 'head', 'head@example',
+     'pbkdf2:sha256:1000$saltsalt$3482fb41bffdc3ee60526c56f887aa05ec49af37ce914dbe4182db901af1df6c', TRUE, TRUE),
+    ('u3', 'left', 'left@example', 'x', FALSE, TRUE);
 INSERT INTO devices (id, name, device_type, api_key, status, location, user_id, created_at) VALUES
     (3, 'Boiler pump', 'sensor', 'abcdefghijklmnopqrstuvwxyz012345', 'active', 'Cellar', 1,
      '2025-07-01 10:00:00.000000'),
@@ -171,7 +175,9 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     assert "imported  device 3" in told and "skipped   device 9: its key" in told
     assert "skipped   setting 3/limit" in told
     assert "devices: 2 imported, 0 there before, 1 skipped" in told
-    assert "not imported: 1 row of the table users" in told
+    assert "imported  user ann: its password cannot be checked here: set one with martlet user passwd ann" in told
+    assert "imported  user head: with its password; administrator of the API" in told
+    assert "skipped   user left: it is not active" in told and "not imported" not in told
 
     devices = json.loads(command(target, "device", "ls", "--json"))["items"]
     found = [(one["id"], one["name"], one["type"], one["kind"], one["status"]) for one in devices]
@@ -184,11 +190,16 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     again = json.loads(command(target, "import", "seed3", source, "--json", expected=3))
     outcomes = {(item["kind"], item["id"]): item["outcome"] for item in again["items"]}
     assert outcomes[("device", "3")] == outcomes[("device", "7")] == "exists"
+    assert outcomes[("user", "ann")] == outcomes[("user", "head")] == "exists"
     assert outcomes[("setting", "3/interval")] == outcomes[("setting", "3/verbose")] == "exists"
 
     node = start(start_node, target, http=True)
+    for password, expected in (("admin123", 200), ("admin124", 401)):
+        login = json.dumps({"user": "head", "password": password}).encode()
+        assert ask(node, "/api/v1/session", "POST", {"Content-Type": "application/json"}, login)[0] == expected
     devices = call(node, "GET", "/api/v1/devices")["items"]
-    assert [(one["number"], one["location"]) for one in devices] == [(3, "Roof"), (7, "")]
+    found = [(one["number"], one["location"], one["owner"]) for one in devices]
+    assert found == [(3, "Roof", "ann"), (7, "", "")]
     settings = call(node, "GET", "/api/v1/devices/3/configuration")["items"]
     assert {one["key"]: one["value"] for one in settings} == {"interval": "60", "verbose": "true"}
     assert publishes(node, "3", KEY, "iotflow/devices/3/telemetry/sensors")

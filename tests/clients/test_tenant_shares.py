@@ -160,3 +160,30 @@ def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(st
     assert kept("north") == kept("south") == ["kept/0", "kept/1"]
     for one in (*clients, *others):
         one.close()
+
+
+def test_one_team_has_its_share_of_subscriptions_and_of_keys_in_telemetry(start_node, variables):
+    node = start_node(http=True, variables=variables, settings=[
+        "http.rate=0", "telemetry.enabled=true", "telemetry.series=40", "limits.team_percent=5",
+        "limits.memory_bytes=16777216"])
+    teams = make_teams(node)
+    readers = {team: device(node, teams[team]["reader"]) for team in TEAMS}
+    filters = [f"{'x' * 1000}/{number}" for number in range(400)]
+    for team in TEAMS:
+        found = readers[team].codes_of(filters)
+        # The reader's shard has half of 5 % of 14.7 MB: 164 subscriptions of 2,238 bytes.
+        assert (sorted(set(found)), found) == ([1, 0x97], sorted(found)) and 160 < found.count(1) < 168, found
+    values = "/api/v1/devices/pump/telemetry"
+    for team in TEAMS:
+        key = teams[team]["key"]
+        call(node, "POST", values, {"a": 1, "b": 1}, key=key)
+        refused = call(node, "POST", values, {"c": 1}, key=key, expect=422)
+        assert "the team has its share" in refused["detail"] and "limits.team_percent" in refused["detail"], refused
+        [rejected] = call(node, "GET", "/api/v1/telemetry/rejected", key=key)["items"]
+        assert rejected["reason"] == "team_series"
+        # Known keys are stored still, and what was deleted makes room.
+        call(node, "POST", values, {"a": 2}, key=key)
+        call(node, "DELETE", f"{values}?keys=a&from=*&to=*", key=key)
+        call(node, "POST", values, {"c": 1}, key=key)
+    for one in readers.values():
+        one.close()

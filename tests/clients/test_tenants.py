@@ -57,11 +57,15 @@ class Device:
         self.came.set()
 
     def subscribe(self, topic, qos=1):
+        assert self.codes_of([topic], qos) == [qos]
+
+    def codes_of(self, filters, qos=1):
+        """The answers to a SUBSCRIBE of these filters."""
         done, codes = threading.Event(), []
-        self.client.on_subscribe = lambda *given: (codes.extend(given[3]), done.set())
-        self.client.subscribe(topic, qos)
+        self.client.on_subscribe = lambda *given: (codes.extend(code.value for code in given[3]), done.set())
+        self.client.subscribe([(filter, qos) for filter in filters])
         assert done.wait(DEADLINE_SECS)
-        assert not codes[0].is_failure, codes
+        return codes
 
     def publish(self, topic, payload, qos=1, retain=False):
         done = threading.Event()

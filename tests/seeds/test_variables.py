@@ -99,17 +99,18 @@ def test_the_names_of_iotflow_have_their_meaning(tmp_path):
         assert (tmp_path / "logs/iotflow.log").is_file()
         url = f"http://127.0.0.1:{ports['PORT']}/api/v1/config"
         told = {value["key"]: value["value"] for value in json.loads(get(url)[2])["values"]}
-        expected = {"log.level": "warn", "log.file": "logs/iotflow.log", "http.rate": 1, "http.burst": 10,
+        expected = {"log.level": "warn", "log.file": "logs/iotflow.log", "iotflow.requests_per_minute": 60, "iotflow.requests_burst": 10,
                     "http.origins": "http://localhost:3000", "registry.max_devices_per_user": 100}
         assert {key: told[key] for key in expected} == expected
 
 
-def test_requests_of_a_minute_may_come_at_once(tmp_path):
-    for text, expected in [("RATE_LIMIT_PER_MINUTE=60", (1, 60)), ("RATE_LIMIT_PER_MINUTE=90", (2, 90)),
-                           ("RATE_LIMIT_PER_MINUTE=60\nRATE_LIMIT_BURST=10", (1, 10)),
+def test_limits_of_requests_are_those_of_devices(tmp_path):
+    for text, expected in [("RATE_LIMIT_PER_MINUTE=60", (60, None)),
+                           ("RATE_LIMIT_PER_MINUTE=60\nRATE_LIMIT_BURST=10", (60, 10)),
                            ("RATE_LIMIT_BURST=10", (None, 10)), ("RATE_LIMIT_PER_MINUTE=none", (None, None))]:
         values, _ = shown(tmp_path, f"IOTFLOW_ADMIN_TOKEN=0123456789abcdef\n{text}\n")
-        assert (values.get("http.rate"), values.get("http.burst")) == expected, text
+        found = tuple(values.get(f"iotflow.requests_{name}") for name in ("per_minute", "burst"))
+        assert (found, values.get("http.rate")) == (expected, None), text
 
 
 GENERIC = [("HOST", "127.0.0.1"), ("PORT", "5999"), ("LOG_LEVEL", "debug"), ("LOG_FORMAT", "json"), ("LOG_FILE", "a.log"),
@@ -117,7 +118,7 @@ GENERIC = [("HOST", "127.0.0.1"), ("PORT", "5999"), ("LOG_LEVEL", "debug"), ("LO
 
 
 def test_a_name_that_many_programs_have_counts_only_where_it_is_meant(tmp_path):
-    expected = {"log.level": "debug", "log.format": "json", "log.file": "a.log", "http.rate": 2, "http.burst": 7,
+    expected = {"log.level": "debug", "log.format": "json", "log.file": "a.log", "iotflow.requests_per_minute": 120, "iotflow.requests_burst": 7,
                 "http.origins": "http://localhost:3000"}
     listener = [{"url": "127.0.0.1:5999", "compat": listener_compat("3")}]
     assert shown(tmp_path, variables=GENERIC) == ({}, [])

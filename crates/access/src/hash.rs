@@ -47,6 +47,12 @@ enum Form {
         salt: Box<[u8]>,
         hash: Box<[u8]>,
     },
+    /// As Werkzeug, passlib and Django make it. New hashes have another format.
+    Pbkdf2Sha256 {
+        iterations: NonZeroU32,
+        salt: Box<[u8]>,
+        hash: Box<[u8]>,
+    },
     Sha512 {
         salt: Box<[u8]>,
         hash: Box<[u8]>,
@@ -72,19 +78,23 @@ impl PasswordHash {
         };
         let parts: Vec<&str> = rest.split('$').collect();
         let form = match parts.as_slice() {
-            ["7", iterations, salt, hash] => {
-                let iterations = iterations
-                    .parse()
-                    .ok()
-                    .filter(|count| *count <= ITERATIONS_MAX);
-                Form::Pbkdf2Sha512 {
-                    iterations: iterations
-                        .and_then(NonZeroU32::new)
-                        .ok_or("iterations from 1 to 10000000 in $7$ITERATIONS$SALT$HASH")?,
-                    salt: padded(salt)?,
-                    hash: of_length(padded(hash)?, digest::SHA512_OUTPUT_LEN)?,
-                }
-            }
+            ["7", iterations, salt, hash] => Form::Pbkdf2Sha512 {
+                iterations: iterations_of(iterations)
+                    .ok_or("iterations from 1 to 10000000 in $7$ITERATIONS$SALT$HASH")?,
+                salt: padded(salt)?,
+                hash: of_length(padded(hash)?, digest::SHA512_OUTPUT_LEN)?,
+            },
+            ["pbkdf2-sha256", iterations, salt, hash] => Form::Pbkdf2Sha256 {
+                iterations: iterations_of(iterations).ok_or(
+                    "iterations from 1 to 10000000 in $pbkdf2-sha256$ITERATIONS$SALT$HASH",
+                )?,
+                // passlib writes a full stop in place of the plus sign.
+                salt: unpadded(&salt.replace('.', "+"))?,
+                hash: of_length(
+                    unpadded(&hash.replace('.', "+"))?,
+                    digest::SHA256_OUTPUT_LEN,
+                )?,
+            },
             ["6", salt, hash] => Form::Sha512 {
                 salt: padded(salt)?,
                 hash: of_length(padded(hash)?, digest::SHA512_OUTPUT_LEN)?,
@@ -114,6 +124,31 @@ impl PasswordHash {
         Ok(hash)
     }
 
+    /// The hash of a password as Werkzeug stores it: `pbkdf2:sha256:ITERATIONS$SALT$HASH` or the
+    /// same with `sha512`. `None`: another format, such as scrypt or bcrypt.
+    pub fn of_werkzeug(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split('$').collect();
+        let [method, salt, hash] = parts.as_slice() else {
+            return None;
+        };
+        let (salt, hash) = (salt.as_bytes().into(), of_hexadecimal(hash)?);
+        let method: Vec<&str> = method.split(':').collect();
+        let form = match method.as_slice() {
+            ["pbkdf2", "sha256", iterations] => Form::Pbkdf2Sha256 {
+                iterations: iterations_of(iterations)?,
+                salt,
+                hash: of_length(hash, digest::SHA256_OUTPUT_LEN).ok()?,
+            },
+            ["pbkdf2", "sha512", iterations] => Form::Pbkdf2Sha512 {
+                iterations: iterations_of(iterations)?,
+                salt,
+                hash: of_length(hash, digest::SHA512_OUTPUT_LEN).ok()?,
+            },
+            _ => return None,
+        };
+        Some(Self(form))
+    }
+
     fn check_costs(&self) -> Result<(), &'static str> {
         match &self.0 {
             Form::Argon2id {
@@ -130,7 +165,10 @@ impl PasswordHash {
                     .then_some(())
                     .ok_or("costs and lengths that Argon2 has")
             }
-            Form::Pbkdf2Sha512 { .. } | Form::Sha512 { .. } | Form::Plain(_) => Ok(()),
+            Form::Pbkdf2Sha512 { .. }
+            | Form::Pbkdf2Sha256 { .. }
+            | Form::Sha512 { .. }
+            | Form::Plain(_) => Ok(()),
         }
     }
 
@@ -165,6 +203,7 @@ impl PasswordHash {
         match &mut hash.0 {
             Form::Argon2id { hash, .. }
             | Form::Pbkdf2Sha512 { hash, .. }
+            | Form::Pbkdf2Sha256 { hash, .. }
             | Form::Sha512 { hash, .. }
             | Form::Plain(hash) => *hash = made,
         }
@@ -179,6 +218,7 @@ impl PasswordHash {
         let is_equal = match &self.0 {
             Form::Argon2id { hash, .. }
             | Form::Pbkdf2Sha512 { hash, .. }
+            | Form::Pbkdf2Sha256 { hash, .. }
             | Form::Sha512 { hash, .. } => self
                 .of(password)
                 .is_some_and(|found| verify_slices_are_equal(&found, hash).is_ok()),
@@ -207,13 +247,16 @@ impl PasswordHash {
                 iterations, salt, ..
             } => {
                 let mut out = vec![0; digest::SHA512_OUTPUT_LEN].into_boxed_slice();
-                pbkdf2::derive(
-                    pbkdf2::PBKDF2_HMAC_SHA512,
-                    *iterations,
-                    salt,
-                    password,
-                    &mut out,
-                );
+                let algorithm = pbkdf2::PBKDF2_HMAC_SHA512;
+                pbkdf2::derive(algorithm, *iterations, salt, password, &mut out);
+                Some(out)
+            }
+            Form::Pbkdf2Sha256 {
+                iterations, salt, ..
+            } => {
+                let mut out = vec![0; digest::SHA256_OUTPUT_LEN].into_boxed_slice();
+                let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
+                pbkdf2::derive(algorithm, *iterations, salt, password, &mut out);
                 Some(out)
             }
             Form::Sha512 { salt, .. } => {
@@ -231,10 +274,10 @@ impl PasswordHash {
         matches!(&self.0, Form::Plain(password) if is_short(password))
     }
 
-    /// The format of the hash; `None` for a plain-text password.
+    /// The format of a new hash in place of this one; `None` for a plain-text password.
     pub fn kind(&self) -> Option<Kind> {
         match &self.0 {
-            Form::Argon2id { .. } => Some(Kind::Argon2id),
+            Form::Argon2id { .. } | Form::Pbkdf2Sha256 { .. } => Some(Kind::Argon2id),
             Form::Pbkdf2Sha512 { .. } => Some(Kind::Pbkdf2Sha512),
             Form::Sha512 { .. } => Some(Kind::Sha512),
             Form::Plain(_) => None,
@@ -251,7 +294,9 @@ impl PasswordHash {
         match &self.0 {
             Form::Plain(_) => (0, 0),
             Form::Sha512 { .. } => (1, 0),
-            Form::Pbkdf2Sha512 { iterations, .. } => (2, iterations.get().into()),
+            Form::Pbkdf2Sha512 { iterations, .. } | Form::Pbkdf2Sha256 { iterations, .. } => {
+                (2, iterations.get().into())
+            }
             Form::Argon2id {
                 memory_kib, passes, ..
             } => (3, u64::from(*memory_kib) * u64::from(*passes)),
@@ -264,7 +309,10 @@ impl PasswordHash {
             Form::Argon2id {
                 memory_kib, passes, ..
             } => *memory_kib < Params::DEFAULT_M_COST || *passes < Params::DEFAULT_T_COST,
-            Form::Pbkdf2Sha512 { .. } | Form::Sha512 { .. } | Form::Plain(_) => true,
+            Form::Pbkdf2Sha512 { .. }
+            | Form::Pbkdf2Sha256 { .. }
+            | Form::Sha512 { .. }
+            | Form::Plain(_) => true,
         }
     }
 
@@ -291,6 +339,15 @@ impl PasswordHash {
                 STANDARD.encode(salt),
                 STANDARD.encode(hash)
             ),
+            Form::Pbkdf2Sha256 {
+                iterations,
+                salt,
+                hash,
+            } => {
+                let [salt, hash] =
+                    [salt, hash].map(|bytes| STANDARD_NO_PAD.encode(bytes).replace('+', "."));
+                format!("$pbkdf2-sha256${iterations}${salt}${hash}")
+            }
             Form::Sha512 { salt, hash } => {
                 format!("$6${}${}", STANDARD.encode(salt), STANDARD.encode(hash))
             }
@@ -346,9 +403,21 @@ fn unpadded(text: &str) -> Result<Box<[u8]>, &'static str> {
 }
 
 fn of_length(bytes: Box<[u8]>, len: usize) -> Result<Box<[u8]>, &'static str> {
-    (bytes.len() == len)
-        .then_some(bytes)
-        .ok_or("a hash of 64 bytes")
+    (bytes.len() == len).then_some(bytes).ok_or(match len {
+        digest::SHA256_OUTPUT_LEN => "a hash of 32 bytes",
+        _ => "a hash of 64 bytes",
+    })
+}
+
+fn iterations_of(text: &str) -> Option<NonZeroU32> {
+    let count = text.parse().ok().filter(|count| *count <= ITERATIONS_MAX);
+    count.and_then(NonZeroU32::new)
+}
+
+fn of_hexadecimal(text: &str) -> Option<Box<[u8]>> {
+    let digits = text.as_bytes().chunks(2);
+    let byte = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
+    digits.map(byte).collect()
 }
 
 fn cost(text: &str, name: &str, max: u32) -> Result<u32, &'static str> {
@@ -374,6 +443,27 @@ mod tests {
             let read = PasswordHash::parse(hash).unwrap();
             assert!(read.is_of(password.as_bytes()) && !read.is_of(b"pw") && read.is_weak());
             assert_eq!(read.text(), hash);
+        }
+    }
+
+    #[test]
+    fn hashes_of_werkzeug_are_read_and_written_as_passlib_writes_them() {
+        let digits = "3482fb41bffdc3ee60526c56f887aa05ec49af37ce914dbe4182db901af1df6c";
+        let text = format!("pbkdf2:sha256:1000$saltsalt${digits}");
+        let read = PasswordHash::of_werkzeug(&text).unwrap();
+        assert!(read.is_of(b"admin123") && !read.is_of(b"admin124") && read.is_weak());
+        let of_passlib =
+            "$pbkdf2-sha256$1000$c2FsdHNhbHQ$NIL7Qb/9w.5gUmxW.IeqBexJrzfOkU2.QYLbkBrx32w";
+        assert_eq!(read.text(), of_passlib);
+        assert_eq!(PasswordHash::parse(of_passlib), Ok(read));
+        for other in [
+            "scrypt:32768:8:1$salt$00",
+            "pbkdf2:sha256:1000$salt$00",
+            "pbkdf2:sha256:99999999$saltsalt$00",
+            "$2b$12$abcdefghijklmnopqrstuv",
+            "",
+        ] {
+            assert_eq!(PasswordHash::of_werkzeug(other), None, "{other}");
         }
     }
 

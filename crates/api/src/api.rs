@@ -151,7 +151,10 @@ impl Api {
             rates: Arc::new(rates),
             logins: Arc::new(Rates::new(LOGIN_RATE, LOGIN_BURST, None)),
             refusals: Arc::new(Rates::new(REFUSAL_RATE, REFUSAL_BURST, None)),
-            route_limits: Arc::default(),
+            route_limits: Arc::new(RouteLimits::new(
+                settings.device_requests_per_minute,
+                settings.device_requests_burst,
+            )),
             answers: Arc::default(),
             bodies: Bodies::default(),
             large_bodies: LargeBodies::default(),

@@ -29,6 +29,10 @@ pub struct Settings {
     pub rate: u32,
     /// Requests at once before that counts.
     pub burst: u32,
+    /// Requests per minute of a device of IoTFlow to the routes of that system; 0 is no limit.
+    pub device_requests_per_minute: u32,
+    /// How many of these at once; 0 is as many as in a minute.
+    pub device_requests_burst: u32,
     /// The log file; none: the log is in memory alone.
     pub log_file: Option<PathBuf>,
     /// Named connection that requests mean which name no broker; empty: the node itself.
@@ -63,6 +67,8 @@ impl Default for Settings {
             body_bytes: 1024 * 1024,
             rate: 0,
             burst: 1,
+            device_requests_per_minute: 0,
+            device_requests_burst: 0,
             log_file: None,
             default_connection: String::new(),
             online_secs: 300,

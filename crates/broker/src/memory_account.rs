@@ -47,6 +47,8 @@ pub(crate) struct MemoryAccount {
     kept_noted: usize,
     /// What may not grow, because what is kept takes too much of the node's memory.
     pub(crate) growth: Growth,
+    /// Bytes that the subscriptions of one tenant may take.
+    pub(crate) subscriptions_of_tenant_max: usize,
     /// Bytes that one client may hold, by the node's memory.
     pub(crate) client_bytes_max: usize,
     /// Bytes of output that may wait for one client now.
@@ -71,6 +73,7 @@ impl MemoryAccount {
             notified_ms: 0,
             kept_noted: 0,
             growth: Growth::default(),
+            subscriptions_of_tenant_max: usize::MAX,
             client_bytes_max: usize::MAX,
             output_bytes_max,
             relief: Relief::default(),

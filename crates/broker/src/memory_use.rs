@@ -45,6 +45,11 @@ pub(crate) fn is_nearly_used(used: usize, limit: usize) -> bool {
     used > limit / PARTS * NEARLY_USED_PARTS
 }
 
+/// Bytes of which kept data may consist before subscriptions may grow no more.
+pub(crate) fn subscriptions_part(limit: usize) -> usize {
+    limit / PARTS * CLIENTS_PARTS
+}
+
 /// Sizes of holders: each is twice the one before.
 const SIZES: usize = 16;
 /// Bytes below which a holder is not asked to give back memory: the first of the sizes.

@@ -67,6 +67,7 @@ limits_reached! {
     Sessions = "limits.sessions", "the node has the maximum number of sessions";
     TeamConnections = "limits.team_percent", "the team has its share of the connections";
     TeamSessions = "limits.team_percent", "the team has its share of the sessions";
+    TeamSubscriptions = "limits.team_percent", "the subscriptions of the team use its share of the memory";
     TeamRetained = "limits.team_percent", "the team has its share of the retained messages";
     UserSessions = "max_sessions", "the device has as many sessions as its type permits";
     DiscoveryConnections = "limits.discovery_connections", "the maximum number of clients is registering";

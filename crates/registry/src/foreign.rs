@@ -53,6 +53,21 @@ pub struct IotFlowDevice {
     pub settings: Vec<ForeignSetting>,
 }
 
+/// A user of IoTFlow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IotFlowUser {
+    /// User name.
+    pub name: String,
+    /// May be empty.
+    pub email: String,
+    /// The hash of the password, as Werkzeug or bcrypt writes it; empty: none.
+    pub password_hash: String,
+    /// May do everything.
+    pub is_administrator: bool,
+    /// May log in.
+    pub is_active: bool,
+}
+
 /// A key of a device's configuration.
 #[derive(Clone)]
 pub struct ForeignSetting {
@@ -83,6 +98,8 @@ pub struct ServiceMqttDevice {
 pub struct ForeignTables<D> {
     /// Its devices, by number or id.
     pub devices: Vec<D>,
+    /// Its users, by name.
+    pub users: Vec<IotFlowUser>,
     /// Rows that cannot be read.
     pub unreadable: Vec<UnreadableRow>,
     /// Tables whose rows are not read, with the number of rows; only those that have some.
@@ -180,6 +197,7 @@ pub async fn service_mqtt_devices(
                 &mut unreadable,
                 device,
             )?,
+            users: Vec::new(),
             unreadable,
             left_out: Vec::new(),
         })
@@ -370,21 +388,64 @@ async fn read_iotflow(
     let places: HashMap<i64, usize> = places.map(|(at, device)| (device.number, at)).collect();
     let mut found = ForeignTables {
         devices,
+        users: Vec::new(),
         unreadable,
         left_out: Vec::new(),
     };
-    if tables.has("devices", &["user_id"]) && tables.has("users", &["username"]) {
-        read_owners((&mut *on, engine), &places, &mut found).await?;
+    let mut left_out = Vec::new();
+    if tables.has("users", &["username"]) {
+        read_users((&mut *on, engine), tables, &mut found).await?;
+        if tables.has("devices", &["user_id"]) {
+            read_owners((&mut *on, engine), &places, &mut found).await?;
+        }
+    } else {
+        left_out.push("users");
     }
     if tables.has("device_configurations", &["config_key"]) {
         read_settings((&mut *on, engine), &places, &mut found).await?;
     }
-    let mut left_out = vec!["users"];
     if !tables.has(TELEMETRY, &TELEMETRY_COLUMNS) {
         left_out.push(TELEMETRY);
     }
     found.left_out = tables.left_out(on, &left_out).await?;
     Ok(found)
+}
+
+async fn read_users(
+    (on, engine): (&mut AnyConnection, Engine),
+    tables: &Tables,
+    found: &mut ForeignTables<IotFlowDevice>,
+) -> Result<(), Fault> {
+    // Versions of the system have more of these columns or fewer.
+    let columns = [
+        "username",
+        "email",
+        "password_hash",
+        "is_admin",
+        "is_active",
+    ]
+    .map(|column| {
+        if tables.has("users", &[column]) {
+            column
+        } else {
+            "NULL"
+        }
+    });
+    let table = ForeignTable::read((&mut *on, engine), "users", &columns).await?;
+    let rows = sqlx::query(table.select("users ORDER BY username"));
+    let rows = rows.fetch_all(on).await?;
+    let user = |row: ForeignRow<'_>| -> Result<_, Unread> {
+        Ok(IotFlowUser {
+            name: row.text(0)?.ok_or_else(|| row.odd(0, "is NULL"))?,
+            email: row.text_or_empty(1)?,
+            password_hash: row.text_or_empty(2)?,
+            is_administrator: row.text(3)?.is_some() && row.flag(3)?,
+            is_active: row.text(4)?.is_none() || row.flag(4)?,
+        })
+    };
+    let id = |row: ForeignRow<'_>| row.shown(0);
+    found.users = read_each(&table, &rows, ("user", id), &mut found.unreadable, user)?;
+    Ok(())
 }
 
 async fn read_owners(

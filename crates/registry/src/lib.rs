@@ -134,8 +134,8 @@ pub use error::{Conflict, Exists, NotFound, ObjectKind, Refused, RegistryError, 
 pub use expected::Expected;
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{
-    Contents, ForeignSetting, ForeignTables, IotFlowDevice, ServiceMqttDevice, contents,
-    has_accounts, iotflow_devices, service_mqtt_devices,
+    Contents, ForeignSetting, ForeignTables, IotFlowDevice, IotFlowUser, ServiceMqttDevice,
+    contents, has_accounts, iotflow_devices, service_mqtt_devices,
 };
 pub use foreign_microservice::{
     MicroserviceContents, MicroserviceMessage, MicroserviceWebhook, microservice_contents,

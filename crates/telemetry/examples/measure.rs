@@ -83,6 +83,7 @@ fn call(first: i64, devices: i64, round: i64, keys: &[Arc<str>]) -> Vec<Point> {
     let of_device = |device: i64| {
         keys.iter().enumerate().map(move |(index, key)| Point {
             device,
+            tenant: 0,
             key: Arc::clone(key),
             // Devices do not measure at the same time.
             time: BEGIN + round * SECOND + noise(device) * 1_000,
@@ -339,6 +340,7 @@ async fn room(directory: &Path) -> Outcome<()> {
         for device in 0..10 {
             let point = |index: i64| Point {
                 device,
+                tenant: 0,
                 key: "temperature".into(),
                 time: BEGIN + index * step + noise(device) * 1_000,
                 origin: 0,
@@ -372,6 +374,7 @@ async fn query(directory: &Path, devices: i64) -> Outcome<()> {
     let until = Time::try_from(now.as_micros())? / MINUTE * MINUTE;
     let point = |second: i64| Point {
         device: -1,
+        tenant: 0,
         key: "temperature".into(),
         time: until - DAY + second * SECOND,
         origin: 0,

@@ -10,7 +10,7 @@
 //! `aggregate` with its `function`s, `bucket` and `rollup` use it. `text` writes rows as CSV,
 //! NDJSON and line protocol.
 //!
-//! Devices and classes of devices are numbers here; their meaning is up to the caller.
+//! Devices, their tenants and classes are numbers here; their meaning is up to the caller.
 
 mod aggregate;
 mod bucket;

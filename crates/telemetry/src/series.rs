@@ -1,9 +1,10 @@
-//! Cache of series numbers of the writer.
+//! Cache of series numbers of the writer, and the limits of new series.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::Settings;
 use crate::value::{Point, PointRefusal, Sample, SeriesId};
 
 /// Maximum number of cached series. When it is exceeded, all are looked up again.
@@ -19,6 +20,16 @@ type Keys = HashMap<Arc<str>, SeriesId>;
 pub(crate) struct KnownSeries {
     by_device: HashMap<i64, Keys>,
     count: usize,
+    pub(crate) counts: SeriesCounts,
+}
+
+/// Numbers of series as the writer knows them. They are counted again after values were deleted.
+#[derive(Debug, Default)]
+pub(crate) struct SeriesCounts {
+    /// All of them, after they were counted.
+    pub(crate) all: Option<u64>,
+    /// Those of tenants, after they were counted. Tenant 0 is not counted.
+    pub(crate) tenants: HashMap<u32, u64>,
 }
 
 impl KnownSeries {
@@ -65,11 +76,11 @@ impl KnownSeries {
     pub(crate) fn forget_device(&mut self, device: i64) {
         let keys = self.by_device.remove(&device);
         self.count -= keys.map_or(0, |keys| keys.len());
+        self.counts = SeriesCounts::default();
     }
 
     pub(crate) fn clear(&mut self) {
-        self.by_device.clear();
-        self.count = 0;
+        *self = Self::default();
     }
 }
 
@@ -109,6 +120,15 @@ pub(crate) struct Points {
     pub(crate) wholes: Vec<Range<usize>>,
 }
 
+impl Points {
+    /// The tenants of these devices, as their last points have them.
+    pub(crate) fn tenants_of(&self, pairs: &[Pair]) -> BTreeMap<i64, u32> {
+        let devices: HashSet<i64> = pairs.iter().map(|(device, _)| *device).collect();
+        let of_them = self.list.iter().filter(|one| devices.contains(&one.device));
+        of_them.map(|point| (point.device, point.tenant)).collect()
+    }
+}
+
 /// Points that are refused because their series may not be created.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
@@ -145,18 +165,38 @@ impl Refusals {
 pub(crate) struct SeriesLimits {
     pub(crate) keys_per_device_max: usize,
     pub(crate) series_max: u64,
+    pub(crate) series_per_tenant_max: u64,
+}
+
+impl SeriesLimits {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            keys_per_device_max: settings.keys_per_device_max,
+            series_max: settings.series_max,
+            series_per_tenant_max: settings.series_per_tenant_max,
+        }
+    }
+}
+
+/// What the limits are compared with.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    /// Number of keys of each device.
+    pub(crate) keys: HashMap<i64, usize>,
+    /// Number of series of each tenant but 0.
+    pub(crate) tenants: HashMap<u32, u64>,
+    /// Number of series.
+    pub(crate) all: u64,
 }
 
 /// State of the admission of new pairs.
 struct Admission<'a> {
     limits: SeriesLimits,
-    /// Number of keys of each device.
-    keys: &'a mut HashMap<i64, usize>,
-    /// Number of series.
-    all: u64,
+    counted: &'a mut Counted,
     /// Pairs without a series.
     new: HashSet<Pair>,
-    admitted: Vec<Pair>,
+    /// Those that get one, each with its tenant.
+    admitted: Vec<(Pair, u32)>,
 }
 
 impl Admission<'_> {
@@ -166,44 +206,53 @@ impl Admission<'_> {
         if !self.new.contains(&pair) {
             return Ok(());
         }
-        let of_device = self.keys.entry(pair.0).or_default();
+        let counted = &mut *self.counted;
+        let of_device = counted.keys.entry(pair.0).or_default();
         if *of_device >= self.limits.keys_per_device_max {
             return Err(PointRefusal::TooManyKeys);
         }
-        if self.all >= self.limits.series_max {
+        if counted.all >= self.limits.series_max {
             return Err(PointRefusal::TooManySeries);
         }
+        if point.tenant != 0 {
+            let of_tenant = counted.tenants.entry(point.tenant).or_default();
+            if *of_tenant >= self.limits.series_per_tenant_max {
+                return Err(PointRefusal::TenantSeries);
+            }
+            *of_tenant += 1;
+        }
         *of_device += 1;
-        self.all += 1;
+        counted.all += 1;
         self.new.remove(&pair);
-        self.admitted.push(pair);
+        self.admitted.push((pair, point.tenant));
         Ok(())
     }
 
     /// Reverts all admissions after the first ones.
     fn take_back(&mut self, first: usize) {
-        for pair in self.admitted.drain(first..) {
-            let of_device = self.keys.entry(pair.0).or_default();
-            *of_device = of_device.saturating_sub(1);
-            self.all -= 1;
+        for (pair, tenant) in self.admitted.drain(first..) {
+            if let Some(of_device) = self.counted.keys.get_mut(&pair.0) {
+                *of_device -= 1;
+            }
+            if let Some(of_tenant) = self.counted.tenants.get_mut(&tenant) {
+                *of_tenant -= 1;
+            }
+            self.counted.all -= 1;
             self.new.insert(pair);
         }
     }
 }
 
-/// The new pairs that may be added, and the points that must be refused. `keys`: number of keys of
-/// each device; `all`: number of series.
+/// The new pairs that may be added, and the points that must be refused. What is added is counted.
 pub(crate) fn admit(
     points: &Points,
     new: Vec<Pair>,
-    keys: &mut HashMap<i64, usize>,
-    all: u64,
+    counted: &mut Counted,
     limits: SeriesLimits,
 ) -> (Vec<Pair>, Refusals) {
     let mut admission = Admission {
         limits,
-        keys,
-        all,
+        counted,
         new: new.into_iter().collect(),
         admitted: Vec::new(),
     };
@@ -226,7 +275,8 @@ pub(crate) fn admit(
             refusals.wholes.push(span);
         }
     }
-    (admission.admitted, refusals)
+    let admitted = admission.admitted.into_iter().map(|(pair, _)| pair);
+    (admitted.collect(), refusals)
 }
 
 #[cfg(test)]
@@ -237,6 +287,7 @@ mod tests {
     fn points(keys: &[(i64, &str)], wholes: Vec<Range<usize>>) -> (Points, Vec<Pair>) {
         let point = |(device, key): &(i64, &str)| Point {
             device: *device,
+            tenant: 0,
             key: (*key).into(),
             time: 0,
             origin: 0,
@@ -253,6 +304,7 @@ mod tests {
         let limits = SeriesLimits {
             keys_per_device_max: 2,
             series_max: 4,
+            series_per_tenant_max: 10,
         };
         let keys = [
             (1, "a"),
@@ -265,7 +317,7 @@ mod tests {
             (3, "z"),
         ];
         let (points, new) = points(&keys, vec![0..3, 4..5, 6..8]);
-        let (admitted, refusals) = admit(&points, new, &mut HashMap::new(), 0, limits);
+        let (admitted, refusals) = admit(&points, new, &mut Counted::default(), limits);
         let admitted: Vec<_> = admitted
             .iter()
             .map(|(device, key)| (*device, &**key))

@@ -19,6 +19,8 @@ pub struct Settings {
     pub keys_per_device_max: usize,
     /// Maximum number of pairs of device and key.
     pub series_max: u64,
+    /// Maximum number of these of one tenant.
+    pub series_per_tenant_max: u64,
     /// Maximum bytes of a text or of JSON.
     pub text_bytes_max: usize,
     /// Maximum number of concurrent read connections.
@@ -39,6 +41,7 @@ impl Default for Settings {
             file_bytes_max: None,
             keys_per_device_max: 1_000,
             series_max: 10_000_000,
+            series_per_tenant_max: 5_000_000,
             text_bytes_max: 64 << 10,
             readers_max: 4,
             connect_max: Duration::from_secs(10),

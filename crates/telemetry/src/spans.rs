@@ -187,6 +187,7 @@ mod tests {
     fn points(day: i64) -> Vec<Point> {
         let point = |second| Point {
             device: 1,
+            tenant: 0,
             key: "level".into(),
             time: day * DAY + HOUR + second * SECOND,
             origin: 0,

@@ -30,6 +30,8 @@ pub const KEY_BYTES_MAX: usize = 256;
 pub struct Point {
     /// Number of the device; never reused.
     pub device: i64,
+    /// Number of the tenant whose share of the series it counts for; 0: none.
+    pub tenant: u32,
     /// Name of the value, 1 to [`KEY_BYTES_MAX`] bytes.
     pub key: Arc<str>,
     /// When the value was measured, from [`TIME_MIN`] to before [`TIME_END`].
@@ -140,6 +142,9 @@ pub enum PointRefusal {
     /// There are [`crate::Settings::series_max`] series.
     #[error("the maximum number of pairs of device and key is reached")]
     TooManySeries,
+    /// The tenant has [`crate::Settings::series_per_tenant_max`] series.
+    #[error("the team has its share of the pairs of device and key")]
+    TenantSeries,
 }
 
 impl Point {

@@ -78,17 +78,31 @@ fn add_telemetry(routes: CompatRoutes) -> CompatRoutes {
     let routes = add_limited(routes, limit, OfDevice, Nowhere, send);
     let send = routes!(telemetry::send);
     let routes = add_limited(routes, limit, OfDevice, Nowhere, send);
+    let of_devices = [
+        (OfDevice, Here, routes!(telemetry::own)),
+        (write, Nowhere, routes!(telemetry::publish)),
+        (read, Here, routes!(telemetry::status)),
+        (read, Here, routes!(telemetry::of_user)),
+        (read, Here, routes!(telemetry::page_of_device)),
+        (read, Here, routes!(telemetry::aggregated_of_device)),
+        (read, Here, routes!(telemetry::of_device)),
+        (write, Here, routes!(telemetry::delete)),
+        (read, Here, routes!(telemetry::latest)),
+        (read, Here, routes!(telemetry::aggregated)),
+    ];
+    add_of_devices(routes, of_devices)
+}
+
+/// Adds routes for devices, which have the limit of all requests of a device.
+fn add_of_devices(
+    routes: CompatRoutes,
+    of_devices: impl IntoIterator<Item = (Access, Audited, UtoipaMethodRouter<Api>)>,
+) -> CompatRoutes {
+    let mut routes = routes;
+    for (access, audited, route) in of_devices {
+        routes = add_limited(routes, Limit::Requests, access, audited, route);
+    }
     routes
-        .add(OfDevice, Here, routes!(telemetry::own))
-        .add(write, Nowhere, routes!(telemetry::publish))
-        .add(read, Here, routes!(telemetry::status))
-        .add(read, Here, routes!(telemetry::of_user))
-        .add(read, Here, routes!(telemetry::page_of_device))
-        .add(read, Here, routes!(telemetry::aggregated_of_device))
-        .add(read, Here, routes!(telemetry::of_device))
-        .add(write, Here, routes!(telemetry::delete))
-        .add(read, Here, routes!(telemetry::latest))
-        .add(read, Here, routes!(telemetry::aggregated))
 }
 
 fn add_devices(routes: CompatRoutes) -> CompatRoutes {
@@ -101,21 +115,20 @@ fn add_devices(routes: CompatRoutes) -> CompatRoutes {
     let routes = add_limited(routes, limit, access, InTables, register);
     let heartbeat = routes!(devices::heartbeat);
     let routes = add_limited(routes, Limit::Heartbeats, OfDevice, InTables, heartbeat);
-    routes
-        .add(OfDevice, InTables, routes!(devices::own_status))
-        .add(
-            OfDevice,
-            InTables,
-            routes!(configuration::show, devices::change, configuration::set),
-        )
-        .add(OfDevice, InTables, routes!(devices::own_topics))
-        .add(OfDevice, InTables, routes!(devices::mqtt_credentials))
+    let own = routes!(configuration::show, devices::change, configuration::set);
+    let of_devices = [
+        (OfDevice, InTables, routes!(devices::own_status)),
+        (OfDevice, InTables, own),
+        (OfDevice, InTables, routes!(devices::own_topics)),
+        (OfDevice, InTables, routes!(devices::mqtt_credentials)),
+        (ScopedOrOfDevice(read), InTables, routes!(devices::status)),
+        (ScopedOrOfDevice(read), InTables, routes!(devices::summary)),
+        (ScopedOrOfDevice(read), InTables, routes!(commands::pending)),
+        (answer, Here, routes!(commands::answer)),
+    ];
+    add_of_devices(routes, of_devices)
         .add(Scoped(read), InTables, routes!(devices::statuses))
-        .add(ScopedOrOfDevice(read), InTables, routes!(devices::status))
-        .add(ScopedOrOfDevice(read), InTables, routes!(devices::summary))
         .add(control, InTables, routes!(commands::control))
-        .add(ScopedOrOfDevice(read), InTables, routes!(commands::pending))
-        .add(answer, Here, routes!(commands::answer))
 }
 
 fn add_mqtt(routes: CompatRoutes) -> CompatRoutes {

@@ -1,7 +1,7 @@
 //! What a shard holds in memory, as it counts against the node's, and settling that with the node.
 
 use crate::effect::ShardMessage;
-use crate::memory_use::{Growth, ShardMemory};
+use crate::memory_use::{Growth, ShardMemory, subscriptions_part};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
 use crate::work::FREED_MESSAGE;
@@ -33,6 +33,7 @@ impl Shard {
             self.note_memory(cx, pressure.is_watched);
         }
         if self.memory.has_new_parts(&pressure) {
+            self.memory.subscriptions_of_tenant_max = self.subscriptions_share(pressure.limit);
             self.lobby.memory.set_part(&pressure, self.shard_count);
             self.router.cache.set_part(&pressure, self.shard_count);
         }
@@ -142,6 +143,15 @@ impl Shard {
         // Clients are dealt out evenly over the shards.
         let clients = self.connections.accepted.max(1) * usize::from(self.shard_count);
         most.min((limit / 4 / clients).max(OUTPUT_SHARE_MIN))
+    }
+
+    /// Bytes that the subscriptions of one tenant may take on this shard: the share of a team of
+    /// what subscriptions may use. Clients are dealt out evenly over the shards.
+    fn subscriptions_share(&self, limit: Option<usize>) -> usize {
+        limit.map_or(usize::MAX, |limit| {
+            let all = subscriptions_part(limit) / usize::from(self.shard_count.max(1));
+            self.settings.limits.team_share().of_size(all)
+        })
     }
 
     /// Counts the bytes of tables to which clients add entries.

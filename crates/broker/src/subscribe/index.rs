@@ -1,5 +1,7 @@
 //! The subscriptions of a shard's sessions, by Topic Filter.
 
+use std::collections::BTreeMap;
+
 use martlet_permission::TenantId;
 
 use crate::interest::Epochs;
@@ -16,6 +18,8 @@ pub(crate) struct SubscriberIndex {
     count: usize,
     /// Bytes of all of them.
     bytes: usize,
+    /// Bytes of those of each tenant but the common one.
+    tenants: BTreeMap<TenantId, usize>,
 }
 
 impl SubscriberIndex {
@@ -25,19 +29,36 @@ impl SubscriberIndex {
             epochs: Epochs::default(),
             count: 0,
             bytes: 0,
+            tenants: BTreeMap::new(),
         }
     }
 
     /// Counts a new subscription.
-    pub(super) fn add(&mut self, filter: &str) {
+    pub(super) fn add(&mut self, tenant: TenantId, filter: &str) {
         self.count += 1;
         self.bytes += subscription_bytes(filter);
+        if tenant != TenantId::default() {
+            *self.tenants.entry(tenant).or_default() += subscription_bytes(filter);
+        }
     }
 
     /// Counts one less.
-    pub(super) fn remove(&mut self, filter: &str) {
+    pub(super) fn remove(&mut self, tenant: TenantId, filter: &str) {
         self.count -= 1;
         self.bytes -= subscription_bytes(filter);
+        if let Some(bytes) = self.tenants.get_mut(&tenant) {
+            *bytes -= subscription_bytes(filter);
+            if *bytes == 0 {
+                self.tenants.remove(&tenant);
+            }
+        }
+    }
+
+    /// The tenant may have this subscription too, where its subscriptions may take `bytes_max`.
+    /// Those of the common tenant may take more.
+    pub(super) fn has_room_for(&self, tenant: TenantId, filter: &str, bytes_max: usize) -> bool {
+        let bytes = self.tenants.get(&tenant).copied().unwrap_or_default();
+        tenant == TenantId::default() || bytes + subscription_bytes(filter) <= bytes_max
     }
 
     /// Routes of topics that match this filter are not valid any more.

@@ -339,6 +339,13 @@ impl Shard {
             if !subscriptions.has_room_for(filter, limits.subscription_bytes) {
                 return Some(Limit::SubscriptionBytes);
             }
+            let of_tenant = self.memory.subscriptions_of_tenant_max;
+            if !self
+                .subscribers
+                .has_room_for(session.tenant, filter, of_tenant)
+            {
+                return Some(Limit::TeamSubscriptions);
+            }
         }
         if self.memory.growth.subscriptions_stop {
             return Some(Limit::MemoryKept);

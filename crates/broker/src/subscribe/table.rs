@@ -44,16 +44,16 @@ impl Shard {
 
     /// Charges a new subscription to its session and to the shard.
     fn count_subscription(&mut self, session: u32, filter: &str) {
-        let subscriptions = &mut self.sessions.at(session).subscriptions;
-        subscriptions.filter_bytes.add(filter);
-        self.subscribers.add(filter);
+        let session = self.sessions.at(session);
+        session.subscriptions.filter_bytes.add(filter);
+        self.subscribers.add(session.tenant, filter);
     }
 
     /// The opposite of [`Shard::count_subscription`].
     fn uncount_subscription(&mut self, session: u32, filter: &str) {
-        let subscriptions = &mut self.sessions.at(session).subscriptions;
-        subscriptions.filter_bytes.remove(filter);
-        self.subscribers.remove(filter);
+        let session = self.sessions.at(session);
+        session.subscriptions.filter_bytes.remove(filter);
+        self.subscribers.remove(session.tenant, filter);
     }
 
     /// Enters a subscription of a session, without share name, into the index.

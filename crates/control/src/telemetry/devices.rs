@@ -24,6 +24,25 @@ pub struct TelemetryDevice {
     pub device_type: Arc<str>,
 }
 
+impl TelemetryDevice {
+    /// The device as the storage knows it.
+    pub(crate) fn in_storage(&self) -> DeviceNumber {
+        DeviceNumber {
+            number: self.number,
+            tenant: self.tenant,
+        }
+    }
+}
+
+/// A device as the storage knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceNumber {
+    /// Number of the device in the tables.
+    pub number: i64,
+    /// Number of its tenant, whose share of the series it uses.
+    pub tenant: u32,
+}
+
 /// Devices by name. A name that no device has is remembered too.
 #[derive(Debug)]
 pub(crate) struct DeviceNames {

@@ -35,7 +35,7 @@ mod subscribers;
 mod tail;
 
 pub use copy::{TelemetryCopy, copy_at_rest};
-pub use devices::TelemetryDevice;
+pub use devices::{DeviceNumber, TelemetryDevice};
 pub use kept::{TelemetryKept, TypeKept};
 pub use martlet_telemetry::decode::{
     Decoded, Decoder, Format, Holder, Limits as DecodeLimits, MissingTime, Reading, Rejection,

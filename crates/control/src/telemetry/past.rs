@@ -3,7 +3,7 @@
 
 use martlet_telemetry::{Storage, StorageError};
 
-use super::devices::TelemetryDevice;
+use super::devices::{DeviceNumber, TelemetryDevice};
 use super::store::{points_of, reason_of, words_of};
 use super::{Decoded, Decoder, StoreError, StoredNow, Telemetry, TelemetrySettings};
 
@@ -19,7 +19,7 @@ impl Telemetry {
         (decoded, received): (Decoded, i64),
     ) -> Result<StoredNow, StoreError> {
         let values = decoded.readings.len();
-        let points = points_of(decoded, device.number, 0, str::to_owned);
+        let points = points_of(decoded, device.in_storage(), 0, str::to_owned);
         self.write_whole(points.collect()).await?;
         Ok(StoredNow {
             values,
@@ -53,7 +53,7 @@ impl TelemetryAtRest {
     /// # Errors
     /// The payload is invalid, a value cannot be stored, or the storage does not take it: nothing
     /// of it is stored then.
-    pub async fn store(&self, device: i64, payload: &[u8]) -> Result<usize, StoreError> {
+    pub async fn store(&self, device: DeviceNumber, payload: &[u8]) -> Result<usize, StoreError> {
         let decoded = self.decoder.decode_whole(payload, 0)?;
         let values = decoded.readings.len();
         let points: Vec<_> = points_of(decoded, device, 0, str::to_owned).collect();

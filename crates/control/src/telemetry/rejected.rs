@@ -20,6 +20,8 @@ pub(super) const NO_DEVICE: &str = "no_device";
 pub(super) const TOO_MANY_KEYS: &str = "too_many_keys";
 /// All devices together have as many keys as they may have.
 pub(super) const TOO_MANY_SERIES: &str = "too_many_series";
+/// The devices of the team together have its share of these.
+pub(super) const TEAM_SERIES: &str = "team_series";
 
 /// Payloads of one topic that were not stored for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]

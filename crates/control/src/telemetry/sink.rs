@@ -153,7 +153,7 @@ impl Telemetry {
                     }
                     let origin = message.id() as i64;
                     let key = |key: &str| one.rule.key.key(key, &one.names);
-                    points.extend(points_of(decoded, device.number, origin, key));
+                    points.extend(points_of(decoded, device.in_storage(), origin, key));
                     sources.resize(points.len(), message);
                     active.insert(one.device);
                 }

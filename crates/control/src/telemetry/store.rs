@@ -13,11 +13,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use super::devices::{DeviceNames, TelemetryDevice};
+use super::devices::{DeviceNames, DeviceNumber, TelemetryDevice};
 use super::kept::TelemetryKept;
 use super::latency::{Ages, newest_own_time};
 use super::off_times::{OffTime, OffTimes};
-use super::rejected::{Rejected, Rejections, TOO_MANY_KEYS, TOO_MANY_SERIES};
+use super::rejected::{Rejected, Rejections, TEAM_SERIES, TOO_MANY_KEYS, TOO_MANY_SERIES};
 use super::rule::TelemetryRule;
 use super::tail::{Tail, Tails};
 use crate::activity::DeviceActivity;
@@ -163,12 +163,13 @@ pub(super) type RefusedPoint = (usize, (Arc<str>, &'static str, String));
 /// The values of a payload as they are stored.
 pub(super) fn points_of(
     decoded: Decoded,
-    device: i64,
+    device: DeviceNumber,
     origin: i64,
     key: impl Fn(&str) -> String,
 ) -> impl Iterator<Item = Point> {
     decoded.readings.into_iter().map(move |reading| Point {
-        device,
+        device: device.number,
+        tenant: device.tenant,
         key: key(&reading.key).into(),
         time: reading.time,
         origin: if reading.is_own_time { 0 } else { origin },
@@ -367,7 +368,7 @@ impl Telemetry {
     ) -> Result<StoredNow, StoreError> {
         let (values, retimed) = (decoded.readings.len(), decoded.retimed);
         let newest = newest_own_time(&decoded);
-        let points = points_of(decoded, device.number, origin, str::to_owned);
+        let points = points_of(decoded, device.in_storage(), origin, str::to_owned);
         self.write_whole(points.collect()).await?;
         let name = (device.tenant, device.id.to_string());
         if let Some(time) = newest {
@@ -646,6 +647,9 @@ pub(super) fn words_of(refusal: martlet_telemetry::PointRefusal) -> String {
         PointRefusal::TooManySeries => {
             ": delete values that are no longer needed, or raise telemetry.series"
         }
+        PointRefusal::TenantSeries => {
+            ": delete values that are no longer needed, or raise limits.team_percent"
+        }
         _ => "",
     };
     format!("{refusal}{remedy}")
@@ -661,6 +665,7 @@ pub(super) fn reason_of(refusal: martlet_telemetry::PointRefusal) -> &'static st
         PointRefusal::Time => "bad_time",
         PointRefusal::TooManyKeys => TOO_MANY_KEYS,
         PointRefusal::TooManySeries => TOO_MANY_SERIES,
+        PointRefusal::TenantSeries => TEAM_SERIES,
     }
 }
 

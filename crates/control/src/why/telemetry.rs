@@ -178,6 +178,9 @@ fn remedy(reason: &str) -> &'static str {
         "too_many_series" => {
             "delete values of devices that are no longer needed, or raise telemetry.series"
         }
+        "team_series" => {
+            "delete values of devices that are no longer needed, or raise limits.team_percent"
+        }
         "unknown_device" | "no_device" => {
             "add the device, or correct the topic or its rule in [[telemetry.rules]]"
         }

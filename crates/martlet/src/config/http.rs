@@ -263,6 +263,8 @@ pub(super) fn settings(
         body_bytes: http.body_bytes,
         rate: http.rate,
         burst: http.burst,
+        device_requests_per_minute: configured.iotflow.requests_per_minute,
+        device_requests_burst: configured.iotflow.requests_burst,
         online_secs: configured.presence.timeout_secs,
         iotflow: iotflow(effective)?,
         topic_memory: super::topic_memory::of(effective)?,

@@ -29,6 +29,7 @@ impl PostgresWriter {
         from: Time,
         until: Time,
     ) -> Result<u64, StorageError> {
+        self.forget_counts();
         self.in_transaction(async |work| {
             sqlx::raw_sql(WRITE_LOCK).execute(&mut **work).await?;
             let sql = "SELECT id, key FROM martlet_telemetry.series WHERE device = ANY($1)";
@@ -85,6 +86,7 @@ impl PostgresWriter {
         first_days: &[i64],
         after: i64,
     ) -> Result<(u64, Option<i64>), StorageError> {
+        self.forget_counts();
         self.in_transaction(async |work| {
             sqlx::raw_sql(WRITE_LOCK).execute(&mut **work).await?;
             let sql = "SELECT id, device FROM martlet_telemetry.series WHERE id > $1 \

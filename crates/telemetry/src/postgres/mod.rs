@@ -20,6 +20,8 @@ use crate::{Settings, StorageError};
 const VERSION: i64 = 1;
 /// The tables.
 const SCHEMA: &str = include_str!("schema.sql");
+/// The table of tenants.
+const TENANTS: &str = include_str!("tenants.sql");
 
 /// Lock for creating the tables, until the end of the transaction.
 const SCHEMA_LOCK: &str = "SELECT pg_advisory_xact_lock(5129873164420718337)";
@@ -79,20 +81,24 @@ async fn connect(url: &DatabaseUrl, connect_max: Duration) -> Result<PgConnectio
 async fn prepare(on: &mut PgConnection) -> Result<i64, sqlx::Error> {
     let mut work = on.begin().await?;
     sqlx::raw_sql(SCHEMA_LOCK).execute(&mut *work).await?;
-    let found = "SELECT to_regclass('martlet_telemetry.version') IS NOT NULL";
-    if !sqlx::query_scalar::<_, bool>(found)
-        .fetch_one(&mut *work)
-        .await?
-    {
+    if !has_table(&mut work, "martlet_telemetry.version").await? {
         let quiet = "SET LOCAL client_min_messages = warning";
         sqlx::raw_sql(quiet).execute(&mut *work).await?;
         sqlx::raw_sql(SCHEMA).execute(&mut *work).await?;
         make_hypertable(&mut work).await?;
     }
+    if !has_table(&mut work, "martlet_telemetry.tenants").await? {
+        sqlx::raw_sql(TENANTS).execute(&mut *work).await?;
+    }
     let version = sqlx::query_scalar("SELECT max(number) FROM martlet_telemetry.version");
     let version = version.fetch_one(&mut *work).await?;
     work.commit().await?;
     Ok(version)
+}
+
+async fn has_table(on: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    let found = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(name);
+    found.fetch_one(on).await
 }
 
 /// With TimescaleDB, stores the points in chunks of a week.

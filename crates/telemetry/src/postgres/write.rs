@@ -8,7 +8,9 @@ use sqlx::{Connection as _, Postgres, Transaction};
 
 use super::{WRITE_LOCK, connect, within};
 use crate::DatabaseUrl;
-use crate::series::{KnownSeries, Pair, PointResult, Points, Refusals, SeriesLimits, admit};
+use crate::series::{
+    Counted, KnownSeries, Pair, PointResult, Points, Refusals, SeriesCounts, SeriesLimits, admit,
+};
 use crate::value::{Instant, Point, PointRefusal, SeriesId, Value, day_of};
 use crate::{Settings, StorageError};
 
@@ -40,16 +42,18 @@ impl PostgresWriter {
             connect_max: settings.connect_max,
             answer_max: settings.answer_max,
             known: KnownSeries::default(),
-            limits: SeriesLimits {
-                keys_per_device_max: settings.keys_per_device_max,
-                series_max: settings.series_max,
-            },
+            limits: SeriesLimits::of(settings),
         })
     }
 
     /// Bytes of memory of known series.
     pub(crate) fn known_bytes(&self) -> usize {
         self.known.bytes()
+    }
+
+    /// Forgets how many series tenants have: values will be deleted.
+    pub(crate) fn forget_counts(&mut self) {
+        self.known.counts = SeriesCounts::default();
     }
 
     /// Closes the connection.
@@ -229,6 +233,10 @@ async fn find_series(
     (points, wanted): (&Points, Vec<Pair>),
     limits: SeriesLimits,
 ) -> Result<Refusals, sqlx::Error> {
+    let tenants = points.tenants_of(&wanted);
+    if write_tenants(on, &tenants).await? {
+        known.counts.tenants.clear();
+    }
     let new = look_up(on, known, wanted).await?;
     if new.is_empty() {
         return Ok(Refusals::default());
@@ -241,22 +249,84 @@ async fn find_series(
                GROUP BY device";
     let counts = sqlx::query_as::<_, (i64, i64)>(sql).bind(devices);
     let counts = counts.fetch_all(&mut *on).await?.into_iter();
-    let mut keys = counts
+    let keys = counts
         .map(|(device, count)| (device, usize::try_from(count).unwrap_or(usize::MAX)))
         .collect();
     // The planner's estimate: counting millions of rows takes long.
     let sql = "SELECT greatest(reltuples, 0)::int8 FROM pg_class \
                WHERE oid = 'martlet_telemetry.series'::regclass";
     let all: i64 = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
-    let all = u64::try_from(all).unwrap_or(0);
-    let (admitted, refused) = admit(points, new, &mut keys, all, limits);
+    let mut counted = Counted {
+        keys,
+        tenants: std::mem::take(&mut known.counts.tenants),
+        all: u64::try_from(all).unwrap_or(0),
+    };
+    for (device, _) in &new {
+        let tenant = tenants.get(device).copied().unwrap_or_default();
+        if tenant != 0 && !counted.tenants.contains_key(&tenant) {
+            let series = count_of_tenant(on, tenant, limits.series_per_tenant_max).await?;
+            counted.tenants.insert(tenant, series);
+        }
+    }
+    let (admitted, refused) = admit(points, new, &mut counted, limits);
     let sql = "INSERT INTO martlet_telemetry.series (device, key) \
                SELECT * FROM unnest($1::int8[], $2::text[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING";
     let (devices, keys) = columns(&admitted);
     let insert = sqlx::query(sql).bind(devices).bind(keys);
     insert.execute(&mut *on).await?;
     look_up(on, known, admitted).await?;
+    known.counts.tenants = counted.tenants;
     Ok(refused)
+}
+
+/// Number of series of a tenant. Rows without values are only left out if all of them reach the
+/// limit: looking for values takes long.
+async fn count_of_tenant(
+    on: &mut PgConnection,
+    tenant: u32,
+    series_max: u64,
+) -> Result<u64, sqlx::Error> {
+    let all = "SELECT count(*) FROM martlet_telemetry.tenants \
+               JOIN martlet_telemetry.series USING (device) WHERE tenant = $1";
+    let with_values = "SELECT count(*) FROM martlet_telemetry.tenants \
+                       JOIN martlet_telemetry.series USING (device) WHERE tenant = $1 \
+                       AND EXISTS (SELECT 1 FROM martlet_telemetry.points WHERE series = id)";
+    let mut series = 0;
+    for sql in [all, with_values] {
+        let count = sqlx::query_scalar::<_, i64>(sql).bind(i64::from(tenant));
+        series = u64::try_from(count.fetch_one(&mut *on).await?).unwrap_or(0);
+        if series < series_max {
+            break;
+        }
+    }
+    Ok(series)
+}
+
+/// Writes of which tenant devices are; those of tenant 0 have no row. Returns whether one has
+/// moved.
+async fn write_tenants(
+    on: &mut PgConnection,
+    tenants: &BTreeMap<i64, u32>,
+) -> Result<bool, sqlx::Error> {
+    let all = tenants.iter();
+    let all = all.map(|(device, tenant)| (*device, i64::from(*tenant)));
+    let (devices, tenants): (Vec<_>, Vec<_>) = all.unzip();
+    let left = "DELETE FROM martlet_telemetry.tenants known \
+                USING unnest($1::int8[], $2::int8[]) AS new (device, tenant) \
+                WHERE known.device = new.device AND new.tenant = 0";
+    let moved = "UPDATE martlet_telemetry.tenants known SET tenant = new.tenant \
+                 FROM unnest($1::int8[], $2::int8[]) AS new (device, tenant) \
+                 WHERE known.device = new.device AND known.tenant <> new.tenant";
+    let new = "INSERT INTO martlet_telemetry.tenants (device, tenant) \
+               SELECT * FROM unnest($1::int8[], $2::int8[]) AS new (device, tenant) \
+               WHERE tenant <> 0 ORDER BY device ON CONFLICT DO NOTHING";
+    let mut have_moved = false;
+    for sql in [left, moved, new] {
+        let done = sqlx::query(sql).bind(&devices).bind(&tenants);
+        let rows = done.execute(&mut *on).await?.rows_affected();
+        have_moved |= rows > 0 && sql != new;
+    }
+    Ok(have_moved)
 }
 
 fn columns(pairs: &[Pair]) -> (Vec<i64>, Vec<&str>) {

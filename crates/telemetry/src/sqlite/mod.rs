@@ -28,6 +28,8 @@ use crate::{Settings, StorageError};
 const VERSION: i64 = 1;
 /// The tables.
 const SCHEMA: &str = include_str!("schema.sql");
+/// The table of tenants.
+const TENANTS: &str = include_str!("tenants.sql");
 /// `application_id`: "MTel".
 const APPLICATION: i64 = 0x4d54_656c;
 /// SQLite gives `-wal` and `-shm` the mode of the file itself.
@@ -162,9 +164,10 @@ async fn prepare(on: &mut SqliteConnection, place: &str) -> Result<(), StorageEr
             "BEGIN IMMEDIATE; {SCHEMA}; PRAGMA application_id = {APPLICATION}; \
              PRAGMA user_version = {VERSION}; COMMIT"
         );
-        let made = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await;
-        made.map_err(failed)?;
+        let made = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *on);
+        made.await.map_err(failed)?;
     }
+    sqlx::raw_sql(TENANTS).execute(on).await.map_err(failed)?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Commits batches into the journal.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use sqlx::{Connection as _, SqliteConnection};
 use super::{in_transaction, journal};
 use crate::memory::{Moving, SharedMemory};
 use crate::series::{
-    KnownSeries, Pair, PointResult, Points, Refusals, SeriesLimits, SeriesRows, admit,
+    Counted, KnownSeries, Pair, PointResult, Points, Refusals, SeriesCounts, SeriesLimits,
+    SeriesRows, admit,
 };
 use crate::value::{Point, PointRefusal, SeriesId};
 use crate::{Settings, StorageError};
@@ -34,8 +36,6 @@ pub(crate) struct SqliteWriter {
     /// Held while the writer exists.
     _lock: File,
     known: KnownSeries,
-    /// Number of series, after they were counted.
-    series_count: Option<u64>,
     limits: SeriesLimits,
 }
 
@@ -58,11 +58,7 @@ impl SqliteWriter {
             journal_end: 0,
             _lock: lock,
             known: KnownSeries::default(),
-            series_count: None,
-            limits: SeriesLimits {
-                keys_per_device_max: settings.keys_per_device_max,
-                series_max: settings.series_max,
-            },
+            limits: SeriesLimits::of(settings),
         };
         writer.read_journal().await?;
         Ok(writer)
@@ -112,7 +108,7 @@ impl SqliteWriter {
             }
             Err(error) => {
                 // Series numbers assigned in this transaction are not in the table.
-                self.forget_series();
+                self.known.clear();
                 Err(self.error(error))
             }
         }
@@ -122,13 +118,13 @@ impl SqliteWriter {
         &mut self,
         points: Points,
     ) -> Result<(SeriesRows, Vec<(usize, PointRefusal)>), sqlx::Error> {
-        let (known, count, limits) = (&mut self.known, &mut self.series_count, self.limits);
+        let (known, limits) = (&mut self.known, self.limits);
         let mut journal_end = self.journal_end;
         let done = in_transaction(&mut self.connection, async |work| {
             let (series, wanted) = known.find(&points.list);
             let refusals = match wanted.is_empty() {
                 true => Refusals::default(),
-                false => find_series(work, known, count, (&points, wanted), limits).await?,
+                false => find_series(work, known, (&points, wanted), limits).await?,
             };
             let points = points.list.into_iter().zip(series);
             let (batch, refused) = with_series(work, known, &refusals, points).await?;
@@ -159,16 +155,14 @@ impl SqliteWriter {
         }
     }
 
-    /// Forgets the cached numbers of a device's series, and the number of series.
+    /// Forgets the cached numbers of a device's series.
     pub(crate) fn forget_device(&mut self, device: i64) {
         self.known.forget_device(device);
-        self.series_count = None;
     }
 
-    /// Forgets the cached numbers of all series, and how many there are.
+    /// Forgets the cached numbers of all series.
     pub(crate) fn forget_series(&mut self) {
         self.known.clear();
-        self.series_count = None;
     }
 }
 
@@ -209,10 +203,13 @@ async fn with_series(
 async fn find_series(
     on: &mut SqliteConnection,
     known: &mut KnownSeries,
-    count: &mut Option<u64>,
     (points, wanted): (&Points, Vec<Pair>),
     limits: SeriesLimits,
 ) -> Result<Refusals, sqlx::Error> {
+    let tenants = points.tenants_of(&wanted);
+    if write_tenants(on, &tenants).await? {
+        known.counts.tenants.clear();
+    }
     let new = look_up(&mut *on, known, wanted).await?;
     if new.is_empty() {
         return Ok(Refusals::default());
@@ -222,25 +219,71 @@ async fn find_series(
                WHERE device IN (SELECT value FROM json_each(?1)) GROUP BY device";
     let counts = sqlx::query_as::<_, (i64, i64)>(sql).bind(json(&devices));
     let counts = counts.fetch_all(&mut *on).await?.into_iter();
-    let mut keys = counts
+    let keys = counts
         .map(|(device, count)| (device, usize::try_from(count).unwrap_or(usize::MAX)))
         .collect();
-    let all = match *count {
-        Some(all) => all,
-        None => {
-            let all = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM series");
-            u64::try_from(all.fetch_one(&mut *on).await?).unwrap_or(0)
-        }
+    let counts = std::mem::take(&mut known.counts);
+    let mut counted = Counted {
+        keys,
+        tenants: counts.tenants,
+        all: match counts.all {
+            Some(all) => all,
+            None => count(on, "SELECT count(*) FROM series", 0).await?,
+        },
     };
-    let (admitted, refused) = admit(points, new, &mut keys, all, limits);
-    *count = Some(all + admitted.len() as u64);
+    for (device, _) in &new {
+        let tenant = tenants.get(device).copied().unwrap_or_default();
+        if tenant != 0 && !counted.tenants.contains_key(&tenant) {
+            let sql = "SELECT count(*) FROM tenants JOIN series USING (device) WHERE tenant = ?1";
+            let series = count(on, sql, tenant).await?;
+            counted.tenants.insert(tenant, series);
+        }
+    }
+    let (admitted, refused) = admit(points, new, &mut counted, limits);
     let sql = "INSERT INTO series (device, key) SELECT value ->> 0, value ->> 1 FROM json_each(?1)";
     sqlx::query(sql)
         .bind(json(&pairs(&admitted)))
         .execute(&mut *on)
         .await?;
     look_up(on, known, admitted).await?;
+    known.counts = SeriesCounts {
+        all: Some(counted.all),
+        tenants: counted.tenants,
+    };
     Ok(refused)
+}
+
+async fn count(
+    on: &mut SqliteConnection,
+    sql: &'static str,
+    tenant: u32,
+) -> Result<u64, sqlx::Error> {
+    let count = sqlx::query_scalar::<_, i64>(sql).bind(tenant);
+    Ok(u64::try_from(count.fetch_one(on).await?).unwrap_or(0))
+}
+
+/// Writes of which tenant devices are; those of tenant 0 have no row. Returns whether one has
+/// moved.
+async fn write_tenants(
+    on: &mut SqliteConnection,
+    tenants: &BTreeMap<i64, u32>,
+) -> Result<bool, sqlx::Error> {
+    let all = tenants.iter();
+    let all = all.map(|(device, tenant)| (*device, i64::from(*tenant)));
+    let all = json(&all.collect::<Vec<_>>());
+    let left = "DELETE FROM tenants WHERE device IN \
+                (SELECT value ->> 0 FROM json_each(?1) WHERE value ->> 1 = 0)";
+    let moved = "UPDATE tenants SET tenant = value ->> 1 FROM json_each(?1) \
+                 WHERE device = value ->> 0 AND tenant <> value ->> 1";
+    let mut have_moved = false;
+    for sql in [left, moved] {
+        let done = sqlx::query(sql).bind(&all).execute(&mut *on).await?;
+        have_moved |= done.rows_affected() > 0;
+    }
+    let new = "INSERT INTO tenants (device, tenant) SELECT value ->> 0, value ->> 1 \
+               FROM json_each(?1) WHERE value ->> 1 <> 0 ON CONFLICT DO NOTHING";
+    sqlx::query(new).bind(&all).execute(on).await?;
+    Ok(have_moved)
 }
 
 /// Looks up numbers of series; returns those without a number.

@@ -272,6 +272,7 @@ pub(crate) async fn check_against_the_model(place: &TestStorage, rounds: i64) {
 fn hourly(hour: i64, value: Value) -> Point {
     Point {
         device: 1,
+        tenant: 0,
         key: "level".into(),
         time: BEGIN + hour * HOUR + 5 * MINUTE,
         origin: 0,

@@ -45,6 +45,7 @@ fn point(place: i64, round: i64) -> Point {
     let mixed = (place ^ (round << 40)).wrapping_mul(0x9e37_79b9_7f4a);
     Point {
         device: series / 4 + 1,
+        tenant: 0,
         key: KEYS[key].into(),
         time: BEGIN + slot * 10 * SECOND,
         origin: 0,

@@ -21,6 +21,7 @@ async fn writes_that_come_together_are_one_batch() {
     let storage = place.open(settings).await;
     let point = |device: i64| Point {
         device,
+        tenant: 0,
         key: "level".into(),
         time: BEGIN + SECOND,
         origin: 0,

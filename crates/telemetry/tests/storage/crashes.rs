@@ -27,6 +27,7 @@ fn step(number: i64) -> (i64, Step) {
     }
     let point = |index: i64| Point {
         device,
+        tenant: 0,
         key: "level".into(),
         // Each step overwrites half of the values of an earlier one.
         time: BEGIN + (number / DEVICES * 150 + index) * SECOND,

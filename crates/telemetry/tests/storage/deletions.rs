@@ -73,6 +73,7 @@ fn ten_days(device: i64) -> Vec<Point> {
     let begin = now() - 10 * DAY;
     let point = |minute: i64| Point {
         device,
+        tenant: 0,
         key: "noise".into(),
         time: begin + minute * 60 * SECOND,
         origin: 0,
@@ -131,6 +132,7 @@ async fn a_series_of_which_all_packed_days_are_too_old_keeps_its_new_values() {
     let storage = place.open(Settings::default()).await;
     let point = |time| Point {
         device: 1,
+        tenant: 0,
         key: "a".into(),
         time,
         origin: 0,

@@ -11,3 +11,4 @@ mod model;
 mod place;
 mod postgres;
 mod ranges;
+mod tenants;

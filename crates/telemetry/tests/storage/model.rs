@@ -114,6 +114,7 @@ pub(crate) fn points(dice: &mut Dice, count: usize) -> Vec<Point> {
         let near = dice.below(4) > 0;
         Point {
             device: dice.below(3) + 1,
+            tenant: 0,
             key: KEYS[key].into(),
             time: match near {
                 true => BEGIN + dice.below(3 * 3600) * SECOND,

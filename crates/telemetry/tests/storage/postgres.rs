@@ -16,7 +16,7 @@ use martlet_telemetry::{
 
 use crate::model::BEGIN;
 use crate::place::{TestStorage, small};
-use crate::{aggregates, deletions, ranges};
+use crate::{aggregates, deletions, ranges, tenants};
 
 struct Server {
     place: PathBuf,
@@ -174,6 +174,11 @@ async fn sums_are_those_of_the_model() {
 }
 
 #[tokio::test]
+async fn a_tenant_has_its_share() {
+    tenants::check_share(&new_place()).await;
+}
+
+#[tokio::test]
 async fn deleted_values_are_gone() {
     deletions::check_deletion(&new_place()).await;
 }
@@ -194,6 +199,7 @@ async fn while_the_server_is_away_errors_say_so_and_then_it_goes_on() {
     let storage = place.open(settings.clone()).await;
     let point = |device| Point {
         device,
+        tenant: 0,
         key: "level".into(),
         time: BEGIN,
         origin: 0,
@@ -228,6 +234,7 @@ async fn two_nodes_write_to_one_database() {
     let points = |from: i64| -> Vec<Point> {
         let point = |index: i64| Point {
             device: index % 7,
+            tenant: 0,
             key: "level".into(),
             time: BEGIN + index,
             origin: 0,

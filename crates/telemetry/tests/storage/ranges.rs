@@ -78,6 +78,7 @@ pub(crate) async fn check_backwards(place: &TestStorage, rounds: i64) {
     for round in (0..rounds).rev() {
         let point = |index: i64| Point {
             device: 7,
+            tenant: 0,
             key: "noise".into(),
             // All values of a round have the same time, and different message ids.
             time: BEGIN + round * 1_000_000,
@@ -106,6 +107,7 @@ pub(crate) async fn check_refusals(place: &TestStorage) {
     let storage = place.open(settings).await;
     let point = |key: &str, value| Point {
         device: 1,
+        tenant: 0,
         key: key.into(),
         time: BEGIN,
         origin: 0,

@@ -1,4 +1,5 @@
-//! Limits of single routes: registrations of an address, heartbeats and telemetry of a device.
+//! Limits of requests: all of a device, its heartbeats and telemetry, registrations of an address.
+//! Administrators have none.
 
 use std::time::Instant;
 
@@ -17,6 +18,8 @@ use crate::rate::{RateAnswer, name_of};
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
+    /// Requests of a device, which each of the others counts too.
+    Requests,
     /// Registrations from an address: 10 in 5 minutes.
     Registrations,
     /// Heartbeats of a device: 30 in a minute.
@@ -33,20 +36,24 @@ pub(super) fn limited(api: &Api, limit: Limit, methods: MethodRouter<Api>) -> Me
 async fn check(State((api, limit)): State<(Api, Limit)>, request: Request, next: Next) -> Response {
     let limits = &api.route_limits;
     let now = Instant::now();
+    let own = request.extensions().get::<OwnDevice>();
+    let own = own.map(|own| own.0.number.to_string());
+    let of_all = own.as_ref().and_then(|own| limits.requests.take(own, now));
+    let is_beyond = of_all.is_some_and(|of_all| of_all.wait.is_some());
     let taken = match limit {
+        _ if is_beyond => of_all,
+        Limit::Requests => of_all,
         Limit::Registrations => {
             let connection = request.extensions().get::<HttpConnection>();
             let address = connection.and_then(|connection| connection.peer);
             limits.registrations.take(&name_of(address), now)
         }
         Limit::Heartbeats | Limit::Telemetry => {
-            let device = request.extensions().get::<OwnDevice>();
-            let number = device.map_or(0, |own| own.0.number);
             let rates = match limit {
                 Limit::Telemetry => &limits.telemetry,
                 _ => &limits.heartbeats,
             };
-            rates.take(&number.to_string(), now)
+            own.as_ref().and_then(|own| rates.take(own, now))
         }
     };
     let Some(taken) = taken else {

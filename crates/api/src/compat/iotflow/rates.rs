@@ -5,25 +5,41 @@ use crate::rate::Rates;
 /// The limits, and their use by caller.
 #[derive(Debug)]
 pub(crate) struct RouteLimits {
+    /// All requests of a device.
+    pub(super) requests: Rates,
     pub(super) registrations: Rates,
     pub(super) heartbeats: Rates,
     pub(super) telemetry: Rates,
 }
 
-impl Default for RouteLimits {
-    fn default() -> Self {
+/// Keys that set the limit of all requests of a device.
+const REQUESTS: &str = "iotflow.requests_per_minute, iotflow.requests_burst";
+
+impl RouteLimits {
+    /// The limits, with those of all requests of a device; 0 requests are no limit, a burst of 0 is
+    /// the requests of a minute.
+    pub(crate) fn new(requests_per_minute: u32, burst: u32) -> Self {
+        let per_second = f64::from(requests_per_minute) / 60.0;
+        let burst = match burst {
+            0 => requests_per_minute,
+            burst => burst,
+        };
         Self {
+            requests: Rates::new(per_second, burst, Some(REQUESTS)),
             registrations: Rates::new(10.0 / 300.0, 10, None),
             heartbeats: Rates::new(30.0 / 60.0, 30, None),
             telemetry: Rates::new(100.0 / 60.0, 100, None),
         }
     }
-}
 
-impl RouteLimits {
     /// Approximate number of bytes of what is kept.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let all = [&self.registrations, &self.heartbeats, &self.telemetry];
+        let all = [
+            &self.requests,
+            &self.registrations,
+            &self.heartbeats,
+            &self.telemetry,
+        ];
         all.iter().map(|rates| rates.memory_bytes()).sum()
     }
 }

@@ -12,14 +12,14 @@ use martlet_control::use_cases::{
     TryDevices, UseCaseError,
 };
 use martlet_registry::{
-    DataType, DatabaseUrl, DeviceSecret, ForeignSetting, Import, IotFlowDevice, Location,
-    NewDevice, RegistryError, RowOutcome, Secret, ServiceMqttDevice, Status, UnreadableRow,
-    check_setting, iotflow_devices, service_mqtt_devices, wait,
+    DataType, DatabaseUrl, DeviceSecret, ForeignSetting, Import, IotFlowDevice, IotFlowUser,
+    Location, NewDevice, RegistryError, RowOutcome, Secret, ServiceMqttDevice, Status,
+    UnreadableRow, check_setting, iotflow_devices, service_mqtt_devices, wait,
 };
 use martlet_text_file::text_without_bom;
 
 use super::report::{Outcome, Report};
-use super::telemetry;
+use super::{telemetry, users};
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::tables::{self, OpenTables};
 use crate::config::{self, regular_file};
@@ -110,6 +110,7 @@ impl DeviceOptions {
         &self,
         from: &Location,
         found: impl Iterator<Item = Result<DeviceToImport, (String, String)>>,
+        users: Vec<IotFlowUser>,
         unreadable: &[UnreadableRow],
     ) -> anyhow::Result<Report> {
         let dry_run = self.database.dry_run;
@@ -125,6 +126,14 @@ impl DeviceOptions {
             }
         }
         tables::with(&self.database.on.node, async |open| {
+            // Devices have them as their owners.
+            for user in users {
+                let name = user.name.clone();
+                match users::of_iotflow(user) {
+                    Ok(user) => users::add_user(open, &mut report, user, dry_run).await?,
+                    Err(why) => report.add("user", &name, Outcome::Skipped, &why),
+                }
+            }
             add(open, &mut report, devices, dry_run).await
         })?;
         if report.has_imported() {
@@ -172,7 +181,7 @@ pub(super) fn import_iotflow(options: &DeviceOptions) -> anyhow::Result<Report> 
         let id = device.number.to_string();
         of_iotflow(device, &device_type).map_err(|why| (id, why))
     });
-    let mut report = options.import(&location, wanted, &found.unreadable)?;
+    let mut report = options.import(&location, wanted, found.users, &found.unreadable)?;
     let (node, dry_run) = (&options.database.on.node, options.database.dry_run);
     telemetry::import(&mut report, node, &location, dry_run)?;
     report.leave(found.left_out);
@@ -188,7 +197,7 @@ pub(super) fn import_service_mqtt(options: &DeviceOptions) -> anyhow::Result<Rep
         let id = device.id.clone();
         of_service_mqtt(device, &device_type).map_err(|why| (id, why))
     });
-    options.import(&location, wanted, &found.unreadable)
+    options.import(&location, wanted, found.users, &found.unreadable)
 }
 
 /// A device to be added.
@@ -266,7 +275,7 @@ async fn add(
     dry_run: bool,
 ) -> Result<(), UseCaseError> {
     for one in &mut wanted {
-        own(open, one).await?;
+        own(open, one, dry_run).await?;
     }
     let devices = wanted.iter().map(|one| one.device.clone()).collect();
     let outcomes = match dry_run {
@@ -315,9 +324,13 @@ async fn skipped(
     })
 }
 
-/// Sets the owner if a user of that name exists.
-async fn own(open: &mut OpenTables, one: &mut DeviceToImport) -> Result<(), UseCaseError> {
-    if one.owner.is_empty() {
+/// Sets the owner if a user of that name exists. In a dry run those of the other system do not yet.
+async fn own(
+    open: &mut OpenTables,
+    one: &mut DeviceToImport,
+    dry_run: bool,
+) -> Result<(), UseCaseError> {
+    if one.owner.is_empty() || dry_run {
         return Ok(());
     }
     let name = one.owner.clone();

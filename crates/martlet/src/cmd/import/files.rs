@@ -6,20 +6,14 @@ use anyhow::Context as _;
 use martlet_access::hash::PasswordHash;
 use martlet_access::{AclFile, PasswordFile, Plain, RuleLine, Subscribing};
 use martlet_api::in_commands;
-use martlet_control::use_cases::{AddRuleSet, FindUser, ImportUser, ListRuleSets, UseCaseError};
+use martlet_control::use_cases::{AddRuleSet, ListRuleSets, UseCaseError};
 use martlet_registry::{NewUser, Owner, TypeSettings};
 
 use super::mosquitto::MosquittoOptions;
 use super::report::{Outcome, Report};
+use super::users::{ImportedUser, add_user};
 use crate::cmd::tables::{self, OpenTables};
 use crate::config::regular_file;
-
-/// A user with its hash and rules.
-struct ImportedUser {
-    name: String,
-    hash: PasswordHash,
-    role: String,
-}
 
 /// Imports the users of a password file, and their rules from an ACL file if there is one.
 pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<Report> {
@@ -38,11 +32,15 @@ pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<
             Some(acl) => role_of(acl, user, &mut roles)?,
             None => options.role().to_owned(),
         };
-        wanted.push(ImportedUser {
-            name: user.to_owned(),
-            hash,
-            role,
-        });
+        let note = match hash.is_plain() {
+            true => format!("role {role}; its password was plain text and is now hashed"),
+            false => format!("role {role}"),
+        };
+        let user = NewUser {
+            role: Some(role.clone()),
+            ..NewUser::new(user)
+        };
+        wanted.push((role, ImportedUser { user, hash, note }));
     }
     let mut report = Report::new(name, options.dry_run());
     for (number, line) in acl.iter().flat_map(AclFile::anonymous_lines) {
@@ -57,10 +55,10 @@ pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<
     tables::with(&options.node, async |open| {
         let dry_run = options.dry_run();
         let usable = add_roles(open, &mut report, roles, dry_run).await?;
-        for user in wanted {
-            if acl.is_some() && !usable.contains(&user.role) {
-                let why = format!("its role {} could not be added", user.role);
-                report.add("user", &user.name, Outcome::Skipped, &why);
+        for (role, user) in wanted {
+            if acl.is_some() && !usable.contains(&role) {
+                let why = format!("its role {role} could not be added");
+                report.add("user", &user.user.name, Outcome::Skipped, &why);
                 continue;
             }
             add_user(open, &mut report, user, dry_run).await?;
@@ -152,42 +150,4 @@ fn counted(rules: &[RuleLine]) -> String {
         1 => "1 rule".to_owned(),
         many => format!("{many} rules"),
     }
-}
-
-async fn add_user(
-    open: &mut OpenTables,
-    report: &mut Report,
-    wanted: ImportedUser,
-    dry_run: bool,
-) -> Result<(), UseCaseError> {
-    let ImportedUser { name, hash, role } = wanted;
-    let find = FindUser { name: name.clone() };
-    match open.run(find).await {
-        Ok(_) => {
-            report.add("user", &name, Outcome::Exists, "");
-            return Ok(());
-        }
-        Err(error) if error.is_not_found() => {}
-        Err(error) => return Err(error),
-    }
-    let note = match hash.is_plain() {
-        true => format!("role {role}; its password was plain text and is now hashed"),
-        false => format!("role {role}"),
-    };
-    if dry_run {
-        report.add("user", &name, Outcome::Imported, &note);
-        return Ok(());
-    }
-    let user = NewUser {
-        role: Some(role),
-        ..NewUser::new(&name)
-    };
-    match open.run(ImportUser { user, hash }).await {
-        Ok(_) => report.add("user", &name, Outcome::Imported, &note),
-        Err(error) if error.is_refused() => {
-            report.add("user", &name, Outcome::Skipped, &in_commands(&error));
-        }
-        Err(error) => return Err(error),
-    }
-    Ok(())
 }

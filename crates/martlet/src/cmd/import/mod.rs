@@ -6,6 +6,7 @@ mod microservice;
 mod mosquitto;
 mod report;
 mod telemetry;
+mod users;
 
 use std::process::ExitCode;
 
@@ -46,9 +47,11 @@ enum Action {
     /// to the running node, with their ids. Messages and webhooks that were imported before are not
     /// changed. Exit code 3: some webhooks were not imported; the report shows why.
     Seed1(DatabaseOptions),
-    /// Import the devices of a database of IoTFlow (seed 3), with their numbers, keys,
+    /// Import the users and devices of a database of IoTFlow (seed 3), with their numbers, keys,
     /// configuration and telemetry
     ///
+    /// Passwords of users remain valid if they were hashed with PBKDF2; others must be set again.
+    /// Administrators remain administrators of the API, other users get no role.
     /// The id of a device is its number. Its key remains valid, and is stored as a digest. Devices
     /// that were imported before are not changed. Telemetry keeps its times, and needs
     /// telemetry.enabled; the node need not run. A value that was imported before is not added

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use martlet_control::telemetry::{StoreError, TelemetryAtRest};
+use martlet_control::telemetry::{DeviceNumber, StoreError, TelemetryAtRest};
 use martlet_control::use_cases::FindDevice;
 use martlet_registry::{
     IotFlowPayload, IotFlowRecord, Location, iotflow_record_counts, iotflow_records, wait,
@@ -188,7 +188,11 @@ impl Target {
             for (id, _) in devices {
                 let device = id.clone().into();
                 let device = open.run(FindDevice { device }).await?;
-                numbers.insert(id.clone(), device.number);
+                let number = DeviceNumber {
+                    number: device.number,
+                    tenant: device.tenant,
+                };
+                numbers.insert(id.clone(), number);
             }
             Ok(numbers)
         })?;
@@ -208,7 +212,7 @@ enum Storage {
     Node(PathBuf),
     AtRest {
         /// Numbers of the devices by their ids.
-        numbers: HashMap<String, i64>,
+        numbers: HashMap<String, DeviceNumber>,
         runtime: tokio::runtime::Runtime,
         telemetry: Box<TelemetryAtRest>,
     },

@@ -226,6 +226,12 @@ section! {
         /// iotflow.base, with the QoS and retain of the catalogue; 0: never. Of the built-in roles
         /// and device types, only the role administrator may use these topics.
         publish_secs: u64 = 0, in 0..=86_400;
+        /// Maximum number of HTTP requests per minute of one device to the routes of system 3;
+        /// more are refused (429). It does not apply to administrators and other routes, which
+        /// have http.rate. 0: no limit.
+        requests_per_minute: u32 = 0, in 0..=1_000_000;
+        /// Number of these requests that are accepted at once; 0: as many as in a minute.
+        requests_burst: u32 = 0, in 0..=1_000_000;
     }
 }
 

@@ -119,18 +119,13 @@ impl SettingNames<'_> {
         if let Some(origins) = self.get("ALLOWED_ORIGINS").map(str::to_owned) {
             self.set(key!(http.origins), Value::Text(origins), "ALLOWED_ORIGINS")?;
         }
-        let per_minute = self.count("RATE_LIMIT_PER_MINUTE");
-        if let Some(count) = per_minute {
-            let rate = count.map(|count| Value::Integer(count.div_ceil(60)));
-            self.set_if("RATE_LIMIT_PER_MINUTE", key!(http.rate), rate)?;
-        }
-        if let Some(count) = self.count("RATE_LIMIT_BURST") {
-            let count = count.map(Value::Integer);
-            self.set_if("RATE_LIMIT_BURST", key!(http.burst), count)?;
-        } else if let Some(count) = per_minute.flatten() {
-            // All requests may arrive at once.
-            let count = Value::Integer(count);
-            self.set(key!(http.burst), count, "RATE_LIMIT_PER_MINUTE")?;
+        for (name, key) in [
+            ("RATE_LIMIT_PER_MINUTE", key!(iotflow.requests_per_minute)),
+            ("RATE_LIMIT_BURST", key!(iotflow.requests_burst)),
+        ] {
+            if let Some(count) = self.count(name) {
+                self.set_if(name, key, count.map(Value::Integer))?;
+            }
         }
         Ok(())
     }

@@ -124,11 +124,8 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     ("LOG_FORMAT", "`log.format`."),
     ("LOG_FILE", "`log.file`; its directory is created."),
-    (
-        "RATE_LIMIT_PER_MINUTE",
-        "`http.rate`, a sixtieth of it, at least 1; without `RATE_LIMIT_BURST` also `http.burst`.",
-    ),
-    ("RATE_LIMIT_BURST", "`http.burst`."),
+    ("RATE_LIMIT_PER_MINUTE", "`iotflow.requests_per_minute`."),
+    ("RATE_LIMIT_BURST", "`iotflow.requests_burst`."),
     (
         "MQTT_DEFAULT_CONNECTION",
         "`integrations.default_connection`, in lower case: the connection of requests that name no broker. `internal`, and if it is not given: the node itself.",

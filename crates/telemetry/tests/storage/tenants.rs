@@ -1,0 +1,57 @@
+//! The share of a tenant of all series.
+
+use martlet_telemetry::{Point, PointRefusal, Selection, Settings, Storage, Time, Value};
+
+use crate::model::BEGIN;
+use crate::place::{TestStorage, small};
+
+/// Whether a value of this device, tenant and key is stored.
+async fn stores(storage: &Storage, device: i64, tenant: u32, key: &str) -> bool {
+    let point = Point {
+        device,
+        tenant,
+        key: key.into(),
+        time: BEGIN,
+        origin: 0,
+        value: Value::Integer(1),
+    };
+    let written = storage.write(vec![point]).await.unwrap();
+    let refusal = written.refused.first().map(|refused| refused.refusal);
+    assert!(matches!(refusal, None | Some(PointRefusal::TenantSeries)));
+    refusal.is_none()
+}
+
+#[tokio::test]
+async fn a_tenant_has_its_share_of_the_series() {
+    check_share(&TestStorage::new("tenants")).await;
+}
+
+pub(crate) async fn check_share(place: &TestStorage) {
+    let settings = Settings {
+        series_per_tenant_max: 3,
+        ..small()
+    };
+    let storage = place.open(settings.clone()).await;
+    for (device, key) in [(1, "a"), (1, "b"), (2, "a")] {
+        assert!(stores(&storage, device, 5, key).await);
+    }
+    assert!(!stores(&storage, 2, 5, "b").await);
+    // Neither known series nor other tenants are refused, and none has a limit.
+    assert!(stores(&storage, 2, 5, "a").await && stores(&storage, 3, 6, "a").await);
+    for key in ["a", "b", "c", "d"] {
+        assert!(stores(&storage, 4, 0, key).await);
+    }
+    storage.close().await.unwrap();
+    // Series of before a restart count too.
+    let storage = place.open(settings).await;
+    assert!(!stores(&storage, 2, 5, "b").await);
+    // What is deleted makes room.
+    let selection = Selection::device(1).keys(["a"]);
+    let deleted = storage.delete(selection, Time::MIN, Time::MAX).await;
+    assert_eq!(deleted.unwrap().values, 1);
+    assert!(stores(&storage, 2, 5, "b").await && !stores(&storage, 2, 5, "c").await);
+    // A device that has moved counts for its new tenant, once it has sent something new.
+    assert!(stores(&storage, 1, 6, "c").await && !stores(&storage, 1, 6, "d").await);
+    assert!(stores(&storage, 2, 5, "c").await && !stores(&storage, 2, 5, "d").await);
+    storage.close().await.unwrap();
+}
