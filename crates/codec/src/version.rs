@@ -27,16 +27,6 @@ impl ProtocolVersion {
     pub const fn level(self) -> u8 {
         self as u8
     }
-
-    /// The version with this Protocol Level, if there is one.
-    pub const fn from_level(level: u8) -> Option<Self> {
-        match level {
-            3 => Some(Self::V31),
-            4 => Some(Self::V311),
-            5 => Some(Self::V5),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for ProtocolVersion {

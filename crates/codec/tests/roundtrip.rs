@@ -373,7 +373,7 @@ proptest! {
         let only_forwardable = properties.message_expiry_secs.is_none()
             && properties.topic_alias.is_none()
             && properties.subscription_ids.is_empty();
-        prop_assert_eq!(decoded.properties.forwardable_verbatim(), only_forwardable);
+        prop_assert_eq!(decoded.properties.raw_is_forwardable, only_forwardable);
         if only_forwardable {
             prop_assert_eq!(decoded.properties.raw, &forwarded);
         } else {

@@ -110,6 +110,8 @@ pub struct TablesSettings {
     pub team_share: Share,
     /// How much of the audit log is kept.
     pub audit: AuditKept,
+    /// Days after which a deleted device, user or team is removed for good; none: never.
+    pub deleted_kept_days: Option<u32>,
 }
 
 impl TablesSettings {

@@ -41,7 +41,7 @@ pub struct AuditKept {
     pub lines: u64,
 }
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Which rows of the audit log are asked for; empty is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
+use crate::audit::DAY_MS;
 use crate::database::Work;
 use crate::names::check_name;
 use crate::page::Listed;
@@ -323,13 +324,14 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// A page of the same, by id.
+    /// A page of the same, by id; with a time only those that have not ended then.
     ///
     /// # Errors
     /// The database cannot be read, or the cursor is none.
     pub async fn bans_page(
         &mut self,
         visibility: &Visibility,
+        lasting_at_ms: Option<i64>,
         page: &PageRequest,
     ) -> Result<Page<Ban>, RegistryError> {
         let engine = self.engine();
@@ -345,6 +347,10 @@ impl Registry {
                     Some(0) => sql.push(" WHERE 1 = 0"),
                     Some(own) => sql.push(" WHERE bans.tenant = ").bind(own),
                 };
+                if let Some(at_ms) = lasting_at_ms {
+                    sql.push(" AND (bans.until_ms = 0 OR bans.until_ms > ");
+                    sql.bind(at_ms).push(")");
+                }
             };
             let listed = Listed {
                 columns: COLUMNS,
@@ -358,12 +364,13 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Forgets those that ended before this time.
+    /// Removes bans that have ended more than a day ago. Returns their number.
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn forget_bans_before(&mut self, before_ms: i64) -> Result<u64, RegistryError> {
+    pub async fn remove_ended_bans(&mut self) -> Result<u64, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
+        let before_ms = work.now_ms.saturating_sub(DAY_MS);
         let done = async {
             let sql = "DELETE FROM bans WHERE until_ms > 0 AND until_ms < $1";
             let done = sqlx::query(sql).bind(before_ms).execute(&mut *work.all);

@@ -214,18 +214,6 @@ impl Registry {
         self.device_of(CredentialKind::Secret, &digest).await
     }
 
-    /// The device of a certificate, found by its SHA-256 fingerprint.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn device_of_certificate(
-        &mut self,
-        fingerprint: &[u8; 32],
-    ) -> Result<Option<(Device, Credential)>, RegistryError> {
-        self.device_of(CredentialKind::Certificate, fingerprint)
-            .await
-    }
-
     async fn device_of(
         &mut self,
         kind: CredentialKind,
@@ -254,25 +242,9 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Writes when credentials were last used. No node reads anything again for that.
-    ///
-    /// # Errors
-    /// The database cannot be changed.
-    pub async fn write_credential_uses(
-        &mut self,
-        uses: &[CredentialUse],
-    ) -> Result<(), RegistryError> {
-        let mut work = self.begin(&Actor::local()).await?;
-        let done = write_uses(
-            &mut work,
-            uses,
-            "UPDATE device_credentials SET uses = uses + ",
-        )
-        .await;
-        work.end(done).await
-    }
-
-    /// The same of devices' credentials from [`Snapshot::take_uses`](crate::Snapshot::take_uses).
+    /// Writes when credentials of devices were last used, as
+    /// [`Snapshot::take_uses`](crate::Snapshot::take_uses) has it. No node reads anything again for
+    /// that.
     ///
     /// # Errors
     /// The database cannot be changed.

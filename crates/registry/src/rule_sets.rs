@@ -108,26 +108,11 @@ fn as_lines(rules: &Rules) -> Vec<RuleLine> {
 }
 
 impl Registry {
-    /// Adds a role or a type.
+    /// Adds a role or a type, with the settings of a type. The caller sees everything. Groups are
+    /// added as such.
     ///
     /// # Errors
     /// It exists already, or the name is not valid.
-    pub async fn add_rule_set(
-        &mut self,
-        owner: Owner,
-        name: &str,
-        rules: &[RuleLine],
-    ) -> Result<(), RegistryError> {
-        let settings = TypeSettings::default();
-        self.create_rule_set(&Actor::local(), owner, name, rules, settings)
-            .await
-    }
-
-    /// As [`Registry::add_rule_set`], for a caller that sees everything, and with the settings of a
-    /// type. Groups are added as such.
-    ///
-    /// # Errors
-    /// It is there, or the name is none.
     pub async fn create_rule_set(
         &mut self,
         actor: &Actor,
@@ -205,15 +190,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Removes a role or a type.
-    ///
-    /// # Errors
-    /// There is none, it is built in, or it is in use.
-    pub async fn remove_rule_set(&mut self, owner: Owner, name: &str) -> Result<(), RegistryError> {
-        self.delete_rule_set(&Actor::local(), owner, name).await
-    }
-
-    /// As [`Registry::remove_rule_set`], for a caller. Groups are removed as such.
+    /// Removes a role or a type. Groups are removed as such.
     ///
     /// # Errors
     /// There is none, it is built in, or it is in use.

@@ -112,18 +112,6 @@ impl Registry {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    /// Ids of the keys that values are sealed with.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn secret_keys(&mut self) -> Result<Vec<String>, RegistryError> {
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let query = sqlx::query_scalar("SELECT DISTINCT key_id FROM secrets ORDER BY key_id");
-        let found = query.fetch_all(on).await.map_err(Fault::Sql);
-        reading.end(found).await
-    }
-
     /// The sealed value of a secret of the team of this id; none if there is none.
     ///
     /// # Errors

@@ -82,23 +82,6 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Whether the same call may succeed later: the cause is the database or its disk, not the
-    /// call.
-    pub fn is_worth_a_retry(&self) -> bool {
-        match self {
-            Self::Unreachable { .. }
-            | Self::Memory
-            | Self::Full { .. }
-            | Self::File { .. }
-            | Self::Database { .. } => true,
-            Self::Damaged { .. }
-            | Self::Newer { .. }
-            | Self::Location(_)
-            | Self::Query(_)
-            | Self::Closed => false,
-        }
-    }
-
     /// Cause that may be shown to callers that may not see the address of the database.
     pub fn public_cause(&self) -> &'static str {
         match self {

@@ -72,11 +72,14 @@ pub(crate) struct BanParams {
     total: Option<bool>,
     /// In the tenant of this team, by id or name.
     team: Option<String>,
+    /// Bans that have ended too. They are kept for a day.
+    #[serde(default)]
+    ended: bool,
 }
 
 /// List bans
 ///
-/// Those whose ban has ended too.
+/// Without `ended` only those that have not ended.
 #[utoipa::path(get, path = "/api/v1/bans", tag = "clients", params(BanParams),
     responses((status = 200, description = "A page of the list, sorted by id", body = Page<BanView>)))]
 pub(crate) async fn list(
@@ -85,10 +88,18 @@ pub(crate) async fn list(
     QueryOf(params): QueryOf<BanParams>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
     let caller = within(&api, caller, params.team.as_deref()).await?;
-    let of = format!("bans {:?}", caller.visibility());
+    let of = format!("bans {} {:?}", params.ended, caller.visibility());
     let paging = (params.limit, params.cursor.as_deref(), params.total);
     let page = page_request(&api, &of, paging)?;
-    let page = api.run(caller, PageOfBans { page }).await?;
+    let page = api
+        .run(
+            caller,
+            PageOfBans {
+                page,
+                with_ended: params.ended,
+            },
+        )
+        .await?;
     Ok(axum::Json(page_of(&api, &of, page, BanView::from)))
 }
 

@@ -75,22 +75,6 @@ impl Client {
         Ok(())
     }
 
-    /// Sends CONNECT over a connected, non-blocking Unix socket; drops an open connection first.
-    ///
-    /// # Errors
-    /// The runtime rejects the socket.
-    pub fn connect_over(
-        &mut self,
-        socket: std::os::unix::net::UnixStream,
-        options: &ConnectOptions,
-    ) -> Result<(), NetError> {
-        self.close();
-        self.stream = Some(Stream::Plain(Carrier::Tcp(of_unix(socket)?)));
-        let now = self.now();
-        self.session.connect(options, now);
-        Ok(())
-    }
-
     /// Returns the next event. Cancellation-safe.
     ///
     /// # Errors

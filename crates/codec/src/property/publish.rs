@@ -68,12 +68,6 @@ impl<'a> PublishProperties<'a> {
         Self::decode_block(Block::of(bytes, Owner::PUBLISH)).map(|(properties, _)| properties)
     }
 
-    /// Whether `raw` may be forwarded unchanged in place of [`Self::encode_forwarded`].
-    #[inline]
-    pub const fn forwardable_verbatim(&self) -> bool {
-        self.raw_is_forwardable
-    }
-
     /// Appends all properties, without a length prefix.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         put_u32_property(

@@ -111,7 +111,7 @@ fn question(user: &str, password: &str) -> Authentication {
 
 #[test]
 fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
-    use martlet_registry::{Actor, NewDevice, Registry, Snapshot, wait};
+    use martlet_registry::{Actor, NewDevice, NewUser, Registry, Snapshot, wait};
 
     let place = std::env::temp_dir().join(format!("martlet-gate-{}", std::process::id()));
     std::fs::create_dir(&place).expect("a place");
@@ -126,8 +126,13 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     let secret = wait(async {
         let mut registry = Registry::open(&path).await?;
         registry.add_user("ann", "user", "secret").await?;
-        registry.add_user("old", "user", "weak").await?;
-        registry.import_hash("old", &weak).await?;
+        let old = NewUser {
+            role: Some("user".to_owned()),
+            ..NewUser::new("old")
+        };
+        registry
+            .create_user_with_hash(&Actor::local(), old, &weak)
+            .await?;
         let device = NewDevice::new("d1");
         let added = registry.create_device(&Actor::local(), device).await?;
         let secret = added.secret.expect("it is made up");

@@ -76,6 +76,16 @@ impl PresenceStore for PresenceInTables {
                 .tables
                 .note(|registry| Box::pin(registry.forget_passing(PASSING_MAX)));
             removed.await.map_err(|error| error.to_string())?;
+            let removed = self
+                .tables
+                .note(|registry| Box::pin(registry.remove_ended_bans()));
+            removed.await.map_err(|error| error.to_string())?;
+            if let Some(days) = self.tables.settings.deleted_kept_days {
+                let purged = self
+                    .tables
+                    .note(move |registry| Box::pin(registry.purge_deleted(days)));
+                purged.await.map_err(|error| error.to_string())?;
+            }
             let kept = self.tables.settings.audit;
             for _ in 0..AUDIT_TIMES {
                 let removed = self.tables.note(move |registry| {

@@ -13,17 +13,24 @@ use crate::shared_registry::SharedRegistry;
 use crate::use_cases::error::UseCaseError;
 use crate::use_cases::teams::{FindTeamId, ListTeamNames, team_id};
 use crate::use_cases::use_case::{UseCase, UseCaseEffect};
+use crate::wall_clock::now_signed_ms;
 
-/// Lists all bans.
+/// Lists all bans, newest first.
 #[derive(Debug)]
-pub struct ListBans;
+pub struct ListBans {
+    /// Those that have ended too, which are kept for a day.
+    pub with_ended: bool,
+}
 
 impl UseCase for ListBans {
     type Output = Vec<Ban>;
     const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Vec<Ban>, UseCaseError> {
-        Ok(registry.bans(&caller.visibility()).await?)
+        let mut bans = registry.bans(&caller.visibility()).await?;
+        let now_ms = now_signed_ms();
+        bans.retain(|ban| self.with_ended || ban.holds(now_ms));
+        Ok(bans)
     }
 }
 
@@ -32,6 +39,8 @@ impl UseCase for ListBans {
 pub struct PageOfBans {
     /// Which page.
     pub page: PageRequest,
+    /// Those that have ended too, which are kept for a day.
+    pub with_ended: bool,
 }
 
 impl UseCase for PageOfBans {
@@ -43,7 +52,10 @@ impl UseCase for PageOfBans {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Page<Ban>, UseCaseError> {
-        Ok(registry.bans_page(&caller.visibility(), &self.page).await?)
+        let lasting_at_ms = (!self.with_ended).then(now_signed_ms);
+        let visibility = caller.visibility();
+        let page = registry.bans_page(&visibility, lasting_at_ms, &self.page);
+        Ok(page.await?)
     }
 }
 

@@ -143,9 +143,19 @@ pub(crate) enum BanCommand {
     Add(AddBan),
     /// List bans
     #[command(alias = "list")]
-    Ls(NodeAndForm),
+    Ls(ListOfBans),
     /// Remove a ban, by its id or by the arguments of ban add
     Rm(RemoveBan),
+}
+
+/// Arguments of `martlet ban ls`.
+#[derive(Args, Debug)]
+pub(crate) struct ListOfBans {
+    /// Bans that have ended too; they are kept for a day
+    #[arg(long)]
+    ended: bool,
+    #[command(flatten)]
+    on: NodeAndForm,
 }
 
 /// Arguments of `martlet ban rm`.
@@ -497,8 +507,10 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
             let line = format!("{} is banned ({})", ban.value, ban.id);
             Ok(done(&options.on, &view, &line, &reload_note))
         }
-        BanCommand::Ls(on) => {
-            let all = tables::run(&on.node, use_cases::ListBans)?;
+        BanCommand::Ls(options) => {
+            let on = &options.on;
+            let with_ended = options.ended;
+            let all = tables::run(&on.node, use_cases::ListBans { with_ended })?;
             let row = |ban: martlet_registry::Ban| {
                 let (kind, until) = (ban.kind.word(), time(ban.until_ms));
                 let view = json!({

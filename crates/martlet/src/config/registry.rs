@@ -77,6 +77,7 @@ pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigEr
             days: settings.audit.keep_days,
             lines: settings.audit.keep_lines,
         },
+        deleted_kept_days: Some(settings.registry.deleted_keep_days).filter(|days| *days > 0),
     })
 }
 

@@ -4,6 +4,7 @@ use serde_json::json;
 use sqlx::Row as _;
 
 use super::{Team, expect_all, find_named, named};
+use crate::audit::DAY_MS;
 use crate::database::Work;
 use crate::sql::Fault;
 use crate::{Actor, Conflict, Expected, Registry, RegistryError, Visibility};
@@ -68,17 +69,15 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Removes for good what was deleted before this time: devices, users and teams. The answer is
-    /// how many.
+    /// Removes for good what was deleted more than `kept_days` ago: devices, users and teams.
+    /// Returns their number.
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn purge_deleted(
-        &mut self,
-        actor: &Actor,
-        before_ms: i64,
-    ) -> Result<u64, RegistryError> {
-        let mut work = self.begin(actor).await?;
+    pub async fn purge_deleted(&mut self, kept_days: u32) -> Result<u64, RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let kept_ms = i64::from(kept_days).saturating_mul(DAY_MS);
+        let before_ms = work.now_ms.saturating_sub(kept_ms);
         let done = purge(&mut work, before_ms).await;
         work.end(done).await
     }

@@ -101,7 +101,7 @@ both!(pages_of_users_and_bans_follow_each_other, registry, {
         assert_eq!(names, expected);
         let mut values = Vec::new();
         loop {
-            let page = registry.bans_page(&visibility, &request).await?;
+            let page = registry.bans_page(&visibility, None, &request).await?;
             assert_eq!(page.total, Some(count));
             values.extend(page.items.into_iter().map(|ban| ban.value));
             request.cursor = page.next;

@@ -1,4 +1,5 @@
 use super::{all, both, is_not_found, new_device, of_team};
+use crate::secret::digest_text;
 use crate::{
     BanKind, Claim, CredentialUse, Exists, Expected, NewApiKey, NewBan, NewGroup,
     NewProvisioningKey, NewTeam, Refused, Registry, RegistryError, Renewed, RepeatableRequest,
@@ -188,16 +189,13 @@ async fn again_while_unused(registry: &mut Registry, team: &str) -> Result<(), R
         outcome.await,
         Err(RegistryError::Refused(Refused::OtherRequest))
     ));
-    let (_, used) = registry
-        .device_of_secret(secrets[2].text())
-        .await?
-        .expect("it is good");
+    let digest = registry.digest_key().await?;
     let uses = [CredentialUse {
-        id: used.id,
+        id: digest_text(&digest.digest(secrets[2].text().as_bytes())),
         uses: 1,
         at_ms: 5,
     }];
-    registry.write_credential_uses(&uses).await?;
+    registry.write_secret_uses(&uses).await?;
     let (device, one) = (new_device("again-1"), request("one"));
     let outcome = registry.provision(&asks, key.text(), device, Some(&one));
     assert!(matches!(
@@ -294,8 +292,18 @@ both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {
     assert!(!is_out(&snapshot, "c2", "bob", "198.51.100.1", 1));
     registry.remove_ban(&all(), &network.id).await?;
     assert!(is_not_found(registry.remove_ban(&all(), &network.id).await));
-    assert_eq!(registry.forget_bans_before(end + 1).await?, 1);
-    assert_eq!(registry.bans(&Visibility::All).await?.len(), 1);
+    // One that ends later stays, and so does one that has ended today.
+    assert_eq!(registry.remove_ended_bans().await?, 0);
+    for value in ["c3", "c4"] {
+        registry
+            .add_ban(&all(), new(BanKind::ClientId, value, end))
+            .await?;
+    }
+    let ended = "UPDATE bans SET until_ms = until_ms - 3600000 * CASE value WHEN 'c3' THEN 25 \
+                 ELSE 23 END WHERE value IN ('c3', 'c4')";
+    registry.run_sql(ended).await?;
+    assert_eq!(registry.remove_ended_bans().await?, 1);
+    assert_eq!(registry.bans(&Visibility::All).await?.len(), 3);
     let after = Snapshot::read(registry).await?;
     assert!(!is_out(&after, "c2", "ann", "192.0.2.200", 1));
 });

@@ -31,13 +31,32 @@ use std::time::Duration;
 
 use crate::snapshot::tests::TemporaryDirectory;
 use crate::{
-    Actor, DeviceChange, Expected, Location, NewDevice, NewGroup, NewTeam, Registry, RegistryError,
-    Secret, Status, Visibility, wait,
+    Actor, DeviceChange, Expected, Location, NewDevice, NewGroup, NewTeam, Owner, Registry,
+    RegistryError, RuleLine, Secret, Status, TypeSettings, Visibility, wait,
 };
 
 type Body = for<'a> fn(&'a mut Registry) -> Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
 
 type Done = Result<(), RegistryError>;
+
+impl Registry {
+    /// Adds a role or a type, as a caller that sees everything.
+    pub(crate) async fn add_rule_set(
+        &mut self,
+        owner: Owner,
+        name: &str,
+        rules: &[RuleLine],
+    ) -> Done {
+        let settings = TypeSettings::default();
+        self.create_rule_set(&Actor::local(), owner, name, rules, settings)
+            .await
+    }
+
+    /// Removes a role or a type, as a caller that sees everything.
+    pub(crate) async fn remove_rule_set(&mut self, owner: Owner, name: &str) -> Done {
+        self.delete_rule_set(&Actor::local(), owner, name).await
+    }
+}
 
 /// Runs a test on both engines, each in tables of its own.
 fn on_both(body: Body) {

@@ -60,19 +60,6 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Gives a user a hash that was made elsewhere.
-    ///
-    /// # Errors
-    /// There is no such user.
-    pub async fn import_hash(
-        &mut self,
-        name: &str,
-        hash: &PasswordHash,
-    ) -> Result<(), RegistryError> {
-        self.set_secrets(&Actor::local(), name, hash, String::new())
-            .await
-    }
-
     async fn set_secrets(
         &mut self,
         actor: &Actor,

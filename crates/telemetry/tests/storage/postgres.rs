@@ -210,7 +210,6 @@ async fn while_the_server_is_away_errors_say_so_and_then_it_goes_on() {
     for _ in 0..3 {
         let told = storage.write(vec![point(2)]).await.unwrap_err();
         assert!(matches!(told, StorageError::Unreachable { .. }), "{told}");
-        assert!(told.is_worth_a_retry());
         let told = storage.latest(&Selection::device(1)).await.unwrap_err();
         assert!(matches!(told, StorageError::Unreachable { .. }), "{told}");
     }

@@ -20,7 +20,7 @@ pub(super) fn notes(node: &NodeOptions, device: &Device) -> String {
             && ban.holds(now_ms)
     };
     // The device is added; a note is no reason to fail.
-    let bans = tables::run(node, ListBans).unwrap_or_default();
+    let bans = tables::run(node, ListBans { with_ended: false }).unwrap_or_default();
     let bans = bans.into_iter().filter(refuses);
     bans.map(|ban| note(node, device, &ban)).collect()
 }

@@ -80,6 +80,9 @@ section! {
         adopt: bool = false;
         /// Maximum number of devices that one user may own; 0: no limit.
         max_devices_per_user: u64 = 0, in 0..=1_000_000_000;
+        /// Days for which a deleted device, user or team can be restored. Then it is removed for
+        /// good, and its name is free. 0: never.
+        deleted_keep_days: u32 = 30, in 0..=36_500;
     }
 }
 
