@@ -39,7 +39,8 @@ impl Observer {
             queue: PartQueueLimits::default(),
             reach: PartReach::LaneOfAllTenants,
         };
-        let attach = |spec, outlet| control.shards.attach(spec, outlet);
+        let shards = Arc::clone(&control.shards);
+        let attach = move |spec, outlet| shards.attach(spec, outlet);
         Self {
             lanes: Lanes::attach(&spec, (control.shards.count(), &[]), attach),
         }

@@ -329,7 +329,7 @@ impl Shard {
         answer: Answer,
         record: RecordNumber,
     ) {
-        if self.store.records.is_durable(record) {
+        if self.store.is_open(record) {
             return report(cx, request, answer);
         }
         let number = self.operations.next();
