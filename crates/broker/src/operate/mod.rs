@@ -94,7 +94,7 @@ impl Shard {
                 client_id,
                 limit,
             } => {
-                let found = self.client_detail(cx.now.mono_ms, tenant, &client_id, limit);
+                let found = self.client_detail(cx.now, tenant, &client_id, limit);
                 report(cx, request, Answer::ClientDetail(found.map(Box::new)));
             }
             Command::GroupDetails {
