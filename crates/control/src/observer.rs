@@ -1,6 +1,8 @@
 //! A part of the node that looks at messages of all tenants as they are published, and keeps
 //! nothing of them in a queue: what it does not take in time it does not see.
 
+use std::sync::Arc;
+
 use martlet_broker::{
     Delivery, PartId, PartOutcome, PartQueueLimits, PartReach, PartSpec, PartSubscription, TenantId,
 };

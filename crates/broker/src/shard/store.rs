@@ -97,7 +97,8 @@ impl Store {
     /// Whether an acknowledgement that depends on `record` may leave.
     #[inline]
     pub(crate) fn is_open(&self, record: RecordNumber) -> bool {
-        record <= self.last_open()
+        let first = self.unqueued.first();
+        self.records.is_durable(record) && first.is_none_or(|first| record < first)
     }
 
     /// Whether something waits for its turn alone: its record is durable.
