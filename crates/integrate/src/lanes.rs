@@ -77,8 +77,7 @@ struct Lane {
     client_id: String,
     /// `None` before a lane that is left over is attached, and after it has ended.
     line: Option<Box<dyn PartLine>>,
-    /// Its shard does not exist any more, or the part was or is not attached by lanes: it is emptied
-    /// and ends.
+    /// It is not among the lanes of this attachment: it is emptied and ends.
     is_left_over: bool,
     is_attached: bool,
     queue: Option<PartQueueState>,

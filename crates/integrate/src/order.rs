@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::sink_message::SinkMessage;
-
 /// Which messages a sink delivers in the order in which they were published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
@@ -48,20 +46,7 @@ pub(crate) enum OrderKey<'a> {
     Topic(Cow<'a, str>),
 }
 
-impl<'a> OrderKey<'a> {
-    /// The key of a message in this order.
-    pub(crate) fn of(order: Order, message: &'a SinkMessage) -> Self {
-        match order {
-            Order::Topic => Self::Topic(message.topic().into()),
-            Order::User if message.user().is_some() => {
-                Self::User(message.user().unwrap_or_default().into())
-            }
-            Order::User | Order::Publisher => {
-                Self::Publisher(message.client_id().unwrap_or_default().into())
-            }
-        }
-    }
-
+impl OrderKey<'_> {
     pub(crate) fn into_owned(self) -> OrderKey<'static> {
         match self {
             Self::Publisher(name) => OrderKey::Publisher(name.into_owned().into()),

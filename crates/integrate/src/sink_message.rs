@@ -106,7 +106,13 @@ impl SinkMessage {
 
     /// Messages with this key are delivered in order.
     pub(crate) fn order_key(&self) -> OrderKey<'_> {
-        OrderKey::of(self.order, self)
+        match (self.order, self.user()) {
+            (Order::Topic, _) => OrderKey::Topic(self.topic().into()),
+            (Order::User, Some(user)) => OrderKey::User(user.into()),
+            (Order::User | Order::Publisher, _) => {
+                OrderKey::Publisher(self.client_id().unwrap_or_default().into())
+            }
+        }
     }
 
     /// Number of the message in this node. Never reused.
