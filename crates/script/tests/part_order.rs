@@ -171,7 +171,7 @@ fn in_turn(wiring: Wiring) {
 }
 
 #[test]
-pub(crate) fn what_is_published_after_an_acknowledgement_comes_behind_it() {
+fn what_is_published_after_an_acknowledgement_comes_behind_it() {
     in_turn(Wiring::default());
     in_turn(Wiring {
         durable_delay_ms: 3,

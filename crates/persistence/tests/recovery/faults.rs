@@ -6,10 +6,6 @@
 #[path = "../../../script/tests/part_holds.rs"]
 mod part_holds;
 
-#[allow(dead_code)]
-#[path = "../../../script/tests/part_order.rs"]
-mod order_of_part;
-
 use std::panic::catch_unwind;
 
 use martlet_fault::Fault;
@@ -75,6 +71,4 @@ fn holds_that_go_too_far_or_not_far_enough_are_found() {
 fn acknowledgements_before_a_message_is_in_its_queue_are_found() {
     let restarts = || part_order::is_that_of_acknowledgements(End::Kill);
     assert!(is_found(Fault::AckBeforePartQueue, restarts));
-    let running = || order_of_part::what_is_published_after_an_acknowledgement_comes_behind_it();
-    assert!(is_found(Fault::AckBeforePartQueue, running));
 }
